@@ -1,0 +1,71 @@
+# Two commands are all a newcomer needs: `make migrate` and `make test`. Each target sets up what it needs, inside
+# this checkout only. `make help` lists them.
+
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+LOCAL := $(CURDIR)/.local
+VENV := $(CURDIR)/.venv
+BIN := $(VENV)/bin
+
+# The first interpreter that works: pyenv's shims exist without working.
+PYTHON ?= $(shell for c in python3.13 python3 python3.12 python3.11 python3.10 python3.14; do \
+	$$c -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 10))' 2>/dev/null && { echo $$c; break; }; done)
+
+# Caches stay in the checkout too, unless the machine says where it keeps them.
+export UV_CACHE_DIR ?= $(LOCAL)/cache/uv
+export UV_PYTHON_DOWNLOADS := never
+export UV_NO_PROGRESS := 1
+export npm_config_cache ?= $(LOCAL)/cache/npm
+export CDK_HOME ?= $(LOCAL)/cache/cdk
+export CDK_DISABLE_CLI_TELEMETRY := true
+export JSII_RUNTIME_PACKAGE_CACHE_ROOT ?= $(LOCAL)/cache/jsii
+export PATH := $(BIN):$(CURDIR)/node_modules/.bin:$(PATH)
+# A machine may switch bytecode off, which makes each start several times slower.
+unexport PYTHONDONTWRITEBYTECODE
+unexport VIRTUAL_ENV
+unexport PYTHONPATH
+
+TOOLS := $(VENV)/.ready $(CURDIR)/node_modules/.ready
+CLOUD := $(TOOLS) $(LOCAL)/ministack/.ready $(LOCAL)/runtime/.ready
+
+.PHONY: help
+help: ## List the targets
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r name text; do printf '  make %-10s %s\n' "$$name" "$$text"; done
+
+# --- set-up: each stamp is newer than the lock file it was made from ---
+
+$(VENV)/.ready: requirements-dev.txt
+	@test -n "$(PYTHON)" || { echo "make: no Python 3.10 or later with venv and pip was found; install one, or say: make PYTHON=/path/to/python3" >&2; exit 1; }
+	@echo "Installing the Python tools into .venv ($$($(PYTHON) --version 2>&1))"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@sed -n '/^uv==/,/^[^ ]*[^\\]$$/p' requirements.txt > $(VENV)/uv.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-cache-dir --require-hashes --no-deps -r $(VENV)/uv.txt
+	@$(BIN)/uv pip sync --quiet --require-hashes --compile-bytecode --python $(BIN)/python requirements-dev.txt
+	@touch $@
+
+$(CURDIR)/node_modules/.ready: package.json package-lock.json .npmrc $(VENV)/.ready
+	@echo "Installing the CDK CLI and PostgreSQL into node_modules"
+	@npm ci --silent
+	@touch $@
+
+# The emulator and the runtime client each get an environment of their own: neither may lend the function a package
+# that its own code does not carry.
+$(LOCAL)/%/.ready: localcloud/%.txt $(VENV)/.ready
+	@echo "Installing $* into .local/$*"
+	@uv venv --quiet --clear --no-project --python "$$($(BIN)/python -c 'import sys; print(sys._base_executable)')" $(LOCAL)/$*
+	@uv pip sync --quiet --require-hashes --compile-bytecode --python $(LOCAL)/$*/bin/python localcloud/$*.txt
+	@touch $@
+
+# --- upkeep ---
+
+COMPILE := uv pip compile --quiet --universal --python-version 3.10 --generate-hashes --no-header --no-emit-index-url
+
+.PHONY: lock
+lock: $(TOOLS) ## Take up newer versions of everything that is pinned
+	$(COMPILE) --upgrade requirements.in -o requirements.txt
+	$(COMPILE) --upgrade requirements-dev.in -o requirements-dev.txt
+	$(COMPILE) --upgrade localcloud/ministack.in -o localcloud/ministack.txt
+	$(COMPILE) --upgrade localcloud/runtime.in -o localcloud/runtime.txt
+	npm update --package-lock-only
