@@ -1,0 +1,87 @@
+"""Both servers of the local stage together, and the database that the application lives in."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from localcloud import emulator, files, locks, postgres
+
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+    from pathlib import Path
+
+DATABASE = "template_saas"
+ROLE = "app_migrator"
+
+
+@dataclass(frozen=True)
+class Cloud:
+    """The local stage: `database` holds the credentials that its secret is to have."""
+
+    server: postgres.Server
+    emulator: emulator.Emulator
+    database: postgres.Database
+
+
+def up(root: Path) -> Cloud:
+    """Start whatever does not run yet and give the whole; a second caller waits for the first.
+
+    Raises:
+        LocalCloudError: a server could not be started; the text says why.
+
+    """
+    with _guard(root), ThreadPoolExecutor(max_workers=1) as executor:
+        aws = executor.submit(emulator.start, root, _emulator_directory(root))
+        server = postgres.start(root, _postgres_directory(root))
+        database = _database(root, server)
+        return Cloud(server, aws.result(), database)
+
+
+def down(root: Path) -> None:
+    """Stop both servers; data and state stay."""
+    with _guard(root), ThreadPoolExecutor(max_workers=1) as executor:
+        aws = executor.submit(emulator.stop, _emulator_directory(root))
+        postgres.stop(_postgres_directory(root))
+        aws.result()
+
+
+def clean(root: Path) -> None:
+    """Stop both servers and remove what they kept."""
+    with _guard(root):
+        emulator.remove(_emulator_directory(root))
+        postgres.remove(root, _postgres_directory(root))
+
+
+def status(root: Path) -> dict[str, bool]:
+    """Tell by name which server runs."""
+    return {
+        "PostgreSQL": postgres.is_running(_postgres_directory(root)),
+        "AWS emulator": emulator.is_running(_emulator_directory(root)),
+    }
+
+
+def _database(root: Path, server: postgres.Server) -> postgres.Database:
+    """Make the application's database and role, if need be; the password is that of the first time."""
+    note = _postgres_directory(root) / f"{ROLE}.json"
+    if not note.exists():
+        files.write_private(note, json.dumps({"password": secrets.token_urlsafe(24)}))
+    password = json.loads(note.read_text(encoding="utf-8"))["password"]
+    postgres.create_role(server, ROLE, password)
+    postgres.create_database(server, DATABASE, ROLE)
+    return server.database(DATABASE, ROLE, password)
+
+
+def _guard(root: Path) -> AbstractContextManager[None]:
+    return locks.exclusive(root / ".local" / "cloud.lock")
+
+
+def _postgres_directory(root: Path) -> Path:
+    return root / ".local" / "postgres"
+
+
+def _emulator_directory(root: Path) -> Path:
+    return root / ".local" / "emulator"

@@ -1,0 +1,202 @@
+"""AWS on this machine: the MiniStack emulator, kept away from everything that is not its own."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import secrets
+import shutil
+import signal
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+from localcloud import daemon, files, locks, ports
+from localcloud.errors import LocalCloudError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+# Not "localhost": clients would look for S3 buckets under names like bucket.localhost, which few systems resolve.
+HOST = "127.0.0.1"
+REGION = "us-east-1"
+
+_START_SECONDS = 60.0
+_STOP_SECONDS = 20.0  # it writes its state down while stopping
+_PORT_ATTEMPTS = 5
+_HEALTH = "/_ministack/health"
+
+
+@dataclass(frozen=True)
+class Emulator:
+    """A running emulator; `endpoint` is its address for every service."""
+
+    endpoint: str
+    region: str
+    directory: Path
+
+    def settings(self) -> dict[str, str]:
+        """Give the variables by which the CDK, boto3 and the AWS CLI find the emulator and nothing else.
+
+        They do not undo an AWS_PROFILE that is set beside them; `environment` does.
+        """
+        return {
+            "AWS_ENDPOINT_URL": self.endpoint,
+            "AWS_ACCESS_KEY_ID": "test",
+            "AWS_SECRET_ACCESS_KEY": "test",
+            "AWS_REGION": self.region,
+            "AWS_DEFAULT_REGION": self.region,
+            "AWS_EC2_METADATA_DISABLED": "true",
+            "AWS_CONFIG_FILE": os.devnull,
+            "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+        }
+
+    def environment(self, base: Mapping[str, str] | None = None) -> dict[str, str]:
+        """Give the whole environment for a process that is to use the emulator.
+
+        It is `base` (by default this process's) without any AWS setting of the developer's own, profiles included,
+        plus the emulator's. A proxy, if there is one, is told to leave this machine's addresses alone.
+        """
+        kept = {name: value for name, value in (os.environ if base is None else base).items() if not _is_aws(name)}
+        for name in ("NO_PROXY", "no_proxy"):
+            kept[name] = ",".join(filter(None, [kept.get(name), "127.0.0.1", "localhost"]))
+        return {**kept, **self.settings()}
+
+
+@dataclass(frozen=True)
+class _Record:
+    port: int
+    # Reported back by the emulator's health page: whoever answers with it on the port is ours.
+    token: str
+
+
+def start(root: Path, directory: Path) -> Emulator:
+    """Start the emulator that lives in `directory`; if it runs already, that is the one.
+
+    Args:
+        root: the checkout, for the emulator's and the function runtime's programs in it.
+        directory: the emulator's own folder, remembered state included.
+
+    Raises:
+        LocalCloudError: it could not be started; the text says why.
+
+    """
+    process = _process(directory)
+    with locks.exclusive(process.guard):
+        record = _recall(directory)
+        if (
+            record
+            and daemon.is_running(process)
+            and daemon.wait_until(process, lambda: _is_ready(record), _START_SECONDS)
+        ):
+            return _emulator(directory, record)
+        program = root / ".local" / "ministack" / "bin" / "ministack"
+        if not program.exists():
+            raise LocalCloudError(f"The AWS emulator is not installed ({program}); `make migrate` installs it.")
+        return _launch(root, program, directory, record.port if record else None)
+
+
+def stop(directory: Path) -> None:
+    """Stop the emulator that lives in `directory`, functions included; its state stays. Nothing running is fine."""
+    process = _process(directory)
+    if process.directory.exists():
+        with locks.exclusive(process.guard):
+            daemon.stop(process, signal.SIGTERM, _STOP_SECONDS)
+
+
+def remove(directory: Path) -> None:
+    """Stop the emulator that lives in `directory` and remove all of its state."""
+    stop(directory)
+    shutil.rmtree(directory, ignore_errors=True)
+
+
+def is_running(directory: Path) -> bool:
+    """Tell whether the emulator that lives in `directory` runs."""
+    return daemon.is_running(_process(directory))
+
+
+def _launch(root: Path, program: Path, directory: Path, preferred: int | None) -> Emulator:
+    process = _process(directory)
+    for _ in range(_PORT_ATTEMPTS):
+        record = _Record(ports.choose(preferred), secrets.token_hex(16))
+        files.write_private(directory / "emulator.json", json.dumps(asdict(record)))
+        daemon.launch(process, [program], _environment(root, directory, record), None)
+        if daemon.wait_until(process, _probe(record), _START_SECONDS):
+            return _emulator(directory, record)
+        if "already in use" not in process.log.read_text(errors="replace"):
+            raise LocalCloudError(f"The AWS emulator ended while starting. {daemon.log_tail(process)}")
+    raise LocalCloudError(f"The AWS emulator lost its port to another program {_PORT_ATTEMPTS} times; try again.")
+
+
+def _environment(root: Path, directory: Path, record: _Record) -> dict[str, str]:
+    """Give the emulator's environment, from scratch: its functions inherit all of it.
+
+    The function runtime's `python3` comes first on the path, and nothing of the project's own environment is on it.
+    """
+    folders = {name: directory / name for name in ("home", "tmp", "state", "s3")}
+    for folder in folders.values():
+        folder.mkdir(mode=0o700, exist_ok=True)
+    return {
+        "PATH": os.pathsep.join([str(root / ".local" / "runtime" / "bin"), "/usr/bin", "/bin"]),
+        "HOME": str(folders["home"]),
+        "TMPDIR": str(folders["tmp"]),
+        "LANG": "C.UTF-8",
+        "AWS_ENDPOINT_URL": _endpoint(record.port),
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "BIND_HOST": HOST,
+        "GATEWAY_PORT": str(record.port),
+        "MINISTACK_EDITION": record.token,
+        "MINISTACK_REGION": REGION,
+        "PERSIST_STATE": "1",
+        "STATE_DIR": str(folders["state"]),
+        "S3_PERSIST": "1",
+        "S3_DATA_DIR": str(folders["s3"]),
+        "LAMBDA_EXECUTOR": "local",
+        # Servers on fixed ports: a second emulator on this machine would find them taken.
+        "IOT_MTLS_ENABLED": "0",
+        "SFTP_ENABLED": "0",
+        # It would remove containers that other emulators on this machine made.
+        "DOCKER_HOST": f"unix://{directory / 'no-docker.sock'}",
+    }
+
+
+def _process(directory: Path) -> daemon.Daemon:
+    return daemon.Daemon("The AWS emulator", directory)
+
+
+def _endpoint(port: int) -> str:
+    return f"http://{HOST}:{port}"
+
+
+def _emulator(directory: Path, record: _Record) -> Emulator:
+    return Emulator(_endpoint(record.port), REGION, directory)
+
+
+def _recall(directory: Path) -> _Record | None:
+    try:
+        return _Record(**json.loads((directory / "emulator.json").read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        return None
+
+
+def _probe(record: _Record) -> Callable[[], bool]:
+    return lambda: _is_ready(record)
+
+
+def _is_ready(record: _Record) -> bool:
+    # http.client knows no proxies, which is what this address needs.
+    asked = http.client.HTTPConnection(HOST, record.port, timeout=5)
+    try:
+        asked.request("GET", _HEALTH)
+        health = json.loads(asked.getresponse().read())
+        return bool(health["edition"] == record.token and health["ready_scripts"]["status"] == "completed")
+    except (OSError, http.client.HTTPException, ValueError, LookupError, TypeError):
+        return False  # nobody there yet, or a stranger
+    finally:
+        asked.close()
+
+
+def _is_aws(name: str) -> bool:
+    return name.startswith("AWS_")

@@ -1,0 +1,339 @@
+"""A PostgreSQL server of our own: TLS, passwords and no other way in, as in the cloud."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+import signal
+import subprocess
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+import psycopg2
+from psycopg2 import sql
+from psycopg2.extensions import encrypt_password
+
+from localcloud import account, binaries, certificates, daemon, files, locks, ports
+from localcloud.errors import LocalCloudError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from psycopg2.extensions import connection
+
+HOST = "localhost"
+SUPERUSER = "postgres"
+
+# Replaying the log after a hard kill takes longer than any ordinary start.
+_START_SECONDS = 60.0
+_STOP_SECONDS = 20.0
+_PORT_ATTEMPTS = 5
+
+_ACCESS = """\
+hostssl all all 127.0.0.1/32 scram-sha-256
+hostssl all all ::1/128      scram-sha-256
+"""
+
+_SETTINGS = """
+listen_addresses = 'localhost'
+unix_socket_directories = ''
+max_connections = 200
+ssl = on
+ssl_cert_file = 'server.crt'
+ssl_key_file = 'server.key'
+ssl_min_protocol_version = 'TLSv1.2'
+password_encryption = 'scram-sha-256'
+timezone = 'UTC'
+log_timezone = 'UTC'
+log_line_prefix = '%m [%p] %q%u@%d '
+"""
+
+_FORGETFUL = """
+fsync = off
+synchronous_commit = off
+full_page_writes = off
+"""
+
+
+@dataclass(frozen=True)
+class Database:
+    """A database and the one role that owns it."""
+
+    host: str
+    port: int
+    name: str
+    user: str
+    password: str
+    ca: Path
+
+    @property
+    def url(self) -> str:
+        """A SQLAlchemy address that verifies the server; it contains the password."""
+        return (
+            f"postgresql+psycopg2://{quote(self.user, safe='')}:{quote(self.password, safe='')}"
+            f"@{self.host}:{self.port}/{quote(self.name, safe='')}"
+            f"?sslmode=verify-full&sslrootcert={quote(str(self.ca), safe='')}"
+        )
+
+    @property
+    def secret(self) -> dict[str, str | int]:
+        """The content of a secret as Amazon RDS lays it out."""
+        return {
+            "engine": "postgres",
+            "host": self.host,
+            "port": self.port,
+            "dbname": self.name,
+            "username": self.user,
+            "password": self.password,
+        }
+
+    def connect(self) -> connection:
+        """Open a verified connection in autocommit mode; the caller closes it."""
+        opened = psycopg2.connect(
+            host=self.host,
+            port=self.port,
+            dbname=self.name,
+            user=self.user,
+            password=self.password,
+            sslmode="verify-full",
+            sslrootcert=str(self.ca),
+            connect_timeout=10,
+        )
+        opened.autocommit = True
+        return opened
+
+
+@dataclass(frozen=True)
+class Server:
+    """A running server; `ca` is the file of the authority that its certificate is verified by."""
+
+    host: str
+    port: int
+    ca: Path
+    user: str
+    password: str
+    directory: Path
+
+    def database(self, name: str, user: str | None = None, password: str | None = None) -> Database:
+        """Describe one of its databases, as seen by a role: the superuser unless said otherwise."""
+        return Database(self.host, self.port, name, user or self.user, password or self.password, self.ca)
+
+    def connect(self, database: str = "postgres") -> connection:
+        """Open a connection as the superuser, in autocommit mode; the caller closes it."""
+        return self.database(database).connect()
+
+
+@dataclass(frozen=True)
+class _Record:
+    port: int | None
+    password: str
+
+
+def start(root: Path, directory: Path, *, durable: bool = True) -> Server:
+    """Start the server that lives in `directory`, made on first use; if it runs already, that is the one.
+
+    Args:
+        root: the checkout, for PostgreSQL's programs in it.
+        directory: the server's own folder, remembered data included.
+        durable: False trades data after a crash of the machine for speed; for tests. Counts when first made.
+
+    Raises:
+        LocalCloudError: it could not be made or started; the text says why.
+
+    """
+    process = _process(directory)
+    with locks.exclusive(process.guard):
+        cluster = account.place(root / ".local", directory) / "cluster"
+        if daemon.is_running(process):
+            # Its starter may have been killed while waiting for just this.
+            record = _recall(directory)
+            if record and record.port and daemon.wait_until(process, _probe(directory, record), _START_SECONDS):
+                return _server(directory, record)
+        programs = binaries.prepare(root)
+        record = _recall(directory)
+        if record is None or not (cluster / "PG_VERSION").exists():
+            record = _make(programs, directory, cluster, durable=durable)
+        # Nothing runs: a leftover of a killed server would only make this one mistake a stranger's process for it.
+        (cluster / "postmaster.pid").unlink(missing_ok=True)
+        return _launch(programs, directory, cluster, record)
+
+
+def stop(directory: Path) -> None:
+    """Stop the server that lives in `directory`, its connections too; data stays. Nothing running is fine."""
+    process = _process(directory)
+    if process.directory.exists():
+        with locks.exclusive(process.guard):
+            daemon.stop(process, signal.SIGINT, _STOP_SECONDS)  # to PostgreSQL this means: disconnect all and stop
+
+
+def remove(root: Path, directory: Path) -> None:
+    """Stop the server that lives in `directory` and remove all of its data."""
+    stop(directory)
+    account.remove(root / ".local", directory)
+
+
+def is_running(directory: Path) -> bool:
+    """Tell whether the server that lives in `directory` runs."""
+    return daemon.is_running(_process(directory))
+
+
+def create_role(server: Server, name: str, password: str) -> None:
+    """Make a role that may log in and nothing more; if it exists, it gets this password."""
+    with closing(server.connect()) as opened, opened.cursor() as cursor:
+        cursor.execute("SELECT FROM pg_roles WHERE rolname = %s", (name,))
+        verb = sql.SQL("CREATE" if cursor.fetchone() is None else "ALTER")
+        # Only the verifier travels: a statement that fails is logged by the server, password and all.
+        verifier = encrypt_password(password, name, opened, "scram-sha-256")
+        cursor.execute(
+            sql.SQL("{} ROLE {} LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE PASSWORD {}").format(
+                verb, sql.Identifier(name), sql.Literal(verifier)
+            )
+        )
+
+
+def create_database(server: Server, name: str, owner: str) -> None:
+    """Make a database that only its owner may connect to; if it exists, it is left alone."""
+    with closing(server.connect()) as opened, opened.cursor() as cursor:
+        cursor.execute("SELECT FROM pg_database WHERE datname = %s", (name,))
+        if cursor.fetchone() is None:
+            identifier = sql.Identifier(name)
+            cursor.execute(sql.SQL("CREATE DATABASE {} OWNER {}").format(identifier, sql.Identifier(owner)))
+            cursor.execute(sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(identifier))
+
+
+def drop_database(server: Server, name: str, owner: str) -> None:
+    """Remove a database, whoever is connected, and its owner with it; either may be gone already."""
+    with closing(server.connect()) as opened, opened.cursor() as cursor:
+        cursor.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
+        cursor.execute(sql.SQL("DROP ROLE IF EXISTS {}").format(sql.Identifier(owner)))
+
+
+def _process(directory: Path) -> daemon.Daemon:
+    return daemon.Daemon("PostgreSQL", directory)
+
+
+def _server(directory: Path, record: _Record) -> Server:
+    if record.port is None:
+        raise LocalCloudError(f"PostgreSQL in {directory} has no port on record; run `python -m localcloud clean`.")
+    return Server(HOST, record.port, directory / "ca.crt", SUPERUSER, record.password, directory)
+
+
+def _recall(directory: Path) -> _Record | None:
+    try:
+        return _Record(**json.loads((directory / "server.json").read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        return None
+
+
+def _remember(directory: Path, record: _Record) -> None:
+    files.write_private(directory / "server.json", json.dumps(asdict(record)))
+
+
+def _make(programs: Path, directory: Path, cluster: Path, *, durable: bool) -> _Record:
+    """Make the data folder `cluster`, whole or not at all."""
+    record = _Record(port=None, password=secrets.token_urlsafe(24))
+    making = cluster.with_name("cluster.making")
+    try:
+        for leftover in (making, cluster):
+            if leftover.exists():
+                shutil.rmtree(leftover)
+        making.mkdir(mode=0o700)
+        _give_away(making)
+        _initdb(programs, making / "data", record.password)
+        authority = certificates.create_authority("local PostgreSQL")
+        _configure(making / "data", certificates.issue(authority), durable=durable)
+        (directory / "ca.crt").write_text(authority.certificate_pem)
+        _remember(directory, record)
+        (making / "data").rename(cluster)
+        shutil.rmtree(making)
+    except OSError as error:
+        raise LocalCloudError(f"PostgreSQL's data could not be made in {cluster}: {error}") from error
+    return record
+
+
+def _initdb(programs: Path, data: Path, password: str) -> None:
+    password_file = data.with_name("password")
+    files.write_private(password_file, password)
+    _give_away(password_file)
+    runs_as = account.unprivileged()
+    made = subprocess.run(
+        [
+            programs / "initdb",
+            f"--pgdata={data}",
+            f"--username={SUPERUSER}",
+            f"--pwfile={password_file}",
+            "--auth=scram-sha-256",
+            "--encoding=UTF8",
+            "--locale-provider=builtin",
+            "--locale=C.UTF-8",  # the same order of texts on every platform
+            "--lc-collate=C",
+            "--lc-ctype=C",
+            "--lc-messages=C",
+            "--no-sync",
+        ],
+        env=_environment(),
+        cwd="/",
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        errors="replace",
+        check=False,
+        **(runs_as.as_process() if runs_as else {}),
+    )
+    if made.returncode != 0:
+        said = [line for line in (made.stdout + made.stderr).splitlines() if "error" in line.lower()]
+        reason = " | ".join(said) or f"{(made.stdout + made.stderr).strip()[-500:]} (exit code {made.returncode})"
+        raise LocalCloudError(f"PostgreSQL's data could not be made in {data.parent}: {reason}")
+
+
+def _configure(data: Path, certificate: certificates.Certificate, *, durable: bool) -> None:
+    (data / "pg_hba.conf").write_text(_ACCESS)
+    with (data / "postgresql.conf").open("a") as file:
+        file.write(_SETTINGS if durable else _SETTINGS + _FORGETFUL)
+    (data / "server.crt").write_text(certificate.certificate_pem)
+    files.write_private(data / "server.key", certificate.key_pem)
+    for name in ("server.crt", "server.key"):
+        _give_away(data / name)
+
+
+def _launch(programs: Path, directory: Path, cluster: Path, record: _Record) -> Server:
+    process = _process(directory)
+    for _ in range(_PORT_ATTEMPTS):
+        attempt = _Record(ports.choose(record.port), record.password)
+        _remember(directory, attempt)
+        command = [str(programs / "postgres"), "-D", str(cluster), "-p", str(attempt.port)]
+        daemon.launch(process, command, _environment(), account.unprivileged())
+        if daemon.wait_until(process, _probe(directory, attempt), _START_SECONDS):
+            return _server(directory, attempt)
+        if "Address already in use" not in process.log.read_text(errors="replace"):
+            raise LocalCloudError(f"PostgreSQL ended while starting. {daemon.log_tail(process)}")
+    raise LocalCloudError(f"PostgreSQL lost its port to another program {_PORT_ATTEMPTS} times; try again.")
+
+
+def _probe(directory: Path, record: _Record) -> Callable[[], bool]:
+    server = _server(directory, record)
+
+    def accepts_connections() -> bool:
+        try:
+            server.connect().close()
+        except psycopg2.OperationalError:
+            return False  # the server's log knows the reason
+        return True
+
+    return accepts_connections
+
+
+def _environment() -> dict[str, str]:
+    # A developer's PG* and LC_* settings are for their own servers.
+    return {"PATH": os.defpath, "LC_ALL": "C"}
+
+
+def _give_away(path: Path) -> None:
+    runs_as = account.unprivileged()
+    if runs_as:
+        os.chown(path, runs_as.user, runs_as.group)

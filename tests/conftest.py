@@ -1,0 +1,67 @@
+"""Fixtures: a PostgreSQL and an AWS of the test run's own, and a fresh database for every test that asks for one."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from localcloud import postgres, testing
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from localcloud.emulator import Emulator
+    from localcloud.postgres import Database, Server
+
+ROOT = Path(__file__).resolve().parents[1]
+
+# Everything that a URL, a connection string, a config file's interpolation or a shell may trip over.
+_AWKWARD = "@:/%?#[]&= \"'\\é"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_aws_settings() -> Iterator[None]:
+    """No test reaches for the developer's own AWS account, or breaks on a profile of theirs."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in list(os.environ):
+            if name.startswith("AWS_"):
+                patch.delenv(name)
+        patch.setenv("AWS_CONFIG_FILE", os.devnull)
+        patch.setenv("AWS_SHARED_CREDENTIALS_FILE", os.devnull)
+        patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+        yield
+
+
+@pytest.fixture(scope="session")
+def shared_run(testrun_uid: str) -> Iterator[Path]:
+    """The folder that all workers of this run of pytest share."""
+    with testing.shared_run(ROOT, testrun_uid) as directory:
+        yield directory
+
+
+@pytest.fixture(scope="session")
+def postgres_server(shared_run: Path) -> Server:
+    """The run's PostgreSQL server, with its superuser."""
+    return testing.start_postgres(ROOT, shared_run)
+
+
+@pytest.fixture(scope="session")
+def emulator(shared_run: Path) -> Emulator:
+    """The run's AWS emulator."""
+    return testing.start_emulator(ROOT, shared_run)
+
+
+@pytest.fixture
+def database(postgres_server: Server) -> Iterator[Database]:
+    """A fresh database and the plain role that owns it; its password is one that appears nowhere by chance."""
+    name = f"test_{secrets.token_hex(6)}"
+    user = f"{name}_owner"
+    password = f"{secrets.token_urlsafe(12)}{_AWKWARD}"
+    postgres.create_role(postgres_server, user, password)
+    postgres.create_database(postgres_server, name, user)
+    yield postgres_server.database(name, user, password)
+    postgres.drop_database(postgres_server, name, user)
