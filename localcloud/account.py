@@ -82,6 +82,15 @@ def remove(local: Path, directory: Path) -> None:
             shutil.rmtree(directory, ignore_errors=True)
 
 
+def remove_outside(local: Path) -> None:
+    """Remove everything that stands outside the folder `local` in place of something inside."""
+    note = local / "outside"
+    with locks.exclusive(local / "outside.lock"):
+        if note.exists():
+            shutil.rmtree(note.read_text(encoding="utf-8"), ignore_errors=True)
+            note.unlink()
+
+
 def _can_enter(account: Account, directory: Path) -> bool:
     # Trying is the only test that knows about every parent, access lists and mounts.
     attempt = subprocess.run(

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from localcloud import emulator, files, locks, postgres
+from localcloud import account, emulator, files, locks, postgres
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -54,6 +54,7 @@ def clean(root: Path) -> None:
     with _guard(root):
         emulator.remove(_emulator_directory(root))
         postgres.remove(root, _postgres_directory(root))
+        account.remove_outside(root / ".local")
 
 
 def status(root: Path) -> dict[str, bool]:

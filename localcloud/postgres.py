@@ -55,7 +55,6 @@ log_line_prefix = '%m [%p] %q%u@%d '
 
 _FORGETFUL = """
 fsync = off
-synchronous_commit = off
 full_page_writes = off
 """
 
@@ -140,7 +139,7 @@ def start(root: Path, directory: Path, *, durable: bool = True) -> Server:
     Args:
         root: the checkout, for PostgreSQL's programs in it.
         directory: the server's own folder, remembered data included.
-        durable: False trades data after a crash of the machine for speed; for tests. Counts when first made.
+        durable: False gives up what a crash of the machine would cost for speed, for tests; counts when first made.
 
     Raises:
         LocalCloudError: it could not be made or started; the text says why.

@@ -19,9 +19,12 @@ from localcloud import daemon, emulator, locks, postgres
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+# A folder each in the run's folder; in it, each server has a folder by its name.
 _POSTGRES = "postgres"
-_EMULATOR = "emulator"
+_EMULATORS = "emulators"
 _WATCHDOG = "watchdog"
+
+_SHARED = "shared"
 
 
 @contextmanager
@@ -41,14 +44,14 @@ def shared_run(root: Path, run: str) -> Iterator[Path]:
         _remove_if_unused(root, lock)
 
 
-def start_postgres(root: Path, run: Path) -> postgres.Server:
-    """Start the run's PostgreSQL, or give the one that another worker started."""
-    return postgres.start(root, run / _POSTGRES, durable=False)
+def start_postgres(root: Path, run: Path, name: str = _SHARED) -> postgres.Server:
+    """Start the run's PostgreSQL of that name, or give the one that is running."""
+    return postgres.start(root, run / _POSTGRES / name, durable=False)
 
 
-def start_emulator(root: Path, run: Path) -> emulator.Emulator:
-    """Start the run's emulator, or give the one that another worker started."""
-    return emulator.start(root, run / _EMULATOR)
+def start_emulator(root: Path, run: Path, name: str = _SHARED) -> emulator.Emulator:
+    """Start the run's emulator of that name, or give the one that is running."""
+    return emulator.start(root, run / _EMULATORS / name)
 
 
 def _remove_if_unused(root: Path, lock: Path) -> None:
@@ -66,8 +69,10 @@ def _remove_if_unused(root: Path, lock: Path) -> None:
 def _remove(root: Path, lock: Path) -> None:
     """Remove a run's servers; call it with its lock held alone."""
     directory = lock.with_suffix("")
-    emulator.remove(directory / _EMULATOR)
-    postgres.remove(root, directory / _POSTGRES)
+    for folder in (directory / _EMULATORS).glob("*"):
+        emulator.remove(folder)
+    for folder in (directory / _POSTGRES).glob("*"):
+        postgres.remove(root, folder)
     shutil.rmtree(directory, ignore_errors=True)
     lock.unlink(missing_ok=True)
 
