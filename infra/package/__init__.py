@@ -1,0 +1,11 @@
+"""Builds the function's package: the directory that becomes ``/var/task``.
+
+It holds our own code, the dependencies, and below ``backend/`` what a backend needs to run its Alembic migrations.
+"""
+
+from infra.package.builder import Distribution, Package, build
+from infra.package.errors import PackageError
+from infra.package.graph import Graph, Revision
+from infra.package.target import Target
+
+__all__ = ["Distribution", "Graph", "Package", "PackageError", "Revision", "Target", "build"]

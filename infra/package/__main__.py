@@ -1,0 +1,38 @@
+"""``python -m infra.package BACKEND OUT``: build a package and say what is in it."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from infra.package import PackageError, Target, build
+
+
+def main() -> int:
+    """Build what the command line asks for; return the exit code: 1 if the backend cannot be packaged."""
+    parser = argparse.ArgumentParser(prog="python -m infra.package", description="Build the function's package.")
+    parser.add_argument("backend", type=Path, help="the backend's folder")
+    parser.add_argument("out", type=Path, help="the folder to make; an older package there is replaced")
+    parser.add_argument("--config", default="alembic.ini", help="the Alembic configuration's path in the backend")
+    parser.add_argument("--python", help="Python version to build for, e.g. 3.13 (default: this machine)")
+    parser.add_argument("--architecture", choices=["arm64", "x86_64"], help="architecture to build for")
+    arguments = parser.parse_args()
+    if (arguments.python is None) != (arguments.architecture is None):
+        parser.error("--python and --architecture go together")
+    try:
+        target = Target(arguments.python, arguments.architecture)
+        package = build(arguments.backend, arguments.out, target, arguments.config)
+    except PackageError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    print(f"{package.directory}")
+    print(f"  built for  {target}")
+    print(f"  size       {package.size_bytes / 2**20:.1f} MB unpacked")
+    print(f"  heads      {', '.join(package.heads)}")
+    print(f"  revisions  {package.revisions}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

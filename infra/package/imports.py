@@ -1,0 +1,99 @@
+"""Which of a backend's files its migrations need: the Alembic tree, and what it imports."""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+
+from infra.package.layout import BACKEND, ImportRoot, Layout
+from infra.package.sources import files_below, is_left_out
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+Files = dict[PurePosixPath, Path]
+
+_IMPORT = re.compile(r"^\s*(?:import|from)\s+(\w+)", re.MULTILINE)
+
+
+def backend_files(layout: Layout) -> Files:
+    """Return what goes into the package from the backend: each path in the package, and the file to copy there.
+
+    A package of the backend that anything imports is taken whole: revisions read the .sql and .json files in it, and
+    what is imported at run time cannot be known.
+    """
+    files: Files = {BACKEND / file.relative_to(layout.backend).as_posix(): file for file in layout.config_files}
+    for directory in (layout.tree, *layout.version_locations):
+        if directory.is_absolute():
+            files.update(_tree_files(directory, layout))
+    unread = list(files.values())
+    seen: set[str] = set(sys.stdlib_module_names)
+    while unread:
+        for name in sorted(_imported_names(unread.pop()) - seen):
+            seen.add(name)
+            imported = _find(name, layout)
+            unread.extend(path for destination, path in imported.items() if destination not in files)
+            files.update(imported)
+    return files
+
+
+def _tree_files(directory: Path, layout: Layout) -> Files:
+    if not directory.is_dir():  # a version location without files, which git does not keep
+        return {}
+    root = _root_of(directory, layout.import_roots)
+    return _files(directory, root.destination / directory.relative_to(root.source).as_posix(), layout)
+
+
+def _files(directory: Path, destination: PurePosixPath, layout: Layout) -> Files:
+    """Return what may be packaged of a folder, without the tests of the backend and of the tree."""
+    tests = {layout.backend / "test", layout.backend / "tests", layout.tree / "tests"}
+    below = files_below(directory, inside=(layout.backend, *layout.local_packages))
+    return {destination / relative: file for relative, file in below if tests.isdisjoint(file.parents)}
+
+
+def _root_of(directory: Path, roots: Iterable[ImportRoot]) -> ImportRoot:
+    """Return the first root that holds a folder; the backend itself is the first of all."""
+    return next(root for root in roots if directory.is_relative_to(root.source))
+
+
+def _imported_names(path: Path) -> set[str]:
+    """Return the top-level names that a Python file imports anywhere in it."""
+    if path.suffix != ".py":
+        return set()
+    source = path.read_bytes()
+    try:
+        module = ast.parse(source)
+    except (SyntaxError, ValueError):  # perhaps newer than this interpreter: the target's may read it
+        return set(_IMPORT.findall(source.decode(errors="replace")))
+    names: set[str] = set()
+    for node in ast.walk(module):
+        if isinstance(node, ast.Import):
+            names.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names.add(node.module)
+        elif isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant):
+            names.update(_imported_by_call(node))
+    return {name.partition(".")[0] for name in names}
+
+
+def _imported_by_call(call: ast.Call) -> Iterator[str]:
+    function = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", None)
+    argument = call.args[0]
+    if function in ("import_module", "__import__") and isinstance(argument, ast.Constant):
+        yield str(argument.value)
+
+
+def _find(name: str, layout: Layout) -> Files:
+    """Return the files of the backend's own package or module of this name; none if it is somebody else's."""
+    for root in layout.import_roots:
+        package, module = root.source / name, root.source / f"{name}.py"
+        if module.is_file() and not (package / "__init__.py").is_file():
+            return {root.destination / module.name: module}
+        if package.is_dir() and not is_left_out(package):
+            files = _files(package, root.destination / name, layout)
+            if any(path.suffix == ".py" for path in files):
+                return files
+    return {}

@@ -1,0 +1,155 @@
+"""What a backend's Alembic configuration says about where things are."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from configparser import Error as IniError
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+
+from alembic.config import Config
+from alembic.util import CommandError
+
+from infra.package.errors import PackageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+BACKEND = PurePosixPath("backend")
+_AT_ROOT = PurePosixPath()
+
+
+@dataclass(frozen=True)
+class ImportRoot:
+    """A folder from which the backend imports, and the folder of the package that takes its place."""
+
+    source: Path
+    destination: PurePosixPath
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where a backend keeps its migrations and what they import.
+
+    A ``tree`` or version location that is not absolute belongs to an installed requirement and is relative to the root
+    of the package.
+    """
+
+    backend: Path
+    config_files: tuple[Path, ...]
+    tree: Path
+    version_locations: tuple[Path, ...]
+    recursive: bool
+    import_roots: tuple[ImportRoot, ...]
+    local_packages: tuple[Path, ...]
+
+    @property
+    def in_backend(self) -> bool:
+        """Whether all revisions are the backend's own, so that they can be read before anything is installed."""
+        return all(path.is_absolute() for path in (self.tree, *self.version_locations))
+
+
+def read_layout(backend: Path, config: str, local_packages: Sequence[Path] = ()) -> Layout:
+    """Read the configuration named ``config``, a path in the backend.
+
+    ``local_packages`` are folders of distributions that the backend's lock takes from beside it.
+    Raises `PackageError` if the configuration is missing, cannot be read, or names what is not there.
+    """
+    config_file = backend / config
+    if not config_file.is_file():
+        raise PackageError(f"no {config} in {backend}; name the backend's Alembic configuration, or run: alembic init")
+    pyproject = backend / "pyproject.toml"
+    ini_file = None if config_file.suffix == ".toml" else config_file
+    toml_file = config_file if ini_file is None else pyproject
+    options = Config(ini_file, toml_file=toml_file)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Alembic's advice on old options is for the backend's own developers
+            return _layout(
+                backend,
+                options,
+                config_files=tuple(file for file in dict.fromkeys((config_file, pyproject)) if file.is_file()),
+                local_packages=tuple(local_packages),
+            )
+    except (IniError, CommandError, ValueError, KeyError) as error:
+        raise PackageError(f"{config} cannot be read: {' '.join(str(error).split())}") from error
+
+
+def _layout(
+    backend: Path, options: Config, *, config_files: tuple[Path, ...], local_packages: tuple[Path, ...]
+) -> Layout:
+    config = config_files[0].relative_to(backend).as_posix()
+    if options.config_file_name and not options.file_config.has_section("alembic"):
+        raise PackageError(f"{config} has no [alembic] section")
+    if options.get_alembic_option("databases"):
+        raise PackageError(
+            f"{config} lists several `databases` (the multidb template); a package migrates one: "
+            "give each database a tree and a configuration of its own"
+        )
+    script_location = options.get_alembic_option("script_location")
+    if not script_location:
+        raise PackageError(f"{config} has no script_location; write it as: script_location = %(here)s/alembic")
+    roots = tuple(_import_roots(backend, options.get_prepend_sys_paths_list() or (), local_packages))
+    tree = _located(script_location, backend, roots, option="script_location")
+    if tree.is_absolute():
+        check_tree(tree, backend)
+    locations = [
+        _located(location, backend, roots, option="version_locations")
+        for location in options.get_version_locations_list() or ()
+        if location.strip()
+    ]
+    return Layout(
+        backend=backend,
+        config_files=config_files,
+        tree=tree,
+        version_locations=tuple(locations) or (tree / "versions",),
+        recursive=options.get_alembic_boolean_option("recursive_version_locations"),
+        import_roots=roots,
+        local_packages=local_packages,
+    )
+
+
+def check_tree(tree: Path, relative_to: Path) -> None:
+    """Raise `PackageError` unless this folder exists and is an Alembic tree."""
+    shown = Path(os.path.relpath(tree, relative_to)).as_posix()
+    if not tree.is_dir():
+        raise PackageError(f"script_location {shown} does not exist in {relative_to}; correct it, or run: alembic init")
+    if not (tree / "env.py").is_file():
+        raise PackageError(f"no env.py in {shown}; script_location must be the folder that `alembic init` made")
+
+
+def _import_roots(
+    backend: Path, prepend_sys_path: Iterable[str], local_packages: Iterable[Path]
+) -> Iterable[ImportRoot]:
+    yield ImportRoot(backend, BACKEND)
+    for entry in prepend_sys_path:
+        source = _inside(backend, entry.strip(), option="prepend_sys_path")
+        yield ImportRoot(source, BACKEND / source.relative_to(backend).as_posix())
+    # What an installer would have put into site-packages goes where the requirements are: at the package's root.
+    for project in (backend, *local_packages):
+        if (project / "pyproject.toml").is_file():
+            yield ImportRoot(project / "src", _AT_ROOT)
+    for project in local_packages:
+        yield ImportRoot(project, _AT_ROOT)
+
+
+def _located(location: str, backend: Path, roots: Iterable[ImportRoot], *, option: str) -> Path:
+    """Return the folder that a path or a ``package:path`` means. Not absolute: in an installed requirement."""
+    if ":" not in location or Path(location).is_absolute():
+        return _inside(backend, location, option=option)
+    package, *path = location.split(":")
+    in_package = Path(*package.split("."))
+    for root in roots:
+        if (root.source / in_package).is_dir():
+            return root.source.joinpath(in_package, *path)
+    return in_package.joinpath(*path)
+
+
+def _inside(backend: Path, path: str, *, option: str) -> Path:
+    # Alembic takes relative paths from the working directory, which is the backend, here and in the function.
+    absolute = Path(os.path.normpath(backend / path))
+    if not absolute.resolve().is_relative_to(backend):
+        raise PackageError(f"{option} {path} lies outside {backend}; move it into the backend")
+    return absolute

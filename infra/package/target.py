@@ -1,0 +1,52 @@
+"""The interpreter and the platform that a package is built for."""
+
+from __future__ import annotations
+
+import re
+import sys
+from dataclasses import dataclass
+from typing import Literal
+
+from infra.package.errors import PackageError
+
+Architecture = Literal["arm64", "x86_64"]
+
+# As pip and uv call what Lambda calls arm64 and x86_64.
+_MACHINES = {"arm64": "aarch64", "x86_64": "x86_64"}
+# Lambda's images up to Python 3.11 are Amazon Linux 2 (glibc 2.26), from 3.12 on Amazon Linux 2023 (glibc 2.34).
+_FIRST_ON_AMAZON_LINUX_2023 = 12
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where a package will run; ``Target()`` is this machine, with this interpreter.
+
+    ``python`` is a version such as ``"3.13"``. Both fields are given, or neither.
+    """
+
+    python: str | None = None
+    architecture: Architecture | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what Lambda does not have, with a `PackageError`."""
+        if (self.python is None) != (self.architecture is None):
+            raise PackageError("a target needs both a Python version and an architecture (or neither: this machine)")
+        if self.python is not None and not re.fullmatch(r"3\.[1-9][0-9]", self.python):
+            raise PackageError(f"{self.python!r} is no Python version of Lambda; write it like 3.13")
+        if self.architecture is not None and self.architecture not in _MACHINES:
+            raise PackageError(f"{self.architecture!r} is no architecture of Lambda; use arm64 or x86_64")
+
+    def __str__(self) -> str:
+        if self.python is None:
+            return f"this machine's Python {sys.version_info.major}.{sys.version_info.minor}"
+        return f"Python {self.python} on {self.architecture}"
+
+    def uv_options(self) -> list[str]:
+        """Return what ``uv pip`` needs to know to choose wheels for this target."""
+        options = ["--python", sys.executable, "--only-binary", ":all:"]
+        if self.python is None or self.architecture is None:
+            return options
+        minor = int(self.python.removeprefix("3."))
+        libc = "manylinux_2_34" if minor >= _FIRST_ON_AMAZON_LINUX_2023 else "manylinux2014"
+        platform = f"{_MACHINES[self.architecture]}-{libc}"
+        return [*options, "--python-version", self.python, "--python-platform", platform]
