@@ -1,0 +1,1 @@
+"""Runs a backend's Alembic migrations from inside AWS Lambda."""

@@ -1,0 +1,219 @@
+"""The vocabulary shared with callers: what may be asked, what is answered, and what can go wrong.
+
+`docs/contract.md` is the user's copy of these names. Class names of errors reach callers as Lambda's ``errorType``, so
+renaming one breaks pipelines, alarms and state machines.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+DEFAULT_REVISION = "head"
+
+# Which fields an action takes beside "action" and "target". Whatever is not here is refused: a typo must never
+# upgrade production.
+ACTIONS: Mapping[str, frozenset[str]] = {
+    "upgrade": frozenset({"revision"}),
+}
+
+# Alembic refuses these characters in an id itself ("@", "+" and "-" have a meaning in a revision expression).
+_REVISION_ID = re.compile(r"[^\s@+\-,:\x00-\x1f\x7f]{1,255}")
+_UPGRADE_STEPS = re.compile(r"\+[1-9][0-9]{0,5}")
+
+
+class MigrationError(Exception):
+    """Base of every error that the function raises on purpose. The message is one line that a person can act on.
+
+    ``facts`` are what else the log line about it tells, under the names of the contract's section 8.
+    """
+
+    retry_helps: ClassVar[bool] = False
+
+    def __init__(self, message: str, **facts: Any) -> None:  # noqa: ANN401 - whatever a log line may hold
+        super().__init__(message)
+        self.facts = facts
+
+
+class InvalidRequest(MigrationError):
+    """The event asks for something that does not exist. Nothing was touched."""
+
+
+class ConfigurationError(MigrationError):
+    """An environment variable or the package is wrong, or there are several heads where one was asked for."""
+
+
+class SecretUnavailable(MigrationError):
+    """The secret is missing, denied, or Secrets Manager could not be reached."""
+
+    retry_helps = True
+
+
+class SecretMalformed(MigrationError):
+    """The secret was read but holds no usable credentials. Names the key, never a value."""
+
+
+class DatabaseUnavailable(MigrationError):
+    """No connection within the budget: refused, name not found, TLS, starting up."""
+
+    retry_helps = True
+
+
+class AuthenticationFailed(MigrationError):
+    """The server refused the credentials, also after the secret was read again."""
+
+
+class TargetMismatch(MigrationError):
+    """env.py connected to another database than the secret names. No revision was run."""
+
+
+class UnknownRevision(MigrationError):
+    """The database is at a revision that this package does not have: older code over a newer database."""
+
+
+class MigrationLocked(MigrationError):
+    """Another run held the migration lock for longer than this one could wait."""
+
+    retry_helps = True
+
+
+class LockTimeout(MigrationError):
+    """A revision could not get its table locks in any attempt."""
+
+    retry_helps = True
+
+
+class MigrationFailed(MigrationError):
+    """A revision raised. The database is at the last good revision."""
+
+
+class MigrationIncomplete(MigrationError):
+    """Stopped before Lambda's deadline; the next invocation goes on from there."""
+
+    retry_helps = True
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the caller asks for, checked."""
+
+    action: str = "upgrade"
+    revision: str = DEFAULT_REVISION
+
+
+@dataclass(frozen=True)
+class Revision:
+    """A revision of the packaged tree, as much of it as callers and logs see.
+
+    ``parents`` are the ids that must be applied before it: its down revisions and what it depends on.
+    """
+
+    revision: str
+    description: str
+    parents: tuple[str, ...] = ()
+
+    def as_json(self) -> dict[str, Any]:
+        return {"revision": self.revision, "description": self.description}
+
+
+@dataclass(frozen=True)
+class Applied:
+    """A revision that the version table confirms, and how long it took, its commit included."""
+
+    revision: Revision
+    duration_ms: int
+
+    def as_json(self) -> dict[str, Any]:
+        return {**self.revision.as_json(), "duration_ms": self.duration_ms}
+
+
+@dataclass(frozen=True)
+class Result:
+    """Where the database was, where it is now, and what was done in between, all as the version table tells it.
+
+    Revisions are the ids in the version table; no id stands for an empty database, several for several heads.
+    Durations are in milliseconds.
+    """
+
+    action: str
+    stage: str
+    database: str
+    schema: str | None
+    previous_revisions: tuple[str, ...]
+    revisions: tuple[str, ...]
+    applied: tuple[Applied, ...] = ()
+    pending: tuple[Revision, ...] = ()
+    attempts: int = 1
+    lock_wait_ms: int = 0
+    ahead: bool = False
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+    def as_json(self, *, duration_ms: int, request_id: str) -> dict[str, Any]:
+        """The answer in the form of the contract's section 6."""
+        answer: dict[str, Any] = {
+            "status": "ok",
+            "action": self.action,
+            "stage": self.stage,
+            "database": self.database,
+            "schema": self.schema,
+            "previous_revision": joined(self.previous_revisions),
+            "revision": joined(self.revisions),
+            "up_to_date": not self.pending,
+            "applied": [applied.as_json() for applied in self.applied],
+            "pending": [revision.as_json() for revision in self.pending],
+            "attempts": self.attempts,
+            "lock_wait_ms": self.lock_wait_ms,
+            "duration_ms": duration_ms,
+            "request_id": request_id,
+            **self.extra,
+        }
+        if self.ahead:
+            answer["ahead"] = True
+        return answer
+
+
+def joined(revisions: tuple[str, ...]) -> str | None:
+    """Several heads as one text, in sorted order; None for an empty database."""
+    return ",".join(sorted(revisions)) or None
+
+
+def parse_request(event: object) -> Request:
+    """Read an invocation's event; ``null``, ``{}`` and nothing at all ask for an upgrade to head.
+
+    Raises:
+        InvalidRequest: anything that is not exactly a known action with fields of its own.
+    """
+    if event is None:
+        return Request()
+    if not isinstance(event, Mapping):
+        raise InvalidRequest(f"the event must be a JSON object or null, not {_kind(event)}")
+    action = event.get("action", "upgrade")
+    if not isinstance(action, str) or action not in ACTIONS:
+        raise InvalidRequest(f"unknown action {_shown(action)}; known: {', '.join(sorted(ACTIONS))}")
+    known = ACTIONS[action] | {"action"}
+    unknown = sorted(str(name) for name in event if name not in known)
+    if unknown:
+        raise InvalidRequest(
+            f"unknown field {', '.join(_shown(name) for name in unknown[:5])} for action {action}; "
+            f"known: {', '.join(sorted(known))}"
+        )
+    return Request(action=action, revision=_upgrade_revision(event.get("revision", DEFAULT_REVISION)))
+
+
+def _upgrade_revision(value: object) -> str:
+    if isinstance(value, str) and (_UPGRADE_STEPS.fullmatch(value) or _REVISION_ID.fullmatch(value)):
+        return value
+    raise InvalidRequest(f"revision must be head, heads, a revision id or +N, not {_shown(value)}")
+
+
+def _kind(value: object) -> str:
+    kinds = {list: "an array", str: "a string", bool: "a boolean", int: "a number", float: "a number"}
+    return kinds.get(type(value), type(value).__name__)
+
+
+def _shown(value: object) -> str:
+    """A caller's value for a message: short, on one line, and quoted where it is text."""
+    text = ascii(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."

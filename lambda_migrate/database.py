@@ -1,0 +1,387 @@
+"""Reaching the server within a budget, what every session of ours sets, and the migration lock."""
+
+from __future__ import annotations
+
+import random
+import re
+import socket
+import time
+import zlib
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, TYPE_CHECKING
+
+import psycopg2
+import psycopg2.extensions
+
+from lambda_migrate.contract import (
+    AuthenticationFailed,
+    ConfigurationError,
+    DatabaseUnavailable,
+    MigrationLocked,
+)
+from lambda_migrate.telemetry import log, one_line
+
+if TYPE_CHECKING:
+    from lambda_migrate.settings import Settings
+    from lambda_migrate.deadline import Deadline
+    from lambda_migrate.credentials import Credentials, CredentialStore
+    from collections.abc import Iterator
+
+Connection = psycopg2.extensions.connection
+
+OLDEST_SERVER = 13
+
+# The first half of the key of every migration lock, "MIGR" in ASCII; the second half is the schema's checksum.
+LOCK_CLASS = 0x4D494752
+
+# PostgreSQL's limit for application_name is NAMEDATALEN - 1.
+_APPLICATION_NAME_BYTES = 63
+
+# One attempt to connect; libpq counts whole seconds. A new instance of a paused Aurora takes longer and is tried again.
+_ATTEMPT_S = 5
+# A server that does not even answer on TCP is behind a missing route or rule: nobody should wait a minute to be told.
+_NO_ROUTE_S = 12
+# A password that was just rotated reaches the secret a moment after the server, or the other way round.
+_ROTATION_S = 5
+_PAUSES_S = (0.1, 0.2, 0.4, 0.8, 1.6, 3.0)
+_LOCK_POLL_S = 0.5
+_LOCK_WAITING_LOG_S = 10
+
+# A session that only holds a lock answers the server at least this often (see `Session.ping`); one that does not is
+# ended by the server and frees its lock, also when the network vanished without a word.
+IDLE_SESSION_TIMEOUT_S = 30
+# The same for a session in a transaction, where a revision may compute for a while between two statements.
+IDLE_IN_TRANSACTION_TIMEOUT_S = 55
+# How soon the server notices, in the middle of a statement, that we were killed (PostgreSQL 14 and later).
+CONNECTION_CHECK_MS = 500
+
+
+@dataclass(frozen=True)
+class Server:
+    """Which server and database a session is on. Two sessions on the same have equal values."""
+
+    version: int
+    started: str
+    database: str
+
+
+@dataclass(frozen=True)
+class Holder:
+    """A session that stands in the way, as pg_stat_activity tells it. ``since`` is in ISO 8601."""
+
+    pid: int
+    application_name: str
+    since: str
+
+    def __str__(self) -> str:
+        return f"{self.application_name or 'unnamed session'} (pid {self.pid}, since {self.since})"
+
+
+@dataclass(frozen=True)
+class Session:
+    """Our own connection, in autocommit, beside the one that env.py makes: it holds the lock and tells the truth."""
+
+    connection: Connection
+    server: Server
+    credentials: Credentials
+
+    def rows(self, sql: str, parameters: tuple[object, ...] = ()) -> list[tuple[Any, ...]]:
+        """The rows of one statement.
+
+        Raises:
+            DatabaseUnavailable: the connection is gone.
+        """
+        try:
+            with self.connection.cursor() as cursor:
+                cursor.execute(sql, parameters)
+                return cursor.fetchall()
+        except (psycopg2.OperationalError, psycopg2.InterfaceError) as error:
+            if not self.connection.closed:
+                raise
+            raise DatabaseUnavailable(f"the connection to the database was lost: {one_line(error)}") from None
+
+    def close(self) -> None:
+        self.connection.close()
+
+
+def application_name(function_name: str, request_id: str) -> str:
+    """What pg_stat_activity shows: the end of the function's name, where its stage is, and the whole request id."""
+    room = _APPLICATION_NAME_BYTES - len(request_id) - 1
+    return f"{function_name[-room:].lstrip('-') if room > 0 else ''}/{request_id}"[-_APPLICATION_NAME_BYTES:]
+
+
+def open_session(settings: Settings, store: CredentialStore, deadline: Deadline, name: str) -> Session:
+    """Connect with the stage's credentials, reading the secret again when the server refuses them.
+
+    Args:
+        name: the session's application_name.
+        deadline: when the function has to stop; CONNECT_TIMEOUT_S counts within it.
+
+    Raises:
+        AuthenticationFailed: refused, also with what the secret holds by now.
+        DatabaseUnavailable: no connection within the budget; says whether it was the name, the route, the port, TLS
+            or the server.
+        ConfigurationError: the database does not exist, is read-only, or is too old.
+    """
+    budget = deadline.until(settings.connect_timeout_s)
+    credentials = store.get(settings)
+    rotation: Deadline | None = None
+    for pause in _pauses():
+        try:
+            return _session(_connect(credentials, budget, name), credentials)
+        except AuthenticationFailed:
+            fresh = store.refresh(settings)
+            if fresh == credentials:
+                # Rotation changes the server first and the secret a moment later.
+                rotation = rotation or budget.until(_ROTATION_S)
+                if rotation.left() < pause:
+                    raise
+                time.sleep(pause)
+            credentials = fresh
+    raise AssertionError("unreachable: the pauses never end")
+
+
+def _connect(credentials: Credentials, budget: Deadline, name: str) -> Connection:
+    """Try until it works, until it cannot work, or until the budget is used up."""
+    started = time.monotonic()
+    attempts = 0
+    for pause in _pauses():
+        attempts += 1
+        try:
+            return psycopg2.connect(
+                host=credentials.host,
+                port=credentials.port,
+                dbname=credentials.database,
+                user=credentials.user,
+                password=credentials.password,
+                sslmode=credentials.sslmode,
+                sslrootcert=str(credentials.sslrootcert),
+                application_name=name,
+                connect_timeout=max(2, min(_ATTEMPT_S, round(budget.left()))),
+                keepalives_idle=10,
+                keepalives_interval=5,
+                keepalives_count=3,
+            )
+        except psycopg2.OperationalError as error:
+            failure = _failure(str(error), credentials)
+        waited = time.monotonic() - started
+        no_route = failure.no_route and waited + pause > _NO_ROUTE_S
+        if not failure.passing or no_route or budget.left() <= pause:
+            raise failure.error(
+                f"{failure.reason} (tried {attempts} time{'s' if attempts > 1 else ''} in {waited:.1f} s)"
+            )
+        time.sleep(pause)
+    raise AssertionError("unreachable: the pauses never end")
+
+
+@dataclass(frozen=True)
+class _Failure:
+    """Why a connection was not made, and whether trying again can help."""
+
+    error: type[AuthenticationFailed | ConfigurationError | DatabaseUnavailable]
+    reason: str
+    passing: bool = False
+    no_route: bool = False
+
+
+def _failure(message: str, credentials: Credentials) -> _Failure:
+    """Read libpq's and the server's words: a failed connection carries no SQLSTATE in psycopg2."""
+    said = one_line(message)
+    where = f"{credentials.host}:{credentials.port}"
+    database = f"database {credentials.database!r} on {where}"
+
+    def has(*phrases: str) -> bool:
+        return any(phrase in message for phrase in phrases)
+
+    if is_authentication_failure(message):
+        return _Failure(
+            AuthenticationFailed,
+            f"{where} refused the password of user {credentials.user!r} from the secret: {said}",
+        )
+    if has("no pg_hba.conf entry", "is not permitted to log in") or re.search(r'role ".*" does not exist', message):
+        return _Failure(AuthenticationFailed, f"{where} does not let user {credentials.user!r} in: {said}")
+    if re.search(r'database ".*" does not exist', message):
+        return _Failure(ConfigurationError, f"there is no {database}; correct the secret's dbname or DB_NAME")
+    if has("does not support SSL"):
+        return _Failure(
+            DatabaseUnavailable,
+            f"{where} offers no TLS and DB_SSLMODE is {credentials.sslmode}: turn TLS on at the server ({said})",
+        )
+    if has("certificate verify failed", "root certificate file", "does not match host name", "SSL error"):
+        return _Failure(
+            DatabaseUnavailable,
+            f"{where} failed the TLS check of sslmode {credentials.sslmode}: {said} (is the host name the one in the"
+            f" certificate, and is the certificate signed by an authority in {credentials.sslrootcert.name}?"
+            " See DB_HOST and DB_SSLROOTCERT)",
+        )
+    if has("could not translate host name"):
+        return _Failure(
+            DatabaseUnavailable,
+            f"the name {credentials.host!r} could not be resolved: {said} (check the secret's host or DB_HOST)",
+            passing=True,
+            no_route=True,
+        )
+    if has("timeout expired", "No route to host", "Network is unreachable", "timed out"):
+        if _answers(credentials):
+            return _Failure(
+                DatabaseUnavailable,
+                f"{where} accepts connections but PostgreSQL does not answer on it: {said}",
+                passing=True,
+            )
+        return _Failure(
+            DatabaseUnavailable,
+            f"{where} does not answer: {said} (the function must run in the database's VPC, and the database's"
+            f" security group must let the function's in on port {credentials.port})",
+            passing=True,
+            no_route=True,
+        )
+    if has("Connection refused"):
+        return _Failure(
+            DatabaseUnavailable,
+            f"{where} refused the connection: is the server running, and is {credentials.port} its port? ({said})",
+            passing=True,
+        )
+    return _Failure(DatabaseUnavailable, f"no connection to {database}: {said}", passing=True)
+
+
+def is_authentication_failure(message: str) -> bool:
+    """Whether these words of libpq, asyncpg or the server say that the password is wrong."""
+    phrases = ("password authentication failed", "PAM authentication failed", "no password supplied", "SCRAM")
+    return any(phrase in message for phrase in phrases)
+
+
+def _answers(credentials: Credentials) -> bool:
+    """Whether anything accepts a TCP connection there: a slow server is no missing route."""
+    try:
+        with socket.create_connection((credentials.host, credentials.port), timeout=2):
+            return True
+    except OSError:
+        return False
+
+
+def _session(connection: Connection, credentials: Credentials) -> Session:
+    connection.autocommit = True
+    version = connection.server_version // 10000
+    if version < OLDEST_SERVER:
+        connection.close()
+        raise ConfigurationError(
+            f"{credentials.host}:{credentials.port} is PostgreSQL {version}; {OLDEST_SERVER} or later is needed"
+        )
+    with connection.cursor() as cursor:
+        cursor.execute(
+            # One round trip. The first two lines release the lock when we are gone without a word.
+            "SET tcp_keepalives_idle = 10; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 3;"
+            + (f"SET idle_session_timeout = '{IDLE_SESSION_TIMEOUT_S}s';" if version >= 14 else "")
+            + "SELECT pg_postmaster_start_time()::text, current_database(), pg_is_in_recovery(),"
+            " current_setting('transaction_read_only') = 'on'"
+        )
+        started, database, replica, read_only = cursor.fetchall()[0]
+    if replica or read_only:
+        connection.close()
+        what = "a read replica" if replica else "read-only"
+        raise ConfigurationError(
+            f"{credentials.host}:{credentials.port} is {what}: migrations need the writer; correct the secret's host"
+        )
+    return Session(connection, Server(version, started, database), credentials)
+
+
+@dataclass(frozen=True)
+class Lock:
+    """The migration lock, held. ``wait_ms`` is how long it took to get it."""
+
+    wait_ms: int
+
+
+@contextmanager
+def migration_lock(session: Session, settings: Settings, deadline: Deadline, schema: str | None) -> Iterator[Lock]:
+    """Hold the lock that lets one run at a time migrate a database and schema.
+
+    It is a session-level advisory lock on a session that is never in a transaction, and it is polled for: a waiter
+    inside `pg_advisory_lock` has a snapshot that CREATE INDEX CONCURRENTLY waits for, which is a deadlock.
+
+    Raises:
+        MigrationLocked: another run held it for too long; names its request id and since when.
+    """
+    key = (LOCK_CLASS, lock_key(schema))
+    started = time.monotonic()
+    patience = deadline.until(settings.migration_lock_timeout_s)
+    next_log = started
+    waited = False
+    while not session.rows("SELECT pg_try_advisory_lock(%s, %s)", key)[0][0]:
+        waited = True
+        holder = lock_holder(session, schema)
+        waited_ms = _ms_since(started)
+        if patience.left() <= 0:
+            raise MigrationLocked(
+                f"another run holds the migration lock on database {session.server.database!r}: {holder}; waited"
+                f" {waited_ms / 1000:.1f} s (wait for it to finish, then run again)"
+            )
+        if holder and time.monotonic() >= next_log:
+            log(
+                "lock.waiting",
+                f"waiting for {holder} to release the migration lock",
+                database=session.server.database,
+                schema=schema,
+                blocking_pids=[holder.pid],
+                duration_ms=waited_ms,
+            )
+            next_log = time.monotonic() + _LOCK_WAITING_LOG_S
+        time.sleep(min(_LOCK_POLL_S, max(0.01, patience.left())) * random.uniform(0.5, 1))  # noqa: S311 - no secret
+    lock = Lock(_ms_since(started) if waited else 0)
+    log("lock.acquired", "holding the migration lock", database=session.server.database, duration_ms=lock.wait_ms)
+    try:
+        yield lock
+    finally:
+        # A lost connection has released it already.
+        if not session.connection.closed:
+            session.rows("SELECT pg_advisory_unlock(%s, %s)", key)
+
+
+def lock_key(schema: str | None) -> int:
+    """The second half of the advisory lock's key, a signed 32-bit number; the database is part of it by itself."""
+    return zlib.crc32(schema.encode()) - (1 << 31) if schema else 0
+
+
+def lock_holder(session: Session, schema: str | None) -> Holder | None:
+    """Who holds the migration lock now."""
+    rows = session.rows(
+        "SELECT a.pid, coalesce(a.application_name, ''), coalesce(a.backend_start::text, '?')"
+        " FROM pg_locks l JOIN pg_stat_activity a USING (pid)"
+        " WHERE l.locktype = 'advisory' AND l.granted AND l.classid = %s AND l.objid = %s AND l.objsubid = 2"
+        " AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())",
+        (LOCK_CLASS, lock_key(schema) & 0xFFFFFFFF),
+    )
+    return Holder(*rows[0]) if rows else None
+
+
+def blockers(session: Session, pids: list[int]) -> tuple[Holder, ...]:
+    """The sessions that any of these backends is waiting for right now."""
+    rows = session.rows(
+        "SELECT pid, coalesce(application_name, ''), coalesce(xact_start::text, backend_start::text, '?')"
+        " FROM pg_stat_activity"
+        " WHERE pid IN (SELECT unnest(pg_blocking_pids(waiting)) FROM unnest(%s::int[]) AS waiting)",
+        (pids,),
+    )
+    return tuple(Holder(*row) for row in rows)
+
+
+def versions(session: Session, schema: str, table: str) -> tuple[str, ...]:
+    """The revisions in a version table as another session sees them: what is committed, and nothing else."""
+    identifier = psycopg2.extensions.quote_ident
+    qualified = f"{identifier(schema, session.connection)}.{identifier(table, session.connection)}"
+    if not session.rows("SELECT to_regclass(%s) IS NOT NULL", (qualified,))[0][0]:
+        return ()
+    return tuple(sorted(row[0] for row in session.rows(f"SELECT version_num FROM {qualified}")))  # noqa: S608 - quoted
+
+
+def _pauses() -> Iterator[float]:
+    """Seconds between attempts: growing, then steady, and never in step with another function's."""
+    for pause in _PAUSES_S:
+        yield pause * random.uniform(0.5, 1)  # noqa: S311 - jitter is no secret
+    while True:
+        yield _PAUSES_S[-1] * random.uniform(0.5, 1)  # noqa: S311
+
+
+def _ms_since(started: float) -> int:
+    return round((time.monotonic() - started) * 1000)

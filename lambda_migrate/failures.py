@@ -1,0 +1,75 @@
+"""What an exception out of env.py or a revision means for the run."""
+
+from __future__ import annotations
+
+from sqlalchemy.exc import DBAPIError
+
+from lambda_migrate.contract import MigrationError, Revision
+from lambda_migrate.database import is_authentication_failure
+from lambda_migrate.messages import Failure, Kind
+from lambda_migrate.telemetry import one_line
+
+# PostgreSQL's error codes (its manual, appendix A).
+_LOCK_STATES = frozenset({"55P03", "40P01"})  # lock_not_available, deadlock_detected
+_CANCELLED = "57014"  # query_canceled
+# admin_shutdown, crash_shutdown, cannot_connect_now, idle_session_timeout, idle_in_transaction_session_timeout,
+# transaction_timeout
+_CONNECTION_STATES = frozenset({"57P01", "57P02", "57P03", "57P05", "25P03", "25P04"})
+
+
+def failure_of(error: BaseException, revision: Revision | None, *, began: bool, partly_committed: bool) -> Failure:
+    """What went wrong, in a form that can be sent, logged and raised.
+
+    Args:
+        revision: the one that was running.
+        began: whether Alembic had come as far as reading the version table.
+        partly_committed: whether the revision had committed some of its work.
+    """
+    if isinstance(error, MigrationError):
+        return Failure("refused", type(error).__name__, one_line(error), revision)
+    if isinstance(error, DBAPIError):
+        return _database_failure(error, revision, partly_committed=partly_committed)
+    kind: Kind = "error"
+    if not began and is_authentication_failure(str(error)):
+        kind = "authentication"
+    elif not began and isinstance(error, OSError):
+        # asyncpg tells of a refused connection so.
+        kind = "connection"
+    return Failure(kind, type(error).__name__, one_line(error), revision, partly_committed=partly_committed)
+
+
+def _database_failure(error: DBAPIError, revision: Revision | None, *, partly_committed: bool) -> Failure:
+    cause = _root(error)
+    diagnostics = getattr(cause, "diag", None)
+    sqlstate = getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None)
+    message = getattr(diagnostics, "message_primary", None) or getattr(cause, "message", None) or str(cause)
+    return Failure(
+        _kind(error, sqlstate, message),
+        type(cause).__name__,
+        one_line(message),
+        revision,
+        sqlstate=sqlstate,
+        statement=one_line(error.statement) if error.statement else None,
+        table=getattr(diagnostics, "table_name", None) or getattr(cause, "table_name", None),
+        constraint=getattr(diagnostics, "constraint_name", None) or getattr(cause, "constraint_name", None),
+        partly_committed=partly_committed,
+    )
+
+
+def _root(error: DBAPIError) -> BaseException:
+    """The driver's own error: SQLAlchemy's asyncpg adapter wraps it once more."""
+    origin: BaseException = error.orig or error
+    return origin.__cause__ if origin.__cause__ is not None and not hasattr(origin, "diag") else origin
+
+
+def _kind(error: DBAPIError, sqlstate: str | None, message: str) -> Kind:
+    if sqlstate in _LOCK_STATES:
+        return "lock"
+    if sqlstate == _CANCELLED:
+        return "cancelled"
+    if (sqlstate or "").startswith("28") or is_authentication_failure(message):
+        return "authentication"
+    lost = sqlstate is None and "connection" in message.lower()
+    if error.connection_invalidated or lost or sqlstate in _CONNECTION_STATES or (sqlstate or "").startswith("08"):
+        return "connection"
+    return "error"

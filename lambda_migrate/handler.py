@@ -1,0 +1,112 @@
+"""The only module that knows Lambda: an event comes in, a result or a named error goes out."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import TYPE_CHECKING, Any
+
+from lambda_migrate import actions
+from lambda_migrate.contract import MigrationError, Result, joined, parse_request
+from lambda_migrate.credentials import CredentialStore
+from lambda_migrate.database import application_name
+from lambda_migrate.deadline import Deadline
+from lambda_migrate.settings import Settings, read_settings
+from lambda_migrate.telemetry import log, logger, measure, one_line
+
+if TYPE_CHECKING:
+    from aws_lambda_powertools.utilities.typing import LambdaContext
+
+# Read once in the life of a sandbox, and again when the server refuses what it holds.
+_store = CredentialStore()
+
+
+@logger.inject_lambda_context(clear_state=True)
+def handler(event: object, context: LambdaContext) -> dict[str, Any]:
+    """Run one action and answer with its result.
+
+    Raises:
+        MigrationError: one of the contract's section 7. Lambda reports its class name as ``errorType``.
+    """
+    started = time.monotonic()
+    progress = actions.Progress()
+    settings: Settings | None = None
+    try:
+        settings = read_settings()
+        logger.append_keys(stage=settings.stage)
+        logger.setLevel(settings.log_level)
+        request = parse_request(event)
+        log("migration.started", f"{request.action} to {request.revision}", action=request.action)
+        invocation = actions.Invocation(
+            settings=settings,
+            store=_store,
+            deadline=Deadline.after(
+                context.get_remaining_time_in_millis() / 1000, reserve=settings.deadline_reserve_ms / 1000
+            ),
+            name=application_name(context.function_name, context.aws_request_id),
+        )
+        result = actions.upgrade(request, invocation, progress)
+    except Exception as error:
+        named = _named(error)
+        duration_ms = round((time.monotonic() - started) * 1000)
+        log(
+            "migration.failed",
+            str(named),
+            level=logging.ERROR,
+            error_type=type(named).__name__,
+            database=progress.database or None,
+            duration_ms=duration_ms,
+            **{"applied": progress.applied_ids(), **named.facts},
+        )
+        _measure(settings, progress, duration_ms, failed=True)
+        # The message is all that a caller needs; the chain below it may hold what nobody should see.
+        raise named from None
+    duration_ms = round((time.monotonic() - started) * 1000)
+    _log_end(result, duration_ms)
+    _measure(settings, progress, duration_ms, failed=False)
+    return result.as_json(duration_ms=duration_ms, request_id=context.aws_request_id)
+
+
+def _named(error: Exception) -> MigrationError:
+    """One of the contract's errors, without secrets; whatever else reaches the handler is a fault of ours."""
+    if isinstance(error, MigrationError):
+        return type(error)(one_line(error), **error.facts)
+    said = one_line(error)
+    return MigrationError(f"unexpected {type(error).__name__}: {said} (a fault of the migration function itself)")
+
+
+def _log_end(result: Result, duration_ms: int) -> None:
+    fields = {
+        "action": result.action,
+        "database": result.database,
+        "schema": result.schema,
+        "revision": joined(result.revisions),
+        "pending": [revision.revision for revision in result.pending],
+        "duration_ms": duration_ms,
+    }
+    at = joined(result.revisions) or "base"
+    if result.ahead:
+        log(
+            "migration.ahead",
+            f"the database is at {at}, newer than this package; nothing was changed",
+            level=logging.WARNING,
+            **fields,
+        )
+    elif result.applied:
+        ids = [applied.revision.revision for applied in result.applied]
+        log("migration.finished", f"the database is at {at}; {len(ids)} applied", applied=ids, **fields)
+    else:
+        log("migration.noop", f"nothing to apply: the database is at {at}", applied=[], **fields)
+
+
+def _measure(settings: Settings | None, progress: actions.Progress, duration_ms: int, *, failed: bool) -> None:
+    # Without its stage a metric has no dimension to stand in.
+    if settings is not None:
+        measure(
+            settings.stage,
+            applied=len(progress.applied),
+            duration_ms=duration_ms,
+            failed=failed,
+            lock_wait_ms=progress.lock_wait_ms,
+            lock_retries=progress.retries,
+        )

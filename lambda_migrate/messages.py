@@ -1,0 +1,101 @@
+"""What the process that runs env.py tells the one that supervises it. All are sent through a pipe, so all are data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, TYPE_CHECKING
+
+
+if TYPE_CHECKING:
+    from lambda_migrate.contract import Revision
+
+# What a failure means for the run, beside its text: "lock" and "connection" may pass, "refused" is an error of the
+# contract that was found in the tree or in env.py.
+Kind = Literal["lock", "cancelled", "connection", "authentication", "refused", "error"]
+
+
+@dataclass(frozen=True)
+class Connected:
+    """env.py handed a connection to Alembic, and it is where the secret says. ``pid`` is its backend."""
+
+    pid: int
+
+
+@dataclass(frozen=True)
+class Began:
+    """Alembic read the version table. ``steps`` of the ``pending`` revisions are asked for by this run."""
+
+    heads: tuple[str, ...]
+    pending: tuple[Revision, ...]
+    steps: int
+    schema: str
+    version_table: str
+    ahead: bool = False
+
+
+@dataclass(frozen=True)
+class Started:
+    """A revision begins."""
+
+    revision: Revision
+    parents: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Ran:
+    """A revision ended without an error, and the version table then held ``heads``.
+
+    ``committed`` is False where env.py keeps its transaction open: nobody else sees it yet.
+    """
+
+    revision: Revision
+    heads: tuple[str, ...]
+    duration_ms: int
+    committed: bool
+
+
+@dataclass(frozen=True)
+class Output:
+    """A line that the backend's code logged or printed."""
+
+    level: int
+    source: str
+    text: str
+
+
+@dataclass(frozen=True)
+class IndexDropped:
+    """An invalid index that an interrupted CREATE INDEX CONCURRENTLY had left was dropped to be built again."""
+
+    index: str
+    revision: Revision
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why env.py did not come to its end. The texts are redacted; a statement is without its parameters.
+
+    ``partly_committed`` says that the revision had already committed some of its work (an autocommit block), so that
+    running it again may not be what its author expects.
+    """
+
+    kind: Kind
+    error_type: str
+    message: str
+    revision: Revision | None = None
+    sqlstate: str | None = None
+    statement: str | None = None
+    table: str | None = None
+    constraint: str | None = None
+    partly_committed: bool = False
+
+
+@dataclass(frozen=True)
+class Ended:
+    """env.py returned or raised. ``stopped`` says that time ran out between two revisions."""
+
+    failure: Failure | None = None
+    stopped: bool = False
+
+
+Message = Connected | Began | Started | Ran | Output | IndexDropped | Ended

@@ -1,0 +1,156 @@
+"""Runs env.py in a process of its own and looks after it: its messages, its blockers, its time, its end.
+
+The process is forked, so that it finds every module loaded that we have. It must not outlive us: when we are killed,
+its end of a pipe tells it, it dies, and PostgreSQL sees its socket closed.
+"""
+
+from __future__ import annotations
+
+import math
+import multiprocessing
+import os
+import threading
+import time
+from dataclasses import dataclass, field
+
+from lambda_migrate import environment
+from lambda_migrate.contract import DatabaseUnavailable
+from lambda_migrate.database import Holder, Session, blockers
+from lambda_migrate.messages import Connected, Ended, Failure, Message, Started
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from lambda_migrate.environment import Job
+    from multiprocessing.connection import Connection as Pipe
+    from collections.abc import Callable
+
+# How often the supervisor asks who blocks the revision; the same statement keeps its own session from idling out.
+_SLOWEST_TICK_S = 1.0
+_FASTEST_TICK_S = 0.05
+_CANCEL_EVERY_S = 0.5
+# What is left of the reserve for reading the version table and answering, after a process that would not end is killed.
+_ANSWER_SHARE = 0.5
+_GONE_WITHIN_S = 5.0
+
+_fork = multiprocessing.get_context("fork")
+
+
+@dataclass
+class Watch:
+    """What was seen while a process ran."""
+
+    ended: Ended | None = None
+    exit_code: int | None = None
+    out_of_time: bool = False
+    blockers: tuple[Holder, ...] = ()
+    backends: list[int] = field(default_factory=list)
+
+
+def supervise(job: Job, session: Session, receive: Callable[[Message], None]) -> Watch:
+    """Run env.py to its end or until time is up, passing on what it tells.
+
+    When time is up the running statement is cancelled by the server, again and again in case the revision catches the
+    error; a process that still does not end is killed, and its sessions are ended before this returns, so that what
+    the version table says then is final.
+
+    Raises:
+        DatabaseUnavailable: our own session was lost, and with it the migration lock. The process was killed.
+    """
+    watch = Watch()
+    ours, theirs = _fork.Pipe(duplex=False)
+    lifeline, our_end = os.pipe()
+    process = _fork.Process(target=_in_child, args=(job, session, theirs, ours, lifeline, our_end), daemon=True)
+    process.start()
+    theirs.close()
+    os.close(lifeline)
+    try:
+        _attend(job, session, ours, receive, watch)
+        process.join(_GONE_WITHIN_S if watch.ended else 0)
+    finally:
+        if process.is_alive():
+            process.kill()
+        process.join()
+        os.close(our_end)
+        ours.close()
+        watch.exit_code = process.exitcode
+    if not session.connection.closed:
+        _end_sessions(session, watch.backends)
+    return watch
+
+
+def _in_child(job: Job, session: Session, pipe: Pipe, theirs: Pipe, lifeline: int, their_end: int) -> None:
+    theirs.close()
+    os.close(their_end)
+    # The lock's connection is our parent's: were it open here too, the lock would outlive the parent. psycopg2 itself
+    # does not touch a connection that another process has made.
+    os.close(session.connection.fileno())
+    threading.Thread(target=_die_with_parent, args=(lifeline,), daemon=True).start()
+    environment.run(job, pipe.send)
+
+
+def _die_with_parent(lifeline: int) -> None:
+    os.read(lifeline, 1)  # returns only when nobody holds the other end any more
+    os._exit(1)
+
+
+def _attend(job: Job, session: Session, pipe: Pipe, receive: Callable[[Message], None], watch: Watch) -> None:
+    tick = max(_FASTEST_TICK_S, min(_SLOWEST_TICK_S, job.settings.lock_timeout_ms / 4000))
+    next_tick = time.monotonic() + tick
+    kill_at = math.inf
+    while True:
+        now = time.monotonic()
+        left = job.deadline.left()
+        if left <= 0 and not watch.out_of_time:
+            watch.out_of_time = True
+            kill_at = now + max(_CANCEL_EVERY_S, job.deadline.reserve * _ANSWER_SHARE)
+            tick, next_tick = _CANCEL_EVERY_S, now
+        if now >= kill_at:
+            return
+        if now >= next_tick:
+            next_tick = now + tick
+            _tick(session, watch)
+        wake = next_tick if watch.out_of_time else min(next_tick, now + left)
+        if not pipe.poll(max(0.0, wake - now)):
+            continue
+        try:
+            message = pipe.recv()
+        except EOFError:
+            return
+        if isinstance(message, Connected):
+            watch.backends.append(message.pid)
+        elif isinstance(message, Started):
+            watch.blockers = ()
+        elif isinstance(message, Ended):
+            watch.ended = message
+            return
+        receive(message)
+
+
+def _tick(session: Session, watch: Watch) -> None:
+    if watch.out_of_time:
+        session.rows("SELECT pg_cancel_backend(pid) FROM unnest(%s::int[]) AS pid", (watch.backends,))
+    else:
+        watch.blockers = blockers(session, watch.backends) or watch.blockers
+
+
+def _end_sessions(session: Session, pids: list[int]) -> None:
+    """Make sure that no session of a dead process still works, and wait until none does."""
+    until = time.monotonic() + _GONE_WITHIN_S
+    while pids:
+        alive = session.rows(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid = ANY(%s) AND pid <> pg_backend_pid()"
+            " AND usename = current_user",
+            (pids,),
+        )
+        if not alive:
+            return
+        if time.monotonic() > until:
+            raise DatabaseUnavailable("a session of the migration could not be ended; see pg_stat_activity")
+        time.sleep(0.02)
+
+
+def died(watch: Watch) -> Failure:
+    """The failure of a process that ended without telling how."""
+    code = watch.exit_code or 0
+    how = f"was killed by signal {-code} (out of memory?)" if code < 0 else f"ended the process with exit code {code}"
+    return Failure("error", "ProcessEnded", f"the migration's code {how}")
