@@ -22,7 +22,8 @@ def prepare(root: Path) -> Path:
     node_modules stays what npm says it is; the copy is of hard links and takes next to no space.
 
     Raises:
-        LocalCloudError: the package for this platform is not installed, or the disk is full.
+        LocalCloudError: the package for this platform is not installed.
+        OSError: the copy could not be made.
 
     """
     system, processor = platform.system().lower(), platform.machine().lower()
@@ -37,10 +38,7 @@ def prepare(root: Path) -> Path:
         ) from None
     made = account.place(root / ".local", root / ".local" / "postgresql") / str(version)
     if not made.exists():
-        try:
-            _make(package, made)
-        except OSError as error:
-            raise LocalCloudError(f"PostgreSQL's programs could not be copied to {made}: {error}") from error
+        _make(package, made)
     return made / "native" / "bin"
 
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from localcloud.account import Account
 
 _POLL_SECONDS = 0.02
+_NOTE_SECONDS = 5.0
 _TAIL_LINES = 5
 
 # The outer shell leaves at once, so that the daemon is nobody's child and never anybody's zombie. The inner one notes
@@ -68,8 +69,14 @@ def is_running(daemon: Daemon) -> bool:
 
 
 def process_id(daemon: Daemon) -> int:
-    """Give the process id of a running daemon; 0 in the instant between its start and its first step."""
-    return int(daemon.lock.read_text().strip() or 0)
+    """Give the process id of a running daemon."""
+    deadline = time.monotonic() + _NOTE_SECONDS
+    # Between a daemon's start and its first step, which is to write the note, lies an instant.
+    while not (note := daemon.lock.read_text(encoding="ascii").strip()):
+        if time.monotonic() > deadline:
+            raise LocalCloudError(f"{daemon.name} left no process id in {daemon.lock}; end it by hand.")
+        time.sleep(_POLL_SECONDS)
+    return int(note)
 
 
 def launch(
@@ -78,7 +85,8 @@ def launch(
     """Start the command as a daemon; call it with the guard held and nothing running.
 
     Raises:
-        LocalCloudError: it is running after all, or the system could not start it.
+        LocalCloudError: it is running after all.
+        OSError: the system could not start it.
 
     """
     descriptor = locks.open_lock(daemon.lock)
@@ -98,49 +106,51 @@ def launch(
                 check=True,
                 **(account.as_process() if account else {}),
             )
-    except (OSError, subprocess.CalledProcessError) as error:
-        raise LocalCloudError(f"{daemon.name} could not be started: {error}") from error
     finally:
         os.close(descriptor)
 
 
-def wait_until(daemon: Daemon, is_ready: Callable[[], bool], timeout: float) -> bool:
+def wait_until_ready(daemon: Daemon, obstacle: Callable[[], str | None], timeout: float) -> bool:
     """Wait until the daemon is ready; False if it has ended instead.
 
+    Args:
+        daemon: the process.
+        obstacle: asks it and tells what stands in the way, None if nothing does.
+        timeout: seconds to wait.
+
     Raises:
-        LocalCloudError: neither happened within `timeout` seconds.
+        LocalCloudError: neither happened in time.
 
     """
     deadline = time.monotonic() + timeout
-    while True:
-        # Asked in this order, a daemon that becomes ready and ends in between is not taken for one that is ready.
-        if is_ready() and is_running(daemon):
-            return True
-        if not is_running(daemon):
-            return False
+    while (reason := obstacle()) is not None and is_running(daemon):
         if time.monotonic() > deadline:
-            raise LocalCloudError(f"{daemon.name} runs but is not ready after {timeout:.0f} s. {log_tail(daemon)}")
+            raise LocalCloudError(
+                f"{daemon.name} (process {process_id(daemon)}) runs but is not ready after {timeout:.0f} s: "
+                f"{' '.join(reason.split())}; stop it and try again. {log_tail(daemon)}"
+            )
         time.sleep(_POLL_SECONDS)
+    return is_running(daemon)
 
 
 def stop(daemon: Daemon, how: signal.Signals, timeout: float) -> None:
-    """Ask the daemon to end and wait for it; after `timeout` seconds kill it. Nothing running is fine."""
-    deadline = time.monotonic() + timeout
-    asked = 0
-    while is_running(daemon):
-        process = process_id(daemon)
-        # The daemon's own children go with it: a function must not outlive the cloud it runs in.
-        group = _group(process)
-        if process != asked:
-            _send(process, how)
-            asked = process
-        while is_running(daemon) and time.monotonic() < deadline:
-            time.sleep(_POLL_SECONDS)
-        if group:
-            with suppress(ProcessLookupError, PermissionError):
-                os.killpg(group, signal.SIGKILL)
-        if time.monotonic() > deadline + timeout:
-            raise LocalCloudError(f"{daemon.name} (process {process}) does not end; end it by hand.")
+    """Ask the daemon to end, and after `timeout` seconds make it; nothing running is fine.
+
+    Raises:
+        LocalCloudError: not even that ended it.
+
+    """
+    if not is_running(daemon):
+        return
+    process = process_id(daemon)
+    with suppress(ProcessLookupError):  # it may be ending just now
+        group = os.getpgid(process)
+        os.kill(process, how)
+        _ended(daemon, timeout)
+        # Its children end with it, at the latest now: a function must not outlive the cloud that it runs in.
+        os.killpg(group, signal.SIGKILL)
+    if not _ended(daemon, timeout):
+        raise LocalCloudError(f"{daemon.name} (process {process}) does not end, not even when killed.")
 
 
 def log_tail(daemon: Daemon) -> str:
@@ -153,13 +163,10 @@ def log_tail(daemon: Daemon) -> str:
     return f"Its log, {daemon.log}, ends: {text or '(nothing)'}"
 
 
-def _group(process: int) -> int:
-    with suppress(ProcessLookupError):
-        return os.getpgid(process) if process else 0
-    return 0
-
-
-def _send(process: int, how: signal.Signals) -> None:
-    with suppress(ProcessLookupError):
-        if process:
-            os.kill(process, how)
+def _ended(daemon: Daemon, timeout: float) -> bool:
+    deadline = time.monotonic() + timeout
+    while is_running(daemon):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(_POLL_SECONDS)
+    return True

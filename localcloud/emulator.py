@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from localcloud import daemon, files, locks, ports
-from localcloud.errors import LocalCloudError
+from localcloud.errors import LocalCloudError, readable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -83,13 +83,9 @@ def start(root: Path, directory: Path) -> Emulator:
 
     """
     process = _process(directory)
-    with locks.exclusive(process.guard):
+    with readable(f"The AWS emulator could not be started in {directory}"), locks.exclusive(process.guard):
         record = _recall(directory)
-        if (
-            record
-            and daemon.is_running(process)
-            and daemon.wait_until(process, lambda: _is_ready(record), _START_SECONDS)
-        ):
+        if record and daemon.is_running(process) and daemon.wait_until_ready(process, _probe(record), _START_SECONDS):
             return _emulator(directory, record)
         program = root / ".local" / "ministack" / "bin" / "ministack"
         if not program.exists():
@@ -118,11 +114,12 @@ def is_running(directory: Path) -> bool:
 
 def _launch(root: Path, program: Path, directory: Path, preferred: int | None) -> Emulator:
     process = _process(directory)
+    shutil.rmtree(directory / "tmp", ignore_errors=True)  # every version of a function's code is unpacked in there
     for _ in range(_PORT_ATTEMPTS):
         record = _Record(ports.choose(preferred), secrets.token_hex(16))
         files.write_private(directory / "emulator.json", json.dumps(asdict(record)))
         daemon.launch(process, [program], _environment(root, directory, record), None)
-        if daemon.wait_until(process, _probe(record), _START_SECONDS):
+        if daemon.wait_until_ready(process, _probe(record), _START_SECONDS):
             return _emulator(directory, record)
         if "already in use" not in process.log.read_text(errors="replace"):
             raise LocalCloudError(f"The AWS emulator ended while starting. {daemon.log_tail(process)}")
@@ -181,21 +178,24 @@ def _recall(directory: Path) -> _Record | None:
         return None
 
 
-def _probe(record: _Record) -> Callable[[], bool]:
-    return lambda: _is_ready(record)
+def _probe(record: _Record) -> Callable[[], str | None]:
+    def obstacle() -> str | None:
+        # http.client knows no proxies, which is what this address needs.
+        asked = http.client.HTTPConnection(HOST, record.port, timeout=5)
+        try:
+            asked.request("GET", _HEALTH)
+            health = json.loads(asked.getresponse().read())
+            if health["edition"] != record.token:
+                return f"another program answers on port {record.port}"
+            if health["ready_scripts"]["status"] != "completed":
+                return "it is still getting ready"
+        except (OSError, http.client.HTTPException, ValueError, LookupError, TypeError) as error:
+            return f"it does not answer ({error})"
+        finally:
+            asked.close()
+        return None
 
-
-def _is_ready(record: _Record) -> bool:
-    # http.client knows no proxies, which is what this address needs.
-    asked = http.client.HTTPConnection(HOST, record.port, timeout=5)
-    try:
-        asked.request("GET", _HEALTH)
-        health = json.loads(asked.getresponse().read())
-        return bool(health["edition"] == record.token and health["ready_scripts"]["status"] == "completed")
-    except (OSError, http.client.HTTPException, ValueError, LookupError, TypeError):
-        return False  # nobody there yet, or a stranger
-    finally:
-        asked.close()
+    return obstacle
 
 
 def _is_aws(name: str) -> bool:

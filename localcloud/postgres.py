@@ -9,7 +9,7 @@ import shutil
 import signal
 import subprocess
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -18,7 +18,7 @@ from psycopg2 import sql
 from psycopg2.extensions import encrypt_password
 
 from localcloud import account, binaries, certificates, daemon, files, locks, ports
-from localcloud.errors import LocalCloudError
+from localcloud.errors import LocalCloudError, readable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -67,7 +67,7 @@ class Database:
     port: int
     name: str
     user: str
-    password: str
+    password: str = field(repr=False)
     ca: Path
 
     @property
@@ -101,6 +101,7 @@ class Database:
             password=self.password,
             sslmode="verify-full",
             sslrootcert=str(self.ca),
+            sslcertmode="disable",  # a certificate in the developer's home folder is for other servers
             connect_timeout=10,
         )
         opened.autocommit = True
@@ -115,7 +116,7 @@ class Server:
     port: int
     ca: Path
     user: str
-    password: str
+    password: str = field(repr=False)
     directory: Path
 
     def database(self, name: str, user: str | None = None, password: str | None = None) -> Database:
@@ -130,7 +131,7 @@ class Server:
 @dataclass(frozen=True)
 class _Record:
     port: int | None
-    password: str
+    password: str = field(repr=False)
 
 
 def start(root: Path, directory: Path, *, durable: bool = True) -> Server:
@@ -146,14 +147,14 @@ def start(root: Path, directory: Path, *, durable: bool = True) -> Server:
 
     """
     process = _process(directory)
-    with locks.exclusive(process.guard):
-        cluster = account.place(root / ".local", directory) / "cluster"
+    with readable(f"PostgreSQL could not be started in {directory}"), locks.exclusive(process.guard):
         if daemon.is_running(process):
             # Its starter may have been killed while waiting for just this.
             record = _recall(directory)
-            if record and record.port and daemon.wait_until(process, _probe(directory, record), _START_SECONDS):
+            if record and record.port and daemon.wait_until_ready(process, _probe(directory, record), _START_SECONDS):
                 return _server(directory, record)
         programs = binaries.prepare(root)
+        cluster = account.place(root / ".local", directory) / "cluster"
         record = _recall(directory)
         if record is None or not (cluster / "PG_VERSION").exists():
             record = _make(programs, directory, cluster, durable=durable)
@@ -237,21 +238,18 @@ def _make(programs: Path, directory: Path, cluster: Path, *, durable: bool) -> _
     """Make the data folder `cluster`, whole or not at all."""
     record = _Record(port=None, password=secrets.token_urlsafe(24))
     making = cluster.with_name("cluster.making")
-    try:
-        for leftover in (making, cluster):
-            if leftover.exists():
-                shutil.rmtree(leftover)
-        making.mkdir(mode=0o700)
-        _give_away(making)
-        _initdb(programs, making / "data", record.password)
-        authority = certificates.create_authority("local PostgreSQL")
-        _configure(making / "data", certificates.issue(authority), durable=durable)
-        (directory / "ca.crt").write_text(authority.certificate_pem)
-        _remember(directory, record)
-        (making / "data").rename(cluster)
-        shutil.rmtree(making)
-    except OSError as error:
-        raise LocalCloudError(f"PostgreSQL's data could not be made in {cluster}: {error}") from error
+    for leftover in (making, cluster):
+        if leftover.exists():
+            shutil.rmtree(leftover)
+    making.mkdir(mode=0o700)
+    _give_away(making)
+    _initdb(programs, making / "data", record.password)
+    authority = certificates.create_authority("local PostgreSQL")
+    _configure(making / "data", certificates.issue(authority), durable=durable)
+    (directory / "ca.crt").write_text(authority.certificate_pem)
+    _remember(directory, record)
+    (making / "data").rename(cluster)
+    shutil.rmtree(making)
     return record
 
 
@@ -307,24 +305,24 @@ def _launch(programs: Path, directory: Path, cluster: Path, record: _Record) -> 
         _remember(directory, attempt)
         command = [str(programs / "postgres"), "-D", str(cluster), "-p", str(attempt.port)]
         daemon.launch(process, command, _environment(), account.unprivileged())
-        if daemon.wait_until(process, _probe(directory, attempt), _START_SECONDS):
+        if daemon.wait_until_ready(process, _probe(directory, attempt), _START_SECONDS):
             return _server(directory, attempt)
         if "Address already in use" not in process.log.read_text(errors="replace"):
             raise LocalCloudError(f"PostgreSQL ended while starting. {daemon.log_tail(process)}")
     raise LocalCloudError(f"PostgreSQL lost its port to another program {_PORT_ATTEMPTS} times; try again.")
 
 
-def _probe(directory: Path, record: _Record) -> Callable[[], bool]:
+def _probe(directory: Path, record: _Record) -> Callable[[], str | None]:
     server = _server(directory, record)
 
-    def accepts_connections() -> bool:
+    def obstacle() -> str | None:
         try:
             server.connect().close()
-        except psycopg2.OperationalError:
-            return False  # the server's log knows the reason
-        return True
+        except psycopg2.OperationalError as error:
+            return str(error)
+        return None
 
-    return accepts_connections
+    return obstacle
 
 
 def _environment() -> dict[str, str]:
