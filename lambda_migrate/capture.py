@@ -6,7 +6,7 @@ import contextlib
 import io
 import logging
 import logging.config
-from typing import Any, TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lambda_migrate.messages import Message, Output
 from lambda_migrate.telemetry import one_line

@@ -13,10 +13,12 @@ from lambda_migrate import telemetry
 from lambda_migrate.contract import SecretMalformed, SecretUnavailable
 
 if TYPE_CHECKING:
-    from lambda_migrate.settings import Settings
-    from pathlib import Path
     from collections.abc import Mapping
+    from pathlib import Path
+
     from mypy_boto3_secretsmanager import SecretsManagerClient
+
+    from lambda_migrate.settings import Settings
 
 # Where a secret that is one connection string inside a JSON object keeps it.
 URL_KEYS = ("DbConnStr", "DATABASE_URL", "url")

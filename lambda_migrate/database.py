@@ -9,7 +9,7 @@ import time
 import zlib
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import psycopg2
 import psycopg2.extensions
@@ -23,10 +23,11 @@ from lambda_migrate.contract import (
 from lambda_migrate.telemetry import log, one_line
 
 if TYPE_CHECKING:
-    from lambda_migrate.settings import Settings
-    from lambda_migrate.deadline import Deadline
-    from lambda_migrate.credentials import Credentials, CredentialStore
     from collections.abc import Iterator
+
+    from lambda_migrate.credentials import Credentials, CredentialStore
+    from lambda_migrate.deadline import Deadline
+    from lambda_migrate.settings import Settings
 
 Connection = psycopg2.extensions.connection
 

@@ -37,12 +37,13 @@ from lambda_migrate.failures import failure_of
 from lambda_migrate.messages import Began, Connected, Ended, IndexDropped, Message, Ran, Started
 
 if TYPE_CHECKING:
-    from lambda_migrate.credentials import Credentials
-    from lambda_migrate.deadline import Deadline
-    from lambda_migrate.settings import Settings
     from alembic.config import Config
     from alembic.runtime.migration import MigrationContext
     from alembic.script import ScriptDirectory
+
+    from lambda_migrate.credentials import Credentials
+    from lambda_migrate.deadline import Deadline
+    from lambda_migrate.settings import Settings
 
 # A statement gets this share of the time left, so that the timeout need not be set again before each revision but only
 # once that much has passed. The supervisor cancels what is still running when time is up.

@@ -12,17 +12,18 @@ import os
 import threading
 import time
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from lambda_migrate import environment
 from lambda_migrate.contract import DatabaseUnavailable
 from lambda_migrate.database import Holder, Session, blockers
 from lambda_migrate.messages import Connected, Ended, Failure, Message, Started
-from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from lambda_migrate.environment import Job
-    from multiprocessing.connection import Connection as Pipe
     from collections.abc import Callable
+    from multiprocessing.connection import Connection as Pipe
+
+    from lambda_migrate.environment import Job
 
 # How often the supervisor asks who blocks the revision; the same statement keeps its own session from idling out.
 _SLOWEST_TICK_S = 1.0

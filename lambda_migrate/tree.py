@@ -6,7 +6,7 @@ which that command uses too: the one private name of Alembic used here, tested w
 
 from __future__ import annotations
 
-from typing import Any, TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from alembic.config import Config
 from alembic.script import Script, ScriptDirectory
@@ -16,8 +16,8 @@ from lambda_migrate.contract import ConfigurationError, InvalidRequest, Revision
 from lambda_migrate.telemetry import one_line
 
 if TYPE_CHECKING:
-    from pathlib import Path
     from collections.abc import Sequence
+    from pathlib import Path
 
 
 def read_config(path: Path) -> Config:

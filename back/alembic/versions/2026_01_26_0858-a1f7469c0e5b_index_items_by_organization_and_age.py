@@ -1,8 +1,8 @@
 """Index items by organization and age
 
-Built concurrently, because items is written all day. An interrupted build leaves an invalid index
-under the name: drop it before trying again. Such a build cannot run in a transaction, so it stands
-in a revision of its own, where no other half can be left behind.
+Built concurrently, because items is written all day. Such a build cannot run in a transaction, so
+it stands in a revision of its own, where no other half can be left behind, and IF NOT EXISTS lets
+the revision run again when it was interrupted between the build and the version table.
 
 Revision ID: a1f7469c0e5b
 Revises: 5d80c2e7a61f
@@ -29,6 +29,7 @@ def upgrade() -> None:
             "items",
             ["organization_id", "created_at"],
             postgresql_concurrently=True,
+            if_not_exists=True,
         )
 
 
@@ -39,4 +40,5 @@ def downgrade() -> None:
             op.f("ix_items_organization_id_created_at"),
             table_name="items",
             postgresql_concurrently=True,
+            if_exists=True,
         )

@@ -27,6 +27,7 @@ def upgrade() -> None:
             "items",
             ["created_by_id"],
             postgresql_concurrently=True,
+            if_not_exists=True,
         )
 
 
@@ -37,4 +38,5 @@ def downgrade() -> None:
             op.f("ix_items_created_by_id"),
             table_name="items",
             postgresql_concurrently=True,
+            if_exists=True,
         )

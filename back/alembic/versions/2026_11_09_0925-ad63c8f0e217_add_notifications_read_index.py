@@ -30,6 +30,7 @@ def upgrade() -> None:
             ["user_id", "created_at"],
             postgresql_where=sa.text("read_at IS NULL"),
             postgresql_concurrently=True,
+            if_not_exists=True,
         )
 
 
@@ -40,4 +41,5 @@ def downgrade() -> None:
             "ix_notifications_unread",
             table_name="notifications",
             postgresql_concurrently=True,
+            if_exists=True,
         )

@@ -1,0 +1,23 @@
+"""boto3 clients that reach the emulator, whatever AWS settings surround them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import boto3
+from botocore.config import Config
+
+if TYPE_CHECKING:
+    from localcloud.emulator import Emulator
+
+
+def client(emulator: Emulator, service: str) -> Any:  # noqa: ANN401 - each service's client is a type of its own
+    """Give a client for one service. It invokes once and waits as long as a function may run."""
+    settings = emulator.settings()
+    session = boto3.Session(
+        aws_access_key_id=settings["AWS_ACCESS_KEY_ID"],
+        aws_secret_access_key=settings["AWS_SECRET_ACCESS_KEY"],
+        region_name=emulator.region,
+    )
+    config = Config(read_timeout=910, retries={"total_max_attempts": 1})
+    return session.client(service, endpoint_url=emulator.endpoint, config=config)

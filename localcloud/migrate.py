@@ -1,0 +1,126 @@
+"""The main job on this machine, end to end: deploy stage local, then migrate as an operator would.
+
+Run as ``python -m localcloud.migrate`` (`make migrate`). The function runs nowhere but in the local cloud; everything
+else is the real thing: the CDK's own CLI, the aws CLI, and a PostgreSQL with TLS and a password.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from botocore.exceptions import ClientError
+from rich.console import Console
+
+from localcloud import cloud
+from localcloud.clients import client
+from localcloud.errors import LocalCloudError
+from migrate_cli import presentation
+
+ROOT = Path(__file__).resolve().parent.parent
+STAGE = "local"
+FUNCTION = "template-saas-api-migrate-lambda-local"
+SECRET = "template-saas/api/local/database"  # noqa: S105 - its name
+# Where cdk.json says that stage local finds the authority to trust.
+CA_BUNDLE = ROOT / ".local" / "database-ca.pem"
+ACCOUNT = "000000000000"
+
+
+def main() -> int:
+    """Run the steps one after the other.
+
+    Returns:
+        The exit code: 0 when the database is at head, 1 when anything failed.
+
+    """
+    # Results on standard output, progress and errors on standard error, as everywhere.
+    results, progress = Console(highlight=False), Console(stderr=True, highlight=False)
+    try:
+        with _step(progress, "Starting PostgreSQL and AWS on this machine"):
+            running = cloud.up(ROOT)
+            CA_BUNDLE.write_bytes(running.database.ca.read_bytes())
+        environment = running.emulator.environment(os.environ)
+        with _step(progress, f"Storing the credentials in the secret {SECRET}"):
+            _store_secret(running)
+        with _step(progress, "Deploying the function with the CDK"):
+            _deploy(running, environment)
+        with _step(progress, f"aws lambda invoke --function-name {FUNCTION}"):
+            answer, failed = _invoke(environment)
+    except (LocalCloudError, _CommandError) as error:
+        progress.print(f"[bold red]error:[/] {error}", soft_wrap=True)
+        return 1
+    if failed:
+        presentation.show_error(answer, progress)
+        return 1
+    results.print()
+    presentation.show_result(answer, results)
+    return 0
+
+
+class _CommandError(Exception):
+    """A command of the CDK or of the aws CLI failed; the message is its own."""
+
+
+class _step:  # noqa: N801 - reads as a statement
+    """Say what is being done, and how long it took when it is done."""
+
+    def __init__(self, console: Console, what: str) -> None:
+        self._console = console
+        self._what = what
+
+    def __enter__(self) -> None:
+        self._console.print(f"[dim]{self._what} ...[/]")
+        self._started = time.monotonic()
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        if kind is None:
+            self._console.print(f"[dim]  done in {time.monotonic() - self._started:.1f} s[/]")
+
+
+def _store_secret(running: cloud.Cloud) -> None:
+    manager = client(running.emulator, "secretsmanager")
+    value = json.dumps(running.database.secret)
+    try:
+        manager.put_secret_value(SecretId=SECRET, SecretString=value)
+    except manager.exceptions.ResourceNotFoundException:
+        manager.create_secret(Name=SECRET, SecretString=value)
+
+
+def _deploy(running: cloud.Cloud, environment: dict[str, str]) -> None:
+    formation = client(running.emulator, "cloudformation")
+    try:
+        formation.describe_stacks(StackName="CDKToolkit")
+    except ClientError:
+        _run(["cdk", "bootstrap", f"aws://{ACCOUNT}/{running.emulator.region}", "--app", ""], environment)
+    _run(
+        ["cdk", "deploy", "--context", f"stage={STAGE}", "--require-approval", "never", "--output", ".local/cdk.out"],
+        environment,
+    )
+
+
+def _invoke(environment: dict[str, str]) -> tuple[dict[str, Any], bool]:
+    """The function's answer, and whether it is an error: the command itself exits 0 for both."""
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "out.json"
+        # Without a read timeout of its own the command would invoke a second time after 60 s.
+        command = ["aws", "lambda", "invoke", "--function-name", FUNCTION, "--cli-read-timeout", "0", str(out)]
+        said = json.loads(_run(command, environment))
+        return json.loads(out.read_text()), "FunctionError" in said
+
+
+def _run(command: list[str], environment: dict[str, str]) -> str:
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        said = [line for line in (done.stderr + done.stdout).splitlines() if line.strip()]
+        raise _CommandError("\n".join([f"{' '.join(command[:2])} failed:", *said[-25:]]))
+    return done.stdout
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""The migration function from a terminal."""

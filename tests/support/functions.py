@@ -1,0 +1,75 @@
+"""The packaged function under AWS's runtime client, with a tree of the test's own in place of the backend."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from localcloud.runtime_api import Answer, Function
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+ROOT = Path(__file__).resolve().parents[2]
+RUNTIME = ROOT / ".local" / "runtime" / "bin" / "python"
+
+
+def assemble(package: Path, backend: Path, out: Path) -> Path:
+    """A package with another backend in it: the function's code copied, the libraries linked."""
+    out.mkdir(parents=True)
+    for entry in package.iterdir():
+        if entry.name == "lambda_migrate":
+            shutil.copytree(entry, out / entry.name)
+        elif entry.name != "backend":
+            (out / entry.name).symlink_to(entry)
+    shutil.copytree(backend, out / "backend")
+    return out
+
+
+class Runner:
+    """Starts functions for one test, with its database's secret, and looks over every line they wrote."""
+
+    def __init__(self, package: Path, environment: Mapping[str, str], scratch: Path) -> None:
+        self._package = package
+        self._environment = dict(environment)
+        self._scratch = scratch
+        self._functions: list[Function] = []
+
+    def start(self, backend: Path | None = None, *, timeout_s: float = 60, **environment: str | None) -> Function:
+        """A function's process; ``environment`` adds to its variables, or with None takes away."""
+        package = self._package
+        if backend is not None:
+            package = self._scratch / f"package-{backend.name}"
+            if not package.exists():
+                assemble(self._package, backend, package)
+        variables = {**self._environment, **environment}
+        function = Function(
+            package,
+            {name: value for name, value in variables.items() if value is not None},
+            RUNTIME,
+            timeout_s=timeout_s,
+        )
+        self._functions.append(function)
+        return function
+
+    def invoke(self, backend: Path | None = None, event: object = None, **options: Any) -> Answer:
+        """One invocation of a function of its own."""
+        function = self.start(backend, **options)
+        return function.invoke(event)
+
+    def lines(self) -> Iterator[str]:
+        """Every line that this test's functions have written."""
+        for function in self._functions:
+            yield from function.log()
+
+    def events(self, *names: str) -> list[dict[str, Any]]:
+        """The log lines about what happened, or of those kinds only."""
+        lines = [json.loads(line) for line in self.lines()]
+        return [line for line in lines if "event" in line and (not names or line["event"] in names)]
+
+    def close(self) -> None:
+        """End every process."""
+        for function in self._functions:
+            function.close()
