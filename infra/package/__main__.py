@@ -23,7 +23,7 @@ def main() -> int:
     try:
         target = Target(arguments.python, arguments.architecture)
         package = build(arguments.backend, arguments.out, target, arguments.config)
-    except PackageError as error:
+    except (PackageError, OSError) as error:  # a folder that cannot be written is no reason for a traceback either
         print(f"error: {error}", file=sys.stderr)
         return 1
     print(f"{package.directory}")

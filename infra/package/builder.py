@@ -76,7 +76,8 @@ def build(
     """
     if not backend.is_dir():
         raise PackageError(f"no folder {backend}; name the backend's folder")
-    backend, out = backend.resolve(), out.absolute()
+    # The last part of `out` stays as it is: whether it is a link matters.
+    backend, out = backend.resolve(), out.absolute().parent.resolve() / out.absolute().name
     _refuse_to_replace(out, backend)
     requirements = read_requirements(backend)
     layout = read_layout(backend, config, requirements.local_packages)
@@ -99,11 +100,15 @@ def build(
     return Package(out, size, graph.heads, len(graph.revisions), distributions)
 
 
-def _graph(layout: Layout, root: Path) -> Graph:
-    """Read the revisions; what belongs to an installed requirement is below ``root``."""
-    check_tree(root / layout.tree, root)
-    locations = [root / location for location in layout.version_locations]
-    return read_graph(locations, relative_to=root, recursive=layout.recursive)
+def _graph(layout: Layout, site: Path) -> Graph:
+    """Read the revisions; ``site`` is where requirements are installed, if some of the tree belongs to one."""
+    check_tree(site / layout.tree, site)
+    ours = all(location.is_absolute() for location in layout.version_locations)
+    return read_graph(
+        [site / location for location in layout.version_locations],
+        relative_to=layout.backend if ours else site,
+        recursive=layout.recursive,
+    )
 
 
 def _refuse_to_replace(out: Path, backend: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import os
 import re
+import sys
 from collections import Counter
 from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
@@ -26,7 +27,10 @@ _VARIABLES = ("revision", "down_revision", "depends_on", "branch_labels")
 
 @dataclass(frozen=True)
 class Revision:
-    """One revision file. ``path`` is relative to the backend; ``depends_on`` may hold ids and branch labels."""
+    """One revision file. ``depends_on`` may hold ids and branch labels.
+
+    ``path`` is relative to the backend, or to the package's root where a requirement brings the revisions.
+    """
 
     id: str
     down_revisions: tuple[str, ...]
@@ -84,7 +88,10 @@ def _read_revision(path: Path, shown: Path) -> Revision:
     try:
         module = ast.parse(path.read_bytes())
     except SyntaxError as error:
-        raise PackageError(f"{where}:{error.lineno}: syntax error: {error.msg}; correct the revision") from error
+        reader = f"Python {sys.version_info.major}.{sys.version_info.minor}"
+        raise PackageError(
+            f"{where}:{error.lineno}: syntax error: {error.msg} (as {reader} reads it); correct the revision"
+        ) from error
     except ValueError as error:  # a null byte
         raise PackageError(f"{where}: {error}; correct the revision") from error
     values = {name: value for name, value in _assignments(module) if name in _VARIABLES}

@@ -57,7 +57,7 @@ def read_layout(backend: Path, config: str, local_packages: Sequence[Path] = ())
     ``local_packages`` are folders of distributions that the backend's lock takes from beside it.
     Raises `PackageError` if the configuration is missing, cannot be read, or names what is not there.
     """
-    config_file = backend / config
+    config_file = _inside(backend, config, option="the configuration")
     if not config_file.is_file():
         raise PackageError(f"no {config} in {backend}; name the backend's Alembic configuration, or run: alembic init")
     pyproject = backend / "pyproject.toml"
@@ -115,7 +115,9 @@ def check_tree(tree: Path, relative_to: Path) -> None:
     """Raise `PackageError` unless this folder exists and is an Alembic tree."""
     shown = Path(os.path.relpath(tree, relative_to)).as_posix()
     if not tree.is_dir():
-        raise PackageError(f"script_location {shown} does not exist in {relative_to}; correct it, or run: alembic init")
+        raise PackageError(
+            f"script_location {shown} is no folder of the backend or of a requirement; correct it, or run: alembic init"
+        )
     if not (tree / "env.py").is_file():
         raise PackageError(f"no env.py in {shown}; script_location must be the folder that `alembic init` made")
 
@@ -142,8 +144,10 @@ def _located(location: str, backend: Path, roots: Iterable[ImportRoot], *, optio
     package, *path = location.split(":")
     in_package = Path(*package.split("."))
     for root in roots:
-        if (root.source / in_package).is_dir():
-            return root.source.joinpath(in_package, *path)
+        located = root.source.joinpath(in_package, *path)
+        # A mere folder `alembic`, as most trees are called, does not hide the requirement `alembic` from Python.
+        if located.is_dir() or (root.source / in_package / "__init__.py").is_file():
+            return located
     return in_package.joinpath(*path)
 
 

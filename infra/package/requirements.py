@@ -74,6 +74,7 @@ def resolve(requirements: Requirements, target: Target) -> str:
     The backend's pins are requirements, so they win; our lock is a preference for what is left open.
     Raises `PackageError` if there is no such set, or no wheel for the target.
     """
+    _refuse_a_python_that_is_too_old(requirements.lock, target)
     with tempfile.TemporaryDirectory() as scratch:
         theirs, resolved = Path(scratch, "backend.txt"), Path(scratch, "resolved.txt")
         theirs.write_text("\n".join(requirements.lines), encoding="utf-8")
@@ -166,6 +167,16 @@ def _refuse_what_is_too_old(lines: Sequence[str], lock: Path) -> None:
                 f"{lock.name} pins {name}=={version}, but the function needs {name}>={bounds[name]}; "
                 f"upgrade {name} in the backend"
             )
+
+
+def _refuse_a_python_that_is_too_old(lock: Path, target: Target) -> None:
+    # Markers that hold for every Python of the lock are not in it: for an older one it pins the wrong versions.
+    needed = re.search(r'^requires-python = "[^"]*>=\s*3\.(\d+)', lock.read_text(encoding="utf-8"), re.MULTILINE)
+    if needed and int(needed[1]) > target.minor:
+        raise PackageError(
+            f"{lock.name} is for Python 3.{needed[1]} and later, but the package is for {target}; "
+            "build for a later Python, or lower requires-python in the backend and lock again"
+        )
 
 
 def _release(version: str) -> tuple[int, ...]:

@@ -38,15 +38,19 @@ class Target:
 
     def __str__(self) -> str:
         if self.python is None:
-            return f"this machine's Python {sys.version_info.major}.{sys.version_info.minor}"
+            return f"this machine's Python 3.{self.minor}"
         return f"Python {self.python} on {self.architecture}"
+
+    @property
+    def minor(self) -> int:
+        """The 13 of Python 3.13."""
+        return sys.version_info.minor if self.python is None else int(self.python.removeprefix("3."))
 
     def uv_options(self) -> list[str]:
         """Return what ``uv pip`` needs to know to choose wheels for this target."""
         options = ["--python", sys.executable, "--only-binary", ":all:"]
         if self.python is None or self.architecture is None:
             return options
-        minor = int(self.python.removeprefix("3."))
-        libc = "manylinux_2_34" if minor >= _FIRST_ON_AMAZON_LINUX_2023 else "manylinux2014"
+        libc = "manylinux_2_34" if self.minor >= _FIRST_ON_AMAZON_LINUX_2023 else "manylinux2014"
         platform = f"{_MACHINES[self.architecture]}-{libc}"
         return [*options, "--python-version", self.python, "--python-platform", platform]

@@ -1,0 +1,391 @@
+"""What is in a package, what never is, and which backends are refused; with a real uv and nothing replaced."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+
+from infra.package import Package, PackageError, Target, build
+
+ROOT = Path(__file__).resolve().parents[2]
+THIS_MACHINE = Target()
+ARM = Target("3.13", "arm64")
+
+INI = "[alembic]\nscript_location = %(here)s/alembic\nprepend_sys_path = .\npath_separator = os\n"
+REVISION = '"""First."""\nrevision = "a1"\ndown_revision = None\n\ndef upgrade(): ...\n'
+ENV = "from alembic import context\nfrom app import models\n"
+
+
+@pytest.fixture(autouse=True)
+def _cache_of_the_checkout(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("UV_CACHE_DIR", os.environ.get("UV_CACHE_DIR", str(ROOT / ".local/cache/uv")))
+
+
+def write(folder: Path, **files: str) -> None:
+    for name, text in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+
+
+def make_backend(folder: Path, **files: str) -> Path:
+    """A backend that can be packaged; more files by their paths, also in place of its own."""
+    own = {
+        "alembic.ini": INI,
+        "alembic/env.py": ENV,
+        "alembic/versions/a1_first.py": REVISION,
+        "app/__init__.py": "",
+        "app/models.py": "import sqlalchemy\n",
+        "requirements.txt": "sqlalchemy>=2.0\n",
+    }
+    write(folder, **{**own, **files})
+    return folder
+
+
+def lock(backend: Path, *requirements: str) -> Path:
+    (backend / "requirements.txt").unlink(missing_ok=True)
+    dependencies = ", ".join(f'"{requirement}"' for requirement in requirements)
+    write(
+        backend,
+        **{
+            "pyproject.toml": f'[project]\nname = "shop"\nversion = "0"\nrequires-python = ">=3.10"\n'
+            f"dependencies = [{dependencies}]\n"
+        },
+    )
+    subprocess.run(["uv", "lock", "--quiet", "--python", sys.executable], cwd=backend, check=True)
+    return backend
+
+
+def versions(package: Package) -> dict[str, str]:
+    return {one.name.lower(): one.version for one in package.distributions}
+
+
+def tree(directory: Path) -> dict[str, tuple[int, int, str]]:
+    """Every path below a folder with its mode, time and content."""
+    return {
+        path.relative_to(directory).as_posix(): (
+            path.stat().st_mode,
+            path.stat().st_mtime_ns,
+            sha256(path.read_bytes()).hexdigest() if path.is_file() else "",
+        )
+        for path in sorted(directory.rglob("*"))
+    }
+
+
+def backend_paths(package: Package) -> set[str]:
+    folder = package.directory / "backend"
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture(scope="session")
+def locked_backend(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return lock(make_backend(tmp_path_factory.mktemp("locked") / "my shop"), "sqlalchemy==2.0.36", "alembic<1.14")
+
+
+@pytest.fixture(scope="session")
+def package(locked_backend: Path, tmp_path_factory: pytest.TempPathFactory) -> Package:
+    return build(locked_backend, tmp_path_factory.mktemp("package") / "with spaces" / "out", THIS_MACHINE)
+
+
+def test_it_runs_without_any_other_environment(package: Package) -> None:
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1]); "
+        "import alembic, sqlalchemy, psycopg2, boto3, aws_lambda_powertools, lambda_migrate; "
+        "from importlib.metadata import version; print(version('sqlalchemy'), sqlalchemy.__version__)"
+    )
+    interpreter: str = getattr(sys, "_base_executable", sys.executable)
+    command = [interpreter, "-I", "-S", "-B", "-c", code, str(package.directory)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["2.0.36", "2.0.36"]
+
+
+def test_the_lock_of_the_backend_decides(package: Package) -> None:
+    assert versions(package)["sqlalchemy"] == "2.0.36"
+    assert versions(package)["alembic"].startswith("1.13.")
+    ours = (ROOT / "requirements.txt").read_text()
+    assert f"boto3=={versions(package)['boto3']} " in ours
+
+
+def test_what_is_said_of_a_package(package: Package) -> None:
+    assert (package.heads, package.revisions) == (("a1",), 1)
+    assert package.size_bytes == sum(path.stat().st_size for path in package.directory.rglob("*") if path.is_file())
+    assert {"alembic", "boto3", "botocore", "psycopg2-binary"} <= versions(package).keys()
+
+
+def test_nothing_of_the_installer_or_the_machine_is_in_it(package: Package) -> None:
+    names = {path.name for path in package.directory.rglob("*")}
+    assert not names & {"bin", ".lock", "__pycache__", "direct_url.json", "INSTALLER", "REQUESTED", "uv_cache.json"}
+    modes = {path.stat().st_mode & 0o777 for path in package.directory.rglob("*")}
+    assert modes <= {0o755, 0o644}
+    for record in package.directory.glob("*.dist-info/RECORD"):
+        for line in record.read_text(encoding="utf-8").splitlines():
+            assert (package.directory / line.rsplit(",", 2)[0].strip('"')).is_file()
+
+
+def test_building_twice_gives_the_same_bytes(locked_backend: Path, package: Package, tmp_path: Path) -> None:
+    again = build(locked_backend, tmp_path / "again", THIS_MACHINE)
+    assert tree(again.directory) == tree(package.directory)
+    assert replace(again, directory=package.directory) == package
+
+
+def test_a_package_for_arm_holds_wheels_for_arm(locked_backend: Path, tmp_path: Path) -> None:
+    built = build(locked_backend, tmp_path / "arm", ARM)
+    libraries = {path.name for path in built.directory.rglob("*.cpython-*.so")}
+    assert libraries
+    assert all("cpython-313-aarch64" in name for name in libraries)
+    assert built.heads == ("a1",)
+
+
+def test_a_package_is_replaced_as_a_whole(locked_backend: Path, package: Package, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    build(locked_backend, out, THIS_MACHINE)
+    (out / "left over.py").touch()
+    build(locked_backend, out, THIS_MACHINE)
+    assert tree(out) == tree(package.directory)
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_only_what_the_migrations_need_is_packaged(tmp_path: Path) -> None:
+    never = (
+        ".env", "app/.env", "app/.env.prod", ".git/config", "tests/test_app.py", "test/test_app.py",
+        "alembic/tests/test_env.py", "app/__pycache__/models.cpython-311.pyc", "app/.mypy_cache/x.json",
+        ".venv/pyvenv.cfg", "app/sandbox/pyvenv.cfg", "app/sandbox/lib.py", "app/venv/lib.py",
+        "app/node_modules/x/index.js", "app/dev.db", "app/dev.sqlite3", "app/debug.log", "app/.DS_Store",
+        "app/.idea/x.xml", "app/server.pem", "app/server.key", "app/id_rsa", "app/.netrc", "app/.pgpass",
+        "app/Dockerfile", "docker-compose.yml", "unused/__init__.py", "README.md", "alembic/.env",
+    )  # fmt: skip
+    needed = {
+        "app/data/rows.json": "[]",
+        "app/models.py": "from shared import types\nimport importlib\nimportlib.import_module('plugins.audit')\n",
+        "app/env/__init__.py": "",
+        "shared/types.py": "",
+        "plugins/audit.py": "",
+        "settings.py": "",
+        "src/domain/__init__.py": "",
+        "alembic/versions/rows.sql": "",
+        "alembic/env.py": f"{ENV}def run():\n    import settings\n    from domain import x\n",
+        "alembic.ini": INI.replace("sys_path = .", "sys_path = .:src"),
+    }
+    backend = make_backend(tmp_path / "shop", **dict.fromkeys(never, "secret"), **needed)
+    built = build(backend, tmp_path / "out", THIS_MACHINE)
+    assert backend_paths(built) == {
+        *needed, "alembic/versions/a1_first.py", "app/__init__.py",
+    }  # fmt: skip
+
+
+def test_links_inside_the_backend_are_followed_and_loops_end(tmp_path: Path) -> None:
+    backend = make_backend(tmp_path / "shop", **{"sql/rows.sql": "rows", "app/.secret": "secret"})
+    (backend / "app/sql").symlink_to(backend / "sql")
+    (backend / "app/loop").symlink_to(backend / "app")
+    (backend / "app/self").symlink_to(backend / "app/self")
+    (backend / "app/harmless.txt").symlink_to(backend / "app/.secret")
+    paths = backend_paths(build(backend, tmp_path / "out", THIS_MACHINE))
+    assert "app/sql/rows.sql" in paths
+    assert not {"app/harmless.txt", "app/self"} & paths
+    assert not [path for path in paths if path.startswith("app/loop")]
+
+
+def test_extra_files_keep_their_executable_bit(tmp_path: Path) -> None:
+    write(tmp_path, bootstrap="#!/bin/sh\n", ca="certificate")
+    (tmp_path / "bootstrap").chmod(0o700)
+    extra = {"bootstrap": tmp_path / "bootstrap", "certificates/ca.pem": tmp_path / "ca"}
+    out = build(make_backend(tmp_path / "shop"), tmp_path / "out", THIS_MACHINE, extra_files=extra).directory
+    assert (out / "bootstrap").stat().st_mode & 0o777 == 0o755
+    assert (out / "certificates/ca.pem").stat().st_mode & 0o777 == 0o644
+
+
+def test_folders_of_a_workspace_are_installed_beside_the_requirements(tmp_path: Path) -> None:
+    write(tmp_path / "common", **{"pyproject.toml": "", "src/common/__init__.py": "", "src/common/x.sql": ""})
+    files = {"app/models.py": "import common\n", "requirements.txt": "-e ../common\nsqlalchemy>=2.0\n"}
+    out = build(make_backend(tmp_path / "shop", **files), tmp_path / "out", THIS_MACHINE).directory
+    assert (out / "common/__init__.py").is_file()
+    assert (out / "common/x.sql").is_file()
+
+
+@pytest.mark.parametrize(
+    "script_location, moved_to",
+    [
+        ("db/migrations", "db/migrations"),
+        ("%(here)s/db/migrations", "db/migrations"),
+        ("app:migrations", "app/migrations"),
+    ],
+)
+def test_forms_of_script_location(tmp_path: Path, script_location: str, moved_to: str) -> None:
+    ini = f"[alembic]\nscript_location = {script_location}\nversion_locations = {moved_to}/a {moved_to}/b\n"
+    second = REVISION.replace("None", "'a1'").replace('"a1"', '"b2"')
+    backend = make_backend(
+        tmp_path / "shop",
+        **{
+            "alembic.ini": ini,
+            f"{moved_to}/env.py": "",
+            f"{moved_to}/a/a1.py": REVISION,
+            f"{moved_to}/b/b2.py": second,
+        },
+    )
+    built = build(backend, tmp_path / "out", THIS_MACHINE)
+    assert built.heads == ("b2",)
+    assert {f"{moved_to}/env.py", f"{moved_to}/a/a1.py", f"{moved_to}/b/b2.py"} <= backend_paths(built)
+
+
+def test_a_tree_that_a_requirement_brings_is_not_copied(tmp_path: Path) -> None:
+    ini = "[alembic]\nscript_location = alembic:templates/generic\nversion_locations = %(here)s/versions\n"
+    backend = make_backend(tmp_path / "shop", **{"alembic.ini": ini, "versions/a1.py": REVISION})
+    built = build(backend, tmp_path / "out", THIS_MACHINE)
+    assert built.heads == ("a1",)
+    assert backend_paths(built) == {"alembic.ini", "versions/a1.py"}
+
+
+def test_a_tree_that_no_requirement_brings_is_refused(tmp_path: Path) -> None:
+    ini = INI.replace("%(here)s/alembic", "alembic:templates/gone")
+    backend = make_backend(tmp_path / "shop", **{"alembic.ini": ini, "alembic/templates/x": ""})
+    assert refusal(backend, tmp_path / "out").startswith("script_location alembic/templates/gone is no folder of ")
+
+
+def test_a_configuration_in_pyproject(tmp_path: Path) -> None:
+    toml = '[tool.alembic]\nscript_location = "%(here)s/alembic"\nprepend_sys_path = ["."]\n'
+    backend = make_backend(tmp_path / "shop", **{"pyproject.toml": toml})
+    (backend / "alembic.ini").unlink()
+    built = build(backend, tmp_path / "out", THIS_MACHINE, "pyproject.toml")
+    assert {"pyproject.toml", "alembic/env.py", "app/models.py"} <= backend_paths(built)
+
+
+def refusal(backend: Path, out: Path, target: Target = THIS_MACHINE) -> str:
+    """The one line with which a backend is refused; nothing was left behind."""
+    before = tree(out.parent)
+    with pytest.raises(PackageError) as refused:
+        build(backend, out, target)
+    assert tree(out.parent).keys() == before.keys()
+    assert "\n" not in str(refused.value)
+    return str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "files, missing, message",
+    [
+        ({}, "alembic.ini", "no alembic.ini in "),
+        ({}, "alembic/env.py", "no env.py in alembic; "),
+        ({}, "alembic/versions/a1_first.py", "no revision in alembic/versions; "),
+        ({}, "requirements.txt", "no uv.lock and no requirements.txt in "),
+        ({"alembic.ini": "[alembic]\n"}, "", "alembic.ini has no script_location; "),
+        ({"alembic.ini": "[loggers]\n"}, "", "alembic.ini has no [alembic] section"),
+        ({"alembic.ini": "no section"}, "", "alembic.ini cannot be read: "),
+        ({"alembic.ini": INI + "databases = a, b\n"}, "", "alembic.ini lists several `databases` (the multidb "),
+        ({"alembic.ini": INI.replace("/alembic", "/gone")}, "", "script_location gone is no folder of "),
+        ({"alembic.ini": INI.replace("%(here)s", "..")}, "", "script_location ../alembic lies outside "),
+        ({"alembic.ini": INI.replace("%(here)s/alembic", "/etc")}, "", "script_location /etc lies outside "),
+        ({"alembic/versions/b2.py": "revision = (\n"}, "", "alembic/versions/b2.py:1: syntax error: "),
+        (
+            {"requirements.txt": "alembic==1.12.0\n"},
+            "",
+            "requirements.txt pins alembic==1.12.0, but the function needs",
+        ),
+        ({"requirements.txt": "x @ git+https://example.com/x\n"}, "", "requirements.txt takes x from git+https://"),
+        ({"requirements.txt": "-e ./gone\n"}, "", "requirements.txt takes -e ./gone from -e ./gone, which is no "),
+    ],
+)
+def test_what_cannot_be_packaged_is_refused(tmp_path: Path, files: dict[str, str], missing: str, message: str) -> None:
+    backend = make_backend(tmp_path / "shop", **files)
+    if missing:
+        (backend / missing).unlink()
+    assert refusal(backend, tmp_path / "out").startswith(message)
+
+
+def test_a_missing_backend_is_refused(tmp_path: Path) -> None:
+    assert refusal(tmp_path / "gone", tmp_path / "out").startswith("no folder ")
+
+
+def test_a_lock_that_is_not_read_is_named(tmp_path: Path) -> None:
+    backend = make_backend(tmp_path / "shop", **{"poetry.lock": ""})
+    (backend / "requirements.txt").unlink()
+    assert "(poetry.lock is not read)" in refusal(backend, tmp_path / "out")
+
+
+@pytest.mark.parametrize("requirement", ["psycopg2==2.9.10", "urllib3==1.24"])
+def test_a_lock_without_a_common_set_of_wheels_is_refused(tmp_path: Path, requirement: str) -> None:
+    backend = make_backend(tmp_path / "shop", **{"requirements.txt": f"{requirement}\n"})
+    message = refusal(backend, tmp_path / "out", ARM)
+    assert message.startswith("requirements.txt and the function's requirements have no common set of wheels for ")
+    assert requirement in message
+    assert "Python 3.13 on arm64" in message
+
+
+def test_a_lock_for_a_later_python_is_refused(tmp_path: Path) -> None:
+    uv_lock = 'version = 1\nrevision = 3\nrequires-python = ">=3.14"\n\n[[package]]\nname = "shop"\nversion = "0"\n'
+    pyproject = '[project]\nname = "shop"\nversion = "0"\nrequires-python = ">=3.14"\n'
+    virtual = 'source = { virtual = "." }\n'
+    backend = make_backend(tmp_path / "shop", **{"uv.lock": uv_lock + virtual, "pyproject.toml": pyproject})
+    assert refusal(backend, tmp_path / "out", ARM).startswith(
+        "uv.lock is for Python 3.14 and later, but the package is"
+    )
+
+
+def test_a_link_out_of_the_backend_is_refused(tmp_path: Path) -> None:
+    backend = make_backend(tmp_path / "shop")
+    write(tmp_path, elsewhere="secret")
+    (backend / "app/link").symlink_to(tmp_path / "elsewhere")
+    assert "is a link that leads out of the backend" in refusal(backend, tmp_path / "out")
+
+
+def test_a_package_too_large_for_lambda_lists_the_largest(tmp_path: Path) -> None:
+    backend = make_backend(tmp_path / "shop")
+    with (backend / "app/rows.csv").open("wb") as file:
+        file.truncate(262_144_000)
+    message = refusal(backend, tmp_path / "out")
+    assert message.startswith("the package would be 3")
+    assert "Lambda takes 250.0 MB" in message
+    assert "The largest distributions: botocore " in message
+
+
+def test_a_folder_of_somebody_elses_is_not_replaced(tmp_path: Path) -> None:
+    backend = make_backend(tmp_path / "shop")
+    write(tmp_path / "out", keep="mine")
+    assert "was not built here" in refusal(backend, tmp_path / "out")
+    assert "cannot be replaced" in refusal(backend, backend)
+    with pytest.raises(PackageError, match="cannot be replaced"):
+        build(backend, tmp_path, THIS_MACHINE)
+    assert (tmp_path / "out/keep").read_text() == "mine"
+
+
+def test_a_hash_of_the_lock_is_checked(tmp_path: Path) -> None:
+    line = f"six==1.17.0 --hash=sha256:{'0' * 64}\n"
+    backend = make_backend(tmp_path / "shop", **{"requirements.txt": line})
+    assert "ash mismatch" in refusal(backend, tmp_path / "out")
+
+
+def cli(*arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "infra.package", *map(str, arguments)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+def test_the_command_says_what_it_built(locked_backend: Path, tmp_path: Path) -> None:
+    done = cli(locked_backend, tmp_path / "out")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "heads      a1" in done.stdout
+    assert "revisions  1" in done.stdout
+    assert "MB unpacked" in done.stdout
+
+
+def test_the_command_fails_in_one_line(tmp_path: Path) -> None:
+    done = cli(tmp_path / "gone", tmp_path / "out")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("error: no folder ")
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("arguments", [(), ("x", "y", "--python", "3.13"), ("x", "y", "--architecture", "mips")])
+def test_wrong_usage_is_told_apart(arguments: tuple[str, ...]) -> None:
+    assert cli(*arguments).returncode == 2
+
+
+@pytest.mark.skipif(not (ROOT / "back/alembic.ini").is_file(), reason="the checkout has no reference backend")
+def test_the_reference_backend(tmp_path: Path) -> None:
+    built = build(ROOT / "back", tmp_path / "out", ARM)
+    assert len(built.heads) == 1
+    assert not [path for path in backend_paths(built) if path.endswith((".pyc", ".env"))]
