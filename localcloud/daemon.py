@@ -147,7 +147,7 @@ def stop(daemon: Daemon, how: signal.Signals, timeout: float) -> None:
         group = os.getpgid(process)
         os.kill(process, how)
         _ended(daemon, timeout)
-        # Its children end with it, at the latest now: a function must not outlive the cloud that it runs in.
+        # Children included: a function must not outlive the cloud that it runs in. Usually nobody is left by now.
         os.killpg(group, signal.SIGKILL)
     if not _ended(daemon, timeout):
         raise LocalCloudError(f"{daemon.name} (process {process}) does not end, not even when killed.")

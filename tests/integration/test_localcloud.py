@@ -270,6 +270,24 @@ def test_the_developers_own_aws_settings_do_not_get_through(emulator: Emulator) 
     assert environment["AWS_SHARED_CREDENTIALS_FILE"] == os.devnull
 
 
+# --- any daemon ---
+
+
+def test_a_daemon_that_will_not_end_is_killed_with_its_children(tmp_path: Path) -> None:
+    stubborn = daemon.Daemon("The stubborn one", tmp_path)
+    daemon.launch(stubborn, ["/bin/sh", "-c", "trap '' TERM; echo deaf; sleep 60 & wait; sleep 60"], {}, None)
+    until(lambda: stubborn.log.read_text(encoding="ascii") == "deaf\n")
+    daemon.stop(stubborn, signal.SIGTERM, timeout=0.2)
+    assert not daemon.is_running(stubborn)  # nor the child, which has inherited the lock
+
+
+def test_a_daemon_that_cannot_be_run_is_told_by_its_log(tmp_path: Path) -> None:
+    absent = daemon.Daemon("The absent one", tmp_path)
+    daemon.launch(absent, [tmp_path / "absent"], {}, None)
+    until(lambda: not daemon.is_running(absent))
+    assert "not found" in daemon.log_tail(absent) or "No such file" in daemon.log_tail(absent)
+
+
 # --- both, and the test runs that share them ---
 
 
