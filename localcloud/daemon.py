@@ -143,7 +143,8 @@ def stop(daemon: Daemon, how: signal.Signals, timeout: float) -> None:
     if not is_running(daemon):
         return
     process = process_id(daemon)
-    with suppress(ProcessLookupError):  # it may be ending just now
+    # It may be ending just now; and macOS refuses to signal a group of which only the dead are left.
+    with suppress(ProcessLookupError, PermissionError):
         group = os.getpgid(process)
         os.kill(process, how)
         _ended(daemon, timeout)

@@ -258,7 +258,7 @@ def test_a_function_runs_under_the_runtime_alone_and_ends_with_the_emulator(own_
 
     assert listens(answer["port"])
     emulator.stop(own_emulator.directory)
-    assert not listens(answer["port"])
+    until(lambda: not listens(answer["port"]))
 
 
 def test_the_developers_own_aws_settings_do_not_get_through(emulator: Emulator) -> None:
