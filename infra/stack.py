@@ -32,14 +32,17 @@ class Names:
 
     @property
     def stack(self) -> str:
+        """The CloudFormation stack."""
         return f"{self.prefix}-{self.service}-migrate-{self.stage}"
 
     @property
     def function(self) -> str:
+        """The Lambda function."""
         return f"{self.prefix}-{self.service}-migrate-lambda-{self.stage}"
 
     @property
     def log_group(self) -> str:
+        """The function's log group, under the name that Lambda itself would give it."""
         return f"/aws/lambda/{self.function}"
 
 

@@ -72,6 +72,7 @@ class Progress:
     ahead: bool = False
 
     def applied_ids(self) -> list[str]:
+        """The ids of what was applied, in order."""
         return [applied.revision.revision for applied in self.applied]
 
 
@@ -278,7 +279,7 @@ class _Account:
 
 def _error(failure: Failure, progress: Progress, pids: list[int], holders: list[str]) -> MigrationError | _TryAgain:
     """The error of the contract that a failure of env.py or of a revision is."""
-    facts = {
+    facts: dict[str, object] = {
         "revision": failure.revision.revision if failure.revision else None,
         "sqlstate": failure.sqlstate,
         "statement": failure.statement,
@@ -325,5 +326,5 @@ def _before_any_revision(failure: Failure, said: str, facts: dict[str, object]) 
 
 def _backoff(attempt: int, deadline: Deadline) -> float:
     """Seconds to wait: doubling, jittered, never past the deadline."""
-    pause = min(_LONGEST_BACKOFF_S, _FIRST_BACKOFF_S * 2 ** min(attempt, 10)) * random.uniform(0.5, 1)  # noqa: S311
+    pause: float = min(_LONGEST_BACKOFF_S, _FIRST_BACKOFF_S * 2.0 ** min(attempt, 10)) * random.uniform(0.5, 1)  # noqa: S311
     return min(pause, deadline.left())

@@ -13,6 +13,8 @@ from typing import Any, ClassVar
 
 DEFAULT_REVISION = "head"
 
+_LONGEST_SHOWN = 60
+
 # Which fields an action takes beside "action" and "target". Whatever is not here is refused: a typo must never
 # upgrade production.
 ACTIONS: Mapping[str, frozenset[str]] = {
@@ -115,6 +117,7 @@ class Revision:
     parents: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
+        """Give the revision as an answer holds it."""
         return {"revision": self.revision, "description": self.description}
 
 
@@ -126,6 +129,7 @@ class Applied:
     duration_ms: int
 
     def as_json(self) -> dict[str, Any]:
+        """Give the revision as an answer holds it, with its duration."""
         return {**self.revision.as_json(), "duration_ms": self.duration_ms}
 
 
@@ -216,4 +220,4 @@ def _kind(value: object) -> str:
 def _shown(value: object) -> str:
     """A caller's value for a message: short, on one line, and quoted where it is text."""
     text = ascii(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
+    return text if len(text) <= _LONGEST_SHOWN else f"{text[: _LONGEST_SHOWN - 3]}..."

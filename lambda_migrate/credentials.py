@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 # Where a secret that is one connection string inside a JSON object keeps it.
 URL_KEYS = ("DbConnStr", "DATABASE_URL", "url")
 
+_LAST_PORT = 65535
 _ENGINES = ("postgres", "postgresql", "aurora-postgresql")
 
 # A function in a VPC without a route waits for each of these; together they stay well below the 15 s in which a
@@ -249,7 +250,7 @@ def _port(parts: Mapping[str, Any], settings: Settings) -> int:
             f"secret {settings.secret_id} has no key port; put it there or set DB_PORT on the function"
         )
     number = int(value) if isinstance(value, str) and re.fullmatch(r"[0-9]{1,5}", value) else value
-    if type(number) is not int or not 1 <= number <= 65535:
+    if type(number) is not int or not 1 <= number <= _LAST_PORT:
         raise SecretMalformed(f"secret {settings.secret_id}: key port must be a number from 1 to 65535")
     return number
 

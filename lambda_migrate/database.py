@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 Connection = psycopg2.extensions.connection
 
 OLDEST_SERVER = 13
+# The first versions with idle_session_timeout and with client_connection_check_interval.
+HAS_IDLE_TIMEOUT = HAS_CONNECTION_CHECK = 14
 
 # The first half of the key of every migration lock, "MIGR" in ASCII; the second half is the schema's checksum.
 LOCK_CLASS = 0x4D494752
@@ -103,6 +105,7 @@ class Session:
             raise DatabaseUnavailable(f"the connection to the database was lost: {one_line(error)}") from None
 
     def close(self) -> None:
+        """End the session; the locks it holds are released."""
         self.connection.close()
 
 
@@ -115,9 +118,7 @@ def application_name(function_name: str, request_id: str) -> str:
 def open_session(settings: Settings, store: CredentialStore, deadline: Deadline, name: str) -> Session:
     """Connect with the stage's credentials, reading the secret again when the server refuses them.
 
-    Args:
-        name: the session's application_name.
-        deadline: when the function has to stop; CONNECT_TIMEOUT_S counts within it.
+    CONNECT_TIMEOUT_S counts within the deadline. ``name`` is the session's application_name.
 
     Raises:
         AuthenticationFailed: refused, also with what the secret holds by now.
@@ -146,9 +147,7 @@ def open_session(settings: Settings, store: CredentialStore, deadline: Deadline,
 def _connect(credentials: Credentials, budget: Deadline, name: str) -> Connection:
     """Try until it works, until it cannot work, or until the budget is used up."""
     started = time.monotonic()
-    attempts = 0
-    for pause in _pauses():
-        attempts += 1
+    for attempt, pause in enumerate(_pauses(), start=1):
         try:
             return psycopg2.connect(
                 host=credentials.host,
@@ -165,91 +164,119 @@ def _connect(credentials: Credentials, budget: Deadline, name: str) -> Connectio
                 keepalives_count=3,
             )
         except psycopg2.OperationalError as error:
-            failure = _failure(str(error), credentials)
+            message = str(error)
+        cause = _cause(message, credentials)
         waited = time.monotonic() - started
-        no_route = failure.no_route and waited + pause > _NO_ROUTE_S
-        if not failure.passing or no_route or budget.left() <= pause:
-            raise failure.error(
-                f"{failure.reason} (tried {attempts} time{'s' if attempts > 1 else ''} in {waited:.1f} s)"
-            )
+        hopeless = not cause.passing or (cause.no_route and waited + pause > _NO_ROUTE_S)
+        if hopeless or budget.left() <= pause:
+            told = _told(cause, message, credentials)
+            raise cause.error(f"{told} (tried {attempt} time{'s' if attempt > 1 else ''} in {waited:.1f} s)")
         time.sleep(pause)
     raise AssertionError("unreachable: the pauses never end")
 
 
 @dataclass(frozen=True)
-class _Failure:
-    """Why a connection was not made, and whether trying again can help."""
+class _Cause:
+    """A reason for which no connection was made, known by the words of libpq or of the server.
 
+    A failed connection carries no SQLSTATE in psycopg2. ``passing`` says that trying again can help, ``no_route`` that
+    nothing was reached at all. ``told`` may name ``where said host port user database sslmode ca``.
+    """
+
+    words: str
     error: type[AuthenticationFailed | ConfigurationError | DatabaseUnavailable]
-    reason: str
+    told: str
     passing: bool = False
     no_route: bool = False
 
 
-def _failure(message: str, credentials: Credentials) -> _Failure:
-    """Read libpq's and the server's words: a failed connection carries no SQLSTATE in psycopg2."""
-    said = one_line(message)
-    where = f"{credentials.host}:{credentials.port}"
-    database = f"database {credentials.database!r} on {where}"
+_WRONG_PASSWORD = r"password authentication failed|PAM authentication failed|no password supplied|SCRAM"  # noqa: S105
+_SILENCE = r"timeout expired|timed out|No route to host|Network is unreachable"
 
-    def has(*phrases: str) -> bool:
-        return any(phrase in message for phrase in phrases)
+_CAUSES = (
+    _Cause(
+        _WRONG_PASSWORD,
+        AuthenticationFailed,
+        "{where} refused the password of user {user!r} from the secret: {said}",
+    ),
+    _Cause(
+        r'no pg_hba.conf entry|is not permitted to log in|role ".*" does not exist',
+        AuthenticationFailed,
+        "{where} does not let user {user!r} in: {said}",
+    ),
+    _Cause(
+        r'database ".*" does not exist',
+        ConfigurationError,
+        "there is no database {database!r} on {where}; correct the secret's dbname or DB_NAME",
+    ),
+    _Cause(
+        r"does not support SSL",
+        DatabaseUnavailable,
+        "{where} offers no TLS and DB_SSLMODE is {sslmode}: turn TLS on at the server ({said})",
+    ),
+    _Cause(
+        r"certificate verify failed|root certificate file|does not match host name|SSL error",
+        DatabaseUnavailable,
+        "{where} failed the TLS check of sslmode {sslmode}: {said} (is the host name the one in the certificate, and"
+        " is the certificate signed by an authority in {ca}? See DB_HOST and DB_SSLROOTCERT)",
+    ),
+    _Cause(
+        r"could not translate host name",
+        DatabaseUnavailable,
+        "the name {host!r} could not be resolved: {said} (check the secret's host or DB_HOST)",
+        passing=True,
+        no_route=True,
+    ),
+    _Cause(
+        r"Connection refused",
+        DatabaseUnavailable,
+        "{where} refused the connection: is the server running, and is {port} its port? ({said})",
+        passing=True,
+    ),
+)
+_NO_ROUTE = _Cause(
+    _SILENCE,
+    DatabaseUnavailable,
+    "{where} does not answer: {said} (the function must run in the database's VPC, and the database's security group"
+    " must let the function's in on port {port})",
+    passing=True,
+    no_route=True,
+)
+_SLOW = _Cause(
+    _SILENCE,
+    DatabaseUnavailable,
+    "{where} accepts connections but PostgreSQL does not answer on it: {said}",
+    passing=True,
+)
+# Starting up, shutting down, too many connections: whatever the server says of itself may pass.
+_OTHER = _Cause("", DatabaseUnavailable, "no connection to database {database!r} on {where}: {said}", passing=True)
 
-    if is_authentication_failure(message):
-        return _Failure(
-            AuthenticationFailed,
-            f"{where} refused the password of user {credentials.user!r} from the secret: {said}",
-        )
-    if has("no pg_hba.conf entry", "is not permitted to log in") or re.search(r'role ".*" does not exist', message):
-        return _Failure(AuthenticationFailed, f"{where} does not let user {credentials.user!r} in: {said}")
-    if re.search(r'database ".*" does not exist', message):
-        return _Failure(ConfigurationError, f"there is no {database}; correct the secret's dbname or DB_NAME")
-    if has("does not support SSL"):
-        return _Failure(
-            DatabaseUnavailable,
-            f"{where} offers no TLS and DB_SSLMODE is {credentials.sslmode}: turn TLS on at the server ({said})",
-        )
-    if has("certificate verify failed", "root certificate file", "does not match host name", "SSL error"):
-        return _Failure(
-            DatabaseUnavailable,
-            f"{where} failed the TLS check of sslmode {credentials.sslmode}: {said} (is the host name the one in the"
-            f" certificate, and is the certificate signed by an authority in {credentials.sslrootcert.name}?"
-            " See DB_HOST and DB_SSLROOTCERT)",
-        )
-    if has("could not translate host name"):
-        return _Failure(
-            DatabaseUnavailable,
-            f"the name {credentials.host!r} could not be resolved: {said} (check the secret's host or DB_HOST)",
-            passing=True,
-            no_route=True,
-        )
-    if has("timeout expired", "No route to host", "Network is unreachable", "timed out"):
-        if _answers(credentials):
-            return _Failure(
-                DatabaseUnavailable,
-                f"{where} accepts connections but PostgreSQL does not answer on it: {said}",
-                passing=True,
-            )
-        return _Failure(
-            DatabaseUnavailable,
-            f"{where} does not answer: {said} (the function must run in the database's VPC, and the database's"
-            f" security group must let the function's in on port {credentials.port})",
-            passing=True,
-            no_route=True,
-        )
-    if has("Connection refused"):
-        return _Failure(
-            DatabaseUnavailable,
-            f"{where} refused the connection: is the server running, and is {credentials.port} its port? ({said})",
-            passing=True,
-        )
-    return _Failure(DatabaseUnavailable, f"no connection to {database}: {said}", passing=True)
+
+def _cause(message: str, credentials: Credentials) -> _Cause:
+    for cause in _CAUSES:
+        if re.search(cause.words, message):
+            return cause
+    if re.search(_SILENCE, message):
+        return _SLOW if _answers(credentials) else _NO_ROUTE
+    return _OTHER
+
+
+def _told(cause: _Cause, message: str, credentials: Credentials) -> str:
+    return cause.told.format(
+        where=f"{credentials.host}:{credentials.port}",
+        said=one_line(message),
+        host=credentials.host,
+        port=credentials.port,
+        user=credentials.user,
+        database=credentials.database,
+        sslmode=credentials.sslmode,
+        ca=credentials.sslrootcert.name,
+    )
 
 
 def is_authentication_failure(message: str) -> bool:
     """Whether these words of libpq, asyncpg or the server say that the password is wrong."""
-    phrases = ("password authentication failed", "PAM authentication failed", "no password supplied", "SCRAM")
-    return any(phrase in message for phrase in phrases)
+    return re.search(_WRONG_PASSWORD, message) is not None
 
 
 def _answers(credentials: Credentials) -> bool:
@@ -273,7 +300,7 @@ def _session(connection: Connection, credentials: Credentials) -> Session:
         cursor.execute(
             # One round trip. The first two lines release the lock when we are gone without a word.
             "SET tcp_keepalives_idle = 10; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 3;"
-            + (f"SET idle_session_timeout = '{IDLE_SESSION_TIMEOUT_S}s';" if version >= 14 else "")
+            + (f"SET idle_session_timeout = '{IDLE_SESSION_TIMEOUT_S}s';" if version >= HAS_IDLE_TIMEOUT else "")
             + "SELECT pg_postmaster_start_time()::text, current_database(), pg_is_in_recovery(),"
             " current_setting('transaction_read_only') = 'on'"
         )

@@ -30,6 +30,7 @@ from lambda_migrate.capture import output_as_messages
 from lambda_migrate.contract import ConfigurationError, Revision, TargetMismatch, UnknownRevision
 from lambda_migrate.database import (
     CONNECTION_CHECK_MS,
+    HAS_CONNECTION_CHECK,
     IDLE_IN_TRANSACTION_TIMEOUT_S,
     Server,
 )
@@ -186,7 +187,7 @@ class _Attributes(dict[str, Any]):
         return key == "connection" or super().__contains__(key)
 
     def get(self, key: str, default: Any = None) -> Any:  # noqa: ANN401
-        return self[key] if key in self else default
+        return self[key] if key in self else default  # noqa: SIM401 - that would call this method
 
 
 def _own_engine(credentials: Credentials, driver: str) -> sqlalchemy.Engine:
@@ -244,21 +245,22 @@ def _prepare(connection: sqlalchemy.Connection, job: Job) -> int:
             f"env.py connected to {connection.dialect.name}, but the secret names {wanted}; no revision was run (does"
             f" it read {' or '.join(settings.url_variables)}? See DATABASE_URL_ENV and DATABASE_ENV)"
         )
-    # What env.py, the role or the database has set on purpose stays.
-    sql = f"""
-        SELECT pg_backend_pid(), pg_postmaster_start_time()::text, current_database(),
-               set_config('application_name', '{job.application_name.replace("'", "''")}', false),
-               set_config('statement_timeout', '{_statement_timeout_ms(job)}', false),
-               {_unless_set("lock_timeout", f"{settings.lock_timeout_ms}ms", "session")},
-               {_unless_set("idle_in_transaction_session_timeout", f"{IDLE_IN_TRANSACTION_TIMEOUT_S}s", "session")},
-               {_unless_set("tcp_keepalives_idle", "10", "session")},
-               {_unless_set("tcp_keepalives_interval", "5", "session")},
-               {_unless_set("tcp_keepalives_count", "3", "session")}
-    """
-    if job.server.version >= 14:  # noqa: PLR2004 - the first version that has it
-        sql += f", set_config('client_connection_check_interval', '{CONNECTION_CHECK_MS}', false)"
+    values = [
+        "pg_backend_pid()",
+        "pg_postmaster_start_time()::text",
+        "current_database()",
+        _set("application_name", job.application_name.replace("'", "")),
+        _set("statement_timeout", str(_statement_timeout_ms(job))),
+        _set_unless_env_py_did("lock_timeout", f"{settings.lock_timeout_ms}ms"),
+        _set_unless_env_py_did("idle_in_transaction_session_timeout", f"{IDLE_IN_TRANSACTION_TIMEOUT_S}s"),
+        _set("tcp_keepalives_idle", "10"),
+        _set("tcp_keepalives_interval", "5"),
+        _set("tcp_keepalives_count", "3"),
+    ]
+    if job.server.version >= HAS_CONNECTION_CHECK:
+        values.append(_set("client_connection_check_interval", str(CONNECTION_CHECK_MS)))
     with connection.begin() if not connection.in_transaction() else contextlib.nullcontext():
-        pid, started, database, *_ = connection.exec_driver_sql(sql).one()
+        pid, started, database, *_ = connection.exec_driver_sql(f"SELECT {', '.join(values)}").one()
     if (started, database) != (job.server.started, job.server.database):
         raise TargetMismatch(
             f"env.py connected to database {database!r} on {'another' if started != job.server.started else 'the same'}"
@@ -268,9 +270,14 @@ def _prepare(connection: sqlalchemy.Connection, job: Job) -> int:
     return int(pid)
 
 
-def _unless_set(name: str, value: str, source: str) -> str:
+def _set(name: str, value: str) -> str:
+    return f"set_config('{name}', '{value}', false)"
+
+
+def _set_unless_env_py_did(name: str, value: str) -> str:
+    """An env.py that sets its own lock_timeout before it calls configure means it."""
     return (
-        f"(SELECT CASE WHEN source = '{source}' THEN setting ELSE set_config(name, '{value}', false) END"
+        f"(SELECT CASE WHEN source = 'session' THEN setting ELSE {_set(name, value)} END"  # noqa: S608 - all ours
         f" FROM pg_settings WHERE name = '{name}')"
     )
 
@@ -341,12 +348,13 @@ def _version_schema(context: MigrationContext) -> str:
     connection = context.connection
     assert connection is not None  # noqa: S101 - online, so there is one
     if context.version_table_schema:
-        return context.version_table_schema
+        return str(context.version_table_schema)
     sql = sqlalchemy.text(
-        "SELECT coalesce((SELECT relnamespace::regnamespace::text FROM pg_class"
-        " WHERE oid = to_regclass(quote_ident(:name))), current_schema(), 'public')"
+        "SELECT coalesce((SELECT nspname FROM pg_class JOIN pg_namespace n ON n.oid = relnamespace"
+        " WHERE pg_class.oid = to_regclass(quote_ident(:name))), current_schema(), 'public')"
     )
-    return str(connection.execute(sql, {"name": context.version_table}).scalar_one()).strip('"')
+    schema: str = connection.execute(sql, {"name": context.version_table}).scalar_one()
+    return schema
 
 
 def _drop_invalid_indexes(connection: sqlalchemy.Connection, journal: _Journal) -> None:

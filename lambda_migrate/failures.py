@@ -20,10 +20,8 @@ _CONNECTION_STATES = frozenset({"57P01", "57P02", "57P03", "57P05", "25P03", "25
 def failure_of(error: BaseException, revision: Revision | None, *, began: bool, partly_committed: bool) -> Failure:
     """What went wrong, in a form that can be sent, logged and raised.
 
-    Args:
-        revision: the one that was running.
-        began: whether Alembic had come as far as reading the version table.
-        partly_committed: whether the revision had committed some of its work.
+    ``revision`` is the one that was running, ``began`` whether Alembic had come as far as reading the version table,
+    and ``partly_committed`` whether the revision had committed some of its work.
     """
     if isinstance(error, MigrationError):
         return Failure("refused", type(error).__name__, one_line(error), revision)

@@ -46,7 +46,7 @@ def handler(event: object, context: LambdaContext) -> dict[str, Any]:
             name=application_name(context.function_name, context.aws_request_id),
         )
         result = actions.upgrade(request, invocation, progress)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - handled once, here, whatever it is
         named = _named(error)
         duration_ms = round((time.monotonic() - started) * 1000)
         log(
@@ -76,7 +76,7 @@ def _named(error: Exception) -> MigrationError:
 
 
 def _log_end(result: Result, duration_ms: int) -> None:
-    fields = {
+    fields: dict[str, Any] = {
         "action": result.action,
         "database": result.database,
         "schema": result.schema,

@@ -99,7 +99,8 @@ logger = Logger(json_serializer=_serialize, location=None, log_record_order=["ti
 def log(event: Event, message: str, *, level: int = logging.INFO, **fields: Any) -> None:  # noqa: ANN401
     """One line about something that happened. ``fields`` are those of the contract's section 8; None is left out."""
     known = {name: value for name, value in fields.items() if value is not None}
-    logger.log(level, message, extra={"event": event, **known})
+    write = logger.info if level <= logging.INFO else logger.warning if level == logging.WARNING else logger.error
+    write(message, extra={"event": event, **known})
 
 
 @lru_cache(maxsize=1)

@@ -1,7 +1,7 @@
 """The packaged Alembic tree: its configuration, its heads, and what a database still lacks.
 
-Alembic's own `command.upgrade` leaves no room between its steps, so the steps come from `ScriptDirectory._upgrade_revs`,
-which that command uses too: the one private name of Alembic used here, tested with 1.13 to 1.20.
+Alembic's own `command.upgrade` leaves no room between its steps, so the steps come from what that command uses too,
+`ScriptDirectory._upgrade_revs`: the one private name of Alembic used here, tested with 1.13 to 1.20.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ the process itself: its log, its memory, its death.
 
 from __future__ import annotations
 
+import contextlib
 import http.server
 import json
 import os
@@ -98,7 +99,7 @@ class Function:
         log.close()
         threading.Thread(target=self._wait, daemon=True).start()
 
-    def __enter__(self) -> Function:
+    def __enter__(self) -> Function:  # noqa: PYI034 - typing.Self is newer than Python 3.10
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -151,10 +152,8 @@ class Function:
 
     def close(self) -> None:
         """End the process, whatever it started, and the Runtime API."""
-        try:
+        with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
         self._process.wait()
         self._server.shutdown()
         self._server.server_close()

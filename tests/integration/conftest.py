@@ -5,7 +5,6 @@ from __future__ import annotations
 import fcntl
 import json
 import secrets
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import jsonschema
@@ -17,6 +16,7 @@ from tests.support.functions import ROOT, Runner
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from localcloud.emulator import Emulator
     from localcloud.postgres import Database

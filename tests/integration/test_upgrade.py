@@ -86,7 +86,7 @@ def test_a_second_run_finds_nothing_to_apply(runner: Runner, three: Path) -> Non
     assert runner.events("migration.noop")
 
 
-@pytest.mark.parametrize(("wanted", "reached", "left"), [("b2", "b2", ["c3"]), ("+1", "a1", ["b2", "c3"])])
+@pytest.mark.parametrize("wanted,reached,left", [("b2", "b2", ["c3"]), ("+1", "a1", ["b2", "c3"])])
 def test_an_upgrade_may_stop_short_of_head(
     runner: Runner, three: Path, wanted: str, reached: str, left: list[str]
 ) -> None:
@@ -164,29 +164,13 @@ def test_a_database_ahead_of_the_package_may_be_meant(
     assert [line["level"] for line in runner.events("migration.ahead")] == ["WARNING"]
 
 
-@pytest.mark.parametrize(
-    "event",
-    [
-        {"action": "upgrade", "revison": "b2"},
-        {"action": "upgrad"},
-        {"Action": "upgrade"},
-        {"revision": 1},
-        {"revision": ""},
-        {"revision": "+0"},
-        {"revision": "no-such"},
-        {"revision": "nosuch"},
-        {"revision": "+9"},
-        ["upgrade"],
-        "upgrade",
-        0,
-        False,
-    ],
-)
-def test_a_wrong_event_touches_nothing(runner: Runner, database: Database, three: Path, event: object) -> None:
-    answer = runner.invoke(three, event)
+def test_a_wrong_event_touches_nothing(runner: Runner, database: Database, three: Path) -> None:
+    function = runner.start(three)
 
-    assert answer.error_type == "InvalidRequest"
-    assert "\n" not in answer.message
+    for event in [{"action": "upgrade", "revison": "b2"}, {"action": "upgrad"}, ["upgrade"], {"revision": "nosuch"}]:
+        answer = function.invoke(event)
+        assert answer.error_type == "InvalidRequest", event
+        assert "\n" not in answer.message
     assert query(database, "SELECT to_regclass('a')") == [(None,)]
 
 

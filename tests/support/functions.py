@@ -54,9 +54,9 @@ class Runner:
         self._functions.append(function)
         return function
 
-    def invoke(self, backend: Path | None = None, event: object = None, **options: Any) -> Answer:
+    def invoke(self, backend: Path | None = None, event: object = None, **environment: str | None) -> Answer:
         """One invocation of a function of its own."""
-        function = self.start(backend, **options)
+        function = self.start(backend, timeout_s=60, **environment)
         return function.invoke(event)
 
     def lines(self) -> Iterator[str]:

@@ -1,0 +1,54 @@
+"""A copy of this checkout for one test run: it deploys and keeps its data apart from the developer's own."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+
+# What was installed is the same for every copy.
+_INSTALLED = (
+    ".venv",
+    "node_modules",
+    ".local/cache",
+    ".local/ministack",
+    ".local/postgresql",
+    ".local/runtime",
+)
+_NOT_COPIED = ("tests", "node_modules", "cdk.out")
+
+
+def copy_checkout(folder: Path) -> Path:
+    """Copy the project's own files to the new `folder`, link what is installed, and give the folder."""
+    (folder / ".local").mkdir(parents=True)
+    for entry in ROOT.iterdir():
+        if entry.name.startswith(".") or entry.name in _NOT_COPIED:
+            continue
+        if entry.is_dir():
+            shutil.copytree(entry, folder / entry.name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(entry, folder / entry.name)
+    for name in _INSTALLED:
+        if (ROOT / name).exists():
+            (folder / name).symlink_to(ROOT / name)
+    return folder
+
+
+def change_project(checkout: Path, **settings: Any) -> None:
+    """Set keys of ``project`` in a copy's cdk.json."""
+    file = checkout / "cdk.json"
+    content = json.loads(file.read_text(encoding="utf-8"))
+    content["context"]["project"].update(settings)
+    file.write_text(json.dumps(content, indent=2), encoding="utf-8")
+
+
+def with_tools(environment: dict[str, str]) -> dict[str, str]:
+    """The environment with the project's own commands first on the path, as the Makefile puts them."""
+    folders = [str(ROOT / ".venv" / "bin"), str(ROOT / "node_modules" / ".bin"), environment.get("PATH", os.defpath)]
+    # Bytecode switched off makes each start several times slower.
+    kept = {name: value for name, value in environment.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    return {**kept, "PATH": os.pathsep.join(folders)}

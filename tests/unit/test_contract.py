@@ -1,0 +1,72 @@
+"""Which events are requests, and which are refused."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lambda_migrate.contract import InvalidRequest, Request, joined, parse_request
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=12), inner, max_size=4),
+    max_leaves=8,
+)
+FIELDS = st.sampled_from(["action", "revision", "target", "confirm", "Action", "revison", ""])
+VALUES = st.sampled_from(["upgrade", "head", "heads", "+1", "-1", "+0", "1f0c", "downgrade", "base", None]) | JSON
+
+
+@pytest.mark.parametrize("event", [None, {}, {"action": "upgrade"}, {"revision": "head"}])
+def test_nothing_said_means_upgrade_to_head(event: object) -> None:
+    assert parse_request(event) == Request(action="upgrade", revision="head")
+
+
+@pytest.mark.parametrize("revision", ["head", "heads", "1f0c2d3e4a5b", "+1", "+12", "0001", "add_users"])
+def test_an_upgrade_goes_to_head_heads_an_id_or_so_many_further(revision: str) -> None:
+    assert parse_request({"action": "upgrade", "revision": revision}).revision == revision
+
+
+@pytest.mark.parametrize(
+    "event,part",
+    [
+        ([], "an array"),
+        ("upgrade", "a string"),
+        (7, "a number"),
+        (False, "a boolean"),
+        ({"action": "Upgrade"}, "unknown action 'Upgrade'; known: "),
+        ({"action": None}, "unknown action None"),
+        ({"action": ["upgrade"]}, "unknown action"),
+        ({"revison": "head"}, "unknown field 'revison' for action upgrade; known: action, revision"),
+        ({"revision": ""}, "revision must be head, heads, a revision id or +N, not ''"),
+        ({"revision": None}, "not None"),
+        ({"revision": 5}, "not 5"),
+        ({"revision": "+0"}, "not '+0'"),
+        ({"revision": "-1"}, "not '-1'"),
+        ({"revision": "a b"}, "not 'a b'"),
+        ({"revision": "head\n"}, "not 'head\\n'"),
+        ({"revision": "x" * 300}, "..."),
+    ],
+)
+def test_a_wrong_event_is_refused_in_one_line_that_says_what_is_wrong(event: object, part: str) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        parse_request(event)
+    assert part in str(refused.value)
+    assert "\n" not in str(refused.value)
+    assert len(str(refused.value)) < 300
+
+
+@given(JSON | st.dictionaries(FIELDS, VALUES, max_size=4))
+def test_whatever_comes_in_is_a_valid_request_or_refused(event: object) -> None:
+    try:
+        request = parse_request(event)
+    except InvalidRequest as refused:
+        assert str(refused).isprintable()
+    else:
+        assert event is None or (isinstance(event, dict) and set(event) <= {"action", "revision"})
+        assert request.action == "upgrade"
+
+
+def test_several_heads_are_one_sorted_text() -> None:
+    assert joined(("b", "a")) == "a,b"
+    assert joined(()) is None

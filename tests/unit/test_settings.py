@@ -1,0 +1,90 @@
+"""Environment variables: their defaults, their forms, and what is said about a wrong one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from lambda_migrate.contract import ConfigurationError
+from lambda_migrate.settings import RDS_CA_BUNDLE, read_settings
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+REQUIRED = {"STAGE": "dev", "DB_SECRET_ID": "app/db"}
+
+
+def test_two_variables_are_enough() -> None:
+    settings = read_settings(REQUIRED)
+
+    assert (settings.stage, settings.secret_id) == ("dev", "app/db")
+    assert (settings.sslmode, settings.sslrootcert) == ("verify-full", RDS_CA_BUNDLE)
+    assert settings.url_variables == ("DATABASE_URL",)
+    assert settings.driver == "postgresql+psycopg2"
+    assert (settings.connect_timeout_s, settings.migration_lock_timeout_s) == (60, 300)
+    assert (settings.lock_timeout_ms, settings.lock_retries) == (3000, 10)
+    assert (settings.statement_timeout_ms, settings.deadline_reserve_ms) == (None, 10_000)
+    assert settings.newer_database_ok is False
+
+
+def test_the_packaged_certificate_authorities_are_there() -> None:
+    assert "BEGIN CERTIFICATE" in RDS_CA_BUNDLE.read_text()
+
+
+def test_an_empty_variable_counts_as_absent() -> None:
+    assert read_settings({**REQUIRED, "DB_HOST": " ", "DB_PORT": ""}).host is None
+
+
+def test_relative_paths_lie_in_the_package(tmp_path: Path) -> None:
+    (tmp_path / "ca.pem").touch()
+
+    settings = read_settings(
+        {**REQUIRED, "DB_SSLROOTCERT": "ca.pem", "ALEMBIC_CONFIG": "db/alembic.ini"}, package_root=tmp_path
+    )
+
+    assert settings.sslrootcert == tmp_path / "ca.pem"
+    assert settings.alembic_config == tmp_path / "backend" / "db" / "alembic.ini"
+
+
+@pytest.mark.parametrize("name", ["STAGE", "DB_SECRET_ID"])
+def test_a_missing_variable_is_named(name: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"environment variable {name} is not set"):
+        read_settings({other: value for other, value in REQUIRED.items() if other != name})
+
+
+@pytest.mark.parametrize(
+    "name,value",
+    [
+        ("DB_PORT", "0"),
+        ("DB_PORT", "65536"),
+        ("DB_PORT", "5432x"),
+        ("DB_PORT", "\u0665"),
+        ("DB_SSLMODE", "on"),
+        ("DB_SSLROOTCERT", "no-such.pem"),
+        ("DB_DRIVER", "mysql+pymysql"),
+        ("DATABASE_URL_ENV", "A,,B"),
+        ("DATABASE_URL_ENV", "1A"),
+        ("DATABASE_ENV", "[]"),
+        ("DATABASE_ENV", '{"A": 1}'),
+        ("DATABASE_ENV", '{"A B": "x"}'),
+        ("DATABASE_ENV", '{"A": "{pasword}"}'),
+        ("CONNECT_TIMEOUT_S", "0"),
+        ("CONNECT_TIMEOUT_S", "1m"),
+        ("MIGRATION_LOCK_TIMEOUT_S", "-1"),
+        ("LOCK_TIMEOUT_MS", "3s"),
+        ("LOCK_RETRIES", "-1"),
+        ("NEWER_DATABASE", "yes"),
+        ("LOG_LEVEL", "verbose"),
+    ],
+)
+def test_a_wrong_variable_is_named(name: str, value: str) -> None:
+    with pytest.raises(ConfigurationError, match=name) as refused:
+        read_settings({**REQUIRED, name: value})
+    assert "\n" not in str(refused.value)
+
+
+def test_templates_never_show_in_an_error() -> None:
+    with pytest.raises(ConfigurationError) as refused:
+        read_settings({**REQUIRED, "DATABASE_ENV": '{"A": "hunter2 {nope}"}'})
+    assert "hunter2" not in str(refused.value)
