@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import metadata
 from io import StringIO
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -22,7 +22,7 @@ from infra.package.layout import Layout, check_tree, read_layout
 from infra.package.requirements import install, read_requirements, resolve
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from infra.package.target import Target
 
@@ -90,13 +90,17 @@ def build(
         if graph is None:
             graph = _graph(layout, staging)
         distributions = _distributions(staging)
-        for relative, source in {**_function_files(), **{str(path): file for path, file in files.items()}}.items():
-            _copy(source, staging / relative)
-        for relative, source in extra_files.items():
-            _copy(source, staging / relative)
         (staging / MARKER).write_text("Built by infra.package, and replaced by its next build.\n", encoding="utf-8")
-        size = _normalise(staging)
+        copies: list[tuple[str | PurePosixPath, Path]] = [
+            *_function_files().items(),
+            *files.items(),
+            *extra_files.items(),
+        ]
+        size = _size_of([*staging.rglob("*"), *(source for _, source in copies)])
         _refuse_what_is_too_large(size, distributions)
+        for relative, source in copies:
+            _copy(source, staging / relative)
+        _normalise(staging)
     return Package(out, size, graph.heads, len(graph.revisions), distributions)
 
 
@@ -182,16 +186,16 @@ def _copy(source: Path, destination: Path) -> None:
     shutil.copy(source, destination)  # with its mode, of which `_normalise` keeps the executable bit
 
 
-def _normalise(directory: Path) -> int:
-    """Give everything the modes and times that do not depend on the machine; return the size of all files in bytes."""
-    size = 0
+def _size_of(paths: Iterable[Path]) -> int:
+    return sum(path.stat().st_size for path in paths if path.is_file())
+
+
+def _normalise(directory: Path) -> None:
+    """Give everything the modes and times that do not depend on the machine."""
     for path in (directory, *directory.rglob("*")):
-        status = path.stat()
-        executable = path.is_dir() or status.st_mode & stat.S_IXUSR
+        executable = path.is_dir() or path.stat().st_mode & stat.S_IXUSR
         path.chmod(0o755 if executable else 0o644)
         os.utime(path, (_EPOCH_S, _EPOCH_S))
-        size += 0 if path.is_dir() else status.st_size
-    return size
 
 
 def _refuse_what_is_too_large(size: int, distributions: tuple[Distribution, ...]) -> None:

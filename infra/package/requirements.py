@@ -58,8 +58,8 @@ def read_requirements(backend: Path) -> Requirements:
     local_packages: list[Path] = []
     for line in _logical_lines(text):
         if include := _INCLUDE.fullmatch(line):
-            lines.append(f"{include[1]} {backend / include[2]}")
-        elif folder := _local_package(line, backend, lock):
+            lines.append(f"{include[1]} {lock.parent / include[2]}")
+        elif folder := _local_package(line, lock):
             if folder != backend:
                 local_packages.append(folder)
         else:
@@ -138,21 +138,21 @@ def _logical_lines(text: str) -> Iterator[str]:
             yield stripped
 
 
-def _local_package(line: str, backend: Path, lock: Path) -> Path | None:
+def _local_package(line: str, lock: Path) -> Path | None:
     """Return the folder that a requirement is taken from, if it is; refuse what cannot be had as a wheel."""
     by_url = _BY_URL.fullmatch(line)
     local = _LOCAL.fullmatch(by_url[2] if by_url else line)
     if local:
-        folder = (backend / local[1].removeprefix("file://")).resolve()
+        folder = (lock.parent / local[1].removeprefix("file://")).resolve()
         if folder.is_dir():
             return folder
-    source = by_url[2] if by_url else line
+    source = by_url[2] if by_url else local[1] if local else line
     wheel = source.partition("#")[0].endswith(".whl") and source.startswith("https://")
     if local or line.startswith("-e") or (by_url and not wheel):
-        name = by_url[1] if by_url else source
+        name = by_url[1] if by_url else "a distribution"
         raise PackageError(
-            f"{lock.name} takes {name} from {source}, which is no folder and no wheel on a server; "
-            f"publish {name} as a wheel and lock that"
+            f"{lock.name} takes {name} from {source}, which is no folder here and no wheel on a server; "
+            "publish it as a wheel and lock that"
         )
     return None
 
