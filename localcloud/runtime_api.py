@@ -66,7 +66,7 @@ class Function:
         self._arn = f"arn:aws:lambda:us-east-1:000000000000:function:{name}"
         self._requests: queue.Queue[tuple[str, bytes, float]] = queue.Queue()
         self._answers: queue.Queue[tuple[str, str, bytes]] = queue.Queue()
-        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _handler_class(self))
+        self._server = _Server(("127.0.0.1", 0), _handler_class(self))
         self._server.daemon_threads = True
         threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
         # A file and not a pipe: nobody has to read it for the function to go on.
@@ -166,6 +166,11 @@ class Function:
 
     def _next(self) -> tuple[str, bytes, float]:
         return self._requests.get()
+
+
+class _Server(http.server.ThreadingHTTPServer):
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A function that is killed leaves its connection broken; that is its end and no error."""
 
 
 def _handler_class(function: Function) -> type[http.server.BaseHTTPRequestHandler]:

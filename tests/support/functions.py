@@ -33,7 +33,7 @@ class Runner:
 
     def __init__(self, package: Path, environment: Mapping[str, str], scratch: Path) -> None:
         self._package = package
-        self._environment = dict(environment)
+        self.environment = dict(environment)
         self._scratch = scratch
         self._functions: list[Function] = []
 
@@ -44,7 +44,7 @@ class Runner:
             package = self._scratch / f"package-{backend.name}"
             if not package.exists():
                 assemble(self._package, backend, package)
-        variables = {**self._environment, **environment}
+        variables = {**self.environment, **environment}
         function = Function(
             package,
             {name: value for name, value in variables.items() if value is not None},
