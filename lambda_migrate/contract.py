@@ -19,11 +19,27 @@ _LONGEST_SHOWN = 60
 # upgrade production.
 ACTIONS: Mapping[str, frozenset[str]] = {
     "upgrade": frozenset({"revision"}),
+    "plan": frozenset({"revision"}),
+    "status": frozenset(),
+    "history": frozenset(),
+    "doctor": frozenset(),
+    "check": frozenset(),
+    "downgrade": frozenset({"revision", "confirm"}),
+    "stamp": frozenset({"revision", "confirm"}),
 }
+# What a caller must have said to mean it.
+GUARDED_ACTIONS = frozenset({"downgrade", "stamp"})
 
 # Alembic refuses these characters in an id itself ("@", "+" and "-" have a meaning in a revision expression).
-_REVISION_ID = re.compile(r"[^\s@+\-,:\x00-\x1f\x7f]{1,255}")
-_UPGRADE_STEPS = re.compile(r"\+[1-9][0-9]{0,5}")
+_ID = r"[^\s@+\-,:\x00-\x1f\x7f]{1,255}"
+_REVISIONS = {
+    "upgrade": (re.compile(rf"\+[1-9][0-9]{{0,5}}|(?!base$){_ID}"), "head, heads, a revision id or +N"),
+    "plan": (re.compile(rf"\+[1-9][0-9]{{0,5}}|(?!base$){_ID}"), "head, heads, a revision id or +N"),
+    "downgrade": (re.compile(rf"-[1-9][0-9]{{0,5}}|(?!heads?$){_ID}"), "base, a revision id or -N"),
+    "stamp": (re.compile(_ID), "head, heads, base or a revision id"),
+}
+# PostgreSQL cuts longer identifiers off and then means something else; secrets' names and ARNs are shorter than this.
+_TARGET_FIELDS = {"secret_id": 2048, "database": 63, "schema": 63}
 
 
 class MigrationError(Exception):
@@ -97,24 +113,43 @@ class MigrationIncomplete(MigrationError):
     retry_helps = True
 
 
+class DowngradeRefused(MigrationError):
+    """Downgrades are not allowed here, or ``confirm`` is not the database's current revision."""
+
+
+class DriftDetected(MigrationError):
+    """The models and the database differ."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """Another place than the stage's own: a tenant's secret, database or schema, each where it differs."""
+
+    secret_id: str | None = None
+    database: str | None = None
+    schema: str | None = None
+
+
 @dataclass(frozen=True)
 class Request:
-    """What the caller asks for, checked."""
+    """What the caller asks for, checked. ``confirm`` is the revision that the caller believes the database to be at."""
 
     action: str = "upgrade"
     revision: str = DEFAULT_REVISION
+    confirm: str | None = None
+    target: Target = Target()
 
 
 @dataclass(frozen=True)
 class Revision:
     """A revision of the packaged tree, as much of it as callers and logs see.
 
-    ``parents`` are the ids that must be applied before it: its down revisions and what it depends on.
+    ``down_revisions`` are the ids it comes after: none for a base, several for a merge.
     """
 
     revision: str
     description: str
-    parents: tuple[str, ...] = ()
+    down_revisions: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         """Give the revision as an answer holds it."""
@@ -138,7 +173,7 @@ class Result:
     """Where the database was, where it is now, and what was done in between, all as the version table tells it.
 
     Revisions are the ids in the version table; no id stands for an empty database, several for several heads.
-    Durations are in milliseconds.
+    ``reverted`` is what a downgrade took back. Durations are in milliseconds.
     """
 
     action: str
@@ -148,6 +183,7 @@ class Result:
     previous_revisions: tuple[str, ...]
     revisions: tuple[str, ...]
     applied: tuple[Applied, ...] = ()
+    reverted: tuple[Applied, ...] = ()
     pending: tuple[Revision, ...] = ()
     attempts: int = 1
     lock_wait_ms: int = 0
@@ -175,6 +211,8 @@ class Result:
         }
         if self.ahead:
             answer["ahead"] = True
+        if self.action == "downgrade":
+            answer["reverted"] = [reverted.as_json() for reverted in self.reverted]
         return answer
 
 
@@ -196,24 +234,57 @@ def parse_request(event: object) -> Request:
     action = event.get("action", "upgrade")
     if not isinstance(action, str) or action not in ACTIONS:
         raise InvalidRequest(f"unknown action {_shown(action)}; known: {', '.join(sorted(ACTIONS))}")
-    known = ACTIONS[action] | {"action"}
+    known = ACTIONS[action] | {"action", "target"}
     unknown = sorted(str(name) for name in event if name not in known)
     if unknown:
         raise InvalidRequest(
             f"unknown field {', '.join(_shown(name) for name in unknown[:5])} for action {action}; "
             f"known: {', '.join(sorted(known))}"
         )
-    return Request(action=action, revision=_upgrade_revision(event.get("revision", DEFAULT_REVISION)))
+    if action in GUARDED_ACTIONS and "revision" not in event:
+        raise InvalidRequest(f"{action} needs a revision: {_REVISIONS[action][1]}")
+    confirm = event.get("confirm")
+    if confirm is not None and not isinstance(confirm, str):
+        raise InvalidRequest(f"confirm must be the database's current revision, or null, not {_shown(confirm)}")
+    return Request(
+        action=action,
+        revision=_revision(action, event.get("revision", DEFAULT_REVISION)),
+        confirm=confirm,
+        target=_target(event["target"]) if "target" in event else Target(),
+    )
 
 
-def _upgrade_revision(value: object) -> str:
-    if isinstance(value, str) and (_UPGRADE_STEPS.fullmatch(value) or _REVISION_ID.fullmatch(value)):
+def _revision(action: str, value: object) -> str:
+    if action not in _REVISIONS:
+        return DEFAULT_REVISION
+    allowed, told = _REVISIONS[action]
+    if isinstance(value, str) and allowed.fullmatch(value):
         return value
-    raise InvalidRequest(f"revision must be head, heads, a revision id or +N, not {_shown(value)}")
+    raise InvalidRequest(f"revision must be {told}, not {_shown(value)}")
+
+
+def _target(value: object) -> Target:
+    if not isinstance(value, Mapping):
+        raise InvalidRequest(f"target must be a JSON object, not {_kind(value)}")
+    unknown = sorted(str(name) for name in value if name not in _TARGET_FIELDS)
+    if unknown:
+        raise InvalidRequest(f"unknown field {_shown(unknown[0])} in target; known: {', '.join(_TARGET_FIELDS)}")
+    for name, text in value.items():
+        longest = _TARGET_FIELDS[name]
+        if not isinstance(text, str) or not text.strip() or "\x00" in text or len(text.encode()) > longest:
+            raise InvalidRequest(f"target.{name} must be a text of 1 to {longest} bytes, not {_shown(text)}")
+    return Target(**value)
 
 
 def _kind(value: object) -> str:
-    kinds = {list: "an array", str: "a string", bool: "a boolean", int: "a number", float: "a number"}
+    kinds = {
+        type(None): "null",
+        list: "an array",
+        str: "a string",
+        bool: "a boolean",
+        int: "a number",
+        float: "a number",
+    }
     return kinds.get(type(value), type(value).__name__)
 
 

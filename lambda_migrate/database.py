@@ -18,6 +18,7 @@ from lambda_migrate.contract import (
     AuthenticationFailed,
     ConfigurationError,
     DatabaseUnavailable,
+    InvalidRequest,
     MigrationLocked,
 )
 from lambda_migrate.telemetry import log, one_line
@@ -115,7 +116,9 @@ def application_name(function_name: str, request_id: str) -> str:
     return f"{function_name[-room:].lstrip('-') if room > 0 else ''}/{request_id}"[-_APPLICATION_NAME_BYTES:]
 
 
-def open_session(settings: Settings, store: CredentialStore, deadline: Deadline, name: str) -> Session:
+def open_session(
+    settings: Settings, store: CredentialStore, deadline: Deadline, name: str, schema: str | None = None
+) -> Session:
     """Connect with the stage's credentials, reading the secret again when the server refuses them.
 
     CONNECT_TIMEOUT_S counts within the deadline. ``name`` is the session's application_name.
@@ -125,13 +128,14 @@ def open_session(settings: Settings, store: CredentialStore, deadline: Deadline,
         DatabaseUnavailable: no connection within the budget; says whether it was the name, the route, the port, TLS
             or the server.
         ConfigurationError: the database does not exist, is read-only, or is too old.
+        InvalidRequest: there is no such schema in it.
     """
     budget = deadline.until(settings.connect_timeout_s)
     credentials = store.get(settings)
     rotation: Deadline | None = None
     for pause in _pauses():
         try:
-            return _session(_connect(credentials, budget, name), credentials)
+            return _session(_connect(credentials, budget, name), credentials, schema)
         except AuthenticationFailed:
             fresh = store.refresh(settings)
             if fresh == credentials:
@@ -288,11 +292,18 @@ def _answers(credentials: Credentials) -> bool:
         return False
 
 
-def _session(connection: Connection, credentials: Credentials) -> Session:
+def _session(connection: Connection, credentials: Credentials, schema: str | None) -> Session:
+    try:
+        return _checked_session(connection, credentials, schema)
+    except BaseException:
+        connection.close()
+        raise
+
+
+def _checked_session(connection: Connection, credentials: Credentials, schema: str | None) -> Session:
     connection.autocommit = True
     version = connection.server_version // 10000
     if version < OLDEST_SERVER:
-        connection.close()
         raise ConfigurationError(
             f"{credentials.host}:{credentials.port} is PostgreSQL {version}; {OLDEST_SERVER} or later is needed"
         )
@@ -302,15 +313,18 @@ def _session(connection: Connection, credentials: Credentials) -> Session:
             "SET tcp_keepalives_idle = 10; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 3;"
             + (f"SET idle_session_timeout = '{IDLE_SESSION_TIMEOUT_S}s';" if version >= HAS_IDLE_TIMEOUT else "")
             + "SELECT pg_postmaster_start_time()::text, current_database(), pg_is_in_recovery(),"
-            " current_setting('transaction_read_only') = 'on'"
+            " current_setting('transaction_read_only') = 'on',"
+            " %(schema)s::text IS NULL OR to_regnamespace(quote_ident(%(schema)s)) IS NOT NULL",
+            {"schema": schema},
         )
-        started, database, replica, read_only = cursor.fetchall()[0]
+        started, database, replica, read_only, schema_exists = cursor.fetchall()[0]
     if replica or read_only:
-        connection.close()
         what = "a read replica" if replica else "read-only"
         raise ConfigurationError(
             f"{credentials.host}:{credentials.port} is {what}: migrations need the writer; correct the secret's host"
         )
+    if not schema_exists:
+        raise InvalidRequest(f"there is no schema {schema!r} in database {database!r}; create it first")
     return Session(connection, Server(version, started, database), credentials)
 
 
@@ -392,6 +406,17 @@ def blockers(session: Session, pids: list[int]) -> tuple[Holder, ...]:
         (pids,),
     )
     return tuple(Holder(*row) for row in rows)
+
+
+def invalid_indexes(session: Session) -> list[dict[str, str]]:
+    """The indexes that an interrupted CREATE INDEX CONCURRENTLY left behind and that nobody is building now."""
+    rows = session.rows(
+        "SELECT i.indexrelid::regclass::text, i.indrelid::regclass::text FROM pg_index i"
+        " WHERE NOT i.indisvalid"
+        " AND NOT EXISTS (SELECT FROM pg_stat_progress_create_index p WHERE p.index_relid = i.indexrelid)"
+        " ORDER BY 1"
+    )
+    return [{"index": index, "table": table} for index, table in rows]
 
 
 def versions(session: Session, schema: str, table: str) -> tuple[str, ...]:

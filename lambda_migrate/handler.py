@@ -6,7 +6,7 @@ import logging
 import time
 from typing import TYPE_CHECKING, Any
 
-from lambda_migrate import actions
+from lambda_migrate import actions, run
 from lambda_migrate.contract import MigrationError, Result, joined, parse_request
 from lambda_migrate.credentials import CredentialStore
 from lambda_migrate.database import application_name
@@ -29,23 +29,30 @@ def handler(event: object, context: LambdaContext) -> dict[str, Any]:
         MigrationError: one of the contract's section 7. Lambda reports its class name as ``errorType``.
     """
     started = time.monotonic()
-    progress = actions.Progress()
+    progress = run.Progress()
     settings: Settings | None = None
     try:
         settings = read_settings()
         logger.append_keys(stage=settings.stage)
         logger.setLevel(settings.log_level)
         request = parse_request(event)
-        log("migration.started", f"{request.action} to {request.revision}", action=request.action)
-        invocation = actions.Invocation(
-            settings=settings,
+        log(
+            "migration.started",
+            f"{request.action} to {request.revision}",
+            action=request.action,
+            database=request.target.database,
+            schema=request.target.schema,
+        )
+        invocation = run.Invocation(
+            request=request,
+            settings=actions.settings_for(request.target, settings),
             store=_store,
             deadline=Deadline.after(
                 context.get_remaining_time_in_millis() / 1000, reserve=settings.deadline_reserve_ms / 1000
             ),
             name=application_name(context.function_name, context.aws_request_id),
         )
-        result = actions.upgrade(request, invocation, progress)
+        result = actions.perform(invocation, progress)
     except Exception as error:  # noqa: BLE001 - handled once, here, whatever it is
         named = _named(error)
         duration_ms = round((time.monotonic() - started) * 1000)
@@ -56,7 +63,7 @@ def handler(event: object, context: LambdaContext) -> dict[str, Any]:
             error_type=type(named).__name__,
             database=progress.database or None,
             duration_ms=duration_ms,
-            **{"applied": progress.applied_ids(), **named.facts},
+            **{"applied": progress.done_ids(), **named.facts},
         )
         _measure(settings, progress, duration_ms, failed=True)
         # The message is all that a caller needs; the chain below it may hold what nobody should see.
@@ -92,19 +99,21 @@ def _log_end(result: Result, duration_ms: int) -> None:
             level=logging.WARNING,
             **fields,
         )
-    elif result.applied:
+    elif result.applied or result.reverted or result.action != "upgrade":
         ids = [applied.revision.revision for applied in result.applied]
-        log("migration.finished", f"the database is at {at}; {len(ids)} applied", applied=ids, **fields)
+        log(
+            "migration.finished", f"{result.action}: the database is at {at}; {len(ids)} applied", applied=ids, **fields
+        )
     else:
         log("migration.noop", f"nothing to apply: the database is at {at}", applied=[], **fields)
 
 
-def _measure(settings: Settings | None, progress: actions.Progress, duration_ms: int, *, failed: bool) -> None:
+def _measure(settings: Settings | None, progress: run.Progress, duration_ms: int, *, failed: bool) -> None:
     # Without its stage a metric has no dimension to stand in.
     if settings is not None:
         measure(
             settings.stage,
-            applied=len(progress.applied),
+            applied=len(progress.done),
             duration_ms=duration_ms,
             failed=failed,
             lock_wait_ms=progress.lock_wait_ms,

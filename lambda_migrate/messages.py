@@ -1,16 +1,37 @@
-"""What the process that runs env.py tells the one that supervises it. All are sent through a pipe, so all are data."""
+"""What a supervisor asks of the process that runs env.py, and what that process tells. All of it is data for a pipe."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from lambda_migrate.contract import Revision
+    from lambda_migrate.credentials import Credentials
+    from lambda_migrate.database import Server
+    from lambda_migrate.deadline import Deadline
+    from lambda_migrate.settings import Settings
 
 # What a failure means for the run, beside its text: "lock" and "connection" may pass, "refused" is an error of the
 # contract that was found in the tree or in env.py.
 Kind = Literal["lock", "cancelled", "connection", "authentication", "refused", "error"]
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run of env.py: what is wanted, where, and until when. ``server`` is None where no database is involved."""
+
+    action: str
+    revision: str
+    confirm: str | None
+    schema: str | None
+    settings: Settings
+    credentials: Credentials
+    server: Server | None
+    application_name: str
+    deadline: Deadline
 
 
 @dataclass(frozen=True)
@@ -22,11 +43,11 @@ class Connected:
 
 @dataclass(frozen=True)
 class Began:
-    """Alembic read the version table. ``steps`` of the ``pending`` revisions are asked for by this run."""
+    """Alembic read the version table. ``planned`` are the revisions this run is to step through, in their order."""
 
     heads: tuple[str, ...]
     pending: tuple[Revision, ...]
-    steps: int
+    planned: tuple[Revision, ...]
     schema: str
     version_table: str
     ahead: bool = False
@@ -37,7 +58,6 @@ class Started:
     """A revision begins."""
 
     revision: Revision
-    parents: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -71,6 +91,14 @@ class IndexDropped:
 
 
 @dataclass(frozen=True)
+class Told:
+    """One entry of what an action is to find out, under the name that it has in the answer."""
+
+    name: str
+    entry: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
 class Failure:
     """Why env.py did not come to its end. The texts are redacted; a statement is without its parameters.
 
@@ -97,4 +125,4 @@ class Ended:
     stopped: bool = False
 
 
-Message = Connected | Began | Started | Ran | Output | IndexDropped | Ended
+Message = Connected | Began | Started | Ran | Output | IndexDropped | Told | Ended

@@ -32,16 +32,23 @@ _PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
 
 @dataclass(frozen=True)
 class Settings:
-    """How this function reaches its database and how patient it is. ``_s`` are seconds, ``_ms`` milliseconds."""
+    """How this function reaches its database and how patient it is. ``_s`` are seconds, ``_ms`` milliseconds.
+
+    ``host``, ``port``, ``database`` and ``user`` override the secret, unless ``secret_first`` says that they only fill
+    in what it lacks. ``target_database`` overrides both.
+    """
 
     stage: str
     secret_id: str
+    secret_first: bool = False
+    target_database: str | None = None
     host: str | None = None
     port: int | None = None
     database: str | None = None
     user: str | None = None
     sslmode: str = "verify-full"
     sslrootcert: Path = RDS_CA_BUNDLE
+    auth: str = "password"
     driver: str = "postgresql+psycopg2"
     url_variables: tuple[str, ...] = ("DATABASE_URL",)
     env_variables: Mapping[str, str] = field(default_factory=dict)
@@ -52,6 +59,7 @@ class Settings:
     lock_retries: int = 10
     statement_timeout_ms: int | None = None
     deadline_reserve_ms: int = 10_000
+    allow_downgrade: bool = False
     newer_database_ok: bool = False
     log_level: str = "INFO"
 
@@ -77,6 +85,7 @@ def read_settings(environ: Mapping[str, str] = os.environ, *, package_root: Path
         user=reader.text("DB_USER"),
         sslmode=reader.choice("DB_SSLMODE", "verify-full", _SSL_MODES),
         sslrootcert=reader.file("DB_SSLROOTCERT", package_root / sslrootcert) if sslrootcert else RDS_CA_BUNDLE,
+        auth=reader.choice("DB_AUTH", "password", ("password", "iam")),
         driver=reader.driver("DB_DRIVER", "postgresql+psycopg2"),
         url_variables=reader.names("DATABASE_URL_ENV", ("DATABASE_URL",)),
         env_variables=reader.templates("DATABASE_ENV"),
@@ -87,6 +96,7 @@ def read_settings(environ: Mapping[str, str] = os.environ, *, package_root: Path
         lock_retries=_or(reader.whole("LOCK_RETRIES", at_least=0, at_most=1000), 10),
         statement_timeout_ms=reader.whole("STATEMENT_TIMEOUT_MS", at_least=1, at_most=_MAX_MS),
         deadline_reserve_ms=_or(reader.whole("DEADLINE_RESERVE_MS", at_least=0, at_most=_MAX_MS), 10_000),
+        allow_downgrade=reader.choice("ALLOW_DOWNGRADE", "false", ("true", "false")) == "true",
         newer_database_ok=reader.choice("NEWER_DATABASE", "error", ("error", "ok")) == "ok",
         log_level=reader.choice("LOG_LEVEL", "INFO", ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")),
     )

@@ -17,13 +17,12 @@ from typing import TYPE_CHECKING
 from lambda_migrate import environment
 from lambda_migrate.contract import DatabaseUnavailable
 from lambda_migrate.database import Holder, Session, blockers
-from lambda_migrate.messages import Connected, Ended, Failure, Message, Started
+from lambda_migrate.messages import Connected, Ended, Failure, Job, Message, Started
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from multiprocessing.connection import Connection as Pipe
 
-    from lambda_migrate.environment import Job
 
 # How often the supervisor asks who blocks the revision; the same statement keeps its own session from idling out.
 _SLOWEST_TICK_S = 1.0
@@ -47,12 +46,14 @@ class Watch:
     backends: list[int] = field(default_factory=list)
 
 
-def supervise(job: Job, session: Session, receive: Callable[[Message], None]) -> Watch:
+def supervise(job: Job, session: Session | None, receive: Callable[[Message], None]) -> Watch:
     """Run env.py to its end or until time is up, passing on what it tells.
 
     When time is up the running statement is cancelled by the server, again and again in case the revision catches the
     error; a process that still does not end is killed, and its sessions are ended before this returns, so that what
     the version table says then is final.
+
+    ``session`` is None for a job that needs no database.
 
     Raises:
         DatabaseUnavailable: our own session was lost, and with it the migration lock. The process was killed.
@@ -74,17 +75,18 @@ def supervise(job: Job, session: Session, receive: Callable[[Message], None]) ->
         os.close(our_end)
         ours.close()
         watch.exit_code = process.exitcode
-    if not session.connection.closed:
+    if session is not None and not session.connection.closed:
         _end_sessions(session, watch.backends)
     return watch
 
 
-def _in_child(job: Job, session: Session, pipe: Pipe, theirs: Pipe, lifeline: int, their_end: int) -> None:
+def _in_child(job: Job, session: Session | None, pipe: Pipe, theirs: Pipe, lifeline: int, their_end: int) -> None:
     theirs.close()
     os.close(their_end)
     # The lock's connection is our parent's: were it open here too, the lock would outlive the parent. psycopg2 itself
     # does not touch a connection that another process has made.
-    os.close(session.connection.fileno())
+    if session is not None:
+        os.close(session.connection.fileno())
     threading.Thread(target=_die_with_parent, args=(lifeline,), daemon=True).start()
     environment.run(job, pipe.send)
 
@@ -94,7 +96,7 @@ def _die_with_parent(lifeline: int) -> None:
     os._exit(1)
 
 
-def _attend(job: Job, session: Session, pipe: Pipe, receive: Callable[[Message], None], watch: Watch) -> None:
+def _attend(job: Job, session: Session | None, pipe: Pipe, receive: Callable[[Message], None], watch: Watch) -> None:
     tick = max(_FASTEST_TICK_S, min(_SLOWEST_TICK_S, job.settings.lock_timeout_ms / 4000))
     next_tick = time.monotonic() + tick
     kill_at = math.inf
@@ -127,7 +129,9 @@ def _attend(job: Job, session: Session, pipe: Pipe, receive: Callable[[Message],
         receive(message)
 
 
-def _tick(session: Session, watch: Watch) -> None:
+def _tick(session: Session | None, watch: Watch) -> None:
+    if session is None:
+        return
     if watch.out_of_time:
         session.rows("SELECT pg_cancel_backend(pid) FROM unnest(%s::int[]) AS pid", (watch.backends,))
     else:

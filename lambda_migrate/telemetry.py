@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 Event = Literal[
     "migration.started",
+    "connection.retried",
     "lock.waiting",
     "lock.acquired",
     "revision.started",

@@ -1,7 +1,7 @@
 """The packaged Alembic tree: its configuration, its heads, and what a database still lacks.
 
-Alembic's own `command.upgrade` leaves no room between its steps, so the steps come from what that command uses too,
-`ScriptDirectory._upgrade_revs`: the one private name of Alembic used here, tested with 1.13 to 1.20.
+Alembic's own commands leave no room between their steps, so the steps come from what those commands use too:
+`_upgrade_revs`, `_downgrade_revs` and `_stamp_revs` of `ScriptDirectory`, private names, tested with 1.13 to 1.20.
 """
 
 from __future__ import annotations
@@ -69,15 +69,22 @@ def check_known(script: ScriptDirectory, current: Sequence[str]) -> None:
         UnknownRevision: it does not, as when older code is deployed over a newer database.
     """
     for revision in current:
-        try:
-            script.get_revision(revision)
-        except CommandError:
+        if not are_known(script, [revision]):
             raise UnknownRevision(
                 f"the database is at revision {revision}, which this package does not have (its heads:"
                 f" {', '.join(script.get_heads())}): an older backend was deployed over a newer database; deploy the"
                 " newer one, or set NEWER_DATABASE=ok to leave such a database alone",
                 revision=revision,
-            ) from None
+            )
+
+
+def are_known(script: ScriptDirectory, revisions: Sequence[str]) -> bool:
+    """Whether the package has all of these revisions."""
+    try:
+        script.get_revisions(tuple(revisions))
+    except CommandError:
+        return False
+    return True
 
 
 def upgrade_steps(script: ScriptDirectory, wanted: str, current: Sequence[str]) -> list[Any]:
@@ -87,19 +94,53 @@ def upgrade_steps(script: ScriptDirectory, wanted: str, current: Sequence[str]) 
         ConfigurationError: head is ambiguous.
         InvalidRequest: the package has no such revision, or fewer than N are left for +N.
     """
-    heads = script.get_heads()
-    if wanted == "head" and len(heads) > 1:
-        raise ConfigurationError(
-            f"the package has {len(heads)} heads ({', '.join(sorted(heads))}) and head means one: ask for heads, or"
-            f' merge them with: alembic merge -m "Merge heads" {" ".join(sorted(heads))}'
-        )
+    if wanted == "head":
+        _check_one_head(script)
     try:
         return list(script._upgrade_revs(wanted, tuple(current)))  # type: ignore[arg-type] # noqa: SLF001 - see above
     except CommandError as error:
         raise InvalidRequest(f"revision {wanted!r} cannot be upgraded to: {one_line(error)}") from None
 
 
+def downgrade_steps(script: ScriptDirectory, wanted: str, current: Sequence[str]) -> list[Any]:
+    """The steps, in the order of their application, from the current revisions down to the wanted one or to base.
+
+    Raises:
+        InvalidRequest: the package has no such revision, or it is not below where the database is.
+    """
+    try:
+        return list(script._downgrade_revs(wanted, tuple(current)))  # type: ignore[arg-type] # noqa: SLF001 - see above
+    except CommandError as error:
+        raise InvalidRequest(f"revision {wanted!r} cannot be downgraded to: {one_line(error)}") from None
+
+
+def stamp_steps(script: ScriptDirectory, wanted: str, current: Sequence[str]) -> list[Any]:
+    """The steps that make the version table say the wanted revision, whatever the package knows of the current ones.
+
+    Raises:
+        ConfigurationError: head is ambiguous.
+        InvalidRequest: the package has no such revision.
+    """
+    if wanted == "head":
+        _check_one_head(script)
+    try:
+        return list(script._stamp_revs(wanted, tuple(current)))  # noqa: SLF001 - see above
+    except CommandError as error:
+        raise InvalidRequest(f"revision {wanted!r} cannot be stamped: {one_line(error)}") from None
+
+
+def _check_one_head(script: ScriptDirectory) -> None:
+    heads = sorted(script.get_heads())
+    if len(heads) > 1:
+        raise ConfigurationError(
+            f"the package has {len(heads)} heads ({', '.join(heads)}) and head means one: ask for heads, or merge them"
+            f' with: alembic merge -m "Merge heads" {" ".join(heads)}'
+        )
+
+
 def described(step: Any) -> Revision:  # noqa: ANN401 - Alembic exports no name for its steps
     """A step's revision as callers see it."""
     script: Script = step.revision
-    return Revision(revision=script.revision, description=script.doc)
+    down = script.down_revision
+    down_revisions = (down,) if isinstance(down, str) else tuple(down or ())
+    return Revision(script.revision, script.doc, down_revisions)

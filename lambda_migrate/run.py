@@ -1,0 +1,385 @@
+"""One run: sessions, the lock, the attempts, and what is believed of them.
+
+A run is believed only as far as the version table shows it, read on another session after env.py's process has ended:
+not what was run counts, but what is committed.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from contextlib import closing, nullcontext
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from lambda_migrate.contract import (
+    Applied,
+    AuthenticationFailed,
+    ConfigurationError,
+    DatabaseUnavailable,
+    DowngradeRefused,
+    DriftDetected,
+    InvalidRequest,
+    LockTimeout,
+    MigrationError,
+    MigrationFailed,
+    MigrationIncomplete,
+    TargetMismatch,
+    UnknownRevision,
+    joined,
+)
+from lambda_migrate.database import Holder, migration_lock, open_session, versions
+from lambda_migrate.messages import Began, IndexDropped, Job, Output, Ran, Started, Told
+from lambda_migrate.telemetry import log
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from contextlib import AbstractContextManager
+
+    from lambda_migrate.contract import Request, Revision
+    from lambda_migrate.credentials import CredentialStore
+    from lambda_migrate.database import Lock, Session
+    from lambda_migrate.deadline import Deadline
+    from lambda_migrate.messages import Failure, Message
+    from lambda_migrate.settings import Settings
+
+_REFUSALS: Mapping[str, type[MigrationError]] = {
+    error.__name__: error
+    for error in (
+        ConfigurationError,
+        DowngradeRefused,
+        DriftDetected,
+        InvalidRequest,
+        TargetMismatch,
+        UnknownRevision,
+    )
+}
+_FIRST_BACKOFF_S = 0.5
+_LONGEST_BACKOFF_S = 15.0
+# How often a run begins again when the server went away under it or refused a password that has been rotated.
+_NEW_SESSIONS = 5
+
+
+@dataclass(frozen=True)
+class Invocation:
+    """What one invocation works with. ``name`` is its sessions' application_name."""
+
+    request: Request
+    settings: Settings
+    store: CredentialStore
+    deadline: Deadline
+    name: str
+
+    @property
+    def schema(self) -> str | None:
+        """The schema to work in, where the request names one."""
+        return self.request.target.schema
+
+
+@dataclass
+class Progress:
+    """What a run has achieved so far, over all its attempts. The version table vouches for it."""
+
+    database: str = ""
+    previous: tuple[str, ...] | None = None
+    revisions: tuple[str, ...] = ()
+    done: list[Applied] = field(default_factory=list)
+    pending: tuple[Revision, ...] = ()
+    told: dict[str, list[Mapping[str, Any]]] = field(default_factory=dict)
+    attempts: int = 0
+    retries: int = 0
+    lock_wait_ms: int = 0
+    ahead: bool = False
+
+    def done_ids(self) -> list[str]:
+        """The ids of the revisions that were stepped through, in order."""
+        return [done.revision.revision for done in self.done]
+
+
+class _TryAgain(Exception):  # noqa: N818 - no error: the run begins again
+    """An attempt ended in a way that may pass. ``error`` is what to raise when there is no other attempt."""
+
+    def __init__(self, error: MigrationError) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+def migrate(invocation: Invocation, progress: Progress) -> None:
+    """Run env.py under the migration lock until what is asked for is done.
+
+    ``progress`` is filled as the run goes on, so that a caller can tell how far a failed run came.
+
+    Raises:
+        MigrationError: one of the contract's section 7; the database is at a revision boundary.
+    """
+    with_sessions(invocation, progress, locked=True)
+
+
+def inspect(invocation: Invocation, progress: Progress) -> None:
+    """Run env.py to look at the database, without a lock and in sessions that cannot write.
+
+    Raises:
+        MigrationError: as for `migrate`.
+    """
+    with_sessions(invocation, progress, locked=False)
+
+
+def with_sessions(invocation: Invocation, progress: Progress, *, locked: bool) -> None:
+    """Open a session and try; begin again with another one while the reason may pass and there is time."""
+    for number in range(_NEW_SESSIONS):
+        try:
+            with (
+                closing(
+                    open_session(
+                        invocation.settings, invocation.store, invocation.deadline, invocation.name, invocation.schema
+                    )
+                ) as session,
+                _lock(invocation, session, locked=locked) as lock,
+            ):
+                progress.database = session.server.database
+                progress.lock_wait_ms += lock.wait_ms if lock else 0
+                _attempts(invocation, session, progress)
+        except _TryAgain as again:
+            pause = _backoff(number, invocation.deadline)
+            if number == _NEW_SESSIONS - 1 or invocation.deadline.left() <= pause:
+                raise again.error from None
+            if isinstance(again.error, AuthenticationFailed):
+                invocation.store.refresh(invocation.settings)
+            log("connection.retried", f"{again}; trying again in {pause:.1f} s", level=logging.WARNING)
+            time.sleep(pause)
+        else:
+            return
+
+
+def _lock(invocation: Invocation, session: Session, *, locked: bool) -> AbstractContextManager[Lock | None]:
+    return (
+        migration_lock(session, invocation.settings, invocation.deadline, invocation.schema)
+        if locked
+        else nullcontext()
+    )
+
+
+def job_of(invocation: Invocation, session: Session) -> Job:
+    """What the process that runs env.py has to know."""
+    return Job(
+        action=invocation.request.action,
+        revision=invocation.request.revision,
+        confirm=invocation.request.confirm,
+        schema=invocation.schema,
+        settings=invocation.settings,
+        credentials=session.credentials,
+        server=session.server,
+        application_name=invocation.name,
+        deadline=invocation.deadline,
+    )
+
+
+def _attempts(invocation: Invocation, session: Session, progress: Progress) -> None:
+    """Run env.py until it comes through, backing off while the tables it needs are locked."""
+    while True:
+        progress.attempts += 1
+        try:
+            _attempt(invocation, session, progress)
+        except LockTimeout as error:
+            pause = _backoff(progress.retries, invocation.deadline)
+            exhausted = progress.retries >= invocation.settings.lock_retries or invocation.deadline.left() <= pause
+            if exhausted or error.facts.get("partly_committed"):
+                raise
+            progress.retries += 1
+            log(
+                "revision.retried",
+                f"{error}; trying again in {pause:.1f} s",
+                level=logging.WARNING,
+                database=progress.database,
+                schema=invocation.schema,
+                attempt=progress.attempts,
+                **error.facts,
+            )
+            _wait(pause, session)
+        else:
+            return
+
+
+def _attempt(invocation: Invocation, session: Session, progress: Progress) -> None:
+    """Run env.py once and take what the version table says of it."""
+    # Alembic and SQLAlchemy load here, not with the handler: a request that is refused does not pay for them.
+    from lambda_migrate.supervisor import died, supervise  # noqa: PLC0415
+
+    account = Account(progress, invocation.schema)
+    try:
+        watch = supervise(job_of(invocation, session), session, account.receive)
+        if account.began is not None:
+            account.settle(versions(session, account.began.schema, account.began.version_table))
+    except DatabaseUnavailable as error:
+        raise _TryAgain(error) from None
+    failure = watch.ended.failure if watch.ended else None
+    if watch.ended is None and not watch.out_of_time:
+        failure = replace(died(watch), revision=account.running)
+    if watch.out_of_time or (watch.ended and watch.ended.stopped):
+        _check_complete(account, invocation, failure)
+    elif failure is not None:
+        raise _error(failure, progress, watch.blockers)
+
+
+def _check_complete(account: Account, invocation: Invocation, failure: Failure | None) -> None:
+    """Time was up; it may have been enough all the same."""
+    progress, left = account.progress, account.left()
+    if account.began is None:
+        raise MigrationIncomplete("Lambda's timeout came before env.py had reached the version table; invoke again")
+    if not left and failure is None:
+        return
+    following = f", the next is {left[0].revision} ({left[0].description})" if left else ""
+    raise MigrationIncomplete(
+        f"stopped {invocation.deadline.reserve:.1f} s before Lambda's timeout: {len(progress.done)} applied,"
+        f" {len(left)} left{following}; the database is at {joined(progress.revisions) or 'base'}; invoke again to go"
+        " on from there",
+        revision=left[0].revision if left else None,
+        pending=[revision.revision for revision in left],
+    )
+
+
+@dataclass
+class Account:
+    """Follows one attempt's messages, logs them, and settles them against the version table."""
+
+    progress: Progress
+    schema: str | None
+    began: Began | None = None
+    running: Revision | None = None
+    ran: list[Ran] = field(default_factory=list)
+    logged: set[str] = field(default_factory=set)
+
+    def receive(self, message: Message) -> None:
+        """Take one message in."""
+        progress = self.progress
+        if isinstance(message, Began):
+            self.began = message
+            if progress.previous is None:
+                progress.previous = message.heads
+            progress.revisions, progress.pending, progress.ahead = message.heads, message.pending, message.ahead
+            progress.told.clear()
+        elif isinstance(message, Started):
+            self.running = message.revision
+            self._log("revision.started", "running", message.revision, down=message.revision.down_revisions)
+        elif isinstance(message, Ran):
+            self.running = None
+            self.ran.append(message)
+            if message.committed:
+                self._log_done(message)
+        elif isinstance(message, IndexDropped):
+            what = f"dropped the invalid index {message.index}, left by an interrupted run, before building it again:"
+            self._log("index.dropped", what, message.revision)
+        elif isinstance(message, Told):
+            progress.told.setdefault(message.name, []).append(message.entry)
+        elif isinstance(message, Output):
+            log("backend.output", message.text, level=message.level, source=message.source)
+
+    def _log_done(self, ran: Ran) -> None:
+        self.logged.add(ran.revision.revision)
+        self._log("revision.applied", "committed", ran.revision, duration_ms=ran.duration_ms)
+
+    def _log(
+        self,
+        event: Any,  # noqa: ANN401 - an Event, which its parameter checks
+        what: str,
+        revision: Revision,
+        *,
+        down: tuple[str, ...] = (),
+        duration_ms: int | None = None,
+    ) -> None:
+        log(
+            event,
+            f"{what} {revision.revision} ({revision.description})",
+            database=self.progress.database,
+            schema=self.schema,
+            revision=revision.revision,
+            down_revision=joined(down),
+            description=revision.description,
+            attempt=self.progress.attempts,
+            duration_ms=duration_ms,
+        )
+
+    def settle(self, actual: tuple[str, ...]) -> None:
+        """Take the committed version table as the truth about what ran.
+
+        Revisions run one after the other, so what is committed is the longest run of them that left the table as it
+        is now; what ran after that was rolled back.
+        """
+        committed = 0
+        for number, ran in enumerate(self.ran, start=1):
+            if tuple(sorted(ran.heads)) == actual:
+                committed = number
+        for ran in self.ran[:committed]:
+            if ran.revision.revision not in self.logged:
+                self._log_done(ran)
+            self.progress.done.append(Applied(ran.revision, ran.duration_ms))
+        done = {ran.revision.revision for ran in self.ran[:committed]}
+        self.progress.revisions = actual
+        self.progress.pending = tuple(r for r in self.progress.pending if r.revision not in done)
+
+    def left(self) -> tuple[Revision, ...]:
+        """The revisions of this attempt that are still to be stepped through."""
+        done = set(self.progress.done_ids())
+        return tuple(r for r in (self.began.planned if self.began else ()) if r.revision not in done)
+
+
+def _error(failure: Failure, progress: Progress, holders: tuple[Holder, ...]) -> MigrationError | _TryAgain:
+    """The error of the contract that a failure of env.py or of a revision is."""
+    facts: dict[str, object] = {
+        "revision": failure.revision.revision if failure.revision else None,
+        "sqlstate": failure.sqlstate,
+        "statement": failure.statement,
+        "table": failure.table,
+        "constraint": failure.constraint,
+        "blocking_pids": [holder.pid for holder in holders] or None,
+        "partly_committed": failure.partly_committed or None,
+    }
+    where = f"the database is at {joined(progress.revisions) or 'base'}"
+    said = f"{failure.error_type}: {failure.message}"
+    if failure.kind == "refused":
+        return _REFUSALS.get(failure.error_type, ConfigurationError)(failure.message, **facts)
+    if failure.revision is None:
+        return _before_any_revision(failure, said, facts)
+    what = f"revision {failure.revision.revision} ({failure.revision.description})"
+    part = "; it had committed part of its work before, so it is not run again by itself"
+    part = part if failure.partly_committed else ""
+    if failure.kind == "lock":
+        named = "; ".join(str(holder) for holder in holders)
+        blocked = f"blocked by {named}" if holders else "the blocking session was gone when we looked"
+        return LockTimeout(f"{what} could not get its table locks: {said}; {blocked}{part}; {where}", **facts)
+    if failure.kind == "connection" and not failure.partly_committed:
+        return _TryAgain(DatabaseUnavailable(f"the connection was lost during {what}: {said}; {where}", **facts))
+    state = f" (SQLSTATE {failure.sqlstate})" if failure.sqlstate else ""
+    return MigrationFailed(f"{what} failed: {said}{state}{part}; {where}", **facts)
+
+
+def _before_any_revision(failure: Failure, said: str, facts: dict[str, object]) -> MigrationError | _TryAgain:
+    if failure.kind == "authentication":
+        return _TryAgain(AuthenticationFailed(f"env.py's connection was refused: {said}", **facts))
+    if failure.kind in {"connection", "lock"}:
+        return _TryAgain(
+            DatabaseUnavailable(
+                f"env.py could not work with its connection: {said} (does it take its address from DATABASE_URL?"
+                " See DATABASE_URL_ENV and DATABASE_ENV)",
+                **facts,
+            )
+        )
+    return ConfigurationError(f"env.py failed before any revision ran: {said}", **facts)
+
+
+def _wait(seconds: float, session: Session) -> None:
+    """Sleep, without letting the session that holds the lock idle out."""
+    until = time.monotonic() + seconds
+    while (left := until - time.monotonic()) > 0:
+        time.sleep(min(left, 5.0))
+        try:
+            session.rows("SELECT 1")
+        except DatabaseUnavailable as error:
+            raise _TryAgain(error) from None
+
+
+def _backoff(attempt: int, deadline: Deadline) -> float:
+    """Seconds to wait: doubling, jittered, never past the deadline."""
+    pause: float = min(_LONGEST_BACKOFF_S, _FIRST_BACKOFF_S * 2.0 ** min(attempt, 10)) * random.uniform(0.5, 1)  # noqa: S311
+    return min(pause, deadline.left())
