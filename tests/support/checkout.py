@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 from pathlib import Path
-from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -38,7 +37,7 @@ def copy_checkout(folder: Path) -> Path:
     return folder
 
 
-def change_project(checkout: Path, **settings: Any) -> None:
+def change_project(checkout: Path, **settings: object) -> None:
     """Set keys of ``project`` in a copy's cdk.json."""
     file = checkout / "cdk.json"
     content = json.loads(file.read_text(encoding="utf-8"))

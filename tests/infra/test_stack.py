@@ -1,0 +1,345 @@
+"""The template that the CDK makes of a stage: names, permissions, and what the stage's settings become."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from typing import TYPE_CHECKING, Any
+
+import aws_cdk as cdk
+import pytest
+from aws_cdk.assertions import Template
+
+from infra.stack import MigrateStack, Names
+from infra.stages import Stage
+from tests.support.checkout import copy_checkout, with_tools
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+# Starting the CDK's own process and building a package take the time, so once.
+pytestmark = pytest.mark.xdist_group("stack")
+
+ARN = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:rds!db-1-AbCdEf"
+
+# How an ELF file says that it is for arm64.
+EM_AARCH64 = (183).to_bytes(2, "little")
+
+# Each exists for what differs from the first.
+STAGES: dict[str, tuple[Names, dict[str, Any]]] = {
+    "dev": (Names("template-saas", "api", "dev"), {"database": {"secret": "template-saas/api/dev/database"}}),
+    "prod": (
+        Names("template-saas", "api", "prod"),
+        {
+            "database": {"secret": ARN, "host": "db.example", "port": 6543, "name": "app", "ca_bundle": "ca.pem"},
+            "runtime": "python3.14",
+            "architecture": "x86_64",
+            "memory_mb": 1024,
+            "timeout_s": 60,
+            "log_retention_days": 365,
+            "alembic_config": "pyproject.toml",
+            "environment": {"LOG_LEVEL": "DEBUG", "DB_NAME": "overridden"},
+        },
+    ),
+    "other": (Names("acme", "billing", "qa"), {"database": {"secret": "x"}}),
+    "local": (Names("template-saas", "api", "local"), {"database": {"secret": "x"}, "runtime": "local"}),
+}
+
+
+class Stack:
+    """A template, by the kind of its resources."""
+
+    def __init__(self, template: dict[str, Any]) -> None:
+        self.text = json.dumps(template)
+        self.outputs = template["Outputs"]
+        self._resources = template["Resources"]
+
+    def all(self, kind: str) -> list[dict[str, Any]]:
+        return [resource for resource in self._resources.values() if resource["Type"] == kind]
+
+    def one(self, kind: str) -> dict[str, Any]:
+        (resource,) = self.all(kind)
+        return resource
+
+    def properties(self, kind: str) -> Any:  # noqa: ANN401 - JSON
+        return self.one(kind)["Properties"]
+
+    @property
+    def function(self) -> Any:  # noqa: ANN401 - JSON
+        return self.properties("AWS::Lambda::Function")
+
+    @property
+    def variables(self) -> dict[str, Any]:
+        return dict(self.function["Environment"]["Variables"])
+
+    @property
+    def statements(self) -> list[dict[str, Any]]:
+        """Every statement of every policy, wherever a policy can be."""
+        policies = [*self.all("AWS::IAM::Policy"), *self.all("AWS::IAM::ManagedPolicy")]
+        documents = [policy["Properties"]["PolicyDocument"] for policy in policies]
+        for role in self.all("AWS::IAM::Role"):
+            documents += [policy["PolicyDocument"] for policy in role["Properties"].get("Policies", [])]
+        return [statement for document in documents for statement in document["Statement"]]
+
+
+@pytest.fixture(scope="module")
+def stacks(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Stack]:
+    """All the stages above, synthesized together."""
+    package = tmp_path_factory.mktemp("package")
+    (package / "code.py").write_text("")
+    app = cdk.App(outdir=str(tmp_path_factory.mktemp("cdk.out")))
+    made = {
+        key: MigrateStack(app, names.stack, names=names, stage=Stage.model_validate(settings), package=package)
+        for key, (names, settings) in STAGES.items()
+    }
+    return {key: Stack(dict(Template.from_stack(stack).to_json())) for key, stack in made.items()}
+
+
+@pytest.fixture(scope="module")
+def dev(stacks: dict[str, Stack]) -> Stack:
+    """A stage that leaves everything at its default."""
+    return stacks["dev"]
+
+
+@pytest.fixture(scope="module")
+def prod(stacks: dict[str, Stack]) -> Stack:
+    """A stage that sets everything."""
+    return stacks["prod"]
+
+
+def as_list(value: object) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+# --- names ---
+
+
+def test_names_are_those_of_the_contract(dev: Stack) -> None:
+    assert STAGES["dev"][0].stack == "template-saas-api-migrate-dev"
+    assert dev.function["FunctionName"] == "template-saas-api-migrate-lambda-dev"
+    assert dev.function["Handler"] == "lambda_migrate.handler.handler"
+    assert dev.properties("AWS::Logs::LogGroup")["LogGroupName"] == "/aws/lambda/template-saas-api-migrate-lambda-dev"
+    assert dev.variables["POWERTOOLS_METRICS_NAMESPACE"] == "template-saas/migrate"
+
+
+def test_prefix_and_service_change_every_name(stacks: dict[str, Stack]) -> None:
+    other = stacks["other"]
+
+    assert STAGES["other"][0].stack == "acme-billing-migrate-qa"
+    assert other.function["FunctionName"] == "acme-billing-migrate-lambda-qa"
+    assert "template-saas" not in other.text
+    assert '"api' not in other.text
+
+
+def test_outputs_name_the_function_and_its_log_group(dev: Stack) -> None:
+    assert {"FunctionName", "FunctionArn", "LogGroupName"} <= dev.outputs.keys()
+
+
+def test_every_resource_that_can_be_is_tagged_with_project_and_stage(dev: Stack) -> None:
+    tags = [{"Key": "project", "Value": "template-saas"}, {"Key": "stage", "Value": "dev"}]
+
+    for kind in ("AWS::Lambda::Function", "AWS::IAM::Role", "AWS::Logs::LogGroup"):
+        assert all(tag in dev.properties(kind)["Tags"] for tag in tags), kind
+
+
+# --- permissions ---
+
+
+def test_the_role_may_read_secrets_and_write_logs_and_nothing_else(dev: Stack) -> None:
+    actions = {action for statement in dev.statements for action in as_list(statement["Action"])}
+
+    assert actions == {
+        "secretsmanager:GetSecretValue",
+        "secretsmanager:DescribeSecret",
+        "logs:CreateLogStream",
+        "logs:PutLogEvents",
+    }
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_no_statement_is_about_every_resource_or_every_action(stacks: dict[str, Stack], stage: str) -> None:
+    for statement in stacks[stage].statements:
+        assert statement["Effect"] == "Allow"
+        assert "*" not in as_list(statement["Resource"])
+        assert not any("*" in action for action in as_list(statement["Action"]))
+        assert not {"NotAction", "NotResource"} & statement.keys()
+
+
+def test_a_secret_by_name_is_the_only_one_that_may_be_read(dev: Stack) -> None:
+    (resource,) = [
+        resource
+        for statement in dev.statements
+        if "secretsmanager:GetSecretValue" in as_list(statement["Action"])
+        for resource in as_list(statement["Resource"])
+    ]
+
+    # Secrets Manager ends an ARN with six characters that nobody knows beforehand: exactly those are left open.
+    assert resource["Fn::Join"][1][-1] == ":secret:template-saas/api/dev/database-??????"
+
+
+def test_a_secret_by_arn_is_the_only_one_that_may_be_read(prod: Stack) -> None:
+    resources = [
+        statement["Resource"]
+        for statement in prod.statements
+        if "secretsmanager:GetSecretValue" in as_list(statement["Action"])
+    ]
+
+    assert resources == [ARN]
+
+
+def test_logs_may_be_written_to_the_functions_own_group_only(dev: Stack) -> None:
+    (group,) = [name for name, item in json.loads(dev.text)["Resources"].items() if item["Type"].endswith("LogGroup")]
+    resources = [
+        statement["Resource"]
+        for statement in dev.statements
+        if any(action.startswith("logs:") for action in as_list(statement["Action"]))
+    ]
+
+    assert resources == [{"Fn::GetAtt": [group, "Arn"]}]
+
+
+def test_the_role_has_no_managed_policies(dev: Stack) -> None:
+    assert "ManagedPolicyArns" not in dev.properties("AWS::IAM::Role")
+    assert dev.all("AWS::IAM::ManagedPolicy") == []
+
+
+def test_only_lambda_may_assume_the_one_role_there_is(dev: Stack) -> None:
+    (statement,) = dev.properties("AWS::IAM::Role")["AssumeRolePolicyDocument"]["Statement"]
+
+    assert statement["Principal"] == {"Service": "lambda.amazonaws.com"}
+
+
+def test_nobody_else_is_permitted_to_invoke_the_function(dev: Stack) -> None:
+    assert dev.all("AWS::Lambda::Permission") == []
+    assert dev.all("AWS::Lambda::Url") == []
+
+
+# --- the function ---
+
+
+def test_a_failed_migration_is_not_tried_again_by_lambda(dev: Stack) -> None:
+    assert dev.properties("AWS::Lambda::EventInvokeConfig")["MaximumRetryAttempts"] == 0
+
+
+def test_the_stages_defaults_are_what_the_function_gets(dev: Stack) -> None:
+    assert dev.function["Runtime"] == "python3.13"
+    assert dev.function["Architectures"] == ["arm64"]
+    assert (dev.function["MemorySize"], dev.function["Timeout"]) == (512, 900)
+
+
+def test_the_stages_settings_are_what_the_function_gets(prod: Stack) -> None:
+    assert prod.function["Runtime"] == "python3.14"
+    assert prod.function["Architectures"] == ["x86_64"]
+    assert (prod.function["MemorySize"], prod.function["Timeout"]) == (1024, 60)
+
+
+def test_the_local_stage_brings_its_own_runtime(stacks: dict[str, Stack]) -> None:
+    assert stacks["local"].function["Runtime"] == "provided.al2023"
+
+
+def test_variables_that_the_stage_does_not_set_are_absent(dev: Stack) -> None:
+    assert dev.variables == {
+        "STAGE": "dev",
+        "DB_SECRET_ID": "template-saas/api/dev/database",
+        "ALEMBIC_CONFIG": "alembic.ini",
+        "POWERTOOLS_SERVICE_NAME": "template-saas-api-migrate",
+        "POWERTOOLS_METRICS_NAMESPACE": "template-saas/migrate",
+    }
+
+
+def test_the_stages_database_becomes_variables_and_its_own_environment_has_the_last_word(prod: Stack) -> None:
+    assert prod.variables == {
+        "STAGE": "prod",
+        "DB_SECRET_ID": ARN,
+        "DB_HOST": "db.example",
+        "DB_PORT": "6543",
+        "DB_NAME": "overridden",
+        "DB_SSLROOTCERT": "database-ca.pem",
+        "ALEMBIC_CONFIG": "pyproject.toml",
+        "POWERTOOLS_SERVICE_NAME": "template-saas-api-migrate",
+        "POWERTOOLS_METRICS_NAMESPACE": "template-saas/migrate",
+        "LOG_LEVEL": "DEBUG",
+    }
+
+
+# --- the log ---
+
+
+@pytest.mark.parametrize("stage, days", [("dev", 90), ("prod", 365)])
+def test_logs_are_kept_for_as_long_as_the_stage_says(stacks: dict[str, Stack], stage: str, days: int) -> None:
+    assert stacks[stage].properties("AWS::Logs::LogGroup")["RetentionInDays"] == days
+
+
+@pytest.mark.parametrize("stage, policy", [("dev", "Delete"), ("local", "Delete"), ("prod", "Retain")])
+def test_only_prods_log_outlives_its_stack(stacks: dict[str, Stack], stage: str, policy: str) -> None:
+    group = stacks[stage].one("AWS::Logs::LogGroup")
+
+    assert (group["DeletionPolicy"], group["UpdateReplacePolicy"]) == (policy, policy)
+
+
+def test_the_function_writes_to_the_log_group_of_its_stack(dev: Stack) -> None:
+    (group,) = [name for name, item in json.loads(dev.text)["Resources"].items() if item["Type"].endswith("LogGroup")]
+
+    assert dev.function["LoggingConfig"]["LogGroup"] == {"Ref": group}
+
+
+# --- the command ---
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy to build packages in, so that no other run builds the same one at the same time."""
+    return copy_checkout(tmp_path_factory.mktemp("checkout") / "copy")
+
+
+def synth(checkout: Path, *context: str) -> subprocess.CompletedProcess[str]:
+    """What `make synth` runs, without anything of AWS: no account, no region, no credentials."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "CDK_DEFAULT_"))}
+    nowhere = {
+        "AWS_CONFIG_FILE": os.devnull,
+        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }
+    return subprocess.run(
+        ["cdk", "synth", *context],
+        cwd=checkout,
+        env=with_tools({**kept, **nowhere}),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def synthesized(checkout: Path) -> Stack:
+    """Stage dev, printed by the command after it has built the package."""
+    done = synth(checkout, "-c", "stage=dev", "--json")
+    assert done.returncode == 0, done.stderr
+    return Stack(json.loads(done.stdout))
+
+
+def test_cdk_synth_prints_a_stages_template_without_an_aws_account(synthesized: Stack) -> None:
+    assert synthesized.function["FunctionName"] == "template-saas-api-migrate-lambda-dev"
+
+
+@pytest.mark.usefixtures("synthesized")
+def test_the_package_is_built_for_the_stages_processor_and_not_for_this_machines(checkout: Path) -> None:
+    machines = {file.read_bytes()[18:20] for file in (checkout / ".local" / "package" / "dev").rglob("*.so")}
+
+    assert machines == {EM_AARCH64}
+
+
+@pytest.mark.parametrize(
+    "context, told",
+    [
+        ((), "error: no stage was chosen: say -c stage=NAME, one of local, dev, prod"),
+        (("-c", "stage=dve"), "error: there is no stage 'dve' in cdk.json: say -c stage=NAME, one of local, dev, prod"),
+    ],
+)
+def test_cdk_synth_says_which_stages_there_are(checkout: Path, context: tuple[str, ...], told: str) -> None:
+    done = synth(checkout, *context)
+
+    assert done.returncode != 0
+    assert told in done.stderr.splitlines()
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,113 @@
+"""cdk.json's settings: what is fine, and what is told in one line with its path."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from infra.stages import Project, Stage, StageError, read_project
+
+ROOT = Path(__file__).resolve().parents[2]
+
+MINIMAL = {"database": {"secret": "x"}}
+
+
+def read(stage: object) -> Stage:
+    return read_project({"stages": {"dev": stage}}).stage("dev")
+
+
+def test_the_projects_own_cdk_json_is_fine() -> None:
+    context = json.loads((ROOT / "cdk.json").read_text(encoding="utf-8"))["context"]
+
+    project = read_project(context["project"])
+
+    assert {"local", "dev", "prod"} <= project.stages.keys()
+
+
+def test_a_stage_needs_nothing_but_its_databases_secret() -> None:
+    stage = read(MINIMAL)
+
+    assert stage.database.secret == "x"
+    assert (stage.account, stage.region, stage.environment) == (None, None, {})
+
+
+def test_names_have_the_contracts_defaults() -> None:
+    project = Project.model_validate({"stages": {}})
+
+    assert (project.prefix, project.service) == ("template-saas", "api")
+
+
+@pytest.mark.parametrize(
+    "stage, path, told",
+    [
+        ({}, "dev.database", "required"),
+        ({"database": {}}, "dev.database.secret", "required"),
+        ({"database": {"secret": ""}}, "dev.database.secret", "at least 1"),
+        ({"database": {"secret": "x", "hots": "y"}}, "dev.database.hots", "not permitted"),
+        ({"database": {"secret": "x", "port": 0}}, "dev.database.port", "greater than or equal to 1"),
+        ({"database": {"secret": "x", "port": 65536}}, "dev.database.port", "less than or equal to 65535"),
+        ({"database": "x"}, "dev.database", "DatabaseSettings"),
+        ({**MINIMAL, "memory": 512}, "dev.memory", "not permitted"),
+        ({**MINIMAL, "memory_mb": "much"}, "dev.memory_mb", "integer"),
+        ({**MINIMAL, "memory_mb": 127}, "dev.memory_mb", "128"),
+        ({**MINIMAL, "memory_mb": 10241}, "dev.memory_mb", "10240"),
+        ({**MINIMAL, "timeout_s": 29}, "dev.timeout_s", "30"),
+        ({**MINIMAL, "timeout_s": 901}, "dev.timeout_s", "900"),
+        ({**MINIMAL, "log_retention_days": 2}, "dev.log_retention_days", "1, 3, 5"),
+        ({**MINIMAL, "runtime": "python3.9"}, "dev.runtime", "python3.12"),
+        ({**MINIMAL, "architecture": "arm"}, "dev.architecture", "arm64"),
+        ({**MINIMAL, "account": "12"}, "dev.account", "[0-9]{12}"),
+        ({**MINIMAL, "region": "Frankfurt"}, "dev.region", "pattern"),
+        ({**MINIMAL, "environment": {"LOG_LEVEL": 1}}, "dev.environment.LOG_LEVEL", "string"),
+        ([], "dev", "Stage"),
+    ],
+)
+def test_a_wrong_setting_is_told_in_one_line_with_its_path(stage: object, path: str, told: str) -> None:
+    with pytest.raises(StageError) as caught:
+        read(stage)
+
+    message = str(caught.value)
+    assert message.startswith(f"cdk.json: project.stages.{path}: ")
+    assert told in message
+    assert message.splitlines() == [message]
+
+
+@pytest.mark.parametrize(
+    "context, path",
+    [
+        (None, "project"),
+        ({}, "project.stages"),
+        ({"stages": {}, "perfix": "x"}, "project.perfix"),
+        ({"stages": {}, "prefix": "Not A Name"}, "project.prefix"),
+        ({"stages": {}, "service": ""}, "project.service"),
+        ({"stages": {"Dev": MINIMAL}}, "project.stages.Dev"),
+        ({"stages": {"a" * 32: MINIMAL}}, f"project.stages.{'a' * 32}"),
+    ],
+)
+def test_a_wrong_project_is_told_in_one_line_with_its_path(context: object, path: str) -> None:
+    with pytest.raises(StageError) as caught:
+        read_project(context)
+
+    message = str(caught.value)
+    assert message.startswith(f"cdk.json: {path}: ")
+    assert message.splitlines() == [message]
+
+
+def test_an_unknown_stage_is_told_with_the_known_ones() -> None:
+    project = read_project({"stages": {"dev": MINIMAL, "prod": MINIMAL}})
+
+    with pytest.raises(StageError) as caught:
+        project.stage("dve")
+
+    assert str(caught.value) == "there is no stage 'dve' in cdk.json: say -c stage=NAME, one of dev, prod"
+
+
+def test_no_stage_at_all_is_told_with_the_known_ones() -> None:
+    project = read_project({"stages": {"dev": MINIMAL}})
+
+    with pytest.raises(StageError) as caught:
+        project.stage("")
+
+    assert str(caught.value) == "no stage was chosen: say -c stage=NAME, one of dev"
