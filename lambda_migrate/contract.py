@@ -196,7 +196,7 @@ class Result:
             "status": "ok",
             "action": self.action,
             "stage": self.stage,
-            "database": self.database,
+            "database": self.database or None,
             "schema": self.schema,
             "previous_revision": joined(self.previous_revisions),
             "revision": joined(self.revisions),

@@ -98,7 +98,8 @@ class Session:
         """
         try:
             with self.connection.cursor() as cursor:
-                cursor.execute(sql, parameters)
+                # Without parameters psycopg2 leaves a percent sign in an identifier alone.
+                cursor.execute(sql, parameters or None)
                 return cursor.fetchall()
         except (psycopg2.OperationalError, psycopg2.InterfaceError) as error:
             if not self.connection.closed:

@@ -85,27 +85,23 @@ def _named(error: Exception) -> MigrationError:
 def _log_end(result: Result, duration_ms: int) -> None:
     fields: dict[str, Any] = {
         "action": result.action,
-        "database": result.database,
+        "database": result.database or None,
         "schema": result.schema,
         "revision": joined(result.revisions),
         "pending": [revision.revision for revision in result.pending],
         "duration_ms": duration_ms,
     }
-    at = joined(result.revisions) or "base"
+    at = f"the database is at {joined(result.revisions) or 'base'}"
     if result.ahead:
-        log(
-            "migration.ahead",
-            f"the database is at {at}, newer than this package; nothing was changed",
-            level=logging.WARNING,
-            **fields,
-        )
-    elif result.applied or result.reverted or result.action != "upgrade":
-        ids = [applied.revision.revision for applied in result.applied]
-        log(
-            "migration.finished", f"{result.action}: the database is at {at}; {len(ids)} applied", applied=ids, **fields
-        )
+        message = f"{at}, newer than this package; nothing was changed"
+        log("migration.ahead", message, level=logging.WARNING, **fields)
+    elif result.action == "upgrade" and not result.applied:
+        log("migration.noop", f"nothing to apply: {at}", applied=[], **fields)
+    elif result.action in {"history", "doctor"}:
+        log("migration.finished", f"{result.action} done", **fields)
     else:
-        log("migration.noop", f"nothing to apply: the database is at {at}", applied=[], **fields)
+        ids = [applied.revision.revision for applied in result.applied]
+        log("migration.finished", f"{result.action}: {at}; {len(ids)} applied", applied=ids, **fields)
 
 
 def _measure(settings: Settings | None, progress: run.Progress, duration_ms: int, *, failed: bool) -> None:
