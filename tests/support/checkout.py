@@ -23,6 +23,9 @@ _NOT_COPIED = ("tests", "node_modules", "cdk.out")
 
 def copy_checkout(folder: Path) -> Path:
     """Copy the project's own files to the new `folder`, link what is installed, and give the folder."""
+    if folder.exists():
+        # pytest-xdist 3.8 does this under pytest 9.2, without a word: pytest-dev/pytest-xdist#1386.
+        raise FileExistsError(f"{folder} is another worker's: the tests of one xdist_group were not kept together")
     (folder / ".local").mkdir(parents=True)
     for entry in ROOT.iterdir():
         if entry.name.startswith(".") or entry.name in _NOT_COPIED:
