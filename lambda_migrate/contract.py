@@ -38,6 +38,8 @@ _REVISIONS = {
     "downgrade": (re.compile(rf"-[1-9][0-9]{{0,5}}|(?!heads?$){_ID}"), "base, a revision id or -N"),
     "stamp": (re.compile(_ID), "head, heads, base or a revision id"),
 }
+# What no name in PostgreSQL or AWS can hold: control characters, and halves of characters that JSON lets through.
+_UNUSABLE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 # PostgreSQL cuts longer identifiers off and then means something else; secrets' names and ARNs are shorter than this.
 _TARGET_FIELDS = {"secret_id": 2048, "database": 63, "schema": 63}
 
@@ -271,7 +273,7 @@ def _target(value: object) -> Target:
         raise InvalidRequest(f"unknown field {_shown(unknown[0])} in target; known: {', '.join(_TARGET_FIELDS)}")
     for name, text in value.items():
         longest = _TARGET_FIELDS[name]
-        if not isinstance(text, str) or not text.strip() or "\x00" in text or len(text.encode()) > longest:
+        if not isinstance(text, str) or not text.strip() or _UNUSABLE.search(text) or len(text.encode()) > longest:
             raise InvalidRequest(f"target.{name} must be a text of 1 to {longest} bytes, not {_shown(text)}")
     return Target(**value)
 

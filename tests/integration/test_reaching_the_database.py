@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import socket
 import time
 from typing import TYPE_CHECKING
 
@@ -193,3 +195,33 @@ def test_a_missing_setting_is_named(runner: Runner, tree: Path) -> None:
 
     assert answer.error_type == "ConfigurationError"
     assert "DB_SECRET_ID is not set" in answer.message
+
+
+def test_packets_that_get_no_answer_fail_soon_and_name_the_security_group(runner: Runner, tree: Path) -> None:
+    # A full queue of connections that nobody accepts: the kernel drops what comes next, as a security group would.
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as listener, contextlib.ExitStack() as queue:
+        port = listener.getsockname()[1]
+        for _ in range(4):
+            waiting = queue.enter_context(socket.socket())
+            waiting.settimeout(0)
+            waiting.connect_ex(("127.0.0.1", port))
+        started = time.monotonic()
+
+        answer = runner.invoke(tree, DB_HOST="127.0.0.1", DB_PORT=str(port))
+
+        waited = time.monotonic() - started
+    assert answer.error_type == "DatabaseUnavailable"
+    assert "security group" in answer.message
+    assert waited < 15 + 5  # the cold start of a busy machine included
+
+
+def test_an_iam_token_is_presented_as_the_password_and_never_shown(
+    runner: Runner, database: Database, tree: Path, put_secret: Callable[[object], str]
+) -> None:
+    secret = put_secret({key: value for key, value in database.secret.items() if key != "password"})
+
+    answer = runner.invoke(tree, DB_SECRET_ID=secret, DB_AUTH="iam")
+
+    # This PostgreSQL knows nothing of IAM: it got a password, and it was wrong.
+    assert answer.error_type == "AuthenticationFailed"
+    assert all("X-Amz-Signature" not in line for line in runner.lines())

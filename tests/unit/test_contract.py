@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lambda_migrate.contract import InvalidRequest, Request, joined, parse_request
+from lambda_migrate.contract import ACTIONS, InvalidRequest, Request, Target, joined, parse_request
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
@@ -63,8 +63,53 @@ def test_whatever_comes_in_is_a_valid_request_or_refused(event: object) -> None:
     except InvalidRequest as refused:
         assert str(refused).isprintable()
     else:
-        assert event is None or (isinstance(event, dict) and set(event) <= {"action", "revision"})
-        assert request.action == "upgrade"
+        said = event or {}
+        assert isinstance(said, dict)
+        assert request.action == said.get("action", "upgrade")
+        assert set(said) <= ACTIONS[request.action] | {"action", "target"}
+
+
+@pytest.mark.parametrize(
+    "event,request_",
+    [
+        ({"action": "status"}, Request("status")),
+        ({"action": "plan", "revision": "+3"}, Request("plan", "+3")),
+        ({"action": "downgrade", "revision": "base", "confirm": "a1"}, Request("downgrade", "base", "a1")),
+        ({"action": "downgrade", "revision": "-1", "confirm": "a1,b2"}, Request("downgrade", "-1", "a1,b2")),
+        ({"action": "stamp", "revision": "heads", "confirm": None}, Request("stamp", "heads")),
+        ({"target": {"schema": "tenant_7"}}, Request(target=Target(schema="tenant_7"))),
+        ({"target": {"secret_id": "s", "database": "d"}}, Request(target=Target("s", "d"))),
+        ({"target": {}}, Request()),
+    ],
+)
+def test_each_action_has_its_own_fields(event: object, request_: Request) -> None:
+    assert parse_request(event) == request_
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        {"action": "status", "revision": "head"},
+        {"action": "upgrade", "confirm": "a1"},
+        {"action": "upgrade", "revision": "base"},
+        {"action": "downgrade", "confirm": "a1"},
+        {"action": "downgrade", "revision": "head", "confirm": "a1"},
+        {"action": "downgrade", "revision": "+1", "confirm": "a1"},
+        {"action": "stamp", "confirm": "a1"},
+        {"action": "stamp", "revision": "a1", "confirm": 1},
+        {"target": None},
+        {"target": "tenant"},
+        {"target": {"scheme": "tenant"}},
+        {"target": {"schema": ""}},
+        {"target": {"schema": 7}},
+        {"target": {"schema": "x" * 64}},
+        {"target": {"database": "a\x00b"}},
+        {"target": {"schema": "\ud800"}},
+    ],
+)
+def test_a_field_that_an_action_does_not_take_is_refused(event: object) -> None:
+    with pytest.raises(InvalidRequest):
+        parse_request(event)
 
 
 def test_several_heads_are_one_sorted_text() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from urllib.parse import quote
 
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lambda_migrate.contract import SecretMalformed
-from lambda_migrate.credentials import Credentials, parse_secret
+from lambda_migrate.credentials import Credentials, parse_secret, sign_token
 from lambda_migrate.settings import Settings
 
 SETTINGS = Settings(stage="dev", secret_id="app/db")
@@ -128,6 +129,29 @@ def test_a_missing_key_says_where_else_it_can_be_given() -> None:
 
 def test_credentials_do_not_show_their_password() -> None:
     assert "pa ss" not in repr(parse(RDS))
+
+
+def test_another_secret_than_the_stages_own_speaks_for_itself() -> None:
+    settings = Settings(stage="dev", secret_id="tenant", secret_first=True, host="stage.example", database="stage")
+    credentials = parse({key: value for key, value in RDS.items() if key != "dbname"}, settings)
+    assert (credentials.host, credentials.database) == ("db.example", "stage")
+
+
+def test_a_target_database_overrides_everything() -> None:
+    settings = Settings(stage="dev", secret_id="app/db", database="stage", target_database="tenant")
+    assert parse(RDS, settings).database == "tenant"
+
+
+def test_an_iam_token_is_for_the_user_and_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAEXAMPLE")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "example")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-west-1")
+    iam = replace(SETTINGS, auth="iam")
+
+    token = sign_token(parse({key: value for key, value in RDS.items() if key != "password"}, iam))
+
+    assert token.startswith("db.example:5433/?Action=connect&DBUser=app&")
+    assert "eu-west-1" in token
 
 
 @given(PASSWORDS)
