@@ -69,7 +69,7 @@ down: ## Stop what `make migrate` started; its data stays
 	@test ! -e $(VENV)/.ready || $(BIN)/python -m localcloud down
 
 .PHONY: clean
-clean: ## Stop it and remove its data, the caches and what was built
+clean: ## Stop it and remove its data and what was built
 	@test ! -e $(VENV)/.ready || $(BIN)/python -m localcloud clean
 	@rm -rf $(LOCAL)/cdk.out $(LOCAL)/package $(LOCAL)/test cdk.out
 

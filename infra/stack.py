@@ -81,7 +81,7 @@ class MigrateStack(cdk.Stack):
             self,
             "Function",
             function_name=names.function,
-            description=f"Runs Alembic's upgrade head on the database of {names.prefix} {names.service} {names.stage}",
+            description=f"Migrates the database of {names.prefix} {names.service} {names.stage} with Alembic",
             runtime=_runtime(stage),
             architecture=lambda_.Architecture.ARM_64 if stage.architecture == "arm64" else lambda_.Architecture.X86_64,
             handler=HANDLER,

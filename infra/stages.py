@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 RetentionDays = Literal[
     1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827, 2192, 2557, 2922, 3653
 ]
+_LONGEST_FUNCTION_NAME = 64
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,30}$")]
 
 
@@ -74,6 +75,11 @@ class Project(_Settings):
             known = ", ".join(self.stages)
             wrong = f"there is no stage {name!r} in cdk.json" if name else "no stage was chosen"
             raise StageError(f"{wrong}: say -c stage=NAME, one of {known}")
+        if len(f"{self.prefix}-{self.service}-migrate-lambda-{name}") > _LONGEST_FUNCTION_NAME:
+            raise StageError(
+                f"cdk.json: project.prefix, project.service and the stage's name {name!r} make a function name longer"
+                f" than Lambda's {_LONGEST_FUNCTION_NAME} characters"
+            )
         return self.stages[name]
 
 

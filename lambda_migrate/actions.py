@@ -65,7 +65,7 @@ def _stamp(invocation: Invocation, progress: Progress) -> Result:
     _check_allowed(invocation)
     run.migrate(invocation, progress)
     # What is pending now depends on where the stamp went: look.
-    now = run.Progress()
+    now = run.Progress("status")
     run.inspect(replace(invocation, request=Request(action="status", target=invocation.request.target)), now)
     return replace(_result(invocation, progress), revisions=now.revisions, pending=now.pending)
 
@@ -103,12 +103,13 @@ def _history(invocation: Invocation, progress: Progress) -> Result:
     """The packaged tree. No database is involved, so it answers also when there is none."""
     progress.told = packaged_history(invocation)
     entries = progress.told.get("history", [])
-    return replace(_result(invocation, progress), extra={**_told(progress.told, "history"), "count": len(entries)})
+    extra = {**_told(progress.told, "history"), "count": len(entries)}
+    return replace(_result(invocation, progress), located=False, extra=extra)
 
 
 def _doctor(invocation: Invocation, progress: Progress) -> Result:
     report = doctor.examine(invocation, progress, lambda: packaged_history(invocation))
-    return replace(_result(invocation, progress), extra=report)
+    return replace(_result(invocation, progress), located=False, extra=report)
 
 
 def packaged_history(invocation: Invocation) -> dict[str, list[Mapping[str, Any]]]:

@@ -175,7 +175,8 @@ class Result:
     """Where the database was, where it is now, and what was done in between, all as the version table tells it.
 
     Revisions are the ids in the version table; no id stands for an empty database, several for several heads.
-    ``reverted`` is what a downgrade took back. Durations are in milliseconds.
+    ``reverted`` is what a downgrade took back. Durations are in milliseconds. ``located`` is False for an action that
+    does not ask where the database is, and whose answer then says nothing of it.
     """
 
     action: str
@@ -190,27 +191,25 @@ class Result:
     attempts: int = 1
     lock_wait_ms: int = 0
     ahead: bool = False
+    located: bool = True
     extra: Mapping[str, Any] = field(default_factory=dict)
 
     def as_json(self, *, duration_ms: int, request_id: str) -> dict[str, Any]:
         """The answer in the form of the contract's section 6."""
-        answer: dict[str, Any] = {
-            "status": "ok",
-            "action": self.action,
-            "stage": self.stage,
-            "database": self.database or None,
-            "schema": self.schema,
-            "previous_revision": joined(self.previous_revisions),
-            "revision": joined(self.revisions),
-            "up_to_date": not self.pending,
-            "applied": [applied.as_json() for applied in self.applied],
-            "pending": [revision.as_json() for revision in self.pending],
-            "attempts": self.attempts,
-            "lock_wait_ms": self.lock_wait_ms,
-            "duration_ms": duration_ms,
-            "request_id": request_id,
-            **self.extra,
-        }
+        answer: dict[str, Any] = {"status": "ok", "action": self.action, "stage": self.stage}
+        if self.located:
+            answer |= {
+                "database": self.database,
+                "schema": self.schema,
+                "previous_revision": joined(self.previous_revisions),
+                "revision": joined(self.revisions),
+                "up_to_date": not self.pending,
+                "applied": [applied.as_json() for applied in self.applied],
+                "pending": [revision.as_json() for revision in self.pending],
+                "attempts": self.attempts,
+                "lock_wait_ms": self.lock_wait_ms,
+            }
+        answer |= {"duration_ms": duration_ms, "request_id": request_id, **self.extra}
         if self.ahead:
             answer["ahead"] = True
         if self.action == "downgrade":

@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from lambda_migrate import actions, run
-from lambda_migrate.contract import MigrationError, Result, joined, parse_request
+from lambda_migrate.contract import ACTIONS, MigrationError, Result, joined, parse_request
 from lambda_migrate.credentials import CredentialStore
 from lambda_migrate.database import application_name
 from lambda_migrate.deadline import Deadline
@@ -29,17 +29,18 @@ def handler(event: object, context: LambdaContext) -> dict[str, Any]:
         MigrationError: one of the contract's section 7. Lambda reports its class name as ``errorType``.
     """
     started = time.monotonic()
-    progress = run.Progress()
+    progress = run.Progress("unknown")
     settings: Settings | None = None
     try:
         settings = read_settings()
         logger.append_keys(stage=settings.stage)
         logger.setLevel(settings.log_level)
         request = parse_request(event)
+        progress.action = request.action
+        logger.append_keys(action=request.action)
         log(
             "migration.started",
-            f"{request.action} to {request.revision}",
-            action=request.action,
+            f"{request.action} to {request.revision}" if "revision" in ACTIONS[request.action] else request.action,
             database=request.target.database,
             schema=request.target.schema,
         )
@@ -63,7 +64,7 @@ def handler(event: object, context: LambdaContext) -> dict[str, Any]:
             error_type=type(named).__name__,
             database=progress.database or None,
             duration_ms=duration_ms,
-            **{"applied": progress.done_ids(), **named.facts},
+            **{"applied": progress.applied_ids(), **named.facts},
         )
         _measure(settings, progress, duration_ms, failed=True)
         # The message is all that a caller needs; the chain below it may hold what nobody should see.
@@ -84,7 +85,6 @@ def _named(error: Exception) -> MigrationError:
 
 def _log_end(result: Result, duration_ms: int) -> None:
     fields: dict[str, Any] = {
-        "action": result.action,
         "database": result.database or None,
         "schema": result.schema,
         "revision": joined(result.revisions),
@@ -109,7 +109,7 @@ def _measure(settings: Settings | None, progress: run.Progress, duration_ms: int
     if settings is not None:
         measure(
             settings.stage,
-            applied=len(progress.done),
+            applied=len(progress.applied_ids()),
             duration_ms=duration_ms,
             failed=failed,
             lock_wait_ms=progress.lock_wait_ms,

@@ -81,6 +81,7 @@ class Invocation:
 class Progress:
     """What a run has achieved so far, over all its attempts. The version table vouches for it."""
 
+    action: str
     database: str = ""
     previous: tuple[str, ...] | None = None
     revisions: tuple[str, ...] = ()
@@ -91,6 +92,10 @@ class Progress:
     retries: int = 0
     lock_wait_ms: int = 0
     ahead: bool = False
+
+    def applied_ids(self) -> list[str]:
+        """The ids of what was applied, in order; what a downgrade stepped through was not."""
+        return self.done_ids() if self.action == "upgrade" else []
 
     def done_ids(self) -> list[str]:
         """The ids of the revisions that were stepped through, in order."""

@@ -109,7 +109,9 @@ def _metrics() -> AmazonCloudWatchEMFProvider:
     # Only when there is something to measure: importing it costs a tenth of the start.
     from aws_lambda_powertools.metrics.provider.cloudwatch_emf.cloudwatch import AmazonCloudWatchEMFProvider  # noqa: PLC0415
 
-    metrics = AmazonCloudWatchEMFProvider(namespace=METRICS_NAMESPACE)
+    metrics = AmazonCloudWatchEMFProvider()
+    # The stack names the namespace after its project, in POWERTOOLS_METRICS_NAMESPACE.
+    metrics.namespace = metrics.namespace or METRICS_NAMESPACE
     # The contract's only dimension is the stage: a service dimension would give the metrics another identity.
     metrics.service = ""
     return metrics

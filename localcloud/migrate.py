@@ -17,6 +17,7 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 from rich.console import Console
+from rich.text import Text
 
 from localcloud import cloud
 from localcloud.clients import client
@@ -53,7 +54,7 @@ def main() -> int:
         with _step(progress, f"aws lambda invoke --function-name {FUNCTION}"):
             answer, failed = _invoke(environment)
     except (LocalCloudError, _CommandError) as error:
-        progress.print(f"[bold red]error:[/] {error}", soft_wrap=True)
+        progress.print(Text.assemble(("error: ", "bold red"), str(error)), soft_wrap=True)
         return 1
     if failed:
         presentation.show_error(answer, progress)

@@ -24,7 +24,7 @@ def show_result(result: Mapping[str, Any], console: Console) -> None:
     table.add_column("Description")
     table.add_column("Duration", justify="right", no_wrap=True)
     for applied in result["applied"]:
-        table.add_row(applied["revision"], Text(applied["description"]), f"{applied['duration_ms']:,} ms")
+        table.add_row(Text(applied["revision"]), Text(applied["description"]), f"{applied['duration_ms']:,} ms")
     console.print(table)
     count = len(result["applied"])
     console.print(
@@ -38,7 +38,10 @@ def show_result(result: Mapping[str, Any], console: Console) -> None:
 
 def show_error(error: Mapping[str, Any], console: Console) -> None:
     """The error's name and its message, which says what to do."""
-    console.print(Text.assemble((f"{error.get('errorType', 'Error')}: ", "bold red"), error.get("errorMessage", "")))
+    console.print(
+        Text.assemble((f"{error.get('errorType', 'Error')}: ", "bold red"), error.get("errorMessage", "")),
+        soft_wrap=True,
+    )
 
 
 def _at(revision: str | None) -> str:

@@ -111,3 +111,9 @@ def test_no_stage_at_all_is_told_with_the_known_ones() -> None:
         project.stage("")
 
     assert str(caught.value) == "no stage was chosen: say -c stage=NAME, one of dev"
+
+
+def test_a_function_name_longer_than_lambda_allows_is_refused() -> None:
+    project = read_project({"prefix": "p" * 28, "service": "s" * 20, "stages": {"dev": {"database": {"secret": "x"}}}})
+    with pytest.raises(StageError, match="64 characters"):
+        project.stage("dev")

@@ -5,7 +5,6 @@ from __future__ import annotations
 from io import StringIO
 from typing import TYPE_CHECKING, Any
 
-import pytest
 from rich.console import Console
 
 from migrate_cli import presentation
@@ -69,7 +68,6 @@ def test_markup_in_a_description_is_shown_as_it_is() -> None:
     assert "[bold]x[/bold] [/nonsense]" in text
 
 
-@pytest.mark.xfail(reason="show_result gives the id to the table as markup, not as Text")
 def test_markup_in_a_revision_is_shown_as_it_is() -> None:
     assert "[red]id" in shown(presentation.show_result, result(("[red]id", "Backfill", 1)))
 
@@ -80,7 +78,6 @@ def test_an_error_shows_its_name_and_its_message_as_they_are() -> None:
     assert shown(presentation.show_error, error) == "MigrationFailed: revision [bold]cccc[/] raised\n"
 
 
-@pytest.mark.xfail(reason="show_error breaks lines at the terminal's width: no soft_wrap")
 def test_a_long_error_message_stays_on_one_line() -> None:
     error = {"errorType": "MigrationFailed", "errorMessage": "word " * 60}
 
