@@ -60,6 +60,7 @@ def _stack(app: cdk.App, project: Project, name: str, stage: Stage, package: Pac
         names=names,
         stage=stage,
         package=package.directory,
+        asset_hash=package.digest,
         env=cdk.Environment(account=stage.account, region=stage.region),
     )
 

@@ -47,7 +47,7 @@ class Names:
 
 
 class MigrateStack(cdk.Stack):
-    """One stage's migration function. ``package`` is the folder that becomes its code."""
+    """One stage's migration function. ``package`` is the folder that becomes its code, ``asset_hash`` its digest."""
 
     def __init__(
         self,
@@ -57,6 +57,7 @@ class MigrateStack(cdk.Stack):
         names: Names,
         stage: Stage,
         package: Path,
+        asset_hash: str,
         **options: Any,  # noqa: ANN401
     ) -> None:
         super().__init__(scope, construct_id, stack_name=names.stack, **options)
@@ -85,7 +86,9 @@ class MigrateStack(cdk.Stack):
             runtime=_runtime(stage),
             architecture=lambda_.Architecture.ARM_64 if stage.architecture == "arm64" else lambda_.Architecture.X86_64,
             handler=HANDLER,
-            code=lambda_.Code.from_asset(str(package)),
+            # A hash of our own: the CDK remembers its fingerprints by inode, size and time of change, and all files
+            # of a package have the same time, so that a changed file could pass for an unchanged one.
+            code=lambda_.Code.from_asset(str(package), asset_hash=asset_hash),
             role=role,
             log_group=log_group,
             memory_size=stage.memory_mb,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import os
 import shutil
 import stat
@@ -52,9 +53,13 @@ class Distribution:
 
 @dataclass(frozen=True)
 class Package:
-    """A package that was built. ``revisions`` is how many there are; ``size_bytes`` is the unpacked size."""
+    """A package that was built. ``revisions`` is how many there are; ``size_bytes`` is the unpacked size.
+
+    ``digest`` is a SHA-256, in hexadecimal, of every file's path, mode and content.
+    """
 
     directory: Path
+    digest: str
     size_bytes: int
     heads: tuple[str, ...]
     revisions: int
@@ -101,7 +106,8 @@ def build(
         for relative, source in copies:
             _copy(source, staging / relative)
         _normalise(staging)
-    return Package(out, size, graph.heads, len(graph.revisions), distributions)
+        digest = _digest(staging)
+    return Package(out, digest, size, graph.heads, len(graph.revisions), distributions)
 
 
 def _graph(layout: Layout, site: Path) -> Graph:
@@ -196,6 +202,14 @@ def _normalise(directory: Path) -> None:
         executable = path.is_dir() or path.stat().st_mode & stat.S_IXUSR
         path.chmod(0o755 if executable else 0o644)
         os.utime(path, (_EPOCH_S, _EPOCH_S))
+
+
+def _digest(directory: Path) -> str:
+    whole = hashlib.sha256()
+    for path in sorted(path for path in directory.rglob("*") if path.is_file()):
+        content = hashlib.sha256(path.read_bytes()).hexdigest()
+        whole.update(f"{path.relative_to(directory).as_posix()}\0{path.stat().st_mode:o}\0{content}\n".encode())
+    return whole.hexdigest()
 
 
 def _refuse_what_is_too_large(size: int, distributions: tuple[Distribution, ...]) -> None:

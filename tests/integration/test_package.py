@@ -136,6 +136,17 @@ def test_building_twice_gives_the_same_bytes(locked_backend: Path, package: Pack
     assert replace(again, directory=package.directory) == package
 
 
+def test_the_digest_tells_a_change_that_keeps_sizes_and_times(
+    locked_backend: Path, package: Package, tmp_path: Path
+) -> None:
+    changed = tmp_path / "backend"
+    shutil.copytree(locked_backend, changed)
+    [revision] = (changed / "alembic" / "versions").glob("*.py")
+    revision.write_text(revision.read_text().replace("a1", "b2"))
+
+    assert build(changed, tmp_path / "out", THIS_MACHINE).digest != package.digest
+
+
 def test_a_package_for_arm_holds_wheels_for_arm(locked_backend: Path, tmp_path: Path) -> None:
     built = build(locked_backend, tmp_path / "arm", ARM)
     libraries = {path.name for path in built.directory.rglob("*.cpython-*.so")}
