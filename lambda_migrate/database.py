@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import random
 import re
+import select
 import socket
 import time
 import zlib
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import psycopg2
@@ -20,14 +23,15 @@ from lambda_migrate.contract import (
     DatabaseUnavailable,
     InvalidRequest,
     MigrationLocked,
+    SecretUnavailable,
 )
+from lambda_migrate.deadline import Deadline, within
 from lambda_migrate.telemetry import log, one_line
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from lambda_migrate.credentials import Credentials, CredentialStore
-    from lambda_migrate.deadline import Deadline
     from lambda_migrate.settings import Settings
 
 Connection = psycopg2.extensions.connection
@@ -38,6 +42,9 @@ HAS_IDLE_TIMEOUT = HAS_CONNECTION_CHECK = 14
 
 # The first half of the key of every migration lock, "MIGR" in ASCII; the second half is the schema's checksum.
 LOCK_CLASS = 0x4D494752
+# The same, shared, held by env.py's own session: "MIGS". A run that was killed loses its lock at once, while its
+# revision's session may be about to commit. Whoever gets the lock sees by this that there still is one, and ends it.
+WORKER_LOCK_CLASS = 0x4D494753
 
 # PostgreSQL's limit for application_name is NAMEDATALEN - 1.
 _APPLICATION_NAME_BYTES = 63
@@ -51,6 +58,12 @@ _ROTATION_S = 5
 _PAUSES_S = (0.1, 0.2, 0.4, 0.8, 1.6, 3.0)
 _LOCK_POLL_S = 0.5
 _LOCK_WAITING_LOG_S = 10
+_ORPHAN_POLL_S = 0.05
+# The longest that one of our own statements may take: none does any work. libpq itself would wait for ever where the
+# network swallows what is sent, or the server hangs.
+_ANSWER_S = 10
+# An abandoned lookup of a secret: longer than any of its own attempts and timeouts together.
+_SECRET_S = 20
 
 # A session that only holds a lock answers the server at least this often (see `Session.ping`); one that does not is
 # ended by the server and frees its lock, also when the network vanished without a word.
@@ -89,26 +102,48 @@ class Session:
     connection: Connection
     server: Server
     credentials: Credentials
+    deadline: Deadline
 
     def rows(self, sql: str, parameters: tuple[object, ...] = ()) -> list[tuple[Any, ...]]:
         """The rows of one statement.
 
         Raises:
-            DatabaseUnavailable: the connection is gone.
+            DatabaseUnavailable: the connection is gone, or there was no answer in time.
         """
-        try:
-            with self.connection.cursor() as cursor:
-                # Without parameters psycopg2 leaves a percent sign in an identifier alone.
-                cursor.execute(sql, parameters or None)
-                return cursor.fetchall()
-        except (psycopg2.OperationalError, psycopg2.InterfaceError) as error:
-            if not self.connection.closed:
-                raise
-            raise DatabaseUnavailable(f"the connection to the database was lost: {one_line(error)}") from None
+        return _rows(self.connection, self.deadline, sql, parameters)
 
     def close(self) -> None:
         """End the session; the locks it holds are released."""
         self.connection.close()
+
+
+def _rows(
+    connection: Connection, deadline: Deadline, sql: str, parameters: tuple[object, ...] | dict[str, object]
+) -> list[tuple[Any, ...]]:
+    seconds = deadline.patience(_ANSWER_S)
+    # For the time of this statement only: in this mode psycopg2 has no COPY, and a revision may want that.
+    psycopg2.extensions.set_wait_callback(partial(_wait, time.monotonic() + seconds))
+    try:
+        with connection.cursor() as cursor:
+            # A name in it may hold a percent sign.
+            cursor.execute(sql, parameters or None)
+            return cursor.fetchall()
+    except TimeoutError:
+        connection.close()
+        raise DatabaseUnavailable(f"the server did not answer within {seconds:.1f} s") from None
+    except (psycopg2.OperationalError, psycopg2.InterfaceError) as error:
+        raise DatabaseUnavailable(f"the connection to the database was lost: {one_line(error)}") from None
+    finally:
+        psycopg2.extensions.set_wait_callback(None)
+
+
+def _wait(until: float, connection: Connection) -> None:
+    """Wait for the server's answer, but not for ever."""
+    while (state := connection.poll()) != psycopg2.extensions.POLL_OK:
+        poller = select.poll()
+        poller.register(connection, select.POLLIN if state == psycopg2.extensions.POLL_READ else select.POLLOUT)
+        if not poller.poll(max(0.0, until - time.monotonic()) * 1000):
+            raise TimeoutError
 
 
 def application_name(function_name: str, request_id: str) -> str:
@@ -132,44 +167,70 @@ def open_session(
         InvalidRequest: there is no such schema in it.
     """
     budget = deadline.until(settings.connect_timeout_s)
-    credentials = store.get(settings)
+    credentials = _secret(deadline, lambda: store.get(settings))
     rotation: Deadline | None = None
     for pause in _pauses():
         try:
-            return _session(_connect(credentials, budget, name), credentials, schema)
+            return _session(_connect(credentials, budget, deadline, name), credentials, deadline, schema)
         except AuthenticationFailed:
-            fresh = store.refresh(settings)
-            if fresh == credentials:
+            fresh = _secret(deadline, lambda: store.refresh(settings))
+            if not _differ(fresh, credentials, settings):
                 # Rotation changes the server first and the secret a moment later.
                 rotation = rotation or budget.until(_ROTATION_S)
                 if rotation.left() < pause:
                     raise
                 time.sleep(pause)
+            elif budget.left() <= 0:
+                raise
             credentials = fresh
     raise AssertionError("unreachable: the pauses never end")
 
 
-def _connect(credentials: Credentials, budget: Deadline, name: str) -> Connection:
+def is_rotated(settings: Settings, store: CredentialStore, deadline: Deadline, used: Credentials) -> bool:
+    """Read the secret again and tell whether it holds another login by now."""
+    return _differ(_secret(deadline, lambda: store.refresh(settings)), used, settings)
+
+
+def _differ(fresh: Credentials, used: Credentials, settings: Settings) -> bool:
+    # An IAM token is another one each time.
+    return fresh != used and (settings.auth != "iam" or fresh.user != used.user)
+
+
+def _secret(deadline: Deadline, read: Callable[[], Credentials]) -> Credentials:
+    try:
+        return within(deadline.patience(_SECRET_S), read)
+    except TimeoutError as late:
+        raise SecretUnavailable(f"the secret could not be read before Lambda's timeout: {late}") from None
+
+
+def _connect(credentials: Credentials, budget: Deadline, deadline: Deadline, name: str) -> Connection:
     """Try until it works, until it cannot work, or until the budget is used up."""
     started = time.monotonic()
+    connect: partial[Connection] = partial(
+        psycopg2.connect,
+        host=credentials.host,
+        port=credentials.port,
+        dbname=credentials.database,
+        user=credentials.user,
+        password=credentials.password,
+        sslmode=credentials.sslmode,
+        sslrootcert=str(credentials.sslrootcert),
+        application_name=name,
+        keepalives_idle=10,
+        keepalives_interval=5,
+        keepalives_count=3,
+    )
     for attempt, pause in enumerate(_pauses(), start=1):
+        # libpq counts it for each address of the name, and not while it resolves the name.
+        timeout = max(2, min(_ATTEMPT_S, round(budget.left())))
         try:
-            return psycopg2.connect(
-                host=credentials.host,
-                port=credentials.port,
-                dbname=credentials.database,
-                user=credentials.user,
-                password=credentials.password,
-                sslmode=credentials.sslmode,
-                sslrootcert=str(credentials.sslrootcert),
-                application_name=name,
-                connect_timeout=max(2, min(_ATTEMPT_S, round(budget.left()))),
-                keepalives_idle=10,
-                keepalives_interval=5,
-                keepalives_count=3,
-            )
+            return within(deadline.patience(math.inf), partial(connect, connect_timeout=timeout))
         except psycopg2.OperationalError as error:
             message = str(error)
+        except TimeoutError as late:
+            raise DatabaseUnavailable(
+                f"{credentials.host}:{credentials.port} does not answer: {late}, and Lambda's timeout is near"
+            ) from None
         cause = _cause(message, credentials)
         waited = time.monotonic() - started
         hopeless = not cause.passing or (cause.no_route and waited + pause > _NO_ROUTE_S)
@@ -293,32 +354,43 @@ def _answers(credentials: Credentials) -> bool:
         return False
 
 
-def _session(connection: Connection, credentials: Credentials, schema: str | None) -> Session:
+def _session(connection: Connection, credentials: Credentials, deadline: Deadline, schema: str | None) -> Session:
     try:
-        return _checked_session(connection, credentials, schema)
+        return _checked_session(connection, credentials, deadline, schema)
     except BaseException:
         connection.close()
         raise
 
 
-def _checked_session(connection: Connection, credentials: Credentials, schema: str | None) -> Session:
+def _checked_session(
+    connection: Connection, credentials: Credentials, deadline: Deadline, schema: str | None
+) -> Session:
     connection.autocommit = True
     version = connection.server_version // 10000
     if version < OLDEST_SERVER:
         raise ConfigurationError(
             f"{credentials.host}:{credentials.port} is PostgreSQL {version}; {OLDEST_SERVER} or later is needed"
         )
-    with connection.cursor() as cursor:
-        cursor.execute(
-            # One round trip. The first two lines release the lock when we are gone without a word.
-            "SET tcp_keepalives_idle = 10; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 3;"
-            + (f"SET idle_session_timeout = '{IDLE_SESSION_TIMEOUT_S}s';" if version >= HAS_IDLE_TIMEOUT else "")
-            + "SELECT pg_postmaster_start_time()::text, current_database(), pg_is_in_recovery(),"
-            " current_setting('transaction_read_only') = 'on',"
-            " %(schema)s::text IS NULL OR to_regnamespace(quote_ident(%(schema)s)) IS NOT NULL",
-            {"schema": schema},
-        )
-        started, database, replica, read_only, schema_exists = cursor.fetchall()[0]
+    # One round trip. The settings before SELECT release the lock when we are gone without a word, and let the server
+    # give up what we would no longer wait for.
+    settings = {
+        "tcp_keepalives_idle": 10,
+        "tcp_keepalives_interval": 5,
+        "tcp_keepalives_count": 3,
+        "tcp_user_timeout": IDLE_SESSION_TIMEOUT_S * 1000,
+        "statement_timeout": _ANSWER_S * 1000,
+    }
+    if version >= HAS_IDLE_TIMEOUT:
+        settings["idle_session_timeout"] = IDLE_SESSION_TIMEOUT_S * 1000
+    [(started, database, replica, read_only, schema_exists)] = _rows(
+        connection,
+        deadline,
+        "".join(f"SET {name} = {value};" for name, value in settings.items())
+        + "SELECT pg_postmaster_start_time()::text, current_database(), pg_is_in_recovery(),"
+        " current_setting('transaction_read_only') = 'on',"
+        " %(schema)s::text IS NULL OR to_regnamespace(quote_ident(%(schema)s)) IS NOT NULL",
+        {"schema": schema},
+    )
     if replica or read_only:
         what = "a read replica" if replica else "read-only"
         raise ConfigurationError(
@@ -326,7 +398,7 @@ def _checked_session(connection: Connection, credentials: Credentials, schema: s
         )
     if not schema_exists:
         raise InvalidRequest(f"there is no schema {schema!r} in database {database!r}; create it first")
-    return Session(connection, Server(version, started, database), credentials)
+    return Session(connection, Server(version, started, database), credentials, deadline)
 
 
 @dataclass(frozen=True)
@@ -350,15 +422,19 @@ def migration_lock(session: Session, settings: Settings, deadline: Deadline, sch
     started = time.monotonic()
     patience = deadline.until(settings.migration_lock_timeout_s)
     next_log = started
-    waited = False
-    while not session.rows("SELECT pg_try_advisory_lock(%s, %s)", key)[0][0]:
-        waited = True
-        holder = lock_holder(session, schema)
+    held = False
+    while True:
+        held = held or session.rows("SELECT pg_try_advisory_lock(%s, %s)", key)[0][0]
+        holder = _end_orphan(session, schema) if held else lock_holder(session, schema)
+        if held and holder is None:
+            break
         waited_ms = _ms_since(started)
         if patience.left() <= 0:
             raise MigrationLocked(
-                f"another run holds the migration lock on database {session.server.database!r}: {holder}; waited"
-                f" {waited_ms / 1000:.1f} s (wait for it to finish, then run again)"
+                f"another run holds the migration lock on database {session.server.database!r}:"
+                f" {holder or 'one that has just ended'}; waited {waited_ms / 1000:.1f} s (wait for it to finish, then"
+                " run again)",
+                blocking_pids=[holder.pid] if holder else None,
             )
         if holder and time.monotonic() >= next_log:
             log(
@@ -370,15 +446,26 @@ def migration_lock(session: Session, settings: Settings, deadline: Deadline, sch
                 duration_ms=waited_ms,
             )
             next_log = time.monotonic() + _LOCK_WAITING_LOG_S
-        time.sleep(min(_LOCK_POLL_S, max(0.01, patience.left())) * random.uniform(0.5, 1))  # noqa: S311 - no secret
-    lock = Lock(_ms_since(started) if waited else 0)
+        pause = _ORPHAN_POLL_S if held else _LOCK_POLL_S * random.uniform(0.5, 1)  # noqa: S311 - no secret
+        time.sleep(min(pause, max(0.01, patience.left())))
+    lock = Lock(_ms_since(started) if next_log > started else 0)
     log("lock.acquired", "holding the migration lock", database=session.server.database, duration_ms=lock.wait_ms)
     try:
         yield lock
     finally:
-        # A lost connection has released it already.
-        if not session.connection.closed:
+        # A lost connection has released it already; what the run has come to stands all the same.
+        with suppress(DatabaseUnavailable):
             session.rows("SELECT pg_advisory_unlock(%s, %s)", key)
+
+
+def _end_orphan(session: Session, schema: str | None) -> Holder | None:
+    """End what a run that lost the lock has left working, and say which it is; None when there is none.
+
+    Only the same role may end a session; another role's ends by the server's own timeouts.
+    """
+    return _first_holder(
+        session, WORKER_LOCK_CLASS, schema, "CASE WHEN usename = current_user THEN pg_terminate_backend(pid) END"
+    )
 
 
 def lock_key(schema: str | None) -> int:
@@ -388,14 +475,18 @@ def lock_key(schema: str | None) -> int:
 
 def lock_holder(session: Session, schema: str | None) -> Holder | None:
     """Who holds the migration lock now."""
+    return _first_holder(session, LOCK_CLASS, schema)
+
+
+def _first_holder(session: Session, lock_class: int, schema: str | None, action: str = "NULL") -> Holder | None:
     rows = session.rows(
-        "SELECT a.pid, coalesce(a.application_name, ''), coalesce(a.backend_start::text, '?')"
-        " FROM pg_locks l JOIN pg_stat_activity a USING (pid)"
+        "SELECT a.pid, coalesce(a.application_name, ''), coalesce(a.backend_start::text, '?'),"  # noqa: S608 - ours
+        f" {action} FROM pg_locks l JOIN pg_stat_activity a USING (pid)"
         " WHERE l.locktype = 'advisory' AND l.granted AND l.classid = %s AND l.objid = %s AND l.objsubid = 2"
         " AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())",
-        (LOCK_CLASS, lock_key(schema) & 0xFFFFFFFF),
+        (lock_class, lock_key(schema) & 0xFFFFFFFF),
     )
-    return Holder(*rows[0]) if rows else None
+    return Holder(*rows[0][:3]) if rows else None
 
 
 def blockers(session: Session, pids: list[int]) -> tuple[Holder, ...]:

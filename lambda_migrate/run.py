@@ -29,7 +29,7 @@ from lambda_migrate.contract import (
     UnknownRevision,
     joined,
 )
-from lambda_migrate.database import Holder, migration_lock, open_session, versions
+from lambda_migrate.database import Holder, is_rotated, migration_lock, open_session, versions
 from lambda_migrate.messages import Began, IndexDropped, Job, Output, Ran, Started, Told
 from lambda_migrate.telemetry import log
 
@@ -92,6 +92,7 @@ class Progress:
     retries: int = 0
     lock_wait_ms: int = 0
     ahead: bool = False
+    unsettled: Account | None = None
 
     def applied_ids(self) -> list[str]:
         """The ids of what was applied, in order; what a downgrade stepped through was not."""
@@ -132,29 +133,43 @@ def inspect(invocation: Invocation, progress: Progress) -> None:
 
 def with_sessions(invocation: Invocation, progress: Progress, *, locked: bool) -> None:
     """Open a session and try; begin again with another one while the reason may pass and there is time."""
-    for number in range(_NEW_SESSIONS):
+    settings, store, deadline = invocation.settings, invocation.store, invocation.deadline
+    failures = 0
+    while True:
+        session = open_session(settings, store, deadline, invocation.name, invocation.schema)
         try:
-            with (
-                closing(
-                    open_session(
-                        invocation.settings, invocation.store, invocation.deadline, invocation.name, invocation.schema
-                    )
-                ) as session,
-                _lock(invocation, session, locked=locked) as lock,
-            ):
+            with closing(session), _lock(invocation, session, locked=locked) as lock:
                 progress.database = session.server.database
                 progress.lock_wait_ms += lock.wait_ms if lock else 0
                 _attempts(invocation, session, progress)
-        except _TryAgain as again:
-            pause = _backoff(number, invocation.deadline)
-            if number == _NEW_SESSIONS - 1 or invocation.deadline.left() <= pause:
-                raise again.error from None
-            if isinstance(again.error, AuthenticationFailed):
-                invocation.store.refresh(invocation.settings)
-            log("connection.retried", f"{again}; trying again in {pause:.1f} s", level=logging.WARNING)
+        except (_TryAgain, DatabaseUnavailable) as failure:
+            error = failure.error if isinstance(failure, _TryAgain) else failure
+            # A password that changed between our connection and env.py's is no failure, however often it does.
+            rotated = isinstance(error, AuthenticationFailed) and is_rotated(
+                settings, store, deadline, session.credentials
+            )
+            failures += not rotated
+            pause = _FIRST_BACKOFF_S * random.random() if rotated else _backoff(failures - 1, deadline)  # noqa: S311
+            if failures == _NEW_SESSIONS or deadline.left() <= pause:
+                raise _told_as_it_is(error, progress) from None
+            log("connection.retried", f"{error}; trying again in {pause:.1f} s", level=logging.WARNING)
             time.sleep(pause)
         else:
             return
+
+
+def _told_as_it_is(error: MigrationError, progress: Progress) -> MigrationError:
+    """The error of a run that ends without a look at the version table, with what is known of the database."""
+    account = progress.unsettled
+    progress.unsettled = None
+    if account is None or account.began is None:
+        return error
+    done = account.committed()
+    progress.done += done
+    known = f"{done[-1].revision.revision} was committed" if done else "nothing was committed before that"
+    unknown = account.running or next((ran.revision for ran in account.ran[len(done) :]), None)
+    doubt = f", and whether {unknown.revision} was is unknown: ask for the status" if unknown else ""
+    return type(error)(f"{error}; as far as is known {known}{doubt}", **error.facts)
 
 
 def _lock(invocation: Invocation, session: Session, *, locked: bool) -> AbstractContextManager[Lock | None]:
@@ -165,12 +180,13 @@ def _lock(invocation: Invocation, session: Session, *, locked: bool) -> Abstract
     )
 
 
-def job_of(invocation: Invocation, session: Session) -> Job:
+def job_of(invocation: Invocation, session: Session, progress: Progress) -> Job:
     """What the process that runs env.py has to know."""
+    revision, confirm = _still_wanted(invocation.request, progress)
     return Job(
         action=invocation.request.action,
-        revision=invocation.request.revision,
-        confirm=invocation.request.confirm,
+        revision=revision,
+        confirm=confirm,
         schema=invocation.schema,
         settings=invocation.settings,
         credentials=session.credentials,
@@ -178,6 +194,19 @@ def job_of(invocation: Invocation, session: Session) -> Job:
         application_name=invocation.name,
         deadline=invocation.deadline,
     )
+
+
+def _still_wanted(request: Request, progress: Progress) -> tuple[str, str | None]:
+    """The revision and the confirmation of a further attempt, which begins where the last one came to.
+
+    Otherwise "two steps" would be taken again from there, and a downgrade that had begun would be refused.
+    """
+    revision, confirm = request.revision, request.confirm
+    if progress.done and revision[0] in "+-":
+        revision = f"{revision[0]}{int(revision[1:]) - len(progress.done)}"
+    if progress.previous is not None and confirm == joined(progress.previous):
+        confirm = joined(progress.revisions)
+    return revision, confirm
 
 
 def _attempts(invocation: Invocation, session: Session, progress: Progress) -> None:
@@ -211,20 +240,34 @@ def _attempt(invocation: Invocation, session: Session, progress: Progress) -> No
     # Alembic and SQLAlchemy load here, not with the handler: a request that is refused does not pay for them.
     from lambda_migrate.supervisor import died, supervise  # noqa: PLC0415
 
-    account = Account(progress, invocation.schema)
-    try:
-        watch = supervise(job_of(invocation, session), session, account.receive)
-        if account.began is not None:
-            account.settle(versions(session, account.began.schema, account.began.version_table))
-    except DatabaseUnavailable as error:
-        raise _TryAgain(error) from None
+    settle(session, progress)
+    if _still_wanted(invocation.request, progress)[0] in {"+0", "-0"}:
+        return
+    account = progress.unsettled = Account(progress, invocation.schema)
+    before = invocation.deadline.left()
+    watch = supervise(job_of(invocation, session, progress), session, account.receive)
+    settle(session, progress)
     failure = watch.ended.failure if watch.ended else None
     if watch.ended is None and not watch.out_of_time:
-        failure = replace(died(watch), revision=account.running)
-    if watch.out_of_time or (watch.ended and watch.ended.stopped):
+        failure = died(watch)
+    if failure is not None:
+        failure = replace(
+            failure, revision=account.running, partly_committed=failure.partly_committed and not account.outlived
+        )
+    # The server's own timeout for a statement is a little shorter than the time that was left when it was set.
+    cut_off = failure is not None and failure.kind == "cancelled" and invocation.deadline.left() <= before * 0.05
+    if watch.out_of_time or cut_off or (watch.ended and watch.ended.stopped):
         _check_complete(account, invocation, failure)
     elif failure is not None:
-        raise _error(failure, progress, watch.blockers)
+        raise _error(failure, account, watch.blockers)
+
+
+def settle(session: Session, progress: Progress) -> None:
+    """Take what the version table says of the last attempt, also where our session was lost before it could look."""
+    account = progress.unsettled
+    if account is not None and account.began is not None:
+        account.settle(versions(session, account.began.schema, account.began.version_table))
+    progress.unsettled = None
 
 
 def _check_complete(account: Account, invocation: Invocation, failure: Failure | None) -> None:
@@ -252,8 +295,10 @@ class Account:
     schema: str | None
     began: Began | None = None
     running: Revision | None = None
+    started: float = 0.0
     ran: list[Ran] = field(default_factory=list)
     logged: set[str] = field(default_factory=set)
+    outlived: bool = False
 
     def receive(self, message: Message) -> None:
         """Take one message in."""
@@ -265,7 +310,7 @@ class Account:
             progress.revisions, progress.pending, progress.ahead = message.heads, message.pending, message.ahead
             progress.told.clear()
         elif isinstance(message, Started):
-            self.running = message.revision
+            self.running, self.started = message.revision, time.monotonic()
             self._log("revision.started", "running", message.revision, down=message.revision.down_revisions)
         elif isinstance(message, Ran):
             self.running = None
@@ -309,19 +354,26 @@ class Account:
         """Take the committed version table as the truth about what ran.
 
         Revisions run one after the other, so what is committed is the longest run of them that left the table as it
-        is now; what ran after that was rolled back.
+        is now; what ran after that was rolled back. A table that is as none of them left it is that of the revision
+        that was still running for all we had heard.
         """
-        committed = 0
-        for number, ran in enumerate(self.ran, start=1):
-            if tuple(sorted(ran.heads)) == actual:
-                committed = number
+        known = [self.began.heads if self.began else (), *(tuple(sorted(ran.heads)) for ran in self.ran)]
+        committed = max((number for number, heads in enumerate(known) if heads == actual), default=None)
+        if committed is None and self.running is not None:
+            # Nobody else writes this table while we hold the lock: the commit went through and its answer was lost.
+            self.ran.append(Ran(self.running, actual, _ms_since(self.started), committed=True))
+            self.running, self.outlived = None, True
         for ran in self.ran[:committed]:
             if ran.revision.revision not in self.logged:
                 self._log_done(ran)
             self.progress.done.append(Applied(ran.revision, ran.duration_ms))
-        done = {ran.revision.revision for ran in self.ran[:committed]}
+        done = set(self.progress.done_ids())
         self.progress.revisions = actual
         self.progress.pending = tuple(r for r in self.progress.pending if r.revision not in done)
+
+    def committed(self) -> list[Applied]:
+        """What env.py's own session saw committed, where the version table cannot be read."""
+        return [Applied(ran.revision, ran.duration_ms) for ran in self.ran if ran.committed]
 
     def left(self) -> tuple[Revision, ...]:
         """The revisions of this attempt that are still to be stepped through."""
@@ -329,7 +381,7 @@ class Account:
         return tuple(r for r in (self.began.planned if self.began else ()) if r.revision not in done)
 
 
-def _error(failure: Failure, progress: Progress, holders: tuple[Holder, ...]) -> MigrationError | _TryAgain:
+def _error(failure: Failure, account: Account, holders: tuple[Holder, ...]) -> MigrationError | _TryAgain:
     """The error of the contract that a failure of env.py or of a revision is."""
     facts: dict[str, object] = {
         "revision": failure.revision.revision if failure.revision else None,
@@ -340,13 +392,13 @@ def _error(failure: Failure, progress: Progress, holders: tuple[Holder, ...]) ->
         "blocking_pids": [holder.pid for holder in holders] or None,
         "partly_committed": failure.partly_committed or None,
     }
-    where = f"the database is at {joined(progress.revisions) or 'base'}"
+    where = f"the database is at {joined(account.progress.revisions) or 'base'}"
     said = f"{failure.error_type}: {failure.message}"
     if failure.kind == "refused":
         return _REFUSALS.get(failure.error_type, ConfigurationError)(failure.message, **facts)
-    if failure.revision is None:
+    if failure.revision is None and not account.ran and failure.kind != "lock":
         return _before_any_revision(failure, said, facts)
-    what = f"revision {failure.revision.revision} ({failure.revision.description})"
+    what = f"revision {failure.revision.revision} ({failure.revision.description})" if failure.revision else "env.py"
     part = "; it had committed part of its work before, so it is not run again by itself"
     part = part if failure.partly_committed else ""
     if failure.kind == "lock":
@@ -362,7 +414,7 @@ def _error(failure: Failure, progress: Progress, holders: tuple[Holder, ...]) ->
 def _before_any_revision(failure: Failure, said: str, facts: dict[str, object]) -> MigrationError | _TryAgain:
     if failure.kind == "authentication":
         return _TryAgain(AuthenticationFailed(f"env.py's connection was refused: {said}", **facts))
-    if failure.kind in {"connection", "lock"}:
+    if failure.kind == "connection":
         return _TryAgain(
             DatabaseUnavailable(
                 f"env.py could not work with its connection: {said} (does it take its address from DATABASE_URL?"
@@ -378,10 +430,11 @@ def _wait(seconds: float, session: Session) -> None:
     until = time.monotonic() + seconds
     while (left := until - time.monotonic()) > 0:
         time.sleep(min(left, 5.0))
-        try:
-            session.rows("SELECT 1")
-        except DatabaseUnavailable as error:
-            raise _TryAgain(error) from None
+        session.rows("SELECT 1")
+
+
+def _ms_since(started: float) -> int:
+    return round((time.monotonic() - started) * 1000)
 
 
 def _backoff(attempt: int, deadline: Deadline) -> float:

@@ -9,8 +9,10 @@ from __future__ import annotations
 import math
 import multiprocessing
 import os
+import signal
 import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -22,6 +24,7 @@ from lambda_migrate.messages import Connected, Ended, Failure, Job, Message, Sta
 if TYPE_CHECKING:
     from collections.abc import Callable
     from multiprocessing.connection import Connection as Pipe
+    from multiprocessing.context import ForkProcess
 
 
 # How often the supervisor asks who blocks the revision; the same statement keeps its own session from idling out.
@@ -66,17 +69,16 @@ def supervise(job: Job, session: Session | None, receive: Callable[[Message], No
     theirs.close()
     os.close(lifeline)
     try:
-        _attend(job, session, ours, receive, watch)
+        _attend(job, session, ours, process, receive, watch)
         process.join(_GONE_WITHIN_S if watch.ended else 0)
     finally:
-        if process.is_alive():
-            process.kill()
+        _kill(process.pid)
         process.join()
         os.close(our_end)
         ours.close()
         watch.exit_code = process.exitcode
     if session is not None and not session.connection.closed:
-        _end_sessions(session, watch.backends)
+        _end_sessions(session, watch.backends, job.deadline.patience(_GONE_WITHIN_S))
     return watch
 
 
@@ -87,16 +89,34 @@ def _in_child(job: Job, session: Session | None, pipe: Pipe, theirs: Pipe, lifel
     # does not touch a connection that another process has made.
     if session is not None:
         os.close(session.connection.fileno())
+    # A group of its own, so that what a revision starts beside itself ends with it.
+    os.setpgid(0, 0)
     threading.Thread(target=_die_with_parent, args=(lifeline,), daemon=True).start()
     environment.run(job, pipe.send)
 
 
 def _die_with_parent(lifeline: int) -> None:
     os.read(lifeline, 1)  # returns only when nobody holds the other end any more
-    os._exit(1)
+    os.killpg(0, signal.SIGKILL)
 
 
-def _attend(job: Job, session: Session | None, pipe: Pipe, receive: Callable[[Message], None], watch: Watch) -> None:
+def _kill(pid: int | None) -> None:
+    """End a child that was not waited for yet, and its whole group if it has come to having one."""
+    assert pid is not None  # noqa: S101 - it was started
+    with suppress(ProcessLookupError):
+        os.killpg(pid, signal.SIGKILL)
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+
+
+def _attend(  # noqa: C901 - one loop, one way through it
+    job: Job,
+    session: Session | None,
+    pipe: Pipe,
+    process: ForkProcess,
+    receive: Callable[[Message], None],
+    watch: Watch,
+) -> None:
     tick = max(_FASTEST_TICK_S, min(_SLOWEST_TICK_S, job.settings.lock_timeout_ms / 4000))
     next_tick = time.monotonic() + tick
     kill_at = math.inf
@@ -114,10 +134,12 @@ def _attend(job: Job, session: Session | None, pipe: Pipe, receive: Callable[[Me
             _tick(session, watch)
         wake = next_tick if watch.out_of_time else min(next_tick, now + left)
         if not pipe.poll(max(0.0, wake - now)):
-            continue
-        try:
-            message = pipe.recv()
-        except EOFError:
+            if process.is_alive() or pipe.poll():
+                continue
+            # Something that it had started has the pipe open still.
+            return
+        message = _received(pipe)
+        if message is None:
             return
         if isinstance(message, Connected):
             watch.backends.append(message.pid)
@@ -129,25 +151,34 @@ def _attend(job: Job, session: Session | None, pipe: Pipe, receive: Callable[[Me
         receive(message)
 
 
+def _received(pipe: Pipe) -> Message | None:
+    """The next message; None when the process was ended, maybe in the middle of one."""
+    try:
+        message: Message = pipe.recv()
+    except (EOFError, OSError):
+        return None
+    return message
+
+
 def _tick(session: Session | None, watch: Watch) -> None:
     if session is None:
         return
     if watch.out_of_time:
-        session.rows("SELECT pg_cancel_backend(pid) FROM unnest(%s::int[]) AS pid", (watch.backends,))
+        session.rows(f"SELECT pg_cancel_backend(pid) {_OURS}", (watch.backends,))
     else:
         watch.blockers = blockers(session, watch.backends) or watch.blockers
 
 
-def _end_sessions(session: Session, pids: list[int]) -> None:
+# Another role's session, where env.py has a login of its own, may not be ended by us: it ends with its process.
+_OURS = "FROM pg_stat_activity WHERE pid = ANY(%s) AND usename = current_user"
+
+
+def _end_sessions(session: Session, pids: list[int], seconds: float) -> None:
     """Make sure that no session of a dead process still works, and wait until none does."""
-    until = time.monotonic() + _GONE_WITHIN_S
+    until = time.monotonic() + seconds
     while pids:
-        alive = session.rows(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid = ANY(%s) AND pid <> pg_backend_pid()"
-            " AND usename = current_user",
-            (pids,),
-        )
-        if not alive:
+        session.rows(f"SELECT pg_terminate_backend(pid) {_OURS}", (pids,))
+        if not session.rows("SELECT FROM pg_stat_activity WHERE pid = ANY(%s)", (pids,)):
             return
         if time.monotonic() > until:
             raise DatabaseUnavailable("a session of the migration could not be ended; see pg_stat_activity")
