@@ -28,7 +28,11 @@ from lambda_migrate.contract import ConfigurationError, TargetMismatch
 from lambda_migrate.database import (
     CONNECTION_CHECK_MS,
     HAS_CONNECTION_CHECK,
+    HAS_IDLE_TIMEOUT,
     IDLE_IN_TRANSACTION_TIMEOUT_S,
+    LOCK_CLASS,
+    WORKER_LOCK_CLASS,
+    lock_key,
 )
 from lambda_migrate.failures import failure_of
 from lambda_migrate.messages import Connected, Ended, Job, Message
@@ -231,7 +235,10 @@ def _prepare(connection: sqlalchemy.Connection, job: Job) -> int:
         _set("tcp_keepalives_idle", "10"),
         _set("tcp_keepalives_interval", "5"),
         _set("tcp_keepalives_count", "3"),
+        _set("tcp_user_timeout", f"{IDLE_IN_TRANSACTION_TIMEOUT_S}s"),
     ]
+    if server.version >= HAS_IDLE_TIMEOUT:
+        values.append(_set_unless_env_py_did("idle_session_timeout", f"{IDLE_IN_TRANSACTION_TIMEOUT_S}s"))
     if server.version >= HAS_CONNECTION_CHECK:
         values.append(_set("client_connection_check_interval", str(CONNECTION_CHECK_MS)))
     if job.action in _READ_ONLY:
@@ -240,16 +247,34 @@ def _prepare(connection: sqlalchemy.Connection, job: Job) -> int:
         values.append(f"set_config('search_path', quote_ident({_literal(job.schema)}), false)")
         # What Alembic's comparisons take for "no schema".
         connection.dialect.default_schema_name = job.schema
+    values.append("true" if job.action in _READ_ONLY else _takes_worker_lock(job))
     # Ended before Alembic looks, and only if it was not env.py that began it.
     with connection.begin() if not connection.in_transaction() else contextlib.nullcontext():
-        pid, started, database, *_ = connection.exec_driver_sql(f"SELECT {', '.join(values)}").one()
+        pid, started, database, *_, still_locked = connection.exec_driver_sql(f"SELECT {', '.join(values)}").one()
     if (started, database) != (server.started, server.database):
         which = "the same" if started == server.started else "another"
         raise TargetMismatch(
             f"env.py connected to database {database!r} on {which} server, but the secret names {wanted}; no revision"
             f" was run {advice}"
         )
+    if not still_locked:
+        raise ConnectionError("the session that holds the migration lock was lost before env.py had connected")
     return int(pid)
+
+
+def _takes_worker_lock(job: Job) -> str:
+    """SQL that marks env.py's session as one that works under the migration lock, and tells whether that is still held.
+
+    In this order: the next one to take the migration lock looks for such sessions after that, so either it sees this
+    one, or this one sees that the lock is no longer ours.
+    """
+    key = lock_key(job.schema)
+    return (
+        f"CASE WHEN pg_try_advisory_lock_shared({WORKER_LOCK_CLASS}, {key}) THEN EXISTS ("
+        "SELECT FROM pg_locks JOIN pg_stat_activity holder USING (pid) WHERE locktype = 'advisory' AND granted"
+        f" AND classid = {LOCK_CLASS} AND objid = {key & 0xFFFFFFFF} AND objsubid = 2"
+        f" AND holder.application_name = {_literal(job.application_name)}) END"
+    )
 
 
 def _set(name: str, value: str) -> str:
