@@ -20,10 +20,12 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy
+from alembic.config import CommandLine
 from alembic.runtime.environment import EnvironmentContext
+from sqlalchemy import event
 
 from lambda_migrate import steps, tree
-from lambda_migrate.capture import output_as_messages
+from lambda_migrate.capture import output_as_messages, sent_one_by_one
 from lambda_migrate.contract import ConfigurationError, TargetMismatch
 from lambda_migrate.database import (
     CONNECTION_CHECK_MS,
@@ -39,6 +41,7 @@ from lambda_migrate.messages import Connected, Ended, Job, Message
 from lambda_migrate.statements import Journal
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Callable, Mapping
 
     from alembic.config import Config
@@ -54,6 +57,7 @@ _READ_ONLY = frozenset({"status", "plan", "check"})
 
 def run(job: Job, send: Callable[[Message], None]) -> None:
     """Run env.py and report. Whatever happens, the last message is `Ended`, unless the process itself dies."""
+    send = sent_one_by_one(send)
     journal = Journal(send)
     try:
         with output_as_messages(send):
@@ -76,7 +80,11 @@ def _run(job: Job, journal: Journal) -> None:
     sys.path.insert(0, str(path.parent))
     config = tree.read_config(path)
     _set_url(config, job.credentials, job.settings.driver)
+    _accept_percent_signs(config)
     config.attributes = _Attributes(lambda: _own_engine(job.credentials, job.settings.driver))
+    config.cmd_opts = _command_line(job)
+    if job.action in _READ_ONLY:
+        event.listen(sqlalchemy.Engine, "engine_connect", _make_read_only)
     script = tree.load(config)
     if job.action == "history":
         for told in steps.history(script):
@@ -98,6 +106,9 @@ def _run(job: Job, journal: Journal) -> None:
 
 def _render_plan(job: Job, config: Config, script: ScriptDirectory, journal: Journal) -> None:
     """Run env.py once more, in Alembic's offline mode; whatever goes wrong there is said of the revisions left."""
+    config.cmd_opts = _command_line(job, "--sql")
+    # A revision may connect past SQLAlchemy too. Only here: not every proxy before a server takes options.
+    os.environ["PGOPTIONS"] = f"{os.environ.get('PGOPTIONS', '')} -c default_transaction_read_only=on".strip()
     config.output_buffer = buffer = io.StringIO()
     rendering = steps.Rendering(job, script, journal, buffer, journal.heads)
     with EnvironmentContext(
@@ -148,6 +159,44 @@ def _set_url(config: Config, credentials: Credentials, driver: str) -> None:
     config.set_main_option(key, address.replace("%", "%%"))
 
 
+def _accept_percent_signs(config: Config) -> None:
+    """Let an env.py set sqlalchemy.url itself, though it forgets that a percent sign has a meaning in a config file.
+
+    It works with a password without one, so nobody notices until a generated password holds a character that must be
+    escaped in a URL.
+    """
+    original = config.set_section_option
+
+    def set_section_option(section: str, name: str, value: str) -> None:
+        try:
+            original(section, name, value)
+        except ValueError:
+            original(section, name, value.replace("%", "%%"))
+
+    config.set_section_option = set_section_option  # type: ignore[method-assign]
+
+
+def _command_line(job: Job, *options: str) -> argparse.Namespace:
+    """What env.py finds in ``config.cmd_opts`` when the alembic command runs it."""
+    arguments = {"upgrade": [job.revision], "plan": [job.revision], "downgrade": ["base"], "stamp": [job.revision]}
+    command = {"plan": "upgrade", "status": "current"}.get(job.action, job.action)
+    parser = CommandLine().parser
+    found = parser.parse_args(
+        ["-c", job.settings.alembic_config.name, command, *arguments.get(job.action, ()), *options]
+    )
+    found.revision = job.revision
+    # Asked for by the recipe of Alembic's cookbook, which its own `check` command fails on.
+    found.autogenerate = job.action == "check"
+    return found
+
+
+def _make_read_only(connection: sqlalchemy.Connection) -> None:
+    """Make a session that env.py, a revision or the application opens unable to write."""
+    if connection.dialect.name == "postgresql":
+        connection.exec_driver_sql("SET default_transaction_read_only = on")
+        connection.commit()
+
+
 class _Attributes(dict[str, Any]):
     """`Config.attributes` that makes a connection only for an env.py that asks for one."""
 
@@ -158,14 +207,25 @@ class _Attributes(dict[str, Any]):
     def __missing__(self, key: str) -> Any:  # noqa: ANN401
         if key != "connection":
             raise KeyError(key)
-        self[key] = self._make_engine().connect()
-        return self[key]
+        connection = self._make_engine().connect()
+        # Some expect an engine here, as pytest-alembic hands over, and connect.
+        connection.connect = lambda: contextlib.nullcontext(connection)  # type: ignore[attr-defined]
+        self[key] = connection
+        return connection
 
     def __contains__(self, key: object) -> bool:
         return key == "connection" or super().__contains__(key)
 
     def get(self, key: str, default: Any = None) -> Any:  # noqa: ANN401
         return self[key] if key in self else default  # noqa: SIM401 - that would call this method
+
+    def pop(self, key: str, *default: Any) -> Any:  # noqa: ANN401
+        if key in self:
+            self[key]  # made, if it was not
+        return super().pop(key, *default)
+
+    def setdefault(self, key: str, default: Any = None) -> Any:  # noqa: ANN401
+        return self[key] if key in self else super().setdefault(key, default)
 
 
 def _own_engine(credentials: Credentials, driver: str) -> sqlalchemy.Engine:
@@ -181,7 +241,10 @@ def _wrap_configure(environment: EnvironmentContext, job: Job, journal: Journal)
     def configure(connection: sqlalchemy.Connection | None = None, *args: Any, **options: Any) -> None:  # noqa: ANN401
         if options.get("upgrade_token", "upgrades") != "upgrades":
             raise ConfigurationError("env.py is of Alembic's multidb template: one function migrates one database")
-        if connection is not None:
+        if connection is None and not environment.is_offline_mode():
+            raise ConfigurationError("env.py gave context.configure() no connection, though it does not run offline")
+        # Of anything else Alembic says itself what it is.
+        if isinstance(connection, sqlalchemy.Connection):
             journal.send(Connected(_prepare(connection, job)))
             journal.watch(connection)
         options["transaction_per_migration"] = True
@@ -189,8 +252,35 @@ def _wrap_configure(environment: EnvironmentContext, job: Job, journal: Journal)
         if job.schema is not None:
             options["version_table_schema"] = job.schema
         original(connection, *args, **options)
+        if isinstance(connection, sqlalchemy.Connection):
+            journal.held_open = connection.in_transaction()
+            _wrap_run_migrations(environment, connection, journal, lambda: original(connection, *args, **options))
 
     environment.configure = configure  # type: ignore[method-assign]
+
+
+def _wrap_run_migrations(
+    environment: EnvironmentContext,
+    connection: sqlalchemy.Connection,
+    journal: Journal,
+    configure_again: Callable[[], None],
+) -> None:
+    """Leave alone a transaction that env.py begins after it called configure.
+
+    Alembic looks for one in configure, and would commit this one, with a transaction per migration, after the first
+    revision. So it is made to look again.
+    """
+    run_migrations = type(environment).run_migrations
+
+    def run(**options: Any) -> None:  # noqa: ANN401
+        # SQLAlchemy tells nowhere else whether a transaction was begun with `with` or by the first statement, which
+        # Alembic ends. The name is private, and the same in 2.0 and 2.1.
+        if connection.in_transaction() and connection._trans_context_manager is not None:  # noqa: SLF001
+            journal.held_open = True
+            configure_again()
+        run_migrations(environment, **options)
+
+    environment.run_migrations = run  # type: ignore[method-assign]
 
 
 def _several(callbacks: Any) -> tuple[Any, ...]:  # noqa: ANN401 - Alembic takes none, one or several
@@ -229,7 +319,11 @@ def _prepare(connection: sqlalchemy.Connection, job: Job) -> int:
         "pg_postmaster_start_time()::text",
         "current_database()",
         _set("application_name", job.application_name),
-        _set("statement_timeout", str(steps.statement_timeout_ms(job))),
+        _set_unless_env_py_did(
+            "statement_timeout",
+            str(steps.statement_timeout_ms(job)),
+            f"setting::int BETWEEN 1 AND {steps.statement_timeout_ms(job)}",
+        ),
         _set_unless_env_py_did("lock_timeout", f"{job.settings.lock_timeout_ms}ms"),
         _set_unless_env_py_did("idle_in_transaction_session_timeout", f"{IDLE_IN_TRANSACTION_TIMEOUT_S}s"),
         _set("tcp_keepalives_idle", "10"),
@@ -241,8 +335,6 @@ def _prepare(connection: sqlalchemy.Connection, job: Job) -> int:
         values.append(_set_unless_env_py_did("idle_session_timeout", f"{IDLE_IN_TRANSACTION_TIMEOUT_S}s"))
     if server.version >= HAS_CONNECTION_CHECK:
         values.append(_set("client_connection_check_interval", str(CONNECTION_CHECK_MS)))
-    if job.action in _READ_ONLY:
-        values.append(_set("default_transaction_read_only", "on"))
     if job.schema is not None:
         values.append(f"set_config('search_path', quote_ident({_literal(job.schema)}), false)")
         # What Alembic's comparisons take for "no schema".
@@ -287,9 +379,10 @@ def _literal(text: str) -> str:
     return f"E'{quoted}'".replace("\\", "\\\\").replace("%", "\\045")
 
 
-def _set_unless_env_py_did(name: str, value: str) -> str:
-    """An env.py that sets its own lock_timeout before it calls configure means it."""
+def _set_unless_env_py_did(name: str, value: str, condition: str = "true") -> str:
+    """An env.py that sets its own timeout before it calls configure, or as it connects, means it."""
     return (
-        f"(SELECT CASE WHEN source = 'session' THEN setting ELSE {_set(name, value)} END"  # noqa: S608 - all ours
+        f"(SELECT CASE WHEN source IN ('session', 'client') AND {condition} THEN setting"  # noqa: S608 - all ours
+        f" ELSE {_set(name, value)} END"
         f" FROM pg_settings WHERE name = '{name}')"
     )

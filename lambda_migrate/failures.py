@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import traceback
+from pathlib import Path
+
 from sqlalchemy.exc import DBAPIError
 
 from lambda_migrate.contract import MigrationError, Revision
@@ -25,7 +28,8 @@ def failure_of(error: BaseException, revision: Revision | None, *, began: bool, 
     """
     if isinstance(error, MigrationError):
         return Failure("refused", type(error).__name__, one_line(error), revision)
-    if isinstance(error, DBAPIError):
+    # Also the driver's own, of a revision that works past SQLAlchemy.
+    if isinstance(error, DBAPIError) or hasattr(error, "pgcode") or hasattr(error, "sqlstate"):
         return _database_failure(error, revision, partly_committed=partly_committed)
     kind: Kind = "error"
     if not began and is_authentication_failure(str(error)):
@@ -33,34 +37,59 @@ def failure_of(error: BaseException, revision: Revision | None, *, began: bool, 
     elif not began and isinstance(error, OSError):
         # asyncpg tells of a refused connection so.
         kind = "connection"
-    return Failure(kind, type(error).__name__, one_line(error), revision, partly_committed=partly_committed)
+    message = f"{one_line(error) or _place(error)}{_advice(error, began=began)}"
+    return Failure(kind, type(error).__name__, message, revision, partly_committed=partly_committed)
 
 
-def _database_failure(error: DBAPIError, revision: Revision | None, *, partly_committed: bool) -> Failure:
+def _place(error: BaseException) -> str:
+    """The line that raised, for an error without words: an assertion, mostly."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return one_line(f"{Path(frames[-1].filename).name}:{frames[-1].lineno}: {frames[-1].line}") if frames else ""
+
+
+def _advice(error: BaseException, *, began: bool) -> str:
+    """What to do about the errors of others that do not tell."""
+    frames = traceback.extract_tb(error.__traceback__)
+    if isinstance(error, AssertionError) and any(frame.name == "autocommit_block" for frame in frames):
+        return (
+            " (an autocommit_block cannot leave a transaction that env.py has begun around all revisions: leave the"
+            " transaction to context.begin_transaction())"
+        )
+    if "requires an async driver" in str(error):
+        return " (set DB_DRIVER to the driver that env.py works with, such as postgresql+asyncpg)"
+    if isinstance(error, KeyError) and not began:
+        return " (an environment variable? See DATABASE_URL_ENV and DATABASE_ENV)"
+    return ""
+
+
+def _database_failure(error: BaseException, revision: Revision | None, *, partly_committed: bool) -> Failure:
     cause = _root(error)
     diagnostics = getattr(cause, "diag", None)
     sqlstate = getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None)
     message = getattr(diagnostics, "message_primary", None) or getattr(cause, "message", None) or str(cause)
+    statement = getattr(error, "statement", None)
     return Failure(
         _kind(error, sqlstate, message),
         type(cause).__name__,
         one_line(message),
         revision,
         sqlstate=sqlstate,
-        statement=one_line(error.statement) if error.statement else None,
+        statement=one_line(statement) if statement else None,
         table=getattr(diagnostics, "table_name", None) or getattr(cause, "table_name", None),
         constraint=getattr(diagnostics, "constraint_name", None) or getattr(cause, "constraint_name", None),
         partly_committed=partly_committed,
     )
 
 
-def _root(error: DBAPIError) -> BaseException:
+def _root(error: BaseException) -> BaseException:
     """The driver's own error: SQLAlchemy's asyncpg adapter wraps it once more."""
+    if not isinstance(error, DBAPIError):
+        return error
     origin: BaseException = error.orig or error
     return origin.__cause__ if origin.__cause__ is not None and not hasattr(origin, "diag") else origin
 
 
-def _kind(error: DBAPIError, sqlstate: str | None, message: str) -> Kind:
+def _kind(error: BaseException, sqlstate: str | None, message: str) -> Kind:
     if sqlstate in _LOCK_STATES:
         return "lock"
     if sqlstate == _CANCELLED:
@@ -68,6 +97,7 @@ def _kind(error: DBAPIError, sqlstate: str | None, message: str) -> Kind:
     if (sqlstate or "").startswith("28") or is_authentication_failure(message):
         return "authentication"
     lost = sqlstate is None and "connection" in message.lower()
-    if error.connection_invalidated or lost or sqlstate in _CONNECTION_STATES or (sqlstate or "").startswith("08"):
+    lost |= getattr(error, "connection_invalidated", False)
+    if lost or sqlstate in _CONNECTION_STATES or (sqlstate or "").startswith("08"):
         return "connection"
     return "error"

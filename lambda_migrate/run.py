@@ -260,6 +260,13 @@ def _attempt(invocation: Invocation, session: Session, progress: Progress) -> No
         _check_complete(account, invocation, failure)
     elif failure is not None:
         raise _error(failure, account, watch.blockers)
+    elif left := account.left():
+        raise ConfigurationError(
+            f"env.py ran to its end but did not commit {len(left)} revisions, which are lost, {left[0].revision}"
+            f" ({left[0].description}) the first: it begins a transaction before context.configure(), maybe with a"
+            f" statement, and must commit it; the database is at {joined(progress.revisions) or 'base'}",
+            revision=left[0].revision,
+        )
 
 
 def settle(session: Session, progress: Progress) -> None:

@@ -44,6 +44,8 @@ class Journal:
     stopped: bool = False
     revision: Revision | None = None
     heads: tuple[str, ...] = ()
+    # env.py has begun a transaction of its own around all revisions: whether they count is decided by its end.
+    held_open: bool = False
     partly_committed: bool = False
     _uncommitted_work: bool = False
 
@@ -61,7 +63,7 @@ class Journal:
         def after(conn: Any, cursor: Any, statement: str, *_: Any) -> None:  # noqa: ANN401, ARG001
             if _NO_WORK.match(statement):
                 return
-            if conn.get_execution_options().get("isolation_level") == "AUTOCOMMIT":
+            if conn.connection.dbapi_connection.autocommit:
                 self.partly_committed = True
             else:
                 self._uncommitted_work = True

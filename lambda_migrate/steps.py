@@ -163,13 +163,16 @@ class Steps:
                 return
             if left < timeout_set_at * _STATEMENT_SHARE:
                 timeout_set_at = left
-                connection.exec_driver_sql(f"SET statement_timeout = {statement_timeout_ms(self.job)}")
+                _lower_statement_timeout(connection, statement_timeout_ms(self.job))
             revision = tree.described(step)
             self.journal.start(revision)
             self.journal.send(Started(revision))
             started = time.monotonic()
             yield step
-            # Alembic came back for more, so this step is behind it: committed, unless env.py holds a transaction open.
+            # Alembic came back for more, so this step is behind it. A revision that committed by itself has left
+            # Alembic nothing to commit, and what came after, the new version, in a transaction that nobody would end.
+            if connection.in_transaction() and not self.journal.held_open:
+                connection.commit()
             self.journal.revision = None
             duration_ms = round((time.monotonic() - started) * 1000)
             committed = not connection.in_transaction()
@@ -269,8 +272,17 @@ def _differences(
         generation.run_autogenerate(heads, context)
     except CommandError as error:
         raise ConfigurationError(f"the models cannot be compared: {one_line(error)}") from None
-    operations = generation.generated_revisions[-1].upgrade_ops_list
+    # An env.py may take the revision out of the list when there is nothing in it.
+    operations = [each for generated in generation.generated_revisions[-1:] for each in generated.upgrade_ops_list]
     return [one_line(repr(diff), limit=300) for each in operations for diff in each.as_diffs()]
+
+
+def _lower_statement_timeout(connection: sqlalchemy.Connection, to_ms: int) -> None:
+    """Lower it as time passes; a lower one is env.py's own."""
+    connection.exec_driver_sql(
+        f"SELECT set_config(name, '{to_ms}', false) FROM pg_settings"  # noqa: S608 - a number
+        f" WHERE name = 'statement_timeout' AND setting::int NOT BETWEEN 1 AND {to_ms}"
+    )
 
 
 def _version_schema(context: MigrationContext) -> str:

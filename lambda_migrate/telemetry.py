@@ -74,7 +74,8 @@ def redact(text: str) -> str:
 
 def one_line(error: BaseException | str, *, limit: int = 2000) -> str:
     """An error's message as it may be logged: without secrets, on one line, at most ``limit`` characters."""
-    text = redact(" ".join(str(error).split()))
+    # Before the white space changes too: a secret may hold some.
+    text = redact(" ".join(redact(str(error)).split()))
     return text if len(text) <= limit else f"{text[: limit - 3]}..."
 
 
@@ -94,7 +95,13 @@ def _redacted(value: Any) -> Any:  # noqa: ANN401 - whatever a log line may hold
 
 # POWERTOOLS_SERVICE_NAME, set by the stack, names the service. Lambda's own handler on the root logger would print
 # each line a second time, as text.
-logger = Logger(json_serializer=_serialize, location=None, log_record_order=["timestamp", "level", "event", "message"])
+logger = Logger(
+    json_serializer=_serialize,
+    # Powertools would turn a message that happens to be JSON, such as a number, into what it stands for.
+    json_deserializer=str,
+    location=None,
+    log_record_order=["timestamp", "level", "event", "message"],
+)
 
 
 def log(event: Event, message: str, *, level: int = logging.INFO, **fields: Any) -> None:  # noqa: ANN401

@@ -1,11 +1,13 @@
 """The packaged Alembic tree: its configuration, its heads, and what a database still lacks.
 
 Alembic's own commands leave no room between their steps, so the steps come from what those commands use too:
-`_upgrade_revs`, `_downgrade_revs` and `_stamp_revs` of `ScriptDirectory`, private names, tested with 1.13 to 1.20.
+`_upgrade_revs`, `_downgrade_revs` and `_stamp_revs` of `ScriptDirectory`; and `_version_locations` tells where
+revisions should be. They are private names, tested with 1.13 to 1.20.
 """
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from alembic.config import Config
@@ -17,7 +19,6 @@ from lambda_migrate.telemetry import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
 
 def read_config(path: Path) -> Config:
@@ -57,6 +58,10 @@ def load(config: Config) -> ScriptDirectory:
     except (Exception, SystemExit) as error:  # noqa: BLE001 - a revision module may raise anything
         said = f"{type(error).__name__}: {one_line(error)}"
         raise ConfigurationError(f"the packaged Alembic tree cannot be loaded: {said}") from None
+    # Alembic passes over them in silence, and with them over every revision that should be there.
+    missing = [str(location) for location in script._version_locations if not Path(location).is_dir()]  # noqa: SLF001
+    if missing:
+        raise ConfigurationError(f"the packaged Alembic tree has no folder {missing[0]}; see version_locations")
     if not heads:
         raise ConfigurationError("the packaged Alembic tree has no revision: an empty tree never means up to date")
     return script
