@@ -89,6 +89,12 @@ synth: $(TOOLS) ## Print a stage's CloudFormation template: make synth STAGE=dev
 test: $(CLOUD) ## Run every test, the end-to-end ones included
 	@python -m pytest -n auto --dist loadgroup
 
+STRESS := concurrency busy_tables kills deadline network_faults rotation server_states
+
+.PHONY: stress
+stress: $(CLOUD) ## Concurrency, kills, faults and deadlines in their full size; prints what it measured
+	@python -m pytest --stress --timeout=3600 $(STRESS:%=tests/integration/test_%.py)
+
 .PHONY: lint
 lint: $(TOOLS) ## ruff and mypy
 	@ruff format --check --quiet . || { echo "make lint: run \`make format\`" >&2; exit 1; }

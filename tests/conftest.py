@@ -12,7 +12,7 @@ import pytest
 from localcloud import postgres, testing
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from localcloud.emulator import Emulator
     from localcloud.postgres import Database, Server
@@ -21,6 +21,36 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # Everything that a URL, a connection string, a config file's interpolation or a shell may trip over.
 _AWKWARD = "@:/%?#[]&= \"'\\é"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--stress", action="store_true", help="run what is repeated in its full size, not as a sample")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Print what the tests measured, from all workers."""
+    if config.getoption("stress"):
+        terminalreporter.section("figures")
+        for reports in terminalreporter.stats.values():
+            for report in reports:
+                for name, value in (
+                    getattr(report, "user_properties", ()) if getattr(report, "when", "") == "call" else ()
+                ):
+                    if name == "figure":
+                        terminalreporter.write_line(f"{report.nodeid}: {value}")
+
+
+@pytest.fixture(scope="session")
+def rounds(request: pytest.FixtureRequest) -> Callable[[int, int], int]:
+    """How large to make something: a sample, or with --stress its full size."""
+    stress = request.config.getoption("stress")
+    return lambda sample, full: full if stress else sample
+
+
+@pytest.fixture
+def figure(record_property: Callable[[str, object], None]) -> Callable[[str], None]:
+    """Take down what a test measured, for the summary of `make stress`."""
+    return lambda text: record_property("figure", text)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -1,0 +1,94 @@
+"""Many functions at once on one database: each revision is applied once, and nobody fails for it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from tests.support.ledger import (
+    applied_ids,
+    concurrent_index,
+    empty,
+    eventually,
+    is_running,
+    lock_holders,
+    reached,
+    write_ledger,
+)
+from tests.support.trees import sql
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from localcloud.postgres import Database
+    from tests.support.functions import Runner
+
+
+def test_every_revision_is_applied_exactly_once_and_every_caller_gets_ok(
+    runner: Runner,
+    database: Database,
+    tmp_path: Path,
+    rounds: Callable[[int, int], int],
+    figure: Callable[[str], None],
+) -> None:
+    # A slow one, so that the others are waiting, and a concurrent index, which a waiter with a snapshot would block.
+    tree = write_ledger(tmp_path / "tree", 6, instead={2: sql("SELECT pg_sleep(1)"), 4: concurrent_index("ix", "t01")})
+    functions = [runner.start(tree, timeout_s=280) for _ in range(rounds(6, 20))]
+
+    waits = []
+    for _ in range(rounds(1, 10)):
+        empty(database)
+        requests = {function.start() for function in functions}
+        answers = [function.result() for function in functions]
+
+        assert {answer.error_type for answer in answers} == {None}, [answer.payload for answer in answers]
+        assert reached(database) == 6
+        counted = Counter(revision for answer in answers for revision in applied_ids(answer))
+        assert counted == Counter(f"r{number:02}" for number in range(1, 7))
+        assert {answer.payload["revision"] for answer in answers} == {"r06"}
+        waits += [answer.payload["lock_wait_ms"] for answer in answers]
+        waiting = [line for line in runner.events("lock.waiting") if line["function_request_id"] in requests]
+        assert waiting
+        for line in waiting:
+            assert any(request in line["message"] for request in requests - {line["function_request_id"]}), line
+    figure(f"{len(functions)} functions at once, {len(waits)} runs ok, longest wait {max(waits) / 1000:.1f} s")
+
+
+def test_a_run_that_cannot_wait_is_told_who_holds_the_lock_and_since_when(
+    runner: Runner, database: Database, tmp_path: Path, rounds: Callable[[int, int], int]
+) -> None:
+    tree = write_ledger(tmp_path / "tree", 3, instead={2: sql("SELECT pg_sleep(6)")})
+    functions = [runner.start(tree, MIGRATION_LOCK_TIMEOUT_S="0.5") for _ in range(rounds(2, 20))]
+    holder = runner.start(tree)
+    holding = holder.start()
+    eventually(lambda: lock_holders(database), of="the migration lock being held")
+
+    for function in functions:
+        function.start()
+    answers = [function.result() for function in functions]
+
+    assert {answer.error_type for answer in answers} == {"MigrationLocked"}
+    for answer in answers:
+        assert holding in answer.message
+        assert "since 20" in answer.message
+    assert holder.result().error_type is None
+    assert reached(database) == 3
+
+
+def test_looking_does_not_wait_for_the_lock(runner: Runner, database: Database, tmp_path: Path) -> None:
+    tree = write_ledger(tmp_path / "tree", 3, instead={2: sql("SELECT pg_sleep(6)")})
+    viewer = runner.start(tree)
+    viewer.invoke({"action": "history"})
+    holder = runner.start(tree)
+    holding = holder.start()
+    eventually(lambda: is_running(database, "pg_sleep"))
+
+    status = viewer.invoke({"action": "status"})
+    plan = viewer.invoke({"action": "plan"})
+
+    # Still there: neither has waited for its end.
+    assert lock_holders(database)
+    assert holding in status.payload["lock"]["holder"]
+    assert [entry["revision"] for entry in plan.payload["plan"]] == ["r02", "r03"]
+    assert holder.result().error_type is None

@@ -1,0 +1,135 @@
+"""A tree whose every revision leaves a trace that cannot be missed, and the database as a bystander sees it."""
+
+from __future__ import annotations
+
+import time
+from contextlib import closing
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from lambda_migrate.contract import MigrationError
+from tests.support.trees import Rev, sql, write_tree
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    from localcloud.postgres import Database, Server
+    from localcloud.runtime_api import Answer
+
+_Seen = TypeVar("_Seen")
+
+CONTRACT_ERRORS = frozenset(error.__name__ for error in MigrationError.__subclasses__())
+
+
+def query(database: Database, statement: str, parameters: tuple[object, ...] | None = None) -> list[tuple[Any, ...]]:
+    """The rows of a statement, on a connection of its own."""
+    with closing(database.connect()) as connection, connection.cursor() as cursor:
+        cursor.execute(statement, parameters)
+        return cursor.fetchall() if cursor.description else []
+
+
+def execute(database: Database, *statements: str) -> None:
+    """Execute statements, each in its own transaction."""
+    for statement in statements:
+        query(database, statement)
+
+
+def administer(server: Server, *statements: str) -> None:
+    """Execute statements as the superuser."""
+    execute(server.database("postgres"), *statements)
+
+
+def eventually(look: Callable[[], _Seen], *, within_s: float = 30, of: str = "") -> _Seen:
+    """Look again and again until there is something to see, and give that."""
+    until = time.monotonic() + within_s
+    while not (seen := look()):
+        assert time.monotonic() < until, f"not seen within {within_s} s: {of or look}"
+        time.sleep(0.05)
+    return seen
+
+
+def write_ledger(folder: Path, revisions: int, *, instead: Mapping[int, str] | None = None, **options: str) -> Path:
+    """A tree of revisions r01, r02, ... that each make a table and write their number into a ledger.
+
+    Nothing in the ledger is unique: a revision that is applied twice is seen there. ``instead`` replaces what the
+    revision of that number does beside writing into the ledger.
+    """
+    written = []
+    for number in range(1, revisions + 1):
+        does = (instead or {}).get(number, sql(f"CREATE TABLE t{number:02} (id int)"))
+        # The ledger last: what comes before an autocommit block is committed before it.
+        wrote = sql(*["CREATE TABLE ledger (number int)"][number - 1 :], f"INSERT INTO ledger VALUES ({number})")  # noqa: S608
+        undone = sql(f"DELETE FROM ledger WHERE number = {number}", f"DROP TABLE IF EXISTS t{number:02}")  # noqa: S608
+        written.append(Rev(f"r{number:02}", f"{does}\n{wrote}", undone, description=f"Step {number}"))
+    return write_tree(folder, written, **options)
+
+
+def concurrent_index(name: str, table: str) -> str:
+    """The body of a revision that builds an index as Alembic's manual says."""
+    return (
+        "with op.get_context().autocommit_block():\n"
+        f"    op.create_index({name!r}, {table!r}, ['id'], postgresql_concurrently=True, if_not_exists=True)"
+    )
+
+
+def reached(database: Database) -> int:
+    """The number of the revision that the database is at, having seen that each one's work is there or not at all."""
+    with closing(database.connect()) as connection, connection.cursor() as cursor:
+        # One snapshot for all that is compared.
+        cursor.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
+        cursor.execute("SELECT to_regclass('alembic_version') IS NOT NULL, to_regclass('ledger') IS NOT NULL")
+        has_version, has_ledger = cursor.fetchall()[0]
+        heads, numbers = [], []
+        if has_version:
+            cursor.execute("SELECT version_num FROM alembic_version")
+            heads = [row[0] for row in cursor.fetchall()]
+        if has_ledger:
+            cursor.execute("SELECT number FROM ledger ORDER BY 1")
+            numbers = [row[0] for row in cursor.fetchall()]
+        cursor.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND tablename ~ '^t[0-9]+$'")
+        tables = {int(row[0][1:]) for row in cursor.fetchall()}
+    at = int(heads[0][1:]) if heads else 0
+    assert numbers == list(range(1, at + 1)), f"the version table says {heads}, but applied were {numbers}"
+    assert tables <= set(range(1, at + 1)), f"the version table says {heads}, but there are tables {sorted(tables)}"
+    return at
+
+
+def empty(database: Database) -> None:
+    """Make the database as it was before its first revision."""
+    execute(database, "DROP SCHEMA public CASCADE", "CREATE SCHEMA public")
+
+
+def applied_ids(answer: Answer) -> list[str]:
+    """What an answer says was applied."""
+    return [applied["revision"] for applied in answer.payload["applied"]]
+
+
+def sessions(database: Database, request_id: str) -> list[tuple[int, str, str]]:
+    """The sessions of an invocation: pid, state and statement."""
+    return query(
+        database,
+        "SELECT pid, state, query FROM pg_stat_activity WHERE datname = %s AND application_name LIKE %s",
+        (database.name, f"%/{request_id}"),
+    )
+
+
+def lock_holders(database: Database) -> list[str]:
+    """The application names of who holds a migration lock in this database."""
+    rows = query(
+        database,
+        "SELECT a.application_name FROM pg_locks l JOIN pg_stat_activity a USING (pid) WHERE l.locktype = 'advisory'"
+        " AND l.granted AND l.classid = %s AND a.datname = %s",
+        (0x4D494752, database.name),
+    )
+    return [row[0] for row in rows]
+
+
+def is_running(database: Database, words: str) -> bool:
+    """Whether a statement with these words is being executed in this database now."""
+    rows = query(
+        database,
+        "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        " AND state = 'active' AND query LIKE %s",
+        (f"%{words}%",),
+    )
+    return bool(rows)
