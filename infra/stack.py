@@ -11,13 +11,17 @@ from aws_cdk import aws_lambda as lambda_
 from aws_cdk import aws_logs as logs
 from aws_cdk import aws_secretsmanager as secretsmanager
 
+from infra.network import place
+
 if TYPE_CHECKING:
     from pathlib import Path
 
     from constructs import Construct
 
+    from infra.network import Network
     from infra.stages import Stage
 
+DEFAULT_DATABASE_PORT = 5432
 HANDLER = "lambda_migrate.handler.handler"
 CA_BUNDLE_IN_PACKAGE = "database-ca.pem"
 
@@ -78,6 +82,7 @@ class MigrateStack(cdk.Stack):
         )
         secret.grant_read(role)
         log_group.grant_write(role)
+        network = self._network(stage, role)
         function = lambda_.Function(
             self,
             "Function",
@@ -91,6 +96,11 @@ class MigrateStack(cdk.Stack):
             code=lambda_.Code.from_asset(str(package), asset_hash=asset_hash),
             role=role,
             log_group=log_group,
+            # Lambda's own lines, and the trace of an error, are JSON like ours.
+            logging_format=lambda_.LoggingFormat.JSON,
+            vpc=network.vpc if network else None,
+            vpc_subnets=network.subnets if network else None,
+            security_groups=network.security_groups if network else None,
             memory_size=stage.memory_mb,
             timeout=cdk.Duration.seconds(stage.timeout_s),
             # A failed migration is for a person or a pipeline to look at, not for Lambda to try twice more.
@@ -102,6 +112,32 @@ class MigrateStack(cdk.Stack):
         cdk.CfnOutput(self, "LogGroupName", value=log_group.log_group_name)
         cdk.Tags.of(self).add("project", names.prefix)
         cdk.Tags.of(self).add("stage", names.stage)
+
+    def _network(self, stage: Stage, role: iam.Role) -> Network | None:
+        if stage.network is None:
+            return None
+        role.add_to_policy(
+            iam.PolicyStatement(
+                sid="BePlacedInTheVpc",
+                # Lambda makes the function's network interfaces in its role's name, and EC2 knows no narrower resource
+                # for these (Lambda developer guide, "Execution role permissions" of VPC functions).
+                actions=[
+                    "ec2:CreateNetworkInterface",
+                    "ec2:DeleteNetworkInterface",
+                    "ec2:DescribeNetworkInterfaces",
+                    "ec2:DescribeSubnets",
+                    "ec2:AssignPrivateIpAddresses",
+                    "ec2:UnassignPrivateIpAddresses",
+                ],
+                resources=["*"],
+            )
+        )
+        return place(
+            self,
+            stage.network,
+            database_port=stage.database.port or DEFAULT_DATABASE_PORT,
+            secrets_manager=f"com.amazonaws.{self.region}.secretsmanager",
+        )
 
 
 def _secret(scope: Construct, name_or_arn: str) -> secretsmanager.ISecret:

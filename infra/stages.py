@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -12,6 +12,7 @@ RetentionDays = Literal[
     1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827, 2192, 2557, 2922, 3653
 ]
 _LONGEST_FUNCTION_NAME = 64
+_SECURITY_GROUP = r"^sg-[0-9a-f]+$"
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,30}$")]
 
 
@@ -37,6 +38,23 @@ class DatabaseSettings(_Settings):
     )
 
 
+class NetworkSettings(_Settings):
+    """The VPC that the database is in, and how the function reaches Secrets Manager from there."""
+
+    vpc: str = Field(pattern=r"^vpc-[0-9a-f]+$")
+    subnets: Sequence[Annotated[str, Field(pattern=r"^subnet-[0-9a-f]+$")]] = Field(
+        min_length=1, description="Private subnets; two in different zones survive the loss of one"
+    )
+    database_security_group: str = Field(
+        pattern=_SECURITY_GROUP, description="The database's own; the function is let in there on the database's port"
+    )
+    secrets_endpoint: Annotated[str, Field(pattern=rf"^(create|nat|{_SECURITY_GROUP[1:-1]})$")] = Field(
+        default="create",
+        description="create: make an interface endpoint for Secrets Manager; nat: the subnets have a NAT gateway;"
+        " or the security group of an endpoint that the VPC has already (it can have only one)",
+    )
+
+
 class Stage(_Settings):
     """One environment: everything that differs between two functions."""
 
@@ -52,6 +70,7 @@ class Stage(_Settings):
     memory_mb: int = Field(default=512, ge=128, le=10240)
     timeout_s: int = Field(default=900, ge=30, le=900)
     database: DatabaseSettings
+    network: NetworkSettings | None = Field(default=None, description="Without it the function is in no VPC")
     log_retention_days: RetentionDays = 90
     environment: Mapping[str, str] = Field(
         default_factory=dict, description="More variables for the function; docs/contract.md has their list"
