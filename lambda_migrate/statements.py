@@ -24,12 +24,13 @@ _BUILDS_INDEX = re.compile(
     rf"(?P<index>{_NAME})\s+ON\s+(?:ONLY\s+)?(?P<table>{_NAME}(?:\.{_NAME})?)",
     re.IGNORECASE,
 )
-# An index is built in its table's schema. One that somebody is building now is invalid too, and not ours to drop.
+# An index is built in its table's schema, so its name needs none: looking names up in all schemas takes rights in them.
+# One that somebody is building now is invalid too, and not ours to drop.
 _INVALID_INDEX = sqlalchemy.text(
     "SELECT i.indexrelid::regclass::text FROM pg_index i"
-    " JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_namespace n ON n.oid = c.relnamespace"
+    " JOIN pg_class c ON c.oid = i.indexrelid"
     " WHERE i.indrelid = to_regclass(:table) AND NOT i.indisvalid"
-    " AND c.oid = to_regclass(quote_ident(n.nspname) || '.' || :index)"
+    " AND c.relname = (parse_ident(:index))[1]"
     " AND NOT EXISTS (SELECT FROM pg_stat_progress_create_index p WHERE p.index_relid = i.indexrelid)"
 )
 
