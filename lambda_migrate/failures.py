@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import traceback
 from pathlib import Path
+from ssl import SSLError
 
 from sqlalchemy.exc import DBAPIError
 
@@ -34,7 +35,7 @@ def failure_of(error: BaseException, revision: Revision | None, *, began: bool, 
     kind: Kind = "error"
     if not began and is_authentication_failure(str(error)):
         kind = "authentication"
-    elif not began and isinstance(error, OSError):
+    elif not began and isinstance(error, OSError) and not isinstance(error, SSLError):
         # asyncpg tells of a refused connection so.
         kind = "connection"
     message = f"{one_line(error) or _place(error)}{_advice(error, began=began)}"
@@ -98,6 +99,9 @@ def _kind(error: BaseException, sqlstate: str | None, message: str) -> Kind:
         return "authentication"
     lost = sqlstate is None and "connection" in message.lower()
     lost |= getattr(error, "connection_invalidated", False)
+    # We are connected to the same server with the same authority: this is env.py's own, and does not pass.
+    if "certificate verify failed" in message:
+        return "error"
     if lost or sqlstate in _CONNECTION_STATES or (sqlstate or "").startswith("08"):
         return "connection"
     return "error"

@@ -64,7 +64,7 @@ class Journal:
         def after(conn: Any, cursor: Any, statement: str, *_: Any) -> None:  # noqa: ANN401, ARG001
             if _NO_WORK.match(statement):
                 return
-            if conn.connection.dbapi_connection.autocommit:
+            if getattr(conn.connection.dbapi_connection, "autocommit", False):
                 self.partly_committed = True
             else:
                 self._uncommitted_work = True

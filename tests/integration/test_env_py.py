@@ -324,3 +324,283 @@ except ZeroDivisionError:
         assert backend.output("stdout")[-1] == ("INFO", "unfinished")
         assert {("INFO", "past Python"), ("INFO", "a program"), ("INFO", "its error")} <= set(backend.output("console"))
         assert "UserWarning: mind this" in str(backend.output("stderr"))
+
+
+LOCK_TIMEOUT_OF_A_REVISION = "SELECT current_setting('lock_timeout') || current_setting('statement_timeout') AS s"
+# Ways to hold a connection, all of which bring the database to head. Each revision sees whether it is in a
+# transaction of its own: then its id differs from the one before.
+CONNECTIONS = {
+    "one connection, a transaction per revision": connecting(options=", transaction_per_migration=True"),
+    "one transaction asked for": connecting(options=", transaction_per_migration=False"),
+    "in line": online(
+        "connection = create_engine(os.environ['DATABASE_URL']).connect()\n"
+        "context.configure(connection)\n"
+        "context.run_migrations()"  # no transaction at all, and never closed
+    ),
+    "a pool": online(
+        CONNECT.format(before="pass", after="pass", options="").replace("pool.NullPool", "pool.QueuePool")
+    ),
+    "psycopg 3": online(
+        "url = sa.make_url(os.environ['DATABASE_URL']).set(drivername='postgresql+psycopg')\n" + CONNECT_TO_URL
+    ),
+    "a statement before, committed": connecting(before="connection.execute(text('SELECT 1')); connection.commit()"),
+    "a statement after configure": connecting(after="connection.execute(text('SELECT 1'))"),
+    "a lock in the transaction": online(
+        CONNECT.format(before="pass", after="pass", options="").replace(
+            "        context.run_migrations()",
+            "        connection.execute(text('SELECT pg_advisory_xact_lock(1)'))\n        context.run_migrations()",
+        )
+    ),
+    "a lock of the session": connecting(
+        before="connection.execute(text('SELECT pg_advisory_lock(1)')); connection.commit()"
+    ),
+    "autocommit of the connection": connecting(
+        before="connection = connection.execution_options(isolation_level='AUTOCOMMIT')"
+    ),
+    "autocommit of the engine": online(
+        CONNECT.format(before="pass", after="pass", options="").replace(
+            "poolclass=", "isolation_level='AUTOCOMMIT', poolclass="
+        )
+    ),
+    "schema before, committed": connecting(
+        before="connection.execute(text('CREATE SCHEMA IF NOT EXISTS extra')); connection.commit()"
+    ),
+    "future and echo": online(
+        CONNECT.format(before="pass", after="pass", options="").replace("poolclass=", "future=True, poolclass=")
+    ),
+}
+ONE_TRANSACTION = {
+    "begin before configure": online(
+        """
+engine = create_engine(os.environ["DATABASE_URL"])
+with engine.connect() as connection:
+    with connection.begin():
+        context.configure(connection=connection)
+        with context.begin_transaction():
+            context.run_migrations()
+"""
+    ),
+    "begin after configure": online(
+        """
+engine = create_engine(os.environ["DATABASE_URL"])
+with engine.connect() as connection:
+    context.configure(connection=connection)
+    with connection.begin():
+        context.run_migrations()
+"""
+    ),
+    "both": online(
+        """
+engine = create_engine(os.environ["DATABASE_URL"])
+with engine.connect() as connection:
+    context.configure(connection=connection)
+    with connection.begin(), context.begin_transaction():
+        context.run_migrations()
+"""
+    ),
+    "engine.begin": online(
+        """
+with create_engine(os.environ["DATABASE_URL"]).begin() as connection:
+    context.configure(connection=connection)
+    context.run_migrations()
+"""
+    ),
+    "a transaction by hand": online(
+        """
+connection = create_engine(os.environ["DATABASE_URL"]).connect()
+transaction = connection.begin()
+connection.execute(text("SET LOCAL search_path = public"))
+context.configure(connection=connection)
+context.run_migrations()
+transaction.commit()
+"""
+    ),
+    "an async engine": online(
+        """
+import asyncio
+from sqlalchemy.ext.asyncio import create_async_engine
+def work(connection):
+    context.configure(connection=connection)
+    with context.begin_transaction():
+        context.run_migrations()
+async def main():
+    url = sa.make_url(os.environ["DATABASE_URL"]).set(drivername="postgresql+asyncpg")
+    async with create_async_engine(url).begin() as connection:
+        await connection.run_sync(work)
+asyncio.run(main())
+"""
+    ),
+}
+
+
+class TestTransactions:
+    def test_env_py_may_connect_and_begin_as_it_likes(self, backend: Backend) -> None:
+        for way in CONNECTIONS.values():
+            backend.upgraded(way)
+
+            assert (backend.tables(), backend.version()) == (["a", "alembic_version", "b", "c"], ["c3"])
+
+    def test_one_around_all_revisions_is_believed_as_far_as_it_is_committed(self, backend: Backend) -> None:
+        fails = (*ABC[:2], Rev("c3", sql("SELECT 1 / 0")))
+        for way in ONE_TRANSACTION.values():
+            backend.upgraded(way)
+            assert backend.version() == ["c3"]
+
+            answer = backend.run(way, fails)
+
+            assert answer.error_type == "MigrationFailed", answer.payload
+            assert "revision c3" in answer.message
+            assert "division by zero (SQLSTATE 22012); the database is at base" in answer.message
+            assert backend.tables() == []
+            status = backend.function.invoke({"action": "status"}).payload
+            assert (status["revision"], len(status["pending"])) == (None, 3)
+        assert [line["applied"] for line in backend.runner.events("migration.failed")] == [[]] * len(ONE_TRANSACTION)
+
+    def test_one_that_env_py_never_commits_is_no_success(self, backend: Backend) -> None:
+        """A statement before configure begins a transaction, which Alembic takes for one that env.py will commit."""
+        said = backend.refused(connecting(before="connection.execute(text('CREATE SCHEMA IF NOT EXISTS lost'))"))
+
+        assert said.startswith("ConfigurationError: env.py ran to its end but did not commit 3 revisions")
+        assert not backend.runner.events("revision.applied")
+
+    def test_a_failure_after_the_revisions_says_what_is_committed(self, backend: Backend) -> None:
+        env_py = connecting()
+
+        after = backend.run(env_py + "\nraise RuntimeError('afterwards')\n")
+        deferred = backend.run(
+            ONE_TRANSACTION["engine.begin"],
+            [
+                Rev("a1", sql("CREATE TABLE a (id int UNIQUE DEFERRABLE INITIALLY DEFERRED)")),
+                Rev("b2", sql("INSERT INTO a VALUES (1), (1)")),
+            ],
+        )
+
+        assert (after.error_type, after.message.split(";")[-1]) == ("MigrationFailed", " the database is at c3")
+        assert (deferred.error_type, deferred.message.split(";")[-1]) == (
+            "MigrationFailed",
+            " the database is at base",
+        )
+        assert "SQLSTATE 23505" in deferred.message
+
+    def test_a_revision_that_commits_by_itself_keeps_its_version(self, backend: Backend) -> None:
+        for revisions in (
+            [Rev("a1", "op.execute('CREATE TABLE a (id int)')\nop.get_bind().commit()")],
+            [*ABC[:1], Rev("b2", "op.get_bind().commit()\nop.execute('CREATE TABLE b (id int)')"), ABC[2]],
+        ):
+            answer = backend.run(connecting(), revisions)
+
+            assert answer.error_type is None, answer.payload
+            assert backend.version() == [revisions[-1].id]
+
+    def test_a_block_outside_a_transaction(self, backend: Backend) -> None:
+        index = Rev("d4", sql("CREATE TABLE d (id int)") + "\n" + autocommit("CREATE INDEX CONCURRENTLY i ON d (id)"))
+        fails = Rev("e5", autocommit("CREATE INDEX CONCURRENTLY j ON d (id)") + "\n" + sql("SELECT 1 / 0"))
+        backend.upgraded(connecting(), [*ABC, index])
+
+        answer = backend.run(connecting(), [*ABC, index, fails])
+
+        assert answer.error_type == "MigrationFailed"
+        assert "it had committed part of its work before" in answer.message
+        assert backend.version() == ["d4"]
+
+    def test_a_block_outside_env_pys_own_transaction_cannot_be(self, backend: Backend) -> None:
+        said = backend.refused(
+            ONE_TRANSACTION["engine.begin"], [*ABC, Rev("d4", autocommit("CREATE INDEX CONCURRENTLY i ON a (id)"))]
+        )
+
+        assert said.startswith("MigrationFailed: revision d4")
+        assert "an autocommit_block cannot leave a transaction that env.py has begun" in said
+
+
+class TestOptions:
+    def test_timeouts_of_its_own_are_kept(self, backend: Backend) -> None:
+        show = Rev("a1", "print([op.get_bind().scalar(sa.text(f'SHOW {n}_timeout')) for n in ('lock', 'statement')])")
+        set_them = "connection.execute(text(\"SET lock_timeout = '4s'; SET statement_timeout = '5s'\"))"
+        for env_py in (
+            connecting(before=f"{set_them}; connection.commit()"),
+            connecting(after=set_them),
+            online(
+                CONNECT.format(before="pass", after="pass", options="").replace(
+                    "poolclass=",
+                    'connect_args={"options": "-c lock_timeout=4s -c statement_timeout=5s"}, poolclass=',
+                )
+            ),
+        ):
+            backend.upgraded(env_py, [show])
+        assert backend.output("stdout") == [("INFO", "['4s', '5s']")] * 3
+
+        backend.upgraded(connecting(before="connection.execute(text('SET statement_timeout = 0'));connection.commit()"))
+        backend.upgraded(connecting(), [show])
+
+        lock, statement = backend.output("stdout")[-1][1].strip("[]'").split("', '")
+        assert lock == "3s"
+        assert 1 <= int(statement.removesuffix("ms").removesuffix("s")) <= 60_000
+
+    def test_a_version_table_of_its_own(self, backend: Backend) -> None:
+        backend.upgraded(connecting(options=", version_table='my_version'"))
+        assert backend.tables() == ["a", "b", "c", "my_version"]
+
+        own = connecting(
+            before="connection.execute(text('CREATE SCHEMA IF NOT EXISTS \"My Meta\"')); connection.commit()",
+            options=", version_table='Ver %s \"it\"', version_table_schema='My Meta', include_schemas=True",
+        )
+        backend.upgraded(own)
+        assert '"My Meta"."Ver %s ""it"""' in backend.tables()
+        assert backend.function.invoke().payload["applied"] == []
+        status = backend.function.invoke({"action": "status"}).payload
+        assert status.get("revision") == "c3", status
+
+    def test_two_trees_in_one_database_may_have_equal_ids(self, backend: Backend) -> None:
+        backend.upgraded(connecting(options=", version_table='one'"))
+        for file in ("a1", "b2", "c3"):
+            path = backend.folder / "alembic" / "versions" / f"{file}_.py"
+            path.write_text(path.read_text().replace("CREATE TABLE ", "CREATE TABLE two_"))
+        (backend.folder / "alembic" / "env.py").write_text(connecting(options=", version_table='two'"))
+
+        second = backend.function.invoke().payload
+
+        assert [applied["revision"] for applied in second["applied"]] == ["a1", "b2", "c3"]
+        assert backend.tables() == ["a", "b", "c", "one", "two", "two_a", "two_b", "two_c"]
+
+    def test_its_own_callbacks_are_called_and_its_arguments_passed(self, backend: Backend) -> None:
+        top = "def note(step, heads, run_args, **_):\n    print(step.up_revision_id, sorted(heads), run_args)"
+        for callbacks in ("note", "[note, note]", "(note,)"):
+            backend.put(connecting(top=top, options=f", on_version_apply={callbacks}"), ABC[:1])
+            for name, text in ((backend.folder / "alembic" / "env.py", "run_migrations(tenant='one')"),):
+                name.write_text(name.read_text().replace("run_migrations()", text))
+            revision = backend.folder / "alembic" / "versions" / "a1_.py"
+            revision.write_text(revision.read_text().replace("def upgrade():", "def upgrade(tenant):"))
+            assert backend.function.invoke().error_type is None
+        assert backend.output("stdout") == [("INFO", "a1 ['a1'] {'tenant': 'one'}")] * 4
+
+    def test_a_search_path_and_a_role_of_its_own(self, backend: Backend) -> None:
+        backend.upgraded(
+            connecting(
+                before="connection.execute(text('CREATE SCHEMA app; SET search_path = app; SET ROLE current_user'));"
+                " connection.commit()".replace("current_user", '"' + backend.database.user + '"')
+            )
+        )
+
+        assert backend.tables() == ["app.a", "app.alembic_version", "app.b", "app.c"]
+        again = (backend.folder / "alembic" / "env.py").read_text().replace("CREATE SCHEMA app;", "")
+        (backend.folder / "alembic" / "env.py").write_text(again)
+        assert backend.function.invoke().payload["applied"] == []
+
+    def test_several_runs_of_one_env_py_are_counted_together(self, backend: Backend) -> None:
+        """As where env.py goes through the schemas of its tenants by itself."""
+        env_py = online(
+            """
+with create_engine(os.environ["DATABASE_URL"]).connect() as connection:
+    for tenant in ("one", "two"):
+        connection.execute(text(f"CREATE SCHEMA IF NOT EXISTS {tenant}; SET search_path = {tenant}"))
+        connection.commit()
+        context.configure(connection=connection, version_table_schema=tenant)
+        with context.begin_transaction():
+            context.run_migrations()
+"""
+        )
+        answer = backend.run(env_py)
+
+        assert [applied["revision"] for applied in answer.payload["applied"]] == ["a1", "b2", "c3"] * 2
+        assert len(backend.tables()) == 8
+        assert backend.function.invoke().payload["applied"] == []

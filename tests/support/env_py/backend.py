@@ -66,7 +66,7 @@ class Backend:
     def __init__(self, runner: Runner, database: Database, scratch: Path, **environment: str) -> None:
         first = write_tree(scratch / "changing", ABC)
         # Two trees of one second and size would otherwise be one to Python's bytecode cache.
-        self.function = runner.start(first, PYTHONDONTWRITEBYTECODE="1", **environment)
+        self.function = runner.start(first, timeout_s=60, PYTHONDONTWRITEBYTECODE="1", **environment)
         self.runner = runner
         self.folder = scratch / "package-changing" / "backend"
         self.database = database

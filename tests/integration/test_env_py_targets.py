@@ -1,0 +1,418 @@
+"""Where env.py goes, what its tree looks like, what can go wrong in it, and what a look at it leaves alone."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+from lambda_migrate.settings import RDS_CA_BUNDLE
+from tests.support.env_py.backend import ABC, Backend, online, package_with
+from tests.support.trees import ALEMBIC_INI, ENV_PY, Rev, sql
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from localcloud.postgres import Database, Server
+    from tests.support.functions import Runner
+
+DRIVERS = ("postgresql+psycopg2", "postgresql+psycopg", "postgresql+asyncpg")
+
+SYNC_OR_ASYNC = """
+import asyncio
+from sqlalchemy.ext.asyncio import create_async_engine
+url = sa.make_url(os.environ["DATABASE_URL"]).set(drivername=DRIVER)
+def work(connection):
+    BEFORE
+    context.configure(connection=connection, target_metadata=sa.MetaData())
+    with context.begin_transaction():
+        context.run_migrations()
+async def work_in_async():
+    async with create_async_engine(url).connect() as connection:
+        await connection.run_sync(work)
+if DRIVER == "postgresql+asyncpg":
+    asyncio.run(work_in_async())
+else:
+    with create_engine(url).connect() as connection:
+        work(connection)
+"""
+
+
+@pytest.fixture(scope="session")
+def package(package: Path, shared_run: Path) -> Path:
+    """The package with the drivers that the reference backend does without."""
+    return package_with(package, "drivers.txt", shared_run / "package-drivers")
+
+
+@pytest.fixture
+def backend(runner: Runner, database: Database, tmp_path: Path) -> Backend:
+    return Backend(
+        runner, database, tmp_path, ALLOW_DOWNGRADE="true", DATABASE_ENV=json.dumps({"APP_SECRET": "{password}"})
+    )
+
+
+def with_driver(driver: str, before: str = "pass", top: str = "") -> str:
+    return online(SYNC_OR_ASYNC.replace("DRIVER", repr(driver)).replace("BEFORE", before), top)
+
+
+def connecting_to(url: str) -> str:
+    return online(
+        f"with create_engine({url}).connect() as connection:\n"
+        "    context.configure(connection=connection)\n"
+        "    context.run_migrations()"
+    )
+
+
+class TestTarget:
+    def test_another_database_than_the_secrets_is_refused_before_any_revision(
+        self, backend: Backend, postgres_server: Server
+    ) -> None:
+        elsewhere = connecting_to(repr(postgres_server.database("postgres").url))
+
+        said = backend.refused(elsewhere)
+        sqlite = backend.refused(connecting_to("'sqlite://'"))
+        for action in ("plan", "status", "check"):
+            assert backend.function.invoke({"action": action}).error_type == "TargetMismatch"
+
+        assert said.startswith("TargetMismatch: env.py connected to database 'postgres' on the same server, but")
+        assert "DATABASE_URL_ENV" in said
+        assert sqlite.startswith("TargetMismatch: env.py connected to sqlite, but")
+        connection = postgres_server.connect()
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT to_regclass('public.alembic_version'), to_regclass('public.a')")
+            assert cursor.fetchall() == [(None, None)]
+        connection.close()
+
+    def test_another_server_is_refused(self, backend: Backend) -> None:
+        """A server is known by the moment it started; here env.py's session tells of another."""
+        lying = (
+            "connection.exec_driver_sql('CREATE SCHEMA fake; CREATE FUNCTION fake.pg_postmaster_start_time() RETURNS"
+        )
+        lying += " timestamptz LANGUAGE sql AS $$ SELECT now() $$; SET search_path = fake, public, pg_catalog')"
+        env_py = online(
+            "with create_engine(os.environ['DATABASE_URL']).connect() as connection:\n"
+            f"    {lying}; connection.commit()\n"
+            "    context.configure(connection=connection)\n"
+            "    context.run_migrations()"
+        )
+
+        said = backend.refused(env_py)
+
+        assert "TargetMismatch: env.py connected to database" in said
+        assert "on another server" in said
+
+    @pytest.mark.parametrize("driver", DRIVERS)
+    def test_a_schema_gets_its_own_tables_and_version(self, backend: Backend, driver: str) -> None:
+        backend.put(with_driver(driver), [Rev("a1", "op.create_table('a', sa.Column('id', sa.Integer))"), ABC[1]])
+        backend.execute("CREATE SCHEMA one", 'CREATE SCHEMA "Two %2\'s"')
+
+        for schema in ("one", "Two %2's"):
+            result = backend.function.invoke({"target": {"schema": schema}}).payload
+            assert (result["previous_revision"], result["revision"]) == (None, "b2"), result
+            again = backend.function.invoke({"target": {"schema": schema}}).payload
+            assert (again["previous_revision"], again["applied"]) == ("b2", [])
+
+        names = ("a", "alembic_version", "b")
+        assert backend.tables() == [*(f'"Two %2\'s".{name}' for name in names), *(f"one.{name}" for name in names)]
+
+    @pytest.mark.parametrize("driver", DRIVERS)
+    def test_env_pys_own_session_is_verified_tls(self, backend: Backend, driver: str) -> None:
+        look = "print(connection.scalar(text('SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()')))"
+        backend.upgraded(with_driver(driver, f"{look}; connection.commit()"))
+        assert backend.output("stdout") == [("INFO", "True")]
+
+        wrong = f"assert os.environ['PGSSLMODE'] == 'verify-full'; os.environ['PGSSLROOTCERT'] = {str(RDS_CA_BUNDLE)!r}"
+        backend.put(with_driver(driver, top=wrong))
+        answer = backend.function.invoke()
+
+        assert answer.error_type == "ConfigurationError"
+        assert answer.duration_s < 5
+        assert "certificate verify failed" in answer.message
+        assert backend.tables() == []
+
+
+class TestTree:
+    def test_branches_merges_and_dependencies(self, backend: Backend) -> None:
+        merged = [
+            Rev("a1", sql("CREATE TABLE a (id int)")),
+            Rev("l1", sql("CREATE TABLE l (id int)"), sql("DROP TABLE l"), down="a1", branch_labels="left"),
+            Rev("r1", sql("CREATE TABLE r (id int)"), sql("DROP TABLE r"), down="a1", branch_labels="right"),
+            Rev("m1", down=("l1", "r1")),
+        ]
+        result = backend.run(ENV_PY, merged).payload
+        order = [applied["revision"] for applied in result["applied"]]
+        assert (order[0], sorted(order[1:3]), order[3]) == ("a1", ["l1", "r1"], "m1")
+        assert (result["revision"], result["pending"]) == ("m1", [])
+
+        down = backend.function.invoke({"action": "downgrade", "revision": "a1", "confirm": "m1"}).payload
+        assert down["reverted"][0]["revision"] == "m1"
+        assert (down["revision"], backend.tables()) == ("a1", ["a", "alembic_version"])
+
+        one = backend.function.invoke({"revision": "l1"}).payload
+        assert (one["revision"], [pending["revision"] for pending in one["pending"]]) == ("l1", ["r1", "m1"])
+        rest = backend.function.invoke({"revision": "heads"}).payload
+        assert [applied["revision"] for applied in rest["applied"]] == ["r1", "m1"]
+
+    def test_several_heads_and_what_depends_on_another_branch(self, backend: Backend) -> None:
+        heads = [
+            Rev("a1", sql("CREATE TABLE a (id int)"), sql("DROP TABLE a"), branch_labels="left"),
+            Rev("x1", sql("CREATE TABLE x (id int)"), sql("DROP TABLE x"), down=None, branch_labels="other"),
+            Rev("x2", sql("INSERT INTO l VALUES (1)"), sql("DELETE FROM l"), down="x1", depends_on="a2"),
+            Rev("a2", sql("CREATE TABLE l (id int)"), sql("DROP TABLE l"), down="a1"),
+        ]
+        refused = backend.run(ENV_PY, heads)
+        assert (refused.error_type, backend.tables()) == ("ConfigurationError", [])
+
+        plan = backend.function.invoke({"action": "plan", "revision": "heads"}).payload
+        result = backend.function.invoke({"revision": "heads"}).payload
+
+        order = [applied["revision"] for applied in result["applied"]]
+        assert [rendered["revision"] for rendered in plan["plan"]] == order
+        assert (sorted(order), order.index("a2") < order.index("x2")) == (["a1", "a2", "x1", "x2"], True)
+        assert (result["up_to_date"], result["pending"]) == (True, [])
+        assert backend.query("SELECT count(*) FROM l") == [(1,)]
+        assert backend.function.invoke({"revision": "heads"}).payload["applied"] == []
+        confirm = result["revision"]
+        stamp = backend.function.invoke({"action": "stamp", "revision": "a1", "confirm": confirm}).payload
+        assert stamp["previous_revision"] == confirm
+        down = backend.function.invoke({"action": "downgrade", "revision": "base", "confirm": stamp["revision"]})
+        assert down.error_type is None, down.payload
+
+    def test_steps_relative_to_where_the_database_is(self, backend: Backend) -> None:
+        backend.put()
+        reached = [backend.function.invoke({"revision": "+1"}).payload["revision"] for _ in range(2)]
+        too_far = backend.function.invoke({"revision": "+2"})
+        down = backend.function.invoke({"action": "downgrade", "revision": "-1", "confirm": "b2"}).payload
+
+        assert (reached, down["revision"]) == (["a1", "b2"], "a1")
+        assert too_far.error_type == "InvalidRequest"
+
+    @pytest.mark.parametrize("location", ["alembic", "./alembic", "%(here)s/alembic"])
+    def test_script_location_by_any_path(self, backend: Backend, location: str) -> None:
+        backend.upgraded(ini=ALEMBIC_INI.replace("%(here)s/alembic", location))
+
+    def test_a_tree_in_an_installed_package_that_wants_the_applications_variables(self, backend: Backend) -> None:
+        ini = ALEMBIC_INI.replace("%(here)s/alembic", "installed_app:db/migrations")
+        backend.put(ini=ini)
+        installed = backend.folder.parent / "installed_app"
+        (installed / "db").mkdir(parents=True)
+        (backend.folder / "alembic").rename(installed / "db" / "migrations")
+        (installed / "__init__.py").write_text(
+            "import os\nURL = os.environ['DATABASE_URL'], os.environ['APP_SECRET']\n"
+        )
+
+        result = backend.function.invoke()
+        history = backend.function.invoke({"action": "history"})
+
+        assert (result.error_type, result.payload.get("revision")) == (None, "c3"), result.payload
+        assert len(history.payload["history"]) == 3
+
+    def test_several_version_locations_and_folders_within(self, backend: Backend) -> None:
+        ini = ALEMBIC_INI.replace(
+            "[alembic]",
+            "[alembic]\nversion_locations = %(here)s/alembic/versions %(here)s/more\n"
+            "recursive_version_locations = true\nversion_path_separator = space",
+        )
+        backend.put(ini=ini)
+        (backend.folder / "more" / "below").mkdir(parents=True)
+        versions = backend.folder / "alembic" / "versions"
+        (versions / "c3_.py").rename(backend.folder / "more" / "below" / "c3_.py")
+
+        assert backend.function.invoke().payload["revision"] == "c3"
+
+        (backend.folder / "alembic.ini").write_text(ini.replace("/more", "/moer"))
+        answer = backend.function.invoke()
+        assert answer.error_type == "ConfigurationError"
+        assert "has no folder" in answer.message
+        assert "moer" in answer.message
+
+    def test_sources_in_a_folder_of_their_own(self, backend: Backend) -> None:
+        backend.put(
+            online("import app_in_src\nwith create_engine(app_in_src.url()).connect() as connection:\n"
+                   "    context.configure(connection=connection)\n    context.run_migrations()"),
+            ini=ALEMBIC_INI.replace("prepend_sys_path = .", "prepend_sys_path = src"),
+        )  # fmt: skip
+        (backend.folder / "src" / "app_in_src").mkdir(parents=True)
+        (backend.folder / "src" / "app_in_src" / "__init__.py").write_text(
+            "import os\ndef url():\n    return os.environ['DATABASE_URL']\n"
+        )
+
+        assert backend.function.invoke().payload["revision"] == "c3"
+
+
+FAULTS = {
+    "never runs": ("pass", "env.py came to its end without calling context.run_migrations()"),
+    "exits": ("sys.exit('no more')", "SystemExit: no more"),
+    "exits without a word": ("sys.exit()", "SystemExit"),
+    "asserts": ("assert config.cmd_opts is None", "assert config.cmd_opts is None"),
+    "a variable that is not there": ("os.environ['NO_SUCH_DB']", "KeyError: 'NO_SUCH_DB' (an environment variable?"),
+    "a module that is not there": ("import no_such_module", "No module named 'no_such_module'"),
+    "prints and raises the address": ("raise ValueError(os.environ['DATABASE_URL'] + '\\n' + 'more')", "@"),
+    "no connection": ("context.configure(url=os.environ['DATABASE_URL'])", "no connection"),
+    "an engine for a connection": (
+        "context.configure(create_engine(os.environ['DATABASE_URL']))\ncontext.run_migrations()",
+        "Connection",
+    ),
+}
+
+
+ALLOCATE = """
+import resource
+now = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (now + 50_000_000, now + 50_000_000))
+bytearray(500_000_000)
+"""
+
+
+class TestFaults:
+    def test_of_env_py_are_told_in_one_line(self, backend: Backend) -> None:
+        for body, told in FAULTS.values():
+            said = backend.refused(online(body))
+            assert said.startswith("ConfigurationError: "), said
+            assert told in said
+
+    def test_of_the_package_are_told_in_one_line(self, backend: Backend) -> None:
+        folder = backend.put()
+        (folder / "alembic" / "versions" / "b2_.py").write_text("revision = 'b2'\ndef upgrade(:\n")
+        broken = backend.function.invoke()
+        folder = backend.put(revisions=[])
+        empty = backend.function.invoke()
+        (folder / "alembic" / "versions").rmdir()
+        missing = backend.function.invoke()
+        (folder / "alembic" / "env.py").unlink()
+        (folder / "alembic.ini").unlink()
+        no_ini = backend.function.invoke()
+
+        answers = (broken, empty, missing, no_ini)
+        assert [answer.error_type for answer in answers] == ["ConfigurationError"] * 4
+        told = ("SyntaxError: invalid syntax (b2_.py, line 2)", "no revision", "has no folder", "no alembic.ini")
+        for answer, text in zip(answers, told, strict=True):
+            assert text in answer.message
+            assert "\n" not in answer.message
+        assert backend.tables() == []
+
+    @pytest.mark.parametrize(
+        "body,told",
+        [
+            ("sys.exit('enough')", "SystemExit: enough"),
+            ("os._exit(3)", "exit code 3"),
+            ("os._exit(0)", "exit code 0"),
+            ("def deeper():\n    deeper()\ndeeper()", "RecursionError"),
+            ("raise KeyboardInterrupt", "KeyboardInterrupt"),
+            ("import signal; os.kill(os.getpid(), signal.SIGKILL)", "killed by signal 9"),
+            (
+                ALLOCATE,
+                "MemoryError",
+            ),
+        ],
+    )
+    def test_of_a_revision_leave_a_boundary_and_a_function_that_goes_on(
+        self, backend: Backend, body: str, told: str
+    ) -> None:
+        fails = Rev("b2", f"{sql('CREATE TABLE b (id int)')}\n{body}")
+
+        answer = backend.run(ENV_PY, [ABC[0], fails, ABC[2]])
+
+        assert answer.error_type == "MigrationFailed", answer.payload
+        assert answer.message.startswith("revision b2 (Revision b2) failed: ")
+        assert told in answer.message
+        assert answer.message.endswith("; the database is at a1")
+        assert (backend.version(), backend.tables()) == (["a1"], ["a", "alembic_version"])
+        pid = backend.function.pid
+        backend.upgraded()
+        assert backend.function.pid == pid
+
+    def test_errors_that_pass_by_sqlalchemy_are_known_all_the_same(self, backend: Backend) -> None:
+        raw = "op.get_bind().connection.cursor().execute('SELECT 1 / 0')"
+
+        answer = backend.run(ENV_PY, [ABC[0], Rev("b2", raw)])
+
+        assert "division by zero (SQLSTATE 22012)" in answer.message
+
+
+class TestLookingOnly:
+    def test_a_plan_tells_what_cannot_be_rendered_and_writes_nothing(self, backend: Backend) -> None:
+        opens = "engine = sa.create_engine(os.environ['DATABASE_URL'])\nwith engine.begin() as own:\n"
+        raw = "import psycopg2\nown = psycopg2.connect(os.environ['DATABASE_URL'].replace('+psycopg2', ''))\n"
+        raw += "own.cursor().execute('CREATE TABLE sneaked (id int)')\nown.commit()"
+        revisions = [
+            ABC[0],
+            Rev("b2", "op.get_bind().execute(sa.text('SELECT 1')).scalar()"),
+            Rev("c3", f"{opens}    own.execute(sa.text('CREATE TABLE sneaked (id int)'))"),
+            Rev("d4", f"{opens}    own.execute(sa.text('CREATE TABLE IF NOT EXISTS sneaked (id int)'))"),
+            Rev("e5", raw),
+            Rev("f6", sql("CREATE TABLE f (id int)")),
+        ]
+
+        plan = backend.run(ENV_PY, revisions, {"action": "plan"}).payload["plan"]
+
+        assert [entry["revision"] for entry in plan] == ["a1", "b2", "c3", "d4", "e5", "f6"]
+        assert "CREATE TABLE a" in plan[0]["sql"]
+        assert "cannot be rendered without a database" in plan[1]["error"]
+        assert "read-only transaction" in plan[2]["error"]
+        assert "read-only transaction" in plan[4]["error"]
+        assert "CREATE TABLE f" in plan[5]["sql"]
+        assert backend.tables() == []
+
+    def test_a_plan_without_an_offline_mode_says_so(self, backend: Backend) -> None:
+        lacks = ENV_PY.replace("if context.is_offline_mode():\n    run_migrations_offline()", "if False:\n    pass")
+        refuses = ENV_PY.replace("    run_migrations_offline()\nelse", "    sys.exit('online only')\nelse")
+        for env_py in (lacks, refuses.replace("import os", "import os, sys")):
+            answer = backend.run(env_py, event={"action": "plan"})
+
+            assert answer.error_type is None, answer.payload
+            assert [entry["revision"] for entry in answer.payload["plan"]] == ["a1", "b2", "c3"]
+            assert backend.tables() == []
+        assert "online only" in answer.payload["plan"][0]["error"]
+
+    def test_env_pys_own_preparations_do_not_stop_a_look_and_are_not_done(self, backend: Backend) -> None:
+        prepare = "connection.execute(text('CREATE SCHEMA IF NOT EXISTS \"my app\" AUTHORIZATION current_user'))"
+        env_py = with_driver("postgresql+psycopg2", f"{prepare}; connection.commit()")
+        backend.put(env_py)
+
+        for action in ("status", "plan"):
+            answer = backend.function.invoke({"action": action})
+            assert answer.error_type is None, answer.payload
+            assert backend.query("SELECT to_regnamespace('\"my app\"')") == [(None,)]
+        assert backend.function.invoke().payload["revision"] == "c3"
+        assert backend.function.invoke({"action": "status"}).payload["revision"] == "c3"
+
+    def test_a_check_compares_as_env_py_says(self, backend: Backend) -> None:
+        models = """
+models = sa.MetaData()
+sa.Table("a", models, sa.Column("id", sa.Integer))
+def ours(name, type_, parents):
+    return type_ != "table" or name == "a"
+def objects(object, name, type_, reflected, compare_to):
+    return name not in ("b", "c")
+def nothing_empty(context, revision, directives):
+    assert config.cmd_opts.autogenerate
+    if directives[0].upgrade_ops.is_empty():
+        directives[:] = []
+"""
+
+        def env_py(options: str) -> str:
+            return online(
+                "with create_engine(os.environ['DATABASE_URL']).connect() as connection:\n"
+                f"    context.configure(connection=connection{options})\n    context.run_migrations()",
+                models,
+            )
+
+        found = {}
+        for options in (
+            ", target_metadata=models",
+            ", target_metadata=models, include_name=ours",
+            ", target_metadata=models, include_object=objects",
+            ", target_metadata=models, include_name=ours, process_revision_directives=nothing_empty",
+            "",
+        ):
+            backend.put(env_py(options))
+            assert backend.function.invoke().error_type is None
+            found[options] = backend.function.invoke({"action": "check"})
+
+        assert [answer.error_type for answer in found.values()] == [
+            "DriftDetected", None, None, None, "ConfigurationError"
+        ]  # fmt: skip
+        assert "differ in 2 ways" in found[", target_metadata=models"].message
+        assert "no target_metadata" in found[""].message
