@@ -57,6 +57,8 @@ _REFUSALS: Mapping[str, type[MigrationError]] = {
 }
 _FIRST_BACKOFF_S = 0.5
 _LONGEST_BACKOFF_S = 15.0
+# Well within the server's idle_session_timeout for the session that holds the lock.
+_PING_EVERY_S = 5.0
 # How often a run begins again when the server went away under it or refused a password that has been rotated.
 _NEW_SESSIONS = 5
 
@@ -260,12 +262,11 @@ def _attempt(invocation: Invocation, session: Session, progress: Progress) -> No
         _check_complete(account, invocation, failure)
     elif failure is not None:
         raise _error(failure, account, watch.blockers)
-    elif left := account.left():
+    elif watch.ended and watch.ended.heads not in {None, progress.revisions}:
         raise ConfigurationError(
-            f"env.py ran to its end but did not commit {len(left)} revisions, which are lost, {left[0].revision}"
-            f" ({left[0].description}) the first: it begins a transaction before context.configure(), maybe with a"
-            f" statement, and must commit it; the database is at {joined(progress.revisions) or 'base'}",
-            revision=left[0].revision,
+            "env.py ran to its end but did not commit, and what was done is lost: it begins a transaction before"
+            " context.configure(), maybe with a statement, and must commit it; the database is at"
+            f" {joined(progress.revisions) or 'base'}, not at {joined(watch.ended.heads or ()) or 'base'}"
         )
 
 
@@ -436,7 +437,7 @@ def _wait(seconds: float, session: Session) -> None:
     """Sleep, without letting the session that holds the lock idle out."""
     until = time.monotonic() + seconds
     while (left := until - time.monotonic()) > 0:
-        time.sleep(min(left, 5.0))
+        time.sleep(min(left, _PING_EVERY_S))
         session.rows("SELECT 1")
 
 

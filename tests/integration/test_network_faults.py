@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import re
-import shutil
 import threading
 import time
 from collections import Counter
@@ -12,7 +11,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.functions import assemble
 from tests.support.ledger import (
     CONTRACT_ERRORS,
     applied_ids,
@@ -27,6 +25,7 @@ from tests.support.ledger import (
     write_ledger,
 )
 from tests.support.proxy import Proxy, random_cut
+from tests.support.shortened import shorten
 from tests.support.trees import sql
 
 if TYPE_CHECKING:
@@ -37,7 +36,7 @@ if TYPE_CHECKING:
     from localcloud.runtime_api import Answer
     from tests.support.functions import Runner
 
-TIMEOUT_S = 25.0
+TIMEOUT_S = 16.0
 
 
 @pytest.fixture
@@ -66,10 +65,10 @@ def test_whatever_the_network_does_the_answer_is_true_and_the_next_run_finishes(
     rounds: Callable[[int, int], int],
     figure: Callable[[str], None],
 ) -> None:
-    tree = write_ledger(
-        tmp_path / "tree", 8, instead={4: concurrent_index("ix", "t01"), 6: sql("SELECT pg_sleep(0.1)")}
-    )
-    faulty = runner.start(tree, timeout_s=TIMEOUT_S, DEADLINE_RESERVE_MS="8000", CONNECT_TIMEOUT_S="6")
+    instead = {4: concurrent_index("ix", "t01"), 6: sql("SELECT pg_sleep(0.1)")}
+    tree = write_ledger(tmp_path / "tree", 8, instead=instead)
+    proxy.delay_s = rounds(40, 200) / 1000
+    faulty = runner.start(tree, timeout_s=TIMEOUT_S, DEADLINE_RESERVE_MS="6000", CONNECT_TIMEOUT_S="6")
     clean = runner.start(tree, DB_HOST=None, DB_PORT=None)
     longest = 0.0
     ended: Counter[str] = Counter()
@@ -151,19 +150,6 @@ def test_a_relative_upgrade_is_not_taken_twice_after_a_lost_connection(
     assert reached(database) == 3
 
 
-def shortened(runner: Runner, tree: Path, package: Path, out: Path, **constants: float) -> Path:
-    """A package in which constants of database.py have other values: their real ones take a minute to prove."""
-    assemble(package, tree, out)
-    module = out / "lambda_migrate" / "database.py"
-    text = module.read_text()
-    for name, value in constants.items():
-        text, count = re.subn(rf"^{name} = .*$", f"{name} = {value}", text, flags=re.MULTILINE)
-        assert count == 1, name
-    module.write_text(text)
-    shutil.rmtree(out / "lambda_migrate" / "__pycache__", ignore_errors=True)
-    return out
-
-
 @pytest.mark.parametrize(
     "moment,body",
     [
@@ -171,6 +157,7 @@ def shortened(runner: Runner, tree: Path, package: Path, out: Path, **constants:
         ("between transactions", "with op.get_context().autocommit_block():\n    time.sleep(100)"),
         ("in a statement", sql("SELECT pg_sleep(3)")),
     ],
+    ids=["in a transaction", "between transactions", "in a statement"],
 )
 def test_a_partition_without_a_word_leaves_no_session_and_no_lock(
     runner: Runner,
@@ -184,14 +171,12 @@ def test_a_partition_without_a_word_leaves_no_session_and_no_lock(
     body: str,
 ) -> None:
     tree = write_ledger(tmp_path / "tree", 2, instead={2: body})
-    out = tmp_path / f"package-{tree.name}"
     if rounds(1, 0):
-        shortened(runner, tree, package, out, IDLE_SESSION_TIMEOUT_S=3, IDLE_IN_TRANSACTION_TIMEOUT_S=5)
+        shorter = {"database.IDLE_SESSION_TIMEOUT_S": 3, "database.IDLE_IN_TRANSACTION_TIMEOUT_S": 5}
+        shorten(package, tree, tmp_path / f"package-{tree.name}", shorter)
     function = runner.start(tree, timeout_s=200)
     request = function.start()
-    eventually(
-        lambda: lock_holders(database) and any(e["revision"] == "r02" for e in runner.events("revision.started"))
-    )
+    eventually(lambda: [line for line in runner.events("revision.started") if line["revision"] == "r02"])
     if "statement" in moment:
         eventually(lambda: is_running(database, "pg_sleep"))
     # What the server sends and what the function sends goes nowhere, and no end of a connection is seen either.
