@@ -461,11 +461,14 @@ def migration_lock(session: Session, settings: Settings, deadline: Deadline, sch
 def _end_orphan(session: Session, schema: str | None) -> Holder | None:
     """End what a run that lost the lock has left working, and say which it is; None when there is none.
 
-    Only the same role may end a session; another role's ends by the server's own timeouts.
+    Only the same login may end a session; another's ends by the server's own timeouts.
     """
-    return _first_holder(
-        session, WORKER_LOCK_CLASS, schema, "CASE WHEN usename = current_user THEN pg_terminate_backend(pid) END"
+    rows = session.rows(
+        f"SET LOCAL ROLE NONE; SELECT *, CASE WHEN usename = session_user THEN pg_terminate_backend(pid) END"  # noqa: S608 - ours
+        f" FROM ({_HOLDERS}) AS orphan",
+        _lock_as_listed(WORKER_LOCK_CLASS, schema),
     )
+    return Holder(*rows[0][:3]) if rows else None
 
 
 def lock_key(schema: str | None) -> int:
@@ -475,18 +478,21 @@ def lock_key(schema: str | None) -> int:
 
 def lock_holder(session: Session, schema: str | None) -> Holder | None:
     """Who holds the migration lock now."""
-    return _first_holder(session, LOCK_CLASS, schema)
-
-
-def _first_holder(session: Session, lock_class: int, schema: str | None, action: str = "NULL") -> Holder | None:
-    rows = session.rows(
-        "SELECT a.pid, coalesce(a.application_name, ''), coalesce(a.backend_start::text, '?'),"  # noqa: S608 - ours
-        f" {action} FROM pg_locks l JOIN pg_stat_activity a USING (pid)"
-        " WHERE l.locktype = 'advisory' AND l.granted AND l.classid = %s AND l.objid = %s AND l.objsubid = 2"
-        " AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())",
-        (lock_class, lock_key(schema) & 0xFFFFFFFF),
-    )
+    rows = session.rows(_HOLDERS, _lock_as_listed(LOCK_CLASS, schema))
     return Holder(*rows[0][:3]) if rows else None
+
+
+_HOLDERS = (
+    "SELECT a.pid, coalesce(a.application_name, '') AS name, coalesce(a.backend_start::text, '?') AS since, a.usename"
+    " FROM pg_locks l JOIN pg_stat_activity a USING (pid)"
+    " WHERE l.locktype = 'advisory' AND l.granted AND l.classid = %s AND l.objid = %s AND l.objsubid = 2"
+    " AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+)
+
+
+def _lock_as_listed(lock_class: int, schema: str | None) -> tuple[int, int]:
+    """A lock's key as pg_locks shows it: unsigned."""
+    return lock_class, lock_key(schema) & 0xFFFFFFFF
 
 
 def blockers(session: Session, pids: list[int]) -> tuple[Holder, ...]:

@@ -164,20 +164,21 @@ def _tick(session: Session | None, watch: Watch) -> None:
     if session is None:
         return
     if watch.out_of_time:
-        session.rows(f"SELECT pg_cancel_backend(pid) {_OURS}", (watch.backends,))
+        session.rows(_DO.format("pg_cancel_backend"), (watch.backends,))
     else:
         watch.blockers = blockers(session, watch.backends) or watch.blockers
 
 
-# Another role's session, where env.py has a login of its own, may not be ended by us: it ends with its process.
-_OURS = "FROM pg_stat_activity WHERE pid = ANY(%s) AND usename = current_user"
+# Another login's session, where env.py has one of its own, may not be ended by us: it ends with its process. Our login
+# may act as another role, which has no such right.
+_DO = "SET LOCAL ROLE NONE; SELECT {}(pid) FROM pg_stat_activity WHERE pid = ANY(%s) AND usename = session_user"
 
 
 def _end_sessions(session: Session, pids: list[int], seconds: float) -> None:
     """Make sure that no session of a dead process still works, and wait until none does."""
     until = time.monotonic() + seconds
     while pids:
-        session.rows(f"SELECT pg_terminate_backend(pid) {_OURS}", (pids,))
+        session.rows(_DO.format("pg_terminate_backend"), (pids,))
         if not session.rows("SELECT FROM pg_stat_activity WHERE pid = ANY(%s)", (pids,)):
             return
         if time.monotonic() > until:

@@ -1,0 +1,92 @@
+"""A server that restarts or has no room: the run recovers, or says that there was no server; the boundary is kept."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import pytest
+
+from localcloud import postgres, testing
+from tests.support.functions import ROOT
+from tests.support.ledger import administer, empty, reached, write_ledger
+from tests.support.trees import sql
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from localcloud.postgres import Database, Server
+    from tests.support.functions import Runner
+
+
+@pytest.fixture(scope="module")
+def postgres_server(shared_run: Path, worker_id: str) -> Iterator[Server]:
+    """A server of this module's own, in place of the one that all tests share."""
+    server = testing.start_postgres(ROOT, shared_run, name=f"restarted-{worker_id}")
+    yield server
+    postgres.stop(server.directory)
+
+
+def test_a_server_that_restarts_under_a_run(
+    runner: Runner,
+    database: Database,
+    postgres_server: Server,
+    tmp_path: Path,
+    rounds: Callable[[int, int], int],
+    figure: Callable[[str], None],
+) -> None:
+    tree = write_ledger(tmp_path / "tree", 6, instead=dict.fromkeys(range(2, 7), sql("SELECT pg_sleep(0.3)")))
+    function = runner.start(tree, timeout_s=60)
+    function.invoke({"action": "history"})
+    ended: Counter[str] = Counter()
+    for number in range(rounds(2, 20)):
+        empty(database)
+        function.start()
+        time.sleep(random.Random(number).uniform(0, 2))  # noqa: S311 - the moment is what is tried
+        postgres.stop(postgres_server.directory)
+        postgres.start(ROOT, postgres_server.directory, durable=False)
+
+        answer = function.result()
+
+        at = reached(database)
+        if answer.error_type is None:
+            assert at == 6
+            assert [entry["revision"] for entry in answer.payload["applied"]] == [f"r{n:02}" for n in range(1, 7)]
+        else:
+            assert answer.error_type == "DatabaseUnavailable", answer.payload
+        ended[answer.error_type or "ok"] += 1
+        assert function.invoke().error_type is None
+        assert reached(database) == 6
+    figure(f"runs under a restart: {dict(ended)}")
+
+
+@pytest.mark.parametrize("limit", [0, 1], ids=["no room for us", "no room for env.py"])
+def test_too_many_connections_may_pass(
+    runner: Runner, database: Database, postgres_server: Server, tmp_path: Path, limit: int
+) -> None:
+    function = runner.start(write_ledger(tmp_path / "tree", 2))
+    function.invoke({"action": "history"})
+    administer(postgres_server, f"ALTER ROLE {database.user} CONNECTION LIMIT {limit}")
+    lift = threading.Timer(2, administer, (postgres_server, f"ALTER ROLE {database.user} CONNECTION LIMIT -1"))
+    lift.start()
+
+    answer = function.invoke()
+
+    lift.join()
+    assert answer.error_type is None, answer.payload
+    assert reached(database) == 2
+
+
+def test_too_many_connections_for_good(
+    runner: Runner, database: Database, postgres_server: Server, tmp_path: Path
+) -> None:
+    administer(postgres_server, f"ALTER ROLE {database.user} CONNECTION LIMIT 0")
+
+    answer = runner.invoke(write_ledger(tmp_path / "tree", 1), CONNECT_TIMEOUT_S="1")
+
+    assert answer.error_type == "DatabaseUnavailable"
+    assert "too many connections" in answer.message
