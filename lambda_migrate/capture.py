@@ -17,6 +17,8 @@ from lambda_migrate.telemetry import one_line
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from typing_extensions import Buffer
+
 # How long to wait for what a program that a revision started may still have to say.
 _LAST_WORDS_S = 1.0
 
@@ -32,33 +34,39 @@ def sent_one_by_one(send: Callable[[Message], None]) -> Callable[[Message], None
     return one_by_one
 
 
-class _LinesAsMessages(io.TextIOBase):
-    """A text stream whose lines become messages: what is printed past our logger would be no JSON."""
+class _LinesAsMessages(io.RawIOBase):
+    """Standard output or error below its text layer, so that code finds there all that it is used to find."""
 
-    def __init__(self, send: Callable[[Message], None], source: str) -> None:
+    def __init__(self, send: Callable[[Message], None], source: str, descriptor: int) -> None:
         self._send = send
         self._source = source
-        self._rest = ""
+        self._descriptor = descriptor
+        self._rest = b""
 
     def writable(self) -> bool:
         return True
 
-    def write(self, text: str) -> int:
-        *lines, self._rest = (self._rest + text).split("\n")
-        for line in lines:
-            if line.strip():
-                # When nobody listens any more, the backend's last words are not worth an error.
-                with contextlib.suppress(OSError):
-                    self._send(Output(logging.INFO, self._source, one_line(line)))
-        return len(text)
+    def fileno(self) -> int:
+        return self._descriptor
 
-    def flush(self) -> None:
-        """Lines are sent when they are whole; the last one in `finish`."""
+    def write(self, data: Buffer, /) -> int:
+        written = bytes(data)
+        *lines, self._rest = (self._rest + written).split(b"\n")
+        for line in lines:
+            text = one_line(line.decode(errors="replace"))
+            # When nobody listens any more, the backend's last words are not worth an error.
+            with contextlib.suppress(OSError):
+                if text:
+                    self._send(Output(logging.INFO, self._source, text))
+        return len(written)
 
     def finish(self) -> None:
         """Send what stands on the last line."""
-        if self._rest.strip():
-            self.write("\n")
+        self.write(b"\n")
+
+
+def _text(lines: _LinesAsMessages) -> io.TextIOWrapper:
+    return io.TextIOWrapper(io.BufferedWriter(lines), encoding="utf-8", errors="backslashreplace", line_buffering=True)
 
 
 def _send_record(send: Callable[[Message], None], record: logging.LogRecord) -> None:
@@ -108,10 +116,9 @@ def _is_console(handler: logging.Handler) -> bool:
 
 def _read_lines(descriptor: int, send: Callable[[Message], None]) -> None:
     """Send what programs that the backend starts, or code that is not Python, write to the console."""
-    lines = _LinesAsMessages(send, "console")
-    with open(descriptor, encoding="utf-8", errors="replace", newline="\n") as console:
-        for line in console:
-            lines.write(line)
+    lines = _LinesAsMessages(send, "console", descriptor)
+    while data := os.read(descriptor, 65536):
+        lines.write(data)
     lines.finish()
 
 
@@ -125,14 +132,16 @@ def output_as_messages(send: Callable[[Message], None]) -> Iterator[None]:
     os.close(writable)
     console = threading.Thread(target=_read_lines, args=(readable, send), daemon=True)
     console.start()
-    out, err = _LinesAsMessages(send, "stdout"), _LinesAsMessages(send, "stderr")
+    out, err = _LinesAsMessages(send, "stdout", 1), _LinesAsMessages(send, "stderr", 2)
     # Not put back: what is still said as the process ends has nowhere to go.
-    sys.stdout, sys.stderr = out, err
+    streams = sys.stdout, sys.stderr = _text(out), _text(err)
     try:
         yield
     finally:
-        out.finish()
-        err.finish()
+        for stream, lines in zip(streams, (out, err), strict=True):
+            with contextlib.suppress(ValueError):  # closed by the backend
+                stream.flush()
+            lines.finish()
         nowhere = os.open(os.devnull, os.O_WRONLY)
         for standard in (1, 2):
             os.dup2(nowhere, standard)

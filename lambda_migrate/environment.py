@@ -53,6 +53,7 @@ _CONNECT_TIMEOUT_S = 10
 
 # The actions that only look: their sessions cannot write, whatever env.py or a revision does.
 _READ_ONLY = frozenset({"status", "plan", "check"})
+_WRITING = frozenset({"upgrade", "downgrade", "stamp"})
 _PREPARATIONS = re.compile(r"\bCREATE\s+(SCHEMA|EXTENSION|TABLE)\s+IF\s+NOT\s+EXISTS\b[^;]*", re.IGNORECASE)
 
 
@@ -63,7 +64,7 @@ def run(job: Job, send: Callable[[Message], None]) -> None:
     try:
         with output_as_messages(send):
             _run(job, journal)
-        ended = Ended(stopped=journal.stopped)
+        ended = Ended(stopped=journal.stopped, heads=journal.heads if job.action in _WRITING else None)
     except BaseException as error:  # noqa: BLE001 - sys.exit, KeyboardInterrupt and running out of memory included
         ended = Ended(
             failure_of(error, journal.revision, began=journal.began, partly_committed=journal.partly_committed)
@@ -237,7 +238,9 @@ class _Attributes(dict[str, Any]):
 
 def _own_engine(credentials: Credentials, driver: str) -> sqlalchemy.Engine:
     # A connection that is handed over is used without asyncio.
-    url = credentials.url(driver if "asyncpg" not in driver else "postgresql+psycopg2")
+    url = sqlalchemy.make_url(credentials.url(driver))
+    if url.get_dialect().is_async:
+        url = url.set(drivername="postgresql+psycopg2")
     return sqlalchemy.create_engine(url, poolclass=sqlalchemy.pool.NullPool)
 
 
@@ -298,7 +301,7 @@ def _several(callbacks: Any) -> tuple[Any, ...]:  # noqa: ANN401 - Alembic takes
 
 def _note_heads(journal: Journal) -> Callable[..., None]:
     def note(*, heads: set[str], **_: Any) -> None:  # noqa: ANN401
-        journal.heads = tuple(sorted(heads))
+        journal.heads = tuple(sorted(heads - journal.forgotten))
 
     return note
 

@@ -119,10 +119,14 @@ class Failure:
 
 @dataclass(frozen=True)
 class Ended:
-    """env.py returned or raised. ``stopped`` says that time ran out between two revisions."""
+    """env.py returned or raised. ``stopped`` says that time ran out between two revisions.
+
+    ``heads`` is what the version table must hold then, None where nothing was to be written.
+    """
 
     failure: Failure | None = None
     stopped: bool = False
+    heads: tuple[str, ...] | None = None
 
 
 Message = Connected | Began | Started | Ran | Output | IndexDropped | Told | Ended

@@ -45,6 +45,8 @@ class Journal:
     stopped: bool = False
     revision: Revision | None = None
     heads: tuple[str, ...] = ()
+    # What a stamp has taken out of the version table though Alembic, which does not know it, believes it to be there.
+    forgotten: frozenset[str] = frozenset()
     # env.py has begun a transaction of its own around all revisions: whether they count is decided by its end.
     held_open: bool = False
     partly_committed: bool = False

@@ -68,7 +68,7 @@ class Steps:
         self._begin(heads, context, steps)
         yield from self._one_by_one(steps, context)
 
-    def stamp(self, current: Sequence[str], context: MigrationContext) -> Iterable[Any]:
+    def stamp(self, current: Sequence[str], context: MigrationContext) -> Iterator[Any]:
         """The steps that only write the version table, if the caller knows what it holds.
 
         This is the way out for a database at a revision that the package does not have, so it asks for no known one.
@@ -78,13 +78,17 @@ class Steps:
         known = tree.are_known(self.script, heads)
         steps = tree.stamp_steps(self.script, self.job.revision, heads if known else ())
         self._begin(heads, context, (), pending_known=False)
+        connection = context.connection
+        assert connection is not None  # noqa: S101 - online, so there is one
         if not known:
             # In the transaction that the first step commits: no moment without a version.
-            connection = context.connection
-            assert connection is not None  # noqa: S101 - online, so there is one
             table = sqlalchemy.table(context.version_table, schema=context.version_table_schema)
             connection.execute(table.delete())
-        return steps
+            self.journal.heads, self.journal.forgotten = (), frozenset(heads)
+        yield from steps
+        if connection.in_transaction() and not self.journal.held_open:
+            # There was no step, as there is none to base.
+            connection.commit()
 
     def status(self, current: Sequence[str], context: MigrationContext) -> Iterable[Any]:
         """No step: only where the database is."""
@@ -133,6 +137,7 @@ class Steps:
     def _is_ahead(self, heads: tuple[str, ...], context: MigrationContext, *, allowed: bool) -> bool:
         """Whether the database is at a revision that the package does not have, where that is allowed."""
         self.journal.began = True
+        self.journal.heads = heads
         try:
             tree.check_known(self.script, heads)
         except UnknownRevision:

@@ -241,6 +241,11 @@ class TestStamp:
         assert (result["previous_revision"], result["revision"], result["pending"]) == ("lost", "c3", [])
         assert query(database, "SELECT version_num FROM alembic_version") == [("c3",)]
 
+        execute(database, "UPDATE alembic_version SET version_num = 'lost'")
+        base = function.invoke({"action": "stamp", "revision": "base", "confirm": "lost"}).payload
+
+        assert (base["previous_revision"], base["revision"], len(base["pending"])) == ("lost", None, 3)
+
     def test_it_is_refused_unless_confirmed(self, runner: Runner, database: Database, tree: Path) -> None:
         function = runner.start(tree, ALLOW_DOWNGRADE="true")
         function.invoke({"revision": "a1"})

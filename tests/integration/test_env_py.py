@@ -34,7 +34,7 @@ def package(package: Path, shared_run: Path) -> Path:
 
 @pytest.fixture
 def backend(runner: Runner, database: Database, tmp_path: Path) -> Backend:
-    return Backend(runner, database, tmp_path)
+    return Backend(runner, database, tmp_path, ALLOW_DOWNGRADE="true")
 
 
 # Where an env.py configures, in the words of Alembic's templates.
@@ -145,6 +145,11 @@ url = config.get_main_option("sqlalchemy.url")
 section = config.get_section(config.config_ini_section)
 section["sqlalchemy.url"] = os.environ["DATABASE_URL"]
 url = sa.engine_from_config(section, poolclass=pool.NullPool).url
+""",
+    "libpq's own variables": """
+os.environ.update(PGHOST=os.environ["PG_SERVER"], PGPORT=os.environ["PG_PORT"], PGUSER=os.environ["PG_USER"],
+                  PGPASSWORD=os.environ["PG_PASS"], PGDATABASE=os.environ["PG_DB"])
+url = "postgresql+psycopg2://"
 """,
     "-x arguments, where there are none": """
 assert context.get_x_argument(as_dictionary=True) == {}
@@ -306,6 +311,11 @@ except ZeroDivisionError:
     print(os.environ["DATABASE_URL"], os.environ, engine.url, repr(engine.url), sep="\\n")
     print(engine.url.render_as_string(hide_password=False), engine.url.password, file=sys.stderr)
     print("unfinished", end="")
+    sys.stdout.reconfigure(encoding="utf-8")
+    sys.stdout.buffer.write("caf\u00e9\\n".encode())
+    import faulthandler
+    faulthandler.enable()
+    print("no end", end="")
     os.write(1, b"past Python\\n")
     import subprocess
     subprocess.run(["sh", "-c", "echo a program; echo its error >&2; echo $DATABASE_URL"])
@@ -321,7 +331,8 @@ except ZeroDivisionError:
             "INFO",
             "postgresql+psycopg2://***@" + backend.output("stdout")[0][1][26:],
         )
-        assert backend.output("stdout")[-1] == ("INFO", "unfinished")
+        assert backend.output("stdout")[-1] == ("INFO", "no end")
+        assert ("INFO", "unfinishedcafé") in backend.output("stdout")
         assert {("INFO", "past Python"), ("INFO", "a program"), ("INFO", "its error")} <= set(backend.output("console"))
         assert "UserWarning: mind this" in str(backend.output("stderr"))
 
@@ -458,10 +469,20 @@ class TestTransactions:
 
     def test_one_that_env_py_never_commits_is_no_success(self, backend: Backend) -> None:
         """A statement before configure begins a transaction, which Alembic takes for one that env.py will commit."""
-        said = backend.refused(connecting(before="connection.execute(text('CREATE SCHEMA IF NOT EXISTS lost'))"))
+        loses = connecting(before="connection.execute(text('CREATE SCHEMA IF NOT EXISTS lost'))")
+        said = backend.refused(loses)
 
-        assert said.startswith("ConfigurationError: env.py ran to its end but did not commit 3 revisions")
+        assert said.startswith("ConfigurationError: env.py ran to its end but did not commit")
+        assert said.endswith("the database is at base, not at c3")
         assert not backend.runner.events("revision.applied")
+
+        backend.upgraded()
+        (backend.folder / "alembic" / "env.py").write_text(loses)
+        for action in ("downgrade", "stamp"):
+            answer = backend.function.invoke({"action": action, "revision": "a1", "confirm": "c3"})
+            assert answer.error_type == "ConfigurationError", answer.payload
+            assert answer.message.endswith("the database is at c3, not at a1")
+        assert backend.function.invoke().payload["applied"] == []
 
     def test_a_failure_after_the_revisions_says_what_is_committed(self, backend: Backend) -> None:
         env_py = connecting()
