@@ -6,6 +6,7 @@ import random
 import threading
 import time
 from contextlib import closing
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -75,9 +76,7 @@ def test_a_kill_at_any_moment_keeps_the_boundary_and_the_next_run_finishes(
         killed = time.monotonic()
         # Every second time the next run follows at once, and may meet what the killed one has left working.
         if number % 2:
-            eventually(
-                lambda request=request: gone(database, request), within_s=GONE_WITHIN_S, of="the killed run's end"
-            )
+            eventually(partial(gone, database, request), within_s=GONE_WITHIN_S, of="the killed run's end")
             slowest = max(slowest, time.monotonic() - killed)
             stopped_at.append(reached(database))
 

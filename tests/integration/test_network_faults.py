@@ -7,6 +7,7 @@ import re
 import threading
 import time
 from collections import Counter
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -24,7 +25,7 @@ from tests.support.ledger import (
     sessions,
     write_ledger,
 )
-from tests.support.proxy import Proxy, random_cut
+from tests.support.proxy import Fault, Proxy, random_cut
 from tests.support.shortened import shorten
 from tests.support.trees import sql
 
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from tests.support.functions import Runner
 
 TIMEOUT_S = 16.0
+FAULTS: tuple[Fault, ...] = ("cut", "reset", "delay", "cut", "blackhole", "refuse")
 
 
 @pytest.fixture
@@ -75,7 +77,7 @@ def test_whatever_the_network_does_the_answer_is_true_and_the_next_run_finishes(
     for number in range(rounds(5, 100)):
         empty(database)
         chance = random.Random(number)  # noqa: S311 - the fault is what is tried
-        fault = ("cut", "reset", "delay", "cut", "blackhole", "refuse")[number % 6]
+        fault = FAULTS[number % len(FAULTS)]
         proxy.cut_after = random_cut(number)
         # A network goes bad at once or under way, and some of the time it gets well again.
         proxy.fault = "none" if fault in {"reset", "blackhole", "refuse"} else fault
@@ -94,7 +96,7 @@ def test_whatever_the_network_does_the_answer_is_true_and_the_next_run_finishes(
         proxy.reset_all()
         longest = max(longest, answer.duration_s)
         assert answer.duration_s < TIMEOUT_S
-        eventually(lambda answer=answer: not sessions(database, answer.request_id), of="its sessions' end")
+        eventually(partial(are_gone, database, answer.request_id), of="its sessions' end")
         at = reached(database)
         check_told_as_it_is(answer, at, before=0)
         ended[f"{fault}: {answer.error_type or 'ok'}"] += 1
@@ -106,8 +108,12 @@ def test_whatever_the_network_does_the_answer_is_true_and_the_next_run_finishes(
     figure(f"longest run {longest:.1f} s of {TIMEOUT_S:.0f}; {dict(sorted(ended.items()))}")
 
 
-def change(proxy: Proxy, fault: str) -> None:
-    proxy.fault = fault  # type: ignore[assignment]
+def are_gone(database: Database, request: str) -> bool:
+    return not sessions(database, request)
+
+
+def change(proxy: Proxy, fault: Fault) -> None:
+    proxy.fault = fault
     if fault in {"reset", "refuse"}:
         proxy.reset_all()
 

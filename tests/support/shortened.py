@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 from tests.support.functions import assemble
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
 
-def shorten(package: Path, backend: Path, out: Path, constants: dict[str, float]) -> None:
+def shorten(package: Path, backend: Path, out: Path, constants: Mapping[str, float]) -> None:
     """Make a package with this backend in which constants, as ``module.NAME``, have other values."""
     assemble(package, backend, out)
     for constant, value in constants.items():
