@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import pytest
@@ -48,12 +49,25 @@ def package(package: Path, shared_run: Path) -> Path:
 @pytest.fixture
 def backend(runner: Runner, database: Database, tmp_path: Path) -> Backend:
     return Backend(
-        runner, database, tmp_path, ALLOW_DOWNGRADE="true", DATABASE_ENV=json.dumps({"APP_SECRET": "{password}"})
+        runner,
+        database,
+        tmp_path,
+        ALLOW_DOWNGRADE="true",
+        DATABASE_ENV=json.dumps({"APP_SECRET": "{password}"}),
+        LOCK_TIMEOUT_MS="200",
+        LOCK_RETRIES="1",
     )
 
 
 def with_driver(driver: str, before: str = "pass", top: str = "") -> str:
     return online(SYNC_OR_ASYNC.replace("DRIVER", repr(driver)).replace("BEFORE", before), top)
+
+
+CONNECT_TO_DATABASE_URL = """
+with create_engine(os.environ["DATABASE_URL"]).connect() as connection:
+    context.configure(connection=connection)
+    context.run_migrations()
+"""
 
 
 def connecting_to(url: str) -> str:
@@ -112,6 +126,10 @@ class TestTarget:
             assert (result["previous_revision"], result["revision"]) == (None, "b2"), result
             again = backend.function.invoke({"target": {"schema": schema}}).payload
             assert (again["previous_revision"], again["applied"]) == ("b2", [])
+
+        own = with_driver(driver).replace("target_metadata=", "version_table_schema='public', target_metadata=")
+        (backend.folder / "alembic" / "env.py").write_text(own)
+        assert backend.function.invoke({"target": {"schema": "one"}}).payload["applied"] == []
 
         names = ("a", "alembic_version", "b")
         assert backend.tables() == [*(f'"Two %2\'s".{name}' for name in names), *(f"one.{name}" for name in names)]
@@ -322,6 +340,49 @@ class TestFaults:
         pid = backend.function.pid
         backend.upgraded()
         assert backend.function.pid == pid
+
+    @pytest.mark.parametrize("driver", DRIVERS)
+    def test_of_a_statement_are_told_as_the_server_does(self, backend: Backend, driver: str) -> None:
+        twice = Rev("b2", sql("CREATE TABLE u (id int UNIQUE)", "INSERT INTO u VALUES (1), (1)"))
+
+        answer = backend.run(with_driver(driver), [ABC[0], twice])
+
+        assert answer.error_type == "MigrationFailed"
+        assert "duplicate key value violates unique constraint" in answer.message
+        assert "(SQLSTATE 23505); the database is at a1" in answer.message
+        [failed] = backend.runner.events("migration.failed")
+        assert (failed["constraint"], failed["table"], failed["statement"]) == (
+            "u_id_key",
+            "u",
+            "INSERT INTO u VALUES (1), (1)",
+        )
+
+    @pytest.mark.parametrize("driver", DRIVERS)
+    def test_of_a_lock_are_tried_again(self, backend: Backend, driver: str) -> None:
+        backend.put(with_driver(driver), [ABC[0]])
+        backend.function.invoke()
+        backend.put_revisions(Rev("b2", sql("ALTER TABLE a ADD b int"), down="a1"))
+        with closing(backend.database.connect()) as other, other.cursor() as cursor:
+            cursor.execute("BEGIN; LOCK TABLE a")
+
+            answer = backend.function.invoke()
+
+        assert answer.error_type == "LockTimeout", answer.payload
+        assert "SQLSTATE" not in answer.message
+        assert len(backend.runner.events("revision.retried")) == 1
+
+    def test_threads_and_sessions_left_behind_do_not_keep_a_run_from_ending(self, backend: Backend) -> None:
+        leaves = "import threading, time\nthreading.Thread(target=time.sleep, args=(30,), daemon=True).start()\n"
+        leaves += "import atexit\natexit.register(print, 'late')\n"
+        leaves += "kept = [create_engine(os.environ['DATABASE_URL']).connect() for _ in range(3)]\n"
+        leaves += "for one in kept:\n    one.execute(text('SELECT 1'))\n"
+
+        answer = backend.run(online(leaves + CONNECT_TO_DATABASE_URL))
+
+        assert (answer.error_type, answer.payload.get("revision")) == (None, "c3"), answer.payload
+        assert answer.duration_s < 10
+        sessions = "SELECT count(*) FROM pg_stat_activity WHERE usename = current_user AND pid <> pg_backend_pid()"
+        assert backend.query(sessions) == [(0,)]
 
     def test_errors_that_pass_by_sqlalchemy_are_known_all_the_same(self, backend: Backend) -> None:
         raw = "op.get_bind().connection.cursor().execute('SELECT 1 / 0')"

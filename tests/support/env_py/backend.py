@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tests.support.functions import RUNTIME
-from tests.support.trees import ALEMBIC_INI, ENV_PY, Rev, sql, write_tree
+from tests.support.trees import ALEMBIC_INI, ENV_PY, Rev, sql, write_revision, write_tree
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -79,6 +79,11 @@ class Backend:
             (self.folder / f"{name}.py").write_text(text)
         self.empty()
         return self.folder
+
+    def put_revisions(self, *revisions: Rev) -> None:
+        """Add revisions, each of which names its parents."""
+        for revision in revisions:
+            write_revision(self.folder / "alembic" / "versions", revision, revision.down)
 
     def empty(self) -> None:
         """Empty the database."""
