@@ -132,7 +132,8 @@ def _rows(
         connection.close()
         raise DatabaseUnavailable(f"the server did not answer within {seconds:.1f} s") from None
     except (psycopg2.OperationalError, psycopg2.InterfaceError) as error:
-        raise DatabaseUnavailable(f"the connection to the database was lost: {one_line(error)}") from None
+        what = "the connection to the database was lost" if connection.closed else "the database could not answer"
+        raise DatabaseUnavailable(f"{what}: {one_line(error)}") from None
     finally:
         psycopg2.extensions.set_wait_callback(None)
 

@@ -253,6 +253,8 @@ def _attempt(invocation: Invocation, session: Session, progress: Progress) -> No
     if watch.ended is None and not watch.out_of_time:
         failure = died(watch)
     if failure is not None:
+        # A server that has restarted is another one to env.py: what is wrong then is that ours is gone.
+        session.rows("SELECT 1")
         failure = replace(
             failure, revision=account.running, partly_committed=failure.partly_committed and not account.outlived
         )

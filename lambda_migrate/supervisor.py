@@ -64,13 +64,14 @@ def supervise(job: Job, session: Session | None, receive: Callable[[Message], No
     watch = Watch()
     ours, theirs = _fork.Pipe(duplex=False)
     lifeline, our_end = os.pipe()
-    process = _fork.Process(target=_in_child, args=(job, session, theirs, ours, lifeline, our_end), daemon=True)
+    process = _fork.Process(target=_in_child, args=(job, session, theirs, ours, lifeline, our_end))
     process.start()
     theirs.close()
     os.close(lifeline)
     try:
         _attend(job, session, ours, process, receive, watch)
-        process.join(_GONE_WITHIN_S if watch.ended else 0)
+        # Whatever the application does at its exit, it has done its migration.
+        process.join(job.deadline.patience(_GONE_WITHIN_S) if watch.ended else 0)
     finally:
         _kill(process.pid)
         process.join()

@@ -116,6 +116,14 @@ time.sleep(1000)
     assert stamp.read_text() == last
 
 
+def test_a_revision_may_use_processes_of_its_own(runner: Runner, database: Database, tmp_path: Path) -> None:
+    works = "import multiprocessing\nwith multiprocessing.get_context('fork').Pool(2) as pool:\n    pool.map(abs, [1])"
+    tree = write_ledger(tmp_path / "tree", 2, instead={2: works})
+
+    assert runner.invoke(tree).error_type is None
+    assert reached(database) == 2
+
+
 def test_a_statement_is_never_given_more_time_than_is_left(runner: Runner, database: Database, tmp_path: Path) -> None:
     told = sql(
         "CREATE TABLE IF NOT EXISTS told (ms int)",
