@@ -76,7 +76,7 @@ def test_the_application_never_waits_longer_than_one_attempt(
     figure: Callable[[str], None],
 ) -> None:
     tree = write_ledger(tmp_path / "tree", 2, instead={2: ALTERS})
-    seconds = rounds(6, 30)
+    seconds = rounds(5, 30)
     function = runner.start(tree, timeout_s=120, LOCK_TIMEOUT_MS=str(LOCK_TIMEOUT_MS), LOCK_RETRIES="50")
     function.invoke({"revision": "r01"})
     with traffic(database) as took, blocker(database) as pid:
@@ -106,7 +106,7 @@ def test_plain_alembic_makes_the_application_wait_as_long_as_the_blocker(
 ) -> None:
     """What the above is worth: the same tree, database and traffic without our function."""
     tree = write_ledger(tmp_path / "tree", 2, instead={2: ALTERS})
-    seconds = rounds(4, 30)
+    seconds = rounds(3, 30)
     runner.invoke(tree, {"revision": "r01"})
     with traffic(database) as took:
         with blocker(database):

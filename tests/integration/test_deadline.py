@@ -73,13 +73,12 @@ def test_no_revision_starts_without_time_and_the_next_invocation_goes_on(
 
 @pytest.mark.parametrize(
     "stubborn",
-    [sql("SELECT pg_sleep(1000)"), IGNORES_CANCELLATION, CATCHES_EVERYTHING, "time.sleep(1000)", "while True: pass"],
-    ids=[
-        "statement",
-        "sleeps on after the cancellation",
-        "catches every cancellation",
-        "python sleeps",
-        "python loops",
+    [
+        pytest.param(sql("SELECT pg_sleep(1000)"), id="statement"),
+        pytest.param(CATCHES_EVERYTHING, id="catches every cancellation"),
+        pytest.param("time.sleep(1000)", id="python sleeps"),
+        pytest.param(IGNORES_CANCELLATION, id="sleeps on after the cancellation", marks=pytest.mark.stress),
+        pytest.param("while True: pass", id="python loops", marks=pytest.mark.stress),
     ],
 )
 def test_a_revision_that_takes_too_long_is_ended_before_the_timeout(
