@@ -3,18 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, settings
 
 from lambda_migrate.contract import ACTIONS, InvalidRequest, Request, Target, joined, parse_request
-
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=12), inner, max_size=4),
-    max_leaves=8,
-)
-FIELDS = st.sampled_from(["action", "revision", "target", "confirm", "Action", "revison", ""])
-VALUES = st.sampled_from(["upgrade", "head", "heads", "+1", "-1", "+0", "1f0c", "downgrade", "base", None]) | JSON
+from tests.support.events import EVENTS
 
 
 @pytest.mark.parametrize("event", [None, {}, {"action": "upgrade"}, {"revision": "head"}])
@@ -56,7 +48,8 @@ def test_a_wrong_event_is_refused_in_one_line_that_says_what_is_wrong(event: obj
     assert len(str(refused.value)) < 300
 
 
-@given(JSON | st.dictionaries(FIELDS, VALUES, max_size=4))
+@settings(max_examples=2000)
+@given(EVENTS)
 def test_whatever_comes_in_is_a_valid_request_or_refused(event: object) -> None:
     try:
         request = parse_request(event)
