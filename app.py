@@ -10,8 +10,9 @@ from pathlib import Path
 
 import aws_cdk as cdk
 
+from infra.names import Names
 from infra.package import Package, PackageError, Target, build
-from infra.stack import CA_BUNDLE_IN_PACKAGE, MigrateStack, Names
+from infra.stack import CA_BUNDLE_IN_PACKAGE, MigrateStack
 from infra.stages import Project, Stage, StageError, read_project
 
 ROOT = Path(__file__).resolve().parent

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import PydanticCustomError
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 # As a retention that CloudWatch Logs accepts (its API's PutRetentionPolicy).
 RetentionDays = Literal[
@@ -13,7 +17,14 @@ RetentionDays = Literal[
 ]
 _LONGEST_FUNCTION_NAME = 64
 _SECURITY_GROUP = r"^sg-[0-9a-f]+$"
+# A partition, a service and an account; the rest is each resource's own.
+_ARN = r"^arn:aws[a-z-]*:"
+_SNS_TOPIC = _ARN + r"sns:[a-z0-9-]+:[0-9]{12}:[A-Za-z0-9_-]{1,256}$"
+_EMAIL = r"^[^@\s:]+@[^@\s:]+\.[^@\s:]+$"
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,30}$")]
+# A key and not its alias: what a role may decrypt is said by the key.
+KeyArn = Annotated[str, Field(pattern=_ARN + r"kms:[a-z0-9-]+:[0-9]{12}:key/[A-Za-z0-9-]+$")]
+RoleArn = Annotated[str, Field(pattern=_ARN + r"iam::[0-9]{12}:role/[A-Za-z0-9+=,.@_/-]+$")]
 
 
 class StageError(Exception):
@@ -29,19 +40,39 @@ class DatabaseSettings(_Settings):
 
     secret: str = Field(min_length=1, description="Name or complete ARN of the secret in Secrets Manager")
     host: str | None = Field(default=None, description="Where the secret holds none, as one that RDS manages")
-    port: int | None = Field(default=None, ge=1, le=65535)
-    name: str | None = None
+    port: int | None = Field(default=None, ge=1, le=65535, description="Likewise")
+    name: str | None = Field(default=None, min_length=1, description="The database in that server, likewise")
+    user: str | None = Field(default=None, min_length=1, description="The role to log in as, likewise")
+    kms_key: KeyArn | None = Field(
+        default=None, description="ARN of the secret's key, where that is not the account's own `aws/secretsmanager`"
+    )
+    auth: Literal["password", "iam"] = Field(
+        default="password", description="`iam`: with an RDS IAM token; needs `user` and `resource_id`"
+    )
+    resource_id: str | None = Field(
+        default=None,
+        pattern=r"^(db|cluster|prx)-[A-Za-z0-9]+$",
+        description="With `iam`, the resource id of the instance, cluster or proxy: who may log in is said by it",
+    )
     ca_bundle: str | None = Field(
         default=None,
         description="PEM file, relative to cdk.json, of the authority that signed the server's certificate; packaged"
         " with the function. Without it, Amazon's own for RDS.",
     )
 
+    @model_validator(mode="after")
+    def _iam_needs_to_know_whom(self) -> Self:
+        if self.auth == "iam" and not (self.user and self.resource_id):
+            raise _wrong("auth iam needs user and resource_id beside it")
+        if self.auth == "password" and self.resource_id:
+            raise _wrong("resource_id is for auth iam only")
+        return self
+
 
 class NetworkSettings(_Settings):
     """The VPC that the database is in, and how the function reaches Secrets Manager from there."""
 
-    vpc: str = Field(pattern=r"^vpc-[0-9a-f]+$")
+    vpc: str = Field(pattern=r"^vpc-[0-9a-f]+$", description="Its id")
     subnets: Sequence[Annotated[str, Field(pattern=r"^subnet-[0-9a-f]+$")]] = Field(
         min_length=1, description="Private subnets; two in different zones survive the loss of one"
     )
@@ -55,34 +86,76 @@ class NetworkSettings(_Settings):
     )
 
 
+class GithubSettings(_Settings):
+    """Which workflow may invoke the function, without a key of AWS in GitHub."""
+
+    repository: str = Field(pattern=r"^[A-Za-z0-9-]+/[A-Za-z0-9._-]+$", description="`owner/name`")
+    environment: str = Field(
+        pattern=r"^[A-Za-z0-9._-]+$",
+        description="The workflow's `environment`: its protection rules say who may migrate this stage",
+    )
+
+
 class Stage(_Settings):
     """One environment: everything that differs between two functions."""
 
     account: str | None = Field(default=None, pattern=r"^[0-9]{12}$", description="Without it, that of the AWS profile")
-    region: str | None = Field(default=None, pattern=r"^[a-z]{2}(-[a-z]+)+-[0-9]$")
+    region: str | None = Field(
+        default=None, pattern=r"^[a-z]{2}(-[a-z]+)+-[0-9]$", description="Without it, that of the AWS profile"
+    )
     backend: str = Field(default="back", description="The backend's folder, relative to cdk.json")
     alembic_config: str = Field(default="alembic.ini", description="alembic.ini or pyproject.toml in that folder")
     runtime: Literal["python3.12", "python3.13", "python3.14", "local"] = Field(
         default="python3.13",
         description="local: this machine's interpreter under AWS's own runtime client, for the local cloud",
     )
-    architecture: Literal["arm64", "x86_64"] = "arm64"
-    memory_mb: int = Field(default=512, ge=128, le=10240)
-    timeout_s: int = Field(default=900, ge=30, le=900)
-    database: DatabaseSettings
-    network: NetworkSettings | None = Field(default=None, description="Without it the function is in no VPC")
-    log_retention_days: RetentionDays = 90
+    architecture: Literal["arm64", "x86_64"] = Field(
+        default="arm64", description="The package is built for it, on any machine"
+    )
+    memory_mb: int = Field(default=512, ge=128, le=10240, description="Lambda gives processor time in proportion")
+    timeout_s: int = Field(default=900, ge=30, le=900, description="A run stops cleanly before it")
+    database: DatabaseSettings = Field(description="Where the database is, and how to log in: see below")
+    network: NetworkSettings | None = Field(
+        default=None, description="Without it the function is in no VPC; otherwise see below"
+    )
+    invokers: Sequence[RoleArn] = Field(
+        default=(), description="ARNs of roles, of this account or another, that may invoke the function"
+    )
+    github: GithubSettings | None = Field(
+        default=None, description="A GitHub workflow that may invoke the function and read its log: see below"
+    )
+    alarms: str | None = Field(
+        default=None,
+        pattern=f"{_SNS_TOPIC}|{_EMAIL}",
+        description="An e-mail address, or the ARN of an SNS topic; without it alarms tell nobody",
+    )
+    kms_key: KeyArn | None = Field(
+        default=None, description="ARN of the key that encrypts the log group and the alarms' topic; see below"
+    )
+    log_retention_days: RetentionDays = Field(default=90, description="As CloudWatch Logs has them")
+    protect: bool | None = Field(
+        default=None,
+        description="The stack refuses to be deleted, and its log outlives it; true by default for the stage `prod`",
+    )
+    allow_downgrade: bool = Field(default=False, description="Permits `downgrade` and `stamp`")
+    migrate_on_deploy: bool = Field(
+        default=False, description="The deployment itself migrates, and fails where the migration fails: see below"
+    )
     environment: Mapping[str, str] = Field(
-        default_factory=dict, description="More variables for the function; docs/contract.md has their list"
+        default_factory=dict,
+        description="More variables for the function, with the last word; contract.md has their list",
+    )
+    tags: Mapping[str, str] = Field(
+        default_factory=dict, description="On everything in the stack, beside `project` and `stage`"
     )
 
 
 class Project(_Settings):
     """cdk.json's ``project``: the names everything is made from, and the stages."""
 
-    prefix: Name = "template-saas"
-    service: Name = "api"
-    stages: Mapping[Name, Stage]
+    prefix: Name = Field(default="template-saas", description="The first part of every name")
+    service: Name = Field(default="api", description="The second: the backend whose database is migrated")
+    stages: Mapping[Name, Stage] = Field(description="By name; any number of them may share an account")
 
     def stage(self, name: str) -> Stage:
         """The settings of one stage.
@@ -100,6 +173,12 @@ class Project(_Settings):
                 f" than Lambda's {_LONGEST_FUNCTION_NAME} characters"
             )
         return self.stages[name]
+
+
+def _wrong(message: str) -> PydanticCustomError:
+    """What is wrong with several keys together; pydantic adds the path to them."""
+    # A text of ours: without braces, so pydantic takes it as it is.
+    return PydanticCustomError("combination", message)
 
 
 def read_project(context: object) -> Project:

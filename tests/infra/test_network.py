@@ -9,7 +9,8 @@ import pytest
 from aws_cdk.assertions import Template
 from pydantic import ValidationError
 
-from infra.stack import MigrateStack, Names
+from infra.names import Names
+from infra.stack import MigrateStack
 from infra.stages import NetworkSettings, Stage
 
 if TYPE_CHECKING:

@@ -1,0 +1,60 @@
+"""Who may invoke the function beside the account's own administrators: roles, and a workflow on GitHub."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import aws_cdk as cdk
+from aws_cdk import aws_iam as iam
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from aws_cdk import aws_lambda as lambda_
+    from aws_cdk import aws_logs as logs
+    from constructs import Construct
+
+    from infra.stages import GithubSettings
+
+_GITHUB = "token.actions.githubusercontent.com"
+
+
+def let_roles_invoke(function: lambda_.Function, roles: Sequence[str]) -> None:
+    """Let these roles invoke the function, by the function's own policy.
+
+    In the function's account that is enough; a role of another account needs the permission on its side, too.
+    """
+    for number, role in enumerate(roles):
+        function.add_permission(f"Invoker{number}", principal=iam.ArnPrincipal(role), action="lambda:InvokeFunction")
+
+
+def github_role(
+    scope: Construct, settings: GithubSettings, function: lambda_.IFunction, log_group: logs.ILogGroup
+) -> iam.Role:
+    """A role for one environment of one repository on GitHub: it may invoke the function and read its log.
+
+    GitHub's OIDC provider is one for the whole account, so it is expected there and not made here.
+    """
+    stack = cdk.Stack.of(scope)
+    provider = stack.format_arn(service="iam", region="", resource="oidc-provider", resource_name=_GITHUB)
+    subject = f"repo:{settings.repository}:environment:{settings.environment}"
+    role = iam.Role(
+        scope,
+        "GithubRole",
+        description=f"Lets workflows of {settings.repository} in {settings.environment} migrate",
+        # Both are equal and not alike: a pattern would let in a fork or a branch that nobody reviewed.
+        assumed_by=iam.WebIdentityPrincipal(
+            provider, {"StringEquals": {f"{_GITHUB}:aud": "sts.amazonaws.com", f"{_GITHUB}:sub": subject}}
+        ),
+    )
+    role.add_to_policy(
+        iam.PolicyStatement(sid="Invoke", actions=["lambda:InvokeFunction"], resources=[function.function_arn])
+    )
+    role.add_to_policy(
+        iam.PolicyStatement(
+            sid="ReadTheLog",
+            actions=["logs:DescribeLogStreams", "logs:FilterLogEvents", "logs:GetLogEvents"],
+            resources=[log_group.log_group_arn],
+        )
+    )
+    return role

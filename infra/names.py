@@ -1,0 +1,44 @@
+"""What everything of one stage is called; docs/contract.md promises these to the outside."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Names:
+    """The names that follow from the project's prefix, the service and the stage."""
+
+    prefix: str
+    service: str
+    stage: str
+
+    @property
+    def stack(self) -> str:
+        """The CloudFormation stack."""
+        return f"{self.prefix}-{self.service}-migrate-{self.stage}"
+
+    @property
+    def function(self) -> str:
+        """The Lambda function."""
+        return f"{self.prefix}-{self.service}-migrate-lambda-{self.stage}"
+
+    @property
+    def log_group(self) -> str:
+        """The function's log group, under the name that Lambda itself would give it."""
+        return f"/aws/lambda/{self.function}"
+
+    @property
+    def dashboard(self) -> str:
+        """The CloudWatch dashboard."""
+        return self.stack
+
+    @property
+    def telemetry_service(self) -> str:
+        """``service`` in the function's log lines."""
+        return f"{self.prefix}-{self.service}-migrate"
+
+    @property
+    def metrics_namespace(self) -> str:
+        """Where the function's own metrics are, with the stage as their dimension."""
+        return f"{self.prefix}/migrate"

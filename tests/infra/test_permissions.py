@@ -1,0 +1,328 @@
+"""What the function and its invokers may do: as the template says it, and as IAM would decide it."""
+
+from __future__ import annotations
+
+import json
+import re
+import secrets
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+
+import boto3
+import pytest
+from botocore.exceptions import ClientError
+from moto import mock_aws
+from moto.core import set_initial_no_auth_action_count
+from moto.iam.access_control import IAMPolicyStatement
+from moto.secretsmanager.responses import SecretsManagerResponse
+
+from infra.names import Names
+from lambda_migrate import credentials
+from lambda_migrate.contract import SecretUnavailable
+from tests.infra.synthesis import ACCOUNT, REGION, Stack, as_list, resolved, synthesize
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+pytestmark = pytest.mark.xdist_group("permissions")
+
+OWN = "template-saas/api/dev/database"
+ARN = f"arn:aws:secretsmanager:{REGION}:{ACCOUNT}:secret:rds!db-1-AbCdEf"
+KEY = f"arn:aws:kms:{REGION}:{ACCOUNT}:key/11111111-2222-3333-4444-555555555555"
+NETWORK = {"vpc": "vpc-0a", "subnets": ["subnet-0a"], "database_security_group": "sg-0db"}
+ROLES = [f"arn:aws:iam::{ACCOUNT}:role/ci", "arn:aws:iam::210987654321:role/path/other"]
+
+# What tracing needs: X-Ray's actions know no resource.
+TRACING = {"xray:PutTraceSegments", "xray:PutTelemetryRecords"}
+
+MINIMAL: dict[str, Any] = {"database": {"secret": OWN}}
+STAGES: dict[str, tuple[Names, dict[str, Any]]] = {
+    "dev": (Names("template-saas", "api", "dev"), MINIMAL),
+    "neighbour": (Names("template-saas", "api", "qa"), MINIMAL),
+    "full": (
+        Names("template-saas", "api", "full"),
+        {
+            "account": ACCOUNT,
+            "region": REGION,
+            "database": {
+                "secret": ARN,
+                "kms_key": KEY,
+                "auth": "iam",
+                "user": "migrator",
+                "resource_id": "cluster-ABC",
+            },
+            "network": NETWORK,
+            "invokers": ROLES,
+            "github": {"repository": "acme/app", "environment": "production"},
+        },
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def stacks(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Stack]:
+    return synthesize(tmp_path_factory.mktemp("synthesis"), STAGES)
+
+
+@pytest.fixture(scope="module")
+def dev(stacks: dict[str, Stack]) -> Stack:
+    return stacks["dev"]
+
+
+@pytest.fixture(scope="module")
+def full(stacks: dict[str, Stack]) -> Stack:
+    return stacks["full"]
+
+
+def function_policy(stack: Stack) -> list[dict[str, Any]]:
+    """The statements of the role that the function runs as."""
+    role = stack.function["Role"]["Fn::GetAtt"][0]
+    return stack.statements_of(role)
+
+
+def granting(statements: list[dict[str, Any]], action: str) -> list[dict[str, Any]]:
+    return [each for each in statements if each["Effect"] == "Allow" and action in as_list(each["Action"])]
+
+
+# --- the function's policy, as it is written ---
+
+
+def test_a_minimal_stage_may_read_its_secret_write_its_log_be_traced_and_nothing_else(dev: Stack) -> None:
+    actions = {action for statement in function_policy(dev) for action in as_list(statement["Action"])}
+
+    assert actions - TRACING == {"secretsmanager:GetSecretValue", "logs:CreateLogStream", "logs:PutLogEvents"}
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_only_what_knows_no_resource_is_about_every_resource(stacks: dict[str, Stack], stage: str) -> None:
+    for statement in stacks[stage].statements:
+        assert not any("*" in action for action in as_list(statement["Action"]))
+        assert not {"NotAction", "NotResource"} & statement.keys()
+        if "*" in as_list(statement["Resource"]):
+            assert statement.get("Sid") in {"BePlacedInTheVpc", "ButOnlyByLambdaItself"} or (
+                set(statement["Action"]) <= TRACING
+            )
+
+
+def test_a_secret_by_arn_is_the_only_one_that_may_be_read(full: Stack) -> None:
+    (statement,) = granting(function_policy(full), "secretsmanager:GetSecretValue")
+
+    assert statement["Resource"] == ARN
+
+
+def test_the_secrets_key_may_be_used_through_secrets_manager_for_that_secret_only(full: Stack) -> None:
+    (statement,) = granting(function_policy(full), "kms:Decrypt")
+
+    assert (statement["Action"], statement["Resource"]) == ("kms:Decrypt", KEY)
+    assert statement["Condition"] == {
+        "StringEquals": {"kms:ViaService": f"secretsmanager.{REGION}.amazonaws.com"},
+        "StringLike": {"kms:EncryptionContext:SecretARN": ARN},
+    }
+
+
+def test_with_iam_it_may_log_in_as_one_user_of_one_database(full: Stack) -> None:
+    (statement,) = granting(function_policy(full), "rds-db:connect")
+
+    assert resolved(statement["Resource"], {}) == f"arn:aws:rds-db:{REGION}:{ACCOUNT}:dbuser:cluster-ABC/migrator"
+    assert (full.variables["DB_AUTH"], full.variables["DB_USER"]) == ("iam", "migrator")
+
+
+def test_network_interfaces_are_for_lambda_to_make_and_not_for_the_code_it_runs(full: Stack) -> None:
+    (allowed,) = granting(function_policy(full), "ec2:CreateNetworkInterface")
+    (denied,) = [each for each in function_policy(full) if each["Effect"] == "Deny"]
+
+    assert denied["Action"] == allowed["Action"]
+    assert resolved(denied["Condition"], {}) == {
+        "ArnEquals": {
+            "lambda:SourceFunctionArn": [f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:{full.function['FunctionName']}"]
+        }
+    }
+
+
+def test_only_lambda_may_assume_the_one_role_there_is(dev: Stack) -> None:
+    (statement,) = dev.properties("AWS::IAM::Role")["AssumeRolePolicyDocument"]["Statement"]
+
+    assert statement["Principal"] == {"Service": "lambda.amazonaws.com"}
+    assert "ManagedPolicyArns" not in dev.properties("AWS::IAM::Role")
+    assert dev.all("AWS::IAM::ManagedPolicy") == []
+
+
+# --- who may invoke ---
+
+
+def test_nobody_is_permitted_to_invoke_unless_the_stage_says_so(dev: Stack) -> None:
+    assert dev.all("AWS::Lambda::Permission") == []
+    assert dev.all("AWS::Lambda::Url") == []
+
+
+def test_the_named_roles_may_invoke_this_function_and_nothing_else(full: Stack) -> None:
+    permissions = [each["Properties"] for each in full.all("AWS::Lambda::Permission")]
+
+    assert [each["Principal"] for each in permissions] == ROLES
+    assert {each["Action"] for each in permissions} == {"lambda:InvokeFunction"}
+
+
+def github(stack: Stack) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """The trust and the permissions of the role that GitHub may take."""
+    (name,) = [name for name in stack.names("AWS::IAM::Role") if name.startswith("Github")]
+    (trust,) = stack.resource(name)["Properties"]["AssumeRolePolicyDocument"]["Statement"]
+    return trust, stack.statements_of(name)
+
+
+def test_only_the_named_repositorys_environment_may_take_the_workflows_role(full: Stack) -> None:
+    trust, _ = github(full)
+
+    assert trust["Action"] == "sts:AssumeRoleWithWebIdentity"
+    assert resolved(trust["Principal"], {}) == {
+        "Federated": f"arn:aws:iam::{ACCOUNT}:oidc-provider/token.actions.githubusercontent.com"
+    }
+    assert trust["Condition"] == {
+        "StringEquals": {
+            "token.actions.githubusercontent.com:aud": "sts.amazonaws.com",
+            "token.actions.githubusercontent.com:sub": "repo:acme/app:environment:production",
+        }
+    }
+    assert "GithubRoleArn" in full.outputs
+
+
+def test_the_workflow_may_invoke_the_function_and_read_its_log_and_nothing_else(full: Stack) -> None:
+    _, statements = github(full)
+
+    assert {action for each in statements for action in as_list(each["Action"])} == {
+        "lambda:InvokeFunction",
+        "logs:DescribeLogStreams",
+        "logs:FilterLogEvents",
+        "logs:GetLogEvents",
+    }
+    (function,) = full.names("AWS::Lambda::Function")
+    (group,) = full.names("AWS::Logs::LogGroup")
+    assert [each["Resource"] for each in statements] == [
+        {"Fn::GetAtt": [function, "Arn"]},
+        {"Fn::GetAtt": [group, "Arn"]},
+    ]
+
+
+# --- several stages in one account ---
+
+NAMED = ("AlarmName", "DashboardName", "FunctionName", "LogGroupName", "RoleName", "TopicName")
+
+
+def test_two_stages_of_one_account_have_no_name_in_common(stacks: dict[str, Stack]) -> None:
+    def taken(stack: Stack) -> set[str]:
+        properties = [each.get("Properties", {}) for each in stack.resources.values()]
+        return {each[key] for each in properties for key in NAMED if isinstance(each.get(key), str)}
+
+    assert taken(stacks["dev"])
+    assert not taken(stacks["dev"]) & taken(stacks["neighbour"])
+
+
+# --- the function's policy, as IAM decides ---
+
+
+@dataclass(frozen=True)
+class Account:
+    """An account in which IAM is enforced, and this process has the function's role."""
+
+    secrets: dict[str, str]
+
+
+def _wildcards(pattern: str, text: str) -> re.Match[str] | None:
+    """IAM's own: moto knows only the star, and takes the rest for a regular expression."""
+    parts = [{"*": ".*", "?": "."}.get(letter, re.escape(letter)) for letter in pattern]
+    return re.fullmatch("".join(parts), text)
+
+
+def _secret(response: SecretsManagerResponse) -> str:
+    """The resource of a call to Secrets Manager, for which moto has a hook and no answer."""
+    given = json.loads(response.body).get("SecretId", "*")
+    known = response.backend.secrets
+    return str(known[given].arn) if given in known else given
+
+
+@pytest.fixture
+def account(dev: Stack, monkeypatch: pytest.MonkeyPatch) -> Iterator[Account]:
+    """The account of the minimal stage: its role has exactly the policy that the template holds."""
+    for name, value in (("ACCESS_KEY_ID", "testing"), ("SECRET_ACCESS_KEY", "testing"), ("DEFAULT_REGION", REGION)):
+        monkeypatch.setenv(f"AWS_{name}", value)
+    monkeypatch.setattr(IAMPolicyStatement, "_match", staticmethod(_wildcards))
+    monkeypatch.setattr(SecretsManagerResponse, "_determine_resource", _secret, raising=False)
+    monkeypatch.setenv("MOTO_ACCOUNT_ID", ACCOUNT)
+    with mock_aws():
+        manager = boto3.client("secretsmanager")
+        made = {}
+        # Of the last two, one only begins as the function's own does, and one ends in a suffix as Secrets Manager's.
+        for name in (OWN, "template-saas/api/prod/database", f"{OWN}-replica", f"{OWN}/other-AbCdEf"):
+            made[name] = secrets.token_hex(8)
+            manager.create_secret(Name=name, SecretString=made[name])
+        iam = boto3.client("iam")
+        trust = dev.properties("AWS::IAM::Role")["AssumeRolePolicyDocument"]
+        role = iam.create_role(RoleName="function", AssumeRolePolicyDocument=json.dumps(trust))["Role"]["Arn"]
+        statements = resolved(function_policy(dev), _logical_ids(dev))
+        policy = {"Version": "2012-10-17", "Statement": statements}
+        iam.put_role_policy(RoleName="function", PolicyName="own", PolicyDocument=json.dumps(policy))
+        session = boto3.client("sts").assume_role(RoleArn=role, RoleSessionName="run")["Credentials"]
+        for variable, key in (
+            ("AWS_ACCESS_KEY_ID", "AccessKeyId"),
+            ("AWS_SECRET_ACCESS_KEY", "SecretAccessKey"),
+            ("AWS_SESSION_TOKEN", "SessionToken"),
+        ):
+            monkeypatch.setenv(variable, session[key])
+        # boto3 and the code under test remember who they were.
+        monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)
+        credentials._secrets_manager.cache_clear()  # noqa: SLF001 - as a new sandbox begins
+        yield Account(made)
+        credentials._secrets_manager.cache_clear()  # noqa: SLF001 - and ends
+
+
+def _logical_ids(stack: Stack) -> dict[str, str]:
+    (group,) = stack.names("AWS::Logs::LogGroup")
+    name = stack.resource(group)["Properties"]["LogGroupName"]
+    return {f"{group}.Arn": f"arn:aws:logs:{REGION}:{ACCOUNT}:log-group:{name}:*"}
+
+
+def enforced(call: Callable[[], object]) -> object:
+    """What the call answers where IAM is asked before each."""
+    return set_initial_no_auth_action_count(0)(call)()
+
+
+def test_the_code_reads_the_functions_own_secret_under_the_functions_own_policy(account: Account) -> None:
+    assert enforced(lambda: credentials.read_secret(OWN)) == account.secrets[OWN]
+
+
+@pytest.mark.parametrize("name", ["template-saas/api/prod/database", f"{OWN}-replica", f"{OWN}/other-AbCdEf"])
+def test_another_secret_is_denied(account: Account, name: str) -> None:
+    assert name in account.secrets
+    with pytest.raises(SecretUnavailable, match="AccessDenied"):
+        enforced(lambda: credentials.read_secret(name))
+
+
+CALLS: dict[str, Callable[[], object]] = {
+    "describe its secret": lambda: boto3.client("secretsmanager").describe_secret(SecretId=OWN),
+    "change its secret": lambda: boto3.client("secretsmanager").put_secret_value(SecretId=OWN, SecretString="x"),
+    "delete its secret": lambda: boto3.client("secretsmanager").delete_secret(SecretId=OWN),
+    "list secrets": lambda: boto3.client("secretsmanager").list_secrets(),
+    "decrypt": lambda: boto3.client("kms").decrypt(CiphertextBlob=b"x", KeyId=KEY),
+    "invoke": lambda: boto3.client("lambda").invoke(FunctionName="template-saas-api-migrate-lambda-dev"),
+    "change its code": lambda: boto3.client("lambda").update_function_code(FunctionName="x", ZipFile=b""),
+    "read logs": lambda: boto3.client("logs").filter_log_events(logGroupName="/aws/lambda/x"),
+    "delete logs": lambda: boto3.client("logs").delete_log_group(logGroupName="/aws/lambda/x"),
+    "publish": lambda: boto3.client("sns").publish(TopicArn=f"arn:aws:sns:{REGION}:{ACCOUNT}:x", Message="x"),
+    "list buckets": lambda: boto3.client("s3").list_buckets(),
+    "list databases": lambda: boto3.client("rds").describe_db_instances(),
+    "make a network interface": lambda: boto3.client("ec2").create_network_interface(SubnetId="subnet-0a"),
+    "take a role": lambda: boto3.client("sts").assume_role(
+        RoleArn=f"arn:aws:iam::{ACCOUNT}:role/function", RoleSessionName="again"
+    ),
+    "make a user": lambda: boto3.client("iam").create_user(UserName="x"),
+}
+
+
+@pytest.mark.usefixtures("account")
+@pytest.mark.parametrize("what", CALLS)
+def test_every_other_call_is_denied(what: str) -> None:
+    with pytest.raises(ClientError) as caught:
+        enforced(CALLS[what])
+
+    # By the status, as AWS and moto both have it: moto answers some services' clients in a form they cannot read.
+    assert caught.value.response["ResponseMetadata"]["HTTPStatusCode"] == HTTPStatus.FORBIDDEN
