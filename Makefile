@@ -36,13 +36,14 @@ help: ## List the targets
 
 # --- set-up: each stamp is newer than the lock file it was made from ---
 
-$(VENV)/.ready: requirements-dev.txt
+$(VENV)/.ready: requirements-dev.txt migrate_cli/launcher
 	@test -n "$(PYTHON)" || { echo "make: no Python 3.10 or later with venv and pip was found; install one, or say: make PYTHON=/path/to/python3" >&2; exit 1; }
 	@echo "Installing the Python tools into .venv ($$($(PYTHON) --version 2>&1))"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@sed -n '/^uv==/,/^[^ ]*[^\\]$$/p' requirements.txt > $(VENV)/uv.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-cache-dir --require-hashes --no-deps -r $(VENV)/uv.txt
 	@$(BIN)/uv pip sync --quiet --require-hashes --compile-bytecode --python $(BIN)/python requirements-dev.txt
+	@install -m 755 migrate_cli/launcher $(BIN)/migrate
 	@touch $@
 
 $(CURDIR)/node_modules/.ready: package.json package-lock.json .npmrc $(VENV)/.ready
@@ -116,6 +117,8 @@ lock: $(TOOLS) ## Take up newer versions of everything that is pinned
 	$(COMPILE) --upgrade requirements-dev.in -o requirements-dev.txt
 	$(COMPILE) --upgrade localcloud/ministack.in -o localcloud/ministack.txt
 	$(COMPILE) --upgrade localcloud/runtime.in -o localcloud/runtime.txt
+	$(COMPILE) --upgrade tests/support/env_py/drivers.in -o tests/support/env_py/drivers.txt
+	$(COMPILE) tests/support/env_py/oldest.in -o tests/support/env_py/oldest.txt
 	npm update --package-lock-only
 
 .PHONY: rds-ca-bundle
