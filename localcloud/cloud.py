@@ -65,6 +65,11 @@ def status(root: Path) -> dict[str, bool]:
     }
 
 
+def running_emulator(root: Path) -> emulator.Emulator | None:
+    """Give the local stage's AWS if it runs; nothing is started."""
+    return emulator.running(_emulator_directory(root))
+
+
 def _database(root: Path, server: postgres.Server) -> postgres.Database:
     """Make the application's database and role, if need be; the password is that of the first time."""
     note = _postgres_directory(root) / f"{ROLE}.json"

@@ -112,6 +112,12 @@ def is_running(directory: Path) -> bool:
     return daemon.is_running(_process(directory))
 
 
+def running(directory: Path) -> Emulator | None:
+    """Give the emulator that lives in `directory` if it runs; nothing is started."""
+    record = _recall(directory) if is_running(directory) else None
+    return _emulator(directory, record) if record else None
+
+
 def _launch(root: Path, program: Path, directory: Path, preferred: int | None) -> Emulator:
     process = _process(directory)
     shutil.rmtree(directory / "tmp", ignore_errors=True)  # every version of a function's code is unpacked in there

@@ -1,47 +1,228 @@
-"""A run's result, or its error, as a person reads it in a terminal."""
+"""A run's result, or its error, as a person reads it in a terminal.
+
+What comes from the function is shown as it is: no text in it is taken for markup, or for a terminal's commands. A
+console that is no terminal must be made by `console`: then nothing is broken over lines.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import re
+from typing import TYPE_CHECKING, Any, TextIO
 
+from rich.console import Console
+from rich.syntax import Syntax
 from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
-    from rich.console import Console
+# Wider than any line: whoever reads a pipe wants a row to be a line.
+_UNBROKEN = 1_000_000
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+_MARKS = {True: ("✓", "green"), False: ("✗", "bold red"), None: ("–", "dim")}  # noqa: RUF001 - a dash is meant
+
+
+def console(stream: TextIO) -> Console:
+    """A console for a stream: with colours and its own width in a terminal, plain and unbroken everywhere else."""
+    terminal = stream.isatty()
+    return Console(file=stream, highlight=False, force_terminal=terminal, width=None if terminal else _UNBROKEN)
+
+
+def plain(text: object) -> str:
+    """Text of others for a terminal: what a terminal would take for a command is made visible."""
+    return _CONTROL.sub("�", str(text))
+
+
+def show(result: Mapping[str, Any], console: Console) -> None:
+    """Whatever the action answered."""
+    _SHOW[result["action"]](result, console)
 
 
 def show_result(result: Mapping[str, Any], console: Console) -> None:
     """From where to where, and each revision on the way with its duration."""
     at = _at(result["revision"])
-    if not result["applied"]:
-        console.print(Text.assemble(("Nothing to apply: ", "bold green"), f"{result['database']} is at {at}."))
-        return
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    table.add_column("Revision", no_wrap=True)
-    table.add_column("Description")
-    table.add_column("Duration", justify="right", no_wrap=True)
-    for applied in result["applied"]:
-        table.add_row(Text(applied["revision"]), Text(applied["description"]), f"{applied['duration_ms']:,} ms")
-    console.print(table)
-    count = len(result["applied"])
-    console.print(
-        Text.assemble(
-            (f"\nApplied {count} revision{'s' if count > 1 else ''}", "bold green"),
-            f" to {result['database']} ({result['stage']}): from {_at(result['previous_revision'])} to {at}"
-            f" in {result['duration_ms'] / 1000:.1f} s.",
+    if result.get("ahead"):
+        words = f"{result['database']} is at {at}, which this package does not have. Nothing was changed."
+        _say(console, ("Newer than the package: ", "bold yellow"), words)
+    elif not result["applied"]:
+        _say(console, ("Nothing to apply: ", "bold green"), f"{result['database']} is at {at}.")
+    else:
+        _show_steps(console, result, "Applied", result["applied"])
+
+
+def show_error(error: Mapping[str, Any], console: Console, advice: str = "") -> None:
+    """The error's name and its message, and what to do."""
+    _say(console, (f"{error.get('errorType', 'Error')}: ", "bold red"), error.get("errorMessage", ""))
+    if advice:
+        _say(console, advice)
+
+
+def _show_downgrade(result: Mapping[str, Any], console: Console) -> None:
+    if not result["reverted"]:
+        _say(
+            console, ("Nothing to take back: ", "bold green"), f"{result['database']} is at {_at(result['revision'])}."
         )
+    else:
+        _show_steps(console, result, "Took back", result["reverted"])
+
+
+def _show_steps(console: Console, result: Mapping[str, Any], done: str, steps: list[Mapping[str, Any]]) -> None:
+    table = _table("Revision", "Description")
+    table.add_column("Duration", justify="right", no_wrap=True)
+    for step in steps:
+        table.add_row(_text(step["revision"]), _text(step["description"]), f"{step['duration_ms']:,} ms")
+    console.print(table)
+    console.print()
+    _say(
+        console,
+        (f"{done} {_counted(len(steps), 'revision')}", "bold green"),
+        f" to {result['database']} ({result['stage']}): from {_at(result['previous_revision'])}"
+        f" to {_at(result['revision'])} in {result['duration_ms'] / 1000:.1f} s.",
     )
 
 
-def show_error(error: Mapping[str, Any], console: Console) -> None:
-    """The error's name and its message, which says what to do."""
-    console.print(
-        Text.assemble((f"{error.get('errorType', 'Error')}: ", "bold red"), error.get("errorMessage", "")),
-        soft_wrap=True,
+def _show_stamp(result: Mapping[str, Any], console: Console) -> None:
+    _say(
+        console,
+        ("Stamped: ", "bold green"),
+        f"{result['database']} ({result['stage']}) counts as at {_at(result['revision'])} now; before, it was"
+        f" {_at(result['previous_revision'])}. Nothing was run.",
     )
+    _show_pending(console, result)
+
+
+def _show_status(result: Mapping[str, Any], console: Console) -> None:
+    database = result["database"] + (f", schema {result['schema']}" if result.get("schema") else "")
+    lock = result.get("lock")
+    held = f"held by {lock['holder']} (pid {lock['pid']}) since {lock['since']}" if lock else "free"
+    invalid = ", ".join(map(str, result.get("invalid_indexes") or ())) or "none"
+    facts = {
+        "Stage": result["stage"],
+        "Database": database,
+        "Revision": _at(result["revision"]),
+        "Migration lock": held,
+        "Invalid indexes": invalid,
+    }
+    for name, fact in facts.items():
+        _say(console, (f"{name + ':':<17}", "dim"), fact)
+    if result.get("ahead"):
+        _say(console, ("Newer than the package", "bold yellow"), ": the package does not have this revision.")
+    elif result["up_to_date"]:
+        _say(console, ("Up to date.", "bold green"))
+    _show_pending(console, result)
+
+
+def _show_pending(console: Console, result: Mapping[str, Any]) -> None:
+    if not result["pending"]:
+        return
+    console.print()
+    _say(console, (f"{_counted(len(result['pending']), 'revision')} pending:", "bold yellow"))
+    table = _table("Revision", "Description")
+    for revision in result["pending"]:
+        table.add_row(_text(revision["revision"]), _text(revision["description"]))
+    console.print(table)
+
+
+def _show_plan(result: Mapping[str, Any], console: Console) -> None:
+    """Outside a terminal this is a script that psql could run, remarks included."""
+    for entry in result["plan"]:
+        _say(console, (_remark(f"{entry['revision']} ({entry['description']})"), "bold"))
+        sql = entry["sql"]
+        if sql is None:
+            _say(console, (_remark(str(entry.get("error", "cannot be rendered"))), "yellow"))
+        elif console.is_terminal:
+            console.print(Syntax(plain(sql), "postgresql", background_color="default", word_wrap=True))
+        else:
+            _say(console, sql)
+        console.print()
+    count = _counted(len(result["plan"]), "revision")
+    _say(
+        console, _remark(f"{count} to apply to {result['database']} ({result['stage']}), at {_at(result['revision'])}")
+    )
+    _show_truncation(console, result, mark="-- ")
+
+
+def _remark(text: str) -> str:
+    """One line of remark in SQL, whatever the text holds."""
+    return f"-- {' '.join(text.split())}"
+
+
+def _show_history(result: Mapping[str, Any], console: Console) -> None:
+    table = _table("Revision", "After", "", "Description")
+    for entry in result["history"]:
+        marks = ["head"] * bool(entry["head"]) + list(entry["branch_labels"])
+        table.add_row(
+            _text(entry["revision"]),
+            _text(", ".join(entry["down_revisions"]) or "base"),
+            _text(", ".join(marks)),
+            _text(entry["description"]),
+        )
+    console.print(table)
+    console.print()
+    _say(console, f"{_counted(result['count'], 'revision')} in the package of stage {result['stage']}.")
+    _show_truncation(console, result)
+
+
+def _show_truncation(console: Console, result: Mapping[str, Any], mark: str = "") -> None:
+    if result.get("truncated"):
+        _say(console, (f"{mark}Cut: the whole is longer than Lambda answers.", "yellow"))
+
+
+def _show_doctor(result: Mapping[str, Any], console: Console) -> None:
+    width = max((len(step["step"]) for step in result["steps"]), default=0)
+    for step in result["steps"]:
+        mark, style = _MARKS[step["ok"]]
+        took = f"{step['duration_ms']:>7,} ms" if step["ok"] is not None else " " * 10
+        _say(console, (mark, style), f" {step['step']:<{width}} {took}  {step['message']}")
+    console.print()
+    failed = [step["step"] for step in result["steps"] if step["ok"] is False]
+    if result["healthy"]:
+        _say(console, ("Healthy", "bold green"), f": stage {result['stage']} can migrate.")
+    else:
+        _say(console, ("Not healthy", "bold red"), f": {', '.join(failed) or 'no step passed'}.")
+
+
+def _show_check(result: Mapping[str, Any], console: Console) -> None:
+    _say(
+        console,
+        ("No drift: ", "bold green"),
+        f"the models are what {result['database']} ({result['stage']}) is at {_at(result['revision'])}.",
+    )
+
+
+_SHOW: Mapping[str, Callable[[Mapping[str, Any], Console], None]] = {
+    "upgrade": show_result,
+    "plan": _show_plan,
+    "status": _show_status,
+    "history": _show_history,
+    "doctor": _show_doctor,
+    "check": _show_check,
+    "downgrade": _show_downgrade,
+    "stamp": _show_stamp,
+}
+
+
+def _say(console: Console, *parts: str | tuple[str, str]) -> None:
+    cleaned: Iterable[str | tuple[str, str]] = (
+        plain(part) if isinstance(part, str) else (plain(part[0]), part[1]) for part in parts
+    )
+    console.print(Text.assemble(*cleaned), soft_wrap=True)
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for column in columns:
+        table.add_column(column, no_wrap=column != "Description")
+    return table
+
+
+def _text(text: object) -> Text:
+    return Text(plain(text))
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"
 
 
 def _at(revision: str | None) -> str:

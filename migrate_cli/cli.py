@@ -1,0 +1,258 @@
+"""The commands and their options. `main` gives the exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+from enum import Enum
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.exceptions import TyperException
+
+from migrate_cli import actions, mermaid
+from migrate_cli.actions import Call
+from migrate_cli.errors import CommandError, ExitCode, UsageError
+from migrate_cli.output import Output
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from rich.console import Console
+
+app = typer.Typer(
+    name="migrate",
+    help="Run and look at a stage's migrations. Exit codes: 0 ok, 1 the migration failed, 2 wrong usage, 3 AWS, network"
+    " or permission trouble, 4 incomplete or locked: the same again may succeed.",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+class Format(str, Enum):
+    """How `history` is shown."""
+
+    TABLE = "table"
+    MERMAID = "mermaid"
+
+
+Stage = Annotated[str, typer.Option(envvar="MIGRATE_STAGE", help="The stage, one of those in cdk.json.")]
+Region = Annotated[str | None, typer.Option(help="AWS region; without it, the stage's of cdk.json or your settings'.")]
+Profile = Annotated[str | None, typer.Option(help="AWS profile; without it, your environment's.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document, and everything else to standard error.")]
+SecretId = Annotated[str | None, typer.Option(help="Another secret than the stage's own: a tenant's.")]
+Database = Annotated[str | None, typer.Option(help="Another database on that server.")]
+Schema = Annotated[str | None, typer.Option(help="A schema to work in.")]
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask before stage prod is changed.")]
+Confirm = Annotated[
+    str | None, typer.Option(help="The database's current revision, as status gives it; leave it out for an empty one.")
+]
+Upwards = Annotated[str | None, typer.Argument(help="head (the default), heads, a revision id or +N.")]
+Downwards = Annotated[str | None, typer.Argument(help="base, a revision id or -N.")]
+Anywhere = Annotated[str | None, typer.Argument(help="head, heads, base or a revision id.")]
+RevisionOption = Annotated[str | None, typer.Option("--revision", help="The same as an option.")]
+
+
+@app.command()
+def upgrade(
+    stage: Stage,
+    revision: Upwards = None,
+    revision_option: RevisionOption = None,
+    wait: Annotated[bool, typer.Option("--wait", help="Invoke again while that may help: incomplete, locked.")] = False,
+    wait_limit: Annotated[float, typer.Option(min=0, help="With --wait: give up after this many minutes.")] = 60,
+    yes: Yes = False,
+    region: Region = None,
+    profile: Profile = None,
+    secret_id: SecretId = None,
+    database: Database = None,
+    schema: Schema = None,
+    as_json: Json = False,
+) -> int:
+    """Apply what is pending, and show each revision as it is applied."""
+    wanted = _one_of(revision, revision_option)
+    if wait and wanted is not None and wanted.startswith("+"):
+        raise UsageError("--wait with +N could apply more than N revisions", advice="Name the revision to end at.")
+    call = Call(stage, region, profile, secret_id, database, schema)
+    return _act(
+        "upgrade", call, {"revision": wanted}, as_json=as_json, yes=yes, patience_s=60 * wait_limit if wait else 0
+    )
+
+
+@app.command()
+def plan(
+    stage: Stage,
+    revision: Upwards = None,
+    revision_option: RevisionOption = None,
+    region: Region = None,
+    profile: Profile = None,
+    secret_id: SecretId = None,
+    database: Database = None,
+    schema: Schema = None,
+    as_json: Json = False,
+) -> int:
+    """Show what upgrade would do: revisions and their SQL. Changes nothing."""
+    call = Call(stage, region, profile, secret_id, database, schema)
+    return _act("plan", call, {"revision": _one_of(revision, revision_option)}, as_json=as_json)
+
+
+@app.command()
+def status(
+    stage: Stage,
+    region: Region = None,
+    profile: Profile = None,
+    secret_id: SecretId = None,
+    database: Database = None,
+    schema: Schema = None,
+    as_json: Json = False,
+) -> int:
+    """Show where the database is, what is pending and who holds the lock. Changes nothing."""
+    return _act("status", Call(stage, region, profile, secret_id, database, schema), as_json=as_json)
+
+
+@app.command()
+def history(
+    stage: Stage,
+    shape: Annotated[Format, typer.Option("--format", help="mermaid draws where each stage is, too.")] = Format.TABLE,
+    region: Region = None,
+    profile: Profile = None,
+    as_json: Json = False,
+) -> int:
+    """List the revisions of the deployed package. Needs no database."""
+    call = Call(stage, region, profile)
+    if shape is Format.TABLE:
+        return _act("history", call, as_json=as_json)
+    if as_json:
+        raise UsageError("--json and --format mermaid are two forms of one answer", advice="Say one of them.")
+
+    def draw(result: Mapping[str, Any], console: Console) -> None:
+        places = actions.places(call, Output("migrate history", as_json=False))
+        console.print(mermaid.flowchart(result["history"], places), markup=False, soft_wrap=True)
+
+    return _act("history", call, as_json=as_json, show=draw)
+
+
+@app.command()
+def check(
+    stage: Stage,
+    region: Region = None,
+    profile: Profile = None,
+    secret_id: SecretId = None,
+    database: Database = None,
+    schema: Schema = None,
+    as_json: Json = False,
+) -> int:
+    """Compare the models with the database; a difference is a failure. Changes nothing."""
+    return _act("check", Call(stage, region, profile, secret_id, database, schema), as_json=as_json)
+
+
+@app.command()
+def doctor(
+    stage: Stage,
+    region: Region = None,
+    profile: Profile = None,
+    secret_id: SecretId = None,
+    database: Database = None,
+    schema: Schema = None,
+    as_json: Json = False,
+) -> int:
+    """Try each step on the way to the database. Changes nothing; fails if a step does."""
+    return _act("doctor", Call(stage, region, profile, secret_id, database, schema), as_json=as_json)
+
+
+# A revision such as -1 is no option.
+@app.command(context_settings={"ignore_unknown_options": True})
+def downgrade(
+    stage: Stage,
+    revision: Downwards = None,
+    revision_option: RevisionOption = None,
+    confirm: Confirm = None,
+    yes: Yes = False,
+    region: Region = None,
+    profile: Profile = None,
+    secret_id: SecretId = None,
+    database: Database = None,
+    schema: Schema = None,
+    as_json: Json = False,
+) -> int:
+    """Take revisions back. Needs ALLOW_DOWNGRADE on the function."""
+    wanted = _one_of(revision, revision_option)
+    call = Call(stage, region, profile, secret_id, database, schema)
+    return _act("downgrade", call, {"revision": wanted, "confirm": confirm}, as_json=as_json, yes=yes)
+
+
+@app.command()
+def stamp(
+    stage: Stage,
+    revision: Anywhere = None,
+    revision_option: RevisionOption = None,
+    confirm: Confirm = None,
+    yes: Yes = False,
+    region: Region = None,
+    profile: Profile = None,
+    secret_id: SecretId = None,
+    database: Database = None,
+    schema: Schema = None,
+    as_json: Json = False,
+) -> int:
+    """Set the version table without running anything. Needs ALLOW_DOWNGRADE on the function."""
+    wanted = _one_of(revision, revision_option)
+    call = Call(stage, region, profile, secret_id, database, schema)
+    return _act("stamp", call, {"revision": wanted, "confirm": confirm}, as_json=as_json, yes=yes)
+
+
+def main() -> int:
+    """Run the command that the arguments say, and give its exit code."""
+    # Known before anything is parsed: a wrong command is answered in JSON, too.
+    output = Output("migrate", as_json="--json" in sys.argv)
+    for stream in (sys.stdout, sys.stderr):
+        # What a terminal cannot show is no reason to fail.
+        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    try:
+        try:
+            code = app(prog_name=" ".join(actions.program()), standalone_mode=False) or ExitCode.OK
+            if code == ExitCode.INTERRUPTED:
+                return output.fail(CommandError("Interrupted", "nothing was invoked", ExitCode.INTERRUPTED))
+        except CommandError as error:
+            code = output.fail(error)
+        except TyperException as error:
+            code = output.fail(UsageError(error.format_message(), advice=_usage(error)))
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Whoever read along has stopped; the exit code is still for whoever waits.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return int(code)
+
+
+def _act(
+    action: str,
+    call: Call,
+    fields: Mapping[str, str | None] | None = None,
+    *,
+    as_json: bool,
+    yes: bool = False,
+    patience_s: float = 0,
+    show: Callable[[Mapping[str, Any], Console], None] | None = None,
+) -> int:
+    """Do what a command is for, and tell how it went."""
+    output = Output(f"migrate {action} ({call.stage})", as_json=as_json)
+    try:
+        event = call.event(action, **(fields or {}))
+        if not yes:
+            actions.confirm(call, action, output)
+        result = actions.run(call, event, output, patience_s=patience_s)
+    except CommandError as error:
+        return output.fail(error)
+    return output.succeed(result, show) if show else output.succeed(result)
+
+
+def _one_of(argument: str | None, option: str | None) -> str | None:
+    if argument is not None and option is not None:
+        raise UsageError("the revision was said twice", advice="Say it once: REVISION, or --revision REVISION.")
+    return option if argument is None else argument
+
+
+def _usage(error: TyperException) -> str:
+    context = getattr(error, "ctx", None)
+    command = context.command_path if context is not None else " ".join(actions.program())
+    return f"See: {command} --help"

@@ -1,0 +1,88 @@
+"""What a step in GitHub Actions leaves beside its output: an annotation, and its part of the job's summary."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+from migrate_cli.errors import CommandError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+# As GitHub's own toolkit escapes them: first what the escapes are made of.
+_DATA = {"%": "%25", "\r": "%0D", "\n": "%0A"}
+_PROPERTY = {**_DATA, ":": "%3A", ",": "%2C"}
+# In a cell of a table: neither its border nor markup, HTML or a link.
+_CELL = str.maketrans({**{mark: f"\\{mark}" for mark in "\\`*_[]|~#@"}, "<": "&lt;", ">": "&gt;", "&": "&amp;"})
+
+
+def is_here() -> bool:
+    """Tell whether this runs in GitHub Actions."""
+    return os.environ.get("GITHUB_ACTIONS") == "true"
+
+
+def annotate(title: str, error: CommandError, stream: TextIO) -> None:
+    """Mark the step with the error, where the run's page shows it."""
+    message = f"{error.message}\n{error.advice}" if error.advice else error.message
+    print(f"::error title={_escaped(f'{title}: {error.kind}', _PROPERTY)}::{_escaped(message, _DATA)}", file=stream)
+
+
+def summarize(title: str, outcome: Mapping[str, Any] | CommandError) -> None:
+    """Append a table to the job's summary, if the job has one.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    file = os.environ.get("GITHUB_STEP_SUMMARY")
+    if not file:
+        return
+    with Path(file).open("a", encoding="utf-8") as summary:
+        summary.write(_markdown(title, outcome))
+
+
+def _markdown(title: str, outcome: Mapping[str, Any] | CommandError) -> str:
+    if isinstance(outcome, CommandError):
+        facts, steps = _facts_of_error(outcome), None
+    else:
+        facts, steps = _facts_of_result(outcome), outcome.get("applied") or outcome.get("reverted")
+    lines = [f"### {_cell(title)}", "", "| | |", "| --- | --- |"]
+    lines += [f"| {name} | {_cell(fact)} |" for name, fact in facts.items() if fact is not None]
+    if steps:
+        lines += ["", "| revision | description | duration |", "| --- | --- | ---: |"]
+        lines += [
+            f"| {_cell(step['revision'])} | {_cell(step['description'])} | {step['duration_ms']:,} ms |"
+            for step in steps
+        ]
+    return "\n".join([*lines, "", ""])
+
+
+def _facts_of_result(result: Mapping[str, Any]) -> dict[str, object]:
+    facts: dict[str, object] = {"result": "✅ ok" if result.get("healthy", True) else "❌ not healthy"}
+    facts["stage"] = result.get("stage")
+    facts["database"] = result.get("database")
+    if "revision" in result:
+        facts["from"] = result["previous_revision"] or "base"
+        facts["to"] = result["revision"] or "base"
+        facts["pending"] = len(result["pending"])
+    facts["duration"] = f"{result['duration_ms'] / 1000:.1f} s"
+    facts["request"] = result.get("request_id")
+    return facts
+
+
+def _facts_of_error(error: CommandError) -> dict[str, object]:
+    return {
+        "result": f"❌ {error.kind}",
+        "message": error.message,
+        "next": error.advice or None,
+        "request": error.request_id,
+    }
+
+
+def _escaped(text: str, codes: Mapping[str, str]) -> str:
+    return "".join(codes.get(character, character) for character in text)
+
+
+def _cell(text: object) -> str:
+    return " ".join(str(text).split()).translate(_CELL)

@@ -1,0 +1,137 @@
+"""One invocation of the function, and what can come between."""
+
+from __future__ import annotations
+
+import json
+import threading
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any
+
+from botocore import exceptions
+
+from migrate_cli.errors import CommandError, Commands, ExitCode, of_function
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from migrate_cli.stages import Function
+
+# Longer than Lambda lets any function run.
+_READ_S = 910
+_CONNECT_S = 10
+_PROBE_READ_S = 60
+
+_CREDENTIALS = frozenset(
+    {
+        "ExpiredToken",
+        "ExpiredTokenException",
+        "IncompleteSignature",
+        "InvalidClientTokenId",
+        "InvalidSignatureException",
+        "MissingAuthenticationToken",
+        "MissingAuthenticationTokenException",
+        "SignatureDoesNotMatch",
+        "UnrecognizedClientException",
+    }
+)
+_DENIED = frozenset({"AccessDenied", "AccessDeniedException"})
+_THROTTLED = frozenset({"RequestLimitExceeded", "Throttling", "ThrottlingException", "TooManyRequestsException"})
+
+_NO_CREDENTIALS = "Log in, or say --profile, or set AWS_PROFILE. Who you are now: aws sts get-caller-identity"
+_UNKNOWN_END = "The function may be running all the same. Where the database is: {status}. Its log: {log}"
+
+
+def invoke(
+    function: Function, event: Mapping[str, Any], commands: Commands, *, read_s: int = _READ_S
+) -> dict[str, Any]:
+    """Invoke once and give the result.
+
+    Raises:
+        CommandError: the function failed, or was not reached.
+    """
+    try:
+        client = function.client("lambda", connect_s=_CONNECT_S, read_s=read_s)
+        said = client.invoke(FunctionName=function.arn(client), Payload=json.dumps(event).encode())
+        request_id = said["ResponseMetadata"].get("RequestId")
+        answer = json.loads(said["Payload"].read())
+    except exceptions.ClientError as error:
+        raise _refused(error, function, commands) from None
+    except (exceptions.BotoCoreError, exceptions.HTTPClientError) as error:
+        raise _unreached(error, commands) from None
+    except ValueError:
+        raise CommandError(
+            "InvalidAnswer",
+            f"{function.name} did not answer with JSON",
+            ExitCode.AWS,
+            advice=_filled(_UNKNOWN_END, commands),
+        ) from None
+    if "FunctionError" in said:
+        kind = str(answer.get("errorType", "Unknown"))
+        raise of_function(kind, str(answer.get("errorMessage", "")), request_id, commands)
+    if not isinstance(answer, dict) or answer.get("status") != "ok":
+        raise CommandError(
+            "InvalidAnswer", f"{function.name} is not a migration function: it answered {answer!r:.200}", ExitCode.AWS
+        )
+    return answer
+
+
+def begin(function: Function, event: Mapping[str, Any], commands: Commands) -> Future[dict[str, Any]]:
+    """Invoke in a thread that does not keep the process from ending."""
+    future: Future[dict[str, Any]] = Future()
+
+    def work() -> None:
+        try:
+            future.set_result(invoke(function, event, commands))
+        except BaseException as error:  # noqa: BLE001 - whatever it is, it is raised where the result is asked for
+            future.set_exception(error)
+
+    threading.Thread(target=work, name="invocation", daemon=True).start()
+    return future
+
+
+def status(function: Function, commands: Commands) -> dict[str, Any]:
+    """Where the stage's database is, soon or not at all."""
+    return invoke(function, {"action": "status"}, commands, read_s=_PROBE_READ_S)
+
+
+def _refused(error: exceptions.ClientError, function: Function, commands: Commands) -> CommandError:
+    """AWS answered, and not with the function's answer."""
+    details: Mapping[str, Any] = error.response
+    code = details.get("Error", {}).get("Code", "Unknown")
+    message = details.get("Error", {}).get("Message") or str(error)
+    where = f"{function.name} in {function.session.region_name}"
+    if code == "ResourceNotFoundException":
+        advice = (
+            f"Deploy stage {function.stage} first, or say another --region or --profile: this account has no such"
+            " function there."
+        )
+    elif code in _DENIED:
+        advice = f"The caller needs lambda:InvokeFunction on {function.name}, in the stage's own account."
+    elif code in _THROTTLED:
+        advice = f"Nothing was run. In a moment: {commands.again()}"
+    elif code in _CREDENTIALS:
+        advice = _NO_CREDENTIALS
+    else:
+        advice = _filled(_UNKNOWN_END, commands)
+    request_id = details.get("ResponseMetadata", {}).get("RequestId")
+    return CommandError(code, f"{where}: {message}", ExitCode.AWS, advice=advice, request_id=request_id)
+
+
+def _unreached(error: Exception, commands: Commands) -> CommandError:
+    """No answer came at all, or nothing could be asked."""
+    kind = type(error).__name__
+    if isinstance(
+        error, (exceptions.ReadTimeoutError, exceptions.ConnectionClosedError, exceptions.IncompleteReadError)
+    ):
+        return CommandError(kind, f"no answer came: {error}", ExitCode.AWS, advice=_filled(_UNKNOWN_END, commands))
+    if isinstance(error, exceptions.NoRegionError):
+        advice = "Say --region, or give the stage a region in cdk.json."
+    elif isinstance(error, exceptions.HTTPClientError):
+        advice = "Nothing was run. Look at the network, a proxy or VPN, and --region."
+    else:
+        advice = _NO_CREDENTIALS
+    return CommandError(kind, str(error), ExitCode.AWS, advice=advice)
+
+
+def _filled(advice: str, commands: Commands) -> str:
+    return advice.format(status=commands.named("status"), log=commands.log(None))

@@ -1,0 +1,70 @@
+"""Where everything goes: results to standard output, the rest to standard error, and what GitHub Actions wants."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING, Any
+
+from migrate_cli import github, presentation
+from migrate_cli.errors import CommandError, ExitCode
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from rich.console import Console
+
+    Show = Callable[[Mapping[str, Any], Console], None]
+
+
+class Output:
+    """One command's output. With ``as_json``, standard output is exactly one JSON document."""
+
+    def __init__(self, title: str, *, as_json: bool) -> None:
+        self._title = title
+        self._as_json = as_json
+        self.results = presentation.console(sys.stdout)
+        self.notes = presentation.console(sys.stderr)
+
+    def note(self, text: str) -> None:
+        """Tell a person something beside the result."""
+        self.notes.print(presentation.plain(text), style="dim", markup=False, soft_wrap=True)
+
+    def succeed(self, result: Mapping[str, Any], show: Show = presentation.show) -> ExitCode:
+        """Show a result and give the exit code for it: a report of something unhealthy is no success."""
+        if self._as_json:
+            self._print_json(result)
+        else:
+            show(result, self.results)
+        healthy = result.get("healthy", True)
+        if github.is_here():
+            if not healthy:
+                failed = [step["step"] for step in result["steps"] if step["ok"] is False]
+                github.annotate(self._title, CommandError("NotHealthy", ", ".join(failed), ExitCode.FAILED), sys.stderr)
+            self._summarize(result)
+        return ExitCode.OK if healthy else ExitCode.FAILED
+
+    def fail(self, error: CommandError) -> ExitCode:
+        """Tell what went wrong and give its exit code."""
+        if self._as_json:
+            self._print_json(error.as_json())
+        self.show_error(error)
+        if github.is_here():
+            github.annotate(self._title, error, sys.stderr)
+            self._summarize(error)
+        return error.exit_code
+
+    def show_error(self, error: CommandError) -> None:
+        """Tell a person what went wrong and what to type next."""
+        told = {"errorType": error.kind, "errorMessage": error.message}
+        presentation.show_error(told, self.notes, error.advice)
+
+    def _print_json(self, document: Mapping[str, Any]) -> None:
+        # Not through Rich: a document is not to be touched. ASCII, so that no encoding stands in its way.
+        sys.stdout.write(json.dumps(document) + "\n")
+
+    def _summarize(self, outcome: Mapping[str, Any] | CommandError) -> None:
+        try:
+            github.summarize(self._title, outcome)
+        except OSError as error:
+            self.note(f"the job's summary could not be written: {error}")

@@ -1,0 +1,131 @@
+"""From a stage's name to the function that belongs to it, and the AWS that it lives in."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError
+
+from infra.stages import Project, StageError, read_project
+from localcloud import cloud
+from migrate_cli.errors import CommandError, ExitCode, UsageError
+
+if TYPE_CHECKING:
+    from localcloud.emulator import Emulator
+
+ROOT = Path(__file__).resolve().parent.parent
+LOCAL = "local"
+
+# Any of these means that somebody has said which AWS is meant.
+_OWN_SETTINGS = (
+    "AWS_PROFILE",
+    "AWS_DEFAULT_PROFILE",
+    "AWS_ACCESS_KEY_ID",
+    "AWS_WEB_IDENTITY_TOKEN_FILE",
+    "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+    "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+    "AWS_ENDPOINT_URL",
+    "AWS_ENDPOINT_URL_LAMBDA",
+)
+
+
+@dataclass(frozen=True)
+class Function:
+    """A stage's function: its name, its account where cdk.json fixes one, and the AWS to ask."""
+
+    stage: str
+    name: str
+    account: str | None
+    session: boto3.Session
+    emulator: Emulator | None = None
+
+    @property
+    def log_group(self) -> str:
+        """Where CloudWatch keeps its lines."""
+        return f"/aws/lambda/{self.name}"
+
+    def client(self, service: str, *, connect_s: int, read_s: int) -> Any:  # noqa: ANN401 - each service's is its own
+        """A client that asks once: what came back late or not at all may have been done all the same.
+
+        It keeps its connection alive, as something between here and AWS may forget one that is silent for minutes.
+        """
+        config = Config(
+            connect_timeout=connect_s, read_timeout=read_s, retries={"total_max_attempts": 1}, tcp_keepalive=True
+        )
+        if self.emulator is None:
+            return self._untyped().client(service, config=config)
+        # An address of this machine is none for a proxy.
+        return self._untyped().client(
+            service, config=config.merge(Config(proxies={})), endpoint_url=self.emulator.endpoint
+        )
+
+    def arn(self, client: Any) -> str:  # noqa: ANN401 - as above
+        """What to invoke. With its account, so that credentials of another account reach nothing of the same name."""
+        if self.account is None:
+            return self.name
+        return f"arn:{client.meta.partition}:lambda:{client.meta.region_name}:{self.account}:function:{self.name}"
+
+    def _untyped(self) -> Any:  # noqa: ANN401 - boto3's types know services by literal names only
+        return self.session
+
+
+def project() -> Project:
+    """The project that cdk.json describes.
+
+    Raises:
+        UsageError: it cannot be read.
+    """
+    try:
+        content = json.loads((ROOT / "cdk.json").read_text(encoding="utf-8"))
+        return read_project(content.get("context", {}).get("project"))
+    except (OSError, ValueError, AttributeError, StageError) as error:
+        raise UsageError(f"cdk.json cannot be used: {error}") from None
+
+
+def find(stage: str, region: str | None, profile: str | None) -> Function:
+    """The function of a stage. Its region is the one that was asked for, that of cdk.json, or that of the AWS settings.
+
+    Raises:
+        CommandError: there is no such stage, or the local cloud is meant and is not up.
+    """
+    known = project()
+    if stage not in known.stages:
+        raise UsageError(
+            f"there is no stage {stage!r} in cdk.json", advice=f"Say --stage with one of {', '.join(known.stages)}."
+        )
+    settings = known.stages[stage]
+    name = f"{known.prefix}-{known.service}-migrate-lambda-{stage}"
+    if stage == LOCAL and profile is None and not any(os.environ.get(variable) for variable in _OWN_SETTINGS):
+        emulator = _local_cloud()
+        given = emulator.settings()
+        session = boto3.Session(
+            aws_access_key_id=given["AWS_ACCESS_KEY_ID"],
+            aws_secret_access_key=given["AWS_SECRET_ACCESS_KEY"],
+            region_name=emulator.region,
+        )
+        return Function(stage, name, settings.account, session, emulator)
+    try:
+        session = boto3.Session(profile_name=profile, region_name=region or settings.region)
+    except BotoCoreError as error:
+        raise CommandError(
+            type(error).__name__, str(error), ExitCode.AWS, advice="The profiles there are: aws configure list-profiles"
+        ) from None
+    return Function(stage, name, settings.account, session)
+
+
+def _local_cloud() -> Emulator:
+    emulator = cloud.running_emulator(ROOT)
+    if emulator is None:
+        raise CommandError(
+            "LocalCloudDown",
+            "the local cloud is not up",
+            ExitCode.AWS,
+            advice="Run `make migrate` first: it starts the local cloud and deploys stage local.",
+        )
+    return emulator
