@@ -11,6 +11,7 @@ from hashlib import sha256
 from pathlib import Path
 
 import pytest
+from uv import find_uv_bin
 
 from infra.package import Package, PackageError, Target, build
 
@@ -59,7 +60,7 @@ def lock(backend: Path, *requirements: str) -> Path:
             f"dependencies = [{dependencies}]\n"
         },
     )
-    subprocess.run(["uv", "lock", "--quiet", "--python", sys.executable], cwd=backend, check=True)
+    subprocess.run([find_uv_bin(), "lock", "--quiet", "--python", sys.executable], cwd=backend, check=True)
     return backend
 
 
@@ -236,7 +237,7 @@ def test_a_member_of_a_uv_workspace(tmp_path: Path) -> None:
     files = {"pyproject.toml": project.format("shop", '"common"') + source, "app/models.py": "import common, domain\n"}
     backend = make_backend(tmp_path / "work/shop", **files, **{"src/domain/__init__.py": ""})
     (backend / "requirements.txt").unlink()
-    subprocess.run(["uv", "lock", "--quiet", "--python", sys.executable], cwd=backend, check=True)
+    subprocess.run([find_uv_bin(), "lock", "--quiet", "--python", sys.executable], cwd=backend, check=True)
     built = build(backend, tmp_path / "out", THIS_MACHINE)
     assert (built.directory / "common/__init__.py").is_file()
     assert (built.directory / "domain/__init__.py").is_file()

@@ -9,6 +9,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from uv import find_uv_bin
+
 from tests.support.functions import RUNTIME
 from tests.support.trees import ALEMBIC_INI, ENV_PY, Rev, sql, write_revision, write_tree
 
@@ -34,7 +36,7 @@ def package_with(package: Path, requirements: str, out: Path) -> Path:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not out.exists():
             making = out.with_suffix(".making")
-            command = ["uv", "pip", "install", "--quiet", "--python", str(RUNTIME), "--target", str(making)]
+            command = [find_uv_bin(), "pip", "install", "--quiet", "--python", str(RUNTIME), "--target", str(making)]
             command += ["--no-deps", "--compile-bytecode", "--require-hashes", "-r", str(REQUIREMENTS / requirements)]
             subprocess.run(command, check=True)
             for entry in package.iterdir():
