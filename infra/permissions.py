@@ -30,6 +30,17 @@ def function_role(scope: Construct, names: Names, stage: Stage, log_group: logs.
     return role
 
 
+def publish_encrypted(scope: Construct, key_arn: str) -> iam.PolicyStatement:
+    """What publishing to a topic that this key encrypts takes beside the permission to publish."""
+    region = cdk.Stack.of(scope).region
+    return iam.PolicyStatement(
+        sid="EncryptForTheTopic",
+        actions=["kms:Decrypt", "kms:GenerateDataKey"],
+        resources=[key_arn],
+        conditions={"StringEquals": {"kms:ViaService": f"sns.{region}.amazonaws.com"}},
+    )
+
+
 def secret_arn(stack: cdk.Stack, name_or_arn: str) -> str:
     """The secret as a policy names it."""
     if name_or_arn.startswith("arn:"):

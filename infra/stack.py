@@ -5,12 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, cast
 
 import aws_cdk as cdk
+from aws_cdk import aws_kms as kms
 from aws_cdk import aws_lambda as lambda_
+from aws_cdk import aws_lambda_destinations as destinations
 from aws_cdk import aws_logs as logs
+from aws_cdk import aws_sns as sns
 
+from infra import notification
 from infra.invokers import github_role, let_roles_invoke
+from infra.monitoring import Observed, monitor
 from infra.network import place
-from infra.permissions import function_role
+from infra.permissions import function_role, publish_encrypted
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -40,15 +45,22 @@ class MigrateStack(cdk.Stack):
         asset_hash: str,
         **options: Any,  # noqa: ANN401
     ) -> None:
-        super().__init__(scope, construct_id, stack_name=names.stack, **options)
+        protect = names.stage == "prod" if stage.protect is None else stage.protect
+        super().__init__(scope, construct_id, stack_name=names.stack, termination_protection=protect, **options)
+        key = kms.Key.from_key_arn(self, "Key", stage.kms_key) if stage.kms_key else None
         log_group = logs.LogGroup(
             self,
             "Logs",
             log_group_name=names.log_group,
-            removal_policy=cdk.RemovalPolicy.RETAIN if names.stage == "prod" else cdk.RemovalPolicy.DESTROY,
+            encryption_key=key,
+            removal_policy=cdk.RemovalPolicy.RETAIN if protect else cdk.RemovalPolicy.DESTROY,
         )
         # The construct takes an enum without numbers; CloudFormation takes the number.
         cast("logs.CfnLogGroup", log_group.node.default_child).retention_in_days = stage.log_retention_days
+        topic = notification.topic(self, names, stage.alarms, key)
+        role = function_role(self, names, stage, log_group)
+        if topic and key:
+            role.add_to_policy(publish_encrypted(self, key.key_arn))
         network = self._network(stage)
         function = lambda_.Function(
             self,
@@ -61,7 +73,7 @@ class MigrateStack(cdk.Stack):
             # A hash of our own: the CDK remembers its fingerprints by inode, size and time of change, and all files
             # of a package have the same time, so that a changed file could pass for an unchanged one.
             code=lambda_.Code.from_asset(str(package), asset_hash=asset_hash),
-            role=function_role(self, names, stage, log_group),
+            role=role,
             log_group=log_group,
             # Lambda's own lines, and the trace of an error, are JSON like ours.
             logging_format=lambda_.LoggingFormat.JSON,
@@ -72,19 +84,24 @@ class MigrateStack(cdk.Stack):
             timeout=cdk.Duration.seconds(stage.timeout_s),
             # A failed migration is for a person or a pipeline to look at, not for Lambda to try twice more.
             retry_attempts=0,
+            # Nobody waits for the answer of an asynchronous run.
+            on_failure=_destination(self, topic) if topic else None,
+            # Where a run's time went, Lambda's own start included.
+            tracing=lambda_.Tracing.ACTIVE,
             environment=_environment(names, stage),
         )
         let_roles_invoke(function, stage.invokers)
         if stage.github:
             github = github_role(self, stage.github, function, log_group)
             cdk.CfnOutput(self, "GithubRoleArn", value=github.role_arn)
+        monitor(self, Observed(names, stage, function, log_group, topic))
         cdk.CfnOutput(self, "FunctionName", value=function.function_name)
         cdk.CfnOutput(self, "FunctionArn", value=function.function_arn)
         cdk.CfnOutput(self, "LogGroupName", value=log_group.log_group_name)
         cdk.Tags.of(self).add("project", names.prefix)
         cdk.Tags.of(self).add("stage", names.stage)
-        for key, value in stage.tags.items():
-            cdk.Tags.of(self).add(key, value)
+        for tag, value in stage.tags.items():
+            cdk.Tags.of(self).add(tag, value)
 
     def _network(self, stage: Stage) -> Network | None:
         if stage.network is None:
@@ -95,6 +112,12 @@ class MigrateStack(cdk.Stack):
             database_port=stage.database.port or DEFAULT_DATABASE_PORT,
             secrets_manager=f"com.amazonaws.{self.region}.secretsmanager",
         )
+
+
+def _destination(scope: Construct, topic: sns.ITopic) -> destinations.SnsDestination:
+    # By its ARN alone: of a topic that it knows the key of, the construct would let the function decrypt with that key
+    # whatever it likes.
+    return destinations.SnsDestination(sns.Topic.from_topic_arn(scope, "FailedRuns", topic.topic_arn))
 
 
 def _runtime(stage: Stage) -> lambda_.Runtime:

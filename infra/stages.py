@@ -149,6 +149,14 @@ class Stage(_Settings):
         default_factory=dict, description="On everything in the stack, beside `project` and `stage`"
     )
 
+    @property
+    def in_full_cloud(self) -> bool:
+        """Whether everything can be deployed: the local cloud's CloudFormation refuses some of what AWS's knows.
+
+        Those are saved queries (``AWS::Logs::QueryDefinition``) and alarms on an expression.
+        """
+        return self.runtime != "local"
+
 
 class Project(_Settings):
     """cdk.json's ``project``: the names everything is made from, and the stages."""

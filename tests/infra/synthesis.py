@@ -24,7 +24,8 @@ REGION = "eu-central-1"
 class Stack:
     """A template, by the kind of its resources."""
 
-    def __init__(self, template: dict[str, Any]) -> None:
+    def __init__(self, template: dict[str, Any], *, termination_protection: bool | None = None) -> None:
+        self.termination_protection = termination_protection
         self.text = json.dumps(template)
         self.outputs = template["Outputs"]
         self.resources: dict[str, dict[str, Any]] = template["Resources"]
@@ -74,7 +75,10 @@ def synthesize(folder: Path, stages: Mapping[str, tuple[Names, Mapping[str, Any]
     """The templates of these stages, made in one app, with files in `folder`. A stage may name account and region."""
     app = cdk.App(outdir=str(folder / "cdk.out"))
     made = {key: add_stack(app, folder, names, settings) for key, (names, settings) in stages.items()}
-    return {key: Stack(dict(Template.from_stack(stack).to_json())) for key, stack in made.items()}
+    return {
+        key: Stack(dict(Template.from_stack(stack).to_json()), termination_protection=stack.termination_protection)
+        for key, stack in made.items()
+    }
 
 
 def add_stack(app: cdk.App, folder: Path, names: Names, settings: Mapping[str, Any]) -> MigrateStack:

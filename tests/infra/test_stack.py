@@ -21,6 +21,9 @@ pytestmark = pytest.mark.xdist_group("stack")
 
 ARN = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:rds!db-1-AbCdEf"
 
+KEY = "arn:aws:kms:eu-central-1:123456789012:key/11111111-2222-3333-4444-555555555555"
+TOPIC = "arn:aws:sns:eu-central-1:123456789012:alarms"
+
 # How an ELF file says that it is for arm64.
 EM_AARCH64 = (183).to_bytes(2, "little")
 
@@ -36,13 +39,19 @@ STAGES: dict[str, tuple[Names, dict[str, Any]]] = {
             "memory_mb": 1024,
             "timeout_s": 60,
             "log_retention_days": 365,
+            "alarms": "team@example.com",
+            "kms_key": KEY,
             "alembic_config": "pyproject.toml",
             "allow_downgrade": True,
             "tags": {"team": "payments", "stage": "production"},
             "environment": {"LOG_LEVEL": "DEBUG", "DB_NAME": "overridden"},
         },
     ),
-    "other": (Names("acme", "billing", "qa"), {"database": {"secret": "x"}}),
+    "other": (
+        Names("acme", "billing", "qa"),
+        {"database": {"secret": "x"}, "alarms": TOPIC, "protect": True},
+    ),
+    "open": (Names("acme", "open", "prod"), {"database": {"secret": "x"}, "protect": False}),
     "local": (Names("template-saas", "api", "local"), {"database": {"secret": "x"}, "runtime": "local"}),
 }
 
@@ -109,6 +118,41 @@ def test_a_failed_migration_is_not_tried_again_by_lambda(dev: Stack) -> None:
     assert dev.properties("AWS::Lambda::EventInvokeConfig")["MaximumRetryAttempts"] == 0
 
 
+def test_it_reserves_no_concurrency_of_which_a_new_account_has_none_to_spare(dev: Stack) -> None:
+    assert "ReservedConcurrentExecutions" not in dev.function
+
+
+def test_it_is_traced(dev: Stack) -> None:
+    assert dev.function["TracingConfig"] == {"Mode": "Active"}
+
+
+def test_a_failed_asynchronous_run_is_told_to_the_topic(stacks: dict[str, Stack]) -> None:
+    def told(stage: str) -> object:
+        return stacks[stage].properties("AWS::Lambda::EventInvokeConfig").get("DestinationConfig")
+
+    (made,) = stacks["prod"].names("AWS::SNS::Topic")
+    assert told("prod") == {"OnFailure": {"Destination": {"Ref": made}}}
+    assert told("other") == {"OnFailure": {"Destination": TOPIC}}
+    assert told("dev") is None
+
+
+def test_an_address_gets_a_topic_that_alarms_of_this_account_may_publish_to(prod: Stack) -> None:
+    subscription = prod.properties("AWS::SNS::Subscription")
+    assert (subscription["Protocol"], subscription["Endpoint"]) == ("email", "team@example.com")
+    statements = prod.properties("AWS::SNS::TopicPolicy")["PolicyDocument"]["Statement"]
+    assert {(each["Effect"], next(iter(each["Condition"]))) for each in statements} == {
+        ("Deny", "Bool"),  # without TLS
+        ("Allow", "StringEquals"),  # CloudWatch, in the name of this account
+    }
+
+
+def test_the_topics_key_is_for_publishing_only(prod: Stack) -> None:
+    (statement,) = [each for each in prod.statements if each["Resource"] == KEY]
+
+    assert statement["Action"] == ["kms:Decrypt", "kms:GenerateDataKey"]
+    assert list(statement["Condition"]["StringEquals"]) == ["kms:ViaService"]
+
+
 def test_the_stages_defaults_are_what_the_function_gets(dev: Stack) -> None:
     assert dev.function["Runtime"] == "python3.13"
     assert dev.function["Architectures"] == ["arm64"]
@@ -159,11 +203,25 @@ def test_logs_are_kept_for_as_long_as_the_stage_says(stacks: dict[str, Stack], s
     assert stacks[stage].properties("AWS::Logs::LogGroup")["RetentionInDays"] == days
 
 
-@pytest.mark.parametrize("stage, policy", [("dev", "Delete"), ("local", "Delete"), ("prod", "Retain")])
-def test_only_prods_log_outlives_its_stack(stacks: dict[str, Stack], stage: str, policy: str) -> None:
+PROTECTED = [("dev", False), ("local", False), ("prod", True), ("other", True), ("open", False)]
+
+
+@pytest.mark.parametrize("stage, protected", PROTECTED)
+def test_a_protected_stages_log_outlives_its_stack(stacks: dict[str, Stack], stage: str, *, protected: bool) -> None:
     group = stacks[stage].one("AWS::Logs::LogGroup")
+    policy = "Retain" if protected else "Delete"
 
     assert (group["DeletionPolicy"], group["UpdateReplacePolicy"]) == (policy, policy)
+
+
+@pytest.mark.parametrize("stage, protected", PROTECTED)
+def test_a_protected_stage_is_not_deleted_by_mistake(stacks: dict[str, Stack], stage: str, *, protected: bool) -> None:
+    assert stacks[stage].termination_protection is protected
+
+
+def test_log_and_topic_are_encrypted_with_the_stages_key(prod: Stack) -> None:
+    assert prod.properties("AWS::Logs::LogGroup")["KmsKeyId"] == KEY
+    assert prod.properties("AWS::SNS::Topic")["KmsMasterKeyId"] == KEY
 
 
 def test_the_function_writes_to_the_log_group_of_its_stack(dev: Stack) -> None:

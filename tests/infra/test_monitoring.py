@@ -1,0 +1,174 @@
+"""The dashboard, the alarms and the saved queries: they name what there is, and tell whom the stage says."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from infra import queries
+from infra.names import Names
+from lambda_migrate import telemetry
+from tests.infra.synthesis import Stack, synthesize
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+pytestmark = pytest.mark.xdist_group("monitoring")
+
+ROOT = Path(__file__).resolve().parents[2]
+SCHEMA = json.loads((ROOT / "docs" / "log-schema.json").read_text(encoding="utf-8"))["$defs"]
+FIELDS: dict[str, Any] = SCHEMA["happened"]["properties"]
+TOPIC = "arn:aws:sns:eu-central-1:123456789012:alarms"
+
+# What a query may hold beside fields of ours: CloudWatch's own fields, and its language.
+OF_CLOUDWATCH = {"@timestamp"}
+LANGUAGE = {"fields", "filter", "stats", "sort", "limit", "by", "as", "in", "and", "or", "asc", "desc", "count", "runs"}
+
+QUERIES = {query.title: query for query in vars(queries).values() if isinstance(query, queries.Query)}
+
+STAGES: dict[str, tuple[Names, dict[str, Any]]] = {
+    "dev": (Names("acme", "api", "dev"), {"database": {"secret": "x"}, "timeout_s": 600, "alarms": TOPIC}),
+    "quiet": (Names("acme", "api", "quiet"), {"database": {"secret": "x"}}),
+    "local": (Names("acme", "api", "local"), {"database": {"secret": "x"}, "runtime": "local"}),
+}
+
+
+@pytest.fixture(scope="module")
+def stacks(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Stack]:
+    return synthesize(tmp_path_factory.mktemp("synthesis"), STAGES)
+
+
+@pytest.fixture(scope="module")
+def dev(stacks: dict[str, Stack]) -> Stack:
+    return stacks["dev"]
+
+
+def dashboard(stack: Stack) -> Any:  # noqa: ANN401 - JSON
+    """The dashboard's body, where a name that CloudFormation fills in stands as <its logical id>."""
+    pieces = stack.properties("AWS::CloudWatch::Dashboard")["DashboardBody"]["Fn::Join"][1]
+    texts = [piece if isinstance(piece, str) else f"<{next(iter(piece.values()))}>" for piece in pieces]
+    return json.loads("".join(texts))
+
+
+def metrics_of(value: object) -> Iterator[tuple[str, str, dict[str, str]]]:
+    """Namespace, name and dimensions of every metric of ours, in widgets and alarms alike."""
+    if isinstance(value, dict):
+        if value.get("Namespace") == "acme/migrate":
+            yield value["MetricName"], value["Namespace"], {each["Name"]: each["Value"] for each in value["Dimensions"]}
+        for each in value.values():
+            yield from metrics_of(each)
+    elif isinstance(value, list):
+        if value[:1] == ["acme/migrate"]:
+            yield value[1], value[0], {value[2]: value[3]}
+        for each in value:
+            yield from metrics_of(each)
+
+
+def alarms(stack: Stack) -> dict[str, Any]:
+    return {each["Properties"]["AlarmName"]: each["Properties"] for each in stack.all("AWS::CloudWatch::Alarm")}
+
+
+# --- what is named exists ---
+
+
+@pytest.mark.parametrize("title", QUERIES)
+def test_every_field_that_a_query_names_is_one_of_the_log(title: str) -> None:
+    bare = re.sub(r'"[^"]*"', "", QUERIES[title].text)
+    named = set(re.findall(r"@?[A-Za-z_][A-Za-z0-9_.]*", bare)) - LANGUAGE - OF_CLOUDWATCH
+
+    assert named
+    for field in named:
+        name, _, item = field.partition(".")
+        assert name in FIELDS, field
+        assert (FIELDS[name].get("type") == "array") == bool(item), f"{field}: CloudWatch names items of lists alone"
+
+
+@pytest.mark.parametrize("title", QUERIES)
+def test_every_event_that_a_query_names_is_one_of_the_log(title: str) -> None:
+    named = re.findall(r'"([a-z]+\.[a-z]+)"', QUERIES[title].text)
+
+    assert set(named) <= set(FIELDS["event"]["enum"])
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_every_metric_that_is_named_is_one_that_the_function_measures(
+    stacks: dict[str, Stack], stage: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("POWERTOOLS_METRICS_NAMESPACE", stacks[stage].variables["POWERTOOLS_METRICS_NAMESPACE"])
+    telemetry._metrics.cache_clear()  # noqa: SLF001 - as a new sandbox begins
+    telemetry.measure(stage, applied=1, duration_ms=1, failed=False, lock_wait_ms=0, lock_retries=0)
+    telemetry._metrics.cache_clear()  # noqa: SLF001 - and ends
+    (measured,) = json.loads(capsys.readouterr().out)["_aws"]["CloudWatchMetrics"]
+    (dimensions,) = measured["Dimensions"]
+    names = {each["Name"] for each in measured["Metrics"]}
+
+    named = [*metrics_of(dashboard(stacks[stage])), *metrics_of(list(stacks[stage].resources.values()))]
+
+    assert {name for name, _, _ in named} == names
+    for _, namespace, dimension in named:
+        assert namespace == measured["Namespace"]
+        assert dimension == dict.fromkeys(dimensions, stage)
+
+
+# --- alarms ---
+
+
+def test_there_is_an_alarm_for_each_thing_that_goes_wrong(dev: Stack) -> None:
+    assert {name: each["Threshold"] for name, each in alarms(dev).items()} == {
+        "acme-api-migrate-dev-failed-run": 1,
+        "acme-api-migrate-dev-close-to-timeout": 540_000,  # 90 % of 600 s
+        "acme-api-migrate-dev-throttled": 1,
+        "acme-api-migrate-dev-long-lock-wait": 60_000,
+    }
+
+
+def test_a_failed_run_is_one_that_lambda_or_the_function_itself_counts(dev: Stack) -> None:
+    metrics = alarms(dev)["acme-api-migrate-dev-failed-run"]["Metrics"]
+
+    counted = {each["MetricStat"]["Metric"]["MetricName"] for each in metrics if "MetricStat" in each}
+    assert counted == {"Errors", "MigrationFailures"}
+
+
+def test_alarms_are_told_to_the_topic_and_silence_is_no_alarm(dev: Stack) -> None:
+    for alarm in alarms(dev).values():
+        assert alarm["AlarmActions"] == [TOPIC]
+        assert alarm["TreatMissingData"] == "notBreaching"
+
+
+def test_without_a_topic_alarms_are_there_to_be_seen(stacks: dict[str, Stack]) -> None:
+    assert len(alarms(stacks["quiet"])) == len(alarms(stacks["dev"]))
+    assert all("AlarmActions" not in each for each in alarms(stacks["quiet"]).values())
+
+
+# --- dashboard and queries ---
+
+
+def test_the_dashboard_has_the_contracts_name(dev: Stack) -> None:
+    assert dev.properties("AWS::CloudWatch::Dashboard")["DashboardName"] == "acme-api-migrate-dev"
+
+
+def test_the_dashboard_shows_the_log_of_its_own_stage_only(dev: Stack) -> None:
+    (group,) = dev.names("AWS::Logs::LogGroup")
+    texts = [each["properties"]["query"] for each in dashboard(dev)["widgets"] if each["type"] == "log"]
+
+    shown = {text.removeprefix(f"SOURCE '<{group}>' | ").replace("\n| ", " | ") for text in texts}
+    assert shown == {" | ".join(query.commands) for query in QUERIES.values()}
+
+
+def test_the_queries_are_saved_in_a_folder_of_the_stage(dev: Stack) -> None:
+    saved = {each["Properties"]["Name"]: each["Properties"] for each in dev.all("AWS::Logs::QueryDefinition")}
+
+    assert set(saved) == {f"acme-api-migrate-dev/{query.title}" for query in queries.SAVED}
+    (group,) = dev.names("AWS::Logs::LogGroup")
+    assert all(each["LogGroupNames"] == [{"Ref": group}] for each in saved.values())
+
+
+def test_the_local_stage_leaves_out_just_what_the_local_cloud_refuses(stacks: dict[str, Stack]) -> None:
+    assert stacks["local"].all("AWS::Logs::QueryDefinition") == []
+    assert all("Metrics" not in each for each in alarms(stacks["local"]).values())
+    kinds = {kind: {each["Type"] for each in stacks[kind].resources.values()} for kind in ("local", "quiet")}
+    assert kinds["quiet"] - kinds["local"] == {"AWS::Logs::QueryDefinition"}
