@@ -12,6 +12,7 @@ from aws_cdk import aws_logs as logs
 from aws_cdk import aws_sns as sns
 
 from infra import notification
+from infra.deployment import ROLLBACK_VARIABLES, migrate_on_deploy
 from infra.invokers import github_role, let_roles_invoke
 from infra.monitoring import Observed, monitor
 from infra.network import place
@@ -100,6 +101,8 @@ class MigrateStack(cdk.Stack):
         cdk.CfnOutput(self, "LogGroupName", value=log_group.log_group_name)
         cdk.Tags.of(self).add("project", names.prefix)
         cdk.Tags.of(self).add("stage", names.stage)
+        if stage.migrate_on_deploy:
+            migrate_on_deploy(self, function, stage.timeout_s)
         for tag, value in stage.tags.items():
             cdk.Tags.of(self).add(tag, value)
 
@@ -143,4 +146,6 @@ def _environment(names: Names, stage: Stage) -> dict[str, str]:
         "POWERTOOLS_SERVICE_NAME": names.telemetry_service,
         "POWERTOOLS_METRICS_NAMESPACE": names.metrics_namespace,
     }
+    if stage.migrate_on_deploy:
+        variables |= ROLLBACK_VARIABLES
     return {name: value for name, value in {**variables, **stage.environment}.items() if value is not None}

@@ -48,8 +48,14 @@ class Stack:
         return self.one(kind)["Properties"]
 
     @property
+    def function_name(self) -> str:
+        """The logical id of the migration function; what invokes it in a deployment is a function, too."""
+        (name,) = [name for name in self.names("AWS::Lambda::Function") if "CustomResourceProvider" not in name]
+        return name
+
+    @property
     def function(self) -> Any:  # noqa: ANN401 - JSON
-        return self.properties("AWS::Lambda::Function")
+        return self.resource(self.function_name)["Properties"]
 
     @property
     def variables(self) -> dict[str, Any]:
