@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from enum import Enum
 from typing import TYPE_CHECKING, Annotated, Any
@@ -209,19 +208,12 @@ def main() -> int:
         # What a terminal cannot show is no reason to fail.
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     try:
-        try:
-            code = app(prog_name=" ".join(actions.program()), standalone_mode=False) or ExitCode.OK
-            if code == ExitCode.INTERRUPTED:
-                return output.fail(CommandError("Interrupted", "nothing was invoked", ExitCode.INTERRUPTED))
-        except CommandError as error:
-            code = output.fail(error)
-        except TyperException as error:
-            code = output.fail(UsageError(error.format_message(), advice=_usage(error)))
-        sys.stdout.flush()
-    except BrokenPipeError:
-        # Whoever read along has stopped; the exit code is still for whoever waits.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return int(code)
+        code = app(prog_name=" ".join(actions.program()), standalone_mode=False)
+    except CommandError as error:
+        code = output.fail(error)
+    except TyperException as error:
+        code = output.fail(UsageError(error.format_message(), advice=_usage(error)))
+    return int(code or ExitCode.OK)
 
 
 def _act(
@@ -243,6 +235,8 @@ def _act(
         result = actions.run(call, event, output, patience_s=patience_s)
     except CommandError as error:
         return output.fail(error)
+    except KeyboardInterrupt:
+        return output.fail(CommandError("Interrupted", "nothing was invoked", ExitCode.INTERRUPTED))
     return output.succeed(result, show) if show else output.succeed(result)
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from migrate_cli.stages import Function
 
 # Longer than Lambda lets any function run.
-_READ_S = 910
+READ_S = 910
 _CONNECT_S = 10
 _PROBE_READ_S = 60
 
@@ -37,13 +37,14 @@ _CREDENTIALS = frozenset(
 _DENIED = frozenset({"AccessDenied", "AccessDeniedException"})
 _THROTTLED = frozenset({"RequestLimitExceeded", "Throttling", "ThrottlingException", "TooManyRequestsException"})
 
+# The request may have arrived.
+_CUT_OFF = (exceptions.HTTPClientError, exceptions.IncompleteReadError, exceptions.ResponseStreamingError)
+
 _NO_CREDENTIALS = "Log in, or say --profile, or set AWS_PROFILE. Who you are now: aws sts get-caller-identity"
 _UNKNOWN_END = "The function may be running all the same. Where the database is: {status}. Its log: {log}"
 
 
-def invoke(
-    function: Function, event: Mapping[str, Any], commands: Commands, *, read_s: int = _READ_S
-) -> dict[str, Any]:
+def invoke(function: Function, event: Mapping[str, Any], commands: Commands, *, read_s: int) -> dict[str, Any]:
     """Invoke once and give the result.
 
     Raises:
@@ -56,7 +57,7 @@ def invoke(
         answer = json.loads(said["Payload"].read())
     except exceptions.ClientError as error:
         raise _refused(error, function, commands) from None
-    except (exceptions.BotoCoreError, exceptions.HTTPClientError) as error:
+    except exceptions.BotoCoreError as error:
         raise _unreached(error, commands) from None
     except ValueError:
         raise CommandError(
@@ -81,7 +82,7 @@ def begin(function: Function, event: Mapping[str, Any], commands: Commands) -> F
 
     def work() -> None:
         try:
-            future.set_result(invoke(function, event, commands))
+            future.set_result(invoke(function, event, commands, read_s=READ_S))
         except BaseException as error:  # noqa: BLE001 - whatever it is, it is raised where the result is asked for
             future.set_exception(error)
 
@@ -120,17 +121,15 @@ def _refused(error: exceptions.ClientError, function: Function, commands: Comman
 def _unreached(error: Exception, commands: Commands) -> CommandError:
     """No answer came at all, or nothing could be asked."""
     kind = type(error).__name__
-    if isinstance(
-        error, (exceptions.ReadTimeoutError, exceptions.ConnectionClosedError, exceptions.IncompleteReadError)
-    ):
-        return CommandError(kind, f"no answer came: {error}", ExitCode.AWS, advice=_filled(_UNKNOWN_END, commands))
-    if isinstance(error, exceptions.NoRegionError):
-        advice = "Say --region, or give the stage a region in cdk.json."
-    elif isinstance(error, exceptions.HTTPClientError):
-        advice = "Nothing was run. Look at the network, a proxy or VPN, and --region."
+    if isinstance(error, _CUT_OFF):
+        message, advice = f"no answer came: {error}", _filled(_UNKNOWN_END, commands)
+    elif isinstance(error, exceptions.ConnectionError):
+        message, advice = str(error), "Nothing was run. Look at the network, a proxy or VPN, and --region."
+    elif isinstance(error, exceptions.NoRegionError):
+        message, advice = str(error), "Say --region, or give the stage a region in cdk.json."
     else:
-        advice = _NO_CREDENTIALS
-    return CommandError(kind, str(error), ExitCode.AWS, advice=advice)
+        message, advice = str(error), _NO_CREDENTIALS
+    return CommandError(kind, message, ExitCode.AWS, advice=advice)
 
 
 def _filled(advice: str, commands: Commands) -> str:

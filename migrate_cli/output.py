@@ -61,7 +61,11 @@ class Output:
 
     def _print_json(self, document: Mapping[str, Any]) -> None:
         # Not through Rich: a document is not to be touched. ASCII, so that no encoding stands in its way.
-        sys.stdout.write(json.dumps(document) + "\n")
+        try:
+            sys.stdout.write(json.dumps(document) + "\n")
+            sys.stdout.flush()
+        except BrokenPipeError:
+            presentation.discard(sys.stdout)
 
     def _summarize(self, outcome: Mapping[str, Any] | CommandError) -> None:
         try:

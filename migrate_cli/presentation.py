@@ -6,8 +6,9 @@ console that is no terminal must be made by `console`: then nothing is broken ov
 
 from __future__ import annotations
 
+import os
 import re
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import IO, TYPE_CHECKING, Any, TextIO
 
 from rich.console import Console
 from rich.syntax import Syntax
@@ -23,10 +24,24 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _MARKS = {True: ("✓", "green"), False: ("✗", "bold red"), None: ("–", "dim")}  # noqa: RUF001 - a dash is meant
 
 
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """Go on for whoever waits for the exit code: it must not tell of a reader who has stopped."""
+        self.quiet = True
+        discard(self.file)
+
+
+def discard(stream: IO[str]) -> None:
+    """Send what is still to be written to a stream that nobody reads any more to nowhere."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
+
+
 def console(stream: TextIO) -> Console:
     """A console for a stream: with colours and its own width in a terminal, plain and unbroken everywhere else."""
     terminal = stream.isatty()
-    return Console(file=stream, highlight=False, force_terminal=terminal, width=None if terminal else _UNBROKEN)
+    return _Console(file=stream, highlight=False, force_terminal=terminal, width=None if terminal else _UNBROKEN)
 
 
 def plain(text: object) -> str:

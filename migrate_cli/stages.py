@@ -110,8 +110,10 @@ def find(stage: str, region: str | None, profile: str | None) -> Function:
             region_name=emulator.region,
         )
         return Function(stage, name, settings.account, session, emulator)
+    # The aws command, version 2, knows AWS_REGION; boto3 knows AWS_DEFAULT_REGION only.
+    region = region or settings.region or os.environ.get("AWS_REGION")
     try:
-        session = boto3.Session(profile_name=profile, region_name=region or settings.region)
+        session = boto3.Session(profile_name=profile, region_name=region)
     except BotoCoreError as error:
         raise CommandError(
             type(error).__name__, str(error), ExitCode.AWS, advice="The profiles there are: aws configure list-profiles"

@@ -50,7 +50,7 @@ class RunLog:
             self._client = function.client("logs", connect_s=_CONNECT_S, read_s=_READ_S)
             now_ms = int(time.time() * 1000)
             said = self._ask(startTime=now_ms, limit=1)
-        except (exceptions.BotoCoreError, exceptions.HTTPClientError) as error:
+        except exceptions.BotoCoreError as error:
             raise UnreadableError(str(error)) from None
         date = said.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date")
         self._start = int(parsedate_to_datetime(date).timestamp() * 1000) if date else now_ms
@@ -67,7 +67,7 @@ class RunLog:
             return []
         try:
             lines = self._new_lines()
-        except (exceptions.BotoCoreError, exceptions.HTTPClientError):
+        except exceptions.BotoCoreError:
             # The network; the invocation itself will tell if it stays away.
             self._slow_down()
             lines = []

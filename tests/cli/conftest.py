@@ -1,0 +1,66 @@
+"""Fixtures: the command in this process, against an AWS that answers what the test says."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from migrate_cli import cli
+from tests.support.aws_stub import Stub, serve
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a command ended and what it said."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def document(self) -> Any:  # noqa: ANN401 - JSON
+        """Standard output, which must be one JSON document and nothing else."""
+        return json.loads(self.out)
+
+
+@pytest.fixture
+def stub() -> Iterator[Stub]:
+    """The AWS of one test."""
+    with serve() as stub:
+        yield stub
+
+
+@pytest.fixture(autouse=True)
+def _no_surroundings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever runs the tests is no part of them."""
+    for name in ("GITHUB_ACTIONS", "GITHUB_STEP_SUMMARY", "MIGRATE_STAGE", "FORCE_COLOR", "NO_COLOR"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def migrate(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Ended]:
+    """Run ``migrate`` with these arguments and whatever AWS the environment says."""
+
+    def run(*arguments: str) -> Ended:
+        monkeypatch.setattr(sys, "argv", ["migrate", *arguments])
+        code = cli.main()
+        said = capsys.readouterr()
+        return Ended(code, said.out, said.err)
+
+    return run
+
+
+@pytest.fixture
+def aws(stub: Stub, monkeypatch: pytest.MonkeyPatch) -> Stub:
+    """The stub as the AWS that the environment says."""
+    for name, value in stub.environment().items():
+        monkeypatch.setitem(os.environ, name, value)
+    return stub

@@ -1,0 +1,279 @@
+"""Every way to fail has its exit code, its name, and a word on what to do next."""
+
+from __future__ import annotations
+
+import socket
+from typing import TYPE_CHECKING
+
+import pytest
+
+from lambda_migrate import contract
+from migrate_cli import invocation
+from tests.support.aws_stub import REQUEST_ID, Reply, failure, refusal, result
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.cli.conftest import Ended
+    from tests.support.aws_stub import Stub
+
+FAILED, USAGE, AWS, AGAIN = 1, 2, 3, 4
+
+
+# --- what the function answers ---
+
+
+def test_a_run_that_succeeded_is_0_and_invokes_once(aws: Stub, migrate: Callable[..., Ended]) -> None:
+    ended = migrate("upgrade", "--stage", "dev")
+
+    assert ended.code == 0, ended.err
+    assert aws.events == [{"action": "upgrade"}]
+    assert aws.functions == ["template-saas-api-migrate-lambda-dev"]
+
+
+EXIT_CODES = {
+    "AuthenticationFailed": FAILED,
+    "ConfigurationError": FAILED,
+    "DatabaseUnavailable": AGAIN,
+    "DowngradeRefused": FAILED,
+    "DriftDetected": FAILED,
+    "InvalidRequest": USAGE,
+    "LockTimeout": AGAIN,
+    "MigrationError": FAILED,
+    "MigrationFailed": FAILED,
+    "MigrationIncomplete": AGAIN,
+    "MigrationLocked": AGAIN,
+    "SecretMalformed": FAILED,
+    "SecretUnavailable": AWS,
+    "TargetMismatch": FAILED,
+    "UnknownRevision": FAILED,
+    # Lambda's own.
+    "Runtime.ImportModuleError": AWS,
+    "Runtime.OutOfMemory": AWS,
+    "Sandbox.Timedout": AWS,
+}
+
+
+@pytest.mark.parametrize("kind,code", EXIT_CODES.items())
+def test_an_error_of_the_function_has_its_exit_code(
+    aws: Stub, migrate: Callable[..., Ended], kind: str, code: int
+) -> None:
+    aws.replies = [failure(kind)]
+
+    ended = migrate("upgrade", "--stage", "dev", "--json")
+
+    assert ended.code == code
+    assert ended.document == {"error": {"type": kind, "message": "says the function", "request_id": REQUEST_ID}}
+    [told] = [line for line in ended.err.splitlines() if line.startswith(kind)]
+    advice = ended.err.partition(told)[2].strip()
+    assert advice
+    assert "{" not in advice.replace("{again}", "{")
+
+
+def test_every_error_of_the_contract_is_among_them() -> None:
+    errors = {error.__name__ for error in vars(contract).values() if _is_error(error)}
+
+    assert errors <= EXIT_CODES.keys()
+
+
+def _is_error(value: object) -> bool:
+    return isinstance(value, type) and issubclass(value, contract.MigrationError)
+
+
+def test_an_unhealthy_report_is_a_failure_with_the_whole_report(aws: Stub, migrate: Callable[..., Ended]) -> None:
+    steps = [
+        {"step": "package", "ok": True, "duration_ms": 12, "message": "27 revisions"},
+        {"step": "dns", "ok": False, "duration_ms": 3, "message": "no such host"},
+        {"step": "tcp", "ok": None, "duration_ms": 0, "message": "not tried"},
+    ]
+    aws.replies = [Reply(result("doctor", healthy=False, steps=steps))]
+
+    ended = migrate("doctor", "--stage", "dev")
+
+    assert ended.code == FAILED
+    assert [line.split()[:2] for line in ended.out.splitlines()[:3]] == [["✓", "package"], ["✗", "dns"], ["–", "tcp"]]  # noqa: RUF001
+
+
+# --- what AWS answers instead ---
+
+
+@pytest.mark.parametrize(
+    "reply,kind,hint",
+    [
+        (refusal(404, "ResourceNotFoundException"), "ResourceNotFoundException", "Deploy stage dev first"),
+        (refusal(403, "AccessDeniedException"), "AccessDeniedException", "lambda:InvokeFunction"),
+        (refusal(403, "ExpiredTokenException"), "ExpiredTokenException", "Log in"),
+        (refusal(403, "UnrecognizedClientException"), "UnrecognizedClientException", "Log in"),
+        (refusal(429, "TooManyRequestsException"), "TooManyRequestsException", "Nothing was run"),
+        (refusal(500, "ServiceException"), "ServiceException", "may be running"),
+        (Reply(b"not JSON"), "InvalidAnswer", "may be running"),
+        (Reply(), "ConnectionClosedError", "may be running"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_trouble_with_aws_is_told_by_its_name_after_one_try(
+    aws: Stub, migrate: Callable[..., Ended], reply: Reply, kind: str, hint: str
+) -> None:
+    aws.replies = [reply]
+
+    ended = migrate("status", "--stage", "dev", "--json")
+
+    assert (ended.code, ended.document["error"]["type"]) == (AWS, kind)
+    assert hint in ended.err
+    assert len(aws.events) == 1
+
+
+def test_an_answer_that_does_not_come_is_not_asked_for_twice(
+    aws: Stub, migrate: Callable[..., Ended], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(invocation, "READ_S", 1)
+    aws.replies = [Reply(result(), after_s=1.5)]
+
+    ended = migrate("upgrade", "--stage", "dev", "--json")
+
+    assert (ended.code, ended.document["error"]["type"]) == (AWS, "ReadTimeoutError")
+    assert "may be running all the same" in ended.err
+    assert "migrate status --stage dev" in ended.err
+    assert len(aws.events) == 1
+
+
+def test_the_command_waits_for_longer_than_lambda_lets_a_function_run() -> None:
+    assert invocation.READ_S > 900
+
+
+@pytest.mark.usefixtures("aws")
+def test_a_refused_connection_says_that_nothing_was_run(
+    migrate: Callable[..., Ended], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{port}")
+
+    ended = migrate("upgrade", "--stage", "dev", "--json")
+
+    assert (ended.code, ended.document["error"]["type"]) == (AWS, "EndpointConnectionError")
+    assert "Nothing was run" in ended.err
+
+
+@pytest.mark.usefixtures("aws")
+@pytest.mark.parametrize("missing,kind", [("AWS_ACCESS_KEY_ID", "NoCredentialsError"), ("AWS_REGION", "NoRegionError")])
+def test_missing_settings_are_trouble_with_aws(
+    migrate: Callable[..., Ended], monkeypatch: pytest.MonkeyPatch, missing: str, kind: str
+) -> None:
+    monkeypatch.delenv(missing)
+    monkeypatch.delenv(missing.replace("ACCESS_KEY_ID", "SECRET_ACCESS_KEY"), raising=False)
+
+    ended = migrate("upgrade", "--stage", "dev", "--json")
+
+    assert (ended.code, ended.document["error"]["type"]) == (AWS, kind)
+
+
+def test_an_unknown_profile_is_trouble_with_aws(migrate: Callable[..., Ended]) -> None:
+    ended = migrate("upgrade", "--stage", "dev", "--profile", "nobody", "--json")
+
+    assert (ended.code, ended.document["error"]["type"]) == (AWS, "ProfileNotFound")
+
+
+# --- wrong usage ---
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        (),
+        ("upgrad",),
+        ("upgrade",),
+        ("upgrade", "--stage", "nope"),
+        ("upgrade", "--stage", "dev", "--nope"),
+        ("upgrade", "--stage", "dev", "base"),
+        ("upgrade", "--stage", "dev", "aaaa", "--revision", "bbbb"),
+        ("upgrade", "--stage", "dev", "+2", "--wait"),
+        ("downgrade", "--stage", "dev"),
+        ("downgrade", "--stage", "dev", "--yess"),
+        ("stamp", "--stage", "dev", "-1"),
+        ("status", "--stage", "dev", "--schema", " "),
+        ("history", "--stage", "dev", "--format", "dot"),
+    ],
+    ids=" ".join,
+)
+def test_wrong_usage_is_2_and_nothing_is_invoked(
+    aws: Stub, migrate: Callable[..., Ended], arguments: tuple[str, ...]
+) -> None:
+    ended = migrate(*arguments)
+
+    assert (ended.code, ended.out) == (USAGE, "")
+    assert ended.err
+    assert (aws.events, aws.log_requests) == ([], [])
+
+
+@pytest.mark.parametrize("arguments", [("status",), ("history", "--stage", "dev", "--format", "mermaid")], ids=" ".join)
+def test_wrong_usage_is_told_in_json_too(migrate: Callable[..., Ended], arguments: tuple[str, ...]) -> None:
+    ended = migrate(*arguments, "--json")
+
+    assert (ended.code, ended.document["error"]["type"]) == (USAGE, "UsageError")
+
+
+# --- options become the event ---
+
+
+@pytest.mark.parametrize(
+    "arguments,event",
+    [
+        (("upgrade", "+2"), {"action": "upgrade", "revision": "+2"}),
+        (("plan", "--revision", "bbbb"), {"action": "plan", "revision": "bbbb"}),
+        (("downgrade", "-1", "--confirm", "bbbb"), {"action": "downgrade", "revision": "-1", "confirm": "bbbb"}),
+        (("downgrade", "--revision=-1"), {"action": "downgrade", "revision": "-1"}),
+        (("stamp", "head"), {"action": "stamp", "revision": "head"}),
+        (
+            ("status", "--secret-id", "a", "--database", "b", "--schema", "c"),
+            {"action": "status", "target": {"secret_id": "a", "database": "b", "schema": "c"}},
+        ),
+    ],
+)
+def test_options_become_the_event(
+    aws: Stub, migrate: Callable[..., Ended], arguments: tuple[str, ...], event: dict[str, object]
+) -> None:
+    answer = result(event["action"], reverted=[], plan=[], lock=None, invalid_indexes=[])  # type: ignore[arg-type]
+    aws.replies = [Reply(answer)]
+
+    ended = migrate(*arguments, "--stage", "dev")
+
+    assert ended.code == 0, ended.err
+    assert aws.events == [event]
+
+
+def test_the_stage_may_come_from_the_environment(
+    aws: Stub, migrate: Callable[..., Ended], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MIGRATE_STAGE", "dev")
+
+    assert migrate("upgrade").code == 0
+    assert len(aws.events) == 1
+
+
+# --- --wait ---
+
+
+def test_wait_invokes_again_until_it_is_done(aws: Stub, migrate: Callable[..., Ended]) -> None:
+    aws.replies = [failure("MigrationIncomplete"), Reply(result())]
+
+    ended = migrate("upgrade", "--stage", "dev", "--wait", "--json")
+
+    assert (ended.code, ended.document["status"]) == (0, "ok")
+    assert len(aws.events) == 2
+
+
+def test_wait_ends_at_its_limit(aws: Stub, migrate: Callable[..., Ended]) -> None:
+    aws.replies = [failure("MigrationLocked")]
+
+    ended = migrate("upgrade", "--stage", "dev", "--wait", "--wait-limit", "0.01")
+
+    assert ended.code == AGAIN
+    assert len(aws.events) == 1
+
+
+def test_wait_does_not_repeat_what_would_fail_again(aws: Stub, migrate: Callable[..., Ended]) -> None:
+    aws.replies = [failure("MigrationFailed")]
+
+    assert migrate("upgrade", "--stage", "dev", "--wait").code == FAILED
+    assert len(aws.events) == 1

@@ -1,0 +1,285 @@
+"""Standard output is for results; what else is said depends on who reads it: a person, a pipe, GitHub Actions."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import signal
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.support.aws_stub import REQUEST_ID, Reply, Stub, failure, line, refusal, result
+from tests.support.checkout import ROOT
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from tests.cli.conftest import Ended
+
+ESCAPE = "\x1b"
+COMMAND = [sys.executable, "-m", "migrate_cli"]
+
+
+def environment(stub: Stub) -> dict[str, str]:
+    return {**os.environ, **stub.environment(), "TERM": "xterm-256color", "COLUMNS": "60"}
+
+
+def started(stub: Stub, *arguments: str, **streams: Any) -> subprocess.Popen[bytes]:  # noqa: ANN401 - as Popen's
+    streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **streams}
+    return subprocess.Popen([*COMMAND, *arguments], cwd=ROOT, env=environment(stub), **streams)
+
+
+def wait_until(condition: Callable[[], object], seconds: float = 10) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+# --- JSON ---
+
+
+def test_json_is_the_functions_answer_and_nothing_else(stub: Stub) -> None:
+    answer = result(applied=[{"revision": "bbbb", "description": "[red]é\n漢", "duration_ms": 1}])
+    stub.replies = [Reply(answer)]
+
+    process = started(stub, "upgrade", "--stage", "dev", "--json")
+    out, err = process.communicate()
+
+    assert (process.returncode, json.loads(out)) == (0, answer)
+    assert out.count(b"\n") == 1
+    assert b"upgrade on template-saas-api-migrate-lambda-dev" in err
+
+
+@pytest.mark.parametrize("action", ["plan", "status", "history", "doctor", "check", "downgrade", "stamp"])
+def test_json_of_every_action_is_its_answer(aws: Stub, migrate: Callable[..., Ended], action: str) -> None:
+    aws.replies = [Reply(result(action))]
+    revision = {"downgrade": ["base"], "stamp": ["head"]}.get(action, [])
+
+    ended = migrate(action, *revision, "--stage", "dev", "--json")
+
+    assert (ended.code, ended.document) == (0, result(action))
+
+
+# --- a pipe ---
+
+
+def test_a_pipe_gets_plain_rows_whatever_the_width(stub: Stub) -> None:
+    description = "word " * 60
+    stub.replies = [Reply(result(applied=[{"revision": "bbbb", "description": description, "duration_ms": 14}]))]
+
+    out, err = started(stub, "upgrade", "--stage", "dev").communicate()
+
+    [row] = [row for row in out.decode().splitlines() if row.startswith("bbbb")]
+    assert row.split() == ["bbbb", *description.split(), "14", "ms"]
+    assert ESCAPE.encode() not in out + err
+
+
+def test_whoever_stops_reading_does_not_change_the_exit_code(stub: Stub) -> None:
+    ours, theirs = os.pipe()
+    os.close(ours)
+    process = started(stub, "upgrade", "--stage", "dev", stdout=theirs)
+    os.close(theirs)
+    _, err = process.communicate()
+
+    assert process.returncode == 0, err
+    assert b"Traceback" not in err
+
+
+def test_neither_does_whoever_stops_reading_a_long_document(stub: Stub) -> None:
+    stub.replies = [Reply(result(database="x" * 100_000))]
+    ours, theirs = os.pipe()
+    os.close(ours)
+    process = started(stub, "upgrade", "--stage", "dev", "--json", stdout=theirs)
+    os.close(theirs)
+    _, err = process.communicate()
+
+    assert process.returncode == 0, err
+
+
+def test_a_piped_plan_is_sql(aws: Stub, migrate: Callable[..., Ended]) -> None:
+    plan = [
+        {"revision": "bbbb", "description": "Add\nDROP TABLE users;", "sql": "CREATE TABLE a (\n  b int\n);"},
+        {"revision": "cccc", "description": "Compute", "sql": None, "error": "needs\na database"},
+    ]
+    aws.replies = [Reply(result("plan", plan=plan))]
+
+    out = migrate("plan", "--stage", "dev").out
+
+    statements = [row for row in out.splitlines() if row and not row.startswith("--")]
+    assert statements == ["CREATE TABLE a (", "  b int", ");"]
+    assert "-- needs a database" in out
+
+
+def test_text_of_others_is_neither_markup_nor_a_terminals_command(aws: Stub, migrate: Callable[..., Ended]) -> None:
+    aws.replies = [failure("MigrationFailed", f"[bold]x[/bold] [/nonsense] {ESCAPE}[2J")]
+
+    ended = migrate("upgrade", "--stage", "dev")
+
+    assert "[bold]x[/bold] [/nonsense]" in ended.err
+    assert ESCAPE not in ended.err
+
+
+# --- a terminal ---
+
+
+def in_terminal(stub: Stub, *arguments: str) -> tuple[int, str]:
+    ours, theirs = pty.openpty()
+    process = started(stub, *arguments, stdin=theirs, stdout=theirs, stderr=theirs)
+    os.close(theirs)
+    said = b""
+    while True:
+        try:
+            part = os.read(ours, 65536)
+        except OSError:  # Linux's way to say that the other side is closed
+            break
+        if not part:
+            break
+        said += part
+    os.close(ours)
+    return process.wait(), said.decode()
+
+
+def test_a_terminal_gets_colours_and_a_moving_bar(stub: Stub) -> None:
+    stub.replies = [Reply(result(), after_s=0.5)]
+
+    code, said = in_terminal(stub, "upgrade", "--stage", "dev")
+
+    assert code == 0
+    assert f"{ESCAPE}[?25l" in said  # the cursor is hidden while something moves
+    assert said.rstrip().endswith("s.")
+    assert "Applied 1 revision" in re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", said)
+
+
+def test_a_terminal_shows_sql_in_colours(stub: Stub) -> None:
+    plan = [{"revision": "bbbb", "description": "Add", "sql": "CREATE TABLE a (b int);"}]
+    stub.replies = [Reply(result("plan", plan=plan))]
+
+    _, said = in_terminal(stub, "plan", "--stage", "dev")
+
+    assert re.search(r"\x1b\[[0-9;]*mCREATE", said)
+
+
+# --- progress ---
+
+
+STORY = [
+    line("migration.started", "upgrade to head", request_id="of-another", action="status"),
+    line("migration.started", "upgrade to head"),
+    line("revision.started", "running", revision="bbbb", description="[b]Add users", pending=["bbbb", "cccc"]),
+    line("revision.applied", "committed", revision="bbbb", description="[b]Add users", duration_ms=1400),
+    line("revision.applied", "committed", revision="zzzz", request_id="of-another", duration_ms=1),
+    line("revision.started", "running", revision="cccc", description="Backfill"),
+]
+
+
+def test_each_revision_is_told_while_the_function_works(aws: Stub, migrate: Callable[..., Ended]) -> None:
+    aws.lines = lambda: STORY
+    aws.replies = [Reply(result(), until=lambda: len(aws.log_requests) > len(STORY))]
+
+    ended = migrate("upgrade", "--stage", "dev", "--json")
+
+    assert ended.err.splitlines()[1:] == [
+        "1 of 2: running bbbb ([b]Add users)",
+        "1 of 2: committed bbbb ([b]Add users) in 1,400 ms",
+        "2 of 2: running cccc (Backfill)",
+    ]
+    assert all(request["startTime"] > (time.time() - 60) * 1000 for request in aws.log_requests)
+
+
+def test_a_log_that_may_not_be_read_is_a_note_and_no_failure(aws: Stub, migrate: Callable[..., Ended]) -> None:
+    aws.logs_refusal = Reply({"__type": "AccessDeniedException", "message": "not you"}, 400)
+
+    ended = migrate("upgrade", "--stage", "dev", "--json")
+
+    assert (ended.code, ended.document["status"]) == (0, "ok")
+    assert "the log cannot be read" in ended.err
+    assert "not you" in ended.err
+
+
+@pytest.mark.parametrize("code", ["ResourceNotFoundException", "ThrottlingException"])
+def test_a_log_that_is_not_there_yet_is_no_trouble(aws: Stub, migrate: Callable[..., Ended], code: str) -> None:
+    aws.replies = [Reply(result(), until=lambda: len(aws.log_requests) > 1)]
+    aws.logs_refusal = Reply({"__type": code, "message": "later"}, 400)
+
+    ended = migrate("upgrade", "--stage", "dev")
+
+    assert (ended.code, len(ended.err.splitlines())) == (0, 1)
+
+
+# --- Ctrl-C ---
+
+
+def test_ctrl_c_says_that_the_function_goes_on_and_where_to_look(stub: Stub) -> None:
+    stub.replies = [Reply(result(), after_s=2)]
+    process = started(stub, "upgrade", "--stage", "dev", "--json")
+    wait_until(lambda: stub.events)
+
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate()
+
+    assert (process.returncode, json.loads(out)["error"]["type"]) == (130, "Interrupted")
+    assert "goes on" in err.decode()
+    assert "-m migrate_cli status --stage dev" in err.decode()
+    assert "aws logs filter-log-events --log-group-name /aws/lambda/" in err.decode()
+    assert "Traceback" not in err.decode()
+
+
+# --- GitHub Actions ---
+
+
+@pytest.fixture
+def summary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    file = tmp_path / "summary.md"
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(file))
+    return file
+
+
+def test_a_failure_is_an_annotation_on_one_line(aws: Stub, migrate: Callable[..., Ended], summary: Path) -> None:
+    aws.replies = [failure("MigrationFailed", "100%\r\n::error::b | c <i>")]
+
+    ended = migrate("upgrade", "--stage", "dev", "--json")
+
+    [annotation] = [row for row in ended.err.splitlines() if row.startswith("::")][-1:]
+    title = "::error title=migrate upgrade (dev)%3A MigrationFailed::"
+    assert annotation.startswith(f"{title}100%25%0D%0A::error::b | c <i>%0A")
+    assert json.loads(ended.out)["error"]["type"] == "MigrationFailed"
+    assert r"| message | 100% ::error::b \| c &lt;i&gt; |" in summary.read_text(encoding="utf-8")
+
+
+def test_a_success_is_a_table_in_the_jobs_summary(aws: Stub, migrate: Callable[..., Ended], summary: Path) -> None:
+    aws.replies = [Reply(result(applied=[{"revision": "bbbb", "description": "a|b", "duration_ms": 1400}]))]
+    summary.write_text("of the step before\n", encoding="utf-8")
+
+    ended = migrate("upgrade", "--stage", "dev")
+
+    assert "::error" not in ended.err
+    text = summary.read_text(encoding="utf-8")
+    assert text.startswith("of the step before\n### migrate upgrade (dev)\n\n| | |\n| --- | --- |\n")
+    assert "| bbbb | a\\|b | 1,400 ms |" in text
+    assert f"| request | {REQUEST_ID} |" in text
+
+
+def test_a_summary_that_cannot_be_written_is_a_note(aws: Stub, migrate: Callable[..., Ended], summary: Path) -> None:
+    summary.mkdir()
+
+    ended = migrate("upgrade", "--stage", "dev")
+
+    assert ended.code == 0
+    assert "summary could not be written" in ended.err
+    assert len(aws.events) == 1
+
+
+def test_trouble_with_aws_is_an_annotation_too(aws: Stub, migrate: Callable[..., Ended], summary: Path) -> None:
+    aws.replies = [refusal(403, "AccessDeniedException")]
+
+    assert "::error title=migrate status (dev)%3A AccessDeniedException::" in migrate("status", "--stage", "dev").err
+    assert "AccessDeniedException" in summary.read_text(encoding="utf-8")

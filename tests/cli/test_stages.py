@@ -1,0 +1,139 @@
+"""Which AWS a stage is looked for in, and who may change production."""
+
+from __future__ import annotations
+
+import io
+import shutil
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from localcloud import cloud
+from migrate_cli import stages
+from tests.support.aws_stub import Reply, result
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from localcloud.emulator import Emulator
+    from tests.cli.conftest import Ended
+    from tests.support.aws_stub import Stub
+
+
+@pytest.fixture
+def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A checkout whose local cloud is not up; the developer's own is none of ours."""
+    shutil.copy(stages.ROOT / "cdk.json", tmp_path)
+    monkeypatch.setattr(stages, "ROOT", tmp_path)
+    return tmp_path
+
+
+@pytest.mark.usefixtures("checkout")
+def test_stage_local_without_its_cloud_says_what_starts_it(migrate: Callable[..., Ended]) -> None:
+    ended = migrate("status", "--stage", "local", "--json")
+
+    assert (ended.code, ended.document["error"]["type"]) == (3, "LocalCloudDown")
+    assert "make migrate" in ended.err
+
+
+def test_stage_local_is_looked_for_in_the_local_cloud(
+    checkout: Path, emulator: Emulator, migrate: Callable[..., Ended]
+) -> None:
+    (checkout / ".local").mkdir()
+    (checkout / ".local" / "emulator").symlink_to(emulator.directory)
+
+    ended = migrate("status", "--stage", "local", "--json")
+
+    # It is asked, and has no such function.
+    assert (ended.code, ended.document["error"]["type"]) == (3, "ResourceNotFoundException")
+
+
+@pytest.mark.parametrize("stage", ["dev", "prod"])
+def test_no_other_stage_falls_back_to_the_local_cloud(
+    migrate: Callable[..., Ended], monkeypatch: pytest.MonkeyPatch, stage: str
+) -> None:
+    monkeypatch.setattr(cloud, "running_emulator", lambda _: pytest.fail("the local cloud was looked for"))
+
+    ended = migrate("status", "--stage", stage, "--region", "eu-central-1", "--json")
+
+    assert (ended.code, ended.document["error"]["type"]) == (3, "NoCredentialsError")
+
+
+def test_settings_of_ones_own_win_over_the_local_cloud_and_name_the_account(
+    aws: Stub, migrate: Callable[..., Ended], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cloud, "running_emulator", lambda _: pytest.fail("the local cloud was looked for"))
+
+    assert migrate("upgrade", "--stage", "local").code == 0
+    # Credentials of another account must not reach its function of the same name.
+    assert aws.functions == ["arn:aws:lambda:us-east-1:000000000000:function:template-saas-api-migrate-lambda-local"]
+
+
+# --- production ---
+
+
+class Terminal(io.StringIO):
+    """Standard input with a person who types this."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("arguments", [("upgrade",), ("downgrade", "-1"), ("stamp", "head")], ids=" ".join)
+def test_production_is_not_changed_where_nobody_can_be_asked(
+    aws: Stub, migrate: Callable[..., Ended], monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO("prod\n"))
+
+    ended = migrate(*arguments, "--stage", "prod")
+
+    assert (ended.code, aws.events) == (2, [])
+    assert "--yes" in ended.err
+
+
+@pytest.mark.parametrize("typed,code", [("prod\n", 0), ("y\n", 2), ("", 2)])
+def test_production_is_changed_when_its_name_was_typed(
+    aws: Stub, migrate: Callable[..., Ended], monkeypatch: pytest.MonkeyPatch, typed: str, code: int
+) -> None:
+    monkeypatch.setattr(sys, "stdin", Terminal(typed))
+
+    assert migrate("upgrade", "--stage", "prod").code == code
+    assert len(aws.events) == (code == 0)
+
+
+def test_yes_answers_for_the_person(aws: Stub, migrate: Callable[..., Ended]) -> None:
+    assert migrate("upgrade", "--stage", "prod", "--yes").code == 0
+    assert len(aws.events) == 1
+
+
+def test_a_look_at_production_needs_no_answer(aws: Stub, migrate: Callable[..., Ended]) -> None:
+    aws.replies = [Reply(result("check"))]
+
+    assert migrate("check", "--stage", "prod").code == 0
+
+
+# --- where each stage is ---
+
+
+def test_the_tree_is_drawn_with_where_each_stage_is(aws: Stub, migrate: Callable[..., Ended]) -> None:
+    entries = [
+        {"revision": "bbbb", "description": 'Say "<b>"', "down_revisions": ["aaaa"], "branch_labels": [], "head": True},
+        {"revision": "aaaa", "description": "Begin", "down_revisions": [], "branch_labels": [], "head": False},
+    ]
+    statuses = [Reply(result("status", revision=revision)) for revision in ("aaaa", None, "cccc")]
+    aws.replies = [Reply(result("history", history=entries, count=2)), *statuses]
+
+    ended = migrate("history", "--stage", "dev", "--format", "mermaid")
+
+    assert ended.code == 0, ended.err
+    assert ended.out.splitlines()[:4] == [
+        "flowchart TD",
+        '    r0["aaaa<br/>Begin"]',
+        '    r1["bbbb<br/>Say #quot;#lt;b#gt;#quot;"]',
+        "    r0 --> r1",
+    ]
+    assert '    s0(["dev"]):::stage\n    s0 -.-> r0\n' in ended.out
+    assert '(["local<br/>empty"])' in ended.out
+    assert '(["prod<br/>cccc: not in this package"])' in ended.out

@@ -1,0 +1,151 @@
+"""An AWS that answers what a test says: Lambda's Invoke and CloudWatch's FilterLogEvents over real HTTP."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+REQUEST_ID = "11111111-2222-3333-4444-555555555555"
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What AWS answers, after so long and when something is so. Without a body the connection is closed."""
+
+    body: Any = None
+    status: int = 200
+    error: str | None = None
+    function_error: bool = False
+    after_s: float = 0
+    until: Callable[[], object] = lambda: True
+
+
+def refusal(status: int, code: str, message: str = "says AWS") -> Reply:
+    """An answer of Lambda's own instead of the function's."""
+    return Reply({"Message": message, "message": message}, status, error=code)
+
+
+def failure(kind: str, message: str = "says the function") -> Reply:
+    """An error that the function raised."""
+    return Reply({"errorType": kind, "errorMessage": message}, function_error=True)
+
+
+def result(action: str = "upgrade", **changes: Any) -> dict[str, Any]:  # noqa: ANN401 - JSON
+    """An answer of the function's, with some fields changed."""
+    return {
+        "status": "ok",
+        "action": action,
+        "stage": "dev",
+        "database": "app",
+        "schema": None,
+        "previous_revision": "aaaa",
+        "revision": "bbbb",
+        "up_to_date": True,
+        "applied": [{"revision": "bbbb", "description": "Add users", "duration_ms": 14}],
+        "pending": [],
+        "attempts": 1,
+        "lock_wait_ms": 0,
+        "duration_ms": 2345,
+        "request_id": REQUEST_ID,
+        **changes,
+    }
+
+
+@dataclass
+class Stub:
+    """``replies`` are given one after the other, the last one forever; ``logs`` give the lines that are there."""
+
+    endpoint: str = ""
+    replies: list[Reply] = field(default_factory=lambda: [Reply(result())])
+    lines: Callable[[], list[dict[str, Any]]] = list
+    logs_refusal: Reply | None = None
+    events: list[Any] = field(default_factory=list)
+    functions: list[str] = field(default_factory=list)
+    log_requests: list[dict[str, Any]] = field(default_factory=list)
+
+    def environment(self) -> dict[str, str]:
+        """The settings by which boto3 finds it."""
+        return {
+            "AWS_ENDPOINT_URL": self.endpoint,
+            "AWS_ACCESS_KEY_ID": "test",
+            "AWS_SECRET_ACCESS_KEY": "test",
+            "AWS_REGION": "eu-central-1",
+            "NO_PROXY": "127.0.0.1",
+        }
+
+    def invoked(self, path: str, event: Any) -> Reply:  # noqa: ANN401 - JSON
+        """Take an invocation."""
+        self.functions.append(unquote(path.split("/")[3]))
+        self.events.append(event)
+        return self.replies.pop(0) if len(self.replies) > 1 else self.replies[0]
+
+    def asked_for_logs(self, request: dict[str, Any]) -> Reply:
+        """Take a question for log lines; all of them at once, as if each were a page."""
+        self.log_requests.append(request)
+        if self.logs_refusal:
+            return self.logs_refusal
+        now = int(time.time() * 1000)
+        lines = self.lines()
+        number = int(request.get("nextToken", 0))
+        page = [{"eventId": f"{number}", "timestamp": now, "message": json.dumps(lines[number])}] if lines else []
+        more = {"nextToken": str(number + 1)} if number + 1 < len(lines) else {}
+        return Reply({"events": page, **more})
+
+
+def line(event: str, message: str = "", *, request_id: str = REQUEST_ID, **fields: Any) -> dict[str, Any]:  # noqa: ANN401
+    """A line of the function's log."""
+    return {"event": event, "message": message, "function_request_id": request_id, "action": "upgrade", **fields}
+
+
+@contextmanager
+def serve() -> Iterator[Stub]:
+    """Run a stub until the end of the context."""
+    stub = Stub()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            content = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            body = json.loads(content or b"null")
+            target = self.headers.get("X-Amz-Target", "")
+            reply = stub.asked_for_logs(body) if target.startswith("Logs_") else stub.invoked(self.path, body)
+            time.sleep(reply.after_s)
+            while not reply.until():
+                time.sleep(0.02)
+            if reply.body is None:
+                return
+            answer = reply.body if isinstance(reply.body, bytes) else json.dumps(reply.body).encode()
+            self.send_response(reply.status)
+            self.send_header("Content-Length", str(len(answer)))
+            self.send_header("x-amzn-RequestId", REQUEST_ID)
+            if reply.error:
+                self.send_header("x-amzn-ErrorType", reply.error)
+            if reply.function_error:
+                self.send_header("X-Amz-Function-Error", "Unhandled")
+            self.end_headers()
+            self.wfile.write(answer)
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - its name there
+            pass
+
+    class Server(ThreadingHTTPServer):
+        def handle_error(self, request: object, client_address: object) -> None:
+            """A client that went away is part of some tests."""
+
+    server = Server(("127.0.0.1", 0), Handler)
+    stub.endpoint = f"http://127.0.0.1:{server.server_port}"
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+    thread.start()
+    try:
+        yield stub
+    finally:
+        server.shutdown()
+        server.server_close()
