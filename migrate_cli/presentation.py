@@ -63,7 +63,7 @@ def show_result(result: Mapping[str, Any], console: Console) -> None:
     elif not result["applied"]:
         _say(console, ("Nothing to apply: ", "bold green"), f"{result['database']} is at {at}.")
     else:
-        _show_steps(console, result, "Applied", result["applied"])
+        _show_steps(console, result, "Applied", "to", result["applied"])
 
 
 def show_error(error: Mapping[str, Any], console: Console, advice: str = "") -> None:
@@ -79,10 +79,12 @@ def _show_downgrade(result: Mapping[str, Any], console: Console) -> None:
             console, ("Nothing to take back: ", "bold green"), f"{result['database']} is at {_at(result['revision'])}."
         )
     else:
-        _show_steps(console, result, "Took back", result["reverted"])
+        _show_steps(console, result, "Took back", "of", result["reverted"])
 
 
-def _show_steps(console: Console, result: Mapping[str, Any], done: str, steps: list[Mapping[str, Any]]) -> None:
+def _show_steps(
+    console: Console, result: Mapping[str, Any], done: str, of: str, steps: list[Mapping[str, Any]]
+) -> None:
     table = _table("Revision", "Description")
     table.add_column("Duration", justify="right", no_wrap=True)
     for step in steps:
@@ -92,7 +94,7 @@ def _show_steps(console: Console, result: Mapping[str, Any], done: str, steps: l
     _say(
         console,
         (f"{done} {_counted(len(steps), 'revision')}", "bold green"),
-        f" to {result['database']} ({result['stage']}): from {_at(result['previous_revision'])}"
+        f" {of} {result['database']} ({result['stage']}): from {_at(result['previous_revision'])}"
         f" to {_at(result['revision'])} in {result['duration_ms'] / 1000:.1f} s.",
     )
 

@@ -92,6 +92,13 @@ class Deployed:
         environment = with_tools(self._emulator.environment())
         return subprocess.run(command, cwd=self._checkout, env=environment, capture_output=True, text=True, check=False)
 
+    def start(self, *command: str) -> subprocess.Popen[str]:
+        """Start such a command and leave it at work."""
+        environment = with_tools(self._emulator.environment())
+        return subprocess.Popen(
+            command, cwd=self._checkout, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+
     def release(self, *revisions: Rev, on_top_of: str = "") -> None:
         """Deploy the reference backend with these revisions added, unless that is what is deployed."""
         if self._released == revisions:

@@ -86,3 +86,77 @@ def test_a_long_error_message_stays_on_one_line() -> None:
 
 def test_an_error_without_a_name_is_shown_all_the_same() -> None:
     assert shown(presentation.show_error, {"errorMessage": "killed"}) == "Error: killed\n"
+
+
+# --- the other actions ---
+
+
+def status(**changes: Any) -> dict[str, Any]:  # noqa: ANN401 - JSON
+    answer = {
+        "action": "status",
+        "schema": None,
+        "up_to_date": True,
+        "pending": [],
+        "lock": None,
+        "invalid_indexes": [],
+    }
+    return result(**{**answer, **changes})
+
+
+def facts(text: str) -> dict[str, str]:
+    return {name: fact.strip() for name, _, fact in (line.partition(":") for line in text.splitlines())}
+
+
+def test_a_status_tells_where_the_database_is_and_that_nothing_is_in_the_way() -> None:
+    told = facts(shown(presentation.show, status()))
+
+    assert (told["Stage"], told["Database"], told["Revision"]) == ("dev", "app", "cccc")
+    assert (told["Migration lock"], told["Invalid indexes"]) == ("free", "none")
+    assert "Up to date." in told
+
+
+def test_a_status_tells_what_is_pending_and_who_holds_the_lock() -> None:
+    lock = {"pid": 7, "holder": "dev/1234", "since": "2026-01-01T00:00:00Z"}
+    pending = [{"revision": "dddd", "description": "Add [b]"}]
+
+    text = shown(presentation.show, status(schema="tenant", lock=lock, up_to_date=False, pending=pending))
+
+    assert facts(text)["Migration lock"] == "held by dev/1234 (pid 7) since 2026-01-01T00:00:00Z"
+    assert facts(text)["Database"] == "app, schema tenant"
+    assert text.splitlines()[-1].split() == ["dddd", "Add", "[b]"]
+    assert "1 revision pending:" in text
+
+
+def test_a_database_ahead_is_no_success_in_green_words() -> None:
+    text = shown(presentation.show, result(action="upgrade", ahead=True))
+
+    assert text.startswith("Newer than the package: app is at cccc")
+
+
+def test_a_downgrade_shows_what_was_taken_back() -> None:
+    reverted = [{"revision": "cccc", "description": "Backfill", "duration_ms": 5}]
+    answer = result(action="downgrade", previous_revision="cccc", revision="bbbb", reverted=reverted)
+
+    text = shown(presentation.show, answer)
+
+    assert ["cccc", "Backfill", "5", "ms"] in [line.split() for line in text.splitlines()]
+    assert text.splitlines()[-1] == "Took back 1 revision of app (dev): from cccc to bbbb in 2.3 s."
+
+
+def test_a_history_shows_what_comes_after_what() -> None:
+    entry = {"branch_labels": ["pay"], "down_revisions": ["aaaa", "bbbb"], "head": True}
+    entries = [{"revision": "cccc", "description": "Merge", **entry}]
+
+    text = shown(
+        presentation.show, {"action": "history", "stage": "dev", "history": entries, "count": 1, "truncated": True}
+    )
+
+    assert ["cccc", "aaaa,", "bbbb", "head,", "pay", "Merge"] in [line.split() for line in text.splitlines()]
+    assert "Cut: " in text
+
+
+def test_a_terminals_commands_in_a_description_are_made_visible() -> None:
+    text = shown(presentation.show_result, result(("cccc", "\x1b[2Jgone\x07", 1)))
+
+    assert "\ufffd[2Jgone\ufffd" in text
+    assert "\x1b" not in text

@@ -1,0 +1,85 @@
+"""docs/cli.md says what is so: its commands exist with these options, and its exit codes are the code's."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+
+from lambda_migrate import contract
+from migrate_cli.errors import ExitCode
+from tests.support.checkout import ROOT
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.cli.conftest import Ended
+
+PAGE = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
+SHOWN = [
+    shlex.split(command.partition(">")[0])[1:]
+    for command in re.findall(r"^(?:- run: \.venv/bin/)?(migrate [a-z].*)$", PAGE, re.MULTILINE)
+]
+
+
+def rows(header: str) -> list[list[str]]:
+    body = re.findall(rf"^\| {header} \|.*\n\|[-| ]+\|\n((?:\|.*\n)+)", PAGE, re.MULTILINE)
+    return [[cell.strip() for cell in row.strip("|").split("|")] for row in body[0].splitlines()]
+
+
+def test_every_action_is_a_documented_command() -> None:
+    assert {row[0].strip("`") for row in rows("command")} == contract.ACTIONS.keys()
+
+
+def test_every_exit_code_is_documented() -> None:
+    assert [int(row[0]) for row in rows("code")] == sorted(ExitCode)
+
+
+def test_the_errors_of_a_4_are_those_that_the_contract_says_to_retry() -> None:
+    [errors] = [row[2] for row in rows("code") if row[0] == "4"]
+    again = {name for name, error in vars(contract).items() if getattr(error, "retry_helps", False)}
+
+    assert set(re.findall(r"`(\w+)`", errors)) == again - {"SecretUnavailable"}
+
+
+@pytest.mark.parametrize("command", sorted(contract.ACTIONS))
+def test_every_command_has_help(migrate: Callable[..., Ended], command: str) -> None:
+    ended = migrate(command, "--help")
+
+    assert (ended.code, ended.err) == (0, "")
+    assert "--stage" in ended.out
+
+
+@pytest.mark.parametrize("arguments", SHOWN, ids=" ".join)
+def test_a_command_shown_has_options_that_exist(migrate: Callable[..., Ended], arguments: list[str]) -> None:
+    help_text = migrate(arguments[0], "--help").out
+
+    for option in (word for word in arguments if word.startswith("--")):
+        assert re.search(rf"{option}\b", help_text)
+
+
+def test_commands_are_shown() -> None:
+    assert len(SHOWN) == 6
+
+
+@pytest.mark.parametrize("option", sorted(set(re.findall(r"`(--[a-z-]+)", PAGE)) - {"--help"}))
+def test_an_option_that_is_named_exists(migrate: Callable[..., Ended], option: str) -> None:
+    known = "".join(migrate(command, "--help").out for command in contract.ACTIONS)
+
+    assert re.search(rf"{option}\b", known)
+
+
+def test_the_installed_command_is_this_one_from_any_folder(tmp_path: object) -> None:
+    done = subprocess.run(
+        [ROOT / ".venv" / "bin" / "migrate", "status", "--json"],
+        cwd=str(tmp_path),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == ExitCode.USAGE, done.stderr
+    assert "See: migrate status --help" in done.stderr
