@@ -91,6 +91,12 @@ class MigrateStack(cdk.Stack):
             tracing=lambda_.Tracing.ACTIVE,
             environment=_environment(names, stage),
         )
+        cdk.Validations.of(function).acknowledge(
+            cdk.Acknowledgment(
+                id="AwsSolutions::AwsSolutions-L1",
+                reason="the stage names its runtime: the package holds wheels and bytecode for exactly that one",
+            )
+        )
         let_roles_invoke(function, stage.invokers)
         if stage.github:
             github = github_role(self, stage.github, function, log_group)

@@ -269,6 +269,18 @@ def test_cdk_synth_prints_a_stages_template_without_an_aws_account(synthesized: 
     assert synthesized.function["FunctionName"] == "template-saas-api-migrate-lambda-dev"
 
 
+def test_the_same_tree_on_another_path_gives_the_same_template_and_package(
+    checkout: Path, synthesized: Stack, tmp_path: Path
+) -> None:
+    again = synth(checkout, "-c", "stage=dev", "--json")
+    elsewhere = synth(copy_checkout(tmp_path / "somewhere else" / "copy"), "-c", "stage=dev", "--json")
+
+    assert (again.returncode, elsewhere.returncode) == (0, 0), elsewhere.stderr
+    assert synthesized.function["Code"]["S3Key"]  # named by the digest of what is in the package
+    assert json.dumps(json.loads(again.stdout)) == synthesized.text
+    assert json.dumps(json.loads(elsewhere.stdout)) == synthesized.text
+
+
 @pytest.mark.usefixtures("synthesized")
 def test_the_package_is_built_for_the_stages_processor_and_not_for_this_machines(checkout: Path) -> None:
     machines = {file.read_bytes()[18:20] for file in (checkout / ".local" / "package" / "dev").rglob("*.so")}
