@@ -53,7 +53,8 @@ class UsageError(CommandError):
 class Commands:
     """The commands that a person may type next, for the same stage and in the same way as this one.
 
-    ``options`` are those that lead to the stage; ``settings`` are the variables that the aws command needs beside them.
+    ``command`` is this one, as it was typed. ``options`` are those that lead to the stage, and ``settings`` the variables
+    that the aws command needs beside its own options.
     """
 
     program: tuple[str, ...]
@@ -69,7 +70,7 @@ class Commands:
 
     def again(self) -> str:
         """The same command once more."""
-        return shlex.join((*self.program, *self.command, *self.options))
+        return shlex.join((*self.program, *self.command))
 
     def log(self, request_id: str | None) -> str:
         """The aws command that shows the log, of one request where it is known. Versions 1 and 2 both have it."""

@@ -67,7 +67,16 @@ def test_an_error_of_the_function_has_its_exit_code(
     [told] = [line for line in ended.err.splitlines() if line.startswith(kind)]
     advice = ended.err.partition(told)[2].strip()
     assert advice
-    assert "{" not in advice.replace("{again}", "{")
+    assert "{" not in advice
+
+
+def test_the_advice_is_a_command_that_can_be_typed(aws: Stub, migrate: Callable[..., Ended]) -> None:
+    aws.replies = [failure("MigrationLocked")]
+
+    ended = migrate("upgrade", "--stage", "dev", "--region", "eu-west-1")
+
+    assert "Who holds the lock: migrate status --stage dev --region eu-west-1." in ended.err
+    assert ended.err.endswith("When that run is done: migrate upgrade --stage dev --region eu-west-1\n")
 
 
 def test_every_error_of_the_contract_is_among_them() -> None:

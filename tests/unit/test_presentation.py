@@ -92,7 +92,7 @@ def test_an_error_without_a_name_is_shown_all_the_same() -> None:
 
 
 def status(**changes: Any) -> dict[str, Any]:  # noqa: ANN401 - JSON
-    answer = {
+    answer: dict[str, Any] = {
         "action": "status",
         "schema": None,
         "up_to_date": True,
