@@ -56,7 +56,7 @@ class DatabaseSettings(_Settings):
     )
     ca_bundle: str | None = Field(
         default=None,
-        description="PEM file, relative to cdk.json, of the authority that signed the server's certificate; packaged"
+        description="PEM file, relative to `cdk.json`, of the authority that signed the server's certificate; packaged"
         " with the function. Without it, Amazon's own for RDS.",
     )
 
@@ -81,7 +81,7 @@ class NetworkSettings(_Settings):
     )
     secrets_endpoint: Annotated[str, Field(pattern=rf"^(create|nat|{_SECURITY_GROUP[1:-1]})$")] = Field(
         default="create",
-        description="create: make an interface endpoint for Secrets Manager; nat: the subnets have a NAT gateway;"
+        description="`create`: make an interface endpoint for Secrets Manager; `nat`: the subnets have a NAT gateway;"
         " or the security group of an endpoint that the VPC has already (it can have only one)",
     )
 
@@ -103,11 +103,11 @@ class Stage(_Settings):
     region: str | None = Field(
         default=None, pattern=r"^[a-z]{2}(-[a-z]+)+-[0-9]$", description="Without it, that of the AWS profile"
     )
-    backend: str = Field(default="back", description="The backend's folder, relative to cdk.json")
-    alembic_config: str = Field(default="alembic.ini", description="alembic.ini or pyproject.toml in that folder")
+    backend: str = Field(default="back", description="The backend's folder, relative to `cdk.json`")
+    alembic_config: str = Field(default="alembic.ini", description="`alembic.ini` or `pyproject.toml` in that folder")
     runtime: Literal["python3.12", "python3.13", "python3.14", "local"] = Field(
         default="python3.13",
-        description="local: this machine's interpreter under AWS's own runtime client, for the local cloud",
+        description="`local`: this machine's interpreter under AWS's own runtime client, for the local cloud",
     )
     architecture: Literal["arm64", "x86_64"] = Field(
         default="arm64", description="The package is built for it, on any machine"
@@ -143,7 +143,8 @@ class Stage(_Settings):
     )
     environment: Mapping[str, str] = Field(
         default_factory=dict,
-        description="More variables for the function, with the last word; contract.md has their list",
+        description="More variables for the function, with the last word;"
+        " [contract.md](contract.md#environment-variables) has their list",
     )
     tags: Mapping[str, str] = Field(
         default_factory=dict, description="On everything in the stack, beside `project` and `stage`"

@@ -1,0 +1,81 @@
+"""docs/stages.md and docs/operations.md say what the code has."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from pydantic_core import PydanticUndefined
+
+from infra import queries
+from infra.stages import DatabaseSettings, GithubSettings, NetworkSettings, Project, Stage, read_project
+from lambda_migrate import contract
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+    from pydantic.fields import FieldInfo
+
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+STAGES = (DOCS / "stages.md").read_text(encoding="utf-8")
+OPERATIONS = (DOCS / "operations.md").read_text(encoding="utf-8")
+
+MODELS: dict[str, type[BaseModel]] = {
+    "The project": Project,
+    "A stage": Stage,
+    "database": DatabaseSettings,
+    "network": NetworkSettings,
+    "github": GithubSettings,
+}
+
+
+def section(text: str, title: str) -> str:
+    """What stands below a heading, up to the next."""
+    return re.split(r"^#+ .*$", re.split(rf"^#+ {re.escape(title)}$", text, flags=re.MULTILINE)[1], flags=re.MULTILINE)[
+        0
+    ]
+
+
+def default_of(field: FieldInfo) -> str:
+    if field.default is not PydanticUndefined:
+        value = field.default
+        return "" if value in (None, ()) else f"`{json.dumps(value) if isinstance(value, bool) else value}`"
+    return "required" if field.is_required() else ""
+
+
+@pytest.mark.parametrize("title", MODELS)
+def test_every_setting_stands_in_the_table_with_its_default_and_meaning(title: str) -> None:
+    rows = re.findall(r"^\| `(\w+)` \| (.*?) ?\| (.*) \|$", section(STAGES, title), flags=re.MULTILINE)
+
+    assert rows == [
+        (name, default_of(field), f"{str(field.description).removesuffix('.')}.")
+        for name, field in MODELS[title].model_fields.items()
+    ]
+
+
+def test_the_examples_are_fine_and_the_minimal_one_has_five_lines() -> None:
+    minimal, full = re.findall(r"```json\n(.*?)```", STAGES, flags=re.DOTALL)
+
+    assert len(minimal.strip().splitlines()) == 5
+    read_project({"stages": json.loads(f"{{{minimal}}}")})
+    project = json.loads(full)
+    read_project(project)
+    (stage,) = project["stages"].values()
+    # Whatever can be set is set there, but for what the local cloud alone needs.
+    assert stage.keys() == Stage.model_fields.keys()
+
+
+def test_the_runbook_has_every_error_once() -> None:
+    errors = {each.__name__ for each in contract.MigrationError.__subclasses__()} | {"MigrationError"}
+    told = re.findall(r"^\| `(\w+)` \|", section(OPERATIONS, "Runbook"), flags=re.MULTILINE)
+
+    assert sorted(told) == sorted(errors)
+
+
+def test_every_saved_query_and_alarm_is_explained() -> None:
+    for query in queries.SAVED:
+        assert f"**{query.title}**" in OPERATIONS
+    for alarm in ("failed-run", "close-to-timeout", "throttled", "long-lock-wait"):
+        assert f"`-{alarm}`" in OPERATIONS
