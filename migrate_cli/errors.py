@@ -53,7 +53,7 @@ class UsageError(CommandError):
 class Commands:
     """The commands that a person may type next, for the same stage and in the same way as this one.
 
-    ``command`` is this one, as it was typed. ``options`` are those that lead to the stage, and ``settings`` the variables
+    ``command`` is this one, as it was typed. ``options`` lead to the stage, and ``settings`` are variables
     that the aws command needs beside its own options.
     """
 
