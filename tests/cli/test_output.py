@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.support import interrupts
 from tests.support.aws_stub import REQUEST_ID, Reply, Stub, failure, line, refusal, result
 from tests.support.checkout import ROOT
 
@@ -219,7 +220,8 @@ def test_a_log_that_is_not_there_yet_is_no_trouble(aws: Stub, migrate: Callable[
 
 def test_ctrl_c_says_that_the_function_goes_on_and_where_to_look(stub: Stub) -> None:
     stub.replies = [Reply(result(), after_s=2)]
-    process = started(stub, "upgrade", "--stage", "dev", "--json")
+    with interrupts.heard():
+        process = started(stub, "upgrade", "--stage", "dev", "--json")
     wait_until(lambda: stub.events)
 
     process.send_signal(signal.SIGINT)

@@ -12,6 +12,7 @@ import pytest
 
 from lambda_migrate.database import LOCK_CLASS, lock_key
 from migrate_cli.presentation import plain
+from tests.support import interrupts
 
 if TYPE_CHECKING:
     import subprocess
@@ -102,11 +103,12 @@ def test_ctrl_c_leaves_the_function_at_work_and_it_finishes(
     with closing(holder), holder.cursor() as cursor:
         cursor.execute("SELECT pg_advisory_lock(%s, %s)", (LOCK_CLASS, lock_key(None)))
         holder.commit()
-        process = function.start(*COMMAND, "upgrade", "--stage", "e2e")
+        with interrupts.heard():
+            process = function.start(*COMMAND, "upgrade", "--stage", "e2e")
         wait_for_a_session(database)
 
         process.send_signal(signal.SIGINT)
-        _, said = process.communicate()
+        _, said = process.communicate(timeout=30)
 
         assert process.returncode == 130, said
         assert "goes on with the upgrade" in said
