@@ -1,0 +1,82 @@
+"""``migrate_on_deploy`` as CloudFormation does it, in the local cloud: migrated, or failed and rolled back."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from alembic.script import ScriptDirectory
+from botocore.exceptions import ClientError
+
+from localcloud.clients import client
+from tests.support.checkout import ROOT, change_project, copy_checkout, with_tools
+from tests.support.trees import Rev, sql, write_revision
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from localcloud.emulator import Emulator
+    from localcloud.postgres import Database, Server
+
+# With the tests that bootstrap the same account, one after the other.
+pytestmark = pytest.mark.xdist_group("e2e")
+
+STACK = "template-saas-api-migrate-ondeploy"
+FUNCTION = "template-saas-api-migrate-lambda-ondeploy"
+SECRET = "ondeploy/database"
+
+GOOD = Rev("deploy00good", upgrade=sql("CREATE TABLE next_release (id integer)"), description="Add a table")
+BAD = Rev("deploy000bad", upgrade=sql("SELECT 1 / 0"), description="Raise")
+
+
+def test_a_deployment_migrates_and_where_that_fails_it_says_why_and_goes_back(
+    tmp_path: Path, emulator: Emulator, postgres_server: Server, database: Database
+) -> None:
+    checkout = copy_checkout(tmp_path / "checkout")
+    stage = {
+        "account": "000000000000",
+        "region": emulator.region,
+        "runtime": "local",
+        "database": {"secret": SECRET, "ca_bundle": str(postgres_server.ca)},
+        "migrate_on_deploy": True,
+    }
+    change_project(checkout, stages={"ondeploy": stage})
+    client(emulator, "secretsmanager").create_secret(Name=SECRET, SecretString=json.dumps(database.secret))
+    formation = client(emulator, "cloudformation")
+
+    def cdk(*command: str) -> subprocess.CompletedProcess[str]:
+        environment = with_tools(emulator.environment())
+        return subprocess.run(
+            ["cdk", *command], cwd=checkout, env=environment, capture_output=True, text=True, check=False
+        )
+
+    def deploy() -> subprocess.CompletedProcess[str]:
+        return cdk("deploy", "--context", "stage=ondeploy", "--require-approval", "never")
+
+    def status() -> Any:  # noqa: ANN401 - JSON
+        said = client(emulator, "lambda").invoke(FunctionName=FUNCTION, Payload=json.dumps({"action": "status"}))
+        return json.load(said["Payload"])
+
+    try:
+        formation.describe_stacks(StackName="CDKToolkit")
+    except ClientError:
+        assert cdk("bootstrap", f"aws://000000000000/{emulator.region}", "--app", "").returncode == 0
+
+    done = deploy()
+    assert done.returncode == 0, done.stderr
+    (head,) = ScriptDirectory(str(ROOT / "back" / "alembic")).get_heads()
+    assert status()["revision"] == head
+
+    versions = checkout / "back" / "alembic" / "versions"
+    write_revision(versions, GOOD, head)
+    write_revision(versions, BAD, GOOD.id)
+    done = deploy()
+
+    assert done.returncode != 0
+    assert "division by zero" in done.stdout + done.stderr
+    (stack,) = formation.describe_stacks(StackName=STACK)["Stacks"]
+    # The old version was invoked again, over a database that is newer than it, and left it alone.
+    assert stack["StackStatus"] == "UPDATE_ROLLBACK_COMPLETE"
+    assert (status()["revision"], status()["ahead"]) == (GOOD.id, True)
