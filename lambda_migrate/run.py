@@ -321,7 +321,14 @@ class Account:
             progress.told.clear()
         elif isinstance(message, Started):
             self.running, self.started = message.revision, time.monotonic()
-            self._log("revision.started", "running", message.revision, down=message.revision.down_revisions)
+            self._log(
+                "revision.started",
+                "running",
+                message.revision,
+                down_revision=joined(message.revision.down_revisions),
+                step=len(self.ran) + 1,
+                steps=len(self.began.planned) if self.began else None,
+            )
         elif isinstance(message, Ran):
             self.running = None
             self.ran.append(message)
@@ -344,9 +351,7 @@ class Account:
         event: Any,  # noqa: ANN401 - an Event, which its parameter checks
         what: str,
         revision: Revision,
-        *,
-        down: tuple[str, ...] = (),
-        duration_ms: int | None = None,
+        **facts: Any,  # noqa: ANN401 - whatever a log line may hold
     ) -> None:
         log(
             event,
@@ -354,10 +359,9 @@ class Account:
             database=self.progress.database,
             schema=self.schema,
             revision=revision.revision,
-            down_revision=joined(down),
             description=revision.description,
             attempt=self.progress.attempts,
-            duration_ms=duration_ms,
+            **facts,
         )
 
     def settle(self, actual: tuple[str, ...]) -> None:

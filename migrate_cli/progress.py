@@ -41,8 +41,9 @@ class Account:
         event, message = line["event"], str(line.get("message", ""))
         if event == "revision.started":
             self.current = _name(line)
-            if isinstance(line.get("pending"), list):
-                self.total = self.done + len(line["pending"])
+            if isinstance(line.get("step"), int) and isinstance(line.get("steps"), int):
+                # Counted anew in each attempt; what was done before it stays done.
+                self.total = self.done + line["steps"] - line["step"] + 1
             return f"{self._position(self.done + 1)} running {self.current}"
         if event == "revision.applied":
             self.done += 1

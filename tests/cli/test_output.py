@@ -174,7 +174,7 @@ def test_a_terminal_shows_sql_in_colours(stub: Stub) -> None:
 STORY = [
     line("migration.started", "upgrade to head", request_id="of-another", action="status"),
     line("migration.started", "upgrade to head"),
-    line("revision.started", "running", revision="bbbb", description="[b]Add users", pending=["bbbb", "cccc"]),
+    line("revision.started", "running", revision="bbbb", description="[b]Add users", step=1, steps=2),
     line("revision.applied", "committed", revision="bbbb", description="[b]Add users", duration_ms=1400),
     line("revision.applied", "committed", revision="zzzz", request_id="of-another", duration_ms=1),
     line("revision.started", "running", revision="cccc", description="Backfill"),
