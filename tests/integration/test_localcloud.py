@@ -355,7 +355,7 @@ def lambda_client(of: Emulator) -> LambdaClient:
 
 
 def session(of: Emulator) -> boto3.Session:
-    return boto3.Session(aws_access_key_id="test", aws_secret_access_key="test", region_name=of.region)  # noqa: S106 - the emulator takes any
+    return boto3.Session(aws_access_key_id="test", aws_secret_access_key="test", region_name=of.region)
 
 
 def listens(port: int) -> bool:
