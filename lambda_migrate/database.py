@@ -55,6 +55,8 @@ _ATTEMPT_S = 5
 _NO_ROUTE_S = 12
 # A password that was just rotated reaches the secret a moment after the server, or the other way round.
 _ROTATION_S = 5
+# While the roles of two servers change, the name may lead to the one that does not write yet, or no longer.
+_FAILOVER_S = 10
 _PAUSES_S = (0.1, 0.2, 0.4, 0.8, 1.6, 3.0)
 _LOCK_POLL_S = 0.5
 _LOCK_WAITING_LOG_S = 10
@@ -170,6 +172,7 @@ def open_session(
     budget = deadline.until(settings.connect_timeout_s)
     credentials = _secret(deadline, lambda: store.get(settings))
     rotation: Deadline | None = None
+    failover: Deadline | None = None
     for pause in _pauses():
         try:
             return _session(_connect(credentials, budget, deadline, name), credentials, deadline, schema)
@@ -184,7 +187,16 @@ def open_session(
             elif budget.left() <= 0:
                 raise
             credentials = fresh
+        except _StillReplica as replica:
+            failover = failover or budget.until(_FAILOVER_S)
+            if failover.left() < pause:
+                raise ConfigurationError(str(replica)) from None
+            time.sleep(pause)
     raise AssertionError("unreachable: the pauses never end")
+
+
+class _StillReplica(Exception):  # noqa: N818 - it may pass
+    """The server only follows another one: a mistake, or the moment before it takes over."""
 
 
 def is_rotated(settings: Settings, store: CredentialStore, deadline: Deadline, used: Credentials) -> bool:
@@ -392,11 +404,11 @@ def _checked_session(
         " %(schema)s::text IS NULL OR to_regnamespace(quote_ident(%(schema)s)) IS NOT NULL",
         {"schema": schema},
     )
-    if replica or read_only:
-        what = "a read replica" if replica else "read-only"
-        raise ConfigurationError(
-            f"{credentials.host}:{credentials.port} is {what}: migrations need the writer; correct the secret's host"
-        )
+    what = f"{credentials.host}:{credentials.port} is %s: migrations need the writer; correct the secret's host"
+    if replica:
+        raise _StillReplica(what % "a read replica")
+    if read_only:
+        raise ConfigurationError(what % "read-only")
     if not schema_exists:
         raise InvalidRequest(f"there is no schema {schema!r} in database {database!r}; create it first")
     return Session(connection, Server(version, started, database), credentials, deadline)

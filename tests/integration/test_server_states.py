@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import random
 import threading
 import time
 from collections import Counter
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import pytest
 
-from localcloud import postgres, testing
+from localcloud import account, postgres, testing
 from tests.support.functions import ROOT
 from tests.support.ledger import administer, empty, reached, write_ledger
+from tests.support.old_server import old_server
 from tests.support.trees import sql
 
 if TYPE_CHECKING:
@@ -62,6 +65,47 @@ def test_a_server_that_restarts_under_a_run(
         assert function.invoke().error_type is None
         assert reached(database) == 6
     figure(f"runs under a restart: {dict(ended)}")
+
+
+@pytest.fixture
+def replica(postgres_server: Server) -> Iterator[Server]:
+    """The server as one that only follows another, until it is promoted."""
+    postgres.stop(postgres_server.directory)
+    data = account.place(ROOT / ".local", postgres_server.directory) / "cluster"
+    signal = data / "standby.signal"
+    signal.touch()
+    os.chown(signal, data.stat().st_uid, data.stat().st_gid)
+    yield postgres.start(ROOT, postgres_server.directory, durable=False)
+    with closing(postgres_server.connect()) as connection, connection.cursor() as cursor:
+        cursor.execute("SELECT CASE WHEN pg_is_in_recovery() THEN pg_promote() END")
+
+
+def test_a_read_replica_is_refused(runner: Runner, database: Database, replica: Server, tmp_path: Path) -> None:
+    answer = runner.invoke(write_ledger(tmp_path / "tree", 2))
+
+    assert answer.error_type == "ConfigurationError"
+    assert f"{database.host}:{replica.port} is a read replica" in answer.message
+
+
+@pytest.mark.usefixtures("database")
+def test_a_replica_that_takes_over_is_waited_for(runner: Runner, replica: Server, tmp_path: Path) -> None:
+    promote = threading.Timer(2, administer, (replica, "SELECT pg_promote()"))
+    promote.start()
+
+    answer = runner.invoke(write_ledger(tmp_path / "tree", 2))
+
+    promote.join()
+    assert answer.error_type is None, answer.payload
+
+
+def test_a_server_that_is_too_old_is_refused(runner: Runner, tmp_path: Path) -> None:
+    with old_server("12.22") as port:
+        answer = runner.invoke(
+            write_ledger(tmp_path / "tree", 2), DB_HOST="127.0.0.1", DB_PORT=str(port), DB_SSLMODE="disable"
+        )
+
+    assert answer.error_type == "ConfigurationError"
+    assert "is PostgreSQL 12; 13 or later is needed" in answer.message
 
 
 @pytest.mark.parametrize("limit", [0, 1], ids=["no room for us", "no room for env.py"])
