@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.workflows import SHELL, files_of_a_step, script
+from tests.support.workflows import SHELL, script, surroundings_of_a_step
 
 if TYPE_CHECKING:
     import subprocess
@@ -29,7 +29,7 @@ class Job:
 
     def __init__(self, function: Deployed, folder: Path, workflow: str, job: str, **values: str) -> None:
         self._function = function
-        self._files = files_of_a_step(folder)
+        self._files = surroundings_of_a_step(folder)
         self._which = (workflow, job)
         self._values = {BY_BRANCH: "e2e", **{name.replace("__", "."): value for name, value in values.items()}}
 
@@ -37,8 +37,8 @@ class Job:
         """Run a step's script."""
         found = script(*self._which, name)
         variables = {**self._files, **found.environment(self._values), "STAGE": "e2e"}
-        del variables["PATH"]
-        settings = [f"{name}={value}" for name, value in variables.items()]
+        # The path is the one with the project's commands.
+        settings = [f"{name}={value}" for name, value in variables.items() if name != "PATH"]
         return self._function.run("env", *settings, *SHELL, found.text)
 
     def wrote(self, file: str) -> str:

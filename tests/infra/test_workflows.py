@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml  # type: ignore[import-untyped]
 
+from infra.stages import GithubSettings
 from tests.support.aws_stub import REQUEST_ID, Reply, Stub, failure, result, serve
 from tests.support.checkout import ROOT, copy_checkout
-from tests.support.workflows import FILES, FOLDER, SHELL, files_of_a_step, load, script
+from tests.support.workflows import FILES, FOLDER, SHELL, load, script, surroundings_of_a_script, surroundings_of_a_step
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -166,7 +167,7 @@ def aws() -> Iterator[Stub]:
 
 @pytest.fixture
 def surroundings(aws: Stub, tmp_path: Path) -> dict[str, str]:
-    return {**files_of_a_step(tmp_path), **aws.environment()}
+    return {**surroundings_of_a_step(tmp_path), **aws.environment()}
 
 
 def summary(surroundings: dict[str, str]) -> str:
@@ -177,7 +178,7 @@ CONFIRMATION = script(PRODUCTION, "confirm", "Check the confirmation")
 
 
 def test_the_right_word_confirms(tmp_path: Path) -> None:
-    done = CONFIRMATION.run(tmp_path, files_of_a_step(tmp_path), {"inputs.confirmation": "migrate-production"})
+    done = CONFIRMATION.run(tmp_path, surroundings_of_a_step(tmp_path), {"inputs.confirmation": "migrate-production"})
 
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
@@ -187,7 +188,7 @@ def test_the_right_word_confirms(tmp_path: Path) -> None:
     ["", "yes", "Migrate-Production", "migrate-production ", "*", '" ] || true; touch here; [ "', "$(touch here)"],
 )
 def test_anything_else_does_not_and_is_not_run(tmp_path: Path, typed: str) -> None:
-    done = CONFIRMATION.run(tmp_path, files_of_a_step(tmp_path), {"inputs.confirmation": typed})
+    done = CONFIRMATION.run(tmp_path, surroundings_of_a_step(tmp_path), {"inputs.confirmation": typed})
 
     assert (done.returncode, done.stderr) == (1, "")
     assert done.stdout.startswith("::error title=Not confirmed::")
@@ -201,7 +202,7 @@ def test_the_cdk_deploys_the_stage(tmp_path: Path, stage: str) -> None:
     (commands / "cdk").write_text('#!/bin/sh\necho "$@"\n', encoding="utf-8")
     (commands / "cdk").chmod(0o755)
 
-    done = script(DEPLOY, "deploy", "Deploy").run(tmp_path, files_of_a_step(tmp_path), {BY_BRANCH: stage})
+    done = script(DEPLOY, "deploy", "Deploy").run(tmp_path, surroundings_of_a_step(tmp_path), {BY_BRANCH: stage})
 
     # As tests/e2e/conftest.py deploys with the CDK's own command.
     assert (done.returncode, done.stdout) == (0, f"deploy -c stage={stage} --require-approval never\n")
@@ -368,7 +369,7 @@ def test_actionlint_has_nothing_against_a_good_one(tmp_path: Path) -> None:
 
 
 def shown(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE)
+    return re.findall(rf"^ *```{language}\n(.*?)^ *```", PAGE, re.DOTALL | re.MULTILINE)
 
 
 def commands_of(snippet: dict[str, Any]) -> list[str]:
@@ -392,7 +393,7 @@ def test_another_pipelines_commands_migrate_and_fail_where_the_migration_does(
     # What make would install is installed.
     lines = ["make() { :; }", *commands_of(snippet)]
     environment = {
-        "PATH": os.environ["PATH"],
+        **surroundings_of_a_script(),
         **aws.environment(),
         "STAGE": "dev",
         "AWS_TOKEN": "a token",
@@ -412,6 +413,12 @@ def test_the_variables_that_the_workflows_read_are_explained_and_no_others() -> 
     table = re.findall(r"^ *\| `(AWS_\w+)` \|", PAGE, re.MULTILINE)
 
     assert sorted(table) == sorted(set(re.findall(r"vars\.(\w+)", text)))
+
+
+def test_the_setting_shown_names_an_environment_of_the_workflows() -> None:
+    [setting] = [block for block in shown("json") if '"github"' in block]
+
+    assert GithubSettings.model_validate(json.loads(setting)["github"]).environment == "prod"
 
 
 def test_every_workflow_is_explained() -> None:

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 FOLDER = ROOT / ".github" / "workflows"
 FILES = sorted(FOLDER.glob("*.yml"))
 
+# What a script sees of the test's own surroundings: nothing by which it could find somebody's AWS.
+_KEPT = ("PATH", "HOME", "AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE", "AWS_EC2_METADATA_DISABLED")
+
 # What GitHub makes of `shell: bash`.
 SHELL = ("bash", "--noprofile", "--norc", "-eo", "pipefail", "-c")
 
@@ -62,10 +65,15 @@ def script(workflow: str, job: str, step: str) -> Script:
     return Script(wanted["run"], variables)
 
 
-def files_of_a_step(folder: Path) -> dict[str, str]:
-    """The variables by which a step finds GitHub Actions around it, and the files that it writes there."""
+def surroundings_of_a_script() -> dict[str, str]:
+    """The variables that any pipeline has."""
+    return {name: os.environ[name] for name in _KEPT if name in os.environ}
+
+
+def surroundings_of_a_step(folder: Path) -> dict[str, str]:
+    """Those, and the ones by which a step finds GitHub Actions around it and the files that it writes there."""
     files = {name: str(folder / name.lower()) for name in ("GITHUB_STEP_SUMMARY", "GITHUB_OUTPUT")}
-    return {"GITHUB_ACTIONS": "true", "PATH": os.environ["PATH"], **files}
+    return {**surroundings_of_a_script(), "GITHUB_ACTIONS": "true", **files}
 
 
 def _evaluated(value: str, values: Mapping[str, str]) -> str:
