@@ -111,6 +111,9 @@ format: $(TOOLS) ## Format the code and mend what ruff can mend
 
 # --- upkeep ---
 
+.PHONY: tools
+tools: $(TOOLS) ## Install the tools, and do nothing with them
+
 COMPILE := uv pip compile --quiet --universal --python-version 3.10 --generate-hashes --no-header --no-emit-index-url
 
 .PHONY: lock

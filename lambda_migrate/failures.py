@@ -16,8 +16,8 @@ from lambda_migrate.telemetry import one_line
 # PostgreSQL's error codes (its manual, appendix A).
 _LOCK_STATES = frozenset({"55P03", "40P01"})  # lock_not_available, deadlock_detected
 _CANCELLED = "57014"  # query_canceled
-# too_many_connections, admin_shutdown, crash_shutdown, cannot_connect_now, idle_session_timeout, idle_in_transaction_session_timeout,
-# transaction_timeout
+# too_many_connections, admin_shutdown, crash_shutdown, cannot_connect_now, idle_session_timeout,
+# idle_in_transaction_session_timeout, transaction_timeout
 _CONNECTION_STATES = frozenset({"53300", "57P01", "57P02", "57P03", "57P05", "25P03", "25P04"})
 
 

@@ -63,6 +63,7 @@ class Function:
         timeout_s: float = 60,
     ) -> None:
         self.timeout_s = timeout_s
+        self.said: list[str] = []  # every answer and error, as it came
         self._arn = f"arn:aws:lambda:us-east-1:000000000000:function:{name}"
         self._requests: queue.Queue[tuple[str, bytes, float]] = queue.Queue()
         self._answers: queue.Queue[tuple[str, str, bytes]] = queue.Queue()
@@ -191,6 +192,7 @@ def _handler_class(function: Function) -> type[http.server.BaseHTTPRequestHandle
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
             *_, request_id, kind = self.path.removeprefix(_PREFIX).split("/")
+            function.said.append(body.decode(errors="replace"))
             function._answers.put((request_id, kind, body))  # noqa: SLF001
             self.send_response(202)
             self.send_header("Content-Length", "0")

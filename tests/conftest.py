@@ -67,11 +67,15 @@ def figure(record_property: Callable[[str, object], None]) -> Callable[[str], No
 
 @pytest.fixture(scope="session", autouse=True)
 def _no_aws_settings() -> Iterator[None]:
-    """No test reaches for the developer's own AWS account, or breaks on a profile of theirs."""
+    """No test reaches for the developer's own AWS account, breaks on a profile of theirs, or writes to their home."""
     with pytest.MonkeyPatch.context() as patch:
         for name in list(os.environ):
             if name.startswith("AWS_"):
                 patch.delenv(name)
+        # Where tools keep notes of their own: the CDK's library, for one, its fingerprints of assets.
+        home = ROOT / ".local" / "test" / "home"
+        home.mkdir(parents=True, exist_ok=True)
+        patch.setenv("HOME", str(home))
         patch.setenv("AWS_CONFIG_FILE", os.devnull)
         patch.setenv("AWS_SHARED_CREDENTIALS_FILE", os.devnull)
         patch.setenv("AWS_EC2_METADATA_DISABLED", "true")

@@ -13,6 +13,7 @@ import pytest
 from lambda_migrate.database import LOCK_CLASS, lock_key
 from migrate_cli.presentation import plain
 from tests.support import interrupts
+from tests.support.bystander import query
 
 if TYPE_CHECKING:
     import subprocess
@@ -32,10 +33,8 @@ def migrate(function: Deployed, *arguments: str) -> subprocess.CompletedProcess[
 
 
 def version_of(database: Database) -> str | None:
-    with closing(database.connect()) as connection, connection.cursor() as cursor:
-        cursor.execute("SELECT version_num FROM alembic_version")
-        row = cursor.fetchone()
-    return row[0] if row else None
+    rows = query(database, "SELECT version_num FROM alembic_version")
+    return rows[0][0] if rows else None
 
 
 def test_every_action_answers_a_person(function: Deployed, database: Database, backend: Backend) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from localcloud import postgres, testing
+from tests.support.bystander import query
 from tests.support.checkout import ROOT
 
 if TYPE_CHECKING:
@@ -23,15 +24,12 @@ pytestmark = pytest.mark.xdist_group("e2e")
 
 
 def version_of(database: Database) -> list[str]:
-    with closing(database.connect()) as connection, connection.cursor() as cursor:
-        cursor.execute("SELECT version_num FROM alembic_version")
-        return [row[0] for row in cursor.fetchall()]
+    return [row[0] for row in query(database, "SELECT version_num FROM alembic_version")]
 
 
 def tables_of(database: Database) -> set[str]:
-    with closing(database.connect()) as connection, connection.cursor() as cursor:
-        cursor.execute("SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind = 'r'")
-        return {row[0] for row in cursor.fetchall()}
+    sql = "SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind = 'r'"
+    return {row[0] for row in query(database, sql)}
 
 
 # --- the main job ---

@@ -71,3 +71,5 @@ def runner(
     for line in runner.lines():
         assert marker not in line
         LOG_LINE.validate(json.loads(line))
+    for answer in runner.answers():
+        assert marker not in answer

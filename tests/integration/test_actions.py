@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.support.bystander import execute, query
 from tests.support.proxy import closed_port
 from tests.support.trees import ENV_PY, Rev, sql, write_tree
 
@@ -22,24 +23,6 @@ ENV_PY_WITH_MODELS = ENV_PY.replace(
     "target_metadata = MetaData()\n"
     'Table("a", target_metadata, Column("id", Integer))',
 )
-
-
-def query(database: Database, statement: str) -> list[tuple[Any, ...]]:
-    connection = database.connect()
-    try:
-        with connection.cursor() as cursor:
-            cursor.execute(statement)
-            return cursor.fetchall()
-    finally:
-        connection.close()
-
-
-def execute(database: Database, *statements: str) -> None:
-    connection = database.connect()
-    with connection.cursor() as cursor:
-        for statement in statements:
-            cursor.execute(statement)
-    connection.close()
 
 
 def ids(entries: list[dict[str, Any]]) -> list[str]:

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.ledger import eventually, execute, is_running, reached, write_ledger
+from tests.support.bystander import execute
+from tests.support.ledger import eventually, is_running, reached, write_ledger
 from tests.support.shortened import shorten
 from tests.support.trees import sql
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.ledger import applied_ids, eventually, is_running, query, reached, sessions, write_ledger
+from tests.support.bystander import query
+from tests.support.ledger import applied_ids, eventually, is_running, reached, sessions, write_ledger
 from tests.support.proxy import Proxy
 from tests.support.trees import sql
 

@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.support.bystander import execute, query
 from tests.support.ledger import (
     concurrent_index,
     empty,
     eventually,
-    execute,
     is_running,
     lock_holders,
-    query,
     reached,
     sessions,
     write_ledger,

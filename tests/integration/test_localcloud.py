@@ -24,6 +24,7 @@ import sqlalchemy
 
 from localcloud import account, certificates, cloud, daemon, emulator, postgres, testing
 from localcloud.errors import LocalCloudError
+from tests.support.bystander import query
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -325,12 +326,6 @@ with testing.shared_run(Path({str(ROOT)!r}), {run!r}) as folder:
         process.kill()
     until(lambda: not (ROOT / ".local" / "test" / run).exists())
     assert not listens(port)
-
-
-def query(database: Database, statement: str) -> list[tuple[Any, ...]]:
-    with closing(database.connect()) as opened, opened.cursor() as cursor:
-        cursor.execute(statement)
-        return cursor.fetchall() if cursor.description else []
 
 
 def connect(database: Database, **changes: str) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.support.bystander import query
 from tests.support.ledger import (
     CONTRACT_ERRORS,
     applied_ids,
@@ -20,7 +21,6 @@ from tests.support.ledger import (
     eventually,
     is_running,
     lock_holders,
-    query,
     reached,
     sessions,
     write_ledger,

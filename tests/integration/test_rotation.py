@@ -12,7 +12,8 @@ import pytest
 
 from localcloud import postgres
 from localcloud.clients import client
-from tests.support.ledger import administer, applied_ids, reached, write_ledger
+from tests.support.bystander import administer
+from tests.support.ledger import applied_ids, reached, write_ledger
 from tests.support.trees import sql
 
 if TYPE_CHECKING:

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from localcloud import account, postgres, testing
+from tests.support.bystander import administer
 from tests.support.functions import ROOT
-from tests.support.ledger import administer, empty, reached, write_ledger
+from tests.support.ledger import empty, reached, write_ledger
 from tests.support.old_server import old_server
 from tests.support.trees import sql
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.support.bystander import query
 from tests.support.trees import Rev, sql, write_tree
 
 if TYPE_CHECKING:
@@ -13,16 +14,6 @@ if TYPE_CHECKING:
 
     from localcloud.postgres import Database
     from tests.support.functions import Runner
-
-
-def query(database: Database, statement: str) -> list[tuple[object, ...]]:
-    connection = database.connect()
-    try:
-        with connection.cursor() as cursor:
-            cursor.execute(statement)
-            return cursor.fetchall()
-    finally:
-        connection.close()
 
 
 def version(database: Database) -> str | None:

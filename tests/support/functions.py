@@ -64,6 +64,11 @@ class Runner:
         for function in self._functions:
             yield from function.log()
 
+    def answers(self) -> Iterator[str]:
+        """Every result and error that this test's functions have answered with, as it went over the wire."""
+        for function in self._functions:
+            yield from function.said
+
     def events(self, *names: str) -> list[dict[str, Any]]:
         """The log lines about what happened, or of those kinds only."""
         lines = [json.loads(line) for line in self.lines()]

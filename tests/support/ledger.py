@@ -4,39 +4,22 @@ from __future__ import annotations
 
 import time
 from contextlib import closing
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from lambda_migrate.contract import MigrationError
+from tests.support.bystander import execute, query
 from tests.support.trees import Rev, sql, write_tree
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
-    from localcloud.postgres import Database, Server
+    from localcloud.postgres import Database
     from localcloud.runtime_api import Answer
 
 _Seen = TypeVar("_Seen")
 
 CONTRACT_ERRORS = frozenset(error.__name__ for error in MigrationError.__subclasses__())
-
-
-def query(database: Database, statement: str, parameters: tuple[object, ...] | None = None) -> list[tuple[Any, ...]]:
-    """The rows of a statement, on a connection of its own."""
-    with closing(database.connect()) as connection, connection.cursor() as cursor:
-        cursor.execute(statement, parameters)
-        return cursor.fetchall() if cursor.description else []
-
-
-def execute(database: Database, *statements: str) -> None:
-    """Execute statements, each in its own transaction."""
-    for statement in statements:
-        query(database, statement)
-
-
-def administer(server: Server, *statements: str) -> None:
-    """Execute statements as the superuser."""
-    execute(server.database("postgres"), *statements)
 
 
 def eventually(look: Callable[[], _Seen], *, within_s: float = 30, of: str = "") -> _Seen:

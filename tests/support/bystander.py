@@ -1,0 +1,27 @@
+"""The database as a bystander sees it: over a connection of its own, which is closed again."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from localcloud.postgres import Database, Server
+
+
+def query(database: Database, statement: str, parameters: tuple[object, ...] | None = None) -> list[tuple[Any, ...]]:
+    """The rows of a statement, on a connection of its own."""
+    with closing(database.connect()) as connection, connection.cursor() as cursor:
+        cursor.execute(statement, parameters)
+        return cursor.fetchall() if cursor.description else []
+
+
+def execute(database: Database, *statements: str) -> None:
+    """Execute statements, each in its own transaction."""
+    for statement in statements:
+        query(database, statement)
+
+
+def administer(server: Server, *statements: str) -> None:
+    """Execute statements as the superuser."""
+    execute(server.database("postgres"), *statements)
