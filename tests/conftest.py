@@ -28,7 +28,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    """Declare our mark, and give tools that keep notes in the home folder one of the checkout's own.
+
+    Before anything is imported: the CDK's library is such a tool, in a process that starts with its import.
+    """
     config.addinivalue_line("markers", "stress: one more of a kind, for --stress only")
+    home = ROOT / ".local" / "test" / "home"
+    home.mkdir(parents=True, exist_ok=True)
+    os.environ["HOME"] = str(home)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -67,15 +74,11 @@ def figure(record_property: Callable[[str, object], None]) -> Callable[[str], No
 
 @pytest.fixture(scope="session", autouse=True)
 def _no_aws_settings() -> Iterator[None]:
-    """No test reaches for the developer's own AWS account, breaks on a profile of theirs, or writes to their home."""
+    """No test reaches for the developer's own AWS account, or breaks on a profile of theirs."""
     with pytest.MonkeyPatch.context() as patch:
         for name in list(os.environ):
             if name.startswith("AWS_"):
                 patch.delenv(name)
-        # Where tools keep notes of their own: the CDK's library, for one, its fingerprints of assets.
-        home = ROOT / ".local" / "test" / "home"
-        home.mkdir(parents=True, exist_ok=True)
-        patch.setenv("HOME", str(home))
         patch.setenv("AWS_CONFIG_FILE", os.devnull)
         patch.setenv("AWS_SHARED_CREDENTIALS_FILE", os.devnull)
         patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
