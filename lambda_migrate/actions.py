@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from lambda_migrate import doctor, run
 from lambda_migrate.contract import ConfigurationError, DowngradeRefused, Request, Result
 from lambda_migrate.credentials import Credentials
-from lambda_migrate.database import invalid_indexes, lock_holder, open_session
+from lambda_migrate.database import invalid_indexes, lock_holder
 from lambda_migrate.messages import Job, Output, Told
 from lambda_migrate.telemetry import log
 
@@ -80,7 +80,7 @@ def _check_allowed(invocation: Invocation) -> None:
 
 def _status(invocation: Invocation, progress: Progress) -> Result:
     run.inspect(invocation, progress)
-    with closing(_session(invocation)) as session:
+    with closing(invocation.open_session()) as session:
         holder = lock_holder(session, invocation.schema)
         found = {
             "lock": holder and {"pid": holder.pid, "holder": holder.application_name, "since": holder.since},
@@ -139,10 +139,6 @@ def packaged_history(invocation: Invocation) -> dict[str, list[Mapping[str, Any]
     if failure is not None:
         raise ConfigurationError(failure.message)
     return told
-
-
-def _session(invocation: Invocation) -> Any:  # noqa: ANN401 - closing() wants no more of it than close
-    return open_session(invocation.settings, invocation.store, invocation.deadline, invocation.name, invocation.schema)
 
 
 def _told(told: Mapping[str, list[Mapping[str, Any]]], name: str) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from lambda_migrate import run
 from lambda_migrate.contract import Request
-from lambda_migrate.database import lock_holder, open_session
+from lambda_migrate.database import lock_holder
 from lambda_migrate.telemetry import one_line
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def examine(
     resolved = report.step("dns", lambda: _resolve(found["credentials"]), possible=known)
     reached = report.step("tcp", lambda: _reach(found["credentials"]), possible=resolved)
     secured = report.step("tls", lambda: _secure(found["credentials"]), possible=reached)
-    logged_in = report.step("login", lambda: _log_in(keep("session", _session(invocation))), possible=secured)
+    logged_in = report.step("login", lambda: _log_in(keep("session", invocation.open_session())), possible=secured)
     if logged_in:
         with closing(found["session"]) as session:
             progress.database = session.server.database
@@ -131,10 +131,6 @@ def _secure(credentials: Credentials) -> str:
             certificate = secure.getpeercert() or {}
             until = certificate.get("notAfter", "unchecked")
             return f"{secure.version()}, {credentials.sslmode}, certificate valid until {until}"
-
-
-def _session(invocation: Invocation) -> Session:
-    return open_session(invocation.settings, invocation.store, invocation.deadline, invocation.name, invocation.schema)
 
 
 def _log_in(session: Session) -> str:

@@ -78,6 +78,10 @@ class Invocation:
         """The schema to work in, where the request names one."""
         return self.request.target.schema
 
+    def open_session(self) -> Session:
+        """A session of our own on the target; raises what `database.open_session` does."""
+        return open_session(self.settings, self.store, self.deadline, self.name, self.schema)
+
 
 @dataclass
 class Progress:
@@ -138,7 +142,7 @@ def with_sessions(invocation: Invocation, progress: Progress, *, locked: bool) -
     settings, store, deadline = invocation.settings, invocation.store, invocation.deadline
     failures = 0
     while True:
-        session = open_session(settings, store, deadline, invocation.name, invocation.schema)
+        session = invocation.open_session()
         try:
             with closing(session), _lock(invocation, session, locked=locked) as lock:
                 progress.database = session.server.database
