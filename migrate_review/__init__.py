@@ -1,0 +1,1 @@
+"""Reviews Alembic revisions by running them on a real PostgreSQL with rows in it, and watching."""
