@@ -45,7 +45,8 @@ class Constraint:
 class Index:
     """An index of a table. ``columns`` are its plain key columns up to the first expression.
 
-    ``constraint`` says that it belongs to a primary key, unique or exclusion constraint, ``partial`` that it has a WHERE.
+    ``constraint`` says that it belongs to a primary key, unique or exclusion constraint, ``partial`` that it has a
+    WHERE.
     """
 
     name: str
