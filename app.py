@@ -40,7 +40,7 @@ def _package(name: str, stage: Stage) -> Package:
             raise StageError(f"cdk.json: project.stages.{name}.database.ca_bundle: there is no file {bundle}")
         extra_files[CA_BUNDLE_IN_PACKAGE] = bundle
     if stage.runtime == "local":
-        extra_files["bootstrap"] = ROOT / "localcloud" / "bootstrap"
+        extra_files["bootstrap"] = ROOT / "localcloud" / "bootstrap.py"
         target = Target()
     else:
         target = Target(python=stage.runtime.removeprefix("python"), architecture=stage.architecture)

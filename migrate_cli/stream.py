@@ -83,8 +83,8 @@ class RunLog:
             if not said.get("nextToken"):
                 break
             options["nextToken"] = said["nextToken"]
-        fresh = [event for event in events if event["eventId"] not in self._seen]
-        self._seen.update(event["eventId"] for event in fresh)
+        fresh = [event for event in events if _identity(event) not in self._seen]
+        self._seen.update(map(_identity, fresh))
         self._newest = max([self._newest, *(event["timestamp"] for event in fresh)])
         return [line for event in sorted(fresh, key=lambda event: event["timestamp"]) if (line := _parsed(event))]
 
@@ -108,6 +108,11 @@ class RunLog:
         if self.request_id is None and line["event"] == "migration.started" and line.get("action") == self._action:
             self.request_id = request_id
         return self.request_id is not None and request_id == self.request_id
+
+
+def _identity(event: Mapping[str, Any]) -> str:
+    """What tells it apart. The emulator gives no id to what it writes itself: the beginning and end of invocations."""
+    return str(event.get("eventId") or event["message"])
 
 
 def _parsed(event: Mapping[str, Any]) -> Mapping[str, Any] | None:

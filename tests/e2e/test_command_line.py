@@ -117,6 +117,23 @@ def test_ctrl_c_leaves_the_function_at_work_and_it_finishes(
         time.sleep(0.5)
 
 
+def test_a_run_is_followed_while_it_works(function: Deployed, database: Database, backend: Backend) -> None:
+    function.use(database.secret, MIGRATION_LOCK_TIMEOUT_S="20")
+    with closing(database.connect()) as holder, holder.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_lock(%s, %s)", (LOCK_CLASS, lock_key(None)))
+        holder.commit()
+        process = function.start(*COMMAND, "upgrade", "--stage", "e2e")
+        assert process.stderr
+        # Told before it can go on; only then is the lock given back.
+        first = [process.stderr.readline() for _ in range(2)]
+    _, rest = process.communicate(timeout=60)
+
+    assert f"upgrade on {FUNCTION}" in first[0]
+    assert "lock" in first[1]
+    assert process.returncode == 0, rest
+    assert status_of(function)["revision"] == backend.head
+
+
 def status_of(function: Deployed) -> dict[str, object]:
     answer: dict[str, object] = function.invoke({"action": "status"}).result
     return answer
