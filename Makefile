@@ -29,6 +29,7 @@ unexport PYTHONPATH
 
 TOOLS := $(VENV)/.ready $(CURDIR)/node_modules/.ready
 CLOUD := $(TOOLS) $(LOCAL)/ministack/.ready $(LOCAL)/runtime/.ready
+BENCH := $(TOOLS) $(LOCAL)/runtime/.ready $(LOCAL)/bench/peers/.ready $(LOCAL)/bench/naive/.ready $(LOCAL)/bench/bare/.ready
 
 .PHONY: help
 help: ## List the targets
@@ -59,6 +60,19 @@ $(LOCAL)/%/.ready: localcloud/%.txt $(VENV)/.ready
 	@uv pip sync --quiet --require-hashes --compile-bytecode --python $(LOCAL)/$*/bin/python localcloud/$*.txt
 	@touch $@
 
+# What the benchmarks compare with. The peers' commands have an environment of their own; what a function carries lies
+# in one folder without bytecode, as it is deployed.
+$(LOCAL)/bench/peers/.ready: benchmarks/peers.txt $(VENV)/.ready
+	@echo "Installing the benchmarks' peers into .local/bench/peers"
+	@uv venv --quiet --clear --no-project --python "$$($(BIN)/python -c 'import sys; print(sys._base_executable)')" $(@D)
+	@uv pip sync --quiet --require-hashes --compile-bytecode --python $(@D)/bin/python benchmarks/peers.txt
+	@touch $@
+
+$(LOCAL)/bench/naive/.ready $(LOCAL)/bench/bare/.ready: $(LOCAL)/bench/%/.ready: benchmarks/%.txt $(VENV)/.ready
+	@rm -rf $(@D)
+	@uv pip install --quiet --require-hashes --no-deps --link-mode copy --no-compile-bytecode --python $(BIN)/python --target $(@D) -r $<
+	@touch $@
+
 # --- the main job ---
 
 .PHONY: migrate
@@ -87,7 +101,7 @@ synth: $(TOOLS) ## Print a stage's CloudFormation template: make synth STAGE=dev
 # --- what has to pass ---
 
 .PHONY: test
-test: $(CLOUD) ## Run every test, the end-to-end ones included
+test: $(CLOUD) $(BENCH) ## Run every test, the end-to-end ones included
 	@python -m pytest -n auto --dist loadgroup
 
 STRESS := concurrency busy_tables kills deadline network_faults rotation server_states
@@ -95,6 +109,10 @@ STRESS := concurrency busy_tables kills deadline network_faults rotation server_
 .PHONY: stress
 stress: $(CLOUD) ## Concurrency, kills, faults and deadlines in their full size; prints what it measured
 	@python -m pytest --stress --timeout=3600 $(STRESS:%=tests/integration/test_%.py)
+
+.PHONY: bench
+bench: $(BENCH) ## Measure the function beside its peers; prints tables and writes benchmarks/results.json
+	@python -m benchmarks
 
 .PHONY: lint
 lint: $(TOOLS) ## ruff and mypy; actionlint and zizmor on the workflows
@@ -124,6 +142,9 @@ lock: $(TOOLS) ## Take up newer versions of everything that is pinned
 	$(COMPILE) --upgrade localcloud/runtime.in -o localcloud/runtime.txt
 	$(COMPILE) --upgrade tests/support/env_py/drivers.in -o tests/support/env_py/drivers.txt
 	$(COMPILE) tests/support/env_py/oldest.in -o tests/support/env_py/oldest.txt
+	$(COMPILE) --upgrade benchmarks/naive.in -o benchmarks/naive.txt
+	$(COMPILE) --upgrade benchmarks/bare.in -o benchmarks/bare.txt
+	$(COMPILE) --upgrade benchmarks/peers.in -o benchmarks/peers.txt
 	npm update --package-lock-only
 
 .PHONY: rds-ca-bundle

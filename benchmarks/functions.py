@@ -1,0 +1,149 @@
+"""The contestants that are functions: their packages, and their invocations under AWS's runtime client."""
+
+from __future__ import annotations
+
+import compileall
+import os
+import py_compile
+import shutil
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from benchmarks import histories
+from benchmarks.ground import BENCH, ROOT
+from infra.package import Target, build
+from localcloud.runtime_api import Function
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from benchmarks.ground import Ground
+    from benchmarks.histories import Change
+    from localcloud.postgres import Database
+    from localcloud.runtime_api import Answer
+
+RUNTIME = ROOT / ".local" / "runtime" / "bin" / "python"
+
+_DEPLOYED = Path(__file__).parent / "deployed"
+_LAST_INVOCATION_S = 300
+
+
+@dataclass(frozen=True)
+class Deployed:
+    """A function that could be invoked: its package, handler and variables."""
+
+    package: Path
+    handler: str
+    environment: Mapping[str, str]
+
+    def start(self) -> Function:
+        """A sandbox, about to initialise."""
+        function = Function(
+            self.package, self.environment, RUNTIME, handler=self.handler, timeout_s=_LAST_INVOCATION_S
+        )
+        # The Runtime API writes headers and body apart: with Nagle's algorithm each answer waits 40 ms for the client's
+        # acknowledgement. No runtime client can have asked for anything yet.
+        handler = function._server.RequestHandlerClass  # noqa: SLF001 - what is measured is not this server
+        handler.disable_nagle_algorithm = True  # type: ignore[attr-defined]
+        return function
+
+    def cold(self) -> float:
+        """Seconds from the start of the sandbox to the response."""
+        began = time.perf_counter()
+        with self.start() as function:
+            succeeded(function.invoke(), function)
+            return time.perf_counter() - began
+
+
+def succeeded(answer: Answer, function: Function) -> Any:  # noqa: ANN401 - JSON
+    """The response. An error is no measurement: it raises `RuntimeError` with what was logged."""
+    if answer.error_type:
+        raise RuntimeError(f"{answer.error_type}: {answer.message}\n" + "\n".join(function.log()[-20:]))
+    return answer.payload
+
+
+def warm(function: Function) -> float:
+    """Seconds from handing over one more event to the response."""
+    answer = function.invoke()
+    succeeded(answer, function)
+    return answer.duration_s
+
+
+def ours(ground: Ground, name: str, history: Sequence[Change]) -> Path:
+    """Our package of this history."""
+    out = ground.scratch / f"ours-{name}"
+    build(backend(ground, name, history), out, Target())
+    return out
+
+
+def backend(ground: Ground, name: str, history: Sequence[Change]) -> Path:
+    """A backend's folder, locked like the reference backend."""
+    folder = ground.scratch / f"backend-{name}"
+    if not folder.exists():
+        histories.write_alembic(folder, history)
+        for file in ("pyproject.toml", "uv.lock"):
+            shutil.copy(ROOT / "back" / file, folder / file)
+    return folder
+
+
+def naive(ground: Ground, name: str, history: Sequence[Change]) -> Path:
+    """The naive handler with all it requires, as `pip install --target` leaves it."""
+    out = ground.scratch / f"naive-{name}"
+    _copy(BENCH / "naive", out)
+    shutil.copy(_DEPLOYED / "naive.py", out)
+    histories.write_alembic(out, history)
+    return out
+
+
+def bare(ground: Ground, name: str, history: Sequence[Change], *, bytecode: bool = True) -> Path:
+    """The bare script, with bytecode of everything in its package or of nothing."""
+    out = ground.scratch / f"bare-{name}-{'compiled' if bytecode else 'source'}"
+    _copy(BENCH / "bare", out)
+    shutil.copy(_DEPLOYED / "bare.py", out)
+    histories.write_bare(out, history)
+    if bytecode:
+        compileall.compile_dir(
+            out, quiet=2, workers=0, invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH
+        )
+    return out
+
+
+def _copy(package: Path, out: Path) -> None:
+    if not (package / ".ready").exists():
+        raise RuntimeError(f"{package} is not installed; run: make bench")
+    shutil.copytree(package, out, copy_function=os.link, ignore=shutil.ignore_patterns("__pycache__", ".ready"))
+
+
+def environment(ground: Ground, database: Database) -> dict[str, str]:
+    """The variables of a function, the same for all of them."""
+    return {
+        "AWS_ENDPOINT_URL": ground.endpoint,
+        "AWS_ACCESS_KEY_ID": "bench",
+        "AWS_SECRET_ACCESS_KEY": "bench",
+        "AWS_REGION": "us-east-1",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "DB_SECRET_ID": database.name,
+        "DB_SSLROOTCERT": str(database.ca),
+        "STAGE": "bench",
+        "POWERTOOLS_SERVICE_NAME": "bench",
+        "AWS_LAMBDA_LOG_FORMAT": "JSON",
+        # A function cannot write beside its code: bytecode is in its package or is not there.
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
+
+
+def our_function(ground: Ground, package: Path, database: Database) -> Deployed:
+    """Our package as a function."""
+    return Deployed(package, "lambda_migrate.handler.handler", environment(ground, database))
+
+
+def naive_function(ground: Ground, package: Path, database: Database) -> Deployed:
+    """The naive handler as a function."""
+    return Deployed(package, "naive.handler", environment(ground, database))
+
+
+def bare_function(ground: Ground, package: Path, database: Database) -> Deployed:
+    """The bare script as a function."""
+    return Deployed(package, "bare.handler", environment(ground, database))

@@ -1,0 +1,102 @@
+"""What all contestants stand on: one PostgreSQL with TLS, one Secrets Manager, and a database each."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from benchmarks import secrets_manager
+from localcloud import postgres
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from localcloud.postgres import Database, Server
+
+ROOT = Path(__file__).resolve().parents[1]
+BENCH = ROOT / ".local" / "bench"
+
+_PASSWORD = "benchmark-password"  # noqa: S105 - of databases that live as long as the benchmark
+
+
+@dataclass
+class Ground:
+    """Servers and a scratch folder for the time of a benchmark. Made databases go when it ends."""
+
+    server: Server
+    scratch: Path
+    endpoint: str
+    secrets: dict[str, str]
+    made: dict[str, Database] = field(default_factory=dict)
+
+    def database(self, name: str) -> Database:
+        """An empty database with an owner of its own, and its secret, which has the database's name.
+
+        Asked for again, it is empty again.
+        """
+        name = f"{self.scratch.name}_{name}".lower().replace("-", "_")
+        owner = f"{name}_owner"
+        postgres.drop_database(self.server, name, owner)
+        postgres.create_role(self.server, owner, _PASSWORD)
+        postgres.create_database(self.server, name, owner)
+        database = self.server.database(name, owner, _PASSWORD)
+        self.made[name] = database
+        self.secrets[name] = json.dumps(database.secret)
+        return database
+
+    def close(self) -> None:
+        """Drop all databases."""
+        for database in self.made.values():
+            postgres.drop_database(self.server, database.name, database.user)
+
+
+def execute(database: Database, *statements: str) -> None:
+    """Execute statements, each in a transaction of its own."""
+    with closing(database.connect()) as connection, connection.cursor() as cursor:
+        for statement in statements:
+            cursor.execute(statement)
+
+
+def value(database: Database, query: str) -> object:
+    """The first column of a query's first row, or None."""
+    with closing(database.connect()) as connection, connection.cursor() as cursor:
+        cursor.execute(query)
+        row = cursor.fetchone()
+        return row[0] if row else None
+
+
+@contextmanager
+def on(server: Server, folder: Path) -> Iterator[Ground]:
+    """Stand on a server that runs already."""
+    secrets: dict[str, str] = {}
+    folder.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(prefix="bench", dir=folder))
+    try:
+        with secrets_manager.serve(secrets) as endpoint:
+            ground = Ground(server, scratch, endpoint, secrets)
+            try:
+                yield ground
+            finally:
+                ground.close()
+    finally:
+        shutil.rmtree(scratch)
+
+
+@contextmanager
+def own() -> Iterator[Ground]:
+    """Stand on a server of the benchmark's own, which is gone afterwards.
+
+    It does not wait for the disk at each commit: that wait is the same for all and would only hide the differences.
+    """
+    directory = BENCH / "postgres"
+    server = postgres.start(ROOT, directory, durable=False)
+    try:
+        with on(server, BENCH / "scratch") as ground:
+            yield ground
+    finally:
+        postgres.remove(ROOT, directory)

@@ -1,0 +1,41 @@
+"""Measures one question or all of them, shows what came out and takes it down."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from benchmarks import ground, report
+from benchmarks.measurement import FULL, SMALLEST
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from benchmarks.ground import Ground
+    from benchmarks.measurement import Effort, Outcome
+
+    Measure = Callable[[Ground, Effort], Outcome]
+
+
+def main(*measures: Measure) -> None:
+    """Measure on the ground of the benchmark's own. A goal that is missed is a result, not an error."""
+    parser = argparse.ArgumentParser(description="Measure, print a table and write benchmarks/results.json.")
+    parser.add_argument("--smallest", action="store_true", help="only see that it works; results.json stays as it is")
+    effort = SMALLEST if parser.parse_args().smallest else FULL
+    console = Console()
+    outcomes = []
+    with ground.own() as prepared:
+        facts = report.facts(prepared)
+        for measure in measures:
+            outcome = measure(prepared, effort)
+            report.show(outcome, console)
+            if effort is FULL:
+                report.record(outcome, facts)
+            outcomes.append(outcome)
+    missed = [goal for outcome in outcomes for goal in outcome.goals if not goal.met]
+    met = sum(goal.met for outcome in outcomes for goal in outcome.goals)
+    console.print(f"{met} goals met, {len(missed)} missed" + (":" if missed else "."), highlight=False)
+    for goal in missed:
+        console.print(f"  {report.sentence(goal)}", style="red", highlight=False)
