@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy
 from alembic.runtime.environment import EnvironmentContext
 
-from lambda_migrate import steps, tree
+from lambda_migrate import manifest, steps, tree
 from lambda_migrate.address import command_line, set_config, set_environment
 from lambda_migrate.capture import output_as_messages, sent_one_by_one
 from lambda_migrate.connection import READ_ONLY_ACTIONS, make_sessions_read_only, prepare
@@ -64,7 +64,7 @@ def _run(job: Job, journal: Journal) -> None:
     set_config(config, job)
     if job.action in READ_ONLY_ACTIONS:
         make_sessions_read_only()
-    script = tree.load(config)
+    script = tree.load(config, job.settings.package_root, manifest.for_settings(job.settings))
     if job.action == "history":
         for told in steps.history(script):
             journal.send(told)

@@ -10,12 +10,17 @@ import json
 import os
 import re
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
+
+from lambda_migrate.contract import ConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
+
+    from lambda_migrate.settings import Settings
 
 VERSION = 1
 MANIFEST = "manifest.json"
@@ -30,6 +35,7 @@ class Manifest:
     """The packaged tree in few words. Paths are relative to the package's root, hashes are hexadecimal.
 
     ``architecture`` is None in a package that was built for the machine that built it; ``python`` is such as "3.13".
+    ``version_table`` is the table that env.py keeps the version in, None where only a run of env.py can tell.
     """
 
     heads: tuple[str, ...]
@@ -44,7 +50,21 @@ class Manifest:
     env_sha256: str
     python: str
     architecture: str | None
+    version_table: str | None = None
     version: int = VERSION
+
+
+@dataclass(frozen=True)
+class PackagedRevision:
+    """A revision as ``graph.json`` has it. ``path`` is relative to the package's root."""
+
+    revision: str
+    down_revisions: tuple[str, ...]
+    depends_on: tuple[str, ...]
+    branch_labels: tuple[str, ...]
+    description: str
+    path: str
+    sha256: str
 
 
 def to_json(document: Any) -> str:  # noqa: ANN401 - JSON
@@ -76,6 +96,86 @@ def read_manifest(text: str) -> Manifest:
         )
     except (KeyError, TypeError) as error:
         raise ValueError(f"no manifest of version {VERSION}: {error}") from None
+
+
+def for_settings(settings: Settings) -> Manifest | None:
+    """The package's manifest; None where there is none, or where ALEMBIC_CONFIG names another tree than it is of.
+
+    Raises:
+        ConfigurationError: as `packaged`.
+    """
+    manifest = packaged(settings.package_root)
+    if manifest is None or settings.package_root / manifest.config != settings.alembic_config:
+        return None
+    return manifest
+
+
+@lru_cache(maxsize=1)
+def packaged(root: Path) -> Manifest | None:
+    """The manifest of the package at ``root``, once it is seen to belong to the tree beside it; None without one.
+
+    What is compared is what a deployment can get wrong at little cost: which revisions there are and how large, the
+    configuration and env.py. A revision's content is compared before it is run.
+
+    Raises:
+        ConfigurationError: it cannot be read, or the files are not the ones it was made from.
+    """
+    try:
+        text = (root / MANIFEST).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return None
+    try:
+        manifest = read_manifest(text)
+        found = listing_digest([root / location for location in manifest.locations], recursive=manifest.recursive)
+        changed = [
+            what
+            for what, is_same in (
+                ("its revision files", found == manifest.listing_sha256),
+                (manifest.config, digest_of(root / manifest.config) == manifest.config_sha256),
+                (manifest.env, digest_of(root / manifest.env) == manifest.env_sha256),
+            )
+            if not is_same
+        ]
+    except (OSError, ValueError) as error:
+        raise ConfigurationError(
+            f"the package's {MANIFEST} is of no use ({error}); build and deploy it again"
+        ) from None
+    if changed:
+        raise ConfigurationError(
+            f"{changed[0]} changed after the package was built, by its {MANIFEST}; build and deploy it again"
+        )
+    return manifest
+
+
+def read_graph(root: Path, manifest: Manifest) -> list[PackagedRevision]:
+    """Every revision of the package, each after those that it builds on.
+
+    Raises:
+        ConfigurationError: ``graph.json`` is not the one that the manifest was made with.
+    """
+    try:
+        content = (root / GRAPH).read_bytes()
+    except OSError as error:
+        raise ConfigurationError(f"the package's {GRAPH} cannot be read: {error}") from None
+    if sha256(content).hexdigest() != manifest.graph_sha256:
+        raise ConfigurationError(f"the package's {GRAPH} is not the one it was built with; build and deploy it again")
+    return [
+        PackagedRevision(
+            revision=entry["revision"],
+            down_revisions=tuple(entry["down_revisions"]),
+            depends_on=tuple(entry["depends_on"]),
+            branch_labels=tuple(entry["branch_labels"]),
+            description=entry["description"],
+            path=entry["path"],
+            sha256=entry["sha256"],
+        )
+        for entry in json.loads(content)["revisions"]
+    ]
+
+
+def digest_of(path: Path) -> str:
+    """A file's SHA-256, in hexadecimal."""
+    return sha256(path.read_bytes()).hexdigest()
 
 
 def listing_digest(locations: Sequence[Path], *, recursive: bool) -> str:

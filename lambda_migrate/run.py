@@ -13,6 +13,7 @@ from contextlib import closing, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from lambda_migrate import shortcut
 from lambda_migrate.contract import (
     Applied,
     AuthenticationFailed,
@@ -144,10 +145,14 @@ def with_sessions(invocation: Invocation, progress: Progress, *, locked: bool) -
     while True:
         session = invocation.open_session()
         try:
-            with closing(session), _lock(invocation, session, locked=locked) as lock:
+            with closing(session):
                 progress.database = session.server.database
-                progress.lock_wait_ms += lock.wait_ms if lock else 0
-                _attempts(invocation, session, progress)
+                if _is_current(invocation, session, progress):
+                    return
+                with _lock(invocation, session, locked=locked) as lock:
+                    progress.lock_wait_ms += lock.wait_ms if lock else 0
+                    if not (lock and lock.wait_ms and _is_current(invocation, session, progress)):
+                        _attempts(invocation, session, progress)
         except (_TryAgain, DatabaseUnavailable) as failure:
             error = failure.error if isinstance(failure, _TryAgain) else failure
             # A password that changed between our connection and env.py's is no failure, however often it does.
@@ -162,6 +167,18 @@ def with_sessions(invocation: Invocation, progress: Progress, *, locked: bool) -
             time.sleep(pause)
         else:
             return
+
+
+def _is_current(invocation: Invocation, session: Session, progress: Progress) -> bool:
+    """Whether there is nothing to do, which `progress` then says. After an attempt only env.py's word counts."""
+    if progress.attempts:
+        return False
+    heads = shortcut.heads_if_current(session, invocation.request, invocation.settings)
+    if heads is None:
+        return False
+    progress.previous = progress.revisions = heads
+    progress.attempts = 1
+    return True
 
 
 def _told_as_it_is(error: MigrationError, progress: Progress) -> MigrationError:

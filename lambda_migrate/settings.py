@@ -35,11 +35,12 @@ class Settings:
     """How this function reaches its database and how patient it is. ``_s`` are seconds, ``_ms`` milliseconds.
 
     ``host``, ``port``, ``database`` and ``user`` override the secret, unless ``secret_first`` says that they only fill
-    in what it lacks. ``target_database`` overrides both.
+    in what it lacks. ``target_database`` overrides both. ``package_root`` is where the package was unpacked to.
     """
 
     stage: str
     secret_id: str
+    package_root: Path = PACKAGE_ROOT
     secret_first: bool = False
     target_database: str | None = None
     host: str | None = None
@@ -79,6 +80,7 @@ def read_settings(environ: Mapping[str, str] = os.environ, *, package_root: Path
     return Settings(
         stage=reader.required("STAGE"),
         secret_id=reader.required("DB_SECRET_ID"),
+        package_root=package_root,
         host=reader.text("DB_HOST"),
         port=reader.whole("DB_PORT", at_least=1, at_most=65535),
         database=reader.text("DB_NAME"),

@@ -104,7 +104,7 @@ class Steps:
         self._begin(heads, context, ())
         if context.opts.get("target_metadata") is None:
             raise ConfigurationError("env.py gives Alembic no target_metadata, so there are no models to check")
-        pending = tree.upgrade_steps(self.script, "heads", heads)
+        pending = tuple(tree.pending(self.script, heads))
         if pending:
             raise DriftDetected(
                 f"the database is at {joined(heads) or 'base'} with {len(pending)} revisions pending: models can only"
@@ -121,13 +121,12 @@ class Steps:
     def _begin(
         self, heads: tuple[str, ...], context: MigrationContext, steps: Sequence[Any], *, pending_known: bool = True
     ) -> None:
-        pending = tree.upgrade_steps(self.script, "heads", heads) if pending_known else ()
         self.journal.began = True
         self.journal.heads = heads
         self.journal.send(
             Began(
                 heads=heads,
-                pending=tuple(tree.described(step) for step in pending),
+                pending=tuple(tree.pending(self.script, heads)) if pending_known else (),
                 planned=tuple(tree.described(step) for step in steps),
                 schema=_version_schema(context),
                 version_table=context.version_table,

@@ -3,22 +3,32 @@
 Alembic's own commands leave no room between their steps, so the steps come from what those commands use too:
 `_upgrade_revs`, `_downgrade_revs` and `_stamp_revs` of `ScriptDirectory`; and `_version_locations` tells where
 revisions should be. They are private names, tested with 1.13 to 1.20.
+
+Where the package has a manifest, the graph comes from it, and a revision's module is loaded when its turn comes: what
+a run costs follows what is pending, not the length of the history.
 """
 
 from __future__ import annotations
 
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from alembic.config import Config
 from alembic.script import Script, ScriptDirectory
-from alembic.util import CommandError
+from alembic.script.revision import Revision as GraphNode
+from alembic.script.revision import RevisionMap
+from alembic.util import CommandError, load_python_file
 
-from lambda_migrate.contract import ConfigurationError, InvalidRequest, Revision, UnknownRevision
+from lambda_migrate.contract import ConfigurationError, InvalidRequest, MigrationError, Revision, UnknownRevision
+from lambda_migrate.manifest import digest_of, read_graph
 from lambda_migrate.telemetry import one_line
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
+    from types import ModuleType
+
+    from lambda_migrate.manifest import Manifest, PackagedRevision
 
 
 def read_config(path: Path) -> Config:
@@ -46,25 +56,79 @@ def read_config(path: Path) -> Config:
     return config
 
 
-def load(config: Config) -> ScriptDirectory:
-    """The tree with every revision module loaded. The backend's code runs here: its environment must be set.
+class _PackagedScript(Script):
+    """A revision that the manifest describes. Its file is read, and compared with it, when its functions are wanted."""
+
+    def __init__(self, root: Path, packaged: PackagedRevision) -> None:
+        self._packaged = packaged
+        self._file = root / packaged.path
+        self.path = str(self._file)
+        down = packaged.down_revisions
+        # Not Script's own, which wants the module.
+        GraphNode.__init__(
+            self,
+            packaged.revision,
+            (down if len(down) > 1 else down[0]) if down else None,
+            dependencies=packaged.depends_on,
+            branch_labels=packaged.branch_labels,
+        )
+
+    @property
+    def doc(self) -> str:
+        return self._packaged.description
+
+    @cached_property
+    def module(self) -> ModuleType:  # type: ignore[override]
+        try:
+            same = digest_of(self._file) == self._packaged.sha256
+            module = load_python_file(self._file.parent, self._file.name)
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - a revision module may raise anything
+            raise _unloadable(error) from None
+        if not same:
+            raise ConfigurationError(
+                f"{self._file.name} changed after the package was built; build and deploy it again"
+            )
+        return module
+
+
+def load(config: Config, root: Path, manifest: Manifest | None) -> ScriptDirectory:
+    """The tree of a package. The backend's code runs here: its environment must be set.
+
+    ``root`` is the package's. Without a manifest every revision is loaded to see the graph.
 
     Raises:
-        ConfigurationError: the tree is not there, empty, or a revision cannot be imported.
+        ConfigurationError: the tree is not there, empty, not the manifest's, or a revision cannot be imported.
     """
     try:
         script = ScriptDirectory.from_config(config)
+        if manifest is not None:
+            graph = read_graph(root, manifest)
+            script.revision_map = RevisionMap(lambda: map(partial(_PackagedScript, root), graph))
         heads = script.get_heads()
+    except MigrationError:
+        raise
     except (Exception, SystemExit) as error:  # noqa: BLE001 - a revision module may raise anything
-        said = f"{type(error).__name__}: {one_line(error)}"
-        raise ConfigurationError(f"the packaged Alembic tree cannot be loaded: {said}") from None
+        raise _unloadable(error) from None
+    locations = [Path(location) for location in script._version_locations]  # noqa: SLF001
     # Alembic passes over them in silence, and with them over every revision that should be there.
-    missing = [str(location) for location in script._version_locations if not Path(location).is_dir()]  # noqa: SLF001
+    missing = [str(location) for location in locations if not location.is_dir()]
     if missing:
         raise ConfigurationError(f"the packaged Alembic tree has no folder {missing[0]}; see version_locations")
     if not heads:
         raise ConfigurationError("the packaged Alembic tree has no revision: an empty tree never means up to date")
+    if manifest is not None and {*map(Path.resolve, locations)} != {
+        (root / location).resolve() for location in manifest.locations
+    }:
+        raise ConfigurationError(
+            f"the packaged Alembic tree takes its revisions from {', '.join(map(str, locations))}, not from where they"
+            " were when the package was built; build and deploy it again"
+        )
     return script
+
+
+def _unloadable(error: BaseException) -> ConfigurationError:
+    said = f"{type(error).__name__}: {one_line(error)}"
+    return ConfigurationError(f"the packaged Alembic tree cannot be loaded: {said}")
 
 
 def check_known(script: ScriptDirectory, current: Sequence[str]) -> None:
@@ -90,6 +154,12 @@ def are_known(script: ScriptDirectory, revisions: Sequence[str]) -> bool:
     except CommandError:
         return False
     return True
+
+
+def pending(script: ScriptDirectory, current: Sequence[str]) -> Iterable[Revision]:
+    """What a database at these revisions lacks, in the order of its application. No module is loaded for it."""
+    lacking = script.revision_map.iterate_revisions("heads", tuple(current), implicit_base=True)
+    return [_described(one) for one in reversed(list(lacking))]  # type: ignore[arg-type]
 
 
 def upgrade_steps(script: ScriptDirectory, wanted: str, current: Sequence[str]) -> list[Any]:
@@ -145,7 +215,10 @@ def _check_one_head(script: ScriptDirectory) -> None:
 
 def described(step: Any) -> Revision:  # noqa: ANN401 - Alembic exports no name for its steps
     """A step's revision as callers see it."""
-    script: Script = step.revision
+    return _described(step.revision)
+
+
+def _described(script: Script) -> Revision:
     down = script.down_revision
     down_revisions = (down,) if isinstance(down, str) else tuple(down or ())
     return Revision(script.revision, script.doc, down_revisions)

@@ -1,0 +1,69 @@
+"""Whether an env.py keeps the version where Alembic does by itself, as far as its source can tell.
+
+If so, a database that holds exactly the packaged heads has nothing to do, and the function need not run env.py to know
+it. A "no" costs a second; a wrong "yes" would be a wrong answer. So anything that is not plainly harmless is a "no".
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+VERSION_TABLE = "alembic_version"
+
+# What moves a version table, or where unqualified names lead, wherever in the backend it is said.
+_TELLTALE = re.compile(
+    r"version_table|search_path|schema_translate_map|connect_args|\boptions\s*=|[\"']options[\"']|on_version_apply"
+)
+# What runs SQL, or something that might: env.py may mean it to happen on each run.
+_EXECUTES = frozenset({"execute", "exec_driver_sql", "scalar", "scalars", "cursor", "listen", "listens_for"})
+_LOOPS = (ast.For, ast.AsyncFor, ast.While, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
+
+
+def why_asked(env_py: str, others: Iterable[str]) -> str | None:
+    """Why env.py has to be asked where the database is, in a few words; None where it need not be.
+
+    ``others`` are the sources of the backend's packaged modules, the revisions left out.
+    """
+    try:
+        module = ast.parse(env_py)
+    except SyntaxError:
+        return "env.py cannot be parsed"
+    return next(_reasons(module, [env_py, *others]), None)
+
+
+def _reasons(module: ast.Module, sources: Iterable[str]) -> Iterator[str]:
+    for source in sources:
+        if found := _TELLTALE.search(source):
+            yield f"the backend's code says {found[0]}"
+    calls = [(_name(node), node) for node in ast.walk(module) if isinstance(node, ast.Call)]
+    configured = [call for name, call in calls if name == "context.configure"]
+    if not configured or "context.run_migrations" not in dict(calls):
+        yield "env.py does not itself call context.configure() and context.run_migrations()"
+    if any(keyword.arg is None for call in configured for keyword in call.keywords):
+        yield "env.py gives context.configure() options that are not written there"
+    its_own = {node.name for node in ast.walk(module) if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))}
+    connections = {
+        keyword.value.id
+        for call in configured
+        for keyword in call.keywords
+        if keyword.arg == "connection" and isinstance(keyword.value, ast.Name)
+    }
+    for name, call in calls:
+        if name.rpartition(".")[2] in _EXECUTES:
+            yield f"env.py calls {name}()"
+        given = {each.id for each in [*call.args, *(k.value for k in call.keywords)] if isinstance(each, ast.Name)}
+        if given & connections and name not in its_own | {"context.configure"}:
+            yield f"env.py gives its connection to {name}()"
+    # Once for each tenant, database or section.
+    repeated = [node for loop in ast.walk(module) if isinstance(loop, _LOOPS) for node in ast.walk(loop)]
+    if any(isinstance(node, ast.Call) and _name(node) in its_own | {"context.run_migrations"} for node in repeated):
+        yield "env.py runs migrations in a loop"
+
+
+def _name(call: ast.Call) -> str:
+    return ast.unparse(call.func)

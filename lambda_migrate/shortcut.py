@@ -1,0 +1,54 @@
+"""Sees from the manifest and the version table that there is nothing to do: without Alembic, env.py and the lock.
+
+Most runs find nothing to do, and this is all that they cost beside connecting. It says yes only where Alembic could
+come to no other answer: the builder has seen that env.py keeps the version where Alembic does by itself, there is no
+second table of that name in the database, and it holds exactly the packaged heads. In any other case env.py is asked.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import psycopg2.errors
+
+from lambda_migrate import manifest
+from lambda_migrate.contract import joined
+
+if TYPE_CHECKING:
+    from lambda_migrate.contract import Request
+    from lambda_migrate.database import Session
+    from lambda_migrate.manifest import Manifest
+    from lambda_migrate.settings import Settings
+
+_ACTIONS = frozenset({"upgrade", "status", "plan"})
+
+
+def heads_if_current(session: Session, request: Request, settings: Settings) -> tuple[str, ...] | None:
+    """The revisions the database is at, if they are the packaged heads and those are all that is asked for.
+
+    Raises:
+        ConfigurationError: the manifest does not belong to the tree beside it.
+        DatabaseUnavailable: the connection is gone.
+    """
+    packaged = manifest.for_settings(settings)
+    if packaged is None or packaged.version_table is None or not _asks_for_heads(request, packaged):
+        return None
+    table = psycopg2.extensions.quote_ident(packaged.version_table, session.connection)
+    try:
+        rows = session.rows(
+            f"SELECT version_num, (SELECT count(*) FROM pg_class WHERE relname = %s) FROM {table}",  # noqa: S608 - quoted
+            (packaged.version_table,),
+        )
+    except (psycopg2.errors.UndefinedTable, psycopg2.errors.UndefinedColumn, psycopg2.errors.InsufficientPrivilege):
+        return None
+    found = tuple(sorted(version for version, _ in rows))
+    alone = all(tables == 1 for _, tables in rows)
+    return found if alone and found == packaged.heads else None
+
+
+def _asks_for_heads(request: Request, packaged: Manifest) -> bool:
+    # A target's schema may be one of many in the database, each with a version table of its own.
+    if request.action not in _ACTIONS or request.target.schema is not None:
+        return False
+    wanted = request.revision
+    return wanted == "heads" or wanted == joined(packaged.heads) or (wanted == "head" and len(packaged.heads) == 1)
