@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from alembic.config import Config
 
-    from lambda_migrate.credentials import Credentials
+    from lambda_migrate.login import Credentials
     from lambda_migrate.messages import Job
 
 _CONNECT_TIMEOUT_S = 10

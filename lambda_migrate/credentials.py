@@ -5,17 +5,17 @@ from __future__ import annotations
 import json
 import re
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote, unquote
+from urllib.parse import unquote
 
 from lambda_migrate import telemetry
 from lambda_migrate.contract import SecretMalformed, SecretUnavailable
+from lambda_migrate.login import Credentials
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
     from mypy_boto3_secretsmanager import SecretsManagerClient
 
@@ -45,41 +45,6 @@ _URL = re.compile(
 )
 # Passwords pasted as they are, against the rules of URLs: then the last "@" that is followed by a host ends them.
 _URL_UNESCAPED = re.compile(_URL.pattern.replace(r"(?P<password>[^@/?#]*)", r"(?P<password>.*)"), re.DOTALL)
-
-
-@dataclass(frozen=True)
-class Credentials:
-    """Where the database is and how to log in. ``password`` never shows in a repr."""
-
-    host: str
-    port: int
-    database: str
-    user: str
-    password: str = field(repr=False)
-    sslmode: str
-    sslrootcert: Path
-
-    def url(self, driver: str) -> str:
-        """The address as a SQLAlchemy URL. TLS is left to PGSSLMODE: not every driver knows ``?sslmode=``."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return (
-            f"{driver}://{quote(self.user, safe='')}:{quote(self.password, safe='')}"
-            f"@{host}:{self.port}/{quote(self.database, safe='')}"
-        )
-
-    def placeholders(self, driver: str) -> dict[str, str]:
-        """What the templates of DATABASE_ENV may name."""
-        return {
-            "url": self.url(driver),
-            "driver": driver,
-            "host": self.host,
-            "port": str(self.port),
-            "user": self.user,
-            "password": self.password,
-            "database": self.database,
-            "sslmode": self.sslmode,
-            "sslrootcert": str(self.sslrootcert),
-        }
 
 
 class CredentialStore:
@@ -126,12 +91,14 @@ def sign_token(credentials: Credentials) -> str:
     Raises:
         SecretUnavailable: the function has no credentials or region to sign with.
     """
-    import boto3  # noqa: PLC0415 - as in `read_secret`
+    import botocore.session  # noqa: PLC0415 - as in `read_secret`
     from botocore.exceptions import BotoCoreError  # noqa: PLC0415
 
     try:
-        token: str = boto3.client("rds").generate_db_auth_token(
-            DBHostname=credentials.host, Port=credentials.port, DBUsername=credentials.user
+        token: str = (
+            botocore.session.get_session()
+            .create_client("rds")
+            .generate_db_auth_token(DBHostname=credentials.host, Port=credentials.port, DBUsername=credentials.user)
         )
     except BotoCoreError as error:
         raise SecretUnavailable(f"no IAM token could be signed: {telemetry.one_line(error)}") from None
@@ -162,17 +129,16 @@ def read_secret(secret_id: str) -> str:
 
 @lru_cache(maxsize=1)
 def _secrets_manager() -> SecretsManagerClient:
-    import boto3  # noqa: PLC0415 - as above
+    # boto3 is botocore with resources and S3 transfers on top, which alone take a third of its start.
+    import botocore.session  # noqa: PLC0415 - as above
     from botocore.config import Config  # noqa: PLC0415
 
-    return boto3.client(
-        "secretsmanager",
-        config=Config(
-            connect_timeout=_CONNECT_TIMEOUT_S,
-            read_timeout=_READ_TIMEOUT_S,
-            retries={"total_max_attempts": _ATTEMPTS, "mode": "standard"},
-        ),
+    config = Config(
+        connect_timeout=_CONNECT_TIMEOUT_S,
+        read_timeout=_READ_TIMEOUT_S,
+        retries={"total_max_attempts": _ATTEMPTS, "mode": "standard"},
     )
+    return botocore.session.get_session().create_client("secretsmanager", config=config)
 
 
 def _explained(secret_id: str, error: Mapping[str, Any]) -> str:

@@ -31,7 +31,8 @@ from lambda_migrate.telemetry import log, one_line
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from lambda_migrate.credentials import Credentials, CredentialStore
+    from lambda_migrate.credentials import CredentialStore
+    from lambda_migrate.login import Credentials
     from lambda_migrate.settings import Settings
 
 Connection = psycopg2.extensions.connection

@@ -21,8 +21,8 @@ from lambda_migrate.telemetry import one_line
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from lambda_migrate.credentials import Credentials
     from lambda_migrate.database import Session
+    from lambda_migrate.login import Credentials
     from lambda_migrate.run import Invocation, Progress
 
 _TIMEOUT_S = 5.0

@@ -9,9 +9,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from lambda_migrate.contract import Revision
-    from lambda_migrate.credentials import Credentials
     from lambda_migrate.database import Server
     from lambda_migrate.deadline import Deadline
+    from lambda_migrate.login import Credentials
     from lambda_migrate.settings import Settings
 
 # What a failure means for the run, beside its text: "lock" and "connection" may pass, "refused" is an error of the
@@ -119,7 +119,7 @@ class Failure:
 
 @dataclass(frozen=True)
 class Ended:
-    """env.py returned or raised. ``stopped`` says that time ran out between two revisions.
+    """env.py returned or raised. ``stopped`` says that time ran out, between two revisions or with a failure.
 
     ``heads`` is what the version table must hold then, None where nothing was to be written.
     """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 import pytest
@@ -12,8 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lambda_migrate.contract import SecretMalformed
-from lambda_migrate.credentials import Credentials, parse_secret, sign_token
+from lambda_migrate.credentials import parse_secret, sign_token
 from lambda_migrate.settings import Settings
+
+if TYPE_CHECKING:
+    from lambda_migrate.login import Credentials
 
 SETTINGS = Settings(stage="dev", secret_id="app/db")
 RDS = {
