@@ -6,7 +6,7 @@ import json
 import shutil
 import tempfile
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -48,6 +48,12 @@ class Ground:
         self.made[name] = database
         self.secrets[name] = json.dumps(database.secret)
         return database
+
+    def behind(self, database: Database, port: int) -> Database:
+        """The same database, reached through another port; its secret says so until it is made anew."""
+        moved = replace(database, port=port)
+        self.secrets[database.name] = json.dumps(moved.secret)
+        return moved
 
     def close(self) -> None:
         """Drop all databases."""

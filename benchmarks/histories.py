@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
 LAST_TABLE = "last_change"
@@ -279,14 +279,6 @@ def write_django(folder: Path, history: Sequence[Change]) -> None:
             f"    dependencies = [{needs}]\n    operations = [migrations.RunSQL({change.sql!r})]\n"
         )
         before = name
-
-
-WRITERS: dict[str, Callable[[Path, Sequence[Change]], None]] = {
-    "alembic": write_alembic,
-    "dbmate": write_dbmate,
-    "django": write_django,
-    "yoyo": write_yoyo,
-}
 
 
 def _slug(change: Change) -> str:

@@ -37,12 +37,16 @@ def _nothing() -> None:
 
 @dataclass(frozen=True)
 class Contestant:
-    """Who takes part in a case. ``run`` is one round and gives its value; ``prepare`` comes before, unmeasured."""
+    """Who takes part in a case. ``run`` is one round and gives its value; ``prepare`` comes before, unmeasured.
+
+    ``once`` is for who is so slow that one round tells enough.
+    """
 
     case: str
     name: str
     run: Callable[[], float]
     prepare: Callable[[], object] = _nothing
+    once: bool = False
 
 
 @dataclass(frozen=True)
@@ -108,10 +112,11 @@ class Measured:
         )
 
     def ratio(self, one: tuple[str, str], other: tuple[str, str]) -> float:
-        """How many times the other's value one has: the median over rounds, as both saw the same machine in each."""
-        return statistics.median(
-            a / b if b else 1.0 for a, b in zip(self.values[one], self.values[other], strict=True)
-        )
+        """How many times the other's value one has: the median over the rounds that both were in.
+
+        In a round both saw the same machine, which over the rounds may have been busier or not.
+        """
+        return statistics.median(a / b for a, b in zip(self.values[one], self.values[other], strict=False))
 
     def median(self, one: tuple[str, str]) -> float:
         """The median of one contestant."""
@@ -126,6 +131,8 @@ def interleaved(contestants: Sequence[Contestant], rounds: int, unit: str = "s")
     measured = Measured(unit)
     for number in range(-1 if rounds > 1 else 0, rounds):
         for contestant in contestants:
+            if contestant.once and number != 0:
+                continue
             contestant.prepare()
             value = contestant.run()
             if number >= 0:

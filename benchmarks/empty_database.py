@@ -1,0 +1,111 @@
+"""How long does an empty database take through a whole history, how many round trips, and what at 2 ms latency?"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from benchmarks import functions, tools
+from benchmarks.ground import execute, value
+from benchmarks.histories import LAST_TABLE, changes
+from benchmarks.measurement import OURS, Contestant, Effort, Goal, Outcome, interleaved
+from benchmarks.network import Network
+from benchmarks.suite import main
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from benchmarks.ground import Ground
+    from benchmarks.histories import Change
+    from localcloud.postgres import Database
+
+QUESTION = "empty_database"
+
+_NAIVE = "naive handler"
+_BARE = "bare script, same transactions"
+_LATENCY_S = 0.002
+# Where each round trip takes 2 ms, a part of the history shows as much, and sooner.
+_PART = 5
+
+
+def measure(ground: Ground, effort: Effort) -> Outcome:
+    """Measure it."""
+    local = f"{effort.long:,} revisions"
+    part = max(effort.long // _PART, 2)
+    distant = f"{part:,} revisions at 2 ms latency"
+    counted = "round trips a revision"
+    whole = _Contest(ground, changes(effort.long), "empty")
+    times = interleaved(
+        [Contestant(local, name, whole.timed(name), once=name == tools.YOYO) for name in whole.runs], effort.rounds
+    )
+    few = _Contest(ground, changes(part), "distant")
+    contenders = (OURS, tools.ALEMBIC, tools.DBMATE, _BARE)
+    far = interleaved(
+        [Contestant(distant, name, few.timed(name, _LATENCY_S)) for name in contenders], effort.rounds
+    )
+    trips = interleaved([Contestant(counted, name, whole.counted(name)) for name in contenders], 1, "round trips")
+    goals = (
+        Goal(
+            f"{local}, to the alembic CLI with the same transactions",
+            times.ratio((local, OURS), (local, tools.ALEMBIC)),
+            1.0,
+        ),
+        Goal("round trips a revision, to the alembic CLI", trips.ratio((counted, OURS), (counted, tools.ALEMBIC)), 1.0),
+        Goal(f"{distant}, to the alembic CLI", far.ratio((distant, OURS), (distant, tools.ALEMBIC)), 1.0),
+    )
+    return Outcome(
+        QUESTION,
+        "An empty database through the whole history",
+        (*times.rows(), *far.rows(), *trips.rows()),
+        goals,
+        (
+            "Every contestant commits after each revision; env.py says so to the alembic CLI too.",
+            "Functions: cold, from spawning the sandbox's process to the response; commands have bytecode of their own.",
+            "Round trips: all connections', logins and looking on included, divided by the number of revisions.",
+            "yoyo is measured once, because it takes so long.",
+        ),
+    )
+
+
+class _Contest:
+    """All contestants with one history, each with its own way to migrate a database that is empty again."""
+
+    def __init__(self, ground: Ground, history: Sequence[Change], label: str) -> None:
+        self._ground = ground
+        self._history = history
+        self._label = label
+        ours = functions.ours(ground, label, history)
+        naive = functions.naive(ground, label, history)
+        bare = functions.bare(ground, label, history)
+        self.runs: dict[str, Callable[[Database], float]] = {
+            OURS: lambda database: functions.our_function(ground, ours, database).cold(),
+            _NAIVE: lambda database: functions.naive_function(ground, naive, database).cold(),
+            _BARE: lambda database: functions.bare_function(ground, bare, database).cold(),
+        }
+        for name in tools.NAMES:
+            self.runs[name] = lambda database, name=name: tools.tool(ground, name, label, history, database).run()
+
+    def timed(self, name: str, latency_s: float | None = None) -> Callable[[], float]:
+        """A round: seconds, over a network of that latency or over none."""
+        return lambda: self._run(name, latency_s)[0]
+
+    def counted(self, name: str) -> Callable[[], float]:
+        """A round: round trips a revision."""
+        return lambda: self._run(name, 0.0)[1] / len(self._history)
+
+    def _run(self, name: str, latency_s: float | None) -> tuple[float, int]:
+        database = self._ground.database(f"{self._label}_{list(self.runs).index(name)}")
+        if name == _BARE:
+            execute(database, "CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL PRIMARY KEY)")
+        if latency_s is None:
+            took, trips = self.runs[name](database), 0
+        else:
+            with Network(("127.0.0.1", database.port), latency_s) as network:
+                took = self.runs[name](self._ground.behind(database, network.port))
+            trips = sum(network.trips)
+        if value(database, f"SELECT to_regclass('{LAST_TABLE}')::text") is None:
+            raise RuntimeError(f"{name} said that it had applied what it had not")
+        return took, trips
+
+
+if __name__ == "__main__":
+    main(measure)

@@ -1,0 +1,105 @@
+"""How long does one pending revision take on a cold sandbox, behind histories of three lengths?"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from benchmarks import functions, tools
+from benchmarks.ground import execute, value
+from benchmarks.histories import LAST_TABLE, changes
+from benchmarks.measurement import OURS, Contestant, Effort, Goal, Outcome, interleaved
+from benchmarks.suite import main
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from benchmarks.ground import Ground
+    from benchmarks.histories import Change
+    from localcloud.postgres import Database
+
+QUESTION = "one_pending"
+
+_NAIVE = "naive handler"
+_BARE = "bare script, with bytecode"
+
+
+def measure(ground: Ground, effort: Effort) -> Outcome:
+    """Measure it."""
+    contestants: list[Contestant] = []
+    for size in effort.sizes:
+        history = changes(size)
+        name = f"pending-{size}"
+        for contestant, deployed in (
+            (OURS, functions.our_function(ground, functions.ours(ground, name, history), _database(ground, size, 0))),
+            (
+                _NAIVE,
+                functions.naive_function(ground, functions.naive(ground, name, history), _database(ground, size, 1)),
+            ),
+            (_BARE, functions.bare_function(ground, functions.bare(ground, name, history), _database(ground, size, 2))),
+        ):
+            database = ground.made[deployed.environment["DB_SECRET_ID"]]
+            stamp = (
+                "CREATE TABLE IF NOT EXISTS alembic_version (version_num VARCHAR(32) NOT NULL PRIMARY KEY)",
+                "DELETE FROM alembic_version",
+                f"INSERT INTO alembic_version VALUES ('{history[-2].revision}')",
+                f"DROP TABLE IF EXISTS {LAST_TABLE}",
+            )
+            contestants.append(_contestant(_case(size), contestant, deployed.cold, database, stamp))
+        if size == effort.long:
+            contestants += _tools(ground, size, history)
+    measured = interleaved(contestants, effort.rounds)
+    long = _case(effort.long)
+    goals = (
+        Goal(
+            f"cold at {effort.long:,} revisions, to the naive handler", measured.ratio((long, OURS), (long, _NAIVE)), 0.35
+        ),
+        Goal(
+            f"cold at {effort.longest:,} revisions, to itself at {effort.short:,}",
+            measured.ratio((_case(effort.longest), OURS), (_case(effort.short), OURS)),
+            1.3,
+        ),
+    )
+    return Outcome(
+        QUESTION,
+        "One pending revision, cold",
+        measured.rows(),
+        goals,
+        (
+            "Functions: from spawning the sandbox's process to the response. Commands: from their start to their end.",
+            "The commands are given the address and have bytecode; the functions read it from a secret.",
+        ),
+    )
+
+
+def _case(size: int) -> str:
+    return f"{size:,} revisions"
+
+
+def _database(ground: Ground, size: int, number: int) -> Database:
+    return ground.database(f"pending_{size}_{number}")
+
+
+def _tools(ground: Ground, size: int, history: Sequence[Change]) -> list[Contestant]:
+    contestants = []
+    for name, (tool, database) in tools.tools(ground, f"pending-{size}", history).items():
+        tool.run()
+        contestants.append(
+            _contestant(_case(size), name, tool.run, database, tools.forget_last(name, history))
+        )
+    return contestants
+
+
+def _contestant(
+    case: str, name: str, run: Callable[[], float], database: Database, reset: tuple[str, ...]
+) -> Contestant:
+    def checked() -> float:
+        took = run()
+        if value(database, f"SELECT to_regclass('{LAST_TABLE}')::text") is None:
+            raise RuntimeError(f"{name} said that it had applied what it had not")
+        return took
+
+    return Contestant(case, name, checked, lambda: execute(database, *reset))
+
+
+if __name__ == "__main__":
+    main(measure)

@@ -1,0 +1,136 @@
+"""The contestants that are commands, each with its defaults: the alembic CLI, dbmate, Django and yoyo."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+from benchmarks import histories
+from benchmarks.ground import BENCH, ROOT
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from benchmarks.ground import Ground
+    from benchmarks.histories import Change
+    from localcloud.postgres import Database
+
+ALEMBIC = "alembic CLI"
+DBMATE = "dbmate"
+DJANGO = "Django migrate"
+YOYO = "yoyo"
+
+_BIN = BENCH / "peers" / "bin"
+_DBMATE_MACHINES = {"x86_64": "x64", "amd64": "x64", "aarch64": "arm64", "arm64": "arm64"}
+_LONGEST_S = 300
+
+# How each is told to forget its last change, after which one is pending again.
+_FORGET = {
+    ALEMBIC: "UPDATE alembic_version SET version_num = '{before}'",
+    DBMATE: "DELETE FROM schema_migrations WHERE version = (SELECT max(version) FROM schema_migrations)",
+    DJANGO: "DELETE FROM django_migrations WHERE id = (SELECT max(id) FROM django_migrations)",
+    YOYO: "DELETE FROM _yoyo_migration WHERE migration_id = (SELECT max(migration_id) FROM _yoyo_migration)",
+}
+_WRITERS = {
+    ALEMBIC: histories.write_alembic,
+    DBMATE: histories.write_dbmate,
+    DJANGO: histories.write_django,
+    YOYO: histories.write_yoyo,
+}
+NAMES = tuple(_WRITERS)
+
+
+@dataclass(frozen=True)
+class Tool:
+    """A command with a history of its own kind, and the database that it migrates."""
+
+    name: str
+    command: tuple[str, ...]
+    folder: Path
+    environment: Mapping[str, str]
+
+    def start(self) -> subprocess.Popen[bytes]:
+        """Start the command; what it says goes to a file beside its history."""
+        with self.folder.with_suffix(".log").open("wb") as log:
+            return subprocess.Popen(
+                self.command,
+                cwd=self.folder,
+                env=self.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+
+    def finish(self, process: subprocess.Popen[bytes]) -> None:
+        """Wait for its end. A failure is no measurement: it raises `RuntimeError` with what was said."""
+        if process.wait(_LONGEST_S) != 0:
+            said = self.folder.with_suffix(".log").read_text(encoding="utf-8", errors="replace")
+            raise RuntimeError(f"{self.name} failed: {said[-2000:]}")
+
+    def run(self) -> float:
+        """Seconds that the command takes."""
+        began = time.perf_counter()
+        self.finish(self.start())
+        return time.perf_counter() - began
+
+
+def forget_last(name: str, history: Sequence[Change]) -> tuple[str, ...]:
+    """The statements that take a database, which a tool brought to the head, back by one change."""
+    before = history[-2].revision
+    return (f"DROP TABLE IF EXISTS {histories.LAST_TABLE}", _FORGET[name].format(before=before))
+
+
+def tool(ground: Ground, name: str, label: str, history: Sequence[Change], database: Database) -> Tool:
+    """One of the four. ``label`` tells this history from others."""
+    folder = ground.scratch / f"{name.split()[0].lower()}-{label}"
+    if not folder.exists():
+        _WRITERS[name](folder, history)
+    return Tool(name, _command(name, database), folder, _environment(name, database))
+
+
+def tools(ground: Ground, label: str, history: Sequence[Change]) -> dict[str, tuple[Tool, Database]]:
+    """All of them, each with an empty database of its own."""
+    found = {}
+    for name in NAMES:
+        database = ground.database(f"{label}_{name.split()[0]}")
+        found[name] = (tool(ground, name, label, history, database), database)
+    return found
+
+
+def _command(name: str, database: Database) -> tuple[str, ...]:
+    if name == ALEMBIC:
+        return (str(_BIN / "alembic"), "upgrade", "head")
+    if name == DBMATE:
+        # The program itself: npm's wrapper would add the start of Node. The schema dump needs pg_dump, and is for the
+        # developer's machine.
+        machine = _DBMATE_MACHINES[platform.machine().lower()]
+        program = ROOT / "node_modules" / "@dbmate" / f"{platform.system().lower()}-{machine}" / "bin" / "dbmate"
+        return (str(program), "--no-dump-schema", "--migrations-dir", ".", "migrate")
+    if name == DJANGO:
+        return (str(_BIN / "python"), "-m", "django", "migrate", "--settings", "settings", "--verbosity", "0")
+    url = f"postgresql://{quote(database.user)}:{quote(database.password)}@{database.host}:{database.port}"
+    return (str(_BIN / "yoyo"), "apply", "--batch", "--no-config-file", "--database", f"{url}/{database.name}", ".")
+
+
+def _environment(name: str, database: Database) -> dict[str, str]:
+    return {
+        "PATH": os.defpath,
+        "LANG": "C.UTF-8",
+        "HOME": str(BENCH),  # nobody's own settings
+        # SQLAlchemy wants its driver named, Go knows none by that name.
+        "DATABASE_URL": database.url.replace("+psycopg2", "") if name == DBMATE else database.url,
+        "PGHOST": database.host,
+        "PGPORT": str(database.port),
+        "PGDATABASE": database.name,
+        "PGUSER": database.user,
+        "PGPASSWORD": database.password,
+        "PGSSLMODE": "verify-full",
+        "PGSSLROOTCERT": str(database.ca),
+    }
+
