@@ -50,6 +50,8 @@ def set_config(config: Config, job: Job) -> None:
     _set_url(config, job.credentials, job.settings.driver)
     _accept_percent_signs(config)
     config.attributes = _Attributes(lambda: _own_engine(job.credentials, job.settings.driver))
+    # For a revision that works in steps: at 0 it raises TimeoutError, and the run is incomplete, not failed.
+    config.attributes["time_left"] = job.deadline.left
     config.cmd_opts = command_line(job)
 
 

@@ -47,7 +47,9 @@ def run(job: Job, send: Callable[[Message], None]) -> None:
         ended = Ended(stopped=journal.stopped, heads=journal.heads if job.action in _WRITING else None)
     except BaseException as error:  # noqa: BLE001 - sys.exit, KeyboardInterrupt and running out of memory included
         ended = Ended(
-            failure_of(error, journal.revision, began=journal.began, partly_committed=journal.partly_committed)
+            failure_of(error, journal.revision, began=journal.began, partly_committed=journal.partly_committed),
+            # A revision that stops by itself at the deadline may end before the supervisor looks at its clock.
+            stopped=job.deadline.left() <= 0,
         )
     send(ended)
 

@@ -309,10 +309,12 @@ def _check_complete(account: Account, invocation: Invocation, failure: Failure |
     if not left and failure is None:
         return
     following = f", the next is {left[0].revision} ({left[0].description})" if left else ""
+    # Of a revision that works in steps: how far it came.
+    came_to = f" ({failure.message})" if failure and failure.error_type == TimeoutError.__name__ else ""
     raise MigrationIncomplete(
         f"stopped {invocation.deadline.reserve:.1f} s before Lambda's timeout: {len(progress.done)} applied,"
-        f" {len(left)} left{following}; the database is at {joined(progress.revisions) or 'base'}; invoke again to go"
-        " on from there",
+        f" {len(left)} left{following}{came_to}; the database is at {joined(progress.revisions) or 'base'}; invoke"
+        " again to go on from there",
         revision=left[0].revision if left else None,
         pending=[revision.revision for revision in left],
     )

@@ -64,7 +64,8 @@ class Journal:
             self._drop_invalid_index(conn, statement)
 
         def after(conn: Any, cursor: Any, statement: str, *_: Any) -> None:  # noqa: ANN401, ARG001
-            if _NO_WORK.match(statement):
+            # What a revision goes on from, as a backfill does, is no reason not to run it again.
+            if _NO_WORK.match(statement) or conn.info.get("repeatable"):
                 return
             if getattr(conn.connection.dbapi_connection, "autocommit", False):
                 self.partly_committed = True
