@@ -7,7 +7,7 @@ import re
 import time
 from dataclasses import replace
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import unquote
 
 from lambda_migrate import telemetry
@@ -93,12 +93,11 @@ def sign_token(credentials: Credentials) -> str:
     """
     import botocore.session  # noqa: PLC0415 - as in `read_secret`
     from botocore.exceptions import BotoCoreError  # noqa: PLC0415
+    from botocore.signers import generate_db_auth_token  # noqa: PLC0415
 
     try:
-        token: str = (
-            botocore.session.get_session()
-            .create_client("rds")
-            .generate_db_auth_token(DBHostname=credentials.host, Port=credentials.port, DBUsername=credentials.user)
+        token: str = generate_db_auth_token(
+            botocore.session.get_session().create_client("rds"), credentials.host, credentials.port, credentials.user
         )
     except BotoCoreError as error:
         raise SecretUnavailable(f"no IAM token could be signed: {telemetry.one_line(error)}") from None
@@ -138,7 +137,7 @@ def _secrets_manager() -> SecretsManagerClient:
         read_timeout=_READ_TIMEOUT_S,
         retries={"total_max_attempts": _ATTEMPTS, "mode": "standard"},
     )
-    return botocore.session.get_session().create_client("secretsmanager", config=config)
+    return cast("SecretsManagerClient", botocore.session.get_session().create_client("secretsmanager", config=config))
 
 
 def _explained(secret_id: str, error: Mapping[str, Any]) -> str:
