@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 DATABASE = "template_saas"
+# What revisions are written against, whatever is deployed to the other.
+DEVELOPMENT = "template_saas_dev"
 ROLE = "app_migrator"
 
 
@@ -37,8 +39,19 @@ def up(root: Path) -> Cloud:
     with _guard(root), ThreadPoolExecutor(max_workers=1) as executor:
         aws = executor.submit(emulator.start, root, _emulator_directory(root))
         server = postgres.start(root, _postgres_directory(root))
-        database = _database(root, server)
+        database = _database(root, server, DATABASE)
         return Cloud(server, aws.result(), database)
+
+
+def development(root: Path) -> postgres.Database:
+    """Start PostgreSQL alone, if need be, and give the database for developing.
+
+    Raises:
+        LocalCloudError: it could not be started; the text says why.
+
+    """
+    with _guard(root):
+        return _database(root, postgres.start(root, _postgres_directory(root)), DEVELOPMENT)
 
 
 def down(root: Path) -> None:
@@ -70,15 +83,15 @@ def running_emulator(root: Path) -> emulator.Emulator | None:
     return emulator.running(_emulator_directory(root))
 
 
-def _database(root: Path, server: postgres.Server) -> postgres.Database:
-    """Make the application's database and role, if need be; the password is that of the first time."""
+def _database(root: Path, server: postgres.Server, name: str) -> postgres.Database:
+    """Make a database and the application's role, if need be; the password is that of the first time."""
     note = _postgres_directory(root) / f"{ROLE}.json"
     if not note.exists():
         files.write_private(note, json.dumps({"password": secrets.token_urlsafe(24)}))
     password = json.loads(note.read_text(encoding="utf-8"))["password"]
     postgres.create_role(server, ROLE, password)
-    postgres.create_database(server, DATABASE, ROLE)
-    return server.database(DATABASE, ROLE, password)
+    postgres.create_database(server, name, ROLE)
+    return server.database(name, ROLE, password)
 
 
 def _guard(root: Path) -> AbstractContextManager[None]:

@@ -5,7 +5,9 @@ from sqlalchemy import engine_from_config
 from sqlalchemy import pool
 
 from alembic import context
+from alembic.util import CommandError
 
+from app import revising
 from app.models import Base
 
 # this is the Alembic Config object, which provides
@@ -16,6 +18,10 @@ config = context.config
 # This line sets up loggers basically.
 if config.config_file_name is not None:
     fileConfig(config.config_file_name)
+
+# What the alembic command is used wrongly for gets an answer of one line.
+revising.tell_in_one_line()
+revising.check_description(config)
 
 # add your model's MetaData object here
 # for 'autogenerate' support
@@ -31,7 +37,7 @@ target_metadata = Base.metadata
 try:
     database_url = os.environ["DATABASE_URL"]
 except KeyError:
-    raise RuntimeError(
+    raise CommandError(
         "DATABASE_URL is not set; it names the database to migrate, as in "
         "postgresql+psycopg2://user:password@host:5432/name"
     ) from None
@@ -76,10 +82,13 @@ def run_migrations_online() -> None:
 
     with connectable.connect() as connection:
         context.configure(
-            connection=connection, target_metadata=target_metadata
+            connection=connection,
+            target_metadata=target_metadata,
+            process_revision_directives=revising.refuse_empty,
         )
 
         with context.begin_transaction():
+            revising.check_database_is_at_head(context)
             context.run_migrations()
 
 

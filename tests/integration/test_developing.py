@@ -1,0 +1,196 @@
+"""What a developer gets who writes a revision with the reference backend's alembic command, or uses it wrongly."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from localcloud.postgres import Database
+
+BACK = Path(__file__).parents[2] / "back"
+
+# Nobody listens there, and a command that gets as far as to try says so.
+NO_DATABASE = "postgresql+psycopg2://back:secret@127.0.0.1:1/back"
+
+TEAM = """
+from sqlalchemy.orm import Mapped
+
+from app.models.base import Base, Identified
+
+
+class Team(Identified, Base):
+    __tablename__ = "teams"
+
+    name: Mapped[str]
+"""
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A command that has run."""
+
+    code: int
+    out: str
+    lines: list[str]
+    """What it said beside its output, without what Alembic logs of its work."""
+
+    @property
+    def told(self) -> str:
+        """The one line that it failed with."""
+        assert self.code != 0
+        [line] = self.lines
+        assert line.startswith("FAILED: ")
+        return line
+
+
+class Back:
+    """A copy of the reference backend, and a database's address."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.url = NO_DATABASE
+        self.versions = folder / "alembic" / "versions"
+        self.before = set(self.versions.glob("*.py"))
+
+    def alembic(self, *arguments: str) -> Ended:
+        done = subprocess.run(
+            [sys.executable, "-m", "alembic", *arguments],
+            cwd=self.folder,
+            env={**os.environ, "DATABASE_URL": self.url, "PYTHONDONTWRITEBYTECODE": "1"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        # Alembic says FAILED on standard output, and the same in its log.
+        said = [line.strip() for line in done.stdout.splitlines() if line.strip().startswith("FAILED")]
+        said += [line for line in done.stderr.splitlines() if not line.startswith(("INFO ", "ERROR [alembic."))]
+        return Ended(done.returncode, done.stdout, said)
+
+    def written(self) -> list[Path]:
+        """The revisions that are new."""
+        return sorted(set(self.versions.glob("*.py")) - self.before)
+
+    def add_a_model(self) -> None:
+        (self.folder / "app" / "models" / "teams.py").write_text(TEAM)
+        with (self.folder / "app" / "models" / "__init__.py").open("a") as models:
+            models.write("\nfrom app.models.teams import Team\n")
+
+    def add_a_revision(self, body: str) -> None:
+        [head] = [name for file in self.before for name in re.findall(r"-(ad63c8f0e217)_", file.name)]
+        text = f'"""Broken"""\nrevision = "b40ce0000001"\ndown_revision = "{head}"\n{body}\n'
+        (self.versions / "broken.py").write_text(text)
+
+
+@pytest.fixture
+def back(tmp_path: Path) -> Back:
+    return Back(shutil.copytree(BACK, tmp_path / "back", ignore=shutil.ignore_patterns("__pycache__")))
+
+
+@pytest.fixture
+def at_head(back: Back, database: Database) -> Back:
+    back.url = database.url
+    assert back.alembic("upgrade", "head").code == 0
+    return back
+
+
+def test_a_changed_model_becomes_a_revision_that_can_be_applied(at_head: Back) -> None:
+    at_head.add_a_model()
+
+    ended = at_head.alembic("revision", "--autogenerate", "-m", "Add teams table")
+
+    assert ended.code == 0, ended.lines
+    [file] = at_head.written()
+    assert re.fullmatch(r"\d{4}_\d\d_\d\d_\d{4}-[0-9a-f]{12}_add_teams_table\.py", file.name)
+    assert re.search(r"op\.create_table\(\s*.teams.", file.read_text())
+    assert at_head.alembic("upgrade", "head").code == 0
+    assert at_head.alembic("current").out.strip().endswith("(head)")
+    assert at_head.alembic("check").code == 0
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [(), ("-m", "..."), ("-m", "Notifications"), ("-m", "test migration")],
+    ids=str,
+)
+def test_a_description_that_tells_nothing_is_refused_before_anything_is_done(
+    back: Back, arguments: tuple[str, ...]
+) -> None:
+    ended = back.alembic("revision", "--autogenerate", *arguments)
+
+    assert 'as in "Add notifications table"' in ended.told
+    assert back.written() == []
+
+
+def test_unchanged_models_leave_no_empty_revision_behind(at_head: Back) -> None:
+    ended = at_head.alembic("revision", "--autogenerate", "-m", "Add teams table")
+
+    assert "nothing to write: models and database are alike" in ended.told
+    assert at_head.written() == []
+
+
+def test_a_revision_written_by_hand_may_be_empty_and_still_needs_a_description(at_head: Back) -> None:
+    assert "there is no description" in at_head.alembic("revision").told
+    assert at_head.alembic("revision", "-m", "Backfill the teams of users").code == 0
+    assert len(at_head.written()) == 1
+
+
+def test_a_database_behind_the_code_is_not_compared_with_the_models(back: Back, database: Database) -> None:
+    back.url = database.url
+
+    ended = back.alembic("revision", "--autogenerate", "-m", "Add teams table")
+
+    assert "the database is at base (no revision is applied) and not at the code's head, ad63c8f0e217" in ended.told
+    assert "upgrade head" in ended.told
+    assert back.written() == []
+
+
+@pytest.mark.parametrize(
+    "arguments", [("current",), ("upgrade", "head"), ("revision", "--autogenerate", "-m", "Add teams table")], ids=str
+)
+def test_a_database_that_does_not_run_is_told_in_one_line_without_its_password(
+    back: Back, arguments: tuple[str, ...]
+) -> None:
+    told = back.alembic(*arguments).told
+
+    assert "the database cannot be used: " in told
+    assert "port 1 failed: Connection refused" in told
+    assert "secret" not in told
+
+
+@pytest.mark.parametrize(
+    "body,line,error",
+    [
+        ("def upgrade(:", 4, "SyntaxError: invalid syntax"),
+        ("\nTABLE = sa.table('teams')", 5, "NameError: name 'sa' is not defined"),
+        ("import nowhere_to_be_found", 4, "ModuleNotFoundError: No module named 'nowhere_to_be_found'"),
+    ],
+)
+def test_a_revision_that_does_not_import_is_told_by_file_line_and_error(
+    back: Back, database: Database, body: str, line: int, error: str
+) -> None:
+    back.url = database.url
+    back.add_a_revision(body)
+
+    for arguments in (("current",), ("revision", "--autogenerate", "-m", "Add teams table")):
+        told = back.alembic(*arguments).told
+
+        assert told.startswith(f"FAILED: alembic/versions/broken.py, line {line}: {error}")
+
+
+def test_an_error_while_a_revision_runs_keeps_its_traceback(at_head: Back) -> None:
+    at_head.add_a_revision("from alembic import op\ndef upgrade():\n    op.execute('DROP TABLE nowhere')")
+
+    ended = at_head.alembic("upgrade", "head")
+
+    assert ended.code != 0
+    assert ended.lines[0] == "Traceback (most recent call last):"
+    assert any('table "nowhere" does not exist' in line for line in ended.lines)

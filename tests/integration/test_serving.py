@@ -1,0 +1,187 @@
+"""How the reference backend starts: it migrates to head and then serves, alone or beside replicas."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from contextlib import closing
+from http.client import HTTPConnection
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from lambda_migrate import database as runner
+from localcloud import ports
+from tests.support.trees import Rev, sql, write_revision
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from localcloud.postgres import Database
+
+BACK = Path(__file__).parents[2] / "back"
+[HEAD] = [
+    match[1] for file in BACK.glob("alembic/versions/2026_11_09*") if (match := re.search(r"-(\w{12})_", file.name))
+]
+
+
+class Server:
+    """`python -m app` in a copy of the backend, as the image's command runs it."""
+
+    def __init__(self, back: Path, database: Database) -> None:
+        self.port = ports.choose(None)
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "app"],
+            cwd=back,
+            env={
+                **os.environ,
+                "DATABASE_URL": database.url,
+                "PORT": str(self.port),
+                "PYTHONDONTWRITEBYTECODE": "1",
+                "PYTHONUNBUFFERED": "1",
+            },
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def health(self) -> tuple[int, dict[str, Any]]:
+        """The answer to GET /health, as soon as there is any."""
+        while True:
+            with closing(HTTPConnection("127.0.0.1", self.port, timeout=30)) as connection:
+                try:
+                    connection.request("GET", "/health")
+                except ConnectionRefusedError:
+                    assert self.process.poll() is None, self.log()
+                    time.sleep(0.02)
+                    continue
+                response = connection.getresponse()
+                return response.status, json.load(response)
+
+    def healthy(self) -> dict[str, Any]:
+        """The first answer that is a 200."""
+        while True:
+            status, body = self.health()
+            if status == 200:
+                return body
+            assert self.process.poll() is None
+            time.sleep(0.05)
+
+    def log(self) -> list[str]:
+        """Every line, when it has ended."""
+        out, _ = self.process.communicate(timeout=60)
+        return str(out).splitlines()
+
+
+@pytest.fixture
+def back(tmp_path: Path) -> Path:
+    return shutil.copytree(BACK, tmp_path / "back", ignore=shutil.ignore_patterns("__pycache__"))
+
+
+@pytest.fixture
+def start(back: Path, database: Database) -> Iterator[Callable[[], Server]]:
+    started: list[Server] = []
+
+    def start() -> Server:
+        started.append(Server(back, database))
+        return started[-1]
+
+    yield start
+    for server in started:
+        server.process.kill()
+        server.process.communicate()
+
+
+def add(back: Path, *statements: str) -> str:
+    """One more revision, and its id."""
+    revision = Rev("5e2100000001", upgrade=sql(*statements), description="One more")
+    write_revision(back / "alembic" / "versions", revision, HEAD)
+    return revision.id
+
+
+def query(database: Database, statement: str) -> list[tuple[Any, ...]]:
+    with closing(database.connect()) as connection, connection.cursor() as cursor:
+        cursor.execute(statement)
+        return cursor.fetchall() if cursor.description else []
+
+
+def test_health_is_503_until_the_database_is_at_head_and_shows_both_revisions(
+    start: Callable[[], Server], database: Database, back: Path
+) -> None:
+    with closing(database.connect()) as connection, connection.cursor() as cursor:
+        # Whoever migrates holds this lock: the function's key is the backend's.
+        cursor.execute("SELECT pg_advisory_lock(%s, %s)", (runner.LOCK_CLASS, runner.lock_key(None)))
+        server = start()
+        status, body = server.health()
+
+        assert (status, body["revision"], body["head"]) == (503, None, HEAD)
+
+    assert server.healthy() == {"status": "ok", "revision": HEAD, "head": HEAD}
+
+    # The tree is mounted in development: a revision that comes is seen, and so is that it has not been applied.
+    newer = add(back, "SELECT 1")
+    status, body = server.health()
+    assert (status, body["revision"], body["head"]) == (503, HEAD, newer)
+
+    server.process.send_signal(signal.SIGTERM)
+    log = server.log()
+    assert server.process.returncode == 0
+    assert log[0] == "Another process is migrating the database; waiting for it."
+    assert log[-1] == f"The database is at {HEAD}; serving on port {server.port}."
+
+
+def test_replicas_that_start_together_apply_each_revision_once(start: Callable[[], Server], back: Path) -> None:
+    # Slow enough for all of them to arrive, and it cannot be done twice.
+    add(back, "SELECT pg_sleep(1)", "CREATE TABLE once (id integer)")
+
+    replicas = [start() for _ in range(3)]
+
+    assert {replica.healthy()["status"] for replica in replicas} == {"ok"}
+    for replica in replicas:
+        replica.process.terminate()
+    applied = [sum("Running upgrade" in line for line in replica.log()) for replica in replicas]
+    assert sorted(applied) == [0, 0, len(list((back / "alembic" / "versions").glob("*.py")))]
+
+
+def test_a_failing_migration_ends_the_server_with_the_reason_in_its_last_line(
+    start: Callable[[], Server], back: Path
+) -> None:
+    add(back, "CREATE TABLE half (id integer)", "DROP TABLE nowhere")
+
+    server = start()
+    log = server.log()
+
+    assert server.process.returncode == 1
+    assert re.fullmatch(
+        r"FAILED: the migration failed, nothing is served: alembic/versions/5e2100000001_\.py, line \d+: "
+        r'UndefinedTable: table "nowhere" does not exist',
+        log[-1],
+    )
+
+
+def test_sigterm_ends_a_migration_at_work_at_once_and_the_next_start_goes_on(
+    start: Callable[[], Server], database: Database, back: Path
+) -> None:
+    add(back, "SELECT pg_sleep(3600)")
+    server = start()
+    while not query(database, "SELECT 1 FROM pg_stat_activity WHERE query ~ '^SELECT pg_sleep' AND state = 'active'"):
+        time.sleep(0.05)
+
+    server.process.terminate()
+    server.log()
+
+    assert server.process.returncode == 0
+    query(
+        database,
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()"
+        " AND datname = current_database() AND query ~ '^SELECT pg_sleep'",
+    )
+    add(back, "SELECT 1")
+    assert start().healthy()["status"] == "ok"
