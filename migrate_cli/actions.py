@@ -130,7 +130,15 @@ def run(call: Call, event: Mapping[str, Any], output: Output, *, patience_s: flo
             output.note(
                 f"Invoking again in {pause:.0f} s, for at most {(give_up - time.monotonic()) / 60:.0f} min more."
             )
-        time.sleep(pause)
+        try:
+            time.sleep(pause)
+        except KeyboardInterrupt:
+            raise CommandError(
+                "Interrupted",
+                "stopped before invoking again; what the last run applied stays applied",
+                ExitCode.INTERRUPTED,
+                advice=f"Where the database is: {commands.named('status')}. To go on: {commands.again()}",
+            ) from None
         pause = min(2 * pause, _LONGEST_PAUSE_S)
 
 
@@ -179,6 +187,9 @@ def _follow(log: RunLog | None, display: Display) -> RunLog | None:
         display.show(log.poll())
     except UnreadableError as error:
         display.say(f"No more progress will be shown, as the log cannot be read: {error}")
+        return None
+    except Exception as error:  # noqa: BLE001 - a line that is not what we know must not end the waiting for the run
+        display.say(f"No more progress will be shown: {type(error).__name__}: {error}")
         return None
     return log
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+import traceback
 from enum import Enum
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,6 +14,7 @@ from typer.exceptions import TyperException
 from migrate_cli import actions, mermaid
 from migrate_cli.actions import Call
 from migrate_cli.errors import CommandError, ExitCode, UsageError
+from migrate_cli.options import Json, at_stage, at_target
 from migrate_cli.output import Output
 
 if TYPE_CHECKING:
@@ -36,13 +39,6 @@ class Format(str, Enum):
     MERMAID = "mermaid"
 
 
-Stage = Annotated[str, typer.Option(envvar="MIGRATE_STAGE", help="The stage, one of those in cdk.json.")]
-Region = Annotated[str | None, typer.Option(help="AWS region; without it, the stage's of cdk.json or your settings'.")]
-Profile = Annotated[str | None, typer.Option(help="AWS profile; without it, your environment's.")]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document, and everything else to standard error.")]
-SecretId = Annotated[str | None, typer.Option(help="Another secret than the stage's own: a tenant's.")]
-Database = Annotated[str | None, typer.Option(help="Another database on that server.")]
-Schema = Annotated[str | None, typer.Option(help="A schema to work in.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask before stage prod is changed.")]
 Confirm = Annotated[
     str | None, typer.Option(help="The database's current revision, as status gives it; leave it out for an empty one.")
@@ -54,71 +50,52 @@ RevisionOption = Annotated[str | None, typer.Option("--revision", help="The same
 
 
 @app.command()
+@at_target
 def upgrade(
-    stage: Stage,
+    call: Call,
     revision: Upwards = None,
     revision_option: RevisionOption = None,
     wait: Annotated[bool, typer.Option("--wait", help="Invoke again while that may help: incomplete, locked.")] = False,
     wait_limit: Annotated[float, typer.Option(min=0, help="With --wait: give up after this many minutes.")] = 60,
     yes: Yes = False,
-    region: Region = None,
-    profile: Profile = None,
-    secret_id: SecretId = None,
-    database: Database = None,
-    schema: Schema = None,
     as_json: Json = False,
 ) -> int:
     """Apply what is pending, and show each revision as it is applied."""
     wanted = _one_of(revision, revision_option)
     if wait and wanted is not None and wanted.startswith("+"):
         raise UsageError("--wait with +N could apply more than N revisions", advice="Name the revision to end at.")
-    call = Call(stage, region, profile, secret_id, database, schema)
     return _act(
         "upgrade", call, {"revision": wanted}, as_json=as_json, yes=yes, patience_s=60 * wait_limit if wait else 0
     )
 
 
 @app.command()
+@at_target
 def plan(
-    stage: Stage,
+    call: Call,
     revision: Upwards = None,
     revision_option: RevisionOption = None,
-    region: Region = None,
-    profile: Profile = None,
-    secret_id: SecretId = None,
-    database: Database = None,
-    schema: Schema = None,
     as_json: Json = False,
 ) -> int:
     """Show what upgrade would do: revisions and their SQL. Changes nothing."""
-    call = Call(stage, region, profile, secret_id, database, schema)
     return _act("plan", call, {"revision": _one_of(revision, revision_option)}, as_json=as_json)
 
 
 @app.command()
-def status(
-    stage: Stage,
-    region: Region = None,
-    profile: Profile = None,
-    secret_id: SecretId = None,
-    database: Database = None,
-    schema: Schema = None,
-    as_json: Json = False,
-) -> int:
+@at_target
+def status(call: Call, as_json: Json = False) -> int:
     """Show where the database is, what is pending and who holds the lock. Changes nothing."""
-    return _act("status", Call(stage, region, profile, secret_id, database, schema), as_json=as_json)
+    return _act("status", call, as_json=as_json)
 
 
 @app.command()
+@at_stage
 def history(
-    stage: Stage,
+    call: Call,
     shape: Annotated[Format, typer.Option("--format", help="mermaid draws where each stage is, too.")] = Format.TABLE,
-    region: Region = None,
-    profile: Profile = None,
     as_json: Json = False,
 ) -> int:
     """List the revisions of the deployed package. Needs no database."""
-    call = Call(stage, region, profile)
     if shape is Format.TABLE:
         return _act("history", call, as_json=as_json)
     if as_json:
@@ -132,71 +109,47 @@ def history(
 
 
 @app.command()
-def check(
-    stage: Stage,
-    region: Region = None,
-    profile: Profile = None,
-    secret_id: SecretId = None,
-    database: Database = None,
-    schema: Schema = None,
-    as_json: Json = False,
-) -> int:
+@at_target
+def check(call: Call, as_json: Json = False) -> int:
     """Compare the models with the database; a difference is a failure. Changes nothing."""
-    return _act("check", Call(stage, region, profile, secret_id, database, schema), as_json=as_json)
+    return _act("check", call, as_json=as_json)
 
 
 @app.command()
-def doctor(
-    stage: Stage,
-    region: Region = None,
-    profile: Profile = None,
-    secret_id: SecretId = None,
-    database: Database = None,
-    schema: Schema = None,
-    as_json: Json = False,
-) -> int:
+@at_target
+def doctor(call: Call, as_json: Json = False) -> int:
     """Try each step on the way to the database. Changes nothing; fails if a step does."""
-    return _act("doctor", Call(stage, region, profile, secret_id, database, schema), as_json=as_json)
+    return _act("doctor", call, as_json=as_json)
 
 
 # A revision such as -1 is no option.
 @app.command(context_settings={"ignore_unknown_options": True})
+@at_target
 def downgrade(
-    stage: Stage,
+    call: Call,
     revision: Downwards = None,
     revision_option: RevisionOption = None,
     confirm: Confirm = None,
     yes: Yes = False,
-    region: Region = None,
-    profile: Profile = None,
-    secret_id: SecretId = None,
-    database: Database = None,
-    schema: Schema = None,
     as_json: Json = False,
 ) -> int:
     """Take revisions back. Needs ALLOW_DOWNGRADE on the function."""
     wanted = _one_of(revision, revision_option)
-    call = Call(stage, region, profile, secret_id, database, schema)
     return _act("downgrade", call, {"revision": wanted, "confirm": confirm}, as_json=as_json, yes=yes)
 
 
 @app.command()
+@at_target
 def stamp(
-    stage: Stage,
+    call: Call,
     revision: Anywhere = None,
     revision_option: RevisionOption = None,
     confirm: Confirm = None,
     yes: Yes = False,
-    region: Region = None,
-    profile: Profile = None,
-    secret_id: SecretId = None,
-    database: Database = None,
-    schema: Schema = None,
     as_json: Json = False,
 ) -> int:
     """Set the version table without running anything. Needs ALLOW_DOWNGRADE on the function."""
     wanted = _one_of(revision, revision_option)
-    call = Call(stage, region, profile, secret_id, database, schema)
     return _act("stamp", call, {"revision": wanted, "confirm": confirm}, as_json=as_json, yes=yes)
 
 
@@ -213,6 +166,10 @@ def main() -> int:
         code = output.fail(error)
     except TyperException as error:
         code = output.fail(UsageError(error.format_message(), advice=_usage(error)))
+    except Exception as error:  # noqa: BLE001 - whatever it is, a pipeline gets its one document and its exit code
+        if os.environ.get("MIGRATE_DEBUG"):
+            traceback.print_exc()
+        code = output.fail_by_fault(error)
     return int(code or ExitCode.OK)
 
 
@@ -233,11 +190,12 @@ def _act(
         if not yes:
             actions.confirm(call, action, output)
         result = actions.run(call, event, output, patience_s=patience_s)
+        return output.succeed(result, show) if show else output.succeed(result)
     except CommandError as error:
         return output.fail(error)
     except KeyboardInterrupt:
-        return output.fail(CommandError("Interrupted", "nothing was invoked", ExitCode.INTERRUPTED))
-    return output.succeed(result, show) if show else output.succeed(result)
+        # Not while the function was at work: that is another message.
+        return output.fail(CommandError("Interrupted", "stopped; no run is left at work", ExitCode.INTERRUPTED))
 
 
 def _one_of(argument: str | None, option: str | None) -> str | None:

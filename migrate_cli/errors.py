@@ -49,6 +49,19 @@ class UsageError(CommandError):
         super().__init__("UsageError", message, ExitCode.USAGE, advice=advice)
 
 
+class FaultError(CommandError):
+    """Something that this command did not reckon with, as a message of one line: a bug, or a disk that is full."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(
+            "InternalError",
+            f"migrate itself failed, not the migration: {type(error).__name__}: {' '.join(str(error).split())}",
+            ExitCode.AWS,
+            advice="A run that was begun goes on: look with `migrate status`. To report this, add what MIGRATE_DEBUG=1"
+            " before the same command prints.",
+        )
+
+
 @dataclass(frozen=True)
 class Commands:
     """The commands that a person may type next, for the same stage and in the same way as this one.

@@ -7,7 +7,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from migrate_cli import github, presentation
-from migrate_cli.errors import CommandError, ExitCode
+from migrate_cli.errors import CommandError, ExitCode, FaultError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -30,29 +30,40 @@ class Output:
         """Tell a person something beside the result."""
         self.notes.print(presentation.plain(text), style="dim", markup=False, soft_wrap=True)
 
+    # The document comes last, so that nothing can fail after it and add a second one.
+
     def succeed(self, result: Mapping[str, Any], show: Show = presentation.show) -> ExitCode:
         """Show a result and give the exit code for it: a report of something unhealthy is no success."""
-        if self._as_json:
-            self._print_json(result)
-        else:
-            show(result, self.results)
         healthy = result.get("healthy", True)
+        if not self._as_json:
+            show(result, self.results)
         if github.is_here():
             if not healthy:
                 failed = [step["step"] for step in result["steps"] if step["ok"] is False]
                 github.annotate(self._title, CommandError("NotHealthy", ", ".join(failed), ExitCode.FAILED), sys.stderr)
             self._summarize(result)
+        if self._as_json:
+            self._print_json(result)
         return ExitCode.OK if healthy else ExitCode.FAILED
 
     def fail(self, error: CommandError) -> ExitCode:
         """Tell what went wrong and give its exit code."""
-        if self._as_json:
-            self._print_json(error.as_json())
         self.show_error(error)
         if github.is_here():
             github.annotate(self._title, error, sys.stderr)
             self._summarize(error)
+        if self._as_json:
+            self._print_json(error.as_json())
         return error.exit_code
+
+    def fail_by_fault(self, error: Exception) -> ExitCode:
+        """Tell of a failure that nothing reckoned with."""
+        try:
+            sys.stdout.flush()
+        except OSError:
+            # The fault itself: nobody can be told anything there.
+            presentation.discard(sys.stdout)
+        return self.fail(FaultError(error))
 
     def show_error(self, error: CommandError) -> None:
         """Tell a person what went wrong and what to type next."""
@@ -64,8 +75,11 @@ class Output:
         try:
             sys.stdout.write(json.dumps(document) + "\n")
             sys.stdout.flush()
-        except BrokenPipeError:
+        except OSError as error:
             presentation.discard(sys.stdout)
+            # Whoever stops reading still gets the exit code. A full disk is trouble.
+            if not isinstance(error, BrokenPipeError):
+                raise
 
     def _summarize(self, outcome: Mapping[str, Any] | CommandError) -> None:
         try:

@@ -139,4 +139,5 @@ class Display:
             completed=account.done,
             total=account.total,
             position=position,
+            refresh=True,
         )

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import socket
+import time
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
 
 from lambda_migrate import contract
-from migrate_cli import invocation
+from migrate_cli import actions, invocation
 from tests.support.aws_stub import REQUEST_ID, Reply, failure, refusal, result
 
 if TYPE_CHECKING:
@@ -286,3 +288,52 @@ def test_wait_does_not_repeat_what_would_fail_again(aws: Stub, migrate: Callable
 
     assert migrate("upgrade", "--stage", "dev", "--wait").code == FAILED
     assert len(aws.events) == 1
+
+
+def test_ctrl_c_between_two_runs_of_wait_does_not_say_that_nothing_was_invoked(
+    aws: Stub, migrate: Callable[..., Ended], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    aws.replies = [failure("MigrationIncomplete")]
+
+    def interrupted(_: float) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(actions, "time", SimpleNamespace(sleep=interrupted, monotonic=time.monotonic))
+
+    ended = migrate("upgrade", "--stage", "dev", "--wait")
+
+    assert (ended.code, len(aws.events)) == (130, 1)
+    assert "stays applied" in ended.err
+    assert "migrate upgrade --stage dev --wait" in ended.err
+
+
+# --- a fault of the command itself ---
+
+
+@pytest.fixture
+def broken(monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(*_: object, **__: object) -> None:
+        raise RuntimeError("not\nreckoned with")
+
+    monkeypatch.setattr(actions, "run", run)
+
+
+@pytest.mark.usefixtures("broken")
+def test_a_fault_of_the_command_is_one_line_and_one_document(migrate: Callable[..., Ended]) -> None:
+    ended = migrate("upgrade", "--stage", "dev", "--json")
+
+    assert (ended.code, ended.document["error"]["type"]) == (3, "InternalError")
+    assert ended.err.splitlines()[0].endswith("RuntimeError: not reckoned with")
+    assert "Traceback" not in ended.err
+
+
+@pytest.mark.usefixtures("broken")
+def test_its_traceback_is_there_for_whoever_asks(
+    migrate: Callable[..., Ended], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MIGRATE_DEBUG", "1")
+
+    ended = migrate("upgrade", "--stage", "dev", "--json")
+
+    assert (ended.code, ended.document["error"]["type"]) == (3, "InternalError")
+    assert "Traceback" in ended.err

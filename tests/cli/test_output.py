@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -20,7 +21,6 @@ from tests.support.checkout import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from tests.cli.conftest import Ended
 
@@ -103,6 +103,18 @@ def test_neither_does_whoever_stops_reading_a_long_document(stub: Stub) -> None:
     _, err = process.communicate()
 
     assert process.returncode == 0, err
+
+
+@pytest.mark.parametrize("form", [[], ["--json"]], ids=["text", "json"])
+def test_a_result_that_cannot_be_written_is_no_success_and_no_traceback(stub: Stub, form: list[str]) -> None:
+    with Path("/dev/full").open("wb") as full:
+        process = started(stub, "upgrade", "--stage", "dev", *form, stdout=full)
+        _, err = process.communicate()
+
+    assert process.returncode == 3
+    assert b"No space left" in err
+    assert b"Traceback" not in err
+    assert b"Exception ignored" not in err
 
 
 def test_a_piped_plan_is_sql(aws: Stub, migrate: Callable[..., Ended]) -> None:
@@ -222,6 +234,18 @@ def test_a_log_that_is_not_there_yet_is_no_trouble(aws: Stub, migrate: Callable[
     ended = migrate("upgrade", "--stage", "dev")
 
     assert (ended.code, len(ended.err.splitlines())) == (0, 1)
+
+
+def test_a_line_that_is_not_what_we_know_ends_the_picture_and_not_the_run(
+    aws: Stub, migrate: Callable[..., Ended]
+) -> None:
+    aws.lines = lambda: [STORY[1], line("revision.applied", revision="bbbb", duration_ms="soon")]
+    aws.replies = [Reply(result(), until=lambda: len(aws.log_requests) > 2)]
+
+    ended = migrate("upgrade", "--stage", "dev", "--json")
+
+    assert (ended.code, ended.document["status"]) == (0, "ok")
+    assert "No more progress will be shown: ValueError" in ended.err
 
 
 # --- Ctrl-C ---
