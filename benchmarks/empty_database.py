@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from benchmarks import functions, tools
 from benchmarks.ground import execute, value
-from benchmarks.histories import LAST_TABLE, changes
+from benchmarks.histories import LAST_TABLE, VERSION_TABLE, changes
 from benchmarks.measurement import OURS, Contestant, Effort, Goal, Outcome, interleaved
 from benchmarks.network import Network
 from benchmarks.suite import main
@@ -33,16 +34,16 @@ def measure(ground: Ground, effort: Effort) -> Outcome:
     part = max(effort.long // _PART, 2)
     distant = f"{part:,} revisions at 2 ms latency"
     counted = "round trips a revision"
-    whole = _Contest(ground, changes(effort.long), "empty")
+    whole = _Contest(ground, changes(effort.long))
     times = interleaved(
         [Contestant(local, name, whole.timed(name), once=name == tools.YOYO) for name in whole.runs], effort.rounds
     )
-    few = _Contest(ground, changes(part), "distant")
+    few = _Contest(ground, changes(part))
     contenders = (OURS, tools.ALEMBIC, tools.DBMATE, _BARE)
-    far = interleaved(
-        [Contestant(distant, name, few.timed(name, _LATENCY_S)) for name in contenders], effort.rounds
+    far = interleaved([Contestant(distant, name, few.timed(name, _LATENCY_S)) for name in contenders], effort.rounds)
+    trips = interleaved(
+        [Contestant(counted, name, _trips_a_revision(whole, few, name)) for name in contenders], 1, "round trips"
     )
-    trips = interleaved([Contestant(counted, name, whole.counted(name)) for name in contenders], 1, "round trips")
     goals = (
         Goal(
             f"{local}, to the alembic CLI with the same transactions",
@@ -59,20 +60,29 @@ def measure(ground: Ground, effort: Effort) -> Outcome:
         goals,
         (
             "Every contestant commits after each revision; env.py says so to the alembic CLI too.",
-            "Functions: cold, from spawning the sandbox's process to the response; commands have bytecode of their own.",
-            "Round trips: all connections', logins and looking on included, divided by the number of revisions.",
+            "Functions: cold, from spawning the sandbox's process to the response. Commands: with their bytecode.",
+            f"Round trips: what each revision more costs, all connections together; from {part:,} and {effort.long:,}.",
             "yoyo is measured once, because it takes so long.",
         ),
     )
 
 
+def _run_tool(ground: Ground, name: str, history: Sequence[Change], database: Database) -> float:
+    return tools.tool(ground, name, str(len(history)), history, database).run()
+
+
+def _trips_a_revision(whole: _Contest, part: _Contest, name: str) -> Callable[[], float]:
+    """A round: what each revision more costs. Logins and what else is done once in a run cancel out."""
+    return lambda: (whole.trips(name) - part.trips(name)) / (whole.revisions - part.revisions)
+
+
 class _Contest:
     """All contestants with one history, each with its own way to migrate a database that is empty again."""
 
-    def __init__(self, ground: Ground, history: Sequence[Change], label: str) -> None:
+    def __init__(self, ground: Ground, history: Sequence[Change]) -> None:
         self._ground = ground
-        self._history = history
-        self._label = label
+        self.revisions = len(history)
+        label = str(len(history))
         ours = functions.ours(ground, label, history)
         naive = functions.naive(ground, label, history)
         bare = functions.bare(ground, label, history)
@@ -82,20 +92,20 @@ class _Contest:
             _BARE: lambda database: functions.bare_function(ground, bare, database).cold(),
         }
         for name in tools.NAMES:
-            self.runs[name] = lambda database, name=name: tools.tool(ground, name, label, history, database).run()
+            self.runs[name] = partial(_run_tool, ground, name, history)
 
     def timed(self, name: str, latency_s: float | None = None) -> Callable[[], float]:
         """A round: seconds, over a network of that latency or over none."""
         return lambda: self._run(name, latency_s)[0]
 
-    def counted(self, name: str) -> Callable[[], float]:
-        """A round: round trips a revision."""
-        return lambda: self._run(name, 0.0)[1] / len(self._history)
+    def trips(self, name: str) -> int:
+        """Round trips of a run, all connections together."""
+        return self._run(name, 0.0)[1]
 
     def _run(self, name: str, latency_s: float | None) -> tuple[float, int]:
-        database = self._ground.database(f"{self._label}_{list(self.runs).index(name)}")
+        database = self._ground.database(f"empty_{list(self.runs).index(name)}")
         if name == _BARE:
-            execute(database, "CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL PRIMARY KEY)")
+            execute(database, VERSION_TABLE)
         if latency_s is None:
             took, trips = self.runs[name](database), 0
         else:

@@ -40,9 +40,7 @@ class Deployed:
 
     def start(self) -> Function:
         """A sandbox, about to initialise."""
-        function = Function(
-            self.package, self.environment, RUNTIME, handler=self.handler, timeout_s=_LAST_INVOCATION_S
-        )
+        function = Function(self.package, self.environment, RUNTIME, handler=self.handler, timeout_s=_LAST_INVOCATION_S)
         # The Runtime API writes headers and body apart: with Nagle's algorithm each answer waits 40 ms for the client's
         # acknowledgement. No runtime client can have asked for anything yet.
         handler = function._server.RequestHandlerClass  # noqa: SLF001 - what is measured is not this server
@@ -72,9 +70,10 @@ def warm(function: Function) -> float:
 
 
 def ours(ground: Ground, name: str, history: Sequence[Change]) -> Path:
-    """Our package of this history."""
+    """Our package of this history. What has been made under a name is taken again, here and below."""
     out = ground.scratch / f"ours-{name}"
-    build(backend(ground, name, history), out, Target())
+    if not out.exists():
+        build(backend(ground, name, history), out, Target())
     return out
 
 
@@ -91,22 +90,23 @@ def backend(ground: Ground, name: str, history: Sequence[Change]) -> Path:
 def naive(ground: Ground, name: str, history: Sequence[Change]) -> Path:
     """The naive handler with all it requires, as `pip install --target` leaves it."""
     out = ground.scratch / f"naive-{name}"
-    _copy(BENCH / "naive", out)
-    shutil.copy(_DEPLOYED / "naive.py", out)
-    histories.write_alembic(out, history)
+    if not out.exists():
+        _copy(BENCH / "naive", out)
+        shutil.copy(_DEPLOYED / "naive.py", out)
+        histories.write_alembic(out, history)
     return out
 
 
 def bare(ground: Ground, name: str, history: Sequence[Change], *, bytecode: bool = True) -> Path:
     """The bare script, with bytecode of everything in its package or of nothing."""
     out = ground.scratch / f"bare-{name}-{'compiled' if bytecode else 'source'}"
+    if out.exists():
+        return out
     _copy(BENCH / "bare", out)
     shutil.copy(_DEPLOYED / "bare.py", out)
     histories.write_bare(out, history)
     if bytecode:
-        compileall.compile_dir(
-            out, quiet=2, workers=0, invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH
-        )
+        compileall.compile_dir(out, quiet=2, workers=0, invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH)
     return out
 
 

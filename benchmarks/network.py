@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from types import TracebackType
+    from collections.abc import Iterator
 
 
 @dataclass
@@ -31,7 +31,7 @@ class Network:
         self._threads[0].start()
         return self
 
-    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         # A blocked accept is woken by this, and not by closing alone.
         with contextlib.suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
@@ -56,25 +56,34 @@ class Network:
             number = len(self.trips)
             self.trips.append(0)
             answered = threading.Event()
-            for source, sink, from_client in ((client, server, True), (server, client, False)):
-                thread = threading.Thread(
-                    target=self._pass_on, args=(source, sink, number, answered, from_client), daemon=True
-                )
+            for target, arguments in (
+                (self._ask, (client, server, number, answered)),
+                (self._answer, (server, client, answered)),
+            ):
+                thread = threading.Thread(target=target, args=arguments, daemon=True)
                 self._threads.append(thread)
                 thread.start()
 
-    def _pass_on(
-        self, source: socket.socket, sink: socket.socket, number: int, answered: threading.Event, from_client: bool
-    ) -> None:
+    def _ask(self, client: socket.socket, server: socket.socket, number: int, answered: threading.Event) -> None:
+        with contextlib.suppress(OSError):
+            for data in self._packets(client, server):
+                if answered.is_set():
+                    answered.clear()
+                    self.trips[number] += 1
+                server.sendall(data)
+
+    def _answer(self, server: socket.socket, client: socket.socket, answered: threading.Event) -> None:
+        with contextlib.suppress(OSError):
+            for data in self._packets(server, client):
+                answered.set()
+                client.sendall(data)
+
+    def _packets(self, source: socket.socket, sink: socket.socket) -> Iterator[bytes]:
+        """What comes, each after its time on the way; at the end the other side is told."""
         with source, contextlib.suppress(OSError):
             while data := source.recv(65536):
                 if self.latency_s:
                     time.sleep(self.latency_s / 2)
-                if not from_client:
-                    answered.set()
-                elif answered.is_set():
-                    answered.clear()
-                    self.trips[number] += 1
-                sink.sendall(data)
+                yield data
         with contextlib.suppress(OSError):
             sink.shutdown(socket.SHUT_WR)

@@ -1,14 +1,15 @@
-"""How long does it take to find that there is nothing to do? On a cold sandbox with histories of three lengths, and warm."""
+"""How long does it take to find nothing to do: cold, behind histories of three lengths, and warm?"""
 
 from __future__ import annotations
 
 import time
 from contextlib import ExitStack, closing
+from functools import partial
 from typing import TYPE_CHECKING
 
 from benchmarks import functions
 from benchmarks.ground import execute
-from benchmarks.histories import changes
+from benchmarks.histories import changes, stamped
 from benchmarks.measurement import OURS, Contestant, Effort, Goal, Outcome, interleaved
 from benchmarks.suite import main
 
@@ -40,9 +41,9 @@ def measure(ground: Ground, effort: Effort) -> Outcome:
                 for name in (OURS, _NAIVE, _BARE_COMPILED):
                     function = stack.enter_context(deployed[name].start())
                     functions.succeeded(function.invoke(), function)
-                    warm.append(Contestant(_WARM, name, lambda function=function: functions.warm(function)))
+                    warm.append(Contestant(_WARM, name, partial(functions.warm, function)))
                 database = ground.made[deployed[OURS].environment["DB_SECRET_ID"]]
-                warm.append(Contestant(_WARM, _CONNECT, lambda database=database: _connect_and_query(database)))
+                warm.append(Contestant(_WARM, _CONNECT, partial(_connect_and_query, database)))
         cold = interleaved(contestants, effort.rounds)
         hot = interleaved(warm, effort.rounds * _WARM_ROUNDS)
     goals = [
@@ -65,7 +66,7 @@ def measure(ground: Ground, effort: Effort) -> Outcome:
         tuple(goals),
         (
             "Cold: from spawning the sandbox's process to the response. Warm: the next invocation.",
-            "The bare script is measured as people would deploy it, without bytecode, and with; the goal is the harder.",
+            "The bare script is measured without bytecode, as people would deploy it, and with: that is the goal.",
             f"“{_CONNECT}” is done by a process that runs already: no runtime client, no event, no response.",
         ),
     )
@@ -78,12 +79,8 @@ def _cold(size: int) -> str:
 def _deployed(ground: Ground, size: int) -> dict[str, Deployed]:
     history = changes(size)
     database = ground.database(f"nothing_{size}")
-    execute(
-        database,
-        "CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL PRIMARY KEY)",
-        f"INSERT INTO alembic_version VALUES ('{history[-1].revision}')",
-    )
-    name = f"nothing-{size}"
+    execute(database, *stamped(history[-1]))
+    name = str(size)
     source = functions.bare(ground, name, history, bytecode=False)
     compiled = functions.bare(ground, name, history)
     return {

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from benchmarks import functions, tools
 from benchmarks.ground import execute, value
-from benchmarks.histories import LAST_TABLE, changes
+from benchmarks.histories import LAST_TABLE, changes, stamped
 from benchmarks.measurement import OURS, Contestant, Effort, Goal, Outcome, interleaved
 from benchmarks.suite import main
 
@@ -28,7 +28,7 @@ def measure(ground: Ground, effort: Effort) -> Outcome:
     contestants: list[Contestant] = []
     for size in effort.sizes:
         history = changes(size)
-        name = f"pending-{size}"
+        name = str(size)
         for contestant, deployed in (
             (OURS, functions.our_function(ground, functions.ours(ground, name, history), _database(ground, size, 0))),
             (
@@ -38,20 +38,17 @@ def measure(ground: Ground, effort: Effort) -> Outcome:
             (_BARE, functions.bare_function(ground, functions.bare(ground, name, history), _database(ground, size, 2))),
         ):
             database = ground.made[deployed.environment["DB_SECRET_ID"]]
-            stamp = (
-                "CREATE TABLE IF NOT EXISTS alembic_version (version_num VARCHAR(32) NOT NULL PRIMARY KEY)",
-                "DELETE FROM alembic_version",
-                f"INSERT INTO alembic_version VALUES ('{history[-2].revision}')",
-                f"DROP TABLE IF EXISTS {LAST_TABLE}",
-            )
-            contestants.append(_contestant(_case(size), contestant, deployed.cold, database, stamp))
+            reset = (*stamped(history[-2]), f"DROP TABLE IF EXISTS {LAST_TABLE}")
+            contestants.append(_contestant(_case(size), contestant, deployed.cold, database, reset))
         if size == effort.long:
             contestants += _tools(ground, size, history)
     measured = interleaved(contestants, effort.rounds)
     long = _case(effort.long)
     goals = (
         Goal(
-            f"cold at {effort.long:,} revisions, to the naive handler", measured.ratio((long, OURS), (long, _NAIVE)), 0.35
+            f"cold at {effort.long:,} revisions, to the naive handler",
+            measured.ratio((long, OURS), (long, _NAIVE)),
+            0.35,
         ),
         Goal(
             f"cold at {effort.longest:,} revisions, to itself at {effort.short:,}",
@@ -81,11 +78,9 @@ def _database(ground: Ground, size: int, number: int) -> Database:
 
 def _tools(ground: Ground, size: int, history: Sequence[Change]) -> list[Contestant]:
     contestants = []
-    for name, (tool, database) in tools.tools(ground, f"pending-{size}", history).items():
+    for name, (tool, database) in tools.tools(ground, str(size), history).items():
         tool.run()
-        contestants.append(
-            _contestant(_case(size), name, tool.run, database, tools.forget_last(name, history))
-        )
+        contestants.append(_contestant(_case(size), name, tool.run, database, tools.forget_last(name, history)))
     return contestants
 
 

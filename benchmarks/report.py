@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import json
 import os
 import platform
@@ -11,14 +11,15 @@ from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 import rich.box
-from rich.console import Console
 from rich.table import Table
 
-from benchmarks.ground import BENCH, ROOT, value
 from benchmarks.functions import RUNTIME
+from benchmarks.ground import BENCH, ROOT, value
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from rich.console import Console
 
     from benchmarks.ground import Ground
     from benchmarks.measurement import Goal, Outcome
@@ -34,10 +35,10 @@ _DISTRIBUTIONS = {
 def show(outcome: Outcome, console: Console) -> None:
     """Print an outcome: its table, its notes and its goals."""
     table = Table(title=outcome.title, title_justify="left", title_style="bold", box=rich.box.SIMPLE_HEAD)
-    table.add_column("case")
-    table.add_column("contestant")
+    table.add_column("case", no_wrap=True)
+    table.add_column("contestant", no_wrap=True)
     for name in ("median", "min", "max", "ratio"):
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", no_wrap=True)
     previous = ""
     for row in outcome.rows:
         if previous not in {"", row.case}:
@@ -77,7 +78,7 @@ def as_json(outcome: Outcome) -> dict[str, Any]:
     """An outcome as results.json has it."""
     return {
         "title": outcome.title,
-        "date": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
+        "date": dt.datetime.now(dt.timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
         "rows": [
             {
                 "case": row.case,

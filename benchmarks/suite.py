@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from benchmarks import ground, report
+from benchmarks import document, ground, report
 from benchmarks.measurement import FULL, SMALLEST
 
 if TYPE_CHECKING:
@@ -19,12 +19,16 @@ if TYPE_CHECKING:
     Measure = Callable[[Ground, Effort], Outcome]
 
 
+# A log of CI has no width; wrapped cells are hard to read.
+_WIDTH = 120
+
+
 def main(*measures: Measure) -> None:
     """Measure on the ground of the benchmark's own. A goal that is missed is a result, not an error."""
     parser = argparse.ArgumentParser(description="Measure, print a table and write benchmarks/results.json.")
     parser.add_argument("--smallest", action="store_true", help="only see that it works; results.json stays as it is")
     effort = SMALLEST if parser.parse_args().smallest else FULL
-    console = Console()
+    console = Console(width=max(Console().width, _WIDTH))
     outcomes = []
     with ground.own() as prepared:
         facts = report.facts(prepared)
@@ -33,6 +37,7 @@ def main(*measures: Measure) -> None:
             report.show(outcome, console)
             if effort is FULL:
                 report.record(outcome, facts)
+                document.write()
             outcomes.append(outcome)
     missed = [goal for outcome in outcomes for goal in outcome.goals if not goal.met]
     met = sum(goal.met for outcome in outcomes for goal in outcome.goals)

@@ -88,7 +88,7 @@ def forget_last(name: str, history: Sequence[Change]) -> tuple[str, ...]:
 
 def tool(ground: Ground, name: str, label: str, history: Sequence[Change], database: Database) -> Tool:
     """One of the four. ``label`` tells this history from others."""
-    folder = ground.scratch / f"{name.split()[0].lower()}-{label}"
+    folder = ground.scratch / f"{name.split(maxsplit=1)[0].lower()}-{label}"
     if not folder.exists():
         _WRITERS[name](folder, history)
     return Tool(name, _command(name, database), folder, _environment(name, database))
@@ -98,7 +98,7 @@ def tools(ground: Ground, label: str, history: Sequence[Change]) -> dict[str, tu
     """All of them, each with an empty database of its own."""
     found = {}
     for name in NAMES:
-        database = ground.database(f"{label}_{name.split()[0]}")
+        database = ground.database(f"{label}_{name.split(maxsplit=1)[0]}")
         found[name] = (tool(ground, name, label, history, database), database)
     return found
 
@@ -133,4 +133,3 @@ def _environment(name: str, database: Database) -> dict[str, str]:
         "PGSSLMODE": "verify-full",
         "PGSSLROOTCERT": str(database.ca),
     }
-

@@ -1,0 +1,27 @@
+"""``python -m benchmarks``: every question, which is what `make bench` runs."""
+
+from __future__ import annotations
+
+from benchmarks import (
+    empty_database,
+    memory,
+    nothing_to_do,
+    one_pending,
+    package_build,
+    package_size,
+    running_application,
+)
+from benchmarks.suite import main
+
+QUESTIONS = (
+    nothing_to_do,
+    one_pending,
+    empty_database,
+    memory,
+    package_size,
+    package_build,
+    running_application,
+)
+
+if __name__ == "__main__":
+    main(*(question.measure for question in QUESTIONS))

@@ -1,0 +1,83 @@
+"""How long does building the package take, and is it the same twice?"""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING
+
+from benchmarks import functions
+from benchmarks.ground import ROOT
+from benchmarks.histories import changes
+from benchmarks.measurement import OURS, Contestant, Effort, Goal, Outcome, interleaved
+from benchmarks.suite import main
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from benchmarks.ground import Ground
+
+QUESTION = "package_build"
+
+_INSTALL = "uv pip install --target"
+
+
+def measure(ground: Ground, effort: Effort) -> Outcome:
+    """Measure it."""
+    backend = functions.backend(ground, str(effort.long), changes(effort.long))
+    out = [ground.scratch / "ours-first", ground.scratch / "ours-second"]
+    built: list[Path] = []
+
+    def build() -> float:
+        built.append(out[len(built) % 2])
+        return _seconds(sys.executable, "-m", "infra.package", str(backend), str(built[-1]))
+
+    def install() -> float:
+        # What the naive package costs to make, and a part of ours.
+        target = str(ground.scratch / f"install-{time.monotonic_ns()}")
+        return _seconds(
+            "uv", "pip", "install", "--quiet", "--require-hashes", "--no-deps", "--link-mode", "copy",
+            "--python", sys.executable, "--target", target, "--requirements", str(ROOT / "benchmarks" / "naive.txt"),
+        )  # fmt: skip
+
+    warm = f"warm, {effort.long:,} revisions"
+    measured = interleaved([Contestant(warm, OURS, build), Contestant(warm, _INSTALL, install)], effort.rounds)
+    if len(built) == 1:
+        build()
+    first, second = map(_contents, out)
+    differing = sum(first.get(path) != second.get(path) for path in {*first, *second})
+    goals = (
+        Goal("warm", measured.median((warm, OURS)), 2, "s"),
+        Goal("files that differ between two builds", differing, 0, "files"),
+    )
+    return Outcome(
+        QUESTION,
+        "Building the package",
+        measured.rows(),
+        goals,
+        ("Warm: what is installed is in uv's cache. The command that `make package` runs, from its start to its end.",),
+    )
+
+
+def _seconds(*command: str) -> float:
+    began = time.perf_counter()
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    took = time.perf_counter() - began
+    if done.returncode:
+        raise RuntimeError(f"{command[0]} failed: {done.stderr}")
+    return took
+
+
+def _contents(package: Path) -> dict[str, tuple[int, str]]:
+    """Each file's mode and content."""
+    return {
+        path.relative_to(package).as_posix(): (path.stat().st_mode, hashlib.sha256(path.read_bytes()).hexdigest())
+        for path in package.rglob("*")
+        if path.is_file()
+    }
+
+
+if __name__ == "__main__":
+    main(measure)

@@ -1,0 +1,86 @@
+"""How large is what is deployed?"""
+
+from __future__ import annotations
+
+import zipfile
+from functools import partial
+from typing import TYPE_CHECKING
+
+from benchmarks import functions, histories
+from benchmarks.histories import changes
+from benchmarks.measurement import OURS, Contestant, Effort, Goal, Outcome, interleaved
+from benchmarks.suite import main
+from infra.package import Target, build
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from benchmarks.ground import Ground
+
+QUESTION = "package_size"
+
+_MEGABYTE = 2**20
+
+_NAIVE = "naive handler"
+_BARE = "bare script, no bytecode"
+_UNPACKED = "unpacked"
+_ZIPPED = "zipped"
+
+
+def measure(ground: Ground, effort: Effort) -> Outcome:
+    """Measure it. Sizes do not vary, so there is one round."""
+    history = changes(effort.short)
+    backend = ground.scratch / "backend-minimal"
+    histories.write_alembic(backend, history)
+    # A backend that requires nothing of its own: what is left is ours.
+    (backend / "requirements.txt").write_text("")
+    ours = ground.scratch / "ours-minimal"
+    build(backend, ours, Target())
+    packages = {
+        OURS: ours,
+        _NAIVE: functions.naive(ground, str(effort.short), history),
+        _BARE: functions.bare(ground, str(effort.short), history, bytecode=False),
+    }
+    measured = interleaved(
+        [
+            Contestant(case, name, partial(_megabytes, of, package))
+            for case, of in ((_UNPACKED, _size), (_ZIPPED, _zipped_size))
+            for name, package in packages.items()
+        ],
+        1,
+        "MB",
+    )
+    goals = (
+        Goal(_UNPACKED, measured.median((_UNPACKED, OURS)), 30, "MB"),
+        Goal(_ZIPPED, measured.median((_ZIPPED, OURS)), 9, "MB"),
+    )
+    return Outcome(
+        QUESTION,
+        f"Size of the package, {effort.short:,} revisions, no requirements of the backend's own",
+        measured.rows(),
+        goals,
+        ("Zipped with deflate at level 9; a megabyte is 1,048,576 bytes, as Lambda counts.",),
+    )
+
+
+def _megabytes(of: Callable[[Path], int], package: Path) -> float:
+    return of(package) / _MEGABYTE
+
+
+def _size(package: Path) -> int:
+    return sum(path.stat().st_size for path in package.rglob("*") if path.is_file())
+
+
+def _zipped_size(package: Path) -> int:
+    archive = package.with_suffix(".zip")
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as file:
+        for path in sorted(path for path in package.rglob("*") if path.is_file()):
+            file.write(path, path.relative_to(package))
+    size = archive.stat().st_size
+    archive.unlink()
+    return size
+
+
+if __name__ == "__main__":
+    main(measure)

@@ -1,0 +1,45 @@
+"""Every benchmark in its smallest size: what it starts still starts, and what it measures has happened."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from benchmarks import ground
+from benchmarks.__main__ import QUESTIONS
+from benchmarks.measurement import OURS, SMALLEST
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from benchmarks.ground import Ground
+    from localcloud.postgres import Server
+
+# They share what they build.
+pytestmark = [
+    pytest.mark.xdist_group("benchmarks"),
+    pytest.mark.skipif(sys.platform != "linux", reason="the benchmarks read /proc"),
+]
+
+
+@pytest.fixture(scope="module")
+def prepared(postgres_server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ground]:
+    folder: Path = tmp_path_factory.mktemp("benchmarks")
+    with ground.on(postgres_server, folder) as made:
+        yield made
+
+
+@pytest.mark.parametrize("question", QUESTIONS, ids=lambda question: question.QUESTION)
+def test_a_benchmark_measures_us_beside_others_and_judges_its_goals(question: object, prepared: Ground) -> None:
+    outcome = question.measure(prepared, SMALLEST)  # type: ignore[attr-defined]
+
+    contestants = {(row.case, row.contestant) for row in outcome.rows}
+    for case in {case for case, _ in contestants}:
+        assert (case, OURS) in contestants
+        assert len([one for one in contestants if one[0] == case]) > 1
+    assert all(value > 0 for row in outcome.rows for value in row.values)
+    assert outcome.goals
+    assert all(goal.value >= 0 and goal.limit >= 0 for goal in outcome.goals)
