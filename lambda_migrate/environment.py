@@ -14,12 +14,13 @@ from __future__ import annotations
 import io
 import os
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy
 from alembic.runtime.environment import EnvironmentContext
 
-from lambda_migrate import manifest, steps, tree
+from lambda_migrate import manifest, reviewed, steps, tree
 from lambda_migrate.address import command_line, set_config, set_environment
 from lambda_migrate.capture import output_as_messages, sent_one_by_one
 from lambda_migrate.connection import READ_ONLY_ACTIONS, make_sessions_read_only, prepare
@@ -95,7 +96,7 @@ def _render_plan(job: Job, config: Config, script: ScriptDirectory, journal: Jou
     # A revision may connect past SQLAlchemy too. Only here: not every proxy before a server takes options.
     os.environ["PGOPTIONS"] = f"{os.environ.get('PGOPTIONS', '')} -c default_transaction_read_only=on".strip()
     config.output_buffer = buffer = io.StringIO()
-    rendering = steps.Rendering(job, script, journal, buffer, journal.heads)
+    rendering = steps.Rendering(job, script, journal, buffer, journal.heads, reviewed.findings(Path(script.dir)))
     with EnvironmentContext(
         config,
         script,

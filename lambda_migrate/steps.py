@@ -26,7 +26,7 @@ from lambda_migrate.telemetry import one_line, redact
 
 if TYPE_CHECKING:
     import io
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from alembic.config import Config
     from alembic.runtime.migration import MigrationContext
@@ -187,7 +187,7 @@ class Steps:
 class Rendering:
     """Renders the pending revisions' SQL with Alembic's offline mode, where nothing reaches the database.
 
-    ``buffer`` is what Alembic writes to; ``heads`` is where the database is.
+    ``buffer`` is what Alembic writes to; ``heads`` is where the database is; ``findings`` are the reviewer's.
     """
 
     job: Job
@@ -195,6 +195,7 @@ class Rendering:
     journal: Journal
     buffer: io.StringIO
     heads: tuple[str, ...]
+    findings: Mapping[str, list[dict[str, Any]]]
     _told: set[str] = field(default_factory=set)
 
     def plan(self, _: object, __: MigrationContext) -> Iterator[Any]:
@@ -219,7 +220,9 @@ class Rendering:
 
     def _tell(self, revision: Revision, sql: str | None, problem: str | None) -> None:
         rendered = {"sql": None, "error": problem} if problem else {"sql": redact(sql or "")}
-        self.journal.send(Told("plan", {**revision.as_json(), **rendered}))
+        # None, not an empty list, of a revision that nobody has reviewed.
+        reviewed = {"findings": self.findings.get(revision.revision)}
+        self.journal.send(Told("plan", {**revision.as_json(), **rendered, **reviewed}))
 
 
 def _told(migration_fn: Any, problem: list[str]) -> Any:  # noqa: ANN401 - a revision's own function

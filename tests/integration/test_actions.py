@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -64,6 +65,23 @@ class TestPlan:
 
         assert ids(result["plan"]) == ["a1", "b2"]
         assert query(database, "SELECT count(*) FROM pg_class WHERE relnamespace = 'public'::regnamespace") == [(0,)]
+
+    def test_it_tells_what_the_reviewer_found_and_what_was_not_reviewed(self, runner: Runner, tree: Path) -> None:
+        found = {"rule": "ban-drop-table", "severity": "warning", "message": "It is used.", "reason": "Not any more."}
+        reviewed = {"revisions": {"a1": {"sha256": "", "findings": []}, "b2": {"sha256": "", "findings": [found]}}}
+        (tree / "alembic" / "reviewed.json").write_text(json.dumps(reviewed))
+
+        result = runner.invoke(tree, {"action": "plan"}).payload
+
+        assert [entry["findings"] for entry in result["plan"]] == [[], [found], None]
+
+    def test_a_file_of_reviews_that_is_none_is_named(self, runner: Runner, tree: Path) -> None:
+        (tree / "alembic" / "reviewed.json").write_text("[]")
+
+        answer = runner.invoke(tree, {"action": "plan"})
+
+        assert answer.error_type == "ConfigurationError"
+        assert "reviewed.json" in answer.message
 
     def test_a_revision_that_cannot_be_rendered_says_why(
         self, runner: Runner, database: Database, tmp_path: Path
