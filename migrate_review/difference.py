@@ -1,0 +1,130 @@
+"""What differs between two moments of a schema."""
+
+from __future__ import annotations
+
+from dataclasses import fields, is_dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from migrate_review.observation import Catalog, Column, Constraint, Index, Table
+
+
+def kept_tables(before: Catalog, after: Catalog) -> Iterator[tuple[Table, Table]]:
+    """Each table that is still there, under whatever name, as it was and as it is."""
+    for table in before.tables:
+        now = after.table(table.oid)
+        if now is not None:
+            yield table, now
+
+
+def gone_tables(before: Catalog, after: Catalog) -> Iterator[Table]:
+    """Tables that are there no more; one that was replaced by another of its name counts as kept."""
+    return (table for table in before.tables if after.table(table.oid) is None and after.named(table.name) is None)
+
+
+def new_tables(before: Catalog, after: Catalog) -> Iterator[Table]:
+    """Tables that were not there."""
+    return (table for table in after.tables if before.table(table.oid) is None)
+
+
+def kept_columns(before: Table, after: Table) -> Iterator[tuple[Column, Column]]:
+    """Each column that is still there, under whatever name, as it was and as it is."""
+    now = {column.number: column for column in after.columns}
+    return ((column, now[column.number]) for column in before.columns if column.number in now)
+
+
+def gone_columns(before: Table, after: Table) -> Iterator[Column]:
+    """Columns that are there no more."""
+    numbers = {column.number for column in after.columns}
+    return (column for column in before.columns if column.number not in numbers)
+
+
+def new_columns(before: Catalog, after: Catalog) -> Iterator[tuple[Table, Column]]:
+    """Columns that were not there, those of new tables included."""
+    for table in after.tables:
+        was = before.table(table.oid)
+        known = {column.number for column in was.columns} if was else set()
+        yield from ((table, column) for column in table.columns if column.number not in known)
+
+
+def new_constraints(before: Catalog, after: Catalog) -> Iterator[tuple[Table, Constraint]]:
+    """Constraints that were not there by that name, without NOT NULL, which PostgreSQL 18 counts among them."""
+    for table in after.tables:
+        was = before.table(table.oid)
+        known = {constraint.name for constraint in was.constraints} if was else set()
+        yield from (
+            (table, constraint)
+            for constraint in table.constraints
+            if constraint.kind != "n" and constraint.name not in known
+        )
+
+
+def new_indexes(before: Catalog, after: Catalog) -> Iterator[tuple[Table, Index]]:
+    """Indexes that were not there by that name, those of constraints included."""
+    for table in after.tables:
+        was = before.table(table.oid)
+        known = {index.name for index in was.indexes} if was else set()
+        yield from ((table, index) for index in table.indexes if index.name not in known)
+
+
+def gone_indexes(before: Catalog, after: Catalog) -> Iterator[tuple[Table, Index]]:
+    """Indexes of tables that are still there which are there no more, without those of constraints."""
+    for was, now in kept_tables(before, after):
+        names = {index.name for index in now.indexes}
+        yield from ((now, index) for index in was.indexes if index.name not in names and not index.constraint)
+
+
+def differences(expected: Catalog, found: Catalog) -> tuple[str, ...]:
+    """What a reader would call different between two schemas, in words, ``found`` last.
+
+    Not oids, and not the places of columns: a column that was dropped and added again is as good as before.
+    """
+    lines = []
+    was, now = ({table.name: table for table in catalog.tables} for catalog in (expected, found))
+    lines += [f"table {name} is missing" for name in was.keys() - now.keys()]
+    lines += [f"table {name} is left over" for name in now.keys() - was.keys()]
+    for name in was.keys() & now.keys():
+        for kind in ("columns", "constraints", "indexes"):
+            old, new = (_parts(getattr(table, kind)) for table in (was[name], now[name]))
+            lines += _compared(old, new, f"{_ONE[kind]} {{}} of {name}")
+    old_enums, new_enums = (
+        {name: ", ".join(label for _, label in labels) for name, labels in catalog.enums.items()}
+        for catalog in (expected, found)
+    )
+    lines += _compared(old_enums, new_enums, "enum {}")
+    lines += _compared(dict(expected.others), dict(found.others), "{}")
+    return tuple(sorted(lines))
+
+
+_ONE = {"columns": "column", "constraints": "constraint", "indexes": "index"}
+
+
+def _parts(parts: tuple[Column, ...] | tuple[Constraint, ...] | tuple[Index, ...]) -> dict[str, str]:
+    return {part.name: _described(part) for part in parts if getattr(part, "kind", "") != "n"}
+
+
+def _described(part: object) -> str:
+    if not is_dataclass(part):
+        return str(part)
+    if hasattr(part, "definition"):
+        return str(part.definition) + ("" if getattr(part, "valid", True) else " (invalid)")
+    values = {field.name: getattr(part, field.name) for field in fields(part) if field.name not in ("number", "name")}
+    default = f" DEFAULT {values['default']}" if values["default"] is not None else ""
+    marks = "".join(f" {name}" for name in ("generated", "identity") if values[name])
+    return f"{values['type']}{' NOT NULL' if values['not_null'] else ''}{default}{marks}"
+
+
+def _compared(old: dict[str, str], new: dict[str, str], called: str) -> list[str]:
+    lines = [f"{called.format(name)} is missing" for name in old.keys() - new.keys()]
+    lines += [f"{called.format(name)} is left over" for name in new.keys() - old.keys()]
+    for name in old.keys() & new.keys():
+        if old[name] != new[name]:
+            lines.append(f"{called.format(name)} was {_short(old[name])} and is {_short(new[name])}")
+    return lines
+
+
+def _short(text: str, most: int = 80) -> str:
+    one_line = " ".join(text.split())
+    return one_line if len(one_line) <= most else one_line[: most - 1] + "…"

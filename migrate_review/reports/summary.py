@@ -1,0 +1,68 @@
+"""What was measured of a revision, in few words."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from migrate_review.blocking import blocks, shown_mode, strongest
+
+if TYPE_CHECKING:
+    from migrate_review.findings import Finding
+    from migrate_review.observation import Observation
+    from migrate_review.review import Review
+
+MARKS = {"error": "✗", "warning": "!", "note": "·"}
+
+
+def durations(observation: Observation) -> str:
+    """How long each direction took, as ``up 12 ms, down 3 ms``."""
+    passes = {"up": observation.upgrade, "down": observation.downgrade, "again": observation.upgrade_again}
+    told = []
+    for name, direction in passes.items():
+        if direction is None:
+            continue
+        total = sum(statement.duration_ms for statement in direction.statements)
+        told.append(f"{name} failed" if direction.failure else f"{name} {total:.0f} ms")
+    return ", ".join(told)
+
+
+def filled(observation: Observation) -> str:
+    """How much was in the tables."""
+    tables = [count for count in observation.rows.values() if count]
+    if not tables:
+        return "no rows yet"
+    told = f"{sum(tables)} rows in {len(tables)} table{'s' if len(tables) > 1 else ''}"
+    return f"{told}, {len(observation.unfilled)} left empty" if observation.unfilled else told
+
+
+def locks(observation: Observation) -> tuple[str, ...]:
+    """The strongest lock of the upgrade on each table that was there, and what it blocks, where it blocks anything."""
+    taken: dict[str, set[str]] = {}
+    for statement in observation.upgrade.statements:
+        for lock in statement.locks:
+            taken.setdefault(lock.table, set()).add(lock.mode)
+    return tuple(
+        f"{shown_mode(strongest(modes))} on {table} blocks {blocked}"
+        for table, modes in sorted(taken.items())
+        if (blocked := blocks(modes)) is not None
+    )
+
+
+def outcome(review: Review) -> str:
+    """The whole in one line."""
+    counts = {kind: sum(found.severity.value == kind for found in review.findings) for kind in MARKS}
+    told = [_counted(count, kind) for kind, count in counts.items() if count]
+    acknowledged = sum(len(one.result.acknowledged) for one in review.revisions)
+    if acknowledged:
+        told.append(f"{acknowledged} acknowledged")
+    findings = ", ".join(told) or "no findings"
+    return f"{_counted(len(review.revisions), 'revision')} reviewed in {review.duration_s:.1f} s: {findings}"
+
+
+def heading(found: Finding) -> str:
+    """A finding's rule with its severity."""
+    return f"{found.severity.value}: {found.rule}"
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"

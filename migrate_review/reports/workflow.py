@@ -1,0 +1,43 @@
+"""A review as GitHub's workflow commands: each finding at its line of the changed files."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from migrate_review.findings import Finding
+    from migrate_review.review import Review
+
+_COMMANDS = {"error": "error", "warning": "warning", "note": "notice"}
+# As GitHub's own toolkit escapes them: first what the escapes are made of.
+_DATA = {"%": "%25", "\r": "%0D", "\n": "%0A"}
+_PROPERTY = {**_DATA, ":": "%3A", ",": "%2C"}
+
+
+def commands(review: Review) -> Iterator[str]:
+    """A line for each finding, for standard output."""
+    for found in review.findings:
+        place = {"file": shown(found.path), "line": str(found.line or 1)} if found.path else {}
+        properties = {**place, "title": f"{found.rule} ({found.revision})"}
+        listed = ",".join(f"{name}={_escaped(value, _PROPERTY)}" for name, value in properties.items())
+        yield f"::{_COMMANDS[found.severity.value]} {listed}::{_escaped(_message(found), _DATA)}"
+
+
+def shown(path: str) -> str:
+    """A file's path from the working folder, which in a workflow is the repository's."""
+    try:
+        return os.path.relpath(path).replace(os.sep, "/")
+    except ValueError:  # another drive
+        return path
+
+
+def _message(found: Finding) -> str:
+    measured = f"\nMeasured: {found.evidence}" if found.evidence else ""
+    return f"{found.message}{measured}\nThe safer way:\n{found.fix}"
+
+
+def _escaped(text: str, codes: dict[str, str]) -> str:
+    return "".join(codes.get(character, character) for character in text)

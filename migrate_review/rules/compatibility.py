@@ -1,0 +1,139 @@
+"""What breaks the application that is running while the revision is applied, and until the new one is released."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from migrate_review import difference, squawk
+from migrate_review.rules.case import short
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from migrate_review.findings import Finding
+    from migrate_review.observation import Catalog
+    from migrate_review.rules.case import Case
+
+_NOT_NULL_VIOLATION = "23502"
+# What squawk calls an object in renaming-object that applications do not use by its name.
+_NOBODY_CALLS = ("an index", "a constraint", "a trigger", "a policy", "a type value")
+_DROPPED = {"ban-drop-view": "view", "ban-drop-function": "function", "ban-drop-sequence": "sequence"}
+
+
+def tables_and_columns_gone(case: Case) -> Iterator[Finding]:
+    """Say what the running application may still name."""
+    observation = case.observation
+    if observation.after is None:
+        return
+    rows = observation.rows
+    for table in difference.gone_tables(observation.before, observation.after):
+        evidence = f"{table.name} was there, with {len(table.columns)} columns and {rows.get(table.name, 0)} rows"
+        yield case.found("ban-drop-table", evidence, table=table.name)
+    for was, now in difference.kept_tables(observation.before, observation.after):
+        for column in difference.gone_columns(was, now):
+            evidence = f"{was.name}.{column.name} was there ({column.type}), in {rows.get(was.name, 0)} rows"
+            yield case.found("ban-drop-column", evidence, table=was.name, column=column.name)
+
+
+def renames(case: Case) -> Iterator[Finding]:
+    """Say what the running application names otherwise."""
+    observation = case.observation
+    if observation.after is None:
+        return
+    for was, now in difference.kept_tables(observation.before, observation.after):
+        if was.name != now.name and not _stands_in(observation.after, was.name):
+            evidence = f"the same table is called {now.name} afterwards, and nothing is called {was.name}"
+            moved = was.name.rpartition(".")[2] == now.name.rpartition(".")[2]
+            rule = "ban-set-schema" if moved else "renaming-table"
+            yield case.found(rule, evidence, old=was.name, new=now.name)
+        for old, new in difference.kept_columns(was, now):
+            if old.name != new.name:
+                evidence = f"the same column is called {new.name} afterwards"
+                names = {"table": now.name, "old": old.name, "new": new.name, "type": new.type}
+                yield case.found("renaming-column", evidence, **names)
+
+
+def _stands_in(after: Catalog, name: str) -> bool:
+    """Whether a view has taken a table's name, so that queries go on."""
+    return f"view {name}" in after.others or after.named(name) is not None
+
+
+def required_columns(case: Case) -> Iterator[Finding]:
+    """Say where inserts of the running application lack a value."""
+    observation = case.observation
+    upgrade = observation.upgrade
+    if upgrade.failure and upgrade.sqlstate == _NOT_NULL_VIOLATION:
+        for place, statement in enumerate(upgrade.statements):
+            if statement.sql == upgrade.failed_sql and "adding-required-field" in case.squawk_on(place):
+                yield case.found("adding-required-field", upgrade.failure, **_added(statement.sql))
+    if observation.after is None:
+        return
+    kept = {now.oid for _, now in difference.kept_tables(observation.before, observation.after)}
+    for table, column in difference.new_columns(observation.before, observation.after):
+        given = column.default is not None or column.generated or column.identity
+        if table.oid in kept and column.not_null and not given:
+            evidence = f"{table.name}.{column.name} is new, NOT NULL and has no default afterwards"
+            yield case.found("adding-required-field", evidence, table=table.name, column=column.name)
+    for was, now in difference.kept_tables(observation.before, observation.after):
+        for old, new in difference.kept_columns(was, now):
+            if old.default is not None and new.default is None and new.not_null and not new.identity:
+                evidence = f"DEFAULT {old.default} is gone"
+                yield case.found("ban-drop-default", evidence, table=now.name, column=new.name)
+
+
+def _added(sql: str) -> dict[str, str]:
+    """The table and the column of a statement that has failed, so that the schema shows neither."""
+    patterns = {
+        "table": r"alter\s+table\s+(?:if\s+exists\s+)?(?:only\s+)?([\w.\"]+)",
+        "column": r"\badd\s+(?:column\s+)?(?:if\s+not\s+exists\s+)?([\w\"]+)",
+    }
+    found = {name: re.search(pattern, sql, re.IGNORECASE) for name, pattern in patterns.items()}
+    return {name: match.group(1).replace('"', "") if match else "..." for name, match in found.items()}
+
+
+def enum_values(case: Case) -> Iterator[Finding]:
+    """Say which labels the running application may still write."""
+    observation = case.observation
+    if observation.after is None:
+        return
+    for type_, labels in observation.before.enums.items():
+        now = dict(observation.after.enums.get(type_, ()))
+        if not now:
+            continue  # a type that is gone: no column has it any more, and those are looked at for themselves
+        for oid, label in labels:
+            if oid in now and now[oid] != label:
+                evidence = f"the same value of {type_} is called {now[oid]} afterwards"
+                yield case.found("enum-value-renamed", evidence, type=type_, old=label, new=now[oid])
+            elif label not in now.values():
+                evidence = f"{type_} holds {', '.join(now.values())} afterwards"
+                yield case.found("enum-value-removed", evidence, type=type_, old=label)
+
+
+def as_squawk_says(case: Case) -> Iterator[Finding]:
+    """Pass on what squawk says where there is nothing to measure, unless the schema shows that it does not matter."""
+    for remark in case.remarks:
+        sql = short(case.observation.upgrade.statements[remark.statement].sql)
+        if remark.rule in _DROPPED:
+            yield from _dropped(case, remark.rule)
+        elif remark.rule == "renaming-object":
+            if not any(kind in remark.message for kind in _NOBODY_CALLS):
+                yield case.found(remark.rule, f"{sql}: {remark.message}", old="the old name", new="the new name")
+        elif remark.rule in _PASSED_ON:
+            yield case.found(remark.rule, f"{sql}: {remark.message}")
+
+
+_PASSED_ON = squawk.AS_SAID - {*_DROPPED, "renaming-object", "prefer-robust-stmts"} - {
+    "ban-concurrent-index-creation-in-transaction"  # PostgreSQL refuses it: that is measured
+}  # fmt: skip
+
+
+def _dropped(case: Case, rule: str) -> Iterator[Finding]:
+    before, after = case.observation.before, case.observation.after
+    if after is None:
+        return
+    kind = _DROPPED[rule]
+    for entry in before.others.keys() - after.others.keys():
+        if entry.startswith((f"{kind} ", f"materialized {kind} ")):
+            name = entry.partition(f"{kind} ")[2]
+            yield case.found(rule, f"{entry} was there", name=name)

@@ -1,0 +1,118 @@
+"""Keys, indexes, names and types of what the revision makes."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from migrate_review import difference
+from migrate_review.rules.case import quoted
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from migrate_review.findings import Finding
+    from migrate_review.observation import Constraint, Index, Table
+    from migrate_review.rules.case import Case
+
+_WITHOUT_NULLS = re.compile(r"WHERE \(+\"?(\w+)\"? IS NOT NULL\)+$")
+_NAME_IN_DEFINITION = re.compile(r"^CREATE (UNIQUE )?INDEX \S+ ON ")
+
+
+def foreign_keys_without_index(case: Case) -> Iterator[Finding]:
+    """Say which new foreign keys have no index that begins with their columns."""
+    observation = case.observation
+    if observation.after is None:
+        return
+    for table, constraint in difference.new_constraints(observation.before, observation.after):
+        if constraint.kind == "f" and not any(_serves(index, constraint) for index in table.indexes):
+            has = ", ".join(index.name for index in table.indexes) or "none"
+            columns = constraint.columns
+            index = f"ix_{table.name.rpartition('.')[2]}_{'_'.join(columns)}"
+            names = {"table": table.name, "other": constraint.references or "...", "columns": quoted(columns)}
+            evidence = f"{constraint.definition}; indexes of {table.name}: {has}"
+            yield case.found("foreign-key-without-index", evidence, index=index, **names)
+
+
+def _serves(index: Index, constraint: Constraint) -> bool:
+    wanted = constraint.columns
+    if not index.valid or set(index.columns[: len(wanted)]) != set(wanted):
+        return False
+    without_nulls = _WITHOUT_NULLS.search(index.definition)
+    return not index.partial or (without_nulls is not None and without_nulls.group(1) in wanted)
+
+
+def duplicate_indexes(case: Case) -> Iterator[Finding]:
+    """Say which new indexes do what another one does."""
+    observation = case.observation
+    if observation.after is None:
+        return
+    for table, index in difference.new_indexes(observation.before, observation.after):
+        other = next((other for other in table.indexes if other != index and _covers(other, index, table)), None)
+        if other is not None and not index.constraint:
+            evidence = f"{index.definition}; {other.definition}"
+            yield case.found("duplicate-index", evidence, table=table.name, name=index.name, other=other.name)
+
+
+def _covers(other: Index, index: Index, table: Table) -> bool:
+    """Whether ``other`` does all that ``index`` does. Of two that are the same the second one is the duplicate."""
+    mine, its = (_NAME_IN_DEFINITION.sub("", one.definition) for one in (index, other))
+    if mine != its or (index.unique and not other.unique):
+        return False
+    if index.unique == other.unique and not other.constraint:
+        return table.indexes.index(other) < table.indexes.index(index)
+    return True
+
+
+def names(case: Case) -> Iterator[Finding]:
+    """Say which new constraints were named by the server."""
+    observation = case.observation
+    if observation.after is None:
+        return
+    sql = "\n".join(statement.sql for statement in observation.upgrade.statements)
+    inherited = {constraint.name for table in observation.before.tables for constraint in table.constraints}
+    for table, constraint in difference.new_constraints(observation.before, observation.after):
+        # Alembic does not compare primary keys; a trigger's constraint is no constraint to it at all.
+        if constraint.kind in "fucx" and constraint.name not in sql and constraint.name not in inherited:
+            evidence = f"{constraint.name} of {table.name}: {constraint.definition}"
+            yield case.found("unnamed-constraint", evidence, name=constraint.name, named=_named(table, constraint))
+
+
+def _named(table: Table, constraint: Constraint) -> str:
+    """The same with a name, by SQLAlchemy's usual convention."""
+    columns = "_".join(constraint.columns)
+    short = table.name.rpartition(".")[2]
+    listed = quoted(constraint.columns)
+    if constraint.kind == "f":
+        name = f"fk_{short}_{columns}_{constraint.references}"
+        return f'sa.ForeignKeyConstraint([{listed}], [...], name="{name}")'
+    if constraint.kind == "u":
+        return f'sa.UniqueConstraint({listed}, name="uq_{short}_{columns}")'
+    if constraint.kind == "c":
+        return f'sa.CheckConstraint("...", name="ck_{short}_{columns or "rule"}")'
+    return f'op.create_exclude_constraint("ex_{short}_{columns}", "{table.name}", ...)'
+
+
+def new_tables_and_columns(case: Case) -> Iterator[Finding]:
+    """Say what is cheap to choose otherwise now, and dear to change later."""
+    observation = case.observation
+    if observation.after is None:
+        return
+    new = list(difference.new_tables(observation.before, observation.after))
+    for table in new:
+        keys = [constraint.columns for constraint in table.constraints if constraint.kind == "p"]
+        if not keys:
+            yield case.found("table-without-primary-key", f"{table.name} has no primary key", table=table.name)
+        types = {column.name: column.type for column in table.columns}
+        pointing = {column for one in table.constraints if one.kind == "f" for column in one.columns}
+        for key in keys:
+            # A key that points to another table is as wide as that one's.
+            if len(key) == 1 and types[key[0]] in ("integer", "smallint") and key[0] not in pointing:
+                evidence = f"{table.name}.{key[0]} is {types[key[0]]}"
+                yield case.found("prefer-bigint-over-int", evidence, table=table.name, column=key[0])
+    for table, column in difference.new_columns(observation.before, observation.after):
+        evidence = f"{table.name}.{column.name} is {column.type}"
+        if re.fullmatch(r"timestamp(\(\d\))? without time zone(\[\])?", column.type):
+            yield case.found("prefer-timestamp-tz", evidence, table=table.name, column=column.name)
+        if re.fullmatch(r"(character\(\d+\)|bpchar)(\[\])?", column.type):
+            yield case.found("ban-char-field", evidence, table=table.name, column=column.name)

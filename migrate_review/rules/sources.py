@@ -1,0 +1,25 @@
+"""What a revision's file shows by itself."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from migrate_review.findings import Finding
+    from migrate_review.rules.case import Case
+
+
+def imports(case: Case) -> Iterator[Finding]:
+    """Say which of the backend's own modules the revision imports."""
+    for module, line in case.revision.imports_of_backend:
+        evidence = f"{case.revision.path.name}, line {line}"
+        yield case.found("imports-application", evidence, module=module)
+
+
+def nothing_done(case: Case) -> Iterator[Finding]:
+    """Say that an upgrade is empty, unless it joins branches or labels one."""
+    revision = case.revision
+    if case.observation.upgrade.empty and len(revision.down_revisions) < 2 and not revision.labelled:  # noqa: PLR2004 - a merge has several
+        yield case.found("upgrade-empty", f"upgrade() of {revision.path.name} has no statement")

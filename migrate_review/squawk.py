@@ -1,0 +1,197 @@
+"""squawk's findings on a revision's SQL, and what becomes of each of its rules here.
+
+squawk knows hazards by the SQL alone. Where measuring shows more, a rule of squawk's is only believed when the
+measurement confirms it; where there is nothing to measure it stands as it is.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from migrate_review.errors import ReviewError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from migrate_review.observation import Statement
+
+# Never asked of squawk, each for a reason.
+EXCLUDED: Mapping[str, str] = {
+    "require-lock-timeout": "the runner sets lock_timeout for every attempt, and tries again",
+    "require-statement-timeout": "the runner sets statement_timeout, up to Lambda's deadline",
+    "require-timeout-settings": "the same, by its former name",
+    "prefer-text-field": "a longer varchar rewrites nothing since PostgreSQL 9.2; where it does, that is measured",
+    "prefer-identity": "Alembic writes SERIAL for an integer key; the difference is one of privileges, not of safety",
+    "prefer-bigint-over-smallint": "a small number is a choice; keys are looked at by prefer-bigint-over-int",
+    "ban-drop-not-null": "it takes a guarantee from readers only once new code writes NULL; removing a column in two"
+    " steps needs it",
+    "ban-drop-constraint": "it lets more rows in, and breaks nobody who wrote only good ones",
+    "ban-drop-type": "PostgreSQL refuses while a column uses the type",
+    "ban-drop-extension": "PostgreSQL refuses while anything uses the extension",
+    "ban-drop-schema": "PostgreSQL refuses while there is anything in it; its tables are ban-drop-table's",
+    "ban-alter-identity": "it changes who chooses the number of a new row; the ORM asks for it either way",
+    "require-enum-value-ordering": "a new label at the end is what most want; the order matters to ORDER BY alone",
+    "require-concurrent-partition-detach": "DETACH takes its locks briefly: the runner's lock_timeout and retries are"
+    " made for that",
+}
+
+# Believed when the statement was measured to read or rewrite rows with others waiting; dismissed when it was not. A
+# longer varchar, SET NOT NULL beside a validated check, a constant default: squawk may warn, and nothing waits.
+IF_OTHERS_WAIT = frozenset({
+    "require-concurrent-index-creation",
+    "require-concurrent-reindex",
+    "adding-foreign-key-constraint",
+    "constraint-missing-not-valid",
+    "disallowed-unique-constraint",
+    "adding-serial-primary-key-field",
+    "adding-not-nullable-field",
+    "adding-field-with-default",
+    "changing-column-type",
+    "ban-alter-domain-with-add-constraint",
+})  # fmt: skip
+
+# The schema before and after tells these exactly, whatever the SQL was: a table that the same revision made and
+# dropped is nobody's loss, and a DO block hides nothing.
+BY_THE_SCHEMA: Mapping[str, str] = {
+    "ban-drop-column": "a column of a table that is still there is gone",
+    "ban-drop-table": "a table that was there is gone",
+    "renaming-column": "a column's number has another name",
+    "renaming-table": "a table's oid has another name",
+    "adding-required-field": "a column is new, NOT NULL and has no default",
+    "ban-drop-default": "a column is still NOT NULL and its default is gone",
+    "prefer-bigint-over-int": "a new primary key of one integer column",
+    "prefer-timestamp-tz": "a new column is a timestamp without time zone",
+    "ban-char-field": "a new column is of type character",
+    "require-concurrent-index-deletion": "an index of a table with rows is gone, and a lock of the table was taken",
+    "ban-set-schema": "a table's oid is in another schema",
+}
+
+# As squawk says: there is nothing to measure, or the measurement is the failure itself.
+AS_SAID = frozenset({
+    "ban-drop-view",
+    "ban-drop-function",
+    "ban-drop-sequence",
+    "renaming-object",
+    "ban-truncate-cascade",
+    "ban-drop-database",
+    "transaction-nesting",
+    "ban-concurrent-index-creation-in-transaction",
+    "identifier-too-long",
+    "ban-create-domain-with-constraint",
+    "prefer-robust-stmts",
+})  # fmt: skip
+
+_CANNOT_READ = "syntax-error"
+
+
+@dataclass(frozen=True)
+class Remark:
+    """What squawk says of one of the statements, which is given by its place among them."""
+
+    statement: int
+    rule: str
+    message: str
+
+
+@dataclass(frozen=True)
+class _Script:
+    """A revision's SQL as squawk is to read it. ``lines`` gives each line's statement, None for what we put there."""
+
+    text: str
+    lines: tuple[int | None, ...]
+
+
+def remarks(scripts: Mapping[str, Sequence[Statement]], pg_version: str = "18.0") -> dict[str, tuple[Remark, ...]]:
+    """Let squawk read the statements of each revision, all in one run.
+
+    Raises `ReviewError` if squawk is not installed or does not answer.
+    """
+    unread: dict[str, set[int]] = {revision: set() for revision in scripts}
+    while True:
+        prepared = {revision: _script(scripts[revision], skip) for revision, skip in unread.items()}
+        found = _run(prepared, pg_version)
+        # A statement that squawk cannot read, though PostgreSQL could, would hide all others of its file.
+        failed = {
+            (revision, remark.statement)
+            for revision, several in found.items()
+            for remark in several
+            if remark.rule == _CANNOT_READ and remark.statement not in unread[revision]
+        }
+        if not failed:
+            return {
+                revision: tuple(remark for remark in several if remark.rule != _CANNOT_READ)
+                for revision, several in found.items()
+            }
+        for revision, statement in failed:
+            unread[revision].add(statement)
+
+
+def _script(statements: Sequence[Statement], skip: Iterable[int]) -> _Script:
+    """Write transactions out as they were, since squawk judges some statements by whether they are in one."""
+    text: list[str] = []
+    lines: list[int | None] = []
+
+    def write(sql: str, statement: int | None) -> None:
+        written = sql.rstrip().rstrip(";").split("\n")
+        text.extend([*written, ";"])  # on a line of its own: the last one may end in a comment
+        lines.extend([statement] * (len(written) + 1))
+
+    in_transaction = False
+    for place, statement in enumerate(statements):
+        if place in skip:
+            continue
+        if statement.in_transaction != in_transaction:
+            write("BEGIN" if statement.in_transaction else "COMMIT", None)
+            in_transaction = statement.in_transaction
+        write(statement.sql, place)
+    if in_transaction:
+        write("COMMIT", None)
+    return _Script("\n".join(text) + "\n", tuple(lines))
+
+
+def _run(scripts: Mapping[str, _Script], pg_version: str) -> dict[str, tuple[Remark, ...]]:
+    if not scripts:
+        return {}
+    with tempfile.TemporaryDirectory() as directory:
+        files = {str(Path(directory, f"{place}.sql")): revision for place, revision in enumerate(scripts)}
+        for file, revision in files.items():
+            Path(file).write_text(scripts[revision].text, encoding="utf-8", newline="\n")
+        config = Path(directory, "squawk.toml")
+        config.write_text("", encoding="utf-8")  # not the reader's own, which may leave out what we ask for
+        reported = _ask(["--config", str(config), "--pg-version", pg_version, "--reporter", "json", *files])
+    found: dict[str, list[Remark]] = {revision: [] for revision in scripts}
+    for entry in reported:
+        revision = files[entry["file"]]
+        statement = _statement_of(scripts[revision], entry["line"])
+        if statement is not None:
+            found[revision].append(Remark(statement, entry["rule_name"], entry["message"]))
+    return {revision: tuple(dict.fromkeys(several)) for revision, several in found.items()}
+
+
+def _statement_of(script: _Script, line: int) -> int | None:
+    return script.lines[line] if line < len(script.lines) else None
+
+
+def _ask(arguments: Sequence[str]) -> list[dict[str, Any]]:
+    beside_python = Path(sys.executable).with_name("squawk")
+    program = str(beside_python) if beside_python.is_file() else shutil.which("squawk")
+    if program is None:
+        raise ReviewError("squawk is not installed; install it with: pip install squawk-cli")
+    excluded = ",".join(rule for rule in EXCLUDED)
+    # It exits with 1 when it has found something; its JSON then stands on standard output all the same.
+    answer = subprocess.run(  # noqa: S603 - the program that the requirements bring, on files written just now
+        [program, "--exclude", excluded, *arguments], capture_output=True, text=True, check=False
+    )
+    try:
+        reported: list[dict[str, Any]] = json.loads(answer.stdout)
+    except ValueError as error:
+        told = " ".join((answer.stderr or answer.stdout).split())
+        raise ReviewError(f"squawk did not answer: {told}") from error
+    return reported
