@@ -145,6 +145,9 @@ format: $(TOOLS) ## Format the code and mend what ruff can mend
 
 # --- upkeep ---
 
+.PHONY: cli
+cli: $(VENV)/.ready ## Install the command line .venv/bin/migrate, for a pipeline that only migrates
+
 .PHONY: tools
 tools: $(TOOLS) ## Install the tools, and do nothing with them
 
