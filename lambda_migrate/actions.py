@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from lambda_migrate import doctor, run
 from lambda_migrate.contract import ConfigurationError, DowngradeRefused, Request, Result
-from lambda_migrate.database import invalid_indexes, lock_holder
+from lambda_migrate.database import invalid_indexes
+from lambda_migrate.lock import lock_holder
 from lambda_migrate.login import Credentials
 from lambda_migrate.messages import Job, Output, Told
 from lambda_migrate.telemetry import log

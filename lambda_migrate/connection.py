@@ -16,10 +16,8 @@ from lambda_migrate.database import (
     HAS_CONNECTION_CHECK,
     HAS_IDLE_TIMEOUT,
     IDLE_IN_TRANSACTION_TIMEOUT_S,
-    LOCK_CLASS,
-    WORKER_LOCK_CLASS,
-    lock_key,
 )
+from lambda_migrate.lock import LOCK_CLASS, WORKER_LOCK_CLASS, lock_key
 
 if TYPE_CHECKING:
     from lambda_migrate.messages import Job

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from lambda_migrate import run
 from lambda_migrate.contract import Request
-from lambda_migrate.database import lock_holder
+from lambda_migrate.lock import lock_holder
 from lambda_migrate.telemetry import one_line
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ from ssl import SSLError
 from sqlalchemy.exc import DBAPIError
 
 from lambda_migrate.contract import MigrationError, Revision
-from lambda_migrate.database import is_authentication_failure
 from lambda_migrate.messages import Failure, Kind
+from lambda_migrate.reach import is_authentication_failure
 from lambda_migrate.telemetry import one_line
 
 # PostgreSQL's error codes (its manual, appendix A).

@@ -30,7 +30,8 @@ from lambda_migrate.contract import (
     UnknownRevision,
     joined,
 )
-from lambda_migrate.database import Holder, is_rotated, migration_lock, open_session, versions
+from lambda_migrate.database import is_rotated, open_session, versions
+from lambda_migrate.lock import Holder, migration_lock
 from lambda_migrate.messages import Began, IndexDropped, Job, Output, Ran, Started, Told
 from lambda_migrate.telemetry import log
 
@@ -40,8 +41,9 @@ if TYPE_CHECKING:
 
     from lambda_migrate.contract import Request, Revision
     from lambda_migrate.credentials import CredentialStore
-    from lambda_migrate.database import Lock, Session
+    from lambda_migrate.database import Session
     from lambda_migrate.deadline import Deadline
+    from lambda_migrate.lock import Lock
     from lambda_migrate.messages import Failure, Message
     from lambda_migrate.settings import Settings
 

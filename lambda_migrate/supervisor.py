@@ -18,13 +18,15 @@ from typing import TYPE_CHECKING
 
 from lambda_migrate import environment
 from lambda_migrate.contract import DatabaseUnavailable
-from lambda_migrate.database import Holder, Session, blockers
+from lambda_migrate.lock import Holder, blockers
 from lambda_migrate.messages import Connected, Ended, Failure, Job, Message, Started
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from multiprocessing.connection import Connection as Pipe
     from multiprocessing.context import ForkProcess
+
+    from lambda_migrate.database import Session
 
 
 # How often the supervisor asks who blocks the revision; the same statement keeps its own session from idling out.

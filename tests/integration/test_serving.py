@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from lambda_migrate import database as runner
+from lambda_migrate import lock as runner
 from localcloud import ports
 from tests.support.trees import Rev, sql, write_revision
 
