@@ -1,0 +1,309 @@
+"""compose.yaml and the backend's image: taken by old and new Compose, and doing what docs/development.md says.
+
+Where there is no Docker engine, the Dockerfile's own lines run as processes of this machine, as an account without
+rights and with the tree in place of the mount.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import fcntl
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import closing
+from dataclasses import dataclass
+from http.client import HTTPConnection
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import jsonschema
+import pytest
+import yaml  # type: ignore[import-untyped]
+from uv import find_uv_bin
+
+from localcloud import account, ports
+from tests.support.checkout import ROOT, copy_checkout
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from localcloud.postgres import Database
+
+COMPOSE = ROOT / "compose.yaml"
+DOCKERFILE = ROOT / "back" / "Dockerfile"
+TOOLS = ROOT / "tests" / "support" / "compose"
+SCHEMA = ROOT / "node_modules" / "dclint" / "schemas" / "compose.schema.json"
+PAGE = (ROOT / "docs" / "development.md").read_text(encoding="utf-8")
+
+IN_THE_CONTAINER = "docker compose exec back "
+
+
+@pytest.fixture(scope="module")
+def tools(shared_run: Path) -> Path:
+    """The commands of docker-compose 1.29 and hadolint, in an environment that is made once for all workers."""
+    environment = shared_run / "compose-tools"
+    with (shared_run / "compose-tools.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not environment.exists():
+            making = environment.with_suffix(".making")
+            python = making / "bin" / "python"
+            requirements = TOOLS / "tools.txt"
+            subprocess.run([find_uv_bin(), "venv", "--quiet", "--relocatable", making], check=True)
+            subprocess.run(
+                [find_uv_bin(), "pip", "sync", "--quiet", "--require-hashes", "--python", python, requirements],
+                check=True,
+            )
+            making.rename(environment)
+    return environment / "bin"
+
+
+def composed() -> Any:  # noqa: ANN401 - YAML
+    return yaml.safe_load(COMPOSE.read_text(encoding="utf-8"))
+
+
+def test_the_compose_file_is_valid_by_the_schema_of_the_compose_specification() -> None:
+    schema = json.loads(SCHEMA.read_text(encoding="utf-8"))
+    file = composed()
+
+    jsonschema.Draft7Validator(schema).validate(file)
+
+    file["services"]["back"]["depend_on"] = []
+    with pytest.raises(jsonschema.ValidationError, match="depend_on"):
+        jsonschema.Draft7Validator(schema).validate(file)
+
+
+def test_docker_compose_1_29_takes_the_file_and_waits_for_a_healthy_database(tools: Path) -> None:
+    environment = {"PATH": os.defpath, "PYTHONWARNINGS": "ignore", "UID": "1234", "BACK_PORT": "8000-8009"}
+
+    done = subprocess.run(
+        [tools / "docker-compose", "config"], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
+
+    assert done.returncode == 0, done.stderr
+    back = yaml.safe_load(done.stdout)["services"]["back"]
+    assert back["depends_on"] == {"db": {"condition": "service_healthy"}}
+    assert (back["user"], back["ports"]) == ("1234:1000", ["127.0.0.1:8000-8009:8000/tcp"])
+
+
+def test_hadolint_finds_nothing_in_the_dockerfile(tools: Path) -> None:
+    done = subprocess.run([tools / "hadolint", "--no-color", DOCKERFILE], capture_output=True, text=True, check=False)
+
+    assert (done.returncode, done.stdout) == (0, "")
+
+
+# --- the Dockerfile's own lines, without Docker ---
+
+
+@dataclass(frozen=True)
+class Image:
+    """What the lines of a Dockerfile say: the variables, the shell commands and the command of the container."""
+
+    environment: dict[str, str]
+    run: list[str]
+    command: list[str]
+
+
+def image() -> Image:
+    lines = re.sub(r"\\\n\s*", "", DOCKERFILE.read_text(encoding="utf-8")).splitlines()
+    instructions = [line.split(maxsplit=1) for line in lines if line and not line.startswith("#")]
+    environment = [word for name, rest in instructions if name == "ENV" for word in shlex.split(rest)]
+    [command] = [json.loads(rest) for name, rest in instructions if name == "CMD"]
+    return Image(
+        dict(word.split("=", 1) for word in environment),
+        [rest for name, rest in instructions if name == "RUN"],
+        command,
+    )
+
+
+class Container:
+    """What the image makes of a machine, in a folder: /opt/venv and /back are `venv` and `back` in it."""
+
+    def __init__(self, folder: Path, database: Database) -> None:
+        self.folder = folder
+        self.back = folder / "back"
+        self.port = ports.choose(None)
+        self._image = image()
+        self._user = account.unprivileged()
+        shutil.copytree(ROOT / "back", self.back, ignore=shutil.ignore_patterns("__pycache__", ".*"))
+        (folder / "bin").mkdir()
+        shutil.copy(find_uv_bin(), folder / "bin")
+        shutil.copy(database.ca, folder / "ca.crt")
+        (folder / "ca.crt").chmod(0o644)
+        venv = self._image.environment["UV_PROJECT_ENVIRONMENT"]
+        variables = {name: value.replace(venv, f"{folder}/venv") for name, value in self._image.environment.items()}
+        self._environment = {
+            **variables,
+            "PATH": variables["PATH"].replace("$PATH", f"{folder}/bin:{os.defpath}"),
+            # What Docker gives to a user that the image does not know.
+            "HOME": "/",
+            "DATABASE_URL": dataclasses.replace(database, ca=folder / "ca.crt").url,
+            "PORT": str(self.port),
+        }
+
+    def build(self, python: str) -> None:
+        """Install the locked dependencies by the Dockerfile's own line; the tree becomes the developer's."""
+        [sync] = [command for command in self._image.run if command.startswith("uv ")]
+        # The settings of uv that lead to a package index are this machine's own, and what it has is not fetched again.
+        machine = {
+            name: value for name, value in os.environ.items() if name.startswith(("UV_", "PIP_", "SSL_", "HOME"))
+        }
+        environment = {**self._environment, **machine, "UV_PYTHON": python}
+        for name in ("UV_NO_CACHE", "UV_NO_SYNC"):
+            del environment[name]
+        subprocess.run(shlex.split(sync), cwd=self.back, env=environment, check=True)
+        if self._user:
+            for path in (self.back, *self.back.rglob("*")):
+                os.chown(path, self._user.user, self._user.group)
+
+    def start(self) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            self._image.command,
+            cwd=self.back,
+            env=self._environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            **(self._user.as_process() if self._user else {}),
+        )
+
+    def exec(self, command: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            shlex.split(command),
+            cwd=self.back,
+            env=self._environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            **(self._user.as_process() if self._user else {}),
+        )
+
+    def health(self) -> int:
+        """The status of GET /health, 0 while nobody listens."""
+        with closing(HTTPConnection("127.0.0.1", self.port, timeout=30)) as connection:
+            try:
+                connection.request("GET", "/health")
+            except ConnectionRefusedError:
+                return 0
+            return connection.getresponse().status
+
+    def files(self) -> set[str]:
+        return {path.relative_to(self.back).as_posix() for path in self.back.rglob("*")}
+
+
+@pytest.fixture
+def container(database: Database) -> Iterator[Container]:
+    # Not pytest's folder, which no other account may enter.
+    with tempfile.TemporaryDirectory(prefix="container-") as folder:
+        Path(folder).chmod(0o755)
+        yield Container(Path(folder), database)
+
+
+def usable_python() -> str:
+    """An interpreter that the account without rights may run: that of a version manager is often root's alone."""
+    user = account.unprivileged()
+    for python in (sys._base_executable, "/usr/bin/python3"):  # type: ignore[attr-defined]  # noqa: SLF001 - no other name
+        try:
+            check = [python, "-c", "import sys; sys.exit(sys.version_info < (3, 10))"]
+            if subprocess.run(check, cwd="/", check=False, **(user.as_process() if user else {})).returncode == 0:
+                return str(python)
+        except OSError:
+            continue
+    pytest.skip("as root: no Python of 3.10 or later that another account may run")
+
+
+def shown() -> list[str]:
+    """The commands that docs/development.md runs in the container, in its order."""
+    [block] = [block for block in re.findall(r"```sh\n(.*?)```", PAGE, re.DOTALL) if "docker compose up -d" in block]
+    lines = [line.partition("  #")[0].strip() for line in block.splitlines()]
+    return [line.removeprefix(IN_THE_CONTAINER) for line in lines if line.startswith(IN_THE_CONTAINER)]
+
+
+def test_the_page_shows_the_three_commands_in_the_container() -> None:
+    assert [shlex.split(command)[:4] for command in shown()] == [
+        ["uv", "run", "alembic", "revision"],
+        ["uv", "run", "alembic", "upgrade"],
+        ["uv", "run", "alembic", "current"],
+    ]
+
+
+def test_the_workflow_by_the_dockerfiles_own_lines_as_an_account_without_rights(container: Container) -> None:
+    revision, upgrade, current = shown()
+    container.build(usable_python())
+    before = container.files()
+    with container.start() as server:
+        try:
+            wait_for(container, server, 200)
+            add_a_model(container.back)
+
+            done = container.exec(revision)
+
+            assert done.returncode == 0, done.stderr
+            new = container.files() - before - {"app/models/teams.py"}
+            # Nothing but the revision: no environment, no bytecode, no cache in the developer's tree.
+            assert [name.rpartition("_")[2] for name in new] == ["table.py"]
+            assert container.health() == 503
+            assert container.exec(upgrade).returncode == 0
+            assert container.health() == 200
+            assert container.exec(current).stdout.strip().endswith("(head)")
+        finally:
+            server.terminate()
+    assert server.returncode == 0
+    assert (container.back / "uv.lock").read_bytes() == (ROOT / "back" / "uv.lock").read_bytes()
+
+
+def wait_for(container: Container, server: subprocess.Popen[str], status: int) -> None:
+    while container.health() != status:
+        assert server.poll() is None, server.stdout and server.stdout.read()
+        time.sleep(0.1)
+
+
+def add_a_model(back: Path) -> None:
+    script = (TOOLS / "workflow.sh").read_text(encoding="utf-8")
+    [model] = re.findall(r"<<'MODEL'\n(.*?)^MODEL$", script, re.DOTALL | re.MULTILINE)
+    (back / "app" / "models" / "teams.py").write_text(model)
+    with (back / "app" / "models" / "__init__.py").open("a") as models:
+        models.write("from app.models.teams import Team\n")
+
+
+# --- with Docker ---
+
+
+def docker_is_missing(compose: str) -> str | None:
+    """What of a Docker engine, this command and the base images is not here."""
+    images = [composed()["services"]["db"]["image"], *re.findall(r"^FROM (\S+)", DOCKERFILE.read_text(), re.MULTILINE)]
+    for command in ("docker info", f"{compose} version", *(f"docker image inspect {name}" for name in images)):
+        try:
+            if subprocess.run(command.split(), capture_output=True, check=False).returncode:
+                return f"`{command}` fails here"
+        except OSError:
+            return f"there is no {command.split()[0]} here"
+    return None
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("compose", ["docker compose", "docker-compose"])
+def test_the_workflow_with_docker(tmp_path: Path, compose: str) -> None:
+    if reason := docker_is_missing(compose):
+        pytest.skip(reason)
+    checkout = copy_checkout(tmp_path / "compose")
+    project = f"test-{os.getpid()}"
+    environment = {**os.environ, "COMPOSE_PROJECT_NAME": project, "BACK_PORT": str(ports.choose(None))}
+
+    done = subprocess.run(
+        ["sh", TOOLS / "workflow.sh", *compose.split()],
+        cwd=checkout,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.splitlines()[-1] == "All five steps work."
