@@ -30,7 +30,7 @@ from typing import Any
 from alembic import op
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection, text
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, PendingRollbackError
 
 # Below Alembic's own logger, which the alembic.ini that Alembic writes shows from INFO on.
 log = logging.getLogger("alembic.backfill")
@@ -41,6 +41,7 @@ REPORT_EVERY_S = 5.0
 
 # lock_not_available, deadlock_detected, serialization_failure: a batch that meets one is repeated.
 _PASSING = frozenset({"55P03", "40P01", "40001"})
+_UNDEFINED_TABLE = "42P01"
 _ATTEMPTS = 8
 _FIRST_BACKOFF_S = 0.2
 
@@ -101,9 +102,13 @@ def backfill(
         batch_size=batch_size,
         time_left=_time_left(context),
     )
-    with context.autocommit_block(), _repeatable(connection):
-        while run.batch():
-            time.sleep(min(pause, run.time_left()))
+    try:
+        with context.autocommit_block(), _repeatable(connection):
+            while run.batch():
+                time.sleep(min(pause, run.time_left()))
+    except PendingRollbackError as error:
+        # A block that cannot end, because the connection is lost, would hide what happened.
+        raise error.__context__ or error from None
     # After the block, so in the transaction that writes the version: both happen, or neither.
     connection.execute(text(f"DROP TABLE {run.progress}"))
     log.info("backfill of %s: finished, %s", table, run.told)
@@ -169,6 +174,10 @@ class _Run:
             except DBAPIError as error:
                 if self.time_left() <= 0:
                     raise TimeoutError(f"backfill of {self.rows.name}: {self.told}") from error
+                if self.begun and _sqlstate(error) == _UNDEFINED_TABLE:
+                    raise RuntimeError(
+                        f"backfill of {self.rows.name}: another run has finished it"
+                    ) from error
                 attempt += 1
                 if attempt == _ATTEMPTS or _sqlstate(error) not in _PASSING:
                     raise
@@ -200,12 +209,9 @@ class _Run:
         if not self.begun:
             self._begin()
         # Locked: should two runs be at work, they take turns, and each goes on from the other.
-        found = self._execute(
+        statement, after, until, looked_at, changed = self._execute(
             f"SELECT statement, after, until, looked_at, changed FROM {self.progress} FOR UPDATE"
-        ).one_or_none()
-        if found is None:
-            raise RuntimeError(f"backfill of {self.rows.name}: another run has finished it")
-        statement, after, until, looked_at, changed = found
+        ).one()
         if statement != self.statement:
             raise RuntimeError(
                 f"backfill of {self.rows.name}: another one was left unfinished, after {looked_at}"
