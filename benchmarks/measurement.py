@@ -123,13 +123,14 @@ class Measured:
         return statistics.median(self.values[one])
 
 
-def interleaved(contestants: Sequence[Contestant], rounds: int, unit: str = "s") -> Measured:
+def interleaved(contestants: Sequence[Contestant], rounds: int, unit: str = "s", *, warm_up: bool = True) -> Measured:
     """Let all take their turn in each round, so that what slows the machine down for a while slows all alike.
 
-    With more than one round there is one before the first that does not count: it fills the caches.
+    With more than one round there is one before the first that does not count: it fills the caches. What does not
+    depend on them needs no such ``warm_up``.
     """
     measured = Measured(unit)
-    for number in range(-1 if rounds > 1 else 0, rounds):
+    for number in range(-1 if warm_up and rounds > 1 else 0, rounds):
         for contestant in contestants:
             if contestant.once and number != 0:
                 continue

@@ -56,9 +56,10 @@ def measure(ground: Ground, effort: Effort) -> Outcome:
                     name,
                     _round(deployed, highest.setdefault((case, name), [])),
                     partial(_begin, ground, label, given),
+                    once=case == applying and name != OURS,
                 )
             )
-    measured = interleaved(contestants, effort.rounds, "MB")
+    measured = interleaved(contestants, effort.rounds, "MB", warm_up=False)
     upper = Measured(
         "MB",
         {(case, name + _HIGHEST): values[-effort.rounds :] for (case, name), values in highest.items() if name == OURS},
