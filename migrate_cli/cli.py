@@ -6,6 +6,7 @@ import os
 import sys
 import traceback
 from enum import Enum
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -155,6 +156,9 @@ def stamp(
 
 def main() -> int:
     """Run the command that the arguments say, and give its exit code."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:  # closed by whoever called: nobody is there
+            setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))  # noqa: SIM115 - until the process ends
     # Known before anything is parsed: a wrong command is answered in JSON, too.
     output = Output("migrate", as_json="--json" in sys.argv)
     for stream in (sys.stdout, sys.stderr):

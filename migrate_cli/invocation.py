@@ -125,7 +125,7 @@ def _unreached(error: Exception, commands: Commands) -> CommandError:
         message, advice = f"no answer came: {error}", _filled(_UNKNOWN_END, commands)
     elif isinstance(error, exceptions.ConnectionError):
         message, advice = str(error), "Nothing was run. Look at the network, a proxy or VPN, and --region."
-    elif isinstance(error, exceptions.NoRegionError):
+    elif isinstance(error, (exceptions.NoRegionError, exceptions.InvalidRegionError)):
         message, advice = str(error), "Say --region, or give the stage a region in cdk.json."
     else:
         message, advice = str(error), _NO_CREDENTIALS

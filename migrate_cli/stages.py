@@ -54,16 +54,28 @@ class Function:
         """A client that asks once: what came back late or not at all may have been done all the same.
 
         It keeps its connection alive, as something between here and AWS may forget one that is silent for minutes.
+
+        Raises:
+            CommandError: the AWS settings make no sense.
         """
         config = Config(
             connect_timeout=connect_s, read_timeout=read_s, retries={"total_max_attempts": 1}, tcp_keepalive=True
         )
-        if self.emulator is None:
-            return self._untyped().client(service, config=config)
-        # An address of this machine is none for a proxy.
-        return self._untyped().client(
-            service, config=config.merge(Config(proxies={})), endpoint_url=self.emulator.endpoint
-        )
+        options: dict[str, Any] = {"config": config}
+        if self.emulator is not None:
+            # An address of this machine is none for a proxy.
+            options = {"config": config.merge(Config(proxies={})), "endpoint_url": self.emulator.endpoint}
+        try:
+            return self._untyped().client(service, **options)
+        except BotoCoreError:  # some of them are ValueErrors, too
+            raise
+        except ValueError as error:
+            raise CommandError(
+                "InvalidSettings",
+                f"the AWS settings cannot be used: {error}",
+                ExitCode.AWS,
+                advice="Nothing was run. Look at AWS_ENDPOINT_URL and the profile: env | grep ^AWS_",
+            ) from None
 
     def arn(self, client: Any) -> str:  # noqa: ANN401 - as above
         """What to invoke. With its account, so that credentials of another account reach nothing of the same name."""

@@ -179,6 +179,32 @@ def test_missing_settings_are_trouble_with_aws(
     assert (ended.code, ended.document["error"]["type"]) == (AWS, kind)
 
 
+@pytest.mark.parametrize(
+    "variable,value,kind,advice",
+    [
+        ("AWS_ENDPOINT_URL", "foo", "InvalidSettings", "AWS_ENDPOINT_URL"),
+        ("AWS_REGION", "no region", "InvalidRegionError", "--region"),
+    ],
+)
+@pytest.mark.parametrize("action", ["upgrade", "status"])
+@pytest.mark.usefixtures("aws")
+def test_settings_that_make_no_sense_are_named(
+    migrate: Callable[..., Ended],
+    monkeypatch: pytest.MonkeyPatch,
+    action: str,
+    variable: str,
+    value: str,
+    kind: str,
+    advice: str,
+) -> None:
+    monkeypatch.setenv(variable, value)
+
+    ended = migrate(action, "--stage", "dev", "--json")
+
+    assert (ended.code, ended.document["error"]["type"]) == (AWS, kind)
+    assert advice in ended.err.splitlines()[-1]
+
+
 def test_an_unknown_profile_is_trouble_with_aws(migrate: Callable[..., Ended]) -> None:
     ended = migrate("upgrade", "--stage", "dev", "--profile", "nobody", "--json")
 

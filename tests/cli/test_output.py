@@ -117,6 +117,16 @@ def test_a_result_that_cannot_be_written_is_no_success_and_no_traceback(stub: St
     assert b"Exception ignored" not in err
 
 
+@pytest.mark.parametrize("closed,code", [("<&-", 2), (">&-", 0), ("2>&-", 0), ("<&- >&- 2>&-", 2)])
+def test_a_stream_that_is_closed_is_one_that_nobody_reads(stub: Stub, closed: str, code: int) -> None:
+    stage = "prod" if "<" in closed else "dev"
+    command = f"{sys.executable} -m migrate_cli upgrade --stage {stage} {closed}"
+
+    done = subprocess.run(["sh", "-c", command], cwd=ROOT, env=environment(stub), capture_output=True, check=False)
+
+    assert (done.returncode, b"Traceback" in done.stderr) == (code, False)
+
+
 def test_a_piped_plan_is_sql(aws: Stub, migrate: Callable[..., Ended]) -> None:
     plan = [
         {"revision": "bbbb", "description": "Add\nDROP TABLE users;", "sql": "CREATE TABLE a (\n  b int\n);"},
