@@ -40,7 +40,8 @@ COMPOSE = ROOT / "compose.yaml"
 DOCKERFILE = ROOT / "back" / "Dockerfile"
 TOOLS = ROOT / "tests" / "support" / "compose"
 SCHEMA = ROOT / "node_modules" / "dclint" / "schemas" / "compose.schema.json"
-PAGE = (ROOT / "docs" / "development.md").read_text(encoding="utf-8")
+PAGE = ROOT / "docs" / "development.md"
+SKILL = ROOT / ".claude" / "skills" / "create-db-migration" / "SKILL.md"
 
 IN_THE_CONTAINER = "docker compose exec back "
 
@@ -218,23 +219,24 @@ def usable_python() -> str:
     pytest.skip("as root: no Python of 3.10 or later that another account may run")
 
 
-def shown() -> list[str]:
-    """The commands that docs/development.md runs in the container, in its order."""
-    [block] = [block for block in re.findall(r"```sh\n(.*?)```", PAGE, re.DOTALL) if "docker compose up -d" in block]
-    lines = [line.partition("  #")[0].strip() for line in block.splitlines()]
+def shown(page: Path) -> list[str]:
+    """The commands that a page runs in the container, in its order."""
+    blocks = "".join(re.findall(r"^ *```sh\n(.*?)^ *```", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE))
+    lines = [line.partition("  #")[0].strip() for line in blocks.splitlines()]
     return [line.removeprefix(IN_THE_CONTAINER) for line in lines if line.startswith(IN_THE_CONTAINER)]
 
 
-def test_the_page_shows_the_three_commands_in_the_container() -> None:
-    assert [shlex.split(command)[:4] for command in shown()] == [
+def test_these_commands_are_shown() -> None:
+    assert [shlex.split(command)[:4] for command in shown(PAGE)] == [
         ["uv", "run", "alembic", "revision"],
         ["uv", "run", "alembic", "upgrade"],
         ["uv", "run", "alembic", "current"],
     ]
+    assert set(shown(PAGE)) < set(shown(SKILL))
 
 
 def test_the_workflow_by_the_dockerfiles_own_lines_as_an_account_without_rights(container: Container) -> None:
-    revision, upgrade, current = shown()
+    revision, *others = shown(SKILL)
     container.build(usable_python())
     before = container.files()
     with container.start() as server:
@@ -247,11 +249,13 @@ def test_the_workflow_by_the_dockerfiles_own_lines_as_an_account_without_rights(
             assert done.returncode == 0, done.stderr
             new = container.files() - before - {"app/models/teams.py"}
             # Nothing but the revision: no environment, no bytecode, no cache in the developer's tree.
-            assert [name.rpartition("_")[2] for name in new] == ["table.py"]
+            assert [name.rpartition("-")[2].partition("_")[2] for name in new] == ["add_teams_table.py"]
             assert container.health() == 503
-            assert container.exec(upgrade).returncode == 0
+            for command in others:
+                done = container.exec(command)
+                assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
+            assert done.stdout.strip().endswith("(head)")
             assert container.health() == 200
-            assert container.exec(current).stdout.strip().endswith("(head)")
         finally:
             server.terminate()
     assert server.returncode == 0

@@ -1,0 +1,96 @@
+"""docs/development.md without Docker: its commands run, in a copy of the checkout with a PostgreSQL of its own."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+import pytest
+
+from localcloud import cloud
+from tests.support.checkout import ROOT, copy_checkout, with_tools
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+# In this order, in one worker: they tell one story.
+pytestmark = pytest.mark.xdist_group("make-revision")
+
+PAGE = (ROOT / "docs" / "development.md").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def checkout(shared_run: Path) -> Iterator[Path]:
+    """A checkout whose PostgreSQL is among the servers of the test run, which end with it whatever happens."""
+    folder = copy_checkout(shared_run / "make-revision")
+    (shared_run / "postgres" / "make-revision").mkdir(parents=True)
+    (folder / ".local" / "postgres").symlink_to(shared_run / "postgres" / "make-revision")
+    yield folder
+    subprocess.run([sys.executable, "-m", "localcloud", "clean"], cwd=folder, check=True)
+
+
+def run(checkout: Path, command: str) -> subprocess.CompletedProcess[str]:
+    # What is installed is linked into the copy: its Makefile must not take it for its own to set up.
+    environment = {**with_tools(dict(os.environ)), "MAKEFLAGS": "-- TOOLS="}
+    return subprocess.run(
+        ["bash", "-c", command], cwd=checkout, env=environment, capture_output=True, text=True, check=False
+    )
+
+
+def revisions(checkout: Path) -> list[str]:
+    return sorted(file.name for file in (checkout / "back" / "alembic" / "versions").glob("*.py"))
+
+
+def shown() -> list[str]:
+    """The commands of the page that are this test's; the review has tests of its own."""
+    [block] = re.findall(r"^## Without Docker\n\n```sh\n(.*?)```", PAGE, re.DOTALL | re.MULTILINE)
+    return [line for line in block.splitlines() if line.startswith("make ") and line != "make review"]
+
+
+def test_before_the_first_upgrade_nothing_is_compared_and_no_file_is_left(checkout: Path) -> None:
+    before = revisions(checkout)
+
+    done = run(checkout, 'make revision m="Add teams table"')
+
+    assert done.returncode != 0
+    assert "not at the code's head" in done.stdout
+    assert revisions(checkout) == before
+
+
+def test_a_revision_without_description_is_refused(checkout: Path) -> None:
+    done = run(checkout, "make revision")
+
+    assert done.returncode != 0
+    assert "FAILED: there is no description" in done.stdout
+
+
+def test_the_commands_of_the_page_take_a_changed_model_to_the_database(checkout: Path) -> None:
+    before = revisions(checkout)
+    upgrade, revision, *rest = shown()
+    assert run(checkout, upgrade).returncode == 0
+    models = checkout / "back" / "app" / "models" / "users.py"
+    models.write_text(models.read_text() + "\n    nickname: Mapped[str | None]\n")
+
+    done = run(checkout, revision)
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    [new] = set(revisions(checkout)) - set(before)
+    for command in rest:
+        done = run(checkout, command)
+        assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.strip() == f"{new.split('-')[1][:12]} (head)"
+    with closing(cloud.development(checkout).connect()) as connection, connection.cursor() as cursor:
+        cursor.execute("SELECT current_database(), nickname FROM users")
+        assert cursor.fetchall() == []
+
+
+def test_a_description_may_hold_what_a_shell_would_take_for_its_own(checkout: Path) -> None:
+    done = run(checkout, """make revision m='Add "$$HOME" and `id`; to users'""")
+
+    assert done.returncode != 0
+    assert "nothing to write" in done.stdout
