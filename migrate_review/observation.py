@@ -153,7 +153,8 @@ class Observation:
     """All that was measured of one revision.
 
     ``rows`` is how many rows each table had before; ``unfilled`` names tables that stayed empty, and why. What was not
-    reached, because something before it failed, is None.
+    reached, because something before it failed, is None. ``refused`` is a first upgrade that failed on rows which the
+    schema before it allows (NULLs, duplicates, orphans ...): all the rest was then measured with rows that it takes.
     """
 
     revision: str
@@ -167,3 +168,4 @@ class Observation:
     changes: tuple[Change, ...] = ()
     upgrade_again: Pass | None = None
     again: Catalog | None = None
+    refused: Pass | None = None

@@ -1,0 +1,362 @@
+"""Reads a database's schema, whole and in one round trip, so that two moments can be compared."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from migrate_review.observation import Catalog, Column, Constraint, Index, Table
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from psycopg2.extensions import connection
+
+# Schemas and what is in them, without the server's own and without what an extension brought along.
+_OURS = """
+ours AS MATERIALIZED (
+    SELECT oid, nspname FROM pg_namespace
+    WHERE nspname NOT IN ('pg_catalog', 'information_schema') AND nspname !~ '^pg_(toast|temp)'
+), of_extensions AS MATERIALIZED (
+    SELECT classid, objid FROM pg_depend WHERE deptype = 'e'
+), relations AS MATERIALIZED (
+    SELECT c.*, (CASE WHEN n.nspname = 'public' THEN '' ELSE quote_ident(n.nspname) || '.' END)
+        || quote_ident(c.relname) AS shown
+    FROM pg_class c JOIN ours n ON n.oid = c.relnamespace
+    WHERE (n.nspname, c.relname) <> (%(schema)s, %(name)s)
+    AND NOT EXISTS (SELECT FROM of_extensions e WHERE e.classid = 'pg_class'::regclass AND e.objid = c.oid)
+), tables AS MATERIALIZED (
+    SELECT * FROM relations WHERE relkind IN ('r', 'p')
+)
+"""
+
+_TABLES = """
+SELECT json_build_object(
+    'oid', t.oid::bigint, 'name', t.shown,
+    'columns', (
+        SELECT coalesce(json_agg(json_build_array(
+            a.attnum, a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull, pg_get_expr(d.adbin, d.adrelid),
+            a.attgenerated <> '', a.attidentity <> '') ORDER BY a.attnum), '[]')
+        FROM pg_attribute a LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
+        WHERE a.attrelid = t.oid AND a.attnum > 0 AND NOT a.attisdropped),
+    'constraints', (
+        SELECT coalesce(json_agg(json_build_array(
+            k.conname, k.contype, pg_get_constraintdef(k.oid),
+            (SELECT coalesce(json_agg(a.attname ORDER BY n), '[]')
+             FROM unnest(k.conkey) WITH ORDINALITY AS key (attnum, n)
+             JOIN pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = key.attnum),
+            k.convalidated,
+            (SELECT r.shown FROM relations r WHERE r.oid = k.confrelid)) ORDER BY k.conname), '[]')
+        FROM pg_constraint k
+        -- A NOT NULL constraint that holds for all rows is a property of its column.
+        WHERE k.conrelid = t.oid AND k.contype <> 't' AND (k.contype <> 'n' OR NOT k.convalidated)),
+    'indexes', (
+        SELECT coalesce(json_agg(json_build_array(
+            x.relname, pg_get_indexdef(i.indexrelid),
+            (SELECT coalesce(json_agg(a.attname ORDER BY n), '[]')
+             FROM unnest(i.indkey::smallint[]) WITH ORDINALITY AS key (attnum, n)
+             JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = key.attnum
+             WHERE n <= i.indnkeyatts AND n <= coalesce(array_position(i.indkey::smallint[], 0::smallint), 99)),
+            i.indisunique, i.indisvalid,
+            EXISTS (SELECT FROM pg_constraint k WHERE k.conindid = i.indexrelid AND k.contype IN ('p', 'u', 'x')),
+            i.indpred IS NOT NULL, m.amname) ORDER BY x.relname), '[]')
+        FROM pg_index i JOIN pg_class x ON x.oid = i.indexrelid JOIN pg_am m ON m.oid = x.relam
+        WHERE i.indrelid = t.oid))
+FROM tables t ORDER BY t.shown
+"""
+
+_ENUMS = """
+SELECT json_build_array(t.oid::regtype::text, json_agg(json_build_array(e.oid::bigint, e.enumlabel)
+    ORDER BY e.enumsortorder))
+FROM pg_enum e JOIN pg_type t ON t.oid = e.enumtypid JOIN ours n ON n.oid = t.typnamespace
+WHERE NOT EXISTS (SELECT FROM of_extensions x WHERE x.classid = 'pg_type'::regclass AND x.objid = t.oid)
+GROUP BY t.oid
+"""
+
+# Everything else: two columns each, a name and what must be the same again.
+_OTHERS = (
+    """
+    SELECT 'schema ' || quote_ident(nspname), concat_ws(' ', nspowner::regrole, nspacl) FROM pg_namespace
+    JOIN ours USING (oid, nspname)
+    """,
+    """
+    SELECT 'extension ' || quote_ident(extname), concat_ws(' ', extversion, extnamespace::regnamespace)
+    FROM pg_extension
+    """,
+    # What a table has beside its columns, constraints and indexes, where that is not what every table has.
+    """
+    SELECT 'table settings ' || t.shown, concat_ws('; ',
+        CASE t.relpersistence WHEN 'u' THEN 'unlogged' END,
+        CASE WHEN t.relkind = 'p' THEN 'partitioned by ' || pg_get_partkeydef(t.oid) END,
+        CASE WHEN t.relispartition THEN pg_get_expr(t.relpartbound, t.oid) END,
+        (SELECT 'inherits ' || string_agg(inhparent::regclass::text, ', ' ORDER BY inhseqno)
+         FROM pg_inherits WHERE inhrelid = t.oid),
+        'with ' || array_to_string(t.reloptions, ', '),
+        'toast ' || (SELECT array_to_string(reloptions, ', ') FROM pg_class WHERE oid = t.reltoastrelid),
+        CASE WHEN t.relrowsecurity THEN 'row level security' END,
+        CASE WHEN t.relforcerowsecurity THEN 'row level security forced' END,
+        CASE WHEN t.relreplident <> 'd' THEN 'replica identity ' || t.relreplident::text END,
+        'identified by ' || (SELECT string_agg(indexrelid::regclass::text, ', ') FROM pg_index
+                             WHERE indrelid = t.oid AND indisreplident),
+        'clustered on ' || (SELECT string_agg(indexrelid::regclass::text, ', ') FROM pg_index
+                            WHERE indrelid = t.oid AND indisclustered),
+        'of type ' || nullif(t.reloftype, 0)::regtype,
+        'tablespace ' || (SELECT quote_ident(spcname) FROM pg_tablespace WHERE oid = t.reltablespace),
+        CASE WHEN m.amname <> 'heap' THEN 'using ' || m.amname END)
+    FROM tables t LEFT JOIN pg_am m ON m.oid = t.relam
+    """,
+    """
+    SELECT 'column settings ' || t.shown || '.' || quote_ident(a.attname), concat_ws('; ',
+        'identity ' || nullif(a.attidentity, '')::text, 'generated ' || nullif(a.attgenerated, '')::text,
+        CASE WHEN a.attcollation <> y.typcollation THEN 'collation ' || a.attcollation::regcollation END,
+        CASE WHEN a.attstorage <> y.typstorage THEN 'storage ' || a.attstorage::text END,
+        'compression ' || nullif(a.attcompression, '')::text, 'with ' || array_to_string(a.attoptions, ', '),
+        'statistics ' || nullif(a.attstattarget, -1),
+        'privileges ' || a.attacl::text)
+    FROM tables t JOIN pg_attribute a ON a.attrelid = t.oid JOIN pg_type y ON y.oid = a.atttypid
+    WHERE a.attnum > 0 AND NOT a.attisdropped
+    """,
+    """
+    SELECT 'privileges on ' || r.shown, concat_ws(' ',
+        'owner ' || nullif(r.relowner::regrole::text, quote_ident(current_user)), r.relacl)
+    FROM relations r
+    WHERE r.relkind IN ('r', 'p', 'v', 'm', 'S', 'f')
+    """,
+    """
+    SELECT CASE r.relkind WHEN 'v' THEN 'view ' ELSE 'materialized view ' END || r.shown,
+        concat_ws(' ', pg_get_viewdef(r.oid), array_to_string(r.reloptions, ', '),
+            CASE WHEN r.relkind = 'm' AND NOT r.relispopulated THEN 'not populated' END,
+            (SELECT string_agg(a.attname || ' ' || format_type(a.atttypid, a.atttypmod), ', ' ORDER BY a.attnum)
+             FROM pg_attribute a WHERE a.attrelid = r.oid AND a.attnum > 0),
+            (SELECT string_agg(pg_get_indexdef(indexrelid), '; ' ORDER BY pg_get_indexdef(indexrelid))
+             FROM pg_index WHERE indrelid = r.oid))
+    FROM relations r WHERE r.relkind IN ('v', 'm')
+    """,
+    """
+    SELECT 'sequence ' || r.shown, concat_ws(' ', format_type(s.seqtypid, NULL), s.seqstart, s.seqincrement, s.seqmin,
+        s.seqmax, s.seqcache, s.seqcycle,
+        (SELECT 'owned by ' || d.refobjid::regclass || '.' || quote_ident(a.attname) FROM pg_depend d
+         JOIN pg_attribute a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid
+         WHERE d.classid = 'pg_class'::regclass AND d.objid = r.oid AND d.deptype IN ('a', 'i') LIMIT 1))
+    FROM relations r JOIN pg_sequence s ON s.seqrelid = r.oid
+    """,
+    """
+    SELECT CASE p.prokind WHEN 'p' THEN 'procedure ' WHEN 'a' THEN 'aggregate ' ELSE 'function ' END
+        || p.oid::regprocedure,
+        concat_ws(' ', CASE WHEN p.prokind <> 'a' THEN pg_get_functiondef(p.oid) END,
+            (SELECT row_to_json(g)::jsonb - 'aggfnoid' FROM pg_aggregate g WHERE g.aggfnoid = p.oid),
+            p.proowner::regrole, p.proacl)
+    FROM pg_proc p JOIN ours n ON n.oid = p.pronamespace
+    WHERE NOT EXISTS (SELECT FROM of_extensions x WHERE x.classid = 'pg_proc'::regclass AND x.objid = p.oid)
+    """,
+    """
+    SELECT 'trigger ' || quote_ident(g.tgname) || ' on ' || r.shown,
+        pg_get_triggerdef(g.oid) || ' ' || g.tgenabled::text
+    FROM pg_trigger g JOIN relations r ON r.oid = g.tgrelid WHERE NOT g.tgisinternal
+    """,
+    """
+    SELECT 'rule ' || quote_ident(w.rulename) || ' on ' || r.shown, pg_get_ruledef(w.oid) || ' ' || w.ev_enabled::text
+    FROM pg_rewrite w JOIN relations r ON r.oid = w.ev_class WHERE w.rulename <> '_RETURN'
+    """,
+    """
+    SELECT 'policy ' || quote_ident(p.polname) || ' on ' || r.shown, concat_ws(' ', p.polcmd, p.polpermissive,
+        (SELECT string_agg(CASE role WHEN 0 THEN 'public' ELSE role::regrole::text END, ', ')
+         FROM unnest(p.polroles) AS role),
+        pg_get_expr(p.polqual, p.polrelid), 'check', pg_get_expr(p.polwithcheck, p.polrelid))
+    FROM pg_policy p JOIN relations r ON r.oid = p.polrelid
+    """,
+    """
+    SELECT 'type ' || t.oid::regtype, concat_ws(' ', t.typtype, t.typowner::regrole, t.typacl,
+        CASE WHEN t.typtype = 'd' THEN concat_ws(' ', format_type(t.typbasetype, t.typtypmod), t.typnotnull,
+            t.typdefault, nullif(t.typcollation, 0)::regcollation,
+            (SELECT string_agg(k.conname || ' ' || pg_get_constraintdef(k.oid), '; ' ORDER BY k.conname)
+             FROM pg_constraint k WHERE k.contypid = t.oid)) END,
+        (SELECT string_agg(a.attname || ' ' || format_type(a.atttypid, a.atttypmod), ', ' ORDER BY a.attnum)
+         FROM pg_attribute a WHERE t.typtype = 'c' AND a.attrelid = t.typrelid AND NOT a.attisdropped),
+        (SELECT concat_ws(' ', g.rngsubtype::regtype, nullif(g.rngcollation, 0)::regcollation,
+            g.rngcanonical, g.rngsubdiff, g.rngmultitypid::regtype)
+         FROM pg_range g WHERE g.rngtypid = t.oid))
+    FROM pg_type t JOIN ours n ON n.oid = t.typnamespace LEFT JOIN pg_class c ON c.oid = t.typrelid
+    WHERE (t.typtype IN ('d', 'e', 'r') OR (t.typtype = 'c' AND c.relkind = 'c')
+        OR (t.typtype = 'b' AND t.typelem = 0))
+    AND NOT EXISTS (SELECT FROM of_extensions x WHERE x.classid = 'pg_type'::regclass AND x.objid = t.oid)
+    """,
+    """
+    SELECT 'collation ' || c.oid::regcollation, to_jsonb(c)::text FROM pg_collation c JOIN ours n
+    ON n.oid = c.collnamespace
+    WHERE NOT EXISTS (SELECT FROM of_extensions x WHERE x.classid = 'pg_collation'::regclass AND x.objid = c.oid)
+    """,
+    """
+    SELECT 'statistics ' || pg_get_statisticsobjdef(s.oid), coalesce(s.stxstattarget, -1)::text
+    FROM pg_statistic_ext s JOIN ours n ON n.oid = s.stxnamespace
+    """,
+    """
+    SELECT 'comment on ' || i.type || ' ' || i.identity, description
+    FROM pg_description d, pg_identify_object(d.classoid, d.objoid, d.objsubid) i
+    WHERE d.objoid >= 16384
+    AND NOT EXISTS (SELECT FROM of_extensions x WHERE x.classid = d.classoid AND x.objid = d.objoid)
+    """,
+    """
+    SELECT concat_ws(' ', 'default privileges of', defaclrole::regrole,
+        'in ' || nullif(defaclnamespace, 0)::regnamespace, 'on', defaclobjtype), defaclacl::text FROM pg_default_acl
+    """,
+    """
+    SELECT 'event trigger ' || quote_ident(evtname), concat_ws(' ', evtevent, evtfoid::regproc, evtenabled, evttags)
+    FROM pg_event_trigger
+    """,
+    """
+    SELECT 'publication ' || quote_ident(p.pubname), concat_ws(' ', to_jsonb(p) - 'oid',
+        (SELECT string_agg(prrelid::regclass::text, ', ' ORDER BY prrelid::regclass::text)
+         FROM pg_publication_rel WHERE prpubid = p.oid))
+    FROM pg_publication p
+    """,
+    """
+    SELECT i.type || ' ' || i.identity, 'exists'
+    FROM (
+        SELECT 'pg_operator'::regclass AS class, oid FROM pg_operator WHERE oid >= 16384
+        UNION ALL SELECT 'pg_cast'::regclass, oid FROM pg_cast WHERE oid >= 16384
+        UNION ALL SELECT 'pg_opclass'::regclass, oid FROM pg_opclass WHERE oid >= 16384
+        UNION ALL SELECT 'pg_opfamily'::regclass, oid FROM pg_opfamily WHERE oid >= 16384
+        UNION ALL SELECT 'pg_ts_config'::regclass, oid FROM pg_ts_config WHERE oid >= 16384
+        UNION ALL SELECT 'pg_ts_dict'::regclass, oid FROM pg_ts_dict WHERE oid >= 16384
+        UNION ALL SELECT 'pg_language'::regclass, oid FROM pg_language WHERE oid >= 16384
+        UNION ALL SELECT 'pg_foreign_data_wrapper'::regclass, oid FROM pg_foreign_data_wrapper
+        UNION ALL SELECT 'pg_foreign_server'::regclass, oid FROM pg_foreign_server
+        UNION ALL SELECT 'pg_class'::regclass, oid FROM pg_class WHERE relkind = 'f'
+    ) o, pg_identify_object(o.class, o.oid, 0) i
+    WHERE NOT EXISTS (SELECT FROM of_extensions x WHERE x.classid = o.class AND x.objid = o.oid)
+    """,
+)
+
+_ALL = f"""
+WITH {_OURS}
+SELECT json_build_array(
+    (SELECT coalesce(json_agg(found), '[]') FROM ({_TABLES}) AS found (found)),
+    (SELECT coalesce(json_agg(found), '[]') FROM ({_ENUMS}) AS found (found)),
+    (SELECT coalesce(json_object_agg(name, definition), '{{}}') FROM (
+        {" UNION ALL ".join(f"SELECT * FROM ({each}) AS part (name, definition)" for each in _OTHERS)}
+    ) AS found (name, definition) WHERE definition <> '')
+)::text
+"""  # noqa: S608 - all of it is above
+
+
+def read(opened: connection, version_table: tuple[str | None, str]) -> Catalog:
+    """The schema as it is now. ``version_table`` is Alembic's, by schema and name; None is the default schema."""
+    schema, name = version_table
+    with opened.cursor() as cursor:
+        cursor.execute("SET search_path = public")
+        cursor.execute(_ALL, {"schema": schema or "public", "name": name})
+        row = cursor.fetchone()
+    assert row is not None  # noqa: S101 - it aggregates
+    tables, enums, others = json.loads(row[0])
+    return Catalog(
+        tables=tuple(_table(each) for each in tables),
+        enums={enum: tuple((oid, label) for oid, label in labels) for enum, labels in enums},
+        others=dict(sorted(others.items())),
+    )
+
+
+def _table(found: dict[str, Any]) -> Table:
+    return Table(
+        oid=found["oid"],
+        name=found["name"],
+        columns=tuple(Column(*each) for each in found["columns"]),
+        constraints=tuple(
+            Constraint(name, kind, definition, tuple(columns), validated, references)
+            for name, kind, definition, columns, validated, references in found["constraints"]
+        ),
+        indexes=tuple(
+            Index(name, definition, tuple(columns), unique, valid, constraint, partial, method)
+            for name, definition, columns, unique, valid, constraint, partial, method in found["indexes"]
+        ),
+    )
+
+
+def differences(before: Catalog, now: Catalog) -> tuple[str, ...]:
+    """What must be said of a schema that should be as it was before: one line a difference, () if it is.
+
+    Object ids, and where in its table a column stands, do not count: a column that was dropped comes back as the last.
+    """
+    return (*_of_tables(before, now), *_of_enums(before, now), *_of_others(before, now))
+
+
+def _of_tables(before: Catalog, now: Catalog) -> Iterator[str]:
+    old, new = ({table.name: table for table in catalog.tables} for catalog in (before, now))
+    for name in sorted(old.keys() | new.keys()):
+        if name not in new:
+            yield f"table {name} is gone"
+        elif name not in old:
+            yield f"table {name} is left over"
+        else:
+            yield from _of_columns(old[name], new[name])
+            yield from _of_parts("constraint", name, old[name].constraints, new[name].constraints)
+            yield from _of_parts("index", name, old[name].indexes, new[name].indexes)
+
+
+def _of_columns(old: Table, new: Table) -> Iterator[str]:
+    was, is_now = ({column.name: column for column in table.columns} for table in (old, new))
+    for name in (*was, *(name for name in is_now if name not in was)):
+        shown = f"column {old.name}.{name}"
+        if name not in is_now:
+            yield f"{shown} is gone"
+        elif name not in was:
+            yield f"{shown} is left over"
+        else:
+            before, now = _described(was[name]), _described(is_now[name])
+            if before != now:
+                yield f"{shown} was {before!r} and is now {now!r}"
+
+
+def _described(column: Column) -> str:
+    words = [column.type]
+    if column.not_null:
+        words.append("NOT NULL")
+    if column.default is not None:
+        words.append(f"GENERATED {column.default}" if column.generated else f"DEFAULT {column.default}")
+    if column.identity:
+        words.append("IDENTITY")
+    return " ".join(words)
+
+
+def _of_parts(
+    kind: str, table: str, old: Sequence[Constraint] | Sequence[Index], new: Sequence[Constraint] | Sequence[Index]
+) -> Iterator[str]:
+    was, is_now = ({part.name: _state(part) for part in parts} for parts in (old, new))
+    for name in sorted(was.keys() | is_now.keys()):
+        shown = f"{kind} {name} of {table}"
+        if name not in is_now:
+            yield f"{shown} is gone: {was[name]}"
+        elif name not in was:
+            yield f"{shown} is left over: {is_now[name]}"
+        elif was[name] != is_now[name]:
+            yield f"{shown} was {was[name]!r} and is now {is_now[name]!r}"
+
+
+def _state(part: Constraint | Index) -> str:
+    invalid = isinstance(part, Index) and not part.valid
+    return f"{part.definition}{' (invalid)' if invalid else ''}"
+
+
+def _of_enums(before: Catalog, now: Catalog) -> Iterator[str]:
+    was, is_now = (
+        {name: tuple(label for _, label in labels) for name, labels in catalog.enums.items()}
+        for catalog in (before, now)
+    )
+    for name in sorted(was.keys() & is_now.keys()):
+        if was[name] != is_now[name]:
+            yield f"type {name} had the labels {', '.join(was[name])} and now has {', '.join(is_now[name])}"
+
+
+def _of_others(before: Catalog, now: Catalog) -> Iterator[str]:
+    # What is said of a table that came or went is said with it.
+    tables = {table.name for table in before.tables} ^ {table.name for table in now.tables}
+    for name in sorted(before.others.keys() | now.others.keys()):
+        was, is_now = before.others.get(name), now.others.get(name)
+        if was == is_now or any(name.endswith((f" on {table}", f"settings {table}")) for table in tables):
+            continue
+        if is_now is None:
+            yield f"{name} is gone: {was}"
+        elif was is None:
+            yield f"{name} is left over: {is_now}"
+        else:
+            yield f"{name} was {was!r} and is now {is_now!r}"

@@ -1,0 +1,143 @@
+"""What is in the tables, and what became of it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from io import StringIO
+from typing import TYPE_CHECKING
+
+from migrate_review.observation import Change
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from psycopg2.extensions import connection
+
+    from migrate_review.observation import Catalog, Table
+
+_NULL = "\\N"
+_LONGEST_SHOWN = 40
+
+Row = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Contents:
+    """A table's rows, each value as COPY writes it: exact, and the same for the same value.
+
+    ``key`` are the columns of its primary key, none if it has none.
+    """
+
+    columns: tuple[str, ...]
+    key: tuple[str, ...]
+    rows: tuple[Row, ...]
+
+
+def read(opened: connection, catalog: Catalog) -> dict[str, Contents]:
+    """The rows of every table by its name. A partition's are its partitioned table's."""
+    partitions = {
+        name.removeprefix("table settings ")
+        for name, settings in catalog.others.items()
+        if name.startswith("table settings ") and ("FOR VALUES" in settings or settings.startswith("DEFAULT"))
+    }
+    return {table.name: _contents(opened, table) for table in catalog.tables if table.name not in partitions}
+
+
+def _contents(opened: connection, table: Table) -> Contents:
+    columns = tuple(column.name for column in table.columns)
+    key = next((constraint.columns for constraint in table.constraints if constraint.kind == "p"), ())
+    return Contents(columns, key, copied(opened, table.name, columns))
+
+
+def copied(opened: connection, table: str, columns: Sequence[str]) -> tuple[Row, ...]:
+    """Every row of a table, by these columns."""
+    text = StringIO()
+    names = ", ".join(quoted(column) for column in columns)
+    partitioned = "(SELECT relkind = 'p' FROM pg_class WHERE oid = to_regclass(%s))"
+    with opened.cursor() as cursor:
+        cursor.execute(f"SELECT {partitioned}", (table,))
+        # Rows of tables that inherit from this one are their own.
+        only = "" if cursor.fetchone() == (True,) else "ONLY "
+        cursor.copy_expert(f"COPY (SELECT {names} FROM {only}{table}) TO STDOUT", text)  # noqa: S608 - quoted names
+    lines = text.getvalue().split("\n")[:-1]
+    return tuple(tuple(line.split("\t")) if columns else () for line in lines)
+
+
+def quoted(name: str) -> str:
+    """An identifier in SQL."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def changes(before: Mapping[str, Contents], now: Mapping[str, Contents]) -> tuple[Change, ...]:
+    """What became of the rows of before, for the tables and columns that there were."""
+    found = (_change(name, old, now.get(name)) for name, old in before.items() if old.rows or name in now)
+    return tuple(change for change in found if change is not None)
+
+
+def _change(name: str, old: Contents, new: Contents | None) -> Change | None:
+    if new is None:
+        return Change(name, len(old.rows), len(old.rows), 0, {}, "the table is gone")
+    kept = [column for column in old.columns if column in new.columns]
+    changed: Counter[str] = Counter()
+    examples: list[str] = []
+    for column in old.columns:
+        if column not in new.columns:
+            had = [row for row in _picked(old, [column]) if row != (_NULL,)]
+            if had:
+                changed[column] = len(had)
+                examples.append(f"{column}: {shown(had[0][0])} is gone with the column")
+    if old.key and all(column in kept for column in old.key):
+        lost, added = _by_key(old, new, kept, changed, examples)
+    else:
+        lost, added = _by_value(_picked(old, kept), _picked(new, kept), kept, examples)
+    if not (lost or added or changed):
+        return None
+    return Change(name, len(old.rows), lost, added, dict(changed), examples[0])
+
+
+def _picked(contents: Contents, columns: Sequence[str]) -> list[Row]:
+    places = [contents.columns.index(column) for column in columns]
+    return [tuple(row[place] for place in places) for row in contents.rows]
+
+
+def _by_key(
+    old: Contents, new: Contents, kept: Sequence[str], changed: Counter[str], examples: list[str]
+) -> tuple[int, int]:
+    was, is_now = (
+        dict(zip(_picked(contents, old.key), _picked(contents, kept), strict=True)) for contents in (old, new)
+    )
+    gone = [key for key in was if key not in is_now]
+    added = [key for key in is_now if key not in was]
+    for key, row in was.items():
+        for column, value, now in zip(kept, row, is_now.get(key, row), strict=True):
+            if value != now:
+                if not changed[column]:
+                    examples.append(f"{_named(old.key, key)}: {column} {shown(value)} became {shown(now)}")
+                changed[column] += 1
+    examples.extend(f"{_named(old.key, key)} is gone" for key in gone[:1])
+    examples.extend(f"{_named(old.key, key)} is new" for key in added[:1])
+    return len(gone), len(added)
+
+
+def _by_value(was: list[Row], is_now: list[Row], kept: Sequence[str], examples: list[str]) -> tuple[int, int]:
+    """Without a key, a changed row is one that is gone and one that is new."""
+    gone, added = Counter(was), Counter(is_now)
+    gone, added = gone - added, added - gone
+    examples.extend(f"the row {_named(kept, row)} is gone" for row in [*gone][:1])
+    examples.extend(f"the row {_named(kept, row)} is new" for row in [*added][:1])
+    return gone.total(), added.total()
+
+
+def _named(columns: Sequence[str], values: Row) -> str:
+    return ", ".join(f"{column}={shown(value)}" for column, value in zip(columns, values, strict=True))
+
+
+def shown(value: str) -> str:
+    """A value of COPY's for a person: numbers as they are, other text in quotes, no longer than a glance takes."""
+    if value == _NULL:
+        return "NULL"
+    if value.lstrip("-").replace(".", "", 1).isdigit():
+        return value
+    short = value if len(value) <= _LONGEST_SHOWN else f"{value[: _LONGEST_SHOWN - 3]}..."
+    return f"'{short}'"

@@ -1,0 +1,391 @@
+"""Runs the backend's env.py and its revisions, in the backend's own interpreter, step by step as it is told.
+
+Imports nothing but the standard library, Alembic and SQLAlchemy, and modules of ours that do the same. Commands and
+answers are lines of JSON on two pipes; what the backend prints goes elsewhere. `process` is the other end.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import sys
+import traceback
+from contextlib import nullcontext
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+import sqlalchemy
+from alembic.autogenerate import RevisionContext
+from alembic.config import Config
+from alembic.runtime.environment import EnvironmentContext
+from alembic.runtime.migration import MigrationStep
+from alembic.script import ScriptDirectory
+from sqlalchemy import event
+
+from lambda_migrate.address import set_config, set_environment
+from lambda_migrate.deadline import Deadline
+from lambda_migrate.login import Credentials
+from lambda_migrate.messages import Job
+from lambda_migrate.settings import Settings
+from migrate_review.watching import Watch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from alembic.runtime.migration import MigrationContext
+
+
+class _RefusedError(Exception):
+    """What the review cannot go on without, in words for whoever started it."""
+
+
+@dataclass
+class _Wire:
+    """One line of JSON at a time, in either direction."""
+
+    commands: TextIO
+    answers: TextIO
+
+    def read(self) -> dict[str, Any] | None:
+        line = self.commands.readline()
+        return json.loads(line) if line else None
+
+    def write(self, message: Mapping[str, Any]) -> None:
+        self.answers.write(json.dumps(message) + "\n")
+        self.answers.flush()
+
+
+@dataclass
+class _Driver:
+    """A backend's tree, and the database that its env.py has to lead to."""
+
+    job: Job
+    server: str
+    pass_timeout_s: float
+    wire: _Wire
+    engines: set[sqlalchemy.Engine] = field(default_factory=set)
+    _script: ScriptDirectory | None = None
+
+    @property
+    def script(self) -> ScriptDirectory:
+        if self._script is None:
+            self._script = ScriptDirectory.from_config(self._config())
+        return self._script
+
+    def _config(self) -> Config:
+        """A new one each time: what env.py leaves in it, a connection above all, is not for the next run."""
+        path = self.job.settings.alembic_config
+        toml = path if path.suffix == ".toml" else path.parent / "pyproject.toml"
+        ini = path.parent / "alembic.ini" if path.suffix == ".toml" else path
+        # An older Alembic knows no pyproject.toml.
+        files: dict[str, Any] = {"toml_file": str(toml)} if toml.is_file() and hasattr(Config, "toml_file_name") else {}
+        config = Config(str(ini) if ini.is_file() else None, **files)
+        set_config(config, replace(self.job, deadline=Deadline.after(self.pass_timeout_s)))
+        return config
+
+    # --- commands ---
+
+    def tree(self) -> dict[str, Any]:
+        """Every revision, parents first."""
+        script = self.script
+        found = [*script.walk_revisions()][::-1]
+        return {
+            "heads": sorted(script.get_heads()),
+            "revisions": [
+                {
+                    "revision": each.revision,
+                    "description": each.doc,
+                    "parents": _ids(script, each.down_revision),
+                    "dependencies": _ids(script, each.dependencies),
+                    "path": each.path,
+                    "empty": {name: _is_empty(Path(each.path), name) for name in ("upgrade", "downgrade")},
+                }
+                for each in found
+            ],
+        }
+
+    def apply(self, revisions: Sequence[str]) -> dict[str, Any]:
+        """Upgrade by these revisions, one after the other, and measure nothing."""
+        done: list[str] = []
+        found: dict[str, Any] = {"applied": done}
+
+        def steps(_: object, context: MigrationContext) -> Iterator[Any]:
+            for revision in revisions:
+                yield from self._one(context, self._step("upgrade", revision))
+                done.append(revision)
+
+        try:
+            found |= self._run(steps)
+        except BaseException as error:  # noqa: BLE001 - sys.exit in a revision included
+            found["failure"] = _failure(error)
+        return found
+
+    def step(self, direction: str, revision: str, tables: Mapping[str, str], rows: Mapping[str, int]) -> dict[str, Any]:
+        """Upgrade or downgrade by this one revision, measuring each of its statements."""
+        watch = Watch(
+            {int(oid): name for oid, name in tables.items()},
+            {int(oid): count for oid, count in rows.items()},
+            self._ask_outside,
+        )
+
+        def steps(_: object, context: MigrationContext) -> Iterator[Any]:
+            step = self._step(direction, revision)
+            run = step.migration_fn
+
+            def watched(**options: Any) -> None:  # noqa: ANN401
+                with watch.watching():
+                    run(**options)
+
+            step.migration_fn = watched
+            assert context.connection is not None  # noqa: S101 - online, so there is one
+            watch.attach(context.connection)
+            yield from self._one(context, step)
+
+        found: dict[str, Any] = {"failure": None}
+        try:
+            found |= self._run(steps)
+        except _RefusedError:
+            raise
+        except BaseException as error:  # noqa: BLE001 - sys.exit in a revision included
+            found["failure"] = {**_failure(error), "sql": watch.failed_sql}
+        return {**found, "statements": watch.statements}
+
+    def drift(self) -> dict[str, Any]:
+        """What autogenerate would write, one line a difference, through the same class as ``alembic check``."""
+        differences: list[str] = []
+
+        def steps(heads: Any, context: MigrationContext) -> Sequence[Any]:  # noqa: ANN401
+            if context.opts.get("target_metadata") is None:
+                raise _RefusedError("env.py gives Alembic no target_metadata, so there are no models to compare")
+            arguments = {
+                "message": None, "autogenerate": True, "sql": False, "head": "heads", "splice": False,
+                "branch_label": None, "version_path": None, "rev_id": None, "depends_on": None,
+            }  # fmt: skip
+            generation = RevisionContext(self._config(), self.script, arguments)
+            generation.run_autogenerate(heads, context)
+            for generated in generation.generated_revisions[-1:]:
+                for operations in generated.upgrade_ops_list:
+                    differences.extend(_difference(each) for each in operations.as_diffs())
+            return ()
+
+        return {**self._run(steps), "differences": differences}
+
+    def forget(self) -> dict[str, Any]:
+        """Open new connections from now on: the database was made anew, and pools hold dead ones."""
+        for engine in self.engines:
+            engine.dispose(close=False)
+        return {}
+
+    # --- one run of env.py ---
+
+    def _step(self, direction: str, revision: str) -> Any:  # noqa: ANN401 - Alembic exports no name for its steps
+        script = self.script.get_revision(revision)
+        make = MigrationStep.upgrade_from_script if direction == "upgrade" else MigrationStep.downgrade_from_script
+        return make(self.script.revision_map, script)
+
+    def _one(self, context: MigrationContext, step: Any) -> Iterator[Any]:  # noqa: ANN401
+        yield step
+        # A revision that committed by itself has left the new version in a transaction that nobody would end.
+        connection = context.connection
+        if connection is not None and connection.in_transaction() and not connection.info.get("review_held_open"):
+            connection.commit()
+
+    def _run(self, steps: Callable[..., Any]) -> dict[str, Any]:
+        """Run env.py with these steps, and give where its version table is."""
+        found: dict[str, Any] = {}
+
+        def begin(heads: Any, context: MigrationContext) -> Any:  # noqa: ANN401
+            found["version_table"] = [context.version_table_schema, context.version_table]
+            yield from steps(heads, context)
+
+        with EnvironmentContext(self._config(), self.script, fn=begin, destination_rev="heads") as environment:
+            self._wrap_configure(environment)
+            self.script.run_env()
+        if not found:
+            raise _RefusedError("env.py came to its end without calling context.run_migrations()")
+        return found
+
+    def _wrap_configure(self, environment: EnvironmentContext) -> None:
+        # On the instance: Alembic binds its `context` proxy to the exact class, so that a subclass is not seen.
+        original = environment.configure
+
+        def configure(connection: Any = None, *args: Any, **options: Any) -> None:  # noqa: ANN401
+            if options.get("upgrade_token", "upgrades") != "upgrades":
+                raise _RefusedError("env.py is of Alembic's multidb template: a review is of one database")
+            if connection is None:
+                raise _RefusedError("env.py gave context.configure() no connection, though it does not run offline")
+            if isinstance(connection, sqlalchemy.Connection):
+                self._check_target(connection)
+                self.engines.add(connection.engine)
+            options["transaction_per_migration"] = True
+            original(connection, *args, **options)
+            if isinstance(connection, sqlalchemy.Connection):
+                connection.info["review_held_open"] = connection.in_transaction()
+                _wrap_run_migrations(environment, connection, lambda: original(connection, *args, **options))
+
+        environment.configure = configure  # type: ignore[method-assign]
+
+    def _check_target(self, connection: sqlalchemy.Connection) -> None:
+        """Refuse any database but the review's own: its rows are made up, and others' are not to be touched."""
+        if connection.dialect.name != "postgresql":
+            raise _RefusedError(
+                f"env.py connected to {connection.dialect.name}, not to the review's PostgreSQL: {_advice(self.job)}"
+            )
+        # Ended before Alembic looks, and only if it was not env.py that began it: Alembic would take it for env.py's.
+        with connection.begin() if not connection.in_transaction() else nullcontext():
+            found = connection.exec_driver_sql(
+                "SELECT pg_postmaster_start_time()::text || ' ' || current_database()"
+            ).scalar_one()
+        if found != self.server:
+            raise _RefusedError(
+                f"env.py connected to database {found.split(' ')[-1]!r}, not to that of the review; no revision was"
+                f" run: {_advice(self.job)}"
+            )
+
+    def _ask_outside(self, pid: int | None) -> list[tuple[int, str]]:
+        """Let the other end look at a backend's locks until it is asked what it saw."""
+        self.wire.write({"look_at": pid})
+        answer = self.wire.read()
+        return [(oid, mode) for oid, mode in answer["locks"]] if answer else []
+
+
+def _wrap_run_migrations(
+    environment: EnvironmentContext, connection: sqlalchemy.Connection, configure_again: Callable[[], None]
+) -> None:
+    """Leave alone a transaction that env.py begins after it called configure, as `lambda_migrate.environment` does."""
+    run_migrations = type(environment).run_migrations
+
+    def run(**options: Any) -> None:  # noqa: ANN401
+        if connection.in_transaction() and connection._trans_context_manager is not None:  # noqa: SLF001 - see there
+            connection.info["review_held_open"] = True
+            configure_again()
+        run_migrations(environment, **options)
+
+    environment.run_migrations = run  # type: ignore[method-assign]
+
+
+def _advice(job: Job) -> str:
+    names = " or ".join(job.settings.url_variables)
+    return f"does it read {names}? See DATABASE_URL_ENV and DATABASE_ENV"
+
+
+def _ids(script: ScriptDirectory, given: Any) -> list[str]:  # noqa: ANN401 - Alembic takes none, one or several
+    """Full ids of revisions that may be named by a label or by the beginning of their id."""
+    names = (given,) if isinstance(given, str) else tuple(given or ())
+    return [each.revision for name in names for each in script.get_revisions(name)]
+
+
+def _is_empty(path: Path, name: str) -> bool:
+    """Whether a revision's function does nothing, by its source; a missing one does nothing either."""
+    try:
+        module = ast.parse(path.read_bytes())
+    except (OSError, SyntaxError):
+        return False
+    found = [node for node in module.body if isinstance(node, ast.FunctionDef) and node.name == name]
+    return all(
+        isinstance(statement, ast.Pass)
+        or (isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant))
+        or (isinstance(statement, ast.Return) and statement.value is None)
+        for function in found[-1:]
+        for statement in function.body
+    )
+
+
+def _difference(diff: Any) -> str:  # noqa: ANN401 - a tuple, or a list of them for one column
+    """One line of words for what ``alembic check`` prints as a tuple of objects."""
+    if isinstance(diff, list):
+        return "; ".join(_difference(each) for each in diff)
+    kind, *rest = diff
+    if kind.startswith("modify_"):
+        _, table, column, _, old, new = rest
+        return f"{kind} {table}.{column}: {old!r} in the database, {new!r} in the models"
+    if kind in {"add_column", "remove_column"}:
+        return f"{kind} {rest[1]}.{rest[2].name}"
+    subject = rest[0]
+    table = getattr(subject, "table", None)
+    name = getattr(subject, "name", None) or subject
+    return f"{kind} {name}" if table is None or table is subject else f"{kind} {name} on {table.name}"
+
+
+def _failure(error: BaseException) -> dict[str, Any]:
+    """Why it did not go through, in one line, and PostgreSQL's code for it."""
+    cause: Any = getattr(error, "orig", None) or error
+    # SQLAlchemy's asyncpg adapter wraps the driver's own error once more.
+    if cause is not error and cause.__cause__ is not None and not hasattr(cause, "diag"):
+        cause = cause.__cause__
+    message = getattr(getattr(cause, "diag", None), "message_primary", None) or str(cause)
+    sqlstate = getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None)
+    text = " ".join(f"{type(cause).__name__}: {message}".split()).rstrip(": ")
+    return {"text": f"{text} (SQLSTATE {sqlstate})" if sqlstate else text, "sqlstate": sqlstate}
+
+
+def _place(error: BaseException, folder: Path) -> str:
+    """The backend's own file and line that an error comes from, if it comes from there."""
+    if isinstance(error, SyntaxError) and error.filename:
+        return f"{_relative(Path(error.filename), folder)}:{error.lineno}: "
+    own = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if Path(frame.filename).is_relative_to(folder) and "site-packages" not in frame.filename
+    ]
+    return f"{_relative(Path(own[-1].filename), folder)}:{own[-1].lineno}: " if own else ""
+
+
+def _relative(path: Path, folder: Path) -> Path:
+    return path.relative_to(folder) if path.is_relative_to(folder) else path
+
+
+def _described(error: BaseException, folder: Path) -> str:
+    if isinstance(error, _RefusedError):
+        return str(error)
+    return f"{_place(error, folder)}{_failure(error)['text']}"
+
+
+def _make(start: Mapping[str, Any], wire: _Wire) -> _Driver:
+    path = Path(start["config"])
+    credentials = Credentials(**{**start["credentials"], "sslrootcert": Path(start["credentials"]["sslrootcert"])})
+    settings = Settings(
+        stage="review",
+        secret_id="",
+        driver=start["driver"],
+        url_variables=tuple(start["url_variables"]),
+        env_variables=start["env_variables"],
+        alembic_config=path,
+    )
+    job = Job(
+        action="upgrade",
+        revision="heads",
+        confirm=None,
+        schema=None,
+        settings=settings,
+        credentials=credentials,
+        server=None,
+        application_name="migrate review",
+        deadline=Deadline.after(start["pass_timeout_s"]),
+    )
+    return _Driver(job, start["server"], start["pass_timeout_s"], wire)
+
+
+def main() -> None:
+    """Obey commands until there are no more: the descriptors of both pipes are this program's arguments."""
+    commands, answers = (int(argument) for argument in sys.argv[1:3])
+    sys.argv[1:] = []
+    with os.fdopen(commands) as readable, os.fdopen(answers, "w") as writable:
+        wire = _Wire(readable, writable)
+        start = wire.read()
+        if start is None:
+            return
+        driver = _make(start, wire)
+        folder = driver.job.settings.alembic_config.parent
+        set_environment(driver.job)
+        # Relative paths in the config file and in env.py are meant from the folder that the alembic command runs in.
+        os.chdir(folder)
+        sys.path.insert(0, str(folder))
+        event.listen(sqlalchemy.Engine, "engine_connect", lambda connection: driver.engines.add(connection.engine))
+        while (command := wire.read()) is not None:
+            try:
+                wire.write({"done": getattr(driver, command.pop("do"))(**command)})
+            except BaseException as error:  # noqa: BLE001 - sys.exit in env.py included
+                wire.write({"refused": _described(error, folder)})

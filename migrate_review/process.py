@@ -1,0 +1,157 @@
+"""The backend's own interpreter with the driver in it: started once for a review, and again when a revision ends it."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from migrate_review.errors import ReviewError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_ROOT = Path(__file__).resolve().parent.parent
+
+# Our own modules are found in the checkout, and only while the driver is imported: what else lies there, such as an
+# app.py, is not the backend's.
+_START = (
+    "import sys; root = sys.argv.pop(1); sys.path[:] = [each for each in sys.path if each]; sys.path.append(root);"
+    " from migrate_review import driver; sys.path.remove(root); driver.main()"
+)
+
+_START_TIMEOUT_S = 60.0
+_TAIL_CHARACTERS = 500
+_LOOK_AGAIN_S = 0.001
+
+
+class Outside(Protocol):
+    """Whoever can see, from outside, what a statement holds that has to run alone."""
+
+    def begin(self, pid: int) -> None:
+        """The backend with this process id is about to run one."""
+
+    def look(self) -> None:
+        """It may be running: called again and again."""
+
+    def end(self) -> list[tuple[int, str]]:
+        """It has ended; what locks were seen, by table and mode?"""
+
+
+class DiedError(Exception):
+    """The process ended, or was ended for taking too long; the text says which, in one line."""
+
+
+class Process:
+    """A driver at work. ``start`` is what it is told first."""
+
+    def __init__(self, python: Path, start: Mapping[str, Any]) -> None:
+        self._output = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the process
+        commands, self._commands = os.pipe()
+        self._answers, answers = os.pipe()
+        # A developer's PG* settings are for their own servers.
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
+        environment["PGSSLCERTMODE"] = "disable"  # a certificate in the developer's home folder is for other servers
+        try:
+            self._process = subprocess.Popen(
+                [python, "-c", _START, str(_ROOT), str(commands), str(answers)],
+                pass_fds=(commands, answers),
+                stdin=subprocess.DEVNULL,
+                stdout=self._output,
+                stderr=self._output,
+                env=environment,
+                start_new_session=True,  # Ctrl-C is for us, and the process ends with us
+            )
+        except OSError as error:
+            for descriptor in (self._commands, self._answers):
+                os.close(descriptor)
+            self._output.close()
+            raise ReviewError(f"the backend's interpreter {python} cannot be started: {error}") from None
+        finally:
+            os.close(commands)
+            os.close(answers)
+        self._rest = b""
+        self._write(start)
+
+    def ask(self, command: Mapping[str, Any], timeout_s: float, outside: Outside | None = None) -> dict[str, Any]:
+        """Have a command obeyed, and give the answer. ``outside`` looks at statements that have to run alone.
+
+        Raises:
+            DiedError: the process ended, or did not answer in time and was killed.
+            ReviewError: the driver refused, and says why.
+        """
+        deadline = time.monotonic() + timeout_s
+        self._write(command)
+        looking: Outside | None = None
+        while True:
+            answer = self._read(deadline, timeout_s, looking)
+            if outside is not None and "look_at" in answer:
+                if answer["look_at"] is None:
+                    self._write({"locks": outside.end()})
+                    looking = None
+                else:
+                    outside.begin(answer["look_at"])
+                    looking = outside
+                    self._write({"locks": []})
+            elif "refused" in answer:
+                raise ReviewError(answer["refused"])
+            else:
+                done: dict[str, Any] = answer["done"]
+                return done
+
+    def close(self) -> None:
+        """End the process, however busy it is."""
+        with suppress(OSError):
+            os.close(self._commands)
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+        os.close(self._answers)
+        self._output.close()
+
+    def _write(self, message: Mapping[str, Any]) -> None:
+        data = (json.dumps(message) + "\n").encode()
+        try:
+            while data:
+                data = data[os.write(self._commands, data) :]
+        except BrokenPipeError:
+            raise DiedError(self._last_words()) from None
+
+    def _read(self, deadline: float, timeout_s: float, looking: Outside | None) -> dict[str, Any]:
+        while b"\n" not in self._rest:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                os.killpg(self._process.pid, signal.SIGKILL)
+                raise DiedError(f"it did not end within {timeout_s:.0f} s and was killed")
+            if not select.select([self._answers], [], [], left if looking is None else min(left, _LOOK_AGAIN_S))[0]:
+                if looking is not None:
+                    looking.look()
+                continue
+            data = os.read(self._answers, 65536)
+            if not data:
+                raise DiedError(self._last_words())
+            self._rest += data
+        line, self._rest = self._rest.split(b"\n", 1)
+        answer: dict[str, Any] = json.loads(line)
+        return answer
+
+    def _last_words(self) -> str:
+        code = self._process.wait()
+        self._output.seek(0)
+        said = self._output.read().decode(errors="replace").strip().splitlines()
+        how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
+        return f"the backend's process {how}" + (f": {said[-1][-_TAIL_CHARACTERS:].strip()}" if said else "")
+
+
+def interpreter(backend: Path) -> Path:
+    """The backend's own interpreter where it has a virtual environment, else the one that runs this."""
+    own = backend / ".venv" / "bin" / "python"
+    return own if own.exists() else Path(sys.executable)

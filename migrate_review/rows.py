@@ -1,0 +1,656 @@
+"""Fills every table with rows that its constraints allow, the same ones in every run.
+
+Candidates are made here, as text, and sent to the server in one statement for each table, which casts them, leaves out
+what a CHECK or a partition would refuse, and skips what is not unique. So constraints need not be understood, only
+tried; what an expression speaks of (values of an IN list, bounds, patterns) is among what is tried.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import psycopg2
+
+from migrate_review import values
+from migrate_review.contents import quoted
+from migrate_review.values import Type
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from psycopg2.extensions import connection, cursor
+
+    from migrate_review.observation import Catalog, Table
+
+# A table is tried this often, each time with more candidates of another kind.
+_ROUNDS = 6
+_MOST_CANDIDATES = 6000
+_MOST_PARENTS = 1000
+# Statements for one table whose rows are refused one by one.
+_MOST_PIECES = 200
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Constraints that rows shall satisfy beside those of the schema: put on before filling, and taken off after."""
+
+    put_on: tuple[str, ...]
+    take_off: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Column:
+    name: str
+    type: Type
+    not_null: bool
+    generated: str | None
+    identity: bool
+    default: str | None
+
+    @property
+    def counts(self) -> bool:
+        """Whether the table gives it a value of its own, from a sequence."""
+        return self.identity or (self.default or "").startswith("nextval(")
+
+
+@dataclass(frozen=True)
+class _Reference:
+    """A foreign key: its columns, and the table and columns that they lead to."""
+
+    columns: tuple[str, ...]
+    table: int
+    target: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Table:
+    oid: int
+    name: str
+    columns: tuple[_Column, ...]
+    checks: tuple[str, ...]
+    unique: tuple[frozenset[str], ...]
+    references: tuple[_Reference, ...]
+    bounds: tuple[str, ...]
+    deferrable: bool
+
+    def column(self, name: str) -> _Column:
+        return next(column for column in self.columns if column.name == name)
+
+
+def counts(opened: connection, tables: Mapping[int, str]) -> dict[int, int]:
+    """How many rows each of these tables has, by oid."""
+    with opened.cursor() as cursor:
+        return _counts(cursor, tables)
+
+
+def fill(
+    opened: connection, wanted: int, version_table: tuple[str | None, str], plan: Plan | None = None
+) -> dict[str, str]:
+    """Top up every table to ``wanted`` rows.
+
+    Returns:
+        The tables that have none all the same, with the reason.
+    """
+    schema, name = version_table
+    with opened.cursor() as cursor:
+        cursor.execute("SET search_path = public; BEGIN")
+        try:
+            put_on = _put_on(cursor, plan) if plan else ()
+            cursor.execute(_SHAPE, {"schema": schema or "public", "name": name})
+            [(shape,)] = cursor.fetchall()
+            types, tables = _read(json.loads(shape))
+            seeding = _Seeding(cursor, wanted, types, {table.oid: table for table in tables}, tame=plan is not None)
+            reasons = seeding.fill()
+            for statement in put_on:
+                cursor.execute(statement)
+            cursor.execute("COMMIT")
+        except BaseException:
+            cursor.execute("ROLLBACK")
+            raise
+    return reasons
+
+
+def _put_on(cursor: cursor, plan: Plan) -> tuple[str, ...]:
+    """Put on what rows allow that are there already; give how to take it off."""
+    done = []
+    for put, take in zip(plan.put_on, plan.take_off, strict=True):
+        if _tried(cursor, put)[1] is None:
+            done.append(take)
+    return tuple(done)
+
+
+def _tried(cursor: cursor, statement: str, arguments: Any = None) -> tuple[int, str | None]:  # noqa: ANN401
+    """Execute a statement and give how many rows it changed, or leave all as it was and give the server's message."""
+    cursor.execute("SAVEPOINT tried")
+    try:
+        cursor.execute(statement, arguments)
+        changed = max(0, cursor.rowcount)
+    except psycopg2.Error as error:
+        cursor.execute("ROLLBACK TO tried; RELEASE tried")
+        return 0, error.diag.message_primary or str(error).strip()
+    cursor.execute("RELEASE tried")
+    return changed, None
+
+
+def plan(before: Catalog, after: Catalog) -> Plan:
+    """What the schema after a revision asks of the rows of before: of the tables and columns that both have."""
+    statements = [each for old in before.tables for each in _demands(old, after)]
+    return Plan(tuple(put for put, _ in statements), tuple(take for _, take in statements))
+
+
+def _demands(old: Table, after: Catalog) -> Iterator[tuple[str, str]]:
+    new = after.table(old.oid)
+    if new is None:
+        return
+    was = {column.number: column for column in old.columns}
+    is_now = {column.number: column for column in new.columns if column.number in was}
+    # Expressions name columns: one that was renamed is left out, with what is demanded of it.
+    names = {column.name for number, column in is_now.items() if was[number].name == column.name}
+    for number, column in is_now.items():
+        name = quoted(was[number].name)
+        if column.not_null and not was[number].not_null:
+            yield (
+                f"ALTER TABLE {old.name} ALTER {name} SET NOT NULL",
+                f"ALTER TABLE {old.name} ALTER {name} DROP NOT NULL",
+            )
+        if column.type != was[number].type:
+            label = f"review_type_{number}"
+            check = f"pg_input_is_valid({name}::text, {_literal(column.type)})"
+            yield (
+                f"ALTER TABLE {old.name} ADD CONSTRAINT {label} CHECK ({check})",
+                f"ALTER TABLE {old.name} DROP CONSTRAINT {label}",
+            )
+    definitions = {constraint.definition for constraint in old.constraints}
+    for at, constraint in enumerate(new.constraints):
+        if constraint.kind in "cpufx" and constraint.definition not in definitions and names >= {*constraint.columns}:
+            definition = constraint.definition.removesuffix(" NOT VALID").replace("PRIMARY KEY", "UNIQUE", 1)
+            yield (
+                f"ALTER TABLE {old.name} ADD CONSTRAINT review_{at} {definition}",
+                f"ALTER TABLE {old.name} DROP CONSTRAINT review_{at}",
+            )
+    indexes = {index.definition for index in old.indexes}
+    schema = f"{old.name.rpartition('.')[0]}." if "." in old.name else ""
+    for at, index in enumerate(new.indexes):
+        if index.unique and not index.constraint and index.definition not in indexes:
+            made = re.sub(
+                r"^CREATE UNIQUE INDEX .*? ON ", f"CREATE UNIQUE INDEX review_unique_{at} ON ", index.definition
+            )
+            yield made, f"DROP INDEX {schema}review_unique_{at}"
+
+
+def _literal(text: str) -> str:
+    escaped = text.replace("'", "''")
+    return f"'{escaped}'"
+
+
+@dataclass
+class _Seeding:
+    """One filling of a database, within a transaction. ``tame`` leaves out values at the edge of their types."""
+
+    cursor: cursor
+    wanted: int
+    types: Mapping[int, Type]
+    tables: Mapping[int, _Table]
+    tame: bool
+    reasons: dict[str, str] = field(default_factory=dict)
+    _pools: dict[tuple[str, str], list[str]] = field(default_factory=dict)
+
+    def fill(self) -> dict[str, str]:
+        names = {oid: table.name for oid, table in self.tables.items()}
+        before = _counts(self.cursor, names)
+        later: list[tuple[_Table, _Reference]] = []
+        filled: set[int] = set()
+        for oid in self._order():
+            table = self.tables[oid]
+            open_ends = [
+                reference for reference in table.references if reference.table == oid or reference.table not in filled
+            ]
+            if before[oid] < self.wanted:
+                self._fill(table, before[oid], open_ends)
+                if not before[oid]:
+                    later.extend((table, reference) for reference in open_ends)
+            filled.add(oid)
+        for table, reference in later:
+            self._close(table, reference)
+        after = _counts(self.cursor, names)
+        for oid, name in names.items():
+            if after[oid]:
+                self.reasons.pop(name, None)
+            else:
+                self.reasons.setdefault(name, "no row satisfied its constraints")
+            if after[oid] > before[oid]:
+                self._advance_sequences(self.tables[oid])
+        return self.reasons if self.wanted else {}
+
+    def _order(self) -> list[int]:
+        """Tables after those that they refer to, as far as there is such an order; else by what may wait."""
+        left = dict(self.tables)
+        ordered: list[int] = []
+        while left:
+            free = [oid for oid, table in left.items() if not _needed(table, left)]
+            if not free:
+                # A circle: begin where a foreign key may be NULL for the time being.
+                free = [oid for oid, table in left.items() if not _needed(table, left, nullable=False)][:1]
+            ordered += free or [next(iter(left))]
+            for oid in ordered:
+                left.pop(oid, None)
+        return ordered
+
+    # --- one table ---
+
+    def _fill(self, table: _Table, there: int, open_ends: Sequence[_Reference]) -> None:
+        parents = {}
+        for reference in table.references:
+            if reference in open_ends and not (reference.table == table.oid and there):
+                continue
+            parents[reference] = self._parents(reference)
+            if not parents[reference] and _strict(table, reference):
+                self.reasons[table.name] = f"it refers to {self.tables[reference.table].name}, which has no rows"
+                return
+        count, reason = there, None
+        for attempt in range(_ROUNDS):
+            need = self.wanted - count
+            made = _Candidates(self, table, parents, open_ends, attempt, there + attempt * _MOST_CANDIDATES)
+            done, problem = self._insert(made, need)
+            count += done
+            reason = problem or reason
+            if count >= self.wanted or not table.columns:
+                break
+        if not count and reason is not None:
+            self.reasons[table.name] = reason
+
+    def _parents(self, reference: _Reference) -> list[tuple[str, ...]]:
+        columns = ", ".join(f"{quoted(column)}::text" for column in reference.target)
+        some = " AND ".join(f"{quoted(column)} IS NOT NULL" for column in reference.target)
+        self.cursor.execute(
+            f"SELECT {columns} FROM {self.tables[reference.table].name} WHERE {some}"  # noqa: S608 - quoted names
+            f" ORDER BY {columns} LIMIT {_MOST_PARENTS}"
+        )
+        return self.cursor.fetchall()
+
+    def _insert(self, made: _Candidates, need: int) -> tuple[int, str | None]:
+        """Insert candidates until there are enough; where the server refuses them together, in ever smaller parts."""
+        if not made.columns:
+            self.cursor.execute(f"INSERT INTO {made.table.name} SELECT FROM generate_series(1, {need})")
+            return need, None
+        parts = [made.rows(min(_MOST_CANDIDATES, (need + 10) * 3 ** min(made.attempt + 1, 3) // 2))]
+        done, pieces, reason = 0, 0, None
+        while parts and done < need and pieces < _MOST_PIECES:
+            part = parts.pop()
+            pieces += 1
+            inserted, problem = _tried(self.cursor, made.statement(need - done), made.arguments(part))
+            done += inserted
+            if problem is not None:
+                reason = problem
+                if len(part) > 1:
+                    middle = len(part) // 2
+                    parts += [part[middle:], part[:middle]]
+        return done, reason
+
+    def pool(self, table: _Table, column: _Column) -> list[str]:
+        """Values of a column that its type takes, those that the table's constraints speak of included."""
+        key = (table.name, column.name)
+        if key not in self._pools:
+            found = values.pool(column.type, self.types)
+            spoken = [
+                value
+                for expression in (*table.checks, *table.bounds, *self._of_domain(column.type))
+                if re.search(rf"\b(VALUE|{re.escape(column.name)})\b", expression)
+                for value in values.mined(expression, column.type, self.types)
+            ]
+            found = list(dict.fromkeys([*spoken, *found]))
+            self._pools[key] = self._valid(column.type, found)
+        return self._pools[key]
+
+    def _of_domain(self, kind: Type) -> Iterator[str]:
+        while kind.kind == "d":
+            yield from kind.checks
+            kind = self.types[kind.base]
+
+    def _valid(self, kind: Type, found: Sequence[str]) -> list[str]:
+        """Those that are of the type, by the server's own word, a domain's checks included."""
+        self.cursor.execute(
+            "SELECT value FROM unnest(%s::text[]) WITH ORDINALITY AS each (value, place)"
+            " WHERE pg_input_is_valid(value, %s) ORDER BY place",
+            (list(found), kind.shown),
+        )
+        return [value for (value,) in self.cursor.fetchall()]
+
+    # --- what had to wait ---
+
+    def _close(self, table: _Table, reference: _Reference) -> None:
+        """Lead a foreign key to rows that were not there when its own were made; some that may stay open do."""
+        own = ", ".join(quoted(column) for column in reference.columns)
+        target = ", ".join(quoted(column) for column in reference.target)
+        itself = reference.table == table.oid
+        strict = _strict(table, reference)
+        # In itself a table gets a tree, without circles: each row under one before it.
+        which = "row.n / 2" if itself else "row.n * 7 % parent.total + 1"
+        if any(unique <= set(reference.columns) for unique in table.unique):
+            which = "row.n - 1" if itself else "row.n"
+        some = "true" if strict else "row.n % 5 > 0"
+        update = f"""
+            UPDATE {table.name} SET ({own}) = ROW({", ".join(f"parent.{quoted(each)}" for each in reference.target)})
+            FROM (SELECT ctid AS place, row_number() OVER (ORDER BY ctid) AS n FROM {table.name}) AS row
+            JOIN (SELECT {target}, row_number() OVER (ORDER BY {target}) AS n, count(*) OVER () AS total
+                  FROM {self.tables[reference.table].name}) AS parent ON parent.n = {which}
+            WHERE {table.name}.ctid = row.place AND {some}
+        """  # noqa: S608 - quoted names
+        _, problem = _tried(self.cursor, update)
+        if strict and not itself:
+            # Rows were put in without looking at this key.
+            own_row = " AND ".join(
+                f"parent.{quoted(there)} = {table.name}.{quoted(here)}"
+                for here, there in zip(reference.columns, reference.target, strict=True)
+            )
+            parent = self.tables[reference.table].name
+            self.cursor.execute(
+                f"DELETE FROM {table.name} WHERE NOT EXISTS (SELECT FROM {parent} AS parent WHERE {own_row})"  # noqa: S608
+            )
+            if problem is not None:
+                self.reasons[table.name] = problem
+
+    def _advance_sequences(self, table: _Table) -> None:
+        """See to it that the next value of a column that counts is a new one."""
+        for column in table.columns:
+            if column.counts:
+                name = quoted(column.name)
+                _tried(
+                    self.cursor,
+                    f"SELECT setval(sequence, greatest((SELECT max({name}) FROM {table.name}), 1))"  # noqa: S608
+                    " FROM pg_get_serial_sequence(%s, %s) AS sequence WHERE sequence IS NOT NULL",
+                    (table.name, column.name),
+                )
+
+
+class _Candidates:
+    """Rows that a table might take, and the statement that inserts those that it does."""
+
+    def __init__(
+        self,
+        seeding: _Seeding,
+        table: _Table,
+        parents: Mapping[_Reference, Sequence[tuple[str, ...]]],
+        open_ends: Sequence[_Reference],
+        attempt: int,
+        start: int,
+    ) -> None:
+        self.table = table
+        self.attempt = attempt
+        self._seeding = seeding
+        self._parents = parents
+        self._start = start
+        self._random = random.Random(f"{table.name} {attempt}")  # noqa: S311 - the same in every run is the point
+        self._keys = {column for unique in table.unique for column in unique}
+        strict = [reference for reference in open_ends if reference not in parents and _strict(table, reference)]
+        # A row that must refer to one of its own table refers to itself, so it has to know its key.
+        self._to_itself = [reference for reference in strict if reference.table == table.oid]
+        self._placeholders = {
+            column for reference in strict if reference.table != table.oid for column in reference.columns
+        }
+        self._left_open = {
+            column
+            for reference in open_ends
+            if reference not in parents and reference not in strict
+            for column in reference.columns
+            if not table.column(column).not_null
+        }
+        told = {column for reference in self._to_itself for column in reference.target}
+        told |= {column for reference in parents for column in reference.columns} | self._placeholders
+        expressions = " ".join((*table.checks, *table.bounds))
+        self.columns = [
+            column
+            for column in table.columns
+            if column.generated is None
+            and (not column.counts or column.name in told or _speaks_of(expressions, column.name))
+        ]
+        self._triggers_off = bool(self._placeholders) or attempt == _ROUNDS - 1
+
+    def rows(self, count: int) -> list[tuple[str | None, ...]]:
+        return [self._row(number) for number in range(count)]
+
+    def _row(self, number: int) -> tuple[str | None, ...]:
+        row: dict[str, str | None] = {}
+        chosen = self._random
+        for reference, parents in self._parents.items():
+            fitting = [
+                parent
+                for parent in (parents if any(column in row for column in reference.columns) else ())
+                if all(row.get(column, value) == value for column, value in zip(reference.columns, parent, strict=True))
+            ] or parents
+            open_ = not _strict(self.table, reference)
+            if not fitting or (open_ and chosen.random() < self._null_share()):
+                nullable = [column for column in reference.columns if not self.table.column(column).not_null]
+                row.update((column, None) for column in nullable if column not in row)
+            elif set(reference.columns) & self._keys:
+                row = {
+                    **dict(zip(reference.columns, fitting[(self._start + number) % len(fitting)], strict=True)),
+                    **row,
+                }
+                if chosen.random() < 0.5:  # noqa: PLR2004 - some in order, some not: unique pairs need both
+                    row.update(zip(reference.columns, chosen.choice(fitting), strict=True))
+            else:
+                row = {**dict(zip(reference.columns, chosen.choice(fitting), strict=True)), **row}
+        for column in self.columns:
+            if column.name not in row:
+                row[column.name] = self._value(column, number)
+        for reference in self._to_itself:
+            row.update((here, row[there]) for here, there in zip(reference.columns, reference.target, strict=True))
+        return tuple(row.get(column.name) for column in self.columns)
+
+    def _null_share(self) -> float:
+        return (0.12, 0.5, 0.0, 0.3, 0.7, 0.12)[self.attempt]
+
+    def _value(self, column: _Column, number: int) -> str | None:
+        if column.name in self._left_open:
+            return None
+        key = column.name in self._keys or column.counts
+        if not column.not_null and self._random.random() < self._null_share() / (3 if key else 1):
+            return None
+        pool = self._seeding.pool(self.table, column)
+        if (
+            column.counts
+            or column.name in self._placeholders
+            or (key and self._random.random() < self._distinct_share())
+        ):
+            found = values.distinct(column.type, self._seeding.types, self._start + number)
+            if found is not None:
+                return found
+        if not pool:
+            return None
+        # What constraints speak of stands first.
+        few = pool[:12] if self.attempt in {2, 4} else pool
+        return self._random.choice(few)
+
+    def _distinct_share(self) -> float:
+        return (0.9, 0.9, 0.3, 0.9, 0.5, 0.9)[self.attempt]
+
+    def arguments(self, rows: Sequence[tuple[str | None, ...]]) -> list[list[str | None]]:
+        return [list(column) for column in zip(*rows, strict=True)]
+
+    def statement(self, limit: int) -> str:
+        """Insert what no constraint refuses; the arguments are a list of texts for each column."""
+        names = [quoted(column.name) for column in self.columns]
+        arrays = ", ".join(["%s::text[]"] * len(names))
+        cast = ", ".join(
+            f"each.c{at}::{column.type.shown} AS {name}"
+            for at, (column, name) in enumerate(zip(self.columns, names, strict=True))
+        )
+        made = "".join(
+            f", LATERAL (SELECT {column.generated} AS {quoted(column.name)}) AS made_{at}"
+            for at, column in enumerate(self.table.columns)
+            if column.generated is not None
+        )
+        conditions = [f"(({check}) IS NOT FALSE)" for check in self.table.checks]
+        conditions += [f"{quoted(column.name)} IS NOT NULL" for column in self.columns if column.not_null]
+        if self.table.bounds:
+            conditions.append(f"({' OR '.join(f'({bound})' for bound in self.table.bounds)})")
+        columns = ", ".join(names)
+        texts = ", ".join(f"c{at}" for at in range(len(names)))
+        # An alias of the table's own name, for what names its columns with it.
+        alias = self.table.name.rpartition(".")[2]
+        head = f"INSERT INTO {self.table.name} ({columns}) OVERRIDING SYSTEM VALUE SELECT {columns} FROM (SELECT {cast}"
+        tail = (
+            f"WITH ORDINALITY AS each ({texts}, place) ORDER BY place) AS {alias}{made}"
+            f" WHERE {' AND '.join(conditions) or 'true'} LIMIT {limit}"
+            f"{'' if self.table.deferrable else ' ON CONFLICT DO NOTHING'}"
+        )
+        role = "replica" if self._triggers_off else "origin"
+        # A percent sign in an expression is not psycopg2's.
+        head, tail = head.replace("%", "%%"), tail.replace("%", "%%")
+        return f"SET LOCAL session_replication_role = {role}; {head} FROM unnest({arrays}) {tail}"  # noqa: S608 - quoted
+
+
+def _speaks_of(expressions: str, name: str) -> bool:
+    return re.search(rf"\b{re.escape(name)}\b", expressions) is not None
+
+
+def _strict(table: _Table, reference: _Reference) -> bool:
+    """Whether every row has to refer: none of the columns may be NULL."""
+    return all(table.column(column).not_null for column in reference.columns)
+
+
+def _needed(table: _Table, left: Mapping[int, _Table], *, nullable: bool = True) -> bool:
+    """Whether a table has to wait for another of these."""
+    return any(
+        reference.table != table.oid and reference.table in left and (nullable or _strict(table, reference))
+        for reference in table.references
+    )
+
+
+def _counts(cursor: cursor, names: Mapping[int, str]) -> dict[int, int]:
+    if not names:
+        return {}
+    each = " UNION ALL ".join(f"SELECT {oid}, count(*) FROM {name}" for oid, name in names.items())  # noqa: S608
+    cursor.execute(each)
+    return dict(cursor.fetchall())
+
+
+# Tables with all that says what a row may be, and the types of their columns with those that these are made of.
+_SHAPE = """
+WITH RECURSIVE tables AS MATERIALIZED (
+    SELECT c.oid, c.relkind, (CASE WHEN n.nspname = 'public' THEN '' ELSE quote_ident(n.nspname) || '.' END)
+        || quote_ident(c.relname) AS shown
+    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+    WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition
+    AND n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname !~ '^pg_(toast|temp)'
+    AND (n.nspname, c.relname) <> (%(schema)s, %(name)s)
+    AND NOT EXISTS (
+        SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')
+), columns AS MATERIALIZED (
+    SELECT a.* FROM pg_attribute a JOIN tables t ON t.oid = a.attrelid WHERE a.attnum > 0 AND NOT a.attisdropped
+), used (oid, modifier) AS (
+    SELECT DISTINCT atttypid, atttypmod FROM columns
+    UNION
+    SELECT inner_type.oid, inner_type.modifier
+    FROM used JOIN pg_type t ON t.oid = used.oid, LATERAL (
+        SELECT t.typbasetype AS oid, t.typtypmod AS modifier WHERE t.typtype = 'd'
+        UNION ALL SELECT t.typelem, used.modifier WHERE t.typcategory = 'A'
+        UNION ALL SELECT atttypid, atttypmod FROM pg_attribute
+            WHERE t.typtype = 'c' AND attrelid = t.typrelid AND attnum > 0 AND NOT attisdropped
+        UNION ALL SELECT rngsubtype, -1 FROM pg_range WHERE rngtypid = t.oid
+        UNION ALL SELECT rngtypid, -1 FROM pg_range WHERE rngmultitypid = t.oid
+    ) AS inner_type
+)
+SELECT json_build_object(
+    'types', (
+        SELECT coalesce(json_agg(json_build_object(
+            'oid', t.oid::bigint, 'name', t.typname, 'kind', t.typtype, 'shown', format_type(t.oid, used.modifier),
+            'modifier', used.modifier, 'not_null', t.typnotnull,
+            'element', CASE WHEN t.typcategory = 'A' THEN t.typelem::bigint ELSE 0 END,
+            'base', t.typbasetype::bigint, 'base_modifier', t.typtypmod,
+            'subtype', coalesce((SELECT rngsubtype FROM pg_range WHERE rngtypid = t.oid),
+                (SELECT rngtypid FROM pg_range WHERE rngmultitypid = t.oid), 0)::bigint,
+            'labels', (SELECT coalesce(json_agg(enumlabel ORDER BY enumsortorder), '[]') FROM pg_enum
+                WHERE enumtypid = t.oid),
+            'fields', (SELECT coalesce(json_agg(json_build_array(atttypid::bigint, atttypmod) ORDER BY attnum), '[]')
+                FROM pg_attribute WHERE t.typtype = 'c' AND attrelid = t.typrelid AND attnum > 0 AND NOT attisdropped),
+            'checks', (SELECT coalesce(json_agg(pg_get_constraintdef(oid)), '[]') FROM pg_constraint
+                WHERE contypid = t.oid AND contype = 'c'))), '[]')
+        FROM used JOIN pg_type t ON t.oid = used.oid),
+    'tables', (
+        SELECT coalesce(json_agg(json_build_object(
+            'oid', t.oid::bigint, 'name', t.shown,
+            'columns', (
+                SELECT coalesce(json_agg(json_build_array(
+                    c.attname, c.atttypid::bigint, c.atttypmod, c.attnotnull,
+                    CASE WHEN c.attgenerated <> '' THEN pg_get_expr(d.adbin, d.adrelid) END, c.attidentity <> '',
+                    CASE WHEN c.attgenerated = '' THEN pg_get_expr(d.adbin, d.adrelid) END) ORDER BY c.attnum), '[]')
+                FROM columns c LEFT JOIN pg_attrdef d ON d.adrelid = c.attrelid AND d.adnum = c.attnum
+                WHERE c.attrelid = t.oid),
+            'checks', (SELECT coalesce(json_agg(pg_get_expr(conbin, conrelid) ORDER BY conname), '[]')
+                FROM pg_constraint WHERE conrelid = t.oid AND contype = 'c'),
+            'unique', (
+                SELECT coalesce(json_agg((
+                    SELECT coalesce(json_agg(DISTINCT a.attname), '[]') FROM pg_attribute a
+                    WHERE a.attrelid = i.indrelid AND (a.attnum = ANY (i.indkey) OR EXISTS (
+                        SELECT FROM pg_depend p WHERE p.classid = 'pg_class'::regclass AND p.objid = i.indexrelid
+                        AND p.refobjid = i.indrelid AND p.refobjsubid = a.attnum)))), '[]')
+                FROM pg_index i WHERE i.indrelid = t.oid AND (i.indisunique OR i.indisexclusion)),
+            'deferrable', EXISTS (SELECT FROM pg_index i WHERE i.indrelid = t.oid AND NOT i.indimmediate),
+            'references', (
+                SELECT coalesce(json_agg(json_build_array(
+                    (SELECT json_agg(a.attname ORDER BY place) FROM unnest(k.conkey) WITH ORDINALITY AS key (n, place)
+                     JOIN pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = key.n),
+                    k.confrelid::bigint,
+                    (SELECT json_agg(a.attname ORDER BY place) FROM unnest(k.confkey) WITH ORDINALITY AS key (n, place)
+                     JOIN pg_attribute a ON a.attrelid = k.confrelid AND a.attnum = key.n)) ORDER BY k.conname), '[]')
+                FROM pg_constraint k WHERE k.conrelid = t.oid AND k.contype = 'f' AND k.conparentid = 0),
+            'bounds', (
+                SELECT coalesce(json_agg(pg_get_partition_constraintdef(leaf.relid)), '[]')
+                FROM pg_partition_tree(t.oid) AS leaf WHERE t.relkind = 'p' AND leaf.isleaf AND leaf.level > 0)
+        ) ORDER BY t.shown), '[]') FROM tables t)
+)::text
+"""
+
+
+def _read(shape: Mapping[str, Any]) -> tuple[dict[int, Type], list[_Table]]:
+    """The types without modifiers by their oid, and the tables."""
+    described = {(each["oid"], each["modifier"]): each for each in shape["types"]}
+    types: dict[int, Type] = {}
+
+    def made(oid: int, modifier: int) -> Type:
+        each = described[oid, modifier]
+        if each["base"]:
+            types[each["base"]] = made(each["base"], each["base_modifier"])
+        for inner in (each["element"], each["subtype"]):
+            if inner and inner not in types:
+                types[inner] = made(inner, modifier if each["element"] else -1)
+        return Type(
+            oid,
+            each["name"],
+            each["kind"],
+            each["shown"],
+            each["modifier"],
+            each["element"],
+            each["base"],
+            each["subtype"],
+            tuple(each["labels"]),
+            tuple(made(*inner) for inner in each["fields"]),
+            tuple(each["checks"]),
+            each["not_null"],
+        )
+
+    tables = []
+    for table in shape["tables"]:
+        columns = []
+        for name, oid, modifier, not_null, generated, identity, default in table["columns"]:
+            kind = made(oid, modifier)
+            columns.append(_Column(name, kind, not_null or kind.not_null, generated, identity, default))
+        tables.append(
+            _Table(
+                table["oid"],
+                table["name"],
+                tuple(columns),
+                tuple(check for check in table["checks"]),
+                tuple(frozenset(columns) for columns in table["unique"]),
+                tuple(_Reference(tuple(own), oid, tuple(target)) for own, oid, target in table["references"]),
+                tuple(bound or "true" for bound in table["bounds"]),
+                table["deferrable"],
+            )
+        )
+    return types, tables

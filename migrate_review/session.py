@@ -1,0 +1,448 @@
+"""One review: a tree of revisions, a database to try them on, and what each of them does to it.
+
+with reviewing(Path("back")) as session:
+    for revision in session.revisions:
+        observation = session.observe(revision)
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lambda_migrate.contract import ConfigurationError
+from lambda_migrate.login import Credentials
+from lambda_migrate.settings import read_settings
+from migrate_review import catalog, contents, rows, server
+from migrate_review.errors import ReviewError
+from migrate_review.observation import Lock, Observation, Pass, Statement
+from migrate_review.process import DiedError, Process, interpreter
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from psycopg2.extensions import connection
+
+    from lambda_migrate.settings import Settings
+    from localcloud import postgres
+    from migrate_review.observation import Catalog
+    from migrate_review.process import Outside
+
+_ROOT = Path(__file__).resolve().parent.parent
+
+PASS_TIMEOUT_S = 60.0
+
+# Data exceptions and integrity violations: the revision met rows that it does not take.
+_REFUSED_ROWS = ("22", "23")
+
+
+@dataclass(frozen=True)
+class Revision:
+    """A revision as its file has it. ``parents`` and ``dependencies`` are full ids; ``empty`` is by direction."""
+
+    revision: str
+    description: str
+    parents: tuple[str, ...]
+    dependencies: tuple[str, ...]
+    path: Path
+    empty: Mapping[str, bool]
+
+
+@contextmanager
+def reviewing(
+    backend: Path,
+    config: str = "alembic.ini",
+    *,
+    python: Path | None = None,
+    rows: int = 300,
+    on: postgres.Server | None = None,
+    environ: Mapping[str, str] = os.environ,
+) -> Iterator[Session]:
+    """Begin a review of the tree in ``backend``.
+
+    Args:
+        backend: the folder that the alembic command runs in.
+        config: alembic.ini or pyproject.toml, from there.
+        python: the interpreter that env.py runs in; by default that of ``backend``'s .venv, else this one.
+        rows: how many rows each table is filled up to.
+        on: a server to work on; by default the reviews' own.
+        environ: where DATABASE_URL_ENV, DATABASE_ENV and DB_DRIVER are read from, as the function reads them.
+
+    Raises:
+        ReviewError: the tree cannot be loaded, or env.py not be run, in one line.
+        LocalCloudError: PostgreSQL could not be started.
+    """
+    folder = backend.resolve()
+    if not (folder / config).is_file():
+        raise ReviewError(f"there is no {config} in {backend}; say where the backend is")
+    settings = _settings(environ, folder / config)
+    with server.running(_ROOT) if on is None else nullcontext(on) as chosen, server.database(chosen) as database:
+        session = Session(settings, python or interpreter(folder), rows, chosen, database)
+        try:
+            session.load()
+            yield session
+        finally:
+            session.close()
+
+
+def _settings(environ: Mapping[str, str], path: Path) -> Settings:
+    wanted = {name: environ[name] for name in ("DATABASE_URL_ENV", "DATABASE_ENV", "DB_DRIVER") if name in environ}
+    try:
+        return replace(read_settings({**wanted, "STAGE": "review", "DB_SECRET_ID": "none"}), alembic_config=path)
+    except ConfigurationError as error:
+        raise ReviewError(str(error)) from None
+
+
+@dataclass
+class Session:
+    """A review at work. ``revisions`` are all there are by id, parents first; ``heads`` are those without children."""
+
+    settings: Settings
+    python: Path
+    row_count: int
+    server: postgres.Server
+    database: postgres.Database
+    revisions: dict[str, Revision] = field(default_factory=dict)
+    heads: tuple[str, ...] = ()
+    _process: Process | None = None
+    _connection: connection | None = None
+    _outside: _Outside = field(init=False)
+    # What the database is at: every revision that is applied, in the order of their application.
+    _applied: list[str] = field(default_factory=list)
+    _version_table: tuple[str | None, str] = (None, "alembic_version")
+
+    def __post_init__(self) -> None:
+        self._outside = _Outside(self.database)
+
+    def load(self) -> None:
+        """Read the tree.
+
+        Raises:
+            ReviewError: a revision cannot be imported, or the tree is not one.
+        """
+        found = self._ask({"do": "tree"})
+        if not found["revisions"]:
+            raise ReviewError(f"{self.settings.alembic_config} leads to no revisions; is its script_location right?")
+        self.heads = tuple(found["heads"])
+        for each in found["revisions"]:
+            self.revisions[each["revision"]] = Revision(
+                each["revision"],
+                each["description"],
+                tuple(each["parents"]),
+                tuple(each["dependencies"]),
+                Path(each["path"]),
+                each["empty"],
+            )
+
+    def close(self) -> None:
+        """End what this session started; its database is somebody else's to drop."""
+        self._end_process()
+        self._disconnect()
+
+    def observe(self, revision: str) -> Observation:
+        """Run a revision up, down and up again on its parents' schema with rows in it, and measure.
+
+        Raises:
+            ReviewError: there is no such revision, or env.py cannot be run at all.
+        """
+        if revision not in self.revisions:
+            raise ReviewError(f"there is no revision {revision}")
+        obstacle = self._reach(self._ancestors(revision))
+        if obstacle is not None:
+            before = catalog.read(self._connected(), self._version_table)
+            return Observation(revision, {}, {}, before, Pass((), failure=obstacle))
+        observation = self._observed(revision)
+        state = observation.upgrade.sqlstate or ""
+        if observation.upgrade.failure is not None and state.startswith(_REFUSED_ROWS):
+            return self._observed_with_fitting_rows(revision, observation)
+        return observation
+
+    def drift(self) -> tuple[str, ...]:
+        """Where the models and the database at head differ, one line each, as ``alembic check`` finds them.
+
+        Raises:
+            ReviewError: the revisions do not lead to head, or env.py gives no models.
+        """
+        obstacle = self._reach(list(self.revisions))
+        if obstacle is not None:
+            raise ReviewError(f"the models cannot be compared: {obstacle}")
+        return tuple(self._ask({"do": "drift"})["differences"])
+
+    # --- one revision ---
+
+    def _observed(self, revision: str, plan: rows.Plan | None = None) -> Observation:
+        opened = self._connected()
+        unfilled = rows.fill(opened, self.row_count, self._version_table, plan)
+        before = catalog.read(opened, self._version_table)
+        data = contents.read(opened, before)
+        counts = {name: len(each.rows) for name, each in data.items()}
+        seen = Observation(revision, counts, unfilled, before, self._pass("upgrade", revision, before))
+        if seen.upgrade.failure is not None:
+            self._start_over()
+            return seen
+        seen = replace(seen, after=self._read())
+        seen = replace(seen, downgrade=self._pass("downgrade", revision, seen.after))
+        if seen.downgrade is None or seen.downgrade.failure is not None:
+            self._start_over()
+            return seen
+        restored = self._read()
+        seen = replace(
+            seen, restored=restored, changes=contents.changes(data, contents.read(self._connected(), restored))
+        )
+        seen = replace(seen, upgrade_again=self._pass("upgrade", revision, restored))
+        if seen.upgrade_again is None or seen.upgrade_again.failure is not None:
+            self._start_over()
+            return seen
+        return replace(seen, again=self._read())
+
+    def _observed_with_fitting_rows(self, revision: str, refused: Observation) -> Observation:
+        """Observe a revision that does not take every row that the schema before it allows, with rows that it takes.
+
+        What it takes is read from the schema after it, where it does run: on empty tables.
+        """
+        obstacle = self._reach(self._ancestors(revision))
+        before = self._read()
+        if obstacle is not None or "failure" in self._apply([revision]):
+            self._start_over()
+            return refused
+        after = self._read()
+        self._start_over()
+        if self._reach(self._ancestors(revision)) is not None:
+            return refused
+        fitting = self._observed(revision, rows.plan(before, after))
+        return replace(fitting, refused=refused.upgrade)
+
+    def _read(self) -> Catalog:
+        return catalog.read(self._connected(), self._version_table)
+
+    def _pass(self, direction: str, revision: str, before: Catalog | None) -> Pass:
+        assert before is not None  # noqa: S101 - the pass before this one went through
+        empty = self.revisions[revision].empty[direction]
+        tables = {table.oid: table.name for table in before.tables}
+        command = {
+            "do": "step",
+            "direction": direction,
+            "revision": revision,
+            "tables": tables,
+            "rows": rows.counts(self._connected(), tables),
+        }
+        try:
+            self._outside.tables = list(tables.values())
+            found = self._ask(command, self._outside)
+        except DiedError as error:
+            self._end_process()
+            return Pass((), failure=str(error), empty=empty)
+        failure = found["failure"] or {}
+        text = failure.get("text")
+        if text is None:
+            self._note(found)
+            there = revision in self._versions()
+            if direction == "downgrade":
+                self._applied.remove(revision)
+            else:
+                self._applied.append(revision)
+            if there != (direction == "upgrade"):
+                text = "env.py did not commit it: the version table is as it was before"
+        return Pass(
+            statements=tuple(_statement(each) for each in found["statements"]),
+            failure=text,
+            failed_sql=failure.get("sql"),
+            sqlstate=failure.get("sqlstate"),
+            empty=empty,
+        )
+
+    def _versions(self) -> set[str]:
+        schema, name = self._version_table
+        with self._connected().cursor() as cursor:
+            table = ".".join(contents.quoted(each) for each in (schema or "public", name))
+            cursor.execute(f"SELECT version_num FROM {table}")  # noqa: S608 - quoted names
+            return {version for (version,) in cursor.fetchall()}
+
+    # --- where the database is ---
+
+    def _ancestors(self, revision: str) -> list[str]:
+        """What has to be applied before a revision, in an order in which it can be."""
+        wanted: set[str] = set()
+        left = [revision]
+        while left:
+            each = self.revisions[left.pop()]
+            new = {*each.parents, *each.dependencies} - wanted
+            wanted |= new
+            left.extend(new)
+        return [each for each in self._order() if each in wanted]
+
+    def _order(self) -> list[str]:
+        """All revisions, none before what it stands on. Alembic's walk minds parents, but not dependencies."""
+        ordered: dict[str, None] = {}
+
+        def visit(revision: str) -> None:
+            stack = [(revision, False)]
+            while stack:
+                current, ready = stack.pop()
+                if current in ordered:
+                    continue
+                if ready:
+                    ordered[current] = None
+                    continue
+                stack.append((current, True))
+                each = self.revisions[current]
+                stack.extend((parent, False) for parent in (*each.dependencies, *each.parents))
+
+        for revision in self.revisions:
+            visit(revision)
+        return list(ordered)
+
+    def _reach(self, wanted: Sequence[str]) -> str | None:
+        """Bring the database to where all these revisions are applied and nothing that stands on others is.
+
+        Returns:
+            What is in the way, None if nothing is.
+        """
+        if not set(self._applied) <= set(wanted):
+            self._start_over()
+        for _ in ("with the rows that there are", "without rows"):
+            missing = [each for each in wanted if each not in self._applied]
+            if not missing:
+                return None
+            found = self._apply(missing)
+            if "failure" not in found:
+                return None
+            culprit = missing[len(found["applied"])] if len(found["applied"]) < len(missing) else missing[-1]
+            self._start_over()
+        return f"not reached: revision {culprit}, which comes before it, fails: {found['failure']['text']}"
+
+    def _apply(self, revisions: Sequence[str]) -> dict[str, Any]:
+        try:
+            found = self._ask({"do": "apply", "revisions": list(revisions)})
+        except DiedError as error:
+            self._end_process()
+            return {"applied": [], "failure": {"text": str(error)}}
+        self._note(found)
+        self._applied.extend(found["applied"])
+        return found
+
+    def _start_over(self) -> None:
+        """Empty the database, down to its schema."""
+        self._disconnect()
+        server.make_anew(self.server, self.database.name)
+        self._applied.clear()
+        if self._process is not None:
+            self._ask({"do": "forget"})
+
+    def _note(self, found: Mapping[str, Any]) -> None:
+        schema, name = found.get("version_table", self._version_table)
+        self._version_table = (schema, name)
+
+    # --- the process and the connection ---
+
+    def _ask(self, command: Mapping[str, Any], outside: Outside | None = None) -> dict[str, Any]:
+        if self._process is None:
+            self._process = Process(self.python, self._start())
+        return self._process.ask(command, PASS_TIMEOUT_S, outside)
+
+    def _start(self) -> dict[str, Any]:
+        database = self.database
+        credentials = Credentials(
+            database.host, database.port, database.name, database.user, database.password, "verify-full", database.ca
+        )
+        with self._connected().cursor() as cursor:
+            cursor.execute("SELECT pg_postmaster_start_time()::text || ' ' || current_database()")
+            [(identity,)] = cursor.fetchall()
+        return {
+            "config": str(self.settings.alembic_config),
+            "driver": self.settings.driver,
+            "url_variables": self.settings.url_variables,
+            "env_variables": dict(self.settings.env_variables),
+            "credentials": {**asdict(credentials), "sslrootcert": str(database.ca)},
+            "server": identity,
+            "pass_timeout_s": PASS_TIMEOUT_S,
+        }
+
+    def _end_process(self) -> None:
+        if self._process is not None:
+            self._process.close()
+            self._process = None
+
+    def _connected(self) -> connection:
+        if self._connection is None:
+            self._connection = self.database.connect()
+        return self._connection
+
+    def _disconnect(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+        self._outside.close()
+
+
+@dataclass
+class _Outside:
+    """Sees the locks of a statement that runs outside of a transaction and so has none left when it ends.
+
+    Statements of that kind wait for whoever writes to their table. So one connection holds what a writer holds until
+    the statement waits for it, and that is the moment to look, from another.
+    """
+
+    database: postgres.Database
+    tables: Sequence[str] = ()
+    _writer: connection | None = None
+    _watcher: connection | None = None
+    _pid: int = 0
+    _seen: set[tuple[int, str]] = field(default_factory=set)
+    _holding: bool = False
+
+    def begin(self, pid: int) -> None:
+        """Hold the tables as a writer would, before the statement of this backend starts."""
+        self._pid, self._seen = pid, set()
+        self._writer = self._writer or self.database.connect()
+        self._watcher = self._watcher or self.database.connect()
+        if self.tables:
+            with self._writer.cursor() as cursor:
+                cursor.execute(f"BEGIN; LOCK TABLE {', '.join(self.tables)} IN ROW EXCLUSIVE MODE")
+            self._holding = True
+
+    def look(self) -> None:
+        """Take down what the statement holds, or wants; let it go on once it waits."""
+        assert self._watcher is not None  # noqa: S101 - made in `begin`
+        with self._watcher.cursor() as cursor:
+            cursor.execute(
+                "SELECT relation::bigint, mode, granted FROM pg_locks WHERE pid = %s AND (locktype <> 'relation'"
+                " OR database = (SELECT oid FROM pg_database WHERE datname = current_database()))",
+                (self._pid,),
+            )
+            found = cursor.fetchall()
+        self._seen |= {(oid, mode) for oid, mode, _ in found if oid is not None}
+        if not all(granted for *_, granted in found):
+            self._let_go()
+
+    def end(self) -> list[tuple[int, str]]:
+        """Let go, and tell what was seen."""
+        self._let_go()
+        return sorted(self._seen)
+
+    def close(self) -> None:
+        for opened in (self._writer, self._watcher):
+            if opened is not None:
+                opened.close()
+        self._writer = self._watcher = None
+        self._holding = False
+
+    def _let_go(self) -> None:
+        if self._holding and self._writer is not None:
+            self._holding = False
+            with self._writer.cursor() as cursor:
+                cursor.execute("ROLLBACK")
+
+
+def _statement(found: Mapping[str, Any]) -> Statement:
+    return Statement(
+        sql=found["sql"],
+        duration_ms=found["duration_ms"],
+        in_transaction=found["in_transaction"],
+        locks=tuple(Lock(table, mode) for table, mode in found["locks"]),
+        scanned=tuple(found["scanned"]),
+        rewritten=tuple(found["rewritten"]),
+    )
