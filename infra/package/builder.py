@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import csv
 import hashlib
 import os
@@ -10,21 +11,24 @@ import stat
 import tempfile
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib import metadata
-from io import StringIO
 from pathlib import Path, PurePosixPath
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from infra.package import contents, manifest, store
+from infra.package.bytecode import compile_all, find_interpreter
 from infra.package.errors import PackageError
 from infra.package.graph import Graph, read_graph
-from infra.package.imports import backend_files
+from infra.package.imports import Files, backend_files
 from infra.package.layout import Layout, check_tree, read_layout
-from infra.package.requirements import install, read_requirements, resolve
+from infra.package.requirements import normal_name, read_requirements, resolve
+from infra.package.selection import Selection
+from infra.package.store import DamagedEntryError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Collection, Iterable, Iterator, Mapping
 
+    from infra.package.store import Entry
     from infra.package.target import Target
 
 # Lambda's limit for a function's unpacked code.
@@ -34,12 +38,16 @@ MARKER = ".lambda-migrate-package"
 
 _CHECKOUT = Path(__file__).resolve().parents[2]
 _FUNCTION = "lambda_migrate"
-# What installers note about the machine; scripts, whose first line names its interpreter.
-_INSTALLERS_NOTES = ("INSTALLER", "REQUESTED", "direct_url.json", "uv_cache.json")
-_INSTALLERS_FILES = ("bin", ".lock")
+# Measured with CPython 3.13, one processor: the imports of a run with something to apply.
+NO_BYTECODE = (
+    "there is no Python 3.{minor} here to compile with, so each cold start compiles what it imports, which takes about"
+    " 1.4 s longer; install one and build again: uv python install 3.{minor}"
+)
+_EVERYTHING = Selection()
 # The first moment that a zip archive can express, so that two builds of the same code are the same bytes.
 _EPOCH_S = 315_532_800
 _LARGEST_SHOWN = 5
+_ATTEMPTS = 3
 
 
 @dataclass(frozen=True)
@@ -55,7 +63,8 @@ class Distribution:
 class Package:
     """A package that was built. ``revisions`` is how many there are; ``size_bytes`` is the unpacked size.
 
-    ``digest`` is a SHA-256, in hexadecimal, of every file's path, mode and content.
+    ``digest`` is a SHA-256, in hexadecimal, of every file's path, mode and content. ``warnings`` are lines for whoever
+    deploys it.
     """
 
     directory: Path
@@ -64,6 +73,15 @@ class Package:
     heads: tuple[str, ...]
     revisions: int
     distributions: tuple[Distribution, ...]
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Site:
+    """The distributions as they were written: what each takes, and the hashes of their files by path."""
+
+    distributions: tuple[Distribution, ...]
+    digests: Mapping[str, str]
 
 
 def build(
@@ -72,42 +90,56 @@ def build(
     target: Target,
     config: str = "alembic.ini",
     extra_files: Mapping[str, Path] = MappingProxyType({}),
+    selection: Selection = _EVERYTHING,
 ) -> Package:
     """Build the package of a backend at ``out``, which is replaced if it is a package, and refused if it is not.
 
     ``config`` is the Alembic configuration's path in the backend. ``extra_files`` says what else to copy: paths in the
-    package, and the files to put there. Nothing of the backend is run. Raises `PackageError`, and then leaves
-    everything as it was.
+    package, and the files to put there. Nothing of the backend is run, unless ``selection`` wants it traced. Raises
+    `PackageError`, and then leaves everything as it was.
     """
     if not backend.is_dir():
         raise PackageError(f"no folder {backend}; name the backend's folder")
     # The last part of `out` stays as it is: whether it is a link matters.
     backend, out = backend.resolve(), out.absolute().parent.resolve() / out.absolute().name
     _refuse_to_replace(out, backend)
-    requirements = read_requirements(backend)
+    requirements = read_requirements(backend, selection.dependency_group)
     layout = read_layout(backend, config, requirements.local_packages)
     graph = _graph(layout, backend) if layout.in_backend else None
-    files = backend_files(layout)
-    resolved = resolve(requirements, target)
+    copies: dict[PurePosixPath, Path] = {
+        **_function_files(),
+        **backend_files(layout),
+        **{PurePosixPath(path): file for path, file in extra_files.items()},
+    }
+    pins = resolve(requirements, target)
+    interpreter = find_interpreter(target)
     with _staging(out) as staging:
-        install(resolved, target, staging, cwd=backend)
-        _remove_traces_of_the_installer(staging)
+        for _ in range(_ATTEMPTS):
+            entries = store.fetch(pins, target, interpreter, cwd=backend)
+            services = _services(entries, copies, selection, theirs=requirements.names)
+            try:
+                site = _write_site(entries, staging, theirs=requirements.names, services=services)
+                break
+            except DamagedEntryError as error:
+                error.remove()
+        else:
+            raise PackageError(f"{store.CACHE} does not keep what is written to it; remove that folder and build again")
         if graph is None:
             graph = _graph(layout, staging)
-        distributions = _distributions(staging)
+        size = _size_of([*staging.rglob("*"), *copies.values()])
+        _refuse_what_is_too_large(size, site.distributions)
         (staging / MARKER).write_text("Built by infra.package, and replaced by its next build.\n", encoding="utf-8")
-        copies: list[tuple[str | PurePosixPath, Path]] = [
-            *_function_files().items(),
-            *files.items(),
-            *extra_files.items(),
-        ]
-        size = _size_of([*staging.rglob("*"), *(source for _, source in copies)])
-        _refuse_what_is_too_large(size, distributions)
-        for relative, source in copies:
+        for relative, source in copies.items():
             _copy(source, staging / relative)
+        manifest.write(staging, layout, graph, target)
+        if interpreter:
+            compile_all(staging, _batches(copies), interpreter)
         _normalise(staging)
-        digest = _digest(staging)
-    return Package(out, digest, size, graph.heads, len(graph.revisions), distributions)
+        digest = _digest(staging, site.digests)
+        size = _size_of(staging.rglob("*"))
+        _refuse_what_is_too_large(size, site.distributions)
+    warnings = () if interpreter else (NO_BYTECODE.format(minor=target.minor),)
+    return Package(out, digest, size, graph.heads, len(graph.revisions), site.distributions, warnings)
 
 
 def _graph(layout: Layout, site: Path) -> Graph:
@@ -141,45 +173,67 @@ def _staging(out: Path) -> Iterator[Path]:
         staging.rename(out)
 
 
-def _remove_traces_of_the_installer(directory: Path) -> None:
-    for name in _INSTALLERS_FILES:
-        _remove(directory / name)
-    for cache in [*directory.rglob("__pycache__")]:
-        _remove(cache)
-    for record in directory.glob("*.dist-info/RECORD"):
-        for name in _INSTALLERS_NOTES:
-            _remove(record.with_name(name))
-        rows = csv.reader(StringIO(record.read_text(encoding="utf-8")))
-        kept = StringIO()
-        csv.writer(kept, lineterminator="\n").writerows(sorted(row for row in rows if (directory / row[0]).exists()))
-        record.write_text(kept.getvalue(), encoding="utf-8")
+def _services(
+    entries: Iterable[Entry], copies: Files, selection: Selection, *, theirs: Collection[str]
+) -> set[str] | None:
+    """Return the services of AWS whose data the package needs; None: all."""
+    named = {service for entry in entries if normal_name(entry.name) in theirs for service in entry.services}
+    for path, file in copies.items():
+        if file.suffix == ".py" and path.parts[0] != _FUNCTION:
+            named |= contents.services_named(file.read_bytes())
+    known = {service for entry in entries for file in entry.files if (service := contents.service_of(file.path))}
+    return contents.services_used(named, selection.aws_services, known)
 
 
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
+def _write_site(
+    entries: Iterable[Entry], staging: Path, *, theirs: Collection[str], services: Collection[str] | None
+) -> _Site:
+    distributions: list[Distribution] = []
+    digests: dict[str, str] = {}
+    for entry in entries:
+        name = normal_name(entry.name)
+        record: list[tuple[str, str, int]] = []
+        for file in entry.files:
+            if not contents.is_packaged(name, file.path, ours=name not in theirs, services=services):
+                continue
+            stored = entry.read(file)
+            content = contents.packaged_content(file.path, stored, services)
+            path = staging / file.path
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+            if file.executable:
+                path.chmod(0o755)
+            digest = file.sha256 if content is stored else hashlib.sha256(content).hexdigest()
+            digests[file.path] = digest
+            record.append((file.path, digest, len(content)))
+        _write_record(staging, record)
+        distributions.append(Distribution(entry.name, entry.version, sum(size for _, _, size in record)))
+    return _Site(tuple(sorted(distributions, key=lambda one: one.name.lower())), digests)
 
 
-def _distributions(directory: Path) -> tuple[Distribution, ...]:
-    installed = metadata.distributions(path=[str(directory)])
-    return tuple(
-        sorted(
-            (
-                Distribution(one.metadata["Name"], one.version, sum(file.size or 0 for file in one.files or ()))
-                for one in installed
-            ),
-            key=lambda distribution: distribution.name.lower(),
-        )
-    )
+def _write_record(staging: Path, files: Iterable[tuple[str, str, int]]) -> None:
+    """List what is packaged of a distribution, in the form of its standard, for `importlib.metadata`."""
+    rows = [
+        (path, f"sha256={base64.urlsafe_b64encode(bytes.fromhex(digest)).rstrip(b'=').decode()}", size)
+        for path, digest, size in files
+    ]
+    folder = next(path.partition("/")[0] for path, _, _ in rows if path.endswith(".dist-info/METADATA"))
+    with (staging / folder / "RECORD").open("w", encoding="utf-8", newline="") as record:
+        csv.writer(record, lineterminator="\n").writerows(sorted([*rows, (f"{folder}/RECORD", "", "")]))
 
 
-def _function_files() -> dict[str, Path]:
+def _batches(copies: Files) -> list[dict[str, bool]]:
+    """Return the Python files of the function and of the backend; of each the source stays."""
+    python = [path.as_posix() for path in copies if path.suffix == ".py"]
+    function = {path: False for path in python if path.startswith(f"{_FUNCTION}/")}
+    return [function, {path: False for path in python if path not in function}]
+
+
+def _function_files() -> Files:
     # Not through `files_below`: the certificates of the servers are public, and needed.
     files = {file.relative_to(_CHECKOUT): file for file in (_CHECKOUT / _FUNCTION).rglob("*") if file.is_file()}
     return {
-        path.as_posix(): file
+        PurePosixPath(path): file
         for path, file in files.items()
         if not any(part == "__pycache__" or part.startswith(".") for part in path.parts)
     }
@@ -204,11 +258,13 @@ def _normalise(directory: Path) -> None:
         os.utime(path, (_EPOCH_S, _EPOCH_S))
 
 
-def _digest(directory: Path) -> str:
+def _digest(directory: Path, known: Mapping[str, str]) -> str:
+    """Digest a package; ``known`` are hashes of files that were written a moment ago."""
     whole = hashlib.sha256()
     for path in sorted(path for path in directory.rglob("*") if path.is_file()):
-        content = hashlib.sha256(path.read_bytes()).hexdigest()
-        whole.update(f"{path.relative_to(directory).as_posix()}\0{path.stat().st_mode:o}\0{content}\n".encode())
+        relative = path.relative_to(directory).as_posix()
+        content = known.get(relative) or hashlib.sha256(path.read_bytes()).hexdigest()
+        whole.update(f"{relative}\0{path.stat().st_mode:o}\0{content}\n".encode())
     return whole.hexdigest()
 
 
@@ -219,7 +275,7 @@ def _refuse_what_is_too_large(size: int, distributions: tuple[Distribution, ...]
     listed = ", ".join(f"{one.name} {one.version} ({_megabytes(one.size_bytes)})" for one in largest)
     raise PackageError(
         f"the package would be {_megabytes(size)}, and Lambda takes {_megabytes(LARGEST_PACKAGE)}; "
-        f"remove what migrations do not need. The largest distributions: {listed}"
+        f"remove what migrations do not need. largest distributions: {listed}"
     )
 
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import ast
 import os
-import re
 import sys
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,20 +15,20 @@ from alembic.script.revision import Revision as AlembicRevision
 from alembic.script.revision import RevisionError, RevisionMap
 
 from infra.package.errors import PackageError
+from lambda_migrate.manifest import REVISION_FILE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-# Alembic's own rule for which files of a version directory are revisions.
-_REVISION_FILE = re.compile(r"(?!\.#|__init__).*\.py")
 _VARIABLES = ("revision", "down_revision", "depends_on", "branch_labels")
 
 
 @dataclass(frozen=True)
 class Revision:
-    """One revision file. ``depends_on`` may hold ids and branch labels.
+    """One revision file. ``depends_on`` may hold ids and branch labels; ``description`` is Alembic's `Script.doc`.
 
-    ``path`` is relative to the backend, or to the package's root where a requirement brings the revisions.
+    ``path`` is for messages: relative to the backend, or to the package's root where a requirement brings the
+    revisions. ``file`` is the same below its version directory, whatever links there are.
     """
 
     id: str
@@ -38,6 +37,7 @@ class Revision:
     branch_labels: tuple[str, ...]
     description: str
     path: Path
+    file: Path = field(default=Path(), compare=False)
 
 
 @dataclass(frozen=True)
@@ -54,13 +54,16 @@ def read_graph(directories: Sequence[Path], *, relative_to: Path, recursive: boo
     Raises `PackageError` if a file is no revision, if the revisions do not form one graph that Alembic could load,
     or if there is a head too many.
     """
-    files = dict.fromkeys(path for directory in directories for path in _revision_files(directory, recursive=recursive))
+    files: dict[Path, Path] = {}
+    for directory in directories:
+        for file in _revision_files(directory, recursive=recursive):
+            files.setdefault(file.resolve(), file)
     if not files:
         looked_in = ", ".join(_shown(directory, relative_to) for directory in directories)
         raise PackageError(f'no revision in {looked_in}; make the first one: alembic revision -m "..."')
     by_id: dict[str, Revision] = {}
-    for path in files:
-        revision = _read_revision(path, Path(_shown(path, relative_to)))
+    for path, file in files.items():
+        revision = _read_revision(file, Path(_shown(path, relative_to)))
         if revision.id in by_id:
             raise PackageError(
                 f"revision {revision.id} is defined twice, in {by_id[revision.id].path.as_posix()} and in "
@@ -73,7 +76,7 @@ def read_graph(directories: Sequence[Path], *, relative_to: Path, recursive: boo
 
 def _revision_files(directory: Path, *, recursive: bool) -> Iterator[Path]:
     for root, directories, files in os.walk(directory):
-        yield from (Path(root, name).resolve() for name in sorted(files) if _REVISION_FILE.fullmatch(name))
+        yield from (Path(root, name) for name in sorted(files) if REVISION_FILE.fullmatch(name))
         if not recursive:
             return
         directories[:] = sorted(name for name in directories if not name.endswith("__pycache__"))
@@ -83,10 +86,10 @@ def _shown(path: Path, relative_to: Path) -> str:
     return Path(os.path.relpath(path, relative_to)).as_posix()
 
 
-def _read_revision(path: Path, shown: Path) -> Revision:
+def _read_revision(file: Path, shown: Path) -> Revision:
     where = shown.as_posix()
     try:
-        module = ast.parse(path.read_bytes())
+        module = ast.parse(file.read_bytes())
     except SyntaxError as error:
         reader = f"Python {sys.version_info.major}.{sys.version_info.minor}"
         raise PackageError(
@@ -109,8 +112,9 @@ def _read_revision(path: Path, shown: Path) -> Revision:
         down_revisions=texts["down_revision"],
         depends_on=texts.get("depends_on", ()),
         branch_labels=texts.get("branch_labels", ()),
-        description=next(iter((ast.get_docstring(module) or "").splitlines()), ""),
+        description=(ast.get_docstring(module) or "").strip().split("\n\n")[0],
         path=shown,
+        file=file,
     )
 
 

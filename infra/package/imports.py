@@ -8,11 +8,11 @@ import sys
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from infra.package.layout import BACKEND, ImportRoot, Layout
+from infra.package.layout import BACKEND, Layout
 from infra.package.sources import files_below, is_left_out
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
 
 Files = dict[PurePosixPath, Path]
 
@@ -43,8 +43,7 @@ def backend_files(layout: Layout) -> Files:
 def _tree_files(directory: Path, layout: Layout) -> Files:
     if not directory.is_dir():  # a version location without files, which git does not keep
         return {}
-    root = _root_of(directory, layout.import_roots)
-    return _files(directory, root.destination / directory.relative_to(root.source).as_posix(), layout)
+    return _files(directory, layout.packaged(directory), layout)
 
 
 def _files(directory: Path, destination: PurePosixPath, layout: Layout) -> Files:
@@ -52,11 +51,6 @@ def _files(directory: Path, destination: PurePosixPath, layout: Layout) -> Files
     tests = {layout.backend / "test", layout.backend / "tests", layout.tree / "tests"}
     below = files_below(directory, inside=(layout.backend, *layout.local_packages))
     return {destination / relative: file for relative, file in below if tests.isdisjoint(file.parents)}
-
-
-def _root_of(directory: Path, roots: Iterable[ImportRoot]) -> ImportRoot:
-    """Return the first root that holds a folder; the backend itself is the first of all."""
-    return next(root for root in roots if directory.is_relative_to(root.source))
 
 
 def _imported_names(path: Path) -> set[str]:

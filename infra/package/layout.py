@@ -50,6 +50,14 @@ class Layout:
         """Whether all revisions are the backend's own, so that they can be read before anything is installed."""
         return all(path.is_absolute() for path in (self.tree, *self.version_locations))
 
+    def packaged(self, path: Path) -> PurePosixPath:
+        """Where a file or folder of the tree is in the package, relative to its root."""
+        if not path.is_absolute():
+            return PurePosixPath(path.as_posix())
+        # The backend itself is the first root of all.
+        root = next(root for root in self.import_roots if path.is_relative_to(root.source))
+        return root.destination / path.relative_to(root.source).as_posix()
+
 
 def read_layout(backend: Path, config: str, local_packages: Sequence[Path] = ()) -> Layout:
     """Read the configuration named ``config``, a path in the backend.

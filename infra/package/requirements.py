@@ -25,6 +25,7 @@ _FUNCTION = _CHECKOUT / "lambda_migrate" / "requirements.txt"
 _OUR_LOCK = _CHECKOUT / "requirements.txt"
 
 _UNREAD_LOCKS = ("poetry.lock", "pdm.lock", "Pipfile.lock", "pylock.toml")
+_NAME = re.compile(r"[A-Za-z0-9][\w.-]*")
 _PIN = re.compile(r"([\w.-]+)(?:\[[^]]*\])?\s*==\s*([^\s;\\,]+)")
 _LOWER_BOUND = re.compile(r"([\w.-]+)\s*>=\s*([\w.]+)")
 _INCLUDE = re.compile(r"(-r|-c|--requirement|--constraint)[ =]+(\S+)")
@@ -41,19 +42,34 @@ class Requirements:
     lines: tuple[str, ...]
     local_packages: tuple[Path, ...]
 
+    @property
+    def names(self) -> frozenset[str]:
+        """The distributions that the lines are about, in the normal form of their names."""
+        return frozenset(normal_name(found[0]) for found in map(_NAME.match, self.lines) if found)
 
-def read_requirements(backend: Path) -> Requirements:
-    """Read a backend's ``uv.lock``, or else its ``requirements.txt``.
+
+@dataclass(frozen=True)
+class Pin:
+    """A resolved requirement: the normal form of its name, and its line with the hashes of its wheels."""
+
+    name: str
+    line: str
+
+
+def read_requirements(backend: Path, group: str | None = None) -> Requirements:
+    """Read a backend's ``uv.lock``, or one of its dependency groups alone, or else its ``requirements.txt``.
 
     Raises `PackageError` if there is neither, if it is older than what the function needs, or if it takes a
     distribution from where there is no wheel.
     """
     lock = _lock_of(backend)
-    text = (
-        _uv("export", "--frozen", "--no-dev", "--no-emit-project", "--no-annotate", "--no-header", cwd=backend)
-        if lock.name == "uv.lock"
-        else lock.read_text(encoding="utf-8")
-    )
+    if lock.name == "uv.lock":
+        chosen = ["--only-group", group] if group else ["--no-dev"]
+        text = _uv("export", "--frozen", *chosen, "--no-emit-project", "--no-annotate", "--no-header", cwd=backend)
+    elif group:
+        raise PackageError(f"dependency_group is for a uv.lock, and {backend} has none; write one with: uv lock")
+    else:
+        text = lock.read_text(encoding="utf-8")
     lines: list[str] = []
     local_packages: list[Path] = []
     for line in _logical_lines(text):
@@ -68,8 +84,8 @@ def read_requirements(backend: Path) -> Requirements:
     return Requirements(backend, lock, tuple(lines), tuple(local_packages))
 
 
-def resolve(requirements: Requirements, target: Target) -> str:
-    """Return a requirements file, hashes included, that pins everything the package holds.
+def resolve(requirements: Requirements, target: Target) -> list[Pin]:
+    """Return what the package holds, pinned.
 
     The backend's pins are requirements, so they win; our lock is a preference for what is left open.
     Raises `PackageError` if there is no such set, or no wheel for the target.
@@ -88,7 +104,7 @@ def resolve(requirements: Requirements, target: Target) -> str:
             _uv(*command, "--offline", cwd=requirements.backend)
             text = resolved.read_text(encoding="utf-8")
             if _pins(text) <= _pins(preferred):
-                return text
+                return _read_pins(text)
             # Something was free to choose: what this machine happens to have cached must not decide it.
         except PackageError:
             pass  # not everything is cached
@@ -100,16 +116,21 @@ def resolve(requirements: Requirements, target: Target) -> str:
                 f"{requirements.lock.name} and the function's requirements have no common set of wheels for {target}: "
                 f"{error}"
             ) from error
-        return resolved.read_text(encoding="utf-8")
+        return _read_pins(resolved.read_text(encoding="utf-8"))
 
 
-def install(resolved: str, target: Target, directory: Path, *, cwd: Path) -> None:
-    """Install a resolved set into a folder. ``cwd`` is where uv looks for the backend's own indexes."""
+def _read_pins(resolved: str) -> list[Pin]:
+    lines = _logical_lines(resolved)
+    return [Pin(normal_name(found[0]), line) for line in lines if (found := _NAME.match(line))]
+
+
+def install(pins: Sequence[Pin], target: Target, directory: Path, *, cwd: Path) -> None:
+    """Install pinned distributions into a folder. ``cwd`` is where uv looks for the backend's own indexes."""
     with tempfile.TemporaryDirectory() as scratch:
         file = Path(scratch, "resolved.txt")
-        file.write_text(resolved, encoding="utf-8")
+        file.write_text("\n".join(pin.line for pin in pins), encoding="utf-8")
         command = ["pip", "install", "--requirements", str(file), "--target", str(directory), "--require-hashes"]
-        # Links into uv's cache would let the package's file modes and times change what others install.
+        # Links into uv's cache would let whoever changes a file change what others install.
         command += ["--no-deps", "--link-mode", "copy", "--no-compile-bytecode", *target.uv_options()]
         try:
             _uv(*command, "--offline", cwd=cwd)
@@ -159,9 +180,9 @@ def _local_package(line: str, lock: Path) -> Path | None:
 
 def _refuse_what_is_too_old(lines: Sequence[str], lock: Path) -> None:
     ours = map(_LOWER_BOUND.match, _FUNCTION.read_text(encoding="utf-8").splitlines())
-    bounds = {_normal(bound[1]): bound[2] for bound in ours if bound}
+    bounds = {normal_name(bound[1]): bound[2] for bound in ours if bound}
     for pin in filter(None, map(_PIN.match, lines)):
-        name, version = _normal(pin[1]), pin[2]
+        name, version = normal_name(pin[1]), pin[2]
         if name in bounds and _release(version) < _release(bounds[name]):
             raise PackageError(
                 f"{lock.name} pins {name}=={version}, but the function needs {name}>={bounds[name]}; "
@@ -185,10 +206,11 @@ def _release(version: str) -> tuple[int, ...]:
 
 
 def _pins(text: str) -> set[tuple[str, str]]:
-    return {(_normal(pin[1]), pin[2]) for pin in map(_PIN.match, text.splitlines()) if pin}
+    return {(normal_name(pin[1]), pin[2]) for pin in map(_PIN.match, text.splitlines()) if pin}
 
 
-def _normal(name: str) -> str:
+def normal_name(name: str) -> str:
+    """Return a distribution's name as the packaging specifications compare names."""
     return re.sub(r"[-_.]+", "-", name).lower()
 
 

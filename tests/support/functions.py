@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lambda_migrate.manifest import GRAPH, MANIFEST
 from localcloud.runtime_api import Answer, Function
 
 if TYPE_CHECKING:
@@ -17,12 +18,12 @@ RUNTIME = ROOT / ".local" / "runtime" / "bin" / "python"
 
 
 def assemble(package: Path, backend: Path, out: Path) -> Path:
-    """A package with another backend in it: the function's code copied, the libraries linked."""
+    """A package with another backend in it: the function's code copied, the libraries linked, and no manifest."""
     out.mkdir(parents=True)
     for entry in package.iterdir():
         if entry.name == "lambda_migrate":
             shutil.copytree(entry, out / entry.name)
-        elif entry.name != "backend":
+        elif entry.name not in {"backend", MANIFEST, GRAPH}:
             (out / entry.name).symlink_to(entry)
     shutil.copytree(backend, out / "backend")
     return out

@@ -1,0 +1,110 @@
+"""Bytecode for the interpreter that a package will run under: ``/var/task`` is read-only, and compiling takes a second.
+
+Python loads it without looking at its source ("unchecked", PEP 552), so it holds wherever and whenever the package is
+unpacked, and the same source gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import uv
+
+from infra.package.errors import PackageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from infra.package.target import Target
+
+# Where Lambda unpacks a function: what tracebacks name.
+RUNTIME_ROOT = "/var/task"
+SCRIPT = Path(__file__).with_name("compile_files.py")
+
+_ASK = "import sys; print('%d.%d.%d-%s' % sys.version_info[:4])"
+
+
+@dataclass(frozen=True)
+class Interpreter:
+    """A Python of this machine; ``version`` is its whole version, such as 3.13.0."""
+
+    executable: str
+    version: str
+
+
+def find_interpreter(target: Target) -> Interpreter | None:
+    """Find a Python of this machine whose bytecode is the target's, or None."""
+    if target.minor == sys.version_info.minor:
+        version = "{}.{}.{}".format(*sys.version_info[:3])
+        return Interpreter(sys.executable, version) if sys.version_info.releaselevel == "final" else None
+    return _find(target.minor)
+
+
+@lru_cache
+def _find(minor: int) -> Interpreter | None:
+    for candidate in dict.fromkeys(_candidates(minor)):
+        try:
+            done = subprocess.run(
+                [candidate, "-I", "-S", "-c", _ASK], capture_output=True, text=True, check=False, timeout=30
+            )
+        except (OSError, subprocess.TimeoutExpired):
+            continue
+        # Bytecode of a preview is not that of the release.
+        if done.returncode == 0 and (version := re.fullmatch(rf"(3\.{minor}\.\d+)-final\n", done.stdout)):
+            return Interpreter(str(candidate), version[1])
+    return None
+
+
+def _candidates(minor: int) -> Iterator[Path]:
+    """Yield where a Python may be: on the PATH, and where pyenv and uv keep theirs."""
+    name = f"python3.{minor}"
+    for folder in map(Path, os.get_exec_path()):
+        # pyenv's shims are there for every Python, and fail for all but the chosen ones.
+        if folder.name == "shims":
+            yield from _newest_first(folder.parent / "versions", f"3.{minor}.*/bin/{name}")
+        elif (folder / name).is_file():
+            yield folder / name
+    found = subprocess.run([uv.find_uv_bin(), "python", "dir"], capture_output=True, text=True, check=False)
+    if found.returncode == 0:
+        yield from _newest_first(Path(found.stdout.strip()), f"cpython-3.{minor}.*/bin/{name}")
+
+
+def _newest_first(folder: Path, pattern: str) -> list[Path]:
+    return sorted(folder.glob(pattern), key=lambda path: [int(n) for n in re.findall(r"\d+", str(path))], reverse=True)
+
+
+def compile_all(root: Path, batches: Sequence[Mapping[str, bool]], interpreter: Interpreter) -> None:
+    """Compile files below a folder: paths, and whether the bytecode takes the source's place.
+
+    Each batch has a process of its own, so that its bytes do not depend on what else is compiled.
+    """
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for _ in pool.map(lambda batch: _compile(root, batch, interpreter), filter(None, batches)):
+            pass
+
+
+def _compile(root: Path, files: Mapping[str, bool], interpreter: Interpreter) -> None:
+    asked = {"root": str(root), "prefix": RUNTIME_ROOT, "files": sorted(files.items())}
+    with tempfile.TemporaryDirectory() as empty:
+        done = subprocess.run(
+            [interpreter.executable, "-s", "-S", "-B", "-c", SCRIPT.read_text(encoding="utf-8")],
+            input=json.dumps(asked),
+            cwd=empty,  # where it looks for modules first
+            env={"PYTHONHASHSEED": "0", "PATH": os.defpath},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or [f"it ended with {done.returncode}"])[-1]
+        raise PackageError(f"{interpreter.executable} could not compile the package: {last}")

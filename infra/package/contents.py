@@ -1,0 +1,137 @@
+"""What of an installed distribution goes into the package: what runs, without what Lambda has no use for.
+
+Only distributions that the function itself is made of are known well enough to be cut: whatever else a backend requires
+is packaged whole.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import struct
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING
+
+from infra.package.errors import PackageError
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
+# What the function is made of, and which of their files no program runs.
+_LEFT_OUT: Mapping[str, tuple[str, ...]] = {
+    "alembic": ("alembic/testing/*",),
+    "aws-lambda-powertools": (),
+    "boto3": ("boto3/examples/*",),
+    "botocore": ("botocore/data/*/examples-1.json",),
+    "jmespath": (),
+    "mako": (),
+    "markupsafe": (),
+    "psycopg2-binary": (),
+    "python-dateutil": (),
+    "s3transfer": (),
+    "six": (),
+    "sqlalchemy": ("sqlalchemy/testing/*", "sqlalchemy/dialects/*/provision.py*"),
+    "typing-extensions": (),
+    "urllib3": (),
+}
+# Where no line of the backend's requirements asks for these, nobody but the function imports them: the parts of
+# Powertools that it does not use, and the time zones that botocore does not ask for.
+_LEFT_OUT_OF_OURS = re.compile(
+    r"aws_lambda_powertools/(event_handler|utilities/(?!jmespath_utils/|typing/)[^/]+)/.*"
+    r"|dateutil/zoneinfo/.*\.tar\.gz"
+)
+_SOURCES_OF_EXTENSIONS = ("*.pyi", "*.pyx", "*.pxd", "*.c", "*.h")
+# Python code in them that is read as text, and not imported.
+_KEPT_AS_SOURCE = ("alembic/templates/*",)
+
+# What the function itself calls, or botocore on its way to credentials.
+_OUR_SERVICES = frozenset({"rds", "secretsmanager", "sts"})
+_SERVICE = re.compile(rb"""(?:client|resource)\s*\(\s*(?:service_name\s*=\s*)?["']([a-z0-9-]+)["']""")
+_DATA = re.compile(r"(?:boto3|botocore)/data/([a-z0-9-]+)/.*")
+_ENDPOINTS = "botocore/data/endpoints.json"
+
+_ELF = b"\x7fELF\x02\x01"  # 64 bits, little-endian, as all of Lambda's are
+
+
+def is_known(distribution: str) -> bool:
+    """Tell whether the function is made of it; the name is in its normal form."""
+    return distribution in _LEFT_OUT
+
+
+def is_bare(distribution: str, path: str) -> bool:
+    """Tell whether bytecode takes the place of this file: what is in a package twice makes it twice as large.
+
+    What is lost are the lines of these libraries in a traceback, not their numbers.
+    """
+    return is_known(distribution) and path.endswith(".py") and not _matches(path, _KEPT_AS_SOURCE)
+
+
+def is_packaged(distribution: str, path: str, *, ours: bool, services: Collection[str] | None) -> bool:
+    """Tell whether a file of a distribution goes into the package.
+
+    ``ours``: the backend does not require the distribution. ``services``: those of AWS that are used; None: all.
+    """
+    if not is_known(distribution):
+        return True
+    if _matches(path, (*_SOURCES_OF_EXTENSIONS, *_LEFT_OUT[distribution])):
+        return False
+    if ours and _LEFT_OUT_OF_OURS.fullmatch(path):
+        return False
+    data = _DATA.fullmatch(path)
+    return services is None or data is None or data[1] in services
+
+
+def packaged_content(path: str, content: bytes, services: Collection[str] | None) -> bytes:
+    """Return what is packaged of a file: of the list of all of AWS's endpoints, those of the services used."""
+    if path != _ENDPOINTS or services is None:
+        return content
+    document = json.loads(content)
+    for partition in document["partitions"]:
+        partition["services"] = {name: one for name, one in partition["services"].items() if name in services}
+    return json.dumps(document, separators=(",", ":")).encode()
+
+
+def services_named(source: bytes) -> set[str]:
+    """Return the services of AWS that a Python file makes clients of by name."""
+    return {name.decode() for name in _SERVICE.findall(source)}
+
+
+def services_used(named: Collection[str], wanted: Collection[str] | None, known: Collection[str]) -> set[str] | None:
+    """Return the services whose data are packaged; None: all. ``known`` are those that the packaged botocore has.
+
+    Raises `PackageError` if one is wanted that botocore does not have.
+    """
+    if wanted is None:
+        return None
+    for missing in sorted(set(wanted) - set(known)):
+        raise PackageError(f"aws_services names {missing}, which the packaged botocore does not have; correct the name")
+    # What merely looks like a service's name is none.
+    return {*_OUR_SERVICES, *wanted, *named} & set(known)
+
+
+def service_of(path: str) -> str | None:
+    """Return the service that a file of botocore's data is about."""
+    data = _DATA.fullmatch(path)
+    return data[1] if data and path.startswith("botocore/") else None
+
+
+def without_debug_information(library: bytes) -> bytes:
+    """Cut off what no segment of a shared library is loaded from: the tables of its sections, and debug information.
+
+    SQLAlchemy's extensions are nine parts debug information. The dynamic linker reads segments only.
+    """
+    if not library.startswith(_ELF):
+        return library
+    table, size, count = (*struct.unpack_from("<Q", library, 0x20), *struct.unpack_from("<HH", library, 0x36))
+    end = table + size * count
+    for header in range(table, end, size):
+        offset, _, _, length = struct.unpack_from("<4Q", library, header + 0x08)
+        end = max(end, offset + length)
+    cut = bytearray(library[:end])
+    struct.pack_into("<Q", cut, 0x28, 0)  # where the table of sections was
+    struct.pack_into("<3H", cut, 0x3A, 0, 0, 0)  # the size of its rows, how many, and which names them
+    return bytes(cut)
+
+
+def _matches(path: str, patterns: Collection[str]) -> bool:
+    return any(fnmatchcase(path, pattern) for pattern in patterns)

@@ -1,0 +1,102 @@
+"""Writes down, in the package, what the function then need not find out: see `lambda_migrate.manifest`."""
+
+from __future__ import annotations
+
+import ast
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from lambda_migrate.manifest import (
+    GRAPH,
+    MANIFEST,
+    Manifest,
+    PackagedRevision,
+    digest_of,
+    listing_digest,
+    to_json,
+    write_manifest,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path, PurePosixPath
+
+    from infra.package.graph import Graph
+    from infra.package.layout import Layout
+    from infra.package.target import Target
+
+# Where Alembic keeps the version when nobody tells it otherwise.
+_DEFAULT_VERSION_TABLE = "alembic_version"
+_ELSEWHERE = b"version_table"
+
+
+def write(package: Path, layout: Layout, graph: Graph, target: Target) -> None:
+    """Write the manifest and the graph of the tree that has been put into a package.
+
+    ``graph`` may have been read from the backend, or from the package itself.
+    """
+    revisions = [
+        PackagedRevision(
+            revision=revision.id,
+            down_revisions=revision.down_revisions,
+            depends_on=revision.depends_on,
+            branch_labels=revision.branch_labels,
+            description=revision.description,
+            path=path.as_posix(),
+            sha256=digest_of(package / path),
+        )
+        for revision in graph.revisions
+        for path in [layout.packaged(_in_package(revision.file, package))]
+    ]
+    (package / GRAPH).write_text(to_json({"revisions": [asdict(revision) for revision in revisions]}), encoding="utf-8")
+    locations = [layout.packaged(location) for location in layout.version_locations]
+    config, env = layout.packaged(layout.config_files[0]), layout.packaged(layout.tree) / "env.py"
+    manifest = Manifest(
+        heads=graph.heads,
+        revisions=len(graph.revisions),
+        graph_sha256=digest_of(package / GRAPH),
+        listing_sha256=listing_digest([package / location for location in locations], recursive=layout.recursive),
+        locations=tuple(location.as_posix() for location in locations),
+        recursive=layout.recursive,
+        config=config.as_posix(),
+        config_sha256=digest_of(package / config),
+        env=env.as_posix(),
+        env_sha256=digest_of(package / env),
+        python=f"3.{target.minor}",
+        architecture=target.architecture,
+        version_table=version_table(package, env),
+    )
+    (package / MANIFEST).write_text(write_manifest(manifest), encoding="utf-8")
+
+
+def _in_package(path: Path, package: Path) -> Path:
+    return path.relative_to(package) if path.is_relative_to(package) else path
+
+
+def version_table(package: Path, env: PurePosixPath) -> str | None:
+    """Return the table in which env.py keeps the version, if that is plain to see without running it.
+
+    It is where env.py itself configures Alembic, with arguments that all stand there, and nothing of the backend
+    speaks of a version table.
+    """
+    if any(_ELSEWHERE in content for content in _contents(package)):
+        return None
+    try:
+        module = ast.parse((package / env).read_bytes())
+    except (SyntaxError, ValueError):
+        return None
+    calls = [node for node in ast.walk(module) if isinstance(node, ast.Call) and _name(node.func) == "configure"]
+    plain = all(keyword.arg for call in calls for keyword in call.keywords) and not any(
+        isinstance(argument, ast.Starred) for call in calls for argument in call.args
+    )
+    return _DEFAULT_VERSION_TABLE if calls and plain else None
+
+
+def _name(function: ast.expr) -> str | None:
+    return function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", None)
+
+
+def _contents(package: Path) -> Iterable[bytes]:
+    for path in (package / "backend").rglob("*"):
+        if path.suffix in {".py", ".ini", ".toml", ".cfg"} and path.is_file():
+            yield path.read_bytes()

@@ -1,0 +1,236 @@
+"""Distributions, installed and compiled once for all builds: below ``.local/cache``, each under a hash of its recipe.
+
+An entry is made beside its place and renamed into it, so it is whole or not there, whoever builds at the same time.
+Every file is compared with the entry's notes when it is packaged; a damaged entry is made again.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import os
+import re
+import shutil
+import stat
+import sysconfig
+import tempfile
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from io import StringIO
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from infra.package import bytecode, contents
+from infra.package.errors import PackageError
+from infra.package.requirements import install, normal_name
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from infra.package.bytecode import Interpreter
+    from infra.package.requirements import Pin
+    from infra.package.target import Target
+
+CACHE = Path(__file__).resolve().parents[2] / ".local" / "cache" / "package"
+# A few stages' worth of distributions; those that were not used for longest go first.
+LARGEST_CACHE_BYTES = 2 * 2**30
+
+_FOR_EVERY_SERVICE = ("boto3/", "botocore/", "s3transfer/", "awscli/")
+_ATTEMPTS = 3
+_NOTES = "notes.json"
+_FILES = "files"
+# What installers note about the machine; scripts, whose first line names its interpreter.
+_INSTALLERS_NOTES = re.compile(r"[^/]+\.dist-info/(INSTALLER|REQUESTED|direct_url\.json|uv_cache\.json)")
+_INSTALLERS_FILES = ("bin/", ".lock")
+# What decides over the bytes of an entry, beside what is installed.
+_RECIPE = (Path(__file__), Path(contents.__file__), bytecode.SCRIPT)
+
+
+@dataclass(frozen=True)
+class StoredFile:
+    """A file of an entry: its path in the package, its content's SHA-256, its size, and whether it can be run."""
+
+    path: str
+    sha256: str
+    size: int
+    executable: bool
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A distribution in the store. ``services`` are those of AWS that its code names."""
+
+    directory: Path
+    name: str
+    version: str
+    files: tuple[StoredFile, ...]
+    services: tuple[str, ...]
+
+    def read(self, file: StoredFile) -> bytes:
+        """The content of a file. Raises `DamagedEntryError` if it is not what was stored."""
+        try:
+            content = (self.directory / _FILES / file.path).read_bytes()
+        except OSError as error:
+            raise DamagedEntryError(self) from error
+        if hashlib.sha256(content).hexdigest() != file.sha256:
+            raise DamagedEntryError(self)
+        return content
+
+
+class DamagedEntryError(Exception):
+    """An entry is not what it was; make it again."""
+
+    def __init__(self, entry: Entry) -> None:
+        super().__init__(f"{entry.directory} is damaged")
+        self.entry = entry
+
+    def remove(self) -> None:
+        """Take the entry out of the store."""
+        shutil.rmtree(self.entry.directory, ignore_errors=True)
+
+
+def fetch(pins: Sequence[Pin], target: Target, interpreter: Interpreter | None, *, cwd: Path) -> list[Entry]:
+    """Return what is stored of each pinned distribution, after installing and compiling what is not.
+
+    Without an interpreter nothing is compiled. ``cwd`` is where uv looks for the backend's own indexes.
+    """
+    places = {pin: CACHE / _key(pin, target, interpreter) for pin in pins}
+    for _ in range(_ATTEMPTS):  # a build beside this one may take an entry away, to keep the store small
+        found = {pin: _read(place) for pin, place in places.items()}
+        missing = {pin: places[pin] for pin, entry in found.items() if entry is None}
+        if not missing:
+            return [entry for entry in found.values() if entry is not None]
+        CACHE.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".making-", dir=CACHE) as scratch:
+            _make(missing, target, interpreter, cwd=cwd, scratch=Path(scratch))
+        _forget_what_was_not_used(keep=set(places.values()))
+    names = ", ".join(pin.name for pin in missing)
+    raise PackageError(f"{names} could not be kept in {CACHE}; remove that folder and build again")
+
+
+def _key(pin: Pin, target: Target, interpreter: Interpreter | None) -> str:
+    machine = target.architecture or sysconfig.get_platform()
+    compiler = interpreter.version if interpreter else None
+    recipe = [hashlib.sha256(file.read_bytes()).hexdigest() for file in _RECIPE]
+    whole = json.dumps([pin.line, target.minor, machine, compiler, recipe])
+    return f"{pin.name}-{hashlib.sha256(whole.encode()).hexdigest()[:32]}"
+
+
+def _read(place: Path) -> Entry | None:
+    try:
+        notes = json.loads((place / _NOTES).read_text(encoding="utf-8"))
+        files = tuple(StoredFile(**file) for file in notes["files"])
+        entry = Entry(place, notes["name"], notes["version"], files, tuple(notes["services"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        shutil.rmtree(place, ignore_errors=True)
+        return None
+    with suppress(OSError):  # another's cache, or a build beside this one that has just removed it
+        os.utime(place)
+    return entry
+
+
+def _make(
+    places: Mapping[Pin, Path], target: Target, interpreter: Interpreter | None, *, cwd: Path, scratch: Path
+) -> None:
+    site = scratch / "site"
+    install(list(places), target, site, cwd=cwd)
+    records = {_normal_name(record): record for record in sorted(site.glob("*.dist-info/RECORD"))}
+    paths = {pin: _recorded(site, records[pin.name]) for pin in places if pin.name in records}
+    services = {pin: _services(site, below) for pin, below in paths.items()}
+    if interpreter:
+        batches = [
+            {path: contents.is_bare(pin.name, path) for path in below if path.endswith(".py")}
+            for pin, below in paths.items()
+        ]
+        bytecode.compile_all(site, batches, interpreter)
+    for pin, below in paths.items():
+        made = scratch / pin.name
+        record = records[pin.name]
+        metadata = (site / record.parent.name / "METADATA").read_text(encoding="utf-8", errors="replace")
+        notes = {
+            "name": _header(metadata, "Name"),
+            "version": _header(metadata, "Version"),
+            "files": [asdict(_move(site, made / _FILES, path, pin.name)) for path in _with_bytecode(site, below)],
+            "services": services[pin],
+        }
+        (made / _NOTES).write_text(json.dumps(notes), encoding="utf-8")
+        with suppress(OSError):  # somebody else was faster
+            made.rename(places[pin])
+
+
+def _normal_name(record: Path) -> str:
+    return normal_name(record.parent.name.removesuffix(".dist-info").rpartition("-")[0])
+
+
+def _header(metadata: str, name: str) -> str:
+    found = re.search(rf"^{name}: *(.*?) *$", metadata, re.MULTILINE)
+    return found[1] if found else ""
+
+
+def _recorded(site: Path, record: Path) -> list[str]:
+    """Return the paths that a distribution has installed, but for what says something about this machine."""
+    rows = csv.reader(StringIO(record.read_text(encoding="utf-8")))
+    paths = {row[0] for row in rows if row} - {record.relative_to(site).as_posix()}
+    return sorted(
+        path
+        for path in paths
+        if not path.startswith(("..", "/", *_INSTALLERS_FILES))
+        and not _INSTALLERS_NOTES.fullmatch(path)
+        and "__pycache__" not in path.split("/")
+        and (site / path).is_file()
+    )
+
+
+def _services(site: Path, paths: Iterable[str]) -> list[str]:
+    # Those that are there for every service name some as examples.
+    sources = (site / path for path in paths if path.endswith(".py") and not path.startswith(_FOR_EVERY_SERVICE))
+    return sorted(set().union(*(contents.services_named(source.read_bytes()) for source in sources)))
+
+
+def _with_bytecode(site: Path, paths: Iterable[str]) -> Iterable[str]:
+    for path in paths:
+        if (site / path).exists():
+            yield path
+        if path.endswith(".py"):
+            folder, _, name = path.rpartition("/")
+            if (site / f"{path}c").exists():
+                yield f"{path}c"
+            for cached in (site / folder / "__pycache__").glob(f"{name.removesuffix('.py')}.cpython-*.pyc"):
+                yield cached.relative_to(site).as_posix()
+
+
+def _move(site: Path, to: Path, path: str, distribution: str) -> StoredFile:
+    source, destination = site / path, to / path
+    destination.parent.mkdir(parents=True, exist_ok=True)
+    executable = bool(source.stat().st_mode & stat.S_IXUSR)
+    content = source.read_bytes()
+    if contents.is_known(distribution) and ".so" in source.suffixes:
+        content = contents.without_debug_information(content)
+    destination.write_bytes(content)
+    return StoredFile(path, hashlib.sha256(content).hexdigest(), len(content), executable)
+
+
+def _forget_what_was_not_used(keep: set[Path]) -> None:
+    """Keep the store below its largest size."""
+    used = [(place.stat().st_mtime, _size(place), place) for place in CACHE.glob("[!.]*") if place.is_dir()]
+    total = sum(size for _, size, _ in used)
+    for _, size, place in sorted(used):
+        if total <= LARGEST_CACHE_BYTES:
+            return
+        if place not in keep:
+            shutil.rmtree(place, ignore_errors=True)
+            total -= size
+
+
+def _size(place: Path) -> int:
+    entry = _read_notes(place)
+    return sum(file["size"] for file in entry.get("files", ()))
+
+
+def _read_notes(place: Path) -> dict[str, list[dict[str, int]]]:
+    try:
+        notes: dict[str, list[dict[str, int]]] = json.loads((place / _NOTES).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return notes
