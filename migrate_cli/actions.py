@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from migrate_cli.output import Output
     from migrate_cli.stages import Function
 
-# Whoever changes this one must have meant it.
-PRODUCTION = "prod"
 CHANGING = frozenset({"upgrade", "downgrade", "stamp"})
 # Those that step through revisions, one log line each.
 _FOLLOWED = frozenset({"upgrade", "downgrade"})
@@ -93,12 +91,12 @@ def program() -> tuple[str, ...]:
 
 
 def confirm(call: Call, action: str, output: Output) -> None:
-    """Let the person type the stage's name before production is changed.
+    """Let the person type the stage's name before production, or what is protected like it, is changed.
 
     Raises:
         UsageError: they typed another, or there is nobody to ask.
     """
-    if call.stage != PRODUCTION or action not in CHANGING:
+    if action not in CHANGING or not stages.must_be_meant(call.stage):
         return
     if not sys.stdin.isatty():
         raise UsageError(

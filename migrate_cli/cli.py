@@ -40,7 +40,7 @@ class Format(str, Enum):
     MERMAID = "mermaid"
 
 
-Yes = Annotated[bool, typer.Option("--yes", help="Do not ask before stage prod is changed.")]
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask before prod, or a protected stage, is changed.")]
 Confirm = Annotated[
     str | None, typer.Option(help="The database's current revision, as status gives it; leave it out for an empty one.")
 ]

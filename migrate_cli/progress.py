@@ -79,7 +79,7 @@ class Display:
         if console.is_terminal and not console.is_dumb_terminal:
             self._bar = Progress(
                 SpinnerColumn(),
-                BarColumn(bar_width=_BAR if console.width >= _ORDINARY else _NARROW_BAR),
+                BarColumn(_BAR if console.width >= _ORDINARY else _NARROW_BAR, complete_style="green"),
                 TextColumn("{task.fields[position]}", markup=False),
                 TimeElapsedColumn(),
                 # Takes the room that is left, so that nothing else moves or is cut off.

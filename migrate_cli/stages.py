@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parent.parent
 LOCAL = "local"
+PRODUCTION = "prod"
 
 # Any of these means that somebody has said which AWS is meant.
 _OWN_SETTINGS = (
@@ -98,6 +99,12 @@ def project() -> Project:
         return read_project(content.get("context", {}).get("project"))
     except (OSError, ValueError, AttributeError, StageError) as error:
         raise UsageError(f"cdk.json cannot be used: {error}") from None
+
+
+def must_be_meant(stage: str) -> bool:
+    """Whether nobody changes this stage in passing: `prod`, and each that cdk.json protects."""
+    settings = project().stages.get(stage)
+    return stage == PRODUCTION or bool(settings and settings.protect)
 
 
 def find(stage: str, region: str | None, profile: str | None) -> Function:

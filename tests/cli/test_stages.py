@@ -12,6 +12,7 @@ import pytest
 from localcloud import cloud
 from migrate_cli import stages
 from tests.support.aws_stub import Reply, result
+from tests.support.checkout import change_project
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -105,6 +106,17 @@ def test_production_is_changed_when_its_name_was_typed(
 
 def test_yes_answers_for_the_person(aws: Stub, migrate: Callable[..., Ended]) -> None:
     assert migrate("upgrade", "--stage", "prod", "--yes").code == 0
+    assert len(aws.events) == 1
+
+
+def test_a_stage_that_is_protected_is_asked_for_like_production(
+    aws: Stub, checkout: Path, migrate: Callable[..., Ended], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database = {"secret": "any"}
+    change_project(checkout, stages={"live": {"database": database, "protect": True}, "test": {"database": database}})
+    monkeypatch.setattr(sys, "stdin", Terminal("y\n" * 2))
+
+    assert [migrate("upgrade", "--stage", stage).code for stage in ("live", "test")] == [2, 0]
     assert len(aws.events) == 1
 
 
