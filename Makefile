@@ -161,6 +161,7 @@ lock: $(TOOLS) ## Take up newer versions of everything that is pinned
 	$(COMPILE) --upgrade localcloud/runtime.in -o localcloud/runtime.txt
 	$(COMPILE) --upgrade tests/support/env_py/drivers.in -o tests/support/env_py/drivers.txt
 	$(COMPILE) tests/support/env_py/oldest.in -o tests/support/env_py/oldest.txt
+	$(COMPILE) --upgrade --override tests/support/compose/overrides.txt tests/support/compose/tools.in -o tests/support/compose/tools.txt
 	$(COMPILE) --upgrade benchmarks/naive.in -o benchmarks/naive.txt
 	$(COMPILE) --upgrade benchmarks/bare.in -o benchmarks/bare.txt
 	$(COMPILE) --upgrade benchmarks/peers.in -o benchmarks/peers.txt

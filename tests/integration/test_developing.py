@@ -12,11 +12,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from alembic.script import ScriptDirectory
 
 if TYPE_CHECKING:
     from localcloud.postgres import Database
 
 BACK = Path(__file__).parents[2] / "back"
+PREVIOUS, HEAD = [each.revision for each in ScriptDirectory(str(BACK / "alembic")).walk_revisions()][1::-1]
+
+PAGE = (BACK.parent / "docs" / "development.md").read_text(encoding="utf-8").partition("## When alembic refuses")[2]
+DOCUMENTED = [
+    words for row in re.findall(r"^\| (`.*?) \|", PAGE, re.MULTILINE) for words in re.findall(r"`(.*?)`", row)
+]
 
 # Nobody listens there, and a command that gets as far as to try says so.
 NO_DATABASE = "postgresql+psycopg2://back:secret@127.0.0.1:1/back"
@@ -49,6 +56,8 @@ class Ended:
         assert self.code != 0
         [line] = self.lines
         assert line.startswith("FAILED: ")
+        # docs/development.md says what to do about it.
+        assert any(words in line for words in DOCUMENTED), line
         return line
 
 
@@ -84,9 +93,8 @@ class Back:
         with (self.folder / "app" / "models" / "__init__.py").open("a") as models:
             models.write("\nfrom app.models.teams import Team\n")
 
-    def add_a_revision(self, body: str) -> None:
-        [head] = [name for file in self.before for name in re.findall(r"-(ad63c8f0e217)_", file.name)]
-        text = f'"""Broken"""\nrevision = "b40ce0000001"\ndown_revision = "{head}"\n{body}\n'
+    def add_a_revision(self, body: str, parent: str = HEAD) -> None:
+        text = f'"""Broken"""\nrevision = "b40ce0000001"\ndown_revision = "{parent}"\n{body}\n'
         (self.versions / "broken.py").write_text(text)
 
 
@@ -148,7 +156,7 @@ def test_a_database_behind_the_code_is_not_compared_with_the_models(back: Back, 
 
     ended = back.alembic("revision", "--autogenerate", "-m", "Add teams table")
 
-    assert "the database is at base (no revision is applied) and not at the code's head, ad63c8f0e217" in ended.told
+    assert f"the database is at base (no revision is applied) and not at the code's head, {HEAD}" in ended.told
     assert "upgrade head" in ended.told
     assert back.written() == []
 
@@ -184,6 +192,19 @@ def test_a_revision_that_does_not_import_is_told_by_file_line_and_error(
         told = back.alembic(*arguments).told
 
         assert told.startswith(f"FAILED: alembic/versions/broken.py, line {line}: {error}")
+
+
+def test_a_second_head_and_a_revision_of_another_branch_are_told_in_alembics_own_words(
+    back: Back, database: Database
+) -> None:
+    back.url = database.url
+    back.add_a_revision("def upgrade():\n    pass", parent=PREVIOUS)
+
+    assert "Multiple head" in back.alembic("upgrade", "head").told
+
+    assert back.alembic("upgrade", "b40ce0000001").code == 0
+    (back.versions / "broken.py").unlink()
+    assert "Can't locate revision" in back.alembic("upgrade", "head").told
 
 
 def test_an_error_while_a_revision_runs_keeps_its_traceback(at_head: Back) -> None:

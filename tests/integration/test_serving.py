@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from alembic.script import ScriptDirectory
 
 from lambda_migrate import lock as runner
 from localcloud import ports
@@ -27,9 +28,7 @@ if TYPE_CHECKING:
     from localcloud.postgres import Database
 
 BACK = Path(__file__).parents[2] / "back"
-[HEAD] = [
-    match[1] for file in BACK.glob("alembic/versions/2026_11_09*") if (match := re.search(r"-(\w{12})_", file.name))
-]
+HEAD = ScriptDirectory(str(BACK / "alembic")).get_current_head() or ""
 
 
 class Server:
