@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import json
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from lambda_migrate import doctor, run
 from lambda_migrate.contract import ConfigurationError, DowngradeRefused, Request, Result
 from lambda_migrate.database import invalid_indexes
+from lambda_migrate.invocation import Progress
 from lambda_migrate.lock import lock_holder
 from lambda_migrate.login import Credentials
-from lambda_migrate.messages import Job, Output, Told
+from lambda_migrate.shortcut import is_current
 from lambda_migrate.telemetry import log
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from lambda_migrate.contract import Target
+    from lambda_migrate.database import Session
+    from lambda_migrate.invocation import Invocation
     from lambda_migrate.messages import Message
-    from lambda_migrate.run import Invocation, Progress
     from lambda_migrate.settings import Settings
 
 # Lambda refuses answers over 6 MB; the rest of an answer, and the escaping of JSON in JSON, need room too.
@@ -34,6 +35,37 @@ def perform(invocation: Invocation, progress: Progress) -> Result:
         MigrationError: one of the contract's section 7.
     """
     return _ACTIONS[invocation.request.action](invocation, progress)
+
+
+def _migrate(invocation: Invocation, progress: Progress) -> None:
+    if session := _session_with_work(invocation, progress):
+        # What the way through env.py needs is loaded when it is gone: most runs find nothing to do.
+        from lambda_migrate import run  # noqa: PLC0415
+
+        run.migrate(invocation, progress, session)
+
+
+def inspect(invocation: Invocation, progress: Progress) -> None:
+    """Find out where the database is, without a lock and without a change; `progress` then says it.
+
+    Raises:
+        MigrationError: one of the contract's section 7.
+    """
+    if session := _session_with_work(invocation, progress):
+        from lambda_migrate import run  # noqa: PLC0415 - as above
+
+        run.inspect(invocation, progress, session)
+
+
+def _session_with_work(invocation: Invocation, progress: Progress) -> Session | None:
+    """A session to go on with, or None where `progress` has it already that there is nothing to do."""
+    with ExitStack() as opened:
+        session = invocation.open_session()
+        opened.callback(session.close)
+        if is_current(invocation, session, progress):
+            return None
+        opened.pop_all()
+        return session
 
 
 def settings_for(target: Target, settings: Settings) -> Settings:
@@ -50,13 +82,13 @@ def settings_for(target: Target, settings: Settings) -> Settings:
 
 
 def _upgrade(invocation: Invocation, progress: Progress) -> Result:
-    run.migrate(invocation, progress)
+    _migrate(invocation, progress)
     return _result(invocation, progress, applied=tuple(progress.done))
 
 
 def _downgrade(invocation: Invocation, progress: Progress) -> Result:
     _check_allowed(invocation)
-    run.migrate(invocation, progress)
+    _migrate(invocation, progress)
     reverted = tuple(progress.done)
     pending = (*(step.revision for step in reversed(reverted)), *progress.pending)
     return replace(_result(invocation, progress), reverted=reverted, pending=pending)
@@ -64,10 +96,10 @@ def _downgrade(invocation: Invocation, progress: Progress) -> Result:
 
 def _stamp(invocation: Invocation, progress: Progress) -> Result:
     _check_allowed(invocation)
-    run.migrate(invocation, progress)
+    _migrate(invocation, progress)
     # What is pending now depends on where the stamp went: look.
-    now = run.Progress("status")
-    run.inspect(replace(invocation, request=Request(action="status", target=invocation.request.target)), now)
+    now = Progress("status")
+    inspect(replace(invocation, request=Request(action="status", target=invocation.request.target)), now)
     return replace(_result(invocation, progress), revisions=now.revisions, pending=now.pending)
 
 
@@ -80,7 +112,7 @@ def _check_allowed(invocation: Invocation) -> None:
 
 
 def _status(invocation: Invocation, progress: Progress) -> Result:
-    run.inspect(invocation, progress)
+    inspect(invocation, progress)
     with closing(invocation.open_session()) as session:
         holder = lock_holder(session, invocation.schema)
         found = {
@@ -91,12 +123,12 @@ def _status(invocation: Invocation, progress: Progress) -> Result:
 
 
 def _plan(invocation: Invocation, progress: Progress) -> Result:
-    run.inspect(invocation, progress)
+    inspect(invocation, progress)
     return replace(_result(invocation, progress), extra=_told(progress.told, "plan"))
 
 
 def _check(invocation: Invocation, progress: Progress) -> Result:
-    run.inspect(invocation, progress)
+    inspect(invocation, progress)
     return _result(invocation, progress)
 
 
@@ -109,7 +141,9 @@ def _history(invocation: Invocation, progress: Progress) -> Result:
 
 
 def _doctor(invocation: Invocation, progress: Progress) -> Result:
-    report = doctor.examine(invocation, progress, lambda: packaged_history(invocation))
+    from lambda_migrate import doctor  # noqa: PLC0415 - as above
+
+    report = doctor.examine(invocation, progress, lambda: packaged_history(invocation), inspect)
     return replace(_result(invocation, progress), located=False, extra=report)
 
 
@@ -119,7 +153,9 @@ def packaged_history(invocation: Invocation) -> dict[str, list[Mapping[str, Any]
     Raises:
         ConfigurationError: it cannot be loaded.
     """
-    from lambda_migrate.supervisor import died, supervise  # noqa: PLC0415 - Alembic loads only when it is needed
+    # As above.
+    from lambda_migrate.messages import Job, Output, Told  # noqa: PLC0415
+    from lambda_migrate.supervisor import died, supervise  # noqa: PLC0415
 
     settings = invocation.settings
     # Loading a tree may import the application, which wants its variables, if only to have them.

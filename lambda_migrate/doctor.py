@@ -13,7 +13,6 @@ from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from lambda_migrate import run
 from lambda_migrate.contract import Request
 from lambda_migrate.lock import lock_holder
 from lambda_migrate.telemetry import one_line
@@ -22,8 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from lambda_migrate.database import Session
+    from lambda_migrate.invocation import Invocation, Progress
     from lambda_migrate.login import Credentials
-    from lambda_migrate.run import Invocation, Progress
 
 _TIMEOUT_S = 5.0
 # PostgreSQL's protocol, "SSLRequest": a length and a code, answered with one byte.
@@ -63,11 +62,15 @@ class _Report:
 
 
 def examine(
-    invocation: Invocation, progress: Progress, load_tree: Callable[[], dict[str, list[Any]]]
+    invocation: Invocation,
+    progress: Progress,
+    load_tree: Callable[[], dict[str, list[Any]]],
+    inspect: Callable[[Invocation, Progress], None],
 ) -> dict[str, Any]:
     """The report: ``healthy`` and ``steps``, each with its name, whether it passed, its time and what was seen.
 
-    Nothing is changed and nothing is raised. ``load_tree`` lists the packaged revisions.
+    Nothing is changed and nothing is raised. ``load_tree`` lists the packaged revisions, and ``inspect`` finds out
+    where the database is.
     """
     report = _Report()
     found: dict[str, Any] = {}
@@ -87,7 +90,7 @@ def examine(
             progress.database = session.server.database
             report.step("server", lambda: f"PostgreSQL {session.server.version}, writable")
             report.step("privileges", lambda: _privileges(session, invocation.schema))
-            report.step("version table", lambda: _version_table(invocation, progress), possible=packaged)
+            report.step("version table", lambda: _version_table(invocation, progress, inspect), possible=packaged)
             report.step("lock", lambda: _lock(session, invocation.schema))
     else:
         for name in ("server", "privileges", "version table", "lock"):
@@ -152,9 +155,9 @@ def _privileges(session: Session, schema: str | None) -> str:
     return f"may create in schema {name} and alter its tables"
 
 
-def _version_table(invocation: Invocation, progress: Progress) -> str:
+def _version_table(invocation: Invocation, progress: Progress, inspect: Callable[[Invocation, Progress], None]) -> str:
     status = Request(action="status", target=invocation.request.target)
-    run.inspect(replace(invocation, request=status), progress)
+    inspect(replace(invocation, request=status), progress)
     at = ", ".join(progress.revisions) or "base"
     newer = ", newer than this package" if progress.ahead else ""
     return f"at {at}{newer}, {len(progress.pending)} pending"

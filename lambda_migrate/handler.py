@@ -6,11 +6,12 @@ import logging
 import time
 from typing import TYPE_CHECKING, Any
 
-from lambda_migrate import actions, run
+from lambda_migrate import actions
 from lambda_migrate.contract import ACTIONS, MigrationError, Result, joined, parse_request
 from lambda_migrate.credentials import CredentialStore
 from lambda_migrate.database import application_name
 from lambda_migrate.deadline import Deadline
+from lambda_migrate.invocation import Invocation, Progress
 from lambda_migrate.settings import Settings, read_settings
 from lambda_migrate.telemetry import log, logger, measure, one_line
 
@@ -29,7 +30,7 @@ def handler(event: object, context: LambdaContext) -> dict[str, Any]:
         MigrationError: one of the contract's section 7. Lambda reports its class name as ``errorType``.
     """
     started = time.monotonic()
-    progress = run.Progress("unknown")
+    progress = Progress("unknown")
     settings: Settings | None = None
     try:
         settings = read_settings()
@@ -44,7 +45,7 @@ def handler(event: object, context: LambdaContext) -> dict[str, Any]:
             database=request.target.database,
             schema=request.target.schema,
         )
-        invocation = run.Invocation(
+        invocation = Invocation(
             request=request,
             settings=actions.settings_for(request.target, settings),
             store=_store,
@@ -104,7 +105,7 @@ def _log_end(result: Result, duration_ms: int) -> None:
         log("migration.finished", f"{result.action}: {at}; {len(ids)} applied", applied=ids, **fields)
 
 
-def _measure(settings: Settings | None, progress: run.Progress, duration_ms: int, *, failed: bool) -> None:
+def _measure(settings: Settings | None, progress: Progress, duration_ms: int, *, failed: bool) -> None:
     # Without its stage a metric has no dimension to stand in.
     if settings is not None:
         measure(

@@ -21,8 +21,8 @@ from lambda_migrate.telemetry import one_line
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from lambda_migrate.login import Credentials
     from lambda_migrate.deadline import Deadline
+    from lambda_migrate.login import Credentials
 
 # One attempt to connect; libpq counts whole seconds. A new instance of a paused Aurora takes longer and is tried again.
 _ATTEMPT_S = 5

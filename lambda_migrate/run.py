@@ -13,7 +13,6 @@ from contextlib import closing, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from lambda_migrate import shortcut
 from lambda_migrate.contract import (
     Applied,
     AuthenticationFailed,
@@ -30,9 +29,11 @@ from lambda_migrate.contract import (
     UnknownRevision,
     joined,
 )
-from lambda_migrate.database import is_rotated, open_session, versions
+from lambda_migrate.database import is_rotated, versions
 from lambda_migrate.lock import Holder, migration_lock
 from lambda_migrate.messages import Began, IndexDropped, Job, Output, Ran, Started, Told
+from lambda_migrate.shortcut import is_current
+from lambda_migrate.supervisor import died, supervise
 from lambda_migrate.telemetry import log
 
 if TYPE_CHECKING:
@@ -40,12 +41,11 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from lambda_migrate.contract import Request, Revision
-    from lambda_migrate.credentials import CredentialStore
     from lambda_migrate.database import Session
     from lambda_migrate.deadline import Deadline
+    from lambda_migrate.invocation import Invocation, Progress
     from lambda_migrate.lock import Lock
     from lambda_migrate.messages import Failure, Message
-    from lambda_migrate.settings import Settings
 
 _REFUSALS: Mapping[str, type[MigrationError]] = {
     error.__name__: error
@@ -66,52 +66,6 @@ _PING_EVERY_S = 5.0
 _NEW_SESSIONS = 5
 
 
-@dataclass(frozen=True)
-class Invocation:
-    """What one invocation works with. ``name`` is its sessions' application_name."""
-
-    request: Request
-    settings: Settings
-    store: CredentialStore
-    deadline: Deadline
-    name: str
-
-    @property
-    def schema(self) -> str | None:
-        """The schema to work in, where the request names one."""
-        return self.request.target.schema
-
-    def open_session(self) -> Session:
-        """A session of our own on the target; raises what `database.open_session` does."""
-        return open_session(self.settings, self.store, self.deadline, self.name, self.schema)
-
-
-@dataclass
-class Progress:
-    """What a run has achieved so far, over all its attempts. The version table vouches for it."""
-
-    action: str
-    database: str = ""
-    previous: tuple[str, ...] | None = None
-    revisions: tuple[str, ...] = ()
-    done: list[Applied] = field(default_factory=list)
-    pending: tuple[Revision, ...] = ()
-    told: dict[str, list[Mapping[str, Any]]] = field(default_factory=dict)
-    attempts: int = 0
-    retries: int = 0
-    lock_wait_ms: int = 0
-    ahead: bool = False
-    unsettled: Account | None = None
-
-    def applied_ids(self) -> list[str]:
-        """The ids of what was applied, in order; what a downgrade stepped through was not."""
-        return self.done_ids() if self.action == "upgrade" else []
-
-    def done_ids(self) -> list[str]:
-        """The ids of the revisions that were stepped through, in order."""
-        return [done.revision.revision for done in self.done]
-
-
 class _TryAgain(Exception):  # noqa: N818 - no error: the run begins again
     """An attempt ended in a way that may pass. ``error`` is what to raise when there is no other attempt."""
 
@@ -120,41 +74,39 @@ class _TryAgain(Exception):  # noqa: N818 - no error: the run begins again
         self.error = error
 
 
-def migrate(invocation: Invocation, progress: Progress) -> None:
+def migrate(invocation: Invocation, progress: Progress, session: Session) -> None:
     """Run env.py under the migration lock until what is asked for is done.
 
-    ``progress`` is filled as the run goes on, so that a caller can tell how far a failed run came.
+    ``progress`` is filled as the run goes on, so that a caller can tell how far a failed run came. ``session`` is the
+    one to begin with; it is closed in the end.
 
     Raises:
         MigrationError: one of the contract's section 7; the database is at a revision boundary.
     """
-    with_sessions(invocation, progress, locked=True)
+    _with_sessions(invocation, progress, session, locked=True)
 
 
-def inspect(invocation: Invocation, progress: Progress) -> None:
+def inspect(invocation: Invocation, progress: Progress, session: Session) -> None:
     """Run env.py to look at the database, without a lock and in sessions that cannot write.
 
     Raises:
         MigrationError: as for `migrate`.
     """
-    with_sessions(invocation, progress, locked=False)
+    _with_sessions(invocation, progress, session, locked=False)
 
 
-def with_sessions(invocation: Invocation, progress: Progress, *, locked: bool) -> None:
-    """Open a session and try; begin again with another one while the reason may pass and there is time."""
+def _with_sessions(invocation: Invocation, progress: Progress, session: Session, *, locked: bool) -> None:
+    """Try with a session, and begin again with another one while the reason may pass and there is time."""
     settings, store, deadline = invocation.settings, invocation.store, invocation.deadline
     failures = 0
     while True:
-        session = invocation.open_session()
         try:
-            with closing(session):
+            with closing(session), _lock(invocation, session, locked=locked) as lock:
                 progress.database = session.server.database
-                if _is_current(invocation, session, progress):
-                    return
-                with _lock(invocation, session, locked=locked) as lock:
-                    progress.lock_wait_ms += lock.wait_ms if lock else 0
-                    if not (lock and lock.wait_ms and _is_current(invocation, session, progress)):
-                        _attempts(invocation, session, progress)
+                progress.lock_wait_ms += lock.wait_ms if lock else 0
+                # Whoever held the lock before us may have done it all.
+                if not (lock and lock.wait_ms and is_current(invocation, session, progress)):
+                    _attempts(invocation, session, progress)
         except (_TryAgain, DatabaseUnavailable) as failure:
             error = failure.error if isinstance(failure, _TryAgain) else failure
             # A password that changed between our connection and env.py's is no failure, however often it does.
@@ -167,20 +119,9 @@ def with_sessions(invocation: Invocation, progress: Progress, *, locked: bool) -
                 raise _told_as_it_is(error, progress) from None
             log("connection.retried", f"{error}; trying again in {pause:.1f} s", level=logging.WARNING)
             time.sleep(pause)
+            session = invocation.open_session()
         else:
             return
-
-
-def _is_current(invocation: Invocation, session: Session, progress: Progress) -> bool:
-    """Whether there is nothing to do, which `progress` then says. After an attempt only env.py's word counts."""
-    if progress.attempts:
-        return False
-    heads = shortcut.heads_if_current(session, invocation.request, invocation.settings)
-    if heads is None:
-        return False
-    progress.previous = progress.revisions = heads
-    progress.attempts = 1
-    return True
 
 
 def _told_as_it_is(error: MigrationError, progress: Progress) -> MigrationError:
@@ -262,9 +203,6 @@ def _attempts(invocation: Invocation, session: Session, progress: Progress) -> N
 
 def _attempt(invocation: Invocation, session: Session, progress: Progress) -> None:
     """Run env.py once and take what the version table says of it."""
-    # Alembic and SQLAlchemy load here, not with the handler: a request that is refused does not pay for them.
-    from lambda_migrate.supervisor import died, supervise  # noqa: PLC0415
-
     settle(session, progress)
     if _still_wanted(invocation.request, progress)[0] in {"+0", "-0"}:
         return

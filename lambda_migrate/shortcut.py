@@ -12,26 +12,39 @@ from typing import TYPE_CHECKING
 import psycopg2.errors
 
 from lambda_migrate import manifest
-from lambda_migrate.contract import joined
+from lambda_migrate.contract import DatabaseUnavailable, joined
 
 if TYPE_CHECKING:
     from lambda_migrate.contract import Request
     from lambda_migrate.database import Session
+    from lambda_migrate.invocation import Invocation, Progress
     from lambda_migrate.manifest import Manifest
-    from lambda_migrate.settings import Settings
 
 _ACTIONS = frozenset({"upgrade", "status", "plan"})
 
 
-def heads_if_current(session: Session, request: Request, settings: Settings) -> tuple[str, ...] | None:
-    """The revisions the database is at, if they are the packaged heads and those are all that is asked for.
+def is_current(invocation: Invocation, session: Session, progress: Progress) -> bool:
+    """Whether the database is at the packaged heads and those are all that is asked for; `progress` then says so.
 
     Raises:
         ConfigurationError: the manifest does not belong to the tree beside it.
-        DatabaseUnavailable: the connection is gone.
     """
-    packaged = manifest.for_settings(settings)
-    if packaged is None or packaged.version_table is None or not _asks_for_heads(request, packaged):
+    packaged = manifest.for_settings(invocation.settings)
+    # After an attempt only env.py's word counts.
+    if progress.attempts or packaged is None or not _asks_for_heads(invocation.request, packaged):
+        return False
+    progress.database = session.server.database
+    heads = _heads(session, packaged)
+    if heads != packaged.heads:
+        return False
+    progress.previous = progress.revisions = heads
+    progress.attempts = 1
+    return True
+
+
+def _heads(session: Session, packaged: Manifest) -> tuple[str, ...] | None:
+    """What the version table holds, None where it does not tell."""
+    if packaged.version_table is None:
         return None
     table = psycopg2.extensions.quote_ident(packaged.version_table, session.connection)
     try:
@@ -41,9 +54,10 @@ def heads_if_current(session: Session, request: Request, settings: Settings) -> 
         )
     except (psycopg2.errors.UndefinedTable, psycopg2.errors.UndefinedColumn, psycopg2.errors.InsufficientPrivilege):
         return None
-    found = tuple(sorted(version for version, _ in rows))
-    alone = all(tables == 1 for _, tables in rows)
-    return found if alone and found == packaged.heads else None
+    except DatabaseUnavailable:
+        # Whoever goes on with this session sees the same, and knows how often to try again.
+        return None
+    return tuple(sorted(version for version, _ in rows)) if all(tables == 1 for _, tables in rows) else None
 
 
 def _asks_for_heads(request: Request, packaged: Manifest) -> bool:
