@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import ast
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
+from infra.package.env_py import VERSION_TABLE, why_asked
 from lambda_migrate.manifest import (
     GRAPH,
     MANIFEST,
@@ -18,16 +18,11 @@ from lambda_migrate.manifest import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
     from pathlib import Path, PurePosixPath
 
     from infra.package.graph import Graph
     from infra.package.layout import Layout
     from infra.package.target import Target
-
-# Where Alembic keeps the version when nobody tells it otherwise.
-_DEFAULT_VERSION_TABLE = "alembic_version"
-_ELSEWHERE = b"version_table"
 
 
 def write(package: Path, layout: Layout, graph: Graph, target: Target) -> None:
@@ -64,7 +59,7 @@ def write(package: Path, layout: Layout, graph: Graph, target: Target) -> None:
         env_sha256=digest_of(package / env),
         python=f"3.{target.minor}",
         architecture=target.architecture,
-        version_table=version_table(package, env),
+        version_table=_version_table(package, layout, env),
     )
     (package / MANIFEST).write_text(write_manifest(manifest), encoding="utf-8")
 
@@ -73,30 +68,12 @@ def _in_package(path: Path, package: Path) -> Path:
     return path.relative_to(package) if path.is_relative_to(package) else path
 
 
-def version_table(package: Path, env: PurePosixPath) -> str | None:
-    """Return the table in which env.py keeps the version, if that is plain to see without running it.
-
-    It is where env.py itself configures Alembic, with arguments that all stand there, and nothing of the backend
-    speaks of a version table.
-    """
-    if any(_ELSEWHERE in content for content in _contents(package)):
-        return None
-    try:
-        module = ast.parse((package / env).read_bytes())
-    except (SyntaxError, ValueError):
-        return None
-    calls = [node for node in ast.walk(module) if isinstance(node, ast.Call) and _name(node.func) == "configure"]
-    plain = all(keyword.arg for call in calls for keyword in call.keywords) and not any(
-        isinstance(argument, ast.Starred) for call in calls for argument in call.args
-    )
-    return _DEFAULT_VERSION_TABLE if calls and plain else None
-
-
-def _name(function: ast.expr) -> str | None:
-    return function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", None)
-
-
-def _contents(package: Path) -> Iterable[bytes]:
-    for path in (package / "backend").rglob("*"):
-        if path.suffix in {".py", ".ini", ".toml", ".cfg"} and path.is_file():
-            yield path.read_bytes()
+def _version_table(package: Path, layout: Layout, env: PurePosixPath) -> str | None:
+    """Return the table in which env.py keeps the version, if that is plain to see without running it."""
+    revisions = [package / layout.packaged(location) for location in layout.version_locations]
+    modules = [
+        path.read_text(encoding="utf-8", errors="replace")
+        for path in (package / "backend").rglob("*.py")
+        if path != package / env and not any(location in path.parents for location in revisions)
+    ]
+    return None if why_asked((package / env).read_text(encoding="utf-8", errors="replace"), modules) else VERSION_TABLE
