@@ -7,7 +7,7 @@ from contextlib import ExitStack, closing
 from functools import partial
 from typing import TYPE_CHECKING
 
-from benchmarks import functions
+from benchmarks import functions, tools
 from benchmarks.ground import execute
 from benchmarks.histories import changes, stamped
 from benchmarks.measurement import OURS, Contestant, Effort, Goal, Outcome, interleaved
@@ -42,6 +42,9 @@ def measure(ground: Ground, effort: Effort) -> Outcome:
                 for name, one in deployed.items()
             ]
             if size == effort.long:
+                for name, (tool, _) in tools.tools(ground, str(size), changes(size)).items():
+                    tools.bring_to_head(tool)
+                    contestants.append(Contestant(_cold(size), name, tool.run))
                 for name in (OURS, _NAIVE, _BARE_COMPILED):
                     function = stack.enter_context(deployed[name].start())
                     functions.succeeded(function.invoke(), function)
@@ -70,6 +73,7 @@ def measure(ground: Ground, effort: Effort) -> Outcome:
         tuple(goals),
         (
             "Cold: from spawning the sandbox's process to the response. Warm: the next invocation.",
+            "Commands: from their start to their end; they are given the address, and have bytecode.",
             "The bare script is measured without bytecode, as people would deploy it, and with: that is the goal.",
             f"“{_CONNECT}” is done by a process that runs already: no runtime client, no event, no response.",
         ),

@@ -66,7 +66,7 @@ def measure(ground: Ground, effort: Effort) -> Outcome:
         goals,
         (
             "Functions: from spawning the sandbox's process to the response. Commands: from their start to their end.",
-            "The commands are given the address and have bytecode; the functions read it from a secret.",
+            "Commands are given the address and have bytecode; functions read it from a secret.",
         ),
     )
 
