@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 VERSION_TABLE = "alembic_version"
 
 # What moves a version table, or where unqualified names lead, wherever in the backend it is said.
-_TELLTALE = re.compile(
-    r"version_table|search_path|schema_translate_map|connect_args|\boptions\s*=|[\"']options[\"']|on_version_apply"
-)
+_TELLTALE = re.compile(r"version_table|search_path|schema_translate_map|on_version_apply")
+# What may do so through the connection that env.py makes.
+_TELLTALE_OF_ENV_PY = re.compile(r"connect_args|[?&]options=|[\"']options[\"']")
 # What runs SQL, or something that might: env.py may mean it to happen on each run.
 _EXECUTES = frozenset({"execute", "exec_driver_sql", "scalar", "scalars", "cursor", "listen", "listens_for"})
 _LOOPS = (ast.For, ast.AsyncFor, ast.While, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
@@ -33,13 +33,12 @@ def why_asked(env_py: str, others: Iterable[str]) -> str | None:
         module = ast.parse(env_py)
     except SyntaxError:
         return "env.py cannot be parsed"
-    return next(_reasons(module, [env_py, *others]), None)
+    told = [_TELLTALE_OF_ENV_PY.search(env_py), *map(_TELLTALE.search, (env_py, *others))]
+    said = next((f"the backend's code says {found[0]}" for found in told if found), None)
+    return said or next(_reasons(module), None)
 
 
-def _reasons(module: ast.Module, sources: Iterable[str]) -> Iterator[str]:
-    for source in sources:
-        if found := _TELLTALE.search(source):
-            yield f"the backend's code says {found[0]}"
+def _reasons(module: ast.Module) -> Iterator[str]:
     calls = [(_name(node), node) for node in ast.walk(module) if isinstance(node, ast.Call)]
     configured = [call for name, call in calls if name == "context.configure"]
     if not configured or "context.run_migrations" not in dict(calls):
