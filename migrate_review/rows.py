@@ -81,12 +81,6 @@ class _Table:
         return next(column for column in self.columns if column.name == name)
 
 
-def counts(opened: connection, tables: Mapping[int, str]) -> dict[int, int]:
-    """How many rows each of these tables has, by oid."""
-    with opened.cursor() as cursor:
-        return _counts(cursor, tables)
-
-
 def fill(
     opened: connection, wanted: int, version_table: tuple[str | None, str], plan: Plan | None = None
 ) -> dict[str, str]:
@@ -214,6 +208,8 @@ class _Seeding:
                 if not before[oid]:
                     later.extend((table, reference) for reference in open_ends)
             filled.add(oid)
+        if all(count >= self.wanted for count in before.values()):
+            return {}
         for table, reference in later:
             self._close(table, reference)
         after = _counts(self.cursor, names)
@@ -493,7 +489,7 @@ class _Candidates:
         texts = ", ".join(f"c{at}" for at in range(len(names)))
         # An alias of the table's own name, for what names its columns with it.
         alias = self.table.name.rpartition(".")[2]
-        head = f"INSERT INTO {self.table.name} ({columns}) OVERRIDING SYSTEM VALUE SELECT {columns} FROM (SELECT {cast}"
+        head = f"INSERT INTO {self.table.name} ({columns}) OVERRIDING SYSTEM VALUE SELECT {columns} FROM (SELECT {cast}"  # noqa: S608 - quoted
         tail = (
             f"WITH ORDINALITY AS each ({texts}, place) ORDER BY place) AS {alias}{made}"
             f" WHERE {' AND '.join(conditions) or 'true'} LIMIT {limit}"
@@ -502,7 +498,7 @@ class _Candidates:
         role = "replica" if self._triggers_off else "origin"
         # A percent sign in an expression is not psycopg2's.
         head, tail = head.replace("%", "%%"), tail.replace("%", "%%")
-        return f"SET LOCAL session_replication_role = {role}; {head} FROM unnest({arrays}) {tail}"  # noqa: S608 - quoted
+        return f"SET LOCAL session_replication_role = {role}; {head} FROM unnest({arrays}) {tail}"
 
 
 def _speaks_of(expressions: str, name: str) -> bool:
@@ -536,7 +532,7 @@ WITH RECURSIVE tables AS MATERIALIZED (
     SELECT c.oid, c.relkind, (CASE WHEN n.nspname = 'public' THEN '' ELSE quote_ident(n.nspname) || '.' END)
         || quote_ident(c.relname) AS shown
     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-    WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition
+    WHERE c.oid >= 16384 AND c.relkind IN ('r', 'p') AND NOT c.relispartition
     AND n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname !~ '^pg_(toast|temp)'
     AND (n.nspname, c.relname) <> (%(schema)s, %(name)s)
     AND NOT EXISTS (

@@ -179,12 +179,13 @@ class Session:
         before = catalog.read(opened, self._version_table)
         data = contents.read(opened, before)
         counts = {name: len(each.rows) for name, each in data.items()}
-        seen = Observation(revision, counts, unfilled, before, self._pass("upgrade", revision, before))
+        seen = Observation(revision, counts, unfilled, before, self._pass("upgrade", revision, before, counts))
         if seen.upgrade.failure is not None:
             self._start_over()
             return seen
-        seen = replace(seen, after=self._read())
-        seen = replace(seen, downgrade=self._pass("downgrade", revision, seen.after))
+        after = self._read()
+        seen = replace(seen, after=after)
+        seen = replace(seen, downgrade=self._pass("downgrade", revision, after, counts))
         if seen.downgrade is None or seen.downgrade.failure is not None:
             self._start_over()
             return seen
@@ -192,7 +193,7 @@ class Session:
         seen = replace(
             seen, restored=restored, changes=contents.changes(data, contents.read(self._connected(), restored))
         )
-        seen = replace(seen, upgrade_again=self._pass("upgrade", revision, restored))
+        seen = replace(seen, upgrade_again=self._pass("upgrade", revision, restored, counts))
         if seen.upgrade_again is None or seen.upgrade_again.failure is not None:
             self._start_over()
             return seen
@@ -218,8 +219,7 @@ class Session:
     def _read(self) -> Catalog:
         return catalog.read(self._connected(), self._version_table)
 
-    def _pass(self, direction: str, revision: str, before: Catalog | None) -> Pass:
-        assert before is not None  # noqa: S101 - the pass before this one went through
+    def _pass(self, direction: str, revision: str, before: Catalog, counts: Mapping[str, int]) -> Pass:
         empty = self.revisions[revision].empty[direction]
         tables = {table.oid: table.name for table in before.tables}
         command = {
@@ -227,7 +227,7 @@ class Session:
             "direction": direction,
             "revision": revision,
             "tables": tables,
-            "rows": rows.counts(self._connected(), tables),
+            "rows": {oid: counts.get(name, 0) for oid, name in tables.items()},
         }
         try:
             self._outside.tables = list(tables.values())

@@ -33,30 +33,20 @@ _MODES = (
 )
 _STRENGTH = {mode: strength for strength, mode in enumerate(_MODES)}
 
-# From 16384 on, oids are of what users made.
-_LOCKS = """
-    SELECT coalesce(json_agg(json_build_array(relation::bigint, mode)), '[]') FROM pg_locks
-    WHERE pid = {pid} AND locktype = 'relation' AND relation >= 16384
-    AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+# Locks held, rows read by sequential scans so far, and the file of each table, for tables given by oid. The functions
+# below the statistics views, because a view has to be planned anew before and after each statement.
+_MEASURE = """
+SELECT json_build_array(
+    (SELECT coalesce(json_agg(json_build_array(relation::bigint, mode)), '[]') FROM pg_locks
+     WHERE pid = pg_backend_pid() AND locktype = 'relation' AND relation = ANY (tables)
+     AND database = (SELECT oid FROM pg_database WHERE datname = current_database())),
+    (SELECT coalesce(json_object_agg(oid, {reads}(oid)), '{{}}') FROM unnest(tables) AS oid),
+    (SELECT coalesce(json_object_agg(oid, pg_relation_filenode(oid)), '{{}}') FROM unnest(tables) AS oid)
+)::text FROM (SELECT '{{{tables}}}'::oid[] AS tables) AS given
 """
-
-# Rows read by sequential scans: in this transaction, and in all that was reported by sessions.
-_READS_HERE = """
-    SELECT coalesce(json_object_agg(relid, seq_tup_read), '{}') FROM pg_stat_xact_user_tables WHERE seq_tup_read > 0
-"""
-_READS_REPORTED = """
-    SELECT coalesce(json_object_agg(relid, seq_tup_read), '{}') FROM pg_stat_user_tables WHERE seq_tup_read > 0
-"""
-
-_FILES = """
-    SELECT coalesce(json_object_agg(oid, pg_relation_filenode(oid)), '{}') FROM pg_class
-    WHERE relkind IN ('r', 'm') AND oid >= 16384
-"""
-
-_IN_TRANSACTION = (
-    f"SELECT json_build_array(({_LOCKS.format(pid='pg_backend_pid()')}), ({_READS_HERE}), ({_FILES}))::text"
-)
-_AUTOCOMMIT = f"SELECT json_build_array('[]'::json, ({_READS_REPORTED}), ({_FILES}))::text"
+# In this transaction; and what sessions have reported of all.
+_READS_HERE = "pg_stat_get_xact_tuples_returned"
+_READS_REPORTED = "pg_stat_get_tuples_returned"
 
 # SET TRANSACTION has to come before any query, ours included; and none of these touches a table.
 _NOT_MEASURED = re.compile(r"\s*(SET|SHOW|RESET|BEGIN|COMMIT|ROLLBACK|SAVEPOINT|RELEASE)\b", re.IGNORECASE)
@@ -90,6 +80,7 @@ class Watch:
     _measuring: bool = False
     _began: float = 0.0
     _before: _Measured | None = None
+    _last: _Measured | None = None
     _wrapped: bool = False
     _alone: bool = False
 
@@ -107,6 +98,11 @@ class Watch:
         event.listen(connection, "before_cursor_execute", self._before_execute)
         event.listen(connection, "after_cursor_execute", self._after_execute)
         event.listen(connection.engine, "handle_error", self._failed)
+        for name in ("commit", "rollback", "rollback_savepoint"):
+            event.listen(connection, name, self._forget_locks)
+
+    def _forget_locks(self, *_: Any) -> None:  # noqa: ANN401
+        self._last = None
 
     def _before_execute(self, conn: Any, _: Any, statement: str, *__: Any) -> None:  # noqa: ANN401
         if not self._on or self._measuring:
@@ -124,7 +120,8 @@ class Watch:
                     # Its locks can be seen if they are kept a moment longer, until after it is measured.
                     self._run(conn, "BEGIN")
                     self._wrapped = True
-            self._before = self._measure(conn)
+            # What was measured after the last statement holds as long as the transaction does.
+            self._before = self._last or self._measure(conn)
         self._began = time.perf_counter()
 
     def _after_execute(self, conn: Any, cursor: Any, statement: str, parameters: Any, *_: Any) -> None:  # noqa: ANN401
@@ -137,6 +134,7 @@ class Watch:
             if self._alone:
                 self._report(conn)
             after = self._measure(conn)
+            self._last = None if _is_autocommit(conn) else after
             if self._alone:
                 after = _Measured(self.ask_outside(None), after.reads, after.files)
             taken = self._difference(before, after)
@@ -183,12 +181,15 @@ class Watch:
         return {"locks": locks, "scanned": scanned, "rewritten": rewritten}
 
     def _measure(self, conn: Any) -> _Measured:  # noqa: ANN401
-        text = self._ask(conn, _AUTOCOMMIT if self._alone else _IN_TRANSACTION)
-        locks, reads, files = json.loads(text)
+        if not self.tables:
+            return _Measured([], {}, {})
+        function = _READS_REPORTED if self._alone else _READS_HERE
+        tables = ",".join(str(oid) for oid in self.tables)
+        locks, reads, files = json.loads(self._ask(conn, _MEASURE.format(reads=function, tables=tables)))
         return _Measured(
             [(oid, mode) for oid, mode in locks],
-            {int(oid): count for oid, count in reads.items()},
-            {int(oid): file for oid, file in files.items()},
+            {int(oid): count for oid, count in reads.items() if count is not None},
+            {int(oid): file for oid, file in files.items() if file is not None},
         )
 
     def _report(self, conn: Any) -> None:  # noqa: ANN401
