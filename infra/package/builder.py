@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import csv
 import hashlib
 import os
 import shutil
@@ -15,20 +13,20 @@ from pathlib import Path, PurePosixPath
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from infra.package import contents, manifest, store
+from infra.package import contents, distributions, manifest
 from infra.package.bytecode import compile_all, find_interpreter
+from infra.package.distributions import Distribution, Needs, Site
 from infra.package.errors import PackageError
 from infra.package.graph import Graph, read_graph
 from infra.package.imports import Files, backend_files
 from infra.package.layout import Layout, check_tree, read_layout
 from infra.package.requirements import normal_name, read_requirements, resolve
 from infra.package.selection import Selection
-from infra.package.store import DamagedEntryError
+from infra.package.tracing import traced
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
-    from infra.package.store import Entry
     from infra.package.target import Target
 
 # Lambda's limit for a function's unpacked code.
@@ -47,16 +45,6 @@ _EVERYTHING = Selection()
 # The first moment that a zip archive can express, so that two builds of the same code are the same bytes.
 _EPOCH_S = 315_532_800
 _LARGEST_SHOWN = 5
-_ATTEMPTS = 3
-
-
-@dataclass(frozen=True)
-class Distribution:
-    """An installed requirement and its share of the package's size."""
-
-    name: str
-    version: str
-    size_bytes: int
 
 
 @dataclass(frozen=True)
@@ -74,14 +62,6 @@ class Package:
     revisions: int
     distributions: tuple[Distribution, ...]
     warnings: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class _Site:
-    """The distributions as they were written: what each takes, and the hashes of their files by path."""
-
-    distributions: tuple[Distribution, ...]
-    digests: Mapping[str, str]
 
 
 def build(
@@ -105,44 +85,38 @@ def build(
     _refuse_to_replace(out, backend)
     requirements = read_requirements(backend, selection.dependency_group)
     layout = read_layout(backend, config, requirements.local_packages)
-    graph = _graph(layout, backend) if layout.in_backend else None
+    graph = graph_of(layout, backend) if layout.in_backend else None
     copies: dict[PurePosixPath, Path] = {
         **_function_files(),
         **backend_files(layout),
         **{PurePosixPath(path): file for path, file in extra_files.items()},
     }
+    needs = Needs(selection, requirements, _services_named(copies))
     pins = resolve(requirements, target)
-    interpreter = find_interpreter(target)
+    if selection.traced:
+        imported = traced(copies, layout, needs)
+        pins = [pin for pin in pins if pin.name in imported]
     with _staging(out) as staging:
-        for _ in range(_ATTEMPTS):
-            entries = store.fetch(pins, target, interpreter, cwd=backend)
-            services = _services(entries, copies, selection, theirs=requirements.names)
-            try:
-                site = _write_site(entries, staging, theirs=requirements.names, services=services)
-                break
-            except DamagedEntryError as error:
-                error.remove()
-        else:
-            raise PackageError(f"{store.CACHE} does not keep what is written to it; remove that folder and build again")
+        site = distributions.write(pins, target, staging, needs)
         if graph is None:
-            graph = _graph(layout, staging)
-        size = _size_of([*staging.rglob("*"), *copies.values()])
-        _refuse_what_is_too_large(size, site.distributions)
+            graph = graph_of(layout, staging)
+        if selection.limited:
+            size = _size_of([*staging.rglob("*"), *copies.values()])
+            _refuse_what_is_too_large(size, site, lambda: traced(copies, layout, needs))
         (staging / MARKER).write_text("Built by infra.package, and replaced by its next build.\n", encoding="utf-8")
         for relative, source in copies.items():
             _copy(source, staging / relative)
         manifest.write(staging, layout, graph, target)
-        if interpreter:
+        if interpreter := find_interpreter(target):
             compile_all(staging, _batches(copies), interpreter)
         _normalise(staging)
         digest = _digest(staging, site.digests)
         size = _size_of(staging.rglob("*"))
-        _refuse_what_is_too_large(size, site.distributions)
     warnings = () if interpreter else (NO_BYTECODE.format(minor=target.minor),)
     return Package(out, digest, size, graph.heads, len(graph.revisions), site.distributions, warnings)
 
 
-def _graph(layout: Layout, site: Path) -> Graph:
+def graph_of(layout: Layout, site: Path) -> Graph:
     """Read the revisions; ``site`` is where requirements are installed, if some of the tree belongs to one."""
     check_tree(site / layout.tree, site)
     ours = all(location.is_absolute() for location in layout.version_locations)
@@ -173,53 +147,10 @@ def _staging(out: Path) -> Iterator[Path]:
         staging.rename(out)
 
 
-def _services(
-    entries: Iterable[Entry], copies: Files, selection: Selection, *, theirs: Collection[str]
-) -> set[str] | None:
-    """Return the services of AWS whose data the package needs; None: all."""
-    named = {service for entry in entries if normal_name(entry.name) in theirs for service in entry.services}
-    for path, file in copies.items():
-        if file.suffix == ".py" and path.parts[0] != _FUNCTION:
-            named |= contents.services_named(file.read_bytes())
-    known = {service for entry in entries for file in entry.files if (service := contents.service_of(file.path))}
-    return contents.services_used(named, selection.aws_services, known)
-
-
-def _write_site(
-    entries: Iterable[Entry], staging: Path, *, theirs: Collection[str], services: Collection[str] | None
-) -> _Site:
-    distributions: list[Distribution] = []
-    digests: dict[str, str] = {}
-    for entry in entries:
-        name = normal_name(entry.name)
-        record: list[tuple[str, str, int]] = []
-        for file in entry.files:
-            if not contents.is_packaged(name, file.path, ours=name not in theirs, services=services):
-                continue
-            stored = entry.read(file)
-            content = contents.packaged_content(file.path, stored, services)
-            path = staging / file.path
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(content)
-            if file.executable:
-                path.chmod(0o755)
-            digest = file.sha256 if content is stored else hashlib.sha256(content).hexdigest()
-            digests[file.path] = digest
-            record.append((file.path, digest, len(content)))
-        _write_record(staging, record)
-        distributions.append(Distribution(entry.name, entry.version, sum(size for _, _, size in record)))
-    return _Site(tuple(sorted(distributions, key=lambda one: one.name.lower())), digests)
-
-
-def _write_record(staging: Path, files: Iterable[tuple[str, str, int]]) -> None:
-    """List what is packaged of a distribution, in the form of its standard, for `importlib.metadata`."""
-    rows = [
-        (path, f"sha256={base64.urlsafe_b64encode(bytes.fromhex(digest)).rstrip(b'=').decode()}", size)
-        for path, digest, size in files
-    ]
-    folder = next(path.partition("/")[0] for path, _, _ in rows if path.endswith(".dist-info/METADATA"))
-    with (staging / folder / "RECORD").open("w", encoding="utf-8", newline="") as record:
-        csv.writer(record, lineterminator="\n").writerows(sorted([*rows, (f"{folder}/RECORD", "", "")]))
+def _services_named(copies: Files) -> set[str]:
+    """Return the services of AWS that the backend's code makes clients of."""
+    files = (file for path, file in copies.items() if file.suffix == ".py" and path.parts[0] != _FUNCTION)
+    return set().union(*(contents.services_named(file.read_bytes()) for file in files))
 
 
 def _batches(copies: Files) -> list[dict[str, bool]]:
@@ -268,14 +199,24 @@ def _digest(directory: Path, known: Mapping[str, str]) -> str:
     return whole.hexdigest()
 
 
-def _refuse_what_is_too_large(size: int, distributions: tuple[Distribution, ...]) -> None:
+def _refuse_what_is_too_large(size: int, site: Site, trace: Callable[[], frozenset[str]]) -> None:
     if size <= LARGEST_PACKAGE:
         return
-    largest = sorted(distributions, key=lambda distribution: -distribution.size_bytes)[:_LARGEST_SHOWN]
-    listed = ", ".join(f"{one.name} {one.version} ({_megabytes(one.size_bytes)})" for one in largest)
+    try:
+        imported = trace()
+    except PackageError:  # the way out is told all the same
+        imported = frozenset(site.owners.values())
+    largest = sorted(site.distributions, key=lambda distribution: -distribution.size_bytes)[:_LARGEST_SHOWN]
+    listed = ", ".join(
+        f"{one.name} {one.version} ({_megabytes(one.size_bytes)}"
+        f"{'' if normal_name(one.name) in imported else ', never imported'})"
+        for one in largest
+    )
     raise PackageError(
-        f"the package would be {_megabytes(size)}, and Lambda takes {_megabytes(LARGEST_PACKAGE)}; "
-        f"remove what migrations do not need. largest distributions: {listed}"
+        f"the package would be {_megabytes(size)}, and Lambda takes {_megabytes(LARGEST_PACKAGE)}; package less with"
+        " the stage's setting dependency_group (a group of uv.lock that holds what migrations need) or"
+        " requirements: traced (what they import), or have a container image with packaging: image; the largest"
+        f" distributions: {listed}"
     )
 
 

@@ -32,7 +32,7 @@ def backend_files(layout: Layout) -> Files:
     unread = list(files.values())
     seen: set[str] = set(sys.stdlib_module_names)
     while unread:
-        for name in sorted(_imported_names(unread.pop()) - seen):
+        for name in sorted(imported_names(unread.pop()) - seen):
             seen.add(name)
             imported = _find(name, layout)
             unread.extend(path for destination, path in imported.items() if destination not in files)
@@ -53,7 +53,7 @@ def _files(directory: Path, destination: PurePosixPath, layout: Layout) -> Files
     return {destination / relative: file for relative, file in below if tests.isdisjoint(file.parents)}
 
 
-def _imported_names(path: Path) -> set[str]:
+def imported_names(path: Path) -> set[str]:
     """Return the top-level names that a Python file imports anywhere in it."""
     if path.suffix != ".py":
         return set()

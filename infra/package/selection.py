@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 @dataclass(frozen=True)
@@ -10,10 +15,13 @@ class Selection:
     """What is packaged of all that could be.
 
     ``dependency_group``: this group of the backend's ``uv.lock`` in place of its dependencies. ``traced``: only what
-    the migrations import when they are run while building. ``aws_services``: services that botocore keeps the data of,
-    beside those that the code names; None keeps all.
+    the migrations import when they are run while building, with ``environment`` as further variables.
+    ``aws_services``: services that botocore keeps the data of, beside those that the code names; None keeps all.
+    ``limited``: refuse what is over Lambda's limit for unpacked code, which container images do not have.
     """
 
     dependency_group: str | None = None
     traced: bool = False
+    environment: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     aws_services: tuple[str, ...] | None = ()
+    limited: bool = True

@@ -1,0 +1,98 @@
+"""Runs a packaged tree up to where it would use a database, and prints what it has imported; a process of its own.
+
+Arguments: the package, and the path in it of Alembic's configuration. Prints a JSON object: ``files`` are the paths
+that were imported, relative to the package, ``metadata`` the distributions whose metadata were asked for, and ``error``
+says why the trace is incomplete, or null.
+"""
+
+import importlib
+import json
+import os
+import sys
+from contextlib import redirect_stdout, suppress
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+# The address is one where nobody listens, for an env.py that connects at once.
+_VARIABLES = {
+    "STAGE": "trace",
+    "DB_SECRET_ID": "trace",
+    "PGCONNECT_TIMEOUT": "2",
+}
+# What only a connection would import.
+_DRIVERS = ("psycopg2", "psycopg", "asyncpg", "pg8000", "greenlet")
+
+
+class _Reached(BaseException):
+    """env.py has come to where it configures Alembic: what it imports, it has imported."""
+
+
+def run(package: Path, config_file: Path) -> None:
+    """Import every revision, and run env.py."""
+    os.environ.update({name: value for name, value in _VARIABLES.items() if name not in os.environ})
+    sys.path[:0] = [str(config_file.parent), str(package)]
+    os.chdir(config_file.parent)
+    from alembic.runtime.environment import EnvironmentContext  # noqa: PLC0415 - out of the package
+
+    from lambda_migrate import tree  # noqa: PLC0415
+    from lambda_migrate.address import set_config, set_environment  # noqa: PLC0415
+    from lambda_migrate.deadline import Deadline  # noqa: PLC0415
+    from lambda_migrate.login import Credentials  # noqa: PLC0415
+    from lambda_migrate.messages import Job  # noqa: PLC0415
+    from lambda_migrate.settings import read_settings  # noqa: PLC0415
+
+    nowhere = Credentials("127.0.0.1", 1, "trace", "trace", "trace", "disable", Path(os.devnull))
+    settings = read_settings({**os.environ, "ALEMBIC_CONFIG": config_file.name}, package_root=package)
+    job = Job("upgrade", "heads", None, None, settings, nowhere, None, "trace", Deadline.after(60))
+    set_environment(job)
+    config = tree.read_config(config_file)
+    set_config(config, job)
+    for driver in _DRIVERS:
+        with suppress(ImportError):
+            importlib.import_module(driver)
+    script = tree.load(config, package, None)
+    for revision in script.walk_revisions():
+        _ = revision.module
+
+    context = EnvironmentContext(config, script, fn=lambda *_: [], as_sql=True, destination_rev="heads")
+
+    def configure(*_: Any, **__: Any) -> None:  # noqa: ANN401
+        raise _Reached
+
+    context.configure = configure  # type: ignore[method-assign]
+    with context:
+        script.run_env()
+
+
+def main() -> None:
+    """Trace, whatever comes of it."""
+    package = Path(sys.argv[1])
+    asked: set[str] = set()
+    from_name = metadata.Distribution.from_name
+
+    def noted(name: str) -> metadata.Distribution:
+        asked.add(name)
+        return from_name(name)
+
+    metadata.Distribution.from_name = noted  # type: ignore[method-assign]
+    error = None
+    with redirect_stdout(sys.stderr):
+        try:
+            run(package, package / sys.argv[2])
+        except _Reached:
+            pass
+        except BaseException as raised:  # noqa: BLE001 - sys.exit in env.py included
+            # One that connects before it configures has imported what it needs, too.
+            names = {each.__name__ for each in type(raised).__mro__}
+            if not names & {"OperationalError", "InterfaceError", "ConnectionRefusedError"}:
+                error = f"{type(raised).__name__}: {' '.join(str(raised).split())}"
+    files = {str(getattr(module, "__file__", None) or "") for module in list(sys.modules.values())}
+    imported = sorted(os.path.relpath(file, package) for file in files if file and Path(file).is_relative_to(package))
+    print(json.dumps({"files": imported, "metadata": sorted(asked), "error": error}))
+    sys.stdout.flush()
+    os._exit(0)  # whatever threads the backend has started
+
+
+if __name__ == "__main__":
+    main()
