@@ -57,12 +57,11 @@ class Server:
             with closing(HTTPConnection("127.0.0.1", self.port, timeout=30)) as connection:
                 try:
                     connection.request("GET", "/health")
-                except ConnectionRefusedError:
-                    assert self.process.poll() is None, self.log()
+                    response = connection.getresponse()
+                    return response.status, json.load(response)
+                except ConnectionError:
                     time.sleep(0.02)
-                    continue
-                response = connection.getresponse()
-                return response.status, json.load(response)
+            assert self.process.poll() is None, self.log()
 
     def healthy(self) -> dict[str, Any]:
         """The first answer that is a 200."""
