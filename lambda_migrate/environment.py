@@ -67,7 +67,7 @@ def _run(job: Job, journal: Journal) -> None:
     set_config(config, job)
     if job.action in READ_ONLY_ACTIONS:
         make_sessions_read_only()
-    script = tree.load(config, job.settings.package_root, manifest.for_settings(job.settings))
+    script = tree.load(config, manifest.for_settings(job.settings), job.settings.package_root)
     if job.action == "history":
         for told in steps.history(script):
             journal.send(told)

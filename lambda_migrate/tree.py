@@ -22,6 +22,7 @@ from alembic.util import CommandError, load_python_file
 
 from lambda_migrate.contract import ConfigurationError, InvalidRequest, MigrationError, Revision, UnknownRevision
 from lambda_migrate.manifest import digest_of, read_graph
+from lambda_migrate.settings import PACKAGE_ROOT
 from lambda_migrate.telemetry import one_line
 
 if TYPE_CHECKING:
@@ -91,10 +92,10 @@ class _PackagedScript(Script):
         return module
 
 
-def load(config: Config, root: Path, manifest: Manifest | None) -> ScriptDirectory:
-    """The tree of a package. The backend's code runs here: its environment must be set.
+def load(config: Config, manifest: Manifest | None = None, root: Path = PACKAGE_ROOT) -> ScriptDirectory:
+    """The tree of a backend. Its code runs here: its environment must be set.
 
-    ``root`` is the package's. Without a manifest every revision is loaded to see the graph.
+    ``root`` is the package's. Without its manifest every revision is loaded to see the graph.
 
     Raises:
         ConfigurationError: the tree is not there, empty, not the manifest's, or a revision cannot be imported.

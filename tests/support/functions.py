@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from infra.package import PackageError, Target, manifest
+from infra.package.builder import graph_of
+from infra.package.layout import read_layout
 from lambda_migrate.manifest import GRAPH, MANIFEST
 from localcloud.runtime_api import Answer, Function
 
@@ -17,8 +21,11 @@ ROOT = Path(__file__).resolve().parents[2]
 RUNTIME = ROOT / ".local" / "runtime" / "bin" / "python"
 
 
-def assemble(package: Path, backend: Path, out: Path) -> Path:
-    """A package with another backend in it: the function's code copied, the libraries linked, and no manifest."""
+def assemble(package: Path, backend: Path, out: Path, config: str = "alembic.ini") -> Path:
+    """A package with another backend in it: the function's code copied, the libraries linked, and a new manifest.
+
+    There is none of a tree that the builder would have refused: what the function makes of one is tested, too.
+    """
     out.mkdir(parents=True)
     for entry in package.iterdir():
         if entry.name == "lambda_migrate":
@@ -26,6 +33,9 @@ def assemble(package: Path, backend: Path, out: Path) -> Path:
         elif entry.name not in {"backend", MANIFEST, GRAPH}:
             (out / entry.name).symlink_to(entry)
     shutil.copytree(backend, out / "backend")
+    with suppress(PackageError):
+        layout = read_layout(out / "backend", config)
+        manifest.write(out, layout, graph_of(layout, out), Target())
     return out
 
 
@@ -44,7 +54,7 @@ class Runner:
         if backend is not None:
             package = self._scratch / f"package-{backend.name}"
             if not package.exists():
-                assemble(self._package, backend, package)
+                assemble(self._package, backend, package, environment.get("ALEMBIC_CONFIG") or "alembic.ini")
         variables = {**self.environment, **environment}
         function = Function(
             package,

@@ -1,0 +1,190 @@
+"""What the function takes from the manifest instead of from Alembic, and that it is never a wrong answer."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from localcloud.runtime_api import Function
+from tests.support.bystander import execute, query
+from tests.support.functions import RUNTIME, assemble
+from tests.support.trees import ENV_PY, Rev, sql, write_tree
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from localcloud.postgres import Database
+    from tests.support.functions import Runner
+
+REVISIONS = [
+    Rev("a1", sql("CREATE TABLE a (id int)"), sql("DROP TABLE a")),
+    Rev("b2", sql("CREATE TABLE b (id int)"), sql("DROP TABLE b")),
+]
+# It leaves a note of each run.
+NOTED = f'import os\nwith open(os.environ["NOTES"], "a") as notes:\n    notes.write("ran ")\n{ENV_PY}'
+
+# Tells, beside the answer, what was loaded for it.
+PROBE = """
+import sys
+from lambda_migrate.handler import handler
+
+def probe(event, context):
+    handler(event, context)
+    return sorted(sys.modules)
+"""
+
+
+@pytest.fixture
+def notes(tmp_path: Path) -> Path:
+    path = tmp_path / "notes"
+    path.touch()
+    return path
+
+
+def noted(runner: Runner, tree: Path, notes: Path, event: object = None) -> dict[str, Any]:
+    """The answer of a function of its own; what it ran of env.py is in the notes since."""
+    notes.write_text("")
+    answer = runner.invoke(tree, event, NOTES=str(notes))
+    assert answer.error_type is None, answer.payload
+    return dict(answer.payload)
+
+
+@pytest.mark.parametrize("event", [None, {"revision": "heads"}, {"revision": "b2"}, {"action": "status"}])
+def test_at_head_env_py_is_not_run_and_the_answer_is_the_one_it_would_give(
+    runner: Runner, tmp_path: Path, notes: Path, event: object
+) -> None:
+    tree = write_tree(tmp_path / "tree", REVISIONS, env_py=NOTED)
+    asked = write_tree(tmp_path / "asked", REVISIONS, env_py=f"{NOTED}\nsearch_path = None\n")
+    noted(runner, tree, notes)
+
+    short = noted(runner, tree, notes, event)
+    ran_short = notes.read_text()
+    long = noted(runner, asked, notes, event)
+    ran_long = notes.read_text()
+
+    assert (ran_short, ran_long) == ("", "ran ")
+    assert {**short, "duration_ms": 0, "request_id": ""} == {**long, "duration_ms": 0, "request_id": ""}
+    assert short["up_to_date"] is True
+
+
+@pytest.mark.parametrize("event", [{"revision": "a1"}, {"revision": "+1"}, {"action": "check"}])
+def test_what_asks_for_something_else_goes_through_env_py(
+    runner: Runner, tmp_path: Path, notes: Path, event: object
+) -> None:
+    models = NOTED.replace("target_metadata = None", "import sqlalchemy as sa\ntarget_metadata = sa.MetaData()")
+    tree = write_tree(tmp_path / "tree", [Rev("a1"), Rev("b2")], env_py=models)
+    noted(runner, tree, notes)
+
+    notes.write_text("")
+    runner.invoke(tree, event, NOTES=str(notes))
+
+    assert notes.read_text() == "ran "
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        "UPDATE alembic_version SET version_num = 'a1'",
+        "DELETE FROM alembic_version",
+        "INSERT INTO alembic_version VALUES ('a1')",
+        # One of them is env.py's: which, only it can tell.
+        "CREATE SCHEMA other; CREATE TABLE other.alembic_version (version_num text)",
+    ],
+)
+def test_a_version_table_that_holds_anything_else_is_not_believed(
+    runner: Runner, database: Database, tmp_path: Path, notes: Path, found: str
+) -> None:
+    tree = write_tree(tmp_path / "tree", [Rev("a1"), Rev("b2")], env_py=NOTED)
+    noted(runner, tree, notes)
+    execute(database, found)
+
+    notes.write_text("")
+    runner.invoke(tree, {"action": "status"}, NOTES=str(notes))
+
+    assert notes.read_text() == "ran "
+
+
+def test_another_trees_version_table_with_the_same_ids_is_not_taken_for_ours(
+    runner: Runner, database: Database, tmp_path: Path, notes: Path
+) -> None:
+    noted(runner, write_tree(tmp_path / "one", REVISIONS, env_py=NOTED), notes)
+    elsewhere = ENV_PY.replace("connection=connection,", 'connection=connection, version_table="two_version",')
+    two = write_tree(tmp_path / "two", [Rev("a1", sql("CREATE TABLE a2 (id int)")), Rev("b2")], env_py=elsewhere)
+
+    result = runner.invoke(two).payload
+
+    assert [applied["revision"] for applied in result["applied"]] == ["a1", "b2"]
+    assert query(database, "SELECT to_regclass('a2') IS NOT NULL") == [(True,)]
+
+
+class TestAPackageThatIsNotTheOneThatWasBuilt:
+    @pytest.fixture
+    def built(self, runner: Runner, package: Path, tmp_path: Path) -> Path:
+        """A package whose function has not been started, and a database at its head."""
+        tree = write_tree(tmp_path / "tree", REVISIONS)
+        runner.invoke(tree, {"revision": "a1"})
+        return assemble(package, tree, tmp_path / "tampered")
+
+    @staticmethod
+    def invoke(runner: Runner, package: Path) -> Any:  # noqa: ANN401 - an answer
+        with Function(package, runner.environment, RUNTIME) as function:
+            return function.invoke()
+
+    @pytest.mark.parametrize(
+        "path, change, named",
+        [
+            ("backend/alembic/versions/c3_.py", "revision = 'c3'\ndown_revision = 'b2'\n", "its revision files"),
+            ("backend/alembic/env.py", "raise SystemExit\n", "backend/alembic/env.py"),
+            ("backend/alembic.ini", "[alembic]\nscript_location = elsewhere\n", "backend/alembic.ini"),
+            ("graph.json", '{"revisions":[]}', "graph.json"),
+            ("manifest.json", "{", "manifest.json"),
+        ],
+    )
+    def test_is_refused_before_anything_runs(
+        self, runner: Runner, database: Database, built: Path, path: str, change: str, named: str
+    ) -> None:
+        (built / path).write_text(change)
+
+        answer = self.invoke(runner, built)
+
+        assert answer.error_type == "ConfigurationError"
+        assert named in answer.message
+        assert query(database, "SELECT version_num FROM alembic_version") == [("a1",)]
+
+    def test_is_refused_for_a_pending_revision_of_the_same_size(
+        self, runner: Runner, database: Database, built: Path
+    ) -> None:
+        revision = built / "backend" / "alembic" / "versions" / "b2_.py"
+        revision.write_text(revision.read_text().replace("CREATE TABLE b", "CREATE TABLE x"))
+
+        answer = self.invoke(runner, built)
+
+        assert answer.error_type == "ConfigurationError"
+        assert "b2_.py changed after the package was built" in answer.message
+        assert query(database, "SELECT version_num, to_regclass('x') FROM alembic_version") == [("a1", None)]
+
+
+def test_what_is_loaded_follows_what_there_is_to_do(runner: Runner, package: Path, tmp_path: Path) -> None:
+    """A guard on the cold start: whole libraries, not single modules, which move with their versions."""
+    out = assemble(package, write_tree(tmp_path / "tree", REVISIONS), tmp_path / "probed")
+    (out / "probe.py").write_text(PROBE)
+
+    def loaded(event: object) -> set[str]:
+        with Function(out, runner.environment, RUNTIME, handler="probe.probe") as function:
+            answer = function.invoke(event)
+        assert answer.error_type is None, answer.payload
+        return set(answer.payload)
+
+    def libraries(modules: set[str]) -> set[str]:
+        return {"alembic", "sqlalchemy", "boto3", "s3transfer", "botocore", "psycopg2"} & modules
+
+    pending = loaded(None)
+    nothing = loaded(None)
+
+    assert libraries(pending) == {"alembic", "sqlalchemy", "botocore", "psycopg2"}
+    assert libraries(nothing) == {"botocore", "psycopg2"}
+    ours = {module for module in nothing if module.startswith("lambda_migrate.")}
+    assert ours.isdisjoint(
+        {f"lambda_migrate.{name}" for name in ("run", "supervisor", "environment", "tree", "doctor")}
+    )
