@@ -190,11 +190,15 @@ def _show_truncation(console: Console, result: Mapping[str, Any], mark: str = ""
 
 
 def _show_doctor(result: Mapping[str, Any], console: Console) -> None:
-    width = max((len(step["step"]) for step in result["steps"]), default=0)
+    table = Table.grid(padding=(0, 2, 0, 0))
+    for justify in ("left", "left", "right"):
+        table.add_column(justify=justify, no_wrap=True)
+    table.add_column(overflow="fold")
     for step in result["steps"]:
         mark, style = _MARKS[step["ok"]]
-        took = f"{step['duration_ms']:>7,} ms" if step["ok"] is not None else " " * 10
-        _say(console, (mark, style), f" {step['step']:<{width}} {took}  {step['message']}")
+        took = f"{step['duration_ms']:,} ms" if step["ok"] is not None else ""
+        table.add_row(Text(mark, style), *map(_text, (step["step"], took, step["message"])))
+    console.print(table)
     console.print()
     failed = [step["step"] for step in result["steps"] if step["ok"] is False]
     if result["healthy"]:

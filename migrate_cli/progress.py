@@ -14,10 +14,10 @@ from rich.text import Text
 from migrate_cli.presentation import plain
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from types import TracebackType
 
-    from rich.console import Console
+    from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
     from typing_extensions import Self
 
 # Build servers end a job that is silent for long.
@@ -66,6 +66,22 @@ def _name(line: Mapping[str, Any], *more: str) -> str:
     return " ".join([str(line.get("revision")), *more, *([f"({description})"] if description else [])])
 
 
+class _Bar(Progress):
+    def get_renderables(self) -> Iterable[RenderableType]:
+        """Its line, which never fills the terminal's."""
+        return (_Narrower(shown) for shown in super().get_renderables())
+
+
+@dataclass(frozen=True)
+class _Narrower:
+    """Leaves room for the ^C that a terminal echoes: on a line of its own it would keep the bar from going away."""
+
+    shown: RenderableType
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        return console.render(self.shown, options.update_width(options.max_width - 3))
+
+
 class Display:
     """Shows an `Account` from the beginning of a ``with`` block to its end."""
 
@@ -77,7 +93,7 @@ class Display:
         self._started = self._spoke
         self._bar: Progress | None = None
         if console.is_terminal and not console.is_dumb_terminal:
-            self._bar = Progress(
+            self._bar = _Bar(
                 SpinnerColumn(),
                 BarColumn(_BAR if console.width >= _ORDINARY else _NARROW_BAR, complete_style="green"),
                 TextColumn("{task.fields[position]}", markup=False),

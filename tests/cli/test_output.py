@@ -190,6 +190,17 @@ def test_a_terminal_gets_colours_and_a_moving_bar(stub: Stub) -> None:
     assert "Applied 1 revision" in re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", said)
 
 
+def test_the_bar_leaves_room_for_what_ctrl_c_writes_beside_it(stub: Stub) -> None:
+    stub.lines = lambda: [STORY[1], line("revision.started", "running", revision="bbbb", description="long " * 60)]
+    stub.replies = [Reply(result(), until=lambda: len(stub.log_requests) > 3)]
+
+    _, said = in_terminal(stub, "upgrade", "--stage", "dev")
+
+    drawn = [row for row in re.split(r"[\r\n]|\x1b\[2K", said) if "bbbb (long" in row]
+    assert drawn
+    assert {len(re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", row)) for row in drawn} == {57}  # of 60
+
+
 def test_a_terminal_shows_sql_in_colours(stub: Stub) -> None:
     plan = [{"revision": "bbbb", "description": "Add", "sql": "CREATE TABLE a (b int);"}]
     stub.replies = [Reply(result("plan", plan=plan))]
