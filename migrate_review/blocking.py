@@ -24,6 +24,7 @@ _MODES = (
 )
 _BLOCKS_READS = frozenset({"AccessExclusiveLock"})
 _BLOCKS_WRITES = _BLOCKS_READS | {"ShareLock", "ShareRowExclusiveLock", "ExclusiveLock"}
+_EMPTIES = re.compile(r"\s*truncate\b", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,8 @@ def shown_mode(mode: str) -> str:
 def long_works(observation: Observation) -> Iterator[Work]:
     """Each statement of the upgrade whose time grows with a table that others cannot use meanwhile."""
     for statement, held in _with_locks_held(observation.upgrade):
+        if _EMPTIES.match(statement.sql):
+            continue  # a new file, but an empty one
         touched = {
             table: tuple(sorted(mode for mode in held.get(table, ()) if mode in _BLOCKS_WRITES))
             for table in dict.fromkeys((*statement.rewritten, *statement.scanned))

@@ -111,7 +111,8 @@ def _by_key(
     added = [key for key in is_now if key not in was]
     for key, row in was.items():
         for column, value, now in zip(kept, row, is_now.get(key, row), strict=True):
-            if value != now:
+            # Where there was nothing, nothing is lost: as when a new column is filled.
+            if value not in (now, _NULL):
                 if not changed[column]:
                     examples.append(f"{_named(old.key, key)}: {column} {shown(value)} became {shown(now)}")
                 changed[column] += 1

@@ -1,8 +1,7 @@
-"""What differs between two moments of a schema."""
+"""What is new, kept and gone between two moments of a schema."""
 
 from __future__ import annotations
 
-from dataclasses import fields, is_dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -74,57 +73,3 @@ def gone_indexes(before: Catalog, after: Catalog) -> Iterator[tuple[Table, Index
     for was, now in kept_tables(before, after):
         names = {index.name for index in now.indexes}
         yield from ((now, index) for index in was.indexes if index.name not in names and not index.constraint)
-
-
-def differences(expected: Catalog, found: Catalog) -> tuple[str, ...]:
-    """What a reader would call different between two schemas, in words, ``found`` last.
-
-    Not oids, and not the places of columns: a column that was dropped and added again is as good as before.
-    """
-    lines = []
-    was, now = ({table.name: table for table in catalog.tables} for catalog in (expected, found))
-    lines += [f"table {name} is missing" for name in was.keys() - now.keys()]
-    lines += [f"table {name} is left over" for name in now.keys() - was.keys()]
-    for name in was.keys() & now.keys():
-        for kind in ("columns", "constraints", "indexes"):
-            old, new = (_parts(getattr(table, kind)) for table in (was[name], now[name]))
-            lines += _compared(old, new, f"{_ONE[kind]} {{}} of {name}")
-    old_enums, new_enums = (
-        {name: ", ".join(label for _, label in labels) for name, labels in catalog.enums.items()}
-        for catalog in (expected, found)
-    )
-    lines += _compared(old_enums, new_enums, "enum {}")
-    lines += _compared(dict(expected.others), dict(found.others), "{}")
-    return tuple(sorted(lines))
-
-
-_ONE = {"columns": "column", "constraints": "constraint", "indexes": "index"}
-
-
-def _parts(parts: tuple[Column, ...] | tuple[Constraint, ...] | tuple[Index, ...]) -> dict[str, str]:
-    return {part.name: _described(part) for part in parts if getattr(part, "kind", "") != "n"}
-
-
-def _described(part: object) -> str:
-    if not is_dataclass(part):
-        return str(part)
-    if hasattr(part, "definition"):
-        return str(part.definition) + ("" if getattr(part, "valid", True) else " (invalid)")
-    values = {field.name: getattr(part, field.name) for field in fields(part) if field.name not in ("number", "name")}
-    default = f" DEFAULT {values['default']}" if values["default"] is not None else ""
-    marks = "".join(f" {name}" for name in ("generated", "identity") if values[name])
-    return f"{values['type']}{' NOT NULL' if values['not_null'] else ''}{default}{marks}"
-
-
-def _compared(old: dict[str, str], new: dict[str, str], called: str) -> list[str]:
-    lines = [f"{called.format(name)} is missing" for name in old.keys() - new.keys()]
-    lines += [f"{called.format(name)} is left over" for name in new.keys() - old.keys()]
-    for name in old.keys() & new.keys():
-        if old[name] != new[name]:
-            lines.append(f"{called.format(name)} was {_short(old[name])} and is {_short(new[name])}")
-    return lines
-
-
-def _short(text: str, most: int = 80) -> str:
-    one_line = " ".join(text.split())
-    return one_line if len(one_line) <= most else one_line[: most - 1] + "…"

@@ -12,7 +12,7 @@ from migrate_review.errors import ReviewError
 from migrate_review.findings import Finding, Severity
 from migrate_review.rulebook import finding
 from migrate_review.rules import graph, judge
-from migrate_review.rules.case import Case
+from migrate_review.rules.case import Case, attempted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -121,7 +121,7 @@ def review(
                     beside += _drift(tree.heads[0], measuring.drift())
                 except ReviewError as error:  # an env.py without models: there is nothing to compare
                     remarks.append(str(error))
-    said = squawk.remarks({id_: seen.upgrade.statements for id_, seen in observations.items()})
+    said = squawk.remarks({id_: attempted(seen) for id_, seen in observations.items()})
     results = []
     for revision in revisions:
         seen = observations.get(revision.id)

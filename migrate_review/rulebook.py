@@ -379,6 +379,13 @@ _DOWNGRADE = (
         "# Correct the statement that the server refused.",
     ),
     Rule(
+        "not-measured",
+        WARNING,
+        Theme.DOWNGRADE,
+        "Nothing is known of what the revision does: one before it fails.",
+        "# Correct that one first.",
+    ),
+    Rule(
         "upgrade-depends-on-data",
         WARNING,
         Theme.DOWNGRADE,

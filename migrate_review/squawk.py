@@ -102,10 +102,10 @@ class Remark:
 
 @dataclass(frozen=True)
 class _Script:
-    """A revision's SQL as squawk is to read it. ``lines`` gives each line's statement, None for what we put there."""
+    """A revision's SQL as squawk is to read it. ``lines`` gives each line's statement."""
 
     text: str
-    lines: tuple[int | None, ...]
+    lines: tuple[int, ...]
 
 
 def remarks(scripts: Mapping[str, Sequence[Statement]], pg_version: str = "18.0") -> dict[str, tuple[Remark, ...]]:
@@ -136,9 +136,9 @@ def remarks(scripts: Mapping[str, Sequence[Statement]], pg_version: str = "18.0"
 def _script(statements: Sequence[Statement], skip: Iterable[int]) -> _Script:
     """Write transactions out as they were, since squawk judges some statements by whether they are in one."""
     text: list[str] = []
-    lines: list[int | None] = []
+    lines: list[int] = []
 
-    def write(sql: str, statement: int | None) -> None:
+    def write(sql: str, statement: int) -> None:
         written = sql.rstrip().rstrip(";").split("\n")
         text.extend([*written, ";"])  # on a line of its own: the last one may end in a comment
         lines.extend([statement] * (len(written) + 1))
@@ -148,11 +148,12 @@ def _script(statements: Sequence[Statement], skip: Iterable[int]) -> _Script:
         if place in skip:
             continue
         if statement.in_transaction != in_transaction:
-            write("BEGIN" if statement.in_transaction else "COMMIT", None)
+            write("BEGIN" if statement.in_transaction else "COMMIT", place)
             in_transaction = statement.in_transaction
         write(statement.sql, place)
     if in_transaction:
-        write("COMMIT", None)
+        # After a COMMIT of the revision's own squawk finds ours to be the one too many.
+        write("COMMIT", len(statements) - 1)
     return _Script("\n".join(text) + "\n", tuple(lines))
 
 
@@ -169,14 +170,9 @@ def _run(scripts: Mapping[str, _Script], pg_version: str) -> dict[str, tuple[Rem
     found: dict[str, list[Remark]] = {revision: [] for revision in scripts}
     for entry in reported:
         revision = files[entry["file"]]
-        statement = _statement_of(scripts[revision], entry["line"])
-        if statement is not None:
-            found[revision].append(Remark(statement, entry["rule_name"], entry["message"]))
+        statement = scripts[revision].lines[entry["line"]]
+        found[revision].append(Remark(statement, entry["rule_name"], entry["message"]))
     return {revision: tuple(dict.fromkeys(several)) for revision, several in found.items()}
-
-
-def _statement_of(script: _Script, line: int) -> int | None:
-    return script.lines[line] if line < len(script.lines) else None
 
 
 def _ask(arguments: Sequence[str]) -> list[dict[str, Any]]:

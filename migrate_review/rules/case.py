@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from migrate_review.observation import Statement
 from migrate_review.rulebook import RULES, Theme, finding
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ _TELLING = ("name", "column", "old", "new", "module", "table")
 
 @dataclass(frozen=True)
 class Case:
-    """What was measured of a revision, what squawk says of its upgrade, and its file."""
+    """What was measured of a revision, what squawk says of the statements that were `attempted`, and its file."""
 
     observation: Observation
     remarks: tuple[Remark, ...]
@@ -38,6 +39,13 @@ class Case:
     def squawk_on(self, statement: int) -> tuple[str, ...]:
         """The rules that squawk finds broken by a statement of the upgrade, by its place."""
         return tuple(dict.fromkeys(remark.rule for remark in self.remarks if remark.statement == statement))
+
+
+def attempted(observation: Observation) -> tuple[Statement, ...]:
+    """The statements of the upgrade, with the one that the server refused, if there is one, as the last."""
+    failed = (observation.refused or observation.upgrade).failed_sql
+    refused = (Statement(failed, duration_ms=0, in_transaction=True),) if failed else ()
+    return (*observation.upgrade.statements, *refused)
 
 
 def quoted(columns: tuple[str, ...]) -> str:

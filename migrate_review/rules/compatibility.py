@@ -6,18 +6,22 @@ import re
 from typing import TYPE_CHECKING
 
 from migrate_review import difference, squawk
-from migrate_review.rules.case import short
+from migrate_review.findings import Finding, Severity
+from migrate_review.rulebook import RULES
+from migrate_review.rules.case import attempted, short
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from migrate_review.findings import Finding
     from migrate_review.observation import Catalog
     from migrate_review.rules.case import Case
+    from migrate_review.squawk import Remark
 
-_NOT_NULL_VIOLATION = "23502"
 # What squawk calls an object in renaming-object that applications do not use by its name.
 _NOBODY_CALLS = ("an index", "a constraint", "a trigger", "a policy", "a type value")
+# PostgreSQL's words for a column that is NOT NULL and has nothing for the rows that are there.
+_LACKING = re.compile(r'column "(.+?)" of relation "(.+?)" contains null values')
+_RENAMED = re.compile(r"""([\w."]+)(?:\([^)]*\))?\s+rename\s+to\s+([\w."]+)""", re.IGNORECASE)
 _DROPPED = {"ban-drop-view": "view", "ban-drop-function": "function", "ban-drop-sequence": "sequence"}
 
 
@@ -62,11 +66,10 @@ def _stands_in(after: Catalog, name: str) -> bool:
 def required_columns(case: Case) -> Iterator[Finding]:
     """Say where inserts of the running application lack a value."""
     observation = case.observation
-    upgrade = observation.upgrade
-    if upgrade.failure and upgrade.sqlstate == _NOT_NULL_VIOLATION:
-        for place, statement in enumerate(upgrade.statements):
-            if statement.sql == upgrade.failed_sql and "adding-required-field" in case.squawk_on(place):
-                yield case.found("adding-required-field", upgrade.failure, **_added(statement.sql))
+    refused = (observation.refused or observation.upgrade).failure or ""
+    lacking = _LACKING.search(refused)
+    if lacking and "adding-required-field" in case.squawk_on(len(attempted(observation)) - 1):
+        yield case.found("adding-required-field", refused, column=lacking.group(1), table=lacking.group(2))
     if observation.after is None:
         return
     kept = {now.oid for _, now in difference.kept_tables(observation.before, observation.after)}
@@ -80,16 +83,6 @@ def required_columns(case: Case) -> Iterator[Finding]:
             if old.default is not None and new.default is None and new.not_null and not new.identity:
                 evidence = f"DEFAULT {old.default} is gone"
                 yield case.found("ban-drop-default", evidence, table=now.name, column=new.name)
-
-
-def _added(sql: str) -> dict[str, str]:
-    """The table and the column of a statement that has failed, so that the schema shows neither."""
-    patterns = {
-        "table": r"alter\s+table\s+(?:if\s+exists\s+)?(?:only\s+)?([\w.\"]+)",
-        "column": r"\badd\s+(?:column\s+)?(?:if\s+not\s+exists\s+)?([\w\"]+)",
-    }
-    found = {name: re.search(pattern, sql, re.IGNORECASE) for name, pattern in patterns.items()}
-    return {name: match.group(1).replace('"', "") if match else "..." for name, match in found.items()}
 
 
 def enum_values(case: Case) -> Iterator[Finding]:
@@ -113,19 +106,34 @@ def enum_values(case: Case) -> Iterator[Finding]:
 def as_squawk_says(case: Case) -> Iterator[Finding]:
     """Pass on what squawk says where there is nothing to measure, unless the schema shows that it does not matter."""
     for remark in case.remarks:
-        sql = short(case.observation.upgrade.statements[remark.statement].sql)
+        sql = short(attempted(case.observation)[remark.statement].sql)
         if remark.rule in _DROPPED:
             yield from _dropped(case, remark.rule)
         elif remark.rule == "renaming-object":
-            if not any(kind in remark.message for kind in _NOBODY_CALLS):
-                yield case.found(remark.rule, f"{sql}: {remark.message}", old="the old name", new="the new name")
+            yield from _renamed(case, remark)
         elif remark.rule in _PASSED_ON:
             yield case.found(remark.rule, f"{sql}: {remark.message}")
+        elif remark.rule not in RULES:
+            # A rule that squawk has learnt since: better unexplained than unsaid.
+            page = f"# https://squawkhq.com/docs/{remark.rule}"
+            yield Finding(case.revision.id, remark.rule, Severity.NOTE, remark.message, sql, page)
 
 
 _PASSED_ON = squawk.AS_SAID - {*_DROPPED, "renaming-object", "prefer-robust-stmts"} - {
     "ban-concurrent-index-creation-in-transaction"  # PostgreSQL refuses it: that is measured
 }  # fmt: skip
+
+
+def _renamed(case: Case, remark: Remark) -> Iterator[Finding]:
+    """A rename of something that is no table, unless something else has taken the name."""
+    sql = attempted(case.observation)[remark.statement].sql
+    after = case.observation.after
+    named = _RENAMED.search(sql)
+    if after is None or any(kind in remark.message for kind in _NOBODY_CALLS):
+        return
+    old, new = (name.replace('"', "") for name in named.groups()) if named else ("the old name", "the new name")
+    if old not in after.enums and not any(entry.endswith(f" {old}") for entry in after.others):
+        yield case.found(remark.rule, f"{short(sql)}: {remark.message}", old=old, new=new)
 
 
 def _dropped(case: Case, rule: str) -> Iterator[Finding]:

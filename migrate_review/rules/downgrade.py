@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from migrate_review import difference
+from migrate_review.catalog import differences
 from migrate_review.rules.case import short
+from migrate_review.rules.compatibility import required_columns
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -15,34 +16,31 @@ if TYPE_CHECKING:
     from migrate_review.observation import Pass
     from migrate_review.rules.case import Case
 
-_INTEGRITY = "23"  # the SQLSTATE class of violated constraints
+_REFUSED_ROWS = ("22", "23")  # SQLSTATE classes: values that do not fit, and violated constraints
 _ACTIVE_TRANSACTION = "25001"
 _NOT_NULL_VIOLATION = "23502"
+_NOT_REACHED = "not reached:"  # as the session words it
 _MOST = 5
 
 
 def failures(case: Case) -> Iterator[Finding]:
-    """Say why the upgrade failed, if it did."""
-    upgrade = case.observation.upgrade
-    if upgrade.failure is None:
+    """Say why the upgrade failed, if it did: at all, or with rows that the schema before it allows."""
+    failed = case.observation.refused or case.observation.upgrade
+    if failed.failure is None:
         return
-    evidence = _evidence(upgrade)
-    if upgrade.sqlstate == _ACTIVE_TRANSACTION and "concurrently" in (upgrade.failed_sql or "").lower():
-        yield case.found("ban-concurrent-index-creation-in-transaction", f"{upgrade.failure}: {evidence}")
-    elif upgrade.sqlstate == _NOT_NULL_VIOLATION and _adds_required_column(case):
-        return  # required_columns says it
-    elif (upgrade.sqlstate or "").startswith(_INTEGRITY) and case.observation.rows:
-        yield case.found("upgrade-depends-on-data", evidence, failure=upgrade.failure)
+    if failed.failure.startswith(_NOT_REACHED):
+        yield case.found("not-measured", failed.failure)
+        return
+    evidence = _evidence(failed)
+    state, sql = failed.sqlstate or "", failed.failed_sql or ""
+    if state == _ACTIVE_TRANSACTION and "concurrently" in sql.lower():
+        yield case.found("ban-concurrent-index-creation-in-transaction", f"{failed.failure}: {evidence}")
+    elif state == _NOT_NULL_VIOLATION and any(required_columns(case)):
+        return  # that says more
+    elif state.startswith(_REFUSED_ROWS):
+        yield case.found("upgrade-depends-on-data", evidence, failure=failed.failure)
     else:
-        yield case.found("upgrade-fails", evidence, failure=upgrade.failure)
-
-
-def _adds_required_column(case: Case) -> bool:
-    upgrade = case.observation.upgrade
-    return any(
-        statement.sql == upgrade.failed_sql and "adding-required-field" in case.squawk_on(place)
-        for place, statement in enumerate(upgrade.statements)
-    )
+        yield case.found("upgrade-fails", evidence, failure=failed.failure)
 
 
 def _evidence(direction: Pass) -> str:
@@ -63,7 +61,7 @@ def downgrades(case: Case) -> Iterator[Finding]:
         return
     if observation.restored is None:
         return
-    changed = difference.differences(observation.before, observation.restored)
+    changed = differences(observation.before, observation.restored)
     if not changed:
         return
     rule = "downgrade-empty" if downgrade.empty else "downgrade-incomplete"
@@ -75,11 +73,13 @@ def repetition(case: Case) -> Iterator[Finding]:
     observation = case.observation
     if observation.upgrade_again is not None and observation.upgrade_again.failure is not None:
         # What is left over is in its way: the difference was said already, this is what it leads to.
-        changed = difference.differences(observation.before, observation.restored) if observation.restored else ()
+        changed = differences(observation.before, observation.restored) if observation.restored else ()
         names = {"failure": observation.upgrade_again.failure, "undo": _undo(changed)}
         yield case.found("upgrade-not-repeatable", _evidence(observation.upgrade_again), **names)
-    elif observation.after is not None and observation.again is not None:
-        changed = difference.differences(observation.after, observation.again)
+    elif observation.after is not None and observation.restored is not None and observation.again is not None:
+        if differences(observation.before, observation.restored):
+            return  # no wonder
+        changed = differences(observation.after, observation.again)
         if changed:
             evidence = _listed(changed)
             yield case.found(
@@ -109,39 +109,29 @@ def data(case: Case) -> Iterator[Finding]:
 
 def _listed(changed: Sequence[str]) -> str:
     more = f"; and {len(changed) - _MOST} more" if len(changed) > _MOST else ""
-    return "; ".join(changed[:_MOST]) + more
+    return "; ".join(short(line) for line in changed[:_MOST]) + more
 
 
+# How `differences` words it, and the operation that a downgrade lacks.
 _LEFT_OVER = (
     (re.compile(r"table (\S+) is left over"), 'op.drop_table("{0}")'),
-    (re.compile(r"column (\S+) of (\S+) is left over"), 'op.drop_column("{1}", "{0}")'),
+    (re.compile(r"column (\S+)\.(\S+) is left over"), 'op.drop_column("{0}", "{1}")'),
     (re.compile(r"constraint (\S+) of (\S+) is left over"), 'op.drop_constraint("{0}", "{1}")'),
     (re.compile(r"index (\S+) of (\S+) is left over"), 'op.drop_index("{0}", table_name="{1}")'),
-    (re.compile(r"enum (\S+) is left over"), 'op.execute("DROP TYPE {0}")'),
-    (re.compile(r"table (\S+) is missing"), 'op.create_table("{0}", ...)'),
-    (re.compile(r"column (\S+) of (\S+) is missing"), 'op.add_column("{1}", sa.Column("{0}", ...))'),
-    (re.compile(r"index (\S+) of (\S+) is missing"), 'op.create_index("{0}", "{1}", [...])'),
-    (re.compile(r"constraint (\S+) of (\S+) is missing"), 'op.execute("ALTER TABLE {1} ADD CONSTRAINT {0} ...")'),
-    (re.compile(r"column (\S+) of (\S+) was"), 'op.alter_column("{1}", "{0}", ...)'),
+    *(
+        (re.compile(rf"{kind} (\S+) is left over"), f'op.execute("DROP {kind.upper()} {{0}}")')
+        for kind in ("type", "view", "function", "sequence", "schema")
+    ),
+    (re.compile(r"table (\S+) is gone"), 'op.create_table("{0}", ...)'),
+    (re.compile(r"column (\S+)\.(\S+) is gone"), 'op.add_column("{0}", sa.Column("{1}", ...))'),
+    (re.compile(r"index (\S+) of (\S+) is gone"), 'op.create_index("{0}", "{1}", [...])'),
+    (re.compile(r"constraint (\S+) of (\S+) is gone"), 'op.execute("ALTER TABLE {1} ADD CONSTRAINT {0} ...")'),
+    (re.compile(r"column (\S+)\.(\S+) was"), 'op.alter_column("{0}", "{1}", ...)'),
 )
 
 
 def _undo(changed: Sequence[str]) -> str:
-    """The code that a downgrade lacks. What goes with a table or a column needs no line of its own."""
-    code = []
-    tables = {words[1] for line in changed if (words := line.split())[0] == "table"}
-    columns = {words[1] for line in changed if (words := line.split())[0] == "column"}
-    for line in changed:
-        for pattern, operation in _LEFT_OVER:
-            found = pattern.match(line)
-            if not found:
-                continue
-            groups = found.groups()
-            covered = len(groups) > 1 and (
-                groups[1] in tables
-                or (not line.startswith("column") and any(column in groups[0] for column in columns))
-            )
-            if not covered:
-                code.append(f"    {operation.format(*groups)}")
-            break
+    """The code that a downgrade lacks, as far as it can be told from what is not as it was."""
+    matches = ((pattern.match(line), operation) for line in changed for pattern, operation in _LEFT_OVER)
+    code = [f"    {operation.format(*match.groups())}" for match, operation in matches if match]
     return "\n".join(code) or "    ...  # the opposite of upgrade(), last step first"

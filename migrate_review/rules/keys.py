@@ -47,21 +47,20 @@ def duplicate_indexes(case: Case) -> Iterator[Finding]:
     observation = case.observation
     if observation.after is None:
         return
-    for table, index in difference.new_indexes(observation.before, observation.after):
-        other = next((other for other in table.indexes if other != index and _covers(other, index, table)), None)
+    new = list(difference.new_indexes(observation.before, observation.after))
+    for place, (table, index) in enumerate(new):
+        # Of two that are new, the second one is the duplicate.
+        later = [other for owner, other in new[place:] if owner is table and not other.constraint]
+        other = next((other for other in table.indexes if other not in later and _covers(other, index)), None)
         if other is not None and not index.constraint:
             evidence = f"{index.definition}; {other.definition}"
             yield case.found("duplicate-index", evidence, table=table.name, name=index.name, other=other.name)
 
 
-def _covers(other: Index, index: Index, table: Table) -> bool:
-    """Whether ``other`` does all that ``index`` does. Of two that are the same the second one is the duplicate."""
-    mine, its = (_NAME_IN_DEFINITION.sub("", one.definition) for one in (index, other))
-    if mine != its or (index.unique and not other.unique):
-        return False
-    if index.unique == other.unique and not other.constraint:
-        return table.indexes.index(other) < table.indexes.index(index)
-    return True
+def _covers(other: Index, index: Index) -> bool:
+    """Whether ``other`` does all that ``index`` does."""
+    its, own = (_NAME_IN_DEFINITION.sub("", one.definition) for one in (other, index))
+    return its == own and (other.unique or not index.unique)
 
 
 def names(case: Case) -> Iterator[Finding]:

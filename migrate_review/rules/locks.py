@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from migrate_review import difference, squawk
 from migrate_review.blocking import blocks, evidence_of, long_works, shown_mode
-from migrate_review.rules.case import quoted, short
+from migrate_review.rules.case import attempted, quoted, short
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 _CHANGES_ROWS = re.compile(r"\s*(?:with\b.*?\)\s*)?(update|delete|insert|merge)\b", re.IGNORECASE | re.DOTALL)
 _LIMITED = re.compile(r"\b(limit|between|fetch\s+first)\b", re.IGNORECASE)
+
+_TYPES = re.compile(r"""\balter\s+(?:column\s+)?"?(\w+)"?\s+(?:set\s+data\s+)?type\b""", re.IGNORECASE)
 
 _KINDS = {
     "adding-foreign-key-constraint": "f",
@@ -103,23 +105,23 @@ def _names_of(rule: str, table: str, sql: str, case: Case) -> dict[str, str]:
             if owner.name == table and index.name in sql:
                 names |= {"name": index.name, "columns": quoted(index.columns) or "...", "unique": str(index.unique)}
     else:
-        names |= _names_of_column(rule, table, case)
+        names |= _names_of_column(rule, table, sql, case)
     return names
 
 
-def _names_of_column(rule: str, table: str, case: Case) -> dict[str, str]:
+def _names_of_column(rule: str, table: str, sql: str, case: Case) -> dict[str, str]:
     before, after = case.observation.before, case.observation.after
     if after is None:
         return {}
     if rule == "adding-field-with-default":
         for owner, column in difference.new_columns(before, after):
-            if owner.name == table and (column.default is not None or column.generated):
+            if owner.name == table and (column.default is not None or column.generated or column.identity):
                 return {"column": column.name}
     for was, now in difference.kept_tables(before, after):
         for old, new in difference.kept_columns(was, now):
             if now.name != table:
                 continue
-            if rule == "changing-column-type" and old.type != new.type:
+            if rule == "changing-column-type" and new.name in _TYPES.findall(sql):
                 return {"column": new.name, "old": old.type, "new": new.type}
             if rule == "adding-not-nullable-field" and new.not_null and not old.not_null:
                 return {"column": new.name}
@@ -166,4 +168,6 @@ def commits_in_between(case: Case) -> Iterator[Finding]:
         return
     for remark in case.remarks:
         if remark.rule == "prefer-robust-stmts":
-            yield case.found(remark.rule, f"commits before or after: {short(statements[remark.statement].sql)}")
+            yield case.found(
+                remark.rule, f"commits before or after: {short(attempted(case.observation)[remark.statement].sql)}"
+            )

@@ -1,0 +1,14 @@
+"""Orders without a currency, before the column goes."""
+
+from alembic import op
+
+revision = "not_null_dropped"
+down_revision = "shop"
+
+
+def upgrade() -> None:
+    op.alter_column("orders", "currency", nullable=True)
+
+
+def downgrade() -> None:
+    op.alter_column("orders", "currency", nullable=False)

@@ -1,0 +1,15 @@
+"""Prices grow."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "numeric_wider"
+down_revision = "shop"
+
+
+def upgrade() -> None:
+    op.alter_column("products", "price", type_=sa.Numeric(12, 2))
+
+
+def downgrade() -> None:
+    op.alter_column("products", "price", type_=sa.Numeric(10, 2))

@@ -1,0 +1,15 @@
+"""One order for each reference."""
+
+from alembic import op
+
+revision = "unique_using_index"
+down_revision = "shop_not_valid"
+
+
+def upgrade() -> None:
+    op.execute("ALTER TABLE orders ADD CONSTRAINT uq_orders_legacy_ref UNIQUE USING INDEX uq_orders_legacy_ref")
+
+
+def downgrade() -> None:
+    op.drop_constraint("uq_orders_legacy_ref", "orders")
+    op.create_index("uq_orders_legacy_ref", "orders", ["legacy_ref"], unique=True)

@@ -1,0 +1,15 @@
+"""Telephone numbers grow."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "varchar_longer"
+down_revision = "shop"
+
+
+def upgrade() -> None:
+    op.alter_column("customers", "phone", type_=sa.String(100))
+
+
+def downgrade() -> None:
+    op.alter_column("customers", "phone", type_=sa.String(50))

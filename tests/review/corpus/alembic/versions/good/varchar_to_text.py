@@ -1,0 +1,15 @@
+"""Telephone numbers are text."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "varchar_to_text"
+down_revision = "shop"
+
+
+def upgrade() -> None:
+    op.alter_column("customers", "phone", type_=sa.Text())
+
+
+def downgrade() -> None:
+    op.alter_column("customers", "phone", type_=sa.String(50))

@@ -1,0 +1,16 @@
+"""Open orders have a note, by another way."""
+
+from alembic import op
+
+revision = "view_made_anew"
+down_revision = "shop"
+
+
+def upgrade() -> None:
+    op.execute("DROP VIEW open_orders")
+    op.execute("CREATE VIEW open_orders AS SELECT id, customer_id, note, total FROM orders WHERE state = 'open'")
+
+
+def downgrade() -> None:
+    op.execute("DROP VIEW open_orders")
+    op.execute("CREATE VIEW open_orders AS SELECT id, customer_id, total FROM orders WHERE state = 'open'")

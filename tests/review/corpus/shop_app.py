@@ -1,0 +1,3 @@
+"""The application that a revision had better not import."""
+
+LABEL = "fragile"
