@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import compileall
-import os
 import py_compile
 import shutil
 import time
@@ -28,6 +27,7 @@ RUNTIME = ROOT / ".local" / "runtime" / "bin" / "python"
 
 _DEPLOYED = Path(__file__).parent / "deployed"
 _LAST_INVOCATION_S = 300
+_UNCHECKED = py_compile.PycInvalidationMode.UNCHECKED_HASH
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ def naive(ground: Ground, name: str, history: Sequence[Change]) -> Path:
     """The naive handler with all it requires, as `pip install --target` leaves it."""
     out = ground.scratch / f"naive-{name}"
     if not out.exists():
-        _copy(BENCH / "naive", out)
+        _lay_out(BENCH / "naive", out)
         shutil.copy(_DEPLOYED / "naive.py", out)
         histories.write_alembic(out, history)
     return out
@@ -100,20 +100,38 @@ def naive(ground: Ground, name: str, history: Sequence[Change]) -> Path:
 def bare(ground: Ground, name: str, history: Sequence[Change], *, bytecode: bool = True) -> Path:
     """The bare script, with bytecode of everything in its package or of nothing."""
     out = ground.scratch / f"bare-{name}-{'compiled' if bytecode else 'source'}"
-    if out.exists():
-        return out
-    _copy(BENCH / "bare", out)
-    shutil.copy(_DEPLOYED / "bare.py", out)
-    histories.write_bare(out, history)
-    if bytecode:
-        compileall.compile_dir(out, quiet=2, workers=0, invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH)
+    if not out.exists():
+        _lay_out(_compiled_bare(ground) if bytecode else BENCH / "bare", out)
+        shutil.copy(_DEPLOYED / "bare.py", out)
+        histories.write_bare(out, history)
+        if bytecode:
+            # What lies beside the folders.
+            compileall.compile_dir(out, maxlevels=0, quiet=2, invalidation_mode=_UNCHECKED)
     return out
 
 
-def _copy(package: Path, out: Path) -> None:
-    if not (package / ".ready").exists():
-        raise RuntimeError(f"{package} is not installed; run: make bench")
-    shutil.copytree(package, out, copy_function=os.link, ignore=shutil.ignore_patterns("__pycache__", ".ready"))
+def _compiled_bare(ground: Ground) -> Path:
+    """What the bare script requires, with bytecode."""
+    made = ground.scratch / "bare-requirements"
+    if not made.exists():
+        _refuse_what_is_not_installed(BENCH / "bare")
+        shutil.copytree(BENCH / "bare", made)
+        compileall.compile_dir(made, quiet=2, workers=0, invalidation_mode=_UNCHECKED)
+    return made
+
+
+def _lay_out(requirements: Path, out: Path) -> None:
+    """A package's folder with links to the distributions, of which there are many files."""
+    _refuse_what_is_not_installed(requirements)
+    out.mkdir()
+    for entry in requirements.iterdir():
+        if entry.name not in {"__pycache__", ".ready"}:
+            (out / entry.name).symlink_to(entry)
+
+
+def _refuse_what_is_not_installed(folder: Path) -> None:
+    if not (folder / ".ready").exists():
+        raise RuntimeError(f"{folder} is not installed; run: make bench")
 
 
 def environment(ground: Ground, database: Database) -> dict[str, str]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import zipfile
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks import functions, histories
@@ -14,7 +16,6 @@ from infra.package import Target, build
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from benchmarks.ground import Ground
 
@@ -69,17 +70,23 @@ def _megabytes(of: Callable[[Path], int], package: Path) -> float:
 
 
 def _size(package: Path) -> int:
-    return sum(path.stat().st_size for path in package.rglob("*") if path.is_file())
+    return sum(path.stat().st_size for path in _files(package))
 
 
 def _zipped_size(package: Path) -> int:
     archive = package.with_suffix(".zip")
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as file:
-        for path in sorted(path for path in package.rglob("*") if path.is_file()):
+        for path in _files(package):
             file.write(path, path.relative_to(package))
     size = archive.stat().st_size
     archive.unlink()
     return size
+
+
+def _files(package: Path) -> list[Path]:
+    """Every file, also where a distribution is a link."""
+    walked = os.walk(package, followlinks=True)
+    return sorted(Path(folder, name) for folder, _, names in walked for name in names)
 
 
 if __name__ == "__main__":
