@@ -1,0 +1,195 @@
+"""docs/patterns.md: each block is run up, down and up again, and what it says was measured is measured."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pytest
+
+from migrate_review import squawk
+from migrate_review.acknowledgements import sort_out
+from migrate_review.blocking import blocks, long_works, shown_mode, strongest
+from migrate_review.findings import Severity
+from migrate_review.rules import judge
+from migrate_review.rules.case import Case
+from migrate_review.session import reviewing
+from migrate_review.tree import read_tree
+from tests.support.bystander import execute, query
+from tests.support.checkout import ROOT
+from tests.support.trees import write_tree
+
+if TYPE_CHECKING:
+    from localcloud.postgres import Database, Server
+    from migrate_review.findings import Finding
+    from migrate_review.observation import Observation
+
+PAGE = ROOT / "docs" / "patterns.md"
+
+# All are measured in one review, which a worker makes once.
+pytestmark = pytest.mark.xdist_group("patterns")
+
+HEADER = '''"""{pattern}, {way}"""
+from alembic import op
+import sqlalchemy as sa
+
+revision = {id!r}
+down_revision = {parent!r}
+branch_labels = None
+depends_on = None
+
+'''
+BLOCK = re.compile(
+    r"^## (?P<pattern>[^\n]+)\n|^### (?P<way>Risky|Safe)\n"
+    r"|^```python\n(?P<code>.*?)^```\n(?:\nMeasured: (?P<told>.*?)\n\n)?",
+    re.DOTALL | re.MULTILINE,
+)
+
+
+@dataclass(frozen=True)
+class Block:
+    """One block of the page: a revision, and what is said to be measured of it."""
+
+    id: str
+    parent: str | None
+    pattern: str
+    way: str
+    code: str
+    measured: str
+    found: set[str]
+
+
+def read_page() -> list[Block]:
+    found: list[Block] = []
+    pattern = way = ""
+    for match in BLOCK.finditer(PAGE.read_text(encoding="utf-8") + "\n"):
+        if match["pattern"]:
+            pattern, way = match["pattern"], ""
+        elif match["way"]:
+            way = match["way"].lower()
+        else:
+            same = [block for block in found if (block.pattern, block.way) == (pattern, way)]
+            name = f"{pattern}_{way}_{len(same) + 1}".lower().replace(" ", "_") if way else "tables"
+            parent = same[-1].id if same else found[0].id if found else None
+            told, _, rules = " ".join((match["told"] or "").split()).partition(" Found by the reviewer: ")
+            named = set(re.findall(r"`([a-z-]+)`", rules))
+            found.append(Block(name, parent, pattern, way, match["code"], told, named))
+    return found
+
+
+BLOCKS = read_page()
+CHANGES = BLOCKS[1:]
+
+
+@dataclass(frozen=True)
+class Tried:
+    """What became of a block."""
+
+    observation: Observation
+    findings: tuple[Finding, ...]
+
+
+@pytest.fixture(scope="session")
+def tried(postgres_server: Server, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Tried]:
+    """Every block of the page, as a branch of one tree, measured and judged."""
+    backend = write_tree(tmp_path_factory.mktemp("patterns"), [])
+    shutil.copy(ROOT / "back" / "backfill.py", backend)
+    for block in BLOCKS:
+        text = HEADER.format(pattern=block.pattern, way=block.way, id=block.id, parent=block.parent) + block.code
+        (backend / "alembic" / "versions" / f"{block.id}.py").write_text(text)
+    with reviewing(backend, on=postgres_server) as session:
+        seen = {block.id: session.observe(block.id) for block in CHANGES}
+    said = squawk.remarks({name: observation.upgrade.statements for name, observation in seen.items()})
+    revisions = {revision.id: revision for revision in read_tree(backend).revisions}
+    return {
+        name: Tried(
+            observation,
+            sort_out(revisions[name], judge(Case(observation, said[name], revisions[name])), complete=True).standing,
+        )
+        for name, observation in seen.items()
+    }
+
+
+def measured(observation: Observation) -> str:
+    """What the page has to say of an observation."""
+    modes: dict[str, list[str]] = {}
+    for statement in observation.upgrade.statements:
+        for lock in statement.locks:
+            modes.setdefault(lock.table, []).append(lock.mode)
+    said = [waiting(table, strongest(of_table), observation) for table, of_table in modes.items()]
+    return "; ".join(filter(None, said)) or "nobody waits"
+
+
+def waiting(table: str, mode: str, observation: Observation) -> str | None:
+    """Who waits for a table, and for how long; None where its lock says nothing."""
+    rewritten = {table for work in long_works(observation) for table in work.rewritten}
+    read = {table for work in long_works(observation) for table in work.held}
+    who = f"{blocks([mode])} on {table} wait"
+    if not blocks([mode]):
+        said = {
+            "RowExclusiveLock": f"writes to the same rows of {table} wait",
+            "ShareUpdateExclusiveLock": f"nobody waits for {table}",
+        }
+        if mode not in said:
+            return None
+        who = said[mode]
+        read = {table for statement in observation.upgrade.statements for table in statement.scanned}
+    work = "written anew" if table in rewritten else "read" if table in read else None
+    return f"{who} ({shown_mode(mode)}) {f'while all its rows are {work}' if work else 'for a moment'}"
+
+
+def rules(tried: Tried) -> set[str]:
+    """What the reviewer finds wrong. Notes are left out: whether an acknowledgement is needed depends on the rows."""
+    return {found.rule for found in tried.findings if found.severity is not Severity.NOTE}
+
+
+@pytest.mark.parametrize("block", CHANGES, ids=lambda block: block.id)
+def test_a_block_goes_up_down_and_up_again_and_the_page_says_what_is_measured(
+    tried: dict[str, Tried], block: Block
+) -> None:
+    seen = tried[block.id].observation
+
+    assert seen.rows["orders"] >= 300
+    for way in (seen.upgrade, seen.downgrade, seen.upgrade_again):
+        assert way is not None
+        assert way.failure is None
+    assert block.measured == f"{measured(seen)}."
+
+
+@pytest.mark.parametrize("block", [block for block in CHANGES if block.way == "risky"], ids=lambda block: block.id)
+def test_the_reviewer_finds_what_the_page_says_on_each_risky_way(tried: dict[str, Tried], block: Block) -> None:
+    assert block.found
+    assert block.found <= rules(tried[block.id])
+
+
+@pytest.mark.parametrize("block", [block for block in CHANGES if block.way == "safe"], ids=lambda block: block.id)
+def test_the_reviewer_is_silent_on_each_safe_way(tried: dict[str, Tried], block: Block) -> None:
+    assert rules(tried[block.id]) == block.found == set()
+
+
+def test_each_pattern_has_a_risky_and_a_safe_way() -> None:
+    ways = {(block.pattern, block.way) for block in CHANGES}
+
+    assert ways == {(block.pattern, way) for block in CHANGES for way in ("risky", "safe")}
+    assert len({block.pattern for block in CHANGES}) == 10
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "ALTER TABLE free ADD COLUMN currency text NOT NULL DEFAULT 'EUR'",
+        "ALTER TABLE free ALTER COLUMN short TYPE varchar(50)",
+        "ALTER TABLE free ALTER COLUMN short TYPE text",
+        "ALTER TABLE free ALTER COLUMN price TYPE numeric(9, 2)",
+    ],
+)
+def test_what_the_page_says_only_touches_the_catalog_does(database: Database, statement: str) -> None:
+    look = "SELECT pg_relation_filenode('free'), seq_tup_read FROM pg_stat_user_tables WHERE relname = 'free'"
+    execute(database, "CREATE TABLE free AS SELECT 'a'::varchar(20) AS short, 1::numeric(5, 2) AS price")
+    before = query(database, look)
+
+    query(database, f"{statement}; SELECT pg_stat_force_next_flush()")
+
+    assert query(database, look) == before
