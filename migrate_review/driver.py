@@ -13,6 +13,7 @@ import sys
 import traceback
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
+from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -113,11 +114,14 @@ class _Driver:
 
         def steps(_: object, context: MigrationContext) -> Iterator[Any]:
             for revision in revisions:
+                self.wire.write({"began": revision})
                 yield from self._one(context, self._step("upgrade", revision))
                 done.append(revision)
 
         try:
             found |= self._run(steps)
+        except _RefusedError:
+            raise
         except BaseException as error:  # noqa: BLE001 - sys.exit in a revision included
             found["failure"] = _failure(error)
         return found
@@ -134,6 +138,7 @@ class _Driver:
             step = self._step(direction, revision)
             run = step.migration_fn
 
+            @wraps(run)
             def watched(**options: Any) -> None:  # noqa: ANN401
                 with watch.watching():
                     run(**options)
@@ -384,6 +389,7 @@ def main() -> None:
         os.chdir(folder)
         sys.path.insert(0, str(folder))
         event.listen(sqlalchemy.Engine, "engine_connect", lambda connection: driver.engines.add(connection.engine))
+        wire.write({"began": None})
         while (command := wire.read()) is not None:
             try:
                 wire.write({"done": getattr(driver, command.pop("do"))(**command)})

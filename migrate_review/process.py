@@ -78,7 +78,10 @@ class Process:
         finally:
             os.close(commands)
             os.close(answers)
+        # What the driver has begun since it was last asked: for when it does not live to tell.
+        self.began: list[str | None] = []
         self._rest = b""
+        self._answered = False
         self._write(start)
 
     def ask(self, command: Mapping[str, Any], timeout_s: float, outside: Outside | None = None) -> dict[str, Any]:
@@ -91,6 +94,7 @@ class Process:
         deadline = time.monotonic() + timeout_s
         self._write(command)
         looking: Outside | None = None
+        self.began.clear()
         while True:
             answer = self._read(deadline, timeout_s, looking)
             if outside is not None and "look_at" in answer:
@@ -101,6 +105,8 @@ class Process:
                     outside.begin(answer["look_at"])
                     looking = outside
                     self._write({"locks": []})
+            elif "began" in answer:
+                self.began.append(answer["began"])
             elif "refused" in answer:
                 raise ReviewError(answer["refused"])
             else:
@@ -140,15 +146,19 @@ class Process:
                 raise DiedError(self._last_words())
             self._rest += data
         line, self._rest = self._rest.split(b"\n", 1)
+        self._answered = True
         answer: dict[str, Any] = json.loads(line)
         return answer
 
     def _last_words(self) -> str:
         code = self._process.wait()
+        how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
+        if self._answered:
+            return f"the backend's process {how}"
+        # It did not come as far as the driver, whose own packages may be missing there.
         self._output.seek(0)
         said = self._output.read().decode(errors="replace").strip().splitlines()
-        how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
-        return f"the backend's process {how}" + (f": {said[-1][-_TAIL_CHARACTERS:].strip()}" if said else "")
+        return f"the backend's process {how}: {said[-1][-_TAIL_CHARACTERS:].strip() if said else 'it said nothing'}"
 
 
 def interpreter(backend: Path) -> Path:

@@ -112,22 +112,30 @@ def _put_on(cursor: cursor, plan: Plan) -> tuple[str, ...]:
     """Put on what rows allow that are there already; give how to take it off."""
     done = []
     for put, take in zip(plan.put_on, plan.take_off, strict=True):
-        if _tried(cursor, put)[1] is None:
+        if _tried(cursor, put).problem is None:
             done.append(take)
     return tuple(done)
 
 
-def _tried(cursor: cursor, statement: str, arguments: Any = None) -> tuple[int, str | None]:  # noqa: ANN401
-    """Execute a statement and give how many rows it changed, or leave all as it was and give the server's message."""
+@dataclass(frozen=True)
+class _Outcome:
+    """How many rows a statement changed and what it found, or the server's message, and all is as it was."""
+
+    changed: int = 0
+    found: tuple[Any, ...] = ()
+    problem: str | None = None
+
+
+def _tried(cursor: cursor, statement: str, arguments: Any = None) -> _Outcome:  # noqa: ANN401
     cursor.execute("SAVEPOINT tried")
     try:
         cursor.execute(statement, arguments)
-        changed = max(0, cursor.rowcount)
+        outcome = _Outcome(max(0, cursor.rowcount), tuple(cursor.fetchall()) if cursor.description else ())
     except psycopg2.Error as error:
         cursor.execute("ROLLBACK TO tried; RELEASE tried")
-        return 0, error.diag.message_primary or str(error).strip()
+        return _Outcome(problem=error.diag.message_primary or str(error).strip())
     cursor.execute("RELEASE tried")
-    return changed, None
+    return outcome
 
 
 def plan(before: Catalog, after: Catalog) -> Plan:
@@ -278,10 +286,10 @@ class _Seeding:
         while parts and done < need and pieces < _MOST_PIECES:
             part = parts.pop()
             pieces += 1
-            inserted, problem = _tried(self.cursor, made.statement(need - done), made.arguments(part))
-            done += inserted
-            if problem is not None:
-                reason = problem
+            outcome = _tried(self.cursor, made.statement(need - done), made.arguments(part))
+            done += outcome.changed
+            if outcome.problem is not None:
+                reason = outcome.problem
                 if len(part) > 1:
                     middle = len(part) // 2
                     parts += [part[middle:], part[:middle]]
@@ -309,12 +317,20 @@ class _Seeding:
 
     def _valid(self, kind: Type, found: Sequence[str]) -> list[str]:
         """Those that are of the type, by the server's own word, a domain's checks included."""
-        self.cursor.execute(
-            "SELECT value FROM unnest(%s::text[]) WITH ORDINALITY AS each (value, place)"
-            " WHERE pg_input_is_valid(value, %s) ORDER BY place",
-            (list(found), kind.shown),
+        query = (
+            "SELECT coalesce(array_agg(value ORDER BY place), '{}') FROM unnest(%s::text[])"
+            " WITH ORDINALITY AS each (value, place) WHERE pg_input_is_valid(value, %s)"
         )
-        return [value for (value,) in self.cursor.fetchall()]
+        parts, valid = [list(found)], []
+        while parts:
+            part = parts.pop()
+            outcome = _tried(self.cursor, query, (part, kind.shown))
+            if outcome.problem is None:
+                valid += outcome.found[0][0]
+            elif len(part) > 1:
+                # Not every type's input can answer without raising.
+                parts += [part[len(part) // 2 :], part[: len(part) // 2]]
+        return valid
 
     # --- what had to wait ---
 
@@ -336,7 +352,7 @@ class _Seeding:
                   FROM {self.tables[reference.table].name}) AS parent ON parent.n = {which}
             WHERE {table.name}.ctid = row.place AND {some}
         """  # noqa: S608 - quoted names
-        _, problem = _tried(self.cursor, update)
+        problem = _tried(self.cursor, update).problem
         if strict and not itself:
             # Rows were put in without looking at this key.
             own_row = " AND ".join(
@@ -427,7 +443,8 @@ class _Candidates:
                     **dict(zip(reference.columns, fitting[(self._start + number) % len(fitting)], strict=True)),
                     **row,
                 }
-                if chosen.random() < 0.5:  # noqa: PLR2004 - some in order, some not: unique pairs need both
+                alone = any(unique <= set(reference.columns) for unique in self.table.unique)
+                if not alone and chosen.random() < 0.5:  # noqa: PLR2004 - unique pairs need some out of order
                     row.update(zip(reference.columns, chosen.choice(fitting), strict=True))
             else:
                 row = {**dict(zip(reference.columns, chosen.choice(fitting), strict=True)), **row}

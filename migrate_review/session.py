@@ -110,6 +110,8 @@ class Session:
     _process: Process | None = None
     _connection: connection | None = None
     _outside: _Outside = field(init=False)
+    # Revisions that cannot be applied, not even without rows, and why.
+    _blocked: dict[str, str] = field(default_factory=dict)
     # What the database is at: every revision that is applied, in the order of their application.
     _applied: list[str] = field(default_factory=list)
     _version_table: tuple[str | None, str] = (None, "alembic_version")
@@ -150,7 +152,7 @@ class Session:
         """
         if revision not in self.revisions:
             raise ReviewError(f"there is no revision {revision}")
-        obstacle = self._reach(self._ancestors(revision))
+        obstacle = self._reach(self._ancestors(revision), without=revision)
         if obstacle is not None:
             before = catalog.read(self._connected(), self._version_table)
             return Observation(revision, {}, {}, before, Pass((), failure=obstacle))
@@ -166,7 +168,7 @@ class Session:
         Raises:
             ReviewError: the revisions do not lead to head, or env.py gives no models.
         """
-        obstacle = self._reach(list(self.revisions))
+        obstacle = self._reach(self._order())
         if obstacle is not None:
             raise ReviewError(f"the models cannot be compared: {obstacle}")
         return tuple(self._ask({"do": "drift"})["differences"])
@@ -204,14 +206,14 @@ class Session:
 
         What it takes is read from the schema after it, where it does run: on empty tables.
         """
-        obstacle = self._reach(self._ancestors(revision))
+        obstacle = self._reach(self._ancestors(revision), without=revision)
         before = self._read()
         if obstacle is not None or "failure" in self._apply([revision]):
             self._start_over()
             return refused
         after = self._read()
         self._start_over()
-        if self._reach(self._ancestors(revision)) is not None:
+        if self._reach(self._ancestors(revision), without=revision) is not None:
             return refused
         fitting = self._observed(revision, rows.plan(before, after))
         return replace(fitting, refused=refused.upgrade)
@@ -295,31 +297,36 @@ class Session:
             visit(revision)
         return list(ordered)
 
-    def _reach(self, wanted: Sequence[str]) -> str | None:
-        """Bring the database to where all these revisions are applied and nothing that stands on others is.
+    def _reach(self, wanted: Sequence[str], *, without: str | None = None) -> str | None:
+        """Bring the database to where all these revisions are applied, and ``without`` is not.
+
+        What is applied beside them, on other branches, stays: it makes no difference to them.
 
         Returns:
             What is in the way, None if nothing is.
         """
-        if not set(self._applied) <= set(wanted):
+        if without in self._applied:
             self._start_over()
-        for _ in ("with the rows that there are", "without rows"):
-            missing = [each for each in wanted if each not in self._applied]
-            if not missing:
-                return None
+        while missing := [each for each in wanted if each not in self._applied]:
+            blocked = next((each for each in missing if each in self._blocked), None)
+            if blocked is not None:
+                return f"not reached: revision {blocked}, which comes before it, fails: {self._blocked[blocked]}"
+            had_rows = bool(self._applied)
             found = self._apply(missing)
-            if "failure" not in found:
-                return None
-            culprit = missing[len(found["applied"])] if len(found["applied"]) < len(missing) else missing[-1]
-            self._start_over()
-        return f"not reached: revision {culprit}, which comes before it, fails: {found['failure']['text']}"
+            if "failure" in found:
+                if not had_rows:
+                    culprit = missing[min(len(found["applied"]), len(missing) - 1)]
+                    self._blocked[culprit] = found["failure"]["text"]
+                self._start_over()
+        return None
 
     def _apply(self, revisions: Sequence[str]) -> dict[str, Any]:
         try:
             found = self._ask({"do": "apply", "revisions": list(revisions)})
         except DiedError as error:
+            began = [each for each in self._process.began if each] if self._process is not None else []
             self._end_process()
-            return {"applied": [], "failure": {"text": str(error)}}
+            return {"applied": began[:-1], "failure": {"text": str(error)}}
         self._note(found)
         self._applied.extend(found["applied"])
         return found

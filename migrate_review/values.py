@@ -107,6 +107,8 @@ _POOLS: Mapping[str, tuple[str, ...]] = {
     "xml": ("<a/>", '<a b="c">d</a>', "text", "<p>Zoë &amp; co</p>"),
     "pg_lsn": ("0/0", "16/B374D848"),
     "oid": ("0", "1", "42"),
+    "regclass": ("pg_class", "pg_type", "pg_catalog.pg_proc", "pg_index"),
+    "regtype": ("integer", "text", "boolean", "timestamp with time zone"),
     "hstore": ("", "a=>1", '"A b"=>"c", d=>NULL'),
     "ltree": ("top", "top.science", "top.science.astronomy"),
     "cube": ("(1,2)", "(0,0),(1,1)"),
