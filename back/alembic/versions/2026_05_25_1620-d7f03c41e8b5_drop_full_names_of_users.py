@@ -22,6 +22,8 @@ depends_on: Union[str, Sequence[str], None] = None
 
 def upgrade() -> None:
     """Upgrade schema."""
+    # -- reviewed: ban-drop-column no server since step two, two weeks ago, reads or writes
+    #   full_name
     op.drop_column("users", "full_name")
 
 

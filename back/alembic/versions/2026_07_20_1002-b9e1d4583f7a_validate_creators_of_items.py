@@ -22,6 +22,10 @@ depends_on: Union[str, Sequence[str], None] = None
 
 def upgrade() -> None:
     """Upgrade schema."""
+    # -- reviewed: backfill-in-one-transaction items of deleted users are few, and found beside the
+    #   traffic
+    # -- reviewed: values-changed whom such an item points to is gone for good; the id tells nobody
+    #   anything
     op.execute(
         """
         UPDATE items

@@ -24,6 +24,8 @@ CHANNELS = ("email", "push")
 
 def upgrade() -> None:
     """Upgrade schema."""
+    # -- reviewed: backfill-in-one-transaction users are a few thousand, and few of them have
+    #   changed a setting
     for channel in CHANNELS:
         op.execute(
             f"""

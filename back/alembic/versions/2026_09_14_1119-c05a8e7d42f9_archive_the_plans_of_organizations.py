@@ -23,6 +23,9 @@ depends_on: Union[str, Sequence[str], None] = None
 
 def upgrade() -> None:
     """Upgrade schema."""
+    # -- reviewed: ban-drop-column no server has read or written plan since subscriptions hold the
+    #   plans, in March
+    # -- reviewed: scan-while-locked organizations are a few hundred
     op.create_table(
         "archived_organization_plans",
         sa.Column("organization_id", sa.BigInteger(), nullable=False),

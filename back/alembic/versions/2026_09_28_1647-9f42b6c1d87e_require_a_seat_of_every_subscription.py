@@ -22,6 +22,10 @@ depends_on: Union[str, Sequence[str], None] = None
 
 def upgrade() -> None:
     """Upgrade schema."""
+    # -- reviewed: constraint-missing-not-valid subscriptions are few enough to be read with the
+    #   table locked
+    # -- reviewed: backfill-in-one-transaction it is one subscription, as far as support knows
+    # -- reviewed: values-changed no seats was the mistake that this mends
     op.execute("UPDATE subscriptions SET seats = 1 WHERE seats < 1")
     op.create_check_constraint(
         op.f("ck_subscriptions_seats_positive"), "subscriptions", "seats >= 1"
