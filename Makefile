@@ -85,6 +85,10 @@ migrate: $(CLOUD) ## Deploy stage local to a cloud on this machine and migrate i
 revision: $(TOOLS) ## Write a revision from what has changed in the models: make revision m="Add notifications table"
 	@python -m localcloud.develop revision -- "$$m"
 
+.PHONY: review
+review: $(TOOLS) ## Review revisions by running them on rows: make review [REVISION=ID] [SINCE=origin/main] [FORMAT=markdown]
+	@migrate review $(REVISION) $(if $(SINCE),--since "$(SINCE)") $(if $(FORMAT),--format "$(FORMAT)") $(if $(BACKEND),--backend "$(BACKEND)")
+
 .PHONY: upgrade
 upgrade: $(TOOLS) ## Bring the database for developing to head
 	@python -m localcloud.develop upgrade
