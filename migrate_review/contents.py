@@ -64,6 +64,16 @@ def copied(opened: connection, table: str, columns: Sequence[str]) -> tuple[Row,
     return tuple(tuple(line.split("\t")) if columns else () for line in lines)
 
 
+def counts(opened: connection, tables: Sequence[str]) -> dict[str, int]:
+    """How many rows each of these tables has."""
+    found = {}
+    with opened.cursor() as cursor:
+        for table in tables:
+            cursor.execute(f"SELECT count(*) FROM {table}")  # noqa: S608 - quoted names
+            [(found[table],)] = cursor.fetchall()
+    return found
+
+
 def quoted(name: str) -> str:
     """An identifier in SQL."""
     return '"' + name.replace('"', '""') + '"'

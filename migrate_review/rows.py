@@ -306,6 +306,8 @@ class _Seeding:
                 if re.search(rf"\b(VALUE|{re.escape(column.name)})\b", expression)
                 for value in values.mined(expression, column.type, self.types)
             ]
+            if self.tame:
+                found = [value for value in found if not values.is_extreme(value)]
             found = list(dict.fromkeys([*spoken, *found]))
             self._pools[key] = self._valid(column.type, found)
         return self._pools[key]

@@ -180,7 +180,9 @@ class Session:
         unfilled = rows.fill(opened, self.row_count, self._version_table, plan)
         before = catalog.read(opened, self._version_table)
         data = contents.read(opened, before)
-        counts = {name: len(each.rows) for name, each in data.items()}
+        counts = {name: len(each.rows) for name, each in data.items()} | contents.counts(
+            opened, [table.name for table in before.tables if table.name not in data]
+        )
         seen = Observation(revision, counts, unfilled, before, self._pass("upgrade", revision, before, counts))
         if seen.upgrade.failure is not None:
             self._start_over()

@@ -293,6 +293,7 @@ _STRING = re.compile(r"'((?:[^']|'')*)'")
 _NUMBER = re.compile(r"(?<![\w.'])-?\d+(?:\.\d+)?(?![\w.'])")
 _REGEX = re.compile(r"~\*?\s*'((?:[^']|'')*)'")
 _LONGEST_TEXT = 300
+_MODEST = 10_000
 
 
 def mined(expression: str, kind: Type, types: Mapping[int, Type]) -> list[str]:
@@ -324,6 +325,11 @@ def mined(expression: str, kind: Type, types: Mapping[int, Type]) -> list[str]:
         if len(strings) > 1:
             found.append("{" + ", ".join(f'"{key}": "x"' for key in dict.fromkeys(strings)) + "}")
     return list(dict.fromkeys(found))
+
+
+def is_extreme(value: str) -> bool:
+    """Whether it is a number that harmless arithmetic may carry past the end of its type."""
+    return _NUMBER.fullmatch(value) is not None and abs(float(value)) > _MODEST
 
 
 def _plain(number: float) -> str:

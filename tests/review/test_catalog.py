@@ -1,0 +1,109 @@
+"""Whatever a revision can make is a part of the schema that is compared."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+import pytest
+
+from migrate_review.catalog import differences, read
+from migrate_review.server import database as review_database
+
+if TYPE_CHECKING:
+    from localcloud.postgres import Server
+
+GROUND = """
+    CREATE TABLE t (id int PRIMARY KEY, a int, b text);
+    CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';
+    CREATE TYPE mood AS ENUM ('sad', 'ok');
+    CREATE SEQUENCE counter;
+    CREATE DOMAIN small AS int;
+    CREATE VIEW v AS SELECT id FROM t;
+    CREATE TABLE parts (id int) PARTITION BY RANGE (id)
+"""
+
+# What is done to that, and what is said of it.
+CHANGES = {
+    "CREATE TABLE u (id int)": "table u is left over",
+    "CREATE SCHEMA s; CREATE TABLE s.u (id int)": "schema s is left over",
+    "ALTER TABLE t ALTER a TYPE bigint": "column t.a was 'integer' and is now 'bigint'",
+    "ALTER TABLE t ALTER a SET NOT NULL": "column t.a was 'integer' and is now 'integer NOT NULL'",
+    "ALTER TABLE t ALTER a SET DEFAULT 7": "column t.a was 'integer' and is now 'integer DEFAULT 7'",
+    "ALTER TABLE t ADD c int GENERATED ALWAYS AS (a + 1) STORED": "column t.c is left over",
+    "ALTER TABLE t ADD CONSTRAINT k CHECK (a > 0) NOT VALID": "constraint k of t is left over: CHECK",
+    "CREATE INDEX i ON t (lower(b)) WHERE a > 0": "index i of t is left over: CREATE INDEX i ON public.t",
+    "ALTER INDEX t_pkey RENAME TO pk": "constraint pk of t is left over: PRIMARY KEY (id)",
+    "ALTER TYPE mood ADD VALUE 'fine'": "type mood had the labels sad, ok and now has sad, ok, fine",
+    "CREATE OR REPLACE VIEW v AS SELECT id FROM t WHERE a > 0": "view v was ",
+    "CREATE MATERIALIZED VIEW m AS SELECT 1 AS one": "materialized view m is left over",
+    "CREATE OR REPLACE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN OLD; END'": "function f() was ",
+    "CREATE PROCEDURE p() LANGUAGE sql AS 'SELECT 1'": "procedure p() is left over",
+    "CREATE AGGREGATE total(int) (SFUNC = int4pl, STYPE = int)": "aggregate total(integer) is left over",
+    "CREATE TRIGGER g BEFORE UPDATE ON t FOR EACH ROW EXECUTE FUNCTION f()": "trigger g on t is left over",
+    "CREATE RULE r AS ON DELETE TO t DO INSTEAD NOTHING": "rule r on t is left over",
+    "CREATE POLICY y ON t USING (a > 0)": "policy y on t is left over",
+    "ALTER TABLE t ENABLE ROW LEVEL SECURITY": "table settings t is left over: row level security",
+    "ALTER TABLE t SET (fillfactor = 70)": "table settings t is left over: with fillfactor=70",
+    "ALTER TABLE t SET UNLOGGED": "table settings t is left over: unlogged",
+    "ALTER TABLE t REPLICA IDENTITY FULL": "table settings t is left over: replica identity f",
+    "ALTER TABLE t ALTER b SET STORAGE EXTERNAL": "column settings t.b is left over: storage e",
+    'ALTER TABLE t ALTER b TYPE text COLLATE "C"': 'column settings t.b is left over: collation "C"',
+    "ALTER SEQUENCE counter INCREMENT 5": "sequence counter was ",
+    "ALTER DOMAIN small ADD CONSTRAINT positive CHECK (VALUE > 0)": "type small was ",
+    "CREATE TYPE pair AS (a int, b text)": "type pair is left over",
+    "CREATE TYPE span AS RANGE (subtype = float8)": "type span is left over",
+    "COMMENT ON COLUMN t.a IS 'said'": "comment on table column public.t.a is left over: said",
+    "GRANT SELECT ON t TO PUBLIC": "privileges on t is left over",
+    "GRANT UPDATE (a) ON t TO PUBLIC": "column settings t.a is left over: privileges ",
+    "ALTER DEFAULT PRIVILEGES GRANT SELECT ON TABLES TO PUBLIC": "default privileges of postgres on r is left over",
+    "CREATE EXTENSION citext": "extension citext is left over",
+    "CREATE STATISTICS x ON a, b FROM t": "statistics CREATE STATISTICS",
+    "CREATE COLLATION german (provider = icu, locale = 'de')": "collation german is left over",
+    "CREATE TABLE part PARTITION OF parts FOR VALUES FROM (1) TO (9)": "table part is left over",
+    "CREATE OPERATOR === (LEFTARG = int, RIGHTARG = int, FUNCTION = int4eq)": "operator public.===",
+    "CREATE PUBLICATION news FOR TABLE t": "publication news is left over",
+}
+
+VERSION_TABLE = (None, "alembic_version")
+
+
+@pytest.mark.xdist_group("review_catalog")
+def test_every_kind_of_change_is_told_and_nothing_else(postgres_server: Server) -> None:
+    told = {}
+    with review_database(postgres_server) as database, closing(database.connect()) as opened, opened.cursor() as cursor:
+        cursor.execute(GROUND)
+        before = read(opened, VERSION_TABLE)
+        for statement in CHANGES:
+            cursor.execute(f"BEGIN; {statement}")
+            told[statement] = differences(before, read(opened, VERSION_TABLE))
+            cursor.execute("ROLLBACK")
+            assert differences(before, read(opened, VERSION_TABLE)) == (), statement
+    silent = [each for each, lines in told.items() if not any(line.startswith(CHANGES[each]) for line in lines)]
+    assert {each: told[each] for each in silent} == {}
+
+
+def test_a_column_that_was_dropped_and_added_again_is_the_same(postgres_server: Server) -> None:
+    with review_database(postgres_server) as database, closing(database.connect()) as opened, opened.cursor() as cursor:
+        cursor.execute(GROUND)
+        before = read(opened, VERSION_TABLE)
+        cursor.execute("ALTER TABLE t DROP a; ALTER TABLE t ADD a int; CREATE TABLE alembic_version (version_num text)")
+        assert differences(before, read(opened, VERSION_TABLE)) == ()
+
+
+def test_the_database_of_a_review_that_was_killed_is_dropped_by_the_next(postgres_server: Server) -> None:
+    def there() -> set[str]:
+        with closing(postgres_server.connect()) as opened, opened.cursor() as cursor:
+            cursor.execute("SELECT datname FROM pg_database WHERE datname LIKE 'review_%'")
+            return {name for (name,) in cursor.fetchall()}
+
+    abandoned = "review_0123456789ab"
+    with closing(postgres_server.connect()) as opened, opened.cursor() as cursor:
+        cursor.execute(f"CREATE DATABASE {abandoned}")
+    folder = postgres_server.directory / "reviews"
+    folder.mkdir(exist_ok=True)
+    (folder / f"{abandoned}.lock").touch()
+    with review_database(postgres_server) as one, review_database(postgres_server) as other:
+        assert {one.name, other.name} <= there()
+        assert abandoned not in there()
+    assert not {one.name, other.name, abandoned} & there()
