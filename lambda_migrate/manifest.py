@@ -12,7 +12,7 @@ import re
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lambda_migrate.contract import ConfigurationError
 
@@ -54,14 +54,13 @@ class Manifest:
     version: int = VERSION
 
 
-@dataclass(frozen=True)
-class PackagedRevision:
+class PackagedRevision(NamedTuple):
     """A revision as ``graph.json`` has it. ``path`` is relative to the package's root."""
 
     revision: str
-    down_revisions: tuple[str, ...]
-    depends_on: tuple[str, ...]
-    branch_labels: tuple[str, ...]
+    down_revisions: Sequence[str]
+    depends_on: Sequence[str]
+    branch_labels: Sequence[str]
     description: str
     path: str
     sha256: str
@@ -147,8 +146,8 @@ def packaged(root: Path) -> Manifest | None:
     return manifest
 
 
-def read_graph(root: Path, manifest: Manifest) -> list[PackagedRevision]:
-    """Every revision of the package, each after those that it builds on.
+def read_graph(root: Path, manifest: Manifest) -> dict[str, PackagedRevision]:
+    """Every revision of the package by its id, each after those that it builds on.
 
     Raises:
         ConfigurationError: ``graph.json`` is not the one that the manifest was made with.
@@ -159,18 +158,7 @@ def read_graph(root: Path, manifest: Manifest) -> list[PackagedRevision]:
         raise ConfigurationError(f"the package's {GRAPH} cannot be read: {error}") from None
     if sha256(content).hexdigest() != manifest.graph_sha256:
         raise ConfigurationError(f"the package's {GRAPH} is not the one it was built with; build and deploy it again")
-    return [
-        PackagedRevision(
-            revision=entry["revision"],
-            down_revisions=tuple(entry["down_revisions"]),
-            depends_on=tuple(entry["depends_on"]),
-            branch_labels=tuple(entry["branch_labels"]),
-            description=entry["description"],
-            path=entry["path"],
-            sha256=entry["sha256"],
-        )
-        for entry in json.loads(content)["revisions"]
-    ]
+    return {entry["revision"]: PackagedRevision(**entry) for entry in json.loads(content)["revisions"]}
 
 
 def digest_of(path: Path) -> str:

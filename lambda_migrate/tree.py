@@ -26,7 +26,7 @@ from lambda_migrate.settings import PACKAGE_ROOT
 from lambda_migrate.telemetry import one_line
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from types import ModuleType
 
     from lambda_migrate.manifest import Manifest, PackagedRevision
@@ -64,14 +64,14 @@ class _PackagedScript(Script):
         self._packaged = packaged
         self._file = root / packaged.path
         self.path = str(self._file)
-        down = packaged.down_revisions
+        down = tuple(packaged.down_revisions)
         # Not Script's own, which wants the module.
         GraphNode.__init__(
             self,
             packaged.revision,
             (down if len(down) > 1 else down[0]) if down else None,
-            dependencies=packaged.depends_on,
-            branch_labels=packaged.branch_labels,
+            dependencies=tuple(packaged.depends_on),
+            branch_labels=tuple(packaged.branch_labels),
         )
 
     @property
@@ -92,6 +92,54 @@ class _PackagedScript(Script):
         return module
 
 
+class PackagedTree(ScriptDirectory):
+    """A tree whose graph is known from the package's manifest."""
+
+    _graph: Mapping[str, PackagedRevision]
+    _heads: Sequence[str]
+    _root: Path
+
+    def take(self, graph: Mapping[str, PackagedRevision], heads: Sequence[str], root: Path) -> None:
+        """Know this graph instead of loading every revision to see it; ``root`` is the package's."""
+        self._graph, self._heads, self._root = graph, heads, root
+        self.revision_map = RevisionMap(lambda: map(partial(_PackagedScript, root), graph.values()))
+
+    def narrow(self, wanted: str, current: Sequence[str]) -> None:
+        """Let Alembic see only what a database at ``current`` lacks, where that is enough to go up to ``wanted``.
+
+        It sorts its whole graph before the first step, which takes longer than the step where the history is long.
+        """
+        lacking = self._lacking(current)
+        if lacking is None or not (wanted in {"head", "heads", *lacking} or wanted.startswith("+")):
+            return
+        # In the graph's order, by which Alembic sorts branches. What is behind the current ones is of no interest here.
+        nodes = [
+            node if revision in lacking else node._replace(down_revisions=(), depends_on=(), branch_labels=())
+            for revision, node in self._graph.items()
+            if revision in lacking or revision in current
+        ]
+        self.revision_map = RevisionMap(lambda: map(partial(_PackagedScript, self._root), nodes))
+
+    def _lacking(self, current: Sequence[str]) -> set[str] | None:
+        """The revisions above ``current``, None where it takes Alembic to tell."""
+        lacking: set[str] = set()
+        met: set[str] = set()
+        left = [*self._heads]
+        while left:
+            revision = left.pop()
+            if revision in current:
+                met.add(revision)
+            elif revision not in lacking:
+                node = self._graph[revision]
+                if not node.down_revisions or node.depends_on or node.branch_labels:
+                    # It came to a base: past what is applied, or up another branch. Labels and dependencies may lead
+                    # anywhere.
+                    return None
+                lacking.add(revision)
+                left += node.down_revisions
+        return lacking if met == {*current} else None
+
+
 def load(config: Config, manifest: Manifest | None = None, root: Path = PACKAGE_ROOT) -> ScriptDirectory:
     """The tree of a backend. Its code runs here: its environment must be set.
 
@@ -101,11 +149,14 @@ def load(config: Config, manifest: Manifest | None = None, root: Path = PACKAGE_
         ConfigurationError: the tree is not there, empty, not the manifest's, or a revision cannot be imported.
     """
     try:
-        script = ScriptDirectory.from_config(config)
-        if manifest is not None:
-            graph = read_graph(root, manifest)
-            script.revision_map = RevisionMap(lambda: map(partial(_PackagedScript, root), graph))
-        heads = script.get_heads()
+        if manifest is None:
+            script = ScriptDirectory.from_config(config)
+            heads = tuple(script.get_heads())
+        else:
+            script = PackagedTree.from_config(config)
+            assert isinstance(script, PackagedTree)  # noqa: S101 - its annotation is wider than what it does
+            script.take(read_graph(root, manifest), manifest.heads, root)
+            heads = manifest.heads
     except MigrationError:
         raise
     except (Exception, SystemExit) as error:  # noqa: BLE001 - a revision module may raise anything
@@ -130,6 +181,12 @@ def load(config: Config, manifest: Manifest | None = None, root: Path = PACKAGE_
 def _unloadable(error: BaseException) -> ConfigurationError:
     said = f"{type(error).__name__}: {one_line(error)}"
     return ConfigurationError(f"the packaged Alembic tree cannot be loaded: {said}")
+
+
+def narrow(script: ScriptDirectory, wanted: str, current: Sequence[str]) -> None:
+    """Let what follows cost what is pending between these two, where the package has a manifest."""
+    if isinstance(script, PackagedTree):
+        script.narrow(wanted, current)
 
 
 def check_known(script: ScriptDirectory, current: Sequence[str]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from infra.package.env_py import VERSION_TABLE, why_asked
@@ -43,7 +42,9 @@ def write(package: Path, layout: Layout, graph: Graph, target: Target) -> None:
         for revision in graph.revisions
         for path in [layout.packaged(_in_package(revision.file, package))]
     ]
-    (package / GRAPH).write_text(to_json({"revisions": [asdict(revision) for revision in revisions]}), encoding="utf-8")
+    (package / GRAPH).write_text(
+        to_json({"revisions": [revision._asdict() for revision in revisions]}), encoding="utf-8"
+    )
     locations = [layout.packaged(location) for location in layout.version_locations]
     config, env = layout.packaged(layout.config_files[0]), layout.packaged(layout.tree) / "env.py"
     manifest = Manifest(
