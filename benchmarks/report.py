@@ -70,7 +70,7 @@ def formatted(number: float, unit: str) -> str:
     """A number for people, in the unit that suits its size."""
     if unit == "s" and number < 1:
         return f"{number * 1000:.{0 if number >= 0.1 else 1}f} ms"  # noqa: PLR2004 - three digits
-    digits = {"s": 2, "x": 2, "MB": 1, "round trips": 2}.get(unit, 0)
+    digits = {"s": 2, "x": 2, "MB": 1, "trips": 2}.get(unit, 0)
     return f"{number:.{digits}f} {unit}"
 
 
