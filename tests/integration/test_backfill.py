@@ -402,6 +402,24 @@ def test_a_lock_that_does_not_come_is_an_error_in_the_end(
     assert seen(database) == {1: 10, 0: 20}
 
 
+@pytest.mark.parametrize("given,expected", [("0", "3s"), ("70ms", "70ms")])
+def test_no_batch_waits_for_a_lock_without_end(
+    backfill: Backfill,
+    connection: sqlalchemy.Connection,
+    database: Database,
+    work: Callable[[int], None],
+    given: str,
+    expected: str,
+) -> None:
+    work(3)
+    connection.exec_driver_sql(f"SET lock_timeout = '{given}'")
+    connection.commit()
+
+    backfill(connection, f"UPDATE work SET seen = 1 WHERE current_setting('lock_timeout') = '{expected}' AND {{batch}}")
+
+    assert seen(database) == {1: 3}
+
+
 @pytest.mark.parametrize(
     "statement,left",
     [
