@@ -415,7 +415,8 @@ def test_no_batch_waits_for_a_lock_without_end(
     connection.exec_driver_sql(f"SET lock_timeout = '{given}'")
     connection.commit()
 
-    backfill(connection, f"UPDATE work SET seen = 1 WHERE current_setting('lock_timeout') = '{expected}' AND {{batch}}")
+    statement = "UPDATE work SET seen = 1 WHERE current_setting('lock_timeout') = '%s' AND {batch}"
+    backfill(connection, statement % expected)
 
     assert seen(database) == {1: 3}
 
