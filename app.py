@@ -11,7 +11,7 @@ from pathlib import Path
 import aws_cdk as cdk
 
 from infra.names import Names
-from infra.package import Package, PackageError, Target, build
+from infra.package import IMAGE, Package, PackageError, Selection, Target, build
 from infra.stack import CA_BUNDLE_IN_PACKAGE, MigrateStack
 from infra.stages import Project, Stage, StageError, read_project
 
@@ -44,18 +44,28 @@ def _package(name: str, stage: Stage) -> Package:
         target = Target()
     else:
         target = Target(python=stage.runtime.removeprefix("python"), architecture=stage.architecture)
+    if stage.packaging == "image":
+        extra_files["Dockerfile"] = IMAGE
+    selection = Selection(
+        dependency_group=stage.dependency_group,
+        traced=stage.requirements == "traced",
+        environment=stage.environment,
+        aws_services=None if "all" in stage.aws_services else tuple(stage.aws_services),
+        limited=stage.packaging == "zip",
+    )
     return build(
         ROOT / stage.backend,
         ROOT / ".local" / "package" / name,
         target,
         config=stage.alembic_config,
         extra_files=extra_files,
+        selection=selection,
     )
 
 
 def _stack(app: cdk.App, project: Project, name: str, stage: Stage, package: Package) -> None:
     names = Names(project.prefix, project.service, name)
-    MigrateStack(
+    stack = MigrateStack(
         app,
         names.stack,
         names=names,
@@ -64,6 +74,8 @@ def _stack(app: cdk.App, project: Project, name: str, stage: Stage, package: Pac
         asset_hash=package.digest,
         env=cdk.Environment(account=stage.account, region=stage.region),
     )
+    for warning in package.warnings:
+        cdk.Annotations.of(stack).add_warning_v2("template-saas:no-bytecode", warning)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, cast
 
 import aws_cdk as cdk
+from aws_cdk import aws_ecr_assets as ecr_assets
 from aws_cdk import aws_kms as kms
 from aws_cdk import aws_lambda as lambda_
 from aws_cdk import aws_lambda_destinations as destinations
@@ -48,6 +49,8 @@ class MigrateStack(cdk.Stack):
     ) -> None:
         protect = names.stage == "prod" if stage.protect is None else stage.protect
         super().__init__(scope, construct_id, stack_name=names.stack, termination_protection=protect, **options)
+        # Without it the construct of a Distributed Map knows only a writer that it calls deprecated.
+        self.node.set_context("@aws-cdk/aws-stepfunctions:useDistributedMapResultWriterV2", True)  # noqa: FBT003
         key = kms.Key.from_key_arn(self, "Key", stage.kms_key) if stage.kms_key else None
         log_group = logs.LogGroup(
             self,
@@ -69,11 +72,9 @@ class MigrateStack(cdk.Stack):
             function_name=names.function,
             description=f"Migrates the database of {names.prefix} {names.service} {names.stage} with Alembic",
             runtime=_runtime(stage),
+            handler=lambda_.Handler.FROM_IMAGE if stage.packaging == "image" else HANDLER,
+            code=_code(stage, package, asset_hash),
             architecture=lambda_.Architecture.ARM_64 if stage.architecture == "arm64" else lambda_.Architecture.X86_64,
-            handler=HANDLER,
-            # A hash of our own: the CDK remembers its fingerprints by inode, size and time of change, and all files
-            # of a package have the same time, so that a changed file could pass for an unchanged one.
-            code=lambda_.Code.from_asset(str(package), asset_hash=asset_hash),
             role=role,
             log_group=log_group,
             # Lambda's own lines, and the trace of an error, are JSON like ours.
@@ -129,7 +130,23 @@ def _destination(scope: Construct, topic: sns.ITopic) -> destinations.SnsDestina
     return destinations.SnsDestination(sns.Topic.from_topic_arn(scope, "FailedRuns", topic.topic_arn))
 
 
+def _code(stage: Stage, package: Path, asset_hash: str) -> lambda_.Code:
+    # A hash of our own: the CDK remembers its fingerprints by inode, size and time of change, and all files of a
+    # package have the same time, so that a changed file could pass for an unchanged one.
+    if stage.packaging == "zip":
+        return lambda_.Code.from_asset(str(package), asset_hash=asset_hash)
+    arm = stage.architecture == "arm64"
+    return lambda_.Code.from_asset_image(
+        str(package),
+        build_args={"PYTHON": stage.runtime.removeprefix("python")},
+        platform=ecr_assets.Platform.LINUX_ARM64 if arm else ecr_assets.Platform.LINUX_AMD64,
+        extra_hash=asset_hash,
+    )
+
+
 def _runtime(stage: Stage) -> lambda_.Runtime:
+    if stage.packaging == "image":
+        return lambda_.Runtime.FROM_IMAGE
     if stage.runtime == "local":
         return lambda_.Runtime.PROVIDED_AL2023
     return lambda_.Runtime(stage.runtime, lambda_.RuntimeFamily.PYTHON)

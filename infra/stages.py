@@ -24,6 +24,9 @@ _EMAIL = r"^[^@\s:]+@[^@\s:]+\.[^@\s:]+$"
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,30}$")]
 # A key and not its alias: what a role may decrypt is said by the key.
 KeyArn = Annotated[str, Field(pattern=_ARN + r"kms:[a-z0-9-]+:[0-9]{12}:key/[A-Za-z0-9-]+$")]
+# As the groups of a pyproject.toml are called, and AWS's services in boto3.
+GroupName = Annotated[str, Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$")]
+ServiceName = Annotated[str, Field(pattern=r"^[a-z0-9-]+$")]
 RoleArn = Annotated[str, Field(pattern=_ARN + r"iam::[0-9]{12}:role/[A-Za-z0-9+=,.@_/-]+$")]
 
 
@@ -112,6 +115,21 @@ class Stage(_Settings):
     architecture: Literal["arm64", "x86_64"] = Field(
         default="arm64", description="The package is built for it, on any machine"
     )
+    dependency_group: GroupName | None = Field(
+        default=None,
+        description="A dependency group of the backend's `uv.lock`, packaged in place of all its dependencies",
+    )
+    requirements: Literal["locked", "traced"] = Field(
+        default="locked", description="`traced`: of what is locked, package only what the migrations import; see below"
+    )
+    aws_services: Sequence[ServiceName] = Field(
+        default=(),
+        description="Services of AWS that the backend uses, beside those that are found in its code; see below",
+    )
+    packaging: Literal["zip", "image"] = Field(
+        default="zip",
+        description="`image`: a container image, for more than the 250 MB that Lambda takes as an archive",
+    )
     memory_mb: int = Field(default=512, ge=128, le=10240, description="Lambda gives processor time in proportion")
     timeout_s: int = Field(default=900, ge=30, le=900, description="A run stops cleanly before it")
     database: DatabaseSettings = Field(description="Where the database is, and how to log in: see below")
@@ -149,6 +167,12 @@ class Stage(_Settings):
     tags: Mapping[str, str] = Field(
         default_factory=dict, description="On everything in the stack, beside `project` and `stage`"
     )
+
+    @model_validator(mode="after")
+    def _an_image_has_a_runtime_of_lambdas(self) -> Self:
+        if self.packaging == "image" and self.runtime == "local":
+            raise _wrong("packaging image is for a runtime of Lambda's, and local is none")
+        return self
 
     @property
     def in_full_cloud(self) -> bool:

@@ -3,11 +3,11 @@
 It holds our own code, the dependencies, and below ``backend/`` what a backend needs to run its Alembic migrations.
 """
 
-from infra.package.builder import Package, build
+from infra.package.builder import IMAGE, Package, build
 from infra.package.distributions import Distribution
 from infra.package.errors import PackageError
 from infra.package.graph import Graph, Revision
 from infra.package.selection import Selection
 from infra.package.target import Target
 
-__all__ = ["Distribution", "Graph", "Package", "PackageError", "Revision", "Selection", "Target", "build"]
+__all__ = ["IMAGE", "Distribution", "Graph", "Package", "PackageError", "Revision", "Selection", "Target", "build"]

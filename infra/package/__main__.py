@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from infra.package import PackageError, Target, build
+from infra.package import PackageError, Selection, Target, build
 
 
 def main() -> int:
@@ -17,12 +17,15 @@ def main() -> int:
     parser.add_argument("--config", default="alembic.ini", help="the Alembic configuration's path in the backend")
     parser.add_argument("--python", help="Python version to build for, e.g. 3.13 (default: this machine)")
     parser.add_argument("--architecture", choices=["arm64", "x86_64"], help="architecture to build for")
+    parser.add_argument("--dependency-group", help="package this group of uv.lock in place of all dependencies")
+    parser.add_argument("--traced", action="store_true", help="package only what the migrations import")
     arguments = parser.parse_args()
     if (arguments.python is None) != (arguments.architecture is None):
         parser.error("--python and --architecture go together")
     try:
         target = Target(arguments.python, arguments.architecture)
-        package = build(arguments.backend, arguments.out, target, arguments.config)
+        selection = Selection(dependency_group=arguments.dependency_group, traced=arguments.traced)
+        package = build(arguments.backend, arguments.out, target, arguments.config, selection=selection)
     except (PackageError, OSError) as error:  # a folder that cannot be written is no reason for a traceback either
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -31,6 +34,8 @@ def main() -> int:
     print(f"  size       {package.size_bytes / 2**20:.1f} MB unpacked")
     print(f"  heads      {', '.join(package.heads)}")
     print(f"  revisions  {package.revisions}")
+    for warning in package.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
     return 0
 
 

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 # Lambda's limit for a function's unpacked code.
 LARGEST_PACKAGE = 262_144_000
+# Makes a container image of a package, as an extra file of it.
+IMAGE = Path(__file__).with_name("Dockerfile")
 # Tells a package of ours from a folder that must not be replaced.
 MARKER = ".lambda-migrate-package"
 

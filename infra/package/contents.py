@@ -45,7 +45,7 @@ _SOURCES_OF_EXTENSIONS = ("*.pyi", "*.pyx", "*.pxd", "*.c", "*.h")
 _KEPT_AS_SOURCE = ("alembic/templates/*",)
 
 # What the function itself calls, or botocore on its way to credentials.
-_OUR_SERVICES = frozenset({"rds", "secretsmanager", "sts"})
+_OUR_SERVICES = frozenset({"rds", "s3", "secretsmanager", "sts"})
 _SERVICE = re.compile(rb"""(?:client|resource)\s*\(\s*(?:service_name\s*=\s*)?["']([a-z0-9-]+)["']""")
 _DATA = re.compile(r"(?:boto3|botocore)/data/([a-z0-9-]+)/.*")
 _ENDPOINTS = "botocore/data/endpoints.json"

@@ -34,6 +34,7 @@ def run(package: Path, config_file: Path) -> None:
     sys.path[:0] = [str(config_file.parent), str(package)]
     os.chdir(config_file.parent)
     from alembic.runtime.environment import EnvironmentContext  # noqa: PLC0415 - out of the package
+    from alembic.script import ScriptDirectory  # noqa: PLC0415
 
     from lambda_migrate import tree  # noqa: PLC0415
     from lambda_migrate.address import set_config, set_environment  # noqa: PLC0415
@@ -51,7 +52,7 @@ def run(package: Path, config_file: Path) -> None:
     for driver in _DRIVERS:
         with suppress(ImportError):
             importlib.import_module(driver)
-    script = tree.load(config, package, None)
+    script = ScriptDirectory.from_config(config)
     for revision in script.walk_revisions():
         _ = revision.module
 
