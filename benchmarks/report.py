@@ -34,7 +34,8 @@ _DISTRIBUTIONS = {
 
 def show(outcome: Outcome, console: Console) -> None:
     """Print an outcome: its table, its notes and its goals."""
-    table = Table(title=outcome.title, title_justify="left", title_style="bold", box=rich.box.SIMPLE_HEAD)
+    console.print(outcome.title, style="bold", highlight=False)
+    table = Table(box=rich.box.SIMPLE_HEAD)
     table.add_column("case", no_wrap=True)
     table.add_column("contestant", no_wrap=True)
     for name in ("median", "min", "max", "ratio"):
