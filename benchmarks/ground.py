@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks import secrets_manager
-from localcloud import postgres
+from localcloud import locks, postgres
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -95,14 +95,15 @@ def on(server: Server, folder: Path) -> Iterator[Ground]:
 
 @contextmanager
 def own() -> Iterator[Ground]:
-    """Stand on a server of the benchmark's own, which is gone afterwards.
+    """Stand on a server of the benchmark's own, which is gone afterwards. Another benchmark of this checkout waits.
 
     It does not wait for the disk at each commit: that wait is the same for all and would only hide the differences.
     """
     directory = BENCH / "postgres"
-    server = postgres.start(ROOT, directory, durable=False)
-    try:
-        with on(server, BENCH / "scratch") as ground:
-            yield ground
-    finally:
-        postgres.remove(ROOT, directory)
+    with locks.exclusive(BENCH / "running.lock"):
+        server = postgres.start(ROOT, directory, durable=False)
+        try:
+            with on(server, BENCH / "scratch") as ground:
+                yield ground
+        finally:
+            postgres.remove(ROOT, directory)
