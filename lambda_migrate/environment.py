@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy
 from alembic.runtime.environment import EnvironmentContext
 
-from lambda_migrate import manifest, reviewed, steps, tree
+from lambda_migrate import reviewed, steps, tree
 from lambda_migrate.address import command_line, set_config, set_environment
 from lambda_migrate.capture import output_as_messages, sent_one_by_one
 from lambda_migrate.connection import READ_ONLY_ACTIONS, make_sessions_read_only, prepare
@@ -67,12 +67,13 @@ def _run(job: Job, journal: Journal) -> None:
     set_config(config, job)
     if job.action in READ_ONLY_ACTIONS:
         make_sessions_read_only()
-    script = tree.load(config, manifest.for_settings(job.settings), job.settings.package_root)
+    graph = tree.packaged_graph(job.settings)
+    script = tree.load(config, graph)
     if job.action == "history":
         for told in steps.history(script):
             journal.send(told)
         return
-    wanted = steps.Steps(job, config, script, journal)
+    wanted = steps.Steps(job, config, script, graph, journal)
     # Where it is has to be known before a plan can be rendered.
     action = "status" if job.action == "plan" else job.action
     with EnvironmentContext(

@@ -48,12 +48,13 @@ class Steps:
     job: Job
     config: Config
     script: ScriptDirectory
+    graph: tree.PackagedGraph | None
     journal: Journal
 
     def upgrade(self, current: Sequence[str], context: MigrationContext) -> Iterator[Any]:
         """The steps up to the wanted revision."""
         heads = _heads(current)
-        tree.narrow(self.script, self.job.revision, heads)
+        tree.narrow(self.script, self.graph, self.job.revision, heads)
         if self._is_ahead(heads, context, allowed=self.job.settings.newer_database_ok):
             return
         steps = tree.upgrade_steps(self.script, self.job.revision, heads)
@@ -94,7 +95,7 @@ class Steps:
     def status(self, current: Sequence[str], context: MigrationContext) -> Iterable[Any]:
         """No step: only where the database is."""
         heads = _heads(current)
-        tree.narrow(self.script, self.job.revision, heads)
+        tree.narrow(self.script, self.graph, self.job.revision, heads)
         if not self._is_ahead(heads, context, allowed=True):
             self._begin(heads, context, ())
         return ()

@@ -10,6 +10,7 @@ a run costs follows what is pending, not the length of the history.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,9 +21,8 @@ from alembic.script.revision import Revision as GraphNode
 from alembic.script.revision import RevisionMap
 from alembic.util import CommandError, load_python_file
 
-from lambda_migrate.contract import ConfigurationError, InvalidRequest, MigrationError, Revision, UnknownRevision
-from lambda_migrate.manifest import digest_of, read_graph
-from lambda_migrate.settings import PACKAGE_ROOT
+from lambda_migrate.contract import ConfigurationError, InvalidRequest, Revision, UnknownRevision
+from lambda_migrate.manifest import digest_of, for_settings, read_graph
 from lambda_migrate.telemetry import one_line
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from types import ModuleType
 
     from lambda_migrate.manifest import Manifest, PackagedRevision
+    from lambda_migrate.settings import Settings
 
 
 def read_config(path: Path) -> Config:
@@ -92,45 +93,46 @@ class _PackagedScript(Script):
         return module
 
 
-class PackagedTree(ScriptDirectory):
-    """A tree whose graph is known from the package's manifest."""
+@dataclass(frozen=True)
+class PackagedGraph:
+    """The graph as the package's manifest has it. ``root`` is the package's."""
 
-    _graph: Mapping[str, PackagedRevision]
-    _heads: Sequence[str]
-    _root: Path
+    manifest: Manifest
+    nodes: Mapping[str, PackagedRevision]
+    root: Path
 
-    def take(self, graph: Mapping[str, PackagedRevision], heads: Sequence[str], root: Path) -> None:
-        """Know this graph instead of loading every revision to see it; ``root`` is the package's."""
-        self._graph, self._heads, self._root = graph, heads, root
-        self.revision_map = RevisionMap(lambda: map(partial(_PackagedScript, root), graph.values()))
+    def whole(self) -> RevisionMap:
+        """All of it, as Alembic wants it."""
+        return self._map(list(self.nodes.values()))
 
-    def narrow(self, wanted: str, current: Sequence[str]) -> None:
-        """Let Alembic see only what a database at ``current`` lacks, where that is enough to go up to ``wanted``.
-
-        It sorts its whole graph before the first step, which takes longer than the step where the history is long.
-        """
+    def above(self, wanted: str, current: Sequence[str]) -> RevisionMap | None:
+        """What a database at ``current`` lacks, where Alembic needs no more than that to go up to ``wanted``."""
         lacking = self._lacking(current)
         if lacking is None or not (wanted in {"head", "heads", *lacking} or wanted.startswith("+")):
-            return
+            return None
         # In the graph's order, by which Alembic sorts branches. What is behind the current ones is of no interest here.
-        nodes = [
-            node if revision in lacking else node._replace(down_revisions=(), depends_on=(), branch_labels=())
-            for revision, node in self._graph.items()
-            if revision in lacking or revision in current
-        ]
-        self.revision_map = RevisionMap(lambda: map(partial(_PackagedScript, self._root), nodes))
+        return self._map(
+            [
+                node if revision in lacking else node._replace(down_revisions=(), depends_on=(), branch_labels=())
+                for revision, node in self.nodes.items()
+                if revision in lacking or revision in current
+            ]
+        )
+
+    def _map(self, nodes: list[PackagedRevision]) -> RevisionMap:
+        return RevisionMap(lambda: map(partial(_PackagedScript, self.root), nodes))
 
     def _lacking(self, current: Sequence[str]) -> set[str] | None:
         """The revisions above ``current``, None where it takes Alembic to tell."""
         lacking: set[str] = set()
         met: set[str] = set()
-        left = [*self._heads]
+        left = [*self.manifest.heads]
         while left:
             revision = left.pop()
             if revision in current:
                 met.add(revision)
             elif revision not in lacking:
-                node = self._graph[revision]
+                node = self.nodes[revision]
                 if not node.down_revisions or node.depends_on or node.branch_labels:
                     # It came to a base: past what is applied, or up another branch. Labels and dependencies may lead
                     # anywhere.
@@ -140,25 +142,33 @@ class PackagedTree(ScriptDirectory):
         return lacking if met == {*current} else None
 
 
-def load(config: Config, manifest: Manifest | None = None, root: Path = PACKAGE_ROOT) -> ScriptDirectory:
+def packaged_graph(settings: Settings) -> PackagedGraph | None:
+    """The graph that the package of these settings was built with, None where it has no manifest.
+
+    Raises:
+        ConfigurationError: the manifest does not belong to the tree beside it.
+    """
+    manifest = for_settings(settings)
+    if manifest is None:
+        return None
+    return PackagedGraph(manifest, read_graph(settings.package_root, manifest), settings.package_root)
+
+
+def load(config: Config, graph: PackagedGraph | None = None) -> ScriptDirectory:
     """The tree of a backend. Its code runs here: its environment must be set.
 
-    ``root`` is the package's. Without its manifest every revision is loaded to see the graph.
+    Without a graph every revision is loaded to see it.
 
     Raises:
         ConfigurationError: the tree is not there, empty, not the manifest's, or a revision cannot be imported.
     """
     try:
-        if manifest is None:
-            script = ScriptDirectory.from_config(config)
-            heads = tuple(script.get_heads())
+        script = ScriptDirectory.from_config(config)
+        if graph is None:
+            empty = not script.get_heads()
         else:
-            script = PackagedTree.from_config(config)
-            assert isinstance(script, PackagedTree)  # noqa: S101 - its annotation is wider than what it does
-            script.take(read_graph(root, manifest), manifest.heads, root)
-            heads = manifest.heads
-    except MigrationError:
-        raise
+            empty = not graph.nodes
+            script.revision_map = graph.whole()
     except (Exception, SystemExit) as error:  # noqa: BLE001 - a revision module may raise anything
         raise _unloadable(error) from None
     locations = [Path(location) for location in script._version_locations]  # noqa: SLF001
@@ -166,10 +176,10 @@ def load(config: Config, manifest: Manifest | None = None, root: Path = PACKAGE_
     missing = [str(location) for location in locations if not location.is_dir()]
     if missing:
         raise ConfigurationError(f"the packaged Alembic tree has no folder {missing[0]}; see version_locations")
-    if not heads:
+    if empty:
         raise ConfigurationError("the packaged Alembic tree has no revision: an empty tree never means up to date")
-    if manifest is not None and {*map(Path.resolve, locations)} != {
-        (root / location).resolve() for location in manifest.locations
+    if graph is not None and {*map(Path.resolve, locations)} != {
+        (graph.root / location).resolve() for location in graph.manifest.locations
     }:
         raise ConfigurationError(
             f"the packaged Alembic tree takes its revisions from {', '.join(map(str, locations))}, not from where they"
@@ -183,10 +193,13 @@ def _unloadable(error: BaseException) -> ConfigurationError:
     return ConfigurationError(f"the packaged Alembic tree cannot be loaded: {said}")
 
 
-def narrow(script: ScriptDirectory, wanted: str, current: Sequence[str]) -> None:
-    """Let what follows cost what is pending between these two, where the package has a manifest."""
-    if isinstance(script, PackagedTree):
-        script.narrow(wanted, current)
+def narrow(script: ScriptDirectory, graph: PackagedGraph | None, wanted: str, current: Sequence[str]) -> None:
+    """Let Alembic see only what is pending between these two, where that is enough.
+
+    It sorts its whole graph before the first step, which takes longer than the step where the history is long.
+    """
+    if graph is not None:
+        script.revision_map = graph.above(wanted, current) or script.revision_map
 
 
 def check_known(script: ScriptDirectory, current: Sequence[str]) -> None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from alembic.script import ScriptDirectory
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lambda_migrate import tree
-from lambda_migrate.manifest import PackagedRevision
-from lambda_migrate.tree import PackagedTree
+from lambda_migrate.manifest import Manifest, PackagedRevision
+from lambda_migrate.tree import PackagedGraph
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -46,10 +47,12 @@ def heads(graph: Mapping[str, PackagedRevision]) -> list[str]:
     return [name for name in graph if name not in below]
 
 
-def packaged(graph: Graph) -> PackagedTree:
-    script = PackagedTree(str(Path(__file__).parent))
-    script.take(graph, heads(graph), Path())
-    return script
+def packaged(graph: Graph) -> tuple[ScriptDirectory, PackagedGraph]:
+    manifest = Manifest(tuple(heads(graph)), len(graph), "", "", (), False, "", "", "", "", "3.13", None)  # noqa: FBT003
+    known = PackagedGraph(manifest, graph, Path())
+    script = ScriptDirectory(str(Path(__file__).parent))
+    script.revision_map = known.whole()
+    return script, known
 
 
 @given(graph=graphs(), data=st.data())
@@ -62,29 +65,30 @@ def test_what_is_pending_is_the_same_whether_alembic_sees_all_or_what_is_needed(
     depended = {down for name in applied for down in (*graph[name].down_revisions, *graph[name].depends_on)}
     current = sorted(name for name in applied if name not in depended)
     wanted = data.draw(st.sampled_from(["heads", "head", *graph]))
-    whole, narrow = packaged(graph), packaged(graph)
+    whole, _ = packaged(graph)
+    narrow, known = packaged(graph)
 
-    tree.narrow(narrow, wanted, current)
+    tree.narrow(narrow, known, wanted, current)
 
     assert ids(narrow, current) == ids(whole, current)
 
 
-def ids(script: PackagedTree, current: Sequence[str]) -> list[str]:
+def ids(script: ScriptDirectory, current: Sequence[str]) -> list[str]:
     return [one.revision for one in tree.pending(script, current)]
 
 
 def test_in_a_line_alembic_sees_nothing_of_what_is_applied() -> None:
-    script = packaged({f"r{n}": revision(f"r{n}", [f"r{n - 1}"] if n else []) for n in range(1000)})
+    script, graph = packaged({f"r{n}": revision(f"r{n}", [f"r{n - 1}"] if n else []) for n in range(1000)})
 
-    tree.narrow(script, "head", ["r997"])
+    tree.narrow(script, graph, "head", ["r997"])
 
     assert [one.revision for one in tree.pending(script, ["r997"])] == ["r998", "r999"]
     assert not tree.are_known(script, ["r996"])
 
 
 def test_a_revision_that_is_not_above_the_database_is_left_to_alembic() -> None:
-    script = packaged({f"r{n}": revision(f"r{n}", [f"r{n - 1}"] if n else []) for n in range(9)})
+    script, graph = packaged({f"r{n}": revision(f"r{n}", [f"r{n - 1}"] if n else []) for n in range(9)})
 
-    tree.narrow(script, "r3", ["r5"])
+    tree.narrow(script, graph, "r3", ["r5"])
 
     assert tree.are_known(script, ["r3"])
