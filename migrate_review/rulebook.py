@@ -203,12 +203,9 @@ op.execute({sql!r})""",
         "One statement changes {table} as a whole: its rows stay locked until the end, replicas fall behind, and"
         " whatever stops it throws all of it away.",
         """\
-with op.get_context().autocommit_block():
-    # in batches along the primary key, until no row is left
-    while op.get_bind().execute(sa.text(
-        "UPDATE {table} SET ... WHERE id IN (SELECT id FROM {table} WHERE ... LIMIT 1000)"
-    )).rowcount:
-        pass""",
+from backfill import backfill  # back/backfill.py: along the primary key, each batch in a transaction of its own
+
+backfill("{table}", "UPDATE {table} SET ... WHERE ... AND {{batch}}")""",
     ),
     Rule(
         "prefer-robust-stmts",

@@ -41,7 +41,10 @@ _REFUSED_ROWS = ("22", "23")
 
 @dataclass(frozen=True)
 class Revision:
-    """A revision as its file has it. ``parents`` and ``dependencies`` are full ids; ``empty`` is by direction."""
+    """A revision as its file has it. ``parents`` and ``dependencies`` are full ids; ``empty`` is by direction.
+
+    ``speech`` is what its texts say: column names among them, and values that it may look for.
+    """
 
     revision: str
     description: str
@@ -49,6 +52,7 @@ class Revision:
     dependencies: tuple[str, ...]
     path: Path
     empty: Mapping[str, bool]
+    speech: str
 
 
 @contextmanager
@@ -137,6 +141,7 @@ class Session:
                 tuple(each["dependencies"]),
                 Path(each["path"]),
                 each["empty"],
+                each["speech"],
             )
 
     def close(self) -> None:
@@ -152,7 +157,7 @@ class Session:
         """
         if revision not in self.revisions:
             raise ReviewError(f"there is no revision {revision}")
-        obstacle = self._reach(self._ancestors(revision), without=revision)
+        obstacle = self._reach(self._ancestors(revision))
         if obstacle is not None:
             before = catalog.read(self._connected(), self._version_table)
             return Observation(revision, {}, {}, before, Pass((), failure=obstacle))
@@ -177,7 +182,9 @@ class Session:
 
     def _observed(self, revision: str, plan: rows.Plan | None = None) -> Observation:
         opened = self._connected()
-        unfilled = rows.fill(opened, self.row_count, self._version_table, plan)
+        unfilled = rows.fill(
+            opened, self.row_count, self._version_table, plan, [each.speech for each in self.revisions.values()]
+        )
         before = catalog.read(opened, self._version_table)
         data = contents.read(opened, before)
         counts = {name: len(each.rows) for name, each in data.items()} | contents.counts(
@@ -208,14 +215,14 @@ class Session:
 
         What it takes is read from the schema after it, where it does run: on empty tables.
         """
-        obstacle = self._reach(self._ancestors(revision), without=revision)
+        obstacle = self._reach(self._ancestors(revision))
         before = self._read()
         if obstacle is not None or "failure" in self._apply([revision]):
             self._start_over()
             return refused
         after = self._read()
         self._start_over()
-        if self._reach(self._ancestors(revision), without=revision) is not None:
+        if self._reach(self._ancestors(revision)) is not None:
             return refused
         fitting = self._observed(revision, rows.plan(before, after))
         return replace(fitting, refused=refused.upgrade)
@@ -299,15 +306,15 @@ class Session:
             visit(revision)
         return list(ordered)
 
-    def _reach(self, wanted: Sequence[str], *, without: str | None = None) -> str | None:
-        """Bring the database to where all these revisions are applied, and ``without`` is not.
+    def _reach(self, wanted: Sequence[str]) -> str | None:
+        """Bring the database to where these revisions are applied, and no others.
 
-        What is applied beside them, on other branches, stays: it makes no difference to them.
+        Another branch may have made what this one makes, or taken away what it needs.
 
         Returns:
             What is in the way, None if nothing is.
         """
-        if without in self._applied:
+        if not set(self._applied) <= set(wanted):
             self._start_over()
         while missing := [each for each in wanted if each not in self._applied]:
             blocked = next((each for each in missing if each in self._blocked), None)
