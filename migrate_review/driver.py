@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import json
 import os
+import re
 import sys
 import traceback
 from contextlib import nullcontext
@@ -36,6 +37,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from alembic.runtime.migration import MigrationContext
+
+
+# What a statement writes is not there before it.
+_ASSIGNED = re.compile(r"\b(SET\s+[\w.\"]+\s*=|THEN|ELSE)\s*'(?:[^']|'')*'", re.IGNORECASE)
+_WORD = re.compile(r"[\w.@-]{1,40}")
 
 
 class _RefusedError(Exception):
@@ -101,6 +107,7 @@ class _Driver:
                     "parents": _ids(script, each.down_revision),
                     "dependencies": _ids(script, each.dependencies),
                     "path": each.path,
+                    "speech": _speech(Path(each.path)),
                     "empty": {name: _is_empty(Path(each.path), name) for name in ("upgrade", "downgrade")},
                 }
                 for each in found
@@ -280,6 +287,18 @@ def _ids(script: ScriptDirectory, given: Any) -> list[str]:  # noqa: ANN401 - Al
     """Full ids of revisions that may be named by a label or by the beginning of their id."""
     names = (given,) if isinstance(given, str) else tuple(given or ())
     return [each.revision for name in names for each in script.get_revisions(name)]
+
+
+def _speech(path: Path) -> str:
+    """Every text in a revision's upgrade, short ones in quotes, but what it sets: what its statements may look for."""
+    texts = []
+    for function in ast.parse(path.read_bytes()).body:
+        if isinstance(function, ast.FunctionDef) and function.name == "upgrade":
+            for node in ast.walk(function):
+                if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                    found = _ASSIGNED.sub(" ", node.value)
+                    texts.append(f"'{found}'" if _WORD.fullmatch(found) else found)
+    return "\n".join(texts)
 
 
 def _is_empty(path: Path, name: str) -> bool:

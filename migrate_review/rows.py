@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 _ROUNDS = 6
 _MOST_CANDIDATES = 6000
 _MOST_PARENTS = 1000
+# Values that a column takes from revisions.
+_MOST_HEARD = 24
+_HEARD_EACH = 3
 # Statements for one table whose rows are refused one by one.
 _MOST_PIECES = 200
 
@@ -82,9 +85,13 @@ class _Table:
 
 
 def fill(
-    opened: connection, wanted: int, version_table: tuple[str | None, str], plan: Plan | None = None
+    opened: connection,
+    wanted: int,
+    version_table: tuple[str | None, str],
+    plan: Plan | None = None,
+    speech: Sequence[str] = (),
 ) -> dict[str, str]:
-    """Top up every table to ``wanted`` rows.
+    """Top up every table to ``wanted`` rows. ``speech`` are texts whose values go to the columns that they name.
 
     Returns:
         The tables that have none all the same, with the reason.
@@ -97,7 +104,9 @@ def fill(
             cursor.execute(_SHAPE, {"schema": schema or "public", "name": name})
             [(shape,)] = cursor.fetchall()
             types, tables = _read(json.loads(shape))
-            seeding = _Seeding(cursor, wanted, types, {table.oid: table for table in tables}, tame=plan is not None)
+            seeding = _Seeding(
+                cursor, wanted, types, {table.oid: table for table in tables}, speech, tame=plan is not None
+            )
             reasons = seeding.fill()
             for statement in put_on:
                 cursor.execute(statement)
@@ -197,9 +206,12 @@ class _Seeding:
     wanted: int
     types: Mapping[int, Type]
     tables: Mapping[int, _Table]
+    speech: Sequence[str]
     tame: bool
     reasons: dict[str, str] = field(default_factory=dict)
     _pools: dict[tuple[str, str], list[str]] = field(default_factory=dict)
+    _heard: dict[tuple[str, str], list[str]] = field(default_factory=dict)
+    _known: dict[tuple[str, tuple[str, ...]], list[str]] = field(default_factory=dict)
 
     def fill(self) -> dict[str, str]:
         names = {oid: table.name for oid, table in self.tables.items()}
@@ -312,6 +324,19 @@ class _Seeding:
             self._pools[key] = self._valid(column.type, found)
         return self._pools[key]
 
+    def heard(self, table: _Table, column: _Column) -> list[str]:
+        """Values that revisions look for, of those that name the column; the latest revision's first."""
+        key = (table.name, column.name)
+        if key not in self._heard:
+            found = [
+                value
+                for text in reversed(self.speech)
+                if _speaks_of(text, column.name)
+                for value in values.mined(text, column.type, self.types)
+            ]
+            self._heard[key] = self._valid(column.type, list(dict.fromkeys(found))[:_MOST_HEARD]) if found else []
+        return self._heard[key]
+
     def _of_domain(self, kind: Type) -> Iterator[str]:
         while kind.kind == "d":
             yield from kind.checks
@@ -323,6 +348,9 @@ class _Seeding:
             "SELECT coalesce(array_agg(value ORDER BY place), '{}') FROM unnest(%s::text[])"
             " WITH ORDINALITY AS each (value, place) WHERE pg_input_is_valid(value, %s)"
         )
+        key = (kind.shown, tuple(found))
+        if key in self._known:
+            return self._known[key]
         parts, valid = [list(found)], []
         while parts:
             part = parts.pop()
@@ -332,6 +360,7 @@ class _Seeding:
             elif len(part) > 1:
                 # Not every type's input can answer without raising.
                 parts += [part[len(part) // 2 :], part[: len(part) // 2]]
+        self._known[key] = valid
         return valid
 
     # --- what had to wait ---
@@ -475,6 +504,9 @@ class _Candidates:
             found = values.distinct(column.type, self._seeding.types, self._start + number)
             if found is not None:
                 return found
+        heard = self._seeding.heard(self.table, column)
+        if heard and not key and number % _HEARD_EACH == 0:
+            return heard[number // _HEARD_EACH % len(heard)]
         if not pool:
             return None
         # What constraints speak of stands first.

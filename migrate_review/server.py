@@ -81,18 +81,26 @@ def database(server: postgres.Server) -> Iterator[postgres.Database]:
         yield server.database(name)
     finally:
         with closing(server.connect()) as opened:
-            _drop(opened, name)
+            _drop_all(opened, name)
         lock.unlink(missing_ok=True)
         os.close(descriptor)
 
 
-def make_anew(server: postgres.Server, name: str) -> None:
-    """Make the database empty, whoever is connected to it."""
+def saved(name: str) -> str:
+    """The name of the copy that a review may keep of its database."""
+    return f"{name}_saved"
+
+
+def make_anew(server: postgres.Server, name: str, template: str = "template0") -> None:
+    """Make the database empty or as another one is, whoever is connected to either."""
     with closing(server.connect()) as opened, opened.cursor() as cursor:
         _drop(opened, name)
         identifier = sql.Identifier(name)
         # Copying files beats logging every page while nothing needs to be on disk.
-        cursor.execute(sql.SQL("CREATE DATABASE {} TEMPLATE template0 STRATEGY file_copy").format(identifier))
+        cursor.execute("SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = %s", (template,))
+        cursor.execute(
+            sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY file_copy").format(identifier, sql.Identifier(template))
+        )
         settings = {"statement_timeout": f"{_STATEMENT_TIMEOUT_S}s", "cpu_tuple_cost": str(_TUPLE_COST)}
         for setting, value in settings.items():
             cursor.execute(
@@ -105,6 +113,11 @@ def _drop(opened: connection, name: str) -> None:
         cursor.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
 
 
+def _drop_all(opened: connection, name: str) -> None:
+    for each in (name, saved(name)):
+        _drop(opened, each)
+
+
 def _drop_abandoned(server: postgres.Server, folder: Path) -> None:
     """Drop the databases of reviews that were killed: nobody holds their lock files any more."""
     for lock in folder.glob(f"{_PREFIX}*.lock"):
@@ -112,7 +125,7 @@ def _drop_abandoned(server: postgres.Server, folder: Path) -> None:
         try:
             if locks.try_exclusive(descriptor):
                 with closing(server.connect()) as opened:
-                    _drop(opened, lock.stem)
+                    _drop_all(opened, lock.stem)
                 lock.unlink(missing_ok=True)
         finally:
             os.close(descriptor)

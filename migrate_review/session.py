@@ -114,6 +114,8 @@ class Session:
     _process: Process | None = None
     _connection: connection | None = None
     _outside: _Outside = field(init=False)
+    # What was applied when the database was last saved.
+    _saved: list[str] | None = None
     # Revisions that cannot be applied, not even without rows, and why.
     _blocked: dict[str, str] = field(default_factory=dict)
     # What the database is at: every revision that is applied, in the order of their application.
@@ -185,6 +187,9 @@ class Session:
         unfilled = rows.fill(
             opened, self.row_count, self._version_table, plan, [each.speech for each in self.revisions.values()]
         )
+        if plan is None and self._has_siblings(revision) and self._saved != self._applied:
+            self._save()
+            opened = self._connected()
         before = catalog.read(opened, self._version_table)
         data = contents.read(opened, before)
         counts = {name: len(each.rows) for name, each in data.items()} | contents.counts(
@@ -315,7 +320,7 @@ class Session:
             What is in the way, None if nothing is.
         """
         if not set(self._applied) <= set(wanted):
-            self._start_over()
+            self._start_over(wanted)
         while missing := [each for each in wanted if each not in self._applied]:
             blocked = next((each for each in missing if each in self._blocked), None)
             if blocked is not None:
@@ -340,11 +345,32 @@ class Session:
         self._applied.extend(found["applied"])
         return found
 
-    def _start_over(self) -> None:
-        """Empty the database, down to its schema."""
+    def _start_over(self, wanted: Sequence[str] | None = None) -> None:
+        """Empty the database, down to its schema; or bring back what was saved, if that is what is wanted."""
         self._disconnect()
-        server.make_anew(self.server, self.database.name)
-        self._applied.clear()
+        if wanted is not None and self._saved == list(wanted):
+            server.make_anew(self.server, self.database.name, server.saved(self.database.name))
+            self._applied = list(wanted)
+        else:
+            server.make_anew(self.server, self.database.name)
+            self._applied.clear()
+        if self._process is not None:
+            self._ask({"do": "forget"})
+
+    def _has_siblings(self, revision: str) -> bool:
+        """Whether other revisions stand on the same ones, and will want this database as it is now."""
+        own = self.revisions[revision]
+        return any(
+            (each.parents, each.dependencies) == (own.parents, own.dependencies)
+            for each in self.revisions.values()
+            if each is not own
+        )
+
+    def _save(self) -> None:
+        """Keep a copy of the database as it is."""
+        self._disconnect()
+        server.make_anew(self.server, server.saved(self.database.name), self.database.name)
+        self._saved = list(self._applied)
         if self._process is not None:
             self._ask({"do": "forget"})
 

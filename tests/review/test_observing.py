@@ -206,6 +206,11 @@ def test_rows_and_values_that_do_not_survive_up_and_down_are_found(tmp_path: Pat
         postgres_server,
         [
             PEOPLE,
+            Rev(
+                "mapped",
+                sql("UPDATE people SET name = 'lifetime' WHERE name = 'gold'"),
+                sql("UPDATE people SET name = 'plain' WHERE name = 'lifetime'"),
+            ),
             Rev("lowered", sql("UPDATE people SET email = lower(email)")),
             Rev("cut", "pass", sql("ALTER TABLE people ALTER name TYPE varchar(5) USING left(name, 5)")),
             Rev("nulled", "pass", sql("UPDATE people SET born = NULL")),
@@ -213,9 +218,10 @@ def test_rows_and_values_that_do_not_survive_up_and_down_are_found(tmp_path: Pat
             Rev("inserted", sql("INSERT INTO people (email) VALUES ('new')")),
         ],
     )
-    [lowered], [cut], [nulled], [deleted], [inserted] = (
-        seen[name].changes for name in ("lowered", "cut", "nulled", "deleted", "inserted")
+    [lowered], [cut], [nulled], [deleted], [mapped], [inserted] = (
+        seen[name].changes for name in ("lowered", "cut", "nulled", "deleted", "mapped", "inserted")
     )
+    assert mapped.example.endswith("name 'gold' became 'plain'")
     assert lowered.changed.keys() == {"email"}
     assert " became '" in lowered.example
     assert cut.changed.keys() == {"name"}
