@@ -109,7 +109,6 @@ def for_settings(settings: Settings) -> Manifest | None:
     return manifest
 
 
-@lru_cache(maxsize=1)
 def packaged(root: Path) -> Manifest | None:
     """The manifest of the package at ``root``, once it is seen to belong to the tree beside it; None without one.
 
@@ -123,6 +122,13 @@ def packaged(root: Path) -> Manifest | None:
         text = (root / MANIFEST).read_text(encoding="utf-8")
     except FileNotFoundError:
         return None
+    except (OSError, ValueError) as error:
+        raise _of_no_use(error) from None
+    return _checked(root, text)
+
+
+@lru_cache(maxsize=1)
+def _checked(root: Path, text: str) -> Manifest:
     try:
         manifest = read_manifest(text)
         found = listing_digest([root / location for location in manifest.locations], recursive=manifest.recursive)
@@ -136,14 +142,16 @@ def packaged(root: Path) -> Manifest | None:
             if not is_same
         ]
     except (OSError, ValueError) as error:
-        raise ConfigurationError(
-            f"the package's {MANIFEST} is of no use ({error}); build and deploy it again"
-        ) from None
+        raise _of_no_use(error) from None
     if changed:
         raise ConfigurationError(
             f"{changed[0]} changed after the package was built, by its {MANIFEST}; build and deploy it again"
         )
     return manifest
+
+
+def _of_no_use(error: Exception) -> ConfigurationError:
+    return ConfigurationError(f"the package's {MANIFEST} is of no use ({error}); build and deploy it again")
 
 
 def read_graph(root: Path, manifest: Manifest) -> dict[str, PackagedRevision]:

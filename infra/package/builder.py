@@ -121,9 +121,13 @@ def build(
 def graph_of(layout: Layout, site: Path) -> Graph:
     """Read the revisions; ``site`` is where requirements are installed, if some of the tree belongs to one."""
     check_tree(site / layout.tree, site)
+    locations = [site / location for location in layout.version_locations]
+    # Alembic passes over them in silence, and with them over every revision that should be there.
+    if missing := next((location for location in locations if not location.is_dir()), None):
+        raise PackageError(f"no folder {missing}; correct version_locations, or make it")
     ours = all(location.is_absolute() for location in layout.version_locations)
     return read_graph(
-        [site / location for location in layout.version_locations],
+        locations,
         relative_to=layout.backend if ours else site,
         recursive=layout.recursive,
     )

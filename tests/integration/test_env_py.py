@@ -235,16 +235,16 @@ class TestAddress:
         env_py = online("url = settings_of_app.URL\n" + CONNECT_TO_URL, top)
         try:
             first = backend.run(env_py, settings_of_app=settings)
-            by_name = backend.function.invoke({"target": {"database": other}})
+            by_name = backend.invoke({"target": {"database": other}})
             secret = put_secret({**database.secret, "dbname": other})
-            by_secret = backend.function.invoke({"target": {"secret_id": secret}})
+            by_secret = backend.invoke({"target": {"secret_id": secret}})
             rotated = replace(database, password="rotated % @:/?#[]'\\")
             postgres.create_role(postgres_server, rotated.user, rotated.password)
             manager = client(emulator, "secretsmanager")
             manager.put_secret_value(
                 SecretId=runner.environment["DB_SECRET_ID"], SecretString=json.dumps(rotated.secret)
             )
-            after_rotation = backend.function.invoke()
+            after_rotation = backend.invoke()
         finally:
             with closing(postgres_server.connect()) as connection, connection.cursor() as cursor:
                 cursor.execute(f"DROP DATABASE IF EXISTS {other} WITH (FORCE)")
@@ -463,7 +463,7 @@ class TestTransactions:
             assert "revision c3" in answer.message
             assert "division by zero (SQLSTATE 22012); the database is at base" in answer.message
             assert backend.tables() == []
-            status = backend.function.invoke({"action": "status"}).payload
+            status = backend.invoke({"action": "status"}).payload
             assert (status["revision"], len(status["pending"])) == (None, 3)
         assert [line["applied"] for line in backend.runner.events("migration.failed")] == [[]] * len(ONE_TRANSACTION)
 
@@ -479,10 +479,10 @@ class TestTransactions:
         backend.upgraded()
         (backend.folder / "alembic" / "env.py").write_text(loses)
         for action in ("downgrade", "stamp"):
-            answer = backend.function.invoke({"action": action, "revision": "a1", "confirm": "c3"})
+            answer = backend.invoke({"action": action, "revision": "a1", "confirm": "c3"})
             assert answer.error_type == "ConfigurationError", answer.payload
             assert answer.message.endswith("the database is at c3, not at a1")
-        assert backend.function.invoke().payload["applied"] == []
+        assert backend.invoke().payload["applied"] == []
 
     def test_a_failure_after_the_revisions_says_what_is_committed(self, backend: Backend) -> None:
         env_py = connecting()
@@ -567,8 +567,8 @@ class TestOptions:
         )
         backend.upgraded(own)
         assert '"My Meta"."Ver %s ""it"""' in backend.tables()
-        assert backend.function.invoke().payload["applied"] == []
-        status = backend.function.invoke({"action": "status"}).payload
+        assert backend.invoke().payload["applied"] == []
+        status = backend.invoke({"action": "status"}).payload
         assert status.get("revision") == "c3", status
 
     def test_two_trees_in_one_database_may_have_equal_ids(self, backend: Backend) -> None:
@@ -578,7 +578,7 @@ class TestOptions:
             path.write_text(path.read_text().replace("CREATE TABLE ", "CREATE TABLE two_"))
         (backend.folder / "alembic" / "env.py").write_text(connecting(options=", version_table='two'"))
 
-        second = backend.function.invoke().payload
+        second = backend.invoke().payload
 
         assert [applied["revision"] for applied in second["applied"]] == ["a1", "b2", "c3"]
         assert backend.tables() == ["a", "b", "c", "one", "two", "two_a", "two_b", "two_c"]
@@ -591,7 +591,7 @@ class TestOptions:
                 name.write_text(name.read_text().replace("run_migrations()", text))
             revision = backend.folder / "alembic" / "versions" / "a1_.py"
             revision.write_text(revision.read_text().replace("def upgrade():", "def upgrade(tenant):"))
-            assert backend.function.invoke().error_type is None
+            assert backend.invoke().error_type is None
         assert backend.output("stdout") == [("INFO", "a1 ['a1'] {'tenant': 'one'}")] * 4
 
     def test_a_search_path_and_a_role_of_its_own(self, backend: Backend) -> None:
@@ -605,7 +605,7 @@ class TestOptions:
         assert backend.tables() == ["app.a", "app.alembic_version", "app.b", "app.c"]
         again = (backend.folder / "alembic" / "env.py").read_text().replace("CREATE SCHEMA app;", "")
         (backend.folder / "alembic" / "env.py").write_text(again)
-        assert backend.function.invoke().payload["applied"] == []
+        assert backend.invoke().payload["applied"] == []
 
     def test_several_runs_of_one_env_py_are_counted_together(self, backend: Backend) -> None:
         """As where env.py goes through the schemas of its tenants by itself."""
@@ -624,4 +624,4 @@ with create_engine(os.environ["DATABASE_URL"]).connect() as connection:
 
         assert [applied["revision"] for applied in answer.payload["applied"]] == ["a1", "b2", "c3"] * 2
         assert len(backend.tables()) == 8
-        assert backend.function.invoke().payload["applied"] == []
+        assert backend.invoke().payload["applied"] == []

@@ -41,7 +41,7 @@ def test_every_action(backend: Backend) -> None:
         {"action": "downgrade", "revision": "a1", "confirm": "c3"},
         {"action": "stamp", "revision": "b2", "confirm": "a1"},
     ]
-    answers = {event["action"]: backend.function.invoke(event) for event in events}
+    answers = {event["action"]: backend.invoke(event) for event in events}
 
     failed = {action: answer.message for action, answer in answers.items() if answer.error_type}
     assert list(failed) == ["check"]

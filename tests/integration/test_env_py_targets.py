@@ -87,7 +87,7 @@ class TestTarget:
         said = backend.refused(elsewhere)
         sqlite = backend.refused(connecting_to("'sqlite://'"))
         for action in ("plan", "status", "check"):
-            assert backend.function.invoke({"action": action}).error_type == "TargetMismatch"
+            assert backend.invoke({"action": action}).error_type == "TargetMismatch"
 
         assert said.startswith("TargetMismatch: env.py connected to database 'postgres' on the same server, but")
         assert "DATABASE_URL_ENV" in said
@@ -122,14 +122,14 @@ class TestTarget:
         backend.execute("CREATE SCHEMA one", 'CREATE SCHEMA "Two %2\'s"')
 
         for schema in ("one", "Two %2's"):
-            result = backend.function.invoke({"target": {"schema": schema}}).payload
+            result = backend.invoke({"target": {"schema": schema}}).payload
             assert (result["previous_revision"], result["revision"]) == (None, "b2"), result
-            again = backend.function.invoke({"target": {"schema": schema}}).payload
+            again = backend.invoke({"target": {"schema": schema}}).payload
             assert (again["previous_revision"], again["applied"]) == ("b2", [])
 
         own = with_driver(driver).replace("target_metadata=", "version_table_schema='public', target_metadata=")
         (backend.folder / "alembic" / "env.py").write_text(own)
-        assert backend.function.invoke({"target": {"schema": "one"}}).payload["applied"] == []
+        assert backend.invoke({"target": {"schema": "one"}}).payload["applied"] == []
 
         names = ("a", "alembic_version", "b")
         assert backend.tables() == [*(f'"Two %2\'s".{name}' for name in names), *(f"one.{name}" for name in names)]
@@ -142,7 +142,7 @@ class TestTarget:
 
         wrong = f"assert os.environ['PGSSLMODE'] == 'verify-full'; os.environ['PGSSLROOTCERT'] = {str(RDS_CA_BUNDLE)!r}"
         backend.put(with_driver(driver, top=wrong))
-        answer = backend.function.invoke()
+        answer = backend.invoke()
 
         assert answer.error_type == "ConfigurationError"
         assert answer.duration_s < 5
@@ -163,13 +163,13 @@ class TestTree:
         assert (order[0], sorted(order[1:3]), order[3]) == ("a1", ["l1", "r1"], "m1")
         assert (result["revision"], result["pending"]) == ("m1", [])
 
-        down = backend.function.invoke({"action": "downgrade", "revision": "a1", "confirm": "m1"}).payload
+        down = backend.invoke({"action": "downgrade", "revision": "a1", "confirm": "m1"}).payload
         assert down["reverted"][0]["revision"] == "m1"
         assert (down["revision"], backend.tables()) == ("a1", ["a", "alembic_version"])
 
-        one = backend.function.invoke({"revision": "l1"}).payload
+        one = backend.invoke({"revision": "l1"}).payload
         assert (one["revision"], [pending["revision"] for pending in one["pending"]]) == ("l1", ["r1", "m1"])
-        rest = backend.function.invoke({"revision": "heads"}).payload
+        rest = backend.invoke({"revision": "heads"}).payload
         assert [applied["revision"] for applied in rest["applied"]] == ["r1", "m1"]
 
     def test_several_heads_and_what_depends_on_another_branch(self, backend: Backend) -> None:
@@ -182,26 +182,26 @@ class TestTree:
         refused = backend.run(ENV_PY, heads)
         assert (refused.error_type, backend.tables()) == ("ConfigurationError", [])
 
-        plan = backend.function.invoke({"action": "plan", "revision": "heads"}).payload
-        result = backend.function.invoke({"revision": "heads"}).payload
+        plan = backend.invoke({"action": "plan", "revision": "heads"}).payload
+        result = backend.invoke({"revision": "heads"}).payload
 
         order = [applied["revision"] for applied in result["applied"]]
         assert [rendered["revision"] for rendered in plan["plan"]] == order
         assert (sorted(order), order.index("a2") < order.index("x2")) == (["a1", "a2", "x1", "x2"], True)
         assert (result["up_to_date"], result["pending"]) == (True, [])
         assert backend.query("SELECT count(*) FROM l") == [(1,)]
-        assert backend.function.invoke({"revision": "heads"}).payload["applied"] == []
+        assert backend.invoke({"revision": "heads"}).payload["applied"] == []
         confirm = result["revision"]
-        stamp = backend.function.invoke({"action": "stamp", "revision": "a1", "confirm": confirm}).payload
+        stamp = backend.invoke({"action": "stamp", "revision": "a1", "confirm": confirm}).payload
         assert stamp["previous_revision"] == confirm
-        down = backend.function.invoke({"action": "downgrade", "revision": "base", "confirm": stamp["revision"]})
+        down = backend.invoke({"action": "downgrade", "revision": "base", "confirm": stamp["revision"]})
         assert down.error_type is None, down.payload
 
     def test_steps_relative_to_where_the_database_is(self, backend: Backend) -> None:
         backend.put()
-        reached = [backend.function.invoke({"revision": "+1"}).payload["revision"] for _ in range(2)]
-        too_far = backend.function.invoke({"revision": "+2"})
-        down = backend.function.invoke({"action": "downgrade", "revision": "-1", "confirm": "b2"}).payload
+        reached = [backend.invoke({"revision": "+1"}).payload["revision"] for _ in range(2)]
+        too_far = backend.invoke({"revision": "+2"})
+        down = backend.invoke({"action": "downgrade", "revision": "-1", "confirm": "b2"}).payload
 
         assert (reached, down["revision"]) == (["a1", "b2"], "a1")
         assert too_far.error_type == "InvalidRequest"
@@ -220,8 +220,8 @@ class TestTree:
             "import os\nURL = os.environ['DATABASE_URL'], os.environ['APP_SECRET']\n"
         )
 
-        result = backend.function.invoke()
-        history = backend.function.invoke({"action": "history"})
+        result = backend.invoke()
+        history = backend.invoke({"action": "history"})
 
         assert (result.error_type, result.payload.get("revision")) == (None, "c3"), result.payload
         assert len(history.payload["history"]) == 3
@@ -237,10 +237,10 @@ class TestTree:
         versions = backend.folder / "alembic" / "versions"
         (versions / "c3_.py").rename(backend.folder / "more" / "below" / "c3_.py")
 
-        assert backend.function.invoke().payload["revision"] == "c3"
+        assert backend.invoke().payload["revision"] == "c3"
 
         (backend.folder / "alembic.ini").write_text(ini.replace("/more", "/moer"))
-        answer = backend.function.invoke()
+        answer = backend.invoke()
         assert answer.error_type == "ConfigurationError"
         assert "has no folder" in answer.message
         assert "moer" in answer.message
@@ -256,7 +256,7 @@ class TestTree:
             "import os\ndef url():\n    return os.environ['DATABASE_URL']\n"
         )
 
-        assert backend.function.invoke().payload["revision"] == "c3"
+        assert backend.invoke().payload["revision"] == "c3"
 
 
 FAULTS = {
@@ -293,14 +293,14 @@ class TestFaults:
     def test_of_the_package_are_told_in_one_line(self, backend: Backend) -> None:
         folder = backend.put()
         (folder / "alembic" / "versions" / "b2_.py").write_text("revision = 'b2'\ndef upgrade(:\n")
-        broken = backend.function.invoke()
+        broken = backend.invoke()
         folder = backend.put(revisions=[])
-        empty = backend.function.invoke()
+        empty = backend.invoke()
         (folder / "alembic" / "versions").rmdir()
-        missing = backend.function.invoke()
+        missing = backend.invoke()
         (folder / "alembic" / "env.py").unlink()
         (folder / "alembic.ini").unlink()
-        no_ini = backend.function.invoke()
+        no_ini = backend.invoke()
 
         answers = (broken, empty, missing, no_ini)
         assert [answer.error_type for answer in answers] == ["ConfigurationError"] * 4
@@ -360,12 +360,12 @@ class TestFaults:
     @pytest.mark.parametrize("driver", DRIVERS)
     def test_of_a_lock_are_tried_again(self, backend: Backend, driver: str) -> None:
         backend.put(with_driver(driver), [ABC[0]])
-        backend.function.invoke()
+        backend.invoke()
         backend.put_revisions(Rev("b2", sql("ALTER TABLE a ADD b int"), down="a1"))
         with closing(backend.database.connect()) as other, other.cursor() as cursor:
             cursor.execute("BEGIN; LOCK TABLE a")
 
-            answer = backend.function.invoke()
+            answer = backend.invoke()
 
         assert answer.error_type == "LockTimeout", answer.payload
         assert "SQLSTATE" not in answer.message
@@ -433,11 +433,11 @@ class TestLookingOnly:
         backend.put(env_py)
 
         for action in ("status", "plan"):
-            answer = backend.function.invoke({"action": action})
+            answer = backend.invoke({"action": action})
             assert answer.error_type is None, answer.payload
             assert backend.query("SELECT to_regnamespace('\"my app\"')") == [(None,)]
-        assert backend.function.invoke().payload["revision"] == "c3"
-        assert backend.function.invoke({"action": "status"}).payload["revision"] == "c3"
+        assert backend.invoke().payload["revision"] == "c3"
+        assert backend.invoke({"action": "status"}).payload["revision"] == "c3"
 
     def test_a_check_compares_as_env_py_says(self, backend: Backend) -> None:
         models = """
@@ -469,8 +469,8 @@ def nothing_empty(context, revision, directives):
             "",
         ):
             backend.put(env_py(options))
-            assert backend.function.invoke().error_type is None
-            found[options] = backend.function.invoke({"action": "check"})
+            assert backend.invoke().error_type is None
+            found[options] = backend.invoke({"action": "check"})
 
         assert [answer.error_type for answer in found.values()] == [
             "DriftDetected", None, None, None, "ConfigurationError"

@@ -22,10 +22,7 @@ RUNTIME = ROOT / ".local" / "runtime" / "bin" / "python"
 
 
 def assemble(package: Path, backend: Path, out: Path, config: str = "alembic.ini") -> Path:
-    """A package with another backend in it: the function's code copied, the libraries linked, and a new manifest.
-
-    There is none of a tree that the builder would have refused: what the function makes of one is tested, too.
-    """
+    """A package with another backend in it: the function's code copied, the libraries linked, and a new manifest."""
     out.mkdir(parents=True)
     for entry in package.iterdir():
         if entry.name == "lambda_migrate":
@@ -33,10 +30,20 @@ def assemble(package: Path, backend: Path, out: Path, config: str = "alembic.ini
         elif entry.name not in {"backend", MANIFEST, GRAPH}:
             (out / entry.name).symlink_to(entry)
     shutil.copytree(backend, out / "backend")
-    with suppress(PackageError):
-        layout = read_layout(out / "backend", config)
-        manifest.write(out, layout, graph_of(layout, out), Target())
+    describe(out, config)
     return out
+
+
+def describe(package: Path, config: str = "alembic.ini") -> None:
+    """Write the manifest of what is in a package by now.
+
+    There is none of a tree that the builder would have refused: what the function makes of one is tested, too.
+    """
+    for name in (MANIFEST, GRAPH):
+        (package / name).unlink(missing_ok=True)
+    with suppress(PackageError):
+        layout = read_layout(package / "backend", config)
+        manifest.write(package, layout, graph_of(layout, package), Target())
 
 
 class Runner:

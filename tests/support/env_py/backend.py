@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from uv import find_uv_bin
 
-from tests.support.functions import RUNTIME
+from tests.support.functions import RUNTIME, describe
 from tests.support.trees import ALEMBIC_INI, ENV_PY, Rev, sql, write_revision, write_tree
 
 if TYPE_CHECKING:
@@ -99,6 +99,11 @@ class Backend:
     def run(self, env_py: str = ENV_PY, revisions: Sequence[Rev] = ABC, event: object = None, **files: str) -> Answer:
         """Put another backend in the package and invoke the function."""
         self.put(env_py, revisions, **files)
+        return self.invoke(event)
+
+    def invoke(self, event: object = None) -> Answer:
+        """Invoke the function with what is in the package by now, as if it had been built so."""
+        describe(self.folder.parent)
         return self.function.invoke(event)
 
     def upgraded(self, env_py: str = ENV_PY, revisions: Sequence[Rev] = ABC, **files: str) -> dict[str, Any]:
