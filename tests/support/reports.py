@@ -1,0 +1,67 @@
+"""A rollout's report as `lambda_migrate.report` writes it, in the size that a test wants."""
+
+from __future__ import annotations
+
+from typing import Any
+
+HEAD, BEFORE, OLDER = "7c1e5a90d2f4", "4b8e2f6a1c93", "1f0c3d5e7a9b"
+
+
+def failure(number: int = 1, **changes: Any) -> dict[str, Any]:  # noqa: ANN401 - JSON
+    """One entry of ``failures``."""
+    kinds = ("MigrationFailed", "LockTimeout", "DatabaseUnavailable")
+    messages = (
+        f'revision {HEAD} failed (23505): could not create unique index "users_email_key"',
+        "revision 4b8e2f6a1c93 could not lock table orders in 10 attempts: pid 4711 (report-worker) is in the way",
+        "no connection within 60 s: connection refused",
+    )
+    return {
+        "name": f"tenant-{number:05}",
+        "target": {"secret_id": f"tenants/{number:05}", "schema": None},
+        "server": f"db-{number % 4}.example.internal:5432",
+        "wave": 2,
+        "error_type": kinds[number % 3],
+        "message": messages[number % 3],
+        "runs": 0,
+        **changes,
+    }
+
+
+def report(failed: int = 0, *, left: int = 0, **changes: Any) -> dict[str, Any]:  # noqa: ANN401 - JSON
+    """The report of 12,000 targets in two waves, of which so many failed and were left in the second."""
+    waves = [
+        _wave(1, 20, 0, 0, canary=True),
+        _wave(2, 11_980, failed, left, canary=False),
+    ]
+    counts = {what: sum(wave[what] for wave in waves) for what in ("migrated", "current", "behind", "failed", "left")}
+    return {
+        "rollout": "2026-11-23T22-24-00-mona",
+        "stage": "prod",
+        "plan": False,
+        "started": "2026-11-23T22:24:00.000Z",
+        "ended": "2026-11-23T22:41:37.512Z",
+        "duration_ms": 1_057_512,
+        "status": "failed" if left else "succeeded",
+        "message": f"{failed} of the 11980 targets of wave 2 failed, 100 are tolerated; {left} of 12000 were not begun",
+        "counts": {"targets": 12_000, **counts},
+        "waves": waves,
+        "revisions": {HEAD: 12_000 - failed - left - 40, BEFORE: 37, OLDER: 2, "base": 1},
+        "failures": [failure(number) for number in range(failed)],
+        "slowest": [{"name": f"tenant-{number:05}", "duration_ms": 91_234 // number} for number in range(1, 11)],
+        **changes,
+    }
+
+
+def _wave(number: int, targets: int, failed: int, left: int, *, canary: bool) -> dict[str, Any]:
+    current = 0 if canary else 412
+    return {
+        "wave": number,
+        "canary": canary,
+        "targets": targets,
+        "tolerated_failures": 0 if canary else 100,
+        "migrated": targets - current - failed - left,
+        "current": current,
+        "behind": 0,
+        "failed": failed,
+        "left": left,
+    }

@@ -1,0 +1,213 @@
+"""The page of a rollout: what it shows, in a real browser, and that nobody's text becomes anything but text."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lambda_migrate.page import render
+from tests.support import browser
+from tests.support.reports import HEAD, failure, report
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.support.browser import Page
+
+# One browser for all of them.
+pytestmark = pytest.mark.xdist_group("page")
+
+ROWS = "[...document.querySelectorAll('#rows tr')]"
+FOUND = "document.getElementById('found').textContent"
+HOSTILE = "</script><script>window.hacked = 1</script><img src=x onerror='window.hacked = 1'>\"'&amp;\u202e"
+
+
+@pytest.fixture(scope="module")
+def tab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
+    if why := browser.missing():
+        pytest.skip(why)
+    with browser.start(tmp_path_factory.mktemp("browser")) as running:
+        yield running.page()
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "report.html"
+
+
+# --- as text ---
+
+
+def tags(page: str) -> list[str]:
+    """Its elements and nothing of its texts, of which the markup must not depend."""
+    return re.findall(r"<[!/a-z][^>\s]*", re.sub(r"(<script type=\"application/json\"[^>]*>)[^<]*", r"\1", page))
+
+
+ANYTHING = st.text(st.characters(exclude_categories=())) | st.sampled_from([HOSTILE, "<!--", "]]>", "\x00", "\ud800"])
+
+
+@given(ANYTHING, ANYTHING, ANYTHING, ANYTHING)
+def test_no_text_of_others_becomes_markup(name: str, message: str, server: str, revision: str) -> None:
+    def page(*texts: str) -> str:
+        name, message, server, revision = texts
+        failures = [failure(name=name, message=message, server=server, error_type=name, target={"database": name})]
+        slowest = [{"name": name, "duration_ms": 1}]
+        return render(
+            report(1, failures=failures, slowest=slowest, revisions={revision: 1}, message=message, rollout=name)
+        )
+
+    page(name, message, server, revision).encode()
+    assert tags(page(name, message, server, revision)) == tags(page("name", "message", "server", "revision"))
+
+
+def test_the_page_needs_nothing_from_elsewhere() -> None:
+    page = render(report(3))
+
+    assert re.findall(r"\b(?:src=|href=|url\(|@import|https?:)", page) == []
+
+
+@pytest.mark.parametrize(
+    "changes,words,command",
+    [
+        ({}, "Rolled out", None),
+        ({"failed": 3}, "Rolled out", "migrate rollout retry --stage prod"),
+        ({"failed": 101, "left": 900}, "Failed", "migrate rollout --stage prod"),
+        ({"left": 900, "status": "stopped"}, "Stopped", "migrate rollout --stage prod"),
+        ({"status": "running"}, "Running", "migrate rollout status --stage prod"),
+    ],
+    ids=["all", "within tolerance", "failed", "stopped", "running"],
+)
+def test_the_outcome_and_the_way_on_are_told(changes: dict[str, object], words: str, command: str | None) -> None:
+    page = render(report(**changes))  # type: ignore[arg-type]
+
+    assert f"</span> {words}</p>" in page
+    assert (f"<pre>{command}</pre>" in page) if command else ("<pre>" not in page)
+
+
+def test_a_plan_says_that_it_is_one() -> None:
+    counts = {"targets": 2, "migrated": 0, "current": 1, "behind": 1, "failed": 0, "left": 0}
+
+    page = render(report(plan=True, counts=counts))
+
+    assert "Plan of a rollout" in page
+    assert "<pre>migrate rollout --stage prod</pre>" in page
+
+
+# --- in a browser ---
+
+
+def test_ten_thousand_failures_are_searched_and_drawn_as_they_are_scrolled_to(tab: Page, file: Path) -> None:
+    file.write_text(render(report(10_000)))
+    tab.open(file)
+    assert tab.evaluate(f"{ROWS}.length") <= 300
+
+    tab.evaluate("document.querySelector('#filter input').focus()")
+    tab.type("TENANT-0012 orders")
+    assert tab.evaluate(FOUND) == "3 of 10,000 match"
+    names = tab.evaluate(f"{ROWS}.map(row => row.cells[0].textContent)")
+    assert names == ["tenant-00121", "tenant-00124", "tenant-00127"]
+
+    tab.press("Tab", 9)
+    assert tab.evaluate("document.activeElement.name") == "type"
+    tab.evaluate("document.querySelector('#filter').reset(); new Promise(done => setTimeout(done, 20))")
+    assert tab.evaluate(FOUND) == "10,000 shown"
+    tab.evaluate(
+        "Object.assign(document.querySelector('[name=server]'), {value: 'db-3.example.internal:5432'})"
+        ".dispatchEvent(new Event('input', {bubbles: true}))"
+    )
+    assert tab.evaluate(FOUND) == "2,500 of 10,000 match"
+    before = tab.evaluate(f"{ROWS}.length")
+    tab.evaluate("window.scrollTo(0, document.getElementById('more').offsetTop); new Promise(requestAnimationFrame)")
+    tab.evaluate("document.getElementById('more').click()")
+    assert tab.evaluate(f"{ROWS}.length") > before
+    assert tab.problems() == []
+
+
+def test_hostile_text_is_shown_and_not_run(tab: Page, file: Path) -> None:
+    failures = [failure(name=HOSTILE, message=HOSTILE, server=HOSTILE, error_type=HOSTILE)]
+    file.write_text(render(report(1, failures=failures, message=HOSTILE, stage=HOSTILE, revisions={HOSTILE: 1})))
+
+    tab.open(file)
+
+    assert tab.evaluate("window.hacked") is None
+    assert tab.evaluate(f"{ROWS}[0].cells[0].textContent") == HOSTILE
+    assert tab.evaluate("document.querySelectorAll('img').length") == 0
+
+
+# What a person sees against what is behind it, by WCAG 2.1's formula (success criterion 1.4.3: 4.5 to 1).
+CONTRASTS = """
+(() => {
+  const rgb = (text) => text.match(/[\\d.]+/g).map(Number);
+  const light = (color) => color.slice(0, 3).map((part) => part / 255)
+    .map((part) => (part <= 0.04045 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4))
+    .reduce((sum, part, index) => sum + part * [0.2126, 0.7152, 0.0722][index], 0);
+  const behind = (element) => {
+    const color = rgb(getComputedStyle(element).backgroundColor);
+    return color[3] === 0 ? behind(element.parentElement) : color;
+  };
+  const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT,
+    (node) => node.data.trim() && node.parentElement.checkVisibility() ? 1 : 2);
+  const found = [];
+  while (texts.nextNode()) {
+    const element = texts.currentNode.parentElement;
+    const [dark, bright] = [light(rgb(getComputedStyle(element).color)), light(behind(element))].sort((a, b) => a - b);
+    found.push([(bright + 0.05) / (dark + 0.05), texts.currentNode.data.trim()]);
+  }
+  return found;
+})()
+"""
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+@pytest.mark.parametrize("status", ["succeeded", "failed", "stopped"])
+def test_every_text_can_be_read_by_day_and_by_night(tab: Page, file: Path, status: str, *, dark: bool) -> None:
+    file.write_text(render(report(5, left=10, status=status)))
+
+    tab.open(file, dark=dark)
+    found = tab.evaluate(CONTRASTS)
+
+    assert len(found) > 50
+    assert [entry for entry in found if entry[0] < 4.5] == []
+
+
+@pytest.mark.parametrize("width", [400, 1100])
+def test_nothing_is_wider_than_the_window(tab: Page, file: Path, width: int) -> None:
+    long = failure(name="tenant" * 30, message=HEAD * 40)
+    file.write_text(render(report(1, failures=[long], revisions={HEAD * 10: 1}, message="m" * 300)))
+
+    tab.open(file, width=width)
+
+    assert tab.evaluate("document.documentElement.scrollWidth") == width
+
+
+# --- for those who do not see it ---
+
+
+def test_whatever_is_drawn_or_typed_into_has_a_name(tab: Page, file: Path) -> None:
+    file.write_text(render(report(5, left=10)))
+    tab.open(file)
+
+    nodes = tab.call("Accessibility.getFullAXTree")["nodes"]
+
+    named = {"image", "searchbox", "combobox", "button", "search", "region", "columnheader", "rowheader"}
+    met = [(node["role"]["value"], node.get("name", {}).get("value")) for node in nodes if not node["ignored"]]
+    assert {"image", "searchbox", "combobox", "region", "columnheader"} <= {role for role, _ in met}
+    assert [entry for entry in met if entry[0] in named - {"search"} and not entry[1]] == []
+    assert ("image", "All targets: 11,573 migrated, 412 current, 5 failed, 10 left") in met
+
+
+def test_printing_has_every_failure_that_was_found_and_no_controls(tab: Page, file: Path) -> None:
+    file.write_text(render(report(450)))
+    tab.open(file)
+
+    tab.call("Emulation.setEmulatedMedia", media="print")
+    tab.evaluate("window.dispatchEvent(new Event('beforeprint'))")
+
+    assert tab.evaluate(f"{ROWS}.length") == 450
+    assert tab.evaluate("document.getElementById('filter').checkVisibility()") is False
+    tab.call("Emulation.setEmulatedMedia", media="")
