@@ -1,0 +1,245 @@
+"""`migrate review` as it is typed: exit codes, and what each format holds."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+import jsonschema
+import pytest
+
+from migrate_review.acknowledgements import Sorted
+from migrate_review.observation import Catalog, Lock, Observation, Pass, Statement
+from migrate_review.reports import workflow
+from migrate_review.reports.document import document
+from migrate_review.reports.markdown import markdown
+from migrate_review.reports.sarif import sarif
+from migrate_review.review import Review, Reviewed
+from migrate_review.rulebook import finding
+from migrate_review.rules.case import Case
+from migrate_review.tree import Revision
+from tests.support.checkout import ROOT
+from tests.support.trees import ALEMBIC_INI, ENV_PY
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pytestmark = pytest.mark.xdist_group("review-command")
+
+BASE = """
+from alembic import op
+
+revision = "begins"
+down_revision = None
+
+def upgrade():
+    op.execute("CREATE TABLE t (id bigint CONSTRAINT pk_t PRIMARY KEY, a text)")
+
+def downgrade():
+    op.execute("DROP TABLE t")
+"""
+DROPS = """
+# {words}
+from alembic import op
+import sqlalchemy as sa
+
+revision = "drops"
+down_revision = "begins"
+
+def upgrade():
+    op.drop_column("t", "a")
+
+def downgrade():
+    op.add_column("t", sa.Column("a", sa.Text()))
+"""
+REASONS = "-- reviewed: ban-drop-column nobody reads it\n# -- reviewed: values-lost they are worth nothing"
+
+
+@pytest.fixture
+def backend(tmp_path: Path) -> Path:
+    versions = tmp_path / "alembic" / "versions"
+    versions.mkdir(parents=True)
+    (tmp_path / "alembic.ini").write_text(ALEMBIC_INI, encoding="utf-8")
+    (tmp_path / "alembic" / "env.py").write_text(ENV_PY, encoding="utf-8")
+    (versions / "begins.py").write_text(BASE, encoding="utf-8")
+    (versions / "drops.py").write_text(DROPS.format(words="as it is"), encoding="utf-8")
+    return tmp_path
+
+
+def migrate(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "migrate_cli", "review", *arguments]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=120)
+
+
+def test_an_error_is_found_acknowledged_recorded_and_watched(backend: Path) -> None:
+    failed = migrate("--backend", str(backend), "--json", "--rows", "20", "--record")
+    told = json.loads(failed.stdout)
+    assert failed.returncode == 1, failed.stderr
+    assert [one["revision"] for one in told["revisions"]] == ["begins", "drops"]
+    assert {one["rule"] for one in told["findings"]} == {"ban-drop-column", "values-lost"}
+    assert {frozenset(one) for one in told["findings"]} == {
+        frozenset({"revision", "rule", "severity", "message", "evidence", "fix"})
+    }
+    reviewed = backend / "alembic" / "reviewed.json"
+    assert list(json.loads(reviewed.read_text())["revisions"]) == ["begins"]
+
+    (backend / "alembic" / "versions" / "drops.py").write_text(DROPS.format(words=REASONS), encoding="utf-8")
+    passed = migrate("--backend", str(backend), "drop", "--record")
+    assert passed.returncode == 0, passed.stderr
+    assert "acknowledged ban-drop-column: nobody reads it" in passed.stdout
+    recorded = json.loads(reviewed.read_text())["revisions"]["drops"]["findings"]
+    assert {one["reason"] for one in recorded} == {"nobody reads it", "they are worth nothing"}
+
+    changed = DROPS.format(words=REASONS).replace('"drops"\n', '"drops"\nMORE = 1\n')
+    (backend / "alembic" / "versions" / "drops.py").write_text(changed, encoding="utf-8")
+    edited = migrate("--backend", str(backend), "begins", "--format", "sarif")
+    assert edited.returncode == 1
+    assert [one["ruleId"] for one in json.loads(edited.stdout)["runs"][0]["results"]] == ["edited-after-review"]
+
+
+@pytest.mark.parametrize(
+    "arguments,words",
+    [
+        (["nine"], "there is no revision nine"),
+        (["--since", "no-such-branch"], "git does not know no-such-branch; fetch it"),
+        (["--backend", "docs"], "no alembic.ini"),
+        (["--json", "--format", "sarif"], "two forms of one answer"),
+        (["--format", "odd"], "odd"),
+        (["--rows", "0"], "greater than or equal to 1"),
+    ],
+)
+def test_wrong_use_measures_nothing_and_exits_with_2(arguments: list[str], words: str) -> None:
+    ended = migrate(*arguments)
+    assert ended.returncode == 2
+    assert words in ended.stderr + ended.stdout
+
+
+def a_review(tmp_path: Path) -> Review:
+    text = 'revision = "r"\n\ndef upgrade():\n    op.drop_column("t", "c")\n'
+    revision = Revision("r", (), "Drop | c", tmp_path / "r, 1.py", text)
+    statement = Statement("ALTER TABLE t DROP c", 1.2, in_transaction=True, locks=(Lock("t", "AccessExclusiveLock"),))
+    nothing = Catalog((), {}, {})
+    seen = Observation("r", {"t": 5}, {"u": "nothing fits"}, nothing, Pass((statement,)), nothing, Pass(()))
+    case = Case(seen, (), revision)
+    stands = case.found("ban-drop-column", "100% of\n5 rows", table="t", column="c")
+    reasoned = case.found("values-changed", "1 of 5", table="t", column="c")
+    beside = finding("deleted-after-release", "gone", "", ref="main", path="gone.py")
+    return Review((Reviewed(revision, seen, Sorted((stands,), ((reasoned, "old"),))),), (beside,), (), 1.5)
+
+
+def test_annotations_point_to_the_line_and_are_one_line_each(tmp_path: Path) -> None:
+    [first, second] = workflow.commands(a_review(tmp_path))
+    assert first.startswith("::error file=")
+    assert "r%2C 1.py,line=4,title=ban-drop-column (r)::" in first
+    assert "100%25 of%0A5 rows" in first
+    assert second.startswith("::error title=deleted-after-release (gone)::")
+    assert "\n" not in first + second
+
+
+def test_markdown_folds_the_safer_way_and_escapes_what_is_shown(tmp_path: Path) -> None:
+    told = markdown(a_review(tmp_path))
+    assert "| `r` Drop \\| c | ❌ | up 1 ms, down 0 ms; 5 rows in 1 table, 1 left empty |" in told
+    assert "<details><summary>The safer way</summary>\n\n```python\n" in told
+    assert "- `r` `values-changed`: old" in told
+    assert "1 revision reviewed in 1.5 s: 2 errors, 1 acknowledged." in told
+
+
+def test_the_document_leaves_out_what_is_acknowledged(tmp_path: Path) -> None:
+    told = document(a_review(tmp_path))
+    assert [one["rule"] for one in told["findings"]] == ["ban-drop-column", "deleted-after-release"]
+    assert told["revisions"][0]["locks"] == ["ACCESS EXCLUSIVE on t blocks reads and writes"]
+    assert [one["reason"] for one in told["revisions"][0]["acknowledged"]] == ["old"]
+
+
+# What SARIF 2.1.0 (OASIS, section 3) and GitHub's code scanning require of what is written here.
+TEXT: dict[str, Any] = {
+    "type": "object",
+    "required": ["text"],
+    "properties": {"text": {"type": "string", "minLength": 1}},
+}
+SARIF: dict[str, Any] = {
+    "type": "object",
+    "required": ["version", "runs"],
+    "properties": {
+        "version": {"const": "2.1.0"},
+        "$schema": {"type": "string", "format": "uri"},
+        "runs": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "required": ["tool", "results"],
+                "properties": {
+                    "tool": {
+                        "type": "object",
+                        "required": ["driver"],
+                        "properties": {
+                            "driver": {
+                                "type": "object",
+                                "required": ["name", "rules"],
+                                "properties": {
+                                    "rules": {
+                                        "type": "array",
+                                        "uniqueItems": True,
+                                        "items": {
+                                            "type": "object",
+                                            "required": ["id", "shortDescription"],
+                                            "properties": {"shortDescription": TEXT, "help": TEXT},
+                                        },
+                                    }
+                                },
+                            }
+                        },
+                    },
+                    "results": {
+                        "type": "array",
+                        "items": {
+                            "type": "object",
+                            "required": ["message", "ruleId", "level", "partialFingerprints"],
+                            "properties": {
+                                "message": TEXT,
+                                "level": {"enum": ["none", "note", "warning", "error"]},
+                                "ruleIndex": {"type": "integer", "minimum": 0},
+                                "suppressions": {
+                                    "type": "array",
+                                    "items": {
+                                        "required": ["kind"],
+                                        "properties": {"kind": {"enum": ["inSource", "external"]}},
+                                    },
+                                },
+                                "locations": {
+                                    "type": "array",
+                                    "items": {
+                                        "required": ["physicalLocation"],
+                                        "properties": {
+                                            "physicalLocation": {
+                                                "required": ["artifactLocation", "region"],
+                                                "properties": {
+                                                    "artifactLocation": {
+                                                        "required": ["uri"],
+                                                        "properties": {"uri": {"pattern": "^[^ ]+$"}},
+                                                    },
+                                                    "region": {"properties": {"startLine": {"minimum": 1}}},
+                                                },
+                                            }
+                                        },
+                                    },
+                                },
+                            },
+                        },
+                    },
+                },
+            },
+        },
+    },
+}
+
+
+def test_sarif_is_what_code_scanning_takes(tmp_path: Path) -> None:
+    told = sarif(a_review(tmp_path))
+    jsonschema.validate(told, SARIF)
+    [run] = told["runs"]
+    rules = [rule["id"] for rule in run["tool"]["driver"]["rules"]]
+    assert [rules[one["ruleIndex"]] for one in run["results"]] == [one["ruleId"] for one in run["results"]]
+    assert [bool(one.get("suppressions")) for one in run["results"]] == [False, False, True]
