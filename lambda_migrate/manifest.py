@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from hashlib import sha256
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from lambda_migrate.contract import ConfigurationError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
     from lambda_migrate.settings import Settings
@@ -25,9 +24,6 @@ if TYPE_CHECKING:
 VERSION = 1
 MANIFEST = "manifest.json"
 GRAPH = "graph.json"
-
-# Alembic's own rule for which files of a version directory are revisions.
-REVISION_FILE = re.compile(r"(?!\.#|__init__).*\.py")
 
 
 @dataclass(frozen=True)
@@ -112,7 +108,7 @@ def for_settings(settings: Settings) -> Manifest | None:
 def packaged(root: Path) -> Manifest | None:
     """The manifest of the package at ``root``, once it is seen to belong to the tree beside it; None without one.
 
-    What is compared is what a deployment can get wrong at little cost: which revisions there are and how large, the
+    What is compared is what a deployment can get wrong and what costs little: which revisions there are, the
     configuration and env.py. A revision's content is compared before it is run.
 
     Raises:
@@ -175,23 +171,17 @@ def digest_of(path: Path) -> str:
 
 
 def listing_digest(locations: Sequence[Path], *, recursive: bool) -> str:
-    """A SHA-256 of which revision files are in these folders and how large each is, without reading any.
+    """A SHA-256 of the names of the Python files in these folders. Nothing but the folders is read.
 
     Raises:
         OSError: a folder is missing or cannot be read.
     """
     digest = sha256()
     for location in locations:
-        for name, size in sorted(_revision_files(os.fspath(location), "", recursive=recursive)):
-            digest.update(os.fsencode(name) + b"\0%d\n" % size)
+        if recursive:
+            root = os.fspath(location)
+            names = [f"{folder.removeprefix(root)}/{name}" for folder, _, files in os.walk(root) for name in files]
+        else:
+            names = os.listdir(location)  # noqa: PTH208 - no path is made of thousands of names
+        digest.update(os.fsencode("\0".join(sorted(name for name in names if name.endswith(".py")))) + b"\0\0")
     return digest.hexdigest()
-
-
-def _revision_files(folder: str, prefix: str, *, recursive: bool) -> Iterator[tuple[str, int]]:
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.is_dir():
-                if recursive and not entry.name.endswith("__pycache__"):
-                    yield from _revision_files(entry.path, f"{prefix}{entry.name}/", recursive=True)
-            elif REVISION_FILE.fullmatch(entry.name):
-                yield f"{prefix}{entry.name}", entry.stat().st_size

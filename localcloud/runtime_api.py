@@ -177,6 +177,8 @@ class _Server(http.server.ThreadingHTTPServer):
 def _handler_class(function: Function) -> type[http.server.BaseHTTPRequestHandler]:
     class Handler(http.server.BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        # Headers and body are written apart: otherwise the body waits for the client's acknowledgement of the headers.
+        disable_nagle_algorithm = True
 
         def do_GET(self) -> None:
             request_id, body, deadline = function._next()  # noqa: SLF001 - the other half of one class

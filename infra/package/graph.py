@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import os
+import re
 import sys
 from collections import Counter
 from dataclasses import dataclass, field
@@ -15,11 +16,12 @@ from alembic.script.revision import Revision as AlembicRevision
 from alembic.script.revision import RevisionError, RevisionMap
 
 from infra.package.errors import PackageError
-from lambda_migrate.manifest import REVISION_FILE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+# Alembic's own rule for which files of a version directory are revisions.
+_REVISION_FILE = re.compile(r"(?!\.#|__init__).*\.py")
 _VARIABLES = ("revision", "down_revision", "depends_on", "branch_labels")
 
 
@@ -76,7 +78,7 @@ def read_graph(directories: Sequence[Path], *, relative_to: Path, recursive: boo
 
 def _revision_files(directory: Path, *, recursive: bool) -> Iterator[Path]:
     for root, directories, files in os.walk(directory):
-        yield from (Path(root, name) for name in sorted(files) if REVISION_FILE.fullmatch(name))
+        yield from (Path(root, name) for name in sorted(files) if _REVISION_FILE.fullmatch(name))
         if not recursive:
             return
         directories[:] = sorted(name for name in directories if not name.endswith("__pycache__"))
