@@ -108,15 +108,17 @@ class _Script:
     lines: tuple[int, ...]
 
 
-def remarks(scripts: Mapping[str, Sequence[Statement]], pg_version: str = "18.0") -> dict[str, tuple[Remark, ...]]:
-    """Let squawk read the statements of each revision, all in one run.
+def remarks(
+    scripts: Mapping[str, Sequence[Statement]], pg_version: str = "18.0", *, excluded: Iterable[str] = tuple(EXCLUDED)
+) -> dict[str, tuple[Remark, ...]]:
+    """Let squawk read the statements of each revision, all in one run, without the rules that are excluded.
 
     Raises `ReviewError` if squawk is not installed or does not answer.
     """
     unread: dict[str, set[int]] = {revision: set() for revision in scripts}
     while True:
         prepared = {revision: _script(scripts[revision], skip) for revision, skip in unread.items()}
-        found = _run(prepared, pg_version)
+        found = _run(prepared, pg_version, excluded)
         # A statement that squawk cannot read, though PostgreSQL could, would hide all others of its file.
         failed = {
             (revision, remark.statement)
@@ -157,7 +159,7 @@ def _script(statements: Sequence[Statement], skip: Iterable[int]) -> _Script:
     return _Script("\n".join(text) + "\n", tuple(lines))
 
 
-def _run(scripts: Mapping[str, _Script], pg_version: str) -> dict[str, tuple[Remark, ...]]:
+def _run(scripts: Mapping[str, _Script], pg_version: str, excluded: Iterable[str]) -> dict[str, tuple[Remark, ...]]:
     if not scripts:
         return {}
     with tempfile.TemporaryDirectory() as directory:
@@ -166,7 +168,8 @@ def _run(scripts: Mapping[str, _Script], pg_version: str) -> dict[str, tuple[Rem
             Path(file).write_text(scripts[revision].text, encoding="utf-8", newline="\n")
         config = Path(directory, "squawk.toml")
         config.write_text("", encoding="utf-8")  # not the reader's own, which may leave out what we ask for
-        reported = _ask(["--config", str(config), "--pg-version", pg_version, "--reporter", "json", *files])
+        options = ["--config", str(config), "--pg-version", pg_version, "--reporter", "json"]
+        reported = _ask([*options, "--exclude", ",".join(excluded), *files])
     found: dict[str, list[Remark]] = {revision: [] for revision in scripts}
     for entry in reported:
         revision = files[entry["file"]]
@@ -180,10 +183,9 @@ def _ask(arguments: Sequence[str]) -> list[dict[str, Any]]:
     program = str(beside_python) if beside_python.is_file() else shutil.which("squawk")
     if program is None:
         raise ReviewError("squawk is not installed; install it with: pip install squawk-cli")
-    excluded = ",".join(rule for rule in EXCLUDED)
     # It exits with 1 when it has found something; its JSON then stands on standard output all the same.
     answer = subprocess.run(  # noqa: S603 - the program that the requirements bring, on files written just now
-        [program, "--exclude", excluded, *arguments], capture_output=True, text=True, check=False
+        [program, *arguments], capture_output=True, text=True, check=False
     )
     try:
         reported: list[dict[str, Any]] = json.loads(answer.stdout)

@@ -8,11 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from migrate_review import squawk
-from migrate_review.acknowledgements import sort_out
+from migrate_review import page
 from migrate_review.rulebook import RULES, Theme
-from migrate_review.rules import judge
-from migrate_review.rules.case import Case, attempted
 from migrate_review.session import reviewing
 from migrate_review.tree import read_tree
 
@@ -20,12 +17,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from localcloud.postgres import Server
-    from migrate_review.findings import Finding
     from migrate_review.session import Session
     from migrate_review.tree import Revision
 
 CORPUS = Path(__file__).parent / "corpus"
 TREE = read_tree(CORPUS)
+WRITTEN = page.PAGE.read_text(encoding="utf-8").splitlines()
 CASES = {kind: [one for one in TREE.revisions if one.path.parent.name == kind] for kind in ("bad", "good")}
 
 
@@ -47,15 +44,9 @@ def session(postgres_server: Server) -> Iterator[Session]:
         yield opened
 
 
-def findings(session: Session, revision: Revision) -> tuple[Finding, ...]:
-    seen = session.observe(revision.id)
-    remarks = squawk.remarks({revision.id: attempted(seen)})[revision.id]
-    return sort_out(revision, judge(Case(seen, remarks, revision))).standing
-
-
 @pytest.mark.parametrize("revision", cases("bad"))
 def test_what_is_wrong_is_found_and_nothing_else(session: Session, revision: Revision) -> None:
-    found = findings(session, revision)
+    found, alone = page.seen_by_both(session, revision)
 
     assert {f"{one.rule} {one.severity.value}" for one in found} == expected(revision)
     for one in found:
@@ -63,11 +54,15 @@ def test_what_is_wrong_is_found_and_nothing_else(session: Session, revision: Rev
         compile(one.fix, one.rule, "exec")  # the safer way is Python
         assert one.path == str(revision.path)
         assert 1 <= (one.line or 0) <= len(revision.text.splitlines())
+    assert page.row(revision, found, alone) in WRITTEN, "python -m migrate_review.page"
 
 
 @pytest.mark.parametrize("revision", cases("good"))
 def test_nothing_is_said_of_a_revision_that_is_right(session: Session, revision: Revision) -> None:
-    assert findings(session, revision) == ()
+    found, alone = page.seen_by_both(session, revision)
+
+    assert found == ()
+    assert page.row(revision, found, alone) in WRITTEN
 
 
 def test_the_corpus_is_large_enough_and_has_a_case_for_each_rule_of_one_revision() -> None:
@@ -77,3 +72,15 @@ def test_the_corpus_is_large_enough_and_has_a_case_for_each_rule_of_one_revision
     of_one_revision = {name for name, rule in RULES.items() if rule.theme is not Theme.GRAPH}
     elsewhere = {"ban-drop-database", "not-measured"}  # neither can be tried beside others
     assert of_one_revision - broken == elsewhere
+
+
+def test_the_page_has_every_rule_as_it_is() -> None:
+    assert page.rules().strip() in page.PAGE.read_text(encoding="utf-8"), "python -m migrate_review.page"
+
+
+def test_the_page_counts_what_its_rows_say() -> None:
+    for kind, cases in CASES.items():
+        rows = [line.split(" | ") for line in WRITTEN for one in cases if line.startswith(f"| {one.id} |")]
+        [told] = [line for line in WRITTEN if line.startswith(f"| {kind} revisions of which")]
+        ours, alone = (sum(row[place].strip(" |") != "nothing" for row in rows) for place in (1, 2))
+        assert told == f"| {kind} revisions of which something is said, of {len(cases)} | {ours} | {alone} |"

@@ -1,0 +1,118 @@
+"""What docs/review.md says of the rules, and of the reviewer beside squawk alone: made from the code and from a run.
+
+``python -m migrate_review.page`` writes both parts of the page anew.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from migrate_review import squawk
+from migrate_review.acknowledgements import sort_out
+from migrate_review.rulebook import RULES, Rule, Theme
+from migrate_review.rules import judge
+from migrate_review.rules.case import Case, attempted
+from migrate_review.session import reviewing
+from migrate_review.tree import read_tree
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from migrate_review.findings import Finding
+    from migrate_review.session import Session
+    from migrate_review.tree import Revision
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGE = ROOT / "docs" / "review.md"
+CORPUS = ROOT / "tests" / "review" / "corpus"
+# They ask for timeouts in every file, which the runner sets for all.
+EVERYWHERE = ("require-lock-timeout", "require-statement-timeout")
+
+_GAP = re.compile(r"\{(\w+)(?:![rs])?\}")
+
+
+def seen_by_both(session: Session, revision: Revision) -> tuple[tuple[Finding, ...], tuple[str, ...]]:
+    """Our findings on a revision that stand, and the names of the rules that squawk alone finds broken in its SQL."""
+    seen = session.observe(revision.id)
+    said = squawk.remarks({revision.id: attempted(seen)})[revision.id]
+    alone = squawk.remarks({revision.id: attempted(seen)}, excluded=EVERYWHERE)[revision.id]
+    ours = sort_out(revision, judge(Case(seen, said, revision))).standing
+    return ours, tuple(sorted({remark.rule for remark in alone}))
+
+
+def row(revision: Revision, ours: tuple[Finding, ...], alone: tuple[str, ...]) -> str:
+    """A revision's row in the table."""
+    told = sorted({f"{found.rule} ({found.severity.value})" for found in ours})
+    cells = (", ".join(told) or "nothing", ", ".join(alone) or "nothing")
+    return f"| {revision.id} | {' | '.join(cells)} |"
+
+
+def rules() -> str:
+    """The rules by what they are about, each with what happens and the safer way."""
+    return "\n".join(line for theme in Theme for line in _theme(theme))
+
+
+def _theme(theme: Theme) -> Iterator[str]:
+    yield f"### {theme.value}"
+    yield ""
+    for rule in RULES.values():
+        if rule.theme is theme:
+            yield from _rule(rule)
+
+
+def _rule(rule: Rule) -> Iterator[str]:
+    origin = ", squawk's rule" if rule.known_to_squawk else ""
+    yield f"<details><summary><code>{rule.name}</code> ({rule.severity.value}{origin}): {_open(rule.hazard)}</summary>"
+    yield ""
+    yield f"```python\n{_open(rule.fix, html=False)}\n```"
+    yield ""
+    yield "</details>"
+    yield ""
+
+
+def _open(text: str, *, html: bool = True) -> str:
+    """A text with the names that it leaves open as words."""
+    shown = _GAP.sub(lambda gap: f"<i>{gap[1]}</i>" if html else gap[1].upper(), text.replace("{{batch}}", "{batch }"))
+    return shown.replace("{batch }", "{batch}")
+
+
+def comparison(rows: Mapping[str, list[tuple[Revision, tuple[Finding, ...], tuple[str, ...]]]]) -> str:
+    """The table of both, for the bad revisions and the good ones, with the counts above."""
+    lines = ["| | migrate review | squawk alone |", "| --- | ---: | ---: |"]
+    for kind, cases in rows.items():
+        found = [sum(bool(case[place]) for case in cases) for place in (1, 2)]
+        lines.append(f"| {kind} revisions of which something is said, of {len(cases)} | {found[0]} | {found[1]} |")
+    for kind, cases in rows.items():
+        lines += ["", f"<details><summary>All {kind} revisions</summary>", ""]
+        lines += ["| revision | migrate review | squawk alone |", "| --- | --- | --- |"]
+        lines += [row(*case) for case in cases]
+        lines += ["", "</details>"]
+    return "\n".join(lines)
+
+
+def replaced(page: str, part: str, text: str) -> str:
+    """The page with what stands between a part's marks replaced."""
+    begin, end = f"<!-- {part} -->", f"<!-- end of {part} -->"
+    before, _, rest = page.partition(begin)
+    return f"{before}{begin}\n\n{text.strip()}\n\n{end}{rest.partition(end)[2]}"
+
+
+def main() -> int:
+    """Measure the corpus, and write both parts of the page."""
+    tree = read_tree(CORPUS)
+    measured: dict[str, list[tuple[Revision, tuple[Finding, ...], tuple[str, ...]]]] = {"bad": [], "good": []}
+    with reviewing(CORPUS) as session:
+        for revision in sorted(tree.revisions, key=lambda one: one.id):
+            kind = revision.path.parent.name
+            if kind in measured:
+                measured[kind].append((revision, *seen_by_both(session, revision)))
+    page = replaced(PAGE.read_text(encoding="utf-8"), "rules", rules())
+    PAGE.write_text(replaced(page, "comparison", comparison(measured)), encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
