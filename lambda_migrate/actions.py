@@ -34,7 +34,12 @@ def perform(invocation: Invocation, progress: Progress) -> Result:
     Raises:
         MigrationError: one of the contract's section 7.
     """
-    return _ACTIONS[invocation.request.action](invocation, progress)
+    action = _ACTIONS[invocation.request.action]
+    if invocation.request.rollout is not None and invocation.request.action in _OF_A_TARGET:
+        from lambda_migrate import rollout  # noqa: PLC0415 - only rollouts need S3
+
+        return rollout.take_part(invocation, progress, action)
+    return action(invocation, progress)
 
 
 def _migrate(invocation: Invocation, progress: Progress) -> None:
@@ -147,6 +152,24 @@ def _doctor(invocation: Invocation, progress: Progress) -> Result:
     return replace(_result(invocation, progress), located=False, extra=report)
 
 
+def _targets(invocation: Invocation, progress: Progress) -> Result:
+    from lambda_migrate import targets  # noqa: PLC0415 - as above
+
+    return targets.targets(invocation, progress)
+
+
+def _record(invocation: Invocation, progress: Progress) -> Result:
+    from lambda_migrate import rollout  # noqa: PLC0415 - as above
+
+    return rollout.record(invocation, progress)
+
+
+def _report(invocation: Invocation, progress: Progress) -> Result:
+    from lambda_migrate import report  # noqa: PLC0415 - as above
+
+    return report.report(invocation, progress)
+
+
 def packaged_history(invocation: Invocation) -> dict[str, list[Mapping[str, Any]]]:
     """Load the packaged tree in a process of its own and list its revisions.
 
@@ -216,4 +239,8 @@ _ACTIONS: Mapping[str, Callable[[Invocation, Progress], Result]] = {
     "check": _check,
     "history": _history,
     "doctor": _doctor,
+    "targets": _targets,
+    "record": _record,
+    "report": _report,
 }
+_OF_A_TARGET = frozenset({"upgrade", "status"})

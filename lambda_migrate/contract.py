@@ -27,6 +27,15 @@ ACTIONS: Mapping[str, frozenset[str]] = {
     "downgrade": frozenset({"revision", "confirm"}),
     "stamp": frozenset({"revision", "confirm"}),
 }
+# What only the state machine asks for, and what it says, in the field "rollout", of the rollout that it asks for. The
+# last three are about nothing else. Each field is of that kind; one with a question mark may be missing or null.
+ROLLOUT_FIELDS: Mapping[str, Mapping[str, type]] = {
+    "upgrade": {"name": str, "item": dict, "runs": int},
+    "status": {"name": str, "item": dict, "runs": int},
+    "targets": {"name": str, "execution": str, "started": str, "input?": dict, "instead_of?": str},
+    "record": {"name": str, "item": dict, "runs": int, "error": dict},
+    "report": {"name": str, "problem?": dict},
+}
 # What a caller must have said to mean it.
 GUARDED_ACTIONS = frozenset({"downgrade", "stamp"})
 
@@ -38,6 +47,8 @@ _REVISIONS = {
     "downgrade": (re.compile(rf"-[1-9][0-9]{{0,5}}|(?!heads?$){_ID}"), "base, a revision id or -N"),
     "stamp": (re.compile(_ID), "head, heads, base or a revision id"),
 }
+# As Step Functions names executions. It becomes part of an object's key.
+_ROLLOUT_NAME = re.compile(r"[^\s/\x00-\x1f\x7f]{1,80}")
 # What no name in PostgreSQL or AWS can hold: control characters, and halves of characters that JSON lets through.
 _UNUSABLE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 # PostgreSQL cuts longer identifiers off and then means something else; secrets' names and ARNs are shorter than this.
@@ -123,6 +134,10 @@ class DriftDetected(MigrationError):
     """The models and the database differ."""
 
 
+class BucketUnavailable(MigrationError):
+    """The rollouts' bucket could not be read or written."""
+
+
 @dataclass(frozen=True)
 class Target:
     """Another place than the stage's own: a tenant's secret, database or schema, each where it differs."""
@@ -134,12 +149,16 @@ class Target:
 
 @dataclass(frozen=True)
 class Request:
-    """What the caller asks for, checked. ``confirm`` is the revision that the caller believes the database to be at."""
+    """What the caller asks for, checked. ``confirm`` is the revision that the caller believes the database to be at.
+
+    ``rollout`` holds what the state machine said of the rollout that this is a part of, as in `ROLLOUT_FIELDS`.
+    """
 
     action: str = "upgrade"
     revision: str = DEFAULT_REVISION
     confirm: str | None = None
     target: Target = Target()
+    rollout: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -233,10 +252,11 @@ def parse_request(event: object) -> Request:
     if not isinstance(event, Mapping):
         raise InvalidRequest(f"the event must be a JSON object or null, not {_kind(event)}")
     action = event.get("action", "upgrade")
-    if not isinstance(action, str) or action not in ACTIONS:
+    if not isinstance(action, str) or action not in ACTIONS.keys() | ROLLOUT_FIELDS.keys():
         raise InvalidRequest(f"unknown action {_shown(action)}; known: {', '.join(sorted(ACTIONS))}")
-    known = ACTIONS[action] | {"action", "target"}
-    unknown = sorted(str(name) for name in event if name not in known)
+    known = ACTIONS[action] | {"action", "target"} if action in ACTIONS else {"action"}
+    allowed = known | {"rollout"} if action in ROLLOUT_FIELDS else known
+    unknown = sorted(str(name) for name in event if name not in allowed)
     if unknown:
         raise InvalidRequest(
             f"unknown field {', '.join(_shown(name) for name in unknown[:5])} for action {action}; "
@@ -252,6 +272,7 @@ def parse_request(event: object) -> Request:
         revision=_revision(action, event.get("revision", DEFAULT_REVISION)),
         confirm=confirm,
         target=_target(event["target"]) if "target" in event else Target(),
+        rollout=_rollout(action, event),
     )
 
 
@@ -262,6 +283,26 @@ def _revision(action: str, value: object) -> str:
     if isinstance(value, str) and allowed.fullmatch(value):
         return value
     raise InvalidRequest(f"revision must be {told}, not {_shown(value)}")
+
+
+def _rollout(action: str, event: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    if "rollout" not in event and action in ACTIONS:
+        return None
+    value = event.get("rollout")
+    if not isinstance(value, Mapping):
+        raise InvalidRequest(f"rollout must be a JSON object, not {_kind(value)}")
+    fields = ROLLOUT_FIELDS[action]
+    unknown = sorted(str(name) for name in value if name not in fields and f"{name}?" not in fields)
+    if unknown:
+        raise InvalidRequest(f"unknown field {_shown(unknown[0])} in rollout for action {action}")
+    for field_name, kind in fields.items():
+        name = field_name.rstrip("?")
+        given = value.get(name)
+        if type(given) is not kind and not (given is None and field_name.endswith("?")):
+            raise InvalidRequest(f"rollout.{name} must be {_kind(kind())}, not {_kind(given)}")
+    if not _ROLLOUT_NAME.fullmatch(value["name"]):
+        raise InvalidRequest(f"rollout.name must be the name of an execution, not {_shown(value['name'])}")
+    return value
 
 
 def _target(value: object) -> Target:
@@ -282,6 +323,7 @@ def _kind(value: object) -> str:
         type(None): "null",
         list: "an array",
         str: "a string",
+        dict: "a JSON object",
         bool: "a boolean",
         int: "a number",
         float: "a number",

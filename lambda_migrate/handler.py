@@ -41,7 +41,9 @@ def handler(event: object, context: LambdaContext) -> dict[str, Any]:
         logger.append_keys(action=request.action)
         log(
             "migration.started",
-            f"{request.action} to {request.revision}" if "revision" in ACTIONS[request.action] else request.action,
+            f"{request.action} to {request.revision}"
+            if "revision" in ACTIONS.get(request.action, ())
+            else request.action,
             database=request.target.database,
             schema=request.target.schema,
         )
@@ -96,9 +98,11 @@ def _log_end(result: Result, duration_ms: int) -> None:
     if result.ahead:
         message = f"{at}, newer than this package; nothing was changed"
         log("migration.ahead", message, level=logging.WARNING, **fields)
+    elif "outcome" in result.extra and not result.database:
+        log("migration.finished", f"{result.action}: {result.extra['outcome']}", **fields)
     elif result.action == "upgrade" and not result.applied:
         log("migration.noop", f"nothing to apply: {at}", applied=[], **fields)
-    elif result.action in {"history", "doctor"}:
+    elif result.action in {"history", "doctor", "targets", "report"}:
         log("migration.finished", f"{result.action} done", **fields)
     else:
         ids = [applied.revision.revision for applied in result.applied]

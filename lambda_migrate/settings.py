@@ -10,7 +10,7 @@ import os
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lambda_migrate.contract import ConfigurationError
 
@@ -63,6 +63,9 @@ class Settings:
     allow_downgrade: bool = False
     newer_database_ok: bool = False
     log_level: str = "INFO"
+    rollout: Mapping[str, Any] = field(default_factory=dict)
+    rollout_bucket: str | None = None
+    server_concurrency: int | None = None
 
 
 def read_settings(environ: Mapping[str, str] = os.environ, *, package_root: Path = PACKAGE_ROOT) -> Settings:
@@ -101,6 +104,9 @@ def read_settings(environ: Mapping[str, str] = os.environ, *, package_root: Path
         allow_downgrade=reader.choice("ALLOW_DOWNGRADE", "false", ("true", "false")) == "true",
         newer_database_ok=reader.choice("NEWER_DATABASE", "error", ("error", "ok")) == "ok",
         log_level=reader.choice("LOG_LEVEL", "INFO", ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")),
+        rollout=reader.mapping("ROLLOUT"),
+        rollout_bucket=reader.text("ROLLOUT_BUCKET"),
+        server_concurrency=reader.whole("SERVER_CONCURRENCY", at_least=1, at_most=10_000),
     )
 
 
@@ -178,6 +184,18 @@ class _Reader:
                     known = ", ".join(f"{{{known}}}" for known in PLACEHOLDERS)
                     raise ConfigurationError(f"{name}: {variable} has an unknown placeholder; known: {known}")
         return templates
+
+    def mapping(self, name: str) -> Mapping[str, Any]:
+        value = self.environ.get(name)
+        if value is None:
+            return {}
+        try:
+            content = json.loads(value)
+        except ValueError:
+            content = None
+        if not isinstance(content, dict):
+            raise ConfigurationError(f"{name} must be a JSON object")
+        return content
 
     def file(self, name: str, path: Path) -> Path:
         if not path.is_file():

@@ -26,6 +26,7 @@ DEFAULTS_IN_WORDS: dict[str, Any] = {
     "from the secret": None,
     "up to the deadline": None,
     "none": {},
+    "by the stack": None,
     "the packaged RDS bundle": settings.RDS_CA_BUNDLE,
 }
 REQUIRED = {"STAGE": "dev", "DB_SECRET_ID": "a/secret"}
