@@ -29,6 +29,16 @@ class Names:
         return f"/aws/lambda/{self.function}"
 
     @property
+    def state_machine(self) -> str:
+        """The state machine that goes on where one run of the function ends."""
+        return self.stack
+
+    @property
+    def state_machine_log_group(self) -> str:
+        """The state machine's log group, under the prefix that AWS keeps for services that write logs."""
+        return f"/aws/vendedlogs/states/{self.state_machine}"
+
+    @property
     def dashboard(self) -> str:
         """The CloudWatch dashboard."""
         return self.stack

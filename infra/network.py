@@ -70,6 +70,8 @@ def place(scope: Construct, settings: NetworkSettings, *, database_port: int, se
         existing = ec2.SecurityGroup.from_security_group_id(scope, "Endpoint", settings.secrets_endpoint)
         own.add_egress_rule(existing, ec2.Port.tcp(_HTTPS), "Secrets Manager")
         existing.add_ingress_rule(own, ec2.Port.tcp(_HTTPS), "The migration function")
+    if settings.s3_prefix_list:
+        own.add_egress_rule(ec2.Peer.prefix_list(settings.s3_prefix_list), ec2.Port.tcp(_HTTPS), "S3, for rollouts")
     return Network(vpc, subnets, [own])
 
 

@@ -1,4 +1,4 @@
-"""What the function may do: read one secret, log in, write its own log, and be placed in its VPC."""
+"""What the function may do: read its secret or its targets', log in, write its own log, and be placed in its VPC."""
 
 from __future__ import annotations
 
@@ -8,11 +8,15 @@ import aws_cdk as cdk
 from aws_cdk import aws_iam as iam
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from aws_cdk import aws_lambda as lambda_
     from aws_cdk import aws_logs as logs
+    from aws_cdk import aws_s3 as s3
     from constructs import Construct
 
     from infra.names import Names
-    from infra.stages import DatabaseSettings, Stage
+    from infra.stages import DatabaseSettings, RolloutSettings, Stage
 
 
 def function_role(scope: Construct, names: Names, stage: Stage, log_group: logs.ILogGroup) -> iam.Role:
@@ -37,6 +41,132 @@ def function_role(scope: Construct, names: Names, stage: Stage, log_group: logs.
     return role
 
 
+def allow_rollouts(role: iam.Role, rollout: RolloutSettings, bucket: s3.IBucket) -> None:
+    """Let the function do its part of rollouts: list its targets' secrets, read them, and keep its objects."""
+    for statement in _rollout_statements(cdk.Stack.of(role), rollout, bucket.bucket_arn):
+        role.add_to_policy(statement)
+        _excuse(role, statement, "targets come and go: they are told by the beginning of a name, or by a tag")
+
+
+def _rollout_statements(stack: cdk.Stack, rollout: RolloutSettings, bucket_arn: str) -> list[iam.PolicyStatement]:
+    statements = [
+        iam.PolicyStatement(
+            sid="KeepRollouts", actions=["s3:GetObject", "s3:PutObject"], resources=[f"{bucket_arn}/rollouts/*"]
+        ),
+        iam.PolicyStatement(sid="ListRollouts", actions=["s3:ListBucket"], resources=[bucket_arn]),
+    ]
+    named = [secret_arn(stack, target.secret_id) for target in rollout.targets if target.secret_id]
+    if rollout.secret_prefix or rollout.secret_tag:
+        named.append(secret_arn(stack, f"{rollout.secret_prefix or ''}*", is_pattern=True))
+    if named:
+        tag = rollout.secret_tag
+        statements.append(
+            iam.PolicyStatement(
+                sid="ReadTheTargetsSecrets",
+                actions=["secretsmanager:GetSecretValue"],
+                resources=sorted(set(named)),
+                conditions={"StringEquals": {f"aws:ResourceTag/{tag.key}": tag.value}} if tag else None,
+            )
+        )
+    if (rollout.secret_prefix and not rollout.query) or rollout.secret_tag:
+        statements.append(
+            iam.PolicyStatement(sid="ListSecrets", actions=["secretsmanager:ListSecrets"], resources=["*"])
+        )
+    if rollout.kms_key:
+        statements.append(_decrypt(stack, "DecryptTheTargetsSecrets", rollout.kms_key, sorted(set(named))))
+    return statements
+
+
+def machine_role(scope: Construct, names: Names, function: lambda_.IFunction, bucket: s3.IBucket | None) -> iam.Role:
+    """The state machine's role: it may invoke the function, and where there are rollouts, run a Distributed Map."""
+    stack = cdk.Stack.of(scope)
+    role = iam.Role(
+        scope,
+        "MachineRole",
+        description=f"May invoke {names.function}",
+        # Step Functions takes it for this machine only, and not for another account's.
+        assumed_by=iam.ServicePrincipal(
+            "states.amazonaws.com",
+            conditions={
+                "StringEquals": {"aws:SourceAccount": stack.account},
+                "ArnLike": {"aws:SourceArn": _states_arn(stack, "stateMachine", f"{names.state_machine}*")},
+            },
+        ),
+    )
+    statements = [
+        iam.PolicyStatement(sid="Invoke", actions=["lambda:InvokeFunction"], resources=[function.function_arn]),
+        # As the developer guide of Step Functions has them, in "Logging" and in "X-Ray"; neither knows a resource.
+        iam.PolicyStatement(
+            sid="DeliverTheLog",
+            actions=[
+                *(f"logs:{what}LogDelivery" for what in ("Create", "Get", "Update", "Delete")),
+                *("logs:ListLogDeliveries", "logs:PutResourcePolicy"),
+                *("logs:DescribeResourcePolicies", "logs:DescribeLogGroups"),
+            ],
+            resources=["*"],
+        ),
+        iam.PolicyStatement(
+            sid="Trace",
+            actions=[
+                *("xray:PutTraceSegments", "xray:PutTelemetryRecords"),
+                *("xray:GetSamplingRules", "xray:GetSamplingTargets"),
+            ],
+            resources=["*"],
+        ),
+    ]
+    if bucket:
+        # A Distributed Map's children are executions of the machine that has it ("IAM policies for using Distributed
+        # Map states" in the same guide). To describe them is also to see whether another rollout still runs.
+        own = _states_arn(stack, "stateMachine", names.state_machine)
+        executions = _states_arn(stack, "execution", f"{names.state_machine}:*")
+        children = _states_arn(stack, "execution", f"{names.state_machine}/*")
+        statements += [
+            iam.PolicyStatement(sid="StartChildren", actions=["states:StartExecution"], resources=[own]),
+            iam.PolicyStatement(
+                sid="FollowChildren",
+                actions=["states:DescribeExecution", "states:StopExecution", "states:RedriveExecution"],
+                resources=[executions, children],
+            ),
+            iam.PolicyStatement(
+                sid="ReadWaves", actions=["s3:GetObject"], resources=[bucket.arn_for_objects("rollouts/*")]
+            ),
+            iam.PolicyStatement(sid="SeeWhetherHalted", actions=["s3:ListBucket"], resources=[bucket.bucket_arn]),
+            iam.PolicyStatement(
+                sid="WriteResults",
+                actions=["s3:GetObject", "s3:PutObject", "s3:ListMultipartUploadParts", "s3:AbortMultipartUpload"],
+                resources=[bucket.arn_for_objects("map-runs/*")],
+            ),
+        ]
+    for statement in statements:
+        role.add_to_policy(statement)
+        _excuse(
+            role, statement, "X-Ray and the delivery of logs know no resource; executions are named when they start"
+        )
+    return role
+
+
+def _states_arn(stack: cdk.Stack, resource: str, name: str) -> str:
+    return stack.format_arn(
+        service="states", resource=resource, resource_name=name, arn_format=cdk.ArnFormat.COLON_RESOURCE_NAME
+    )
+
+
+def _excuse(role: iam.Role, statement: iam.PolicyStatement, reason: str) -> None:
+    """Give cdk-nag the reason for each resource of a statement that stands for many; it wants them one by one."""
+    stack = cdk.Stack.of(role)
+    for resource in statement.resources:
+        if "*" in resource:
+            said = stack.resolve(resource)
+            parts = said["Fn::Join"][1] if isinstance(said, dict) else [said]
+            text = "".join(
+                part if isinstance(part, str) else f"<{part['Ref'] if 'Ref' in part else '.'.join(part['Fn::GetAtt'])}>"
+                for part in parts
+            )
+            cdk.Validations.of(role).acknowledge(
+                cdk.Acknowledgment(id=f"AwsSolutions::AwsSolutions-IAM5[Resource::{text}]", reason=reason)
+            )
+
+
 def publish_encrypted(scope: Construct, key_arn: str) -> iam.PolicyStatement:
     """What publishing to a topic that this key encrypts takes beside the permission to publish."""
     region = cdk.Stack.of(scope).region
@@ -48,8 +178,8 @@ def publish_encrypted(scope: Construct, key_arn: str) -> iam.PolicyStatement:
     )
 
 
-def secret_arn(stack: cdk.Stack, name_or_arn: str) -> str:
-    """The secret as a policy names it."""
+def secret_arn(stack: cdk.Stack, name_or_arn: str, *, is_pattern: bool = False) -> str:
+    """The secret as a policy names it, or every secret that a pattern stands for."""
     if name_or_arn.startswith("arn:"):
         return name_or_arn
     # Secrets Manager ends an ARN with six characters that nobody knows beforehand. A "*" there would let the function
@@ -57,7 +187,7 @@ def secret_arn(stack: cdk.Stack, name_or_arn: str) -> str:
     return stack.format_arn(
         service="secretsmanager",
         resource="secret",
-        resource_name=f"{name_or_arn}-??????",
+        resource_name=name_or_arn if is_pattern else f"{name_or_arn}-??????",
         arn_format=cdk.ArnFormat.COLON_RESOURCE_NAME,
     )
 
@@ -68,19 +198,7 @@ def _database(stack: cdk.Stack, database: DatabaseSettings) -> list[iam.PolicySt
         iam.PolicyStatement(sid="ReadTheSecret", actions=["secretsmanager:GetSecretValue"], resources=[secret])
     ]
     if database.kms_key:
-        statements.append(
-            iam.PolicyStatement(
-                sid="DecryptTheSecret",
-                actions=["kms:Decrypt"],
-                resources=[database.kms_key],
-                # Only what Secrets Manager asks for in the function's name, and only this secret: the key may well
-                # protect others, and data that is no secret of Secrets Manager.
-                conditions={
-                    "StringEquals": {"kms:ViaService": f"secretsmanager.{stack.region}.amazonaws.com"},
-                    "StringLike": {"kms:EncryptionContext:SecretARN": secret},
-                },
-            )
-        )
+        statements.append(_decrypt(stack, "DecryptTheSecret", database.kms_key, secret))
     if database.auth == "iam":
         user = stack.format_arn(
             service="rds-db",
@@ -90,6 +208,20 @@ def _database(stack: cdk.Stack, database: DatabaseSettings) -> list[iam.PolicySt
         )
         statements.append(iam.PolicyStatement(sid="LogIn", actions=["rds-db:connect"], resources=[user]))
     return statements
+
+
+def _decrypt(stack: cdk.Stack, sid: str, key_arn: str, secrets: str | Sequence[str]) -> iam.PolicyStatement:
+    return iam.PolicyStatement(
+        sid=sid,
+        actions=["kms:Decrypt"],
+        resources=[key_arn],
+        # Only what Secrets Manager asks for in the function's name, and only these secrets: the key may well protect
+        # others, and data that is no secret of Secrets Manager.
+        conditions={
+            "StringEquals": {"kms:ViaService": f"secretsmanager.{stack.region}.amazonaws.com"},
+            "StringLike": {"kms:EncryptionContext:SecretARN": secrets},
+        },
+    )
 
 
 def _network(stack: cdk.Stack, names: Names, stage: Stage) -> list[iam.PolicyStatement]:

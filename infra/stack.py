@@ -17,11 +17,13 @@ from infra.deployment import ROLLBACK_VARIABLES, migrate_on_deploy
 from infra.invokers import github_role, let_roles_invoke
 from infra.monitoring import Observed, monitor
 from infra.network import place
-from infra.permissions import function_role, publish_encrypted
+from infra.permissions import allow_rollouts, function_role, publish_encrypted
+from infra.rollout import rollouts_bucket, state_machine
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from aws_cdk import aws_s3 as s3
     from constructs import Construct
 
     from infra.names import Names
@@ -65,6 +67,10 @@ class MigrateStack(cdk.Stack):
         role = function_role(self, names, stage, log_group)
         if topic and key:
             role.add_to_policy(publish_encrypted(self, key.key_arn))
+        bucket = rollouts_bucket(self) if stage.rollout else None
+        if stage.rollout and bucket:
+            allow_rollouts(role, stage.rollout, bucket)
+            cdk.CfnOutput(self, "RolloutBucket", value=bucket.bucket_name)
         network = self._network(stage)
         function = lambda_.Function(
             self,
@@ -90,7 +96,7 @@ class MigrateStack(cdk.Stack):
             on_failure=_destination(self, topic) if topic else None,
             # Where a run's time went, Lambda's own start included.
             tracing=lambda_.Tracing.ACTIVE,
-            environment=_environment(names, stage),
+            environment=_environment(names, stage, bucket),
         )
         cdk.Validations.of(function).acknowledge(
             cdk.Acknowledgment(
@@ -102,6 +108,8 @@ class MigrateStack(cdk.Stack):
         if stage.github:
             github = github_role(self, stage.github, function, log_group)
             cdk.CfnOutput(self, "GithubRoleArn", value=github.role_arn)
+        machine = state_machine(self, names, stage, function, bucket=bucket, key=key, protect=protect)
+        cdk.CfnOutput(self, "StateMachineArn", value=machine.state_machine_arn)
         monitor(self, Observed(names, stage, function, log_group, topic))
         cdk.CfnOutput(self, "FunctionName", value=function.function_name)
         cdk.CfnOutput(self, "FunctionArn", value=function.function_arn)
@@ -152,7 +160,7 @@ def _runtime(stage: Stage) -> lambda_.Runtime:
     return lambda_.Runtime(stage.runtime, lambda_.RuntimeFamily.PYTHON)
 
 
-def _environment(names: Names, stage: Stage) -> dict[str, str]:
+def _environment(names: Names, stage: Stage, bucket: s3.IBucket | None) -> dict[str, str]:
     """The function's variables: what the stage's settings say, then what they add or override by name."""
     database = stage.database
     variables = {
@@ -169,6 +177,12 @@ def _environment(names: Names, stage: Stage) -> dict[str, str]:
         "POWERTOOLS_SERVICE_NAME": names.telemetry_service,
         "POWERTOOLS_METRICS_NAMESPACE": names.metrics_namespace,
     }
+    if stage.rollout and bucket:
+        variables |= {
+            "ROLLOUT": stage.rollout.as_variable,
+            "ROLLOUT_BUCKET": bucket.bucket_name,
+            "SERVER_CONCURRENCY": str(stage.rollout.per_server),
+        }
     if stage.migrate_on_deploy:
         variables |= ROLLBACK_VARIABLES
     return {name: value for name, value in {**variables, **stage.environment}.items() if value is not None}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -16,6 +17,8 @@ RetentionDays = Literal[
     1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827, 2192, 2557, 2922, 3653
 ]
 _LONGEST_FUNCTION_NAME = 64
+# Lambda's limit for all variables together is 4 KB.
+_LONGEST_VARIABLE = 3000
 _SECURITY_GROUP = r"^sg-[0-9a-f]+$"
 # A partition, a service and an account; the rest is each resource's own.
 _ARN = r"^arn:aws[a-z-]*:"
@@ -87,6 +90,12 @@ class NetworkSettings(_Settings):
         description="`create`: make an interface endpoint for Secrets Manager; `nat`: the subnets have a NAT gateway;"
         " or the security group of an endpoint that the VPC has already (it can have only one)",
     )
+    s3_prefix_list: str | None = Field(
+        default=None,
+        pattern=r"^pl-[0-9a-f]+$",
+        description="With `rollout` and no NAT gateway: the id of S3's prefix list in the region; the subnets' route"
+        " tables have a gateway endpoint for S3",
+    )
 
 
 class GithubSettings(_Settings):
@@ -97,6 +106,102 @@ class GithubSettings(_Settings):
         pattern=r"^[A-Za-z0-9._-]+$",
         description="The workflow's `environment`: its protection rules say who may migrate this stage",
     )
+
+
+Share = Annotated[str, Field(pattern=r"^(100|[0-9]{1,2})(\.[0-9]{1,3})?%$")]
+Count = Annotated[int, Field(ge=0)]
+
+
+class RolloutTarget(_Settings):
+    """A tenant: its secret, database or schema, each where it is not the stage's own."""
+
+    name: str | None = Field(default=None, min_length=1, description="By default made of the others")
+    secret_id: str | None = Field(default=None, min_length=1, description="Name or complete ARN of its secret")
+    database: str | None = Field(default=None, min_length=1, description="Its database in that server")
+    schema_: str | None = Field(default=None, min_length=1, alias="schema", description="Its schema in that database")
+    server: str | None = Field(
+        default=None, min_length=1, description="Any name for its server; by default host and port of its secret"
+    )
+    priority: float = Field(default=0, description="Lower ones come first")
+
+    @model_validator(mode="after")
+    def _is_a_place(self) -> Self:
+        if not (self.name or self.secret_id or self.database or self.schema_):
+            raise _wrong("a target needs a name, secret_id, database or schema")
+        return self
+
+
+class SecretTag(_Settings):
+    """The tag that the secrets of all targets have."""
+
+    key: str = Field(min_length=1, max_length=128, description="The tag's key")
+    value: str = Field(min_length=1, max_length=256, description="And its value")
+
+
+class RolloutSettings(_Settings):
+    """Which targets the stage's state machine migrates, and how carefully."""
+
+    targets: Sequence[RolloutTarget] = Field(default=(), description="The targets, where they are few")
+    secret_prefix: str | None = Field(
+        default=None,
+        min_length=1,
+        pattern=r"^[A-Za-z0-9/_+=.@-]+$",
+        description="Every secret whose name begins so is a target; with `query`, those that its rows may name",
+    )
+    secret_tag: SecretTag | None = Field(default=None, description="Every secret with this tag is a target")
+    query: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=2000,
+        description="A SELECT on the stage's own database whose rows are the targets; its columns are any of"
+        " `secret_id`, `database`, `schema`, `name`, `server`, `priority`",
+    )
+    kms_key: KeyArn | None = Field(
+        default=None, description="ARN of the targets' secrets' key, where that is not `aws/secretsmanager`"
+    )
+    canaries: Sequence[str] | Count | Share = Field(
+        default=1, description="The first wave, in which nothing may fail: names, a number, or a share such as `5%`"
+    )
+    waves: Sequence[Annotated[int, Field(ge=1)] | Share] = Field(
+        default=(),
+        max_length=50,
+        description="How many of the others each further wave has, numbers or shares; what is left is the last one",
+    )
+    concurrency: int = Field(default=10, ge=1, le=1000, description="At most so many targets at once")
+    per_server: int = Field(default=5, ge=1, le=1000, description="And so many on one database server")
+    tolerated_failures: Count | Share = Field(
+        default=0, description="Of each wave after the canaries, a number or a share: with one more, nothing is begun"
+    )
+    retries: int = Field(
+        default=10,
+        ge=0,
+        le=1000,
+        description="How often `MigrationLocked`, `LockTimeout` and `DatabaseUnavailable` are met by trying again",
+    )
+    retry_after_s: int = Field(
+        default=5, ge=1, le=600, description="The first pause; it doubles, up to a minute, and is cut at random"
+    )
+    runs: int = Field(default=100, ge=1, le=1000, description="So many functions in a row for one target, at most")
+
+    @model_validator(mode="after")
+    def _from_one_source(self) -> Self:
+        sources = [self.targets, self.secret_tag, self.query, None if self.query else self.secret_prefix]
+        if sum(1 for source in sources if source) > 1:
+            raise _wrong("targets come from one of targets, secret_prefix, secret_tag and query")
+        if len(self.as_variable) > _LONGEST_VARIABLE:
+            raise _wrong(
+                f"that is more than Lambda's variables hold ({_LONGEST_VARIABLE} characters): name the targets by"
+                " secret_prefix, secret_tag or query"
+            )
+        return self
+
+    @property
+    def as_variable(self) -> str:
+        """What the function has to know of it, as JSON."""
+        known = self.model_dump(
+            mode="json", by_alias=True, exclude_defaults=True, exclude={"kms_key", "retries", "runs"}
+        )
+        return json.dumps(known, separators=(",", ":"), sort_keys=True)
 
 
 class Stage(_Settings):
@@ -155,6 +260,9 @@ class Stage(_Settings):
         default=None,
         description="The stack refuses to be deleted, and its log outlives it; true by default for the stage `prod`",
     )
+    rollout: RolloutSettings | None = Field(
+        default=None, description="A database or schema for each tenant: [rollouts.md](rollouts.md)"
+    )
     allow_downgrade: bool = Field(default=False, description="Permits `downgrade` and `stamp`")
     migrate_on_deploy: bool = Field(
         default=False, description="The deployment itself migrates, and fails where the migration fails: see below"
@@ -172,6 +280,13 @@ class Stage(_Settings):
     def _an_image_has_a_runtime_of_lambdas(self) -> Self:
         if self.packaging == "image" and self.runtime == "local":
             raise _wrong("packaging image is for a runtime of Lambda's, and local is none")
+        return self
+
+    @model_validator(mode="after")
+    def _rollouts_reach_s3(self) -> Self:
+        network = self.network
+        if self.rollout and network and network.secrets_endpoint != "nat" and not network.s3_prefix_list:
+            raise _wrong("rollout keeps objects in S3: network needs s3_prefix_list, or the secrets_endpoint nat")
         return self
 
     @property

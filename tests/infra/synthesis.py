@@ -58,6 +58,25 @@ class Stack:
         return self.resource(self.function_name)["Properties"]
 
     @property
+    def log_group_name(self) -> str:
+        """The logical id of the function's log group; the state machine has one, too."""
+        return str(self.function["LoggingConfig"]["LogGroup"]["Ref"])
+
+    @property
+    def log_group(self) -> dict[str, Any]:
+        return self.resource(self.log_group_name)
+
+    @property
+    def role(self) -> dict[str, Any]:
+        """The role that the function runs as."""
+        return self.resource(self.function["Role"]["Fn::GetAtt"][0])
+
+    @property
+    def machine(self) -> Any:  # noqa: ANN401 - JSON
+        """The state machine."""
+        return self.properties("AWS::StepFunctions::StateMachine")
+
+    @property
     def variables(self) -> dict[str, Any]:
         return dict(self.function["Environment"]["Variables"])
 

@@ -152,7 +152,7 @@ def test_the_dashboard_has_the_contracts_name(dev: Stack) -> None:
 
 
 def test_the_dashboard_shows_the_log_of_its_own_stage_only(dev: Stack) -> None:
-    (group,) = dev.names("AWS::Logs::LogGroup")
+    group = dev.log_group_name
     texts = [each["properties"]["query"] for each in dashboard(dev)["widgets"] if each["type"] == "log"]
 
     shown = {text.removeprefix(f"SOURCE '<{group}>' | ").replace("\n| ", " | ") for text in texts}
@@ -163,7 +163,7 @@ def test_the_queries_are_saved_in_a_folder_of_the_stage(dev: Stack) -> None:
     saved = {each["Properties"]["Name"]: each["Properties"] for each in dev.all("AWS::Logs::QueryDefinition")}
 
     assert set(saved) == {f"acme-api-migrate-dev/{query.title}" for query in queries.SAVED}
-    (group,) = dev.names("AWS::Logs::LogGroup")
+    group = dev.log_group_name
     assert all(each["LogGroupNames"] == [{"Ref": group}] for each in saved.values())
 
 

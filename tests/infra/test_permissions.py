@@ -35,6 +35,12 @@ ROLES = [f"arn:aws:iam::{ACCOUNT}:role/ci", "arn:aws:iam::210987654321:role/path
 
 # What tracing needs: X-Ray's actions know no resource.
 TRACING = {"xray:PutTraceSegments", "xray:PutTelemetryRecords"}
+MACHINES_TRACING = TRACING | {"xray:GetSamplingRules", "xray:GetSamplingTargets"}
+# And what a state machine's log needs: a delivery has no name, and log groups are named by a policy of their own.
+LOG_DELIVERY = {
+    *(f"logs:{what}LogDelivery" for what in ("Create", "Get", "Update", "Delete")),
+    *("logs:ListLogDeliveries", "logs:PutResourcePolicy", "logs:DescribeResourcePolicies", "logs:DescribeLogGroups"),
+}
 
 MINIMAL: dict[str, Any] = {"database": {"secret": OWN}}
 STAGES: dict[str, tuple[Names, dict[str, Any]]] = {
@@ -100,8 +106,8 @@ def test_only_what_knows_no_resource_is_about_every_resource(stacks: dict[str, S
         assert not any("*" in action for action in as_list(statement["Action"]))
         assert not {"NotAction", "NotResource"} & statement.keys()
         if "*" in as_list(statement["Resource"]):
-            assert statement.get("Sid") in {"BePlacedInTheVpc", "ButOnlyByLambdaItself"} or (
-                set(statement["Action"]) <= TRACING
+            assert statement.get("Sid") in {"BePlacedInTheVpc", "ButOnlyByLambdaItself", "ListSecrets"} or (
+                set(statement["Action"]) in (TRACING, MACHINES_TRACING, LOG_DELIVERY)
             )
 
 
@@ -140,11 +146,11 @@ def test_network_interfaces_are_for_lambda_to_make_and_not_for_the_code_it_runs(
     }
 
 
-def test_only_lambda_may_assume_the_one_role_there_is(dev: Stack) -> None:
-    (statement,) = dev.properties("AWS::IAM::Role")["AssumeRolePolicyDocument"]["Statement"]
+def test_only_lambda_may_assume_the_functions_role(dev: Stack) -> None:
+    (statement,) = dev.role["Properties"]["AssumeRolePolicyDocument"]["Statement"]
 
     assert statement["Principal"] == {"Service": "lambda.amazonaws.com"}
-    assert "ManagedPolicyArns" not in dev.properties("AWS::IAM::Role")
+    assert "ManagedPolicyArns" not in dev.role["Properties"]
     assert dev.all("AWS::IAM::ManagedPolicy") == []
 
 
@@ -196,7 +202,7 @@ def test_the_workflow_may_invoke_the_function_and_read_its_log_and_nothing_else(
         "logs:GetLogEvents",
     }
     (function,) = full.names("AWS::Lambda::Function")
-    (group,) = full.names("AWS::Logs::LogGroup")
+    group = full.log_group_name
     assert [each["Resource"] for each in statements] == [
         {"Fn::GetAtt": [function, "Arn"]},
         {"Fn::GetAtt": [group, "Arn"]},
@@ -205,7 +211,15 @@ def test_the_workflow_may_invoke_the_function_and_read_its_log_and_nothing_else(
 
 # --- several stages in one account ---
 
-NAMED = ("AlarmName", "DashboardName", "FunctionName", "LogGroupName", "RoleName", "TopicName")
+NAMED = (
+    "AlarmName",
+    "DashboardName",
+    "FunctionName",
+    "LogGroupName",
+    "RoleName",
+    "StateMachineName",
+    "TopicName",
+)
 
 
 def test_two_stages_of_one_account_have_no_name_in_common(stacks: dict[str, Stack]) -> None:
@@ -256,7 +270,7 @@ def account(dev: Stack, monkeypatch: pytest.MonkeyPatch) -> Iterator[Account]:
             made[name] = secrets.token_hex(8)
             manager.create_secret(Name=name, SecretString=made[name])
         iam = boto3.client("iam")
-        trust = dev.properties("AWS::IAM::Role")["AssumeRolePolicyDocument"]
+        trust = dev.role["Properties"]["AssumeRolePolicyDocument"]
         role = iam.create_role(RoleName="function", AssumeRolePolicyDocument=json.dumps(trust))["Role"]["Arn"]
         statements = resolved(function_policy(dev), _logical_ids(dev))
         policy = {"Version": "2012-10-17", "Statement": statements}
@@ -276,7 +290,7 @@ def account(dev: Stack, monkeypatch: pytest.MonkeyPatch) -> Iterator[Account]:
 
 
 def _logical_ids(stack: Stack) -> dict[str, str]:
-    (group,) = stack.names("AWS::Logs::LogGroup")
+    group = stack.log_group_name
     name = stack.resource(group)["Properties"]["LogGroupName"]
     return {f"{group}.Arn": f"arn:aws:logs:{REGION}:{ACCOUNT}:log-group:{name}:*"}
 

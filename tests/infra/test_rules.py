@@ -43,6 +43,12 @@ FULL: dict[str, Any] = {
 STAGES: dict[str, dict[str, Any]] = {
     "minimal": {"database": {"secret": "x"}},
     "local": {"database": {"secret": "x"}, "runtime": "local"},
+    "fleet": {
+        **FULL,
+        "network": {**NETWORK, "s3_prefix_list": "pl-6da54004"},
+        "rollout": {"query": "SELECT secret_id FROM tenants", "secret_prefix": "tenants/", "kms_key": KEY},
+    },
+    "tagged": {"database": {"secret": "x"}, "rollout": {"secret_tag": {"key": "tenants-of", "value": "api"}}},
     "create": {**FULL, "network": NETWORK},
     "nat": {**FULL, "network": {**NETWORK, "secrets_endpoint": "nat"}},
     "existing": {**FULL, "network": {**NETWORK, "secrets_endpoint": "sg-0123456789abcdef1"}},

@@ -81,7 +81,8 @@ def test_names_are_those_of_the_contract(dev: Stack) -> None:
     assert STAGES["dev"][0].stack == "template-saas-api-migrate-dev"
     assert dev.function["FunctionName"] == "template-saas-api-migrate-lambda-dev"
     assert dev.function["Handler"] == "lambda_migrate.handler.handler"
-    assert dev.properties("AWS::Logs::LogGroup")["LogGroupName"] == "/aws/lambda/template-saas-api-migrate-lambda-dev"
+    assert dev.machine["StateMachineName"] == "template-saas-api-migrate-dev"
+    assert dev.log_group["Properties"]["LogGroupName"] == "/aws/lambda/template-saas-api-migrate-lambda-dev"
     assert dev.variables["POWERTOOLS_METRICS_NAMESPACE"] == "template-saas/migrate"
 
 
@@ -101,8 +102,9 @@ def test_outputs_name_the_function_and_its_log_group(dev: Stack) -> None:
 def test_every_resource_that_can_be_is_tagged_with_project_and_stage(dev: Stack) -> None:
     tags = [{"Key": "project", "Value": "template-saas"}, {"Key": "stage", "Value": "dev"}]
 
-    for kind in ("AWS::Lambda::Function", "AWS::IAM::Role", "AWS::Logs::LogGroup"):
-        assert all(tag in dev.properties(kind)["Tags"] for tag in tags), kind
+    for kind in ("AWS::Lambda::Function", "AWS::IAM::Role", "AWS::Logs::LogGroup", "AWS::StepFunctions::StateMachine"):
+        for each in dev.all(kind):
+            assert all(tag in each["Properties"]["Tags"] for tag in tags), kind
 
 
 def test_a_stages_own_tags_are_added_and_have_the_last_word(prod: Stack) -> None:
@@ -200,7 +202,7 @@ def test_the_stages_database_becomes_variables_and_its_own_environment_has_the_l
 
 @pytest.mark.parametrize("stage, days", [("dev", 90), ("prod", 365)])
 def test_logs_are_kept_for_as_long_as_the_stage_says(stacks: dict[str, Stack], stage: str, days: int) -> None:
-    assert stacks[stage].properties("AWS::Logs::LogGroup")["RetentionInDays"] == days
+    assert {each["Properties"]["RetentionInDays"] for each in stacks[stage].all("AWS::Logs::LogGroup")} == {days}
 
 
 PROTECTED = [("dev", False), ("local", False), ("prod", True), ("other", True), ("open", False)]
@@ -208,7 +210,7 @@ PROTECTED = [("dev", False), ("local", False), ("prod", True), ("other", True), 
 
 @pytest.mark.parametrize("stage, protected", PROTECTED)
 def test_a_protected_stages_log_outlives_its_stack(stacks: dict[str, Stack], stage: str, *, protected: bool) -> None:
-    group = stacks[stage].one("AWS::Logs::LogGroup")
+    group = stacks[stage].log_group
     policy = "Retain" if protected else "Delete"
 
     assert (group["DeletionPolicy"], group["UpdateReplacePolicy"]) == (policy, policy)
@@ -220,14 +222,12 @@ def test_a_protected_stage_is_not_deleted_by_mistake(stacks: dict[str, Stack], s
 
 
 def test_log_and_topic_are_encrypted_with_the_stages_key(prod: Stack) -> None:
-    assert prod.properties("AWS::Logs::LogGroup")["KmsKeyId"] == KEY
+    assert {each["Properties"]["KmsKeyId"] for each in prod.all("AWS::Logs::LogGroup")} == {KEY}
     assert prod.properties("AWS::SNS::Topic")["KmsMasterKeyId"] == KEY
 
 
 def test_the_function_writes_to_the_log_group_of_its_stack(dev: Stack) -> None:
-    (group,) = [name for name, item in json.loads(dev.text)["Resources"].items() if item["Type"].endswith("LogGroup")]
-
-    assert dev.function["LoggingConfig"]["LogGroup"] == {"Ref": group}
+    assert dev.log_group["Type"] == "AWS::Logs::LogGroup"
 
 
 # --- the command ---

@@ -1,0 +1,471 @@
+"""The stage's state machine: a migration that goes on by itself, and with ``rollout`` in the settings one of a fleet.
+
+Limits of AWS that shape it (Step Functions developer guide, "Service quotas"): 25,000 events of history an execution,
+256 KB from state to state, 10,000 children of a Distributed Map at once. So a fleet's targets are items of an object in
+S3, each is an execution of its own, and what passes between states is small.
+
+Whether a rollout still goes on is decided in `lambda_migrate.rollout`, before each target, and not by the Map's own
+threshold: AWS ends the children that run when a Map Run passes it, and what they did would be lost to the report.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
+
+import aws_cdk as cdk
+from aws_cdk import aws_logs as logs
+from aws_cdk import aws_s3 as s3
+from aws_cdk import aws_stepfunctions as sfn
+from aws_cdk import aws_stepfunctions_tasks as tasks
+
+from infra.permissions import machine_role
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from aws_cdk import aws_kms as kms
+    from aws_cdk import aws_lambda as lambda_
+    from constructs import Construct
+
+    from infra.names import Names
+    from infra.stages import RolloutSettings, Stage
+
+KEPT_DAYS = 90
+# What a construct asks for; the role is not changed by it.
+_IN_THE_ROLE = "*"
+# How often the state machine asks Lambda itself again, which may be overloaded or at its account's limit.
+_SERVICE_ATTEMPTS = 100
+_SECRET_ATTEMPTS = 3
+# Beyond the function's own timeout there is no answer any more.
+_GRACE_S = 60
+_LONGEST_PAUSE_S = 60
+_RUNS = 100
+
+
+@dataclass(frozen=True)
+class Retries:
+    """How often an error that passes is met by trying again, and after how many seconds for the first time."""
+
+    attempts: int
+    first_s: int
+
+
+def rollouts_bucket(scope: Construct) -> s3.Bucket:
+    """Where a rollout's targets, outcomes and report are. It outlives the stack: it is the record of what was done."""
+    bucket = s3.Bucket(
+        scope,
+        "Rollouts",
+        encryption=s3.BucketEncryption.S3_MANAGED,
+        block_public_access=s3.BlockPublicAccess.BLOCK_ALL,
+        object_ownership=s3.ObjectOwnership.BUCKET_OWNER_ENFORCED,
+        enforce_ssl=True,
+        minimum_tls_version=1.2,
+        lifecycle_rules=[
+            s3.LifecycleRule(
+                # The name of an execution can be given again after as many days.
+                expiration=cdk.Duration.days(KEPT_DAYS),
+                abort_incomplete_multipart_upload_after=cdk.Duration.days(1),
+            )
+        ],
+        removal_policy=cdk.RemovalPolicy.RETAIN,
+    )
+    cdk.Validations.of(bucket).acknowledge(
+        cdk.Acknowledgment(
+            id="AwsSolutions::AwsSolutions-S1",
+            reason="it holds names of tenants and errors for 90 days; CloudTrail can tell who reads them",
+        )
+    )
+    return bucket
+
+
+def state_machine(  # noqa: PLR0913 - what a stage's machine is made of
+    scope: Construct,
+    names: Names,
+    stage: Stage,
+    function: lambda_.IFunction,
+    *,
+    bucket: s3.IBucket | None,
+    key: kms.IKey | None,
+    protect: bool,
+) -> sfn.StateMachine:
+    """Make the machine: over the targets of ``rollout``, whose objects are in the bucket, or for the one database."""
+    log_group = logs.LogGroup(
+        scope,
+        "RolloutLogs",
+        # Log groups that services write to have this prefix: the policy that lets them has a limited size.
+        log_group_name=names.state_machine_log_group,
+        encryption_key=key,
+        removal_policy=cdk.RemovalPolicy.RETAIN if protect else cdk.RemovalPolicy.DESTROY,
+    )
+    cast("logs.CfnLogGroup", log_group.node.default_child).retention_in_days = stage.log_retention_days
+    if stage.rollout is None or bucket is None:
+        definition: sfn.IChainable = _Alone(scope, stage, function).definition()
+    else:
+        definition = _Fleet(scope, stage, stage.rollout, function, bucket).definition()
+    machine = sfn.StateMachine(
+        scope,
+        "StateMachine",
+        state_machine_name=names.state_machine,
+        comment=f"Migrates {names.prefix} {names.service} {names.stage}, beyond the time that one function has",
+        definition_body=sfn.DefinitionBody.from_chainable(definition),
+        # The constructs would add more than it needs: versions of the function, and every object of the bucket.
+        role=machine_role(scope, names, function, bucket).without_policy_updates(),
+        tracing_enabled=True,
+        logs=sfn.LogOptions(destination=log_group, level=sfn.LogLevel.ALL),
+    )
+    # What it grants, the role has by names that stand in the template's text.
+    machine.node.try_remove_child("DistributedMapPolicy")
+    return machine
+
+
+class _Machine:
+    """What both kinds of machine are made of: invoking the function, and going on after MigrationIncomplete."""
+
+    def __init__(
+        self, scope: Construct, stage: Stage, function: lambda_.IFunction, retries: Retries, runs: int
+    ) -> None:
+        self._scope = scope
+        self._stage = stage
+        self._function = function
+        self._retries = retries
+        self._runs = runs
+
+    def _invoke(self, name: str, payload: Mapping[str, Any], result_path: str) -> tasks.LambdaInvoke:
+        task = tasks.LambdaInvoke(
+            self._scope,
+            name,
+            lambda_function=self._function,
+            payload=sfn.TaskInput.from_object(dict(payload)),
+            result_selector={"answer": sfn.JsonPath.object_at("$.Payload")},
+            result_path=result_path,
+            task_timeout=sfn.Timeout.duration(cdk.Duration.seconds(self._stage.timeout_s + _GRACE_S)),
+            retry_on_service_exceptions=False,
+        )
+        # Lambda's own errors (developer guide of Step Functions, "Handle transient Lambda service exceptions").
+        self._again(
+            task,
+            [
+                "Lambda.ServiceException",
+                "Lambda.AWSLambdaException",
+                "Lambda.SdkClientException",
+                "Lambda.ClientExecutionTimeoutException",
+                "Lambda.TooManyRequestsException",
+            ],
+            Retries(_SERVICE_ATTEMPTS, 2),
+        )
+        return task
+
+    def _again(self, task: tasks.LambdaInvoke, errors: Sequence[str], retries: Retries) -> None:
+        task.add_retry(
+            errors=list(errors),
+            max_attempts=retries.attempts,
+            interval=cdk.Duration.seconds(retries.first_s),
+            backoff_rate=2,
+            max_delay=cdk.Duration.seconds(max(_LONGEST_PAUSE_S, retries.first_s + 1)),
+            # Those that met the same obstacle must not come back to it together.
+            jitter_strategy=sfn.JitterType.FULL,
+        )
+
+    def _migrate(
+        self, payload: Mapping[str, Any], kept: Sequence[str], *, done: sfn.IChainable, failed: sfn.IChainable
+    ) -> sfn.State:
+        """The states that bring one target to head; ``kept`` are the fields of their input that ``failed`` wants.
+
+        The input has ``runs``, 0, and ``said``, an empty text. `failed` finds ``Error`` and ``Cause`` in ``error``.
+        """
+        again = self._invoke("Migrate", payload, "$.run")
+        self._again(again, ["MigrationLocked", "LockTimeout", "DatabaseUnavailable"], self._retries)
+        self._again(again, ["SecretUnavailable", "BucketUnavailable"], Retries(_SECRET_ATTEMPTS, self._retries.first_s))
+        fields = {name: sfn.JsonPath.object_at(f"$.{name}") for name in kept}
+        # What the function says when it has run out of time tells how far it came: the revision that the database is
+        # at, the one that is next, and of one that works in batches the rows. The same twice is no progress.
+        heard = sfn.Pass(
+            self._scope,
+            "Hear how far it came",
+            parameters={
+                **fields,
+                "runs": sfn.JsonPath.math_add(sfn.JsonPath.number_at("$.runs"), 1),
+                "said": sfn.JsonPath.string_at("$.said"),
+                "error": sfn.JsonPath.object_at("$.error"),
+                "told": sfn.JsonPath.string_to_json(sfn.JsonPath.string_at("$.error.Cause")),
+            },
+        )
+        goes_on = sfn.Pass(
+            self._scope,
+            "Go on from there",
+            parameters={
+                **fields,
+                "runs": sfn.JsonPath.number_at("$.runs"),
+                "said": sfn.JsonPath.string_at("$.told.errorMessage"),
+            },
+        ).next(again)
+        no_progress = self._gives_up(
+            "No progress",
+            fields,
+            "{}. Twice it came no further: the revision needs more time than a function has. Raise timeout_s"
+            " of the stage, split the revision, or let it change its rows in batches, which are resumed",
+        ).next(failed)
+        too_often = self._gives_up(
+            "Too many runs", fields, f"{{}}. That were {self._runs} runs, as many as `runs` in the settings allows"
+        ).next(failed)
+        moved = (
+            sfn.Choice(self._scope, "Did it come further?")
+            .when(sfn.Condition.string_equals_json_path("$.told.errorMessage", "$.said"), no_progress)
+            .when(sfn.Condition.number_greater_than_equals("$.runs", self._runs), too_often)
+            .otherwise(goes_on)
+        )
+        again.add_catch(heard.next(moved), errors=["MigrationIncomplete"], result_path="$.error")
+        again.add_catch(failed, result_path="$.error")
+        again.next(done)
+        return again
+
+    def _gives_up(self, name: str, fields: Mapping[str, Any], text: str) -> sfn.Pass:
+        return sfn.Pass(
+            self._scope,
+            name,
+            parameters={
+                **fields,
+                "runs": sfn.JsonPath.number_at("$.runs"),
+                "error": {
+                    "Error": sfn.JsonPath.string_at("$.error.Error"),
+                    "Cause": sfn.JsonPath.format(text, sfn.JsonPath.string_at("$.told.errorMessage")),
+                },
+            },
+        )
+
+
+class _Alone(_Machine):
+    """The machine of a stage without ``rollout``: the stage's own database."""
+
+    def __init__(self, scope: Construct, stage: Stage, function: lambda_.IFunction) -> None:
+        super().__init__(scope, stage, function, Retries(attempts=10, first_s=5), _RUNS)
+
+    def definition(self) -> sfn.IChainable:
+        begin = sfn.Pass(self._scope, "Begin", parameters={"runs": 0, "said": ""})
+        done = sfn.Succeed(self._scope, "Migrated", output_path="$.run.answer")
+        failed = sfn.Fail(self._scope, "Not migrated", error_path="$.error.Error", cause_path="$.error.Cause")
+        return begin.next(self._migrate({"action": "upgrade"}, (), done=done, failed=failed))
+
+
+class _Fleet(_Machine):
+    """The machine of a stage with ``rollout``: every target, wave by wave."""
+
+    def __init__(
+        self,
+        scope: Construct,
+        stage: Stage,
+        settings: RolloutSettings,
+        function: lambda_.IFunction,
+        bucket: s3.IBucket,
+    ) -> None:
+        super().__init__(scope, stage, function, Retries(settings.retries, settings.retry_after_s), settings.runs)
+        self._settings = settings
+        self._bucket = bucket
+
+    def definition(self) -> sfn.IChainable:
+        begin = sfn.Pass(
+            self._scope,
+            "Begin",
+            parameters={
+                "input": sfn.JsonPath.object_at("$"),
+                "name": sfn.JsonPath.string_at("$$.Execution.Name"),
+                "latest": "",
+                "at": 0,
+                "problem": {},
+            },
+        )
+        report = self._report()
+        unlisted = sfn.Fail(self._scope, "Not listed", error_path="$.problem.Error", cause_path="$.problem.Cause")
+        list_them = self._invoke(
+            "List the targets",
+            {
+                "action": "targets",
+                "rollout": {
+                    "name": sfn.JsonPath.string_at("$.name"),
+                    "execution": sfn.JsonPath.string_at("$$.Execution.Id"),
+                    "started": sfn.JsonPath.string_at("$$.Execution.StartTime"),
+                    "input": sfn.JsonPath.object_at("$.input"),
+                    "instead_of": sfn.JsonPath.string_at("$.latest"),
+                },
+            },
+            "$.listed",
+        )
+        self._again(list_them, ["DatabaseUnavailable", "SecretUnavailable", "BucketUnavailable"], self._retries)
+        list_them.add_catch(unlisted, result_path="$.problem")
+        return begin.next(list_them).next(
+            sfn.Choice(self._scope, "Is it the only one?")
+            .when(sfn.Condition.is_present("$.listed.answer.latest"), self._other(list_them))
+            .otherwise(self._waves(report))
+        )
+
+    def _other(self, list_them: sfn.State) -> sfn.IChainable:
+        """Another rollout began before: look whether it still runs, and list instead of it when it does not."""
+        look = tasks.CallAwsService(
+            self._scope,
+            "Look at the other one",
+            service="sfn",
+            action="describeExecution",
+            parameters={"ExecutionArn": sfn.JsonPath.string_at("$.listed.answer.latest")},
+            iam_resources=[_IN_THE_ROLE],
+            result_selector={"status": sfn.JsonPath.string_at("$.Status"), "name": sfn.JsonPath.string_at("$.Name")},
+            result_path="$.other",
+        )
+        instead = sfn.Pass(
+            self._scope,
+            "Begin instead of it",
+            parameters={
+                "input": sfn.JsonPath.object_at("$.input"),
+                "name": sfn.JsonPath.string_at("$.name"),
+                "latest": sfn.JsonPath.string_at("$.listed.answer.latest"),
+                "at": 0,
+                "problem": {},
+            },
+        ).next(list_them)
+        # Executions are forgotten after 90 days.
+        look.add_catch(instead, errors=["Sfn.ExecutionDoesNotExistException"], result_path="$.other")
+        running = sfn.Fail(
+            self._scope,
+            "Already running",
+            error="AlreadyRunning",
+            cause_path=sfn.JsonPath.format(
+                "rollout {} is at work; follow or stop that one", sfn.JsonPath.string_at("$.other.name")
+            ),
+        )
+        return look.next(
+            sfn.Choice(self._scope, "Does it still run?")
+            .when(sfn.Condition.string_equals("$.other.status", "RUNNING"), running)
+            .otherwise(instead)
+        )
+
+    def _waves(self, report: sfn.State) -> sfn.IChainable:
+        """One wave after the other, until there is none left or the rollout is halted."""
+        kept = {name: sfn.JsonPath.object_at(f"$.{name}") for name in ("name", "listed", "problem")}
+        more = sfn.Choice(self._scope, "Is there another wave?")
+        take = sfn.Pass(
+            self._scope,
+            "Take the next wave",
+            parameters={
+                **kept,
+                "at": sfn.JsonPath.math_add(sfn.JsonPath.number_at("$.at"), 1),
+                "wave": sfn.JsonPath.array_get_item(
+                    sfn.JsonPath.list_at("$.listed.answer.waves"), sfn.JsonPath.number_at("$.at")
+                ),
+            },
+        )
+        migrate = self._wave()
+        migrate.add_catch(report, result_path="$.problem")
+        halted = tasks.CallAwsService(
+            self._scope,
+            "Look whether it is halted",
+            service="s3",
+            action="listObjectsV2",
+            parameters={
+                "Bucket": self._bucket.bucket_name,
+                "Prefix": sfn.JsonPath.format("rollouts/{}/halt.json", sfn.JsonPath.string_at("$.name")),
+                "MaxKeys": 1,
+            },
+            iam_resources=[_IN_THE_ROLE],
+            result_selector={"reasons": sfn.JsonPath.number_at("$.KeyCount")},
+            result_path="$.halt",
+        )
+        halted.add_retry(max_attempts=5, jitter_strategy=sfn.JitterType.FULL)
+        halted.add_catch(report, result_path="$.problem")
+        take.next(migrate).next(halted).next(
+            sfn.Choice(self._scope, "Does it go on?")
+            .when(sfn.Condition.number_greater_than("$.halt.reasons", 0), report)
+            .otherwise(more)
+        )
+        return more.when(sfn.Condition.number_less_than_json_path("$.at", "$.listed.answer.last"), take).otherwise(
+            report
+        )
+
+    def _wave(self) -> sfn.DistributedMap:
+        # The local cloud's Map knows the number only, and would take any path for "as many as there are".
+        concurrency: dict[str, Any] = (
+            {"max_concurrency_path": "$.wave.concurrency"}
+            if self._stage.in_full_cloud
+            else {"max_concurrency": self._settings.concurrency}
+        )
+        wave = sfn.DistributedMap(
+            self._scope,
+            "Migrate the wave",
+            label="Targets",
+            item_reader=sfn.S3JsonItemReader(bucket=self._bucket, key=sfn.JsonPath.string_at("$.wave.key")),
+            item_selector={
+                "item": sfn.JsonPath.object_at("$$.Map.Item.Value"),
+                "name": sfn.JsonPath.string_at("$.name"),
+                "action": sfn.JsonPath.string_at("$.listed.answer.run"),
+                "runs": 0,
+                "said": "",
+            },
+            # Only so that the answers of all do not have to fit into this state's.
+            result_writer_v2=sfn.ResultWriterV2(bucket=self._bucket, prefix="map-runs"),
+            result_path=sfn.JsonPath.DISCARD,
+            **concurrency,
+        )
+        wave.item_processor(
+            self._target(), mode=sfn.ProcessorMode.DISTRIBUTED, execution_type=sfn.ProcessorType.STANDARD
+        )
+        return wave
+
+    def _target(self) -> sfn.IChainable:
+        """What becomes of one target. It fails only when that cannot even be written down, which ends the wave."""
+        part = {
+            "name": sfn.JsonPath.string_at("$.name"),
+            "item": sfn.JsonPath.object_at("$.item"),
+            "runs": sfn.JsonPath.number_at("$.runs"),
+        }
+        record = self._invoke(
+            "Record the failure",
+            {"action": "record", "rollout": {**part, "error": sfn.JsonPath.object_at("$.error")}},
+            "$.run",
+        )
+        self._again(record, ["BucketUnavailable"], self._retries)
+        over = sfn.Pass(self._scope, "Done", parameters={"outcome": sfn.JsonPath.string_at("$.run.answer.outcome")})
+        record.next(over)
+        wait = sfn.Wait(
+            self._scope, "Wait for room on its server", time=sfn.WaitTime.seconds_path("$.run.answer.wait_s")
+        )
+        room = (
+            sfn.Choice(self._scope, "Was there room on its server?")
+            .when(sfn.Condition.string_equals("$.run.answer.outcome", "busy"), wait)
+            .otherwise(over)
+        )
+        migrate = self._migrate(
+            {
+                "action": sfn.JsonPath.string_at("$.action"),
+                "target": sfn.JsonPath.object_at("$.item.target"),
+                "rollout": part,
+            },
+            ("item", "name", "action"),
+            done=room,
+            failed=record,
+        )
+        wait.next(migrate)
+        return migrate
+
+    def _report(self) -> sfn.State:
+        report = self._invoke(
+            "Write the report",
+            {
+                "action": "report",
+                "rollout": {"name": sfn.JsonPath.string_at("$.name"), "problem": sfn.JsonPath.object_at("$.problem")},
+            },
+            "$.report",
+        )
+        self._again(report, ["BucketUnavailable"], self._retries)
+        message = "$.report.answer.rollout.message"
+        report.next(
+            sfn.Choice(self._scope, "How did it end?")
+            .when(
+                sfn.Condition.string_equals("$.report.answer.rollout.status", "succeeded"),
+                sfn.Succeed(self._scope, "Rolled out", output_path="$.report.answer"),
+            )
+            .when(
+                sfn.Condition.string_equals("$.report.answer.rollout.status", "stopped"),
+                sfn.Fail(self._scope, "Stopped", error="RolloutStopped", cause_path=message),
+            )
+            .otherwise(sfn.Fail(self._scope, "Failed", error="RolloutFailed", cause_path=message))
+        )
+        return report

@@ -1,0 +1,384 @@
+"""The deployed state machine over tenants of all kinds: what it begins, what it leaves alone, and what it tells."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import subprocess
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from localcloud import postgres, testing
+from localcloud.clients import client
+from tests.support.bystander import execute, query
+from tests.support.checkout import ROOT, change_project, copy_checkout, with_tools
+from tests.support.trees import ENV_PY, Rev, sql, write_revision
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from localcloud.emulator import Emulator
+    from localcloud.postgres import Database, Server
+
+# One deployed stage for all of them.
+pytestmark = pytest.mark.xdist_group("rollout")
+
+STAGE = "fleet"
+FUNCTION = f"template-saas-api-migrate-lambda-{STAGE}"
+MACHINE = f"template-saas-api-migrate-{STAGE}"
+
+# Each does what a table in the tenant's own schema asks it to: it fails, or it takes so many seconds.
+FAIL = "DO $$ BEGIN IF to_regclass('poison') IS NOT NULL THEN RAISE EXCEPTION 'poisoned'; END IF; END $$"
+NAP = """DO $$ DECLARE s float; BEGIN
+  IF to_regclass('naps') IS NOT NULL THEN SELECT seconds INTO s FROM naps; PERFORM pg_sleep(s); END IF; END $$"""
+TREE = (
+    Rev("f1ee70000001", upgrade=sql("CREATE TABLE one (id integer)", FAIL)),
+    Rev("f1ee70000002", upgrade=sql(NAP, "CREATE TABLE two (id integer)")),
+    Rev("f1ee70000003", upgrade=sql(NAP, "CREATE TABLE three (id integer)")),
+    Rev("f1ee70000004", upgrade=sql(NAP, "CREATE TABLE four (id integer)")),
+)
+HEAD = TREE[-1].id
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How an execution ended."""
+
+    name: str
+    status: str
+    output: Any
+    error: str
+    cause: str
+
+
+class Fleet:
+    """The deployed stage: its machine, its function, and the bucket of its rollouts."""
+
+    def __init__(self, emulator: Emulator, outputs: Mapping[str, str]) -> None:
+        self._lambda = client(emulator, "lambda")
+        self._secrets = client(emulator, "secretsmanager")
+        self._states = client(emulator, "stepfunctions")
+        self._s3 = client(emulator, "s3")
+        self._machine = outputs["StateMachineArn"]
+        self._bucket = outputs["RolloutBucket"]
+        answer = self._lambda.get_function_configuration(FunctionName=FUNCTION)
+        self._variables: dict[str, str] = answer["Environment"]["Variables"]
+
+    def secret(self, content: Mapping[str, object], name: str = "", tags: Mapping[str, str] | None = None) -> str:
+        """Make a secret and give its name."""
+        name = name or f"fleet/{secrets.token_hex(8)}"
+        said = [{"Key": key, "Value": value} for key, value in (tags or {}).items()]
+        self._secrets.create_secret(Name=name, SecretString=json.dumps(content), Tags=said)
+        return name
+
+    def configure(self, rollout: Mapping[str, object], *, timeout_s: int = 60, **variables: str) -> None:
+        """Let the function, in new processes, have this ``rollout`` in its settings, and such a timeout."""
+        # As the stage's own settings, so that no pause is long.
+        settings = {"retry_after_s": 1, **rollout}
+        self._lambda.update_function_configuration(
+            FunctionName=FUNCTION,
+            Timeout=timeout_s,
+            Environment={"Variables": {**self._variables, "ROLLOUT": json.dumps(settings), **variables}},
+        )
+        self._lambda.get_waiter("function_updated_v2").wait(FunctionName=FUNCTION, WaiterConfig={"Delay": 0.1})
+
+    def start(self, name: str = "", /, **said: object) -> str:
+        """Begin a rollout and give its name."""
+        name = name or f"r-{secrets.token_hex(4)}"
+        self._states.start_execution(stateMachineArn=self._machine, name=name, input=json.dumps(said))
+        return name
+
+    def end_of(self, name: str) -> Ended:
+        """Wait until a rollout has ended."""
+        arn = f"{self._machine.replace(':stateMachine:', ':execution:')}:{name}"
+        while (said := self._states.describe_execution(executionArn=arn))["status"] == "RUNNING":
+            time.sleep(0.1)
+        output = json.loads(said["output"]) if said["status"] == "SUCCEEDED" else None
+        return Ended(name, said["status"], output, said.get("error", ""), said.get("cause", ""))
+
+    def run(self, **said: object) -> Ended:
+        """A whole rollout."""
+        return self.end_of(self.start("", **said))
+
+    def get(self, rollout: str, name: str) -> Any:  # noqa: ANN401 - JSON
+        """One of a rollout's objects."""
+        return json.load(self._s3.get_object(Bucket=self._bucket, Key=f"rollouts/{rollout}/{name}")["Body"])
+
+    def put(self, rollout: str, name: str, content: object) -> None:
+        """Write one of a rollout's objects, as the command line does."""
+        self._s3.put_object(Bucket=self._bucket, Key=f"rollouts/{rollout}/{name}", Body=json.dumps(content).encode())
+
+    def keys(self, rollout: str, name: str) -> list[str]:
+        """The keys of a rollout's objects that begin so, without what all have in common."""
+        prefix = f"rollouts/{rollout}/"
+        found = self._s3.list_objects_v2(Bucket=self._bucket, Prefix=prefix + name)
+        return [entry["Key"].removeprefix(prefix) for entry in found.get("Contents", [])]
+
+    def report(self, ended: Ended) -> Any:  # noqa: ANN401 - JSON
+        """What report.json says of it."""
+        return self.get(ended.name, "report.json")
+
+
+@pytest.fixture(scope="module")
+def fleet(shared_run: Path, postgres_server: Server) -> Fleet:
+    """Stage fleet, deployed by the CDK to an emulator of its own."""
+    emulator = testing.start_emulator(ROOT, shared_run, "rollout")
+    checkout = copy_checkout(shared_run / "rollout")
+    versions = checkout / "back" / "alembic" / "versions"
+    (versions.parent / "env.py").write_text(ENV_PY)
+    for old in versions.glob("*.py"):
+        old.unlink()
+    parent = None
+    for revision in TREE:
+        write_revision(versions, revision, parent)
+        parent = revision.id
+    stage = {
+        "account": "000000000000",
+        "region": emulator.region,
+        "runtime": "local",
+        "database": {"secret": "fleet/none", "ca_bundle": str(postgres_server.ca)},
+        "log_retention_days": 1,
+        "rollout": {"concurrency": 4, "per_server": 4, "retry_after_s": 1, "retries": 3},
+    }
+    change_project(checkout, stages={STAGE: stage})
+    for command in (
+        ("cdk", "bootstrap", f"aws://000000000000/{emulator.region}", "--app", ""),
+        ("cdk", "deploy", "--context", f"stage={STAGE}", "--require-approval", "never"),
+    ):
+        done = subprocess.run(
+            command,
+            cwd=checkout,
+            env=with_tools(emulator.environment()),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+    (stack,) = client(emulator, "cloudformation").describe_stacks(StackName=MACHINE)["Stacks"]
+    return Fleet(emulator, {output["OutputKey"]: output["OutputValue"] for output in stack["Outputs"]})
+
+
+class Schemas:
+    """A database in which each tenant has a schema, listed in a table of the public one."""
+
+    def __init__(self, database: Database, secret: str, names: Sequence[str]) -> None:
+        self.database = database
+        self.secret = secret
+        self.names = names
+        execute(
+            database,
+            "CREATE TABLE tenants (schema text PRIMARY KEY, priority integer)",
+            *(f"CREATE SCHEMA {name}" for name in names),
+            *(f"INSERT INTO tenants VALUES ('{name}', {place})" for place, name in enumerate(names)),  # noqa: S608 - ours
+        )
+
+    def poison(self, *names: str) -> None:
+        """Let the migrations of these tenants fail."""
+        execute(self.database, *(f"CREATE TABLE {name}.poison ()" for name in names))
+
+    def cure(self, *names: str) -> None:
+        execute(self.database, *(f"DROP TABLE {name}.poison" for name in names))
+
+    def slow(self, name: str, seconds: float) -> None:
+        """Let three of a tenant's revisions take so long each."""
+        execute(self.database, f"CREATE TABLE {name}.naps AS SELECT {seconds} AS seconds")
+
+    def touched(self) -> set[str]:
+        """The tenants in which anything was ever done."""
+        found = query(
+            self.database,
+            "SELECT nspname FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace"
+            " WHERE relname = 'alembic_version' AND nspname <> 'public'",
+        )
+        return {name for (name,) in found}
+
+    def migrated(self) -> set[str]:
+        """The tenants that are at head."""
+        return {
+            name
+            for name in self.touched()
+            if query(self.database, f"SELECT version_num FROM {name}.alembic_version") == [(HEAD,)]  # noqa: S608 - ours
+        }
+
+
+QUERY = "SELECT schema, schema AS name, priority FROM tenants"
+
+
+@pytest.fixture
+def tenants(fleet: Fleet, database: Database, request: pytest.FixtureRequest) -> Schemas:
+    """So many tenants as the test is parametrized with, a schema each, in the order of their names."""
+    schemas = Schemas(database, fleet.secret(database.secret), [f"t{number:02}" for number in range(request.param)])
+    fleet.configure({"query": QUERY}, DB_SECRET_ID=schemas.secret)
+    return schemas
+
+
+def counts(report: Mapping[str, Any]) -> dict[str, int]:
+    """What a report counts, without what it counted none of."""
+    return {what: number for what, number in report["counts"].items() if number}
+
+
+@pytest.mark.parametrize("tenants", [60], indirect=True)
+def test_nobody_but_the_canary_is_touched_when_it_fails_and_one_bad_tenant_hurts_no_other(
+    fleet: Fleet, tenants: Schemas
+) -> None:
+    tenants.poison("t00")
+    failed = fleet.run()
+
+    assert (failed.status, failed.error) == ("FAILED", "RolloutFailed")
+    assert "1 of the 1 targets of the canaries failed, 0 are tolerated; 59 of 60 were not begun" in failed.cause
+    assert "t00: MigrationFailed: revision f1ee70000001" in failed.cause
+    assert tenants.touched() == set()  # the canary's own revision was rolled back
+    assert counts(fleet.report(failed)) == {"targets": 60, "failed": 1, "left": 59}
+
+    tenants.cure("t00")
+    tenants.poison("t30")
+    fleet.configure({"query": QUERY, "tolerated_failures": "2%"}, DB_SECRET_ID=tenants.secret)
+    ended = fleet.run()
+
+    assert ended.status == "SUCCEEDED", ended.cause
+    assert tenants.migrated() == set(tenants.names) - {"t30"}
+    report = fleet.report(ended)
+    assert counts(report) == {"targets": 60, "migrated": 59, "failed": 1}
+    assert report["revisions"] == {HEAD: 59}
+    (failure,) = report["failures"]
+    assert (failure["name"], failure["target"], failure["wave"]) == ("t30", {"schema": "t30"}, 2)
+    assert failure["error_type"] == "MigrationFailed"
+    assert "poisoned" in failure["message"]
+    assert ended.output["rollout"]["counts"] == report["counts"]
+
+    tenants.cure("t30")
+    retried = fleet.run(retry_of=ended.name)
+
+    assert counts(fleet.report(retried)) == {"targets": 1, "migrated": 1}
+    assert tenants.migrated() == set(tenants.names)
+
+
+@pytest.mark.parametrize("tenants", [20], indirect=True)
+def test_a_threshold_that_is_passed_stops_what_has_not_begun(fleet: Fleet, tenants: Schemas) -> None:
+    fleet.configure({"query": QUERY, "tolerated_failures": 1}, DB_SECRET_ID=tenants.secret)
+    tenants.poison("t01", "t02", "t03")
+
+    ended = fleet.run()
+
+    report = fleet.report(ended)
+    assert (ended.error, report["status"]) == ("RolloutFailed", "failed")
+    assert report["counts"]["failed"] in {2, 3}
+    assert report["counts"]["left"] > 0
+    assert not {"t18", "t19"} & tenants.touched()
+    # What had begun was not cut off.
+    assert tenants.touched() == tenants.migrated()
+    assert len(tenants.migrated()) == report["counts"]["migrated"]
+
+
+@pytest.mark.parametrize("tenants", [2], indirect=True)
+def test_a_migration_goes_on_by_itself_as_long_as_it_comes_further(fleet: Fleet, tenants: Schemas) -> None:
+    tenants.slow("t00", 1.5)
+    tenants.slow("t01", 60)
+    fleet.configure(
+        {"query": QUERY, "canaries": 0, "tolerated_failures": 1},
+        timeout_s=4,
+        DB_SECRET_ID=tenants.secret,
+        DEADLINE_RESERVE_MS="1500",
+    )
+
+    ended = fleet.run()
+
+    assert ended.status == "SUCCEEDED", ended.cause
+    assert tenants.migrated() == {"t00"}
+    (failure,) = fleet.report(ended)["failures"]
+    assert (failure["name"], failure["error_type"]) == ("t01", "MigrationIncomplete")
+    assert "the next is f1ee70000002" in failure["message"]
+    assert "the revision needs more time than a function has" in failure["message"]
+    # One that came to the revision, and two that came no further.
+    assert failure["runs"] == 3
+
+
+@pytest.mark.parametrize("tenants", [12], indirect=True)
+def test_a_rollout_runs_once_is_stopped_at_a_boundary_and_the_next_one_does_the_rest(
+    fleet: Fleet, tenants: Schemas
+) -> None:
+    for name in tenants.names:
+        tenants.slow(name, 0.3)
+    first = fleet.start()
+    while not fleet.keys(first, "outcomes/"):
+        time.sleep(0.1)
+
+    second = fleet.run()
+    fleet.put(first, "halt.json", {"why": "stopped", "message": "stopped by a test"})
+    stopped = fleet.end_of(first)
+
+    assert (second.status, second.error) == ("FAILED", "AlreadyRunning")
+    assert first in second.cause
+    assert fleet.keys(second.name, "") == []
+    assert (stopped.status, stopped.error) == ("FAILED", "RolloutStopped")
+    assert "stopped by a test" in stopped.cause
+    done = tenants.migrated()
+    assert done == tenants.touched()
+    assert counts(fleet.report(stopped)) == {"targets": 12, "migrated": len(done), "left": 12 - len(done)}
+    assert len(done) < 12
+
+    rerun = fleet.run()
+
+    assert counts(fleet.report(rerun)) == {"targets": 12, "migrated": 12 - len(done), "current": len(done)}
+    assert tenants.migrated() == set(tenants.names)
+
+
+@pytest.fixture
+def another(postgres_server: Server) -> Iterator[Database]:
+    """A second tenant's database."""
+    name = f"test_{secrets.token_hex(6)}"
+    postgres.create_role(postgres_server, name, "password")
+    postgres.create_database(postgres_server, name, name)
+    yield postgres_server.database(name, name, "password")
+    postgres.drop_database(postgres_server, name, name)
+
+
+def test_the_secrets_under_a_prefix_or_with_a_tag_are_the_targets(
+    fleet: Fleet, database: Database, another: Database
+) -> None:
+    prefix = f"tenants-{secrets.token_hex(4)}/"
+    fleet.secret(database.secret, f"{prefix}a", {"tenant": prefix})
+    fleet.secret(another.secret, f"{prefix}b", {"tenant": "elsewhere", "server": "two"})
+    fleet.secret({}, f"other-{prefix}c", {"tenant": prefix.upper()})
+
+    # With room for one at a time: whoever comes second waits outside.
+    fleet.configure({"secret_prefix": prefix, "canaries": 0}, DB_SECRET_ID="none", SERVER_CONCURRENCY="1")
+    plan = fleet.report(fleet.run(plan=True))
+    assert (counts(plan), plan["revisions"]) == ({"targets": 2, "behind": 2}, {"base": 2})
+    assert query(database, "SELECT to_regclass('one')") == [(None,)]
+    migrated = fleet.run()
+    assert counts(fleet.report(migrated)) == {"targets": 2, "migrated": 2}
+    items = {item["name"]: item for item in fleet.get(migrated.name, "wave-1.json")}
+    assert items[f"{prefix}b"]["server"] == "two"
+    assert items[f"{prefix}a"]["server"] == f"{database.secret['host']}:{database.secret['port']}"
+    assert items[f"{prefix}a"]["target"] == {"secret_id": f"{prefix}a"}
+
+    fleet.configure({"secret_tag": {"key": "tenant", "value": prefix}})
+    tagged = fleet.run()
+    assert counts(fleet.report(tagged)) == {"targets": 1, "current": 1}
+
+
+def test_a_list_of_targets_and_only_some_of_them(fleet: Fleet, database: Database) -> None:
+    execute(database, "CREATE SCHEMA a", "CREATE SCHEMA b")
+    listed = [{"name": "first", "schema": "a"}, {"schema": "b"}]
+    fleet.configure({"targets": listed}, DB_SECRET_ID=fleet.secret(database.secret))
+
+    wrong = fleet.run(targets=["first", "frist"])
+    some = fleet.run(targets=["b"])
+    rest = fleet.run()
+
+    assert (wrong.error, "there is no target 'frist'" in wrong.cause) == ("InvalidRequest", True)
+    assert counts(fleet.report(some)) == {"targets": 1, "migrated": 1}
+    assert counts(fleet.report(rest)) == {"targets": 2, "migrated": 1, "current": 1}
+
+
+def test_without_targets_the_stages_own_database_is_the_only_one(fleet: Fleet, database: Database) -> None:
+    fleet.configure({}, DB_SECRET_ID=fleet.secret(database.secret))
+
+    report = fleet.report(fleet.run())
+
+    assert (counts(report), report["revisions"]) == ({"targets": 1, "migrated": 1}, {HEAD: 1})
