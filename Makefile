@@ -79,6 +79,10 @@ $(LOCAL)/bench/naive/.ready $(LOCAL)/bench/bare/.ready: $(LOCAL)/bench/%/.ready:
 migrate: $(CLOUD) ## Deploy stage local to a cloud on this machine and migrate its database
 	@python -m localcloud.migrate
 
+.PHONY: rollout
+rollout: $(CLOUD) ## Roll out over thirty tenants, each with a database, on this machine; prints where the report is
+	@python -m localcloud.rollout
+
 # --- writing a migration: Alembic in back/, on a database for developing on this machine ---
 
 .PHONY: revision

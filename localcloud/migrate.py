@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 from rich.console import Console
@@ -23,6 +23,9 @@ from localcloud import cloud
 from localcloud.clients import client
 from localcloud.errors import LocalCloudError
 from migrate_cli import presentation
+
+if TYPE_CHECKING:
+    from localcloud.postgres import Database
 
 ROOT = Path(__file__).resolve().parent.parent
 STAGE = "local"
@@ -43,17 +46,17 @@ def main() -> int:
     # Results on standard output, progress and errors on standard error, as everywhere.
     results, progress = Console(highlight=False), Console(stderr=True, highlight=False)
     try:
-        with _step(progress, "Starting PostgreSQL and AWS on this machine"):
+        with step(progress, "Starting PostgreSQL and AWS on this machine"):
             running = cloud.up(ROOT)
             CA_BUNDLE.write_bytes(running.database.ca.read_bytes())
         environment = running.emulator.environment(os.environ)
-        with _step(progress, f"Storing the credentials in the secret {SECRET}"):
-            _store_secret(running)
-        with _step(progress, "Deploying the function with the CDK"):
-            _deploy(running, environment)
-        with _step(progress, f"aws lambda invoke --function-name {FUNCTION}"):
+        with step(progress, f"Storing the credentials in the secret {SECRET}"):
+            store_secret(running, SECRET, running.database)
+        with step(progress, "Deploying the function with the CDK"):
+            deploy(running, environment)
+        with step(progress, f"aws lambda invoke --function-name {FUNCTION}"):
             answer, failed = _invoke(environment)
-    except (LocalCloudError, _CommandError) as error:
+    except (LocalCloudError, CommandError) as error:
         progress.print(Text.assemble(("error: ", "bold red"), str(error)), soft_wrap=True)
         return 1
     if failed:
@@ -64,11 +67,11 @@ def main() -> int:
     return 0
 
 
-class _CommandError(Exception):
+class CommandError(Exception):
     """A command of the CDK or of the aws CLI failed; the message is its own."""
 
 
-class _step:  # noqa: N801 - reads as a statement
+class step:  # noqa: N801 - reads as a statement
     """Say what is being done, and how long it took when it is done."""
 
     def __init__(self, console: Console, what: str) -> None:
@@ -84,16 +87,22 @@ class _step:  # noqa: N801 - reads as a statement
             self._console.print(f"[dim]  done in {time.monotonic() - self._started:.1f} s[/]")
 
 
-def _store_secret(running: cloud.Cloud) -> None:
+def store_secret(running: cloud.Cloud, name: str, database: Database) -> None:
+    """Let the secret of that name hold the database's credentials."""
     manager = client(running.emulator, "secretsmanager")
-    value = json.dumps(running.database.secret)
+    value = json.dumps(database.secret)
     try:
-        manager.put_secret_value(SecretId=SECRET, SecretString=value)
+        manager.put_secret_value(SecretId=name, SecretString=value)
     except manager.exceptions.ResourceNotFoundException:
-        manager.create_secret(Name=SECRET, SecretString=value)
+        manager.create_secret(Name=name, SecretString=value)
 
 
-def _deploy(running: cloud.Cloud, environment: dict[str, str]) -> None:
+def deploy(running: cloud.Cloud, environment: dict[str, str]) -> None:
+    """Deploy stage local with the CDK's own command.
+
+    Raises:
+        CommandError: it failed.
+    """
     formation = client(running.emulator, "cloudformation")
     try:
         formation.describe_stacks(StackName="CDKToolkit")
@@ -119,7 +128,7 @@ def _run(command: list[str], environment: dict[str, str]) -> str:
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         said = [line for line in (done.stderr + done.stdout).splitlines() if line.strip()]
-        raise _CommandError("\n".join([f"{' '.join(command[:2])} failed:", *said[-25:]]))
+        raise CommandError("\n".join([f"{' '.join(command[:2])} failed:", *said[-25:]]))
     return done.stdout
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from migrate_cli.output import Output
     from migrate_cli.stages import Function
 
-CHANGING = frozenset({"upgrade", "downgrade", "stamp"})
+CHANGING = frozenset({"upgrade", "downgrade", "stamp", "rollout"})
 # Those that step through revisions, one log line each.
 _FOLLOWED = frozenset({"upgrade", "downgrade"})
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.exceptions import TyperException
 
-from migrate_cli import actions, mermaid, review
+from migrate_cli import actions, mermaid, review, rollout
 from migrate_cli.actions import Call
 from migrate_cli.errors import CommandError, ExitCode, UsageError
 from migrate_cli.options import Json, at_stage, at_target
@@ -155,6 +155,7 @@ def stamp(
 
 
 app.command("review")(review.command)
+app.add_typer(rollout.app)
 
 
 def main() -> int:

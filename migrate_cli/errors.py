@@ -79,7 +79,7 @@ class Commands:
 
     def named(self, name: str) -> str:
         """Another command for the same stage."""
-        return shlex.join((*self.program, name, *self.options))
+        return shlex.join((*self.program, *name.split(), *self.options))
 
     def again(self) -> str:
         """The same command once more."""

@@ -11,6 +11,8 @@ from migrate_cli.errors import CommandError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+# In a summary; the report has the others.
+_FAILURES = 50
 # As GitHub's own toolkit escapes them: first what the escapes are made of.
 _DATA = {"%": "%25", "\r": "%0D", "\n": "%0A"}
 _PROPERTY = {**_DATA, ":": "%3A", ",": "%2C"}
@@ -45,6 +47,8 @@ def summarize(title: str, outcome: Mapping[str, Any] | CommandError) -> None:
 def _markdown(title: str, outcome: Mapping[str, Any] | CommandError) -> str:
     if isinstance(outcome, CommandError):
         facts, steps = _facts_of_error(outcome), None
+    elif "waves" in outcome:
+        return _markdown_of_rollout(title, outcome)
     else:
         facts, steps = _facts_of_result(outcome), outcome.get("applied") or outcome.get("reverted")
     lines = [f"### {_cell(title)}", "", "| | |", "| --- | --- |"]
@@ -54,6 +58,26 @@ def _markdown(title: str, outcome: Mapping[str, Any] | CommandError) -> str:
         lines += [
             f"| {_cell(step['revision'])} | {_cell(step['description'])} | {step['duration_ms']:,} ms |"
             for step in steps
+        ]
+    return "\n".join([*lines, "", ""])
+
+
+def _markdown_of_rollout(title: str, report: Mapping[str, Any]) -> str:
+    counts = ", ".join(f"{count:,} {what}" for what, count in report["counts"].items())
+    facts = {
+        "result": f"{'❌' if report['status'] in {'failed', 'stopped'} else '✅'} {report['status']}",
+        "message": report["message"],
+        "targets": counts,
+        "rollout": report["rollout"],
+        "report": report.get("report"),
+    }
+    lines = [f"### {_cell(title)}", "", "| | |", "| --- | --- |"]
+    lines += [f"| {name} | {_cell(fact)} |" for name, fact in facts.items() if fact is not None]
+    if report["failures"]:
+        lines += ["", "| failed | error | message |", "| --- | --- | --- |"]
+        lines += [
+            f"| {_cell(failure['name'])} | {_cell(failure['error_type'])} | {_cell(failure['message'])} |"
+            for failure in report["failures"][:_FAILURES]
         ]
     return "\n".join([*lines, "", ""])
 

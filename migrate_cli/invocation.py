@@ -21,7 +21,7 @@ READ_S = 910
 _CONNECT_S = 10
 _PROBE_READ_S = 60
 
-_CREDENTIALS = frozenset(
+CREDENTIALS = frozenset(
     {
         "ExpiredToken",
         "ExpiredTokenException",
@@ -34,13 +34,13 @@ _CREDENTIALS = frozenset(
         "UnrecognizedClientException",
     }
 )
-_DENIED = frozenset({"AccessDenied", "AccessDeniedException"})
+DENIED = frozenset({"AccessDenied", "AccessDeniedException"})
 _THROTTLED = frozenset({"RequestLimitExceeded", "Throttling", "ThrottlingException", "TooManyRequestsException"})
 
 # The request may have arrived.
 _CUT_OFF = (exceptions.HTTPClientError, exceptions.IncompleteReadError, exceptions.ResponseStreamingError)
 
-_NO_CREDENTIALS = "Log in, or say --profile, or set AWS_PROFILE. Who you are now: aws sts get-caller-identity"
+NO_CREDENTIALS = "Log in, or say --profile, or set AWS_PROFILE. Who you are now: aws sts get-caller-identity"
 _UNKNOWN_END = "The function may be running all the same. Where the database is: {status}. Its log: {log}"
 
 
@@ -58,7 +58,7 @@ def invoke(function: Function, event: Mapping[str, Any], commands: Commands, *, 
     except exceptions.ClientError as error:
         raise _refused(error, function, commands) from None
     except exceptions.BotoCoreError as error:
-        raise _unreached(error, commands) from None
+        raise unreached(error, commands) from None
     except ValueError:
         raise CommandError(
             "InvalidAnswer",
@@ -106,19 +106,19 @@ def _refused(error: exceptions.ClientError, function: Function, commands: Comman
             f"Deploy stage {function.stage} first, or say another --region or --profile: this account has no such"
             " function there."
         )
-    elif code in _DENIED:
+    elif code in DENIED:
         advice = f"The caller needs lambda:InvokeFunction on {function.name}, in the stage's own account."
     elif code in _THROTTLED:
         advice = f"Nothing was run. In a moment: {commands.again()}"
-    elif code in _CREDENTIALS:
-        advice = _NO_CREDENTIALS
+    elif code in CREDENTIALS:
+        advice = NO_CREDENTIALS
     else:
         advice = _filled(_UNKNOWN_END, commands)
     request_id = details.get("ResponseMetadata", {}).get("RequestId")
     return CommandError(code, f"{where}: {message}", ExitCode.AWS, advice=advice, request_id=request_id)
 
 
-def _unreached(error: Exception, commands: Commands) -> CommandError:
+def unreached(error: Exception, commands: Commands) -> CommandError:
     """No answer came at all, or nothing could be asked."""
     kind = type(error).__name__
     if isinstance(error, _CUT_OFF):
@@ -128,7 +128,7 @@ def _unreached(error: Exception, commands: Commands) -> CommandError:
     elif isinstance(error, (exceptions.NoRegionError, exceptions.InvalidRegionError)):
         message, advice = str(error), "Say --region, or give the stage a region in cdk.json."
     else:
-        message, advice = str(error), _NO_CREDENTIALS
+        message, advice = str(error), NO_CREDENTIALS
     return CommandError(kind, message, ExitCode.AWS, advice=advice)
 
 

@@ -46,6 +46,20 @@ class Output:
             self._print_json(result)
         return ExitCode.OK if healthy else ExitCode.FAILED
 
+    def report(self, report: Mapping[str, Any], show: Show, error: CommandError | None) -> ExitCode:
+        """Show a report, which stands whatever it tells; with an error, tell that and give its exit code."""
+        if not self._as_json:
+            show(report, self.results)
+        if error is not None:
+            self.show_error(error)
+        if github.is_here():
+            if error is not None:
+                github.annotate(self._title, error, sys.stderr)
+            self._summarize(report)
+        if self._as_json:
+            self._print_json(report)
+        return ExitCode.OK if error is None else error.exit_code
+
     def fail(self, error: CommandError) -> ExitCode:
         """Tell what went wrong and give its exit code."""
         self.show_error(error)

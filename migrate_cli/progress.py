@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 # Build servers end a job that is silent for long.
-_SIGN_OF_LIFE_S = 60
+SIGN_OF_LIFE_S = 60
 
 # Columns: of the bar, and of a terminal that has room for it.
-_BAR, _NARROW_BAR, _ORDINARY = 24, 8, 80
+BAR, NARROW_BAR, ORDINARY = 24, 8, 80
 
 # Told as they are, beside the revisions themselves.
 _TOLD = frozenset(
@@ -66,7 +66,9 @@ def _name(line: Mapping[str, Any], *more: str) -> str:
     return " ".join([str(line.get("revision")), *more, *([f"({description})"] if description else [])])
 
 
-class _Bar(Progress):
+class Bar(Progress):
+    """A progress bar that leaves no half of itself behind."""
+
     def get_renderables(self) -> Iterable[RenderableType]:
         """Its line, which never fills the terminal's."""
         return (_Narrower(shown) for shown in super().get_renderables())
@@ -93,9 +95,9 @@ class Display:
         self._started = self._spoke
         self._bar: Progress | None = None
         if console.is_terminal and not console.is_dumb_terminal:
-            self._bar = _Bar(
+            self._bar = Bar(
                 SpinnerColumn(),
-                BarColumn(_BAR if console.width >= _ORDINARY else _NARROW_BAR, complete_style="green"),
+                BarColumn(BAR if console.width >= ORDINARY else NARROW_BAR, complete_style="green"),
                 TextColumn("{task.fields[position]}", markup=False),
                 TimeElapsedColumn(),
                 # Takes the room that is left, so that nothing else moves or is cut off.
@@ -136,7 +138,7 @@ class Display:
             # The bar shows what is running; what is done stays above it.
             if said is not None and (self._bar is None or line["event"] != "revision.started"):
                 self.say(said, whole=line["event"] in _TOLD)
-        if self._bar is None and time.monotonic() - self._spoke > _SIGN_OF_LIFE_S:
+        if self._bar is None and time.monotonic() - self._spoke > SIGN_OF_LIFE_S:
             current = self._account.current
             running = f", at {current}" if current else ""
             self.say(f"still working after {time.monotonic() - self._started:.0f} s{running}")

@@ -1,0 +1,89 @@
+"""A rollout on this machine, end to end: thirty tenants with a database each, and the state machine over all of them.
+
+Run as ``python -m localcloud.rollout`` (`make rollout`). The tenants' secrets have names under the prefix that stage
+local has in cdk.json; `migrate rollout --stage local` is the command that an operator would type.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import webbrowser
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.text import Text
+
+from localcloud import cloud, postgres
+from localcloud.errors import LocalCloudError
+from localcloud.migrate import CA_BUNDLE, ROOT, SECRET, STAGE, CommandError, deploy, step, store_secret
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+TENANTS = 30
+PAGE = ROOT / ".local" / "rollout.html"
+_AT_ONCE = 4
+
+
+def main() -> int:
+    """Run the steps one after the other.
+
+    Returns:
+        The exit code of `migrate rollout`, or 1 when what it needs could not be made.
+
+    """
+    results, progress = Console(highlight=False), Console(stderr=True, highlight=False)
+    try:
+        with step(progress, "Starting PostgreSQL and AWS on this machine"):
+            running = cloud.up(ROOT)
+            CA_BUNDLE.write_bytes(running.database.ca.read_bytes())
+        with step(progress, f"Making {TENANTS} tenants, each with a database and a secret"):
+            store_secret(running, SECRET, running.database)
+            make_tenants(running, [f"tenant_{number:02}" for number in range(1, TENANTS + 1)])
+        with step(progress, "Deploying the function and its state machine with the CDK"):
+            environment = running.emulator.environment(os.environ)
+            deploy(running, environment)
+    except (LocalCloudError, CommandError) as error:
+        progress.print(Text.assemble(("error: ", "bold red"), str(error)), soft_wrap=True)
+        return 1
+    PAGE.unlink(missing_ok=True)
+    command = ["migrate", "rollout", "--stage", STAGE, "--report", str(PAGE)]
+    progress.print(f"[dim]{' '.join(command[:4])} ...[/]")
+    code = subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode
+    if PAGE.exists():
+        results.print(f"The report: {PAGE}", soft_wrap=True)
+        if _somebody_is_there():
+            webbrowser.open(PAGE.as_uri())
+    return code
+
+
+def prefix() -> str:
+    """What the names of the tenants' secrets begin with, by cdk.json."""
+    project = json.loads((ROOT / "cdk.json").read_text(encoding="utf-8"))["context"]["project"]
+    return str(project["stages"][STAGE]["rollout"]["secret_prefix"])
+
+
+def make_tenants(running: cloud.Cloud, names: Sequence[str]) -> None:
+    """Give each a database and a secret, if need be; what is there stays."""
+    own, beginning = running.database, prefix()
+
+    def make(name: str) -> None:
+        postgres.create_database(running.server, name, own.user)
+        store_secret(running, f"{beginning}{name}", running.server.database(name, own.user, own.password))
+
+    with ThreadPoolExecutor(max_workers=_AT_ONCE) as makers:
+        list(makers.map(make, names))
+
+
+def _somebody_is_there() -> bool:
+    """Whether there is a person before a screen, to open the page for."""
+    has_screen = sys.platform == "darwin" or any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY"))
+    return sys.stdout.isatty() and "CI" not in os.environ and has_screen
+
+
+if __name__ == "__main__":
+    sys.exit(main())
