@@ -20,6 +20,7 @@ from infra import queries
 if TYPE_CHECKING:
     from aws_cdk import aws_lambda as lambda_
     from aws_cdk import aws_sns as sns
+    from aws_cdk import aws_stepfunctions as sfn
     from constructs import Construct
 
     from infra.names import Names
@@ -41,6 +42,7 @@ class Observed:
     function: lambda_.IFunction
     log_group: logs.ILogGroup
     topic: sns.ITopic | None
+    machine: sfn.IStateMachine
 
     def metric(self, name: str, statistic: str) -> cloudwatch.Metric:
         """One of the function's own metrics, which lambda_migrate/telemetry.py measures."""
@@ -92,6 +94,14 @@ def _alarms(scope: Construct, observed: Observed) -> list[cloudwatch.IAlarm]:
             observed.metric("LockWait", "Maximum"),
             threshold=_LONG_LOCK_WAIT_MS,
             means="a run waited for more than a minute until another released the migration lock",
+        ),
+        _alarm(
+            scope,
+            observed,
+            "FailedRollout",
+            observed.machine.metric_failed(period=_PERIOD, statistic="Sum"),
+            threshold=1,
+            means="an execution of the state machine failed; its cause says why, and docs/rollouts.md what to do",
         ),
     ]
     if observed.stage.in_full_cloud:
@@ -179,6 +189,28 @@ def _dashboard(scope: Construct, observed: Observed, alarms: list[cloudwatch.IAl
                 "Lock waits and retries",
                 observed.metric("LockWait", "Maximum"),
                 right=observed.metric("LockRetries", "Sum"),
+            ),
+        ],
+        [
+            _graph(
+                "Executions of the state machine",
+                *(
+                    metric(period=_PERIOD, statistic="Sum", label=label)
+                    for metric, label in (
+                        (observed.machine.metric_started, "Started"),
+                        (observed.machine.metric_succeeded, "Succeeded"),
+                        (observed.machine.metric_failed, "Failed"),
+                        (observed.machine.metric_aborted, "Stopped the hard way"),
+                    )
+                ),
+            ),
+            _graph(
+                "Runs at once",
+                function.metric("ConcurrentExecutions", period=_PERIOD, statistic="Maximum", label="Runs at once"),
+            ),
+            _graph(
+                "How long executions took",
+                observed.machine.metric_time(period=_PERIOD, statistic="Maximum", label="Longest"),
             ),
         ],
         [_log(observed, queries.LAST_RUNS)],

@@ -110,7 +110,7 @@ class MigrateStack(cdk.Stack):
             cdk.CfnOutput(self, "GithubRoleArn", value=github.role_arn)
         machine = state_machine(self, names, stage, function, bucket=bucket, key=key, protect=protect)
         cdk.CfnOutput(self, "StateMachineArn", value=machine.state_machine_arn)
-        monitor(self, Observed(names, stage, function, log_group, topic))
+        monitor(self, Observed(names, stage, function, log_group, topic, machine))
         cdk.CfnOutput(self, "FunctionName", value=function.function_name)
         cdk.CfnOutput(self, "FunctionArn", value=function.function_arn)
         cdk.CfnOutput(self, "LogGroupName", value=log_group.log_group_name)

@@ -346,8 +346,8 @@ def in_order(tenants: Sequence[Tenant]) -> list[Tenant]:
         places = []
         for place, tenant in enumerate(equal):
             seen[tenant.server] = nth = seen.get(tenant.server, 0) + 1
-            # The nth of so many is at that part of the way; exact, as equal floats would depend on the machine.
-            places.append((Fraction(2 * nth - 1, 2 * totals[tenant.server]), place))
+            # The nth of so many is at that part of the way.
+            places.append(((2 * nth - 1) / (2 * totals[tenant.server]), place))
         ordered += [equal[place] for _, place in sorted(places)]
     return ordered
 
@@ -387,7 +387,7 @@ def _firsts(waves: Sequence[Wave]) -> Iterator[int]:
 
 def _write(folder: Folder, wave: Wave, first: int) -> dict[str, Any]:
     key = folder.key(f"wave-{wave.number}.json")
-    folder.bucket.write(key, _items(wave, first))
+    folder.bucket.write(key, items_of(wave, first))
     return {
         "wave": wave.number,
         "key": key,
@@ -398,7 +398,7 @@ def _write(folder: Folder, wave: Wave, first: int) -> dict[str, Any]:
     }
 
 
-def _items(wave: Wave, first: int) -> bytes:
+def items_of(wave: Wave, first: int) -> bytes:
     """The wave as a JSON array, which is what a Distributed Map reads.
 
     Made piece by piece: the objects of a hundred thousand items take more memory than the function may have.

@@ -77,5 +77,5 @@ def test_the_runbook_has_every_error_once() -> None:
 def test_every_saved_query_and_alarm_is_explained() -> None:
     for query in queries.SAVED:
         assert f"**{query.title}**" in OPERATIONS
-    for alarm in ("failed-run", "close-to-timeout", "throttled", "long-lock-wait"):
+    for alarm in ("failed-run", "close-to-timeout", "throttled", "long-lock-wait", "failed-rollout"):
         assert f"`-{alarm}`" in OPERATIONS

@@ -120,6 +120,7 @@ def test_every_metric_that_is_named_is_one_that_the_function_measures(
 def test_there_is_an_alarm_for_each_thing_that_goes_wrong(dev: Stack) -> None:
     assert {name: each["Threshold"] for name, each in alarms(dev).items()} == {
         "acme-api-migrate-dev-failed-run": 1,
+        "acme-api-migrate-dev-failed-rollout": 1,
         "acme-api-migrate-dev-close-to-timeout": 540_000,  # 90 % of 600 s
         "acme-api-migrate-dev-throttled": 1,
         "acme-api-migrate-dev-long-lock-wait": 60_000,

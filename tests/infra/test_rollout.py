@@ -1,0 +1,287 @@
+"""The state machine and what it may do, as the template says it; docs/rollouts.md says what the settings are."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from pydantic_core import PydanticUndefined
+
+from infra.names import Names
+from infra.stages import RolloutSettings, RolloutTarget, SecretTag, Stage, StageError, read_project
+from lambda_migrate.contract import ROLLOUT_FIELDS
+from lambda_migrate.targets import Rules
+from tests.infra.synthesis import ACCOUNT, REGION, Stack, as_list, resolved, synthesize
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pydantic import BaseModel
+
+pytestmark = pytest.mark.xdist_group("rollout-template")
+
+DATABASE = {"secret": "template-saas/api/dev/database"}
+QUERY = "SELECT secret_id FROM tenants"
+SAID: dict[str, dict[str, Any]] = {
+    "alone": {},
+    "own": {"rollout": {}},
+    "query": {"rollout": {"query": QUERY, "secret_prefix": "tenants/", "concurrency": 50, "per_server": 8}},
+    "prefix": {"rollout": {"secret_prefix": "tenants/"}},
+    "tag": {"rollout": {"secret_tag": {"key": "tenant-of", "value": "api"}}},
+    "list": {"rollout": {"targets": [{"secret_id": "tenants/a"}, {"schema": "b"}]}},
+    "here": {"rollout": {"concurrency": 3}, "runtime": "local"},
+}
+STAGES: dict[str, tuple[Names, dict[str, Any]]] = {
+    name: (Names("template-saas", "api", name), {"account": ACCOUNT, "region": REGION, "database": DATABASE, **said})
+    for name, said in SAID.items()
+}
+SECRETS = f"arn:aws:secretsmanager:{REGION}:{ACCOUNT}:secret"
+
+
+@pytest.fixture(scope="module")
+def stacks(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Stack]:
+    return synthesize(tmp_path_factory.mktemp("synthesis"), STAGES)
+
+
+def text_of(value: Any, stack: Stack) -> Any:  # noqa: ANN401 - JSON
+    ids = {f"{name}{part}": f"<{name}{part}>" for name in stack.resources for part in ("", ".Arn")}
+    return resolved(value, ids)
+
+
+def definition(stack: Stack) -> Any:  # noqa: ANN401 - JSON
+    return json.loads(text_of(stack.machine["DefinitionString"], stack))
+
+
+def states(machine: Any) -> Iterator[tuple[str, Any]]:  # noqa: ANN401 - JSON
+    """Every state of a machine, those of its Map included."""
+    for name, state in machine["States"].items():
+        yield name, state
+        if "ItemProcessor" in state:
+            yield from states(state["ItemProcessor"])
+
+
+def machine_may(stack: Stack) -> dict[str, list[str]]:
+    """Each action that the machine may do, and on what."""
+    role = stack.machine["RoleArn"]["Fn::GetAtt"][0]
+    return {
+        action: text_of(as_list(statement["Resource"]), stack)
+        for statement in stack.statements_of(role)
+        for action in as_list(statement["Action"])
+        if statement["Sid"] not in {"DeliverTheLog", "Trace", "WriteResults"}
+    }
+
+
+# --- the machine ---
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_every_stage_has_a_machine_of_the_contracts_name_logged_and_traced(
+    stacks: dict[str, Stack], stage: str
+) -> None:
+    machine = stacks[stage].machine
+
+    assert machine["StateMachineName"] == f"template-saas-api-migrate-{stage}"
+    assert machine["TracingConfiguration"] == {"Enabled": True}
+    assert machine["LoggingConfiguration"]["Level"] == "ALL"
+    assert "StateMachineArn" in stacks[stage].outputs
+
+
+def test_without_rollout_there_is_no_bucket_and_only_the_function_to_invoke(stacks: dict[str, Stack]) -> None:
+    alone = stacks["alone"]
+
+    assert alone.all("AWS::S3::Bucket") == []
+    assert not {"ROLLOUT", "ROLLOUT_BUCKET", "SERVER_CONCURRENCY"} & alone.variables.keys()
+    assert machine_may(alone) == {"lambda:InvokeFunction": [f"<{alone.function_name}.Arn>"]}
+    (event,) = [state["Parameters"]["Payload"] for _, state in states(definition(alone)) if state["Type"] == "Task"]
+    assert event == {"action": "upgrade"}
+
+
+@pytest.mark.parametrize("stage", ["alone", "query"])
+def test_what_passes_is_tried_again_and_nobody_comes_back_at_the_same_time(
+    stacks: dict[str, Stack], stage: str
+) -> None:
+    migrate = dict(states(definition(stacks[stage])))["Migrate"]
+    tried_again = {error for retry in migrate["Retry"] for error in retry["ErrorEquals"]}
+
+    assert {"MigrationLocked", "LockTimeout", "DatabaseUnavailable", "Lambda.TooManyRequestsException"} <= tried_again
+    assert not {"MigrationFailed", "MigrationIncomplete", "States.ALL", "States.TaskFailed"} & tried_again
+    assert {retry["JitterStrategy"] for retry in migrate["Retry"]} == {"FULL"}
+    # As the Amazon States Language demands.
+    assert all(retry["IntervalSeconds"] < retry["MaxDelaySeconds"] for retry in migrate["Retry"])
+    assert migrate["TimeoutSeconds"] > 900
+
+
+def test_every_field_that_is_said_of_a_rollout_is_one_that_the_function_knows(stacks: dict[str, Stack]) -> None:
+    said = {}
+    for name, state in states(definition(stacks["query"])):
+        if "lambda" in state.get("Resource", ""):
+            event = state["Parameters"]["Payload"]
+            action = event.get("action", "upgrade")  # a part's is in its input
+            said[action] = {field.removesuffix(".$") for field in event["rollout"]}
+            assert event.keys() <= {"action", "action.$", "target.$", "rollout"}, name
+
+    assert said == {
+        action: {field.rstrip("?") for field in fields}
+        for action, fields in ROLLOUT_FIELDS.items()
+        if action != "status"
+    }
+
+
+def test_a_wave_is_read_from_the_bucket_and_as_wide_as_the_listing_says(stacks: dict[str, Stack]) -> None:
+    wave = dict(states(definition(stacks["query"])))["Migrate the wave"]
+
+    assert wave["ItemReader"]["Parameters"]["Key.$"] == "$.wave.key"
+    assert wave["MaxConcurrencyPath"] == "$.wave.concurrency"
+    assert wave["ItemProcessor"]["ProcessorConfig"] == {"Mode": "DISTRIBUTED", "ExecutionType": "STANDARD"}
+    # Answers of 100,000 targets do not fit between two states.
+    assert wave["ResultWriter"]["Parameters"]["Prefix"] == "map-runs"
+    assert wave["ResultPath"] is None
+    # The local cloud's Map takes a number only.
+    assert dict(states(definition(stacks["here"])))["Migrate the wave"]["MaxConcurrency"] == 3
+
+
+def test_the_function_is_told_its_targets_and_how_many_one_server_bears(stacks: dict[str, Stack]) -> None:
+    variables = stacks["query"].variables
+
+    assert json.loads(variables["ROLLOUT"]) == {
+        "query": QUERY, "secret_prefix": "tenants/", "concurrency": 50, "per_server": 8,
+    }  # fmt: skip
+    assert variables["SERVER_CONCURRENCY"] == "8"
+    (bucket,) = stacks["query"].names("AWS::S3::Bucket")
+    assert variables["ROLLOUT_BUCKET"] == {"Ref": bucket}
+
+
+# --- the bucket ---
+
+
+def test_the_bucket_is_private_encrypted_behind_tls_emptied_in_time_and_kept(stacks: dict[str, Stack]) -> None:
+    bucket = stacks["own"].one("AWS::S3::Bucket")
+    properties = bucket["Properties"]
+
+    assert set(properties["PublicAccessBlockConfiguration"].values()) == {True}
+    (rule,) = properties["BucketEncryption"]["ServerSideEncryptionConfiguration"]
+    assert rule == {"ServerSideEncryptionByDefault": {"SSEAlgorithm": "AES256"}}
+    assert properties["LifecycleConfiguration"]["Rules"][0]["ExpirationInDays"] == 90
+    assert bucket["DeletionPolicy"] == "Retain"
+    policy = stacks["own"].properties("AWS::S3::BucketPolicy")["PolicyDocument"]
+    assert {"Bool": {"aws:SecureTransport": "false"}} in [
+        statement["Condition"] for statement in policy["Statement"] if statement["Effect"] == "Deny"
+    ]
+
+
+# --- who may do what ---
+
+
+def test_a_fleets_machine_runs_its_own_children_and_reads_and_writes_its_own_objects(stacks: dict[str, Stack]) -> None:
+    stack = stacks["query"]
+    (bucket,) = stack.names("AWS::S3::Bucket")
+    states_arn = f"arn:aws:states:{REGION}:{ACCOUNT}"
+    executions = [f"{states_arn}:execution:template-saas-api-migrate-query{end}" for end in (":*", "/*")]
+
+    assert machine_may(stack) == {
+        "lambda:InvokeFunction": [f"<{stack.function_name}.Arn>"],
+        "states:StartExecution": [f"{states_arn}:stateMachine:template-saas-api-migrate-query"],
+        "states:DescribeExecution": executions,
+        "states:StopExecution": executions,
+        "states:RedriveExecution": executions,
+        "s3:GetObject": [f"<{bucket}.Arn>/rollouts/*"],
+        "s3:ListBucket": [f"<{bucket}.Arn>"],
+    }
+
+
+@pytest.mark.parametrize(
+    "stage,readable,listed",
+    [
+        ("own", [], False),
+        ("query", [f"{SECRETS}:tenants/*"], False),
+        ("prefix", [f"{SECRETS}:tenants/*"], True),
+        ("tag", [f"{SECRETS}:*"], True),
+        ("list", [f"{SECRETS}:tenants/a-??????"], False),
+    ],
+)
+def test_the_function_reads_the_targets_secrets_and_no_other(
+    stacks: dict[str, Stack], stage: str, readable: list[str], *, listed: bool
+) -> None:
+    stack = stacks[stage]
+    statements = {each.get("Sid"): each for each in stack.statements_of(stack.function["Role"]["Fn::GetAtt"][0])}
+
+    found = statements.get("ReadTheTargetsSecrets", {})
+    assert text_of(as_list(found.get("Resource", [])), stack) == readable
+    assert found.get("Condition") == (
+        {"StringEquals": {"aws:ResourceTag/tenant-of": "api"}} if stage == "tag" else None
+    )
+    assert ("ListSecrets" in statements) is listed
+    assert as_list(statements["KeepRollouts"]["Action"]) == ["s3:GetObject", "s3:PutObject"]
+    (bucket,) = stack.names("AWS::S3::Bucket")
+    assert text_of(statements["KeepRollouts"]["Resource"], stack) == f"<{bucket}.Arn>/rollouts/*"
+
+
+# --- the settings ---
+
+
+@pytest.mark.parametrize(
+    "rollout,part",
+    [
+        ({"query": QUERY, "secret_tag": {"key": "a", "value": "b"}}, "targets come from one of"),
+        ({"targets": [{"priority": 1}]}, "a target needs a name, secret_id, database or schema"),
+        ({"targets": [{"schema": f"tenant_{n}"} for n in range(200)]}, "name the targets by secret_prefix"),
+        ({"canaries": "five"}, "project.stages.dev.rollout.canaries"),
+        ({"tolerated_failures": "200%"}, "project.stages.dev.rollout.tolerated_failures"),
+        ({"query": QUERY, "canary": 1}, "project.stages.dev.rollout.canary"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(rollout: dict[str, Any], part: str) -> None:
+    with pytest.raises(StageError) as refused:
+        read_project({"stages": {"dev": {"database": DATABASE, "rollout": rollout}}})
+
+    assert part in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_in_a_vpc_rollouts_need_a_way_to_s3() -> None:
+    network = {"vpc": "vpc-0a", "subnets": ["subnet-0a"], "database_security_group": "sg-0db"}
+    said = {"database": DATABASE, "rollout": {}}
+
+    with pytest.raises(StageError, match="network needs s3_prefix_list"):
+        read_project({"stages": {"dev": {**said, "network": network}}})
+    for way in ({"secrets_endpoint": "nat"}, {"s3_prefix_list": "pl-6da54004"}):
+        read_project({"stages": {"dev": {**said, "network": {**network, **way}}}})
+
+
+def test_the_function_takes_what_is_not_said_as_the_settings_do() -> None:
+    settings, rules = RolloutSettings(), Rules()
+
+    assert settings.as_variable == "{}"
+    assert {name: getattr(settings, name) for name in Rules.__dataclass_fields__} == vars(rules)
+
+
+# --- the page ---
+
+DOCS = Path(__file__).resolve().parents[2] / "docs" / "rollouts.md"
+MODELS: dict[str, type[BaseModel]] = {"rollout": RolloutSettings, "targets": RolloutTarget, "secret_tag": SecretTag}
+
+
+def default_of(default: object) -> str:
+    if default is PydanticUndefined:
+        return "required"
+    return "" if default in (None, ()) else f"`{default}`"
+
+
+@pytest.mark.parametrize("title", MODELS)
+def test_every_setting_stands_in_its_table_with_its_default_and_meaning(title: str) -> None:
+    section = re.split(r"^#+ ", DOCS.read_text(encoding="utf-8").split(f"\n### {title}\n")[1], flags=re.MULTILINE)[0]
+    rows = re.findall(r"^\| `(\w+)` \| (.*?) ?\| (.*) \|$", section, flags=re.MULTILINE)
+
+    assert rows == [
+        (field.alias or name, default_of(field.default), f"{str(field.description).removesuffix('.')}.")
+        for name, field in MODELS[title].model_fields.items()
+    ]
+
+
+def test_the_pages_example_is_a_stage() -> None:
+    (example,) = re.findall(r"```json\n(\"dev\".*?)```", DOCS.read_text(encoding="utf-8"), flags=re.DOTALL)
+
+    assert Stage.model_validate(json.loads(f"{{{example}}}")["dev"]).rollout

@@ -1,0 +1,247 @@
+"""In which order targets are migrated, and what a report makes of what became of them."""
+
+from __future__ import annotations
+
+import json
+import time
+import tracemalloc
+from collections import Counter
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lambda_migrate.contract import ConfigurationError, InvalidRequest, parse_request
+from lambda_migrate.report import summarize
+from lambda_migrate.rollout import Outcome, failure_of
+from lambda_migrate.targets import Rules, Tenant, Wave, arrange, in_order, items_of, share
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+SHARES = st.integers(1, 40) | st.integers(0, 100).map(lambda percent: f"{percent}%")
+TENANTS = st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 2)), min_size=1, max_size=60).map(
+    lambda places: [Tenant(f"t{n}", {"schema": f"t{n}"}, *place) for n, place in enumerate(places)]
+)
+RULES = st.builds(
+    Rules,
+    canaries=st.integers(0, 5) | st.integers(0, 100).map(lambda percent: f"{percent}%"),
+    waves=st.lists(SHARES, max_size=4),
+    concurrency=st.integers(1, 50),
+    per_server=st.integers(1, 20),
+    tolerated_failures=SHARES,
+)
+
+
+def names(tenants: Sequence[Tenant]) -> list[str]:
+    return [tenant.name for tenant in tenants]
+
+
+def all_of(waves: Sequence[Wave]) -> list[Tenant]:
+    return [tenant for wave in waves for tenant in wave.tenants]
+
+
+# --- the order ---
+
+
+@given(TENANTS, RULES)
+def test_every_target_is_in_exactly_one_wave_and_no_wave_is_empty(tenants: list[Tenant], rules: Rules) -> None:
+    waves = arrange(tenants, rules)
+
+    assert sorted(names(all_of(waves))) == sorted(names(tenants))
+    assert [wave.number for wave in waves] == list(range(1, len(waves) + 1))
+    assert all(wave.tenants for wave in waves)
+
+
+@given(TENANTS, RULES)
+def test_priorities_never_fall_from_the_first_canary_to_the_last_target(tenants: list[Tenant], rules: Rules) -> None:
+    priorities = [tenant.priority for tenant in all_of(arrange(tenants, rules))]
+
+    assert priorities == sorted(priorities)
+
+
+@given(TENANTS, RULES)
+def test_only_the_first_wave_has_canaries_and_of_those_none_may_fail(tenants: list[Tenant], rules: Rules) -> None:
+    first, *others = arrange(tenants, rules)
+
+    assert not any(wave.canary for wave in others)
+    assert first.canary is (share(rules.canaries, len(tenants), up=True) > 0)  # type: ignore[arg-type]
+    if first.canary:
+        assert (first.tolerated_failures, len(first.tenants)) == (0, share(rules.canaries, len(tenants), up=True))  # type: ignore[arg-type]
+
+
+@given(TENANTS, RULES)
+def test_no_more_are_at_work_than_the_servers_of_a_wave_bear(tenants: list[Tenant], rules: Rules) -> None:
+    for wave in arrange(tenants, rules):
+        servers = {tenant.server for tenant in wave.tenants}
+        assert 1 <= wave.concurrency <= min(rules.concurrency, rules.per_server * len(servers))
+        assert 0 <= wave.tolerated_failures <= len(wave.tenants)
+
+
+@given(TENANTS)
+def test_servers_are_evenly_mixed_from_the_beginning_to_the_end(tenants: list[Tenant]) -> None:
+    equal = [Tenant(tenant.name, tenant.target, tenant.server) for tenant in tenants]
+    totals = Counter(tenant.server for tenant in equal)
+    seen: Counter[str] = Counter()
+
+    for place, tenant in enumerate(in_order(equal), start=1):
+        seen[tenant.server] += 1
+        for server, total in totals.items():
+            # At any point each server has had its part of what is done, give or take one target of each.
+            assert abs(seen[server] - place * total / len(equal)) <= len(totals)
+
+
+def test_canaries_by_name_come_before_whatever_else_there_is() -> None:
+    tenants = [Tenant(name, {}, priority=place) for place, name in enumerate("abcd")]
+
+    waves = arrange(tenants, Rules(canaries=["d", "b"]))
+
+    assert [names(wave.tenants) for wave in waves] == [["b", "d"], ["a", "c"]]
+    with pytest.raises(ConfigurationError, match="no target 'x' to be a canary"):
+        arrange(tenants, Rules(canaries=["x"]))
+
+
+def test_waves_are_parts_of_what_the_canaries_leave_and_the_last_one_is_the_rest() -> None:
+    tenants = [Tenant(f"{n:02}", {}, "one") for n in range(23)]
+
+    waves = arrange(tenants, Rules(canaries=3, waves=["10%", 5], tolerated_failures="20%"))
+
+    assert [(len(wave.tenants), wave.tolerated_failures) for wave in waves] == [(3, 0), (2, 0), (5, 1), (13, 2)]
+
+
+@pytest.mark.parametrize(
+    "said,whole,up,number",
+    [(3, 10, True, 3), (30, 10, True, 10), ("5%", 10, True, 1), ("5%", 10, False, 0), ("29%", 100, False, 29)],
+)
+def test_a_share_is_a_number_or_a_percentage(said: int | str, whole: int, up: bool, number: int) -> None:  # noqa: FBT001
+    assert share(said, whole, up=up) == number
+
+
+def test_a_wave_is_written_as_the_json_that_a_distributed_map_reads() -> None:
+    (wave,) = arrange([Tenant("é", {"schema": 'a"b'}, "s"), Tenant("b", {})], Rules(canaries=0))
+
+    assert json.loads(items_of(wave, 7)) == [
+        {"number": 7, "name": "é", "server": "s", "wave": 1, "target": {"schema": 'a"b'}},
+        {"number": 8, "name": "b", "server": "", "wave": 1, "target": {}},
+    ]
+
+
+@pytest.mark.stress
+def test_a_hundred_thousand_targets_are_put_in_order(figure: Callable[[str], None]) -> None:
+    tracemalloc.start()
+    tenants = [Tenant(f"tenant-{n:06}", {"secret_id": f"tenants/{n:06}"}, f"db-{n % 40}") for n in range(100_000)]
+    before = time.perf_counter()
+    waves = arrange(tenants, Rules(canaries="1%", waves=["10%"], concurrency=200))
+    size = sum(len(items_of(wave, 1)) for wave in waves)
+    took, peak = time.perf_counter() - before, tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+
+    figure(f"100,000 targets in order in {took:.1f} s, {peak / 1e6:.0f} MB of memory, {size / 1e6:.1f} MB in S3")
+    assert sum(len(wave.tenants) for wave in waves) == 100_000
+    # What is left of 512 MB when the function has loaded its libraries.
+    assert peak < 350e6
+
+
+# --- what the state machine says ---
+
+ITEM = {"number": 1, "name": "a", "server": "s", "wave": 1, "target": {}}
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        {"action": "upgrade", "target": {"schema": "a"}, "rollout": {"name": "r", "item": ITEM, "runs": 0}},
+        {"action": "targets", "rollout": {"name": "r", "execution": "arn", "started": "now", "instead_of": ""}},
+        {"action": "record", "rollout": {"name": "r", "item": ITEM, "runs": 1, "error": {}}},
+        {"action": "report", "rollout": {"name": "r", "problem": None}},
+    ],
+)
+def test_the_state_machines_requests_are_understood(event: dict[str, Any]) -> None:
+    request = parse_request(event)
+
+    assert (request.action, request.rollout) == (event["action"], event["rollout"])
+
+
+@pytest.mark.parametrize(
+    "event,part",
+    [
+        ({"action": "targets"}, "rollout must be a JSON object, not null"),
+        ({"action": "report", "rollout": {}}, "rollout.name must be a string, not null"),
+        ({"action": "report", "rollout": {"name": "a/b"}}, "rollout.name must be the name of an execution"),
+        ({"action": "report", "rollout": {"name": "a", "x": 1}}, "unknown field 'x' in rollout"),
+        ({"action": "report", "rollout": {"name": "a"}, "target": {}}, "unknown field 'target' for action report"),
+        ({"action": "downgrade", "revision": "-1", "rollout": {"name": "a"}}, "unknown field 'rollout'"),
+        ({"rollout": {"name": "r", "item": ITEM, "runs": True}}, "rollout.runs must be a number, not a boolean"),
+    ],
+)
+def test_anything_else_about_a_rollout_is_refused(event: dict[str, Any], part: str) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        parse_request(event)
+
+    assert part in str(refused.value)
+
+
+def test_a_failure_is_lambdas_own_or_what_a_service_said() -> None:
+    ours = {"Error": "MigrationFailed", "Cause": '{"errorMessage": "no\\n table", "errorType": "MigrationFailed"}'}
+
+    assert failure_of(ours) == {"error_type": "MigrationFailed", "message": "no table"}
+    assert failure_of({"Error": "States.Timeout", "Cause": ""}) == {"error_type": "States.Timeout", "message": ""}
+    assert failure_of({"Error": "Lambda.X", "Cause": "[1]"}) == {"error_type": "Lambda.X", "message": "[1]"}
+
+
+# --- the report ---
+
+ROLLOUT = {
+    "rollout": "r",
+    "stage": "dev",
+    "plan": False,
+    "started": "2026-11-23T10:00:00.000Z",
+    "targets": 5,
+    "waves": [
+        {"wave": 1, "count": 1, "tolerated_failures": 0, "canary": True},
+        {"wave": 2, "count": 4, "tolerated_failures": 1, "canary": False},
+    ],
+}
+BAD = {"name": "c", "error_type": "MigrationFailed", "message": "no"}
+
+
+def outcome(wave: int, number: int, what: str, revision: str = "b2") -> Outcome:
+    return Outcome(wave, number, what, 10 * number, revision, f"key-{number}")
+
+
+def told(outcomes: list[Outcome], **said: Any) -> dict[str, Any]:  # noqa: ANN401 - as summarize has them
+    given = {"halt": None, "problem": None, "failures": [BAD] * sum(o.outcome == "failed" for o in outcomes), **said}
+    ended = datetime(2026, 11, 23, 10, 1, tzinfo=timezone.utc)
+    return summarize(ROLLOUT, outcomes, ended=ended, names={n: f"t{n}" for n in range(9)}, **given)
+
+
+DONE = [outcome(1, 1, "migrated"), outcome(2, 2, "migrated"), outcome(2, 3, "current"), outcome(2, 4, "current", "a1")]
+
+
+def test_a_report_counts_each_wave_and_the_spread_of_revisions() -> None:
+    report = told([*DONE, outcome(2, 5, "failed")])
+
+    assert (report["status"], report["duration_ms"]) == ("succeeded", 60_000)
+    assert report["counts"] == {"targets": 5, "migrated": 2, "current": 2, "behind": 0, "failed": 1, "left": 0}
+    assert [wave["failed"] for wave in report["waves"]] == [0, 1]
+    assert report["revisions"] == {"b2": 3, "a1": 1}
+    assert report["slowest"][0] == {"name": "t5", "duration_ms": 50}
+    assert "failures_truncated" not in report
+
+
+@pytest.mark.parametrize(
+    "outcomes,said,status,part",
+    [
+        ([*DONE[:1]], {}, "stopped", "the execution ended before 4 of 5 targets"),
+        ([outcome(1, 1, "failed")], {}, "failed", "1 of the 1 targets of the canaries failed, 0 are tolerated; 4 of 5"),
+        (DONE[:2], {"halt": {"why": "stopped", "message": "stopped by Kim"}}, "stopped", "stopped by Kim; 3 of 5"),
+        (DONE, {"problem": {"Error": "States.Runtime", "Cause": "oh"}}, "failed", "States.Runtime: oh"),
+    ],
+)
+def test_a_report_says_how_it_ended(outcomes: list[Outcome], said: dict[str, Any], status: str, part: str) -> None:
+    report = told(outcomes, **said)
+
+    assert report["status"] == status
+    assert part in report["message"]
