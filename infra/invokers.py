@@ -7,13 +7,17 @@ from typing import TYPE_CHECKING
 import aws_cdk as cdk
 from aws_cdk import aws_iam as iam
 
+from infra.permissions import allow, states_arn
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from aws_cdk import aws_lambda as lambda_
     from aws_cdk import aws_logs as logs
+    from aws_cdk import aws_s3 as s3
     from constructs import Construct
 
+    from infra.names import Names
     from infra.stages import GithubSettings
 
 _GITHUB = "token.actions.githubusercontent.com"
@@ -58,3 +62,19 @@ def github_role(
         )
     )
     return role
+
+
+def let_roll_out(role: iam.Role, names: Names, bucket: s3.IBucket | None) -> None:
+    """Let the role start, follow and stop executions of the stage's machine, and read the reports of its rollouts."""
+    stack = cdk.Stack.of(role)
+    machine = states_arn(stack, "stateMachine", names.state_machine)
+    executions = states_arn(stack, "execution", f"{names.state_machine}:*")
+    reason = "executions and rollouts are named when they start"
+    allow(role, "StartRollouts", ["states:StartExecution", "states:ListExecutions"], [machine], reason)
+    allow(role, "FollowRollouts", ["states:DescribeExecution", "states:StopExecution"], [executions], reason)
+    if bucket:
+        objects = bucket.arn_for_objects("rollouts/*")
+        allow(role, "ReadReports", ["s3:GetObject"], [objects], reason)
+        allow(role, "ListOutcomes", ["s3:ListBucket"], [bucket.bucket_arn], reason)
+        # All that is written from outside, and all that it can do is to stop.
+        allow(role, "StopRollouts", ["s3:PutObject"], [bucket.arn_for_objects("rollouts/*/halt.json")], reason)

@@ -89,7 +89,7 @@ def machine_role(scope: Construct, names: Names, function: lambda_.IFunction, bu
             "states.amazonaws.com",
             conditions={
                 "StringEquals": {"aws:SourceAccount": stack.account},
-                "ArnLike": {"aws:SourceArn": _states_arn(stack, "stateMachine", f"{names.state_machine}*")},
+                "ArnLike": {"aws:SourceArn": states_arn(stack, "stateMachine", f"{names.state_machine}*")},
             },
         ),
     )
@@ -117,9 +117,9 @@ def machine_role(scope: Construct, names: Names, function: lambda_.IFunction, bu
     if bucket:
         # A Distributed Map's children are executions of the machine that has it ("IAM policies for using Distributed
         # Map states" in the same guide). To describe them is also to see whether another rollout still runs.
-        own = _states_arn(stack, "stateMachine", names.state_machine)
-        executions = _states_arn(stack, "execution", f"{names.state_machine}:*")
-        children = _states_arn(stack, "execution", f"{names.state_machine}/*")
+        own = states_arn(stack, "stateMachine", names.state_machine)
+        executions = states_arn(stack, "execution", f"{names.state_machine}:*")
+        children = states_arn(stack, "execution", f"{names.state_machine}/*")
         statements += [
             iam.PolicyStatement(sid="StartChildren", actions=["states:StartExecution"], resources=[own]),
             iam.PolicyStatement(
@@ -145,10 +145,18 @@ def machine_role(scope: Construct, names: Names, function: lambda_.IFunction, bu
     return role
 
 
-def _states_arn(stack: cdk.Stack, resource: str, name: str) -> str:
+def states_arn(stack: cdk.Stack, resource: str, name: str) -> str:
+    """Something of Step Functions: a ``stateMachine`` by its name, or the ``execution`` of one."""
     return stack.format_arn(
         service="states", resource=resource, resource_name=name, arn_format=cdk.ArnFormat.COLON_RESOURCE_NAME
     )
+
+
+def allow(role: iam.Role, sid: str, actions: Sequence[str], resources: Sequence[str], reason: str) -> None:
+    """Let the role do this; the reason is for resources that stand for many."""
+    statement = iam.PolicyStatement(sid=sid, actions=list(actions), resources=list(resources))
+    role.add_to_policy(statement)
+    _excuse(role, statement, reason)
 
 
 def _excuse(role: iam.Role, statement: iam.PolicyStatement, reason: str) -> None:

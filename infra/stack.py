@@ -14,7 +14,7 @@ from aws_cdk import aws_sns as sns
 
 from infra import notification
 from infra.deployment import ROLLBACK_VARIABLES, migrate_on_deploy
-from infra.invokers import github_role, let_roles_invoke
+from infra.invokers import github_role, let_roles_invoke, let_roll_out
 from infra.monitoring import Observed, monitor
 from infra.network import place
 from infra.permissions import allow_rollouts, function_role, publish_encrypted
@@ -107,6 +107,7 @@ class MigrateStack(cdk.Stack):
         let_roles_invoke(function, stage.invokers)
         if stage.github:
             github = github_role(self, stage.github, function, log_group)
+            let_roll_out(github, names, bucket)
             cdk.CfnOutput(self, "GithubRoleArn", value=github.role_arn)
         machine = state_machine(self, names, stage, function, bucket=bucket, key=key, protect=protect)
         cdk.CfnOutput(self, "StateMachineArn", value=machine.state_machine_arn)

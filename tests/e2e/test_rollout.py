@@ -18,7 +18,7 @@ from tests.support.checkout import ROOT, change_project, copy_checkout, with_too
 from tests.support.trees import ENV_PY, Rev, sql, write_revision
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from localcloud.emulator import Emulator
@@ -103,6 +103,11 @@ class Fleet:
     def run(self, **said: object) -> Ended:
         """A whole rollout."""
         return self.end_of(self.start("", **said))
+
+    def invoke(self, event: Mapping[str, object]) -> Any:  # noqa: ANN401 - JSON
+        """One invocation of the function, as the machine would."""
+        said = self._lambda.invoke(FunctionName=FUNCTION, Payload=json.dumps(event))
+        return json.load(said["Payload"])
 
     def get(self, rollout: str, name: str) -> Any:  # noqa: ANN401 - JSON
         """One of a rollout's objects."""
@@ -382,3 +387,25 @@ def test_without_targets_the_stages_own_database_is_the_only_one(fleet: Fleet, d
     report = fleet.report(fleet.run())
 
     assert (counts(report), report["revisions"]) == ({"targets": 1, "migrated": 1}, {HEAD: 1})
+
+
+@pytest.mark.stress
+def test_a_hundred_thousand_targets_are_listed(fleet: Fleet, database: Database, figure: Callable[[str], None]) -> None:
+    query = "SELECT 'tenant_' || n AS schema, 'db-' || n % 40 AS server FROM generate_series(1, 100000) n"
+    fleet.configure(
+        {"query": query, "canaries": "1%", "waves": ["10%"], "concurrency": 200},
+        DB_SECRET_ID=fleet.secret(database.secret),
+        timeout_s=300,
+    )
+    said = {"name": f"r-{secrets.token_hex(4)}", "execution": "an execution", "started": "2026-11-23T10:00:00Z"}
+
+    answer = fleet.invoke({"action": "targets", "rollout": said})
+    while "latest" in answer:
+        answer = fleet.invoke({"action": "targets", "rollout": {**said, "instead_of": answer["latest"]}})
+
+    waves = [fleet.get(said["name"], f"wave-{number}.json") for number in (1, 2, 3)]
+    size = sum(len(json.dumps(wave)) for wave in waves)
+    figure(f"100,000 targets listed in {answer['duration_ms'] / 1000:.1f} s, {size / 1e6:.1f} MB in S3")
+    assert [len(wave) for wave in waves] == [1_000, 9_900, 89_100]
+    assert (answer["count"], answer["servers"], answer["waves"][2]["concurrency"]) == (100_000, 40, 200)
+    assert len(json.dumps(answer)) < 2_000

@@ -192,7 +192,7 @@ def test_only_the_named_repositorys_environment_may_take_the_workflows_role(full
     assert "GithubRoleArn" in full.outputs
 
 
-def test_the_workflow_may_invoke_the_function_and_read_its_log_and_nothing_else(full: Stack) -> None:
+def test_the_workflow_may_invoke_the_function_read_its_log_and_run_the_machine_and_nothing_else(full: Stack) -> None:
     _, statements = github(full)
 
     assert {action for each in statements for action in as_list(each["Action"])} == {
@@ -200,12 +200,21 @@ def test_the_workflow_may_invoke_the_function_and_read_its_log_and_nothing_else(
         "logs:DescribeLogStreams",
         "logs:FilterLogEvents",
         "logs:GetLogEvents",
+        "states:DescribeExecution",
+        "states:ListExecutions",
+        "states:StartExecution",
+        "states:StopExecution",
     }
     (function,) = full.names("AWS::Lambda::Function")
     group = full.log_group_name
-    assert [each["Resource"] for each in statements] == [
-        {"Fn::GetAtt": [function, "Arn"]},
-        {"Fn::GetAtt": [group, "Arn"]},
+    states = f"arn:aws:states:{REGION}:{ACCOUNT}"
+    assert [
+        resolved(each["Resource"], {f"{group}.Arn": "log", f"{function}.Arn": "function"}) for each in statements
+    ] == [
+        "function",
+        "log",
+        f"{states}:stateMachine:template-saas-api-migrate-full",
+        f"{states}:execution:template-saas-api-migrate-full:*",
     ]
 
 

@@ -31,6 +31,7 @@ SAID: dict[str, dict[str, Any]] = {
     "query": {"rollout": {"query": QUERY, "secret_prefix": "tenants/", "concurrency": 50, "per_server": 8}},
     "prefix": {"rollout": {"secret_prefix": "tenants/"}},
     "tag": {"rollout": {"secret_tag": {"key": "tenant-of", "value": "api"}}},
+    "github": {"rollout": {}, "github": {"repository": "acme/app", "environment": "production"}},
     "list": {"rollout": {"targets": [{"secret_id": "tenants/a"}, {"schema": "b"}]}},
     "here": {"rollout": {"concurrency": 3}, "runtime": "local"},
 }
@@ -217,6 +218,18 @@ def test_the_function_reads_the_targets_secrets_and_no_other(
     assert as_list(statements["KeepRollouts"]["Action"]) == ["s3:GetObject", "s3:PutObject"]
     (bucket,) = stack.names("AWS::S3::Bucket")
     assert text_of(statements["KeepRollouts"]["Resource"], stack) == f"<{bucket}.Arn>/rollouts/*"
+
+
+def test_a_workflow_may_stop_a_rollout_and_write_nothing_else(stacks: dict[str, Stack]) -> None:
+    stack = stacks["github"]
+    (role,) = [name for name in stack.names("AWS::IAM::Role") if name.startswith("Github")]
+    (bucket,) = stack.names("AWS::S3::Bucket")
+
+    may = {each["Sid"]: (each["Action"], text_of(each["Resource"], stack)) for each in stack.statements_of(role)}
+
+    assert may["StopRollouts"] == ("s3:PutObject", f"<{bucket}.Arn>/rollouts/*/halt.json")
+    assert may["ReadReports"] == ("s3:GetObject", f"<{bucket}.Arn>/rollouts/*")
+    assert may["ListOutcomes"] == ("s3:ListBucket", f"<{bucket}.Arn>")
 
 
 # --- the settings ---
