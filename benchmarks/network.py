@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import struct
 import threading
 import time
 from dataclasses import dataclass, field
@@ -12,13 +13,20 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+# A record of TLS: its kind, the protocol's version, its length.
+_HEADER = struct.Struct("!BHH")
+_APPLICATION_DATA = 23
+# PostgreSQL's protocol: a length and a code.
+_SSL_REQUEST = struct.pack("!ii", 8, 80877103)
+
 
 @dataclass
 class Network:
     """Passes everything on to ``upstream``, each packet after half of ``latency_s``; use it as a context.
 
-    A round trip is a packet from the client that comes after one from the server: an answer that was waited for. TLS
-    does not hide that. ``trips`` are those of each connection, the first ones being the login's.
+    A round trip is a record of data that the client sends under TLS: each asks something, and waits for the answer.
+    (Packets would not do: what the server sends unasked falls between them at random.) ``trips`` are those of each
+    connection, the first ones being the login's and the last one its end.
     """
 
     upstream: tuple[str, int]
@@ -55,27 +63,32 @@ class Network:
                 each.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             number = len(self.trips)
             self.trips.append(0)
-            answered = threading.Event()
             for target, arguments in (
-                (self._ask, (client, server, number, answered)),
-                (self._answer, (server, client, answered)),
+                (self._ask, (client, server, number)),
+                (self._answer, (server, client)),
             ):
                 thread = threading.Thread(target=target, args=arguments, daemon=True)
                 self._threads.append(thread)
                 thread.start()
 
-    def _ask(self, client: socket.socket, server: socket.socket, number: int, answered: threading.Event) -> None:
+    def _ask(self, client: socket.socket, server: socket.socket, number: int) -> None:
+        stream = b""
         with contextlib.suppress(OSError):
             for data in self._packets(client, server):
-                if answered.is_set():
-                    answered.clear()
-                    self.trips[number] += 1
+                stream += data
+                # Before TLS begins there is one request for it, which looks like no record.
+                stream = stream.removeprefix(_SSL_REQUEST)
+                while len(stream) >= _HEADER.size:
+                    kind, _, length = _HEADER.unpack_from(stream)
+                    if len(stream) < _HEADER.size + length:
+                        break
+                    stream = stream[_HEADER.size + length :]
+                    self.trips[number] += kind == _APPLICATION_DATA
                 server.sendall(data)
 
-    def _answer(self, server: socket.socket, client: socket.socket, answered: threading.Event) -> None:
+    def _answer(self, server: socket.socket, client: socket.socket) -> None:
         with contextlib.suppress(OSError):
             for data in self._packets(server, client):
-                answered.set()
                 client.sendall(data)
 
     def _packets(self, source: socket.socket, sink: socket.socket) -> Iterator[bytes]:
