@@ -36,9 +36,8 @@ def trips(
 
 def login(database: Database) -> int:
     """The round trips of connecting alone."""
-    with Network(("127.0.0.1", database.port)) as network:
-        with closing(replace(database, port=network.port).connect()):
-            pass
+    with Network(("127.0.0.1", database.port)) as network, closing(replace(database, port=network.port).connect()):
+        pass
     return network.trips[0]
 
 
