@@ -132,7 +132,8 @@ STRESS := any_event concurrency busy_tables kills deadline network_faults rotati
 
 .PHONY: stress
 stress: $(CLOUD) ## Concurrency, kills, faults and deadlines in their full size; prints what it measured
-	@python -m pytest --stress --timeout=3600 $(STRESS:%=tests/integration/test_%.py)
+	@python -m pytest --stress --timeout=3600 $(STRESS:%=tests/integration/test_%.py) \
+		tests/unit/test_targets.py tests/e2e/test_rollout.py
 
 .PHONY: bench
 bench: $(BENCH) ## Measure the function beside its peers; prints tables and writes benchmarks/results.json

@@ -33,6 +33,9 @@ ROOT = "rollouts"
 LATEST = f"{ROOT}/latest.json"
 BASE = "base"
 
+_CONDITIONS = {"IfMatch": "If-Match", "IfNoneMatch": "If-None-Match"}
+# What S3 says where a condition does not hold: the last, where the object is gone.
+_CHANGED = frozenset({"PreconditionFailed", "ConditionalRequestConflict", "412", "NoSuchKey"})
 _CONNECT_TIMEOUT_S = 3
 _READ_TIMEOUT_S = 20
 _ATTEMPTS = 4
@@ -85,13 +88,23 @@ class Bucket:
         from botocore.exceptions import ClientError  # noqa: PLC0415 - as in `_s3`
 
         body = content.encode() if isinstance(content, str) else content
+        # As headers: a backend may lock a botocore from before S3 had conditions.
+        headers = {_CONDITIONS[name]: value for name, value in condition.items()}
+
+        def add(params: Mapping[str, Any], **_: object) -> None:
+            params["headers"].update(headers)
+
+        events = _s3().meta.events
+        events.register("before-call.s3.PutObject", add)
         with _named("written", self.name, key):
             try:
-                _s3().put_object(Bucket=self.name, Key=key, Body=body, ContentType=kind, **condition)
+                _s3().put_object(Bucket=self.name, Key=key, Body=body, ContentType=kind)
             except ClientError as error:
-                if error.response["Error"]["Code"] not in {"PreconditionFailed", "ConditionalRequestConflict", "412"}:
+                if error.response["Error"]["Code"] not in _CHANGED:
                     raise
                 raise ChangedMeanwhile(key) from None
+            finally:
+                events.unregister("before-call.s3.PutObject", add)
 
     def keys(self, prefix: str) -> Iterator[str]:
         """The keys that begin so, in their order; S3 gives a thousand at once."""

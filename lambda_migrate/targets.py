@@ -157,8 +157,7 @@ def _take_over(bucket: Bucket, said: Mapping[str, Any]) -> str | None:
         elif found[0]["execution"] != said["execution"]:
             return str(found[0]["execution"])
     except ChangedMeanwhile:
-        found = bucket.read(LATEST)
-        return str(found[0]["execution"]) if found else None
+        return _take_over(bucket, said)
     return None
 
 
