@@ -8,15 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError
 
-from infra.stages import Project, StageError, read_project
-from localcloud import cloud
 from migrate_cli.errors import CommandError, ExitCode, UsageError
 
+# boto3, the stages' settings and the local cloud load half a second long: a command that needs no stage does without.
 if TYPE_CHECKING:
+    import boto3
+
+    from infra.stages import Project
     from localcloud.emulator import Emulator
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -94,6 +95,8 @@ def project() -> Project:
     Raises:
         UsageError: it cannot be read.
     """
+    from infra.stages import StageError, read_project  # noqa: PLC0415 - see above
+
     try:
         content = json.loads((ROOT / "cdk.json").read_text(encoding="utf-8"))
         return read_project(content.get("context", {}).get("project"))
@@ -113,6 +116,8 @@ def find(stage: str, region: str | None, profile: str | None) -> Function:
     Raises:
         CommandError: there is no such stage, or the local cloud is meant and is not up.
     """
+    import boto3  # noqa: PLC0415 - see above
+
     known = project()
     if stage not in known.stages:
         raise UsageError(
@@ -141,6 +146,8 @@ def find(stage: str, region: str | None, profile: str | None) -> Function:
 
 
 def _local_cloud() -> Emulator:
+    from localcloud import cloud  # noqa: PLC0415 - see above
+
     emulator = cloud.running_emulator(ROOT)
     if emulator is None:
         raise CommandError(
