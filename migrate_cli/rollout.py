@@ -84,14 +84,21 @@ def start(
 
 @app.command()
 @at_stage
-def retry(call: Call, page: Page = None, yes: Yes = False, as_json: Json = False) -> int:
+def retry(
+    call: Call,
+    of: Annotated[str | None, typer.Option("--of", help="That rollout; without it, the last one.")] = None,
+    page: Page = None,
+    yes: Yes = False,
+    as_json: Json = False,
+) -> int:
     """Begin a rollout of the targets that failed in the last one, and follow it."""
 
     def work(machine: Machine, output: Output) -> ExitCode:
-        machine.folder("")
+        name = of or machine.latest()
+        machine.must_have_failures(name)
         if not yes:
             actions.confirm(call, "rollout", output)
-        return _end(machine, machine.start({"retry_of": machine.latest()}), output, page)
+        return _end(machine, machine.start({"retry_of": name}), output, page)
 
     return _with_machine("rollout retry", call, work, as_json=as_json)
 

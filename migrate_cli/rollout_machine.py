@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
+import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from botocore import exceptions
 
-from lambda_migrate import report as reports
+from lambda_migrate.report import COUNTED, summarize
 from lambda_migrate.rollout import LATEST, Bucket, ChangedMeanwhile, Folder
 from migrate_cli import invocation, stages
 from migrate_cli.errors import CommandError, ExitCode, UsageError, of_function
@@ -27,6 +28,9 @@ RUNNING = "RUNNING"
 
 # What S3 says of an object that is there although the writer wants to be the first.
 _EXISTS = frozenset({"PreconditionFailed", "ConditionalRequestConflict", "412"})
+# Read one by one while a rollout runs; its report has a thousand.
+_FAILURES = 20
+_FAILURE = ("name", "target", "server", "wave", "error_type", "message", "runs")
 _CONNECT_S = 10
 _READ_S = 60
 
@@ -121,11 +125,29 @@ class Machine:
         """What one rollout leaves in S3."""
         return Folder(self._bucket(), name)
 
+    def must_have_failures(self, name: str) -> None:
+        """See that a rollout can be retried.
+
+        Raises:
+            UsageError: there was nothing that failed, or nothing was to be migrated.
+        """
+        with self.asked("s3:GetObject", "s3:ListBucket"):
+            folder = self.folder(name)
+            rollout = folder.read("rollout.json")
+            failed = rollout is not None and any(True for _ in folder.outcomes(outcome="failed"))
+        another = "Another one: migrate rollout retry --of NAME, as it is in the address of its report."
+        if rollout is None:
+            raise UsageError(f"rollout {name} began nothing: it did not come to list its targets", advice=another)
+        if rollout["plan"]:
+            raise UsageError(f"rollout {name} was a plan", advice=another)
+        if not failed:
+            raise UsageError(f"nothing failed in rollout {name}")
+
     def report(self, name: str, status: str) -> dict[str, Any] | None:
         """Its report as it was written, or as it would be now. None before its targets are listed."""
         with self.asked("s3:GetObject", "s3:ListBucket"):
             folder = self.folder(name)
-            told: dict[str, Any] | None = folder.read("report.json") or reports.read(folder)
+            told: dict[str, Any] | None = folder.read("report.json") or _so_far(folder)
         if told is not None and status == RUNNING:
             left = told["counts"]["left"]
             told |= {"status": "running", "message": f"{told['counts']['targets'] - left} of the targets are done"}
@@ -165,6 +187,29 @@ class Machine:
 
     def _execution_arn(self, name: str) -> str:
         return f"{self.arn.replace(':stateMachine:', ':execution:')}:{name}"
+
+
+def _so_far(folder: Folder) -> dict[str, Any] | None:
+    """The report of a rollout that has none yet, or was ended too hard to have one; None before it has targets."""
+    rollout = folder.read("rollout.json")
+    if rollout is None:
+        return None
+    # Step Functions may invoke twice: what was done then counts as done.
+    ordered = sorted(folder.outcomes(), key=lambda outcome: COUNTED.index(outcome.outcome), reverse=True)
+    outcomes = list({outcome.number: outcome for outcome in ordered}.values())
+    failed = sorted((each for each in outcomes if each.outcome == "failed"), key=lambda each: each.number)
+    read = (folder.bucket.read(each.key) for each in failed[:_FAILURES])
+    told = summarize(
+        rollout,
+        outcomes,
+        ended=datetime.now(timezone.utc),
+        halt=folder.read("halt.json"),
+        problem=None,
+        failures=[{name: found[0][name] for name in _FAILURE} for found in read if found],
+        names=dict.fromkeys((each.number for each in outcomes), ""),
+    )
+    # Their names are in the waves, which are too large to be read for that.
+    return {**told, "slowest": []}
 
 
 def find(call: Call) -> Machine:
@@ -234,6 +279,8 @@ def failure(machine: Machine, said: Mapping[str, Any]) -> CommandError:
         message = cause or f"the execution ended as {said['status']}"
     if kind in {"ABORTED", "TIMED_OUT", "Stopped"}:
         return CommandError(kind, message, ExitCode.AGAIN, advice=f"To go on: {machine.commands.named('rollout')}")
+    if kind == "InvalidRequest":
+        return CommandError(kind, message, ExitCode.USAGE, advice="Nothing was begun.")
     return of_function(kind, message, None, machine.commands)
 
 
@@ -247,6 +294,8 @@ class Progress:
     done: int = 0
     failed: int = 0
     running: int | None = None
+    began: float = field(default_factory=time.monotonic)
+    moved: float = 0
     new_failures: list[str] = field(default_factory=list)
     _ended: dict[int, dict[int, str]] = field(default_factory=dict)
     _told: set[str] = field(default_factory=set)
@@ -272,8 +321,16 @@ class Progress:
                 else:
                     break
         ended = [outcome for wave in self._ended.values() for outcome in wave.values()]
+        if len(ended) != self.done:
+            self.moved = time.monotonic()
         self.done, self.failed = len(ended), ended.count("failed")
         self.running = machine.running(name)
+
+    @property
+    def to_go_s(self) -> float | None:
+        """How long the others will take if they take as long as those that ended; None if nothing tells that."""
+        remaining = (self.targets or 0) - self.done
+        return (self.moved - self.began) / self.done * remaining if self.done and remaining else None
 
     @property
     def left(self) -> int:

@@ -38,8 +38,8 @@ class Display:
     def __init__(self, console: Console, what: str) -> None:
         self._console = console
         self._what = what
-        self._began = self._spoke = time.monotonic()
-        self._said = ""
+        self._spoke = time.monotonic()
+        self._known: object = None
         self._failures = 0
         self._bar: RichProgress | None = None
         if console.is_terminal and not console.is_dumb_terminal:
@@ -85,8 +85,8 @@ class Display:
 
     def show(self, progress: Progress) -> None:
         """Show how far it is now."""
-        took = time.monotonic() - self._began
-        words = "listing its targets" if progress.targets is None else told(progress, took)
+        words = "listing its targets" if progress.targets is None else told(progress)
+        known = (progress.targets, progress.wave, progress.done, progress.failed)
         if self._bar is not None:
             position = "" if progress.targets is None else f"{progress.done} of {progress.targets}"
             self._bar.update(
@@ -94,23 +94,22 @@ class Display:
             )
             return
         since = time.monotonic() - self._spoke
-        if (words != self._said and since > _LINE_EVERY_S) or since > SIGN_OF_LIFE_S:
+        if (known != self._known and since > _LINE_EVERY_S) or since > SIGN_OF_LIFE_S:
             done = "" if progress.targets is None else f"{progress.done} of {progress.targets} done, "
             self.say(f"{done}{words}")
-            self._said = words
+            self._known = known
 
 
-def told(progress: Progress, took_s: float) -> str:
-    """How far it is beside the number that is done, after so many seconds of looking."""
+def told(progress: Progress) -> str:
+    """How far it is, beside the number that is done."""
     parts = [f"{progress.failed} failed"] if progress.failed else []
     if progress.running is not None:
         parts.append(f"{progress.running} running")
     parts.append(f"{progress.left} left")
     if progress.waves > 1:
         parts.append(f"wave {max(progress.wave, 1)} of {progress.waves}")
-    remaining = (progress.targets or 0) - progress.done
-    if progress.done and remaining and took_s > 0:
-        parts.append(f"about {duration(took_s / progress.done * remaining)} to go")
+    if progress.to_go_s is not None:
+        parts.append(f"about {duration(progress.to_go_s)} to go")
     return ", ".join(parts)
 
 
@@ -150,6 +149,9 @@ def show_report(report: Mapping[str, Any], console: Console) -> None:
 
 
 def _show_estimate(estimate: Mapping[str, Any], console: Console) -> None:
+    if not estimate["behind"]:
+        _say(console, "Nothing is pending anywhere.")
+        return
     each = f"{estimate['migrating_ms'] / 1000:.1f} s"
     reckoned = (
         f"{each} for each that is behind, as said"
