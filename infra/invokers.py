@@ -69,9 +69,19 @@ def let_roll_out(role: iam.Role, names: Names, bucket: s3.IBucket | None) -> Non
     stack = cdk.Stack.of(role)
     machine = states_arn(stack, "stateMachine", names.state_machine)
     executions = states_arn(stack, "execution", f"{names.state_machine}:*")
+    map_runs = states_arn(stack, "mapRun", f"{names.state_machine}/*")
     reason = "executions and rollouts are named when they start"
+    # Whose outputs name the machine and the bucket.
+    allow(role, "FindTheMachine", ["cloudformation:DescribeStacks"], [stack.stack_id], reason)
     allow(role, "StartRollouts", ["states:StartExecution", "states:ListExecutions"], [machine], reason)
-    allow(role, "FollowRollouts", ["states:DescribeExecution", "states:StopExecution"], [executions], reason)
+    allow(
+        role,
+        "FollowRollouts",
+        ["states:DescribeExecution", "states:StopExecution", "states:ListMapRuns"],
+        [executions],
+        reason,
+    )
+    allow(role, "CountRunning", ["states:DescribeMapRun"], [map_runs], reason)
     if bucket:
         objects = bucket.arn_for_objects("rollouts/*")
         allow(role, "ReadReports", ["s3:GetObject"], [objects], reason)

@@ -146,7 +146,7 @@ def machine_role(scope: Construct, names: Names, function: lambda_.IFunction, bu
 
 
 def states_arn(stack: cdk.Stack, resource: str, name: str) -> str:
-    """Something of Step Functions: a ``stateMachine`` by its name, or the ``execution`` of one."""
+    """Something of Step Functions: a ``stateMachine`` by its name, the ``execution`` of one, or a ``mapRun``."""
     return stack.format_arn(
         service="states", resource=resource, resource_name=name, arn_format=cdk.ArnFormat.COLON_RESOURCE_NAME
     )

@@ -5,12 +5,12 @@ It can be asked at any time and as often as one likes, also of a rollout that wa
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from collections import Counter
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
+from lambda_migrate import page
 from lambda_migrate.contract import InvalidRequest, Result
 from lambda_migrate.rollout import answer, failure_of, folder_of, said_of, title
 
@@ -30,31 +30,39 @@ _REVISIONS_ANSWERED = 50
 
 
 def report(invocation: Invocation, progress: Progress) -> Result:  # noqa: ARG001 - as every action
-    """Write report.json, and answer with it without its long lists.
+    """Write report.json and report.html, and answer with the report without its long lists.
 
     Raises:
         InvalidRequest: there is no such rollout, or it ended before its targets were listed.
     """
     folder, said = folder_of(invocation), said_of(invocation)
+    told = read(folder, said.get("problem"))
+    if told is None:
+        raise InvalidRequest(f"there is no rollout {folder.name!a} whose targets were listed")
+    folder.bucket.write(folder.key("report.json"), json.dumps(told))
+    folder.bucket.write(folder.key("report.html"), page.render(told), kind="text/html; charset=utf-8")
+    where = f"s3://{folder.bucket.name}/{folder.key('report.json')}"
+    return answer(invocation, {"report": where, "rollout": _short(told)})
+
+
+def read(folder: Folder, problem: Mapping[str, Any] | None = None) -> dict[str, Any] | None:
+    """The report of what is in a rollout's folder by now; None when its targets were never listed.
+
+    ``problem`` is the ``Error`` and ``Cause`` of what ended the execution itself.
+    """
     rollout = folder.read("rollout.json")
     if rollout is None:
-        raise InvalidRequest(f"there is no rollout {folder.name!a} whose targets were listed")
+        return None
     outcomes = _last_of_each(folder)
-    told = summarize(
+    return summarize(
         rollout,
         outcomes,
         ended=datetime.now(timezone.utc),
         halt=folder.read("halt.json"),
-        problem=said.get("problem"),
+        problem=problem,
         failures=_failures(folder, outcomes),
         names=_names(folder, rollout, _slowest(outcomes)),
     )
-    folder.bucket.write(folder.key("report.json"), json.dumps(told))
-    if importlib.util.find_spec("lambda_migrate.page"):
-        page = importlib.import_module("lambda_migrate.page")
-        folder.bucket.write(folder.key("report.html"), page.render(told), kind="text/html; charset=utf-8")
-    where = f"s3://{folder.bucket.name}/{folder.key('report.json')}"
-    return answer(invocation, {"report": where, "rollout": _short(told)})
 
 
 def summarize(  # noqa: PLR0913 - all that is known of it

@@ -254,6 +254,7 @@ def test_nobody_but_the_canary_is_touched_when_it_fails_and_one_bad_tenant_hurts
     assert failure["error_type"] == "MigrationFailed"
     assert "poisoned" in failure["message"]
     assert ended.output["rollout"]["counts"] == report["counts"]
+    assert fleet.keys(ended.name, "report.") == ["report.html", "report.json"]
 
     tenants.cure("t30")
     retried = fleet.run(retry_of=ended.name)

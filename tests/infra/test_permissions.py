@@ -196,12 +196,15 @@ def test_the_workflow_may_invoke_the_function_read_its_log_and_run_the_machine_a
     _, statements = github(full)
 
     assert {action for each in statements for action in as_list(each["Action"])} == {
+        "cloudformation:DescribeStacks",
         "lambda:InvokeFunction",
         "logs:DescribeLogStreams",
         "logs:FilterLogEvents",
         "logs:GetLogEvents",
         "states:DescribeExecution",
+        "states:DescribeMapRun",
         "states:ListExecutions",
+        "states:ListMapRuns",
         "states:StartExecution",
         "states:StopExecution",
     }
@@ -209,12 +212,15 @@ def test_the_workflow_may_invoke_the_function_read_its_log_and_run_the_machine_a
     group = full.log_group_name
     states = f"arn:aws:states:{REGION}:{ACCOUNT}"
     assert [
-        resolved(each["Resource"], {f"{group}.Arn": "log", f"{function}.Arn": "function"}) for each in statements
+        resolved(each["Resource"], {"AWS::StackId": "stack", f"{group}.Arn": "log", f"{function}.Arn": "function"})
+        for each in statements
     ] == [
         "function",
         "log",
+        "stack",
         f"{states}:stateMachine:template-saas-api-migrate-full",
         f"{states}:execution:template-saas-api-migrate-full:*",
+        f"{states}:mapRun:template-saas-api-migrate-full/*",
     ]
 
 

@@ -49,7 +49,7 @@ def stacks(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Stack]:
 
 def text_of(value: Any, stack: Stack) -> Any:  # noqa: ANN401 - JSON
     ids = {f"{name}{part}": f"<{name}{part}>" for name in stack.resources for part in ("", ".Arn")}
-    return resolved(value, ids)
+    return resolved(value, {"AWS::StackId": "<stack>", **ids})
 
 
 def definition(stack: Stack) -> Any:  # noqa: ANN401 - JSON
