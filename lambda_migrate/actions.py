@@ -184,7 +184,7 @@ def packaged_history(invocation: Invocation) -> dict[str, list[Mapping[str, Any]
     # Loading a tree may import the application, which wants its variables, if only to have them.
     nowhere = Credentials("localhost", 1, "none", "none", "none", settings.sslmode, settings.sslrootcert)
     job = Job(
-        "history", "heads", None, None, settings, nowhere, None, invocation.name, invocation.deadline
+        "history", "heads", None, None, settings, nowhere, None, None, invocation.name, invocation.deadline
     )  # fmt: skip
     told: dict[str, list[Mapping[str, Any]]] = {}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy
@@ -86,14 +87,19 @@ def command_line(job: Job, *options: str) -> argparse.Namespace:
     """What env.py finds in ``config.cmd_opts`` when the alembic command runs it."""
     arguments = {"upgrade": [job.revision], "plan": [job.revision], "downgrade": ["base"], "stamp": [job.revision]}
     command = {"plan": "upgrade", "status": "current"}.get(job.action, job.action)
-    parser = CommandLine().parser
-    found = parser.parse_args(
+    found = command_line_parser().parse_args(
         ["-c", job.settings.alembic_config.name, command, *arguments.get(job.action, ()), *options]
     )
     found.revision = job.revision
     # Asked for by the recipe of Alembic's cookbook, which its own `check` command fails on.
     found.autogenerate = job.action == "check"
     return found
+
+
+@lru_cache(maxsize=1)
+def command_line_parser() -> argparse.ArgumentParser:
+    """The alembic command's. It takes longer to make than a revision to run, so it is made once in a sandbox."""
+    return CommandLine().parser
 
 
 class _Attributes(dict[str, Any]):

@@ -20,6 +20,8 @@ from lambda_migrate.database import (
 from lambda_migrate.lock import LOCK_CLASS, WORKER_LOCK_CLASS, lock_key
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from lambda_migrate.messages import Job
 
 # The actions that only look: their sessions cannot write, whatever env.py or a revision does.
@@ -63,25 +65,23 @@ def prepare(connection: sqlalchemy.Connection, job: Job) -> int:
             f"env.py connected to {connection.dialect.name}, but the secret names {wanted}; no revision was run"
             f" {advice}"
         )
+    settings = {
+        "lock_timeout": f"{job.settings.lock_timeout_ms}ms",
+        "idle_in_transaction_session_timeout": f"{IDLE_IN_TRANSACTION_TIMEOUT_S}s",
+    }
+    if server.version >= HAS_IDLE_TIMEOUT:
+        settings["idle_session_timeout"] = f"{IDLE_IN_TRANSACTION_TIMEOUT_S}s"
     values = [
         "pg_backend_pid()",
         "pg_postmaster_start_time()::text",
         "current_database()",
         _set("application_name", job.application_name),
-        _set_unless_env_py_did(
-            "statement_timeout",
-            str(steps.statement_timeout_ms(job)),
-            f"setting::int BETWEEN 1 AND {steps.statement_timeout_ms(job)}",
-        ),
-        _set_unless_env_py_did("lock_timeout", f"{job.settings.lock_timeout_ms}ms"),
-        _set_unless_env_py_did("idle_in_transaction_session_timeout", f"{IDLE_IN_TRANSACTION_TIMEOUT_S}s"),
+        _set_unless_env_py_did(settings, statement_timeout_ms=steps.statement_timeout_ms(job)),
         _set("tcp_keepalives_idle", "10"),
         _set("tcp_keepalives_interval", "5"),
         _set("tcp_keepalives_count", "3"),
         _set("tcp_user_timeout", f"{IDLE_IN_TRANSACTION_TIMEOUT_S}s"),
     ]
-    if server.version >= HAS_IDLE_TIMEOUT:
-        values.append(_set_unless_env_py_did("idle_session_timeout", f"{IDLE_IN_TRANSACTION_TIMEOUT_S}s"))
     if server.version >= HAS_CONNECTION_CHECK:
         values.append(_set("client_connection_check_interval", str(CONNECTION_CHECK_MS)))
     if job.schema is not None:
@@ -112,9 +112,8 @@ def _takes_worker_lock(job: Job) -> str:
     key = lock_key(job.schema)
     return (
         f"CASE WHEN pg_try_advisory_lock_shared({WORKER_LOCK_CLASS}, {key}) THEN EXISTS ("
-        "SELECT FROM pg_locks JOIN pg_stat_activity holder USING (pid) WHERE locktype = 'advisory' AND granted"
-        f" AND classid = {LOCK_CLASS} AND objid = {key & 0xFFFFFFFF} AND objsubid = 2"
-        f" AND holder.application_name = {_literal(job.application_name)}) END"
+        "SELECT FROM pg_locks WHERE locktype = 'advisory' AND granted"
+        f" AND classid = {LOCK_CLASS} AND objid = {key & 0xFFFFFFFF} AND objsubid = 2 AND pid = {job.lock_pid}) END"
     )
 
 
@@ -128,10 +127,19 @@ def _literal(text: str) -> str:
     return f"E'{quoted}'".replace("\\", "\\\\").replace("%", "\\045")
 
 
-def _set_unless_env_py_did(name: str, value: str, condition: str = "true") -> str:
-    """An env.py that sets its own timeout before it calls configure, or as it connects, means it."""
+def _set_unless_env_py_did(settings: Mapping[str, str], *, statement_timeout_ms: int) -> str:
+    """An env.py that sets its own timeout before it calls configure, or as it connects, means it.
+
+    Its statement timeout counts only if it is the shorter one. All at once, as the server makes up the whole of
+    pg_settings each time; materialized, as only these settings are numbers.
+    """
+    names = ", ".join(f"'{name}'" for name in (*settings, "statement_timeout"))
+    values = ", ".join(f"('{name}', {_literal(value)}, NULL::int)" for name, value in settings.items())
     return (
-        f"(SELECT CASE WHEN source IN ('session', 'client') AND {condition} THEN setting"  # noqa: S608 - all ours
-        f" ELSE {_set(name, value)} END"
-        f" FROM pg_settings WHERE name = '{name}')"
+        "(WITH now AS MATERIALIZED (SELECT name, setting::int, source IN ('session', 'client') AS meant"  # noqa: S608 - ours
+        f" FROM pg_settings WHERE name IN ({names}))"
+        " SELECT count(set_config(name, value, false)) FROM now"
+        f" JOIN (VALUES {values}, ('statement_timeout', '{statement_timeout_ms}', {statement_timeout_ms}))"
+        " AS ours (name, value, longest) USING (name)"
+        " WHERE NOT meant OR longest IS NOT NULL AND setting NOT BETWEEN 1 AND longest)"
     )

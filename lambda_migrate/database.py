@@ -69,9 +69,13 @@ class Server:
 
 @dataclass(frozen=True)
 class Session:
-    """Our own connection, in autocommit, beside the one that env.py makes: it holds the lock and tells the truth."""
+    """Our own connection, in autocommit, beside the one that env.py makes: it holds the lock and tells the truth.
+
+    ``pid`` is its backend, as the server knows it; a proxy may have told the client another one.
+    """
 
     connection: Connection
+    pid: int
     server: Server
     credentials: Credentials
     deadline: Deadline
@@ -214,11 +218,11 @@ def _checked_session(
     }
     if version >= HAS_IDLE_TIMEOUT:
         settings["idle_session_timeout"] = IDLE_SESSION_TIMEOUT_S * 1000
-    [(started, database, replica, read_only, schema_exists)] = _rows(
+    [(pid, started, database, replica, read_only, schema_exists)] = _rows(
         connection,
         deadline,
         "".join(f"SET {name} = {value};" for name, value in settings.items())
-        + "SELECT pg_postmaster_start_time()::text, current_database(), pg_is_in_recovery(),"
+        + "SELECT pg_backend_pid(), pg_postmaster_start_time()::text, current_database(), pg_is_in_recovery(),"
         " current_setting('transaction_read_only') = 'on',"
         " %(schema)s::text IS NULL OR to_regnamespace(quote_ident(%(schema)s)) IS NOT NULL",
         {"schema": schema},
@@ -230,7 +234,7 @@ def _checked_session(
         raise ConfigurationError(what % "read-only")
     if not schema_exists:
         raise InvalidRequest(f"there is no schema {schema!r} in database {database!r}; create it first")
-    return Session(connection, Server(version, started, database), credentials, deadline)
+    return Session(connection, pid, Server(version, started, database), credentials, deadline)
 
 
 def invalid_indexes(session: Session) -> list[dict[str, str]]:

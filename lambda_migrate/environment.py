@@ -14,6 +14,8 @@ from __future__ import annotations
 import io
 import os
 import sys
+from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +23,7 @@ import sqlalchemy
 from alembic.runtime.environment import EnvironmentContext
 
 from lambda_migrate import reviewed, steps, tree
-from lambda_migrate.address import command_line, set_config, set_environment
+from lambda_migrate.address import command_line, command_line_parser, set_config, set_environment
 from lambda_migrate.capture import output_as_messages, sent_one_by_one
 from lambda_migrate.connection import READ_ONLY_ACTIONS, make_sessions_read_only, prepare
 from lambda_migrate.contract import ConfigurationError
@@ -36,6 +38,15 @@ if TYPE_CHECKING:
     from alembic.script import ScriptDirectory
 
 _WRITING = frozenset({"upgrade", "downgrade", "stamp"})
+
+
+@lru_cache(maxsize=1)
+def preload(driver: str) -> None:
+    """Load what every run's process would load again for itself; what is loaded before the fork, it inherits."""
+    command_line_parser()
+    # Whatever is wrong with the driver is told by the process that needs it.
+    with suppress(Exception):
+        sqlalchemy.make_url(f"{driver}://").get_dialect().import_dbapi()
 
 
 def run(job: Job, send: Callable[[Message], None]) -> None:

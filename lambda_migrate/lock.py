@@ -104,6 +104,8 @@ def _end_orphan(session: Session, schema: str | None) -> Holder | None:
 
     Only the same login may end a session; another's ends by the server's own timeouts.
     """
+    if not _is_held(session, WORKER_LOCK_CLASS, schema):
+        return None
     rows = session.rows(
         f"SET LOCAL ROLE NONE; SELECT *, CASE WHEN usename = session_user THEN pg_terminate_backend(pid) END"  # noqa: S608 - ours
         f" FROM ({_HOLDERS}) AS orphan",
@@ -119,15 +121,24 @@ def lock_key(schema: str | None) -> int:
 
 def lock_holder(session: Session, schema: str | None) -> Holder | None:
     """Who holds the migration lock now."""
+    if not _is_held(session, LOCK_CLASS, schema):
+        return None
     rows = session.rows(_HOLDERS, _lock_as_listed(LOCK_CLASS, schema))
     return Holder(*rows[0][:3]) if rows else None
 
 
-_HOLDERS = (
-    "SELECT a.pid, coalesce(a.application_name, '') AS name, coalesce(a.backend_start::text, '?') AS since, a.usename"
-    " FROM pg_locks l JOIN pg_stat_activity a USING (pid)"
-    " WHERE l.locktype = 'advisory' AND l.granted AND l.classid = %s AND l.objid = %s AND l.objsubid = 2"
+def _is_held(session: Session, lock_class: int, schema: str | None) -> bool:
+    """Whether anybody holds a lock. By whom costs the server several times as much, and mostly there is nobody."""
+    return bool(session.rows(f"SELECT l.pid {_HELD}", _lock_as_listed(lock_class, schema)))
+
+
+_HELD = (
+    "FROM pg_locks l WHERE l.locktype = 'advisory' AND l.granted AND l.classid = %s AND l.objid = %s AND l.objsubid = 2"
     " AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+)
+_HOLDERS = (
+    "SELECT a.pid, coalesce(a.application_name, '') AS name, coalesce(a.backend_start::text, '?') AS since, a.usename"  # noqa: S608 - ours
+    f" FROM (SELECT l.pid {_HELD}) AS held JOIN pg_stat_activity a USING (pid)"
 )
 
 

@@ -21,7 +21,10 @@ Kind = Literal["lock", "cancelled", "connection", "authentication", "refused", "
 
 @dataclass(frozen=True)
 class Job:
-    """One run of env.py: what is wanted, where, and until when. ``server`` is None where no database is involved."""
+    """One run of env.py: what is wanted, where, and until when.
+
+    ``server`` is None where no database is involved. ``lock_pid`` is the backend of the session that holds the lock.
+    """
 
     action: str
     revision: str
@@ -30,6 +33,7 @@ class Job:
     settings: Settings
     credentials: Credentials
     server: Server | None
+    lock_pid: int | None
     application_name: str
     deadline: Deadline
 

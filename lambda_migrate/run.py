@@ -157,6 +157,7 @@ def job_of(invocation: Invocation, session: Session, progress: Progress) -> Job:
         settings=invocation.settings,
         credentials=session.credentials,
         server=session.server,
+        lock_pid=session.pid,
         application_name=invocation.name,
         deadline=invocation.deadline,
     )

@@ -6,6 +6,7 @@ its end of a pipe tells it, it dies, and PostgreSQL sees its socket closed.
 
 from __future__ import annotations
 
+import gc
 import math
 import multiprocessing
 import os
@@ -64,6 +65,7 @@ def supervise(job: Job, session: Session | None, receive: Callable[[Message], No
         DatabaseUnavailable: our own session was lost, and with it the migration lock. The process was killed.
     """
     watch = Watch()
+    environment.preload(job.settings.driver)
     ours, theirs = _fork.Pipe(duplex=False)
     lifeline, our_end = os.pipe()
     process = _fork.Process(target=_in_child, args=(job, session, theirs, ours, lifeline, our_end))
@@ -88,6 +90,8 @@ def supervise(job: Job, session: Session | None, receive: Callable[[Message], No
 def _in_child(job: Job, session: Session | None, pipe: Pipe, theirs: Pipe, lifeline: int, their_end: int) -> None:
     theirs.close()
     os.close(their_end)
+    # What is inherited stays: looking it over for garbage would only copy its pages.
+    gc.freeze()
     # The lock's connection is our parent's: were it open here too, the lock would outlive the parent. psycopg2 itself
     # does not touch a connection that another process has made.
     if session is not None:

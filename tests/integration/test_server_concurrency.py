@@ -44,7 +44,7 @@ class Runs:
         with connection.cursor() as cursor:
             cursor.execute("SELECT set_config('application_name', %s, false)", (self.name(request),))
         login = Credentials("", 1, "", "", "", "", None)  # type: ignore[arg-type] # nobody logs in with it
-        return Session(connection, Which(0, "", ""), login, Deadline.after(60))
+        return Session(connection, connection.info.backend_pid, Which(0, "", ""), login, Deadline.after(60))
 
     def name(self, request: str) -> str:
         return f"{self._function}/{request}"
