@@ -92,14 +92,15 @@ class Commands:
         return " ".join([*self.settings, shlex.join((*show, "--query", "events[].message", "--output", "text"))])
 
 
-# The contract says "maybe" of a retry: more often than not it is a permission or a name.
-_AWS_TROUBLE = frozenset({contract.SecretUnavailable.__name__})
+# More often than not it is a permission or a name.
+_AWS_TROUBLE = frozenset({contract.SecretUnavailable.__name__, contract.BucketUnavailable.__name__})
 
 _ADVICE: Mapping[str, str] = {
     # The request was checked here already: the revision is unknown there, or the action is.
     "InvalidRequest": "The revisions that are deployed: {history}. If the function is older than this command, deploy.",
     "ConfigurationError": "Correct what the message names and deploy; several heads: merge them, or ask for heads.",
     "SecretUnavailable": "Which step fails: {doctor}",
+    "BucketUnavailable": "A permission, or in a VPC the way to S3. Then: {again}. The log: {log}",
     "SecretMalformed": "Correct the secret, then see whether it is enough: {doctor}",
     "DatabaseUnavailable": "Which step fails: {doctor}. Once the server is back: {again}",
     "AuthenticationFailed": "Make secret and role agree, then: {doctor}",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import getpass
 import json
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -176,7 +177,7 @@ def _follow(machine: Machine, name: str, output: Output) -> Mapping[str, Any]:
     from migrate_cli.rollout_machine import RUNNING, Progress  # noqa: PLC0415 - as above
 
     progress = Progress()
-    tell_failures = True
+    tell_failures = in_reach = True
     reached = time.monotonic()
     with rollout_shown.Display(output.notes, f"rollout {name} on {machine.name}") as display:
         while True:
@@ -189,12 +190,14 @@ def _follow(machine: Machine, name: str, output: Output) -> Mapping[str, Any]:
                     progress.look(machine, name)
                     tell_failures = tell_failures and _tell_failures(machine, progress, display)
                     display.show(progress)
-                reached = time.monotonic()
+                reached, in_reach = time.monotonic(), True
             except CommandError as error:
                 if not _passes(error) or time.monotonic() - reached > _PATIENCE_S:
                     error.advice = f"Rollout {name} goes on all the same. {error.advice}"
                     raise
-                display.say(f"cannot look at the moment: {error.message}")
+                if in_reach:
+                    display.say(f"cannot look at the moment: {error.message}")
+                in_reach = False
             time.sleep(max(_POLL_S, _POLL_PART * (time.monotonic() - began)))
 
 
@@ -244,7 +247,8 @@ def _tell(
         report["estimate"] = _estimate(machine, name, per_target_s)
     if page is not None:
         _write_page(machine, name, page, output)
-    return output.report(report, rollout_shown.show_report, _judged(machine, report) if judge else None)
+    error = _judged(machine, report) if judge else None
+    return output.report(report, partial(rollout_shown.show_report, whole=error is None), error)
 
 
 def _judged(machine: Machine, report: Mapping[str, Any]) -> CommandError | None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from botocore import exceptions
 
-from lambda_migrate.report import COUNTED, summarize
+from lambda_migrate import report as reports
 from lambda_migrate.rollout import LATEST, Bucket, ChangedMeanwhile, Folder
 from migrate_cli import invocation, stages
 from migrate_cli.errors import CommandError, ExitCode, UsageError, of_function
@@ -28,9 +28,6 @@ RUNNING = "RUNNING"
 
 # What S3 says of an object that is there although the writer wants to be the first.
 _EXISTS = frozenset({"PreconditionFailed", "ConditionalRequestConflict", "412"})
-# Read one by one while a rollout runs; its report has a thousand.
-_FAILURES = 20
-_FAILURE = ("name", "target", "server", "wave", "error_type", "message", "runs")
 _CONNECT_S = 10
 _READ_S = 60
 
@@ -147,7 +144,7 @@ class Machine:
         """Its report as it was written, or as it would be now. None before its targets are listed."""
         with self.asked("s3:GetObject", "s3:ListBucket"):
             folder = self.folder(name)
-            told: dict[str, Any] | None = folder.read("report.json") or _so_far(folder)
+            told: dict[str, Any] | None = folder.read("report.json") or reports.read(folder)
         if told is not None and status == RUNNING:
             left = told["counts"]["left"]
             told |= {"status": "running", "message": f"{told['counts']['targets'] - left} of the targets are done"}
@@ -187,29 +184,6 @@ class Machine:
 
     def _execution_arn(self, name: str) -> str:
         return f"{self.arn.replace(':stateMachine:', ':execution:')}:{name}"
-
-
-def _so_far(folder: Folder) -> dict[str, Any] | None:
-    """The report of a rollout that has none yet, or was ended too hard to have one; None before it has targets."""
-    rollout = folder.read("rollout.json")
-    if rollout is None:
-        return None
-    # Step Functions may invoke twice: what was done then counts as done.
-    ordered = sorted(folder.outcomes(), key=lambda outcome: COUNTED.index(outcome.outcome), reverse=True)
-    outcomes = list({outcome.number: outcome for outcome in ordered}.values())
-    failed = sorted((each for each in outcomes if each.outcome == "failed"), key=lambda each: each.number)
-    read = (folder.bucket.read(each.key) for each in failed[:_FAILURES])
-    told = summarize(
-        rollout,
-        outcomes,
-        ended=datetime.now(timezone.utc),
-        halt=folder.read("halt.json"),
-        problem=None,
-        failures=[{name: found[0][name] for name in _FAILURE} for found in read if found],
-        names=dict.fromkeys((each.number for each in outcomes), ""),
-    )
-    # Their names are in the waves, which are too large to be read for that.
-    return {**told, "slowest": []}
 
 
 def find(call: Call) -> Machine:

@@ -27,6 +27,7 @@ _LINE_EVERY_S = 10
 _FAILURES = 10
 _REVISIONS = 10
 _MINUTE, _HOUR = 60, 3600
+_CENT = 0.01
 
 _STYLES = {"succeeded": "bold green", "failed": "bold red", "stopped": "bold yellow", "running": "bold"}
 _WORDS = {"succeeded": "Rolled out", "failed": "Failed", "stopped": "Stopped", "running": "Running"}
@@ -113,8 +114,8 @@ def told(progress: Progress) -> str:
     return ", ".join(parts)
 
 
-def show_report(report: Mapping[str, Any], console: Console) -> None:
-    """The outcome, the waves, where the fleet is, and the first failures."""
+def show_report(report: Mapping[str, Any], console: Console, *, whole: bool = True) -> None:
+    """The waves, where the fleet is, the first failures, and the outcome unless that is told otherwise."""
     columns = [
         what
         for what in ("migrated", "current", "behind", "failed", "left")
@@ -140,8 +141,9 @@ def show_report(report: Mapping[str, Any], console: Console) -> None:
         console.print(failures)
         _cut(console, report["counts"]["failed"] - _FAILURES, "failures")
     console.print()
-    word = "Plan" if report["plan"] and report["status"] == "succeeded" else _WORDS[report["status"]]
-    _say(console, (f"{word}: ", _STYLES[report["status"]]), f"{report['message']}, {_took(report)}.")
+    if whole:
+        word = "Plan" if report["plan"] and report["status"] == "succeeded" else _WORDS[report["status"]]
+        _say(console, (f"{word}: ", _STYLES[report["status"]]), f"{report['message']}, {_took(report)}.")
     if "estimate" in report:
         _show_estimate(report["estimate"], console)
     if "report" in report:
@@ -162,8 +164,12 @@ def _show_estimate(estimate: Mapping[str, Any], console: Console) -> None:
         console,
         ("A rollout: ", "bold"),
         f"{estimate['behind']:,} of {estimate['targets']:,} targets to migrate, about {duration(estimate['seconds'])}"
-        f" and {estimate['usd']:.2f} USD, reckoned with {reckoned}.",
+        f" and {_usd(estimate['usd'])}, reckoned with {reckoned}.",
     )
+
+
+def _usd(amount: float) -> str:
+    return f"{amount:.2f} USD" if amount >= _CENT else "less than 0.01 USD"
 
 
 def duration(seconds: float) -> str:

@@ -35,6 +35,7 @@ def test_a_run_that_succeeded_is_0_and_invokes_once(aws: Stub, migrate: Callable
 
 EXIT_CODES = {
     "AuthenticationFailed": FAILED,
+    "BucketUnavailable": AWS,
     "ConfigurationError": FAILED,
     "DatabaseUnavailable": AGAIN,
     "DowngradeRefused": FAILED,

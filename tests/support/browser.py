@@ -137,7 +137,7 @@ class Browser:
 
 def _unpacked() -> Path:
     """The folder with the browser in it; unpacked once for each version that is installed."""
-    version = json.loads((_PACKED.parent / "package.json").read_text(encoding="utf-8"))["version"]
+    version = str(json.loads((_PACKED.parent / "package.json").read_text(encoding="utf-8"))["version"])
     browsers = ROOT / ".local" / "browser"
     folder = browsers / version
     with locks.exclusive(browsers / "lock"):

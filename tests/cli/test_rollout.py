@@ -1,0 +1,346 @@
+"""`migrate rollout`: what it asks AWS for, what it tells, and how it exits."""
+
+from __future__ import annotations
+
+import json
+import os
+from io import StringIO
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from migrate_cli import rollout, rollout_machine
+from migrate_cli.rollout_estimate import estimate
+from tests.support.reports import failure, report
+from tests.support.rollout_stub import MACHINE, serve
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from tests.cli.conftest import Ended
+    from tests.support.rollout_stub import RolloutStub
+
+    Migrate = Callable[..., Ended]
+
+FAILED, USAGE, AWS, AGAIN, INTERRUPTED = 1, 2, 3, 4, 130
+LAST = "20261123T222400Z-1a2b3c"
+RUNNING = {"status": "RUNNING"}
+WAVES = [
+    {"wave": 1, "key": "", "count": 2, "concurrency": 2, "tolerated_failures": 0, "canary": True},
+    {"wave": 2, "key": "", "count": 8, "concurrency": 4, "tolerated_failures": 0, "canary": False},
+]
+
+
+@pytest.fixture
+def aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[RolloutStub]:
+    monkeypatch.setattr(rollout, "_POLL_S", 0.01)
+    with serve() as stub:
+        for name, value in {
+            "AWS_ENDPOINT_URL": stub.endpoint,
+            "AWS_ACCESS_KEY_ID": "test",
+            "AWS_SECRET_ACCESS_KEY": "test",
+            "AWS_REGION": "eu-central-1",
+            "NO_PROXY": "127.0.0.1",
+        }.items():
+            monkeypatch.setitem(os.environ, name, value)
+        yield stub
+
+
+def listed(name: str, **changes: object) -> dict[str, Any]:
+    """The rollout.json of ten targets in two waves."""
+    began = {"execution": "", "stage": "dev", "plan": False, "started": "2026-11-23T22:24:00.000Z"}
+    return {"rollout": name, **began, "targets": 10, "waves": WAVES, **changes}
+
+
+def leaves(aws: RolloutStub, content: dict[str, Any], **others: object) -> None:
+    """Let every rollout that is begun leave this report."""
+
+    def leave(name: str) -> None:
+        aws.put(name, "report.json", {**content, "rollout": name})
+        for file, said in others.items():
+            aws.put(name, f"{file}.json", said)
+        aws.objects[f"rollouts/{name}/report.html"] = b"<!doctype html>"
+
+    aws.on_start = leave
+
+
+def runs(aws: RolloutStub, *outcomes: str, **changes: object) -> None:
+    """Let the last rollout have come so far."""
+    aws.objects["rollouts/latest.json"] = json.dumps({"rollout": LAST, "execution": f"{MACHINE}:{LAST}"}).encode()
+    aws.put(LAST, "rollout.json", listed(LAST, **changes))
+    for wave in (1, 2):
+        aws.put(LAST, f"wave-{wave}.json", [{"number": number, "name": f"t{number}"} for number in range(1, 11)])
+    for outcome in outcomes:
+        aws.put(LAST, f"outcomes/{outcome}", {"number": 1, **failure(1)})
+
+
+# --- start ---
+
+
+def test_a_rollout_that_succeeds_is_0_and_writes_its_page(aws: RolloutStub, migrate: Migrate, tmp_path: Path) -> None:
+    leaves(aws, report())
+
+    ended = migrate("rollout", "--stage", "dev", "--json", "--report", str(tmp_path / "page.html"))
+
+    assert ended.code == 0, ended.err
+    [(name, said)] = aws.started
+    assert said == {}
+    assert (ended.document["rollout"], ended.document["status"]) == (name, "succeeded")
+    assert ended.document["report"] == f"s3://rollouts/rollouts/{name}/report.html"
+    assert (tmp_path / "page.html").read_text() == "<!doctype html>"
+
+
+@pytest.mark.parametrize(
+    "arguments,said",
+    [
+        (["--target", "a", "--target", "b"], {"targets": ["a", "b"]}),
+        (["--plan", "--target", "a"], {"plan": True, "targets": ["a"]}),
+    ],
+    ids=["targets", "plan"],
+)
+def test_the_machine_is_told_what_is_meant(
+    aws: RolloutStub, migrate: Migrate, arguments: list[str], said: dict[str, Any]
+) -> None:
+    leaves(aws, report(), rollout=listed(LAST))
+
+    assert migrate("rollout", "--stage", "dev", *arguments).code == 0
+    assert [each for _, each in aws.started] == [said]
+
+
+@pytest.mark.parametrize(
+    "status,code,kind", [("failed", FAILED, "RolloutFailed"), ("stopped", AGAIN, "RolloutStopped")]
+)
+def test_a_rollout_that_does_not_succeed_tells_its_report_and_how_to_go_on(
+    aws: RolloutStub, migrate: Migrate, status: str, code: int, kind: str
+) -> None:
+    leaves(aws, report(3, left=900, status=status))
+    aws.ends = lambda _: {"status": "FAILED", "error": kind, "cause": "3 failed"}
+
+    ended = migrate("rollout", "--stage", "dev", "--json")
+
+    assert (ended.code, ended.document["counts"]["failed"]) == (code, 3)
+    assert f"{kind}: 3 of the 11980 targets" in ended.err
+    assert "migrate rollout --stage dev" in ended.err
+    assert ("migrate rollout retry --stage dev" in ended.err) is (status == "failed")
+
+
+@pytest.mark.parametrize(
+    "error,cause,code,hint",
+    [
+        ("AlreadyRunning", "rollout other is at work", AGAIN, "migrate rollout status --stage dev"),
+        ("InvalidRequest", '{"errorMessage": "there is no target \'x\'"}', USAGE, "Nothing was begun"),
+        ("ConfigurationError", '{"errorMessage": "the query failed"}', FAILED, "deploy"),
+        ("DatabaseUnavailable", '{"errorMessage": "no connection"}', AGAIN, "migrate rollout --stage dev"),
+    ],
+)
+def test_a_rollout_that_began_nothing_is_told_by_its_error(
+    aws: RolloutStub, migrate: Migrate, error: str, cause: str, code: int, hint: str
+) -> None:
+    aws.ends = lambda _: {"status": "FAILED", "error": error, "cause": cause}
+
+    ended = migrate("rollout", "--stage", "dev", "--json")
+
+    assert (ended.code, ended.document["error"]["type"]) == (code, error)
+    assert hint in ended.err
+
+
+def test_prod_is_confirmed_and_a_plan_of_it_needs_not_be(
+    aws: RolloutStub, migrate: Migrate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", StringIO())
+    leaves(aws, report(), rollout=listed(LAST))
+
+    assert migrate("rollout", "--stage", "prod").code == USAGE
+    assert aws.started == []
+    assert migrate("rollout", "--stage", "prod", "--plan").code == 0
+    assert migrate("rollout", "--stage", "prod", "--yes").code == 0
+
+
+def test_ctrl_c_leaves_it_running_and_says_how_to_look_and_stop(aws: RolloutStub, migrate: Migrate) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+
+        def press(*_: object) -> None:
+            raise KeyboardInterrupt
+
+        patch.setattr(rollout_machine.Machine, "execution", press)
+        ended = migrate("rollout", "--stage", "dev")
+
+    assert ended.code == INTERRUPTED
+    assert len(aws.started) == 1
+    assert "migrate rollout status --stage dev" in ended.err
+    assert "migrate rollout stop --stage dev" in ended.err
+
+
+def test_a_moment_without_aws_does_not_end_the_looking(aws: RolloutStub, migrate: Migrate) -> None:
+    leaves(aws, report())
+
+    aws.refused = {"DescribeExecution": (400, "ThrottlingException")}
+    ended = migrate("rollout", "--stage", "dev")
+
+    assert ended.code == 0, ended.err
+    assert "cannot look at the moment" in ended.err
+
+
+@pytest.mark.parametrize(
+    "action,refusal,hint",
+    [
+        ("DescribeStacks", (400, "ValidationError"), "Deploy stage dev first"),
+        ("StartExecution", (400, "AccessDeniedException"), "states:StartExecution"),
+        ("DescribeExecution", (400, "ExpiredTokenException"), "goes on all the same. Log in"),
+    ],
+)
+def test_trouble_with_aws_is_3(
+    aws: RolloutStub, migrate: Migrate, action: str, refusal: tuple[int, str], hint: str
+) -> None:
+    aws.refused = {action: refusal}
+
+    ended = migrate("rollout", "--stage", "dev", "--json")
+
+    assert (ended.code, ended.document["error"]["type"]) == (AWS, refusal[1])
+    assert hint in ended.err
+
+
+# --- a stage without targets ---
+
+
+def test_a_stage_without_targets_is_migrated_by_its_machine(aws: RolloutStub, migrate: Migrate) -> None:
+    answer = {"status": "ok", "action": "upgrade", "stage": "dev", "database": "app", "applied": [], "revision": "b"}
+    aws.outputs = {"StateMachineArn": MACHINE}
+    aws.ends = lambda _: {"status": "SUCCEEDED", "output": json.dumps(answer)}
+
+    assert migrate("rollout", "--stage", "dev", "--json").document == answer
+    assert migrate("rollout", "--stage", "dev", "--plan").code == USAGE
+    assert len(aws.started) == 1
+
+
+# --- status, stop, retry ---
+
+
+def test_status_of_a_running_rollout_counts_each_target_once(aws: RolloutStub, migrate: Migrate) -> None:
+    runs(
+        aws,
+        "1/1/migrated/5/head",
+        "1/2/current/5/head",
+        "2/3/failed/0/base",
+        "2/3/migrated/9/head",
+        "2/4/failed/0/base",
+    )
+    aws.ends = lambda _: RUNNING
+
+    ended = migrate("rollout", "--stage", "dev", "status", "--json")
+    assert ended.code == USAGE  # the command's name comes first
+    ended = migrate("rollout", "status", "--stage", "dev", "--json")
+
+    assert ended.code == 0, ended.err
+    assert ended.document["status"] == "running"
+    counts = {"targets": 10, "migrated": 2, "current": 1, "behind": 0, "failed": 1, "left": 6}
+    assert ended.document["counts"] == counts
+    assert ended.document["failures"][0]["error_type"] == failure(1)["error_type"]
+
+
+def test_progress_tells_what_fails_while_it_runs(aws: RolloutStub, migrate: Migrate) -> None:
+    runs(aws, "1/1/migrated/5/head", "2/4/failed/0/base")
+    aws.ends = lambda question: RUNNING if question < 3 else {"status": "SUCCEEDED"}
+
+    ended = migrate("rollout", "status", "--follow", "--stage", "dev")
+
+    assert ended.err.count(f"failed: {failure(1)['name']}: {failure(1)['error_type']}") == 1
+
+
+def test_stop_halts_what_runs_and_succeeds_when_it_is_stopped(aws: RolloutStub, migrate: Migrate) -> None:
+    runs(aws, "1/1/migrated/5/head")
+    aws.put(LAST, "report.json", report(left=900, status="stopped"))
+    aws.ends = lambda question: RUNNING if question < 3 else {"status": "FAILED", "error": "RolloutStopped"}
+
+    ended = migrate("rollout", "stop", "--stage", "dev")
+
+    assert ended.code == 0, ended.err
+    assert json.loads(aws.objects[f"rollouts/{LAST}/halt.json"])["why"] == "stopped"
+
+
+def test_what_does_not_run_cannot_be_stopped(aws: RolloutStub, migrate: Migrate) -> None:
+    runs(aws)
+
+    assert migrate("rollout", "stop", "--stage", "dev").code == USAGE
+    assert f"rollouts/{LAST}/halt.json" not in aws.objects
+
+
+def test_retry_begins_a_rollout_of_what_failed_in_the_last_one(aws: RolloutStub, migrate: Migrate) -> None:
+    runs(aws, "2/4/failed/0/base")
+    leaves(aws, report())
+
+    assert migrate("rollout", "retry", "--stage", "dev").code == 0
+    assert [said for _, said in aws.started] == [{"retry_of": LAST}]
+
+
+@pytest.mark.parametrize(
+    "outcome,changes,why",
+    [("2/4/migrated/1/head", {}, "nothing failed"), ("2/4/failed/0/base", {"plan": True}, "was a plan")],
+)
+def test_what_cannot_be_retried_is_refused(
+    aws: RolloutStub, migrate: Migrate, outcome: str, changes: dict[str, Any], why: str
+) -> None:
+    runs(aws, outcome, **changes)
+
+    ended = migrate("rollout", "retry", "--stage", "dev")
+
+    assert (ended.code, aws.started) == (USAGE, [])
+    assert why in ended.err
+
+
+def test_a_stage_that_has_had_no_rollout_says_so(aws: RolloutStub, migrate: Migrate) -> None:
+    assert aws.objects == {}
+    assert "has not had a rollout yet" in migrate("rollout", "status", "--stage", "dev").err
+
+
+# --- for people ---
+
+
+def test_a_plan_says_how_many_are_where_how_long_it_takes_and_what_it_costs(aws: RolloutStub, migrate: Migrate) -> None:
+    counts = {"targets": 10, "migrated": 0, "current": 4, "behind": 6, "failed": 0, "left": 0}
+    waves = [{**wave, "targets": wave["count"], **dict.fromkeys(counts, 0)} for wave in WAVES]
+    leaves(aws, report(plan=True, counts=counts, waves=waves), rollout=listed(LAST, plan=True))
+    leave = aws.on_start
+
+    def begin(name: str) -> None:
+        leave(name)
+        for number in range(1, 11):
+            outcome = "behind" if number > 4 else "current"
+            aws.put(name, f"outcomes/{1 if number < 3 else 2}/{number}/{outcome}/400/head", {})
+
+    aws.on_start = begin
+    ended = migrate("rollout", "--plan", "--per-target", "20", "--stage", "dev")
+
+    assert ended.code == 0, ended.err
+    # Two of 0.4 s, two at once; of the others two of 0.4 s and six of 20 s, four at once.
+    assert "6 of 10 targets to migrate, about 31 s and less than 0.01 USD, reckoned with 20.0 s for each" in ended.out
+    assert "7c1e5a90d2f4" in ended.out
+
+
+def test_the_estimate_is_reckoned_with_list_prices() -> None:
+    class Settings:
+        memory_mb, architecture = 1024, "arm64"
+
+    class Looked:
+        wave, duration_ms, outcome = 2, 1000, "behind"
+
+    said = estimate({"waves": WAVES}, [Looked()] * 100_000, Settings(), 3)  # type: ignore[list-item,arg-type]
+
+    assert (said.seconds, said.targets, said.looking_ms) == (75_000, 100_000, 1000)
+    # 300,000 GB-seconds 4.00, invocations 0.02, transitions 7.50, S3 1.00
+    assert said.usd == pytest.approx(4.00 + 0.02 + 7.50 + 1.00, abs=0.01)
+
+
+def test_github_gets_an_annotation_and_a_summary(
+    aws: RolloutStub, migrate: Migrate, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path / "summary"))
+    leaves(aws, report(2, left=5, status="failed"))
+    aws.ends = lambda _: {"status": "FAILED", "error": "RolloutFailed", "cause": ""}
+
+    ended = migrate("rollout", "--stage", "dev")
+
+    assert "::error title=migrate rollout (dev)%3A RolloutFailed::" in ended.err
+    assert "| tenant-00001 | LockTimeout |" in (tmp_path / "summary").read_text(encoding="utf-8")
