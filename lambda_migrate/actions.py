@@ -148,7 +148,7 @@ def _history(invocation: Invocation, progress: Progress) -> Result:
 def _doctor(invocation: Invocation, progress: Progress) -> Result:
     from lambda_migrate import doctor  # noqa: PLC0415 - as above
 
-    report = doctor.examine(invocation, progress, lambda: packaged_history(invocation), inspect)
+    report = doctor.examine(invocation, progress, lambda: packaged_history(invocation, look_at_all=True), inspect)
     return replace(_result(invocation, progress), located=False, extra=report)
 
 
@@ -170,11 +170,13 @@ def _report(invocation: Invocation, progress: Progress) -> Result:
     return report.report(invocation, progress)
 
 
-def packaged_history(invocation: Invocation) -> dict[str, list[Mapping[str, Any]]]:
+def packaged_history(invocation: Invocation, *, look_at_all: bool = False) -> dict[str, list[Mapping[str, Any]]]:
     """Load the packaged tree in a process of its own and list its revisions.
 
+    ``look_at_all`` loads every revision, which its manifest makes unnecessary, and compares it with the manifest.
+
     Raises:
-        ConfigurationError: it cannot be loaded.
+        ConfigurationError: it cannot be loaded, or is not what was packaged.
     """
     # As above.
     from lambda_migrate.messages import Job, Output, Told  # noqa: PLC0415
@@ -184,8 +186,17 @@ def packaged_history(invocation: Invocation) -> dict[str, list[Mapping[str, Any]
     # Loading a tree may import the application, which wants its variables, if only to have them.
     nowhere = Credentials("localhost", 1, "none", "none", "none", settings.sslmode, settings.sslrootcert)
     job = Job(
-        "history", "heads", None, None, settings, nowhere, None, None, invocation.name, invocation.deadline
-    )  # fmt: skip
+        action="doctor" if look_at_all else "history",
+        revision="heads",
+        confirm=None,
+        schema=None,
+        settings=settings,
+        credentials=nowhere,
+        server=None,
+        lock_pid=None,
+        application_name=invocation.name,
+        deadline=invocation.deadline,
+    )
     told: dict[str, list[Mapping[str, Any]]] = {}
 
     def receive(message: Message) -> None:

@@ -86,7 +86,7 @@ def _accept_percent_signs(config: Config) -> None:
 def command_line(job: Job, *options: str) -> argparse.Namespace:
     """What env.py finds in ``config.cmd_opts`` when the alembic command runs it."""
     arguments = {"upgrade": [job.revision], "plan": [job.revision], "downgrade": ["base"], "stamp": [job.revision]}
-    command = {"plan": "upgrade", "status": "current"}.get(job.action, job.action)
+    command = {"plan": "upgrade", "status": "current", "doctor": "history"}.get(job.action, job.action)
     found = command_line_parser().parse_args(
         ["-c", job.settings.alembic_config.name, command, *arguments.get(job.action, ()), *options]
     )

@@ -79,8 +79,10 @@ def _run(job: Job, journal: Journal) -> None:
     if job.action in READ_ONLY_ACTIONS:
         make_sessions_read_only()
     graph = tree.packaged_graph(job.settings)
-    script = tree.load(config, graph)
-    if job.action == "history":
+    if job.action == "doctor" and graph is not None:
+        tree.compare(graph)
+    script = tree.load(config, None if job.action == "doctor" else graph)
+    if job.action in {"history", "doctor"}:
         for told in steps.history(script):
             journal.send(told)
         return

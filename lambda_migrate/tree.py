@@ -81,16 +81,11 @@ class _PackagedScript(Script):
 
     @cached_property
     def module(self) -> ModuleType:  # type: ignore[override]
+        _compare(self._file, self._packaged)
         try:
-            same = digest_of(self._file) == self._packaged.sha256
-            module = load_python_file(self._file.parent, self._file.name)
+            return load_python_file(self._file.parent, self._file.name)
         except (Exception, SystemExit) as error:  # noqa: BLE001 - a revision module may raise anything
             raise _unloadable(error) from None
-        if not same:
-            raise ConfigurationError(
-                f"{self._file.name} changed after the package was built; build and deploy it again"
-            )
-        return module
 
 
 @dataclass(frozen=True)
@@ -152,6 +147,25 @@ def packaged_graph(settings: Settings) -> PackagedGraph | None:
     if manifest is None:
         return None
     return PackagedGraph(manifest, read_graph(settings.package_root, manifest), settings.package_root)
+
+
+def compare(graph: PackagedGraph) -> None:
+    """Make sure that every revision is the one that was packaged.
+
+    Raises:
+        ConfigurationError: names one that is not.
+    """
+    for packaged in graph.nodes.values():
+        _compare(graph.root / packaged.path, packaged)
+
+
+def _compare(file: Path, packaged: PackagedRevision) -> None:
+    try:
+        same = digest_of(file) == packaged.sha256
+    except OSError as error:
+        raise _unloadable(error) from None
+    if not same:
+        raise ConfigurationError(f"{file.name} changed after the package was built; build and deploy it again")
 
 
 def load(config: Config, graph: PackagedGraph | None = None) -> ScriptDirectory:

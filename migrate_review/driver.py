@@ -386,6 +386,7 @@ def _make(start: Mapping[str, Any], wire: _Wire) -> _Driver:
         settings=settings,
         credentials=credentials,
         server=None,
+        lock_pid=None,
         application_name="migrate review",
         deadline=Deadline.after(start["pass_timeout_s"]),
     )

@@ -164,6 +164,19 @@ class TestAPackageThatIsNotTheOneThatWasBuilt:
         assert "b2_.py changed after the package was built" in answer.message
         assert query(database, "SELECT version_num, to_regclass('x') FROM alembic_version") == [("a1", None)]
 
+    def test_is_seen_by_doctor_also_where_no_run_would_look(
+        self, runner: Runner, database: Database, built: Path
+    ) -> None:
+        revision = built / "backend" / "alembic" / "versions" / "a1_.py"
+        revision.write_text(f"{revision.read_text()}# touched\n")
+
+        with Function(built, runner.environment, RUNTIME) as function:
+            report = function.invoke({"action": "doctor"}).payload
+
+        [step] = [step for step in report["steps"] if step["step"] == "package"]
+        assert (step["ok"], "a1_.py changed" in step["message"]) == (False, True)
+        assert query(database, "SELECT version_num FROM alembic_version") == [("a1",)]
+
 
 def test_what_is_loaded_follows_what_there_is_to_do(runner: Runner, package: Path, tmp_path: Path) -> None:
     """A guard on the cold start: whole libraries, not single modules, which move with their versions."""
