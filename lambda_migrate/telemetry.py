@@ -42,32 +42,48 @@ _SHORTEST_SECRET = 3
 # Any address with a login, also of a secret that we never knew of.
 _LOGIN_IN_URL = re.compile(r"://[^\s/@:'\"]*:[^\s'\"]*@")
 
-_concealed: set[str] = set()
+# A sandbox that serves a fleet learns thousands of secrets, and a line can only hold one that is in use.
+_CONCEALED_AT_MOST = 100
+
+# Each secret with the ways in which it may be written, the one concealed last at the end.
+_concealed: dict[str, frozenset[str]] = {}
 
 
 def conceal(secret: str) -> None:
     """Keep this text, in every way that libraries are known to write it, out of whatever is logged or raised."""
     if len(secret) < _SHORTEST_SECRET:
         return
-    _concealed.update(
-        {
-            secret,
-            quote(secret, safe=""),
-            quote(secret, safe="/"),
-            quote(secret, safe=" +"),  # SQLAlchemy's own way
-            quote_plus(secret),
-            quote(secret, safe="").replace("%", "%%"),  # as a config file holds it
-            repr(secret)[1:-1],
-            ascii(secret)[1:-1],
-            json.dumps(secret)[1:-1],
-            secret.replace("\\", "\\\\").replace("'", "\\'"),  # as libpq's connection strings hold it
-        }
+    written = (
+        _concealed.pop(secret, None)
+        or frozenset(
+            {
+                secret,
+                quote(secret, safe=""),
+                quote(secret, safe="/"),
+                quote(secret, safe=" +"),  # SQLAlchemy's own way
+                quote_plus(secret),
+                quote(secret, safe="").replace("%", "%%"),  # as a config file holds it
+                repr(secret)[1:-1],
+                ascii(secret)[1:-1],
+                json.dumps(secret)[1:-1],
+                secret.replace("\\", "\\\\").replace("'", "\\'"),  # as libpq's connection strings hold it
+            }
+        )
     )
+    _concealed[secret] = written
+    if len(_concealed) > _CONCEALED_AT_MOST:
+        del _concealed[next(iter(_concealed))]
+    _longest_first.cache_clear()
+
+
+@lru_cache(maxsize=1)
+def _longest_first() -> list[str]:
+    return sorted({text for written in _concealed.values() for text in written}, key=len, reverse=True)
 
 
 def redact(text: str) -> str:
     """The text without any secret that was concealed and without the login of any URL."""
-    for secret in sorted(_concealed, key=len, reverse=True):
+    for secret in _longest_first():
         text = text.replace(secret, REDACTED)
     return _LOGIN_IN_URL.sub(f"://{REDACTED}@", text)
 

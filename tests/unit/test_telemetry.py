@@ -48,3 +48,12 @@ def test_a_log_line_holds_no_secret_at_any_depth() -> None:
 @given(st.text())
 def test_a_message_is_one_line(text: str) -> None:
     assert len(one_line(text).splitlines()) <= 1
+
+
+def test_a_secret_in_use_stays_concealed_however_many_others_come() -> None:
+    for number in range(1000):
+        conceal(SECRET)
+        conceal(f"another-secret-{number}")
+
+    assert SECRET not in redact(f"password {SECRET} of another-secret-999")
+    assert "another-secret-999" not in redact("another-secret-999")
