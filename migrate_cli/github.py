@@ -68,6 +68,7 @@ def _markdown_of_rollout(title: str, report: Mapping[str, Any]) -> str:
         "result": f"{'❌' if report['status'] in {'failed', 'stopped'} else '✅'} {report['status']}",
         "message": report["message"],
         "targets": counts,
+        "to migrate": _estimated(report["estimate"]) if "estimate" in report else None,
         "rollout": report["rollout"],
         "report": report.get("report"),
     }
@@ -80,6 +81,10 @@ def _markdown_of_rollout(title: str, report: Mapping[str, Any]) -> str:
             for failure in report["failures"][:_FAILURES]
         ]
     return "\n".join([*lines, "", ""])
+
+
+def _estimated(estimate: Mapping[str, Any]) -> str:
+    return f"{estimate['behind']:,} targets, about {estimate['seconds']:,} s and {estimate['usd']:.2f} USD"
 
 
 def _facts_of_result(result: Mapping[str, Any]) -> dict[str, object]:

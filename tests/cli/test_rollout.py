@@ -36,13 +36,7 @@ WAVES = [
 def aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[RolloutStub]:
     monkeypatch.setattr(rollout, "_POLL_S", 0.01)
     with serve() as stub:
-        for name, value in {
-            "AWS_ENDPOINT_URL": stub.endpoint,
-            "AWS_ACCESS_KEY_ID": "test",
-            "AWS_SECRET_ACCESS_KEY": "test",
-            "AWS_REGION": "eu-central-1",
-            "NO_PROXY": "127.0.0.1",
-        }.items():
+        for name, value in stub.environment().items():
             monkeypatch.setitem(os.environ, name, value)
         yield stub
 
@@ -51,18 +45,6 @@ def listed(name: str, **changes: object) -> dict[str, Any]:
     """The rollout.json of ten targets in two waves."""
     began = {"execution": "", "stage": "dev", "plan": False, "started": "2026-11-23T22:24:00.000Z"}
     return {"rollout": name, **began, "targets": 10, "waves": WAVES, **changes}
-
-
-def leaves(aws: RolloutStub, content: dict[str, Any], **others: object) -> None:
-    """Let every rollout that is begun leave this report."""
-
-    def leave(name: str) -> None:
-        aws.put(name, "report.json", {**content, "rollout": name})
-        for file, said in others.items():
-            aws.put(name, f"{file}.json", said)
-        aws.objects[f"rollouts/{name}/report.html"] = b"<!doctype html>"
-
-    aws.on_start = leave
 
 
 def runs(aws: RolloutStub, *outcomes: str, **changes: object) -> None:
@@ -79,7 +61,7 @@ def runs(aws: RolloutStub, *outcomes: str, **changes: object) -> None:
 
 
 def test_a_rollout_that_succeeds_is_0_and_writes_its_page(aws: RolloutStub, migrate: Migrate, tmp_path: Path) -> None:
-    leaves(aws, report())
+    aws.leaves(report())
 
     ended = migrate("rollout", "--stage", "dev", "--json", "--report", str(tmp_path / "page.html"))
 
@@ -102,7 +84,7 @@ def test_a_rollout_that_succeeds_is_0_and_writes_its_page(aws: RolloutStub, migr
 def test_the_machine_is_told_what_is_meant(
     aws: RolloutStub, migrate: Migrate, arguments: list[str], said: dict[str, Any]
 ) -> None:
-    leaves(aws, report(), rollout=listed(LAST))
+    aws.leaves(report(), rollout=listed(LAST))
 
     assert migrate("rollout", "--stage", "dev", *arguments).code == 0
     assert [each for _, each in aws.started] == [said]
@@ -114,7 +96,7 @@ def test_the_machine_is_told_what_is_meant(
 def test_a_rollout_that_does_not_succeed_tells_its_report_and_how_to_go_on(
     aws: RolloutStub, migrate: Migrate, status: str, code: int, kind: str
 ) -> None:
-    leaves(aws, report(3, left=900, status=status))
+    aws.leaves(report(3, left=900, status=status))
     aws.ends = lambda _: {"status": "FAILED", "error": kind, "cause": "3 failed"}
 
     ended = migrate("rollout", "--stage", "dev", "--json")
@@ -149,7 +131,7 @@ def test_prod_is_confirmed_and_a_plan_of_it_needs_not_be(
     aws: RolloutStub, migrate: Migrate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sys.stdin", StringIO())
-    leaves(aws, report(), rollout=listed(LAST))
+    aws.leaves(report(), rollout=listed(LAST))
 
     assert migrate("rollout", "--stage", "prod").code == USAGE
     assert aws.started == []
@@ -173,7 +155,7 @@ def test_ctrl_c_leaves_it_running_and_says_how_to_look_and_stop(aws: RolloutStub
 
 
 def test_a_moment_without_aws_does_not_end_the_looking(aws: RolloutStub, migrate: Migrate) -> None:
-    leaves(aws, report())
+    aws.leaves(report())
 
     aws.refused = {"DescribeExecution": (400, "ThrottlingException")}
     ended = migrate("rollout", "--stage", "dev")
@@ -268,7 +250,7 @@ def test_what_does_not_run_cannot_be_stopped(aws: RolloutStub, migrate: Migrate)
 
 def test_retry_begins_a_rollout_of_what_failed_in_the_last_one(aws: RolloutStub, migrate: Migrate) -> None:
     runs(aws, "2/4/failed/0/base")
-    leaves(aws, report())
+    aws.leaves(report())
 
     assert migrate("rollout", "retry", "--stage", "dev").code == 0
     assert [said for _, said in aws.started] == [{"retry_of": LAST}]
@@ -300,7 +282,7 @@ def test_a_stage_that_has_had_no_rollout_says_so(aws: RolloutStub, migrate: Migr
 def test_a_plan_says_how_many_are_where_how_long_it_takes_and_what_it_costs(aws: RolloutStub, migrate: Migrate) -> None:
     counts = {"targets": 10, "migrated": 0, "current": 4, "behind": 6, "failed": 0, "left": 0}
     waves = [{**wave, "targets": wave["count"], **dict.fromkeys(counts, 0)} for wave in WAVES]
-    leaves(aws, report(plan=True, counts=counts, waves=waves), rollout=listed(LAST, plan=True))
+    aws.leaves(report(plan=True, counts=counts, waves=waves), rollout=listed(LAST, plan=True))
     leave = aws.on_start
 
     def begin(name: str) -> None:
@@ -337,7 +319,7 @@ def test_github_gets_an_annotation_and_a_summary(
 ) -> None:
     monkeypatch.setenv("GITHUB_ACTIONS", "true")
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path / "summary"))
-    leaves(aws, report(2, left=5, status="failed"))
+    aws.leaves(report(2, left=5, status="failed"))
     aws.ends = lambda _: {"status": "FAILED", "error": "RolloutFailed", "cause": ""}
 
     ended = migrate("rollout", "--stage", "dev")

@@ -14,12 +14,16 @@ import pytest
 import yaml  # type: ignore[import-untyped]
 
 from infra.stages import GithubSettings
+from tests.support import rollout_stub
 from tests.support.aws_stub import REQUEST_ID, Reply, Stub, failure, result, serve
 from tests.support.checkout import ROOT, copy_checkout
+from tests.support.reports import report
 from tests.support.workflows import FILES, FOLDER, SHELL, load, script, surroundings_of_a_script, surroundings_of_a_step
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from tests.support.rollout_stub import RolloutStub
 
 CI, DEPLOY, PRODUCTION = "ci.yml", "deploy-backend.yml", "migrate-production.yml"
 BY_BRANCH = "github.ref_name == 'main' && 'prod' || 'dev'"
@@ -78,7 +82,7 @@ def test_a_step_keeps_no_token_and_has_no_secret_and_no_key(step: dict[str, Any]
 
     assert "secrets." not in said
     if "checkout@" in step.get("uses", ""):
-        assert step["with"] == {"persist-credentials": False}
+        assert {**step["with"], "fetch-depth": 0} == {"persist-credentials": False, "fetch-depth": 0}
     if "configure-aws-credentials@" in step.get("uses", ""):
         assert step["with"].keys() == {"role-to-assume", "aws-region"}
         assert all(re.fullmatch(r"\$\{\{ vars\.\w+ \}\}", value) for value in step["with"].values())
@@ -127,7 +131,11 @@ def test_nothing_is_deployed_untested_and_nothing_migrated_undeployed() -> None:
 
     assert jobs["test"]["uses"] == f"./.github/workflows/{CI}"
     assert (jobs["deploy"]["needs"], jobs["migrate"]["needs"]) == ("test", "deploy")
-    assert [step["run"] for step in load(CI)["jobs"]["test"]["steps"] if "run" in step] == ["make lint", "make test"]
+    assert [step["run"] for step in load(CI)["jobs"]["test"]["steps"] if "run" in step] == [
+        "make lint",
+        '.venv/bin/migrate review --since "$SINCE" --format github',
+        "make test",
+    ]
 
 
 def test_what_is_deployed_is_not_tested_twice() -> None:
@@ -145,6 +153,8 @@ def test_production_is_migrated_after_confirmation_plan_and_approval() -> None:
     assert (jobs["plan"]["needs"], jobs["upgrade"]["needs"]) == ("confirm", "plan")
     assert jobs["plan"]["environment"] == jobs["upgrade"]["environment"] == content["env"]["STAGE"] == "prod"
     assert jobs["upgrade"]["if"] == "needs.plan.outputs.revision != ''"
+    assert (jobs["rollout"]["needs"], jobs["rollout"]["environment"]) == ("plan", "prod")
+    assert jobs["rollout"]["if"] == "needs.plan.outputs.behind != ''"
 
 
 def test_no_step_is_allowed_to_fail() -> None:
@@ -274,6 +284,99 @@ def plan_of(*revisions: tuple[str, str | None]) -> dict[str, Any]:
     ]
     pending = [{"revision": name, "description": "Add users"} for name, _ in revisions]
     return result("plan", revision="aaaa", applied=[], pending=pending, plan=entries)
+
+
+# --- the same where the stage has targets ---
+
+
+@pytest.fixture
+def fleet() -> Iterator[RolloutStub]:
+    with rollout_stub.serve() as stub:
+        yield stub
+
+
+@pytest.fixture
+def beside_a_fleet(fleet: RolloutStub, tmp_path: Path) -> dict[str, str]:
+    return {**surroundings_of_a_step(tmp_path), **fleet.environment()}
+
+
+@pytest.mark.parametrize("workflow,job", [(DEPLOY, "migrate"), (PRODUCTION, "plan")])
+@pytest.mark.parametrize("settings,targets", [({}, "no"), ({"rollout": {}}, "yes")], ids=["alone", "fleet"])
+def test_a_stage_is_rolled_out_where_it_has_targets_and_nowhere_else(
+    tmp_path: Path, workflow: str, job: str, settings: dict[str, Any], targets: str
+) -> None:
+    (tmp_path / ".venv").symlink_to(ROOT / ".venv")
+    project = {"context": {"project": {"stages": {"prod": settings}}}}
+    (tmp_path / "cdk.json").write_text(json.dumps(project), encoding="utf-8")
+    steps = load(workflow)["jobs"][job]["steps"]
+
+    seen = script(workflow, job, "See whether the stage has targets").run(
+        tmp_path, surroundings_of_a_step(tmp_path), {BY_BRANCH: "prod"}
+    )
+
+    assert seen.returncode == 0, seen.stderr
+    assert (tmp_path / "github_output").read_text(encoding="utf-8") == f"targets={targets}\n"
+    conditions = {step["name"]: step["if"] for step in steps if step.get("name", "") in WAYS}
+    taken = {
+        name for name, condition in conditions.items() if condition == f"steps.stage.outputs.targets == '{targets}'"
+    }
+    assert conditions.keys() <= WAYS.keys()
+    assert taken == {name for name in conditions if WAYS[name] == targets}
+
+
+WAYS = {"Plan": "no", "Upgrade": "no", "Plan the rollout": "yes", "Roll out": "yes"}
+ROLLOUTS = pytest.mark.parametrize("workflow,job", [(DEPLOY, "migrate"), (PRODUCTION, "rollout")])
+
+
+@ROLLOUTS
+@pytest.mark.parametrize("status,code", [("succeeded", 0), ("failed", 1), ("stopped", 4)])
+def test_a_rollout_fails_the_pipeline_where_it_fails_and_leaves_its_page(
+    checkout: Path, fleet: RolloutStub, beside_a_fleet: dict[str, str], workflow: str, job: str, status: str, code: int
+) -> None:
+    fleet.leaves(report(2, left=3, status=status))
+
+    done = script(workflow, job, "Roll out").run(checkout, beside_a_fleet, {BY_BRANCH: "prod"})
+
+    assert done.returncode == code, done.stderr
+    assert [said for _, said in fleet.started] == [{}]
+    assert (checkout / "rollout.html").read_text(encoding="utf-8") == "<!doctype html>"
+    assert "| tenant-00001 | LockTimeout |" in summary(beside_a_fleet)
+
+
+@pytest.mark.parametrize("behind,failed,said", [(6, 1, "7"), (0, 0, "")])
+def test_the_plan_of_a_rollout_asks_for_approval_where_there_is_something_to_do(
+    checkout: Path,
+    fleet: RolloutStub,
+    beside_a_fleet: dict[str, str],
+    tmp_path: Path,
+    behind: int,
+    failed: int,
+    said: str,
+) -> None:
+    counts = {"targets": 10, "migrated": 0, "current": 3, "behind": behind, "failed": failed, "left": 0}
+    fleet.leaves(report(plan=True, counts=counts), rollout={"waves": []})
+
+    done = script(PRODUCTION, "plan", "Plan the rollout").run(checkout, beside_a_fleet)
+
+    assert done.returncode == 0, done.stderr
+    assert [asked for _, asked in fleet.started] == [{"plan": True}]
+    assert (tmp_path / "github_output").read_text(encoding="utf-8") == f"behind={said}\n"
+
+
+def test_the_new_revisions_are_reviewed_before_they_are_tested(tmp_path: Path) -> None:
+    commands = tmp_path / ".venv" / "bin"
+    commands.mkdir(parents=True)
+    (commands / "migrate").write_text('#!/bin/sh\nprintf "%s|" "$@"\nexit 1\n', encoding="utf-8")
+    (commands / "migrate").chmod(0o755)
+    step = script(CI, "test", "Review the new revisions")
+    [expression] = [value[4:-3] for value in step.variables.values()]
+
+    done = step.run(tmp_path, surroundings_of_a_step(tmp_path), {expression: "origin/main; touch here"})
+
+    # What it asks for is what docs/contract.md says of the command, and an error of it fails the job.
+    assert (done.returncode, done.stdout) == (1, "review|--since|origin/main; touch here|--format|github|")
+    checkout = load(CI)["jobs"]["test"]["steps"][0]
+    assert checkout["with"]["fetch-depth"] == 0
 
 
 PLAN = script(PRODUCTION, "plan", "Plan")

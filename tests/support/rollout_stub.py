@@ -37,6 +37,27 @@ class RolloutStub:
         """Let a rollout have left an object."""
         self.objects[f"rollouts/{rollout}/{name}"] = json.dumps(content).encode()
 
+    def leaves(self, content: Mapping[str, Any], **others: object) -> None:
+        """Let every execution that is begun leave this report, these other objects, and a page."""
+
+        def leave(name: str) -> None:
+            self.put(name, "report.json", {**content, "rollout": name})
+            for file, said in others.items():
+                self.put(name, f"{file}.json", said)
+            self.objects[f"rollouts/{name}/report.html"] = b"<!doctype html>"
+
+        self.on_start = leave
+
+    def environment(self) -> dict[str, str]:
+        """The settings by which boto3 finds it."""
+        return {
+            "AWS_ENDPOINT_URL": self.endpoint,
+            "AWS_ACCESS_KEY_ID": "test",
+            "AWS_SECRET_ACCESS_KEY": "test",
+            "AWS_REGION": "eu-central-1",
+            "NO_PROXY": "127.0.0.1",
+        }
+
     def states(self, action: str, body: Mapping[str, Any]) -> dict[str, Any]:
         """Answer for Step Functions."""
         if action == "StartExecution":
