@@ -24,6 +24,11 @@ SHOWN = [
     for command in re.findall(r"^(?:- run: \.venv/bin/)?(migrate [a-z].*)$", PAGE, re.MULTILINE)
 ]
 
+ROLLOUT = {
+    "rollout": ["rollout", "start"],
+    **{name: ["rollout", name] for name in ("status", "stop", "retry")},
+}
+
 
 def rows(header: str) -> list[list[str]]:
     body = re.findall(rf"^\| {header} \|.*\n\|[-| ]+\|\n((?:\|.*\n)+)", PAGE, re.MULTILINE)
@@ -53,21 +58,31 @@ def test_every_command_has_help(migrate: Callable[..., Ended], command: str) -> 
     assert "--stage" in ended.out
 
 
+def test_every_form_of_rollout_is_documented(migrate: Callable[..., Ended]) -> None:
+    forms = {row[0].strip("`") for row in rows("form")}
+
+    assert forms == {"rollout", "rollout --plan", *(" ".join(form) for form in list(ROLLOUT.values())[1:])}
+    assert all(migrate(*form, "--help").code == 0 for form in ROLLOUT.values())
+
+
 @pytest.mark.parametrize("arguments", SHOWN, ids=" ".join)
 def test_a_command_shown_has_options_that_exist(migrate: Callable[..., Ended], arguments: list[str]) -> None:
-    help_text = migrate(arguments[0], "--help").out
+    words = ROLLOUT if arguments[0] == "rollout" else {arguments[0]: [arguments[0]]}
+    command = arguments[1] if arguments[1] in words else arguments[0]
+    help_text = migrate(*words[command], "--help").out
 
     for option in (word for word in arguments if word.startswith("--")):
         assert re.search(rf"{option}\b", help_text)
 
 
 def test_commands_are_shown() -> None:
-    assert len(SHOWN) == 6
+    assert len(SHOWN) == 11
 
 
 @pytest.mark.parametrize("option", sorted(set(re.findall(r"`(--[a-z-]+)", PAGE)) - {"--help"}))
 def test_an_option_that_is_named_exists(migrate: Callable[..., Ended], option: str) -> None:
-    known = "".join(migrate(command, "--help").out for command in contract.ACTIONS)
+    commands = [[command] for command in contract.ACTIONS] + list(ROLLOUT.values())
+    known = "".join(migrate(*command, "--help").out for command in commands)
 
     assert re.search(rf"{option}\b", known)
 

@@ -1,6 +1,7 @@
 """``make screenshots``: `migrate upgrade` in a real terminal against the local cloud, as the pictures in the docs.
 
-A copy of the checkout gets a local cloud of its own, is migrated, and then released with thirty slow revisions more.
+A copy of the checkout gets a local cloud of its own, is migrated, and then released with thirty slow revisions more. A
+report of a rollout, in a browser, is one more picture.
 """
 
 from __future__ import annotations
@@ -20,17 +21,23 @@ from alembic.script import ScriptDirectory
 from rich.console import Console
 from rich.text import Text
 
+from lambda_migrate.page import render
 from localcloud import cloud
+from tests.support import browser
 from tests.support.checkout import ROOT, copy_checkout, with_tools
+from tests.support.reports import report
 from tests.support.trees import Rev, sql, write_revision
 
 PICTURES = ROOT / "docs" / "images"
 RUNNING = PICTURES / "upgrade-running.svg"
 DONE = PICTURES / "upgrade-done.svg"
+PAGE = PICTURES / "rollout-report.png"
 COLUMNS = 100
 COMMAND = "migrate upgrade --stage local"
 
 _ROWS = 40
+_FAILED, _LEFT, _PAGE_WIDTH = 4, 3000, 900
+_MESSAGE = "stopped by mona; 3000 of 12000 targets were not begun"
 _WAIT_S = 120
 _WHAT = (
     "Add projects",
@@ -92,11 +99,23 @@ def picture(screen: str, columns: int) -> str:
     return re.sub(r"@font-face \{.*?\}\s*", "", svg, flags=re.DOTALL)
 
 
+def picture_of_the_page(file: Path) -> None:
+    """The page of a rollout's report, of which a few targets failed, in a browser."""
+    with tempfile.TemporaryDirectory() as temporary, browser.start(Path(temporary) / "profile") as running:
+        page = Path(temporary) / "report.html"
+        page.write_text(render(report(_FAILED, left=_LEFT, status="stopped", message=_MESSAGE)), encoding="utf-8")
+        tab = running.page()
+        tab.open(page, width=_PAGE_WIDTH)
+        tab.picture(file)
+
+
 def main() -> None:
-    """Make both pictures."""
+    """Make all pictures; that of the page where there is a browser."""
     columns = int(sys.argv[1]) if len(sys.argv) > 1 else COLUMNS
     folder = Path(sys.argv[2]) if len(sys.argv) > 2 else PICTURES
     folder.mkdir(parents=True, exist_ok=True)
+    if browser.missing() is None:
+        picture_of_the_page(folder / PAGE.name)
     with tempfile.TemporaryDirectory() as temporary:
         checkout = copy_checkout(Path(temporary) / "checkout")
         try:
