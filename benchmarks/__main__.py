@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from benchmarks import (
     empty_database,
+    many_targets,
     memory,
     nothing_to_do,
     one_pending,
@@ -21,6 +22,7 @@ QUESTIONS = (
     package_size,
     package_build,
     running_application,
+    many_targets,
 )
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from benchmarks import document, ground, report
+from benchmarks import document, ground, report, scale
 from benchmarks.measurement import FULL, SMALLEST
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ def main(*measures: Measure) -> None:
             if effort is FULL:
                 report.record(outcome, facts)
                 document.write()
+                scale.write()
             outcomes.append(outcome)
     missed = [goal for outcome in outcomes for goal in outcome.goals if not goal.met]
     met = sum(goal.met for outcome in outcomes for goal in outcome.goals)

@@ -14,8 +14,9 @@ _HERE = Path(__file__).parent
 _kept: dict[str, str] = {}
 
 
-def handler(_event: object, _context: object) -> dict[str, str]:
+def handler(event: dict[str, dict[str, str]] | None, _context: object) -> dict[str, str]:
     """Read the version; apply what is after it, each change in a transaction of its own."""
+    target = (event or {}).get("target", {})
     if "secret" not in _kept:
         answer = boto3.client("secretsmanager").get_secret_value(SecretId=os.environ["DB_SECRET_ID"])
         _kept["secret"] = answer["SecretString"]
@@ -23,11 +24,12 @@ def handler(_event: object, _context: object) -> dict[str, str]:
     connection = psycopg2.connect(
         host=secret["host"],
         port=secret["port"],
-        dbname=secret["dbname"],
+        dbname=target.get("database", secret["dbname"]),
         user=secret["username"],
         password=secret["password"],
         sslmode="verify-full",
         sslrootcert=os.environ["DB_SSLROOTCERT"],
+        options=f"-c search_path={target['schema']}" if "schema" in target else None,
     )
     head = (_HERE / "head").read_text(encoding="utf-8")
     with closing(connection), connection.cursor() as cursor:

@@ -1,0 +1,318 @@
+"""What does one more tenant cost: of hundreds of databases, and of as many schemas, with one pending revision each?"""
+
+from __future__ import annotations
+
+import os
+import resource
+import time
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from psycopg2 import sql
+
+from benchmarks import functions, tools
+from benchmarks.ground import execute
+from benchmarks.histories import LAST_TABLE, changes, stamped
+from benchmarks.measurement import OURS, Contestant, Effort, Goal, Measured, Outcome, interleaved
+from benchmarks.suite import main
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from benchmarks.ground import Ground
+    from benchmarks.histories import Change
+    from localcloud.postgres import Database
+    from localcloud.runtime_api import Function
+
+QUESTION = "many_targets"
+DATABASES = "databases"
+SCHEMAS = "schemas"
+LOOP = "shell loop of the alembic CLI"
+BARE = "connect and apply, bare"
+PROCESSOR = "processor time"
+SERVER = "the server's processor time"
+
+_MANY = 300
+_FEW = 6
+# In each round the next part of the targets; all targets are measured once.
+_ROUNDS = 5
+# As many as a rollout sends to one server by default.
+_FUNCTIONS = 5
+_LOOPED = 2
+_GOAL = 0.05
+
+# Alembic's cookbook, "Rudimental Schema-Level Multi Tenancy for PostgreSQL Databases".
+_CONNECT = "    with connectable.connect() as connection:\n"
+_CONNECT_FOR_A_TENANT = """\
+    with connectable.connect() as connection:
+        tenant = context.get_x_argument(as_dictionary=True)["tenant"]
+        connection.exec_driver_sql(f'SET search_path TO "{tenant}"')
+        connection.commit()
+        connection.dialect.default_schema_name = tenant
+"""
+
+
+@dataclass(frozen=True)
+class Tenant:
+    """A target: what the event says of it, and its database for everybody else."""
+
+    said: Mapping[str, str]
+    database: Database
+
+
+@dataclass(frozen=True)
+class Fleet:
+    """Tenants of one kind, which one login reaches: that of ``stage``, whose secret the functions have."""
+
+    kind: str
+    stage: Database
+    tenants: Sequence[Tenant]
+
+    @property
+    def case(self) -> str:
+        """What is measured of it."""
+        return f"{len(self.tenants)} {self.kind}"
+
+
+def measure(ground: Ground, effort: Effort) -> Outcome:
+    """Measure it."""
+    many = effort.rounds > 1
+    history = changes(effort.long)
+    rounds = min(effort.rounds, _ROUNDS)
+    looped = rounds * _LOOPED if many else 1
+    wall, processor, server = Measured("s"), Measured("s"), Measured("s")
+    cases = []
+    for made in (_databases, _schemas):
+        with made(ground, _MANY if many else _FEW, history[-2]) as fleet:
+            contest = _Contest(ground, fleet, history, rounds)
+            contest.measure(wall, processor, server)
+            cases.append(fleet.case)
+    return Outcome(
+        QUESTION,
+        "One pending revision at each of many tenants, a tenant",
+        (*wall.rows(), *processor.rows(), *server.rows()),
+        tuple(Goal(f"{case}, to the {LOOP}", wall.ratio((case, OURS), (case, LOOP)), _GOAL) for case in cases),
+        (
+            f"The time until all are done, divided by their number; the history has {len(history):,} revisions.",
+            f"{_FUNCTIONS} warm functions share the tenants, as a rollout's on one server do by default.",
+            "Here they share this machine's processor, too, and with the server.",
+            f"The loop takes one tenant after the other, {looped} of them in all.",
+            f"For {SCHEMAS} its env.py takes the search_path from `-x tenant=`.",
+            f"“{BARE}”: as many warm functions, which connect, run the SQL and set the version, and nothing else.",
+            "Processor time: the functions' with their children's, or the commands'; the server's is its backends'.",
+        ),
+    )
+
+
+class _Contest:
+    """All contestants on one fleet: round by round, each on the same part of it."""
+
+    def __init__(self, ground: Ground, fleet: Fleet, history: Sequence[Change], rounds: int) -> None:
+        self._ground = ground
+        self._fleet = fleet
+        self._history = history
+        self._rounds = rounds
+        self._parts = dict.fromkeys((OURS, BARE, LOOP), 0)
+
+    def measure(self, wall: Measured, processor: Measured, server: Measured) -> None:
+        """Add this fleet's cases to those measured."""
+        # The same package as for other questions.
+        name = str(len(self._history))
+        ours, bare = (
+            functions.ours(self._ground, name, self._history),
+            functions.bare(self._ground, name, self._history),
+        )
+        stage = self._fleet.stage
+        deployed = {
+            OURS: functions.our_function(self._ground, ours, stage),
+            BARE: functions.bare_function(self._ground, bare, stage),
+        }
+        with ExitStack() as stack:
+            postmaster = stack.enter_context(_postmaster(self._ground))
+            runs: dict[str, Callable[[], float]] = {}
+            for who, one in deployed.items():
+                pool = [stack.enter_context(one.start()) for _ in range(_FUNCTIONS)]
+                self._warm(pool)
+                runs[who] = partial(self._functions, who, pool, postmaster, processor, server)
+            # Its bytecode is there from now on.
+            _command(self._ground, self._fleet.tenants[0], self._history).run()
+            self._take_back(self._fleet.tenants[:1])
+            runs[LOOP] = partial(self._loop, processor)
+            measured = interleaved(
+                [Contestant(self._fleet.case, who, run) for who, run in runs.items()],
+                self._rounds,
+                warm_up=False,
+            )
+        wall.values.update(measured.values)
+
+    def _part(self, name: str) -> Sequence[Tenant]:
+        """The part of the tenants whose turn it is."""
+        number = self._parts[name]
+        self._parts[name] += 1
+        return self._fleet.tenants[number :: self._rounds]
+
+    def _warm(self, pool: Sequence[Function]) -> None:
+        for function, tenant in zip(pool, self._fleet.tenants, strict=False):
+            _migrate(function, tenant)
+        self._take_back(self._fleet.tenants[: len(pool)])
+
+    def _functions(
+        self,
+        name: str,
+        pool: Sequence[Function],
+        postmaster: Callable[[], float],
+        processor: Measured,
+        server: Measured,
+    ) -> float:
+        tenants = self._part(name)
+        left = deque(tenants)
+
+        def work(function: Function) -> None:
+            while True:
+                try:
+                    tenant = left.popleft()
+                except IndexError:
+                    return
+                _migrate(function, tenant)
+
+        used, served = sum(_used(function.pid) for function in pool), postmaster()
+        began = time.perf_counter()
+        _all(work, pool)
+        took = time.perf_counter() - began
+        self._note(processor, PROCESSOR, name, sum(_used(function.pid) for function in pool) - used, tenants)
+        self._note(server, SERVER, name, postmaster() - served, tenants)
+        self._take_back(tenants)
+        return took / len(tenants)
+
+    def _loop(self, processor: Measured) -> float:
+        tenants = self._part(LOOP)[: _LOOPED if self._rounds > 1 else 1]
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        took = sum(_command(self._ground, tenant, self._history).run() for tenant in tenants)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+        self._note(processor, PROCESSOR, LOOP, used, tenants)
+        self._take_back(tenants)
+        return took / len(tenants)
+
+    def _note(self, measured: Measured, what: str, name: str, used: float, tenants: Sequence[Tenant]) -> None:
+        measured.values.setdefault((f"{self._fleet.case}, {what}", name), []).append(used / len(tenants))
+
+    def _take_back(self, tenants: Sequence[Tenant]) -> None:
+        """Take each back by the revision that was applied; that it was not is an error."""
+        _all(partial(_take_back, self._history), tenants)
+
+
+def _migrate(function: Function, tenant: Tenant) -> None:
+    functions.succeeded(function.invoke({"action": "upgrade", "target": tenant.said}), function)
+
+
+def _take_back(history: Sequence[Change], tenant: Tenant) -> None:
+    with closing(tenant.database.connect()) as connection, connection.cursor() as cursor:
+        if schema := tenant.said.get("schema"):
+            cursor.execute(sql.SQL("SET search_path TO {}").format(sql.Identifier(schema)))
+        cursor.execute(f"DROP TABLE {LAST_TABLE}")
+        cursor.execute(
+            "UPDATE alembic_version SET version_num = %s WHERE version_num = %s",
+            (history[-2].revision, history[-1].revision),
+        )
+        if cursor.rowcount != 1:
+            raise RuntimeError(f"{tenant.said} is not at the revision that was applied")
+
+
+def _command(ground: Ground, tenant: Tenant, history: Sequence[Change]) -> tools.Tool:
+    """The alembic command as somebody would type it for this tenant."""
+    schema = tenant.said.get("schema")
+    if schema is None:
+        return tools.tool(ground, tools.ALEMBIC, str(len(history)), history, tenant.database)
+    tool = tools.tool(ground, tools.ALEMBIC, "tenants", history, tenant.database)
+    env_py = tool.folder / "migrations" / "env.py"
+    text = env_py.read_text(encoding="utf-8")
+    if _CONNECT_FOR_A_TENANT not in text:
+        env_py.write_text(text.replace(_CONNECT, _CONNECT_FOR_A_TENANT), encoding="utf-8")
+    program, *arguments = tool.command
+    return replace(tool, command=(program, "-x", f"tenant={schema}", *arguments))
+
+
+@contextmanager
+def _databases(ground: Ground, count: int, before: Change) -> Iterator[Fleet]:
+    """Databases of one owner, each at the revision before the last."""
+    stage = ground.database("many_databases")
+    execute(stage, *stamped(before))
+    names = [f"{stage.name}_{number:04}" for number in range(count)]
+    with closing(ground.server.connect()) as connection, connection.cursor() as cursor:
+        try:
+            for name in names:
+                cursor.execute(
+                    sql.SQL("CREATE DATABASE {} TEMPLATE {} OWNER {}").format(
+                        *map(sql.Identifier, (name, stage.name, stage.user))
+                    )
+                )
+            tenants = [Tenant({"database": name}, replace(stage, name=name)) for name in names]
+            # Whoever connects first writes a file that saves all others a part of their start.
+            _all(lambda tenant: execute(tenant.database, "SELECT 1"), tenants)
+            yield Fleet(DATABASES, stage, tenants)
+        finally:
+            for name in names:
+                cursor.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+@contextmanager
+def _schemas(ground: Ground, count: int, before: Change) -> Iterator[Fleet]:
+    """Schemas of one database, each at the revision before the last."""
+    stage = ground.database("many_schemas")
+    names = [f"tenant_{number:04}" for number in range(count)]
+    execute(
+        stage,
+        *(
+            statement
+            for name in names
+            for statement in (f"CREATE SCHEMA {name}", f"SET search_path TO {name}", *stamped(before))
+        ),
+    )
+    yield Fleet(SCHEMAS, stage, [Tenant({"schema": name}, stage) for name in names])
+
+
+def _all(work: Callable[..., object], on: Sequence[object]) -> None:
+    with ThreadPoolExecutor(_FUNCTIONS) as threads:
+        for done in [threads.submit(work, one) for one in on]:
+            done.result()
+
+
+@contextmanager
+def _postmaster(ground: Ground) -> Iterator[Callable[[], float]]:
+    """Gives what tells the processor time of all backends that have ended, in seconds."""
+    with closing(ground.server.connect()) as connection, connection.cursor() as cursor:
+        pid = _stat(connection.get_backend_pid())[1]
+
+        def used() -> float:
+            while True:
+                cursor.execute(
+                    "SELECT count(*) FROM pg_stat_activity WHERE datname LIKE %s", (f"{ground.scratch.name}%",)
+                )
+                [(working,)] = cursor.fetchall()
+                if not working:
+                    return _used(int(pid))
+                time.sleep(0.01)
+
+        yield used
+
+
+def _used(pid: int) -> float:
+    """Processor time of a process and of its children that have ended, in seconds."""
+    # Its own clock counts nanoseconds, and this is its number (clock_getcpuclockid(3), which Python lacks).
+    own = time.clock_gettime(~pid << 3 | 2)
+    return own + sum(map(int, _stat(pid)[13:15])) / os.sysconf("SC_CLK_TCK")
+
+
+def _stat(pid: int) -> list[str]:
+    """/proc/PID/stat (proc(5)) after the program's name: state, parent and so on."""
+    return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+
+
+if __name__ == "__main__":
+    main(measure)
