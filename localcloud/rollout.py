@@ -51,8 +51,9 @@ def main() -> int:
         progress.print(Text.assemble(("error: ", "bold red"), str(error)), soft_wrap=True)
         return 1
     PAGE.unlink(missing_ok=True)
-    command = ["migrate", "rollout", "--stage", STAGE, "--report", str(PAGE)]
-    progress.print(f"[dim]{' '.join(command[:4])} ...[/]")
+    arguments = ["rollout", "--stage", STAGE]
+    progress.print(f"[dim]migrate {' '.join(arguments)} ...[/]")
+    command = [sys.executable, "-m", "migrate_cli", *arguments, "--report", str(PAGE)]
     code = subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode
     if PAGE.exists():
         results.print(f"The report: {PAGE}", soft_wrap=True)

@@ -1,12 +1,13 @@
-"""What `make migrate` runs, from nothing, in a copy of the checkout: the developer's own local cloud stays as it is."""
+"""What `make migrate` and `make rollout` run, in a copy of the checkout: the developer's local cloud stays as it is."""
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 from contextlib import closing
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -34,10 +35,20 @@ def checkout(shared_run: Path) -> Iterator[Path]:
     subprocess.run([sys.executable, "-m", "localcloud", "clean"], cwd=folder, check=True)
 
 
-def migrate(checkout: Path) -> subprocess.CompletedProcess[str]:
+def python(checkout: Path, *command: str) -> subprocess.CompletedProcess[str]:
     environment = with_tools({**os.environ, "COLUMNS": "120"})
-    command = [sys.executable, "-m", "localcloud.migrate"]
+    command = (sys.executable, "-m", *command)
     return subprocess.run(command, cwd=checkout, env=environment, capture_output=True, text=True, check=False)
+
+
+def migrate(checkout: Path) -> subprocess.CompletedProcess[str]:
+    return python(checkout, "localcloud.migrate")
+
+
+def rollout(checkout: Path, *arguments: str) -> tuple[int, Any]:
+    """The exit code of the command, and its document."""
+    done = python(checkout, "migrate_cli", "rollout", *arguments, "--stage", "local", "--json")
+    return done.returncode, json.loads(done.stdout)
 
 
 def test_the_first_run_sets_everything_up_and_brings_the_database_to_head(checkout: Path, backend: Backend) -> None:
@@ -66,3 +77,35 @@ def test_a_failed_migration_is_told_on_standard_error_and_by_the_exit_code(check
     assert (done.returncode, done.stdout) == (1, "")
     assert "UnknownRevision: " in done.stderr
     assert "[red]newer[/]" in done.stderr
+
+
+def test_a_rollout_migrates_thirty_tenants_and_says_where_its_report_is(checkout: Path, backend: Backend) -> None:
+    done = python(checkout, "localcloud.rollout")
+
+    assert done.returncode == 0, done.stderr
+    assert "Rolled out: 30 targets: 30 migrated" in done.stdout
+    page = checkout / ".local" / "rollout.html"
+    assert f"The report: {page}" in done.stdout
+    assert backend.head in page.read_text(encoding="utf-8")
+
+
+def test_what_failed_in_a_rollout_is_retried_and_nothing_else(checkout: Path, backend: Backend) -> None:
+    server = cloud.up(checkout).server
+    with closing(server.connect("tenant_07")) as connection, connection.cursor() as cursor:
+        cursor.execute("DELETE FROM alembic_version")
+        connection.commit()
+
+    code, plan = rollout(checkout, "--plan")
+    assert (code, plan["counts"]["behind"], plan["revisions"]) == (0, 1, {backend.head: 29, "base": 1})
+    assert plan["estimate"]["behind"] == 1
+
+    # Its tables are there already.
+    code, told = rollout(checkout)
+    assert (code, [failure["error_type"] for failure in told["failures"]]) == (1, ["MigrationFailed"])
+    assert rollout(checkout, "status") == (0, told)
+
+    with closing(server.connect("tenant_07")) as connection, connection.cursor() as cursor:
+        cursor.execute("INSERT INTO alembic_version VALUES (%s)", (backend.head,))
+        connection.commit()
+    code, told = rollout(checkout, "retry")
+    assert (code, told["counts"]["targets"], told["counts"]["current"]) == (0, 1, 1)
