@@ -78,6 +78,14 @@ class Ran:
 
 
 @dataclass(frozen=True)
+class Next:
+    """One revision ended without an error, and the next one begins."""
+
+    ran: Ran
+    started: Started
+
+
+@dataclass(frozen=True)
 class Output:
     """A line that the backend's code logged or printed."""
 
@@ -133,4 +141,4 @@ class Ended:
     heads: tuple[str, ...] | None = None
 
 
-Message = Connected | Began | Started | Ran | Output | IndexDropped | Told | Ended
+Message = Connected | Began | Started | Ran | Next | Output | IndexDropped | Told | Ended

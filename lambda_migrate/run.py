@@ -31,7 +31,7 @@ from lambda_migrate.contract import (
 )
 from lambda_migrate.database import is_rotated, versions
 from lambda_migrate.lock import Holder, migration_lock
-from lambda_migrate.messages import Began, IndexDropped, Job, Output, Ran, Started, Told
+from lambda_migrate.messages import Began, IndexDropped, Job, Next, Output, Ran, Started, Told
 from lambda_migrate.shortcut import is_current
 from lambda_migrate.supervisor import died, supervise
 from lambda_migrate.telemetry import log
@@ -293,6 +293,9 @@ class Account:
                 step=len(self.ran) + 1,
                 steps=len(self.began.planned) if self.began else None,
             )
+        elif isinstance(message, Next):
+            self.receive(message.ran)
+            self.receive(message.started)
         elif isinstance(message, Ran):
             self.running = None
             self.ran.append(message)

@@ -21,7 +21,7 @@ from lambda_migrate.contract import (
     UnknownRevision,
     joined,
 )
-from lambda_migrate.messages import Began, Ran, Started, Told
+from lambda_migrate.messages import Began, Next, Ran, Started, Told
 from lambda_migrate.telemetry import one_line, redact
 
 if TYPE_CHECKING:
@@ -163,17 +163,19 @@ class Steps:
         assert connection is not None  # noqa: S101 - online, so there is one
         deadline = self.job.deadline
         timeout_set_at = deadline.left()
+        ran: Ran | None = None
         for step in steps:
             left = deadline.left()
             if left <= 0:
                 self.journal.stopped = True
-                return
+                break
             if left < timeout_set_at * _STATEMENT_SHARE:
                 timeout_set_at = left
                 _lower_statement_timeout(connection, statement_timeout_ms(self.job))
             revision = tree.described(step)
             self.journal.start(revision)
-            self.journal.send(Started(revision))
+            # The end of one and the beginning of the next in one message: each wakes the supervisor.
+            self.journal.send(Started(revision) if ran is None else Next(ran, Started(revision)))
             started = time.monotonic()
             yield step
             # Alembic came back for more, so this step is behind it. A revision that committed by itself has left
@@ -183,7 +185,9 @@ class Steps:
             self.journal.revision = None
             duration_ms = round((time.monotonic() - started) * 1000)
             committed = not connection.in_transaction()
-            self.journal.send(Ran(revision, self.journal.heads, duration_ms, committed=committed))
+            ran = Ran(revision, self.journal.heads, duration_ms, committed=committed)
+        if ran is not None:
+            self.journal.send(ran)
 
 
 @dataclass

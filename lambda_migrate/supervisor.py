@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from lambda_migrate import environment
 from lambda_migrate.contract import DatabaseUnavailable
 from lambda_migrate.lock import Holder, blockers
-from lambda_migrate.messages import Connected, Ended, Failure, Job, Message, Started
+from lambda_migrate.messages import Connected, Ended, Failure, Job, Message, Next, Started
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -150,7 +150,7 @@ def _attend(  # noqa: C901 - one loop, one way through it
             return
         if isinstance(message, Connected):
             watch.backends.append(message.pid)
-        elif isinstance(message, Started):
+        elif isinstance(message, (Started, Next)):
             watch.blockers = ()
         elif isinstance(message, Ended):
             watch.ended = message

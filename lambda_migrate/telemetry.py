@@ -53,24 +53,19 @@ def conceal(secret: str) -> None:
     """Keep this text, in every way that libraries are known to write it, out of whatever is logged or raised."""
     if len(secret) < _SHORTEST_SECRET:
         return
-    written = (
-        _concealed.pop(secret, None)
-        or frozenset(
-            {
-                secret,
-                quote(secret, safe=""),
-                quote(secret, safe="/"),
-                quote(secret, safe=" +"),  # SQLAlchemy's own way
-                quote_plus(secret),
-                quote(secret, safe="").replace("%", "%%"),  # as a config file holds it
-                repr(secret)[1:-1],
-                ascii(secret)[1:-1],
-                json.dumps(secret)[1:-1],
-                secret.replace("\\", "\\\\").replace("'", "\\'"),  # as libpq's connection strings hold it
-            }
-        )
-    )
-    _concealed[secret] = written
+    written = {
+        secret,
+        quote(secret, safe=""),
+        quote(secret, safe="/"),
+        quote(secret, safe=" +"),  # SQLAlchemy's own way
+        quote_plus(secret),
+        quote(secret, safe="").replace("%", "%%"),  # as a config file holds it
+        repr(secret)[1:-1],
+        ascii(secret)[1:-1],
+        secret.replace("\\", "\\\\").replace("'", "\\'"),  # as libpq's connection strings hold it
+    }
+    _concealed.pop(secret, None)
+    _concealed[secret] = frozenset(written | {json.dumps(text)[1:-1] for text in written})
     if len(_concealed) > _CONCEALED_AT_MOST:
         del _concealed[next(iter(_concealed))]
     _longest_first.cache_clear()
@@ -96,7 +91,15 @@ def one_line(error: BaseException | str, *, limit: int = 2000) -> str:
 
 
 def _serialize(line: Mapping[str, Any]) -> str:
-    return json.dumps(_redacted(line), default=str, separators=(",", ":"))
+    text = _as_json(line)
+    # Most lines hold nothing to redact, which is sooner seen of the whole than of each value.
+    if "://" not in text and not any(secret in text for secret in _longest_first()):
+        return text
+    return _as_json(_redacted(line))
+
+
+def _as_json(line: Mapping[str, Any]) -> str:
+    return json.dumps(line, default=str, separators=(",", ":"))
 
 
 def _redacted(value: Any) -> Any:  # noqa: ANN401 - whatever a log line may hold
