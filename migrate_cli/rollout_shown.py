@@ -104,13 +104,14 @@ class Display:
 def told(progress: Progress) -> str:
     """How far it is, beside the number that is done."""
     parts = [f"{progress.failed} failed"] if progress.failed else []
+    # What a narrow terminal cuts off is at the end.
+    if progress.to_go_s is not None:
+        parts.append(f"about {duration(progress.to_go_s)} to go")
     if progress.running is not None:
         parts.append(f"{progress.running} running")
     parts.append(f"{progress.left} left")
     if progress.waves > 1:
         parts.append(f"wave {max(progress.wave, 1)} of {progress.waves}")
-    if progress.to_go_s is not None:
-        parts.append(f"about {duration(progress.to_go_s)} to go")
     return ", ".join(parts)
 
 
