@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import settings
 
 from localcloud import postgres, testing
 
@@ -33,6 +34,9 @@ def pytest_configure(config: pytest.Config) -> None:
     Before anything is imported: the CDK's library is such a tool, in a process that starts with its import.
     """
     config.addinivalue_line("markers", "stress: one more of a kind, for --stress only")
+    # A machine that is busy is no failure.
+    settings.register_profile("untimed", deadline=None)
+    settings.load_profile("untimed")
     home = ROOT / ".local" / "test" / "home"
     home.mkdir(parents=True, exist_ok=True)
     os.environ["HOME"] = str(home)
