@@ -45,7 +45,18 @@ def run(package: Path, config_file: Path) -> None:
 
     nowhere = Credentials("127.0.0.1", 1, "trace", "trace", "trace", "disable", Path(os.devnull))
     settings = read_settings({**os.environ, "ALEMBIC_CONFIG": config_file.name}, package_root=package)
-    job = Job("upgrade", "heads", None, None, settings, nowhere, None, "trace", Deadline.after(60))
+    job = Job(
+        action="upgrade",
+        revision="heads",
+        confirm=None,
+        schema=None,
+        settings=settings,
+        credentials=nowhere,
+        server=None,
+        lock_pid=None,
+        application_name="trace",
+        deadline=Deadline.after(60),
+    )
     set_environment(job)
     config = tree.read_config(config_file)
     set_config(config, job)
