@@ -99,7 +99,7 @@ def measure(ground: Ground, effort: Effort) -> Outcome:
         tuple(Goal(f"{case}, to the {LOOP}", wall.ratio((case, OURS), (case, LOOP)), _GOAL) for case in cases),
         (
             f"The time until all are done, divided by their number; the history has {len(history):,} revisions.",
-            f"{_FUNCTIONS} warm functions share the tenants, as a rollout's on one server do by default.",
+            f"{_functions(rounds)} warm functions share the tenants, as a rollout's on one server do by default.",
             "Here they share this machine's processor, too, and with the server.",
             f"The loop takes one tenant after the other, {looped} of them in all.",
             f"For {SCHEMAS} its env.py takes the search_path from `-x tenant=`.",
@@ -136,7 +136,7 @@ class _Contest:
             postmaster = stack.enter_context(_postmaster(self._ground))
             runs: dict[str, Callable[[], float]] = {}
             for who, one in deployed.items():
-                pool = [stack.enter_context(one.start()) for _ in range(_FUNCTIONS)]
+                pool = [stack.enter_context(one.start()) for _ in range(_functions(self._rounds))]
                 self._warm(pool)
                 runs[who] = partial(self._functions, who, pool, postmaster, processor, server)
             # Its bytecode is there from now on.
@@ -205,6 +205,11 @@ class _Contest:
     def _take_back(self, tenants: Sequence[Tenant]) -> None:
         """Take each back by the revision that was applied; that it was not is an error."""
         _all(partial(_take_back, self._history), tenants)
+
+
+def _functions(rounds: int) -> int:
+    """How many share the work; fewer where it is only to be seen that it works."""
+    return _FUNCTIONS if rounds > 1 else 2
 
 
 def _migrate(function: Function, tenant: Tenant) -> None:

@@ -376,18 +376,20 @@ _WIDTH, _LABELS, _VALUES, _LINE, _HEADING = 760, 250, 90, 22, 40
 
 
 def draw(measured: Measured) -> str:
-    """What each limit lets through at each size, as bars on a logarithmic scale; the first bottleneck stands out."""
+    """What each limit lets through at each size, as bars on a logarithmic scale; the first bottlenecks stand out."""
     parts: list[str] = []
     top = 0
     for size in SIZES:
-        limits = set_for(measured, size).limits()
+        plan = set_for(measured, size)
+        limits = plan.limits()
+        tightest = {plan.first()[0], plan.first(elsewhere=True)[0]}
         longest = math.log10(max(limits.values()))
         parts.append(f'<text class="heading" x="0" y="{top + 24}">{size:,} tenants: targets a second</text>')
         for number, (what, rate) in enumerate(limits.items()):
             y = top + _HEADING + number * _LINE
             width = (_WIDTH - _LABELS - _VALUES) * math.log10(max(rate, 1.1)) / longest
-            kind = "first" if number == 0 else "bar"
-            text = f'y="{y + 12.5:g}" class="{"first" if number == 0 else "label"}"'
+            kind, kind_of_text = ("first", "first") if what in tightest else ("bar", "label")
+            text = f'y="{y + 12.5:g}" class="{kind_of_text}"'
             label = escape(what.replace("`", ""))
             parts += [
                 f'<text x="{_LABELS - 10}" text-anchor="end" {text}>{label}</text>',
