@@ -15,6 +15,7 @@ from rich.table import Table
 
 from benchmarks.functions import RUNTIME
 from benchmarks.ground import BENCH, ROOT, value
+from benchmarks.tools import dbmate_package
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -133,7 +134,7 @@ def facts(ground: Ground) -> dict[str, Any]:
             "postgresql": str(value(ground.server.database("postgres"), "SHOW server_version")),
             "awslambdaric": _version(BENCH.parent / "runtime", "awslambdaric"),
             **{name: _version(BENCH / folder, name) for folder, names in _DISTRIBUTIONS.items() for name in names},
-            "dbmate": json.loads((ROOT / "node_modules/dbmate/package.json").read_text(encoding="utf-8"))["version"],
+            "dbmate": json.loads((dbmate_package() / "package.json").read_text(encoding="utf-8"))["version"],
         },
     }
 

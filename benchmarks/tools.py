@@ -116,15 +116,18 @@ def tools(ground: Ground, label: str, history: Sequence[Change]) -> dict[str, tu
     return found
 
 
+def dbmate_package() -> Path:
+    """Where npm has put dbmate for this machine: its program alone, without the wrapper that would start Node first."""
+    machine = _DBMATE_MACHINES[platform.machine().lower()]
+    return ROOT / "node_modules" / "@dbmate" / f"{platform.system().lower()}-{machine}"
+
+
 def _command(name: str, database: Database) -> tuple[str, ...]:
     if name == ALEMBIC:
         return (str(_BIN / "alembic"), "upgrade", "head")
     if name == DBMATE:
-        # The program itself: npm's wrapper would add the start of Node. The schema dump needs pg_dump, and is for the
-        # developer's machine.
-        machine = _DBMATE_MACHINES[platform.machine().lower()]
-        program = ROOT / "node_modules" / "@dbmate" / f"{platform.system().lower()}-{machine}" / "bin" / "dbmate"
-        return (str(program), "--no-dump-schema", "--migrations-dir", ".", "migrate")
+        # The schema dump needs pg_dump, and is for the developer's machine.
+        return (str(dbmate_package() / "bin" / "dbmate"), "--no-dump-schema", "--migrations-dir", ".", "migrate")
     if name == DJANGO:
         return (str(_BIN / "python"), "-m", "django", "migrate", "--settings", "settings", "--verbosity", "0")
     url = f"postgresql://{quote(database.user)}:{quote(database.password)}@{database.host}:{database.port}"
