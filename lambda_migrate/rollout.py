@@ -158,14 +158,16 @@ class Folder:
     ) -> None:
         """Write down what became of a target."""
         at = quote(revision or BASE, safe="")[:_LONGEST_REVISION]
-        name = f"outcomes/{int(item['wave'])}/{int(item['number'])}/{outcome}/{duration_ms}/{at}"
+        name = f"outcomes/{int(item['wave'])}/{outcome}/{int(item['number'])}/{duration_ms}/{at}"
         self.bucket.write(self.key(name), json.dumps({**item, **(details or {})}))
 
     def outcomes(self, wave: int | None = None, outcome: str | None = None) -> Iterator[Outcome]:
         """What became of the targets of a wave, or of all."""
         prefix = self.key("outcomes/")
-        for key in self.bucket.keys(f"{prefix}{wave}/" if wave is not None else prefix):
-            of_wave, number, what, duration_ms, at = key[len(prefix) :].split("/")
+        # Each failure is counted when there is one more: among the failed ones, not among all.
+        within = "" if wave is None else f"{wave}/" if outcome is None else f"{wave}/{outcome}/"
+        for key in self.bucket.keys(prefix + within):
+            of_wave, what, number, duration_ms, at = key[len(prefix) :].split("/")
             if outcome in {None, what}:
                 yield Outcome(int(of_wave), int(number), what, int(duration_ms), unquote(at), key)
 

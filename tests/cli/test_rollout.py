@@ -202,11 +202,11 @@ def test_a_stage_without_targets_is_migrated_by_its_machine(aws: RolloutStub, mi
 def test_status_of_a_running_rollout_counts_each_target_once(aws: RolloutStub, migrate: Migrate) -> None:
     runs(
         aws,
-        "1/1/migrated/5/head",
-        "1/2/current/5/head",
-        "2/3/failed/0/base",
-        "2/3/migrated/9/head",
-        "2/4/failed/0/base",
+        "1/migrated/1/5/head",
+        "1/current/2/5/head",
+        "2/failed/3/0/base",
+        "2/migrated/3/9/head",
+        "2/failed/4/0/base",
     )
     aws.ends = lambda _: RUNNING
 
@@ -222,7 +222,7 @@ def test_status_of_a_running_rollout_counts_each_target_once(aws: RolloutStub, m
 
 
 def test_progress_tells_what_fails_while_it_runs(aws: RolloutStub, migrate: Migrate) -> None:
-    runs(aws, "1/1/migrated/5/head", "2/4/failed/0/base")
+    runs(aws, "1/migrated/1/5/head", "2/failed/4/0/base")
     aws.ends = lambda question: RUNNING if question < 3 else {"status": "SUCCEEDED"}
 
     ended = migrate("rollout", "status", "--follow", "--stage", "dev")
@@ -231,7 +231,7 @@ def test_progress_tells_what_fails_while_it_runs(aws: RolloutStub, migrate: Migr
 
 
 def test_stop_halts_what_runs_and_succeeds_when_it_is_stopped(aws: RolloutStub, migrate: Migrate) -> None:
-    runs(aws, "1/1/migrated/5/head")
+    runs(aws, "1/migrated/1/5/head")
     aws.put(LAST, "report.json", report(left=900, status="stopped"))
     aws.ends = lambda question: RUNNING if question < 3 else {"status": "FAILED", "error": "RolloutStopped"}
 
@@ -249,7 +249,7 @@ def test_what_does_not_run_cannot_be_stopped(aws: RolloutStub, migrate: Migrate)
 
 
 def test_retry_begins_a_rollout_of_what_failed_in_the_last_one(aws: RolloutStub, migrate: Migrate) -> None:
-    runs(aws, "2/4/failed/0/base")
+    runs(aws, "2/failed/4/0/base")
     aws.leaves(report())
 
     assert migrate("rollout", "retry", "--stage", "dev").code == 0
@@ -258,7 +258,7 @@ def test_retry_begins_a_rollout_of_what_failed_in_the_last_one(aws: RolloutStub,
 
 @pytest.mark.parametrize(
     "outcome,changes,why",
-    [("2/4/migrated/1/head", {}, "nothing failed"), ("2/4/failed/0/base", {"plan": True}, "was a plan")],
+    [("2/migrated/4/1/head", {}, "nothing failed"), ("2/failed/4/0/base", {"plan": True}, "was a plan")],
 )
 def test_what_cannot_be_retried_is_refused(
     aws: RolloutStub, migrate: Migrate, outcome: str, changes: dict[str, Any], why: str
@@ -289,7 +289,7 @@ def test_a_plan_says_how_many_are_where_how_long_it_takes_and_what_it_costs(aws:
         leave(name)
         for number in range(1, 11):
             outcome = "behind" if number > 4 else "current"
-            aws.put(name, f"outcomes/{1 if number < 3 else 2}/{number}/{outcome}/400/head", {})
+            aws.put(name, f"outcomes/{1 if number < 3 else 2}/{outcome}/{number}/400/head", {})
 
     aws.on_start = begin
     ended = migrate("rollout", "--plan", "--per-target", "20", "--stage", "dev")
