@@ -150,6 +150,7 @@ def _of_no_use(error: Exception) -> ConfigurationError:
     return ConfigurationError(f"the package's {MANIFEST} is of no use ({error}); build and deploy it again")
 
 
+@lru_cache(maxsize=1)
 def read_graph(root: Path, manifest: Manifest) -> dict[str, PackagedRevision]:
     """Every revision of the package by its id, each after those that it builds on.
 

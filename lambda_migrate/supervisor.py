@@ -65,7 +65,7 @@ def supervise(job: Job, session: Session | None, receive: Callable[[Message], No
         DatabaseUnavailable: our own session was lost, and with it the migration lock. The process was killed.
     """
     watch = Watch()
-    environment.preload(job.settings.driver)
+    environment.preload(job.settings)
     ours, theirs = _fork.Pipe(duplex=False)
     lifeline, our_end = os.pipe()
     process = _fork.Process(target=_in_child, args=(job, session, theirs, ours, lifeline, our_end))
