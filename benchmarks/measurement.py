@@ -76,8 +76,8 @@ class Goal:
 
     @property
     def met(self) -> bool:
-        """Whether the promise is kept."""
-        return self.value <= self.limit
+        """Whether the promise is kept, to the two decimals that are shown: one statement in a run of hundreds is none."""
+        return round(self.value, 2) <= self.limit
 
 
 @dataclass(frozen=True)
