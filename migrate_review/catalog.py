@@ -76,6 +76,23 @@ AND NOT EXISTS (SELECT FROM of_extensions x WHERE x.classid = 'pg_type'::regclas
 GROUP BY t.oid
 """
 
+
+def _privileges(acl: str, kind: str, owner: str) -> str:
+    """SQL for who may what, where it is not the default: GRANT and REVOKE leave that written out, in any order."""
+
+    def sorted_(items: str) -> str:
+        return f"(SELECT string_agg(item::text, ' ' ORDER BY item::text) FROM unnest({items}) AS item)"  # noqa: S608 - SQL's own words
+
+    default = sorted_(f"acldefault({kind}, {owner})")
+    return f"CASE WHEN {acl} IS NOT NULL THEN nullif(coalesce({sorted_(acl)}, 'none'), {default}) END"
+
+
+_PRIVILEGES_ON_RELATION = _privileges(
+    "r.relacl", "(CASE r.relkind WHEN 'S' THEN 's' ELSE 'r' END)::\"char\"", "r.relowner"
+)
+_PRIVILEGES_ON_FUNCTION = _privileges("p.proacl", "'f'", "p.proowner")
+_PRIVILEGES_ON_TYPE = _privileges("t.typacl", "'T'", "t.typowner")
+
 # Everything else: two columns each, a name and what must be the same again.
 _OTHERS = (
     """
@@ -119,12 +136,13 @@ _OTHERS = (
     FROM tables t JOIN pg_attribute a ON a.attrelid = t.oid JOIN pg_type y ON y.oid = a.atttypid
     WHERE a.attnum > 0 AND NOT a.attisdropped
     """,
-    """
+    f"""
     SELECT 'privileges on ' || r.shown, concat_ws(' ',
-        'owner ' || nullif(r.relowner::regrole::text, quote_ident(current_user)), r.relacl)
+        'owner ' || nullif(r.relowner::regrole::text, quote_ident(current_user)),
+        {_PRIVILEGES_ON_RELATION})
     FROM relations r
     WHERE r.relkind IN ('r', 'p', 'v', 'm', 'S', 'f')
-    """,
+    """,  # noqa: S608 - all of it is here
     """
     SELECT CASE r.relkind WHEN 'v' THEN 'view ' ELSE 'materialized view ' END || r.shown,
         concat_ws(' ', pg_get_viewdef(r.oid), array_to_string(r.reloptions, ', '),
@@ -143,16 +161,16 @@ _OTHERS = (
          WHERE d.classid = 'pg_class'::regclass AND d.objid = r.oid AND d.deptype IN ('a', 'i') LIMIT 1))
     FROM relations r JOIN pg_sequence s ON s.seqrelid = r.oid
     """,
-    """
+    f"""
     SELECT CASE p.prokind WHEN 'p' THEN 'procedure ' WHEN 'a' THEN 'aggregate ' ELSE 'function ' END
         || p.oid::regprocedure,
         concat_ws(' ', CASE WHEN p.prokind <> 'a' THEN pg_get_functiondef(p.oid) END,
             (SELECT row_to_json(g)::jsonb - 'aggfnoid' FROM pg_aggregate g WHERE g.aggfnoid = p.oid),
-            p.proowner::regrole, p.proacl)
+            p.proowner::regrole, {_PRIVILEGES_ON_FUNCTION})
     FROM pg_proc p JOIN ours n ON n.oid = p.pronamespace
     WHERE p.oid >= 16384
     AND NOT EXISTS (SELECT FROM of_extensions x WHERE x.classid = 'pg_proc'::regclass AND x.objid = p.oid)
-    """,
+    """,  # noqa: S608 - all of it is here
     """
     SELECT 'trigger ' || quote_ident(g.tgname) || ' on ' || r.shown,
         pg_get_triggerdef(g.oid) || ' ' || g.tgenabled::text
@@ -169,8 +187,9 @@ _OTHERS = (
         pg_get_expr(p.polqual, p.polrelid), 'check', pg_get_expr(p.polwithcheck, p.polrelid))
     FROM pg_policy p JOIN relations r ON r.oid = p.polrelid
     """,
-    """
-    SELECT 'type ' || t.oid::regtype, concat_ws(' ', t.typtype, t.typowner::regrole, t.typacl,
+    f"""
+    SELECT 'type ' || t.oid::regtype, concat_ws(' ', t.typtype, t.typowner::regrole,
+        {_PRIVILEGES_ON_TYPE},
         CASE WHEN t.typtype = 'd' THEN concat_ws(' ', format_type(t.typbasetype, t.typtypmod), t.typnotnull,
             t.typdefault, nullif(t.typcollation, 0)::regcollation,
             (SELECT string_agg(k.conname || ' ' || pg_get_constraintdef(k.oid), '; ' ORDER BY k.conname)
@@ -184,7 +203,7 @@ _OTHERS = (
     WHERE t.oid >= 16384 AND (t.typtype IN ('d', 'e', 'r') OR (t.typtype = 'c' AND c.relkind = 'c')
         OR (t.typtype = 'b' AND t.typelem = 0))
     AND NOT EXISTS (SELECT FROM of_extensions x WHERE x.classid = 'pg_type'::regclass AND x.objid = t.oid)
-    """,
+    """,  # noqa: S608 - all of it is here
     """
     SELECT 'collation ' || c.oid::regcollation, to_jsonb(c)::text FROM pg_collation c JOIN ours n
     ON n.oid = c.collnamespace

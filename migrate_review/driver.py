@@ -31,6 +31,7 @@ from lambda_migrate.deadline import Deadline
 from lambda_migrate.login import Credentials
 from lambda_migrate.messages import Job
 from lambda_migrate.settings import Settings
+from migrate_review.inserted import inserted
 from migrate_review.watching import Watch
 
 if TYPE_CHECKING:
@@ -108,6 +109,7 @@ class _Driver:
                     "dependencies": _ids(script, each.dependencies),
                     "path": each.path,
                     "speech": _speech(Path(each.path)),
+                    "inserted": sorted(inserted(Path(each.path).read_bytes())),
                     "empty": {name: _is_empty(Path(each.path), name) for name in ("upgrade", "downgrade")},
                 }
                 for each in found

@@ -81,7 +81,9 @@ def chosen(tree: Tree, names: Sequence[str], released: Released | None) -> tuple
     for name in names:
         found = tree.find(name)
         if not found:
-            raise ReviewError(f"there is no revision {name} in {tree.location}; name one by its id, or say head")
+            unread = "".join(f"; {file.path.name} cannot be read: {file.reason}" for file in tree.unreadable)
+            named = f"name one by its id, or say head{unread}"
+            raise ReviewError(f"there is no revision {name} in {tree.location}; {named}")
         if len(found) > 1 and name != "heads":
             ids = ", ".join(revision.id for revision in found)
             raise ReviewError(f"{name} may be any of {ids}; name one by more of its id")
@@ -116,7 +118,8 @@ def review(
             for revision in revisions:
                 progress(revision)
                 observations[revision.id] = measuring.observe(revision.id)
-            if any((revision.id,) == tree.heads for revision in revisions):
+            # Where the head fails that is the finding, and there is no schema to compare with.
+            if len(tree.heads) == 1 and _went_up(observations.get(tree.heads[0])):
                 try:
                     beside += _drift(tree.heads[0], measuring.drift())
                 except ReviewError as error:  # an env.py without models: there is nothing to compare
@@ -132,6 +135,10 @@ def review(
     elsewhere = tuple(_placed(found, tree) for found in beside if found.revision not in named)
     left = _not_acknowledged(tree, elsewhere)
     return Review(tuple(results), left, tuple(remarks), time.monotonic() - started)
+
+
+def _went_up(seen: Observation | None) -> bool:
+    return seen is not None and seen.upgrade.failure is None
 
 
 def _drift(head: str, differences: tuple[str, ...]) -> Iterable[Finding]:

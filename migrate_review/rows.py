@@ -84,14 +84,22 @@ class _Table:
         return next(column for column in self.columns if column.name == name)
 
 
+@dataclass(frozen=True)
+class Speech:
+    """Texts whose values go to the columns that they name, but for those that revisions insert into the table."""
+
+    texts: tuple[str, ...] = ()
+    inserted: frozenset[tuple[str, str]] = frozenset()
+
+
 def fill(
     opened: connection,
     wanted: int,
     version_table: tuple[str | None, str],
     plan: Plan | None = None,
-    speech: Sequence[str] = (),
+    speech: Speech = Speech(),
 ) -> dict[str, str]:
-    """Top up every table to ``wanted`` rows. ``speech`` are texts whose values go to the columns that they name.
+    """Top up every table to ``wanted`` rows.
 
     Returns:
         The tables that have none all the same, with the reason.
@@ -206,7 +214,7 @@ class _Seeding:
     wanted: int
     types: Mapping[int, Type]
     tables: Mapping[int, _Table]
-    speech: Sequence[str]
+    speech: Speech
     tame: bool
     reasons: dict[str, str] = field(default_factory=dict)
     _pools: dict[tuple[str, str], list[str]] = field(default_factory=dict)
@@ -328,11 +336,13 @@ class _Seeding:
         """Values that revisions look for, of those that name the column; the latest revision's first."""
         key = (table.name, column.name)
         if key not in self._heard:
+            bare = table.name.rpartition(".")[2].strip('"')
             found = [
                 value
-                for text in reversed(self.speech)
+                for text in reversed(self.speech.texts)
                 if _speaks_of(text, column.name)
                 for value in values.mined(text, column.type, self.types)
+                if (bare, value) not in self.speech.inserted
             ]
             self._heard[key] = self._valid(column.type, list(dict.fromkeys(found))[:_MOST_HEARD]) if found else []
         return self._heard[key]

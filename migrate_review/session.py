@@ -43,7 +43,8 @@ _REFUSED_ROWS = ("22", "23")
 class Revision:
     """A revision as its file has it. ``parents`` and ``dependencies`` are full ids; ``empty`` is by direction.
 
-    ``speech`` is what its texts say: column names among them, and values that it may look for.
+    ``speech`` is what its texts say: column names among them, and values that it may look for. ``inserted`` are those
+    that it puts into rows of its own, each with its table.
     """
 
     revision: str
@@ -53,6 +54,7 @@ class Revision:
     path: Path
     empty: Mapping[str, bool]
     speech: str
+    inserted: frozenset[tuple[str, str]]
 
 
 @contextmanager
@@ -131,7 +133,10 @@ class Session:
         Raises:
             ReviewError: a revision cannot be imported, or the tree is not one.
         """
-        found = self._ask({"do": "tree"})
+        try:
+            found = self._ask({"do": "tree"})
+        except DiedError as error:
+            raise ReviewError(f"a revision or env.py does not import: {error}") from None
         if not found["revisions"]:
             raise ReviewError(f"{self.settings.alembic_config} leads to no revisions; is its script_location right?")
         self.heads = tuple(found["heads"])
@@ -144,6 +149,7 @@ class Session:
                 Path(each["path"]),
                 each["empty"],
                 each["speech"],
+                frozenset((table, value) for table, value in each["inserted"]),
             )
 
     def close(self) -> None:
@@ -178,15 +184,21 @@ class Session:
         obstacle = self._reach(self._order())
         if obstacle is not None:
             raise ReviewError(f"the models cannot be compared: {obstacle}")
-        return tuple(self._ask({"do": "drift"})["differences"])
+        try:
+            return tuple(self._ask({"do": "drift"})["differences"])
+        except DiedError as error:
+            self._end_process()
+            raise ReviewError(f"the models cannot be compared: {error}") from None
 
     # --- one revision ---
 
     def _observed(self, revision: str, plan: rows.Plan | None = None) -> Observation:
         opened = self._connected()
-        unfilled = rows.fill(
-            opened, self.row_count, self._version_table, plan, [each.speech for each in self.revisions.values()]
+        speech = rows.Speech(
+            tuple(each.speech for each in self.revisions.values()),
+            frozenset().union(*(each.inserted for each in self.revisions.values())),
         )
+        unfilled = rows.fill(opened, self.row_count, self._version_table, plan, speech)
         if plan is None and self._has_siblings(revision) and self._saved != self._applied:
             self._save()
             opened = self._connected()

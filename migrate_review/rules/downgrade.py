@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from migrate_review.rules.case import Case
 
 _REFUSED_ROWS = ("22", "23")  # SQLSTATE classes: values that do not fit, and violated constraints
+_TOO_LONG = "22001"
 _ACTIVE_TRANSACTION = "25001"
 _NOT_NULL_VIOLATION = "23502"
 _NOT_REACHED = "not reached:"  # as the session words it
@@ -32,19 +33,23 @@ def failures(case: Case) -> Iterator[Finding]:
         yield case.found("not-measured", failed.failure)
         return
     evidence = _evidence(failed)
+    if failed.sqlstate == _TOO_LONG and not failed.failed_sql:
+        # No statement of the revision's own: Alembic was about to note it.
+        evidence += f", as Alembic noted the revision, whose id has {len(case.revision.id)} characters"
     state, sql = failed.sqlstate or "", failed.failed_sql or ""
     if state == _ACTIVE_TRANSACTION and "concurrently" in sql.lower():
         yield case.found("ban-concurrent-index-creation-in-transaction", f"{failed.failure}: {evidence}")
     elif state == _NOT_NULL_VIOLATION and any(required_columns(case)):
         return  # that says more
-    elif state.startswith(_REFUSED_ROWS):
+    elif state.startswith(_REFUSED_ROWS) and case.observation.refused is not None:
         yield case.found("upgrade-depends-on-data", evidence, failure=failed.failure)
-    else:
+    else:  # other rows would not help: without any it fails, too
         yield case.found("upgrade-fails", evidence, failure=failed.failure)
 
 
 def _evidence(direction: Pass) -> str:
-    return short(direction.failed_sql) if direction.failed_sql else f"after {len(direction.statements)} statements"
+    ran = len(direction.statements)
+    return short(direction.failed_sql) if direction.failed_sql else f"after {ran} statement{'' if ran == 1 else 's'}"
 
 
 def downgrades(case: Case) -> Iterator[Finding]:
