@@ -128,7 +128,7 @@ synth: $(TOOLS) ## Print a stage's CloudFormation template: make synth STAGE=dev
 test: $(CLOUD) $(BENCH) ## Run every test, the end-to-end ones included
 	@python -m pytest -n auto --dist loadgroup
 
-STRESS := any_event concurrency busy_tables kills deadline network_faults rotation server_states
+STRESS := any_event benchmarks concurrency busy_tables kills deadline network_faults rotation server_states
 
 .PHONY: stress
 stress: $(CLOUD) ## Concurrency, kills, faults and deadlines in their full size; prints what it measured

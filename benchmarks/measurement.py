@@ -76,7 +76,7 @@ class Goal:
 
     @property
     def met(self) -> bool:
-        """Whether the promise is kept, to the two decimals that are shown: one statement in a run of hundreds is none."""
+        """Whether the promise is kept, to the two decimals shown: one statement in a whole run counts for nothing."""
         return round(self.value, 2) <= self.limit
 
 

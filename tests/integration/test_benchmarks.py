@@ -32,7 +32,17 @@ def prepared(postgres_server: Server, tmp_path_factory: pytest.TempPathFactory) 
         yield made
 
 
-@pytest.mark.parametrize("question", QUESTIONS, ids=lambda question: question.QUESTION)
+# The others take a minute together, and `make bench` runs them.
+SAMPLE = ("nothing_to_do", "package_build")
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        pytest.param(question, id=question.QUESTION, marks=[] if question.QUESTION in SAMPLE else pytest.mark.stress)
+        for question in QUESTIONS
+    ],
+)
 def test_a_benchmark_measures_us_beside_others_and_judges_its_goals(question: object, prepared: Ground) -> None:
     outcome = question.measure(prepared, SMALLEST)  # type: ignore[attr-defined]
 
