@@ -111,7 +111,7 @@ def read_tree(backend: Path, config: str = "alembic.ini") -> Tree:
 def read_revision(path: Path, text: str, own: frozenset[str] = frozenset()) -> Revision | Unreadable:
     """Read one file; ``own`` are the names of the backend's modules."""
     try:
-        module = ast.parse(text)
+        module = ast.parse(text, path.name)
     except (SyntaxError, ValueError) as error:
         return Unreadable(path, f"{type(error).__name__}: {error}")
     values = dict(_assignments(module))

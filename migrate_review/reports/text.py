@@ -35,13 +35,16 @@ def show(review: Review, console: Console) -> None:
 def _show_revision(one: Reviewed, console: Console) -> None:
     worst = min((list(_STYLES).index(found.severity.value) for found in one.result.standing), default=None)
     kind = None if worst is None else list(_STYLES)[worst]
-    mark = (summary.MARKS[kind], _STYLES[kind]) if kind else ("✓", "green")
+    well = ("✓", "green") if one.observation is not None else ("?", "dim")
+    mark = (summary.MARKS[kind], _STYLES[kind]) if kind else well
     console.print(_text(mark, (f" {one.revision.id} ", "bold"), one.revision.description))
     if one.observation is not None:
         seen = one.observation
         _print(console, _text((f"{summary.durations(seen)}; {summary.filled(seen)}", "dim")))
         for lock in summary.locks(seen):
             _print(console, _text((lock, "dim")))
+    else:
+        _print(console, _text(("not measured: Alembic cannot load the tree", "dim")))
     for found in one.result.standing:
         _show_finding(found, console)
     for found, reason in one.result.acknowledged:

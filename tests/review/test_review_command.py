@@ -99,6 +99,41 @@ def test_an_error_is_found_acknowledged_recorded_and_watched(backend: Path) -> N
     assert [one["ruleId"] for one in json.loads(edited.stdout)["runs"][0]["results"]] == ["edited-after-review"]
 
 
+def test_a_revision_that_cannot_be_read_is_told_whether_it_is_asked_for_or_not(backend: Path) -> None:
+    (backend / "alembic" / "versions" / "torn.py").write_text("def upgrade(:\n", encoding="utf-8")
+    asked = migrate("--backend", str(backend), "torn")
+    assert asked.returncode == 2
+    assert "there is no revision torn" in asked.stderr
+    assert "torn.py cannot be read: SyntaxError: " in asked.stderr
+    assert "(torn.py, line 1)" in asked.stderr
+
+    beside = migrate("--backend", str(backend), "begins")
+    assert beside.returncode == 1
+    assert "? begins" in beside.stdout, "what was not measured does not look as if it had passed"
+    assert "does-not-load" in beside.stdout
+
+
+def test_a_revision_that_ends_the_process_when_it_is_imported_is_told_in_one_line(backend: Path) -> None:
+    (backend / "alembic" / "versions" / "ends.py").write_text(
+        'import os\n\nrevision = "ends"\ndown_revision = "begins"\nos._exit(7)\n', encoding="utf-8"
+    )
+    ended = migrate("--backend", str(backend), "ends")
+    assert ended.returncode == 3
+    [line] = ended.stderr.splitlines()
+    assert line == "ReviewError: a revision or env.py does not import: the backend's process ended with exit code 7"
+
+
+def test_an_upgrade_that_fails_is_told_once(backend: Path) -> None:
+    (backend / "alembic" / "versions" / "drops.py").unlink()
+    (backend / "alembic" / "versions" / "fails.py").write_text(
+        DROPS.format(words="").replace("drops", "fails").replace('"t", "a"', '"t", "b"'), encoding="utf-8"
+    )
+    ended = migrate("--backend", str(backend), "fails")
+    assert ended.returncode == 1
+    assert ended.stdout.count("UndefinedColumn") == 1
+    assert ended.stderr == "", "without a head there are no models to compare"
+
+
 @pytest.mark.parametrize(
     "arguments,words",
     [
