@@ -90,7 +90,7 @@ op.execute("ALTER TABLE {table} VALIDATE CONSTRAINT {name}")""",
         "constraint-missing-not-valid",
         ERROR,
         Theme.LOCKS,
-        "Every read and write of {table} waits while all its rows are checked against {name}.",
+        "Others wait for {table} while all its rows are checked against {name}.",
         """\
 # this revision:
 op.create_check_constraint("{name}", "{table}", "...", postgresql_not_valid=True)

@@ -136,7 +136,7 @@ class Session:
         try:
             found = self._ask({"do": "tree"})
         except DiedError as error:
-            raise ReviewError(f"a revision or env.py does not import: {error}") from None
+            raise ReviewError(f"the tree cannot be loaded: {error}") from None
         if not found["revisions"]:
             raise ReviewError(f"{self.settings.alembic_config} leads to no revisions; is its script_location right?")
         self.heads = tuple(found["heads"])

@@ -23,7 +23,7 @@ _TYPES = re.compile(r"""\balter\s+(?:column\s+)?"?(\w+)"?\s+(?:set\s+data\s+)?ty
 
 _KINDS = {
     "adding-foreign-key-constraint": "f",
-    "constraint-missing-not-valid": "cx",
+    "constraint-missing-not-valid": "cxf",
     "disallowed-unique-constraint": "u",
     "adding-serial-primary-key-field": "p",
 }

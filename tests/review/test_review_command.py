@@ -120,7 +120,7 @@ def test_a_revision_that_ends_the_process_when_it_is_imported_is_told_in_one_lin
     ended = migrate("--backend", str(backend), "ends")
     assert ended.returncode == 3
     [line] = ended.stderr.splitlines()
-    assert line == "ReviewError: a revision or env.py does not import: the backend's process ended with exit code 7"
+    assert line == "ReviewError: the tree cannot be loaded: the backend's process ended with exit code 7"
 
 
 def test_an_upgrade_that_fails_is_told_once(backend: Path) -> None:
