@@ -51,6 +51,7 @@ def change_project(checkout: Path, **settings: object) -> None:
 def with_tools(environment: dict[str, str]) -> dict[str, str]:
     """The environment with the project's own commands first on the path, as the Makefile puts them."""
     folders = [str(ROOT / ".venv" / "bin"), str(ROOT / "node_modules" / ".bin"), environment.get("PATH", os.defpath)]
-    # Bytecode switched off makes each start several times slower.
-    kept = {name: value for name, value in environment.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    # Bytecode switched off makes each start several times slower; the make that runs the tests is not that of a test.
+    left_out = ("PYTHONDONTWRITEBYTECODE", "MAKEFLAGS", "MAKELEVEL", "MFLAGS")
+    kept = {name: value for name, value in environment.items() if name not in left_out}
     return {**kept, "PATH": os.pathsep.join(folders)}
