@@ -147,6 +147,9 @@ def _show_plan(result: Mapping[str, Any], console: Console) -> None:
     """Outside a terminal this is a script that psql could run, remarks included."""
     for entry in result["plan"]:
         _say(console, (_remark(f"{entry['revision']} ({entry['description']})"), "bold"))
+        for found in entry.get("findings") or ():
+            known = f", acknowledged: {found['reason']}" if found.get("reason") else ""
+            _say(console, (_remark(f"{found['severity']} {found['rule']}: {found['message']}{known}"), "yellow"))
         sql = entry["sql"]
         if sql is None:
             _say(console, (_remark(str(entry.get("error", "cannot be rendered"))), "yellow"))

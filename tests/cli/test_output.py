@@ -128,8 +128,14 @@ def test_a_stream_that_is_closed_is_one_that_nobody_reads(stub: Stub, closed: st
 
 
 def test_a_piped_plan_is_sql(aws: Stub, migrate: Callable[..., Ended]) -> None:
+    found = {"rule": "ban-drop-column", "severity": "error", "message": "It is\nread.", "reason": "Not any more."}
     plan = [
-        {"revision": "bbbb", "description": "Add\nDROP TABLE users;", "sql": "CREATE TABLE a (\n  b int\n);"},
+        {
+            "revision": "bbbb",
+            "description": "Add\nDROP TABLE users;",
+            "sql": "CREATE TABLE a (\n  b int\n);",
+            "findings": [found],
+        },
         {"revision": "cccc", "description": "Compute", "sql": None, "error": "needs\na database"},
     ]
     aws.replies = [Reply(result("plan", plan=plan))]
@@ -139,6 +145,7 @@ def test_a_piped_plan_is_sql(aws: Stub, migrate: Callable[..., Ended]) -> None:
     statements = [row for row in out.splitlines() if row and not row.startswith("--")]
     assert statements == ["CREATE TABLE a (", "  b int", ");"]
     assert "-- needs a database" in out
+    assert "-- error ban-drop-column: It is read., acknowledged: Not any more." in out
 
 
 def test_a_piped_plans_sql_is_what_the_function_answered_to_the_letter(stub: Stub) -> None:
