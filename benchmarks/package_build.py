@@ -27,11 +27,11 @@ _INSTALL = "uv pip install --target"
 def measure(ground: Ground, effort: Effort) -> Outcome:
     """Measure it."""
     backend = functions.backend(ground, str(effort.long), changes(effort.long))
-    out = [ground.scratch / "ours-first", ground.scratch / "ours-second"]
     built: list[Path] = []
 
     def build() -> float:
-        built.append(out[len(built) % 2])
+        # Each in a folder of its own: for seconds after many files were deleted, ext4 takes twice as long to make some.
+        built.append(ground.scratch / f"built-{len(built)}")
         return _seconds(sys.executable, "-m", "infra.package", str(backend), str(built[-1]))
 
     def install() -> float:
@@ -46,7 +46,7 @@ def measure(ground: Ground, effort: Effort) -> Outcome:
     measured = interleaved([Contestant(warm, OURS, build), Contestant(warm, _INSTALL, install)], effort.rounds)
     if len(built) == 1:
         build()
-    first, second = map(_contents, out)
+    first, second = map(_contents, built[:2])
     differing = sum(first.get(path) != second.get(path) for path in {*first, *second})
     goals = (
         Goal("warm", measured.median((warm, OURS)), 2, "s"),

@@ -27,6 +27,7 @@ from infra.package.tracing import traced
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
+    from infra.package.bytecode import Form
     from infra.package.target import Target
 
 # Lambda's limit for a function's unpacked code.
@@ -93,7 +94,13 @@ def build(
         **backend_files(layout),
         **{PurePosixPath(path): file for path, file in extra_files.items()},
     }
-    needs = Needs(selection, requirements, _services_named(copies))
+    sources = _sources(copies)
+    needs = Needs(
+        selection,
+        requirements,
+        services=set().union(*map(contents.services_named, sources)),
+        dialects=frozenset().union(*map(contents.dialects_named, sources)),
+    )
     pins = resolve(requirements, target)
     if selection.traced:
         imported = traced(copies, layout, needs)
@@ -110,7 +117,7 @@ def build(
             _copy(source, staging / relative)
         manifest.write(staging, layout, graph, target)
         if interpreter := find_interpreter(target):
-            compile_all(staging, _batches(copies), interpreter)
+            compile_all(staging, _python(copies), interpreter)
         _normalise(staging)
         digest = _digest(staging, site.digests)
         size = _size_of(staging.rglob("*"))
@@ -153,17 +160,17 @@ def _staging(out: Path) -> Iterator[Path]:
         staging.rename(out)
 
 
-def _services_named(copies: Files) -> set[str]:
-    """Return the services of AWS that the backend's code makes clients of."""
+def _sources(copies: Files) -> list[bytes]:
+    """Read the backend's Python files."""
     files = (file for path, file in copies.items() if file.suffix == ".py" and path.parts[0] != _FUNCTION)
-    return set().union(*(contents.services_named(file.read_bytes()) for file in files))
+    return [file.read_bytes() for file in files]
 
 
-def _batches(copies: Files) -> list[dict[str, bool]]:
-    """Return the Python files of the function and of the backend; of each the source stays."""
-    python = [path.as_posix() for path in copies if path.suffix == ".py"]
-    function = {path: False for path in python if path.startswith(f"{_FUNCTION}/")}
-    return [function, {path: False for path in python if path not in function}]
+def _python(copies: Files) -> dict[str, Form]:
+    """Return the Python files of the function and of the backend; Alembic reads a revision's docstring."""
+    return {
+        path.as_posix(): "short" if path.parts[0] == _FUNCTION else "whole" for path in copies if path.suffix == ".py"
+    }
 
 
 def _function_files() -> Files:

@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import uv
 
@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 # Where Lambda unpacks a function: what tracebacks name.
 RUNTIME_ROOT = "/var/task"
 SCRIPT = Path(__file__).with_name("compile_files.py")
+
+# What bytecode is made of a file: of all of it, of all but its docstrings, or that in the source's place.
+Form = Literal["whole", "short", "bare"]
 
 _ASK = "import sys; print('%d.%d.%d-%s' % sys.version_info[:4])"
 
@@ -83,18 +86,17 @@ def _newest_first(folder: Path, pattern: str) -> list[Path]:
     return sorted(folder.glob(pattern), key=lambda path: [int(n) for n in re.findall(r"\d+", str(path))], reverse=True)
 
 
-def compile_all(root: Path, batches: Sequence[Mapping[str, bool]], interpreter: Interpreter) -> None:
-    """Compile files below a folder: paths, and whether the bytecode takes the source's place.
-
-    Each batch has a process of its own, so that its bytes do not depend on what else is compiled.
-    """
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for _ in pool.map(lambda batch: _compile(root, batch, interpreter), filter(None, batches)):
+def compile_all(root: Path, files: Mapping[str, Form], interpreter: Interpreter) -> None:
+    """Compile files below a folder, with all processors; their bytes depend on nothing but the file itself."""
+    processors = os.cpu_count() or 1
+    shares = [sorted(files.items())[first::processors] for first in range(processors)]
+    with ThreadPoolExecutor(processors) as pool:
+        for _ in pool.map(lambda share: _compile(root, share, interpreter), filter(None, shares)):
             pass
 
 
-def _compile(root: Path, files: Mapping[str, bool], interpreter: Interpreter) -> None:
-    asked = {"root": str(root), "prefix": RUNTIME_ROOT, "files": sorted(files.items())}
+def _compile(root: Path, files: Sequence[tuple[str, Form]], interpreter: Interpreter) -> None:
+    asked = {"root": str(root), "prefix": RUNTIME_ROOT, "files": files}
     with tempfile.TemporaryDirectory() as empty:
         done = subprocess.run(
             [interpreter.executable, "-s", "-S", "-B", "-c", SCRIPT.read_text(encoding="utf-8")],

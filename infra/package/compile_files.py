@@ -1,8 +1,8 @@
 """Compiles Python files; run by the interpreter that a package is built for, as text, with nothing of ours imported.
 
 Reads a JSON object from standard input: ``root``, ``prefix`` (where that folder will be at run time) and ``files``, a
-list of ``[path, bare]``. A bare file is replaced by its bytecode, with next to nothing for docstrings; any other gets
-its bytecode in ``__pycache__``. What this Python cannot read stays as it is.
+list of ``[path, form]``. The form is one of ``whole``, ``short`` (next to nothing for docstrings) and ``bare``: short,
+and in the source's place. Bytecode is in ``__pycache__`` otherwise. What this Python cannot read stays as it is.
 """
 
 import ast
@@ -12,9 +12,15 @@ import marshal
 import sys
 import warnings
 from pathlib import Path
+from types import CodeType
 
 # Not None, as under `python -OO`: SQLAlchemy asserts in places that there is one, and those asserts should stay.
 _DOCSTRING = "."
+# What code consists of that other code may refer to, too.
+_REFERRED_TO = (
+    *("co_consts", "co_names", "co_varnames", "co_freevars", "co_cellvars"),
+    *("co_code", "co_name", "co_qualname", "co_filename"),
+)
 
 
 def shorten_docstrings(module: ast.Module) -> ast.Module:
@@ -31,17 +37,41 @@ def shorten_docstrings(module: ast.Module) -> ast.Module:
     return module
 
 
-def compile_file(root: Path, prefix: str, path: str, *, bare: bool) -> None:
+def marshalled(code: CodeType) -> bytes:
+    """Marshal code, to the same bytes in whatever process.
+
+    `marshal` marks what is referred to from more than one place, also from outside: a name that another file has, too.
+    So everything is held here once more, and all of it is marked.
+    """
+    held: list[object] = []
+    to_hold: list[object] = [code]
+    while to_hold:
+        value = to_hold.pop()
+        held.append(value)
+        match value:
+            case CodeType():
+                to_hold += [getattr(value, name, None) for name in _REFERRED_TO]
+            case tuple() | frozenset():
+                to_hold += value
+            case slice():  # a constant since Python 3.14
+                to_hold += [value.start, value.stop, value.step]
+    return marshal.dumps(code)
+
+
+def compile_file(root: Path, prefix: str, path: str, form: str) -> None:
     """Compile one file."""
     file = root / path
     source = file.read_bytes()
     module = ast.parse(source)
-    code = compile(shorten_docstrings(module) if bare else module, f"{prefix}/{path}", "exec", dont_inherit=True)
+    if form != "whole":
+        shorten_docstrings(module)
+    code = compile(module, f"{prefix}/{path}", "exec", dont_inherit=True)
+    bare = form == "bare"
     # PEP 552: unchecked, so it holds wherever and whenever the package is unpacked. `py_compile` takes no syntax tree.
     header = importlib.util.MAGIC_NUMBER + (1).to_bytes(4, "little") + importlib.util.source_hash(source)
     cached = Path(f"{file}c" if bare else importlib.util.cache_from_source(str(file)))
     cached.parent.mkdir(exist_ok=True)
-    cached.write_bytes(header + marshal.dumps(code))
+    cached.write_bytes(header + marshalled(code))
     if bare:
         file.unlink()
 
@@ -50,9 +80,9 @@ def main() -> None:
     """Compile what is asked for on standard input."""
     warnings.simplefilter("ignore")  # about escapes in other people's strings
     asked = json.load(sys.stdin)
-    for path, bare in asked["files"]:
+    for path, form in asked["files"]:
         try:
-            compile_file(Path(asked["root"]), asked["prefix"], path, bare=bare)
+            compile_file(Path(asked["root"]), asked["prefix"], path, form)
         except (SyntaxError, ValueError):  # a template, or a test of a reader of Python
             continue
 

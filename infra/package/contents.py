@@ -6,16 +6,21 @@ is packaged whole.
 
 from __future__ import annotations
 
+import gzip
 import json
 import re
 import struct
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, Any
 
 from infra.package.errors import PackageError
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
+    from collections.abc import Set as AbstractSet
+
+    from infra.package.bytecode import Form
 
 # What the function is made of, and which of their files no program runs.
 _LEFT_OUT: Mapping[str, tuple[str, ...]] = {
@@ -24,15 +29,15 @@ _LEFT_OUT: Mapping[str, tuple[str, ...]] = {
     "boto3": ("boto3/examples/*",),
     "botocore": ("botocore/data/*/examples-1.json",),
     "jmespath": (),
-    "mako": (),
+    "mako": ("mako/ext/*", "mako/testing/*"),
     "markupsafe": (),
     "psycopg2-binary": (),
     "python-dateutil": (),
     "s3transfer": (),
     "six": (),
-    "sqlalchemy": ("sqlalchemy/testing/*", "sqlalchemy/dialects/*/provision.py*"),
+    "sqlalchemy": ("sqlalchemy/testing/*", "sqlalchemy/dialects/*/provision.py*", "sqlalchemy/dialects/*.txt"),
     "typing-extensions": (),
-    "urllib3": (),
+    "urllib3": ("urllib3/contrib/emscripten/*",),
 }
 # Where no line of the backend's requirements asks for these, nobody but the function imports them: the parts of
 # Powertools that it does not use, and the time zones that botocore does not ask for.
@@ -49,7 +54,18 @@ _OUR_SERVICES = frozenset({"rds", "s3", "secretsmanager", "sts"})
 _SERVICE = re.compile(rb"""(?:client|resource)\s*\(\s*(?:service_name\s*=\s*)?["']([a-z0-9-]+)["']""")
 _DATA = re.compile(r"(?:boto3|botocore)/data/([a-z0-9-]+)/.*")
 _ENDPOINTS = "botocore/data/endpoints.json"
+_MODEL = re.compile(r"botocore/data/.*\.json\.gz")
 
+# SQLAlchemy's dialects of other databases, and without which words nobody uses them.
+_FOREIGN_DIALECTS: Mapping[str, re.Pattern[bytes]] = {
+    "mssql": re.compile(rb"(?i)mssql"),
+    "mysql": re.compile(rb"(?i)mysql|mariadb"),
+    "oracle": re.compile(rb"(?i)oracle"),
+    "sqlite": re.compile(rb"(?i)sqlite"),
+}
+_DIALECT = re.compile(r"sqlalchemy/dialects/(\w+)/.*")
+
+_METADATA = re.compile(r"[^/]+\.dist-info/METADATA")
 _ELF = b"\x7fELF\x02\x01"  # 64 bits, little-endian, as all of Lambda's are
 
 
@@ -58,24 +74,30 @@ def is_known(distribution: str) -> bool:
     return distribution in _LEFT_OUT
 
 
-def is_bare(distribution: str, path: str) -> bool:
-    """Tell whether bytecode takes the place of this file: what is in a package twice makes it twice as large.
+def bytecode_form(distribution: str, path: str) -> Form:
+    """Tell what bytecode is made of a Python file. What is in a package twice makes it twice as large.
 
     What is lost are the lines of these libraries in a traceback, not their numbers.
     """
-    return is_known(distribution) and path.endswith(".py") and not _matches(path, _KEPT_AS_SOURCE)
+    return "bare" if is_known(distribution) and not _matches(path, _KEPT_AS_SOURCE) else "whole"
 
 
-def is_packaged(distribution: str, path: str, *, ours: bool, services: Collection[str] | None) -> bool:
+def is_packaged(
+    distribution: str, path: str, *, ours: bool, services: Collection[str] | None, dialects: AbstractSet[str]
+) -> bool:
     """Tell whether a file of a distribution goes into the package.
 
     ``ours``: the backend does not require the distribution. ``services``: those of AWS that are used; None: all.
+    ``dialects``: those of other databases that anything names.
     """
     if not is_known(distribution):
         return True
     if _matches(path, (*_SOURCES_OF_EXTENSIONS, *_LEFT_OUT[distribution])):
         return False
     if ours and _LEFT_OUT_OF_OURS.fullmatch(path):
+        return False
+    dialect = _DIALECT.fullmatch(path)
+    if dialect and dialect[1] in _FOREIGN_DIALECTS.keys() - dialects:
         return False
     data = _DATA.fullmatch(path)
     return services is None or data is None or data[1] in services
@@ -89,6 +111,21 @@ def packaged_content(path: str, content: bytes, services: Collection[str] | None
     for partition in document["partitions"]:
         partition["services"] = {name: one for name, one in partition["services"].items() if name in services}
     return json.dumps(document, separators=(",", ":")).encode()
+
+
+def stored_content(path: str, content: bytes) -> bytes:
+    """Return what any package needs of a file of these distributions: no documentation, nothing for a debugger."""
+    if _MODEL.fullmatch(path):
+        model = _without_documentation(json.loads(gzip.decompress(content)))
+        return gzip.compress(json.dumps(model, separators=(",", ":")).encode(), mtime=0)
+    if _METADATA.fullmatch(path):
+        return content.partition(b"\n\n")[0] + b"\n"
+    return _without_debug_information(content) if ".so" in PurePosixPath(path).suffixes else content
+
+
+def dialects_named(source: bytes) -> set[str]:
+    """Return the dialects of other databases that a Python file speaks of."""
+    return {name for name, word in _FOREIGN_DIALECTS.items() if word.search(source)}
 
 
 def services_named(source: bytes) -> set[str]:
@@ -115,7 +152,16 @@ def service_of(path: str) -> str | None:
     return data[1] if data and path.startswith("botocore/") else None
 
 
-def without_debug_information(library: bytes) -> bytes:
+def _without_documentation(part: Any) -> Any:  # noqa: ANN401 - JSON
+    """Leave out what botocore's models tell people: nine tenths of them, which every cold start would read."""
+    if isinstance(part, dict):
+        # What is called so in AWS's own data is a structure.
+        kept = {name: one for name, one in part.items() if name != "documentation" or not isinstance(one, str)}
+        return {name: _without_documentation(one) for name, one in kept.items()}
+    return [_without_documentation(one) for one in part] if isinstance(part, list) else part
+
+
+def _without_debug_information(library: bytes) -> bytes:
     """Cut off what no segment of a shared library is loaded from: the tables of its sections, and debug information.
 
     SQLAlchemy's extensions are nine parts debug information. The dynamic linker reads segments only.

@@ -46,11 +46,15 @@ class Site:
 
 @dataclass(frozen=True)
 class Needs:
-    """What decides over the files of distributions; ``services`` are those of AWS that the backend's code names."""
+    """What decides over the files of distributions.
+
+    ``services`` are those of AWS that the backend's code names, ``dialects`` those of other databases.
+    """
 
     selection: Selection
     requirements: Requirements
     services: Collection[str]
+    dialects: frozenset[str]
 
 
 def write(pins: Sequence[Pin], target: Target, directory: Path, needs: Needs) -> Site:
@@ -64,9 +68,10 @@ def write(pins: Sequence[Pin], target: Target, directory: Path, needs: Needs) ->
     raise PackageError(f"{store.CACHE} does not keep what is written to it; remove that folder and build again")
 
 
-def _write(entries: Iterable[Entry], directory: Path, needs: Needs) -> Site:
+def _write(entries: Sequence[Entry], directory: Path, needs: Needs) -> Site:
     theirs = needs.requirements.names
     services = _services(entries, needs)
+    dialects = needs.dialects.union(*(entry.dialects for entry in entries))
     distributions: list[Distribution] = []
     owners: dict[str, str] = {}
     digests: dict[str, str] = {}
@@ -74,7 +79,8 @@ def _write(entries: Iterable[Entry], directory: Path, needs: Needs) -> Site:
         name = normal_name(entry.name)
         record: list[tuple[str, str, int]] = []
         for file in entry.files:
-            if not contents.is_packaged(name, file.path, ours=name not in theirs, services=services):
+            ours = name not in theirs
+            if not contents.is_packaged(name, file.path, ours=ours, services=services, dialects=dialects):
                 continue
             stored = entry.read(file)
             content = contents.packaged_content(file.path, stored, services)

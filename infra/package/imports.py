@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 Files = dict[PurePosixPath, Path]
 
+_IMPORTING_CALLS = (b"import_module", b"__import__")
 _IMPORT = re.compile(r"^\s*(?:import|from)\s+(\w+)", re.MULTILINE)
 
 
@@ -26,7 +27,8 @@ def backend_files(layout: Layout) -> Files:
     what is imported at run time cannot be known.
     """
     files: Files = {BACKEND / file.relative_to(layout.backend).as_posix(): file for file in layout.config_files}
-    for directory in (layout.tree, *layout.version_locations):
+    outside = [location for location in layout.version_locations if layout.tree not in location.parents]
+    for directory in (layout.tree, *outside):
         if directory.is_absolute():
             files.update(_tree_files(directory, layout))
     unread = list(files.values())
@@ -63,7 +65,9 @@ def imported_names(path: Path) -> set[str]:
     except (SyntaxError, ValueError):  # perhaps newer than this interpreter: the target's may read it
         return set(_IMPORT.findall(source.decode(errors="replace")))
     names: set[str] = set()
-    for node in ast.walk(module):
+    # Most files have no call that imports: then there is no need to look into expressions, of which a file is made.
+    by_call = any(word in source for word in _IMPORTING_CALLS)
+    for node in ast.walk(module) if by_call else _statements(module):
         if isinstance(node, ast.Import):
             names.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
@@ -73,10 +77,18 @@ def imported_names(path: Path) -> set[str]:
     return {name.partition(".")[0] for name in names}
 
 
+def _statements(node: ast.AST) -> Iterator[ast.AST]:
+    """Yield what an import statement can be among, wherever in a module."""
+    for block in ("body", "orelse", "finalbody", "handlers", "cases"):
+        for inner in getattr(node, block, ()):
+            yield inner
+            yield from _statements(inner)
+
+
 def _imported_by_call(call: ast.Call) -> Iterator[str]:
     function = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", None)
     argument = call.args[0]
-    if function in ("import_module", "__import__") and isinstance(argument, ast.Constant):
+    if function in {"import_module", "__import__"} and isinstance(argument, ast.Constant):
         yield str(argument.value)
 
 

@@ -59,13 +59,14 @@ class StoredFile:
 
 @dataclass(frozen=True)
 class Entry:
-    """A distribution in the store. ``services`` are those of AWS that its code names."""
+    """A distribution in the store. ``services`` are those of AWS that its code names, ``dialects`` SQLAlchemy's."""
 
     directory: Path
     name: str
     version: str
     files: tuple[StoredFile, ...]
     services: tuple[str, ...]
+    dialects: tuple[str, ...]
 
     def read(self, file: StoredFile) -> bytes:
         """The content of a file. Raises `DamagedEntryError` if it is not what was stored."""
@@ -121,7 +122,8 @@ def _read(place: Path) -> Entry | None:
     try:
         notes = json.loads((place / _NOTES).read_text(encoding="utf-8"))
         files = tuple(StoredFile(**file) for file in notes["files"])
-        entry = Entry(place, notes["name"], notes["version"], files, tuple(notes["services"]))
+        named = (tuple(notes[kind]) for kind in ("services", "dialects"))
+        entry = Entry(place, notes["name"], notes["version"], files, *named)
     except (OSError, ValueError, KeyError, TypeError):
         shutil.rmtree(place, ignore_errors=True)
         return None
@@ -137,13 +139,15 @@ def _make(
     install(list(places), target, site, cwd=cwd)
     records = {_normal_name(record): record for record in sorted(site.glob("*.dist-info/RECORD"))}
     paths = {pin: _recorded(site, records[pin.name]) for pin in places if pin.name in records}
-    services = {pin: _services(site, below) for pin, below in paths.items()}
+    named = {pin: _named(site, pin.name, below) for pin, below in paths.items()}
     if interpreter:
-        batches = [
-            {path: contents.is_bare(pin.name, path) for path in below if path.endswith(".py")}
+        python = {
+            path: contents.bytecode_form(pin.name, path)
             for pin, below in paths.items()
-        ]
-        bytecode.compile_all(site, batches, interpreter)
+            for path in below
+            if path.endswith(".py")
+        }
+        bytecode.compile_all(site, python, interpreter)
     for pin, below in paths.items():
         made = scratch / pin.name
         record = records[pin.name]
@@ -152,7 +156,7 @@ def _make(
             "name": _header(metadata, "Name"),
             "version": _header(metadata, "Version"),
             "files": [asdict(_move(site, made / _FILES, path, pin.name)) for path in _with_bytecode(site, below)],
-            "services": services[pin],
+            **named[pin],
         }
         (made / _NOTES).write_text(json.dumps(notes), encoding="utf-8")
         with suppress(OSError):  # somebody else was faster
@@ -182,10 +186,15 @@ def _recorded(site: Path, record: Path) -> list[str]:
     )
 
 
-def _services(site: Path, paths: Iterable[str]) -> list[str]:
-    # Those that are there for every service name some as examples.
-    sources = (site / path for path in paths if path.endswith(".py") and not path.startswith(_FOR_EVERY_SERVICE))
-    return sorted(set().union(*(contents.services_named(source.read_bytes()) for source in sources)))
+def _named(site: Path, distribution: str, paths: Iterable[str]) -> dict[str, list[str]]:
+    sources = {path: (site / path).read_bytes() for path in paths if path.endswith(".py")}
+    # Those that are there for every service name some as examples, and those that know all dialects need none.
+    theirs = (source for path, source in sources.items() if not path.startswith(_FOR_EVERY_SERVICE))
+    users = () if contents.is_known(distribution) else sources.values()
+    return {
+        "services": sorted(set().union(*map(contents.services_named, theirs))),
+        "dialects": sorted(set().union(*map(contents.dialects_named, users))),
+    }
 
 
 def _with_bytecode(site: Path, paths: Iterable[str]) -> Iterable[str]:
@@ -205,8 +214,8 @@ def _move(site: Path, to: Path, path: str, distribution: str) -> StoredFile:
     destination.parent.mkdir(parents=True, exist_ok=True)
     executable = bool(source.stat().st_mode & stat.S_IXUSR)
     content = source.read_bytes()
-    if contents.is_known(distribution) and ".so" in source.suffixes:
-        content = contents.without_debug_information(content)
+    if contents.is_known(distribution):
+        content = contents.stored_content(path, content)
     destination.write_bytes(content)
     return StoredFile(path, hashlib.sha256(content).hexdigest(), len(content), executable)
 

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import marshal
 import os
-import platform
 import shutil
 import subprocess
 import sys
-import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
-from typing import Literal
 
 import pytest
 from alembic.config import Config
@@ -25,54 +20,16 @@ from uv import find_uv_bin
 from infra.package import Package, PackageError, Selection, Target, build, store
 from infra.package.bytecode import find_interpreter
 from infra.package.requirements import Pin
+from tests.support.backends import ENV, INI, REVISION, lock, make_backend, write
 
 ROOT = Path(__file__).resolve().parents[2]
 THIS_MACHINE = Target()
 ARM = Target("3.13", "arm64")
 
-INI = "[alembic]\nscript_location = %(here)s/alembic\nprepend_sys_path = .\npath_separator = os\n"
-REVISION = '"""First."""\nrevision = "a1"\ndown_revision = None\n\ndef upgrade(): ...\n'
-ENV = "from alembic import context\nfrom app import models\n"
-
 
 @pytest.fixture(autouse=True)
 def _cache_of_the_checkout(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("UV_CACHE_DIR", os.environ.get("UV_CACHE_DIR", str(ROOT / ".local/cache/uv")))
-
-
-def write(folder: Path, **files: str) -> None:
-    for name, text in files.items():
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
-
-
-def make_backend(folder: Path, **files: str) -> Path:
-    """A backend that can be packaged; more files by their paths, also in place of its own."""
-    own = {
-        "alembic.ini": INI,
-        "alembic/env.py": ENV,
-        "alembic/versions/a1_first.py": REVISION,
-        "app/__init__.py": "",
-        "app/models.py": "import sqlalchemy\n",
-        "requirements.txt": "sqlalchemy>=2.0\n",
-    }
-    write(folder, **{**own, **files})
-    return folder
-
-
-def lock(backend: Path, *requirements: str) -> Path:
-    (backend / "requirements.txt").unlink(missing_ok=True)
-    dependencies = ", ".join(f'"{requirement}"' for requirement in requirements)
-    write(
-        backend,
-        **{
-            "pyproject.toml": f'[project]\nname = "shop"\nversion = "0"\nrequires-python = ">=3.10"\n'
-            f"dependencies = [{dependencies}]\n"
-        },
-    )
-    subprocess.run([find_uv_bin(), "lock", "--quiet", "--python", sys.executable], cwd=backend, check=True)
-    return backend
 
 
 def versions(package: Package) -> dict[str, str]:
@@ -401,86 +358,11 @@ def test_a_hash_of_the_lock_is_checked(tmp_path: Path) -> None:
     assert "ash mismatch" in refusal(backend, tmp_path / "out")
 
 
-def magic_number(target: Target) -> bytes:
-    """What bytecode of this target begins with, by its own interpreter; empty where there is none here."""
-    interpreter = find_interpreter(target)
-    if interpreter is None:
-        return b""
-    code = "import importlib.util, sys; sys.stdout.buffer.write(importlib.util.MAGIC_NUMBER)"
-    return subprocess.run([interpreter.executable, "-c", code], capture_output=True, check=True).stdout
-
-
-@pytest.mark.parametrize("python, architecture", [("3.12", "x86_64"), ("3.13", "arm64"), ("3.14", "arm64")], ids=str)
-def test_wheels_and_bytecode_are_the_targets(
-    tmp_path: Path, python: str, architecture: Literal["arm64", "x86_64"]
-) -> None:
-    target = Target(python, architecture)
-    backend = make_backend(tmp_path / "shop", **{"requirements.txt": "sqlalchemy==2.0.44\n"})
-    built = build(backend, tmp_path / "out", target)
-
-    machine = {"arm64": 183, "x86_64": 62}[architecture]
-    libraries = [path for path in built.directory.rglob("*.so*") if path.is_file()]
-    assert len(libraries) > 10
-    assert {int.from_bytes(path.read_bytes()[18:20], "little") for path in libraries} == {machine}
-    tags = {path.name.split(".")[1] for path in libraries if ".cpython-" in path.name}
-    assert {tag.split("-")[1] for tag in tags} == {python.replace(".", "")}
-
-    bytecode = list(built.directory.rglob("*.pyc"))
-    magic = magic_number(target)
-    assert {path.read_bytes()[:4] for path in bytecode} == ({magic} if magic else set())
-    if not magic:
-        [warning] = built.warnings
-        assert warning.startswith(f"there is no Python {python} here to compile with, so each cold start")
-        assert "about 1.4 s longer" in warning
-    manifest = json.loads((built.directory / "manifest.json").read_text())
-    assert (manifest["python"], manifest["architecture"]) == (python, architecture)
-
-
 def test_a_requirement_without_wheels_for_the_target_is_refused(tmp_path: Path) -> None:
     backend = make_backend(tmp_path / "shop", **{"requirements.txt": "psycopg2-binary==2.9.10\n"})
     message = refusal(backend, tmp_path / "out", Target("3.14", "arm64"))
     assert "have no common set of wheels for Python 3.14 on arm64" in message
     assert "psycopg2-binary==2.9.10" in message
-
-
-def test_bytecode_holds_wherever_the_package_is_unpacked(package: Package) -> None:
-    bytecode = list(package.directory.rglob("*.pyc"))
-    assert {path.relative_to(package.directory).parts[0] for path in bytecode} >= {
-        "alembic", "backend", "boto3", "botocore", "lambda_migrate", "sqlalchemy",
-    }  # fmt: skip
-    for path in bytecode:
-        content = path.read_bytes()
-        # PEP 552: a hash of the source that nothing is compared with.
-        assert (content[:4], content[4:8]) == (importlib.util.MAGIC_NUMBER, b"\1\0\0\0")
-        source = path.relative_to(package.directory).as_posix().removesuffix("c")
-        if "/__pycache__/" in source:
-            source = f"{source.replace('__pycache__/', '').split('.cpython')[0]}.py"
-            assert (package.directory / source).is_file()
-        else:
-            assert not (package.directory / source).exists()  # nothing is there twice
-        assert marshal.loads(content[16:]).co_filename == f"/var/task/{source}"  # noqa: S302 - made a moment ago
-
-
-def test_what_runs_has_bytecode_and_is_taken_from_it(package: Package) -> None:
-    code = """
-import os, sys
-root = sys.argv[1]
-sys.path.insert(0, root)
-import alembic.autogenerate, sqlalchemy.orm, psycopg2, boto3, lambda_migrate.handler
-boto3.client("secretsmanager", region_name="eu-central-1")
-files = [module.__file__ for module in list(sys.modules.values()) if getattr(module, "__file__", None)]
-ours = [file for file in files if file.startswith(root)]
-assert len(ours) > 200, ours
-import importlib.util
-for file in ours:
-    if file.endswith(".py") and not os.path.exists(importlib.util.cache_from_source(file)):
-        print(file)
-"""
-    interpreter: str = getattr(sys, "_base_executable", sys.executable)
-    done = subprocess.run(
-        [interpreter, "-I", "-S", "-B", "-c", code, str(package.directory)], capture_output=True, text=True, check=True
-    )
-    assert done.stdout.split() == []
 
 
 def test_the_manifest_says_of_the_tree_what_alembic_would(tmp_path: Path) -> None:
@@ -501,58 +383,6 @@ def test_the_manifest_says_of_the_tree_what_alembic_would(tmp_path: Path) -> Non
         assert one["sha256"] == sha256((built.directory / one["path"]).read_bytes()).hexdigest()
     place = {one["revision"]: position for position, one in enumerate(graph)}
     assert all(place[down] < place[one["revision"]] for one in graph for down in one["down_revisions"])
-
-
-def services(package: Package, library: str = "botocore") -> set[str]:
-    return {path.name for path in (package.directory / library / "data").iterdir() if path.is_dir()}
-
-
-def test_botocore_keeps_the_services_that_are_used(package: Package, tmp_path: Path) -> None:
-    assert services(package) == {"rds", "s3", "secretsmanager", "sts"}
-    endpoints = json.loads((package.directory / "botocore/data/endpoints.json").read_text())["partitions"]
-    assert {name for partition in endpoints for name in partition["services"]} == services(package)
-
-    models = "import boto3\nboto3.client('ssm')\nboto3.Session().resource(service_name='dynamodb')\nx.client('none')\n"
-    backend = make_backend(tmp_path / "shop", **{"app/models.py": models})
-    found = build(backend, tmp_path / "out", THIS_MACHINE, selection=Selection(aws_services=("kms",)))
-    assert services(found) == {"dynamodb", "kms", "rds", "s3", "secretsmanager", "ssm", "sts"}
-    assert services(found, "boto3") == {"dynamodb", "s3"}
-
-    with pytest.raises(PackageError, match=r"^aws_services names s4, which the packaged botocore does not have"):
-        build(backend, tmp_path / "out", THIS_MACHINE, selection=Selection(aws_services=("s4",)))
-
-
-def test_botocore_can_keep_all_services(tmp_path: Path) -> None:
-    built = build(make_backend(tmp_path / "shop"), tmp_path / "o", THIS_MACHINE, selection=Selection(aws_services=None))
-    assert len(services(built)) > 300
-
-
-# Of the function alone, in MB: unpacked, and zipped as the CDK does. About half a megabyte above what it is. Whoever
-# comes over it should know why; see `contents.py` for what is left out.
-CEILINGS = {"x86_64": (25.0, 10.2), "aarch64": (31.0, 11.7)}
-
-
-def test_the_function_alone_stays_small(tmp_path: Path) -> None:
-    built = build(ROOT / "back", tmp_path / "out", THIS_MACHINE)
-    files = [
-        path
-        for path in built.directory.rglob("*")
-        if path.is_file() and path.relative_to(built.directory).parts[0] not in {"backend", "graph.json"}
-    ]
-    with zipfile.ZipFile(tmp_path / "x.zip", "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
-        for path in files:
-            archive.write(path, path.relative_to(built.directory))
-    unpacked, zipped = CEILINGS[platform.machine()]
-    assert sum(path.stat().st_size for path in files) / 2**20 < unpacked
-    assert (tmp_path / "x.zip").stat().st_size / 2**20 < zipped
-
-
-def test_metadata_list_what_is_packaged(package: Package) -> None:
-    for record in package.directory.glob("*.dist-info/RECORD"):
-        rows = [line.rsplit(",", 2) for line in record.read_text(encoding="utf-8").splitlines()]
-        sizes = {path.strip('"'): size for path, _, size in rows}
-        assert all(not size or (package.directory / path).stat().st_size == int(size) for path, size in sizes.items())
-        assert f"{record.parent.name}/METADATA" in sizes
 
 
 def test_a_damaged_entry_of_the_store_is_made_again(
