@@ -153,11 +153,15 @@ def service_of(path: str) -> str | None:
 
 
 def _without_documentation(part: Any) -> Any:  # noqa: ANN401 - JSON
-    """Leave out what botocore's models tell people: nine tenths of them, which every cold start would read."""
+    """Empty what botocore's models tell people: nine tenths of them, which every cold start would read.
+
+    Botocore looks for some of it, so it is there. What is called so in AWS's own data is a structure.
+    """
     if isinstance(part, dict):
-        # What is called so in AWS's own data is a structure.
-        kept = {name: one for name, one in part.items() if name != "documentation" or not isinstance(one, str)}
-        return {name: _without_documentation(one) for name, one in kept.items()}
+        return {
+            name: "" if name == "documentation" and isinstance(one, str) else _without_documentation(one)
+            for name, one in part.items()
+        }
     return [_without_documentation(one) for one in part] if isinstance(part, list) else part
 
 

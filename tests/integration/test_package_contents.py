@@ -7,6 +7,7 @@ import importlib.util
 import json
 import marshal
 import platform
+import re
 import subprocess
 import sys
 import zipfile
@@ -197,16 +198,25 @@ def test_botocore_works_without_the_documentation_of_its_models(package: Package
     assert len(models) > 3
     for model in models:
         content = gzip.decompress(model.read_bytes())
-        assert b'"documentation":"' not in content
+        assert set(re.findall(rb'"documentation": ?("[^"]*"?)', content)) == {b'""'}
     code = """
-import boto3
+import boto3, botocore.session
 options = dict(region_name="eu-central-1", aws_access_key_id="a", aws_secret_access_key="b")
 client = boto3.client("secretsmanager", **options)
 print(client.meta.service_model.operation_model("GetSecretValue").input_shape.members["SecretId"].type_name)
 print(boto3.client("rds", **options).generate_db_auth_token("host", 5432, "me").split("?")[0])
 print(client.get_secret_value.__doc__ is not None)
+for service in botocore.session.get_session().get_available_services():
+    for operation in (client := boto3.client(service, **options)).meta.service_model.operation_names:
+        client.meta.service_model.operation_model(operation).input_shape
+    print(service, client.meta.service_model.client_context_parameters is not None)
+print(boto3.client("s3", **options).generate_presigned_url("get_object", {"Bucket": "b", "Key": "k"}).split("?")[0])
 """
-    assert run(package, code) == ["string", "host:5432/", "True"]
+    assert run(package, code) == [
+        *("string", "host:5432/", "True"),
+        *(f"{service} True" for service in ("rds", "s3", "secretsmanager", "sts")),
+        "https://s3.amazonaws.com/b/k",
+    ]
 
 
 # Of the function alone, in MB: unpacked, and zipped as the CDK does. Half a megabyte above what it is. Whoever
