@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from lambda_migrate.contract import ConfigurationError, DowngradeRefused, Request, Result
 from lambda_migrate.database import invalid_indexes
 from lambda_migrate.invocation import Progress
+from lambda_migrate.loading import loading
 from lambda_migrate.lock import lock_holder
 from lambda_migrate.login import Credentials
 from lambda_migrate.shortcut import is_current
@@ -45,7 +46,8 @@ def perform(invocation: Invocation, progress: Progress) -> Result:
 def _migrate(invocation: Invocation, progress: Progress) -> None:
     if session := _session_with_work(invocation, progress):
         # What the way through env.py needs is loaded when it is gone: most runs find nothing to do.
-        from lambda_migrate import run  # noqa: PLC0415
+        with loading():
+            from lambda_migrate import run  # noqa: PLC0415
 
         run.migrate(invocation, progress, session)
 
@@ -57,7 +59,8 @@ def inspect(invocation: Invocation, progress: Progress) -> None:
         MigrationError: one of the contract's section 7.
     """
     if session := _session_with_work(invocation, progress):
-        from lambda_migrate import run  # noqa: PLC0415 - as above
+        with loading():
+            from lambda_migrate import run  # noqa: PLC0415 - as above
 
         run.inspect(invocation, progress, session)
 

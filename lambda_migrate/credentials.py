@@ -12,6 +12,7 @@ from urllib.parse import unquote
 
 from lambda_migrate import telemetry
 from lambda_migrate.contract import SecretMalformed, SecretUnavailable
+from lambda_migrate.loading import loading
 from lambda_migrate.login import Credentials
 
 if TYPE_CHECKING:
@@ -111,8 +112,9 @@ def read_secret(secret_id: str) -> str:
         SecretUnavailable: says which of missing, denied and unreachable it is, and what to do.
         SecretMalformed: the secret is binary.
     """
-    # botocore takes a quarter of a second to import: a caller with an event to refuse does not pay for it.
-    from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415
+    # botocore takes a tenth of a second to import: a caller with an event to refuse does not pay for it.
+    with loading():
+        from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415
 
     try:
         answer = _secrets_manager().get_secret_value(SecretId=secret_id)
@@ -129,8 +131,9 @@ def read_secret(secret_id: str) -> str:
 @lru_cache(maxsize=1)
 def _secrets_manager() -> SecretsManagerClient:
     # boto3 is botocore with resources and S3 transfers on top, which alone take a third of its start.
-    import botocore.session  # noqa: PLC0415 - as above
-    from botocore.config import Config  # noqa: PLC0415
+    with loading():
+        import botocore.session  # noqa: PLC0415 - as above
+        from botocore.config import Config  # noqa: PLC0415
 
     config = Config(
         connect_timeout=_CONNECT_TIMEOUT_S,

@@ -14,17 +14,14 @@ from __future__ import annotations
 import io
 import os
 import sys
-from contextlib import suppress
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy
 from alembic.runtime.environment import EnvironmentContext
-from sqlalchemy.schema import CreateTable
 
 from lambda_migrate import reviewed, steps, tree
-from lambda_migrate.address import command_line, command_line_parser, set_config, set_environment
+from lambda_migrate.address import command_line, set_config, set_environment
 from lambda_migrate.capture import output_as_messages, sent_one_by_one
 from lambda_migrate.connection import READ_ONLY_ACTIONS, make_sessions_read_only, prepare
 from lambda_migrate.contract import ConfigurationError
@@ -38,32 +35,8 @@ if TYPE_CHECKING:
     from alembic.config import Config
     from alembic.script import ScriptDirectory
 
-    from lambda_migrate.settings import Settings
 
 _WRITING = frozenset({"upgrade", "downgrade", "stamp"})
-
-
-def preload(settings: Settings) -> None:
-    """Load what every run's process would load again for itself; what is loaded before the fork, it inherits.
-
-    None of it is the backend's: that meets no later run. Whatever is wrong is told by the process that needs it.
-    """
-    with suppress(ConfigurationError):
-        tree.packaged_graph(settings)
-    command_line_parser()
-    _preload_dialect(settings.driver)
-
-
-@lru_cache(maxsize=1)
-def _preload_dialect(driver: str) -> None:
-    with suppress(Exception):
-        dialect = sqlalchemy.make_url(f"{driver}://").get_dialect()
-        dialect.import_dbapi()
-        # As Alembic's version table: to compile a first statement of each kind takes SQLAlchemy as long as a revision.
-        table = sqlalchemy.Table("version", sqlalchemy.MetaData(), sqlalchemy.Column("number", sqlalchemy.String(32)))
-        changed = (table.insert(), table.update(), table.delete())
-        for statement in (CreateTable(table), table.select(), *changed):
-            statement.compile(dialect=dialect())
 
 
 def run(job: Job, send: Callable[[Message], None]) -> None:

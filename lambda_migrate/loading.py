@@ -1,0 +1,26 @@
+"""Loading libraries in as little time as that takes."""
+
+from __future__ import annotations
+
+import gc
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@contextmanager
+def loading() -> Iterator[None]:
+    """Keep Python from looking for garbage among what is being loaded: a tenth of the time, and there is none.
+
+    What is loaded stays as long as the process does, so it is never looked over again either.
+    """
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        if enabled:
+            gc.enable()
