@@ -213,6 +213,7 @@ def _dashboard(scope: Construct, observed: Observed, alarms: list[cloudwatch.IAl
                 observed.machine.metric_time(period=_PERIOD, statistic="Maximum", label="Longest"),
             ),
         ],
+        *([[_targets(observed)]] if observed.stage.rollout else []),
         [_log(observed, queries.LAST_RUNS)],
         [_log(observed, queries.FAILURES)],
         [
@@ -229,13 +230,26 @@ def _dashboard(scope: Construct, observed: Observed, alarms: list[cloudwatch.IAl
     )
 
 
-def _graph(title: str, *left: cloudwatch.IMetric, right: cloudwatch.IMetric | None = None) -> cloudwatch.IWidget:
+def _targets(observed: Observed) -> cloudwatch.IWidget:
+    """How a rollout gets on."""
+    return _graph(
+        "Targets of rollouts that are done",
+        observed.metric("TargetsMigrated", "Sum"),
+        observed.metric("TargetsCurrent", "Sum"),
+        observed.metric("TargetsFailed", "Sum"),
+        width=_WHOLE,
+    )
+
+
+def _graph(
+    title: str, *left: cloudwatch.IMetric, right: cloudwatch.IMetric | None = None, width: int = _THIRD
+) -> cloudwatch.IWidget:
     return cloudwatch.GraphWidget(
         title=title,
         left=list(left),
         right=[right] if right else [],
         left_y_axis=cloudwatch.YAxisProps(min=0),
-        width=_THIRD,
+        width=width,
     )
 
 

@@ -436,7 +436,7 @@ class _Fleet(_Machine):
             {
                 "action": sfn.JsonPath.string_at("$.action"),
                 "target": sfn.JsonPath.object_at("$.item.target"),
-                "rollout": part,
+                "rollout": {**part, "began": sfn.JsonPath.string_at("$$.Execution.StartTime")},
             },
             ("item", "name", "action"),
             done=room,

@@ -12,12 +12,13 @@ import json
 import random
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from datetime import datetime, timezone
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote
 
 from lambda_migrate.concurrency import ServerBusy, leave_if_busy
-from lambda_migrate.contract import BucketUnavailable, ConfigurationError, Result, joined
+from lambda_migrate.contract import BucketUnavailable, ConfigurationError, MigrationLocked, Result, joined
 from lambda_migrate.invocation import Invocation
 from lambda_migrate.telemetry import log, one_line
 
@@ -42,6 +43,8 @@ _ATTEMPTS = 4
 # S3's limit for a key is 1,024 bytes; the rest of the key needs far less than what this leaves.
 _LONGEST_REVISION = 700
 _RETRY_AFTER_S = 5
+# So many times a target comes to its server in vain. Each is ten of the 25,000 events that one execution may have.
+_LOOKS = 2000
 
 
 class ChangedMeanwhile(Exception):  # noqa: N818 - whoever writes on a condition expects it
@@ -220,6 +223,7 @@ def take_part(invocation: Invocation, progress: Progress, perform: Callable[[Inv
 
     Raises:
         MigrationError: as the action itself.
+        MigrationLocked: also when there was no room on the server for hours.
     """
     folder, said = folder_of(invocation), said_of(invocation)
     if folder.is_halted():
@@ -233,6 +237,7 @@ def take_part(invocation: Invocation, progress: Progress, perform: Callable[[Inv
     except ServerBusy as busy:
         log("lock.waiting", str(busy))
         longest = 2 * int(invocation.settings.rollout.get("retry_after_s", _RETRY_AFTER_S))
+        _refuse_to_wait_for_ever(busy, said["began"], _LOOKS * (1 + longest) / 2)
         # At random: those that were refused together would otherwise come back together.
         return answer(invocation, {"outcome": "busy", "wait_s": random.randint(1, longest)})  # noqa: S311
     # What runs before this one have applied is the rollout's doing, too.
@@ -240,6 +245,15 @@ def take_part(invocation: Invocation, progress: Progress, perform: Callable[[Inv
     duration_ms = round((left - invocation.deadline.left()) * 1000)
     folder.put_outcome(said["item"], outcome, duration_ms=duration_ms, revision=joined(result.revisions))
     return replace(result, located=False, extra={"outcome": outcome})
+
+
+def _refuse_to_wait_for_ever(busy: ServerBusy, began: str, longest_s: float) -> None:
+    waited_s = (datetime.now(timezone.utc) - moment(began)).total_seconds()
+    if waited_s > longest_s:
+        raise MigrationLocked(
+            f"there was no room on the server for {waited_s / 3600:.1f} hours: {busy}; see who is at work there in"
+            " pg_stat_activity, or raise per_server"
+        )
 
 
 def record(invocation: Invocation, _: Progress) -> Result:
@@ -257,6 +271,11 @@ def record(invocation: Invocation, _: Progress) -> Result:
             f" tolerated; the last was {item['name']}: {failure['error_type']}: {failure['message']}",
         )
     return answer(invocation, {"outcome": "failed"})
+
+
+def moment(told: str) -> datetime:
+    """A time as Step Functions tells it."""
+    return datetime.fromisoformat(told.replace("Z", "+00:00"))
 
 
 def title(wave: Mapping[str, Any]) -> str:

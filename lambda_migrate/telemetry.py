@@ -112,6 +112,9 @@ def _redacted(value: Any) -> Any:  # noqa: ANN401 - whatever a log line may hold
     return value
 
 
+# What counts a rollout's targets, by what became of them.
+TARGET_METRICS = {"migrated": "TargetsMigrated", "current": "TargetsCurrent", "failed": "TargetsFailed"}
+
 # POWERTOOLS_SERVICE_NAME, set by the stack, names the service. Lambda's own handler on the root logger would print
 # each line a second time, as text.
 logger = Logger(
@@ -143,8 +146,20 @@ def _metrics() -> AmazonCloudWatchEMFProvider:
     return metrics
 
 
-def measure(stage: str, *, applied: int, duration_ms: int, failed: bool, lock_wait_ms: int, lock_retries: int) -> None:
-    """Print one run's metrics in CloudWatch's embedded metric format."""
+def measure(  # noqa: PLR0913 - the contract's metrics
+    stage: str,
+    *,
+    applied: int,
+    duration_ms: int,
+    failed: bool,
+    lock_wait_ms: int,
+    lock_retries: int,
+    outcome: str | None = None,
+) -> None:
+    """Print one run's metrics in CloudWatch's embedded metric format.
+
+    ``outcome`` is what became of a rollout's target, if that is known by now.
+    """
     from aws_lambda_powertools.metrics import MetricUnit  # noqa: PLC0415 - as above
 
     metrics = _metrics()
@@ -154,4 +169,6 @@ def measure(stage: str, *, applied: int, duration_ms: int, failed: bool, lock_wa
     metrics.add_metric(name="MigrationFailures", unit=MetricUnit.Count, value=int(failed))
     metrics.add_metric(name="LockWait", unit=MetricUnit.Milliseconds, value=lock_wait_ms)
     metrics.add_metric(name="LockRetries", unit=MetricUnit.Count, value=lock_retries)
+    if outcome in TARGET_METRICS:
+        metrics.add_metric(name=TARGET_METRICS[outcome], unit=MetricUnit.Count, value=1)
     metrics.flush_metrics()

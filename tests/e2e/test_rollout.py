@@ -6,11 +6,15 @@ import json
 import secrets
 import subprocess
 import time
+from contextlib import closing
 from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 import pytest
 
+from lambda_migrate.database import application_name
 from localcloud import postgres, testing
 from localcloud.clients import client
 from tests.support.bystander import execute, query
@@ -366,6 +370,25 @@ def test_the_secrets_under_a_prefix_or_with_a_tag_are_the_targets(
     fleet.configure({"secret_tag": {"key": "tenant", "value": prefix}})
     tagged = fleet.run()
     assert counts(fleet.report(tagged)) == {"targets": 1, "current": 1}
+
+
+def test_a_target_does_not_wait_for_room_on_its_server_for_ever(fleet: Fleet, database: Database) -> None:
+    fleet.configure({"retry_after_s": 1}, DB_SECRET_ID=fleet.secret(database.secret), SERVER_CONCURRENCY="1")
+    item = {"number": 1, "name": "acme", "server": "one", "wave": 1, "target": {}}
+
+    def come(began: datetime) -> Any:  # noqa: ANN401 - JSON
+        said = {"name": "nobodys", "item": item, "runs": 0, "began": began.isoformat(timespec="milliseconds")}
+        return fleet.invoke({"action": "upgrade", "rollout": said})
+
+    with closing(database.connect()) as another, another.cursor() as cursor:
+        cursor.execute("SET application_name = %s", (application_name(FUNCTION, str(uuid4())),))
+        now = datetime.now(timezone.utc)
+        soon, late = come(now), come(now - timedelta(hours=1))
+
+    assert soon["outcome"] == "busy"
+    assert late["errorType"] == "MigrationLocked"
+    assert "no room on the server for 1.0 hours: 1 runs are at work" in late["errorMessage"]
+    assert query(database, "SELECT to_regclass('one')") == [(None,)]
 
 
 def test_a_list_of_targets_and_only_some_of_them(fleet: Fleet, database: Database) -> None:

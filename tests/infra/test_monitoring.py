@@ -33,6 +33,7 @@ QUERIES = {query.title: query for query in vars(queries).values() if isinstance(
 STAGES: dict[str, tuple[Names, dict[str, Any]]] = {
     "dev": (Names("acme", "api", "dev"), {"database": {"secret": "x"}, "timeout_s": 600, "alarms": TOPIC}),
     "quiet": (Names("acme", "api", "quiet"), {"database": {"secret": "x"}}),
+    "fleet": (Names("acme", "api", "fleet"), {"database": {"secret": "x"}, "rollout": {"secret_prefix": "tenants/"}}),
     "local": (Names("acme", "api", "local"), {"database": {"secret": "x"}, "runtime": "local"}),
 }
 
@@ -100,11 +101,15 @@ def test_every_metric_that_is_named_is_one_that_the_function_measures(
 ) -> None:
     monkeypatch.setenv("POWERTOOLS_METRICS_NAMESPACE", stacks[stage].variables["POWERTOOLS_METRICS_NAMESPACE"])
     telemetry._metrics.cache_clear()  # noqa: SLF001 - as a new sandbox begins
-    telemetry.measure(stage, applied=1, duration_ms=1, failed=False, lock_wait_ms=0, lock_retries=0)
+    for outcome in telemetry.TARGET_METRICS if "rollout" in STAGES[stage][1] else [None]:
+        telemetry.measure(
+            stage, applied=1, duration_ms=1, failed=False, lock_wait_ms=0, lock_retries=0, outcome=outcome
+        )
     telemetry._metrics.cache_clear()  # noqa: SLF001 - and ends
-    (measured,) = json.loads(capsys.readouterr().out)["_aws"]["CloudWatchMetrics"]
+    lines = [json.loads(line)["_aws"]["CloudWatchMetrics"] for line in capsys.readouterr().out.splitlines()]
+    measured = lines[0][0]
     (dimensions,) = measured["Dimensions"]
-    names = {each["Name"] for each in measured["Metrics"]}
+    names = {each["Name"] for (line,) in lines for each in line["Metrics"]}
 
     named = [*metrics_of(dashboard(stacks[stage])), *metrics_of(list(stacks[stage].resources.values()))]
 

@@ -147,12 +147,13 @@ def test_a_hundred_thousand_targets_are_put_in_order(figure: Callable[[str], Non
 # --- what the state machine says ---
 
 ITEM = {"number": 1, "name": "a", "server": "s", "wave": 1, "target": {}}
+PART = {"name": "r", "item": ITEM, "began": "2026-11-24T10:00:00.123Z"}
 
 
 @pytest.mark.parametrize(
     "event",
     [
-        {"action": "upgrade", "target": {"schema": "a"}, "rollout": {"name": "r", "item": ITEM, "runs": 0}},
+        {"action": "upgrade", "target": {"schema": "a"}, "rollout": {**PART, "runs": 0}},
         {"action": "targets", "rollout": {"name": "r", "execution": "arn", "started": "now", "instead_of": ""}},
         {"action": "record", "rollout": {"name": "r", "item": ITEM, "runs": 1, "error": {}}},
         {"action": "report", "rollout": {"name": "r", "problem": None}},
@@ -173,7 +174,7 @@ def test_the_state_machines_requests_are_understood(event: dict[str, Any]) -> No
         ({"action": "report", "rollout": {"name": "a", "x": 1}}, "unknown field 'x' in rollout"),
         ({"action": "report", "rollout": {"name": "a"}, "target": {}}, "unknown field 'target' for action report"),
         ({"action": "downgrade", "revision": "-1", "rollout": {"name": "a"}}, "unknown field 'rollout'"),
-        ({"rollout": {"name": "r", "item": ITEM, "runs": True}}, "rollout.runs must be a number, not a boolean"),
+        ({"rollout": {**PART, "runs": True}}, "rollout.runs must be a number, not a boolean"),
     ],
 )
 def test_anything_else_about_a_rollout_is_refused(event: dict[str, Any], part: str) -> None:
