@@ -39,11 +39,8 @@ SERVER = "the server's processor time"
 
 _MANY = 300
 _FEW = 6
-# In each round the next part of the targets; all targets are measured once.
-_ROUNDS = 5
 # As many as a rollout sends to one server by default.
 _FUNCTIONS = 5
-_LOOPED = 2
 _GOAL = 0.05
 
 # Alembic's cookbook, "Rudimental Schema-Level Multi Tenancy for PostgreSQL Databases".
@@ -81,14 +78,12 @@ class Fleet:
 
 def measure(ground: Ground, effort: Effort) -> Outcome:
     """Measure it."""
-    many = effort.rounds > 1
+    rounds = effort.rounds
     history = changes(effort.long)
-    rounds = min(effort.rounds, _ROUNDS)
-    looped = rounds * _LOOPED if many else 1
     wall, processor, server = Measured("s"), Measured("s"), Measured("s")
     cases = []
     for made in (_databases, _schemas):
-        with made(ground, _MANY if many else _FEW, history[-2]) as fleet:
+        with made(ground, _MANY if rounds > 1 else _FEW, history[-2]) as fleet:
             contest = _Contest(ground, fleet, history, rounds)
             contest.measure(wall, processor, server)
             cases.append(fleet.case)
@@ -101,7 +96,7 @@ def measure(ground: Ground, effort: Effort) -> Outcome:
             f"The time until all are done, divided by their number; the history has {len(history):,} revisions.",
             f"{_functions(rounds)} warm functions share the tenants, as a rollout's on one server do by default.",
             "Here they share this machine's processor, too, and with the server.",
-            f"The loop takes one tenant after the other, {looped} of them in all.",
+            f"The loop takes one tenant after the other, {rounds} of them in all.",
             f"For {SCHEMAS} its env.py takes the search_path from `-x tenant=`.",
             f"“{BARE}”: as many warm functions, which connect, run the SQL and set the version, and nothing else.",
             "Processor time: the functions' with their children's, or the commands'; the server's is its backends'.",
@@ -151,7 +146,7 @@ class _Contest:
         wall.values.update(measured.values)
 
     def _part(self, name: str) -> Sequence[Tenant]:
-        """The part of the tenants whose turn it is."""
+        """The part of the tenants whose turn it is: in each round the next, so that all are measured once."""
         number = self._parts[name]
         self._parts[name] += 1
         return self._fleet.tenants[number :: self._rounds]
@@ -190,14 +185,14 @@ class _Contest:
         return took / len(tenants)
 
     def _loop(self, processor: Measured) -> float:
-        tenants = self._part(LOOP)[: _LOOPED if self._rounds > 1 else 1]
+        tenants = self._part(LOOP)[:1]
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        took = sum(_command(self._ground, tenant, self._history).run() for tenant in tenants)
+        took = _command(self._ground, tenants[0], self._history).run()
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
         self._note(processor, PROCESSOR, LOOP, used, tenants)
         self._take_back(tenants)
-        return took / len(tenants)
+        return took
 
     def _note(self, measured: Measured, what: str, name: str, used: float, tenants: Sequence[Tenant]) -> None:
         measured.values.setdefault((f"{self._fleet.case}, {what}", name), []).append(used / len(tenants))
