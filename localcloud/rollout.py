@@ -12,7 +12,6 @@ import subprocess
 import sys
 import webbrowser
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.text import Text
@@ -20,9 +19,6 @@ from rich.text import Text
 from localcloud import cloud, postgres
 from localcloud.errors import LocalCloudError
 from localcloud.migrate import CA_BUNDLE, ROOT, SECRET, STAGE, CommandError, deploy, step, store_secret
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 TENANTS = 30
 PAGE = ROOT / ".local" / "rollout.html"
@@ -43,7 +39,7 @@ def main() -> int:
             CA_BUNDLE.write_bytes(running.database.ca.read_bytes())
         with step(progress, f"Making {TENANTS} tenants, each with a database and a secret"):
             store_secret(running, SECRET, running.database)
-            make_tenants(running, [f"tenant_{number:02}" for number in range(1, TENANTS + 1)])
+            make_tenants(running)
         with step(progress, "Deploying the function and its state machine with the CDK"):
             environment = running.emulator.environment(os.environ)
             deploy(running, environment)
@@ -68,8 +64,8 @@ def prefix() -> str:
     return str(project["stages"][STAGE]["rollout"]["secret_prefix"])
 
 
-def make_tenants(running: cloud.Cloud, names: Sequence[str]) -> None:
-    """Give each a database and a secret, if need be; what is there stays."""
+def make_tenants(running: cloud.Cloud) -> None:
+    """Give each of the thirty a database and a secret, if need be; what is there stays."""
     own, beginning = running.database, prefix()
 
     def make(name: str) -> None:
@@ -77,7 +73,7 @@ def make_tenants(running: cloud.Cloud, names: Sequence[str]) -> None:
         store_secret(running, f"{beginning}{name}", running.server.database(name, own.user, own.password))
 
     with ThreadPoolExecutor(max_workers=_AT_ONCE) as makers:
-        list(makers.map(make, names))
+        list(makers.map(make, [f"tenant_{number:02}" for number in range(1, TENANTS + 1)]))
 
 
 def _somebody_is_there() -> bool:

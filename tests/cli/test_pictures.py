@@ -1,4 +1,4 @@
-"""The pictures in the documents show what `migrate upgrade` says today; `make screenshots` takes them anew."""
+"""The pictures in the documents show what the command line says today; `make screenshots` takes them anew."""
 
 from __future__ import annotations
 
@@ -6,18 +6,19 @@ import re
 import xml.etree.ElementTree as ET
 from collections import defaultdict
 from io import StringIO
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
 
-from migrate_cli import presentation
+from migrate_cli import presentation, rollout_machine, rollout_shown
 from migrate_cli.progress import Account
 from tests.support.checkout import ROOT
-from tests.support.screenshots import COLUMNS, COMMAND, DONE, RUNNING
+from tests.support.screenshots import COLUMNS, COMMAND, DONE, ROLLOUT, ROLLOUT_DONE, ROLLOUT_RUNNING, RUNNING
 
-if TYPE_CHECKING:
-    from pathlib import Path
+# What no target of the rollout in the pictures is.
+NOTHING = {"current": 0, "behind": 0, "failed": 0, "left": 0}
 
 _TEXT = "{http://www.w3.org/2000/svg}text"
 _COLUMN = 12.2  # units that Rich gives a character
@@ -104,8 +105,57 @@ def test_the_last_picture_ends_with_todays_result() -> None:
     assert len(applied) == 30
 
 
-@pytest.mark.parametrize("picture", [RUNNING, DONE], ids=lambda picture: picture.name)
-def test_a_picture_is_shown_and_needs_nothing_from_elsewhere(picture: Path) -> None:
+def test_the_running_picture_of_a_rollout_says_how_far_it_is() -> None:
+    command, bar = rows(ROLLOUT_RUNNING)
+
+    assert command == f"$ {ROLLOUT}"
+    said = re.fullmatch(r"\s*\S ━+╸?╺?━* (\d+) of 30 0:00:\d\d about (\d+) s to go, ((\d+) running, .*)", bar)
+    assert said, bar
+    done, to_go_s, running = int(said[1]), int(said[2]), int(said[4])
+    now = rollout_machine.Progress(
+        targets=30, waves=2, wave=2, done=done, running=running, began=0, moved=to_go_s * done / (30 - done)
+    )
+    assert rollout_shown.told(now) == f"about {to_go_s} s to go, {said[3]}"
+
+
+def test_the_last_picture_of_a_rollout_ends_with_todays_report() -> None:
+    shown = rows(ROLLOUT_DONE)[1:-1]
+    revision = next(row.split() for row in shown if row.endswith(" 30"))[0]
+    place = next(number for number, row in enumerate(shown) if row.startswith("Report: "))
+    shown[place:] = ["".join(shown[place:])]  # it was too long for a line
+    said = re.fullmatch(r"Rolled out: (.*), in ([\d.]+) s\.", shown[-2])
+    assert said
+    waves = [{"wave": n, "canary": n == 1, "targets": of, "migrated": of, **NOTHING} for n, of in ((1, 2), (2, 28))]
+    report = {
+        "plan": False,
+        "status": "succeeded",
+        "message": said[1],
+        "duration_ms": float(said[2]) * 1000,
+        "counts": {"targets": 30, "migrated": 30, **NOTHING},
+        "waves": waves,
+        "revisions": {revision: 30},
+        "failures": [],
+        "report": shown[-1].removeprefix("Report: "),
+    }
+    console = Console(file=StringIO(), width=COLUMNS, highlight=False)
+
+    rollout_shown.show_report(report, console)
+
+    assert isinstance(console.file, StringIO)
+    assert [row.rstrip() for row in console.file.getvalue().splitlines()] == shown
+
+
+@pytest.mark.parametrize(
+    "picture, pages",
+    [
+        (RUNNING, ["cli.md", "operations.md"]),
+        (DONE, ["cli.md", "operations.md"]),
+        (ROLLOUT_RUNNING, ["cli.md"]),
+        (ROLLOUT_DONE, ["cli.md"]),
+    ],
+    ids=lambda value: value.name if isinstance(value, Path) else "",
+)
+def test_a_picture_is_shown_and_needs_nothing_from_elsewhere(picture: Path, pages: list[str]) -> None:
     assert re.findall(r"https?://(?!www\.w3\.org/|www\.textualize\.io)", picture.read_text(encoding="utf-8")) == []
-    for page in ("cli.md", "operations.md"):
+    for page in pages:
         assert f"(images/{picture.name})" in (ROOT / "docs" / page).read_text(encoding="utf-8")

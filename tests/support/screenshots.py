@@ -1,7 +1,7 @@
-"""``make screenshots``: `migrate upgrade` in a real terminal against the local cloud, as the pictures in the docs.
+"""``make screenshots``: the command line in a real terminal against the local cloud, as the pictures in the docs.
 
-A copy of the checkout gets a local cloud of its own, is migrated, and then released with thirty slow revisions more. A
-report of a rollout, in a browser, is one more picture.
+A copy of the checkout gets a local cloud of its own and is migrated. Then it has thirty tenants for `migrate rollout`,
+and thirty slow revisions more for `migrate upgrade`. The page of a rollout, in a browser, is one more picture.
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from alembic.script import ScriptDirectory
 from rich.console import Console
@@ -28,12 +30,18 @@ from tests.support.checkout import ROOT, copy_checkout, with_tools
 from tests.support.reports import report
 from tests.support.trees import Rev, sql, write_revision
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
 PICTURES = ROOT / "docs" / "images"
 RUNNING = PICTURES / "upgrade-running.svg"
 DONE = PICTURES / "upgrade-done.svg"
+ROLLOUT_RUNNING = PICTURES / "rollout-running.svg"
+ROLLOUT_DONE = PICTURES / "rollout-done.svg"
 PAGE = PICTURES / "rollout-report.png"
 COLUMNS = 100
 COMMAND = "migrate upgrade --stage local"
+ROLLOUT = "migrate rollout --stage local"
 
 _ROWS = 40
 _FAILED, _LEFT, _PAGE_WIDTH = 4, 3000, 900
@@ -58,6 +66,7 @@ class Terminal:
     """A tmux server of its own, with one shell in a checkout."""
 
     def __init__(self, checkout: Path, socket: Path, columns: int, rows: int) -> None:
+        self.columns = columns
         self._tmux = ("tmux", "-S", str(socket), "-f", os.devnull)
         shell = "env PS1='$ ' sh"
         self._run("new-session", "-d", "-x", str(columns), "-y", str(rows), "-c", str(checkout), shell)
@@ -90,11 +99,11 @@ class Terminal:
         return subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
 
 
-def picture(screen: str, columns: int) -> str:
+def picture(command: str, screen: str, columns: int) -> str:
     """A terminal's screen as an SVG that needs nothing from elsewhere."""
     console = Console(record=True, width=columns, file=io.StringIO(), force_terminal=True)
     console.print(Text.from_ansi(screen), soft_wrap=True)
-    svg = console.export_svg(title=COMMAND, unique_id="terminal")
+    svg = console.export_svg(title=command, unique_id="terminal")
     # Fonts from a server that documents have no business with.
     return re.sub(r"@font-face \{.*?\}\s*", "", svg, flags=re.DOTALL)
 
@@ -119,29 +128,55 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         checkout = copy_checkout(Path(temporary) / "checkout")
         try:
-            running, done = _film(checkout, Path(temporary) / "tmux", columns)
+            terminal = Terminal(checkout, Path(temporary) / "tmux", columns, _ROWS)
+            try:
+                terminal.type(f"PATH={shlex.quote(str(checkout / '.venv' / 'bin'))}:$PATH")
+                _do(checkout, sys.executable, "-m", "localcloud.migrate")
+                film(terminal, _rollout(checkout), folder)
+                film(terminal, _upgrade(checkout), folder)
+            finally:
+                terminal.close()
         finally:
             cloud.clean(checkout)
-    for name, screen in ((RUNNING.name, running), (DONE.name, done)):
-        (folder / name).write_text(picture(screen, columns), encoding="utf-8")
 
 
-def _film(checkout: Path, socket: Path, columns: int) -> tuple[str, str]:
-    """The terminal's screen in the middle and at the end."""
-    _do(checkout, sys.executable, "-m", "localcloud.migrate")
+@dataclass(frozen=True)
+class Scene:
+    """A command, and for each picture of it what is to be seen by then."""
+
+    command: str
+    pictures: Mapping[str, str]
+
+
+def film(terminal: Terminal, scene: Scene, folder: Path) -> None:
+    """Type the command on an empty screen and take its pictures."""
+    terminal.type("clear")
+    terminal.wait_for(r"\A\$\s*\Z")
+    terminal.type(scene.command)
+    for name, seen in scene.pictures.items():
+        screen = terminal.wait_for(seen)
+        (folder / name).write_text(picture(scene.command, screen, terminal.columns), encoding="utf-8")
+
+
+def _rollout(checkout: Path) -> Scene:
+    _do(
+        checkout,
+        sys.executable,
+        "-c",
+        "from localcloud import cloud, rollout; rollout.make_tenants(cloud.up(rollout.ROOT))",
+    )
+    return Scene(
+        ROLLOUT, {ROLLOUT_RUNNING.name: r"1\d of 30 .* to go", ROLLOUT_DONE.name: r"Report: .*\n(.*\n)*\$\s*\Z"}
+    )
+
+
+def _upgrade(checkout: Path) -> Scene:
     _write_release(checkout / "back" / "alembic")
     emulator = cloud.running_emulator(checkout)
     assert emulator
     deploy = ("cdk", "deploy", "--context", "stage=local", "--require-approval", "never")
     _do(checkout, *deploy, environment=emulator.environment())
-    terminal = Terminal(checkout, socket, columns, _ROWS)
-    try:
-        terminal.type(f"PATH={shlex.quote(str(checkout / '.venv' / 'bin'))}:$PATH; clear")
-        terminal.wait_for(r"\A\$\s*\Z")
-        terminal.type(COMMAND)
-        return terminal.wait_for(r"12 of 30: committed"), terminal.wait_for(r"Applied 30 revisions .*\n(.*\n)*\$\s*\Z")
-    finally:
-        terminal.close()
+    return Scene(COMMAND, {RUNNING.name: r"12 of 30: committed", DONE.name: r"Applied 30 revisions .*\n(.*\n)*\$\s*\Z"})
 
 
 def _do(checkout: Path, *command: str, environment: dict[str, str] | None = None) -> None:
