@@ -6,7 +6,10 @@ import json
 import os
 import subprocess
 import sys
-from contextlib import closing
+from contextlib import ExitStack, closing
+from functools import partial
+from signal import SIGINT
+from subprocess import PIPE
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -15,7 +18,7 @@ from localcloud import cloud
 from tests.support.checkout import copy_checkout, with_tools
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from tests.e2e.conftest import Backend
@@ -109,3 +112,43 @@ def test_what_failed_in_a_rollout_is_retried_and_nothing_else(checkout: Path, ba
         connection.commit()
     code, told = rollout(checkout, "retry")
     assert (code, told["counts"]["targets"], told["counts"]["current"]) == (0, 1, 1)
+
+
+def test_a_rollout_goes_on_when_nobody_looks_and_ends_at_boundaries_when_it_is_stopped(checkout: Path) -> None:
+    server = cloud.up(checkout).server
+    command = (sys.executable, "-m", "migrate_cli", "rollout")
+    started = partial(
+        subprocess.Popen, cwd=checkout, env=with_tools(dict(os.environ)), stdout=PIPE, stderr=PIPE, text=True
+    )
+    with ExitStack() as held:
+        # More than a server takes at once, and the first after the canaries.
+        for number in range(3, 13):
+            connection = held.enter_context(closing(server.connect(f"tenant_{number:02}")))
+            connection.cursor().execute("BEGIN; LOCK TABLE alembic_version")
+        looking = started([*command, "--stage", "local"])
+        while not _canaries_are_done(rollout(checkout, "status")[1]):
+            assert looking.poll() is None
+
+        looking.send_signal(SIGINT)
+        _, said = looking.communicate(timeout=60)
+        assert looking.returncode == 130
+        assert "goes on" in said
+        assert rollout(checkout, "status")[1]["status"] == "running"
+
+        stopping = started([*command, "stop", "--stage", "local", "--json"])
+        assert stopping.stderr
+        assert "begins nothing more; waiting for what is at work" in stopping.stderr.readline()
+    document, _ = stopping.communicate(timeout=120)
+
+    assert stopping.returncode == 0
+    told = json.loads(document)
+    assert told["status"] == "stopped"
+    assert told["counts"]["failed"] == 0
+    assert told["counts"]["current"] + told["counts"]["left"] == 30
+    assert told["counts"]["left"] > 0
+    assert rollout(checkout, "status") == (0, told)
+
+
+def _canaries_are_done(told: Mapping[str, Any]) -> bool:
+    # Until the targets are listed, what is told is of the rollout before, or an error.
+    return told.get("status") == "running" and told["counts"]["left"] <= 28
