@@ -398,6 +398,8 @@ class _Fleet(_Machine):
                 "action": sfn.JsonPath.string_at("$.listed.answer.run"),
                 "runs": 0,
                 "said": "",
+                # As if it had been told once that there is no room: how often, it tells the next time.
+                "run": {"answer": {"looks": 0}},
             },
             # Only so that the answers of all do not have to fit into this state's.
             result_writer_v2=sfn.ResultWriterV2(bucket=self._bucket, prefix="map-runs"),
@@ -436,9 +438,9 @@ class _Fleet(_Machine):
             {
                 "action": sfn.JsonPath.string_at("$.action"),
                 "target": sfn.JsonPath.object_at("$.item.target"),
-                "rollout": {**part, "began": sfn.JsonPath.string_at("$$.Execution.StartTime")},
+                "rollout": {**part, "looks": sfn.JsonPath.number_at("$.run.answer.looks")},
             },
-            ("item", "name", "action"),
+            ("item", "name", "action", "run"),
             done=room,
             failed=record,
         )

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from lambda_migrate import page
 from lambda_migrate.contract import InvalidRequest, Result
-from lambda_migrate.rollout import answer, failure_of, folder_of, moment, said_of, title
+from lambda_migrate.rollout import answer, failure_of, folder_of, said_of, title
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -92,7 +92,7 @@ def summarize(  # noqa: PLR0913 - all that is known of it
         )
     counts = {what: sum(wave[what] for wave in waves) for what in COUNTED}
     status, message = _judged(rollout, waves, halt, problem, failures)
-    started = moment(rollout["started"])
+    started = datetime.fromisoformat(rollout["started"].replace("Z", "+00:00"))
     revisions = Counter(outcome.revision for outcome in outcomes if outcome.outcome != "failed")
     told: dict[str, Any] = {
         "rollout": rollout["rollout"],

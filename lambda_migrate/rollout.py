@@ -12,7 +12,6 @@ import json
 import random
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import datetime, timezone
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote
@@ -43,7 +42,7 @@ _ATTEMPTS = 4
 # S3's limit for a key is 1,024 bytes; the rest of the key needs far less than what this leaves.
 _LONGEST_REVISION = 700
 _RETRY_AFTER_S = 5
-# So many times a target comes to its server in vain. Each is ten of the 25,000 events that one execution may have.
+# So many times a target comes to its server in vain. Each is nine of the 25,000 events that one execution may have.
 _LOOKS = 2000
 
 
@@ -219,11 +218,12 @@ def take_part(invocation: Invocation, progress: Progress, perform: Callable[[Inv
     """Do one target's part in a rollout, and write down what became of it. The answer is short: `outcome`.
 
     Beside those of an `Outcome`, that is ``left`` when the rollout is halted, and ``busy`` when there is no room on the
-    server, with the seconds to wait in ``wait_s``. A failure is not written down: the state machine may try again.
+    server, with the seconds to wait in ``wait_s`` and in ``looks`` how often that was so. A failure is not written
+    down: the state machine may try again.
 
     Raises:
         MigrationError: as the action itself.
-        MigrationLocked: also when there was no room on the server for hours.
+        MigrationLocked: also when there was no room on the server so often that it will not look again.
     """
     folder, said = folder_of(invocation), said_of(invocation)
     if folder.is_halted():
@@ -237,23 +237,20 @@ def take_part(invocation: Invocation, progress: Progress, perform: Callable[[Inv
     except ServerBusy as busy:
         log("lock.waiting", str(busy))
         longest = 2 * int(invocation.settings.rollout.get("retry_after_s", _RETRY_AFTER_S))
-        _refuse_to_wait_for_ever(busy, said["began"], _LOOKS * (1 + longest) / 2)
+        looks = said["looks"] + 1
+        if looks >= _LOOKS:
+            raise MigrationLocked(
+                f"{looks:,} times there was no room on the server: {busy}; see who is at work there in"
+                " pg_stat_activity, or raise per_server"
+            ) from None
         # At random: those that were refused together would otherwise come back together.
-        return answer(invocation, {"outcome": "busy", "wait_s": random.randint(1, longest)})  # noqa: S311
+        wait_s = random.randint(1, longest)  # noqa: S311
+        return answer(invocation, {"outcome": "busy", "wait_s": wait_s, "looks": looks})
     # What runs before this one have applied is the rollout's doing, too.
     outcome = "migrated" if result.applied or said["runs"] else "behind" if result.pending else "current"
     duration_ms = round((left - invocation.deadline.left()) * 1000)
     folder.put_outcome(said["item"], outcome, duration_ms=duration_ms, revision=joined(result.revisions))
     return replace(result, located=False, extra={"outcome": outcome})
-
-
-def _refuse_to_wait_for_ever(busy: ServerBusy, began: str, longest_s: float) -> None:
-    waited_s = (datetime.now(timezone.utc) - moment(began)).total_seconds()
-    if waited_s > longest_s:
-        raise MigrationLocked(
-            f"there was no room on the server for {waited_s / 3600:.1f} hours: {busy}; see who is at work there in"
-            " pg_stat_activity, or raise per_server"
-        )
 
 
 def record(invocation: Invocation, _: Progress) -> Result:
@@ -271,11 +268,6 @@ def record(invocation: Invocation, _: Progress) -> Result:
             f" tolerated; the last was {item['name']}: {failure['error_type']}: {failure['message']}",
         )
     return answer(invocation, {"outcome": "failed"})
-
-
-def moment(told: str) -> datetime:
-    """A time as Step Functions tells it."""
-    return datetime.fromisoformat(told.replace("Z", "+00:00"))
 
 
 def title(wave: Mapping[str, Any]) -> str:

@@ -147,7 +147,7 @@ def test_a_hundred_thousand_targets_are_put_in_order(figure: Callable[[str], Non
 # --- what the state machine says ---
 
 ITEM = {"number": 1, "name": "a", "server": "s", "wave": 1, "target": {}}
-PART = {"name": "r", "item": ITEM, "began": "2026-11-24T10:00:00.123Z"}
+PART = {"name": "r", "item": ITEM, "looks": 0}
 
 
 @pytest.mark.parametrize(
