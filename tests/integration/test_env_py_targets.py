@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from infra.package import Target, build
 from lambda_migrate.settings import RDS_CA_BUNDLE
+from tests.support.bystander import query
 from tests.support.env_py.backend import ABC, Backend, online, package_with
-from tests.support.trees import ALEMBIC_INI, ENV_PY, Rev, sql
+from tests.support.trees import ALEMBIC_INI, ENV_PY, Rev, sql, write_tree
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -85,18 +87,28 @@ class TestTarget:
         elsewhere = connecting_to(repr(postgres_server.database("postgres").url))
 
         said = backend.refused(elsewhere)
-        sqlite = backend.refused(connecting_to("'sqlite://'"))
         for action in ("plan", "status", "check"):
             assert backend.invoke({"action": action}).error_type == "TargetMismatch"
 
         assert said.startswith("TargetMismatch: env.py connected to database 'postgres' on the same server, but")
         assert "DATABASE_URL_ENV" in said
-        assert sqlite.startswith("TargetMismatch: env.py connected to sqlite, but")
         connection = postgres_server.connect()
         with connection.cursor() as cursor:
             cursor.execute("SELECT to_regclass('public.alembic_version'), to_regclass('public.a')")
             assert cursor.fetchall() == [(None, None)]
         connection.close()
+
+    def test_another_kind_of_database_is_refused(self, runner: Runner, database: Database, tmp_path: Path) -> None:
+        tree = write_tree(tmp_path / "shop", ABC, env_py=connecting_to("'sqlite://'"))
+        (tree / "requirements.txt").touch()
+        # SQLAlchemy's SQLite is packaged where it is named.
+        function = runner.start_package(build(tree, tmp_path / "package", Target()).directory)
+
+        for action in ("upgrade", "plan", "status", "check"):
+            answer = function.invoke({"action": action})
+            assert answer.error_type == "TargetMismatch"
+            assert answer.message.startswith("env.py connected to sqlite, but")
+        assert query(database, "SELECT to_regclass('a')") == [(None,)]
 
     def test_another_server_is_refused(self, backend: Backend) -> None:
         """A server is known by the moment it started; here env.py's session tells of another."""

@@ -62,6 +62,10 @@ class Runner:
             package = self._scratch / f"package-{backend.name}"
             if not package.exists():
                 assemble(self._package, backend, package, environment.get("ALEMBIC_CONFIG") or "alembic.ini")
+        return self.start_package(package, timeout_s=timeout_s, **environment)
+
+    def start_package(self, package: Path, *, timeout_s: float = 60, **environment: str | None) -> Function:
+        """The same of a package that was built for the test."""
         variables = {**self.environment, **environment}
         function = Function(
             package,
