@@ -13,6 +13,7 @@ from infra.package.sources import files_below, is_left_out
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from collections.abc import Set as AbstractSet
 
 Files = dict[PurePosixPath, Path]
 
@@ -32,10 +33,10 @@ def backend_files(layout: Layout) -> Files:
         if directory.is_absolute():
             files.update(_tree_files(directory, layout))
     unread = list(files.values())
-    seen: set[str] = set(sys.stdlib_module_names)
+    unseen = _own_names(layout) - sys.stdlib_module_names
     while unread:
-        for name in sorted(imported_names(unread.pop()) - seen):
-            seen.add(name)
+        for name in sorted(_imported(unread.pop(), unseen)):
+            unseen.remove(name)
             imported = _find(name, layout)
             unread.extend(path for destination, path in imported.items() if destination not in files)
             files.update(imported)
@@ -55,11 +56,24 @@ def _files(directory: Path, destination: PurePosixPath, layout: Layout) -> Files
     return {destination / relative: file for relative, file in below if tests.isdisjoint(file.parents)}
 
 
-def imported_names(path: Path) -> set[str]:
-    """Return the top-level names that a Python file imports anywhere in it."""
+def _own_names(layout: Layout) -> set[str]:
+    """Return the names under which something of the backend's own may be imported."""
+    return {path.stem for root in layout.import_roots if root.source.is_dir() for path in root.source.iterdir()}
+
+
+def _imported(path: Path, among: AbstractSet[str]) -> set[str]:
+    """Return which of these top-level names a file imports."""
     if path.suffix != ".py":
         return set()
     source = path.read_bytes()
+    # Most revisions have none of them in any place. What is not ASCII may write a name in several ways.
+    if source.isascii() and not any(name.encode() in source for name in among):
+        return set()
+    return imported_names(source) & among
+
+
+def imported_names(source: bytes) -> set[str]:
+    """Return the top-level names that a Python file imports anywhere in it."""
     try:
         module = ast.parse(source)
     except (SyntaxError, ValueError):  # perhaps newer than this interpreter: the target's may read it

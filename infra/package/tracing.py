@@ -79,6 +79,7 @@ def _run(package: Path, config: str, environment: dict[str, str]) -> dict[str, l
 def _named_in_the_tree(copies: Files, layout: Layout, site: Site) -> set[str]:
     """Return what env.py and the revisions import anywhere, as in an upgrade() that the trace does not run."""
     folders = [layout.packaged(folder) for folder in (layout.tree, *layout.version_locations)]
-    files = [source for path, source in copies.items() if any(path.is_relative_to(folder) for folder in folders)]
-    names = set().union(*(imported_names(file) for file in files))
+    python = [(path, file) for path, file in copies.items() if path.suffix == ".py"]
+    files = [file for path, file in python if any(path.is_relative_to(folder) for folder in folders)]
+    names = set().union(*(imported_names(file.read_bytes()) for file in files))
     return {owner for path, owner in site.owners.items() if path.split("/")[0].partition(".")[0] in names}
