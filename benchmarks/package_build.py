@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import subprocess
 import sys
 import time
@@ -62,6 +63,8 @@ def measure(ground: Ground, effort: Effort) -> Outcome:
 
 
 def _seconds(*command: str) -> float:
+    # Nobody waits for what another has written: each makes thousands of files, which the kernel takes its time to store.
+    os.sync()
     began = time.perf_counter()
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     took = time.perf_counter() - began
