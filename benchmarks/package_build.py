@@ -63,7 +63,7 @@ def measure(ground: Ground, effort: Effort) -> Outcome:
 
 
 def _seconds(*command: str) -> float:
-    # Nobody waits for what another has written: each makes thousands of files, which the kernel takes its time to store.
+    # Nobody waits for what another has written: each makes thousands of files, which take their time to be stored.
     os.sync()
     began = time.perf_counter()
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)

@@ -30,8 +30,8 @@ ACTIONS: Mapping[str, frozenset[str]] = {
 # What only the state machine asks for, and what it says, in the field "rollout", of the rollout that it asks for. The
 # last three are about nothing else. Each field is of that kind; one with a question mark may be missing or null.
 ROLLOUT_FIELDS: Mapping[str, Mapping[str, type]] = {
-    "upgrade": {"name": str, "item": dict, "runs": int, "looks": int},
-    "status": {"name": str, "item": dict, "runs": int, "looks": int},
+    "upgrade": {"name": str, "item": dict, "runs": int, "looks?": int},
+    "status": {"name": str, "item": dict, "runs": int, "looks?": int},
     "targets": {"name": str, "execution": str, "started": str, "input?": dict, "instead_of?": str},
     "record": {"name": str, "item": dict, "runs": int, "error": dict},
     "report": {"name": str, "problem?": dict},

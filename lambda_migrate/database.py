@@ -9,7 +9,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import psycopg2
-import psycopg2.errors
 import psycopg2.extensions
 
 from lambda_migrate.contract import (
@@ -253,8 +252,6 @@ def versions(session: Session, schema: str, table: str) -> tuple[str, ...]:
     """The revisions in a version table as another session sees them: what is committed, and nothing else."""
     identifier = psycopg2.extensions.quote_ident
     qualified = f"{identifier(schema, session.connection)}.{identifier(table, session.connection)}"
-    try:
-        rows = session.rows(f"SELECT version_num FROM {qualified}")  # noqa: S608 - quoted
-    except (psycopg2.errors.UndefinedTable, psycopg2.errors.InvalidSchemaName):
+    if not session.rows("SELECT to_regclass(%s) IS NOT NULL", (qualified,))[0][0]:
         return ()
-    return tuple(sorted(version for (version,) in rows))
+    return tuple(sorted(row[0] for row in session.rows(f"SELECT version_num FROM {qualified}")))  # noqa: S608 - quoted

@@ -74,7 +74,7 @@ def handler(event: object, context: LambdaContext) -> dict[str, Any]:
         raise named from None
     duration_ms = round((time.monotonic() - started) * 1000)
     _log_end(result, duration_ms)
-    _measure(settings, progress, duration_ms, failed=False, outcome=result.extra.get("outcome"))
+    _measure(settings, progress, duration_ms, failed=False)
     return result.as_json(duration_ms=duration_ms, request_id=context.aws_request_id)
 
 
@@ -109,9 +109,7 @@ def _log_end(result: Result, duration_ms: int) -> None:
         log("migration.finished", f"{result.action}: {at}; {len(ids)} applied", applied=ids, **fields)
 
 
-def _measure(
-    settings: Settings | None, progress: Progress, duration_ms: int, *, failed: bool, outcome: str | None = None
-) -> None:
+def _measure(settings: Settings | None, progress: Progress, duration_ms: int, *, failed: bool) -> None:
     # Without its stage a metric has no dimension to stand in.
     if settings is not None:
         measure(
@@ -121,5 +119,5 @@ def _measure(
             failed=failed,
             lock_wait_ms=progress.lock_wait_ms,
             lock_retries=progress.retries,
-            outcome=outcome,
+            outcome=progress.outcome,
         )

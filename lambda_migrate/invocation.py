@@ -40,7 +40,10 @@ class Invocation:
 
 @dataclass
 class Progress:
-    """What a run has achieved so far, over all its attempts. The version table vouches for it."""
+    """What a run has achieved so far, over all its attempts. The version table vouches for it.
+
+    ``outcome`` is what has become of a rollout's target, where the run decides that.
+    """
 
     action: str
     database: str = ""
@@ -53,6 +56,7 @@ class Progress:
     retries: int = 0
     lock_wait_ms: int = 0
     ahead: bool = False
+    outcome: str | None = None
     unsettled: Account | None = None
 
     def applied_ids(self) -> list[str]:

@@ -27,29 +27,29 @@ def preload(settings: Settings) -> None:
     """Do it, once in a sandbox."""
     with suppress(ConfigurationError):
         tree.packaged_graph(settings)
-    _rehearse(settings.driver)
+    with suppress(Exception):
+        rehearse(settings.driver)
 
 
 @lru_cache(maxsize=1)
-def _rehearse(driver: str) -> None:
+def rehearse(driver: str) -> None:
     """Migrate without a database: of each kind, SQLAlchemy's first statement takes it as long as a whole revision."""
     command_line_parser().parse_args(["upgrade", "head"])
-    with suppress(Exception):
-        # Loads the driver with all that it registers on its connections.
-        engine = sqlalchemy.create_engine(f"{driver}://")
-        offline = {"as_sql": True, "output_buffer": io.StringIO()}
-        migration = Operations(MigrationContext.configure(dialect=engine.dialect, opts=offline))
-        migration.create_table("rehearsed", sqlalchemy.Column("id", sqlalchemy.Integer, primary_key=True))
-        migration.add_column("rehearsed", sqlalchemy.Column("name", sqlalchemy.String(32), server_default=""))
-        migration.create_index("rehearsed_name", "rehearsed", ["name"])
-        migration.execute("SELECT 1")
-        # As Alembic's version table.
-        table = sqlalchemy.Table("version", sqlalchemy.MetaData(), sqlalchemy.Column("number", sqlalchemy.String(32)))
-        number: sqlalchemy.ColumnElement[str] = sqlalchemy.literal_column("'1'")
-        changed = (
-            table.insert().values(number=number),
-            table.update().values(number=number).where(table.c.number == number),
-            table.delete().where(table.c.number == number),
-        )
-        for statement in (CreateTable(table), table.select(), *changed):
-            statement.compile(dialect=engine.dialect)
+    # Loads the driver with all that it registers on its connections.
+    engine = sqlalchemy.create_engine(f"{driver}://")
+    offline = {"as_sql": True, "output_buffer": io.StringIO()}
+    migration = Operations(MigrationContext.configure(dialect=engine.dialect, opts=offline))
+    migration.create_table("rehearsed", sqlalchemy.Column("id", sqlalchemy.Integer, primary_key=True))
+    migration.add_column("rehearsed", sqlalchemy.Column("name", sqlalchemy.String(32), server_default=""))
+    migration.create_index("rehearsed_name", "rehearsed", ["name"])
+    migration.execute("SELECT 1")
+    # As Alembic's version table.
+    table = sqlalchemy.Table("version", sqlalchemy.MetaData(), sqlalchemy.Column("number", sqlalchemy.String(32)))
+    number: sqlalchemy.ColumnElement[str] = sqlalchemy.literal_column("'1'")
+    changed = (
+        table.insert().values(number=number),
+        table.update().values(number=number).where(table.c.number == number),
+        table.delete().where(table.c.number == number),
+    )
+    for statement in (CreateTable(table), table.select(), *changed):
+        statement.compile(dialect=engine.dialect)

@@ -19,6 +19,7 @@ from urllib.parse import quote, unquote
 from lambda_migrate.concurrency import ServerBusy, leave_if_busy
 from lambda_migrate.contract import BucketUnavailable, ConfigurationError, MigrationLocked, Result, joined
 from lambda_migrate.invocation import Invocation
+from lambda_migrate.loading import loading
 from lambda_migrate.telemetry import log, one_line
 
 if TYPE_CHECKING:
@@ -237,7 +238,8 @@ def take_part(invocation: Invocation, progress: Progress, perform: Callable[[Inv
     except ServerBusy as busy:
         log("lock.waiting", str(busy))
         longest = 2 * int(invocation.settings.rollout.get("retry_after_s", _RETRY_AFTER_S))
-        looks = said["looks"] + 1
+        # An execution that began before it was counted does not say.
+        looks = (said.get("looks") or 0) + 1
         if looks >= _LOOKS:
             raise MigrationLocked(
                 f"{looks:,} times there was no room on the server: {busy}; see who is at work there in"
@@ -250,15 +252,18 @@ def take_part(invocation: Invocation, progress: Progress, perform: Callable[[Inv
     outcome = "migrated" if result.applied or said["runs"] else "behind" if result.pending else "current"
     duration_ms = round((left - invocation.deadline.left()) * 1000)
     folder.put_outcome(said["item"], outcome, duration_ms=duration_ms, revision=joined(result.revisions))
+    # A plan looks, and decides nothing.
+    progress.outcome = outcome if invocation.request.action == "upgrade" else None
     return replace(result, located=False, extra={"outcome": outcome})
 
 
-def record(invocation: Invocation, _: Progress) -> Result:
+def record(invocation: Invocation, progress: Progress) -> Result:
     """Write down that a target failed, and halt the rollout when its wave has more of those than it tolerates."""
     folder, said = folder_of(invocation), said_of(invocation)
     item, failure = said["item"], failure_of(said["error"])
     folder.put_outcome(item, "failed", details={**failure, "runs": said["runs"]})
     rollout = folder.read("rollout.json")
+    progress.outcome = None if rollout["plan"] else "failed"
     wave = next(wave for wave in rollout["waves"] if wave["wave"] == item["wave"])
     failed = sum(1 for _ in folder.outcomes(item["wave"], "failed"))
     if failed > wave["tolerated_failures"]:
@@ -315,9 +320,10 @@ def _named(done: str, bucket: str, key: str) -> Iterator[None]:
 
 @lru_cache(maxsize=1)
 def _s3() -> Any:  # noqa: ANN401 - botocore makes its clients' types when it makes them
-    # botocore takes a quarter of a second to import, and only rollouts need S3.
-    import botocore.session  # noqa: PLC0415
-    from botocore.config import Config  # noqa: PLC0415
+    # botocore takes a tenth of a second to import, and only rollouts need S3.
+    with loading():
+        import botocore.session  # noqa: PLC0415
+        from botocore.config import Config  # noqa: PLC0415
 
     config = Config(
         connect_timeout=_CONNECT_TIMEOUT_S,

@@ -214,9 +214,9 @@ def _end_sessions(session: Session, pids: list[int], seconds: float) -> None:
     until = time.monotonic() + seconds
     # Mostly they have ended with it, and the function is a tenth of the work of the view that is made of it.
     while pids and session.rows("SELECT FROM unnest(%s) AS pid, pg_stat_get_activity(pid)", (pids,)):
+        session.rows(_DO.format("pg_terminate_backend"), (pids,))
         if time.monotonic() > until:
             raise DatabaseUnavailable("a session of the migration could not be ended; see pg_stat_activity")
-        session.rows(_DO.format("pg_terminate_backend"), (pids,))
         time.sleep(_GONE_EVERY_S)
 
 

@@ -99,7 +99,7 @@ def build(
         selection,
         requirements,
         services=set().union(*map(contents.services_named, sources)),
-        dialects=frozenset().union(*map(contents.dialects_named, sources)),
+        dialects=frozenset().union(*map(contents.dialects_named, [*sources, *_settings(layout, selection)])),
     )
     pins = resolve(requirements, target)
     if selection.traced:
@@ -164,6 +164,13 @@ def _sources(copies: Files) -> list[bytes]:
     """Read the backend's Python files."""
     files = (file for path, file in copies.items() if file.suffix == ".py" and path.parts[0] != _FUNCTION)
     return [file.read_bytes() for file in files]
+
+
+def _settings(layout: Layout, selection: Selection) -> list[bytes]:
+    """Read where else the address of a database may be."""
+    return [file.read_bytes() for file in layout.config_files] + [
+        value.encode() for value in selection.environment.values()
+    ]
 
 
 def _python(copies: Files) -> dict[str, Form]:

@@ -28,9 +28,9 @@ def backend_files(layout: Layout) -> Files:
     what is imported at run time cannot be known.
     """
     files: Files = {BACKEND / file.relative_to(layout.backend).as_posix(): file for file in layout.config_files}
-    outside = [location for location in layout.version_locations if layout.tree not in location.parents]
-    for directory in (layout.tree, *outside):
-        if directory.is_absolute():
+    for directory in (layout.tree, *layout.version_locations):
+        # The tree has most version locations in it; not one whose name is left out unless it is named, as ".versions".
+        if directory.is_absolute() and layout.packaged(directory) not in {path.parent for path in files}:
             files.update(_tree_files(directory, layout))
     unread = list(files.values())
     unseen = _own_names(layout) - sys.stdlib_module_names
@@ -58,7 +58,8 @@ def _files(directory: Path, destination: PurePosixPath, layout: Layout) -> Files
 
 def _own_names(layout: Layout) -> set[str]:
     """Return the names under which something of the backend's own may be imported."""
-    return {path.stem for root in layout.import_roots if root.source.is_dir() for path in root.source.iterdir()}
+    below = (path for root in layout.import_roots if root.source.is_dir() for path in root.source.iterdir())
+    return {path.stem for path in below if path.stem.isidentifier()}
 
 
 def _imported(path: Path, among: AbstractSet[str]) -> set[str]:
@@ -91,12 +92,14 @@ def imported_names(source: bytes) -> set[str]:
     return {name.partition(".")[0] for name in names}
 
 
-def _statements(node: ast.AST) -> Iterator[ast.AST]:
+def _statements(module: ast.Module) -> Iterator[ast.AST]:
     """Yield what an import statement can be among, wherever in a module."""
-    for block in ("body", "orelse", "finalbody", "handlers", "cases"):
-        for inner in getattr(node, block, ()):
-            yield inner
-            yield from _statements(inner)
+    waiting: list[ast.AST] = [module]
+    while waiting:
+        node = waiting.pop()
+        yield node
+        for block in ("body", "orelse", "finalbody", "handlers", "cases"):
+            waiting.extend(getattr(node, block, ()))
 
 
 def _imported_by_call(call: ast.Call) -> Iterator[str]:

@@ -15,7 +15,8 @@ class Selection:
     """What is packaged of all that could be.
 
     ``dependency_group``: this group of the backend's ``uv.lock`` in place of its dependencies. ``traced``: only what
-    the migrations import when they are run while building, with ``environment`` as further variables.
+    the migrations import when they are run while building. ``environment``: the variables that the function will have,
+    and that run.
     ``aws_services``: services that botocore keeps the data of, beside those that the code names; None keeps all.
     ``limited``: refuse what is over Lambda's limit for unpacked code, which container images do not have.
     """

@@ -210,12 +210,13 @@ def _with_bytecode(site: Path, paths: Iterable[str]) -> Iterable[str]:
 
 
 def _move(site: Path, to: Path, path: str, distribution: str) -> StoredFile:
-    source, destination = site / path, to / path
-    destination.parent.mkdir(parents=True, exist_ok=True)
+    source = site / path
     executable = bool(source.stat().st_mode & stat.S_IXUSR)
     content = source.read_bytes()
     if contents.is_known(distribution):
-        content = contents.stored_content(path, content)
+        path, content = contents.stored(path, content)
+    destination = to / path
+    destination.parent.mkdir(parents=True, exist_ok=True)
     destination.write_bytes(content)
     return StoredFile(path, hashlib.sha256(content).hexdigest(), len(content), executable)
 

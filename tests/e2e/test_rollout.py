@@ -6,6 +6,7 @@ import json
 import secrets
 import subprocess
 import time
+from collections import Counter
 from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ from uuid import uuid4
 import pytest
 
 from lambda_migrate.database import application_name
+from lambda_migrate.telemetry import TARGET_METRICS
 from localcloud import postgres, testing
 from localcloud.clients import client
 from tests.support.bystander import execute, query
@@ -66,6 +68,7 @@ class Fleet:
         self._secrets = client(emulator, "secretsmanager")
         self._states = client(emulator, "stepfunctions")
         self._s3 = client(emulator, "s3")
+        self._logs = client(emulator, "logs")
         self._machine = outputs["StateMachineArn"]
         self._bucket = outputs["RolloutBucket"]
         answer = self._lambda.get_function_configuration(FunctionName=FUNCTION)
@@ -125,6 +128,16 @@ class Fleet:
         prefix = f"rollouts/{rollout}/"
         found = self._s3.list_objects_v2(Bucket=self._bucket, Prefix=prefix + name)
         return [entry["Key"].removeprefix(prefix) for entry in found.get("Contents", [])]
+
+    def counted(self) -> Counter[str]:
+        """The metrics of targets that the function has measured so far."""
+        pages = self._logs.get_paginator("filter_log_events").paginate(logGroupName=f"/aws/lambda/{FUNCTION}")
+        lines = (event["message"] for page in pages for event in page["events"] if '"_aws"' in event["message"])
+        counted: Counter[str] = Counter()
+        for line in lines:
+            measured = json.loads(line)
+            counted.update({name: int(measured[name][0]) for name in TARGET_METRICS.values() if name in measured})
+        return counted
 
     def report(self, ended: Ended) -> Any:  # noqa: ANN401 - JSON
         """What report.json says of it."""
@@ -222,6 +235,13 @@ def tenants(fleet: Fleet, database: Database, request: pytest.FixtureRequest) ->
     schemas = Schemas(database, fleet.secret(database.secret), [f"t{number:02}" for number in range(request.param)])
     fleet.configure({"query": QUERY}, DB_SECRET_ID=schemas.secret)
     return schemas
+
+
+def within(seconds: float, so: Callable[[], bool]) -> None:
+    """Wait until it is so, for a while."""
+    until = time.monotonic() + seconds
+    while not so() and time.monotonic() < until:
+        time.sleep(0.1)
 
 
 def counts(report: Mapping[str, Any]) -> dict[str, int]:
@@ -354,6 +374,7 @@ def test_the_secrets_under_a_prefix_or_with_a_tag_are_the_targets(
     fleet.secret(another.secret, f"{prefix}b", {"tenant": "elsewhere", "server": "two"})
     fleet.secret({}, f"other-{prefix}c", {"tenant": prefix.upper()})
 
+    before = fleet.counted()
     # With room for one at a time: whoever comes second waits outside.
     fleet.configure({"secret_prefix": prefix, "canaries": 0}, DB_SECRET_ID="none", SERVER_CONCURRENCY="1")
     plan = fleet.report(fleet.run(plan=True))
@@ -366,9 +387,13 @@ def test_the_secrets_under_a_prefix_or_with_a_tag_are_the_targets(
     assert items[f"{prefix}a"]["server"] == f"{database.secret['host']}:{database.secret['port']}"
     assert items[f"{prefix}a"]["target"] == {"secret_id": f"{prefix}a"}
 
+    # A plan looks, and is counted nowhere.
+    assert counts(fleet.report(fleet.run(plan=True))) == {"targets": 2, "current": 2}
     fleet.configure({"secret_tag": {"key": "tenant", "value": prefix}})
     tagged = fleet.run()
     assert counts(fleet.report(tagged)) == {"targets": 1, "current": 1}
+    within(10, lambda: (fleet.counted() - before)["TargetsCurrent"] > 0)
+    assert fleet.counted() - before == {"TargetsMigrated": 2, "TargetsCurrent": 1}
 
 
 def test_a_target_does_not_wait_for_room_on_its_server_for_ever(fleet: Fleet, database: Database) -> None:

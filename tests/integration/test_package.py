@@ -155,6 +155,22 @@ def test_only_what_the_migrations_need_is_packaged(tmp_path: Path) -> None:
     }  # fmt: skip
 
 
+@pytest.mark.parametrize("name", [".versions", "env/versions"])
+def test_a_version_location_is_packaged_whatever_its_name(tmp_path: Path, name: str) -> None:
+    ini = f"{INI}version_locations = %(here)s/alembic/versions:%(here)s/alembic/{name}\n"
+    second = REVISION.replace("None", '"a1"').replace('revision = "a1"', 'revision = "b2"', 1)
+    backend = make_backend(tmp_path / "shop", **{"alembic.ini": ini, f"alembic/{name}/b2.py": second})
+    built = build(backend, tmp_path / "out", THIS_MACHINE)
+    assert built.heads == ("b2",)
+    assert f"alembic/{name}/b2.py" in backend_paths(built)
+
+
+def test_an_import_is_found_behind_a_long_chain_of_conditions(tmp_path: Path) -> None:
+    chain = "".join(f"elif x == {number}:\n    pass\n" for number in range(2_000))
+    files = {"app/models.py": f"x = 0\nif x == -1:\n    pass\n{chain}else:\n    import shared\n", "shared.py": ""}
+    assert "shared.py" in backend_paths(build(make_backend(tmp_path / "shop", **files), tmp_path / "out", THIS_MACHINE))
+
+
 def test_links_inside_the_backend_are_followed_and_loops_end(tmp_path: Path) -> None:
     backend = make_backend(tmp_path / "shop", **{"sql/rows.sql": "rows", "app/.secret": "secret"})
     (backend / "app/sql").symlink_to(backend / "sql")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import importlib.util
 import json
 import marshal
@@ -17,7 +16,7 @@ import pytest
 
 from infra.package import Package, PackageError, Selection, Target, build
 from infra.package.bytecode import compile_all, find_interpreter
-from tests.support.backends import make_backend
+from tests.support.backends import INI, make_backend
 from tests.support.functions import ROOT
 
 if TYPE_CHECKING:
@@ -184,20 +183,27 @@ def dialects(package: Package) -> set[str]:
         ({"alembic/versions/b2.py": 'import sqlalchemy as sa\nrevision = "b2"\ndown_revision = "a1"\n'}, set()),
         ({"app/models.py": "from sqlalchemy.dialects import mysql, sqlite\n"}, {"mysql", "sqlite"}),
         ({"app/models.py": "import sqlalchemy\nsqlalchemy.create_engine('mariadb://x')\n"}, {"mysql"}),
+        ({"alembic.ini": f"{INI}[app]\nold = oracle://x\n"}, {"oracle"}),
         ({"requirements.txt": "sqlalchemy\nsqlalchemy-utils\n"}, {"mssql", "mysql", "oracle", "sqlite"}),
     ],
-    ids=["nobody", "an import", "an address", "a requirement"],
+    ids=["nobody", "an import", "an address", "alembic.ini", "a requirement"],
 )
 def test_sqlalchemy_keeps_the_dialects_that_are_named(tmp_path: Path, files: dict[str, str], kept: set[str]) -> None:
     built = build(make_backend(tmp_path / "shop", **files), tmp_path / "out", THIS_MACHINE)
     assert dialects(built) - {"__pycache__"} == {"postgresql", *kept}
 
 
+def test_sqlalchemy_keeps_the_dialect_of_an_address_in_the_functions_variables(tmp_path: Path) -> None:
+    selection = Selection(environment={"AUDIT_URL": "sqlite:////tmp/audit.db"})
+    built = build(make_backend(tmp_path / "shop"), tmp_path / "out", THIS_MACHINE, selection=selection)
+    assert "sqlite" in dialects(built)
+
+
 def test_botocore_works_without_the_documentation_of_its_models(package: Package) -> None:
-    models = sorted(package.directory.glob("botocore/data/*/*/service-2.json.gz"))
+    models = sorted(package.directory.glob("botocore/data/*/*/service-2.json"))
     assert len(models) > 3
     for model in models:
-        content = gzip.decompress(model.read_bytes())
+        content = model.read_bytes()
         assert set(re.findall(rb'"documentation": ?("[^"]*"?)', content)) == {b'""'}
     code = """
 import boto3, botocore.session
@@ -221,7 +227,7 @@ print(boto3.client("s3", **options).generate_presigned_url("get_object", {"Bucke
 
 # Of the function alone, in MB: unpacked, and zipped as the CDK does. Half a megabyte above what it is. Whoever
 # comes over it should know why; see `contents.py` for what is left out.
-CEILINGS = {"x86_64": (23.7, 9.3), "aarch64": (28.9, 10.8)}
+CEILINGS = {"x86_64": (24.3, 9.3), "aarch64": (29.5, 10.8)}
 
 
 def test_the_function_alone_stays_small(tmp_path: Path) -> None:
