@@ -40,8 +40,8 @@ def shorten_docstrings(module: ast.Module) -> ast.Module:
 def marshalled(code: CodeType) -> bytes:
     """Marshal code, to the same bytes in whatever process.
 
-    `marshal` marks what is referred to from more than one place, also from outside: a name that another file has, too.
-    So everything is held here once more, and all of it is marked.
+    `marshal` marks what is referred to from more than one place, and before Python 3.11 also from outside: a name that
+    another file has, too. So everything is held here once more, and all of it is marked.
     """
     held: list[object] = []
     to_hold: list[object] = [code]

@@ -20,6 +20,7 @@ from localcloud import postgres, testing
 from localcloud.clients import client
 from tests.support.bystander import execute, query
 from tests.support.checkout import ROOT, change_project, copy_checkout, with_tools
+from tests.support.ledger import eventually
 from tests.support.trees import ENV_PY, Rev, sql, write_revision
 
 if TYPE_CHECKING:
@@ -237,13 +238,6 @@ def tenants(fleet: Fleet, database: Database, request: pytest.FixtureRequest) ->
     return schemas
 
 
-def within(seconds: float, so: Callable[[], bool]) -> None:
-    """Wait until it is so, for a while."""
-    until = time.monotonic() + seconds
-    while not so() and time.monotonic() < until:
-        time.sleep(0.1)
-
-
 def counts(report: Mapping[str, Any]) -> dict[str, int]:
     """What a report counts, without what it counted none of."""
     return {what: number for what, number in report["counts"].items() if number}
@@ -392,7 +386,7 @@ def test_the_secrets_under_a_prefix_or_with_a_tag_are_the_targets(
     fleet.configure({"secret_tag": {"key": "tenant", "value": prefix}})
     tagged = fleet.run()
     assert counts(fleet.report(tagged)) == {"targets": 1, "current": 1}
-    within(10, lambda: (fleet.counted() - before)["TargetsCurrent"] > 0)
+    eventually(lambda: (fleet.counted() - before)["TargetsCurrent"], within_s=10)
     assert fleet.counted() - before == {"TargetsMigrated": 2, "TargetsCurrent": 1}
 
 
