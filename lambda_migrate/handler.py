@@ -6,14 +6,14 @@ import logging
 import time
 from typing import TYPE_CHECKING, Any
 
-from lambda_migrate import actions
-from lambda_migrate.contract import ACTIONS, MigrationError, Result, joined, parse_request
-from lambda_migrate.credentials import CredentialStore
-from lambda_migrate.database import application_name
-from lambda_migrate.deadline import Deadline
-from lambda_migrate.invocation import Invocation, Progress
-from lambda_migrate.settings import Settings, read_settings
-from lambda_migrate.telemetry import log, logger, measure, one_line
+from lambda_migrate.actions.perform import perform, settings_for
+from lambda_migrate.database.secret import CredentialStore
+from lambda_migrate.database.session import application_name
+from lambda_migrate.invocation.contract import ACTIONS, MigrationError, Result, joined, parse_request
+from lambda_migrate.invocation.deadline import Deadline
+from lambda_migrate.invocation.invocation import Invocation, Progress
+from lambda_migrate.invocation.settings import Settings, read_settings
+from lambda_migrate.invocation.telemetry import log, logger, measure, one_line
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
@@ -49,14 +49,14 @@ def handler(event: object, context: LambdaContext) -> dict[str, Any]:
         )
         invocation = Invocation(
             request=request,
-            settings=actions.settings_for(request.target, settings),
+            settings=settings_for(request.target, settings),
             store=_store,
             deadline=Deadline.after(
                 context.get_remaining_time_in_millis() / 1000, reserve=settings.deadline_reserve_ms / 1000
             ),
             name=application_name(context.function_name, context.aws_request_id),
         )
-        result = actions.perform(invocation, progress)
+        result = perform(invocation, progress)
     except Exception as error:  # noqa: BLE001 - handled once, here, whatever it is
         named = _named(error)
         duration_ms = round((time.monotonic() - started) * 1000)

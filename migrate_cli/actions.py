@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lambda_migrate import contract
+from lambda_migrate.invocation import contract
 from migrate_cli import invocation, stages
 from migrate_cli.errors import CommandError, Commands, ExitCode, UsageError
 from migrate_cli.progress import Display

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
-from lambda_migrate import contract
+from lambda_migrate.invocation import contract
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -26,11 +26,11 @@ from alembic.runtime.migration import MigrationStep
 from alembic.script import ScriptDirectory
 from sqlalchemy import event
 
-from lambda_migrate.address import set_config, set_environment
-from lambda_migrate.deadline import Deadline
-from lambda_migrate.login import Credentials
-from lambda_migrate.messages import Job
-from lambda_migrate.settings import Settings
+from lambda_migrate.database.credentials import Credentials
+from lambda_migrate.env_py.inputs import set_config, set_environment
+from lambda_migrate.env_py.messages import Job
+from lambda_migrate.invocation.deadline import Deadline
+from lambda_migrate.invocation.settings import Settings
 from migrate_review.inserted import inserted
 from migrate_review.watching import Watch
 

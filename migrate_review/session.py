@@ -13,9 +13,9 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lambda_migrate.contract import ConfigurationError
-from lambda_migrate.login import Credentials
-from lambda_migrate.settings import read_settings
+from lambda_migrate.database.credentials import Credentials
+from lambda_migrate.invocation.contract import ConfigurationError
+from lambda_migrate.invocation.settings import read_settings
 from migrate_review import catalog, contents, rows, server
 from migrate_review.errors import ReviewError
 from migrate_review.observation import Lock, Observation, Pass, Statement
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from psycopg2.extensions import connection
 
-    from lambda_migrate.settings import Settings
+    from lambda_migrate.invocation.settings import Settings
     from localcloud import postgres
     from migrate_review.observation import Catalog
     from migrate_review.process import Outside

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from infra.package.env_py import VERSION_TABLE, why_asked
-from lambda_migrate.manifest import (
+from lambda_migrate.revisions.manifest import (
     GRAPH,
     MANIFEST,
     Manifest,

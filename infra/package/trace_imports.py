@@ -36,12 +36,12 @@ def run(package: Path, config_file: Path) -> None:
     from alembic.runtime.environment import EnvironmentContext  # noqa: PLC0415 - out of the package
     from alembic.script import ScriptDirectory  # noqa: PLC0415
 
-    from lambda_migrate import tree  # noqa: PLC0415
-    from lambda_migrate.address import set_config, set_environment  # noqa: PLC0415
-    from lambda_migrate.deadline import Deadline  # noqa: PLC0415
-    from lambda_migrate.login import Credentials  # noqa: PLC0415
-    from lambda_migrate.messages import Job  # noqa: PLC0415
-    from lambda_migrate.settings import read_settings  # noqa: PLC0415
+    from lambda_migrate.database.credentials import Credentials  # noqa: PLC0415
+    from lambda_migrate.env_py import tree  # noqa: PLC0415
+    from lambda_migrate.env_py.inputs import set_config, set_environment  # noqa: PLC0415
+    from lambda_migrate.env_py.messages import Job  # noqa: PLC0415
+    from lambda_migrate.invocation.deadline import Deadline  # noqa: PLC0415
+    from lambda_migrate.invocation.settings import read_settings  # noqa: PLC0415
 
     nowhere = Credentials("127.0.0.1", 1, "trace", "trace", "trace", "disable", Path(os.devnull))
     settings = read_settings({**os.environ, "ALEMBIC_CONFIG": config_file.name}, package_root=package)

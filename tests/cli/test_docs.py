@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from lambda_migrate import contract
+from lambda_migrate.invocation import contract
 from migrate_cli.errors import ExitCode
 from tests.support.checkout import ROOT
 

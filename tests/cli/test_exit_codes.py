@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from lambda_migrate import contract
+from lambda_migrate.invocation import contract
 from migrate_cli import actions, invocation
 from tests.support.aws_stub import REQUEST_ID, Reply, failure, refusal, result
 

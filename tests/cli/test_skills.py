@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 import yaml  # type: ignore[import-untyped]
 
-from lambda_migrate import contract
+from lambda_migrate.invocation import contract
 from tests.support.checkout import ROOT
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from lambda_migrate.lock import LOCK_CLASS, lock_key
+from lambda_migrate.database.migration_lock import LOCK_CLASS, lock_key
 from migrate_cli.presentation import plain
 from tests.support import interrupts
 from tests.support.bystander import query

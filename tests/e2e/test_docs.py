@@ -13,7 +13,7 @@ from typing import Any, get_args
 import pytest
 
 from infra.stages import Stage
-from lambda_migrate import contract, settings, telemetry
+from lambda_migrate.invocation import contract, settings, telemetry
 from tests.support.checkout import ROOT, copy_checkout, with_tools
 
 README = ROOT / "README.md"

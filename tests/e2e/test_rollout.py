@@ -14,8 +14,8 @@ from uuid import uuid4
 
 import pytest
 
-from lambda_migrate.database import application_name
-from lambda_migrate.telemetry import TARGET_METRICS
+from lambda_migrate.database.session import application_name
+from lambda_migrate.invocation.telemetry import TARGET_METRICS
 from localcloud import postgres, testing
 from localcloud.clients import client
 from tests.support.bystander import execute, query

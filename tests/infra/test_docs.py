@@ -12,7 +12,7 @@ from pydantic_core import PydanticUndefined
 
 from infra import queries
 from infra.stages import DatabaseSettings, GithubSettings, NetworkSettings, Project, Stage, read_project
-from lambda_migrate import contract
+from lambda_migrate.invocation import contract
 
 if TYPE_CHECKING:
     from pydantic import BaseModel

@@ -11,7 +11,7 @@ import pytest
 
 from infra import queries
 from infra.names import Names
-from lambda_migrate import telemetry
+from lambda_migrate.invocation import telemetry
 from tests.infra.synthesis import Stack, synthesize
 
 if TYPE_CHECKING:

@@ -18,8 +18,8 @@ from moto.iam.access_control import IAMPolicyStatement
 from moto.secretsmanager.responses import SecretsManagerResponse
 
 from infra.names import Names
-from lambda_migrate import credentials
-from lambda_migrate.contract import SecretUnavailable
+from lambda_migrate.database import secret as credentials
+from lambda_migrate.invocation.contract import SecretUnavailable
 from tests.infra.synthesis import ACCOUNT, REGION, Stack, as_list, resolved, synthesize
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from hypothesis import HealthCheck, Phase, given, settings
 
-from lambda_migrate import contract
-from lambda_migrate.contract import InvalidRequest, MigrationError, parse_request
+from lambda_migrate.invocation import contract
+from lambda_migrate.invocation.contract import InvalidRequest, MigrationError, parse_request
 from tests.support.events import EVENTS
 from tests.support.trees import Rev, sql, write_tree
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from infra.package import Target, build
-from lambda_migrate.settings import RDS_CA_BUNDLE
+from lambda_migrate.invocation.settings import RDS_CA_BUNDLE
 from tests.support.bystander import query
 from tests.support.env_py.backend import ABC, Backend, online, package_with
 from tests.support.trees import ALEMBIC_INI, ENV_PY, Rev, sql, write_tree

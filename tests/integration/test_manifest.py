@@ -199,5 +199,6 @@ def test_what_is_loaded_follows_what_there_is_to_do(runner: Runner, package: Pat
     assert libraries(nothing) == {"botocore", "psycopg2"}
     ours = {module for module in nothing if module.startswith("lambda_migrate.")}
     assert ours.isdisjoint(
-        {f"lambda_migrate.{name}" for name in ("run", "supervisor", "environment", "tree", "doctor")}
+        {"lambda_migrate.run.attempts", "lambda_migrate.run.supervisor", "lambda_migrate.actions.doctor"}
     )
+    assert not [module for module in ours if module.startswith(("lambda_migrate.env_py", "lambda_migrate.fleet"))]

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from lambda_migrate.concurrency import ServerBusy, leave_if_busy
-from lambda_migrate.database import Server as Which
-from lambda_migrate.database import Session
-from lambda_migrate.deadline import Deadline
-from lambda_migrate.login import Credentials
+from lambda_migrate.database.credentials import Credentials
+from lambda_migrate.database.server_limit import ServerBusy, leave_if_busy
+from lambda_migrate.database.session import Server as Which
+from lambda_migrate.database.session import Session
+from lambda_migrate.invocation.deadline import Deadline
 from localcloud import postgres
 
 if TYPE_CHECKING:

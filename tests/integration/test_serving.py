@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from alembic.script import ScriptDirectory
 
-from lambda_migrate import lock as runner
+from lambda_migrate.database import migration_lock as runner
 from localcloud import ports
 from tests.support.trees import Rev, sql, write_revision
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from infra.package import PackageError, Target, manifest
 from infra.package.builder import graph_of
 from infra.package.layout import read_layout
-from lambda_migrate.manifest import GRAPH, MANIFEST
+from lambda_migrate.revisions.manifest import GRAPH, MANIFEST
 from localcloud.runtime_api import Answer, Function
 
 if TYPE_CHECKING:

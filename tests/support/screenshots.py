@@ -23,7 +23,7 @@ from alembic.script import ScriptDirectory
 from rich.console import Console
 from rich.text import Text
 
-from lambda_migrate.page import render
+from lambda_migrate.fleet.page import render
 from localcloud import cloud
 from tests.support import browser
 from tests.support.checkout import ROOT, copy_checkout, with_tools

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, settings
 
-from lambda_migrate.contract import ACTIONS, InvalidRequest, Request, Target, joined, parse_request
+from lambda_migrate.invocation.contract import ACTIONS, InvalidRequest, Request, Target, joined, parse_request
 from tests.support.events import EVENTS
 
 

@@ -12,12 +12,12 @@ import sqlalchemy
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lambda_migrate.contract import SecretMalformed
-from lambda_migrate.credentials import parse_secret, sign_token
-from lambda_migrate.settings import Settings
+from lambda_migrate.database.secret import parse_secret, sign_token
+from lambda_migrate.invocation.contract import SecretMalformed
+from lambda_migrate.invocation.settings import Settings
 
 if TYPE_CHECKING:
-    from lambda_migrate.login import Credentials
+    from lambda_migrate.database.credentials import Credentials
 
 SETTINGS = Settings(stage="dev", secret_id="app/db")
 RDS = {

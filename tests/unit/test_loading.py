@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from lambda_migrate.loading import loading
+from lambda_migrate.invocation.loading import loading
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

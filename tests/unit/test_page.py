@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lambda_migrate.page import render
+from lambda_migrate.fleet.page import render
 from tests.support import browser
 from tests.support.reports import HEAD, failure, report
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lambda_migrate.preload import rehearse
+from lambda_migrate.env_py.preload import rehearse
 
 
 def test_the_rehearsal_comes_to_its_end() -> None:

@@ -13,7 +13,7 @@ from benchmarks import scale
 from benchmarks.report import RESULTS
 from benchmarks.scale import ASSUMED, MACHINE, PUBLISHED, Measured, Plan
 from infra.stages import RolloutSettings, Stage
-from lambda_migrate import targets
+from lambda_migrate.fleet import targets
 
 if TYPE_CHECKING:
     from pathlib import Path

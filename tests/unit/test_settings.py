@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from lambda_migrate.contract import ConfigurationError
-from lambda_migrate.settings import RDS_CA_BUNDLE, read_settings
+from lambda_migrate.invocation.contract import ConfigurationError
+from lambda_migrate.invocation.settings import RDS_CA_BUNDLE, read_settings
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lambda_migrate.telemetry import _serialize, conceal, one_line, redact
+from lambda_migrate.invocation.telemetry import _serialize, conceal, one_line, redact
 
 SECRET = "marker-1 @:/%'\"\\é"
 

@@ -9,9 +9,9 @@ from alembic.script import ScriptDirectory
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lambda_migrate import tree
-from lambda_migrate.manifest import Manifest, PackagedRevision
-from lambda_migrate.tree import PackagedGraph
+from lambda_migrate.env_py import tree
+from lambda_migrate.env_py.tree import PackagedGraph
+from lambda_migrate.revisions.manifest import Manifest, PackagedRevision
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -1,0 +1,1 @@
+"""One function for each action of the contract."""

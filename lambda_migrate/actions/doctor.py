@@ -1,0 +1,168 @@
+"""Looks at each step of the way to the database, one after the other, and always answers with a report.
+
+For the person who has a function that cannot reach its database and no shell where it runs.
+"""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import struct
+import time
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from lambda_migrate.database.migration_lock import lock_holder
+from lambda_migrate.invocation.contract import Request
+from lambda_migrate.invocation.telemetry import one_line
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from lambda_migrate.database.credentials import Credentials
+    from lambda_migrate.database.session import Session
+    from lambda_migrate.invocation.invocation import Invocation, Progress
+
+_TIMEOUT_S = 5.0
+# PostgreSQL's protocol, "SSLRequest": a length and a code, answered with one byte.
+_SSL_REQUEST = struct.pack("!ii", 8, 80877103)
+
+# What a role needs to change a schema. A table can only be altered by its owner or a member of the owner's role.
+_PRIVILEGES = """
+    SELECT has_schema_privilege(n.oid, 'CREATE'),
+           (SELECT count(*) FROM pg_class c WHERE c.relnamespace = n.oid AND c.relkind IN ('r', 'p')
+               AND NOT pg_has_role(c.relowner, 'USAGE')),
+           n.nspname
+    FROM pg_namespace n WHERE n.nspname = coalesce(%s, current_schema())
+"""
+
+
+@dataclass
+class _Report:
+    """The steps so far. A step whose ground is missing is not tried, and says so."""
+
+    steps: list[dict[str, Any]] = field(default_factory=list)
+
+    def step(self, name: str, look: Callable[[], str], *, possible: bool = True) -> bool:
+        """Try one step; ``look`` tells what it saw or raises what is wrong."""
+        if not possible:
+            self.steps.append(
+                {"step": name, "ok": None, "duration_ms": 0, "message": "not tried: an earlier step failed"}
+            )
+            return False
+        started = time.monotonic()
+        try:
+            message, passed = look(), True
+        except Exception as error:  # noqa: BLE001 - the report is for whatever is wrong
+            message, passed = f"{type(error).__name__}: {one_line(error)}", False
+        duration_ms = round((time.monotonic() - started) * 1000)
+        self.steps.append({"step": name, "ok": passed, "duration_ms": duration_ms, "message": message})
+        return passed
+
+
+def examine(
+    invocation: Invocation,
+    progress: Progress,
+    load_tree: Callable[[], dict[str, list[Any]]],
+    inspect: Callable[[Invocation, Progress], None],
+) -> dict[str, Any]:
+    """The report: ``healthy`` and ``steps``, each with its name, whether it passed, its time and what was seen.
+
+    Nothing is changed and nothing is raised. ``load_tree`` lists the packaged revisions, and ``inspect`` finds out
+    where the database is.
+    """
+    report = _Report()
+    found: dict[str, Any] = {}
+
+    def keep(name: str, value: Any) -> Any:  # noqa: ANN401 - whatever the next step needs
+        found[name] = value
+        return value
+
+    packaged = report.step("package", lambda: _package(load_tree()))
+    known = report.step("secret", lambda: _address(keep("credentials", invocation.store.refresh(invocation.settings))))
+    resolved = report.step("dns", lambda: _resolve(found["credentials"]), possible=known)
+    reached = report.step("tcp", lambda: _reach(found["credentials"]), possible=resolved)
+    secured = report.step("tls", lambda: _secure(found["credentials"]), possible=reached)
+    logged_in = report.step("login", lambda: _log_in(keep("session", invocation.open_session())), possible=secured)
+    if logged_in:
+        with closing(found["session"]) as session:
+            progress.database = session.server.database
+            report.step("server", lambda: f"PostgreSQL {session.server.version}, writable")
+            report.step("privileges", lambda: _privileges(session, invocation.schema))
+            report.step("version table", lambda: _version_table(invocation, progress, inspect), possible=packaged)
+            report.step("lock", lambda: _lock(session, invocation.schema))
+    else:
+        for name in ("server", "privileges", "version table", "lock"):
+            report.step(name, str, possible=False)
+    return {"healthy": all(step["ok"] for step in report.steps), "steps": report.steps}
+
+
+def _package(told: dict[str, list[Any]]) -> str:
+    revisions = told.get("history", [])
+    heads = [entry["revision"] for entry in revisions if entry["head"]]
+    return f"{len(revisions)} revisions, head {', '.join(sorted(heads))}"
+
+
+def _address(credentials: Credentials) -> str:
+    return f"{credentials.user} at {credentials.host}:{credentials.port}, database {credentials.database}"
+
+
+def _resolve(credentials: Credentials) -> str:
+    answers = socket.getaddrinfo(credentials.host, credentials.port, type=socket.SOCK_STREAM)
+    return ", ".join(sorted({str(answer[4][0]) for answer in answers}))
+
+
+def _reach(credentials: Credentials) -> str:
+    with socket.create_connection((credentials.host, credentials.port), timeout=_TIMEOUT_S) as connection:
+        return "connected to {}:{}".format(*connection.getpeername()[:2])
+
+
+def _secure(credentials: Credentials) -> str:
+    """The handshake that PostgreSQL's clients make, with the checks of the sslmode in force."""
+    if credentials.sslmode == "disable":
+        return "off: DB_SSLMODE is disable"
+    with socket.create_connection((credentials.host, credentials.port), timeout=_TIMEOUT_S) as plain:
+        plain.sendall(_SSL_REQUEST)
+        if plain.recv(1) != b"S":
+            raise ConnectionError("the server offers no TLS")
+        context = ssl.create_default_context(cafile=str(credentials.sslrootcert))
+        context.check_hostname = credentials.sslmode == "verify-full"
+        if not credentials.sslmode.startswith("verify-"):
+            context.verify_mode = ssl.CERT_NONE
+        with context.wrap_socket(plain, server_hostname=credentials.host) as secure:
+            certificate = secure.getpeercert() or {}
+            until = certificate.get("notAfter", "unchecked")
+            return f"{secure.version()}, {credentials.sslmode}, certificate valid until {until}"
+
+
+def _log_in(session: Session) -> str:
+    return str(session.rows("SELECT current_user || ' on database ' || current_database()")[0][0])
+
+
+def _privileges(session: Session, schema: str | None) -> str:
+    rows = session.rows(_PRIVILEGES, (schema,))
+    if not rows:
+        raise PermissionError("the role's search_path names no schema that exists: nothing can be created")
+    may_create, foreign_tables, name = rows[0]
+    if not may_create:
+        raise PermissionError(f"the role may not create in schema {name}: GRANT CREATE ON SCHEMA {name} TO it")
+    if foreign_tables:
+        raise PermissionError(
+            f"{foreign_tables} tables of schema {name} belong to other roles: it cannot alter them; make it their"
+            " owner or a member of the owner"
+        )
+    return f"may create in schema {name} and alter its tables"
+
+
+def _version_table(invocation: Invocation, progress: Progress, inspect: Callable[[Invocation, Progress], None]) -> str:
+    status = Request(action="status", target=invocation.request.target)
+    inspect(replace(invocation, request=status), progress)
+    at = ", ".join(progress.revisions) or "base"
+    newer = ", newer than this package" if progress.ahead else ""
+    return f"at {at}{newer}, {len(progress.pending)} pending"
+
+
+def _lock(session: Session, schema: str | None) -> str:
+    holder = lock_holder(session, schema)
+    return f"held by {holder}" if holder else "free"

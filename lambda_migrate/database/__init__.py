@@ -1,0 +1,1 @@
+"""The secret, connections of the function itself, and the migration lock."""

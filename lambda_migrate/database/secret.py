@@ -1,0 +1,266 @@
+"""The secret, and the database address and login that it holds."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from dataclasses import replace
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, cast
+from urllib.parse import unquote
+
+from lambda_migrate.database.credentials import Credentials
+from lambda_migrate.invocation import telemetry
+from lambda_migrate.invocation.contract import SecretMalformed, SecretUnavailable
+from lambda_migrate.invocation.loading import loading
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from mypy_boto3_secretsmanager import SecretsManagerClient
+
+    from lambda_migrate.invocation.settings import Settings
+
+# Where a secret that is one connection string inside a JSON object keeps it.
+URL_KEYS = ("DbConnStr", "DATABASE_URL", "url")
+
+_LAST_PORT = 65535
+_ENGINES = ("postgres", "postgresql", "aurora-postgresql")
+
+# A function in a VPC without a route waits for each of these; together they stay well below the 15 s in which a
+# person should be told. Seconds, and attempts in all.
+_CONNECT_TIMEOUT_S = 3
+_READ_TIMEOUT_S = 5
+_ATTEMPTS = 2
+
+# Well before the 15 minutes after which the server refuses it.
+_TOKEN_KEPT_S = 600
+
+_URL = re.compile(
+    r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://"
+    r"(?:(?P<user>[^:@/?#]*)(?::(?P<password>{password}))?@)?"
+    r"(?P<host>\[[^\]]*\]|[^:/?#@]*)(?::(?P<port>[^/?#]*))?"
+    r"(?:/(?P<database>[^?#]*))?(?:\?(?P<query>.*))?".replace("{password}", r"[^@/?#]*"),
+    re.DOTALL,
+)
+# Passwords pasted as they are, against the rules of URLs: then the last "@" that is followed by a host ends them.
+_URL_UNESCAPED = re.compile(_URL.pattern.replace(r"(?P<password>[^@/?#]*)", r"(?P<password>.*)"), re.DOTALL)
+
+
+class CredentialStore:
+    """Credentials by secret, kept for the life of the sandbox and read again when the server refuses them."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, str] = {}
+        self._tokens: dict[tuple[str, int, str], tuple[str, float]] = {}
+
+    def get(self, settings: Settings) -> Credentials:
+        """The credentials of ``settings.secret_id``, from memory when this sandbox has read it before.
+
+        Raises:
+            SecretUnavailable: the secret is missing, denied or unreachable.
+            SecretMalformed: it holds no usable credentials.
+        """
+        if settings.secret_id not in self._known:
+            self._known[settings.secret_id] = read_secret(settings.secret_id)
+        credentials = parse_secret(self._known[settings.secret_id], settings)
+        if settings.auth == "iam":
+            credentials = replace(credentials, password=self._token(credentials))
+        return credentials
+
+    def _token(self, credentials: Credentials) -> str:
+        """An RDS IAM token. It is signed here, without a call, and the server accepts it for 15 minutes."""
+        key = (credentials.host, credentials.port, credentials.user)
+        token, until = self._tokens.get(key, ("", 0.0))
+        if until <= time.monotonic():
+            token = sign_token(credentials)
+            telemetry.conceal(token)
+            self._tokens[key] = token, time.monotonic() + _TOKEN_KEPT_S
+        return token
+
+    def refresh(self, settings: Settings) -> Credentials:
+        """As `get`, but from Secrets Manager."""
+        self._known.pop(settings.secret_id, None)
+        self._tokens.clear()
+        return self.get(settings)
+
+
+def sign_token(credentials: Credentials) -> str:
+    """A password for the RDS user that is good for 15 minutes, signed with the function's role.
+
+    Raises:
+        SecretUnavailable: the function has no credentials or region to sign with.
+    """
+    import botocore.session  # noqa: PLC0415 - as in `read_secret`
+    from botocore.exceptions import BotoCoreError  # noqa: PLC0415
+    from botocore.signers import generate_db_auth_token  # noqa: PLC0415
+
+    try:
+        token: str = generate_db_auth_token(
+            botocore.session.get_session().create_client("rds"), credentials.host, credentials.port, credentials.user
+        )
+    except BotoCoreError as error:
+        raise SecretUnavailable(f"no IAM token could be signed: {telemetry.one_line(error)}") from None
+    return token
+
+
+def read_secret(secret_id: str) -> str:
+    """The current text of a secret.
+
+    Raises:
+        SecretUnavailable: says which of missing, denied and unreachable it is, and what to do.
+        SecretMalformed: the secret is binary.
+    """
+    # botocore takes a tenth of a second to import: a caller with an event to refuse does not pay for it.
+    with loading():
+        from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415
+
+    try:
+        answer = _secrets_manager().get_secret_value(SecretId=secret_id)
+    except ClientError as error:
+        raise SecretUnavailable(_explained(secret_id, error.response.get("Error", {}))) from None
+    except BotoCoreError as error:
+        raise SecretUnavailable(_unreachable(secret_id, error)) from None
+    text = answer.get("SecretString")
+    if text is None:
+        raise SecretMalformed(f"secret {secret_id} holds binary data; it must hold text")
+    return text
+
+
+@lru_cache(maxsize=1)
+def _secrets_manager() -> SecretsManagerClient:
+    # boto3 is botocore with resources and S3 transfers on top, which alone take a third of its start.
+    with loading():
+        import botocore.session  # noqa: PLC0415 - as above
+        from botocore.config import Config  # noqa: PLC0415
+
+    config = Config(
+        connect_timeout=_CONNECT_TIMEOUT_S,
+        read_timeout=_READ_TIMEOUT_S,
+        retries={"total_max_attempts": _ATTEMPTS, "mode": "standard"},
+    )
+    return cast("SecretsManagerClient", botocore.session.get_session().create_client("secretsmanager", config=config))
+
+
+def _explained(secret_id: str, error: Mapping[str, Any]) -> str:
+    code = error.get("Code", "Unknown")
+    said = " ".join(str(error.get("Message", "")).split())
+    advice = {
+        "ResourceNotFoundException": "create it in this account and region, or correct DB_SECRET_ID",
+        "AccessDeniedException": "the function's role needs secretsmanager:GetSecretValue on it, and kms:Decrypt on its"
+        " key where that is customer-managed",
+        "DecryptionFailure": "its KMS key is disabled, deleted or denied to the function's role",
+        "InvalidRequestException": "it may be marked for deletion: restore it",
+        "ThrottlingException": "Secrets Manager throttled the call: try again",
+    }.get(str(code), "see the message of Secrets Manager")
+    return f"secret {secret_id} could not be read: {code}: {said} ({advice})"
+
+
+def _unreachable(secret_id: str, error: Exception) -> str:
+    reason = type(error).__name__
+    if reason in {"ConnectTimeoutError", "ReadTimeoutError", "EndpointConnectionError", "ConnectionClosedError"}:
+        return (
+            f"secret {secret_id} could not be read: Secrets Manager did not answer ({reason}); a function in a VPC"
+            " needs an interface endpoint for secretsmanager or a NAT gateway, and a security group that lets it out"
+            " on port 443"
+        )
+    said = " ".join(str(error).split())
+    return f"secret {secret_id} could not be read: {reason}: {said}"
+
+
+def parse_secret(text: str, settings: Settings) -> Credentials:
+    """Credentials out of a secret's text, in any of the forms of the contract's section 4.
+
+    Settings fill in what the secret lacks and override what it holds.
+
+    Raises:
+        SecretMalformed: names the key that is missing or wrong and where it may be given, never a value.
+    """
+    parts = _parts(text, settings.secret_id)
+    # Concealed before anything is checked: a secret that is refused is a secret all the same.
+    if isinstance(parts.get("password"), str):
+        telemetry.conceal(parts["password"])
+    engine = parts.get("engine")
+    if engine is not None and engine not in _ENGINES:
+        raise SecretMalformed(f"secret {settings.secret_id}: key engine names a database other than PostgreSQL")
+    given = {"host": settings.host, "port": settings.port, "dbname": settings.database, "username": settings.user}
+    given = {key: value for key, value in given.items() if value is not None}
+    held = {key: value for key, value in parts.items() if value not in (None, "")}
+    merged = {**given, **held} if settings.secret_first else {**held, **given}
+    if settings.target_database is not None:
+        merged["dbname"] = settings.target_database
+    return Credentials(
+        host=_text(merged, "host", settings, "DB_HOST"),
+        port=_port(merged, settings),
+        database=_text(merged, "dbname", settings, "DB_NAME"),
+        user=_text(merged, "username", settings, "DB_USER"),
+        password="" if settings.auth == "iam" else _text(merged, "password", settings, None),
+        sslmode=settings.sslmode,
+        sslrootcert=settings.sslrootcert,
+    )
+
+
+def _parts(text: str, secret_id: str) -> Mapping[str, Any]:
+    """The keys of an RDS secret, whichever way the secret is written."""
+    if not text.strip():
+        raise SecretMalformed(f"secret {secret_id} is empty")
+    if not text.lstrip().startswith(("{", "[", '"')):
+        return _parts_of_url(text.strip(), f"secret {secret_id}")
+    try:
+        document = json.loads(text)
+    except ValueError as error:
+        # Only the place: json's own message may hold a piece of the text.
+        place = f"line {error.lineno} column {error.colno}" if isinstance(error, json.JSONDecodeError) else "?"
+        raise SecretMalformed(
+            f"secret {secret_id} is neither JSON (broken at {place}) nor a connection string"
+        ) from None
+    if not isinstance(document, dict):
+        raise SecretMalformed(f"secret {secret_id} must be a JSON object or a connection string")
+    for key in URL_KEYS:
+        if key in document and "username" not in document:
+            if not isinstance(document[key], str):
+                raise SecretMalformed(f"secret {secret_id}: key {key} must be a connection string")
+            return _parts_of_url(document[key].strip(), f"secret {secret_id}: key {key}")
+    return document
+
+
+def _parts_of_url(url: str, where: str) -> Mapping[str, Any]:
+    found = _URL.fullmatch(url) or _URL_UNESCAPED.fullmatch(url)
+    if found is None:
+        raise SecretMalformed(f"{where} is no connection string: postgresql://user:password@host:port/database")
+    if not found["scheme"].lower().startswith("postgres"):
+        raise SecretMalformed(f"{where} is not a PostgreSQL connection string: it must start with postgresql://")
+    parts: dict[str, Any] = {"port": found["port"] or "5432"}
+    for key, group in (("username", "user"), ("password", "password"), ("host", "host"), ("dbname", "database")):
+        if found[group]:
+            parts[key] = unquote(found[group])
+    if parts.get("host", "").startswith("["):
+        parts["host"] = parts["host"][1:-1]
+    # The password may also stand in the text in its escaped form, in a foreign message.
+    telemetry.conceal(found["password"] or "")
+    return parts
+
+
+def _text(parts: Mapping[str, Any], key: str, settings: Settings, variable: str | None) -> str:
+    value = parts.get(key)
+    elsewhere = f"; put it there or set {variable} on the function" if variable else ""
+    if value is None or value == "":
+        raise SecretMalformed(f"secret {settings.secret_id} has no key {key}{elsewhere}")
+    if not isinstance(value, str):
+        raise SecretMalformed(f"secret {settings.secret_id}: key {key} must be text")
+    if "\x00" in value:
+        raise SecretMalformed(f"secret {settings.secret_id}: key {key} holds a NUL character")
+    return value
+
+
+def _port(parts: Mapping[str, Any], settings: Settings) -> int:
+    value = parts.get("port")
+    if value is None or value == "":
+        raise SecretMalformed(
+            f"secret {settings.secret_id} has no key port; put it there or set DB_PORT on the function"
+        )
+    number = int(value) if isinstance(value, str) and re.fullmatch(r"[0-9]{1,5}", value) else value
+    if type(number) is not int or not 1 <= number <= _LAST_PORT:
+        raise SecretMalformed(f"secret {settings.secret_id}: key port must be a number from 1 to 65535")
+    return number

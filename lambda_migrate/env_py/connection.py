@@ -1,0 +1,145 @@
+"""What is checked and set on the connection that env.py hands to Alembic, and on any other that is only to look."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy
+from sqlalchemy import event
+
+from lambda_migrate.database.migration_lock import LOCK_CLASS, WORKER_LOCK_CLASS, lock_key
+from lambda_migrate.database.session import (
+    CONNECTION_CHECK_MS,
+    HAS_CONNECTION_CHECK,
+    HAS_IDLE_TIMEOUT,
+    IDLE_IN_TRANSACTION_TIMEOUT_S,
+)
+from lambda_migrate.env_py import steps
+from lambda_migrate.invocation.contract import TargetMismatch
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from lambda_migrate.env_py.messages import Job
+
+# The actions that only look: their sessions cannot write, whatever env.py or a revision does.
+READ_ONLY_ACTIONS = frozenset({"status", "plan", "check"})
+
+_PREPARATIONS = re.compile(r"\bCREATE\s+(SCHEMA|EXTENSION|TABLE)\s+IF\s+NOT\s+EXISTS\b[^;]*", re.IGNORECASE)
+
+
+def make_sessions_read_only() -> None:
+    """See to it that no session that env.py, a revision or the application opens through SQLAlchemy can write."""
+    event.listen(sqlalchemy.Engine, "engine_connect", _make_read_only)
+    event.listen(sqlalchemy.Engine, "before_cursor_execute", _without_preparations, retval=True)
+
+
+def _make_read_only(connection: sqlalchemy.Connection) -> None:
+    if connection.dialect.name == "postgresql":
+        connection.exec_driver_sql("SET default_transaction_read_only = on")
+        connection.commit()
+
+
+def _without_preparations(_: Any, __: Any, statement: str, parameters: Any, *___: Any) -> tuple[str, Any]:  # noqa: ANN401
+    """Leave out what many an env.py does first: a session that cannot write refuses it, also where it has no effect."""
+    return _PREPARATIONS.sub("SELECT 1", statement), parameters
+
+
+def prepare(connection: sqlalchemy.Connection, job: Job) -> int:
+    """Check where env.py's connection leads and set what its session needs, in one round trip.
+
+    Returns:
+        The process id of its backend.
+
+    Raises:
+        TargetMismatch: it is not the server and database of the secret.
+    """
+    server = job.server
+    assert server is not None  # noqa: S101 - a job that runs env.py has one
+    wanted = f"database {server.database!r} on {job.credentials.host}:{job.credentials.port}"
+    advice = f"(does it read {' or '.join(job.settings.url_variables)}? See DATABASE_URL_ENV and DATABASE_ENV)"
+    if connection.dialect.name != "postgresql":
+        raise TargetMismatch(
+            f"env.py connected to {connection.dialect.name}, but the secret names {wanted}; no revision was run"
+            f" {advice}"
+        )
+    settings = {
+        "lock_timeout": f"{job.settings.lock_timeout_ms}ms",
+        "idle_in_transaction_session_timeout": f"{IDLE_IN_TRANSACTION_TIMEOUT_S}s",
+    }
+    if server.version >= HAS_IDLE_TIMEOUT:
+        settings["idle_session_timeout"] = f"{IDLE_IN_TRANSACTION_TIMEOUT_S}s"
+    values = [
+        "pg_backend_pid()",
+        "pg_postmaster_start_time()::text",
+        "current_database()",
+        _set("application_name", job.application_name),
+        _set_unless_env_py_did(settings, statement_timeout_ms=steps.statement_timeout_ms(job)),
+        _set("tcp_keepalives_idle", "10"),
+        _set("tcp_keepalives_interval", "5"),
+        _set("tcp_keepalives_count", "3"),
+        _set("tcp_user_timeout", f"{IDLE_IN_TRANSACTION_TIMEOUT_S}s"),
+    ]
+    if server.version >= HAS_CONNECTION_CHECK:
+        values.append(_set("client_connection_check_interval", str(CONNECTION_CHECK_MS)))
+    if job.schema is not None:
+        values.append(f"set_config('search_path', quote_ident({_literal(job.schema)}), false)")
+        # What Alembic's comparisons take for "no schema".
+        connection.dialect.default_schema_name = job.schema
+    values.append("true" if job.action in READ_ONLY_ACTIONS else _takes_worker_lock(job))
+    # Ended before Alembic looks, and only if it was not env.py that began it.
+    with connection.begin() if not connection.in_transaction() else contextlib.nullcontext():
+        pid, started, database, *_, still_locked = connection.exec_driver_sql(f"SELECT {', '.join(values)}").one()
+    if (started, database) != (server.started, server.database):
+        which = "the same" if started == server.started else "another"
+        raise TargetMismatch(
+            f"env.py connected to database {database!r} on {which} server, but the secret names {wanted}; no revision"
+            f" was run {advice}"
+        )
+    if not still_locked:
+        raise ConnectionError("the session that holds the migration lock was lost before env.py had connected")
+    return int(pid)
+
+
+def _takes_worker_lock(job: Job) -> str:
+    """SQL that marks env.py's session as one that works under the migration lock, and tells whether that is still held.
+
+    In this order: the next one to take the migration lock looks for such sessions after that, so either it sees this
+    one, or this one sees that the lock is no longer ours.
+    """
+    key = lock_key(job.schema)
+    return (
+        f"CASE WHEN pg_try_advisory_lock_shared({WORKER_LOCK_CLASS}, {key}) THEN EXISTS ("
+        "SELECT FROM pg_locks WHERE locktype = 'advisory' AND granted"
+        f" AND classid = {LOCK_CLASS} AND objid = {key & 0xFFFFFFFF} AND objsubid = 2 AND pid = {job.lock_pid}) END"
+    )
+
+
+def _set(name: str, value: str) -> str:
+    return f"set_config('{name}', {_literal(value)}, false)"
+
+
+def _literal(text: str) -> str:
+    """A text as SQL; a driver's placeholders differ, and a percent sign must stay one in all of them."""
+    quoted = text.replace("'", "''")
+    return f"E'{quoted}'".replace("\\", "\\\\").replace("%", "\\045")
+
+
+def _set_unless_env_py_did(settings: Mapping[str, str], *, statement_timeout_ms: int) -> str:
+    """An env.py that sets its own timeout before it calls configure, or as it connects, means it.
+
+    Its statement timeout counts only if it is the shorter one. All at once, as the server makes up the whole of
+    pg_settings each time; materialized, as only these settings are numbers.
+    """
+    names = ", ".join(f"'{name}'" for name in (*settings, "statement_timeout"))
+    values = ", ".join(f"('{name}', {_literal(value)}, NULL::int)" for name, value in settings.items())
+    return (
+        "(WITH now AS MATERIALIZED (SELECT name, setting::int, source IN ('session', 'client') AS meant"  # noqa: S608 - ours
+        f" FROM pg_settings WHERE name IN ({names}))"
+        " SELECT count(set_config(name, value, false)) FROM now"
+        f" JOIN (VALUES {values}, ('statement_timeout', '{statement_timeout_ms}', {statement_timeout_ms}))"
+        " AS ours (name, value, longest) USING (name)"
+        " WHERE NOT meant OR longest IS NOT NULL AND setting NOT BETWEEN 1 AND longest)"
+    )

@@ -1,0 +1,107 @@
+"""What an exception out of env.py or a revision means for the run."""
+
+from __future__ import annotations
+
+import traceback
+from pathlib import Path
+from ssl import SSLError
+
+from sqlalchemy.exc import DBAPIError
+
+from lambda_migrate.database.connect import is_authentication_failure
+from lambda_migrate.env_py.messages import Failure, Kind
+from lambda_migrate.invocation.contract import MigrationError, Revision
+from lambda_migrate.invocation.telemetry import one_line
+
+# PostgreSQL's error codes (its manual, appendix A).
+_LOCK_STATES = frozenset({"55P03", "40P01"})  # lock_not_available, deadlock_detected
+_CANCELLED = "57014"  # query_canceled
+# too_many_connections, admin_shutdown, crash_shutdown, cannot_connect_now, idle_session_timeout,
+# idle_in_transaction_session_timeout, transaction_timeout
+_CONNECTION_STATES = frozenset({"53300", "57P01", "57P02", "57P03", "57P05", "25P03", "25P04"})
+
+
+def failure_of(error: BaseException, revision: Revision | None, *, began: bool, partly_committed: bool) -> Failure:
+    """What went wrong, in a form that can be sent, logged and raised.
+
+    ``revision`` is the one that was running, ``began`` whether Alembic had come as far as reading the version table,
+    and ``partly_committed`` whether the revision had committed some of its work.
+    """
+    if isinstance(error, MigrationError):
+        return Failure("refused", type(error).__name__, one_line(error), revision)
+    # Also the driver's own, of a revision that works past SQLAlchemy.
+    if isinstance(error, DBAPIError) or hasattr(error, "pgcode") or hasattr(error, "sqlstate"):
+        return _database_failure(error, revision, partly_committed=partly_committed)
+    kind: Kind = "error"
+    if not began and is_authentication_failure(str(error)):
+        kind = "authentication"
+    elif not began and isinstance(error, OSError) and not isinstance(error, SSLError):
+        # asyncpg tells of a refused connection so.
+        kind = "connection"
+    message = f"{one_line(error) or _place(error)}{_advice(error, began=began)}"
+    return Failure(kind, type(error).__name__, message, revision, partly_committed=partly_committed)
+
+
+def _place(error: BaseException) -> str:
+    """The line that raised, for an error without words: an assertion, mostly."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return one_line(f"{Path(frames[-1].filename).name}:{frames[-1].lineno}: {frames[-1].line}") if frames else ""
+
+
+def _advice(error: BaseException, *, began: bool) -> str:
+    """What to do about the errors of others that do not tell."""
+    frames = traceback.extract_tb(error.__traceback__)
+    if isinstance(error, AssertionError) and any(frame.name == "autocommit_block" for frame in frames):
+        return (
+            " (an autocommit_block cannot leave a transaction that env.py has begun around all revisions: leave the"
+            " transaction to context.begin_transaction())"
+        )
+    if "requires an async driver" in str(error):
+        return " (set DB_DRIVER to the driver that env.py works with, such as postgresql+asyncpg)"
+    if isinstance(error, KeyError) and not began:
+        return " (an environment variable? See DATABASE_URL_ENV and DATABASE_ENV)"
+    return ""
+
+
+def _database_failure(error: BaseException, revision: Revision | None, *, partly_committed: bool) -> Failure:
+    cause = _root(error)
+    diagnostics = getattr(cause, "diag", None)
+    sqlstate = getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None)
+    message = getattr(diagnostics, "message_primary", None) or getattr(cause, "message", None) or str(cause)
+    statement = getattr(error, "statement", None)
+    return Failure(
+        _kind(error, sqlstate, message),
+        type(cause).__name__,
+        one_line(message),
+        revision,
+        sqlstate=sqlstate,
+        statement=one_line(statement) if statement else None,
+        table=getattr(diagnostics, "table_name", None) or getattr(cause, "table_name", None),
+        constraint=getattr(diagnostics, "constraint_name", None) or getattr(cause, "constraint_name", None),
+        partly_committed=partly_committed,
+    )
+
+
+def _root(error: BaseException) -> BaseException:
+    """The driver's own error: SQLAlchemy's asyncpg adapter wraps it once more."""
+    if not isinstance(error, DBAPIError):
+        return error
+    origin: BaseException = error.orig or error
+    return origin.__cause__ if origin.__cause__ is not None and not hasattr(origin, "diag") else origin
+
+
+def _kind(error: BaseException, sqlstate: str | None, message: str) -> Kind:
+    if sqlstate in _LOCK_STATES:
+        return "lock"
+    if sqlstate == _CANCELLED:
+        return "cancelled"
+    if (sqlstate or "").startswith("28") or is_authentication_failure(message):
+        return "authentication"
+    lost = sqlstate is None and "connection" in message.lower()
+    lost |= getattr(error, "connection_invalidated", False)
+    # We are connected to the same server with the same authority: this is env.py's own, and does not pass.
+    if "certificate verify failed" in message:
+        return "error"
+    if lost or sqlstate in _CONNECTION_STATES or (sqlstate or "").startswith("08"):
+        return "connection"
+    return "error"

@@ -1,0 +1,96 @@
+"""Watches the statements on env.py's connection: what a revision has committed, and broken indexes in its way."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy
+from sqlalchemy import event
+
+from lambda_migrate.env_py.messages import IndexDropped, Message
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from lambda_migrate.invocation.contract import Revision
+
+_NO_WORK = re.compile(r"\s*(--[^\n]*\n\s*)*(SELECT|SET|SHOW|RESET|BEGIN|COMMIT|ROLLBACK)\b", re.IGNORECASE)
+
+_NAME = r'(?:"(?:[^"]|"")+"|\w+)'
+_BUILDS_INDEX = re.compile(
+    r"\s*CREATE\s+(?:UNIQUE\s+)?INDEX\s+CONCURRENTLY\s+(?:IF\s+NOT\s+EXISTS\s+)?"
+    rf"(?P<index>{_NAME})\s+ON\s+(?:ONLY\s+)?(?P<table>{_NAME}(?:\.{_NAME})?)",
+    re.IGNORECASE,
+)
+# An index is built in its table's schema, so its name needs none: looking names up in all schemas takes rights in them.
+# One that somebody is building now is invalid too, and not ours to drop.
+_INVALID_INDEX = sqlalchemy.text(
+    "SELECT i.indexrelid::regclass::text FROM pg_index i"
+    " JOIN pg_class c ON c.oid = i.indexrelid"
+    " WHERE i.indrelid = to_regclass(:table) AND NOT i.indisvalid"
+    " AND c.relname = (parse_ident(:index))[1]"
+    " AND NOT EXISTS (SELECT FROM pg_stat_progress_create_index p WHERE p.index_relid = i.indexrelid)"
+)
+
+
+@dataclass
+class Journal:
+    """What a run has come to: whether it began, which revision is running, and what that has committed so far."""
+
+    send: Callable[[Message], None]
+    began: bool = False
+    ahead: bool = False
+    stopped: bool = False
+    revision: Revision | None = None
+    heads: tuple[str, ...] = ()
+    # What a stamp has taken out of the version table though Alembic, which does not know it, believes it to be there.
+    forgotten: frozenset[str] = frozenset()
+    # env.py has begun a transaction of its own around all revisions: whether they count is decided by its end.
+    held_open: bool = False
+    partly_committed: bool = False
+    _uncommitted_work: bool = False
+
+    def start(self, revision: Revision) -> None:
+        """Begin a revision: whatever is committed from now on before its end is a part of it."""
+        self.revision = revision
+        self.partly_committed = self._uncommitted_work = False
+
+    def watch(self, connection: sqlalchemy.Connection) -> None:
+        """Follow the statements and commits of a connection."""
+
+        def before(conn: Any, cursor: Any, statement: str, *_: Any) -> None:  # noqa: ANN401, ARG001
+            self._drop_invalid_index(conn, statement)
+
+        def after(conn: Any, cursor: Any, statement: str, *_: Any) -> None:  # noqa: ANN401, ARG001
+            # What a revision goes on from, as a backfill does, is no reason not to run it again.
+            if _NO_WORK.match(statement) or conn.info.get("repeatable"):
+                return
+            if getattr(conn.connection.dbapi_connection, "autocommit", False):
+                self.partly_committed = True
+            else:
+                self._uncommitted_work = True
+
+        def committed(conn: Any) -> None:  # noqa: ANN401, ARG001
+            self.partly_committed |= self._uncommitted_work
+            self._uncommitted_work = False
+
+        event.listen(connection, "before_cursor_execute", before)
+        event.listen(connection, "after_cursor_execute", after)
+        event.listen(connection, "commit", committed)
+
+    def _drop_invalid_index(self, connection: sqlalchemy.Connection, statement: str) -> None:
+        """Before an index is built concurrently, drop the invalid one that an interrupted attempt left under its name.
+
+        With IF NOT EXISTS PostgreSQL would keep the broken one and say nothing; without it, it would refuse.
+        """
+        builds = _BUILDS_INDEX.match(statement)
+        if builds is None or self.revision is None:
+            return
+        names = {"table": builds["table"], "index": builds["index"]}
+        invalid = connection.execute(_INVALID_INDEX, names).scalar()
+        if invalid is not None:
+            connection.exec_driver_sql(f"DROP INDEX CONCURRENTLY IF EXISTS {invalid}")
+            self.partly_committed = False
+            self.send(IndexDropped(invalid, self.revision))

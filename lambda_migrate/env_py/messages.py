@@ -1,0 +1,144 @@
+"""What a supervisor asks of the process that runs env.py, and what that process tells. All of it is data for a pipe."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from lambda_migrate.database.credentials import Credentials
+    from lambda_migrate.database.session import Server
+    from lambda_migrate.invocation.contract import Revision
+    from lambda_migrate.invocation.deadline import Deadline
+    from lambda_migrate.invocation.settings import Settings
+
+# What a failure means for the run, beside its text: "lock" and "connection" may pass, "refused" is an error of the
+# contract that was found in the tree or in env.py.
+Kind = Literal["lock", "cancelled", "connection", "authentication", "refused", "error"]
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run of env.py: what is wanted, where, and until when.
+
+    ``server`` is None where no database is involved. ``lock_pid`` is the backend of the session that holds the lock.
+    """
+
+    action: str
+    revision: str
+    confirm: str | None
+    schema: str | None
+    settings: Settings
+    credentials: Credentials
+    server: Server | None
+    lock_pid: int | None
+    application_name: str
+    deadline: Deadline
+
+
+@dataclass(frozen=True)
+class Connected:
+    """env.py handed a connection to Alembic, and it is where the secret says. ``pid`` is its backend."""
+
+    pid: int
+
+
+@dataclass(frozen=True)
+class Began:
+    """Alembic read the version table. ``planned`` are the revisions this run is to step through, in their order."""
+
+    heads: tuple[str, ...]
+    pending: tuple[Revision, ...]
+    planned: tuple[Revision, ...]
+    schema: str
+    version_table: str
+    ahead: bool = False
+
+
+@dataclass(frozen=True)
+class Started:
+    """A revision begins."""
+
+    revision: Revision
+
+
+@dataclass(frozen=True)
+class Ran:
+    """A revision ended without an error, and the version table then held ``heads``.
+
+    ``committed`` is False where env.py keeps its transaction open: nobody else sees it yet.
+    """
+
+    revision: Revision
+    heads: tuple[str, ...]
+    duration_ms: int
+    committed: bool
+
+
+@dataclass(frozen=True)
+class Next:
+    """One revision ended without an error, and the next one begins."""
+
+    ran: Ran
+    started: Started
+
+
+@dataclass(frozen=True)
+class Output:
+    """A line that the backend's code logged or printed."""
+
+    level: int
+    source: str
+    text: str
+
+
+@dataclass(frozen=True)
+class IndexDropped:
+    """An invalid index that an interrupted CREATE INDEX CONCURRENTLY had left was dropped to be built again."""
+
+    index: str
+    revision: Revision
+
+
+@dataclass(frozen=True)
+class Told:
+    """One entry of what an action is to find out, under the name that it has in the answer."""
+
+    name: str
+    entry: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why env.py did not come to its end. The texts are redacted; a statement is without its parameters.
+
+    ``partly_committed`` says that the revision had already committed some of its work (an autocommit block), so that
+    running it again may not be what its author expects.
+    """
+
+    kind: Kind
+    error_type: str
+    message: str
+    revision: Revision | None = None
+    sqlstate: str | None = None
+    statement: str | None = None
+    table: str | None = None
+    constraint: str | None = None
+    partly_committed: bool = False
+
+
+@dataclass(frozen=True)
+class Ended:
+    """env.py returned or raised. ``stopped`` says that time ran out, between two revisions or with a failure.
+
+    ``heads`` is what the version table must hold then, None where nothing was to be written.
+    """
+
+    failure: Failure | None = None
+    stopped: bool = False
+    heads: tuple[str, ...] | None = None
+
+
+Message = Connected | Began | Started | Ran | Next | Output | IndexDropped | Told | Ended

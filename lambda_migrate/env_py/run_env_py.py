@@ -1,0 +1,179 @@
+"""Runs the backend's env.py unmodified, on our terms. Everything here happens in a process of its own.
+
+That process is forked for each run and ends with it: what env.py and the application's modules cache, patch, log, or
+leave open never meets a later run, which may have another target or a rotated password. It talks to its supervisor in
+`messages` only.
+
+`EnvironmentContext.configure` is wrapped on the instance, the one place through which every env.py passes with its
+connection. Alembic must not find a transaction there that env.py did not begin: it would take it for env.py's own and
+commit nothing. So what `connection.prepare` begins is ended before Alembic looks.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy
+from alembic.runtime.environment import EnvironmentContext
+
+from lambda_migrate.env_py import steps, tree
+from lambda_migrate.env_py.connection import READ_ONLY_ACTIONS, make_sessions_read_only, prepare
+from lambda_migrate.env_py.failures import failure_of
+from lambda_migrate.env_py.inputs import command_line, set_config, set_environment
+from lambda_migrate.env_py.journal import Journal
+from lambda_migrate.env_py.messages import Connected, Ended, Job, Message
+from lambda_migrate.env_py.output import output_as_messages, sent_one_by_one
+from lambda_migrate.invocation.contract import ConfigurationError
+from lambda_migrate.revisions import reviewed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from alembic.config import Config
+    from alembic.script import ScriptDirectory
+
+
+_WRITING = frozenset({"upgrade", "downgrade", "stamp"})
+
+
+def run(job: Job, send: Callable[[Message], None]) -> None:
+    """Run env.py and report. Whatever happens, the last message is `Ended`, unless the process itself dies."""
+    send = sent_one_by_one(send)
+    journal = Journal(send)
+    try:
+        with output_as_messages(send):
+            _run(job, journal)
+        ended = Ended(stopped=journal.stopped, heads=journal.heads if job.action in _WRITING else None)
+    except BaseException as error:  # noqa: BLE001 - sys.exit, KeyboardInterrupt and running out of memory included
+        ended = Ended(
+            failure_of(error, journal.revision, began=journal.began, partly_committed=journal.partly_committed),
+            # A revision that stops by itself at the deadline may end before the supervisor looks at its clock.
+            stopped=job.deadline.left() <= 0,
+        )
+    send(ended)
+
+
+def _run(job: Job, journal: Journal) -> None:
+    path = job.settings.alembic_config
+    set_environment(job)
+    if not path.parent.is_dir():
+        raise ConfigurationError(f"the package has no folder {path.parent.name}")
+    # Relative paths in the config file and in env.py are meant from the folder that the alembic command runs in.
+    os.chdir(path.parent)
+    sys.path.insert(0, str(path.parent))
+    config = tree.read_config(path)
+    set_config(config, job)
+    if job.action in READ_ONLY_ACTIONS:
+        make_sessions_read_only()
+    graph = tree.packaged_graph(job.settings)
+    if job.action == "doctor" and graph is not None:
+        tree.compare(graph)
+    script = tree.load(config, None if job.action == "doctor" else graph)
+    if job.action in {"history", "doctor"}:
+        for told in steps.history(script):
+            journal.send(told)
+        return
+    wanted = steps.Steps(job, config, script, graph, journal)
+    # Where it is has to be known before a plan can be rendered.
+    action = "status" if job.action == "plan" else job.action
+    with EnvironmentContext(
+        config,
+        script,
+        fn=getattr(wanted, action),
+        destination_rev=job.revision,
+        dont_mutate=action in READ_ONLY_ACTIONS,
+    ) as environment:
+        _wrap_configure(environment, job, journal)
+        script.run_env()
+    if not journal.began:
+        raise ConfigurationError("env.py came to its end without calling context.run_migrations()")
+    if job.action == "plan" and not journal.ahead:
+        _render_plan(job, config, script, journal)
+
+
+def _render_plan(job: Job, config: Config, script: ScriptDirectory, journal: Journal) -> None:
+    """Run env.py once more, in Alembic's offline mode; whatever goes wrong there is said of the revisions left."""
+    config.cmd_opts = command_line(job, "--sql")
+    # A revision may connect past SQLAlchemy too. Only here: not every proxy before a server takes options.
+    os.environ["PGOPTIONS"] = f"{os.environ.get('PGOPTIONS', '')} -c default_transaction_read_only=on".strip()
+    config.output_buffer = buffer = io.StringIO()
+    rendering = steps.Rendering(job, script, journal, buffer, journal.heads, reviewed.findings(Path(script.dir)))
+    with EnvironmentContext(
+        config,
+        script,
+        fn=rendering.plan,
+        as_sql=True,
+        starting_rev=journal.heads or None,
+        destination_rev=job.revision,
+    ) as environment:
+        _wrap_configure(environment, job, journal)
+        try:
+            script.run_env()
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - an env.py without an offline mode may raise anything
+            rendering.tell_the_rest(error)
+
+
+def _wrap_configure(environment: EnvironmentContext, job: Job, journal: Journal) -> None:
+    # On the instance: Alembic binds its `context` proxy to the exact class, so that a subclass is not seen.
+    original = environment.configure
+
+    def configure(connection: sqlalchemy.Connection | None = None, *args: Any, **options: Any) -> None:  # noqa: ANN401
+        if options.get("upgrade_token", "upgrades") != "upgrades":
+            raise ConfigurationError("env.py is of Alembic's multidb template: one function migrates one database")
+        if connection is None and not environment.is_offline_mode():
+            raise ConfigurationError("env.py gave context.configure() no connection, though it does not run offline")
+        # Of anything else Alembic says itself what it is.
+        if isinstance(connection, sqlalchemy.Connection):
+            journal.send(Connected(prepare(connection, job)))
+            journal.watch(connection)
+        options["transaction_per_migration"] = True
+        options["on_version_apply"] = (*_several(options.get("on_version_apply")), _note_heads(journal))
+        if job.schema is not None:
+            options["version_table_schema"] = job.schema
+        original(connection, *args, **options)
+        if isinstance(connection, sqlalchemy.Connection):
+            journal.held_open = connection.in_transaction()
+            _wrap_run_migrations(environment, connection, journal, lambda: original(connection, *args, **options))
+
+    environment.configure = configure  # type: ignore[method-assign]
+
+
+def _wrap_run_migrations(
+    environment: EnvironmentContext,
+    connection: sqlalchemy.Connection,
+    journal: Journal,
+    configure_again: Callable[[], None],
+) -> None:
+    """Leave alone a transaction that env.py begins after it called configure.
+
+    Alembic looks for one in configure, and would commit this one, with a transaction per migration, after the first
+    revision. So it is made to look again.
+    """
+    run_migrations = type(environment).run_migrations
+
+    def run(**options: Any) -> None:  # noqa: ANN401
+        # SQLAlchemy tells nowhere else whether a transaction was begun with `with` or by the first statement, which
+        # Alembic ends. The name is private, and the same in 2.0 and 2.1.
+        if connection.in_transaction() and connection._trans_context_manager is not None:  # noqa: SLF001
+            journal.held_open = True
+            configure_again()
+        run_migrations(environment, **options)
+
+    environment.run_migrations = run  # type: ignore[method-assign]
+
+
+def _several(callbacks: Any) -> tuple[Any, ...]:  # noqa: ANN401 - Alembic takes none, one or several
+    if callbacks is None:
+        return ()
+    return (callbacks,) if callable(callbacks) else tuple(callbacks)
+
+
+def _note_heads(journal: Journal) -> Callable[..., None]:
+    def note(*, heads: set[str], **_: Any) -> None:  # noqa: ANN401
+        journal.heads = tuple(sorted(heads - journal.forgotten))
+
+    return note

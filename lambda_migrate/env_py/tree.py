@@ -1,0 +1,309 @@
+"""The packaged Alembic tree: its configuration, its heads, and what a database still lacks.
+
+Alembic's own commands leave no room between their steps, so the steps come from what those commands use too:
+`_upgrade_revs`, `_downgrade_revs` and `_stamp_revs` of `ScriptDirectory`; and `_version_locations` tells where
+revisions should be. They are private names, tested with 1.13 to 1.20.
+
+Where the package has a manifest, the graph comes from it, and a revision's module is loaded when its turn comes: what
+a run costs follows what is pending, not the length of the history.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from alembic.config import Config
+from alembic.script import Script, ScriptDirectory
+from alembic.script.revision import Revision as GraphNode
+from alembic.script.revision import RevisionMap
+from alembic.util import CommandError, load_python_file
+
+from lambda_migrate.invocation.contract import ConfigurationError, InvalidRequest, Revision, UnknownRevision
+from lambda_migrate.invocation.telemetry import one_line
+from lambda_migrate.revisions.manifest import digest_of, for_settings, read_graph
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from types import ModuleType
+
+    from lambda_migrate.invocation.settings import Settings
+    from lambda_migrate.revisions.manifest import Manifest, PackagedRevision
+
+
+def read_config(path: Path) -> Config:
+    """Alembic's configuration from an ini file, a pyproject.toml, or the two side by side as the alembic command does.
+
+    Raises:
+        ConfigurationError: the file is missing or unreadable, or belongs to Alembic's multidb template.
+    """
+    if not path.is_file():
+        raise ConfigurationError(f"the package has no {path.name} in its backend folder; see ALEMBIC_CONFIG")
+    toml = path if path.suffix == ".toml" else path.parent / "pyproject.toml"
+    ini = path.parent / "alembic.ini" if path.suffix == ".toml" else path
+    # An older Alembic, locked by the backend, knows no pyproject.toml.
+    files: dict[str, Any] = {"toml_file": str(toml)} if toml.is_file() and hasattr(Config, "toml_file_name") else {}
+    config = Config(str(ini) if ini.is_file() else None, **files)
+    try:
+        databases = config.get_main_option("databases")
+    except Exception as error:  # noqa: BLE001 - whatever configparser and interpolation raise
+        raise ConfigurationError(f"{path.name} of the package cannot be read: {one_line(error)}") from None
+    if databases:
+        raise ConfigurationError(
+            f"{path.name} is of Alembic's multidb template (databases = {databases}): one function migrates one"
+            " database; give each its own tree and stage"
+        )
+    return config
+
+
+class _PackagedScript(Script):
+    """A revision that the manifest describes. Its file is read, and compared with it, when its functions are wanted."""
+
+    def __init__(self, root: Path, packaged: PackagedRevision) -> None:
+        self._packaged = packaged
+        self._file = root / packaged.path
+        self.path = str(self._file)
+        down = tuple(packaged.down_revisions)
+        # Not Script's own, which wants the module.
+        GraphNode.__init__(
+            self,
+            packaged.revision,
+            (down if len(down) > 1 else down[0]) if down else None,
+            dependencies=tuple(packaged.depends_on),
+            branch_labels=tuple(packaged.branch_labels),
+        )
+
+    @property
+    def doc(self) -> str:
+        return self._packaged.description
+
+    @cached_property
+    def module(self) -> ModuleType:  # type: ignore[override]
+        _compare(self._file, self._packaged)
+        try:
+            return load_python_file(self._file.parent, self._file.name)
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - a revision module may raise anything
+            raise _unloadable(error) from None
+
+
+@dataclass(frozen=True)
+class PackagedGraph:
+    """The graph as the package's manifest has it. ``root`` is the package's."""
+
+    manifest: Manifest
+    nodes: Mapping[str, PackagedRevision]
+    root: Path
+
+    def whole(self) -> RevisionMap:
+        """All of it, as Alembic wants it."""
+        return self._map(list(self.nodes.values()))
+
+    def above(self, wanted: str, current: Sequence[str]) -> RevisionMap | None:
+        """What a database at ``current`` lacks, where Alembic needs no more than that to go up to ``wanted``."""
+        lacking = self._lacking(current)
+        if lacking is None or not (wanted in {"head", "heads", *lacking} or wanted.startswith("+")):
+            return None
+        # In the graph's order, by which Alembic sorts branches. What is behind the current ones is of no interest here.
+        return self._map(
+            [
+                node if revision in lacking else node._replace(down_revisions=(), depends_on=(), branch_labels=())
+                for revision, node in self.nodes.items()
+                if revision in lacking or revision in current
+            ]
+        )
+
+    def _map(self, nodes: list[PackagedRevision]) -> RevisionMap:
+        return RevisionMap(lambda: map(partial(_PackagedScript, self.root), nodes))
+
+    def _lacking(self, current: Sequence[str]) -> set[str] | None:
+        """The revisions above ``current``, None where it takes Alembic to tell."""
+        lacking: set[str] = set()
+        met: set[str] = set()
+        left = [*self.manifest.heads]
+        while left:
+            revision = left.pop()
+            if revision in current:
+                met.add(revision)
+            elif revision not in lacking:
+                node = self.nodes[revision]
+                if not node.down_revisions or node.depends_on or node.branch_labels:
+                    # It came to a base: past what is applied, or up another branch. Labels and dependencies may lead
+                    # anywhere.
+                    return None
+                lacking.add(revision)
+                left += node.down_revisions
+        return lacking if met == {*current} else None
+
+
+def packaged_graph(settings: Settings) -> PackagedGraph | None:
+    """The graph that the package of these settings was built with, None where it has no manifest.
+
+    Raises:
+        ConfigurationError: the manifest does not belong to the tree beside it.
+    """
+    manifest = for_settings(settings)
+    if manifest is None:
+        return None
+    return PackagedGraph(manifest, read_graph(settings.package_root, manifest), settings.package_root)
+
+
+def compare(graph: PackagedGraph) -> None:
+    """Make sure that every revision is the one that was packaged.
+
+    Raises:
+        ConfigurationError: names one that is not.
+    """
+    for packaged in graph.nodes.values():
+        _compare(graph.root / packaged.path, packaged)
+
+
+def _compare(file: Path, packaged: PackagedRevision) -> None:
+    try:
+        same = digest_of(file) == packaged.sha256
+    except OSError as error:
+        raise _unloadable(error) from None
+    if not same:
+        raise ConfigurationError(f"{file.name} changed after the package was built; build and deploy it again")
+
+
+def load(config: Config, graph: PackagedGraph | None = None) -> ScriptDirectory:
+    """The tree of a backend. Its code runs here: its environment must be set.
+
+    Without a graph every revision is loaded to see it.
+
+    Raises:
+        ConfigurationError: the tree is not there, empty, not the manifest's, or a revision cannot be imported.
+    """
+    try:
+        script = ScriptDirectory.from_config(config)
+        if graph is None:
+            empty = not script.get_heads()
+        else:
+            empty = not graph.nodes
+            script.revision_map = graph.whole()
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - a revision module may raise anything
+        raise _unloadable(error) from None
+    locations = [Path(location) for location in script._version_locations]  # noqa: SLF001
+    # Alembic passes over them in silence, and with them over every revision that should be there.
+    missing = [str(location) for location in locations if not location.is_dir()]
+    if missing:
+        raise ConfigurationError(f"the packaged Alembic tree has no folder {missing[0]}; see version_locations")
+    if empty:
+        raise ConfigurationError("the packaged Alembic tree has no revision: an empty tree never means up to date")
+    if graph is not None and {*map(Path.resolve, locations)} != {
+        (graph.root / location).resolve() for location in graph.manifest.locations
+    }:
+        raise ConfigurationError(
+            f"the packaged Alembic tree takes its revisions from {', '.join(map(str, locations))}, not from where they"
+            " were when the package was built; build and deploy it again"
+        )
+    return script
+
+
+def _unloadable(error: BaseException) -> ConfigurationError:
+    said = f"{type(error).__name__}: {one_line(error)}"
+    return ConfigurationError(f"the packaged Alembic tree cannot be loaded: {said}")
+
+
+def narrow(script: ScriptDirectory, graph: PackagedGraph | None, wanted: str, current: Sequence[str]) -> None:
+    """Let Alembic see only what is pending between these two, where that is enough.
+
+    It sorts its whole graph before the first step, which takes longer than the step where the history is long.
+    """
+    if graph is not None:
+        script.revision_map = graph.above(wanted, current) or script.revision_map
+
+
+def check_known(script: ScriptDirectory, current: Sequence[str]) -> None:
+    """Make sure that the package knows the revisions a database is at.
+
+    Raises:
+        UnknownRevision: it does not, as when older code is deployed over a newer database.
+    """
+    for revision in current:
+        if not are_known(script, [revision]):
+            raise UnknownRevision(
+                f"the database is at revision {revision}, which this package does not have (its heads:"
+                f" {', '.join(script.get_heads())}): an older backend was deployed over a newer database; deploy the"
+                " newer one, or set NEWER_DATABASE=ok to leave such a database alone",
+                revision=revision,
+            )
+
+
+def are_known(script: ScriptDirectory, revisions: Sequence[str]) -> bool:
+    """Whether the package has all of these revisions."""
+    try:
+        script.get_revisions(tuple(revisions))
+    except CommandError:
+        return False
+    return True
+
+
+def pending(script: ScriptDirectory, current: Sequence[str]) -> Iterable[Revision]:
+    """What a database at these revisions lacks, in the order of its application. No module is loaded for it."""
+    lacking = script.revision_map.iterate_revisions("heads", tuple(current), implicit_base=True)
+    return [_described(one) for one in reversed(list(lacking))]  # type: ignore[arg-type]
+
+
+def upgrade_steps(script: ScriptDirectory, wanted: str, current: Sequence[str]) -> list[Any]:
+    """The steps, in the order of their application, from the current revisions to the wanted one.
+
+    Raises:
+        ConfigurationError: head is ambiguous.
+        InvalidRequest: the package has no such revision, or fewer than N are left for +N.
+    """
+    if wanted == "head":
+        _check_one_head(script)
+    try:
+        return list(script._upgrade_revs(wanted, tuple(current)))  # type: ignore[arg-type] # noqa: SLF001 - see above
+    except CommandError as error:
+        raise InvalidRequest(f"revision {wanted!r} cannot be upgraded to: {one_line(error)}") from None
+
+
+def downgrade_steps(script: ScriptDirectory, wanted: str, current: Sequence[str]) -> list[Any]:
+    """The steps, in the order of their application, from the current revisions down to the wanted one or to base.
+
+    Raises:
+        InvalidRequest: the package has no such revision, or it is not below where the database is.
+    """
+    try:
+        return list(script._downgrade_revs(wanted, tuple(current)))  # type: ignore[arg-type] # noqa: SLF001 - see above
+    except CommandError as error:
+        raise InvalidRequest(f"revision {wanted!r} cannot be downgraded to: {one_line(error)}") from None
+
+
+def stamp_steps(script: ScriptDirectory, wanted: str, current: Sequence[str]) -> list[Any]:
+    """The steps that make the version table say the wanted revision, whatever the package knows of the current ones.
+
+    Raises:
+        ConfigurationError: head is ambiguous.
+        InvalidRequest: the package has no such revision.
+    """
+    if wanted == "head":
+        _check_one_head(script)
+    try:
+        return list(script._stamp_revs(wanted, tuple(current)))  # noqa: SLF001 - see above
+    except CommandError as error:
+        raise InvalidRequest(f"revision {wanted!r} cannot be stamped: {one_line(error)}") from None
+
+
+def _check_one_head(script: ScriptDirectory) -> None:
+    heads = sorted(script.get_heads())
+    if len(heads) > 1:
+        raise ConfigurationError(
+            f"the package has {len(heads)} heads ({', '.join(heads)}) and head means one: ask for heads, or merge them"
+            f' with: alembic merge -m "Merge heads" {" ".join(heads)}'
+        )
+
+
+def described(step: Any) -> Revision:  # noqa: ANN401 - Alembic exports no name for its steps
+    """A step's revision as callers see it."""
+    return _described(step.revision)
+
+
+def _described(script: Script) -> Revision:
+    down = script.down_revision
+    down_revisions = (down,) if isinstance(down, str) else tuple(down or ())
+    return Revision(script.revision, script.doc, down_revisions)

@@ -1,0 +1,1 @@
+"""The contract with callers, settings, time and log lines: every other package may use these."""

@@ -1,0 +1,208 @@
+"""The function's environment variables, read and checked in one place.
+
+Nothing else in this package reads ``os.environ``. The names are fixed by the contract's section 3.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lambda_migrate.invocation.contract import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_FUNCTION_ROOT = Path(__file__).resolve().parents[1]
+PACKAGE_ROOT = _FUNCTION_ROOT.parent
+BACKEND_ROOT = PACKAGE_ROOT / "backend"
+RDS_CA_BUNDLE = _FUNCTION_ROOT / "rds-ca-bundle.pem"
+
+PLACEHOLDERS = ("url", "driver", "host", "port", "user", "password", "database", "sslmode", "sslrootcert")
+
+_SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
+_MAX_MS = 15 * 60 * 1000  # the longest that a Lambda function may run
+_VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_DRIVER = re.compile(r"postgresql(\+[a-z0-9_]+)?")
+_PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How this function reaches its database and how patient it is. ``_s`` are seconds, ``_ms`` milliseconds.
+
+    ``host``, ``port``, ``database`` and ``user`` override the secret, unless ``secret_first`` says that they only fill
+    in what it lacks. ``target_database`` overrides both. ``package_root`` is where the package was unpacked to.
+    """
+
+    stage: str
+    secret_id: str
+    package_root: Path = PACKAGE_ROOT
+    secret_first: bool = False
+    target_database: str | None = None
+    host: str | None = None
+    port: int | None = None
+    database: str | None = None
+    user: str | None = None
+    sslmode: str = "verify-full"
+    sslrootcert: Path = RDS_CA_BUNDLE
+    auth: str = "password"
+    driver: str = "postgresql+psycopg2"
+    url_variables: tuple[str, ...] = ("DATABASE_URL",)
+    env_variables: Mapping[str, str] = field(default_factory=dict)
+    alembic_config: Path = BACKEND_ROOT / "alembic.ini"
+    connect_timeout_s: float = 60
+    migration_lock_timeout_s: float = 300
+    lock_timeout_ms: int = 3000
+    lock_retries: int = 10
+    statement_timeout_ms: int | None = None
+    deadline_reserve_ms: int = 10_000
+    allow_downgrade: bool = False
+    newer_database_ok: bool = False
+    log_level: str = "INFO"
+    rollout: Mapping[str, Any] = field(default_factory=dict)
+    rollout_bucket: str | None = None
+    server_concurrency: int | None = None
+
+
+def read_settings(environ: Mapping[str, str] = os.environ, *, package_root: Path = PACKAGE_ROOT) -> Settings:
+    """Settings from environment variables; an empty variable counts as absent.
+
+    ``package_root`` is the folder that the package was unpacked to; the backend's own files lie in ``backend`` below
+    it, and relative paths are resolved inside the package.
+
+    Raises:
+        ConfigurationError: names the variable, what it must be, and its value where that is no secret.
+    """
+    reader = _Reader({name: value for name, value in environ.items() if value.strip()})
+    backend_root = package_root / "backend"
+    sslrootcert = reader.text("DB_SSLROOTCERT")
+    return Settings(
+        stage=reader.required("STAGE"),
+        secret_id=reader.required("DB_SECRET_ID"),
+        package_root=package_root,
+        host=reader.text("DB_HOST"),
+        port=reader.whole("DB_PORT", at_least=1, at_most=65535),
+        database=reader.text("DB_NAME"),
+        user=reader.text("DB_USER"),
+        sslmode=reader.choice("DB_SSLMODE", "verify-full", _SSL_MODES),
+        sslrootcert=reader.file("DB_SSLROOTCERT", package_root / sslrootcert) if sslrootcert else RDS_CA_BUNDLE,
+        auth=reader.choice("DB_AUTH", "password", ("password", "iam")),
+        driver=reader.driver("DB_DRIVER", "postgresql+psycopg2"),
+        url_variables=reader.names("DATABASE_URL_ENV", ("DATABASE_URL",)),
+        env_variables=reader.templates("DATABASE_ENV"),
+        alembic_config=backend_root / (reader.text("ALEMBIC_CONFIG") or "alembic.ini"),
+        connect_timeout_s=reader.seconds("CONNECT_TIMEOUT_S", 60),
+        migration_lock_timeout_s=reader.seconds("MIGRATION_LOCK_TIMEOUT_S", 300),
+        lock_timeout_ms=_or(reader.whole("LOCK_TIMEOUT_MS", at_least=1, at_most=_MAX_MS), 3000),
+        lock_retries=_or(reader.whole("LOCK_RETRIES", at_least=0, at_most=1000), 10),
+        statement_timeout_ms=reader.whole("STATEMENT_TIMEOUT_MS", at_least=1, at_most=_MAX_MS),
+        deadline_reserve_ms=_or(reader.whole("DEADLINE_RESERVE_MS", at_least=0, at_most=_MAX_MS), 10_000),
+        allow_downgrade=reader.choice("ALLOW_DOWNGRADE", "false", ("true", "false")) == "true",
+        newer_database_ok=reader.choice("NEWER_DATABASE", "error", ("error", "ok")) == "ok",
+        log_level=reader.choice("LOG_LEVEL", "INFO", ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")),
+        rollout=reader.mapping("ROLLOUT"),
+        rollout_bucket=reader.text("ROLLOUT_BUCKET"),
+        server_concurrency=reader.whole("SERVER_CONCURRENCY", at_least=1, at_most=10_000),
+    )
+
+
+@dataclass(frozen=True)
+class _Reader:
+    """Reads one variable at a time, so that each complaint can name its variable."""
+
+    environ: Mapping[str, str]
+
+    def text(self, name: str) -> str | None:
+        return self.environ.get(name)
+
+    def required(self, name: str) -> str:
+        value = self.environ.get(name)
+        if value is None:
+            raise ConfigurationError(f"environment variable {name} is not set on the function")
+        return value
+
+    def choice(self, name: str, default: str, allowed: tuple[str, ...]) -> str:
+        value = self.environ.get(name, default)
+        if value not in allowed:
+            raise ConfigurationError(f"{name} must be one of {', '.join(allowed)}, not {value!r}")
+        return value
+
+    def whole(self, name: str, *, at_least: int, at_most: int) -> int | None:
+        value = self.environ.get(name)
+        if value is None:
+            return None
+        if not re.fullmatch(r"[0-9]{1,9}", value) or not at_least <= int(value) <= at_most:
+            raise ConfigurationError(f"{name} must be a whole number from {at_least} to {at_most}, not {value!r}")
+        return int(value)
+
+    def seconds(self, name: str, default: float) -> float:
+        value = self.environ.get(name)
+        if value is None:
+            return default
+        if not re.fullmatch(r"[0-9]{1,5}(\.[0-9]{1,3})?", value) or float(value) <= 0:
+            raise ConfigurationError(f"{name} must be a number of seconds above 0, not {value!r}")
+        return float(value)
+
+    def driver(self, name: str, default: str) -> str:
+        value = self.environ.get(name, default)
+        if not _DRIVER.fullmatch(value):
+            raise ConfigurationError(f"{name} must be a PostgreSQL driver such as {default}, not {value!r}")
+        return value
+
+    def names(self, name: str, default: tuple[str, ...]) -> tuple[str, ...]:
+        value = self.environ.get(name)
+        if value is None:
+            return default
+        names = tuple(part.strip() for part in value.split(","))
+        for part in names:
+            if not _VARIABLE_NAME.fullmatch(part):
+                raise ConfigurationError(
+                    f"{name} must be names of environment variables separated by commas: {value!r}"
+                )
+        return names
+
+    def templates(self, name: str) -> Mapping[str, str]:
+        """A JSON object of texts with placeholders. Its values may hold a secret, so no message shows one."""
+        value = self.environ.get(name)
+        if value is None:
+            return {}
+        try:
+            templates = json.loads(value)
+        except ValueError:
+            templates = None
+        if not isinstance(templates, dict) or not all(isinstance(text, str) for text in templates.values()):
+            raise ConfigurationError(f"{name} must be a JSON object of texts")
+        for variable, text in templates.items():
+            if not _VARIABLE_NAME.fullmatch(variable):
+                raise ConfigurationError(f"{name}: {variable!r} is no name of an environment variable")
+            for placeholder in _PLACEHOLDER.findall(text):
+                if placeholder not in PLACEHOLDERS:
+                    known = ", ".join(f"{{{known}}}" for known in PLACEHOLDERS)
+                    raise ConfigurationError(f"{name}: {variable} has an unknown placeholder; known: {known}")
+        return templates
+
+    def mapping(self, name: str) -> Mapping[str, Any]:
+        value = self.environ.get(name)
+        if value is None:
+            return {}
+        try:
+            content = json.loads(value)
+        except ValueError:
+            content = None
+        if not isinstance(content, dict):
+            raise ConfigurationError(f"{name} must be a JSON object")
+        return content
+
+    def file(self, name: str, path: Path) -> Path:
+        if not path.is_file():
+            raise ConfigurationError(f"{name}: there is no file {path}")
+        return path
+
+
+def _or(value: int | None, default: int) -> int:
+    return default if value is None else value

@@ -1,0 +1,1 @@
+"""The packaged revisions, read without Alembic."""

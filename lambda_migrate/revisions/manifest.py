@@ -1,0 +1,188 @@
+"""What the builder noted about the packaged tree, so that a run need not load the tree to know its heads.
+
+``manifest.json`` is small and read at each cold start; ``graph.json``, whose hash it holds, only when something is
+pending. Both lie in the package's root, and `infra.package` writes them with the names and functions of this module.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from lambda_migrate.invocation.contract import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from lambda_migrate.invocation.settings import Settings
+
+VERSION = 1
+MANIFEST = "manifest.json"
+GRAPH = "graph.json"
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The packaged tree in few words. Paths are relative to the package's root, hashes are hexadecimal.
+
+    ``architecture`` is None in a package that was built for the machine that built it; ``python`` is such as "3.13".
+    ``version_table`` is the table that env.py keeps the version in, None where only a run of env.py can tell.
+    """
+
+    heads: tuple[str, ...]
+    revisions: int
+    graph_sha256: str
+    listing_sha256: str
+    locations: tuple[str, ...]
+    recursive: bool
+    config: str
+    config_sha256: str
+    env: str
+    env_sha256: str
+    python: str
+    architecture: str | None
+    version_table: str | None = None
+    version: int = VERSION
+
+
+class PackagedRevision(NamedTuple):
+    """A revision as ``graph.json`` has it. ``path`` is relative to the package's root."""
+
+    revision: str
+    down_revisions: Sequence[str]
+    depends_on: Sequence[str]
+    branch_labels: Sequence[str]
+    description: str
+    path: str
+    sha256: str
+
+
+def to_json(document: Any) -> str:  # noqa: ANN401 - JSON
+    """The same text for the same content, whoever writes it."""
+    return json.dumps(document, sort_keys=True, separators=(",", ":")) + "\n"
+
+
+def write_manifest(manifest: Manifest) -> str:
+    """The text of ``manifest.json``."""
+    return to_json(asdict(manifest))
+
+
+def read_manifest(text: str) -> Manifest:
+    """The manifest out of its text.
+
+    Raises:
+        ValueError: it is none, or of another version.
+    """
+    document = json.loads(text)
+    if not isinstance(document, dict) or document.get("version") != VERSION:
+        raise ValueError(f"no manifest of version {VERSION}")
+    try:
+        return Manifest(
+            **{
+                **document,
+                "heads": tuple(document["heads"]),
+                "locations": tuple(document["locations"]),
+            }
+        )
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"no manifest of version {VERSION}: {error}") from None
+
+
+def for_settings(settings: Settings) -> Manifest | None:
+    """The package's manifest; None where there is none, or where ALEMBIC_CONFIG names another tree than it is of.
+
+    Raises:
+        ConfigurationError: as `packaged`.
+    """
+    manifest = packaged(settings.package_root)
+    if manifest is None or settings.package_root / manifest.config != settings.alembic_config:
+        return None
+    return manifest
+
+
+def packaged(root: Path) -> Manifest | None:
+    """The manifest of the package at ``root``, once it is seen to belong to the tree beside it; None without one.
+
+    What is compared is what a deployment can get wrong and what costs little: which revisions there are, the
+    configuration and env.py. A revision's content is compared before it is run.
+
+    Raises:
+        ConfigurationError: it cannot be read, or the files are not the ones it was made from.
+    """
+    try:
+        text = (root / MANIFEST).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise _of_no_use(error) from None
+    return _checked(root, text)
+
+
+@lru_cache(maxsize=1)
+def _checked(root: Path, text: str) -> Manifest:
+    try:
+        manifest = read_manifest(text)
+        found = listing_digest([root / location for location in manifest.locations], recursive=manifest.recursive)
+        changed = [
+            what
+            for what, is_same in (
+                ("its revision files", found == manifest.listing_sha256),
+                (manifest.config, digest_of(root / manifest.config) == manifest.config_sha256),
+                (manifest.env, digest_of(root / manifest.env) == manifest.env_sha256),
+            )
+            if not is_same
+        ]
+    except (OSError, ValueError) as error:
+        raise _of_no_use(error) from None
+    if changed:
+        raise ConfigurationError(
+            f"{changed[0]} changed after the package was built, by its {MANIFEST}; build and deploy it again"
+        )
+    return manifest
+
+
+def _of_no_use(error: Exception) -> ConfigurationError:
+    return ConfigurationError(f"the package's {MANIFEST} is of no use ({error}); build and deploy it again")
+
+
+@lru_cache(maxsize=1)
+def read_graph(root: Path, manifest: Manifest) -> dict[str, PackagedRevision]:
+    """Every revision of the package by its id, each after those that it builds on.
+
+    Raises:
+        ConfigurationError: ``graph.json`` is not the one that the manifest was made with.
+    """
+    try:
+        content = (root / GRAPH).read_bytes()
+    except OSError as error:
+        raise ConfigurationError(f"the package's {GRAPH} cannot be read: {error}") from None
+    if sha256(content).hexdigest() != manifest.graph_sha256:
+        raise ConfigurationError(f"the package's {GRAPH} is not the one it was built with; build and deploy it again")
+    return {entry["revision"]: PackagedRevision(**entry) for entry in json.loads(content)["revisions"]}
+
+
+def digest_of(path: Path) -> str:
+    """A file's SHA-256, in hexadecimal."""
+    return sha256(path.read_bytes()).hexdigest()
+
+
+def listing_digest(locations: Sequence[Path], *, recursive: bool) -> str:
+    """A SHA-256 of the names of the Python files in these folders. Nothing but the folders is read.
+
+    Raises:
+        OSError: a folder is missing or cannot be read.
+    """
+    digest = sha256()
+    for location in locations:
+        if recursive:
+            root = os.fspath(location)
+            names = [f"{folder.removeprefix(root)}/{name}" for folder, _, files in os.walk(root) for name in files]
+        else:
+            names = os.listdir(location)  # noqa: PTH208 - no path is made of thousands of names
+        digest.update(os.fsencode("\0".join(sorted(name for name in names if name.endswith(".py")))) + b"\0\0")
+    return digest.hexdigest()

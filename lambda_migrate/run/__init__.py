@@ -1,0 +1,1 @@
+"""One run: its attempts, and what the version table confirms of them."""
