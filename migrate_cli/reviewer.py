@@ -13,21 +13,22 @@ from typing import TYPE_CHECKING
 from localcloud.errors import LocalCloudError
 from migrate_cli.errors import CommandError, ExitCode, UsageError
 from migrate_cli.output import Output
-from migrate_review import git, reviewed
 from migrate_review.errors import ReviewError
+from migrate_review.measure.session import reviewing
 from migrate_review.reports import text, workflow
 from migrate_review.reports.document import document
 from migrate_review.reports.markdown import markdown
 from migrate_review.reports.sarif import sarif
 from migrate_review.review import Review, chosen, review
-from migrate_review.session import reviewing
-from migrate_review.tree import read_tree
+from migrate_review.revisions import git
+from migrate_review.revisions.tree import read_tree
+from migrate_review.rules import record_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from migrate_review.git import Released
-    from migrate_review.tree import Revision, Tree
+    from migrate_review.revisions.git import Released
+    from migrate_review.revisions.tree import Revision, Tree
 
 
 @dataclass(frozen=True)
@@ -87,10 +88,10 @@ def _progress(output: Output) -> Callable[[Revision], None]:
 def _record(tree: Tree, result: Review, output: Output) -> None:
     """Note the revisions without an error; the others are not reviewed."""
     passed = [one for one in result.revisions if one.passed]
-    reviewed.record(tree, [(one.revision, one.result) for one in passed])
+    record_file.record(tree, [(one.revision, one.result) for one in passed])
     left = len(result.revisions) - len(passed)
     output.note(
-        f"{len(passed)} revisions noted in {reviewed.file_of(tree)}" + (f"; {left} with errors not" if left else "")
+        f"{len(passed)} revisions noted in {record_file.file_of(tree)}" + (f"; {left} with errors not" if left else "")
     )
 
 

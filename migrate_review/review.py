@@ -6,22 +6,22 @@ import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from migrate_review import reviewed, squawk
-from migrate_review.acknowledgements import Sorted, sort_out
 from migrate_review.errors import ReviewError
-from migrate_review.findings import Finding, Severity
-from migrate_review.rulebook import finding
-from migrate_review.rules import graph, judge
+from migrate_review.rules import graph, record_file, squawk
+from migrate_review.rules.acknowledgements import Sorted, sort_out
 from migrate_review.rules.case import Case, attempted
+from migrate_review.rules.findings import Finding, Severity
+from migrate_review.rules.judge import judge
+from migrate_review.rules.rulebook import finding
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from contextlib import AbstractContextManager
     from typing import Protocol
 
-    from migrate_review.git import Released
     from migrate_review.observation import Observation
-    from migrate_review.tree import Revision, Tree
+    from migrate_review.revisions.git import Released
+    from migrate_review.revisions.tree import Revision, Tree
 
     class Session(Protocol):
         """What measures; `reviewing` makes one."""
@@ -108,7 +108,7 @@ def review(
     beside = [
         *graph.shape(tree),
         *(graph.history(tree, released) if released is not None else ()),
-        *graph.earlier_reviews(tree, reviewed.recorded(tree)),
+        *graph.earlier_reviews(tree, record_file.recorded(tree)),
     ]
     observations: dict[str, Observation] = {}
     remarks: list[str] = []

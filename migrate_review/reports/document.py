@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 from migrate_review.reports import summary
 
 if TYPE_CHECKING:
-    from migrate_review.findings import Finding
     from migrate_review.review import Review, Reviewed
+    from migrate_review.rules.findings import Finding
 
 
 def document(review: Review) -> dict[str, Any]:

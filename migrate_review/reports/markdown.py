@@ -10,8 +10,8 @@ from migrate_review.reports import summary
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from migrate_review.findings import Finding
     from migrate_review.review import Review, Reviewed
+    from migrate_review.rules.findings import Finding
 
 _ICONS = {"error": "❌", "warning": "⚠️", "note": "💡"}
 _ESCAPED = str.maketrans({mark: f"\\{mark}" for mark in "\\`*_[]|~#@"})

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from migrate_review.reports.workflow import shown
-from migrate_review.rulebook import RULES
+from migrate_review.rules.rulebook import RULES
 
 if TYPE_CHECKING:
-    from migrate_review.findings import Finding
     from migrate_review.review import Review
+    from migrate_review.rules.findings import Finding
 
 _LEVELS = {"error": "error", "warning": "warning", "note": "note"}
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from migrate_review.blocking import blocks, shown_mode, strongest
+from migrate_review.rules.blocking import blocks, shown_mode, strongest
 
 if TYPE_CHECKING:
-    from migrate_review.findings import Finding
     from migrate_review.observation import Observation
     from migrate_review.review import Review
+    from migrate_review.rules.findings import Finding
 
 MARKS = {"error": "✗", "warning": "!", "note": "·"}
 

@@ -14,8 +14,8 @@ from migrate_review.reports import summary
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from migrate_review.findings import Finding
     from migrate_review.review import Review, Reviewed
+    from migrate_review.rules.findings import Finding
 
 _STYLES = {"error": "bold red", "warning": "bold yellow", "note": "bold cyan"}
 _INDENT = 2

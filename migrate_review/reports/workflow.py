@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from migrate_review.findings import Finding
     from migrate_review.review import Review
+    from migrate_review.rules.findings import Finding
 
 _COMMANDS = {"error": "error", "warning": "warning", "note": "notice"}
 # As GitHub's own toolkit escapes them: first what the escapes are made of.

@@ -7,13 +7,13 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from migrate_review.observation import Statement
-from migrate_review.rulebook import RULES, Theme, finding
+from migrate_review.rules.rulebook import RULES, Theme, finding
 
 if TYPE_CHECKING:
-    from migrate_review.findings import Finding
     from migrate_review.observation import Observation
-    from migrate_review.squawk import Remark
-    from migrate_review.tree import Revision
+    from migrate_review.revisions.tree import Revision
+    from migrate_review.rules.findings import Finding
+    from migrate_review.rules.squawk import Remark
 
 # The names that say best where in the file a finding is, the most telling first.
 _TELLING = ("name", "column", "old", "new", "module", "table")

@@ -5,17 +5,17 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from migrate_review import difference, squawk
-from migrate_review.findings import Finding, Severity
-from migrate_review.rulebook import RULES
+from migrate_review.rules import difference, squawk
 from migrate_review.rules.case import attempted, short
+from migrate_review.rules.findings import Finding, Severity
+from migrate_review.rules.rulebook import RULES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from migrate_review.observation import Catalog
     from migrate_review.rules.case import Case
-    from migrate_review.squawk import Remark
+    from migrate_review.rules.squawk import Remark
 
 # What squawk calls an object in renaming-object that applications do not use by its name.
 _NOBODY_CALLS = ("an index", "a constraint", "a trigger", "a policy", "a type value")

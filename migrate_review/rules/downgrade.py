@@ -5,16 +5,16 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from migrate_review.catalog import differences
+from migrate_review.measure.catalog import differences
 from migrate_review.rules.case import short
 from migrate_review.rules.compatibility import required_columns
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from migrate_review.findings import Finding
     from migrate_review.observation import Pass
     from migrate_review.rules.case import Case
+    from migrate_review.rules.findings import Finding
 
 _REFUSED_ROWS = ("22", "23")  # SQLSTATE classes: values that do not fit, and violated constraints
 _TOO_LONG = "22001"

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from migrate_review.rulebook import finding
+from migrate_review.rules.rulebook import finding
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
     from typing import Any
 
-    from migrate_review.findings import Finding
-    from migrate_review.git import Released
-    from migrate_review.tree import Tree
+    from migrate_review.revisions.git import Released
+    from migrate_review.revisions.tree import Tree
+    from migrate_review.rules.findings import Finding
 
 
 def shape(tree: Tree) -> Iterator[Finding]:

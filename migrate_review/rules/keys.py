@@ -5,15 +5,15 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from migrate_review import difference
+from migrate_review.rules import difference
 from migrate_review.rules.case import quoted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from migrate_review.findings import Finding
     from migrate_review.observation import Constraint, Index, Table
     from migrate_review.rules.case import Case
+    from migrate_review.rules.findings import Finding
 
 _WITHOUT_NULLS = re.compile(r"WHERE \(+\"?(\w+)\"? IS NOT NULL\)+$")
 _NAME_IN_DEFINITION = re.compile(r"^CREATE (UNIQUE )?INDEX \S+ ON ")

@@ -5,16 +5,16 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from migrate_review import difference, squawk
-from migrate_review.blocking import blocks, evidence_of, long_works, shown_mode
+from migrate_review.rules import difference, squawk
+from migrate_review.rules.blocking import blocks, evidence_of, long_works, shown_mode
 from migrate_review.rules.case import attempted, quoted, short
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from migrate_review.blocking import Work
-    from migrate_review.findings import Finding
+    from migrate_review.rules.blocking import Work
     from migrate_review.rules.case import Case
+    from migrate_review.rules.findings import Finding
 
 _CHANGES_ROWS = re.compile(r"\s*(?:with\b.*?\)\s*)?(update|delete|insert|merge)\b", re.IGNORECASE | re.DOTALL)
 _LIMITED = re.compile(r"\b(limit|between|fetch\s+first)\b", re.IGNORECASE)

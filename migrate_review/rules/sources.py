@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from migrate_review.findings import Finding
     from migrate_review.rules.case import Case
+    from migrate_review.rules.findings import Finding
 
 
 # Made for revisions, and does not change with the application.

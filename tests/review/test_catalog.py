@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from migrate_review.catalog import differences, read
-from migrate_review.server import database as review_database
+from migrate_review.measure.catalog import differences, read
+from migrate_review.measure.server import database as review_database
 
 if TYPE_CHECKING:
     from localcloud.postgres import Server

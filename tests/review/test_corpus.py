@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from migrate_review import page
-from migrate_review.rulebook import RULES, Theme
-from migrate_review.session import reviewing
-from migrate_review.tree import read_tree
+from migrate_review.measure.session import reviewing
+from migrate_review.reports import page
+from migrate_review.revisions.tree import read_tree
+from migrate_review.rules.rulebook import RULES, Theme
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from localcloud.postgres import Server
-    from migrate_review.session import Session
-    from migrate_review.tree import Revision
+    from migrate_review.measure.session import Session
+    from migrate_review.revisions.tree import Revision
 
 CORPUS = Path(__file__).parent / "corpus"
 TREE = read_tree(CORPUS)
@@ -54,7 +54,7 @@ def test_what_is_wrong_is_found_and_nothing_else(session: Session, revision: Rev
         compile(one.fix, one.rule, "exec")  # the safer way is Python
         assert one.path == str(revision.path)
         assert 1 <= (one.line or 0) <= len(revision.text.splitlines())
-    assert page.row(revision, found, alone) in WRITTEN, "python -m migrate_review.page"
+    assert page.row(revision, found, alone) in WRITTEN, "python -m migrate_review.reports.page"
 
 
 @pytest.mark.parametrize("revision", cases("good"))
@@ -75,7 +75,7 @@ def test_the_corpus_is_large_enough_and_has_a_case_for_each_rule_of_one_revision
 
 
 def test_the_page_has_every_rule_as_it_is() -> None:
-    assert page.rules().strip() in page.PAGE.read_text(encoding="utf-8"), "python -m migrate_review.page"
+    assert page.rules().strip() in page.PAGE.read_text(encoding="utf-8"), "python -m migrate_review.reports.page"
 
 
 def test_the_page_counts_what_its_rows_say() -> None:

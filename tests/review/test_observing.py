@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from migrate_review.catalog import differences
 from migrate_review.errors import ReviewError
-from migrate_review.session import Session, reviewing
+from migrate_review.measure.catalog import differences
+from migrate_review.measure.session import Session, reviewing
 from tests.support.trees import ENV_PY, Rev, sql, write_tree
 
 if TYPE_CHECKING:
@@ -301,7 +301,7 @@ def test_a_revision_that_hangs_is_ended_and_the_next_one_observed(
     with reviewing(write_tree(tmp_path / "backend", revisions), on=postgres_server, rows=5) as session:
         assert session.observe("people").upgrade.failure is None
         with monkeypatch.context() as patch:
-            patch.setattr("migrate_review.session.PASS_TIMEOUT_S", 2)
+            patch.setattr("migrate_review.measure.session.PASS_TIMEOUT_S", 2)
             assert session.observe("hangs").upgrade.failure == "it did not end within 2 s and was killed"
         assert session.observe("beside").upgrade.failure is None
 

@@ -9,22 +9,22 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from migrate_review import squawk
-from migrate_review.acknowledgements import sort_out
-from migrate_review.blocking import blocks, long_works, shown_mode, strongest
-from migrate_review.findings import Severity
-from migrate_review.rules import judge
+from migrate_review.measure.session import reviewing
+from migrate_review.revisions.tree import read_tree
+from migrate_review.rules import squawk
+from migrate_review.rules.acknowledgements import sort_out
+from migrate_review.rules.blocking import blocks, long_works, shown_mode, strongest
 from migrate_review.rules.case import Case
-from migrate_review.session import reviewing
-from migrate_review.tree import read_tree
+from migrate_review.rules.findings import Severity
+from migrate_review.rules.judge import judge
 from tests.support.bystander import execute, query
 from tests.support.checkout import ROOT
 from tests.support.trees import write_tree
 
 if TYPE_CHECKING:
     from localcloud.postgres import Database, Server
-    from migrate_review.findings import Finding
     from migrate_review.observation import Observation
+    from migrate_review.rules.findings import Finding
 
 PAGE = ROOT / "docs" / "patterns.md"
 

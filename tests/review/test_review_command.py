@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Any
 import jsonschema
 import pytest
 
-from migrate_review.acknowledgements import Sorted
 from migrate_review.observation import Catalog, Lock, Observation, Pass, Statement
 from migrate_review.reports import workflow
 from migrate_review.reports.document import document
 from migrate_review.reports.markdown import markdown
 from migrate_review.reports.sarif import sarif
 from migrate_review.review import Review, Reviewed
-from migrate_review.rulebook import finding
+from migrate_review.revisions.tree import Revision
+from migrate_review.rules.acknowledgements import Sorted
 from migrate_review.rules.case import Case
-from migrate_review.tree import Revision
+from migrate_review.rules.rulebook import finding
 from tests.support.checkout import ROOT
 from tests.support.trees import ALEMBIC_INI, ENV_PY
 

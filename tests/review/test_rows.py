@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from migrate_review.rows import fill
+from migrate_review.rows.fill import fill
 
 if TYPE_CHECKING:
     from localcloud.postgres import Database, Server

@@ -7,19 +7,19 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from migrate_review import git, reviewed, squawk
-from migrate_review.acknowledgements import acknowledgements, sort_out
 from migrate_review.errors import ReviewError
 from migrate_review.observation import Statement
-from migrate_review.rulebook import RULES, finding
-from migrate_review.rules import graph
-from migrate_review.tree import Revision, read_tree, substance
+from migrate_review.revisions import git
+from migrate_review.revisions.tree import Revision, read_tree, substance
+from migrate_review.rules import graph, record_file, squawk
+from migrate_review.rules.acknowledgements import acknowledgements, sort_out
+from migrate_review.rules.rulebook import RULES, finding
 from tests.support.trees import ALEMBIC_INI, ENV_PY
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from migrate_review.tree import Tree
+    from migrate_review.revisions.tree import Tree
 
 REVISION = '''"""{id}"""
 
@@ -150,8 +150,8 @@ def test_a_revision_that_was_reviewed_is_known_again(backend: Path) -> None:
     tree = read_tree(backend)
     one = tree.revisions[0]
     note = finding("upgrade-empty", "one", "")
-    reviewed.record(tree, [(one, sort_out(one, [note]))])
-    recorded = reviewed.recorded(tree)
+    record_file.record(tree, [(one, sort_out(one, [note]))])
+    recorded = record_file.recorded(tree)
     assert recorded["one"]["findings"] == [
         {"rule": "upgrade-empty", "severity": "note", "message": "The revision does nothing.", "reason": None}
     ]
@@ -164,7 +164,7 @@ def test_a_revision_that_was_reviewed_is_known_again(backend: Path) -> None:
 def test_a_file_of_reviews_that_is_none_is_refused(backend: Path) -> None:
     (backend / "alembic" / "reviewed.json").write_text("[]", encoding="utf-8")
     with pytest.raises(ReviewError, match=r"reviewed.json is no file of reviewed revisions"):
-        reviewed.recorded(read_tree(backend))
+        record_file.recorded(read_tree(backend))
 
 
 @pytest.mark.parametrize(

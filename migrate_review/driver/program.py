@@ -31,8 +31,8 @@ from lambda_migrate.env_py.inputs import set_config, set_environment
 from lambda_migrate.env_py.messages import Job
 from lambda_migrate.invocation.deadline import Deadline
 from lambda_migrate.invocation.settings import Settings
-from migrate_review.inserted import inserted
-from migrate_review.watching import Watch
+from migrate_review.driver.inserted import inserted
+from migrate_review.driver.watching import Watch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence

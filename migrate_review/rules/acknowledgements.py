@@ -6,13 +6,13 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from migrate_review.rulebook import RULES, finding
+from migrate_review.rules.rulebook import RULES, finding
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from migrate_review.findings import Finding
-    from migrate_review.tree import Revision
+    from migrate_review.revisions.tree import Revision
+    from migrate_review.rules.findings import Finding
 
 _REMARK = re.compile(r"(?P<mark>#|--)\s*(?:--\s*)?reviewed:\s*(?P<rule>[a-z][a-z-]*)(?P<reason>.*)")
 _CONTINUED = re.compile(r"\s*#\s{2,}(?P<more>\S.*)")

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg2
 
-from migrate_review import values
-from migrate_review.contents import quoted
-from migrate_review.values import Type
+from migrate_review.rows import values
+from migrate_review.rows.contents import quoted
+from migrate_review.rows.values import Type
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from migrate_review.errors import ReviewError
-from migrate_review.tree import Revision, heads_of, is_revision_file, read_revision
+from migrate_review.revisions.tree import Revision, heads_of, is_revision_file, read_revision
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from migrate_review.tree import Tree
+    from migrate_review.revisions.tree import Tree
 
 
 @dataclass(frozen=True)

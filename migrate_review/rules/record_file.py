@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
 
-    from migrate_review.acknowledgements import Sorted
-    from migrate_review.tree import Revision, Tree
+    from migrate_review.revisions.tree import Revision, Tree
+    from migrate_review.rules.acknowledgements import Sorted
 
 NAME = "reviewed.json"
 

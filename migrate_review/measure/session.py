@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Any
 from lambda_migrate.database.credentials import Credentials
 from lambda_migrate.invocation.contract import ConfigurationError
 from lambda_migrate.invocation.settings import read_settings
-from migrate_review import catalog, contents, rows, server
+from migrate_review.driver.process import DiedError, Process, interpreter
 from migrate_review.errors import ReviewError
+from migrate_review.measure import catalog, server
 from migrate_review.observation import Lock, Observation, Pass, Statement
-from migrate_review.process import DiedError, Process, interpreter
+from migrate_review.rows import contents, fill
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -28,10 +29,10 @@ if TYPE_CHECKING:
 
     from lambda_migrate.invocation.settings import Settings
     from localcloud import postgres
+    from migrate_review.driver.process import Outside
     from migrate_review.observation import Catalog
-    from migrate_review.process import Outside
 
-_ROOT = Path(__file__).resolve().parent.parent
+_ROOT = Path(__file__).resolve().parents[2]
 
 PASS_TIMEOUT_S = 60.0
 
@@ -192,13 +193,13 @@ class Session:
 
     # --- one revision ---
 
-    def _observed(self, revision: str, plan: rows.Plan | None = None) -> Observation:
+    def _observed(self, revision: str, plan: fill.Plan | None = None) -> Observation:
         opened = self._connected()
-        speech = rows.Speech(
+        speech = fill.Speech(
             tuple(each.speech for each in self.revisions.values()),
             frozenset().union(*(each.inserted for each in self.revisions.values())),
         )
-        unfilled = rows.fill(opened, self.row_count, self._version_table, plan, speech)
+        unfilled = fill.fill(opened, self.row_count, self._version_table, plan, speech)
         if plan is None and self._has_siblings(revision) and self._saved != self._applied:
             self._save()
             opened = self._connected()
@@ -241,7 +242,7 @@ class Session:
         self._start_over()
         if self._reach(self._ancestors(revision)) is not None:
             return refused
-        fitting = self._observed(revision, rows.plan(before, after))
+        fitting = self._observed(revision, fill.plan(before, after))
         return replace(fitting, refused=refused.upgrade)
 
     def _read(self) -> Catalog:

@@ -19,13 +19,13 @@ from migrate_review.errors import ReviewError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_ROOT = Path(__file__).resolve().parent.parent
+_ROOT = Path(__file__).resolve().parents[2]
 
 # Our own modules are found in the checkout, and only while the driver is imported: what else lies there, such as an
 # app.py, is not the backend's.
 _START = (
     "import sys; root = sys.argv.pop(1); sys.path[:] = [each for each in sys.path if each]; sys.path.append(root);"
-    " from migrate_review import driver; sys.path.remove(root); driver.main()"
+    " from migrate_review.driver import program; sys.path.remove(root); program.main()"
 )
 
 _START_TIMEOUT_S = 60.0

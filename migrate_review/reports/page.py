@@ -1,6 +1,6 @@
 """What docs/review.md says of the rules, and of the reviewer beside squawk alone: made from the code and from a run.
 
-``python -m migrate_review.page`` writes both parts of the page anew.
+``python -m migrate_review.reports.page`` writes both parts of the page anew.
 """
 
 from __future__ import annotations
@@ -10,22 +10,22 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from migrate_review import squawk
-from migrate_review.acknowledgements import sort_out
-from migrate_review.rulebook import RULES, Rule, Theme
-from migrate_review.rules import judge
+from migrate_review.measure.session import reviewing
+from migrate_review.revisions.tree import read_tree
+from migrate_review.rules import squawk
+from migrate_review.rules.acknowledgements import sort_out
 from migrate_review.rules.case import Case, attempted
-from migrate_review.session import reviewing
-from migrate_review.tree import read_tree
+from migrate_review.rules.judge import judge
+from migrate_review.rules.rulebook import RULES, Rule, Theme
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from migrate_review.findings import Finding
-    from migrate_review.session import Session
-    from migrate_review.tree import Revision
+    from migrate_review.measure.session import Session
+    from migrate_review.revisions.tree import Revision
+    from migrate_review.rules.findings import Finding
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "review.md"
 CORPUS = ROOT / "tests" / "review" / "corpus"
 # They ask for timeouts in every file, which the runner sets for all.

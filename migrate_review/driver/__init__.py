@@ -1,0 +1,1 @@
+"""The process that runs env.py for a review, in the interpreter of the backend."""

@@ -1,0 +1,1 @@
+"""Measures what a revision does, on a database of the review."""

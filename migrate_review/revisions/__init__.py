@@ -1,0 +1,1 @@
+"""Revision files and their history in git, read without running them."""

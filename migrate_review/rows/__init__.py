@@ -1,0 +1,1 @@
+"""Rows for every table, such as its constraints allow."""
