@@ -77,17 +77,17 @@ $(LOCAL)/bench/naive/.ready $(LOCAL)/bench/bare/.ready: $(LOCAL)/bench/%/.ready:
 
 .PHONY: migrate
 migrate: $(CLOUD) ## Deploy stage local to a cloud on this machine and migrate its database
-	@python -m localcloud.migrate
+	@python -m demo.migrate
 
 .PHONY: rollout
 rollout: $(CLOUD) ## Roll out over thirty tenants, each with a database, on this machine; prints where the report is
-	@python -m localcloud.rollout
+	@python -m demo.rollout
 
 # --- writing a migration: Alembic in back/, on a database for developing on this machine ---
 
 .PHONY: revision
 revision: $(TOOLS) ## Write a revision from what has changed in the models: make revision m="Add notifications table"
-	@python -m localcloud.develop revision -- "$$m"
+	@python -m demo.develop revision -- "$$m"
 
 .PHONY: review
 review: $(TOOLS) ## Review revisions by running them on rows: make review [REVISION=ID] [SINCE=origin/main] [FORMAT=markdown]
@@ -95,11 +95,11 @@ review: $(TOOLS) ## Review revisions by running them on rows: make review [REVIS
 
 .PHONY: upgrade
 upgrade: $(TOOLS) ## Bring the database for developing to head
-	@python -m localcloud.develop upgrade
+	@python -m demo.develop upgrade
 
 .PHONY: current
 current: $(TOOLS) ## Show the revision that the database for developing is at
-	@python -m localcloud.develop current
+	@python -m demo.develop current
 
 # --- what runs ---
 

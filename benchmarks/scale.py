@@ -93,7 +93,7 @@ class Assumed:
 
 @dataclass(frozen=True)
 class Machine:
-    """What infra/rollout.py and lambda_migrate/ do for each target; tests hold the states."""
+    """What infra/state_machine.py and lambda_migrate/ do for each target; tests hold the states."""
 
     states: int = 3  # Migrate, "Was there room on its server?", Done
     child_events: int = 11  # begin and end, 5 of the task, 2 of each other state

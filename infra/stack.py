@@ -18,7 +18,7 @@ from infra.invokers import github_role, let_roles_invoke, let_roll_out
 from infra.monitoring import Observed, monitor
 from infra.network import place
 from infra.permissions import allow_rollouts, function_role, publish_encrypted
-from infra.rollout import rollouts_bucket, state_machine
+from infra.state_machine import rollouts_bucket, state_machine
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.exceptions import TyperException
 
-from migrate_cli import actions, mermaid, review, rollout
+from migrate_cli import actions, mermaid, review
 from migrate_cli.actions import Call
 from migrate_cli.errors import CommandError, ExitCode, UsageError
 from migrate_cli.options import Json, at_stage, at_target
 from migrate_cli.output import Output
+from migrate_cli.rollout import commands as rollout
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

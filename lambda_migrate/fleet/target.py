@@ -1,9 +1,9 @@
 """One target's part in a rollout, and the folder in S3 that all parts of it share.
 
-`infra.rollout` makes the state machine that invokes the function with the field ``rollout``. Whether a rollout still
-goes on, and what has become of each target, stands in S3 and not in the state machine: AWS ends the children of a
-Distributed Map that passes its threshold and forgets what they did, and here nothing that was done is forgotten.
-The outcome of a target is the key of an object, so that a thousand of them are read with one request.
+`infra.state_machine` builds the state machine that invokes the function with the field ``rollout``. S3, and not the
+state machine, holds whether a rollout still runs and the outcome of each target: when a Distributed Map passes its
+failure threshold, AWS stops its children and discards their results. The outcome of a target is the key of an object,
+so that one request reads a thousand outcomes.
 """
 
 from __future__ import annotations

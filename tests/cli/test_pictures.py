@@ -12,8 +12,10 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from migrate_cli import presentation, rollout_machine, rollout_shown
+from migrate_cli import presentation
 from migrate_cli.progress import Account
+from migrate_cli.rollout import display as rollout_shown
+from migrate_cli.rollout import machine as rollout_machine
 from tests.support.checkout import ROOT
 from tests.support.screenshots import COLUMNS, COMMAND, DONE, ROLLOUT, ROLLOUT_DONE, ROLLOUT_RUNNING, RUNNING
 

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from migrate_cli import rollout, rollout_machine
-from migrate_cli.rollout_estimate import estimate
+from migrate_cli.rollout import commands as rollout
+from migrate_cli.rollout import machine as rollout_machine
+from migrate_cli.rollout.estimate import estimate
 from tests.support.reports import failure, report
 from tests.support.rollout_stub import MACHINE, serve
 

@@ -45,7 +45,7 @@ def python(checkout: Path, *command: str) -> subprocess.CompletedProcess[str]:
 
 
 def migrate(checkout: Path) -> subprocess.CompletedProcess[str]:
-    return python(checkout, "localcloud.migrate")
+    return python(checkout, "demo.migrate")
 
 
 def rollout(checkout: Path, *arguments: str) -> tuple[int, Any]:
@@ -83,7 +83,7 @@ def test_a_failed_migration_is_told_on_standard_error_and_by_the_exit_code(check
 
 
 def test_a_rollout_migrates_thirty_tenants_and_says_where_its_report_is(checkout: Path, backend: Backend) -> None:
-    done = python(checkout, "localcloud.rollout")
+    done = python(checkout, "demo.rollout")
 
     assert done.returncode == 0, done.stderr
     assert "Rolled out: 30 targets: 30 migrated" in done.stdout

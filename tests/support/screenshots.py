@@ -131,7 +131,7 @@ def main() -> None:
             terminal = Terminal(checkout, Path(temporary) / "tmux", columns, _ROWS)
             try:
                 terminal.type(f"PATH={shlex.quote(str(checkout / '.venv' / 'bin'))}:$PATH")
-                _do(checkout, sys.executable, "-m", "localcloud.migrate")
+                _do(checkout, sys.executable, "-m", "demo.migrate")
                 film(terminal, _rollout(checkout), folder)
                 film(terminal, _upgrade(checkout), folder)
             finally:

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from migrate_cli import rollout_estimate as prices
+from migrate_cli.rollout import estimate as prices
 from tests.support.checkout import ROOT
 
 

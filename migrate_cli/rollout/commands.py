@@ -13,16 +13,17 @@ import typer
 from botocore import exceptions
 from typer.core import TyperGroup
 
-from migrate_cli import actions, rollout_shown, stages
+from migrate_cli import actions, stages
 from migrate_cli.actions import Call
 from migrate_cli.errors import CommandError, ExitCode, UsageError
 from migrate_cli.options import Json, at_stage
 from migrate_cli.output import Output
+from migrate_cli.rollout import display as rollout_shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from migrate_cli.rollout_machine import Machine, Progress
+    from migrate_cli.rollout.machine import Machine, Progress
 
 _POLL_S = 1.0
 # Listing what a hundred thousand targets have come to takes seconds: most of the time is not for that.
@@ -144,7 +145,7 @@ def stop(call: Call, page: Page = None, as_json: Json = False) -> int:
 
 def _with_machine(name: str, call: Call, work: Callable[[Machine, Output], ExitCode], *, as_json: bool) -> int:
     # It imports half of the function, which no other command needs.
-    from migrate_cli import rollout_machine  # noqa: PLC0415
+    from migrate_cli.rollout import machine as rollout_machine  # noqa: PLC0415
 
     output = Output(f"migrate {name} ({call.stage})", as_json=as_json)
     try:
@@ -174,7 +175,7 @@ def _end(
 
 def _follow(machine: Machine, name: str, output: Output) -> Mapping[str, Any]:
     """Show how far it is until it has ended, and give what Step Functions says of it then."""
-    from migrate_cli.rollout_machine import RUNNING, Progress  # noqa: PLC0415 - as above
+    from migrate_cli.rollout.machine import RUNNING, Progress  # noqa: PLC0415 - as above
 
     progress = Progress()
     tell_failures = in_reach = True
@@ -232,7 +233,7 @@ def _tell(
     per_target_s: float | None = None,
 ) -> ExitCode:
     """Show the report, and judge how it ended unless only a look was asked for."""
-    from migrate_cli import rollout_machine  # noqa: PLC0415 - as above
+    from migrate_cli.rollout import machine as rollout_machine  # noqa: PLC0415 - as above
 
     if machine.bucket is None:
         return _tell_of_one(machine, name, said, output)
@@ -266,7 +267,7 @@ def _judged(machine: Machine, report: Mapping[str, Any]) -> CommandError | None:
 
 def _tell_of_one(machine: Machine, name: str, said: Mapping[str, Any], output: Output) -> ExitCode:
     """Of a stage without targets: the machine's output is the function's own result."""
-    from migrate_cli import rollout_machine  # noqa: PLC0415 - as above
+    from migrate_cli.rollout import machine as rollout_machine  # noqa: PLC0415 - as above
 
     if said["status"] == rollout_machine.RUNNING:
         output.note(
@@ -279,7 +280,7 @@ def _tell_of_one(machine: Machine, name: str, said: Mapping[str, Any], output: O
 
 
 def _estimate(machine: Machine, name: str, per_target_s: float | None) -> dict[str, Any]:
-    from migrate_cli.rollout_estimate import estimate  # noqa: PLC0415 - as above
+    from migrate_cli.rollout.estimate import estimate  # noqa: PLC0415 - as above
 
     folder = machine.folder(name)
     with machine.asked("s3:GetObject", "s3:ListBucket"):

@@ -1,6 +1,6 @@
 """The main job on this machine, end to end: deploy stage local, then migrate as an operator would.
 
-Run as ``python -m localcloud.migrate`` (`make migrate`). The function runs nowhere but in the local cloud; everything
+Run as ``python -m demo.migrate`` (`make migrate`). The function runs nowhere but in the local cloud; everything
 else is the real thing: the CDK's own CLI, the aws CLI, and a PostgreSQL with TLS and a password.
 """
 

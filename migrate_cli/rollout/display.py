@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from typing_extensions import Self
 
-    from migrate_cli.rollout_machine import Progress
+    from migrate_cli.rollout.machine import Progress
 
 _LINE_EVERY_S = 10
 _FAILURES = 10

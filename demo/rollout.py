@@ -1,6 +1,6 @@
 """A rollout on this machine, end to end: thirty tenants with a database each, and the state machine over all of them.
 
-Run as ``python -m localcloud.rollout`` (`make rollout`). The tenants' secrets have names under the prefix that stage
+Run as ``python -m demo.rollout`` (`make rollout`). The tenants' secrets have names under the prefix that stage
 local has in cdk.json; `migrate rollout --stage local` is the command that an operator would type.
 """
 
@@ -16,9 +16,9 @@ from concurrent.futures import ThreadPoolExecutor
 from rich.console import Console
 from rich.text import Text
 
+from demo.migrate import CA_BUNDLE, ROOT, SECRET, STAGE, CommandError, deploy, step, store_secret
 from localcloud import cloud, postgres
 from localcloud.errors import LocalCloudError
-from localcloud.migrate import CA_BUNDLE, ROOT, SECRET, STAGE, CommandError, deploy, step, store_secret
 
 TENANTS = 30
 PAGE = ROOT / ".local" / "rollout.html"

@@ -1,6 +1,6 @@
 """`make revision`, `make upgrade`, `make current`: the backend's Alembic, on a database for developing on this machine.
 
-Run as ``python -m localcloud.develop``. The database is one of its own on the server that `make migrate` uses, so that
+Run as ``python -m demo.develop``. The database is one of its own on the server that `make migrate` uses, so that
 what autogenerate compares the models with does not depend on what was deployed.
 """
 
@@ -26,7 +26,7 @@ def main(arguments: list[str] | None = None) -> int:
         0 if it succeeded, 1 otherwise. Its own last line says why.
 
     """
-    parser = argparse.ArgumentParser(prog="python -m localcloud.develop", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m demo.develop", description=__doc__)
     parser.add_argument(
         "command",
         choices=["revision", "upgrade", "current"],

@@ -1,0 +1,1 @@
+"""What the targets of the Makefile do with the local cloud."""
