@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING, Any
 from lambda_migrate.actions.perform import perform, settings_for
 from lambda_migrate.database.secret import CredentialStore
 from lambda_migrate.database.session import application_name
-from lambda_migrate.invocation.contract import ACTIONS, MigrationError, Result, joined, parse_request
 from lambda_migrate.invocation.deadline import Deadline
+from lambda_migrate.invocation.errors import MigrationError
 from lambda_migrate.invocation.invocation import Invocation, Progress
+from lambda_migrate.invocation.redaction import one_line
+from lambda_migrate.invocation.request import ACTIONS, parse_request
+from lambda_migrate.invocation.result import Result, joined
 from lambda_migrate.invocation.settings import Settings, read_settings
-from lambda_migrate.invocation.telemetry import log, logger, measure, one_line
+from lambda_migrate.invocation.telemetry import log, logger, measure
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext

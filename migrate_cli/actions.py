@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lambda_migrate.invocation import contract
+from lambda_migrate.invocation.errors import InvalidRequest
+from lambda_migrate.invocation.request import parse_request
 from migrate_cli import invocation, stages
 from migrate_cli.errors import CommandError, Commands, ExitCode, UsageError
 from migrate_cli.progress import Display
@@ -52,8 +53,8 @@ class Call:
         if _given(target):
             event["target"] = _given(target)
         try:
-            contract.parse_request(event)
-        except contract.InvalidRequest as error:
+            parse_request(event)
+        except InvalidRequest as error:
             raise CommandError(
                 "InvalidRequest", str(error), ExitCode.USAGE, advice=f"See: migrate {action} --help"
             ) from None

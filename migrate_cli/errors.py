@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
-from lambda_migrate.invocation import contract
+from lambda_migrate.invocation import errors as contract_errors
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -93,7 +93,7 @@ class Commands:
 
 
 # More often than not it is a permission or a name.
-_AWS_TROUBLE = frozenset({contract.SecretUnavailable.__name__, contract.BucketUnavailable.__name__})
+_AWS_TROUBLE = frozenset({contract_errors.SecretUnavailable.__name__, contract_errors.BucketUnavailable.__name__})
 
 _ADVICE: Mapping[str, str] = {
     # The request was checked here already: the revision is unknown there, or the action is.
@@ -129,10 +129,10 @@ def of_function(kind: str, message: str, request_id: str | None, commands: Comma
 
 def _exit_code(kind: str) -> ExitCode:
     """By the contract's word on whether the same invocation may succeed later."""
-    known = getattr(contract, kind, None)
-    if kind == contract.InvalidRequest.__name__:
+    known = getattr(contract_errors, kind, None)
+    if kind == contract_errors.InvalidRequest.__name__:
         return ExitCode.USAGE
     # Lambda's own names, such as Sandbox.Timedout: the function did not come to answer.
-    if kind in _AWS_TROUBLE or not (isinstance(known, type) and issubclass(known, contract.MigrationError)):
+    if kind in _AWS_TROUBLE or not (isinstance(known, type) and issubclass(known, contract_errors.MigrationError)):
         return ExitCode.AWS
     return ExitCode.AGAIN if known.retry_helps else ExitCode.FAILED

@@ -14,8 +14,8 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from lambda_migrate.database.migration_lock import lock_holder
-from lambda_migrate.invocation.contract import Request
-from lambda_migrate.invocation.telemetry import one_line
+from lambda_migrate.invocation.redaction import one_line
+from lambda_migrate.invocation.request import Request
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 from lambda_migrate.database.credentials import Credentials
 from lambda_migrate.database.migration_lock import lock_holder
 from lambda_migrate.database.session import invalid_indexes
-from lambda_migrate.invocation.contract import ConfigurationError, DowngradeRefused, Request, Result
+from lambda_migrate.invocation.errors import ConfigurationError, DowngradeRefused
 from lambda_migrate.invocation.invocation import Progress
 from lambda_migrate.invocation.loading import loading
+from lambda_migrate.invocation.request import Request
+from lambda_migrate.invocation.result import Result
 from lambda_migrate.invocation.telemetry import log
 from lambda_migrate.run.up_to_date import is_current
 
@@ -21,8 +23,8 @@ if TYPE_CHECKING:
 
     from lambda_migrate.database.session import Session
     from lambda_migrate.env_py.messages import Message
-    from lambda_migrate.invocation.contract import Target
     from lambda_migrate.invocation.invocation import Invocation
+    from lambda_migrate.invocation.request import Target
     from lambda_migrate.invocation.settings import Settings
 
 # Lambda refuses answers over 6 MB; the rest of an answer, and the escaping of JSON in JSON, need room too.

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 import psycopg2
 import psycopg2.extensions
 
-from lambda_migrate.invocation.contract import AuthenticationFailed, ConfigurationError, DatabaseUnavailable
 from lambda_migrate.invocation.deadline import within
-from lambda_migrate.invocation.telemetry import one_line
+from lambda_migrate.invocation.errors import AuthenticationFailed, ConfigurationError, DatabaseUnavailable
+from lambda_migrate.invocation.redaction import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from lambda_migrate.invocation.contract import DatabaseUnavailable, MigrationLocked
+from lambda_migrate.invocation.errors import DatabaseUnavailable, MigrationLocked
 from lambda_migrate.invocation.telemetry import log
 
 if TYPE_CHECKING:

@@ -6,19 +6,16 @@ import json
 import re
 import time
 from dataclasses import replace
-from functools import lru_cache
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 from lambda_migrate.database.credentials import Credentials
-from lambda_migrate.invocation import telemetry
-from lambda_migrate.invocation.contract import SecretMalformed, SecretUnavailable
-from lambda_migrate.invocation.loading import loading
+from lambda_migrate.invocation.aws import NO_ANSWER, AwsError, calling, client, rds_token
+from lambda_migrate.invocation.errors import SecretMalformed, SecretUnavailable
+from lambda_migrate.invocation.redaction import conceal, one_line
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-    from mypy_boto3_secretsmanager import SecretsManagerClient
 
     from lambda_migrate.invocation.settings import Settings
 
@@ -28,13 +25,7 @@ URL_KEYS = ("DbConnStr", "DATABASE_URL", "url")
 _LAST_PORT = 65535
 _ENGINES = ("postgres", "postgresql", "aurora-postgresql")
 
-# A function in a VPC without a route waits for each of these; together they stay well below the 15 s in which a
-# person should be told. Seconds, and attempts in all.
-_CONNECT_TIMEOUT_S = 3
-_READ_TIMEOUT_S = 5
-_ATTEMPTS = 2
-
-# Well before the 15 minutes after which the server refuses it.
+# An IAM token is valid for 15 minutes.
 _TOKEN_KEPT_S = 600
 
 _URL = re.compile(
@@ -75,7 +66,7 @@ class CredentialStore:
         token, until = self._tokens.get(key, ("", 0.0))
         if until <= time.monotonic():
             token = sign_token(credentials)
-            telemetry.conceal(token)
+            conceal(token)
             self._tokens[key] = token, time.monotonic() + _TOKEN_KEPT_S
         return token
 
@@ -87,86 +78,50 @@ class CredentialStore:
 
 
 def sign_token(credentials: Credentials) -> str:
-    """A password for the RDS user that is good for 15 minutes, signed with the function's role.
+    """Return a password for the RDS user, signed with the function's role.
 
     Raises:
         SecretUnavailable: the function has no credentials or region to sign with.
     """
-    import botocore.session  # noqa: PLC0415 - as in `read_secret`
-    from botocore.exceptions import BotoCoreError  # noqa: PLC0415
-    from botocore.signers import generate_db_auth_token  # noqa: PLC0415
-
     try:
-        token: str = generate_db_auth_token(
-            botocore.session.get_session().create_client("rds"), credentials.host, credentials.port, credentials.user
-        )
-    except BotoCoreError as error:
-        raise SecretUnavailable(f"no IAM token could be signed: {telemetry.one_line(error)}") from None
-    return token
+        return rds_token(credentials.host, credentials.port, credentials.user)
+    except AwsError as error:
+        raise SecretUnavailable(f"no IAM token could be signed: {one_line(error)}") from None
 
 
 def read_secret(secret_id: str) -> str:
-    """The current text of a secret.
+    """Return the current text of a secret.
 
     Raises:
-        SecretUnavailable: says which of missing, denied and unreachable it is, and what to do.
+        SecretUnavailable: it is missing, denied or unreachable; the message says which, and what to do.
         SecretMalformed: the secret is binary.
     """
-    # botocore takes a tenth of a second to import: a caller with an event to refuse does not pay for it.
-    with loading():
-        from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415
-
     try:
-        answer = _secrets_manager().get_secret_value(SecretId=secret_id)
-    except ClientError as error:
-        raise SecretUnavailable(_explained(secret_id, error.response.get("Error", {}))) from None
-    except BotoCoreError as error:
-        raise SecretUnavailable(_unreachable(secret_id, error)) from None
-    text = answer.get("SecretString")
+        with calling():
+            answer = client("secretsmanager").get_secret_value(SecretId=secret_id)
+    except AwsError as error:
+        said = f"secret {secret_id} could not be read: {error.code}: {one_line(error)}"
+        raise SecretUnavailable(f"{said} ({_ADVICE.get(error.code, _NO_ADVICE)})") from None
+    text: str | None = answer.get("SecretString")
     if text is None:
         raise SecretMalformed(f"secret {secret_id} holds binary data; it must hold text")
     return text
 
 
-@lru_cache(maxsize=1)
-def _secrets_manager() -> SecretsManagerClient:
-    # boto3 is botocore with resources and S3 transfers on top, which alone take a third of its start.
-    with loading():
-        import botocore.session  # noqa: PLC0415 - as above
-        from botocore.config import Config  # noqa: PLC0415
-
-    config = Config(
-        connect_timeout=_CONNECT_TIMEOUT_S,
-        read_timeout=_READ_TIMEOUT_S,
-        retries={"total_max_attempts": _ATTEMPTS, "mode": "standard"},
-    )
-    return cast("SecretsManagerClient", botocore.session.get_session().create_client("secretsmanager", config=config))
-
-
-def _explained(secret_id: str, error: Mapping[str, Any]) -> str:
-    code = error.get("Code", "Unknown")
-    said = " ".join(str(error.get("Message", "")).split())
-    advice = {
-        "ResourceNotFoundException": "create it in this account and region, or correct DB_SECRET_ID",
-        "AccessDeniedException": "the function's role needs secretsmanager:GetSecretValue on it, and kms:Decrypt on its"
-        " key where that is customer-managed",
-        "DecryptionFailure": "its KMS key is disabled, deleted or denied to the function's role",
-        "InvalidRequestException": "it may be marked for deletion: restore it",
-        "ThrottlingException": "Secrets Manager throttled the call: try again",
-    }.get(str(code), "see the message of Secrets Manager")
-    return f"secret {secret_id} could not be read: {code}: {said} ({advice})"
-
-
-def _unreachable(secret_id: str, error: Exception) -> str:
-    reason = type(error).__name__
-    if reason in {"ConnectTimeoutError", "ReadTimeoutError", "EndpointConnectionError", "ConnectionClosedError"}:
-        return (
-            f"secret {secret_id} could not be read: Secrets Manager did not answer ({reason}); a function in a VPC"
-            " needs an interface endpoint for secretsmanager or a NAT gateway, and a security group that lets it out"
-            " on port 443"
-        )
-    said = " ".join(str(error).split())
-    return f"secret {secret_id} could not be read: {reason}: {said}"
+_NO_ROUTE = (
+    "Secrets Manager did not answer; a function in a VPC needs an interface endpoint for secretsmanager or a NAT"
+    " gateway, and a security group that lets it out on port 443"
+)
+_ADVICE = {
+    "ResourceNotFoundException": "create it in this account and region, or correct DB_SECRET_ID",
+    "AccessDeniedException": "the function's role needs secretsmanager:GetSecretValue on it, and kms:Decrypt on its"
+    " key where that is customer-managed",
+    "DecryptionFailure": "its KMS key is disabled, deleted or denied to the function's role",
+    "InvalidRequestException": "it may be marked for deletion: restore it",
+    "ThrottlingException": "Secrets Manager throttled the call: try again",
+    **dict.fromkeys(NO_ANSWER, _NO_ROUTE),
+}
+_NO_ADVICE = "see the message of Secrets Manager"
 
 
 def parse_secret(text: str, settings: Settings) -> Credentials:
@@ -180,7 +135,7 @@ def parse_secret(text: str, settings: Settings) -> Credentials:
     parts = _parts(text, settings.secret_id)
     # Concealed before anything is checked: a secret that is refused is a secret all the same.
     if isinstance(parts.get("password"), str):
-        telemetry.conceal(parts["password"])
+        conceal(parts["password"])
     engine = parts.get("engine")
     if engine is not None and engine not in _ENGINES:
         raise SecretMalformed(f"secret {settings.secret_id}: key engine names a database other than PostgreSQL")
@@ -238,7 +193,7 @@ def _parts_of_url(url: str, where: str) -> Mapping[str, Any]:
     if parts.get("host", "").startswith("["):
         parts["host"] = parts["host"][1:-1]
     # The password may also stand in the text in its escaped form, in a foreign message.
-    telemetry.conceal(found["password"] or "")
+    conceal(found["password"] or "")
     return parts
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lambda_migrate.invocation.contract import MigrationLocked
+from lambda_migrate.invocation.errors import MigrationLocked
 
 if TYPE_CHECKING:
     from lambda_migrate.database.session import Session

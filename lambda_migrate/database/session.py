@@ -12,15 +12,15 @@ import psycopg2
 import psycopg2.extensions
 
 from lambda_migrate.database.connect import connect, pauses
-from lambda_migrate.invocation.contract import (
+from lambda_migrate.invocation.deadline import within
+from lambda_migrate.invocation.errors import (
     AuthenticationFailed,
     ConfigurationError,
     DatabaseUnavailable,
     InvalidRequest,
     SecretUnavailable,
 )
-from lambda_migrate.invocation.deadline import within
-from lambda_migrate.invocation.telemetry import one_line
+from lambda_migrate.invocation.redaction import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable

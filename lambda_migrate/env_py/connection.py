@@ -17,7 +17,7 @@ from lambda_migrate.database.session import (
     IDLE_IN_TRANSACTION_TIMEOUT_S,
 )
 from lambda_migrate.env_py import steps
-from lambda_migrate.invocation.contract import TargetMismatch
+from lambda_migrate.invocation.errors import TargetMismatch
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -5,13 +5,17 @@ from __future__ import annotations
 import traceback
 from pathlib import Path
 from ssl import SSLError
+from typing import TYPE_CHECKING
 
 from sqlalchemy.exc import DBAPIError
 
 from lambda_migrate.database.connect import is_authentication_failure
 from lambda_migrate.env_py.messages import Failure, Kind
-from lambda_migrate.invocation.contract import MigrationError, Revision
-from lambda_migrate.invocation.telemetry import one_line
+from lambda_migrate.invocation.errors import MigrationError
+from lambda_migrate.invocation.redaction import one_line
+
+if TYPE_CHECKING:
+    from lambda_migrate.invocation.result import Revision
 
 # PostgreSQL's error codes (its manual, appendix A).
 _LOCK_STATES = frozenset({"55P03", "40P01"})  # lock_not_available, deadlock_detected

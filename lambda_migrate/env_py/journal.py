@@ -14,7 +14,7 @@ from lambda_migrate.env_py.messages import IndexDropped, Message
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from lambda_migrate.invocation.contract import Revision
+    from lambda_migrate.invocation.result import Revision
 
 _NO_WORK = re.compile(r"\s*(--[^\n]*\n\s*)*(SELECT|SET|SHOW|RESET|BEGIN|COMMIT|ROLLBACK)\b", re.IGNORECASE)
 

@@ -10,8 +10,8 @@ if TYPE_CHECKING:
 
     from lambda_migrate.database.credentials import Credentials
     from lambda_migrate.database.session import Server
-    from lambda_migrate.invocation.contract import Revision
     from lambda_migrate.invocation.deadline import Deadline
+    from lambda_migrate.invocation.result import Revision
     from lambda_migrate.invocation.settings import Settings
 
 # What a failure means for the run, beside its text: "lock" and "connection" may pass, "refused" is an error of the

@@ -12,7 +12,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from lambda_migrate.env_py.messages import Message, Output
-from lambda_migrate.invocation.telemetry import one_line
+from lambda_migrate.invocation.redaction import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

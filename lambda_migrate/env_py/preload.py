@@ -17,7 +17,7 @@ from sqlalchemy.schema import CreateTable
 
 from lambda_migrate.env_py import tree
 from lambda_migrate.env_py.inputs import command_line_parser
-from lambda_migrate.invocation.contract import ConfigurationError
+from lambda_migrate.invocation.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from lambda_migrate.invocation.settings import Settings

@@ -27,7 +27,7 @@ from lambda_migrate.env_py.inputs import command_line, set_config, set_environme
 from lambda_migrate.env_py.journal import Journal
 from lambda_migrate.env_py.messages import Connected, Ended, Job, Message
 from lambda_migrate.env_py.output import output_as_messages, sent_one_by_one
-from lambda_migrate.invocation.contract import ConfigurationError
+from lambda_migrate.invocation.errors import ConfigurationError
 from lambda_migrate.revisions import reviewed
 
 if TYPE_CHECKING:

@@ -15,14 +15,9 @@ from alembic.util import CommandError
 
 from lambda_migrate.env_py import tree
 from lambda_migrate.env_py.messages import Began, Next, Ran, Started, Told
-from lambda_migrate.invocation.contract import (
-    ConfigurationError,
-    DowngradeRefused,
-    DriftDetected,
-    UnknownRevision,
-    joined,
-)
-from lambda_migrate.invocation.telemetry import one_line, redact
+from lambda_migrate.invocation.errors import ConfigurationError, DowngradeRefused, DriftDetected, UnknownRevision
+from lambda_migrate.invocation.redaction import one_line, redact
+from lambda_migrate.invocation.result import joined
 
 if TYPE_CHECKING:
     import io
@@ -34,7 +29,7 @@ if TYPE_CHECKING:
 
     from lambda_migrate.env_py.journal import Journal
     from lambda_migrate.env_py.messages import Job
-    from lambda_migrate.invocation.contract import Revision
+    from lambda_migrate.invocation.result import Revision
 
 # A statement gets this share of the time left, so that the timeout need not be set again before each revision but only
 # once that much has passed. The supervisor cancels what is still running when time is up.

@@ -21,8 +21,9 @@ from alembic.script.revision import Revision as GraphNode
 from alembic.script.revision import RevisionMap
 from alembic.util import CommandError, load_python_file
 
-from lambda_migrate.invocation.contract import ConfigurationError, InvalidRequest, Revision, UnknownRevision
-from lambda_migrate.invocation.telemetry import one_line
+from lambda_migrate.invocation.errors import ConfigurationError, InvalidRequest, UnknownRevision
+from lambda_migrate.invocation.redaction import one_line
+from lambda_migrate.invocation.result import Revision
 from lambda_migrate.revisions.manifest import digest_of, for_settings, read_graph
 
 if TYPE_CHECKING:

@@ -17,18 +17,19 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lambda_migrate.fleet.folder import BEHIND, CURRENT, FAILED, LEFT, MIGRATED, OUTCOMES
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 _FOLDER = Path(__file__).resolve().parent
 
-_OUTCOMES = ("migrated", "current", "behind", "failed", "left")
 _MEANINGS = {
-    "migrated": "something was applied",
-    "current": "nothing was pending",
-    "behind": "something is pending",
-    "failed": "see below",
-    "left": "not begun",
+    MIGRATED: "something was applied",
+    CURRENT: "nothing was pending",
+    BEHIND: "something is pending",
+    FAILED: "see below",
+    LEFT: "not begun",
 }
 _WORDS = {
     "succeeded": ("✓", "Rolled out"),
@@ -116,18 +117,18 @@ def _steps(report: Mapping[str, Any]) -> Iterator[tuple[str, list[str]]]:
             word for name, value in target.items() for word in (f"--{str(name).replace('_', '-')}", str(value)) if value
         ]
         yield "Look at a target that failed, here the first one:", ["migrate", "status", *stage, *where]
-    if counts["failed"] and not report["plan"]:
+    if counts[FAILED] and not report["plan"]:
         yield "Once its cause is gone, migrate those that failed:", ["migrate", "rollout", "retry", *stage]
     if report["status"] == "running":
         yield "See how far it is now:", ["migrate", "rollout", "status", *stage]
-    elif counts["left"]:
+    elif counts[LEFT]:
         yield "Go on with those that are left; what is at head is not touched:", ["migrate", "rollout", *stage]
-    elif report["plan"] and counts["behind"]:
+    elif report["plan"] and counts[BEHIND]:
         yield "Migrate them:", ["migrate", "rollout", *stage]
 
 
 def _waves(waves: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    shown = _shown({what: sum(wave.get(what, 0) for wave in waves) for what in _OUTCOMES})
+    shown = _shown({what: sum(wave.get(what, 0) for wave in waves) for what in OUTCOMES})
     yield '<section aria-labelledby="waves"><h2 id="waves">Waves</h2><div class="scroll" tabindex="0" role="group"'
     yield ' aria-labelledby="waves"><table><thead><tr><th scope="col">Wave</th><th scope="col">Progress</th>'
     for name in ("targets", *shown, "tolerated"):
@@ -210,10 +211,10 @@ def _slowest(slowest: Sequence[Mapping[str, Any]]) -> Iterator[str]:
 def _bar(counts: Mapping[str, Any], what: str, kind: str = "bar") -> str:
     """A bar of all outcomes, whose text is for those who do not see it. A single failure among thousands is seen."""
     total = max(counts["targets"], 1)
-    shares = {name: 100 * counts.get(name, 0) / total for name in _OUTCOMES}
+    shares = {name: 100 * counts.get(name, 0) / total for name in OUTCOMES}
     shares = {name: max(share, _SEEN) if share else 0 for name, share in shares.items()}
     scale = 100 / max(sum(shares.values()), 1)
-    told = ", ".join(f"{counts.get(name, 0):,} {name}" for name in _OUTCOMES if counts.get(name)) or "nothing"
+    told = ", ".join(f"{counts.get(name, 0):,} {name}" for name in OUTCOMES if counts.get(name)) or "nothing"
     drawn, at = "", 0.0
     for name, share in shares.items():
         if share:
@@ -241,7 +242,7 @@ def _rect(at: float, width: float, kind: str) -> str:
 
 def _shown(counts: Mapping[str, Any]) -> list[str]:
     """The outcomes that are worth a column: failures and what is left always, whether or not there are any."""
-    return [what for what in _OUTCOMES if what in {"failed", "left"} or counts.get(what)]
+    return [what for what in OUTCOMES if what in {"failed", "left"} or counts.get(what)]
 
 
 def _options(values: Iterable[str]) -> str:

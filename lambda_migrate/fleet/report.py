@@ -11,16 +11,16 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 from lambda_migrate.fleet import page
+from lambda_migrate.fleet.folder import FAILED, HALT, LEFT, OUTCOMES, PAGE, REPORT, ROLLOUT, STOPPED, wave_file
 from lambda_migrate.fleet.target import answer, failure_of, folder_of, said_of, title
-from lambda_migrate.invocation.contract import InvalidRequest, Result
+from lambda_migrate.invocation.errors import InvalidRequest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from lambda_migrate.fleet.target import Folder, Outcome
+    from lambda_migrate.fleet.folder import Folder, Outcome
     from lambda_migrate.invocation.invocation import Invocation, Progress
-
-COUNTED = ("migrated", "current", "behind", "failed", "left")
+    from lambda_migrate.invocation.result import Result
 
 _MOST_FAILURES = 1000
 _SLOWEST = 10
@@ -39,8 +39,8 @@ def report(invocation: Invocation, progress: Progress) -> Result:  # noqa: ARG00
     told = read(folder, said.get("problem"))
     if told is None:
         raise InvalidRequest(f"there is no rollout {folder.name!a} whose targets were listed")
-    folder.bucket.write(folder.key("report.json"), json.dumps(told))
-    folder.bucket.write(folder.key("report.html"), page.render(told), kind="text/html; charset=utf-8")
+    folder.bucket.write(folder.key(REPORT), json.dumps(told))
+    folder.bucket.write(folder.key(PAGE), page.render(told), kind="text/html; charset=utf-8")
     where = f"s3://{folder.bucket.name}/{folder.key('report.json')}"
     return answer(invocation, {"report": where, "rollout": _short(told)})
 
@@ -50,7 +50,7 @@ def read(folder: Folder, problem: Mapping[str, Any] | None = None) -> dict[str, 
 
     ``problem`` is the ``Error`` and ``Cause`` of what ended the execution itself.
     """
-    rollout = folder.read("rollout.json")
+    rollout = folder.read(ROLLOUT)
     if rollout is None:
         return None
     outcomes = _last_of_each(folder)
@@ -58,7 +58,7 @@ def read(folder: Folder, problem: Mapping[str, Any] | None = None) -> dict[str, 
         rollout,
         outcomes,
         ended=datetime.now(timezone.utc),
-        halt=folder.read("halt.json"),
+        halt=folder.read(HALT),
         problem=problem,
         failures=_failures(folder, outcomes),
         names=_names(folder, rollout, _slowest(outcomes)),
@@ -79,8 +79,8 @@ def summarize(  # noqa: PLR0913 - all that is known of it
     by_wave = Counter((outcome.wave, outcome.outcome) for outcome in outcomes)
     waves = []
     for wave in rollout["waves"]:
-        counts = {what: by_wave[wave["wave"], what] for what in COUNTED}
-        counts["left"] = wave["count"] - sum(counts.values())
+        counts = {what: by_wave[wave["wave"], what] for what in OUTCOMES}
+        counts[LEFT] = wave["count"] - sum(counts.values())
         waves.append(
             {
                 "wave": wave["wave"],
@@ -90,10 +90,10 @@ def summarize(  # noqa: PLR0913 - all that is known of it
                 **counts,
             }
         )
-    counts = {what: sum(wave[what] for wave in waves) for what in COUNTED}
+    counts = {what: sum(wave[what] for wave in waves) for what in OUTCOMES}
     status, message = _judged(rollout, waves, halt, problem, failures)
     started = datetime.fromisoformat(rollout["started"].replace("Z", "+00:00"))
-    revisions = Counter(outcome.revision for outcome in outcomes if outcome.outcome != "failed")
+    revisions = Counter(outcome.revision for outcome in outcomes if outcome.outcome != FAILED)
     told: dict[str, Any] = {
         "rollout": rollout["rollout"],
         "stage": rollout["stage"],
@@ -111,7 +111,7 @@ def summarize(  # noqa: PLR0913 - all that is known of it
             {"name": names[outcome.number], "duration_ms": outcome.duration_ms} for outcome in _slowest(outcomes)
         ],
     }
-    if len(failures) < counts["failed"]:
+    if len(failures) < counts[FAILED]:
         told["failures_truncated"] = f"{len(failures)} of {counts['failed']} shown"
     return told
 
@@ -123,15 +123,15 @@ def _judged(
     problem: Mapping[str, Any] | None,
     failures: Sequence[Mapping[str, Any]],
 ) -> tuple[str, str]:
-    failed, left = (sum(wave[what] for wave in waves) for what in ("failed", "left"))
+    failed, left = (sum(wave[what] for wave in waves) for what in (FAILED, LEFT))
     if problem:
         said = failure_of(problem)
         return "failed", f"{said['error_type']}: {said['message']}"
-    if halt and halt["why"] == "stopped":
+    if halt and halt["why"] == STOPPED:
         return "stopped", f"{halt['message']}; {left} of {rollout['targets']} targets were not begun"
     first = "; the first is {name}: {error_type}: {message}".format(**failures[0]) if failures else ""
     for wave in waves:
-        if wave["failed"] > wave["tolerated_failures"]:
+        if wave[FAILED] > wave["tolerated_failures"]:
             return "failed", (
                 f"{wave['failed']} of the {wave['targets']} targets of {title(wave)} failed,"
                 f" {wave['tolerated_failures']} are tolerated; {left} of {rollout['targets']} were not begun{first}"
@@ -140,7 +140,7 @@ def _judged(
         return "stopped", f"the execution ended before {left} of {rollout['targets']} targets were begun or told of"
     if failed:
         return "succeeded", f"{failed} of {rollout['targets']} targets failed, as many as tolerated or fewer{first}"
-    counts = ", ".join(f"{sum(wave[what] for wave in waves)} {what}" for what in COUNTED[:3])
+    counts = ", ".join(f"{sum(wave[what] for wave in waves)} {what}" for what in OUTCOMES[:3])
     return "succeeded", f"{rollout['targets']} targets: {counts}"
 
 
@@ -149,13 +149,13 @@ def _last_of_each(folder: Folder) -> list[Outcome]:
     found: dict[int, Outcome] = {}
     for outcome in folder.outcomes():
         known = found.get(outcome.number)
-        if known is None or COUNTED.index(outcome.outcome) < COUNTED.index(known.outcome):
+        if known is None or OUTCOMES.index(outcome.outcome) < OUTCOMES.index(known.outcome):
             found[outcome.number] = outcome
     return list(found.values())
 
 
 def _failures(folder: Folder, outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
-    failed = sorted((o for o in outcomes if o.outcome == "failed"), key=lambda o: o.number)
+    failed = sorted((o for o in outcomes if o.outcome == FAILED), key=lambda o: o.number)
     known = ("name", "target", "server", "wave", "error_type", "message", "runs")
     read = (folder.bucket.read(outcome.key) for outcome in failed[:_MOST_FAILURES])
     return [{name: found[0][name] for name in known} for found in read if found]
@@ -174,7 +174,7 @@ def _names(folder: Folder, rollout: Mapping[str, Any], outcomes: Sequence[Outcom
         if wave["wave"] in waves:
             names |= {
                 item["number"]: item["name"]
-                for item in folder.read(f"wave-{wave['wave']}.json")
+                for item in folder.read(wave_file(wave["wave"]))
                 if item["number"] in wanted
             }
     return names

@@ -18,23 +18,27 @@ from typing import TYPE_CHECKING, Any
 import psycopg2
 
 from lambda_migrate.database.secret import parse_secret, read_secret
-from lambda_migrate.fleet.target import LATEST, ChangedMeanwhile, answer, bucket_of, folder_of, said_of
-from lambda_migrate.invocation.contract import (
+from lambda_migrate.fleet.bucket import ChangedMeanwhile, bucket_of
+from lambda_migrate.fleet.folder import FAILED, LATEST, ROLLOUT, wave_file
+from lambda_migrate.fleet.target import answer, folder_of, said_of
+from lambda_migrate.invocation.aws import AwsError, calling, client
+from lambda_migrate.invocation.errors import (
     ConfigurationError,
     InvalidRequest,
     MigrationIncomplete,
-    Result,
     SecretMalformed,
     SecretUnavailable,
-    Target,
 )
-from lambda_migrate.invocation.telemetry import one_line
+from lambda_migrate.invocation.redaction import one_line
+from lambda_migrate.invocation.request import Target
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from lambda_migrate.fleet.target import Bucket, Folder
+    from lambda_migrate.fleet.bucket import Bucket
+    from lambda_migrate.fleet.folder import Folder
     from lambda_migrate.invocation.invocation import Invocation, Progress
+    from lambda_migrate.invocation.result import Result
     from lambda_migrate.invocation.settings import Settings
 
 UNKNOWN_SERVER = "unknown"
@@ -113,7 +117,7 @@ def targets(invocation: Invocation, progress: Progress) -> Result:  # noqa: ARG0
         "servers": servers,
         "waves": written,
     }
-    folder.bucket.write(folder.key("rollout.json"), json.dumps(rollout))
+    folder.bucket.write(folder.key(ROLLOUT), json.dumps(rollout))
     action = "status" if options.plan else "upgrade"
     return answer(
         invocation, {"count": len(tenants), "servers": servers, "run": action, "waves": written, "last": len(waves)}
@@ -193,21 +197,19 @@ def _tenants(invocation: Invocation) -> list[Tenant]:
 
 def _secrets(filters: Mapping[str, str]) -> Iterator[tuple[dict[str, Any], dict[str, str]]]:
     """Every secret that the filters match, and its tags, of which ``server`` and ``priority`` are ours."""
-    import botocore.session  # noqa: PLC0415 - as in credentials.py
-    from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415
-
     wanted = [{"Key": key, "Values": [value]} for key, value in filters.items()]
     try:
-        client = botocore.session.get_session().create_client("secretsmanager")
-        for page in client.get_paginator("list_secrets").paginate(Filters=wanted, PaginationConfig={"PageSize": 100}):
-            for secret in page["SecretList"]:
-                tags = {tag["Key"]: tag["Value"] for tag in secret.get("Tags", ())}
-                ours = {name: tags[name] for name in ("server", "priority") if name in tags}
-                yield {"name": secret["Name"], "secret_id": secret["Name"], **ours}, tags
-    except (ClientError, BotoCoreError) as error:
+        with calling():
+            paginator = client("secretsmanager").get_paginator("list_secrets")
+            for page in paginator.paginate(Filters=wanted, PaginationConfig={"PageSize": 100}):
+                for secret in page["SecretList"]:
+                    tags = {tag["Key"]: tag["Value"] for tag in secret.get("Tags", ())}
+                    ours = {name: tags[name] for name in ("server", "priority") if name in tags}
+                    yield {"name": secret["Name"], "secret_id": secret["Name"], **ours}, tags
+    except AwsError as error:
         raise SecretUnavailable(
-            f"the secrets of the targets could not be listed: {one_line(error)} (the function's role needs"
-            " secretsmanager:ListSecrets)"
+            f"the secrets of the targets could not be listed: {error.code}: {one_line(error)} (the function's role"
+            " needs secretsmanager:ListSecrets)"
         ) from None
 
 
@@ -255,13 +257,13 @@ def _named(tenants: list[Tenant], names: tuple[str, ...] | None) -> list[Tenant]
 
 
 def _failed_in(folder: Folder) -> list[Tenant]:
-    rollout = folder.read("rollout.json")
+    rollout = folder.read(ROLLOUT)
     if rollout is None:
         raise InvalidRequest(f"there is no rollout {folder.name!a} to retry")
-    failed = {outcome.number for outcome in folder.outcomes(outcome="failed")}
+    failed = {outcome.number for outcome in folder.outcomes(outcome=FAILED)}
     if not failed:
         raise InvalidRequest(f"nothing failed in rollout {folder.name!a}")
-    items = [item for wave in rollout["waves"] for item in folder.read(f"wave-{wave['wave']}.json")]
+    items = [item for wave in rollout["waves"] for item in folder.read(wave_file(wave["wave"]))]
     return [Tenant(item["name"], item["target"], item["server"]) for item in items if item["number"] in failed]
 
 
@@ -385,7 +387,7 @@ def _firsts(waves: Sequence[Wave]) -> Iterator[int]:
 
 
 def _write(folder: Folder, wave: Wave, first: int) -> dict[str, Any]:
-    key = folder.key(f"wave-{wave.number}.json")
+    key = folder.key(wave_file(wave.number))
     folder.bucket.write(key, items_of(wave, first))
     return {
         "wave": wave.number,

@@ -12,8 +12,9 @@ if TYPE_CHECKING:
 
     from lambda_migrate.database.secret import CredentialStore
     from lambda_migrate.database.session import Session
-    from lambda_migrate.invocation.contract import Applied, Request, Revision
     from lambda_migrate.invocation.deadline import Deadline
+    from lambda_migrate.invocation.request import Request
+    from lambda_migrate.invocation.result import Applied, Revision
     from lambda_migrate.invocation.settings import Settings
     from lambda_migrate.run.attempts import Account
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lambda_migrate.invocation.contract import ConfigurationError
+from lambda_migrate.invocation.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING, Any
 from lambda_migrate.database.migration_lock import Holder, migration_lock
 from lambda_migrate.database.session import is_rotated, versions
 from lambda_migrate.env_py.messages import Began, IndexDropped, Job, Next, Output, Ran, Started, Told
-from lambda_migrate.invocation.contract import (
-    Applied,
+from lambda_migrate.invocation.errors import (
     AuthenticationFailed,
     ConfigurationError,
     DatabaseUnavailable,
@@ -30,8 +29,8 @@ from lambda_migrate.invocation.contract import (
     MigrationIncomplete,
     TargetMismatch,
     UnknownRevision,
-    joined,
 )
+from lambda_migrate.invocation.result import Applied, joined
 from lambda_migrate.invocation.telemetry import log
 from lambda_migrate.run.supervisor import died, supervise
 from lambda_migrate.run.up_to_date import is_current
@@ -43,9 +42,10 @@ if TYPE_CHECKING:
     from lambda_migrate.database.migration_lock import Lock
     from lambda_migrate.database.session import Session
     from lambda_migrate.env_py.messages import Failure, Message
-    from lambda_migrate.invocation.contract import Request, Revision
     from lambda_migrate.invocation.deadline import Deadline
     from lambda_migrate.invocation.invocation import Invocation, Progress
+    from lambda_migrate.invocation.request import Request
+    from lambda_migrate.invocation.result import Revision
 
 _REFUSALS: Mapping[str, type[MigrationError]] = {
     error.__name__: error

@@ -21,7 +21,7 @@ from lambda_migrate.database.migration_lock import Holder, blockers
 from lambda_migrate.env_py import run_env_py
 from lambda_migrate.env_py.messages import Connected, Ended, Failure, Job, Message, Next, Started
 from lambda_migrate.env_py.preload import preload
-from lambda_migrate.invocation.contract import DatabaseUnavailable
+from lambda_migrate.invocation.errors import DatabaseUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING
 
 import psycopg2.errors
 
-from lambda_migrate.invocation.contract import DatabaseUnavailable, joined
+from lambda_migrate.invocation.errors import DatabaseUnavailable
+from lambda_migrate.invocation.result import joined
 from lambda_migrate.revisions import manifest
 
 if TYPE_CHECKING:
     from lambda_migrate.database.session import Session
-    from lambda_migrate.invocation.contract import Request
     from lambda_migrate.invocation.invocation import Invocation, Progress
+    from lambda_migrate.invocation.request import Request
     from lambda_migrate.revisions.manifest import Manifest
 
 _ACTIONS = frozenset({"upgrade", "status", "plan"})

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from infra.stages import Stage
-    from lambda_migrate.fleet.target import Outcome
+    from lambda_migrate.fleet.folder import Outcome
 
 # List prices in USD of us-east-1, the first tier and without a free one, from AWS's price pages of 2025. Other regions
 # and later days are near them. docs/cli.md says the same.

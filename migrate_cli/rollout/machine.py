@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 from botocore import exceptions
 
 from lambda_migrate.fleet import report as reports
-from lambda_migrate.fleet.target import LATEST, Bucket, ChangedMeanwhile, Folder
+from lambda_migrate.fleet.bucket import Bucket, ChangedMeanwhile
+from lambda_migrate.fleet.folder import LATEST, Folder
 from migrate_cli import invocation, stages
 from migrate_cli.errors import CommandError, ExitCode, UsageError, of_function
 

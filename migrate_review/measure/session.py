@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lambda_migrate.database.credentials import Credentials
-from lambda_migrate.invocation.contract import ConfigurationError
+from lambda_migrate.invocation.errors import ConfigurationError
 from lambda_migrate.invocation.settings import read_settings
 from migrate_review.driver.process import DiedError, Process, interpreter
 from migrate_review.errors import ReviewError

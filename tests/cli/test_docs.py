@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from lambda_migrate.invocation import contract
+from lambda_migrate.invocation import errors as contract_errors
+from lambda_migrate.invocation.request import ACTIONS
 from migrate_cli.errors import ExitCode
 from tests.support.checkout import ROOT
 
@@ -36,7 +37,7 @@ def rows(header: str) -> list[list[str]]:
 
 
 def test_every_action_is_a_documented_command() -> None:
-    assert {row[0].strip("`") for row in rows("command")} == contract.ACTIONS.keys()
+    assert {row[0].strip("`") for row in rows("command")} == ACTIONS.keys()
 
 
 def test_every_exit_code_is_documented() -> None:
@@ -45,12 +46,12 @@ def test_every_exit_code_is_documented() -> None:
 
 def test_the_errors_of_a_4_are_those_that_the_contract_says_to_retry() -> None:
     [errors] = [row[2] for row in rows("code") if row[0] == "4"]
-    again = {name for name, error in vars(contract).items() if getattr(error, "retry_helps", False)}
+    again = {name for name, error in vars(contract_errors).items() if getattr(error, "retry_helps", False)}
 
     assert set(re.findall(r"`(\w+)`", errors)) == again - {"SecretUnavailable"}
 
 
-@pytest.mark.parametrize("command", sorted(contract.ACTIONS))
+@pytest.mark.parametrize("command", sorted(ACTIONS))
 def test_every_command_has_help(migrate: Callable[..., Ended], command: str) -> None:
     ended = migrate(command, "--help")
 
@@ -81,7 +82,7 @@ def test_commands_are_shown() -> None:
 
 @pytest.mark.parametrize("option", sorted(set(re.findall(r"`(--[a-z-]+)", PAGE)) - {"--help"}))
 def test_an_option_that_is_named_exists(migrate: Callable[..., Ended], option: str) -> None:
-    commands = [[command] for command in contract.ACTIONS] + list(ROLLOUT.values())
+    commands = [[command] for command in ACTIONS] + list(ROLLOUT.values())
     known = "".join(migrate(*command, "--help").out for command in commands)
 
     assert re.search(rf"{option}\b", known)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from lambda_migrate.invocation import contract
+from lambda_migrate.invocation import errors as contract_errors
 from migrate_cli import actions, invocation
 from tests.support.aws_stub import REQUEST_ID, Reply, failure, refusal, result
 
@@ -83,13 +83,13 @@ def test_the_advice_is_a_command_that_can_be_typed(aws: Stub, migrate: Callable[
 
 
 def test_every_error_of_the_contract_is_among_them() -> None:
-    errors = {error.__name__ for error in vars(contract).values() if _is_error(error)}
+    errors = {error.__name__ for error in vars(contract_errors).values() if _is_error(error)}
 
     assert errors <= EXIT_CODES.keys()
 
 
 def _is_error(value: object) -> bool:
-    return isinstance(value, type) and issubclass(value, contract.MigrationError)
+    return isinstance(value, type) and issubclass(value, contract_errors.MigrationError)
 
 
 def test_an_unhealthy_report_is_a_failure_with_the_whole_report(aws: Stub, migrate: Callable[..., Ended]) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 import yaml  # type: ignore[import-untyped]
 
-from lambda_migrate.invocation import contract
+from lambda_migrate.invocation import errors as contract_errors
 from tests.support.checkout import ROOT
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def test_a_command_has_the_options_that_are_shown(migrate: Callable[..., Ended],
 
 
 def test_every_error_has_its_line() -> None:
-    errors = [error.__name__ for error in contract.MigrationError.__subclasses__()]
+    errors = [error.__name__ for error in contract_errors.MigrationError.__subclasses__()]
 
     assert sorted(re.findall(r"^\| `(\w+)` \|", TRIGGER, re.MULTILINE)) == sorted(["MigrationError", *errors])
 

@@ -13,7 +13,10 @@ from typing import Any, get_args
 import pytest
 
 from infra.stages import Stage
-from lambda_migrate.invocation import contract, settings, telemetry
+from lambda_migrate.invocation import errors as contract_errors
+from lambda_migrate.invocation import settings, telemetry
+from lambda_migrate.invocation.request import ACTIONS
+from lambda_migrate.invocation.result import Applied, Result, Revision
 from tests.support.checkout import ROOT, copy_checkout, with_tools
 
 README = ROOT / "README.md"
@@ -150,7 +153,7 @@ def test_a_variable_has_the_documented_default(field: str, variable: str) -> Non
     without = settings.read_settings(REQUIRED)
 
     if default == "required":
-        with pytest.raises(contract.ConfigurationError, match=variable):
+        with pytest.raises(contract_errors.ConfigurationError, match=variable):
             settings.read_settings({name: value for name, value in REQUIRED.items() if name != variable})
     elif default in DEFAULTS_IN_WORDS:
         assert getattr(without, field) == DEFAULTS_IN_WORDS[default]
@@ -170,13 +173,13 @@ def test_every_placeholder_is_documented() -> None:
 def test_every_action_is_documented_with_its_fields() -> None:
     rows = [row for row in tables(CONTRACT, "action") if len(row) == 3]
 
-    assert {names(row[0])[0]: frozenset(names(row[2])) for row in rows} == dict(contract.ACTIONS)
+    assert {names(row[0])[0]: frozenset(names(row[2])) for row in rows} == dict(ACTIONS)
 
 
 def test_the_documented_result_has_the_fields_of_a_result() -> None:
     [documented] = [json.loads(block) for block in blocks(CONTRACT, "json") if '"status"' in block]
-    revision = contract.Revision("9ab1", "Add a table")
-    result = contract.Result("upgrade", "dev", "db", None, (), ("9ab1",), applied=(contract.Applied(revision, 1),))
+    revision = Revision("9ab1", "Add a table")
+    result = Result("upgrade", "dev", "db", None, (), ("9ab1",), applied=(Applied(revision, 1),))
 
     real = result.as_json(duration_ms=1, request_id="1")
 
@@ -184,9 +187,9 @@ def test_the_documented_result_has_the_fields_of_a_result() -> None:
     assert documented["applied"][0].keys() == real["applied"][0].keys()
 
 
-def error_classes() -> dict[str, type[contract.MigrationError]]:
-    found = [value for value in vars(contract).values() if isinstance(value, type)]
-    return {error.__name__: error for error in found if issubclass(error, contract.MigrationError)}
+def error_classes() -> dict[str, type[contract_errors.MigrationError]]:
+    found = [value for value in vars(contract_errors).values() if isinstance(value, type)]
+    return {error.__name__: error for error in found if issubclass(error, contract_errors.MigrationError)}
 
 
 def test_every_error_is_documented_and_every_documented_one_exists() -> None:
@@ -194,7 +197,7 @@ def test_every_error_is_documented_and_every_documented_one_exists() -> None:
 
 
 @pytest.mark.parametrize("name,error", sorted(error_classes().items()))
-def test_the_documents_say_whether_a_retry_helps(name: str, error: type[contract.MigrationError]) -> None:
+def test_the_documents_say_whether_a_retry_helps(name: str, error: type[contract_errors.MigrationError]) -> None:
     [said] = [row[-1] for row in tables(CONTRACT, "errorType") if names(row[0]) == [name]]
 
     assert (said in {"yes", "maybe"}) is error.retry_helps

@@ -12,7 +12,7 @@ from pydantic_core import PydanticUndefined
 
 from infra import queries
 from infra.stages import DatabaseSettings, GithubSettings, NetworkSettings, Project, Stage, read_project
-from lambda_migrate.invocation import contract
+from lambda_migrate.invocation import errors as contract_errors
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -68,7 +68,7 @@ def test_the_examples_are_fine_and_the_minimal_one_has_five_lines() -> None:
 
 
 def test_the_runbook_has_every_error_once() -> None:
-    errors = {each.__name__ for each in contract.MigrationError.__subclasses__()} | {"MigrationError"}
+    errors = {each.__name__ for each in contract_errors.MigrationError.__subclasses__()} | {"MigrationError"}
     told = re.findall(r"^\| `(\w+)` \|", section(OPERATIONS, "Runbook"), flags=re.MULTILINE)
 
     assert sorted(told) == sorted(errors)

@@ -18,8 +18,9 @@ from moto.iam.access_control import IAMPolicyStatement
 from moto.secretsmanager.responses import SecretsManagerResponse
 
 from infra.names import Names
-from lambda_migrate.database import secret as credentials
-from lambda_migrate.invocation.contract import SecretUnavailable
+from lambda_migrate.database.secret import read_secret
+from lambda_migrate.invocation import aws
+from lambda_migrate.invocation.errors import SecretUnavailable
 from tests.infra.synthesis import ACCOUNT, REGION, Stack, as_list, resolved, synthesize
 
 if TYPE_CHECKING:
@@ -299,9 +300,9 @@ def account(dev: Stack, monkeypatch: pytest.MonkeyPatch) -> Iterator[Account]:
             monkeypatch.setenv(variable, session[key])
         # boto3 and the code under test remember who they were.
         monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)
-        credentials._secrets_manager.cache_clear()  # noqa: SLF001 - as a new sandbox begins
+        aws.client.cache_clear()  # as a new sandbox begins
         yield Account(made)
-        credentials._secrets_manager.cache_clear()  # noqa: SLF001 - and ends
+        aws.client.cache_clear()
 
 
 def _logical_ids(stack: Stack) -> dict[str, str]:
@@ -316,14 +317,14 @@ def enforced(call: Callable[[], object]) -> object:
 
 
 def test_the_code_reads_the_functions_own_secret_under_the_functions_own_policy(account: Account) -> None:
-    assert enforced(lambda: credentials.read_secret(OWN)) == account.secrets[OWN]
+    assert enforced(lambda: read_secret(OWN)) == account.secrets[OWN]
 
 
 @pytest.mark.parametrize("name", ["template-saas/api/prod/database", f"{OWN}-replica", f"{OWN}/other-AbCdEf"])
 def test_another_secret_is_denied(account: Account, name: str) -> None:
     assert name in account.secrets
     with pytest.raises(SecretUnavailable, match="AccessDenied"):
-        enforced(lambda: credentials.read_secret(name))
+        enforced(lambda: read_secret(name))
 
 
 CALLS: dict[str, Callable[[], object]] = {

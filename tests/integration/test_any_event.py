@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from hypothesis import HealthCheck, Phase, given, settings
 
-from lambda_migrate.invocation import contract
-from lambda_migrate.invocation.contract import InvalidRequest, MigrationError, parse_request
+from lambda_migrate.invocation import request as contract
+from lambda_migrate.invocation.errors import InvalidRequest, MigrationError
+from lambda_migrate.invocation.request import parse_request
 from tests.support.events import EVENTS
 from tests.support.trees import Rev, sql, write_tree
 

@@ -6,7 +6,7 @@ import time
 from contextlib import closing
 from typing import TYPE_CHECKING, TypeVar
 
-from lambda_migrate.invocation.contract import MigrationError
+from lambda_migrate.invocation.errors import MigrationError
 from tests.support.bystander import execute, query
 from tests.support.trees import Rev, sql, write_tree
 

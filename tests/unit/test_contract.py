@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, settings
 
-from lambda_migrate.invocation.contract import ACTIONS, InvalidRequest, Request, Target, joined, parse_request
+from lambda_migrate.invocation.errors import InvalidRequest
+from lambda_migrate.invocation.request import ACTIONS, Request, Target, parse_request
+from lambda_migrate.invocation.result import joined
 from tests.support.events import EVENTS
 
 

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lambda_migrate.database.secret import parse_secret, sign_token
-from lambda_migrate.invocation.contract import SecretMalformed
+from lambda_migrate.invocation.errors import SecretMalformed
 from lambda_migrate.invocation.settings import Settings
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from lambda_migrate.invocation.contract import ConfigurationError
+from lambda_migrate.invocation.errors import ConfigurationError
 from lambda_migrate.invocation.settings import RDS_CA_BUNDLE, read_settings
 
 if TYPE_CHECKING:

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lambda_migrate.invocation.telemetry import _serialize, conceal, one_line, redact
+from lambda_migrate.invocation.redaction import conceal, one_line, redact
+from lambda_migrate.invocation.telemetry import _serialize
 
 SECRET = "marker-1 @:/%'\"\\é"
 

@@ -1,15 +1,13 @@
-"""The vocabulary shared with callers: what may be asked, what is answered, and what can go wrong.
-
-`docs/contract.md` is the user's copy of these names. Class names of errors reach callers as Lambda's ``errorType``, so
-renaming one breaks pipelines, alarms and state machines.
-"""
+"""The event of an invocation, checked: docs/contract.md, section 5."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from dataclasses import dataclass
+from typing import Any
+
+from lambda_migrate.invocation.errors import InvalidRequest
 
 DEFAULT_REVISION = "head"
 
@@ -55,89 +53,6 @@ _UNUSABLE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 _TARGET_FIELDS = {"secret_id": 2048, "database": 63, "schema": 63}
 
 
-class MigrationError(Exception):
-    """Base of every error that the function raises on purpose. The message is one line that a person can act on.
-
-    ``facts`` are what else the log line about it tells, under the names of the contract's section 8.
-    """
-
-    retry_helps: ClassVar[bool] = False
-
-    def __init__(self, message: str, **facts: Any) -> None:  # noqa: ANN401 - whatever a log line may hold
-        super().__init__(message)
-        self.facts = facts
-
-
-class InvalidRequest(MigrationError):
-    """The event asks for something that does not exist. Nothing was touched."""
-
-
-class ConfigurationError(MigrationError):
-    """An environment variable or the package is wrong, or there are several heads where one was asked for."""
-
-
-class SecretUnavailable(MigrationError):
-    """The secret is missing, denied, or Secrets Manager could not be reached."""
-
-    retry_helps = True
-
-
-class SecretMalformed(MigrationError):
-    """The secret was read but holds no usable credentials. Names the key, never a value."""
-
-
-class DatabaseUnavailable(MigrationError):
-    """No connection within the budget: refused, name not found, TLS, starting up."""
-
-    retry_helps = True
-
-
-class AuthenticationFailed(MigrationError):
-    """The server refused the credentials, also after the secret was read again."""
-
-
-class TargetMismatch(MigrationError):
-    """env.py connected to another database than the secret names. No revision was run."""
-
-
-class UnknownRevision(MigrationError):
-    """The database is at a revision that this package does not have: older code over a newer database."""
-
-
-class MigrationLocked(MigrationError):
-    """Another run held the migration lock for longer than this one could wait."""
-
-    retry_helps = True
-
-
-class LockTimeout(MigrationError):
-    """A revision could not get its table locks in any attempt."""
-
-    retry_helps = True
-
-
-class MigrationFailed(MigrationError):
-    """A revision raised. The database is at the last good revision."""
-
-
-class MigrationIncomplete(MigrationError):
-    """Stopped before Lambda's deadline; the next invocation goes on from there."""
-
-    retry_helps = True
-
-
-class DowngradeRefused(MigrationError):
-    """Downgrades are not allowed here, or ``confirm`` is not the database's current revision."""
-
-
-class DriftDetected(MigrationError):
-    """The models and the database differ."""
-
-
-class BucketUnavailable(MigrationError):
-    """The rollouts' bucket could not be read or written."""
-
-
 @dataclass(frozen=True)
 class Target:
     """Another place than the stage's own: a tenant's secret, database or schema, each where it differs."""
@@ -159,86 +74,6 @@ class Request:
     confirm: str | None = None
     target: Target = Target()
     rollout: Mapping[str, Any] | None = None
-
-
-@dataclass(frozen=True)
-class Revision:
-    """A revision of the packaged tree, as much of it as callers and logs see.
-
-    ``down_revisions`` are the ids it comes after: none for a base, several for a merge.
-    """
-
-    revision: str
-    description: str
-    down_revisions: tuple[str, ...] = ()
-
-    def as_json(self) -> dict[str, Any]:
-        """Give the revision as an answer holds it."""
-        return {"revision": self.revision, "description": self.description}
-
-
-@dataclass(frozen=True)
-class Applied:
-    """A revision that the version table confirms, and how long it took, its commit included."""
-
-    revision: Revision
-    duration_ms: int
-
-    def as_json(self) -> dict[str, Any]:
-        """Give the revision as an answer holds it, with its duration."""
-        return {**self.revision.as_json(), "duration_ms": self.duration_ms}
-
-
-@dataclass(frozen=True)
-class Result:
-    """Where the database was, where it is now, and what was done in between, all as the version table tells it.
-
-    Revisions are the ids in the version table; no id stands for an empty database, several for several heads.
-    ``reverted`` is what a downgrade took back. Durations are in milliseconds. ``located`` is False for an action that
-    does not ask where the database is, and whose answer then says nothing of it.
-    """
-
-    action: str
-    stage: str
-    database: str
-    schema: str | None
-    previous_revisions: tuple[str, ...]
-    revisions: tuple[str, ...]
-    applied: tuple[Applied, ...] = ()
-    reverted: tuple[Applied, ...] = ()
-    pending: tuple[Revision, ...] = ()
-    attempts: int = 1
-    lock_wait_ms: int = 0
-    ahead: bool = False
-    located: bool = True
-    extra: Mapping[str, Any] = field(default_factory=dict)
-
-    def as_json(self, *, duration_ms: int, request_id: str) -> dict[str, Any]:
-        """The answer in the form of the contract's section 6."""
-        answer: dict[str, Any] = {"status": "ok", "action": self.action, "stage": self.stage}
-        if self.located:
-            answer |= {
-                "database": self.database,
-                "schema": self.schema,
-                "previous_revision": joined(self.previous_revisions),
-                "revision": joined(self.revisions),
-                "up_to_date": not self.pending,
-                "applied": [applied.as_json() for applied in self.applied],
-                "pending": [revision.as_json() for revision in self.pending],
-                "attempts": self.attempts,
-                "lock_wait_ms": self.lock_wait_ms,
-            }
-        answer |= {"duration_ms": duration_ms, "request_id": request_id, **self.extra}
-        if self.ahead:
-            answer["ahead"] = True
-        if self.action == "downgrade":
-            answer["reverted"] = [reverted.as_json() for reverted in self.reverted]
-        return answer
-
-
-def joined(revisions: tuple[str, ...]) -> str | None:
-    """Several heads as one text, in sorted order; None for an empty database."""
-    return ",".join(sorted(revisions)) or None
 
 
 def parse_request(event: object) -> Request:

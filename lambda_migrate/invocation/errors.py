@@ -1,0 +1,91 @@
+"""The errors of the contract. Callers see the class name as Lambda's ``errorType``.
+
+Pipelines, alarms and state machines name these classes, so none may be renamed: docs/contract.md, section 7.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+
+class MigrationError(Exception):
+    """Base of every error that the function raises on purpose. The message is one line that a person can act on.
+
+    ``facts`` are what else the log line about it tells, under the names of the contract's section 8.
+    """
+
+    retry_helps: ClassVar[bool] = False
+
+    def __init__(self, message: str, **facts: Any) -> None:  # noqa: ANN401 - whatever a log line may hold
+        super().__init__(message)
+        self.facts = facts
+
+
+class InvalidRequest(MigrationError):
+    """The event asks for something that does not exist. Nothing was touched."""
+
+
+class ConfigurationError(MigrationError):
+    """An environment variable or the package is wrong, or there are several heads where one was asked for."""
+
+
+class SecretUnavailable(MigrationError):
+    """The secret is missing, denied, or Secrets Manager could not be reached."""
+
+    retry_helps = True
+
+
+class SecretMalformed(MigrationError):
+    """The secret was read but holds no usable credentials. Names the key, never a value."""
+
+
+class DatabaseUnavailable(MigrationError):
+    """No connection within the budget: refused, name not found, TLS, starting up."""
+
+    retry_helps = True
+
+
+class AuthenticationFailed(MigrationError):
+    """The server refused the credentials, also after the secret was read again."""
+
+
+class TargetMismatch(MigrationError):
+    """env.py connected to another database than the secret names. No revision was run."""
+
+
+class UnknownRevision(MigrationError):
+    """The database is at a revision that this package does not have: older code over a newer database."""
+
+
+class MigrationLocked(MigrationError):
+    """Another run held the migration lock for longer than this one could wait."""
+
+    retry_helps = True
+
+
+class LockTimeout(MigrationError):
+    """A revision could not get its table locks in any attempt."""
+
+    retry_helps = True
+
+
+class MigrationFailed(MigrationError):
+    """A revision raised. The database is at the last good revision."""
+
+
+class MigrationIncomplete(MigrationError):
+    """Stopped before Lambda's deadline; the next invocation goes on from there."""
+
+    retry_helps = True
+
+
+class DowngradeRefused(MigrationError):
+    """Downgrades are not allowed here, or ``confirm`` is not the database's current revision."""
+
+
+class DriftDetected(MigrationError):
+    """The models and the database differ."""
+
+
+class BucketUnavailable(MigrationError):
+    """The rollouts' bucket could not be read or written."""
