@@ -1,12 +1,8 @@
-"""Runs the backend's env.py unmodified, on our terms. Everything here happens in a process of its own.
+"""Runs the backend's env.py unmodified, in a process of its own.
 
-That process is forked for each run and ends with it: what env.py and the application's modules cache, patch, log, or
-leave open never meets a later run, which may have another target or a rotated password. It talks to its supervisor in
-`messages` only.
-
-`EnvironmentContext.configure` is wrapped on the instance, the one place through which every env.py passes with its
-connection. Alembic must not find a transaction there that env.py did not begin: it would take it for env.py's own and
-commit nothing. So what `connection.prepare` begins is ended before Alembic looks.
+The process is forked for each run and ends with it. What env.py and the application's modules cache, patch, log or
+leave open never meets a later run, which may have another target or a rotated password. The process sends `messages` to
+its supervisor and nothing else.
 """
 
 from __future__ import annotations
@@ -17,10 +13,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import sqlalchemy
 from alembic.runtime.environment import EnvironmentContext
 
-from lambda_migrate.env_py import steps, tree
+from lambda_migrate.env_py import alembic_hook, steps, tree
 from lambda_migrate.env_py.connection import READ_ONLY_ACTIONS, make_sessions_read_only, prepare
 from lambda_migrate.env_py.failures import failure_of
 from lambda_migrate.env_py.inputs import command_line, set_config, set_environment
@@ -33,6 +28,7 @@ from lambda_migrate.revisions import reviewed
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    import sqlalchemy
     from alembic.config import Config
     from alembic.script import ScriptDirectory
 
@@ -87,7 +83,7 @@ def _run(job: Job, journal: Journal) -> None:
         destination_rev=job.revision,
         dont_mutate=action in READ_ONLY_ACTIONS,
     ) as environment:
-        _wrap_configure(environment, job, journal)
+        _hook(environment, job, journal)
         script.run_env()
     if not journal.began:
         raise ConfigurationError("env.py came to its end without calling context.run_migrations()")
@@ -110,60 +106,29 @@ def _render_plan(job: Job, config: Config, script: ScriptDirectory, journal: Jou
         starting_rev=journal.heads or None,
         destination_rev=job.revision,
     ) as environment:
-        _wrap_configure(environment, job, journal)
+        _hook(environment, job, journal)
         try:
             script.run_env()
         except (Exception, SystemExit) as error:  # noqa: BLE001 - an env.py without an offline mode may raise anything
             rendering.tell_the_rest(error)
 
 
-def _wrap_configure(environment: EnvironmentContext, job: Job, journal: Journal) -> None:
-    # On the instance: Alembic binds its `context` proxy to the exact class, so that a subclass is not seen.
-    original = environment.configure
+def _hook(environment: EnvironmentContext, job: Job, journal: Journal) -> None:
+    def prepare_connection(connection: sqlalchemy.Connection) -> None:
+        journal.send(Connected(prepare(connection, job)))
+        journal.watch(connection)
 
-    def configure(connection: sqlalchemy.Connection | None = None, *args: Any, **options: Any) -> None:  # noqa: ANN401
-        if options.get("upgrade_token", "upgrades") != "upgrades":
-            raise ConfigurationError("env.py is of Alembic's multidb template: one function migrates one database")
-        if connection is None and not environment.is_offline_mode():
-            raise ConfigurationError("env.py gave context.configure() no connection, though it does not run offline")
-        # Of anything else Alembic says itself what it is.
-        if isinstance(connection, sqlalchemy.Connection):
-            journal.send(Connected(prepare(connection, job)))
-            journal.watch(connection)
-        options["transaction_per_migration"] = True
+    def change_options(options: dict[str, Any]) -> None:
         options["on_version_apply"] = (*_several(options.get("on_version_apply")), _note_heads(journal))
         if job.schema is not None:
             options["version_table_schema"] = job.schema
-        original(connection, *args, **options)
-        if isinstance(connection, sqlalchemy.Connection):
-            journal.held_open = connection.in_transaction()
-            _wrap_run_migrations(environment, connection, journal, lambda: original(connection, *args, **options))
 
-    environment.configure = configure  # type: ignore[method-assign]
+    def set_held_open(_: sqlalchemy.Connection, held_open: bool) -> None:  # noqa: FBT001 - the value is what it is about
+        journal.held_open = held_open
 
-
-def _wrap_run_migrations(
-    environment: EnvironmentContext,
-    connection: sqlalchemy.Connection,
-    journal: Journal,
-    configure_again: Callable[[], None],
-) -> None:
-    """Leave alone a transaction that env.py begins after it called configure.
-
-    Alembic looks for one in configure, and would commit this one, with a transaction per migration, after the first
-    revision. So it is made to look again.
-    """
-    run_migrations = type(environment).run_migrations
-
-    def run(**options: Any) -> None:  # noqa: ANN401
-        # SQLAlchemy tells nowhere else whether a transaction was begun with `with` or by the first statement, which
-        # Alembic ends. The name is private, and the same in 2.0 and 2.1.
-        if connection.in_transaction() and connection._trans_context_manager is not None:  # noqa: SLF001
-            journal.held_open = True
-            configure_again()
-        run_migrations(environment, **options)
-
-    environment.run_migrations = run  # type: ignore[method-assign]
+    alembic_hook.install(
+        environment, prepare=prepare_connection, set_held_open=set_held_open, change_options=change_options
+    )
 
 
 def _several(callbacks: Any) -> tuple[Any, ...]:  # noqa: ANN401 - Alembic takes none, one or several
