@@ -1,6 +1,6 @@
-"""Looks at each step of the way to the database, one after the other, and always answers with a report.
+"""The action that tests each step of the way to the database, in order, and always returns a report.
 
-For the person who has a function that cannot reach its database and no shell where it runs.
+For a person whose function cannot reach its database, and who has no shell where it runs.
 """
 
 from __future__ import annotations
@@ -14,15 +14,20 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from lambda_migrate.database.migration_lock import lock_holder
+from lambda_migrate.database.open_session import open_session
+from lambda_migrate.database.secret import STORE
+from lambda_migrate.invocation.loading import load
 from lambda_migrate.invocation.redaction import one_line
 from lambda_migrate.invocation.request import Request
+from lambda_migrate.invocation.result import Result, RunState
+from lambda_migrate.run.start import inspect
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from lambda_migrate.database.credentials import Credentials
     from lambda_migrate.database.session import Session
-    from lambda_migrate.invocation.invocation import Invocation, Progress
+    from lambda_migrate.invocation.invocation import Invocation
 
 _TIMEOUT_S = 5.0
 # PostgreSQL's protocol, "SSLRequest": a length and a code, answered with one byte.
@@ -61,16 +66,10 @@ class _Report:
         return passed
 
 
-def examine(
-    invocation: Invocation,
-    progress: Progress,
-    load_tree: Callable[[], dict[str, list[Any]]],
-    inspect: Callable[[Invocation, Progress], None],
-) -> dict[str, Any]:
-    """The report: ``healthy`` and ``steps``, each with its name, whether it passed, its time and what was seen.
+def doctor(invocation: Invocation) -> Result:
+    """Return a report: ``healthy`` and ``steps``, each with its name, whether it passed, its duration and a message.
 
-    Nothing is changed and nothing is raised. ``load_tree`` lists the packaged revisions, and ``inspect`` finds out
-    where the database is.
+    Nothing is changed and nothing is raised.
     """
     report = _Report()
     found: dict[str, Any] = {}
@@ -79,27 +78,30 @@ def examine(
         found[name] = value
         return value
 
-    packaged = report.step("package", lambda: _package(load_tree()))
-    known = report.step("secret", lambda: _address(keep("credentials", invocation.store.refresh(invocation.settings))))
+    packaged = report.step("package", lambda: _package(invocation))
+    known = report.step("secret", lambda: _address(keep("credentials", STORE.refresh(invocation.settings))))
     resolved = report.step("dns", lambda: _resolve(found["credentials"]), possible=known)
     reached = report.step("tcp", lambda: _reach(found["credentials"]), possible=resolved)
     secured = report.step("tls", lambda: _secure(found["credentials"]), possible=reached)
-    logged_in = report.step("login", lambda: _log_in(keep("session", invocation.open_session())), possible=secured)
+    logged_in = report.step("login", lambda: _log_in(keep("session", open_session(invocation))), possible=secured)
+    state = RunState()
     if logged_in:
         with closing(found["session"]) as session:
-            progress.database = session.server.database
+            state = RunState(session.server.database)
             report.step("server", lambda: f"PostgreSQL {session.server.version}, writable")
             report.step("privileges", lambda: _privileges(session, invocation.schema))
-            report.step("version table", lambda: _version_table(invocation, progress, inspect), possible=packaged)
+            report.step("version table", lambda: _version_table(invocation), possible=packaged)
             report.step("lock", lambda: _lock(session, invocation.schema))
     else:
         for name in ("server", "privileges", "version table", "lock"):
             report.step(name, str, possible=False)
-    return {"healthy": all(step["ok"] for step in report.steps), "steps": report.steps}
+    extra = {"healthy": all(step["ok"] for step in report.steps), "steps": report.steps}
+    return Result("doctor", invocation.settings.stage, invocation.schema, state, located=False, extra=extra)
 
 
-def _package(told: dict[str, list[Any]]) -> str:
-    revisions = told.get("history", [])
+def _package(invocation: Invocation) -> str:
+    # Loaded within its step: a package whose Alembic cannot be imported fails here, and not the whole report.
+    revisions = load("lambda_migrate.actions.history").packaged_revisions(invocation, load_all=True)
     heads = [entry["revision"] for entry in revisions if entry["head"]]
     return f"{len(revisions)} revisions, head {', '.join(sorted(heads))}"
 
@@ -155,12 +157,10 @@ def _privileges(session: Session, schema: str | None) -> str:
     return f"may create in schema {name} and alter its tables"
 
 
-def _version_table(invocation: Invocation, progress: Progress, inspect: Callable[[Invocation, Progress], None]) -> str:
-    status = Request(action="status", target=invocation.request.target)
-    inspect(replace(invocation, request=status), progress)
-    at = ", ".join(progress.revisions) or "base"
-    newer = ", newer than this package" if progress.ahead else ""
-    return f"at {at}{newer}, {len(progress.pending)} pending"
+def _version_table(invocation: Invocation) -> str:
+    state = inspect(replace(invocation, request=Request(action="status", target=invocation.request.target)))
+    newer = ", newer than this package" if state.ahead else ""
+    return f"at {', '.join(state.revisions) or 'base'}{newer}, {len(state.pending)} pending"
 
 
 def _lock(session: Session, schema: str | None) -> str:

@@ -1,7 +1,7 @@
-"""How many runs are at work on one database server at once: connections are what a server runs out of.
+"""Limits how many runs work on one database server at once: a server runs out of connections first.
 
-The state machine bounds how many targets it works on in all; which of them share a server only the server knows for
-sure, and it also knows of another rollout's. So a run looks for the others there, and leaves when there are enough.
+The state machine limits the targets of one rollout in all. Only the server itself knows which targets share it, and
+whether another rollout uses it too. So each run counts the other runs there, and leaves if there are enough.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ if TYPE_CHECKING:
 
 
 class ServerBusy(MigrationLocked):
-    """As many runs as allowed are at work on this server. It passes when one of them ends."""
+    """As many runs as allowed are active on this server. A retry helps once one of them has ended."""
 
 
 def leave_if_busy(session: Session, name: str, limit: int) -> None:
-    """Leave a server on which ``limit`` other runs of this function have a session, in whatever database.
+    """Raise if ``limit`` other runs of this function have a session on the server, in any database.
 
-    Whoever counts has a session there already, so of any number of runs that come at once the last one to count sees
-    all others: there are never more than ``limit`` at work. When many come at once more of them may leave than have
-    to, which is why they come again at random times. ``name`` is the session's application_name, which PostgreSQL
-    shows to every role, with the request id at its end; a run has two sessions under the same one.
+    A run that counts has a session already. So of runs that start at once, the last one to count sees all others, and
+    never more than ``limit`` stay. More of them may leave than have to, which is why they are retried at random times.
+    ``name`` is the session's application_name, which PostgreSQL shows to every role. It ends with the request id, and
+    both sessions of a run have the same.
 
     Raises:
         ServerBusy: nothing was touched; the session is to be closed.

@@ -32,7 +32,7 @@ def failure_of(error: BaseException, revision: Revision | None, *, began: bool, 
     and ``partly_committed`` whether the revision had committed some of its work.
     """
     if isinstance(error, MigrationError):
-        return Failure("refused", type(error).__name__, one_line(error), revision)
+        return Failure("refused", type(error).__name__, one_line(error), revision, facts=error.facts)
     # Also the driver's own, of a revision that works past SQLAlchemy.
     if isinstance(error, DBAPIError) or hasattr(error, "pgcode") or hasattr(error, "sqlstate"):
         return _database_failure(error, revision, partly_committed=partly_committed)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
@@ -103,8 +103,8 @@ class IndexDropped:
 
 
 @dataclass(frozen=True)
-class Told:
-    """One entry of what an action is to find out, under the name that it has in the answer."""
+class Entry:
+    """One entry of a list that an action returns. ``name`` is the list's field in the result."""
 
     name: str
     entry: Mapping[str, Any]
@@ -112,10 +112,10 @@ class Told:
 
 @dataclass(frozen=True)
 class Failure:
-    """Why env.py did not come to its end. The texts are redacted; a statement is without its parameters.
+    """Why env.py did not succeed. The texts are redacted; a statement is without its parameters.
 
-    ``partly_committed`` says that the revision had already committed some of its work (an autocommit block), so that
-    running it again may not be what its author expects.
+    ``partly_committed`` says that the revision had committed some of its work (an autocommit block), so that its author
+    may not expect it to run again. ``facts`` are the fields of an error of the contract that the process itself raised.
     """
 
     kind: Kind
@@ -127,6 +127,7 @@ class Failure:
     table: str | None = None
     constraint: str | None = None
     partly_committed: bool = False
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -141,4 +142,4 @@ class Ended:
     heads: tuple[str, ...] | None = None
 
 
-Message = Connected | Began | Started | Ran | Next | Output | IndexDropped | Told | Ended
+Message = Connected | Began | Started | Ran | Next | Output | IndexDropped | Entry | Ended

@@ -70,8 +70,8 @@ def _run(job: Job, journal: Journal) -> None:
         tree.compare(graph)
     script = tree.load(config, None if job.action == "doctor" else graph)
     if job.action in {"history", "doctor"}:
-        for told in steps.history(script):
-            journal.send(told)
+        for entry in steps.history(script):
+            journal.send(entry)
         return
     wanted = steps.Steps(job, config, script, graph, journal)
     # Where it is has to be known before a plan can be rendered.

@@ -14,7 +14,7 @@ from alembic.autogenerate import RevisionContext
 from alembic.util import CommandError
 
 from lambda_migrate.env_py import tree
-from lambda_migrate.env_py.messages import Began, Next, Ran, Started, Told
+from lambda_migrate.env_py.messages import Began, Entry, Next, Ran, Started
 from lambda_migrate.invocation.errors import ConfigurationError, DowngradeRefused, DriftDetected, UnknownRevision
 from lambda_migrate.invocation.redaction import one_line, redact
 from lambda_migrate.invocation.result import joined
@@ -224,7 +224,7 @@ class Rendering:
         rendered = {"sql": None, "error": problem} if problem else {"sql": redact(sql or "")}
         # None, not an empty list, of a revision that nobody has reviewed.
         reviewed = {"findings": self.findings.get(revision.revision)}
-        self.journal.send(Told("plan", {**revision.as_json(), **rendered, **reviewed}))
+        self.journal.send(Entry("plan", {**revision.as_json(), **rendered, **reviewed}))
 
 
 def _told(migration_fn: Any, problem: list[str]) -> Any:  # noqa: ANN401 - a revision's own function
@@ -241,12 +241,12 @@ def _unrenderable(error: BaseException) -> str:
     return f"cannot be rendered without a database: {type(error).__name__}: {one_line(error)}"
 
 
-def history(script: ScriptDirectory) -> Iterator[Told]:
+def history(script: ScriptDirectory) -> Iterator[Entry]:
     """Every revision of the package, newest first as Alembic walks them."""
     heads = set(script.get_heads())
     for revision in script.walk_revisions():
         down = revision.down_revision
-        yield Told(
+        yield Entry(
             "history",
             {
                 "revision": revision.revision,

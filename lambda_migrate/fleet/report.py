@@ -1,6 +1,6 @@
-"""What a rollout has come to: `report` reads the outcomes in S3 and writes them down for people and programs.
+"""The report of a rollout: reads the outcomes in S3, and writes report.json and report.html.
 
-It can be asked at any time and as often as one likes, also of a rollout that was stopped the hard way.
+It may be written at any time and any number of times, also for a rollout whose execution was aborted.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 from lambda_migrate.fleet import page
 from lambda_migrate.fleet.folder import FAILED, HALT, LEFT, OUTCOMES, PAGE, REPORT, ROLLOUT, STOPPED, wave_file
-from lambda_migrate.fleet.target import answer, failure_of, folder_of, said_of, title
+from lambda_migrate.fleet.target import answer, failure_of, folder_of, rollout_fields, title
 from lambda_migrate.invocation.errors import InvalidRequest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from lambda_migrate.fleet.folder import Folder, Outcome
-    from lambda_migrate.invocation.invocation import Invocation, Progress
+    from lambda_migrate.invocation.invocation import Invocation
     from lambda_migrate.invocation.result import Result
 
 _MOST_FAILURES = 1000
@@ -29,26 +29,26 @@ _FAILURES_ANSWERED = 10
 _REVISIONS_ANSWERED = 50
 
 
-def report(invocation: Invocation, progress: Progress) -> Result:  # noqa: ARG001 - as every action
-    """Write report.json and report.html, and answer with the report without its long lists.
+def report(invocation: Invocation) -> Result:
+    """Write report.json and report.html, and return the report without its long lists.
 
     Raises:
         InvalidRequest: there is no such rollout, or it ended before its targets were listed.
     """
-    folder, said = folder_of(invocation), said_of(invocation)
-    told = read(folder, said.get("problem"))
-    if told is None:
+    folder = folder_of(invocation)
+    content = read(folder, rollout_fields(invocation).get("problem"))
+    if content is None:
         raise InvalidRequest(f"there is no rollout {folder.name!a} whose targets were listed")
-    folder.bucket.write(folder.key(REPORT), json.dumps(told))
-    folder.bucket.write(folder.key(PAGE), page.render(told), kind="text/html; charset=utf-8")
-    where = f"s3://{folder.bucket.name}/{folder.key('report.json')}"
-    return answer(invocation, {"report": where, "rollout": _short(told)})
+    folder.bucket.write(folder.key(REPORT), json.dumps(content))
+    folder.bucket.write(folder.key(PAGE), page.render(content), kind="text/html; charset=utf-8")
+    where = f"s3://{folder.bucket.name}/{folder.key(REPORT)}"
+    return answer(invocation, {"report": where, "rollout": _short(content)})
 
 
 def read(folder: Folder, problem: Mapping[str, Any] | None = None) -> dict[str, Any] | None:
-    """The report of what is in a rollout's folder by now; None when its targets were never listed.
+    """Return the report of what a rollout's folder holds, or None if its targets were never listed.
 
-    ``problem`` is the ``Error`` and ``Cause`` of what ended the execution itself.
+    ``problem`` is the ``Error`` and ``Cause`` of a failure of the execution itself.
     """
     rollout = folder.read(ROLLOUT)
     if rollout is None:
@@ -65,7 +65,7 @@ def read(folder: Folder, problem: Mapping[str, Any] | None = None) -> dict[str, 
     )
 
 
-def summarize(  # noqa: PLR0913 - all that is known of it
+def summarize(  # noqa: PLR0913 - one argument an object in S3
     rollout: Mapping[str, Any],
     outcomes: Sequence[Outcome],
     *,
@@ -75,7 +75,7 @@ def summarize(  # noqa: PLR0913 - all that is known of it
     failures: Sequence[Mapping[str, Any]],
     names: Mapping[int, str],
 ) -> dict[str, Any]:
-    """The report, out of what is known of the rollout and of each target."""
+    """Return the report of a rollout."""
     by_wave = Counter((outcome.wave, outcome.outcome) for outcome in outcomes)
     waves = []
     for wave in rollout["waves"]:
@@ -91,10 +91,10 @@ def summarize(  # noqa: PLR0913 - all that is known of it
             }
         )
     counts = {what: sum(wave[what] for wave in waves) for what in OUTCOMES}
-    status, message = _judged(rollout, waves, halt, problem, failures)
+    status, message = _status(rollout, waves, halt, problem, failures)
     started = datetime.fromisoformat(rollout["started"].replace("Z", "+00:00"))
     revisions = Counter(outcome.revision for outcome in outcomes if outcome.outcome != FAILED)
-    told: dict[str, Any] = {
+    content: dict[str, Any] = {
         "rollout": rollout["rollout"],
         "stage": rollout["stage"],
         "plan": rollout["plan"],
@@ -112,11 +112,11 @@ def summarize(  # noqa: PLR0913 - all that is known of it
         ],
     }
     if len(failures) < counts[FAILED]:
-        told["failures_truncated"] = f"{len(failures)} of {counts['failed']} shown"
-    return told
+        content["failures_truncated"] = f"{len(failures)} of {counts['failed']} shown"
+    return content
 
 
-def _judged(
+def _status(
     rollout: Mapping[str, Any],
     waves: Sequence[Mapping[str, Any]],
     halt: Mapping[str, Any] | None,
@@ -125,8 +125,8 @@ def _judged(
 ) -> tuple[str, str]:
     failed, left = (sum(wave[what] for wave in waves) for what in (FAILED, LEFT))
     if problem:
-        said = failure_of(problem)
-        return "failed", f"{said['error_type']}: {said['message']}"
+        failure = failure_of(problem)
+        return "failed", f"{failure['error_type']}: {failure['message']}"
     if halt and halt["why"] == STOPPED:
         return "stopped", f"{halt['message']}; {left} of {rollout['targets']} targets were not begun"
     first = "; the first is {name}: {error_type}: {message}".format(**failures[0]) if failures else ""
@@ -145,7 +145,7 @@ def _judged(
 
 
 def _last_of_each(folder: Folder) -> list[Outcome]:
-    """One outcome for each target: Step Functions may invoke twice, and what was done then counts as done."""
+    """Return one outcome for each target. Step Functions may invoke twice: the first in `OUTCOMES` counts."""
     found: dict[int, Outcome] = {}
     for outcome in folder.outcomes():
         known = found.get(outcome.number)
@@ -166,7 +166,7 @@ def _slowest(outcomes: Sequence[Outcome]) -> list[Outcome]:
 
 
 def _names(folder: Folder, rollout: Mapping[str, Any], outcomes: Sequence[Outcome]) -> dict[int, str]:
-    """What these targets are called; of the waves only those are read that they are in."""
+    """Return the names of these targets by their numbers, reading only the waves that they are in."""
     wanted = {outcome.number for outcome in outcomes}
     waves = {outcome.wave for outcome in outcomes}
     names: dict[int, str] = {}
@@ -180,6 +180,6 @@ def _names(folder: Folder, rollout: Mapping[str, Any], outcomes: Sequence[Outcom
     return names
 
 
-def _short(told: Mapping[str, Any]) -> dict[str, Any]:
-    revisions = dict(list(told["revisions"].items())[:_REVISIONS_ANSWERED])
-    return {**told, "failures": told["failures"][:_FAILURES_ANSWERED], "revisions": revisions}
+def _short(content: Mapping[str, Any]) -> dict[str, Any]:
+    revisions = dict(list(content["revisions"].items())[:_REVISIONS_ANSWERED])
+    return {**content, "failures": content["failures"][:_FAILURES_ANSWERED], "revisions": revisions}

@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import json
 import random
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from lambda_migrate.database.server_limit import ServerBusy, leave_if_busy
+from lambda_migrate.database.server_limit import ServerBusy
 from lambda_migrate.fleet.bucket import bucket_of
 from lambda_migrate.fleet.folder import BEHIND, CURRENT, FAILED, FAILURES, LEFT, MIGRATED, ROLLOUT, Folder
 from lambda_migrate.invocation.errors import MigrationLocked
-from lambda_migrate.invocation.invocation import Invocation
 from lambda_migrate.invocation.redaction import one_line
 from lambda_migrate.invocation.result import Result, joined
 from lambda_migrate.invocation.telemetry import log
@@ -24,92 +23,63 @@ from lambda_migrate.invocation.telemetry import log
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from lambda_migrate.database.session import Session
-    from lambda_migrate.invocation.invocation import Progress
+    from lambda_migrate.invocation.invocation import Invocation
 
 _RETRY_AFTER_S = 5
-# So many times a target comes to its server in vain. Each is nine of the 25,000 events that one execution may have.
+# Give up after this many "server busy" answers; each uses 9 of the 25,000 events that one execution may have.
 _LOOKS = 2000
 
 
-def folder_of(invocation: Invocation) -> Folder:
-    """The folder of the rollout that an invocation is a part of; as `bucket_of`."""
-    return Folder(bucket_of(invocation.settings), said_of(invocation)["name"])
+def take_part(invocation: Invocation, action: Callable[[Invocation], Result]) -> Result:
+    """Perform an action on one target of a rollout, record the outcome, and return a short answer with `outcome`.
 
-
-def said_of(invocation: Invocation) -> Mapping[str, Any]:
-    """What the state machine said of the rollout."""
-    said = invocation.request.rollout
-    if said is None:
-        raise AssertionError("unreachable: the contract demands it for these actions")
-    return said
-
-
-@dataclass(frozen=True)
-class _Part(Invocation):
-    """An invocation that works on a server only where there is room."""
-
-    def open_session(self) -> Session:
-        session = super().open_session()
-        limit = self.settings.server_concurrency
-        try:
-            if limit is not None:
-                leave_if_busy(session, self.name, limit)
-        except BaseException:
-            session.close()
-            raise
-        return session
-
-
-def take_part(invocation: Invocation, progress: Progress, perform: Callable[[Invocation, Progress], Result]) -> Result:
-    """Do one target's part in a rollout, and write down what became of it. The answer is short: `outcome`.
-
-    Beside those of an `Outcome`, that is ``left`` when the rollout is halted, and ``busy`` when there is no room on the
-    server, with the seconds to wait in ``wait_s`` and in ``looks`` how often that was so. A failure is not written
-    down: the state machine may try again.
+    Beside the outcomes of a target, that is ``left`` if the rollout is halted, and ``busy`` if as many runs as allowed
+    are active on the server. A busy answer has the seconds to wait in ``wait_s`` and the number of such answers so far
+    in ``looks``. A failure is not recorded here: the state machine may retry, and sends `record` when it gives up.
 
     Raises:
         MigrationError: as the action itself.
-        MigrationLocked: also when there was no room on the server so often that it will not look again.
+        MigrationLocked: also after too many busy answers.
     """
-    folder, said = folder_of(invocation), said_of(invocation)
+    folder, rollout = folder_of(invocation), rollout_fields(invocation)
     if folder.is_halted():
         return answer(invocation, {"outcome": LEFT})
-    part = _Part(
-        **{field: getattr(invocation, field) for field in ("request", "settings", "store", "deadline", "name")}
-    )
-    left = invocation.deadline.left()
+    before = invocation.deadline.left()
     try:
-        result = perform(part, progress)
+        result = action(invocation)
     except ServerBusy as busy:
-        log("lock.waiting", str(busy))
-        longest = 2 * int(invocation.settings.rollout.get("retry_after_s", _RETRY_AFTER_S))
-        # An execution that began before it was counted does not say.
-        looks = (said.get("looks") or 0) + 1
-        if looks >= _LOOKS:
-            raise MigrationLocked(
-                f"{looks:,} times there was no room on the server: {busy}; see who is at work there in"
-                " pg_stat_activity, or raise per_server"
-            ) from None
-        # At random: those that were refused together would otherwise come back together.
-        wait_s = random.randint(1, longest)  # noqa: S311
-        return answer(invocation, {"outcome": "busy", "wait_s": wait_s, "looks": looks})
-    # What runs before this one have applied is the rollout's doing, too.
-    outcome = MIGRATED if result.applied or said["runs"] else BEHIND if result.pending else CURRENT
-    duration_ms = round((left - invocation.deadline.left()) * 1000)
-    folder.put_outcome(said["item"], outcome, duration_ms=duration_ms, revision=joined(result.revisions))
-    # A plan looks, and decides nothing.
-    progress.outcome = outcome if invocation.request.action == "upgrade" else None
-    return replace(result, located=False, extra={"outcome": outcome})
+        return _busy(invocation, busy)
+    state = result.state
+    # What earlier runs of this rollout have applied counts, too.
+    outcome = MIGRATED if result.applied or rollout["runs"] else BEHIND if state.pending else CURRENT
+    duration_ms = round((before - invocation.deadline.left()) * 1000)
+    folder.put_outcome(rollout["item"], outcome, duration_ms=duration_ms, revision=joined(state.revisions))
+    # A plan changes nothing, so the metrics do not count it.
+    counted_as = outcome if invocation.request.action == "upgrade" else None
+    return replace(result, located=False, extra={"outcome": outcome}, counted_as=counted_as)
 
 
-def record(invocation: Invocation, progress: Progress) -> Result:
-    """Write down that a target failed, and halt the rollout when its wave has more of those than it tolerates."""
-    folder, said = folder_of(invocation), said_of(invocation)
-    item, failure = said["item"], failure_of(said["error"])
-    folder.put_outcome(item, FAILED, details={**failure, "runs": said["runs"]})
+def _busy(invocation: Invocation, busy: ServerBusy) -> Result:
+    log("lock.waiting", str(busy))
+    longest = 2 * int(invocation.settings.rollout.get("retry_after_s", _RETRY_AFTER_S))
+    # Executions that began under an older version of the state machine do not send the number.
+    looks = (rollout_fields(invocation).get("looks") or 0) + 1
+    if looks >= _LOOKS:
+        raise MigrationLocked(
+            f"{looks:,} times there was no room on the server: {busy}; see who is at work there in"
+            " pg_stat_activity, or raise per_server"
+        ) from None
+    # At random, because targets that were refused together would otherwise be retried together.
+    wait_s = random.randint(1, longest)  # noqa: S311
+    return answer(invocation, {"outcome": "busy", "wait_s": wait_s, "looks": looks})
+
+
+def record(invocation: Invocation) -> Result:
+    """Record that a target failed, and halt the rollout if its wave has more failures than it tolerates."""
+    folder, fields = folder_of(invocation), rollout_fields(invocation)
+    item, failure = fields["item"], failure_of(fields["error"])
+    folder.put_outcome(item, FAILED, details={**failure, "runs": fields["runs"]})
     rollout = folder.read(ROLLOUT)
-    progress.outcome = None if rollout["plan"] else FAILED
     wave = next(wave for wave in rollout["waves"] if wave["wave"] == item["wave"])
     failed = sum(1 for _ in folder.outcomes(item["wave"], FAILED))
     if failed > wave["tolerated_failures"]:
@@ -118,34 +88,37 @@ def record(invocation: Invocation, progress: Progress) -> Result:
             f"{failed} of the {wave['count']} targets of {title(wave)} failed, {wave['tolerated_failures']} are"
             f" tolerated; the last was {item['name']}: {failure['error_type']}: {failure['message']}",
         )
-    return answer(invocation, {"outcome": FAILED})
+    return replace(answer(invocation, {"outcome": FAILED}), counted_as=None if rollout["plan"] else FAILED)
+
+
+def folder_of(invocation: Invocation) -> Folder:
+    """Return the folder of the invocation's rollout, or raise as `bucket_of`."""
+    return Folder(bucket_of(invocation.settings), rollout_fields(invocation)["name"])
+
+
+def rollout_fields(invocation: Invocation) -> Mapping[str, Any]:
+    """Return the fields of ``rollout`` in the event."""
+    fields = invocation.request.rollout
+    if fields is None:
+        raise AssertionError("unreachable: parse_request requires them for these actions")
+    return fields
+
+
+def answer(invocation: Invocation, extra: Mapping[str, Any]) -> Result:
+    """Return the answer of an action that looks at no database."""
+    return Result(invocation.request.action, invocation.settings.stage, located=False, extra=extra)
 
 
 def title(wave: Mapping[str, Any]) -> str:
-    """A wave, for people."""
+    """Return the name of a wave for people."""
     return "the canaries" if wave["canary"] else f"wave {wave['wave']}"
 
 
 def failure_of(error: Mapping[str, Any]) -> dict[str, str]:
-    """The errorType and the message in what Step Functions caught: Lambda's own JSON, or what a service said."""
+    """Return the error's type and message from what Step Functions caught: Lambda's JSON, or a service's text."""
     cause = str(error.get("Cause", ""))
     try:
-        told = json.loads(cause)
-        message = str(told["errorMessage"])
+        message = str(json.loads(cause)["errorMessage"])
     except (ValueError, TypeError, KeyError):
         message = cause
     return {"error_type": str(error.get("Error", "Unknown")), "message": one_line(message)}
-
-
-def answer(invocation: Invocation, extra: Mapping[str, Any]) -> Result:
-    """The answer of what looked at no database."""
-    return Result(
-        action=invocation.request.action,
-        stage=invocation.settings.stage,
-        database="",
-        schema=None,
-        previous_revisions=(),
-        revisions=(),
-        located=False,
-        extra=extra,
-    )

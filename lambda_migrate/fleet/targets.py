@@ -1,26 +1,25 @@
-"""Which targets a rollout has, and in which order: `targets` lists them and writes each wave down in S3.
+"""The targets of a rollout: lists them and writes each wave to S3.
 
-They are written and not answered: Lambda answers with 6 MB and Step Functions hands on 256 KB, which a few thousand
+The waves are not part of the answer: Lambda returns 6 MB and Step Functions passes on 256 KB, which a few thousand
 tenants fill. A Distributed Map reads a wave's object item by item.
 """
 
 from __future__ import annotations
 
 import json
-import math
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, replace
-from fractions import Fraction
-from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 import psycopg2
 
+from lambda_migrate.database.open_session import open_session
 from lambda_migrate.database.secret import parse_secret, read_secret
 from lambda_migrate.fleet.bucket import ChangedMeanwhile, bucket_of
 from lambda_migrate.fleet.folder import FAILED, LATEST, ROLLOUT, wave_file
-from lambda_migrate.fleet.target import answer, folder_of, said_of
+from lambda_migrate.fleet.target import answer, folder_of, rollout_fields
+from lambda_migrate.fleet.waves import Rules, Tenant, Wave, arrange, items_of
 from lambda_migrate.invocation.aws import AwsError, calling, client
 from lambda_migrate.invocation.errors import (
     ConfigurationError,
@@ -31,13 +30,15 @@ from lambda_migrate.invocation.errors import (
 )
 from lambda_migrate.invocation.redaction import one_line
 from lambda_migrate.invocation.request import Target
+from lambda_migrate.invocation.settings import settings_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from lambda_migrate.fleet.bucket import Bucket
     from lambda_migrate.fleet.folder import Folder
-    from lambda_migrate.invocation.invocation import Invocation, Progress
+    from lambda_migrate.invocation.deadline import Deadline
+    from lambda_migrate.invocation.invocation import Invocation
     from lambda_migrate.invocation.result import Result
     from lambda_migrate.invocation.settings import Settings
 
@@ -50,52 +51,20 @@ _QUERY_MS = 120_000
 _CHUNK = 10_000
 
 
-@dataclass(frozen=True)
-class Tenant:
-    """A target with what orders it: lower ``priority`` first, and the server that it shares with others."""
+def targets(invocation: Invocation) -> Result:
+    """List a rollout's targets, write its waves to S3, and return what the state machine needs of them.
 
-    name: str
-    target: Mapping[str, str]
-    server: str = ""
-    priority: float = 0
-
-
-@dataclass(frozen=True)
-class Rules:
-    """How a stage's rollouts go, as its settings say it. A share is a number, or a percentage such as "5%"."""
-
-    canaries: Sequence[str] | int | str = 1
-    waves: Sequence[int | str] = ()
-    concurrency: int = 10
-    per_server: int = 5
-    tolerated_failures: int | str = 0
-
-
-@dataclass(frozen=True)
-class Wave:
-    """Targets that are migrated together, in their order. ``tolerated_failures`` and ``concurrency`` are numbers."""
-
-    number: int
-    tenants: Sequence[Tenant]
-    canary: bool
-    concurrency: int
-    tolerated_failures: int
-
-
-def targets(invocation: Invocation, progress: Progress) -> Result:  # noqa: ARG001 - as every action
-    """List a rollout's targets, write its waves down, and answer with what the state machine needs to know of them.
-
-    Answers with ``latest`` alone, the execution that began last, when that is another one: the state machine looks
-    whether it still runs, and if it does not, asks again with ``instead_of``.
+    Returns ``latest`` alone, the execution that began last, if that is another one. The state machine then looks
+    whether it still runs, and if it does not, sends the request again with ``instead_of``.
 
     Raises:
-        InvalidRequest: the rollout's input names a target that does not exist, or makes no sense.
+        InvalidRequest: the rollout's input names a target that does not exist, or is malformed.
         ConfigurationError: the query fails, or two targets have the same name.
         SecretUnavailable: secrets cannot be listed.
     """
-    said, folder = said_of(invocation), folder_of(invocation)
-    options = _options(said.get("input") or {})
-    latest = _take_over(bucket_of(invocation.settings), said)
+    fields, folder = rollout_fields(invocation), folder_of(invocation)
+    options = _options(fields.get("input") or {})
+    latest = _take_over(bucket_of(invocation.settings), fields)
     if latest is not None:
         return answer(invocation, {"latest": latest})
     rules = _rules(invocation.settings)
@@ -103,16 +72,16 @@ def targets(invocation: Invocation, progress: Progress) -> Result:  # noqa: ARG0
         tenants = _failed_in(replace(folder, name=options.retry_of))
         rules = replace(rules, canaries=0, waves=())
     else:
-        tenants = _named(_tenants(invocation), options.names)
+        tenants = _chosen(_tenants(invocation), options.names)
     waves = arrange(tenants, rules)
     written = [_write(folder, wave, first) for wave, first in zip(waves, _firsts(waves), strict=True)]
     servers = len({tenant.server for tenant in tenants})
     rollout = {
-        "rollout": said["name"],
-        "execution": said["execution"],
+        "rollout": fields["name"],
+        "execution": fields["execution"],
         "stage": invocation.settings.stage,
         "plan": options.plan,
-        "started": said["started"],
+        "started": fields["started"],
         "targets": len(tenants),
         "servers": servers,
         "waves": written,
@@ -126,7 +95,7 @@ def targets(invocation: Invocation, progress: Progress) -> Result:  # noqa: ARG0
 
 @dataclass(frozen=True)
 class _Options:
-    """A rollout's input. ``names``: of the only targets that are meant; None: all."""
+    """A rollout's input. ``names`` are those of the only targets to migrate, None for all."""
 
     plan: bool = False
     names: tuple[str, ...] | None = None
@@ -149,23 +118,20 @@ def _options(given: Mapping[str, Any]) -> _Options:
     return _Options(plan, None if names is None else tuple(names), retry_of)
 
 
-def _take_over(bucket: Bucket, said: Mapping[str, Any]) -> str | None:
-    """Become the newest rollout, unless there is another one that may be at work: that one's execution."""
-    own = json.dumps({"rollout": said["name"], "execution": said["execution"], "started": said["started"]})
+def _take_over(bucket: Bucket, fields: Mapping[str, Any]) -> str | None:
+    """Become the newest rollout, or return the execution of another one that may still run."""
+    own = json.dumps({"rollout": fields["name"], "execution": fields["execution"], "started": fields["started"]})
     found = bucket.read(LATEST)
     try:
         if found is None:
             bucket.write(LATEST, own, IfNoneMatch="*")
-        elif found[0]["execution"] == said.get("instead_of"):
+        elif found[0]["execution"] == fields.get("instead_of"):
             bucket.write(LATEST, own, IfMatch=found[1])
-        elif found[0]["execution"] != said["execution"]:
+        elif found[0]["execution"] != fields["execution"]:
             return str(found[0]["execution"])
     except ChangedMeanwhile:
-        return _take_over(bucket, said)
+        return _take_over(bucket, fields)
     return None
-
-
-# --- where they come from ---
 
 
 def _tenants(invocation: Invocation) -> list[Tenant]:
@@ -192,11 +158,11 @@ def _tenants(invocation: Invocation) -> list[Tenant]:
         if tenant.name in seen:
             raise ConfigurationError(f"two targets are named {tenant.name!r}: give each a `name` of its own")
         seen.add(tenant.name)
-    return _with_servers(tenants, settings, invocation)
+    return _with_servers(tenants, settings, invocation.deadline)
 
 
 def _secrets(filters: Mapping[str, str]) -> Iterator[tuple[dict[str, Any], dict[str, str]]]:
-    """Every secret that the filters match, and its tags, of which ``server`` and ``priority`` are ours."""
+    """Yield each matching secret as a row, and its tags. The tags ``server`` and ``priority`` belong to the row."""
     wanted = [{"Key": key, "Values": [value]} for key, value in filters.items()]
     try:
         with calling():
@@ -214,8 +180,8 @@ def _secrets(filters: Mapping[str, str]) -> Iterator[tuple[dict[str, Any], dict[
 
 
 def _queried(invocation: Invocation, query: str) -> Iterator[Mapping[str, Any]]:
-    """The rows of the query on the stage's own database, by their columns' names, in a session that cannot write."""
-    with closing(invocation.open_session()) as session, session.connection.cursor() as cursor:
+    """Yield the rows of the query on the stage's own database by column name, in a session that cannot write."""
+    with closing(open_session(invocation)) as session, session.connection.cursor() as cursor:
         try:
             cursor.execute(f"SET default_transaction_read_only = on; SET statement_timeout = {_QUERY_MS}")
             cursor.execute(query)
@@ -245,7 +211,7 @@ def _tenant(row: Mapping[str, Any]) -> Tenant:
     return Tenant(str(name), target, str(row.get("server") or ""), priority)
 
 
-def _named(tenants: list[Tenant], names: tuple[str, ...] | None) -> list[Tenant]:
+def _chosen(tenants: list[Tenant], names: tuple[str, ...] | None) -> list[Tenant]:
     if names is None:
         return tenants
     known = {tenant.name for tenant in tenants}
@@ -267,12 +233,12 @@ def _failed_in(folder: Folder) -> list[Tenant]:
     return [Tenant(item["name"], item["target"], item["server"]) for item in items if item["number"] in failed]
 
 
-def _with_servers(tenants: list[Tenant], settings: Settings, invocation: Invocation) -> list[Tenant]:
-    """Each with its server: as it was told, or the host in its secret, which is read once for all that have it."""
+def _with_servers(tenants: list[Tenant], settings: Settings, deadline: Deadline) -> list[Tenant]:
+    """Return the targets with their servers. Default: the host in the target's secret, which is read once."""
     secrets = {tenant.target.get("secret_id") for tenant in tenants if not tenant.server}
 
     def look(secret_id: str | None) -> str:
-        if invocation.deadline.left() <= 0:
+        if deadline.left() <= 0:
             raise MigrationIncomplete(
                 f"Lambda's timeout came before the servers of {len(tenants)} targets were known: say each one's"
                 " `server`, in the query or as the secret's tag"
@@ -287,13 +253,11 @@ def _with_servers(tenants: list[Tenant], settings: Settings, invocation: Invocat
 
 
 def _server_of(secret_id: str | None, settings: Settings) -> str:
-    from lambda_migrate.actions.perform import settings_for  # noqa: PLC0415 - which imports this module
-
     own = settings_for(Target(secret_id=secret_id), settings)
     try:
         credentials = parse_secret(read_secret(own.secret_id), own)
     except (SecretUnavailable, SecretMalformed):
-        # It is that target's own failure, and told as such when its turn comes.
+        # The target itself fails with this error when its turn comes.
         return UNKNOWN_SERVER
     return f"{credentials.host}:{credentials.port}"
 
@@ -301,82 +265,6 @@ def _server_of(secret_id: str | None, settings: Settings) -> str:
 def _rules(settings: Settings) -> Rules:
     given = settings.rollout
     return Rules(**{name: given[name] for name in Rules.__dataclass_fields__ if given.get(name) is not None})
-
-
-# --- in which order ---
-
-
-def arrange(tenants: Sequence[Tenant], rules: Rules) -> list[Wave]:
-    """The canaries, then the other waves: each target in exactly one, by priority, servers evenly mixed.
-
-    Raises:
-        ConfigurationError: a canary is named that does not exist.
-    """
-    ordered = in_order(tenants)
-    if isinstance(rules.canaries, (int, str)):
-        count = share(rules.canaries, len(ordered), up=True)
-        canaries, rest = ordered[:count], ordered[count:]
-    else:
-        wanted = set(rules.canaries)
-        canaries = [tenant for tenant in ordered if tenant.name in wanted]
-        rest = [tenant for tenant in ordered if tenant.name not in wanted]
-        if missing := wanted - {tenant.name for tenant in canaries}:
-            raise ConfigurationError(f"there is no target {min(missing)!r} to be a canary")
-    groups = [canaries] if canaries else []
-    left = list(rest)
-    for size in rules.waves:
-        count = min(share(size, len(rest), up=True), len(left))
-        groups.append(left[:count])
-        left = left[count:]
-    groups.append(left)
-    return [
-        _wave(number, group, rules, canary=number == 1 and bool(canaries))
-        for number, group in enumerate((group for group in groups if group), start=1)
-    ]
-
-
-def in_order(tenants: Sequence[Tenant]) -> list[Tenant]:
-    """By priority, and within one evenly mixed over the servers: none is alone at the end, or all at the beginning."""
-    ordered: list[Tenant] = []
-    for _, group in groupby(sorted(tenants, key=_priority), key=_priority):
-        equal = list(group)
-        totals: dict[str, int] = {}
-        for tenant in equal:
-            totals[tenant.server] = totals.get(tenant.server, 0) + 1
-        seen: dict[str, int] = {}
-        places = []
-        for place, tenant in enumerate(equal):
-            seen[tenant.server] = nth = seen.get(tenant.server, 0) + 1
-            # The nth of so many is at that part of the way.
-            places.append(((2 * nth - 1) / (2 * totals[tenant.server]), place))
-        ordered += [equal[place] for _, place in sorted(places)]
-    return ordered
-
-
-def _priority(tenant: Tenant) -> float:
-    return tenant.priority
-
-
-def share(said: float | str, whole: int, *, up: bool) -> int:
-    """A number as it is, or that percentage of the whole, rounded up or down; never more than there is."""
-    if not isinstance(said, str):
-        return min(int(said), whole)
-    part = Fraction(said.rstrip("% ")) * whole / 100
-    return min(math.ceil(part) if up else math.floor(part), whole)
-
-
-def _wave(number: int, tenants: Sequence[Tenant], rules: Rules, *, canary: bool) -> Wave:
-    servers = len({tenant.server for tenant in tenants})
-    return Wave(
-        number=number,
-        tenants=tenants,
-        canary=canary,
-        concurrency=min(rules.concurrency, rules.per_server * servers, len(tenants)),
-        tolerated_failures=0 if canary else share(rules.tolerated_failures, len(tenants), up=False),
-    )
-
-
-# --- written down ---
 
 
 def _firsts(waves: Sequence[Wave]) -> Iterator[int]:
@@ -397,23 +285,3 @@ def _write(folder: Folder, wave: Wave, first: int) -> dict[str, Any]:
         "tolerated_failures": wave.tolerated_failures,
         "canary": wave.canary,
     }
-
-
-def items_of(wave: Wave, first: int) -> bytes:
-    """The wave as a JSON array, which is what a Distributed Map reads.
-
-    Made piece by piece: the objects of a hundred thousand items take more memory than the function may have.
-    """
-    text = bytearray(b"[")
-    encoder = json.JSONEncoder(separators=(",", ":"))
-    for number, tenant in enumerate(wave.tenants, start=first):
-        item = {
-            "number": number,
-            "name": tenant.name,
-            "server": tenant.server,
-            "wave": wave.number,
-            "target": tenant.target,
-        }
-        text += encoder.encode(item).encode() + b","
-    text[-1:] = b"]"
-    return bytes(text)

@@ -5,13 +5,17 @@ Pipelines, alarms and state machines name these classes, so none may be renamed:
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
+
+if TYPE_CHECKING:
+    from lambda_migrate.invocation.result import RunState
 
 
 class MigrationError(Exception):
     """Base of every error that the function raises on purpose. The message is one line that a person can act on.
 
-    ``facts`` are what else the log line about it tells, under the names of the contract's section 8.
+    ``facts`` are further fields of its log line, by their names in the contract's section 8. ``state`` is what the run
+    had done by then, None if there was no run.
     """
 
     retry_helps: ClassVar[bool] = False
@@ -19,6 +23,7 @@ class MigrationError(Exception):
     def __init__(self, message: str, **facts: Any) -> None:  # noqa: ANN401 - whatever a log line may hold
         super().__init__(message)
         self.facts = facts
+        self.state: RunState | None = None
 
 
 class InvalidRequest(MigrationError):

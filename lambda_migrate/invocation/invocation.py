@@ -1,69 +1,35 @@
-"""One invocation: what it works with, and how far it has come."""
+"""One invocation: what every step of it works with."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
-
-from lambda_migrate.database.session import open_session
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from lambda_migrate.database.secret import CredentialStore
-    from lambda_migrate.database.session import Session
     from lambda_migrate.invocation.deadline import Deadline
     from lambda_migrate.invocation.request import Request
-    from lambda_migrate.invocation.result import Applied, Revision
     from lambda_migrate.invocation.settings import Settings
-    from lambda_migrate.run.attempts import Account
+
+# PostgreSQL's limit for application_name is NAMEDATALEN - 1.
+_APPLICATION_NAME_BYTES = 63
 
 
 @dataclass(frozen=True)
 class Invocation:
-    """What one invocation works with. ``name`` is its sessions' application_name."""
+    """A checked request with the settings of its target. ``name`` is the application_name of its sessions."""
 
     request: Request
     settings: Settings
-    store: CredentialStore
     deadline: Deadline
     name: str
 
     @property
     def schema(self) -> str | None:
-        """The schema to work in, where the request names one."""
+        """The schema that the request names, if any."""
         return self.request.target.schema
 
-    def open_session(self) -> Session:
-        """A session of our own on the target; raises what `database.open_session` does."""
-        return open_session(self.settings, self.store, self.deadline, self.name, self.schema)
 
-
-@dataclass
-class Progress:
-    """What a run has achieved so far, over all its attempts. The version table vouches for it.
-
-    ``outcome`` is what has become of a rollout's target, where the run decides that.
-    """
-
-    action: str
-    database: str = ""
-    previous: tuple[str, ...] | None = None
-    revisions: tuple[str, ...] = ()
-    done: list[Applied] = field(default_factory=list)
-    pending: tuple[Revision, ...] = ()
-    told: dict[str, list[Mapping[str, Any]]] = field(default_factory=dict)
-    attempts: int = 0
-    retries: int = 0
-    lock_wait_ms: int = 0
-    ahead: bool = False
-    outcome: str | None = None
-    unsettled: Account | None = None
-
-    def applied_ids(self) -> list[str]:
-        """The ids of what was applied, in order; what a downgrade stepped through was not."""
-        return self.done_ids() if self.action == "upgrade" else []
-
-    def done_ids(self) -> list[str]:
-        """The ids of the revisions that were stepped through, in order."""
-        return [done.revision.revision for done in self.done]
+def application_name(function_name: str, request_id: str) -> str:
+    """Return what pg_stat_activity shows: the end of the function's name, with its stage, and the whole request id."""
+    room = _APPLICATION_NAME_BYTES - len(request_id) - 1
+    return f"{function_name[-room:].lstrip('-') if room > 0 else ''}/{request_id}"[-_APPLICATION_NAME_BYTES:]

@@ -13,8 +13,8 @@ DEFAULT_REVISION = "head"
 
 _LONGEST_SHOWN = 60
 
-# Which fields an action takes beside "action" and "target". Whatever is not here is refused: a typo must never
-# upgrade production.
+# The fields of each action beside "action" and "target". Any other field is refused: a typo must never upgrade
+# production.
 ACTIONS: Mapping[str, frozenset[str]] = {
     "upgrade": frozenset({"revision"}),
     "plan": frozenset({"revision"}),
@@ -25,8 +25,8 @@ ACTIONS: Mapping[str, frozenset[str]] = {
     "downgrade": frozenset({"revision", "confirm"}),
     "stamp": frozenset({"revision", "confirm"}),
 }
-# What only the state machine asks for, and what it says, in the field "rollout", of the rollout that it asks for. The
-# last three are about nothing else. Each field is of that kind; one with a question mark may be missing or null.
+# The fields of "rollout", which only the state machine sends, with their types; one with a question mark may be missing
+# or null. The last three actions are the state machine's own.
 ROLLOUT_FIELDS: Mapping[str, Mapping[str, type]] = {
     "upgrade": {"name": str, "item": dict, "runs": int, "looks?": int},
     "status": {"name": str, "item": dict, "runs": int, "looks?": int},
@@ -34,7 +34,7 @@ ROLLOUT_FIELDS: Mapping[str, Mapping[str, type]] = {
     "record": {"name": str, "item": dict, "runs": int, "error": dict},
     "report": {"name": str, "problem?": dict},
 }
-# What a caller must have said to mean it.
+# These need a revision in the event: there is no default for what takes something back.
 GUARDED_ACTIONS = frozenset({"downgrade", "stamp"})
 
 # Alembic refuses these characters in an id itself ("@", "+" and "-" have a meaning in a revision expression).
@@ -55,7 +55,7 @@ _TARGET_FIELDS = {"secret_id": 2048, "database": 63, "schema": 63}
 
 @dataclass(frozen=True)
 class Target:
-    """Another place than the stage's own: a tenant's secret, database or schema, each where it differs."""
+    """A tenant's secret, database or schema. What is None is the stage's own."""
 
     secret_id: str | None = None
     database: str | None = None
@@ -64,9 +64,9 @@ class Target:
 
 @dataclass(frozen=True)
 class Request:
-    """What the caller asks for, checked. ``confirm`` is the revision that the caller believes the database to be at.
+    """A checked event. ``confirm`` is the revision that the caller believes the database to be at.
 
-    ``rollout`` holds what the state machine said of the rollout that this is a part of, as in `ROLLOUT_FIELDS`.
+    ``rollout`` holds the fields that the state machine sends, as in `ROLLOUT_FIELDS`.
     """
 
     action: str = "upgrade"
@@ -75,17 +75,34 @@ class Request:
     target: Target = Target()
     rollout: Mapping[str, Any] | None = None
 
+    @property
+    def is_target_of_rollout(self) -> bool:
+        """Whether this is the migration, or the look, at one target of a rollout."""
+        return self.rollout is not None and self.action in ACTIONS
+
 
 def parse_request(event: object) -> Request:
-    """Read an invocation's event; ``null``, ``{}`` and nothing at all ask for an upgrade to head.
+    """Check an invocation's event. ``null``, ``{}`` and no event at all mean an upgrade to head.
 
     Raises:
-        InvalidRequest: anything that is not exactly a known action with fields of its own.
+        InvalidRequest: the event is not exactly a known action with the fields of that action.
     """
     if event is None:
         return Request()
     if not isinstance(event, Mapping):
         raise InvalidRequest(f"the event must be a JSON object or null, not {_kind(event)}")
+    action = _action(event)
+    return Request(
+        action=action,
+        revision=_revision(action, event.get("revision", DEFAULT_REVISION)),
+        confirm=_confirm(event),
+        target=_target(event["target"]) if "target" in event else Target(),
+        rollout=_rollout(action, event),
+    )
+
+
+def _action(event: Mapping[str, Any]) -> str:
+    """Return the event's action, once each of its fields is known to belong to it."""
     action = event.get("action", "upgrade")
     if not isinstance(action, str) or action not in ACTIONS.keys() | ROLLOUT_FIELDS.keys():
         raise InvalidRequest(f"unknown action {_shown(action)}; known: {', '.join(sorted(ACTIONS))}")
@@ -99,25 +116,23 @@ def parse_request(event: object) -> Request:
         )
     if action in GUARDED_ACTIONS and "revision" not in event:
         raise InvalidRequest(f"{action} needs a revision: {_REVISIONS[action][1]}")
+    return action
+
+
+def _confirm(event: Mapping[str, Any]) -> str | None:
     confirm = event.get("confirm")
     if confirm is not None and not isinstance(confirm, str):
         raise InvalidRequest(f"confirm must be the database's current revision, or null, not {_shown(confirm)}")
-    return Request(
-        action=action,
-        revision=_revision(action, event.get("revision", DEFAULT_REVISION)),
-        confirm=confirm,
-        target=_target(event["target"]) if "target" in event else Target(),
-        rollout=_rollout(action, event),
-    )
+    return confirm
 
 
 def _revision(action: str, value: object) -> str:
     if action not in _REVISIONS:
         return DEFAULT_REVISION
-    allowed, told = _REVISIONS[action]
+    allowed, form = _REVISIONS[action]
     if isinstance(value, str) and allowed.fullmatch(value):
         return value
-    raise InvalidRequest(f"revision must be {told}, not {_shown(value)}")
+    raise InvalidRequest(f"revision must be {form}, not {_shown(value)}")
 
 
 def _rollout(action: str, event: Mapping[str, Any]) -> Mapping[str, Any] | None:

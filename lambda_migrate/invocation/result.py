@@ -11,9 +11,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Revision:
-    """A revision of the packaged tree, as much of it as callers and logs see.
+    """A revision of the packaged tree, as callers and log lines show it.
 
-    ``down_revisions`` are the ids it comes after: none for a base, several for a merge.
+    ``down_revisions`` are the ids of its parents: none for a base, several for a merge.
     """
 
     revision: str
@@ -21,69 +21,94 @@ class Revision:
     down_revisions: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
-        """Give the revision as an answer holds it."""
+        """Return the revision's entry in a result."""
         return {"revision": self.revision, "description": self.description}
 
 
 @dataclass(frozen=True)
 class Applied:
-    """A revision that the version table confirms, and how long it took, its commit included."""
+    """A revision that the version table confirms, with the duration of its run and its commit."""
 
     revision: Revision
     duration_ms: int
 
     def as_json(self) -> dict[str, Any]:
-        """Give the revision as an answer holds it, with its duration."""
+        """Return the revision's entry in a result, with its duration."""
         return {**self.revision.as_json(), "duration_ms": self.duration_ms}
 
 
 @dataclass(frozen=True)
-class Result:
-    """Where the database was, where it is now, and what was done in between, all as the version table tells it.
+class RunState:
+    """Where the database was and is, and what a run did, as the version table confirms it.
 
-    Revisions are the ids in the version table; no id stands for an empty database, several for several heads.
-    ``reverted`` is what a downgrade took back. Durations are in milliseconds. ``located`` is False for an action that
-    does not ask where the database is, and whose answer then says nothing of it.
+    Revisions are ids: none for an empty database, several for several heads. ``previous`` is None until a run has read
+    the version table. ``done`` are the revisions that were run, in order, upwards or downwards. ``entries`` are what an
+    action lists, such as a plan's revisions, by the name of their field in the result. ``retries`` counts the attempts
+    after a lock timeout.
+    """
+
+    database: str = ""
+    previous: tuple[str, ...] | None = None
+    revisions: tuple[str, ...] = ()
+    done: tuple[Applied, ...] = ()
+    pending: tuple[Revision, ...] = ()
+    entries: Mapping[str, tuple[Mapping[str, Any], ...]] = field(default_factory=dict)
+    attempts: int = 0
+    retries: int = 0
+    lock_wait_ms: int = 0
+    ahead: bool = False
+
+    def done_ids(self) -> list[str]:
+        """Return the ids of the revisions that were run, in order."""
+        return [done.revision.revision for done in self.done]
+
+
+@dataclass(frozen=True)
+class Result:
+    """The answer to one invocation.
+
+    ``located`` is False for an action that does not look where the database is: its answer has no fields about that.
+    ``extra`` are the fields of one action alone. ``counted_as`` is the outcome of a rollout's target that the metrics
+    count.
     """
 
     action: str
     stage: str
-    database: str
-    schema: str | None
-    previous_revisions: tuple[str, ...]
-    revisions: tuple[str, ...]
-    applied: tuple[Applied, ...] = ()
-    reverted: tuple[Applied, ...] = ()
-    pending: tuple[Revision, ...] = ()
-    attempts: int = 1
-    lock_wait_ms: int = 0
-    ahead: bool = False
+    schema: str | None = None
+    state: RunState = field(default_factory=RunState)
     located: bool = True
     extra: Mapping[str, Any] = field(default_factory=dict)
+    counted_as: str | None = None
+
+    @property
+    def applied(self) -> tuple[Applied, ...]:
+        """What an upgrade applied; empty for any other action."""
+        return self.state.done if self.action == "upgrade" else ()
 
     def as_json(self, *, duration_ms: int, request_id: str) -> dict[str, Any]:
-        """The answer in the form of the contract's section 6."""
+        """Return the JSON of the answer."""
+        state = self.state
         answer: dict[str, Any] = {"status": "ok", "action": self.action, "stage": self.stage}
         if self.located:
             answer |= {
-                "database": self.database,
+                "database": state.database,
                 "schema": self.schema,
-                "previous_revision": joined(self.previous_revisions),
-                "revision": joined(self.revisions),
-                "up_to_date": not self.pending,
+                "previous_revision": joined(state.previous or ()),
+                "revision": joined(state.revisions),
+                "up_to_date": not state.pending,
                 "applied": [applied.as_json() for applied in self.applied],
-                "pending": [revision.as_json() for revision in self.pending],
-                "attempts": self.attempts,
-                "lock_wait_ms": self.lock_wait_ms,
+                "pending": [revision.as_json() for revision in state.pending],
+                "attempts": state.attempts,
+                "lock_wait_ms": state.lock_wait_ms,
             }
         answer |= {"duration_ms": duration_ms, "request_id": request_id, **self.extra}
-        if self.ahead:
+        if state.ahead:
             answer["ahead"] = True
         if self.action == "downgrade":
-            answer["reverted"] = [reverted.as_json() for reverted in self.reverted]
+            answer["reverted"] = [reverted.as_json() for reverted in state.done]
         return answer
 
 
 def joined(revisions: tuple[str, ...]) -> str | None:
-    """Several heads as one text, in sorted order; None for an empty database."""
+    """Return several heads as one text, sorted, or None for an empty database."""
     return ",".join(sorted(revisions)) or None

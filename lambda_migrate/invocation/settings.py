@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,8 @@ from lambda_migrate.invocation.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from lambda_migrate.invocation.request import Target
 
 _FUNCTION_ROOT = Path(__file__).resolve().parents[1]
 PACKAGE_ROOT = _FUNCTION_ROOT.parent
@@ -206,3 +208,15 @@ class _Reader:
 
 def _or(value: int | None, default: int) -> int:
     return default if value is None else value
+
+
+def settings_for(target: Target, settings: Settings) -> Settings:
+    """Return the settings with which a target is reached.
+
+    The stage's DB_ variables override the stage's own secret. For another secret they only fill in what it lacks.
+    """
+    if target.secret_id is not None:
+        settings = replace(settings, secret_id=target.secret_id, secret_first=True)
+    if target.database is not None:
+        settings = replace(settings, target_database=target.database)
+    return settings

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     from aws_lambda_powertools.metrics.provider.cloudwatch_emf.cloudwatch import AmazonCloudWatchEMFProvider
 
+    from lambda_migrate.invocation.result import RunState
+
 Event = Literal[
     "migration.started",
     "connection.retried",
@@ -82,19 +84,12 @@ def _metrics() -> AmazonCloudWatchEMFProvider:
     return metrics
 
 
-def measure(  # noqa: PLR0913 - the contract's metrics
-    stage: str,
-    *,
-    applied: int,
-    duration_ms: int,
-    failed: bool,
-    lock_wait_ms: int,
-    lock_retries: int,
-    outcome: str | None = None,
+def measure(
+    stage: str, state: RunState, *, applied: int, duration_ms: int, failed: bool, outcome: str | None = None
 ) -> None:
     """Print one run's metrics in CloudWatch's embedded metric format.
 
-    ``outcome`` is what became of a rollout's target, if that is known by now.
+    ``outcome`` is that of a rollout's target, if the run decided it.
     """
     metrics = _metrics()
     unit = load("aws_lambda_powertools.metrics").MetricUnit
@@ -102,8 +97,8 @@ def measure(  # noqa: PLR0913 - the contract's metrics
     metrics.add_metric(name="RevisionsApplied", unit=unit.Count, value=applied)
     metrics.add_metric(name="MigrationDuration", unit=unit.Milliseconds, value=duration_ms)
     metrics.add_metric(name="MigrationFailures", unit=unit.Count, value=int(failed))
-    metrics.add_metric(name="LockWait", unit=unit.Milliseconds, value=lock_wait_ms)
-    metrics.add_metric(name="LockRetries", unit=unit.Count, value=lock_retries)
+    metrics.add_metric(name="LockWait", unit=unit.Milliseconds, value=state.lock_wait_ms)
+    metrics.add_metric(name="LockRetries", unit=unit.Count, value=state.retries)
     if outcome in TARGET_METRICS:
         metrics.add_metric(name=TARGET_METRICS[outcome], unit=unit.Count, value=1)
     metrics.flush_metrics()

@@ -1,7 +1,7 @@
-"""Runs env.py in a process of its own and looks after it: its messages, its blockers, its time, its end.
+"""Runs env.py in a process of its own, and watches its messages, blockers, time and end.
 
-The process is forked, so that it finds every module loaded that we have. It must not outlive us: when we are killed,
-its end of a pipe tells it, it dies, and PostgreSQL sees its socket closed.
+The process is forked, so that it inherits every module that is loaded. It must not outlive the function: when the
+function is killed, a pipe tells the process, which exits, and PostgreSQL sees its socket closed.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import signal
 import threading
 import time
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lambda_migrate.database.migration_lock import Holder, blockers
@@ -30,17 +30,16 @@ if TYPE_CHECKING:
 
     from lambda_migrate.database.session import Session
 
-
-# How often the supervisor asks who blocks the revision; the same statement keeps its own session from idling out.
+# How often the supervisor asks who blocks the revision. The same statement keeps its own session from idling out.
 _SLOWEST_TICK_S = 1.0
 _FASTEST_TICK_S = 0.05
 _CANCEL_EVERY_S = 0.5
-# What is left of the reserve for reading the version table and answering, after a process that would not end is killed.
+# The share of the reserve for a process to end in; the rest is for reading the version table and for the answer.
 _ANSWER_SHARE = 0.5
 _GONE_WITHIN_S = 5.0
 _NEW_OBJECTS = 10_000
 _GONE_EVERY_S = 0.005
-# Messages that come so soon after each other are fast, and after so many of them they are left to gather for so long.
+# Messages less than this apart are fast; after this many fast ones, the supervisor lets them gather for this long.
 _FAST_S = 0.01
 _MANY_IN_A_ROW = 8
 _GATHER_S = 0.01
@@ -48,30 +47,47 @@ _GATHER_S = 0.01
 _fork = multiprocessing.get_context("fork")
 
 
-@dataclass
-class Watch:
-    """What was seen while a process ran."""
+@dataclass(frozen=True)
+class ProcessEnd:
+    """How the process of env.py ended.
 
-    ended: Ended | None = None
-    exit_code: int | None = None
-    out_of_time: bool = False
-    blockers: tuple[Holder, ...] = ()
-    backends: list[int] = field(default_factory=list)
+    ``ended`` is its last message, None if it was killed or ended without one. ``blockers`` are the sessions that were
+    last seen to block its current revision.
+    """
+
+    ended: Ended | None
+    exit_code: int
+    out_of_time: bool
+    blockers: tuple[Holder, ...]
+
+    @property
+    def failure(self) -> Failure | None:
+        """Why env.py did not succeed; None if it did, or if time was up before it could tell."""
+        if self.ended is not None:
+            return self.ended.failure
+        return None if self.out_of_time else self.death()
+
+    def death(self) -> Failure:
+        """Return the failure of a process that ended without a last message."""
+        code = self.exit_code
+        how = (
+            f"was killed by signal {-code} (out of memory?)" if code < 0 else f"ended the process with exit code {code}"
+        )
+        return Failure("error", "ProcessEnded", f"the migration's code {how}")
 
 
-def supervise(job: Job, session: Session | None, receive: Callable[[Message], None]) -> Watch:
-    """Run env.py to its end or until time is up, passing on what it tells.
+def supervise(job: Job, session: Session | None, receive: Callable[[Message], None]) -> ProcessEnd:
+    """Run env.py to its end or until time is up, and pass on its messages.
 
-    When time is up the running statement is cancelled by the server, again and again in case the revision catches the
-    error; a process that still does not end is killed, and its sessions are ended before this returns, so that what
-    the version table says then is final.
+    When time is up the server cancels the running statement, again and again in case the revision catches the error. A
+    process that still does not end is killed. Its sessions have ended when this returns, so the version table is final.
 
     ``session`` is None for a job that needs no database.
 
     Raises:
-        DatabaseUnavailable: our own session was lost, and with it the migration lock. The process was killed.
+        DatabaseUnavailable: the function's own session was lost, and with it the migration lock. The process was
+            killed.
     """
-    watch = Watch()
     preload(job.settings)
     ours, theirs = _fork.Pipe(duplex=False)
     lifeline, our_end = os.pipe()
@@ -79,45 +95,45 @@ def supervise(job: Job, session: Session | None, receive: Callable[[Message], No
     process.start()
     theirs.close()
     os.close(lifeline)
+    watch = _Watch(job, session, process, ours, receive)
     try:
-        _attend(job, session, ours, process, receive, watch)
-        # Whatever the application does at its exit, it has done its migration.
+        watch.attend()
+        # After its last message, what the application does at exit is no part of the migration.
         process.join(job.deadline.patience(_GONE_WITHIN_S) if watch.ended else 0)
     finally:
         _kill(process.pid)
         process.join()
         os.close(our_end)
         ours.close()
-        watch.exit_code = process.exitcode
     if session is not None and not session.connection.closed:
         _end_sessions(session, watch.backends, job.deadline.patience(_GONE_WITHIN_S))
-    return watch
+    return ProcessEnd(watch.ended, process.exitcode or 0, watch.out_of_time, watch.blockers)
 
 
 def _in_child(job: Job, session: Session | None, pipe: Pipe, theirs: Pipe, lifeline: int, their_end: int) -> None:
     theirs.close()
     os.close(their_end)
-    # What is inherited stays: looking it over for garbage would only copy its pages. And Python before 3.13 looks again
-    # for each 700 new objects, of which SQLAlchemy makes more for a revision than are ever garbage.
+    # Collecting inherited objects would only copy their pages. And Python before 3.13 collects after each 700 new
+    # objects, of which SQLAlchemy makes more for a revision than are ever garbage.
     gc.freeze()
     gc.set_threshold(_NEW_OBJECTS)
-    # The lock's connection is our parent's: were it open here too, the lock would outlive the parent. psycopg2 itself
-    # does not touch a connection that another process has made.
+    # If the lock's connection stayed open here, the lock would outlive the parent. psycopg2 does not touch a connection
+    # that another process made.
     if session is not None:
         os.close(session.connection.fileno())
-    # A group of its own, so that what a revision starts beside itself ends with it.
+    # A process group of its own, so that programs that a revision starts end with it.
     os.setpgid(0, 0)
     threading.Thread(target=_die_with_parent, args=(lifeline,), daemon=True).start()
     run_env_py.run(job, pipe.send)
 
 
 def _die_with_parent(lifeline: int) -> None:
-    os.read(lifeline, 1)  # returns only when nobody holds the other end any more
+    os.read(lifeline, 1)  # returns only when the parent has closed the other end, or died
     os.killpg(0, signal.SIGKILL)
 
 
 def _kill(pid: int | None) -> None:
-    """End a child that was not waited for yet, and its whole group if it has come to having one."""
+    """Kill a child that was not waited for yet, and its process group if it has one."""
     assert pid is not None  # noqa: S101 - it was started
     with suppress(ProcessLookupError):
         os.killpg(pid, signal.SIGKILL)
@@ -125,103 +141,111 @@ def _kill(pid: int | None) -> None:
         os.kill(pid, signal.SIGKILL)
 
 
-def _attend(  # noqa: C901 - one loop, one way through it
-    job: Job,
-    session: Session | None,
-    pipe: Pipe,
-    process: ForkProcess,
-    receive: Callable[[Message], None],
-    watch: Watch,
-) -> None:
-    tick = max(_FASTEST_TICK_S, min(_SLOWEST_TICK_S, job.settings.lock_timeout_ms / 4000))
-    next_tick = time.monotonic() + tick
-    kill_at = math.inf
-    gather = _Gather()
-    while True:
-        now = time.monotonic()
-        left = job.deadline.left()
-        if left <= 0 and not watch.out_of_time:
-            watch.out_of_time = True
-            kill_at = now + max(_CANCEL_EVERY_S, job.deadline.reserve * _ANSWER_SHARE)
-            tick, next_tick = _CANCEL_EVERY_S, now
-        if now >= kill_at:
+class _Watch:
+    """Watches one process: the state between its start and its end."""
+
+    def __init__(
+        self,
+        job: Job,
+        session: Session | None,
+        process: ForkProcess,
+        pipe: Pipe,
+        receive: Callable[[Message], None],
+    ) -> None:
+        self.ended: Ended | None = None
+        self.out_of_time = False
+        self.blockers: tuple[Holder, ...] = ()
+        self.backends: list[int] = []
+        self._deadline = job.deadline
+        self._session = session
+        self._process = process
+        self._pipe = pipe
+        self._receive = receive
+        self._batches = _Batches(pipe)
+        self._tick_s = max(_FASTEST_TICK_S, min(_SLOWEST_TICK_S, job.settings.lock_timeout_ms / 4000))
+        self._next_tick = time.monotonic() + self._tick_s
+        self._kill_at = math.inf
+
+    def attend(self) -> None:
+        """Pass on messages until the last one, the end of the process, or the moment to kill it."""
+        while self.ended is None:
+            now = time.monotonic()
+            left = self._deadline.left()
+            if left <= 0 and not self.out_of_time:
+                self._stop(now)
+            if now >= self._kill_at:
+                return
+            if now >= self._next_tick:
+                self._tick(now)
+            wake = self._next_tick if self.out_of_time else min(self._next_tick, now + left)
+            if self._pipe.poll(max(0.0, wake - now)):
+                if not self._take_message():
+                    return
+            elif not self._process.is_alive() and not self._pipe.poll():
+                # A program that it started may still hold the pipe open.
+                return
+
+    def _stop(self, now: float) -> None:
+        self.out_of_time = True
+        self._kill_at = now + max(_CANCEL_EVERY_S, self._deadline.reserve * _ANSWER_SHARE)
+        self._tick_s, self._next_tick = _CANCEL_EVERY_S, now
+
+    def _tick(self, now: float) -> None:
+        self._next_tick = now + self._tick_s
+        if self._session is None:
             return
-        if now >= next_tick:
-            next_tick = now + tick
-            _tick(session, watch)
-        wake = next_tick if watch.out_of_time else min(next_tick, now + left)
-        if not pipe.poll(max(0.0, wake - now)):
-            if process.is_alive() or pipe.poll():
-                continue
-            # Something that it had started has the pipe open still.
-            return
-        message = _received(pipe)
-        if message is None:
-            return
+        if self.out_of_time:
+            self._session.rows(_DO.format("pg_cancel_backend"), (self.backends,))
+        else:
+            self.blockers = blockers(self._session, self.backends) or self.blockers
+
+    def _take_message(self) -> bool:
+        """Take the next message; return False if the process ended, maybe in the middle of one."""
+        try:
+            message: Message = self._pipe.recv()
+        except (EOFError, OSError):
+            return False
+        if isinstance(message, Ended):
+            self.ended = message
+            return True
         if isinstance(message, Connected):
-            watch.backends.append(message.pid)
+            self.backends.append(message.pid)
         elif isinstance(message, (Started, Next)):
-            watch.blockers = ()
-        elif isinstance(message, Ended):
-            watch.ended = message
-            return
-        receive(message)
-        gather.after_a_message(pipe)
+            self.blockers = ()
+        self._receive(message)
+        self._batches.after_a_message()
+        return True
 
 
-@dataclass
-class _Gather:
-    """Lets messages gather when many come: who sends one pays for waking who waits for it, a tenth of a revision."""
+class _Batches:
+    """Batches messages under load: waking the receiver costs the sender about 10 % of a revision's time."""
 
-    last: float = 0.0
-    in_a_row: int = 0
+    def __init__(self, pipe: Pipe) -> None:
+        self._pipe = pipe
+        self._last = 0.0
+        self._in_a_row = 0
 
-    def after_a_message(self, pipe: Pipe) -> None:
-        """Come back a little later, if they come so fast."""
+    def after_a_message(self) -> None:
+        """Sleep for a moment if messages come fast and no further one is there."""
         now = time.monotonic()
-        self.in_a_row = self.in_a_row + 1 if now - self.last < _FAST_S else 0
-        if self.in_a_row > _MANY_IN_A_ROW and not pipe.poll():
+        self._in_a_row = self._in_a_row + 1 if now - self._last < _FAST_S else 0
+        if self._in_a_row > _MANY_IN_A_ROW and not self._pipe.poll():
             time.sleep(_GATHER_S)
             now = time.monotonic()
-        self.last = now
+        self._last = now
 
 
-def _received(pipe: Pipe) -> Message | None:
-    """The next message; None when the process was ended, maybe in the middle of one."""
-    try:
-        message: Message = pipe.recv()
-    except (EOFError, OSError):
-        return None
-    return message
-
-
-def _tick(session: Session | None, watch: Watch) -> None:
-    if session is None:
-        return
-    if watch.out_of_time:
-        session.rows(_DO.format("pg_cancel_backend"), (watch.backends,))
-    else:
-        watch.blockers = blockers(session, watch.backends) or watch.blockers
-
-
-# Another login's session, where env.py has one of its own, may not be ended by us: it ends with its process. Our login
-# may act as another role, which has no such right.
+# The session of another login, if env.py has one, cannot be ended by this one: it ends with its process. The role that
+# the login acts as may lack the right that the login itself has.
 _DO = "SET LOCAL ROLE NONE; SELECT {}(pid) FROM pg_stat_activity WHERE pid = ANY(%s) AND usename = session_user"
 
 
 def _end_sessions(session: Session, pids: list[int], seconds: float) -> None:
-    """Make sure that no session of a dead process still works, and wait until none does."""
+    """End the sessions of a dead process, and wait until the server has."""
     until = time.monotonic() + seconds
-    # Mostly they have ended with it, and the function is a tenth of the work of the view that is made of it.
+    # Usually the sessions have already ended. pg_stat_get_activity(pid) is ten times cheaper than pg_stat_activity.
     while pids and session.rows("SELECT FROM unnest(%s) AS pid, pg_stat_get_activity(pid)", (pids,)):
         session.rows(_DO.format("pg_terminate_backend"), (pids,))
         if time.monotonic() > until:
             raise DatabaseUnavailable("a session of the migration could not be ended; see pg_stat_activity")
         time.sleep(_GONE_EVERY_S)
-
-
-def died(watch: Watch) -> Failure:
-    """The failure of a process that ended without telling how."""
-    code = watch.exit_code or 0
-    how = f"was killed by signal {-code} (out of memory?)" if code < 0 else f"ended the process with exit code {code}"
-    return Failure("error", "ProcessEnded", f"the migration's code {how}")

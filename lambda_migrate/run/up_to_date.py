@@ -1,8 +1,9 @@
-"""Sees from the manifest and the version table that there is nothing to do: without Alembic, env.py and the lock.
+"""Finds out from the manifest and the version table whether there is nothing to do.
 
-Most runs find nothing to do, and this is all that they cost beside connecting. It says yes only where Alembic could
-come to no other answer: the builder has seen that env.py keeps the version where Alembic does by itself, there is no
-second table of that name in the database, and it holds exactly the packaged heads. In any other case env.py is asked.
+Most runs find nothing to do, and this check and a connection are all that they cost: no Alembic, no env.py, no lock.
+The answer is yes only if Alembic could give no other. The builder has seen that env.py uses Alembic's default version
+table, the database has exactly one table of that name, and the table holds exactly the packaged heads. In any other
+case env.py runs.
 """
 
 from __future__ import annotations
@@ -12,39 +13,35 @@ from typing import TYPE_CHECKING
 import psycopg2.errors
 
 from lambda_migrate.invocation.errors import DatabaseUnavailable
-from lambda_migrate.invocation.result import joined
+from lambda_migrate.invocation.result import RunState, joined
 from lambda_migrate.revisions import manifest
 
 if TYPE_CHECKING:
     from lambda_migrate.database.session import Session
-    from lambda_migrate.invocation.invocation import Invocation, Progress
+    from lambda_migrate.invocation.invocation import Invocation
     from lambda_migrate.invocation.request import Request
     from lambda_migrate.revisions.manifest import Manifest
 
 _ACTIONS = frozenset({"upgrade", "status", "plan"})
 
 
-def is_current(invocation: Invocation, session: Session, progress: Progress) -> bool:
-    """Whether the database is at the packaged heads and those are all that is asked for; `progress` then says so.
+def look(invocation: Invocation, session: Session) -> RunState | None:
+    """Return the state of a database at the packaged heads if that is what is asked for, and None otherwise.
 
     Raises:
         ConfigurationError: the manifest does not belong to the tree beside it.
     """
     packaged = manifest.for_settings(invocation.settings)
-    # After an attempt only env.py's word counts.
-    if progress.attempts or packaged is None or not _asks_for_heads(invocation.request, packaged):
-        return False
-    progress.database = session.server.database
+    if packaged is None or not _asks_for_heads(invocation.request, packaged):
+        return None
     heads = _heads(session, packaged)
     if heads != packaged.heads:
-        return False
-    progress.previous = progress.revisions = heads
-    progress.attempts = 1
-    return True
+        return None
+    return RunState(session.server.database, previous=heads, revisions=heads, attempts=1)
 
 
 def _heads(session: Session, packaged: Manifest) -> tuple[str, ...] | None:
-    """What the version table holds, None where it does not tell."""
+    """Return what the version table holds, or None if only env.py can tell."""
     if packaged.version_table is None:
         return None
     table = psycopg2.extensions.quote_ident(packaged.version_table, session.connection)
@@ -56,7 +53,7 @@ def _heads(session: Session, packaged: Manifest) -> tuple[str, ...] | None:
     except (psycopg2.errors.UndefinedTable, psycopg2.errors.UndefinedColumn, psycopg2.errors.InsufficientPrivilege):
         return None
     except DatabaseUnavailable:
-        # Whoever goes on with this session sees the same, and knows how often to try again.
+        # The run finds this session lost, too, and knows how often to connect again.
         return None
     return tuple(sorted(version for version, _ in rows)) if all(tables == 1 for _, tables in rows) else None
 

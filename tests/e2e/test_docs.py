@@ -16,7 +16,7 @@ from infra.stages import Stage
 from lambda_migrate.invocation import errors as contract_errors
 from lambda_migrate.invocation import settings, telemetry
 from lambda_migrate.invocation.request import ACTIONS
-from lambda_migrate.invocation.result import Applied, Result, Revision
+from lambda_migrate.invocation.result import Applied, Result, Revision, RunState
 from tests.support.checkout import ROOT, copy_checkout, with_tools
 
 README = ROOT / "README.md"
@@ -179,7 +179,7 @@ def test_every_action_is_documented_with_its_fields() -> None:
 def test_the_documented_result_has_the_fields_of_a_result() -> None:
     [documented] = [json.loads(block) for block in blocks(CONTRACT, "json") if '"status"' in block]
     revision = Revision("9ab1", "Add a table")
-    result = Result("upgrade", "dev", "db", None, (), ("9ab1",), applied=(Applied(revision, 1),))
+    result = Result("upgrade", "dev", None, RunState("db", (), ("9ab1",), done=(Applied(revision, 1),)))
 
     real = result.as_json(duration_ms=1, request_id="1")
 

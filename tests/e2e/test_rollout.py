@@ -14,7 +14,7 @@ from uuid import uuid4
 
 import pytest
 
-from lambda_migrate.database.session import application_name
+from lambda_migrate.invocation.invocation import application_name
 from lambda_migrate.invocation.telemetry import TARGET_METRICS
 from localcloud import postgres, testing
 from localcloud.clients import client

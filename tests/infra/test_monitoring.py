@@ -12,6 +12,7 @@ import pytest
 from infra import queries
 from infra.names import Names
 from lambda_migrate.invocation import telemetry
+from lambda_migrate.invocation.result import RunState
 from tests.infra.synthesis import Stack, synthesize
 
 if TYPE_CHECKING:
@@ -102,9 +103,7 @@ def test_every_metric_that_is_named_is_one_that_the_function_measures(
     monkeypatch.setenv("POWERTOOLS_METRICS_NAMESPACE", stacks[stage].variables["POWERTOOLS_METRICS_NAMESPACE"])
     telemetry._metrics.cache_clear()  # noqa: SLF001 - as a new sandbox begins
     for outcome in telemetry.TARGET_METRICS if "rollout" in STAGES[stage][1] else [None]:
-        telemetry.measure(
-            stage, applied=1, duration_ms=1, failed=False, lock_wait_ms=0, lock_retries=0, outcome=outcome
-        )
+        telemetry.measure(stage, RunState(), applied=1, duration_ms=1, failed=False, outcome=outcome)
     telemetry._metrics.cache_clear()  # noqa: SLF001 - and ends
     lines = [json.loads(line)["_aws"]["CloudWatchMetrics"] for line in capsys.readouterr().out.splitlines()]
     measured = lines[0][0]

@@ -12,7 +12,7 @@ from pydantic_core import PydanticUndefined
 
 from infra.names import Names
 from infra.stages import RolloutSettings, RolloutTarget, SecretTag, Stage, StageError, read_project
-from lambda_migrate.fleet.targets import Rules
+from lambda_migrate.fleet.waves import Rules
 from lambda_migrate.invocation.request import ROLLOUT_FIELDS
 from tests.infra.synthesis import ACCOUNT, REGION, Stack, as_list, resolved, synthesize
 

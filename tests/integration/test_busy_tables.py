@@ -197,7 +197,11 @@ def test_the_migration_lock_is_kept_over_a_pause_longer_than_idle_sessions_live(
     runner: Runner, database: Database, package: Path, tmp_path: Path
 ) -> None:
     tree = write_ledger(tmp_path / "tree", 2, instead={2: ALTERS})
-    shorter = {"database.IDLE_SESSION_TIMEOUT_S": 2, "run._FIRST_BACKOFF_S": 8, "run._PING_EVERY_S": 0.5}
+    shorter = {
+        "database.session.IDLE_SESSION_TIMEOUT_S": 2,
+        "run.attempts._FIRST_BACKOFF_S": 8,
+        "run.attempts._PING_EVERY_S": 0.5,
+    }
     shorten(package, tree, tmp_path / f"package-{tree.name}", shorter)
     function = runner.start(tree, LOCK_TIMEOUT_MS="300")
     with blocker(database):

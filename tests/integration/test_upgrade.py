@@ -138,6 +138,7 @@ def test_a_database_ahead_of_the_package_is_left_alone(
 
     assert answer.error_type == "UnknownRevision"
     assert "c3" in answer.message
+    assert [line["revision"] for line in runner.events("migration.failed")] == ["c3"]
     assert version(database) == "c3"
 
 

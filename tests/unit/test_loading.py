@@ -1,14 +1,19 @@
-"""Loading libraries without a look for garbage, which a warm sandbox goes on to need."""
+"""Modules that are imported when a run needs them: how they are loaded, and from where they may be."""
 
 from __future__ import annotations
 
+import ast
 import gc
+import importlib.util
 import sys
 from typing import TYPE_CHECKING
 
 import pytest
+from importlinter.api import read_configuration
 
+from lambda_migrate.actions import perform
 from lambda_migrate.invocation.loading import loading
+from tests.support.checkout import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -49,3 +54,28 @@ def test_a_library_that_is_missing_leaves_everything_as_it_was() -> None:
     with pytest.raises(ModuleNotFoundError), loading():
         import there_is_none_of_this_name  # type: ignore[import-not-found] # noqa: F401, PLC0415
     assert (gc.isenabled(), gc.get_freeze_count()) == (True, 0)
+
+
+def loads_at_run_time() -> dict[str, list[str]]:
+    """The modules of the function that each of its modules loads by name."""
+    found = {"lambda_migrate.actions.perform": [*perform.MODULES.values()]}
+    for file in sorted((ROOT / "lambda_migrate").rglob("*.py")):
+        module = ".".join(file.relative_to(ROOT).with_suffix("").parts)
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "load":
+                names = [str(argument.value) for argument in node.args if isinstance(argument, ast.Constant)]
+                found.setdefault(module, []).extend(name for name in names if name.startswith("lambda_migrate."))
+    return {module: loaded for module, loaded in found.items() if loaded}
+
+
+def test_a_module_is_loaded_from_its_own_package_or_from_above() -> None:
+    contracts = read_configuration(str(ROOT / "pyproject.toml"))["contracts_options"]
+    [layers] = [each["layers"] for each in contracts if each.get("containers") == ["lambda_migrate"]]
+    place = {package: number for number, layer in enumerate(layers) for package in layer.split(" | ")}
+    loads = loads_at_run_time()
+
+    assert "lambda_migrate.run.start" in loads
+    for module, loaded in loads.items():
+        for name in loaded:
+            assert importlib.util.find_spec(name), name
+            assert place[name.split(".")[1]] >= place[module.split(".")[1]], f"{module} loads {name}"

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from lambda_migrate.fleet.folder import Outcome
 from lambda_migrate.fleet.report import summarize
 from lambda_migrate.fleet.target import failure_of
-from lambda_migrate.fleet.targets import Rules, Tenant, Wave, arrange, in_order, items_of, share
+from lambda_migrate.fleet.waves import Rules, Tenant, Wave, arrange, in_order, items_of, share
 from lambda_migrate.invocation.errors import ConfigurationError, InvalidRequest
 from lambda_migrate.invocation.request import parse_request
 

@@ -1,0 +1,162 @@
+"""Opens the function's own session: credentials, rotation, failover, and the limit of runs on one server."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from lambda_migrate.database.connect import connect, pauses
+from lambda_migrate.database.secret import STORE
+from lambda_migrate.database.server_limit import leave_if_busy
+from lambda_migrate.database.session import (
+    ANSWER_S,
+    HAS_IDLE_TIMEOUT,
+    IDLE_SESSION_TIMEOUT_S,
+    Server,
+    Session,
+    rows_of,
+)
+from lambda_migrate.invocation.deadline import within
+from lambda_migrate.invocation.errors import (
+    AuthenticationFailed,
+    ConfigurationError,
+    InvalidRequest,
+    SecretUnavailable,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from lambda_migrate.database.credentials import Credentials
+    from lambda_migrate.database.session import Connection
+    from lambda_migrate.invocation.deadline import Deadline
+    from lambda_migrate.invocation.invocation import Invocation
+    from lambda_migrate.invocation.settings import Settings
+
+_OLDEST_SERVER = 13
+# A rotated password reaches the secret a moment after the server, or the other way round.
+_ROTATION_S = 5
+# During a failover, the host name may lead to the server that no longer writes, or does not write yet.
+_FAILOVER_S = 10
+# Longer than all timeouts and attempts of one lookup of a secret together.
+_SECRET_S = 20
+
+
+def open_session(invocation: Invocation) -> Session:
+    """Connect with the target's credentials, reading the secret again if the server refuses them.
+
+    CONNECT_TIMEOUT_S counts within the deadline.
+
+    Raises:
+        AuthenticationFailed: refused, also with what the secret holds by now.
+        DatabaseUnavailable: no connection within the budget; the message says whether it was the name, the route, the
+            port, TLS or the server.
+        ConfigurationError: the database does not exist, is read-only, or is too old.
+        InvalidRequest: there is no such schema in it.
+        ServerBusy: this is a target of a rollout, and as many runs as allowed are active on its server.
+    """
+    session = _open(invocation.settings, invocation.deadline, invocation.name, invocation.schema)
+    limit = invocation.settings.server_concurrency
+    if limit is not None and invocation.request.is_target_of_rollout:
+        try:
+            leave_if_busy(session, invocation.name, limit)
+        except BaseException:
+            session.close()
+            raise
+    return session
+
+
+def _open(settings: Settings, deadline: Deadline, name: str, schema: str | None) -> Session:
+    budget = deadline.until(settings.connect_timeout_s)
+    credentials = _in_time(deadline, lambda: STORE.get(settings))
+    rotation: Deadline | None = None
+    failover: Deadline | None = None
+    for pause in pauses():
+        try:
+            return _session(connect(credentials, budget, deadline, name), credentials, deadline, schema)
+        except AuthenticationFailed:
+            fresh = _in_time(deadline, lambda: STORE.refresh(settings))
+            if not _differ(fresh, credentials, settings):
+                # Rotation changes the server first and the secret a moment later.
+                rotation = rotation or budget.until(_ROTATION_S)
+                if rotation.left() < pause:
+                    raise
+                time.sleep(pause)
+            elif budget.left() <= 0:
+                raise
+            credentials = fresh
+        except _StillReplica as replica:
+            failover = failover or budget.until(_FAILOVER_S)
+            if failover.left() < pause:
+                raise ConfigurationError(str(replica)) from None
+            time.sleep(pause)
+    raise AssertionError("unreachable: the pauses never end")
+
+
+class _StillReplica(Exception):  # noqa: N818 - it may pass
+    """The server is a replica, by mistake or until a failover has promoted it."""
+
+
+def is_rotated(invocation: Invocation, used: Credentials) -> bool:
+    """Read the secret again and return whether it holds another login by now."""
+    fresh = _in_time(invocation.deadline, lambda: STORE.refresh(invocation.settings))
+    return _differ(fresh, used, invocation.settings)
+
+
+def _differ(fresh: Credentials, used: Credentials, settings: Settings) -> bool:
+    # An IAM token is another one each time.
+    return fresh != used and (settings.auth != "iam" or fresh.user != used.user)
+
+
+def _in_time(deadline: Deadline, read: Callable[[], Credentials]) -> Credentials:
+    try:
+        return within(deadline.patience(_SECRET_S), read)
+    except TimeoutError as late:
+        raise SecretUnavailable(f"the secret could not be read before Lambda's timeout: {late}") from None
+
+
+def _session(connection: Connection, credentials: Credentials, deadline: Deadline, schema: str | None) -> Session:
+    try:
+        return _checked_session(connection, credentials, deadline, schema)
+    except BaseException:
+        connection.close()
+        raise
+
+
+def _checked_session(
+    connection: Connection, credentials: Credentials, deadline: Deadline, schema: str | None
+) -> Session:
+    connection.autocommit = True
+    version = connection.server_version // 10000
+    if version < _OLDEST_SERVER:
+        raise ConfigurationError(
+            f"{credentials.host}:{credentials.port} is PostgreSQL {version}; {_OLDEST_SERVER} or later is needed"
+        )
+    # One round trip. The settings let the server release the lock if the function vanishes, and cancel a statement that
+    # the function would no longer wait for.
+    settings = {
+        "tcp_keepalives_idle": 10,
+        "tcp_keepalives_interval": 5,
+        "tcp_keepalives_count": 3,
+        "tcp_user_timeout": IDLE_SESSION_TIMEOUT_S * 1000,
+        "statement_timeout": ANSWER_S * 1000,
+    }
+    if version >= HAS_IDLE_TIMEOUT:
+        settings["idle_session_timeout"] = IDLE_SESSION_TIMEOUT_S * 1000
+    [(pid, started, database, replica, read_only, schema_exists)] = rows_of(
+        connection,
+        deadline,
+        "".join(f"SET {name} = {value};" for name, value in settings.items())
+        + "SELECT pg_backend_pid(), pg_postmaster_start_time()::text, current_database(), pg_is_in_recovery(),"
+        " current_setting('transaction_read_only') = 'on',"
+        " %(schema)s::text IS NULL OR to_regnamespace(quote_ident(%(schema)s)) IS NOT NULL",
+        {"schema": schema},
+    )
+    what = f"{credentials.host}:{credentials.port} is %s: migrations need the writer; correct the secret's host"
+    if replica:
+        raise _StillReplica(what % "a read replica")
+    if read_only:
+        raise ConfigurationError(what % "read-only")
+    if not schema_exists:
+        raise InvalidRequest(f"there is no schema {schema!r} in database {database!r}; create it first")
+    return Session(connection, pid, Server(version, started, database), credentials, deadline)

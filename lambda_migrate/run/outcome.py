@@ -1,0 +1,104 @@
+"""Turns a failure of env.py's process into an error of the contract."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from lambda_migrate.invocation.errors import (
+    AuthenticationFailed,
+    ConfigurationError,
+    DatabaseUnavailable,
+    DowngradeRefused,
+    DriftDetected,
+    InvalidRequest,
+    LockTimeout,
+    MigrationError,
+    MigrationFailed,
+    TargetMismatch,
+    UnknownRevision,
+)
+from lambda_migrate.invocation.result import joined
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from lambda_migrate.database.migration_lock import Holder
+    from lambda_migrate.env_py.messages import Failure
+
+_REFUSALS: Mapping[str, type[MigrationError]] = {
+    error.__name__: error
+    for error in (
+        ConfigurationError,
+        DowngradeRefused,
+        DriftDetected,
+        InvalidRequest,
+        TargetMismatch,
+        UnknownRevision,
+    )
+}
+_PARTLY_COMMITTED = "; it had committed part of its work before, so it is not run again by itself"
+
+
+class TryAgain(Exception):  # noqa: N818 - not an error: the run begins again
+    """An attempt ended for a reason that may pass. ``error`` is what to raise if there is no further attempt."""
+
+    def __init__(self, error: MigrationError) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+def error_of(
+    failure: Failure, *, revisions: tuple[str, ...], any_ran: bool, holders: tuple[Holder, ...]
+) -> MigrationError | TryAgain:
+    """Return the error for a failure.
+
+    ``revisions`` are those that the database is at, ``any_ran`` says whether a revision ran to its end in this attempt,
+    and ``holders`` are the sessions that blocked the one that failed.
+    """
+    facts = _facts(failure, holders)
+    if failure.kind == "refused":
+        return _REFUSALS.get(failure.error_type, ConfigurationError)(failure.message, **facts)
+    if failure.revision is None and not any_ran and failure.kind != "lock":
+        return _before_any_revision(failure, facts)
+    where = f"the database is at {joined(revisions) or 'base'}"
+    what = f"revision {failure.revision.revision} ({failure.revision.description})" if failure.revision else "env.py"
+    cause = f"{failure.error_type}: {failure.message}"
+    part = _PARTLY_COMMITTED if failure.partly_committed else ""
+    if failure.kind == "lock":
+        blocked = (
+            f"blocked by {'; '.join(map(str, holders))}" if holders else "the blocking session was gone when we looked"
+        )
+        return LockTimeout(f"{what} could not get its table locks: {cause}; {blocked}{part}; {where}", **facts)
+    if failure.kind == "connection" and not failure.partly_committed:
+        return TryAgain(DatabaseUnavailable(f"the connection was lost during {what}: {cause}; {where}", **facts))
+    state = f" (SQLSTATE {failure.sqlstate})" if failure.sqlstate else ""
+    return MigrationFailed(f"{what} failed: {cause}{state}{part}; {where}", **facts)
+
+
+def _facts(failure: Failure, holders: tuple[Holder, ...]) -> dict[str, Any]:
+    """Return the fields of the error's log line; those of an error that env.py's process raised itself come first."""
+    return {
+        "revision": failure.revision.revision if failure.revision else None,
+        "sqlstate": failure.sqlstate,
+        "statement": failure.statement,
+        "table": failure.table,
+        "constraint": failure.constraint,
+        "blocking_pids": [holder.pid for holder in holders] or None,
+        "partly_committed": failure.partly_committed or None,
+        **failure.facts,
+    }
+
+
+def _before_any_revision(failure: Failure, facts: Mapping[str, Any]) -> MigrationError | TryAgain:
+    cause = f"{failure.error_type}: {failure.message}"
+    if failure.kind == "authentication":
+        return TryAgain(AuthenticationFailed(f"env.py's connection was refused: {cause}", **facts))
+    if failure.kind == "connection":
+        return TryAgain(
+            DatabaseUnavailable(
+                f"env.py could not work with its connection: {cause} (does it take its address from DATABASE_URL?"
+                " See DATABASE_URL_ENV and DATABASE_ENV)",
+                **facts,
+            )
+        )
+    return ConfigurationError(f"env.py failed before any revision ran: {cause}", **facts)

@@ -1,0 +1,45 @@
+"""Starts a run: it ends here if there is nothing to do, and loads Alembic and SQLAlchemy only if there is."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+from lambda_migrate.database.open_session import open_session
+from lambda_migrate.invocation.loading import load
+from lambda_migrate.run import up_to_date
+
+if TYPE_CHECKING:
+    from lambda_migrate.invocation.invocation import Invocation
+    from lambda_migrate.invocation.result import RunState
+
+
+def migrate(invocation: Invocation) -> RunState:
+    """Do what the request asks for, under the migration lock, and return what was done.
+
+    Raises:
+        MigrationError: one of the contract's section 7, with its ``state``; the database is at a revision boundary.
+    """
+    return _run(invocation, changes=True)
+
+
+def inspect(invocation: Invocation) -> RunState:
+    """Return where the database is, without a lock and without a change.
+
+    Raises:
+        MigrationError: as for `migrate`.
+    """
+    return _run(invocation, changes=False)
+
+
+def _run(invocation: Invocation, *, changes: bool) -> RunState:
+    with ExitStack() as opened:
+        session = open_session(invocation)
+        opened.callback(session.close)
+        state = up_to_date.look(invocation, session)
+        if state is None:
+            # `attempts` closes it, maybe long before its own end.
+            opened.pop_all()
+            attempts = load("lambda_migrate.run.attempts")
+            state = attempts.migrate(invocation, session) if changes else attempts.inspect(invocation, session)
+        return state
