@@ -116,6 +116,7 @@ def summarize(  # noqa: PLR0913 - one argument an object in S3
     return content
 
 
+# Long, but flat: the first case that holds names the status.
 def _status(
     rollout: Mapping[str, Any],
     waves: Sequence[Mapping[str, Any]],

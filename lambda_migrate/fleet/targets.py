@@ -7,6 +7,7 @@ tenants fill. A Distributed Map reads a wave's object item by item.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -109,13 +110,21 @@ def _options(given: Mapping[str, Any]) -> _Options:
     plan, names, retry_of = given.get("plan", False), given.get("targets"), given.get("retry_of")
     if not isinstance(plan, bool):
         raise InvalidRequest("plan must be true or false in the rollout's input")
-    if names is not None and not (isinstance(names, list) and names and all(isinstance(name, str) for name in names)):
+    if not (names is None or _is_list_of_names(names)):
         raise InvalidRequest("targets must be a list of names in the rollout's input")
-    if retry_of is not None and not (isinstance(retry_of, str) and retry_of and "/" not in retry_of):
+    if not (retry_of is None or _is_name_of_rollout(retry_of)):
         raise InvalidRequest("retry_of must be the name of a rollout in the rollout's input")
     if retry_of is not None and names is not None:
         raise InvalidRequest("retry_of names the targets: leave targets out of the rollout's input")
     return _Options(plan, None if names is None else tuple(names), retry_of)
+
+
+def _is_list_of_names(value: object) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(name, str) for name in value)
+
+
+def _is_name_of_rollout(value: object) -> bool:
+    return isinstance(value, str) and bool(value) and "/" not in value
 
 
 def _take_over(bucket: Bucket, fields: Mapping[str, Any]) -> str | None:
@@ -136,29 +145,31 @@ def _take_over(bucket: Bucket, fields: Mapping[str, Any]) -> str | None:
 
 def _tenants(invocation: Invocation) -> list[Tenant]:
     settings = invocation.settings
-    given = settings.rollout
-    if given.get("query"):
-        rows: Iterable[Mapping[str, Any]] = _queried(invocation, given["query"])
-    elif given.get("secret_tag"):
-        key, value = given["secret_tag"]["key"], given["secret_tag"]["value"]
-        rows = (row for row, tags in _secrets({"tag-key": key, "tag-value": value}) if tags.get(key) == value)
-    elif given.get("secret_prefix"):
-        prefix = given["secret_prefix"]
-        # Secrets Manager compares without regard to case.
-        rows = (row for row, _ in _secrets({"name": prefix}) if row["secret_id"].startswith(prefix))
-    elif given.get("targets"):
-        rows = given["targets"]
-    else:
-        rows = [{"name": settings.stage}]
-    tenants = [_tenant(row) for row in rows]
+    tenants = [_tenant(row) for row in _rows(invocation)]
     if not tenants:
         raise ConfigurationError("there is no target: nothing matches what `rollout` in the stage's settings names")
-    seen: set[str] = set()
-    for tenant in tenants:
-        if tenant.name in seen:
-            raise ConfigurationError(f"two targets are named {tenant.name!r}: give each a `name` of its own")
-        seen.add(tenant.name)
+    for name, count in Counter(tenant.name for tenant in tenants).items():
+        if count > 1:
+            raise ConfigurationError(f"two targets are named {name!r}: give each a `name` of its own")
     return _with_servers(tenants, settings, invocation.deadline)
+
+
+def _rows(invocation: Invocation) -> Iterable[Mapping[str, Any]]:
+    """Return a row for each target, from the source that the stage's settings name."""
+    given = invocation.settings.rollout
+    if given.get("query"):
+        return _queried(invocation, given["query"])
+    if given.get("secret_tag"):
+        key, value = given["secret_tag"]["key"], given["secret_tag"]["value"]
+        return (row for row, tags in _secrets({"tag-key": key, "tag-value": value}) if tags.get(key) == value)
+    if given.get("secret_prefix"):
+        prefix = given["secret_prefix"]
+        # Secrets Manager ignores case.
+        return (row for row, _ in _secrets({"name": prefix}) if row["secret_id"].startswith(prefix))
+    if given.get("targets"):
+        targets: Iterable[Mapping[str, Any]] = given["targets"]
+        return targets
+    return [{"name": invocation.settings.stage}]
 
 
 def _secrets(filters: Mapping[str, str]) -> Iterator[tuple[dict[str, Any], dict[str, str]]]:

@@ -53,17 +53,8 @@ def arrange(tenants: Sequence[Tenant], rules: Rules) -> list[Wave]:
     Raises:
         ConfigurationError: a canary is named that does not exist.
     """
-    ordered = in_order(tenants)
-    if isinstance(rules.canaries, (int, str)):
-        count = share(rules.canaries, len(ordered), up=True)
-        canaries, rest = ordered[:count], ordered[count:]
-    else:
-        wanted = set(rules.canaries)
-        canaries = [tenant for tenant in ordered if tenant.name in wanted]
-        rest = [tenant for tenant in ordered if tenant.name not in wanted]
-        if missing := wanted - {tenant.name for tenant in canaries}:
-            raise ConfigurationError(f"there is no target {min(missing)!r} to be a canary")
-    groups = [canaries] if canaries else []
+    canaries, rest = _canaries(in_order(tenants), rules.canaries)
+    groups = [canaries]
     left = list(rest)
     for size in rules.waves:
         count = min(share(size, len(rest), up=True), len(left))
@@ -71,9 +62,21 @@ def arrange(tenants: Sequence[Tenant], rules: Rules) -> list[Wave]:
         left = left[count:]
     groups.append(left)
     return [
-        _wave(number, group, rules, canary=number == 1 and bool(canaries))
+        _wave(number, group, rules, canary=group is canaries)
         for number, group in enumerate((group for group in groups if group), start=1)
     ]
+
+
+def _canaries(ordered: list[Tenant], setting: Sequence[str] | int | str) -> tuple[list[Tenant], list[Tenant]]:
+    """Return the canaries, by their number, share or names, and the other targets."""
+    if isinstance(setting, (int, str)):
+        count = share(setting, len(ordered), up=True)
+        return ordered[:count], ordered[count:]
+    wanted = set(setting)
+    canaries = [tenant for tenant in ordered if tenant.name in wanted]
+    if missing := wanted - {tenant.name for tenant in canaries}:
+        raise ConfigurationError(f"there is no target {min(missing)!r} to be a canary")
+    return canaries, [tenant for tenant in ordered if tenant.name not in wanted]
 
 
 def in_order(tenants: Sequence[Tenant]) -> list[Tenant]:

@@ -141,14 +141,13 @@ def _rollout(action: str, event: Mapping[str, Any]) -> Mapping[str, Any] | None:
     value = event.get("rollout")
     if not isinstance(value, Mapping):
         raise InvalidRequest(f"rollout must be a JSON object, not {_kind(value)}")
-    fields = ROLLOUT_FIELDS[action]
-    unknown = sorted(str(name) for name in value if name not in fields and f"{name}?" not in fields)
+    fields = {name.rstrip("?"): (kind, name.endswith("?")) for name, kind in ROLLOUT_FIELDS[action].items()}
+    unknown = sorted(str(name) for name in value if name not in fields)
     if unknown:
         raise InvalidRequest(f"unknown field {_shown(unknown[0])} in rollout for action {action}")
-    for field_name, kind in fields.items():
-        name = field_name.rstrip("?")
+    for name, (kind, optional) in fields.items():
         given = value.get(name)
-        if type(given) is not kind and not (given is None and field_name.endswith("?")):
+        if type(given) is not kind and not (optional and given is None):
             raise InvalidRequest(f"rollout.{name} must be {_kind(kind())}, not {_kind(given)}")
     if not _ROLLOUT_NAME.fullmatch(value["name"]):
         raise InvalidRequest(f"rollout.name must be the name of an execution, not {_shown(value['name'])}")

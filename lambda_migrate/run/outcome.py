@@ -47,6 +47,7 @@ class TryAgain(Exception):  # noqa: N818 - not an error: the run begins again
         self.error = error
 
 
+# Long, but flat: one case after the other, most certain first.
 def error_of(
     failure: Failure, *, revisions: tuple[str, ...], any_ran: bool, holders: tuple[Holder, ...]
 ) -> MigrationError | TryAgain:
