@@ -104,9 +104,15 @@ def test_every_make_command_is_a_target_of_the_makefile(page: Path) -> None:
 
 
 def test_every_module_of_the_function_has_its_line_in_the_architecture() -> None:
-    modules = {file.name for file in (ROOT / "lambda_migrate").glob("*.py")} - {"__init__.py"}
+    modules = [file.name for file in (ROOT / "lambda_migrate").rglob("*.py") if file.name != "__init__.py"]
 
     assert sorted(first_names(tables(ARCHITECTURE, "module"))) == sorted(modules)
+
+
+def test_every_folder_with_code_has_its_line_in_the_architecture() -> None:
+    folders = {f"{file.parent.name}/" for file in ROOT.glob("*/*.py")}
+
+    assert folders <= {*first_names(tables(ARCHITECTURE, "path"))}
 
 
 # --- the function's variables ---
