@@ -104,6 +104,7 @@ _ADVICE: Mapping[str, str] = {
     "SecretMalformed": "Correct the secret, then see whether it is enough: {doctor}",
     "DatabaseUnavailable": "Which step fails: {doctor}. Once the server is back: {again}",
     "AuthenticationFailed": "Make secret and role agree, then: {doctor}",
+    "PoolerRefused": "Let DB_HOST and DB_PORT lead to the server itself, or to a pool in session mode.",
     "TargetMismatch": "Let env.py take its address from the function: docs/contract.md, How env.py gets its address.",
     "UnknownRevision": "Deploy the backend that has this revision. What this one has: {history}",
     "MigrationLocked": "Who holds the lock: {status}. When that run is done: {again}",

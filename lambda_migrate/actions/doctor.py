@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from lambda_migrate.database.migration_lock import lock_holder
 from lambda_migrate.database.open_session import open_session
 from lambda_migrate.database.secret import STORE
+from lambda_migrate.invocation.errors import PoolerRefused
 from lambda_migrate.invocation.loading import load
 from lambda_migrate.invocation.redaction import one_line
 from lambda_migrate.invocation.request import Request
@@ -83,9 +84,10 @@ def doctor(invocation: Invocation) -> Result:
     resolved = report.step("dns", lambda: _resolve(found["credentials"]), possible=known)
     reached = report.step("tcp", lambda: _reach(found["credentials"]), possible=resolved)
     secured = report.step("tls", lambda: _secure(found["credentials"]), possible=reached)
-    logged_in = report.step("login", lambda: _log_in(keep("session", open_session(invocation))), possible=secured)
+    logged_in = report.step("login", lambda: _log_in(keep("session", _session(invocation))), possible=secured)
+    unpooled = report.step("pooler", lambda: _pooler(found["session"]), possible=logged_in)
     state = RunState()
-    if logged_in:
+    if unpooled:
         with closing(found["session"]) as session:
             state = RunState(session.server.database)
             report.step("server", lambda: f"PostgreSQL {session.server.version}, writable")
@@ -138,8 +140,24 @@ def _secure(credentials: Credentials) -> str:
             return f"{secure.version()}, {credentials.sslmode}, certificate valid until {until}"
 
 
-def _log_in(session: Session) -> str:
+def _session(invocation: Invocation) -> Session | PoolerRefused:
+    """Open a session; the refusal of a pooler is returned, because the login itself worked."""
+    try:
+        return open_session(invocation)
+    except PoolerRefused as refused:
+        return refused
+
+
+def _log_in(session: Session | PoolerRefused) -> str:
+    if isinstance(session, PoolerRefused):
+        return "the pooler accepted the login"
     return str(session.rows("SELECT current_user || ' on database ' || current_database()")[0][0])
+
+
+def _pooler(session: Session | PoolerRefused) -> str:
+    if isinstance(session, PoolerRefused):
+        raise session
+    return "in session mode" if session.pooled else "none"
 
 
 def _privileges(session: Session, schema: str | None) -> str:

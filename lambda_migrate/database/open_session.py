@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from contextlib import closing
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple
 
 from lambda_migrate.database.connect import connect, pauses
+from lambda_migrate.database.pooler import check_pinned
 from lambda_migrate.database.secret import STORE
 from lambda_migrate.database.server_limit import leave_if_busy
 from lambda_migrate.database.session import (
@@ -25,7 +28,7 @@ from lambda_migrate.invocation.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from lambda_migrate.database.credentials import Credentials
     from lambda_migrate.database.session import Connection
@@ -34,6 +37,16 @@ if TYPE_CHECKING:
     from lambda_migrate.invocation.settings import Settings
 
 _OLDEST_SERVER = 13
+# With these the server releases the lock if the function vanishes, and cancels a statement that the function would no
+# longer wait for.
+_SETTINGS: Mapping[str, int] = {
+    "tcp_keepalives_idle": 10,
+    "tcp_keepalives_interval": 5,
+    "tcp_keepalives_count": 3,
+    "tcp_user_timeout": IDLE_SESSION_TIMEOUT_S * 1000,
+    "statement_timeout": ANSWER_S * 1000,
+}
+_SETTINGS_IDLE: Mapping[str, int] = {"idle_session_timeout": IDLE_SESSION_TIMEOUT_S * 1000}
 # A rotated password reaches the secret a moment after the server, or the other way round.
 _ROTATION_S = 5
 # During a failover, the host name may lead to the server that no longer writes, or does not write yet.
@@ -53,6 +66,7 @@ def open_session(invocation: Invocation) -> Session:
             port, TLS or the server.
         ConfigurationError: the database does not exist, is read-only, or is too old.
         InvalidRequest: there is no such schema in it.
+        PoolerRefused: a pooler in transaction mode is in the way.
         ServerBusy: this is a target of a rollout, and as many runs as allowed are active on its server.
     """
     session = _open(invocation.settings, invocation.deadline, invocation.name, invocation.schema)
@@ -73,7 +87,9 @@ def _open(settings: Settings, deadline: Deadline, name: str, schema: str | None)
     failover: Deadline | None = None
     for pause in pauses():
         try:
-            return _session(connect(credentials, budget, deadline, name), credentials, deadline, schema)
+            # The second connection is made only if a pooler is in the way.
+            again = partial(connect, credentials, budget, deadline, name)
+            return _session(again(), credentials, deadline, schema, again, name)
         except AuthenticationFailed:
             fresh = _in_time(deadline, lambda: STORE.refresh(settings))
             if not _differ(fresh, credentials, settings):
@@ -115,48 +131,77 @@ def _in_time(deadline: Deadline, read: Callable[[], Credentials]) -> Credentials
         raise SecretUnavailable(f"the secret could not be read before Lambda's timeout: {late}") from None
 
 
-def _session(connection: Connection, credentials: Credentials, deadline: Deadline, schema: str | None) -> Session:
+def _session(
+    connection: Connection,
+    credentials: Credentials,
+    deadline: Deadline,
+    schema: str | None,
+    second: Callable[[], Connection],
+    name: str,
+) -> Session:
     try:
-        return _checked_session(connection, credentials, deadline, schema)
+        connection.autocommit = True
+        version = _checked_version(connection, credentials)
+        settings = {**_SETTINGS, **(_SETTINGS_IDLE if version >= HAS_IDLE_TIMEOUT else {})}
+        facts = _set_up(connection, deadline, settings, schema, pid=connection.info.backend_pid)
+        pooled = facts.pid != connection.info.backend_pid
+        if pooled:
+            with closing(second()) as other:
+                other.autocommit = True
+                check_pinned(connection, other, name, deadline)
+            facts = _set_up(connection, deadline, settings, schema, pid=facts.pid)
+        _check(facts, credentials, schema)
     except BaseException:
         connection.close()
         raise
+    server = Server(version, facts.started, facts.database)
+    return Session(connection, facts.pid, server, credentials, deadline, pooled)
 
 
-def _checked_session(
-    connection: Connection, credentials: Credentials, deadline: Deadline, schema: str | None
-) -> Session:
-    connection.autocommit = True
+def _checked_version(connection: Connection, credentials: Credentials) -> int:
     version = connection.server_version // 10000
     if version < _OLDEST_SERVER:
         raise ConfigurationError(
             f"{credentials.host}:{credentials.port} is PostgreSQL {version}; {_OLDEST_SERVER} or later is needed"
         )
-    # One round trip. The settings let the server release the lock if the function vanishes, and cancel a statement that
-    # the function would no longer wait for.
-    settings = {
-        "tcp_keepalives_idle": 10,
-        "tcp_keepalives_interval": 5,
-        "tcp_keepalives_count": 3,
-        "tcp_user_timeout": IDLE_SESSION_TIMEOUT_S * 1000,
-        "statement_timeout": ANSWER_S * 1000,
-    }
-    if version >= HAS_IDLE_TIMEOUT:
-        settings["idle_session_timeout"] = IDLE_SESSION_TIMEOUT_S * 1000
-    [(pid, started, database, replica, read_only, schema_exists)] = rows_of(
+    return version
+
+
+class _Facts(NamedTuple):
+    pid: int
+    started: str
+    database: str
+    replica: bool
+    read_only: bool
+    schema_exists: bool
+
+
+def _set_up(
+    connection: Connection, deadline: Deadline, settings: Mapping[str, int], schema: str | None, *, pid: int
+) -> _Facts:
+    """Look where the connection leads and set what its session needs, in one round trip.
+
+    The settings are made only if ``pid`` is that of the server session. Otherwise a pooler is in between, and they
+    might reach another client's session.
+    """
+    values = ", ".join(f"set_config('{name}', '{value}', false)" for name, value in settings.items())
+    [(*facts, _)] = rows_of(
         connection,
         deadline,
-        "".join(f"SET {name} = {value};" for name, value in settings.items())
-        + "SELECT pg_backend_pid(), pg_postmaster_start_time()::text, current_database(), pg_is_in_recovery(),"
+        "SELECT pg_backend_pid(), pg_postmaster_start_time()::text, current_database(), pg_is_in_recovery(),"  # noqa: S608 - ours
         " current_setting('transaction_read_only') = 'on',"
-        " %(schema)s::text IS NULL OR to_regnamespace(quote_ident(%(schema)s)) IS NOT NULL",
-        {"schema": schema},
+        " %(schema)s::text IS NULL OR to_regnamespace(quote_ident(%(schema)s)) IS NOT NULL,"
+        f" CASE WHEN pg_backend_pid() = %(pid)s THEN (SELECT count(*) FROM (SELECT {values}) AS made) END",
+        {"schema": schema, "pid": pid},
     )
+    return _Facts(*facts)
+
+
+def _check(facts: _Facts, credentials: Credentials, schema: str | None) -> None:
     what = f"{credentials.host}:{credentials.port} is %s: migrations need the writer; correct the secret's host"
-    if replica:
+    if facts.replica:
         raise _StillReplica(what % "a read replica")
-    if read_only:
+    if facts.read_only:
         raise ConfigurationError(what % "read-only")
-    if not schema_exists:
-        raise InvalidRequest(f"there is no schema {schema!r} in database {database!r}; create it first")
-    return Session(connection, pid, Server(version, started, database), credentials, deadline)
+    if not facts.schema_exists:
+        raise InvalidRequest(f"there is no schema {schema!r} in database {facts.database!r}; create it first")

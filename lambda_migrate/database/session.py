@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import select
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -48,7 +49,8 @@ class Server:
 class Session:
     """A connection in autocommit, which holds the migration lock and reads the version table.
 
-    ``pid`` is its backend by ``pg_backend_pid()``: a proxy may give libpq another one.
+    ``pid`` is its backend by ``pg_backend_pid()``. ``pooled`` says that a pooler in session mode is in between: the
+    session goes back to its pool when it is closed.
     """
 
     connection: Connection
@@ -56,6 +58,7 @@ class Session:
     server: Server
     credentials: Credentials
     deadline: Deadline
+    pooled: bool = False
 
     def rows(self, sql: str, parameters: tuple[object, ...] = ()) -> list[tuple[Any, ...]]:
         """Return the rows of one statement.
@@ -66,7 +69,10 @@ class Session:
         return rows_of(self.connection, self.deadline, sql, parameters)
 
     def close(self) -> None:
-        """End the session; the locks it holds are released."""
+        """End the session, which releases its locks. A pool gets its server session back as it was."""
+        if self.pooled and not self.connection.closed:
+            with suppress(DatabaseUnavailable):
+                self.rows("RESET ALL; SELECT pg_advisory_unlock_all()")
         self.connection.close()
 
 

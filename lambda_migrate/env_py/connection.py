@@ -17,7 +17,7 @@ from lambda_migrate.database.session import (
     IDLE_IN_TRANSACTION_TIMEOUT_S,
 )
 from lambda_migrate.env_py import steps
-from lambda_migrate.invocation.errors import TargetMismatch
+from lambda_migrate.invocation.errors import PoolerRefused, TargetMismatch
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -47,6 +47,17 @@ def _without_preparations(_: Any, __: Any, statement: str, parameters: Any, *___
     return _PREPARATIONS.sub("SELECT 1", statement), parameters
 
 
+def set_search_path_of_sessions(schema: str) -> None:
+    """Set the search_path of each session that env.py, a revision or the application opens through SQLAlchemy."""
+
+    def set_path(connection: sqlalchemy.Connection) -> None:
+        if connection.dialect.name == "postgresql":
+            connection.exec_driver_sql(f"SELECT {_search_path(schema)}")
+            connection.commit()
+
+    event.listen(sqlalchemy.Engine, "engine_connect", set_path)
+
+
 def prepare(connection: sqlalchemy.Connection, job: Job) -> int:
     """Check where env.py's connection leads and set what its session needs, in one round trip.
 
@@ -55,26 +66,66 @@ def prepare(connection: sqlalchemy.Connection, job: Job) -> int:
 
     Raises:
         TargetMismatch: it is not the server and database of the secret.
+        PoolerRefused: it goes through a pooler that the function's own session does not go through.
     """
     server = job.server
     assert server is not None  # noqa: S101 - a job that runs env.py has one
-    wanted = f"database {server.database!r} on {job.credentials.host}:{job.credentials.port}"
+    expected = f"database {server.database!r} on {job.credentials.host}:{job.credentials.port}"
     advice = f"(does it read {' or '.join(job.settings.url_variables)}? See DATABASE_URL_ENV and DATABASE_ENV)"
     if connection.dialect.name != "postgresql":
         raise TargetMismatch(
-            f"env.py connected to {connection.dialect.name}, but the secret names {wanted}; no revision was run"
+            f"env.py connected to {connection.dialect.name}, but the secret names {expected}; no revision was run"
             f" {advice}"
         )
+    if job.schema is not None:
+        # Alembic compares with this schema where none is named.
+        connection.dialect.default_schema_name = job.schema
+    own_pid = None if job.pooled else driver_pid(connection)
+    # Nothing may be set on the session of a pool that other clients use, too.
+    direct = "true" if own_pid is None else f"pg_backend_pid() = {own_pid}"
+    values = ", ".join((*_settings(job), "true" if job.action in READ_ONLY_ACTIONS else _takes_worker_lock(job)))
+    # Ended before Alembic looks, and only if it was not env.py that began it.
+    with connection.begin() if not connection.in_transaction() else contextlib.nullcontext():
+        pid, started, database, is_direct, still_locked = connection.exec_driver_sql(
+            "SELECT pg_backend_pid(), pg_postmaster_start_time()::text, current_database(),"  # noqa: S608 - ours
+            f" {direct}, CASE WHEN {direct} THEN (SELECT locked FROM (SELECT {values} AS locked) AS set_up) END"
+        ).one()
+    if (started, database) != (server.started, server.database):
+        which = "the same" if started == server.started else "another"
+        raise TargetMismatch(
+            f"env.py connected to database {database!r} on {which} server, but the secret names {expected}; no revision"
+            f" was run {advice}"
+        )
+    if not is_direct:
+        raise PoolerRefused(
+            "env.py connected through a pooler, but the function's own session did not: let both use the same address;"
+            f" nothing was set or run {advice}"
+        )
+    if not still_locked:
+        raise ConnectionError("the session that holds the migration lock was lost before env.py had connected")
+    return int(pid)
+
+
+def driver_pid(connection: sqlalchemy.Connection) -> int | None:
+    """Return the backend's pid as the driver got it when it connected, None for a driver that does not keep it."""
+    dbapi: Any = connection.connection.dbapi_connection
+    info = getattr(dbapi, "info", None)  # psycopg2, psycopg
+    if info is not None and hasattr(info, "backend_pid"):
+        return int(info.backend_pid)
+    asyncpg: Any = getattr(dbapi, "driver_connection", None)
+    return int(asyncpg.get_server_pid()) if hasattr(asyncpg, "get_server_pid") else None
+
+
+def _settings(job: Job) -> list[str]:
+    """Return SQL for each value to set in env.py's session."""
+    assert job.server is not None  # noqa: S101 - as in `prepare`
     settings = {
         "lock_timeout": f"{job.settings.lock_timeout_ms}ms",
         "idle_in_transaction_session_timeout": f"{IDLE_IN_TRANSACTION_TIMEOUT_S}s",
     }
-    if server.version >= HAS_IDLE_TIMEOUT:
+    if job.server.version >= HAS_IDLE_TIMEOUT:
         settings["idle_session_timeout"] = f"{IDLE_IN_TRANSACTION_TIMEOUT_S}s"
     values = [
-        "pg_backend_pid()",
-        "pg_postmaster_start_time()::text",
-        "current_database()",
         _set("application_name", job.application_name),
         _set_unless_env_py_did(settings, statement_timeout_ms=steps.statement_timeout_ms(job)),
         _set("tcp_keepalives_idle", "10"),
@@ -82,25 +133,15 @@ def prepare(connection: sqlalchemy.Connection, job: Job) -> int:
         _set("tcp_keepalives_count", "3"),
         _set("tcp_user_timeout", f"{IDLE_IN_TRANSACTION_TIMEOUT_S}s"),
     ]
-    if server.version >= HAS_CONNECTION_CHECK:
+    if job.server.version >= HAS_CONNECTION_CHECK:
         values.append(_set("client_connection_check_interval", str(CONNECTION_CHECK_MS)))
     if job.schema is not None:
-        values.append(f"set_config('search_path', quote_ident({_literal(job.schema)}), false)")
-        # What Alembic's comparisons take for "no schema".
-        connection.dialect.default_schema_name = job.schema
-    values.append("true" if job.action in READ_ONLY_ACTIONS else _takes_worker_lock(job))
-    # Ended before Alembic looks, and only if it was not env.py that began it.
-    with connection.begin() if not connection.in_transaction() else contextlib.nullcontext():
-        pid, started, database, *_, still_locked = connection.exec_driver_sql(f"SELECT {', '.join(values)}").one()
-    if (started, database) != (server.started, server.database):
-        which = "the same" if started == server.started else "another"
-        raise TargetMismatch(
-            f"env.py connected to database {database!r} on {which} server, but the secret names {wanted}; no revision"
-            f" was run {advice}"
-        )
-    if not still_locked:
-        raise ConnectionError("the session that holds the migration lock was lost before env.py had connected")
-    return int(pid)
+        values.append(_search_path(job.schema))
+    return values
+
+
+def _search_path(schema: str) -> str:
+    return f"set_config('search_path', quote_ident({_literal(schema)}), false)"
 
 
 def _takes_worker_lock(job: Job) -> str:

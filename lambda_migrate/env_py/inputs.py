@@ -29,7 +29,8 @@ def set_environment(job: Job) -> None:
     placeholders = credentials.placeholders(settings.driver)
     os.environ.update(dict.fromkeys(settings.url_variables, credentials.url(settings.driver)))
     os.environ.update({name: _filled(text, placeholders) for name, text in settings.env_variables.items()})
-    if job.schema is not None:
+    # Poolers refuse the startup parameter `options`; `connection` sets the path in each session then.
+    if job.schema is not None and not job.pooled:
         # For connections that the backend makes beside env.py's; a backslash escapes what libpq would split.
         path = re.sub(r"([\\ ])", r"\\\1", '"' + job.schema.replace('"', '""') + '"')
         os.environ["PGOPTIONS"] = f"-c search_path={path}"

@@ -24,6 +24,7 @@ class Job:
     """One run of env.py: what is wanted, where, and until when.
 
     ``server`` is None where no database is involved. ``lock_pid`` is the backend of the session that holds the lock.
+    ``pooled`` says that a pooler in session mode is between the function and the server.
     """
 
     action: str
@@ -36,6 +37,7 @@ class Job:
     lock_pid: int | None
     application_name: str
     deadline: Deadline
+    pooled: bool = False
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,12 @@ from typing import TYPE_CHECKING, Any
 from alembic.runtime.environment import EnvironmentContext
 
 from lambda_migrate.env_py import alembic_hook, steps, tree
-from lambda_migrate.env_py.connection import READ_ONLY_ACTIONS, make_sessions_read_only, prepare
+from lambda_migrate.env_py.connection import (
+    READ_ONLY_ACTIONS,
+    make_sessions_read_only,
+    prepare,
+    set_search_path_of_sessions,
+)
 from lambda_migrate.env_py.failures import failure_of
 from lambda_migrate.env_py.inputs import command_line, set_config, set_environment
 from lambda_migrate.env_py.journal import Journal
@@ -65,6 +70,8 @@ def _run(job: Job, journal: Journal) -> None:
     set_config(config, job)
     if job.action in READ_ONLY_ACTIONS:
         make_sessions_read_only()
+    if job.pooled and job.schema is not None:
+        set_search_path_of_sessions(job.schema)
     graph = tree.packaged_graph(job.settings)
     if job.action == "doctor" and graph is not None:
         tree.compare(graph)
@@ -94,8 +101,9 @@ def _run(job: Job, journal: Journal) -> None:
 def _render_plan(job: Job, config: Config, script: ScriptDirectory, journal: Journal) -> None:
     """Run env.py once more, in Alembic's offline mode; whatever goes wrong there is said of the revisions left."""
     config.cmd_opts = command_line(job, "--sql")
-    # A revision may connect past SQLAlchemy too. Only here: not every proxy before a server takes options.
-    os.environ["PGOPTIONS"] = f"{os.environ.get('PGOPTIONS', '')} -c default_transaction_read_only=on".strip()
+    # A revision may connect without SQLAlchemy, too. Poolers refuse the startup parameter.
+    if not job.pooled:
+        os.environ["PGOPTIONS"] = f"{os.environ.get('PGOPTIONS', '')} -c default_transaction_read_only=on".strip()
     config.output_buffer = buffer = io.StringIO()
     rendering = steps.Rendering(job, script, journal, buffer, journal.heads, reviewed.findings(Path(script.dir)))
     with EnvironmentContext(

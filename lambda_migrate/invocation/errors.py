@@ -58,6 +58,10 @@ class TargetMismatch(MigrationError):
     """env.py connected to another database than the secret names. No revision was run."""
 
 
+class PoolerRefused(MigrationError):
+    """The connection goes through a pooler in transaction or statement mode. Nothing was set or run."""
+
+
 class UnknownRevision(MigrationError):
     """The database is at a revision that this package does not have: older code over a newer database."""
 

@@ -230,6 +230,7 @@ def _job(invocation: Invocation, state: RunState, session: Session) -> Job:
         lock_pid=session.pid,
         application_name=invocation.name,
         deadline=invocation.deadline,
+        pooled=session.pooled,
     )
 
 

@@ -14,6 +14,7 @@ from lambda_migrate.invocation.errors import (
     LockTimeout,
     MigrationError,
     MigrationFailed,
+    PoolerRefused,
     TargetMismatch,
     UnknownRevision,
 )
@@ -32,6 +33,7 @@ _REFUSALS: Mapping[str, type[MigrationError]] = {
         DowngradeRefused,
         DriftDetected,
         InvalidRequest,
+        PoolerRefused,
         TargetMismatch,
         UnknownRevision,
     )

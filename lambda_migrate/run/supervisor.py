@@ -17,7 +17,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from lambda_migrate.database.migration_lock import Holder, blockers
+from lambda_migrate.database.migration_lock import WORKER_LOCK_CLASS, Holder, blockers
 from lambda_migrate.env_py import run_env_py
 from lambda_migrate.env_py.messages import Connected, Ended, Failure, Job, Message, Next, Started
 from lambda_migrate.env_py.preload import preload
@@ -106,7 +106,7 @@ def supervise(job: Job, session: Session | None, receive: Callable[[Message], No
         os.close(our_end)
         ours.close()
     if session is not None and not session.connection.closed:
-        _end_sessions(session, watch.backends, job.deadline.patience(_GONE_WITHIN_S))
+        _end_sessions(session, watch.backends, job.application_name, job.deadline.patience(_GONE_WITHIN_S))
     return ProcessEnd(watch.ended, process.exitcode or 0, watch.out_of_time, watch.blockers)
 
 
@@ -157,6 +157,7 @@ class _Watch:
         self.blockers: tuple[Holder, ...] = ()
         self.backends: list[int] = []
         self._deadline = job.deadline
+        self._name = job.application_name
         self._session = session
         self._process = process
         self._pipe = pipe
@@ -195,7 +196,7 @@ class _Watch:
         if self._session is None:
             return
         if self.out_of_time:
-            self._session.rows(_DO.format("pg_cancel_backend"), (self.backends,))
+            _do(self._session, "pg_cancel_backend", self.backends, self._name)
         else:
             self.blockers = blockers(self._session, self.backends) or self.blockers
 
@@ -238,14 +239,30 @@ class _Batches:
 # The session of another login, if env.py has one, cannot be ended by this one: it ends with its process. The role that
 # the login acts as may lack the right that the login itself has.
 _DO = "SET LOCAL ROLE NONE; SELECT {}(pid) FROM pg_stat_activity WHERE pid = ANY(%s) AND usename = session_user"
+# Usually the sessions have already ended. pg_stat_get_activity(pid) is ten times cheaper than pg_stat_activity.
+_LEFT = "SELECT FROM unnest(%s) AS own (pid), pg_stat_get_activity(own.pid)"
+# A pooler keeps a server session when its client has gone, and may have given it to the application by now. It is still
+# the migration's if it has the run's name or holds the lock that each session of a migration takes.
+_OURS = (
+    " {} (application_name = %s OR EXISTS (SELECT FROM pg_locks AS held WHERE held.pid = {}.pid"
+    f" AND held.locktype = 'advisory' AND held.classid = {WORKER_LOCK_CLASS}))"
+)
 
 
-def _end_sessions(session: Session, pids: list[int], seconds: float) -> None:
+def _do(session: Session, function: str, pids: list[int], name: str) -> None:
+    """Cancel or terminate those backends that are provably the migration's."""
+    if session.pooled:
+        session.rows(_DO.format(function) + _OURS.format("AND", "pg_stat_activity"), (pids, name))
+    else:
+        session.rows(_DO.format(function), (pids,))
+
+
+def _end_sessions(session: Session, pids: list[int], name: str, seconds: float) -> None:
     """End the sessions of a dead process, and wait until the server has."""
+    left, parameters = (_LEFT + _OURS.format("WHERE", "own"), (pids, name)) if session.pooled else (_LEFT, (pids,))
     until = time.monotonic() + seconds
-    # Usually the sessions have already ended. pg_stat_get_activity(pid) is ten times cheaper than pg_stat_activity.
-    while pids and session.rows("SELECT FROM unnest(%s) AS pid, pg_stat_get_activity(pid)", (pids,)):
-        session.rows(_DO.format("pg_terminate_backend"), (pids,))
+    while pids and session.rows(left, parameters):
+        _do(session, "pg_terminate_backend", pids, name)
         if time.monotonic() > until:
             raise DatabaseUnavailable("a session of the migration could not be ended; see pg_stat_activity")
         time.sleep(_GONE_EVERY_S)

@@ -48,6 +48,7 @@ EXIT_CODES = {
     "MigrationLocked": AGAIN,
     "SecretMalformed": FAILED,
     "SecretUnavailable": AWS,
+    "PoolerRefused": FAILED,
     "TargetMismatch": FAILED,
     "UnknownRevision": FAILED,
     # Lambda's own.

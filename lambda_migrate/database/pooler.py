@@ -1,0 +1,59 @@
+"""Finds a pooler between the function and the server, and refuses one that gives a server session to many clients.
+
+In transaction mode a pooler such as PgBouncer runs each transaction of a client on whichever server session is free. A
+session-level setting would then reach the application, and the migration lock would stay behind on a session of the
+pool. In session mode, and behind RDS Proxy once it has pinned the session, a client keeps one server session.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lambda_migrate.database.session import rows_of
+from lambda_migrate.invocation.errors import DatabaseUnavailable, PoolerRefused
+
+if TYPE_CHECKING:
+    from lambda_migrate.database.session import Connection
+    from lambda_migrate.invocation.deadline import Deadline
+
+# Under the application's traffic, two clients may by chance get different server sessions several times.
+_LOOKS = 20
+
+
+def check_pinned(first: Connection, second: Connection, name: str, deadline: Deadline) -> None:
+    """Raise unless each of two open connections has a server session of its own. Nothing is set that others could see.
+
+    That a pooler is there is known by the backend pid: a pooler sends its clients one of its own making when they
+    connect, which differs from ``pg_backend_pid()``.
+
+    In transaction mode the two get the same server session in turn, because PgBouncer hands out the one that was used
+    last, or one connection gets several. ``name`` is their application_name: PgBouncer keeps it for each client, and
+    RDS Proxy pins a session when it sees the first SET.
+
+    Raises:
+        PoolerRefused: the pooler is in transaction or statement mode.
+        DatabaseUnavailable: the pooler gave the second connection no server session in time.
+    """
+    seen: tuple[set[int], set[int]] = (set(), set())
+    try:
+        for connection in (first, second):
+            rows_of(connection, deadline, "SELECT set_config('application_name', %s, false)", (name,))
+        for _ in range(_LOOKS):
+            for connection, pids in zip((first, second), seen, strict=True):
+                pids.add(backend_pid(connection, deadline))
+    except DatabaseUnavailable as error:
+        raise DatabaseUnavailable(
+            f"{error}: a pooler is in the way, and it must give two server sessions to one run; see its pool size"
+        ) from None
+    if len(seen[0]) > 1 or seen[0] & seen[1]:
+        raise PoolerRefused(
+            f"{first.info.host}:{first.info.port} is a pooler in transaction mode, which a migration must not pass"
+            " through: let DB_HOST and DB_PORT lead to the server itself, or to a pool in session mode; nothing was set"
+            " or run"
+        )
+
+
+def backend_pid(connection: Connection, deadline: Deadline) -> int:
+    """Return the pid of the server session that ran this statement."""
+    pid: int = rows_of(connection, deadline, "SELECT pg_catalog.pg_backend_pid()", ())[0][0]
+    return pid
