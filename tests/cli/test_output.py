@@ -9,18 +9,22 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, BinaryIO
 
 import pytest
 
-from tests.support import interrupts
 from tests.support.aws_stub import REQUEST_ID, Reply, Stub, failure, line, refusal, result
 from tests.support.checkout import ROOT
+from tests.support.processes import interruptible, killing
+from tests.support.waiting import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from contextlib import AbstractContextManager
 
     from tests.cli.conftest import Ended
 
@@ -32,16 +36,28 @@ def environment(stub: Stub) -> dict[str, str]:
     return {**os.environ, **stub.environment(), "TERM": "xterm-256color", "COLUMNS": "60"}
 
 
-def started(stub: Stub, *arguments: str, **streams: Any) -> subprocess.Popen[bytes]:  # noqa: ANN401 - as Popen's
-    streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **streams}
-    return subprocess.Popen([*COMMAND, *arguments], cwd=ROOT, env=environment(stub), **streams)
+def started(
+    stub: Stub,
+    *arguments: str,
+    stdin: int = subprocess.DEVNULL,
+    stdout: int | BinaryIO = subprocess.PIPE,
+    stderr: int = subprocess.PIPE,
+) -> AbstractContextManager[subprocess.Popen[bytes]]:
+    """The command at work, which SIGINT interrupts; it is killed at the end of the context."""
+    command = [*COMMAND, *arguments]
+    with interruptible():
+        return killing(
+            subprocess.Popen(command, cwd=ROOT, env=environment(stub), stdin=stdin, stdout=stdout, stderr=stderr)
+        )
 
 
-def wait_until(condition: Callable[[], object], seconds: float = 10) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+def finished(
+    stub: Stub, *arguments: str, stdout: int | BinaryIO = subprocess.PIPE
+) -> subprocess.CompletedProcess[bytes]:
+    """The command when it has ended, with what it printed."""
+    with started(stub, *arguments, stdout=stdout) as process:
+        out, err = process.communicate()
+    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
 
 # --- JSON ---
@@ -51,12 +67,11 @@ def test_json_is_the_functions_answer_and_nothing_else(stub: Stub) -> None:
     answer = result(applied=[{"revision": "bbbb", "description": "[red]é\n漢", "duration_ms": 1}])
     stub.replies = [Reply(answer)]
 
-    process = started(stub, "upgrade", "--stage", "dev", "--json")
-    out, err = process.communicate()
+    done = finished(stub, "upgrade", "--stage", "dev", "--json")
 
-    assert (process.returncode, json.loads(out)) == (0, answer)
-    assert out.count(b"\n") == 1
-    assert b"upgrade on template-saas-api-migrate-lambda-dev" in err
+    assert (done.returncode, json.loads(done.stdout)) == (0, answer)
+    assert done.stdout.count(b"\n") == 1
+    assert b"upgrade on template-saas-api-migrate-lambda-dev" in done.stderr
 
 
 @pytest.mark.parametrize("action", ["plan", "status", "history", "doctor", "check", "downgrade", "stamp"])
@@ -76,45 +91,42 @@ def test_a_pipe_gets_plain_rows_whatever_the_width(stub: Stub) -> None:
     description = "word " * 60
     stub.replies = [Reply(result(applied=[{"revision": "bbbb", "description": description, "duration_ms": 14}]))]
 
-    out, err = started(stub, "upgrade", "--stage", "dev").communicate()
+    done = finished(stub, "upgrade", "--stage", "dev")
 
-    [row] = [row for row in out.decode().splitlines() if row.startswith("bbbb")]
+    [row] = [row for row in done.stdout.decode().splitlines() if row.startswith("bbbb")]
     assert row.split() == ["bbbb", *description.split(), "14", "ms"]
-    assert ESCAPE.encode() not in out + err
+    assert ESCAPE.encode() not in done.stdout + done.stderr
 
 
 def test_whoever_stops_reading_does_not_change_the_exit_code(stub: Stub) -> None:
     ours, theirs = os.pipe()
     os.close(ours)
-    process = started(stub, "upgrade", "--stage", "dev", stdout=theirs)
+    done = finished(stub, "upgrade", "--stage", "dev", stdout=theirs)
     os.close(theirs)
-    _, err = process.communicate()
 
-    assert process.returncode == 0, err
-    assert b"Traceback" not in err
+    assert done.returncode == 0, done.stderr
+    assert b"Traceback" not in done.stderr
 
 
 def test_neither_does_whoever_stops_reading_a_long_document(stub: Stub) -> None:
     stub.replies = [Reply(result(database="x" * 100_000))]
     ours, theirs = os.pipe()
     os.close(ours)
-    process = started(stub, "upgrade", "--stage", "dev", "--json", stdout=theirs)
+    done = finished(stub, "upgrade", "--stage", "dev", "--json", stdout=theirs)
     os.close(theirs)
-    _, err = process.communicate()
 
-    assert process.returncode == 0, err
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("form", [[], ["--json"]], ids=["text", "json"])
 def test_a_result_that_cannot_be_written_is_no_success_and_no_traceback(stub: Stub, form: list[str]) -> None:
     with Path("/dev/full").open("wb") as full:
-        process = started(stub, "upgrade", "--stage", "dev", *form, stdout=full)
-        _, err = process.communicate()
+        done = finished(stub, "upgrade", "--stage", "dev", *form, stdout=full)
 
-    assert process.returncode == 3
-    assert b"No space left" in err
-    assert b"Traceback" not in err
-    assert b"Exception ignored" not in err
+    assert done.returncode == 3
+    assert b"No space left" in done.stderr
+    assert b"Traceback" not in done.stderr
+    assert b"Exception ignored" not in done.stderr
 
 
 @pytest.mark.parametrize("closed,code", [("<&-", 2), (">&-", 0), ("2>&-", 0), ("<&- >&- 2>&-", 2)])
@@ -152,9 +164,7 @@ def test_a_piped_plans_sql_is_what_the_function_answered_to_the_letter(stub: Stu
     sql = f"COMMENT ON TABLE a IS 'tab\there, {ESCAPE}[0m, line\r\nend';"
     stub.replies = [Reply(result("plan", plan=[{"revision": "bbbb", "description": "Add", "sql": sql}]))]
 
-    out, _ = started(stub, "plan", "--stage", "dev").communicate()
-
-    assert sql.encode() in out
+    assert sql.encode() in finished(stub, "plan", "--stage", "dev").stdout
 
 
 def test_text_of_others_is_neither_markup_nor_a_terminals_command(aws: Stub, migrate: Callable[..., Ended]) -> None:
@@ -171,19 +181,17 @@ def test_text_of_others_is_neither_markup_nor_a_terminals_command(aws: Stub, mig
 
 def in_terminal(stub: Stub, *arguments: str) -> tuple[int, str]:
     ours, theirs = pty.openpty()
-    process = started(stub, *arguments, stdin=theirs, stdout=theirs, stderr=theirs)
-    os.close(theirs)
-    said = b""
-    while True:
-        try:
-            part = os.read(ours, 65536)
-        except OSError:  # Linux's way to say that the other side is closed
-            break
-        if not part:
-            break
-        said += part
-    os.close(ours)
-    return process.wait(), said.decode()
+    try:
+        with started(stub, *arguments, stdin=theirs, stdout=theirs, stderr=theirs) as process:
+            os.close(theirs)
+            screen = b""
+            # On Linux, a read fails once the other side is closed.
+            with suppress(OSError):
+                while part := os.read(ours, 65536):
+                    screen += part
+            return process.wait(), screen.decode()
+    finally:
+        os.close(ours)
 
 
 def test_a_terminal_gets_colours_and_a_moving_bar(stub: Stub) -> None:
@@ -280,13 +288,14 @@ def test_a_line_that_is_not_what_we_know_ends_the_picture_and_not_the_run(
 
 
 def test_ctrl_c_says_that_the_function_goes_on_and_where_to_look(stub: Stub) -> None:
-    stub.replies = [Reply(result(), after_s=2)]
-    with interrupts.heard():
-        process = started(stub, "upgrade", "--stage", "dev", "--json")
-    wait_until(lambda: stub.events)
+    ended = threading.Event()
+    stub.replies = [Reply(result(), until=ended.is_set)]
+    with started(stub, "upgrade", "--stage", "dev", "--json") as process:
+        eventually(lambda: stub.events)
 
-    process.send_signal(signal.SIGINT)
-    out, err = process.communicate()
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate()
+        ended.set()
 
     assert (process.returncode, json.loads(out)["error"]["type"]) == (130, "Interrupted")
     assert "goes on" in err.decode()

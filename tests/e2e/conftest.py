@@ -13,10 +13,12 @@ from alembic.script import ScriptDirectory
 
 from localcloud.clients import client
 from tests.support.checkout import ROOT, change_project, copy_checkout, with_tools
+from tests.support.processes import interruptible, killing
 from tests.support.trees import Rev, sql, write_revision
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from localcloud.emulator import Emulator
@@ -92,12 +94,14 @@ class Deployed:
         environment = with_tools(self._emulator.environment())
         return subprocess.run(command, cwd=self._checkout, env=environment, capture_output=True, text=True, check=False)
 
-    def start(self, *command: str) -> subprocess.Popen[str]:
-        """Start such a command and leave it at work."""
+    def start(self, *command: str) -> AbstractContextManager[subprocess.Popen[str]]:
+        """Start such a command, which SIGINT interrupts; it is killed at the end of the context."""
         environment = with_tools(self._emulator.environment())
-        return subprocess.Popen(
-            command, cwd=self._checkout, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
+        with interruptible():
+            process = subprocess.Popen(
+                command, cwd=self._checkout, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            )
+        return killing(process)
 
     def release(self, *revisions: Rev, on_top_of: str = "") -> None:
         """Deploy the reference backend with these revisions added, unless that is what is deployed."""

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import json
 import signal
-import time
-from contextlib import closing
+from contextlib import ExitStack, closing
 from typing import TYPE_CHECKING
 
 import pytest
 
 from lambda_migrate.database.migration_lock import LOCK_CLASS, lock_key
 from migrate_cli.presentation import plain
-from tests.support import interrupts
 from tests.support.bystander import query
+from tests.support.waiting import eventually
 
 if TYPE_CHECKING:
     import subprocess
@@ -102,31 +101,28 @@ def test_ctrl_c_leaves_the_function_at_work_and_it_finishes(
     with closing(holder), holder.cursor() as cursor:
         cursor.execute("SELECT pg_advisory_lock(%s, %s)", (LOCK_CLASS, lock_key(None)))
         holder.commit()
-        with interrupts.heard():
-            process = function.start(*COMMAND, "upgrade", "--stage", "e2e")
-        wait_for_a_session(database)
+        with function.start(*COMMAND, "upgrade", "--stage", "e2e") as process:
+            eventually(lambda: waits_for_the_lock(database))
 
-        process.send_signal(signal.SIGINT)
-        _, said = process.communicate(timeout=30)
+            process.send_signal(signal.SIGINT)
+            _, said = process.communicate()
 
         assert process.returncode == 130, said
         assert "goes on with the upgrade" in said
-    deadline = time.monotonic() + 30
-    while status_of(function)["revision"] != backend.head:
-        assert time.monotonic() < deadline
-        time.sleep(0.5)
+    eventually(lambda: status_of(function)["revision"] == backend.head, every_s=0.5)
 
 
 def test_a_run_is_followed_while_it_works(function: Deployed, database: Database, backend: Backend) -> None:
     function.use(database.secret, MIGRATION_LOCK_TIMEOUT_S="20")
-    with closing(database.connect()) as holder, holder.cursor() as cursor:
+    with ExitStack() as processes, closing(database.connect()) as holder, holder.cursor() as cursor:
         cursor.execute("SELECT pg_advisory_lock(%s, %s)", (LOCK_CLASS, lock_key(None)))
         holder.commit()
-        process = function.start(*COMMAND, "upgrade", "--stage", "e2e")
+        process = processes.enter_context(function.start(*COMMAND, "upgrade", "--stage", "e2e"))
         assert process.stderr
-        # Told before it can go on; only then is the lock given back.
+        # The command prints both lines while the function still waits for the lock.
         first = [process.stderr.readline() for _ in range(2)]
-    _, rest = process.communicate(timeout=60)
+        holder.close()
+        _, rest = process.communicate()
 
     assert f"upgrade on {FUNCTION}" in first[0]
     assert "lock" in first[1]
@@ -139,18 +135,11 @@ def status_of(function: Deployed) -> dict[str, object]:
     return answer
 
 
-def wait_for_a_session(database: Database) -> None:
-    """Wait until the function asks for the lock."""
-    deadline = time.monotonic() + 30
-    sql = (
-        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE '%%/%%-%%'"
+def waits_for_the_lock(database: Database) -> bool:
+    """Has the function opened a session?"""
+    return bool(
+        query(
+            database,
+            "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE '%/%-%'",
+        )
     )
-    with closing(database.connect()) as connection, connection.cursor() as cursor:
-        connection.autocommit = True
-        while True:
-            cursor.execute(sql)
-            row = cursor.fetchone()
-            if row and row[0]:
-                return
-            assert time.monotonic() < deadline
-            time.sleep(0.1)

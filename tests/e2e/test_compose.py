@@ -30,9 +30,11 @@ from uv import find_uv_bin
 
 from localcloud import account, ports
 from tests.support.checkout import ROOT, copy_checkout
+from tests.support.processes import killing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from contextlib import AbstractContextManager
 
     from localcloud.postgres import Database
 
@@ -163,15 +165,17 @@ class Container:
             for path in (self.back, *self.back.rglob("*")):
                 os.chown(path, self._user.user, self._user.group)
 
-    def start(self) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            self._image.command,
-            cwd=self.back,
-            env=self._environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            **(self._user.as_process() if self._user else {}),
+    def start(self) -> AbstractContextManager[subprocess.Popen[str]]:
+        return killing(
+            subprocess.Popen(
+                self._image.command,
+                cwd=self.back,
+                env=self._environment,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                **(self._user.as_process() if self._user else {}),
+            )
         )
 
     def exec(self, command: str) -> subprocess.CompletedProcess[str]:
@@ -240,27 +244,26 @@ def test_the_workflow_by_the_dockerfiles_own_lines_as_an_account_without_rights(
     container.build(usable_python())
     before = container.files()
     with container.start() as server:
-        try:
-            wait_for(container, server, 200)
-            add_a_model(container.back)
+        wait_for(container, server, 200)
+        add_a_model(container.back)
 
-            done = container.exec(revision)
+        done = container.exec(revision)
 
-            assert done.returncode == 0, done.stderr
-            new = container.files() - before - {"app/models/teams.py"}
-            # Nothing but the revision: no environment, no bytecode, no cache in the developer's tree.
-            assert [name.rpartition("-")[2].partition("_")[2] for name in new] == ["add_teams_table.py"]
-            assert container.health() == 503
-            # What is locked may change in the tree: the image is what runs until it is built again.
-            project = container.back / "pyproject.toml"
-            project.write_text(project.read_text().replace('"alembic",', '"alembic",\n    "starlette",'))
-            for command in others:
-                done = container.exec(command)
-                assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
-            assert done.stdout.strip().endswith("(head)")
-            assert container.health() == 200
-        finally:
-            server.terminate()
+        assert done.returncode == 0, done.stderr
+        new = container.files() - before - {"app/models/teams.py"}
+        # Nothing but the revision: no environment, no bytecode, no cache in the developer's tree.
+        assert [name.rpartition("-")[2].partition("_")[2] for name in new] == ["add_teams_table.py"]
+        assert container.health() == 503
+        # What is locked may change in the tree: the image is what runs until it is built again.
+        project = container.back / "pyproject.toml"
+        project.write_text(project.read_text().replace('"alembic",', '"alembic",\n    "starlette",'))
+        for command in others:
+            done = container.exec(command)
+            assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
+        assert done.stdout.strip().endswith("(head)")
+        assert container.health() == 200
+        server.terminate()
+        server.communicate()
     assert server.returncode == 0
     assert (container.back / "uv.lock").read_bytes() == (ROOT / "back" / "uv.lock").read_bytes()
 

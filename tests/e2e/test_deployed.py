@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from contextlib import closing
 from typing import TYPE_CHECKING
 
@@ -12,6 +11,7 @@ import pytest
 from localcloud import postgres, testing
 from tests.support.bystander import query
 from tests.support.checkout import ROOT
+from tests.support.waiting import eventually
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -184,14 +184,14 @@ def test_the_log_of_a_run_arrives_in_cloudwatch(function: Deployed) -> None:
 
 
 def _events(function: Deployed, request_id: str, until: str) -> list[str]:
-    """The kinds of events that a request has logged, oldest first."""
-    deadline = time.monotonic() + 10
-    events: list[str] = []
-    while until not in events and time.monotonic() < deadline:
+    """Return the events that a request has logged, oldest first, as soon as ``until`` is among them."""
+
+    def logged() -> list[str]:
         lines = [json.loads(line) for line in function.log() if line.startswith("{")]
         events = [line["event"] for line in lines if line.get("function_request_id") == request_id and "event" in line]
-    assert until in events
-    return events
+        return events if until in events else []
+
+    return eventually(logged, of=until)
 
 
 # --- the next release, at the end because it is deployed over the first ---

@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 from contextlib import ExitStack, closing
-from functools import partial
 from signal import SIGINT
 from subprocess import PIPE
 from typing import TYPE_CHECKING, Any
@@ -16,9 +15,11 @@ import pytest
 
 from localcloud import cloud
 from tests.support.checkout import copy_checkout, with_tools
+from tests.support.processes import interruptible, killing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from tests.e2e.conftest import Backend
@@ -52,6 +53,13 @@ def rollout(checkout: Path, *arguments: str) -> tuple[int, Any]:
     """The exit code of the command, and its document."""
     done = python(checkout, "migrate_cli", "rollout", *arguments, "--stage", "local", "--json")
     return done.returncode, json.loads(done.stdout)
+
+
+def started_rollout(checkout: Path, *arguments: str) -> AbstractContextManager[subprocess.Popen[str]]:
+    """The command at work, as text; it is killed at the end of the context."""
+    command = (sys.executable, "-m", "migrate_cli", "rollout", *arguments, "--stage", "local")
+    environment = with_tools(dict(os.environ))
+    return killing(subprocess.Popen(command, cwd=checkout, env=environment, stdout=PIPE, stderr=PIPE, text=True))
 
 
 def test_the_first_run_sets_everything_up_and_brings_the_database_to_head(checkout: Path, backend: Backend) -> None:
@@ -116,29 +124,27 @@ def test_what_failed_in_a_rollout_is_retried_and_nothing_else(checkout: Path, ba
 
 def test_a_rollout_goes_on_when_nobody_looks_and_ends_at_boundaries_when_it_is_stopped(checkout: Path) -> None:
     server = cloud.up(checkout).server
-    command = (sys.executable, "-m", "migrate_cli", "rollout")
-    started = partial(
-        subprocess.Popen, cwd=checkout, env=with_tools(dict(os.environ)), stdout=PIPE, stderr=PIPE, text=True
-    )
-    with ExitStack() as held:
+    with ExitStack() as processes, ExitStack() as held:
         # More than a server takes at once, and the first after the canaries.
         for number in range(3, 13):
             connection = held.enter_context(closing(server.connect(f"tenant_{number:02}")))
             connection.cursor().execute("BEGIN; LOCK TABLE alembic_version")
-        looking = started([*command, "--stage", "local"])
+        with interruptible():
+            looking = processes.enter_context(started_rollout(checkout))
         while not _canaries_are_done(rollout(checkout, "status")[1]):
             assert looking.poll() is None
 
         looking.send_signal(SIGINT)
-        _, said = looking.communicate(timeout=60)
+        _, said = looking.communicate()
         assert looking.returncode == 130
         assert "goes on" in said
         assert rollout(checkout, "status")[1]["status"] == "running"
 
-        stopping = started([*command, "stop", "--stage", "local", "--json"])
+        stopping = processes.enter_context(started_rollout(checkout, "stop", "--json"))
         assert stopping.stderr
         assert "begins nothing more; waiting for what is at work" in stopping.stderr.readline()
-    document, _ = stopping.communicate(timeout=120)
+        held.close()
+        document, _ = stopping.communicate()
 
     assert stopping.returncode == 0
     told = json.loads(document)

@@ -20,8 +20,8 @@ from localcloud import postgres, testing
 from localcloud.clients import client
 from tests.support.bystander import execute, query
 from tests.support.checkout import ROOT, change_project, copy_checkout, with_tools
-from tests.support.ledger import eventually
 from tests.support.trees import ENV_PY, Rev, sql, write_revision
+from tests.support.waiting import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -27,8 +27,9 @@ from infra.package.imports import backend_files
 from infra.package.layout import read_layout
 from tests.support.bystander import execute, query
 from tests.support.checkout import ROOT
-from tests.support.ledger import eventually
+from tests.support.processes import killing
 from tests.support.trees import Rev, sql, write_tree
+from tests.support.waiting import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -130,8 +131,8 @@ def test_a_kill_at_any_moment_leaves_a_run_that_the_next_one_finishes(
     assert alembic(tree, database, "upgrade", "a1").returncode == 0
     stopped_at = [0]
     for number in range(rounds(3, 60)):
-        with subprocess.Popen(
-            command("upgrade", "head"), cwd=tree, env=environment(database), stderr=subprocess.DEVNULL
+        with killing(
+            subprocess.Popen(command("upgrade", "head"), cwd=tree, env=environment(database), stderr=subprocess.DEVNULL)
         ) as running:
             eventually(lambda: looked_at(database) > stopped_at[-1])
             time.sleep(random.Random(number).uniform(0, 0.1))  # noqa: S311 - the moment is what is tried

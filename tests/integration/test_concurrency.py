@@ -9,13 +9,13 @@ from tests.support.ledger import (
     applied_ids,
     concurrent_index,
     empty,
-    eventually,
     is_running,
     lock_holders,
     reached,
     write_ledger,
 )
 from tests.support.trees import sql
+from tests.support.waiting import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Callable

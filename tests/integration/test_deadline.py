@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.support.bystander import query
-from tests.support.ledger import applied_ids, eventually, is_running, reached, sessions, write_ledger
+from tests.support.ledger import applied_ids, is_running, reached, sessions, write_ledger
 from tests.support.proxy import Proxy
 from tests.support.trees import sql
+from tests.support.waiting import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Callable

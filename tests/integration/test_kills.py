@@ -15,7 +15,6 @@ from tests.support.bystander import execute, query
 from tests.support.ledger import (
     concurrent_index,
     empty,
-    eventually,
     is_running,
     lock_holders,
     reached,
@@ -23,6 +22,7 @@ from tests.support.ledger import (
     write_ledger,
 )
 from tests.support.trees import Rev, sql, write_tree
+from tests.support.waiting import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Callable

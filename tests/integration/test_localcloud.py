@@ -10,7 +10,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 import zipfile
 from contextlib import closing
 from dataclasses import replace
@@ -25,9 +24,11 @@ import sqlalchemy
 from localcloud import account, certificates, cloud, daemon, emulator, postgres, testing
 from localcloud.errors import LocalCloudError
 from tests.support.bystander import query
+from tests.support.processes import killing
+from tests.support.waiting import eventually
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from mypy_boto3_lambda import LambdaClient
     from mypy_boto3_secretsmanager import SecretsManagerClient
@@ -156,7 +157,7 @@ def test_postgres_keeps_its_data_through_kill_9(own_server: Server) -> None:
     query(own_server.database("postgres"), "CREATE TABLE kept AS SELECT 42 AS answer")
     process = daemon.Daemon("PostgreSQL", own_server.directory)
     os.kill(daemon.process_id(process), signal.SIGKILL)
-    until(lambda: not daemon.is_running(process))
+    eventually(lambda: not daemon.is_running(process))
     # What a stranger's process looks like that got the same id after a reboot.
     (own_server.directory / "running.lock").write_text(f"{os.getppid()}\n")
 
@@ -259,7 +260,7 @@ def test_a_function_runs_under_the_runtime_alone_and_ends_with_the_emulator(own_
 
     assert listens(answer["port"])
     emulator.stop(own_emulator.directory)
-    until(lambda: not listens(answer["port"]))
+    eventually(lambda: not listens(answer["port"]))
 
 
 def test_the_developers_own_aws_settings_do_not_get_through(emulator: Emulator) -> None:
@@ -277,7 +278,7 @@ def test_the_developers_own_aws_settings_do_not_get_through(emulator: Emulator) 
 def test_a_daemon_that_will_not_end_is_killed_with_its_children(tmp_path: Path) -> None:
     stubborn = daemon.Daemon("The stubborn one", tmp_path)
     daemon.launch(stubborn, ["/bin/sh", "-c", "trap '' TERM; echo deaf; sleep 60 & wait; sleep 60"], {}, None)
-    until(lambda: stubborn.log.read_text(encoding="ascii") == "deaf\n")
+    eventually(lambda: stubborn.log.read_text(encoding="ascii") == "deaf\n")
     daemon.stop(stubborn, signal.SIGTERM, timeout=0.2)
     assert not daemon.is_running(stubborn)  # nor the child, which has inherited the lock
 
@@ -285,7 +286,7 @@ def test_a_daemon_that_will_not_end_is_killed_with_its_children(tmp_path: Path) 
 def test_a_daemon_that_cannot_be_run_is_told_by_its_log(tmp_path: Path) -> None:
     absent = daemon.Daemon("The absent one", tmp_path)
     daemon.launch(absent, [tmp_path / "absent"], {}, None)
-    until(lambda: not daemon.is_running(absent))
+    eventually(lambda: not daemon.is_running(absent))
     assert "not found" in daemon.log_tail(absent) or "No such file" in daemon.log_tail(absent)
 
 
@@ -317,14 +318,16 @@ with testing.shared_run(Path({str(ROOT)!r}), {run!r}) as folder:
     print(testing.start_postgres(Path({str(ROOT)!r}), folder).port, flush=True)
     sys.stdin.read()
 """
-    with subprocess.Popen(
-        [sys.executable, "-c", code], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    with killing(
+        subprocess.Popen(
+            [sys.executable, "-c", code], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
     ) as process:
         assert process.stdout
         port = int(process.stdout.readline())
         assert listens(port)
         process.kill()
-    until(lambda: not (ROOT / ".local" / "test" / run).exists())
+    eventually(lambda: not (ROOT / ".local" / "test" / run).exists())
     assert not listens(port)
 
 
@@ -379,10 +382,3 @@ def create_function(client: LambdaClient, name: str) -> None:
 def invoke(client: LambdaClient, name: str, event: dict[str, object]) -> dict[str, Any]:
     answer: dict[str, Any] = json.load(client.invoke(FunctionName=name, Payload=json.dumps(event))["Payload"])
     return answer
-
-
-def until(is_so: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
-    while not is_so():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)

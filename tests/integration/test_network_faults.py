@@ -18,7 +18,6 @@ from tests.support.ledger import (
     applied_ids,
     concurrent_index,
     empty,
-    eventually,
     is_running,
     lock_holders,
     reached,
@@ -28,6 +27,7 @@ from tests.support.ledger import (
 from tests.support.proxy import Fault, Proxy, random_cut
 from tests.support.shortened import shorten
 from tests.support.trees import sql
+from tests.support.waiting import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import closing
+from contextlib import ExitStack, closing
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +20,11 @@ from alembic.script import ScriptDirectory
 
 from lambda_migrate.database import migration_lock as runner
 from localcloud import ports
+from tests.support.bystander import query
+from tests.support.ledger import is_running
+from tests.support.processes import killing
 from tests.support.trees import Rev, sql, write_revision
+from tests.support.waiting import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -73,8 +77,8 @@ class Server:
             time.sleep(0.05)
 
     def log(self) -> list[str]:
-        """Every line, when it has ended."""
-        out, _ = self.process.communicate(timeout=60)
+        """Wait until the server ends, and return the lines that it printed."""
+        out, _ = self.process.communicate()
         return str(out).splitlines()
 
 
@@ -85,16 +89,14 @@ def back(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def start(back: Path, database: Database) -> Iterator[Callable[[], Server]]:
-    started: list[Server] = []
+    with ExitStack() as processes:
 
-    def start() -> Server:
-        started.append(Server(back, database))
-        return started[-1]
+        def start() -> Server:
+            server = Server(back, database)
+            processes.enter_context(killing(server.process))
+            return server
 
-    yield start
-    for server in started:
-        server.process.kill()
-        server.process.communicate()
+        yield start
 
 
 def add(back: Path, *statements: str) -> str:
@@ -102,12 +104,6 @@ def add(back: Path, *statements: str) -> str:
     revision = Rev("5e2100000001", upgrade=sql(*statements), description="One more")
     write_revision(back / "alembic" / "versions", revision, HEAD)
     return revision.id
-
-
-def query(database: Database, statement: str) -> list[tuple[Any, ...]]:
-    with closing(database.connect()) as connection, connection.cursor() as cursor:
-        cursor.execute(statement)
-        return cursor.fetchall() if cursor.description else []
 
 
 def test_health_is_503_until_the_database_is_at_head_and_shows_both_revisions(
@@ -169,8 +165,7 @@ def test_sigterm_ends_a_migration_at_work_at_once_and_the_next_start_goes_on(
 ) -> None:
     add(back, "SELECT pg_sleep(3600)")
     server = start()
-    while not query(database, "SELECT 1 FROM pg_stat_activity WHERE query ~ '^SELECT pg_sleep' AND state = 'active'"):
-        time.sleep(0.05)
+    eventually(lambda: is_running(database, "pg_sleep"))
 
     server.process.terminate()
     server.log()

@@ -2,33 +2,21 @@
 
 from __future__ import annotations
 
-import time
 from contextlib import closing
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from lambda_migrate.invocation.errors import MigrationError
 from tests.support.bystander import execute, query
 from tests.support.trees import Rev, sql, write_tree
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
     from pathlib import Path
 
     from localcloud.postgres import Database
     from localcloud.runtime_api import Answer
 
-_Seen = TypeVar("_Seen")
-
 CONTRACT_ERRORS = frozenset(error.__name__ for error in MigrationError.__subclasses__())
-
-
-def eventually(look: Callable[[], _Seen], *, within_s: float = 30, of: str = "") -> _Seen:
-    """Look again and again until there is something to see, and give that."""
-    until = time.monotonic() + within_s
-    while not (seen := look()):
-        assert time.monotonic() < until, f"not seen within {within_s} s: {of or look}"
-        time.sleep(0.05)
-    return seen
 
 
 def write_ledger(folder: Path, revisions: int, *, instead: Mapping[int, str] | None = None, **options: str) -> Path:
