@@ -70,7 +70,7 @@ def backend(tmp_path: Path) -> Path:
 
 def migrate(*arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "migrate_cli", "review", *arguments]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=120)
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
 
 def test_an_error_is_found_acknowledged_recorded_and_watched(backend: Path) -> None:
