@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import threading
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
+
+from tests.support import http_stub
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -73,14 +73,8 @@ class Stub:
     log_requests: list[dict[str, Any]] = field(default_factory=list)
 
     def environment(self) -> dict[str, str]:
-        """The settings by which boto3 finds it."""
-        return {
-            "AWS_ENDPOINT_URL": self.endpoint,
-            "AWS_ACCESS_KEY_ID": "test",
-            "AWS_SECRET_ACCESS_KEY": "test",
-            "AWS_REGION": "eu-central-1",
-            "NO_PROXY": "127.0.0.1",
-        }
+        """Return the environment with which boto3 uses this stub."""
+        return http_stub.aws_settings(self.endpoint)
 
     def invoked(self, path: str, event: Any) -> Reply:  # noqa: ANN401 - JSON
         """Take an invocation."""
@@ -111,10 +105,9 @@ def serve() -> Iterator[Stub]:
     """Run a stub until the end of the context."""
     stub = Stub()
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            content = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            body = json.loads(content or b"null")
+    class Handler(http_stub.Handler):
+        def do_POST(self) -> None:  # noqa: N802 - http.server calls it by this name
+            body = json.loads(self.body() or b"null")
             target = self.headers.get("X-Amz-Target", "")
             reply = stub.asked_for_logs(body) if target.startswith("Logs_") else stub.invoked(self.path, body)
             time.sleep(reply.after_s)
@@ -123,29 +116,12 @@ def serve() -> Iterator[Stub]:
             if reply.body is None:
                 return
             answer = reply.body if isinstance(reply.body, bytes) else json.dumps(reply.body).encode()
-            self.send_response(reply.status)
-            self.send_header("Content-Length", str(len(answer)))
-            self.send_header("x-amzn-RequestId", REQUEST_ID)
+            headers = {"x-amzn-RequestId": REQUEST_ID}
             if reply.error:
-                self.send_header("x-amzn-ErrorType", reply.error)
+                headers["x-amzn-ErrorType"] = reply.error
             if reply.function_error:
-                self.send_header("X-Amz-Function-Error", "Unhandled")
-            self.end_headers()
-            self.wfile.write(answer)
+                headers["X-Amz-Function-Error"] = "Unhandled"
+            self.send(reply.status, answer, headers)
 
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - its name there
-            pass
-
-    class Server(ThreadingHTTPServer):
-        def handle_error(self, request: object, client_address: object) -> None:
-            """A client that went away is part of some tests."""
-
-    server = Server(("127.0.0.1", 0), Handler)
-    stub.endpoint = f"http://127.0.0.1:{server.server_port}"
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-    thread.start()
-    try:
+    with http_stub.serve(Handler) as stub.endpoint:
         yield stub
-    finally:
-        server.shutdown()
-        server.server_close()

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import threading
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, unquote, urlsplit
 from xml.sax.saxutils import escape
+
+from tests.support import http_stub
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -49,14 +49,8 @@ class RolloutStub:
         self.on_start = leave
 
     def environment(self) -> dict[str, str]:
-        """The settings by which boto3 finds it."""
-        return {
-            "AWS_ENDPOINT_URL": self.endpoint,
-            "AWS_ACCESS_KEY_ID": "test",
-            "AWS_SECRET_ACCESS_KEY": "test",
-            "AWS_REGION": "eu-central-1",
-            "NO_PROXY": "127.0.0.1",
-        }
+        """Return the environment with which boto3 uses this stub."""
+        return http_stub.aws_settings(self.endpoint)
 
     def states(self, action: str, body: Mapping[str, Any]) -> dict[str, Any]:
         """Answer for Step Functions."""
@@ -76,9 +70,9 @@ def serve() -> Iterator[RolloutStub]:  # noqa: C901 - a handler of several small
     """Run a stub until the end of the context."""
     stub = RolloutStub()
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+    class Handler(http_stub.Handler):
+        def do_POST(self) -> None:  # noqa: N802 - http.server calls it by this name
+            body = self.body()
             target = self.headers.get("X-Amz-Target", "")
             if not target:
                 self._cloudformation()
@@ -86,9 +80,9 @@ def serve() -> Iterator[RolloutStub]:  # noqa: C901 - a handler of several small
             action = target.rpartition(".")[2]
             if self._refuses(action):
                 return
-            self._send(200, json.dumps(stub.states(action, json.loads(body))).encode())
+            self.send(200, json.dumps(stub.states(action, json.loads(body))).encode())
 
-        def do_GET(self) -> None:
+        def do_GET(self) -> None:  # noqa: N802 - http.server calls it by this name
             address = urlsplit(self.path)
             if "list-type" in address.query:
                 self._list(parse_qs(address.query).get("prefix", [""])[0])
@@ -97,14 +91,13 @@ def serve() -> Iterator[RolloutStub]:  # noqa: C901 - a handler of several small
             if self._refuses("GetObject"):
                 return
             if key in stub.objects:
-                self._send(200, stub.objects[key])
+                self.send(200, stub.objects[key])
             else:
-                self._send(404, b"<Error><Code>NoSuchKey</Code><Message>no such key</Message></Error>")
+                self.send(404, b"<Error><Code>NoSuchKey</Code><Message>no such key</Message></Error>")
 
-        def do_PUT(self) -> None:
-            content = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            stub.objects[unquote(urlsplit(self.path).path).removeprefix(f"/{BUCKET}/")] = content
-            self._send(200, b"")
+        def do_PUT(self) -> None:  # noqa: N802 - http.server calls it by this name
+            stub.objects[unquote(urlsplit(self.path).path).removeprefix(f"/{BUCKET}/")] = self.body()
+            self.send(200, b"")
 
         def _list(self, prefix: str) -> None:
             keys = "".join(
@@ -112,7 +105,7 @@ def serve() -> Iterator[RolloutStub]:  # noqa: C901 - a handler of several small
                 for key in sorted(stub.objects)
                 if key.startswith(prefix)
             )
-            self._send(200, f"<ListBucketResult><IsTruncated>false</IsTruncated>{keys}</ListBucketResult>".encode())
+            self.send(200, f"<ListBucketResult><IsTruncated>false</IsTruncated>{keys}</ListBucketResult>".encode())
 
         def _cloudformation(self) -> None:
             if self._refuses("DescribeStacks"):
@@ -125,7 +118,7 @@ def serve() -> Iterator[RolloutStub]:  # noqa: C901 - a handler of several small
                 "<member><StackName>s</StackName><CreationTime>2026-01-01T00:00:00Z</CreationTime>"
                 f"<StackStatus>CREATE_COMPLETE</StackStatus><Outputs>{outputs}</Outputs></member>"
             )
-            self._send(
+            self.send(
                 200,
                 f"<DescribeStacksResponse><DescribeStacksResult><Stacks>{stack}</Stacks></DescribeStacksResult>"
                 "</DescribeStacksResponse>".encode(),
@@ -137,27 +130,11 @@ def serve() -> Iterator[RolloutStub]:  # noqa: C901 - a handler of several small
                 return False
             status, code = stub.refused.pop(action)
             if "X-Amz-Target" in self.headers:
-                self._send(status, json.dumps({"__type": code, "message": "says AWS"}).encode())
+                self.send(status, json.dumps({"__type": code, "message": "says AWS"}).encode())
             else:
                 error = f"<Error><Code>{code}</Code><Message>says AWS</Message></Error>"
-                self._send(status, (error if action == "GetObject" else f"<R>{error}</R>").encode())
+                self.send(status, (error if action == "GetObject" else f"<R>{error}</R>").encode())
             return True
 
-        def _send(self, status: int, content: bytes) -> None:
-            self.send_response(status)
-            self.send_header("Content-Length", str(len(content)))
-            self.end_headers()
-            self.wfile.write(content)
-
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - its name there
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    stub.endpoint = f"http://127.0.0.1:{server.server_port}"
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-    thread.start()
-    try:
+    with http_stub.serve(Handler) as stub.endpoint:
         yield stub
-    finally:
-        server.shutdown()
-        server.server_close()
