@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from infra.names import Names
-from tests.infra.synthesis import ACCOUNT, REGION, Stack, synthesize
+from tests.infra.synthesis import ACCOUNT, REGION, Stack
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -34,11 +34,6 @@ STAGES: dict[str, tuple[Names, Mapping[str, Any]]] = {
     ),
     "plain": (Names("template-saas", "api", "plain"), {"database": {"secret": "x"}}),
 }
-
-
-@pytest.fixture(scope="module")
-def stacks(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Stack]:
-    return synthesize(tmp_path_factory.mktemp("synthesis"), STAGES)
 
 
 @pytest.fixture(scope="module")

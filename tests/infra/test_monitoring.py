@@ -13,10 +13,11 @@ from infra import queries
 from infra.names import Names
 from lambda_migrate.invocation import telemetry
 from lambda_migrate.invocation.result import RunState
-from tests.infra.synthesis import Stack, synthesize
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from tests.infra.synthesis import Stack
 
 pytestmark = pytest.mark.xdist_group("monitoring")
 
@@ -37,16 +38,6 @@ STAGES: dict[str, tuple[Names, dict[str, Any]]] = {
     "fleet": (Names("acme", "api", "fleet"), {"database": {"secret": "x"}, "rollout": {"secret_prefix": "tenants/"}}),
     "local": (Names("acme", "api", "local"), {"database": {"secret": "x"}, "runtime": "local"}),
 }
-
-
-@pytest.fixture(scope="module")
-def stacks(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Stack]:
-    return synthesize(tmp_path_factory.mktemp("synthesis"), STAGES)
-
-
-@pytest.fixture(scope="module")
-def dev(stacks: dict[str, Stack]) -> Stack:
-    return stacks["dev"]
 
 
 def dashboard(stack: Stack) -> Any:  # noqa: ANN401 - JSON

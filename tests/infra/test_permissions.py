@@ -21,7 +21,7 @@ from infra.names import Names
 from lambda_migrate.database.secret import read_secret
 from lambda_migrate.invocation import aws
 from lambda_migrate.invocation.errors import SecretUnavailable
-from tests.infra.synthesis import ACCOUNT, REGION, Stack, as_list, resolved, synthesize
+from tests.infra.synthesis import ACCOUNT, REGION, Stack, as_list, resolved
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -65,16 +65,6 @@ STAGES: dict[str, tuple[Names, dict[str, Any]]] = {
         },
     ),
 }
-
-
-@pytest.fixture(scope="module")
-def stacks(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Stack]:
-    return synthesize(tmp_path_factory.mktemp("synthesis"), STAGES)
-
-
-@pytest.fixture(scope="module")
-def dev(stacks: dict[str, Stack]) -> Stack:
-    return stacks["dev"]
 
 
 @pytest.fixture(scope="module")

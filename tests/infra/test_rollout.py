@@ -14,7 +14,7 @@ from infra.names import Names
 from infra.stages import RolloutSettings, RolloutTarget, SecretTag, Stage, StageError, read_project
 from lambda_migrate.fleet.waves import Rules
 from lambda_migrate.invocation.request import ROLLOUT_FIELDS
-from tests.infra.synthesis import ACCOUNT, REGION, Stack, as_list, resolved, synthesize
+from tests.infra.synthesis import ACCOUNT, REGION, Stack, as_list, resolved
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,11 +40,6 @@ STAGES: dict[str, tuple[Names, dict[str, Any]]] = {
     for name, said in SAID.items()
 }
 SECRETS = f"arn:aws:secretsmanager:{REGION}:{ACCOUNT}:secret"
-
-
-@pytest.fixture(scope="module")
-def stacks(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Stack]:
-    return synthesize(tmp_path_factory.mktemp("synthesis"), STAGES)
 
 
 def text_of(value: Any, stack: Stack) -> Any:  # noqa: ANN401 - JSON

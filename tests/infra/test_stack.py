@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from infra.names import Names
-from tests.infra.synthesis import Stack, synthesize
+from tests.infra.synthesis import Stack
 from tests.support.checkout import copy_checkout, with_tools
 
 if TYPE_CHECKING:
@@ -54,18 +54,6 @@ STAGES: dict[str, tuple[Names, dict[str, Any]]] = {
     "open": (Names("acme", "open", "prod"), {"database": {"secret": "x"}, "protect": False}),
     "local": (Names("template-saas", "api", "local"), {"database": {"secret": "x"}, "runtime": "local"}),
 }
-
-
-@pytest.fixture(scope="module")
-def stacks(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Stack]:
-    """All the stages above, synthesized together."""
-    return synthesize(tmp_path_factory.mktemp("synthesis"), STAGES)
-
-
-@pytest.fixture(scope="module")
-def dev(stacks: dict[str, Stack]) -> Stack:
-    """A stage that leaves everything at its default."""
-    return stacks["dev"]
 
 
 @pytest.fixture(scope="module")
