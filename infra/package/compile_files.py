@@ -53,6 +53,9 @@ def marshalled(code: CodeType) -> bytes:
                 to_hold += [getattr(value, name, None) for name in _REFERRED_TO]
             case tuple() | frozenset():
                 to_hold += value
+            case str() if len(value) == 1:
+                # The process has one object for each such string, and another file may have interned it.
+                sys.intern(value)
             case slice():  # a constant since Python 3.14
                 to_hold += [value.start, value.stop, value.step]
     return marshal.dumps(code)
