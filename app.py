@@ -10,7 +10,6 @@ from pathlib import Path
 
 import aws_cdk as cdk
 
-from infra.names import Names
 from infra.package import IMAGE, Package, PackageError, Selection, Target, build
 from infra.stack import CA_BUNDLE_IN_PACKAGE, MigrateStack
 from infra.stages import Project, Stage, StageError, read_project
@@ -64,7 +63,7 @@ def _package(name: str, stage: Stage) -> Package:
 
 
 def _stack(app: cdk.App, project: Project, name: str, stage: Stage, package: Package) -> None:
-    names = Names(project.prefix, project.service, name)
+    names = project.names(name)
     stack = MigrateStack(
         app,
         names.stack,

@@ -22,17 +22,19 @@ from rich.text import Text
 from localcloud import cloud
 from localcloud.clients import client
 from localcloud.errors import LocalCloudError
-from migrate_cli import presentation
+from migrate_cli import presentation, stages
 
 if TYPE_CHECKING:
     from localcloud.postgres import Database
 
 ROOT = Path(__file__).resolve().parent.parent
-STAGE = "local"
-FUNCTION = "template-saas-api-migrate-lambda-local"
-SECRET = "template-saas/api/local/database"  # noqa: S105 - its name
-# Where cdk.json says that stage local finds the authority to trust.
-CA_BUNDLE = ROOT / ".local" / "database-ca.pem"
+STAGE = stages.LOCAL
+_PROJECT = stages.project()
+_SETTINGS = _PROJECT.stage(STAGE)
+FUNCTION = _PROJECT.names(STAGE).function
+SECRET = _SETTINGS.database.secret
+# cdk.json has it: the authority that signed the server's certificate.
+CA_BUNDLE = ROOT / str(_SETTINGS.database.ca_bundle)
 ACCOUNT = "000000000000"
 
 

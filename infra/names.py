@@ -1,4 +1,7 @@
-"""What everything of one stage is called; docs/contract.md promises these to the outside."""
+"""The names of a stage's resources, as docs/contract.md promises them.
+
+The command line imports this module, so it must not import aws_cdk.
+"""
 
 from __future__ import annotations
 

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
+from infra.names import Names
+
 if TYPE_CHECKING:
     from typing_extensions import Self
 
@@ -315,12 +317,16 @@ class Project(_Settings):
             known = ", ".join(self.stages)
             wrong = f"there is no stage {name!r} in cdk.json" if name else "no stage was chosen"
             raise StageError(f"{wrong}: say -c stage=NAME, one of {known}")
-        if len(f"{self.prefix}-{self.service}-migrate-lambda-{name}") > _LONGEST_FUNCTION_NAME:
+        if len(self.names(name).function) > _LONGEST_FUNCTION_NAME:
             raise StageError(
                 f"cdk.json: project.prefix, project.service and the stage's name {name!r} make a function name longer"
                 f" than Lambda's {_LONGEST_FUNCTION_NAME} characters"
             )
         return self.stages[name]
+
+    def names(self, stage: str) -> Names:
+        """Return the names of a stage's resources."""
+        return Names(self.prefix, self.service, stage)
 
 
 def _wrong(message: str) -> PydanticCustomError:

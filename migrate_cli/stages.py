@@ -17,6 +17,7 @@ from migrate_cli.errors import CommandError, ExitCode, UsageError
 if TYPE_CHECKING:
     import boto3
 
+    from infra.names import Names
     from infra.stages import Project
     from localcloud.emulator import Emulator
 
@@ -39,18 +40,23 @@ _OWN_SETTINGS = (
 
 @dataclass(frozen=True)
 class Function:
-    """A stage's function: its name, its account where cdk.json fixes one, and the AWS to ask."""
+    """A stage's function: its names, its account if cdk.json fixes one, and the session for its AWS."""
 
     stage: str
-    name: str
+    names: Names
     account: str | None
     session: boto3.Session
     emulator: Emulator | None = None
 
     @property
+    def name(self) -> str:
+        """Its name in Lambda."""
+        return self.names.function
+
+    @property
     def log_group(self) -> str:
-        """Where CloudWatch keeps its lines."""
-        return f"/aws/lambda/{self.name}"
+        """Its log group in CloudWatch."""
+        return self.names.log_group
 
     def client(self, service: str, *, connect_s: int, read_s: int) -> Any:  # noqa: ANN401 - each service's is its own
         """A client that asks once: what came back late or not at all may have been done all the same.
@@ -124,7 +130,7 @@ def find(stage: str, region: str | None, profile: str | None) -> Function:
             f"there is no stage {stage!r} in cdk.json", advice=f"Say --stage with one of {', '.join(known.stages)}."
         )
     settings = known.stages[stage]
-    name = f"{known.prefix}-{known.service}-migrate-lambda-{stage}"
+    names = known.names(stage)
     if stage == LOCAL and profile is None and not any(os.environ.get(variable) for variable in _OWN_SETTINGS):
         emulator = _local_cloud()
         given = emulator.settings()
@@ -133,7 +139,7 @@ def find(stage: str, region: str | None, profile: str | None) -> Function:
             aws_secret_access_key=given["AWS_SECRET_ACCESS_KEY"],
             region_name=emulator.region,
         )
-        return Function(stage, name, settings.account, session, emulator)
+        return Function(stage, names, settings.account, session, emulator)
     # The aws command, version 2, knows AWS_REGION; boto3 knows AWS_DEFAULT_REGION only.
     region = region or settings.region or os.environ.get("AWS_REGION")
     try:
@@ -142,7 +148,7 @@ def find(stage: str, region: str | None, profile: str | None) -> Function:
         raise CommandError(
             type(error).__name__, str(error), ExitCode.AWS, advice="The profiles there are: aws configure list-profiles"
         ) from None
-    return Function(stage, name, settings.account, session)
+    return Function(stage, names, settings.account, session)
 
 
 def _local_cloud() -> Emulator:
