@@ -13,7 +13,7 @@ from lambda_migrate.invocation.errors import InvalidRequest
 from lambda_migrate.invocation.request import parse_request
 from migrate_cli import invocation, stages
 from migrate_cli.errors import CommandError, Commands, ExitCode, UsageError
-from migrate_cli.progress import Display
+from migrate_cli.progress import RunDisplay
 from migrate_cli.stream import RunLog, UnreadableError
 
 if TYPE_CHECKING:
@@ -145,7 +145,7 @@ def _once(function: Function, event: Mapping[str, Any], commands: Commands, outp
     log = _log(function, event["action"], output)
     request_id = None
     try:
-        with Display(output.notes, f"{event['action']} on {function.name}") as display:
+        with RunDisplay(output.notes, f"{event['action']} on {function.name}") as display:
             answer = invocation.begin(function, event, commands)
             while True:
                 try:
@@ -177,7 +177,7 @@ def _log(function: Function, action: str, output: Output) -> RunLog | None:
         return None
 
 
-def _follow(log: RunLog | None, display: Display) -> RunLog | None:
+def _follow(log: RunLog | None, display: RunDisplay) -> RunLog | None:
     """Show what is new, and give the log as long as it can be read."""
     if log is None:
         display.show([])
@@ -185,10 +185,10 @@ def _follow(log: RunLog | None, display: Display) -> RunLog | None:
     try:
         display.show(log.poll())
     except UnreadableError as error:
-        display.say(f"No more progress will be shown, as the log cannot be read: {error}")
+        display.print_folded(f"No more progress will be shown, as the log cannot be read: {error}")
         return None
     except Exception as error:  # noqa: BLE001 - a line that is not what we know must not end the waiting for the run
-        display.say(f"No more progress will be shown: {type(error).__name__}: {error}")
+        display.print_folded(f"No more progress will be shown: {type(error).__name__}: {error}")
         return None
     return log
 

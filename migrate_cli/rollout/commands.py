@@ -13,22 +13,24 @@ import typer
 from botocore import exceptions
 from typer.core import TyperGroup
 
+from lambda_migrate.fleet.folder import PAGE, ROLLOUT
 from migrate_cli import actions, stages
 from migrate_cli.actions import Call
 from migrate_cli.errors import CommandError, ExitCode, UsageError
 from migrate_cli.options import Json, at_stage
 from migrate_cli.output import Output
-from migrate_cli.rollout import display as rollout_shown
+from migrate_cli.rollout.display import RolloutDisplay, show_report
+from migrate_cli.rollout.estimate import estimate
+from migrate_cli.rollout.machine import ALREADY_RUNNING, RUNNING, SUCCEEDED, Machine, execution_error, find
+from migrate_cli.rollout.progress import RolloutProgress
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from migrate_cli.rollout.machine import Machine, Progress
-
 _POLL_S = 1.0
-# Listing what a hundred thousand targets have come to takes seconds: most of the time is not for that.
+# Listing the outcomes of 100,000 targets takes seconds: pause four times as long as the last look took.
 _POLL_PART = 5
-# AWS may be out of reach for so long before the looking is given up; the rollout needs nothing of it.
+# AWS may be unreachable for this long before the command gives up. The rollout does not depend on the command.
 _PATIENCE_S = 300
 
 
@@ -71,14 +73,14 @@ def start(
     """Begin a rollout and follow it to its end (the default, without a command's name)."""
     if per_target is not None and not plan:
         raise UsageError("--per-target is for --plan")
-    said: dict[str, Any] = {**({"plan": True} if plan else {}), **({"targets": target} if target else {})}
+    execution_input: dict[str, Any] = {**({"plan": True} if plan else {}), **({"targets": target} if target else {})}
 
     def work(machine: Machine, output: Output) -> ExitCode:
         if plan and machine.bucket is None:
-            machine.folder("")  # which says what to do instead
+            machine.folder("")  # raises the error that names the commands to use instead
         if not (plan or yes):
             actions.confirm(call, "rollout", output)
-        name = machine.start(said)
+        name = machine.start(execution_input)
         return _end(machine, name, output, page, per_target_s=per_target)
 
     return _with_machine("rollout", call, work, as_json=as_json)
@@ -119,8 +121,7 @@ def status(
         name = machine.latest()
         if follow:
             return _end(machine, name, output, page)
-        said = machine.execution(name)
-        return _tell(machine, name, said, output, page, judge=False)
+        return _show_outcome(machine, machine.execution(name), output, page, judge=False)
 
     return _with_machine("rollout status", call, work, as_json=as_json)
 
@@ -132,24 +133,21 @@ def stop(call: Call, page: Page = None, as_json: Json = False) -> int:
 
     def work(machine: Machine, output: Output) -> ExitCode:
         name = machine.latest()
-        if machine.execution(name)["status"] != "RUNNING":
+        if machine.execution(name)["status"] != RUNNING:
             raise UsageError(f"rollout {name} is not running: there is nothing to stop")
         machine.stop(name, _who())
         output.note(f"Rollout {name} begins nothing more; waiting for what is at work.")
         code = _end(machine, name, output, page)
-        # That it was stopped is what was wanted.
+        # A rollout that stopped is the success of this command.
         return ExitCode.OK if code is ExitCode.AGAIN else code
 
     return _with_machine("rollout stop", call, work, as_json=as_json)
 
 
 def _with_machine(name: str, call: Call, work: Callable[[Machine, Output], ExitCode], *, as_json: bool) -> int:
-    # It imports half of the function, which no other command needs.
-    from migrate_cli.rollout import machine as rollout_machine  # noqa: PLC0415
-
     output = Output(f"migrate {name} ({call.stage})", as_json=as_json)
     try:
-        return work(rollout_machine.find(call), output)
+        return work(find(call), output)
     except CommandError as error:
         return output.fail(error)
     except KeyboardInterrupt:
@@ -159,9 +157,9 @@ def _with_machine(name: str, call: Call, work: Callable[[Machine, Output], ExitC
 def _end(
     machine: Machine, name: str, output: Output, page: Path | None, *, per_target_s: float | None = None
 ) -> ExitCode:
-    """Follow an execution and tell how it ended."""
+    """Follow an execution to its end, show its outcome and return the exit code."""
     try:
-        said = _follow(machine, name, output)
+        execution = _follow(machine, name, output)
     except KeyboardInterrupt:
         raise CommandError(
             "Interrupted",
@@ -170,26 +168,24 @@ def _end(
             advice=f"How far it is: {machine.commands.named('rollout status')}. To stop it:"
             f" {machine.commands.named('rollout stop')}",
         ) from None
-    return _tell(machine, name, said, output, page, per_target_s=per_target_s)
+    return _show_outcome(machine, execution, output, page, per_target_s=per_target_s)
 
 
 def _follow(machine: Machine, name: str, output: Output) -> Mapping[str, Any]:
-    """Show how far it is until it has ended, and give what Step Functions says of it then."""
-    from migrate_cli.rollout.machine import RUNNING, Progress  # noqa: PLC0415 - as above
-
-    progress = Progress()
-    tell_failures = in_reach = True
+    """Show the progress of an execution until it has ended, and return its description by Step Functions."""
+    progress = RolloutProgress()
+    in_reach = True
     reached = time.monotonic()
-    with rollout_shown.Display(output.notes, f"rollout {name} on {machine.name}") as display:
+    with RolloutDisplay(output.notes, f"rollout {name} on {machine.name}") as display:
         while True:
             began = time.monotonic()
             try:
-                said = machine.execution(name)
-                if said["status"] != RUNNING:
-                    return said
+                execution = machine.execution(name)
+                if execution["status"] != RUNNING:
+                    return execution
                 if machine.bucket is not None:
                     progress.look(machine, name)
-                    tell_failures = tell_failures and _tell_failures(machine, progress, display)
+                    _show_failures(machine, progress, display)
                     display.show(progress)
                 reached, in_reach = time.monotonic(), True
             except CommandError as error:
@@ -197,13 +193,13 @@ def _follow(machine: Machine, name: str, output: Output) -> Mapping[str, Any]:
                     error.advice = f"Rollout {name} goes on all the same. {error.advice}"
                     raise
                 if in_reach:
-                    display.say(f"cannot look at the moment: {error.message}")
+                    display.print(f"cannot look at the moment: {error.message}")
                 in_reach = False
             time.sleep(max(_POLL_S, _POLL_PART * (time.monotonic() - began)))
 
 
 def _passes(error: CommandError) -> bool:
-    """Whether it is the network's or AWS's own trouble, and not a permission or a login."""
+    """Return whether the error is temporary: the network's or AWS's own, and not a permission or a login."""
     return error.kind.startswith(
         ("Throttling", "TooManyRequests", "ServiceUnavailable", "InternalError", "SlowDown")
     ) or (
@@ -212,44 +208,42 @@ def _passes(error: CommandError) -> bool:
     )
 
 
-def _tell_failures(machine: Machine, progress: Progress, display: rollout_shown.Display) -> bool:
-    while progress.new_failures:
+def _show_failures(machine: Machine, progress: RolloutProgress, display: RolloutDisplay) -> None:
+    """Print the targets that have failed since the last look, up to the display's limit."""
+    while progress.new_failures and display.has_room_for_failures:
         key = progress.new_failures.pop(0)
-        with machine.asked("s3:GetObject"):
+        with machine.calling("s3:GetObject"):
             found = machine.folder("").bucket.read(key)
-        if found and not display.failed(found[0]["name"], found[0]["error_type"], found[0]["message"]):
-            return False
-    return True
+        if found:
+            display.print_failure(found[0]["name"], found[0]["error_type"], found[0]["message"])
 
 
-def _tell(
+def _show_outcome(
     machine: Machine,
-    name: str,
-    said: Mapping[str, Any],
+    execution: Mapping[str, Any],
     output: Output,
     page: Path | None,
     *,
     judge: bool = True,
     per_target_s: float | None = None,
 ) -> ExitCode:
-    """Show the report, and judge how it ended unless only a look was asked for."""
-    from migrate_cli.rollout import machine as rollout_machine  # noqa: PLC0415 - as above
-
+    """Show an execution's report. Without ``judge``, a rollout that failed is no error of this command."""
+    name, running = execution["name"], execution["status"] == RUNNING
     if machine.bucket is None:
-        return _tell_of_one(machine, name, said, output)
-    report = machine.report(name, said["status"]) if said.get("error") != "AlreadyRunning" else None
+        return _show_result(machine, execution, output)
+    report = machine.report(name, execution["status"]) if execution.get("error") != ALREADY_RUNNING else None
     if report is None:
-        if said["status"] == rollout_machine.RUNNING:
+        if running:
             raise CommandError("NotListed", f"rollout {name} is still listing its targets", ExitCode.AGAIN)
-        raise rollout_machine.failure(machine, said)
-    if said["status"] != rollout_machine.RUNNING:
-        report["report"] = machine.where(name, "report.html")
+        raise execution_error(machine, execution)
+    if not running:
+        report["report"] = machine.where(name, PAGE)
     if report["plan"] and report["status"] == "succeeded":
         report["estimate"] = _estimate(machine, name, per_target_s)
     if page is not None:
         _write_page(machine, name, page, output)
     error = _judged(machine, report) if judge else None
-    return output.report(report, partial(rollout_shown.show_report, whole=error is None), error)
+    return output.report(report, partial(show_report, whole=error is None), error)
 
 
 def _judged(machine: Machine, report: Mapping[str, Any]) -> CommandError | None:
@@ -265,27 +259,24 @@ def _judged(machine: Machine, report: Mapping[str, Any]) -> CommandError | None:
     return CommandError("RolloutStopped", report["message"], ExitCode.AGAIN, advice=on)
 
 
-def _tell_of_one(machine: Machine, name: str, said: Mapping[str, Any], output: Output) -> ExitCode:
-    """Of a stage without targets: the machine's output is the function's own result."""
-    from migrate_cli.rollout import machine as rollout_machine  # noqa: PLC0415 - as above
-
-    if said["status"] == rollout_machine.RUNNING:
+def _show_result(machine: Machine, execution: Mapping[str, Any], output: Output) -> ExitCode:
+    """Show the execution of a stage without targets. Its output is the function's own result."""
+    if execution["status"] == RUNNING:
         output.note(
-            f"{name} is running since {said['startDate']:%H:%M:%S}. Where it is: {machine.commands.named('status')}"
+            f"{execution['name']} is running since {execution['startDate']:%H:%M:%S}."
+            f" Where it is: {machine.commands.named('status')}"
         )
         return ExitCode.OK
-    if said["status"] != "SUCCEEDED":
-        raise rollout_machine.failure(machine, said)
-    return output.succeed(json.loads(said["output"]))
+    if execution["status"] != SUCCEEDED:
+        raise execution_error(machine, execution)
+    return output.succeed(json.loads(execution["output"]))
 
 
 def _estimate(machine: Machine, name: str, per_target_s: float | None) -> dict[str, Any]:
-    from migrate_cli.rollout.estimate import estimate  # noqa: PLC0415 - as above
-
     folder = machine.folder(name)
-    with machine.asked("s3:GetObject", "s3:ListBucket"):
+    with machine.calling("s3:GetObject", "s3:ListBucket"):
         stage = stages.project().stages.get(machine.stage)
-        return estimate(folder.read("rollout.json"), folder.outcomes(), stage, per_target_s).as_json()
+        return estimate(folder.read(ROLLOUT), folder.outcomes(), stage, per_target_s).as_json()
 
 
 def _write_page(machine: Machine, name: str, file: Path, output: Output) -> None:

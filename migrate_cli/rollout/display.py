@@ -1,27 +1,22 @@
-"""What a person sees of a rollout: how far it is while it runs, and its report."""
+"""What `migrate rollout` shows in a terminal: the progress of a running rollout, and a rollout's report."""
 
 from __future__ import annotations
 
-import time
-from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
-from rich.progress import BarColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
-from rich.progress import Progress as RichProgress
-from rich.table import Column, Table
+from rich.table import Table
 from rich.text import Text
 
+from lambda_migrate.fleet.folder import FAILED, LEFT, OUTCOMES
+from migrate_cli.display import SIGN_OF_LIFE_S, Display
 from migrate_cli.presentation import plain
-from migrate_cli.progress import BAR, NARROW_BAR, ORDINARY, SIGN_OF_LIFE_S, Bar
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from types import TracebackType
 
     from rich.console import Console
-    from typing_extensions import Self
 
-    from migrate_cli.rollout.machine import Progress
+    from migrate_cli.rollout.progress import RolloutProgress
 
 _LINE_EVERY_S = 10
 _FAILURES = 10
@@ -33,78 +28,43 @@ _STYLES = {"succeeded": "bold green", "failed": "bold red", "stopped": "bold yel
 _WORDS = {"succeeded": "Rolled out", "failed": "Failed", "stopped": "Stopped", "running": "Running"}
 
 
-class Display:
-    """Shows how far a rollout is, from the beginning of a ``with`` block to its end: a bar, or now and then a line."""
+class RolloutDisplay(Display):
+    """Shows the progress of a rollout, and the first targets that fail."""
 
-    def __init__(self, console: Console, what: str) -> None:
-        self._console = console
-        self._what = what
-        self._spoke = time.monotonic()
-        self._known: object = None
+    def __init__(self, console: Console, title: str) -> None:
+        super().__init__(console, title)
+        self._last_line: object = None
         self._failures = 0
-        self._bar: RichProgress | None = None
-        if console.is_terminal and not console.is_dumb_terminal:
-            self._bar = Bar(
-                SpinnerColumn(),
-                BarColumn(BAR if console.width >= ORDINARY else NARROW_BAR, complete_style="green"),
-                TextColumn("{task.fields[position]}", markup=False),
-                TimeElapsedColumn(),
-                TextColumn(
-                    "{task.description}", markup=False, table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis")
-                ),
-                console=console,
-                transient=True,
-                expand=True,
-            )
-            self._task = self._bar.add_task(what, total=None, position="")
-        self._shown: AbstractContextManager[object] = self._bar or nullcontext()
 
-    def __enter__(self) -> Self:
-        self._shown.__enter__()
-        if self._bar is None:
-            self.say(f"{self._what} ...")
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._shown.__exit__(kind, error, trace)
-
-    def say(self, text: str) -> None:
-        """Say something that stays."""
-        self._console.print(Text(plain(text), style="dim"), soft_wrap=True)
-        self._spoke = time.monotonic()
-
-    def failed(self, target: str, kind: str, message: str) -> bool:
-        """Tell of a target that failed, unless enough were told of; whether a further one would be."""
-        self._failures += 1
-        if self._failures <= _FAILURES:
-            self.say(f"failed: {target}: {kind}: {message}")
-        if self._failures == _FAILURES:
-            self.say("more failures are in the report only")
+    @property
+    def has_room_for_failures(self) -> bool:
+        """Whether a further target that failed would be printed. The report has all of them."""
         return self._failures < _FAILURES
 
-    def show(self, progress: Progress) -> None:
-        """Show how far it is now."""
-        words = "listing its targets" if progress.targets is None else told(progress)
-        known = (progress.targets, progress.wave, progress.done, progress.failed)
-        if self._bar is not None:
-            position = "" if progress.targets is None else f"{progress.done} of {progress.targets}"
-            self._bar.update(
-                self._task, description=words, completed=progress.done, total=progress.targets, position=position
-            )
+    def print_failure(self, target: str, error_type: str, message: str) -> None:
+        """Print a target that failed."""
+        self._failures += 1
+        self.print(f"failed: {target}: {error_type}: {message}")
+        if not self.has_room_for_failures:
+            self.print("more failures are in the report only")
+
+    def show(self, progress: RolloutProgress) -> None:
+        """Show the present progress: on the bar, or as a line if the last one is old enough."""
+        state = "listing its targets" if progress.targets is None else progress_line(progress)
+        position = "" if progress.targets is None else f"{progress.done} of {progress.targets}"
+        if self.has_bar:
+            self._move_bar(state, done=progress.done, total=progress.targets, position=position)
             return
-        since = time.monotonic() - self._spoke
-        if (known != self._known and since > _LINE_EVERY_S) or since > SIGN_OF_LIFE_S:
-            done = "" if progress.targets is None else f"{progress.done} of {progress.targets} done, "
-            self.say(f"{done}{words}")
-            self._known = known
+        counts = (progress.targets, progress.wave, progress.done, progress.failed)
+        if (counts != self._last_line and self.silent_s > _LINE_EVERY_S) or self.silent_s > SIGN_OF_LIFE_S:
+            self.print(f"{position} done, {state}" if position else state)
+            self._last_line = counts
 
 
-def told(progress: Progress) -> str:
-    """How far it is, beside the number that is done."""
+def progress_line(progress: RolloutProgress) -> str:
+    """Return the progress of a rollout without the number of targets that are done."""
     parts = [f"{progress.failed} failed"] if progress.failed else []
-    # What a narrow terminal cuts off is at the end.
+    # A narrow terminal cuts off the end, so the least important part is last.
     if progress.to_go_s is not None:
         parts.append(f"about {duration(progress.to_go_s)} to go")
     if progress.running is not None:
@@ -116,56 +76,64 @@ def told(progress: Progress) -> str:
 
 
 def show_report(report: Mapping[str, Any], console: Console, *, whole: bool = True) -> None:
-    """The waves, where the fleet is, the first failures, and the outcome unless that is told otherwise."""
-    columns = [
-        what
-        for what in ("migrated", "current", "behind", "failed", "left")
-        if what in {"failed", "left"} or report["counts"][what]
-    ]
-    table = _table("Wave", *(name.capitalize() for name in ("targets", *columns)))
-    for wave in report["waves"]:
-        name = f"{wave['wave']}, canaries" if wave["canary"] else str(wave["wave"])
-        table.add_row(name, *(f"{wave[what]:,}" for what in ("targets", *columns)))
-    console.print(table)
+    """Show a report. Without ``whole``, its last line is left out: an error says how the rollout ended."""
+    _show_waves(report, console)
     if report["revisions"]:
-        console.print()
-        spread = _table("Revision", "Targets")
-        for revision, count in list(report["revisions"].items())[:_REVISIONS]:
-            spread.add_row(Text(plain(revision)), f"{count:,}")
-        console.print(spread)
-        _cut(console, len(report["revisions"]) - _REVISIONS, "revisions")
+        _show_revisions(report["revisions"], console)
     if report["failures"]:
-        console.print()
-        failures = Table("Failed", "Error", "Message", box=None, pad_edge=False, header_style="dim")
-        for failure in report["failures"][:_FAILURES]:
-            failures.add_row(*(Text(plain(failure[name])) for name in ("name", "error_type", "message")))
-        console.print(failures)
-        _cut(console, report["counts"]["failed"] - _FAILURES, "failures")
+        _show_failures(report, console)
     console.print()
     if whole:
         word = "Plan" if report["plan"] and report["status"] == "succeeded" else _WORDS[report["status"]]
-        _say(console, (f"{word}: ", _STYLES[report["status"]]), f"{report['message']}, {_took(report)}.")
+        _print(console, (f"{word}: ", _STYLES[report["status"]]), f"{report['message']}, {_took(report)}.")
     if "estimate" in report:
         _show_estimate(report["estimate"], console)
     if "report" in report:
-        _say(console, (f"Report: {report['report']}", "dim"))
+        _print(console, (f"Report: {report['report']}", "dim"))
+
+
+def _show_waves(report: Mapping[str, Any], console: Console) -> None:
+    outcomes = [outcome for outcome in OUTCOMES if outcome in {FAILED, LEFT} or report["counts"][outcome]]
+    table = _table("Wave", *(name.capitalize() for name in ("targets", *outcomes)))
+    for wave in report["waves"]:
+        name = f"{wave['wave']}, canaries" if wave["canary"] else str(wave["wave"])
+        table.add_row(name, *(f"{wave[count]:,}" for count in ("targets", *outcomes)))
+    console.print(table)
+
+
+def _show_revisions(revisions: Mapping[str, int], console: Console) -> None:
+    console.print()
+    table = _table("Revision", "Targets")
+    for revision, count in list(revisions.items())[:_REVISIONS]:
+        table.add_row(Text(plain(revision)), f"{count:,}")
+    console.print(table)
+    _show_cut(console, len(revisions) - _REVISIONS, "revisions")
+
+
+def _show_failures(report: Mapping[str, Any], console: Console) -> None:
+    console.print()
+    table = Table("Failed", "Error", "Message", box=None, pad_edge=False, header_style="dim")
+    for failure in report["failures"][:_FAILURES]:
+        table.add_row(*(Text(plain(failure[name])) for name in ("name", "error_type", "message")))
+    console.print(table)
+    _show_cut(console, report["counts"][FAILED] - _FAILURES, "failures")
 
 
 def _show_estimate(estimate: Mapping[str, Any], console: Console) -> None:
     if not estimate["behind"]:
-        _say(console, "Nothing is pending anywhere.")
+        _print(console, "Nothing is pending anywhere.")
         return
     each = f"{estimate['migrating_ms'] / 1000:.1f} s"
-    reckoned = (
+    basis = (
         f"{each} for each that is behind, as said"
         if estimate["migrating_ms"] != estimate["looking_ms"]
         else f"the {each} that looking at one took: revisions take their own time beyond that, see --per-target"
     )
-    _say(
+    _print(
         console,
         ("A rollout: ", "bold"),
         f"{estimate['behind']:,} of {estimate['targets']:,} targets to migrate, about {duration(estimate['seconds'])}"
-        f" and {_usd(estimate['usd'])}, reckoned with {reckoned}.",
+        f" and {_usd(estimate['usd'])}, reckoned with {basis}.",
     )
 
 
@@ -174,7 +142,7 @@ def _usd(amount: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """A duration as people say it, no finer than it is known."""
+    """Return a duration as text, rounded to whole seconds or minutes or a tenth of an hour."""
     if seconds < _MINUTE:
         return f"{max(round(seconds), 1)} s"
     if seconds < _HOUR:
@@ -187,9 +155,9 @@ def _took(report: Mapping[str, Any]) -> str:
     return f"in {seconds:.1f} s" if seconds < _MINUTE else f"in {duration(seconds)}"
 
 
-def _cut(console: Console, more: int, what: str) -> None:
+def _show_cut(console: Console, more: int, what: str) -> None:
     if more > 0:
-        _say(console, (f"and {more:,} more {what}", "dim"))
+        _print(console, (f"and {more:,} more {what}", "dim"))
 
 
 def _table(*columns: str) -> Table:
@@ -199,6 +167,6 @@ def _table(*columns: str) -> Table:
     return table
 
 
-def _say(console: Console, *parts: str | tuple[str, str]) -> None:
+def _print(console: Console, *parts: str | tuple[str, str]) -> None:
     cleaned = (plain(part) if isinstance(part, str) else (plain(part[0]), part[1]) for part in parts)
     console.print(Text.assemble(*cleaned), soft_wrap=True)

@@ -1,9 +1,11 @@
-"""How long a rollout would take and what it would cost, from what a plan of it measured."""
+"""An estimate of a rollout's time and cost, from the times that a plan measured."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
+
+from lambda_migrate.fleet.folder import BEHIND
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -18,15 +20,15 @@ INVOCATION = 0.20 / 1_000_000
 TRANSITION = 0.025 / 1_000
 S3_PUT_OR_LIST = 0.005 / 1_000
 
-# Of the state machine for one target that meets no obstacle: it migrates, chooses, is done.
+# State transitions for one target without retries: Migrate, the choice after it, Done.
 _TRANSITIONS = 3
-# Before a target it is looked whether the rollout is halted, and after it the outcome is written.
+# Two for each target: read whether the rollout is halted, and write the outcome.
 _S3_REQUESTS = 2
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """Of the targets that a rollout would visit. ``seconds`` is the time from its beginning to its end."""
+    """An estimate for all targets of a rollout. ``seconds`` is the time from its start to its end."""
 
     targets: int
     behind: int
@@ -36,16 +38,16 @@ class Estimate:
     usd: float
 
     def as_json(self) -> dict[str, Any]:
-        """As a part of the document that ``--json`` prints."""
+        """Return the part of the document that ``--json`` prints."""
         return asdict(self)
 
 
 def estimate(
     rollout: Mapping[str, Any], outcomes: Iterable[Outcome], stage: Stage | None, per_target_s: float | None
 ) -> Estimate:
-    """Reckon with each target's measured time, and for one that is behind with ``per_target_s`` where that is said.
+    """Return an estimate from each target's time in a plan, or ``per_target_s`` for each target that is behind.
 
-    A plan connects, logs in and looks; what the revisions themselves take it cannot know.
+    A plan measures connecting, logging in and reading the version table. It excludes the revisions' run time.
     """
     concurrency = {wave["wave"]: wave["concurrency"] for wave in rollout["waves"]}
     looked: list[int] = []
@@ -54,7 +56,7 @@ def estimate(
     for outcome in outcomes:
         took = outcome.duration_ms / 1000
         looked.append(outcome.duration_ms)
-        if outcome.outcome == "behind":
+        if outcome.outcome == BEHIND:
             behind += 1
             took = per_target_s if per_target_s is not None else took
         busy += took

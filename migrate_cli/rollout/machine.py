@@ -1,12 +1,11 @@
-"""A stage's state machine and what its rollouts leave in S3, asked from here. Whatever fails is a `CommandError`."""
+"""A stage's state machine and the objects of its rollouts in S3. A call to AWS that fails raises a `CommandError`."""
 
 from __future__ import annotations
 
 import json
 import secrets
-import time
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +13,8 @@ from botocore import exceptions
 
 from lambda_migrate.fleet import report as reports
 from lambda_migrate.fleet.bucket import Bucket, ChangedMeanwhile
-from lambda_migrate.fleet.folder import LATEST, Folder
-from migrate_cli import invocation, stages
+from lambda_migrate.fleet.folder import FAILED, LATEST, LEFT, PAGE, REPORT, ROLLOUT, STOPPED, Folder
+from migrate_cli import invocation
 from migrate_cli.errors import CommandError, ExitCode, UsageError, of_function
 
 if TYPE_CHECKING:
@@ -25,9 +24,13 @@ if TYPE_CHECKING:
     from migrate_cli.errors import Commands
     from migrate_cli.stages import Function
 
+# The status of an execution, as Step Functions has it.
 RUNNING = "RUNNING"
+SUCCEEDED = "SUCCEEDED"
+# The error of an execution that found another rollout running.
+ALREADY_RUNNING = "AlreadyRunning"
 
-# What S3 says of an object that is there although the writer wants to be the first.
+# Error codes of S3 for a write that requires that the object does not exist yet.
 _EXISTS = frozenset({"PreconditionFailed", "ConditionalRequestConflict", "412"})
 _CONNECT_S = 10
 _READ_S = 60
@@ -35,7 +38,7 @@ _READ_S = 60
 
 @dataclass(frozen=True)
 class _Bucket(Bucket):
-    """The rollouts' bucket, as the caller of this command may use it and not as the function may."""
+    """The rollouts' bucket, with the credentials of this command's caller instead of the function's."""
 
     client: Any = None
 
@@ -44,7 +47,7 @@ class _Bucket(Bucket):
         return None if content is None else (json.loads(content), "")
 
     def content(self, key: str) -> bytes | None:
-        """An object's content; None when there is no such object."""
+        """Return an object's content, or None if it does not exist."""
         try:
             content: bytes = self.client.get_object(Bucket=self.name, Key=key)["Body"].read()
         except self.client.exceptions.NoSuchKey:
@@ -67,7 +70,7 @@ class _Bucket(Bucket):
 
 @dataclass(frozen=True)
 class Machine:
-    """A stage's state machine. It has a bucket where the stage has ``rollout`` in its settings."""
+    """A stage's state machine. It has a bucket if the stage has ``rollout`` in its settings."""
 
     stage: str
     name: str
@@ -77,26 +80,26 @@ class Machine:
     function: Function
     client: Any
 
-    def start(self, said: Mapping[str, Any]) -> str:
-        """Begin an execution and give its name."""
+    def start(self, execution_input: Mapping[str, Any]) -> str:
+        """Start an execution and return its name."""
         name = f"{datetime.now(timezone.utc):%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
-        with self.asked("states:StartExecution"):
-            self.client.start_execution(stateMachineArn=self.arn, name=name, input=json.dumps(said))
+        with self.calling("states:StartExecution"):
+            self.client.start_execution(stateMachineArn=self.arn, name=name, input=json.dumps(execution_input))
         return name
 
     def execution(self, name: str) -> Mapping[str, Any]:
-        """What Step Functions says of one: ``status``, and how it ended."""
-        with self.asked("states:DescribeExecution"):
-            said: Mapping[str, Any] = self.client.describe_execution(executionArn=self._execution_arn(name))
-        return said
+        """Return Step Functions' description of an execution: ``name``, ``status``, and its output or error."""
+        with self.calling("states:DescribeExecution"):
+            execution: Mapping[str, Any] = self.client.describe_execution(executionArn=self._execution_arn(name))
+        return execution
 
     def latest(self) -> str:
-        """The execution that began last.
+        """Return the name of the execution that started last.
 
         Raises:
             UsageError: there was none.
         """
-        with self.asked("states:ListExecutions" if self.bucket is None else "s3:GetObject"):
+        with self.calling("states:ListExecutions" if self.bucket is None else "s3:GetObject"):
             if self.bucket is None:
                 found = self.client.list_executions(stateMachineArn=self.arn, maxResults=1)["executions"]
                 name = found[0]["name"] if found else None
@@ -111,28 +114,31 @@ class Machine:
         return str(name)
 
     def stop(self, name: str, who: str) -> None:
-        """Let it begin nothing more. Without targets, end it: what the function has begun it ends itself."""
+        """Let a rollout begin no further target.
+
+        Without targets, stop the execution; a running function ends by itself.
+        """
         if self.bucket is None:
-            with self.asked("states:StopExecution"):
+            with self.calling("states:StopExecution"):
                 self.client.stop_execution(executionArn=self._execution_arn(name), error="Stopped", cause=who)
             return
-        with self.asked("s3:PutObject"):
-            self.folder(name).halt("stopped", f"stopped by {who}")
+        with self.calling("s3:PutObject"):
+            self.folder(name).halt(STOPPED, f"stopped by {who}")
 
     def folder(self, name: str) -> Folder:
-        """What one rollout leaves in S3."""
+        """Return the folder in S3 of one rollout."""
         return Folder(self._bucket(), name)
 
     def must_have_failures(self, name: str) -> None:
-        """See that a rollout can be retried.
+        """Raise an error if a rollout cannot be retried.
 
         Raises:
-            UsageError: there was nothing that failed, or nothing was to be migrated.
+            UsageError: no target failed, or the rollout was a plan.
         """
-        with self.asked("s3:GetObject", "s3:ListBucket"):
+        with self.calling("s3:GetObject", "s3:ListBucket"):
             folder = self.folder(name)
-            rollout = folder.read("rollout.json")
-            failed = rollout is not None and any(True for _ in folder.outcomes(outcome="failed"))
+            rollout = folder.read(ROLLOUT)
+            failed = rollout is not None and any(True for _ in folder.outcomes(outcome=FAILED))
         another = "Another one: migrate rollout retry --of NAME, as it is in the address of its report."
         if rollout is None:
             raise UsageError(f"rollout {name} began nothing: it did not come to list its targets", advice=another)
@@ -142,37 +148,38 @@ class Machine:
             raise UsageError(f"nothing failed in rollout {name}")
 
     def report(self, name: str, status: str) -> dict[str, Any] | None:
-        """Its report as it was written, or as it would be now. None before its targets are listed."""
-        with self.asked("s3:GetObject", "s3:ListBucket"):
+        """Return the stored report, or one of the outcomes so far. None before the rollout's targets are listed."""
+        with self.calling("s3:GetObject", "s3:ListBucket"):
             folder = self.folder(name)
-            told: dict[str, Any] | None = folder.read("report.json") or reports.read(folder)
-        if told is not None and status == RUNNING:
-            left = told["counts"]["left"]
-            told |= {"status": "running", "message": f"{told['counts']['targets'] - left} of the targets are done"}
-        return told
+            report: dict[str, Any] | None = folder.read(REPORT) or reports.read(folder)
+        if report is not None and status == RUNNING:
+            done = report["counts"]["targets"] - report["counts"][LEFT]
+            report |= {"status": "running", "message": f"{done} of the targets are done"}
+        return report
 
     def page(self, name: str) -> bytes | None:
-        """Its report as a page."""
-        with self.asked("s3:GetObject"):
-            return self._bucket().content(self.folder(name).key("report.html"))
+        """Return a rollout's report as a page, or None if it is not written yet."""
+        with self.calling("s3:GetObject"):
+            return self._bucket().content(self.folder(name).key(PAGE))
 
     def running(self, name: str) -> int | None:
-        """How many targets are being worked on; None if nobody may tell."""
+        """Return the number of targets at work, or None if the caller may not read it."""
         try:
             runs = self.client.list_map_runs(executionArn=self._execution_arn(name))["mapRuns"]
-            told = (self.client.describe_map_run(mapRunArn=run["mapRunArn"]) for run in runs if "stopDate" not in run)
-            return sum(int(run["itemCounts"]["running"]) for run in told)
+            active = [run["mapRunArn"] for run in runs if "stopDate" not in run]
+            found = (self.client.describe_map_run(mapRunArn=arn) for arn in active)
+            return sum(int(run["itemCounts"]["running"]) for run in found)
         except (exceptions.ClientError, exceptions.BotoCoreError):
             return None
 
     def where(self, name: str, file: str) -> str:
-        """The address of one of its objects."""
+        """Return the address of an object of a rollout."""
         return f"s3://{self._bucket().name}/{self.folder(name).key(file)}"
 
     @contextmanager
-    def asked(self, *actions: str) -> Iterator[None]:
-        """Whatever AWS, or the way to it, has against this."""
-        with _asked(self.function, self.commands, actions):
+    def calling(self, *permissions: str) -> Iterator[None]:
+        """Raise the errors of calls to AWS as `CommandError`. ``permissions`` are those that the calls need."""
+        with _calling(self.function, self.commands, permissions):
             yield
 
     def _bucket(self) -> _Bucket:
@@ -188,16 +195,15 @@ class Machine:
 
 
 def find(call: Call) -> Machine:
-    """The state machine of a stage, by the outputs of its stack.
+    """Return the state machine of a stage, from the outputs of its stack.
 
     Raises:
-        CommandError: the stage is not deployed, or AWS cannot be asked.
+        CommandError: the stage is not deployed, or AWS cannot be reached.
     """
     function = call.function()
     commands = call.commands(function)
-    project = stages.project()
-    stack = f"{project.prefix}-{project.service}-migrate-{call.stage}"
-    with _asked(function, commands, ("cloudformation:DescribeStacks",)):
+    stack = function.names.stack
+    with _calling(function, commands, ("cloudformation:DescribeStacks",)):
         formation = function.client("cloudformation", connect_s=_CONNECT_S, read_s=_READ_S)
         (found,) = formation.describe_stacks(StackName=stack)["Stacks"]
         states = function.client("stepfunctions", connect_s=_CONNECT_S, read_s=_READ_S)
@@ -208,27 +214,35 @@ def find(call: Call) -> Machine:
         raise CommandError(
             "NotDeployed", f"stack {stack} has no state machine", ExitCode.AWS, advice=f"Deploy stage {call.stage}."
         )
-    return Machine(call.stage, stack, arn, _Bucket(bucket, s3) if bucket else None, commands, function, states)
+    return Machine(
+        call.stage,
+        function.names.state_machine,
+        arn,
+        _Bucket(bucket, s3) if bucket else None,
+        commands,
+        function,
+        states,
+    )
 
 
 @contextmanager
-def _asked(function: Function, commands: Commands, actions: tuple[str, ...]) -> Iterator[None]:
+def _calling(function: Function, commands: Commands, permissions: tuple[str, ...]) -> Iterator[None]:
     try:
         yield
     except exceptions.ClientError as error:
-        raise _refused(error, function, actions) from None
+        raise _refused(error, function, permissions) from None
     except exceptions.BotoCoreError as error:
         raise invocation.unreached(error, commands) from None
 
 
-def _refused(error: exceptions.ClientError, function: Function, actions: tuple[str, ...]) -> CommandError:
+def _refused(error: exceptions.ClientError, function: Function, permissions: tuple[str, ...]) -> CommandError:
     details: Mapping[str, Any] = error.response
     code = details.get("Error", {}).get("Code", "Unknown")
     message = details.get("Error", {}).get("Message") or str(error)
     if code in {"ValidationError", "StateMachineDoesNotExist"}:
         advice = f"Deploy stage {function.stage} first, or say another --region or --profile."
     elif code in invocation.DENIED:
-        advice = f"The caller needs {' and '.join(actions)}: docs/rollouts.md says on what."
+        advice = f"The caller needs {' and '.join(permissions)}: docs/rollouts.md says on what."
     elif code in invocation.CREDENTIALS:
         advice = invocation.NO_CREDENTIALS
     else:
@@ -237,10 +251,10 @@ def _refused(error: exceptions.ClientError, function: Function, actions: tuple[s
     return CommandError(code, message, ExitCode.AWS, advice=advice, request_id=request_id)
 
 
-def failure(machine: Machine, said: Mapping[str, Any]) -> CommandError:
-    """Why an execution ended that has no report: the function's own error, or Step Functions'."""
-    kind, cause = str(said.get("error") or said["status"]), str(said.get("cause") or "")
-    if kind == "AlreadyRunning":
+def execution_error(machine: Machine, execution: Mapping[str, Any]) -> CommandError:
+    """Return the error of an execution without a report: the function's own, or Step Functions'."""
+    kind, cause = str(execution.get("error") or execution["status"]), str(execution.get("cause") or "")
+    if kind == ALREADY_RUNNING:
         return CommandError(
             kind,
             f"{cause}; this one did nothing",
@@ -251,63 +265,9 @@ def failure(machine: Machine, said: Mapping[str, Any]) -> CommandError:
     try:
         message = str(json.loads(cause)["errorMessage"])
     except (ValueError, TypeError, KeyError):
-        message = cause or f"the execution ended as {said['status']}"
+        message = cause or f"the execution ended as {execution['status']}"
     if kind in {"ABORTED", "TIMED_OUT", "Stopped"}:
         return CommandError(kind, message, ExitCode.AGAIN, advice=f"To go on: {machine.commands.named('rollout')}")
     if kind == "InvalidRequest":
         return CommandError(kind, message, ExitCode.USAGE, advice="Nothing was begun.")
     return of_function(kind, message, None, machine.commands)
-
-
-@dataclass
-class Progress:
-    """How far a rollout is, by the keys of its outcomes: each is one target that has ended."""
-
-    targets: int | None = None
-    waves: int = 0
-    wave: int = 0
-    done: int = 0
-    failed: int = 0
-    running: int | None = None
-    began: float = field(default_factory=time.monotonic)
-    moved: float = 0
-    new_failures: list[str] = field(default_factory=list)
-    _ended: dict[int, dict[int, str]] = field(default_factory=dict)
-    _told: set[str] = field(default_factory=set)
-
-    def look(self, machine: Machine, name: str) -> None:
-        """Look again. Waves come one after the other, so that only the present one is listed."""
-        folder = machine.folder(name)
-        with machine.asked("s3:ListBucket", "s3:GetObject"):
-            rollout = folder.read("rollout.json")
-            if rollout is None:
-                return
-            self.targets, self.waves = rollout["targets"], len(rollout["waves"])
-            for wave in rollout["waves"]:
-                number = wave["wave"]
-                if len(self._ended.get(number, ())) < wave["count"]:
-                    outcomes = sorted(folder.outcomes(number), key=lambda outcome: outcome.outcome == "migrated")
-                    self._ended[number] = {outcome.number: outcome.outcome for outcome in outcomes}
-                    failed = {outcome.key for outcome in outcomes if outcome.outcome == "failed"}
-                    self.new_failures += sorted(failed - self._told)
-                    self._told |= failed
-                if self._ended[number]:
-                    self.wave = number
-                else:
-                    break
-        ended = [outcome for wave in self._ended.values() for outcome in wave.values()]
-        if len(ended) != self.done:
-            self.moved = time.monotonic()
-        self.done, self.failed = len(ended), ended.count("failed")
-        self.running = machine.running(name)
-
-    @property
-    def to_go_s(self) -> float | None:
-        """How long the others will take if they take as long as those that ended; None if nothing tells that."""
-        remaining = (self.targets or 0) - self.done
-        return (self.moved - self.began) / self.done * remaining if self.done and remaining else None
-
-    @property
-    def left(self) -> int:
-        """How many are neither done nor at work."""
-        return max((self.targets or 0) - self.done - (self.running or 0), 0)

@@ -13,9 +13,9 @@ import pytest
 from rich.console import Console
 
 from migrate_cli import presentation
-from migrate_cli.progress import Account
-from migrate_cli.rollout import display as rollout_shown
-from migrate_cli.rollout import machine as rollout_machine
+from migrate_cli.progress import RunProgress
+from migrate_cli.rollout.display import progress_line, show_report
+from migrate_cli.rollout.progress import RolloutProgress
 from tests.support.checkout import ROOT
 from tests.support.screenshots import COLUMNS, COMMAND, DONE, ROLLOUT, ROLLOUT_DONE, ROLLOUT_RUNNING, RUNNING
 
@@ -60,9 +60,9 @@ def test_each_revision_is_told_in_todays_words(picture: Path) -> None:
         facts = told(row)
         assert facts, row
         number, total, line = facts
-        account = Account(done=number - 1)
-        account.take({"event": "revision.started", "step": number, "steps": total, **line})
-        said = account.take({"event": "revision.applied", **line})
+        progress = RunProgress(done=number - 1)
+        progress.take({"event": "revision.started", "step": number, "steps": total, **line})
+        said = progress.take({"event": "revision.applied", **line})
         assert said
         assert said.startswith(row.rstrip("…"))
 
@@ -114,10 +114,10 @@ def test_the_running_picture_of_a_rollout_says_how_far_it_is() -> None:
     said = re.fullmatch(r"\s*\S ━+╸?╺?━* (\d+) of 30 0:00:\d\d about (\d+) s to go, ((\d+) running, .*)", bar)
     assert said, bar
     done, to_go_s, running = int(said[1]), int(said[2]), int(said[4])
-    now = rollout_machine.Progress(
+    now = RolloutProgress(
         targets=30, waves=2, wave=2, done=done, running=running, began=0, moved=to_go_s * done / (30 - done)
     )
-    assert rollout_shown.told(now) == f"about {to_go_s} s to go, {said[3]}"
+    assert progress_line(now) == f"about {to_go_s} s to go, {said[3]}"
 
 
 def test_the_last_picture_of_a_rollout_ends_with_todays_report() -> None:
@@ -141,7 +141,7 @@ def test_the_last_picture_of_a_rollout_ends_with_todays_report() -> None:
     }
     console = Console(file=StringIO(), width=COLUMNS, highlight=False)
 
-    rollout_shown.show_report(report, console)
+    show_report(report, console)
 
     assert isinstance(console.file, StringIO)
     assert [row.rstrip() for row in console.file.getvalue().splitlines()] == shown

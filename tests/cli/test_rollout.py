@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from migrate_cli.rollout import commands as rollout
-from migrate_cli.rollout import machine as rollout_machine
+from migrate_cli.rollout import commands
 from migrate_cli.rollout.estimate import estimate
+from migrate_cli.rollout.machine import Machine
 from tests.support.reports import failure, report
 from tests.support.rollout_stub import MACHINE, serve
 
@@ -35,7 +35,7 @@ WAVES = [
 
 @pytest.fixture
 def aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[RolloutStub]:
-    monkeypatch.setattr(rollout, "_POLL_S", 0.01)
+    monkeypatch.setattr(commands, "_POLL_S", 0.01)
     with serve() as stub:
         for name, value in stub.environment().items():
             monkeypatch.setitem(os.environ, name, value)
@@ -146,7 +146,7 @@ def test_ctrl_c_leaves_it_running_and_says_how_to_look_and_stop(aws: RolloutStub
         def press(*_: object) -> None:
             raise KeyboardInterrupt
 
-        patch.setattr(rollout_machine.Machine, "execution", press)
+        patch.setattr(Machine, "execution", press)
         ended = migrate("rollout", "--stage", "dev")
 
     assert ended.code == INTERRUPTED

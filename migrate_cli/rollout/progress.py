@@ -1,0 +1,66 @@
+"""The progress of a running rollout, read from S3 and Step Functions."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from lambda_migrate.fleet.folder import FAILED, MIGRATED, ROLLOUT
+
+if TYPE_CHECKING:
+    from migrate_cli.rollout.machine import Machine
+
+
+@dataclass
+class RolloutProgress:
+    """The progress of a rollout, from the keys of its outcomes in S3: each is one target that has ended."""
+
+    targets: int | None = None
+    waves: int = 0
+    wave: int = 0
+    done: int = 0
+    failed: int = 0
+    running: int | None = None
+    began: float = field(default_factory=time.monotonic)
+    moved: float = 0
+    new_failures: list[str] = field(default_factory=list)
+    _ended: dict[int, dict[int, str]] = field(default_factory=dict)
+    _counted_failures: set[str] = field(default_factory=set)
+
+    def look(self, machine: Machine, name: str) -> None:
+        """Read the outcomes in S3 again. Waves run one after the other, so only the running wave is listed."""
+        folder = machine.folder(name)
+        with machine.calling("s3:ListBucket", "s3:GetObject"):
+            rollout = folder.read(ROLLOUT)
+            if rollout is None:
+                return
+            self.targets, self.waves = rollout["targets"], len(rollout["waves"])
+            for wave in rollout["waves"]:
+                number = wave["wave"]
+                if len(self._ended.get(number, ())) < wave["count"]:
+                    outcomes = sorted(folder.outcomes(number), key=lambda outcome: outcome.outcome == MIGRATED)
+                    self._ended[number] = {outcome.number: outcome.outcome for outcome in outcomes}
+                    failed = {outcome.key for outcome in outcomes if outcome.outcome == FAILED}
+                    self.new_failures += sorted(failed - self._counted_failures)
+                    self._counted_failures |= failed
+                if self._ended[number]:
+                    self.wave = number
+                else:
+                    break
+        ended = [outcome for wave in self._ended.values() for outcome in wave.values()]
+        if len(ended) != self.done:
+            self.moved = time.monotonic()
+        self.done, self.failed = len(ended), ended.count(FAILED)
+        self.running = machine.running(name)
+
+    @property
+    def to_go_s(self) -> float | None:
+        """Return the seconds that the remaining targets will take at the speed so far, or None if it is unknown."""
+        remaining = (self.targets or 0) - self.done
+        return (self.moved - self.began) / self.done * remaining if self.done and remaining else None
+
+    @property
+    def left(self) -> int:
+        """Return the number of targets that are neither done nor running."""
+        return max((self.targets or 0) - self.done - (self.running or 0), 0)
