@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from psycopg2 import sql
 
 from benchmarks import functions, tools
+from benchmarks.cases import DATABASES, MANY_TARGETS, PROCESSOR, SERVER
 from benchmarks.ground import execute
 from benchmarks.histories import LAST_TABLE, changes, stamped
 from benchmarks.measurement import OURS, Contestant, Effort, Goal, Measured, Outcome, interleaved
@@ -29,13 +30,10 @@ if TYPE_CHECKING:
     from localcloud.postgres import Database
     from localcloud.runtime_api import Function
 
-QUESTION = "many_targets"
-DATABASES = "databases"
 SCHEMAS = "schemas"
+QUESTION = MANY_TARGETS
 LOOP = "shell loop of the alembic CLI"
 BARE = "connect and apply, bare"
-PROCESSOR = "processor time"
-SERVER = "the server's processor time"
 
 _MANY = 300
 _FEW = 6

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING, Any
 
+from benchmarks.cases import DATABASES, MANY_TARGETS, PROCESSOR, SERVER
 from benchmarks.ground import ROOT
 from benchmarks.measurement import OURS
 from benchmarks.report import RESULTS
@@ -218,22 +219,19 @@ def set_for(measured: Measured, tenants: int) -> Plan:
 
 
 def measured_in(results: Mapping[str, Any]) -> Measured | None:
-    """What the benchmark found of databases; None where it has not run."""
-    # Here, as its own run ends in writing this page.
-    from benchmarks import many_targets  # noqa: PLC0415
-
-    if many_targets.QUESTION not in results["questions"]:
+    """Return the times that the benchmark measured for databases, or None if it has not run."""
+    if MANY_TARGETS not in results["questions"]:
         return None
-    rows = results["questions"][many_targets.QUESTION]["rows"]
+    rows = results["questions"][MANY_TARGETS]["rows"]
 
     def median(what: str) -> float:
         return next(
             float(row["median"])
             for row in rows
-            if row["contestant"] == OURS and row["case"].endswith(f"{many_targets.DATABASES}, {what}")
+            if row["contestant"] == OURS and row["case"].endswith(f"{DATABASES}, {what}")
         )
 
-    return Measured(median(many_targets.PROCESSOR), median(many_targets.SERVER))
+    return Measured(median(PROCESSOR), median(SERVER))
 
 
 def section(measured: Measured) -> str:
