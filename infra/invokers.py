@@ -8,6 +8,7 @@ import aws_cdk as cdk
 from aws_cdk import aws_iam as iam
 
 from infra.permissions import allow, states_arn
+from lambda_migrate.fleet.folder import HALT, ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -71,7 +72,7 @@ def let_roll_out(role: iam.Role, names: Names, bucket: s3.IBucket | None) -> Non
     executions = states_arn(stack, "execution", f"{names.state_machine}:*")
     map_runs = states_arn(stack, "mapRun", f"{names.state_machine}/*")
     reason = "executions and rollouts are named when they start"
-    # Whose outputs name the machine and the bucket.
+    # The stack's outputs name the machine and the bucket.
     allow(role, "FindTheMachine", ["cloudformation:DescribeStacks"], [stack.stack_id], reason)
     allow(role, "StartRollouts", ["states:StartExecution", "states:ListExecutions"], [machine], reason)
     allow(
@@ -83,8 +84,8 @@ def let_roll_out(role: iam.Role, names: Names, bucket: s3.IBucket | None) -> Non
     )
     allow(role, "CountRunning", ["states:DescribeMapRun"], [map_runs], reason)
     if bucket:
-        objects = bucket.arn_for_objects("rollouts/*")
+        objects = bucket.arn_for_objects(f"{ROOT}/*")
         allow(role, "ReadReports", ["s3:GetObject"], [objects], reason)
         allow(role, "ListOutcomes", ["s3:ListBucket"], [bucket.bucket_arn], reason)
-        # All that is written from outside, and all that it can do is to stop.
-        allow(role, "StopRollouts", ["s3:PutObject"], [bucket.arn_for_objects("rollouts/*/halt.json")], reason)
+        # The only object that the role may write. It stops the rollout.
+        allow(role, "StopRollouts", ["s3:PutObject"], [bucket.arn_for_objects(f"{ROOT}/*/{HALT}")], reason)

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import aws_cdk as cdk
 from aws_cdk import aws_iam as iam
 
+from lambda_migrate.fleet.folder import ROOT
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -51,7 +53,7 @@ def allow_rollouts(role: iam.Role, rollout: RolloutSettings, bucket: s3.IBucket)
 def _rollout_statements(stack: cdk.Stack, rollout: RolloutSettings, bucket_arn: str) -> list[iam.PolicyStatement]:
     statements = [
         iam.PolicyStatement(
-            sid="KeepRollouts", actions=["s3:GetObject", "s3:PutObject"], resources=[f"{bucket_arn}/rollouts/*"]
+            sid="KeepRollouts", actions=["s3:GetObject", "s3:PutObject"], resources=[f"{bucket_arn}/{ROOT}/*"]
         ),
         iam.PolicyStatement(sid="ListRollouts", actions=["s3:ListBucket"], resources=[bucket_arn]),
     ]
@@ -128,7 +130,7 @@ def machine_role(scope: Construct, names: Names, function: lambda_.IFunction, bu
                 resources=[executions, children],
             ),
             iam.PolicyStatement(
-                sid="ReadWaves", actions=["s3:GetObject"], resources=[bucket.arn_for_objects("rollouts/*")]
+                sid="ReadWaves", actions=["s3:GetObject"], resources=[bucket.arn_for_objects(f"{ROOT}/*")]
             ),
             iam.PolicyStatement(sid="SeeWhetherHalted", actions=["s3:ListBucket"], resources=[bucket.bucket_arn]),
             iam.PolicyStatement(
@@ -164,8 +166,8 @@ def _excuse(role: iam.Role, statement: iam.PolicyStatement, reason: str) -> None
     stack = cdk.Stack.of(role)
     for resource in statement.resources:
         if "*" in resource:
-            said = stack.resolve(resource)
-            parts = said["Fn::Join"][1] if isinstance(said, dict) else [said]
+            resolved = stack.resolve(resource)
+            parts = resolved["Fn::Join"][1] if isinstance(resolved, dict) else [resolved]
             text = "".join(
                 part if isinstance(part, str) else f"<{part['Ref'] if 'Ref' in part else '.'.join(part['Fn::GetAtt'])}>"
                 for part in parts

@@ -4,7 +4,7 @@ Limits of AWS that shape it (Step Functions developer guide, "Service quotas"): 
 256 KB from state to state, 10,000 children of a Distributed Map at once. So a fleet's targets are items of an object in
 S3, each is an execution of its own, and what passes between states is small.
 
-Whether a rollout still goes on is decided in `lambda_migrate.rollout`, before each target, and not by the Map's own
+Whether a rollout still goes on is decided in `lambda_migrate.fleet`, before each target, and not by the Map's own
 threshold: AWS ends the children that run when a Map Run passes it, and what they did would be lost to the report.
 """
 
@@ -20,6 +20,7 @@ from aws_cdk import aws_stepfunctions as sfn
 from aws_cdk import aws_stepfunctions_tasks as tasks
 
 from infra.permissions import machine_role
+from lambda_migrate.fleet.folder import HALT, ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -114,7 +115,7 @@ def state_machine(  # noqa: PLR0913 - what a stage's machine is made of
         tracing_enabled=True,
         logs=sfn.LogOptions(destination=log_group, level=sfn.LogLevel.ALL),
     )
-    # What it grants, the role has by names that stand in the template's text.
+    # Remove the construct's policy: machine_role() already grants the same by name.
     machine.node.try_remove_child("DistributedMapPolicy")
     return machine
 
@@ -180,7 +181,7 @@ class _Machine:
         fields = {name: sfn.JsonPath.object_at(f"$.{name}") for name in kept}
         # What the function says when it has run out of time tells how far it came: the revision that the database is
         # at, the one that is next, and of one that works in batches the rows. The same twice is no progress.
-        heard = sfn.Pass(
+        count_run = sfn.Pass(
             self._scope,
             "Hear how far it came",
             parameters={
@@ -215,7 +216,7 @@ class _Machine:
             .when(sfn.Condition.number_greater_than_equals("$.runs", self._runs), too_often)
             .otherwise(goes_on)
         )
-        again.add_catch(heard.next(moved), errors=["MigrationIncomplete"], result_path="$.error")
+        again.add_catch(count_run.next(moved), errors=["MigrationIncomplete"], result_path="$.error")
         again.add_catch(failed, result_path="$.error")
         again.next(done)
         return again
@@ -362,7 +363,7 @@ class _Fleet(_Machine):
             action="listObjectsV2",
             parameters={
                 "Bucket": self._bucket.bucket_name,
-                "Prefix": sfn.JsonPath.format("rollouts/{}/halt.json", sfn.JsonPath.string_at("$.name")),
+                "Prefix": sfn.JsonPath.format(f"{ROOT}/{{}}/{HALT}", sfn.JsonPath.string_at("$.name")),
                 "MaxKeys": 1,
             },
             iam_resources=[_IN_THE_ROLE],
@@ -398,7 +399,7 @@ class _Fleet(_Machine):
                 "action": sfn.JsonPath.string_at("$.listed.answer.run"),
                 "runs": 0,
                 "said": "",
-                # As if it had been told once that there is no room: how often, it tells the next time.
+                # Initial value of the "busy" counter; the function returns the next value.
                 "run": {"answer": {"looks": 0}},
             },
             # Only so that the answers of all do not have to fit into this state's.
