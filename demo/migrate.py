@@ -122,15 +122,15 @@ def _invoke(environment: dict[str, str]) -> tuple[dict[str, Any], bool]:
         out = Path(folder) / "out.json"
         # Without a read timeout of its own the command would invoke a second time after 60 s.
         command = ["aws", "lambda", "invoke", "--function-name", FUNCTION, "--cli-read-timeout", "0", str(out)]
-        said = json.loads(_run(command, environment))
-        return json.loads(out.read_text()), "FunctionError" in said
+        invocation = json.loads(_run(command, environment))
+        return json.loads(out.read_text()), "FunctionError" in invocation
 
 
 def _run(command: list[str], environment: dict[str, str]) -> str:
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
-        said = [line for line in (done.stderr + done.stdout).splitlines() if line.strip()]
-        raise CommandError("\n".join([f"{' '.join(command[:2])} failed:", *said[-25:]]))
+        lines = [line for line in (done.stderr + done.stdout).splitlines() if line.strip()]
+        raise CommandError("\n".join([f"{' '.join(command[:2])} failed:", *lines[-25:]]))
     return done.stdout
 
 

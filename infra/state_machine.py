@@ -208,7 +208,7 @@ class _Machine:
             " of the stage, split the revision, or let it change its rows in batches, which are resumed",
         ).next(failed)
         too_often = self._gives_up(
-            "Too many runs", fields, f"{{}}. That were {self._runs} runs, as many as `runs` in the settings allows"
+            "Too many runs", fields, f"{{}}. Gave up after {self._runs} runs, the limit set by `runs`"
         ).next(failed)
         moved = (
             sfn.Choice(self._scope, "Did it come further?")

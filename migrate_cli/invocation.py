@@ -52,9 +52,9 @@ def invoke(function: Function, event: Mapping[str, Any], commands: Commands, *, 
     """
     try:
         client = function.client("lambda", connect_s=_CONNECT_S, read_s=read_s)
-        said = client.invoke(FunctionName=function.arn(client), Payload=json.dumps(event).encode())
-        request_id = said["ResponseMetadata"].get("RequestId")
-        answer = json.loads(said["Payload"].read())
+        response = client.invoke(FunctionName=function.arn(client), Payload=json.dumps(event).encode())
+        request_id = response["ResponseMetadata"].get("RequestId")
+        answer = json.loads(response["Payload"].read())
     except exceptions.ClientError as error:
         raise _refused(error, function, commands) from None
     except exceptions.BotoCoreError as error:
@@ -66,7 +66,7 @@ def invoke(function: Function, event: Mapping[str, Any], commands: Commands, *, 
             ExitCode.AWS,
             advice=_filled(_UNKNOWN_END, commands),
         ) from None
-    if "FunctionError" in said:
+    if "FunctionError" in response:
         kind = str(answer.get("errorType", "Unknown"))
         raise of_function(kind, str(answer.get("errorMessage", "")), request_id, commands)
     if not isinstance(answer, dict) or answer.get("status") != "ok":

@@ -81,8 +81,8 @@ class Output:
 
     def show_error(self, error: CommandError) -> None:
         """Tell a person what went wrong and what to type next."""
-        told = {"errorType": error.kind, "errorMessage": error.message}
-        presentation.show_error(told, self.notes, error.advice)
+        shown = {"errorType": error.kind, "errorMessage": error.message}
+        presentation.show_error(shown, self.notes, error.advice)
 
     def _print_json(self, document: Mapping[str, Any]) -> None:
         # Not through Rich: a document is not to be touched. ASCII, so that no encoding stands in its way.

@@ -117,7 +117,7 @@ def must_be_meant(stage: str) -> bool:
 
 
 def find(stage: str, region: str | None, profile: str | None) -> Function:
-    """The function of a stage. Its region is the one that was asked for, that of cdk.json, or that of the AWS settings.
+    """The function of a stage. Its region is the option's, that of cdk.json, or that of the AWS settings.
 
     Raises:
         CommandError: there is no such stage, or the local cloud is meant and is not up.

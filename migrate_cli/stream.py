@@ -49,10 +49,10 @@ class RunLog:
         try:
             self._client = function.client("logs", connect_s=_CONNECT_S, read_s=_READ_S)
             now_ms = int(time.time() * 1000)
-            said = self._ask(startTime=now_ms, limit=1)
+            response = self._ask(startTime=now_ms, limit=1)
         except exceptions.BotoCoreError as error:
             raise UnreadableError(str(error)) from None
-        date = said.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date")
+        date = response.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date")
         self._start = int(parsedate_to_datetime(date).timestamp() * 1000) if date else now_ms
         self._newest = self._start
         self._next = time.monotonic() + self._pause
@@ -78,11 +78,11 @@ class RunLog:
         events: list[Mapping[str, Any]] = []
         options: dict[str, Any] = {"startTime": max(self._start, self._newest - _OVERLAP_MS)}
         while True:
-            said = self._ask(**options)
-            events += said.get("events", [])
-            if not said.get("nextToken"):
+            response = self._ask(**options)
+            events += response.get("events", [])
+            if not response.get("nextToken"):
                 break
-            options["nextToken"] = said["nextToken"]
+            options["nextToken"] = response["nextToken"]
         fresh = [event for event in events if _identity(event) not in self._seen]
         self._seen.update(map(_identity, fresh))
         self._newest = max([self._newest, *(event["timestamp"] for event in fresh)])
@@ -90,15 +90,15 @@ class RunLog:
 
     def _ask(self, **options: Any) -> Mapping[str, Any]:  # noqa: ANN401 - as the API has them
         try:
-            said: Mapping[str, Any] = self._client.filter_log_events(logGroupName=self._group, **options)
+            response: Mapping[str, Any] = self._client.filter_log_events(logGroupName=self._group, **options)
         except exceptions.ClientError as error:
             code = error.response.get("Error", {}).get("Code", "")
             if code in _THROTTLED:
                 self._slow_down()
             elif code != _NOT_YET:  # a function that has never run has no log
                 raise UnreadableError(str(error)) from None
-            said = dict(error.response)
-        return said
+            response = dict(error.response)
+        return response
 
     def _slow_down(self) -> None:
         self._pause = min(2 * self._pause, _SLOWEST_POLL_S)

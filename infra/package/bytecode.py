@@ -96,11 +96,11 @@ def compile_all(root: Path, files: Mapping[str, Form], interpreter: Interpreter)
 
 
 def _compile(root: Path, files: Sequence[tuple[str, Form]], interpreter: Interpreter) -> None:
-    asked = {"root": str(root), "prefix": RUNTIME_ROOT, "files": files}
+    request = {"root": str(root), "prefix": RUNTIME_ROOT, "files": files}
     with tempfile.TemporaryDirectory() as empty:
         done = subprocess.run(
             [interpreter.executable, "-s", "-S", "-B", "-c", SCRIPT.read_text(encoding="utf-8")],
-            input=json.dumps(asked),
+            input=json.dumps(request),
             cwd=empty,  # where it looks for modules first
             env={"PYTHONHASHSEED": "0", "PATH": os.defpath},
             capture_output=True,

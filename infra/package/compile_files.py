@@ -79,12 +79,12 @@ def compile_file(root: Path, prefix: str, path: str, form: str) -> None:
 
 
 def main() -> None:
-    """Compile what is asked for on standard input."""
+    """Compile the files that the JSON on standard input lists."""
     warnings.simplefilter("ignore")  # about escapes in other people's strings
-    asked = json.load(sys.stdin)
-    for path, form in asked["files"]:
+    request = json.load(sys.stdin)
+    for path, form in request["files"]:
         try:
-            compile_file(Path(asked["root"]), asked["prefix"], path, form)
+            compile_file(Path(request["root"]), request["prefix"], path, form)
         except (SyntaxError, ValueError):  # a template, or a test of a reader of Python
             continue
 

@@ -170,7 +170,7 @@ def _without_documentation(part: Any) -> Any:  # noqa: ANN401 - JSON
 def _without_debug_information(library: bytes) -> bytes:
     """Cut off what no segment of a shared library is loaded from: the tables of its sections, and debug information.
 
-    SQLAlchemy's extensions are nine parts debug information. The dynamic linker reads segments only.
+    90 % of SQLAlchemy's .so files is debug information. The dynamic linker reads segments only.
     """
     if not library.startswith(_ELF):
         return library

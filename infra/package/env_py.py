@@ -1,4 +1,4 @@
-"""Whether an env.py keeps the version where Alembic does by itself, as far as its source can tell.
+"""Decides by static analysis whether env.py uses Alembic's default version table.
 
 If so, a database that holds exactly the packaged heads has nothing to do, and the function need not run env.py to know
 it. A "no" costs a second; a wrong "yes" would be a wrong answer. So anything that is not plainly harmless is a "no".
@@ -33,9 +33,9 @@ def why_asked(env_py: str, others: Iterable[str]) -> str | None:
         module = ast.parse(env_py)
     except SyntaxError:
         return "env.py cannot be parsed"
-    told = [_TELLTALE_OF_ENV_PY.search(env_py), *map(_TELLTALE.search, (env_py, *others))]
-    said = next((f"the backend's code says {found[0]}" for found in told if found), None)
-    return said or next(_reasons(module), None)
+    matches = [_TELLTALE_OF_ENV_PY.search(env_py), *map(_TELLTALE.search, (env_py, *others))]
+    reason = next((f"the backend's code says {match[0]}" for match in matches if match), None)
+    return reason or next(_reasons(module), None)
 
 
 def _reasons(module: ast.Module) -> Iterator[str]:

@@ -139,7 +139,7 @@ def _make(
     install(list(places), target, site, cwd=cwd)
     records = {_normal_name(record): record for record in sorted(site.glob("*.dist-info/RECORD"))}
     paths = {pin: _recorded(site, records[pin.name]) for pin in places if pin.name in records}
-    named = {pin: _named(site, pin.name, below) for pin, below in paths.items()}
+    named = {pin: _services_and_dialects(site, pin.name, below) for pin, below in paths.items()}
     if interpreter:
         python = {
             path: contents.bytecode_form(pin.name, path)
@@ -186,9 +186,9 @@ def _recorded(site: Path, record: Path) -> list[str]:
     )
 
 
-def _named(site: Path, distribution: str, paths: Iterable[str]) -> dict[str, list[str]]:
+def _services_and_dialects(site: Path, distribution: str, paths: Iterable[str]) -> dict[str, list[str]]:
     sources = {path: (site / path).read_bytes() for path in paths if path.endswith(".py")}
-    # Those that are there for every service name some as examples, and those that know all dialects need none.
+    # Skip boto3/botocore (they mention services only in examples) and SQLAlchemy (it ships every dialect).
     theirs = (source for path, source in sources.items() if not path.startswith(_FOR_EVERY_SERVICE))
     users = () if contents.is_known(distribution) else sources.values()
     return {
