@@ -39,29 +39,40 @@ def why_asked(env_py: str, others: Iterable[str]) -> str | None:
 
 
 def _reasons(module: ast.Module) -> Iterator[str]:
+    """Yield the reasons in env.py's own code. Only the first one is reported, so their order matters."""
     calls = [(_name(node), node) for node in ast.walk(module) if isinstance(node, ast.Call)]
     configured = [call for name, call in calls if name == "context.configure"]
+    own_functions = {
+        node.name for node in ast.walk(module) if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
+    }
     if not configured or "context.run_migrations" not in dict(calls):
         yield "env.py does not itself call context.configure() and context.run_migrations()"
     if any(keyword.arg is None for call in configured for keyword in call.keywords):
         yield "env.py gives context.configure() options that are not written there"
-    its_own = {node.name for node in ast.walk(module) if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))}
-    connections = {
-        keyword.value.id
-        for call in configured
-        for keyword in call.keywords
-        if keyword.arg == "connection" and isinstance(keyword.value, ast.Name)
-    }
+    yield from _uses_of_the_connection(calls, _connections(configured), own_functions | {"context.configure"})
+    # Once for each tenant, database or section.
+    repeated = [node for loop in ast.walk(module) if isinstance(loop, _LOOPS) for node in ast.walk(loop)]
+    runs = own_functions | {"context.run_migrations"}
+    if any(isinstance(node, ast.Call) and _name(node) in runs for node in repeated):
+        yield "env.py runs migrations in a loop"
+
+
+def _connections(configured: Iterable[ast.Call]) -> set[str]:
+    """Return the names of the variables that are context.configure()'s ``connection``."""
+    keywords = (keyword for call in configured for keyword in call.keywords if keyword.arg == "connection")
+    return {keyword.value.id for keyword in keywords if isinstance(keyword.value, ast.Name)}
+
+
+def _uses_of_the_connection(
+    calls: Iterable[tuple[str, ast.Call]], connections: set[str], allowed: set[str]
+) -> Iterator[str]:
     for name, call in calls:
         if name.rpartition(".")[2] in _EXECUTES:
             yield f"env.py calls {name}()"
-        given = {each.id for each in [*call.args, *(k.value for k in call.keywords)] if isinstance(each, ast.Name)}
-        if given & connections and name not in its_own | {"context.configure"}:
+        arguments = [*call.args, *(keyword.value for keyword in call.keywords)]
+        names = {argument.id for argument in arguments if isinstance(argument, ast.Name)}
+        if names & connections and name not in allowed:
             yield f"env.py gives its connection to {name}()"
-    # Once for each tenant, database or section.
-    repeated = [node for loop in ast.walk(module) if isinstance(loop, _LOOPS) for node in ast.walk(loop)]
-    if any(isinstance(node, ast.Call) and _name(node) in its_own | {"context.run_migrations"} for node in repeated):
-        yield "env.py runs migrations in a loop"
 
 
 def _name(call: ast.Call) -> str:
