@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from migrate_review.revisions.git import Released
-    from migrate_review.revisions.tree import Revision, Tree
+    from migrate_review.revisions.tree import RevisionSource, Tree
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def run(wanted: Wanted, shape: str) -> ExitCode:
     return ExitCode.OK if result.passed else ExitCode.FAILED
 
 
-def _meant(wanted: Wanted) -> tuple[Tree, tuple[Revision, ...], Released | None]:
+def _meant(wanted: Wanted) -> tuple[Tree, tuple[RevisionSource, ...], Released | None]:
     """What the arguments mean; where they mean nothing it is the usage that is wrong."""
     try:
         tree = read_tree(wanted.backend, wanted.config)
@@ -75,10 +75,10 @@ def _meant(wanted: Wanted) -> tuple[Tree, tuple[Revision, ...], Released | None]
         raise UsageError(str(error)) from error
 
 
-def _progress(output: Output) -> Callable[[Revision], None]:
+def _progress(output: Output) -> Callable[[RevisionSource], None]:
     """Tell a person who waits in a terminal which revision is being measured."""
 
-    def tell(revision: Revision) -> None:
+    def tell(revision: RevisionSource) -> None:
         if output.notes.is_terminal:
             output.note(f"Measuring {revision.id} {revision.description}")
 

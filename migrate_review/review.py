@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from migrate_review.observation import Observation
     from migrate_review.revisions.git import Released
-    from migrate_review.revisions.tree import Revision, Tree
+    from migrate_review.revisions.tree import RevisionSource, Tree
 
     class Session(Protocol):
         """What measures; `reviewing` makes one."""
@@ -40,7 +40,7 @@ _BREAKS_THE_TREE = frozenset({"does-not-load", "parent-missing"})
 class Reviewed:
     """One revision, what was measured of it, and what is said of it."""
 
-    revision: Revision
+    revision: RevisionSource
     observation: Observation | None
     result: Sorted
 
@@ -70,14 +70,14 @@ class Review:
         return not any(found.severity is Severity.ERROR for found in self.findings)
 
 
-def chosen(tree: Tree, names: Sequence[str], released: Released | None) -> tuple[Revision, ...]:
+def chosen(tree: Tree, names: Sequence[str], released: Released | None) -> tuple[RevisionSource, ...]:
     """The revisions that are meant: by name, by git, or all.
 
     Raises `ReviewError` for a name that no revision has, or several.
     """
     if not names:
         return released.new(tree) if released is not None else tree.revisions
-    wanted: dict[str, Revision] = {}
+    wanted: dict[str, RevisionSource] = {}
     for name in names:
         found = tree.find(name)
         if not found:
@@ -93,11 +93,11 @@ def chosen(tree: Tree, names: Sequence[str], released: Released | None) -> tuple
 
 def review(
     tree: Tree,
-    revisions: Sequence[Revision],
+    revisions: Sequence[RevisionSource],
     session: Callable[[], AbstractContextManager[Session]],
     *,
     released: Released | None = None,
-    progress: Callable[[Revision], None] = lambda _: None,
+    progress: Callable[[RevisionSource], None] = lambda _: None,
 ) -> Review:
     """Measure the revisions, and judge them, their graph and their history.
 

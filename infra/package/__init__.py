@@ -6,8 +6,8 @@ It holds our own code, the dependencies, and below ``backend/`` what a backend n
 from infra.package.builder import IMAGE, Package, build
 from infra.package.distributions import Distribution
 from infra.package.errors import PackageError
-from infra.package.graph import Graph, Revision
+from infra.package.graph import Graph, GraphRevision
 from infra.package.selection import Selection
 from infra.package.target import Target
 
-__all__ = ["IMAGE", "Distribution", "Graph", "Package", "PackageError", "Revision", "Selection", "Target", "build"]
+__all__ = ["IMAGE", "Distribution", "Graph", "GraphRevision", "Package", "PackageError", "Selection", "Target", "build"]

@@ -1,10 +1,8 @@
-"""The revisions of an Alembic tree, read from their source without running any of it."""
+"""Reads and checks the graph of an Alembic tree's revisions, without running any of them."""
 
 from __future__ import annotations
 
-import ast
 import os
-import re
 import sys
 from collections import Counter
 from dataclasses import dataclass, field
@@ -16,21 +14,19 @@ from alembic.script.revision import Revision as AlembicRevision
 from alembic.script.revision import RevisionError, RevisionMap
 
 from infra.package.errors import PackageError
+from infra.package.revision_file import Problem, ProblemKind, is_revision_file, read_revision_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-# Alembic's own rule for which files of a version directory are revisions.
-_REVISION_FILE = re.compile(r"(?!\.#|__init__).*\.py")
-_VARIABLES = ("revision", "down_revision", "depends_on", "branch_labels")
-
 
 @dataclass(frozen=True)
-class Revision:
-    """One revision file. ``depends_on`` may hold ids and branch labels; ``description`` is Alembic's `Script.doc`.
+class GraphRevision:
+    """One revision of a graph.
 
-    ``path`` is for messages: relative to the backend, or to the package's root where a requirement brings the
-    revisions. ``file`` is the same below its version directory, whatever links there are.
+    ``depends_on`` may hold ids and branch labels. ``description`` is Alembic's `Script.doc`. ``path`` is for messages:
+    relative to the backend, or to the package's root if a requirement brings the revisions. ``file`` is the same file
+    below its version directory, with links unresolved.
     """
 
     id: str
@@ -44,17 +40,17 @@ class Revision:
 
 @dataclass(frozen=True)
 class Graph:
-    """All revisions of a tree, each after those that it builds on, and the ids of its heads, sorted."""
+    """All revisions of a tree, parents first, and the sorted ids of its heads."""
 
-    revisions: tuple[Revision, ...]
+    revisions: tuple[GraphRevision, ...]
     heads: tuple[str, ...]
 
 
 def read_graph(directories: Sequence[Path], *, relative_to: Path, recursive: bool = False) -> Graph:
-    """Read and check the revisions in these version directories.
+    """Return the graph of the revisions in these version directories.
 
-    Raises `PackageError` if a file is no revision, if the revisions do not form one graph that Alembic could load,
-    or if there is a head too many.
+    Raises:
+        PackageError: a file is no revision, Alembic could not load the graph, or two heads cannot be told apart.
     """
     files: dict[Path, Path] = {}
     for directory in directories:
@@ -63,7 +59,7 @@ def read_graph(directories: Sequence[Path], *, relative_to: Path, recursive: boo
     if not files:
         looked_in = ", ".join(_shown(directory, relative_to) for directory in directories)
         raise PackageError(f'no revision in {looked_in}; make the first one: alembic revision -m "..."')
-    by_id: dict[str, Revision] = {}
+    by_id: dict[str, GraphRevision] = {}
     for path, file in files.items():
         revision = _read_revision(file, Path(_shown(path, relative_to)))
         if revision.id in by_id:
@@ -78,7 +74,7 @@ def read_graph(directories: Sequence[Path], *, relative_to: Path, recursive: boo
 
 def _revision_files(directory: Path, *, recursive: bool) -> Iterator[Path]:
     for root, directories, files in os.walk(directory):
-        yield from (Path(root, name) for name in sorted(files) if _REVISION_FILE.fullmatch(name))
+        yield from (Path(root, name) for name in sorted(files) if is_revision_file(name))
         if not recursive:
             return
         directories[:] = sorted(name for name in directories if not name.endswith("__pycache__"))
@@ -88,65 +84,45 @@ def _shown(path: Path, relative_to: Path) -> str:
     return Path(os.path.relpath(path, relative_to)).as_posix()
 
 
-def _read_revision(file: Path, shown: Path) -> Revision:
-    where = shown.as_posix()
-    try:
-        module = ast.parse(file.read_bytes())
-    except SyntaxError as error:
-        reader = f"Python {sys.version_info.major}.{sys.version_info.minor}"
-        raise PackageError(
-            f"{where}:{error.lineno}: syntax error: {error.msg} (as {reader} reads it); correct the revision"
-        ) from error
-    except ValueError as error:  # a null byte
-        raise PackageError(f"{where}: {error}; correct the revision") from error
-    values = {name: value for name, value in _assignments(module) if name in _VARIABLES}
-    for name in ("revision", "down_revision"):
-        if name not in values:
-            raise PackageError(
-                f"{where} does not define `{name}`; a version directory holds revisions only: "
-                "correct the file, or move it elsewhere"
-            )
-    texts = {name: _texts(value, name=name, where=where) for name, value in values.items()}
-    if len(texts["revision"]) != 1:
-        raise PackageError(f"{where}:{values['revision'].lineno}: `revision` must be one string")
-    return Revision(
-        id=texts["revision"][0],
-        down_revisions=texts["down_revision"],
-        depends_on=texts.get("depends_on", ()),
-        branch_labels=texts.get("branch_labels", ()),
-        description=(ast.get_docstring(module) or "").strip().split("\n\n")[0],
+def _read_revision(file: Path, shown: Path) -> GraphRevision:
+    read = read_revision_file(file.read_bytes())
+    if isinstance(read, Problem):
+        raise PackageError(_refusal(read, shown.as_posix())) from read.error
+    if read.problems:
+        raise PackageError(_refusal(read.problems[0], shown.as_posix()))
+    return GraphRevision(
+        id=read.id,
+        down_revisions=read.down_revisions,
+        depends_on=read.depends_on,
+        branch_labels=read.branch_labels,
+        description=read.docstring.strip().split("\n\n")[0],
         path=shown,
         file=file,
     )
 
 
-def _assignments(module: ast.Module) -> Iterator[tuple[str, ast.expr]]:
-    """Yield what a module assigns at its top level, plain or annotated."""
-    for statement in module.body:
-        if isinstance(statement, ast.Assign):
-            for target in statement.targets:
-                if isinstance(target, ast.Name):
-                    yield target.id, statement.value
-        elif isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name) and statement.value:
-            yield statement.target.id, statement.value
-
-
-def _texts(expression: ast.expr, *, name: str, where: str) -> tuple[str, ...]:
-    """Return the strings in a value that Alembic takes as None, one string, or several."""
-    try:
-        value = ast.literal_eval(expression)
-    except (ValueError, TypeError):
-        value = ...
-    several = (value,) if isinstance(value, str) else () if value is None else value
-    if isinstance(several, (tuple, list, set)) and all(isinstance(text, str) for text in several):
-        return tuple(several)
-    raise PackageError(
-        f"{where}:{expression.lineno}: `{name}` cannot be read without running the file; "
+def _refusal(problem: Problem, where: str) -> str:
+    """Return the message for a file that is no revision, or whose graph only running it could tell."""
+    place = where if problem.line is None else f"{where}:{problem.line}"
+    if isinstance(problem.error, SyntaxError):
+        reader = f"Python {sys.version_info.major}.{sys.version_info.minor}"
+        return f"{where}:{problem.line}: syntax error: {problem.error.msg} (as {reader} reads it); correct the revision"
+    if problem.kind is ProblemKind.SYNTAX:
+        return f"{where}: {problem.error}; correct the revision"
+    if problem.kind is ProblemKind.MISSING:
+        return (
+            f"{where} does not define `{problem.variable}`; a version directory holds revisions only: "
+            "correct the file, or move it elsewhere"
+        )
+    if problem.kind is ProblemKind.NOT_ONE_ID:
+        return f"{place}: `{problem.variable}` must be one string"
+    return (
+        f"{place}: `{problem.variable}` cannot be read without running the file; "
         "write it as a string, a tuple of strings, or None"
     )
 
 
-def _in_order(by_id: Mapping[str, Revision]) -> tuple[Revision, ...]:
+def _in_order(by_id: Mapping[str, GraphRevision]) -> tuple[GraphRevision, ...]:
     labels = {label: revision.id for revision in by_id.values() for label in revision.branch_labels}
     parents: dict[str, list[str]] = {}
     for revision in by_id.values():
@@ -168,10 +144,14 @@ def _in_order(by_id: Mapping[str, Revision]) -> tuple[Revision, ...]:
         raise PackageError(f"the revisions form a cycle: {cycle}; correct a down_revision among them") from error
 
 
-def _checked_heads(revisions: Iterable[Revision]) -> tuple[str, ...]:
-    """Return the heads, if a person can name each of them: all but one need a branch label that no other head has."""
+def _checked_heads(revisions: Iterable[GraphRevision]) -> tuple[str, ...]:
+    """Return the heads. All but one must carry a branch label that no other head has, so that a person can name each.
+
+    Raises:
+        PackageError: several heads have no such label, or Alembic cannot load the revisions.
+    """
     try:
-        # Alembic's own map knows how labels spread along a branch.
+        # Alembic's own map spreads labels along a branch.
         alembic_map = RevisionMap(
             lambda: [
                 AlembicRevision(revision.id, revision.down_revisions, revision.depends_on, revision.branch_labels)

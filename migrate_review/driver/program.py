@@ -6,10 +6,8 @@ answers are lines of JSON on two pipes; what the backend prints goes elsewhere. 
 
 from __future__ import annotations
 
-import ast
 import json
 import os
-import re
 import sys
 import traceback
 from contextlib import nullcontext
@@ -31,18 +29,13 @@ from lambda_migrate.env_py.inputs import set_config, set_environment
 from lambda_migrate.env_py.messages import Job
 from lambda_migrate.invocation.deadline import Deadline
 from lambda_migrate.invocation.settings import Settings
-from migrate_review.driver.inserted import inserted
 from migrate_review.driver.watching import Watch
+from migrate_review.revisions.function_source import inserted_values, is_empty, upgrade_texts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from alembic.runtime.migration import MigrationContext
-
-
-# What a statement writes is not there before it.
-_ASSIGNED = re.compile(r"\b(SET\s+[\w.\"]+\s*=|THEN|ELSE)\s*'(?:[^']|'')*'", re.IGNORECASE)
-_WORD = re.compile(r"[\w.@-]{1,40}")
 
 
 class _RefusedError(Exception):
@@ -98,7 +91,7 @@ class _Driver:
     def tree(self) -> dict[str, Any]:
         """Every revision, parents first."""
         script = self.script
-        found = [*script.walk_revisions()][::-1]
+        parents_first = [*script.walk_revisions()][::-1]
         return {
             "heads": sorted(script.get_heads()),
             "revisions": [
@@ -108,11 +101,9 @@ class _Driver:
                     "parents": _ids(script, each.down_revision),
                     "dependencies": _ids(script, each.dependencies),
                     "path": each.path,
-                    "speech": _speech(Path(each.path)),
-                    "inserted": sorted(inserted(Path(each.path).read_bytes())),
-                    "empty": {name: _is_empty(Path(each.path), name) for name in ("upgrade", "downgrade")},
+                    **_read_functions(Path(each.path).read_bytes()),
                 }
-                for each in found
+                for each in parents_first
             ],
         }
 
@@ -291,32 +282,12 @@ def _ids(script: ScriptDirectory, given: Any) -> list[str]:  # noqa: ANN401 - Al
     return [each.revision for name in names for each in script.get_revisions(name)]
 
 
-def _speech(path: Path) -> str:
-    """Every text in a revision's upgrade, short ones in quotes, but what it sets: what its statements may look for."""
-    texts = []
-    for function in ast.parse(path.read_bytes()).body:
-        if isinstance(function, ast.FunctionDef) and function.name == "upgrade":
-            for node in ast.walk(function):
-                if isinstance(node, ast.Constant) and isinstance(node.value, str):
-                    found = _ASSIGNED.sub(" ", node.value)
-                    texts.append(f"'{found}'" if _WORD.fullmatch(found) else found)
-    return "\n".join(texts)
-
-
-def _is_empty(path: Path, name: str) -> bool:
-    """Whether a revision's function does nothing, by its source; a missing one does nothing either."""
-    try:
-        module = ast.parse(path.read_bytes())
-    except (OSError, SyntaxError):
-        return False
-    found = [node for node in module.body if isinstance(node, ast.FunctionDef) and node.name == name]
-    return all(
-        isinstance(statement, ast.Pass)
-        or (isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant))
-        or (isinstance(statement, ast.Return) and statement.value is None)
-        for function in found[-1:]
-        for statement in function.body
-    )
+def _read_functions(source: bytes) -> dict[str, Any]:
+    return {
+        "upgrade_texts": upgrade_texts(source),
+        "inserted": sorted(inserted_values(source)),
+        "empty": {name: is_empty(source, name) for name in ("upgrade", "downgrade")},
+    }
 
 
 def _difference(diff: Any) -> str:  # noqa: ANN401 - a tuple, or a list of them for one column

@@ -41,11 +41,11 @@ _REFUSED_ROWS = ("22", "23")
 
 
 @dataclass(frozen=True)
-class Revision:
-    """A revision as its file has it. ``parents`` and ``dependencies`` are full ids; ``empty`` is by direction.
+class LoadedRevision:
+    """A revision as Alembic loaded it. ``parents`` and ``dependencies`` are full ids; ``empty`` is by direction.
 
-    ``speech`` is what its texts say: column names among them, and values that it may look for. ``inserted`` are those
-    that it puts into rows of its own, each with its table.
+    ``upgrade_texts`` are the texts in its upgrade: column names and the values that it may look for. ``inserted`` are
+    the values that it inserts, each with its table.
     """
 
     revision: str
@@ -54,7 +54,7 @@ class Revision:
     dependencies: tuple[str, ...]
     path: Path
     empty: Mapping[str, bool]
-    speech: str
+    upgrade_texts: str
     inserted: frozenset[tuple[str, str]]
 
 
@@ -112,7 +112,7 @@ class Session:
     row_count: int
     server: postgres.Server
     database: postgres.Database
-    revisions: dict[str, Revision] = field(default_factory=dict)
+    revisions: dict[str, LoadedRevision] = field(default_factory=dict)
     heads: tuple[str, ...] = ()
     _process: Process | None = None
     _connection: connection | None = None
@@ -142,14 +142,14 @@ class Session:
             raise ReviewError(f"{self.settings.alembic_config} leads to no revisions; is its script_location right?")
         self.heads = tuple(found["heads"])
         for each in found["revisions"]:
-            self.revisions[each["revision"]] = Revision(
+            self.revisions[each["revision"]] = LoadedRevision(
                 each["revision"],
                 each["description"],
                 tuple(each["parents"]),
                 tuple(each["dependencies"]),
                 Path(each["path"]),
                 each["empty"],
-                each["speech"],
+                each["upgrade_texts"],
                 frozenset((table, value) for table, value in each["inserted"]),
             )
 
@@ -195,11 +195,11 @@ class Session:
 
     def _observed(self, revision: str, plan: fill.Plan | None = None) -> Observation:
         opened = self._connected()
-        speech = fill.Speech(
-            tuple(each.speech for each in self.revisions.values()),
+        texts = fill.RevisionTexts(
+            tuple(each.upgrade_texts for each in self.revisions.values()),
             frozenset().union(*(each.inserted for each in self.revisions.values())),
         )
-        unfilled = fill.fill(opened, self.row_count, self._version_table, plan, speech)
+        unfilled = fill.fill(opened, self.row_count, self._version_table, plan, texts)
         if plan is None and self._has_siblings(revision) and self._saved != self._applied:
             self._save()
             opened = self._connected()

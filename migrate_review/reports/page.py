@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from migrate_review.measure.session import Session
-    from migrate_review.revisions.tree import Revision
+    from migrate_review.revisions.tree import RevisionSource
     from migrate_review.rules.findings import Finding
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -34,7 +34,7 @@ EVERYWHERE = ("require-lock-timeout", "require-statement-timeout")
 _GAP = re.compile(r"\{(\w+)(?:![rs])?\}")
 
 
-def seen_by_both(session: Session, revision: Revision) -> tuple[tuple[Finding, ...], tuple[str, ...]]:
+def seen_by_both(session: Session, revision: RevisionSource) -> tuple[tuple[Finding, ...], tuple[str, ...]]:
     """Our findings on a revision that stand, and the names of the rules that squawk alone finds broken in its SQL."""
     seen = session.observe(revision.id)
     said = squawk.remarks({revision.id: attempted(seen)})[revision.id]
@@ -43,7 +43,7 @@ def seen_by_both(session: Session, revision: Revision) -> tuple[tuple[Finding, .
     return ours, tuple(sorted({remark.rule for remark in alone}))
 
 
-def row(revision: Revision, ours: tuple[Finding, ...], alone: tuple[str, ...]) -> str:
+def row(revision: RevisionSource, ours: tuple[Finding, ...], alone: tuple[str, ...]) -> str:
     """A revision's row in the table."""
     told = sorted({f"{found.rule} ({found.severity.value})" for found in ours})
     cells = (", ".join(told) or "nothing", ", ".join(alone) or "nothing")
@@ -79,7 +79,7 @@ def _open(text: str, *, html: bool = True) -> str:
     return shown.replace("{batch }", "{batch}")
 
 
-def comparison(rows: Mapping[str, list[tuple[Revision, tuple[Finding, ...], tuple[str, ...]]]]) -> str:
+def comparison(rows: Mapping[str, list[tuple[RevisionSource, tuple[Finding, ...], tuple[str, ...]]]]) -> str:
     """The table of both, for the bad revisions and the good ones, with the counts above."""
     lines = ["| | migrate review | squawk alone |", "| --- | ---: | ---: |"]
     for kind, cases in rows.items():
@@ -103,7 +103,7 @@ def replaced(page: str, part: str, text: str) -> str:
 def main() -> int:
     """Measure the corpus, and write both parts of the page."""
     tree = read_tree(CORPUS)
-    measured: dict[str, list[tuple[Revision, tuple[Finding, ...], tuple[str, ...]]]] = {"bad": [], "good": []}
+    measured: dict[str, list[tuple[RevisionSource, tuple[Finding, ...], tuple[str, ...]]]] = {"bad": [], "good": []}
     with reviewing(CORPUS) as session:
         for revision in sorted(tree.revisions, key=lambda one: one.id):
             kind = revision.path.parent.name

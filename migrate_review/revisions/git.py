@@ -1,4 +1,4 @@
-"""What git knows of the revisions: those that are on another branch, and what they were there."""
+"""Reads the revisions of another branch from git."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from infra.package.revision_file import is_revision_file
 from migrate_review.errors import ReviewError
-from migrate_review.revisions.tree import Revision, heads_of, is_revision_file, read_revision
+from migrate_review.revisions.tree import RevisionSource, heads_of, read_revision
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -18,22 +19,26 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Released:
-    """The revisions that are on a branch: where ours left it (``base``), and its heads as it is now."""
+    """The revisions that are already on a branch.
+
+    ``base`` are those at the commit where HEAD left the branch. ``tip`` and ``heads`` are of the branch as it is now.
+    """
 
     ref: str
-    base: Mapping[str, Revision]
+    base: Mapping[str, RevisionSource]
     heads: tuple[str, ...]
     tip: frozenset[str]
 
-    def new(self, tree: Tree) -> tuple[Revision, ...]:
-        """Those of the tree that are not on the branch; whether they are committed here does not matter."""
+    def new(self, tree: Tree) -> tuple[RevisionSource, ...]:
+        """Return the tree's revisions that are not on the branch, committed or not."""
         return tuple(revision for revision in tree.revisions if revision.id not in self.base.keys() | self.tip)
 
 
 def released(tree: Tree, ref: str) -> Released:
-    """Read the revisions of the branch, tag or commit `ref`.
+    """Return the revisions of the branch, tag or commit ``ref``.
 
-    Raises `ReviewError` if the backend is in no git repository, or the repository lacks the commits.
+    Raises:
+        ReviewError: the backend is in no git repository, or the repository lacks the commits.
     """
     root = Path(_git(tree.backend, "rev-parse", "--show-toplevel", otherwise="--since needs a git repository").strip())
     tip = _git(
@@ -53,22 +58,23 @@ def released(tree: Tree, ref: str) -> Released:
     return Released(ref, at_base, heads_of(at_tip.values()), frozenset(at_tip))
 
 
-def _revisions(root: Path, commit: str, tree: Tree) -> dict[str, Revision]:
+def _revisions(root: Path, commit: str, tree: Tree) -> dict[str, RevisionSource]:
     directories = [path.resolve().relative_to(root.resolve()).as_posix() for path in tree.version_locations]
     # One record is "mode type id<TAB>path".
     listed = _git(
         root, "ls-tree", "-r", "-z", "--full-tree", commit, "--", *directories, otherwise="git ls-tree failed"
     )
     files = [record.partition("\t") for record in listed.split("\0") if record]
-    blobs = {path: entry.split()[2] for entry, _, path in files if is_revision_file(Path(path))}
+    blobs = {path: entry.split()[2] for entry, _, path in files if is_revision_file(Path(path).name)}
     read = (
-        read_revision(root / path, text) for path, text in zip(blobs, _texts(root, list(blobs.values())), strict=True)
+        read_revision(root / path, text)
+        for path, text in zip(blobs, _contents(root, list(blobs.values())), strict=True)
     )
-    return {revision.id: revision for revision in read if isinstance(revision, Revision)}
+    return {revision.id: revision for revision in read if isinstance(revision, RevisionSource)}
 
 
-def _texts(root: Path, blobs: Sequence[str]) -> Iterator[str]:
-    """The contents of blobs, all by one process."""
+def _contents(root: Path, blobs: Sequence[str]) -> Iterator[str]:
+    """Yield the contents of blobs, read by one process."""
     if not blobs:
         return
     answer = subprocess.run(
@@ -96,6 +102,6 @@ def _git(directory: Path, *arguments: str, otherwise: str) -> str:
     except FileNotFoundError as error:
         raise ReviewError("--since needs git, which is not installed") from error
     if answer.returncode:
-        told = " ".join(answer.stderr.split())
-        raise ReviewError(f"{otherwise} ({told})" if told else otherwise)
+        stderr = " ".join(answer.stderr.split())
+        raise ReviewError(f"{otherwise} ({stderr})" if stderr else otherwise)
     return answer.stdout

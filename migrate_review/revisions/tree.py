@@ -1,28 +1,25 @@
-"""The revision files of a backend, read without running any of them."""
+"""Reads the revision files of a backend, without running any of them."""
 
 from __future__ import annotations
 
 import ast
 import hashlib
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from infra.package.errors import PackageError
 from infra.package.layout import read_layout
+from infra.package.revision_file import Problem, ProblemKind, assignments, is_revision_file, read_revision_file
 from migrate_review.errors import ReviewError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
-# Alembic's own rule for which files of a version directory are revisions.
-_REVISION_FILE = re.compile(r"(?!\.#|__init__).*\.py")
-
 
 @dataclass(frozen=True)
-class Revision:
-    """One revision file, from its text alone."""
+class RevisionSource:
+    """One revision with its source text. Nothing in it comes from running the file."""
 
     id: str
     down_revisions: tuple[str, ...]
@@ -35,13 +32,13 @@ class Revision:
 
     @property
     def sha256(self) -> str:
-        """What tells that the revision was changed: see `substance`."""
+        """The hash that changes when the revision's `substance` does."""
         return hashlib.sha256(substance(self.text).encode()).hexdigest()
 
 
 @dataclass(frozen=True)
 class Unreadable:
-    """A file among the revisions that is none."""
+    """A file in a version directory that cannot be read as a revision."""
 
     path: Path
     reason: str
@@ -49,21 +46,21 @@ class Unreadable:
 
 @dataclass(frozen=True)
 class Tree:
-    """A backend's revisions, each after those it builds on, and where they are kept."""
+    """A backend's revisions, parents first, and the folders that hold them."""
 
     backend: Path
     location: Path
     version_locations: tuple[Path, ...]
-    revisions: tuple[Revision, ...]
+    revisions: tuple[RevisionSource, ...]
     unreadable: tuple[Unreadable, ...]
 
     @property
     def heads(self) -> tuple[str, ...]:
-        """The ids of those that no other builds on, sorted."""
+        """The sorted ids of the revisions without children."""
         return heads_of(self.revisions)
 
-    def find(self, name: str) -> tuple[Revision, ...]:
-        """Those that a person may mean: by id, by the beginning of an id, or as head."""
+    def find(self, name: str) -> tuple[RevisionSource, ...]:
+        """Return the revisions that a name can mean: an id, the beginning of an id, or ``head``."""
         if name in ("head", "heads"):
             return tuple(revision for revision in self.revisions if revision.id in self.heads)
         exact = tuple(revision for revision in self.revisions if revision.id == name)
@@ -71,32 +68,33 @@ class Tree:
 
 
 def substance(text: str) -> str:
-    """A revision's text without what does not matter: line endings, blank lines and lines that are a comment.
+    """Return a revision's text without line endings, blank lines and comment lines.
 
-    So a word that was added for its readers, such as an acknowledgement, is no change.
+    A comment for readers, such as an acknowledgement, does not change it.
     """
     lines = (line.rstrip() for line in text.splitlines())
     return "\n".join(line for line in lines if line and not line.lstrip().startswith(("#", "-- ")))
 
 
-def heads_of(revisions: Iterable[Revision]) -> tuple[str, ...]:
-    """The ids of those that no other builds on, sorted."""
+def heads_of(revisions: Iterable[RevisionSource]) -> tuple[str, ...]:
+    """Return the sorted ids of the revisions without children."""
     several = tuple(revisions)
     built_on = {parent for revision in several for parent in revision.down_revisions}
     return tuple(sorted(revision.id for revision in several if revision.id not in built_on))
 
 
 def read_tree(backend: Path, config: str = "alembic.ini") -> Tree:
-    """Read the revisions of the backend's tree.
+    """Return the revisions of the backend's tree.
 
-    Raises `ReviewError` if there is no configuration, or it names what is not there.
+    Raises:
+        ReviewError: there is no configuration, or it names a folder that does not exist.
     """
     try:
         layout = read_layout(backend.resolve(), config)
     except PackageError as error:
         raise ReviewError(str(error)) from error
     own = _own_modules(root.source for root in layout.import_roots)
-    found: list[Revision] = []
+    found: list[RevisionSource] = []
     unreadable: list[Unreadable] = []
     for directory in layout.version_locations:
         for path in _files(directory, recursive=layout.recursive):
@@ -108,69 +106,45 @@ def read_tree(backend: Path, config: str = "alembic.ini") -> Tree:
     return Tree(layout.backend, layout.tree, layout.version_locations, _in_order(found), tuple(unreadable))
 
 
-def read_revision(path: Path, text: str, own: frozenset[str] = frozenset()) -> Revision | Unreadable:
-    """Read one file; ``own`` are the names of the backend's modules."""
-    try:
-        module = ast.parse(text, path.name)
-    except (SyntaxError, ValueError) as error:
-        return Unreadable(path, f"{type(error).__name__}: {error}")
-    values = dict(_assignments(module))
-    ids, parents = _texts(values.get("revision")), _texts(values.get("down_revision"))
-    if ids is None or len(ids) != 1 or parents is None:
+def read_revision(path: Path, text: str, own: frozenset[str] = frozenset()) -> RevisionSource | Unreadable:
+    """Return the revision in one file. ``own`` are the names of the backend's modules."""
+    read = read_revision_file(text, path.name)
+    if isinstance(read, Problem):
+        if read.kind is ProblemKind.SYNTAX:
+            return Unreadable(path, f"{type(read.error).__name__}: {read.error}")
         return Unreadable(path, "`revision` and `down_revision` are not written as strings")
-    functions = {statement.name for statement in module.body if isinstance(statement, ast.FunctionDef)}
-    return Revision(
-        id=ids[0],
-        down_revisions=parents,
-        description=next(iter((ast.get_docstring(module) or "").splitlines()), ""),
+    return RevisionSource(
+        id=read.id,
+        down_revisions=read.down_revisions,
+        description=next(iter(read.docstring.splitlines()), ""),
         path=path,
         text=text,
-        labelled=bool(_texts(values.get("branch_labels"))),
-        has_downgrade="downgrade" in functions or "downgrade" in values or _imports_name(module, "downgrade"),
-        imports_of_backend=tuple((name, line) for name, line in _imports(module) if name.partition(".")[0] in own),
+        labelled=bool(read.branch_labels),
+        has_downgrade=_has_downgrade(read.module),
+        imports_of_backend=tuple((name, line) for name, line in _imports(read.module) if name.partition(".")[0] in own),
     )
+
+
+def _has_downgrade(module: ast.Module) -> bool:
+    """Return whether a module defines, assigns or imports ``downgrade``, or imports every name of another module."""
+    names = {statement.name for statement in module.body if isinstance(statement, ast.FunctionDef)}
+    names.update(name for name, _ in assignments(module))
+    imported = (statement for statement in module.body if isinstance(statement, ast.ImportFrom))
+    names.update(alias.asname or alias.name for statement in imported for alias in statement.names)
+    return not names.isdisjoint({"downgrade", "*"})
 
 
 def _files(directory: Path, *, recursive: bool) -> Iterator[Path]:
     pattern = "**/*.py" if recursive else "*.py"
-    return (path for path in sorted(directory.glob(pattern)) if is_revision_file(path))
-
-
-def is_revision_file(path: Path) -> bool:
-    """Tell by its name whether Alembic would take a file for a revision."""
-    return _REVISION_FILE.fullmatch(path.name) is not None
+    return (path for path in sorted(directory.glob(pattern)) if is_revision_file(path.name))
 
 
 def _own_modules(roots: Iterable[Path]) -> frozenset[str]:
-    """The top-level names that can be imported from these folders, without the tree's, which is no package."""
+    """Return the top-level names that can be imported from these folders, except Alembic's own."""
     packages = (path for root in roots if root.is_dir() for path in root.iterdir())
     return frozenset(
         path.stem for path in packages if path.suffix == ".py" or (path.is_dir() and (path / "__init__.py").is_file())
     ) - {"alembic"}
-
-
-def _assignments(module: ast.Module) -> Iterator[tuple[str, ast.expr]]:
-    for statement in module.body:
-        if isinstance(statement, ast.Assign):
-            for target in statement.targets:
-                if isinstance(target, ast.Name):
-                    yield target.id, statement.value
-        elif isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name) and statement.value:
-            yield statement.target.id, statement.value
-
-
-def _texts(expression: ast.expr | None) -> tuple[str, ...] | None:
-    """The strings in what Alembic takes as None, one string, or several; None if it is not written out."""
-    if expression is None:
-        return None
-    try:
-        value = ast.literal_eval(expression)
-    except (ValueError, TypeError):
-        return None
-    several = (value,) if isinstance(value, str) else () if value is None else value
-    if isinstance(several, (tuple, list, set)) and all(isinstance(text, str) for text in several):
-        return tuple(several)
-    return None
 
 
 def _imports(module: ast.Module) -> Iterator[tuple[str, int]]:
@@ -181,15 +155,14 @@ def _imports(module: ast.Module) -> Iterator[tuple[str, int]]:
             yield node.module, node.lineno
 
 
-def _imports_name(module: ast.Module, name: str) -> bool:
-    imported = (node for node in module.body if isinstance(node, ast.ImportFrom))
-    return any((alias.asname or alias.name) in (name, "*") for node in imported for alias in node.names)
+def _in_order(revisions: Iterable[RevisionSource]) -> tuple[RevisionSource, ...]:
+    """Return the revisions, parents first.
 
-
-def _in_order(revisions: Iterable[Revision]) -> tuple[Revision, ...]:
-    """Each after those that it builds on; those in a circle last."""
+    The builder refuses a missing parent and a cycle. A review reports them as findings, so here a missing parent is
+    ignored and a cycle comes last.
+    """
     waiting = {revision.id: revision for revision in revisions}
-    ordered: dict[str, Revision] = {}
+    ordered: dict[str, RevisionSource] = {}
     while waiting:
         ready = [one for one in waiting.values() if not any(parent in waiting for parent in one.down_revisions)]
         for revision in ready or list(waiting.values()):

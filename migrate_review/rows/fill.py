@@ -30,9 +30,9 @@ if TYPE_CHECKING:
 _ROUNDS = 6
 _MOST_CANDIDATES = 6000
 _MOST_PARENTS = 1000
-# Values that a column takes from revisions.
-_MOST_HEARD = 24
-_HEARD_EACH = 3
+# A column takes at most so many values from the texts of revisions, in every third row.
+_MOST_SOUGHT = 24
+_SOUGHT_EVERY = 3
 # Statements for one table whose rows are refused one by one.
 _MOST_PIECES = 200
 
@@ -85,8 +85,11 @@ class _Table:
 
 
 @dataclass(frozen=True)
-class Speech:
-    """Texts whose values go to the columns that they name, but for those that revisions insert into the table."""
+class RevisionTexts:
+    """The texts in revisions, whose values go into the columns that they mention.
+
+    ``inserted`` are values that revisions insert, each with its table: no row may have them before.
+    """
 
     texts: tuple[str, ...] = ()
     inserted: frozenset[tuple[str, str]] = frozenset()
@@ -97,7 +100,7 @@ def fill(
     wanted: int,
     version_table: tuple[str | None, str],
     plan: Plan | None = None,
-    speech: Speech = Speech(),
+    texts: RevisionTexts = RevisionTexts(),
 ) -> dict[str, str]:
     """Top up every table to ``wanted`` rows.
 
@@ -113,7 +116,7 @@ def fill(
             [(shape,)] = cursor.fetchall()
             types, tables = _read(json.loads(shape))
             seeding = _Seeding(
-                cursor, wanted, types, {table.oid: table for table in tables}, speech, tame=plan is not None
+                cursor, wanted, types, {table.oid: table for table in tables}, texts, tame=plan is not None
             )
             reasons = seeding.fill()
             for statement in put_on:
@@ -214,11 +217,11 @@ class _Seeding:
     wanted: int
     types: Mapping[int, Type]
     tables: Mapping[int, _Table]
-    speech: Speech
+    texts: RevisionTexts
     tame: bool
     reasons: dict[str, str] = field(default_factory=dict)
     _pools: dict[tuple[str, str], list[str]] = field(default_factory=dict)
-    _heard: dict[tuple[str, str], list[str]] = field(default_factory=dict)
+    _sought: dict[tuple[str, str], list[str]] = field(default_factory=dict)
     _known: dict[tuple[str, tuple[str, ...]], list[str]] = field(default_factory=dict)
 
     def fill(self) -> dict[str, str]:
@@ -332,20 +335,20 @@ class _Seeding:
             self._pools[key] = self._valid(column.type, found)
         return self._pools[key]
 
-    def heard(self, table: _Table, column: _Column) -> list[str]:
-        """Values that revisions look for, of those that name the column; the latest revision's first."""
+    def sought(self, table: _Table, column: _Column) -> list[str]:
+        """Return the values in the texts that mention the column, the latest revision's first."""
         key = (table.name, column.name)
-        if key not in self._heard:
+        if key not in self._sought:
             bare = table.name.rpartition(".")[2].strip('"')
             found = [
                 value
-                for text in reversed(self.speech.texts)
-                if _speaks_of(text, column.name)
+                for text in reversed(self.texts.texts)
+                if _mentions(text, column.name)
                 for value in values.mined(text, column.type, self.types)
-                if (bare, value) not in self.speech.inserted
+                if (bare, value) not in self.texts.inserted
             ]
-            self._heard[key] = self._valid(column.type, list(dict.fromkeys(found))[:_MOST_HEARD]) if found else []
-        return self._heard[key]
+            self._sought[key] = self._valid(column.type, list(dict.fromkeys(found))[:_MOST_SOUGHT]) if found else []
+        return self._sought[key]
 
     def _of_domain(self, kind: Type) -> Iterator[str]:
         while kind.kind == "d":
@@ -459,7 +462,7 @@ class _Candidates:
             column
             for column in table.columns
             if column.generated is None
-            and (not column.counts or column.name in told or _speaks_of(expressions, column.name))
+            and (not column.counts or column.name in told or _mentions(expressions, column.name))
         ]
         self._triggers_off = bool(self._placeholders) or attempt == _ROUNDS - 1
 
@@ -514,9 +517,9 @@ class _Candidates:
             found = values.distinct(column.type, self._seeding.types, self._start + number)
             if found is not None:
                 return found
-        heard = self._seeding.heard(self.table, column)
-        if heard and not key and number % _HEARD_EACH == 0:
-            return heard[number // _HEARD_EACH % len(heard)]
+        sought = self._seeding.sought(self.table, column)
+        if sought and not key and number % _SOUGHT_EVERY == 0:
+            return sought[number // _SOUGHT_EVERY % len(sought)]
         if not pool:
             return None
         # What constraints speak of stands first.
@@ -562,7 +565,7 @@ class _Candidates:
         return f"SET LOCAL session_replication_role = {role}; {head} FROM unnest({arrays}) {tail}"
 
 
-def _speaks_of(expressions: str, name: str) -> bool:
+def _mentions(expressions: str, name: str) -> bool:
     return re.search(rf"\b{re.escape(name)}\b", expressions) is not None
 
 

@@ -11,7 +11,7 @@ from migrate_review.rules.rulebook import RULES, finding
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from migrate_review.revisions.tree import Revision
+    from migrate_review.revisions.tree import RevisionSource
     from migrate_review.rules.findings import Finding
 
 _REMARK = re.compile(r"(?P<mark>#|--)\s*(?:--\s*)?reviewed:\s*(?P<rule>[a-z][a-z-]*)(?P<reason>.*)")
@@ -58,7 +58,7 @@ def acknowledgements(text: str) -> tuple[Acknowledgement, ...]:
     return tuple(found)
 
 
-def sort_out(revision: Revision, findings: Iterable[Finding], *, complete: bool = True) -> Sorted:
+def sort_out(revision: RevisionSource, findings: Iterable[Finding], *, complete: bool = True) -> Sorted:
     """Tell which findings on a revision are acknowledged in it, and what is wrong with its remarks.
 
     Without ``complete`` not every rule was looked at, so that nothing is known of a remark that seems unused.

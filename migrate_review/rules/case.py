@@ -11,7 +11,7 @@ from migrate_review.rules.rulebook import RULES, Theme, finding
 
 if TYPE_CHECKING:
     from migrate_review.observation import Observation
-    from migrate_review.revisions.tree import Revision
+    from migrate_review.revisions.tree import RevisionSource
     from migrate_review.rules.findings import Finding
     from migrate_review.rules.squawk import Remark
 
@@ -25,7 +25,7 @@ class Case:
 
     observation: Observation
     remarks: tuple[Remark, ...]
-    revision: Revision
+    revision: RevisionSource
 
     def found(self, rule: str, evidence: str, /, **names: str) -> Finding:
         """A finding on this revision, with the line of its file that names what it is about."""

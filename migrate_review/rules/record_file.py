@@ -14,21 +14,20 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from lambda_migrate.revisions.reviewed import FILE
 from migrate_review.errors import ReviewError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
 
-    from migrate_review.revisions.tree import Revision, Tree
+    from migrate_review.revisions.tree import RevisionSource, Tree
     from migrate_review.rules.acknowledgements import Sorted
-
-NAME = "reviewed.json"
 
 
 def file_of(tree: Tree) -> Path:
     """Where a tree keeps the file."""
-    return tree.location / NAME
+    return tree.location / FILE
 
 
 def recorded(tree: Tree) -> Mapping[str, Mapping[str, Any]]:
@@ -46,7 +45,7 @@ def recorded(tree: Tree) -> Mapping[str, Mapping[str, Any]]:
         raise ReviewError(f"{path} is no file of reviewed revisions; restore it, or remove it") from error
 
 
-def record(tree: Tree, reviews: Iterable[tuple[Revision, Sorted]]) -> None:
+def record(tree: Tree, reviews: Iterable[tuple[RevisionSource, Sorted]]) -> None:
     """Add the revisions that passed, in the place of what was recorded of them before."""
     entries = dict(recorded(tree))
     for revision, result in reviews:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from localcloud.postgres import Server
     from migrate_review.measure.session import Session
-    from migrate_review.revisions.tree import Revision
+    from migrate_review.revisions.tree import RevisionSource
 
 CORPUS = Path(__file__).parent / "corpus"
 TREE = read_tree(CORPUS)
@@ -26,7 +26,7 @@ WRITTEN = page.PAGE.read_text(encoding="utf-8").splitlines()
 CASES = {kind: [one for one in TREE.revisions if one.path.parent.name == kind] for kind in ("bad", "good")}
 
 
-def expected(revision: Revision) -> set[str]:
+def expected(revision: RevisionSource) -> set[str]:
     """What the revision's own comment says is wrong with it."""
     told = re.search(r"^# expect: (.*)$", revision.text, re.MULTILINE)
     return {each.strip() for each in told[1].split(",")} if told else set()
@@ -45,7 +45,7 @@ def session(postgres_server: Server) -> Iterator[Session]:
 
 
 @pytest.mark.parametrize("revision", cases("bad"))
-def test_what_is_wrong_is_found_and_nothing_else(session: Session, revision: Revision) -> None:
+def test_what_is_wrong_is_found_and_nothing_else(session: Session, revision: RevisionSource) -> None:
     found, alone = page.seen_by_both(session, revision)
 
     assert {f"{one.rule} {one.severity.value}" for one in found} == expected(revision)
@@ -58,7 +58,7 @@ def test_what_is_wrong_is_found_and_nothing_else(session: Session, revision: Rev
 
 
 @pytest.mark.parametrize("revision", cases("good"))
-def test_nothing_is_said_of_a_revision_that_is_right(session: Session, revision: Revision) -> None:
+def test_nothing_is_said_of_a_revision_that_is_right(session: Session, revision: RevisionSource) -> None:
     found, alone = page.seen_by_both(session, revision)
 
     assert found == ()

@@ -16,7 +16,7 @@ from migrate_review.reports.document import document
 from migrate_review.reports.markdown import markdown
 from migrate_review.reports.sarif import sarif
 from migrate_review.review import Review, Reviewed
-from migrate_review.revisions.tree import Revision
+from migrate_review.revisions.tree import RevisionSource
 from migrate_review.rules.acknowledgements import Sorted
 from migrate_review.rules.case import Case
 from migrate_review.rules.rulebook import finding
@@ -153,7 +153,7 @@ def test_wrong_use_measures_nothing_and_exits_with_2(arguments: list[str], words
 
 def a_review(tmp_path: Path) -> Review:
     text = 'revision = "r"\n\ndef upgrade():\n    op.drop_column("t", "c")\n'
-    revision = Revision("r", (), "Drop | c", tmp_path / "r, 1.py", text)
+    revision = RevisionSource("r", (), "Drop | c", tmp_path / "r, 1.py", text)
     statement = Statement("ALTER TABLE t DROP c", 1.2, in_transaction=True, locks=(Lock("t", "AccessExclusiveLock"),))
     nothing = Catalog((), {}, {})
     seen = Observation("r", {"t": 5}, {"u": "nothing fits"}, nothing, Pass((statement,)), nothing, Pass(()))

@@ -10,7 +10,7 @@ import pytest
 from migrate_review.errors import ReviewError
 from migrate_review.observation import Statement
 from migrate_review.revisions import git
-from migrate_review.revisions.tree import Revision, read_tree, substance
+from migrate_review.revisions.tree import RevisionSource, read_tree, substance
 from migrate_review.rules import graph, record_file, squawk
 from migrate_review.rules.acknowledgements import acknowledgements, sort_out
 from migrate_review.rules.rulebook import RULES, finding
@@ -181,8 +181,8 @@ def test_an_acknowledgement_has_a_rule_and_a_reason(line: str) -> None:
     assert (found.rule, found.reason, found.line) == ("ban-drop-column", "nobody reads it", 1)
 
 
-def revision_saying(words: str, tmp_path: Path) -> Revision:
-    return Revision("r", (), "", tmp_path / "r.py", words)
+def revision_saying(words: str, tmp_path: Path) -> RevisionSource:
+    return RevisionSource("r", (), "", tmp_path / "r.py", words)
 
 
 DROPPED = finding("ban-drop-column", "r", "it was there", table="t", column="c")

@@ -11,7 +11,7 @@ from alembic.script import ScriptDirectory
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from infra.package import PackageError, Revision
+from infra.package import GraphRevision, PackageError
 from infra.package.graph import read_graph
 
 # What each revision builds on, and whether it starts a labelled branch: position n may name positions below n.
@@ -78,7 +78,7 @@ def test_a_revision_is_read_whole(tmp_path: Path) -> None:
     write(tmp_path, "b2", "a1", depends_on=["a1"])
     graph = read_graph([tmp_path], relative_to=tmp_path)
     assert graph.heads == ("b2",)
-    assert graph.revisions[1] == Revision("b2", ("a1",), ("a1",), (), "Change b2.", Path("b2_change.py"))
+    assert graph.revisions[1] == GraphRevision("b2", ("a1",), ("a1",), (), "Change b2.", Path("b2_change.py"))
     assert graph.revisions[0].branch_labels == ("billing",)
 
 
