@@ -15,23 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import event
 
+from migrate_review.lock_modes import strength
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     import sqlalchemy
-
-# From PostgreSQL's manual, "Table-Level Locks", weakest first.
-_MODES = (
-    "AccessShareLock",
-    "RowShareLock",
-    "RowExclusiveLock",
-    "ShareUpdateExclusiveLock",
-    "ShareLock",
-    "ShareRowExclusiveLock",
-    "ExclusiveLock",
-    "AccessExclusiveLock",
-)
-_STRENGTH = {mode: strength for strength, mode in enumerate(_MODES)}
 
 # Locks held, rows read by sequential scans so far, and the file of each table, for tables given by oid. The functions
 # below the statistics views, because a view has to be planned anew before and after each statement.
@@ -166,7 +155,7 @@ class Watch:
         locks = [
             [self.tables[oid], mode]
             for oid, mode in sorted(_strongest(after.locks).items())
-            if oid in self.tables and _STRENGTH[mode] > _STRENGTH.get(held.get(oid, ""), -1)
+            if oid in self.tables and strength(mode) > strength(held.get(oid))
         ]
         scanned = [
             name
@@ -229,7 +218,7 @@ class _Measured:
 def _strongest(locks: list[tuple[int, str]]) -> dict[int, str]:
     strongest: dict[int, str] = {}
     for oid, mode in locks:
-        if _STRENGTH.get(mode, -1) > _STRENGTH.get(strongest.get(oid, ""), -1):
+        if strength(mode) > strength(strongest.get(oid)):
             strongest[oid] = mode
     return strongest
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from migrate_review.rules.blocking import blocks, shown_mode, strongest
+from migrate_review.lock_modes import blocks, shown_mode, strongest
 
 if TYPE_CHECKING:
     from migrate_review.observation import Observation

@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from migrate_review.lock_modes import ACCESS_EXCLUSIVE, ROW_EXCLUSIVE, blocks, shown_mode
 from migrate_review.rules import difference, squawk
-from migrate_review.rules.blocking import blocks, evidence_of, long_works, shown_mode
+from migrate_review.rules.blocking import evidence_of, long_works
 from migrate_review.rules.case import attempted, quoted, short
 
 if TYPE_CHECKING:
@@ -135,7 +136,7 @@ def backfills(case: Case) -> Iterator[Finding]:
         changes = _CHANGES_ROWS.match(statement.sql)
         if not changes or (not statement.in_transaction and _LIMITED.search(statement.sql)):
             continue
-        written = {lock.table for lock in statement.locks if lock.mode == "RowExclusiveLock"}
+        written = {lock.table for lock in statement.locks if lock.mode == ROW_EXCLUSIVE}
         for table in statement.scanned:
             if table in written and observation.rows.get(table):
                 evidence = (
@@ -153,9 +154,7 @@ def indexes_dropped(case: Case) -> Iterator[Finding]:
     for table, index in difference.gone_indexes(observation.before, observation.after):
         for statement in observation.upgrade.statements:
             dropped = re.match(r"\s*drop\s+index\b", statement.sql, re.IGNORECASE) and index.name in statement.sql
-            locks = [
-                lock for lock in statement.locks if lock.table == table.name and lock.mode == "AccessExclusiveLock"
-            ]
+            locks = [lock for lock in statement.locks if lock.table == table.name and lock.mode == ACCESS_EXCLUSIVE]
             if dropped and locks and observation.rows.get(table.name):
                 evidence = f"{shown_mode(locks[0].mode)} on {table.name} blocks reads and writes, briefly"
                 yield case.found("require-concurrent-index-deletion", evidence, table=table.name, name=index.name)

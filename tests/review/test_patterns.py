@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from migrate_review.lock_modes import CONFLICTS, MODES, blocks, shown_mode, strongest
 from migrate_review.measure.session import reviewing
 from migrate_review.revisions.tree import read_tree
 from migrate_review.rules import squawk
 from migrate_review.rules.acknowledgements import sort_out
-from migrate_review.rules.blocking import blocks, long_works, shown_mode, strongest
+from migrate_review.rules.blocking import long_works
 from migrate_review.rules.case import Case
 from migrate_review.rules.findings import Severity
 from migrate_review.rules.judge import judge
@@ -193,3 +194,9 @@ def test_what_the_page_says_only_touches_the_catalog_does(database: Database, st
     query(database, f"{statement}; SELECT pg_stat_force_next_flush()")
 
     assert query(database, look) == before
+
+
+def test_lock_modes_conflict_in_both_directions() -> None:
+    assert set(CONFLICTS) == set(MODES)
+    for mode, others in CONFLICTS.items():
+        assert all(mode in CONFLICTS[other] for other in others)
