@@ -25,9 +25,11 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import event
 
 from lambda_migrate.database.credentials import Credentials
+from lambda_migrate.env_py import alembic_hook
 from lambda_migrate.env_py.inputs import set_config, set_environment
 from lambda_migrate.env_py.messages import Job
 from lambda_migrate.invocation.deadline import Deadline
+from lambda_migrate.invocation.errors import ConfigurationError
 from lambda_migrate.invocation.settings import Settings
 from migrate_review.driver.watching import Watch
 from migrate_review.revisions.function_source import inserted_values, is_empty, upgrade_texts
@@ -36,6 +38,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from alembic.runtime.migration import MigrationContext
+
+
+# In a connection's `info`: env.py itself began a transaction around all revisions, and ends it.
+_HELD_OPEN = "review_held_open"
 
 
 class _RefusedError(Exception):
@@ -194,7 +200,7 @@ class _Driver:
         yield step
         # A revision that committed by itself has left the new version in a transaction that nobody would end.
         connection = context.connection
-        if connection is not None and connection.in_transaction() and not connection.info.get("review_held_open"):
+        if connection is not None and connection.in_transaction() and not connection.info.get(_HELD_OPEN):
             connection.commit()
 
     def _run(self, steps: Callable[..., Any]) -> dict[str, Any]:
@@ -206,31 +212,20 @@ class _Driver:
             yield from steps(heads, context)
 
         with EnvironmentContext(self._config(), self.script, fn=begin, destination_rev="heads") as environment:
-            self._wrap_configure(environment)
-            self.script.run_env()
+            alembic_hook.install(environment, prepare=self._prepare, set_held_open=_set_held_open)
+            try:
+                self.script.run_env()
+            except ConfigurationError as error:
+                # The hook's message about the multidb template speaks of the function, which runs in Lambda.
+                message = str(error).replace("one function migrates one database", "a review is of one database")
+                raise _RefusedError(message) from error
         if not found:
             raise _RefusedError("env.py came to its end without calling context.run_migrations()")
         return found
 
-    def _wrap_configure(self, environment: EnvironmentContext) -> None:
-        # On the instance: Alembic binds its `context` proxy to the exact class, so that a subclass is not seen.
-        original = environment.configure
-
-        def configure(connection: Any = None, *args: Any, **options: Any) -> None:  # noqa: ANN401
-            if options.get("upgrade_token", "upgrades") != "upgrades":
-                raise _RefusedError("env.py is of Alembic's multidb template: a review is of one database")
-            if connection is None:
-                raise _RefusedError("env.py gave context.configure() no connection, though it does not run offline")
-            if isinstance(connection, sqlalchemy.Connection):
-                self._check_target(connection)
-                self.engines.add(connection.engine)
-            options["transaction_per_migration"] = True
-            original(connection, *args, **options)
-            if isinstance(connection, sqlalchemy.Connection):
-                connection.info["review_held_open"] = connection.in_transaction()
-                _wrap_run_migrations(environment, connection, lambda: original(connection, *args, **options))
-
-        environment.configure = configure  # type: ignore[method-assign]
+    def _prepare(self, connection: sqlalchemy.Connection) -> None:
+        self._check_target(connection)
+        self.engines.add(connection.engine)
 
     def _check_target(self, connection: sqlalchemy.Connection) -> None:
         """Refuse any database but the review's own: its rows are made up, and others' are not to be touched."""
@@ -238,7 +233,7 @@ class _Driver:
             raise _RefusedError(
                 f"env.py connected to {connection.dialect.name}, not to the review's PostgreSQL: {_advice(self.job)}"
             )
-        # Ended before Alembic looks, and only if it was not env.py that began it: Alembic would take it for env.py's.
+        # Alembic takes a transaction that is open in configure() for env.py's own: end the one that this query begins.
         with connection.begin() if not connection.in_transaction() else nullcontext():
             found = connection.exec_driver_sql(
                 "SELECT pg_postmaster_start_time()::text || ' ' || current_database()"
@@ -256,19 +251,8 @@ class _Driver:
         return [(oid, mode) for oid, mode in answer["locks"]] if answer else []
 
 
-def _wrap_run_migrations(
-    environment: EnvironmentContext, connection: sqlalchemy.Connection, configure_again: Callable[[], None]
-) -> None:
-    """Leave alone a transaction that env.py begins after it called configure, as `lambda_migrate.environment` does."""
-    run_migrations = type(environment).run_migrations
-
-    def run(**options: Any) -> None:  # noqa: ANN401
-        if connection.in_transaction() and connection._trans_context_manager is not None:  # noqa: SLF001 - see there
-            connection.info["review_held_open"] = True
-            configure_again()
-        run_migrations(environment, **options)
-
-    environment.run_migrations = run  # type: ignore[method-assign]
+def _set_held_open(connection: sqlalchemy.Connection, held_open: bool) -> None:  # noqa: FBT001 - the hook's signature
+    connection.info[_HELD_OPEN] = held_open
 
 
 def _advice(job: Job) -> str:
