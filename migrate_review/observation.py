@@ -12,6 +12,11 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+# SQLSTATE classes of values that do not fit and of violated constraints: the revision refused the rows it met.
+REFUSED_ROWS = ("22", "23")
+# How a failure begins if the revision did not run because one before it failed.
+NOT_REACHED = "not reached:"
+
 
 @dataclass(frozen=True)
 class Column:

@@ -19,7 +19,7 @@ from lambda_migrate.invocation.settings import read_settings
 from migrate_review.driver.process import DiedError, Process, interpreter
 from migrate_review.errors import ReviewError
 from migrate_review.measure import catalog, server
-from migrate_review.observation import Lock, Observation, Pass, Statement
+from migrate_review.observation import NOT_REACHED, REFUSED_ROWS, Lock, Observation, Pass, Statement
 from migrate_review.rows import contents, fill
 
 if TYPE_CHECKING:
@@ -35,9 +35,6 @@ if TYPE_CHECKING:
 _ROOT = Path(__file__).resolve().parents[2]
 
 PASS_TIMEOUT_S = 60.0
-
-# Data exceptions and integrity violations: the revision met rows that it does not take.
-_REFUSED_ROWS = ("22", "23")
 
 
 @dataclass(frozen=True)
@@ -172,7 +169,7 @@ class Session:
             return Observation(revision, {}, {}, before, Pass((), failure=obstacle))
         observation = self._observed(revision)
         state = observation.upgrade.sqlstate or ""
-        if observation.upgrade.failure is not None and state.startswith(_REFUSED_ROWS):
+        if observation.upgrade.failure is not None and state.startswith(REFUSED_ROWS):
             return self._observed_with_fitting_rows(revision, observation)
         return observation
 
@@ -337,7 +334,7 @@ class Session:
         while missing := [each for each in wanted if each not in self._applied]:
             blocked = next((each for each in missing if each in self._blocked), None)
             if blocked is not None:
-                return f"not reached: revision {blocked}, which comes before it, fails: {self._blocked[blocked]}"
+                return f"{NOT_REACHED} revision {blocked}, which comes before it, fails: {self._blocked[blocked]}"
             had_rows = bool(self._applied)
             found = self._apply(missing)
             if "failure" in found:

@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from migrate_review.measure.catalog import differences
+from migrate_review.observation import NOT_REACHED, REFUSED_ROWS
 from migrate_review.rules.case import short
 from migrate_review.rules.compatibility import required_columns
 
@@ -16,11 +17,9 @@ if TYPE_CHECKING:
     from migrate_review.rules.case import Case
     from migrate_review.rules.findings import Finding
 
-_REFUSED_ROWS = ("22", "23")  # SQLSTATE classes: values that do not fit, and violated constraints
 _TOO_LONG = "22001"
 _ACTIVE_TRANSACTION = "25001"
 _NOT_NULL_VIOLATION = "23502"
-_NOT_REACHED = "not reached:"  # as the session words it
 _MOST = 5
 
 
@@ -29,7 +28,7 @@ def failures(case: Case) -> Iterator[Finding]:
     failed = case.observation.refused or case.observation.upgrade
     if failed.failure is None:
         return
-    if failed.failure.startswith(_NOT_REACHED):
+    if failed.failure.startswith(NOT_REACHED):
         yield case.found("not-measured", failed.failure)
         return
     evidence = _evidence(failed)
@@ -41,7 +40,7 @@ def failures(case: Case) -> Iterator[Finding]:
         yield case.found("ban-concurrent-index-creation-in-transaction", f"{failed.failure}: {evidence}")
     elif state == _NOT_NULL_VIOLATION and any(required_columns(case)):
         return  # that says more
-    elif state.startswith(_REFUSED_ROWS) and case.observation.refused is not None:
+    elif state.startswith(REFUSED_ROWS) and case.observation.refused is not None:
         yield case.found("upgrade-depends-on-data", evidence, failure=failed.failure)
     else:  # other rows would not help: without any it fails, too
         yield case.found("upgrade-fails", evidence, failure=failed.failure)
