@@ -1,7 +1,7 @@
 """What was measured when a revision ran up, down and up again on a database with rows in it.
 
 Tables, indexes and types are named as PostgreSQL shows them with every schema but ``public`` written out. A table's
-``oid`` and a column's ``number`` stay when it is renamed, so that a rename is told from a drop and an add.
+``oid`` and a column's ``number`` stay when it is renamed, so that a rename differs from a drop and an add.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ class Catalog:
         """The table with this oid, if there is one."""
         return next((table for table in self.tables if table.oid == oid), None)
 
-    def named(self, name: str) -> Table | None:
+    def table_named(self, name: str) -> Table | None:
         """The table of this name, if there is one."""
         return next((table for table in self.tables if table.name == name), None)
 

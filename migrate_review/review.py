@@ -1,4 +1,4 @@
-"""A review from end to end: what is looked at, what is measured, and what is said of it."""
+"""A review from end to end: chooses revisions, measures them and applies the rules."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
     from migrate_review.revisions.tree import RevisionSource, Tree
 
     class Session(Protocol):
-        """What measures; `reviewing` makes one."""
+        """Measures revisions; `reviewing` yields one."""
 
         def observe(self, revision: str) -> Observation:
-            """Measure a revision."""
+            """Return the measurements of a revision."""
 
         def drift(self) -> tuple[str, ...]:
-            """Compare the models with the head."""
+            """Return the differences between the models and the head."""
 
 
 _BREAKS_THE_TREE = frozenset({"does-not-load", "parent-missing"})
@@ -38,7 +38,7 @@ _BREAKS_THE_TREE = frozenset({"does-not-load", "parent-missing"})
 
 @dataclass(frozen=True)
 class Reviewed:
-    """One revision, what was measured of it, and what is said of it."""
+    """One revision with its measurements and findings."""
 
     revision: RevisionSource
     observation: Observation | None
@@ -46,13 +46,13 @@ class Reviewed:
 
     @property
     def passed(self) -> bool:
-        """Whether no error stands."""
+        """Whether no finding is an error, acknowledged ones aside."""
         return not any(found.severity is Severity.ERROR for found in self.result.standing)
 
 
 @dataclass(frozen=True)
 class Review:
-    """What was reviewed, what is said of revisions beside those, and remarks on what could not be looked at."""
+    """The reviewed revisions, the findings on other revisions, and remarks on what could not be checked."""
 
     revisions: tuple[Reviewed, ...]
     beside: tuple[Finding, ...]
@@ -61,19 +61,20 @@ class Review:
 
     @property
     def findings(self) -> tuple[Finding, ...]:
-        """All that stand, in the order of the revisions."""
+        """All findings that are not acknowledged, in the order of the revisions."""
         return (*(found for one in self.revisions for found in one.result.standing), *self.beside)
 
     @property
     def passed(self) -> bool:
-        """Whether there is no error among them."""
+        """Whether none of `findings` is an error."""
         return not any(found.severity is Severity.ERROR for found in self.findings)
 
 
 def chosen(tree: Tree, names: Sequence[str], released: Released | None) -> tuple[RevisionSource, ...]:
-    """The revisions that are meant: by name, by git, or all.
+    """Return the revisions to review: those with the names, else those that are not released, else all.
 
-    Raises `ReviewError` for a name that no revision has, or several.
+    Raises:
+        ReviewError: no revision has the name, or several do.
     """
     if not names:
         return released.new(tree) if released is not None else tree.revisions
@@ -82,8 +83,9 @@ def chosen(tree: Tree, names: Sequence[str], released: Released | None) -> tuple
         found = tree.find(name)
         if not found:
             unread = "".join(f"; {file.path.name} cannot be read: {file.reason}" for file in tree.unreadable)
-            named = f"name one by its id, or say head{unread}"
-            raise ReviewError(f"there is no revision {name} in {tree.location}; {named}")
+            raise ReviewError(
+                f"there is no revision {name} in {tree.location}; name one by its id, or say head{unread}"
+            )
         if len(found) > 1 and name != "heads":
             ids = ", ".join(revision.id for revision in found)
             raise ReviewError(f"{name} may be any of {ids}; name one by more of its id")
@@ -99,10 +101,12 @@ def review(
     released: Released | None = None,
     progress: Callable[[RevisionSource], None] = lambda _: None,
 ) -> Review:
-    """Measure the revisions, and judge them, their graph and their history.
+    """Return the findings on the revisions, their graph and their history.
 
-    Nothing is measured where the tree cannot be loaded, or there is nothing to review.
-    Raises `ReviewError` if something beside the revisions keeps the review from being made.
+    Nothing is measured if Alembic cannot load the tree, or if there is nothing to review.
+
+    Raises:
+        ReviewError: the review failed for a reason other than a revision.
     """
     started = time.monotonic()
     beside = [
@@ -118,21 +122,21 @@ def review(
             for revision in revisions:
                 progress(revision)
                 observations[revision.id] = measuring.observe(revision.id)
-            # Where the head fails that is the finding, and there is no schema to compare with.
+            # If the head fails, there is no schema to compare the models with.
             if len(tree.heads) == 1 and _went_up(observations.get(tree.heads[0])):
                 try:
                     beside += _drift(tree.heads[0], measuring.drift())
-                except ReviewError as error:  # an env.py without models: there is nothing to compare
+                except ReviewError as error:  # env.py gives Alembic no models
                     remarks.append(str(error))
-    said = squawk.remarks({id_: attempted(seen) for id_, seen in observations.items()})
+    remarks_of_squawk = squawk.remarks({id_: attempted(seen) for id_, seen in observations.items()})
     results = []
     for revision in revisions:
         seen = observations.get(revision.id)
-        own = judge(Case(seen, said[revision.id], revision)) if seen is not None else ()
+        own = judge(Case(seen, remarks_of_squawk[revision.id], revision)) if seen is not None else ()
         general = tuple(_placed(found, tree) for found in beside if found.revision == revision.id)
         results.append(Reviewed(revision, seen, sort_out(revision, (*own, *general), complete=measured)))
-    named = {revision.id for revision in revisions}
-    elsewhere = tuple(_placed(found, tree) for found in beside if found.revision not in named)
+    reviewed = {revision.id for revision in revisions}
+    elsewhere = tuple(_placed(found, tree) for found in beside if found.revision not in reviewed)
     left = _not_acknowledged(tree, elsewhere)
     return Review(tuple(results), left, tuple(remarks), time.monotonic() - started)
 
@@ -148,7 +152,7 @@ def _drift(head: str, differences: tuple[str, ...]) -> Iterable[Finding]:
 
 
 def _not_acknowledged(tree: Tree, findings: tuple[Finding, ...]) -> tuple[Finding, ...]:
-    """Those on revisions that are not being reviewed, less what these acknowledge."""
+    """Return the findings on revisions that are not being reviewed, without those that they acknowledge."""
     by_id = {revision.id: revision for revision in tree.revisions}
     standing: list[Finding] = []
     for found in findings:
@@ -159,7 +163,7 @@ def _not_acknowledged(tree: Tree, findings: tuple[Finding, ...]) -> tuple[Findin
 
 
 def _placed(found: Finding, tree: Tree) -> Finding:
-    """The same with its file, where there is one."""
+    """Return the finding with its file, if there is one."""
     if found.path is not None:
         return found
     files = {revision.id: revision.path for revision in tree.revisions}

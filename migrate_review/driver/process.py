@@ -1,4 +1,7 @@
-"""The backend's own interpreter with the driver in it: started once for a review, and again when a revision ends it."""
+"""Starts the driver in the backend's own interpreter, sends it commands and returns its answers.
+
+A review starts one driver, and another one if a revision ends it.
+"""
 
 from __future__ import annotations
 
@@ -34,24 +37,24 @@ _LOOK_AGAIN_S = 0.001
 
 
 class Outside(Protocol):
-    """Whoever can see, from outside, what a statement holds that has to run alone."""
+    """Watches, from other connections, the locks of a statement that cannot run in a transaction."""
 
     def begin(self, pid: int) -> None:
-        """The backend with this process id is about to run one."""
+        """Prepare: the server process with this id is about to run the statement."""
 
     def look(self) -> None:
-        """It may be running: called again and again."""
+        """Look once. Called again and again while the statement may be running."""
 
     def end(self) -> list[tuple[int, str]]:
-        """It has ended; what locks were seen, by table and mode?"""
+        """Return the locks that were seen, by table and mode, after the statement has ended."""
 
 
 class DiedError(Exception):
-    """The process ended, or was ended for taking too long; the text says which, in one line."""
+    """The process ended, or was killed for taking too long. The message is one line that says which."""
 
 
 class Process:
-    """A driver at work. ``start`` is what it is told first."""
+    """A running driver. ``start`` is the first message to it."""
 
     def __init__(self, python: Path, start: Mapping[str, Any]) -> None:
         self._output = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the process
@@ -78,18 +81,18 @@ class Process:
         finally:
             os.close(commands)
             os.close(answers)
-        # What the driver has begun since it was last asked: for when it does not live to tell.
+        # The revisions that the driver began since the last command. If it dies, the last one is to blame.
         self.began: list[str | None] = []
         self._rest = b""
         self._answered = False
         self._write(start)
 
     def ask(self, command: Mapping[str, Any], timeout_s: float, outside: Outside | None = None) -> dict[str, Any]:
-        """Have a command obeyed, and give the answer. ``outside`` looks at statements that have to run alone.
+        """Send a command and return the answer. ``outside`` looks at statements that have to run alone.
 
         Raises:
             DiedError: the process ended, or did not answer in time and was killed.
-            ReviewError: the driver refused, and says why.
+            ReviewError: the driver refused, for the reason in the message.
         """
         deadline = time.monotonic() + timeout_s
         self._write(command)
@@ -114,7 +117,7 @@ class Process:
                 return done
 
     def close(self) -> None:
-        """End the process, however busy it is."""
+        """Kill the process."""
         with suppress(OSError):
             os.close(self._commands)
         with suppress(ProcessLookupError, PermissionError):
@@ -155,13 +158,13 @@ class Process:
         how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
         if self._answered:
             return f"the backend's process {how}"
-        # It did not come as far as the driver, whose own packages may be missing there.
+        # The driver did not start: the backend may lack Alembic or SQLAlchemy. The last line of output is the reason.
         self._output.seek(0)
-        said = self._output.read().decode(errors="replace").strip().splitlines()
-        return f"the backend's process {how}: {said[-1][-_TAIL_CHARACTERS:].strip() if said else 'it said nothing'}"
+        lines = self._output.read().decode(errors="replace").strip().splitlines()
+        return f"the backend's process {how}: {lines[-1][-_TAIL_CHARACTERS:].strip() if lines else 'it said nothing'}"
 
 
 def interpreter(backend: Path) -> Path:
-    """The backend's own interpreter where it has a virtual environment, else the one that runs this."""
+    """Return the interpreter in the backend's .venv, or our own if there is none."""
     own = backend / ".venv" / "bin" / "python"
     return own if own.exists() else Path(sys.executable)

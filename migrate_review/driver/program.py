@@ -1,7 +1,7 @@
-"""Runs the backend's env.py and its revisions, in the backend's own interpreter, step by step as it is told.
+"""Runs the backend's env.py and its revisions in the backend's own interpreter, one command at a time.
 
-Imports nothing but the standard library, Alembic and SQLAlchemy, and modules of ours that do the same. Commands and
-answers are lines of JSON on two pipes; what the backend prints goes elsewhere. `process` is the other end.
+This module imports only the standard library, Alembic, SQLAlchemy, and modules of ours that do the same. Commands and
+answers are lines of JSON on two pipes. The backend's output goes to a file. `process` is the other end.
 """
 
 from __future__ import annotations
@@ -45,12 +45,12 @@ _HELD_OPEN = "review_held_open"
 
 
 class _RefusedError(Exception):
-    """What the review cannot go on without, in words for whoever started it."""
+    """The review cannot go on. The message is for the person who started it."""
 
 
 @dataclass
 class _Wire:
-    """One line of JSON at a time, in either direction."""
+    """The two pipes: reads and writes one line of JSON at a time."""
 
     commands: TextIO
     answers: TextIO
@@ -66,7 +66,7 @@ class _Wire:
 
 @dataclass
 class _Driver:
-    """A backend's tree, and the database that its env.py has to lead to."""
+    """A backend's tree, and the database that its env.py must connect to."""
 
     job: Job
     server: str
@@ -82,7 +82,7 @@ class _Driver:
         return self._script
 
     def _config(self) -> Config:
-        """A new one each time: what env.py leaves in it, a connection above all, is not for the next run."""
+        """Return a new configuration for each run, without the connection that env.py may leave in it."""
         path = self.job.settings.alembic_config
         toml = path if path.suffix == ".toml" else path.parent / "pyproject.toml"
         ini = path.parent / "alembic.ini" if path.suffix == ".toml" else path
@@ -95,7 +95,7 @@ class _Driver:
     # --- commands ---
 
     def tree(self) -> dict[str, Any]:
-        """Every revision, parents first."""
+        """Return every revision, parents first."""
         script = self.script
         parents_first = [*script.walk_revisions()][::-1]
         return {
@@ -114,7 +114,7 @@ class _Driver:
         }
 
     def apply(self, revisions: Sequence[str]) -> dict[str, Any]:
-        """Upgrade by these revisions, one after the other, and measure nothing."""
+        """Apply these revisions in order, without measuring. Return those that were applied."""
         done: list[str] = []
         found: dict[str, Any] = {"applied": done}
 
@@ -133,7 +133,7 @@ class _Driver:
         return found
 
     def step(self, direction: str, revision: str, tables: Mapping[str, str], rows: Mapping[str, int]) -> dict[str, Any]:
-        """Upgrade or downgrade by this one revision, measuring each of its statements."""
+        """Run one revision in one direction. Return the measurements of its statements."""
         watch = Watch(
             {int(oid): name for oid, name in tables.items()},
             {int(oid): count for oid, count in rows.items()},
@@ -164,7 +164,7 @@ class _Driver:
         return {**found, "statements": watch.statements}
 
     def drift(self) -> dict[str, Any]:
-        """What autogenerate would write, one line a difference, through the same class as ``alembic check``."""
+        """Return what autogenerate would write, one line a difference, by the same class as ``alembic check``."""
         differences: list[str] = []
 
         def steps(heads: Any, context: MigrationContext) -> Sequence[Any]:  # noqa: ANN401
@@ -184,7 +184,7 @@ class _Driver:
         return {**self._run(steps), "differences": differences}
 
     def forget(self) -> dict[str, Any]:
-        """Open new connections from now on: the database was made anew, and pools hold dead ones."""
+        """Drop pooled connections: the database was made anew, so they are dead."""
         for engine in self.engines:
             engine.dispose(close=False)
         return {}
@@ -198,13 +198,13 @@ class _Driver:
 
     def _one(self, context: MigrationContext, step: Any) -> Iterator[Any]:  # noqa: ANN401
         yield step
-        # A revision that committed by itself has left the new version in a transaction that nobody would end.
+        # If the revision committed by itself, Alembic wrote the new version in a transaction that it does not end.
         connection = context.connection
         if connection is not None and connection.in_transaction() and not connection.info.get(_HELD_OPEN):
             connection.commit()
 
     def _run(self, steps: Callable[..., Any]) -> dict[str, Any]:
-        """Run env.py with these steps, and give where its version table is."""
+        """Run env.py with these steps. Return the name of its version table."""
         found: dict[str, Any] = {}
 
         def begin(heads: Any, context: MigrationContext) -> Any:  # noqa: ANN401
@@ -228,7 +228,7 @@ class _Driver:
         self.engines.add(connection.engine)
 
     def _check_target(self, connection: sqlalchemy.Connection) -> None:
-        """Refuse any database but the review's own: its rows are made up, and others' are not to be touched."""
+        """Raise `_RefusedError` for any database but the review's own: a review fills tables and drops them."""
         if connection.dialect.name != "postgresql":
             raise _RefusedError(
                 f"env.py connected to {connection.dialect.name}, not to the review's PostgreSQL: {_advice(self.job)}"
@@ -245,7 +245,7 @@ class _Driver:
             )
 
     def _ask_outside(self, pid: int | None) -> list[tuple[int, str]]:
-        """Let the other end look at a backend's locks until it is asked what it saw."""
+        """Have the other end watch the locks of the server process ``pid``; with None, return the locks that it saw."""
         self.wire.write({"look_at": pid})
         answer = self.wire.read()
         return [(oid, mode) for oid, mode in answer["locks"]] if answer else []
@@ -261,7 +261,7 @@ def _advice(job: Job) -> str:
 
 
 def _ids(script: ScriptDirectory, given: Any) -> list[str]:  # noqa: ANN401 - Alembic takes none, one or several
-    """Full ids of revisions that may be named by a label or by the beginning of their id."""
+    """Return the full ids for what Alembic allows in their place: labels and the beginnings of ids."""
     names = (given,) if isinstance(given, str) else tuple(given or ())
     return [each.revision for name in names for each in script.get_revisions(name)]
 
@@ -275,7 +275,7 @@ def _read_functions(source: bytes) -> dict[str, Any]:
 
 
 def _difference(diff: Any) -> str:  # noqa: ANN401 - a tuple, or a list of them for one column
-    """One line of words for what ``alembic check`` prints as a tuple of objects."""
+    """Return one line of words for what ``alembic check`` prints as a tuple of objects."""
     if isinstance(diff, list):
         return "; ".join(_difference(each) for each in diff)
     kind, *rest = diff
@@ -291,7 +291,7 @@ def _difference(diff: Any) -> str:  # noqa: ANN401 - a tuple, or a list of them 
 
 
 def _failure(error: BaseException) -> dict[str, Any]:
-    """Why it did not go through, in one line, and PostgreSQL's code for it."""
+    """Return the reason of a failure in one line, and PostgreSQL's code for it."""
     cause: Any = getattr(error, "orig", None) or error
     # SQLAlchemy's asyncpg adapter wraps the driver's own error once more.
     if cause is not error and cause.__cause__ is not None and not hasattr(cause, "diag"):
@@ -303,7 +303,7 @@ def _failure(error: BaseException) -> dict[str, Any]:
 
 
 def _place(error: BaseException, folder: Path) -> str:
-    """The backend's own file and line that an error comes from, if it comes from there."""
+    """Return the backend's own file and line that raised an error, or "" if none did."""
     if isinstance(error, SyntaxError) and error.filename:
         return f"{_relative(Path(error.filename), folder)}:{error.lineno}: "
     own = [
@@ -351,7 +351,7 @@ def _make(start: Mapping[str, Any], wire: _Wire) -> _Driver:
 
 
 def main() -> None:
-    """Obey commands until there are no more: the descriptors of both pipes are this program's arguments."""
+    """Obey commands until the pipe closes. The descriptors of both pipes are this program's arguments."""
     commands, answers = (int(argument) for argument in sys.argv[1:3])
     sys.argv[1:] = []
     with os.fdopen(commands) as readable, os.fdopen(answers, "w") as writable:

@@ -300,7 +300,7 @@ def _table(found: dict[str, Any]) -> Table:
 
 
 def differences(before: Catalog, now: Catalog) -> tuple[str, ...]:
-    """What must be said of a schema that should be as it was before: one line a difference, () if it is.
+    """Return the differences of a schema that should be as it was before, one line each.
 
     Object ids, and where in its table a column stands, do not count: a column that was dropped comes back as the last.
     """
@@ -375,7 +375,7 @@ def _of_enums(before: Catalog, now: Catalog) -> Iterator[str]:
 
 
 def _of_others(before: Catalog, now: Catalog) -> Iterator[str]:
-    # What is said of a table that came or went is said with it.
+    # The line about a table that came or went covers its settings, too.
     tables = {table.name for table in before.tables} ^ {table.name for table in now.tables}
     for name in sorted(before.others.keys() | now.others.keys()):
         was, is_now = before.others.get(name), now.others.get(name)

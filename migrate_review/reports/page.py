@@ -37,16 +37,16 @@ _GAP = re.compile(r"\{(\w+)(?:![rs])?\}")
 def seen_by_both(session: Session, revision: RevisionSource) -> tuple[tuple[Finding, ...], tuple[str, ...]]:
     """Our findings on a revision that stand, and the names of the rules that squawk alone finds broken in its SQL."""
     seen = session.observe(revision.id)
-    said = squawk.remarks({revision.id: attempted(seen)})[revision.id]
+    remarks = squawk.remarks({revision.id: attempted(seen)})[revision.id]
     alone = squawk.remarks({revision.id: attempted(seen)}, excluded=EVERYWHERE)[revision.id]
-    ours = sort_out(revision, judge(Case(seen, said, revision))).standing
+    ours = sort_out(revision, judge(Case(seen, remarks, revision))).standing
     return ours, tuple(sorted({remark.rule for remark in alone}))
 
 
 def row(revision: RevisionSource, ours: tuple[Finding, ...], alone: tuple[str, ...]) -> str:
     """A revision's row in the table."""
-    told = sorted({f"{found.rule} ({found.severity.value})" for found in ours})
-    cells = (", ".join(told) or "nothing", ", ".join(alone) or "nothing")
+    findings = sorted({f"{found.rule} ({found.severity.value})" for found in ours})
+    cells = (", ".join(findings) or "nothing", ", ".join(alone) or "nothing")
     return f"| {revision.id} | {' | '.join(cells)} |"
 
 

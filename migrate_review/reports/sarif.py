@@ -46,14 +46,14 @@ def _rule(name: str) -> dict[str, Any]:
 
 
 def _result(found: Finding, index: int, reason: str | None) -> dict[str, Any]:
-    told = f"{found.message} Measured: {found.evidence}." if found.evidence else found.message
+    message = f"{found.message} Measured: {found.evidence}." if found.evidence else found.message
     # The same finding after other lines have moved: not by its line.
     identity = f"{found.revision}\0{found.rule}\0{found.message}"
     result: dict[str, Any] = {
         "ruleId": found.rule,
         "ruleIndex": index,
         "level": _LEVELS[found.severity.value],
-        "message": {"text": f"{told}\n\nThe safer way:\n{found.fix}"},
+        "message": {"text": f"{message}\n\nThe safer way:\n{found.fix}"},
         "partialFingerprints": {"finding/v1": hashlib.sha256(identity.encode()).hexdigest()},
     }
     if found.path:

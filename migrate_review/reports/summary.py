@@ -17,13 +17,13 @@ MARKS = {"error": "✗", "warning": "!", "note": "·"}
 def durations(observation: Observation) -> str:
     """How long each direction took, as ``up 12 ms, down 3 ms``."""
     passes = {"up": observation.upgrade, "down": observation.downgrade, "again": observation.upgrade_again}
-    told = []
+    parts = []
     for name, direction in passes.items():
         if direction is None:
             continue
         total = sum(statement.duration_ms for statement in direction.statements)
-        told.append(f"{name} failed" if direction.failure else f"{name} {total:.0f} ms")
-    return ", ".join(told)
+        parts.append(f"{name} failed" if direction.failure else f"{name} {total:.0f} ms")
+    return ", ".join(parts)
 
 
 def filled(observation: Observation) -> str:
@@ -31,8 +31,8 @@ def filled(observation: Observation) -> str:
     tables = [count for count in observation.rows.values() if count]
     if not tables:
         return "no rows yet"
-    told = f"{sum(tables)} rows in {len(tables)} table{'s' if len(tables) > 1 else ''}"
-    return f"{told}, {len(observation.unfilled)} left empty" if observation.unfilled else told
+    shown = f"{sum(tables)} rows in {len(tables)} table{'s' if len(tables) > 1 else ''}"
+    return f"{shown}, {len(observation.unfilled)} left empty" if observation.unfilled else shown
 
 
 def locks(observation: Observation) -> tuple[str, ...]:
@@ -51,11 +51,11 @@ def locks(observation: Observation) -> tuple[str, ...]:
 def outcome(review: Review) -> str:
     """The whole in one line."""
     counts = {kind: sum(found.severity.value == kind for found in review.findings) for kind in MARKS}
-    told = [_counted(count, kind) for kind, count in counts.items() if count]
+    parts = [_counted(count, kind) for kind, count in counts.items() if count]
     acknowledged = sum(len(one.result.acknowledged) for one in review.revisions)
     if acknowledged:
-        told.append(f"{acknowledged} acknowledged")
-    findings = ", ".join(told) or "no findings"
+        parts.append(f"{acknowledged} acknowledged")
+    findings = ", ".join(parts) or "no findings"
     return f"{_counted(len(review.revisions), 'revision')} reviewed in {review.duration_s:.1f} s: {findings}"
 
 

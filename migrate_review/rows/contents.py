@@ -124,10 +124,10 @@ def _by_key(
             # Where there was nothing, nothing is lost: as when a new column is filled.
             if value not in (now, _NULL):
                 if not changed[column]:
-                    examples.append(f"{_named(old.key, key)}: {column} {shown(value)} became {shown(now)}")
+                    examples.append(f"{_shown_row(old.key, key)}: {column} {shown(value)} became {shown(now)}")
                 changed[column] += 1
-    examples.extend(f"{_named(old.key, key)} is gone" for key in gone[:1])
-    examples.extend(f"{_named(old.key, key)} is new" for key in added[:1])
+    examples.extend(f"{_shown_row(old.key, key)} is gone" for key in gone[:1])
+    examples.extend(f"{_shown_row(old.key, key)} is new" for key in added[:1])
     return len(gone), len(added)
 
 
@@ -135,12 +135,12 @@ def _by_value(was: list[Row], is_now: list[Row], kept: Sequence[str], examples: 
     """Without a key, a changed row is one that is gone and one that is new."""
     gone, added = Counter(was), Counter(is_now)
     gone, added = gone - added, added - gone
-    examples.extend(f"the row {_named(kept, row)} is gone" for row in [*gone][:1])
-    examples.extend(f"the row {_named(kept, row)} is new" for row in [*added][:1])
+    examples.extend(f"the row {_shown_row(kept, row)} is gone" for row in [*gone][:1])
+    examples.extend(f"the row {_shown_row(kept, row)} is new" for row in [*added][:1])
     return gone.total(), added.total()
 
 
-def _named(columns: Sequence[str], values: Row) -> str:
+def _shown_row(columns: Sequence[str], values: Row) -> str:
     return ", ".join(f"{column}={shown(value)}" for column, value in zip(columns, values, strict=True))
 
 

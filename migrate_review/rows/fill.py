@@ -455,14 +455,14 @@ class _Candidates:
             for column in reference.columns
             if not table.column(column).not_null
         }
-        told = {column for reference in self._to_itself for column in reference.target}
-        told |= {column for reference in parents for column in reference.columns} | self._placeholders
+        given = {column for reference in self._to_itself for column in reference.target}
+        given |= {column for reference in parents for column in reference.columns} | self._placeholders
         expressions = " ".join((*table.checks, *table.bounds))
         self.columns = [
             column
             for column in table.columns
             if column.generated is None
-            and (not column.counts or column.name in told or _mentions(expressions, column.name))
+            and (not column.counts or column.name in given or _mentions(expressions, column.name))
         ]
         self._triggers_off = bool(self._placeholders) or attempt == _ROUNDS - 1
 

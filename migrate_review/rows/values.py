@@ -128,7 +128,7 @@ _MONTHS = 12
 
 
 def pool(kind: Type, types: Mapping[int, Type]) -> list[str]:
-    """Different values of a type, some of which the server may find not to be: it must be asked."""
+    """Return a value of a type that differs for each number, or None. The server may still refuse it."""
     if kind.kind == "e":
         return list(kind.labels)
     if kind.kind == "d":

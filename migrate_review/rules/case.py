@@ -1,4 +1,4 @@
-"""All that is known of a revision when it is judged."""
+"""A case: a revision with all that the rules look at."""
 
 from __future__ import annotations
 
@@ -21,46 +21,46 @@ _TELLING = ("name", "column", "old", "new", "module", "table")
 
 @dataclass(frozen=True)
 class Case:
-    """What was measured of a revision, what squawk says of the statements that were `attempted`, and its file."""
+    """A revision's measurements, squawk's remarks on the statements that were `attempted`, and its source."""
 
     observation: Observation
     remarks: tuple[Remark, ...]
     revision: RevisionSource
 
     def found(self, rule: str, evidence: str, /, **names: str) -> Finding:
-        """A finding on this revision, with the line of its file that names what it is about."""
-        told = finding(rule, self.revision.id, evidence, **names)
+        """Return a finding on this revision, with the line of its file that names what it is about."""
+        bare = finding(rule, self.revision.id, evidence, **names)
         function = "downgrade" if rule.startswith("downgrade") else "upgrade"
         if RULES[rule].theme is Theme.GRAPH:
             function = ""
         about = [names[kind] for kind in _TELLING if kind in names]
-        return replace(told, path=str(self.revision.path), line=_line(self.revision.text, function, about))
+        return replace(bare, path=str(self.revision.path), line=_line(self.revision.text, function, about))
 
     def squawk_on(self, statement: int) -> tuple[str, ...]:
-        """The rules that squawk finds broken by a statement of the upgrade, by its place."""
+        """Return the rules that squawk finds broken by the upgrade's statement at this place."""
         return tuple(dict.fromkeys(remark.rule for remark in self.remarks if remark.statement == statement))
 
 
 def attempted(observation: Observation) -> tuple[Statement, ...]:
-    """The statements of the upgrade, with the one that the server refused, if there is one, as the last."""
+    """Return the upgrade's statements. If the server refused one, it is the last."""
     failed = (observation.refused or observation.upgrade).failed_sql
     refused = (Statement(failed, duration_ms=0, in_transaction=True),) if failed else ()
     return (*observation.upgrade.statements, *refused)
 
 
 def quoted(columns: tuple[str, ...]) -> str:
-    """Column names as in a list of Python's."""
+    """Return column names as in a Python list."""
     return ", ".join(f'"{column}"' for column in columns)
 
 
 def short(sql: str, most: int = 120) -> str:
-    """A statement on one line, cut where it gets long."""
+    """Return a statement on one line, cut after ``most`` characters."""
     line = " ".join(sql.split())
     return line if len(line) <= most else line[: most - 1] + "…"
 
 
 def _line(text: str, function: str, about: list[str]) -> int:
-    """The first line, from 1, after a function's own that holds one of the names; else the function's, or the first."""
+    """Return the first line, from 1, of a function that holds one of the names; else the function's first line."""
     lines = text.splitlines()
     start = next((place for place, line in enumerate(lines) if re.match(rf"def {function}\b", line)), 0)
     for name in about:

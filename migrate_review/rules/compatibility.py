@@ -60,7 +60,7 @@ def renames(case: Case) -> Iterator[Finding]:
 
 def _stands_in(after: Catalog, name: str) -> bool:
     """Whether a view has taken a table's name, so that queries go on."""
-    return f"view {name}" in after.others or after.named(name) is not None
+    return f"view {name}" in after.others or after.table_named(name) is not None
 
 
 def required_columns(case: Case) -> Iterator[Finding]:
@@ -128,10 +128,10 @@ def _renamed(case: Case, remark: Remark) -> Iterator[Finding]:
     """A rename of something that is no table, unless something else has taken the name."""
     sql = attempted(case.observation)[remark.statement].sql
     after = case.observation.after
-    named = _RENAMED.search(sql)
+    renamed = _RENAMED.search(sql)
     if after is None or any(kind in remark.message for kind in _NOBODY_CALLS):
         return
-    old, new = (name.replace('"', "") for name in named.groups()) if named else ("the old name", "the new name")
+    old, new = (name.replace('"', "") for name in renamed.groups()) if renamed else ("the old name", "the new name")
     if old not in after.enums and not any(entry.endswith(f" {old}") for entry in after.others):
         yield case.found(remark.rule, f"{short(sql)}: {remark.message}", old=old, new=new)
 

@@ -20,7 +20,9 @@ def kept_tables(before: Catalog, after: Catalog) -> Iterator[tuple[Table, Table]
 
 def gone_tables(before: Catalog, after: Catalog) -> Iterator[Table]:
     """Tables that are there no more; one that was replaced by another of its name counts as kept."""
-    return (table for table in before.tables if after.table(table.oid) is None and after.named(table.name) is None)
+    return (
+        table for table in before.tables if after.table(table.oid) is None and after.table_named(table.name) is None
+    )
 
 
 def new_tables(before: Catalog, after: Catalog) -> Iterator[Table]:

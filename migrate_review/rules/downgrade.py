@@ -76,7 +76,7 @@ def repetition(case: Case) -> Iterator[Finding]:
     """Say whether a second upgrade fails, or makes another schema."""
     observation = case.observation
     if observation.upgrade_again is not None and observation.upgrade_again.failure is not None:
-        # What is left over is in its way: the difference was said already, this is what it leads to.
+        # What the downgrade leaves over is in the way: `downgrades` reports it, this is the consequence.
         changed = differences(observation.before, observation.restored) if observation.restored else ()
         names = {"failure": observation.upgrade_again.failure, "undo": _undo(changed)}
         yield case.found("upgrade-not-repeatable", _evidence(observation.upgrade_again), **names)
@@ -95,7 +95,7 @@ def data(case: Case) -> Iterator[Finding]:
     """Say which rows and values did not survive going up and down."""
     observation = case.observation
     for change in observation.changes:
-        kept = observation.after and observation.after.named(change.table)
+        kept = observation.after and observation.after.table_named(change.table)
         if change.lost:
             evidence = f"{change.lost} of {change.rows} rows of {change.table} are gone: {change.example}"
             yield case.found("rows-lost", evidence, table=change.table)
@@ -135,7 +135,7 @@ _LEFT_OVER = (
 
 
 def _undo(changed: Sequence[str]) -> str:
-    """The code that a downgrade lacks, as far as it can be told from what is not as it was."""
+    """Return the code that a downgrade lacks, as far as the differences show it."""
     matches = ((pattern.match(line), operation) for line in changed for pattern, operation in _LEFT_OVER)
     code = [f"    {operation.format(*match.groups())}" for match, operation in matches if match]
     return "\n".join(code) or "    ...  # the opposite of upgrade(), last step first"

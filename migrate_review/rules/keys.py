@@ -64,7 +64,7 @@ def _covers(other: Index, index: Index) -> bool:
 
 
 def names(case: Case) -> Iterator[Finding]:
-    """Say which new constraints were named by the server."""
+    """Yield the new constraints whose name the server chose."""
     observation = case.observation
     if observation.after is None:
         return
@@ -74,11 +74,11 @@ def names(case: Case) -> Iterator[Finding]:
         # Alembic does not compare primary keys; a trigger's constraint is no constraint to it at all.
         if constraint.kind in "fucx" and constraint.name not in sql and constraint.name not in inherited:
             evidence = f"{constraint.name} of {table.name}: {constraint.definition}"
-            yield case.found("unnamed-constraint", evidence, name=constraint.name, named=_named(table, constraint))
+            yield case.found("unnamed-constraint", evidence, name=constraint.name, named=_with_name(table, constraint))
 
 
-def _named(table: Table, constraint: Constraint) -> str:
-    """The same with a name, by SQLAlchemy's usual convention."""
+def _with_name(table: Table, constraint: Constraint) -> str:
+    """Return code for the same constraint with a name, by SQLAlchemy's usual convention."""
     columns = "_".join(constraint.columns)
     short = table.name.rpartition(".")[2]
     listed = quoted(constraint.columns)

@@ -92,13 +92,13 @@ def _names_of(rule: str, table: str, sql: str, case: Case) -> dict[str, str]:
         return names
     before = case.observation.before
     if rule in _KINDS:
-        named = [
+        candidates = [
             constraint
             for owner, constraint in difference.new_constraints(before, after)
             if owner.name == table and constraint.kind in _KINDS[rule]
         ]
         # The one that the statement names; the server may have chosen a name, which it then does not hold.
-        for constraint in sorted(named, key=lambda constraint: constraint.name not in sql)[:1]:
+        for constraint in sorted(candidates, key=lambda constraint: constraint.name not in sql)[:1]:
             names |= {"name": constraint.name, "columns": quoted(constraint.columns)}
             names["other"] = constraint.references or "..."
     elif rule == "require-concurrent-index-creation":

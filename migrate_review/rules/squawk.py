@@ -1,4 +1,4 @@
-"""squawk's findings on a revision's SQL, and what becomes of each of its rules here.
+"""Runs squawk on a revision's SQL, and lists how the reviewer treats each of squawk's rules.
 
 squawk knows hazards by the SQL alone. Where measuring shows more, a rule of squawk's is only believed when the
 measurement confirms it; where there is nothing to measure it stands as it is.
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from migrate_review.observation import Statement
 
-# Never asked of squawk, each for a reason.
+# Rules that squawk runs without, each with the reason.
 EXCLUDED: Mapping[str, str] = {
     "require-lock-timeout": "the runner sets lock_timeout for every attempt, and tries again",
     "require-statement-timeout": "the runner sets statement_timeout, up to Lambda's deadline",
@@ -93,7 +93,7 @@ _CANNOT_READ = "syntax-error"
 
 @dataclass(frozen=True)
 class Remark:
-    """What squawk says of one of the statements, which is given by its place among them."""
+    """One remark of squawk's. ``statement`` is the place of the statement in the script."""
 
     statement: int
     rule: str
@@ -111,9 +111,10 @@ class _Script:
 def remarks(
     scripts: Mapping[str, Sequence[Statement]], pg_version: str = "18.0", *, excluded: Iterable[str] = tuple(EXCLUDED)
 ) -> dict[str, tuple[Remark, ...]]:
-    """Let squawk read the statements of each revision, all in one run, without the rules that are excluded.
+    """Return squawk's remarks on the statements of each revision, without the excluded rules.
 
-    Raises `ReviewError` if squawk is not installed or does not answer.
+    Raises:
+        ReviewError: squawk is not installed or does not answer.
     """
     unread: dict[str, set[int]] = {revision: set() for revision in scripts}
     while True:
@@ -190,6 +191,6 @@ def _ask(arguments: Sequence[str]) -> list[dict[str, Any]]:
     try:
         reported: list[dict[str, Any]] = json.loads(answer.stdout)
     except ValueError as error:
-        told = " ".join((answer.stderr or answer.stdout).split())
-        raise ReviewError(f"squawk did not answer: {told}") from error
+        output = " ".join((answer.stderr or answer.stdout).split())
+        raise ReviewError(f"squawk did not answer: {output}") from error
     return reported
