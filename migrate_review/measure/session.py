@@ -19,8 +19,10 @@ from lambda_migrate.invocation.settings import read_settings
 from migrate_review.driver.process import DiedError, Process, interpreter
 from migrate_review.errors import ReviewError
 from migrate_review.measure import catalog, server
+from migrate_review.measure.outside import LocksFromOutside
 from migrate_review.observation import NOT_REACHED, REFUSED_ROWS, Lock, Observation, Pass, Statement
 from migrate_review.rows import contents, fill
+from migrate_review.rows.plan import plan_rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from localcloud import postgres
     from migrate_review.driver.process import Outside
     from migrate_review.observation import Catalog
+    from migrate_review.rows.plan import Plan
 
 _ROOT = Path(__file__).resolve().parents[2]
 
@@ -113,7 +116,7 @@ class Session:
     heads: tuple[str, ...] = ()
     _process: Process | None = None
     _connection: connection | None = None
-    _outside: _Outside = field(init=False)
+    _outside: LocksFromOutside = field(init=False)
     # What was applied when the database was last saved.
     _saved: list[str] | None = None
     # Revisions that cannot be applied, not even without rows, and why.
@@ -123,7 +126,7 @@ class Session:
     _version_table: tuple[str | None, str] = (None, "alembic_version")
 
     def __post_init__(self) -> None:
-        self._outside = _Outside(self.database)
+        self._outside = LocksFromOutside(self.database)
 
     def load(self) -> None:
         """Read the tree.
@@ -190,7 +193,7 @@ class Session:
 
     # --- one revision ---
 
-    def _observed(self, revision: str, plan: fill.Plan | None = None) -> Observation:
+    def _observed(self, revision: str, plan: Plan | None = None) -> Observation:
         opened = self._connected()
         texts = fill.RevisionTexts(
             tuple(each.upgrade_texts for each in self.revisions.values()),
@@ -239,7 +242,7 @@ class Session:
         self._start_over()
         if self._reach(self._ancestors(revision)) is not None:
             return refused
-        fitting = self._observed(revision, fill.plan(before, after))
+        fitting = self._observed(revision, plan_rows(before, after))
         return replace(fitting, refused=refused.upgrade)
 
     def _read(self) -> Catalog:
@@ -428,65 +431,6 @@ class Session:
             self._connection.close()
             self._connection = None
         self._outside.close()
-
-
-@dataclass
-class _Outside:
-    """Sees the locks of a statement that runs outside of a transaction and so has none left when it ends.
-
-    Statements of that kind wait for whoever writes to their table. So one connection holds what a writer holds until
-    the statement waits for it, and that is the moment to look, from another.
-    """
-
-    database: postgres.Database
-    tables: Sequence[str] = ()
-    _writer: connection | None = None
-    _watcher: connection | None = None
-    _pid: int = 0
-    _seen: set[tuple[int, str]] = field(default_factory=set)
-    _holding: bool = False
-
-    def begin(self, pid: int) -> None:
-        """Hold the tables as a writer would, before the statement of this backend starts."""
-        self._pid, self._seen = pid, set()
-        self._writer = self._writer or self.database.connect()
-        self._watcher = self._watcher or self.database.connect()
-        if self.tables:
-            with self._writer.cursor() as cursor:
-                cursor.execute(f"BEGIN; LOCK TABLE {', '.join(self.tables)} IN ROW EXCLUSIVE MODE")
-            self._holding = True
-
-    def look(self) -> None:
-        """Take down what the statement holds, or wants; let it go on once it waits."""
-        assert self._watcher is not None  # noqa: S101 - made in `begin`
-        with self._watcher.cursor() as cursor:
-            cursor.execute(
-                "SELECT relation::bigint, mode, granted FROM pg_locks WHERE pid = %s AND (locktype <> 'relation'"
-                " OR database = (SELECT oid FROM pg_database WHERE datname = current_database()))",
-                (self._pid,),
-            )
-            found = cursor.fetchall()
-        self._seen |= {(oid, mode) for oid, mode, _ in found if oid is not None}
-        if not all(granted for *_, granted in found):
-            self._let_go()
-
-    def end(self) -> list[tuple[int, str]]:
-        """Let go, and tell what was seen."""
-        self._let_go()
-        return sorted(self._seen)
-
-    def close(self) -> None:
-        for opened in (self._writer, self._watcher):
-            if opened is not None:
-                opened.close()
-        self._writer = self._watcher = None
-        self._holding = False
-
-    def _let_go(self) -> None:
-        if self._holding and self._writer is not None:
-            self._holding = False
-            with self._writer.cursor() as cursor:
-                cursor.execute("ROLLBACK")
 
 
 def _statement(found: Mapping[str, Any]) -> Statement:

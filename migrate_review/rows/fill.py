@@ -7,7 +7,6 @@ tried; what an expression speaks of (values of an IN list, bounds, patterns) is 
 
 from __future__ import annotations
 
-import json
 import random
 import re
 from dataclasses import dataclass, field
@@ -17,14 +16,16 @@ import psycopg2
 
 from migrate_review.rows import values
 from migrate_review.rows.contents import quoted
-from migrate_review.rows.values import Type
+from migrate_review.rows.shape import read_shape
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from psycopg2.extensions import connection, cursor
 
-    from migrate_review.observation import Catalog, Table
+    from migrate_review.rows.plan import Plan
+    from migrate_review.rows.shape import ColumnShape, Reference, TableShape
+    from migrate_review.rows.values import Type
 
 # A table is tried this often, each time with more candidates of another kind.
 _ROUNDS = 6
@@ -35,53 +36,6 @@ _MOST_SOUGHT = 24
 _SOUGHT_EVERY = 3
 # Statements for one table whose rows are refused one by one.
 _MOST_PIECES = 200
-
-
-@dataclass(frozen=True)
-class Plan:
-    """Constraints that rows shall satisfy beside those of the schema: put on before filling, and taken off after."""
-
-    put_on: tuple[str, ...]
-    take_off: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class _Column:
-    name: str
-    type: Type
-    not_null: bool
-    generated: str | None
-    identity: bool
-    default: str | None
-
-    @property
-    def counts(self) -> bool:
-        """Whether the table gives it a value of its own, from a sequence."""
-        return self.identity or (self.default or "").startswith("nextval(")
-
-
-@dataclass(frozen=True)
-class _Reference:
-    """A foreign key: its columns, and the table and columns that they lead to."""
-
-    columns: tuple[str, ...]
-    table: int
-    target: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class _Table:
-    oid: int
-    name: str
-    columns: tuple[_Column, ...]
-    checks: tuple[str, ...]
-    unique: tuple[frozenset[str], ...]
-    references: tuple[_Reference, ...]
-    bounds: tuple[str, ...]
-    deferrable: bool
-
-    def column(self, name: str) -> _Column:
-        return next(column for column in self.columns if column.name == name)
 
 
 @dataclass(frozen=True)
@@ -107,14 +61,11 @@ def fill(
     Returns:
         The tables that have none all the same, with the reason.
     """
-    schema, name = version_table
     with opened.cursor() as cursor:
         cursor.execute("SET search_path = public; BEGIN")
         try:
             put_on = _put_on(cursor, plan) if plan else ()
-            cursor.execute(_SHAPE, {"schema": schema or "public", "name": name})
-            [(shape,)] = cursor.fetchall()
-            types, tables = _read(json.loads(shape))
+            types, tables = read_shape(cursor, version_table)
             seeding = _Seeding(
                 cursor, wanted, types, {table.oid: table for table in tables}, texts, tame=plan is not None
             )
@@ -158,57 +109,6 @@ def _tried(cursor: cursor, statement: str, arguments: Any = None) -> _Outcome:  
     return outcome
 
 
-def plan(before: Catalog, after: Catalog) -> Plan:
-    """What the schema after a revision asks of the rows of before: of the tables and columns that both have."""
-    statements = [each for old in before.tables for each in _demands(old, after)]
-    return Plan(tuple(put for put, _ in statements), tuple(take for _, take in statements))
-
-
-def _demands(old: Table, after: Catalog) -> Iterator[tuple[str, str]]:
-    new = after.table(old.oid)
-    if new is None:
-        return
-    was = {column.number: column for column in old.columns}
-    is_now = {column.number: column for column in new.columns if column.number in was}
-    # Expressions name columns: one that was renamed is left out, with what is demanded of it.
-    names = {column.name for number, column in is_now.items() if was[number].name == column.name}
-    for number, column in is_now.items():
-        name = quoted(was[number].name)
-        if column.not_null and not was[number].not_null:
-            yield (
-                f"ALTER TABLE {old.name} ALTER {name} SET NOT NULL",
-                f"ALTER TABLE {old.name} ALTER {name} DROP NOT NULL",
-            )
-        if column.type != was[number].type:
-            label = f"review_type_{number}"
-            check = f"pg_input_is_valid({name}::text, {_literal(column.type)})"
-            yield (
-                f"ALTER TABLE {old.name} ADD CONSTRAINT {label} CHECK ({check})",
-                f"ALTER TABLE {old.name} DROP CONSTRAINT {label}",
-            )
-    definitions = {constraint.definition for constraint in old.constraints}
-    for at, constraint in enumerate(new.constraints):
-        if constraint.kind in "cpufx" and constraint.definition not in definitions and names >= {*constraint.columns}:
-            definition = constraint.definition.removesuffix(" NOT VALID").replace("PRIMARY KEY", "UNIQUE", 1)
-            yield (
-                f"ALTER TABLE {old.name} ADD CONSTRAINT review_{at} {definition}",
-                f"ALTER TABLE {old.name} DROP CONSTRAINT review_{at}",
-            )
-    indexes = {index.definition for index in old.indexes}
-    schema = f"{old.name.rpartition('.')[0]}." if "." in old.name else ""
-    for at, index in enumerate(new.indexes):
-        if index.unique and not index.constraint and index.definition not in indexes:
-            made = re.sub(
-                r"^CREATE UNIQUE INDEX .*? ON ", f"CREATE UNIQUE INDEX review_unique_{at} ON ", index.definition
-            )
-            yield made, f"DROP INDEX {schema}review_unique_{at}"
-
-
-def _literal(text: str) -> str:
-    escaped = text.replace("'", "''")
-    return f"'{escaped}'"
-
-
 @dataclass
 class _Seeding:
     """One filling of a database, within a transaction. ``tame`` leaves out values at the edge of their types."""
@@ -216,7 +116,7 @@ class _Seeding:
     cursor: cursor
     wanted: int
     types: Mapping[int, Type]
-    tables: Mapping[int, _Table]
+    tables: Mapping[int, TableShape]
     texts: RevisionTexts
     tame: bool
     reasons: dict[str, str] = field(default_factory=dict)
@@ -227,7 +127,7 @@ class _Seeding:
     def fill(self) -> dict[str, str]:
         names = {oid: table.name for oid, table in self.tables.items()}
         before = _counts(self.cursor, names)
-        later: list[tuple[_Table, _Reference]] = []
+        later: list[tuple[TableShape, Reference]] = []
         filled: set[int] = set()
         for oid in self._order():
             table = self.tables[oid]
@@ -269,7 +169,7 @@ class _Seeding:
 
     # --- one table ---
 
-    def _fill(self, table: _Table, there: int, open_ends: Sequence[_Reference]) -> None:
+    def _fill(self, table: TableShape, there: int, open_ends: Sequence[Reference]) -> None:
         parents = {}
         for reference in table.references:
             if reference in open_ends and not (reference.table == table.oid and there):
@@ -290,7 +190,7 @@ class _Seeding:
         if not count and reason is not None:
             self.reasons[table.name] = reason
 
-    def _parents(self, reference: _Reference) -> list[tuple[str, ...]]:
+    def _parents(self, reference: Reference) -> list[tuple[str, ...]]:
         columns = ", ".join(f"{quoted(column)}::text" for column in reference.target)
         some = " AND ".join(f"{quoted(column)} IS NOT NULL" for column in reference.target)
         self.cursor.execute(
@@ -318,7 +218,7 @@ class _Seeding:
                     parts += [part[middle:], part[:middle]]
         return done, reason
 
-    def pool(self, table: _Table, column: _Column) -> list[str]:
+    def pool(self, table: TableShape, column: ColumnShape) -> list[str]:
         """Values of a column that its type takes, those that the table's constraints speak of included."""
         key = (table.name, column.name)
         if key not in self._pools:
@@ -335,7 +235,7 @@ class _Seeding:
             self._pools[key] = self._valid(column.type, found)
         return self._pools[key]
 
-    def sought(self, table: _Table, column: _Column) -> list[str]:
+    def sought(self, table: TableShape, column: ColumnShape) -> list[str]:
         """Return the values in the texts that mention the column, the latest revision's first."""
         key = (table.name, column.name)
         if key not in self._sought:
@@ -378,7 +278,7 @@ class _Seeding:
 
     # --- what had to wait ---
 
-    def _close(self, table: _Table, reference: _Reference) -> None:
+    def _close(self, table: TableShape, reference: Reference) -> None:
         """Lead a foreign key to rows that were not there when its own were made; some that may stay open do."""
         own = ", ".join(quoted(column) for column in reference.columns)
         target = ", ".join(quoted(column) for column in reference.target)
@@ -410,7 +310,7 @@ class _Seeding:
             if problem is not None:
                 self.reasons[table.name] = problem
 
-    def _advance_sequences(self, table: _Table) -> None:
+    def _advance_sequences(self, table: TableShape) -> None:
         """See to it that the next value of a column that counts is a new one."""
         for column in table.columns:
             if column.counts:
@@ -429,9 +329,9 @@ class _Candidates:
     def __init__(
         self,
         seeding: _Seeding,
-        table: _Table,
-        parents: Mapping[_Reference, Sequence[tuple[str, ...]]],
-        open_ends: Sequence[_Reference],
+        table: TableShape,
+        parents: Mapping[Reference, Sequence[tuple[str, ...]]],
+        open_ends: Sequence[Reference],
         attempt: int,
         start: int,
     ) -> None:
@@ -502,7 +402,7 @@ class _Candidates:
     def _null_share(self) -> float:
         return (0.12, 0.5, 0.0, 0.3, 0.7, 0.12)[self.attempt]
 
-    def _value(self, column: _Column, number: int) -> str | None:
+    def _value(self, column: ColumnShape, number: int) -> str | None:
         if column.name in self._left_open:
             return None
         key = column.name in self._keys or column.counts
@@ -569,12 +469,12 @@ def _mentions(expressions: str, name: str) -> bool:
     return re.search(rf"\b{re.escape(name)}\b", expressions) is not None
 
 
-def _strict(table: _Table, reference: _Reference) -> bool:
+def _strict(table: TableShape, reference: Reference) -> bool:
     """Whether every row has to refer: none of the columns may be NULL."""
     return all(table.column(column).not_null for column in reference.columns)
 
 
-def _needed(table: _Table, left: Mapping[int, _Table], *, nullable: bool = True) -> bool:
+def _needed(table: TableShape, left: Mapping[int, TableShape], *, nullable: bool = True) -> bool:
     """Whether a table has to wait for another of these."""
     return any(
         reference.table != table.oid and reference.table in left and (nullable or _strict(table, reference))
@@ -588,129 +488,3 @@ def _counts(cursor: cursor, names: Mapping[int, str]) -> dict[int, int]:
     each = " UNION ALL ".join(f"SELECT {oid}, count(*) FROM {name}" for oid, name in names.items())  # noqa: S608
     cursor.execute(each)
     return dict(cursor.fetchall())
-
-
-# Tables with all that says what a row may be, and the types of their columns with those that these are made of.
-_SHAPE = """
-WITH RECURSIVE tables AS MATERIALIZED (
-    SELECT c.oid, c.relkind, (CASE WHEN n.nspname = 'public' THEN '' ELSE quote_ident(n.nspname) || '.' END)
-        || quote_ident(c.relname) AS shown
-    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-    WHERE c.oid >= 16384 AND c.relkind IN ('r', 'p') AND NOT c.relispartition
-    AND n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname !~ '^pg_(toast|temp)'
-    AND (n.nspname, c.relname) <> (%(schema)s, %(name)s)
-    AND NOT EXISTS (
-        SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')
-), columns AS MATERIALIZED (
-    SELECT a.* FROM pg_attribute a JOIN tables t ON t.oid = a.attrelid WHERE a.attnum > 0 AND NOT a.attisdropped
-), used (oid, modifier) AS (
-    SELECT DISTINCT atttypid, atttypmod FROM columns
-    UNION
-    SELECT inner_type.oid, inner_type.modifier
-    FROM used JOIN pg_type t ON t.oid = used.oid, LATERAL (
-        SELECT t.typbasetype AS oid, t.typtypmod AS modifier WHERE t.typtype = 'd'
-        UNION ALL SELECT t.typelem, used.modifier WHERE t.typcategory = 'A'
-        UNION ALL SELECT atttypid, atttypmod FROM pg_attribute
-            WHERE t.typtype = 'c' AND attrelid = t.typrelid AND attnum > 0 AND NOT attisdropped
-        UNION ALL SELECT rngsubtype, -1 FROM pg_range WHERE rngtypid = t.oid
-        UNION ALL SELECT rngtypid, -1 FROM pg_range WHERE rngmultitypid = t.oid
-    ) AS inner_type
-)
-SELECT json_build_object(
-    'types', (
-        SELECT coalesce(json_agg(json_build_object(
-            'oid', t.oid::bigint, 'name', t.typname, 'kind', t.typtype, 'shown', format_type(t.oid, used.modifier),
-            'modifier', used.modifier, 'not_null', t.typnotnull,
-            'element', CASE WHEN t.typcategory = 'A' THEN t.typelem::bigint ELSE 0 END,
-            'base', t.typbasetype::bigint, 'base_modifier', t.typtypmod,
-            'subtype', coalesce((SELECT rngsubtype FROM pg_range WHERE rngtypid = t.oid),
-                (SELECT rngtypid FROM pg_range WHERE rngmultitypid = t.oid), 0)::bigint,
-            'labels', (SELECT coalesce(json_agg(enumlabel ORDER BY enumsortorder), '[]') FROM pg_enum
-                WHERE enumtypid = t.oid),
-            'fields', (SELECT coalesce(json_agg(json_build_array(atttypid::bigint, atttypmod) ORDER BY attnum), '[]')
-                FROM pg_attribute WHERE t.typtype = 'c' AND attrelid = t.typrelid AND attnum > 0 AND NOT attisdropped),
-            'checks', (SELECT coalesce(json_agg(pg_get_constraintdef(oid)), '[]') FROM pg_constraint
-                WHERE contypid = t.oid AND contype = 'c'))), '[]')
-        FROM used JOIN pg_type t ON t.oid = used.oid),
-    'tables', (
-        SELECT coalesce(json_agg(json_build_object(
-            'oid', t.oid::bigint, 'name', t.shown,
-            'columns', (
-                SELECT coalesce(json_agg(json_build_array(
-                    c.attname, c.atttypid::bigint, c.atttypmod, c.attnotnull,
-                    CASE WHEN c.attgenerated <> '' THEN pg_get_expr(d.adbin, d.adrelid) END, c.attidentity <> '',
-                    CASE WHEN c.attgenerated = '' THEN pg_get_expr(d.adbin, d.adrelid) END) ORDER BY c.attnum), '[]')
-                FROM columns c LEFT JOIN pg_attrdef d ON d.adrelid = c.attrelid AND d.adnum = c.attnum
-                WHERE c.attrelid = t.oid),
-            'checks', (SELECT coalesce(json_agg(pg_get_expr(conbin, conrelid) ORDER BY conname), '[]')
-                FROM pg_constraint WHERE conrelid = t.oid AND contype = 'c'),
-            'unique', (
-                SELECT coalesce(json_agg((
-                    SELECT coalesce(json_agg(DISTINCT a.attname), '[]') FROM pg_attribute a
-                    WHERE a.attrelid = i.indrelid AND (a.attnum = ANY (i.indkey) OR EXISTS (
-                        SELECT FROM pg_depend p WHERE p.classid = 'pg_class'::regclass AND p.objid = i.indexrelid
-                        AND p.refobjid = i.indrelid AND p.refobjsubid = a.attnum)))), '[]')
-                FROM pg_index i WHERE i.indrelid = t.oid AND (i.indisunique OR i.indisexclusion)),
-            'deferrable', EXISTS (SELECT FROM pg_index i WHERE i.indrelid = t.oid AND NOT i.indimmediate),
-            'references', (
-                SELECT coalesce(json_agg(json_build_array(
-                    (SELECT json_agg(a.attname ORDER BY place) FROM unnest(k.conkey) WITH ORDINALITY AS key (n, place)
-                     JOIN pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = key.n),
-                    k.confrelid::bigint,
-                    (SELECT json_agg(a.attname ORDER BY place) FROM unnest(k.confkey) WITH ORDINALITY AS key (n, place)
-                     JOIN pg_attribute a ON a.attrelid = k.confrelid AND a.attnum = key.n)) ORDER BY k.conname), '[]')
-                FROM pg_constraint k WHERE k.conrelid = t.oid AND k.contype = 'f' AND k.conparentid = 0),
-            'bounds', (
-                SELECT coalesce(json_agg(pg_get_partition_constraintdef(leaf.relid)), '[]')
-                FROM pg_partition_tree(t.oid) AS leaf WHERE t.relkind = 'p' AND leaf.isleaf AND leaf.level > 0)
-        ) ORDER BY t.shown), '[]') FROM tables t)
-)::text
-"""
-
-
-def _read(shape: Mapping[str, Any]) -> tuple[dict[int, Type], list[_Table]]:
-    """The types without modifiers by their oid, and the tables."""
-    described = {(each["oid"], each["modifier"]): each for each in shape["types"]}
-    types: dict[int, Type] = {}
-
-    def made(oid: int, modifier: int) -> Type:
-        each = described[oid, modifier]
-        if each["base"]:
-            types[each["base"]] = made(each["base"], each["base_modifier"])
-        for inner in (each["element"], each["subtype"]):
-            if inner and inner not in types:
-                types[inner] = made(inner, modifier if each["element"] else -1)
-        return Type(
-            oid,
-            each["name"],
-            each["kind"],
-            each["shown"],
-            each["modifier"],
-            each["element"],
-            each["base"],
-            each["subtype"],
-            tuple(each["labels"]),
-            tuple(made(*inner) for inner in each["fields"]),
-            tuple(each["checks"]),
-            each["not_null"],
-        )
-
-    tables = []
-    for table in shape["tables"]:
-        columns = []
-        for name, oid, modifier, not_null, generated, identity, default in table["columns"]:
-            kind = made(oid, modifier)
-            columns.append(_Column(name, kind, not_null or kind.not_null, generated, identity, default))
-        tables.append(
-            _Table(
-                table["oid"],
-                table["name"],
-                tuple(columns),
-                tuple(check for check in table["checks"]),
-                tuple(frozenset(columns) for columns in table["unique"]),
-                tuple(_Reference(tuple(own), oid, tuple(target)) for own, oid, target in table["references"]),
-                tuple(bound or "true" for bound in table["bounds"]),
-                table["deferrable"],
-            )
-        )
-    return types, tables

@@ -297,7 +297,7 @@ _MODEST = 10_000
 
 
 def mined(expression: str, kind: Type, types: Mapping[int, Type]) -> list[str]:
-    """Values that a constraint's expression speaks of, and their neighbours."""
+    """Return the values in a constraint's expression, and their neighbours."""
     while kind.kind == "d":
         kind = types[kind.base]
     strings = [text.replace("''", "'") for text in _STRING.findall(expression)]
@@ -305,26 +305,38 @@ def mined(expression: str, kind: Type, types: Mapping[int, Type]) -> list[str]:
     numbers += [float(text) for text in strings if _NUMBER.fullmatch(text)]
     found = list(strings)
     if kind.name in _NUMBERS:
-        found += [_plain(number + step) for number in numbers for step in (0, 1, -1, 0.5)]
-        found += [_plain((low + high) / 2) for low, high in zip(sorted(numbers), sorted(numbers)[1:], strict=False)]
+        found += _mined_numbers(numbers)
     elif _ALIASES.get(kind.name, kind.name) == "text":
-        # Patterns of LIKE, regular expressions, and lengths.
-        found += [text.replace("%", filling).replace("_", "x") for text in strings for filling in ("", "abc")]
-        for pattern in _REGEX.findall(expression):
-            found += examples(pattern.replace("''", "'"))
-        lengths = {int(number) + step for number in numbers for step in (-1, 0, 1)}
-        found += [
-            "Az" * (length // 2) + "q" * (length % 2) for length in sorted(lengths) if 0 < length <= _LONGEST_TEXT
-        ]
-        found += ["0123456789"[: int(number)] for number in numbers if 0 < number <= 10]  # noqa: PLR2004 - digits
+        found += _mined_texts(expression, strings, numbers)
     elif kind.element:
         inner = mined(expression, types[kind.element], types)
         found += [f"{{{_quoted(each)}}}" for each in inner] + _arrays(inner)[2:]
     elif kind.name in {"json", "jsonb"}:
-        found += [f'{{"{key}": {value}}}' for key in strings for value in ('"x"', "1", "[]", "true")]
-        if len(strings) > 1:
-            found.append("{" + ", ".join(f'"{key}": "x"' for key in dict.fromkeys(strings)) + "}")
+        found += _mined_documents(strings)
     return list(dict.fromkeys(found))
+
+
+def _mined_numbers(numbers: Sequence[float]) -> list[str]:
+    near = [_plain(number + step) for number in numbers for step in (0, 1, -1, 0.5)]
+    between = [_plain((low + high) / 2) for low, high in zip(sorted(numbers), sorted(numbers)[1:], strict=False)]
+    return near + between
+
+
+def _mined_texts(expression: str, strings: Sequence[str], numbers: Sequence[float]) -> list[str]:
+    """Return texts for patterns of LIKE, for regular expressions, and of each length."""
+    found = [text.replace("%", filling).replace("_", "x") for text in strings for filling in ("", "abc")]
+    for pattern in _REGEX.findall(expression):
+        found += examples(pattern.replace("''", "'"))
+    lengths = {int(number) + step for number in numbers for step in (-1, 0, 1)}
+    found += ["Az" * (length // 2) + "q" * (length % 2) for length in sorted(lengths) if 0 < length <= _LONGEST_TEXT]
+    return found + ["0123456789"[: int(number)] for number in numbers if 0 < number <= 10]  # noqa: PLR2004 - digits
+
+
+def _mined_documents(keys: Sequence[str]) -> list[str]:
+    found = [f'{{"{key}": {value}}}' for key in keys for value in ('"x"', "1", "[]", "true")]
+    if len(keys) > 1:
+        found.append("{" + ", ".join(f'"{key}": "x"' for key in dict.fromkeys(keys)) + "}")
+    return found
 
 
 def is_extreme(value: str) -> bool:

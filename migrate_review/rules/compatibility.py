@@ -64,21 +64,34 @@ def _stands_in(after: Catalog, name: str) -> bool:
 
 
 def required_columns(case: Case) -> Iterator[Finding]:
-    """Say where inserts of the running application lack a value."""
+    """Yield the columns for which inserts of the running application lack a value."""
+    yield from _required_column_refused(case)
+    before, after = case.observation.before, case.observation.after
+    if after is not None:
+        yield from _required_columns_added(case, before, after)
+        yield from _defaults_dropped(case, before, after)
+
+
+def _required_column_refused(case: Case) -> Iterator[Finding]:
+    """Yield the column that PostgreSQL refused to add, because the rows have no value for it."""
     observation = case.observation
-    refused = (observation.refused or observation.upgrade).failure or ""
-    lacking = _LACKING.search(refused)
+    failure = (observation.refused or observation.upgrade).failure or ""
+    lacking = _LACKING.search(failure)
     if lacking and "adding-required-field" in case.squawk_on(len(attempted(observation)) - 1):
-        yield case.found("adding-required-field", refused, column=lacking.group(1), table=lacking.group(2))
-    if observation.after is None:
-        return
-    kept = {now.oid for _, now in difference.kept_tables(observation.before, observation.after)}
-    for table, column in difference.new_columns(observation.before, observation.after):
+        yield case.found("adding-required-field", failure, column=lacking.group(1), table=lacking.group(2))
+
+
+def _required_columns_added(case: Case, before: Catalog, after: Catalog) -> Iterator[Finding]:
+    kept = {now.oid for _, now in difference.kept_tables(before, after)}
+    for table, column in difference.new_columns(before, after):
         given = column.default is not None or column.generated or column.identity
         if table.oid in kept and column.not_null and not given:
             evidence = f"{table.name}.{column.name} is new, NOT NULL and has no default afterwards"
             yield case.found("adding-required-field", evidence, table=table.name, column=column.name)
-    for was, now in difference.kept_tables(observation.before, observation.after):
+
+
+def _defaults_dropped(case: Case, before: Catalog, after: Catalog) -> Iterator[Finding]:
+    for was, now in difference.kept_tables(before, after):
         for old, new in difference.kept_columns(was, now):
             if old.default is not None and new.default is None and new.not_null and not new.identity:
                 evidence = f"DEFAULT {old.default} is gone"

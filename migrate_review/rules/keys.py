@@ -93,25 +93,28 @@ def _with_name(table: Table, constraint: Constraint) -> str:
 
 
 def new_tables_and_columns(case: Case) -> Iterator[Finding]:
-    """Say what is cheap to choose otherwise now, and dear to change later."""
+    """Yield what is cheap to choose otherwise now, and expensive to change later."""
     observation = case.observation
     if observation.after is None:
         return
-    new = list(difference.new_tables(observation.before, observation.after))
-    for table in new:
-        keys = [constraint.columns for constraint in table.constraints if constraint.kind == "p"]
-        if not keys:
-            yield case.found("table-without-primary-key", f"{table.name} has no primary key", table=table.name)
-        types = {column.name: column.type for column in table.columns}
-        pointing = {column for one in table.constraints if one.kind == "f" for column in one.columns}
-        for key in keys:
-            # A key that points to another table is as wide as that one's.
-            if len(key) == 1 and types[key[0]] in ("integer", "smallint") and key[0] not in pointing:
-                evidence = f"{table.name}.{key[0]} is {types[key[0]]}"
-                yield case.found("prefer-bigint-over-int", evidence, table=table.name, column=key[0])
+    for table in difference.new_tables(observation.before, observation.after):
+        yield from _primary_key(case, table)
     for table, column in difference.new_columns(observation.before, observation.after):
         evidence = f"{table.name}.{column.name} is {column.type}"
         if re.fullmatch(r"timestamp(\(\d\))? without time zone(\[\])?", column.type):
             yield case.found("prefer-timestamp-tz", evidence, table=table.name, column=column.name)
         if re.fullmatch(r"(character\(\d+\)|bpchar)(\[\])?", column.type):
             yield case.found("ban-char-field", evidence, table=table.name, column=column.name)
+
+
+def _primary_key(case: Case, table: Table) -> Iterator[Finding]:
+    keys = [constraint.columns for constraint in table.constraints if constraint.kind == "p"]
+    if not keys:
+        yield case.found("table-without-primary-key", f"{table.name} has no primary key", table=table.name)
+    types = {column.name: column.type for column in table.columns}
+    pointing = {column for one in table.constraints if one.kind == "f" for column in one.columns}
+    for key in keys:
+        # A key that refers to another table has the width of that table's key.
+        if len(key) == 1 and types[key[0]] in ("integer", "smallint") and key[0] not in pointing:
+            evidence = f"{table.name}.{key[0]} is {types[key[0]]}"
+            yield case.found("prefer-bigint-over-int", evidence, table=table.name, column=key[0])
