@@ -15,7 +15,7 @@ from migrate_review.rules.judge import judge
 from migrate_review.rules.rulebook import finding
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from contextlib import AbstractContextManager
     from typing import Protocol
 
@@ -114,31 +114,50 @@ def review(
         *(graph.history(tree, released) if released is not None else ()),
         *graph.earlier_reviews(tree, record_file.recorded(tree)),
     ]
-    observations: dict[str, Observation] = {}
-    remarks: list[str] = []
-    measured = bool(revisions) and not any(found.rule in _BREAKS_THE_TREE for found in beside)
-    if measured:
-        with session() as measuring:
-            for revision in revisions:
-                progress(revision)
-                observations[revision.id] = measuring.observe(revision.id)
-            # If the head fails, there is no schema to compare the models with.
-            if len(tree.heads) == 1 and _went_up(observations.get(tree.heads[0])):
-                try:
-                    beside += _drift(tree.heads[0], measuring.drift())
-                except ReviewError as error:  # env.py gives Alembic no models
-                    remarks.append(str(error))
+    complete = bool(revisions) and not any(found.rule in _BREAKS_THE_TREE for found in beside)
+    measured = _measure(tree, revisions, session, progress) if complete else _Measured({})
+    beside += measured.drift
+    observations = measured.observations
     remarks_of_squawk = squawk.remarks({id_: attempted(seen) for id_, seen in observations.items()})
     results = []
     for revision in revisions:
         seen = observations.get(revision.id)
         own = judge(Case(seen, remarks_of_squawk[revision.id], revision)) if seen is not None else ()
         general = tuple(_placed(found, tree) for found in beside if found.revision == revision.id)
-        results.append(Reviewed(revision, seen, sort_out(revision, (*own, *general), complete=measured)))
+        results.append(Reviewed(revision, seen, sort_out(revision, (*own, *general), complete=complete)))
     reviewed = {revision.id for revision in revisions}
     elsewhere = tuple(_placed(found, tree) for found in beside if found.revision not in reviewed)
     left = _not_acknowledged(tree, elsewhere)
-    return Review(tuple(results), left, tuple(remarks), time.monotonic() - started)
+    return Review(tuple(results), left, measured.remarks, time.monotonic() - started)
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """The observations by revision, findings on the models' drift, and remarks on what could not be measured."""
+
+    observations: Mapping[str, Observation]
+    drift: tuple[Finding, ...] = ()
+    remarks: tuple[str, ...] = ()
+
+
+def _measure(
+    tree: Tree,
+    revisions: Sequence[RevisionSource],
+    session: Callable[[], AbstractContextManager[Session]],
+    progress: Callable[[RevisionSource], None],
+) -> _Measured:
+    observations: dict[str, Observation] = {}
+    with session() as measuring:
+        for revision in revisions:
+            progress(revision)
+            observations[revision.id] = measuring.observe(revision.id)
+        # If the head fails, there is no schema to compare the models with.
+        if len(tree.heads) == 1 and _went_up(observations.get(tree.heads[0])):
+            try:
+                return _Measured(observations, tuple(_drift(tree.heads[0], measuring.drift())))
+            except ReviewError as error:  # env.py gives Alembic no models
+                return _Measured(observations, remarks=(str(error),))
+    return _Measured(observations)
 
 
 def _went_up(seen: Observation | None) -> bool:

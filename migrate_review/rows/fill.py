@@ -371,33 +371,40 @@ class _Candidates:
 
     def _row(self, number: int) -> tuple[str | None, ...]:
         row: dict[str, str | None] = {}
-        chosen = self._random
         for reference, parents in self._parents.items():
-            fitting = [
-                parent
-                for parent in (parents if any(column in row for column in reference.columns) else ())
-                if all(row.get(column, value) == value for column, value in zip(reference.columns, parent, strict=True))
-            ] or parents
-            open_ = not _strict(self.table, reference)
-            if not fitting or (open_ and chosen.random() < self._null_share()):
-                nullable = [column for column in reference.columns if not self.table.column(column).not_null]
-                row.update((column, None) for column in nullable if column not in row)
-            elif set(reference.columns) & self._keys:
-                row = {
-                    **dict(zip(reference.columns, fitting[(self._start + number) % len(fitting)], strict=True)),
-                    **row,
-                }
-                alone = any(unique <= set(reference.columns) for unique in self.table.unique)
-                if not alone and chosen.random() < 0.5:  # noqa: PLR2004 - unique pairs need some out of order
-                    row.update(zip(reference.columns, chosen.choice(fitting), strict=True))
-            else:
-                row = {**dict(zip(reference.columns, chosen.choice(fitting), strict=True)), **row}
+            row = self._with_reference(row, reference, parents, number)
         for column in self.columns:
             if column.name not in row:
                 row[column.name] = self._value(column, number)
         for reference in self._to_itself:
             row.update((here, row[there]) for here, there in zip(reference.columns, reference.target, strict=True))
         return tuple(row.get(column.name) for column in self.columns)
+
+    def _with_reference(
+        self,
+        row: dict[str, str | None],
+        reference: Reference,
+        parents: Sequence[tuple[str, ...]],
+        number: int,
+    ) -> dict[str, str | None]:
+        """Return the row with the key of a parent, or NULL, in those of the reference's columns that it lacks."""
+        chosen = self._random
+        columns = reference.columns
+        # A foreign key that shares columns with an earlier one needs a parent with the same values there.
+        fitting = [
+            parent
+            for parent in (parents if any(column in row for column in columns) else ())
+            if all(row.get(column, value) == value for column, value in zip(columns, parent, strict=True))
+        ] or parents
+        if not fitting or (not _strict(self.table, reference) and chosen.random() < self._null_share()):
+            return {**{column: None for column in columns if not self.table.column(column).not_null}, **row}
+        if not set(columns) & self._keys:
+            return {**dict(zip(columns, chosen.choice(fitting), strict=True)), **row}
+        row = {**dict(zip(columns, fitting[(self._start + number) % len(fitting)], strict=True)), **row}
+        alone = any(unique <= set(columns) for unique in self.table.unique)
+        if not alone and chosen.random() < 0.5:  # noqa: PLR2004 - unique pairs need some out of order
+            row.update(zip(columns, chosen.choice(fitting), strict=True))
+        return row
 
     def _null_share(self) -> float:
         return (0.12, 0.5, 0.0, 0.3, 0.7, 0.12)[self.attempt]
