@@ -194,6 +194,7 @@ class Session:
     # --- one revision ---
 
     def _observed(self, revision: str, plan: Plan | None = None) -> Observation:
+        # Kept whole: the steps of one measurement in their order, each of which may end it.
         opened = self._connected()
         texts = fill.RevisionTexts(
             tuple(each.upgrade_texts for each in self.revisions.values()),

@@ -98,9 +98,15 @@ def _inserted_by(call: ast.Call, tables: dict[str, str]) -> Iterator[tuple[str, 
     for match in statements:
         for text, number in _LITERAL.findall(match[0]):
             yield match["table"], number or text.replace("''", "'")
-    into = {match["table"] for match in statements}
-    if _called(call) in ("bulk_insert", "values"):
-        by_variable = {tables.get(node.id) for node in nodes if isinstance(node, ast.Name)}
-        into |= {name for name in (*by_variable, *map(_table, nodes)) if name is not None}
+    into = {match["table"] for match in statements} | set(_tables_of_insert(call, nodes, tables))
     # The call's other texts are the statement's parameters.
     yield from ((table, text) for table in into for text in texts if not _INSERT.search(text))
+
+
+def _tables_of_insert(call: ast.Call, nodes: list[ast.AST], tables: dict[str, str]) -> Iterator[str]:
+    """Yield the tables that ``op.bulk_insert(table, ...)`` or ``insert(table).values(...)`` contains."""
+    if _called(call) in ("bulk_insert", "values"):
+        for node in nodes:
+            name = tables.get(node.id) if isinstance(node, ast.Name) else _table(node)
+            if name is not None:
+                yield name

@@ -19,7 +19,7 @@ from migrate_review.rows.contents import quoted
 from migrate_review.rows.shape import read_shape
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from psycopg2.extensions import connection, cursor
 
@@ -342,21 +342,15 @@ class _Candidates:
         self._start = start
         self._random = random.Random(f"{table.name} {attempt}")  # noqa: S311 - the same in every run is the point
         self._keys = {column for unique in table.unique for column in unique}
-        strict = [reference for reference in open_ends if reference not in parents and _strict(table, reference)]
-        # A row that must refer to one of its own table refers to itself, so it has to know its key.
+        waiting = [reference for reference in open_ends if reference not in parents]
+        strict = [reference for reference in waiting if _strict(table, reference)]
+        # A row that must refer to its own table refers to itself, so its key must be known.
         self._to_itself = [reference for reference in strict if reference.table == table.oid]
-        self._placeholders = {
-            column for reference in strict if reference.table != table.oid for column in reference.columns
-        }
-        self._left_open = {
-            column
-            for reference in open_ends
-            if reference not in parents and reference not in strict
-            for column in reference.columns
-            if not table.column(column).not_null
-        }
+        self._placeholders = _columns_of(reference for reference in strict if reference.table != table.oid)
+        optional = _columns_of(reference for reference in waiting if reference not in strict)
+        self._left_open = {column for column in optional if not table.column(column).not_null}
         given = {column for reference in self._to_itself for column in reference.target}
-        given |= {column for reference in parents for column in reference.columns} | self._placeholders
+        given |= _columns_of(parents) | self._placeholders
         expressions = " ".join((*table.checks, *table.bounds))
         self.columns = [
             column
@@ -388,6 +382,7 @@ class _Candidates:
         number: int,
     ) -> dict[str, str | None]:
         """Return the row with the key of a parent, or NULL, in those of the reference's columns that it lacks."""
+        # Kept whole: each branch draws from the one random sequence, and its order decides which rows are made.
         chosen = self._random
         columns = reference.columns
         # A foreign key that shares columns with an earlier one needs a parent with the same values there.
@@ -410,6 +405,7 @@ class _Candidates:
         return (0.12, 0.5, 0.0, 0.3, 0.7, 0.12)[self.attempt]
 
     def _value(self, column: ColumnShape, number: int) -> str | None:
+        # Kept whole, as `_with_reference`: the order of the draws decides which values are made.
         if column.name in self._left_open:
             return None
         key = column.name in self._keys or column.counts
@@ -474,6 +470,10 @@ class _Candidates:
 
 def _mentions(expressions: str, name: str) -> bool:
     return re.search(rf"\b{re.escape(name)}\b", expressions) is not None
+
+
+def _columns_of(references: Iterable[Reference]) -> set[str]:
+    return {column for reference in references for column in reference.columns}
 
 
 def _strict(table: TableShape, reference: Reference) -> bool:

@@ -1,4 +1,4 @@
-"""The revisions together: their graph, their history in git, and earlier reviews."""
+"""Checks of all revisions together: their graph, their history in git, and earlier reviews."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def shape(tree: Tree) -> Iterator[Finding]:
-    """Say what keeps Alembic from loading the tree, or from finding one head."""
+    """Yield what keeps Alembic from loading the tree, or from finding one head."""
     for file in tree.unreadable:
         yield finding("does-not-load", file.path.stem, str(file.path), failure=file.reason, path=str(file.path))
     known = {revision.id for revision in tree.revisions}
@@ -26,20 +26,26 @@ def shape(tree: Tree) -> Iterator[Finding]:
             if parent not in known:
                 evidence = f"{revision.path.name}: down_revision = {parent!r}"
                 yield finding("parent-missing", revision.id, evidence, parent=parent)
-    heads = tree.heads
-    # Heads that carry branch labels are meant to be several.
-    if sum(not revision.labelled for revision in tree.revisions if revision.id in heads) > 1:
-        for head in heads[1:]:
-            evidence = "; ".join(
-                f"{revision.id} builds on {', '.join(revision.down_revisions) or 'nothing'}"
-                for revision in tree.revisions
-                if revision.id in heads
-            )
-            yield finding("several-heads", head, evidence, heads=", ".join(heads), heads_spaced=" ".join(heads))
+    yield from _several_heads(tree)
+
+
+def _several_heads(tree: Tree) -> Iterator[Finding]:
+    ids = tree.heads
+    heads = [revision for revision in tree.revisions if revision.id in ids]
+    # A team that labels its branches wants several heads.
+    if sum(not head.labelled for head in heads) > 1:
+        evidence = "; ".join(f"{head.id} builds on {', '.join(head.down_revisions) or 'nothing'}" for head in heads)
+        for id_ in ids[1:]:
+            yield finding("several-heads", id_, evidence, heads=", ".join(ids), heads_spaced=" ".join(ids))
 
 
 def history(tree: Tree, released: Released) -> Iterator[Finding]:
-    """Say what was changed of revisions that are released, and whether the new ones are built on the newest of them."""
+    """Yield the released revisions that were changed, and the new ones that do not build on the newest released one."""
+    yield from _changed_after_release(tree, released)
+    yield from _parents_not_head(tree, released)
+
+
+def _changed_after_release(tree: Tree, released: Released) -> Iterator[Finding]:
     by_id = {revision.id: revision for revision in tree.revisions}
     ref = released.ref
     for old in released.base.values():
@@ -50,20 +56,23 @@ def history(tree: Tree, released: Released) -> Iterator[Finding]:
         elif now.sha256 != old.sha256:
             evidence = f"first difference: {_first_difference(old.text, now.text)}"
             yield finding("edited-after-release", old.id, evidence, ref=ref, path=path)
+
+
+def _parents_not_head(tree: Tree, released: Released) -> Iterator[Finding]:
     new = {revision.id: revision for revision in released.new(tree)}
     built_on = {parent for revision in new.values() for parent in revision.down_revisions if parent not in new}
     if not released.heads or set(released.heads) <= built_on:
         return
+    ref, heads = released.ref, ", ".join(released.heads)
     for revision in new.values():
         for parent in revision.down_revisions:
             if parent not in new and parent not in released.heads:
-                heads = ", ".join(released.heads)
                 evidence = f"{revision.path.name}: down_revision = {parent!r}; heads of {ref}: {heads}"
                 yield finding("parent-not-head", revision.id, evidence, parent=parent, ref=ref, heads=heads)
 
 
 def earlier_reviews(tree: Tree, recorded: Mapping[str, Mapping[str, Any]]) -> Iterator[Finding]:
-    """Say which revisions are not what was reviewed."""
+    """Yield the revisions that were changed after their review."""
     for revision in tree.revisions:
         entry = recorded.get(revision.id)
         if entry is not None and entry["sha256"] != revision.sha256:

@@ -111,6 +111,7 @@ def _names_of(rule: str, table: str, sql: str, case: Case) -> dict[str, str]:
 
 
 def _names_of_column(rule: str, table: str, sql: str, case: Case) -> dict[str, str]:
+    # Kept whole: three rules, each with its own condition on the same pairs of columns.
     before, after = case.observation.before, case.observation.after
     if after is None:
         return {}
