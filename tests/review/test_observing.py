@@ -374,3 +374,23 @@ def test_an_env_py_that_connects_elsewhere_is_refused_before_a_revision_runs(
         ReviewError, match=r"^env\.py connected to database 'postgres', not to that of the review; no revision"
     ):
         review(tmp_path, postgres_server, [PEOPLE], env_py)
+
+
+@pytest.mark.parametrize(
+    "configured, message",
+    [
+        (
+            "upgrade_token='engine1_upgrades', connection=",
+            "env.py is of Alembic's multidb template: a review is of one",
+        ),
+        ("connection=None and ", "env.py gave context.configure() no connection, though it does not run offline"),
+    ],
+)
+def test_what_the_hook_refuses_ends_the_review(
+    tmp_path: Path, postgres_server: Server, configured: str, message: str
+) -> None:
+    env_py = ENV_PY.replace("context.configure(connection=", f"context.configure({configured}")
+    assert env_py != ENV_PY
+    with pytest.raises(ReviewError) as raised:
+        review(tmp_path, postgres_server, [PEOPLE], env_py)
+    assert str(raised.value).startswith(message)
