@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 class ReviewError(Exception):
-    """What keeps a review from being made, in one line that says what to do; it is shown as it is.
+    """A review cannot be made. The message is one line for the user, with what to do next.
 
     What is wrong with a revision that does run is no such error but an observation.
     """

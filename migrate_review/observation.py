@@ -1,4 +1,4 @@
-"""What was measured when a revision ran up, down and up again on a database with rows in it.
+"""The vocabulary of measurements: a schema, a statement, a pass, and a revision that ran up, down and up again.
 
 Tables, indexes and types are named as PostgreSQL shows them with every schema but ``public`` written out. A table's
 ``oid`` and a column's ``number`` stay when it is renamed, so that a rename differs from a drop and an add.
@@ -89,11 +89,11 @@ class Catalog:
     others: Mapping[str, str]
 
     def table(self, oid: int) -> Table | None:
-        """The table with this oid, if there is one."""
+        """Return the table with this oid, or None."""
         return next((table for table in self.tables if table.oid == oid), None)
 
     def table_named(self, name: str) -> Table | None:
-        """The table of this name, if there is one."""
+        """Return the table of this name, or None."""
         return next((table for table in self.tables if table.name == name), None)
 
 
@@ -139,7 +139,7 @@ class Pass:
 
 @dataclass(frozen=True)
 class Change:
-    """What became of a table's rows between before the upgrade and after up and down again.
+    """The difference of a table's rows from before the upgrade to after the downgrade.
 
     ``lost`` rows are gone; ``changed`` counts, by column, the rows whose value is another one; ``added`` rows are new.
     ``example`` is one change in words, as ``id=7: 'ann@example.org' became NULL``.
@@ -155,7 +155,7 @@ class Change:
 
 @dataclass(frozen=True)
 class Observation:
-    """All that was measured of one revision.
+    """All measurements of one revision.
 
     ``rows`` is how many rows each table had before; ``unfilled`` names tables that stayed empty, and why. What was not
     reached, because something before it failed, is None. ``refused`` is a first upgrade that failed on rows which the

@@ -1,1 +1,1 @@
-"""The process that runs env.py for a review, in the interpreter of the backend."""
+"""Runs env.py and revisions in a process of the backend's own interpreter."""

@@ -1,7 +1,7 @@
-"""Measures each statement of a revision on the connection that runs it. Part of the driver, so nothing but SQLAlchemy.
+"""Measures each statement of a revision on the connection that runs it.
 
-Statements that PostgreSQL refuses in a transaction lose their locks when they end: those are looked at from outside,
-by whoever `ask_outside` reaches, while they wait.
+Statements that PostgreSQL refuses in a transaction lose their locks when they end. While they wait, `ask_outside` has
+their locks read from another connection. Like the whole driver, this module imports only SQLAlchemy.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ _ALONE = re.compile(
 
 @dataclass
 class Watch:
-    """The statements of one pass, as they are measured.
+    """Measures the statements of one pass.
 
     ``tables`` are those that were there before, by oid; ``rows`` is how many rows each had. ``ask_outside`` is called
     with a backend's process id before a statement that must run alone, and again, with None, after it: then it gives
@@ -75,7 +75,7 @@ class Watch:
 
     @contextmanager
     def watching(self) -> Iterator[None]:
-        """Take down what is executed in this context; outside of it, nothing is."""
+        """Measure the statements that run in this context, and no others."""
         self._on = True
         try:
             yield
@@ -83,7 +83,7 @@ class Watch:
             self._on = False
 
     def attach(self, connection: sqlalchemy.Connection) -> None:
-        """Follow the statements of a connection."""
+        """Listen to the statements of a connection."""
         event.listen(connection, "before_cursor_execute", self._before_execute)
         event.listen(connection, "after_cursor_execute", self._after_execute)
         event.listen(connection.engine, "handle_error", self._failed)
@@ -182,11 +182,11 @@ class Watch:
         )
 
     def _report(self, conn: Any) -> None:  # noqa: ANN401
-        """Let the server count now what this session has read; by itself it does so once in a while."""
+        """Make the server publish this session's statistics now. By itself it does so about once a second."""
         self._ask(conn, "SELECT pg_stat_force_next_flush()::text")
 
     def _ask(self, conn: Any, query: str) -> Any:  # noqa: ANN401
-        """Run a query past SQLAlchemy, on the same connection, and give its one value."""
+        """Return the one value of a query, which runs on the same connection without SQLAlchemy's events."""
         self._measuring = True
         cursor = conn.connection.cursor()
         try:
@@ -228,7 +228,7 @@ def _is_autocommit(conn: Any) -> bool:  # noqa: ANN401 - a driver's connection, 
 
 
 def bound(cursor: Any, statement: str, parameters: Any) -> str:  # noqa: ANN401 - any driver's
-    """The statement with its parameters, as the driver sent it if it tells, else with the parameters behind it."""
+    """Return the statement as the driver sent it or, if unknown, with the parameters in a comment."""
     sent = getattr(cursor, "query", None)  # psycopg2
     if isinstance(sent, bytes):
         return sent.decode(errors="replace").strip()

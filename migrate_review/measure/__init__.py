@@ -1,1 +1,1 @@
-"""Measures what a revision does, on a database of the review."""
+"""Measures what a revision does, on a database of its own."""

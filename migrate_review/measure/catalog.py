@@ -1,4 +1,4 @@
-"""Reads a database's schema, whole and in one round trip, so that two moments can be compared."""
+"""Reads a database's whole schema in one round trip, and compares two of them."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ GROUP BY t.oid
 
 
 def _privileges(acl: str, kind: str, owner: str) -> str:
-    """SQL for who may what, where it is not the default: GRANT and REVOKE leave that written out, in any order."""
+    """Return SQL for privileges that differ from the default. GRANT and REVOKE can write out the default."""
 
     def sorted_(items: str) -> str:
         return f"(SELECT string_agg(item::text, ' ' ORDER BY item::text) FROM unnest({items}) AS item)"  # noqa: S608 - SQL's own words
@@ -265,7 +265,7 @@ SELECT json_build_array(
 
 
 def read(opened: connection, version_table: tuple[str | None, str]) -> Catalog:
-    """The schema as it is now. ``version_table`` is Alembic's, by schema and name; None is the default schema."""
+    """Return the schema as it is now. ``version_table`` is Alembic's schema and name; None is the default schema."""
     schema, name = version_table
     with opened.cursor() as cursor:
         # Planning it takes longer than running it, so that is done once for a connection.

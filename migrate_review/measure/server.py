@@ -1,4 +1,4 @@
-"""The PostgreSQL that revisions are tried on, and a database of its own for each review."""
+"""Starts the PostgreSQL of reviews, and makes a database for each review."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _TUPLE_COST = 10
 
 @contextmanager
 def running(root: Path) -> Iterator[postgres.Server]:
-    """Give the reviews' PostgreSQL; its data stay for the next one, so that no initdb is waited for again.
+    """Yield the PostgreSQL of reviews. Its data stay for the next review, which then needs no initdb.
 
     Reviews at the same time share it, and the last one stops it.
 
@@ -49,7 +49,7 @@ def running(root: Path) -> Iterator[postgres.Server]:
 
 
 def _keep_quiet(server: postgres.Server) -> None:
-    """No autovacuum: it would take locks, and change plans, between two measurements."""
+    """Turn off autovacuum, which would take locks and change plans between two measurements."""
     with closing(server.connect()) as opened, opened.cursor() as cursor:
         cursor.execute("SELECT current_setting('autovacuum')")
         if cursor.fetchone() != ("off",):
@@ -68,7 +68,7 @@ def _stop_if_unused(in_use: Path, directory: Path) -> None:
 
 @contextmanager
 def database(server: postgres.Server) -> Iterator[postgres.Database]:
-    """Give an empty database that is dropped at the end, or by the next review if this one is killed."""
+    """Yield an empty database. It is dropped at the end, or by the next review if this one is killed."""
     folder = server.directory / "reviews"
     folder.mkdir(parents=True, exist_ok=True)
     name = f"{_PREFIX}{secrets.token_hex(6)}"
@@ -87,12 +87,12 @@ def database(server: postgres.Server) -> Iterator[postgres.Database]:
 
 
 def saved(name: str) -> str:
-    """The name of the copy that a review may keep of its database."""
+    """Return the name of the copy that a review may keep of its database."""
     return f"{name}_saved"
 
 
 def make_anew(server: postgres.Server, name: str, template: str = "template0") -> None:
-    """Make the database empty or as another one is, whoever is connected to either."""
+    """Drop and create the database as a copy of the template. Connections to both are ended."""
     with closing(server.connect()) as opened, opened.cursor() as cursor:
         _drop(opened, name)
         identifier = sql.Identifier(name)
@@ -119,7 +119,7 @@ def _drop_all(opened: connection, name: str) -> None:
 
 
 def _drop_abandoned(server: postgres.Server, folder: Path) -> None:
-    """Drop the databases of reviews that were killed: nobody holds their lock files any more."""
+    """Drop the databases of reviews that were killed. Nothing locks their lock files any more."""
     for lock in folder.glob(f"{_PREFIX}*.lock"):
         descriptor = locks.open_lock(lock)
         try:

@@ -1,4 +1,4 @@
-"""One review: a tree of revisions, a database to try them on, and what each of them does to it.
+"""Measures the revisions of a tree on one database.
 
 with reviewing(Path("back")) as session:
     for revision in session.revisions:
@@ -68,7 +68,7 @@ def reviewing(
     on: postgres.Server | None = None,
     environ: Mapping[str, str] = os.environ,
 ) -> Iterator[Session]:
-    """Begin a review of the tree in ``backend``.
+    """Yield a session that measures the revisions of the tree in ``backend``.
 
     Args:
         backend: the folder that the alembic command runs in.
@@ -105,7 +105,7 @@ def _settings(environ: Mapping[str, str], path: Path) -> Settings:
 
 @dataclass
 class Session:
-    """A review at work. ``revisions`` are all there are by id, parents first; ``heads`` are those without children."""
+    """A session on one database. ``revisions`` holds the tree by id, parents first; ``heads`` have no children."""
 
     settings: Settings
     python: Path
@@ -154,12 +154,12 @@ class Session:
             )
 
     def close(self) -> None:
-        """End what this session started; its database is somebody else's to drop."""
+        """End the driver and the connections. The caller drops the database."""
         self._end_process()
         self._disconnect()
 
     def observe(self, revision: str) -> Observation:
-        """Run a revision up, down and up again on its parents' schema with rows in it, and measure.
+        """Return the measurements of a revision that runs up, down and up again on its parents' schema with rows in it.
 
         Raises:
             ReviewError: there is no such revision, or env.py cannot be run at all.
@@ -177,7 +177,7 @@ class Session:
         return observation
 
     def drift(self) -> tuple[str, ...]:
-        """Where the models and the database at head differ, one line each, as ``alembic check`` finds them.
+        """Return what ``alembic check`` finds: the differences between models and database, one line each.
 
         Raises:
             ReviewError: the revisions do not lead to head, or env.py gives no models.
@@ -230,9 +230,9 @@ class Session:
         return replace(seen, again=self._read())
 
     def _observed_with_fitting_rows(self, revision: str, refused: Observation) -> Observation:
-        """Observe a revision that does not take every row that the schema before it allows, with rows that it takes.
+        """Return the measurements of a revision that refused rows, with rows that it accepts.
 
-        What it takes is read from the schema after it, where it does run: on empty tables.
+        The schema after it, read after a run on empty tables, shows which rows it accepts.
         """
         obstacle = self._reach(self._ancestors(revision))
         before = self._read()
@@ -294,7 +294,7 @@ class Session:
     # --- where the database is ---
 
     def _ancestors(self, revision: str) -> list[str]:
-        """What has to be applied before a revision, in an order in which it can be."""
+        """Return the revisions that must be applied before this one, parents first."""
         wanted: set[str] = set()
         left = [revision]
         while left:
@@ -305,7 +305,7 @@ class Session:
         return [each for each in self._order() if each in wanted]
 
     def _order(self) -> list[str]:
-        """All revisions, none before what it stands on. Alembic's walk minds parents, but not dependencies."""
+        """Return all revisions, parents and dependencies first. Alembic's walk orders by parents only."""
         ordered: dict[str, None] = {}
 
         def visit(revision: str) -> None:
@@ -326,7 +326,7 @@ class Session:
         return list(ordered)
 
     def _reach(self, wanted: Sequence[str]) -> str | None:
-        """Bring the database to where these revisions are applied, and no others.
+        """Bring the database to a state in which exactly these revisions are applied.
 
         Another branch may have made what this one makes, or taken away what it needs.
 
@@ -360,7 +360,7 @@ class Session:
         return found
 
     def _start_over(self, wanted: Sequence[str] | None = None) -> None:
-        """Empty the database, down to its schema; or bring back what was saved, if that is what is wanted."""
+        """Make the database empty, or restore the saved copy if it has the wanted revisions applied."""
         self._disconnect()
         if wanted is not None and self._saved == list(wanted):
             server.make_anew(self.server, self.database.name, server.saved(self.database.name))
@@ -372,7 +372,7 @@ class Session:
             self._ask({"do": "forget"})
 
     def _has_siblings(self, revision: str) -> bool:
-        """Whether other revisions stand on the same ones, and will want this database as it is now."""
+        """Return whether other revisions have the same parents, and will need the database as it is now."""
         own = self.revisions[revision]
         return any(
             (each.parents, each.dependencies) == (own.parents, own.dependencies)

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def document(review: Review) -> dict[str, Any]:
-    """All revisions with what was measured, and the findings that stand."""
+    """Return all revisions with their measurements, and the findings that are not acknowledged."""
     return {
         "revisions": [_revision(one) for one in review.revisions],
         "findings": [_finding(found) for found in review.findings],

@@ -18,7 +18,7 @@ _ESCAPED = str.maketrans({mark: f"\\{mark}" for mark in "\\`*_[]|~#@"})
 
 
 def markdown(review: Review) -> str:
-    """What was measured as a table, then the findings, each with its safer way folded in."""
+    """Return the measurements as a table, then the findings, each with its fix folded in."""
     icon = "✅" if review.passed else "❌"
     lines = [f"### {icon} Migration review", "", f"{summary.outcome(review)}.", ""]
     if review.revisions:
@@ -63,5 +63,5 @@ def _finding(found: Finding) -> Iterator[str]:
 
 
 def _escaped(text: str) -> str:
-    """One line, of which nothing is taken for markup."""
+    """Return the text as one line, with markup escaped."""
     return html.escape(" ".join(text.split()), quote=False).translate(_ESCAPED)

@@ -1,4 +1,4 @@
-"""What docs/review.md says of the rules, and of the reviewer beside squawk alone: made from the code and from a run.
+"""Generates two parts of docs/review.md: the rules, and the comparison of the reviewer with squawk.
 
 ``python -m migrate_review.reports.page`` writes both parts of the page anew.
 """
@@ -35,7 +35,7 @@ _GAP = re.compile(r"\{(\w+)(?:![rs])?\}")
 
 
 def seen_by_both(session: Session, revision: RevisionSource) -> tuple[tuple[Finding, ...], tuple[str, ...]]:
-    """Our findings on a revision that stand, and the names of the rules that squawk alone finds broken in its SQL."""
+    """Return our findings on a revision, and the rules that squawk alone finds broken in its SQL."""
     seen = session.observe(revision.id)
     remarks = squawk.remarks({revision.id: attempted(seen)})[revision.id]
     alone = squawk.remarks({revision.id: attempted(seen)}, excluded=EVERYWHERE)[revision.id]
@@ -44,14 +44,14 @@ def seen_by_both(session: Session, revision: RevisionSource) -> tuple[tuple[Find
 
 
 def row(revision: RevisionSource, ours: tuple[Finding, ...], alone: tuple[str, ...]) -> str:
-    """A revision's row in the table."""
+    """Return a revision's row in the table."""
     findings = sorted({f"{found.rule} ({found.severity.value})" for found in ours})
     cells = (", ".join(findings) or "nothing", ", ".join(alone) or "nothing")
     return f"| {revision.id} | {' | '.join(cells)} |"
 
 
 def rules() -> str:
-    """The rules by what they are about, each with what happens and the safer way."""
+    """Return the rules by theme, each with its hazard and its fix."""
     return "\n".join(line for theme in Theme for line in _theme(theme))
 
 
@@ -74,13 +74,13 @@ def _rule(rule: Rule) -> Iterator[str]:
 
 
 def _open(text: str, *, html: bool = True) -> str:
-    """A text with the names that it leaves open as words."""
+    """Return a rule's text with its placeholders as words."""
     shown = _GAP.sub(lambda gap: f"<i>{gap[1]}</i>" if html else gap[1].upper(), text.replace("{{batch}}", "{batch }"))
     return shown.replace("{batch }", "{batch}")
 
 
 def comparison(rows: Mapping[str, list[tuple[RevisionSource, tuple[Finding, ...], tuple[str, ...]]]]) -> str:
-    """The table of both, for the bad revisions and the good ones, with the counts above."""
+    """Return the counts, then a table of the bad revisions and one of the good ones."""
     lines = ["| | migrate review | squawk alone |", "| --- | ---: | ---: |"]
     for kind, cases in rows.items():
         found = [sum(bool(case[place]) for case in cases) for place in (1, 2)]
@@ -94,7 +94,7 @@ def comparison(rows: Mapping[str, list[tuple[RevisionSource, tuple[Finding, ...]
 
 
 def replaced(page: str, part: str, text: str) -> str:
-    """The page with what stands between a part's marks replaced."""
+    """Return the page with the text between a part's marks replaced."""
     begin, end = f"<!-- {part} -->", f"<!-- end of {part} -->"
     before, _, rest = page.partition(begin)
     return f"{before}{begin}\n\n{text.strip()}\n\n{end}{rest.partition(end)[2]}"

@@ -17,7 +17,7 @@ _LEVELS = {"error": "error", "warning": "warning", "note": "note"}
 
 
 def sarif(review: Review) -> dict[str, Any]:
-    """One run: the rules that are broken or acknowledged, and a result for each finding."""
+    """Return one run: the rules that are broken or acknowledged, and a result for each finding."""
     acknowledged = [pair for one in review.revisions for pair in one.result.acknowledged]
     standing = [(found, None) for found in review.findings]
     every = [*standing, *acknowledged]

@@ -1,4 +1,4 @@
-"""What was measured of a revision, in few words."""
+"""Sums up measurements and findings in a few words."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MARKS = {"error": "✗", "warning": "!", "note": "·"}
 
 
 def durations(observation: Observation) -> str:
-    """How long each direction took, as ``up 12 ms, down 3 ms``."""
+    """Return the time of each direction, as ``up 12 ms, down 3 ms``."""
     passes = {"up": observation.upgrade, "down": observation.downgrade, "again": observation.upgrade_again}
     parts = []
     for name, direction in passes.items():
@@ -27,7 +27,7 @@ def durations(observation: Observation) -> str:
 
 
 def filled(observation: Observation) -> str:
-    """How much was in the tables."""
+    """Return the number of rows and tables."""
     tables = [count for count in observation.rows.values() if count]
     if not tables:
         return "no rows yet"
@@ -36,7 +36,7 @@ def filled(observation: Observation) -> str:
 
 
 def locks(observation: Observation) -> tuple[str, ...]:
-    """The strongest lock of the upgrade on each table that was there, and what it blocks, where it blocks anything."""
+    """Return the strongest lock of the upgrade on each table that blocks anything, and what it blocks."""
     taken: dict[str, set[str]] = {}
     for statement in observation.upgrade.statements:
         for lock in statement.locks:
@@ -49,7 +49,7 @@ def locks(observation: Observation) -> tuple[str, ...]:
 
 
 def outcome(review: Review) -> str:
-    """The whole in one line."""
+    """Return the outcome of a review in one line."""
     counts = {kind: sum(found.severity.value == kind for found in review.findings) for kind in MARKS}
     parts = [_counted(count, kind) for kind, count in counts.items() if count]
     acknowledged = sum(len(one.result.acknowledged) for one in review.revisions)
@@ -60,7 +60,7 @@ def outcome(review: Review) -> str:
 
 
 def heading(found: Finding) -> str:
-    """A finding's rule with its severity."""
+    """Return a finding's rule with its severity."""
     return f"{found.severity.value}: {found.rule}"
 
 

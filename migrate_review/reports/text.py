@@ -22,7 +22,7 @@ _INDENT = 2
 
 
 def show(review: Review, console: Console) -> None:
-    """Each revision with what was measured, its findings below, and the whole in one line at the end."""
+    """Print each revision with its measurements and findings, and the outcome in one line at the end."""
     for one in review.revisions:
         _show_revision(one, console)
     for found in review.beside:
@@ -73,7 +73,7 @@ def _print(console: Console, text: Text) -> None:
 
 
 def _text(*parts: str | tuple[str, str]) -> Text:
-    """Text of others, of which nothing is taken for markup or for a terminal's commands."""
+    """Return text in which markup is literal and a terminal's control codes are removed."""
     return Text.assemble(
         *(
             strip_control_codes(part) if isinstance(part, str) else (strip_control_codes(part[0]), part[1])

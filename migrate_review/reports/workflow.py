@@ -18,7 +18,7 @@ _PROPERTY = {**_DATA, ":": "%3A", ",": "%2C"}
 
 
 def commands(review: Review) -> Iterator[str]:
-    """A line for each finding, for standard output."""
+    """Yield a line for each finding, for standard output."""
     for found in review.findings:
         place = {"file": shown(found.path), "line": str(found.line or 1)} if found.path else {}
         properties = {**place, "title": f"{found.rule} ({found.revision})"}
@@ -27,7 +27,7 @@ def commands(review: Review) -> Iterator[str]:
 
 
 def shown(path: str) -> str:
-    """A file's path from the working folder, which in a workflow is the repository's."""
+    """Return a file's path from the working folder, which in a workflow is the repository."""
     try:
         return os.path.relpath(path).replace(os.sep, "/")
     except ValueError:  # another drive

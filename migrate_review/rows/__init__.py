@@ -1,1 +1,1 @@
-"""Rows for every table, such as its constraints allow."""
+"""Fills tables with rows that their constraints allow, and compares rows."""

@@ -1,4 +1,4 @@
-"""What is in the tables, and what became of it."""
+"""Reads the rows of tables, and compares them with earlier ones."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Contents:
 
 
 def read(opened: connection, catalog: Catalog) -> dict[str, Contents]:
-    """The rows of every table by its name. A partition's are its partitioned table's."""
+    """Return the rows of every table by its name. The rows of a partition belong to its partitioned table."""
     partitions = {
         name.removeprefix("table settings ")
         for name, settings in catalog.others.items()
@@ -51,7 +51,7 @@ def _contents(opened: connection, table: Table) -> Contents:
 
 
 def copied(opened: connection, table: str, columns: Sequence[str]) -> tuple[Row, ...]:
-    """Every row of a table, by these columns."""
+    """Return every row of a table, with these columns."""
     text = StringIO()
     names = ", ".join(quoted(column) for column in columns)
     partitioned = "(SELECT relkind = 'p' FROM pg_class WHERE oid = to_regclass(%s))"
@@ -65,7 +65,7 @@ def copied(opened: connection, table: str, columns: Sequence[str]) -> tuple[Row,
 
 
 def counts(opened: connection, tables: Sequence[str]) -> dict[str, int]:
-    """How many rows each of these tables has."""
+    """Return the number of rows in each of these tables."""
     found = {}
     with opened.cursor() as cursor:
         for table in tables:
@@ -75,12 +75,12 @@ def counts(opened: connection, tables: Sequence[str]) -> dict[str, int]:
 
 
 def quoted(name: str) -> str:
-    """An identifier in SQL."""
+    """Return an identifier, quoted for SQL."""
     return '"' + name.replace('"', '""') + '"'
 
 
 def changes(before: Mapping[str, Contents], now: Mapping[str, Contents]) -> tuple[Change, ...]:
-    """What became of the rows of before, for the tables and columns that there were."""
+    """Return the changes of the rows, for the tables and columns that there were before."""
     found = (_change(name, old, now.get(name)) for name, old in before.items() if old.rows or name in now)
     return tuple(change for change in found if change is not None)
 
@@ -132,7 +132,7 @@ def _by_key(
 
 
 def _by_value(was: list[Row], is_now: list[Row], kept: Sequence[str], examples: list[str]) -> tuple[int, int]:
-    """Without a key, a changed row is one that is gone and one that is new."""
+    """Return how many rows are gone and new. Without a key, a changed row counts as both."""
     gone, added = Counter(was), Counter(is_now)
     gone, added = gone - added, added - gone
     examples.extend(f"the row {_shown_row(kept, row)} is gone" for row in [*gone][:1])
@@ -145,7 +145,7 @@ def _shown_row(columns: Sequence[str], values: Row) -> str:
 
 
 def shown(value: str) -> str:
-    """A value of COPY's for a person: numbers as they are, other text in quotes, no longer than a glance takes."""
+    """Return a value from COPY for a person: a number as it is, other text in quotes and cut."""
     if value == _NULL:
         return "NULL"
     if value.lstrip("-").replace(".", "", 1).isdigit():

@@ -80,7 +80,7 @@ def fill(
 
 
 def _put_on(cursor: cursor, plan: Plan) -> tuple[str, ...]:
-    """Put on what rows allow that are there already; give how to take it off."""
+    """Add the plan's constraints that the existing rows satisfy. Return the statements that drop them."""
     done = []
     for put, take in zip(plan.put_on, plan.take_off, strict=True):
         if _tried(cursor, put).problem is None:
@@ -90,7 +90,7 @@ def _put_on(cursor: cursor, plan: Plan) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class _Outcome:
-    """How many rows a statement changed and what it found, or the server's message, and all is as it was."""
+    """The number of changed rows and the result of a statement, or the server's message if it was undone."""
 
     changed: int = 0
     found: tuple[Any, ...] = ()
@@ -154,7 +154,7 @@ class _Seeding:
         return self.reasons if self.wanted else {}
 
     def _order(self) -> list[int]:
-        """Tables after those that they refer to, as far as there is such an order; else by what may wait."""
+        """Return the tables after those that they refer to. A circle begins where a foreign key may be NULL."""
         left = dict(self.tables)
         ordered: list[int] = []
         while left:
@@ -200,7 +200,7 @@ class _Seeding:
         return self.cursor.fetchall()
 
     def _insert(self, made: _Candidates, need: int) -> tuple[int, str | None]:
-        """Insert candidates until there are enough; where the server refuses them together, in ever smaller parts."""
+        """Insert candidates until there are enough. If the server refuses them together, insert ever smaller parts."""
         if not made.columns:
             self.cursor.execute(f"INSERT INTO {made.table.name} SELECT FROM generate_series(1, {need})")
             return need, None
@@ -219,7 +219,7 @@ class _Seeding:
         return done, reason
 
     def pool(self, table: TableShape, column: ColumnShape) -> list[str]:
-        """Values of a column that its type takes, those that the table's constraints speak of included."""
+        """Return valid values of a column, those in the table's constraints first."""
         key = (table.name, column.name)
         if key not in self._pools:
             found = values.pool(column.type, self.types)
@@ -256,7 +256,7 @@ class _Seeding:
             kind = self.types[kind.base]
 
     def _valid(self, kind: Type, found: Sequence[str]) -> list[str]:
-        """Those that are of the type, by the server's own word, a domain's checks included."""
+        """Return the values that the server accepts for the type, a domain's checks included."""
         query = (
             "SELECT coalesce(array_agg(value ORDER BY place), '{}') FROM unnest(%s::text[])"
             " WITH ORDINALITY AS each (value, place) WHERE pg_input_is_valid(value, %s)"
@@ -279,7 +279,7 @@ class _Seeding:
     # --- what had to wait ---
 
     def _close(self, table: TableShape, reference: Reference) -> None:
-        """Lead a foreign key to rows that were not there when its own were made; some that may stay open do."""
+        """Point a foreign key at rows that were made after its own rows. If it may be NULL, some rows stay NULL."""
         own = ", ".join(quoted(column) for column in reference.columns)
         target = ", ".join(quoted(column) for column in reference.target)
         itself = reference.table == table.oid
@@ -311,7 +311,7 @@ class _Seeding:
                 self.reasons[table.name] = problem
 
     def _advance_sequences(self, table: TableShape) -> None:
-        """See to it that the next value of a column that counts is a new one."""
+        """Advance the sequences of a table's columns past the inserted values."""
         for column in table.columns:
             if column.counts:
                 name = quoted(column.name)
@@ -324,7 +324,7 @@ class _Seeding:
 
 
 class _Candidates:
-    """Rows that a table might take, and the statement that inserts those that it does."""
+    """Candidates for a table's rows, and the statement that inserts those that satisfy its constraints."""
 
     def __init__(
         self,
@@ -436,7 +436,7 @@ class _Candidates:
         return [list(column) for column in zip(*rows, strict=True)]
 
     def statement(self, limit: int) -> str:
-        """Insert what no constraint refuses; the arguments are a list of texts for each column."""
+        """Return the INSERT of what no constraint refuses. Its arguments are a list of texts for each column."""
         names = [quoted(column.name) for column in self.columns]
         arrays = ", ".join(["%s::text[]"] * len(names))
         cast = ", ".join(
@@ -477,12 +477,12 @@ def _columns_of(references: Iterable[Reference]) -> set[str]:
 
 
 def _strict(table: TableShape, reference: Reference) -> bool:
-    """Whether every row has to refer: none of the columns may be NULL."""
+    """Return whether every row must refer: none of the columns may be NULL."""
     return all(table.column(column).not_null for column in reference.columns)
 
 
 def _needed(table: TableShape, left: Mapping[int, TableShape], *, nullable: bool = True) -> bool:
-    """Whether a table has to wait for another of these."""
+    """Return whether a table refers to another of these."""
     return any(
         reference.table != table.oid and reference.table in left and (nullable or _strict(table, reference))
         for reference in table.references

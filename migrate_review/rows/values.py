@@ -1,4 +1,4 @@
-"""Values of any PostgreSQL type, as its input takes them: varied, and the same in every run.
+"""Makes values of any PostgreSQL type, as text: varied, and the same in every run.
 
 What is here is made to trip over: empty, mixed case, not ASCII, at the edges of smaller types, padded, equal to
 others. Values that would break harmless arithmetic, such as infinity, are left out.
@@ -160,7 +160,7 @@ def _pool_of_base(kind: Type, types: Mapping[int, Type]) -> list[str]:
 
 
 def distinct(kind: Type, types: Mapping[int, Type], number: int) -> str | None:
-    """The ``number``-th, from 0, of many different values; None where the type has only those of its pool."""
+    """Return the ``number``-th, from 0, of many different values; None if the type has only those of its pool."""
     if kind.kind == "d":
         return distinct(types[kind.base], types, number)
     if kind.kind == "r":
@@ -181,7 +181,7 @@ def _distinct_of_base(kind: Type, number: int) -> str | None:
 
 
 def _nth(name: str, number: int) -> str | None:
-    """The ``number``-th value of a type of its own, in ascending order where it has one."""
+    """Return the ``number``-th value of a type, in ascending order if the type has one."""
     day = f"{2001 + number // (_MONTHS * _DAYS)}-{number // _DAYS % _MONTHS + 1:02}-{number % _DAYS + 1:02}"
     clock = f"{number // 3600 % 24:02}:{number // 60 % 60:02}:{number % 60:02}"
     makers: Mapping[str, Callable[[], str]] = {
@@ -213,7 +213,7 @@ def _nth(name: str, number: int) -> str | None:
 
 
 def _text(number: int, length: int | None) -> str:
-    """Different texts, most of them speaking ones, within a length, and different without regard to case too."""
+    """Return a text within a length that differs for each number, regardless of case."""
     digits = "abcdefghijklmnopqrstuvwxyz0123456789"
     if length is not None and length <= len("Name 000"):
         tag = ""
@@ -227,7 +227,7 @@ def _text(number: int, length: int | None) -> str:
 
 
 def _length(kind: Type) -> int | None:
-    """How long a varchar or char may be; four more stand in its modifier."""
+    """Return the length of a varchar or char, which is its modifier less four."""
     if kind.name == "name":
         return 63
     if kind.name == "char":
@@ -236,7 +236,7 @@ def _length(kind: Type) -> int | None:
 
 
 def _filled(kind: Type) -> list[str]:
-    """Texts that are as long as the column takes."""
+    """Return texts of the column's full length."""
     length = _length(kind)
     if length is None:
         return []
@@ -244,7 +244,7 @@ def _filled(kind: Type) -> list[str]:
 
 
 def _edges(modifier: int) -> list[str]:
-    """The largest and the finest numbers of numeric(precision, scale)."""
+    """Return the largest and the finest numbers of numeric(precision, scale)."""
     if modifier < 0:
         return []
     # As PostgreSQL packs them: the scale is a signed number of 11 bits.
@@ -262,7 +262,7 @@ def _uuid(number: int) -> str:
 
 
 def _quoted(value: str) -> str:
-    """A value inside an array, a range or a row."""
+    """Return a value quoted for an array, a range or a row."""
     escaped = value.replace("\\", "\\\\").replace('"', '\\"')
     return f'"{escaped}"'
 
@@ -340,7 +340,7 @@ def _mined_documents(keys: Sequence[str]) -> list[str]:
 
 
 def is_extreme(value: str) -> bool:
-    """Whether it is a number that harmless arithmetic may carry past the end of its type."""
+    """Return whether a value is a number that harmless arithmetic may carry past the end of its type."""
     return _NUMBER.fullmatch(value) is not None and abs(float(value)) > _MODEST
 
 
@@ -349,7 +349,7 @@ def _plain(number: float) -> str:
 
 
 def examples(pattern: str) -> list[str]:
-    """Texts that match a regular expression, as far as it is made of what most are made of; the server checks them."""
+    """Return texts that match a regular expression of common constructs. The server checks them."""
     texts = []
     for seed in range(6):
         try:
@@ -368,7 +368,7 @@ _NAMED = {
 
 
 def _alternatives(pattern: str, at: int, seed: int) -> tuple[str, int]:
-    """One branch's text up to the end of the pattern or group, and where that is."""
+    """Return one branch's text up to the end of the pattern or group, and the position of that end."""
     branches = []
     while True:
         text, at = _sequence(pattern, at, seed)
@@ -392,7 +392,7 @@ def _sequence(pattern: str, at: int, seed: int) -> tuple[str, int]:
 
 
 def _repeats(pattern: str, at: int) -> tuple[int, int, int]:
-    """How often the atom before may stand, within reason, and where the pattern goes on."""
+    """Return the least and the most repetitions of the atom before, and the position after the quantifier."""
     sign = pattern[at : at + 1]
     if sign == "{":
         end = pattern.index("}", at)

@@ -1,1 +1,1 @@
-"""The rules, the checks that find where a revision breaks them, and what its author acknowledged."""
+"""The rules, the checks for each of them, and acknowledgements of findings."""

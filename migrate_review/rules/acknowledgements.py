@@ -1,4 +1,4 @@
-"""What a revision's author says of findings: ``-- reviewed: <rule> <reason>``, in a comment or in its SQL."""
+"""Reads acknowledgements in a revision: ``-- reviewed: <rule> <reason>``, in a comment or in its SQL."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ class Acknowledgement:
 
 @dataclass(frozen=True)
 class Sorted:
-    """Findings that stand, and those that are acknowledged, each with the reason."""
+    """Findings that are not acknowledged, and those that are, each with the reason."""
 
     standing: tuple[Finding, ...]
     acknowledged: tuple[tuple[Finding, str], ...]
 
 
 def acknowledgements(text: str) -> tuple[Acknowledgement, ...]:
-    """Read the remarks in a revision's text. A reason goes on in comment lines that are indented after their ``#``."""
+    """Return the acknowledgements in a revision's text. Indented comment lines continue a reason."""
     lines = text.splitlines()
     found = []
     for place, line in enumerate(lines):
@@ -59,7 +59,7 @@ def acknowledgements(text: str) -> tuple[Acknowledgement, ...]:
 
 
 def sort_out(revision: RevisionSource, findings: Iterable[Finding], *, complete: bool = True) -> Sorted:
-    """Tell which findings on a revision are acknowledged in it, and what is wrong with its remarks.
+    """Return which findings the revision acknowledges, with findings on its acknowledgements themselves.
 
     Without ``complete`` not every rule was looked at, so that nothing is known of a remark that seems unused.
     """

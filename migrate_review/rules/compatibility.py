@@ -1,4 +1,4 @@
-"""What breaks the application that is running while the revision is applied, and until the new one is released."""
+"""Checks for what breaks the old application, which runs until the new one is released."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _DROPPED = {"ban-drop-view": "view", "ban-drop-function": "function", "ban-drop-
 
 
 def tables_and_columns_gone(case: Case) -> Iterator[Finding]:
-    """Say what the running application may still name."""
+    """Yield dropped tables and columns, which the running application may still use."""
     observation = case.observation
     if observation.after is None:
         return
@@ -41,7 +41,7 @@ def tables_and_columns_gone(case: Case) -> Iterator[Finding]:
 
 
 def renames(case: Case) -> Iterator[Finding]:
-    """Say what the running application names otherwise."""
+    """Yield renamed tables and columns, which the running application uses by the old name."""
     observation = case.observation
     if observation.after is None:
         return
@@ -59,7 +59,7 @@ def renames(case: Case) -> Iterator[Finding]:
 
 
 def _stands_in(after: Catalog, name: str) -> bool:
-    """Whether a view has taken a table's name, so that queries go on."""
+    """Return whether a view or table has taken a table's name, so that queries still work."""
     return f"view {name}" in after.others or after.table_named(name) is not None
 
 
@@ -99,7 +99,7 @@ def _defaults_dropped(case: Case, before: Catalog, after: Catalog) -> Iterator[F
 
 
 def enum_values(case: Case) -> Iterator[Finding]:
-    """Say which labels the running application may still write."""
+    """Yield removed and renamed enum labels, which the running application may still write."""
     observation = case.observation
     if observation.after is None:
         return
@@ -117,7 +117,7 @@ def enum_values(case: Case) -> Iterator[Finding]:
 
 
 def as_squawk_says(case: Case) -> Iterator[Finding]:
-    """Pass on what squawk says where there is nothing to measure, unless the schema shows that it does not matter."""
+    """Yield squawk's remarks that nothing can be measured for, unless the schema shows that they do not matter."""
     for remark in case.remarks:
         sql = short(attempted(case.observation)[remark.statement].sql)
         if remark.rule in _DROPPED:
@@ -138,7 +138,7 @@ _PASSED_ON = squawk.AS_SAID - {*_DROPPED, "renaming-object", "prefer-robust-stmt
 
 
 def _renamed(case: Case, remark: Remark) -> Iterator[Finding]:
-    """A rename of something that is no table, unless something else has taken the name."""
+    """Yield the rename of an object other than a table, unless another object has taken its name."""
     sql = attempted(case.observation)[remark.statement].sql
     after = case.observation.after
     renamed = _RENAMED.search(sql)

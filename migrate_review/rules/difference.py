@@ -1,4 +1,4 @@
-"""What is new, kept and gone between two moments of a schema."""
+"""Compares two schemas: what is new, kept and gone."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def kept_tables(before: Catalog, after: Catalog) -> Iterator[tuple[Table, Table]]:
-    """Each table that is still there, under whatever name, as it was and as it is."""
+    """Yield each table that both schemas have, under whatever name, as it was and as it is."""
     for table in before.tables:
         now = after.table(table.oid)
         if now is not None:
@@ -19,31 +19,31 @@ def kept_tables(before: Catalog, after: Catalog) -> Iterator[tuple[Table, Table]
 
 
 def gone_tables(before: Catalog, after: Catalog) -> Iterator[Table]:
-    """Tables that are there no more; one that was replaced by another of its name counts as kept."""
+    """Return the tables that are gone. One that was replaced by another of its name counts as kept."""
     return (
         table for table in before.tables if after.table(table.oid) is None and after.table_named(table.name) is None
     )
 
 
 def new_tables(before: Catalog, after: Catalog) -> Iterator[Table]:
-    """Tables that were not there."""
+    """Return the tables that are new."""
     return (table for table in after.tables if before.table(table.oid) is None)
 
 
 def kept_columns(before: Table, after: Table) -> Iterator[tuple[Column, Column]]:
-    """Each column that is still there, under whatever name, as it was and as it is."""
+    """Return each column that both have, under whatever name, as it was and as it is."""
     now = {column.number: column for column in after.columns}
     return ((column, now[column.number]) for column in before.columns if column.number in now)
 
 
 def gone_columns(before: Table, after: Table) -> Iterator[Column]:
-    """Columns that are there no more."""
+    """Return the columns that are gone."""
     numbers = {column.number for column in after.columns}
     return (column for column in before.columns if column.number not in numbers)
 
 
 def new_columns(before: Catalog, after: Catalog) -> Iterator[tuple[Table, Column]]:
-    """Columns that were not there, those of new tables included."""
+    """Yield the columns that are new, those of new tables included."""
     for table in after.tables:
         was = before.table(table.oid)
         known = {column.number for column in was.columns} if was else set()
@@ -51,7 +51,7 @@ def new_columns(before: Catalog, after: Catalog) -> Iterator[tuple[Table, Column
 
 
 def new_constraints(before: Catalog, after: Catalog) -> Iterator[tuple[Table, Constraint]]:
-    """Constraints that were not there by that name, without NOT NULL, which PostgreSQL 18 counts among them."""
+    """Yield the constraints whose name is new, without NOT NULL, which is a constraint in PostgreSQL 18."""
     for table in after.tables:
         was = before.table(table.oid)
         known = {constraint.name for constraint in was.constraints} if was else set()
@@ -63,7 +63,7 @@ def new_constraints(before: Catalog, after: Catalog) -> Iterator[tuple[Table, Co
 
 
 def new_indexes(before: Catalog, after: Catalog) -> Iterator[tuple[Table, Index]]:
-    """Indexes that were not there by that name, those of constraints included."""
+    """Yield the indexes whose name is new, those of constraints included."""
     for table in after.tables:
         was = before.table(table.oid)
         known = {index.name for index in was.indexes} if was else set()
@@ -71,7 +71,7 @@ def new_indexes(before: Catalog, after: Catalog) -> Iterator[tuple[Table, Index]
 
 
 def gone_indexes(before: Catalog, after: Catalog) -> Iterator[tuple[Table, Index]]:
-    """Indexes of tables that are still there which are there no more, without those of constraints."""
+    """Yield the indexes that are gone from tables that are still there, without those of constraints."""
     for was, now in kept_tables(before, after):
         names = {index.name for index in now.indexes}
         yield from ((now, index) for index in was.indexes if index.name not in names and not index.constraint)

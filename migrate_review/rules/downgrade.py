@@ -1,4 +1,4 @@
-"""Whether the revision goes up, down and up again, and what becomes of the rows."""
+"""Checks that the revision runs up, down and up again, and keeps the rows."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _MOST = 5
 
 
 def failures(case: Case) -> Iterator[Finding]:
-    """Say why the upgrade failed, if it did: at all, or with rows that the schema before it allows."""
+    """Yield why the upgrade failed: at all, or with rows that the schema before it allows."""
     failed = case.observation.refused or case.observation.upgrade
     if failed.failure is None:
         return
@@ -52,7 +52,7 @@ def _evidence(direction: Pass) -> str:
 
 
 def downgrades(case: Case) -> Iterator[Finding]:
-    """Say whether the revision can be taken back, and what is then not as it was."""
+    """Yield why the downgrade fails or is missing, or which differences it leaves."""
     observation = case.observation
     if not case.revision.has_downgrade:
         yield case.found("downgrade-missing", f"no function downgrade in {case.revision.path.name}")
@@ -73,7 +73,7 @@ def downgrades(case: Case) -> Iterator[Finding]:
 
 
 def repetition(case: Case) -> Iterator[Finding]:
-    """Say whether a second upgrade fails, or makes another schema."""
+    """Yield why a second upgrade fails, or how its schema differs from the first one's."""
     observation = case.observation
     if observation.upgrade_again is not None and observation.upgrade_again.failure is not None:
         # What the downgrade leaves over is in the way: `downgrades` reports it, this is the consequence.
@@ -92,7 +92,7 @@ def repetition(case: Case) -> Iterator[Finding]:
 
 
 def data(case: Case) -> Iterator[Finding]:
-    """Say which rows and values did not survive going up and down."""
+    """Yield the rows and values that an upgrade and a downgrade lose, change or add."""
     observation = case.observation
     for change in observation.changes:
         kept = observation.after and observation.after.table_named(change.table)

@@ -1,4 +1,4 @@
-"""What the reviewer says of a revision."""
+"""Defines a finding and its severity."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Severity(str, Enum):
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that a revision does, and how to do it more safely.
+    """One hazard in a revision, and the safer way.
 
     ``message`` says what happens in production, ``evidence`` what was measured, ``fix`` is the safer way as Alembic
     code, or what to do. ``path`` is the revision's file and ``line`` where it is in it, from 1, for annotations.

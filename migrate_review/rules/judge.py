@@ -1,4 +1,4 @@
-"""The checks: each looks at what was measured of one revision, and says which rules it broke."""
+"""Lists the checks. Each yields the findings of a few rules on one revision."""
 
 from __future__ import annotations
 
@@ -36,5 +36,5 @@ CHECKS: tuple[Callable[[Case], Iterator[Finding]], ...] = (
 
 
 def judge(case: Case) -> tuple[Finding, ...]:
-    """Hold a revision against every rule that one revision alone can break; each finding once."""
+    """Return the findings of every check on one revision, each finding once."""
     return tuple(dict.fromkeys(found for check in CHECKS for found in check(case)))

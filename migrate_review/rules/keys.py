@@ -1,4 +1,4 @@
-"""Keys, indexes, names and types of what the revision makes."""
+"""Checks the keys, indexes, names and types that the revision creates."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _NAME_IN_DEFINITION = re.compile(r"^CREATE (UNIQUE )?INDEX \S+ ON ")
 
 
 def foreign_keys_without_index(case: Case) -> Iterator[Finding]:
-    """Say which new foreign keys have no index that begins with their columns."""
+    """Yield the new foreign keys that have no index that begins with their columns."""
     observation = case.observation
     if observation.after is None:
         return
@@ -43,7 +43,7 @@ def _serves(index: Index, constraint: Constraint) -> bool:
 
 
 def duplicate_indexes(case: Case) -> Iterator[Finding]:
-    """Say which new indexes do what another one does."""
+    """Yield the new indexes that duplicate another one."""
     observation = case.observation
     if observation.after is None:
         return
@@ -58,7 +58,7 @@ def duplicate_indexes(case: Case) -> Iterator[Finding]:
 
 
 def _covers(other: Index, index: Index) -> bool:
-    """Whether ``other`` does all that ``index`` does."""
+    """Return whether ``other`` does all that ``index`` does."""
     its, own = (_NAME_IN_DEFINITION.sub("", one.definition) for one in (other, index))
     return its == own and (other.unique or not index.unique)
 

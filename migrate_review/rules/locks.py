@@ -1,4 +1,4 @@
-"""Locks that are held while a table is read or written as a whole."""
+"""Checks for locks that are held while a whole table is read or written."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _KINDS = {
 
 
 def work_that_others_wait_for(case: Case) -> Iterator[Finding]:
-    """Say of each statement that reads or writes a table as a whole what waits for it."""
+    """Yield each statement that reads or rewrites a whole table while others wait for its lock."""
     observation = case.observation
     places = {id(statement): place for place, statement in enumerate(observation.upgrade.statements)}
     for work in long_works(observation):
@@ -57,7 +57,7 @@ def _without_squawk(work: Work, case: Case, evidence: str) -> Finding:
 
 
 def _not_measured(case: Case) -> Iterator[Finding]:
-    """What squawk says of a table that was there and could not be filled: nothing speaks against it."""
+    """Yield squawk's remarks on tables that could not be filled, which no measurement confirms or refutes."""
     observation = case.observation
     for place, statement in enumerate(observation.upgrade.statements):
         empty = [lock.table for lock in statement.locks if lock.table in observation.unfilled]
@@ -74,7 +74,7 @@ def _names(rule: str, work: Work, case: Case) -> dict[str, str]:
 
 
 def _altered(work: Work, case: Case) -> str:
-    """The table that the statement is about, when it held several: a foreign key's own, not the one it points to."""
+    """Return the table that the statement alters. Of a foreign key's two tables, that is its own."""
     after = case.observation.after
     if after is not None:
         for table, constraint in difference.new_constraints(case.observation.before, after):
@@ -84,7 +84,7 @@ def _altered(work: Work, case: Case) -> str:
 
 
 def _names_of(rule: str, table: str, sql: str, case: Case) -> dict[str, str]:
-    """The names that the rule's texts leave open, from the schema before and after."""
+    """Return the names for the placeholders in the rule's texts, from the schema before and after."""
     names = {"table": table, "name": "...", "columns": "...", "column": "...", "other": "...", "unique": "False"}
     names |= {"old": "the old type", "new": "the new type"}
     after = case.observation.after
@@ -131,7 +131,7 @@ def _names_of_column(rule: str, table: str, sql: str, case: Case) -> dict[str, s
 
 
 def backfills(case: Case) -> Iterator[Finding]:
-    """Say of each statement that changes rows of a whole table at once."""
+    """Yield each statement that changes the rows of a whole table at once."""
     observation = case.observation
     for statement in observation.upgrade.statements:
         changes = _CHANGES_ROWS.match(statement.sql)
@@ -148,7 +148,7 @@ def backfills(case: Case) -> Iterator[Finding]:
 
 
 def indexes_dropped(case: Case) -> Iterator[Finding]:
-    """Say of each index that was dropped with the lock of the table."""
+    """Yield each index that was dropped while the statement locked its table."""
     observation = case.observation
     if observation.after is None:
         return
@@ -162,7 +162,7 @@ def indexes_dropped(case: Case) -> Iterator[Finding]:
 
 
 def commits_in_between(case: Case) -> Iterator[Finding]:
-    """Say which statements cannot be run again, in a revision that commits before its end."""
+    """Yield the statements that cannot run again, in a revision that commits before its end."""
     statements = case.observation.upgrade.statements
     if len(statements) < 2 or all(statement.in_transaction for statement in statements):  # noqa: PLR2004 - alone, it is all there is to repeat
         return

@@ -1,4 +1,4 @@
-"""The file of reviewed revisions, ``reviewed.json`` in the Alembic tree; it is packaged with the tree.
+"""Reads and writes ``reviewed.json`` in the Alembic tree, which lists reviewed revisions and is packaged with the tree.
 
 .. code-block:: json
 
@@ -26,12 +26,12 @@ if TYPE_CHECKING:
 
 
 def file_of(tree: Tree) -> Path:
-    """Where a tree keeps the file."""
+    """Return the path of the file."""
     return tree.location / FILE
 
 
 def recorded(tree: Tree) -> Mapping[str, Mapping[str, Any]]:
-    """What was recorded of each revision; nothing if there is no file.
+    """Return the entry of each recorded revision, none if there is no file.
 
     Raises `ReviewError` if the file is not what `record` writes.
     """
@@ -46,7 +46,7 @@ def recorded(tree: Tree) -> Mapping[str, Mapping[str, Any]]:
 
 
 def record(tree: Tree, reviews: Iterable[tuple[RevisionSource, Sorted]]) -> None:
-    """Add the revisions that passed, in the place of what was recorded of them before."""
+    """Record revisions that passed, and replace their earlier entries."""
     entries = dict(recorded(tree))
     for revision, result in reviews:
         standing = [(found, None) for found in result.standing]

@@ -1,4 +1,4 @@
-"""Every rule of the reviewer: how much it matters, what happens in production, and the safer way as Alembic code.
+"""Defines every rule: its severity, what happens in production, and the safer way as Alembic code.
 
 A rule that squawk has, too, bears squawk's name. ``{names}`` in braces are filled in with what was found.
 """
@@ -14,7 +14,7 @@ ERROR, WARNING, NOTE = Severity.ERROR, Severity.WARNING, Severity.NOTE
 
 
 class Theme(str, Enum):
-    """What a rule is about; the order in which the document lists them."""
+    """The topic of a rule, in the order of docs/review.md."""
 
     LOCKS = "Locks, rewrites and scans"
     COMPATIBILITY = "The application that is running meanwhile"
@@ -25,7 +25,7 @@ class Theme(str, Enum):
 
 @dataclass(frozen=True)
 class Rule:
-    """A rule, with what a finding says unless it knows better.
+    """A rule, with the texts of its findings.
 
     ``known_to_squawk`` says that squawk has a rule of this name; what it says is then held against what was measured.
     """
@@ -659,7 +659,7 @@ RULES = {rule.name: rule for rule in (*_LOCKS, *_COMPATIBILITY, *_DOWNGRADE, *_K
 
 
 def finding(rule: str, revision: str, evidence: str, /, **names: str) -> Finding:
-    """Say that a rule was broken, with the names that its texts leave open."""
+    """Return a finding on a revision. ``names`` fill the placeholders in the rule's texts."""
     known = RULES[rule]
     return Finding(
         revision=revision,

@@ -1,4 +1,4 @@
-"""What a revision's file shows by itself."""
+"""Checks that need only a revision's source."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _FOR_REVISIONS = frozenset({"backfill"})
 
 
 def imports(case: Case) -> Iterator[Finding]:
-    """Say which of the backend's own modules the revision imports."""
+    """Yield the backend's own modules that the revision imports."""
     for module, line in case.revision.imports_of_backend:
         if module in _FOR_REVISIONS:
             continue
@@ -25,7 +25,7 @@ def imports(case: Case) -> Iterator[Finding]:
 
 
 def nothing_done(case: Case) -> Iterator[Finding]:
-    """Say that an upgrade is empty, unless it joins branches or labels one."""
+    """Yield that an upgrade is empty, unless it merges branches or labels one."""
     revision = case.revision
     if case.observation.upgrade.empty and len(revision.down_revisions) < 2 and not revision.labelled:  # noqa: PLR2004 - a merge has several
         yield case.found("upgrade-empty", f"upgrade() of {revision.path.name} has no statement")

@@ -102,7 +102,7 @@ class Remark:
 
 @dataclass(frozen=True)
 class _Script:
-    """A revision's SQL as squawk is to read it. ``lines`` gives each line's statement."""
+    """A revision's SQL for squawk. ``lines`` holds the statement's place for each line."""
 
     text: str
     lines: tuple[int, ...]
@@ -137,7 +137,7 @@ def remarks(
 
 
 def _script(statements: Sequence[Statement], skip: Iterable[int]) -> _Script:
-    """Write transactions out as they were, since squawk judges some statements by whether they are in one."""
+    """Return the SQL with BEGIN and COMMIT, because some of squawk's rules depend on the transaction."""
     text: list[str] = []
     lines: list[int] = []
 
