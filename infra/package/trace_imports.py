@@ -54,6 +54,7 @@ def run(package: Path, config_file: Path) -> None:
         credentials=nowhere,
         server=None,
         lock_pid=None,
+        lock_keys=(),
         application_name="trace",
         deadline=Deadline.after(60),
     )

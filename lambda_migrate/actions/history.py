@@ -47,6 +47,7 @@ def packaged_revisions(invocation: Invocation, *, load_all: bool = False) -> lis
         credentials=nowhere,
         server=None,
         lock_pid=None,
+        lock_keys=(),
         application_name=invocation.name,
         deadline=invocation.deadline,
     )

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from lambda_migrate.invocation.deadline import Deadline
     from lambda_migrate.invocation.settings import Settings
 
-# The first half of the key of every migration lock, "MIGR" in ASCII; the second half is the schema's checksum.
+# The first half of the key of every migration lock, "MIGR" in ASCII; `lock_keys` has the second half.
 LOCK_CLASS = 0x4D494752
 # The same, shared, held by env.py's own session: "MIGS". A run that was killed loses its lock at once, while its
 # revision's session may be about to commit. Whoever gets the lock sees by this that there still is one, and ends it.
@@ -59,13 +59,13 @@ def migration_lock(session: Session, settings: Settings, deadline: Deadline, sch
     Raises:
         MigrationLocked: another run held it for too long; names its request id and since when.
     """
-    key = (LOCK_CLASS, lock_key(schema))
+    keys = lock_keys(schema, session.default_schema)
     started = time.monotonic()
     patience = deadline.until(settings.migration_lock_timeout_s)
     next_log = started
     held = False
     while True:
-        held = held or session.rows("SELECT pg_try_advisory_lock(%s, %s)", key)[0][0]
+        held = held or _take(session, keys)
         holder = _end_orphan(session, schema) if held else lock_holder(session, schema)
         if held and holder is None:
             break
@@ -96,55 +96,80 @@ def migration_lock(session: Session, settings: Settings, deadline: Deadline, sch
     finally:
         # A lost connection has released it already; what the run has come to stands all the same.
         with suppress(DatabaseUnavailable):
-            session.rows("SELECT pg_advisory_unlock(%s, %s)", key)
+            session.rows("SELECT pg_advisory_unlock_all()")
 
 
 def _end_orphan(session: Session, schema: str | None) -> Holder | None:
-    """End what a run that lost the lock has left working, and say which it is; None when there is none.
+    """End a session that a run which lost the lock has left working, and return it; None if there is none.
 
-    Only the same login may end a session; another's ends by the server's own timeouts.
+    Only the same login may end a session. Another login's ends by the server's own timeouts.
     """
-    if not _is_held(session, WORKER_LOCK_CLASS, schema):
-        return None
-    rows = session.rows(
-        f"SET LOCAL ROLE NONE; SELECT *, CASE WHEN usename = session_user THEN pg_terminate_backend(pid) END"  # noqa: S608 - ours
-        f" FROM ({_HOLDERS}) AS orphan",
-        _lock_as_listed(WORKER_LOCK_CLASS, schema),
+    return _holder(session, WORKER_LOCK_CLASS, schema, end=True)
+
+
+def lock_keys(schema: str | None, default_schema: str | None) -> tuple[int, ...]:
+    """Return the second halves of the lock's keys, in the order in which they are taken.
+
+    PostgreSQL keeps advisory locks apart by database, so only the schema is part of a key. The schema that a session
+    gets by itself has two keys: the one of its name, and 0, by which other programs know it.
+    """
+    if schema is None or schema == default_schema:
+        return (0, _checksum(default_schema)) if default_schema else (0,)
+    return (_checksum(schema),)
+
+
+def _checksum(schema: str) -> int:
+    return zlib.crc32(schema.encode()) - (1 << 31)
+
+
+def _take(session: Session, keys: tuple[int, ...]) -> bool:
+    """Take the lock under all keys, or under none, in one round trip.
+
+    The last key is tried after the first, so that two runs cannot each hold what the other one waits for. A single key
+    is taken twice, which makes no difference.
+    """
+    got: list[bool | None] = list(
+        session.rows(
+            "SELECT one.got, CASE WHEN one.got THEN pg_try_advisory_lock(%s, %s) END"
+            " FROM (SELECT pg_try_advisory_lock(%s, %s) AS got) AS one",
+            (LOCK_CLASS, keys[-1], LOCK_CLASS, keys[0]),
+        )[0]
     )
-    return Holder(*rows[0][:3]) if rows else None
-
-
-def lock_key(schema: str | None) -> int:
-    """The second half of the advisory lock's key, a signed 32-bit number; the database is part of it by itself."""
-    return zlib.crc32(schema.encode()) - (1 << 31) if schema else 0
+    if all(got):
+        return True
+    if got[0]:
+        session.rows("SELECT pg_advisory_unlock(%s, %s)", (LOCK_CLASS, keys[0]))
+    return False
 
 
 def lock_holder(session: Session, schema: str | None) -> Holder | None:
-    """Who holds the migration lock now."""
-    if not _is_held(session, LOCK_CLASS, schema):
+    """Return who holds the migration lock now."""
+    return _holder(session, LOCK_CLASS, schema)
+
+
+def _holder(session: Session, lock_class: int, schema: str | None, *, end: bool = False) -> Holder | None:
+    """Return who holds a lock under any of its keys. ``end`` also ends that session if it is of this login."""
+    parameters = (lock_class, [key & 0xFFFFFFFF for key in lock_keys(schema, session.default_schema)], session.pid)
+    # Looking up the holder is several times as expensive, and usually there is none.
+    if not session.rows(f"SELECT l.pid {_HELD}", parameters):
         return None
-    rows = session.rows(_HOLDERS, _lock_as_listed(LOCK_CLASS, schema))
+    end_it = ", CASE WHEN usename = session_user THEN pg_terminate_backend(pid) END" if end else ""
+    role = "SET LOCAL ROLE NONE; " if end else ""
+    rows = session.rows(f"{role}SELECT *{end_it} FROM ({_HOLDERS}) AS holders", parameters)  # noqa: S608 - ours
     return Holder(*rows[0][:3]) if rows else None
 
 
-def _is_held(session: Session, lock_class: int, schema: str | None) -> bool:
-    """Whether anybody holds a lock. By whom costs the server several times as much, and mostly there is nobody."""
-    return bool(session.rows(f"SELECT l.pid {_HELD}", _lock_as_listed(lock_class, schema)))
-
-
+# pg_locks shows keys as unsigned numbers.
 _HELD = (
-    "FROM pg_locks l WHERE l.locktype = 'advisory' AND l.granted AND l.classid = %s AND l.objid = %s AND l.objsubid = 2"
+    "FROM pg_locks l WHERE l.locktype = 'advisory' AND l.granted AND l.classid = %s AND l.objid = ANY(%s::bigint[])"
+    " AND l.objsubid = 2 AND l.pid <> %s"
     " AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())"
 )
 _HOLDERS = (
-    "SELECT a.pid, coalesce(a.application_name, '') AS name, coalesce(a.backend_start::text, '?') AS since, a.usename"  # noqa: S608 - ours
+    "SELECT DISTINCT a.pid, coalesce(a.application_name, '') AS name,"  # noqa: S608 - ours
+    " coalesce(a.backend_start::text, '?') AS since, a.usename"
     f" FROM (SELECT l.pid {_HELD}) AS held JOIN pg_stat_activity a USING (pid)"
 )
-
-
-def _lock_as_listed(lock_class: int, schema: str | None) -> tuple[int, int]:
-    """A lock's key as pg_locks shows it: unsigned."""
-    return lock_class, lock_key(schema) & 0xFFFFFFFF
 
 
 def blockers(session: Session, pids: list[int]) -> tuple[Holder, ...]:

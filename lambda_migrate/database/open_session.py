@@ -155,7 +155,7 @@ def _session(
         connection.close()
         raise
     server = Server(version, facts.started, facts.database)
-    return Session(connection, facts.pid, server, credentials, deadline, pooled)
+    return Session(connection, facts.pid, server, credentials, deadline, facts.default_schema, pooled)
 
 
 def _checked_version(connection: Connection, credentials: Credentials) -> int:
@@ -174,6 +174,7 @@ class _Facts(NamedTuple):
     replica: bool
     read_only: bool
     schema_exists: bool
+    default_schema: str | None
 
 
 def _set_up(
@@ -190,7 +191,7 @@ def _set_up(
         deadline,
         "SELECT pg_backend_pid(), pg_postmaster_start_time()::text, current_database(), pg_is_in_recovery(),"  # noqa: S608 - ours
         " current_setting('transaction_read_only') = 'on',"
-        " %(schema)s::text IS NULL OR to_regnamespace(quote_ident(%(schema)s)) IS NOT NULL,"
+        " %(schema)s::text IS NULL OR to_regnamespace(quote_ident(%(schema)s)) IS NOT NULL, current_schema(),"
         f" CASE WHEN pg_backend_pid() = %(pid)s THEN (SELECT count(*) FROM (SELECT {values}) AS made) END",
         {"schema": schema, "pid": pid},
     )

@@ -49,6 +49,7 @@ class Server:
 class Session:
     """A connection in autocommit, which holds the migration lock and reads the version table.
 
+    ``default_schema`` is the schema that its search_path leads to, None if there is none.
     ``pid`` is its backend by ``pg_backend_pid()``. ``pooled`` says that a pooler in session mode is in between: the
     session goes back to its pool when it is closed.
     """
@@ -58,6 +59,7 @@ class Session:
     server: Server
     credentials: Credentials
     deadline: Deadline
+    default_schema: str | None = None
     pooled: bool = False
 
     def rows(self, sql: str, parameters: tuple[object, ...] = ()) -> list[tuple[Any, ...]]:

@@ -39,7 +39,9 @@ def install(
 
     def wrapped(connection: Any = None, *args: Any, **options: Any) -> None:  # noqa: ANN401
         if options.get("upgrade_token", "upgrades") != "upgrades":
-            raise ConfigurationError("env.py is of Alembic's multidb template: one function migrates one database")
+            raise ConfigurationError(
+                "env.py is of Alembic's multidb template, for several databases: give each a tree of its own"
+            )
         if connection is None and not environment.is_offline_mode():
             raise ConfigurationError("env.py gave context.configure() no connection, though it does not run offline")
         # For any other type, Alembic raises its own error.

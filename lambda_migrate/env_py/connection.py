@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy
 from sqlalchemy import event
 
-from lambda_migrate.database.migration_lock import LOCK_CLASS, WORKER_LOCK_CLASS, lock_key
+from lambda_migrate.database.migration_lock import LOCK_CLASS, WORKER_LOCK_CLASS
 from lambda_migrate.database.session import (
     CONNECTION_CHECK_MS,
     HAS_CONNECTION_CHECK,
@@ -150,11 +150,12 @@ def _takes_worker_lock(job: Job) -> str:
     In this order: the next one to take the migration lock looks for such sessions after that, so either it sees this
     one, or this one sees that the lock is no longer ours.
     """
-    key = lock_key(job.schema)
+    taken = " AND ".join(f"pg_try_advisory_lock_shared({WORKER_LOCK_CLASS}, {key})" for key in job.lock_keys)
     return (
-        f"CASE WHEN pg_try_advisory_lock_shared({WORKER_LOCK_CLASS}, {key}) THEN EXISTS ("
+        f"CASE WHEN {taken} THEN EXISTS ("
         "SELECT FROM pg_locks WHERE locktype = 'advisory' AND granted"
-        f" AND classid = {LOCK_CLASS} AND objid = {key & 0xFFFFFFFF} AND objsubid = 2 AND pid = {job.lock_pid}) END"
+        f" AND classid = {LOCK_CLASS} AND objid = {job.lock_keys[0] & 0xFFFFFFFF} AND objsubid = 2"
+        f" AND pid = {job.lock_pid}) END"
     )
 
 

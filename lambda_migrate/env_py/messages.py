@@ -23,7 +23,8 @@ Kind = Literal["lock", "cancelled", "connection", "authentication", "refused", "
 class Job:
     """One run of env.py: what is wanted, where, and until when.
 
-    ``server`` is None where no database is involved. ``lock_pid`` is the backend of the session that holds the lock.
+    ``server`` is None where no database is involved. ``lock_pid`` is the backend of the session that holds the lock,
+    and ``lock_keys`` are the lock's keys.
     ``pooled`` says that a pooler in session mode is between the function and the server.
     """
 
@@ -35,6 +36,7 @@ class Job:
     credentials: Credentials
     server: Server | None
     lock_pid: int | None
+    lock_keys: tuple[int, ...]
     application_name: str
     deadline: Deadline
     pooled: bool = False

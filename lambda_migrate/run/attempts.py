@@ -9,7 +9,7 @@ from contextlib import closing, nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from lambda_migrate.database.migration_lock import migration_lock
+from lambda_migrate.database.migration_lock import lock_keys, migration_lock
 from lambda_migrate.database.open_session import is_rotated, open_session
 from lambda_migrate.env_py.messages import Job
 from lambda_migrate.invocation.errors import (
@@ -228,6 +228,7 @@ def _job(invocation: Invocation, state: RunState, session: Session) -> Job:
         credentials=session.credentials,
         server=session.server,
         lock_pid=session.pid,
+        lock_keys=lock_keys(invocation.schema, session.default_schema),
         application_name=invocation.name,
         deadline=invocation.deadline,
         pooled=session.pooled,

@@ -216,9 +216,7 @@ class _Driver:
             try:
                 self.script.run_env()
             except ConfigurationError as error:
-                # The hook's message about the multidb template speaks of the function, which runs in Lambda.
-                message = str(error).replace("one function migrates one database", "a review is of one database")
-                raise _RefusedError(message) from error
+                raise _RefusedError(str(error)) from error
         if not found:
             raise _RefusedError("env.py came to its end without calling context.run_migrations()")
         return found
@@ -344,6 +342,7 @@ def _make(start: Mapping[str, Any], wire: _Wire) -> _Driver:
         credentials=credentials,
         server=None,
         lock_pid=None,
+        lock_keys=(),
         application_name="migrate review",
         deadline=Deadline.after(start["pass_timeout_s"]),
     )

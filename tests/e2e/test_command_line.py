@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from lambda_migrate.database.migration_lock import LOCK_CLASS, lock_key
+from lambda_migrate.database.migration_lock import LOCK_CLASS, lock_keys
 from migrate_cli.presentation import plain
 from tests.support.bystander import query
 from tests.support.waiting import eventually
@@ -99,7 +99,7 @@ def test_ctrl_c_leaves_the_function_at_work_and_it_finishes(
 ) -> None:
     holder = database.connect()
     with closing(holder), holder.cursor() as cursor:
-        cursor.execute("SELECT pg_advisory_lock(%s, %s)", (LOCK_CLASS, lock_key(None)))
+        cursor.execute("SELECT pg_advisory_lock(%s, %s)", (LOCK_CLASS, lock_keys(None, None)[0]))
         holder.commit()
         with function.start(*COMMAND, "upgrade", "--stage", "e2e") as process:
             eventually(lambda: waits_for_the_lock(database))
@@ -115,7 +115,7 @@ def test_ctrl_c_leaves_the_function_at_work_and_it_finishes(
 def test_a_run_is_followed_while_it_works(function: Deployed, database: Database, backend: Backend) -> None:
     function.use(database.secret, MIGRATION_LOCK_TIMEOUT_S="20")
     with ExitStack() as processes, closing(database.connect()) as holder, holder.cursor() as cursor:
-        cursor.execute("SELECT pg_advisory_lock(%s, %s)", (LOCK_CLASS, lock_key(None)))
+        cursor.execute("SELECT pg_advisory_lock(%s, %s)", (LOCK_CLASS, lock_keys(None, None)[0]))
         holder.commit()
         process = processes.enter_context(function.start(*COMMAND, "upgrade", "--stage", "e2e"))
         assert process.stderr

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
+import pytest
+
+from tests.support.bystander import execute, query
 from tests.support.ledger import (
     applied_ids,
     concurrent_index,
@@ -92,3 +95,35 @@ def test_looking_does_not_wait_for_the_lock(runner: Runner, database: Database, 
     assert holding in status.payload["lock"]["holder"]
     assert [entry["revision"] for entry in plan.payload["plan"]] == ["r02", "r03"]
     assert holder.result().error_type is None
+
+
+@pytest.mark.parametrize("target", [{"schema": "public"}, {}], ids=["named", "by default"])
+def test_a_schema_has_one_lock_whether_a_request_names_it_or_not(
+    runner: Runner, database: Database, tmp_path: Path, target: dict[str, str]
+) -> None:
+    tree = write_ledger(tmp_path / "tree", 2, instead={2: sql("SELECT pg_sleep(2)")})
+    first, second = runner.start(tree), runner.start(tree)
+
+    first.start({"target": {"schema": "public"}} if not target else None)
+    eventually(lambda: is_running(database, "pg_sleep"))
+    waited = second.invoke({"target": target} if target else None).payload
+
+    assert first.result().error_type is None
+    assert waited["lock_wait_ms"] > 0
+    assert query(database, "SELECT number FROM ledger ORDER BY 1") == [(1,), (2,)]
+
+
+def test_roles_with_schemas_of_their_own_by_default_wait_for_who_names_one(
+    runner: Runner, database: Database, tmp_path: Path
+) -> None:
+    tree = write_ledger(tmp_path / "tree", 2, instead={2: sql("SELECT pg_sleep(2)")})
+    execute(database, "CREATE SCHEMA tenant", f'ALTER ROLE "{database.user}" SET search_path = tenant')
+    first, second = runner.start(tree), runner.start(tree)
+
+    first.start()
+    eventually(lambda: is_running(database, "pg_sleep"))
+    waited = second.invoke({"target": {"schema": "tenant"}}).payload
+
+    assert first.result().error_type is None
+    assert waited["lock_wait_ms"] > 0
+    assert query(database, "SELECT number FROM tenant.ledger ORDER BY 1") == [(1,), (2,)]

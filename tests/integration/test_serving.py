@@ -111,7 +111,7 @@ def test_health_is_503_until_the_database_is_at_head_and_shows_both_revisions(
 ) -> None:
     with closing(database.connect()) as connection, connection.cursor() as cursor:
         # Whoever migrates holds this lock: the function's key is the backend's.
-        cursor.execute("SELECT pg_advisory_lock(%s, %s)", (runner.LOCK_CLASS, runner.lock_key(None)))
+        cursor.execute("SELECT pg_advisory_lock(%s, %s)", (runner.LOCK_CLASS, runner.lock_keys(None, None)[0]))
         server = start()
         status, body = server.health()
 

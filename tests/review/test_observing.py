@@ -381,7 +381,7 @@ def test_an_env_py_that_connects_elsewhere_is_refused_before_a_revision_runs(
     [
         (
             "upgrade_token='engine1_upgrades', connection=",
-            "env.py is of Alembic's multidb template: a review is of one",
+            "env.py is of Alembic's multidb template, for several databases",
         ),
         ("connection=None and ", "env.py gave context.configure() no connection, though it does not run offline"),
     ],
