@@ -7,12 +7,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from lambda_migrate.invocation.redaction import redact
+
 if TYPE_CHECKING:
     from lambda_migrate.invocation.result import RunState
 
 
 class MigrationError(Exception):
     """Base of every error that the function raises on purpose. The message is one line that a person can act on.
+
+    A concealed secret in the message is redacted.
 
     ``facts`` are further fields of its log line, by their names in the contract's section 8. ``state`` is what the run
     had done by then, None if there was no run.
@@ -21,7 +25,7 @@ class MigrationError(Exception):
     retry_helps: ClassVar[bool] = False
 
     def __init__(self, message: str, **facts: Any) -> None:  # noqa: ANN401 - whatever a log line may hold
-        super().__init__(message)
+        super().__init__(redact(message))
         self.facts = facts
         self.state: RunState | None = None
 

@@ -1,60 +1,140 @@
-"""Keeps secrets out of whatever the function logs, raises or returns."""
+"""Keeps secrets out of whatever the function logs, raises or returns.
+
+A library may write a password in many ways: in a URL, quoted for SQL, as JSON within JSON. Letters and digits stay as
+they are in all of them, so they are what a concealed secret is searched by. Between them any escape is accepted.
+"""
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
-from functools import lru_cache
+from dataclasses import dataclass
+from html.entities import codepoint2name
+from threading import Lock
 from typing import Any
-from urllib.parse import quote, quote_plus
 
 REDACTED = "***"
 
 # Shorter secrets would blank out half of every line, and protect nobody.
 _SHORTEST_SECRET = 3
-# Any address with a login, also of a secret that we never knew of.
-_LOGIN_IN_URL = re.compile(r"://[^\s/@:'\"]*:[^\s'\"]*@")
-
-# A sandbox that serves a fleet learns thousands of secrets, and a line can only hold one that is in use.
+# A sandbox that serves a fleet reads thousands of secrets, and a line can only hold one that is in use.
 _CONCEALED_AT_MOST = 100
 
-# Each secret with the ways in which it may be written, the one concealed last at the end.
-_concealed: dict[str, frozenset[str]] = {}
+# What is a secret wherever it stands, also one that the function never read.
+_ALWAYS = (
+    # The login in an address.
+    (re.compile(r"://[^\s/@:'\"]*:[^\s'\"]*@"), f"://{REDACTED}@"),
+    # A role's password, or that of a user mapping, in a statement: PASSWORD 'text', E'text', $$text$$, $tag$text$tag$.
+    (
+        re.compile(r"(\bpassword\s+)(?:(?:e|u&)?'(?:[^'\\]|''|\\.)*'|\$(\w*)\$.*?\$\2\$)", re.IGNORECASE | re.DOTALL),
+        rf"\1'{REDACTED}'",
+    ),
+    # The password in a connection string of libpq, also one that stands in a literal.
+    (
+        re.compile(r"(\b(?:ssl)?password\s*=\s*)(?:(\\*'+)(?:[^'\\]|\\.)*?\\*'+|[^\s'\";,)]+)", re.IGNORECASE),
+        rf"\1{REDACTED}",
+    ),
+    # A signature of AWS, such as an IAM token of RDS is.
+    (
+        re.compile(r"(X-Amz-(?:Signature|Security-Token|Credential)(?:=|%(?:25)*3D))[^\s&'\"\\]+", re.IGNORECASE),
+        rf"\1{REDACTED}",
+    ),
+)
+# Most texts hold none of these, which is sooner seen than that no pattern matches.
+_HINT = re.compile(r"://|password|x-amz-", re.IGNORECASE)
+
+_QUOTES = "\\'\""
+_JUNK = r"[\\'\"]*"
+# What a character that is neither letter nor digit may become, escaped once or several times: punctuation, hexadecimal
+# digits, and the letters of "\\x", "\\u", "\\n" and of HTML's entities.
+_ESCAPE = r"(?:[^A-Za-z0-9\s]|[0-9A-Fa-fxuUnrtv]|amp|quot|apos|lt|gt{space})"
+_LONGEST_ESCAPE = 60
+# A shorter run of letters and digits stands in many a text by chance; between such runs only plain spellings count.
+_SHORTEST_ANCHOR = 4
+
+
+@dataclass(frozen=True)
+class _Secret:
+    """``anchor`` is the longest run of letters and digits, which every spelling of the secret contains."""
+
+    text: str
+    anchor: str
+    spellings: re.Pattern[str]
+
+    def redact(self, text: str) -> str:
+        return self.spellings.sub(REDACTED, text) if self.anchor in text else text
+
+
+_lock = Lock()
+# Replaced as a whole, so that readers need no lock; the one concealed last is at the end.
+_secrets: tuple[_Secret, ...] = ()
 
 
 def conceal(secret: str) -> None:
-    """Redact this text from now on, in each spelling that a library is known to give it."""
-    if len(secret) < _SHORTEST_SECRET:
+    """Redact this text from now on, in each spelling that a library may give it."""
+    global _secrets  # noqa: PLW0603 - the function's one list of secrets
+    if len(secret) < _SHORTEST_SECRET or any(known.text == secret for known in _secrets[-1:]):
         return
-    written = {
-        secret,
-        quote(secret, safe=""),
-        quote(secret, safe="/"),
-        quote(secret, safe=" +"),  # SQLAlchemy's own way
-        quote_plus(secret),
-        quote(secret, safe="").replace("%", "%%"),  # as a config file holds it
-        repr(secret)[1:-1],
-        ascii(secret)[1:-1],
-        secret.replace("\\", "\\\\").replace("'", "\\'"),  # as libpq's connection strings hold it
-    }
-    _concealed.pop(secret, None)
-    _concealed[secret] = frozenset(written | {json.dumps(text)[1:-1] for text in written})
-    if len(_concealed) > _CONCEALED_AT_MOST:
-        del _concealed[next(iter(_concealed))]
-    _longest_first.cache_clear()
+    anchor = max(re.findall(r"[A-Za-z0-9]+", secret), key=len, default="")
+    new = _Secret(secret, anchor, re.compile(_pattern(secret, loose=len(anchor) >= _SHORTEST_ANCHOR), re.DOTALL))
+    with _lock:
+        others = tuple(known for known in _secrets if known.text != secret)
+        _secrets = (*others, new)[-_CONCEALED_AT_MOST:]
 
 
-@lru_cache(maxsize=1)
-def _longest_first() -> list[str]:
-    return sorted({text for written in _concealed.values() for text in written}, key=len, reverse=True)
+def _pattern(secret: str, *, loose: bool) -> str:
+    """Return a pattern for a secret. If it is loose, any escape may stand between two runs of letters and digits."""
+    start, *pieces, end = re.split(r"([A-Za-z0-9]+)", secret) if loose else ("", "", "")
+    if not loose:
+        return "".join(map(_spellings, secret))
+    between = [piece if at % 2 == 0 else _escaped(piece) for at, piece in enumerate(pieces)]
+    plain = ["".join(map(_spellings, piece)) for piece in (start, end)]
+    return f"(?:{plain[0]})?{''.join(between)}(?:{plain[1]})?"
+
+
+def _escaped(separator: str) -> str:
+    space = r"|\s" if any(map(str.isspace, separator)) else ""
+    return f"{_ESCAPE.format(space=space)}{{1,{_LONGEST_ESCAPE * len(separator)}}}?"
+
+
+def _spellings(character: str) -> str:
+    """Return a pattern for one character of a secret, however it is escaped."""
+    if character.isascii() and character.isalnum():
+        return character
+    code = ord(character)
+    spellings = [re.escape(character)]
+    if character.isspace():
+        # Messages are joined to one line, and forms write a space as a plus sign.
+        spellings += [r"\s+", r"\+", r"\\+[nrtfv]"]
+    if character == "%":
+        spellings += ["%+"]
+    try:
+        octets = character.encode()
+    except UnicodeEncodeError:  # half of a character, which JSON lets through
+        octets = character.encode("utf-8", "surrogatepass")
+    # In a URL, encoded once or several times.
+    spellings += ["".join(rf"%(?:25)*(?i:{octet:02x})" for octet in octets)]
+    # As JSON and Python write it.
+    units = character.encode("utf-16-be", "surrogatepass")
+    spellings += ["".join(rf"\\+u(?i:{units[at : at + 2].hex()})" for at in range(0, len(units), 2))]
+    spellings += [rf"\\+U(?i:{code:08x})", rf"\\+x(?i:{code:02x})", rf"\\+0*{code:o}"]
+    # In HTML.
+    names = "".join(f"|{name}" for name in (codepoint2name.get(code), "apos" if character == "'" else None) if name)
+    spellings += [rf"&(?:amp;)*(?:#0*{code}|#[xX]0*(?i:{code:x}){names});?"]
+    if character in _QUOTES:
+        # Doubled, or with a backslash, or with any mixture of quotes around it, as shells want it.
+        return rf"(?:[\\'\"]+|{_JUNK}(?:{'|'.join(spellings)}){_JUNK})"
+    return rf"(?:{_JUNK}(?:{'|'.join(spellings)}){_JUNK})"
 
 
 def redact(text: str) -> str:
-    """Return the text without concealed secrets and without the login of any URL."""
-    for secret in _longest_first():
-        text = text.replace(secret, REDACTED)
-    return _LOGIN_IN_URL.sub(f"://{REDACTED}@", text)
+    """Return the text without concealed secrets, and without what is a secret wherever it stands."""
+    for secret in reversed(_secrets):
+        text = secret.redact(text)
+    if _HINT.search(text):
+        for pattern, replacement in _ALWAYS:
+            text = pattern.sub(replacement, text)
+    return text
 
 
 def one_line(error: BaseException | str, *, limit: int = 2000) -> str:
@@ -65,8 +145,8 @@ def one_line(error: BaseException | str, *, limit: int = 2000) -> str:
 
 
 def may_hold_secret(text: str) -> bool:
-    """Return whether a text holds a concealed secret, or an address that may hold a login."""
-    return "://" in text or any(secret in text for secret in _longest_first())
+    """Return whether a text may hold a secret: a quick look, which is right if it says no."""
+    return _HINT.search(text) is not None or any(secret.anchor in text for secret in _secrets)
 
 
 def redacted(value: Any) -> Any:  # noqa: ANN401 - whatever a log line may hold
@@ -74,7 +154,7 @@ def redacted(value: Any) -> Any:  # noqa: ANN401 - whatever a log line may hold
     if isinstance(value, str):
         return redact(value)
     if isinstance(value, Mapping):
-        return {key: redacted(inner) for key, inner in value.items()}
+        return {redacted(key): redacted(inner) for key, inner in value.items()}
     if isinstance(value, (list, tuple)):
         return [redacted(inner) for inner in value]
     return value

@@ -1,0 +1,139 @@
+"""No secret gets through, however a library writes it."""
+
+from __future__ import annotations
+
+import html
+import json
+import shlex
+import threading
+from typing import TYPE_CHECKING
+from urllib.parse import quote, quote_plus
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lambda_migrate.invocation import redaction
+from lambda_migrate.invocation.errors import MigrationFailed
+from lambda_migrate.invocation.redaction import REDACTED, conceal, one_line, redact
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+SPELLINGS: dict[str, Callable[[str], str]] = {
+    "as it is": str,
+    "URL": lambda text: quote(text, safe="", errors="surrogatepass"),
+    "URL of SQLAlchemy": lambda text: quote(text, safe=" +", errors="surrogatepass"),
+    "form": lambda text: quote_plus(text, errors="surrogatepass"),
+    "config file": lambda text: text.replace("%", "%%"),
+    "JSON": lambda text: json.dumps(text)[1:-1],
+    "JSON in UTF-8": lambda text: json.dumps(text, ensure_ascii=False)[1:-1],
+    "repr": lambda text: repr(text)[1:-1],
+    "repr in ASCII": lambda text: ascii(text)[1:-1],
+    "SQL": lambda text: text.replace("'", "''"),
+    "SQL with escapes": lambda text: text.replace("\\", "\\\\").replace("'", "\\'"),
+    "SQL identifier": lambda text: text.replace('"', '""'),
+    "HTML": html.escape,
+    "HTML in ASCII": lambda text: text.encode("ascii", "xmlcharrefreplace").decode(),
+    "shell": lambda text: shlex.quote(text).strip("'"),
+}
+# Around two words by which a leak is recognised: no escape looks like them.
+SECRETS = st.builds(
+    lambda *parts: "".join(parts),
+    st.text(max_size=6),
+    st.just("Zyxw"),
+    st.text(alphabet="@:/%?#[]&= \"'\\é€😀\t+$`<>", min_size=1, max_size=8),
+    st.just("Qsyz"),
+    st.text(max_size=4),
+)
+
+
+@pytest.fixture(autouse=True)
+def _as_a_sandbox_begins(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(redaction, "_secrets", ())
+
+
+def leaked(text: str) -> bool:
+    return "Zyxw" in text or "Qsyz" in text
+
+
+@given(SECRETS, st.lists(st.sampled_from(sorted(SPELLINGS)), min_size=1, max_size=3))
+def test_a_secret_is_gone_in_every_spelling_and_in_spellings_of_spellings(secret: str, spellings: list[str]) -> None:
+    conceal(secret)
+    written = secret
+    for spelling in spellings:
+        written = SPELLINGS[spelling](written)
+
+    text = redact(f"it said <{written}> and more")
+
+    assert REDACTED in text
+    assert not leaked(text), text
+
+
+@given(SECRETS)
+def test_a_secret_is_gone_from_one_line_and_from_an_error(secret: str) -> None:
+    conceal(secret)
+
+    assert not leaked(one_line(f"no {secret}\n here"))
+    assert not leaked(str(MigrationFailed(f"no {secret} here")))
+
+
+@given(st.text(alphabet=st.characters(codec="utf-8"), max_size=60))
+def test_a_text_without_a_secret_stays_as_it_is(text: str) -> None:
+    conceal("Tr0ub4dor&3")
+    if "://" in text or "password" in text.lower():
+        return
+
+    assert redact(text) == text
+
+
+@pytest.mark.parametrize(
+    "text,expected",
+    [
+        ("CREATE ROLE app LOGIN PASSWORD 'hunter22'", "CREATE ROLE app LOGIN PASSWORD '***'"),
+        ("ALTER ROLE app ENCRYPTED PASSWORD E'it\\'s hunter22' VALID", "ALTER ROLE app ENCRYPTED PASSWORD '***' VALID"),
+        ("alter role app password 'it''s hunter22';", "alter role app password '***';"),
+        ("ALTER ROLE app PASSWORD $x$hunter22$x$", "ALTER ROLE app PASSWORD '***'"),
+        ("OPTIONS (user 'app', password 'hunter22')", "OPTIONS (user 'app', password '***')"),
+        ("dblink_connect('host=db password=hunter22 user=a')", "dblink_connect('host=db password=*** user=a')"),
+        ("dblink_connect('password=''hunter 22'' user=a')", "dblink_connect('password=*** user=a')"),
+        ("CONNECTION 'host=h password=hunter22'", "CONNECTION 'host=h password=***'"),
+        ("postgresql://a:hunter22@db/app", "postgresql://***@db/app"),
+        ("?Action=connect&X-Amz-Signature=0a1b2c&x=1", "?Action=connect&X-Amz-Signature=***&x=1"),
+        ("X-Amz-Security-Token%3DIQoJb3 next", "X-Amz-Security-Token%3D*** next"),
+        ("ADD COLUMN password VARCHAR(255)", "ADD COLUMN password VARCHAR(255)"),
+        ("password authentication failed for user 'a'", "password authentication failed for user 'a'"),
+        ("ALTER ROLE app PASSWORD NULL", "ALTER ROLE app PASSWORD NULL"),
+    ],
+)
+def test_what_is_a_secret_wherever_it_stands(text: str, expected: str) -> None:
+    assert redact(text) == expected
+
+
+def test_many_threads_conceal_and_redact_at_once() -> None:
+    errors: list[BaseException] = []
+
+    def work(number: int) -> None:
+        try:
+            for turn in range(200):
+                secret = f"secret-{number}-{turn}"
+                conceal(secret)
+                assert secret not in redact(f"it is {secret}.")
+        except BaseException as error:  # noqa: BLE001 - whatever it is
+            errors.append(error)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert errors == []
+
+
+def test_the_secrets_in_use_are_kept_and_old_ones_forgotten() -> None:
+    for number in range(1000):
+        conceal(f"secret{number:04}")
+
+    assert redact("secret0999 secret0901") == f"{REDACTED} {REDACTED}"
+    assert redact("secret0001") == "secret0001"
