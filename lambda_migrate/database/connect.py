@@ -1,4 +1,4 @@
-"""Reaching the server within a budget, and telling why it cannot be reached."""
+"""Connects to the server within a time budget. If it cannot, the error names the cause."""
 
 from __future__ import annotations
 
@@ -24,9 +24,11 @@ if TYPE_CHECKING:
     from lambda_migrate.database.credentials import Credentials
     from lambda_migrate.invocation.deadline import Deadline
 
-# One attempt to connect; libpq counts whole seconds. A new instance of a paused Aurora takes longer and is tried again.
+# Timeout of one attempt, in whole seconds because libpq takes no fractions. A paused Aurora takes longer to start a new
+# instance, and a later attempt reaches it.
 _ATTEMPT_S = 5
-# A server that does not even answer on TCP is behind a missing route or rule: nobody should wait a minute to be told.
+# A server that does not answer on TCP is behind a missing route or security group rule. The error comes after 12 s and
+# not only at the end of CONNECT_TIMEOUT_S, which is 60 s by default.
 _NO_ROUTE_S = 12
 _PAUSES_S = (0.1, 0.2, 0.4, 0.8, 1.6, 3.0)
 
@@ -34,12 +36,12 @@ _PAUSES_S = (0.1, 0.2, 0.4, 0.8, 1.6, 3.0)
 def connect(
     credentials: Credentials, budget: Deadline, deadline: Deadline, name: str
 ) -> psycopg2.extensions.connection:
-    """A connection, tried for until it works, until it cannot work, or until the budget is used up.
+    """Return a connection, retrying while the cause may pass and the budget lasts.
 
     Raises:
         AuthenticationFailed: the server refused the login.
-        DatabaseUnavailable: says whether it was the name, the route, the port, TLS or the server.
-        ConfigurationError: there is no such database.
+        DatabaseUnavailable: the message names the cause: host name, route, port, TLS or server.
+        ConfigurationError: the server has no such database.
     """
     started = time.monotonic()
     opening: partial[psycopg2.extensions.connection] = partial(
@@ -57,7 +59,7 @@ def connect(
         keepalives_count=3,
     )
     for attempt, pause in enumerate(pauses(), start=1):
-        # libpq counts it for each address of the name, and not while it resolves the name.
+        # libpq applies the timeout to each address of the host name, and not to resolving the name.
         timeout = max(2, min(_ATTEMPT_S, round(budget.left())))
         try:
             return within(deadline.patience(math.inf), partial(opening, connect_timeout=timeout))
@@ -71,23 +73,24 @@ def connect(
         waited = time.monotonic() - started
         hopeless = not cause.passing or (cause.no_route and waited + pause > _NO_ROUTE_S)
         if hopeless or budget.left() <= pause:
-            told = _told(cause, message, credentials)
-            raise cause.error(f"{told} (tried {attempt} time{'s' if attempt > 1 else ''} in {waited:.1f} s)")
+            explanation = _explanation(cause, message, credentials)
+            raise cause.error(f"{explanation} (tried {attempt} time{'s' if attempt > 1 else ''} in {waited:.1f} s)")
         time.sleep(pause)
     raise AssertionError("unreachable: the pauses never end")
 
 
 @dataclass(frozen=True)
 class _Cause:
-    """A reason for which no connection was made, known by the words of libpq or of the server.
+    """A cause of a failed connection, recognized by the message of libpq or of the server.
 
-    A failed connection carries no SQLSTATE in psycopg2. ``passing`` says that trying again can help, ``no_route`` that
-    nothing was reached at all. ``told`` may name ``where said host port user database sslmode ca``.
+    psycopg2 gives a failed connection no SQLSTATE, so ``pattern`` matches the message. ``template`` explains the cause;
+    its placeholders are ``where error host port user database sslmode ca``. ``passing`` is True if a retry can help,
+    ``no_route`` if nothing was reached at all.
     """
 
-    words: str
+    pattern: str
     error: type[AuthenticationFailed | ConfigurationError | DatabaseUnavailable]
-    told: str
+    template: str
     passing: bool = False
     no_route: bool = False
 
@@ -99,12 +102,12 @@ _CAUSES = (
     _Cause(
         _WRONG_PASSWORD,
         AuthenticationFailed,
-        "{where} refused the password of user {user!r} from the secret: {said}",
+        "{where} refused the password of user {user!r} from the secret: {error}",
     ),
     _Cause(
         r'no pg_hba.conf entry|is not permitted to log in|role ".*" does not exist',
         AuthenticationFailed,
-        "{where} does not let user {user!r} in: {said}",
+        "{where} does not let user {user!r} in: {error}",
     ),
     _Cause(
         r'database ".*" does not exist',
@@ -114,32 +117,32 @@ _CAUSES = (
     _Cause(
         r"does not support SSL",
         DatabaseUnavailable,
-        "{where} offers no TLS and DB_SSLMODE is {sslmode}: turn TLS on at the server ({said})",
+        "{where} offers no TLS and DB_SSLMODE is {sslmode}: turn TLS on at the server ({error})",
     ),
     _Cause(
         r"certificate verify failed|root certificate file|does not match host name|SSL error",
         DatabaseUnavailable,
-        "{where} failed the TLS check of sslmode {sslmode}: {said} (is the host name the one in the certificate, and"
+        "{where} failed the TLS check of sslmode {sslmode}: {error} (is the host name the one in the certificate, and"
         " is the certificate signed by an authority in {ca}? See DB_HOST and DB_SSLROOTCERT)",
     ),
     _Cause(
         r"could not translate host name",
         DatabaseUnavailable,
-        "the name {host!r} could not be resolved: {said} (check the secret's host or DB_HOST)",
+        "the name {host!r} could not be resolved: {error} (check the secret's host or DB_HOST)",
         passing=True,
         no_route=True,
     ),
     _Cause(
         r"Connection refused",
         DatabaseUnavailable,
-        "{where} refused the connection: is the server running, and is {port} its port? ({said})",
+        "{where} refused the connection: is the server running, and is {port} its port? ({error})",
         passing=True,
     ),
 )
 _NO_ROUTE = _Cause(
     _SILENCE,
     DatabaseUnavailable,
-    "{where} does not answer: {said} (the function must run in the database's VPC, and the database's security group"
+    "{where} does not answer: {error} (the function must run in the database's VPC, and the database's security group"
     " must let the function's in on port {port})",
     passing=True,
     no_route=True,
@@ -147,26 +150,26 @@ _NO_ROUTE = _Cause(
 _SLOW = _Cause(
     _SILENCE,
     DatabaseUnavailable,
-    "{where} accepts connections but PostgreSQL does not answer on it: {said}",
+    "{where} accepts connections but PostgreSQL does not answer on it: {error}",
     passing=True,
 )
-# Starting up, shutting down, too many connections: whatever the server says of itself may pass.
-_OTHER = _Cause("", DatabaseUnavailable, "no connection to database {database!r} on {where}: {said}", passing=True)
+# Starting up, shutting down, too many connections: all other states that the server reports may pass.
+_OTHER = _Cause("", DatabaseUnavailable, "no connection to database {database!r} on {where}: {error}", passing=True)
 
 
 def _cause(message: str, credentials: Credentials) -> _Cause:
     for cause in _CAUSES:
-        if re.search(cause.words, message):
+        if re.search(cause.pattern, message):
             return cause
     if re.search(_SILENCE, message):
         return _SLOW if _answers(credentials) else _NO_ROUTE
     return _OTHER
 
 
-def _told(cause: _Cause, message: str, credentials: Credentials) -> str:
-    return cause.told.format(
+def _explanation(cause: _Cause, message: str, credentials: Credentials) -> str:
+    return cause.template.format(
         where=f"{credentials.host}:{credentials.port}",
-        said=one_line(message),
+        error=one_line(message),
         host=credentials.host,
         port=credentials.port,
         user=credentials.user,
@@ -177,12 +180,12 @@ def _told(cause: _Cause, message: str, credentials: Credentials) -> str:
 
 
 def is_authentication_failure(message: str) -> bool:
-    """Whether these words of libpq, asyncpg or the server say that the password is wrong."""
+    """Return whether a message of libpq, asyncpg or the server means that the password is wrong."""
     return re.search(_WRONG_PASSWORD, message) is not None
 
 
 def _answers(credentials: Credentials) -> bool:
-    """Whether anything accepts a TCP connection there: a slow server is no missing route."""
+    """Return whether the address accepts a TCP connection. If it does, the server is slow and no route is missing."""
     try:
         with socket.create_connection((credentials.host, credentials.port), timeout=2):
             return True
@@ -191,7 +194,7 @@ def _answers(credentials: Credentials) -> bool:
 
 
 def pauses() -> Iterator[float]:
-    """Seconds between attempts: growing, then steady, and never in step with another function's."""
+    """Yield the seconds between attempts: growing, then constant, with jitter against retries in step."""
     for pause in _PAUSES_S:
         yield pause * random.uniform(0.5, 1)  # noqa: S311 - jitter is no secret
     while True:

@@ -1,4 +1,4 @@
-"""Where a database is and how to log in, in the forms that drivers and env.py files want."""
+"""The address and login of a database, in the forms that drivers and env.py files need."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Credentials:
-    """Where the database is and how to log in. ``password`` never shows in a repr."""
+    """The address and login of a database. The repr leaves ``password`` out."""
 
     host: str
     port: int
@@ -23,7 +23,7 @@ class Credentials:
     sslrootcert: Path
 
     def url(self, driver: str) -> str:
-        """The address as a SQLAlchemy URL. TLS is left to PGSSLMODE: not every driver knows ``?sslmode=``."""
+        """Return the address as a SQLAlchemy URL. PGSSLMODE sets TLS, because not every driver knows ``?sslmode=``."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return (
             f"{driver}://{quote(self.user, safe='')}:{quote(self.password, safe='')}"
@@ -31,7 +31,7 @@ class Credentials:
         )
 
     def placeholders(self, driver: str) -> dict[str, str]:
-        """What the templates of DATABASE_ENV may name."""
+        """Return the values of the placeholders in the templates of DATABASE_ENV."""
         return {
             "url": self.url(driver),
             "driver": driver,

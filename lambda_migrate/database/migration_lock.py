@@ -1,4 +1,4 @@
-"""The migration lock: who may migrate a database and schema now, who else wants to, and what is in the way."""
+"""The migration lock lets one run at a time migrate a database and schema. Errors name the sessions in its way."""
 
 from __future__ import annotations
 
@@ -19,10 +19,11 @@ if TYPE_CHECKING:
     from lambda_migrate.invocation.deadline import Deadline
     from lambda_migrate.invocation.settings import Settings
 
-# The first half of the key of every migration lock, "MIGR" in ASCII; `lock_keys` has the second half.
+# The first half of the key of every migration lock, "MIGR" in ASCII. `lock_keys` returns the second half.
 LOCK_CLASS = 0x4D494752
-# The same, shared, held by env.py's own session: "MIGS". A run that was killed loses its lock at once, while its
-# revision's session may be about to commit. Whoever gets the lock sees by this that there still is one, and ends it.
+# env.py's own session holds a shared lock with this first half, "MIGS" in ASCII. A killed run loses its migration lock
+# at once, while its revision's session may be about to commit. The next run finds that session by this lock, and ends
+# it.
 WORKER_LOCK_CLASS = 0x4D494753
 
 _POLL_S = 0.5
@@ -32,7 +33,7 @@ _ORPHAN_POLL_S = 0.05
 
 @dataclass(frozen=True)
 class Holder:
-    """A session that stands in the way, as pg_stat_activity tells it. ``since`` is in ISO 8601."""
+    """A session that holds or blocks a lock, as pg_stat_activity shows it. ``since`` is PostgreSQL's text, or "?"."""
 
     pid: int
     application_name: str
@@ -44,7 +45,7 @@ class Holder:
 
 @dataclass(frozen=True)
 class Lock:
-    """The migration lock, held. ``wait_ms`` is how long it took to get it."""
+    """A held migration lock. ``wait_ms`` is the time that the run waited for another one, 0 if it found none."""
 
     wait_ms: int
 
@@ -53,11 +54,11 @@ class Lock:
 def migration_lock(session: Session, settings: Settings, deadline: Deadline, schema: str | None) -> Iterator[Lock]:
     """Hold the lock that lets one run at a time migrate a database and schema.
 
-    It is a session-level advisory lock on a session that is never in a transaction, and it is polled for: a waiter
-    inside `pg_advisory_lock` has a snapshot that CREATE INDEX CONCURRENTLY waits for, which is a deadlock.
+    It is a session-level advisory lock on a session that is never in a transaction. The function polls for it, because
+    a waiter inside `pg_advisory_lock` has a snapshot. CREATE INDEX CONCURRENTLY waits for that snapshot: a deadlock.
 
     Raises:
-        MigrationLocked: another run held it for too long; names its request id and since when.
+        MigrationLocked: another run held the lock for too long. The message names its request id and its start.
     """
     keys = lock_keys(schema, session.default_schema)
     started = time.monotonic()
@@ -94,15 +95,15 @@ def migration_lock(session: Session, settings: Settings, deadline: Deadline, sch
     try:
         yield lock
     finally:
-        # A lost connection has released it already; what the run has come to stands all the same.
+        # If the connection is lost, the server has released the lock, and the result of the run is still valid.
         with suppress(DatabaseUnavailable):
             session.rows("SELECT pg_advisory_unlock_all()")
 
 
 def _end_orphan(session: Session, schema: str | None) -> Holder | None:
-    """End a session that a run which lost the lock has left working, and return it; None if there is none.
+    """End the sessions of a run that lost the lock, and return one of them, or None if there are none.
 
-    Only the same login may end a session. Another login's ends by the server's own timeouts.
+    This login can end only its own sessions. A session of another login ends by the server's timeouts.
     """
     return _holder(session, WORKER_LOCK_CLASS, schema, end=True)
 
@@ -110,8 +111,8 @@ def _end_orphan(session: Session, schema: str | None) -> Holder | None:
 def lock_keys(schema: str | None, default_schema: str | None) -> tuple[int, ...]:
     """Return the second halves of the lock's keys, in the order in which they are taken.
 
-    PostgreSQL keeps advisory locks apart by database, so only the schema is part of a key. The schema that a session
-    gets by itself has two keys: the one of its name, and 0, by which other programs know it.
+    PostgreSQL keeps advisory locks apart by database, so only the schema is part of a key. A session's default schema
+    has two keys: the checksum of its name, and 0, which other programs use.
     """
     if schema is None or schema == default_schema:
         return (0, _checksum(default_schema)) if default_schema else (0,)
@@ -125,8 +126,8 @@ def _checksum(schema: str) -> int:
 def _take(session: Session, keys: tuple[int, ...]) -> bool:
     """Take the lock under all keys, or under none, in one round trip.
 
-    The last key is tried after the first, so that two runs cannot each hold what the other one waits for. A single key
-    is taken twice, which makes no difference.
+    The last key is tried after the first, so that two runs cannot each hold a key that the other one waits for. A single
+    key is taken twice, which makes no difference.
     """
     got: list[bool | None] = list(
         session.rows(
@@ -143,14 +144,14 @@ def _take(session: Session, keys: tuple[int, ...]) -> bool:
 
 
 def lock_holder(session: Session, schema: str | None) -> Holder | None:
-    """Return who holds the migration lock now."""
+    """Return the session that holds the migration lock now, or None."""
     return _holder(session, LOCK_CLASS, schema)
 
 
 def _holder(session: Session, lock_class: int, schema: str | None, *, end: bool = False) -> Holder | None:
-    """Return who holds a lock under any of its keys. ``end`` also ends that session if it is of this login."""
+    """Return a session that holds the lock under any of its keys, or None. ``end`` ends each such one of this login."""
     parameters = (lock_class, [key & 0xFFFFFFFF for key in lock_keys(schema, session.default_schema)], session.pid)
-    # Looking up the holder is several times as expensive, and usually there is none.
+    # Looking up the holder costs the server several times as much, and usually there is none.
     if not session.rows(f"SELECT l.pid {_HELD}", parameters):
         return None
     end_it = ", CASE WHEN usename = session_user THEN pg_terminate_backend(pid) END" if end else ""
@@ -173,7 +174,7 @@ _HOLDERS = (
 
 
 def blockers(session: Session, pids: list[int]) -> tuple[Holder, ...]:
-    """The sessions that any of these backends is waiting for right now."""
+    """Return the sessions that block any of these backends now."""
     rows = session.rows(
         "SELECT pid, coalesce(application_name, ''), coalesce(xact_start::text, backend_start::text, '?')"
         " FROM pg_stat_activity"

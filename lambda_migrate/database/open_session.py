@@ -37,8 +37,8 @@ if TYPE_CHECKING:
     from lambda_migrate.invocation.settings import Settings
 
 _OLDEST_SERVER = 13
-# With these the server releases the lock if the function vanishes, and cancels a statement that the function would no
-# longer wait for.
+# With these the server releases the lock if the function vanishes, and cancels a statement for which the function no
+# longer waits.
 _SETTINGS: Mapping[str, int] = {
     "tcp_keepalives_idle": 10,
     "tcp_keepalives_interval": 5,
@@ -49,23 +49,23 @@ _SETTINGS: Mapping[str, int] = {
 _SETTINGS_IDLE: Mapping[str, int] = {"idle_session_timeout": IDLE_SESSION_TIMEOUT_S * 1000}
 # A rotated password reaches the secret a moment after the server, or the other way round.
 _ROTATION_S = 5
-# During a failover, the host name may lead to the server that no longer writes, or does not write yet.
+# During a failover, the host name may resolve to the server that no longer writes, or does not write yet.
 _FAILOVER_S = 10
-# Longer than all timeouts and attempts of one lookup of a secret together.
+# Longer than one lookup of a secret can take: two attempts of 3 s to connect and 5 s to read (see `invocation.aws`).
 _SECRET_S = 20
 
 
 def open_session(invocation: Invocation) -> Session:
-    """Connect with the target's credentials, reading the secret again if the server refuses them.
+    """Return a session with the target's credentials, reading the secret again if the server refuses them.
 
-    CONNECT_TIMEOUT_S counts within the deadline.
+    The budget ends after CONNECT_TIMEOUT_S, or at the deadline if that is nearer.
 
     Raises:
-        AuthenticationFailed: refused, also with what the secret holds by now.
-        DatabaseUnavailable: no connection within the budget; the message says whether it was the name, the route, the
-            port, TLS or the server.
+        AuthenticationFailed: the server refuses the credentials, also after the secret was read again.
+        DatabaseUnavailable: no connection within the budget. The message names the cause: host name, route, port, TLS
+            or server.
         ConfigurationError: the database does not exist, is read-only, or is too old.
-        InvalidRequest: there is no such schema in it.
+        InvalidRequest: the database has no such schema.
         PoolerRefused: a pooler in transaction mode is in the way.
         ServerBusy: this is a target of a rollout, and as many runs as allowed are active on its server.
     """
@@ -93,7 +93,7 @@ def _open(settings: Settings, deadline: Deadline, name: str, schema: str | None)
         except AuthenticationFailed:
             fresh = _in_time(deadline, lambda: STORE.refresh(settings))
             if not _differ(fresh, credentials, settings):
-                # Rotation changes the server first and the secret a moment later.
+                # The server may have the new password already, and the secret has it a moment later.
                 rotation = rotation or budget.until(_ROTATION_S)
                 if rotation.left() < pause:
                     raise
@@ -110,17 +110,17 @@ def _open(settings: Settings, deadline: Deadline, name: str, schema: str | None)
 
 
 class _StillReplica(Exception):  # noqa: N818 - it may pass
-    """The server is a replica, by mistake or until a failover has promoted it."""
+    """The server is a replica: the host is wrong, or a failover has not promoted it yet."""
 
 
 def is_rotated(invocation: Invocation, used: Credentials) -> bool:
-    """Read the secret again and return whether it holds another login by now."""
+    """Return whether the secret, which is read again, holds another login than the one used."""
     fresh = _in_time(invocation.deadline, lambda: STORE.refresh(invocation.settings))
     return _differ(fresh, used, invocation.settings)
 
 
 def _differ(fresh: Credentials, used: Credentials, settings: Settings) -> bool:
-    # An IAM token is another one each time.
+    # Each IAM token differs, so only the user counts.
     return fresh != used and (settings.auth != "iam" or fresh.user != used.user)
 
 
@@ -180,9 +180,9 @@ class _Facts(NamedTuple):
 def _set_up(
     connection: Connection, deadline: Deadline, settings: Mapping[str, int], schema: str | None, *, pid: int
 ) -> _Facts:
-    """Look where the connection leads and set what its session needs, in one round trip.
+    """Return facts about the server and database, and set the session's parameters, in one round trip.
 
-    The settings are made only if ``pid`` is that of the server session. Otherwise a pooler is in between, and they
+    The parameters are set only if ``pid`` is that of the server session. Otherwise a pooler is in between, and they
     might reach another client's session.
     """
     values = ", ".join(f"set_config('{name}', '{value}', false)" for name, value in settings.items())

@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 
     from lambda_migrate.invocation.settings import Settings
 
-# Where a secret that is one connection string inside a JSON object keeps it.
+# The keys under which a JSON object may hold a connection string, in this order.
 URL_KEYS = ("DbConnStr", "DATABASE_URL", "url")
 
 _LAST_PORT = 65535
 _ENGINES = ("postgres", "postgresql", "aurora-postgresql")
 
-# An IAM token is valid for 15 minutes.
+# An IAM token is valid for 15 minutes. A new one is signed after 10.
 _TOKEN_KEPT_S = 600
 
 _URL = re.compile(
@@ -35,23 +35,23 @@ _URL = re.compile(
     r"(?:/(?P<database>[^?#]*))?(?:\?(?P<query>.*))?".replace("{password}", r"[^@/?#]*"),
     re.DOTALL,
 )
-# Passwords pasted as they are, against the rules of URLs: then the last "@" that is followed by a host ends them.
+# For a password that was pasted without the escaping of URLs: it ends at the last "@" that a host follows.
 _URL_UNESCAPED = re.compile(_URL.pattern.replace(r"(?P<password>[^@/?#]*)", r"(?P<password>.*)"), re.DOTALL)
 
 
 class CredentialStore:
-    """Credentials by secret, kept for the life of the sandbox and read again when the server refuses them."""
+    """A cache of secrets and IAM tokens for the life of the sandbox."""
 
     def __init__(self) -> None:
         self._known: dict[str, str] = {}
         self._tokens: dict[tuple[str, int, str], tuple[str, float]] = {}
 
     def get(self, settings: Settings) -> Credentials:
-        """The credentials of ``settings.secret_id``, from memory when this sandbox has read it before.
+        """Return the credentials of ``settings.secret_id``, from memory if this sandbox has read the secret before.
 
         Raises:
             SecretUnavailable: the secret is missing, denied or unreachable.
-            SecretMalformed: it holds no usable credentials.
+            SecretMalformed: the secret holds no usable credentials.
         """
         if settings.secret_id not in self._known:
             self._known[settings.secret_id] = read_secret(settings.secret_id)
@@ -61,7 +61,7 @@ class CredentialStore:
         return credentials
 
     def _token(self, credentials: Credentials) -> str:
-        """An RDS IAM token. It is signed here, without a call, and the server accepts it for 15 minutes."""
+        """Return an RDS IAM token, from memory if it is recent. Signing a token needs no call to AWS."""
         key = (credentials.host, credentials.port, credentials.user)
         token, until = self._tokens.get(key, ("", 0.0))
         if until <= time.monotonic():
@@ -71,13 +71,13 @@ class CredentialStore:
         return token
 
     def refresh(self, settings: Settings) -> Credentials:
-        """As `get`, but from Secrets Manager."""
+        """Return the credentials from Secrets Manager and not from memory, or raise as `get`."""
         self._known.pop(settings.secret_id, None)
         self._tokens.clear()
         return self.get(settings)
 
 
-# A sandbox reads each secret once, and again if the server refuses what it holds.
+# A sandbox reads each secret once, and again if the server refuses the login.
 STORE = CredentialStore()
 
 
@@ -97,15 +97,15 @@ def read_secret(secret_id: str) -> str:
     """Return the current text of a secret.
 
     Raises:
-        SecretUnavailable: it is missing, denied or unreachable; the message says which, and what to do.
+        SecretUnavailable: it is missing, denied or unreachable; the message names the cause and the next step.
         SecretMalformed: the secret is binary.
     """
     try:
         with calling():
             answer = client("secretsmanager").get_secret_value(SecretId=secret_id)
     except AwsError as error:
-        said = f"secret {secret_id} could not be read: {error.code}: {one_line(error)}"
-        raise SecretUnavailable(f"{said} ({_ADVICE.get(error.code, _NO_ADVICE)})") from None
+        problem = f"secret {secret_id} could not be read: {error.code}: {one_line(error)}"
+        raise SecretUnavailable(f"{problem} ({_ADVICE.get(error.code, _NO_ADVICE)})") from None
     text: str | None = answer.get("SecretString")
     if text is None:
         raise SecretMalformed(f"secret {secret_id} holds binary data; it must hold text")
@@ -129,15 +129,15 @@ _NO_ADVICE = "see the message of Secrets Manager"
 
 
 def parse_secret(text: str, settings: Settings) -> Credentials:
-    """Credentials out of a secret's text, in any of the forms of the contract's section 4.
+    """Return the credentials in a secret's text, which has any of the forms of the contract's section 4.
 
     Settings fill in what the secret lacks and override what it holds.
 
     Raises:
-        SecretMalformed: names the key that is missing or wrong and where it may be given, never a value.
+        SecretMalformed: the message names the key that is missing or wrong and where to set it, never a value.
     """
     parts = _parts(text, settings.secret_id)
-    # Concealed before anything is checked: a secret that is refused is a secret all the same.
+    # Conceal the password before any check: even a malformed secret must not appear in a log.
     if isinstance(parts.get("password"), str):
         conceal(parts["password"])
     engine = parts.get("engine")
@@ -161,7 +161,7 @@ def parse_secret(text: str, settings: Settings) -> Credentials:
 
 
 def _parts(text: str, secret_id: str) -> Mapping[str, Any]:
-    """The keys of an RDS secret, whichever way the secret is written."""
+    """Return the keys of an RDS secret, out of JSON or out of a connection string."""
     if not text.strip():
         raise SecretMalformed(f"secret {secret_id} is empty")
     if not text.lstrip().startswith(("{", "[", '"')):
@@ -169,7 +169,7 @@ def _parts(text: str, secret_id: str) -> Mapping[str, Any]:
     try:
         document = json.loads(text)
     except ValueError as error:
-        # Only the place: json's own message may hold a piece of the text.
+        # Only the position, because json's own message may quote the secret.
         place = f"line {error.lineno} column {error.colno}" if isinstance(error, json.JSONDecodeError) else "?"
         raise SecretMalformed(
             f"secret {secret_id} is neither JSON (broken at {place}) nor a connection string"
@@ -196,7 +196,7 @@ def _parts_of_url(url: str, where: str) -> Mapping[str, Any]:
             parts[key] = unquote(found[group])
     if parts.get("host", "").startswith("["):
         parts["host"] = parts["host"][1:-1]
-    # The password may also stand in the text in its escaped form, in a foreign message.
+    # A message of a library may hold the password in its escaped form.
     conceal(found["password"] or "")
     return parts
 

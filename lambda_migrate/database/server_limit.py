@@ -1,7 +1,7 @@
-"""Limits how many runs work on one database server at once: a server runs out of connections first.
+"""Limits how many runs work on one database server at once, because a server runs out of connections first.
 
-The state machine limits the targets of one rollout in all. Only the server itself knows which targets share it, and
-whether another rollout uses it too. So each run counts the other runs there, and leaves if there are enough.
+The state machine limits the concurrent targets of one rollout in total. Only the server shows which targets share it,
+and whether another rollout uses it too. So each run counts the other runs on the server, and exits at the limit.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ class ServerBusy(MigrationLocked):
 def leave_if_busy(session: Session, name: str, limit: int) -> None:
     """Raise if ``limit`` other runs of this function have a session on the server, in any database.
 
-    A run that counts has a session already. So of runs that start at once, the last one to count sees all others, and
-    never more than ``limit`` stay. More of them may leave than have to, which is why they are retried at random times.
-    ``name`` is the session's application_name, which PostgreSQL shows to every role. It ends with the request id, and
-    both sessions of a run have the same.
+    A run opens its session before it counts. So of runs that start at once, the last one to count finds all others, and
+    never more than ``limit`` stay. More runs than necessary may exit, so they are retried at random times. ``name`` is
+    the session's application_name, which PostgreSQL shows to every role. It ends with the request id, and both sessions
+    of a run have the same.
 
     Raises:
-        ServerBusy: nothing was touched; the session is to be closed.
+        ServerBusy: the limit is reached. Nothing was changed; the caller closes the session.
     """
     [(others,)] = session.rows(
         "SELECT count(DISTINCT application_name) FROM pg_stat_activity"

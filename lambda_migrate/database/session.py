@@ -1,4 +1,4 @@
-"""A session of the function's own on the target, beside the one that env.py opens, and what it reads."""
+"""The function's own session on the target, beside the one that env.py opens, and its queries."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ Connection = psycopg2.extensions.connection
 # The first versions with idle_session_timeout and with client_connection_check_interval.
 HAS_IDLE_TIMEOUT = HAS_CONNECTION_CHECK = 14
 
-# The function's own statements do no work, so none may take longer. libpq itself would wait for ever if the network
+# Timeout of the function's own statements, all of which are short. libpq itself would wait for ever if the network
 # dropped packets or the server hung.
 ANSWER_S = 10
-# A session that holds the lock runs a statement more often than this. The server ends one that does not, which
-# releases its lock, also if the network vanished without a FIN.
+# A session that holds the lock runs a statement more often than this. The server ends one that does not and releases
+# its lock, even if the network vanished without a FIN.
 IDLE_SESSION_TIMEOUT_S = 30
-# The same for a session in a transaction: a revision may compute for a while between two statements.
+# The same for a session in a transaction. It is longer, because a revision may compute between two statements.
 IDLE_IN_TRANSACTION_TIMEOUT_S = 55
 # How often the server checks, during a statement, that its client still exists (PostgreSQL 14 and later).
 CONNECTION_CHECK_MS = 500
@@ -47,11 +47,11 @@ class Server:
 
 @dataclass(frozen=True)
 class Session:
-    """A connection in autocommit, which holds the migration lock and reads the version table.
+    """A connection in autocommit mode. It holds the migration lock and reads the version table.
 
-    ``default_schema`` is the schema that its search_path leads to, None if there is none.
-    ``pid`` is its backend by ``pg_backend_pid()``. ``pooled`` says that a pooler in session mode is in between: the
-    session goes back to its pool when it is closed.
+    ``default_schema`` is the first existing schema of its search_path, or None. ``pid`` is its backend from
+    ``pg_backend_pid()``. ``pooled`` is True if a pooler in session mode is in between: the session goes back to its pool
+    when it is closed.
     """
 
     connection: Connection
@@ -83,11 +83,11 @@ def rows_of(
 ) -> list[tuple[Any, ...]]:
     """Return the rows of one statement on a connection in autocommit, or raise as `Session.rows` does."""
     seconds = deadline.patience(ANSWER_S)
-    # Set for this statement only: with a wait callback psycopg2 has no COPY, which a revision may use.
+    # For this statement only: psycopg2 has no COPY while a wait callback is set, and a revision may use COPY.
     psycopg2.extensions.set_wait_callback(partial(_wait, time.monotonic() + seconds))
     try:
         with connection.cursor() as cursor:
-            # Without parameters psycopg2 leaves percent signs alone, which names may hold.
+            # Without parameters psycopg2 does not interpret percent signs, and names may contain some.
             cursor.execute(sql, parameters or None)
             return cursor.fetchall()
     except TimeoutError:

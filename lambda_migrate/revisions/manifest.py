@@ -1,7 +1,7 @@
-"""What the builder noted about the packaged tree, so that a run need not load the tree to know its heads.
+"""The manifest describes the packaged tree, so that a run knows its heads without loading it.
 
-``manifest.json`` is small and read at each cold start; ``graph.json``, whose hash it holds, only when something is
-pending. Both lie in the package's root, and `infra.package` writes them with the names and functions of this module.
+``manifest.json`` is small, and every run reads it. ``graph.json``, whose hash it holds, is read only if a run loads
+Alembic. Both lie in the package's root. `infra.package` writes them with the names and functions of this module.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ GRAPH = "graph.json"
 
 @dataclass(frozen=True)
 class Manifest:
-    """The packaged tree in few words. Paths are relative to the package's root, hashes are hexadecimal.
+    """A summary of the packaged tree. Paths are relative to the package's root, hashes are hexadecimal.
 
-    ``architecture`` is None in a package that was built for the machine that built it; ``python`` is such as "3.13".
-    ``version_table`` is the table that env.py keeps the version in, None where only a run of env.py can tell.
+    ``architecture`` is None in a package for the machine that built it. ``python`` is a version such as "3.13".
+    ``version_table`` is env.py's version table, or None if only a run of env.py can find it out.
     """
 
     heads: tuple[str, ...]
@@ -51,7 +51,7 @@ class Manifest:
 
 
 class PackagedRevision(NamedTuple):
-    """A revision as ``graph.json`` has it. ``path`` is relative to the package's root."""
+    """A revision's entry in ``graph.json``. ``path`` is relative to the package's root."""
 
     revision: str
     down_revisions: Sequence[str]
@@ -63,20 +63,20 @@ class PackagedRevision(NamedTuple):
 
 
 def to_json(document: Any) -> str:  # noqa: ANN401 - JSON
-    """The same text for the same content, whoever writes it."""
+    """Return a document as JSON: always the same text for the same content."""
     return json.dumps(document, sort_keys=True, separators=(",", ":")) + "\n"
 
 
 def write_manifest(manifest: Manifest) -> str:
-    """The text of ``manifest.json``."""
+    """Return the text of ``manifest.json``."""
     return to_json(asdict(manifest))
 
 
 def read_manifest(text: str) -> Manifest:
-    """The manifest out of its text.
+    """Return the manifest that a text holds.
 
     Raises:
-        ValueError: it is none, or of another version.
+        ValueError: the text is no manifest, or one of another version.
     """
     document = json.loads(text)
     if not isinstance(document, dict) or document.get("version") != VERSION:
@@ -94,7 +94,7 @@ def read_manifest(text: str) -> Manifest:
 
 
 def for_settings(settings: Settings) -> Manifest | None:
-    """The package's manifest; None where there is none, or where ALEMBIC_CONFIG names another tree than it is of.
+    """Return the package's manifest, or None if there is none or it describes another tree than ALEMBIC_CONFIG.
 
     Raises:
         ConfigurationError: as `packaged`.
@@ -106,13 +106,13 @@ def for_settings(settings: Settings) -> Manifest | None:
 
 
 def packaged(root: Path) -> Manifest | None:
-    """The manifest of the package at ``root``, once it is seen to belong to the tree beside it; None without one.
+    """Return the manifest of the package at ``root``, checked against the tree beside it, or None if there is none.
 
-    What is compared is what a deployment can get wrong and what costs little: which revisions there are, the
-    configuration and env.py. A revision's content is compared before it is run.
+    The check covers files that a deployment can get wrong and costs little: the names of the revision files, the
+    configuration and env.py. A revision's content is compared before the revision runs.
 
     Raises:
-        ConfigurationError: it cannot be read, or the files are not the ones it was made from.
+        ConfigurationError: the manifest cannot be read, or the files are not those that it was made from.
     """
     try:
         text = (root / MANIFEST).read_text(encoding="utf-8")
@@ -129,8 +129,8 @@ def _checked(root: Path, text: str) -> Manifest:
         manifest = read_manifest(text)
         found = listing_digest([root / location for location in manifest.locations], recursive=manifest.recursive)
         changed = [
-            what
-            for what, is_same in (
+            name
+            for name, is_same in (
                 ("its revision files", found == manifest.listing_sha256),
                 (manifest.config, digest_of(root / manifest.config) == manifest.config_sha256),
                 (manifest.env, digest_of(root / manifest.env) == manifest.env_sha256),
@@ -152,10 +152,10 @@ def _of_no_use(error: Exception) -> ConfigurationError:
 
 @lru_cache(maxsize=1)
 def read_graph(root: Path, manifest: Manifest) -> dict[str, PackagedRevision]:
-    """Every revision of the package by its id, each after those that it builds on.
+    """Return every revision of the package by its id, each after the revisions that it builds on.
 
     Raises:
-        ConfigurationError: ``graph.json`` is not the one that the manifest was made with.
+        ConfigurationError: ``graph.json`` cannot be read, or is not the one that the manifest was made with.
     """
     try:
         content = (root / GRAPH).read_bytes()
@@ -167,12 +167,12 @@ def read_graph(root: Path, manifest: Manifest) -> dict[str, PackagedRevision]:
 
 
 def digest_of(path: Path) -> str:
-    """A file's SHA-256, in hexadecimal."""
+    """Return a file's SHA-256 in hexadecimal."""
     return sha256(path.read_bytes()).hexdigest()
 
 
 def listing_digest(locations: Sequence[Path], *, recursive: bool) -> str:
-    """A SHA-256 of the names of the Python files in these folders. Nothing but the folders is read.
+    """Return a SHA-256 of the names of the Python files in these folders. It reads only the folders.
 
     Raises:
         OSError: a folder is missing or cannot be read.
@@ -183,6 +183,6 @@ def listing_digest(locations: Sequence[Path], *, recursive: bool) -> str:
             root = os.fspath(location)
             names = [f"{folder.removeprefix(root)}/{name}" for folder, _, files in os.walk(root) for name in files]
         else:
-            names = os.listdir(location)  # noqa: PTH208 - no path is made of thousands of names
+            names = os.listdir(location)  # noqa: PTH208 - thousands of names need no Path
         digest.update(os.fsencode("\0".join(sorted(name for name in names if name.endswith(".py")))) + b"\0\0")
     return digest.hexdigest()

@@ -1,4 +1,4 @@
-"""What the reviewer found in the packaged revisions, as the backend's tree records it in ``reviewed.json``."""
+"""The reviewer's findings about the packaged revisions, from ``reviewed.json`` in the backend's tree."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ FILE = "reviewed.json"
 
 
 def findings(tree: Path) -> Mapping[str, list[dict[str, Any]]]:
-    """The findings of each revision that was reviewed, none of which stopped it; one that is missing was not.
+    """Return the findings of each reviewed revision. A revision that is missing was not reviewed.
 
-    Each has ``rule``, ``severity``, ``message``, and ``reason`` where somebody acknowledged it.
+    No finding stopped its revision. Each has ``rule``, ``severity``, ``message``, and ``reason`` if acknowledged.
 
     Raises:
-        ConfigurationError: the file is there and cannot be read.
+        ConfigurationError: the file exists but cannot be read.
     """
     try:
         recorded = json.loads((tree / FILE).read_text(encoding="utf-8"))["revisions"]
