@@ -1,4 +1,4 @@
-"""The entry point. The only module that knows Lambda: an event comes in, a result or a named error goes out."""
+"""The entry point, and the only module for Lambda: it turns an event into a result or an error of the contract."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def handler(event: object, context: LambdaContext) -> dict[str, Any]:
         contract_error = _contract_error(error)
         duration_ms = round((time.monotonic() - started) * 1000)
         state = contract_error.state or RunState()
-        # What a downgrade or a stamp has done was not applied.
+        # A downgrade and a stamp apply nothing.
         applied = state.done_ids() if request is not None and request.action == "upgrade" else []
         log(
             "migration.failed",
@@ -55,7 +55,7 @@ def handler(event: object, context: LambdaContext) -> dict[str, Any]:
         # Without its stage a metric has no dimension.
         if settings is not None:
             measure(settings.stage, state, applied=len(applied), duration_ms=duration_ms, failed=True)
-        # The message is all that a caller needs; the chain behind it may hold secrets.
+        # A caller needs only the message, and the chained exceptions may hold secrets.
         raise contract_error from None
     duration_ms = round((time.monotonic() - started) * 1000)
     _log_end(result, duration_ms)
@@ -81,7 +81,7 @@ def _invocation(request: Request, settings: Settings, context: LambdaContext) ->
 
 
 def _contract_error(error: Exception) -> MigrationError:
-    """Return the error as one of the contract, without secrets. Any other exception is a bug of the function."""
+    """Return the error as one of the contract, without secrets. Any other exception is a bug in the function."""
     message = one_line(error)
     if not isinstance(error, MigrationError):
         return MigrationError(

@@ -1,6 +1,6 @@
 """The action that tests each step of the way to the database, in order, and always returns a report.
 
-For a person whose function cannot reach its database, and who has no shell where it runs.
+It is for a function that cannot reach its database, because nobody has a shell where it runs.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _TIMEOUT_S = 5.0
 # PostgreSQL's protocol, "SSLRequest": a length and a code, answered with one byte.
 _SSL_REQUEST = struct.pack("!ii", 8, 80877103)
 
-# What a role needs to change a schema. A table can only be altered by its owner or a member of the owner's role.
+# The rights that a role needs to change a schema. Only a table's owner or a member of the owner's role can alter it.
 _PRIVILEGES = """
     SELECT has_schema_privilege(n.oid, 'CREATE'),
            (SELECT count(*) FROM pg_class c WHERE c.relnamespace = n.oid AND c.relkind IN ('r', 'p')
@@ -46,12 +46,12 @@ _PRIVILEGES = """
 
 @dataclass
 class _Report:
-    """The steps so far. A step whose ground is missing is not tried, and says so."""
+    """The steps so far. A step that depends on a failed one is recorded as not tried."""
 
     steps: list[dict[str, Any]] = field(default_factory=list)
 
     def step(self, name: str, look: Callable[[], str], *, possible: bool = True) -> bool:
-        """Try one step; ``look`` tells what it saw or raises what is wrong."""
+        """Try one step and return whether it passed. ``look`` returns a message, or raises if something is wrong."""
         if not possible:
             self.steps.append(
                 {"step": name, "ok": None, "duration_ms": 0, "message": "not tried: an earlier step failed"}
@@ -102,7 +102,7 @@ def doctor(invocation: Invocation) -> Result:
 
 
 def _package(invocation: Invocation) -> str:
-    # Loaded within its step: a package whose Alembic cannot be imported fails here, and not the whole report.
+    # Loaded within its step: if Alembic cannot be imported, only this step fails and not the whole report.
     revisions = load("lambda_migrate.actions.history").packaged_revisions(invocation, load_all=True)
     heads = [entry["revision"] for entry in revisions if entry["head"]]
     return f"{len(revisions)} revisions, head {', '.join(sorted(heads))}"
@@ -123,7 +123,7 @@ def _reach(credentials: Credentials) -> str:
 
 
 def _secure(credentials: Credentials) -> str:
-    """The handshake that PostgreSQL's clients make, with the checks of the sslmode in force."""
+    """Do the TLS handshake of PostgreSQL's clients with the checks of the sslmode in force, and return its result."""
     if credentials.sslmode == "disable":
         return "off: DB_SSLMODE is disable"
     with socket.create_connection((credentials.host, credentials.port), timeout=_TIMEOUT_S) as plain:

@@ -1,4 +1,4 @@
-"""The action that lists the packaged revisions. It needs no database, so it answers also if there is none."""
+"""The action that lists the packaged revisions. It needs no database, so it works without one."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ def packaged_revisions(invocation: Invocation, *, load_all: bool = False) -> lis
     manifest.
 
     Raises:
-        ConfigurationError: the tree cannot be loaded, or is not what was packaged.
+        ConfigurationError: the tree cannot be loaded, or differs from the manifest.
     """
     settings = invocation.settings
-    # Loading a tree may import the application, whose settings may require an address, whatever it is.
+    # Loading a tree may import the application, whose settings may require an address. Any address will do.
     nowhere = Credentials("localhost", 1, "none", "none", "none", settings.sslmode, settings.sslrootcert)
     job = Job(
         action="doctor" if load_all else "history",

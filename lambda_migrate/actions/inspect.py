@@ -1,4 +1,4 @@
-"""The actions that look at a database and change nothing: status, plan and check."""
+"""The actions that read a database and change nothing: status, plan and check."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def status(invocation: Invocation) -> Result:
-    """Return where the database is, who holds the migration lock, and which indexes are invalid."""
+    """Return the state of the database, the holder of the migration lock, and the invalid indexes."""
     state = start.inspect(invocation)
     with closing(open_session(invocation)) as session:
         holder = lock_holder(session, invocation.schema)
@@ -36,7 +36,7 @@ def plan(invocation: Invocation) -> Result:
 
 
 def check(invocation: Invocation) -> Result:
-    """Compare the models with the database.
+    """Compare the models with the database, and return its state.
 
     Raises:
         DriftDetected: they differ.

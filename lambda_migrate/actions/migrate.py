@@ -32,7 +32,7 @@ def stamp(invocation: Invocation) -> Result:
     """Write the version table, if that is allowed, and run no revision."""
     _check_allowed(invocation)
     state = start.migrate(invocation)
-    # What is pending now depends on the stamped revision, so look again.
+    # The pending revisions depend on the stamped one, so read the state again.
     look = replace(invocation, request=Request(action="status", target=invocation.request.target))
     now = start.inspect(look)
     state = replace(state, revisions=now.revisions, pending=now.pending)

@@ -1,4 +1,4 @@
-"""From a request to its action."""
+"""Performs the action of a request."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from lambda_migrate.invocation.invocation import Invocation
     from lambda_migrate.invocation.result import Result
 
-# The module of each action, which has a function of the action's name. A cold start loads only the one asked for.
+# The module of each action, which has a function of the action's name. A cold start loads only the requested one.
 MODULES: Mapping[str, str] = {
     "upgrade": "lambda_migrate.actions.migrate",
     "downgrade": "lambda_migrate.actions.migrate",
@@ -29,7 +29,7 @@ MODULES: Mapping[str, str] = {
 
 
 def perform(invocation: Invocation) -> Result:
-    """Do what the request asks for.
+    """Perform the request's action and return its result.
 
     Raises:
         MigrationError: one of the contract's section 7.

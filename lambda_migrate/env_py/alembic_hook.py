@@ -1,7 +1,7 @@
 """A hook into Alembic's `EnvironmentContext`: each env.py hands its connection to ``context.configure()``.
 
-Alembic must not find a transaction there that env.py did not begin: Alembic would leave its end to env.py, which knows
-nothing of it, and everything would be rolled back. So whoever uses the connection in `prepare` ends what it began.
+Alembic must not find a transaction there that env.py did not begin. Alembic would leave the commit to env.py, which
+does not know of the transaction, and everything would be rolled back. So `prepare` ends any transaction it begins.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ def install(
     began a transaction around all revisions.
 
     The wrapped ``configure`` raises:
-        ConfigurationError: env.py gives no connection, or is of Alembic's multidb template.
+        ConfigurationError: env.py gives no connection, or comes from Alembic's multidb template.
     """
-    # On the instance, because Alembic binds its `context` proxy to the exact class: a subclass is not seen.
+    # On the instance, because Alembic binds its `context` proxy to the exact class and would ignore a subclass.
     configure = environment.configure
 
     def wrapped(connection: Any = None, *args: Any, **options: Any) -> None:  # noqa: ANN401
@@ -68,7 +68,7 @@ def _keep_transactions_of_env_py(
 ) -> None:
     """Let Alembic see a transaction that env.py begins between ``configure`` and ``run_migrations``.
 
-    Alembic looks for one in ``configure`` only. Otherwise it would commit this one after the first revision.
+    Alembic looks for a transaction in ``configure`` only, and would commit this one after the first revision.
     """
     run_migrations = type(environment).run_migrations
 
@@ -76,7 +76,7 @@ def _keep_transactions_of_env_py(
         # Only this private attribute, the same in SQLAlchemy 2.0 and 2.1, distinguishes a transaction that env.py began
         # with `with` from one that its first statement began, which Alembic ends itself.
         if connection.in_transaction() and connection._trans_context_manager is not None:  # noqa: SLF001
-            set_held_open(connection, True)  # noqa: FBT003 - the value is what it is about
+            set_held_open(connection, True)  # noqa: FBT003 - the value of a setter
             configure_again()
         run_migrations(environment, **options)
 

@@ -1,4 +1,4 @@
-"""What is checked and set on the connection that env.py hands to Alembic, and on any other that is only to look."""
+"""Checks and configures the connection that env.py hands to Alembic, and makes sessions read-only."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
 
     from lambda_migrate.env_py.messages import Job
 
-# The actions that only look: their sessions cannot write, whatever env.py or a revision does.
+# Sessions of these actions cannot write, whatever env.py or a revision does.
 READ_ONLY_ACTIONS = frozenset({"status", "plan", "check"})
 
 _PREPARATIONS = re.compile(r"\bCREATE\s+(SCHEMA|EXTENSION|TABLE)\s+IF\s+NOT\s+EXISTS\b[^;]*", re.IGNORECASE)
 
 
 def make_sessions_read_only() -> None:
-    """See to it that no session that env.py, a revision or the application opens through SQLAlchemy can write."""
+    """Make each session read-only that env.py, a revision or the application opens through SQLAlchemy."""
     event.listen(sqlalchemy.Engine, "engine_connect", _make_read_only)
     event.listen(sqlalchemy.Engine, "before_cursor_execute", _without_preparations, retval=True)
 
@@ -43,7 +43,10 @@ def _make_read_only(connection: sqlalchemy.Connection) -> None:
 
 
 def _without_preparations(_: Any, __: Any, statement: str, parameters: Any, *___: Any) -> tuple[str, Any]:  # noqa: ANN401
-    """Leave out what many an env.py does first: a session that cannot write refuses it, also where it has no effect."""
+    """Return the statement with SELECT 1 in place of CREATE ... IF NOT EXISTS.
+
+    Many env.py files begin with one, and a read-only session rejects it even if it would change nothing.
+    """
     return _PREPARATIONS.sub("SELECT 1", statement), parameters
 
 
@@ -59,14 +62,15 @@ def set_search_path_of_sessions(schema: str) -> None:
 
 
 def prepare(connection: sqlalchemy.Connection, job: Job) -> int:
-    """Check where env.py's connection leads and set what its session needs, in one round trip.
+    """Check the server and database of env.py's connection, and set its session's parameters, in one round trip.
 
     Returns:
         The process id of its backend.
 
     Raises:
-        TargetMismatch: it is not the server and database of the secret.
-        PoolerRefused: it goes through a pooler that the function's own session does not go through.
+        TargetMismatch: they are not the server and database of the secret.
+        PoolerRefused: the connection goes through a pooler that the function's own session does not go through.
+        ConnectionError: the session that holds the migration lock was lost.
     """
     server = job.server
     assert server is not None  # noqa: S101 - a job that runs env.py has one
@@ -145,10 +149,10 @@ def _search_path(schema: str) -> str:
 
 
 def _takes_worker_lock(job: Job) -> str:
-    """SQL that marks env.py's session as one that works under the migration lock, and tells whether that is still held.
+    """Return SQL that takes the worker lock and is true if the run's own session still holds the migration lock.
 
-    In this order: the next one to take the migration lock looks for such sessions after that, so either it sees this
-    one, or this one sees that the lock is no longer ours.
+    The order matters. The next run takes the migration lock first and looks for worker locks then. So either that run
+    finds this session, or this session finds that the migration lock was lost.
     """
     taken = " AND ".join(f"pg_try_advisory_lock_shared({WORKER_LOCK_CLASS}, {key})" for key in job.lock_keys)
     return (
@@ -164,16 +168,16 @@ def _set(name: str, value: str) -> str:
 
 
 def _literal(text: str) -> str:
-    """A text as SQL; a driver's placeholders differ, and a percent sign must stay one in all of them."""
+    """Return a text as an SQL literal for any driver. Their placeholders differ, and some treat "%" as one."""
     quoted = text.replace("'", "''")
     return f"E'{quoted}'".replace("\\", "\\\\").replace("%", "\\045")
 
 
 def _set_unless_env_py_did(settings: Mapping[str, str], *, statement_timeout_ms: int) -> str:
-    """An env.py that sets its own timeout before it calls configure, or as it connects, means it.
+    """Return SQL that sets the timeouts but keeps those that env.py set before configure() or at connect time.
 
-    Its statement timeout counts only if it is the shorter one. All at once, as the server makes up the whole of
-    pg_settings each time; materialized, as only these settings are numbers.
+    A statement timeout of env.py's own is kept only if it is shorter. It is one query, because the server computes the
+    whole of pg_settings each time. It is MATERIALIZED, because only these settings are numbers.
     """
     names = ", ".join(f"'{name}'" for name in (*settings, "statement_timeout"))
     values = ", ".join(f"('{name}', {_literal(value)}, NULL::int)" for name, value in settings.items())

@@ -1,4 +1,4 @@
-"""What an exception out of env.py or a revision means for the run."""
+"""Turns an exception that env.py or a revision raised into a `Failure`."""
 
 from __future__ import annotations
 
@@ -26,34 +26,34 @@ _CONNECTION_STATES = frozenset({"53300", "57P01", "57P02", "57P03", "57P05", "25
 
 
 def failure_of(error: BaseException, revision: Revision | None, *, began: bool, partly_committed: bool) -> Failure:
-    """What went wrong, in a form that can be sent, logged and raised.
+    """Return the failure for an exception, in a form that can be sent, logged and raised.
 
-    ``revision`` is the one that was running, ``began`` whether Alembic had come as far as reading the version table,
-    and ``partly_committed`` whether the revision had committed some of its work.
+    ``revision`` is the one that was running, ``began`` is True if Alembic had read the version table, and
+    ``partly_committed`` is True if the revision had committed some of its work.
     """
     if isinstance(error, MigrationError):
         return Failure("refused", type(error).__name__, one_line(error), revision, facts=error.facts)
-    # Also the driver's own, of a revision that works past SQLAlchemy.
+    # A revision that bypasses SQLAlchemy raises the driver's own errors.
     if isinstance(error, DBAPIError) or hasattr(error, "pgcode") or hasattr(error, "sqlstate"):
         return _database_failure(error, revision, partly_committed=partly_committed)
     kind: Kind = "error"
     if not began and is_authentication_failure(str(error)):
         kind = "authentication"
     elif not began and isinstance(error, OSError) and not isinstance(error, SSLError):
-        # asyncpg tells of a refused connection so.
+        # asyncpg raises OSError if the connection is refused.
         kind = "connection"
     message = f"{one_line(error) or _place(error)}{_advice(error, began=began)}"
     return Failure(kind, type(error).__name__, message, revision, partly_committed=partly_committed)
 
 
 def _place(error: BaseException) -> str:
-    """The line that raised, for an error without words: an assertion, mostly."""
+    """Return the line that raised, for an error without a message, which usually is an assertion."""
     frames = traceback.extract_tb(error.__traceback__)
     return one_line(f"{Path(frames[-1].filename).name}:{frames[-1].lineno}: {frames[-1].line}") if frames else ""
 
 
 def _advice(error: BaseException, *, began: bool) -> str:
-    """What to do about the errors of others that do not tell."""
+    """Return a hint for a third-party error whose message does not say what to do, or an empty text."""
     frames = traceback.extract_tb(error.__traceback__)
     if isinstance(error, AssertionError) and any(frame.name == "autocommit_block" for frame in frames):
         return (
@@ -87,7 +87,7 @@ def _database_failure(error: BaseException, revision: Revision | None, *, partly
 
 
 def _root(error: BaseException) -> BaseException:
-    """The driver's own error: SQLAlchemy's asyncpg adapter wraps it once more."""
+    """Return the driver's own error. SQLAlchemy's asyncpg adapter adds a second wrapper."""
     if not isinstance(error, DBAPIError):
         return error
     origin: BaseException = error.orig or error
@@ -103,7 +103,8 @@ def _kind(error: BaseException, sqlstate: str | None, message: str) -> Kind:
         return "authentication"
     lost = sqlstate is None and "connection" in message.lower()
     lost |= getattr(error, "connection_invalidated", False)
-    # We are connected to the same server with the same authority: this is env.py's own, and does not pass.
+    # The function itself connected to this server with the same CA. So env.py's own settings are wrong, and a retry
+    # cannot help.
     if "certificate verify failed" in message:
         return "error"
     if lost or sqlstate in _CONNECTION_STATES or (sqlstate or "").startswith("08"):

@@ -1,4 +1,4 @@
-"""Every way in which an env.py may learn its address: the contract's section 3 promises all of them at once."""
+"""Sets every source from which an env.py may read its address. The contract's section 3 promises all of them."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ _CONNECT_TIMEOUT_S = 10
 
 
 def set_environment(job: Job) -> None:
-    """Everything by which an env.py may learn its address and TLS settings."""
+    """Set the environment variables from which an env.py may read its address and TLS settings."""
     credentials, settings = job.credentials, job.settings
     placeholders = credentials.placeholders(settings.driver)
     os.environ.update(dict.fromkeys(settings.url_variables, credentials.url(settings.driver)))
     os.environ.update({name: _filled(text, placeholders) for name, text in settings.env_variables.items()})
-    # Poolers refuse the startup parameter `options`; `connection` sets the path in each session then.
+    # Poolers refuse the startup parameter `options`. Then `connection` sets the path in each session.
     if job.schema is not None and not job.pooled:
-        # For connections that the backend makes beside env.py's; a backslash escapes what libpq would split.
+        # For connections that the backend opens beside env.py's. A backslash keeps libpq from splitting at a space.
         path = re.sub(r"([\\ ])", r"\\\1", '"' + job.schema.replace('"', '""') + '"')
         os.environ["PGOPTIONS"] = f"-c search_path={path}"
-    # libpq's own variables, which asyncpg reads too, so that TLS holds for every driver.
+    # libpq's own variables. psycopg uses libpq and asyncpg reads them too, so TLS applies with each of these drivers.
     os.environ.update(
         PGSSLMODE=credentials.sslmode,
         PGSSLROOTCERT=str(credentials.sslrootcert),
@@ -48,17 +48,17 @@ def _filled(text: str, placeholders: Mapping[str, str]) -> str:
 
 
 def set_config(config: Config, job: Job) -> None:
-    """Everything that an env.py may read in its ``config``."""
+    """Set everything that an env.py may read in its ``config``."""
     _set_url(config, job.credentials, job.settings.driver)
     _accept_percent_signs(config)
     config.attributes = _Attributes(lambda: _own_engine(job.credentials, job.settings.driver))
-    # For a revision that works in steps: at 0 it raises TimeoutError, and the run is incomplete, not failed.
+    # A revision that works in steps raises TimeoutError when this returns 0. The run is then incomplete, not failed.
     config.attributes["time_left"] = job.deadline.left
     config.cmd_opts = command_line(job)
 
 
 def _set_url(config: Config, credentials: Credentials, driver: str) -> None:
-    """Set sqlalchemy.url only where the config file has it: elsewhere an env.py may prefer it to its own variable."""
+    """Set sqlalchemy.url only if the config file has it. Otherwise env.py may prefer it to its own variable."""
     section, key = config.config_ini_section, "sqlalchemy.url"
     if not config.file_config.has_option(section, key):
         return
@@ -68,10 +68,9 @@ def _set_url(config: Config, credentials: Credentials, driver: str) -> None:
 
 
 def _accept_percent_signs(config: Config) -> None:
-    """Let an env.py set sqlalchemy.url itself, though it forgets that a percent sign has a meaning in a config file.
+    """Let env.py set sqlalchemy.url without doubling percent signs, which have a meaning in a config file.
 
-    It works with a password without one, so nobody notices until a generated password holds a character that must be
-    escaped in a URL.
+    Such an env.py works until a generated password holds a character that must be escaped in a URL.
     """
     original = config.set_section_option
 
@@ -85,26 +84,26 @@ def _accept_percent_signs(config: Config) -> None:
 
 
 def command_line(job: Job, *options: str) -> argparse.Namespace:
-    """What env.py finds in ``config.cmd_opts`` when the alembic command runs it."""
+    """Return the ``config.cmd_opts`` that env.py gets when the alembic command runs it."""
     arguments = {"upgrade": [job.revision], "plan": [job.revision], "downgrade": ["base"], "stamp": [job.revision]}
     command = {"plan": "upgrade", "status": "current", "doctor": "history"}.get(job.action, job.action)
     found = command_line_parser().parse_args(
         ["-c", job.settings.alembic_config.name, command, *arguments.get(job.action, ()), *options]
     )
     found.revision = job.revision
-    # Asked for by the recipe of Alembic's cookbook, which its own `check` command fails on.
+    # A recipe of Alembic's cookbook reads this, and fails under Alembic's own `check` command, which does not set it.
     found.autogenerate = job.action == "check"
     return found
 
 
 @lru_cache(maxsize=1)
 def command_line_parser() -> argparse.ArgumentParser:
-    """The alembic command's. It takes longer to make than a revision to run, so it is made once in a sandbox."""
+    """Return the alembic command's parser. Creating it takes longer than a revision, so a sandbox creates it once."""
     return CommandLine().parser
 
 
 class _Attributes(dict[str, Any]):
-    """`Config.attributes` that makes a connection only for an env.py that asks for one."""
+    """`Config.attributes` that connects only if env.py reads "connection"."""
 
     def __init__(self, make_engine: Callable[[], sqlalchemy.Engine]) -> None:
         super().__init__()
@@ -114,7 +113,7 @@ class _Attributes(dict[str, Any]):
         if key != "connection":
             raise KeyError(key)
         connection = self._make_engine().connect()
-        # Some expect an engine here, as pytest-alembic hands over, and connect.
+        # Some env.py files expect an engine here, as pytest-alembic passes one, and call its connect().
         connection.connect = lambda: contextlib.nullcontext(connection)  # type: ignore[attr-defined]
         self[key] = connection
         return connection
@@ -127,7 +126,7 @@ class _Attributes(dict[str, Any]):
 
     def pop(self, key: str, *default: Any) -> Any:  # noqa: ANN401
         if key in self:
-            self[key]  # made, if it was not
+            self[key]  # connects, if it has not yet
         return super().pop(key, *default)
 
     def setdefault(self, key: str, default: Any = None) -> Any:  # noqa: ANN401
@@ -135,7 +134,7 @@ class _Attributes(dict[str, Any]):
 
 
 def _own_engine(credentials: Credentials, driver: str) -> sqlalchemy.Engine:
-    # A connection that is handed over is used without asyncio.
+    # An env.py uses a connection from `attributes` without asyncio.
     url = sqlalchemy.make_url(credentials.url(driver))
     if url.get_dialect().is_async:
         url = url.set(drivername="postgresql+psycopg2")

@@ -1,4 +1,4 @@
-"""Watches the statements on env.py's connection: what a revision has committed, and broken indexes in its way."""
+"""Watches the statements on env.py's connection: records a revision's commits, and drops invalid indexes."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ _BUILDS_INDEX = re.compile(
     rf"(?P<index>{_NAME})\s+ON\s+(?:ONLY\s+)?(?P<table>{_NAME}(?:\.{_NAME})?)",
     re.IGNORECASE,
 )
-# An index is built in its table's schema, so its name needs none: looking names up in all schemas takes rights in them.
-# One that somebody is building now is invalid too, and not ours to drop.
+# An index is created in its table's schema, so its name needs none. A lookup in all schemas would need rights in them.
+# An index that another session is building now is invalid too, and must stay.
 _INVALID_INDEX = sqlalchemy.text(
     "SELECT i.indexrelid::regclass::text FROM pg_index i"
     " JOIN pg_class c ON c.oid = i.indexrelid"
@@ -37,7 +37,7 @@ _INVALID_INDEX = sqlalchemy.text(
 
 @dataclass
 class Journal:
-    """What a run has come to: whether it began, which revision is running, and what that has committed so far."""
+    """The progress of one run of env.py: whether it began, the running revision, and whether that has committed."""
 
     send: Callable[[Message], None]
     began: bool = False
@@ -45,15 +45,15 @@ class Journal:
     stopped: bool = False
     revision: Revision | None = None
     heads: tuple[str, ...] = ()
-    # What a stamp has taken out of the version table though Alembic, which does not know it, believes it to be there.
+    # Revisions that a stamp deleted from the version table. Alembic does not know that and still lists them as heads.
     forgotten: frozenset[str] = frozenset()
-    # env.py has begun a transaction of its own around all revisions: whether they count is decided by its end.
+    # True if env.py began a transaction of its own around all revisions. Its end decides whether they are committed.
     held_open: bool = False
     partly_committed: bool = False
     _uncommitted_work: bool = False
 
     def start(self, revision: Revision) -> None:
-        """Begin a revision: whatever is committed from now on before its end is a part of it."""
+        """Begin a revision. Each commit from now until its end is a part of it."""
         self.revision = revision
         self.partly_committed = self._uncommitted_work = False
 
@@ -64,7 +64,7 @@ class Journal:
             self._drop_invalid_index(conn, statement)
 
         def after(conn: Any, cursor: Any, statement: str, *_: Any) -> None:  # noqa: ANN401, ARG001
-            # What a revision goes on from, as a backfill does, is no reason not to run it again.
+            # A backfill sets "repeatable": it continues after its own commits, so they do not forbid another attempt.
             if _NO_WORK.match(statement) or conn.info.get("repeatable"):
                 return
             if getattr(conn.connection.dbapi_connection, "autocommit", False):
@@ -81,9 +81,9 @@ class Journal:
         event.listen(connection, "commit", committed)
 
     def _drop_invalid_index(self, connection: sqlalchemy.Connection, statement: str) -> None:
-        """Before an index is built concurrently, drop the invalid one that an interrupted attempt left under its name.
+        """Drop the invalid index that an interrupted attempt left, before one of its name is built concurrently.
 
-        With IF NOT EXISTS PostgreSQL would keep the broken one and say nothing; without it, it would refuse.
+        With IF NOT EXISTS, PostgreSQL would silently keep the invalid index. Without it, the statement would fail.
         """
         builds = _BUILDS_INDEX.match(statement)
         if builds is None or self.revision is None:

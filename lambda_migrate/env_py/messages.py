@@ -1,4 +1,4 @@
-"""What a supervisor asks of the process that runs env.py, and what that process tells. All of it is data for a pipe."""
+"""The job for the process that runs env.py, and the messages that the process sends, as data for a pipe."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ if TYPE_CHECKING:
     from lambda_migrate.invocation.result import Revision
     from lambda_migrate.invocation.settings import Settings
 
-# What a failure means for the run, beside its text: "lock" and "connection" may pass, "refused" is an error of the
-# contract that was found in the tree or in env.py.
+# The kind of a failure. "lock" and "connection" may pass. "refused" is an error of the contract that the process raised
+# because of the tree or env.py.
 Kind = Literal["lock", "cancelled", "connection", "authentication", "refused", "error"]
 
 
 @dataclass(frozen=True)
 class Job:
-    """One run of env.py: what is wanted, where, and until when.
+    """One run of env.py: its action, target and deadline.
 
-    ``server`` is None where no database is involved. ``lock_pid`` is the backend of the session that holds the lock,
-    and ``lock_keys`` are the lock's keys.
-    ``pooled`` says that a pooler in session mode is between the function and the server.
+    ``server`` is None if no database is involved. ``lock_pid`` is the backend of the session that holds the lock, and
+    ``lock_keys`` are the lock's keys. ``pooled`` is True if a pooler in session mode is between the function and the
+    server.
     """
 
     action: str
@@ -44,14 +44,14 @@ class Job:
 
 @dataclass(frozen=True)
 class Connected:
-    """env.py handed a connection to Alembic, and it is where the secret says. ``pid`` is its backend."""
+    """env.py handed Alembic a connection to the secret's database. ``pid`` is its backend."""
 
     pid: int
 
 
 @dataclass(frozen=True)
 class Began:
-    """Alembic read the version table. ``planned`` are the revisions this run is to step through, in their order."""
+    """Alembic read the version table. ``planned`` are the revisions that this run steps through, in their order."""
 
     heads: tuple[str, ...]
     pending: tuple[Revision, ...]
@@ -72,7 +72,7 @@ class Started:
 class Ran:
     """A revision ended without an error, and the version table then held ``heads``.
 
-    ``committed`` is False where env.py keeps its transaction open: nobody else sees it yet.
+    ``committed`` is False if env.py keeps its transaction open: other sessions do not see the revision yet.
     """
 
     revision: Revision
@@ -116,10 +116,10 @@ class Entry:
 
 @dataclass(frozen=True)
 class Failure:
-    """Why env.py did not succeed. The texts are redacted; a statement is without its parameters.
+    """The reason why env.py failed. The texts are redacted; a statement is without its parameters.
 
-    ``partly_committed`` says that the revision had committed some of its work (an autocommit block), so that its author
-    may not expect it to run again. ``facts`` are the fields of an error of the contract that the process itself raised.
+    ``partly_committed`` is True if the revision had committed some of its work (an autocommit block): its author may
+    not expect it to run again. ``facts`` are the fields of an error of the contract that the process itself raised.
     """
 
     kind: Kind
@@ -136,9 +136,9 @@ class Failure:
 
 @dataclass(frozen=True)
 class Ended:
-    """env.py returned or raised. ``stopped`` says that time ran out, between two revisions or with a failure.
+    """env.py returned or raised. ``stopped`` is True if time ran out, between two revisions or with a failure.
 
-    ``heads`` is what the version table must hold then, None where nothing was to be written.
+    ``heads`` are the revisions that the version table must hold then, None for an action that writes nothing.
     """
 
     failure: Failure | None = None

@@ -1,4 +1,4 @@
-"""Lets env.py configure, log and print as it likes, without a line of it getting out except as a message."""
+"""Turns every line that env.py logs or prints into a message, however env.py configures logging."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
     from typing_extensions import Buffer
 
-# How long to wait for what a program that a revision started may still have to say.
-_LAST_WORDS_S = 1.0
+# How long to wait for the last output of a program that a revision started.
+_LAST_OUTPUT_S = 1.0
 
 
 def sent_one_by_one(send: Callable[[Message], None]) -> Callable[[Message], None]:
-    """Make a sender that the backend's threads may use at once."""
+    """Return a sender that several threads of the backend may use at once."""
     lock = threading.RLock()
 
     def one_by_one(message: Message) -> None:
@@ -35,7 +35,7 @@ def sent_one_by_one(send: Callable[[Message], None]) -> Callable[[Message], None
 
 
 class _LinesAsMessages(io.RawIOBase):
-    """Standard output or error below its text layer, so that code finds there all that it is used to find."""
+    """A raw stream that sends each line as a message. The text layer above it is the usual one that code expects."""
 
     def __init__(self, send: Callable[[Message], None], source: str, descriptor: int) -> None:
         self._send = send
@@ -54,14 +54,14 @@ class _LinesAsMessages(io.RawIOBase):
         *lines, self._rest = (self._rest + written).split(b"\n")
         for line in lines:
             text = one_line(line.decode(errors="replace"))
-            # When nobody listens any more, the backend's last words are not worth an error.
+            # If the supervisor has closed the pipe, the loss of the backend's last output is no error.
             with contextlib.suppress(OSError):
                 if text:
                     self._send(Output(logging.INFO, self._source, text))
         return len(written)
 
     def finish(self) -> None:
-        """Send what stands on the last line."""
+        """Send the last line, which may lack its newline."""
         self.write(b"\n")
 
 
@@ -83,7 +83,7 @@ def _send_record(send: Callable[[Message], None], record: logging.LogRecord) -> 
 def _take_over_logging(send: Callable[[Message], None]) -> None:
     """Send each record once, whatever handlers the backend sets up, replaces or cuts off from the root logger.
 
-    Its handlers for the console would only say the same again, without the level; others get their records.
+    Handlers for the console are skipped, because they would repeat the record without its level. Others get theirs.
     """
 
     def call_handlers(logger: logging.Logger, record: logging.LogRecord) -> None:
@@ -96,17 +96,17 @@ def _take_over_logging(send: Callable[[Message], None]) -> None:
             current = current.parent if current.propagate else None
 
     def no_configuration(*_: Any, **__: Any) -> None:  # noqa: ANN401
-        """Stands in for the functions that would silence every logger the config file does not name."""
+        """Replace the functions that would disable every logger that the config file does not name."""
 
     logging.Logger.callHandlers = call_handlers  # type: ignore[assignment, method-assign]
     logging.config.fileConfig = no_configuration
     logging.config.dictConfig = no_configuration
-    # What goes wrong in the backend's handlers is its own affair.
+    # An error in one of the backend's handlers is not printed: it does not concern the migration.
     logging.raiseExceptions = False
     root = logging.getLogger()
     root.handlers = []
     root.setLevel(logging.INFO)
-    # "Running upgrade a -> b" is told by revision.started already.
+    # Alembic's "Running upgrade a -> b" would repeat the event revision.started.
     logging.getLogger("alembic.runtime").setLevel(logging.WARNING)
 
 
@@ -115,7 +115,7 @@ def _is_console(handler: logging.Handler) -> bool:
 
 
 def _read_lines(descriptor: int, send: Callable[[Message], None]) -> None:
-    """Send what programs that the backend starts, or code that is not Python, write to the console."""
+    """Send the console output of programs that the backend starts, and of code that is not Python."""
     lines = _LinesAsMessages(send, "console", descriptor)
     while data := os.read(descriptor, 65536):
         lines.write(data)
@@ -133,7 +133,7 @@ def output_as_messages(send: Callable[[Message], None]) -> Iterator[None]:
     console = threading.Thread(target=_read_lines, args=(readable, send), daemon=True)
     console.start()
     out, err = _LinesAsMessages(send, "stdout", 1), _LinesAsMessages(send, "stderr", 2)
-    # Not put back: what is still said as the process ends has nowhere to go.
+    # These streams are not restored: output during the exit of the process has no other destination.
     streams = sys.stdout, sys.stderr = _text(out), _text(err)
     try:
         yield
@@ -145,4 +145,4 @@ def output_as_messages(send: Callable[[Message], None]) -> Iterator[None]:
         nowhere = os.open(os.devnull, os.O_WRONLY)
         for standard in (1, 2):
             os.dup2(nowhere, standard)
-        console.join(_LAST_WORDS_S)
+        console.join(_LAST_OUTPUT_S)

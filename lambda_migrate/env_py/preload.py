@@ -1,6 +1,6 @@
-"""Loads before the fork what every run's process would load, make or compile again for itself: it inherits it.
+"""Loads, creates and compiles before the fork what each run's process needs, so that the process inherits it.
 
-None of it is the backend's: that meets no later run. Whatever is wrong is told by the process that needs it.
+It loads no backend code, so nothing leaks between runs. It ignores errors; the process reports them.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def preload(settings: Settings) -> None:
-    """Do it, once in a sandbox."""
+    """Load the packaged graph and rehearse a migration, once in a sandbox."""
     with suppress(ConfigurationError):
         tree.packaged_graph(settings)
     with suppress(Exception):
@@ -33,9 +33,9 @@ def preload(settings: Settings) -> None:
 
 @lru_cache(maxsize=1)
 def rehearse(driver: str) -> None:
-    """Migrate without a database: of each kind, SQLAlchemy's first statement takes it as long as a whole revision."""
+    """Migrate without a database. SQLAlchemy's first statement of each kind takes as long as a whole revision."""
     command_line_parser().parse_args(["upgrade", "head"])
-    # Loads the driver with all that it registers on its connections.
+    # This imports the driver and everything that it registers on its connections.
     engine = sqlalchemy.create_engine(f"{driver}://")
     offline = {"as_sql": True, "output_buffer": io.StringIO()}
     migration = Operations(MigrationContext.configure(dialect=engine.dialect, opts=offline))
@@ -43,7 +43,7 @@ def rehearse(driver: str) -> None:
     migration.add_column("rehearsed", sqlalchemy.Column("name", sqlalchemy.String(32), server_default=""))
     migration.create_index("rehearsed_name", "rehearsed", ["name"])
     migration.execute("SELECT 1")
-    # As Alembic's version table.
+    # The same statements as for Alembic's version table.
     table = sqlalchemy.Table("version", sqlalchemy.MetaData(), sqlalchemy.Column("number", sqlalchemy.String(32)))
     number: sqlalchemy.ColumnElement[str] = sqlalchemy.literal_column("'1'")
     changed = (

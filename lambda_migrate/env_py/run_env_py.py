@@ -1,8 +1,8 @@
 """Runs the backend's env.py unmodified, in a process of its own.
 
-The process is forked for each run and ends with it. What env.py and the application's modules cache, patch, log or
-leave open never meets a later run, which may have another target or a rotated password. The process sends `messages` to
-its supervisor and nothing else.
+The process is forked for each run and ends with it. So nothing that env.py and the application's modules cache, patch,
+log or leave open reaches a later run, which may have another target or a rotated password. The process sends `messages`
+to its supervisor and nothing else.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _WRITING = frozenset({"upgrade", "downgrade", "stamp"})
 
 
 def run(job: Job, send: Callable[[Message], None]) -> None:
-    """Run env.py and report. Whatever happens, the last message is `Ended`, unless the process itself dies."""
+    """Run env.py and send messages. The last one is always `Ended`, unless the process itself dies."""
     send = sent_one_by_one(send)
     journal = Journal(send)
     try:
@@ -52,7 +52,7 @@ def run(job: Job, send: Callable[[Message], None]) -> None:
     except BaseException as error:  # noqa: BLE001 - sys.exit, KeyboardInterrupt and running out of memory included
         ended = Ended(
             failure_of(error, journal.revision, began=journal.began, partly_committed=journal.partly_committed),
-            # A revision that stops by itself at the deadline may end before the supervisor looks at its clock.
+            # A revision that stops by itself at the deadline may end before the supervisor checks the time.
             stopped=job.deadline.left() <= 0,
         )
     send(ended)
@@ -63,7 +63,7 @@ def _run(job: Job, journal: Journal) -> None:
     set_environment(job)
     if not path.parent.is_dir():
         raise ConfigurationError(f"the package has no folder {path.parent.name}")
-    # Relative paths in the config file and in env.py are meant from the folder that the alembic command runs in.
+    # Relative paths in the config file and in env.py start at the folder in which the alembic command runs.
     os.chdir(path.parent)
     sys.path.insert(0, str(path.parent))
     config = tree.read_config(path)
@@ -81,7 +81,7 @@ def _run(job: Job, journal: Journal) -> None:
             journal.send(entry)
         return
     wanted = steps.Steps(job, config, script, graph, journal)
-    # Where it is has to be known before a plan can be rendered.
+    # A plan is rendered from the current revisions, which a first run of env.py reads.
     action = "status" if job.action == "plan" else job.action
     with EnvironmentContext(
         config,
@@ -99,7 +99,7 @@ def _run(job: Job, journal: Journal) -> None:
 
 
 def _render_plan(job: Job, config: Config, script: ScriptDirectory, journal: Journal) -> None:
-    """Run env.py once more, in Alembic's offline mode; whatever goes wrong there is said of the revisions left."""
+    """Run env.py once more, in Alembic's offline mode. If env.py raises, the revisions left get its error."""
     config.cmd_opts = command_line(job, "--sql")
     # A revision may connect without SQLAlchemy, too. Poolers refuse the startup parameter.
     if not job.pooled:
@@ -118,7 +118,7 @@ def _render_plan(job: Job, config: Config, script: ScriptDirectory, journal: Jou
         try:
             script.run_env()
         except (Exception, SystemExit) as error:  # noqa: BLE001 - an env.py without an offline mode may raise anything
-            rendering.tell_the_rest(error)
+            rendering.send_the_rest(error)
 
 
 def _hook(environment: EnvironmentContext, job: Job, journal: Journal) -> None:
@@ -131,7 +131,7 @@ def _hook(environment: EnvironmentContext, job: Job, journal: Journal) -> None:
         if job.schema is not None:
             options["version_table_schema"] = job.schema
 
-    def set_held_open(_: sqlalchemy.Connection, held_open: bool) -> None:  # noqa: FBT001 - the value is what it is about
+    def set_held_open(_: sqlalchemy.Connection, held_open: bool) -> None:  # noqa: FBT001 - the value of a setter
         journal.held_open = held_open
 
     alembic_hook.install(

@@ -1,6 +1,6 @@
-"""What Alembic is given to do when env.py calls ``context.run_migrations()``, for each action.
+"""The functions that Alembic calls when env.py calls ``context.run_migrations()``, one for each action.
 
-Alembic asks for the next step when it has committed the last one: so between two steps is between two revisions.
+Alembic takes the next step after it has committed the last one. So code between two steps runs between two revisions.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ if TYPE_CHECKING:
     from lambda_migrate.env_py.messages import Job
     from lambda_migrate.invocation.result import Revision
 
-# A statement gets this share of the time left, so that the timeout need not be set again before each revision but only
-# once that much has passed. The supervisor cancels what is still running when time is up.
+# A statement's timeout is this share of the time left. So it is set again only after the other 2 % have passed, not
+# before each revision. The supervisor cancels a statement that still runs when time is up.
 _STATEMENT_SHARE = 0.98
 
 
 @dataclass
 class Steps:
-    """The steps of one run. Each method that is named after an action is an ``fn`` of Alembic's EnvironmentContext."""
+    """The steps of one run. Each method named after an action is an ``fn`` of Alembic's EnvironmentContext."""
 
     job: Job
     config: Config
@@ -47,7 +47,7 @@ class Steps:
     journal: Journal
 
     def upgrade(self, current: Sequence[str], context: MigrationContext) -> Iterator[Any]:
-        """The steps up to the wanted revision."""
+        """Yield the steps up to the wanted revision."""
         heads = _heads(current)
         tree.narrow(self.script, self.graph, self.job.revision, heads)
         if self._is_ahead(heads, context, allowed=self.job.settings.newer_database_ok):
@@ -57,7 +57,7 @@ class Steps:
         yield from self._one_by_one(steps, context)
 
     def downgrade(self, current: Sequence[str], context: MigrationContext) -> Iterator[Any]:
-        """The steps down to the wanted revision, if the caller knows where the database is."""
+        """Yield the steps down to the wanted revision, if ``confirm`` is the database's current one."""
         heads = _heads(current)
         self._is_ahead(heads, context, allowed=False)
         self._check_confirmed(heads)
@@ -66,9 +66,9 @@ class Steps:
         yield from self._one_by_one(steps, context)
 
     def stamp(self, current: Sequence[str], context: MigrationContext) -> Iterator[Any]:
-        """The steps that only write the version table, if the caller knows what it holds.
+        """Yield the steps that only write the version table, if ``confirm`` is what it holds.
 
-        This is the way out for a database at a revision that the package does not have, so it asks for no known one.
+        A stamp repairs a database at a revision that the package does not have, so the current one may be unknown.
         """
         heads = _heads(current)
         self._check_confirmed(heads)
@@ -78,17 +78,17 @@ class Steps:
         connection = context.connection
         assert connection is not None  # noqa: S101 - online, so there is one
         if not known:
-            # In the transaction that the first step commits: no moment without a version.
+            # The first step commits this too, so the version table is never empty for others.
             table = sqlalchemy.table(context.version_table, schema=context.version_table_schema)
             connection.execute(table.delete())
             self.journal.heads, self.journal.forgotten = (), frozenset(heads)
         yield from steps
         if connection.in_transaction() and not self.journal.held_open:
-            # There was no step, as there is none to base.
+            # Without a step, as in a stamp to base, nothing else commits.
             connection.commit()
 
     def status(self, current: Sequence[str], context: MigrationContext) -> Iterable[Any]:
-        """No step: only where the database is."""
+        """Send where the database is, and return no steps."""
         heads = _heads(current)
         tree.narrow(self.script, self.graph, self.job.revision, heads)
         if not self._is_ahead(heads, context, allowed=True):
@@ -96,7 +96,12 @@ class Steps:
         return ()
 
     def check(self, current: Sequence[str], context: MigrationContext) -> Iterable[Any]:
-        """No step, but a comparison of the models with the database, as ``alembic check`` makes it."""
+        """Compare the models with the database as ``alembic check`` does, and return no steps.
+
+        Raises:
+            DriftDetected: they differ, or revisions are pending.
+            ConfigurationError: env.py gives Alembic no models, or they cannot be compared.
+        """
         heads = _heads(current)
         self._is_ahead(heads, context, allowed=False)
         self._begin(heads, context, ())
@@ -132,7 +137,7 @@ class Steps:
         )
 
     def _is_ahead(self, heads: tuple[str, ...], context: MigrationContext, *, allowed: bool) -> bool:
-        """Whether the database is at a revision that the package does not have, where that is allowed."""
+        """Return whether the database is at a revision that the package does not have; raise if that is not allowed."""
         self.journal.began = True
         self.journal.heads = heads
         try:
@@ -169,12 +174,12 @@ class Steps:
                 _lower_statement_timeout(connection, statement_timeout_ms(self.job))
             revision = tree.described(step)
             self.journal.start(revision)
-            # The end of one and the beginning of the next in one message: each wakes the supervisor.
+            # One message for the end of a revision and the start of the next: each message wakes the supervisor.
             self.journal.send(Started(revision) if ran is None else Next(ran, Started(revision)))
             started = time.monotonic()
             yield step
-            # Alembic came back for more, so this step is behind it. A revision that committed by itself has left
-            # Alembic nothing to commit, and what came after, the new version, in a transaction that nobody would end.
+            # Alembic takes the next step, so this one is done. If the revision itself committed, Alembic had nothing to
+            # commit, and the new version is in a later transaction that nobody else would end.
             if connection.in_transaction() and not self.journal.held_open:
                 connection.commit()
             self.journal.revision = None
@@ -187,9 +192,9 @@ class Steps:
 
 @dataclass
 class Rendering:
-    """Renders the pending revisions' SQL with Alembic's offline mode, where nothing reaches the database.
+    """Renders the pending revisions' SQL in Alembic's offline mode, where nothing reaches the database.
 
-    ``buffer`` is what Alembic writes to; ``heads`` is where the database is; ``findings`` are the reviewer's.
+    Alembic writes to ``buffer``. ``heads`` are the database's current revisions, ``findings`` the reviewer's.
     """
 
     job: Job
@@ -198,40 +203,40 @@ class Rendering:
     buffer: io.StringIO
     heads: tuple[str, ...]
     findings: Mapping[str, list[dict[str, Any]]]
-    _told: set[str] = field(default_factory=set)
+    _sent: set[str] = field(default_factory=set)
 
     def plan(self, _: object, __: MigrationContext) -> Iterator[Any]:
-        """The steps, each with its function made to tell rather than to raise what cannot be rendered."""
+        """Yield the steps. An error of a revision that cannot be rendered becomes part of its entry."""
         for step in tree.upgrade_steps(self.script, self.job.revision, self.heads):
             start = self.buffer.tell()
             problem: list[str] = []
-            step.migration_fn = _told(step.migration_fn, problem)
+            step.migration_fn = _recording_errors(step.migration_fn, problem)
             yield step
             self.buffer.seek(start)
             sql = self.buffer.read().strip()
             revision = tree.described(step)
-            self._told.add(revision.revision)
-            self._tell(revision, sql, problem[0] if problem else None)
+            self._sent.add(revision.revision)
+            self._send(revision, sql, problem[0] if problem else None)
 
-    def tell_the_rest(self, error: BaseException) -> None:
-        """Say of every revision that was not rendered why: env.py itself raised."""
+    def send_the_rest(self, error: BaseException) -> None:
+        """Send an entry with the error that env.py itself raised for each revision that was not rendered."""
         for step in tree.upgrade_steps(self.script, self.job.revision, self.heads):
             revision = tree.described(step)
-            if revision.revision not in self._told:
-                self._tell(revision, None, _unrenderable(error))
+            if revision.revision not in self._sent:
+                self._send(revision, None, _unrenderable(error))
 
-    def _tell(self, revision: Revision, sql: str | None, problem: str | None) -> None:
+    def _send(self, revision: Revision, sql: str | None, problem: str | None) -> None:
         rendered = {"sql": None, "error": problem} if problem else {"sql": redact(sql or "")}
-        # None, not an empty list, of a revision that nobody has reviewed.
+        # None and not an empty list: nobody has reviewed the revision.
         reviewed = {"findings": self.findings.get(revision.revision)}
         self.journal.send(Entry("plan", {**revision.as_json(), **rendered, **reviewed}))
 
 
-def _told(migration_fn: Any, problem: list[str]) -> Any:  # noqa: ANN401 - a revision's own function
+def _recording_errors(migration_fn: Any, problem: list[str]) -> Any:  # noqa: ANN401 - a revision's own function
     def rendered(**options: Any) -> None:  # noqa: ANN401
         try:
             migration_fn(**options)
-        except Exception as error:  # noqa: BLE001 - a revision may raise anything when it is given no database
+        except Exception as error:  # noqa: BLE001 - a revision may raise anything without a database
             problem.append(_unrenderable(error))
 
     return rendered
@@ -242,7 +247,7 @@ def _unrenderable(error: BaseException) -> str:
 
 
 def history(script: ScriptDirectory) -> Iterator[Entry]:
-    """Every revision of the package, newest first as Alembic walks them."""
+    """Yield an entry for each revision of the package, newest first, in Alembic's order."""
     heads = set(script.get_heads())
     for revision in script.walk_revisions():
         down = revision.down_revision
@@ -259,7 +264,7 @@ def history(script: ScriptDirectory) -> Iterator[Entry]:
 
 
 def statement_timeout_ms(job: Job) -> int:
-    """The longest that one statement may take from now on."""
+    """Return the longest time that one statement may take from now on."""
     left = max(1, int(job.deadline.left() * 1000 * _STATEMENT_SHARE))
     return min(job.settings.statement_timeout_ms or left, left)
 
@@ -271,7 +276,7 @@ def _heads(current: Sequence[str]) -> tuple[str, ...]:
 def _differences(
     config: Config, script: ScriptDirectory, heads: tuple[str, ...], context: MigrationContext
 ) -> list[str]:
-    """What autogenerate would write, one text a difference, through the same class as ``alembic check``."""
+    """Return what autogenerate would write, one text for each difference, as ``alembic check`` finds it."""
     arguments = {
         "message": None, "autogenerate": True, "sql": False, "head": "heads", "splice": False,
         "branch_label": None, "version_path": None, "rev_id": None, "depends_on": None,
@@ -281,13 +286,13 @@ def _differences(
         generation.run_autogenerate(heads, context)
     except CommandError as error:
         raise ConfigurationError(f"the models cannot be compared: {one_line(error)}") from None
-    # An env.py may take the revision out of the list when there is nothing in it.
+    # An env.py may remove the revision from the list if it is empty.
     operations = [each for generated in generation.generated_revisions[-1:] for each in generated.upgrade_ops_list]
     return [one_line(repr(diff), limit=300) for each in operations for diff in each.as_diffs()]
 
 
 def _lower_statement_timeout(connection: sqlalchemy.Connection, to_ms: int) -> None:
-    """Lower it as time passes; a lower one is env.py's own."""
+    """Lower the statement timeout. A lower one is env.py's own and stays."""
     connection.exec_driver_sql(
         f"SELECT set_config(name, '{to_ms}', false) FROM pg_settings"  # noqa: S608 - a number
         f" WHERE name = 'statement_timeout' AND setting::int NOT BETWEEN 1 AND {to_ms}"
@@ -295,7 +300,7 @@ def _lower_statement_timeout(connection: sqlalchemy.Connection, to_ms: int) -> N
 
 
 def _version_schema(context: MigrationContext) -> str:
-    """The schema of the version table as env.py's own session finds it."""
+    """Return the schema of the version table as env.py's own session finds it."""
     connection = context.connection
     assert connection is not None  # noqa: S101 - online, so there is one
     if context.version_table_schema:

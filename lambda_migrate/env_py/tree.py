@@ -1,11 +1,11 @@
-"""The packaged Alembic tree: its configuration, its heads, and what a database still lacks.
+"""The packaged Alembic tree: its configuration, its heads, and the pending revisions of a database.
 
-Alembic's own commands leave no room between their steps, so the steps come from what those commands use too:
-`_upgrade_revs`, `_downgrade_revs` and `_stamp_revs` of `ScriptDirectory`; and `_version_locations` tells where
-revisions should be. They are private names, tested with 1.13 to 1.20.
+Alembic's own commands run no code between their steps. So the steps come from the methods that those commands use:
+`_upgrade_revs`, `_downgrade_revs` and `_stamp_revs` of `ScriptDirectory`. Its `_version_locations` are the folders of
+the revisions. These names are private, and tested with 1.13 to 1.20.
 
-Where the package has a manifest, the graph comes from it, and a revision's module is loaded when its turn comes: what
-a run costs follows what is pending, not the length of the history.
+If the package has a manifest, the graph comes from it, and a revision's module is loaded when the revision runs. So the
+cost of a run depends on the pending revisions, not on the length of the history.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 
 def read_config(path: Path) -> Config:
-    """Alembic's configuration from an ini file, a pyproject.toml, or the two side by side as the alembic command does.
+    """Return Alembic's configuration from an ini file, a pyproject.toml, or both, as the alembic command reads them.
 
     Raises:
         ConfigurationError: the file is missing or unreadable, or belongs to Alembic's multidb template.
@@ -44,7 +44,7 @@ def read_config(path: Path) -> Config:
         raise ConfigurationError(f"the package has no {path.name} in its backend folder; see ALEMBIC_CONFIG")
     toml = path if path.suffix == ".toml" else path.parent / "pyproject.toml"
     ini = path.parent / "alembic.ini" if path.suffix == ".toml" else path
-    # An older Alembic, locked by the backend, knows no pyproject.toml.
+    # A backend may lock an older Alembic, which does not support pyproject.toml.
     files: dict[str, Any] = {"toml_file": str(toml)} if toml.is_file() and hasattr(Config, "toml_file_name") else {}
     config = Config(str(ini) if ini.is_file() else None, **files)
     try:
@@ -60,14 +60,14 @@ def read_config(path: Path) -> Config:
 
 
 class _PackagedScript(Script):
-    """A revision that the manifest describes. Its file is read, and compared with it, when its functions are wanted."""
+    """A revision from ``graph.json``. Its file is read, and compared with its hash there, when its module is needed."""
 
     def __init__(self, root: Path, packaged: PackagedRevision) -> None:
         self._packaged = packaged
         self._file = root / packaged.path
         self.path = str(self._file)
         down = tuple(packaged.down_revisions)
-        # Not Script's own, which wants the module.
+        # Script's own __init__ needs the module.
         GraphNode.__init__(
             self,
             packaged.revision,
@@ -91,22 +91,22 @@ class _PackagedScript(Script):
 
 @dataclass(frozen=True)
 class PackagedGraph:
-    """The graph as the package's manifest has it. ``root`` is the package's."""
+    """The packaged graph of revisions. ``root`` is the package's root."""
 
     manifest: Manifest
     nodes: Mapping[str, PackagedRevision]
     root: Path
 
     def whole(self) -> RevisionMap:
-        """All of it, as Alembic wants it."""
+        """Return the whole graph for Alembic."""
         return self._map(list(self.nodes.values()))
 
     def above(self, wanted: str, current: Sequence[str]) -> RevisionMap | None:
-        """What a database at ``current`` lacks, where Alembic needs no more than that to go up to ``wanted``."""
+        """Return the graph above ``current``, or None if Alembic needs more of it to upgrade to ``wanted``."""
         lacking = self._lacking(current)
         if lacking is None or not (wanted in {"head", "heads", *lacking} or wanted.startswith("+")):
             return None
-        # In the graph's order, by which Alembic sorts branches. What is behind the current ones is of no interest here.
+        # In the graph's order, by which Alembic sorts branches. The current revisions need no ancestors here.
         return self._map(
             [
                 node if revision in lacking else node._replace(down_revisions=(), depends_on=(), branch_labels=())
@@ -119,7 +119,7 @@ class PackagedGraph:
         return RevisionMap(lambda: map(partial(_PackagedScript, self.root), nodes))
 
     def _lacking(self, current: Sequence[str]) -> set[str] | None:
-        """The revisions above ``current``, None where it takes Alembic to tell."""
+        """Return the revisions above ``current``, or None if only Alembic can find them."""
         lacking: set[str] = set()
         met: set[str] = set()
         left = [*self.manifest.heads]
@@ -130,8 +130,8 @@ class PackagedGraph:
             elif revision not in lacking:
                 node = self.nodes[revision]
                 if not node.down_revisions or node.depends_on or node.branch_labels:
-                    # It came to a base: past what is applied, or up another branch. Labels and dependencies may lead
-                    # anywhere.
+                    # At a base, the walk has passed the current revisions or is on another branch. Labels and
+                    # dependencies may refer to any revision.
                     return None
                 lacking.add(revision)
                 left += node.down_revisions
@@ -139,10 +139,10 @@ class PackagedGraph:
 
 
 def packaged_graph(settings: Settings) -> PackagedGraph | None:
-    """The graph that the package of these settings was built with, None where it has no manifest.
+    """Return the graph that the package was built with, or None if it has no manifest for these settings.
 
     Raises:
-        ConfigurationError: the manifest does not belong to the tree beside it.
+        ConfigurationError: the manifest does not match the tree beside it.
     """
     manifest = for_settings(settings)
     if manifest is None:
@@ -151,10 +151,10 @@ def packaged_graph(settings: Settings) -> PackagedGraph | None:
 
 
 def compare(graph: PackagedGraph) -> None:
-    """Make sure that every revision is the one that was packaged.
+    """Compare the file of every revision with the graph.
 
     Raises:
-        ConfigurationError: names one that is not.
+        ConfigurationError: a file was changed or cannot be read. The message names it.
     """
     for packaged in graph.nodes.values():
         _compare(graph.root / packaged.path, packaged)
@@ -170,12 +170,12 @@ def _compare(file: Path, packaged: PackagedRevision) -> None:
 
 
 def load(config: Config, graph: PackagedGraph | None = None) -> ScriptDirectory:
-    """The tree of a backend. Its code runs here: its environment must be set.
+    """Return the backend's tree. This runs code of the backend, so its environment must be set.
 
-    Without a graph every revision is loaded to see it.
+    Without a graph, Alembic loads every revision to find it.
 
     Raises:
-        ConfigurationError: the tree is not there, empty, not the manifest's, or a revision cannot be imported.
+        ConfigurationError: the tree is missing or empty, does not match the manifest, or a revision cannot be imported.
     """
     try:
         script = ScriptDirectory.from_config(config)
@@ -187,7 +187,7 @@ def load(config: Config, graph: PackagedGraph | None = None) -> ScriptDirectory:
     except (Exception, SystemExit) as error:  # noqa: BLE001 - a revision module may raise anything
         raise _unloadable(error) from None
     locations = [Path(location) for location in script._version_locations]  # noqa: SLF001
-    # Alembic passes over them in silence, and with them over every revision that should be there.
+    # Alembic silently ignores a missing folder, and with it every revision that should be there.
     missing = [str(location) for location in locations if not location.is_dir()]
     if missing:
         raise ConfigurationError(f"the packaged Alembic tree has no folder {missing[0]}; see version_locations")
@@ -204,24 +204,24 @@ def load(config: Config, graph: PackagedGraph | None = None) -> ScriptDirectory:
 
 
 def _unloadable(error: BaseException) -> ConfigurationError:
-    said = f"{type(error).__name__}: {one_line(error)}"
-    return ConfigurationError(f"the packaged Alembic tree cannot be loaded: {said}")
+    cause = f"{type(error).__name__}: {one_line(error)}"
+    return ConfigurationError(f"the packaged Alembic tree cannot be loaded: {cause}")
 
 
 def narrow(script: ScriptDirectory, graph: PackagedGraph | None, wanted: str, current: Sequence[str]) -> None:
-    """Let Alembic see only what is pending between these two, where that is enough.
+    """Limit Alembic's graph to the revisions above ``current``, if they are enough to upgrade to ``wanted``.
 
-    It sorts its whole graph before the first step, which takes longer than the step where the history is long.
+    Alembic sorts its whole graph before the first step. With a long history that takes longer than the step.
     """
     if graph is not None:
         script.revision_map = graph.above(wanted, current) or script.revision_map
 
 
 def check_known(script: ScriptDirectory, current: Sequence[str]) -> None:
-    """Make sure that the package knows the revisions a database is at.
+    """Raise if the package does not have the current revisions of a database.
 
     Raises:
-        UnknownRevision: it does not, as when older code is deployed over a newer database.
+        UnknownRevision: it does not, as if older code is deployed over a newer database.
     """
     for revision in current:
         if not are_known(script, [revision]):
@@ -234,7 +234,7 @@ def check_known(script: ScriptDirectory, current: Sequence[str]) -> None:
 
 
 def are_known(script: ScriptDirectory, revisions: Sequence[str]) -> bool:
-    """Whether the package has all of these revisions."""
+    """Return whether the package has all of these revisions."""
     try:
         script.get_revisions(tuple(revisions))
     except CommandError:
@@ -243,13 +243,13 @@ def are_known(script: ScriptDirectory, revisions: Sequence[str]) -> bool:
 
 
 def pending(script: ScriptDirectory, current: Sequence[str]) -> Iterable[Revision]:
-    """What a database at these revisions lacks, in the order of its application. No module is loaded for it."""
+    """Return the pending revisions of a database, in the order of their application, without loading a module."""
     lacking = script.revision_map.iterate_revisions("heads", tuple(current), implicit_base=True)
     return [_described(one) for one in reversed(list(lacking))]  # type: ignore[arg-type]
 
 
 def upgrade_steps(script: ScriptDirectory, wanted: str, current: Sequence[str]) -> list[Any]:
-    """The steps, in the order of their application, from the current revisions to the wanted one.
+    """Return the steps, in the order of their application, from the current revisions up to the wanted one.
 
     Raises:
         ConfigurationError: head is ambiguous.
@@ -264,7 +264,7 @@ def upgrade_steps(script: ScriptDirectory, wanted: str, current: Sequence[str]) 
 
 
 def downgrade_steps(script: ScriptDirectory, wanted: str, current: Sequence[str]) -> list[Any]:
-    """The steps, in the order of their application, from the current revisions down to the wanted one or to base.
+    """Return the steps, in the order of their application, down from the current revisions to the wanted one or base.
 
     Raises:
         InvalidRequest: the package has no such revision, or it is not below where the database is.
@@ -276,7 +276,7 @@ def downgrade_steps(script: ScriptDirectory, wanted: str, current: Sequence[str]
 
 
 def stamp_steps(script: ScriptDirectory, wanted: str, current: Sequence[str]) -> list[Any]:
-    """The steps that make the version table say the wanted revision, whatever the package knows of the current ones.
+    """Return the steps that write the wanted revision to the version table. ``current`` must be known, or empty.
 
     Raises:
         ConfigurationError: head is ambiguous.
@@ -300,7 +300,7 @@ def _check_one_head(script: ScriptDirectory) -> None:
 
 
 def described(step: Any) -> Revision:  # noqa: ANN401 - Alembic exports no name for its steps
-    """A step's revision as callers see it."""
+    """Return a step's revision as callers see it."""
     return _described(step.revision)
 
 

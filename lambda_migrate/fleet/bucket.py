@@ -30,7 +30,7 @@ class ChangedMeanwhile(Exception):  # noqa: N818 - the writer expects it and goe
 
 @dataclass(frozen=True)
 class Bucket:
-    """A bucket by its name. Each method raises `BucketUnavailable` if S3 cannot be reached or refuses."""
+    """A bucket by its name. Each method raises `BucketUnavailable` if S3 cannot be reached or rejects the call."""
 
     name: str
 

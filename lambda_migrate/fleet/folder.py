@@ -1,4 +1,4 @@
-"""What a rollout keeps in S3: the keys of its objects, the outcome of each target, and whether it is halted.
+"""A rollout's objects in S3: their keys, the outcome of each target, and whether the rollout is halted.
 
 The outcome of a target is part of an object's key, so that one request reads a thousand outcomes.
 """
@@ -32,7 +32,7 @@ CURRENT = "current"  # nothing was pending
 BEHIND = "behind"  # something is pending, in a plan
 FAILED = "failed"
 LEFT = "left"  # not begun: the only one that no object records
-# Also their order: of two outcomes that S3 has for one target, the first in this order counts.
+# The order matters: if S3 has two outcomes for one target, the first in this order counts.
 OUTCOMES = (MIGRATED, CURRENT, BEHIND, FAILED, LEFT)
 
 # Why a rollout was halted.
@@ -40,7 +40,7 @@ STOPPED = "stopped"
 FAILURES = "failures"
 
 BASE = "base"
-# S3's limit for a key is 1,024 bytes; the rest of the key needs far less than what this leaves.
+# S3's limit for a key is 1,024 bytes. The rest of the key needs far less than the 324 left.
 _LONGEST_REVISION = 700
 
 

@@ -1,6 +1,6 @@
 "use strict";
-// Searches the failures. Rows are made as they are scrolled to, so that ten thousand of them cost no more than a hundred.
-// What is shown goes through textContent only: no text of others becomes part of the page.
+// Searches the failures. Scrolling creates the rows, so ten thousand of them cost no more than a hundred.
+// All text goes through textContent, so untrusted text never becomes part of the page's markup.
 (() => {
   const STEP = 100;
   const form = document.getElementById("filter");
@@ -22,7 +22,7 @@
       if (column === 0) cell.scope = "row";
       cell.className = ["text", "", "text", "server", "number"][column];
       if (labels[column]) cell.dataset.label = labels[column];
-      // Its direction is its own: a name in Arabic does not turn its surroundings around.
+      // <bdi> isolates the direction of writing: a name in Arabic does not reorder the text around it.
       const own = document.createElement(column === 1 ? "code" : "bdi");
       own.textContent = value;
       cell.append(own);

@@ -1,7 +1,7 @@
-"""A rollout's report as a page to look at: one HTML file that needs no server and nothing from elsewhere.
+"""Renders a rollout's report as one HTML file that needs no server and loads nothing.
 
-Names of tenants and messages of errors are anybody's text. They become text here and nothing else: everything is
-escaped, and the page's own policy lets no script run but the one whose hash it says.
+Names of tenants and messages of errors are untrusted text. The page escapes all of it, and its Content-Security-Policy
+allows only the script whose hash it names.
 """
 
 from __future__ import annotations
@@ -37,18 +37,18 @@ _WORDS = {
     "stopped": ("■", "Stopped"),
     "running": ("…", "Running"),
 }
-# Without the script, as in a mail's preview, so many failures are there to read.
+# The number of failures shown without the script, as in a mail's preview.
 _STATIC_ROWS = 100
 _REVISIONS = 15
-# A share of a bar in percent below which it would not be seen.
+# The smallest share of a bar that is visible, and the smallest that is shown as a number, in percent.
 _SEEN = 0.8
 _LEAST = 0.05
-# What HTML cannot hold, and halves of characters that UTF-8 cannot.
+# Characters that HTML cannot hold, and surrogates, which UTF-8 cannot.
 _UNUSABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 def render(report: Mapping[str, Any]) -> str:
-    """The page for a report.json, as `lambda_migrate.report` writes it."""
+    """Return the page for a report.json of `lambda_migrate.fleet.report`."""
     script = (_FOLDER / "page.js").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     policy = f"default-src 'none'; script-src 'sha256-{digest}'; style-src 'unsafe-inline'; base-uri 'none'"
@@ -109,7 +109,7 @@ def _next_steps(report: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _steps(report: Mapping[str, Any]) -> Iterator[tuple[str, list[str]]]:
-    """What a person may want to do, and the command for it."""
+    """Yield each possible next step with its command."""
     counts, stage = report["counts"], ["--stage", str(report["stage"])]
     if report["failures"]:
         target = report["failures"][0]["target"]
@@ -209,18 +209,18 @@ def _slowest(slowest: Sequence[Mapping[str, Any]]) -> Iterator[str]:
 
 
 def _bar(counts: Mapping[str, Any], what: str, kind: str = "bar") -> str:
-    """A bar of all outcomes, whose text is for those who do not see it. A single failure among thousands is seen."""
+    """Return a bar of all outcomes with a label for screen readers. One failure among thousands is visible."""
     total = max(counts["targets"], 1)
     shares = {name: 100 * counts.get(name, 0) / total for name in OUTCOMES}
     shares = {name: max(share, _SEEN) if share else 0 for name, share in shares.items()}
     scale = 100 / max(sum(shares.values()), 1)
-    told = ", ".join(f"{counts.get(name, 0):,} {name}" for name in OUTCOMES if counts.get(name)) or "nothing"
+    numbers = ", ".join(f"{counts.get(name, 0):,} {name}" for name in OUTCOMES if counts.get(name)) or "nothing"
     drawn, at = "", 0.0
     for name, share in shares.items():
         if share:
             drawn += _rect(at, share * scale, name)
             at += share * scale
-    label = escape(f"{what}: {told}")
+    label = escape(f"{what}: {numbers}")
     return (
         f'<svg class="{kind}" viewBox="0 0 100 10" preserveAspectRatio="none" role="img" aria-label="{label}">'
         f"{drawn}</svg>"
@@ -228,7 +228,7 @@ def _bar(counts: Mapping[str, Any], what: str, kind: str = "bar") -> str:
 
 
 def _length(value: float, most: float) -> str:
-    """One bar of a chart; the number beside it is for everybody."""
+    """Return one bar of a chart. Screen readers skip it and read the number beside it."""
     width = min(max(100 * value / most, _SEEN), 100)
     return (
         '<svg class="bar" viewBox="0 0 100 10" preserveAspectRatio="none" aria-hidden="true">'
@@ -241,7 +241,7 @@ def _rect(at: float, width: float, kind: str) -> str:
 
 
 def _shown(counts: Mapping[str, Any]) -> list[str]:
-    """The outcomes that are worth a column: failures and what is left always, whether or not there are any."""
+    """Return the outcomes that get a column: "failed" and "left" always, the others if there are any."""
     return [what for what in OUTCOMES if what in {"failed", "left"} or counts.get(what)]
 
 
@@ -253,9 +253,9 @@ def _options(values: Iterable[str]) -> str:
 
 
 def _embedded(value: object) -> str:
-    """JSON for a script element: nothing in it can end that element, or begin a comment."""
-    told = json.dumps(value, separators=(",", ":"))
-    return told.replace("&", r"\u0026").replace("<", r"\u003c").replace(">", r"\u003e")
+    """Return JSON for a script element: nothing in it can end that element, or begin a comment."""
+    text = json.dumps(value, separators=(",", ":"))
+    return text.replace("&", r"\u0026").replace("<", r"\u003c").replace(">", r"\u003e")
 
 
 def _clean(value: object) -> str:
@@ -267,20 +267,20 @@ def _text(value: object) -> str:
 
 
 def _bdi(value: object, tag: str = "bdi") -> str:
-    """Text of others, whose direction of writing stays its own."""
+    """Return untrusted text in an element that keeps its direction of writing apart."""
     return f'<{tag} dir="auto">{_text(value)}</{tag}>'
 
 
-def _time(said: str) -> str:
+def _time(timestamp: str) -> str:
     try:
-        shown = datetime.fromisoformat(said.replace("Z", "+00:00")).strftime("%Y-%m-%d %H:%M:%S UTC")
+        shown = datetime.fromisoformat(timestamp.replace("Z", "+00:00")).strftime("%Y-%m-%d %H:%M:%S UTC")
     except ValueError:
-        shown = said
-    return f'<time datetime="{_text(said)}">{_text(shown)}</time>'
+        shown = timestamp
+    return f'<time datetime="{_text(timestamp)}">{_text(shown)}</time>'
 
 
 def _duration(milliseconds: float) -> str:
-    """A duration as people say it."""
+    """Return a duration for people, such as "2 min 5 s"."""
     seconds = milliseconds / 1000
     if seconds < 1:
         return f"{milliseconds:.0f} ms"

@@ -1,6 +1,6 @@
 """The report of a rollout: reads the outcomes in S3, and writes report.json and report.html.
 
-It may be written at any time and any number of times, also for a rollout whose execution was aborted.
+A report may be written at any time and any number of times, also for a rollout whose execution was aborted.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 _MOST_FAILURES = 1000
 _SLOWEST = 10
-# Step Functions hands on 256 KB at most, and shows 32 KB of why an execution failed.
+# Step Functions passes on 256 KB at most, and shows 32 KB of a failed execution's cause.
 _FAILURES_ANSWERED = 10
 _REVISIONS_ANSWERED = 50
 
@@ -46,7 +46,7 @@ def report(invocation: Invocation) -> Result:
 
 
 def read(folder: Folder, problem: Mapping[str, Any] | None = None) -> dict[str, Any] | None:
-    """Return the report of what a rollout's folder holds, or None if its targets were never listed.
+    """Return the report of the rollout in a folder, or None if its targets were never listed.
 
     ``problem`` is the ``Error`` and ``Cause`` of a failure of the execution itself.
     """

@@ -1,7 +1,7 @@
 """One target of a rollout: migrate it, record its outcome, and halt the rollout after too many failures.
 
 `infra.state_machine` builds the state machine that invokes the function with the field ``rollout``. S3, and not the
-state machine, holds whether a rollout still runs and the outcome of each target: when a Distributed Map passes its
+state machine, holds whether a rollout is halted and the outcome of each target: when a Distributed Map passes its
 failure threshold, AWS stops its children and discards their results.
 """
 
@@ -33,12 +33,12 @@ _LOOKS = 2000
 def take_part(invocation: Invocation, action: Callable[[Invocation], Result]) -> Result:
     """Perform an action on one target of a rollout, record the outcome, and return a short answer with `outcome`.
 
-    Beside the outcomes of a target, that is ``left`` if the rollout is halted, and ``busy`` if as many runs as allowed
-    are active on the server. A busy answer has the seconds to wait in ``wait_s`` and the number of such answers so far
-    in ``looks``. A failure is not recorded here: the state machine may retry, and sends `record` when it gives up.
+    Two outcomes are only returned: ``left`` if the rollout is halted, and ``busy`` if as many runs as allowed are active
+    on the server. A busy answer has the seconds to wait in ``wait_s`` and the number of such answers so far in
+    ``looks``. A failure is not recorded here: the state machine may retry, and sends `record` when it gives up.
 
     Raises:
-        MigrationError: as the action itself.
+        MigrationError: the action failed.
         MigrationLocked: also after too many busy answers.
     """
     folder, rollout = folder_of(invocation), rollout_fields(invocation)
@@ -50,7 +50,7 @@ def take_part(invocation: Invocation, action: Callable[[Invocation], Result]) ->
     except ServerBusy as busy:
         return _busy(invocation, busy)
     state = result.state
-    # What earlier runs of this rollout have applied counts, too.
+    # Revisions that earlier runs of this rollout have applied count, too.
     outcome = MIGRATED if result.applied or rollout["runs"] else BEHIND if state.pending else CURRENT
     duration_ms = round((before - invocation.deadline.left()) * 1000)
     folder.put_outcome(rollout["item"], outcome, duration_ms=duration_ms, revision=joined(state.revisions))
@@ -69,7 +69,7 @@ def _busy(invocation: Invocation, busy: ServerBusy) -> Result:
             f"{looks:,} times there was no room on the server: {busy}; see who is at work there in"
             " pg_stat_activity, or raise per_server"
         ) from None
-    # At random, because targets that were refused together would otherwise be retried together.
+    # Random, because otherwise targets that were refused together would be retried together.
     wait_s = random.randint(1, longest)  # noqa: S311
     return answer(invocation, {"outcome": "busy", "wait_s": wait_s, "looks": looks})
 
@@ -105,7 +105,7 @@ def rollout_fields(invocation: Invocation) -> Mapping[str, Any]:
 
 
 def answer(invocation: Invocation, extra: Mapping[str, Any]) -> Result:
-    """Return the answer of an action that looks at no database."""
+    """Return the answer of an action that reads no database."""
     return Result(invocation.request.action, invocation.settings.stage, located=False, extra=extra)
 
 
@@ -115,7 +115,7 @@ def title(wave: Mapping[str, Any]) -> str:
 
 
 def failure_of(error: Mapping[str, Any]) -> dict[str, str]:
-    """Return the error's type and message from what Step Functions caught: Lambda's JSON, or a service's text."""
+    """Return the type and message of an error that Step Functions caught: Lambda's JSON, or a service's text."""
     cause = str(error.get("Cause", ""))
     try:
         message = str(json.loads(cause)["errorMessage"])

@@ -1,4 +1,4 @@
-"""The targets of a rollout: lists them and writes each wave to S3.
+"""Lists the targets of a rollout and writes each wave to S3.
 
 The waves are not part of the answer: Lambda returns 6 MB and Step Functions passes on 256 KB, which a few thousand
 tenants fill. A Distributed Map reads a wave's object item by item.
@@ -53,13 +53,13 @@ _CHUNK = 10_000
 
 
 def targets(invocation: Invocation) -> Result:
-    """List a rollout's targets, write its waves to S3, and return what the state machine needs of them.
+    """List a rollout's targets, write its waves to S3, and return the waves without their targets.
 
-    Returns ``latest`` alone, the execution that began last, if that is another one. The state machine then looks
-    whether it still runs, and if it does not, sends the request again with ``instead_of``.
+    If another execution began last, it returns only that execution, as ``latest``. The state machine then checks
+    whether that one still runs. If it does not, the state machine sends the request again with ``instead_of``.
 
     Raises:
-        InvalidRequest: the rollout's input names a target that does not exist, or is malformed.
+        InvalidRequest: the rollout's input is malformed, or names a target that does not exist.
         ConfigurationError: the query fails, or two targets have the same name.
         SecretUnavailable: secrets cannot be listed.
     """
@@ -96,7 +96,7 @@ def targets(invocation: Invocation) -> Result:
 
 @dataclass(frozen=True)
 class _Options:
-    """A rollout's input. ``names`` are those of the only targets to migrate, None for all."""
+    """A rollout's input. ``names`` are the names of the targets to migrate, None for all."""
 
     plan: bool = False
     names: tuple[str, ...] | None = None
@@ -164,7 +164,7 @@ def _rows(invocation: Invocation) -> Iterable[Mapping[str, Any]]:
         return (row for row, tags in _secrets({"tag-key": key, "tag-value": value}) if tags.get(key) == value)
     if given.get("secret_prefix"):
         prefix = given["secret_prefix"]
-        # Secrets Manager ignores case.
+        # The filter of Secrets Manager ignores case.
         return (row for row, _ in _secrets({"name": prefix}) if row["secret_id"].startswith(prefix))
     if given.get("targets"):
         targets: Iterable[Mapping[str, Any]] = given["targets"]
@@ -245,7 +245,7 @@ def _failed_in(folder: Folder) -> list[Tenant]:
 
 
 def _with_servers(tenants: list[Tenant], settings: Settings, deadline: Deadline) -> list[Tenant]:
-    """Return the targets with their servers. Default: the host in the target's secret, which is read once."""
+    """Return the targets with their servers. The default is the host in the target's secret, which is read once."""
     secrets = {tenant.target.get("secret_id") for tenant in tenants if not tenant.server}
 
     def look(secret_id: str | None) -> str:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Tenant:
-    """A target, with its priority, lower first, and the server that it shares with other targets."""
+    """A target, the server that it shares with other targets, and its priority: the lowest number comes first."""
 
     name: str
     target: Mapping[str, str]
@@ -68,7 +68,7 @@ def arrange(tenants: Sequence[Tenant], rules: Rules) -> list[Wave]:
 
 
 def _canaries(ordered: list[Tenant], setting: Sequence[str] | int | str) -> tuple[list[Tenant], list[Tenant]]:
-    """Return the canaries, by their number, share or names, and the other targets."""
+    """Return the canaries, chosen by number, percentage or names, and the other targets."""
     if isinstance(setting, (int, str)):
         count = share(setting, len(ordered), up=True)
         return ordered[:count], ordered[count:]
@@ -121,7 +121,7 @@ def _wave(number: int, tenants: Sequence[Tenant], rules: Rules, *, canary: bool)
 
 
 def items_of(wave: Wave, first: int) -> bytes:
-    """Return the wave as a JSON array, the format that a Distributed Map reads. ``first`` is its first number.
+    """Return the wave as a JSON array, which a Distributed Map reads. ``first`` is the number of its first target.
 
     It is encoded item by item: the objects of 100,000 items need more memory than the function has.
     """

@@ -1,4 +1,4 @@
-"""What a run has done. Only the version table counts, read on another session after env.py's process has ended.
+"""Records the work of a run. Only the version table counts, read on another session after env.py's process has ended.
 
 `Account` owns the state of a run, `Attempt` follows the messages of one attempt.
 """
@@ -77,7 +77,7 @@ class Account:
         )
 
     def give_up(self, error: MigrationError) -> MigrationError:
-        """Return the error of a run that ends without reading the version table, with what is known of the database."""
+        """Return the error of a run that ends without reading the version table. It names the last known commit."""
         attempt, self._unsettled = self._unsettled, None
         if attempt is None or attempt.began is None:
             return error

@@ -81,7 +81,7 @@ def _run(invocation: Invocation, session: Session, *, locked: bool) -> RunState:
 
 
 def _with_sessions(invocation: Invocation, account: Account, session: Session, *, locked: bool) -> None:
-    """Try with a session, and begin again with a new one while the reason may pass and there is time."""
+    """Run with a session. After an error that may pass, begin again with a new session while there is time."""
     deadline = invocation.deadline
     failures = 0
     while True:
@@ -114,7 +114,7 @@ def _lock(invocation: Invocation, session: Session, *, locked: bool) -> Abstract
 
 
 def _done_by_another_run(invocation: Invocation, account: Account, session: Session, lock: Lock | None) -> bool:
-    """Return whether the run that held the lock before has done it all. After an attempt only env.py can tell."""
+    """Return whether the last holder of the lock left nothing to do. After an attempt, only env.py can show it."""
     if lock is None or not lock.wait_ms or account.state.attempts:
         return False
     found = up_to_date.look(invocation, session)
@@ -151,11 +151,11 @@ def _attempts(invocation: Invocation, account: Account, session: Session) -> Non
 
 
 def _attempt(invocation: Invocation, account: Account, session: Session) -> None:
-    """Run env.py once, and take over what the version table says after it.
+    """Run env.py once, and add the revisions that the version table confirms after it.
 
     Raises:
-        MigrationError: what went wrong.
-        TryAgain: likewise, and it may pass.
+        MigrationError: the attempt failed.
+        TryAgain: the attempt failed for a reason that may pass.
     """
     # The session of an earlier attempt may have been lost before the version table was read on it.
     account.settle(session)
@@ -185,7 +185,7 @@ def _failure(end: ProcessEnd, attempt: Attempt, session: Session) -> Failure | N
     failure = end.failure
     if failure is None:
         return None
-    # After a restart of the server env.py's own error may be anything; losing this session is the cause.
+    # After a restart of the server, env.py's own error may be anything. This query then raises the real cause.
     session.rows("SELECT 1")
     partly_committed = failure.partly_committed and not attempt.outlived
     return replace(failure, revision=attempt.running, partly_committed=partly_committed)
@@ -205,7 +205,7 @@ def _check_complete(invocation: Invocation, state: RunState, attempt: Attempt, f
     if not left and failure is None:
         return
     following = f", the next is {left[0].revision} ({left[0].description})" if left else ""
-    # A revision that works in steps says in its TimeoutError how far it came.
+    # The TimeoutError of a revision that works in steps has its progress.
     progress = f" ({failure.message})" if failure and failure.error_type == TimeoutError.__name__ else ""
     raise MigrationIncomplete(
         f"stopped {invocation.deadline.reserve:.1f} s before Lambda's timeout: {len(state.done)} applied,"
@@ -217,7 +217,7 @@ def _check_complete(invocation: Invocation, state: RunState, attempt: Attempt, f
 
 
 def _job(invocation: Invocation, state: RunState, session: Session) -> Job:
-    """Return what the process that runs env.py needs to know."""
+    """Return the job for the process that runs env.py."""
     revision, confirm = _still_wanted(invocation.request, state)
     return Job(
         action=invocation.request.action,

@@ -42,7 +42,7 @@ _PARTLY_COMMITTED = "; it had committed part of its work before, so it is not ru
 
 
 class TryAgain(Exception):  # noqa: N818 - not an error: the run begins again
-    """An attempt ended for a reason that may pass. ``error`` is what to raise if there is no further attempt."""
+    """An attempt ended for a reason that may pass. ``error`` is the error to raise if there is no further attempt."""
 
     def __init__(self, error: MigrationError) -> None:
         super().__init__(str(error))
@@ -55,8 +55,8 @@ def error_of(
 ) -> MigrationError | TryAgain:
     """Return the error for a failure.
 
-    ``revisions`` are those that the database is at, ``any_ran`` says whether a revision ran to its end in this attempt,
-    and ``holders`` are the sessions that blocked the one that failed.
+    ``revisions`` are the database's current ones, ``any_ran`` is True if a revision ran to its end in this attempt, and
+    ``holders`` are the sessions that blocked the one that failed.
     """
     facts = _facts(failure, holders)
     if failure.kind == "refused":

@@ -1,4 +1,4 @@
-"""Starts a run: it ends here if there is nothing to do, and loads Alembic and SQLAlchemy only if there is."""
+"""Starts a run. If there is nothing to do, the run ends here and does not load Alembic and SQLAlchemy."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def migrate(invocation: Invocation) -> RunState:
-    """Do what the request asks for, under the migration lock, and return what was done.
+    """Migrate as requested, under the migration lock, and return what was done.
 
     Raises:
         MigrationError: one of the contract's section 7, with its ``state``; the database is at a revision boundary.
@@ -38,7 +38,7 @@ def _run(invocation: Invocation, *, changes: bool) -> RunState:
         opened.callback(session.close)
         state = up_to_date.look(invocation, session)
         if state is None:
-            # `attempts` closes it, maybe long before its own end.
+            # `attempts` closes the session, maybe long before its own end.
             opened.pop_all()
             attempts = load("lambda_migrate.run.attempts")
             state = attempts.migrate(invocation, session) if changes else attempts.inspect(invocation, session)

@@ -1,7 +1,7 @@
 """Runs env.py in a process of its own, and watches its messages, blockers, time and end.
 
 The process is forked, so that it inherits every module that is loaded. It must not outlive the function: when the
-function is killed, a pipe tells the process, which exits, and PostgreSQL sees its socket closed.
+function is killed, a pipe closes, the process exits, and PostgreSQL finds its socket closed.
 """
 
 from __future__ import annotations
@@ -30,11 +30,12 @@ if TYPE_CHECKING:
 
     from lambda_migrate.database.session import Session
 
-# How often the supervisor asks who blocks the revision. The same statement keeps its own session from idling out.
+# How often the supervisor queries the sessions that block the revision. The query also keeps its own session from the
+# idle timeout.
 _SLOWEST_TICK_S = 1.0
 _FASTEST_TICK_S = 0.05
 _CANCEL_EVERY_S = 0.5
-# The share of the reserve for a process to end in; the rest is for reading the version table and for the answer.
+# The share of the reserve in which a process must end. The rest is for reading the version table and for the answer.
 _ANSWER_SHARE = 0.5
 _GONE_WITHIN_S = 5.0
 _NEW_OBJECTS = 10_000
@@ -62,7 +63,7 @@ class ProcessEnd:
 
     @property
     def failure(self) -> Failure | None:
-        """Why env.py did not succeed; None if it did, or if time was up before it could tell."""
+        """The failure of env.py, or None if it succeeded or was stopped before it could report one."""
         if self.ended is not None:
             return self.ended.failure
         return None if self.out_of_time else self.death()
@@ -98,7 +99,7 @@ def supervise(job: Job, session: Session | None, receive: Callable[[Message], No
     watch = _Watch(job, session, process, ours, receive)
     try:
         watch.attend()
-        # After its last message, what the application does at exit is no part of the migration.
+        # The migration ends with the last message. Exit handlers of the application are no part of it.
         process.join(job.deadline.patience(_GONE_WITHIN_S) if watch.ended else 0)
     finally:
         _kill(process.pid)
@@ -236,8 +237,8 @@ class _Batches:
         self._last = now
 
 
-# The session of another login, if env.py has one, cannot be ended by this one: it ends with its process. The role that
-# the login acts as may lack the right that the login itself has.
+# If env.py uses another login, this session cannot end env.py's, which then ends with its process. The role is reset,
+# because the role that the login acts as may lack the right that the login itself has.
 _DO = "SET LOCAL ROLE NONE; SELECT {}(pid) FROM pg_stat_activity WHERE pid = ANY(%s) AND usename = session_user"
 # Usually the sessions have already ended. pg_stat_get_activity(pid) is ten times cheaper than pg_stat_activity.
 _LEFT = "SELECT FROM unnest(%s) AS own (pid), pg_stat_get_activity(own.pid)"

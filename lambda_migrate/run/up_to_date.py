@@ -26,13 +26,13 @@ _ACTIONS = frozenset({"upgrade", "status", "plan"})
 
 
 def look(invocation: Invocation, session: Session) -> RunState | None:
-    """Return the state of a database at the packaged heads if that is what is asked for, and None otherwise.
+    """Return the state of a database at the packaged heads if those are requested, and None otherwise.
 
     Raises:
-        ConfigurationError: the manifest does not belong to the tree beside it.
+        ConfigurationError: the manifest does not match the tree beside it.
     """
     packaged = manifest.for_settings(invocation.settings)
-    if packaged is None or not _asks_for_heads(invocation.request, packaged):
+    if packaged is None or not _wants_heads(invocation.request, packaged):
         return None
     heads = _heads(session, packaged)
     if heads != packaged.heads:
@@ -41,7 +41,7 @@ def look(invocation: Invocation, session: Session) -> RunState | None:
 
 
 def _heads(session: Session, packaged: Manifest) -> tuple[str, ...] | None:
-    """Return what the version table holds, or None if only env.py can tell."""
+    """Return the revisions in the version table, or None if only env.py can read them."""
     if packaged.version_table is None:
         return None
     table = psycopg2.extensions.quote_ident(packaged.version_table, session.connection)
@@ -53,12 +53,12 @@ def _heads(session: Session, packaged: Manifest) -> tuple[str, ...] | None:
     except (psycopg2.errors.UndefinedTable, psycopg2.errors.UndefinedColumn, psycopg2.errors.InsufficientPrivilege):
         return None
     except DatabaseUnavailable:
-        # The run finds this session lost, too, and knows how often to connect again.
+        # The run finds this session lost, too, and connects again as often as its limit allows.
         return None
     return tuple(sorted(version for version, _ in rows)) if all(tables == 1 for _, tables in rows) else None
 
 
-def _asks_for_heads(request: Request, packaged: Manifest) -> bool:
+def _wants_heads(request: Request, packaged: Manifest) -> bool:
     # A target's schema may be one of many in the database, each with a version table of its own.
     if request.action not in _ACTIONS or request.target.schema is not None:
         return False
