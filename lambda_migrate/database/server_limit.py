@@ -35,6 +35,4 @@ def leave_if_busy(session: Session, name: str, limit: int) -> None:
         (name, name[: name.rfind("/") + 1]),
     )
     if others >= limit:
-        raise ServerBusy(
-            f"{others} runs are at work on this server and SERVER_CONCURRENCY allows {limit}; this one comes again"
-        )
+        raise ServerBusy(f"{others} runs are at work on this server and SERVER_CONCURRENCY allows {limit}")

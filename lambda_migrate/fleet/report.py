@@ -138,7 +138,7 @@ def _status(
                 f" {wave['tolerated_failures']} are tolerated; {left} of {rollout['targets']} were not begun{first}"
             )
     if left:
-        return "stopped", f"the execution ended before {left} of {rollout['targets']} targets were begun or told of"
+        return "stopped", f"the execution ended before {left} of {rollout['targets']} targets were begun or recorded"
     if failed:
         return "succeeded", f"{failed} of {rollout['targets']} targets failed, as many as tolerated or fewer{first}"
     counts = ", ".join(f"{sum(wave[what] for wave in waves)} {what}" for what in OUTCOMES[:3])

@@ -33,9 +33,9 @@ _LOOKS = 2000
 def take_part(invocation: Invocation, action: Callable[[Invocation], Result]) -> Result:
     """Perform an action on one target of a rollout, record the outcome, and return a short answer with `outcome`.
 
-    Two outcomes are only returned: ``left`` if the rollout is halted, and ``busy`` if as many runs as allowed are active
-    on the server. A busy answer has the seconds to wait in ``wait_s`` and the number of such answers so far in
-    ``looks``. A failure is not recorded here: the state machine may retry, and sends `record` when it gives up.
+    Two outcomes are not recorded: ``left`` if the rollout is halted, ``busy`` if as many runs as allowed are active on
+    the server. A busy answer has the seconds to wait in ``wait_s`` and the number of such answers so far in ``looks``.
+    A failure is not recorded here either: the state machine may retry, and sends `record` when it gives up.
 
     Raises:
         MigrationError: the action failed.
@@ -60,7 +60,7 @@ def take_part(invocation: Invocation, action: Callable[[Invocation], Result]) ->
 
 
 def _busy(invocation: Invocation, busy: ServerBusy) -> Result:
-    log("lock.waiting", str(busy))
+    log("lock.waiting", f"{busy}; this run is retried")
     longest = 2 * int(invocation.settings.rollout.get("retry_after_s", _RETRY_AFTER_S))
     # Executions that began under an older version of the state machine do not send the number.
     looks = (rollout_fields(invocation).get("looks") or 0) + 1

@@ -251,7 +251,7 @@ def _with_servers(tenants: list[Tenant], settings: Settings, deadline: Deadline)
     def look(secret_id: str | None) -> str:
         if deadline.left() <= 0:
             raise MigrationIncomplete(
-                f"Lambda's timeout came before the servers of {len(tenants)} targets were known: say each one's"
+                f"Lambda's timeout came before the servers of {len(tenants)} targets were known: set each one's"
                 " `server`, in the query or as the secret's tag"
             )
         return _server_of(secret_id, settings)

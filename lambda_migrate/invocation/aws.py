@@ -1,7 +1,7 @@
 """botocore's clients, with their timeouts, and its errors as one class.
 
-botocore takes a tenth of a second to import, so it is loaded at the first call: a request that is refused before does
-not pay for it. boto3 is not used: its resources and S3 transfers would add half as much again.
+Importing botocore takes a tenth of a second. So it is loaded at the first call, and a request that is refused before
+that does not pay for it. boto3 is not used: its resources and S3 transfers would add half as much again.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _CONNECT_TIMEOUT_S = 3
 _READ_TIMEOUT_S = 5
 _ATTEMPTS = 2
 
-# What botocore raises if a service could not be reached, as in a VPC without a route to it.
+# The classes of botocore's errors if a service cannot be reached, as in a VPC without a route to it.
 NO_ANSWER = frozenset({"ConnectTimeoutError", "ReadTimeoutError", "EndpointConnectionError", "ConnectionClosedError"})
 
 
@@ -70,7 +70,7 @@ def calling() -> Iterator[None]:
     try:
         yield
     except exceptions.ClientError as error:
-        said = error.response.get("Error", {})
-        raise AwsError(str(said.get("Code", "Unknown")), " ".join(str(said.get("Message", "")).split())) from error
+        answer = error.response.get("Error", {})
+        raise AwsError(str(answer.get("Code", "Unknown")), " ".join(str(answer.get("Message", "")).split())) from error
     except exceptions.BotoCoreError as error:
         raise AwsError(type(error).__name__, " ".join(str(error).split())) from error

@@ -1,4 +1,4 @@
-"""How much time is left before Lambda kills the function, and what that allows."""
+"""The deadline of an invocation, at which Lambda kills the function, and timeouts that respect it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _Answer = TypeVar("_Answer")
 class Deadline:
     """A point in time after which nothing may be started. All values are seconds.
 
-    ``at`` is on the clock of `time.monotonic`; ``reserve`` is kept back from it to stop cleanly and to answer.
+    ``at`` is on the clock of `time.monotonic`. Work stops ``reserve`` earlier, to end cleanly and to answer.
     """
 
     at: float
@@ -25,41 +25,42 @@ class Deadline:
 
     @classmethod
     def after(cls, seconds: float, *, reserve: float = 0.0) -> Deadline:
-        """The deadline that many seconds from now. A reserve never takes more than half of the time there is."""
+        """Return the deadline that many seconds from now. The reserve is at most half of the time."""
         return cls(at=time.monotonic() + seconds, reserve=min(reserve, seconds / 2))
 
     def left(self) -> float:
-        """Seconds until work must stop, the reserve already taken off; 0 when it is time."""
+        """Return the seconds until work must stop, without the reserve, or 0 if it must stop now."""
         return max(0.0, self.at - self.reserve - time.monotonic())
 
     def patience(self, most: float) -> float:
-        """How long to wait for one answer that may never come, also when the reserve is being used up.
+        """Return the seconds to wait for one answer that may never come, also during the reserve.
 
-        Half of what is left until Lambda kills the function: however often nothing comes, time is left to say so.
+        It is at most half of the time until Lambda kills the function. So after any number of waits, time is left to
+        report that no answer came.
         """
         return min(most, max(0.05, (self.at - time.monotonic()) / 2))
 
     def until(self, seconds: float) -> Deadline:
-        """The nearer of this deadline and the one that many seconds from now, for a step with a budget of its own."""
+        """Return the nearer of this deadline and the one that many seconds from now, for a step with its own budget."""
         return Deadline(at=min(self.at - self.reserve, time.monotonic() + seconds))
 
 
 def within(seconds: float, work: Callable[[], _Answer]) -> _Answer:
-    """The answer of something that cannot be told how long to take, such as the resolving of a name.
+    """Return the answer of work that has no timeout of its own, such as the resolving of a host name.
 
     Raises:
-        TimeoutError: it did not come. The thread that waits for it is left behind; nobody looks at its answer.
+        TimeoutError: no answer came in time. The thread goes on, and its answer is ignored.
     """
     answers: list[_Answer] = []
     errors: list[BaseException] = []
 
-    def ask() -> None:
+    def run() -> None:
         try:
             answers.append(work())
-        except BaseException as error:  # noqa: BLE001 - it is raised where the answer was wanted
+        except BaseException as error:  # noqa: BLE001 - the caller's thread raises it
             errors.append(error)
 
-    thread = threading.Thread(target=ask, daemon=True)
+    thread = threading.Thread(target=run, daemon=True)
     thread.start()
     thread.join(seconds)
     if errors:

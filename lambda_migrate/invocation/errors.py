@@ -18,8 +18,8 @@ class MigrationError(Exception):
 
     A concealed secret in the message is redacted.
 
-    ``facts`` are further fields of its log line, by their names in the contract's section 8. ``state`` is what the run
-    had done by then, None if there was no run.
+    ``facts`` are further fields of its log line, by their names in the contract's section 8. ``state`` is the state
+    of the run at that time, None if there was no run.
     """
 
     retry_helps: ClassVar[bool] = False
@@ -31,11 +31,11 @@ class MigrationError(Exception):
 
 
 class InvalidRequest(MigrationError):
-    """The event asks for something that does not exist. Nothing was touched."""
+    """The event is malformed, or names something that does not exist. Nothing was changed."""
 
 
 class ConfigurationError(MigrationError):
-    """An environment variable or the package is wrong, or there are several heads where one was asked for."""
+    """An environment variable or the package is wrong, or the package has several heads and ``head`` means one."""
 
 
 class SecretUnavailable(MigrationError):
@@ -45,11 +45,11 @@ class SecretUnavailable(MigrationError):
 
 
 class SecretMalformed(MigrationError):
-    """The secret was read but holds no usable credentials. Names the key, never a value."""
+    """The secret was read but holds no usable credentials. The message names the key, never a value."""
 
 
 class DatabaseUnavailable(MigrationError):
-    """No connection within the budget: refused, name not found, TLS, starting up."""
+    """No connection within the budget (refused, name not found, TLS, starting up), or the connection was lost."""
 
     retry_helps = True
 

@@ -1,4 +1,4 @@
-"""One invocation: what every step of it works with."""
+"""One invocation: its request, its settings, its deadline and its name in the database."""
 
 from __future__ import annotations
 
@@ -30,6 +30,6 @@ class Invocation:
 
 
 def application_name(function_name: str, request_id: str) -> str:
-    """Return what pg_stat_activity shows: the end of the function's name, with its stage, and the whole request id."""
+    """Return the end of the function's name, which has its stage, and the whole request id, for pg_stat_activity."""
     room = _APPLICATION_NAME_BYTES - len(request_id) - 1
     return f"{function_name[-room:].lstrip('-') if room > 0 else ''}/{request_id}"[-_APPLICATION_NAME_BYTES:]

@@ -1,7 +1,7 @@
-"""Modules that are imported when a run needs them, and not when a sandbox starts.
+"""Imports modules when a run needs them, and not when a sandbox starts.
 
-A cold start that finds nothing to do loads neither botocore's S3, Alembic, SQLAlchemy nor env.py. Such modules are
-named as text, here and in the table of `lambda_migrate.actions.perform`; a test holds that each lies in the same
+A cold start that finds nothing to do loads neither botocore's S3, Alembic, SQLAlchemy nor env.py. Callers name such
+modules as text, here and in the table of `lambda_migrate.actions.perform`. A test checks that each lies in the same
 package as the module that loads it, or below.
 """
 
@@ -28,8 +28,8 @@ def load(name: str) -> ModuleType:
 def loading() -> Iterator[None]:
     """Suspend garbage collection while modules are imported, which saves a tenth of the time.
 
-    What was loaded lives as long as the process, so it is frozen: later collections skip it. If nothing was loaded, as
-    in a warm run, nothing is frozen.
+    Loaded modules live as long as the process, so they are frozen: later collections skip them. If nothing was loaded,
+    as in a warm run, nothing is frozen.
     """
     enabled, loaded = gc.isenabled(), len(sys.modules)
     gc.disable()

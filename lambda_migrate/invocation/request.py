@@ -34,7 +34,7 @@ ROLLOUT_FIELDS: Mapping[str, Mapping[str, type]] = {
     "record": {"name": str, "item": dict, "runs": int, "error": dict},
     "report": {"name": str, "problem?": dict},
 }
-# These need a revision in the event: there is no default for what takes something back.
+# These need a revision in the event: an action that takes something back has no default.
 GUARDED_ACTIONS = frozenset({"downgrade", "stamp"})
 
 # Alembic refuses these characters in an id itself ("@", "+" and "-" have a meaning in a revision expression).
@@ -45,17 +45,17 @@ _REVISIONS = {
     "downgrade": (re.compile(rf"-[1-9][0-9]{{0,5}}|(?!heads?$){_ID}"), "base, a revision id or -N"),
     "stamp": (re.compile(_ID), "head, heads, base or a revision id"),
 }
-# As Step Functions names executions. It becomes part of an object's key.
+# The name of an execution of Step Functions, which becomes part of an object's key.
 _ROLLOUT_NAME = re.compile(r"[^\s/\x00-\x1f\x7f]{1,80}")
-# What no name in PostgreSQL or AWS can hold: control characters, and halves of characters that JSON lets through.
+# No name in PostgreSQL or AWS can hold these: control characters, and surrogates, which JSON lets through.
 _UNUSABLE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
-# PostgreSQL cuts longer identifiers off and then means something else; secrets' names and ARNs are shorter than this.
+# The most bytes. PostgreSQL truncates a longer identifier to another name; names and ARNs of secrets are shorter.
 _TARGET_FIELDS = {"secret_id": 2048, "database": 63, "schema": 63}
 
 
 @dataclass(frozen=True)
 class Target:
-    """A tenant's secret, database or schema. What is None is the stage's own."""
+    """A tenant's secret, database or schema. A field that is None is the stage's own."""
 
     secret_id: str | None = None
     database: str | None = None
@@ -77,12 +77,12 @@ class Request:
 
     @property
     def is_target_of_rollout(self) -> bool:
-        """Whether this is the migration, or the look, at one target of a rollout."""
+        """Whether this is the upgrade or the status of one target of a rollout."""
         return self.rollout is not None and self.action in ACTIONS
 
 
 def parse_request(event: object) -> Request:
-    """Check an invocation's event. ``null``, ``{}`` and no event at all mean an upgrade to head.
+    """Return the request in an invocation's event. ``null``, ``{}`` and no event at all mean an upgrade to head.
 
     Raises:
         InvalidRequest: the event is not exactly a known action with the fields of that action.
@@ -102,7 +102,7 @@ def parse_request(event: object) -> Request:
 
 
 def _action(event: Mapping[str, Any]) -> str:
-    """Return the event's action, once each of its fields is known to belong to it."""
+    """Return the event's action, after checking that each field of the event belongs to it."""
     action = event.get("action", "upgrade")
     if not isinstance(action, str) or action not in ACTIONS.keys() | ROLLOUT_FIELDS.keys():
         raise InvalidRequest(f"unknown action {_shown(action)}; known: {', '.join(sorted(ACTIONS))}")
@@ -181,6 +181,6 @@ def _kind(value: object) -> str:
 
 
 def _shown(value: object) -> str:
-    """A caller's value for a message: short, on one line, and quoted where it is text."""
+    """Return a caller's value for a message: short, on one line, and quoted if it is text."""
     text = ascii(value)
     return text if len(text) <= _LONGEST_SHOWN else f"{text[: _LONGEST_SHOWN - 3]}..."

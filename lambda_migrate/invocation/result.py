@@ -1,4 +1,4 @@
-"""What the function returns: docs/contract.md, section 6."""
+"""The answer of the function: docs/contract.md, section 6."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ class Applied:
 
 @dataclass(frozen=True)
 class RunState:
-    """Where the database was and is, and what a run did, as the version table confirms it.
+    """The revisions of the database before and after a run, and the work of the run, as the version table confirms it.
 
     Revisions are ids: none for an empty database, several for several heads. ``previous`` is None until a run has read
-    the version table. ``done`` are the revisions that were run, in order, upwards or downwards. ``entries`` are what an
-    action lists, such as a plan's revisions, by the name of their field in the result. ``retries`` counts the attempts
-    after a lock timeout.
+    the version table. ``done`` are the revisions that were run, in order, upwards or downwards. ``entries`` are the
+    lists of an action, such as a plan's revisions, by the name of their field in the result. ``retries`` counts the
+    attempts after a lock timeout.
     """
 
     database: str = ""
@@ -67,7 +67,7 @@ class RunState:
 class Result:
     """The answer to one invocation.
 
-    ``located`` is False for an action that does not look where the database is: its answer has no fields about that.
+    ``located`` is False for an action that does not read the version table: its answer has no fields about it.
     ``extra`` are the fields of one action alone. ``counted_as`` is the outcome of a rollout's target that the metrics
     count.
     """
@@ -82,7 +82,7 @@ class Result:
 
     @property
     def applied(self) -> tuple[Applied, ...]:
-        """What an upgrade applied; empty for any other action."""
+        """The revisions that an upgrade applied; empty for any other action."""
         return self.state.done if self.action == "upgrade" else ()
 
     def as_json(self, *, duration_ms: int, request_id: str) -> dict[str, Any]:

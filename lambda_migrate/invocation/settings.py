@@ -35,10 +35,10 @@ _PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
 
 @dataclass(frozen=True)
 class Settings:
-    """How this function reaches its database and how patient it is. ``_s`` are seconds, ``_ms`` milliseconds.
+    """The function's database, timeouts and limits. ``_s`` are seconds, ``_ms`` milliseconds.
 
-    ``host``, ``port``, ``database`` and ``user`` override the secret, unless ``secret_first`` says that they only fill
-    in what it lacks. ``target_database`` overrides both. ``package_root`` is where the package was unpacked to.
+    ``host``, ``port``, ``database`` and ``user`` override the secret. If ``secret_first`` is True, they only fill in
+    keys that it lacks. ``target_database`` overrides both. ``package_root`` is the folder of the unpacked package.
     """
 
     stage: str
@@ -72,13 +72,14 @@ class Settings:
 
 
 def read_settings(environ: Mapping[str, str] = os.environ, *, package_root: Path = PACKAGE_ROOT) -> Settings:
-    """Settings from environment variables; an empty variable counts as absent.
+    """Return the settings from environment variables. An empty variable counts as absent.
 
-    ``package_root`` is the folder that the package was unpacked to; the backend's own files lie in ``backend`` below
-    it, and relative paths are resolved inside the package.
+    ``package_root`` is the folder of the unpacked package. The backend's own files lie in ``backend`` below it, and
+    relative paths are resolved inside the package.
 
     Raises:
-        ConfigurationError: names the variable, what it must be, and its value where that is no secret.
+        ConfigurationError: a variable is missing or wrong. The message names it and its allowed values, and shows its
+            value unless that may be a secret.
     """
     reader = _Reader({name: value for name, value in environ.items() if value.strip()})
     backend_root = package_root / "backend"
@@ -115,7 +116,7 @@ def read_settings(environ: Mapping[str, str] = os.environ, *, package_root: Path
 
 @dataclass(frozen=True)
 class _Reader:
-    """Reads one variable at a time, so that each complaint can name its variable."""
+    """Reads one variable at a time, so that each error can name its variable."""
 
     environ: Mapping[str, str]
 
@@ -169,7 +170,7 @@ class _Reader:
         return names
 
     def templates(self, name: str) -> Mapping[str, str]:
-        """A JSON object of texts with placeholders. Its values may hold a secret, so no message shows one."""
+        """Return a JSON object of texts with placeholders. Its values may hold a secret, so no message shows one."""
         value = self.environ.get(name)
         if value is None:
             return {}
@@ -213,7 +214,7 @@ def _or(value: int | None, default: int) -> int:
 def settings_for(target: Target, settings: Settings) -> Settings:
     """Return the settings with which a target is reached.
 
-    The stage's DB_ variables override the stage's own secret. For another secret they only fill in what it lacks.
+    The stage's DB_ variables override the stage's own secret. For another secret they only fill in keys that it lacks.
     """
     if target.secret_id is not None:
         settings = replace(settings, secret_id=target.secret_id, secret_first=True)

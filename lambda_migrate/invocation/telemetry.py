@@ -1,6 +1,6 @@
-"""Everything that leaves the function beside its answer: log lines, metrics, and what they must not hold.
+"""Writes log lines and metrics, and keeps secrets out of them.
 
-Each line is one JSON object. `EVENTS` names what can have happened; dashboards and saved queries rely on it.
+Each line is one JSON object. `Event` lists the names of events, on which dashboards and saved queries rely.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ METRICS_NAMESPACE = "template-saas/migrate"
 
 def _serialize(line: Mapping[str, Any]) -> str:
     text = _as_json(line)
-    # Most lines hold no secret, and one look at the whole line is faster than one at each value.
+    # Most lines hold no secret, and checking the whole line is faster than checking each value.
     return _as_json(redacted(line)) if may_hold_secret(text) else text
 
 
@@ -51,14 +51,14 @@ def _as_json(line: Mapping[str, Any]) -> str:
     return json.dumps(line, default=str, separators=(",", ":"))
 
 
-# What counts a rollout's targets, by what became of them.
+# The metric that counts a rollout's targets, by their outcome.
 TARGET_METRICS = {"migrated": "TargetsMigrated", "current": "TargetsCurrent", "failed": "TargetsFailed"}
 
 # POWERTOOLS_SERVICE_NAME, set by the stack, names the service. Lambda's own handler on the root logger would print
 # each line a second time, as text.
 logger = Logger(
     json_serializer=_serialize,
-    # Powertools would turn a message that happens to be JSON, such as a number, into what it stands for.
+    # Otherwise Powertools parses a message that happens to be JSON, such as a number.
     json_deserializer=str,
     location=None,
     log_record_order=["timestamp", "level", "event", "message"],
@@ -66,7 +66,7 @@ logger = Logger(
 
 
 def log(event: Event, message: str, *, level: int = logging.INFO, **fields: Any) -> None:  # noqa: ANN401
-    """One line about something that happened. ``fields`` are those of the contract's section 8; None is left out."""
+    """Write one line about an event. ``fields`` are those of the contract's section 8; it leaves out None."""
     known = {name: value for name, value in fields.items() if value is not None}
     write = logger.info if level <= logging.INFO else logger.warning if level == logging.WARNING else logger.error
     write(message, extra={"event": event, **known})
@@ -74,7 +74,7 @@ def log(event: Event, message: str, *, level: int = logging.INFO, **fields: Any)
 
 @lru_cache(maxsize=1)
 def _metrics() -> AmazonCloudWatchEMFProvider:
-    # Importing it takes a tenth of a cold start, and a request that is refused has no metrics.
+    # This import takes a tenth of a cold start, so it waits until there are metrics to print.
     provider = load("aws_lambda_powertools.metrics.provider.cloudwatch_emf.cloudwatch")
     metrics: AmazonCloudWatchEMFProvider = provider.AmazonCloudWatchEMFProvider()
     # The stack names the namespace after its project, in POWERTOOLS_METRICS_NAMESPACE.
@@ -89,7 +89,7 @@ def measure(
 ) -> None:
     """Print one run's metrics in CloudWatch's embedded metric format.
 
-    ``outcome`` is that of a rollout's target, if the run decided it.
+    ``outcome`` is the outcome of a rollout's target, if the run decided it.
     """
     metrics = _metrics()
     unit = load("aws_lambda_powertools.metrics").MetricUnit
