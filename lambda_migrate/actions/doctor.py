@@ -70,7 +70,7 @@ class _Report:
 def doctor(invocation: Invocation) -> Result:
     """Return a report: ``healthy`` and ``steps``, each with its name, whether it passed, its duration and a message.
 
-    Nothing is changed and nothing is raised.
+    It changes nothing and raises nothing.
     """
     report = _Report()
     found: dict[str, Any] = {}

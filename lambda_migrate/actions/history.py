@@ -1,4 +1,4 @@
-"""The action that lists the packaged revisions. It needs no database, so it works without one."""
+"""The action that lists the packaged revisions. It needs no database."""
 
 from __future__ import annotations
 

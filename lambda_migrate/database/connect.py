@@ -194,7 +194,7 @@ def _answers(credentials: Credentials) -> bool:
 
 
 def pauses() -> Iterator[float]:
-    """Yield the seconds between attempts: growing, then constant, with jitter against retries in step."""
+    """Yield the seconds between attempts: growing, then constant, with jitter so that retries spread."""
     for pause in _PAUSES_S:
         yield pause * random.uniform(0.5, 1)  # noqa: S311 - jitter is no secret
     while True:

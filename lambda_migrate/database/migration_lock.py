@@ -33,7 +33,7 @@ _ORPHAN_POLL_S = 0.05
 
 @dataclass(frozen=True)
 class Holder:
-    """A session that holds or blocks a lock, as pg_stat_activity shows it. ``since`` is PostgreSQL's text, or "?"."""
+    """A session that holds or blocks a lock, as pg_stat_activity shows it. ``since`` is a timestamp as text, or "?"."""
 
     pid: int
     application_name: str
@@ -55,7 +55,7 @@ def migration_lock(session: Session, settings: Settings, deadline: Deadline, sch
     """Hold the lock that lets one run at a time migrate a database and schema.
 
     It is a session-level advisory lock on a session that is never in a transaction. The function polls for it, because
-    a waiter inside `pg_advisory_lock` has a snapshot. CREATE INDEX CONCURRENTLY waits for that snapshot: a deadlock.
+    a waiter inside `pg_advisory_lock` has a snapshot. CREATE INDEX CONCURRENTLY waits for it, which is a deadlock.
 
     Raises:
         MigrationLocked: another run held the lock for too long. The message names its request id and its start.

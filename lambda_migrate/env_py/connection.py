@@ -168,7 +168,7 @@ def _set(name: str, value: str) -> str:
 
 
 def _literal(text: str) -> str:
-    """Return a text as an SQL literal for any driver. Their placeholders differ, and some treat "%" as one."""
+    """Return a text as an SQL literal, because drivers' placeholders differ. "%" is escaped: it may begin one."""
     quoted = text.replace("'", "''")
     return f"E'{quoted}'".replace("\\", "\\\\").replace("%", "\\045")
 

@@ -88,7 +88,7 @@ class Steps:
             connection.commit()
 
     def status(self, current: Sequence[str], context: MigrationContext) -> Iterable[Any]:
-        """Send where the database is, and return no steps."""
+        """Send the database's current revisions, and return no steps."""
         heads = _heads(current)
         tree.narrow(self.script, self.graph, self.job.revision, heads)
         if not self._is_ahead(heads, context, allowed=True):
@@ -276,7 +276,7 @@ def _heads(current: Sequence[str]) -> tuple[str, ...]:
 def _differences(
     config: Config, script: ScriptDirectory, heads: tuple[str, ...], context: MigrationContext
 ) -> list[str]:
-    """Return what autogenerate would write, one text for each difference, as ``alembic check`` finds it."""
+    """Return what autogenerate would write, one text for each difference, with the class of ``alembic check``."""
     arguments = {
         "message": None, "autogenerate": True, "sql": False, "head": "heads", "splice": False,
         "branch_label": None, "version_path": None, "rev_id": None, "depends_on": None,

@@ -1,1 +1,1 @@
-"""Rollouts: which targets, in which order, one target at a time, and the report."""
+"""Rollouts: the list and order of targets, the migration of one target, and the report."""

@@ -1,4 +1,4 @@
-"""Renders a rollout's report as one HTML file that needs no server and loads nothing.
+"""Renders a rollout's report as one HTML file that needs no server and loads no other file.
 
 Names of tenants and messages of errors are untrusted text. The page escapes all of it, and its Content-Security-Policy
 allows only the script whose hash it names.

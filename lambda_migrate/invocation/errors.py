@@ -71,7 +71,7 @@ class UnknownRevision(MigrationError):
 
 
 class MigrationLocked(MigrationError):
-    """Another run held the migration lock for longer than this one could wait."""
+    """Another run held the migration lock, or others kept the server busy, for longer than this run could wait."""
 
     retry_helps = True
 
@@ -87,7 +87,7 @@ class MigrationFailed(MigrationError):
 
 
 class MigrationIncomplete(MigrationError):
-    """Stopped before Lambda's deadline; the next invocation goes on from there."""
+    """The run stopped before Lambda's deadline. The next invocation goes on from there."""
 
     retry_helps = True
 

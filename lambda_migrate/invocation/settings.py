@@ -1,6 +1,6 @@
 """The function's environment variables, read and checked in one place.
 
-Nothing else in this package reads ``os.environ``. The names are fixed by the contract's section 3.
+Nothing else in this package reads its settings from ``os.environ``. The contract's section 3 fixes the names.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""One run: its attempts, and what the version table confirms of them."""
+"""One run: its attempts, and the revisions that the version table confirms."""

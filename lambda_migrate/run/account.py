@@ -55,7 +55,7 @@ class Account:
         return self._unsettled
 
     def settle(self, session: Session) -> None:
-        """Read the version table and take over what it confirms of the last attempt, if there is one to settle."""
+        """Read the version table and add the revisions of the last attempt, if unsettled, that it confirms."""
         attempt = self._unsettled
         if attempt is not None and attempt.began is not None:
             actual = versions(session, attempt.began.schema, attempt.began.version_table)
@@ -100,7 +100,7 @@ class Attempt:
     began: Began | None = None
     previous: tuple[str, ...] | None = None
     running: Revision | None = None
-    # A revision whose commit was confirmed although its process had not reported it.
+    # True if the table confirms the commit of a revision whose process had not reported it.
     outlived: bool = False
     ran: list[Ran] = field(default_factory=list)
     entries: dict[str, list[Mapping[str, Any]]] = field(default_factory=dict)
@@ -108,7 +108,7 @@ class Attempt:
     _logged: set[str] = field(default_factory=set)
 
     def receive(self, message: Message) -> None:
-        """Take in one message."""
+        """Process one message, and log it."""
         if isinstance(message, Began):
             self.began = message
             self.previous = message.heads if self.previous is None else self.previous
@@ -145,9 +145,9 @@ class Attempt:
     def confirmed(self, actual: tuple[str, ...]) -> tuple[Applied, ...]:
         """Return the revisions of this attempt that the committed version table confirms.
 
-        Revisions run one after the other. So the longest run of them that leaves the table as it is now was committed,
-        and what ran after it was rolled back. If none leaves it so, the revision that was still running, as far as its
-        messages go, was committed.
+        Revisions run one after the other. So the longest sequence of them that leaves the table as it is now was
+        committed, and later revisions were rolled back. If no sequence leaves it so, the revision that was still
+        running, according to its messages, was committed too.
         """
         heads = [self.began.heads if self.began else (), *(tuple(sorted(ran.heads)) for ran in self.ran)]
         committed = max((number for number, each in enumerate(heads) if each == actual), default=None)

@@ -44,9 +44,10 @@ _FIRST_BACKOFF_S = 0.5
 _LONGEST_BACKOFF_S = 15.0
 # Well within the server's idle_session_timeout for the session that holds the lock.
 _PING_EVERY_S = 5.0
-# How often a run begins again after the server went away or refused a password that has been rotated.
+# The number of sessions that may fail before a run gives up. A password that has been rotated does not count.
 _NEW_SESSIONS = 5
-# A statement's own timeout is a little shorter than the time that was left when it was set.
+# A statement's timeout is a little shorter than the time that was left when it was set. So this share of the time left
+# counts as none.
 _ALL_BUT_USED = 0.05
 
 

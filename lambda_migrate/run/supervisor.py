@@ -40,7 +40,7 @@ _ANSWER_SHARE = 0.5
 _GONE_WITHIN_S = 5.0
 _NEW_OBJECTS = 10_000
 _GONE_EVERY_S = 0.005
-# Messages less than this apart are fast; after this many fast ones, the supervisor lets them gather for this long.
+# Messages less than _FAST_S apart are fast. After _MANY_IN_A_ROW of them, the supervisor waits _GATHER_S for more.
 _FAST_S = 0.01
 _MANY_IN_A_ROW = 8
 _GATHER_S = 0.01
@@ -80,8 +80,8 @@ class ProcessEnd:
 def supervise(job: Job, session: Session | None, receive: Callable[[Message], None]) -> ProcessEnd:
     """Run env.py to its end or until time is up, and pass on its messages.
 
-    When time is up the server cancels the running statement, again and again in case the revision catches the error. A
-    process that still does not end is killed. Its sessions have ended when this returns, so the version table is final.
+    When time is up, it cancels the running statement, again and again in case the revision catches the error. It kills
+    a process that still does not end. The sessions have ended when it returns, so the version table is final.
 
     ``session`` is None for a job that needs no database.
 
