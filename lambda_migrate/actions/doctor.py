@@ -141,7 +141,7 @@ def _secure(credentials: Credentials) -> str:
 
 
 def _session(invocation: Invocation) -> Session | PoolerRefused:
-    """Open a session; the refusal of a pooler is returned, because the login itself worked."""
+    """Return a session, or the refusal of a pooler, because the login itself worked."""
     try:
         return open_session(invocation)
     except PoolerRefused as refused:

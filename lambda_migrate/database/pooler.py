@@ -1,4 +1,4 @@
-"""Finds a pooler between the function and the server, and refuses one that gives a server session to many clients.
+"""Detects a pooler between the function and the server, and refuses one that shares a server session among clients.
 
 In transaction mode a pooler such as PgBouncer runs each transaction of a client on whichever server session is free. A
 session-level setting would then reach the application, and the migration lock would stay behind on a session of the
@@ -23,12 +23,12 @@ _LOOKS = 20
 def check_pinned(first: Connection, second: Connection, name: str, deadline: Deadline) -> None:
     """Raise unless each of two open connections has a server session of its own. Nothing is set that others could see.
 
-    That a pooler is there is known by the backend pid: a pooler sends its clients one of its own making when they
-    connect, which differs from ``pg_backend_pid()``.
+    The backend pid reveals a pooler: it sends its clients a pid of its own making at connect time, which differs from
+    ``pg_backend_pid()``.
 
-    In transaction mode the two get the same server session in turn, because PgBouncer hands out the one that was used
-    last, or one connection gets several. ``name`` is their application_name: PgBouncer keeps it for each client, and
-    RDS Proxy pins a session when it sees the first SET.
+    In transaction mode the two connections get the same server session in turn, because PgBouncer hands out the one
+    used last, or one connection gets several. ``name`` is their application_name: PgBouncer keeps it for each client,
+    and RDS Proxy pins a session when it sees the first SET.
 
     Raises:
         PoolerRefused: the pooler is in transaction or statement mode.

@@ -82,13 +82,13 @@ def prepare(connection: sqlalchemy.Connection, job: Job) -> int:
             f" {advice}"
         )
     if job.schema is not None:
-        # Alembic compares with this schema where none is named.
+        # Alembic's comparisons treat this schema as "no schema".
         connection.dialect.default_schema_name = job.schema
     own_pid = None if job.pooled else driver_pid(connection)
-    # Nothing may be set on the session of a pool that other clients use, too.
+    # Set nothing on the session of a pool: other clients use it, too.
     direct = "true" if own_pid is None else f"pg_backend_pid() = {own_pid}"
     values = ", ".join((*_settings(job), "true" if job.action in READ_ONLY_ACTIONS else _takes_worker_lock(job)))
-    # Ended before Alembic looks, and only if it was not env.py that began it.
+    # This transaction ends before Alembic looks for one. One that env.py began is left to env.py.
     with connection.begin() if not connection.in_transaction() else contextlib.nullcontext():
         pid, started, database, is_direct, still_locked = connection.exec_driver_sql(
             "SELECT pg_backend_pid(), pg_postmaster_start_time()::text, current_database(),"  # noqa: S608 - ours
@@ -111,7 +111,7 @@ def prepare(connection: sqlalchemy.Connection, job: Job) -> int:
 
 
 def driver_pid(connection: sqlalchemy.Connection) -> int | None:
-    """Return the backend's pid as the driver got it when it connected, None for a driver that does not keep it."""
+    """Return the backend's pid that the driver got at connect time, or None for a driver that does not keep it."""
     dbapi: Any = connection.connection.dbapi_connection
     info = getattr(dbapi, "info", None)  # psycopg2, psycopg
     if info is not None and hasattr(info, "backend_pid"):

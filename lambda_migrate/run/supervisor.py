@@ -242,8 +242,8 @@ class _Batches:
 _DO = "SET LOCAL ROLE NONE; SELECT {}(pid) FROM pg_stat_activity WHERE pid = ANY(%s) AND usename = session_user"
 # Usually the sessions have already ended. pg_stat_get_activity(pid) is ten times cheaper than pg_stat_activity.
 _LEFT = "SELECT FROM unnest(%s) AS own (pid), pg_stat_get_activity(own.pid)"
-# A pooler keeps a server session when its client has gone, and may have given it to the application by now. It is still
-# the migration's if it has the run's name or holds the lock that each session of a migration takes.
+# A pooler keeps a server session when its client has gone, and may give it to the application. The session is still the
+# migration's if it has the run's name or holds the lock that each session of a migration takes.
 _OURS = (
     " {} (application_name = %s OR EXISTS (SELECT FROM pg_locks AS held WHERE held.pid = {}.pid"
     f" AND held.locktype = 'advisory' AND held.classid = {WORKER_LOCK_CLASS}))"
@@ -251,7 +251,7 @@ _OURS = (
 
 
 def _do(session: Session, function: str, pids: list[int], name: str) -> None:
-    """Cancel or terminate those backends that are provably the migration's."""
+    """Cancel or terminate these backends; behind a pooler, only those that are provably the migration's."""
     if session.pooled:
         session.rows(_DO.format(function) + _OURS.format("AND", "pg_stat_activity"), (pids, name))
     else:
