@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from lambda_migrate.invocation.deadline import Deadline
     from lambda_migrate.invocation.settings import Settings
 
-# The first half of the key of every migration lock, "MIGR" in ASCII. `lock_keys` returns the second half.
+# The first half of the key of every migration lock, "MIGR" in ASCII. `lock_keys` returns the second halves.
 LOCK_CLASS = 0x4D494752
 # env.py's own session holds a shared lock with this first half, "MIGS" in ASCII. A killed run loses its migration lock
 # at once, while its revision's session may be about to commit. The next run finds that session by this lock, and ends
@@ -126,7 +126,7 @@ def _checksum(schema: str) -> int:
 def _take(session: Session, keys: tuple[int, ...]) -> bool:
     """Take the lock under all keys, or under none, in one round trip.
 
-    The last key is tried after the first, so that two runs cannot each hold a key that the other one waits for. A single
+    The last key is tried after the first, so that two runs cannot each hold a key that the other waits for. A single
     key is taken twice, which makes no difference.
     """
     got: list[bool | None] = list(

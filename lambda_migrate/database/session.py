@@ -50,8 +50,8 @@ class Session:
     """A connection in autocommit mode. It holds the migration lock and reads the version table.
 
     ``default_schema`` is the first existing schema of its search_path, or None. ``pid`` is its backend from
-    ``pg_backend_pid()``. ``pooled`` is True if a pooler in session mode is in between: the session goes back to its pool
-    when it is closed.
+    ``pg_backend_pid()``. ``pooled`` is True if a pooler in session mode is in between. Then closing the session returns
+    it to its pool.
     """
 
     connection: Connection
