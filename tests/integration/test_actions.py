@@ -268,7 +268,7 @@ class TestDoctor:
 
         assert answer.payload["healthy"] is True, answer.payload
         assert list(steps(answer)) == [
-            "package", "secret", "dns", "tcp", "tls", "login", "server", "privileges", "version table", "lock",
+            "package", "secret", "dns", "tcp", "tls", "login", "pooler", "server", "privileges", "version table", "lock",
         ]  # fmt: skip
         assert query(database, "SELECT to_regclass('alembic_version')") == [(None,)]
 
