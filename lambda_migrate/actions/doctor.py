@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from lambda_migrate.database.migration_lock import lock_holder
 from lambda_migrate.database.open_session import open_session
 from lambda_migrate.database.secret import STORE
-from lambda_migrate.invocation.errors import PoolerRefused
+from lambda_migrate.invocation.errors import PoolerRefused, UnknownRevision
 from lambda_migrate.invocation.loading import load
 from lambda_migrate.invocation.redaction import one_line
 from lambda_migrate.invocation.request import Request
@@ -90,7 +90,7 @@ def doctor(invocation: Invocation) -> Result:
     if unpooled:
         with closing(found["session"]) as session:
             state = RunState(session.server.database)
-            report.step("server", lambda: f"PostgreSQL {session.server.version}, writable")
+            report.step("server", lambda: _server(session))
             report.step("privileges", lambda: _privileges(session, invocation.schema))
             report.step("version table", lambda: _version_table(invocation), possible=packaged)
             report.step("lock", lambda: _lock(session, invocation.schema))
@@ -160,6 +160,16 @@ def _pooler(session: Session | PoolerRefused) -> str:
     return "in session mode" if session.pooled else "none"
 
 
+def _server(session: Session) -> str:
+    [(read_only,)] = session.rows("SELECT current_setting('default_transaction_read_only') = 'on'")
+    if read_only:
+        raise PermissionError(
+            "the database is read-only by default: an upgrade fails unless env.py turns"
+            " default_transaction_read_only off"
+        )
+    return f"PostgreSQL {session.server.version}, writable"
+
+
 def _privileges(session: Session, schema: str | None) -> str:
     rows = session.rows(_PRIVILEGES, (schema,))
     if not rows:
@@ -177,8 +187,13 @@ def _privileges(session: Session, schema: str | None) -> str:
 
 def _version_table(invocation: Invocation) -> str:
     state = inspect(replace(invocation, request=Request(action="status", target=invocation.request.target)))
-    newer = ", newer than this package" if state.ahead else ""
-    return f"at {', '.join(state.revisions) or 'base'}{newer}, {len(state.pending)} pending"
+    at = f"at {', '.join(state.revisions) or 'base'}"
+    if not state.ahead:
+        return f"{at}, {len(state.pending)} pending"
+    newer = f"{at}, which this package does not have"
+    if not invocation.settings.newer_database_ok:
+        raise UnknownRevision(f"{newer}: an upgrade fails; deploy the newer package, or set NEWER_DATABASE=ok")
+    return f"{newer}; an upgrade leaves it alone"
 
 
 def _lock(session: Session, schema: str | None) -> str:

@@ -64,7 +64,7 @@ def open_session(invocation: Invocation) -> Session:
         AuthenticationFailed: the server refuses the credentials, also after the secret was read again.
         DatabaseUnavailable: no connection within the budget. The message names the cause: host name, route, port, TLS
             or server.
-        ConfigurationError: the database does not exist, is read-only, or is too old.
+        ConfigurationError: the database does not exist, is on a replica, or is too old.
         InvalidRequest: the database has no such schema.
         PoolerRefused: a pooler in transaction mode is in the way.
         ServerBusy: this is a target of a rollout, and as many runs as allowed are active on its server.
@@ -172,7 +172,6 @@ class _Facts(NamedTuple):
     started: str
     database: str
     replica: bool
-    read_only: bool
     schema_exists: bool
     default_schema: str | None
 
@@ -190,7 +189,6 @@ def _set_up(
         connection,
         deadline,
         "SELECT pg_backend_pid(), pg_postmaster_start_time()::text, current_database(), pg_is_in_recovery(),"  # noqa: S608 - ours
-        " current_setting('transaction_read_only') = 'on',"
         " %(schema)s::text IS NULL OR to_regnamespace(quote_ident(%(schema)s)) IS NOT NULL, current_schema(),"
         f" CASE WHEN pg_backend_pid() = %(pid)s THEN (SELECT count(*) FROM (SELECT {values}) AS made) END",
         {"schema": schema, "pid": pid},
@@ -199,10 +197,10 @@ def _set_up(
 
 
 def _check(facts: _Facts, credentials: Credentials, schema: str | None) -> None:
-    what = f"{credentials.host}:{credentials.port} is %s: migrations need the writer; correct the secret's host"
     if facts.replica:
-        raise _StillReplica(what % "a read replica")
-    if facts.read_only:
-        raise ConfigurationError(what % "read-only")
+        raise _StillReplica(
+            f"{credentials.host}:{credentials.port} is a read replica: migrations need the writer; correct the secret's"
+            " host"
+        )
     if not facts.schema_exists:
         raise InvalidRequest(f"there is no schema {schema!r} in database {facts.database!r}; create it first")

@@ -38,6 +38,7 @@ _REFUSALS: Mapping[str, type[MigrationError]] = {
         UnknownRevision,
     )
 }
+_READ_ONLY = "25006"  # read_only_sql_transaction
 _PARTLY_COMMITTED = "; it had committed part of its work before, so it is not run again by itself"
 
 
@@ -61,6 +62,12 @@ def error_of(
     facts = _facts(failure, holders)
     if failure.kind == "refused":
         return _REFUSALS.get(failure.error_type, ConfigurationError)(failure.message, **facts)
+    if failure.sqlstate == _READ_ONLY:
+        return ConfigurationError(
+            f"the database is read-only: {failure.message}: migrations need the writer; correct the secret's host, or"
+            f" let env.py turn default_transaction_read_only off; the database is at {joined(revisions) or 'base'}",
+            **facts,
+        )
     if failure.revision is None and not any_ran and failure.kind != "lock":
         return _before_any_revision(failure, facts)
     where = f"the database is at {joined(revisions) or 'base'}"

@@ -268,9 +268,22 @@ class TestDoctor:
 
         assert answer.payload["healthy"] is True, answer.payload
         assert list(steps(answer)) == [
-            "package", "secret", "dns", "tcp", "tls", "login", "pooler", "server", "privileges", "version table", "lock",
+            "package", "secret", "dns", "tcp", "tls", "login", "pooler", "server", "privileges", "version table",
+            "lock",
         ]  # fmt: skip
         assert query(database, "SELECT to_regclass('alembic_version')") == [(None,)]
+
+    def test_a_database_ahead_of_the_package_is_healthy_only_where_an_upgrade_leaves_it_alone(
+        self, runner: Runner, tree: Path, tmp_path: Path
+    ) -> None:
+        runner.invoke(tree)
+        older = write_tree(tmp_path / "older", [Rev("a1"), Rev("b2")])
+
+        answer = runner.invoke(older, {"action": "doctor"})
+        allowed = runner.invoke(older, {"action": "doctor"}, NEWER_DATABASE="ok")
+
+        assert (answer.payload["healthy"], steps(answer)["version table"]) == (False, False)
+        assert (allowed.payload["healthy"], steps(allowed)["version table"]) == (True, True)
 
     def test_a_closed_port(self, runner: Runner, tree: Path) -> None:
         answer = runner.invoke(tree, {"action": "doctor"}, DB_PORT=str(closed_port()))

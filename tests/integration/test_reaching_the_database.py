@@ -14,8 +14,9 @@ from cryptography.hazmat.primitives import serialization
 
 from localcloud import certificates
 from localcloud.clients import client
+from tests.support.bystander import execute
 from tests.support.proxy import Proxy, closed_port
-from tests.support.trees import Rev, write_tree
+from tests.support.trees import ENV_PY, Rev, sql, write_tree
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -188,6 +189,27 @@ def test_a_read_only_database(runner: Runner, database: Database, tree: Path, po
 
     assert answer.error_type == "ConfigurationError"
     assert "read-only" in answer.message
+    report = runner.invoke(tree, {"action": "doctor"}).payload
+    assert [step["step"] for step in report["steps"] if step["ok"] is False] == ["server"]
+
+
+def test_a_database_that_is_read_only_by_default_is_migrated_by_an_env_py_that_turns_it_off(
+    runner: Runner, database: Database, tmp_path: Path
+) -> None:
+    execute(database, f'ALTER DATABASE "{database.name}" SET default_transaction_read_only = on')
+    turns_it_off = (
+        "        connection.exec_driver_sql('SET default_transaction_read_only = off'); connection.commit()\n"
+    )
+    env_py = ENV_PY.replace(
+        "        context.configure(connection", f"{turns_it_off}        context.configure(connection"
+    )
+    assert env_py != ENV_PY
+    tree = write_tree(tmp_path / "tree", [Rev("a1", sql("CREATE TABLE a (id int)"))], env_py=env_py)
+
+    result = runner.invoke(tree).payload
+
+    assert result["revision"] == "a1"
+    assert runner.invoke(tree).payload["applied"] == []
 
 
 def test_a_missing_setting_is_named(runner: Runner, tree: Path) -> None:
