@@ -120,10 +120,18 @@ def invalid_indexes(session: Session) -> list[dict[str, str]]:
     return [{"index": index, "table": table} for index, table in rows]
 
 
-def versions(session: Session, schema: str, table: str) -> tuple[str, ...]:
-    """Return the committed revisions in a version table, sorted; none if there is no such table."""
-    identifier = psycopg2.extensions.quote_ident
-    qualified = f"{identifier(schema, session.connection)}.{identifier(table, session.connection)}"
-    if not session.rows("SELECT to_regclass(%s) IS NOT NULL", (qualified,))[0][0]:
+def versions(session: Session, schema: str, table: str, role: str | None) -> tuple[str, ...]:
+    """Return the committed revisions in a version table, sorted; none if there is no such table.
+
+    ``role`` is the role that env.py set, if any: the login may not inherit its rights.
+    """
+
+    def quoted(name: str) -> str:
+        return str(psycopg2.extensions.quote_ident(name, session.connection))
+
+    acting = f"SET LOCAL ROLE {quoted(role)}; " if role else ""
+    qualified = f"{quoted(schema)}.{quoted(table)}"
+    if not session.rows(f"{acting}SELECT to_regclass(%s) IS NOT NULL", (qualified,))[0][0]:
         return ()
-    return tuple(sorted(row[0] for row in session.rows(f"SELECT version_num FROM {qualified}")))  # noqa: S608 - quoted
+    rows = session.rows(f"{acting}SELECT version_num FROM {qualified}")  # noqa: S608 - quoted
+    return tuple(sorted(row[0] for row in rows))

@@ -51,13 +51,17 @@ class Connected:
 
 @dataclass(frozen=True)
 class Began:
-    """Alembic read the version table. ``planned`` are the revisions that this run steps through, in their order."""
+    """Alembic read the version table. ``planned`` are the revisions that this run steps through, in their order.
+
+    ``role`` is the role that env.py set, None if it acts as its login.
+    """
 
     heads: tuple[str, ...]
     pending: tuple[Revision, ...]
     planned: tuple[Revision, ...]
     schema: str
     version_table: str
+    role: str | None = None
     ahead: bool = False
 
 

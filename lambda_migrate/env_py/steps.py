@@ -126,13 +126,15 @@ class Steps:
     ) -> None:
         self.journal.began = True
         self.journal.heads = heads
+        schema, role = _version_place(context)
         self.journal.send(
             Began(
                 heads=heads,
                 pending=tuple(tree.pending(self.script, heads)) if pending_known else (),
                 planned=tuple(tree.described(step) for step in steps),
-                schema=_version_schema(context),
+                schema=schema,
                 version_table=context.version_table,
+                role=role,
             )
         )
 
@@ -146,7 +148,8 @@ class Steps:
             if not allowed:
                 raise
             self.journal.ahead = True
-            self.journal.send(Began(heads, (), (), _version_schema(context), context.version_table, ahead=True))
+            schema, role = _version_place(context)
+            self.journal.send(Began(heads, (), (), schema, context.version_table, role, ahead=True))
             return True
         return False
 
@@ -299,15 +302,15 @@ def _lower_statement_timeout(connection: sqlalchemy.Connection, to_ms: int) -> N
     )
 
 
-def _version_schema(context: MigrationContext) -> str:
-    """Return the schema of the version table as env.py's own session finds it."""
+def _version_place(context: MigrationContext) -> tuple[str, str | None]:
+    """Return the schema of the version table as env.py's own session finds it, and the role that env.py set, if any."""
     connection = context.connection
     assert connection is not None  # noqa: S101 - online, so there is one
-    if context.version_table_schema:
-        return str(context.version_table_schema)
     sql = sqlalchemy.text(
-        "SELECT coalesce((SELECT nspname FROM pg_class JOIN pg_namespace n ON n.oid = relnamespace"
-        " WHERE pg_class.oid = to_regclass(quote_ident(:name))), current_schema(), 'public')"
+        "SELECT coalesce(:schema, (SELECT nspname FROM pg_class JOIN pg_namespace n ON n.oid = relnamespace"
+        " WHERE pg_class.oid = to_regclass(quote_ident(:name))), current_schema(), 'public'),"
+        " nullif(current_user::text, session_user::text)"
     )
-    schema: str = connection.execute(sql, {"name": context.version_table}).scalar_one()
-    return schema
+    names = {"name": context.version_table, "schema": context.version_table_schema}
+    schema, role = connection.execute(sql, names).one()
+    return schema, role

@@ -58,7 +58,7 @@ class Account:
         """Read the version table and add the revisions of the last attempt, if unsettled, that it confirms."""
         attempt = self._unsettled
         if attempt is not None and attempt.began is not None:
-            actual = versions(session, attempt.began.schema, attempt.began.version_table)
+            actual = versions(session, attempt.began.schema, attempt.began.version_table, attempt.began.role)
             self._add(attempt, attempt.began, attempt.confirmed(actual), actual)
         self._unsettled = None
 

@@ -1,0 +1,88 @@
+"""An env.py that sets a role: everything acts as that role, also if the login does not inherit its rights."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.support.bystander import administer, execute, query
+from tests.support.trees import ENV_PY, Rev, sql, write_tree
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from localcloud.postgres import Database, Server
+    from tests.support.functions import Runner
+
+ONCE = "connection.exec_driver_sql('SET ROLE {role}'); connection.commit()"
+LISTENER = """
+import sqlalchemy
+@sqlalchemy.event.listens_for(connectable, "connect")
+def set_role(dbapi_connection, _):
+    with dbapi_connection.cursor() as cursor:
+        cursor.execute("SET ROLE {role}")
+    dbapi_connection.commit()
+"""
+
+
+@pytest.fixture
+def owner(postgres_server: Server, database: Database) -> Iterator[str]:
+    """A role that owns a schema of the database, which the login may set and does not inherit from."""
+    role = f"{database.name}_objects"
+    administer(
+        postgres_server, f"CREATE ROLE {role}", f'GRANT {role} TO "{database.user}" WITH INHERIT FALSE, SET TRUE'
+    )
+    execute(postgres_server.database(database.name), f"CREATE SCHEMA {role} AUTHORIZATION {role}")
+    yield role
+    execute(postgres_server.database(database.name), f"DROP OWNED BY {role} CASCADE", f"DROP ROLE {role}")
+
+
+def env_py(role: str, how: str) -> str:
+    body = how.format(role=role).strip("\n")
+    before = "    with connectable.connect() as connection:\n"
+    if how is LISTENER:
+        indented = "".join(f"    {line}\n" for line in body.splitlines())
+        changed = ENV_PY.replace(before, f"{indented}{before}")
+    else:
+        changed = ENV_PY.replace(before, f"{before}        {body}\n")
+    assert changed != ENV_PY
+    return changed.replace("target_metadata=target_metadata)", f"target_metadata=None, version_table_schema='{role}')")
+
+
+@pytest.mark.parametrize("how", [ONCE, LISTENER], ids=["once", "in a listener"])
+def test_each_action_acts_as_the_role(
+    runner: Runner, database: Database, postgres_server: Server, owner: str, tmp_path: Path, how: str
+) -> None:
+    revisions = [
+        Rev("a1", sql(f"CREATE TABLE {owner}.a (id int)"), sql(f"DROP TABLE {owner}.a")),
+        Rev("b2", sql(f"CREATE TABLE {owner}.b (id int)"), sql(f"DROP TABLE {owner}.b")),
+    ]
+    function = runner.start(write_tree(tmp_path / "tree", revisions, env_py=env_py(owner, how)), ALLOW_DOWNGRADE="true")
+
+    assert function.invoke({"action": "status"}).payload["revision"] is None
+    result = function.invoke().payload
+    assert ([applied["revision"] for applied in result["applied"]], result["revision"]) == (["a1", "b2"], "b2")
+    assert function.invoke({"action": "status"}).payload["up_to_date"] is True
+    assert function.invoke({"action": "plan"}).payload["plan"] == []
+    reverted = function.invoke({"action": "downgrade", "revision": "-1", "confirm": "b2"}).payload
+    assert (reverted["revision"], [each["revision"] for each in reverted["reverted"]]) == ("a1", ["b2"])
+    assert function.invoke({"action": "stamp", "revision": "b2", "confirm": "a1"}).payload["revision"] == "b2"
+
+    owners = query(
+        postgres_server.database(database.name),
+        "SELECT DISTINCT tableowner FROM pg_tables WHERE schemaname = %s",
+        (owner,),
+    )
+    assert owners == [(owner,)]
+
+
+def test_a_failure_tells_where_the_database_is(runner: Runner, owner: str, tmp_path: Path) -> None:
+    revisions = [Rev("a1", sql(f"CREATE TABLE {owner}.a (id int)")), Rev("b2", sql("SELECT 1 / 0"))]
+
+    answer = runner.invoke(write_tree(tmp_path / "tree", revisions, env_py=env_py(owner, ONCE)))
+
+    assert answer.error_type == "MigrationFailed"
+    assert "the database is at a1" in answer.message
+    assert [line["applied"] for line in runner.events("migration.failed")] == [["a1"]]
