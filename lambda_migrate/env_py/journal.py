@@ -58,27 +58,39 @@ class Journal:
         self.partly_committed = self._uncommitted_work = False
 
     def watch(self, connection: sqlalchemy.Connection) -> None:
-        """Follow the statements and commits of a connection."""
+        """Follow the statements and commits of a connection.
+
+        SQLAlchemy does not see every commit: a revision may execute COMMIT, call a procedure that commits, or commit on
+        the driver's connection. The connection's own transaction status shows these.
+        """
 
         def before(conn: Any, cursor: Any, statement: str, *_: Any) -> None:  # noqa: ANN401, ARG001
+            self._notice_commit(conn)
             self._drop_invalid_index(conn, statement)
 
         def after(conn: Any, cursor: Any, statement: str, *_: Any) -> None:  # noqa: ANN401, ARG001
             # A backfill sets "repeatable": it continues after its own commits, so they do not forbid another attempt.
-            if _NO_WORK.match(statement) or conn.info.get("repeatable"):
-                return
-            if getattr(conn.connection.dbapi_connection, "autocommit", False):
-                self.partly_committed = True
-            else:
+            if not (_NO_WORK.match(statement) or conn.info.get("repeatable")):
                 self._uncommitted_work = True
+            self._notice_commit(conn)
 
         def committed(conn: Any) -> None:  # noqa: ANN401, ARG001
             self.partly_committed |= self._uncommitted_work
             self._uncommitted_work = False
 
+        def rolled_back(conn: Any) -> None:  # noqa: ANN401
+            self._notice_commit(conn)
+            self._uncommitted_work = False
+
         event.listen(connection, "before_cursor_execute", before)
         event.listen(connection, "after_cursor_execute", after)
         event.listen(connection, "commit", committed)
+        event.listen(connection, "rollback", rolled_back)
+
+    def _notice_commit(self, connection: sqlalchemy.Connection) -> None:
+        """Note that work is committed, if there was some and the session is in no transaction."""
+        if self._uncommitted_work and _is_idle(connection):
+            self.partly_committed, self._uncommitted_work = True, False
 
     def _drop_invalid_index(self, connection: sqlalchemy.Connection, statement: str) -> None:
         """Drop the invalid index that an interrupted attempt left, before one of its name is built concurrently.
@@ -94,3 +106,15 @@ class Journal:
             connection.exec_driver_sql(f"DROP INDEX CONCURRENTLY IF EXISTS {invalid}")
             self.partly_committed = False
             self.send(IndexDropped(invalid, self.revision))
+
+
+def _is_idle(connection: sqlalchemy.Connection) -> bool:
+    """Return whether the session is in no transaction, as the driver got it from the server."""
+    driver: Any = connection.connection.dbapi_connection
+    info: Any = getattr(driver, "info", None)  # psycopg2, psycopg
+    if hasattr(info, "transaction_status"):
+        return int(info.transaction_status) == 0  # PQTRANS_IDLE
+    asyncpg: Any = getattr(driver, "driver_connection", None)
+    if hasattr(asyncpg, "is_in_transaction"):
+        return not asyncpg.is_in_transaction()
+    return bool(getattr(driver, "autocommit", False))

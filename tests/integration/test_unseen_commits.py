@@ -1,0 +1,75 @@
+"""A revision that commits without SQLAlchemy's knowledge is not run again by itself, and its error says so."""
+
+from __future__ import annotations
+
+import json
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.support.bystander import execute, query
+from tests.support.trees import Rev, sql, write_tree
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from localcloud.postgres import Database
+    from tests.support.functions import Runner
+
+ALTERS = sql("ALTER TABLE t1 ADD COLUMN x int")
+COMMITS = {
+    "COMMIT": sql("CREATE TABLE t2 (id int)", "COMMIT"),
+    "comment": sql("CREATE TABLE t2 (id int)", "/* done */ END"),
+    "procedure": sql("COMMIT", "CALL makes_t2()"),
+    "driver": sql("CREATE TABLE t2 (id int)") + "\nop.get_bind().connection.dbapi_connection.commit()",
+}
+ROLLS_BACK = """
+try:
+    with op.get_bind().begin_nested():
+        op.execute("CREATE TABLE t2 (id int)")
+        raise KeyError
+except KeyError:
+    op.execute("SELECT 1")
+raise ValueError("no")
+"""
+
+
+@pytest.mark.parametrize("how", sorted(COMMITS))
+def test_a_lock_timeout_after_it_is_not_retried_and_names_the_blocker(
+    runner: Runner, database: Database, tmp_path: Path, how: str
+) -> None:
+    first = Rev("r1", sql("CREATE TABLE t1 (id int)"))
+    runner.invoke(write_tree(tmp_path / "before", [first]))
+    execute(database, "CREATE PROCEDURE makes_t2() LANGUAGE plpgsql AS 'BEGIN CREATE TABLE t2 (id int); COMMIT; END'")
+    tree = write_tree(tmp_path / "tree", [first, Rev("r2", f"{COMMITS[how]}\n{ALTERS}")])
+    with closing(database.connect()) as blocker, blocker.cursor() as cursor:
+        cursor.execute("SET application_name = 'the blocker'; BEGIN; LOCK TABLE t1 IN ACCESS SHARE MODE")
+
+        answer = runner.invoke(tree, LOCK_TIMEOUT_MS="700", LOCK_RETRIES="5")
+
+    assert answer.error_type == "LockTimeout", answer.payload
+    assert "the blocker" in answer.message
+    assert "it had committed part of its work" in answer.message
+    [line] = runner.events("migration.failed")
+    assert (line["partly_committed"], len(line["blocking_pids"])) == (True, 1)
+    assert runner.events("revision.retried") == []
+    assert query(database, "SELECT to_regclass('t2') IS NOT NULL, version_num FROM alembic_version") == [(True, "r1")]
+
+
+@pytest.mark.parametrize("how", ["COMMIT", "driver"])
+def test_an_error_after_it_says_so(runner: Runner, tmp_path: Path, how: str) -> None:
+    tree = write_tree(tmp_path / "tree", [Rev("r1", f"{COMMITS[how]}\nraise ValueError('no')")])
+
+    answer = runner.invoke(tree)
+
+    assert answer.error_type == "MigrationFailed"
+    assert "it had committed part of its work" in answer.message
+
+
+def test_what_was_rolled_back_was_not_committed(runner: Runner, tmp_path: Path) -> None:
+    answer = runner.invoke(write_tree(tmp_path / "tree", [Rev("r1", ROLLS_BACK)]))
+
+    assert answer.error_type == "MigrationFailed"
+    assert "had committed" not in answer.message
+    assert json.dumps(runner.events("migration.failed")).count("partly_committed") == 0
