@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy
 from alembic.config import CommandLine
 
+from lambda_migrate.invocation.errors import ConfigurationError
+from lambda_migrate.invocation.settings import SCHEMA_PLACEHOLDER
+
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable, Mapping
@@ -91,9 +94,26 @@ def command_line(job: Job, *options: str) -> argparse.Namespace:
         ["-c", job.settings.alembic_config.name, command, *arguments.get(job.action, ()), *options]
     )
     found.revision = job.revision
+    found.x = _x_arguments(job)
     # A recipe of Alembic's cookbook reads this, and fails under Alembic's own `check` command, which does not set it.
     found.autogenerate = job.action == "check"
     return found
+
+
+def _x_arguments(job: Job) -> list[str] | None:
+    """Return the values of ``-x`` that the alembic command would get.
+
+    Raises:
+        ConfigurationError: ALEMBIC_X needs a schema, and the request names none.
+    """
+    placeholders = job.credentials.placeholders(job.settings.driver)
+    if job.schema is not None:
+        placeholders[SCHEMA_PLACEHOLDER] = job.schema
+    elif any(f"{{{SCHEMA_PLACEHOLDER}}}" in text for text in job.settings.x_arguments.values()):
+        if job.server is not None:
+            raise ConfigurationError("ALEMBIC_X has the placeholder {schema}, so the event must have target.schema")
+        placeholders[SCHEMA_PLACEHOLDER] = ""  # only the tree is loaded
+    return [f"{name}={_filled(text, placeholders)}" for name, text in job.settings.x_arguments.items()] or None
 
 
 @lru_cache(maxsize=1)

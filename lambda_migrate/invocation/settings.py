@@ -28,6 +28,10 @@ PLACEHOLDERS = ("url", "driver", "host", "port", "user", "password", "database",
 
 _SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 _MAX_MS = 15 * 60 * 1000  # the longest that a Lambda function may run
+# The placeholder for the target's schema, in ALEMBIC_X only: DATABASE_ENV is about the address.
+SCHEMA_PLACEHOLDER = "schema"
+
+_X_NAME = re.compile(r"[^=\s]+")
 _VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _DRIVER = re.compile(r"postgresql(\+[a-z0-9_]+)?")
 _PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
@@ -56,6 +60,7 @@ class Settings:
     driver: str = "postgresql+psycopg2"
     url_variables: tuple[str, ...] = ("DATABASE_URL",)
     env_variables: Mapping[str, str] = field(default_factory=dict)
+    x_arguments: Mapping[str, str] = field(default_factory=dict)
     alembic_config: Path = BACKEND_ROOT / "alembic.ini"
     connect_timeout_s: float = 60
     migration_lock_timeout_s: float = 300
@@ -98,6 +103,7 @@ def read_settings(environ: Mapping[str, str] = os.environ, *, package_root: Path
         driver=reader.driver("DB_DRIVER", "postgresql+psycopg2"),
         url_variables=reader.names("DATABASE_URL_ENV", ("DATABASE_URL",)),
         env_variables=reader.templates("DATABASE_ENV"),
+        x_arguments=reader.templates("ALEMBIC_X", _X_NAME, (SCHEMA_PLACEHOLDER,)),
         alembic_config=backend_root / (reader.text("ALEMBIC_CONFIG") or "alembic.ini"),
         connect_timeout_s=reader.seconds("CONNECT_TIMEOUT_S", 60),
         migration_lock_timeout_s=reader.seconds("MIGRATION_LOCK_TIMEOUT_S", 300),
@@ -169,8 +175,13 @@ class _Reader:
                 )
         return names
 
-    def templates(self, name: str) -> Mapping[str, str]:
-        """Return a JSON object of texts with placeholders. Its values may hold a secret, so no message shows one."""
+    def templates(
+        self, name: str, names: re.Pattern[str] = _VARIABLE_NAME, further: tuple[str, ...] = ()
+    ) -> Mapping[str, str]:
+        """Return a JSON object of texts with placeholders. Its values may hold a secret, so no message shows one.
+
+        ``further`` are placeholders beside `PLACEHOLDERS`.
+        """
         value = self.environ.get(name)
         if value is None:
             return {}
@@ -180,14 +191,18 @@ class _Reader:
             templates = None
         if not isinstance(templates, dict) or not all(isinstance(text, str) for text in templates.values()):
             raise ConfigurationError(f"{name} must be a JSON object of texts")
-        for variable, text in templates.items():
-            if not _VARIABLE_NAME.fullmatch(variable):
-                raise ConfigurationError(f"{name}: {variable!r} is no name of an environment variable")
-            for placeholder in _PLACEHOLDER.findall(text):
-                if placeholder not in PLACEHOLDERS:
-                    known = ", ".join(f"{{{known}}}" for known in PLACEHOLDERS)
-                    raise ConfigurationError(f"{name}: {variable} has an unknown placeholder; known: {known}")
+        for key, text in templates.items():
+            if not names.fullmatch(key):
+                raise ConfigurationError(f"{name}: {key!r} is no valid name")
+            self._check_placeholders(name, key, text, (*PLACEHOLDERS, *further))
         return templates
+
+    @staticmethod
+    def _check_placeholders(name: str, key: str, text: str, known: tuple[str, ...]) -> None:
+        for placeholder in _PLACEHOLDER.findall(text):
+            if placeholder not in known:
+                listed = ", ".join(f"{{{each}}}" for each in known)
+                raise ConfigurationError(f"{name}: {key} has an unknown placeholder; known: {listed}")
 
     def mapping(self, name: str) -> Mapping[str, Any]:
         value = self.environ.get(name)

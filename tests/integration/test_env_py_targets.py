@@ -10,7 +10,7 @@ import pytest
 
 from infra.package import Target, build
 from lambda_migrate.invocation.settings import RDS_CA_BUNDLE
-from tests.support.bystander import query
+from tests.support.bystander import execute, query
 from tests.support.env_py.backend import ABC, Backend, online, package_with
 from tests.support.trees import ALEMBIC_INI, ENV_PY, Rev, sql, write_tree
 
@@ -489,3 +489,37 @@ def nothing_empty(context, revision, directives):
         ]  # fmt: skip
         assert "differ in 2 ways" in found[", target_metadata=models"].message
         assert "no target_metadata" in found[""].message
+
+
+X_ENV_PY = ENV_PY.replace(
+    "        context.configure(connection",
+    "        tenant = context.get_x_argument(as_dictionary=True)['tenant']\n"
+    "        connection.exec_driver_sql(f'SET search_path TO \"{tenant}\"'); connection.commit()\n"
+    "        connection.dialect.default_schema_name = tenant\n"
+    "        context.configure(connection",
+)
+
+
+class TestXArguments:
+    @pytest.fixture
+    def tree(self, database: Database, tmp_path: Path) -> Path:
+        execute(database, "CREATE SCHEMA one", "CREATE SCHEMA two")
+        return write_tree(tmp_path / "tree", [Rev("a1", sql("CREATE TABLE a (id int)"))], env_py=X_ENV_PY)
+
+    def test_they_reach_env_py(self, runner: Runner, database: Database, tree: Path) -> None:
+        function = runner.start(tree, ALEMBIC_X='{"tenant": "one"}')
+
+        assert function.invoke().payload["revision"] == "a1"
+        assert function.invoke({"action": "status"}).payload["up_to_date"] is True
+        assert function.invoke({"action": "history"}).payload["count"] == 1
+        assert query(database, "SELECT to_regclass('one.a') IS NOT NULL, to_regclass('two.a')") == [(True, None)]
+
+    def test_the_schema_of_a_target_may_be_one(self, runner: Runner, database: Database, tree: Path) -> None:
+        function = runner.start(tree, ALEMBIC_X='{"tenant": "{schema}", "where": "{host}:{port}"}')
+
+        assert function.invoke({"target": {"schema": "two"}}).payload["revision"] == "a1"
+        answer = function.invoke()
+
+        assert answer.error_type == "ConfigurationError"
+        assert "target.schema" in answer.message
+        assert query(database, "SELECT to_regclass('two.a') IS NOT NULL, to_regclass('one.a')") == [(True, None)]
