@@ -48,13 +48,8 @@ def run(package: Path, config_file: Path) -> None:
     job = Job(
         action="upgrade",
         revision="heads",
-        confirm=None,
-        schema=None,
         settings=settings,
         credentials=nowhere,
-        server=None,
-        lock_pid=None,
-        lock_keys=(),
         application_name="trace",
         deadline=Deadline.after(60),
     )

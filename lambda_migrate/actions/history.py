@@ -41,13 +41,8 @@ def packaged_revisions(invocation: Invocation, *, load_all: bool = False) -> lis
     job = Job(
         action="doctor" if load_all else "history",
         revision="heads",
-        confirm=None,
-        schema=None,
         settings=settings,
         credentials=nowhere,
-        server=None,
-        lock_pid=None,
-        lock_keys=(),
         application_name=invocation.name,
         deadline=invocation.deadline,
     )

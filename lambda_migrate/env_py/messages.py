@@ -30,15 +30,15 @@ class Job:
 
     action: str
     revision: str
-    confirm: str | None
-    schema: str | None
     settings: Settings
     credentials: Credentials
-    server: Server | None
-    lock_pid: int | None
-    lock_keys: tuple[int, ...]
     application_name: str
     deadline: Deadline
+    confirm: str | None = None
+    schema: str | None = None
+    server: Server | None = None
+    lock_pid: int | None = None
+    lock_keys: tuple[int, ...] = ()
     pooled: bool = False
 
 

@@ -336,13 +336,8 @@ def _make(start: Mapping[str, Any], wire: _Wire) -> _Driver:
     job = Job(
         action="upgrade",
         revision="heads",
-        confirm=None,
-        schema=None,
         settings=settings,
         credentials=credentials,
-        server=None,
-        lock_pid=None,
-        lock_keys=(),
         application_name="migrate review",
         deadline=Deadline.after(start["pass_timeout_s"]),
     )
