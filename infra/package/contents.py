@@ -52,7 +52,8 @@ _KEPT_AS_SOURCE = ("alembic/templates/*",)
 
 # What the function itself calls, or botocore on its way to credentials.
 _OUR_SERVICES = frozenset({"rds", "s3", "secretsmanager", "sts"})
-_SERVICE = re.compile(rb"""(?:client|resource)\s*\(\s*(?:service_name\s*=\s*)?["']([a-z0-9-]+)["']""")
+# The first argument of client() or resource(), or their service_name= at any place.
+_SERVICE = re.compile(rb"""(?:\b(?:client|resource)\s*\(\s*|\bservice_name\s*=\s*)["']([a-z0-9-]+)["']""")
 _DATA = re.compile(r"(?:boto3|botocore)/data/([a-z0-9-]+)/.*")
 _ENDPOINTS = "botocore/data/endpoints.json"
 _MODEL = re.compile(r"botocore/data/.*\.json\.gz")

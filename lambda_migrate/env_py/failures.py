@@ -62,6 +62,11 @@ def _advice(error: BaseException, *, began: bool) -> str:
         )
     if "requires an async driver" in str(error):
         return " (set DB_DRIVER to the driver that env.py works with, such as postgresql+asyncpg)"
+    if type(error).__name__ == "UnknownServiceError":  # botocore's; the backend may have another botocore, or none
+        return (
+            " (the package has the data of those AWS services that the builder found in the code: name the others in"
+            " `aws_services` of the stage)"
+        )
     if isinstance(error, KeyError) and not began:
         return " (an environment variable? See DATABASE_URL_ENV and DATABASE_ENV)"
     return ""

@@ -523,3 +523,13 @@ class TestXArguments:
         assert answer.error_type == "ConfigurationError"
         assert "target.schema" in answer.message
         assert query(database, "SELECT to_regclass('two.a') IS NOT NULL, to_regclass('one.a')") == [(True, None)]
+
+
+def test_the_error_of_an_aws_service_that_the_package_lacks_names_the_setting(runner: Runner, tmp_path: Path) -> None:
+    env_py = "import boto3\nboto3.client('ss' + 'm', region_name='eu-central-1')\n" + ENV_PY
+    tree = write_tree(tmp_path / "tree", [Rev("a1")], env_py=env_py)
+
+    answer = runner.invoke(tree)
+
+    assert answer.error_type == "ConfigurationError"
+    assert "`aws_services`" in answer.message

@@ -121,11 +121,14 @@ def test_botocore_keeps_the_services_that_are_used(package: Package, tmp_path: P
     endpoints = json.loads((package.directory / "botocore/data/endpoints.json").read_text())["partitions"]
     assert {name for partition in endpoints for name in partition["services"]} == services(package)
 
-    models = "import boto3\nboto3.client('ssm')\nboto3.Session().resource(service_name='dynamodb')\nx.client('none')\n"
+    models = (
+        "import boto3\nboto3.client('ssm')\nboto3.Session().resource(service_name='dynamodb')\nx.client('none')\n"
+        "boto3.client(region_name='eu-central-1',\n    service_name = 'sns')\n"
+    )
     backend = make_backend(tmp_path / "shop", **{"app/models.py": models})
     found = build(backend, tmp_path / "out", THIS_MACHINE, selection=Selection(aws_services=("kms",)))
-    assert services(found) == {"dynamodb", "kms", "rds", "s3", "secretsmanager", "ssm", "sts"}
-    assert services(found, "boto3") == {"dynamodb", "s3"}
+    assert services(found) == {"dynamodb", "kms", "rds", "s3", "secretsmanager", "sns", "ssm", "sts"}
+    assert services(found, "boto3") == {"dynamodb", "s3", "sns"}
 
     with pytest.raises(PackageError, match=r"^aws_services names s4, which the packaged botocore does not have"):
         build(backend, tmp_path / "out", THIS_MACHINE, selection=Selection(aws_services=("s4",)))
