@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from lambda_migrate.invocation.loading import load
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from lambda_migrate.invocation.invocation import Invocation
     from lambda_migrate.invocation.result import Result
@@ -35,7 +35,8 @@ def perform(invocation: Invocation) -> Result:
         MigrationError: one of the contract's section 7.
     """
     name = invocation.request.action
-    action = getattr(load(MODULES[name]), name)
-    part: Any = load("lambda_migrate.fleet.target").take_part if invocation.request.is_target_of_rollout else None
-    result: Result = part(invocation, action) if part else action(invocation)
-    return result
+    action: Callable[[Invocation], Result] = getattr(load(MODULES[name]), name)
+    if invocation.request.is_target_of_rollout:
+        result: Result = load("lambda_migrate.fleet.target").take_part(invocation, action)
+        return result
+    return action(invocation)
