@@ -45,7 +45,7 @@ class Observed:
     machine: sfn.IStateMachine
 
     def metric(self, name: str, statistic: str) -> cloudwatch.Metric:
-        """One of the function's own metrics, which lambda_migrate/telemetry.py measures."""
+        """One of the function's own metrics, which lambda_migrate/invocation/telemetry.py measures."""
         return cloudwatch.Metric(
             namespace=self.names.metrics_namespace,
             metric_name=name,

@@ -1,4 +1,4 @@
-"""Writes down, in the package, what the function then need not find out: see `lambda_migrate.manifest`."""
+"""Writes down, in the package, what the function then need not find out: see `lambda_migrate.revisions.manifest`."""
 
 from __future__ import annotations
 

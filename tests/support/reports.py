@@ -1,4 +1,4 @@
-"""A rollout's report as `lambda_migrate.report` writes it, in the size that a test wants."""
+"""A rollout's report as `lambda_migrate.fleet.report` writes it, in the size that a test wants."""
 
 from __future__ import annotations
 
