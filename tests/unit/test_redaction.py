@@ -13,7 +13,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lambda_migrate.invocation import redaction
 from lambda_migrate.invocation.errors import MigrationFailed
 from lambda_migrate.invocation.redaction import REDACTED, conceal, one_line, redact
 
@@ -46,11 +45,6 @@ SECRETS = st.builds(
     st.just("Qsyz"),
     st.text(max_size=4),
 )
-
-
-@pytest.fixture(autouse=True)
-def _as_a_sandbox_begins(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(redaction, "_secrets", ())
 
 
 def leaked(text: str) -> bool:

@@ -1,0 +1,13 @@
+"""Each test begins as a sandbox does: no secret has been read."""
+
+from __future__ import annotations
+
+import pytest
+
+from lambda_migrate.invocation import redaction
+
+
+@pytest.fixture(autouse=True)
+def _no_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
+    # A generated password, such as "null", would be redacted from the messages of later tests.
+    monkeypatch.setattr(redaction, "_secrets", ())
