@@ -31,7 +31,7 @@ class ProcessAccount(TypedDict, total=False):
 
 
 @dataclass(frozen=True)
-class Account:
+class UnixAccount:
     """An account of this machine, by its ids."""
 
     user: int
@@ -42,7 +42,7 @@ class Account:
         return {"user": self.user, "group": self.group, "extra_groups": []}
 
 
-def unprivileged() -> Account | None:
+def unprivileged() -> UnixAccount | None:
     """Give the account to run servers as, or None if the present user will do, which is anyone but root."""
     if os.geteuid() != 0:
         return None
@@ -53,7 +53,7 @@ def unprivileged() -> Account | None:
             f"PostgreSQL does not run as root and this machine has no account {_NAME!r}; run this as another user."
         ) from None
     # macOS gives nobody's ids as -2, which system calls take for 2**32 - 2.
-    return Account(entry.pw_uid % 2**32, entry.pw_gid % 2**32)
+    return UnixAccount(entry.pw_uid % 2**32, entry.pw_gid % 2**32)
 
 
 def place(local: Path, directory: Path) -> Path:
@@ -91,7 +91,7 @@ def remove_outside(local: Path) -> None:
             note.unlink()
 
 
-def _can_enter(account: Account, directory: Path) -> bool:
+def _can_enter(account: UnixAccount, directory: Path) -> bool:
     # Trying is the only test that knows about every parent, access lists and mounts.
     attempt = subprocess.run(
         ["/bin/sh", "-c", 'cd -- "$1"', "sh", directory],
@@ -103,7 +103,7 @@ def _can_enter(account: Account, directory: Path) -> bool:
     return attempt.returncode == 0
 
 
-def _outside(local: Path, account: Account) -> Path:
+def _outside(local: Path, account: UnixAccount) -> Path:
     note = local / "outside"
     with locks.exclusive(local / "outside.lock"):
         if note.exists() and (remembered := Path(note.read_text(encoding="utf-8"))).is_dir():

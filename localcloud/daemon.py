@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-    from localcloud.account import Account
+    from localcloud.account import UnixAccount
 
 _POLL_SECONDS = 0.02
 _NOTE_SECONDS = 5.0
@@ -80,7 +80,7 @@ def process_id(daemon: Daemon) -> int:
 
 
 def launch(
-    daemon: Daemon, command: Sequence[str | Path], environment: Mapping[str, str], account: Account | None
+    daemon: Daemon, command: Sequence[str | Path], environment: Mapping[str, str], account: UnixAccount | None
 ) -> None:
     """Start the command as a daemon; call it with the guard held and nothing running.
 

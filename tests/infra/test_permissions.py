@@ -241,7 +241,7 @@ def test_two_stages_of_one_account_have_no_name_in_common(stacks: dict[str, Stac
 
 
 @dataclass(frozen=True)
-class Account:
+class AwsAccount:
     """An account in which IAM is enforced, and this process has the function's role."""
 
     secrets: dict[str, str]
@@ -261,7 +261,7 @@ def _secret(response: SecretsManagerResponse) -> str:
 
 
 @pytest.fixture
-def account(dev: Stack, monkeypatch: pytest.MonkeyPatch) -> Iterator[Account]:
+def account(dev: Stack, monkeypatch: pytest.MonkeyPatch) -> Iterator[AwsAccount]:
     """The account of the minimal stage: its role has exactly the policy that the template holds."""
     for name, value in (("ACCESS_KEY_ID", "testing"), ("SECRET_ACCESS_KEY", "testing"), ("DEFAULT_REGION", REGION)):
         monkeypatch.setenv(f"AWS_{name}", value)
@@ -291,7 +291,7 @@ def account(dev: Stack, monkeypatch: pytest.MonkeyPatch) -> Iterator[Account]:
         # boto3 and the code under test remember who they were.
         monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)
         aws.client.cache_clear()  # as a new sandbox begins
-        yield Account(made)
+        yield AwsAccount(made)
         aws.client.cache_clear()
 
 
@@ -306,12 +306,12 @@ def enforced(call: Callable[[], object]) -> object:
     return set_initial_no_auth_action_count(0)(call)()
 
 
-def test_the_code_reads_the_functions_own_secret_under_the_functions_own_policy(account: Account) -> None:
+def test_the_code_reads_the_functions_own_secret_under_the_functions_own_policy(account: AwsAccount) -> None:
     assert enforced(lambda: read_secret(OWN)) == account.secrets[OWN]
 
 
 @pytest.mark.parametrize("name", ["template-saas/api/prod/database", f"{OWN}-replica", f"{OWN}/other-AbCdEf"])
-def test_another_secret_is_denied(account: Account, name: str) -> None:
+def test_another_secret_is_denied(account: AwsAccount, name: str) -> None:
     assert name in account.secrets
     with pytest.raises(SecretUnavailable, match="AccessDenied"):
         enforced(lambda: read_secret(name))
