@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from lambda_migrate.actions.perform import perform
 from lambda_migrate.invocation.deadline import Deadline
-from lambda_migrate.invocation.errors import MigrationError
+from lambda_migrate.invocation.errors import MigrationError, Unexpected
 from lambda_migrate.invocation.invocation import Invocation, application_name
 from lambda_migrate.invocation.redaction import one_line
 from lambda_migrate.invocation.request import ACTIONS, Request, parse_request
@@ -81,15 +81,17 @@ def _invocation(request: Request, settings: Settings, context: LambdaContext) ->
 
 
 def _contract_error(error: Exception) -> MigrationError:
-    """Return the error as one of the contract, without secrets. Any other exception is a bug in the function."""
-    message = one_line(error)
-    if not isinstance(error, MigrationError):
-        return MigrationError(
-            f"unexpected {type(error).__name__}: {message} (a fault of the migration function itself)"
-        )
-    redacted = type(error)(message, **error.facts)
-    redacted.state = error.state
-    return redacted
+    """Return the error as one of the contract, without secrets. Any other exception is a bug of the function."""
+    if isinstance(error, MigrationError):
+        redacted = type(error)(one_line(error), **error.facts)
+        redacted.state = error.state
+        return redacted
+    cause, state = (error.error, error.state) if isinstance(error, Unexpected) else (error, None)
+    bug = MigrationError(
+        f"unexpected {type(cause).__name__}: {one_line(cause)} (a fault of the migration function itself)"
+    )
+    bug.state = state
+    return bug
 
 
 def _log_start(request: Request) -> None:

@@ -88,12 +88,13 @@ def doctor(invocation: Invocation) -> Result:
     unpooled = report.step("pooler", lambda: _pooler(found["session"]), possible=logged_in)
     state = RunState()
     if unpooled:
+        # Closed before the next step opens sessions of its own: a small pool may have two for a run.
         with closing(found["session"]) as session:
             state = RunState(session.server.database)
             report.step("server", lambda: _server(session))
             report.step("privileges", lambda: _privileges(session, invocation.schema))
-            report.step("version table", lambda: _version_table(invocation), possible=packaged)
-            report.step("lock", lambda: _lock(session, invocation.schema))
+        report.step("version table", lambda: _version_table(invocation), possible=packaged)
+        report.step("lock", lambda: _lock(invocation))
     else:
         for name in ("server", "privileges", "version table", "lock"):
             report.step(name, str, possible=False)
@@ -196,6 +197,7 @@ def _version_table(invocation: Invocation) -> str:
     return f"{newer}; an upgrade leaves it alone"
 
 
-def _lock(session: Session, schema: str | None) -> str:
-    holder = lock_holder(session, schema)
+def _lock(invocation: Invocation) -> str:
+    with closing(open_session(invocation)) as session:
+        holder = lock_holder(session, invocation.schema)
     return f"held by {holder}" if holder else "free"

@@ -9,6 +9,7 @@ from lambda_migrate.actions.answers import limited
 from lambda_migrate.database.migration_lock import lock_holder
 from lambda_migrate.database.open_session import open_session
 from lambda_migrate.database.session import invalid_indexes
+from lambda_migrate.invocation.errors import keeping
 from lambda_migrate.invocation.result import Result
 from lambda_migrate.run import start
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 def status(invocation: Invocation) -> Result:
     """Return the state of the database, the holder of the migration lock, and the invalid indexes."""
     state = start.inspect(invocation)
-    with closing(open_session(invocation)) as session:
+    with keeping(state), closing(open_session(invocation)) as session:
         holder = lock_holder(session, invocation.schema)
         found = {
             "lock": holder and {"pid": holder.pid, "holder": holder.application_name, "since": holder.since},

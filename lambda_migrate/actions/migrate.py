@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from lambda_migrate.invocation.errors import DowngradeRefused
+from lambda_migrate.invocation.errors import DowngradeRefused, keeping
 from lambda_migrate.invocation.request import Request
 from lambda_migrate.invocation.result import Result
 from lambda_migrate.run import start
@@ -34,7 +34,8 @@ def stamp(invocation: Invocation) -> Result:
     state = start.migrate(invocation)
     # The pending revisions depend on the stamped one, so read the state again.
     look = replace(invocation, request=Request(action="status", target=invocation.request.target))
-    now = start.inspect(look)
+    with keeping(state):
+        now = start.inspect(look)
     state = replace(state, revisions=now.revisions, pending=now.pending)
     return Result("stamp", invocation.settings.stage, invocation.schema, state)
 

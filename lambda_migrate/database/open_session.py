@@ -23,6 +23,7 @@ from lambda_migrate.invocation.deadline import within
 from lambda_migrate.invocation.errors import (
     AuthenticationFailed,
     ConfigurationError,
+    DatabaseUnavailable,
     InvalidRequest,
     SecretUnavailable,
 )
@@ -148,8 +149,8 @@ def _session(
         if pooled:
             with closing(second()) as other:
                 other.autocommit = True
-                check_pinned(connection, other, name, deadline)
-            facts = _set_up(connection, deadline, settings, schema, pid=facts.pid)
+                pid = check_pinned(connection, other, name, deadline)
+            facts = _set_up(connection, deadline, settings, schema, pid=pid)
         _check(facts, credentials, schema)
     except BaseException:
         connection.close()
@@ -174,6 +175,7 @@ class _Facts(NamedTuple):
     replica: bool
     schema_exists: bool
     default_schema: str | None
+    is_set_up: bool
 
 
 def _set_up(
@@ -185,18 +187,21 @@ def _set_up(
     might reach another client's session.
     """
     values = ", ".join(f"set_config('{name}', '{value}', false)" for name, value in settings.items())
-    [(*facts, _)] = rows_of(
+    [facts] = rows_of(
         connection,
         deadline,
         "SELECT pg_backend_pid(), pg_postmaster_start_time()::text, current_database(), pg_is_in_recovery(),"  # noqa: S608 - ours
         " %(schema)s::text IS NULL OR to_regnamespace(quote_ident(%(schema)s)) IS NOT NULL, current_schema(),"
-        f" CASE WHEN pg_backend_pid() = %(pid)s THEN (SELECT count(*) FROM (SELECT {values}) AS made) END",
+        f" CASE WHEN pg_backend_pid() = %(pid)s THEN (SELECT count(*) > 0 FROM (SELECT {values}) AS made)"
+        " ELSE false END",
         {"schema": schema, "pid": pid},
     )
     return _Facts(*facts)
 
 
 def _check(facts: _Facts, credentials: Credentials, schema: str | None) -> None:
+    if not facts.is_set_up:
+        raise DatabaseUnavailable("the pooler gave this connection another server session; invoke again")
     if facts.replica:
         raise _StillReplica(
             f"{credentials.host}:{credentials.port} is a read replica: migrations need the writer; correct the secret's"

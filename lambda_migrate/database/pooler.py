@@ -7,6 +7,7 @@ pool. In session mode, and behind RDS Proxy once it has pinned the session, a cl
 
 from __future__ import annotations
 
+import random
 from typing import TYPE_CHECKING
 
 from lambda_migrate.database.session import rows_of
@@ -17,11 +18,13 @@ if TYPE_CHECKING:
     from lambda_migrate.invocation.deadline import Deadline
 
 # Under the application's traffic, two clients may by chance get different server sessions several times.
-_LOOKS = 20
+_LOOKS = 40
 
 
-def check_pinned(first: Connection, second: Connection, name: str, deadline: Deadline) -> None:
-    """Raise unless each of two open connections has a server session of its own. Nothing is set that others could see.
+def check_pinned(first: Connection, second: Connection, name: str, deadline: Deadline) -> int:
+    """Return the backend pid of the first of two open connections, if each has a server session of its own.
+
+    Nothing is set that other clients could see.
 
     The backend pid reveals a pooler: it sends its clients a pid of its own making at connect time, which differs from
     ``pg_backend_pid()``.
@@ -39,18 +42,22 @@ def check_pinned(first: Connection, second: Connection, name: str, deadline: Dea
         for connection in (first, second):
             rows_of(connection, deadline, "SELECT set_config('application_name', %s, false)", (name,))
         for _ in range(_LOOKS):
-            for connection, pids in zip((first, second), seen, strict=True):
-                pids.add(backend_pid(connection, deadline))
+            # In no regular order, which a pool that hands out its sessions in turn could match.
+            which = random.randrange(2)  # noqa: S311 - no secret
+            seen[which].add(backend_pid((first, second)[which], deadline))
+        for connection, pids in zip((first, second), seen, strict=True):
+            pids.add(backend_pid(connection, deadline))
     except DatabaseUnavailable as error:
         raise DatabaseUnavailable(
             f"{error}: a pooler is in the way, and it must give two server sessions to one run; see its pool size"
         ) from None
-    if len(seen[0]) > 1 or seen[0] & seen[1]:
+    if len(seen[0]) > 1 or len(seen[1]) > 1 or seen[0] & seen[1]:
         raise PoolerRefused(
             f"{first.info.host}:{first.info.port} is a pooler in transaction mode, which a migration must not pass"
             " through: let DB_HOST and DB_PORT lead to the server itself, or to a pool in session mode; nothing was set"
             " or run"
         )
+    return next(iter(seen[0]))
 
 
 def backend_pid(connection: Connection, deadline: Deadline) -> int:

@@ -27,19 +27,33 @@ if TYPE_CHECKING:
 # Sessions of these actions cannot write, whatever env.py or a revision does.
 READ_ONLY_ACTIONS = frozenset({"status", "plan", "check"})
 
+_OTHER_POOLER = (
+    "env.py connected through a pooler that the function's own session does not go through: let both use the same"
+    " address; nothing was set or run"
+)
 _PREPARATIONS = re.compile(r"\bCREATE\s+(SCHEMA|EXTENSION|TABLE)\s+IF\s+NOT\s+EXISTS\b[^;]*", re.IGNORECASE)
 
 
-def make_sessions_read_only() -> None:
-    """Make each session read-only that env.py, a revision or the application opens through SQLAlchemy."""
-    event.listen(sqlalchemy.Engine, "engine_connect", _make_read_only)
-    event.listen(sqlalchemy.Engine, "before_cursor_execute", _without_preparations, retval=True)
+def make_sessions_read_only(*, pooled: bool) -> None:
+    """Make each session read-only that env.py, a revision or the application opens through SQLAlchemy.
 
+    ``pooled`` says that the function's own session goes through a pooler in session mode.
+    """
 
-def _make_read_only(connection: sqlalchemy.Connection) -> None:
-    if connection.dialect.name == "postgresql":
-        connection.exec_driver_sql("SET default_transaction_read_only = on")
+    def make_read_only(connection: sqlalchemy.Connection) -> None:
+        if connection.dialect.name != "postgresql":
+            return
+        own_pid = None if pooled else driver_pid(connection)
+        condition = "" if own_pid is None else f" WHERE pg_backend_pid() = {own_pid}"
+        done = connection.exec_driver_sql(
+            f"SELECT set_config('default_transaction_read_only', 'on', false){condition}"
+        ).all()
         connection.commit()
+        if not done:
+            raise PoolerRefused(_OTHER_POOLER)
+
+    event.listen(sqlalchemy.Engine, "engine_connect", make_read_only)
+    event.listen(sqlalchemy.Engine, "before_cursor_execute", _without_preparations, retval=True)
 
 
 def _without_preparations(_: Any, __: Any, statement: str, parameters: Any, *___: Any) -> tuple[str, Any]:  # noqa: ANN401
@@ -101,13 +115,17 @@ def prepare(connection: sqlalchemy.Connection, job: Job) -> int:
             f" was run {advice}"
         )
     if not is_direct:
-        raise PoolerRefused(
-            "env.py connected through a pooler, but the function's own session did not: let both use the same address;"
-            f" nothing was set or run {advice}"
-        )
+        raise PoolerRefused(f"{_OTHER_POOLER} {advice}")
     if not still_locked:
         raise ConnectionError("the session that holds the migration lock was lost before env.py had connected")
     return int(pid)
+
+
+def _has_address(connection: sqlalchemy.Connection, job: Job) -> bool:
+    """Return whether env.py connected to the secret's address, as far as its engine has one."""
+    url, own = connection.engine.url, job.credentials
+    pairs = ((url.host, own.host), (url.port, own.port), (url.database, own.database))
+    return all(theirs is None or theirs == ours for theirs, ours in pairs)
 
 
 def driver_pid(connection: sqlalchemy.Connection) -> int | None:

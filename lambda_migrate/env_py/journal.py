@@ -89,7 +89,8 @@ class Journal:
 
     def _notice_commit(self, connection: sqlalchemy.Connection) -> None:
         """Note that work is committed, if there was some and the session is in no transaction."""
-        if self._uncommitted_work and _is_idle(connection):
+        # SQLAlchemy reports a rollback for a lost connection, too, which has no status any more.
+        if self._uncommitted_work and not connection.invalidated and _is_idle(connection):
             self.partly_committed, self._uncommitted_work = True, False
 
     def _drop_invalid_index(self, connection: sqlalchemy.Connection, statement: str) -> None:

@@ -69,7 +69,7 @@ def _run(job: Job, journal: Journal) -> None:
     config = tree.read_config(path)
     set_config(config, job)
     if job.action in READ_ONLY_ACTIONS:
-        make_sessions_read_only()
+        make_sessions_read_only(pooled=job.pooled)
     if job.pooled and job.schema is not None:
         set_search_path_of_sessions(job.schema)
     graph = tree.packaged_graph(job.settings)

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 from lambda_migrate.database.server_limit import ServerBusy
 from lambda_migrate.fleet.bucket import bucket_of
 from lambda_migrate.fleet.folder import BEHIND, CURRENT, FAILED, FAILURES, LEFT, MIGRATED, ROLLOUT, Folder
-from lambda_migrate.invocation.errors import MigrationLocked
+from lambda_migrate.invocation.errors import MigrationLocked, keeping
 from lambda_migrate.invocation.redaction import one_line
-from lambda_migrate.invocation.result import Result, joined
+from lambda_migrate.invocation.result import Result, RunState, joined
 from lambda_migrate.invocation.telemetry import log
 
 if TYPE_CHECKING:
@@ -53,7 +53,8 @@ def take_part(invocation: Invocation, action: Callable[[Invocation], Result]) ->
     # Revisions that earlier runs of this rollout have applied count, too.
     outcome = MIGRATED if result.applied or rollout["runs"] else BEHIND if state.pending else CURRENT
     duration_ms = round((before - invocation.deadline.left()) * 1000)
-    folder.put_outcome(rollout["item"], outcome, duration_ms=duration_ms, revision=joined(state.revisions))
+    with keeping(state):
+        folder.put_outcome(rollout["item"], outcome, duration_ms=duration_ms, revision=joined(state.revisions))
     # A plan changes nothing, so the metrics do not count it.
     counted_as = outcome if invocation.request.action == "upgrade" else None
     return replace(result, located=False, extra={"outcome": outcome}, counted_as=counted_as)
@@ -71,7 +72,9 @@ def _busy(invocation: Invocation, busy: ServerBusy) -> Result:
         ) from None
     # Random, because otherwise targets that were refused together would be retried together.
     wait_s = random.randint(1, longest)  # noqa: S311
-    return answer(invocation, {"outcome": "busy", "wait_s": wait_s, "looks": looks})
+    # A run that connects again after it has committed may find the server busy.
+    state = busy.state or RunState()
+    return replace(answer(invocation, {"outcome": "busy", "wait_s": wait_s, "looks": looks}), state=state)
 
 
 def record(invocation: Invocation) -> Result:

@@ -5,11 +5,14 @@ Pipelines, alarms and state machines name these classes, so none may be renamed:
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from lambda_migrate.invocation.redaction import redact
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from lambda_migrate.invocation.result import RunState
 
 
@@ -28,6 +31,15 @@ class MigrationError(Exception):
         super().__init__(redact(message))
         self.facts = facts
         self.state: RunState | None = None
+
+
+class Unexpected(Exception):
+    """A bug of the function. ``state`` is what the run had done by then."""
+
+    def __init__(self, error: Exception, state: RunState) -> None:
+        super().__init__(f"{type(error).__name__}: {redact(str(error))}")
+        self.error = error
+        self.state = state
 
 
 class InvalidRequest(MigrationError):
@@ -102,3 +114,13 @@ class DriftDetected(MigrationError):
 
 class BucketUnavailable(MigrationError):
     """The rollouts' bucket could not be read or written."""
+
+
+@contextmanager
+def keeping(state: RunState) -> Iterator[None]:
+    """Let an error of the contract carry this state, if it has none: what was done stays done if a later step fails."""
+    try:
+        yield
+    except MigrationError as error:
+        error.state = error.state or state
+        raise

@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from html.entities import codepoint2name
+from itertools import groupby
 from threading import Lock
 from typing import Any
 
@@ -20,20 +21,19 @@ _SHORTEST_SECRET = 3
 # A sandbox that serves a fleet reads thousands of secrets, and a line can only hold one that is in use.
 _CONCEALED_AT_MOST = 100
 
+# A literal of SQL: E'text', 'text', $$text$$ or $tag$text$tag$. It may be cut off.
+_LITERAL = r"(?:e'(?:[^'\\]|''|\\.)*(?:'|$)|(?:u&)?'(?:[^']|'')*(?:'|$)|\$(?P<tag>\w*)\$.*?(?:\$(?P=tag)\$|$))"
+# The value after "password=": quoted within a literal, with its quotes doubled or escaped; a literal; or a word.
+_VALUE = rf"(?:''(?=[^\s,;)'])[^']*''|\\+'(?:[^'\\]|\\[^'])*\\+'|{_LITERAL}|(?:\\.|[^\s'\";,)\\])+)"
+
 # What is a secret wherever it stands, also one that the function never read.
 _ALWAYS = (
     # The login in an address.
     (re.compile(r"://[^\s/@:'\"]*:[^\s'\"]*@"), f"://{REDACTED}@"),
-    # A role's password, or that of a user mapping, in a statement: PASSWORD 'text', E'text', $$text$$, $tag$text$tag$.
-    (
-        re.compile(r"(\bpassword\s+)(?:(?:e|u&)?'(?:[^'\\]|''|\\.)*'|\$(\w*)\$.*?\$\2\$)", re.IGNORECASE | re.DOTALL),
-        rf"\1'{REDACTED}'",
-    ),
-    # The password in a connection string of libpq, also one that stands in a literal.
-    (
-        re.compile(r"(\b(?:ssl)?password\s*=\s*)(?:(\\*'+)(?:[^'\\]|\\.)*?\\*'+|[^\s'\";,)]+)", re.IGNORECASE),
-        rf"\1{REDACTED}",
-    ),
+    # A role's password, or that of a user mapping, in a statement.
+    (re.compile(rf"(\bpassword\s+){_LITERAL}", re.IGNORECASE | re.DOTALL), rf"\1'{REDACTED}'"),
+    # The password in a connection string of libpq, also one that stands in a literal, or that an UPDATE sets.
+    (re.compile(rf"(\b(?:ssl)?password\s*=\s*){_VALUE}", re.IGNORECASE | re.DOTALL), rf"\1{REDACTED}"),
     # A signature of AWS, such as an IAM token of RDS is.
     (
         re.compile(r"(X-Amz-(?:Signature|Security-Token|Credential)(?:=|%(?:25)*3D))[^\s&'\"\\]+", re.IGNORECASE),
@@ -44,11 +44,12 @@ _ALWAYS = (
 _HINTS = ("://", "password", "x-amz-")
 
 _QUOTES = "\\'\""
-_JUNK = r"[\\'\"]*"
-# What a character that is neither letter nor digit may become, escaped once or several times: punctuation, hexadecimal
-# digits, and the letters of "\\x", "\\u", "\\n" and of HTML's entities.
-_ESCAPE = r"(?:[^A-Za-z0-9\s]|[0-9A-Fa-fxuUnrtv]|amp|quot|apos|lt|gt{space})"
-_LONGEST_ESCAPE = 60
+# What a character that is neither letter nor digit may become, escaped once or several times. It begins with
+# punctuation; then come punctuation, hexadecimal digits, and the letters of "\x", "\u", "\n" and of HTML's entities.
+_ESCAPE = r"[^A-Za-z0-9{space}](?:[^A-Za-z0-9{space}]|[0-9A-Fa-fxuUnrtv]|amp|quot|apos|lt|gt){{0,{most}}}?"
+_LONGEST_ESCAPE = 30
+# Three levels of escaping double a backslash to eight. Each repetition has a limit, so that no line takes long.
+_DEEPEST = 16
 # A shorter run of letters and digits stands in many a text by chance; between such runs only plain spellings count.
 _SHORTEST_ANCHOR = 4
 
@@ -84,47 +85,65 @@ def conceal(secret: str) -> None:
 
 def _pattern(secret: str, *, loose: bool) -> str:
     """Return a pattern for a secret. If it is loose, any escape may stand between two runs of letters and digits."""
-    start, *pieces, end = re.split(r"([A-Za-z0-9]+)", secret) if loose else ("", "", "")
     if not loose:
-        return "".join(map(_spellings, secret))
+        return _spellings(secret)
+    start, *pieces, end = re.split(r"([A-Za-z0-9]+)", secret)
     between = [piece if at % 2 == 0 else _escaped(piece) for at, piece in enumerate(pieces)]
-    plain = ["".join(map(_spellings, piece)) for piece in (start, end)]
-    return f"(?:{plain[0]})?{''.join(between)}(?:{plain[1]})?"
+    return f"(?:{_spellings(start)})?{''.join(between)}(?:{_spellings(end)})?"
 
 
 def _escaped(separator: str) -> str:
-    space = r"|\s" if any(map(str.isspace, separator)) else ""
-    return f"{_ESCAPE.format(space=space)}{{1,{_LONGEST_ESCAPE * len(separator)}}}?"
+    space = "" if any(map(str.isspace, separator)) else r"\s"
+    return _ESCAPE.format(space=space, most=_LONGEST_ESCAPE * len(separator))
 
 
-def _spellings(character: str) -> str:
-    """Return a pattern for one character of a secret, however it is escaped."""
+def _spellings(text: str) -> str:
+    """Return a pattern for a text, however its characters are escaped.
+
+    A run of quotes and backslashes, or of white space, is one unit: libraries double, join and drop them.
+    """
+    units = []
+    for kind, characters in groupby(text, _kind):
+        group = list(characters)
+        if kind is None:
+            units += [rf"\\{{0,{_DEEPEST}}}(?:{_spelling(character)})" for character in group]
+        else:
+            # No character may match in two ways: a run of them would then match in a power of two ways.
+            either = "|".join(dict.fromkeys(map(_escapes, group)))
+            units.append(rf"(?:{kind}|{either}){{1,{_DEEPEST * len(group)}}}")
+    return "".join(units)
+
+
+def _kind(character: str) -> str | None:
+    """Return what else may stand for a run of such characters, None if each stands for itself."""
+    if character in _QUOTES:
+        return r"[\\'\"]"
+    return rf"\s|\+|\\{{1,{_DEEPEST}}}[nrtfv]" if character.isspace() else None
+
+
+def _spelling(character: str) -> str:
     if character.isascii() and character.isalnum():
         return character
+    itself = f"%{{1,{_DEEPEST}}}" if character == "%" else re.escape(character)
+    return f"{itself}|{_escapes(character)}"
+
+
+def _escapes(character: str) -> str:
     code = ord(character)
-    spellings = [re.escape(character)]
-    if character.isspace():
-        # Messages are joined to one line, and forms write a space as a plus sign.
-        spellings += [r"\s+", r"\+", r"\\+[nrtfv]"]
-    if character == "%":
-        spellings += ["%+"]
-    try:
-        octets = character.encode()
-    except UnicodeEncodeError:  # half of a character, which JSON lets through
-        octets = character.encode("utf-8", "surrogatepass")
-    # In a URL, encoded once or several times.
-    spellings += ["".join(rf"%(?:25)*(?i:{octet:02x})" for octet in octets)]
-    # As JSON and Python write it.
+    octets = character.encode("utf-8", "surrogatepass")
     units = character.encode("utf-16-be", "surrogatepass")
-    spellings += ["".join(rf"\\+u(?i:{units[at : at + 2].hex()})" for at in range(0, len(units), 2))]
-    spellings += [rf"\\+U(?i:{code:08x})", rf"\\+x(?i:{code:02x})", rf"\\+0*{code:o}"]
-    # In HTML.
-    names = "".join(f"|{name}" for name in (codepoint2name.get(code), "apos" if character == "'" else None) if name)
-    spellings += [rf"&(?:amp;)*(?:#0*{code}|#[xX]0*(?i:{code:x}){names});?"]
-    if character in _QUOTES:
-        # Doubled, or with a backslash, or with any mixture of quotes around it, as shells want it.
-        return rf"(?:[\\'\"]+|{_JUNK}(?:{'|'.join(spellings)}){_JUNK})"
-    return rf"(?:{_JUNK}(?:{'|'.join(spellings)}){_JUNK})"
+    name = "apos" if character == "'" else codepoint2name.get(code)
+    return "|".join(
+        (
+            # In a URL, encoded once or several times.
+            "".join(rf"%(?:25)*(?i:{octet:02x})" for octet in octets),
+            # As JSON and Python write it.
+            "".join(rf"\\{{1,{_DEEPEST}}}u(?i:{units[at : at + 2].hex()})" for at in range(0, len(units), 2)),
+            rf"\\{{1,{_DEEPEST}}}(?:U(?i:{code:08x})|x(?i:{code:02x})|0*{code:o})",
+            # In HTML.
+            rf"&(?:amp;)*(?:#0*{code}|#[xX]0*(?i:{code:x}){f'|{name}' if name else ''});?",
+        )
+    )
 
 
 def redact(text: str) -> str:

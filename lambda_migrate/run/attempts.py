@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from lambda_migrate.database.migration_lock import lock_keys, migration_lock
 from lambda_migrate.database.open_session import is_rotated, open_session
+from lambda_migrate.env_py.connection import READ_ONLY_ACTIONS
 from lambda_migrate.env_py.messages import Job
 from lambda_migrate.invocation.errors import (
     AuthenticationFailed,
@@ -19,6 +20,7 @@ from lambda_migrate.invocation.errors import (
     LockTimeout,
     MigrationError,
     MigrationIncomplete,
+    Unexpected,
 )
 from lambda_migrate.invocation.result import joined
 from lambda_migrate.invocation.telemetry import log
@@ -76,8 +78,12 @@ def _run(invocation: Invocation, session: Session, *, locked: bool) -> RunState:
     try:
         _with_sessions(invocation, account, session, locked=locked)
     except MigrationError as error:
-        error.state = account.state
-        raise
+        # The last attempt may be unsettled, if no further session could be opened.
+        final = account.give_up(error)
+        final.state = account.state
+        raise final from None
+    except Exception as error:
+        raise Unexpected(error, account.state) from error
     return account.state
 
 
@@ -172,7 +178,11 @@ def _attempt(invocation: Invocation, account: Account, session: Session) -> None
         _check_complete(invocation, account.state, attempt, failure)
     elif failure is not None:
         raise error_of(
-            failure, revisions=account.state.revisions, any_ran=bool(attempt.ran), holders=end.blockers
+            failure,
+            revisions=account.state.revisions,
+            any_ran=bool(attempt.ran),
+            holders=end.blockers,
+            changes=job.action not in READ_ONLY_ACTIONS,
         ) from None
     elif end.ended and end.ended.heads not in {None, account.state.revisions}:
         raise ConfigurationError(

@@ -52,7 +52,7 @@ class TryAgain(Exception):  # noqa: N818 - not an error: the run begins again
 
 # Long, but flat: one case after the other, most certain first.
 def error_of(
-    failure: Failure, *, revisions: tuple[str, ...], any_ran: bool, holders: tuple[Holder, ...]
+    failure: Failure, *, revisions: tuple[str, ...], any_ran: bool, holders: tuple[Holder, ...], changes: bool
 ) -> MigrationError | TryAgain:
     """Return the error for a failure.
 
@@ -62,10 +62,13 @@ def error_of(
     facts = _facts(failure, holders)
     if failure.kind == "refused":
         return _REFUSALS.get(failure.error_type, ConfigurationError)(failure.message, **facts)
-    if failure.sqlstate == _READ_ONLY:
+    if failure.sqlstate == _READ_ONLY and changes:
+        part = _PARTLY_COMMITTED if failure.partly_committed else ""
+        what = f"revision {failure.revision.revision}" if failure.revision else "env.py"
         return ConfigurationError(
-            f"the database is read-only: {failure.message}: migrations need the writer; correct the secret's host, or"
-            f" let env.py turn default_transaction_read_only off; the database is at {joined(revisions) or 'base'}",
+            f"the database is read-only: {what}: {failure.message}{part}: migrations need the writer; correct the"
+            " secret's host, or let env.py turn default_transaction_read_only off; the database is at"
+            f" {joined(revisions) or 'base'}",
             **facts,
         )
     if failure.revision is None and not any_ran and failure.kind != "lock":

@@ -32,7 +32,8 @@ def look(invocation: Invocation, session: Session) -> RunState | None:
         ConfigurationError: the manifest does not match the tree beside it.
     """
     packaged = manifest.for_settings(invocation.settings)
-    if packaged is None or not _wants_heads(invocation.request, packaged):
+    # env.py may work in another schema for each -x argument.
+    if packaged is None or invocation.settings.x_arguments or not _wants_heads(invocation.request, packaged):
         return None
     heads = _heads(session, packaged)
     if heads != packaged.heads:

@@ -182,8 +182,9 @@ def test_sessions_of_the_application_survive_a_run_that_is_out_of_time(
     assert query(database, "SELECT FROM pg_stat_activity WHERE query ~ 'pg_sleep.60' AND pid <> pg_backend_pid()") == []
 
 
+@pytest.mark.parametrize("action", ["upgrade", "status", "plan"])
 def test_an_env_py_that_goes_through_a_pooler_of_its_own_is_refused(
-    runner: Runner, database: Database, tmp_path: Path
+    runner: Runner, database: Database, tmp_path: Path, action: str
 ) -> None:
     env_py = ENV_PY.replace('os.environ["DATABASE_URL"]', 'os.environ["POOLED_URL"]')
     tree = write_tree(tmp_path / "tree", [Rev("a1", sql("CREATE TABLE a (id int)"))], env_py=env_py)
@@ -192,7 +193,7 @@ def test_an_env_py_that_goes_through_a_pooler_of_its_own_is_refused(
         address = f"{{driver}}://{database.user}:x@127.0.0.1:{port}/{database.name}?sslmode=disable"
         variables = f'{{"POOLED_URL": "{address}", "PGPASSWORD": "{{password}}"}}'.replace(":x@", "@")
 
-        answer = runner.invoke(tree, DATABASE_ENV=variables)
+        answer = runner.invoke(tree, {"action": action}, DATABASE_ENV=variables)
 
         assert answer.error_type == "PoolerRefused", answer.payload
         assert left_behind(database, port) == []

@@ -73,3 +73,18 @@ def test_what_was_rolled_back_was_not_committed(runner: Runner, tmp_path: Path) 
     assert answer.error_type == "MigrationFailed"
     assert "had committed" not in answer.message
     assert json.dumps(runner.events("migration.failed")).count("partly_committed") == 0
+
+
+def test_a_connection_that_is_lost_after_work_is_opened_again(
+    runner: Runner, database: Database, tmp_path: Path
+) -> None:
+    # Once: the sequence is not rolled back.
+    execute(database, "CREATE SEQUENCE once")
+    lost = "SELECT CASE WHEN nextval('once') = 1 THEN pg_terminate_backend(pg_backend_pid()) END"
+    tree = write_tree(tmp_path / "tree", [Rev("r1", sql("CREATE TABLE t1 (id int)", lost))])
+
+    result = runner.invoke(tree)
+
+    assert result.error_type is None, result.payload
+    assert result.payload["revision"] == "r1"
+    assert len(runner.events("connection.retried")) == 1
