@@ -98,6 +98,8 @@ def prepare(connection: sqlalchemy.Connection, job: Job) -> int:
     if job.schema is not None:
         # Alembic's comparisons treat this schema as "no schema".
         connection.dialect.default_schema_name = job.schema
+    if job.pooled and not _has_address(connection, job):
+        raise PoolerRefused(f"{_OTHER_POOLER} {advice}")
     own_pid = None if job.pooled else driver_pid(connection)
     # Set nothing on the session of a pool: other clients use it, too.
     direct = "true" if own_pid is None else f"pg_backend_pid() = {own_pid}"

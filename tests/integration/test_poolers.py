@@ -200,6 +200,22 @@ def test_an_env_py_that_goes_through_a_pooler_of_its_own_is_refused(
     assert query(database, "SELECT to_regclass('a')") == [(None,)]
 
 
+def test_a_session_pool_does_not_excuse_another_pooler_of_env_py(
+    runner: Runner, database: Database, tmp_path: Path
+) -> None:
+    env_py = ENV_PY.replace('os.environ["DATABASE_URL"]', 'os.environ["POOLED_URL"]')
+    tree = write_tree(tmp_path / "tree", [Rev("a1", sql("CREATE TABLE a (id int)"))], env_py=env_py)
+    with pgbouncer(database, "session", **POOL) as own, pgbouncer(database, "transaction", **POOL) as other:
+        address = f"{{driver}}://{database.user}@127.0.0.1:{other}/{database.name}?sslmode=disable"
+        variables = f'{{"POOLED_URL": "{address}", "PGPASSWORD": "{{password}}"}}'
+
+        answer = runner.invoke(tree, DATABASE_ENV=variables, **through(own))
+
+        assert answer.error_type == "PoolerRefused", answer.payload
+        assert left_behind(database, other) == []
+    assert query(database, "SELECT to_regclass('a')") == [(None,)]
+
+
 @pytest.mark.parametrize("mode,message", [("session", "in session mode"), ("transaction", "PoolerRefused")])
 def test_the_doctor_has_a_step_for_it(runner: Runner, database: Database, tree: Path, mode: str, message: str) -> None:
     with pgbouncer(database, mode, **POOL) as port:
