@@ -18,6 +18,8 @@ class Format(str, Enum):
     JSON = "json"
     GITHUB = "github"
     SARIF = "sarif"
+    JUNIT = "junit"
+    GITLAB = "gitlab"
     MARKDOWN = "markdown"
 
 
@@ -28,23 +30,72 @@ def command(
     since: Annotated[
         str | None, typer.Option(metavar="GITREF", help="Those that are new since this branch, such as origin/main.")
     ] = None,
+    stage: Annotated[
+        str | None,
+        typer.Option(
+            envvar="MIGRATE_STAGE",
+            help="Run env.py with this stage's `environment` of cdk.json; without it, with what all stages share.",
+        ),
+    ] = None,
     backend: Annotated[Path, typer.Option(help="The backend, which has the Alembic tree.")] = Path("back"),
-    config: Annotated[str, typer.Option(help="alembic.ini or pyproject.toml, from the backend.")] = "alembic.ini",
-    shape: Annotated[Format, typer.Option("--format", help="For a terminal, a program, or GitHub.")] = Format.TEXT,
+    config: Annotated[
+        str | None,
+        typer.Option(help="The configuration, from the backend.", show_default="alembic.ini or pyproject.toml"),
+    ] = None,
+    shape: Annotated[
+        Format, typer.Option("--format", help="For a terminal, a program, GitHub or GitLab.")
+    ] = Format.TEXT,
     rows: Annotated[int, typer.Option(min=1, help="How many rows each table gets.")] = 300,
     as_json: Annotated[bool, typer.Option("--json", help="The same as --format json.")] = False,
     record: Annotated[
         bool, typer.Option("--record", help="Note in reviewed.json of the tree what has passed.")
     ] = False,
+    explain: Annotated[
+        str | None, typer.Option(metavar="RULE", help="Show what a rule means, with examples, and review nothing.")
+    ] = None,
+    allow_unmeasured: Annotated[
+        bool, typer.Option("--allow-unmeasured", help="Exit with 0 even if a revision could not be measured.")
+    ] = False,
     python: Annotated[
         Path | None, typer.Option(help="The backend's interpreter; without it, that of its .venv, or this one.")
+    ] = None,
+    postgres: Annotated[
+        int, typer.Option(min=15, max=18, help="PostgreSQL's major version; npm brings others than 18 on first use.")
+    ] = 18,
+    database_url: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL", help="A server of your own, where the review makes databases and drops them again."
+        ),
+    ] = None,
+    baseline: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="A schema dump of what is there before the first revision.",
+            show_default="baseline.sql",
+        ),
     ] = None,
 ) -> int:
     """Review revisions by running them on a PostgreSQL with rows in it. Exits with 1 if there is an error."""
     # Alembic, SQLAlchemy and the servers: no other command is to wait for them.
     from migrate_cli import reviewer  # noqa: PLC0415
+    from migrate_review.measure.session import Where  # noqa: PLC0415
 
+    if explain is not None:
+        return reviewer.explain(explain)
     if as_json and shape not in (Format.TEXT, Format.JSON):
         raise UsageError(f"--json and --format {shape.value} are two forms of one answer", advice="Say one of them.")
-    wanted = reviewer.Wanted(tuple(revisions or ()), since, backend, config, rows, python, record=record)
+    wanted = reviewer.Wanted(
+        names=tuple(revisions or ()),
+        since=since,
+        backend=backend,
+        config=config,
+        rows=rows,
+        python=python,
+        record=record,
+        allow_unmeasured=allow_unmeasured,
+        stage=stage,
+        where=Where(postgres, database_url, baseline),
+    )
     return reviewer.run(wanted, (Format.JSON if as_json else shape).value)

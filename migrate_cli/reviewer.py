@@ -5,52 +5,82 @@ from __future__ import annotations
 import json
 import os
 import sys
+import threading
+import time
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from localcloud.errors import LocalCloudError
+from migrate_cli import stages
 from migrate_cli.errors import CommandError, ExitCode, UsageError
 from migrate_cli.output import Output
 from migrate_review.errors import ReviewError
 from migrate_review.measure.session import reviewing
 from migrate_review.reports import text, workflow
 from migrate_review.reports.document import document
+from migrate_review.reports.explanation import explanation, similar
+from migrate_review.reports.gitlab import code_quality
+from migrate_review.reports.junit import junit
 from migrate_review.reports.markdown import markdown
 from migrate_review.reports.sarif import sarif
-from migrate_review.review import Review, chosen, review
+from migrate_review.review import Review, chosen, passes, review
 from migrate_review.revisions import git
 from migrate_review.revisions.tree import read_tree
 from migrate_review.rules import record_file
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
+    from typing_extensions import Self
+
+    from migrate_review.measure.session import Where
     from migrate_review.revisions.git import Released
     from migrate_review.revisions.tree import RevisionSource, Tree
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """What was asked for: revisions by name or by git, in which backend, measured with how many rows by whom."""
+    """The command's options: which revisions of which backend, and how they are measured."""
 
     names: tuple[str, ...]
     since: str | None
     backend: Path
-    config: str
+    config: str | None
     rows: int
     python: Path | None
     record: bool
+    allow_unmeasured: bool
+    stage: str | None
+    where: Where
 
 
 def run(wanted: Wanted, shape: str) -> ExitCode:
     """Make the review and write it in one of the command's formats."""
     output = Output("migrate review", as_json=shape == "json")
     try:
-        tree, revisions, released = _meant(wanted)
-        session = partial(reviewing, wanted.backend, wanted.config, python=wanted.python, rows=wanted.rows)
-        result = review(tree, revisions, session, released=released, progress=_progress(output))
+        config = wanted.config or _config(wanted.backend)
+        tree, revisions, released = _meant(wanted, config)
+        session = partial(
+            reviewing,
+            wanted.backend,
+            config,
+            python=wanted.python,
+            rows=wanted.rows,
+            where=wanted.where,
+            variables=stages.environment(wanted.stage),
+            record=wanted.record,
+        )
+        with _Progress(output) as progress:
+            result = review(
+                tree,
+                revisions,
+                partial(session, progress=progress),
+                released=released,
+                progress=progress,
+                allow_unmeasured=wanted.allow_unmeasured,
+            )
         if wanted.record:
             _record(tree, result, output)
     except (ReviewError, LocalCloudError) as error:
@@ -62,36 +92,82 @@ def run(wanted: Wanted, shape: str) -> ExitCode:
     for remark in result.remarks:
         output.note(remark)
     _show(result, shape, output)
+    if not result.finished:
+        return ExitCode.INTERRUPTED
     return ExitCode.OK if result.passed else ExitCode.FAILED
 
 
-def _meant(wanted: Wanted) -> tuple[Tree, tuple[RevisionSource, ...], Released | None]:
+def explain(rule: str) -> ExitCode:
+    """Print what a rule means."""
+    output = Output("migrate review", as_json=False)
+    text_ = explanation(rule)
+    if text_ is None:
+        near = ", ".join(similar(rule)) or "docs/review.md lists them"
+        return output.fail(UsageError(f"there is no rule {rule}", advice=f"Rules of a similar name: {near}."))
+    sys.stdout.write(text_)
+    return ExitCode.OK
+
+
+def _config(backend: Path) -> str:
+    """Return the backend's configuration: alembic.ini, or a pyproject.toml that has Alembic's settings."""
+    project = backend / "pyproject.toml"
+    if (backend / "alembic.ini").is_file() or not project.is_file():
+        return "alembic.ini"
+    has_settings = "[tool.alembic]" in project.read_text(encoding="utf-8", errors="replace")
+    return "pyproject.toml" if has_settings else "alembic.ini"
+
+
+def _meant(wanted: Wanted, config: str) -> tuple[Tree, tuple[RevisionSource, ...], Released | None]:
     """What the arguments mean; where they mean nothing it is the usage that is wrong."""
     try:
-        tree = read_tree(wanted.backend, wanted.config)
+        tree = read_tree(wanted.backend, config)
         released = git.released(tree, wanted.since) if wanted.since is not None else None
         return tree, chosen(tree, wanted.names, released), released
     except ReviewError as error:
         raise UsageError(str(error)) from error
 
 
-def _progress(output: Output) -> Callable[[RevisionSource], None]:
-    """Tell a person who waits in a terminal which revision is being measured."""
+class _Progress:
+    """Shows the step that a review is at: each one in a terminal, and elsewhere the present one every few seconds."""
 
-    def tell(revision: RevisionSource) -> None:
-        if output.notes.is_terminal:
-            output.note(f"Measuring {revision.id} {revision.description}")
+    _EVERY_S = 5.0
 
-    return tell
+    def __init__(self, output: Output) -> None:
+        self._output = output
+        self._step = "starting PostgreSQL"
+        self._began = time.monotonic()
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._repeat, daemon=True)
+
+    def __enter__(self) -> Self:
+        if not self._output.notes.is_terminal:
+            self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._done.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def __call__(self, step: str) -> None:
+        """Take note of a step that begins."""
+        self._step = step
+        if self._output.notes.is_terminal:
+            self._output.note(step)
+
+    def _repeat(self) -> None:
+        while not self._done.wait(self._EVERY_S):
+            self._output.note(f"{time.monotonic() - self._began:.0f} s: {self._step}")
 
 
 def _record(tree: Tree, result: Review, output: Output) -> None:
-    """Note the revisions without an error; the others are not reviewed."""
-    passed = [one for one in result.revisions if one.passed]
-    record_file.record(tree, [(one.revision, one.result) for one in passed])
-    left = len(result.revisions) - len(passed)
+    """Record what was measured. A revision with an error is recorded, too, but does not count as reviewed."""
+    reviews = [(one.revision, one.result, one.observation) for one in result.revisions]
+    reviewed = record_file.record(tree, reviews, passed=passes)
+    left = len(reviews) - reviewed
     output.note(
-        f"{len(passed)} revisions noted in {record_file.file_of(tree)}" + (f"; {left} with errors not" if left else "")
+        f"{reviewed} revisions recorded as reviewed in {record_file.file_of(tree)}"
+        + (f"; {left} with errors are not" if left else "")
     )
 
 
@@ -103,15 +179,18 @@ def _show(result: Review, shape: str, output: Output) -> None:
             sys.stdout.write(f"{line}\n")
         _summarize(result, output)
         text.show(result, output.notes)
-    elif shape == "markdown":
-        sys.stdout.write(markdown(result))
+    elif shape in _TEXTS:
+        sys.stdout.write(_TEXTS[shape](result))
     else:
-        found = document(result) if shape == "json" else sarif(result)
         # ASCII, so that no encoding stands in its way.
-        sys.stdout.write(json.dumps(found) + "\n")
+        sys.stdout.write(json.dumps(_DOCUMENTS[shape](result)) + "\n")
         if shape == "json":
             text.show(result, output.notes)
     sys.stdout.flush()
+
+
+_TEXTS: Mapping[str, Callable[[Review], str]] = {"markdown": markdown, "junit": junit}
+_DOCUMENTS: Mapping[str, Callable[[Review], object]] = {"json": document, "sarif": sarif, "gitlab": code_quality}
 
 
 def _summarize(result: Review, output: Output) -> None:

@@ -1,4 +1,4 @@
-"""The one exception that the reviewer raises on purpose."""
+"""The exceptions that the reviewer raises on purpose."""
 
 from __future__ import annotations
 
@@ -8,3 +8,7 @@ class ReviewError(Exception):
 
     What is wrong with a revision that does run is no such error but an observation.
     """
+
+
+class EnvPyError(ReviewError):
+    """env.py failed before any revision began, so that nothing can be measured."""

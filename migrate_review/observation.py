@@ -6,7 +6,7 @@ Tables, indexes and types are named as PostgreSQL shows them with every schema b
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -14,8 +14,9 @@ if TYPE_CHECKING:
 
 # SQLSTATE classes of values that do not fit and of violated constraints: the revision refused the rows it met.
 REFUSED_ROWS = ("22", "23")
-# How a failure begins if the revision did not run because one before it failed.
-NOT_REACHED = "not reached:"
+# The time zone of the review's database. It is not UTC, and no revision sets it, so that values that change with the
+# session's time zone change here. It has no daylight saving time: no local time is missing, or there twice.
+TIME_ZONE = "Asia/Kathmandu"
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,16 @@ class Table:
 
 
 @dataclass(frozen=True)
+class MaterializedView:
+    """A materialized view. ``concurrent`` says that a unique index lets it be refreshed concurrently."""
+
+    oid: int
+    name: str
+    populated: bool
+    concurrent: bool
+
+
+@dataclass(frozen=True)
 class Catalog:
     """A database's schema at one moment.
 
@@ -87,6 +98,7 @@ class Catalog:
     tables: tuple[Table, ...]
     enums: Mapping[str, tuple[tuple[int, str], ...]]
     others: Mapping[str, str]
+    materialized: tuple[MaterializedView, ...] = ()
 
     def table(self, oid: int) -> Table | None:
         """Return the table with this oid, or None."""
@@ -95,6 +107,47 @@ class Catalog:
     def table_named(self, name: str) -> Table | None:
         """Return the table of this name, or None."""
         return next((table for table in self.tables if table.name == name), None)
+
+
+@dataclass(frozen=True)
+class Numbering:
+    """A column that a sequence numbers: the sequence's next number, and the highest that the table has."""
+
+    table: str
+    column: str
+    sequence: str
+    next: int
+    highest: int | None
+
+
+@dataclass(frozen=True)
+class Access:
+    """Who may do what, beside what the schema says.
+
+    ``owners`` maps each relation, schema, function and type to its owner, ``privileges`` each of them, with a grantee,
+    to what the grantee may do; an owner and PUBLIC have what is theirs by default. Both name things as
+    ``table orders``. ``numberings`` are the columns that sequences number.
+    """
+
+    owners: Mapping[str, str]
+    privileges: Mapping[tuple[str, str], frozenset[str]]
+    numberings: tuple[Numbering, ...]
+
+
+@dataclass(frozen=True)
+class Write:
+    """What became of one row's write after the revision. ``kind`` is INSERT or UPDATE.
+
+    ``failure`` is why it fails, for every row that was tried, None if it works. ``function`` says that the failure came
+    from a function that the write calls. ``reads`` are other tables that it reads as a whole, with their rows.
+    """
+
+    table: str
+    kind: str
+    failure: str | None = None
+    sqlstate: str | None = None
+    function: bool = False
+    reads: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -109,9 +162,14 @@ class Lock:
 class Statement:
     """One statement of a revision and what it did to tables that were there before the revision.
 
-    ``sql`` has its parameters filled in. ``locks`` are those it took or made stronger; ``scanned`` are tables with rows
-    that it read as a whole, ``rewritten`` those whose file it wrote anew. ``in_transaction`` is False in an autocommit
-    block, where locks are gone when the statement is.
+    ``sql`` has its parameters filled in. ``locks`` are those it took or made stronger. ``scanned`` are the tables of
+    which it reads more rows the more they have: as a whole, through an index, or to check a foreign key; ``read`` is
+    how many rows it read of them. ``changed`` is how many rows it updated or deleted. ``rewritten`` are the tables
+    whose file it wrote anew. ``in_transaction`` is False in an autocommit block, where locks are gone when the
+    statement is. ``bounded`` says that it is for some rows of many, in a transaction of its own: a batch.
+
+    ``idle_ms`` is the time that the open transaction waited for it, after the statement before. ``time_zone`` is the
+    session's, None if the statement was not measured.
     """
 
     sql: str
@@ -120,6 +178,11 @@ class Statement:
     locks: tuple[Lock, ...] = ()
     scanned: tuple[str, ...] = ()
     rewritten: tuple[str, ...] = ()
+    read: Mapping[str, int] = field(default_factory=dict)
+    changed: Mapping[str, int] = field(default_factory=dict)
+    bounded: bool = False
+    idle_ms: float = 0.0
+    time_zone: str | None = None
 
 
 @dataclass(frozen=True)
@@ -127,7 +190,9 @@ class Pass:
     """One direction of a revision. ``failure`` is the error in one line, SQLSTATE included, None when it went through.
 
     ``failed_sql`` is the statement that the server refused, if it was one. ``empty`` says that the function does
-    nothing at all, by its source.
+    nothing at all, by its source. ``idle_ms`` is the time that the transaction stayed open after the last statement.
+    ``rendered`` says that the statements were not run: Alembic wrote them without a database, as far as that goes, and
+    nothing of them is measured.
     """
 
     statements: tuple[Statement, ...]
@@ -135,6 +200,8 @@ class Pass:
     failed_sql: str | None = None
     sqlstate: str | None = None
     empty: bool = False
+    rendered: bool = False
+    idle_ms: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -160,6 +227,14 @@ class Observation:
     ``rows`` is how many rows each table had before; ``unfilled`` names tables that stayed empty, and why. What was not
     reached, because something before it failed, is None. ``refused`` is a first upgrade that failed on rows which the
     schema before it allows (NULLs, duplicates, orphans ...): all the rest was then measured with rows that it takes.
+
+    ``writes`` are the writes of the application that the revision changed: they fail after it, or read whole tables.
+    ``downgrade_refused`` is a second downgrade that failed on rows which only the schema after the revision allows.
+
+    ``reruns`` are the upgrades that were run again after the revision was stopped between two statements of which the
+    first one was committed: each place, from 1, with the run from there on. They are None if that was not tried.
+    ``schema_before`` and ``schema_after`` are the digests of all objects, where a review is recorded.
+    ``unmeasured`` are the reasons why something of it, or all, could not be measured, each with what to do.
     """
 
     revision: str
@@ -174,3 +249,11 @@ class Observation:
     upgrade_again: Pass | None = None
     again: Catalog | None = None
     refused: Pass | None = None
+    reruns: tuple[tuple[int, Pass], ...] | None = None
+    unmeasured: tuple[str, ...] = ()
+    schema_before: Mapping[str, str] | None = None
+    schema_after: Mapping[str, str] | None = None
+    access_before: Access | None = None
+    access_after: Access | None = None
+    writes: tuple[Write, ...] = ()
+    downgrade_refused: Pass | None = None

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from migrate_review.errors import ReviewError
 from migrate_review.rules import graph, record_file, squawk
 from migrate_review.rules.acknowledgements import Sorted, sort_out
-from migrate_review.rules.case import Case, attempted
+from migrate_review.rules.book import not_measured
+from migrate_review.rules.case import Case, scripts
 from migrate_review.rules.findings import Finding, Severity
 from migrate_review.rules.judge import judge
 from migrate_review.rules.rulebook import finding
@@ -47,17 +48,31 @@ class Reviewed:
     @property
     def passed(self) -> bool:
         """Whether no finding is an error, acknowledged ones aside."""
-        return not any(found.severity is Severity.ERROR for found in self.result.standing)
+        return passes(self.result)
+
+    @property
+    def unmeasured(self) -> bool:
+        """Whether something of it, or all, could not be measured."""
+        return self.observation is None or bool(self.observation.unmeasured)
+
+
+def passes(result: Sorted) -> bool:
+    """Return whether no finding is an error, acknowledged ones aside."""
+    return not any(found.severity is Severity.ERROR for found in result.standing)
 
 
 @dataclass(frozen=True)
 class Review:
-    """The reviewed revisions, the findings on other revisions, and remarks on what could not be checked."""
+    """The reviewed revisions, the findings on other revisions, and remarks on what could not be checked.
+
+    A review that is not ``finished`` was interrupted: it has the revisions that were measured until then.
+    """
 
     revisions: tuple[Reviewed, ...]
     beside: tuple[Finding, ...]
     remarks: tuple[str, ...]
     duration_s: float
+    finished: bool = True
 
     @property
     def findings(self) -> tuple[Finding, ...]:
@@ -66,8 +81,8 @@ class Review:
 
     @property
     def passed(self) -> bool:
-        """Whether none of `findings` is an error."""
-        return not any(found.severity is Severity.ERROR for found in self.findings)
+        """Whether the review came to its end, and none of `findings` is an error."""
+        return self.finished and not any(found.severity is Severity.ERROR for found in self.findings)
 
 
 def chosen(tree: Tree, names: Sequence[str], released: Released | None) -> tuple[RevisionSource, ...]:
@@ -99,9 +114,13 @@ def review(
     session: Callable[[], AbstractContextManager[Session]],
     *,
     released: Released | None = None,
-    progress: Callable[[RevisionSource], None] = lambda _: None,
+    progress: Callable[[str], None] = lambda _: None,
+    allow_unmeasured: bool = False,
 ) -> Review:
     """Return the findings on the revisions, their graph and their history.
+
+    With ``allow_unmeasured``, a revision that could not be measured is a warning and no error. ``progress`` gets a few
+    words before each step. If the review is interrupted, the revisions that were measured until then are judged.
 
     Nothing is measured if Alembic cannot load the tree, or if there is nothing to review.
 
@@ -116,19 +135,27 @@ def review(
     ]
     complete = bool(revisions) and not any(found.rule in _BREAKS_THE_TREE for found in beside)
     measured = _measure(tree, revisions, session, progress) if complete else _Measured({})
+    if not measured.finished:
+        revisions = [revision for revision in revisions if revision.id in measured.observations]
     beside += measured.drift
     observations = measured.observations
-    remarks_of_squawk = squawk.remarks({id_: attempted(seen) for id_, seen in observations.items()})
+    remarks = squawk.remarks(scripts(observations))
     results = []
     for revision in revisions:
         seen = observations.get(revision.id)
-        own = judge(Case(seen, remarks_of_squawk[revision.id], revision)) if seen is not None else ()
+        own: tuple[Finding, ...] = ()
+        if seen is not None:
+            up, down = remarks[revision.id, "upgrade"], remarks[revision.id, "downgrade"]
+            own = judge(Case(seen, up, revision, down))
+        if allow_unmeasured:
+            own = tuple(_allowed(found) for found in own)
         general = tuple(_placed(found, tree) for found in beside if found.revision == revision.id)
         results.append(Reviewed(revision, seen, sort_out(revision, (*own, *general), complete=complete)))
     reviewed = {revision.id for revision in revisions}
     elsewhere = tuple(_placed(found, tree) for found in beside if found.revision not in reviewed)
     left = _not_acknowledged(tree, elsewhere)
-    return Review(tuple(results), left, measured.remarks, time.monotonic() - started)
+    duration_s = time.monotonic() - started
+    return Review(tuple(results), left, measured.remarks, duration_s, finished=measured.finished)
 
 
 @dataclass(frozen=True)
@@ -138,19 +165,25 @@ class _Measured:
     observations: Mapping[str, Observation]
     drift: tuple[Finding, ...] = ()
     remarks: tuple[str, ...] = ()
+    finished: bool = True
 
 
 def _measure(
     tree: Tree,
     revisions: Sequence[RevisionSource],
     session: Callable[[], AbstractContextManager[Session]],
-    progress: Callable[[RevisionSource], None],
+    progress: Callable[[str], None],
 ) -> _Measured:
     observations: dict[str, Observation] = {}
     with session() as measuring:
-        for revision in revisions:
-            progress(revision)
-            observations[revision.id] = measuring.observe(revision.id)
+        try:
+            for place, revision in enumerate(revisions, start=1):
+                progress(f"measuring {revision.id} {revision.description} ({place} of {len(revisions)})")
+                observations[revision.id] = measuring.observe(revision.id)
+        except KeyboardInterrupt:
+            if not observations:
+                raise
+            return _Measured(observations, finished=False)
         # If the head fails, there is no schema to compare the models with.
         if len(tree.heads) == 1 and _went_up(observations.get(tree.heads[0])):
             try:
@@ -162,6 +195,10 @@ def _measure(
 
 def _went_up(seen: Observation | None) -> bool:
     return seen is not None and seen.upgrade.failure is None
+
+
+def _allowed(found: Finding) -> Finding:
+    return replace(found, severity=Severity.WARNING) if found.rule == not_measured.RULE.name else found
 
 
 def _drift(head: str, differences: tuple[str, ...]) -> Iterable[Finding]:

@@ -14,6 +14,21 @@ if TYPE_CHECKING:
 FILE = "reviewed.json"
 
 
+def measured(tree: Path) -> Mapping[str, Mapping[str, Any]]:
+    """Return what the reviewer measured of each revision, as docs/review.md has it; none that was not measured.
+
+    Raises:
+        ConfigurationError: as `findings`.
+    """
+    try:
+        recorded = json.loads((tree / FILE).read_text(encoding="utf-8"))["revisions"]
+        return {revision: entry["measured"] for revision, entry in recorded.items() if entry.get("measured")}
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        raise ConfigurationError(f"{FILE} in the packaged tree is not what `migrate review --record` writes") from None
+
+
 def findings(tree: Path) -> Mapping[str, list[dict[str, Any]]]:
     """Return the findings of each reviewed revision. A revision that is missing was not reviewed.
 
@@ -24,7 +39,10 @@ def findings(tree: Path) -> Mapping[str, list[dict[str, Any]]]:
     """
     try:
         recorded = json.loads((tree / FILE).read_text(encoding="utf-8"))["revisions"]
-        return {revision: list(entry["findings"]) for revision, entry in recorded.items()}
+        # A revision with an error is recorded with what was measured of it, and was not reviewed.
+        return {
+            revision: list(entry["findings"]) for revision, entry in recorded.items() if entry.get("reviewed", True)
+        }
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):

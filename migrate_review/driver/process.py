@@ -10,14 +10,14 @@ import os
 import select
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from migrate_review.errors import ReviewError
+from migrate_review.driver.interpreters import packages_advice
+from migrate_review.errors import EnvPyError, ReviewError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -54,14 +54,19 @@ class DiedError(Exception):
 
 
 class Process:
-    """A running driver. ``start`` is the first message to it."""
+    """A running driver. ``start`` is the first message to it.
 
-    def __init__(self, python: Path, start: Mapping[str, Any]) -> None:
+    ``variables`` are environment variables of the backend, beside those of this process.
+    """
+
+    def __init__(self, python: Path, start: Mapping[str, Any], variables: Mapping[str, str]) -> None:
+        self._python = python
         self._output = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the process
         commands, self._commands = os.pipe()
         self._answers, answers = os.pipe()
         # A developer's PG* settings are for their own servers.
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
+        environment = {**variables, **inherited}
         environment["PGSSLCERTMODE"] = "disable"  # a certificate in the developer's home folder is for other servers
         try:
             self._process = subprocess.Popen(
@@ -83,6 +88,8 @@ class Process:
             os.close(answers)
         # The revisions that the driver began since the last command. If it dies, the last one is to blame.
         self.began: list[str | None] = []
+        # Whether env.py has run in this process. What it left in modules may keep it from running once more.
+        self.used = False
         self._rest = b""
         self._answered = False
         self._write(start)
@@ -92,6 +99,7 @@ class Process:
 
         Raises:
             DiedError: the process ended, or did not answer in time and was killed.
+            EnvPyError: env.py failed before any revision began.
             ReviewError: the driver refused, for the reason in the message.
         """
         deadline = time.monotonic() + timeout_s
@@ -112,7 +120,10 @@ class Process:
                 self.began.append(answer["began"])
             elif "refused" in answer:
                 raise ReviewError(answer["refused"])
+            elif "env_py" in answer:
+                raise EnvPyError(answer["env_py"])
             else:
+                self.used = True
                 done: dict[str, Any] = answer["done"]
                 return done
 
@@ -161,10 +172,6 @@ class Process:
         # The driver did not start: the backend may lack Alembic or SQLAlchemy. The last line of output is the reason.
         self._output.seek(0)
         lines = self._output.read().decode(errors="replace").strip().splitlines()
-        return f"the backend's process {how}: {lines[-1][-_TAIL_CHARACTERS:].strip() if lines else 'it said nothing'}"
-
-
-def interpreter(backend: Path) -> Path:
-    """Return the interpreter in the backend's .venv, or our own if there is none."""
-    own = backend / ".venv" / "bin" / "python"
-    return own if own.exists() else Path(sys.executable)
+        reason = lines[-1][-_TAIL_CHARACTERS:].strip() if lines else "it wrote nothing"
+        missing = f" ({packages_advice(self._python)})" if "ModuleNotFoundError" in reason else ""
+        return f"the backend's process {how}: {reason}{missing}"

@@ -10,27 +10,32 @@ import json
 import os
 import sys
 import traceback
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
+import alembic
 import sqlalchemy
 from alembic.autogenerate import RevisionContext
 from alembic.config import Config
 from alembic.runtime.environment import EnvironmentContext
 from alembic.runtime.migration import MigrationStep
 from alembic.script import ScriptDirectory
+from alembic.util import load_python_file
 from sqlalchemy import event
 
 from lambda_migrate.database.credentials import Credentials
 from lambda_migrate.env_py import alembic_hook
+from lambda_migrate.env_py.advice import advice
 from lambda_migrate.env_py.inputs import set_config, set_environment
 from lambda_migrate.env_py.messages import Job
 from lambda_migrate.invocation.deadline import Deadline
 from lambda_migrate.invocation.errors import ConfigurationError
 from lambda_migrate.invocation.settings import Settings
+from migrate_review.driver.interpreters import packages_advice
+from migrate_review.driver.rendering import render
 from migrate_review.driver.watching import Watch
 from migrate_review.revisions.function_source import inserted_values, is_empty, upgrade_texts
 
@@ -46,6 +51,14 @@ _HELD_OPEN = "review_held_open"
 
 class _RefusedError(Exception):
     """The review cannot go on. The message is for the person who started it."""
+
+
+class _EnvPyFailedError(_RefusedError):
+    """env.py failed before any revision began. Another process may run it, if state of this one is the reason."""
+
+
+class _StoppedError(BaseException):
+    """A revision was stopped. No ``except Exception`` of the revision's own catches it, as none catches a kill."""
 
 
 @dataclass
@@ -95,23 +108,36 @@ class _Driver:
     # --- commands ---
 
     def tree(self) -> dict[str, Any]:
-        """Return every revision, parents first."""
-        script = self.script
-        parents_first = [*script.walk_revisions()][::-1]
-        return {
-            "heads": sorted(script.get_heads()),
-            "revisions": [
-                {
-                    "revision": each.revision,
-                    "description": each.doc,
-                    "parents": _ids(script, each.down_revision),
-                    "dependencies": _ids(script, each.dependencies),
-                    "path": each.path,
-                    **_read_functions(Path(each.path).read_bytes()),
-                }
-                for each in parents_first
-            ],
-        }
+        """Return every revision, parents first.
+
+        Alembic imports the revisions after env.py has begun, and some import what env.py has made importable.
+        """
+        found: dict[str, Any] = {}
+
+        def steps(*_: object) -> Sequence[Any]:
+            try:
+                found.update(_tree(self.script))
+            except BaseException as error:
+                folder = self.job.settings.alembic_config.parent
+                raise _RefusedError(f"{_described(error, folder)}{_import_advice(error, folder)}") from error
+            return ()
+
+        versions = {"alembic": alembic.__version__, "sqlalchemy": sqlalchemy.__version__}
+        return {**self._run(steps), **found, "versions": versions}
+
+    def render(self, revision: str) -> dict[str, Any]:
+        """Return the SQL of a revision that cannot run, as ``alembic upgrade --sql`` writes it, without any database.
+
+        The statements end where the revision needs a database.
+        """
+        statements: list[dict[str, Any]] = []
+
+        def steps(*_: object) -> Sequence[Any]:
+            with suppress(BaseException):
+                render(self.script, revision, statements)
+            return ()
+
+        return {**self._run(steps), "statements": statements}
 
     def apply(self, revisions: Sequence[str]) -> dict[str, Any]:
         """Apply these revisions in order, without measuring. Return those that were applied."""
@@ -161,7 +187,44 @@ class _Driver:
             raise
         except BaseException as error:  # noqa: BLE001 - sys.exit in a revision included
             found["failure"] = {**_failure(error), "sql": watch.failed_sql}
-        return {**found, "statements": watch.statements}
+        return {**found, "statements": watch.statements, "idle_ms": watch.idle_ms}
+
+    def stop(self, revision: str, before: int) -> dict[str, Any]:
+        """Begin the upgrade of a revision, and stop it before this statement, counted from 0, as a kill would."""
+        found = {"stopped": False}
+
+        def steps(_: object, context: MigrationContext) -> Iterator[Any]:
+            step = self._step("upgrade", revision)
+            run = step.migration_fn
+            connection = context.connection
+            assert connection is not None  # noqa: S101 - online, so there is one
+            left = before
+
+            def count(*_: object) -> None:
+                nonlocal left
+                if not left:
+                    found["stopped"] = True
+                    raise _StoppedError  # SQLAlchemy closes the connection, and the server rolls back what is open
+                left -= 1
+
+            @wraps(run)
+            def stopped(**options: Any) -> None:  # noqa: ANN401
+                event.listen(connection, "before_cursor_execute", count)
+                try:
+                    run(**options)
+                finally:
+                    event.remove(connection, "before_cursor_execute", count)
+
+            step.migration_fn = stopped
+            yield from self._one(context, step)
+
+        try:
+            self._run(steps)
+        except _RefusedError:
+            raise
+        except BaseException:  # noqa: BLE001, S110 - ours, or what the closed connection makes of it
+            pass
+        return found
 
     def drift(self) -> dict[str, Any]:
         """Return what autogenerate would write, one line a difference, by the same class as ``alembic check``."""
@@ -185,14 +248,21 @@ class _Driver:
 
     def forget(self) -> dict[str, Any]:
         """Drop pooled connections: the database was made anew, so they are dead."""
+        self._drop_connections()
+        return {}
+
+    def _drop_connections(self) -> None:
         for engine in self.engines:
             engine.dispose(close=False)
-        return {}
+        self.engines.clear()
 
     # --- one run of env.py ---
 
     def _step(self, direction: str, revision: str) -> Any:  # noqa: ANN401 - Alembic exports no name for its steps
         script = self.script.get_revision(revision)
+        # Each run of the alembic command imports the file anew. A module may hold what serves one run only, such as a
+        # MetaData in which a second run finds its tables defined already.
+        script.module = load_python_file(*os.path.split(script.path))
         make = MigrationStep.upgrade_from_script if direction == "upgrade" else MigrationStep.downgrade_from_script
         return make(self.script.revision_map, script)
 
@@ -217,9 +287,24 @@ class _Driver:
                 self.script.run_env()
             except ConfigurationError as error:
                 raise _RefusedError(str(error)) from error
+            except _RefusedError:
+                raise
+            except BaseException as error:
+                if found:
+                    raise
+                raise _EnvPyFailedError(self._env_py_failure(error)) from error
+            finally:
+                # A connection in the pool of a module's async engine belongs to the event loop of this run.
+                self._drop_connections()
         if not found:
             raise _RefusedError("env.py came to its end without calling context.run_migrations()")
         return found
+
+    def _env_py_failure(self, error: BaseException) -> str:
+        """Return why env.py failed before any revision began, and what to do."""
+        folder = self.job.settings.alembic_config.parent
+        hint = advice(error, began=False) or _import_advice(error, folder)
+        return f"env.py failed before any revision ran: {_described(error, folder)}{hint}"
 
     def _prepare(self, connection: sqlalchemy.Connection) -> None:
         self._check_target(connection)
@@ -262,6 +347,34 @@ def _ids(script: ScriptDirectory, given: Any) -> list[str]:  # noqa: ANN401 - Al
     """Return the full ids for what Alembic allows in their place: labels and the beginnings of ids."""
     names = (given,) if isinstance(given, str) else tuple(given or ())
     return [each.revision for name in names for each in script.get_revisions(name)]
+
+
+def _tree(script: ScriptDirectory) -> dict[str, Any]:
+    parents_first = [*script.walk_revisions()][::-1]
+    return {
+        "heads": sorted(script.get_heads()),
+        "revisions": [
+            {
+                "revision": each.revision,
+                "description": each.doc,
+                "parents": _ids(script, each.down_revision),
+                "dependencies": _ids(script, each.dependencies),
+                "path": each.path,
+                **_read_functions(Path(each.path).read_bytes()),
+            }
+            for each in parents_first
+        ],
+    }
+
+
+def _import_advice(error: BaseException, folder: Path) -> str:
+    """Return what to do about a module that cannot be imported, or an empty text."""
+    if not isinstance(error, ImportError):
+        return ""
+    name = (error.name or "").partition(".")[0]
+    if name and ((folder / name).is_dir() or (folder / f"{name}.py").is_file()):
+        return f" ({name} is in the backend's folder: set prepend_sys_path = . in the [alembic] section)"
+    return f" ({packages_advice(Path(sys.executable))})"
 
 
 def _read_functions(source: bytes) -> dict[str, Any]:
@@ -331,6 +444,7 @@ def _make(start: Mapping[str, Any], wire: _Wire) -> _Driver:
         driver=start["driver"],
         url_variables=tuple(start["url_variables"]),
         env_variables=start["env_variables"],
+        x_arguments=start["x_arguments"],
         alembic_config=path,
     )
     job = Job(
@@ -340,6 +454,8 @@ def _make(start: Mapping[str, Any], wire: _Wire) -> _Driver:
         credentials=credentials,
         application_name="migrate review",
         deadline=Deadline.after(start["pass_timeout_s"]),
+        # Revisions that are run once for each schema are measured in one.
+        schema="public" if any("{schema}" in text for text in settings.x_arguments.values()) else None,
     )
     return _Driver(job, start["server"], start["pass_timeout_s"], wire)
 
@@ -364,5 +480,7 @@ def main() -> None:
         while (command := wire.read()) is not None:
             try:
                 wire.write({"done": getattr(driver, command.pop("do"))(**command)})
+            except _EnvPyFailedError as error:
+                wire.write({"env_py": str(error)})
             except BaseException as error:  # noqa: BLE001 - sys.exit in env.py included
                 wire.write({"refused": _described(error, folder)})

@@ -10,7 +10,8 @@ import json
 import re
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import event
@@ -22,20 +23,52 @@ if TYPE_CHECKING:
 
     import sqlalchemy
 
-# Locks held, rows read by sequential scans so far, and the file of each table, for tables given by oid. The functions
-# below the statistics views, because a view has to be planned anew before and after each statement.
+# For tables given by oid: locks held; rows read by sequential scans and rows changed so far; scans and rows read of
+# each index so far; files; numbers of columns; foreign keys that are valid; the time zone. Counters that are 0 are left
+# out. It calls the functions below the statistics views, because a view has to be planned anew for each statement.
 _MEASURE = """
 SELECT json_build_array(
     (SELECT coalesce(json_agg(json_build_array(relation::bigint, mode)), '[]') FROM pg_locks
      WHERE pid = pg_backend_pid() AND locktype = 'relation' AND relation = ANY (tables)
      AND database = (SELECT oid FROM pg_database WHERE datname = current_database())),
-    (SELECT coalesce(json_object_agg(oid, {reads}(oid)), '{{}}') FROM unnest(tables) AS oid),
-    (SELECT coalesce(json_object_agg(oid, pg_relation_filenode(oid)), '{{}}') FROM unnest(tables) AS oid)
+    (SELECT coalesce(json_object_agg(oid, json_build_array(returned, changed)) FILTER (WHERE returned + changed > 0),
+                     '{{}}')
+     FROM unnest(tables) AS oid, LATERAL (SELECT pg_stat_get{here}_tuples_returned(oid) AS returned,
+         pg_stat_get{here}_tuples_updated(oid) + pg_stat_get{here}_tuples_deleted(oid) AS changed) AS counted),
+    (SELECT coalesce(json_object_agg(i.indexrelid, json_build_array(i.indrelid::bigint, scans, returned))
+                     FILTER (WHERE scans > 0), '{{}}')
+     FROM pg_index i, LATERAL (SELECT pg_stat_get{here}_numscans(i.indexrelid) AS scans,
+         pg_stat_get{here}_tuples_returned(i.indexrelid) AS returned) AS counted
+     WHERE i.indrelid = ANY (tables)),
+    (SELECT coalesce(json_object_agg(oid, json_build_array(pg_relation_filenode(oid), relnatts)), '{{}}')
+     FROM pg_class WHERE oid = ANY (tables)),
+    (SELECT coalesce(json_object_agg(k.oid, json_build_array(
+         k.conrelid::bigint, (SELECT min(n) FROM unnest(k.conkey) n))), '{{}}')
+     FROM pg_constraint k JOIN pg_class c ON c.oid = k.conrelid
+     WHERE k.conrelid = ANY (tables) AND k.contype = 'f' AND k.convalidated AND c.relkind = 'r'),
+    current_setting('TimeZone')
 )::text FROM (SELECT '{{{tables}}}'::oid[] AS tables) AS given
 """
-# In this transaction; and what sessions have reported of all.
-_READS_HERE = "pg_stat_get_xact_tuples_returned"
-_READS_REPORTED = "pg_stat_get_tuples_returned"
+# The functions that count in this transaction; and those of what sessions have reported of all.
+_HERE = "_xact"
+_REPORTED = ""
+
+# A table whose file is new and empty was truncated.
+_EMPTIED = """
+SELECT coalesce(json_agg(oid::bigint), '[]')::text FROM pg_class
+WHERE oid = ANY ('{{{tables}}}') AND pg_relation_size(oid) = 0
+"""
+
+# A statement that touches a tenth of a few hundred rows, ten at least, touches more of a larger table.
+_SHARE = 10
+_FEWEST = 10
+# An index scan that finds so few rows looks up keys: as often as something else is read.
+_LOOKED_UP = 5
+
+# A statement for some rows of many: it has a limit, or a column has an upper bound.
+_BOUNDED = re.compile(r"\b(limit|between|fetch\s+first)\b|<=?\s*(\(|row\b|cast\b|'|\d)", re.IGNORECASE)
+
+_LITERAL = re.compile(r"'(?:[^']|'')*'|(?<![\w.])-?\d+(?:\.\d+)?")
 
 # SET TRANSACTION has to come before any query, ours included; and none of these touches a table.
 _NOT_MEASURED = re.compile(r"\s*(SET|SHOW|RESET|BEGIN|COMMIT|ROLLBACK|SAVEPOINT|RELEASE)\b", re.IGNORECASE)
@@ -72,6 +105,11 @@ class Watch:
     _last: _Measured | None = None
     _wrapped: bool = False
     _alone: bool = False
+    # When the last statement of the transaction ended; None if nothing has run in it.
+    _ended: float | None = None
+    _idle_ms: float = 0.0
+    # Time in an open transaction after its last statement.
+    idle_ms: float = 0.0
 
     @contextmanager
     def watching(self) -> Iterator[None]:
@@ -80,7 +118,12 @@ class Watch:
         try:
             yield
         finally:
+            self.idle_ms = self._idle()
             self._on = False
+
+    def _idle(self) -> float:
+        """Return the milliseconds since the last statement of the open transaction, 0 if there is none."""
+        return 0.0 if self._ended is None else round(max(0.0, _clock() - self._ended) * 1000, 3)
 
     def attach(self, connection: sqlalchemy.Connection) -> None:
         """Listen to the statements of a connection."""
@@ -92,10 +135,12 @@ class Watch:
 
     def _forget_locks(self, *_: Any) -> None:  # noqa: ANN401
         self._last = None
+        self._ended = None
 
     def _before_execute(self, conn: Any, _: Any, statement: str, *__: Any) -> None:  # noqa: ANN401
         if not self._on or self._measuring:
             return
+        self._idle_ms = self._idle()
         self._before = None
         self._wrapped = self._alone = False
         bare = _LEADING_COMMENTS.sub("", statement, count=1)
@@ -118,26 +163,31 @@ class Watch:
             return
         duration_ms = (time.perf_counter() - self._began) * 1000
         before = self._before
-        taken: dict[str, Any] = {"locks": [], "scanned": [], "rewritten": []}
+        sql = bound(cursor, statement, parameters)
+        taken: dict[str, Any] = {"locks": [], "scanned": [], "rewritten": [], "read": {}, "changed": {}}
         if before is not None:
             if self._alone:
                 self._report(conn)
             after = self._measure(conn)
             self._last = None if _is_autocommit(conn) else after
             if self._alone:
-                after = _Measured(self.ask_outside(None), after.reads, after.files)
-            taken = self._difference(before, after)
+                after = replace(after, locks=self.ask_outside(None))
+            bounded = _is_autocommit(conn) and _BOUNDED.search(sql) is not None
+            taken = self._difference(before, after, self._emptied(conn, before, after))
+            taken |= self._reading(before, after, sql, bounded=bounded)
             if self._wrapped:
                 self._wrapped = False
                 self._run(conn, "COMMIT")
         self.statements.append(
             {
-                "sql": bound(cursor, statement, parameters),
+                "sql": sql,
                 "duration_ms": round(duration_ms, 3),
                 "in_transaction": not _is_autocommit(conn),
+                "idle_ms": self._idle_ms,
                 **taken,
             }
         )
+        self._ended = None if _is_autocommit(conn) else _clock()
 
     def _failed(self, context: Any) -> None:  # noqa: ANN401 - SQLAlchemy's ExceptionContext
         if not self._on or self._measuring or context.statement is None:
@@ -150,36 +200,84 @@ class Watch:
             self._wrapped = False
             self._run(context.connection, "ROLLBACK")
 
-    def _difference(self, before: _Measured, after: _Measured) -> dict[str, Any]:
+    def _difference(self, before: _Measured, after: _Measured, emptied: list[int]) -> dict[str, Any]:
         held = _strongest(before.locks)
         locks = [
             [self.tables[oid], mode]
             for oid, mode in sorted(_strongest(after.locks).items())
             if oid in self.tables and strength(mode) > strength(held.get(oid))
         ]
-        scanned = [
-            name
-            for oid, name in sorted(self.tables.items())
-            if self.rows.get(oid) and after.reads.get(oid, 0) - before.reads.get(oid, 0) >= self.rows[oid] / 2
-        ]
+        changed = self._changed(before, after)
         rewritten = [
             name
             for oid, name in sorted(self.tables.items())
-            if oid in before.files and oid in after.files and before.files[oid] != after.files[oid]
+            if oid in before.files
+            and oid in after.files
+            and before.files[oid][0] != after.files[oid][0]
+            and oid not in emptied
         ]
-        return {"locks": locks, "scanned": scanned, "rewritten": rewritten}
+        return {
+            "locks": locks,
+            "changed": {self.tables[oid]: count for oid, count in changed.items()},
+            "rewritten": rewritten,
+            "time_zone": after.time_zone,
+        }
+
+    def _reading(self, before: _Measured, after: _Measured, sql: str, *, bounded: bool) -> dict[str, Any]:
+        """Return what a statement reads; a bounded one is one of several, each of which finds its rows by an index."""
+        read = self._read(before, after, sql, bounded=bounded)
+        return {
+            "scanned": [self.tables[oid] for oid in sorted(read)],
+            "read": {self.tables[oid]: count for oid, count in read.items()},
+            "bounded": bounded,
+        }
+
+    def _read(self, before: _Measured, after: _Measured, sql: str, *, bounded: bool) -> dict[int, int]:
+        """Return the rows read of each table of which a statement reads more, the larger the table is."""
+        read = {}
+        for oid in self.tables:
+            rows = self.rows.get(oid)
+            if not rows:
+                continue
+            count = after.counted(oid)[0] - before.counted(oid)[0]
+            if count >= rows / 2:
+                read[oid] = min(count, rows)
+                continue
+            scans, entries = after.used(oid, before)
+            enough = entries >= max(_FEWEST, rows / _SHARE, _LOOKED_UP * scans)
+            if enough and not bounded and len(_LITERAL.findall(sql)) < entries:
+                read[oid] = min(entries, rows)
+        for key, (oid, first_column) in after.foreign_keys.items():
+            # The plan of the query that checks a foreign key may not count all rows: PostgreSQL checks each.
+            if (
+                key not in before.foreign_keys
+                and self.rows.get(oid)
+                and first_column <= before.files.get(oid, (0, 0))[1]
+            ):
+                read[oid] = self.rows[oid]
+        return read
+
+    def _changed(self, before: _Measured, after: _Measured) -> dict[int, int]:
+        changed = {oid: after.counted(oid)[1] - before.counted(oid)[1] for oid in self.tables}
+        return {oid: count for oid, count in changed.items() if count > 0 and self.rows.get(oid)}
+
+    def _emptied(self, conn: Any, before: _Measured, after: _Measured) -> list[int]:  # noqa: ANN401
+        new = [oid for oid, (file, _) in after.files.items() if oid in before.files and before.files[oid][0] != file]
+        found: list[int] = json.loads(self._ask(conn, _EMPTIED.format(tables=",".join(map(str, new))))) if new else []
+        return found
 
     def _measure(self, conn: Any) -> _Measured:  # noqa: ANN401
         if not self.tables:
-            return _Measured([], {}, {})
-        function = _READS_REPORTED if self._alone else _READS_HERE
+            return _Measured([])
         tables = ",".join(str(oid) for oid in self.tables)
-        locks, reads, files = json.loads(self._ask(conn, _MEASURE.format(reads=function, tables=tables)))
-        return _Measured(
-            [(oid, mode) for oid, mode in locks],
-            {int(oid): count for oid, count in reads.items() if count is not None},
-            {int(oid): file for oid, file in files.items() if file is not None},
+        here = _REPORTED if self._alone else _HERE
+        locks, counters, indexes, files, keys, time_zone = json.loads(
+            self._ask(conn, _MEASURE.format(here=here, tables=tables))
         )
+        counters, indexes, files, keys = (
+            {int(oid): tuple(each) for oid, each in found.items()} for found in (counters, indexes, files, keys)
+        )
+        return _Measured([(oid, mode) for oid, mode in locks], counters, indexes, files, keys, time_zone)
 
     def _report(self, conn: Any) -> None:  # noqa: ANN401
         """Make the server publish this session's statistics now. By itself it does so about once a second."""
@@ -208,11 +306,30 @@ class Watch:
 
 @dataclass(frozen=True)
 class _Measured:
-    """Locks held, rows read by sequential scans so far, and the file of each table, all by oid."""
+    """What `_MEASURE` returns, by oid.
+
+    ``counters`` are rows read by sequential scans and rows changed, of a table; ``indexes`` hold the table, the scans
+    and the rows read of an index; ``files`` the file and the number of columns of a table; ``foreign_keys`` the table
+    and the first column of a valid one.
+    """
 
     locks: list[tuple[int, str]]
-    reads: dict[int, int]
-    files: dict[int, int]
+    counters: dict[int, tuple[int, ...]] = field(default_factory=dict)
+    indexes: dict[int, tuple[int, ...]] = field(default_factory=dict)
+    files: dict[int, tuple[int, ...]] = field(default_factory=dict)
+    foreign_keys: dict[int, tuple[int, ...]] = field(default_factory=dict)
+    time_zone: str | None = None
+
+    def counted(self, table: int) -> tuple[int, ...]:
+        """Return the table's counters."""
+        return self.counters.get(table, (0, 0))
+
+    def used(self, table: int, before: _Measured) -> tuple[int, int]:
+        """Return the scans of the table's indexes since ``before``, and the rows that they read."""
+        own = {index: counts for index, (of, *counts) in self.indexes.items() if of == table}
+        was = {index: before.indexes.get(index, (table, 0, 0))[1:] for index in own}
+        scans, entries = (sum(own[index][at] - was[index][at] for index in own) for at in (0, 1))
+        return scans, entries
 
 
 def _strongest(locks: list[tuple[int, str]]) -> dict[int, str]:
@@ -221,6 +338,15 @@ def _strongest(locks: list[tuple[int, str]]) -> dict[int, str]:
         if strength(mode) > strength(strongest.get(oid)):
             strongest[oid] = mode
     return strongest
+
+
+def _clock() -> float:
+    """Return the time in seconds, without the time in which this thread waited for a processor of a busy machine."""
+    try:
+        waited_ns = int(Path("/proc/thread-self/schedstat").read_text(encoding="ascii").split()[1])
+    except (OSError, IndexError, ValueError):
+        waited_ns = 0  # not Linux
+    return time.perf_counter() - waited_ns / 1e9
 
 
 def _is_autocommit(conn: Any) -> bool:  # noqa: ANN401 - a driver's connection, of any driver

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from migrate_review.observation import Catalog, Column, Constraint, Index, Table
+from migrate_review.observation import Catalog, Column, Constraint, Index, MaterializedView, Table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -76,6 +76,14 @@ AND NOT EXISTS (SELECT FROM of_extensions x WHERE x.classid = 'pg_type'::regclas
 GROUP BY t.oid
 """
 
+# CONCURRENTLY needs a unique index on columns alone, of all rows.
+_MATERIALIZED = """
+SELECT json_build_array(r.oid::bigint, r.shown, r.relispopulated, EXISTS (
+    SELECT FROM pg_index i WHERE i.indrelid = r.oid AND i.indisunique AND i.indisvalid AND i.indimmediate
+    AND i.indpred IS NULL AND i.indexprs IS NULL))
+FROM relations r WHERE r.relkind = 'm' ORDER BY r.shown
+"""
+
 
 def _privileges(acl: str, kind: str, owner: str) -> str:
     """Return SQL for privileges that differ from the default. GRANT and REVOKE can write out the default."""
@@ -114,6 +122,8 @@ _OTHERS = (
         'with ' || array_to_string(t.reloptions, ', '),
         'toast ' || (SELECT array_to_string(reloptions, ', ') FROM pg_class WHERE oid = t.reltoastrelid),
         CASE WHEN t.relrowsecurity THEN 'row level security' END,
+        CASE WHEN EXISTS (SELECT FROM pg_trigger g WHERE g.tgrelid = t.oid AND g.tgisinternal AND g.tgenabled = 'D')
+            THEN 'foreign keys not checked' END,
         CASE WHEN t.relforcerowsecurity THEN 'row level security forced' END,
         CASE WHEN t.relreplident <> 'd' THEN 'replica identity ' || t.relreplident::text END,
         'identified by ' || (SELECT string_agg(indexrelid::regclass::text, ', ') FROM pg_index
@@ -259,7 +269,8 @@ SELECT json_build_array(
     (SELECT coalesce(json_agg(found), '[]') FROM ({_ENUMS}) AS found (found)),
     (SELECT coalesce(json_object_agg(name, definition), '{{}}') FROM (
         {" UNION ALL ".join(f"SELECT * FROM ({each}) AS part (name, definition)" for each in _OTHERS)}
-    ) AS found (name, definition) WHERE definition <> '')
+    ) AS found (name, definition) WHERE definition <> ''),
+    (SELECT coalesce(json_agg(found), '[]') FROM ({_MATERIALIZED}) AS found (found))
 )::text
 """  # noqa: S608 - all of it is above
 
@@ -275,11 +286,12 @@ def read(opened: connection, version_table: tuple[str | None, str]) -> Catalog:
         cursor.execute("EXECUTE catalog (%s, %s)", (schema or "public", name))
         row = cursor.fetchone()
     assert row is not None  # noqa: S101 - it aggregates
-    tables, enums, others = json.loads(row[0])
+    tables, enums, others, materialized = json.loads(row[0])
     return Catalog(
         tables=tuple(_table(each) for each in tables),
         enums={enum: tuple((oid, label) for oid, label in labels) for enum, labels in enums},
         others=dict(sorted(others.items())),
+        materialized=tuple(MaterializedView(*each) for each in materialized),
     )
 
 

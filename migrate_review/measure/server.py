@@ -1,19 +1,25 @@
-"""Starts the PostgreSQL of reviews, and makes a database for each review."""
+"""Starts the PostgreSQL of reviews, or connects to the user's own, and makes a database for each review."""
 
 from __future__ import annotations
 
+import hashlib
 import os
+import re
 import secrets
 from contextlib import closing, contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+import psycopg2
 from psycopg2 import sql
+from psycopg2.extensions import parse_dsn
 
-from localcloud import locks, postgres
+from localcloud import binaries, locks, postgres
+from migrate_review.errors import ReviewError
+from migrate_review.observation import TIME_ZONE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from psycopg2.extensions import connection
 
@@ -22,13 +28,19 @@ _PREFIX = "review_"
 # Longer than any statement on a few hundred rows takes, shorter than the time that a whole pass has.
 _STATEMENT_TIMEOUT_S = 45
 
+# The runner sets one, too. Only a revision that waits for itself waits this long here.
+_LOCK_TIMEOUT_S = 15
+
 # A few hundred rows are planned as if they were many: what has an index is looked up in it, and a scan is a scan of
 # production too.
 _TUPLE_COST = 10
 
+# Before 15, CREATE DATABASE always copies files.
+_HAS_STRATEGIES = 150000
+
 
 @contextmanager
-def running(root: Path) -> Iterator[postgres.Server]:
+def running(root: Path, version: int = binaries.DEFAULT_VERSION) -> Iterator[postgres.Server]:
     """Yield the PostgreSQL of reviews. Its data stay for the next review, which then needs no initdb.
 
     Reviews at the same time share it, and the last one stops it.
@@ -36,16 +48,61 @@ def running(root: Path) -> Iterator[postgres.Server]:
     Raises:
         LocalCloudError: it could not be started.
     """
-    directory = root / ".local" / "review" / "postgres"
-    in_use = directory.parent / "in-use.lock"
+    default = version == binaries.DEFAULT_VERSION
+    directory = root / ".local" / "review" / ("postgres" if default else f"postgres-{version}")
+    in_use = directory.parent / ("in-use.lock" if default else f"in-use-{version}.lock")
     descriptor = locks.share(in_use)
     try:
-        server = postgres.start(root, directory, durable=False)
+        server = postgres.start(root, directory, durable=False, version=version)
         _keep_quiet(server)
         yield server
     finally:
         os.close(descriptor)
         _stop_if_unused(in_use, directory)
+
+
+@contextmanager
+def given(root: Path, url: str) -> Iterator[postgres.Server]:
+    """Yield a server of the user's own. The review makes databases on it, and changes none that is there.
+
+    Raises:
+        ReviewError: the address is not one, or its role cannot make databases there.
+    """
+    try:
+        found = parse_dsn(re.sub(r"^postgres(ql)?\+\w+://", "postgresql://", url))
+    except psycopg2.ProgrammingError as error:
+        raise ReviewError(f"--database-url is no address of PostgreSQL: {' '.join(str(error).split())}") from None
+    missing = [name for name in ("host", "user") if name not in found]
+    if missing:
+        raise ReviewError(f"--database-url has no {missing[0]}: postgresql://USER:PASSWORD@HOST:PORT/DATABASE")
+    port = int(found.get("port", 5432))
+    identity = hashlib.sha256(f"{found['host']} {port}".encode()).hexdigest()[:12]
+    server = postgres.Server(
+        host=found["host"],
+        port=port,
+        ca=Path(found.get("sslrootcert", root / ".local" / "review" / "no-ca.crt")),
+        user=found["user"],
+        password=found.get("password", ""),
+        directory=root / ".local" / "review" / f"server-{identity}",
+        sslmode=found.get("sslmode", "prefer"),
+    )
+    _check(server, found.get("dbname", "postgres"))
+    yield server
+
+
+def _check(server: postgres.Server, database: str) -> None:
+    where = f"{server.host}:{server.port}"
+    try:
+        # Databases are made and dropped from this one.
+        with closing(server.connect()) as opened, opened.cursor() as cursor:
+            cursor.execute("SELECT rolcreatedb OR rolsuper FROM pg_roles WHERE rolname = current_user")
+            if cursor.fetchone() != (True,):
+                raise ReviewError(
+                    f"{server.user} may not create databases on {where}; the review makes one of its own beside"
+                    f" {database}: ALTER ROLE {server.user} CREATEDB"
+                )
+    except psycopg2.OperationalError as error:
+        raise ReviewError(f"{where} of --database-url does not answer: {' '.join(str(error).split())}") from None
 
 
 def _keep_quiet(server: postgres.Server) -> None:
@@ -91,6 +148,11 @@ def saved(name: str) -> str:
     return f"{name}_saved"
 
 
+def baseline(name: str) -> str:
+    """Return the name of the copy that a review may keep of the database that its history begins with."""
+    return f"{name}_baseline"
+
+
 def make_anew(server: postgres.Server, name: str, template: str = "template0") -> None:
     """Drop and create the database as a copy of the template. Connections to both are ended."""
     with closing(server.connect()) as opened, opened.cursor() as cursor:
@@ -98,10 +160,16 @@ def make_anew(server: postgres.Server, name: str, template: str = "template0") -
         identifier = sql.Identifier(name)
         # Copying files beats logging every page while nothing needs to be on disk.
         cursor.execute("SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = %s", (template,))
+        strategy = sql.SQL(" STRATEGY file_copy" if opened.server_version >= _HAS_STRATEGIES else "")
         cursor.execute(
-            sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY file_copy").format(identifier, sql.Identifier(template))
+            sql.SQL("CREATE DATABASE {} TEMPLATE {}{}").format(identifier, sql.Identifier(template), strategy)
         )
-        settings = {"statement_timeout": f"{_STATEMENT_TIMEOUT_S}s", "cpu_tuple_cost": str(_TUPLE_COST)}
+        settings = {
+            "statement_timeout": f"{_STATEMENT_TIMEOUT_S}s",
+            "lock_timeout": f"{_LOCK_TIMEOUT_S}s",
+            "cpu_tuple_cost": str(_TUPLE_COST),
+            "TimeZone": TIME_ZONE,
+        }
         for setting, value in settings.items():
             cursor.execute(
                 sql.SQL("ALTER DATABASE {} SET {} = {}").format(identifier, sql.Identifier(setting), sql.Literal(value))
@@ -114,7 +182,7 @@ def _drop(opened: connection, name: str) -> None:
 
 
 def _drop_all(opened: connection, name: str) -> None:
-    for each in (name, saved(name)):
+    for each in (name, saved(name), baseline(name)):
         _drop(opened, each)
 
 

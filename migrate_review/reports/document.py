@@ -12,8 +12,10 @@ if TYPE_CHECKING:
 
 
 def document(review: Review) -> dict[str, Any]:
-    """Return all revisions with their measurements, and the findings that are not acknowledged."""
+    """Return the verdict, all revisions with their measurements, and the findings that are not acknowledged."""
     return {
+        "passed": review.passed,
+        "finished": review.finished,
         "revisions": [_revision(one) for one in review.revisions],
         "findings": [_finding(found) for found in review.findings],
     }
@@ -30,6 +32,7 @@ def _revision(one: Reviewed) -> dict[str, Any]:
         "rows": dict(seen.rows) if seen else {},
         "unfilled": dict(seen.unfilled) if seen else {},
         "duration_ms": round(sum(statement.duration_ms for statement in seen.upgrade.statements), 1) if seen else None,
+        "unmeasured": list(seen.unmeasured) if seen else ["Alembic cannot load the tree"],
         "acknowledged": [{**_finding(found), "reason": reason} for found, reason in one.result.acknowledged],
     }
 

@@ -18,9 +18,11 @@ _ESCAPED = str.maketrans({mark: f"\\{mark}" for mark in "\\`*_[]|~#@"})
 
 
 def markdown(review: Review) -> str:
-    """Return the measurements as a table, then the findings, each with its fix folded in."""
+    """Return the verdict and what to do, the measurements as a table, and the findings with their fixes folded in."""
     icon = "✅" if review.passed else "❌"
-    lines = [f"### {icon} Migration review", "", f"{summary.outcome(review)}.", ""]
+    lines = [f"### {icon} Migration review", "", f"**{_escaped(summary.verdict(review))}.**", ""]
+    lines += [f"- {_escaped(line)}" for line in summary.to_do(review)]
+    lines += ["", f"{summary.outcome(review)}.", ""]
     if review.revisions:
         lines += ["| revision | | measured | locks that block |", "| --- | --- | --- | --- |"]
         lines += [_row(one) for one in review.revisions]

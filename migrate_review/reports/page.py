@@ -14,9 +14,10 @@ from migrate_review.measure.session import reviewing
 from migrate_review.revisions.tree import read_tree
 from migrate_review.rules import squawk
 from migrate_review.rules.acknowledgements import sort_out
-from migrate_review.rules.case import Case, attempted
+from migrate_review.rules.case import Case, attempted, scripts
 from migrate_review.rules.judge import judge
-from migrate_review.rules.rulebook import RULES, Rule, Theme
+from migrate_review.rules.rule import Theme
+from migrate_review.rules.rulebook import RULES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from migrate_review.measure.session import Session
     from migrate_review.revisions.tree import RevisionSource
     from migrate_review.rules.findings import Finding
+    from migrate_review.rules.rule import Rule
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "review.md"
@@ -31,15 +33,18 @@ CORPUS = ROOT / "tests" / "review" / "corpus"
 # They ask for timeouts in every file, which the runner sets for all.
 EVERYWHERE = ("require-lock-timeout", "require-statement-timeout")
 
-_GAP = re.compile(r"\{(\w+)(?:![rs])?\}")
+_GAP = re.compile(r"\{(\w+)(?:\.\w+)?(?:![rs])?\}")
+# The argument for a schema is left out where names are placeholders.
+_SCHEMA = re.compile(r"\{\w+_schema\}")
 
 
 def seen_by_both(session: Session, revision: RevisionSource) -> tuple[tuple[Finding, ...], tuple[str, ...]]:
     """Return our findings on a revision, and the rules that squawk alone finds broken in its SQL."""
     seen = session.observe(revision.id)
-    remarks = squawk.remarks({revision.id: attempted(seen)})[revision.id]
+    remarks = squawk.remarks(scripts({revision.id: seen}))
+    up, down = remarks[revision.id, "upgrade"], remarks[revision.id, "downgrade"]
     alone = squawk.remarks({revision.id: attempted(seen)}, excluded=EVERYWHERE)[revision.id]
-    ours = sort_out(revision, judge(Case(seen, remarks, revision))).standing
+    ours = sort_out(revision, judge(Case(seen, up, revision, down))).standing
     return ours, tuple(sorted({remark.rule for remark in alone}))
 
 
@@ -65,16 +70,17 @@ def _theme(theme: Theme) -> Iterator[str]:
 
 def _rule(rule: Rule) -> Iterator[str]:
     origin = ", squawk's rule" if rule.known_to_squawk else ""
-    yield f"<details><summary><code>{rule.name}</code> ({rule.severity.value}{origin}): {_open(rule.hazard)}</summary>"
+    yield f"<details><summary><code>{rule.name}</code> ({rule.severity.value}{origin}): {opened(rule.hazard)}</summary>"
     yield ""
-    yield f"```python\n{_open(rule.fix, html=False)}\n```"
+    yield f"```python\n{opened(rule.fix, html=False)}\n```"
     yield ""
     yield "</details>"
     yield ""
 
 
-def _open(text: str, *, html: bool = True) -> str:
+def opened(text: str, *, html: bool = True) -> str:
     """Return a rule's text with its placeholders as words."""
+    text = _SCHEMA.sub("", text)
     shown = _GAP.sub(lambda gap: f"<i>{gap[1]}</i>" if html else gap[1].upper(), text.replace("{{batch}}", "{batch }"))
     return shown.replace("{batch }", "{batch}")
 

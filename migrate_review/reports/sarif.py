@@ -35,6 +35,11 @@ def sarif(review: Review) -> dict[str, Any]:
     }
 
 
+def identity(found: Finding) -> str:
+    """Return a hash that stays when other lines of the file move."""
+    return hashlib.sha256(f"{found.revision}\0{found.rule}\0{found.message}".encode()).hexdigest()
+
+
 def _rule(name: str) -> dict[str, Any]:
     described: dict[str, Any] = {"id": name}
     if name in RULES:
@@ -47,14 +52,12 @@ def _rule(name: str) -> dict[str, Any]:
 
 def _result(found: Finding, index: int, reason: str | None) -> dict[str, Any]:
     message = f"{found.message} Measured: {found.evidence}." if found.evidence else found.message
-    # The same finding after other lines have moved: not by its line.
-    identity = f"{found.revision}\0{found.rule}\0{found.message}"
     result: dict[str, Any] = {
         "ruleId": found.rule,
         "ruleIndex": index,
         "level": _LEVELS[found.severity.value],
         "message": {"text": f"{message}\n\nThe safer way:\n{found.fix}"},
-        "partialFingerprints": {"finding/v1": hashlib.sha256(identity.encode()).hexdigest()},
+        "partialFingerprints": {"finding/v1": identity(found)},
     }
     if found.path:
         location = {"uri": quote(shown(found.path))}

@@ -16,6 +16,8 @@ MARKS = {"error": "✗", "warning": "!", "note": "·"}
 
 def durations(observation: Observation) -> str:
     """Return the time of each direction, as ``up 12 ms, down 3 ms``."""
+    if observation.upgrade.rendered:
+        return "not run"
     passes = {"up": observation.upgrade, "down": observation.downgrade, "again": observation.upgrade_again}
     parts = []
     for name, direction in passes.items():
@@ -56,7 +58,35 @@ def outcome(review: Review) -> str:
     if acknowledged:
         parts.append(f"{acknowledged} acknowledged")
     findings = ", ".join(parts) or "no findings"
-    return f"{_counted(len(review.revisions), 'revision')} reviewed in {review.duration_s:.1f} s: {findings}"
+    reviewed = f"{_counted(len(review.revisions), 'revision')} reviewed in {review.duration_s:.1f} s"
+    return f"{reviewed}{'' if review.finished else ', then interrupted'}: {findings}"
+
+
+def verdict(review: Review) -> str:
+    """Return in one line whether the review passed, and why not."""
+    errors = [found for found in review.findings if found.severity.value == "error"]
+    unmeasured = [one for one in review.revisions if one.unmeasured]
+    reviewed = _counted(len(review.revisions), "revision")
+    if not review.finished:
+        return f"Not finished: the review was interrupted after {reviewed}"
+    if not errors:
+        warned = sum(found.severity.value == "warning" for found in review.findings)
+        return f"Passed: {reviewed}" + (f", {_counted(warned, 'warning')} to look at" if warned else "")
+    of = len({found.revision for found in errors})
+    not_measured = f", and {_counted(len(unmeasured), 'revision')} not measured" if unmeasured else ""
+    failed = f"{_counted(len(errors), 'error')} in {_counted(of, 'revision')}"
+    return f"Failed: {failed}, {len(review.revisions)} reviewed{not_measured}"
+
+
+def to_do(review: Review) -> tuple[str, ...]:
+    """Return what has to be done before the review passes: a line for each error, by revision, and how to go on."""
+    errors = [found for found in review.findings if found.severity.value == "error"]
+    if not errors:
+        return ()
+    lines = [f"{found.revision}: {found.rule}: {found.message}" for found in errors]
+    rules = tuple(dict.fromkeys(found.rule for found in errors))
+    how = f"Correct the revision, or acknowledge a finding in it: # -- reviewed: {rules[0]} <reason>"
+    return (*lines, f"{how}. What a rule means: migrate review --explain {rules[0]}")
 
 
 def heading(found: Finding) -> str:

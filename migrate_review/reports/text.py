@@ -22,13 +22,17 @@ _INDENT = 2
 
 
 def show(review: Review, console: Console) -> None:
-    """Print each revision with its measurements and findings, and the outcome in one line at the end."""
+    """Print the verdict and what to do, each revision with its measurements and findings, and the counts at the end."""
+    style = "bold green" if review.passed else "bold red"
+    console.print(_text((summary.verdict(review), style)))
+    for line in summary.to_do(review):
+        _print(console, _text(line))
+    console.print()
     for one in review.revisions:
         _show_revision(one, console)
     for found in review.beside:
         console.print(_text((found.revision, "bold")))
         _show_finding(found, console)
-    style = "bold green" if review.passed else "bold red"
     console.print(_text((summary.outcome(review), style)))
 
 

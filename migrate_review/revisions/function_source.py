@@ -19,6 +19,7 @@ _INSERT = re.compile(
 _LITERAL = re.compile(r"'((?:[^']|'')*)'|(?<![\w.])(\d+(?:\.\d+)?)(?![\w.])")
 # A value that a statement writes is not in the table before it.
 _ASSIGNED = re.compile(r"\b(SET\s+[\w.\"]+\s*=|THEN|ELSE)\s*'(?:[^']|'')*'", re.IGNORECASE)
+_DECLARES = re.compile(r"\s*CREATE\s+TABLE\s+(IF\s+NOT\s+EXISTS\s+)?[\w.\"]+\s*\(", re.IGNORECASE)
 _WORD = re.compile(r"[\w.@-]{1,40}")
 
 
@@ -31,9 +32,46 @@ def upgrade_texts(source: bytes) -> str:
     for function in _functions(ast.parse(source), "upgrade"):
         for node in ast.walk(function):
             if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                if _DECLARES.match(node.value):
+                    continue  # its defaults are no values to look for, and its constraints are in the schema
                 text = _ASSIGNED.sub(" ", node.value)
                 texts.append(f"'{text}'" if _WORD.fullmatch(text) else text)
+            texts += _uses(node)
     return "\n".join(texts)
+
+
+# What Python makes of a column's value, and the SQL that does the same.
+_CASTS = {
+    "loads": "jsonb", "UUID": "uuid", "ip_address": "inet", "ip_network": "inet", "fromisoformat": "timestamp",
+    "int": "integer", "float": "numeric", "Decimal": "numeric",
+}  # fmt: skip
+
+
+def _uses(node: ast.AST) -> Iterator[str]:
+    """Yield what Python does with a column's value, as SQL: ``json.loads(row.data)``, ``row.data["key"]``."""
+    if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Constant) and isinstance(node.slice.value, str):
+        column = _column(node.value)
+        if column is not None:
+            yield f"{column}['{node.slice.value}']"
+    if isinstance(node, ast.Call) and node.args and (cast := _CASTS.get(_called(node) or "")) is not None:
+        column = _column(node.args[0])
+        if column is not None:
+            yield f"{column}::{cast}"
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "get" and node.args:
+        column, key = _column(node.func.value), node.args[0]
+        if column is not None and isinstance(key, ast.Constant) and isinstance(key.value, str):
+            yield f"{column} -> '{key.value}'"
+
+
+def _column(node: ast.AST) -> str | None:
+    """Return the column that an expression such as ``row.data``, ``row["data"]`` or ``data`` takes, by its name."""
+    if isinstance(node, ast.Attribute):
+        return node.attr
+    if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Constant) and isinstance(node.slice.value, str):
+        return node.slice.value
+    if isinstance(node, ast.Call) and _called(node) == "loads" and node.args:
+        return _column(node.args[0])
+    return node.id if isinstance(node, ast.Name) else None
 
 
 def inserted_values(source: bytes) -> set[tuple[str, str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from dataclasses import dataclass
 from io import StringIO
@@ -142,6 +143,17 @@ def _by_value(was: list[Row], is_now: list[Row], kept: Sequence[str], examples: 
 
 def _shown_row(columns: Sequence[str], values: Row) -> str:
     return ", ".join(f"{column}={shown(value)}" for column, value in zip(columns, values, strict=True))
+
+
+_ESCAPED = re.compile(r"\\(.)", re.DOTALL)
+_ESCAPES = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v"}
+
+
+def text_of(value: str) -> str | None:
+    """Return a value from COPY as text, None for NULL."""
+    if value == _NULL:
+        return None
+    return _ESCAPED.sub(lambda escape: _ESCAPES.get(escape[1], escape[1]), value)
 
 
 def shown(value: str) -> str:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg2
 
-from migrate_review.rows import values
+from migrate_review.rows import meaning, values
 from migrate_review.rows.contents import quoted
 from migrate_review.rows.shape import read_shape
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from psycopg2.extensions import connection, cursor
 
+    from migrate_review.rows.meaning import Meaning
     from migrate_review.rows.plan import Plan
     from migrate_review.rows.shape import ColumnShape, Reference, TableShape
     from migrate_review.rows.values import Type
@@ -31,9 +32,11 @@ if TYPE_CHECKING:
 _ROUNDS = 6
 _MOST_CANDIDATES = 6000
 _MOST_PARENTS = 1000
+_CHUNK = 500
 # A column takes at most so many values from the texts of revisions, in every third row.
 _MOST_SOUGHT = 24
 _SOUGHT_EVERY = 3
+_HAS_INPUT_CHECK = 160000
 # Statements for one table whose rows are refused one by one.
 _MOST_PIECES = 200
 
@@ -55,8 +58,9 @@ def fill(
     version_table: tuple[str | None, str],
     plan: Plan | None = None,
     texts: RevisionTexts = RevisionTexts(),
+    only: frozenset[int] | None = None,
 ) -> dict[str, str]:
-    """Top up every table to ``wanted`` rows.
+    """Top up every table to ``wanted`` rows, or ``only`` these and those that they refer to.
 
     Returns:
         The tables that have none all the same, with the reason.
@@ -66,17 +70,33 @@ def fill(
         try:
             put_on = _put_on(cursor, plan) if plan else ()
             types, tables = read_shape(cursor, version_table)
+            if only is not None:
+                wanted_tables = _with_references(only, tables)
+                tables = [table for table in tables if table.oid in wanted_tables]
             seeding = _Seeding(
                 cursor, wanted, types, {table.oid: table for table in tables}, texts, tame=plan is not None
             )
             reasons = seeding.fill()
-            for statement in put_on:
-                cursor.execute(statement)
+            _take_off(cursor, put_on)
+            _refresh(cursor)
             cursor.execute("COMMIT")
         except BaseException:
             cursor.execute("ROLLBACK")
             raise
     return reasons
+
+
+def _with_references(only: frozenset[int], tables: Sequence[TableShape]) -> set[int]:
+    """Return these tables and those that they refer to, directly or through others."""
+    by_oid = {table.oid: table for table in tables}
+    found: set[int] = set()
+    left = [oid for oid in only if oid in by_oid]
+    while left:
+        oid = left.pop()
+        if oid not in found:
+            found.add(oid)
+            left.extend(reference.table for reference in by_oid[oid].references)
+    return found
 
 
 def _put_on(cursor: cursor, plan: Plan) -> tuple[str, ...]:
@@ -86,6 +106,25 @@ def _put_on(cursor: cursor, plan: Plan) -> tuple[str, ...]:
         if _tried(cursor, put).problem is None:
             done.append(take)
     return tuple(done)
+
+
+def _refresh(cursor: cursor) -> None:
+    """Fill the materialized views from the tables."""
+    cursor.execute(
+        "SELECT oid::regclass::text FROM pg_class WHERE relkind = 'm' AND relispopulated AND oid >= 16384 ORDER BY oid"
+    )
+    for (name,) in cursor.fetchall():
+        _tried(cursor, f"REFRESH MATERIALIZED VIEW {name}")
+
+
+def _take_off(cursor: cursor, statements: Sequence[str]) -> None:
+    """Drop the constraints again. That of a partitioned table may have taken over those of its partitions."""
+    left = list(statements)
+    while left:
+        refused = [statement for statement in left if _tried(cursor, statement).problem is not None]
+        if len(refused) == len(left):
+            break  # they went with their table's
+        left = refused
 
 
 @dataclass(frozen=True)
@@ -121,6 +160,7 @@ class _Seeding:
     tame: bool
     reasons: dict[str, str] = field(default_factory=dict)
     _pools: dict[tuple[str, str], list[str]] = field(default_factory=dict)
+    _meanings: dict[tuple[str, str], Meaning | None] = field(default_factory=dict)
     _sought: dict[tuple[str, str], list[str]] = field(default_factory=dict)
     _known: dict[tuple[str, tuple[str, ...]], list[str]] = field(default_factory=dict)
 
@@ -204,9 +244,14 @@ class _Seeding:
         if not made.columns:
             self.cursor.execute(f"INSERT INTO {made.table.name} SELECT FROM generate_series(1, {need})")
             return need, None
-        parts = [made.rows(min(_MOST_CANDIDATES, (need + 10) * 3 ** min(made.attempt + 1, 3) // 2))]
+        candidates = min(_MOST_CANDIDATES, (need + 10) * 3 ** min(made.attempt + 1, 3) // 2)
+        first, parts = 0, list[list[tuple[str | None, ...]]]()
         done, pieces, reason = 0, 0, None
-        while parts and done < need and pieces < _MOST_PIECES:
+        while (parts or first < candidates) and done < need and pieces < _MOST_PIECES:
+            if not parts:
+                # As many as it takes and hardly more: making them costs more than inserting them.
+                parts.append(made.rows(first, min(first + _CHUNK, candidates)))
+                first += _CHUNK
             part = parts.pop()
             pieces += 1
             outcome = _tried(self.cursor, made.statement(need - done), made.arguments(part))
@@ -222,23 +267,68 @@ class _Seeding:
         """Return valid values of a column, those in the table's constraints first."""
         key = (table.name, column.name)
         if key not in self._pools:
-            found = values.pool(column.type, self.types)
+            found = self._usual(table, column)
             spoken = [
                 value
                 for expression in (*table.checks, *table.bounds, *self._of_domain(column.type))
                 if re.search(rf"\b(VALUE|{re.escape(column.name)})\b", expression)
                 for value in values.mined(expression, column.type, self.types)
             ]
+            if spoken:
+                # The constraint decides, whatever the column's name is.
+                found = [*found, *values.pool(column.type, self.types, meaning.salt_of(*key))]
             if self.tame:
-                found = [value for value in found if not values.is_extreme(value)]
+                found = values.tamed(found)
             found = list(dict.fromkeys([*spoken, *found]))
             self._pools[key] = self._valid(column.type, found)
         return self._pools[key]
+
+    def _usual(self, table: TableShape, column: ColumnShape) -> list[str]:
+        """Return values of the column's type that are like what the column means."""
+        kind = column.type
+        while kind.kind == "d":
+            kind = self.types[kind.base]
+        if kind.name in {"json", "jsonb"}:
+            return meaning.documents(column.name, column.default, self._code(table, column), tame=self.tame)
+        meant = self.meaning(table, column)
+        if meant is not None and meant.some:
+            return list(meant.some)
+        return [
+            *(meaning.of_integer(column.name) if kind.name in {"int2", "int4", "int8"} else ()),
+        ] or values.pool(column.type, self.types, meaning.salt_of(table.name, column.name))
+
+    def meaning(self, table: TableShape, column: ColumnShape) -> Meaning | None:
+        """Return what texts of a column mean; None if it is no column of texts, or nothing shows it."""
+        key = (table.name, column.name)
+        if key not in self._meanings:
+            is_text = values.is_text(column.type, self.types)
+            code = self._code(table, column)
+            self._meanings[key] = meaning.of_text(column.name, code, tame=self.tame) if is_text else None
+        return self._meanings[key]
+
+    def _code(self, table: TableShape, column: ColumnShape) -> list[str]:
+        """Return the texts of the revisions that name the table and the column."""
+        bare = table.name.rpartition(".")[2].strip('"')
+        return [text for text in self.texts.texts if _mentions(text, column.name) and _mentions(text, bare)]
+
+    def distinct(self, table: TableShape, column: ColumnShape, number: int, *, by_meaning: bool) -> str | None:
+        """Return the ``number``-th of many different values of a column; None if its type has few."""
+        salt = meaning.salt_of(table.name, column.name)
+        meant = self.meaning(table, column) if by_meaning else None
+        if meant is not None and meant.nth is not None:
+            text = meant.nth(number, salt)
+            most = values.length_of(column.type)
+            if most is None or len(text) <= most:
+                return text
+        found = values.distinct(column.type, self.types, number, salt)
+        return found.lower() if found is not None and self.tame and values.is_text(column.type, self.types) else found
 
     def sought(self, table: TableShape, column: ColumnShape) -> list[str]:
         """Return the values in the texts that mention the column, the latest revision's first."""
         key = (table.name, column.name)
         if key not in self._sought:
+            if column.type.name in {"json", "jsonb"}:
+                return []  # its documents have what the code looks for, all in one shape
             bare = table.name.rpartition(".")[2].strip('"')
             found = [
                 value
@@ -247,8 +337,25 @@ class _Seeding:
                 for value in values.mined(text, column.type, self.types)
                 if (bare, value) not in self.texts.inserted
             ]
+            meant = self.meaning(table, column)
+            if meant is not None and meant.type:
+                found = [value for value in found if self._valid_as(meant.type, value)]
             self._sought[key] = self._valid(column.type, list(dict.fromkeys(found))[:_MOST_SOUGHT]) if found else []
         return self._sought[key]
+
+    def _valid_as(self, kind: str, value: str) -> bool:
+        """Return whether the server takes a text for a value of a type."""
+        return _tried(self.cursor, "SELECT pg_input_is_valid(%s, %s)", (value, kind)).found == ((True,),)
+
+    def of_key(self, table: TableShape, column: ColumnShape, value: str) -> str:
+        """Return a value for a unique column. A text that no constraint is on differs from those of other tables."""
+        meant = self.meaning(table, column)
+        plain = values.is_text(column.type, self.types) and (meant is None or not meant.type) and not table.checks
+        if not plain or table.bounds or column.type.kind == "d":
+            return value
+        most = values.length_of(column.type)
+        other = meaning.salted(value, meaning.salt_of(table.name, column.name))
+        return other if most is None or len(other) <= most else value
 
     def _of_domain(self, kind: Type) -> Iterator[str]:
         while kind.kind == "d":
@@ -257,9 +364,12 @@ class _Seeding:
 
     def _valid(self, kind: Type, found: Sequence[str]) -> list[str]:
         """Return the values that the server accepts for the type, a domain's checks included."""
+        # Before version 16, the server only says of all values together whether they are valid.
+        has_check = self.cursor.connection.server_version >= _HAS_INPUT_CHECK
+        valid_ = "pg_input_is_valid(value, %s)" if has_check else f"num_nulls(value::{kind.shown}, %s) >= 0"
         query = (
-            "SELECT coalesce(array_agg(value ORDER BY place), '{}') FROM unnest(%s::text[])"
-            " WITH ORDINALITY AS each (value, place) WHERE pg_input_is_valid(value, %s)"
+            "SELECT coalesce(array_agg(value ORDER BY place), '{}') FROM unnest(%s::text[])"  # noqa: S608 - a type's name
+            f" WITH ORDINALITY AS each (value, place) WHERE {valid_}"
         )
         key = (kind.shown, tuple(found))
         if key in self._known:
@@ -360,8 +470,8 @@ class _Candidates:
         ]
         self._triggers_off = bool(self._placeholders) or attempt == _ROUNDS - 1
 
-    def rows(self, count: int) -> list[tuple[str | None, ...]]:
-        return [self._row(number) for number in range(count)]
+    def rows(self, first: int, end: int) -> list[tuple[str | None, ...]]:
+        return [self._row(number) for number in range(first, end)]
 
     def _row(self, number: int) -> tuple[str | None, ...]:
         row: dict[str, str | None] = {}
@@ -417,7 +527,9 @@ class _Candidates:
             or column.name in self._placeholders
             or (key and self._random.random() < self._distinct_share())
         ):
-            found = values.distinct(column.type, self._seeding.types, self._start + number)
+            # What a column means may not be what its constraints allow.
+            usual = self.attempt not in {3, 5}
+            found = self._seeding.distinct(self.table, column, self._start + number, by_meaning=usual)
             if found is not None:
                 return found
         sought = self._seeding.sought(self.table, column)
@@ -427,7 +539,8 @@ class _Candidates:
             return None
         # What constraints speak of stands first.
         few = pool[:12] if self.attempt in {2, 4} else pool
-        return self._random.choice(few)
+        chosen = self._random.choice(few)
+        return self._seeding.of_key(self.table, column, chosen) if key else chosen
 
     def _distinct_share(self) -> float:
         return (0.9, 0.9, 0.3, 0.9, 0.5, 0.9)[self.attempt]

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from itertools import product
 from typing import TYPE_CHECKING
 
+from migrate_review.rows.meaning import tag, uuid
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
@@ -127,15 +129,15 @@ _DAYS = 28
 _MONTHS = 12
 
 
-def pool(kind: Type, types: Mapping[int, Type]) -> list[str]:
-    """Return a value of a type that differs for each number, or None. The server may still refuse it."""
+def pool(kind: Type, types: Mapping[int, Type], salt: int = 0) -> list[str]:
+    """Return values of a type. The server may still refuse some. UUIDs differ for each ``salt``."""
     if kind.kind == "e":
         return list(kind.labels)
     if kind.kind == "d":
-        return pool(types[kind.base], types)
+        return pool(types[kind.base], types, salt)
     if kind.kind == "c":
         return _rows([pool(field, types) for field in kind.fields])
-    return _pool_of_ranges(kind, types) if kind.kind in "rm" else _pool_of_base(kind, types)
+    return _pool_of_ranges(kind, types) if kind.kind in "rm" else _pool_of_base(kind, types, salt)
 
 
 def _pool_of_ranges(kind: Type, types: Mapping[int, Type]) -> list[str]:
@@ -146,35 +148,40 @@ def _pool_of_ranges(kind: Type, types: Mapping[int, Type]) -> list[str]:
     return ["empty", *(f"[{point},{point}]" for point in points), *_ranges(subtype.name)]
 
 
-def _pool_of_base(kind: Type, types: Mapping[int, Type]) -> list[str]:
+def _pool_of_base(kind: Type, types: Mapping[int, Type], salt: int) -> list[str]:
     width = max(1, kind.modifier)
     if kind.element:
-        return _arrays(pool(types[kind.element], types))
+        return _arrays(pool(types[kind.element], types, salt))
     if kind.name == "bit":
         return ["0" * width, "1" * width, ("10" * width)[:width], ("1" + "0" * width)[:width]]
     if kind.name == "uuid":
-        return [_uuid(number) for number in range(12)]
+        return [uuid(number, salt) for number in range(12)]
     if kind.name == "numeric":
         return [*_POOLS["numeric"], *_edges(kind.modifier)]
     return [*_POOLS.get(_ALIASES.get(kind.name, kind.name), _GUESSES), *_filled(kind)]
 
 
-def distinct(kind: Type, types: Mapping[int, Type], number: int) -> str | None:
-    """Return the ``number``-th, from 0, of many different values; None if the type has only those of its pool."""
+def distinct(kind: Type, types: Mapping[int, Type], number: int, salt: int = 0) -> str | None:
+    """Return the ``number``-th, from 0, of many different values; None if the type has only those of its pool.
+
+    Texts and UUIDs differ for each ``salt``, too.
+    """
     if kind.kind == "d":
-        return distinct(types[kind.base], types, number)
+        return distinct(types[kind.base], types, number, salt)
     if kind.kind == "r":
         low, high = (_nth(types[kind.subtype].name, number * 3 + step) for step in (0, 2))
         return None if low is None or high is None else f"[{_quoted(low)},{_quoted(high)})"
     if kind.kind == "m" or (kind.kind == "b" and kind.element):
-        inner = distinct(types[kind.subtype or kind.element], types, number)
+        inner = distinct(types[kind.subtype or kind.element], types, number, salt)
         return None if inner is None else f"{{{inner if kind.kind == 'm' else _quoted(inner)}}}"
-    return _distinct_of_base(kind, number) if kind.kind == "b" else None
+    return _distinct_of_base(kind, number, salt) if kind.kind == "b" else None
 
 
-def _distinct_of_base(kind: Type, number: int) -> str | None:
+def _distinct_of_base(kind: Type, number: int, salt: int) -> str | None:
+    if kind.name == "uuid":
+        return uuid(number, salt)
     if _ALIASES.get(kind.name, kind.name) == "text":
-        return _text(number, _length(kind))
+        return _text(number, length_of(kind), salt)
     if kind.name == "bit":
         return format(number, "b").zfill(max(1, kind.modifier))
     return _nth(kind.name, number)
@@ -185,7 +192,6 @@ def _nth(name: str, number: int) -> str | None:
     day = f"{2001 + number // (_MONTHS * _DAYS)}-{number // _DAYS % _MONTHS + 1:02}-{number % _DAYS + 1:02}"
     clock = f"{number // 3600 % 24:02}:{number // 60 % 60:02}:{number % 60:02}"
     makers: Mapping[str, Callable[[], str]] = {
-        "uuid": lambda: _uuid(number),
         "date": lambda: day,
         "timestamp": lambda: f"{day} {clock}.5",
         "timestamptz": lambda: f"{day} {clock}.5+00",
@@ -212,21 +218,28 @@ def _nth(name: str, number: int) -> str | None:
     return makers[name]() if name in makers else None
 
 
-def _text(number: int, length: int | None) -> str:
-    """Return a text within a length that differs for each number, regardless of case."""
+def is_text(kind: Type, types: Mapping[int, Type]) -> bool:
+    """Return whether it is a type of texts, or a domain of one."""
+    while kind.kind == "d":
+        kind = types[kind.base]
+    return kind.kind == "b" and _ALIASES.get(kind.name, kind.name) == "text"
+
+
+def _text(number: int, length: int | None, salt: int) -> str:
+    """Return a text within a length that differs for each number and salt, regardless of case."""
     digits = "abcdefghijklmnopqrstuvwxyz0123456789"
     if length is not None and length <= len("Name 000"):
-        tag = ""
-        while number or not tag:
+        short = ""
+        while number or not short:
             number, rest = divmod(number, len(digits))
-            tag = digits[rest] + tag
-        return tag
+            short = digits[rest] + short
+        return short
     forms = ("User{}@Example.com", "name-{}", "Ünï {}", "Name {}", "n{}", "{}", " {} x", "O'{}")
-    text = forms[number % len(forms)].format(number)
+    text = forms[number % len(forms)].format(f"{number}{tag(salt)}" if salt else number)
     return text if length is None or len(text) <= length else f"n{number}"
 
 
-def _length(kind: Type) -> int | None:
+def length_of(kind: Type) -> int | None:
     """Return the length of a varchar or char, which is its modifier less four."""
     if kind.name == "name":
         return 63
@@ -237,10 +250,10 @@ def _length(kind: Type) -> int | None:
 
 def _filled(kind: Type) -> list[str]:
     """Return texts of the column's full length."""
-    length = _length(kind)
-    if length is None:
+    most = length_of(kind)
+    if most is None:
         return []
-    return ["W" * length, ("Ab" * length)[:length], *(text[:length] for text in _TEXTS if len(text) > length)]
+    return ["W" * most, ("Ab" * most)[:most], *(text[:most] for text in _TEXTS if len(text) > most)]
 
 
 def _edges(modifier: int) -> list[str]:
@@ -254,11 +267,6 @@ def _edges(modifier: int) -> list[str]:
     largest = f"{whole}.{fraction}" if fraction else whole + "0" * max(0, -scale)
     finest = f"0.{'0' * (scale - 1)}1" if scale > 0 else "1"
     return [largest, f"-{largest}", finest]
-
-
-def _uuid(number: int) -> str:
-    text = f"{(number * 0x9E3779B97F4A7C15 + 0x1234567) % 2**64:016x}{number:016x}"
-    return f"{text[:8]}-{text[8:12]}-4{text[13:16]}-8{text[17:20]}-{text[20:]}"
 
 
 def _quoted(value: str) -> str:
@@ -342,6 +350,12 @@ def _mined_documents(keys: Sequence[str]) -> list[str]:
 def is_extreme(value: str) -> bool:
     """Return whether a value is a number that harmless arithmetic may carry past the end of its type."""
     return _NUMBER.fullmatch(value) is not None and abs(float(value)) > _MODEST
+
+
+def tamed(found: Sequence[str]) -> list[str]:
+    """Return the values that harmless code can take: no extremes, none empty, no two that differ in case alone."""
+    kept = {value.strip().lower(): value for value in reversed(found) if value.strip() and not is_extreme(value)}
+    return [value for value in reversed(kept.values()) if len(value) < _LONGEST_TEXT]
 
 
 def _plain(number: float) -> str:

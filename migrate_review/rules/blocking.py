@@ -1,19 +1,37 @@
-"""Finds statements that hold a blocking lock while they scan or rewrite a table with rows."""
+"""Finds statements that run while a lock keeps others out: of the table that they work on, or of another one."""
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from migrate_review.lock_modes import CONFLICTS, WRITE, blocks, shown_mode, strongest
+from migrate_review.lock_modes import CONFLICTS, READ, WRITE, blocks, shown_mode, strongest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from migrate_review.observation import Observation, Pass, Statement
+    from migrate_review.observation import Statement
+    from migrate_review.rules.case import Run
 
-_EMPTIES = re.compile(r"\s*truncate\b", re.IGNORECASE)
+_SLEEPS = re.compile(r"\bpg_sleep(_for|_until)?\s*\(", re.IGNORECASE)
+_LONG_SLEEP_MS = 200
+# Nothing takes so long on a few hundred rows that does not wait for something.
+_LONG_MS = 5000
+# An open transaction in which nothing runs for so long waits for Python: a sleep, a request, a computation.
+_LONG_IDLE_MS = 1500
+# As in driver/watching.py: who changes so many of a few hundred rows changes more of a larger table.
+_SHARE = 10
+_FEWEST = 10
+
+# Measured with 3 million rows: a foreign key was checked in 1.2 s, and an UPDATE of all rows took 16.9 s. A rewrite is
+# taken to be between them, and a loop, with a round trip for each row, to be a hundred times slower.
+_LARGE = 10_000_000
+_READ_A_SECOND = 2_500_000
+_REWRITTEN_A_SECOND = 500_000
+_CHANGED_A_SECOND = 180_000
+_ONE_BY_ONE = 100
+_MINUTE = 60
 
 
 @dataclass(frozen=True)
@@ -33,24 +51,130 @@ class Work:
         return tuple(table for table in self.held if table in self.statement.rewritten)
 
 
-def long_works(observation: Observation) -> Iterator[Work]:
-    """Yield each statement of the upgrade whose time grows with a table that others cannot use meanwhile."""
-    for statement, held in _with_locks_held(observation.upgrade):
-        if _EMPTIES.match(statement.sql):
-            continue  # the new file is empty, so its time does not grow
+@dataclass
+class Held:
+    """A lock that blocks others until its transaction ends, and what runs until then.
+
+    ``statement`` took it; ``work`` describes what takes long, none if nothing does.
+    """
+
+    table: str
+    statement: Statement
+    modes: set[str]
+    work: list[str] = field(default_factory=list)
+    _changed: dict[str, int] = field(default_factory=dict)
+
+    def note_changes(self, statement: Statement) -> None:
+        """Count the rows that statements change one by one."""
+        for table, count in statement.changed.items():
+            self._changed[table] = self._changed.get(table, 0) + count
+
+    def conclude(self, rows: Mapping[str, int], looked_at: set[str]) -> Held:
+        """Add the tables whose rows were changed one by one, after a statement that ``looked_at`` all of them."""
+        for table, count in self._changed.items():
+            if table in looked_at and table != self.table and is_share(count, rows.get(table, 0)):
+                share = scaled(_CHANGED_A_SECOND / _ONE_BY_ONE, count, rows[table])
+                self.work.append(f"changes {count} of {rows[table]} rows of {table} one by one ({share})")
+        return self
+
+
+def is_share(count: int, rows: int) -> bool:
+    """Return whether a statement that touches ``count`` of so many rows touches more, the larger the table is."""
+    return bool(rows) and count >= max(_FEWEST, rows / _SHARE)
+
+
+def long_works(run: Run, rows: Mapping[str, int]) -> Iterator[Work]:
+    """Yield each statement whose time grows with a table that others cannot use meanwhile."""
+    for statement, held in _with_locks_held(run):
         touched = {
-            table: tuple(sorted(mode for mode in held.get(table, ()) if mode in CONFLICTS[WRITE]))
+            table: tuple(sorted(mode for mode in held.get(table, ()) if _keeps_out(run, table, mode)))
             for table in dict.fromkeys((*statement.rewritten, *statement.scanned))
-            if observation.rows.get(table)
+            if rows.get(table)
         }
         blocking = {table: modes for table, modes in touched.items() if modes}
         if blocking:
             yield Work(statement, blocking)
 
 
-def _with_locks_held(direction: Pass) -> Iterator[tuple[Statement, dict[str, set[str]]]]:
+def held_meanwhile(run: Run, rows: Mapping[str, int]) -> Iterator[Held]:
+    """Yield each lock that blocks others while the rest of its transaction does long work on other tables.
+
+    A statement that `long_works` yields does not count: it has a finding of its own, whose fix takes it out of the
+    transaction.
+    """
+    own = {id(work.statement) for work in long_works(run, rows)}
+    looked_at = {table for statement in run.statements.statements for table in statement.scanned}
+    held: dict[str, Held] = {}
+    for statement in run.statements.statements:
+        if not statement.in_transaction:
+            # Alembic commits before an autocommit block.
+            yield from (lock.conclude(rows, looked_at) for lock in held.values())
+            held = {}
+            continue
+        _idle(held, statement.idle_ms)
+        for taken in statement.locks:
+            if _keeps_out(run, taken.table, taken.mode):
+                held.setdefault(taken.table, Held(taken.table, statement, set())).modes.add(taken.mode)
+        if id(statement) in own:
+            continue
+        work = tuple(_work(statement, rows))
+        for lock in held.values():
+            lock.work += work
+            if not work:
+                lock.note_changes(statement)
+    _idle(held, run.statements.idle_ms)
+    yield from (lock.conclude(rows, looked_at) for lock in held.values())
+
+
+def _idle(held: Mapping[str, Held], idle_ms: float) -> None:
+    if idle_ms >= _LONG_IDLE_MS:
+        for lock in held.values():
+            lock.work.append(f"waits {idle_ms / 1000:.1f} s for Python")
+
+
+def _work(statement: Statement, rows: Mapping[str, int]) -> Iterator[str]:
+    """Yield what a statement does that takes long, or longer on larger tables."""
+    for table in statement.rewritten:
+        if rows.get(table):
+            yield f"rewrites {table} ({rows[table]} rows; {scaled(_REWRITTEN_A_SECOND)})"
+    changed = [table for table, count in statement.changed.items() if is_share(count, rows.get(table, 0))]
+    for table in changed:
+        count = statement.changed[table]
+        yield f"changes {count} of {rows[table]} rows of {table} ({scaled(_CHANGED_A_SECOND, count, rows[table])})"
+    for table in statement.scanned:
+        if rows.get(table) and table not in changed and table not in statement.rewritten:
+            yield reading(table, statement, rows)
+    if statement.duration_ms >= (_LONG_SLEEP_MS if _SLEEPS.search(statement.sql) else _LONG_MS):
+        yield f"runs a statement that took {statement.duration_ms / 1000:.1f} s"
+
+
+def reading(table: str, statement: Statement, rows: Mapping[str, int]) -> str:
+    """Return what a statement reads of a table: all of it, or a share that grows with it."""
+    count, there = statement.read.get(table, rows[table]), rows[table]
+    if count < there / 2:
+        return f"reads {count} of {there} rows of {table} ({scaled(_READ_A_SECOND, count, there)})"
+    return f"reads all of {table} ({there} rows; {scaled(_READ_A_SECOND)})"
+
+
+def scaled(rows_a_second: float, count: int = 1, of: int = 1) -> str:
+    """Return how long work on this share of a table takes when the table is large."""
+    seconds = _LARGE * min(count, of) / of / rows_a_second
+    return (
+        f"about {seconds:.0f} s with 10 million"
+        if seconds < _MINUTE
+        else f"about {seconds / 60:.0f} min with 10 million"
+    )
+
+
+def _keeps_out(run: Run, table: str, mode: str) -> bool:
+    """Return whether a lock keeps the application out of a table. Nobody writes to a materialized view."""
+    views = {view.name for view in run.before.materialized}
+    return mode in CONFLICTS[READ if table in views else WRITE]
+
+
+def _with_locks_held(run: Run) -> Iterator[tuple[Statement, dict[str, set[str]]]]:
     held: dict[str, set[str]] = {}
-    for statement in direction.statements:
+    for statement in run.statements.statements:
         if not statement.in_transaction:
             held = {}  # Alembic commits before an autocommit block
         for lock in statement.locks:
@@ -64,11 +188,19 @@ def evidence_of(work: Work, rows: Mapping[str, int]) -> str:
     """Return the measurements in one line: tables with their rows, the time here, and the locks."""
     done = []
     for table in work.held:
-        verb = "rewrote" if table in work.statement.rewritten else "read all of"
-        done.append(f"{verb} {table} ({rows[table]} rows)")
-    locks = "; ".join(
+        rewrote = table in work.statement.rewritten
+        done.append(
+            f"rewrote {table} ({rows[table]} rows; {scaled(_REWRITTEN_A_SECOND)})"
+            if rewrote
+            else reading(table, work.statement, rows).replace("reads", "read", 1)
+        )
+    return f"{' and '.join(done)} in {work.statement.duration_ms:.1f} ms here; {locks_of(work.held)}"
+
+
+def locks_of(held: Mapping[str, tuple[str, ...]]) -> str:
+    """Return locks by table, each with what it blocks."""
+    return "; ".join(
         f"{shown_mode(mode)} on {table} blocks {blocks([mode])}"
-        for table, modes in work.held.items()
+        for table, modes in held.items()
         for mode in (strongest(modes),)
     )
-    return f"{' and '.join(done)} in {work.statement.duration_ms:.1f} ms here; {locks}"

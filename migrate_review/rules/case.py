@@ -7,12 +7,17 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from migrate_review.observation import Statement
-from migrate_review.rules.rulebook import RULES, Theme, finding
+from migrate_review.rules.findings import Severity
+from migrate_review.rules.names import listed
+from migrate_review.rules.rule import Theme
 
 if TYPE_CHECKING:
-    from migrate_review.observation import Observation
+    from collections.abc import Mapping, Sequence
+
+    from migrate_review.observation import Catalog, Observation, Pass
     from migrate_review.revisions.tree import RevisionSource
     from migrate_review.rules.findings import Finding
+    from migrate_review.rules.rule import Rule
     from migrate_review.rules.squawk import Remark
 
 # The names that say best where in the file a finding is, the most telling first.
@@ -20,18 +25,61 @@ _TELLING = ("name", "column", "old", "new", "module", "table")
 
 
 @dataclass(frozen=True)
+class Run:
+    """One direction of a revision: its statements, squawk's remarks on them, and the schema before and after them.
+
+    ``function`` is "upgrade" or "downgrade". Without ``after``, the schema after it is not known.
+    """
+
+    function: str
+    statements: Pass
+    remarks: tuple[Remark, ...]
+    before: Catalog
+    after: Catalog | None
+
+    def squawk_on(self, statement: int) -> tuple[str, ...]:
+        """Return the rules that squawk finds broken by the statement at this place."""
+        return tuple(dict.fromkeys(remark.rule for remark in self.remarks if remark.statement == statement))
+
+
+@dataclass(frozen=True)
 class Case:
-    """A revision's measurements, squawk's remarks on the statements that were `attempted`, and its source."""
+    """A revision's measurements, squawk's remarks on the statements that were `attempted`, and its source.
+
+    ``downgrade_remarks`` are squawk's on the statements of the downgrade.
+    """
 
     observation: Observation
     remarks: tuple[Remark, ...]
     revision: RevisionSource
+    downgrade_remarks: tuple[Remark, ...] = ()
 
-    def found(self, rule: str, evidence: str, /, **names: str) -> Finding:
+    @property
+    def runs(self) -> tuple[Run, ...]:
+        """The upgrade, and the downgrade if it was reached."""
+        seen = self.observation
+        up = Run("upgrade", seen.upgrade, self.remarks, seen.before, seen.after)
+        if seen.downgrade is None or seen.after is None:
+            return (up,)
+        return (up, Run("downgrade", seen.downgrade, self.downgrade_remarks, seen.after, seen.restored))
+
+    def found_in(self, run: Run, rule: Rule, evidence: str, /, **names: str) -> Finding:
+        """Return a finding on a statement of one direction."""
+        if run.function == "upgrade":
+            return self.found(rule, evidence, **names)
+        bare = rule.finding(self.revision.id, evidence, **names)
+        about = [names[kind] for kind in _TELLING if kind in names]
+        line = _line(self.revision.text, run.function, about)
+        # A downgrade runs only if somebody decides to.
+        severity = Severity.WARNING if bare.severity is Severity.ERROR else bare.severity
+        message = f"In downgrade(): {bare.message}"
+        return replace(bare, severity=severity, message=message, path=str(self.revision.path), line=line)
+
+    def found(self, rule: Rule, evidence: str, /, **names: str) -> Finding:
         """Return a finding on this revision, with the line of its file that names what it is about."""
-        bare = finding(rule, self.revision.id, evidence, **names)
-        function = "downgrade" if rule.startswith("downgrade") else "upgrade"
-        if RULES[rule].theme is Theme.GRAPH:
+        bare = rule.finding(self.revision.id, evidence, **names)
+        function = "downgrade" if rule.name.startswith("downgrade") else "upgrade"
+        if rule.theme is Theme.GRAPH:
             function = ""
         about = [names[kind] for kind in _TELLING if kind in names]
         return replace(bare, path=str(self.revision.path), line=_line(self.revision.text, function, about))
@@ -48,9 +96,18 @@ def attempted(observation: Observation) -> tuple[Statement, ...]:
     return (*observation.upgrade.statements, *refused)
 
 
+def scripts(observations: Mapping[str, Observation]) -> dict[tuple[str, str], Sequence[Statement]]:
+    """Return the statements for squawk to read, by revision and direction."""
+    found: dict[tuple[str, str], Sequence[Statement]] = {}
+    for revision, seen in observations.items():
+        found[revision, "upgrade"] = attempted(seen)
+        found[revision, "downgrade"] = seen.downgrade.statements if seen.downgrade is not None else ()
+    return found
+
+
 def quoted(columns: tuple[str, ...]) -> str:
     """Return column names as in a Python list."""
-    return ", ".join(f'"{column}"' for column in columns)
+    return listed(columns)
 
 
 def short(sql: str, most: int = 120) -> str:

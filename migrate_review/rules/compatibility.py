@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from migrate_review.rules import difference, squawk
 from migrate_review.rules.case import attempted, short
 from migrate_review.rules.findings import Finding, Severity
+from migrate_review.rules.names import Identifier, Relation, shown, sql_text
 from migrate_review.rules.rulebook import RULES
 
 if TYPE_CHECKING:
@@ -33,11 +34,11 @@ def tables_and_columns_gone(case: Case) -> Iterator[Finding]:
     rows = observation.rows
     for table in difference.gone_tables(observation.before, observation.after):
         evidence = f"{table.name} was there, with {len(table.columns)} columns and {rows.get(table.name, 0)} rows"
-        yield case.found("ban-drop-table", evidence, table=table.name)
+        yield case.found(RULES["ban-drop-table"], evidence, table=table.name)
     for was, now in difference.kept_tables(observation.before, observation.after):
         for column in difference.gone_columns(was, now):
             evidence = f"{was.name}.{column.name} was there ({column.type}), in {rows.get(was.name, 0)} rows"
-            yield case.found("ban-drop-column", evidence, table=was.name, column=column.name)
+            yield case.found(RULES["ban-drop-column"], evidence, table=was.name, column=column.name)
 
 
 def renames(case: Case) -> Iterator[Finding]:
@@ -50,12 +51,13 @@ def renames(case: Case) -> Iterator[Finding]:
             evidence = f"the same table is called {now.name} afterwards, and nothing is called {was.name}"
             moved = was.name.rpartition(".")[2] == now.name.rpartition(".")[2]
             rule = "ban-set-schema" if moved else "renaming-table"
-            yield case.found(rule, evidence, old=was.name, new=now.name)
+            yield case.found(RULES[rule], evidence, old=Relation(was.name), new=Relation(now.name))
         for old, new in difference.kept_columns(was, now):
             if old.name != new.name:
                 evidence = f"the same column is called {new.name} afterwards"
-                names = {"table": now.name, "old": old.name, "new": new.name, "type": new.type}
-                yield case.found("renaming-column", evidence, **names)
+                names = {"table": now.name, "type": new.type}
+                names |= {"old": Identifier(old.name), "new": Identifier(new.name)}
+                yield case.found(RULES["renaming-column"], evidence, **names)
 
 
 def _stands_in(after: Catalog, name: str) -> bool:
@@ -78,7 +80,18 @@ def _required_column_refused(case: Case) -> Iterator[Finding]:
     failure = (observation.refused or observation.upgrade).failure or ""
     lacking = _LACKING.search(failure)
     if lacking and "adding-required-field" in case.squawk_on(len(attempted(observation)) - 1):
-        yield case.found("adding-required-field", failure, column=lacking.group(1), table=lacking.group(2))
+        column, table = lacking.group(1), Identifier(lacking.group(2)).sql
+        names = {"column": column, "table": table, "type": _type_of(case, table, column)}
+        yield case.found(RULES["adding-required-field"], failure, **names)
+
+
+def _type_of(case: Case, table: str, column: str) -> str:
+    """Return the type of a column after the revision, by its table's bare name."""
+    after = case.observation.after
+    for each in after.tables if after is not None else ():
+        if Relation(each.name).own.sql == table:
+            return next((one.type for one in each.columns if one.name == column), "text")
+    return "text"
 
 
 def _required_columns_added(case: Case, before: Catalog, after: Catalog) -> Iterator[Finding]:
@@ -87,7 +100,8 @@ def _required_columns_added(case: Case, before: Catalog, after: Catalog) -> Iter
         given = column.default is not None or column.generated or column.identity
         if table.oid in kept and column.not_null and not given:
             evidence = f"{table.name}.{column.name} is new, NOT NULL and has no default afterwards"
-            yield case.found("adding-required-field", evidence, table=table.name, column=column.name)
+            names = {"table": table.name, "column": column.name, "type": column.type}
+            yield case.found(RULES["adding-required-field"], evidence, **names)
 
 
 def _defaults_dropped(case: Case, before: Catalog, after: Catalog) -> Iterator[Finding]:
@@ -95,7 +109,7 @@ def _defaults_dropped(case: Case, before: Catalog, after: Catalog) -> Iterator[F
         for old, new in difference.kept_columns(was, now):
             if old.default is not None and new.default is None and new.not_null and not new.identity:
                 evidence = f"DEFAULT {old.default} is gone"
-                yield case.found("ban-drop-default", evidence, table=now.name, column=new.name)
+                yield case.found(RULES["ban-drop-default"], evidence, table=now.name, column=new.name)
 
 
 def enum_values(case: Case) -> Iterator[Finding]:
@@ -110,10 +124,11 @@ def enum_values(case: Case) -> Iterator[Finding]:
         for oid, label in labels:
             if oid in now and now[oid] != label:
                 evidence = f"the same value of {type_} is called {now[oid]} afterwards"
-                yield case.found("enum-value-renamed", evidence, type=type_, old=label, new=now[oid])
+                names = {"type": type_, "old": label, "new": now[oid], "new_label": sql_text(now[oid])}
+                yield case.found(RULES["enum-value-renamed"], evidence, **names)
             elif label not in now.values():
                 evidence = f"{type_} holds {', '.join(now.values())} afterwards"
-                yield case.found("enum-value-removed", evidence, type=type_, old=label)
+                yield case.found(RULES["enum-value-removed"], evidence, type=type_, old=label)
 
 
 def as_squawk_says(case: Case) -> Iterator[Finding]:
@@ -125,7 +140,8 @@ def as_squawk_says(case: Case) -> Iterator[Finding]:
         elif remark.rule == "renaming-object":
             yield from _renamed(case, remark)
         elif remark.rule in _PASSED_ON:
-            yield case.found(remark.rule, f"{sql}: {remark.message}")
+            whole = " ".join(attempted(case.observation)[remark.statement].sql.split())
+            yield case.found(RULES[remark.rule], f"{sql}: {remark.message}", sql=whole)
         elif remark.rule not in RULES:
             # A rule that squawk has learnt since: better unexplained than unsaid.
             page = f"# https://squawkhq.com/docs/{remark.rule}"
@@ -144,9 +160,9 @@ def _renamed(case: Case, remark: Remark) -> Iterator[Finding]:
     renamed = _RENAMED.search(sql)
     if after is None or any(kind in remark.message for kind in _NOBODY_CALLS):
         return
-    old, new = (name.replace('"', "") for name in renamed.groups()) if renamed else ("the old name", "the new name")
+    old, new = (shown(name) for name in renamed.groups()) if renamed else ("the old name", "the new name")
     if old not in after.enums and not any(entry.endswith(f" {old}") for entry in after.others):
-        yield case.found(remark.rule, f"{short(sql)}: {remark.message}", old=old, new=new)
+        yield case.found(RULES[remark.rule], f"{short(sql)}: {remark.message}", old=old, new=new)
 
 
 def _dropped(case: Case, rule: str) -> Iterator[Finding]:
@@ -157,4 +173,4 @@ def _dropped(case: Case, rule: str) -> Iterator[Finding]:
     for entry in before.others.keys() - after.others.keys():
         if entry.startswith((f"{kind} ", f"materialized {kind} ")):
             name = entry.partition(f"{kind} ")[2]
-            yield case.found(rule, f"{entry} was there", name=name)
+            yield case.found(RULES[rule], f"{entry} was there", name=name)

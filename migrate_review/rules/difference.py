@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -75,3 +76,22 @@ def gone_indexes(before: Catalog, after: Catalog) -> Iterator[tuple[Table, Index
     for was, now in kept_tables(before, after):
         names = {index.name for index in now.indexes}
         yield from ((now, index) for index in was.indexes if index.name not in names and not index.constraint)
+
+
+def parents(catalog: Catalog) -> dict[str, str]:
+    """Return the table that each partition belongs to."""
+    own = partitions(catalog)
+    found = ((name, _INHERITS.search(catalog.others[f"table settings {name}"])) for name in own)
+    return {name: parent["table"] for name, parent in found if parent}
+
+
+_INHERITS = re.compile(r"(?:^|; )inherits (?P<table>[^;,]+)")
+
+
+def partitions(catalog: Catalog) -> set[str]:
+    """Return the names of the tables that are partitions."""
+    return {
+        name.removeprefix("table settings ")
+        for name, settings in catalog.others.items()
+        if name.startswith("table settings ") and ("FOR VALUES" in settings or settings.startswith("DEFAULT"))
+    }

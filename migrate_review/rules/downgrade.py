@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
 from migrate_review.measure.catalog import differences
-from migrate_review.observation import NOT_REACHED, REFUSED_ROWS
+from migrate_review.observation import REFUSED_ROWS
 from migrate_review.rules.case import short
 from migrate_review.rules.compatibility import required_columns
+from migrate_review.rules.names import Identifier, Relation, shown
+from migrate_review.rules.rulebook import RULES
+from migrate_review.rules.undo import undo
+from migrate_review.rules.violations import checks
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -28,22 +31,22 @@ def failures(case: Case) -> Iterator[Finding]:
     failed = case.observation.refused or case.observation.upgrade
     if failed.failure is None:
         return
-    if failed.failure.startswith(NOT_REACHED):
-        yield case.found("not-measured", failed.failure)
-        return
     evidence = _evidence(failed)
     if failed.sqlstate == _TOO_LONG and not failed.failed_sql:
         # No statement of the revision's own: Alembic was about to note it.
         evidence += f", as Alembic noted the revision, whose id has {len(case.revision.id)} characters"
     state, sql = failed.sqlstate or "", failed.failed_sql or ""
     if state == _ACTIVE_TRANSACTION and "concurrently" in sql.lower():
-        yield case.found("ban-concurrent-index-creation-in-transaction", f"{failed.failure}: {evidence}")
+        rule = RULES["ban-concurrent-index-creation-in-transaction"]
+        yield case.found(rule, f"{failed.failure}: {evidence}", sql=" ".join(sql.split()))
     elif state == _NOT_NULL_VIOLATION and any(required_columns(case)):
         return  # that says more
     elif state.startswith(REFUSED_ROWS) and case.observation.refused is not None:
-        yield case.found("upgrade-depends-on-data", evidence, failure=failed.failure)
+        queries = "".join(f"\n#   {query}" for query in _queries(case))
+        which = f" They are:{queries}" if queries else ""
+        yield case.found(RULES["upgrade-depends-on-data"], evidence, failure=failed.failure, queries=which)
     else:  # other rows would not help: without any it fails, too
-        yield case.found("upgrade-fails", evidence, failure=failed.failure)
+        yield case.found(RULES["upgrade-fails"], evidence, failure=failed.failure)
 
 
 def _evidence(direction: Pass) -> str:
@@ -51,17 +54,25 @@ def _evidence(direction: Pass) -> str:
     return short(direction.failed_sql) if direction.failed_sql else f"after {ran} statement{'' if ran == 1 else 's'}"
 
 
+def missing(case: Case) -> Iterator[Finding]:
+    """Yield that the revision has no downgrade."""
+    if not case.revision.has_downgrade:
+        before, after = case.observation.before, case.observation.after
+        code = undo(before, after) if after is not None else "    pass  # the opposite of upgrade(), last step first"
+        yield case.found(RULES["downgrade-missing"], f"no function downgrade in {case.revision.path.name}", undo=code)
+
+
 def downgrades(case: Case) -> Iterator[Finding]:
     """Yield why the downgrade fails or is missing, or which differences it leaves."""
     observation = case.observation
     if not case.revision.has_downgrade:
-        yield case.found("downgrade-missing", f"no function downgrade in {case.revision.path.name}")
+        yield from missing(case)
         return
     downgrade = observation.downgrade
     if downgrade is None:
         return
     if downgrade.failure is not None:
-        yield case.found("downgrade-fails", _evidence(downgrade), failure=downgrade.failure)
+        yield case.found(RULES["downgrade-fails"], _evidence(downgrade), failure=downgrade.failure)
         return
     if observation.restored is None:
         return
@@ -69,7 +80,14 @@ def downgrades(case: Case) -> Iterator[Finding]:
     if not changed:
         return
     rule = "downgrade-empty" if downgrade.empty else "downgrade-incomplete"
-    yield case.found(rule, _listed(changed), undo=_undo(changed))
+    yield case.found(RULES[rule], _listed(changed), undo=undo(observation.before, observation.restored))
+
+
+def downgrade_on_data(case: Case) -> Iterator[Finding]:
+    """Yield that the downgrade fails on rows that the schema after the upgrade allows."""
+    refused = case.observation.downgrade_refused
+    if refused is not None and refused.failure is not None:
+        yield case.found(RULES["downgrade-depends-on-data"], _evidence(refused), failure=refused.failure)
 
 
 def repetition(case: Case) -> Iterator[Finding]:
@@ -77,18 +95,18 @@ def repetition(case: Case) -> Iterator[Finding]:
     observation = case.observation
     if observation.upgrade_again is not None and observation.upgrade_again.failure is not None:
         # What the downgrade leaves over is in the way: `downgrades` reports it, this is the consequence.
-        changed = differences(observation.before, observation.restored) if observation.restored else ()
-        names = {"failure": observation.upgrade_again.failure, "undo": _undo(changed)}
-        yield case.found("upgrade-not-repeatable", _evidence(observation.upgrade_again), **names)
+        left = observation.restored
+        code = undo(observation.before, left) if left is not None else "    pass  # the opposite of upgrade()"
+        names = {"failure": observation.upgrade_again.failure, "undo": code}
+        yield case.found(RULES["upgrade-not-repeatable"], _evidence(observation.upgrade_again), **names)
     elif observation.after is not None and observation.restored is not None and observation.again is not None:
         if differences(observation.before, observation.restored):
             return  # no wonder
         changed = differences(observation.after, observation.again)
         if changed:
-            evidence = _listed(changed)
-            yield case.found(
-                "upgrade-not-repeatable", evidence, failure="the schema is another one.", undo=_undo(changed)
-            )
+            code = undo(observation.after, observation.again)
+            names = {"failure": "the schema is another one.", "undo": code}
+            yield case.found(RULES["upgrade-not-repeatable"], _listed(changed), **names)
 
 
 def data(case: Case) -> Iterator[Finding]:
@@ -98,44 +116,41 @@ def data(case: Case) -> Iterator[Finding]:
         kept = observation.after and observation.after.table_named(change.table)
         if change.lost:
             evidence = f"{change.lost} of {change.rows} rows of {change.table} are gone: {change.example}"
-            yield case.found("rows-lost", evidence, table=change.table)
+            archive = shown(f'"archived_{Relation(change.table).bare}"')
+            yield case.found(RULES["rows-lost"], evidence, table=change.table, archive=archive)
         if change.added:
             evidence = f"{change.added} rows more in {change.table} than before"
-            yield case.found("rows-left", evidence, table=change.table)
+            yield case.found(RULES["rows-left"], evidence, table=change.table)
         for column, count in change.changed.items():
             if not count:
                 continue
             in_place = kept and any(other.name == column for other in kept.columns)
             rule = "values-changed" if in_place else "values-lost"
             evidence = f"{count} of {change.rows} values of {change.table}.{column}: {change.example}"
-            yield case.found(rule, evidence, table=change.table, column=column)
+            names = _archive(case, change.table, column)
+            yield case.found(RULES[rule], evidence, table=change.table, column=column, **names)
+
+
+def _queries(case: Case) -> list[str]:
+    """Return the queries that find rows in the way of what the revision requires."""
+    found = [check.query for check in checks(case.observation) if check.query is not None]
+    return list(dict.fromkeys(found))[:_MOST]
+
+
+def _archive(case: Case, table: str, column: str) -> dict[str, str]:
+    """Return the names for keeping a column's values beside the table, by its primary key."""
+    was = case.observation.before.table_named(table)
+    key = next((each.columns for each in was.constraints if each.kind == "p"), ()) if was else ()
+    if not key:
+        return {"fix": f"# {table} has no primary key: keep a copy of the table, or say why the values are not needed."}
+    names = [Identifier(each).sql for each in key]
+    return {
+        "archive": shown(f'"archived_{Relation(table).bare}_{column}"'),
+        "key": ", ".join(names),
+        "condition": " AND ".join(f"archive.{name} = {table}.{name}" for name in names),
+    }
 
 
 def _listed(changed: Sequence[str]) -> str:
     more = f"; and {len(changed) - _MOST} more" if len(changed) > _MOST else ""
     return "; ".join(short(line) for line in changed[:_MOST]) + more
-
-
-# How `differences` words it, and the operation that a downgrade lacks.
-_LEFT_OVER = (
-    (re.compile(r"table (\S+) is left over"), 'op.drop_table("{0}")'),
-    (re.compile(r"column (\S+)\.(\S+) is left over"), 'op.drop_column("{0}", "{1}")'),
-    (re.compile(r"constraint (\S+) of (\S+) is left over"), 'op.drop_constraint("{0}", "{1}")'),
-    (re.compile(r"index (\S+) of (\S+) is left over"), 'op.drop_index("{0}", table_name="{1}")'),
-    *(
-        (re.compile(rf"{kind} (\S+) is left over"), f'op.execute("DROP {kind.upper()} {{0}}")')
-        for kind in ("type", "view", "function", "sequence", "schema")
-    ),
-    (re.compile(r"table (\S+) is gone"), 'op.create_table("{0}", ...)'),
-    (re.compile(r"column (\S+)\.(\S+) is gone"), 'op.add_column("{0}", sa.Column("{1}", ...))'),
-    (re.compile(r"index (\S+) of (\S+) is gone"), 'op.create_index("{0}", "{1}", [...])'),
-    (re.compile(r"constraint (\S+) of (\S+) is gone"), 'op.execute("ALTER TABLE {1} ADD CONSTRAINT {0} ...")'),
-    (re.compile(r"column (\S+)\.(\S+) was"), 'op.alter_column("{0}", "{1}", ...)'),
-)
-
-
-def _undo(changed: Sequence[str]) -> str:
-    """Return the code that a downgrade lacks, as far as the differences show it."""
-    matches = ((pattern.match(line), operation) for line in changed for pattern, operation in _LEFT_OVER)
-    code = [f"    {operation.format(*match.groups())}" for match, operation in matches if match]
-    return "\n".join(code) or "    ...  # the opposite of upgrade(), last step first"

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from migrate_review.rules.findings import Finding
 
 
+_MOST_SHOWN = 5
+
+
 def shape(tree: Tree) -> Iterator[Finding]:
     """Yield what keeps Alembic from loading the tree, or from finding one head."""
     for file in tree.unreadable:
@@ -34,9 +37,11 @@ def _several_heads(tree: Tree) -> Iterator[Finding]:
     heads = [revision for revision in tree.revisions if revision.id in ids]
     # A team that labels its branches wants several heads.
     if sum(not head.labelled for head in heads) > 1:
-        evidence = "; ".join(f"{head.id} builds on {', '.join(head.down_revisions) or 'nothing'}" for head in heads)
-        for id_ in ids[1:]:
-            yield finding("several-heads", id_, evidence, heads=", ".join(ids), heads_spaced=" ".join(ids))
+        built_on = [f"{head.id} builds on {', '.join(head.down_revisions) or 'nothing'}" for head in heads]
+        more = f"; and {len(built_on) - _MOST_SHOWN} more" if len(built_on) > _MOST_SHOWN else ""
+        evidence = "; ".join(built_on[:_MOST_SHOWN]) + more
+        # One cause, one finding: at the head that was read last, parents first.
+        yield finding("several-heads", heads[-1].id, evidence, heads=", ".join(ids), heads_spaced=" ".join(ids))
 
 
 def history(tree: Tree, released: Released) -> Iterator[Finding]:
@@ -75,7 +80,7 @@ def earlier_reviews(tree: Tree, recorded: Mapping[str, Mapping[str, Any]]) -> It
     """Yield the revisions that were changed after their review."""
     for revision in tree.revisions:
         entry = recorded.get(revision.id)
-        if entry is not None and entry["sha256"] != revision.sha256:
+        if entry is not None and entry["reviewed"] and entry["sha256"] != revision.sha256:
             evidence = f"recorded {entry['sha256'][:12]}, is {revision.sha256[:12]}"
             yield finding("edited-after-review", revision.id, evidence)
 

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from migrate_review.rules import compatibility, downgrade, keys, locks, sources
+from migrate_review.rules import application, compatibility, difference, downgrade, keys, locks, sources, unmeasured
+from migrate_review.rules.book import not_measured
+from migrate_review.rules.rulebook import CHECKS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterable
 
     from migrate_review.rules.case import Case
     from migrate_review.rules.findings import Finding
+    from migrate_review.rules.rulebook import Check
 
-CHECKS: tuple[Callable[[Case], Iterator[Finding]], ...] = (
+_CHECKS: tuple[Check, ...] = (
     downgrade.failures,
     locks.work_that_others_wait_for,
+    locks.locks_held_meanwhile,
     locks.backfills,
     locks.indexes_dropped,
     locks.commits_in_between,
@@ -23,7 +27,9 @@ CHECKS: tuple[Callable[[Case], Iterator[Finding]], ...] = (
     compatibility.required_columns,
     compatibility.enum_values,
     compatibility.as_squawk_says,
+    application.writes,
     downgrade.downgrades,
+    downgrade.downgrade_on_data,
     downgrade.repetition,
     downgrade.data,
     keys.foreign_keys_without_index,
@@ -32,9 +38,37 @@ CHECKS: tuple[Callable[[Case], Iterator[Finding]], ...] = (
     keys.new_tables_and_columns,
     sources.imports,
     sources.nothing_done,
+    *CHECKS,
+)
+
+# For a revision that could not run: they need its source and its rendered SQL only.
+_STATIC: tuple[Check, ...] = (
+    not_measured.check,
+    unmeasured.as_squawk_says,
+    downgrade.missing,
+    sources.imports,
+    sources.nothing_done,
 )
 
 
 def judge(case: Case) -> tuple[Finding, ...]:
     """Return the findings of every check on one revision, each finding once."""
-    return tuple(dict.fromkeys(found for check in CHECKS for found in check(case)))
+    checks = _STATIC if case.observation.upgrade.rendered else _CHECKS
+    return _of_tables_as_a_whole(case, dict.fromkeys(found for check in checks for found in check(case)))
+
+
+def _of_tables_as_a_whole(case: Case, findings: Iterable[Finding]) -> tuple[Finding, ...]:
+    """Return the findings without those on partitions that say the same as one on their table."""
+    several = tuple(findings)
+    parents = difference.parents(case.observation.before)
+    if case.observation.after is not None:
+        parents |= difference.parents(case.observation.after)
+    known = {(found.rule, found.message) for found in several}
+
+    def is_repeated(found: Finding) -> bool:
+        return any(
+            name in found.message and (found.rule, found.message.replace(name, parent)) in known
+            for name, parent in parents.items()
+        )
+
+    return tuple(found for found in several if not is_repeated(found))

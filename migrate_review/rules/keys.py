@@ -5,13 +5,15 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from migrate_review.rules import difference
+from migrate_review.rules import difference, wording
 from migrate_review.rules.case import quoted
+from migrate_review.rules.names import Identifier, Relation, escaped, literal
+from migrate_review.rules.rulebook import RULES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from migrate_review.observation import Constraint, Index, Table
+    from migrate_review.observation import Catalog, Constraint, Index, Table
     from migrate_review.rules.case import Case
     from migrate_review.rules.findings import Finding
 
@@ -28,10 +30,27 @@ def foreign_keys_without_index(case: Case) -> Iterator[Finding]:
         if constraint.kind == "f" and not any(_serves(index, constraint) for index in table.indexes):
             has = ", ".join(index.name for index in table.indexes) or "none"
             columns = constraint.columns
-            index = f"ix_{table.name.rpartition('.')[2]}_{'_'.join(columns)}"
-            names = {"table": table.name, "other": constraint.references or "...", "columns": quoted(columns)}
+            index = f"ix_{Relation(table.name).bare}_{'_'.join(columns)}"
+            names = {"table": table.name, "other": constraint.references or "the other", "columns": quoted(columns)}
             evidence = f"{constraint.definition}; indexes of {table.name}: {has}"
-            yield case.found("foreign-key-without-index", evidence, index=index, **names)
+            names |= wording.index_on(table.name, index, columns, observation.after)
+            yield case.found(RULES["foreign-key-without-index"], evidence, index=index, **names)
+    yield from _indexes_of_foreign_keys_gone(case, observation.before, observation.after)
+
+
+def _indexes_of_foreign_keys_gone(case: Case, before: Catalog, after: Catalog) -> Iterator[Finding]:
+    """Yield the foreign keys that are still there, and whose index is not."""
+    for was, now in difference.kept_tables(before, after):
+        keys = {constraint.name for constraint in was.constraints if constraint.kind == "f"}
+        for constraint in now.constraints:
+            if constraint.name not in keys or any(_serves(index, constraint) for index in now.indexes):
+                continue
+            served = [index.name for index in was.indexes if _serves(index, constraint)]
+            if served:
+                names = {"table": now.name, "other": constraint.references or "the other", "index": served[0]}
+                evidence = f"{constraint.definition}; {', '.join(served)} is gone"
+                rule = RULES["foreign-key-without-index"]
+                yield case.found(rule, evidence, columns=quoted(constraint.columns), **names)
 
 
 def _serves(index: Index, constraint: Constraint) -> bool:
@@ -54,7 +73,7 @@ def duplicate_indexes(case: Case) -> Iterator[Finding]:
         other = next((other for other in table.indexes if other not in later and _covers(other, index)), None)
         if other is not None and not index.constraint:
             evidence = f"{index.definition}; {other.definition}"
-            yield case.found("duplicate-index", evidence, table=table.name, name=index.name, other=other.name)
+            yield case.found(RULES["duplicate-index"], evidence, table=table.name, name=index.name, other=other.name)
 
 
 def _covers(other: Index, index: Index) -> bool:
@@ -74,22 +93,22 @@ def names(case: Case) -> Iterator[Finding]:
         # Alembic does not compare primary keys; a trigger's constraint is no constraint to it at all.
         if constraint.kind in "fucx" and constraint.name not in sql and constraint.name not in inherited:
             evidence = f"{constraint.name} of {table.name}: {constraint.definition}"
-            yield case.found("unnamed-constraint", evidence, name=constraint.name, named=_with_name(table, constraint))
+            yield case.found(
+                RULES["unnamed-constraint"], evidence, name=constraint.name, named=_with_name(table, constraint)
+            )
+
+
+_PREFIXES = {"f": "fk", "u": "uq", "c": "ck", "x": "ex"}
+_LONGEST_NAME = 63
 
 
 def _with_name(table: Table, constraint: Constraint) -> str:
     """Return code for the same constraint with a name, by SQLAlchemy's usual convention."""
-    columns = "_".join(constraint.columns)
-    short = table.name.rpartition(".")[2]
-    listed = quoted(constraint.columns)
-    if constraint.kind == "f":
-        name = f"fk_{short}_{columns}_{constraint.references}"
-        return f'sa.ForeignKeyConstraint([{listed}], [...], name="{name}")'
-    if constraint.kind == "u":
-        return f'sa.UniqueConstraint({listed}, name="uq_{short}_{columns}")'
-    if constraint.kind == "c":
-        return f'sa.CheckConstraint("...", name="ck_{short}_{columns or "rule"}")'
-    return f'op.create_exclude_constraint("ex_{short}_{columns}", "{table.name}", ...)'
+    other = [Relation(constraint.references).bare] if constraint.references else []
+    words = [_PREFIXES[constraint.kind], Relation(table.name).bare, *(constraint.columns or ("rule",)), *other]
+    name = Identifier("_".join(words)[:_LONGEST_NAME])
+    statement = f"ALTER TABLE {table.name} ADD CONSTRAINT {name.sql} {constraint.definition}"
+    return f"op.execute({literal(escaped(statement))})"
 
 
 def new_tables_and_columns(case: Case) -> Iterator[Finding]:
@@ -102,19 +121,19 @@ def new_tables_and_columns(case: Case) -> Iterator[Finding]:
     for table, column in difference.new_columns(observation.before, observation.after):
         evidence = f"{table.name}.{column.name} is {column.type}"
         if re.fullmatch(r"timestamp(\(\d\))? without time zone(\[\])?", column.type):
-            yield case.found("prefer-timestamp-tz", evidence, table=table.name, column=column.name)
+            yield case.found(RULES["prefer-timestamp-tz"], evidence, table=table.name, column=column.name)
         if re.fullmatch(r"(character\(\d+\)|bpchar)(\[\])?", column.type):
-            yield case.found("ban-char-field", evidence, table=table.name, column=column.name)
+            yield case.found(RULES["ban-char-field"], evidence, table=table.name, column=column.name)
 
 
 def _primary_key(case: Case, table: Table) -> Iterator[Finding]:
     keys = [constraint.columns for constraint in table.constraints if constraint.kind == "p"]
     if not keys:
-        yield case.found("table-without-primary-key", f"{table.name} has no primary key", table=table.name)
+        yield case.found(RULES["table-without-primary-key"], f"{table.name} has no primary key", table=table.name)
     types = {column.name: column.type for column in table.columns}
     pointing = {column for one in table.constraints if one.kind == "f" for column in one.columns}
     for key in keys:
         # A key that refers to another table has the width of that table's key.
         if len(key) == 1 and types[key[0]] in ("integer", "smallint") and key[0] not in pointing:
             evidence = f"{table.name}.{key[0]} is {types[key[0]]}"
-            yield case.found("prefer-bigint-over-int", evidence, table=table.name, column=key[0])
+            yield case.found(RULES["prefer-bigint-over-int"], evidence, table=table.name, column=key[0])

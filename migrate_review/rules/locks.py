@@ -5,146 +5,169 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from migrate_review.lock_modes import ACCESS_EXCLUSIVE, ROW_EXCLUSIVE, blocks, shown_mode
-from migrate_review.rules import difference, squawk
-from migrate_review.rules.blocking import evidence_of, long_works
-from migrate_review.rules.case import attempted, quoted, short
+from migrate_review.lock_modes import ACCESS_EXCLUSIVE, ROW_EXCLUSIVE, blocks, shown_mode, strongest
+from migrate_review.rules import batches, difference, squawk, wording
+from migrate_review.rules.blocking import evidence_of, held_meanwhile, is_share, long_works, reading
+from migrate_review.rules.case import attempted, short
+from migrate_review.rules.rulebook import RULES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
+    from migrate_review.observation import Pass, Statement
     from migrate_review.rules.blocking import Work
-    from migrate_review.rules.case import Case
+    from migrate_review.rules.case import Case, Run
     from migrate_review.rules.findings import Finding
 
 _CHANGES_ROWS = re.compile(r"\s*(?:with\b.*?\)\s*)?(update|delete|insert|merge)\b", re.IGNORECASE | re.DOTALL)
-_LIMITED = re.compile(r"\b(limit|between|fetch\s+first)\b", re.IGNORECASE)
-
-_TYPES = re.compile(r"""\balter\s+(?:column\s+)?"?(\w+)"?\s+(?:set\s+data\s+)?type\b""", re.IGNORECASE)
-
-_KINDS = {
-    "adding-foreign-key-constraint": "f",
-    "constraint-missing-not-valid": "cxf",
-    "disallowed-unique-constraint": "u",
-    "adding-serial-primary-key-field": "p",
-}
 
 
 def work_that_others_wait_for(case: Case) -> Iterator[Finding]:
     """Yield each statement that reads or rewrites a whole table while others wait for its lock."""
-    observation = case.observation
-    places = {id(statement): place for place, statement in enumerate(observation.upgrade.statements)}
-    for work in long_works(observation):
-        rules = [rule for rule in case.squawk_on(places[id(work.statement)]) if rule in squawk.IF_OTHERS_WAIT]
+    known: set[tuple[str, str]] = set()
+    for run in case.runs:
+        for found, table in _works(case, run):
+            # What the downgrade does again is no second finding.
+            if run.function == "upgrade" or (found.rule, table) not in known:
+                yield found
+            known.add((found.rule, table))
+        yield from _not_measured(case, run)
+
+
+def _works(case: Case, run: Run) -> Iterator[tuple[Finding, str]]:
+    """Yield the findings on one direction, each with its table."""
+    rows = case.observation.rows
+    places = {id(statement): place for place, statement in enumerate(run.statements.statements)}
+    for work in long_works(run, rows):
+        rules = [rule for rule in run.squawk_on(places[id(work.statement)]) if rule in squawk.IF_OTHERS_WAIT]
         if len(rules) > 1 and "constraint-missing-not-valid" in rules:
             rules.remove("constraint-missing-not-valid")  # squawk's word for constraints of every kind
-        evidence = evidence_of(work, observation.rows)
+        evidence = evidence_of(work, rows)
         for rule in rules:
-            yield case.found(rule, evidence, **_names(rule, work, case))
+            names = _names(rule, work, run)
+            yield case.found_in(run, RULES[rule], evidence, **names), names["table"]
         if not rules:
-            yield _without_squawk(work, case, evidence)
-    yield from _not_measured(case)
+            yield _without_squawk(work, case, run, evidence), (work.rewritten or tuple(work.held))[0]
 
 
-def _without_squawk(work: Work, case: Case, evidence: str) -> Finding:
+def _without_squawk(work: Work, case: Case, run: Run, evidence: str) -> Finding:
     table = (work.rewritten or tuple(work.held))[0]
+    if table in {view.name for view in run.before.materialized}:
+        return case.found_in(run, RULES["refresh-not-concurrent"], evidence, view=table)
     blocked = blocks(work.held[table]) or "writes"
     if work.rewritten:
-        return case.found("table-rewrite", evidence, table=table, blocked=blocked)
-    lock = shown_mode(work.held[table][0])
-    sql = short(work.statement.sql)
-    return case.found("scan-while-locked", evidence, table=table, blocked=blocked, lock=lock, sql=sql)
+        return case.found_in(run, RULES["table-rewrite"], evidence, table=table, blocked=blocked)
+    names = {"table": table, "blocked": blocked, "lock": shown_mode(strongest(work.held[table]))}
+    return case.found_in(run, RULES["scan-while-locked"], evidence, **names, sql=short(work.statement.sql))
 
 
-def _not_measured(case: Case) -> Iterator[Finding]:
+def locks_held_meanwhile(case: Case) -> Iterator[Finding]:
+    """Yield each lock that is held while its transaction does long work elsewhere."""
+    rows = case.observation.rows
+    known: set[str] = set()
+    for run in case.runs:
+        # Who waits for a table that is gone when the lock is finds nothing in any case.
+        gone = {table.name for table in difference.gone_tables(run.before, run.after)} if run.after else set()
+        for held in held_meanwhile(run, rows):
+            if not held.work or held.table in gone or held.table in known:
+                continue
+            known.add(held.table)
+            mode = strongest(held.modes)
+            work = "; it ".join(dict.fromkeys(held.work))
+            taken = f"{shown_mode(mode)} on {held.table}, taken by: {short(held.statement.sql)}"
+            evidence = f"{taken}; the transaction then {work}"
+            names = {"table": held.table, "blocked": blocks(held.modes) or "writes", "lock": shown_mode(mode)}
+            names |= {"work": held.work[0], "sql": short(held.statement.sql)}
+            yield case.found_in(run, RULES["lock-held-during-other-work"], evidence, **names)
+
+
+def _not_measured(case: Case, run: Run) -> Iterator[Finding]:
     """Yield squawk's remarks on tables that could not be filled, which no measurement confirms or refutes."""
     observation = case.observation
-    for place, statement in enumerate(observation.upgrade.statements):
+    for place, statement in enumerate(run.statements.statements):
         empty = [lock.table for lock in statement.locks if lock.table in observation.unfilled]
-        rules = [rule for rule in case.squawk_on(place) if rule in squawk.IF_OTHERS_WAIT]
+        rules = [rule for rule in run.squawk_on(place) if rule in squawk.IF_OTHERS_WAIT]
         if empty and rules:
             table = empty[0]
             evidence = f"not measured: {table} stayed empty, {observation.unfilled[table]}"
-            yield case.found(rules[0], evidence, **_names_of(rules[0], table, statement.sql, case))
+            yield case.found_in(run, RULES[rules[0]], evidence, **wording.names(rules[0], table, statement.sql, run))
 
 
-def _names(rule: str, work: Work, case: Case) -> dict[str, str]:
-    table = next(iter(work.rewritten), None) or _altered(work, case)
-    return _names_of(rule, table, work.statement.sql, case)
+def _names(rule: str, work: Work, run: Run) -> dict[str, str]:
+    table = next(iter(work.rewritten), None) or _altered(work, run)
+    return wording.names(rule, wording.root(table, run.after or run.before), work.statement.sql, run)
 
 
-def _altered(work: Work, case: Case) -> str:
+def _altered(work: Work, run: Run) -> str:
     """Return the table that the statement alters. Of a foreign key's two tables, that is its own."""
-    after = case.observation.after
-    if after is not None:
-        for table, constraint in difference.new_constraints(case.observation.before, after):
-            if table.name in work.held and constraint.kind == "f" and constraint.name in work.statement.sql:
+    if run.after is not None:
+        for table, constraint in difference.new_constraints(run.before, run.after):
+            held = table.name in work.held or table.name in difference.parents(run.after).values()
+            if held and constraint.kind == "f" and constraint.name in work.statement.sql:
                 return table.name
     return next(iter(work.held))
 
 
-def _names_of(rule: str, table: str, sql: str, case: Case) -> dict[str, str]:
-    """Return the names for the placeholders in the rule's texts, from the schema before and after."""
-    names = {"table": table, "name": "...", "columns": "...", "column": "...", "other": "...", "unique": "False"}
-    names |= {"old": "the old type", "new": "the new type"}
-    after = case.observation.after
-    if after is None:
-        return names
-    before = case.observation.before
-    if rule in _KINDS:
-        candidates = [
-            constraint
-            for owner, constraint in difference.new_constraints(before, after)
-            if owner.name == table and constraint.kind in _KINDS[rule]
-        ]
-        # The one that the statement names; the server may have chosen a name, which it then does not hold.
-        for constraint in sorted(candidates, key=lambda constraint: constraint.name not in sql)[:1]:
-            names |= {"name": constraint.name, "columns": quoted(constraint.columns)}
-            names["other"] = constraint.references or "..."
-    elif rule == "require-concurrent-index-creation":
-        for owner, index in difference.new_indexes(before, after):
-            if owner.name == table and index.name in sql:
-                names |= {"name": index.name, "columns": quoted(index.columns) or "...", "unique": str(index.unique)}
-    else:
-        names |= _names_of_column(rule, table, sql, case)
-    return names
-
-
-def _names_of_column(rule: str, table: str, sql: str, case: Case) -> dict[str, str]:
-    # Kept whole: three rules, each with its own condition on the same pairs of columns.
-    before, after = case.observation.before, case.observation.after
-    if after is None:
-        return {}
-    if rule == "adding-field-with-default":
-        for owner, column in difference.new_columns(before, after):
-            if owner.name == table and (column.default is not None or column.generated or column.identity):
-                return {"column": column.name}
-    for was, now in difference.kept_tables(before, after):
-        for old, new in difference.kept_columns(was, now):
-            if now.name != table:
-                continue
-            if rule == "changing-column-type" and new.name in _TYPES.findall(sql):
-                return {"column": new.name, "old": old.type, "new": new.type}
-            if rule == "adding-not-nullable-field" and new.not_null and not old.not_null:
-                return {"column": new.name}
-    return {}
-
-
 def backfills(case: Case) -> Iterator[Finding]:
-    """Yield each statement that changes the rows of a whole table at once."""
+    """Yield each statement that changes the rows of a table at once, and the rows that are changed one by one."""
     observation = case.observation
+    [run, *_] = case.runs
+    locked = {id(work.statement) for work in long_works(run, observation.rows)}
+    looked_at: set[str] = set()
     for statement in observation.upgrade.statements:
-        changes = _CHANGES_ROWS.match(statement.sql)
-        if not changes or (not statement.in_transaction and _LIMITED.search(statement.sql)):
-            continue
+        looked_at.update(statement.scanned)
+        if id(statement) in locked or statement.bounded:
+            continue  # others wait for it, which says more; or it is one of many, each with an end
+        changed = _changed_at_once(statement, observation.rows)
+        if changed:
+            verb = _CHANGES_ROWS.match(statement.sql)
+            evidence = (
+                f"{verb.group(1).upper() if verb else 'it'} {' and '.join(changed.values())} in one transaction,"
+                f" {statement.duration_ms:.1f} ms here"
+            )
+            table = next(iter(changed))
+            code = batches.fix(table, statement.sql, observation.before, case.revision.path)
+            yield case.found(RULES["backfill-in-one-transaction"], evidence, table=table, fix=code)
+    for table, (statements, count) in _one_by_one(observation.upgrade, observation.rows).items():
+        if table in looked_at:
+            evidence = (
+                f"{statements} statements changed {count} of {observation.rows[table]} rows of {table} one by one"
+            )
+            code = batches.fix(table, "", observation.before, case.revision.path)
+            evidence = f"{evidence}, in one transaction"
+            yield case.found(RULES["backfill-in-one-transaction"], evidence, table=table, fix=code)
+
+
+def _changed_at_once(statement: Statement, rows: Mapping[str, int]) -> dict[str, str]:
+    """Return the tables of which a statement changes many rows, or may change any, each in words. Most rows first."""
+    changed = {table: count for table, count in statement.changed.items() if is_share(count, rows.get(table, 0))}
+    found = {
+        table: f"changed {count} of {rows[table]} rows of {table}"
+        for table, count in sorted(changed.items(), key=lambda each: -each[1])
+    }
+    if _CHANGES_ROWS.match(statement.sql):
         written = {lock.table for lock in statement.locks if lock.mode == ROW_EXCLUSIVE}
         for table in statement.scanned:
-            if table in written and observation.rows.get(table):
-                evidence = (
-                    f"{changes.group(1).upper()} read all of {table} ({observation.rows[table]} rows) in one"
-                    f" transaction, {statement.duration_ms:.1f} ms here"
-                )
-                yield case.found("backfill-in-one-transaction", evidence, table=table)
+            if table in written and table not in found and rows.get(table):
+                found[table] = reading(table, statement, rows).replace("reads", "read", 1)
+    return found
+
+
+def _one_by_one(direction: Pass, rows: Mapping[str, int]) -> dict[str, tuple[int, int]]:
+    """Return how many statements of one transaction change how many rows of a table, if it is many by few each."""
+    found: dict[str, tuple[int, int]] = {}
+    now: dict[str, tuple[int, int]] = {}
+    for statement in direction.statements:
+        if not statement.in_transaction:
+            now = {}
+            continue
+        for table, count in statement.changed.items():
+            if not is_share(count, rows.get(table, 0)):
+                several, changed = now.get(table, (0, 0))
+                now[table] = (several + 1, changed + count)
+                if is_share(changed + count, rows.get(table, 0)):
+                    found[table] = now[table]
+    return found
 
 
 def indexes_dropped(case: Case) -> Iterator[Finding]:
@@ -158,16 +181,25 @@ def indexes_dropped(case: Case) -> Iterator[Finding]:
             locks = [lock for lock in statement.locks if lock.table == table.name and lock.mode == ACCESS_EXCLUSIVE]
             if dropped and locks and observation.rows.get(table.name):
                 evidence = f"{shown_mode(locks[0].mode)} on {table.name} blocks reads and writes, briefly"
-                yield case.found("require-concurrent-index-deletion", evidence, table=table.name, name=index.name)
+                yield case.found(
+                    RULES["require-concurrent-index-deletion"], evidence, table=table.name, name=index.name
+                )
 
 
 def commits_in_between(case: Case) -> Iterator[Finding]:
-    """Yield the statements that cannot run again, in a revision that commits before its end."""
+    """Yield the statement that fails when a revision that commits before its end was stopped, and runs again."""
     statements = case.observation.upgrade.statements
+    rule = RULES["prefer-robust-stmts"]
+    if case.observation.reruns is not None:
+        for place, again in case.observation.reruns:
+            if again.failure is not None:
+                failed = short(again.failed_sql) if again.failed_sql else f"after {len(again.statements)} statements"
+                evidence = f"stopped before statement {place + 1} of {len(statements)} and run again: {again.failure}"
+                yield case.found(rule, f"{evidence}: {failed}")
+        return
     if len(statements) < 2 or all(statement.in_transaction for statement in statements):  # noqa: PLR2004 - alone, it is all there is to repeat
         return
-    for remark in case.remarks:
-        if remark.rule == "prefer-robust-stmts":
-            yield case.found(
-                remark.rule, f"commits before or after: {short(attempted(case.observation)[remark.statement].sql)}"
-            )
+    said = [remark for remark in case.remarks if remark.rule == rule.name]
+    for remark in said[:1]:  # one cause, one finding
+        sql = short(attempted(case.observation)[remark.statement].sql)
+        yield case.found(rule, f"not run again, as its downgrade fails; commits before or after: {sql}")

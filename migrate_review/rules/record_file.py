@@ -2,11 +2,13 @@
 
 .. code-block:: json
 
-    {"revisions": {"70c5e2b8f19d": {"sha256": "...", "findings": [{"rule", "severity", "message", "reason"}]}}}
+    {"version": 2, "revisions": {"70c5e2b8f19d": {"sha256": "...", "reviewed": true,
+        "findings": [{"rule", "severity", "message", "reason"}], "measured": {...}}}}
 
 ``sha256`` is of the revision's text as UTF-8, without lines that are blank or a comment and without spaces at the end
 of a line, lines joined by a newline. ``findings`` are those that stood, with ``reason`` null, and those that were
-acknowledged, each with its reason.
+acknowledged, each with its reason. A revision that has an error was measured, but does not count as ``reviewed``. What
+``measured`` holds is in `facts`. A file without ``version`` is of version 1: it has ``sha256`` and ``findings`` only.
 """
 
 from __future__ import annotations
@@ -14,15 +16,22 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from lambda_migrate.database.schema import fingerprint
 from lambda_migrate.revisions.reviewed import FILE
 from migrate_review.errors import ReviewError
+from migrate_review.rules.facts import facts
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
+    from migrate_review.observation import Observation
     from migrate_review.revisions.tree import RevisionSource, Tree
     from migrate_review.rules.acknowledgements import Sorted
+
+
+# The version of the file.
+VERSION = 2
 
 
 def file_of(tree: Tree) -> Path:
@@ -31,33 +40,86 @@ def file_of(tree: Tree) -> Path:
 
 
 def recorded(tree: Tree) -> Mapping[str, Mapping[str, Any]]:
-    """Return the entry of each recorded revision, none if there is no file.
+    """Return the entry of each recorded revision, none if there is no file, in the form of today's version.
 
     Raises `ReviewError` if the file is not what `record` writes.
     """
     path = file_of(tree)
     try:
-        entries = json.loads(path.read_text(encoding="utf-8"))["revisions"]
-        return {id_: {"sha256": str(entry["sha256"]), "findings": entry["findings"]} for id_, entry in entries.items()}
+        content = json.loads(path.read_text(encoding="utf-8"))
+        entries = {id_: _entry(entry) for id_, entry in content["revisions"].items()}
+        version = int(content.get("version", 1))
     except FileNotFoundError:
         return {}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ReviewError(f"{path} is no file of reviewed revisions; restore it, or remove it") from error
+    if version > VERSION:
+        raise ReviewError(f"{path} is of version {version}, which a newer migrate wrote; update this one")
+    return entries
 
 
-def record(tree: Tree, reviews: Iterable[tuple[RevisionSource, Sorted]]) -> None:
-    """Record revisions that passed, and replace their earlier entries."""
+def _entry(found: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an entry as `record` writes it. One of version 1 was reviewed, and has nothing measured."""
+    return {
+        "sha256": str(found["sha256"]),
+        "reviewed": bool(found.get("reviewed", True)),
+        "findings": found["findings"],
+        "measured": found.get("measured"),
+    }
+
+
+def record(
+    tree: Tree,
+    reviews: Iterable[tuple[RevisionSource, Sorted, Observation | None]],
+    *,
+    passed: Callable[[Sorted], bool],
+) -> int:
+    """Record revisions that were measured, or that passed, and replace their earlier entries.
+
+    Returns:
+        How many of them count as reviewed.
+    """
     entries = dict(recorded(tree))
-    for revision, result in reviews:
+    new: list[str] = []
+    for revision, result, observation in reviews:
+        measured = facts(observation) if observation is not None else None
+        if measured is None and not passed(result):
+            continue
         standing = [(found, None) for found in result.standing]
         entries[revision.id] = {
             "sha256": revision.sha256,
+            "reviewed": passed(result),
             "findings": [
                 {"rule": found.rule, "severity": found.severity.value, "message": found.message, "reason": reason}
                 for found, reason in (*standing, *result.acknowledged)
             ],
+            "measured": measured,
         }
+        new.append(revision.id)
+        if measured is not None and observation is not None and not _follows(revision, measured, entries):
+            measured["schema"]["base"] = dict(observation.schema_before or {})
     known = [revision.id for revision in tree.revisions]
     # In the tree's order, so that two branches that each add a revision change the same place, as their files do.
     ordered = {id_: entries[id_] for id_ in (*known, *sorted(entries.keys() - set(known))) if id_ in entries}
-    file_of(tree).write_text(json.dumps({"revisions": ordered}, indent=2) + "\n", encoding="utf-8", newline="\n")
+    file_of(tree).write_text(_text(ordered), encoding="utf-8", newline="\n")
+    return sum(entries[each]["reviewed"] for each in new)
+
+
+def _text(entries: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return the file's text. What was measured of a revision is one line, as nobody reads a difference in it."""
+    shown = {id_: {**entry, "measured": f"measured {id_}"} for id_, entry in entries.items()}
+    text = json.dumps({"version": VERSION, "revisions": shown}, indent=2)
+    for id_, entry in entries.items():
+        text = text.replace(json.dumps(f"measured {id_}"), json.dumps(entry["measured"]), 1)
+    return text + "\n"
+
+
+def _follows(revision: RevisionSource, measured: Mapping[str, Any], entries: Mapping[str, Mapping[str, Any]]) -> bool:
+    """Return whether the objects before a revision are known from what is recorded of those that it builds on."""
+    before = measured["schema"]["before"]
+    parents = [(entries.get(parent) or {}).get("measured") for parent in revision.down_revisions]
+    if not parents:
+        return bool(before == fingerprint({}))
+    if not all(parents):
+        return False
+    return len(parents) > 1 or any(parent["schema"]["after"] == before for parent in parents if parent)

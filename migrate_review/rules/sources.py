@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from migrate_review.rules.rulebook import RULES
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -21,11 +23,11 @@ def imports(case: Case) -> Iterator[Finding]:
         if module in _FOR_REVISIONS:
             continue
         evidence = f"{case.revision.path.name}, line {line}"
-        yield case.found("imports-application", evidence, module=module)
+        yield case.found(RULES["imports-application"], evidence, module=module)
 
 
 def nothing_done(case: Case) -> Iterator[Finding]:
     """Yield that an upgrade is empty, unless it merges branches or labels one."""
     revision = case.revision
     if case.observation.upgrade.empty and len(revision.down_revisions) < 2 and not revision.labelled:  # noqa: PLR2004 - a merge has several
-        yield case.found("upgrade-empty", f"upgrade() of {revision.path.name} has no statement")
+        yield case.found(RULES["upgrade-empty"], f"upgrade() of {revision.path.name} has no statement")

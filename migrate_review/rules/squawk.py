@@ -13,7 +13,7 @@ import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from migrate_review.errors import ReviewError
 
@@ -90,6 +90,9 @@ AS_SAID = frozenset({
 
 _CANNOT_READ = "syntax-error"
 
+# Which script it is: a revision's id, with its direction if there is one of each.
+_Key = TypeVar("_Key")
+
 
 @dataclass(frozen=True)
 class Remark:
@@ -109,31 +112,34 @@ class _Script:
 
 
 def remarks(
-    scripts: Mapping[str, Sequence[Statement]], pg_version: str = "18.0", *, excluded: Iterable[str] = tuple(EXCLUDED)
-) -> dict[str, tuple[Remark, ...]]:
-    """Return squawk's remarks on the statements of each revision, without the excluded rules.
+    scripts: Mapping[_Key, Sequence[Statement]],
+    pg_version: str = "18.0",
+    *,
+    excluded: Iterable[str] = tuple(EXCLUDED),
+) -> dict[_Key, tuple[Remark, ...]]:
+    """Return squawk's remarks on the statements of each script, without the excluded rules.
 
     Raises:
         ReviewError: squawk is not installed or does not answer.
     """
-    unread: dict[str, set[int]] = {revision: set() for revision in scripts}
+    unread: dict[_Key, set[int]] = {key: set() for key in scripts}
     while True:
-        prepared = {revision: _script(scripts[revision], skip) for revision, skip in unread.items()}
+        prepared = {key: _script(scripts[key], skip) for key, skip in unread.items()}
         found = _run(prepared, pg_version, excluded)
         # A statement that squawk cannot read, though PostgreSQL could, would hide all others of its file.
         failed = {
-            (revision, remark.statement)
-            for revision, several in found.items()
+            (key, remark.statement)
+            for key, several in found.items()
             for remark in several
-            if remark.rule == _CANNOT_READ and remark.statement not in unread[revision]
+            if remark.rule == _CANNOT_READ and remark.statement not in unread[key]
         }
         if not failed:
             return {
-                revision: tuple(remark for remark in several if remark.rule != _CANNOT_READ)
-                for revision, several in found.items()
+                key: tuple(remark for remark in several if remark.rule != _CANNOT_READ)
+                for key, several in found.items()
             }
-        for revision, statement in failed:
-            unread[revision].add(statement)
+        for key, statement in failed:
+            unread[key].add(statement)
 
 
 def _script(statements: Sequence[Statement], skip: Iterable[int]) -> _Script:
@@ -160,23 +166,23 @@ def _script(statements: Sequence[Statement], skip: Iterable[int]) -> _Script:
     return _Script("\n".join(text) + "\n", tuple(lines))
 
 
-def _run(scripts: Mapping[str, _Script], pg_version: str, excluded: Iterable[str]) -> dict[str, tuple[Remark, ...]]:
+def _run(scripts: Mapping[_Key, _Script], pg_version: str, excluded: Iterable[str]) -> dict[_Key, tuple[Remark, ...]]:
     if not scripts:
         return {}
     with tempfile.TemporaryDirectory() as directory:
-        files = {str(Path(directory, f"{place}.sql")): revision for place, revision in enumerate(scripts)}
-        for file, revision in files.items():
-            Path(file).write_text(scripts[revision].text, encoding="utf-8", newline="\n")
+        files = {str(Path(directory, f"{place}.sql")): key for place, key in enumerate(scripts)}
+        for file, key in files.items():
+            Path(file).write_text(scripts[key].text, encoding="utf-8", newline="\n")
         config = Path(directory, "squawk.toml")
         config.write_text("", encoding="utf-8")  # not the reader's own, which may leave out what we ask for
         options = ["--config", str(config), "--pg-version", pg_version, "--reporter", "json"]
         reported = _ask([*options, "--exclude", ",".join(excluded), *files])
-    found: dict[str, list[Remark]] = {revision: [] for revision in scripts}
+    found: dict[_Key, list[Remark]] = {key: [] for key in scripts}
     for entry in reported:
-        revision = files[entry["file"]]
-        statement = scripts[revision].lines[entry["line"]]
-        found[revision].append(Remark(statement, entry["rule_name"], entry["message"]))
-    return {revision: tuple(dict.fromkeys(several)) for revision, several in found.items()}
+        key = files[entry["file"]]
+        statement = scripts[key].lines[entry["line"]]
+        found[key].append(Remark(statement, entry["rule_name"], entry["message"]))
+    return {key: tuple(dict.fromkeys(several)) for key, several in found.items()}
 
 
 def _ask(arguments: Sequence[str]) -> list[dict[str, Any]]:

@@ -188,6 +188,57 @@ def test_a_column_and_a_table_that_come_back_empty_are_told_with_their_rows(kind
     assert any(line.startswith("column child.parent_id is gone") for line in differences(seen.before, seen.restored))
 
 
+# A statement on 60 rows; the rows that it is seen to read of tables of which it reads more, the more they have; and the
+# rows that it changes.
+COUNTED = {
+    "range_of_keys": ("UPDATE owner SET name = name WHERE id BETWEEN 1 AND 100000", {"owner": 60}, {"owner": 60}),
+    "one_key": ("UPDATE owner SET name = name WHERE id = 7", {}, {"owner": 1}),
+    "listed_keys": (f"SELECT FROM owner WHERE id IN ({', '.join(map(str, range(1, 31)))})", {}, {}),
+    "range_of_index": ("SELECT count(note) FROM pet WHERE owner_id > 0", {"pet": 60}, {}),
+    "looked_up": ("UPDATE pet SET note = note FROM owner WHERE owner.id = owner_id AND pet.id < 9", {}, {"pet": 8}),
+    "all_null": ("UPDATE pet SET owner_id = NULL WHERE id > 0", {"pet": 60}, {"pet": 60}),
+    # The plan for its check looks into an index in which nothing but NULL is.
+    "key_on_index": (
+        (
+            "DO $$ BEGIN SET LOCAL enable_seqscan = off;"
+            " ALTER TABLE toy ADD CONSTRAINT fk2 FOREIGN KEY (owner_id) REFERENCES owner; END $$"
+        ),
+        {"toy": 60}, {},
+    ),
+    "key_on_new_column": ("ALTER TABLE pet ADD COLUMN sitter bigint REFERENCES owner", {}, {}),
+    "emptied_in_block": ("DO $$ BEGIN TRUNCATE pet; END $$", {}, {}),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def counted(tmp_path_factory: pytest.TempPathFactory, postgres_server: Server) -> dict[str, Observation]:
+    """Each statement alone, on the same tables, which the next one finds as they were."""
+    tables = sql(
+        "CREATE TABLE owner (id bigint PRIMARY KEY, name text)",
+        "CREATE TABLE pet (id bigserial PRIMARY KEY, owner_id bigint REFERENCES owner ON DELETE CASCADE, note text)",
+        "CREATE INDEX ix_pet ON pet (owner_id)",
+        "CREATE TABLE toy (id bigserial PRIMARY KEY, owner_id bigint CHECK (owner_id IS NULL))",
+        "CREATE INDEX ix_toy ON toy (owner_id)",
+        "INSERT INTO owner SELECT n, 'owner' FROM generate_series(1, 60) AS n",
+        "INSERT INTO pet (owner_id) SELECT n FROM generate_series(1, 60) AS n",
+    )
+    revisions = [Rev("tables", tables, sql("DROP TABLE toy, pet, owner"))]
+    revisions += [Rev(name, sql(statement), "pass") for name, (statement, *_) in COUNTED.items()]
+    with reviewing(write_tree(tmp_path_factory.mktemp("counted"), revisions), on=postgres_server, rows=60) as session:
+        return observed(session)
+
+
+@pytest.mark.xdist_group("review_counted")
+@pytest.mark.parametrize("name", COUNTED)
+def test_what_a_statement_reads_and_changes_is_counted_however_it_finds_the_rows(
+    name: str, counted: dict[str, Observation]
+) -> None:
+    _, read, changed = COUNTED[name]
+    [statement] = counted[name].upgrade.statements
+    assert ({table: statement.read[table] for table in statement.scanned}, statement.changed) == (read, changed)
+    assert statement.rewritten == ()
+
+
 def review(folder: Path, server: Server, revisions: list[Rev], env_py: str = ENV_PY) -> dict[str, Observation]:
     with reviewing(write_tree(folder / "backend", revisions, env_py=env_py), on=server, rows=60) as session:
         return observed(session)
@@ -310,7 +361,8 @@ def test_what_cannot_be_reached_says_what_is_in_the_way(tmp_path: Path, postgres
     seen = review(tmp_path, postgres_server, [PEOPLE, Rev("dies", "os._exit(3)"), Rev("after", sql("SELECT 1"))])
     assert seen["dies"].upgrade.failure == "the backend's process ended with exit code 3"
     assert seen["after"].upgrade.failure is not None
-    assert seen["after"].upgrade.failure.startswith("not reached: revision dies, which comes before it, fails: ")
+    assert seen["after"].upgrade.failure.startswith("revision dies, which comes before it, does not run: ")
+    assert seen["after"].unmeasured == (seen["after"].upgrade.failure,)
 
 
 def test_branches_merges_and_dependencies_are_observed_on_all_that_they_stand_on(

@@ -15,7 +15,7 @@ from migrate_review.revisions.tree import read_tree
 from migrate_review.rules import squawk
 from migrate_review.rules.acknowledgements import sort_out
 from migrate_review.rules.blocking import long_works
-from migrate_review.rules.case import Case
+from migrate_review.rules.case import Case, Run, scripts
 from migrate_review.rules.findings import Severity
 from migrate_review.rules.judge import judge
 from tests.support.bystander import execute, query
@@ -102,12 +102,16 @@ def tried(postgres_server: Server, tmp_path_factory: pytest.TempPathFactory) -> 
         (backend / "alembic" / "versions" / f"{block.id}.py").write_text(text)
     with reviewing(backend, on=postgres_server) as session:
         seen = {block.id: session.observe(block.id) for block in CHANGES}
-    said = squawk.remarks({name: observation.upgrade.statements for name, observation in seen.items()})
+    remarks = squawk.remarks(scripts(seen))
     revisions = {revision.id: revision for revision in read_tree(backend).revisions}
     return {
         name: Tried(
             observation,
-            sort_out(revisions[name], judge(Case(observation, said[name], revisions[name])), complete=True).standing,
+            sort_out(
+                revisions[name],
+                judge(Case(observation, remarks[name, "upgrade"], revisions[name], remarks[name, "downgrade"])),
+                complete=True,
+            ).standing,
         )
         for name, observation in seen.items()
     }
@@ -125,8 +129,10 @@ def measured(observation: Observation) -> str:
 
 def waiting(table: str, mode: str, observation: Observation) -> str | None:
     """Who waits for a table, and for how long; None where its lock says nothing."""
-    rewritten = {table for work in long_works(observation) for table in work.rewritten}
-    read = {table for work in long_works(observation) for table in work.held}
+    run = Run("upgrade", observation.upgrade, (), observation.before, observation.after)
+    works = list(long_works(run, observation.rows))
+    rewritten = {table for work in works for table in work.rewritten}
+    read = {table for work in works for table in work.held}
     who = f"{blocks([mode])} on {table} wait"
     if not blocks([mode]):
         said = {

@@ -3,24 +3,32 @@
 from __future__ import annotations
 
 import json
+import re
+import signal
 import subprocess
 import sys
+import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
+from xml.etree import ElementTree as ET
 
 import jsonschema
 import pytest
 
 from migrate_review.observation import Catalog, Lock, Observation, Pass, Statement
-from migrate_review.reports import workflow
+from migrate_review.reports import summary, workflow
 from migrate_review.reports.document import document
+from migrate_review.reports.gitlab import code_quality
+from migrate_review.reports.junit import junit
 from migrate_review.reports.markdown import markdown
 from migrate_review.reports.sarif import sarif
 from migrate_review.review import Review, Reviewed
 from migrate_review.revisions.tree import RevisionSource
 from migrate_review.rules.acknowledgements import Sorted
 from migrate_review.rules.case import Case
-from migrate_review.rules.rulebook import finding
+from migrate_review.rules.rulebook import RULES, finding
 from tests.support.checkout import ROOT
+from tests.support.processes import interruptible, killing
 from tests.support.trees import ALEMBIC_INI, ENV_PY
 
 if TYPE_CHECKING:
@@ -73,6 +81,11 @@ def migrate(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
 
+def without_steps(stderr: str) -> list[str]:
+    """The lines of standard error, without the steps that are shown on a busy machine."""
+    return [line for line in stderr.splitlines() if not re.match(r"\d+ s: ", line)]
+
+
 def test_an_error_is_found_acknowledged_recorded_and_watched(backend: Path) -> None:
     failed = migrate("--backend", str(backend), "--json", "--rows", "20", "--record")
     told = json.loads(failed.stdout)
@@ -83,14 +96,17 @@ def test_an_error_is_found_acknowledged_recorded_and_watched(backend: Path) -> N
         frozenset({"revision", "rule", "severity", "message", "evidence", "fix"})
     }
     reviewed = backend / "alembic" / "reviewed.json"
-    assert list(json.loads(reviewed.read_text())["revisions"]) == ["begins"]
+    entries = json.loads(reviewed.read_text())["revisions"]
+    assert {id_: entry["reviewed"] for id_, entry in entries.items()} == {"begins": True, "drops": False}
+    assert entries["drops"]["measured"]["schema"]["changed"] == {"column t.a": None}
 
     (backend / "alembic" / "versions" / "drops.py").write_text(DROPS.format(words=REASONS), encoding="utf-8")
     passed = migrate("--backend", str(backend), "drop", "--record")
     assert passed.returncode == 0, passed.stderr
     assert "acknowledged ban-drop-column: nobody reads it" in passed.stdout
-    recorded = json.loads(reviewed.read_text())["revisions"]["drops"]["findings"]
-    assert {one["reason"] for one in recorded} == {"nobody reads it", "they are worth nothing"}
+    recorded = json.loads(reviewed.read_text())["revisions"]["drops"]
+    assert recorded["reviewed"] is True
+    assert {one["reason"] for one in recorded["findings"]} == {"nobody reads it", "they are worth nothing"}
 
     changed = DROPS.format(words=REASONS).replace('"drops"\n', '"drops"\nMORE = 1\n')
     (backend / "alembic" / "versions" / "drops.py").write_text(changed, encoding="utf-8")
@@ -119,7 +135,7 @@ def test_a_revision_that_ends_the_process_when_it_is_imported_is_told_in_one_lin
     )
     ended = migrate("--backend", str(backend), "ends")
     assert ended.returncode == 3
-    [line] = ended.stderr.splitlines()
+    [line] = without_steps(ended.stderr)
     assert line == "ReviewError: the tree cannot be loaded: the backend's process ended with exit code 7"
 
 
@@ -130,8 +146,51 @@ def test_an_upgrade_that_fails_is_told_once(backend: Path) -> None:
     )
     ended = migrate("--backend", str(backend), "fails")
     assert ended.returncode == 1
-    assert ended.stdout.count("UndefinedColumn") == 1
-    assert ended.stderr == "", "without a head there are no models to compare"
+    verdict, to_do, *_ = ended.stdout.splitlines()
+    assert verdict == "Failed: 1 error in 1 revision, 1 reviewed"
+    assert to_do.startswith("  fails: upgrade-fails: The upgrade fails: UndefinedColumn")
+    assert ended.stdout.count("error: upgrade-fails") == 1
+    assert without_steps(ended.stderr) == [], "without a head there are no models to compare"
+
+
+def test_what_was_measured_is_reported_when_the_review_is_interrupted(backend: Path) -> None:
+    (backend / "alembic" / "versions" / "sleeps.py").write_text(
+        DROPS.format(words="").replace('"drops"\n', '"sleeps"\n', 1).replace('op.drop_column("t", "a")',
+        "open('began', 'w').close(); import time; time.sleep(50)"),
+        encoding="utf-8",
+    )  # fmt: skip
+    (backend / "alembic" / "versions" / "drops.py").unlink()
+    command = [sys.executable, "-m", "migrate_cli", "review", "--backend", str(backend), "--rows", "5"]
+    with interruptible():
+        started = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    with killing(started) as process:
+        while not (backend / "began").exists() and process.poll() is None:
+            time.sleep(0.1)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate()
+    assert process.returncode == 130, err
+    assert out.splitlines()[0] == "Not finished: the review was interrupted after 1 revision"
+    assert "✓ begins" in out
+    assert "sleeps" not in out
+
+
+def test_a_step_that_takes_long_is_shown_without_a_terminal(backend: Path) -> None:
+    text = BASE.replace("def upgrade():\n", "def upgrade():\n    import time; time.sleep(3)\n")
+    (backend / "alembic" / "versions" / "begins.py").write_text(text, encoding="utf-8")
+    ended = migrate("--backend", str(backend), "begins", "--rows", "5")
+    assert re.search(r"^\d+ s: measuring begins .*\(1 of 1\)$", ended.stderr, re.MULTILINE), ended.stderr
+
+
+def test_a_rule_is_explained_without_a_review() -> None:
+    shown = migrate("--explain", "not-measured")
+    assert shown.returncode == 0
+    assert shown.stdout.startswith("not-measured: error\n")
+    assert "Measured: " in shown.stdout
+    assert "# -- reviewed: not-measured <why this is no trouble here>" in shown.stdout
+    unknown = migrate("--explain", "drop-column")
+    assert unknown.returncode == 2
+    assert "there is no rule drop-column" in unknown.stderr
+    assert "ban-drop-column" in unknown.stderr
 
 
 @pytest.mark.parametrize(
@@ -158,10 +217,53 @@ def a_review(tmp_path: Path) -> Review:
     nothing = Catalog((), {}, {})
     seen = Observation("r", {"t": 5}, {"u": "nothing fits"}, nothing, Pass((statement,)), nothing, Pass(()))
     case = Case(seen, (), revision)
-    stands = case.found("ban-drop-column", "100% of\n5 rows", table="t", column="c")
-    reasoned = case.found("values-changed", "1 of 5", table="t", column="c")
+    stands = case.found(RULES["ban-drop-column"], "100% of\n5 rows", table="t", column="c")
+    reasoned = case.found(RULES["values-changed"], "1 of 5", table="t", column="c")
     beside = finding("deleted-after-release", "gone", "", ref="main", path="gone.py")
     return Review((Reviewed(revision, seen, Sorted((stands,), ((reasoned, "old"),))),), (beside,), (), 1.5)
+
+
+def test_the_report_leads_with_the_verdict_and_what_to_do(tmp_path: Path) -> None:
+    verdict = summary.verdict(a_review(tmp_path))
+    assert verdict == "Failed: 2 errors in 2 revisions, 1 reviewed"
+    first, second, how = summary.to_do(a_review(tmp_path))
+    assert first.startswith("r: ban-drop-column: Every query")
+    assert second.startswith("gone: deleted-after-release: ")
+    assert "# -- reviewed: ban-drop-column <reason>" in how
+    assert "migrate review --explain ban-drop-column" in how
+
+
+def test_junit_has_a_case_for_each_revision_that_fails_with_its_errors(tmp_path: Path) -> None:
+    suites = ET.fromstring(junit(a_review(tmp_path)))  # noqa: S314 - our own
+    [suite] = suites
+    assert (suite.get("tests"), suite.get("failures"), suite.get("errors")) == ("2", "2", "0")
+    case, beside = suite
+    assert case.get("name") == "r Drop | c"
+    [failure] = case.findall("failure")
+    assert failure.get("type") == "ban-drop-column"
+    assert "100% of\n5 rows" in (failure.text or "")
+    assert "acknowledged values-changed: old" in (case.findtext("system-out") or "")
+    assert beside.find("failure") is not None
+
+
+def test_junit_leaves_out_what_xml_cannot_hold(tmp_path: Path) -> None:
+    review = a_review(tmp_path)
+    [one] = review.revisions
+    found = replace(one.result.standing[0], evidence="a\x00b\x1b[31m\ud800c")
+    broken = replace(review, revisions=(replace(one, result=Sorted((found,), ())),))
+    root = ET.fromstring(junit(broken))  # noqa: S314 - our own
+    text = root.findtext("testsuite/testcase/failure") or ""
+    assert "ab[31mc" in text
+
+
+def test_gitlab_gets_each_finding_with_a_place_and_a_fingerprint_that_lasts(tmp_path: Path) -> None:
+    first, second = code_quality(a_review(tmp_path))
+    assert first.keys() == {"description", "check_name", "fingerprint", "severity", "location"}
+    assert (first["check_name"], first["severity"]) == ("ban-drop-column", "critical")
+    assert first["location"]["lines"] == {"begin": 4}
+    assert first["location"]["path"].endswith("r, 1.py")
+    assert second["location"]["path"] == "gone", "GitLab needs a path"
+    assert len({first["fingerprint"], second["fingerprint"]}) == 2
 
 
 def test_annotations_point_to_the_line_and_are_one_line_each(tmp_path: Path) -> None:

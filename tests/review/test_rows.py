@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import closing
 from typing import TYPE_CHECKING
 
 import pytest
 
+from migrate_review.revisions.function_source import upgrade_texts
+from migrate_review.rows import meaning
 from migrate_review.rows.fill import fill
 
 if TYPE_CHECKING:
@@ -152,6 +155,75 @@ def test_tables_of_every_constraint_are_filled_and_twice_alike(zoo: Database) ->
     _, again = filled(zoo, ddl)
     # Sequences are the server's own, so a table that counts is not compared.
     assert all(again[name] == rows[name] for name in ZOO if "serial" not in ZOO[name] and "owne" not in name)
+
+
+def test_values_differ_from_table_to_table(zoo: Database) -> None:
+    columns = "(id uuid PRIMARY KEY, other uuid, name text NOT NULL UNIQUE, email text NOT NULL UNIQUE)"
+    _, rows = filled(zoo, ";".join(f"CREATE TABLE {name} {columns}" for name in ("cats", "dogs")))
+    cats, dogs = ({value for (row,) in rows[name] for value in row.strip("()").split(",")} for name in ("cats", "dogs"))
+    assert cats & dogs <= {""}
+
+
+# A column, its default, what revisions do with it; and what all of its values are in JavaScript's words.
+DOCUMENTS = {
+    "unknown": ("prefs", None, "", "object"),
+    "default": ("prefs", "'[]'::jsonb", "", "array"),
+    "elements": ("prefs", "'{}'::jsonb", "SELECT jsonb_array_elements_text(v.prefs) FROM visitors v", "array"),
+    "elements_of_key": ("prefs", None, "SELECT jsonb_array_elements(prefs->'tags') FROM visitors", "object"),
+}
+
+
+@pytest.mark.parametrize("case", DOCUMENTS)
+def test_documents_have_the_shape_that_the_code_expects(case: str) -> None:
+    column, default, text, shape = DOCUMENTS[case]
+    found = [json.loads(each) for each in meaning.documents(column, default, [text], tame=False)]
+    assert {type(each) for each in found} == {{"object": dict, "array": list}[shape]}
+    assert len(found) > 3
+
+
+def test_documents_have_the_keys_that_the_code_takes() -> None:
+    text = "prefs['theme']\nSELECT (prefs->>'age')::int, prefs->'home'->>'city', jsonb_array_elements(prefs->'tags')"
+    found = [json.loads(each) for each in meaning.documents("prefs", None, [text], tame=True)]
+    assert all({"theme", "age", "home", "tags"} <= each.keys() for each in found)
+    assert {type(each["age"]) for each in found} == {int}
+    assert {type(each["home"]["city"]) for each in found} == {str}
+    assert {type(each["tags"]) for each in found} == {list}
+    # Python raises KeyError, and SQL finds NULL: that may be so in production.
+    wild = [json.loads(each) for each in meaning.documents("prefs", None, [text], tame=False)]
+    assert all("theme" in each for each in wild)
+    assert not all("age" in each for each in wild)
+
+
+@pytest.mark.parametrize(
+    "column,text,kind,some",
+    [
+        ("client_ip", "", "wild", "192.0.2.1"),
+        ("lastLoginIp", "", "wild", "192.0.2.1"),
+        ("contact_email", "", "wild", "ada.lovelace@example.com"),
+        ("avatar_url", "", "wild", "https://example.com/"),
+        ("country_code", "", "wild", "DE"),
+        ("is_active", "", "wild", "true"),
+        ("origin", "INSERT INTO a SELECT s.origin::inet FROM s", "wild", "192.0.2.1"),
+        ("origin", "SELECT CAST(origin AS timestamptz)", "wild", "2024-02-29 12:00:00"),
+        ("weight", "SELECT weight::numeric", "tame", "9.99"),
+        ("weight", "SELECT weight::numeric", "wild", None),
+        ("weight", "SELECT other_weight::inet", "wild", None),
+        ("ship", "", "wild", None),
+        ("description", "", "wild", None),
+    ],
+)
+def test_texts_are_what_the_code_or_the_name_says(column: str, text: str, kind: str, some: str | None) -> None:
+    found = meaning.of_text(column, [text], tame=kind == "tame")
+    assert (found is None) if some is None else (found is not None and some in found.some)
+
+
+def test_python_that_takes_a_value_apart_says_what_it_is() -> None:
+    source = b"""
+def upgrade():
+    for row in rows:
+        json.loads(row.data)["kind"], uuid.UUID(row["key"]), row.prefs.get("theme")
+"""
+    assert {"data::jsonb", "data['kind']", "key::uuid", "prefs -> 'theme'"} <= {*upgrade_texts(source).splitlines()}
 
 
 def test_circles_of_foreign_keys_are_closed(zoo: Database) -> None:

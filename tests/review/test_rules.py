@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
 
+from lambda_migrate.revisions import reviewed
 from migrate_review.errors import ReviewError
-from migrate_review.observation import Statement
+from migrate_review.observation import Catalog, Observation, Pass, Statement
+from migrate_review.review import passes
 from migrate_review.revisions import git
 from migrate_review.revisions.tree import RevisionSource, read_tree, substance
 from migrate_review.rules import graph, record_file, squawk
@@ -34,6 +37,9 @@ def upgrade() -> None:
 def downgrade() -> None:
     pass
 '''
+
+
+NOTHING = Catalog((), {}, {})
 
 
 @pytest.fixture
@@ -150,7 +156,7 @@ def test_a_revision_that_was_reviewed_is_known_again(backend: Path) -> None:
     tree = read_tree(backend)
     one = tree.revisions[0]
     note = finding("upgrade-empty", "one", "")
-    record_file.record(tree, [(one, sort_out(one, [note]))])
+    assert record_file.record(tree, [(one, sort_out(one, [note]), None)], passed=passes) == 1
     recorded = record_file.recorded(tree)
     assert recorded["one"]["findings"] == [
         {"rule": "upgrade-empty", "severity": "note", "message": "The revision does nothing.", "reason": None}
@@ -159,6 +165,37 @@ def test_a_revision_that_was_reviewed_is_known_again(backend: Path) -> None:
 
     write(backend, "one", None, words="x")
     assert [found.rule for found in graph.earlier_reviews(read_tree(backend), recorded)] == ["edited-after-review"]
+
+
+def test_a_file_of_the_version_before_is_read_and_kept(backend: Path) -> None:
+    tree = read_tree(backend)
+    one = tree.revisions[0]
+    old = {"revisions": {"one": {"sha256": one.sha256, "findings": []}, "gone": {"sha256": "0", "findings": []}}}
+    (backend / "alembic" / "reviewed.json").write_text(json.dumps(old), encoding="utf-8")
+    recorded = record_file.recorded(tree)
+    assert recorded["one"] == {"sha256": one.sha256, "reviewed": True, "findings": [], "measured": None}
+    record_file.record(tree, [], passed=passes)
+    assert record_file.recorded(tree) == recorded
+
+
+def test_a_file_of_a_version_to_come_is_refused(backend: Path) -> None:
+    (backend / "alembic" / "reviewed.json").write_text('{"version": 99, "revisions": {}}', encoding="utf-8")
+    with pytest.raises(ReviewError, match="is of version 99, which a newer migrate wrote"):
+        record_file.recorded(read_tree(backend))
+
+
+def test_a_revision_that_passed_before_is_not_reviewed_after_an_error(backend: Path) -> None:
+    tree = read_tree(backend)
+    one = tree.revisions[0]
+    seen = Observation("one", {}, {}, NOTHING, Pass(()), NOTHING, schema_before={}, schema_after={"table t": "1"})
+    record_file.record(tree, [(one, sort_out(one, [finding("upgrade-empty", "one", "")]), seen)], passed=passes)
+    record_file.record(tree, [(one, sort_out(one, [DROPPED]), seen)], passed=passes)
+    recorded = record_file.recorded(tree)["one"]
+    assert recorded["reviewed"] is False
+    assert recorded["measured"]["schema"]["changed"] == {"table t": "1"}
+    write(backend, "one", None, words="x")
+    assert list(graph.earlier_reviews(read_tree(backend), record_file.recorded(tree))) == []
+    assert reviewed.findings(tree.location) == {}, "the function counts it as not reviewed"
 
 
 def test_a_file_of_reviews_that_is_none_is_refused(backend: Path) -> None:

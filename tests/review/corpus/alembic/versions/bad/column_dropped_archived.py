@@ -1,6 +1,6 @@
 """Gifts are kept beside the items."""
 
-# expect: ban-drop-column error
+# expect: ban-drop-column error, scan-while-locked warning
 
 import sqlalchemy as sa
 from alembic import op

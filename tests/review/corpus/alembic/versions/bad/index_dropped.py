@@ -1,6 +1,6 @@
 """Nobody looks for names any more."""
 
-# expect: require-concurrent-index-deletion note
+# expect: require-concurrent-index-deletion note, require-concurrent-index-creation warning
 
 from alembic import op
 

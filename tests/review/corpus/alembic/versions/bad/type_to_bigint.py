@@ -1,6 +1,6 @@
 """Items come in larger numbers."""
 
-# expect: changing-column-type error
+# expect: changing-column-type error, downgrade-depends-on-data warning
 
 import sqlalchemy as sa
 from alembic import op

@@ -7,6 +7,7 @@ down_revision = "shop"
 
 
 def upgrade() -> None:
+    # -- reviewed: changing-column-type we do not downgrade while anybody waits
     with op.get_context().autocommit_block():
         op.execute("ALTER TYPE order_state ADD VALUE IF NOT EXISTS 'lost'")
 

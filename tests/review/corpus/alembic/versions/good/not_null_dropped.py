@@ -7,6 +7,8 @@ down_revision = "shop"
 
 
 def upgrade() -> None:
+    # -- reviewed: adding-not-nullable-field we do not downgrade while anybody waits
+    # -- reviewed: downgrade-depends-on-data whoever downgrades fills the column first
     op.alter_column("orders", "currency", nullable=True)
 
 

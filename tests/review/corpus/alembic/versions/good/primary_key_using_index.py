@@ -12,4 +12,5 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     op.drop_constraint("pk_visits", "visits")
-    op.create_index("pk_visits", "visits", ["id"], unique=True)
+    with op.get_context().autocommit_block():
+        op.create_index("pk_visits", "visits", ["id"], unique=True, postgresql_concurrently=True, if_not_exists=True)

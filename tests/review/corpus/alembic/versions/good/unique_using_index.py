@@ -12,4 +12,12 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     op.drop_constraint("uq_orders_legacy_ref", "orders")
-    op.create_index("uq_orders_legacy_ref", "orders", ["legacy_ref"], unique=True)
+    with op.get_context().autocommit_block():
+        op.create_index(
+            "uq_orders_legacy_ref",
+            "orders",
+            ["legacy_ref"],
+            unique=True,
+            postgresql_concurrently=True,
+            if_not_exists=True,
+        )

@@ -1,8 +1,10 @@
 """Addresses may be shared."""
 
+# expect: unique-dropped warning, disallowed-unique-constraint warning, downgrade-depends-on-data warning
+
 from alembic import op
 
-revision = "constraint_dropped"
+revision = "unique_dropped"
 down_revision = "shop"
 
 

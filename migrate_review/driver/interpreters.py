@@ -1,0 +1,20 @@
+"""The interpreter that runs the backend's env.py, and what to do if it lacks a package."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+
+def packages_advice(python: Path) -> str:
+    """Return what to do where the interpreter lacks a package of the backend."""
+    return (
+        f"{python} lacks a package of the backend: install the backend's requirements into .venv beside alembic.ini, or"
+        " name an interpreter that has them with --python"
+    )
+
+
+def interpreter(backend: Path) -> Path:
+    """Return the interpreter in the backend's .venv, or our own if there is none."""
+    own = backend / ".venv" / "bin" / "python"
+    return own if own.exists() else Path(sys.executable)

@@ -1,0 +1,58 @@
+"""What a revision needs that the review's server or database does not have: then it is not measured, and not at fault.
+
+An extension of another server, or tables that were there before the first revision.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from migrate_review.observation import Catalog
+
+_EXTENSIONS = (
+    re.compile(r'extension "(?P<name>[^"]+)" is not available'),
+    re.compile(r'could not open extension control file ".*/(?P<name>[^/"]+)\.control"'),
+    re.compile(r"(?P<name>\w+) must be loaded via .?shared_preload_libraries"),
+    re.compile(r'could not access file "(?P<name>[^"]+)": No such file or directory'),
+)
+_UNDEFINED = re.compile(
+    r"(?P<kind>relation|table|view|sequence|type|schema|role|function|operator class|text search configuration)"
+    r' "?(?P<name>[^"(]+?)"?(\([^)]*\))? does not exist'
+)
+_RELATIONS = ("relation", "table", "view", "sequence")
+
+
+def lacking(failure: str, before: Catalog, earlier: Iterable[str]) -> str | None:
+    """Return what is missing and what to do, or None if the failure is the revision's own.
+
+    Args:
+        failure: the server's message.
+        before: the schema that the revision met.
+        earlier: the texts of the revisions before it.
+    """
+    for pattern in _EXTENSIONS:
+        if (found := pattern.search(failure)) is not None:
+            return (
+                f"the server has no extension {found['name']}; review on a server that has it: --database-url"
+                " postgresql://USER:PASSWORD@HOST/postgres"
+            )
+    undefined = _UNDEFINED.search(failure)
+    if undefined is None or not _from_outside(undefined["kind"], undefined["name"], before, earlier):
+        return None
+    return (
+        f"it needs the {undefined['kind']} {undefined['name']}, which no revision before it makes; if it is there in"
+        " your databases before the first revision, give a schema dump of that with --baseline FILE (pg_dump"
+        " --schema-only --no-owner --no-privileges)"
+    )
+
+
+def _from_outside(kind: str, name: str, before: Catalog, earlier: Iterable[str]) -> bool:
+    if kind in _RELATIONS and before.tables:
+        return False  # the history makes its tables itself, so the name is wrong
+    bare = name.rpartition(".")[2].strip('"')
+    word = re.compile(rf"\b{re.escape(bare)}\b", re.IGNORECASE)
+    return not any(word.search(text) for text in earlier)

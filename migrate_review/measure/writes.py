@@ -1,0 +1,218 @@
+"""Tries the writes of the running application after a revision: an INSERT and an UPDATE of a few rows of each table."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from migrate_review.observation import Write
+from migrate_review.rows.contents import quoted, text_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from psycopg2.extensions import connection
+
+    from migrate_review.observation import Catalog, Table
+    from migrate_review.rows.contents import Contents
+
+# So many rows of a table are tried, and if all of them fail, more. A constraint that refuses some rows is meant to; one
+# that refuses all is not.
+_ROWS = 5
+_MORE_ROWS = 60
+
+# Executes each attempt, a list of statements, and takes it back. Gives the failures, and the rows of each table that an
+# attempt read by sequential scans.
+_TRY = """
+DO $review$
+DECLARE
+    attempt record; piece text; found jsonb := '[]'; state text; message text; context text; was jsonb; now jsonb;
+BEGIN
+    FOR attempt IN
+        SELECT value FROM jsonb_array_elements(current_setting('review.attempts')::jsonb) WITH ORDINALITY AS e(value, n)
+        ORDER BY n
+    LOOP
+        BEGIN
+            SELECT jsonb_object_agg(oid, pg_stat_get_xact_tuples_returned(oid)) INTO was
+            FROM unnest(current_setting('review.tables')::oid[]) AS oid;
+            FOR piece IN SELECT jsonb_array_elements_text(attempt.value) LOOP
+                EXECUTE piece;
+            END LOOP;
+            SET CONSTRAINTS ALL IMMEDIATE;
+            SELECT jsonb_object_agg(oid, pg_stat_get_xact_tuples_returned(oid)) INTO now
+            FROM unnest(current_setting('review.tables')::oid[]) AS oid;
+            RAISE EXCEPTION USING ERRCODE = 'RV000';
+        EXCEPTION
+            WHEN SQLSTATE 'RV000' THEN
+                found := found || jsonb_build_array(jsonb_build_object('was', was, 'now', now));
+            WHEN OTHERS THEN
+                GET STACKED DIAGNOSTICS
+                    state = RETURNED_SQLSTATE, message = MESSAGE_TEXT, context = PG_EXCEPTION_CONTEXT;
+                found := found || jsonb_build_array(
+                    jsonb_build_object('state', state, 'message', message, 'context', context));
+        END;
+    END LOOP;
+    PERFORM set_config('review.found', found::text, true);
+END $review$
+"""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """Tries writes on a database that has the schema ``after``.
+
+    ``before`` is the schema that the application knows, ``data`` its rows, and ``rows`` their number.
+    """
+
+    opened: connection
+    before: Catalog
+    after: Catalog
+    data: Mapping[str, Contents]
+    rows: Mapping[str, int]
+
+    def changed_writes(self) -> tuple[Write, ...]:
+        """Return the writes that fail for every row that is tried, and those that read whole tables.
+
+        Columns that the revision renamed have their new names, and those that it dropped are left out: the schema shows
+        these.
+        """
+        tables = list(_affected(self.before, self.after))
+        found = self._tried(tables, _ROWS)
+        failing = {write.table for write in found if write.failure is not None}
+        more = self._tried([table for table in tables if table.name in failing], _MORE_ROWS)
+        working = (write for write in found if write.failure is None)
+        return (*working, *(write for write in more if write.failure is not None))
+
+    def _tried(self, tables: Sequence[Table], most: int) -> tuple[Write, ...]:
+        """Return what all tried rows of a table have in common."""
+        tried = [
+            (table, kind, attempt)
+            for table in tables
+            for kind, attempt in _attempts(table, self.after, self.data.get(table.name), most)
+        ]
+        outcomes: dict[tuple[str, str], list[Write]] = {}
+        for (table, kind, _), each in zip(tried, self._ran([attempt for *_, attempt in tried]), strict=True):
+            outcomes.setdefault((table.name, kind), []).append(self._outcome(table.name, kind, each))
+        return tuple(write for several in outcomes.values() for write in _concluded(several))
+
+    def _ran(self, attempts: Sequence[Sequence[str]]) -> list[dict[str, Any]]:
+        """Execute each attempt and undo it. Return what became of each."""
+        if not attempts:
+            return []
+        oids = ",".join(str(table.oid) for table in self.before.tables if self.after.table(table.oid) is not None)
+        with self.opened.cursor() as cursor:
+            cursor.execute("BEGIN")
+            try:
+                cursor.execute(
+                    "SELECT set_config('review.attempts', %s, true), set_config('review.tables', %s, true)",
+                    (json.dumps(attempts), f"{{{oids}}}"),
+                )
+                cursor.execute(_TRY)
+                cursor.execute("SELECT current_setting('review.found')")
+                [(found,)] = cursor.fetchall()
+            finally:
+                cursor.execute("ROLLBACK")
+        ran: list[dict[str, Any]] = json.loads(found)
+        return ran
+
+    def _outcome(self, table: str, kind: str, found: Mapping[str, Any]) -> Write:
+        if "state" in found:
+            own = [line for line in (found["context"] or "").splitlines() if line.startswith(("PL/", "SQL function"))]
+            in_function = any("inline_code_block" not in line for line in own)
+            message = " ".join(found["message"].split())
+            return Write(table, kind, f"{message} (SQLSTATE {found['state']})", found["state"], in_function)
+        names = {each.oid: each.name for each in self.before.tables}
+        was, now = found["was"] or {}, found["now"] or {}
+        counts = {names[int(oid)]: count - was.get(oid, 0) for oid, count in now.items()}
+        reads = {
+            name: count
+            for name, count in counts.items()
+            if name != table and self.rows.get(name) and count >= self.rows[name] / 2
+        }
+        return Write(table, kind, reads=reads)
+
+
+def _concluded(several: Sequence[Write]) -> Iterator[Write]:
+    """Yield what all attempts have in common: a failure, or tables that are read as a whole."""
+    if all(write.failure is not None for write in several):
+        yield several[0]
+        return
+    worked = [write for write in several if write.failure is None]
+    common = {table: count for table, count in worked[0].reads.items() if all(table in write.reads for write in worked)}
+    if common:
+        yield replace(worked[0], reads=common)
+
+
+def _affected(before: Catalog, after: Catalog) -> Iterator[Table]:
+    """Yield the tables, as they were, whose writes may have changed. What a changed function does is not known."""
+    changed = {
+        name for name in before.others.keys() | after.others.keys() if before.others.get(name) != after.others.get(name)
+    }
+    # What is new is not used by what was there.
+    anywhere = any(before.enums[name] != after.enums.get(name) for name in before.enums) or any(
+        name.startswith(("function ", "procedure ", "domain ", "type ", "view ", "materialized view ", "sequence "))
+        for name in changed & before.others.keys()
+    )
+    anywhere = anywhere or any(after.table_named(table.name) is None for table in before.tables)
+    for was in before.tables:
+        now = after.table(was.oid)
+        if now is not None and (
+            anywhere
+            or now != was
+            or any(name.endswith(f" on {each}") for each in {was.name, now.name} for name in changed)
+        ):
+            yield was
+
+
+def _attempts(was: Table, after: Catalog, data: Contents | None, most: int) -> Iterator[tuple[str, list[str]]]:
+    """Yield an INSERT and an UPDATE for some rows of a table, each as the statements that try it."""
+    now = after.table(was.oid)
+    if now is None or data is None or not data.rows:
+        return
+    places = sorted({round(at * (len(data.rows) - 1) / (most - 1)) for at in range(most)})
+    is_now = {column.number: column for column in now.columns}
+    names = {column.name: is_now[column.number] for column in was.columns if column.number in is_now}
+    key = next((index.columns for index in was.indexes if index.unique and not index.partial and index.columns), ())
+    for place in places:
+        row = dict(zip(data.columns, data.rows[place], strict=True))
+        where = " AND ".join(f"{quoted(names[each].name)} = {_literal(row[each])}" for each in key if each in names)
+        if not where:
+            continue
+        # A sequence gives the number of a new row, and a generated column computes its value: the application knows.
+        counted = {
+            column.name
+            for column in was.columns
+            if column.generated or column.identity or (column.default or "").startswith("nextval(")
+        }
+        given = {name: column for name, column in names.items() if name not in counted and not column.generated}
+        if given:
+            yield "INSERT", _insert(now.name, given, row, where)
+        settable = [column.name for name, column in given.items() if name not in key] or [
+            column.name for column in given.values()
+        ]
+        if settable:
+            one = quoted(settable[0])
+            yield "UPDATE", [f"UPDATE {now.name} SET {one} = {one} WHERE {where}"]  # noqa: S608 - quoted names
+
+
+def _insert(table: str, given: Mapping[str, Any], row: Mapping[str, str], where: str) -> list[str]:
+    """Return the statements that put a row into a table that does not have it."""
+    columns = ", ".join(quoted(column.name) for column in given.values())
+    values = ", ".join(_literal(row[name]) for name in given)
+    return [
+        # Rows that refer to it are left alone, and no trigger sees it go.
+        "SELECT set_config('session_replication_role', 'replica', true)",
+        f"DELETE FROM {table} WHERE {where}",  # noqa: S608 - quoted names
+        "SELECT set_config('session_replication_role', 'origin', true)",
+        f"INSERT INTO {table} ({columns}) VALUES ({values})",  # noqa: S608 - quoted names
+    ]
+
+
+def _literal(value: str) -> str:
+    """Return a value from COPY as an SQL literal."""
+    text = text_of(value)
+    if text is None:
+        return "NULL"
+    escaped = text.replace("\\", "\\\\").replace("'", "''")
+    return f"E'{escaped}'"

@@ -1,0 +1,63 @@
+"""Writes a change of many rows as one in batches, with the backend's ``backfill`` where there is one."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from migrate_review.rules.names import Identifier, escaped, literal
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from migrate_review.observation import Catalog
+
+# One UPDATE or DELETE of one table, whose condition can be extended.
+_SIMPLE = re.compile(
+    r"(?P<head>(?:update\s+(?:only\s+)?\S+\s+set\s|delete\s+from\s+(?:only\s+)?\S+)(?:(?!\b(?:from|using|returning|select)\b).)*?)"
+    r"(?:\swhere\s(?P<where>(?:(?!\b(?:returning)\b).)*))?",
+    re.IGNORECASE | re.DOTALL,
+)
+# How far the file of a revision may be from the folder of alembic.ini.
+_FOLDERS = 5
+_ROWS = 1000
+_NUMBERS = ("smallint", "integer", "bigint")
+
+
+def fix(table: str, sql: str, before: Catalog, revision: Path) -> str:
+    """Return the code that makes the same change in batches, each in a transaction of its own."""
+    bare = " ".join(re.sub(r"/\*.*?\*/\s*$", "", sql, flags=re.DOTALL).split()).rstrip(";")
+    simple = _SIMPLE.fullmatch(bare)
+    key = _key(table, before)
+    if simple is None or key is None:
+        return (
+            "# Change the rows in batches along the primary key, each batch in a transaction of its own: a loop in an\n"
+            "# autocommit block, or a program beside the revisions."
+        )
+    condition = f"({simple['where']}) AND " if simple["where"] else ""
+    if any((folder / "backfill.py").is_file() for folder in revision.parents[:_FOLDERS]):
+        statement = f"{simple['head'].strip()} WHERE {condition}".replace("{", "{{").replace("}", "}}") + "{batch}"
+        return (
+            "from backfill import backfill  # along the primary key, each batch in a transaction of its own\n\n"
+            f"backfill({literal(table)}, {literal(statement)})"
+        )
+    highest = f"SELECT max({key}) FROM {table}"  # noqa: S608 - quoted
+    ranged = f"{key} >= :first AND {key} < :first + {_ROWS}"
+    statement = f"{escaped(simple['head'].strip())} WHERE {escaped(condition)}{ranged}"
+    return "\n".join([
+        "# along the primary key, each batch in a transaction of its own",
+        "with op.get_context().autocommit_block():",
+        f"    last = op.get_bind().scalar(sa.text({literal(highest)})) or 0",
+        f"    for first in range(0, last + 1, {_ROWS}):",
+        f"        op.execute(sa.text({literal(statement)}).bindparams(first=first))",
+    ])  # fmt: skip
+
+
+def _key(table: str, before: Catalog) -> str | None:
+    """Return the primary key of a table if it is one column of whole numbers."""
+    found = before.table_named(table)
+    keys = [each.columns for each in found.constraints if each.kind == "p"] if found else []
+    types = {column.name: column.type for column in found.columns} if found else {}
+    if not keys or len(keys[0]) > 1 or types[keys[0][0]] not in _NUMBERS:
+        return None
+    return Identifier(keys[0][0]).sql

@@ -1,0 +1,27 @@
+"""The rule ``adding-field-with-default``."""
+
+from migrate_review.rules.findings import Severity
+from migrate_review.rules.rule import Rule, Theme
+
+RULE = Rule(
+    name="adding-field-with-default",
+    severity=Severity.ERROR,
+    theme=Theme.LOCKS,
+    hazard="Every read and write of {table} waits while a value of {column} is computed and written for each row.",
+    fix="""\
+# this revision: only rows to come get the default
+op.execute("ALTER TABLE {table} ADD COLUMN {column} {type}")
+op.execute("ALTER TABLE {table} ALTER COLUMN {column} SET DEFAULT {default}")
+# the next revision: the rows that are there, in batches, each in a transaction of its own""",
+    known_to_squawk=True,
+    measured="Each statement's locks until its transaction ends, and the rows read, changed and rewritten meanwhile.",
+    bad="""\
+def upgrade() -> None:
+    op.add_column("orders", sa.Column("number", sa.BigInteger(), sa.Identity(), nullable=False))
+""",
+    good="""\
+def upgrade() -> None:
+    op.add_column("orders", sa.Column("token", sa.Uuid()))
+    op.alter_column("orders", "token", server_default=sa.text("gen_random_uuid()"))
+""",
+)

@@ -1,0 +1,30 @@
+"""The rule ``adding-not-nullable-field``."""
+
+from migrate_review.rules.findings import Severity
+from migrate_review.rules.rule import Rule, Theme
+
+RULE = Rule(
+    name="adding-not-nullable-field",
+    severity=Severity.ERROR,
+    theme=Theme.LOCKS,
+    hazard="Every read and write of {table} waits while all its rows are read for a NULL in {column}.",
+    fix="""\
+# this revision:
+op.create_check_constraint("{check}", "{table}", "{column} IS NOT NULL"{table_schema}, postgresql_not_valid=True)
+# the next revision: SET NOT NULL takes the validated constraint's word and reads nothing
+op.execute("ALTER TABLE {table} VALIDATE CONSTRAINT {check}")
+op.alter_column("{table}", "{column}", nullable=False{table_schema})
+op.drop_constraint("{check}", "{table}"{table_schema})""",
+    known_to_squawk=True,
+    measured="Each statement's locks until its transaction ends, and the rows read, changed and rewritten meanwhile.",
+    bad="""\
+def upgrade() -> None:
+    op.alter_column("customers", "nickname", nullable=False)
+""",
+    good="""\
+def upgrade() -> None:
+    op.execute("ALTER TABLE customers VALIDATE CONSTRAINT ck_nickname")
+    op.alter_column("customers", "nickname", nullable=False)
+    op.drop_constraint("ck_nickname", "customers")
+""",
+)

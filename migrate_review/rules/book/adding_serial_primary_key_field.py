@@ -1,0 +1,32 @@
+"""The rule ``adding-serial-primary-key-field``."""
+
+from migrate_review.rules.findings import Severity
+from migrate_review.rules.rule import Rule, Theme
+
+RULE = Rule(
+    name="adding-serial-primary-key-field",
+    severity=Severity.ERROR,
+    theme=Theme.LOCKS,
+    hazard=(
+        "Every read and write of {table} waits while its rows are numbered or the index of the primary key is built."
+    ),
+    fix="""\
+# 1. a nullable bigint column, filled in batches, with a validated check that it is not NULL
+# 2. then:
+with op.get_context().autocommit_block():
+    op.create_index(
+        "{name}", "{table}", [{columns}]{table_schema}, unique=True,
+        postgresql_concurrently=True, if_not_exists=True,
+    )
+op.execute("ALTER TABLE {table} ADD CONSTRAINT {name} PRIMARY KEY USING INDEX {name}")""",
+    known_to_squawk=True,
+    measured="Each statement's locks until its transaction ends, and the rows read, changed and rewritten meanwhile.",
+    bad="""\
+def upgrade() -> None:
+    op.execute("ALTER TABLE visits ADD COLUMN id bigserial PRIMARY KEY")
+""",
+    good="""\
+def upgrade() -> None:
+    op.execute("ALTER TABLE visits ADD CONSTRAINT pk_visits PRIMARY KEY USING INDEX pk_visits")
+""",
+)

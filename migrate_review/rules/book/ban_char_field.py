@@ -1,0 +1,24 @@
+"""The rule ``ban-char-field``."""
+
+from migrate_review.rules.findings import Severity
+from migrate_review.rules.rule import Rule, Theme
+
+RULE = Rule(
+    name="ban-char-field",
+    severity=Severity.NOTE,
+    theme=Theme.KEYS,
+    hazard="{table}.{column} pads what is written to it with blanks.",
+    fix='sa.Column("{column}", sa.Text())',
+    known_to_squawk=True,
+    measured="The schema after the upgrade, compared with the one before.",
+    bad="""\
+def upgrade() -> None:
+    op.add_column("customers", sa.Column("country", sa.CHAR(3)))
+""",
+    good="""\
+def upgrade() -> None:
+    # -- reviewed: changing-column-type we do not downgrade while anybody waits
+    # -- reviewed: downgrade-depends-on-data whoever downgrades cuts the values first
+    op.alter_column("customers", "phone", type_=sa.Text())
+""",
+)

@@ -1,0 +1,29 @@
+"""The rule ``ban-create-domain-with-constraint``."""
+
+from migrate_review.rules.findings import Severity
+from migrate_review.rules.rule import Rule, Theme
+
+RULE = Rule(
+    name="ban-create-domain-with-constraint",
+    severity=Severity.NOTE,
+    theme=Theme.KEYS,
+    hazard="Changing the domain's constraint later checks all tables that use it, with their writes waiting.",
+    fix="# Give each column that uses the domain a check constraint of its own, which can be NOT VALID.",
+    known_to_squawk=True,
+    measured="The schema after the upgrade, compared with the one before.",
+    bad="""\
+def upgrade() -> None:
+    op.execute("CREATE DOMAIN code AS text CONSTRAINT ck_code CHECK (value <> '')")
+""",
+    good="""\
+def upgrade() -> None:
+    op.create_table(
+        "badges",
+        sa.Column("id", sa.BigInteger(), sa.Identity(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name="pk_badges"),
+    )
+    op.add_column("badges", sa.Column("title", sa.Text(), nullable=False))
+    op.create_unique_constraint("uq_badges_title", "badges", ["title"])
+    op.alter_column("badges", "title", new_column_name="name")
+""",
+)

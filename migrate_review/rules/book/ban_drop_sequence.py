@@ -1,0 +1,18 @@
+"""The rule ``ban-drop-sequence``."""
+
+from migrate_review.rules.findings import Severity
+from migrate_review.rules.rule import Rule, Theme
+
+RULE = Rule(
+    name="ban-drop-sequence",
+    severity=Severity.WARNING,
+    theme=Theme.COMPATIBILITY,
+    hazard="Whatever of the running application takes numbers from {name} fails from here on.",
+    fix="# Release an application that does not use it; then drop it, in a later revision.",
+    known_to_squawk=True,
+    measured="The schema before and after, by the numbers that PostgreSQL gives to its objects.",
+    bad="""\
+def upgrade() -> None:
+    op.execute("DROP SEQUENCE ticket_numbers")
+""",
+)

@@ -1,0 +1,22 @@
+"""The rule ``ban-drop-table``."""
+
+from migrate_review.rules.findings import Severity
+from migrate_review.rules.rule import Rule, Theme
+
+RULE = Rule(
+    name="ban-drop-table",
+    severity=Severity.ERROR,
+    theme=Theme.COMPATIBILITY,
+    hazard="Every query of the running application on {table} fails from here on, and its rows are gone.",
+    fix="""\
+# 1. release an application that does not use {table}
+# 2. then drop it, in a later revision, and say so:
+# -- reviewed: ban-drop-table no release uses it any more
+op.drop_table("{table}"{table_schema})""",
+    known_to_squawk=True,
+    measured="The schema before and after, by the numbers that PostgreSQL gives to its objects.",
+    bad="""\
+def upgrade() -> None:
+    op.drop_table("visits")
+""",
+)

@@ -1,0 +1,19 @@
+"""The rule ``ban-set-schema``."""
+
+from migrate_review.rules.findings import Severity
+from migrate_review.rules.rule import Rule, Theme
+
+RULE = Rule(
+    name="ban-set-schema",
+    severity=Severity.ERROR,
+    theme=Theme.COMPATIBILITY,
+    hazard="Every query of the running application that expects {old} where it was fails from here on.",
+    fix='# Leave a view in its place, in the same revision:\nop.execute("CREATE VIEW {old} AS SELECT * FROM {new}")',
+    known_to_squawk=True,
+    measured="The schema before and after, by the numbers that PostgreSQL gives to its objects.",
+    bad="""\
+def upgrade() -> None:
+    op.execute("CREATE SCHEMA statistics")
+    op.execute("ALTER TABLE visits SET SCHEMA statistics")
+""",
+)

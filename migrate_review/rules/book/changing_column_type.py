@@ -1,0 +1,31 @@
+"""The rule ``changing-column-type``."""
+
+from migrate_review.rules.findings import Severity
+from migrate_review.rules.rule import Rule, Theme
+
+RULE = Rule(
+    name="changing-column-type",
+    severity=Severity.ERROR,
+    theme=Theme.LOCKS,
+    hazard="Every read and write of {table} waits while {column} becomes {new} instead of {old} in every row.",
+    fix="""\
+# 1. a second column; the application writes both
+op.execute("ALTER TABLE {table} ADD COLUMN {second} {new}")
+# 2. copy in batches, each in a transaction of its own
+# 3. the application reads {second}; a later revision drops {column}""",
+    known_to_squawk=True,
+    measured="Each statement's locks until its transaction ends, and the rows read, changed and rewritten meanwhile.",
+    bad="""\
+def upgrade() -> None:
+    op.execute("DROP VIEW open_orders")
+    op.execute("ALTER TABLE orders ALTER COLUMN state DROP DEFAULT, ALTER COLUMN state TYPE text USING state::text")
+    op.execute("ALTER TABLE orders ALTER COLUMN state SET DEFAULT 'open'")
+    op.execute("CREATE VIEW open_orders AS SELECT id, customer_id, total FROM orders WHERE state = 'open'")
+""",
+    good="""\
+def upgrade() -> None:
+    # -- reviewed: changing-column-type we do not downgrade while anybody waits
+    # -- reviewed: downgrade-depends-on-data whoever downgrades cuts the values first
+    op.alter_column("customers", "phone", type_=sa.String(100))
+""",
+)

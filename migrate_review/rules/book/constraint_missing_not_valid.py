@@ -1,0 +1,26 @@
+"""The rule ``constraint-missing-not-valid``."""
+
+from migrate_review.rules.findings import Severity
+from migrate_review.rules.rule import Rule, Theme
+
+RULE = Rule(
+    name="constraint-missing-not-valid",
+    severity=Severity.ERROR,
+    theme=Theme.LOCKS,
+    hazard="Others wait for {table} while all its rows are checked against {name}.",
+    fix="""\
+# this revision:
+op.execute("ALTER TABLE {table} ADD CONSTRAINT {name} {definition} NOT VALID")
+# the next revision:
+op.execute("ALTER TABLE {table} VALIDATE CONSTRAINT {name}")""",
+    known_to_squawk=True,
+    measured="Each statement's locks until its transaction ends, and the rows read, changed and rewritten meanwhile.",
+    bad="""\
+def upgrade() -> None:
+    op.create_check_constraint("ck_orders_total", "orders", "total > -100000000")
+""",
+    good="""\
+def upgrade() -> None:
+    op.create_check_constraint("ck_orders_total", "orders", "total >= 0", postgresql_not_valid=True)
+""",
+)

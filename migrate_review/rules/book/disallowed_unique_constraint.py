@@ -1,0 +1,28 @@
+"""The rule ``disallowed-unique-constraint``."""
+
+from migrate_review.rules.findings import Severity
+from migrate_review.rules.rule import Rule, Theme
+
+RULE = Rule(
+    name="disallowed-unique-constraint",
+    severity=Severity.ERROR,
+    theme=Theme.LOCKS,
+    hazard="Every read and write of {table} waits while the index of {name} is built.",
+    fix="""\
+with op.get_context().autocommit_block():
+    op.create_index(
+        "{name}", "{table}", [{columns}]{table_schema}, unique=True,
+        postgresql_concurrently=True, if_not_exists=True,
+    )
+op.execute("ALTER TABLE {table} ADD CONSTRAINT {name} UNIQUE USING INDEX {name}")""",
+    known_to_squawk=True,
+    measured="Each statement's locks until its transaction ends, and the rows read, changed and rewritten meanwhile.",
+    bad="""\
+def upgrade() -> None:
+    op.create_unique_constraint("uq_customers_email_name", "customers", ["email", "name"])
+""",
+    good="""\
+def upgrade() -> None:
+    op.execute("ALTER TABLE orders ADD CONSTRAINT uq_orders_legacy_ref UNIQUE USING INDEX uq_orders_legacy_ref")
+""",
+)

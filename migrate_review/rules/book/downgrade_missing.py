@@ -1,0 +1,19 @@
+"""The rule ``downgrade-missing``."""
+
+from migrate_review.rules.findings import Severity
+from migrate_review.rules.rule import Rule, Theme
+
+RULE = Rule(
+    name="downgrade-missing",
+    severity=Severity.ERROR,
+    theme=Theme.DOWNGRADE,
+    hazard="The revision cannot be taken back: it has no downgrade().",
+    fix="""\
+def downgrade() -> None:
+{undo}""",
+    measured="The upgrade, the downgrade and the upgrade once more, with rows in the tables.",
+    bad="""\
+def upgrade() -> None:
+    op.add_column("orders", sa.Column("shop", sa.Text()))
+""",
+)

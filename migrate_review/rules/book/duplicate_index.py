@@ -1,0 +1,31 @@
+"""The rule ``duplicate-index``."""
+
+from migrate_review.rules.findings import Severity
+from migrate_review.rules.rule import Rule, Theme
+
+RULE = Rule(
+    name="duplicate-index",
+    severity=Severity.WARNING,
+    theme=Theme.KEYS,
+    hazard="Every write to {table} keeps two indexes up to date that do the same: {name} and {other}.",
+    fix="""\
+# Leave out the one that no constraint needs:
+op.drop_index("{name}", table_name="{table}"{table_schema})""",
+    measured="The schema after the upgrade, compared with the one before.",
+    bad="""\
+def upgrade() -> None:
+    with op.get_context().autocommit_block():
+        op.create_index("ix_products_by_name", "products", ["name"], postgresql_concurrently=True, if_not_exists=True)
+""",
+    good="""\
+def upgrade() -> None:
+    with op.get_context().autocommit_block():
+        op.create_index(
+            "ix_orders_state_placed_at",
+            "orders",
+            ["state", "placed_at"],
+            postgresql_concurrently=True,
+            if_not_exists=True,
+        )
+""",
+)

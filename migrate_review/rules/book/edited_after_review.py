@@ -1,0 +1,13 @@
+"""The rule ``edited-after-review``."""
+
+from migrate_review.rules.findings import Severity
+from migrate_review.rules.rule import Rule, Theme
+
+RULE = Rule(
+    name="edited-after-review",
+    severity=Severity.ERROR,
+    theme=Theme.GRAPH,
+    hazard="The revision is not the one that was reviewed.",
+    fix="# Undo the change, or have it reviewed again:\nmigrate review {revision} --record",
+    measured="The hash of the file, compared with the one in reviewed.json.",
+)

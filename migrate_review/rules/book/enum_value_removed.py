@@ -1,0 +1,26 @@
+"""The rule ``enum-value-removed``."""
+
+from migrate_review.rules.findings import Severity
+from migrate_review.rules.rule import Rule, Theme
+
+RULE = Rule(
+    name="enum-value-removed",
+    severity=Severity.ERROR,
+    theme=Theme.COMPATIBILITY,
+    hazard="The running application fails when it writes '{old}'.",
+    fix="# Stop writing '{old}' and change the rows that have it; leave the label in {type}: it does no harm.",
+    measured="The schema before and after, by the numbers that PostgreSQL gives to its objects.",
+    bad="""\
+def upgrade() -> None:
+    op.execute("DROP VIEW open_orders")
+    op.execute("ALTER TYPE order_state RENAME TO order_state_old")
+    op.execute("CREATE TYPE order_state AS ENUM ('open', 'paid')")
+    op.execute(
+        "ALTER TABLE orders ALTER COLUMN state DROP DEFAULT, ALTER COLUMN state TYPE order_state"
+        " USING replace(state::text, 'shipped', 'paid')::order_state"
+    )
+    op.execute("ALTER TABLE orders ALTER COLUMN state SET DEFAULT 'open'")
+    op.execute("DROP TYPE order_state_old")
+    op.execute("CREATE VIEW open_orders AS SELECT id, customer_id, total FROM orders WHERE state = 'open'")
+""",
+)

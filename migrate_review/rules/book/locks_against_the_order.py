@@ -1,0 +1,89 @@
+"""The rule ``locks-against-the-order``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from migrate_review.lock_modes import CONFLICTS, WRITE, shown_mode
+from migrate_review.rules.blocking import long_works
+from migrate_review.rules.findings import Severity
+from migrate_review.rules.rule import Rule, Theme
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from migrate_review.observation import Catalog
+    from migrate_review.rules.case import Case
+    from migrate_review.rules.findings import Finding
+
+RULE = Rule(
+    name="locks-against-the-order",
+    severity=Severity.WARNING,
+    theme=Theme.LOCKS,
+    hazard="A transaction of the application that writes to {parent} and then to {child} can deadlock with the"
+    " revision, which locks {child} first. One of the two then fails.",
+    fix="""\
+# Give each table a revision of its own; or alter {parent} first, and then {child}.""",
+    measured="The order in which one transaction locks tables that were there before, and their foreign keys.",
+    bad="""\
+def upgrade() -> None:
+    op.add_column("orders", sa.Column("channel", sa.Text()))
+    op.add_column("customers", sa.Column("channel", sa.Text()))
+""",
+    good="""\
+def upgrade() -> None:
+    op.add_column("customers", sa.Column("channel", sa.Text()))
+    op.add_column("orders", sa.Column("channel", sa.Text()))
+""",
+)
+
+
+def check(case: Case) -> Iterator[Finding]:
+    """Yield the first pair of tables of each transaction that it locks child before parent, in two statements."""
+    before, after = case.observation.before, case.observation.after
+    if after is None:
+        return
+    # A table that is dropped has to go before the one that it refers to.
+    gone = {table.name for table in before.tables if after.table(table.oid) is None}
+    parents = {child: among - gone for child, among in _ancestors(before).items() if child not in gone}
+    [run, *_] = case.runs
+    # What others wait for at length has a finding of its own, whose fix takes it out of the transaction.
+    long = {id(work.statement) for work in long_works(run, case.observation.rows)}
+    held: dict[str, int] = {}
+    found = False
+    for place, statement in enumerate(case.observation.upgrade.statements):
+        if not statement.in_transaction:
+            held, found = {}, False
+            continue
+        if id(statement) in long:
+            continue
+        for lock in statement.locks:
+            if lock.mode not in CONFLICTS[WRITE] or lock.table in held:
+                continue
+            child = next(
+                (each for each, at in held.items() if at < place and lock.table in parents.get(each, ())), None
+            )
+            held[lock.table] = place
+            if child is not None and not found:
+                found = True
+                evidence = f"{child} is locked, and then {lock.table} ({shown_mode(lock.mode)})"
+                yield case.found(RULE, evidence, parent=lock.table, child=child)
+
+
+def _ancestors(catalog: Catalog) -> Mapping[str, set[str]]:
+    """Return the tables that each table refers to, and those that these refer to."""
+    direct = {
+        table.name: {each.references for each in table.constraints if each.references} - {table.name}
+        for table in catalog.tables
+    }
+    found: dict[str, set[str]] = {}
+    for table, left in direct.items():
+        seen: set[str] = set()
+        todo = list(left)
+        while todo:
+            each = todo.pop()
+            if each not in seen:
+                seen.add(each)
+                todo.extend(direct.get(each, ()))
+        found[table] = seen - {table}
+    return found

@@ -1,0 +1,45 @@
+"""The rule ``materialized-view-without-unique-index``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from migrate_review.rules.findings import Severity
+from migrate_review.rules.rule import Rule, Theme
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from migrate_review.rules.case import Case
+    from migrate_review.rules.findings import Finding
+
+RULE = Rule(
+    name="materialized-view-without-unique-index",
+    severity=Severity.WARNING,
+    theme=Theme.COMPATIBILITY,
+    hazard="REFRESH MATERIALIZED VIEW CONCURRENTLY {view} fails from here on: it needs a unique index on columns.",
+    fix="""\
+# Make a unique index of {view} in the same revision, on the same columns as before.""",
+    measured="The unique indexes of each materialized view, before and after.",
+    bad="""\
+def upgrade() -> None:
+    op.execute("DROP INDEX ux_totals")
+""",
+    good="""\
+def upgrade() -> None:
+    op.execute("CREATE UNIQUE INDEX ux_totals_customer ON totals (customer_id)")
+    op.execute("DROP INDEX ux_totals")
+""",
+)
+
+
+def check(case: Case) -> Iterator[Finding]:
+    """Yield the materialized views that could be refreshed concurrently, and cannot any more."""
+    before, after = case.observation.before, case.observation.after
+    if after is None:
+        return
+    could = {view.name for view in before.materialized if view.concurrent}
+    for view in after.materialized:
+        if view.name in could and not view.concurrent:
+            evidence = f"{view.name} had a unique index on columns, and has none afterwards"
+            yield case.found(RULE, evidence, view=view.name)

@@ -1,0 +1,43 @@
+"""The rule ``not-measured``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from migrate_review.rules.case import attempted
+from migrate_review.rules.findings import Severity
+from migrate_review.rules.rule import Rule, Theme
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from migrate_review.rules.case import Case
+    from migrate_review.rules.findings import Finding
+
+RULE = Rule(
+    name="not-measured",
+    severity=Severity.ERROR,
+    theme=Theme.DOWNGRADE,
+    hazard="Not all of the revision was measured, so nothing is known of the rest: {reason}.",
+    fix="""\
+# Do what the message says. Where that is not possible here, let the review pass all the same:
+#   migrate review --allow-unmeasured""",
+    measured="Whether the revision ran on the review's server, with rows in every table that it touches.",
+)
+
+_REQUIRED = "adding-required-field"
+_NOT_NULL_VIOLATION = "23502"
+
+
+def check(case: Case) -> Iterator[Finding]:
+    """Yield each reason why something of the revision was not measured.
+
+    A required column that no row can take is reported as `adding-required-field`.
+    """
+    refused = case.observation.refused
+    last = len(attempted(case.observation)) - 1
+    if refused is not None and refused.sqlstate == _NOT_NULL_VIOLATION and _REQUIRED in case.squawk_on(last):
+        return
+    for reason in case.observation.unmeasured:
+        how = "its SQL was rendered, not run" if case.observation.upgrade.rendered else "it ran, but without these rows"
+        yield case.found(RULE, how, reason=reason)

@@ -1,0 +1,57 @@
+"""The rule ``privilege-revoked``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from migrate_review.rules.findings import Severity
+from migrate_review.rules.rule import Rule, Theme
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from migrate_review.rules.case import Case
+    from migrate_review.rules.findings import Finding
+
+RULE = Rule(
+    name="privilege-revoked",
+    severity=Severity.ERROR,
+    theme=Theme.COMPATIBILITY,
+    hazard="What the running application does as {grantee} with {thing} fails from here on: it may not {privileges}.",
+    fix="""\
+# A table that is made anew has none of the old one's privileges: grant them again, in the same revision:
+# {privileges} on {thing}, to {grantee}""",
+    measured="The privileges of every role on everything that is there before and after, an owner's defaults included.",
+    bad="""\
+def upgrade() -> None:
+    op.execute("REVOKE ALL ON orders FROM CURRENT_USER")
+""",
+    good="""\
+def upgrade() -> None:
+    op.execute("GRANT SELECT ON orders TO pg_monitor")
+""",
+)
+
+
+def check(case: Case) -> Iterator[Finding]:
+    """Yield the privileges that a role had on something that is still there, and has not any more."""
+    before, after = case.observation.access_before, case.observation.access_after
+    if before is None or after is None:
+        return
+    there = {name for name, _ in after.privileges} | after.owners.keys()
+    for (name, grantee), had in before.privileges.items():
+        owner, now = before.owners.get(name), after.owners.get(name)
+        if owner != now and grantee == owner:
+            continue  # the owner is another one, which says more
+        lost = had - after.privileges.get((name, grantee), frozenset())
+        whole = name in there or _is_column_of_one(name, there)
+        if lost and whole:
+            privileges = ", ".join(sorted(lost))
+            evidence = f"{grantee} had {privileges} on {name}"
+            yield case.found(RULE, evidence, thing=name, grantee=grantee, privileges=privileges)
+
+
+def _is_column_of_one(name: str, there: set[str]) -> bool:
+    """Return whether it is a column, whose table is still there. A column without privileges is not listed."""
+    kind, _, rest = name.partition(" ")
+    return kind == "column" and f"table {rest.rpartition('.')[0]}" in there

@@ -1,0 +1,23 @@
+"""The rule ``refresh-not-concurrent``."""
+
+from migrate_review.rules.findings import Severity
+from migrate_review.rules.rule import Rule, Theme
+
+RULE = Rule(
+    name="refresh-not-concurrent",
+    severity=Severity.ERROR,
+    theme=Theme.LOCKS,
+    hazard="Every query on {view} waits while its rows are computed anew.",
+    fix="""\
+# with a unique index on columns of the view:
+op.execute("REFRESH MATERIALIZED VIEW CONCURRENTLY {view}")""",
+    measured="The lock on the materialized view, and whether its file was written anew.",
+    bad="""\
+def upgrade() -> None:
+    op.execute("REFRESH MATERIALIZED VIEW totals")
+""",
+    good="""\
+def upgrade() -> None:
+    op.execute("REFRESH MATERIALIZED VIEW CONCURRENTLY totals")
+""",
+)

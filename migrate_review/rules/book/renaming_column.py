@@ -1,0 +1,23 @@
+"""The rule ``renaming-column``."""
+
+from migrate_review.rules.findings import Severity
+from migrate_review.rules.rule import Rule, Theme
+
+RULE = Rule(
+    name="renaming-column",
+    severity=Severity.ERROR,
+    theme=Theme.COMPATIBILITY,
+    hazard="Every query of the running application that names {table}.{old} fails from here on.",
+    fix="""\
+# 1. this revision, with an application that writes both columns:
+op.execute("ALTER TABLE {table} ADD COLUMN {new} {type}")
+# 2. copy in batches; the application reads {new}
+# 3. a later revision:
+op.drop_column("{table}", "{old}"{table_schema})""",
+    known_to_squawk=True,
+    measured="The schema before and after, by the numbers that PostgreSQL gives to its objects.",
+    bad="""\
+def upgrade() -> None:
+    op.alter_column("customers", "nickname", new_column_name="alias")
+""",
+)

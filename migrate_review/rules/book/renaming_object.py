@@ -1,0 +1,22 @@
+"""The rule ``renaming-object``."""
+
+from migrate_review.rules.findings import Severity
+from migrate_review.rules.rule import Rule, Theme
+
+RULE = Rule(
+    name="renaming-object",
+    severity=Severity.ERROR,
+    theme=Theme.COMPATIBILITY,
+    hazard="Every query of the running application that uses {old} fails from here on.",
+    fix="# Add {new} beside it; let the application use it; drop {old} in a later revision.",
+    known_to_squawk=True,
+    measured="The schema before and after, by the numbers that PostgreSQL gives to its objects.",
+    bad="""\
+def upgrade() -> None:
+    op.execute("ALTER VIEW open_orders RENAME TO unpaid_orders")
+""",
+    good="""\
+def upgrade() -> None:
+    op.execute("ALTER INDEX ix_products_name RENAME TO ix_products_by_name")
+""",
+)

@@ -1,0 +1,28 @@
+"""The rule ``renaming-table``."""
+
+from migrate_review.rules.findings import Severity
+from migrate_review.rules.rule import Rule, Theme
+
+RULE = Rule(
+    name="renaming-table",
+    severity=Severity.ERROR,
+    theme=Theme.COMPATIBILITY,
+    hazard="Every query of the running application on {old} fails from here on.",
+    fix="""\
+op.execute("ALTER TABLE {old} RENAME TO {new.own}")
+# in the same revision: a view that reads and writes pass through
+op.execute("CREATE VIEW {old} AS SELECT * FROM {new}")
+# a later revision, when nothing uses it any more:
+op.execute("DROP VIEW {old}")""",
+    known_to_squawk=True,
+    measured="The schema before and after, by the numbers that PostgreSQL gives to its objects.",
+    bad="""\
+def upgrade() -> None:
+    op.rename_table("customers", "clients")
+""",
+    good="""\
+def upgrade() -> None:
+    op.rename_table("customers", "clients")
+    op.execute("CREATE VIEW customers AS SELECT * FROM clients")
+""",
+)

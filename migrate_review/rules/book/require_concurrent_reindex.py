@@ -1,0 +1,25 @@
+"""The rule ``require-concurrent-reindex``."""
+
+from migrate_review.rules.findings import Severity
+from migrate_review.rules.rule import Rule, Theme
+
+RULE = Rule(
+    name="require-concurrent-reindex",
+    severity=Severity.ERROR,
+    theme=Theme.LOCKS,
+    hazard="Every write to {table} waits until its index is built anew.",
+    fix="""\
+with op.get_context().autocommit_block():
+    op.execute("REINDEX TABLE CONCURRENTLY {table}")""",
+    known_to_squawk=True,
+    measured="Each statement's locks until its transaction ends, and the rows read, changed and rewritten meanwhile.",
+    bad="""\
+def upgrade() -> None:
+    op.execute("REINDEX TABLE orders")
+""",
+    good="""\
+def upgrade() -> None:
+    with op.get_context().autocommit_block():
+        op.execute("REINDEX TABLE CONCURRENTLY orders")
+""",
+)

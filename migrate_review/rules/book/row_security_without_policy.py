@@ -1,0 +1,67 @@
+"""The rule ``row-security-without-policy``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from migrate_review.rules import difference
+from migrate_review.rules.findings import Severity
+from migrate_review.rules.rule import Rule, Theme
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from migrate_review.observation import Catalog
+    from migrate_review.rules.case import Case
+    from migrate_review.rules.findings import Finding
+
+RULE = Rule(
+    name="row-security-without-policy",
+    severity=Severity.ERROR,
+    theme=Theme.COMPATIBILITY,
+    hazard="Every role but the owner of {table} can {denied} no row of it from here on: no policy allows it.",
+    fix="""\
+# in the same revision:
+op.execute("CREATE POLICY everything ON {table} USING (true) WITH CHECK (true)")  # then a narrower one""",
+    measured="Row-level security of each table, and the commands of its permissive policies, before and after.",
+    bad="""\
+def upgrade() -> None:
+    op.execute("ALTER TABLE orders ENABLE ROW LEVEL SECURITY")
+""",
+    good="""\
+def upgrade() -> None:
+    op.execute("CREATE POLICY everything ON orders USING (true)")
+    op.execute("ALTER TABLE orders ENABLE ROW LEVEL SECURITY")
+""",
+)
+
+# By pg_policy's letter.
+_COMMANDS = {"r": "read", "a": "insert", "w": "update", "d": "delete"}
+
+
+def check(case: Case) -> Iterator[Finding]:
+    """Yield the tables in which roles may do less than before, because no policy allows it."""
+    before, after = case.observation.before, case.observation.after
+    if after is None:
+        return
+    for was, now in difference.kept_tables(before, after):
+        denied = [each for each in _denied(after, now.name) if each not in _denied(before, was.name)]
+        if denied:
+            evidence = f"row-level security is on, with {len(_policies(after, now.name))} policies"
+            yield case.found(RULE, evidence, table=now.name, denied=" or ".join(denied))
+
+
+def _denied(catalog: Catalog, table: str) -> list[str]:
+    if "row level security" not in catalog.others.get(f"table settings {table}", ""):
+        return []
+    # "r t ...": the command's letter, or * for all, and whether the policy is permissive.
+    allowed = {policy.split()[0] for policy in _policies(catalog, table) if policy.split()[1] in {"t", "true"}}
+    return [command for letter, command in _COMMANDS.items() if not allowed & {letter, "*"}]
+
+
+def _policies(catalog: Catalog, table: str) -> list[str]:
+    return [
+        definition
+        for name, definition in catalog.others.items()
+        if name.startswith("policy ") and name.endswith(f" on {table}")
+    ]

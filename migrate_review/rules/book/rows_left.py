@@ -1,0 +1,27 @@
+"""The rule ``rows-left``."""
+
+from migrate_review.rules.findings import Severity
+from migrate_review.rules.rule import Rule, Theme
+
+RULE = Rule(
+    name="rows-left",
+    severity=Severity.WARNING,
+    theme=Theme.DOWNGRADE,
+    hazard="Rows that the upgrade added to {table} stay after the downgrade, and the next upgrade adds them again.",
+    fix="# Delete in downgrade() the rows that upgrade() inserts into {table}, by their keys.",
+    measured="Every row before the upgrade and after the downgrade.",
+    bad="""\
+def upgrade() -> None:
+    op.execute("INSERT INTO products (name) VALUES ('Voucher')")
+
+
+def downgrade() -> None:
+    op.execute("SELECT 1")
+""",
+    good="""\
+def upgrade() -> None:
+    op.execute("INSERT INTO products (name, weight) VALUES ('Gift card', '1') ON CONFLICT DO NOTHING")
+    op.bulk_insert(sa.table("products", sa.column("name")), [{"name": "Voucher"}, {"name": "Wrapping"}])
+    op.get_bind().execute(sa.text("INSERT INTO products (name) VALUES (:name)"), {"name": "Ribbon"})
+""",
+)

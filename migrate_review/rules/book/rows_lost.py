@@ -1,0 +1,29 @@
+"""The rule ``rows-lost``."""
+
+from migrate_review.rules.findings import Severity
+from migrate_review.rules.rule import Rule, Theme
+
+RULE = Rule(
+    name="rows-lost",
+    severity=Severity.ERROR,
+    theme=Theme.DOWNGRADE,
+    hazard="Rows of {table} are gone for good: the downgrade does not bring them back.",
+    fix="""\
+# keep them where the downgrade finds them; where upgrade() deletes some only, with the same condition:
+op.execute("CREATE TABLE {archive} AS SELECT * FROM {table}")
+# downgrade:
+op.execute("INSERT INTO {table} SELECT * FROM {archive}")""",
+    measured="Every row before the upgrade and after the downgrade.",
+    bad="""\
+def upgrade() -> None:
+    op.execute("TRUNCATE visits")
+
+
+def downgrade() -> None:
+    op.execute("SELECT 1")
+""",
+    good="""\
+def upgrade() -> None:
+    op.execute("UPDATE orders SET note = note WHERE id = 1")
+""",
+)

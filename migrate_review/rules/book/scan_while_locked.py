@@ -1,0 +1,24 @@
+"""The rule ``scan-while-locked``."""
+
+from migrate_review.rules.findings import Severity
+from migrate_review.rules.rule import Rule, Theme
+
+RULE = Rule(
+    name="scan-while-locked",
+    severity=Severity.ERROR,
+    theme=Theme.LOCKS,
+    hazard="All {blocked} of {table} wait while its rows are read: the transaction holds {lock} meanwhile.",
+    fix="""\
+# Give this statement a revision of its own, after the one that alters {table}:
+op.execute({sql!r})""",
+    measured="Each statement's locks until its transaction ends, and the rows read, changed and rewritten meanwhile.",
+    bad="""\
+def upgrade() -> None:
+    op.execute("DO $$ BEGIN EXECUTE 'CREATE INDEX ix_orders_total ON orders (total)'; END $$")
+""",
+    good="""\
+def upgrade() -> None:
+    op.get_bind().execute(sa.text("SELECT count(*) FROM items WHERE quantity > 3")).scalar()
+    op.add_column("orders", sa.Column("channel", sa.Text()))
+""",
+)

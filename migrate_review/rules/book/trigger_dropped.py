@@ -1,0 +1,66 @@
+"""The rule ``trigger-dropped``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from migrate_review.rules import difference
+from migrate_review.rules.findings import Severity
+from migrate_review.rules.rule import Rule, Theme
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from migrate_review.rules.case import Case
+    from migrate_review.rules.findings import Finding
+
+RULE = Rule(
+    name="trigger-dropped",
+    severity=Severity.WARNING,
+    theme=Theme.COMPATIBILITY,
+    hazard="What {name} does at each write to {table} is not done from here on; the application may rely on it.",
+    fix="""\
+# Release an application that does not rely on {name}; then, in a later revision, say so:
+# -- reviewed: trigger-dropped no release relies on it any more""",
+    measured="The triggers of each table, and which are enabled, before and after.",
+    bad="""\
+def upgrade() -> None:
+    op.execute("ALTER TABLE orders DISABLE TRIGGER ALL")
+""",
+    good="""\
+def upgrade() -> None:
+    op.execute("DROP TRIGGER noted ON products")
+    op.execute("CREATE TRIGGER noted BEFORE UPDATE ON products FOR EACH ROW EXECUTE FUNCTION note_change()")
+""",
+)
+
+_DISABLED = " D"
+_NOT_CHECKED = "foreign keys not checked"
+
+
+def check(case: Case) -> Iterator[Finding]:
+    """Yield the triggers that are gone without another one in their place, and those that are disabled."""
+    before, after = case.observation.before, case.observation.after
+    if after is None:
+        return
+    tables = {was.name: now.name for was, now in difference.kept_tables(before, after)}
+    tables |= {table.name: table.name for table in before.tables if after.table_named(table.name)}
+    for entry, definition in before.others.items():
+        name, _, table = entry.removeprefix("trigger ").partition(" on ")
+        if not entry.startswith("trigger ") or table not in tables or definition.endswith(_DISABLED):
+            continue
+        kept = after.others.get(f"trigger {name} on {tables[table]}")
+        if kept is None and not _others_made(before.others, after.others, tables[table]):
+            yield case.found(RULE, f"{definition.rpartition(' ')[0]} is gone", table=tables[table], name=name)
+        elif kept is not None and kept.endswith(_DISABLED):
+            yield case.found(RULE, f"{name} is disabled", table=tables[table], name=name)
+    for table, now in tables.items():
+        was, settings = before.others.get(f"table settings {table}", ""), after.others.get(f"table settings {now}", "")
+        if _NOT_CHECKED in settings and _NOT_CHECKED not in was:
+            evidence = f"the triggers of {now} that check foreign keys are disabled"
+            yield case.found(RULE, evidence, table=now, name="the check of foreign keys")
+
+
+def _others_made(before: Mapping[str, str], after: Mapping[str, str], table: str) -> bool:
+    """Return whether the table has a new trigger, in place of the one that is gone."""
+    return any(name.startswith("trigger ") and name.endswith(f" on {table}") for name in after.keys() - before.keys())

@@ -1,0 +1,27 @@
+"""The rule ``unnamed-constraint``."""
+
+from migrate_review.rules.findings import Severity
+from migrate_review.rules.rule import Rule, Theme
+
+RULE = Rule(
+    name="unnamed-constraint",
+    severity=Severity.NOTE,
+    theme=Theme.KEYS,
+    hazard="The server chose the name {name}; a later revision can only guess it.",
+    fix="{named}",
+    measured="The schema after the upgrade, compared with the one before.",
+    bad="""\
+def upgrade() -> None:
+    op.create_table(
+        "coupons",
+        sa.Column("id", sa.BigInteger(), sa.Identity(), nullable=False),
+        sa.Column("code", sa.Text(), nullable=False),
+        sa.UniqueConstraint("code"),
+        sa.PrimaryKeyConstraint("id", name="pk_coupons"),
+    )
+""",
+    good="""\
+def upgrade() -> None:
+    op.create_check_constraint("ck_orders_total", "orders", "total >= 0", postgresql_not_valid=True)
+""",
+)

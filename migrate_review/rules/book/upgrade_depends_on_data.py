@@ -1,0 +1,23 @@
+"""The rule ``upgrade-depends-on-data``."""
+
+from migrate_review.rules.findings import Severity
+from migrate_review.rules.rule import Rule, Theme
+
+RULE = Rule(
+    name="upgrade-depends-on-data",
+    severity=Severity.WARNING,
+    theme=Theme.DOWNGRADE,
+    hazard="The upgrade fails on rows that today's constraints allow: {failure}",
+    fix="# Correct such rows first, in a revision before this one.{queries}",
+    measured="The upgrade, the downgrade and the upgrade once more, with rows in the tables.",
+    bad="""\
+def upgrade() -> None:
+    op.alter_column("customers", "nickname", nullable=False)
+""",
+    good="""\
+def upgrade() -> None:
+    op.execute("ALTER TABLE customers VALIDATE CONSTRAINT ck_nickname")
+    op.alter_column("customers", "nickname", nullable=False)
+    op.drop_constraint("ck_nickname", "customers")
+""",
+)

@@ -1,0 +1,23 @@
+"""The rule ``upgrade-empty``."""
+
+from migrate_review.rules.findings import Severity
+from migrate_review.rules.rule import Rule, Theme
+
+RULE = Rule(
+    name="upgrade-empty",
+    severity=Severity.NOTE,
+    theme=Theme.GRAPH,
+    hazard="The revision does nothing.",
+    fix="# Remove the file, unless something is to come.",
+    measured="Nothing: it shows in the files of the revisions.",
+    bad="""\
+def upgrade() -> None:
+    pass
+""",
+    good="""\
+def upgrade() -> None:
+    op.execute("INSERT INTO products (name, weight) VALUES ('Gift card', '1') ON CONFLICT DO NOTHING")
+    op.bulk_insert(sa.table("products", sa.column("name")), [{"name": "Voucher"}, {"name": "Wrapping"}])
+    op.get_bind().execute(sa.text("INSERT INTO products (name) VALUES (:name)"), {"name": "Ribbon"})
+""",
+)

@@ -1,0 +1,17 @@
+"""The rule ``upgrade-fails``."""
+
+from migrate_review.rules.findings import Severity
+from migrate_review.rules.rule import Rule, Theme
+
+RULE = Rule(
+    name="upgrade-fails",
+    severity=Severity.ERROR,
+    theme=Theme.DOWNGRADE,
+    hazard="The upgrade fails: {failure}",
+    fix="# Correct what fails. Nothing that comes after it has run.",
+    measured="The upgrade, the downgrade and the upgrade once more, with rows in the tables.",
+    bad="""\
+def upgrade() -> None:
+    op.add_column("order", sa.Column("shop", sa.Text()))
+""",
+)

@@ -1,0 +1,21 @@
+"""The rule ``upgrade-not-repeatable``."""
+
+from migrate_review.rules.findings import Severity
+from migrate_review.rules.rule import Rule, Theme
+
+RULE = Rule(
+    name="upgrade-not-repeatable",
+    severity=Severity.ERROR,
+    theme=Theme.DOWNGRADE,
+    hazard="After a downgrade the upgrade does not work again: {failure}",
+    fix="def downgrade() -> None:\n    # as well as what it does now:\n{undo}",
+    measured="The upgrade, the downgrade and the upgrade once more, with rows in the tables.",
+    bad="""\
+def upgrade() -> None:
+    op.add_column("orders", sa.Column("shop", sa.Text()))
+
+
+def downgrade() -> None:
+    pass
+""",
+)

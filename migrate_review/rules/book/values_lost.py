@@ -1,0 +1,25 @@
+"""The rule ``values-lost``."""
+
+from migrate_review.rules.findings import Severity
+from migrate_review.rules.rule import Rule, Theme
+
+RULE = Rule(
+    name="values-lost",
+    severity=Severity.ERROR,
+    theme=Theme.DOWNGRADE,
+    hazard="The values of {table}.{column} are gone for good: the downgrade does not bring them back.",
+    fix="""\
+# keep them where the downgrade finds them, as in:
+op.execute("CREATE TABLE {archive} AS SELECT {key}, {column} FROM {table}")
+# downgrade, after the column is there again:
+op.execute("UPDATE {table} SET {column} = archive.{column} FROM {archive} AS archive WHERE ({condition})")""",
+    measured="Every row before the upgrade and after the downgrade.",
+    bad="""\
+def upgrade() -> None:
+    op.drop_column("items", "gift_message")
+
+
+def downgrade() -> None:
+    op.add_column("items", sa.Column("gift_message", sa.Text()))
+""",
+)

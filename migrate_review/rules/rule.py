@@ -1,0 +1,62 @@
+"""Defines a rule. Each rule is a module in the folder ``book``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING
+
+from migrate_review.rules.findings import Finding
+from migrate_review.rules.names import fix
+
+if TYPE_CHECKING:
+    from migrate_review.rules.findings import Severity
+
+
+class Theme(str, Enum):
+    """The topic of a rule, in the order of docs/review.md."""
+
+    LOCKS = "Locks, rewrites and scans"
+    COMPATIBILITY = "The application that is running meanwhile"
+    DOWNGRADE = "Downgrade and data"
+    KEYS = "Keys, indexes, names and types"
+    GRAPH = "The revisions and their history"
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A rule, with the texts of its findings.
+
+    ``hazard`` is what happens in production, ``fix`` the safer way as Alembic code. ``{names}`` in braces are filled in
+    with what was found.
+
+    ``bad`` is an example that the rule finds, ``good`` one that does the same and is silent: the functions of a
+    revision, on the tables of the tests' corpus. ``measured`` says which measurements the rule uses.
+
+    ``known_to_squawk`` says that squawk has a rule of this name; its remark is then compared with the measurements.
+    """
+
+    name: str
+    severity: Severity
+    theme: Theme
+    hazard: str
+    fix: str
+    known_to_squawk: bool = False
+    bad: str = ""
+    good: str = ""
+    measured: str = ""
+
+    def finding(self, revision: str, evidence: str, /, **names: str) -> Finding:
+        """Return a finding on a revision. ``names`` fill the placeholders in the rule's texts.
+
+        ``fix`` among them is code that takes the place of the rule's own fix.
+        """
+        code = names.pop("fix", None)
+        return Finding(
+            revision=revision,
+            rule=self.name,
+            severity=self.severity,
+            message=self.hazard.format(**names),
+            evidence=evidence,
+            fix=fix(self.fix, {"revision": revision, **names}) if code is None else code,
+        )

@@ -1,0 +1,259 @@
+"""The names, definitions and types that the fixes of lock rules need, from the schema before and after.
+
+Where PostgreSQL allows a partitioned table another way only, the fix is that one.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from migrate_review.observation import Index
+from migrate_review.rules import difference
+from migrate_review.rules.names import Identifier, Relation, escaped, listed, literal, sql_text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from migrate_review.observation import Catalog, Column, Constraint
+    from migrate_review.rules.case import Run
+
+_TYPES = re.compile(r"""\balter\s+(?:column\s+)?"?(\w+)"?\s+(?:set\s+data\s+)?type\b""", re.IGNORECASE)
+_DOMAIN = re.compile(
+    r"alter\s+domain\s+(?P<domain>\S+)\s+add\s+(?:constraint\s+(?P<name>\S+)\s+)?(?P<check>check\s*\(.*\))",
+    re.IGNORECASE | re.DOTALL,
+)
+_KINDS = {
+    "adding-foreign-key-constraint": "f",
+    "constraint-missing-not-valid": "cxf",
+    "disallowed-unique-constraint": "u",
+    "adding-serial-primary-key-field": "p",
+}
+_LONGEST_NAME = 63
+
+_UNKNOWN = "# What it is about is gone again, or was not reached. The rule: migrate review --explain "
+
+
+def names(rule: str, table: str, sql: str, run: Run) -> dict[str, str]:
+    """Return the names for a rule's texts. ``fix`` among them is code that takes the place of the rule's own."""
+    found = {"table": table, "name": "a constraint", "column": "a column", "other": "another table", "columns": ""}
+    found |= {"old": "the old type", "new": "the new type", "unique": "False", "fix": _UNKNOWN + rule}
+    if rule == "require-concurrent-reindex":
+        return {"table": table}
+    if rule == "ban-alter-domain-with-add-constraint":
+        return found | _of_domain(sql)
+    if run.after is None:
+        return found
+    if rule in _KINDS:
+        found |= _of_constraint(rule, table, sql, run.before, run.after)
+    elif rule == "require-concurrent-index-creation":
+        found |= _of_index(table, sql, run.before, run.after)
+    else:
+        found |= _of_column(rule, table, sql, run.before, run.after)
+    return _without_empty(found)
+
+
+def index_on(table: str, name: str, columns: tuple[str, ...], catalog: Catalog) -> dict[str, str]:
+    """Return the ``fix`` for an index that a partitioned table lacks; nothing for any other table."""
+    partitions = _partitions(table, catalog)
+    if not partitions:
+        return {}
+    keys = ", ".join(Identifier(column).sql for column in columns)
+    definition = f"CREATE INDEX {Identifier(name).sql} ON {table} USING btree ({keys})"
+    index = Index(name, definition, columns, unique=False, valid=True, constraint=False, partial=False, method="btree")
+    return {"fix": _build_on_partitions(table, index, partitions)}
+
+
+def root(table: str, catalog: Catalog | None) -> str:
+    """Return the partitioned table that a partition belongs to, or the table itself."""
+    parents = difference.parents(catalog) if catalog is not None else {}
+    while table in parents:
+        table = parents[table]
+    return table
+
+
+def _without_empty(found: dict[str, str]) -> dict[str, str]:
+    """Leave out a ``fix`` of "", so that the rule's own is used."""
+    return found if found["fix"] else {key: value for key, value in found.items() if key != "fix"}
+
+
+def _of_domain(sql: str) -> dict[str, str]:
+    found = _DOMAIN.search(sql)
+    if found is None:
+        return {}
+    name = found["name"] or f"{found['domain'].rpartition('.')[2]}_check"
+    add = f"ALTER DOMAIN {found['domain']} ADD CONSTRAINT {name} {' '.join(found['check'].split())} NOT VALID"
+    validate = f"ALTER DOMAIN {found['domain']} VALIDATE CONSTRAINT {name}"
+    return {"fix": _steps([add], [validate])}
+
+
+def _of_constraint(rule: str, table: str, sql: str, before: Catalog, after: Catalog) -> dict[str, str]:
+    candidates = [
+        constraint
+        for owner, constraint in difference.new_constraints(before, after)
+        if owner.name == table and constraint.kind in _KINDS[rule]
+    ]
+    if not candidates:
+        return {}
+    # The one that the statement names; the server may have chosen a name, which it then does not hold.
+    [constraint, *_] = sorted(candidates, key=lambda each: each.name not in sql)
+    return {
+        "name": constraint.name,
+        "columns": listed(constraint.columns),
+        "definition": constraint.definition,
+        "other": constraint.references or "another table",
+        "fix": _fix_of_constraint(table, constraint, after),
+    }
+
+
+def _fix_of_constraint(table: str, constraint: Constraint, after: Catalog) -> str:
+    partitions = _partitions(table, after)
+    name = Identifier(constraint.name).sql
+    if constraint.kind == "x":
+        return (
+            "# An exclusion constraint is checked while it is added, with the table closed. Add it when the table is\n"
+            "# small or idle, or to a new table that the rows move to in batches."
+        )
+    if not partitions:
+        return ""
+    if constraint.kind in "up":
+        owner = after.table_named(table)
+        own = [each for each in owner.indexes if each.name == constraint.name] if owner else []
+        return _build_on_partitions(table, own[0], partitions) if own else ""
+    if constraint.kind == "f":
+        # Before version 18, a partitioned table's cannot be NOT VALID. It takes over those of its partitions.
+        add = [f"ALTER TABLE {each} ADD CONSTRAINT {name} {constraint.definition} NOT VALID" for each in partitions]
+        validate = [f"ALTER TABLE {each} VALIDATE CONSTRAINT {name}" for each in partitions]
+        return _steps(add, validate, [f"ALTER TABLE {table} ADD CONSTRAINT {name} {constraint.definition}"])
+    return ""
+
+
+def _of_index(table: str, sql: str, before: Catalog, after: Catalog) -> dict[str, str]:
+    new = [index for owner, index in difference.new_indexes(before, after) if owner.name == table]
+    for index in sorted(new, key=lambda each: each.name not in sql)[:1]:
+        partitions = _partitions(table, after)
+        fix = _build_on_partitions(table, index, partitions) if partitions else _build(table, index)
+        return {
+            "name": index.name,
+            "columns": listed(index.columns),
+            "unique": str(index.unique),
+            "fix": "" if _is_plain(index) and not partitions else fix,
+        }
+    return {}
+
+
+def _is_plain(index: Index) -> bool:
+    """Return whether ``op.create_index`` with columns makes this index."""
+    columns = ", ".join(Identifier(column).sql for column in index.columns)
+    return _method(index) == f"USING btree ({columns})"
+
+
+def _method(index: Index) -> str:
+    """Return an index's definition from its method on."""
+    return f"USING {index.definition.partition(' USING ')[2]}"
+
+
+def _create(index: Index) -> str:
+    return f"CREATE {'UNIQUE ' if index.unique else ''}INDEX"
+
+
+def _build(table: str, index: Index) -> str:
+    built = f"{_create(index)} CONCURRENTLY IF NOT EXISTS {Identifier(index.name).sql} ON {table} {_method(index)}"
+    return f"with op.get_context().autocommit_block():\n    {_execute(built)}"
+
+
+def _build_on_partitions(table: str, index: Index, partitions: Sequence[str]) -> str:
+    own = {each: Identifier(f"{Relation(each).bare}_{index.name}"[:_LONGEST_NAME]).sql for each in partitions}
+    name = Identifier(index.name).sql
+    built = (
+        f"{_create(index)} CONCURRENTLY IF NOT EXISTS {own[each]} ON {each} {_method(index)}" for each in partitions
+    )
+    schema = Relation(table).parts[0]
+    qualified = f"{Identifier(schema).sql}." if schema else ""
+    attached = (f"ALTER INDEX {qualified}{name} ATTACH PARTITION {_schema_of(each)}{own[each]}" for each in partitions)
+    return "\n".join([
+        "# An index of a partitioned table cannot be built concurrently, those of its partitions can:",
+        _execute(f"{_create(index)} {name} ON ONLY {table} {_method(index)}"),
+        "with op.get_context().autocommit_block():",
+        *(f"    {_execute(each)}" for each in built),
+        *(_execute(each) for each in attached),
+    ])  # fmt: skip
+
+
+def _schema_of(table: str) -> str:
+    schema = Relation(table).parts[0]
+    return f"{Identifier(schema).sql}." if schema else ""
+
+
+def _partitions(table: str, after: Catalog) -> list[str]:
+    """Return the partitions of a partitioned table that hold rows, and those of its partitions."""
+    parents = difference.parents(after)
+    partitioned = set(parents.values())
+    return sorted(each for each in parents if root(each, after) == table and each not in partitioned)
+
+
+def _of_column(rule: str, table: str, sql: str, before: Catalog, after: Catalog) -> dict[str, str]:
+    for column, was in _columns(table, before, after):
+        if rule == "adding-field-with-default" and was is None:
+            if column.default is not None or column.generated or column.identity:
+                return _added(column)
+        elif was is not None and rule == "changing-column-type" and column.name in _TYPES.findall(sql):
+            second = Identifier(f"{column.name}_new")
+            found = {"column": column.name, "old": was.type, "new": column.type, "second": second, "fix": ""}
+            return found | _of_enum(was.type, column.type, before, after)
+        elif was is not None and rule == "adding-not-nullable-field" and column.not_null and not was.not_null:
+            check = f"ck_{Relation(table).bare}_{column.name}_not_null"[:_LONGEST_NAME]
+            return {"column": column.name, "check": Identifier(check), "fix": ""}
+    return {}
+
+
+def _of_enum(old: str, new: str, before: Catalog, after: Catalog) -> dict[str, str]:
+    """Return the names for an enum that was made anew for the sake of more labels."""
+    if new not in after.enums or new not in before.enums:
+        return {}
+    labels = [label for _, label in before.enums[new]]
+    added = [label for _, label in after.enums[new] if label not in labels]
+    words = {"old": f"the old {old}", "new": f"another {new}"} if old == new else {}
+    if not added or not {label for _, label in after.enums[new]} > set(labels):
+        return words
+    values = (_execute(f"ALTER TYPE {new} ADD VALUE IF NOT EXISTS {sql_text(label)}") for label in added)
+    return words | {
+        "fix": "\n".join(["with op.get_context().autocommit_block():", *(f"    {each}" for each in values)])
+    }
+
+
+def _columns(table: str, before: Catalog, after: Catalog) -> Iterator[tuple[Column, Column | None]]:
+    """Yield each column of a table that there was, with what it was."""
+    now = after.table_named(table)
+    was = before.table(now.oid) if now is not None else None
+    if now is not None and was is not None:
+        old = {column.number: column for column in was.columns}
+        yield from ((column, old.get(column.number)) for column in now.columns)
+
+
+def _added(column: Column) -> dict[str, str]:
+    found = {"column": column.name, "type": column.type, "default": column.default or "", "fix": ""}
+    if column.generated:
+        found["fix"] = (
+            "# A stored generated column is computed for every row while the table is closed. Add a plain column\n"
+            "# instead, fill it in batches, and let the application or a trigger keep it."
+        )
+    elif column.identity:
+        found["fix"] = (
+            "# An identity is given to every row while the table is closed. Add a nullable column instead, fill it in\n"
+            "# batches, and make it an identity once no row lacks a value."
+        )
+    return found
+
+
+def _steps(*steps: Sequence[str]) -> str:
+    """Return code for steps, each but the first in a revision of its own."""
+    lines: list[str] = []
+    for place, statements in enumerate(steps):
+        lines.append("# the next revision:" if place else "# this revision:")
+        lines += [_execute(statement) for statement in statements]
+    return "\n".join(lines)
+
+
+def _execute(statement: str) -> str:
+    return f"op.execute({literal(escaped(statement))})"

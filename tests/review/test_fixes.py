@@ -1,0 +1,236 @@
+"""Suggested fixes: what they name is named right, they are Python, and they run."""
+
+from __future__ import annotations
+
+import ast
+import re
+import textwrap
+from typing import TYPE_CHECKING
+
+import pytest
+
+from migrate_review.measure.session import reviewing
+from migrate_review.revisions.tree import read_tree
+from migrate_review.rules import squawk
+from migrate_review.rules.case import Case, scripts
+from migrate_review.rules.judge import judge
+from migrate_review.rules.names import Identifier, Relation, fix, shown
+from migrate_review.rules.rule import Theme
+from migrate_review.rules.rulebook import RULES
+from tests.support.trees import Rev, sql, write_tree
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from localcloud.postgres import Server
+    from migrate_review.rules.findings import Finding
+
+pytestmark = pytest.mark.xdist_group("review-fixes")
+
+# Names that need quotes, a schema that has to be written out, and a table in partitions.
+BASE = [
+    'CREATE SCHEMA "Audit"',
+    'CREATE TABLE "user" (id bigint CONSTRAINT pk_user PRIMARY KEY, "order" text, email text NOT NULL, parent int)',
+    'CREATE TABLE "Audit"."Log" (id bigint CONSTRAINT "PK log" PRIMARY KEY, "user" bigint, at time, n integer)',
+    "CREATE TABLE parts (id bigint, at date, owner bigint) PARTITION BY RANGE (at)",
+    "CREATE TABLE parts_old PARTITION OF parts FOR VALUES FROM (MINVALUE) TO ('2026-01-01')",
+    "CREATE TABLE \"Audit\".parts_new PARTITION OF parts FOR VALUES FROM ('2026-01-01') TO (MAXVALUE)",
+    "CREATE TYPE mood AS ENUM ('sad', 'fine')",
+    'CREATE TABLE "Moods" (id bigint CONSTRAINT pk_moods PRIMARY KEY, m mood NOT NULL)',
+    "CREATE DOMAIN small AS int",
+    "CREATE TABLE smalls (id bigint CONSTRAINT pk_smalls PRIMARY KEY, s small)",
+]
+# What the revision does, the rule whose fix is run in its place, and what the fix has to leave.
+CASES: dict[str, tuple[list[str], str, str]] = {
+    "index": (['CREATE INDEX "ix Order" ON "user" ("order")'], "require-concurrent-index-creation", "ix Order"),
+    "index_expression": (
+        ['CREATE UNIQUE INDEX ux ON "Audit"."Log" (("user" + 1), lower(at::text)) WHERE n > 3'],
+        "require-concurrent-index-creation", "ux",
+    ),
+    "index_partitioned": (["CREATE INDEX ix_parts ON parts (owner)"], "require-concurrent-index-creation", "ix_parts"),
+    "unique": (['ALTER TABLE "user" ADD CONSTRAINT "UQ" UNIQUE ("order")'], "disallowed-unique-constraint", "UQ"),
+    "foreign_key": (
+        ['ALTER TABLE "Audit"."Log" ADD CONSTRAINT fk FOREIGN KEY ("user") REFERENCES "user" (id)'],
+        "adding-foreign-key-constraint", "fk",
+    ),
+    "foreign_key_partitioned": (
+        ['ALTER TABLE parts ADD CONSTRAINT fk FOREIGN KEY (owner) REFERENCES "user" (id)'],
+        "adding-foreign-key-constraint", "fk",
+    ),
+    "foreign_key_index_partitioned": (
+        ['ALTER TABLE parts ADD CONSTRAINT fk FOREIGN KEY (owner) REFERENCES "user" (id)'],
+        "foreign-key-without-index", "ix_parts_owner",
+    ),
+    "foreign_key_index": (
+        ['ALTER TABLE "Audit"."Log" ADD CONSTRAINT fk FOREIGN KEY ("user") REFERENCES "user" (id)'],
+        "foreign-key-without-index", "ix_Log_user",
+    ),
+    "check": (
+        ["ALTER TABLE \"Audit\".\"Log\" ADD CONSTRAINT ck CHECK (at > '10:30' OR \"user\" > 0)"],
+        "constraint-missing-not-valid", "ck",
+    ),
+    "not_null": (['ALTER TABLE "user" ALTER "order" SET NOT NULL'], "adding-not-nullable-field", ""),
+    "default": (['ALTER TABLE "user" ADD "Token" uuid DEFAULT gen_random_uuid()'], "adding-field-with-default", ""),
+    "type": (['ALTER TABLE "Audit"."Log" ALTER n TYPE bigint'], "changing-column-type", ""),
+    "enum": (
+        [
+            'ALTER TYPE "public"."mood" RENAME TO "mood_old"', "CREATE TYPE mood AS ENUM ('sad', 'fine', 'it''s')",
+            'ALTER TABLE "Moods" ALTER m TYPE mood USING m::text::mood', "DROP TYPE mood_old",
+        ],
+        "changing-column-type", "",
+    ),
+    "domain": (["ALTER DOMAIN small ADD CONSTRAINT ck CHECK (VALUE > -99999999)"],
+               "ban-alter-domain-with-add-constraint", ""),
+    "backfill": (["UPDATE \"user\" SET email = 'a' || id WHERE email <> 'x:y'"], "backfill-in-one-transaction", ""),
+    "reindex": (['REINDEX TABLE "Audit"."Log"'], "require-concurrent-reindex", ""),
+    "unnamed": (['ALTER TABLE "user" ADD CHECK (id > -99999999)'], "unnamed-constraint", "ck_user_id"),
+    "values_lost": (['ALTER TABLE "Audit"."Log" DROP COLUMN "user"'], "values-lost", ""),
+    "rename": (['ALTER TABLE "Audit"."Log" RENAME TO "Logs"'], "renaming-table", ""),
+}  # fmt: skip
+DOWN = {
+    "values_lost": 'ALTER TABLE "Audit"."Log" ADD COLUMN "user" bigint',
+    "rename": 'ALTER TABLE "Audit"."Logs" RENAME TO "Log"',
+}
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory: pytest.TempPathFactory, postgres_server: Server) -> dict[str, list[Finding]]:
+    """The findings on each case."""
+    revisions = [Rev("begins", sql(*BASE))]
+    revisions += [
+        Rev(name, sql(*up), sql(DOWN.get(name, "SELECT 1")), down="begins") for name, (up, *_) in CASES.items()
+    ]
+    return findings(write_tree(tmp_path_factory.mktemp("cases"), revisions), postgres_server)
+
+
+def findings(folder: Path, server: Server) -> dict[str, list[Finding]]:
+    judged: dict[str, list[Finding]] = {}
+    with reviewing(folder, on=server, rows=12) as session:
+        for revision in read_tree(folder).revisions:
+            seen = session.observe(revision.id)
+            remarks = squawk.remarks(scripts({revision.id: seen}))
+            both = (remarks[revision.id, direction] for direction in ("upgrade", "downgrade"))
+            up, down = both
+            judged[revision.id] = list(judge(Case(seen, up, revision, down)))
+    return judged
+
+
+@pytest.fixture(scope="module")
+def run(
+    found: dict[str, list[Finding]], tmp_path_factory: pytest.TempPathFactory, postgres_server: Server
+) -> dict[str, tuple[str | None, set[str]]]:
+    """Why the fix of each case fails when it runs as a revision, and the constraints and indexes that it leaves."""
+    revisions = [Rev("begins", sql(*BASE))]
+    for name, (_, rule, _) in CASES.items():
+        [code] = [one.fix for one in found[name] if one.rule == rule]
+        revisions.append(Rev(name, f"{code}\npass", "pass", down="begins"))
+    ended: dict[str, tuple[str | None, set[str]]] = {}
+    with reviewing(write_tree(tmp_path_factory.mktemp("fixes"), revisions), on=postgres_server, rows=3) as session:
+        for name in CASES:
+            seen = session.observe(name)
+            tables = seen.after.tables if seen.after else ()
+            parts = {each.name for table in tables for each in table.constraints}
+            parts |= {each.name for table in tables for each in table.indexes}
+            ended[name] = (seen.upgrade.failure, parts)
+    return ended
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_fix_runs_and_leaves_what_the_revision_wanted(
+    name: str, run: dict[str, tuple[str | None, set[str]]], found: dict[str, list[Finding]]
+) -> None:
+    failure, parts = run[name]
+    _, rule, wanted = CASES[name]
+    assert failure is None, [one.fix for one in found[name] if one.rule == rule]
+    assert not wanted or wanted in parts
+
+
+def test_no_fix_leaves_anything_open(found: dict[str, list[Finding]]) -> None:
+    for several in found.values():
+        for one in several:
+            assert "..." not in one.fix + one.message, one
+            ast.parse(one.fix)
+
+
+def test_what_is_wrong_with_all_partitions_is_one_finding(found: dict[str, list[Finding]]) -> None:
+    for name in ("index_partitioned", "foreign_key_partitioned"):
+        rules = [one.rule for one in found[name]]
+        assert len(rules) == len(set(rules)), rules
+        hazards = [one.message for one in found[name] if not one.rule.startswith("upgrade-")]
+        assert not re.search(r"parts_(old|new)", " ".join(hazards))
+
+
+def test_no_rule_leaves_anything_open() -> None:
+    for rule in RULES.values():
+        assert "..." not in f"{rule.hazard}{rule.fix}{rule.bad}{rule.good}", rule.name
+
+
+def test_every_rule_says_what_is_measured_and_shows_an_example() -> None:
+    # Neither can be shown by one revision.
+    without = {rule.name for rule in RULES.values() if rule.theme is Theme.GRAPH} | {
+        "ban-drop-database",
+        "not-measured",
+    }
+    assert {rule.name for rule in RULES.values() if not rule.measured} == set()
+    assert {rule.name for rule in RULES.values() if not rule.bad} <= without
+
+
+@pytest.mark.parametrize(
+    "template, expected",
+    [
+        ('op.drop_table("{table}"{table_schema})', 'op.drop_table("user", schema="Audit")'),
+        ('op.execute("DROP TABLE {table}")', 'op.execute(\'DROP TABLE "Audit"."user"\')'),
+        ('op.drop_column("{plain}", "{column}"{plain_schema})', 'op.drop_column("t", "Order")'),
+        ('op.execute("ALTER TABLE {plain} DROP {column}")', "op.execute('ALTER TABLE t DROP \"Order\"')"),
+        ("# about {table}.{column}", '# about "Audit"."user"."Order"'),
+    ],
+)
+def test_a_name_is_as_its_place_needs_it(template: str, expected: str) -> None:
+    names = {"table": '"Audit"."user"', "plain": Relation("t"), "column": "Order"}
+    assert fix(template, names) == expected
+
+
+@pytest.mark.parametrize(
+    "written, name",
+    [('"public"."mood"', "mood"), ("Public.Mood", "mood"), ('"Mood"', '"Mood"'), ('a."user"', 'a."user"')],
+)
+def test_a_name_in_sql_is_known_however_it_is_written(written: str, name: str) -> None:
+    assert shown(written) == name
+
+
+def test_a_reserved_word_is_quoted() -> None:
+    assert [Identifier(name).sql for name in ("user", "users", "Users", 'a"b')] == [
+        '"user"', "users", '"Users"', '"a""b"',
+    ]  # fmt: skip
+
+
+UNDONE = """
+op.execute('CREATE TABLE fresh (id bigint PRIMARY KEY)')
+op.execute('ALTER TABLE "user" ADD COLUMN added text DEFAULT now()::text')
+op.execute('ALTER TABLE "user" ALTER email TYPE varchar(99)')
+op.execute('ALTER TABLE "user" ALTER email DROP NOT NULL')
+op.execute('ALTER TABLE "user" RENAME COLUMN parent TO mother')
+op.execute('ALTER TABLE "Audit"."Log" DROP COLUMN n')
+op.execute('ALTER TABLE "Audit"."Log" DROP CONSTRAINT "PK log"')
+op.execute('CREATE INDEX ix ON "Audit"."Log" (at)')
+op.execute('DROP TABLE smalls')
+op.execute('CREATE VIEW shown AS SELECT id FROM "user"')
+op.execute('CREATE SEQUENCE "Counts"')
+op.execute("CREATE TYPE other AS ENUM ('a')")
+"""
+
+
+def test_what_a_downgrade_lacks_is_a_downgrade_that_restores_the_schema(
+    tmp_path: Path, postgres_server: Server
+) -> None:
+    revisions = [Rev("begins", sql(*BASE)), Rev("changes", UNDONE)]
+    [lacks] = [
+        one
+        for one in findings(write_tree(tmp_path / "lacks", revisions), postgres_server)["changes"]
+        if one.rule in ("downgrade-empty", "downgrade-incomplete")
+    ]
+    body = textwrap.dedent(lacks.fix.partition("\n")[2])
+    revisions[1] = Rev("changes", UNDONE, body)
+    restored = findings(write_tree(tmp_path / "has", revisions), postgres_server)["changes"]
+    broken = {"downgrade-empty", "downgrade-incomplete", "downgrade-fails", "upgrade-not-repeatable"}
+    assert [one for one in restored if one.rule in broken] == []

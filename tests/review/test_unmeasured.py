@@ -1,0 +1,330 @@
+"""What could not be measured is never passed: it is a finding with its reason, and the rest is measured."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from contextlib import closing
+from functools import partial
+from typing import TYPE_CHECKING
+
+import pytest
+
+from localcloud import postgres
+from migrate_cli import stages
+from migrate_cli.errors import UsageError
+from migrate_review.errors import EnvPyError, ReviewError
+from migrate_review.measure import server
+from migrate_review.measure.session import Where, reviewing
+from migrate_review.review import review
+from migrate_review.revisions.tree import read_tree
+from tests.support.checkout import ROOT
+from tests.support.trees import ALEMBIC_INI, ENV_PY, Rev, sql, write_tree
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from localcloud.postgres import Server
+    from migrate_review.review import Review, Reviewed
+
+pytestmark = pytest.mark.xdist_group("review-unmeasured")
+
+PEOPLE = Rev(
+    "people",
+    sql("CREATE TABLE people (id bigint CONSTRAINT pk_people PRIMARY KEY, email text NOT NULL, CONSTRAINT uq_mail"
+        " UNIQUE (email))"),
+    sql("DROP TABLE people"),
+)  # fmt: skip
+
+
+def reviewed(
+    folder: Path, on: Server, *, baseline: Path | None = None, allow_unmeasured: bool = False
+) -> tuple[Review, dict[str, Reviewed]]:
+    """Review all revisions of a backend."""
+    tree = read_tree(folder)
+    session = partial(reviewing, folder, on=on, where=Where(baseline=baseline), rows=30)
+    result = review(tree, tree.revisions, session, allow_unmeasured=allow_unmeasured)
+    return result, {one.revision.id: one for one in result.revisions}
+
+
+def rules(one: Reviewed) -> dict[str, str]:
+    """The findings on a revision: each rule with its severity."""
+    return {found.rule: found.severity.value for found in one.result.standing}
+
+
+def messages(one: Reviewed) -> str:
+    return " ".join(found.message for found in one.result.standing if found.rule == "not-measured")
+
+
+def test_a_missing_extension_leaves_it_and_all_after_it_unmeasured_with_what_squawk_says(
+    tmp_path: Path, postgres_server: Server
+) -> None:
+    revisions = [
+        Rev("vectors", sql("CREATE EXTENSION vector", "CREATE TABLE docs (id bigint PRIMARY KEY, v vector(3))")),
+        Rev("index", sql("CREATE INDEX ix_docs ON docs (id)"), sql("DROP INDEX ix_docs")),
+    ]
+    folder = write_tree(tmp_path / "backend", revisions)
+    result, by_id = reviewed(folder, postgres_server)
+    assert not result.passed
+    assert rules(by_id["vectors"])["not-measured"] == "error"
+    assert "no extension vector" in messages(by_id["vectors"])
+    assert "--database-url" in messages(by_id["vectors"])
+    assert rules(by_id["index"]) == {"not-measured": "error", "require-concurrent-index-creation": "error"}
+    assert "revision vectors, which comes before it, does not run: the server has no" in messages(by_id["index"])
+    assert "upgrade-fails" not in rules(by_id["vectors"])
+
+
+def test_what_was_not_measured_passes_only_if_that_is_allowed(tmp_path: Path, postgres_server: Server) -> None:
+    folder = write_tree(tmp_path / "backend", [Rev("cron", sql("CREATE EXTENSION pg_cron"))])
+    allowed, by_id = reviewed(folder, postgres_server, allow_unmeasured=True)
+    assert rules(by_id["cron"])["not-measured"] == "warning"
+    assert "not-measured" not in {found.rule for found in allowed.findings if found.severity.value == "error"}
+
+
+EXISTING = [
+    Rev("begins", "pass"),
+    Rev("adds", sql("ALTER TABLE accounts ADD COLUMN nick text"), sql("ALTER TABLE accounts DROP COLUMN nick")),
+    Rev("scans", sql("ALTER TABLE accounts ADD CONSTRAINT ck CHECK (id > 0)"),
+        sql("ALTER TABLE accounts DROP CONSTRAINT ck")),
+]  # fmt: skip
+DUMP = r"""
+\restrict key
+SELECT pg_catalog.set_config('search_path', '', false);
+CREATE TABLE public.accounts (id bigint NOT NULL CONSTRAINT pk_accounts PRIMARY KEY);
+COPY public.accounts (id) FROM stdin;
+1
+2
+\.
+{more}
+\unrestrict key
+"""
+
+
+def test_a_history_that_begins_with_existing_tables_needs_a_baseline(tmp_path: Path, postgres_server: Server) -> None:
+    folder = write_tree(tmp_path / "backend", EXISTING)
+    result, by_id = reviewed(folder, postgres_server)
+    assert not result.passed
+    assert "it needs the relation accounts, which no revision before it makes" in messages(by_id["adds"])
+    assert "--baseline" in messages(by_id["adds"])
+    assert "constraint-missing-not-valid" in rules(by_id["scans"]), "squawk's word stands"
+
+
+def test_with_a_baseline_beside_env_py_such_a_history_is_measured(tmp_path: Path, postgres_server: Server) -> None:
+    folder = write_tree(tmp_path / "backend", EXISTING)
+    (folder / "baseline.sql").write_text(DUMP.format(more=""))
+    _, by_id = reviewed(folder, postgres_server)
+    assert rules(by_id["adds"]) == {}
+    assert rules(by_id["scans"])["constraint-missing-not-valid"] == "error"
+    seen = by_id["scans"].observation
+    assert seen is not None
+    assert seen.rows["accounts"] == 30
+
+
+def test_a_baseline_may_be_of_a_later_revision(tmp_path: Path, postgres_server: Server) -> None:
+    folder = write_tree(tmp_path / "backend", EXISTING)
+    more = (
+        "ALTER TABLE public.accounts ADD COLUMN nick text; CREATE TABLE public.alembic_version (version_num"
+        " varchar(32) PRIMARY KEY); INSERT INTO public.alembic_version VALUES ('adds');"
+    )
+    dump = tmp_path / "dump.sql"
+    dump.write_text(DUMP.format(more=more))
+    _, by_id = reviewed(folder, postgres_server, baseline=dump)
+    assert "the baseline holds it already" in messages(by_id["adds"])
+    assert "not-measured" not in rules(by_id["scans"])
+    assert rules(by_id["scans"])["constraint-missing-not-valid"] == "error"
+
+
+def test_a_baseline_that_the_server_refuses_ends_the_review(tmp_path: Path, postgres_server: Server) -> None:
+    folder = write_tree(tmp_path / "backend", EXISTING)
+    (folder / "baseline.sql").write_text("ALTER TABLE nowhere OWNER TO nobody_at_all;")
+    with pytest.raises(ReviewError, match=r"baseline\.sql cannot be loaded: relation \"nowhere\" .* --no-owner"):
+        reviewed(folder, postgres_server)
+
+
+def test_a_name_that_is_wrong_in_a_history_with_tables_of_its_own_is_a_failure(
+    tmp_path: Path, postgres_server: Server
+) -> None:
+    folder = write_tree(tmp_path / "backend", [PEOPLE, Rev("typo", sql("ALTER TABLE peple ADD COLUMN a int"))])
+    _, by_id = reviewed(folder, postgres_server)
+    assert rules(by_id["typo"])["upgrade-fails"] == "error"
+    assert "not-measured" not in rules(by_id["typo"])
+
+
+def test_a_revision_that_fails_on_the_rows_is_measured_with_fewer(tmp_path: Path, postgres_server: Server) -> None:
+    revisions = [PEOPLE, Rev("same", sql("UPDATE people SET email = 'x'"), sql("SELECT 1"))]
+    _, by_id = reviewed(write_tree(tmp_path / "backend", revisions), postgres_server)
+    seen = by_id["same"].observation
+    assert seen is not None
+    assert (seen.upgrade.failure, seen.rows["people"], seen.unmeasured) == (None, 1, ())
+    assert rules(by_id["same"])["upgrade-depends-on-data"] == "warning"
+
+
+def test_a_revision_that_fails_on_any_row_is_measured_without_rows_and_says_so(
+    tmp_path: Path, postgres_server: Server
+) -> None:
+    revisions = [
+        PEOPLE,
+        Rev("none", sql("UPDATE people SET email = NULL", "CREATE INDEX ix ON people (id)"), sql("DROP INDEX ix")),
+    ]
+    result, by_id = reviewed(write_tree(tmp_path / "backend", revisions), postgres_server)
+    found = rules(by_id["none"])
+    assert found["not-measured"] == "error"
+    assert found["upgrade-depends-on-data"] == "warning"
+    assert found["require-concurrent-index-creation"] == "error", "squawk's word stands where nothing was measured"
+    seen = by_id["none"].observation
+    assert seen is not None
+    assert (seen.upgrade.failure, set(seen.rows.values())) == (None, {0})
+    assert not result.passed
+
+
+NOT_FILLED = Rev(
+    "never",
+    sql("CREATE TABLE never (id bigint CONSTRAINT pk PRIMARY KEY, CONSTRAINT ck CHECK (id <> id))",
+        "CREATE TABLE other (id bigint CONSTRAINT pk_other PRIMARY KEY)"),
+    sql("DROP TABLE never", "DROP TABLE other"),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("table, found", [("never", {"not-measured"}), ("other", set())])
+def test_a_table_that_stayed_empty_counts_where_the_revision_touches_it(
+    tmp_path: Path, postgres_server: Server, table: str, found: set[str]
+) -> None:
+    revisions = [
+        NOT_FILLED,
+        Rev("adds", sql(f"ALTER TABLE {table} ADD COLUMN a int"), sql(f"ALTER TABLE {table} DROP COLUMN a")),
+    ]
+    _, by_id = reviewed(write_tree(tmp_path / "backend", revisions), postgres_server)
+    assert rules(by_id["adds"]).keys() & {"not-measured"} == found
+
+
+def test_an_env_py_that_fails_before_any_revision_ends_the_review_with_what_to_do(
+    tmp_path: Path, postgres_server: Server
+) -> None:
+    env_py = ENV_PY.replace('os.environ["DATABASE_URL"], poolclass', 'os.environ["MY_OWN_URL"], poolclass')
+    assert env_py != ENV_PY
+    folder = write_tree(tmp_path / "backend", [PEOPLE], env_py=env_py)
+    with pytest.raises(EnvPyError) as raised, reviewing(folder, on=postgres_server):
+        pass
+    assert "alembic/env.py" in str(raised.value)
+    assert "KeyError: 'MY_OWN_URL' (an environment variable? See DATABASE_URL_ENV" in str(raised.value)
+
+
+def test_a_stages_variables_reach_env_py(tmp_path: Path, postgres_server: Server) -> None:
+    env_py = ENV_PY.replace('os.environ["DATABASE_URL"], poolclass', 'os.environ["MY_OWN_URL"], poolclass')
+    env_py = env_py.replace("config = context.config\n", 'config = context.config\nos.environ["WANTED_IN_ENV"]\n')
+    folder = write_tree(tmp_path / "backend", [PEOPLE], env_py=env_py)
+    variables = {"DATABASE_URL_ENV": "MY_OWN_URL", "WANTED_IN_ENV": "yes"}
+    with reviewing(folder, on=postgres_server, variables=variables) as session:
+        assert session.observe("people").upgrade.failure is None
+
+
+def test_a_package_that_is_missing_is_told_with_where_to_install_it(tmp_path: Path, postgres_server: Server) -> None:
+    env_py = ENV_PY.replace("import os\n", "import os\nimport a_package_of_the_backend\n")
+    folder = write_tree(tmp_path / "backend", [PEOPLE], env_py=env_py)
+    with pytest.raises(EnvPyError, match=r"lacks a package of the backend: .* \.venv .* --python"):
+        reviewed(folder, postgres_server)
+
+
+def test_a_module_of_the_backend_that_is_not_on_the_path_is_told_apart(tmp_path: Path, postgres_server: Server) -> None:
+    env_py = ENV_PY.replace("import os\n", "import os, sys\nsys.path[:] = sys.path[1:]\nimport shop.models\n")
+    folder = write_tree(tmp_path / "backend", [PEOPLE], env_py=env_py, ini=_without_path())
+    (folder / "shop").mkdir()
+    with pytest.raises(EnvPyError, match=r"shop is in the backend's folder: set prepend_sys_path"):
+        reviewed(folder, postgres_server)
+
+
+def _without_path() -> str:
+    return ALEMBIC_INI.replace("prepend_sys_path = .\n", "")
+
+
+def test_an_env_py_that_can_run_only_once_in_a_process_is_run_as_the_alembic_command_does(
+    tmp_path: Path, postgres_server: Server
+) -> None:
+    env_py = ENV_PY.replace("import os\n", "import os\nimport once\n", 1)
+    env_py = env_py.replace("config = context.config\n", "config = context.config\nonce.begin()\n")
+    folder = write_tree(tmp_path / "backend", [PEOPLE], env_py=env_py)
+    (folder / "once.py").write_text("ran = []\ndef begin():\n    assert not ran\n    ran.append(1)\n")
+    with reviewing(folder, on=postgres_server, rows=5) as session:
+        seen = session.observe("people")
+    assert (seen.upgrade.failure, seen.again is not None) == (None, True)
+
+
+def test_a_revision_may_import_what_env_py_has_made_importable(tmp_path: Path, postgres_server: Server) -> None:
+    env_py = ENV_PY.replace("import os\n", "import os, sys\nsys.path.append(os.path.abspath('lib'))\n", 1)
+    upgrade = "op.create_table('t', sa.Column('id', shop_types.Key, primary_key=True))"
+    revision = Rev("people", upgrade, "op.drop_table('t')")
+    folder = write_tree(tmp_path / "backend", [revision], env_py=env_py)
+    file = next((folder / "alembic" / "versions").glob("*.py"))
+    file.write_text(
+        file.read_text().replace("import sqlalchemy as sa\n", "import sqlalchemy as sa\nimport shop_types\n")
+    )
+    (folder / "lib").mkdir()
+    (folder / "lib" / "shop_types.py").write_text("import sqlalchemy\nKey = sqlalchemy.BigInteger\n")
+    with reviewing(folder, on=postgres_server, rows=5) as session:
+        assert session.observe("people").upgrade.failure is None
+
+
+def test_a_revision_may_keep_what_serves_one_run_in_its_module(tmp_path: Path, postgres_server: Server) -> None:
+    revision = Rev("people", "sa.Table('t', METADATA, sa.Column('id', sa.BigInteger, primary_key=True))\n"
+                   "METADATA.create_all(op.get_bind())", "op.drop_table('t')")  # fmt: skip
+    folder = write_tree(tmp_path / "backend", [revision])
+    file = next((folder / "alembic" / "versions").glob("*.py"))
+    file.write_text(file.read_text().replace("depends_on = None\n", "depends_on = None\nMETADATA = sa.MetaData()\n"))
+    with reviewing(folder, on=postgres_server, rows=5) as session:
+        seen = session.observe("people")
+    assert seen.upgrade_again is not None
+    assert seen.upgrade_again.failure is None
+
+
+def test_a_server_of_the_users_own_needs_a_role_that_makes_databases_and_no_more(
+    tmp_path: Path, postgres_server: Server
+) -> None:
+    role = f"review_role_{secrets.token_hex(4)}"
+    postgres.create_role(postgres_server, role, "secret")
+    address = f"{role}:secret@{postgres_server.host}:{postgres_server.port}/postgres"
+    tls = f"sslmode=verify-full&sslrootcert={postgres_server.ca}"
+    url = f"postgresql+psycopg2://{address}?{tls}"
+    try:
+        with pytest.raises(ReviewError, match=f"{role} may not create databases .* CREATEDB"), server.given(ROOT, url):
+            pass
+        with closing(postgres_server.connect()) as opened, opened.cursor() as cursor:
+            cursor.execute(f"ALTER ROLE {role} CREATEDB")
+        folder = write_tree(tmp_path / "backend", [PEOPLE])
+        with reviewing(folder, where=Where(url=url), rows=5) as session:
+            assert session.observe("people").upgrade.failure is None
+        with closing(postgres_server.connect()) as opened, opened.cursor() as cursor:
+            cursor.execute(
+                "SELECT count(*) FROM pg_database d JOIN pg_roles r ON r.oid = datdba WHERE rolname = %s", (role,)
+            )
+            assert cursor.fetchone() == (0,), "the review drops what it made"
+    finally:
+        with closing(postgres_server.connect()) as opened, opened.cursor() as cursor:
+            cursor.execute(f"DROP ROLE {role}")
+
+
+@pytest.mark.parametrize(
+    "url, words",
+    [
+        ("no address at all", "is no address of PostgreSQL"),
+        ("postgresql://postgres@/x", "has no host"),
+        ("postgresql://127.0.0.1/x", "has no user"),
+        ("postgresql://someone@127.0.0.1:1/x", "127.0.0.1:1 of --database-url does not answer"),
+    ],
+)
+def test_an_address_that_leads_nowhere_is_refused(url: str, words: str) -> None:
+    with pytest.raises(ReviewError, match=words), server.given(ROOT, url):
+        pass
+
+
+def test_without_a_stage_env_py_gets_what_all_stages_agree_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stages, "ROOT", tmp_path)
+    settings = {
+        "dev": {"environment": {"DB_DRIVER": "postgresql+psycopg", "ONE": "1", "NAME": "dev"}},
+        "prod": {"environment": {"DB_DRIVER": "postgresql+psycopg", "NAME": "prod"}},
+        "bare": {},
+    }
+    (tmp_path / "cdk.json").write_text(json.dumps({"context": {"project": {"stages": settings}}}))
+    assert stages.environment(None) == {"DB_DRIVER": "postgresql+psycopg", "ONE": "1"}
+    assert stages.environment("prod") == {"DB_DRIVER": "postgresql+psycopg", "NAME": "prod"}
+    with pytest.raises(UsageError, match="there is no stage test"):
+        stages.environment("test")
