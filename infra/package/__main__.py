@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from infra.package import PackageError, Selection, Target, build
+from infra.package.beside import foreign_files, shown, write_bill
 
 
 def main() -> int:
@@ -14,7 +15,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m infra.package", description="Build the function's package.")
     parser.add_argument("backend", type=Path, help="the backend's folder")
     parser.add_argument("out", type=Path, help="the folder to make; an older package there is replaced")
-    parser.add_argument("--config", default="alembic.ini", help="the Alembic configuration's path in the backend")
+    parser.add_argument("--config", help="the Alembic configuration's path in the backend (default: found by itself)")
+    parser.add_argument("--requirements", help="the path in the backend of another lock or requirements file")
+    parser.add_argument("--package-files", nargs="*", default=(), help="patterns of more files, such as sql/*.sql")
     parser.add_argument("--python", help="Python version to build for, e.g. 3.13 (default: this machine)")
     parser.add_argument("--architecture", choices=["arm64", "x86_64"], help="architecture to build for")
     parser.add_argument("--dependency-group", help="package this group of uv.lock in place of all dependencies")
@@ -24,8 +27,15 @@ def main() -> int:
         parser.error("--python and --architecture go together")
     try:
         target = Target(arguments.python, arguments.architecture)
-        selection = Selection(dependency_group=arguments.dependency_group, traced=arguments.traced)
+        selection = Selection(
+            dependency_group=arguments.dependency_group,
+            requirements=arguments.requirements,
+            package_files=tuple(arguments.package_files),
+            traced=arguments.traced,
+        )
+        _refuse_to_delete(arguments.out)
         package = build(arguments.backend, arguments.out, target, arguments.config, selection=selection)
+        bill = write_bill(package.directory, package.digest, package.distributions)
     except (PackageError, OSError) as error:  # a folder that cannot be written is no reason for a traceback either
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -34,9 +44,18 @@ def main() -> int:
     print(f"  size       {package.size_bytes / 2**20:.1f} MB unpacked")
     print(f"  heads      {', '.join(package.heads)}")
     print(f"  revisions  {package.revisions}")
+    print(f"  materials  {bill}")
     for warning in package.warnings:
         print(f"warning: {warning}", file=sys.stderr)
     return 0
+
+
+def _refuse_to_delete(out: Path) -> None:
+    """Raise if files of somebody else are in the package that would be replaced."""
+    if extra := foreign_files(out):
+        raise PackageError(
+            f"{out} holds files that its build did not write: {shown(extra)}; move them away, or name another folder"
+        )
 
 
 if __name__ == "__main__":

@@ -13,19 +13,21 @@ from pathlib import Path, PurePosixPath
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from infra.package import contents, distributions, manifest
+from infra.package import beside, contents, data_files, distributions, manifest
 from infra.package.bytecode import compile_all, find_interpreter
 from infra.package.distributions import Distribution, Needs, Site
 from infra.package.errors import PackageError
 from infra.package.graph import Graph, read_graph
-from infra.package.imports import Files, backend_files
-from infra.package.layout import Layout, check_tree, read_layout
-from infra.package.requirements import normal_name, read_requirements, resolve
+from infra.package.imports import Files, backend_files, imported_names
+from infra.package.layout import BACKEND_LIBRARIES, LAMBDAS_LIBRARIES, LIBRARIES, Layout, check_tree, read_layout
+from infra.package.requirements import normal_name, read_requirements
+from infra.package.resolving import backend_pins, function_pins, pins_of_lambda
 from infra.package.selection import Selection
 from infra.package.tracing import traced
+from infra.package.uv_tool import Index
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
     from infra.package.bytecode import Form
     from infra.package.target import Target
@@ -35,7 +37,6 @@ LARGEST_PACKAGE = 262_144_000
 # Makes a container image of a package, as an extra file of it.
 IMAGE = Path(__file__).with_name("Dockerfile")
 # Tells a package of ours from a folder that must not be replaced.
-MARKER = ".lambda-migrate-package"
 
 _CHECKOUT = Path(__file__).resolve().parents[2]
 _FUNCTION = "lambda_migrate"
@@ -45,6 +46,8 @@ NO_BYTECODE = (
     " 1.4 s longer; install one and build again: uv python install 3.{minor}"
 )
 _EVERYTHING = Selection()
+# Lambda's runtime for Python has these, so a backend may use them without locking them.
+_LAMBDAS = ("boto3", "botocore")
 # The first moment that a zip archive can express, so that two builds of the same code are the same bytes.
 _EPOCH_S = 315_532_800
 _LARGEST_SHOWN = 5
@@ -54,8 +57,8 @@ _LARGEST_SHOWN = 5
 class Package:
     """A package that was built. ``revisions`` is how many there are; ``size_bytes`` is the unpacked size.
 
-    ``digest`` is a SHA-256, in hexadecimal, of every file's path, mode and content. ``warnings`` are lines for whoever
-    deploys it.
+    ``digest`` is a SHA-256, in hexadecimal, of every file's path, mode and content. ``distributions`` are the backend's
+    libraries and ``function_distributions`` the function's own. ``warnings`` are lines for whoever deploys it.
     """
 
     directory: Path
@@ -64,6 +67,7 @@ class Package:
     heads: tuple[str, ...]
     revisions: int
     distributions: tuple[Distribution, ...]
+    function_distributions: tuple[Distribution, ...]
     warnings: tuple[str, ...] = ()
 
 
@@ -71,58 +75,76 @@ def build(
     backend: Path,
     out: Path,
     target: Target,
-    config: str = "alembic.ini",
+    config: str | None = None,
     extra_files: Mapping[str, Path] = MappingProxyType({}),
     selection: Selection = _EVERYTHING,
 ) -> Package:
     """Build the package of a backend at ``out``, which is replaced if it is a package, and refused if it is not.
 
-    ``config`` is the Alembic configuration's path in the backend. ``extra_files`` says what else to copy: paths in the
-    package, and the files to put there. Nothing of the backend is run, unless ``selection`` wants it traced. Raises
-    `PackageError`, and then leaves everything as it was.
+    ``config`` is the Alembic configuration's path in the backend; without it, it is found there. ``extra_files`` says
+    what else to copy: paths in the package, and the files to put there. Nothing of the backend is run, unless
+    ``selection`` wants it traced. Raises `PackageError`, and then leaves everything as it was.
     """
     if not backend.is_dir():
         raise PackageError(f"no folder {backend}; name the backend's folder")
     # The last part of `out` stays as it is: whether it is a link matters.
     backend, out = backend.resolve(), out.absolute().parent.resolve() / out.absolute().name
     _refuse_to_replace(out, backend)
-    requirements = read_requirements(backend, selection.dependency_group)
+    requirements = read_requirements(backend, selection.dependency_group, selection.requirements)
     layout = read_layout(backend, config, requirements.local_packages)
     graph = graph_of(layout, backend) if layout.in_backend else None
     copies: dict[PurePosixPath, Path] = {
         **_function_files(),
         **backend_files(layout),
+        **data_files.named_files(layout, selection.package_files),
         **{PurePosixPath(path): file for path, file in extra_files.items()},
     }
     sources = _sources(copies)
     needs = Needs(
-        selection,
-        requirements,
         services=set().union(*map(contents.services_named, sources)),
+        wanted=selection.aws_services,
         dialects=frozenset().union(*map(contents.dialects_named, [*sources, *_settings(layout, selection)])),
     )
-    pins = resolve(requirements, target)
+    locked = backend_pins(requirements, target)
+    pins = locked.pins
+    lambdas = _LAMBDAS if locked.names.isdisjoint(_LAMBDAS) and _imports_any(sources, _LAMBDAS) else ()
+
+    def trace() -> frozenset[str]:
+        return traced(copies, layout, needs, selection, requirements, with_lambdas=bool(lambdas))
+
     if selection.traced:
-        imported = traced(copies, layout, needs)
-        pins = [pin for pin in pins if pin.name in imported]
+        imported = trace()
+        pins = tuple(pin for pin in pins if pin.name in imported)
     with _staging(out) as staging:
-        site = distributions.write(pins, target, staging, needs)
+        ours = distributions.write(function_pins(target), target, staging, LIBRARIES, Needs(ours=True), Index())
+        site = distributions.write(pins, target, staging, BACKEND_LIBRARIES, needs, requirements.index)
+        if lambdas and target.python is None:
+            # This machine's Python lacks what Lambda's own has.
+            distributions.write(pins_of_lambda(target), target, staging, LAMBDAS_LIBRARIES, needs, Index())
         if graph is None:
-            graph = graph_of(layout, staging)
+            graph = graph_of(layout, staging / BACKEND_LIBRARIES)
         if selection.limited:
             size = _size_of([*staging.rglob("*"), *copies.values()])
-            _refuse_what_is_too_large(size, site, lambda: traced(copies, layout, needs))
-        (staging / MARKER).write_text("Built by infra.package, and replaced by its next build.\n", encoding="utf-8")
+            _refuse_what_is_too_large(size, site, ours, trace)
         for relative, source in copies.items():
             _copy(source, staging / relative)
-        manifest.write(staging, layout, graph, target)
+        manifest.write(staging, layout, graph, target, locked.drivers)
         if interpreter := find_interpreter(target):
             compile_all(staging, _python(copies), interpreter)
+        beside.write_marker(staging)
         _normalise(staging)
-        digest = _digest(staging, site.digests)
+        digest = _digest(staging, {**site.digests, **ours.digests})
         size = _size_of(staging.rglob("*"))
-    warnings = () if interpreter else (NO_BYTECODE.format(minor=target.minor),)
-    return Package(out, digest, size, graph.heads, len(graph.revisions), site.distributions, warnings)
+        unpackaged = data_files.unpackaged_files(layout, copies)
+    warnings = (
+        *requirements.warnings,
+        *locked.warnings,
+        *([data_files.warning(unpackaged)] if unpackaged else ()),
+        *(() if interpreter else (NO_BYTECODE.format(minor=target.minor),)),
+    )
+    return Package(
+        out, digest, size, graph.heads, len(graph.revisions), site.distributions, ours.distributions, warnings
+    )
 
 
 def graph_of(layout: Layout, site: Path) -> Graph:
@@ -137,13 +159,14 @@ def graph_of(layout: Layout, site: Path) -> Graph:
         locations,
         relative_to=layout.backend if ours else site,
         recursive=layout.recursive,
+        sourceless=layout.sourceless,
     )
 
 
 def _refuse_to_replace(out: Path, backend: Path) -> None:
     if out == backend or out in backend.parents or out.is_symlink():
         raise PackageError(f"{out} cannot be replaced by a package; name another folder")
-    if out.exists() and not (out / MARKER).is_file() and not (out.is_dir() and not any(out.iterdir())):
+    if out.exists() and not (out / beside.MARKER).is_file() and not (out.is_dir() and not any(out.iterdir())):
         raise PackageError(f"{out} is not empty and was not built here; name another folder, or remove it yourself")
 
 
@@ -164,6 +187,16 @@ def _sources(copies: Files) -> list[bytes]:
     """Read the backend's Python files."""
     files = (file for path, file in copies.items() if file.suffix == ".py" and path.parts[0] != _FUNCTION)
     return [file.read_bytes() for file in files]
+
+
+def _imports_any(sources: Iterable[bytes], names: Collection[str]) -> bool:
+    """Tell whether any of these Python files imports one of these modules."""
+    words = [name.encode() for name in names]
+    return any(
+        not imported_names(source).isdisjoint(names)
+        for source in sources
+        if any(word in source for word in words)  # most have none, and parsing takes long
+    )
 
 
 def _settings(layout: Layout, selection: Selection) -> list[bytes]:
@@ -219,17 +252,18 @@ def _digest(directory: Path, known: Mapping[str, str]) -> str:
     return whole.hexdigest()
 
 
-def _refuse_what_is_too_large(size: int, site: Site, trace: Callable[[], frozenset[str]]) -> None:
+def _refuse_what_is_too_large(size: int, site: Site, ours: Site, trace: Callable[[], frozenset[str]]) -> None:
     if size <= LARGEST_PACKAGE:
         return
     try:
         imported = trace()
     except PackageError:  # the way out is told all the same
         imported = frozenset(site.owners.values())
-    largest = sorted(site.distributions, key=lambda distribution: -distribution.size_bytes)[:_LARGEST_SHOWN]
+    theirs = {one: normal_name(one.name) in imported for one in site.distributions}
+    used = {**theirs, **dict.fromkeys(ours.distributions, True)}
+    largest = sorted(used, key=lambda distribution: -distribution.size_bytes)[:_LARGEST_SHOWN]
     listed = ", ".join(
-        f"{one.name} {one.version} ({_megabytes(one.size_bytes)}"
-        f"{'' if normal_name(one.name) in imported else ', never imported'})"
+        f"{one.name} {one.version} ({_megabytes(one.size_bytes)}{'' if used[one] else ', never imported'})"
         for one in largest
     )
     raise PackageError(

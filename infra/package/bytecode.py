@@ -86,17 +86,21 @@ def _newest_first(folder: Path, pattern: str) -> list[Path]:
     return sorted(folder.glob(pattern), key=lambda path: [int(n) for n in re.findall(r"\d+", str(path))], reverse=True)
 
 
-def compile_all(root: Path, files: Mapping[str, Form], interpreter: Interpreter) -> None:
-    """Compile files below a folder, with all processors; their bytes depend on nothing but the file itself."""
+def compile_all(root: Path, files: Mapping[str, Form], interpreter: Interpreter, folder: str = "") -> None:
+    """Compile files below a root, with all processors; their bytes depend on nothing but the file itself.
+
+    ``folder`` is what that root is in the package, if it is not the package's own.
+    """
+    prefix = f"{RUNTIME_ROOT}/{folder}".rstrip("/")
     processors = os.cpu_count() or 1
     shares = [sorted(files.items())[first::processors] for first in range(processors)]
     with ThreadPoolExecutor(processors) as pool:
-        for _ in pool.map(lambda share: _compile(root, share, interpreter), filter(None, shares)):
+        for _ in pool.map(lambda share: _compile(root, share, interpreter, prefix), filter(None, shares)):
             pass
 
 
-def _compile(root: Path, files: Sequence[tuple[str, Form]], interpreter: Interpreter) -> None:
-    request = {"root": str(root), "prefix": RUNTIME_ROOT, "files": files}
+def _compile(root: Path, files: Sequence[tuple[str, Form]], interpreter: Interpreter, prefix: str) -> None:
+    request = {"root": str(root), "prefix": prefix, "files": files}
     with tempfile.TemporaryDirectory() as empty:
         done = subprocess.run(
             [interpreter.executable, "-s", "-S", "-B", "-c", SCRIPT.read_text(encoding="utf-8")],

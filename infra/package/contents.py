@@ -1,7 +1,7 @@
 """What of an installed distribution goes into the package: what runs, without what Lambda has no use for.
 
-Only distributions that the function itself is made of are known well enough to be cut: whatever else a backend requires
-is packaged whole.
+Only the distributions that the function and the process of env.py are made of are known well enough to be cut: whatever
+else a backend requires is packaged whole.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from infra.package.bytecode import Form
 
-# What the function is made of, and which of their files no program runs.
+# What the function and the process of env.py are made of, and which of their files no program runs.
 _LEFT_OUT: Mapping[str, tuple[str, ...]] = {
     "alembic": ("alembic/testing/*",),
     "aws-lambda-powertools": (),
@@ -40,8 +40,8 @@ _LEFT_OUT: Mapping[str, tuple[str, ...]] = {
     "typing-extensions": (),
     "urllib3": ("urllib3/contrib/emscripten/*",),
 }
-# Where no line of the backend's requirements asks for these, nobody but the function imports them: the parts of
-# Powertools that it does not use, and the time zones that botocore does not ask for.
+# Among the function's own libraries nobody imports these: the parts of Powertools that it does not use, and the time
+# zones that botocore does not ask for.
 _LEFT_OUT_OF_OURS = re.compile(
     r"aws_lambda_powertools/(event_handler|utilities/(?!jmespath_utils/|typing/)[^/]+)/.*"
     r"|dateutil/zoneinfo/.*\.tar\.gz"
@@ -72,7 +72,7 @@ _ELF = b"\x7fELF\x02\x01"  # 64 bits, little-endian, as all of Lambda's are
 
 
 def is_known(distribution: str) -> bool:
-    """Tell whether the function is made of it; the name is in its normal form."""
+    """Tell whether the function or env.py's process is made of it; the name is in its normal form."""
     return distribution in _LEFT_OUT
 
 
@@ -89,7 +89,7 @@ def is_packaged(
 ) -> bool:
     """Tell whether a file of a distribution goes into the package.
 
-    ``ours``: the backend does not require the distribution. ``services``: those of AWS that are used; None: all.
+    ``ours``: it is one of the function's own libraries. ``services``: those of AWS that are used; None: all.
     ``dialects``: those of other databases that anything names.
     """
     if not is_known(distribution):

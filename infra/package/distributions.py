@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING
 from infra.package import contents, store
 from infra.package.bytecode import find_interpreter
 from infra.package.errors import PackageError
-from infra.package.requirements import Pin, normal_name
-from infra.package.store import DamagedEntryError
+from infra.package.requirements import normal_name
+from infra.package.store import DamagedEntryError, Recipe
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
-    from pathlib import Path
+    from pathlib import Path, PurePosixPath
 
-    from infra.package.requirements import Requirements
-    from infra.package.selection import Selection
+    from infra.package.resolving import Pin
     from infra.package.store import Entry
     from infra.package.target import Target
+    from infra.package.uv_tool import Index
 
 _ATTEMPTS = 3
 
@@ -37,7 +37,10 @@ class Distribution:
 
 @dataclass(frozen=True)
 class Site:
-    """The distributions as they were written: what each takes, and by path whose each file is and its SHA-256."""
+    """The distributions as they were written: what each takes, and by path whose each file is and its SHA-256.
+
+    Paths are relative to the package.
+    """
 
     distributions: tuple[Distribution, ...]
     owners: Mapping[str, str]
@@ -48,30 +51,34 @@ class Site:
 class Needs:
     """What decides over the files of distributions.
 
-    ``services`` are those of AWS that the backend's code names, ``dialects`` those of other databases.
+    ``ours`` says that they are the function's own. ``services`` are those of AWS that are named, ``wanted`` those that
+    must be there (None: all), ``dialects`` those of other databases.
     """
 
-    selection: Selection
-    requirements: Requirements
-    services: Collection[str]
-    dialects: frozenset[str]
+    ours: bool = False
+    services: Collection[str] = ()
+    wanted: tuple[str, ...] | None = ()
+    dialects: frozenset[str] = frozenset()
 
 
-def write(pins: Sequence[Pin], target: Target, directory: Path, needs: Needs) -> Site:
-    """Write these distributions into a folder. Raises `PackageError`."""
+def write(
+    pins: Sequence[Pin], target: Target, package: Path, folder: PurePosixPath, needs: Needs, index: Index
+) -> Site:
+    """Write these distributions into a folder of a package. Raises `PackageError`."""
+    recipe = Recipe(target, find_interpreter(target), folder.as_posix(), index)
     for _ in range(_ATTEMPTS):
-        entries = store.fetch(pins, target, find_interpreter(target), cwd=needs.requirements.backend)
+        entries = store.fetch(pins, recipe)
         try:
-            return _write(entries, directory, needs)
+            return _write(entries, package, folder, needs)
         except DamagedEntryError as error:
             error.remove()
     raise PackageError(f"{store.CACHE} does not keep what is written to it; remove that folder and build again")
 
 
-def _write(entries: Sequence[Entry], directory: Path, needs: Needs) -> Site:
-    theirs = needs.requirements.names
+def _write(entries: Sequence[Entry], package: Path, folder: PurePosixPath, needs: Needs) -> Site:
     services = _services(entries, needs)
     dialects = needs.dialects.union(*(entry.dialects for entry in entries))
+    directory = package / folder
     distributions: list[Distribution] = []
     owners: dict[str, str] = {}
     digests: dict[str, str] = {}
@@ -79,8 +86,7 @@ def _write(entries: Sequence[Entry], directory: Path, needs: Needs) -> Site:
         name = normal_name(entry.name)
         record: list[tuple[str, str, int]] = []
         for file in entry.files:
-            ours = name not in theirs
-            if not contents.is_packaged(name, file.path, ours=ours, services=services, dialects=dialects):
+            if not contents.is_packaged(name, file.path, ours=needs.ours, services=services, dialects=dialects):
                 continue
             stored = entry.read(file)
             content = contents.packaged_content(file.path, stored, services)
@@ -90,7 +96,8 @@ def _write(entries: Sequence[Entry], directory: Path, needs: Needs) -> Site:
             if file.executable:
                 path.chmod(0o755)
             digest = file.sha256 if content is stored else hashlib.sha256(content).hexdigest()
-            owners[file.path], digests[file.path] = name, digest
+            packaged = (folder / file.path).as_posix()
+            owners[packaged], digests[packaged] = name, digest
             record.append((file.path, digest, len(content)))
         _write_record(directory, record)
         distributions.append(Distribution(entry.name, entry.version, sum(size for _, _, size in record)))
@@ -99,10 +106,11 @@ def _write(entries: Sequence[Entry], directory: Path, needs: Needs) -> Site:
 
 def _services(entries: Iterable[Entry], needs: Needs) -> set[str] | None:
     """Return the services of AWS whose data the package needs; None: all."""
-    theirs = needs.requirements.names
-    named = {service for entry in entries if normal_name(entry.name) in theirs for service in entry.services}
+    named = {service for entry in entries if not needs.ours for service in entry.services}
     known = {service for entry in entries for file in entry.files if (service := contents.service_of(file.path))}
-    return contents.services_used({*named, *needs.services}, needs.selection.aws_services, known)
+    # Without botocore among them, Lambda's own has all services.
+    wanted = needs.wanted if known else ()
+    return contents.services_used({*named, *needs.services}, wanted, known)
 
 
 def _write_record(directory: Path, files: Iterable[tuple[str, str, int]]) -> None:

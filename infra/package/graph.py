@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from collections import Counter
 from dataclasses import dataclass, field
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -17,7 +16,7 @@ from infra.package.errors import PackageError
 from infra.package.revision_file import Problem, ProblemKind, is_revision_file, read_revision_file
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 
 @dataclass(frozen=True)
@@ -46,16 +45,21 @@ class Graph:
     heads: tuple[str, ...]
 
 
-def read_graph(directories: Sequence[Path], *, relative_to: Path, recursive: bool = False) -> Graph:
+def read_graph(
+    directories: Sequence[Path], *, relative_to: Path, recursive: bool = False, sourceless: bool = False
+) -> Graph:
     """Return the graph of the revisions in these version directories.
 
+    ``sourceless`` is Alembic's option of that name: it loads bytecode that has no source, too.
+
     Raises:
-        PackageError: a file is no revision, Alembic could not load the graph, or two heads cannot be told apart.
+        PackageError: a file is no revision, or Alembic could not load the graph.
     """
     files: dict[Path, Path] = {}
     for directory in directories:
         for file in _revision_files(directory, recursive=recursive):
             files.setdefault(file.resolve(), file)
+    _refuse_bytecode_without_source(directories, files.values(), relative_to, sourceless=sourceless)
     if not files:
         looked_in = ", ".join(_shown(directory, relative_to) for directory in directories)
         raise PackageError(f'no revision in {looked_in}; make the first one: alembic revision -m "..."')
@@ -78,6 +82,21 @@ def _revision_files(directory: Path, *, recursive: bool) -> Iterator[Path]:
         if not recursive:
             return
         directories[:] = sorted(name for name in directories if not name.endswith("__pycache__"))
+
+
+def _refuse_bytecode_without_source(
+    directories: Sequence[Path], files: Collection[Path], relative_to: Path, *, sourceless: bool
+) -> None:
+    """Refuse revisions whose graph cannot be read without running them."""
+    if files and not sourceless:
+        return  # Alembic does not load bytecode either
+    sources = {file.name.removesuffix(".py") for file in files} | {"__init__"}
+    bytecode = (found for directory in directories for found in sorted(directory.rglob("*.py[co]")))
+    if lone := next((found for found in bytecode if found.name.partition(".")[0] not in sources), None):
+        raise PackageError(
+            f"{_shown(lone, relative_to)} has no source: a sourceless tree cannot be packaged, because its graph cannot"
+            " be read without running it; put the .py files into the backend"
+        )
 
 
 def _shown(path: Path, relative_to: Path) -> str:
@@ -145,10 +164,10 @@ def _in_order(by_id: Mapping[str, GraphRevision]) -> tuple[GraphRevision, ...]:
 
 
 def _checked_heads(revisions: Iterable[GraphRevision]) -> tuple[str, ...]:
-    """Return the heads. All but one must carry a branch label that no other head has, so that a person can name each.
+    """Return the heads.
 
     Raises:
-        PackageError: several heads have no such label, or Alembic cannot load the revisions.
+        PackageError: Alembic cannot load the revisions.
     """
     try:
         # Alembic's own map spreads labels along a branch.
@@ -161,11 +180,4 @@ def _checked_heads(revisions: Iterable[GraphRevision]) -> tuple[str, ...]:
         heads = [head for head in alembic_map.get_revisions("heads") if isinstance(head, AlembicRevision)]
     except RevisionError as error:
         raise PackageError(f"Alembic cannot load the revisions: {error}") from error
-    carriers = Counter(label for head in heads for label in head.branch_labels)
-    unlabelled = sorted(head.revision for head in heads if 1 not in {carriers[label] for label in head.branch_labels})
-    if len(unlabelled) > 1:
-        raise PackageError(
-            f"{len(unlabelled)} heads carry no branch label of their own: {', '.join(unlabelled)}; "
-            f'merge them: alembic merge -m "Merge heads" {" ".join(unlabelled)}'
-        )
     return tuple(sorted(head.revision for head in heads))

@@ -12,13 +12,22 @@ from typing import TYPE_CHECKING
 from alembic.config import Config
 from alembic.util import CommandError
 
+import lambda_migrate
 from infra.package.errors import PackageError
+from infra.package.uv_tool import read_toml
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+_INI = "alembic.ini"
+_PYPROJECT = "pyproject.toml"
+
 BACKEND = PurePosixPath("backend")
-_AT_ROOT = PurePosixPath()
+# The two sets of libraries, which never meet: those of the function, and those that the backend locks.
+LIBRARIES = PurePosixPath(lambda_migrate.LIBRARIES.name)
+BACKEND_LIBRARIES = PurePosixPath(lambda_migrate.BACKEND_LIBRARIES.name)
+# In a package for this machine: what Lambda's own Python has beside the standard library.
+LAMBDAS_LIBRARIES = PurePosixPath(lambda_migrate.LAMBDAS_LIBRARIES.name)
 
 
 @dataclass(frozen=True)
@@ -33,8 +42,8 @@ class ImportRoot:
 class Layout:
     """Where a backend keeps its migrations and what they import.
 
-    A ``tree`` or version location that is not absolute belongs to an installed requirement and is relative to the root
-    of the package.
+    A ``tree`` or version location that is not absolute belongs to an installed requirement and is relative to the
+    folder of the backend's libraries.
     """
 
     backend: Path
@@ -42,6 +51,7 @@ class Layout:
     tree: Path
     version_locations: tuple[Path, ...]
     recursive: bool
+    sourceless: bool
     import_roots: tuple[ImportRoot, ...]
     local_packages: tuple[Path, ...]
 
@@ -53,22 +63,23 @@ class Layout:
     def packaged(self, path: Path) -> PurePosixPath:
         """Where a file or folder of the tree is in the package, relative to its root."""
         if not path.is_absolute():
-            return PurePosixPath(path.as_posix())
+            return BACKEND_LIBRARIES / path.as_posix()
         # The backend itself is the first root of all.
         root = next(root for root in self.import_roots if path.is_relative_to(root.source))
         return root.destination / path.relative_to(root.source).as_posix()
 
 
-def read_layout(backend: Path, config: str, local_packages: Sequence[Path] = ()) -> Layout:
-    """Read the configuration named ``config``, a path in the backend.
+def read_layout(backend: Path, config: str | None = None, local_packages: Sequence[Path] = ()) -> Layout:
+    """Read the configuration named ``config``, a path in the backend; without it, `find_config` does.
 
     ``local_packages`` are folders of distributions that the backend's lock takes from beside it.
     Raises `PackageError` if the configuration is missing, cannot be read, or names what is not there.
     """
+    config = config or find_config(backend)
     config_file = _inside(backend, config, option="the configuration")
     if not config_file.is_file():
         raise PackageError(f"no {config} in {backend}; name the backend's Alembic configuration, or run: alembic init")
-    pyproject = backend / "pyproject.toml"
+    pyproject = backend / _PYPROJECT
     ini_file = None if config_file.suffix == ".toml" else config_file
     toml_file = config_file if ini_file is None else pyproject
     options = Config(ini_file, toml_file=toml_file)
@@ -85,6 +96,35 @@ def read_layout(backend: Path, config: str, local_packages: Sequence[Path] = ())
         raise PackageError(f"{config} cannot be read: {' '.join(str(error).split())}") from error
 
 
+def find_config(backend: Path) -> str:
+    """Return the name of the backend's configuration: alembic.ini, or else a pyproject.toml that has [tool.alembic]."""
+    if (backend / _INI).is_file():
+        return _INI
+    pyproject = backend / _PYPROJECT
+    if pyproject.is_file() and "alembic" in read_toml(pyproject).get("tool", {}):
+        return _PYPROJECT
+    below = sorted(backend.glob(f"*/{_INI}"))
+    _refuse_flask(backend, [file.parent for file in below])
+    found = f" (there is {', '.join(file.relative_to(backend).as_posix() for file in below)})" if below else ""
+    raise PackageError(
+        f"no {_INI} in {backend}, and no {_PYPROJECT} with [tool.alembic]{found}; name the backend's Alembic"
+        " configuration (CONFIG, or the stage's setting `alembic_config`), or run: alembic init"
+    )
+
+
+def _refuse_flask(backend: Path, folders: Iterable[Path]) -> None:
+    """Refuse the layout of Flask-Migrate, whose env.py works only inside of a Flask application."""
+    for folder in folders:
+        env_py = folder / "env.py"
+        if env_py.is_file() and "current_app" in env_py.read_text(encoding="utf-8", errors="replace"):
+            name = folder.relative_to(backend).as_posix()
+            raise PackageError(
+                f"{name}/ is laid out by Flask-Migrate: its env.py takes its engine from flask.current_app, which is"
+                f" there only inside of a Flask command; write an {_INI} in the backend's folder with"
+                f" `script_location = %(here)s/{name}`, and let env.py make its engine from DATABASE_URL"
+            )
+
+
 def _layout(
     backend: Path, options: Config, *, config_files: tuple[Path, ...], local_packages: tuple[Path, ...]
 ) -> Layout:
@@ -98,6 +138,7 @@ def _layout(
         )
     script_location = options.get_alembic_option("script_location")
     if not script_location:
+        _refuse_flask(backend, [config_files[0].parent])
         raise PackageError(f"{config} has no script_location; write it as: script_location = %(here)s/alembic")
     roots = tuple(_import_roots(backend, options.get_prepend_sys_paths_list() or (), local_packages))
     tree = _located(script_location, backend, roots, option="script_location")
@@ -114,6 +155,7 @@ def _layout(
         tree=tree,
         version_locations=tuple(locations) or (tree / "versions",),
         recursive=options.get_alembic_boolean_option("recursive_version_locations"),
+        sourceless=options.get_alembic_boolean_option("sourceless"),
         import_roots=roots,
         local_packages=local_packages,
     )
@@ -128,6 +170,9 @@ def check_tree(tree: Path, relative_to: Path) -> None:
         )
     if not (tree / "env.py").is_file():
         raise PackageError(f"no env.py in {shown}; script_location must be the folder that `alembic init` made")
+    text = (tree / "env.py").read_text(encoding="utf-8", errors="replace")
+    if "current_app" in text and "extensions['migrate']" in text.replace('"', "'") and "app_context" not in text:
+        _refuse_flask(tree.parent, [tree])
 
 
 def _import_roots(
@@ -137,12 +182,12 @@ def _import_roots(
     for entry in prepend_sys_path:
         source = _inside(backend, entry.strip(), option="prepend_sys_path")
         yield ImportRoot(source, BACKEND / source.relative_to(backend).as_posix())
-    # What an installer would have put into site-packages goes where the requirements are: at the package's root.
+    # What an installer would have put into site-packages goes where the backend's libraries are.
     for project in (backend, *local_packages):
         if (project / "pyproject.toml").is_file():
-            yield ImportRoot(project / "src", _AT_ROOT)
+            yield ImportRoot(project / "src", BACKEND_LIBRARIES)
     for project in local_packages:
-        yield ImportRoot(project, _AT_ROOT)
+        yield ImportRoot(project, BACKEND_LIBRARIES)
 
 
 def _located(location: str, backend: Path, roots: Iterable[ImportRoot], *, option: str) -> Path:

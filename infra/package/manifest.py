@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from infra.package.env_py import VERSION_TABLE, why_asked
+from infra.package.layout import BACKEND_LIBRARIES
 from lambda_migrate.revisions.manifest import (
     GRAPH,
     MANIFEST,
@@ -17,6 +18,7 @@ from lambda_migrate.revisions.manifest import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path, PurePosixPath
 
     from infra.package.graph import Graph
@@ -24,10 +26,11 @@ if TYPE_CHECKING:
     from infra.package.target import Target
 
 
-def write(package: Path, layout: Layout, graph: Graph, target: Target) -> None:
+def write(package: Path, layout: Layout, graph: Graph, target: Target, drivers: Sequence[str] = ()) -> None:
     """Write the manifest and the graph of the tree that has been put into a package.
 
-    ``graph`` may have been read from the backend, or from the package itself.
+    ``graph`` may have been read from the backend, or from the package itself. ``drivers`` are the PostgreSQL drivers
+    among the backend's libraries.
     """
     revisions = [
         PackagedRevision(
@@ -61,12 +64,14 @@ def write(package: Path, layout: Layout, graph: Graph, target: Target) -> None:
         python=f"3.{target.minor}",
         architecture=target.architecture,
         version_table=_version_table(package, layout, env),
+        drivers=tuple(drivers),
     )
     (package / MANIFEST).write_text(write_manifest(manifest), encoding="utf-8")
 
 
 def _in_package(path: Path, package: Path) -> Path:
-    return path.relative_to(package) if path.is_relative_to(package) else path
+    installed = package / BACKEND_LIBRARIES
+    return path.relative_to(installed) if path.is_relative_to(installed) else path
 
 
 def _version_table(package: Path, layout: Layout, env: PurePosixPath) -> str | None:

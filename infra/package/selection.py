@@ -14,14 +14,18 @@ if TYPE_CHECKING:
 class Selection:
     """What is packaged of all that could be.
 
-    ``dependency_group``: this group of the backend's ``uv.lock`` in place of its dependencies. ``traced``: only what
-    the migrations import when they are run while building. ``environment``: the variables that the function will have,
+    ``requirements``: the path of another lock or requirements file in the backend. ``package_files``: patterns of files
+    of the backend that are packaged beside the tree and what it imports. ``dependency_group``: this group of the
+    backend's ``uv.lock`` in place of its dependencies. ``traced``: only what the migrations import when they are run
+    while building. ``environment``: the variables that the function will have,
     and that run.
     ``aws_services``: services that botocore keeps the data of, beside those that the code names; None keeps all.
     ``limited``: refuse what is over Lambda's limit for unpacked code, which container images do not have.
     """
 
     dependency_group: str | None = None
+    requirements: str | None = None
+    package_files: tuple[str, ...] = ()
     traced: bool = False
     environment: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     aws_services: tuple[str, ...] | None = ()

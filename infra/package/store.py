@@ -23,14 +23,16 @@ from typing import TYPE_CHECKING
 
 from infra.package import bytecode, contents
 from infra.package.errors import PackageError
-from infra.package.requirements import install, normal_name
+from infra.package.requirements import normal_name
+from infra.package.resolving import install
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from infra.package.bytecode import Interpreter
-    from infra.package.requirements import Pin
+    from infra.package.resolving import Pin
     from infra.package.target import Target
+    from infra.package.uv_tool import Index
 
 CACHE = Path(__file__).resolve().parents[2] / ".local" / "cache" / "package"
 # A few stages' worth of distributions; those that were not used for longest go first.
@@ -91,12 +93,22 @@ class DamagedEntryError(Exception):
         shutil.rmtree(self.entry.directory, ignore_errors=True)
 
 
-def fetch(pins: Sequence[Pin], target: Target, interpreter: Interpreter | None, *, cwd: Path) -> list[Entry]:
-    """Return what is stored of each pinned distribution, after installing and compiling what is not.
+@dataclass(frozen=True)
+class Recipe:
+    """How distributions are installed and compiled, for the folder of the package with this name.
 
-    Without an interpreter nothing is compiled. ``cwd`` is where uv looks for the backend's own indexes.
+    Without an interpreter nothing is compiled.
     """
-    places = {pin: CACHE / _key(pin, target, interpreter) for pin in pins}
+
+    target: Target
+    interpreter: Interpreter | None
+    folder: str
+    index: Index
+
+
+def fetch(pins: Sequence[Pin], recipe: Recipe) -> list[Entry]:
+    """Return what is stored of each pinned distribution, after installing and compiling what is not."""
+    places = {pin: CACHE / _key(pin, recipe) for pin in pins}
     for _ in range(_ATTEMPTS):  # a build beside this one may take an entry away, to keep the store small
         found = {pin: _read(place) for pin, place in places.items()}
         missing = {pin: places[pin] for pin, entry in found.items() if entry is None}
@@ -104,17 +116,17 @@ def fetch(pins: Sequence[Pin], target: Target, interpreter: Interpreter | None, 
             return [entry for entry in found.values() if entry is not None]
         CACHE.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".making-", dir=CACHE) as scratch:
-            _make(missing, target, interpreter, cwd=cwd, scratch=Path(scratch))
+            _make(missing, recipe, Path(scratch))
         _forget_what_was_not_used(keep=set(places.values()))
     names = ", ".join(pin.name for pin in missing)
     raise PackageError(f"{names} could not be kept in {CACHE}; remove that folder and build again")
 
 
-def _key(pin: Pin, target: Target, interpreter: Interpreter | None) -> str:
-    machine = target.architecture or sysconfig.get_platform()
-    compiler = interpreter.version if interpreter else None
-    recipe = [hashlib.sha256(file.read_bytes()).hexdigest() for file in _RECIPE]
-    whole = json.dumps([pin.line, target.minor, machine, compiler, recipe])
+def _key(pin: Pin, recipe: Recipe) -> str:
+    machine = recipe.target.architecture or sysconfig.get_platform()
+    compiler = recipe.interpreter.version if recipe.interpreter else None
+    code = [hashlib.sha256(file.read_bytes()).hexdigest() for file in _RECIPE]
+    whole = json.dumps([pin.line, recipe.target.minor, machine, compiler, recipe.folder, code])
     return f"{pin.name}-{hashlib.sha256(whole.encode()).hexdigest()[:32]}"
 
 
@@ -132,22 +144,20 @@ def _read(place: Path) -> Entry | None:
     return entry
 
 
-def _make(
-    places: Mapping[Pin, Path], target: Target, interpreter: Interpreter | None, *, cwd: Path, scratch: Path
-) -> None:
+def _make(places: Mapping[Pin, Path], recipe: Recipe, scratch: Path) -> None:
     site = scratch / "site"
-    install(list(places), target, site, cwd=cwd)
+    install(list(places), recipe.target, site, recipe.index)
     records = {_normal_name(record): record for record in sorted(site.glob("*.dist-info/RECORD"))}
     paths = {pin: _recorded(site, records[pin.name]) for pin in places if pin.name in records}
     named = {pin: _services_and_dialects(site, pin.name, below) for pin, below in paths.items()}
-    if interpreter:
+    if recipe.interpreter:
         python = {
             path: contents.bytecode_form(pin.name, path)
             for pin, below in paths.items()
             for path in below
             if path.endswith(".py")
         }
-        bytecode.compile_all(site, python, interpreter)
+        bytecode.compile_all(site, python, recipe.interpreter, recipe.folder)
     for pin, below in paths.items():
         made = scratch / pin.name
         record = records[pin.name]

@@ -31,7 +31,13 @@ class _Reached(BaseException):
 def run(package: Path, config_file: Path) -> None:
     """Import every revision, and run env.py."""
     os.environ.update({name: value for name, value in _VARIABLES.items() if name not in os.environ})
-    sys.path[:0] = [str(config_file.parent), str(package)]
+    sys.path.insert(0, str(package))
+    import lambda_migrate  # noqa: PLC0415 - out of the package
+
+    # As in the process of env.py.
+    sys.path[:] = [each for each in sys.path if each not in {str(package), str(lambda_migrate.LIBRARIES)}]
+    sys.path[:0] = [str(config_file.parent), str(lambda_migrate.BACKEND_LIBRARIES)]
+    sys.path.append(str(lambda_migrate.LAMBDAS_LIBRARIES))
     os.chdir(config_file.parent)
     from alembic.runtime.environment import EnvironmentContext  # noqa: PLC0415 - out of the package
     from alembic.script import ScriptDirectory  # noqa: PLC0415

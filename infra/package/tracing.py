@@ -11,43 +11,73 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from infra.package import contents, distributions
+from infra.package import distributions
+from infra.package.distributions import Needs
 from infra.package.errors import PackageError
 from infra.package.imports import Files, imported_names
-from infra.package.requirements import normal_name, resolve
+from infra.package.layout import BACKEND_LIBRARIES, LAMBDAS_LIBRARIES, LIBRARIES
+from infra.package.requirements import normal_name
+from infra.package.resolving import backend_pins, function_pins, pins_of_lambda
 from infra.package.target import Target
+from infra.package.uv_tool import Index
 
 if TYPE_CHECKING:
-    from infra.package.distributions import Needs, Site
+    from collections.abc import Mapping
+
+    from infra.package.distributions import Site
     from infra.package.layout import Layout
+    from infra.package.requirements import Requirements
+    from infra.package.selection import Selection
 
 _SCRIPT = Path(__file__).with_name("trace_imports.py")
 _LONGEST_S = 120
+# The variables that a program needs to run at all. None holds a token, a login or an address.
+_KEPT = frozenset({"PATH", "LANG", "LANGUAGE", "TZ", "TMPDIR", "TEMP", "TMP", "LD_LIBRARY_PATH", "SYSTEMROOT"})
 # Nobody imports these by name before there is a connection or a time zone, and without them there is none.
 _ALWAYS = frozenset(
-    {"asyncpg", "greenlet", "pg8000", "psycopg", "psycopg-binary", "psycopg-c", "psycopg-pool", "psycopg2", "tzdata"}
+    {
+        *("asyncpg", "greenlet", "pg8000", "psycopg", "psycopg-binary", "psycopg-c", "psycopg-pool", "psycopg2"),
+        *("psycopg2-binary", "tzdata"),
+    }
 )
+# Of what the process of env.py is made, beside what the trace itself loads.
+_OF_ENV_PY = frozenset({"alembic", "mako", "markupsafe", "sqlalchemy", "typing-extensions"})
 
 
-def traced(copies: Files, layout: Layout, needs: Needs) -> frozenset[str]:
+def traced(
+    copies: Files,
+    layout: Layout,
+    needs: Needs,
+    selection: Selection,
+    requirements: Requirements,
+    *,
+    with_lambdas: bool,
+) -> frozenset[str]:
     """Return the distributions that the tree imports, in the normal form of their names, and what is always needed.
 
-    ``copies`` are the files of the backend and of the function. The backend's code runs here, with the variables of
-    this process, and with the address of a database that is not there. Raises `PackageError` if it cannot run.
+    ``copies`` are the files of the backend and of the function. The backend's code runs here, with the variables of its
+    stage and few of this process, and with the address of a database that is not there. ``with_lambdas`` says that it
+    uses what Lambda's own Python has. Raises `PackageError` if it cannot run.
     """
     host = Target()
     with tempfile.TemporaryDirectory() as scratch:
         package = Path(scratch).resolve()
-        site = distributions.write(resolve(needs.requirements, host), host, package, needs)
+        locked = backend_pins(requirements, host)
+        site = distributions.write(locked.pins, host, package, BACKEND_LIBRARIES, needs, requirements.index)
+        # For a backend without a driver, which the function lends one.
+        distributions.write(function_pins(host), host, package, LIBRARIES, Needs(ours=True), Index())
+        if with_lambdas:
+            distributions.write(pins_of_lambda(host), host, package, LAMBDAS_LIBRARIES, needs, Index())
         for relative, source in copies.items():
             (package / relative).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(source, package / relative)
-        found = _run(package, layout.packaged(layout.config_files[0]).as_posix(), dict(needs.selection.environment))
+        driver = {"DB_DRIVER": f"postgresql+{locked.drivers[0]}"} if locked.drivers else {}
+        environment = {**driver, **selection.environment}
+        found = _run(package, layout.packaged(layout.config_files[0]).as_posix(), environment)
     names = {site.owners[file] for file in found["files"] if file in site.owners}
     names |= {normal_name(name) for name in found["metadata"]}
     names |= _named_in_the_tree(copies, layout, site)
-    known = {name for name in site.owners.values() if contents.is_known(name)}
-    return frozenset(names | known | _ALWAYS)
+    return frozenset(names | _OF_ENV_PY | _ALWAYS)
 
 
 def _run(package: Path, config: str, environment: dict[str, str]) -> dict[str, list[str]]:
@@ -55,7 +85,7 @@ def _run(package: Path, config: str, environment: dict[str, str]) -> dict[str, l
         done = subprocess.run(
             [sys.executable, "-s", "-S", "-B", "-c", _SCRIPT.read_text(encoding="utf-8"), str(package), config],
             cwd=package,
-            env={**{name: value for name, value in os.environ.items() if name != "PYTHONPATH"}, **environment},
+            env=_surroundings(package, environment),
             capture_output=True,
             text=True,
             check=False,
@@ -76,10 +106,18 @@ def _run(package: Path, config: str, environment: dict[str, str]) -> dict[str, l
     return found
 
 
+def _surroundings(home: Path, environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables for the backend's code: it may be anybody's, and a build may have credentials in its own."""
+    kept = {name: value for name, value in os.environ.items() if name in _KEPT or name.startswith("LC_")}
+    nowhere = dict.fromkeys(("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"), os.devnull)
+    return {**kept, **nowhere, "AWS_EC2_METADATA_DISABLED": "true", "HOME": str(home), **environment}
+
+
 def _named_in_the_tree(copies: Files, layout: Layout, site: Site) -> set[str]:
     """Return what env.py and the revisions import anywhere, as in an upgrade() that the trace does not run."""
     folders = [layout.packaged(folder) for folder in (layout.tree, *layout.version_locations)]
     python = [(path, file) for path, file in copies.items() if path.suffix == ".py"]
     files = [file for path, file in python if any(path.is_relative_to(folder) for folder in folders)]
     names = set().union(*(imported_names(file.read_bytes()) for file in files))
-    return {owner for path, owner in site.owners.items() if path.split("/")[0].partition(".")[0] in names}
+    # A path begins with the folder of the backend's libraries.
+    return {owner for path, owner in site.owners.items() if path.split("/")[1].partition(".")[0] in names}

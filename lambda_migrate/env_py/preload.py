@@ -16,6 +16,7 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy.schema import CreateTable
 
 from lambda_migrate.env_py import tree
+from lambda_migrate.env_py.drivers import provide
 from lambda_migrate.env_py.inputs import command_line_parser
 from lambda_migrate.invocation.errors import ConfigurationError
 
@@ -35,6 +36,7 @@ def preload(settings: Settings) -> None:
 def rehearse(driver: str) -> None:
     """Migrate without a database. SQLAlchemy's first statement of each kind takes as long as a whole revision."""
     command_line_parser().parse_args(["upgrade", "head"])
+    provide(driver)
     # This imports the driver and everything that it registers on its connections.
     engine = sqlalchemy.create_engine(f"{driver}://")
     offline = {"as_sql": True, "output_buffer": io.StringIO()}

@@ -31,7 +31,8 @@ class Manifest:
     """A summary of the packaged tree. Paths are relative to the package's root, hashes are hexadecimal.
 
     ``architecture`` is None in a package for the machine that built it. ``python`` is a version such as "3.13".
-    ``version_table`` is env.py's version table, or None if only a run of env.py can find it out.
+    ``version_table`` is env.py's version table, or None if only a run of env.py can find it out. ``drivers`` are the
+    PostgreSQL drivers among the backend's libraries, by SQLAlchemy's names, the preferred one first.
     """
 
     heads: tuple[str, ...]
@@ -47,6 +48,7 @@ class Manifest:
     python: str
     architecture: str | None
     version_table: str | None = None
+    drivers: tuple[str, ...] = ()
     version: int = VERSION
 
 
@@ -87,10 +89,24 @@ def read_manifest(text: str) -> Manifest:
                 **document,
                 "heads": tuple(document["heads"]),
                 "locations": tuple(document["locations"]),
+                "drivers": tuple(document.get("drivers", ())),
             }
         )
     except (KeyError, TypeError) as error:
         raise ValueError(f"no manifest of version {VERSION}: {error}") from None
+
+
+def defaults(root: Path) -> dict[str, str]:
+    """Return what the package says of variables that are not set: the backend's driver, and Alembic's configuration.
+
+    A manifest that cannot be read is reported by whoever needs the rest of it.
+    """
+    try:
+        manifest = read_manifest((root / MANIFEST).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    driver = {"DB_DRIVER": f"postgresql+{manifest.drivers[0]}"} if manifest.drivers else {}
+    return {**driver, "ALEMBIC_CONFIG": manifest.config.partition("/")[2]}
 
 
 def for_settings(settings: Settings) -> Manifest | None:
@@ -103,6 +119,24 @@ def for_settings(settings: Settings) -> Manifest | None:
     if manifest is None or settings.package_root / manifest.config != settings.alembic_config:
         return None
     return manifest
+
+
+def package_digest(settings: Settings) -> str:
+    """Return what tells one package from another: the hash of its manifest, which holds those of the tree's files."""
+    try:
+        return sha256((settings.package_root / MANIFEST).read_bytes()).hexdigest()
+    except OSError:
+        return ""
+
+
+def tree_of(settings: Settings) -> Path | None:
+    """Return the folder of the packaged tree, in which env.py lies, or None if there is no manifest for the settings.
+
+    Raises:
+        ConfigurationError: as `packaged`.
+    """
+    manifest = for_settings(settings)
+    return None if manifest is None else (settings.package_root / manifest.env).parent
 
 
 def packaged(root: Path) -> Manifest | None:

@@ -1,32 +1,25 @@
 """Runs env.py in a process of its own, and watches its messages, blockers, time and end.
 
-The process is forked, so that it inherits every module that is loaded. It must not outlive the function: when the
-function is killed, a pipe closes, the process exits, and PostgreSQL finds its socket closed.
+The process must not outlive the function: when the function is killed, a pipe closes, the process exits, and
+PostgreSQL finds its socket closed.
 """
 
 from __future__ import annotations
 
-import gc
 import math
-import multiprocessing
-import os
-import signal
-import threading
 import time
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from lambda_migrate.database.migration_lock import WORKER_LOCK_CLASS, Holder, blockers
-from lambda_migrate.env_py import run_env_py
+from lambda_migrate.database.common import WORKER_LOCK_CLASS
+from lambda_migrate.database.migration_lock import Holder, blockers
 from lambda_migrate.env_py.messages import Connected, Ended, Failure, Job, Message, Next, Started
-from lambda_migrate.env_py.preload import preload
 from lambda_migrate.invocation.errors import DatabaseUnavailable
+from lambda_migrate.run.process import EnvPyProcess
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from multiprocessing.connection import Connection as Pipe
-    from multiprocessing.context import ForkProcess
 
     from lambda_migrate.database.session import Session
 
@@ -38,14 +31,11 @@ _CANCEL_EVERY_S = 0.5
 # The share of the reserve in which a process must end. The rest is for reading the version table and for the answer.
 _ANSWER_SHARE = 0.5
 _GONE_WITHIN_S = 5.0
-_NEW_OBJECTS = 10_000
 _GONE_EVERY_S = 0.005
 # Messages less than _FAST_S apart are fast. After _MANY_IN_A_ROW of them, the supervisor waits _GATHER_S for more.
 _FAST_S = 0.01
 _MANY_IN_A_ROW = 8
 _GATHER_S = 0.01
-
-_fork = multiprocessing.get_context("fork")
 
 
 @dataclass(frozen=True)
@@ -89,57 +79,17 @@ def supervise(job: Job, session: Session | None, receive: Callable[[Message], No
         DatabaseUnavailable: the function's own session was lost, and with it the migration lock. The process was
             killed.
     """
-    preload(job.settings)
-    ours, theirs = _fork.Pipe(duplex=False)
-    lifeline, our_end = os.pipe()
-    process = _fork.Process(target=_in_child, args=(job, session, theirs, ours, lifeline, our_end))
-    process.start()
-    theirs.close()
-    os.close(lifeline)
-    watch = _Watch(job, session, process, ours, receive)
+    process = EnvPyProcess(job)
+    watch = _Watch(job, session, process, receive)
     try:
         watch.attend()
         # The migration ends with the last message. Exit handlers of the application are no part of it.
         process.join(job.deadline.patience(_GONE_WITHIN_S) if watch.ended else 0)
     finally:
-        _kill(process.pid)
-        process.join()
-        os.close(our_end)
-        ours.close()
+        exit_code = process.end()
     if session is not None and not session.connection.closed:
         _end_sessions(session, watch.backends, job.application_name, job.deadline.patience(_GONE_WITHIN_S))
-    return ProcessEnd(watch.ended, process.exitcode or 0, watch.out_of_time, watch.blockers)
-
-
-def _in_child(job: Job, session: Session | None, pipe: Pipe, theirs: Pipe, lifeline: int, their_end: int) -> None:
-    theirs.close()
-    os.close(their_end)
-    # Collecting inherited objects would only copy their pages. And Python before 3.13 collects after each 700 new
-    # objects, of which SQLAlchemy makes more for a revision than are ever garbage.
-    gc.freeze()
-    gc.set_threshold(_NEW_OBJECTS)
-    # If the lock's connection stayed open here, the lock would outlive the parent. psycopg2 does not touch a connection
-    # that another process made.
-    if session is not None:
-        os.close(session.connection.fileno())
-    # A process group of its own, so that programs that a revision starts end with it.
-    os.setpgid(0, 0)
-    threading.Thread(target=_die_with_parent, args=(lifeline,), daemon=True).start()
-    run_env_py.run(job, pipe.send)
-
-
-def _die_with_parent(lifeline: int) -> None:
-    os.read(lifeline, 1)  # returns only when the parent has closed the other end, or died
-    os.killpg(0, signal.SIGKILL)
-
-
-def _kill(pid: int | None) -> None:
-    """Kill a child that was not waited for yet, and its process group if it has one."""
-    assert pid is not None  # noqa: S101 - it was started
-    with suppress(ProcessLookupError):
-        os.killpg(pid, signal.SIGKILL)
-    with suppress(ProcessLookupError):
-        os.kill(pid, signal.SIGKILL)
+    return ProcessEnd(watch.ended, exit_code, watch.out_of_time, watch.blockers)
 
 
 class _Watch:
@@ -149,8 +99,7 @@ class _Watch:
         self,
         job: Job,
         session: Session | None,
-        process: ForkProcess,
-        pipe: Pipe,
+        process: EnvPyProcess,
         receive: Callable[[Message], None],
     ) -> None:
         self.ended: Ended | None = None
@@ -161,9 +110,9 @@ class _Watch:
         self._name = job.application_name
         self._session = session
         self._process = process
-        self._pipe = pipe
+        self._pipe = process.pipe
         self._receive = receive
-        self._batches = _Batches(pipe)
+        self._batches = _Batches(process.pipe)
         self._tick_s = max(_FASTEST_TICK_S, min(_SLOWEST_TICK_S, job.settings.lock_timeout_ms / 4000))
         self._next_tick = time.monotonic() + self._tick_s
         self._kill_at = math.inf

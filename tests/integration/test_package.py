@@ -19,7 +19,9 @@ from uv import find_uv_bin
 
 from infra.package import Package, PackageError, Selection, Target, build, store
 from infra.package.bytecode import find_interpreter
-from infra.package.requirements import Pin
+from infra.package.layout import BACKEND_LIBRARIES
+from infra.package.resolving import Pin
+from infra.package.uv_tool import Index
 from tests.support.backends import ENV, INI, REVISION, lock, make_backend, write
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -33,7 +35,12 @@ def _cache_of_the_checkout(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def versions(package: Package) -> dict[str, str]:
+    """The backend's libraries."""
     return {one.name.lower(): one.version for one in package.distributions}
+
+
+def function_versions(package: Package) -> dict[str, str]:
+    return {one.name.lower(): one.version for one in package.function_distributions}
 
 
 def tree(directory: Path) -> dict[str, tuple[int, int, str]]:
@@ -67,8 +74,9 @@ def package(locked_backend: Path, tmp_path_factory: pytest.TempPathFactory) -> P
 
 def test_it_runs_without_any_other_environment(package: Package) -> None:
     code = (
-        "import sys; sys.path.insert(0, sys.argv[1]); "
-        "import alembic, sqlalchemy, psycopg2, boto3, aws_lambda_powertools, lambda_migrate; "
+        "import sys; sys.path.insert(0, sys.argv[1]); import lambda_migrate; "
+        "import psycopg2, botocore, aws_lambda_powertools; sys.path[0] = str(lambda_migrate.BACKEND_LIBRARIES); "
+        "import alembic, sqlalchemy; "
         "from importlib.metadata import version; print(version('sqlalchemy'), sqlalchemy.__version__)"
     )
     interpreter: str = getattr(sys, "_base_executable", sys.executable)
@@ -81,13 +89,14 @@ def test_the_lock_of_the_backend_decides(package: Package) -> None:
     assert versions(package)["sqlalchemy"] == "2.0.36"
     assert versions(package)["alembic"].startswith("1.13.")
     ours = (ROOT / "requirements.txt").read_text()
-    assert f"boto3=={versions(package)['boto3']} " in ours
+    assert f"botocore=={function_versions(package)['botocore']} " in ours
 
 
 def test_what_is_said_of_a_package(package: Package) -> None:
     assert (package.heads, package.revisions) == (("a1",), 1)
     assert package.size_bytes == sum(path.stat().st_size for path in package.directory.rglob("*") if path.is_file())
-    assert {"alembic", "boto3", "botocore", "psycopg2-binary"} <= versions(package).keys()
+    assert {"alembic", "mako", "sqlalchemy"} <= versions(package).keys()
+    assert {"aws_lambda_powertools", "botocore", "psycopg2-binary"} <= function_versions(package).keys()
 
 
 def test_nothing_of_the_installer_or_the_machine_is_in_it(package: Package) -> None:
@@ -95,9 +104,11 @@ def test_nothing_of_the_installer_or_the_machine_is_in_it(package: Package) -> N
     assert not names & {"bin", ".lock", "direct_url.json", "INSTALLER", "REQUESTED", "uv_cache.json"}
     modes = {path.stat().st_mode & 0o777 for path in package.directory.rglob("*")}
     assert modes <= {0o755, 0o644}
-    for record in package.directory.glob("*.dist-info/RECORD"):
+    records = list(package.directory.glob("*/*.dist-info/RECORD"))
+    assert len(records) > 10
+    for record in records:
         for line in record.read_text(encoding="utf-8").splitlines():
-            assert (package.directory / line.rsplit(",", 2)[0].strip('"')).is_file()
+            assert (record.parents[1] / line.rsplit(",", 2)[0].strip('"')).is_file()
 
 
 def test_building_twice_gives_the_same_bytes(locked_backend: Path, package: Package, tmp_path: Path) -> None:
@@ -196,6 +207,7 @@ def test_folders_of_a_workspace_are_installed_beside_the_requirements(tmp_path: 
     write(tmp_path / "common", **{"pyproject.toml": "", "src/common/__init__.py": "", "src/common/x.sql": ""})
     files = {"app/models.py": "import common\n", "requirements.txt": "-e ../common\nsqlalchemy>=2.0\n"}
     out = build(make_backend(tmp_path / "shop", **files), tmp_path / "out", THIS_MACHINE).directory
+    out /= BACKEND_LIBRARIES
     assert (out / "common/__init__.py").is_file()
     assert (out / "common/x.sql").is_file()
 
@@ -217,11 +229,9 @@ def test_a_member_of_a_uv_workspace(tmp_path: Path) -> None:
     (backend / "requirements.txt").unlink()
     subprocess.run([find_uv_bin(), "lock", "--quiet", "--python", sys.executable], cwd=backend, check=True)
     built = build(backend, tmp_path / "out", THIS_MACHINE)
-    assert (built.directory / "common/__init__.py").is_file()
-    assert (built.directory / "domain/__init__.py").is_file()
-    # An older botocore than ours takes boto3 with it.
+    assert (built.directory / BACKEND_LIBRARIES / "common/__init__.py").is_file()
+
     assert versions(built)["botocore"].startswith("1.36.")
-    assert versions(built)["boto3"].startswith("1.36.")
 
 
 @pytest.mark.parametrize(
@@ -287,7 +297,7 @@ def refusal(backend: Path, out: Path, target: Target = THIS_MACHINE) -> str:
         ({}, "alembic.ini", "no alembic.ini in "),
         ({}, "alembic/env.py", "no env.py in alembic; "),
         ({}, "alembic/versions/a1_first.py", "no revision in alembic/versions; "),
-        ({}, "requirements.txt", "no uv.lock and no requirements.txt in "),
+        ({}, "requirements.txt", "no lock and no requirements.txt in "),
         ({"alembic.ini": "[alembic]\n"}, "", "alembic.ini has no script_location; "),
         ({"alembic.ini": "[loggers]\n"}, "", "alembic.ini has no [alembic] section"),
         ({"alembic.ini": "no section"}, "", "alembic.ini cannot be read: "),
@@ -316,19 +326,13 @@ def test_a_missing_backend_is_refused(tmp_path: Path) -> None:
     assert refusal(tmp_path / "gone", tmp_path / "out").startswith("no folder ")
 
 
-def test_a_lock_that_is_not_read_is_named(tmp_path: Path) -> None:
-    backend = make_backend(tmp_path / "shop", **{"poetry.lock": ""})
-    (backend / "requirements.txt").unlink()
-    assert "(poetry.lock is not read)" in refusal(backend, tmp_path / "out")
-
-
-@pytest.mark.parametrize("requirement", ["psycopg2==2.9.10", "boto3==1.44.5\nbotocore==1.36.0"])
-def test_a_lock_without_a_common_set_of_wheels_is_refused(tmp_path: Path, requirement: str) -> None:
+@pytest.mark.parametrize("requirement", ["pyyaml==5.4.1", "boto3==1.44.5\nbotocore==1.36.0"])
+def test_a_lock_without_a_set_of_wheels_is_refused(tmp_path: Path, requirement: str) -> None:
     backend = make_backend(tmp_path / "shop", **{"requirements.txt": f"{requirement}\n"})
     message = refusal(backend, tmp_path / "out", ARM)
-    assert message.startswith("requirements.txt and the function's requirements have no common set of wheels for ")
+    assert message.startswith("requirements.txt has no set of wheels for Python 3.13 on arm64: ")
     assert all(pin in message for pin in requirement.split())
-    assert "Python 3.13 on arm64" in message
+    assert len(message) < 600
 
 
 def test_a_lock_for_a_later_python_is_refused(tmp_path: Path) -> None:
@@ -377,7 +381,7 @@ def test_a_hash_of_the_lock_is_checked(tmp_path: Path) -> None:
 def test_a_requirement_without_wheels_for_the_target_is_refused(tmp_path: Path) -> None:
     backend = make_backend(tmp_path / "shop", **{"requirements.txt": "psycopg2-binary==2.9.10\n"})
     message = refusal(backend, tmp_path / "out", Target("3.14", "arm64"))
-    assert "have no common set of wheels for Python 3.14 on arm64" in message
+    assert message.startswith("requirements.txt has no set of wheels for Python 3.14 on arm64: ")
     assert "psycopg2-binary==2.9.10" in message
 
 
@@ -424,10 +428,9 @@ def test_builds_at_once_share_the_store(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(store, "CACHE", tmp_path / "store")
     [line] = [one for one in (ROOT / "requirements.txt").read_text().replace("\\\n", "").splitlines() if "six==" in one]
     pins = [Pin("six", line)]
+    recipe = store.Recipe(THIS_MACHINE, find_interpreter(THIS_MACHINE), "libraries", Index())
     with ThreadPoolExecutor(4) as pool:
-        fetched = list(
-            pool.map(lambda _: store.fetch(pins, THIS_MACHINE, find_interpreter(THIS_MACHINE), cwd=tmp_path), range(4))
-        )
+        fetched = list(pool.map(lambda _: store.fetch(pins, recipe), range(4)))
     assert len({one[0].files for one in fetched}) == 1
     assert [path.name for path in (tmp_path / "store").iterdir()] == [fetched[0][0].directory.name]
     assert all(fetched[0][0].read(file) for file in fetched[0][0].files if file.size)
@@ -482,8 +485,39 @@ def test_traced_packages_what_the_tree_imports(tmp_path: Path) -> None:
     built = build(traced_backend(tmp_path / "shop"), tmp_path / "out", THIS_MACHINE, selection=TRACED)
 
     # Imported, named in an upgrade(), a driver, what the function is made of; and not what nobody asks for.
-    assert {"rich", "markdown-it-py", "asyncpg", "alembic", "boto3"} <= versions(built).keys()
+    assert {"rich", "markdown-it-py", "asyncpg", "alembic"} <= versions(built).keys()
     assert not {"jsonschema", "rpds-py", "attrs"} & versions(built).keys()
+
+
+def test_the_traced_code_gets_no_credentials_of_the_build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = tmp_path / "seen"
+    secrets = {
+        "AWS_ACCESS_KEY_ID": "secret-1",
+        "AWS_SECRET_ACCESS_KEY": "secret-2",
+        "AWS_SESSION_TOKEN": "secret-3",
+        "AWS_PROFILE": "secret-4",
+        "AWS_WEB_IDENTITY_TOKEN_FILE": "secret-5",
+        "ACTIONS_ID_TOKEN_REQUEST_TOKEN": "secret-6",
+        "GITHUB_TOKEN": "secret-7",
+        "NPM_TOKEN": "secret-8",
+        "DATABASE_URL": "postgresql://u:secret-9@h/d",
+        "UV_INDEX_PRIVATE_PASSWORD": "secret-10",
+    }
+    for name, value in {**secrets, "HOME": str(tmp_path)}.items():
+        monkeypatch.setenv(name, value)
+    # By each way in: an import of env.py, and a revision.
+    looks = f"import os\nopen({str(kept)!r}, 'a').write(repr(dict(os.environ)))\n"
+    backend = traced_backend(tmp_path / "shop", **{"app/looks.py": looks})
+    env_py = backend / "alembic" / "env.py"
+    env_py.write_text("from app import looks\n" + env_py.read_text())
+
+    build(backend, tmp_path / "out", THIS_MACHINE, selection=TRACED)
+
+    seen = kept.read_text()
+    assert "'SHOP': 'open'" in seen
+    assert [value for value in secrets.values() if value in seen] == []
+    assert str(tmp_path / "shop") not in seen.partition("'HOME': ")[2].partition(",")[0]
+    assert f"'HOME': '{tmp_path}'" not in seen
 
 
 @pytest.mark.parametrize(

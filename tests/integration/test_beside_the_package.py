@@ -1,0 +1,84 @@
+"""What a build leaves beside a package, and what it does not delete."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from infra.package import Target, build
+from infra.package.beside import bill_of_materials, foreign_files, write_bill
+from infra.package.requirements import read_requirements
+from tests.support.backends import make_backend
+from tests.support.functions import ROOT
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture(scope="module")
+def backend(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_backend(tmp_path_factory.mktemp("beside") / "shop", **{"requirements.txt": "sqlalchemy==2.0.44\n"})
+
+
+def test_the_bill_of_materials_lists_every_distribution_and_is_always_the_same(backend: Path, tmp_path: Path) -> None:
+    built = build(backend, tmp_path / "out", Target())
+    first = write_bill(built.directory, built.digest, built.distributions).read_text()
+    again = build(backend, tmp_path / "other", Target())
+
+    document = json.loads(first)
+    assert (document["bomFormat"], document["specVersion"]) == ("CycloneDX", "1.6")
+    assert document["metadata"]["component"]["version"] == built.digest
+    listed = {(one["name"], one["version"]): one["purl"] for one in document["components"]}
+    assert listed.keys() == {(one.name, one.version) for one in built.distributions}
+    assert listed["SQLAlchemy", "2.0.44"] == "pkg:pypi/sqlalchemy@2.0.44"
+    assert len({one["bom-ref"] for one in document["components"]}) == len(document["components"])
+    second = write_bill(again.directory, again.digest, again.distributions)
+    assert second == bill_of_materials(again.directory) == tmp_path / "other.cdx.json"
+    assert second.read_text() == first
+    # Beside it and not in it: nothing of this is deployed.
+    assert not list(built.directory.glob("*.cdx.json"))
+
+
+def test_a_package_with_files_of_somebody_else_is_not_replaced(backend: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    build(backend, out, Target())
+    # What running the package leaves is nobody's.
+    (out / "lambda_migrate" / "__pycache__").mkdir(exist_ok=True)
+    (out / "lambda_migrate" / "__pycache__" / "handler.cpython-399.pyc").touch()
+    build(backend, out, Target())
+
+    for name in ("notes.txt", "backend/app/mine.py"):
+        (out / name).write_text("mine")
+        done = subprocess.run(
+            [sys.executable, "-m", "infra.package", str(backend), str(out)],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 1
+        assert f"holds files that its build did not write: {name};" in done.stderr
+        assert (out / name).read_text() == "mine"
+        (out / name).unlink()
+    (out / "link").symlink_to(tmp_path)
+    assert foreign_files(out) == ["link"]
+
+
+@pytest.mark.parametrize(
+    "text,loose",
+    [
+        ("sqlalchemy==2.0.44\n", "1 of 1"),
+        ("sqlalchemy>=2 --hash=sha256:00\n", "1 of 1"),
+        ("rich\nsqlalchemy==2.0.44 \\\n    --hash=sha256:00\n", "1 of 2"),
+        ("sqlalchemy==2.0.44 \\\n    --hash=sha256:00\n", None),
+    ],
+)
+def test_requirements_without_versions_or_hashes_are_warned_about(tmp_path: Path, text: str, loose: str | None) -> None:
+    warnings = read_requirements(make_backend(tmp_path / "shop", **{"requirements.txt": text})).warnings
+
+    assert len(warnings) == (loose is not None)
+    assert all(f"{loose} requirements without an exact version or without hashes" in warning for warning in warnings)

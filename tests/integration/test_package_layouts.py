@@ -1,0 +1,176 @@
+"""Backends laid out as people lay them out: what the builder finds by itself, and what it says of the rest."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+from infra.package import PackageError, Selection, Target, build
+from infra.package.data_files import named_files, unpackaged_files
+from infra.package.graph import read_graph
+from infra.package.imports import backend_files
+from infra.package.layout import read_layout
+from infra.package.requirements import read_requirements
+from infra.package.resolving import backend_pins
+from tests.support.backends import ENV, REVISION, make_backend, write
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+PYPROJECT = '[tool.alembic]\nscript_location = "%(here)s/alembic"\nprepend_sys_path = ["."]\n'
+FLASK = "from flask import current_app\ndef get_engine():\n    return current_app.extensions['migrate'].db.engine\n"
+
+
+def reading(path: str) -> str:
+    """A revision that reads a file by a path relative to the backend."""
+    return upgrading(f"(Path(__file__).parents[2] / {' / '.join(map(repr, path.split('/')))}).read_text()")
+
+
+def upgrading(line: str) -> str:
+    return f"{REVISION.replace('...', '')}    {line}\n"
+
+
+def unpackaged(backend: Path) -> list[str]:
+    layout = read_layout(backend)
+    return unpackaged_files(layout, backend_files(layout))
+
+
+@pytest.mark.parametrize(
+    "revision, found",
+    [
+        (reading("sql/init.sql"), ["sql/init.sql"]),
+        (reading("data/seed.csv"), ["data/seed.csv"]),
+        (reading("app/rows.sql"), []),
+        (reading("alembic/rows.sql"), []),
+        (upgrading("open('./sql/init.sql')"), ["sql/init.sql"]),
+        (upgrading("open(os.path.join('data', 'seed.csv'))"), ["data/seed.csv"]),
+        (upgrading("[file.read_text() for file in Path('sql').glob('*.sql')]"), ["sql/"]),
+        (upgrading("open(f'sql/{revision}.sql')"), ["sql/"]),
+        (upgrading("op.execute('ANALYZE data')"), []),
+    ],
+    ids=["parents", "another", "packaged", "in the tree", "relative", "joined", "a folder", "formatted", "no reading"],
+)
+def test_files_that_revisions_read_outside_the_tree_are_found(tmp_path: Path, revision: str, found: list[str]) -> None:
+    files = {"sql/init.sql": "", "data/seed.csv": "", "app/rows.sql": "", "alembic/rows.sql": "", "README.md": ""}
+    backend = make_backend(tmp_path / "shop", **files, **{"alembic/versions/a1_first.py": revision})
+    assert unpackaged(backend) == found
+
+
+def test_package_files_are_packaged_and_the_warning_names_the_others(tmp_path: Path) -> None:
+    files = {"sql/init.sql": "SELECT 1", "sql/more/x.sql": "", "data/seed.csv": "", "sql/.env": "secret"}
+    second = reading("data/seed.csv").replace("None", '"a1"').replace('revision = "a1"', 'revision = "b2"', 1)
+    backend = make_backend(
+        tmp_path / "shop",
+        **files,
+        **{"alembic/versions/a1_first.py": reading("sql/init.sql"), "alembic/versions/b2.py": second},
+        **{"requirements.txt": "alembic\nsqlalchemy\n"},
+    )
+
+    built = build(backend, tmp_path / "out", Target(), selection=Selection(package_files=("sql/*.sql",)))
+
+    packaged = built.directory / "backend"
+    assert (packaged / "sql/init.sql").read_text() == "SELECT 1"
+    assert not (packaged / "data/seed.csv").exists()
+    [warning] = [each for each in built.warnings if "package_files" in each]
+    assert "data/seed.csv" in warning
+    assert "sql/init.sql" not in warning
+
+
+@pytest.mark.parametrize(
+    "globs, packaged",
+    [
+        (["sql/*.sql"], {"sql/a.sql"}),
+        (["sql/**"], {"sql/a.sql", "sql/more/b.sql"}),
+        (["./sql/"], {"sql/a.sql", "sql/more/b.sql"}),
+        (["**/*.csv", "sql/?.sql"], {"sql/a.sql", "x.csv", "data/y.csv"}),
+    ],
+)
+def test_patterns_of_package_files(tmp_path: Path, globs: list[str], packaged: set[str]) -> None:
+    files = ("sql/a.sql", "sql/more/b.sql", "x.csv", "data/y.csv", "sql/.hidden", "sql/key.pem")
+    backend = make_backend(tmp_path / "shop", **dict.fromkeys(files, ""))
+    found = named_files(read_layout(backend), globs)
+    assert {path.relative_to("backend").as_posix() for path in found} == packaged
+
+
+@pytest.mark.parametrize("glob", ["gone/*.sql", ".env", "../elsewhere"])
+def test_a_pattern_that_matches_nothing_is_refused(tmp_path: Path, glob: str) -> None:
+    backend = make_backend(tmp_path / "shop", **{".env": "secret"})
+    with pytest.raises(PackageError, match=r"^package_files: .* matches no file of "):
+        named_files(read_layout(backend), [glob])
+
+
+def test_the_configuration_is_found(tmp_path: Path) -> None:
+    backend = make_backend(tmp_path / "shop", **{"pyproject.toml": PYPROJECT})
+    assert read_layout(backend).config_files[0].name == "alembic.ini"
+    (backend / "alembic.ini").rename(backend / "db.ini")
+    assert read_layout(backend).config_files[0].name == "pyproject.toml"
+    assert read_layout(backend, "db.ini").config_files[0].name == "db.ini"
+    (backend / "pyproject.toml").write_text("[tool.ruff]\n")
+    with pytest.raises(PackageError, match=r"^no alembic\.ini in .* and no pyproject\.toml with \[tool\.alembic\]"):
+        read_layout(backend)
+
+
+def test_the_function_takes_the_configuration_that_was_found(tmp_path: Path) -> None:
+    backend = make_backend(tmp_path / "shop", **{"pyproject.toml": PYPROJECT})
+    (backend / "alembic.ini").unlink()
+    built = build(backend, tmp_path / "out", Target())
+    assert json.loads((built.directory / "manifest.json").read_text())["config"] == "backend/pyproject.toml"
+
+
+def test_flask_migrates_layout_is_named(tmp_path: Path) -> None:
+    backend = make_backend(tmp_path / "shop")
+    (backend / "alembic.ini").unlink()
+    (backend / "alembic").rename(backend / "migrations")
+    write(backend, **{"migrations/alembic.ini": "[alembic]\n", "migrations/env.py": FLASK})
+    for config in (None, "migrations/alembic.ini"):
+        with pytest.raises(PackageError, match=r"^migrations/ is laid out by Flask-Migrate: .*flask\.current_app"):
+            read_layout(backend, config)
+
+
+def test_a_sourceless_tree_is_named(tmp_path: Path) -> None:
+    bytecode = tmp_path / "versions" / "__pycache__"
+    write(tmp_path, **{"versions/__pycache__/a1_first.cpython-311.pyc": ""})
+    with pytest.raises(PackageError, match=r"^versions/__pycache__/a1_first\.cpython-311\.pyc has no source"):
+        read_graph([tmp_path / "versions"], relative_to=tmp_path)
+    write(tmp_path, **{"versions/a1_first.py": REVISION, "versions/b2.pyc": ""})
+    assert bytecode.is_dir()
+    assert read_graph([tmp_path / "versions"], relative_to=tmp_path).heads == ("a1",)
+    with pytest.raises(PackageError, match=r"^versions/b2\.pyc has no source"):
+        read_graph([tmp_path / "versions"], relative_to=tmp_path, sourceless=True)
+
+
+def test_another_requirements_file(tmp_path: Path) -> None:
+    more = {"requirements/prod.txt": "-r base.txt\nasyncpg==0.30.0\n", "requirements/base.txt": "alembic==1.16.5\n"}
+    backend = make_backend(tmp_path / "shop", **more)
+    read = read_requirements(backend, file="requirements/prod.txt")
+    assert read.lines == ("alembic==1.16.5", "asyncpg==0.30.0")
+    with pytest.raises(PackageError, match=r"^no file gone\.txt in "):
+        read_requirements(backend, file="gone.txt")
+
+
+def test_a_lock_of_which_nothing_is_for_the_target_is_refused(tmp_path: Path) -> None:
+    marker = 'python_version >= "3.11" and python_version < "3.12"'
+    lines = f"alembic==1.16.5 ; {marker}\npydantic-settings==2.10.1 ; {marker}\n"
+    backend = make_backend(tmp_path / "shop", **{"requirements.txt": lines})
+    with pytest.raises(PackageError) as refused:
+        backend_pins(read_requirements(backend), Target("3.13", "arm64"))
+    assert str(refused.value).startswith("requirements.txt has alembic for other Pythons or machines only")
+    assert "build for python3.11 (the stage's setting `runtime`)" in str(refused.value)
+
+
+def test_an_environment_without_current_app_is_no_flask(tmp_path: Path) -> None:
+    backend = make_backend(tmp_path / "shop", **{"alembic/env.py": ENV})
+    assert read_layout(backend).tree.name == "alembic"
+
+
+@pytest.mark.parametrize("line", ["psycopg2==2.9.10", "psycopg2 == 2.9.10 ; python_version > '3'"])
+def test_psycopg2_is_taken_as_its_binary_twin(tmp_path: Path, line: str) -> None:
+    backend = make_backend(tmp_path / "shop", **{"requirements.txt": f"alembic\nsqlalchemy\n{line}\n"})
+    found = backend_pins(read_requirements(backend), Target("3.13", "arm64"))
+    assert ("psycopg2-binary", "2.9.10") in {(pin.name, pin.version) for pin in found.pins}
+    assert "psycopg2" not in found.names
+    assert found.drivers == ("psycopg2",)
+    [warning] = found.warnings
+    assert "psycopg2-binary in its place" in warning
