@@ -19,7 +19,7 @@ from aws_cdk import aws_s3 as s3
 from aws_cdk import aws_stepfunctions as sfn
 from aws_cdk import aws_stepfunctions_tasks as tasks
 
-from infra.permissions import machine_role
+from infra.permissions import encrypt_executions, machine_role, use_key
 from lambda_migrate.fleet.folder import HALT, ROOT
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from constructs import Construct
 
     from infra.names import Names
-    from infra.stages import RolloutSettings, Stage
+    from infra.stages import Options, RolloutSettings
 
 KEPT_DAYS = 90
 # What a construct asks for; the role is not changed by it.
@@ -42,6 +42,7 @@ _SECRET_ATTEMPTS = 3
 _GRACE_S = 60
 _LONGEST_PAUSE_S = 60
 _RUNS = 100
+_VERSIONS_KEPT = 10
 
 
 @dataclass(frozen=True)
@@ -52,12 +53,19 @@ class Retries:
     first_s: int
 
 
-def rollouts_bucket(scope: Construct) -> s3.Bucket:
+def removal_policy(*, protect: bool) -> cdk.RemovalPolicy:
+    """What becomes of a log when its stack is deleted. A failed first deployment leaves none, so it can be repeated."""
+    return cdk.RemovalPolicy.RETAIN_ON_UPDATE_OR_DELETE if protect else cdk.RemovalPolicy.DESTROY
+
+
+def rollouts_bucket(scope: Construct, key: kms.IKey | None) -> s3.Bucket:
     """Where a rollout's targets, outcomes and report are. It outlives the stack: it is the record of what was done."""
     bucket = s3.Bucket(
         scope,
         "Rollouts",
-        encryption=s3.BucketEncryption.S3_MANAGED,
+        encryption=s3.BucketEncryption.KMS if key else s3.BucketEncryption.S3_MANAGED,
+        encryption_key=key,
+        bucket_key_enabled=True if key else None,
         block_public_access=s3.BlockPublicAccess.BLOCK_ALL,
         object_ownership=s3.ObjectOwnership.BUCKET_OWNER_ENFORCED,
         enforce_ssl=True,
@@ -69,8 +77,11 @@ def rollouts_bucket(scope: Construct) -> s3.Bucket:
                 abort_incomplete_multipart_upload_after=cdk.Duration.days(1),
             )
         ],
-        removal_policy=cdk.RemovalPolicy.RETAIN,
+        # Not what a failed first deployment has made, so that it can be repeated.
+        removal_policy=cdk.RemovalPolicy.RETAIN_ON_UPDATE_OR_DELETE,
     )
+    # Without its policy the bucket would answer without TLS.
+    cast("s3.BucketPolicy", bucket.policy).apply_removal_policy(cdk.RemovalPolicy.RETAIN_ON_UPDATE_OR_DELETE)
     cdk.Validations.of(bucket).acknowledge(
         cdk.Acknowledgment(
             id="AwsSolutions::AwsSolutions-S1",
@@ -83,35 +94,47 @@ def rollouts_bucket(scope: Construct) -> s3.Bucket:
 def state_machine(  # noqa: PLR0913 - what a stage's machine is made of
     scope: Construct,
     names: Names,
-    stage: Stage,
-    function: lambda_.IFunction,
+    stage: Options,
+    function: lambda_.Function,
     *,
     bucket: s3.IBucket | None,
     key: kms.IKey | None,
     protect: bool,
 ) -> sfn.StateMachine:
-    """Make the machine: over the targets of ``rollout``, whose objects are in the bucket, or for the one database."""
+    """Make the machine: over the targets of ``rollout``, whose objects are in the bucket, or for the one database.
+
+    It names the version of the function that is deployed with it. An execution goes on with the definition that it
+    began with, so all that belongs to one runs the same code, whatever is deployed meanwhile.
+    """
+    # The local cloud's tests change the function's settings between two runs, which no version has.
+    invoked: lambda_.IFunction = function.current_version if stage.in_full_cloud else function
     log_group = logs.LogGroup(
         scope,
         "RolloutLogs",
         # Log groups that services write to have this prefix: the policy that lets them has a limited size.
         log_group_name=names.state_machine_log_group,
         encryption_key=key,
-        removal_policy=cdk.RemovalPolicy.RETAIN if protect else cdk.RemovalPolicy.DESTROY,
+        removal_policy=removal_policy(protect=protect),
     )
     cast("logs.CfnLogGroup", log_group.node.default_child).retention_in_days = stage.log_retention_days
     if stage.rollout is None or bucket is None:
-        definition: sfn.IChainable = _Alone(scope, stage, function).definition()
+        definition: sfn.IChainable = _Alone(scope, stage, invoked).definition()
     else:
-        definition = _Fleet(scope, stage, stage.rollout, function, bucket).definition()
+        definition = _Fleet(scope, stage, stage.rollout, invoked, bucket).definition()
+    role = machine_role(scope, names, function, bucket)
+    if bucket:
+        use_key(role, key, "s3")
+    if key:
+        encrypt_executions(role, names, key)
     machine = sfn.StateMachine(
         scope,
         "StateMachine",
         state_machine_name=names.state_machine,
         comment=f"Migrates {names.prefix} {names.service} {names.stage}, beyond the time that one function has",
         definition_body=sfn.DefinitionBody.from_chainable(definition),
-        # The constructs would add more than it needs: versions of the function, and every object of the bucket.
-        role=machine_role(scope, names, function, bucket).without_policy_updates(),
+        # The constructs would add more than it needs, such as every object of the bucket.
+        role=role.without_policy_updates(),
+        encryption_configuration=sfn.CustomerManagedEncryptionConfiguration(key) if key else None,
         tracing_enabled=True,
         logs=sfn.LogOptions(destination=log_group, level=sfn.LogLevel.ALL),
     )
@@ -124,7 +147,7 @@ class _Machine:
     """What both kinds of machine are made of: invoking the function, and going on after MigrationIncomplete."""
 
     def __init__(
-        self, scope: Construct, stage: Stage, function: lambda_.IFunction, retries: Retries, runs: int
+        self, scope: Construct, stage: Options, function: lambda_.IFunction, retries: Retries, runs: int
     ) -> None:
         self._scope = scope
         self._stage = stage
@@ -143,7 +166,8 @@ class _Machine:
             task_timeout=sfn.Timeout.duration(cdk.Duration.seconds(self._stage.timeout_s + _GRACE_S)),
             retry_on_service_exceptions=False,
         )
-        # Lambda's own errors (developer guide of Step Functions, "Handle transient Lambda service exceptions").
+        # Lambda's own errors (developer guide of Step Functions, "Handle transient Lambda service exceptions"). Those
+        # in the second half are of a function that waits for its network interfaces (Lambda's API, Invoke).
         self._again(
             task,
             [
@@ -152,6 +176,11 @@ class _Machine:
                 "Lambda.SdkClientException",
                 "Lambda.ClientExecutionTimeoutException",
                 "Lambda.TooManyRequestsException",
+                "Lambda.ResourceNotReadyException",
+                "Lambda.ENINotReadyException",
+                "Lambda.ResourceConflictException",
+                "Lambda.EC2ThrottledException",
+                "Lambda.EC2UnexpectedException",
             ],
             Retries(_SERVICE_ATTEMPTS, 2),
         )
@@ -221,6 +250,54 @@ class _Machine:
         again.next(done)
         return again
 
+    def _prune(self, then: sfn.State) -> sfn.State:
+        """Delete the function's old versions, then go on. What goes wrong here is no reason to fail.
+
+        An execution may run for days, so the newest versions are kept, beside the one that is deployed.
+        """
+        if not self._stage.in_full_cloud:
+            return then
+        name = cast("lambda_.IVersion", self._function).lambda_.function_arn
+        delete = tasks.CallAwsService(
+            self._scope,
+            "Delete it",
+            service="lambda",
+            action="deleteFunction",
+            parameters={"FunctionName": name, "Qualifier": sfn.JsonPath.string_at("$.version")},
+            iam_resources=[_IN_THE_ROLE],
+        )
+        keep = sfn.Pass(self._scope, "Keep it")
+        delete.add_catch(keep)
+        # The list begins with $LATEST, then come the versions, oldest first.
+        old = sfn.Condition.and_(
+            sfn.Condition.not_(sfn.Condition.string_equals("$.version", "$LATEST")),
+            sfn.Condition.number_less_than_json_path("$.at_least", "$.count"),
+        )
+        each = sfn.Map(
+            self._scope,
+            "For each version",
+            items_path="$.versions",
+            item_selector={
+                "version": sfn.JsonPath.string_at("$$.Map.Item.Value"),
+                "at_least": sfn.JsonPath.math_add(sfn.JsonPath.number_at("$$.Map.Item.Index"), _VERSIONS_KEPT),
+                "count": sfn.JsonPath.array_length(sfn.JsonPath.string_at("$.versions")),
+            },
+        ).item_processor(sfn.Choice(self._scope, "Is it an old one?").when(old, delete).otherwise(keep))
+        list_them = tasks.CallAwsService(
+            self._scope,
+            "List the versions",
+            service="lambda",
+            action="listVersionsByFunction",
+            parameters={"FunctionName": name},
+            iam_resources=[_IN_THE_ROLE],
+            result_selector={"versions": sfn.JsonPath.list_at("$.Versions[*].Version")},
+        )
+        prune = sfn.Parallel(self._scope, "Prune old versions", result_path=sfn.JsonPath.DISCARD)
+        prune.branch(list_them.next(each))
+        prune.add_catch(then, result_path=sfn.JsonPath.DISCARD)
+        prune.next(then)
+        return prune
+
     def _gives_up(self, name: str, fields: Mapping[str, Any], text: str) -> sfn.Pass:
         return sfn.Pass(
             self._scope,
@@ -239,12 +316,12 @@ class _Machine:
 class _Alone(_Machine):
     """The machine of a stage without ``rollout``: the stage's own database."""
 
-    def __init__(self, scope: Construct, stage: Stage, function: lambda_.IFunction) -> None:
+    def __init__(self, scope: Construct, stage: Options, function: lambda_.IFunction) -> None:
         super().__init__(scope, stage, function, Retries(attempts=10, first_s=5), _RUNS)
 
     def definition(self) -> sfn.IChainable:
         begin = sfn.Pass(self._scope, "Begin", parameters={"runs": 0, "said": ""})
-        done = sfn.Succeed(self._scope, "Migrated", output_path="$.run.answer")
+        done = self._prune(sfn.Succeed(self._scope, "Migrated", output_path="$.run.answer"))
         failed = sfn.Fail(self._scope, "Not migrated", error_path="$.error.Error", cause_path="$.error.Cause")
         return begin.next(self._migrate({"action": "upgrade"}, (), done=done, failed=failed))
 
@@ -255,7 +332,7 @@ class _Fleet(_Machine):
     def __init__(
         self,
         scope: Construct,
-        stage: Stage,
+        stage: Options,
         settings: RolloutSettings,
         function: lambda_.IFunction,
         bucket: s3.IBucket,
@@ -323,8 +400,18 @@ class _Fleet(_Machine):
                 "problem": {},
             },
         ).next(list_them)
-        # Executions are forgotten after 90 days.
-        look.add_catch(instead, errors=["Sfn.ExecutionDoesNotExistException"], result_path="$.other")
+        look.add_retry(
+            errors=["Sfn.ThrottlingException", "Sfn.SfnException", "Sfn.SdkClientException"],
+            max_attempts=_SERVICE_ATTEMPTS,
+            max_delay=cdk.Duration.seconds(_LONGEST_PAUSE_S),
+            jitter_strategy=sfn.JitterType.FULL,
+        )
+        # Executions are forgotten after 90 days. The second name is the local cloud's.
+        look.add_catch(
+            instead,
+            errors=["Sfn.ExecutionDoesNotExistException", "Sfn.ExecutionDoesNotExist"],
+            result_path="$.other",
+        )
         running = sfn.Fail(
             self._scope,
             "Already running",
@@ -367,19 +454,22 @@ class _Fleet(_Machine):
                 "MaxKeys": 1,
             },
             iam_resources=[_IN_THE_ROLE],
-            result_selector={"reasons": sfn.JsonPath.number_at("$.KeyCount")},
+            result_selector={"found": sfn.JsonPath.object_at("$")},
             result_path="$.halt",
         )
         halted.add_retry(max_attempts=5, jitter_strategy=sfn.JitterType.FULL)
         halted.add_catch(report, result_path="$.problem")
         take.next(migrate).next(halted).next(
-            sfn.Choice(self._scope, "Does it go on?")
-            .when(sfn.Condition.number_greater_than("$.halt.reasons", 0), report)
-            .otherwise(more)
+            sfn.Choice(self._scope, "Does it go on?").when(self._is_halted(), report).otherwise(more)
         )
         return more.when(sfn.Condition.number_less_than_json_path("$.at", "$.listed.answer.last"), take).otherwise(
             report
         )
+
+    def _is_halted(self) -> sfn.Condition:
+        # Of all keys that begin so, the exact one is the first. Another one, such as halt.json.bak, does not halt.
+        first = "$.halt.found.Contents[0].Key"
+        return sfn.Condition.and_(sfn.Condition.is_present(first), sfn.Condition.string_matches(first, f"*/{HALT}"))
 
     def _wave(self) -> sfn.DistributedMap:
         # The local cloud's Map knows the number only, and would take any path for "as many as there are".
@@ -392,11 +482,13 @@ class _Fleet(_Machine):
             self._scope,
             "Migrate the wave",
             label="Targets",
+            map_execution_type=sfn.StateMachineType.STANDARD,
             item_reader=sfn.S3JsonItemReader(bucket=self._bucket, key=sfn.JsonPath.string_at("$.wave.key")),
             item_selector={
                 "item": sfn.JsonPath.object_at("$$.Map.Item.Value"),
                 "name": sfn.JsonPath.string_at("$.name"),
                 "action": sfn.JsonPath.string_at("$.listed.answer.run"),
+                "package": sfn.JsonPath.string_at("$.listed.answer.package"),
                 "runs": 0,
                 "said": "",
                 # Initial value of the "busy" counter; the function returns the next value.
@@ -409,6 +501,9 @@ class _Fleet(_Machine):
         )
         wave.item_processor(
             self._target(), mode=sfn.ProcessorMode.DISTRIBUTED, execution_type=sfn.ProcessorType.STANDARD
+        )
+        cdk.Annotations.of(wave).acknowledge_warning(
+            "@aws-cdk/aws-stepfunctions:propertyIgnored", "the processor must have a type, and the map decides which"
         )
         return wave
 
@@ -439,9 +534,13 @@ class _Fleet(_Machine):
             {
                 "action": sfn.JsonPath.string_at("$.action"),
                 "target": sfn.JsonPath.object_at("$.item.target"),
-                "rollout": {**part, "looks": sfn.JsonPath.number_at("$.run.answer.looks")},
+                "rollout": {
+                    **part,
+                    "looks": sfn.JsonPath.number_at("$.run.answer.looks"),
+                    "package": sfn.JsonPath.string_at("$.package"),
+                },
             },
-            ("item", "name", "action", "run"),
+            ("item", "name", "action", "run", "package"),
             done=room,
             failed=record,
         )
@@ -459,7 +558,7 @@ class _Fleet(_Machine):
         )
         self._again(report, ["BucketUnavailable"], self._retries)
         message = "$.report.answer.rollout.message"
-        report.next(
+        ended = (
             sfn.Choice(self._scope, "How did it end?")
             .when(
                 sfn.Condition.string_equals("$.report.answer.rollout.status", "succeeded"),
@@ -471,4 +570,5 @@ class _Fleet(_Machine):
             )
             .otherwise(sfn.Fail(self._scope, "Failed", error="RolloutFailed", cause_path=message))
         )
+        report.next(self._prune(ended))
         return report

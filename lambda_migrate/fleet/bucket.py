@@ -35,12 +35,12 @@ class Bucket:
     name: str
 
     def read(self, key: str) -> tuple[Any, str] | None:
-        """Return an object's JSON and its ETag, or None if there is no such object."""
+        """Return an object's JSON and its ETag, or None if there is no such object. Content that is no JSON is None."""
         with self._calling("read", key):
             try:
                 with calling():
                     answer = _s3().get_object(Bucket=self.name, Key=key)
-                    return json.loads(answer["Body"].read()), answer["ETag"]
+                    return _parsed(answer["Body"].read()), answer["ETag"]
             except AwsError as error:
                 if error.code not in _MISSING:
                     raise
@@ -84,6 +84,11 @@ class Bucket:
             answer = _s3().list_objects_v2(Bucket=self.name, Prefix=key, MaxKeys=1)
             return any(entry["Key"] == key for entry in answer.get("Contents", ()))
 
+    def has_any(self, prefix: str) -> bool:
+        """Return whether there is an object whose key begins so."""
+        with self._calling("listed", prefix), calling():
+            return bool(_s3().list_objects_v2(Bucket=self.name, Prefix=prefix, MaxKeys=1).get("Contents"))
+
     @contextmanager
     def _calling(self, done: str, key: str) -> Iterator[None]:
         try:
@@ -104,6 +109,13 @@ def bucket_of(settings: Settings) -> Bucket:
     if settings.rollout_bucket is None:
         raise ConfigurationError("ROLLOUT_BUCKET is not set: give the stage `rollout` in cdk.json and deploy it")
     return Bucket(settings.rollout_bucket)
+
+
+def _parsed(content: bytes) -> Any:  # noqa: ANN401 - JSON
+    try:
+        return json.loads(content)
+    except (ValueError, RecursionError):
+        return None
 
 
 def _s3() -> Any:  # noqa: ANN401 - botocore generates the type

@@ -6,6 +6,7 @@ The outcome of a target is part of an object's key, so that one request reads a 
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote
@@ -26,6 +27,7 @@ ROLLOUT = "rollout.json"
 HALT = "halt.json"
 REPORT = "report.json"
 PAGE = "report.html"
+TARGETS = "targets.jsonl"
 
 MIGRATED = "migrated"  # something was applied
 CURRENT = "current"  # nothing was pending
@@ -38,15 +40,21 @@ OUTCOMES = (MIGRATED, CURRENT, BEHIND, FAILED, LEFT)
 # Why a rollout was halted.
 STOPPED = "stopped"
 FAILURES = "failures"
+DEPLOYED = "deployed"
 
 BASE = "base"
+_OUTCOME = re.compile(rf"([0-9]{{1,9}})/({'|'.join(OUTCOMES)})/([0-9]{{1,9}})/([0-9]{{1,12}})/([^/]+)")
 # S3's limit for a key is 1,024 bytes. The rest of the key needs far less than the 324 left.
 _LONGEST_REVISION = 700
 
 
-def wave_file(number: int) -> str:
-    """Return the name of the object that lists the targets of a wave."""
-    return f"wave-{number}.json"
+def wave_file(number: int, part: int = 1) -> str:
+    """Return the name of the object that lists the targets of a wave, or those of one part of a long wave."""
+    return f"wave-{number}.json" if part == 1 else f"wave-{number}-{part}.json"
+
+
+class SpoiledError(Exception):
+    """rollout.json is not what the function wrote: somebody changed it."""
 
 
 @dataclass(frozen=True)
@@ -73,9 +81,43 @@ class Folder:
         return f"{ROOT}/{self.name}/{name}"
 
     def read(self, name: str) -> Any:  # noqa: ANN401 - JSON
-        """Return the JSON of one of its objects, or None if it does not exist."""
+        """Return the JSON of one of its objects, or None if it does not exist or is no JSON."""
         found = self.bucket.read(self.key(name))
         return found and found[0]
+
+    def listing(self) -> dict[str, Any] | None:
+        """Return what was listed, as rollout.json has it, or None if nothing was.
+
+        Raises:
+            SpoiledError: rollout.json has another form.
+        """
+        found = self.bucket.read(self.key(ROLLOUT))
+        if found is None:
+            return None
+        if not _is_listing(found[0]):
+            raise SpoiledError(f"s3://{self.bucket.name}/{self.key(ROLLOUT)} is not what the function wrote")
+        listing: dict[str, Any] = found[0]
+        return listing
+
+    def halted(self) -> dict[str, Any] | None:
+        """Return why the rollout is halted: ``why`` and ``message``. None if it is not.
+
+        halt.json halts whatever it holds, because people write it by hand.
+        """
+        if not self.is_halted():
+            return None
+        content = self.read(HALT)
+        given = content if isinstance(content, dict) else {}
+        message = given.get("message")
+        return {
+            "why": given["why"] if given.get("why") in (FAILURES, DEPLOYED) else STOPPED,
+            "message": message if isinstance(message, str) and message else "stopped by halt.json",
+        }
+
+    def items(self, wave: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+        """Yield the targets of a wave, in their order."""
+        for part in range(1, int(wave.get("parts", 1)) + 1):
+            yield from self.read(wave_file(wave["wave"], part)) or ()
 
     def is_halted(self) -> bool:
         """Return whether no further target may begin."""
@@ -102,12 +144,40 @@ class Folder:
         name = f"outcomes/{int(item['wave'])}/{outcome}/{int(item['number'])}/{duration_ms}/{at}"
         self.bucket.write(self.key(name), json.dumps({**item, **(details or {})}))
 
+    def has_succeeded(self, item: Mapping[str, Any]) -> bool:
+        """Return whether an outcome other than a failure is recorded for a target: the answer to it may be lost."""
+        return any(
+            self.bucket.has_any(self.key(f"outcomes/{int(item['wave'])}/{outcome}/{int(item['number'])}/"))
+            for outcome in (MIGRATED, CURRENT, BEHIND)
+        )
+
     def outcomes(self, wave: int | None = None, outcome: str | None = None) -> Iterator[Outcome]:
         """Yield the outcomes of one wave or of all, and only those of one kind if ``outcome`` is given."""
         prefix = self.key("outcomes/")
         # Counting the failures of a wave after each one reads the failed outcomes only.
         within = "" if wave is None else f"{wave}/" if outcome is None else f"{wave}/{outcome}/"
         for key in self.bucket.keys(prefix + within):
-            of_wave, what, number, duration_ms, at = key[len(prefix) :].split("/")
-            if outcome in {None, what}:
-                yield Outcome(int(of_wave), int(number), what, int(duration_ms), unquote(at), key)
+            found = _outcome(key, key[len(prefix) :])
+            if found is not None and outcome in {None, found.outcome}:
+                yield found
+
+
+def _outcome(key: str, path: str) -> Outcome | None:
+    """Return the outcome that a key holds, or None if the function does not write such a key."""
+    match = _OUTCOME.fullmatch(path)
+    if match is None:
+        return None
+    wave, what, number, duration_ms, at = match.groups()
+    return Outcome(int(wave), int(number), what, int(duration_ms), unquote(at), key)
+
+
+def _is_listing(document: object) -> bool:
+    """Return whether a document has the form of rollout.json."""
+    if not isinstance(document, dict) or not isinstance(document.get("waves"), list):
+        return False
+    fields: dict[str, type] = {"rollout": str, "stage": str, "plan": bool, "started": str, "targets": int}
+    wave_fields: dict[str, type] = {"wave": int, "count": int, "tolerated_failures": int, "canary": bool}
+    return all(type(document.get(name)) is kind for name, kind in fields.items()) and all(
+        isinstance(wave, dict) and all(type(wave.get(name)) is kind for name, kind in wave_fields.items())
+        for wave in document["waves"]
+    )

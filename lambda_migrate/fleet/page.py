@@ -110,7 +110,7 @@ def _next_steps(report: Mapping[str, Any]) -> Iterator[str]:
 
 def _steps(report: Mapping[str, Any]) -> Iterator[tuple[str, list[str]]]:
     """Yield each possible next step with its command."""
-    counts, stage = report["counts"], ["--stage", str(report["stage"])]
+    counts, name, stage = report["counts"], str(report["rollout"]), ["--stage", str(report["stage"])]
     if report["failures"]:
         target = report["failures"][0]["target"]
         where = [
@@ -118,13 +118,13 @@ def _steps(report: Mapping[str, Any]) -> Iterator[tuple[str, list[str]]]:
         ]
         yield "Look at a target that failed, here the first one:", ["migrate", "status", *stage, *where]
     if counts[FAILED] and not report["plan"]:
-        yield "Once its cause is gone, migrate those that failed:", ["migrate", "rollout", "retry", *stage]
+        yield "Once its cause is gone, migrate those that failed:", ["migrate", "rollout", "retry", name, *stage]
     if report["status"] == "running":
-        yield "See how far it is now:", ["migrate", "rollout", "status", *stage]
+        yield "See how far it is now:", ["migrate", "rollout", "status", name, *stage]
     elif counts[LEFT]:
         yield "Go on with those that are left; what is at head is not touched:", ["migrate", "rollout", *stage]
     elif report["plan"] and counts[BEHIND]:
-        yield "Migrate them:", ["migrate", "rollout", *stage]
+        yield "Migrate them:", ["migrate", "rollout", "--approved", name, *stage]
 
 
 def _waves(waves: Sequence[Mapping[str, Any]]) -> Iterator[str]:

@@ -11,8 +11,17 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 from lambda_migrate.fleet import page
-from lambda_migrate.fleet.folder import FAILED, HALT, LEFT, OUTCOMES, PAGE, REPORT, ROLLOUT, STOPPED, wave_file
-from lambda_migrate.fleet.target import answer, failure_of, folder_of, rollout_fields, title
+from lambda_migrate.fleet.folder import (
+    DEPLOYED,
+    FAILED,
+    LEFT,
+    OUTCOMES,
+    PAGE,
+    REPORT,
+    TARGETS,
+    SpoiledError,
+)
+from lambda_migrate.fleet.target import answer, failure_of, folder_of, rollout_fields, title, wave_of
 from lambda_migrate.invocation.errors import InvalidRequest
 
 if TYPE_CHECKING:
@@ -36,29 +45,43 @@ def report(invocation: Invocation) -> Result:
         InvalidRequest: there is no such rollout, or it ended before its targets were listed.
     """
     folder = folder_of(invocation)
-    content = read(folder, rollout_fields(invocation).get("problem"))
+    content = read(folder, rollout_fields(invocation).get("problem"), stage=invocation.settings.stage)
     if content is None:
         raise InvalidRequest(f"there is no rollout {folder.name!a} whose targets were listed")
     folder.bucket.write(folder.key(REPORT), json.dumps(content))
+    _write_targets(folder)
     folder.bucket.write(folder.key(PAGE), page.render(content), kind="text/html; charset=utf-8")
     where = f"s3://{folder.bucket.name}/{folder.key(REPORT)}"
     return answer(invocation, {"report": where, "rollout": _short(content)})
 
 
-def read(folder: Folder, problem: Mapping[str, Any] | None = None) -> dict[str, Any] | None:
+def read(
+    folder: Folder,
+    problem: Mapping[str, Any] | None = None,
+    *,
+    stage: str,
+    ended: datetime | None = None,
+) -> dict[str, Any] | None:
     """Return the report of the rollout in a folder, or None if its targets were never listed.
 
-    ``problem`` is the ``Error`` and ``Cause`` of a failure of the execution itself.
+    ``problem`` is the ``Error`` and ``Cause`` of a failure of the execution itself, ``ended`` is None for now.
     """
-    rollout = folder.read(ROLLOUT)
+    now = ended or datetime.now(timezone.utc)
+    try:
+        rollout = folder.listing()
+    except SpoiledError as error:
+        nothing = {"rollout": folder.name, "stage": stage, "plan": False, "targets": 0, "waves": []}
+        spoiled = {"Error": "Spoiled", "Cause": str(error)}
+        rollout = {**nothing, "started": now.isoformat()}
+        return summarize(rollout, [], ended=now, halt=None, problem=spoiled, failures=[], names={})
     if rollout is None:
         return None
-    outcomes = _last_of_each(folder)
+    outcomes = _last_of_each(folder, rollout)
     return summarize(
         rollout,
         outcomes,
-        ended=datetime.now(timezone.utc),
-        halt=folder.read(HALT),
+        ended=now,
+        halt=folder.halted(),
         problem=problem,
         failures=_failures(folder, outcomes),
         names=_names(folder, rollout, _slowest(outcomes)),
@@ -92,7 +115,7 @@ def summarize(  # noqa: PLR0913 - one argument an object in S3
         )
     counts = {what: sum(wave[what] for wave in waves) for what in OUTCOMES}
     status, message = _status(rollout, waves, halt, problem, failures)
-    started = datetime.fromisoformat(rollout["started"].replace("Z", "+00:00"))
+    started = _time(rollout["started"]) or ended
     revisions = Counter(outcome.revision for outcome in outcomes if outcome.outcome != FAILED)
     content: dict[str, Any] = {
         "rollout": rollout["rollout"],
@@ -116,7 +139,6 @@ def summarize(  # noqa: PLR0913 - one argument an object in S3
     return content
 
 
-# Long, but flat: the first case that holds names the status.
 def _status(
     rollout: Mapping[str, Any],
     waves: Sequence[Mapping[str, Any]],
@@ -124,31 +146,42 @@ def _status(
     problem: Mapping[str, Any] | None,
     failures: Sequence[Mapping[str, Any]],
 ) -> tuple[str, str]:
+    """Return the status and its message. Failures count before a stop, and a stop after the last target is none."""
     failed, left = (sum(wave[what] for wave in waves) for what in (FAILED, LEFT))
+    first = "; the first is {name}: {error_type}: {message}".format(**failures[0]) if failures else ""
     if problem:
         failure = failure_of(problem)
         return "failed", f"{failure['error_type']}: {failure['message']}"
-    if halt and halt["why"] == STOPPED:
-        return "stopped", f"{halt['message']}; {left} of {rollout['targets']} targets were not begun"
-    first = "; the first is {name}: {error_type}: {message}".format(**failures[0]) if failures else ""
-    for wave in waves:
-        if wave[FAILED] > wave["tolerated_failures"]:
-            return "failed", (
-                f"{wave['failed']} of the {wave['targets']} targets of {title(wave)} failed,"
-                f" {wave['tolerated_failures']} are tolerated; {left} of {rollout['targets']} were not begun{first}"
-            )
+    over = [wave for wave in waves if wave[FAILED] > wave["tolerated_failures"] and not rollout["plan"]]
+    if over:
+        return "failed", (
+            f"{over[0][FAILED]} of the {over[0]['targets']} targets of {title(over[0])} failed,"
+            f" {over[0]['tolerated_failures']} are tolerated; {left} of {rollout['targets']} were not begun{first}"
+        )
     if left:
-        return "stopped", f"the execution ended before {left} of {rollout['targets']} targets were begun or recorded"
+        if halt is None:
+            why = f"the execution ended before {left} of {rollout['targets']} targets were begun or recorded"
+        else:
+            why = f"{halt['message']}; {left} of {rollout['targets']} targets were not begun{first}"
+        return "failed" if halt and halt["why"] == DEPLOYED else "stopped", why
+    if failed == rollout["targets"] > 0:
+        return "failed", f"all of the {failed} targets failed{first}"
     if failed:
         return "succeeded", f"{failed} of {rollout['targets']} targets failed, as many as tolerated or fewer{first}"
     counts = ", ".join(f"{sum(wave[what] for wave in waves)} {what}" for what in OUTCOMES[:3])
     return "succeeded", f"{rollout['targets']} targets: {counts}"
 
 
-def _last_of_each(folder: Folder) -> list[Outcome]:
-    """Return one outcome for each target. Step Functions may invoke twice: the first in `OUTCOMES` counts."""
+def _last_of_each(folder: Folder, rollout: Mapping[str, Any]) -> list[Outcome]:
+    """Return one outcome for each target. Step Functions may invoke twice: the first in `OUTCOMES` counts.
+
+    An outcome of a target that was not listed does not count: whoever may invoke the function can write some.
+    """
     found: dict[int, Outcome] = {}
     for outcome in folder.outcomes():
+        wave = wave_of(rollout, outcome.number)
+        if wave is None or wave["wave"] != outcome.wave:
+            continue
         known = found.get(outcome.number)
         if known is None or OUTCOMES.index(outcome.outcome) < OUTCOMES.index(known.outcome):
             found[outcome.number] = outcome
@@ -157,9 +190,13 @@ def _last_of_each(folder: Folder) -> list[Outcome]:
 
 def _failures(folder: Folder, outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
     failed = sorted((o for o in outcomes if o.outcome == FAILED), key=lambda o: o.number)
-    known = ("name", "target", "server", "wave", "error_type", "message", "runs")
+    known = {"name": "", "target": {}, "server": "", "wave": 0, "error_type": "Unknown", "message": "", "runs": 0}
     read = (folder.bucket.read(outcome.key) for outcome in failed[:_MOST_FAILURES])
-    return [{name: found[0][name] for name in known} for found in read if found]
+    return [
+        {name: found[0].get(name, missing) for name, missing in known.items()}
+        for found in read
+        if found and isinstance(found[0], dict)
+    ]
 
 
 def _slowest(outcomes: Sequence[Outcome]) -> list[Outcome]:
@@ -173,12 +210,42 @@ def _names(folder: Folder, rollout: Mapping[str, Any], outcomes: Sequence[Outcom
     names: dict[int, str] = {}
     for wave in rollout["waves"]:
         if wave["wave"] in waves:
-            names |= {
-                item["number"]: item["name"]
-                for item in folder.read(wave_file(wave["wave"]))
-                if item["number"] in wanted
-            }
+            names |= {item["number"]: item["name"] for item in folder.items(wave) if item["number"] in wanted}
     return names
+
+
+def _write_targets(folder: Folder) -> None:
+    """Write targets.jsonl: one line a target, with its outcome, in the order of the rollout."""
+    try:
+        rollout = folder.listing()
+    except SpoiledError:
+        return
+    if rollout is None:
+        return
+    done = {outcome.number: outcome for outcome in _last_of_each(folder, rollout)}
+    text = bytearray()
+    for wave in rollout["waves"]:
+        for item in folder.items(wave):
+            outcome = done.get(item["number"])
+            line = {
+                "name": item["name"],
+                "target": item["target"],
+                "server": item["server"],
+                "wave": item["wave"],
+                "outcome": outcome.outcome if outcome else LEFT,
+                "revision": outcome.revision if outcome and outcome.outcome != FAILED else None,
+                "duration_ms": outcome.duration_ms if outcome else None,
+            }
+            text += json.dumps(line, separators=(",", ":")).encode() + b"\n"
+    folder.bucket.write(folder.key(TARGETS), bytes(text), kind="application/jsonl")
+
+
+def _time(text: str) -> datetime | None:
+    try:
+        found = datetime.fromisoformat(text.replace("Z", "+00:00"))
+    except ValueError:
+        return None
+    return found if found.tzinfo is not None else None
 
 
 def _short(content: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,11 +14,23 @@ from typing import TYPE_CHECKING, Any
 
 from lambda_migrate.database.server_limit import ServerBusy
 from lambda_migrate.fleet.bucket import bucket_of
-from lambda_migrate.fleet.folder import BEHIND, CURRENT, FAILED, FAILURES, LEFT, MIGRATED, ROLLOUT, Folder
-from lambda_migrate.invocation.errors import MigrationLocked, keeping
+from lambda_migrate.fleet.folder import (
+    BEHIND,
+    CURRENT,
+    DEPLOYED,
+    FAILED,
+    FAILURES,
+    LEFT,
+    MIGRATED,
+    Folder,
+    SpoiledError,
+)
+from lambda_migrate.invocation.errors import ConfigurationError, InvalidRequest, MigrationLocked, keeping
 from lambda_migrate.invocation.redaction import one_line
+from lambda_migrate.invocation.request import Target
 from lambda_migrate.invocation.result import Result, RunState, joined
 from lambda_migrate.invocation.telemetry import log
+from lambda_migrate.revisions.manifest import package_digest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -26,6 +38,7 @@ if TYPE_CHECKING:
     from lambda_migrate.invocation.invocation import Invocation
 
 _RETRY_AFTER_S = 5
+_LONGEST_ERROR = 200
 # Give up after this many "server busy" answers; each uses 9 of the 25,000 events that one execution may have.
 _LOOKS = 2000
 
@@ -42,8 +55,12 @@ def take_part(invocation: Invocation, action: Callable[[Invocation], Result]) ->
         MigrationLocked: also after too many busy answers.
     """
     folder, rollout = folder_of(invocation), rollout_fields(invocation)
-    if folder.is_halted():
+    if folder.is_halted() or _is_another_package(invocation, folder):
         return answer(invocation, {"outcome": LEFT})
+    if Target(**rollout["item"]["target"]) != invocation.request.target:
+        raise InvalidRequest("target must be rollout.item.target: the outcome is recorded for that one")
+    if problem := rollout["item"].get("problem"):
+        raise ConfigurationError(str(problem))
     before = invocation.deadline.left()
     try:
         result = action(invocation)
@@ -81,9 +98,17 @@ def record(invocation: Invocation) -> Result:
     """Record that a target failed, and halt the rollout if its wave has more failures than it tolerates."""
     folder, fields = folder_of(invocation), rollout_fields(invocation)
     item, failure = fields["item"], failure_of(fields["error"])
+    rollout = listing_of(folder)
+    wave = wave_of(rollout, item["number"])
+    if wave is None or wave["wave"] != item["wave"]:
+        raise InvalidRequest(f"rollout {folder.name!a} has no target {item['number']} in wave {item['wave']}")
+    if folder.has_succeeded(item):
+        # The answer was lost, and a retry failed: what was recorded first is what happened to the database.
+        return answer(invocation, {"outcome": MIGRATED})
     folder.put_outcome(item, FAILED, details={**failure, "runs": fields["runs"]})
-    rollout = folder.read(ROLLOUT)
-    wave = next(wave for wave in rollout["waves"] if wave["wave"] == item["wave"])
+    if rollout["plan"]:
+        # A plan changes nothing: it visits every target.
+        return answer(invocation, {"outcome": FAILED})
     failed = sum(1 for _ in folder.outcomes(item["wave"], FAILED))
     if failed > wave["tolerated_failures"]:
         folder.halt(
@@ -91,7 +116,39 @@ def record(invocation: Invocation) -> Result:
             f"{failed} of the {wave['count']} targets of {title(wave)} failed, {wave['tolerated_failures']} are"
             f" tolerated; the last was {item['name']}: {failure['error_type']}: {failure['message']}",
         )
-    return replace(answer(invocation, {"outcome": FAILED}), counted_as=None if rollout["plan"] else FAILED)
+    return replace(answer(invocation, {"outcome": FAILED}), counted_as=FAILED)
+
+
+def _is_another_package(invocation: Invocation, folder: Folder) -> bool:
+    """Return whether the function was deployed anew since the targets were listed, and halt the rollout if so.
+
+    Otherwise the targets that are left would get revisions that no canary ran.
+    """
+    listed = rollout_fields(invocation).get("package")
+    own = package_digest(invocation.settings)
+    if not listed or listed == own:
+        return False
+    folder.halt(
+        DEPLOYED,
+        f"the function was deployed while the rollout ran: its package is {own[:12]}, the targets were listed with"
+        f" {listed[:12]}; start a new rollout",
+    )
+    return True
+
+
+def listing_of(folder: Folder) -> Mapping[str, Any]:
+    """Return what a rollout has listed.
+
+    Raises:
+        InvalidRequest: there is no such rollout, or its rollout.json was changed.
+    """
+    try:
+        listing = folder.listing()
+    except SpoiledError as error:
+        raise InvalidRequest(str(error)) from None
+    if listing is None:
+        raise InvalidRequest(f"there is no rollout {folder.name!a} whose targets were listed")
+    return listing
 
 
 def folder_of(invocation: Invocation) -> Folder:
@@ -112,6 +169,17 @@ def answer(invocation: Invocation, extra: Mapping[str, Any]) -> Result:
     return Result(invocation.request.action, invocation.settings.stage, located=False, extra=extra)
 
 
+def wave_of(rollout: Mapping[str, Any], number: int) -> Mapping[str, Any] | None:
+    """Return the wave that a target is in by its number, or None. Targets are numbered from 1 through all waves."""
+    last = 0
+    for wave in rollout["waves"]:
+        last += wave["count"]
+        if 0 < number <= last:
+            found: Mapping[str, Any] = wave
+            return found
+    return None
+
+
 def title(wave: Mapping[str, Any]) -> str:
     """Return the name of a wave for people."""
     return "the canaries" if wave["canary"] else f"wave {wave['wave']}"
@@ -124,4 +192,7 @@ def failure_of(error: Mapping[str, Any]) -> dict[str, str]:
         message = str(json.loads(cause)["errorMessage"])
     except (ValueError, TypeError, KeyError):
         message = cause
-    return {"error_type": str(error.get("Error", "Unknown")), "message": one_line(message)}
+    return {
+        "error_type": one_line(str(error.get("Error", "Unknown")), limit=_LONGEST_ERROR),
+        "message": one_line(message),
+    }

@@ -7,7 +7,7 @@ import math
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import groupby
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lambda_migrate.invocation.errors import ConfigurationError
 
@@ -17,12 +17,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Tenant:
-    """A target, the server that it shares with other targets, and its priority: the lowest number comes first."""
+    """A target, the server that it shares with other targets, and its priority: the lowest number comes first.
+
+    ``problem`` is the reason why it cannot be migrated, empty for most. Such a target fails when its turn comes.
+    """
 
     name: str
     target: Mapping[str, str]
     server: str = ""
     priority: float = 0
+    problem: str = ""
 
 
 @dataclass(frozen=True)
@@ -80,7 +84,10 @@ def _canaries(ordered: list[Tenant], setting: Sequence[str] | int | str) -> tupl
 
 
 def in_order(tenants: Sequence[Tenant]) -> list[Tenant]:
-    """Return the targets sorted by priority; within a priority, the targets of each server are spread evenly."""
+    """Return the targets sorted by priority; within a priority, the targets of each server are spread evenly.
+
+    Those with a problem come last, so that they become canaries only if nothing else is left.
+    """
     ordered: list[Tenant] = []
     for _, group in groupby(sorted(tenants, key=_priority), key=_priority):
         equal = list(group)
@@ -97,8 +104,8 @@ def in_order(tenants: Sequence[Tenant]) -> list[Tenant]:
     return ordered
 
 
-def _priority(tenant: Tenant) -> float:
-    return tenant.priority
+def _priority(tenant: Tenant) -> tuple[bool, float]:
+    return bool(tenant.problem), tenant.priority
 
 
 def share(setting: float | str, whole: int, *, up: bool) -> int:
@@ -128,13 +135,15 @@ def items_of(wave: Wave, first: int) -> bytes:
     text = bytearray(b"[")
     encoder = json.JSONEncoder(separators=(",", ":"))
     for number, tenant in enumerate(wave.tenants, start=first):
-        item = {
+        item: dict[str, Any] = {
             "number": number,
             "name": tenant.name,
             "server": tenant.server,
             "wave": wave.number,
             "target": tenant.target,
         }
+        if tenant.problem:
+            item["problem"] = tenant.problem
         text += encoder.encode(item).encode() + b","
     text[-1:] = b"]"
     return bytes(text)

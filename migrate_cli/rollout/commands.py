@@ -19,7 +19,7 @@ from migrate_cli.actions import Call
 from migrate_cli.errors import CommandError, ExitCode, UsageError
 from migrate_cli.options import Json, at_stage
 from migrate_cli.output import Output
-from migrate_cli.rollout.display import RolloutDisplay, show_report
+from migrate_cli.rollout.display import RolloutDisplay, show_report, show_rollouts
 from migrate_cli.rollout.estimate import estimate
 from migrate_cli.rollout.machine import ALREADY_RUNNING, RUNNING, SUCCEEDED, Machine, execution_error, find
 from migrate_cli.rollout.progress import RolloutProgress
@@ -38,9 +38,13 @@ class _StartsByDefault(TyperGroup):
     """Without the name of a command, it is `start`."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401 - Typer keeps the type to itself
-        if not args or args[0] not in {*self.commands, "--help"}:
+        if not args or args[0] not in {*self.commands, "--help", "-h"}:
             args = ["start", *args]
         return super().parse_args(ctx, args)
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:  # noqa: ANN401
+        self.commands["start"].format_options(ctx, formatter)
+        self.format_commands(ctx, formatter)
 
 
 app = typer.Typer(
@@ -52,6 +56,9 @@ app = typer.Typer(
 )
 
 Page = Annotated[Path | None, typer.Option("--report", metavar="FILE", help="Write the report's page there, HTML.")]
+Name = Annotated[
+    str | None, typer.Argument(metavar="[NAME]", help="Its name; without it, the last one.", show_default=False)
+]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask before prod, or a protected stage, is changed.")]
 
 
@@ -63,6 +70,9 @@ def start(
         bool, typer.Option("--plan", help="Ask every target where it is instead. Changes nothing; estimates.")
     ] = False,
     target: Annotated[list[str] | None, typer.Option(help="Only this one, by its name; as often as needed.")] = None,
+    approved: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Run the plan of this name, if nothing has changed since.")
+    ] = None,
     per_target: Annotated[
         float | None, typer.Option(min=0, metavar="SECONDS", help="With --plan: what migrating one takes.")
     ] = None,
@@ -73,7 +83,13 @@ def start(
     """Begin a rollout and follow it to its end (the default, without a command's name)."""
     if per_target is not None and not plan:
         raise UsageError("--per-target is for --plan")
-    execution_input: dict[str, Any] = {**({"plan": True} if plan else {}), **({"targets": target} if target else {})}
+    if approved is not None and (plan or target):
+        raise UsageError("--approved runs a plan as it was made", advice="Leave out --plan and --target.")
+    execution_input: dict[str, Any] = {
+        **({"plan": True} if plan else {}),
+        **({"targets": target} if target else {}),
+        **({"approved": approved} if approved is not None else {}),
+    }
 
     def work(machine: Machine, output: Output) -> ExitCode:
         if plan and machine.bucket is None:
@@ -90,15 +106,16 @@ def start(
 @at_stage
 def retry(
     call: Call,
-    of: Annotated[str | None, typer.Option("--of", help="That rollout; without it, the last one.")] = None,
+    rollout: Name = None,
+    of: Annotated[str | None, typer.Option("--of", hidden=True)] = None,
     page: Page = None,
     yes: Yes = False,
     as_json: Json = False,
 ) -> int:
-    """Begin a rollout of the targets that failed in the last one, and follow it."""
+    """Begin a rollout of the targets that failed in an earlier one, and follow it."""
 
     def work(machine: Machine, output: Output) -> ExitCode:
-        name = of or machine.latest()
+        name = rollout or of or machine.latest()
         machine.must_have_failures(name)
         if not yes:
             actions.confirm(call, "rollout", output)
@@ -111,14 +128,15 @@ def retry(
 @at_stage
 def status(
     call: Call,
+    rollout: Name = None,
     follow: Annotated[bool, typer.Option("--follow", help="Wait for its end, and exit as it does.")] = False,
     page: Page = None,
     as_json: Json = False,
 ) -> int:
-    """Show how far the rollout is that began last, or how it ended."""
+    """Show how far a rollout is, or how it ended."""
 
     def work(machine: Machine, output: Output) -> ExitCode:
-        name = machine.latest()
+        name = rollout or machine.latest()
         if follow:
             return _end(machine, name, output, page)
         return _show_outcome(machine, machine.execution(name), output, page, judge=False)
@@ -128,11 +146,11 @@ def status(
 
 @app.command()
 @at_stage
-def stop(call: Call, page: Page = None, as_json: Json = False) -> int:
+def stop(call: Call, rollout: Name = None, page: Page = None, as_json: Json = False) -> int:
     """Let the running rollout begin no further target, and wait for those at work to end at a boundary."""
 
     def work(machine: Machine, output: Output) -> ExitCode:
-        name = machine.latest()
+        name = rollout or machine.latest()
         if machine.execution(name)["status"] != RUNNING:
             raise UsageError(f"rollout {name} is not running: there is nothing to stop")
         machine.stop(name, _who())
@@ -142,6 +160,40 @@ def stop(call: Call, page: Page = None, as_json: Json = False) -> int:
         return ExitCode.OK if code is ExitCode.AGAIN else code
 
     return _with_machine("rollout stop", call, work, as_json=as_json)
+
+
+@app.command()
+@at_stage
+def show(
+    call: Call, rollout: Annotated[str, typer.Argument(help="Its name.")], page: Page = None, as_json: Json = False
+) -> int:
+    """Show the report of a rollout or a plan."""
+
+    def work(machine: Machine, output: Output) -> ExitCode:
+        return _show_outcome(machine, machine.execution(rollout), output, page, judge=False)
+
+    return _with_machine("rollout show", call, work, as_json=as_json)
+
+
+@app.command("list")
+@at_stage
+def show_list(
+    call: Call,
+    limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 20,
+    as_json: Json = False,
+) -> int:
+    """List the stage's rollouts and plans, the newest first."""
+
+    def work(machine: Machine, output: Output) -> ExitCode:
+        entries = []
+        for listed in machine.rollouts()[:limit]:
+            ended, counts = machine.ended_as(listed)
+            kind = "plan" if listed.plan else "rollout"
+            entry = {"rollout": listed.name, "started": listed.started, "kind": kind, "status": ended}
+            entries.append({**entry, "targets": listed.targets, "counts": dict(counts)})
+        return output.succeed({"action": "rollouts", "stage": call.stage, "rollouts": entries}, show_rollouts)
+
+    return _with_machine("rollout list", call, work, as_json=as_json)
 
 
 def _with_machine(name: str, call: Call, work: Callable[[Machine, Output], ExitCode], *, as_json: bool) -> int:
@@ -165,8 +217,8 @@ def _end(
             "Interrupted",
             f"stopped looking; rollout {name} goes on",
             ExitCode.INTERRUPTED,
-            advice=f"How far it is: {machine.commands.named('rollout status')}. To stop it:"
-            f" {machine.commands.named('rollout stop')}",
+            advice=f"How far it is: {machine.commands.named(f'rollout status {name}')}. To stop it:"
+            f" {machine.commands.named(f'rollout stop {name}')}",
         ) from None
     return _show_outcome(machine, execution, output, page, per_target_s=per_target_s)
 
@@ -231,12 +283,12 @@ def _show_outcome(
     name, running = execution["name"], execution["status"] == RUNNING
     if machine.bucket is None:
         return _show_result(machine, execution, output)
-    report = machine.report(name, execution["status"]) if execution.get("error") != ALREADY_RUNNING else None
+    report = machine.report(execution) if execution.get("error") != ALREADY_RUNNING else None
     if report is None:
         if running:
             raise CommandError("NotListed", f"rollout {name} is still listing its targets", ExitCode.AGAIN)
         raise execution_error(machine, execution)
-    if not running:
+    if not running and machine.page(name) is not None:
         report["report"] = machine.where(name, PAGE)
     if report["plan"] and report["status"] == "succeeded":
         report["estimate"] = _estimate(machine, name, per_target_s)
@@ -252,7 +304,8 @@ def _judged(machine: Machine, report: Mapping[str, Any]) -> CommandError | None:
         return None
     on = f"To go on: {commands.named('rollout')}"
     if report["status"] == "failed":
-        look = f"Once the cause is gone, those that failed: {commands.named('rollout retry')}. "
+        retry_it = commands.named(f"rollout retry {report['rollout']}")
+        look = f"Once the cause is gone, those that failed: {retry_it}. "
         return CommandError(
             "RolloutFailed", report["message"], ExitCode.FAILED, advice=look * bool(report["failures"]) + on
         )

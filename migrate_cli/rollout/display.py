@@ -92,6 +92,26 @@ def show_report(report: Mapping[str, Any], console: Console, *, whole: bool = Tr
         _print(console, (f"Report: {report['report']}", "dim"))
 
 
+def show_rollouts(result: Mapping[str, Any], console: Console) -> None:
+    """Show the rollouts of a stage, the newest first."""
+    if not result["rollouts"]:
+        _print(console, f"Stage {result['stage']} has not had a rollout yet.")
+        return
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for column in ("Rollout", "Started", "Kind", "Ended as"):
+        table.add_column(column, no_wrap=True)
+    for column in ("Targets", "Failed"):
+        table.add_column(column, no_wrap=True, justify="right")
+    for entry in result["rollouts"]:
+        failed = entry["counts"].get(FAILED)
+        table.add_row(
+            *(Text(plain(entry[name])) for name in ("rollout", "started", "kind", "status")),
+            f"{entry['targets']:,}",
+            "" if failed is None else f"{failed:,}",
+        )
+    console.print(table)
+
+
 def _show_waves(report: Mapping[str, Any], console: Console) -> None:
     outcomes = [outcome for outcome in OUTCOMES if outcome in {FAILED, LEFT} or report["counts"][outcome]]
     table = _table("Wave", *(name.capitalize() for name in ("targets", *outcomes)))

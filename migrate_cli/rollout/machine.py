@@ -13,7 +13,8 @@ from botocore import exceptions
 
 from lambda_migrate.fleet import report as reports
 from lambda_migrate.fleet.bucket import Bucket, ChangedMeanwhile
-from lambda_migrate.fleet.folder import FAILED, LATEST, LEFT, PAGE, REPORT, ROLLOUT, STOPPED, Folder
+from lambda_migrate.fleet.folder import FAILED, LATEST, LEFT, PAGE, REPORT, ROOT, STOPPED, Folder, SpoiledError
+from lambda_migrate.invocation.request import is_rollout_name
 from migrate_cli import invocation
 from migrate_cli.errors import CommandError, ExitCode, UsageError, of_function
 
@@ -30,6 +31,9 @@ SUCCEEDED = "SUCCEEDED"
 # The error of an execution that found another rollout running.
 ALREADY_RUNNING = "AlreadyRunning"
 
+# Step Functions forgets executions after 90 days.
+_FORGOTTEN = frozenset({"ExecutionDoesNotExist"})
+
 # Error codes of S3 for a write that requires that the object does not exist yet.
 _EXISTS = frozenset({"PreconditionFailed", "ConditionalRequestConflict", "412"})
 _CONNECT_S = 10
@@ -44,7 +48,10 @@ class _Bucket(Bucket):
 
     def read(self, key: str) -> tuple[Any, str] | None:
         content = self.content(key)
-        return None if content is None else (json.loads(content), "")
+        try:
+            return None if content is None else (json.loads(content), "")
+        except ValueError:
+            return None, ""
 
     def content(self, key: str) -> bytes | None:
         """Return an object's content, or None if it does not exist."""
@@ -63,9 +70,41 @@ class _Bucket(Bucket):
                 raise
             raise ChangedMeanwhile(key) from None
 
+    def folders(self, prefix: str) -> Iterator[str]:
+        """Yield the names of the folders below a prefix."""
+        pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=self.name, Prefix=prefix, Delimiter="/")
+        for page in pages:
+            yield from (entry["Prefix"][len(prefix) : -1] for entry in page.get("CommonPrefixes", ()))
+
+    def has(self, key: str) -> bool:
+        return self.content(key) is not None
+
     def keys(self, prefix: str) -> Iterator[str]:
         for page in self.client.get_paginator("list_objects_v2").paginate(Bucket=self.name, Prefix=prefix):
             yield from (entry["Key"] for entry in page.get("Contents", ()))
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A rollout whose targets were listed. ``started`` is a time in ISO 8601; a ``plan`` changes nothing."""
+
+    name: str
+    started: str
+    plan: bool
+    targets: int
+
+    @classmethod
+    def of(cls, name: str, listing: Mapping[str, Any]) -> Listed:
+        """Return it from its rollout.json."""
+        return cls(name, listing["started"], listing["plan"], listing["targets"])
+
+
+def _listing(folder: Folder) -> Mapping[str, Any] | None:
+    """Return a rollout's rollout.json, or None if there is none or it was changed."""
+    try:
+        return folder.listing()
+    except SpoiledError:
+        return None
 
 
 @dataclass(frozen=True)
@@ -94,24 +133,61 @@ class Machine:
         return execution
 
     def latest(self) -> str:
-        """Return the name of the execution that started last.
+        """Return the name of the last rollout. A plan is none, and neither is one that failed to list its targets.
 
         Raises:
             UsageError: there was none.
         """
-        with self.calling("states:ListExecutions" if self.bucket is None else "s3:GetObject"):
-            if self.bucket is None:
+        if self.bucket is None:
+            with self.calling("states:ListExecutions"):
                 found = self.client.list_executions(stateMachineArn=self.arn, maxResults=1)["executions"]
-                name = found[0]["name"] if found else None
-            else:
-                latest = self.bucket.read(LATEST)
-                name = latest[0]["rollout"] if latest else None
+            name = found[0]["name"] if found else None
+        else:
+            name = self._newest() or next((each.name for each in self.rollouts() if not each.plan), None)
         if name is None:
             raise UsageError(
                 f"stage {self.stage} has not had a rollout yet",
                 advice=f"To begin one: {self.commands.named('rollout')}",
             )
         return str(name)
+
+    def _newest(self) -> str | None:
+        """Return the rollout in latest.json, unless it is a plan or ended before it had listed its targets."""
+        with self.calling("s3:GetObject"):
+            latest = self._bucket().read(LATEST)
+            name = latest[0].get("rollout") if latest and isinstance(latest[0], dict) else None
+            if not isinstance(name, str) or not is_rollout_name(name):
+                return None
+            listing = _listing(self.folder(name))
+        if listing is not None:
+            return None if listing["plan"] else name
+        try:
+            return name if self.execution(name)["status"] == RUNNING else None
+        except CommandError as error:
+            if error.kind in _FORGOTTEN:
+                return None
+            raise
+
+    def rollouts(self) -> list[Listed]:
+        """Return the rollouts whose targets were listed, the newest first."""
+        with self.calling("s3:GetObject", "s3:ListBucket"):
+            folders = [self.folder(name) for name in self._bucket().folders(f"{ROOT}/")]
+            listings = ((folder.name, _listing(folder)) for folder in folders)
+            found = [Listed.of(name, listing) for name, listing in listings if listing is not None]
+        return sorted(found, key=lambda listed: listed.started, reverse=True)
+
+    def ended_as(self, listed: Listed) -> tuple[str, Mapping[str, int]]:
+        """Return the status of a rollout, and the counts of its targets if its report is written."""
+        with self.calling("s3:GetObject"):
+            report = self.folder(listed.name).read(REPORT)
+        if isinstance(report, dict) and isinstance(report.get("counts"), dict):
+            return str(report.get("status")), report["counts"]
+        try:
+            return str(self.execution(listed.name)["status"]).lower(), {}
+        except CommandError as error:
+            if error.kind in _FORGOTTEN:
+                return "unknown", {}
+            raise
 
     def stop(self, name: str, who: str) -> None:
         """Let a rollout begin no further target.
@@ -137,9 +213,9 @@ class Machine:
         """
         with self.calling("s3:GetObject", "s3:ListBucket"):
             folder = self.folder(name)
-            rollout = folder.read(ROLLOUT)
+            rollout = _listing(folder)
             failed = rollout is not None and any(True for _ in folder.outcomes(outcome=FAILED))
-        another = "Another one: migrate rollout retry --of NAME, as it is in the address of its report."
+        another = f"Name another one. Which there were: {self.commands.named('rollout list')}"
         if rollout is None:
             raise UsageError(f"rollout {name} began nothing: it did not come to list its targets", advice=another)
         if rollout["plan"]:
@@ -147,11 +223,15 @@ class Machine:
         if not failed:
             raise UsageError(f"nothing failed in rollout {name}")
 
-    def report(self, name: str, status: str) -> dict[str, Any] | None:
+    def report(self, execution: Mapping[str, Any]) -> dict[str, Any] | None:
         """Return the stored report, or one of the outcomes so far. None before the rollout's targets are listed."""
+        name, status, ended = execution["name"], execution["status"], execution.get("stopDate")
         with self.calling("s3:GetObject", "s3:ListBucket"):
             folder = self.folder(name)
-            report: dict[str, Any] | None = folder.read(REPORT) or reports.read(folder)
+            stored = folder.read(REPORT)
+            report: dict[str, Any] | None = stored if isinstance(stored, dict) and "counts" in stored else None
+            if report is None:
+                report = reports.read(folder, stage=self.stage, ended=ended)
         if report is not None and status == RUNNING:
             done = report["counts"]["targets"] - report["counts"][LEFT]
             report |= {"status": "running", "message": f"{done} of the targets are done"}
@@ -201,7 +281,7 @@ def find(call: Call) -> Machine:
         CommandError: the stage is not deployed, or AWS cannot be reached.
     """
     function = call.function()
-    commands = call.commands(function)
+    commands = call.commands()
     stack = function.names.stack
     with _calling(function, commands, ("cloudformation:DescribeStacks",)):
         formation = function.client("cloudformation", connect_s=_CONNECT_S, read_s=_READ_S)

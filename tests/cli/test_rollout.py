@@ -105,7 +105,8 @@ def test_a_rollout_that_does_not_succeed_tells_its_report_and_how_to_go_on(
     assert (ended.code, ended.document["counts"]["failed"]) == (code, 3)
     assert f"{kind}: 3 of the 11980 targets" in ended.err
     assert "migrate rollout --stage dev" in ended.err
-    assert ("migrate rollout retry --stage dev" in ended.err) is (status == "failed")
+    [(name, _)] = aws.started
+    assert (f"migrate rollout retry {name} --stage dev" in ended.err) is (status == "failed")
 
 
 @pytest.mark.parametrize(
@@ -150,9 +151,9 @@ def test_ctrl_c_leaves_it_running_and_says_how_to_look_and_stop(aws: RolloutStub
         ended = migrate("rollout", "--stage", "dev")
 
     assert ended.code == INTERRUPTED
-    assert len(aws.started) == 1
-    assert "migrate rollout status --stage dev" in ended.err
-    assert "migrate rollout stop --stage dev" in ended.err
+    [(name, _)] = aws.started
+    assert f"migrate rollout status {name} --stage dev" in ended.err
+    assert f"migrate rollout stop {name} --stage dev" in ended.err
 
 
 def test_a_moment_without_aws_does_not_end_the_looking(aws: RolloutStub, migrate: Migrate) -> None:
@@ -266,10 +267,105 @@ def test_what_cannot_be_retried_is_refused(
 ) -> None:
     runs(aws, outcome, **changes)
 
-    ended = migrate("rollout", "retry", "--stage", "dev")
+    ended = migrate("rollout", "retry", LAST, "--stage", "dev")
 
     assert (ended.code, aws.started) == (USAGE, [])
     assert why in ended.err
+
+
+# --- which rollout ---
+
+
+def test_each_command_takes_the_name_of_a_rollout(aws: RolloutStub, migrate: Migrate) -> None:
+    runs(aws, "1/migrated/1/5/head")
+    aws.put("older", "rollout.json", listed("older", started="2026-11-22T10:00:00.000Z"))
+    aws.put("older", "report.json", {**report(), "rollout": "older"})
+    aws.put("older", "outcomes/2/failed/4/0/base", failure(1))
+
+    assert migrate("rollout", "show", "older", "--stage", "dev", "--json").document["rollout"] == "older"
+    assert migrate("rollout", "status", "older", "--stage", "dev", "--json").document["rollout"] == "older"
+    aws.leaves(report())
+    assert migrate("rollout", "retry", "older", "--stage", "dev").code == 0
+    assert [said for _, said in aws.started] == [{"retry_of": "older"}]
+
+
+def test_the_list_has_rollouts_and_plans_the_newest_first(aws: RolloutStub, migrate: Migrate) -> None:
+    runs(aws)
+    aws.put(LAST, "report.json", report(2, left=5, status="failed"))
+    aws.put("plan", "rollout.json", listed("plan", plan=True, started="2026-11-25T10:00:00.000Z"))
+    aws.objects["rollouts/spoiled/rollout.json"] = b"[]"
+
+    ended = migrate("rollout", "list", "--stage", "dev", "--json")
+
+    entries = [(e["rollout"], e["kind"], e["status"], e["counts"].get("failed")) for e in ended.document["rollouts"]]
+    assert entries == [("plan", "plan", "succeeded", None), (LAST, "rollout", "failed", 2)]
+    assert LAST in migrate("rollout", "list", "--stage", "dev").out
+
+
+@pytest.mark.parametrize(
+    "latest",
+    [
+        b'{"rollout": "plan"}',
+        b'{"rollout": "was-never-listed"}',
+        b'{"rollout": 7}',
+        b'{"other": "keys"}',
+        b"[]",
+        b"not JSON",
+        b"\xff",
+    ],
+)
+def test_a_plan_a_failed_listing_and_garbage_are_no_last_rollout(
+    aws: RolloutStub, migrate: Migrate, latest: bytes
+) -> None:
+    runs(aws, "1/migrated/1/5/head")
+    aws.put("plan", "rollout.json", listed("plan", plan=True, started="2026-11-25T10:00:00.000Z"))
+    aws.objects["rollouts/latest.json"] = latest
+
+    ended = migrate("rollout", "status", "--stage", "dev", "--json")
+
+    assert (ended.code, ended.document["rollout"]) == (0, LAST)
+
+
+@pytest.mark.parametrize("content", [b"garbage", b"[]", b"{}", b'{"waves": [{}]}', b'{"waves": 1, "rollout": 2}'])
+def test_a_rollout_json_that_somebody_changed_does_not_crash_status(
+    aws: RolloutStub, migrate: Migrate, content: bytes
+) -> None:
+    runs(aws, "1/migrated/1/5/head")
+    aws.objects[f"rollouts/{LAST}/rollout.json"] = content
+
+    ended = migrate("rollout", "status", LAST, "--stage", "dev", "--json")
+
+    assert ended.document["status"] == "failed"
+    assert "is not what the function wrote" in ended.document["message"]
+
+
+@pytest.mark.parametrize("halt", [b"garbage", b"[]", b'{"why": 7}', b'{"why": "stopped", "message": {}}'])
+def test_a_halt_json_of_any_content_halts(aws: RolloutStub, migrate: Migrate, halt: bytes) -> None:
+    runs(aws, "1/migrated/1/5/head")
+    aws.objects[f"rollouts/{LAST}/halt.json"] = halt
+    aws.ends = lambda _: {"status": "ABORTED"}
+
+    document = migrate("rollout", "status", LAST, "--stage", "dev", "--json").document
+
+    assert (document["status"], document["counts"]["left"]) == ("stopped", 9)
+
+
+def test_the_report_of_an_execution_that_was_aborted_ends_when_that_did(aws: RolloutStub, migrate: Migrate) -> None:
+    runs(aws, "1/migrated/1/5/head")
+    aws.ends = lambda _: {"status": "ABORTED", "stopDate": 1795473960}  # 2026-11-23T22:46:00Z
+
+    document = migrate("rollout", "status", LAST, "--stage", "dev", "--json").document
+
+    assert document["duration_ms"] == 22 * 60 * 1000
+    assert "report" not in document
+
+
+def test_an_approved_plan_is_run_by_its_name(aws: RolloutStub, migrate: Migrate) -> None:
+    aws.leaves(report())
+
+    assert migrate("rollout", "--approved", "the-plan", "--stage", "dev").code == 0
+    assert [said for _, said in aws.started] == [{"approved": "the-plan"}]
+    assert migrate("rollout", "--approved", "the-plan", "--plan", "--stage", "dev").code == USAGE
 
 
 def test_a_stage_that_has_had_no_rollout_says_so(aws: RolloutStub, migrate: Migrate) -> None:

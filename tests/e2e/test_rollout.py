@@ -99,9 +99,13 @@ class Fleet:
         self._states.start_execution(stateMachineArn=self._machine, name=name, input=json.dumps(said))
         return name
 
+    def execution(self, name: str) -> str:
+        """The ARN of the execution of that name."""
+        return f"{self._machine.replace(':stateMachine:', ':execution:')}:{name}"
+
     def end_of(self, name: str) -> Ended:
         """Wait until a rollout has ended."""
-        arn = f"{self._machine.replace(':stateMachine:', ':execution:')}:{name}"
+        arn = self.execution(name)
         while (said := self._states.describe_execution(executionArn=arn))["status"] == "RUNNING":
             time.sleep(0.1)
         output = json.loads(said["output"]) if said["status"] == "SUCCEEDED" else None
@@ -120,9 +124,18 @@ class Fleet:
         """One of a rollout's objects."""
         return json.load(self._s3.get_object(Bucket=self._bucket, Key=f"rollouts/{rollout}/{name}")["Body"])
 
+    def text(self, rollout: str, name: str) -> str:
+        """The text of one of a rollout's objects."""
+        found = self._s3.get_object(Bucket=self._bucket, Key=f"rollouts/{rollout}/{name}")["Body"].read()
+        return found.decode()  # type: ignore[no-any-return]
+
     def put(self, rollout: str, name: str, content: object) -> None:
         """Write one of a rollout's objects, as the command line does."""
         self._s3.put_object(Bucket=self._bucket, Key=f"rollouts/{rollout}/{name}", Body=json.dumps(content).encode())
+
+    def put_latest(self, content: object) -> None:
+        """Write the object that names the newest rollout."""
+        self._s3.put_object(Bucket=self._bucket, Key="rollouts/latest.json", Body=json.dumps(content).encode())
 
     def keys(self, rollout: str, name: str) -> list[str]:
         """The keys of a rollout's objects that begin so, without what all have in common."""
@@ -422,12 +435,164 @@ def test_a_list_of_targets_and_only_some_of_them(fleet: Fleet, database: Databas
     assert counts(fleet.report(rest)) == {"targets": 2, "migrated": 1, "current": 1}
 
 
+@pytest.mark.parametrize(
+    "rows",
+    ["('one', 'a'), ('other', 'a')", "('one', NULL::text), ('other', 'public')"],
+    ids=["the same schema", "a default schema and its name"],
+)
+def test_two_targets_of_one_place_are_refused_before_the_first_is_begun(
+    fleet: Fleet, database: Database, rows: str
+) -> None:
+    execute(database, "CREATE SCHEMA a")
+    secret = fleet.secret(database.secret)
+    listed = [
+        {"name": name, "secret_id": secret, **({"schema": schema} if schema else {})}
+        for name, schema in query(database, f"SELECT * FROM (VALUES {rows}) AS t")  # noqa: S608 - of the test
+    ]
+    fleet.configure({"targets": listed}, DB_SECRET_ID=secret)
+
+    ended = fleet.run()
+
+    assert ended.error == "ConfigurationError"
+    assert "the targets 'one' and 'other' are both schema" in ended.cause
+    assert query(database, "SELECT to_regclass('alembic_version'), to_regclass('a.alembic_version')") == [(None, None)]
+
+
+@pytest.mark.parametrize("tenants", [3], indirect=True)
+def test_an_approved_plan_runs_as_planned_or_says_what_has_changed(fleet: Fleet, tenants: Schemas) -> None:
+    plan = fleet.run(plan=True)
+    execute(tenants.database, "CREATE SCHEMA later", "INSERT INTO tenants VALUES ('later', 9)")
+    changed = fleet.run(approved=plan.name)
+    execute(tenants.database, "DELETE FROM tenants WHERE schema = 'later'")
+    ended = fleet.run(approved=plan.name)
+    no_plan = fleet.run(approved=ended.name)
+
+    assert (changed.error, "1 targets are new, gone or another place" in changed.cause) == ("InvalidRequest", True)
+    assert "'later'" in changed.cause
+    assert counts(fleet.report(ended)) == {"targets": 3, "migrated": 3}
+    assert "was no plan" in no_plan.cause
+    lines = [json.loads(line) for line in fleet.text(ended.name, "targets.jsonl").splitlines()]
+    assert [(line["name"], line["outcome"], line["revision"]) for line in lines] == [
+        (name, "migrated", HEAD) for name in tenants.names
+    ]
+
+
+@pytest.mark.parametrize("tenants", [3], indirect=True)
+def test_a_plan_visits_every_target_and_stops_at_none(fleet: Fleet, tenants: Schemas) -> None:
+    fleet.configure({"query": QUERY, "canaries": 1}, DB_SECRET_ID=tenants.secret)
+    execute(tenants.database, "UPDATE tenants SET schema = 'nowhere' WHERE schema = 't00'")
+
+    report = fleet.report(fleet.run(plan=True))
+
+    assert counts(report) == {"targets": 3, "behind": 2, "failed": 1}
+
+
+@pytest.mark.parametrize("tenants", [2], indirect=True)
+def test_a_retry_takes_the_names_that_failed_and_where_they_are_now(fleet: Fleet, tenants: Schemas) -> None:
+    rows = "SELECT coalesce(moved, schema) AS schema, schema AS name, priority FROM tenants"
+    execute(tenants.database, "ALTER TABLE tenants ADD moved text", "CREATE SCHEMA mended")
+    fleet.configure({"query": rows, "canaries": ["t01"]}, DB_SECRET_ID=tenants.secret)
+    tenants.poison("t01")
+    failed = fleet.run(targets=["t01"])
+    execute(tenants.database, "UPDATE tenants SET moved = 'mended' WHERE schema = 't01'")
+
+    retried = fleet.run(retry_of=failed.name)
+
+    assert failed.error == "RolloutFailed"
+    assert counts(fleet.report(retried)) == {"targets": 1, "migrated": 1}
+    assert tenants.touched() == {"mended"}
+
+
+def test_a_function_that_was_deployed_since_the_listing_migrates_nothing(fleet: Fleet, database: Database) -> None:
+    fleet.configure({}, DB_SECRET_ID=fleet.secret(database.secret))
+    item = {"number": 1, "name": "a", "server": "s", "wave": 1, "target": {}}
+    part = {"name": "deployed-meanwhile", "item": item, "runs": 0, "package": "the one before"}
+
+    answer = fleet.invoke({"action": "upgrade", "rollout": part})
+
+    assert answer["outcome"] == "left"
+    assert fleet.get("deployed-meanwhile", "halt.json")["why"] == "deployed"
+    assert query(database, "SELECT to_regclass('one')") == [(None,)]
+
+
+@pytest.mark.usefixtures("tenants")
+@pytest.mark.parametrize("tenants", [4], indirect=True)
+def test_only_the_exact_key_halts_whatever_it_holds(fleet: Fleet) -> None:
+    going_on = f"r-{secrets.token_hex(4)}"
+    fleet.put(going_on, "halt.json.bak", {"why": "stopped", "message": "a copy"})
+    stopped = f"r-{secrets.token_hex(4)}"
+    fleet.put(stopped, "halt.json", ["no", "object"])
+
+    reports = [fleet.report(fleet.end_of(fleet.start(name))) for name in (stopped, going_on)]
+
+    assert [counts(report) for report in reports] == [{"targets": 4, "left": 4}, {"targets": 4, "migrated": 4}]
+    assert (reports[0]["status"], "stopped by halt.json" in reports[0]["message"]) == ("stopped", True)
+
+
 def test_without_targets_the_stages_own_database_is_the_only_one(fleet: Fleet, database: Database) -> None:
     fleet.configure({}, DB_SECRET_ID=fleet.secret(database.secret))
 
     report = fleet.report(fleet.run())
 
     assert (counts(report), report["revisions"]) == ({"targets": 1, "migrated": 1}, {HEAD: 1})
+
+
+WRONG_ROWS = """SELECT name, schema, priority, server FROM (VALUES
+  ('good', 'good', 0::float8, NULL), ('not a number', 'good', 'NaN', NULL), (repeat('x', 300000), 'good', 0, NULL),
+  ('too long', repeat('y', 300000), 0, NULL), ('good', 'good', 0, NULL), (NULL, NULL, 0, 's'),
+  ('catalog', 'pg_catalog', 0, NULL), ('last', 'last', 9, NULL)) AS t (name, schema, priority, server)"""
+
+
+def test_a_wrong_row_of_the_query_is_one_failed_target(fleet: Fleet, database: Database) -> None:
+    execute(database, "CREATE SCHEMA good", "CREATE SCHEMA last")
+    settings = {"query": WRONG_ROWS, "tolerated_failures": 6}
+    fleet.configure(settings, DB_SECRET_ID=fleet.secret(database.secret))
+
+    report = fleet.report(fleet.run())
+
+    assert report["counts"] | {"left": 0} == {
+        "targets": 8, "migrated": 2, "current": 0, "behind": 0, "failed": 6, "left": 0,
+    }  # fmt: skip
+    errors = {failure["name"]: (failure["error_type"], failure["message"]) for failure in report["failures"]}
+    assert errors.keys() == {"not a number", f"{'x' * 60} (row 3)", "too long", "good (row 5)", "(row 6)", "catalog"}
+    assert errors.pop("catalog")[0] == "InvalidRequest"
+    assert {kind for kind, _ in errors.values()} == {"ConfigurationError"}
+    assert "priority must be a finite number" in errors["not a number"][1]
+    assert len(json.dumps(report)) < 20_000
+    assert query(database, "SELECT version_num FROM last.alembic_version") == [(HEAD,)]
+
+
+def test_an_invoker_cannot_keep_later_rollouts_from_running(fleet: Fleet, database: Database) -> None:
+    fleet.configure({}, DB_SECRET_ID=fleet.secret(database.secret))
+    done = fleet.run()
+    item = {"number": 1, "name": "a", "server": "s", "wave": 1, "target": {}}
+    listing = {"name": "poison", "execution": fleet.execution("poison"), "started": "2026-11-23T10:00:00Z"}
+    poisoned: list[dict[str, Any]] = [
+        {"action": "targets", "rollout": {**listing, "execution": "x"}},
+        {"action": "targets", "rollout": {**listing, "execution": fleet.execution("another")}},
+        {"action": "targets", "rollout": {**listing, "started": "soon"}},
+        {"action": "targets", "rollout": {**listing, "input": {"retry_of": "../.."}}},
+        # What a rollout has left is not overwritten.
+        {"action": "targets", "rollout": {**listing, "name": done.name, "execution": fleet.execution("poison")}},
+        {"action": "record", "rollout": {"name": "nobodys", "item": item, "runs": 0, "error": {}}},
+        {"action": "record", "rollout": {"name": done.name, "item": {**item, "number": 2}, "runs": 0, "error": {}}},
+        {"action": "record", "rollout": {"name": done.name, "item": {**item, "wave": 2}, "runs": 0, "error": {}}},
+        {"action": "upgrade", "rollout": {"name": done.name, "item": {**item, "target": {"schema": "s"}}, "runs": 0}},
+    ]
+
+    refusals = [fleet.invoke(event).get("errorType") for event in poisoned]
+    # An outcome of a target that was never listed, and a rollout that no execution belongs to.
+    stray = {"name": done.name, "item": {**item, "number": 7, "wave": 3}, "runs": 0}
+    fleet.invoke({"action": "upgrade", "rollout": stray})
+    fleet.put_latest({"execution": "garbage"})
+    fleet.invoke({"action": "targets", "rollout": listing})
+    ended = fleet.run()
+
+    assert refusals == ["InvalidRequest"] * len(poisoned)
+    assert ended.status == "SUCCEEDED", ended.cause
+    again = fleet.invoke({"action": "report", "rollout": {"name": done.name}})
+    assert again["rollout"]["counts"]["targets"] == 1
+    assert again["rollout"]["status"] == "succeeded"
 
 
 @pytest.mark.stress
@@ -438,7 +603,8 @@ def test_a_hundred_thousand_targets_are_listed(fleet: Fleet, database: Database,
         DB_SECRET_ID=fleet.secret(database.secret),
         timeout_s=300,
     )
-    said = {"name": f"r-{secrets.token_hex(4)}", "execution": "an execution", "started": "2026-11-23T10:00:00Z"}
+    name = f"r-{secrets.token_hex(4)}"
+    said = {"name": name, "execution": fleet.execution(name), "started": "2026-11-23T10:00:00Z"}
 
     answer = fleet.invoke({"action": "targets", "rollout": said})
     while "latest" in answer:

@@ -85,7 +85,8 @@ def serve() -> Iterator[RolloutStub]:  # noqa: C901 - a handler of several small
         def do_GET(self) -> None:  # noqa: N802 - http.server calls it by this name
             address = urlsplit(self.path)
             if "list-type" in address.query:
-                self._list(parse_qs(address.query).get("prefix", [""])[0])
+                query = parse_qs(address.query)
+                self._list(query.get("prefix", [""])[0], query.get("delimiter", [""])[0])
                 return
             key = unquote(address.path).removeprefix(f"/{BUCKET}/")
             if self._refuses("GetObject"):
@@ -99,12 +100,15 @@ def serve() -> Iterator[RolloutStub]:  # noqa: C901 - a handler of several small
             stub.objects[unquote(urlsplit(self.path).path).removeprefix(f"/{BUCKET}/")] = self.body()
             self.send(200, b"")
 
-        def _list(self, prefix: str) -> None:
-            keys = "".join(
-                f"<Contents><Key>{escape(key)}</Key></Contents>"
-                for key in sorted(stub.objects)
-                if key.startswith(prefix)
-            )
+        def _list(self, prefix: str, delimiter: str) -> None:
+            found = [key for key in sorted(stub.objects) if key.startswith(prefix)]
+            if delimiter:
+                folders = {
+                    key[: key.index(delimiter, len(prefix)) + 1] for key in found if delimiter in key[len(prefix) :]
+                }
+                keys = "".join(f"<CommonPrefixes><Prefix>{each}</Prefix></CommonPrefixes>" for each in sorted(folders))
+            else:
+                keys = "".join(f"<Contents><Key>{escape(key)}</Key></Contents>" for key in found)
             self.send(200, f"<ListBucketResult><IsTruncated>false</IsTruncated>{keys}</ListBucketResult>".encode())
 
         def _cloudformation(self) -> None:

@@ -75,10 +75,10 @@ def test_the_page_needs_nothing_from_elsewhere() -> None:
     "changes,words,command",
     [
         ({}, "Rolled out", None),
-        ({"failed": 3}, "Rolled out", "migrate rollout retry --stage prod"),
+        ({"failed": 3}, "Rolled out", "migrate rollout retry 2026-11-23T22-24-00-mona --stage prod"),
         ({"failed": 101, "left": 900}, "Failed", "migrate rollout --stage prod"),
         ({"left": 900, "status": "stopped"}, "Stopped", "migrate rollout --stage prod"),
-        ({"status": "running"}, "Running", "migrate rollout status --stage prod"),
+        ({"status": "running"}, "Running", "migrate rollout status 2026-11-23T22-24-00-mona --stage prod"),
     ],
     ids=["all", "within tolerance", "failed", "stopped", "running"],
 )
@@ -95,7 +95,7 @@ def test_a_plan_says_that_it_is_one() -> None:
     page = render(report(plan=True, counts=counts))
 
     assert "Plan of a rollout" in page
-    assert "<pre>migrate rollout --stage prod</pre>" in page
+    assert "<pre>migrate rollout --approved 2026-11-23T22-24-00-mona --stage prod</pre>" in page
 
 
 # --- in a browser ---

@@ -152,6 +152,11 @@ ITEM = {"number": 1, "name": "a", "server": "s", "wave": 1, "target": {}}
 PART = {"name": "r", "item": ITEM}
 
 
+def part(item: dict[str, Any]) -> dict[str, Any]:
+    """The event of a part of a rollout, whose item is changed."""
+    return {"rollout": {"name": "r", "item": {**ITEM, **item}, "runs": 0}}
+
+
 @pytest.mark.parametrize(
     "event",
     [
@@ -179,6 +184,14 @@ def test_the_state_machines_requests_are_understood(event: dict[str, Any]) -> No
         ({"action": "report", "rollout": {"name": "a"}, "target": {}}, "unknown field 'target' for action report"),
         ({"action": "downgrade", "revision": "-1", "rollout": {"name": "a"}}, "unknown field 'rollout'"),
         ({"rollout": {**PART, "runs": True}}, "rollout.runs must be a number, not a boolean"),
+        ({"rollout": {**PART, "runs": -1}}, "rollout.runs must be a number from 0"),
+        ({"rollout": {**PART, "runs": 0, "looks": 10**12}}, "rollout.looks must be a number from 0"),
+        (part({"number": "1"}), "rollout.item.number must be a number, not a string"),
+        (part({"wave": None}), "rollout.item.wave must be a number, not null"),
+        (part({"name": "x" * 300_000}), "rollout.item.name must be a shorter text"),
+        (part({"target": {"table": "x"}}), "unknown field 'table' in target"),
+        (part({"target": {"schema": 7}}), "target.schema must be a text"),
+        (part({"extra": 1}), "unknown field 'extra' in rollout.item"),
     ],
 )
 def test_anything_else_about_a_rollout_is_refused(event: dict[str, Any], part: str) -> None:
@@ -186,6 +199,18 @@ def test_anything_else_about_a_rollout_is_refused(event: dict[str, Any], part: s
         parse_request(event)
 
     assert part in str(refused.value)
+
+
+def test_all_failed_is_no_success_whatever_is_tolerated() -> None:
+    wave = {"wave": 1, "count": 2, "tolerated_failures": 2, "canary": False}
+    rollout = {**ROLLOUT, "targets": 2, "waves": [wave]}
+    ended = datetime(2026, 11, 23, 10, 1, tzinfo=timezone.utc)
+    outcomes = [outcome(1, 1, "failed"), outcome(1, 2, "failed")]
+    names = {1: "a", 2: "b"}
+
+    report = summarize(rollout, outcomes, ended=ended, halt=None, problem=None, failures=[BAD] * 2, names=names)
+
+    assert (report["status"], report["message"][:25]) == ("failed", "all of the 2 targets fail")
 
 
 def test_a_failure_is_lambdas_own_or_what_a_service_said() -> None:
@@ -222,6 +247,7 @@ def told(outcomes: list[Outcome], **said: Any) -> dict[str, Any]:  # noqa: ANN40
     return summarize(ROLLOUT, outcomes, ended=ended, names={n: f"t{n}" for n in range(9)}, **given)
 
 
+STOP = {"why": "stopped", "message": "stopped by Kim"}
 DONE = [outcome(1, 1, "migrated"), outcome(2, 2, "migrated"), outcome(2, 3, "current"), outcome(2, 4, "current", "a1")]
 
 
@@ -243,6 +269,10 @@ def test_a_report_counts_each_wave_and_the_spread_of_revisions() -> None:
         ([outcome(1, 1, "failed")], {}, "failed", "1 of the 1 targets of the canaries failed, 0 are tolerated; 4 of 5"),
         (DONE[:2], {"halt": {"why": "stopped", "message": "stopped by Kim"}}, "stopped", "stopped by Kim; 3 of 5"),
         (DONE, {"problem": {"Error": "States.Runtime", "Cause": "oh"}}, "failed", "States.Runtime: oh"),
+        # A failed canary is a failure also if a stop was asked for, and a stop after the last target is none.
+        ([outcome(1, 1, "failed")], {"halt": STOP}, "failed", "targets of the canaries failed"),
+        ([*DONE, outcome(2, 5, "current")], {"halt": STOP}, "succeeded", "5 targets"),
+        (DONE[:1], {"halt": {"why": "deployed", "message": "deployed"}}, "failed", "deployed; 4 of 5"),
     ],
 )
 def test_a_report_says_how_it_ended(outcomes: list[Outcome], said: dict[str, Any], status: str, part: str) -> None:

@@ -1,0 +1,123 @@
+"""Where the targets are: the server of each, and whether two of them are one database and schema."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from lambda_migrate.database.open_session import open_session
+from lambda_migrate.database.secret import parse_secret, read_secret
+from lambda_migrate.invocation.errors import (
+    ConfigurationError,
+    InvalidRequest,
+    MigrationError,
+    MigrationIncomplete,
+    SecretMalformed,
+    SecretUnavailable,
+)
+from lambda_migrate.invocation.request import Target
+from lambda_migrate.invocation.settings import settings_for
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from lambda_migrate.database.credentials import Credentials
+    from lambda_migrate.fleet.waves import Tenant
+    from lambda_migrate.invocation.invocation import Invocation
+
+UNKNOWN_SERVER = "unknown"
+# The schema of a session whose search_path has none that exists: env.py's own then decides, and most use this one.
+_PUBLIC = "public"
+
+# For the question after a default schema, so that a server that does not answer does not hold up the others.
+_CONNECT_S = 10
+_READERS = 16
+# Secrets are read 16 at a time. More would take too long; then each target must name its server itself.
+_MOST_SECRETS = 20_000
+
+
+def placed(invocation: Invocation, tenants: Sequence[Tenant]) -> list[Tenant]:
+    """Return the targets with their servers. The default is the host in the target's secret, which is read once.
+
+    Raises:
+        ConfigurationError: two targets are one database and schema.
+        MigrationIncomplete: time ran out before all secrets were read.
+    """
+    without_server = {_secret(tenant) for tenant in tenants if not (tenant.server or tenant.problem)}
+    all_secrets = {_secret(tenant) for tenant in tenants if not tenant.problem}
+    known = _read(invocation, all_secrets if len(all_secrets) <= _MOST_SECRETS else without_server)
+    _check_places(invocation, tenants, known)
+    return [tenant if tenant.server else replace(tenant, server=_server(tenant, known)) for tenant in tenants]
+
+
+def _secret(tenant: Tenant) -> str | None:
+    return tenant.target.get("secret_id")
+
+
+def _server(tenant: Tenant, known: Mapping[str | None, Credentials | None]) -> str:
+    credentials = None if tenant.problem else known.get(_secret(tenant))
+    return f"{credentials.host}:{credentials.port}" if credentials is not None else UNKNOWN_SERVER
+
+
+def _read(invocation: Invocation, secrets: set[str | None]) -> dict[str | None, Credentials | None]:
+    """Return the credentials in each secret. None if it has none: the target itself fails when its turn comes."""
+
+    def read(secret_id: str | None) -> Credentials | None:
+        if invocation.deadline.left() <= 0:
+            raise MigrationIncomplete(
+                f"Lambda's timeout came before {len(secrets)} secrets were read: raise timeout_s of the stage"
+            )
+        own = settings_for(Target(secret_id=secret_id), invocation.settings)
+        try:
+            return parse_secret(read_secret(own.secret_id), own)
+        except (SecretUnavailable, SecretMalformed, InvalidRequest):
+            return None
+
+    ordered = list(secrets)
+    with ThreadPoolExecutor(max_workers=_READERS) as readers:
+        return dict(zip(ordered, readers.map(read, ordered), strict=True))
+
+
+def _check_places(
+    invocation: Invocation, tenants: Sequence[Tenant], known: Mapping[str | None, Credentials | None]
+) -> None:
+    """Raise `ConfigurationError` if two targets are one database and schema: one would be migrated as the other.
+
+    The server is asked only about targets without a schema that share their database with others: their schema is the
+    default of their login.
+    """
+    databases: dict[tuple[str, int, str], list[Tenant]] = {}
+    for tenant in tenants:
+        credentials = None if tenant.problem else known.get(_secret(tenant))
+        if credentials is not None:
+            database = tenant.target.get("database", credentials.database)
+            databases.setdefault((credentials.host.lower(), credentials.port, database), []).append(tenant)
+    for (_, _, database), sharing in databases.items():
+        found: dict[str, Tenant] = {}
+        for tenant in sharing if len(sharing) > 1 else ():
+            schema = tenant.target.get("schema") or _default_schema(invocation, tenant)
+            if schema is None:
+                continue
+            other = found.setdefault(schema, tenant)
+            if other is not tenant:
+                raise ConfigurationError(
+                    f"the targets {other.name!a} and {tenant.name!a} are both schema {schema!a} of database"
+                    f" {database!a}: leave one out; nothing was begun"
+                )
+
+
+def _default_schema(invocation: Invocation, tenant: Tenant) -> str | None:
+    """Return the schema that a target's login works in, or None if its database cannot be asked."""
+    target = Target(**tenant.target)
+    own = replace(
+        invocation,
+        request=replace(invocation.request, target=target),
+        settings=replace(settings_for(target, invocation.settings), connect_timeout_s=_CONNECT_S),
+    )
+    try:
+        with closing(open_session(own)) as session:
+            return session.default_schema or _PUBLIC
+    except MigrationError:
+        return None
