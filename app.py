@@ -7,12 +7,18 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import aws_cdk as cdk
 
-from infra.package import IMAGE, Package, PackageError, Selection, Target, build
-from infra.stack import CA_BUNDLE_IN_PACKAGE, MigrateStack
-from infra.stages import Project, Stage, StageError, read_project
+from infra.code import Code, build_code
+from infra.deployed import refuse_another_packaging
+from infra.package import PackageError
+from infra.stack import MigrateStack
+from infra.stages import Stage, StageError, read_project
+
+if TYPE_CHECKING:
+    from infra.names import Names
 
 ROOT = Path(__file__).resolve().parent
 
@@ -24,46 +30,25 @@ def main() -> None:
     try:
         project = read_project(app.node.try_get_context("project"))
         stage = project.stage(name)
-        package = _package(name, stage)
+        names = project.names(name)
+        if app.node.try_get_context("aside") == "true":
+            names = names.moved_aside
+        elif stage.runtime != "local":
+            refuse_another_packaging(names, stage.packaging)
+        _stack(app, names, stage, _package(name, stage))
     except (StageError, PackageError) as error:
         sys.exit(f"error: {error}")
-    _stack(app, project, name, stage, package)
     app.synth()
 
 
-def _package(name: str, stage: Stage) -> Package:
-    extra_files = {}
-    if stage.database.ca_bundle:
-        bundle = ROOT / stage.database.ca_bundle
-        if not bundle.is_file():
-            raise StageError(f"cdk.json: project.stages.{name}.database.ca_bundle: there is no file {bundle}")
-        extra_files[CA_BUNDLE_IN_PACKAGE] = bundle
-    if stage.runtime == "local":
-        extra_files["bootstrap"] = ROOT / "localcloud" / "bootstrap.py"
-        target = Target()
-    else:
-        target = Target(python=stage.runtime.removeprefix("python"), architecture=stage.architecture)
-    if stage.packaging == "image":
-        extra_files["Dockerfile"] = IMAGE
-    selection = Selection(
-        dependency_group=stage.dependency_group,
-        traced=stage.requirements == "traced",
-        environment=stage.environment,
-        aws_services=None if "all" in stage.aws_services else tuple(stage.aws_services),
-        limited=stage.packaging == "zip",
-    )
-    return build(
-        ROOT / stage.backend,
-        ROOT / ".local" / "package" / name,
-        target,
-        config=stage.alembic_config,
-        extra_files=extra_files,
-        selection=selection,
-    )
+def _package(name: str, stage: Stage) -> Code:
+    bundle = ROOT / stage.database.ca_bundle if stage.database.ca_bundle else None
+    if bundle and not bundle.is_file():
+        raise StageError(f"cdk.json: project.stages.{name}.database.ca_bundle: there is no file {bundle}")
+    return build_code(stage, ROOT / stage.backend, ROOT / ".local" / "package" / name, bundle)
 
 
-def _stack(app: cdk.App, project: Project, name: str, stage: Stage, package: Package) -> None:
-    names = project.names(name)
+def _stack(app: cdk.App, names: Names, stage: Stage, package: Code) -> None:
     stack = MigrateStack(
         app,
         names.stack,
@@ -73,8 +58,8 @@ def _stack(app: cdk.App, project: Project, name: str, stage: Stage, package: Pac
         asset_hash=package.digest,
         env=cdk.Environment(account=stage.account, region=stage.region),
     )
-    for warning in package.warnings:
-        cdk.Annotations.of(stack).add_warning_v2("template-saas:no-bytecode", warning)
+    for number, warning in enumerate(package.warnings, 1):
+        cdk.Annotations.of(stack).add_warning_v2(f"template-saas:package-{number}", warning)
 
 
 if __name__ == "__main__":

@@ -42,19 +42,18 @@ def github_role(
     """
     stack = cdk.Stack.of(scope)
     provider = stack.format_arn(service="iam", region="", resource="oidc-provider", resource_name=_GITHUB)
-    subject = f"repo:{settings.repository}:environment:{settings.environment}"
     role = iam.Role(
         scope,
         "GithubRole",
         description=f"Lets workflows of {settings.repository} in {settings.environment} migrate",
         # Both are equal and not alike: a pattern would let in a fork or a branch that nobody reviewed.
         assumed_by=iam.WebIdentityPrincipal(
-            provider, {"StringEquals": {f"{_GITHUB}:aud": "sts.amazonaws.com", f"{_GITHUB}:sub": subject}}
+            provider, {"StringEquals": {f"{_GITHUB}:aud": "sts.amazonaws.com", f"{_GITHUB}:sub": settings.subject}}
         ),
     )
-    role.add_to_policy(
-        iam.PolicyStatement(sid="Invoke", actions=["lambda:InvokeFunction"], resources=[function.function_arn])
-    )
+    # A version of it, too: one that was published is invoked by its number.
+    functions = [function.function_arn, f"{function.function_arn}:*"]
+    allow(role, "Invoke", ["lambda:InvokeFunction"], functions, "versions get their numbers when they are published")
     role.add_to_policy(
         iam.PolicyStatement(
             sid="ReadTheLog",

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from constructs import Construct
 
     from infra.names import Names
-    from infra.stages import Stage
+    from infra.stages import Options
 
 _PERIOD = cdk.Duration.minutes(5)
 _MS_IN_A_SECOND = 1000
@@ -38,7 +38,7 @@ class Observed:
     """The stage that is looked at: its function, its log, and whom to tell."""
 
     names: Names
-    stage: Stage
+    stage: Options
     function: lambda_.IFunction
     log_group: logs.ILogGroup
     topic: sns.ITopic | None
@@ -49,7 +49,7 @@ class Observed:
         return cloudwatch.Metric(
             namespace=self.names.metrics_namespace,
             metric_name=name,
-            dimensions_map={"stage": self.names.stage},
+            dimensions_map={"stage": self.names.stage, "service": self.names.telemetry_service},
             statistic=statistic,
             period=_PERIOD,
         )
@@ -103,7 +103,34 @@ def _alarms(scope: Construct, observed: Observed) -> list[cloudwatch.IAlarm]:
             threshold=1,
             means="an execution of the state machine failed; its cause says why, and docs/rollouts.md what to do",
         ),
+        _alarm(
+            scope,
+            observed,
+            "AbortedRollout",
+            observed.machine.metric_aborted(period=_PERIOD, statistic="Sum"),
+            threshold=1,
+            means="an execution of the state machine was stopped the hard way, without a report",
+        ),
+        _alarm(
+            scope,
+            observed,
+            "TimedOutRollout",
+            observed.machine.metric_timed_out(period=_PERIOD, statistic="Sum"),
+            threshold=1,
+            means="an execution of the state machine ran out of time",
+        ),
     ]
+    if observed.topic:
+        made.append(
+            _alarm(
+                scope,
+                observed,
+                "FailedDestination",
+                function.metric("DestinationDeliveryFailures", period=_PERIOD, statistic="Sum"),
+                threshold=1,
+                means="a failed asynchronous run could not be reported to the topic; the log has it",
+            )
+        )
     if observed.stage.in_full_cloud:
         made.append(
             _alarm(

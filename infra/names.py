@@ -5,7 +5,7 @@ The command line imports this module, so it must not import aws_cdk.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True)
@@ -15,6 +15,13 @@ class Names:
     prefix: str
     service: str
     stage: str
+    # Whether the function has another name for a while, so that one of its own name can be made anew.
+    aside: bool = False
+
+    @property
+    def moved_aside(self) -> Names:
+        """The same names, with the function under another one."""
+        return replace(self, aside=True)
 
     @property
     def stack(self) -> str:
@@ -24,12 +31,17 @@ class Names:
     @property
     def function(self) -> str:
         """The Lambda function."""
-        return f"{self.prefix}-{self.service}-migrate-lambda-{self.stage}"
+        return f"{self.prefix}-{self.service}-migrate-lambda-{self.stage}{'-aside' if self.aside else ''}"
 
     @property
     def log_group(self) -> str:
         """The function's log group, under the name that Lambda itself would give it."""
-        return f"/aws/lambda/{self.function}"
+        return f"/aws/lambda/{replace(self, aside=False).function}"
+
+    @property
+    def deployment_log_group(self) -> str:
+        """The log group of what invokes the function in a deployment."""
+        return f"/aws/lambda/{self.stack}-on-deploy"
 
     @property
     def state_machine(self) -> str:

@@ -3,42 +3,58 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 
+import aws_cdk as cdk
 from aws_cdk import aws_ec2 as ec2
 
+from infra.database import DEFAULT_PORT
+from lambda_migrate.invocation.settings import SECRETS_ENDPOINT_VARIABLE
+
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
-    from constructs import Construct
-
-    from infra.stages import NetworkSettings
+    from aws_cdk import aws_iam as iam
+    from constructs import Construct, IDependable
 
 _HTTPS = 443
+_SELECTION = ("availability_zones", "one_per_az", "subnet_filters", "subnet_group_name", "subnets", "subnet_type")
+
+# An endpoint that is made, the subnets' NAT gateway, or an endpoint that the VPC has, or its security group.
+SecretsEndpoint = Literal["create", "nat"] | ec2.IConnectable
 
 
 @dataclass(frozen=True)
 class Network:
-    """What a function needs to be placed in a VPC."""
+    """The VPC of a function, and what it is let out to there.
+
+    ``databases`` are security groups, constructs that have some, or peers such as a CIDR. Without ``database_port`` the
+    port is the construct's own, or PostgreSQL's.
+    """
 
     vpc: ec2.IVpc
-    subnets: ec2.SubnetSelection
-    security_groups: Sequence[ec2.ISecurityGroup]
+    subnets: ec2.SubnetSelection | None
+    databases: Sequence[ec2.IConnectable]
+    database_port: int | None
+    secrets_endpoint: SecretsEndpoint
+    s3_prefix_list: str | None
 
 
-def place(scope: Construct, settings: NetworkSettings, *, database_port: int, secrets_manager: str) -> Network:
-    """Make the function's own security group and open the two ways that it needs: its database and Secrets Manager.
+@dataclass(frozen=True)
+class Placed:
+    """A function's arguments for its VPC, its variables, and what has to be there before it can reach anything."""
 
-    ``secrets_manager`` is the name of that service's endpoint in the region.
+    arguments: dict[str, Any]
+    variables: Mapping[str, str]
+    needs: Sequence[IDependable]
+
+
+def place(scope: Construct, network: Network, endpoint_policy: Sequence[iam.PolicyStatement]) -> Placed:
+    """Make the function's own security group and open the ways that it needs: its database and Secrets Manager.
+
+    ``endpoint_policy`` is what an endpoint that is made here lets through.
     """
-    vpc = ec2.Vpc.from_vpc_attributes(
-        scope,
-        "Vpc",
-        vpc_id=settings.vpc,
-        # The CDK wants as many as subnets, and their names only for what we do not make.
-        availability_zones=[f"zone-{number}" for number in range(len(settings.subnets))],
-        private_subnet_ids=list(settings.subnets),
-    )
+    vpc = network.vpc
     own = ec2.SecurityGroup(
         scope,
         "SecurityGroup",
@@ -46,33 +62,68 @@ def place(scope: Construct, settings: NetworkSettings, *, database_port: int, se
         description="The migration function: out to its database and to Secrets Manager, and nothing in",
         allow_all_outbound=False,
     )
-    database = ec2.SecurityGroup.from_security_group_id(scope, "Database", settings.database_security_group)
-    own.add_egress_rule(database, ec2.Port.tcp(database_port), "PostgreSQL")
-    database.add_ingress_rule(own, ec2.Port.tcp(database_port), "The migration function")
-    subnets = ec2.SubnetSelection(subnets=vpc.private_subnets)
-    if settings.secrets_endpoint == "create":
+    variables: dict[str, str] = {}
+    selected = vpc.select_subnets(**_as_arguments(network.subnets))
+    given = ec2.Port.tcp(network.database_port) if network.database_port else None
+    for database in network.databases:
+        _let_in(own, database, given or database.connections.default_port or ec2.Port.tcp(DEFAULT_PORT))
+    if not endpoint_policy:
+        # The function reads no secret, so it needs no way to any.
+        pass
+    elif network.secrets_endpoint == "create":
         endpoint = _endpoint_group(scope, vpc, own)
-        ec2.InterfaceVpcEndpoint(
+        made = ec2.InterfaceVpcEndpoint(
             scope,
             "SecretsManager",
             vpc=vpc,
-            service=ec2.InterfaceVpcEndpointService(secrets_manager, _HTTPS),
-            subnets=subnets,
+            service=ec2.InterfaceVpcEndpointAwsService.SECRETS_MANAGER,
+            subnets=ec2.SubnetSelection(subnets=selected.subnets),
             security_groups=[endpoint],
-            private_dns_enabled=True,
+            # With private DNS it would answer for every server in the VPC, and let in none of them; and a VPC can have
+            # only one such endpoint.
+            private_dns_enabled=False,
             # Only to the function, by the rule above, not to the whole VPC.
             open=False,
         )
+        for statement in endpoint_policy:
+            made.add_to_policy(statement)
         own.add_egress_rule(endpoint, ec2.Port.tcp(_HTTPS), "Secrets Manager")
-    elif settings.secrets_endpoint == "nat":
+        # The first entry is the name of the endpoint in the region; each is "<hosted zone>:<name>".
+        name = cdk.Fn.select(1, cdk.Fn.split(":", cdk.Fn.select(0, made.vpc_endpoint_dns_entries)))
+        variables[SECRETS_ENDPOINT_VARIABLE] = f"https://{name}"
+    elif network.secrets_endpoint == "nat":
         own.add_egress_rule(ec2.Peer.any_ipv4(), ec2.Port.tcp(_HTTPS), "Secrets Manager, through the NAT gateway")
     else:
-        existing = ec2.SecurityGroup.from_security_group_id(scope, "Endpoint", settings.secrets_endpoint)
-        own.add_egress_rule(existing, ec2.Port.tcp(_HTTPS), "Secrets Manager")
-        existing.add_ingress_rule(own, ec2.Port.tcp(_HTTPS), "The migration function")
-    if settings.s3_prefix_list:
-        own.add_egress_rule(ec2.Peer.prefix_list(settings.s3_prefix_list), ec2.Port.tcp(_HTTPS), "S3, for rollouts")
-    return Network(vpc, subnets, [own])
+        _let_in(own, network.secrets_endpoint, ec2.Port.tcp(_HTTPS), "Secrets Manager")
+    if network.s3_prefix_list:
+        own.add_egress_rule(ec2.Peer.prefix_list(network.s3_prefix_list), ec2.Port.tcp(_HTTPS), "S3, for rollouts")
+    arguments = {
+        "vpc": vpc,
+        "vpc_subnets": ec2.SubnetSelection(subnets=selected.subnets),
+        "security_groups": [own],
+    }
+    peers = [*network.databases]
+    if not isinstance(network.secrets_endpoint, str):
+        peers.append(network.secrets_endpoint)
+    # The rules that let the function in are part of their groups.
+    groups = [group for peer in peers for group in peer.connections.security_groups]
+    return Placed(arguments, variables, [selected.internet_connectivity_established, *groups])
+
+
+def _let_in(own: ec2.SecurityGroup, peer: ec2.IConnectable, port: ec2.Port, what: str = "PostgreSQL") -> None:
+    """Let the function out to a peer, and in there where the peer has security groups."""
+    groups = peer.connections.security_groups
+    for group in groups:
+        own.add_egress_rule(group, port, what)
+        group.add_ingress_rule(own, port, "The migration function")
+    if not groups:
+        own.connections.allow_to(peer, port, what)
+
+
+def _as_arguments(selection: ec2.SubnetSelection | None) -> dict[str, Any]:
+    if selection is None:
+        return {}
+    return {name: getattr(selection, name) for name in _SELECTION}
 
 
 def _endpoint_group(scope: Construct, vpc: ec2.IVpc, own: ec2.SecurityGroup) -> ec2.SecurityGroup:

@@ -12,16 +12,22 @@ from lambda_migrate.fleet.folder import ROOT
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from aws_cdk import aws_kms as kms
     from aws_cdk import aws_lambda as lambda_
     from aws_cdk import aws_logs as logs
     from aws_cdk import aws_s3 as s3
     from constructs import Construct
 
+    from infra.database import Database
     from infra.names import Names
-    from infra.stages import DatabaseSettings, RolloutSettings, Stage
+    from infra.stages import RolloutSettings
+
+_DOMAINS = {"cn-": "amazonaws.com.cn", "eusc-": "amazonaws.eu"}
 
 
-def function_role(scope: Construct, names: Names, stage: Stage, log_group: logs.ILogGroup) -> iam.Role:
+def function_role(
+    scope: Construct, names: Names, database: Database, log_group: logs.ILogGroup, *, in_vpc: bool
+) -> iam.Role:
     """The function's role. Everything it may do is here, except what tracing and failed invocations add."""
     role = iam.Role(
         scope,
@@ -31,7 +37,7 @@ def function_role(scope: Construct, names: Names, stage: Stage, log_group: logs.
     )
     log_group.grant_write(role)
     stack = cdk.Stack.of(scope)
-    for statement in (*_database(stack, stage.database), *_network(stack, names, stage)):
+    for statement in (*_database(stack, database), *(_in_vpc(stack, names) if in_vpc else ())):
         role.add_to_policy(statement)
     cdk.Validations.of(role).acknowledge(
         cdk.Acknowledgment(
@@ -43,9 +49,16 @@ def function_role(scope: Construct, names: Names, stage: Stage, log_group: logs.
     return role
 
 
-def allow_rollouts(role: iam.Role, rollout: RolloutSettings, bucket: s3.IBucket) -> None:
-    """Let the function do its part of rollouts: list its targets' secrets, read them, and keep its objects."""
-    for statement in _rollout_statements(cdk.Stack.of(role), rollout, bucket.bucket_arn):
+def allow_rollouts(role: iam.Role, database: Database, rollout: RolloutSettings, bucket: s3.IBucket) -> None:
+    """Let the function do its part of rollouts: list its targets' secrets, read them, log in, and keep its objects."""
+    stack = cdk.Stack.of(role)
+    statements = _rollout_statements(stack, rollout, bucket.bucket_arn)
+    login = database.login
+    if login.iam_resource_ids and (rollout.resource_ids or rollout.users):
+        servers = sorted({*login.iam_resource_ids, *rollout.resource_ids})
+        users = sorted({login.user or "", *rollout.users})
+        statements.append(_log_in(stack, "LogInToTargets", servers, users))
+    for statement in statements:
         role.add_to_policy(statement)
         _excuse(role, statement, "targets come and go: they are told by the beginning of a name, or by a tag")
 
@@ -57,6 +70,11 @@ def _rollout_statements(stack: cdk.Stack, rollout: RolloutSettings, bucket_arn: 
         ),
         iam.PolicyStatement(sid="ListRollouts", actions=["s3:ListBucket"], resources=[bucket_arn]),
     ]
+    return statements + _targets_secrets(stack, rollout)
+
+
+def _targets_secrets(stack: cdk.Stack, rollout: RolloutSettings) -> list[iam.PolicyStatement]:
+    statements = []
     named = [secret_arn(stack, target.secret_id) for target in rollout.targets if target.secret_id]
     if rollout.secret_prefix or rollout.secret_tag:
         named.append(secret_arn(stack, f"{rollout.secret_prefix or ''}*", is_pattern=True))
@@ -79,6 +97,22 @@ def _rollout_statements(stack: cdk.Stack, rollout: RolloutSettings, bucket_arn: 
     return statements
 
 
+def endpoint_policy(role: iam.Role, database: Database, rollout: RolloutSettings | None) -> list[iam.PolicyStatement]:
+    """What an endpoint of Secrets Manager lets through: this role, and what the role itself may read there."""
+    stack = cdk.Stack.of(role)
+    statements = [*_database(stack, database), *(_targets_secrets(stack, rollout) if rollout else ())]
+    return [
+        iam.PolicyStatement(
+            principals=[iam.AnyPrincipal()],
+            actions=statement.actions,
+            resources=statement.resources,
+            conditions={**statement.conditions, "ArnEquals": {"aws:PrincipalArn": role.role_arn}},
+        )
+        for statement in statements
+        if all(action.startswith("secretsmanager:") for action in statement.actions)
+    ]
+
+
 def machine_role(scope: Construct, names: Names, function: lambda_.IFunction, bucket: s3.IBucket | None) -> iam.Role:
     """The state machine's role: it may invoke the function, and where there are rollouts, run a Distributed Map."""
     stack = cdk.Stack.of(scope)
@@ -96,7 +130,19 @@ def machine_role(scope: Construct, names: Names, function: lambda_.IFunction, bu
         ),
     )
     statements = [
-        iam.PolicyStatement(sid="Invoke", actions=["lambda:InvokeFunction"], resources=[function.function_arn]),
+        # Every version: an execution goes on with the one that it began with.
+        iam.PolicyStatement(
+            sid="Invoke",
+            actions=["lambda:InvokeFunction"],
+            resources=[function.function_arn, f"{function.function_arn}:*"],
+        ),
+        iam.PolicyStatement(
+            sid="ListVersions", actions=["lambda:ListVersionsByFunction"], resources=[function.function_arn]
+        ),
+        # A version's ARN goes on after the function's own, so the function itself cannot be deleted.
+        iam.PolicyStatement(
+            sid="PruneVersions", actions=["lambda:DeleteFunction"], resources=[f"{function.function_arn}:*"]
+        ),
         # As the developer guide of Step Functions has them, in "Logging" and in "X-Ray"; neither knows a resource.
         iam.PolicyStatement(
             sid="DeliverTheLog",
@@ -177,14 +223,56 @@ def _excuse(role: iam.Role, statement: iam.PolicyStatement, reason: str) -> None
             )
 
 
+def use_key(role: iam.Role, key: kms.IKey | None, *services: str) -> None:
+    """Let the role use the key, through these services only: for objects of a bucket, and data of executions."""
+    if key is None:
+        return
+    for service in services:
+        role.add_to_policy(
+            iam.PolicyStatement(
+                sid=f"UseTheKeyIn{service.title()}",
+                actions=["kms:Decrypt", "kms:GenerateDataKey"],
+                resources=[key.key_arn],
+                conditions={"StringEquals": {"kms:ViaService": _through(role, service)}},
+            )
+        )
+
+
+def _through(scope: Construct, service: str) -> str | list[str]:
+    """The service's name in the region, by which a key knows through whom it is used."""
+    region = cdk.Stack.of(scope).region
+    names = [f"{service}.{region}.amazonaws.com"]
+    # Other partitions have a domain of their own, and their documents do not agree on which one a key sees.
+    names += [f"{service}.{region}.{domain}" for begin, domain in _DOMAINS.items() if region.startswith(begin)]
+    return names if len(names) > 1 else names[0]
+
+
+def encrypt_executions(role: iam.Role, names: Names, key: kms.IKey) -> None:
+    """Let the state machine's role use the key for executions and their log, as its guide has it in "Data at rest"."""
+    stack = cdk.Stack.of(role)
+    contexts = {
+        "Executions": {"aws:states:stateMachineArn": states_arn(stack, "stateMachine", names.state_machine)},
+        "TheLog": {"SourceArn": stack.format_arn(service="logs", resource="*")},
+    }
+    for what, context in contexts.items():
+        conditions = {f"kms:EncryptionContext:{name}": value for name, value in context.items()}
+        role.add_to_policy(
+            iam.PolicyStatement(
+                sid=f"Encrypt{what}",
+                actions=["kms:Decrypt", "kms:GenerateDataKey"] if what == "Executions" else ["kms:GenerateDataKey"],
+                resources=[key.key_arn],
+                conditions={"StringEquals": conditions},
+            )
+        )
+
+
 def publish_encrypted(scope: Construct, key_arn: str) -> iam.PolicyStatement:
     """What publishing to a topic that this key encrypts takes beside the permission to publish."""
-    region = cdk.Stack.of(scope).region
     return iam.PolicyStatement(
         sid="EncryptForTheTopic",
         actions=["kms:Decrypt", "kms:GenerateDataKey"],
         resources=[key_arn],
-        conditions={"StringEquals": {"kms:ViaService": f"sns.{region}.amazonaws.com"}},
+        conditions={"StringEquals": {"kms:ViaService": _through(scope, "sns")}},
     )
 
 
@@ -202,22 +290,33 @@ def secret_arn(stack: cdk.Stack, name_or_arn: str, *, is_pattern: bool = False) 
     )
 
 
-def _database(stack: cdk.Stack, database: DatabaseSettings) -> list[iam.PolicyStatement]:
-    secret = secret_arn(stack, database.secret)
-    statements = [
-        iam.PolicyStatement(sid="ReadTheSecret", actions=["secretsmanager:GetSecretValue"], resources=[secret])
-    ]
-    if database.kms_key:
-        statements.append(_decrypt(stack, "DecryptTheSecret", database.kms_key, secret))
-    if database.auth == "iam":
-        user = stack.format_arn(
+def _database(stack: cdk.Stack, database: Database) -> list[iam.PolicyStatement]:
+    statements = []
+    if database.secret_arn:
+        statements.append(
+            iam.PolicyStatement(
+                sid="ReadTheSecret", actions=["secretsmanager:GetSecretValue"], resources=[database.secret_arn]
+            )
+        )
+        if database.secret_key_arn:
+            statements.append(_decrypt(stack, "DecryptTheSecret", database.secret_key_arn, database.secret_arn))
+    if database.login.iam_resource_ids:
+        statements.append(_log_in(stack, "LogIn", database.login.iam_resource_ids, [database.login.user or ""]))
+    return statements
+
+
+def _log_in(stack: cdk.Stack, sid: str, resource_ids: Sequence[str], users: Sequence[str]) -> iam.PolicyStatement:
+    resources = [
+        stack.format_arn(
             service="rds-db",
             resource="dbuser",
-            resource_name=f"{database.resource_id}/{database.user}",
+            resource_name=f"{resource_id}/{user}",
             arn_format=cdk.ArnFormat.COLON_RESOURCE_NAME,
         )
-        statements.append(iam.PolicyStatement(sid="LogIn", actions=["rds-db:connect"], resources=[user]))
-    return statements
+        for resource_id in resource_ids
+        for user in users
+    ]
+    return iam.PolicyStatement(sid=sid, actions=["rds-db:connect"], resources=resources)
 
 
 def _decrypt(stack: cdk.Stack, sid: str, key_arn: str, secrets: str | Sequence[str]) -> iam.PolicyStatement:
@@ -228,15 +327,13 @@ def _decrypt(stack: cdk.Stack, sid: str, key_arn: str, secrets: str | Sequence[s
         # Only what Secrets Manager asks for in the function's name, and only these secrets: the key may well protect
         # others, and data that is no secret of Secrets Manager.
         conditions={
-            "StringEquals": {"kms:ViaService": f"secretsmanager.{stack.region}.amazonaws.com"},
+            "StringEquals": {"kms:ViaService": _through(stack, "secretsmanager")},
             "StringLike": {"kms:EncryptionContext:SecretARN": secrets},
         },
     )
 
 
-def _network(stack: cdk.Stack, names: Names, stage: Stage) -> list[iam.PolicyStatement]:
-    if stage.network is None:
-        return []
+def _in_vpc(stack: cdk.Stack, names: Names) -> list[iam.PolicyStatement]:
     # Lambda makes the function's network interfaces in its role's name, and EC2 knows no narrower resource for these.
     # So the code that runs in the function is denied what its role may (Lambda developer guide, "Giving Lambda
     # functions access to resources in an Amazon VPC", which has both statements).

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -10,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from pydantic_core import PydanticCustomError
 
 from infra.names import Names
+from lambda_migrate.invocation.allowed import with_rollout
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -25,6 +27,19 @@ _SECURITY_GROUP = r"^sg-[0-9a-f]+$"
 # A partition, a service and an account; the rest is each resource's own.
 _ARN = r"^arn:aws[a-z-]*:"
 _SNS_TOPIC = _ARN + r"sns:[a-z0-9-]+:[0-9]{12}:[A-Za-z0-9_-]{1,256}$"
+_COMPLETE_ARN = r"-[A-Za-z0-9]{6}$"
+# What the function need not know of its rollouts.
+_OF_THE_STACK = {"kms_key", "resource_ids", "retries", "runs", "users"}
+# As Lambda's developer guide lists them ("Defined runtime environment variables"): it refuses a function that sets one.
+RESERVED_VARIABLES = frozenset(
+    {
+        *("_HANDLER", "_X_AMZN_TRACE_ID", "AWS_DEFAULT_REGION", "AWS_REGION", "AWS_EXECUTION_ENV"),
+        *(f"AWS_LAMBDA_FUNCTION_{name}" for name in ("NAME", "MEMORY_SIZE", "VERSION")),
+        *("AWS_LAMBDA_INITIALIZATION_TYPE", "AWS_LAMBDA_LOG_GROUP_NAME", "AWS_LAMBDA_LOG_STREAM_NAME"),
+        *("AWS_ACCESS_KEY", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"),
+        *("AWS_LAMBDA_RUNTIME_API", "LAMBDA_TASK_ROOT", "LAMBDA_RUNTIME_DIR"),
+    }
+)
 _EMAIL = r"^[^@\s:]+@[^@\s:]+\.[^@\s:]+$"
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,30}$")]
 # A key and not its alias: what a role may decrypt is said by the key.
@@ -32,6 +47,14 @@ KeyArn = Annotated[str, Field(pattern=_ARN + r"kms:[a-z0-9-]+:[0-9]{12}:key/[A-Z
 # As the groups of a pyproject.toml are called, and AWS's services in boto3.
 GroupName = Annotated[str, Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$")]
 ServiceName = Annotated[str, Field(pattern=r"^[a-z0-9-]+$")]
+ResourceId = Annotated[str, Field(pattern=r"^(db|cluster|prx)-[A-Za-z0-9]+$")]
+# A security group or a CIDR, of IPv4 or IPv6.
+_CIDR = r"^[0-9]{1,3}(\.[0-9]{1,3}){3}/[0-9]{1,2}$|^[0-9a-f:]+/[0-9]{1,3}$"
+# A parameter of SSM; with "#1", the second value of a StringList.
+_PARAMETER = r"^ssm:/[A-Za-z0-9_./-]+(#[0-9]{1,2})?$"
+Peer = Annotated[str, Field(pattern=f"{_SECURITY_GROUP}|{_CIDR}|{_PARAMETER}")]
+Tags = Annotated[Mapping[str, str], Field(min_length=1)]
+PolicyArn = Annotated[str, Field(pattern=_ARN + r"iam::([0-9]{12}|aws):policy/[A-Za-z0-9+=,.@_/-]+$")]
 RoleArn = Annotated[str, Field(pattern=_ARN + r"iam::[0-9]{12}:role/[A-Za-z0-9+=,.@_/-]+$")]
 
 
@@ -46,7 +69,12 @@ class _Settings(BaseModel):
 class DatabaseSettings(_Settings):
     """Where the stage's database is and what the function may read to log in."""
 
-    secret: str = Field(min_length=1, description="Name or complete ARN of the secret in Secrets Manager")
+    secret: str | None = Field(
+        default=None,
+        min_length=1,
+        description="Name or complete ARN of the secret in Secrets Manager; required, but for `iam` with `host`, `name`"
+        " and `user`",
+    )
     host: str | None = Field(default=None, description="Where the secret holds none, as one that RDS manages")
     port: int | None = Field(default=None, ge=1, le=65535, description="Likewise")
     name: str | None = Field(default=None, min_length=1, description="The database in that server, likewise")
@@ -57,9 +85,8 @@ class DatabaseSettings(_Settings):
     auth: Literal["password", "iam"] = Field(
         default="password", description="`iam`: with an RDS IAM token; needs `user` and `resource_id`"
     )
-    resource_id: str | None = Field(
+    resource_id: ResourceId | None = Field(
         default=None,
-        pattern=r"^(db|cluster|prx)-[A-Za-z0-9]+$",
         description="With `iam`, the resource id of the instance, cluster or proxy: who may log in is said by it",
     )
     ca_bundle: str | None = Field(
@@ -70,6 +97,10 @@ class DatabaseSettings(_Settings):
 
     @model_validator(mode="after")
     def _iam_needs_to_know_whom(self) -> Self:
+        if self.secret is None and not (self.auth == "iam" and self.host and self.name and self.user):
+            raise _wrong("required, unless auth is iam and host, name and user are given", key="secret")
+        if self.secret and self.secret.startswith("arn:") and not re.search(_COMPLETE_ARN, self.secret):
+            raise _wrong("the ARN is not complete: it ends in a hyphen and six characters", key="secret")
         if self.auth == "iam" and not (self.user and self.resource_id):
             raise _wrong("auth iam needs user and resource_id beside it")
         if self.auth == "password" and self.resource_id:
@@ -80,14 +111,23 @@ class DatabaseSettings(_Settings):
 class NetworkSettings(_Settings):
     """The VPC that the database is in, and how the function reaches Secrets Manager from there."""
 
-    vpc: str = Field(pattern=r"^vpc-[0-9a-f]+$", description="Its id")
-    subnets: Sequence[Annotated[str, Field(pattern=r"^subnet-[0-9a-f]+$")]] = Field(
-        min_length=1, description="Private subnets; two in different zones survive the loss of one"
+    vpc: Annotated[str, Field(pattern=rf"^vpc-[0-9a-f]+$|{_PARAMETER}")] | Tags = Field(
+        description="Its id, a parameter of SSM that holds it, or its tags: see below"
     )
-    database_security_group: str = Field(
-        pattern=_SECURITY_GROUP, description="The database's own; the function is let in there on the database's port"
+    subnets: Sequence[Annotated[str, Field(pattern=rf"^subnet-[0-9a-f]+$|{_PARAMETER}")]] | Tags = Field(
+        min_length=1,
+        description="Private subnets, by id, parameter or one tag; two in different zones survive the loss of one",
     )
-    secrets_endpoint: Annotated[str, Field(pattern=rf"^(create|nat|{_SECURITY_GROUP[1:-1]})$")] = Field(
+    database_security_group: Peer | Annotated[Sequence[Peer], Field(min_length=1)] = Field(
+        description="The database's own, or a list of several and of CIDRs; the function is let out to each on the"
+        " database's port, and let in at the groups"
+    )
+    database_port: Annotated[int, Field(ge=1, le=65535)] | Literal["secret"] | None = Field(
+        default=None,
+        description="The port that is opened, where `database` has no `port` and it is not 5432; `secret`: the `port`"
+        " in the secret, which is then JSON, when the stack is deployed",
+    )
+    secrets_endpoint: Annotated[str, Field(pattern=rf"^(create|nat)$|{_SECURITY_GROUP}|{_PARAMETER}")] = Field(
         default="create",
         description="`create`: make an interface endpoint for Secrets Manager; `nat`: the subnets have a NAT gateway;"
         " or the security group of an endpoint that the VPC has already (it can have only one)",
@@ -99,6 +139,21 @@ class NetworkSettings(_Settings):
         " tables have a gateway endpoint for S3",
     )
 
+    @model_validator(mode="after")
+    def _tags_are_looked_up_together(self) -> Self:
+        by_tags = [isinstance(each, Mapping) for each in (self.vpc, self.subnets)]
+        if any(by_tags) and not all(by_tags):
+            raise _wrong("vpc and subnets are both given by tags, or both by ids and parameters")
+        if isinstance(self.subnets, Mapping) and len(self.subnets) != 1:
+            raise _wrong("subnets: one tag, which all of them have and others have not")
+        return self
+
+    @property
+    def databases(self) -> Sequence[str]:
+        """The security groups and CIDRs of the databases."""
+        given = self.database_security_group
+        return [given] if isinstance(given, str) else given
+
 
 class GithubSettings(_Settings):
     """Which workflow may invoke the function, without a key of AWS in GitHub."""
@@ -108,6 +163,25 @@ class GithubSettings(_Settings):
         pattern=r"^[A-Za-z0-9._-]+$",
         description="The workflow's `environment`: its protection rules say who may migrate this stage",
     )
+    owner_id: int | None = Field(
+        default=None, ge=1, description="The owner's number, where GitHub sends it: see [ci.md](ci.md#set-up-once)"
+    )
+    repository_id: int | None = Field(default=None, ge=1, description="The repository's number, likewise")
+
+    @model_validator(mode="after")
+    def _numbers_come_together(self) -> Self:
+        if (self.owner_id is None) != (self.repository_id is None):
+            raise _wrong("owner_id and repository_id need each other: GitHub sends both or neither")
+        return self
+
+    @property
+    def subject(self) -> str:
+        """The subject of the tokens that GitHub gives to such a workflow."""
+        repository = self.repository
+        if self.owner_id is not None:
+            owner, name = repository.split("/")
+            repository = f"{owner}@{self.owner_id}/{name}@{self.repository_id}"
+        return f"repo:{repository}:environment:{self.environment}"
 
 
 Share = Annotated[str, Field(pattern=r"^(100|[0-9]{1,2})(\.[0-9]{1,3})?%$")]
@@ -161,6 +235,14 @@ class RolloutSettings(_Settings):
     kms_key: KeyArn | None = Field(
         default=None, description="ARN of the targets' secrets' key, where that is not `aws/secretsmanager`"
     )
+    resource_ids: Sequence[ResourceId] = Field(
+        default=(),
+        description="With `database.auth` `iam`: the resource ids of the targets' servers, where these are others",
+    )
+    users: Sequence[Annotated[str, Field(pattern=r"^[A-Za-z0-9_*?.-]+$")]] = Field(
+        default=(),
+        description="With `iam`: the users that the targets' secrets name, where these are others; `*` is any letters",
+    )
     canaries: Sequence[str] | Count | Share = Field(
         default=1, description="The first wave, in which nothing may fail: names, a number, or a share such as `5%`"
     )
@@ -200,21 +282,53 @@ class RolloutSettings(_Settings):
     @property
     def as_variable(self) -> str:
         """What the function has to know of it, as JSON."""
-        known = self.model_dump(
-            mode="json", by_alias=True, exclude_defaults=True, exclude={"kms_key", "retries", "runs"}
-        )
+        known = self.model_dump(mode="json", by_alias=True, exclude_defaults=True, exclude=_OF_THE_STACK)
         return json.dumps(known, separators=(",", ":"), sort_keys=True)
 
 
-class Stage(_Settings):
-    """One environment: everything that differs between two functions."""
+Patterns = Sequence[Annotated[str, Field(min_length=1, max_length=2048)]]
+
+
+class TargetsAllowed(_Settings):
+    """The names that an event's ``target`` may have, beside the targets of ``rollout``."""
+
+    secret_id: Patterns | None = Field(default=None, description="Names or ARNs of secrets")
+    database: Patterns | None = Field(default=None, description="Names of databases")
+    schema_: Patterns | None = Field(default=None, alias="schema", description="Names of schemas")
+
+
+class Place(_Settings):
+    """What a stage uses of an account: all that has an id there."""
 
     account: str | None = Field(default=None, pattern=r"^[0-9]{12}$", description="Without it, that of the AWS profile")
     region: str | None = Field(
-        default=None, pattern=r"^[a-z]{2}(-[a-z]+)+-[0-9]$", description="Without it, that of the AWS profile"
+        default=None, pattern=r"^[a-z]{2,4}(-[a-z]+)+-[0-9]$", description="Without it, that of the AWS profile"
     )
+    database: DatabaseSettings = Field(description="Where the database is, and how to log in: see below")
+    network: NetworkSettings | None = Field(
+        default=None, description="Without it the function is in no VPC; otherwise see below"
+    )
+    kms_key: KeyArn | None = Field(
+        default=None,
+        description="ARN of the key that encrypts what is kept: logs, alarms, executions, rollouts; see below",
+    )
+    bootstrap_qualifier: str | None = Field(
+        default=None,
+        pattern=r"^[a-z0-9]{1,10}$",
+        description="The bootstrap stack of the CDK that deploys this stage only, with the policies of"
+        " `make execution-policy`: [ci.md](ci.md#the-deploy-role)",
+    )
+
+
+class Options(_Settings):
+    """What a function can be told beside its place: settings of a stage, and arguments of `Migrations`."""
+
     backend: str = Field(default="back", description="The backend's folder, relative to `cdk.json`")
-    alembic_config: str = Field(default="alembic.ini", description="`alembic.ini` or `pyproject.toml` in that folder")
+    alembic_config: str | None = Field(
+        default=None,
+        description="The path of an ini file or a `pyproject.toml` in that folder. Without it, `alembic.ini`, or else a"
+        " `pyproject.toml` that has `[tool.alembic]`",
+    )
     runtime: Literal["python3.12", "python3.13", "python3.14", "local"] = Field(
         default="python3.13",
         description="`local`: this machine's interpreter under AWS's own runtime client, for the local cloud",
@@ -233,16 +347,15 @@ class Stage(_Settings):
         default=(),
         description="Services of AWS that the backend uses, beside those that are found in its code; see below",
     )
+    package_files: Sequence[str] = Field(
+        default=(), description="Patterns of files that revisions read outside their tree, such as `sql/*.sql`"
+    )
     packaging: Literal["zip", "image"] = Field(
         default="zip",
         description="`image`: a container image, for more than the 250 MB that Lambda takes as an archive",
     )
     memory_mb: int = Field(default=512, ge=128, le=10240, description="Lambda gives processor time in proportion")
     timeout_s: int = Field(default=900, ge=30, le=900, description="A run stops cleanly before it")
-    database: DatabaseSettings = Field(description="Where the database is, and how to log in: see below")
-    network: NetworkSettings | None = Field(
-        default=None, description="Without it the function is in no VPC; otherwise see below"
-    )
     invokers: Sequence[RoleArn] = Field(
         default=(), description="ARNs of roles, of this account or another, that may invoke the function"
     )
@@ -254,9 +367,6 @@ class Stage(_Settings):
         pattern=f"{_SNS_TOPIC}|{_EMAIL}",
         description="An e-mail address, or the ARN of an SNS topic; without it alarms tell nobody",
     )
-    kms_key: KeyArn | None = Field(
-        default=None, description="ARN of the key that encrypts the log group and the alarms' topic; see below"
-    )
     log_retention_days: RetentionDays = Field(default=90, description="As CloudWatch Logs has them")
     protect: bool | None = Field(
         default=None,
@@ -265,7 +375,16 @@ class Stage(_Settings):
     rollout: RolloutSettings | None = Field(
         default=None, description="A database or schema for each tenant: [rollouts.md](rollouts.md)"
     )
+    targets_allowed: TargetsAllowed = Field(
+        default_factory=TargetsAllowed,
+        description="Patterns of the names that an event's `target` may have: see below",
+    )
     allow_downgrade: bool = Field(default=False, description="Permits `downgrade` and `stamp`")
+    preflight: Literal["off", "warn", "enforce"] = Field(
+        default="warn",
+        description="What an upgrade does about a revision that would fail on this database's rows or block for long:"
+        " nothing, log it, or refuse to begin ([contract.md](contract.md#preflight))",
+    )
     migrate_on_deploy: bool = Field(
         default=False, description="The deployment itself migrates, and fails where the migration fails: see below"
     )
@@ -274,21 +393,55 @@ class Stage(_Settings):
         description="More variables for the function, with the last word;"
         " [contract.md](contract.md#environment-variables) has their list",
     )
+    permissions_boundary: PolicyArn | None = Field(
+        default=None,
+        description="ARN of a managed policy that limits every role of the stack; with"
+        " `bootstrap_qualifier` there is one already",
+    )
     tags: Mapping[str, str] = Field(
         default_factory=dict, description="On everything in the stack, beside `project` and `stage`"
     )
 
     @model_validator(mode="after")
-    def _an_image_has_a_runtime_of_lambdas(self) -> Self:
-        if self.packaging == "image" and self.runtime == "local":
-            raise _wrong("packaging image is for a runtime of Lambda's, and local is none")
+    def _variables_are_ones_to_set(self) -> Self:
+        for name in self.environment:
+            if name in RESERVED_VARIABLES:
+                raise _wrong(f"environment: Lambda itself sets {name}, and refuses a function that does")
+            if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]+", name):
+                raise _wrong(f"environment: {name!r} is no name of a variable that Lambda takes")
         return self
 
     @model_validator(mode="after")
-    def _rollouts_reach_s3(self) -> Self:
-        network = self.network
-        if self.rollout and network and network.secrets_endpoint != "nat" and not network.s3_prefix_list:
-            raise _wrong("rollout keeps objects in S3: network needs s3_prefix_list, or the secrets_endpoint nat")
+    def _fits_lambdas_variables(self) -> Self:
+        size = len(self.targets_allowed_as_variable or "") + len(self.rollout.as_variable if self.rollout else "")
+        if size > _LONGEST_VARIABLE:
+            raise _wrong(
+                f"rollout and targets_allowed are {size} characters, and Lambda's variables hold {_LONGEST_VARIABLE}:"
+                " name the targets by secret_prefix, secret_tag, query or a pattern"
+            )
+        return self
+
+    @property
+    def targets_allowed_as_variable(self) -> str | None:
+        """The patterns of `targets_allowed` and `rollout` as JSON, or None if there are none."""
+        given = self.targets_allowed.model_dump(mode="json", by_alias=True, exclude_none=True)
+        rollout = self.rollout.model_dump(mode="json", by_alias=True) if self.rollout else None
+        allowed = with_rollout(given, rollout)
+        return json.dumps(allowed, separators=(",", ":"), sort_keys=True) if allowed else None
+
+    @model_validator(mode="after")
+    def _one_of_them_migrates(self) -> Self:
+        if self.migrate_on_deploy and self.rollout:
+            raise _wrong(
+                "migrate_on_deploy is for the stage's one database, and rollout for many: deploy, then run"
+                " `migrate rollout`"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _an_image_has_a_runtime_of_lambdas(self) -> Self:
+        if self.packaging == "image" and self.runtime == "local":
+            raise _wrong("packaging image is for a runtime of Lambda's, and local is none")
         return self
 
     @property
@@ -298,6 +451,44 @@ class Stage(_Settings):
         Those are saved queries (``AWS::Logs::QueryDefinition``) and alarms on an expression.
         """
         return self.runtime != "local"
+
+
+class Stage(Options, Place):
+    """One environment of cdk.json: everything that differs between two functions."""
+
+    @model_validator(mode="after")
+    def _one_boundary_limits_roles(self) -> Self:
+        if self.bootstrap_qualifier and self.permissions_boundary:
+            raise _wrong("permissions_boundary: bootstrap_qualifier has a boundary of its own; leave one of them out")
+        return self
+
+    @model_validator(mode="after")
+    def _tags_are_looked_up_somewhere(self) -> Self:
+        if self.network and isinstance(self.network.vpc, Mapping) and not (self.account and self.region):
+            raise _wrong("network: a VPC is looked up by tags only where the stage has account and region")
+        return self
+
+    @model_validator(mode="after")
+    def _iam_is_for_all(self) -> Self:
+        rollout = self.rollout
+        if rollout and (rollout.resource_ids or rollout.users) and self.database.auth != "iam":
+            raise _wrong("rollout: resource_ids and users are for database.auth iam")
+        return self
+
+    @model_validator(mode="after")
+    def _a_port_of_the_secret_has_one(self) -> Self:
+        if self.network and self.network.database_port == "secret" and (self.database.port or not self.database.secret):
+            raise _wrong("network: database_port secret needs database.secret, and no database.port that overrides it")
+        return self
+
+    @model_validator(mode="after")
+    def _rollouts_reach_s3(self) -> Self:
+        if self.network:
+            try:
+                reach_s3(self.rollout, self.network.secrets_endpoint, self.network.s3_prefix_list)
+            except StageError as error:
+                raise _wrong(str(error)) from None
+        return self
 
 
 class Project(_Settings):
@@ -329,10 +520,10 @@ class Project(_Settings):
         return Names(self.prefix, self.service, stage)
 
 
-def _wrong(message: str) -> PydanticCustomError:
-    """What is wrong with several keys together; pydantic adds the path to them."""
+def _wrong(message: str, *, key: str = "") -> PydanticCustomError:
+    """What is wrong with several keys together; pydantic adds the path to them, and `problem` the one that is meant."""
     # A text of ours: without braces, so pydantic takes it as it is.
-    return PydanticCustomError("combination", message)
+    return PydanticCustomError("combination", message, {"key": key})
 
 
 def read_project(context: object) -> Project:
@@ -344,6 +535,24 @@ def read_project(context: object) -> Project:
     try:
         return Project.model_validate(context)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        path = ".".join(["project", *(str(part) for part in first["loc"] if part != "[key]")])
-        raise StageError(f"cdk.json: {path}: {first['msg'][:1].lower()}{first['msg'][1:]}") from None
+        raise StageError(f"cdk.json: {problem(error, 'project')}") from None
+
+
+def problem(error: ValidationError, *within: str) -> str:
+    """Return one line: the path of the first wrong or unknown key, and what it must be."""
+    first = error.errors(include_url=False, include_input=False)[0]
+    meant = (first.get("ctx") or {}).get("key")
+    parts = [*within, *(str(part) for part in first["loc"] if part != "[key]"), *([meant] if meant else [])]
+    path = ".".join(parts)
+    message = f"{first['msg'][:1].lower()}{first['msg'][1:]}"
+    return f"{path}: {message}" if path else message
+
+
+def reach_s3(rollout: RolloutSettings | None, secrets_endpoint: object, s3_prefix_list: str | None) -> None:
+    """Refuse rollouts of a function whose VPC has no way to S3.
+
+    Raises:
+        StageError: there is none.
+    """
+    if rollout and secrets_endpoint != "nat" and not s3_prefix_list:
+        raise StageError("rollout keeps objects in S3: network needs s3_prefix_list, or the secrets_endpoint nat")

@@ -10,6 +10,7 @@ from aws_cdk.assertions import Template
 
 from infra.stack import MigrateStack
 from infra.stages import Stage
+from tests.support.checkout import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -98,12 +99,19 @@ class Stack:
 
 def synthesize(folder: Path, stages: Mapping[str, tuple[Names, Mapping[str, Any]]]) -> dict[str, Stack]:
     """The templates of these stages, made in one app, with files in `folder`. A stage may name account and region."""
-    app = cdk.App(outdir=str(folder / "cdk.out"))
+    app = new_app(folder)
     made = {key: add_stack(app, folder, names, settings) for key, (names, settings) in stages.items()}
     return {
         key: Stack(dict(Template.from_stack(stack).to_json()), termination_protection=stack.termination_protection)
         for key, stack in made.items()
     }
+
+
+def new_app(folder: Path) -> cdk.App:
+    """An app with the feature flags of cdk.json, with files in `folder`."""
+    context = json.loads((ROOT / "cdk.json").read_text(encoding="utf-8"))["context"]
+    flags = {name: value for name, value in context.items() if name.startswith("@aws-cdk")}
+    return cdk.App(outdir=str(folder / "cdk.out"), context=flags)
 
 
 def add_stack(app: cdk.App, folder: Path, names: Names, settings: Mapping[str, Any]) -> MigrateStack:

@@ -14,8 +14,14 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.xdist_group("deployment")
 
-NETWORK = {"vpc": "vpc-0a", "subnets": ["subnet-0a"], "database_security_group": "sg-0db"}
+NETWORK = {
+    "vpc": "vpc-0123456789abcdef0",
+    "subnets": ["subnet-0123456789abcdef0"],
+    "database_security_group": "sg-0123456789abcdef0",
+}
+BOUNDARY = f"arn:aws:iam::{ACCOUNT}:policy/boundary"
 TRIGGER = "Custom::Trigger"
+KEY = f"arn:aws:kms:{REGION}:{ACCOUNT}:key/11111111-2222-3333-4444-555555555555"
 STAGES: dict[str, tuple[Names, Mapping[str, Any]]] = {
     "migrating": (
         Names("template-saas", "api", "dev"),
@@ -30,7 +36,22 @@ STAGES: dict[str, tuple[Names, Mapping[str, Any]]] = {
     ),
     "strict": (
         Names("template-saas", "api", "strict"),
-        {"database": {"secret": "x"}, "migrate_on_deploy": True, "environment": {"NEWER_DATABASE": "error"}},
+        {
+            "database": {"secret": "x"},
+            "migrate_on_deploy": True,
+            "environment": {"NEWER_DATABASE": "error", "DEADLINE_RESERVE_MS": "90000"},
+        },
+    ),
+    "longest": (
+        Names("template-saas", "api", "longest"),
+        {
+            "database": {"secret": "x"},
+            "migrate_on_deploy": True,
+            "log_retention_days": 30,
+            "kms_key": KEY,
+            "permissions_boundary": BOUNDARY,
+            "github": {"repository": "acme/app", "environment": "e"},
+        },
     ),
     "plain": (Names("template-saas", "api", "plain"), {"database": {"secret": "x"}}),
 }
@@ -43,7 +64,7 @@ def migrating(stacks: dict[str, Stack]) -> Stack:
 
 def test_a_deployment_migrates_only_where_the_stage_says_so(stacks: dict[str, Stack]) -> None:
     assert [len(stacks[stage].all(TRIGGER)) for stage in ("migrating", "plain")] == [1, 0]
-    assert stacks["plain"].all("AWS::Lambda::Version") == []
+    assert "NEWER_DATABASE" not in stacks["plain"].variables
 
 
 def test_it_invokes_the_version_that_was_just_deployed_and_waits_for_its_answer(migrating: Stack) -> None:
@@ -54,6 +75,34 @@ def test_it_invokes_the_version_that_was_just_deployed_and_waits_for_its_answer(
     assert called["HandlerArn"] == {"Ref": version}
     assert called["InvocationType"] == "RequestResponse"
     assert called["Timeout"] == "600000"
+
+
+def test_it_answers_while_somebody_waits_for_the_answer(stacks: dict[str, Stack]) -> None:
+    # Lambda gives what invokes the function 900 s, too; the function itself keeps back 10 s without this.
+    assert "DEADLINE_RESERVE_MS" not in stacks["migrating"].variables
+    assert stacks["longest"].variables["DEADLINE_RESERVE_MS"] == "70000"
+    assert stacks["strict"].variables["DEADLINE_RESERVE_MS"] == "90000"
+
+
+def test_cloudformation_does_not_wait_for_an_hour_if_no_answer_comes(migrating: Stack) -> None:
+    assert migrating.properties(TRIGGER)["ServiceTimeout"] == "960"
+
+
+def test_the_log_of_what_invokes_has_the_stages_retention_and_key(stacks: dict[str, Stack]) -> None:
+    stack = stacks["longest"]
+    (invoker,) = [name for name in stack.names("AWS::Lambda::Function") if "CustomResourceProvider" in name]
+    group = stack.resource(stack.resource(invoker)["Properties"]["LoggingConfig"]["LogGroup"]["Ref"])
+
+    assert group["Type"] == "AWS::Logs::LogGroup"
+    assert (group["Properties"]["RetentionInDays"], group["Properties"]["KmsKeyId"]) == (30, KEY)
+
+
+def test_every_role_has_the_permissions_boundary(stacks: dict[str, Stack]) -> None:
+    roles = [each["Properties"] for each in stacks["longest"].all("AWS::IAM::Role")]
+
+    # The function's, the machine's, GitHub's, and that of what invokes the function.
+    assert [each["PermissionsBoundary"] for each in roles] == [BOUNDARY] * 4
+    assert all("PermissionsBoundary" not in each["Properties"] for each in stacks["plain"].all("AWS::IAM::Role"))
 
 
 def test_it_comes_last_so_that_the_database_can_be_reached(migrating: Stack) -> None:

@@ -11,7 +11,15 @@ import pytest
 from pydantic_core import PydanticUndefined
 
 from infra import queries
-from infra.stages import DatabaseSettings, GithubSettings, NetworkSettings, Project, Stage, read_project
+from infra.stages import (
+    DatabaseSettings,
+    GithubSettings,
+    NetworkSettings,
+    Project,
+    Stage,
+    TargetsAllowed,
+    read_project,
+)
 from lambda_migrate.invocation import errors as contract_errors
 
 if TYPE_CHECKING:
@@ -27,6 +35,7 @@ MODELS: dict[str, type[BaseModel]] = {
     "A stage": Stage,
     "database": DatabaseSettings,
     "network": NetworkSettings,
+    "targets_allowed": TargetsAllowed,
     "github": GithubSettings,
 }
 
@@ -50,13 +59,13 @@ def test_every_setting_stands_in_the_table_with_its_default_and_meaning(title: s
     rows = re.findall(r"^\| `(\w+)` \| (.*?) ?\| (.*) \|$", section(STAGES, title), flags=re.MULTILINE)
 
     assert rows == [
-        (name, default_of(field), f"{str(field.description).removesuffix('.')}.")
+        (field.alias or name, default_of(field), f"{str(field.description).removesuffix('.')}.")
         for name, field in MODELS[title].model_fields.items()
     ]
 
 
 def test_the_examples_are_fine_and_the_minimal_one_has_five_lines() -> None:
-    minimal, full = re.findall(r"```json\n(.*?)```", STAGES, flags=re.DOTALL)
+    minimal, *_, full = re.findall(r"```json\n(.*?)```", STAGES, flags=re.DOTALL)
 
     assert len(minimal.strip().splitlines()) == 5
     read_project({"stages": json.loads(f"{{{minimal}}}")})
@@ -64,7 +73,8 @@ def test_the_examples_are_fine_and_the_minimal_one_has_five_lines() -> None:
     read_project(project)
     (stage,) = project["stages"].values()
     # Whatever can be set is set there, but for what the local cloud alone needs.
-    assert stage.keys() == Stage.model_fields.keys()
+    # A bootstrap of the stage's own brings its boundary along.
+    assert stage.keys() | {"permissions_boundary"} == Stage.model_fields.keys()
 
 
 def test_the_runbook_has_every_error_once() -> None:
@@ -77,5 +87,6 @@ def test_the_runbook_has_every_error_once() -> None:
 def test_every_saved_query_and_alarm_is_explained() -> None:
     for query in queries.SAVED:
         assert f"**{query.title}**" in OPERATIONS
-    for alarm in ("failed-run", "close-to-timeout", "throttled", "long-lock-wait", "failed-rollout"):
+    alarms = ["failed-run", "close-to-timeout", "throttled", "long-lock-wait", "failed-destination"]
+    for alarm in [*alarms, *(f"{how}-rollout" for how in ("failed", "aborted", "timed-out"))]:
         assert f"`-{alarm}`" in OPERATIONS

@@ -2,22 +2,35 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import aws_cdk as cdk
+import boto3
 import pytest
+from aws_cdk.assertions import Template
+from moto import mock_aws
 
+from infra.code import HANDLER
+from infra.deployed import refuse_another_packaging
 from infra.names import Names
 from infra.package import IMAGE, Selection, Target, build
-from infra.stack import HANDLER, MigrateStack
-from infra.stages import Stage
+from infra.stack import MigrateStack
+from infra.stages import Stage, StageError
+from tests.infra.synthesis import ACCOUNT, REGION, Stack, add_stack, new_app
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 ROOT = Path(__file__).resolve().parents[2]
+NAMES = Names("acme", "shop", "dev")
 STAGE = {"database": {"secret": "x"}, "packaging": "image", "runtime": "python3.13", "architecture": "arm64"}
 
 
@@ -27,7 +40,7 @@ def test_the_function_is_an_image_of_the_package_for_its_runtime_and_processor(t
     package.mkdir()
     shutil.copy(IMAGE, package)
     app = cdk.App(outdir=str(tmp_path / "cdk.out"))
-    names = Names("acme", "shop", "dev")
+    names = NAMES
     stage = Stage.model_validate(STAGE)
     MigrateStack(app, names.stack, names=names, stage=stage, package=package, asset_hash="0" * 64)
 
@@ -43,11 +56,78 @@ def test_the_function_is_an_image_of_the_package_for_its_runtime_and_processor(t
     assert (assembly / image["source"]["directory"] / "Dockerfile").read_bytes() == IMAGE.read_bytes()
 
 
+# --- a stage that was deployed in the other way ---
+
+
+@pytest.fixture
+def account(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """An account of AWS, as the CDK's command tells its app, in which the stage is deployed as an archive."""
+    for name, value in (("ACCESS_KEY_ID", "testing"), ("SECRET_ACCESS_KEY", "testing")):
+        monkeypatch.setenv(f"AWS_{name}", value)
+    monkeypatch.setenv("CDK_DEFAULT_ACCOUNT", ACCOUNT)
+    monkeypatch.setenv("CDK_DEFAULT_REGION", REGION)
+    monkeypatch.setenv("MOTO_ACCOUNT_ID", ACCOUNT)
+    monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)
+    with mock_aws():
+        trust = json.dumps({"Version": "2012-10-17", "Statement": []})
+        role = boto3.client("iam").create_role(RoleName="function", AssumeRolePolicyDocument=trust)["Role"]["Arn"]
+        archive = io.BytesIO()
+        with zipfile.ZipFile(archive, "w") as file:
+            file.writestr("code.py", "")
+        boto3.client("lambda", region_name=REGION).create_function(
+            FunctionName=NAMES.function,
+            Runtime="python3.13",
+            Role=role,
+            Handler=HANDLER,
+            Code={"ZipFile": archive.getvalue()},
+        )
+        yield ACCOUNT
+
+
+@pytest.mark.usefixtures("account")
+def test_an_archive_that_is_deployed_is_not_made_an_image_in_one_step() -> None:
+    refuse_another_packaging(NAMES, "zip")
+
+    with pytest.raises(StageError) as caught:
+        refuse_another_packaging(NAMES, "image")
+
+    said = str(caught.value)
+    assert said.startswith("cdk.json: project.stages.dev.packaging: acme-shop-migrate-lambda-dev is deployed as zip")
+    assert "-c aside=true" in said
+    assert said.splitlines() == [said]
+
+
+@pytest.mark.usefixtures("account")
+@pytest.mark.parametrize("name,value", [("ACCOUNT", "210987654321"), ("ACCOUNT", ""), ("REGION", "us-east-1")])
+def test_what_is_deployed_elsewhere_or_cannot_be_seen_is_in_nobodys_way(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    monkeypatch.setenv(f"CDK_DEFAULT_{name}", value)
+
+    refuse_another_packaging(NAMES, "image")
+
+
+def test_a_function_that_is_moved_aside_keeps_its_log_and_all_other_names() -> None:
+    for name in ("log_group", "stack", "state_machine", "dashboard"):
+        assert getattr(NAMES, name) == getattr(NAMES.moved_aside, name)
+    assert NAMES.moved_aside.function == "acme-shop-migrate-lambda-dev-aside"
+
+
+@pytest.mark.xdist_group("stack")
+def test_the_function_that_is_moved_aside_is_the_one_that_is_invoked(tmp_path: Path) -> None:
+    made = add_stack(new_app(tmp_path), tmp_path, NAMES.moved_aside, {**STAGE, "packaging": "zip"})
+    stack = Stack(dict(Template.from_stack(made).to_json()))
+
+    assert stack.function["FunctionName"] == "acme-shop-migrate-lambda-dev-aside"
+    assert stack.log_group["Properties"]["LogGroupName"] == "/aws/lambda/acme-shop-migrate-lambda-dev"
+
+
 def test_the_dockerfile_puts_the_package_where_lambda_looks_and_names_the_handler() -> None:
     lines = [line for line in IMAGE.read_text(encoding="utf-8").splitlines() if not line.startswith("#")]
     assert lines == [
+        "ARG BASE=public.ecr.aws/lambda/python",
         "ARG PYTHON",
-        "FROM amazon/aws-lambda-python:${PYTHON}",
+        "FROM ${BASE}:${PYTHON}",
         "COPY . ${LAMBDA_TASK_ROOT}/",
         f"CMD {json.dumps([HANDLER])}",
     ]
@@ -61,6 +141,13 @@ def no_docker() -> str:
     return "" if done.returncode == 0 else "there is a docker command here and no Docker engine"
 
 
+def base(python: str) -> list[str]:
+    """Docker Hub's name of the base image, where this machine has that and need not ask a registry."""
+    name = "amazon/aws-lambda-python"
+    done = subprocess.run(["docker", "image", "inspect", f"{name}:{python}"], capture_output=True, check=False)
+    return ["--build-arg", f"BASE={name}"] if done.returncode == 0 else []
+
+
 def test_the_image_can_be_built_and_imports_the_handler(tmp_path: Path) -> None:
     if reason := no_docker():
         pytest.skip(reason)
@@ -69,7 +156,16 @@ def test_the_image_can_be_built_and_imports_the_handler(tmp_path: Path) -> None:
     package = build(
         ROOT / "back", tmp_path / "out", target, extra_files={"Dockerfile": IMAGE}, selection=Selection(limited=False)
     )
-    command = ["docker", "build", "--quiet", "--platform", "linux/amd64", "--build-arg", f"PYTHON={python}"]
+    command = [
+        "docker",
+        "build",
+        "--quiet",
+        "--platform",
+        "linux/amd64",
+        "--build-arg",
+        f"PYTHON={python}",
+        *base(python),
+    ]
     built = subprocess.run([*command, str(package.directory)], capture_output=True, text=True, check=True)
     image = built.stdout.strip()
     assert re.fullmatch(r"sha256:[0-9a-f]{64}", image)

@@ -12,11 +12,31 @@ from pydantic import ValidationError
 from infra.names import Names
 from infra.stack import MigrateStack
 from infra.stages import NetworkSettings, Stage
+from lambda_migrate.invocation.settings import SECRETS_ENDPOINT_VARIABLE
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 NETWORK = {"vpc": "vpc-0a", "subnets": ["subnet-0a", "subnet-0b"], "database_security_group": "sg-0db"}
+SEVERAL = {
+    "vpc": "vpc-0a",
+    "subnets": ["subnet-0a"],
+    "database_security_group": ["sg-0a", "10.1.0.0/16", "sg-0b", "fd00::/8"],
+    "database_port": "secret",
+}
+PARAMETERS = {
+    "vpc": "ssm:/net/vpc",
+    "subnets": ["ssm:/net/private#0", "ssm:/net/private#1"],
+    "database_security_group": "ssm:/net/db",
+}
+TAGS = {
+    "vpc": {"team": "platform"},
+    # Before a lookup, the CDK knows this name of a group.
+    "subnets": {"aws-cdk:subnet-name": "Private"},
+    "database_security_group": "sg-0db",
+    "secrets_endpoint": "nat",
+}
+OTHERS: dict[str, Any] = {"several": SEVERAL, "parameters": PARAMETERS, "tags": TAGS}
 ENDPOINTS = ("create", "nat", "sg-0e")
 
 
@@ -26,10 +46,10 @@ def templates(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     (package / "code.py").write_text("")
     app = cdk.App(outdir=str(tmp_path_factory.mktemp("cdk.out")))
     made = {}
-    for number, endpoint in enumerate(ENDPOINTS):
+    for number, endpoint in enumerate([*ENDPOINTS, *OTHERS]):
         settings = {
-            "database": {"secret": "x", "port": 6543},
-            "network": {**NETWORK, "secrets_endpoint": endpoint},
+            "database": {"secret": "x", "port": 6543} if endpoint != "several" else {"secret": "x"},
+            "network": OTHERS.get(endpoint) or {**NETWORK, "secrets_endpoint": endpoint},
             "account": "123456789012",
             "region": "eu-central-1",
         }
@@ -76,6 +96,23 @@ def test_the_database_lets_it_in_on_its_port(templates: dict[str, Any]) -> None:
     assert [(rule["GroupId"], rule["FromPort"], rule["ToPort"]) for rule in let_in] == [("sg-0db", 6543, 6543)]
 
 
+def test_it_is_let_in_at_each_group_and_out_to_each_cidr_on_the_port_that_the_secret_has(
+    templates: dict[str, Any],
+) -> None:
+    port = "{{resolve:secretsmanager:x:SecretString:port}}"
+
+    let_in = of_kind(templates["several"], "AWS::EC2::SecurityGroupIngress")
+    assert {(rule["GroupId"], rule["FromPort"], rule["ToPort"]) for rule in let_in if rule["FromPort"] != 443} == {
+        ("sg-0a", port, port),
+        ("sg-0b", port, port),
+    }
+    let_out = of_kind(templates["several"], "AWS::EC2::SecurityGroupEgress")
+    assert {(rule.get("CidrIp"), rule.get("CidrIpv6"), rule["FromPort"]) for rule in let_out} >= {
+        ("10.1.0.0/16", None, port),
+        (None, "fd00::/8", port),
+    }
+
+
 def test_only_https_through_a_nat_gateway_goes_to_any_address(templates: dict[str, Any]) -> None:
     anywhere = {
         endpoint: [
@@ -86,24 +123,88 @@ def test_only_https_through_a_nat_gateway_goes_to_any_address(templates: dict[st
         ]
         for endpoint, template in templates.items()
     }
-    assert anywhere == {"create": [], "nat": [443], "sg-0e": []}
+    assert {endpoint: ports for endpoint, ports in anywhere.items() if ports} == {"nat": [443], "tags": [443]}
 
 
 def test_an_endpoint_is_made_only_where_it_is_asked_for(templates: dict[str, Any]) -> None:
     made = {endpoint: of_kind(template, "AWS::EC2::VPCEndpoint") for endpoint, template in templates.items()}
-    assert {endpoint: len(each) for endpoint, each in made.items()} == {"create": 1, "nat": 0, "sg-0e": 0}
+    assert {endpoint for endpoint, each in made.items() if each} == {"create", "several", "parameters"}
     [endpoint] = made["create"]
     assert endpoint["ServiceName"] == "com.amazonaws.eu-central-1.secretsmanager"
-    assert endpoint["PrivateDnsEnabled"] is True
+
+
+def test_the_endpoint_answers_for_the_function_alone_so_that_other_servers_in_the_vpc_keep_their_own_way(
+    templates: dict[str, Any],
+) -> None:
+    [endpoint] = of_kind(templates["create"], "AWS::EC2::VPCEndpoint")
+    [role] = [name for name in templates["create"]["Resources"] if name.startswith("Role") and "Policy" not in name]
+    [statement] = endpoint["PolicyDocument"]["Statement"]
+
+    # Private DNS is for a whole VPC: it would also be the reason why a second stage could not be made there.
+    assert endpoint["PrivateDnsEnabled"] is False
+    assert statement["Action"] == "secretsmanager:GetSecretValue"
+    assert statement["Condition"] == {"ArnEquals": {"aws:PrincipalArn": {"Fn::GetAtt": [role, "Arn"]}}}
+    [read] = [
+        each
+        for policy in of_kind(templates["create"], "AWS::IAM::Policy")
+        for each in policy["PolicyDocument"]["Statement"]
+        if each.get("Sid") == "ReadTheSecret"
+    ]
+    assert statement["Resource"] == read["Resource"]
+
+
+def test_the_function_knows_the_endpoints_own_name(templates: dict[str, Any]) -> None:
+    variables = {endpoint: of_kind(template, "AWS::Lambda::Function")[0] for endpoint, template in templates.items()}
+    said = {name: each["Environment"]["Variables"].get(SECRETS_ENDPOINT_VARIABLE) for name, each in variables.items()}
+    [made] = [
+        name for name, each in templates["create"]["Resources"].items() if each["Type"] == "AWS::EC2::VPCEndpoint"
+    ]
+
+    first = {"Fn::Select": [0, {"Fn::GetAtt": [made, "DnsEntries"]}]}
+    name = {"Fn::Select": [1, {"Fn::Split": [":", first]}]}
+    assert said["create"] == {"Fn::Join": ["", ["https://", name]]}
+    assert (said["nat"], said["sg-0e"]) == (None, None)
+
+
+def test_ids_may_be_in_parameters_of_ssm(templates: dict[str, Any]) -> None:
+    template = templates["parameters"]
+    parameters = {each["Default"]: name for name, each in template["Parameters"].items() if "Default" in each}
+    [function] = of_kind(template, "AWS::Lambda::Function")
+    listed = {"Fn::Split": [",", {"Ref": parameters["/net/private"]}]}
+
+    assert {template["Parameters"][parameters[name]]["Type"] for name in ("/net/vpc", "/net/db", "/net/private")} == {
+        "AWS::SSM::Parameter::Value<String>"
+    }
+    assert function["VpcConfig"]["SubnetIds"] == [{"Fn::Select": [number, listed]} for number in (0, 1)]
+    assert {
+        each["VpcId"] for each in of_kind(template, "AWS::EC2::SecurityGroup") if isinstance(each["VpcId"], str)
+    } == set()
+    let_in = {str(rule["GroupId"]) for rule in of_kind(template, "AWS::EC2::SecurityGroupIngress")}
+    assert str({"Ref": parameters["/net/db"]}) in let_in
+
+
+def test_a_vpc_and_its_subnets_may_be_looked_up_by_their_tags(templates: dict[str, Any]) -> None:
+    # What a lookup gives before the CDK's command has asked the account.
+    [group] = of_kind(templates["tags"], "AWS::EC2::SecurityGroup")
+    assert group["VpcId"] == "vpc-12345"
 
 
 @pytest.mark.parametrize(
     "wrong",
     [
         {"vpc": "my-vpc"},
+        {"vpc": "ssm:vpc"},
+        {"vpc": {"Name": "main"}},
+        {"subnets": {"tier": "private"}},
+        {"vpc": {"Name": "main"}, "subnets": {"tier": "private", "zone": "a"}},
+        {"vpc": {}, "subnets": {"tier": "private"}},
         {"subnets": []},
         {"subnets": ["10.0.0.0/24"]},
         {"database_security_group": "default"},
+        {"database_security_group": []},
+        {"database_security_group": ["sg-0a", "10.0.0.0"]},
+        {"database_port": 0},
+        {"database_port": "env"},
         {"secrets_endpoint": "yes"},
     ],
 )

@@ -22,6 +22,7 @@ from lambda_migrate.database.secret import read_secret
 from lambda_migrate.invocation import aws
 from lambda_migrate.invocation.errors import SecretUnavailable
 from tests.infra.synthesis import ACCOUNT, REGION, Stack, as_list, resolved
+from tests.support.checkout import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -31,7 +32,13 @@ pytestmark = pytest.mark.xdist_group("permissions")
 OWN = "template-saas/api/dev/database"
 ARN = f"arn:aws:secretsmanager:{REGION}:{ACCOUNT}:secret:rds!db-1-AbCdEf"
 KEY = f"arn:aws:kms:{REGION}:{ACCOUNT}:key/11111111-2222-3333-4444-555555555555"
-NETWORK = {"vpc": "vpc-0a", "subnets": ["subnet-0a"], "database_security_group": "sg-0db"}
+FOREIGN = f"arn:aws:secretsmanager:{REGION}:210987654321:secret:shared/database-AbCdEf"
+FOREIGN_KEY = f"arn:aws:kms:{REGION}:210987654321:key/11111111-2222-3333-4444-555555555555"
+NETWORK = {
+    "vpc": "vpc-0123456789abcdef0",
+    "subnets": ["subnet-0123456789abcdef0"],
+    "database_security_group": "sg-0123456789abcdef0",
+}
 ROLES = [f"arn:aws:iam::{ACCOUNT}:role/ci", "arn:aws:iam::210987654321:role/path/other"]
 
 # What tracing needs: X-Ray's actions know no resource.
@@ -46,7 +53,18 @@ LOG_DELIVERY = {
 MINIMAL: dict[str, Any] = {"database": {"secret": OWN}}
 STAGES: dict[str, tuple[Names, dict[str, Any]]] = {
     "dev": (Names("template-saas", "api", "dev"), MINIMAL),
-    "neighbour": (Names("template-saas", "api", "qa"), MINIMAL),
+    "neighbour": (
+        Names("template-saas", "api", "qa"),
+        {
+            **MINIMAL,
+            "github": {
+                "repository": "acme/app",
+                "environment": "production",
+                "owner_id": 123456,
+                "repository_id": 456789,
+            },
+        },
+    ),
     "full": (
         Names("template-saas", "api", "full"),
         {
@@ -62,6 +80,40 @@ STAGES: dict[str, tuple[Names, dict[str, Any]]] = {
             "network": NETWORK,
             "invokers": ROLES,
             "github": {"repository": "acme/app", "environment": "production"},
+        },
+    ),
+    **{
+        begin: (
+            Names("template-saas", "api", begin),
+            {
+                "account": ACCOUNT,
+                "region": region,
+                "database": {
+                    "secret": "x",
+                    "ca_bundle": "ca.pem",
+                    "kms_key": f"arn:aws-{begin}:kms:{region}:{ACCOUNT}:key/11111111-2222-3333-4444-555555555555",
+                },
+            },
+        )
+        for begin, region in (("cn", "cn-north-1"), ("eusc", "eusc-de-east-1"))
+    },
+    "foreign": (
+        Names("template-saas", "api", "prod"),
+        {"account": ACCOUNT, "region": REGION, "database": {"secret": FOREIGN, "kms_key": FOREIGN_KEY}},
+    ),
+    "iam": (
+        Names("template-saas", "api", "iam"),
+        {
+            "account": ACCOUNT,
+            "region": REGION,
+            "database": {"auth": "iam", "host": "db", "name": "app", "user": "migrator", "resource_id": "cluster-ABC"},
+            "rollout": {
+                "targets": [{"secret_id": "tenants/a"}],
+                "resource_ids": ["cluster-DEF", "prx-GHI"],
+                "users": ["tenant_*"],
+            },
+            "github": {"repository": "acme/app", "environment": "production"},
+            "kms_key": KEY,
         },
     ),
 }
@@ -118,11 +170,113 @@ def test_the_secrets_key_may_be_used_through_secrets_manager_for_that_secret_onl
     }
 
 
+@pytest.mark.parametrize("stage,domain", [("cn", "amazonaws.com.cn"), ("eusc", "amazonaws.eu")])
+def test_in_a_partition_of_its_own_a_key_is_used_through_that_partitions_services(
+    stacks: dict[str, Stack], stage: str, domain: str
+) -> None:
+    (statement,) = granting(function_policy(stacks[stage]), "kms:Decrypt")
+    region = STAGES[stage][1]["region"]
+
+    assert statement["Condition"]["StringEquals"]["kms:ViaService"] == [
+        f"secretsmanager.{region}.{each}" for each in ("amazonaws.com", domain)
+    ]
+
+
+def documented_policies() -> list[dict[str, Any]]:
+    """What docs/stages.md lets another account say of its secret and of its key."""
+    page = (ROOT / "docs" / "stages.md").read_text(encoding="utf-8")
+    text = page.split("#### A secret in another account")[1].split("\n### ")[0]
+    return [json.loads(block) for block in re.findall(r"```json\n(.*?)```", text, flags=re.DOTALL)]
+
+
+def test_a_secret_of_another_account_is_read_with_that_accounts_key(stacks: dict[str, Stack]) -> None:
+    policy = function_policy(stacks["foreign"])
+    (read,), (decrypt,) = granting(policy, "secretsmanager:GetSecretValue"), granting(policy, "kms:Decrypt")
+    of_the_secret, of_the_key = documented_policies()
+
+    assert (read["Resource"], decrypt["Resource"]) == (FOREIGN, FOREIGN_KEY)
+    # What that account permits is what the role may on its side, and no more.
+    (statement,) = of_the_secret["Statement"]
+    assert statement["Action"] == read["Action"]
+    assert of_the_key["Action"] == decrypt["Action"]
+    assert (
+        of_the_key["Condition"]["StringEquals"]["kms:ViaService"]
+        in decrypt["Condition"]["StringEquals"]["kms:ViaService"]
+    )
+    role = f"arn:aws:iam::{ACCOUNT}:role/{STAGES['foreign'][0].stack}-Role1ABCC5F0-AbCdEfGhIjKl"
+    for each in (statement, of_the_key):
+        assert _wildcards(each["Condition"]["ArnLike"]["aws:PrincipalArn"], role)
+        assert each["Principal"] == {"AWS": f"arn:aws:iam::{ACCOUNT}:root"}
+
+
+def test_secrets_manager_takes_the_documented_policy_of_such_a_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("ACCESS_KEY_ID", "testing"), ("SECRET_ACCESS_KEY", "testing"), ("DEFAULT_REGION", REGION)):
+        monkeypatch.setenv(f"AWS_{name}", value)
+    policy, _ = documented_policies()
+    with mock_aws():
+        manager = boto3.client("secretsmanager")
+        manager.create_secret(Name="shared/database", SecretString="x")
+        manager.put_resource_policy(
+            SecretId="shared/database", ResourcePolicy=json.dumps(policy), BlockPublicPolicy=True
+        )
+
+        assert json.loads(manager.get_resource_policy(SecretId="shared/database")["ResourcePolicy"]) == policy
+
+
 def test_with_iam_it_may_log_in_as_one_user_of_one_database(full: Stack) -> None:
     (statement,) = granting(function_policy(full), "rds-db:connect")
 
     assert resolved(statement["Resource"], {}) == f"arn:aws:rds-db:{REGION}:{ACCOUNT}:dbuser:cluster-ABC/migrator"
     assert (full.variables["DB_AUTH"], full.variables["DB_USER"]) == ("iam", "migrator")
+
+
+def test_with_iam_there_need_be_no_secret(stacks: dict[str, Stack]) -> None:
+    policy = function_policy(stacks["iam"])
+
+    assert "DB_SECRET_ID" not in stacks["iam"].variables
+    assert [each["Sid"] for each in granting(policy, "secretsmanager:GetSecretValue")] == ["ReadTheTargetsSecrets"]
+
+
+def test_with_iam_it_may_log_in_as_each_user_of_each_server_of_the_fleet(stacks: dict[str, Stack]) -> None:
+    statements = granting(function_policy(stacks["iam"]), "rds-db:connect")
+
+    users = {resource for each in statements for resource in as_list(resolved(each["Resource"], {}))}
+    assert users == {
+        f"arn:aws:rds-db:{REGION}:{ACCOUNT}:dbuser:{server}/{user}"
+        for server in ("cluster-ABC", "cluster-DEF", "prx-GHI")
+        for user in ("migrator", "tenant_*")
+    }
+
+
+def test_the_stages_key_encrypts_whatever_is_kept_and_its_users_may_use_it_there_only(stacks: dict[str, Stack]) -> None:
+    stack = stacks["iam"]
+    (encryption,) = stack.properties("AWS::S3::Bucket")["BucketEncryption"]["ServerSideEncryptionConfiguration"]
+    machine = stack.machine["RoleArn"]["Fn::GetAtt"][0]
+    (github_name,) = [name for name in stack.names("AWS::IAM::Role") if name.startswith("Github")]
+
+    assert encryption["ServerSideEncryptionByDefault"] == {"KMSMasterKeyID": KEY, "SSEAlgorithm": "aws:kms"}
+    assert stack.machine["EncryptionConfiguration"]["KmsKeyId"] == KEY
+    assert {each["Properties"]["KmsKeyId"] for each in stack.all("AWS::Logs::LogGroup")} == {KEY}
+
+    def through(statements: list[dict[str, Any]]) -> dict[str, str]:
+        found = [each for each in statements if each.get("Resource") == KEY]
+        return {
+            name: value for each in found for name, value in resolved(each["Condition"], {})["StringEquals"].items()
+        }
+
+    assert through(function_policy(stack)) == {"kms:ViaService": f"s3.{REGION}.amazonaws.com"}
+    assert through(stack.statements_of(machine)) == {
+        "kms:ViaService": f"s3.{REGION}.amazonaws.com",
+        "kms:EncryptionContext:aws:states:stateMachineArn": (
+            f"arn:aws:states:{REGION}:{ACCOUNT}:stateMachine:template-saas-api-migrate-iam"
+        ),
+        "kms:EncryptionContext:SourceArn": f"arn:aws:logs:{REGION}:{ACCOUNT}:*",
+    }
+    assert sorted(
+        each["Condition"]["StringEquals"]["kms:ViaService"]
+        for each in stack.statements_of(github_name)
+        if each.get("Resource") == KEY
+    ) == [f"s3.{REGION}.amazonaws.com", f"states.{REGION}.amazonaws.com"]
 
 
 def test_network_interfaces_are_for_lambda_to_make_and_not_for_the_code_it_runs(full: Stack) -> None:
@@ -183,6 +337,14 @@ def test_only_the_named_repositorys_environment_may_take_the_workflows_role(full
     assert "GithubRoleArn" in full.outputs
 
 
+def test_a_repository_with_an_immutable_subject_is_told_by_its_numbers(stacks: dict[str, Stack]) -> None:
+    trust, _ = github(stacks["neighbour"])
+
+    assert trust["Condition"]["StringEquals"]["token.actions.githubusercontent.com:sub"] == (
+        "repo:acme@123456/app@456789:environment:production"
+    )
+
+
 def test_the_workflow_may_invoke_the_function_read_its_log_and_run_the_machine_and_nothing_else(full: Stack) -> None:
     _, statements = github(full)
 
@@ -206,7 +368,7 @@ def test_the_workflow_may_invoke_the_function_read_its_log_and_run_the_machine_a
         resolved(each["Resource"], {"AWS::StackId": "stack", f"{group}.Arn": "log", f"{function}.Arn": "function"})
         for each in statements
     ] == [
-        "function",
+        ["function", "function:*"],
         "log",
         "stack",
         f"{states}:stateMachine:template-saas-api-migrate-full",
@@ -330,7 +492,9 @@ CALLS: dict[str, Callable[[], object]] = {
     "publish": lambda: boto3.client("sns").publish(TopicArn=f"arn:aws:sns:{REGION}:{ACCOUNT}:x", Message="x"),
     "list buckets": lambda: boto3.client("s3").list_buckets(),
     "list databases": lambda: boto3.client("rds").describe_db_instances(),
-    "make a network interface": lambda: boto3.client("ec2").create_network_interface(SubnetId="subnet-0a"),
+    "make a network interface": lambda: boto3.client("ec2").create_network_interface(
+        SubnetId="subnet-0123456789abcdef0"
+    ),
     "take a role": lambda: boto3.client("sts").assume_role(
         RoleArn=f"arn:aws:iam::{ACCOUNT}:role/function", RoleSessionName="again"
     ),

@@ -63,10 +63,23 @@ def machine_may(stack: Stack) -> dict[str, list[str]]:
     """Each action that the machine may do, and on what."""
     role = stack.machine["RoleArn"]["Fn::GetAtt"][0]
     return {
-        action: text_of(as_list(statement["Resource"]), stack)
+        action: sorted(text_of(as_list(statement["Resource"]), stack))
         for statement in stack.statements_of(role)
         for action in as_list(statement["Action"])
         if statement["Sid"] not in {"DeliverTheLog", "Trace", "WriteResults"}
+    }
+
+
+INVOKE = ":states:::lambda:invoke"
+
+
+def may_with_versions(function: str) -> dict[str, list[str]]:
+    """What every machine may do with the function and its versions."""
+    return {
+        "lambda:InvokeFunction": [f"<{function}.Arn>", f"<{function}.Arn>:*"],
+        "lambda:ListVersionsByFunction": [f"<{function}.Arn>"],
+        # Not the function itself.
+        "lambda:DeleteFunction": [f"<{function}.Arn>:*"],
     }
 
 
@@ -90,8 +103,12 @@ def test_without_rollout_there_is_no_bucket_and_only_the_function_to_invoke(stac
 
     assert alone.all("AWS::S3::Bucket") == []
     assert not {"ROLLOUT", "ROLLOUT_BUCKET", "SERVER_CONCURRENCY"} & alone.variables.keys()
-    assert machine_may(alone) == {"lambda:InvokeFunction": [f"<{alone.function_name}.Arn>"]}
-    (event,) = [state["Parameters"]["Payload"] for _, state in states(definition(alone)) if state["Type"] == "Task"]
+    assert machine_may(alone) == may_with_versions(alone.function_name)
+    (event,) = [
+        state["Parameters"]["Payload"]
+        for _, state in states(definition(alone))
+        if state.get("Resource", "").endswith(INVOKE)
+    ]
     assert event == {"action": "upgrade"}
 
 
@@ -108,6 +125,44 @@ def test_what_passes_is_tried_again_and_nobody_comes_back_at_the_same_time(
     # As the Amazon States Language demands.
     assert all(retry["IntervalSeconds"] < retry["MaxDelaySeconds"] for retry in migrate["Retry"])
     assert migrate["TimeoutSeconds"] > 900
+
+
+@pytest.mark.parametrize("stage", ["alone", "query"])
+def test_all_that_belongs_to_one_execution_runs_the_version_that_it_began_with(
+    stacks: dict[str, Stack], stage: str
+) -> None:
+    stack = stacks[stage]
+    (version,) = stack.names("AWS::Lambda::Version")
+    invoked = [
+        state["Parameters"]["FunctionName"]
+        for _, state in states(definition(stack))
+        if state.get("Resource", "").endswith(INVOKE)
+    ]
+
+    assert set(invoked) == {f"<{version}>"}
+    # CloudFormation leaves it there for executions that are still running.
+    assert stack.resource(version)["DeletionPolicy"] == "Retain"
+    # And nobody tries an asynchronous run of it again.
+    configured = {str(each["Properties"]["Qualifier"]) for each in stack.all("AWS::Lambda::EventInvokeConfig")}
+    assert configured == {"$LATEST", str({"Fn::GetAtt": [version, "Version"]})}
+    assert {each["Properties"]["MaximumRetryAttempts"] for each in stack.all("AWS::Lambda::EventInvokeConfig")} == {0}
+
+
+@pytest.mark.parametrize("stage", ["alone", "query"])
+def test_old_versions_are_pruned_which_is_no_reason_to_fail(stacks: dict[str, Stack], stage: str) -> None:
+    machine = definition(stacks[stage])
+    prune = machine["States"]["Prune old versions"]
+    (branch,) = prune["Branches"]
+    each = branch["States"]["For each version"]["ItemProcessor"]["States"]
+    (old,) = each["Is it an old one?"]["Choices"]
+
+    assert prune["Catch"] == [{"ErrorEquals": ["States.ALL"], "Next": prune["Next"], "ResultPath": None}]
+    assert "$LATEST" in json.dumps(old)
+    assert "10" in branch["States"]["For each version"]["ItemSelector"]["at_least.$"]
+    assert each["Delete it"]["Parameters"] == {
+        "FunctionName": f"<{stacks[stage].function_name}.Arn>",
+        "Qualifier.$": "$.version",
+    }
 
 
 def test_every_field_that_is_said_of_a_rollout_is_one_that_the_function_knows(stacks: dict[str, Stack]) -> None:
@@ -161,7 +216,10 @@ def test_the_bucket_is_private_encrypted_behind_tls_emptied_in_time_and_kept(sta
     (rule,) = properties["BucketEncryption"]["ServerSideEncryptionConfiguration"]
     assert rule == {"ServerSideEncryptionByDefault": {"SSEAlgorithm": "AES256"}}
     assert properties["LifecycleConfiguration"]["Rules"][0]["ExpirationInDays"] == 90
-    assert bucket["DeletionPolicy"] == "Retain"
+    # But not one that a failed first deployment made.
+    assert (bucket["DeletionPolicy"], bucket["UpdateReplacePolicy"]) == ("RetainExceptOnCreate", "Retain")
+    policy = stacks["own"].one("AWS::S3::BucketPolicy")
+    assert (policy["DeletionPolicy"], policy["UpdateReplacePolicy"]) == ("RetainExceptOnCreate", "Retain")
     policy = stacks["own"].properties("AWS::S3::BucketPolicy")["PolicyDocument"]
     assert {"Bool": {"aws:SecureTransport": "false"}} in [
         statement["Condition"] for statement in policy["Statement"] if statement["Effect"] == "Deny"
@@ -175,10 +233,10 @@ def test_a_fleets_machine_runs_its_own_children_and_reads_and_writes_its_own_obj
     stack = stacks["query"]
     (bucket,) = stack.names("AWS::S3::Bucket")
     states_arn = f"arn:aws:states:{REGION}:{ACCOUNT}"
-    executions = [f"{states_arn}:execution:template-saas-api-migrate-query{end}" for end in (":*", "/*")]
+    executions = [f"{states_arn}:execution:template-saas-api-migrate-query{end}" for end in ("/*", ":*")]
 
     assert machine_may(stack) == {
-        "lambda:InvokeFunction": [f"<{stack.function_name}.Arn>"],
+        **may_with_versions(stack.function_name),
         "states:StartExecution": [f"{states_arn}:stateMachine:template-saas-api-migrate-query"],
         "states:DescribeExecution": executions,
         "states:StopExecution": executions,

@@ -8,21 +8,22 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from typing import TYPE_CHECKING, Any
+import tarfile
+from pathlib import Path
+from typing import Any
 
+import aws_cdk
 import aws_cdk as cdk
 import pytest
 from cdk_nag import AwsSolutionsChecks
 
 from infra.names import Names
-from tests.infra.synthesis import ACCOUNT, REGION, add_stack
-from tests.support.checkout import with_tools
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from tests.infra.synthesis import ACCOUNT, REGION, add_stack, new_app
+from tests.support.checkout import ROOT, with_tools
 
 pytestmark = pytest.mark.xdist_group("rules")
 
+PARTITIONS = "@aws-cdk/core:target-partitions"
 KEY = f"arn:aws:kms:{REGION}:{ACCOUNT}:key/11111111-2222-3333-4444-555555555555"
 NETWORK = {
     "vpc": "vpc-0123456789abcdef0",
@@ -45,13 +46,48 @@ STAGES: dict[str, dict[str, Any]] = {
     "local": {"database": {"secret": "x"}, "runtime": "local"},
     "fleet": {
         **FULL,
+        "migrate_on_deploy": False,
         "network": {**NETWORK, "s3_prefix_list": "pl-6da54004"},
-        "rollout": {"query": "SELECT secret_id FROM tenants", "secret_prefix": "tenants/", "kms_key": KEY},
+        "rollout": {
+            "query": "SELECT secret_id FROM tenants",
+            "secret_prefix": "tenants/",
+            "kms_key": KEY,
+            "resource_ids": ["cluster-DEF"],
+            "users": ["migrator_*"],
+        },
     },
     "tagged": {"database": {"secret": "x"}, "rollout": {"secret_tag": {"key": "tenants-of", "value": "api"}}},
     "create": {**FULL, "network": NETWORK},
     "nat": {**FULL, "network": {**NETWORK, "secrets_endpoint": "nat"}},
+    "port": {
+        **FULL,
+        "network": {
+            **NETWORK,
+            "database_security_group": ["sg-0123456789abcdef0", "sg-0123456789abcdef2", "10.1.0.0/16"],
+            "database_port": "secret",
+        },
+    },
     "existing": {**FULL, "network": {**NETWORK, "secrets_endpoint": "sg-0123456789abcdef1"}},
+}
+
+
+# As the first stages were deployed. CloudFormation would replace what gets another id: what is kept would begin anew,
+# and what has a name of its own could not be made beside the old one.
+IDS = {
+    "Logs6819BB44": "AWS::Logs::LogGroup",
+    "RolloutLogs995B8566": "AWS::Logs::LogGroup",
+    "Rollouts1951FC27": "AWS::S3::Bucket",
+    "Function76856677": "AWS::Lambda::Function",
+    "StateMachine2E01A3A5": "AWS::StepFunctions::StateMachine",
+    "Role1ABCC5F0": "AWS::IAM::Role",
+    "MachineRole7E10B2C3": "AWS::IAM::Role",
+    "GithubRole1F7504EA": "AWS::IAM::Role",
+    "Alarms04B5A0BF": "AWS::SNS::Topic",
+    "SecurityGroupDD263621": "AWS::EC2::SecurityGroup",
+    "EndpointSecurityGroupF840B798": "AWS::EC2::SecurityGroup",
+    "SecretsManagerE2A3D9A6": "AWS::EC2::VPCEndpoint",
+    "FailedRunD904EE28": "AWS::CloudWatch::Alarm",
+    "Dashboard9E4231ED": "AWS::CloudWatch::Dashboard",
 }
 
 
@@ -59,7 +95,7 @@ STAGES: dict[str, dict[str, Any]] = {
 def synthesized(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder with the templates, and with the report of what they were held against."""
     folder = tmp_path_factory.mktemp("synthesis")
-    app = cdk.App(outdir=str(folder / "cdk.out"))
+    app = new_app(folder)
     cdk.Validations.of(app).add_plugins(AwsSolutionsChecks(app))
     for name, settings in STAGES.items():
         add_stack(app, folder, Names("template-saas", "api", name), settings)
@@ -89,3 +125,22 @@ def test_cfn_lint_finds_nothing(synthesized: Path) -> None:
 
     assert done.stderr == ""
     assert json.loads(done.stdout) == []
+
+
+def test_the_feature_flags_are_those_that_the_cdk_recommends() -> None:
+    (archive,) = Path(aws_cdk.__file__).parent.glob("_jsii/aws-cdk-lib@*.tgz")
+    with tarfile.open(archive) as library:
+        file = library.extractfile("package/recommended-feature-flags.json")
+        assert file is not None
+        recommended = json.load(file)
+    context = json.loads((ROOT / "cdk.json").read_text(encoding="utf-8"))["context"]
+    partitions = recommended.pop(PARTITIONS)
+
+    assert {name: context.get(name) for name in recommended} == recommended
+    assert {*partitions, "aws-us-gov", "aws-eusc"} <= set(context[PARTITIONS])
+
+
+def test_what_was_deployed_before_keeps_its_logical_ids(synthesized: Path) -> None:
+    template = json.loads((synthesized / "template-saas-api-migrate-fleet.template.json").read_text(encoding="utf-8"))
+
+    assert {name: template["Resources"].get(name, {}).get("Type") for name in IDS} == IDS

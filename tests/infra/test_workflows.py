@@ -69,11 +69,15 @@ def test_a_workflow_as_a_whole_may_nothing(file: Path) -> None:
 def test_a_job_may_take_a_role_only_where_it_takes_one_and_then_in_an_environment(workflow: str, job: str) -> None:
     content = load(workflow)["jobs"][job]
     takes_a_role = any("configure-aws-credentials@" in step.get("uses", "") for step in content.get("steps", []))
+    attests = any("attest-build-provenance@" in step.get("uses", "") for step in content.get("steps", []))
     permissions = content["permissions"]
 
-    assert permissions.keys() <= {"contents", "id-token"}
+    assert permissions.keys() <= {"contents", "id-token"} | ({"attestations"} if attests else set())
     assert permissions.get("contents", "read") == "read"
-    assert (permissions.get("id-token") == "write") is takes_a_role is ("environment" in content)
+    assert (permissions.get("id-token") == "write") is (takes_a_role or attests)
+    assert takes_a_role is ("environment" in content)
+    # A job that signs runs no code: neither of this project nor of a package.
+    assert not attests or all("uses" in step for step in content["steps"])
 
 
 @each_step
@@ -106,6 +110,20 @@ def test_packages_are_installed_before_there_are_credentials() -> None:
         credentials = [number for number, step in enumerate(steps) if "configure-aws-credentials@" in step]
         installing = [number for number, step in enumerate(steps) if step.startswith("make ")]
         assert not credentials or max(installing) < credentials[0]
+
+
+def test_what_is_deployed_is_built_before_there_are_credentials() -> None:
+    steps = [str(step.get("uses", step.get("run"))) for step in load(DEPLOY)["jobs"]["deploy"]["steps"]]
+    built, taken, deployed = (
+        next(number for number, step in enumerate(steps) if part in step)
+        for part in ("cdk synth", "configure-aws-credentials@", "cdk deploy")
+    )
+
+    assert built < taken < deployed
+    # After that, no code of the project or of the backend runs: the CDK reads what is there.
+    assert 'export CDK_APP=".local/cdk.out/$STAGE"' in steps[deployed]
+    assert '--output ".local/cdk.out/$STAGE"' in steps[built]
+    assert not any(word in steps[deployed] for word in ("python", "make ", "pip"))
 
 
 # --- which stage, one at a time ---
@@ -518,11 +536,81 @@ def test_the_variables_that_the_workflows_read_are_explained_and_no_others() -> 
     assert sorted(table) == sorted(set(re.findall(r"vars\.(\w+)", text)))
 
 
-def test_the_setting_shown_names_an_environment_of_the_workflows() -> None:
-    [setting] = [block for block in shown("json") if '"github"' in block]
+def test_the_settings_shown_name_an_environment_of_the_workflows_and_the_deploying_role_trusts_it() -> None:
+    blocks = [json.loads(block) for block in shown("json")]
+    plain, numbered = [GithubSettings.model_validate(each["github"]) for each in blocks if "github" in each]
+    [trust] = [each for each in blocks if "AssumeRoleWithWebIdentity" in json.dumps(each)]
+    asked = trust["Statement"][0]["Condition"]["StringEquals"]
 
-    assert GithubSettings.model_validate(json.loads(setting)["github"]).environment == "prod"
+    assert (plain.environment, numbered.environment) == ("prod", "prod")
+    assert asked["token.actions.githubusercontent.com:sub"] == plain.subject
+    assert f"`{numbered.subject}`" in PAGE
 
 
 def test_every_workflow_is_explained() -> None:
     assert [file.name for file in FILES if f"`{file.name}`" not in PAGE] == []
+
+
+# --- the supply chain ---
+
+
+def test_every_kind_of_pin_in_the_repository_is_kept_up_to_date() -> None:
+    updates = yaml.safe_load((FOLDER.parent / "dependabot.yml").read_text(encoding="utf-8"))["updates"]
+    covered = {
+        (each["package-ecosystem"], folder)
+        for each in updates
+        for folder in each.get("directories", [each.get("directory")])
+    }
+
+    assert {("github-actions", "/"), ("npm", "/"), ("uv", "/back")} <= covered
+    locks = [*ROOT.glob("*requirements*.txt"), *ROOT.glob("lambda_migrate/*.txt"), *ROOT.glob("localcloud/*.txt")]
+    folders = {f"/{lock.parent.relative_to(ROOT)}".removesuffix("/.").replace("//", "/") or "/" for lock in locks}
+    assert {("pip", "/" if folder == "/." else folder) for folder in folders} <= covered
+    assert all(each["schedule"]["interval"] == "weekly" for each in updates)
+
+
+def test_what_is_signed_is_the_package_that_was_built_and_its_bill_of_materials() -> None:
+    jobs = load(DEPLOY)["jobs"]
+    [uploaded] = [step["with"] for step in jobs["deploy"]["steps"] if "upload-artifact@" in step.get("uses", "")]
+    download, attest = (step["with"] for step in jobs["provenance"]["steps"])
+
+    assert jobs["provenance"]["needs"] == "deploy"
+    assert uploaded["name"] == download["name"]
+    assert attest["subject-path"].split() == uploaded["path"].split() == ["package.tar", "package.cdx.json"]
+
+
+def test_the_package_is_archived_the_same_way_each_time(tmp_path: Path) -> None:
+    commands = tmp_path / "node_modules" / ".bin"
+    commands.mkdir(parents=True)
+    (commands / "cdk").write_text("#!/bin/sh\n", encoding="utf-8")
+    (commands / "cdk").chmod(0o755)
+    package = tmp_path / ".local" / "package" / "dev"
+    package.mkdir(parents=True)
+    (package / "b").write_text("2")
+    (package / "a").write_text("1")
+    package.with_name("dev.cdx.json").write_text("{}")
+    archives = []
+
+    for second in (1, 2):
+        os.utime(package / "a", (second, second))
+        done = script(DEPLOY, "deploy", "Build the package").run(
+            tmp_path, surroundings_of_a_step(tmp_path), {BY_BRANCH: "dev"}
+        )
+        assert done.returncode == 0, done.stderr
+        archives.append((tmp_path / "package.tar").read_bytes())
+
+    assert archives[0] == archives[1]
+    assert (tmp_path / "package.cdx.json").read_text() == "{}"
+
+
+def test_the_known_vulnerabilities_are_looked_up_by_ci_on_every_lock() -> None:
+    [command] = [step["run"] for step in load(CI)["jobs"]["audit"]["steps"] if "run" in step]
+
+    done = subprocess.run(
+        ["bash", "-c", f"{command} --dry-run --always-make"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+
+    assert (done.returncode, command) == (0, "make audit"), done.stderr
+    for lock in ("requirements.txt", "requirements-dev.txt", "localcloud/*.txt", "back.txt"):
+        assert lock in done.stdout
+    assert "npm audit" in done.stdout

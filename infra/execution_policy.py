@@ -1,0 +1,288 @@
+"""The policies that keep a stage's deployment within the stage: `make execution-policy STAGE=dev` prints them.
+
+CloudFormation acts as the execution role of the CDK's bootstrap stack, which is an administrator by default. Whoever
+may push to the branch of one stage may then change every other stage of the account. A bootstrap stack of its own for
+each stage (`bootstrap_qualifier`) with these policies prevents that:
+
+- ``<stack>-execution`` is for the execution role: it may change resources with the stage's names only.
+- ``<stack>-boundary`` is the permissions boundary of every role in the stack. A role may never do more than the roles
+  of the template do now, and the execution role can create no role without the boundary.
+
+Both are made from the stage's template, as a template of CloudFormation that an administrator deploys once, and again
+when the stack needs a new kind of resource or permission.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from infra.stages import Project, StageError, read_project
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from infra.names import Names
+    from infra.stages import DatabaseSettings, NetworkSettings, Stage
+
+ROOT = Path(__file__).resolve().parents[1]
+# IAM's limit for a managed policy, without white space.
+LONGEST_POLICY = 6144
+
+_PARTITION, _REGION, _ACCOUNT = ({"Ref": f"AWS::{name}"} for name in ("Partition", "Region", "AccountId"))
+_STATES_LOGGING = [
+    *(f"logs:{what}LogDelivery" for what in ("Create", "Get", "Update", "Delete")),
+    *("logs:ListLogDeliveries", "logs:PutResourcePolicy", "logs:DescribeResourcePolicies", "logs:DescribeLogGroups"),
+]
+_WITH_BOUNDARY = [
+    *(f"iam:{what}" for what in ("CreateRole", "PutRolePermissionsBoundary", "PutRolePolicy", "DeleteRolePolicy")),
+    *("iam:AttachRolePolicy", "iam:DetachRolePolicy"),
+]
+_ON_ROLES = [
+    *(f"iam:{what}" for what in ("GetRole", "DeleteRole", "UpdateRole", "UpdateRoleDescription", "GetRolePolicy")),
+    *(f"iam:{what}" for what in ("UpdateAssumeRolePolicy", "TagRole", "UntagRole")),
+    *("iam:ListRolePolicies", "iam:ListAttachedRolePolicies", "iam:ListInstanceProfilesForRole"),
+]
+_EC2 = [
+    *(f"ec2:{what}SecurityGroup" for what in ("Create", "Delete")),
+    *(f"ec2:{what}SecurityGroup{way}" for what in ("Authorize", "Revoke") for way in ("Ingress", "Egress")),
+    *("ec2:CreateTags", "ec2:DeleteTags", "ec2:CreateVpcEndpoint", "ec2:ModifyVpcEndpoint", "ec2:DeleteVpcEndpoints"),
+]
+_EC2_LOOKS = [
+    f"ec2:Describe{what}" for what in ("SecurityGroups", "SecurityGroupRules", "VpcEndpoints", "Vpcs", "Subnets")
+]
+
+
+def names_of_policies(names: Names) -> tuple[str, str]:
+    """Return the names of the execution policy and of the boundary."""
+    return f"{names.stack}-execution", f"{names.stack}-boundary"
+
+
+def policies(names: Names, stage: Stage, template: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a template of CloudFormation with both policies for the stack of this template."""
+    execution, boundary = names_of_policies(names)
+    documents = {"Execution": execution_policy(names, stage, template), "Boundary": boundary_policy(names, template)}
+    return {
+        "Description": f"What deploying {names.stack} may change, and the most that its roles may do",
+        "Resources": {
+            key: {
+                "Type": "AWS::IAM::ManagedPolicy",
+                "Properties": {"ManagedPolicyName": name, "PolicyDocument": documents[key]},
+            }
+            for key, name in (("Execution", execution), ("Boundary", boundary))
+        },
+        "Outputs": {"ExecutionPolicyArn": {"Value": {"Ref": "Execution"}}},
+    }
+
+
+def execution_policy(names: Names, stage: Stage, template: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what CloudFormation may do for this stage.
+
+    Raises:
+        StageError: the template has a kind of resource that is unknown here.
+    """
+    kinds = {resource["Type"] for resource in template["Resources"].values()}
+    unknown = sorted(kinds - _ACTIONS.keys() - _WITHOUT_ACTIONS)
+    if unknown:
+        raise StageError(f"infra/execution_policy.py does not know what {', '.join(unknown)} needs")
+    known = _arns(names)
+    granted: dict[str, tuple[set[str], list[Any]]] = {}
+    for kind in sorted(kinds & _ACTIONS.keys()):
+        action, place = _ACTIONS[kind]
+        granted.setdefault(place, (set(), known[place]))[0].add(action)
+    statements = [_allow(sorted(actions), resources) for actions, resources in granted.values()]
+    statements += _statements_for_roles(names)
+    statements.append(_allow(_STATES_LOGGING, "*"))
+    if "AWS::Logs::QueryDefinition" in kinds:
+        kinds_of_query = ["logs:PutQueryDefinition", "logs:DeleteQueryDefinition", "logs:DescribeQueryDefinitions"]
+        statements.append(_allow(kinds_of_query, "*"))
+    if "AWS::EC2::SecurityGroup" in kinds and stage.network:
+        statements.append(_allow(_EC2_LOOKS, "*"))
+        resources = [
+            _arn("ec2", f"{each}/*") for each in ("security-group", "security-group-rule", "vpc-endpoint", "subnet")
+        ]
+        # By a parameter or by tags the VPC is not known here.
+        vpc = str(stage.network.vpc) if str(stage.network.vpc).startswith("vpc-") else "*"
+        statements.append(_allow(_EC2, [*resources, _arn("ec2", f"vpc/{vpc}")]))
+        statements += _reads_of_network(stage.network, stage.database)
+    if stage.kms_key:
+        statements.append(_allow(["kms:DescribeKey", "kms:GenerateDataKey", "kms:Decrypt"], stage.kms_key))
+    qualifier = stage.bootstrap_qualifier or "hnb659fds"
+    assets = _joined(f"cdk-{qualifier}-assets-", _ACCOUNT, "-", _REGION)
+    statements += [
+        _allow(["s3:GetObject"], _joined("arn:", _PARTITION, ":s3:::", assets, "/*")),
+        _allow(["ssm:GetParameters"], _arn("ssm", f"parameter/cdk-bootstrap/{qualifier}/version")),
+    ]
+    return {"Version": "2012-10-17", "Statement": statements}
+
+
+def _reads_of_network(network: NetworkSettings, database: DatabaseSettings) -> list[dict[str, Any]]:
+    """Let CloudFormation read what it fills into the network: parameters of SSM, and the port in the secret."""
+    given = [network.vpc, *network.subnets, *network.databases, network.secrets_endpoint]
+    named = sorted({each.split("#")[0] for each in given if isinstance(each, str) and each.startswith("ssm:")})
+    statements = []
+    if named:
+        parameters = [_arn("ssm", f"parameter{name.removeprefix('ssm:')}") for name in named]
+        statements.append(_allow(["ssm:GetParameters"], parameters))
+    if network.database_port == "secret" and database.secret:
+        secret = database.secret
+        arn = secret if secret.startswith("arn:") else _arn("secretsmanager", f"secret:{secret}-??????")
+        statements.append(_allow(["secretsmanager:GetSecretValue"], arn))
+    return statements
+
+
+def _statements_for_roles(names: Names) -> list[dict[str, Any]]:
+    """Let CloudFormation make the stack's roles, each with the boundary, and give them to Lambda and Step Functions."""
+    _, boundary = names_of_policies(names)
+    roles = _arn("iam", f"role/{names.stack}-*", region="")
+    bounded = {"StringEquals": {"iam:PermissionsBoundary": _arn("iam", f"policy/{boundary}", region="")}}
+    to_services = {"StringEquals": {"iam:PassedToService": ["lambda.amazonaws.com", "states.amazonaws.com"]}}
+    return [
+        {**_allow(_WITH_BOUNDARY, roles), "Condition": bounded},
+        _allow(_ON_ROLES, roles),
+        {**_allow(["iam:PassRole"], roles), "Condition": to_services},
+    ]
+
+
+def boundary_policy(names: Names, template: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the most that the roles of the template may do: together what their own policies allow."""
+    resources = template["Resources"]
+    documents = [
+        each["Properties"]["PolicyDocument"] for each in resources.values() if each["Type"] == "AWS::IAM::Policy"
+    ]
+    for role in (each["Properties"] for each in resources.values() if each["Type"] == "AWS::IAM::Role"):
+        documents += [policy["PolicyDocument"] for policy in role.get("Policies", [])]
+    statements: list[dict[str, Any]] = []
+    for statement in (each for document in documents for each in document["Statement"]):
+        if statement["Effect"] == "Allow":
+            plain = {key: value for key, value in statement.items() if key != "Sid"}
+            resolved = _without_references(plain, resources, names)
+            if resolved not in statements:
+                statements.append(resolved)
+    # Of the managed policy AWSLambdaBasicExecutionRole, for the functions that the CDK adds to a stack.
+    own_logs = _arn("logs", f"log-group:/aws/lambda/{names.stack}-*")
+    statements.append(_allow(["logs:CreateLogGroup", "logs:CreateLogStream", "logs:PutLogEvents"], own_logs))
+    return {"Version": "2012-10-17", "Statement": statements}
+
+
+def _without_references(value: Any, resources: Mapping[str, Any], names: Names) -> Any:  # noqa: ANN401 - JSON
+    """Return a part of the template with the ARNs of its resources in place of references to them."""
+    if isinstance(value, list):
+        return [_without_references(each, resources, names) for each in value]
+    if not isinstance(value, dict):
+        return value
+    if value == {"Ref": "AWS::StackId"}:
+        return _arn("cloudformation", f"stack/{names.stack}/*")
+    reference = value.get("Ref") or (value.get("Fn::GetAtt") or [None])[0]
+    if len(value) == 1 and reference in resources:
+        return _arn_of(resources[reference], names)
+    return {key: _without_references(each, resources, names) for key, each in value.items()}
+
+
+def _arn_of(resource: Mapping[str, Any], names: Names) -> Any:  # noqa: ANN401 - with references
+    """Return the ARN that a policy of the template means by a reference to a resource."""
+    if resource["Type"] == "AWS::Logs::LogGroup":
+        return _arn("logs", f"log-group:{resource['Properties']['LogGroupName']}:*")
+    return _arns(names)[_PLACES[resource["Type"]]][0]
+
+
+def _arns(names: Names) -> dict[str, list[Any]]:
+    """Return the stage's resources by the names of docs/contract.md; CloudFormation begins others with the stack's."""
+    function = _arn("lambda", f"function:{names.function}")
+    groups = (names.log_group, names.state_machine_log_group, f"/aws/lambda/{names.stack}-*")
+    bucket = _joined("arn:", _PARTITION, f":s3:::{names.stack}-*")
+    return {
+        "functions": [function, _joined(function, ":*"), _arn("lambda", f"function:{names.stack}-*")],
+        "logs": [_arn("logs", f"log-group:{group}{end}") for group in groups for end in ("", ":*")],
+        "machines": [_arn("states", f"stateMachine:{names.state_machine}")],
+        "topics": [_arn("sns", f"{names.stack}-alarms")],
+        "buckets": [bucket],
+        "alarms": [
+            _arn("cloudwatch", f"alarm:{names.stack}-*"),
+            _arn("cloudwatch", f"dashboard/{names.dashboard}", region=""),
+        ],
+        "roles": [_arn("iam", f"role/{names.stack}-*", region="")],
+    }
+
+
+# The actions for each kind of resource, and which of the stage's resources they are for. Each name is the stage's own,
+# so any action of the service will do.
+_ACTIONS: Mapping[str, tuple[str, str]] = {
+    "AWS::Lambda::Function": ("lambda:*", "functions"),
+    "AWS::Lambda::EventInvokeConfig": ("lambda:*", "functions"),
+    "AWS::Lambda::Permission": ("lambda:*", "functions"),
+    "AWS::Lambda::Version": ("lambda:*", "functions"),
+    "Custom::Trigger": ("lambda:*", "functions"),
+    "AWS::Logs::LogGroup": ("logs:*", "logs"),
+    "AWS::StepFunctions::StateMachine": ("states:*", "machines"),
+    "AWS::SNS::Topic": ("sns:*", "topics"),
+    "AWS::SNS::TopicPolicy": ("sns:*", "topics"),
+    "AWS::SNS::Subscription": ("sns:*", "topics"),
+    "AWS::S3::Bucket": ("s3:*", "buckets"),
+    "AWS::S3::BucketPolicy": ("s3:*", "buckets"),
+    "AWS::CloudWatch::Alarm": ("cloudwatch:*", "alarms"),
+    "AWS::CloudWatch::Dashboard": ("cloudwatch:*", "alarms"),
+}
+# These are in a statement of their own, if they need any.
+_WITHOUT_ACTIONS = frozenset(
+    {
+        *("AWS::IAM::Role", "AWS::IAM::Policy", "AWS::CDK::Metadata", "AWS::Logs::QueryDefinition"),
+        *("AWS::EC2::SecurityGroup", "AWS::EC2::SecurityGroupEgress", "AWS::EC2::SecurityGroupIngress"),
+        "AWS::EC2::VPCEndpoint",
+    }
+)
+_PLACES = {**{kind: place for kind, (_, place) in _ACTIONS.items()}, "AWS::IAM::Role": "roles"}
+
+
+def _allow(actions: Sequence[str], resources: Any) -> dict[str, Any]:  # noqa: ANN401 - ARNs, maybe with references
+    return {"Effect": "Allow", "Action": list(actions), "Resource": resources}
+
+
+def _arn(service: str, resource: str, *, region: str | None = None) -> Any:  # noqa: ANN401
+    """Return an ARN of this account and, unless the service has none, region."""
+    return _joined(
+        "arn:", _PARTITION, f":{service}:", _REGION if region is None else region, ":", _ACCOUNT, f":{resource}"
+    )
+
+
+def _joined(*parts: Any) -> Any:  # noqa: ANN401
+    flat: list[Any] = []
+    for part in parts:
+        flat += part["Fn::Join"][1] if isinstance(part, dict) and "Fn::Join" in part else [part]
+    return {"Fn::Join": ["", [part for part in flat if part != ""]]}
+
+
+def check_names(project: Project, stage: str) -> None:
+    """Raise `StageError` if a policy for the stage's names would be one for another stage, too."""
+    longer = [other for other in project.stages if other.startswith(f"{stage}-")]
+    if longer:
+        raise StageError(
+            f"the names of stage {longer[0]} begin like those of {stage}: a policy could not tell them apart; rename"
+            " one of them, or give them accounts of their own"
+        )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print the policies of a stage whose template is synthesized; return the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m infra.execution_policy", description=__doc__)
+    parser.add_argument("stage", help="the stage's name in cdk.json")
+    parser.add_argument("template", type=Path, help="the stage's template, as `cdk synth` has written it")
+    given = parser.parse_args(arguments)
+    try:
+        project = read_project(json.loads((ROOT / "cdk.json").read_text(encoding="utf-8"))["context"]["project"])
+        stage, names = project.stage(given.stage), project.names(given.stage)
+        check_names(project, given.stage)
+        template = json.loads(given.template.read_text(encoding="utf-8"))
+        json.dump(policies(names, stage, template), sys.stdout, indent=2)
+        sys.stdout.write("\n")
+    except (StageError, OSError, ValueError) as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,298 @@
+"""`Migrations` in CDK apps of others: the examples of docs/construct.md, and what the construct refuses."""
+
+from __future__ import annotations
+
+import json
+import os
+import runpy
+import subprocess
+from typing import TYPE_CHECKING, Any
+
+import aws_cdk as cdk
+import pytest
+from aws_cdk import aws_iam as iam
+from aws_cdk import aws_kms as kms
+from aws_cdk import aws_secretsmanager as secretsmanager
+from aws_cdk import aws_sqs as sqs
+from aws_cdk.assertions import Template
+
+from infra import migrations
+from infra.code import Code, build_code
+from infra.database import Login
+from infra.migrations import Migrations
+from infra.stages import StageError
+from tests.infra.synthesis import ACCOUNT, REGION, Stack, as_list
+from tests.support.checkout import ROOT, with_tools
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+# A backend is packaged, once for all.
+pytestmark = pytest.mark.xdist_group("stack")
+
+EXAMPLES = ROOT / "docs" / "examples"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The examples' app is beside its backend."""
+    folder = tmp_path_factory.mktemp("shop")
+    (folder / "backend").symlink_to(ROOT / "back")
+    (folder / "app").mkdir()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder / "app")
+        # The examples have the same backend, which is packaged for the first of them.
+        built: list[Code] = []
+
+        def build_once(*given: Any) -> Code:  # noqa: ANN401
+            built.extend([] if built else [build_code(*given)])
+            return built[0]
+
+        patch.setattr(migrations, "build_code", build_once)
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def aurora(folder: Path) -> Stack:
+    app = cdk.App(outdir=str(folder / "aurora"))
+    made = runpy.run_path(str(EXAMPLES / "aurora.py"))["Shop"](app, "shop-dev", stage="dev")
+    return Stack(dict(Template.from_stack(made).to_json()))
+
+
+@pytest.fixture(scope="module")
+def existing(folder: Path) -> Stack:
+    app = cdk.App(outdir=str(folder / "existing"))
+    made = runpy.run_path(str(EXAMPLES / "existing_vpc.py"))["ShopMigrations"](
+        app, "shop-migrations-prod", env=cdk.Environment(account=ACCOUNT, region=REGION)
+    )
+    return Stack(dict(Template.from_stack(made).to_json()))
+
+
+def ids(stack: Stack, kind: str, prefix: str = "") -> list[str]:
+    return [name for name in stack.names(kind) if name.startswith(prefix)]
+
+
+# --- a VPC, Aurora and the migrations in one stack ---
+
+
+def test_the_cluster_lets_the_function_in_on_its_own_port(aurora: Stack) -> None:
+    (cluster,) = aurora.names("AWS::RDS::DBCluster")
+    (own,) = ids(aurora, "AWS::EC2::SecurityGroup", "MigrationsSecurityGroup")
+    (group,) = ids(aurora, "AWS::EC2::SecurityGroup", "Database")
+    port = {"Fn::GetAtt": [cluster, "Endpoint.Port"]}
+
+    (way_in,) = [
+        rule["Properties"]
+        for rule in aurora.all("AWS::EC2::SecurityGroupIngress")
+        if rule["Properties"]["GroupId"] == {"Fn::GetAtt": [group, "GroupId"]}
+    ]
+    assert way_in["SourceSecurityGroupId"] == {"Fn::GetAtt": [own, "GroupId"]}
+    assert (way_in["FromPort"], way_in["ToPort"]) == (port, port)
+    ports = [rule["Properties"]["FromPort"] for rule in aurora.all("AWS::EC2::SecurityGroupEgress")]
+    assert port in ports
+
+
+def test_the_function_reads_the_clusters_secret_and_no_other(aurora: Stack) -> None:
+    (attachment,) = aurora.names("AWS::SecretsManager::SecretTargetAttachment")
+    role = aurora.function["Role"]["Fn::GetAtt"][0]
+
+    assert aurora.variables["DB_SECRET_ID"] == {"Ref": attachment}
+    (statement,) = [each for each in aurora.statements_of(role) if each.get("Sid") == "ReadTheSecret"]
+    assert statement["Resource"] == {"Ref": attachment}
+
+
+def test_the_deployment_migrates_once_the_writer_is_up_and_lets_the_function_in(aurora: Stack) -> None:
+    waits_for = set(aurora.one("Custom::Trigger")["DependsOn"])
+
+    needed = {
+        *aurora.names("AWS::RDS::DBCluster"),
+        *aurora.names("AWS::RDS::DBInstance"),
+        *aurora.names("AWS::EC2::SecurityGroupIngress"),
+        *aurora.names("AWS::EC2::SecurityGroupEgress"),
+        *ids(aurora, "AWS::EC2::VPCEndpoint", "Migrations"),
+        *aurora.names("AWS::SecretsManager::SecretTargetAttachment"),
+    }
+    assert needed <= waits_for
+
+
+def test_names_are_those_of_the_contract_wherever_the_construct_is(aurora: Stack) -> None:
+    assert aurora.function["FunctionName"] == "template-saas-shop-migrate-lambda-dev"
+    assert aurora.machine["StateMachineName"] == "template-saas-shop-migrate-dev"
+
+
+# --- a VPC that exists ---
+
+
+def test_the_function_is_placed_in_the_vpc_that_was_looked_up(existing: Stack) -> None:
+    # What a lookup gives before the CDK's command has asked the account.
+    assert existing.function["VpcConfig"]["SubnetIds"] == ["p-12345", "p-67890"]
+    assert existing.all("AWS::EC2::VPCEndpoint") == []
+
+
+def test_a_granted_role_may_invoke_and_nothing_else(existing: Stack) -> None:
+    (policy,) = [
+        each["Properties"] for each in existing.all("AWS::IAM::Policy") if each["Properties"]["Roles"] == ["pipeline"]
+    ]
+    statements = policy["PolicyDocument"]["Statement"]
+
+    assert {action for each in statements for action in as_list(each["Action"])} == {"lambda:InvokeFunction"}
+
+
+def test_options_are_the_settings_of_a_stage(existing: Stack) -> None:
+    assert {each["Properties"]["RetentionInDays"] for each in existing.all("AWS::Logs::LogGroup")} == {365}
+    assert json.loads(existing.variables["ROLLOUT"])["canaries"] == 2
+    assert len(existing.all("AWS::S3::Bucket")) == 1
+
+
+# --- CDK Pipelines ---
+
+
+def test_the_pipeline_deploys_and_so_migrates_dev_then_production_after_an_approval(folder: Path) -> None:
+    app = cdk.App(outdir=str(folder / "pipeline"))
+    made = runpy.run_path(str(EXAMPLES / "pipeline.py"))["Pipeline"]
+    made(app, "shop-pipeline", env=cdk.Environment(account=ACCOUNT, region=REGION))
+
+    assembly = app.synth()
+
+    template = assembly.get_stack_by_name("shop-pipeline").template
+    (pipeline,) = [each for each in template["Resources"].values() if each["Type"] == "AWS::CodePipeline::Pipeline"]
+    stages = [each["Name"] for each in pipeline["Properties"]["Stages"]]
+    assert stages[-2:] == ["Dev", "Prod"]
+    actions = sorted(pipeline["Properties"]["Stages"][-1]["Actions"], key=lambda action: action["RunOrder"])
+    assert actions[0]["Name"] == "Approve"
+    for stage in ("Dev", "Prod"):
+        nested = next(path for path in (folder / "pipeline").glob(f"assembly-*{stage}/*.template.json"))
+        resources = json.loads(nested.read_text(encoding="utf-8"))["Resources"].values()
+        assert [each["Type"] for each in resources].count("Custom::Trigger") == 1
+
+
+def test_cfn_lint_finds_nothing_in_the_examples(aurora: Stack, folder: Path) -> None:
+    assert aurora.resources
+    template = folder / "aurora" / "shop-dev.template.json"
+
+    # W3005: the CDK writes each dependency out, also where a reference implies it.
+    command = ["cfn-lint", "--format", "json", "--ignore-checks", "W3005", "--", str(template)]
+    done = subprocess.run(command, env=with_tools(dict(os.environ)), capture_output=True, text=True, check=False)
+
+    assert json.loads(done.stdout) == []
+
+
+# --- what it refuses, and what it offers ---
+
+
+@pytest.fixture(scope="module")
+def code(tmp_path_factory: pytest.TempPathFactory) -> Code:
+    package = tmp_path_factory.mktemp("package")
+    (package / "code.py").write_text("")
+    return Code(package, "0" * 64)
+
+
+def construct(code: Code, stack: cdk.Stack, **options: Any) -> Migrations:  # noqa: ANN401
+    secret = secretsmanager.Secret.from_secret_name_v2(stack, "Secret", "x")
+    return Migrations(stack, "Migrations", stage="dev", backend=code, **{"secret": secret, **options})
+
+
+@pytest.fixture
+def stack(tmp_path: Path) -> cdk.Stack:
+    environment = cdk.Environment(account=ACCOUNT, region=REGION)
+    return cdk.Stack(cdk.App(outdir=str(tmp_path / "cdk.out")), "stack", env=environment)
+
+
+@pytest.mark.parametrize(
+    "options,message",
+    [
+        ({"memory": 512}, "stack/Migrations: memory: extra inputs are not permitted"),
+        ({"timeout_s": 901}, "stack/Migrations: timeout_s: input should be less than or equal to 900"),
+        ({"network": {}}, "stack/Migrations: network: extra inputs are not permitted"),
+        (
+            {"environment": {"A_LIST": "x" * 4000}},
+            (
+                "stack/Migrations: environment: the function's variables are 4124 bytes, and Lambda takes 4096; the"
+                " largest are A_LIST, POWERTOOLS_METRICS_NAMESPACE, POWERTOOLS_SERVICE_NAME"
+            ),
+        ),
+        (
+            {"alarms": f"arn:aws:sns:us-east-1:{ACCOUNT}:alarms"},
+            f"stack/Migrations: alarms: arn:aws:sns:us-east-1:{ACCOUNT}:alarms is not in the stage's region, {REGION}",
+        ),
+        (
+            {"secret": None},
+            "stack/Migrations: secret is required, unless login has iam_resource_ids, host, name and user",
+        ),
+        ({"login": Login(iam_resource_ids=["db-A"])}, "stack/Migrations: login: iam_resource_ids need user"),
+    ],
+)
+def test_a_wrong_option_is_refused_with_its_name(
+    code: Code, stack: cdk.Stack, options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(StageError) as caught:
+        construct(code, stack, **options)
+
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize("what", ["secret", "key", "kms_key"])
+def test_a_secret_or_key_of_another_region_is_refused(code: Code, stack: cdk.Stack, what: str) -> None:
+    key = f"arn:aws:kms:us-east-1:{ACCOUNT}:key/11111111-2222-3333-4444-555555555555"
+    secret = f"arn:aws:secretsmanager:us-east-1:{ACCOUNT}:secret:x-AbCdEf"
+    options: dict[str, Any] = {
+        "secret": {"secret": secretsmanager.Secret.from_secret_complete_arn(stack, "Elsewhere", secret)},
+        "key": {"key": kms.Key.from_key_arn(stack, "Key", key)},
+        "kms_key": {"rollout": {"kms_key": key}},
+    }
+
+    with pytest.raises(StageError, match=rf"{what}: arn:aws:.* is not in the stage's region, {REGION}"):
+        construct(code, stack, **options[what])
+
+
+AUTHORITIES = {
+    "eu-central-1": True,
+    "ap-southeast-3": True,
+    "us-gov-west-1": False,
+    "cn-north-1": False,
+    "eusc-de-east-1": False,
+}
+
+
+@pytest.mark.parametrize("region,packaged", AUTHORITIES.items())
+def test_where_the_package_has_no_certificate_authority_one_is_required(
+    code: Code, tmp_path: Path, region: str, *, packaged: bool
+) -> None:
+    app = cdk.App(outdir=str(tmp_path / "cdk.out"))
+    environment = cdk.Environment(account=ACCOUNT, region=region)
+
+    if packaged:
+        construct(code, cdk.Stack(app, "plain", env=environment))
+    else:
+        with pytest.raises(StageError, match=f"database.ca_bundle: .* RDS in {region}"):
+            construct(code, cdk.Stack(app, "plain", env=environment))
+    construct(code, cdk.Stack(app, "own", env=environment), login=Login(ca_bundle=tmp_path / "ca.pem"))
+    construct(code, cdk.Stack(app, "unverified", env=environment), environment={"DB_SSLMODE": "require"})
+
+
+def test_the_migration_waits_for_what_it_is_told_to_be_after(code: Code, stack: cdk.Stack) -> None:
+    made_of_it = construct(code, stack, migrate_on_deploy=True)
+    first, after = sqs.Queue(stack, "First"), sqs.Queue(stack, "After")
+    made_of_it.after(first)
+    after.node.add_dependency(made_of_it)
+
+    made = Stack({**Template.from_stack(stack).to_json(), "Outputs": {}})
+    (trigger,) = made.names("Custom::Trigger")
+    queues = {name: made.resource(name).get("DependsOn", []) for name in made.names("AWS::SQS::Queue")}
+    (queue,) = [name for name in queues if name.startswith("First")]
+    assert queue in made.resource(trigger)["DependsOn"]
+    (later,) = [name for name in queues if name.startswith("After")]
+    assert trigger in queues[later]
+
+
+def test_after_without_a_migration_in_the_deployment_is_refused(code: Code, stack: cdk.Stack) -> None:
+    made = construct(code, stack)
+
+    with pytest.raises(StageError, match="migrate_on_deploy"):
+        made.after(sqs.Queue(stack, "Queue"))
+
+
+def test_what_grants_invoke_says_whom(code: Code, stack: cdk.Stack) -> None:
+    user = iam.User(stack, "User")
+    construct(code, stack).grant_invoke(user).assert_success()
