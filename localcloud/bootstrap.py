@@ -70,7 +70,7 @@ def _ask(operation: str, content: Mapping[str, object]) -> bool:
     headers = {
         "Content-Type": "application/x-amz-json-1.1",
         "X-Amz-Target": f"Logs_20140328.{operation}",
-        # The emulator reads account and region from it, and checks no signature.
+        # The emulator reads its key, account and region from it, and checks no signature.
         "Authorization": f"AWS4-HMAC-SHA256 Credential={scope}, SignedHeaders=host, Signature=none",
     }
     asked = http.client.HTTPConnection(emulator.hostname or "", emulator.port, timeout=_SECONDS)

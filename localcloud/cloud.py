@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 DATABASE = "template_saas"
 # What revisions are written against, whatever is deployed to the other.
 DEVELOPMENT = "template_saas_dev"
-ROLE = "app_migrator"
+# The function's login is the migrator.
+ROLES = postgres.Roles(owner="app_owner", migrator="app_migrator", application="app")
 
 
 @dataclass(frozen=True)
@@ -84,14 +85,21 @@ def running_emulator(root: Path) -> emulator.Emulator | None:
 
 
 def _database(root: Path, server: postgres.Server, name: str) -> postgres.Database:
-    """Make a database and the application's role, if need be; the password is that of the first time."""
-    note = _postgres_directory(root) / f"{ROLE}.json"
+    """Make a database and its roles, if need be, and give it as the migrator sees it."""
+    passwords = {role: _password(root, server, role) for role in (ROLES.migrator, ROLES.application)}
+    postgres.create_database(server, name, ROLES.migrator)
+    postgres.lay_out_roles(server, name, ROLES)
+    return server.database(name, ROLES.migrator, passwords[ROLES.migrator])
+
+
+def _password(root: Path, server: postgres.Server, role: str) -> str:
+    """Make a role that may log in, if need be, and give its password, which is that of the first time."""
+    note = _postgres_directory(root) / f"{role}.json"
     if not note.exists():
         files.write_private(note, json.dumps({"password": secrets.token_urlsafe(24)}))
-    password = json.loads(note.read_text(encoding="utf-8"))["password"]
-    postgres.create_role(server, ROLE, password)
-    postgres.create_database(server, name, ROLE)
-    return server.database(name, ROLE, password)
+    password: str = json.loads(note.read_text(encoding="utf-8"))["password"]
+    postgres.create_role(server, role, password)
+    return password
 
 
 def _guard(root: Path) -> AbstractContextManager[None]:

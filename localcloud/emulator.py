@@ -1,4 +1,7 @@
-"""AWS on this machine: the MiniStack emulator, kept away from everything that is not its own."""
+"""AWS on this machine: the MiniStack emulator, kept away from everything that is not its own.
+
+It answers only to who has the key of its start (`localcloud.gate`), which every client sends as its access key id.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,8 @@ import os
 import secrets
 import shutil
 import signal
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from localcloud import daemon, files, locks, ports
@@ -16,7 +20,6 @@ from localcloud.errors import LocalCloudError, readable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from pathlib import Path
 
 # Not "localhost": clients would look for S3 buckets under names like bucket.localhost, which few systems resolve.
 HOST = "127.0.0.1"
@@ -26,15 +29,17 @@ _START_SECONDS = 60.0
 _STOP_SECONDS = 20.0  # it writes its state down while stopping
 _PORT_ATTEMPTS = 5
 _HEALTH = "/_ministack/health"
+_GATE = Path(__file__).with_name("gate.py")
 
 
 @dataclass(frozen=True)
 class Emulator:
-    """A running emulator; `endpoint` is its address for every service."""
+    """A running emulator; `endpoint` is its address for every service, `key` the access key id that it asks for."""
 
     endpoint: str
     region: str
     directory: Path
+    key: str = field(repr=False, compare=False)
 
     def settings(self) -> dict[str, str]:
         """Give the variables by which the CDK, boto3 and the AWS CLI find the emulator and nothing else.
@@ -43,7 +48,7 @@ class Emulator:
         """
         return {
             "AWS_ENDPOINT_URL": self.endpoint,
-            "AWS_ACCESS_KEY_ID": "test",
+            "AWS_ACCESS_KEY_ID": self.key,
             "AWS_SECRET_ACCESS_KEY": "test",
             "AWS_REGION": self.region,
             "AWS_DEFAULT_REGION": self.region,
@@ -69,6 +74,8 @@ class _Record:
     port: int
     # Reported back by the emulator's health page: whoever answers with it on the port is ours.
     token: str
+    # Of this start: without it the emulator refuses every request.
+    key: str = field(repr=False)
 
 
 def start(root: Path, directory: Path) -> Emulator:
@@ -87,7 +94,7 @@ def start(root: Path, directory: Path) -> Emulator:
         record = _recall(directory)
         if record and daemon.is_running(process) and daemon.wait_until_ready(process, _probe(record), _START_SECONDS):
             return _emulator(directory, record)
-        program = root / ".local" / "ministack" / "bin" / "ministack"
+        program = root / ".local" / "ministack" / "bin" / "python"
         if not program.exists():
             raise LocalCloudError(f"The AWS emulator is not installed ({program}); `make migrate` installs it.")
         return _launch(root, program, directory, record.port if record else None)
@@ -122,9 +129,9 @@ def _launch(root: Path, program: Path, directory: Path, preferred: int | None) -
     process = _process(directory)
     shutil.rmtree(directory / "tmp", ignore_errors=True)  # every version of a function's code is unpacked in there
     for _ in range(_PORT_ATTEMPTS):
-        record = _Record(ports.choose(preferred), secrets.token_hex(16))
+        record = _Record(ports.choose(preferred), secrets.token_hex(16), f"LOCAL{secrets.token_hex(20)}")
         files.write_private(directory / "emulator.json", json.dumps(asdict(record)))
-        daemon.launch(process, [program], _environment(root, directory, record), None)
+        daemon.launch(process, [program, _GATE], _environment(root, directory, record), None)
         if daemon.wait_until_ready(process, _probe(record), _START_SECONDS):
             return _emulator(directory, record)
         if "already in use" not in process.log.read_text(errors="replace"):
@@ -137,6 +144,8 @@ def _environment(root: Path, directory: Path, record: _Record) -> dict[str, str]
 
     The function runtime's `python3` comes first on the path, and nothing of the project's own environment is on it.
     """
+    # Also what the emulator logs is for the developer only.
+    directory.chmod(0o700)
     folders = {name: directory / name for name in ("home", "tmp", "state", "s3")}
     for folder in folders.values():
         folder.mkdir(mode=0o700, exist_ok=True)
@@ -146,7 +155,8 @@ def _environment(root: Path, directory: Path, record: _Record) -> dict[str, str]
         "TMPDIR": str(folders["tmp"]),
         "LANG": "C.UTF-8",
         "AWS_ENDPOINT_URL": _endpoint(record.port),
-        "AWS_ACCESS_KEY_ID": "test",
+        # The key of the gate, which the functions have, too.
+        "AWS_ACCESS_KEY_ID": record.key,
         "AWS_SECRET_ACCESS_KEY": "test",
         "BIND_HOST": HOST,
         "GATEWAY_PORT": str(record.port),
@@ -174,13 +184,13 @@ def _endpoint(port: int) -> str:
 
 
 def _emulator(directory: Path, record: _Record) -> Emulator:
-    return Emulator(_endpoint(record.port), REGION, directory)
+    return Emulator(_endpoint(record.port), REGION, directory, record.key)
 
 
 def _recall(directory: Path) -> _Record | None:
     try:
         return _Record(**json.loads((directory / "emulator.json").read_text(encoding="utf-8")))
-    except FileNotFoundError:
+    except (FileNotFoundError, TypeError):  # the latter from a checkout that had no key yet
         return None
 
 
@@ -189,7 +199,7 @@ def _probe(record: _Record) -> Callable[[], str | None]:
         # http.client knows no proxies, which is what this address needs.
         asked = http.client.HTTPConnection(HOST, record.port, timeout=5)
         try:
-            asked.request("GET", _HEALTH)
+            asked.request("GET", _HEALTH, headers={"Authorization": f"Credential={record.key}/"})
             health = json.loads(asked.getresponse().read())
             if health["edition"] != record.token:
                 return f"another program answers on port {record.port}"

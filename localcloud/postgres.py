@@ -33,6 +33,8 @@ SUPERUSER = "postgres"
 _START_SECONDS = 60.0
 _STOP_SECONDS = 20.0
 _PORT_ATTEMPTS = 5
+# The first version with a locale provider of its own.
+_BUILTIN_LOCALE = 17
 
 # On one address alone a port that somebody took in the meantime is an error; beside ::1 it would be a mere warning.
 _ACCESS = """\
@@ -69,6 +71,7 @@ class Database:
     user: str
     password: str = field(repr=False)
     ca: Path
+    sslmode: str = "verify-full"
 
     @property
     def url(self) -> str:
@@ -76,7 +79,7 @@ class Database:
         return (
             f"postgresql+psycopg2://{quote(self.user, safe='')}:{quote(self.password, safe='')}"
             f"@{self.host}:{self.port}/{quote(self.name, safe='')}"
-            f"?sslmode=verify-full&sslrootcert={quote(str(self.ca), safe='')}"
+            f"?sslmode={self.sslmode}&sslrootcert={quote(str(self.ca), safe='')}"
         )
 
     @property
@@ -99,7 +102,7 @@ class Database:
             dbname=self.name,
             user=self.user,
             password=self.password,
-            sslmode="verify-full",
+            sslmode=self.sslmode,
             sslrootcert=str(self.ca),
             sslcertmode="disable",  # a certificate in the developer's home folder is for other servers
             connect_timeout=10,
@@ -118,10 +121,11 @@ class Server:
     user: str
     password: str = field(repr=False)
     directory: Path
+    sslmode: str = "verify-full"
 
     def database(self, name: str, user: str | None = None, password: str | None = None) -> Database:
         """Describe one of its databases, as seen by a role: the superuser unless said otherwise."""
-        return Database(self.host, self.port, name, user or self.user, password or self.password, self.ca)
+        return Database(self.host, self.port, name, user or self.user, password or self.password, self.ca, self.sslmode)
 
     def connect(self, database: str = "postgres") -> connection:
         """Open a connection as the superuser, in autocommit mode; the caller closes it."""
@@ -134,13 +138,14 @@ class _Record:
     password: str = field(repr=False)
 
 
-def start(root: Path, directory: Path, *, durable: bool = True) -> Server:
+def start(root: Path, directory: Path, *, durable: bool = True, version: int = binaries.DEFAULT_VERSION) -> Server:
     """Start the server that lives in `directory`, made on first use; if it runs already, that is the one.
 
     Args:
         root: the checkout, for PostgreSQL's programs in it.
         directory: the server's own folder, remembered data included.
         durable: False gives up what a crash of the machine would cost for speed, for tests; counts when first made.
+        version: PostgreSQL's major version, one of `binaries.VERSIONS`.
 
     Raises:
         LocalCloudError: it could not be made or started; the text says why.
@@ -153,11 +158,11 @@ def start(root: Path, directory: Path, *, durable: bool = True) -> Server:
             record = _recall(directory)
             if record and record.port and daemon.wait_until_ready(process, _probe(directory, record), _START_SECONDS):
                 return _server(directory, record)
-        programs = binaries.prepare(root)
+        programs = binaries.prepare(root, version)
         cluster = account.place(root / ".local", directory) / "cluster"
         record = _recall(directory)
         if record is None or not (cluster / "PG_VERSION").exists():
-            record = _make(programs, directory, cluster, durable=durable)
+            record = _make(programs, directory, cluster, durable=durable, version=version)
         # Nothing runs: a leftover of a killed server would only make this one mistake a stranger's process for it.
         (cluster / "postmaster.pid").unlink(missing_ok=True)
         return _launch(programs, directory, cluster, record)
@@ -206,6 +211,43 @@ def create_database(server: Server, name: str, owner: str) -> None:
             cursor.execute(sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(identifier))
 
 
+@dataclass(frozen=True)
+class Roles:
+    """Who does what with a database; docs/security.md has the reasons. Only the owner cannot log in."""
+
+    owner: str
+    migrator: str
+    application: str
+
+
+def lay_out_roles(server: Server, name: str, roles: Roles) -> None:
+    """Let the owner own a database and all in it, the migrator act as the owner, and the application use the tables.
+
+    The migrator and the application must exist. What the migrator owned before belongs to the owner from now on.
+    """
+    with closing(server.connect()) as opened, opened.cursor() as cursor:
+        cursor.execute("SELECT FROM pg_roles WHERE rolname = %s", (roles.owner,))
+        if cursor.fetchone() is None:
+            cursor.execute(sql.SQL("CREATE ROLE {} NOLOGIN").format(sql.Identifier(roles.owner)))
+    names = {key: sql.Identifier(value) for key, value in (*asdict(roles).items(), ("database", name))}
+    with closing(server.connect(name)) as opened, opened.cursor() as cursor:
+        cursor.execute(sql.SQL(_LAYOUT).format(**names))
+
+
+_LAYOUT = """
+GRANT {owner} TO {migrator};
+REASSIGN OWNED BY {migrator} TO {owner};
+ALTER DATABASE {database} OWNER TO {owner};
+REVOKE ALL ON DATABASE {database} FROM PUBLIC;
+GRANT CONNECT ON DATABASE {database} TO {migrator}, {application};
+ALTER ROLE {migrator} IN DATABASE {database} SET role = {owner};
+REVOKE CREATE ON SCHEMA public FROM PUBLIC;
+GRANT USAGE ON SCHEMA public TO {application};
+ALTER DEFAULT PRIVILEGES FOR ROLE {owner} GRANT SELECT, INSERT, UPDATE, DELETE ON TABLES TO {application};
+ALTER DEFAULT PRIVILEGES FOR ROLE {owner} GRANT USAGE ON SEQUENCES TO {application};
+"""
+
+
 def drop_database(server: Server, name: str, owner: str) -> None:
     """Remove a database, whoever is connected, and its owner with it; either may be gone already."""
     with closing(server.connect()) as opened, opened.cursor() as cursor:
@@ -234,7 +276,7 @@ def _remember(directory: Path, record: _Record) -> None:
     files.write_private(directory / "server.json", json.dumps(asdict(record)))
 
 
-def _make(programs: Path, directory: Path, cluster: Path, *, durable: bool) -> _Record:
+def _make(programs: Path, directory: Path, cluster: Path, *, durable: bool, version: int) -> _Record:
     """Make the data folder `cluster`, whole or not at all."""
     record = _Record(port=None, password=secrets.token_urlsafe(24))
     making = cluster.with_name("cluster.making")
@@ -243,7 +285,7 @@ def _make(programs: Path, directory: Path, cluster: Path, *, durable: bool) -> _
             shutil.rmtree(leftover)
     making.mkdir(mode=0o700)
     _give_away(making)
-    _initdb(programs, making / "data", record.password)
+    _initdb(programs, making / "data", record.password, version)
     authority = certificates.create_authority("local PostgreSQL")
     _configure(making / "data", certificates.issue(authority), durable=durable)
     (directory / "ca.crt").write_text(authority.certificate_pem)
@@ -253,7 +295,7 @@ def _make(programs: Path, directory: Path, cluster: Path, *, durable: bool) -> _
     return record
 
 
-def _initdb(programs: Path, data: Path, password: str) -> None:
+def _initdb(programs: Path, data: Path, password: str, version: int) -> None:
     password_file = data.with_name("password")
     files.write_private(password_file, password)
     _give_away(password_file)
@@ -266,8 +308,8 @@ def _initdb(programs: Path, data: Path, password: str) -> None:
             f"--pwfile={password_file}",
             "--auth=scram-sha-256",
             "--encoding=UTF8",
-            "--locale-provider=builtin",
-            "--locale=C.UTF-8",  # the same order of texts on every platform
+            # The same order of texts on every platform.
+            *(("--locale-provider=builtin", "--locale=C.UTF-8") if version >= _BUILTIN_LOCALE else ("--locale=C",)),
             "--lc-collate=C",
             "--lc-ctype=C",
             "--lc-messages=C",

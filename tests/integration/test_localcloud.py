@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import os
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from mypy_boto3_lambda import LambdaClient
+    from mypy_boto3_lambda.type_defs import FunctionCodeTypeDef
     from mypy_boto3_secretsmanager import SecretsManagerClient
 
     from localcloud.emulator import Emulator
@@ -248,7 +250,7 @@ def test_the_emulator_keeps_its_state_through_a_stop_on_another_port_too(own_emu
 
 def test_a_function_runs_under_the_runtime_alone_and_ends_with_the_emulator(own_emulator: Emulator) -> None:
     with closing(lambda_client(own_emulator)) as client:
-        create_function(client, "probe")
+        create_function(own_emulator, client, "probe")
         answer = invoke(client, "probe", {"modules": ["awslambdaric", "pydantic", "boto3", "lambda_migrate"]})
         error = invoke(client, "probe", {"refuse": True})
 
@@ -353,7 +355,12 @@ def lambda_client(of: Emulator) -> LambdaClient:
 
 
 def session(of: Emulator) -> boto3.Session:
-    return boto3.Session(aws_access_key_id="test", aws_secret_access_key="test", region_name=of.region)
+    given = of.settings()
+    return boto3.Session(
+        aws_access_key_id=given["AWS_ACCESS_KEY_ID"],
+        aws_secret_access_key=given["AWS_SECRET_ACCESS_KEY"],
+        region_name=of.region,
+    )
 
 
 def listens(port: int) -> bool:
@@ -361,7 +368,8 @@ def listens(port: int) -> bool:
         return client.connect_ex(("127.0.0.1", port)) == 0
 
 
-def create_function(client: LambdaClient, name: str) -> None:
+def create_function(of: Emulator, client: LambdaClient, name: str) -> None:
+    """Create a function as the CDK does, from an asset: the local cloud runs no other code."""
     package = io.BytesIO()
     with zipfile.ZipFile(package, "w") as archive:
         bootstrap = zipfile.ZipInfo("bootstrap")
@@ -373,10 +381,19 @@ def create_function(client: LambdaClient, name: str) -> None:
         Runtime="provided.al2023",
         Handler="function.handler",
         Role="arn:aws:iam::000000000000:role/any",
-        Code={"ZipFile": package.getvalue()},
+        Code=asset(of, package.getvalue()),
         Timeout=20,
     )
     client.get_waiter("function_active_v2").wait(FunctionName=name)
+
+
+def asset(of: Emulator, content: bytes) -> FunctionCodeTypeDef:
+    """Upload an asset as the CDK does."""
+    bucket, key = f"cdk-hnb659fds-assets-000000000000-{of.region}", f"{hashlib.sha256(content).hexdigest()}.zip"
+    with closing(session(of).client("s3", endpoint_url=of.endpoint)) as client:
+        client.create_bucket(Bucket=bucket)
+        client.put_object(Bucket=bucket, Key=key, Body=content)
+    return {"S3Bucket": bucket, "S3Key": key}
 
 
 def invoke(client: LambdaClient, name: str, event: dict[str, object]) -> dict[str, Any]:
