@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import sys
 import time
-from concurrent.futures import TimeoutError as NotYet
+from concurrent import futures
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lambda_migrate.invocation.errors import InvalidRequest
 from lambda_migrate.invocation.request import parse_request
-from migrate_cli import invocation, stages
-from migrate_cli.errors import CommandError, Commands, ExitCode, UsageError
+from migrate_cli import invocation, presentation, stages
+from migrate_cli.conclusion import Conclusion
+from migrate_cli.errors import CommandError, Commands, ExitCode, NoAnswer, NotInvoked, UsageError
+from migrate_cli.follower import FOLLOWED, Follower
 from migrate_cli.progress import RunDisplay
-from migrate_cli.stream import RunLog, UnreadableError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,12 +24,11 @@ if TYPE_CHECKING:
     from migrate_cli.stages import Function
 
 CHANGING = frozenset({"upgrade", "downgrade", "stamp", "rollout"})
-# Those that step through revisions, one log line each.
-_FOLLOWED = frozenset({"upgrade", "downgrade"})
-
 _TICK_S = 0.2
 _FIRST_PAUSE_S = 2.0
 _LONGEST_PAUSE_S = 60.0
+# A function that was idle for weeks takes minutes until its network interfaces are there again.
+_WAKING_PAUSES_S = (2, 4, 8, 15, 30, 30, 30, 30, 30)
 
 
 @dataclass(frozen=True)
@@ -64,26 +64,11 @@ class Call:
         """The stage's function."""
         return stages.find(self.stage, self.region, self.profile)
 
-    def commands(self, function: Function) -> Commands:
-        """What may be typed next."""
+    def commands(self) -> Commands:
+        """Return the commands that may be typed next."""
         by_option = {"--region": self.region, "--profile": self.profile}
         options = [word for name, value in by_option.items() if value is not None for word in (name, value)]
-        settings: tuple[str, ...] = ()
-        aws_options = list(options)
-        if function.emulator is not None:
-            given = function.emulator.settings()
-            settings = tuple(f"{name}={given[name]}" for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"))
-            aws_options = ["--endpoint-url", function.emulator.endpoint, "--region", function.emulator.region]
-        elif self.region is None and function.session.region_name:
-            aws_options += ["--region", function.session.region_name]
-        return Commands(
-            program=program(),
-            command=tuple(sys.argv[1:]),
-            options=("--stage", self.stage, *options),
-            log_group=function.log_group,
-            aws_options=tuple(aws_options),
-            settings=settings,
-        )
+        return Commands(program=program(), command=tuple(sys.argv[1:]), options=("--stage", self.stage, *options))
 
 
 def program() -> tuple[str, ...]:
@@ -91,11 +76,12 @@ def program() -> tuple[str, ...]:
     return ("migrate",) if Path(sys.argv[0]).name == "migrate" else ("python", "-m", "migrate_cli")
 
 
-def confirm(call: Call, action: str, output: Output) -> None:
-    """Let the person type the stage's name before production, or what is protected like it, is changed.
+def confirm(call: Call, action: str, output: Output, revision: str | None = None) -> None:
+    """Let the person type the stage's name before `prod`, or another protected stage, is changed.
 
     Raises:
-        UsageError: they typed another, or there is nobody to ask.
+        UsageError: they typed another, or there is no terminal.
+        CommandError: the stage's function cannot be found.
     """
     if action not in CHANGING or not stages.must_be_meant(call.stage):
         return
@@ -104,9 +90,31 @@ def confirm(call: Call, action: str, output: Output) -> None:
             f"{action} changes stage {call.stage}, and there is no terminal to confirm it; nothing was invoked",
             advice="If it is meant, say --yes.",
         )
-    output.notes.print(f"{action} changes stage {call.stage}. Type the stage's name to go on: ", end="", markup=False)
+    output.note(f"{action} changes stage {call.stage}:")
+    for name, fact in _what_changes(call, action, revision).items():
+        output.note(f"  {name + ':':<10} {fact}")
+    output.notes.print("Type the stage's name to go on: ", end="", markup=False)
     if sys.stdin.readline().strip() != call.stage:
         raise UsageError("that is not the stage's name; nothing was invoked")
+
+
+def _what_changes(call: Call, action: str, revision: str | None) -> dict[str, str]:
+    """Return what a person has to know before a change: where it happens, from where to where."""
+    function = call.function()
+    facts = {"account": function.account or stages.own_account(function), "region": str(function.session.region_name)}
+    if action == "rollout":
+        return facts
+    target = call.event("status").get("target")
+    try:
+        status = invocation.status(function, call.commands(), target)
+    except CommandError as error:
+        return {**facts, "database": f"unknown: {error.kind}: {error.message}"}
+    facts["database"] = status["database"] + (f", schema {status['schema']}" if status.get("schema") else "")
+    facts["from"] = status["revision"] or "base"
+    facts["to"] = revision or "head"
+    if action == "upgrade":
+        facts["pending"] = presentation.counted(len(status["pending"]), "revision")
+    return facts
 
 
 def run(call: Call, event: Mapping[str, Any], output: Output, *, patience_s: float = 0) -> dict[str, Any]:
@@ -116,7 +124,7 @@ def run(call: Call, event: Mapping[str, Any], output: Output, *, patience_s: flo
         CommandError: no result in the end.
     """
     function = call.function()
-    commands = call.commands(function)
+    commands = call.commands()
     give_up = time.monotonic() + patience_s
     pause = _FIRST_PAUSE_S
     while True:
@@ -142,55 +150,47 @@ def run(call: Call, event: Mapping[str, Any], output: Output, *, patience_s: flo
 
 
 def _once(function: Function, event: Mapping[str, Any], commands: Commands, output: Output) -> dict[str, Any]:
-    log = _log(function, event["action"], output)
-    request_id = None
+    follower = Follower(function, str(event["action"]), output)
     try:
         with RunDisplay(output.notes, f"{event['action']} on {function.name}") as display:
-            answer = invocation.begin(function, event, commands)
-            while True:
+            for pause in _WAKING_PAUSES_S:
                 try:
-                    result = answer.result(timeout=_TICK_S)
-                except NotYet:
-                    if not answer.done():
-                        log = _follow(log, display)
-                        request_id = log.request_id if log else request_id
-                        continue
-                    raise
-                return result
+                    return _answer(function, event, commands, follower, display)
+                except NotInvoked as error:
+                    display.print_folded(f"{error.kind}: nothing was run yet; invoking again in {pause} s")
+                    time.sleep(pause)
+            return _answer(function, event, commands, follower, display)
     except KeyboardInterrupt:
         raise CommandError(
             "Interrupted",
             f"stopped waiting; {function.name} goes on with the {event['action']} until it is done",
             ExitCode.INTERRUPTED,
-            advice=f"Where the database is: {commands.named('status')}. The log: {commands.log(request_id)}",
-            request_id=request_id,
+            advice=f"Where the database is: {commands.named('status')}. The log: {commands.log(follower.request_id)}",
+            request_id=follower.request_id,
         ) from None
+    except CommandError as error:
+        error.run = follower.failed_run(error)
+        raise
 
 
-def _log(function: Function, action: str, output: Output) -> RunLog | None:
-    if action not in _FOLLOWED:
-        return None
+def _answer(
+    function: Function, event: Mapping[str, Any], commands: Commands, follower: Follower, display: RunDisplay
+) -> dict[str, Any]:
+    """Invoke, and return the answer; if it does not come, the result that log and status show."""
+    answer = invocation.begin(function, event, commands)
+    conclusion = Conclusion(function, event, commands, follower)
+    while not answer.done():
+        futures.wait([answer], timeout=_TICK_S)
+        follower.show(display)
+        if follower.is_overdue() and (result := conclusion.look()) is not None:
+            return result
     try:
-        return RunLog(function, action)
-    except UnreadableError as error:
-        output.note(f"No progress will be shown, as the log cannot be read: {error}")
-        return None
-
-
-def _follow(log: RunLog | None, display: RunDisplay) -> RunLog | None:
-    """Show what is new, and give the log as long as it can be read."""
-    if log is None:
-        display.show([])
-        return None
-    try:
-        display.show(log.poll())
-    except UnreadableError as error:
-        display.print_folded(f"No more progress will be shown, as the log cannot be read: {error}")
-        return None
-    except Exception as error:  # noqa: BLE001 - a line that is not what we know must not end the waiting for the run
-        display.print_folded(f"No more progress will be shown: {type(error).__name__}: {error}")
-        return None
-    return log
+        return answer.result()
+    except NoAnswer as error:
+        if event["action"] not in FOLLOWED:
+            raise
+        display.print_folded(f"{error.message}; waiting for what the log and the database say instead")
+        return conclusion.wait(error, display)
 
 
 def places(call: Call, output: Output) -> dict[str, str | None]:
@@ -201,7 +201,7 @@ def places(call: Call, output: Output) -> dict[str, str | None]:
         there = call if stage == call.stage else Call(stage, profile=call.profile)
         try:
             function = there.function()
-            found[stage] = invocation.status(function, there.commands(function))["revision"]
+            found[stage] = invocation.status(function, there.commands())["revision"]
         except CommandError as error:
             output.note(f"stage {stage} is not in the drawing: {error.kind}: {error.message}")
     return found

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.exceptions import TyperException
 
-from migrate_cli import actions, mermaid, review
+from migrate_cli import __version__, actions, logs, mermaid, review
 from migrate_cli.actions import Call
 from migrate_cli.errors import CommandError, ExitCode, UsageError
 from migrate_cli.options import Json, at_stage, at_target
@@ -28,10 +28,25 @@ app = typer.Typer(
     name="migrate",
     help="Run and look at a stage's migrations. Exit codes: 0 ok, 1 the migration failed, 2 wrong usage, 3 AWS, network"
     " or permission trouble, 4 incomplete or locked: the same again may succeed.",
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+def _show_version(wanted: bool) -> None:  # noqa: FBT001 - Typer calls it with the option's value
+    if wanted:
+        sys.stdout.write(f"migrate {__version__}\n")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Take the options of `migrate` itself."""
 
 
 class Format(str, Enum):
@@ -59,15 +74,27 @@ def upgrade(
     revision_option: RevisionOption = None,
     wait: Annotated[bool, typer.Option("--wait", help="Invoke again while that may help: incomplete, locked.")] = False,
     wait_limit: Annotated[float, typer.Option(min=0, help="With --wait: give up after this many minutes.")] = 60,
+    preflight: Annotated[
+        str | None,
+        typer.Option(help="off, warn, or enforce: refuse what would fail on this database or block for long."),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", hidden=True)] = False,
     yes: Yes = False,
     as_json: Json = False,
 ) -> int:
     """Apply what is pending, and show each revision as it is applied."""
+    if dry_run:
+        raise UsageError("upgrade has no --dry-run", advice=f"Show what it would do: migrate plan --stage {call.stage}")
     wanted = _one_of(revision, revision_option)
     if wait and wanted is not None and wanted.startswith("+"):
         raise UsageError("--wait with +N could apply more than N revisions", advice="Name the revision to end at.")
     return _act(
-        "upgrade", call, {"revision": wanted}, as_json=as_json, yes=yes, patience_s=60 * wait_limit if wait else 0
+        "upgrade",
+        call,
+        {"revision": wanted, "preflight": preflight},
+        as_json=as_json,
+        yes=yes,
+        patience_s=60 * wait_limit if wait else 0,
     )
 
 
@@ -155,6 +182,23 @@ def stamp(
     return _act("stamp", call, {"revision": wanted, "confirm": confirm}, as_json=as_json, yes=yes)
 
 
+@app.command("logs")
+@at_stage
+def show_logs(
+    call: Call,
+    request_id: Annotated[
+        str | None, typer.Argument(help="The request id of the run; without it, the last run.", show_default=False)
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the lines as the log has them.")] = False,
+) -> int:
+    """Show the log of one run."""
+    output = Output(f"migrate logs ({call.stage})", as_json=as_json)
+    try:
+        return logs.show(call, request_id, output, as_json=as_json)
+    except CommandError as error:
+        return output.fail(error)
+
+
 app.command("review")(review.command)
 app.add_typer(rollout.app)
 
@@ -170,7 +214,8 @@ def main() -> int:
         # What a terminal cannot show is no reason to fail.
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     try:
-        code = app(prog_name=" ".join(actions.program()), standalone_mode=False)
+        arguments = sys.argv[1:] or ["--help"]
+        code = app(arguments, prog_name=" ".join(actions.program()), standalone_mode=False)
     except CommandError as error:
         code = output.fail(error)
     except TyperException as error:
@@ -197,7 +242,7 @@ def _act(
     try:
         event = call.event(action, **(fields or {}))
         if not yes:
-            actions.confirm(call, action, output)
+            actions.confirm(call, action, output, event.get("revision"))
         result = actions.run(call, event, output, patience_s=patience_s)
         return output.succeed(result, show) if show else output.succeed(result)
     except CommandError as error:

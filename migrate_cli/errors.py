@@ -8,6 +8,7 @@ from enum import IntEnum
 from typing import TYPE_CHECKING
 
 from lambda_migrate.invocation import errors as contract_errors
+from migrate_cli.failed_run import FailedRun
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,7 +26,10 @@ class ExitCode(IntEnum):
 
 
 class CommandError(Exception):
-    """A command that did not succeed. ``kind`` is the error's name, for programs; ``advice`` is for people."""
+    """A command that did not succeed. ``kind`` is the error's name, for programs; ``advice`` is for people.
+
+    ``run`` is what the log has of the run that failed, as far as there was one.
+    """
 
     def __init__(
         self, kind: str, message: str, exit_code: ExitCode, *, advice: str = "", request_id: str | None = None
@@ -36,10 +40,20 @@ class CommandError(Exception):
         self.exit_code = exit_code
         self.advice = advice
         self.request_id = request_id
+        self.run = FailedRun()
 
     def as_json(self) -> dict[str, object]:
-        """Give the document that ``--json`` prints."""
-        return {"error": {"type": self.kind, "message": self.message, "request_id": self.request_id}}
+        """Return the document that ``--json`` prints."""
+        error = {"type": self.kind, "message": self.message, "request_id": self.request_id}
+        return {"error": {**error, **self.run.as_json()}}
+
+
+class NoAnswer(CommandError):  # noqa: N818 - it may have succeeded
+    """The connection was lost, or stayed silent, after the request was sent. The function may be running."""
+
+
+class NotInvoked(CommandError):  # noqa: N818 - Lambda did not run the function, and may do so in a moment
+    """Lambda refused the invocation for a reason that passes. Nothing was run."""
 
 
 class UsageError(CommandError):
@@ -66,65 +80,61 @@ class FaultError(CommandError):
 class Commands:
     """The commands that a person may type next, for the same stage and in the same way as this one.
 
-    ``command`` is this one, as it was typed. ``options`` lead to the stage, and ``settings`` are variables
-    that the aws command needs beside its own options.
+    ``command`` is this one, as it was typed. ``options`` lead to the stage.
     """
 
     program: tuple[str, ...]
     command: tuple[str, ...]
     options: tuple[str, ...]
-    log_group: str
-    aws_options: tuple[str, ...] = ()
-    settings: tuple[str, ...] = ()
 
     def named(self, name: str) -> str:
-        """Another command for the same stage."""
+        """Return another command for the same stage."""
         return shlex.join((*self.program, *name.split(), *self.options))
 
     def again(self) -> str:
-        """The same command once more."""
+        """Return the same command."""
         return shlex.join((*self.program, *self.command))
 
     def log(self, request_id: str | None) -> str:
-        """The aws command that shows the log, of one request where it is known. Versions 1 and 2 both have it."""
-        pattern = ("--filter-pattern", f'"{request_id}"') if request_id else ()
-        show = ("aws", "logs", "filter-log-events", "--log-group-name", self.log_group, *pattern, *self.aws_options)
-        return " ".join([*self.settings, shlex.join((*show, "--query", "events[].message", "--output", "text"))])
+        """Return the command that shows the log of a run: of this request if it is known, or of the last run."""
+        return self.named(f"logs {request_id}" if request_id else "logs")
 
 
 # More often than not it is a permission or a name.
 _AWS_TROUBLE = frozenset({contract_errors.SecretUnavailable.__name__, contract_errors.BucketUnavailable.__name__})
 
-_ADVICE: Mapping[str, str] = {
-    # The request was checked here already: the revision is unknown there, or the action is.
-    "InvalidRequest": "The revisions that are deployed: {history}. If the function is older than this command, deploy.",
-    "ConfigurationError": "Correct what the message names and deploy; several heads: merge them, or ask for heads.",
-    "SecretUnavailable": "Which step fails: {doctor}",
-    "BucketUnavailable": "A permission, or in a VPC the way to S3. Then: {again}. The log: {log}",
-    "SecretMalformed": "Correct the secret, then see whether it is enough: {doctor}",
-    "DatabaseUnavailable": "Which step fails: {doctor}. Once the server is back: {again}",
-    "AuthenticationFailed": "Make secret and role agree, then: {doctor}",
-    "PoolerRefused": "Let DB_HOST and DB_PORT lead to the server itself, or to a pool in session mode.",
-    "TargetMismatch": "Let env.py take its address from the function: docs/contract.md, How env.py gets its address.",
-    "UnknownRevision": "Deploy the backend that has this revision. What this one has: {history}",
-    "MigrationLocked": "Who holds the lock: {status}. When that run is done: {again}",
-    "LockTimeout": "When the sessions named above are gone, or ended: {again}",
-    "MigrationFailed": "Correct the revision or the data, deploy, then: {again}. The log: {log}",
-    "MigrationIncomplete": "It goes on from there: {again}",
-    "DowngradeRefused": "The current revision, for --confirm: {status}",
-    "DriftDetected": "What is pending: {status}. Then write the revision that is missing.",
-    "MigrationError": "This is a fault of the function. Report it with its log: {log}",
+# What to do, and the command for it.
+_ADVICE: Mapping[str, tuple[str, str]] = {
+    # The request was checked here already: the function does not have the revision, or the action.
+    "InvalidRequest": ("See which revisions are deployed", "history"),
+    "ConfigurationError": ("Correct what the message names and deploy. Then", "doctor"),
+    "SecretUnavailable": ("See which step fails", "doctor"),
+    "BucketUnavailable": ("Grant the permission or, in a VPC, give the function a way to S3. Then", "again"),
+    "SecretMalformed": ("Correct the secret. Then", "doctor"),
+    "DatabaseUnavailable": ("Once the server is back (migrate doctor shows which step fails)", "again"),
+    "AuthenticationFailed": ("Make secret and role agree. Then", "doctor"),
+    "PoolerRefused": ("Let DB_HOST and DB_PORT lead to the server or to a pool in session mode. Then", "doctor"),
+    "TargetMismatch": ("Let env.py take its address from the function (docs/contract.md). Then", "again"),
+    "PreflightFailed": ("Correct the rows, or acknowledge the finding. See all of the preflight", "plan"),
+    "UnknownRevision": ("Deploy the backend that has this revision. What the deployed one has", "history"),
+    "MigrationLocked": ("See who holds the lock", "status"),
+    "LockTimeout": ("When the sessions named above are gone, or ended", "again"),
+    "MigrationFailed": ("Correct the revision or the data and deploy. Then", "again"),
+    "MigrationIncomplete": ("It goes on from there", "again"),
+    "DowngradeRefused": ("See the current revision, for --confirm", "status"),
+    "DriftDetected": ("See what is pending", "status"),
+    "MigrationError": ("This is a fault of the function. Report it with its log", "log"),
 }
-_NO_ANSWER = "Where the database is now: {status}. What happened: {log}"
+_NO_ANSWER = ("See where the database is now", "status")
 
 
 def of_function(kind: str, message: str, request_id: str | None, commands: Commands) -> CommandError:
-    """The error that the function, or Lambda in its place, answered with."""
-    advice = _ADVICE.get(kind, _NO_ANSWER).format(
-        again=commands.again(),
-        log=commands.log(request_id),
-        **{name: commands.named(name) for name in ("doctor", "history", "status")},
-    )
+    """Return the error that the function, or Lambda in its place, answered with."""
+    words, name = _ADVICE.get(kind, _NO_ANSWER)
+    command = commands.named(name)
+    if name in {"again", "log"}:
+        command = commands.again() if name == "again" else commands.log(request_id)
+    advice = f"{words}:\n  {command}"
     return CommandError(kind, message, _exit_code(kind), advice=advice, request_id=request_id)
 
 

@@ -38,7 +38,7 @@ def summarize(title: str, outcome: Mapping[str, Any] | CommandError) -> None:
         OSError: it cannot be written.
     """
     file = os.environ.get("GITHUB_STEP_SUMMARY")
-    if not file:
+    if not file or (not isinstance(outcome, CommandError) and "rollouts" in outcome):
         return
     with Path(file).open("a", encoding="utf-8") as summary:
         summary.write(_markdown(title, outcome))
@@ -46,7 +46,8 @@ def summarize(title: str, outcome: Mapping[str, Any] | CommandError) -> None:
 
 def _markdown(title: str, outcome: Mapping[str, Any] | CommandError) -> str:
     if isinstance(outcome, CommandError):
-        facts, steps = _facts_of_error(outcome), None
+        facts = _facts_of_error(outcome)
+        steps: Any = outcome.run.applied
     elif "waves" in outcome:
         return _markdown_of_rollout(title, outcome)
     else:
@@ -56,10 +57,16 @@ def _markdown(title: str, outcome: Mapping[str, Any] | CommandError) -> str:
     if steps:
         lines += ["", "| revision | description | duration |", "| --- | --- | ---: |"]
         lines += [
-            f"| {_cell(step['revision'])} | {_cell(step['description'])} | {step['duration_ms']:,} ms |"
+            f"| {_cell(step['revision'])}{_cell(_for_version_table(step))} | {_cell(step['description'])}"
+            f" | {step['duration_ms']:,} ms |"
             for step in steps
         ]
     return "\n".join([*lines, "", ""])
+
+
+def _for_version_table(step: Mapping[str, Any]) -> str:
+    """Return the version table of a step, if env.py has several."""
+    return f" ({step['schema']}.{step['version_table']})" if "version_table" in step else ""
 
 
 def _markdown_of_rollout(title: str, report: Mapping[str, Any]) -> str:
@@ -104,6 +111,11 @@ def _facts_of_error(error: CommandError) -> dict[str, object]:
     return {
         "result": f"❌ {error.kind}",
         "message": error.message,
+        "file": error.run.place,
+        "statement": error.run.statement,
+        "detail": error.run.detail,
+        "hint": error.run.hint,
+        "not run": ", ".join(error.run.not_run) or None,
         "next": error.advice or None,
         "request": error.request_id,
     }

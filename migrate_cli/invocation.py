@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from botocore import exceptions
 
-from migrate_cli.errors import CommandError, Commands, ExitCode, of_function
+from migrate_cli.errors import CommandError, Commands, ExitCode, NoAnswer, NotInvoked, of_function
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -35,7 +35,23 @@ CREDENTIALS = frozenset(
     }
 )
 DENIED = frozenset({"AccessDenied", "AccessDeniedException"})
-_THROTTLED = frozenset({"RequestLimitExceeded", "Throttling", "ThrottlingException", "TooManyRequestsException"})
+# Lambda could not invoke the function yet: an idle function's network interfaces are made again, a deployment is under
+# way, or too many functions run at once (Lambda's API reference, Invoke, Errors).
+_NOT_INVOKED = frozenset(
+    {
+        "EC2ThrottledException",
+        "EC2UnexpectedException",
+        "ENINotReadyException",
+        "RequestLimitExceeded",
+        "ResourceConflictException",
+        "ResourceNotReadyException",
+        "ServiceException",
+        "ServiceUnavailableException",
+        "Throttling",
+        "ThrottlingException",
+        "TooManyRequestsException",
+    }
+)
 
 # The request may have arrived.
 _CUT_OFF = (exceptions.HTTPClientError, exceptions.IncompleteReadError, exceptions.ResponseStreamingError)
@@ -90,9 +106,14 @@ def begin(function: Function, event: Mapping[str, Any], commands: Commands) -> F
     return future
 
 
-def status(function: Function, commands: Commands) -> dict[str, Any]:
-    """Where the stage's database is, soon or not at all."""
-    return invoke(function, {"action": "status"}, commands, read_s=_PROBE_READ_S)
+def status(function: Function, commands: Commands, target: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """Return the status of the stage's database, or of a target's, within a minute.
+
+    Raises:
+        CommandError: as for `invoke`.
+    """
+    event = {"action": "status", **({"target": dict(target)} if target else {})}
+    return invoke(function, event, commands, read_s=_PROBE_READ_S)
 
 
 def _refused(error: exceptions.ClientError, function: Function, commands: Commands) -> CommandError:
@@ -108,8 +129,10 @@ def _refused(error: exceptions.ClientError, function: Function, commands: Comman
         )
     elif code in DENIED:
         advice = f"The caller needs lambda:InvokeFunction on {function.name}, in the stage's own account."
-    elif code in _THROTTLED:
-        advice = f"Nothing was run. In a moment: {commands.again()}"
+    elif code in _NOT_INVOKED:
+        return NotInvoked(
+            code, f"{where}: {message}", ExitCode.AWS, advice=f"Nothing was run. In a moment: {commands.again()}"
+        )
     elif code in CREDENTIALS:
         advice = NO_CREDENTIALS
     else:
@@ -122,8 +145,8 @@ def unreached(error: Exception, commands: Commands) -> CommandError:
     """No answer came at all, or nothing could be asked."""
     kind = type(error).__name__
     if isinstance(error, _CUT_OFF):
-        message, advice = f"no answer came: {error}", _filled(_UNKNOWN_END, commands)
-    elif isinstance(error, exceptions.ConnectionError):
+        return NoAnswer(kind, f"no answer came: {error}", ExitCode.AWS, advice=_filled(_UNKNOWN_END, commands))
+    if isinstance(error, exceptions.ConnectionError):
         message, advice = str(error), "Nothing was run. Look at the network, a proxy or VPN, and --region."
     elif isinstance(error, (exceptions.NoRegionError, exceptions.InvalidRegionError)):
         message, advice = str(error), "Say --region, or give the stage a region in cdk.json."

@@ -80,9 +80,12 @@ class Output:
         return self.fail(FaultError(error))
 
     def show_error(self, error: CommandError) -> None:
-        """Tell a person what went wrong and what to type next."""
+        """Show a person what was applied, what went wrong and what to type next."""
         shown = {"errorType": error.kind, "errorMessage": error.message}
-        presentation.show_error(shown, self.notes, error.advice)
+        presentation.show_applied(error.run, self.notes)
+        presentation.show_error(shown, self.notes)
+        presentation.show_failure(error.run, error.request_id, self.notes)
+        presentation.show_advice(error.advice, self.notes)
 
     def _print_json(self, document: Mapping[str, Any]) -> None:
         # Not through Rich: a document is not to be touched. ASCII, so that no encoding stands in its way.

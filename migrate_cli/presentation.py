@@ -17,8 +17,13 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
+    from migrate_cli.failed_run import FailedRun
+
+_KILO = 1024
+# The ids of revisions in one line.
+_NOT_RUN = 8
 # Wider than any line: whoever reads a pipe wants a row to be a line.
 _UNBROKEN = 1_000_000
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
@@ -58,7 +63,7 @@ def show(result: Mapping[str, Any], console: Console) -> None:
 def show_result(result: Mapping[str, Any], console: Console) -> None:
     """From where to where, and each revision on the way with its duration."""
     at = _at(result["revision"])
-    if result.get("ahead"):
+    if result.get("ahead") and not result["applied"]:
         words = f"{result['database']} is at {at}, which this package does not have. Nothing was changed."
         _say(console, ("Newer than the package: ", "bold yellow"), words)
     elif not result["applied"]:
@@ -67,10 +72,43 @@ def show_result(result: Mapping[str, Any], console: Console) -> None:
         _show_steps(console, result, "Applied", "to", result["applied"])
 
 
-def show_error(error: Mapping[str, Any], console: Console, advice: str = "") -> None:
-    """The error's name and its message, and what to do."""
-    # Left to the terminal to break: what is copied from there, such as a command, is one line again.
+def show_error(error: Mapping[str, Any], console: Console) -> None:
+    """Show the error's name and its message."""
+    # The terminal breaks the line. So what is copied from there, such as a command, is one line again.
     _say(console, (f"{error.get('errorType', 'Error')}: ", "bold red"), error.get("errorMessage", ""), broken=False)
+
+
+def show_applied(run: FailedRun, console: Console) -> None:
+    """Show the revisions that were committed before a failure."""
+    if not run.applied:
+        return
+    _show_table_of_steps(console, run.applied)
+    _say(console, (f"Applied {counted(len(run.applied), 'revision')}", "bold green"), " before the failure.")
+    console.print()
+
+
+def show_failure(run: FailedRun, request_id: str | None, console: Console) -> None:
+    """Show the facts of the revision that failed, and what was not run."""
+    not_run = list(run.not_run[:_NOT_RUN])
+    if len(run.not_run) > _NOT_RUN:
+        not_run.append(f"and {len(run.not_run) - _NOT_RUN} more")
+    facts = {
+        "Revision": " ".join(filter(None, [run.revision, f"({run.description})" if run.description else None])),
+        "File": run.place,
+        "Statement": run.statement,
+        "SQLSTATE": run.sqlstate,
+        "Detail": run.detail,
+        "Hint": run.hint,
+        "Not run": ", ".join(not_run),
+        "Request": request_id,
+    }
+    for name, fact in facts.items():
+        if fact:
+            _say(console, (f"{name + ':':<11}", "dim"), fact, broken=False)
+
+
+def show_advice(advice: str, console: Console) -> None:
+    """Show the next step."""
     if advice:
         _say(console, advice, broken=False)
 
@@ -87,18 +125,22 @@ def _show_downgrade(result: Mapping[str, Any], console: Console) -> None:
 def _show_steps(
     console: Console, result: Mapping[str, Any], done: str, of: str, steps: list[Mapping[str, Any]]
 ) -> None:
-    table = _table("Revision", "Description")
-    table.add_column("Duration", justify="right", no_wrap=True)
-    for step in steps:
-        table.add_row(_text(step["revision"]), _text(step["description"]), f"{step['duration_ms']:,} ms")
-    console.print(table)
-    console.print()
+    _show_table_of_steps(console, steps)
     _say(
         console,
-        (f"{done} {_counted(len(steps), 'revision')}", "bold green"),
+        (f"{done} {counted(len(steps), 'revision')}", "bold green"),
         f" {of} {result['database']} ({result['stage']}): from {_at(result['previous_revision'])}"
         f" to {_at(result['revision'])} in {result['duration_ms'] / 1000:.1f} s.",
     )
+
+
+def _show_table_of_steps(console: Console, steps: Iterable[Mapping[str, Any]]) -> None:
+    table = _table("Revision", *_version_table_column(steps), "Description")
+    table.add_column("Duration", justify="right", no_wrap=True)
+    for step in steps:
+        table.add_row(*_revision_cells(step), f"{step['duration_ms']:,} ms")
+    console.print(table)
+    console.print()
 
 
 def _show_stamp(result: Mapping[str, Any], console: Console) -> None:
@@ -129,24 +171,52 @@ def _show_status(result: Mapping[str, Any], console: Console) -> None:
         _say(console, ("Newer than the package", "bold yellow"), ": the package does not have this revision.")
     elif result["up_to_date"]:
         _say(console, ("Up to date.", "bold green"))
+    _show_version_tables(console, result)
     _show_pending(console, result)
+
+
+def _show_version_tables(console: Console, result: Mapping[str, Any]) -> None:
+    """Show where each version table is, if env.py has several."""
+    if "version_tables" not in result:
+        return
+    console.print()
+    table = _table("Version table", "Revision", "Pending")
+    for each in result["version_tables"]:
+        table.add_row(_text(_version_table(each)), _text(_at(each["revision"])), str(len(each["pending"])))
+    console.print(table)
 
 
 def _show_pending(console: Console, result: Mapping[str, Any]) -> None:
     if not result["pending"]:
         return
     console.print()
-    _say(console, (f"{_counted(len(result['pending']), 'revision')} pending:", "bold yellow"))
-    table = _table("Revision", "Description")
+    _say(console, (f"{counted(len(result['pending']), 'revision')} pending:", "bold yellow"))
+    table = _table("Revision", *_version_table_column(result["pending"]), "Description")
     for revision in result["pending"]:
-        table.add_row(_text(revision["revision"]), _text(revision["description"]))
+        table.add_row(*_revision_cells(revision))
     console.print(table)
+
+
+def _version_table_column(revisions: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Return the column for the version table of each revision, if env.py has several."""
+    return ["Version table"] if any(map(_version_table, revisions)) else []
+
+
+def _revision_cells(revision: Mapping[str, Any]) -> list[Text]:
+    where = [_text(name)] if (name := _version_table(revision)) else []
+    return [_text(revision["revision"]), *where, _text(revision["description"])]
+
+
+def _version_table(entry: Mapping[str, Any]) -> str | None:
+    return f"{entry['schema']}.{entry['version_table']}" if "version_table" in entry else None
 
 
 def _show_plan(result: Mapping[str, Any], console: Console) -> None:
     """Outside a terminal this is a script that psql could run, remarks included."""
+    show_preflight(result, console)
     for entry in result["plan"]:
-        _say(console, (_remark(f"{entry['revision']} ({entry['description']})"), "bold"))
+        where = f" for {name}" if (name := _version_table(entry)) else ""
+        _say(console, (_remark(f"{entry['revision']} ({entry['description']}){where}"), "bold"))
         for found in entry.get("findings") or ():
             known = f", acknowledged: {found['reason']}" if found.get("reason") else ""
             _say(console, (_remark(f"{found['severity']} {found['rule']}: {found['message']}{known}"), "yellow"))
@@ -159,11 +229,51 @@ def _show_plan(result: Mapping[str, Any], console: Console) -> None:
             # To the letter: a tab or a carriage return may be a part of a value.
             console.print(Segments([Segment(sql), Segment.line()]), soft_wrap=True)
         console.print()
-    count = _counted(len(result["plan"]), "revision")
+    count = counted(len(result["plan"]), "revision")
     _say(
         console, _remark(f"{count} to apply to {result['database']} ({result['stage']}), at {_at(result['revision'])}")
     )
     _show_truncation(console, result, mark="-- ")
+
+
+def show_preflight(result: Mapping[str, Any], console: Console) -> None:
+    """Show what each recorded revision will meet in the database, in a terminal of 80 columns and elsewhere."""
+    entries = [entry for entry in result["plan"] if entry.get("preflight")]
+    if not entries:
+        return
+    for line in _preflight_lines(entries):
+        if console.is_terminal:
+            _say(console, (line, "bold yellow" if line.startswith(("fails", "slow")) else ""))
+        else:
+            _say(console, _remark(line), broken=False)
+    console.print()
+
+
+def _preflight_lines(entries: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+    for entry in entries:
+        found = entry["preflight"]
+        yield f"{found['verdict']:<8} {entry['revision']} ({entry['description']})"
+        for table in found["tables"]:
+            size = "not there yet" if table["bytes"] is None else f"{table['rows']:,} rows, {_size(table['bytes'])}"
+            waits = f", blocks {table['blocks']}" if table["blocks"] != "nothing" else ""
+            took = f" for about {table['estimated_ms'] / 1000:.1f} s" if waits and table["estimated_ms"] else ""
+            yield f"         {table['table']}: {size}{waits}{took}"
+        for check in found["checks"]:
+            count = f": {check['violations']:,} rows" if check["result"] == "failed" else ""
+            yield f"         {check['check']} {', '.join(check['columns'])}: {check['result'].replace('_', ' ')}{count}"
+            if check["result"] == "failed":
+                yield f"           {check['query']}"
+        for blocker in found["blockers"]:
+            who = blocker["application_name"] or "a session"
+            yield f"         {who} (pid {blocker['pid']}) has {blocker['table']} since {blocker['since']}"
+
+
+def _size(number: float) -> str:
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if number < _KILO or unit == "GB":
+            break
+        number /= _KILO
+    return f"{number:,.0f} {unit}"
 
 
 def _remark(text: str) -> str:
@@ -183,7 +293,7 @@ def _show_history(result: Mapping[str, Any], console: Console) -> None:
         )
     console.print(table)
     console.print()
-    _say(console, f"{_counted(result['count'], 'revision')} in the package of stage {result['stage']}.")
+    _say(console, f"{counted(result['count'], 'revision')} in the package of stage {result['stage']}.")
     _show_truncation(console, result)
 
 
@@ -248,7 +358,8 @@ def _text(text: object) -> Text:
     return Text(plain(text))
 
 
-def _counted(count: int, what: str) -> str:
+def counted(count: int, what: str) -> str:
+    """Return the number with its noun."""
     return f"{count} {what}{'' if count == 1 else 's'}"
 
 

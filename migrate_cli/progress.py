@@ -17,7 +17,15 @@ if TYPE_CHECKING:
 
 # Events whose message is printed unchanged.
 _PRINTED = frozenset(
-    {"connection.retried", "index.dropped", "lock.waiting", "migration.ahead", "revision.retried", "backend.output"}
+    {
+        "connection.retried",
+        "index.dropped",
+        "lock.waiting",
+        "migration.ahead",
+        "revision.retried",
+        "statement.skipped",
+        "backend.output",
+    }
 )
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError
+from botocore.exceptions import BotoCoreError, ClientError
 
 from migrate_cli.errors import CommandError, ExitCode, UsageError
 
@@ -38,6 +39,15 @@ _OWN_SETTINGS = (
 )
 
 
+# The first probe after so many seconds, then each so many, and the end of the connection after so many unanswered ones.
+# macOS has another name for the first.
+_KEEPALIVE = [
+    (socket.IPPROTO_TCP, getattr(socket, name), value)
+    for name, value in (("TCP_KEEPIDLE", 60), ("TCP_KEEPALIVE", 60), ("TCP_KEEPINTVL", 60), ("TCP_KEEPCNT", 5))
+    if hasattr(socket, name)
+]
+
+
 @dataclass(frozen=True)
 class Function:
     """A stage's function: its names, its account if cdk.json fixes one, and the session for its AWS."""
@@ -59,9 +69,7 @@ class Function:
         return self.names.log_group
 
     def client(self, service: str, *, connect_s: int, read_s: int) -> Any:  # noqa: ANN401 - each service's is its own
-        """A client that asks once: what came back late or not at all may have been done all the same.
-
-        It keeps its connection alive, as something between here and AWS may forget one that is silent for minutes.
+        """Return a client that asks once: a request whose answer is late or lost may have been done all the same.
 
         Raises:
             CommandError: the AWS settings make no sense.
@@ -74,7 +82,7 @@ class Function:
             # An address of this machine is none for a proxy.
             options = {"config": config.merge(Config(proxies={})), "endpoint_url": self.emulator.endpoint}
         try:
-            return self._untyped().client(service, **options)
+            client = self._untyped().client(service, **options)
         except BotoCoreError:  # some of them are ValueErrors, too
             raise
         except ValueError as error:
@@ -84,6 +92,8 @@ class Function:
                 ExitCode.AWS,
                 advice="Nothing was run. Look at AWS_ENDPOINT_URL and the profile: env | grep ^AWS_",
             ) from None
+        _probe_when_idle(client)
+        return client
 
     def arn(self, client: Any) -> str:  # noqa: ANN401 - as above
         """What to invoke. With its account, so that credentials of another account reach nothing of the same name."""
@@ -93,6 +103,25 @@ class Function:
 
     def _untyped(self) -> Any:  # noqa: ANN401 - boto3's types know services by literal names only
         return self.session
+
+
+def own_account(function: Function) -> str:
+    """Return the account of the credentials, as AWS knows it; needs no permission."""
+    try:
+        account: str = function.client("sts", connect_s=3, read_s=5).get_caller_identity()["Account"]
+    except (BotoCoreError, ClientError) as error:
+        return f"unknown: {error}"
+    return account
+
+
+def _probe_when_idle(client: Any) -> None:  # noqa: ANN401 - as above
+    """Let the system probe an idle connection each minute.
+
+    NAT gateways and networks of CI forget a connection that is silent for 4 to 6 minutes. botocore only switches
+    keepalive on, and Linux then begins after two hours. botocore has no setting for the interval; the list is that from
+    which it makes its pools of connections.
+    """
+    client._endpoint.http_session._socket_options.extend(_KEEPALIVE)  # noqa: SLF001 - see above
 
 
 def project() -> Project:
@@ -108,6 +137,31 @@ def project() -> Project:
         return read_project(content.get("context", {}).get("project"))
     except (OSError, ValueError, AttributeError, StageError) as error:
         raise UsageError(f"cdk.json cannot be used: {error}") from None
+
+
+def environment(stage: str | None) -> dict[str, str]:
+    """Return the variables that cdk.json gives a stage's function; without a stage, those that are alike in all.
+
+    This reads the file without validating it, which is a command's last step before it measures for seconds.
+
+    Raises:
+        UsageError: cdk.json cannot be read, or has no such stage.
+    """
+    try:
+        content = json.loads((ROOT / "cdk.json").read_text(encoding="utf-8"))
+        stages: dict[str, Any] = content.get("context", {}).get("project", {}).get("stages", {})
+        variables = {name: dict(settings.get("environment", {})) for name, settings in stages.items()}
+    except (OSError, ValueError, AttributeError, TypeError) as error:
+        raise UsageError(f"cdk.json cannot be used: {error}") from None
+    if stage is not None:
+        if stage not in variables:
+            raise UsageError(f"there is no stage {stage} in cdk.json", advice=f"Stages: {', '.join(variables)}.")
+        return variables[stage]
+    given: dict[str, set[str]] = {}
+    for each in variables.values():
+        for name, value in each.items():
+            given.setdefault(name, set()).add(str(value))
+    return {name: next(iter(values)) for name, values in given.items() if len(values) == 1}
 
 
 def must_be_meant(stage: str) -> bool:

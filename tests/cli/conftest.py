@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from migrate_cli import cli
+from migrate_cli import actions, cli, conclusion, run_log
 from tests.support.aws_stub import Stub, serve
 
 if TYPE_CHECKING:
@@ -43,6 +43,14 @@ def _no_surroundings(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever runs the tests is no part of them."""
     for name in ("GITHUB_ACTIONS", "GITHUB_STEP_SUMMARY", "MIGRATE_STAGE", "FORCE_COLOR", "NO_COLOR"):
         monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture(autouse=True)
+def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test waits for what takes minutes in AWS."""
+    monkeypatch.setattr(actions, "_WAKING_PAUSES_S", ())
+    monkeypatch.setattr(conclusion, "LOOK_EVERY_S", 0.3)
+    monkeypatch.setattr(run_log, "_POLL_S", 0.05)
 
 
 @pytest.fixture

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import socket
+import threading
 import time
+from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
 
 from lambda_migrate.invocation import errors as contract_errors
-from migrate_cli import actions, invocation
-from tests.support.aws_stub import REQUEST_ID, Reply, failure, refusal, result
+from migrate_cli import actions, follower, invocation, stages
+from tests.support.aws_stub import REQUEST_ID, Reply, failure, line, refusal, result
+from tests.support.waiting import eventually
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from tests.cli.conftest import Ended
     from tests.support.aws_stub import Stub
@@ -49,6 +52,7 @@ EXIT_CODES = {
     "SecretMalformed": FAILED,
     "SecretUnavailable": AWS,
     "PoolerRefused": FAILED,
+    "PreflightFailed": FAILED,
     "TargetMismatch": FAILED,
     "UnknownRevision": FAILED,
     # Lambda's own.
@@ -67,7 +71,8 @@ def test_an_error_of_the_function_has_its_exit_code(
     ended = migrate("upgrade", "--stage", "dev", "--json")
 
     assert ended.code == code
-    assert ended.document == {"error": {"type": kind, "message": "says the function", "request_id": REQUEST_ID}}
+    error = ended.document["error"]
+    assert (error["type"], error["message"], error["request_id"]) == (kind, "says the function", REQUEST_ID)
     [told] = [line for line in ended.err.splitlines() if line.startswith(kind)]
     advice = ended.err.partition(told)[2].strip()
     assert advice
@@ -79,8 +84,7 @@ def test_the_advice_is_a_command_that_can_be_typed(aws: Stub, migrate: Callable[
 
     ended = migrate("upgrade", "--stage", "dev", "--region", "eu-west-1")
 
-    assert "Who holds the lock: migrate status --stage dev --region eu-west-1." in ended.err
-    assert ended.err.endswith("When that run is done: migrate upgrade --stage dev --region eu-west-1\n")
+    assert ended.err.endswith("See who holds the lock:\n  migrate status --stage dev --region eu-west-1\n")
 
 
 def test_every_error_of_the_contract_is_among_them() -> None:
@@ -107,6 +111,142 @@ def test_an_unhealthy_report_is_a_failure_with_the_whole_report(aws: Stub, migra
     assert [line.split()[:2] for line in ended.out.splitlines()[:3]] == [["✓", "package"], ["✗", "dns"], ["–", "tcp"]]  # noqa: RUF001
 
 
+# --- an invocation that Lambda refuses for a moment ---
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        refusal(502, "ResourceNotReadyException"),
+        refusal(502, "ENINotReadyException"),
+        refusal(409, "ResourceConflictException"),
+        refusal(502, "EC2ThrottledException"),
+        refusal(429, "TooManyRequestsException"),
+        refusal(500, "ServiceException"),
+    ],
+    ids=lambda reply: reply.error,
+)
+def test_a_function_that_is_not_ready_is_invoked_again(
+    aws: Stub, migrate: Callable[..., Ended], monkeypatch: pytest.MonkeyPatch, reply: Reply
+) -> None:
+    monkeypatch.setattr(actions, "_WAKING_PAUSES_S", (0, 0))
+    aws.replies = [reply, reply, Reply(result())]
+
+    ended = migrate("upgrade", "--stage", "dev", "--json")
+
+    assert (ended.code, len(aws.events)) == (0, 3)
+    assert f"{reply.error}: nothing was run yet; invoking again in 0 s" in ended.err
+
+
+# --- an answer that does not come ---
+
+CURRENT = {"revision": "bbbb", "up_to_date": True, "pending": []}
+BEHIND = {"revision": "aaaa", "up_to_date": False, "pending": [{"revision": "bbbb", "description": "Add users"}]}
+RUN = [
+    line("migration.started", "upgrade to head"),
+    line("revision.started", revision="bbbb", description="Add users", down_revision="aaaa"),
+    line("revision.applied", revision="bbbb", description="Add users", duration_ms=14),
+    line("migration.finished", revision="bbbb", duration_ms=2345),
+]
+LOST = Reply()  # the connection is closed without an answer
+
+
+def at(place: Mapping[str, object], **changes: object) -> dict[str, object]:
+    """Return the answer to status of a database at this place."""
+    return result("status", **{"lock": None, "invalid_indexes": [], **place, **changes})
+
+
+def actions_of(aws: Stub) -> list[str]:
+    return [event["action"] for event in aws.events]
+
+
+def test_a_run_whose_connection_was_lost_succeeds_when_log_and_database_say_so(
+    aws: Stub, migrate: Callable[..., Ended]
+) -> None:
+    aws.lines = lambda: RUN
+    aws.replies = [LOST, Reply(at(BEHIND, lock={"pid": 1, "holder": "a run", "since": "now"})), Reply(at(CURRENT))]
+
+    ended = migrate("upgrade", "--stage", "dev", "--json")
+
+    assert (ended.code, ended.document) == (0, result())
+    assert actions_of(aws) == ["upgrade", "status", "status"]
+
+
+def test_a_run_whose_connection_was_lost_fails_as_its_log_says(aws: Stub, migrate: Callable[..., Ended]) -> None:
+    failed = line("migration.failed", "revision bbbb failed", error_type="MigrationFailed", revision="bbbb")
+    aws.lines = lambda: [*RUN[:2], failed]
+    aws.replies = [LOST, Reply(at(BEHIND))]
+
+    ended = migrate("upgrade", "--stage", "dev", "--json")
+
+    assert (ended.code, ended.document["error"]["type"]) == (FAILED, "MigrationFailed")
+    assert ended.document["error"]["revision"] == "bbbb"
+
+
+def test_a_server_that_goes_silent_after_the_request_does_not_keep_the_command(
+    aws: Stub, migrate: Callable[..., Ended], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(follower, "_OVERDUE_S", 0.1)
+    silent = threading.Event()
+    aws.lines = lambda: RUN
+    aws.replies = [Reply(result(), until=silent.is_set), Reply(at(CURRENT))]
+
+    ended = migrate("upgrade", "--stage", "dev", "--json")
+    silent.set()
+
+    assert (ended.code, ended.document) == (0, result())
+    assert actions_of(aws) == ["upgrade", "status"]
+
+
+def test_neither_does_it_where_the_log_cannot_be_read(
+    aws: Stub, migrate: Callable[..., Ended], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(follower, "_OVERDUE_WITHOUT_LOG_S", 0.1)
+    silent = threading.Event()
+    aws.logs_refusal = Reply({"__type": "AccessDeniedException", "message": "not you"}, 400)
+    aws.replies = [Reply(result(), until=silent.is_set), Reply(at(CURRENT))]
+
+    ended = migrate("upgrade", "--stage", "dev", "--json")
+    silent.set()
+
+    assert (ended.code, ended.document["revision"], ended.document["up_to_date"]) == (0, "bbbb", True)
+
+
+def test_a_downgrade_is_done_only_if_its_own_log_ends_where_the_database_is(
+    aws: Stub, migrate: Callable[..., Ended]
+) -> None:
+    aws.lines = lambda: [line("migration.started", action="downgrade"), line("migration.finished", revision="zzzz")]
+    aws.replies = [LOST, Reply(at(CURRENT))]
+
+    ended = migrate("downgrade", "-1", "--stage", "dev", "--json")
+
+    assert (ended.code, ended.document["error"]["type"]) == (AWS, "ConnectionClosedError")
+
+
+def test_an_idle_connection_is_probed_each_minute(aws: Stub) -> None:
+    idle = threading.Event()
+    aws.replies = [Reply(result(), until=idle.is_set)]
+    function = stages.find("dev", None, None)
+    client = function.client("lambda", connect_s=1, read_s=60)
+    invocation = threading.Thread(target=client.invoke, kwargs={"FunctionName": function.name})
+    invocation.start()
+    try:
+        kind, left = eventually(lambda: timer_of_connection(int(aws.endpoint.rpartition(":")[2])))
+    finally:
+        idle.set()
+        invocation.join()
+
+    # proc(5), /proc/net/tcp: 02 is keepalive; its time is in hundredths of a second, in hexadecimal.
+    assert kind == "02"
+    assert 0 < int(left, 16) <= 60 * 100
+
+
+def timer_of_connection(port: int) -> list[str]:
+    sockets = [row.split() for row in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    timers = [row[5].split(":") for row in sockets if row[2].endswith(f":{port:04X}") and row[3] == "01"]
+    return next((timer for timer in timers if timer[0] != "01"), [])  # 01: data is not acknowledged yet
+
+
 # --- what AWS answers instead ---
 
 
@@ -118,7 +258,8 @@ def test_an_unhealthy_report_is_a_failure_with_the_whole_report(aws: Stub, migra
         (refusal(403, "ExpiredTokenException"), "ExpiredTokenException", "Log in"),
         (refusal(403, "UnrecognizedClientException"), "UnrecognizedClientException", "Log in"),
         (refusal(429, "TooManyRequestsException"), "TooManyRequestsException", "Nothing was run"),
-        (refusal(500, "ServiceException"), "ServiceException", "may be running"),
+        (refusal(500, "ServiceException"), "ServiceException", "Nothing was run"),
+        (refusal(500, "SomethingNew"), "SomethingNew", "may be running"),
         (Reply(b"not JSON"), "InvalidAnswer", "may be running"),
         (Reply(), "ConnectionClosedError", "may be running"),
     ],
@@ -140,14 +281,14 @@ def test_an_answer_that_does_not_come_is_not_asked_for_twice(
     aws: Stub, migrate: Callable[..., Ended], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(invocation, "READ_S", 1)
-    aws.replies = [Reply(result(), after_s=1.5)]
+    aws.replies = [Reply(result(), after_s=1.5), Reply(at(BEHIND))]
 
     ended = migrate("upgrade", "--stage", "dev", "--json")
 
     assert (ended.code, ended.document["error"]["type"]) == (AWS, "ReadTimeoutError")
     assert "may be running all the same" in ended.err
     assert "migrate status --stage dev" in ended.err
-    assert len(aws.events) == 1
+    assert actions_of(aws).count("upgrade") == 1
 
 
 def test_the_command_waits_for_longer_than_lambda_lets_a_function_run() -> None:
@@ -219,7 +360,6 @@ def test_an_unknown_profile_is_trouble_with_aws(migrate: Callable[..., Ended]) -
 @pytest.mark.parametrize(
     "arguments",
     [
-        (),
         ("upgrad",),
         ("upgrade",),
         ("upgrade", "--stage", "nope"),

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import pytest
 
+from migrate_cli import follower
 from tests.support.aws_stub import REQUEST_ID, Reply, Stub, failure, line, refusal, result
 from tests.support.checkout import ROOT
 from tests.support.processes import interruptible, killing
@@ -160,6 +161,26 @@ def test_a_piped_plan_is_sql(aws: Stub, migrate: Callable[..., Ended]) -> None:
     assert "-- error ban-drop-column: It is read., acknowledged: Not any more." in out
 
 
+def test_a_plan_says_first_what_each_revision_meets_in_the_database(aws: Stub, migrate: Callable[..., Ended]) -> None:
+    table = {"table": "users", "rows": 3_100_000, "bytes": 921_600_000, "lock": "SHARE", "blocks": "writes"}
+    table |= {"reads_all": True, "rewrites": False, "estimated_ms": 18_400}
+    unique = {"check": "unique", "table": "users", "columns": ["mail"], "result": "failed", "violations": 2}
+    blocker = {"pid": 4711, "application_name": "report", "since": "2026-11-27 09:12", "table": "users"}
+    found = {"verdict": "fails", "tables": [table], "checks": [{**unique, "query": "SELECT 1"}], "blockers": [blocker]}
+    entry = {"revision": "bbbb", "description": "Unique mails", "sql": "CREATE INDEX ...;", "preflight": found}
+    aws.replies = [Reply(result("plan", plan=[entry]))]
+
+    rows = migrate("plan", "--stage", "dev").out.splitlines()
+
+    assert rows[:5] == [
+        "-- fails bbbb (Unique mails)",
+        "-- users: 3,100,000 rows, 879 MB, blocks writes for about 18.4 s",
+        "-- unique mail: failed: 2 rows",
+        "-- SELECT 1",
+        "-- report (pid 4711) has users since 2026-11-27 09:12",
+    ]
+
+
 def test_a_piped_plans_sql_is_what_the_function_answered_to_the_letter(stub: Stub) -> None:
     sql = f"COMMENT ON TABLE a IS 'tab\there, {ESCAPE}[0m, line\r\nend';"
     stub.replies = [Reply(result("plan", plan=[{"revision": "bbbb", "description": "Add", "sql": sql}]))]
@@ -284,6 +305,163 @@ def test_a_line_that_is_not_what_we_know_ends_the_picture_and_not_the_run(
     assert "No more progress will be shown: ValueError" in ended.err
 
 
+# --- a run that failed ---
+
+
+FAILED_STORY = [
+    line("migration.started", "upgrade to head"),
+    line("revision.started", "running", revision="bbbb", description="Add users"),
+    line("revision.applied", "committed", revision="bbbb", description="Add users", duration_ms=1400),
+    line("revision.started", "running", revision="cccc", description="Unique e-mails"),
+    line(
+        "migration.failed",
+        "revision cccc failed",
+        error_type="MigrationFailed",
+        revision="cccc",
+        applied=["bbbb"],
+        pending=["cccc", "dddd", "eeee"],
+        file="migrations/versions/cccc.py",
+        line=17,
+        statement="CREATE UNIQUE INDEX mails ON users (mail)",
+        sqlstate="23505",
+        detail="Key (mail)=(a@b.c) is duplicated.",
+        hint="Look.",
+    ),
+]
+
+
+def test_a_failed_run_shows_what_was_done_what_failed_where_and_what_was_not_run(
+    aws: Stub, migrate: Callable[..., Ended]
+) -> None:
+    aws.lines = lambda: FAILED_STORY
+    aws.replies = [failure("MigrationFailed", "revision cccc failed")]
+
+    ended = migrate("upgrade", "--stage", "dev")
+
+    shown = ended.err.splitlines()
+    table = next(number for number, row in enumerate(shown) if row.startswith("Revision  "))
+    assert [row.split() for row in shown[table : table + 2]] == [
+        ["Revision", "Description", "Duration"],
+        ["bbbb", "Add", "users", "1,400", "ms"],
+    ]
+    assert shown[shown.index("MigrationFailed: revision cccc failed") :] == [
+        "MigrationFailed: revision cccc failed",
+        "Revision:  cccc (Unique e-mails)",
+        "File:      migrations/versions/cccc.py:17",
+        "Statement: CREATE UNIQUE INDEX mails ON users (mail)",
+        "SQLSTATE:  23505",
+        "Detail:    Key (mail)=(a@b.c) is duplicated.",
+        "Hint:      Look.",
+        "Not run:   dddd, eeee",
+        f"Request:   {REQUEST_ID}",
+        "Correct the revision or the data and deploy. Then:",
+        "  migrate upgrade --stage dev",
+    ]
+
+
+def test_its_facts_are_fields_of_the_document(aws: Stub, migrate: Callable[..., Ended]) -> None:
+    aws.lines = lambda: FAILED_STORY
+    aws.replies = [failure("MigrationFailed", "revision cccc failed")]
+
+    error = migrate("upgrade", "--stage", "dev", "--json").document["error"]
+
+    assert error == {
+        "type": "MigrationFailed",
+        "message": "revision cccc failed",
+        "request_id": REQUEST_ID,
+        "revision": "cccc",
+        "statement": "CREATE UNIQUE INDEX mails ON users (mail)",
+        "sqlstate": "23505",
+        "file": "migrations/versions/cccc.py",
+        "line": 17,
+        "applied": [{"revision": "bbbb", "description": "Add users", "duration_ms": 1400}],
+        "pending": ["cccc", "dddd", "eeee"],
+    }
+
+
+def test_a_run_that_lambda_killed_shows_the_revision_that_was_running(
+    aws: Stub, migrate: Callable[..., Ended], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(follower, "_PATIENCE_WITH_THE_KILLED_S", 0)
+    aws.lines = lambda: FAILED_STORY[:4]
+    aws.replies = [failure("Sandbox.Timedout", "Task timed out")]
+
+    error = migrate("upgrade", "--stage", "dev", "--json").document["error"]
+
+    assert (error["type"], error["revision"], len(error["applied"])) == ("Sandbox.Timedout", "cccc", 1)
+
+
+# --- logs ---
+
+
+def test_the_log_of_a_run_is_for_people(aws: Stub, migrate: Callable[..., Ended]) -> None:
+    aws.lines = lambda: FAILED_STORY
+
+    ended = migrate("logs", REQUEST_ID, "--stage", "dev")
+
+    rows = [row.split(None, 1)[-1] for row in ended.out.splitlines()]
+    assert ended.code == 0
+    assert rows[0] == "migration.started upgrade to head"
+    assert rows[2] == "revision.applied bbbb Add users committed"
+    assert "migrations/versions/cccc.py" in ended.out
+    assert [request["filterPattern"] for request in aws.log_requests] == [f'"{REQUEST_ID}"'] * len(aws.log_requests)
+
+
+def test_with_json_its_lines_are_as_the_log_has_them(aws: Stub, migrate: Callable[..., Ended]) -> None:
+    aws.lines = lambda: FAILED_STORY
+
+    ended = migrate("logs", REQUEST_ID, "--stage", "dev", "--json")
+
+    assert [json.loads(row) for row in ended.out.splitlines()] == FAILED_STORY
+
+
+def test_without_a_request_it_is_the_log_of_the_last_run(aws: Stub, migrate: Callable[..., Ended]) -> None:
+    aws.lines = lambda: [line("migration.started", "the one before", request_id="before"), *FAILED_STORY]
+
+    ended = migrate("logs", "--stage", "dev")
+
+    assert "upgrade to head" in ended.out
+    assert "the one before" not in ended.out
+
+
+def test_a_request_that_the_log_does_not_have_is_named(aws: Stub, migrate: Callable[..., Ended]) -> None:
+    aws.lines = list
+
+    ended = migrate("logs", "unknown", "--stage", "dev")
+
+    assert (ended.code, ended.out) == (2, "")
+    assert "has no line of request unknown" in ended.err
+
+
+# --- what everybody tries first ---
+
+
+@pytest.mark.parametrize("arguments", [(), ("-h",), ("--help",)], ids=" ".join)
+def test_help_lists_the_commands(migrate: Callable[..., Ended], arguments: tuple[str, ...]) -> None:
+    ended = migrate(*arguments)
+
+    assert ended.code == 0
+    assert "Apply what is pending" in ended.out
+
+
+def test_the_version_is_printed(migrate: Callable[..., Ended]) -> None:
+    assert re.fullmatch(r"migrate \d+\.\d+\.\d+\n", migrate("--version").out)
+
+
+def test_the_help_of_rollout_has_its_options_and_commands(migrate: Callable[..., Ended]) -> None:
+    shown = migrate("rollout", "-h").out
+
+    assert "--plan" in shown
+    assert "retry" in shown
+
+
+def test_upgrade_with_dry_run_names_plan(aws: Stub, migrate: Callable[..., Ended]) -> None:
+    ended = migrate("upgrade", "--dry-run", "--stage", "dev")
+
+    assert (ended.code, aws.events) == (2, [])
+    assert "migrate plan --stage dev" in ended.err
+
+
 # --- Ctrl-C ---
 
 
@@ -300,7 +478,7 @@ def test_ctrl_c_says_that_the_function_goes_on_and_where_to_look(stub: Stub) -> 
     assert (process.returncode, json.loads(out)["error"]["type"]) == (130, "Interrupted")
     assert "goes on" in err.decode()
     assert "-m migrate_cli status --stage dev" in err.decode()
-    assert "aws logs filter-log-events --log-group-name /aws/lambda/" in err.decode()
+    assert "-m migrate_cli logs --stage dev" in err.decode()
     assert "Traceback" not in err.decode()
 
 
@@ -338,6 +516,20 @@ def test_a_success_is_a_table_in_the_jobs_summary(aws: Stub, migrate: Callable[.
     assert text.startswith("of the step before\n### migrate upgrade (dev)\n\n| | |\n| --- | --- |\n")
     assert "| bbbb | a\\|b | 1,400 ms |" in text
     assert f"| request | {REQUEST_ID} |" in text
+
+
+def test_a_failed_run_is_a_table_with_its_file_and_statement(
+    aws: Stub, migrate: Callable[..., Ended], summary: Path
+) -> None:
+    aws.lines = lambda: FAILED_STORY
+    aws.replies = [failure("MigrationFailed", "revision cccc failed")]
+
+    migrate("upgrade", "--stage", "dev")
+
+    text = summary.read_text(encoding="utf-8")
+    assert "| file | migrations/versions/cccc.py:17 |" in text
+    assert "| statement | CREATE UNIQUE INDEX mails ON users (mail) |" in text
+    assert "| bbbb | Add users | 1,400 ms |" in text
 
 
 def test_a_summary_that_cannot_be_written_is_a_note(aws: Stub, migrate: Callable[..., Ended], summary: Path) -> None:

@@ -101,7 +101,27 @@ def test_production_is_changed_when_its_name_was_typed(
     monkeypatch.setattr(sys, "stdin", Terminal(typed))
 
     assert migrate("upgrade", "--stage", "prod").code == code
-    assert len(aws.events) == (code == 0)
+    assert [event["action"] for event in aws.events] == ["status"] + ["upgrade"] * (code == 0)
+
+
+def test_the_question_says_what_is_about_to_change(
+    aws: Stub, migrate: Callable[..., Ended], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pending = [{"revision": name, "description": ""} for name in ("bbbb", "cccc")]
+    aws.replies = [Reply(result("status", revision="aaaa", pending=pending, up_to_date=False, lock=None))]
+    monkeypatch.setattr(sys, "stdin", Terminal("no\n"))
+
+    ended = migrate("upgrade", "cccc", "--stage", "prod", "--region", "eu-west-1")
+
+    facts = dict(line.split(None, 1) for line in ended.err.splitlines() if line.startswith("  "))
+    assert facts == {
+        "account:": "123456789012",
+        "region:": "eu-west-1",
+        "database:": "app",
+        "from:": "aaaa",
+        "to:": "cccc",
+        "pending:": "2 revisions",
+    }
 
 
 def test_yes_answers_for_the_person(aws: Stub, migrate: Callable[..., Ended]) -> None:
@@ -117,7 +137,7 @@ def test_a_stage_that_is_protected_is_asked_for_like_production(
     monkeypatch.setattr(sys, "stdin", Terminal("y\n" * 2))
 
     assert [migrate("upgrade", "--stage", stage).code for stage in ("live", "test")] == [2, 0]
-    assert len(aws.events) == 1
+    assert [event["action"] for event in aws.events] == ["status", "upgrade"]
 
 
 def test_a_look_at_production_needs_no_answer(aws: Stub, migrate: Callable[..., Ended]) -> None:

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from lambda_migrate.database.migration_lock import LOCK_CLASS, lock_keys
+from lambda_migrate.database.common import LOCK_CLASS
+from lambda_migrate.database.migration_lock import lock_keys
 from migrate_cli.presentation import plain
 from tests.support.bystander import query
+from tests.support.checkout import ROOT
 from tests.support.waiting import eventually
 
 if TYPE_CHECKING:
@@ -85,7 +87,9 @@ def test_a_failed_revision_is_1_with_the_functions_words(function: Deployed, dat
     assert (done.returncode, error["type"]) == (1, "MigrationFailed")
     assert "organizations" in error["message"]
     assert plain(error["message"]) in done.stderr
-    assert f"aws logs filter-log-events --log-group-name /aws/lambda/{FUNCTION}" in done.stderr
+    assert error["sqlstate"] == "42P07"
+    assert "op.create_table" in (ROOT / "back" / error["file"]).read_text().splitlines()[error["line"] - 1]
+    assert f"{error['file']}:{error['line']}" in done.stderr
 
 
 def test_a_database_that_cannot_be_reached_is_4(function: Deployed, database: Database) -> None:

@@ -17,6 +17,12 @@ if TYPE_CHECKING:
 REQUEST_ID = "11111111-2222-3333-4444-555555555555"
 
 
+_IDENTITY = (
+    b'<GetCallerIdentityResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/"><GetCallerIdentityResult>'
+    b"<Account>123456789012</Account></GetCallerIdentityResult></GetCallerIdentityResponse>"
+)
+
+
 @dataclass(frozen=True)
 class Reply:
     """What AWS answers, after so long and when something is so. Without a body the connection is closed."""
@@ -62,11 +68,15 @@ def result(action: str = "upgrade", **changes: Any) -> dict[str, Any]:  # noqa: 
 
 @dataclass
 class Stub:
-    """``replies`` are given one after the other, the last one forever; ``logs`` give the lines that are there."""
+    """``replies`` are given one after the other, the last one forever; ``lines`` returns the log's lines.
+
+    By default, the log has the line of each failure that the function raised.
+    """
 
     endpoint: str = ""
     replies: list[Reply] = field(default_factory=lambda: [Reply(result())])
-    lines: Callable[[], list[dict[str, Any]]] = list
+    lines: Callable[[], list[dict[str, Any]]] | None = None
+    failures: list[dict[str, Any]] = field(default_factory=list)
     logs_refusal: Reply | None = None
     events: list[Any] = field(default_factory=list)
     functions: list[str] = field(default_factory=list)
@@ -80,7 +90,11 @@ class Stub:
         """Take an invocation."""
         self.functions.append(unquote(path.split("/")[3]))
         self.events.append(event)
-        return self.replies.pop(0) if len(self.replies) > 1 else self.replies[0]
+        reply = self.replies.pop(0) if len(self.replies) > 1 else self.replies[0]
+        if reply.function_error:
+            failed = {"error_type": reply.body["errorType"]}
+            self.failures.append(line("migration.failed", reply.body["errorMessage"], **failed))
+        return reply
 
     def asked_for_logs(self, request: dict[str, Any]) -> Reply:
         """Take a question for log lines; all of them at once, as if each were a page."""
@@ -88,7 +102,7 @@ class Stub:
         if self.logs_refusal:
             return self.logs_refusal
         now = int(time.time() * 1000)
-        lines = self.lines()
+        lines = self.lines() if self.lines is not None else self.failures
         number = int(request.get("nextToken", 0))
         page = [{"eventId": f"{number}", "timestamp": now, "message": json.dumps(lines[number])}] if lines else []
         more = {"nextToken": str(number + 1)} if number + 1 < len(lines) else {}
@@ -107,7 +121,11 @@ def serve() -> Iterator[Stub]:
 
     class Handler(http_stub.Handler):
         def do_POST(self) -> None:  # noqa: N802 - http.server calls it by this name
-            body = json.loads(self.body() or b"null")
+            content = self.body()
+            if content.startswith(b"Action=GetCallerIdentity"):
+                self.send(200, _IDENTITY, {})
+                return
+            body = json.loads(content or b"null")
             target = self.headers.get("X-Amz-Target", "")
             reply = stub.asked_for_logs(body) if target.startswith("Logs_") else stub.invoked(self.path, body)
             time.sleep(reply.after_s)

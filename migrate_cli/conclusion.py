@@ -1,0 +1,114 @@
+"""What became of a run whose answer did not come: its log and the status of the database tell.
+
+Networks drop connections that are idle for minutes, and a migration may run for a quarter of an hour.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from migrate_cli import invocation
+from migrate_cli.errors import CommandError, of_function
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from migrate_cli.errors import Commands, NoAnswer
+    from migrate_cli.follower import Follower
+    from migrate_cli.progress import RunDisplay
+    from migrate_cli.stages import Function
+
+# The time between two looks at the database, and between two at the log.
+LOOK_EVERY_S = 10.0
+_TICK_S = 0.2
+# So many looks must find the lock free and revisions pending until the run counts as gone.
+_IDLE_LOOKS = 3
+# So many looks in a row may not reach the function.
+_FAILED_LOOKS = 12
+
+
+@dataclass
+class Conclusion:
+    """Looks for the end of a run. ``event`` is its request."""
+
+    function: Function
+    event: Mapping[str, Any]
+    commands: Commands
+    follower: Follower
+    _next: float = 0.0
+    _idle: int = 0
+    _failed: int = 0
+
+    def wait(self, no_answer: NoAnswer, display: RunDisplay) -> dict[str, Any]:
+        """Return the result of the run once it is certain.
+
+        Raises:
+            CommandError: the run failed, by its log; or ``no_answer``, if nothing is at work and the end is unknown.
+        """
+        while self._idle < _IDLE_LOOKS and self._failed < _FAILED_LOOKS:
+            self.follower.show(display)
+            result = self.look()
+            if result is not None:
+                return result
+            time.sleep(_TICK_S)
+        raise no_answer
+
+    def look(self) -> dict[str, Any] | None:
+        """Return the result of the run if it is certain by now, None otherwise. It looks every ten seconds.
+
+        Raises:
+            CommandError: the run failed, by its log.
+        """
+        if time.monotonic() < self._next:
+            return None
+        self._next = time.monotonic() + LOOK_EVERY_S
+        try:
+            status = invocation.status(self.function, self.commands, self.event.get("target"))
+        except CommandError:
+            self._failed += 1
+            return None
+        self._failed = 0
+        last = self.follower.log.last if self.follower.log else None
+        if self._is_done(status, last):
+            return self._result(status, last)
+        self._idle = 0 if status.get("lock") else self._idle + 1
+        if self._idle >= _IDLE_LOOKS and last is not None and last["event"] == "migration.failed":
+            kind, message = str(last.get("error_type")), str(last.get("message"))
+            raise of_function(kind, message, str(last.get("function_request_id")), self.commands)
+        return None
+
+    def _is_done(self, status: Mapping[str, Any], last: Mapping[str, Any] | None) -> bool:
+        """Return whether the request is fulfilled. Only the database shows it: the log may be another caller's run."""
+        if self.event["action"] != "upgrade":
+            return last is not None and last.get("revision") == status["revision"]
+        wanted = self.event.get("revision", "head")
+        if wanted in {"head", "heads"} or status.get("ahead"):
+            return bool(status["up_to_date"])
+        if wanted.startswith("+"):
+            return last is not None and last.get("revision") == status["revision"]
+        # An abbreviated id is not looked up here: it has to be the database's own.
+        return str(status["revision"] or "").startswith(wanted)
+
+    def _result(self, status: Mapping[str, Any], last: Mapping[str, Any] | None) -> dict[str, Any]:
+        """Return the result that the function would have answered with, as far as the log has it."""
+        lines = self.follower.log.lines if self.follower.log else []
+        steps = [line for line in lines if line["event"] == "revision.applied"]
+        done = [{name: step.get(name) for name in ("revision", "description", "duration_ms")} for step in steps]
+        starts = [line for line in lines if line["event"] == "revision.started"]
+        downwards = self.event["action"] == "downgrade"
+        previous = starts[0].get("revision" if downwards else "down_revision") if starts else status["revision"]
+        located = {name: status[name] for name in ("stage", "database", "schema", "revision", "up_to_date", "pending")}
+        result = {
+            "status": "ok",
+            "action": self.event["action"],
+            **located,
+            "previous_revision": previous,
+            "applied": [] if downwards else done,
+            "attempts": 1 + sum(line["event"] == "revision.retried" for line in lines),
+            "lock_wait_ms": 0,
+            "duration_ms": int((last or {}).get("duration_ms", 0)),
+            "request_id": (last or {}).get("function_request_id"),
+        }
+        return {**result, "reverted": done} if downwards else result
