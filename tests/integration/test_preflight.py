@@ -1,0 +1,251 @@
+"""Before an upgrade, the function says what the pending revisions will meet in this database, with its rows."""
+
+from __future__ import annotations
+
+import json
+from contextlib import closing
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.support.bystander import execute, query
+from tests.support.trees import Rev, sql, write_tree
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from localcloud.postgres import Database
+    from tests.support.functions import Runner
+
+BASE = Rev("a1", sql("CREATE TABLE users (id int PRIMARY KEY, mail text, boss int, age text)"))
+
+
+def check(kind: str, columns: list[str], found: str | None, *, table: str = "users", **more: Any) -> dict[str, Any]:  # noqa: ANN401 - JSON
+    """Return a check as the reviewer records it."""
+    shown = {"check": kind, "table": table, "columns": columns, "name": None, "query": found}
+    return {**shown, "changed_before": False, **more}
+
+
+def table(name: str = "users", **more: Any) -> dict[str, Any]:  # noqa: ANN401 - JSON
+    """Return a table as the reviewer records it."""
+    lock = {"table": name, "lock": "ACCESS EXCLUSIVE", "blocks": "reads and writes", "reads_all": True}
+    return {**lock, "rewrites": False, "while_locked": {"reads": [name], "rewrites": []}, **more}
+
+
+def measured(*checks: dict[str, Any], tables: list[dict[str, Any]] | None = None, **more: Any) -> dict[str, Any]:  # noqa: ANN401
+    return {"tables": [table()] if tables is None else tables, "checks": list(checks), "changes": [], **more}
+
+
+def recorded(folder: Path, revisions: list[Rev], facts: dict[str, dict[str, Any]], **findings: list[Any]) -> Path:
+    """Write a tree with what the reviewer recorded of some of its revisions."""
+    tree = write_tree(folder, [BASE, *revisions])
+    entries = {
+        revision: {"sha256": "", "reviewed": True, "findings": findings.get(revision, []), "measured": fact}
+        for revision, fact in facts.items()
+    }
+    (tree / "alembic" / "reviewed.json").write_text(json.dumps({"version": 2, "revisions": entries}))
+    return tree
+
+
+def at_base(runner: Runner, tmp_path: Path, database: Database, *rows: str) -> None:
+    """Bring the database to the first revision, and give it rows."""
+    runner.invoke(write_tree(tmp_path / "base", [BASE]))
+    execute(database, *rows)
+
+
+NOT_NULL = check("not_null", ["mail"], 'SELECT * FROM users WHERE "mail" IS NULL')
+UNIQUE = check(
+    "unique", ["mail"], "SELECT mail, count(*) FROM users WHERE mail IS NOT NULL GROUP BY mail HAVING count(*) > 1"
+)
+FOREIGN = check(
+    "foreign_key",
+    ["boss"],
+    "SELECT here.* FROM users AS here WHERE here.boss IS NOT NULL"
+    " AND NOT EXISTS (SELECT FROM users AS there WHERE there.id = here.boss)",
+)
+TYPE = check("type", ["age"], "SELECT * FROM users WHERE char_length(rtrim(age::text)) > 3")
+SECRET = "row-that-nobody-may-see"
+
+
+@pytest.mark.parametrize(
+    "fact,good,bad,violations",
+    [
+        (NOT_NULL, "(1, 'a', NULL, NULL)", f"(2, NULL, NULL, '{SECRET}'), (3, NULL, NULL, NULL)", 2),
+        (UNIQUE, "(1, 'a', NULL, NULL), (2, NULL, NULL, NULL)", f"(3, '{SECRET}', 1, ''), (4, '{SECRET}', 1, '')", 1),
+        (FOREIGN, "(1, 'a', 1, NULL)", f"(2, '{SECRET}', 7, NULL)", 1),
+        (TYPE, "(1, 'a', NULL, 'abc')", f"(2, 'b', NULL, '{SECRET}')", 1),
+    ],
+    ids=["not_null", "unique", "foreign_key", "type"],
+)
+def test_a_plan_counts_the_rows_that_a_revision_refuses(
+    runner: Runner, database: Database, tmp_path: Path, fact: dict[str, Any], good: str, bad: str, violations: int
+) -> None:
+    at_base(runner, tmp_path, database, f"INSERT INTO users VALUES {good}")  # noqa: S608 - ours
+    tree = recorded(tmp_path / "tree", [Rev("b2", sql("SELECT 1"))], {"b2": measured(fact)})
+    plan = {"action": "plan"}
+
+    [passed] = runner.invoke(tree, plan).payload["plan"]
+    execute(database, f"INSERT INTO users VALUES {bad}")  # noqa: S608 - ours
+    [failed] = runner.invoke(tree, plan).payload["plan"]
+
+    assert [(each["result"], each["violations"]) for each in passed["preflight"]["checks"]] == [("passed", 0)]
+    assert passed["preflight"]["verdict"] == "ok"
+    assert failed["preflight"]["verdict"] == "fails"
+    [found] = failed["preflight"]["checks"]
+    assert (found["result"], found["violations"], found["query"]) == ("failed", violations, fact["query"])
+    assert SECRET not in "".join((*runner.answers(), *runner.lines()))
+
+
+def test_violations_are_counted_up_to_a_thousand(runner: Runner, database: Database, tmp_path: Path) -> None:
+    at_base(runner, tmp_path, database, "INSERT INTO users SELECT n FROM generate_series(1, 3000) AS n")
+    tree = recorded(tmp_path / "tree", [Rev("b2", sql("SELECT 1"))], {"b2": measured(NOT_NULL)})
+
+    [entry] = runner.invoke(tree, {"action": "plan"}).payload["plan"]
+
+    assert entry["preflight"]["checks"][0]["violations"] == 1000
+
+
+def test_a_table_is_shown_with_its_size_here_and_how_long_it_is_blocked(
+    runner: Runner, database: Database, tmp_path: Path
+) -> None:
+    at_base(runner, tmp_path, database, "INSERT INTO users SELECT n FROM generate_series(1, 3000) AS n")
+    with closing(database.connect()) as connection, connection.cursor() as cursor:
+        connection.autocommit = True
+        cursor.execute("ANALYZE users")
+    tree = recorded(tmp_path / "tree", [Rev("b2", sql("SELECT 1"))], {"b2": measured()})
+
+    [entry] = runner.invoke(tree, {"action": "plan"}).payload["plan"]
+    slow = runner.invoke(tree, {"action": "plan"}, PREFLIGHT_MAX_BLOCK_S="0.001").payload["plan"][0]["preflight"]
+
+    [found] = entry["preflight"]["tables"]
+    size = query(database, "SELECT pg_total_relation_size('users')")[0][0]
+    assert (found["rows"], found["bytes"]) == (3000, size)
+    assert (found["lock"], found["blocks"], found["reads_all"]) == ("ACCESS EXCLUSIVE", "reads and writes", True)
+    assert 1 < found["estimated_ms"] < 10_000
+    assert (entry["preflight"]["verdict"], slow["verdict"]) == ("ok", "slow")
+
+
+def test_what_an_earlier_pending_revision_makes_or_changes_is_not_judged(
+    runner: Runner, database: Database, tmp_path: Path
+) -> None:
+    at_base(runner, tmp_path, database, "INSERT INTO users VALUES (1, NULL, NULL, NULL)")
+    new = check("not_null", ["x"], "SELECT * FROM made WHERE x IS NULL", table="made")
+    tree = recorded(
+        tmp_path / "tree",
+        [Rev("b2", sql("UPDATE users SET mail = ''")), Rev("c3", sql("SELECT 1")), Rev("d4", sql("SELECT 1"))],
+        {
+            "b2": measured(tables=[], changes=["users"]),
+            "c3": measured(NOT_NULL),
+            "d4": measured(new, tables=[table("made")]),
+        },
+    )
+
+    entries = {each["revision"]: each["preflight"] for each in runner.invoke(tree, {"action": "plan"}).payload["plan"]}
+
+    assert entries["c3"]["checks"][0]["result"] == "depends_on_pending"
+    assert entries["d4"]["checks"][0]["result"] == "depends_on_pending"
+    assert (entries["d4"]["tables"][0]["rows"], entries["d4"]["verdict"]) == (None, "unknown")
+
+
+def test_a_revision_that_nobody_recorded_has_no_preflight(runner: Runner, database: Database, tmp_path: Path) -> None:
+    at_base(runner, tmp_path, database)
+    tree = recorded(tmp_path / "tree", [Rev("b2", sql("SELECT 1"))], {})
+    unrecorded = write_tree(tmp_path / "none", [BASE, Rev("b2", sql("SELECT 1"))])
+
+    for backend in (tree, unrecorded):
+        [entry] = runner.invoke(backend, {"action": "plan"}).payload["plan"]
+        assert entry["preflight"] is None
+
+
+def test_a_query_that_takes_too_long_or_would_wait_is_timed_out(
+    runner: Runner, database: Database, tmp_path: Path
+) -> None:
+    at_base(runner, tmp_path, database)
+    slow = check("check", ["mail"], "SELECT pg_sleep(60)")
+    tree = recorded(tmp_path / "tree", [Rev("b2", sql("SELECT 1"))], {"b2": measured(slow, NOT_NULL)})
+
+    with closing(database.connect()) as holder, holder.cursor() as cursor:
+        holder.autocommit = False
+        cursor.execute("LOCK TABLE users IN ACCESS EXCLUSIVE MODE")
+        [entry] = runner.invoke(tree, {"action": "plan"}, PREFLIGHT_TIMEOUT_MS="300").payload["plan"]
+
+    found = entry["preflight"]
+    assert [each["result"] for each in found["checks"]] == ["timed_out", "timed_out"]
+    assert found["verdict"] == "unknown"
+
+
+def test_who_holds_a_table_now_is_a_blocker(runner: Runner, database: Database, tmp_path: Path) -> None:
+    at_base(runner, tmp_path, database, "INSERT INTO users VALUES (1, 'a', 1, '')")
+    tree = recorded(tmp_path / "tree", [Rev("b2", sql("SELECT 1"))], {"b2": measured()})
+
+    with closing(database.connect()) as report, report.cursor() as cursor:
+        report.autocommit = False
+        cursor.execute("SET application_name = 'report'")
+        cursor.execute("SELECT pg_sleep(1.2) FROM users")
+        [entry] = runner.invoke(tree, {"action": "plan"}).payload["plan"]
+        pid = report.info.backend_pid
+
+    [blocker] = entry["preflight"]["blockers"]
+    assert (blocker["pid"], blocker["application_name"], blocker["table"]) == (pid, "report", "users")
+
+
+def test_a_query_cannot_write(runner: Runner, database: Database, tmp_path: Path) -> None:
+    writes = "CREATE FUNCTION grow() RETURNS int LANGUAGE sql AS $$ INSERT INTO users VALUES (9) RETURNING id $$"
+    at_base(runner, tmp_path, database, writes)
+    hostile = check("check", ["id"], "SELECT public.grow()")
+    tree = recorded(tmp_path / "tree", [Rev("b2", sql("SELECT 1"))], {"b2": measured(hostile)})
+
+    runner.invoke(tree, {"action": "plan"})
+
+    assert query(database, "SELECT count(*) FROM users") == [(0,)]
+
+
+def test_an_upgrade_warns_in_its_log_and_goes_on(runner: Runner, database: Database, tmp_path: Path) -> None:
+    at_base(runner, tmp_path, database, "INSERT INTO users VALUES (1, NULL, NULL, NULL)")
+    revisions = [Rev("b2", sql("SELECT 1")), Rev("c3", sql("SELECT 1"))]
+    tree = recorded(tmp_path / "tree", revisions, {"b2": measured(), "c3": measured(NOT_NULL)})
+
+    answer = runner.invoke(tree)
+
+    assert answer.payload["revision"] == "c3"
+    lines = {line["revision"]: line for line in runner.events("preflight.finished")}
+    assert [(line["verdict"], line["level"]) for line in lines.values()] == [("ok", "INFO"), ("fails", "WARNING")]
+    assert "1 rows of users are against its not_null" in lines["c3"]["message"]
+
+
+@pytest.mark.parametrize("how", ["variable", "event"])
+def test_an_enforced_preflight_refuses_before_anything_runs(
+    runner: Runner, database: Database, tmp_path: Path, how: str
+) -> None:
+    at_base(runner, tmp_path, database, "INSERT INTO users VALUES (1, NULL, NULL, NULL)")
+    revisions = [Rev("b2", sql("CREATE TABLE made (id int)")), Rev("c3", sql("SELECT 1"))]
+    tree = recorded(tmp_path / "tree", revisions, {"c3": measured(NOT_NULL)})
+    event = {"preflight": "enforce"} if how == "event" else None
+
+    answer = runner.invoke(tree, event, **({"PREFLIGHT": "enforce"} if how == "variable" else {}))
+
+    assert answer.error_type == "PreflightFailed"
+    assert "revision c3 was not begun, and neither was any other: 1 rows are against its not_null" in answer.message
+    assert str(NOT_NULL["query"]) in answer.message
+    assert query(database, "SELECT to_regclass('made')") == [(None,)]
+    assert runner.invoke(tree, {"preflight": "warn"}).payload["revision"] == "c3"
+
+
+def test_an_acknowledged_finding_acknowledges_its_counterpart(
+    runner: Runner, database: Database, tmp_path: Path
+) -> None:
+    at_base(runner, tmp_path, database, "INSERT INTO users VALUES (1, NULL, NULL, NULL)")
+    finding = {"rule": "upgrade-depends-on-data", "severity": "warning", "message": "", "reason": "cleaned up before"}
+    tree = recorded(tmp_path / "tree", [Rev("b2", sql("SELECT 1"))], {"b2": measured(NOT_NULL)}, b2=[finding])
+
+    assert runner.invoke(tree, {"preflight": "enforce"}).payload["revision"] == "b2"
+
+
+def test_with_nothing_pending_nothing_is_asked(runner: Runner, database: Database, tmp_path: Path) -> None:
+    tree = recorded(tmp_path / "tree", [Rev("b2", sql("SELECT 1"))], {"b2": measured(NOT_NULL)})
+    runner.invoke(tree)
+    before = len(runner.events("preflight.finished"))
+
+    assert runner.invoke(tree, {"preflight": "enforce"}).payload["applied"] == []
+    assert len(runner.events("preflight.finished")) == before
+    assert query(database, "SELECT version_num FROM alembic_version") == [("b2",)]
