@@ -32,7 +32,7 @@ STAGE = stages.LOCAL
 _PROJECT = stages.project()
 _SETTINGS = _PROJECT.stage(STAGE)
 FUNCTION = _PROJECT.names(STAGE).function
-SECRET = _SETTINGS.database.secret
+SECRET = str(_SETTINGS.database.secret)
 # cdk.json has it: the authority that signed the server's certificate.
 CA_BUNDLE = ROOT / str(_SETTINGS.database.ca_bundle)
 ACCOUNT = "000000000000"
@@ -121,7 +121,7 @@ def _invoke(environment: dict[str, str]) -> tuple[dict[str, Any], bool]:
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "out.json"
         # Without a read timeout of its own the command would invoke a second time after 60 s.
-        command = ["aws", "lambda", "invoke", "--function-name", FUNCTION, "--cli-read-timeout", "0", str(out)]
+        command = ["aws", "lambda", "invoke", "--function-name", FUNCTION, "--cli-read-timeout", "910", str(out)]
         invocation = json.loads(_run(command, environment))
         return json.loads(out.read_text()), "FunctionError" in invocation
 

@@ -67,13 +67,17 @@ def prefix() -> str:
 def make_tenants(running: cloud.Cloud) -> None:
     """Give each of the thirty a database and a secret, if need be; what is there stays."""
     own, beginning = running.database, prefix()
+    names = [f"tenant_{number:02}" for number in range(1, TENANTS + 1)]
 
     def make(name: str) -> None:
         postgres.create_database(running.server, name, own.user)
         store_secret(running, f"{beginning}{name}", running.server.database(name, own.user, own.password))
 
     with ThreadPoolExecutor(max_workers=_AT_ONCE) as makers:
-        list(makers.map(make, [f"tenant_{number:02}" for number in range(1, TENANTS + 1)]))
+        list(makers.map(make, names))
+    # One after the other: the roles belong to the server.
+    for name in names:
+        postgres.lay_out_roles(running.server, name, cloud.ROLES)
 
 
 def _somebody_is_there() -> bool:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import psycopg2
 import psycopg2.extensions
 
+from lambda_migrate.database.common import WRONG_PASSWORD
 from lambda_migrate.invocation.deadline import within
 from lambda_migrate.invocation.errors import AuthenticationFailed, ConfigurationError, DatabaseUnavailable
 from lambda_migrate.invocation.redaction import one_line
@@ -95,12 +96,11 @@ class _Cause:
     no_route: bool = False
 
 
-_WRONG_PASSWORD = r"password authentication failed|PAM authentication failed|no password supplied|SCRAM"  # noqa: S105
 _SILENCE = r"timeout expired|timed out|No route to host|Network is unreachable"
 
 _CAUSES = (
     _Cause(
-        _WRONG_PASSWORD,
+        WRONG_PASSWORD,
         AuthenticationFailed,
         "{where} refused the password of user {user!r} from the secret: {error}",
     ),
@@ -177,11 +177,6 @@ def _explanation(cause: _Cause, message: str, credentials: Credentials) -> str:
         sslmode=credentials.sslmode,
         ca=credentials.sslrootcert.name,
     )
-
-
-def is_authentication_failure(message: str) -> bool:
-    """Return whether a message of libpq, asyncpg or the server means that the password is wrong."""
-    return re.search(_WRONG_PASSWORD, message) is not None
 
 
 def _answers(credentials: Credentials) -> bool:

@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from lambda_migrate.database.common import LOCK_CLASS, WORKER_LOCK_CLASS
 from lambda_migrate.invocation.errors import DatabaseUnavailable, MigrationLocked
 from lambda_migrate.invocation.telemetry import log
 
@@ -19,13 +20,6 @@ if TYPE_CHECKING:
     from lambda_migrate.invocation.deadline import Deadline
     from lambda_migrate.invocation.settings import Settings
 
-# The first half of the key of every migration lock, "MIGR" in ASCII. `lock_keys` returns the second halves.
-LOCK_CLASS = 0x4D494752
-# env.py's own session holds a shared lock with this first half, "MIGS" in ASCII. A killed run loses its migration lock
-# at once, while its revision's session may be about to commit. The next run finds that session by this lock, and ends
-# it.
-WORKER_LOCK_CLASS = 0x4D494753
-
 _POLL_S = 0.5
 _WAITING_LOG_S = 10
 _ORPHAN_POLL_S = 0.05
@@ -33,14 +27,21 @@ _ORPHAN_POLL_S = 0.05
 
 @dataclass(frozen=True)
 class Holder:
-    """A session that holds or blocks a lock, as pg_stat_activity shows it. ``since`` is a timestamp as text, or "?"."""
+    """A session that holds or blocks a lock, as pg_stat_activity shows it. ``since`` is a timestamp as text, or "?".
+
+    ``user`` is its login, and ``is_run`` is False if it is no run of this function: another login, or another name.
+    Both are known of the holder of the migration lock only.
+    """
 
     pid: int
     application_name: str
     since: str
+    user: str = ""
+    is_run: bool = True
 
     def __str__(self) -> str:
-        return f"{self.application_name or 'unnamed session'} (pid {self.pid}, since {self.since})"
+        login = "" if self.is_run else f"login {self.user or '?'}, "
+        return f"{self.application_name or 'unnamed session'} (pid {self.pid}, {login}since {self.since})"
 
 
 @dataclass(frozen=True)
@@ -72,12 +73,7 @@ def migration_lock(session: Session, settings: Settings, deadline: Deadline, sch
             break
         waited_ms = _ms_since(started)
         if patience.left() <= 0:
-            raise MigrationLocked(
-                f"another run holds the migration lock on database {session.server.database!r}:"
-                f" {holder or 'one that has just ended'}; waited {waited_ms / 1000:.1f} s (wait for it to finish, then"
-                " run again)",
-                blocking_pids=[holder.pid] if holder else None,
-            )
+            raise _locked(session, holder, waited_ms)
         if holder and time.monotonic() >= next_log:
             log(
                 "lock.waiting",
@@ -98,6 +94,18 @@ def migration_lock(session: Session, settings: Settings, deadline: Deadline, sch
         # If the connection is lost, the server has released the lock, and the result of the run is still valid.
         with suppress(DatabaseUnavailable):
             session.rows("SELECT pg_advisory_unlock_all()")
+
+
+def _locked(session: Session, holder: Holder | None, waited_ms: int) -> MigrationLocked:
+    who, hint = "another run", "wait for it to finish, then run again"
+    if holder and not holder.is_run:
+        who = "a session that is no run of this function"
+        hint = f"any role may take an advisory lock: see who it is, and end it with pg_terminate_backend({holder.pid})"
+    return MigrationLocked(
+        f"{who} holds the migration lock on database {session.server.database!r}:"
+        f" {holder or 'one that has just ended'}; waited {waited_ms / 1000:.1f} s ({hint})",
+        blocking_pids=[holder.pid] if holder else None,
+    )
 
 
 def _end_orphan(session: Session, schema: str | None) -> Holder | None:
@@ -157,7 +165,7 @@ def _holder(session: Session, lock_class: int, schema: str | None, *, end: bool 
     end_it = ", CASE WHEN usename = session_user THEN pg_terminate_backend(pid) END" if end else ""
     role = "SET LOCAL ROLE NONE; " if end else ""
     rows = session.rows(f"{role}SELECT *{end_it} FROM ({_HOLDERS}) AS holders", parameters)  # noqa: S608 - ours
-    return Holder(*rows[0][:3]) if rows else None
+    return Holder(*rows[0][:5]) if rows else None
 
 
 # pg_locks shows keys as unsigned numbers.
@@ -168,7 +176,10 @@ _HELD = (
 )
 _HOLDERS = (
     "SELECT DISTINCT a.pid, coalesce(a.application_name, '') AS name,"  # noqa: S608 - ours
-    " coalesce(a.backend_start::text, '?') AS since, a.usename"
+    " coalesce(a.backend_start::text, '?') AS since, coalesce(a.usename::text, '') AS usename,"
+    # The name of a run is the function's name, a slash and the request id; this session has the function's name, too.
+    " coalesce(a.usename = session_user AND starts_with(a.application_name,"
+    " regexp_replace(current_setting('application_name'), '[^/]*$', '')), false) AS is_run"
     f" FROM (SELECT l.pid {_HELD}) AS held JOIN pg_stat_activity a USING (pid)"
 )
 

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import time
 from contextlib import closing
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
+from lambda_migrate.database.common import HAS_IDLE_TIMEOUT, Server
 from lambda_migrate.database.connect import connect, pauses
 from lambda_migrate.database.pooler import check_pinned
+from lambda_migrate.database.qualified import SEARCH_PATH, qualified
 from lambda_migrate.database.secret import STORE
 from lambda_migrate.database.server_limit import leave_if_busy
-from lambda_migrate.database.session import (
-    ANSWER_S,
-    HAS_IDLE_TIMEOUT,
-    IDLE_SESSION_TIMEOUT_S,
-    Server,
-    Session,
-    rows_of,
-)
+from lambda_migrate.database.session import ANSWER_S, IDLE_SESSION_TIMEOUT_S, Session, rows_of
+from lambda_migrate.database.untrusted import OWN_VERSION_TABLE
 from lambda_migrate.invocation.deadline import within
 from lambda_migrate.invocation.errors import (
     AuthenticationFailed,
@@ -40,14 +37,17 @@ if TYPE_CHECKING:
 _OLDEST_SERVER = 13
 # With these the server releases the lock if the function vanishes, and cancels a statement for which the function no
 # longer waits.
-_SETTINGS: Mapping[str, int] = {
-    "tcp_keepalives_idle": 10,
-    "tcp_keepalives_interval": 5,
-    "tcp_keepalives_count": 3,
-    "tcp_user_timeout": IDLE_SESSION_TIMEOUT_S * 1000,
-    "statement_timeout": ANSWER_S * 1000,
+_SETTINGS: Mapping[str, str] = {
+    "search_path": SEARCH_PATH,
+    # No session of the function's own writes.
+    "default_transaction_read_only": "on",
+    "tcp_keepalives_idle": "10",
+    "tcp_keepalives_interval": "5",
+    "tcp_keepalives_count": "3",
+    "tcp_user_timeout": str(IDLE_SESSION_TIMEOUT_S * 1000),
+    "statement_timeout": str(ANSWER_S * 1000),
 }
-_SETTINGS_IDLE: Mapping[str, int] = {"idle_session_timeout": IDLE_SESSION_TIMEOUT_S * 1000}
+_SETTINGS_IDLE: Mapping[str, str] = {"idle_session_timeout": str(IDLE_SESSION_TIMEOUT_S * 1000)}
 # A rotated password reaches the secret a moment after the server, or the other way round.
 _ROTATION_S = 5
 # During a failover, the host name may resolve to the server that no longer writes, or does not write yet.
@@ -56,8 +56,10 @@ _FAILOVER_S = 10
 _SECRET_S = 20
 
 
-def open_session(invocation: Invocation) -> Session:
+def open_session(invocation: Invocation, version_table: str | None = None) -> Session:
     """Return a session with the target's credentials, reading the secret again if the server refuses them.
+
+    ``version_table`` is the name of the table to find for `Session.version_table`.
 
     The budget ends after CONNECT_TIMEOUT_S, or at the deadline if that is nearer.
 
@@ -70,7 +72,8 @@ def open_session(invocation: Invocation) -> Session:
         PoolerRefused: a pooler in transaction mode is in the way.
         ServerBusy: this is a target of a rollout, and as many runs as allowed are active on its server.
     """
-    session = _open(invocation.settings, invocation.deadline, invocation.name, invocation.schema)
+    wanted = _Wanted(invocation.name, invocation.schema, version_table)
+    session = _open(invocation.settings, invocation.deadline, wanted)
     limit = invocation.settings.server_concurrency
     if limit is not None and invocation.request.is_target_of_rollout:
         try:
@@ -81,7 +84,15 @@ def open_session(invocation: Invocation) -> Session:
     return session
 
 
-def _open(settings: Settings, deadline: Deadline, name: str, schema: str | None) -> Session:
+class _Wanted(NamedTuple):
+    """The name of the session, the schema of the request, and the table to find."""
+
+    name: str
+    schema: str | None
+    version_table: str | None
+
+
+def _open(settings: Settings, deadline: Deadline, wanted: _Wanted) -> Session:
     budget = deadline.until(settings.connect_timeout_s)
     credentials = _in_time(deadline, lambda: STORE.get(settings))
     rotation: Deadline | None = None
@@ -89,8 +100,8 @@ def _open(settings: Settings, deadline: Deadline, name: str, schema: str | None)
     for pause in pauses():
         try:
             # The second connection is made only if a pooler is in the way.
-            again = partial(connect, credentials, budget, deadline, name)
-            return _session(again(), credentials, deadline, schema, again, name)
+            again = partial(connect, credentials, budget, deadline, wanted.name)
+            return _session(again(), credentials, deadline, wanted, again)
         except AuthenticationFailed:
             fresh = _in_time(deadline, lambda: STORE.refresh(settings))
             if not _differ(fresh, credentials, settings):
@@ -136,27 +147,39 @@ def _session(
     connection: Connection,
     credentials: Credentials,
     deadline: Deadline,
-    schema: str | None,
+    wanted: _Wanted,
     second: Callable[[], Connection],
-    name: str,
 ) -> Session:
     try:
         connection.autocommit = True
         version = _checked_version(connection, credentials)
         settings = {**_SETTINGS, **(_SETTINGS_IDLE if version >= HAS_IDLE_TIMEOUT else {})}
-        facts = _set_up(connection, deadline, settings, schema, pid=connection.info.backend_pid)
+        facts = _set_up(connection, deadline, settings, wanted, pid=connection.info.backend_pid)
         pooled = facts.pid != connection.info.backend_pid
         if pooled:
             with closing(second()) as other:
                 other.autocommit = True
-                pid = check_pinned(connection, other, name, deadline)
-            facts = _set_up(connection, deadline, settings, schema, pid=pid)
-        _check(facts, credentials, schema)
+                pid = check_pinned(connection, other, wanted.name, deadline)
+            facts = _set_up(connection, deadline, settings, wanted, pid=pid)
+        _check(facts, credentials, wanted.schema)
     except BaseException:
         connection.close()
         raise
     server = Server(version, facts.started, facts.database)
-    return Session(connection, facts.pid, server, credentials, deadline, facts.default_schema, pooled)
+    path = tuple(json.loads(facts.path))
+    return Session(
+        connection,
+        facts.pid,
+        server,
+        credentials,
+        deadline,
+        path=path,
+        path_is_whole=len(path) >= facts.path_names,
+        version_table=facts.version_table,
+        # Behind a pooler, the server knows the pooler's connection only.
+        encrypted=bool(connection.info.ssl_in_use) and not pooled,
+        pooled=pooled,
+    )
 
 
 def _checked_version(connection: Connection, credentials: Credentials) -> int:
@@ -174,29 +197,40 @@ class _Facts(NamedTuple):
     database: str
     replica: bool
     schema_exists: bool
-    default_schema: str | None
+    path: str
+    path_names: int
+    version_table: str | None
     is_set_up: bool
 
 
 def _set_up(
-    connection: Connection, deadline: Deadline, settings: Mapping[str, int], schema: str | None, *, pid: int
+    connection: Connection, deadline: Deadline, settings: Mapping[str, str], wanted: _Wanted, *, pid: int
 ) -> _Facts:
     """Return facts about the server and database, and set the session's parameters, in one round trip.
 
-    The parameters are set only if ``pid`` is that of the server session. Otherwise a pooler is in between, and they
-    might reach another client's session.
+    The statement is qualified. After it, the session resolves names in pg_catalog alone. The parameters are set only if
+    ``pid`` is that of the server session. Otherwise a pooler is in between, and they might reach another client's
+    session.
     """
     values = ", ".join(f"set_config('{name}', '{value}', false)" for name, value in settings.items())
     [facts] = rows_of(
         connection,
         deadline,
-        "SELECT pg_backend_pid(), pg_postmaster_start_time()::text, current_database(), pg_is_in_recovery(),"  # noqa: S608 - ours
-        " %(schema)s::text IS NULL OR to_regnamespace(quote_ident(%(schema)s)) IS NOT NULL, current_schema(),"
-        f" CASE WHEN pg_backend_pid() = %(pid)s THEN (SELECT count(*) > 0 FROM (SELECT {values}) AS made)"
-        " ELSE false END",
-        {"schema": schema, "pid": pid},
+        qualified(
+            f"{_FACTS}, CASE WHEN pg_backend_pid() = %(pid)s"  # noqa: S608 - ours
+            f" THEN (SELECT count(*) > 0 FROM (SELECT {values}) AS made) ELSE false END"
+        ),
+        {"schema": wanted.schema, "table": wanted.version_table, "pid": pid},
     )
     return _Facts(*facts)
+
+
+_FACTS = f"""
+    SELECT pg_backend_pid(), pg_postmaster_start_time()::text, current_database(), pg_is_in_recovery(),
+        %(schema)s::text IS NULL OR to_regnamespace(quote_ident(%(schema)s::text)) IS NOT NULL,
+        array_to_json(current_schemas(false))::text,
+        array_length(string_to_array(current_setting('search_path'), ','), 1),
+        ({OWN_VERSION_TABLE.format(path="current_schemas(false)")})"""
 
 
 def _check(facts: _Facts, credentials: Credentials, schema: str | None) -> None:

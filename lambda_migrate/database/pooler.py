@@ -40,7 +40,7 @@ def check_pinned(first: Connection, second: Connection, name: str, deadline: Dea
     seen: tuple[set[int], set[int]] = (set(), set())
     try:
         for connection in (first, second):
-            rows_of(connection, deadline, "SELECT set_config('application_name', %s, false)", (name,))
+            rows_of(connection, deadline, "SELECT pg_catalog.set_config('application_name', %s, false)", (name,))
         for _ in range(_LOOKS):
             # In no regular order, which a pool that hands out its sessions in turn could match.
             which = random.randrange(2)  # noqa: S311 - no secret

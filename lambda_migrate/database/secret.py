@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 from lambda_migrate.database.credentials import Credentials
+from lambda_migrate.invocation.allowed import is_of_the_server, not_allowed
 from lambda_migrate.invocation.aws import NO_ANSWER, AwsError, calling, client, rds_token
 from lambda_migrate.invocation.errors import SecretMalformed, SecretUnavailable
 from lambda_migrate.invocation.redaction import conceal, one_line
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from lambda_migrate.invocation.settings import Settings
+
+# What stands for a secret where there is none: the variables hold the rest.
+_NOTHING_HELD = '{"port": 5432}'
 
 # The keys under which a JSON object may hold a connection string, in this order.
 URL_KEYS = ("DbConnStr", "DATABASE_URL", "url")
@@ -70,6 +74,11 @@ class CredentialStore:
             self._tokens[key] = token, time.monotonic() + _TOKEN_KEPT_S
         return token
 
+    def forget(self) -> None:
+        """Forget every secret and token."""
+        self._known.clear()
+        self._tokens.clear()
+
     def refresh(self, settings: Settings) -> Credentials:
         """Return the credentials from Secrets Manager and not from memory, or raise as `get`."""
         self._known.pop(settings.secret_id, None)
@@ -94,12 +103,14 @@ def sign_token(credentials: Credentials) -> str:
 
 
 def read_secret(secret_id: str) -> str:
-    """Return the current text of a secret.
+    """Return the current text of a secret, or of none if the name is empty.
 
     Raises:
         SecretUnavailable: it is missing, denied or unreachable; the message names the cause and the next step.
         SecretMalformed: the secret is binary.
     """
+    if not secret_id:
+        return _NOTHING_HELD
     try:
         with calling():
             answer = client("secretsmanager").get_secret_value(SecretId=secret_id)
@@ -135,6 +146,7 @@ def parse_secret(text: str, settings: Settings) -> Credentials:
 
     Raises:
         SecretMalformed: the message names the key that is missing or wrong and where to set it, never a value.
+        InvalidRequest: the stage does not allow the target's database.
     """
     parts = _parts(text, settings.secret_id)
     # Conceal the password before any check: even a malformed secret must not appear in a log.
@@ -147,8 +159,7 @@ def parse_secret(text: str, settings: Settings) -> Credentials:
     given = {key: value for key, value in given.items() if value is not None}
     held = {key: value for key, value in parts.items() if value not in (None, "")}
     merged = {**given, **held} if settings.secret_first else {**held, **given}
-    if settings.target_database is not None:
-        merged["dbname"] = settings.target_database
+    merged["dbname"] = _database(merged.get("dbname"), settings)
     return Credentials(
         host=_text(merged, "host", settings, "DB_HOST"),
         port=_port(merged, settings),
@@ -158,6 +169,22 @@ def parse_secret(text: str, settings: Settings) -> Credentials:
         sslmode=settings.sslmode,
         sslrootcert=settings.sslrootcert,
     )
+
+
+def _database(own: object, settings: Settings) -> object:
+    """Return the name of the database, which a target may name.
+
+    Raises:
+        InvalidRequest: the stage does not allow the target's database.
+    """
+    wanted = settings.target_database
+    if wanted is not None and settings.own_database_only and wanted != own:
+        raise not_allowed("database", wanted, settings.targets_allowed)
+    if wanted is not None:
+        return wanted
+    if settings.secret_first and isinstance(own, str) and is_of_the_server(own):
+        raise not_allowed("database", own, settings.targets_allowed)
+    return own
 
 
 def _parts(text: str, secret_id: str) -> Mapping[str, Any]:

@@ -19,19 +19,19 @@ class ServerBusy(MigrationLocked):
 
 
 def leave_if_busy(session: Session, name: str, limit: int) -> None:
-    """Raise if ``limit`` other runs of this function have a session on the server, in any database.
+    """Raise if ``limit`` other runs of this function with this login have a session on the server, in any database.
 
     A run opens its session before it counts. So of runs that start at once, the last one to count finds all others, and
     never more than ``limit`` stay. More runs than necessary may exit, so they are retried at random times. ``name`` is
     the session's application_name, which PostgreSQL shows to every role. It ends with the request id, and both sessions
-    of a run have the same.
+    of a run have the same. Every role may choose such a name, so sessions of other logins do not count.
 
     Raises:
         ServerBusy: the limit is reached. Nothing was changed; the caller closes the session.
     """
     [(others,)] = session.rows(
         "SELECT count(DISTINCT application_name) FROM pg_stat_activity"
-        " WHERE application_name <> %s AND starts_with(application_name, %s)",
+        " WHERE usename = session_user AND application_name <> %s AND starts_with(application_name, %s)",
         (name, name[: name.rfind("/") + 1]),
     )
     if others >= limit:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import select
 import time
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -13,17 +13,20 @@ import psycopg2
 import psycopg2.errors
 import psycopg2.extensions
 
-from lambda_migrate.invocation.errors import DatabaseUnavailable
+from lambda_migrate.database import untrusted
+from lambda_migrate.invocation.errors import ConfigurationError, DatabaseUnavailable
+from lambda_migrate.invocation.heads import COLUMN, LIMIT, heads_of
 from lambda_migrate.invocation.redaction import one_line
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from lambda_migrate.database.common import Server
     from lambda_migrate.database.credentials import Credentials
+    from lambda_migrate.database.untrusted import Findings
     from lambda_migrate.invocation.deadline import Deadline
 
 Connection = psycopg2.extensions.connection
-
-# The first versions with idle_session_timeout and with client_connection_check_interval.
-HAS_IDLE_TIMEOUT = HAS_CONNECTION_CHECK = 14
 
 # Timeout of the function's own statements, all of which are short. libpq itself would wait for ever if the network
 # dropped packets or the server hung.
@@ -31,28 +34,20 @@ ANSWER_S = 10
 # A session that holds the lock runs a statement more often than this. The server ends one that does not and releases
 # its lock, even if the network vanished without a FIN.
 IDLE_SESSION_TIMEOUT_S = 30
-# The same for a session in a transaction. It is longer, because a revision may compute between two statements.
-IDLE_IN_TRANSACTION_TIMEOUT_S = 55
-# How often the server checks, during a statement, that its client still exists (PostgreSQL 14 and later).
-CONNECTION_CHECK_MS = 500
-
-
-@dataclass(frozen=True)
-class Server:
-    """The server and database of a session. Two sessions on the same database have equal values."""
-
-    version: int
-    started: str
-    database: str
+# Ordinary and partitioned tables, in pg_class.relkind.
+_TABLES = ("r", "p")
 
 
 @dataclass(frozen=True)
 class Session:
     """A connection in autocommit mode. It holds the migration lock and reads the version table.
 
-    ``default_schema`` is the first existing schema of its search_path, or None. ``pid`` is its backend from
-    ``pg_backend_pid()``. ``pooled`` is True if a pooler in session mode is in between. Then closing the session returns
-    it to its pool.
+    Its search_path is pg_catalog alone, and it cannot write. ``path`` has the existing schemas of the search_path with
+    which it began, and ``path_is_whole`` is False if that path names others, too. ``pid`` is its backend from
+    ``pg_backend_pid()``. ``version_table`` is the schema of the version table, if it was found and the login owns it.
+    `find_version_table` finds it with other owners, too. ``encrypted`` is True if the connection is encrypted up to the
+    server. ``pooled`` is True if a pooler in session mode is in between. Then closing the session returns it to its
+    pool.
     """
 
     connection: Connection
@@ -60,10 +55,18 @@ class Session:
     server: Server
     credentials: Credentials
     deadline: Deadline
-    default_schema: str | None = None
+    path: tuple[str, ...] = ()
+    path_is_whole: bool = True
+    version_table: str | None = None
+    encrypted: bool = False
     pooled: bool = False
 
-    def rows(self, sql: str, parameters: tuple[object, ...] = ()) -> list[tuple[Any, ...]]:
+    @property
+    def default_schema(self) -> str | None:
+        """The schema in which env.py's session creates by default."""
+        return self.path[0] if self.path else None
+
+    def rows(self, sql: str, parameters: tuple[object, ...] | Mapping[str, object] = ()) -> list[tuple[Any, ...]]:
         """Return the rows of one statement.
 
         Raises:
@@ -80,23 +83,34 @@ class Session:
 
 
 def rows_of(
-    connection: Connection, deadline: Deadline, sql: str, parameters: tuple[object, ...] | dict[str, object]
+    connection: Connection, deadline: Deadline, sql: str, parameters: tuple[object, ...] | Mapping[str, object]
 ) -> list[tuple[Any, ...]]:
     """Return the rows of one statement on a connection in autocommit, or raise as `Session.rows` does."""
     seconds = deadline.patience(ANSWER_S)
-    # For this statement only: psycopg2 has no COPY while a wait callback is set, and a revision may use COPY.
-    psycopg2.extensions.set_wait_callback(partial(_wait, time.monotonic() + seconds))
     try:
-        with connection.cursor() as cursor:
+        with answering(connection, seconds), connection.cursor() as cursor:
             # Without parameters psycopg2 does not interpret percent signs, and names may contain some.
             cursor.execute(sql, parameters or None)
             return cursor.fetchall()
-    except TimeoutError:
-        connection.close()
-        raise DatabaseUnavailable(f"the server did not answer within {seconds:.1f} s") from None
     except (psycopg2.OperationalError, psycopg2.InterfaceError) as error:
         what = "the connection to the database was lost" if connection.closed else "the database could not answer"
         raise DatabaseUnavailable(f"{what}: {one_line(error)}") from None
+
+
+@contextmanager
+def answering(connection: Connection, seconds: float) -> Iterator[None]:
+    """Wait for the server's answers until so many seconds have passed.
+
+    Raises:
+        DatabaseUnavailable: they have, and the connection is closed.
+    """
+    # For these statements only: psycopg2 has no COPY while a wait callback is set, and a revision may use COPY.
+    psycopg2.extensions.set_wait_callback(partial(_wait, time.monotonic() + seconds))
+    try:
+        yield
+    except TimeoutError:
+        connection.close()
+        raise DatabaseUnavailable(f"the server did not answer within {seconds:.1f} s") from None
     finally:
         psycopg2.extensions.set_wait_callback(None)
 
@@ -111,20 +125,45 @@ def _wait(until: float, connection: Connection) -> None:
 
 
 def invalid_indexes(session: Session) -> list[dict[str, str]]:
-    """Return the invalid indexes that an interrupted CREATE INDEX CONCURRENTLY left, without those being built now."""
+    """Return the invalid indexes that an interrupted CREATE INDEX CONCURRENTLY left, without those being built now.
+
+    A name has its schema unless that is in the search_path of env.py's session.
+    """
+    prefix = "CASE WHEN n.nspname = ANY(%(path)s::name[]) THEN '' ELSE quote_ident(n.nspname) || '.' END"
     rows = session.rows(
-        "SELECT i.indexrelid::regclass::text, i.indrelid::regclass::text FROM pg_index i"
+        f"SELECT {prefix} || quote_ident(c.relname), {prefix} || quote_ident(t.relname) FROM pg_index i"  # noqa: S608 - ours
+        " JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_class t ON t.oid = i.indrelid"
+        " JOIN pg_namespace n ON n.oid = t.relnamespace"
         " WHERE NOT i.indisvalid"
         " AND NOT EXISTS (SELECT FROM pg_stat_progress_create_index p WHERE p.index_relid = i.indexrelid)"
-        " ORDER BY 1"
+        " ORDER BY 1",
+        {"path": list(session.path)},
     )
     return [{"index": index, "table": table} for index, table in rows]
+
+
+def find_untrusted(session: Session, schema: str | None) -> Findings:
+    """Return who could run code with the rights of the login, in its search_path or in the schema of a request."""
+    schemas = {*session.path, *([schema] if schema is not None else ())}
+    sql = untrusted.query(sorted(schemas), missing=not session.path_is_whole)
+    return untrusted.findings(session.rows(sql))
+
+
+def find_version_table(session: Session, name: str) -> str | None:
+    """Return what `Session.version_table` would be if the session was opened now."""
+    path = {"table": name, "path": list(session.path)}
+    return next(
+        (schema for (schema,) in session.rows(untrusted.VERSION_TABLE.format(path="%(path)s::name[]"), path)), None
+    )
 
 
 def versions(session: Session, schema: str, table: str, role: str | None) -> tuple[str, ...]:
     """Return the committed revisions in a version table, sorted; none if there is no such table.
 
     ``role`` is the role that env.py set, if any: the login may not inherit its rights.
+
+    Raises:
+        ConfigurationError: the table holds something else.
     """
 
     def quoted(name: str) -> str:
@@ -133,15 +172,23 @@ def versions(session: Session, schema: str, table: str, role: str | None) -> tup
     qualified = f"{quoted(schema)}.{quoted(table)}"
 
     def read(acting: str) -> tuple[str, ...]:
-        if not session.rows(f"{acting}SELECT to_regclass(%s) IS NOT NULL", (qualified,))[0][0]:
+        kind = session.rows(
+            f"{acting}SELECT (SELECT relkind FROM pg_class WHERE oid = to_regclass(%s))",  # noqa: S608 - ours
+            (qualified,),
+        )
+        if kind[0][0] is None:
             return ()
-        rows = session.rows(f"{acting}SELECT version_num FROM {qualified}")  # noqa: S608 - quoted
-        return tuple(sorted(row[0] for row in rows))
+        if kind[0][0] not in _TABLES:
+            # Reading a view would run its functions with the rights of this session.
+            raise ConfigurationError(f"the version table {qualified} is no table: drop it, and stamp the database")
+        rows = session.rows(f"{acting}SELECT {COLUMN} FROM {qualified} {LIMIT}")  # noqa: S608 - quoted
+        return heads_of((row[0] for row in rows), f"{schema}.{table}")
 
     try:
         return read(f"SET LOCAL ROLE {quoted(role)}; " if role else "")
-    except psycopg2.errors.InsufficientPrivilege:
-        # If env.py logs in as somebody else, this login may be no member of the role, and need not be.
+    except (psycopg2.errors.InsufficientPrivilege, psycopg2.errors.InvalidParameterValue):
+        # If env.py logs in as somebody else, this login may be no member of the role, and need not be. And a role that
+        # env.py created in a look is gone.
         if role is None:
             raise
         return read("")

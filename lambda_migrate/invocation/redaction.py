@@ -1,18 +1,22 @@
 """Keeps secrets out of whatever the function logs, raises or returns.
 
-A library may write a password in many ways: in a URL, quoted for SQL, as JSON within JSON. Letters and digits stay as
-they are in all of them, so they are what a concealed secret is searched by. Between them any escape is accepted.
+A library may write a password in many ways: in a URL, quoted for SQL, as JSON within JSON, in capitals. Letters and
+digits stay as they are in all of them, so they are what a concealed secret is searched by, in any case. Between them
+any escape is accepted. In base64 and hexadecimal, the same letters and digits always give the same text, too.
 """
 
 from __future__ import annotations
 
+import base64
 import re
-from collections.abc import Mapping
+import string
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from html.entities import codepoint2name
 from itertools import groupby
 from threading import Lock
 from typing import Any
+from urllib.parse import quote
 
 REDACTED = "***"
 
@@ -50,25 +54,54 @@ _ESCAPE = r"[^A-Za-z0-9{space}](?:[^A-Za-z0-9{space}]|[0-9A-Fa-fxuUnrtv]|amp|quo
 _LONGEST_ESCAPE = 30
 # Three levels of escaping double a backslash to eight. Each repetition has a limit, so that no line takes long.
 _DEEPEST = 16
+# Shorter parts of a secret stand in many a text in base64 or hexadecimal by chance.
+_SHORTEST_ENCODED = 8
+_SHORTEST_IN_HEXADECIMAL = 4
+_BASE64 = f"{string.ascii_letters}{string.digits}+/-_="
+_URL_SAFE = str.maketrans("+/", "-_")
+_HEXADECIMAL = string.hexdigits
 # A shorter run of letters and digits stands in many a text by chance; between such runs only plain spellings count.
 _SHORTEST_ANCHOR = 4
 
 
 @dataclass(frozen=True)
 class _Secret:
-    """``anchor`` is the longest run of letters and digits, which every spelling of the secret contains."""
+    """``anchor`` is the longest run of letters and digits, in lower case, which every spelling of the secret contains.
+
+    ``encoded`` are the parts of a text in base64 that only this secret makes, and ``hexadecimal`` those in hexadecimal.
+    """
 
     text: str
     anchor: str
     spellings: re.Pattern[str]
+    encoded: tuple[str, ...]
+    hexadecimal: tuple[str, ...]
+
+    def is_in(self, text: str, lower: str) -> bool:
+        """Return whether the text may hold the secret. ``lower`` is the text in lower case."""
+        return (
+            self.anchor in lower
+            or any(part in text for part in self.encoded)
+            or any(part in lower for part in self.hexadecimal)
+        )
 
     def redact(self, text: str) -> str:
-        return self.spellings.sub(REDACTED, text) if self.anchor in text else text
+        lower = text.lower()
+        if self.anchor in lower:
+            text = self.spellings.sub(REDACTED, text)
+        for part in self.encoded:
+            text = _without_run(text, re.escape(part), _BASE64)
+        for part in self.hexadecimal:
+            if part in lower:
+                text = _without_run(text, f"(?i:{part})", _HEXADECIMAL)
+        return text
 
 
 _lock = Lock()
 # Replaced as a whole, so that readers need no lock; the one concealed last is at the end.
 _secrets: tuple[_Secret, ...] = ()
+# Those of the sandbox, which are in use all the time.
+_lasting: tuple[_Secret, ...] = ()
 
 
 def conceal(secret: str) -> None:
@@ -76,11 +109,69 @@ def conceal(secret: str) -> None:
     global _secrets  # noqa: PLW0603 - the function's one list of secrets
     if len(secret) < _SHORTEST_SECRET or any(known.text == secret for known in _secrets[-1:]):
         return
-    anchor = max(re.findall(r"[A-Za-z0-9]+", secret), key=len, default="")
-    new = _Secret(secret, anchor, re.compile(_pattern(secret, loose=len(anchor) >= _SHORTEST_ANCHOR), re.DOTALL))
+    new = _secret(secret)
     with _lock:
         others = tuple(known for known in _secrets if known.text != secret)
         _secrets = (*others, new)[-_CONCEALED_AT_MOST:]
+
+
+def conceal_for_good(secrets: Iterable[str]) -> None:
+    """Redact these texts for the life of the sandbox, in place of those of the last call."""
+    global _lasting  # noqa: PLW0603 - as in `conceal`
+    wanted = tuple(dict.fromkeys(secret for secret in secrets if len(secret) >= _SHORTEST_SECRET))
+    if wanted != tuple(known.text for known in _lasting):
+        _lasting = tuple(map(_secret, wanted))
+
+
+def forget_all_but(secret: str) -> None:
+    """Forget every secret that was concealed for a time, except for this one."""
+    global _secrets  # noqa: PLW0603 - as in `conceal`
+    with _lock:
+        _secrets = tuple(known for known in _secrets if known.text == secret)
+    # Its cache holds the patterns, which hold the secrets.
+    re.purge()
+
+
+def _secret(text: str) -> _Secret:
+    anchor = max(re.findall(r"[A-Za-z0-9]+", text), key=len, default="")
+    pattern = _pattern(text, loose=len(anchor) >= _SHORTEST_ANCHOR)
+    # Around its longest run of letters and digits, a secret may be escaped before it is encoded.
+    alike = {anchor} if len(anchor) >= _SHORTEST_ENCODED else {text, quote(text, safe="", errors="replace")}
+    octets = sorted(each.encode("utf-8", "surrogatepass") for each in alike)
+    return _Secret(
+        text,
+        anchor.lower(),
+        re.compile(pattern, re.DOTALL | re.IGNORECASE),
+        tuple(dict.fromkeys(part for each in octets for part in _in_base64(each))),
+        tuple(each.hex() for each in octets if len(each) >= _SHORTEST_IN_HEXADECIMAL),
+    )
+
+
+def _in_base64(octets: bytes) -> Iterator[str]:
+    """Yield what stands in base64 for these octets, wherever they begin: without the characters that share others."""
+    for before in range(3):
+        encoded = base64.b64encode(b"\0" * before + octets)
+        end = len(encoded) - (4 if (before + len(octets)) % 3 else 0)
+        part = encoded[4 if before else 0 : end].decode()
+        if len(part) >= _SHORTEST_ENCODED:
+            yield part
+            yield part.translate(_URL_SAFE)
+
+
+def _without_run(text: str, part: str, characters: str) -> str:
+    """Return the text without each run of these characters that holds a part of a secret."""
+    redacted_text, end = [], 0
+    for found in re.finditer(part, text):
+        if found.start() < end:
+            continue
+        start, stop = found.span()
+        while start > end and text[start - 1] in characters:
+            start -= 1
+        while stop < len(text) and text[stop] in characters:
+            stop += 1
+        redacted_text += [text[end:start], REDACTED]
+        end = stop
+    return "".join((*redacted_text, text[end:]))
 
 
 def _pattern(secret: str, *, loose: bool) -> str:
@@ -148,8 +239,11 @@ def _escapes(character: str) -> str:
 
 def redact(text: str) -> str:
     """Return the text without concealed secrets, and without what is a secret wherever it stands."""
-    for secret in reversed(_secrets):
-        text = secret.redact(text)
+    lower = text.lower()
+    for secret in reversed((*_lasting, *_secrets)):
+        if secret.is_in(text, lower):
+            text = secret.redact(text)
+            lower = text.lower()
     if _is_suspicious(text):
         for pattern, replacement in _ALWAYS:
             text = pattern.sub(replacement, text)
@@ -165,7 +259,8 @@ def one_line(error: BaseException | str, *, limit: int = 2000) -> str:
 
 def may_hold_secret(text: str) -> bool:
     """Return whether a text may hold a secret: a quick look, which is right if it says no."""
-    return _is_suspicious(text) or any(secret.anchor in text for secret in _secrets)
+    lower = text.lower()
+    return _is_suspicious(text) or any(secret.is_in(text, lower) for secret in (*_lasting, *_secrets))
 
 
 def _is_suspicious(text: str) -> bool:

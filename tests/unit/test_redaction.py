@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import html
 import json
+import re
 import shlex
 import threading
 from typing import TYPE_CHECKING
@@ -14,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lambda_migrate.invocation.errors import MigrationFailed
-from lambda_migrate.invocation.redaction import REDACTED, conceal, one_line, redact
+from lambda_migrate.invocation.redaction import REDACTED, conceal, conceal_for_good, forget_all_but, one_line, redact
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -62,6 +64,53 @@ def test_a_secret_is_gone_in_every_spelling_and_in_spellings_of_spellings(secret
 
     assert REDACTED in text
     assert not leaked(text), text
+
+
+ENCODINGS: dict[str, Callable[[bytes], str]] = {
+    "base64": lambda octets: base64.b64encode(octets).decode(),
+    "base64 for URLs": lambda octets: base64.urlsafe_b64encode(octets).decode(),
+    "hexadecimal": bytes.hex,
+    "hexadecimal in capitals": lambda octets: octets.hex().upper(),
+}
+
+
+@pytest.mark.parametrize("encode", ENCODINGS.values(), ids=ENCODINGS.keys())
+@given(
+    st.sampled_from(["hunter22", "Tr0ub4dor&3@:/%?#[]", "p4ss word 'é' x", "a-b-c-d-e-f-g-h-i"]),
+    st.text(alphabet="user:@/", max_size=7),
+    st.text(alphabet="@host/db", max_size=7),
+    st.sampled_from(["as it is", "URL", "JSON"]),
+)
+def test_a_secret_is_gone_where_it_was_encoded_among_others(
+    encode: Callable[[bytes], str], secret: str, before: str, after: str, spelling: str
+) -> None:
+    conceal(secret)
+    # In what is alike in each spelling, or else in two of them, there is nothing to find.
+    spelling = spelling if re.search(r"[A-Za-z0-9]{8}", secret) else "as it is"
+    encoded = encode(f"{before}{SPELLINGS[spelling](secret)}{after}".encode())
+
+    text = redact(f"header <{encoded}> and more")
+
+    assert text == f"header <{REDACTED}> and more"
+
+
+@pytest.mark.parametrize("change", [str.upper, str.lower, str.title, str.swapcase])
+def test_a_secret_is_gone_in_any_case(change: Callable[[str], str]) -> None:
+    conceal("Tr0ub4dor&3")
+
+    assert redact(f"it is {change('Tr0ub4dor&3')}.") == f"it is {REDACTED}."
+
+
+def test_lasting_secrets_stay_and_others_can_be_forgotten() -> None:
+    conceal_for_good(["lasting-secret-1"])
+    for number in range(200):
+        conceal(f"another-secret-{number}")
+
+    forget_all_but("another-secret-199")
+
+    assert redact("lasting-secret-1 another-secret-199") == f"{REDACTED} {REDACTED}"
+    assert redact("another-secret-198") == "another-secret-198"
+    conceal_for_good([])
 
 
 @given(SECRETS)

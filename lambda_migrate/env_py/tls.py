@@ -1,0 +1,198 @@
+"""Makes every connection of env.py's process through SQLAlchemy at least as safe as DB_SSLMODE says.
+
+env.py may connect with any driver and any argument. Its TLS must not be weaker than that of the function's own session,
+or a man in the middle who lets the first session pass could take the password from the second one.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import ssl
+import sys
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy
+from sqlalchemy import event
+from sqlalchemy.engine.default import DefaultDialect
+
+from lambda_migrate.invocation.errors import ConfigurationError
+from lambda_migrate.invocation.settings import SSL_MODES
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+_REQUIRE, _VERIFY_CA, _VERIFY_FULL = "require", "verify-ca", "verify-full"
+
+
+def hold_tls(mode: str, root: Path) -> None:
+    """Apply DB_SSLMODE to each connection to PostgreSQL from now on. A mode below require promises nothing.
+
+    A connection raises ConfigurationError if env.py asks for less, or if its driver is unknown and the mode verifies.
+    """
+    if _rank(mode) < _rank(_REQUIRE):
+        return
+    policy = _Policy(mode, root)
+
+    def refuse_unknown(dialect: Any, *_: Any) -> None:  # noqa: ANN401
+        # A dialect with a way of its own to connect would not come to `connect`.
+        known = dialect.driver in _SECURED and type(dialect).connect is connect
+        if dialect.name == "postgresql" and not known and policy.verifies:
+            raise ConfigurationError(
+                f"env.py uses the driver {dialect.driver}, for which DB_SSLMODE={mode} cannot be enforced; use one of"
+                f" {', '.join(sorted(_SECURED))}"
+            )
+
+    original = DefaultDialect.connect
+
+    # Here, and not in a listener for do_connect: env.py's own listeners come after those for all engines.
+    def connect(self: Any, *arguments: Any, **parameters: Any) -> Any:  # noqa: ANN401
+        if self.name == "postgresql" and self.driver in _SECURED:
+            parameters = _SECURED[self.driver](policy, arguments, parameters)
+        return original(self, *arguments, **parameters)
+
+    DefaultDialect.connect = connect  # type: ignore[method-assign]
+    event.listen(sqlalchemy.Engine, "do_connect", refuse_unknown)
+    _hold_in_psycopg2(policy)
+
+
+def _hold_in_psycopg2(policy: _Policy) -> None:
+    """Apply the policy to psycopg2 itself, too, which a `creator` of an engine or a revision may call."""
+    try:
+        psycopg2: Any = import_module("psycopg2")
+    except ImportError:
+        return
+    original = psycopg2.connect
+
+    def connect(*arguments: Any, **parameters: Any) -> Any:  # noqa: ANN401
+        return original(*arguments, **_libpq(policy, arguments, parameters))
+
+    psycopg2.connect = connect
+
+
+@dataclass(frozen=True)
+class _Policy:
+    """DB_SSLMODE and DB_SSLROOTCERT."""
+
+    mode: str
+    root: Path
+
+    @property
+    def verifies(self) -> bool:
+        return _rank(self.mode) >= _rank(_VERIFY_CA)
+
+    def stricter(self, asked: str | None) -> str:
+        """Return the mode for a connection that asks for a mode, or for none.
+
+        Raises:
+            ConfigurationError: it asks for less.
+        """
+        if asked is None:
+            return self.mode
+        if _rank(asked) < _rank(self.mode):
+            raise ConfigurationError(
+                f"env.py asks for a connection with sslmode {asked}, and DB_SSLMODE is {self.mode}: remove it, or ask"
+                " for more; PGSSLMODE and PGSSLROOTCERT have the right values"
+            )
+        return asked
+
+    def check_root(self, asked: str | None) -> None:
+        """Check the root certificates that a connection asks for, or that env.py has put into PGSSLROOTCERT.
+
+        Raises:
+            ConfigurationError: one of them is not among those of DB_SSLROOTCERT. It could be anybody's.
+        """
+        asked = asked or os.environ.get("PGSSLROOTCERT") or str(self.root)
+        if self.verifies and asked != str(self.root) and not _certificates(asked) <= _certificates(str(self.root)):
+            raise ConfigurationError(
+                f"env.py asks for the root certificates in {asked}, and the server is verified by those of"
+                f" {self.root} (certificate verify failed): remove them, or set DB_SSLROOTCERT"
+            )
+
+    def context(self, asked: str | None) -> ssl.SSLContext:
+        """Return a context of Python's for a connection, or raise as `stricter`."""
+        mode = self.stricter(asked)
+        self.check_root(None)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname = mode == _VERIFY_FULL
+        if _rank(mode) >= _rank(_VERIFY_CA):
+            context.load_verify_locations(self.root)
+        else:
+            context.verify_mode = ssl.CERT_NONE
+        return context
+
+
+@lru_cache(maxsize=4)
+def _certificates(path: str) -> frozenset[str]:
+    """Return the certificates in a file, or the path alone if there are none, as for ``system``."""
+    try:
+        text = Path(path).read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        text = ""
+    found = re.findall(r"-----BEGIN CERTIFICATE-----(.*?)-----END CERTIFICATE-----", text, re.DOTALL)
+    return frozenset("".join(each.split()) for each in found) or frozenset({path})
+
+
+def _rank(mode: str) -> int:
+    # The driver itself refuses a mode that does not exist.
+    return SSL_MODES.index(mode) if mode in SSL_MODES else len(SSL_MODES)
+
+
+def _libpq(policy: _Policy, arguments: tuple[Any, ...], parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the parameters of a connection through libpq. Those beside a connection string win over it."""
+    text = next((str(each) for each in (*arguments[:1], parameters.get("dsn"), parameters.get("conninfo")) if each), "")
+    parsed = _parsed(text) if text else {}
+    mode = policy.stricter(parameters.get("sslmode", parsed.get("sslmode")))
+    policy.check_root(parameters.get("sslrootcert", parsed.get("sslrootcert")))
+    return {**parameters, "sslmode": mode, **({"sslrootcert": str(policy.root)} if policy.verifies else {})}
+
+
+def _parsed(text: str) -> Mapping[str, Any]:
+    """Return the parameters in a connection string, as the driver that is loaded reads it."""
+    if "psycopg" in sys.modules:
+        found: Mapping[str, Any] = import_module("psycopg.conninfo").conninfo_to_dict(text)
+    else:
+        found = import_module("psycopg2.extensions").parse_dsn(text)
+    return found
+
+
+def _asyncpg(policy: _Policy, arguments: tuple[Any, ...], parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the parameters of asyncpg. ``ssl`` is a mode, a context, True or False, and wins over the address."""
+    given = parameters.get("ssl")
+    address = parameters.get("dsn") or next(iter(arguments), None)
+    if given is None and address:
+        given = sqlalchemy.make_url(str(address)).query.get("sslmode")
+    if given is True:
+        given = _VERIFY_FULL
+    if str(parameters.get("host") or "").startswith("/"):
+        return {**parameters}  # a socket of this machine, over which asyncpg knows no TLS
+    return {**parameters, "ssl": policy.context(_mode_of(given))}
+
+
+def _pg8000(policy: _Policy, _: tuple[Any, ...], parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the parameters of pg8000. ``ssl_context`` may be True, which verifies nothing."""
+    given = parameters.get("ssl_context")
+    return {**parameters, "ssl_context": policy.context(_mode_of(_REQUIRE if given is True else given))}
+
+
+def _mode_of(given: Any) -> str | None:  # noqa: ANN401 - whatever env.py passes
+    """Return the mode that a driver's argument means, None if it leaves the mode open."""
+    if given is False:
+        return "disable"
+    if isinstance(given, ssl.SSLContext):
+        if given.verify_mode is not ssl.CERT_REQUIRED:
+            return _REQUIRE
+        return _VERIFY_FULL if given.check_hostname else _VERIFY_CA
+    return None if given is None else str(getattr(given, "name", given)).replace("_", "-")
+
+
+_SECURED: Mapping[str, Callable[[_Policy, tuple[Any, ...], Mapping[str, Any]], dict[str, Any]]] = {
+    "psycopg2": _libpq,
+    "psycopg": _libpq,
+    "asyncpg": _asyncpg,
+    "pg8000": _pg8000,
+}
