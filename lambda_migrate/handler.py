@@ -6,15 +6,18 @@ import logging
 import time
 from typing import TYPE_CHECKING, Any
 
+from lambda_migrate.actions.answers import sendable
 from lambda_migrate.actions.perform import perform
+from lambda_migrate.invocation.allowed import check_target
 from lambda_migrate.invocation.deadline import Deadline
 from lambda_migrate.invocation.errors import MigrationError, Unexpected
 from lambda_migrate.invocation.invocation import Invocation, application_name
-from lambda_migrate.invocation.redaction import one_line
+from lambda_migrate.invocation.redaction import conceal_for_good, one_line
 from lambda_migrate.invocation.request import ACTIONS, Request, parse_request
 from lambda_migrate.invocation.result import Result, RunState, joined
-from lambda_migrate.invocation.settings import Settings, read_settings, settings_for
+from lambda_migrate.invocation.settings import PACKAGE_ROOT, Settings, read_settings, secrets_of, settings_for
 from lambda_migrate.invocation.telemetry import log, logger, measure
+from lambda_migrate.revisions.manifest import defaults
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
@@ -31,12 +34,16 @@ def handler(event: object, context: LambdaContext) -> dict[str, Any]:
     settings: Settings | None = None
     request: Request | None = None
     try:
-        settings = read_settings()
+        settings = read_settings(defaults=defaults(PACKAGE_ROOT))
+        conceal_for_good(secrets_of(settings))
         logger.append_keys(stage=settings.stage)
         logger.setLevel(settings.log_level)
         request = parse_request(event)
         _log_start(request)
         result = perform(_invocation(request, settings, context))
+        duration_ms = round((time.monotonic() - started) * 1000)
+        answer = sendable(result.as_json(duration_ms=duration_ms, request_id=context.aws_request_id))
+        _log_end(result, duration_ms)
     except Exception as error:  # noqa: BLE001 - handled once, here, whatever it is
         contract_error = _contract_error(error)
         duration_ms = round((time.monotonic() - started) * 1000)
@@ -50,15 +57,17 @@ def handler(event: object, context: LambdaContext) -> dict[str, Any]:
             error_type=type(contract_error).__name__,
             database=state.database or None,
             duration_ms=duration_ms,
-            **{"applied": applied, **contract_error.facts},
+            **{
+                "applied": applied,
+                "pending": [revision.revision for revision in state.pending] if state.previous is not None else None,
+                **contract_error.facts,
+            },
         )
         # Without its stage a metric has no dimension.
         if settings is not None:
             measure(settings.stage, state, applied=len(applied), duration_ms=duration_ms, failed=True)
         # A caller needs only the message, and the chained exceptions may hold secrets.
         raise contract_error from None
-    duration_ms = round((time.monotonic() - started) * 1000)
-    _log_end(result, duration_ms)
     measure(
         settings.stage,
         result.state,
@@ -67,10 +76,11 @@ def handler(event: object, context: LambdaContext) -> dict[str, Any]:
         failed=False,
         outcome=result.counted_as,
     )
-    return result.as_json(duration_ms=duration_ms, request_id=context.aws_request_id)
+    return answer
 
 
 def _invocation(request: Request, settings: Settings, context: LambdaContext) -> Invocation:
+    check_target(request.target, settings.targets_allowed, settings.secret_id)
     remaining_s = context.get_remaining_time_in_millis() / 1000
     return Invocation(
         request=request,
@@ -114,8 +124,8 @@ def _log_end(result: Result, duration_ms: int) -> None:
         "pending": [revision.revision for revision in state.pending],
         "duration_ms": duration_ms,
     }
-    at = f"the database is at {joined(state.revisions) or 'base'}"
-    if state.ahead:
+    at = state.where()
+    if state.ahead and not result.applied:
         message = f"{at}, newer than this package; nothing was changed"
         log("migration.ahead", message, level=logging.WARNING, **fields)
     elif "outcome" in result.extra and not state.database:

@@ -1,4 +1,4 @@
-"""Keeps an answer below the size that Lambda accepts."""
+"""Keeps an answer in the form and below the size that Lambda accepts."""
 
 from __future__ import annotations
 
@@ -10,15 +10,37 @@ if TYPE_CHECKING:
 
 # Lambda refuses answers over 6 MB. The rest of the answer, and the escaping of JSON within JSON, need room too.
 _LARGEST_LIST_BYTES = 5_000_000
+_LARGEST_BYTES = 6_000_000
 
 
-def limited(name: str, entries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def limited(name: str, entries: Sequence[Mapping[str, Any]], largest: int = _LARGEST_LIST_BYTES) -> dict[str, Any]:
     """Return a list as a field of an answer, cut off where Lambda would refuse it, with a note if it was."""
     kept: list[Mapping[str, Any]] = []
     size = 0
     for entry in entries:
         size += len(json.dumps(entry))
-        if size > _LARGEST_LIST_BYTES:
+        if size > largest:
             return {name: kept, "truncated": f"{len(kept)} of {len(entries)} shown: Lambda answers with 6 MB at most"}
         kept.append(entry)
     return {name: kept}
+
+
+def sendable(answer: dict[str, Any]) -> dict[str, Any]:
+    """Return an answer that Lambda can send: as it is, or with its longest lists cut off and a note.
+
+    AWS's runtime client writes the answer as UTF-8, which half of a surrogate pair has no form in. The description of a
+    revision may hold one.
+    """
+    try:
+        size = len(json.dumps(answer, ensure_ascii=False).encode())
+    except UnicodeEncodeError:
+        answer = json.loads(json.dumps(answer, ensure_ascii=False).encode(errors="replace"))
+        size = len(json.dumps(answer, ensure_ascii=False).encode())
+    if size <= _LARGEST_BYTES:
+        return answer
+    lists = {name: value for name, value in answer.items() if isinstance(value, list)}
+    for name in sorted(lists, key=lambda name: -len(json.dumps(lists[name]))):
+        kept = limited(name, lists[name], _LARGEST_BYTES // (2 * len(lists)))
+        note = {"truncated": f"{name}: {kept['truncated']}"} if "truncated" in kept else {}
+        answer = {**answer, **kept, **note}
+    return answer

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from lambda_migrate.database.migration_lock import lock_holder
 from lambda_migrate.database.open_session import open_session
 from lambda_migrate.database.secret import STORE
+from lambda_migrate.database.session import find_untrusted
 from lambda_migrate.invocation.errors import PoolerRefused, UnknownRevision
 from lambda_migrate.invocation.loading import load
 from lambda_migrate.invocation.redaction import one_line
@@ -40,7 +41,7 @@ _PRIVILEGES = """
            (SELECT count(*) FROM pg_class c WHERE c.relnamespace = n.oid AND c.relkind IN ('r', 'p')
                AND NOT pg_has_role(c.relowner, 'USAGE')),
            n.nspname
-    FROM pg_namespace n WHERE n.nspname = coalesce(%s, current_schema())
+    FROM pg_namespace n WHERE n.nspname = %s
 """
 
 
@@ -93,10 +94,11 @@ def doctor(invocation: Invocation) -> Result:
             state = RunState(session.server.database)
             report.step("server", lambda: _server(session))
             report.step("privileges", lambda: _privileges(session, invocation.schema))
+            report.step("search path", lambda: _search_path(session, invocation))
         report.step("version table", lambda: _version_table(invocation), possible=packaged)
         report.step("lock", lambda: _lock(invocation))
     else:
-        for name in ("server", "privileges", "version table", "lock"):
+        for name in ("server", "privileges", "search path", "version table", "lock"):
             report.step(name, str, possible=False)
     extra = {"healthy": all(step["ok"] for step in report.steps), "steps": report.steps}
     return Result("doctor", invocation.settings.stage, invocation.schema, state, located=False, extra=extra)
@@ -162,7 +164,10 @@ def _pooler(session: Session | PoolerRefused) -> str:
 
 
 def _server(session: Session) -> str:
-    [(read_only,)] = session.rows("SELECT current_setting('default_transaction_read_only') = 'on'")
+    # The session itself is read-only in any case.
+    [(read_only,)] = session.rows(
+        "SELECT reset_val = 'on' FROM pg_settings WHERE name = 'default_transaction_read_only'"
+    )
     if read_only:
         raise PermissionError(
             "the database is read-only by default: an upgrade fails unless env.py turns"
@@ -172,7 +177,7 @@ def _server(session: Session) -> str:
 
 
 def _privileges(session: Session, schema: str | None) -> str:
-    rows = session.rows(_PRIVILEGES, (schema,))
+    rows = session.rows(_PRIVILEGES, (schema or session.default_schema,))
     if not rows:
         raise PermissionError("the role's search_path names no schema that exists: nothing can be created")
     may_create, foreign_tables, name = rows[0]
@@ -186,9 +191,17 @@ def _privileges(session: Session, schema: str | None) -> str:
     return f"may create in schema {name} and alter its tables"
 
 
+def _search_path(session: Session, invocation: Invocation) -> str:
+    found = find_untrusted(session, invocation.schema)
+    if found and invocation.settings.untrusted_schema != "ignore":
+        raise PermissionError(str(found))
+    schemas = ", ".join(dict.fromkeys((*session.path, *filter(None, [invocation.schema])))) or "no schema"
+    return f"{found}; ignored" if found else f"{schemas}: no other role may create there"
+
+
 def _version_table(invocation: Invocation) -> str:
     state = inspect(replace(invocation, request=Request(action="status", target=invocation.request.target)))
-    at = f"at {', '.join(state.revisions) or 'base'}"
+    at = state.where().removeprefix("the database is ")
     if not state.ahead:
         return f"{at}, {len(state.pending)} pending"
     newer = f"{at}, which this package does not have"

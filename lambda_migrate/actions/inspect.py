@@ -10,6 +10,7 @@ from lambda_migrate.database.migration_lock import lock_holder
 from lambda_migrate.database.open_session import open_session
 from lambda_migrate.database.session import invalid_indexes
 from lambda_migrate.invocation.errors import keeping
+from lambda_migrate.invocation.loading import load
 from lambda_migrate.invocation.result import Result
 from lambda_migrate.run import start
 
@@ -24,7 +25,7 @@ def status(invocation: Invocation) -> Result:
         holder = lock_holder(session, invocation.schema)
         found = {
             "lock": holder and {"pid": holder.pid, "holder": holder.application_name, "since": holder.since},
-            "invalid_indexes": invalid_indexes(session),
+            **limited("invalid_indexes", invalid_indexes(session)),
         }
     return Result("status", invocation.settings.stage, invocation.schema, state, extra=found)
 
@@ -32,7 +33,9 @@ def status(invocation: Invocation) -> Result:
 def plan(invocation: Invocation) -> Result:
     """Return the pending revisions with the SQL of each."""
     state = start.inspect(invocation)
-    extra = limited("plan", state.entries.get("plan", ()))
+    with keeping(state):
+        entries = load("lambda_migrate.run.preflight").of_plan(invocation, state.entries.get("plan", ()))
+    extra = limited("plan", entries)
     return Result("plan", invocation.settings.stage, invocation.schema, state, extra=extra)
 
 

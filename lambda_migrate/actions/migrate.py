@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from lambda_migrate.invocation.errors import DowngradeRefused, keeping
+from lambda_migrate.invocation.loading import load
 from lambda_migrate.invocation.request import Request
 from lambda_migrate.invocation.result import Result
 from lambda_migrate.run import start
@@ -15,8 +16,17 @@ if TYPE_CHECKING:
 
 
 def upgrade(invocation: Invocation) -> Result:
-    """Upgrade the database and return what was applied."""
-    return Result("upgrade", invocation.settings.stage, invocation.schema, start.migrate(invocation))
+    """Upgrade the database and return what was applied.
+
+    Raises:
+        PreflightFailed: the database's rows forbid it, and the preflight is enforced.
+    """
+    state = start.migrate(invocation, prepare=_preflight)
+    return Result("upgrade", invocation.settings.stage, invocation.schema, state)
+
+
+def _preflight(invocation: Invocation) -> None:
+    load("lambda_migrate.run.preflight").before_upgrade(invocation)
 
 
 def downgrade(invocation: Invocation) -> Result:
@@ -24,7 +34,13 @@ def downgrade(invocation: Invocation) -> Result:
     _check_allowed(invocation)
     state = start.migrate(invocation)
     reverted = tuple(done.revision for done in reversed(state.done))
-    state = replace(state, pending=(*reverted, *state.pending))
+    order = {each.table: number for number, each in enumerate(state.tables)}
+    pending = sorted((*reverted, *state.pending), key=lambda revision: order[revision.table] if revision.table else 0)
+    tables = tuple(
+        replace(each, pending=tuple(revision for revision in pending if revision.table == each.table))
+        for each in state.tables
+    )
+    state = replace(state, pending=tuple(pending), tables=tables)
     return Result("downgrade", invocation.settings.stage, invocation.schema, state)
 
 
@@ -36,7 +52,9 @@ def stamp(invocation: Invocation) -> Result:
     look = replace(invocation, request=Request(action="status", target=invocation.request.target))
     with keeping(state):
         now = start.inspect(look)
-    state = replace(state, revisions=now.revisions, pending=now.pending)
+    before = {each.table: each.previous for each in state.tables}
+    tables = tuple(replace(each, previous=before.get(each.table, each.previous)) for each in now.tables)
+    state = replace(state, revisions=now.revisions, pending=now.pending, tables=tables)
     return Result("stamp", invocation.settings.stage, invocation.schema, state)
 
 

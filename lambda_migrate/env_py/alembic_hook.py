@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy
 
+from lambda_migrate.env_py.transactions import Transactions
 from lambda_migrate.invocation.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -24,12 +25,13 @@ def install(
     prepare: Callable[[sqlalchemy.Connection], None],
     set_held_open: Callable[[sqlalchemy.Connection, bool], None],
     change_options: Callable[[dict[str, Any]], None] = lambda _: None,
+    commits: bool = True,
 ) -> None:
-    """Wrap ``configure`` and ``run_migrations`` of this instance.
+    """Wrap ``configure`` of this instance.
 
     ``prepare`` gets env.py's connection before Alembic does. ``change_options`` may change the options of
-    ``configure``; each revision is committed on its own in any case. ``set_held_open`` gets whether env.py itself
-    began a transaction around all revisions.
+    ``configure``. Each revision is committed on its own, unless `Transactions` finds that all must share one
+    transaction: ``set_held_open`` gets whether they do. Without ``commits``, no transaction of env.py is committed.
 
     The wrapped ``configure`` raises:
         ConfigurationError: env.py gives no connection, or comes from Alembic's multidb template.
@@ -48,36 +50,17 @@ def install(
         online = connection if isinstance(connection, sqlalchemy.Connection) else None
         if online is not None:
             prepare(online)
+        per_revision = bool(options.get("transaction_per_migration"))
         options["transaction_per_migration"] = True
         change_options(options)
         configure(connection, *args, **options)
         if online is not None:
-            set_held_open(online, online.in_transaction())
-            _keep_transactions_of_env_py(
-                environment, online, set_held_open, lambda: configure(connection, *args, **options)
-            )
+            held_open = online.in_transaction()
+            set_held_open(online, held_open)
+            context = environment.get_context()
+            # In a transaction that env.py began before, Alembic begins and commits none.
+            if not (held_open or context.as_sql):
+                shares = not per_revision and context.impl.transactional_ddl
+                Transactions(context, online, set_held_open).install(shares=shares, commits=commits)
 
     environment.configure = wrapped  # type: ignore[method-assign]
-
-
-def _keep_transactions_of_env_py(
-    environment: EnvironmentContext,
-    connection: sqlalchemy.Connection,
-    set_held_open: Callable[[sqlalchemy.Connection, bool], None],
-    configure_again: Callable[[], None],
-) -> None:
-    """Let Alembic see a transaction that env.py begins between ``configure`` and ``run_migrations``.
-
-    Alembic looks for a transaction in ``configure`` only, and would commit this one after the first revision.
-    """
-    run_migrations = type(environment).run_migrations
-
-    def wrapped(**options: Any) -> None:  # noqa: ANN401
-        # Only this private attribute, the same in SQLAlchemy 2.0 and 2.1, distinguishes a transaction that env.py began
-        # with `with` from one that its first statement began, which Alembic ends itself.
-        if connection.in_transaction() and connection._trans_context_manager is not None:  # noqa: SLF001
-            set_held_open(connection, True)  # noqa: FBT003 - the value of a setter
-            configure_again()
-        run_migrations(environment, **options)
-
-    environment.run_migrations = wrapped  # type: ignore[method-assign]

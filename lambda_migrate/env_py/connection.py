@@ -2,66 +2,38 @@
 
 from __future__ import annotations
 
-import contextlib
-import re
+import json
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy
 from sqlalchemy import event
 
-from lambda_migrate.database.migration_lock import LOCK_CLASS, WORKER_LOCK_CLASS
-from lambda_migrate.database.session import (
+from lambda_migrate.database import untrusted
+from lambda_migrate.database.common import (
     CONNECTION_CHECK_MS,
     HAS_CONNECTION_CHECK,
     HAS_IDLE_TIMEOUT,
     IDLE_IN_TRANSACTION_TIMEOUT_S,
+    LOCK_CLASS,
+    WORKER_LOCK_CLASS,
 )
+from lambda_migrate.database.qualified import literal, qualified
 from lambda_migrate.env_py import steps
-from lambda_migrate.invocation.errors import PoolerRefused, TargetMismatch
+from lambda_migrate.env_py.driver_state import pid_at_connect
+from lambda_migrate.env_py.messages import READ_ONLY_ACTIONS
+from lambda_migrate.env_py.transactions import row_between, rows_between
+from lambda_migrate.invocation.errors import ConfigurationError, PoolerRefused, TargetMismatch
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from lambda_migrate.env_py.messages import Job
 
-# Sessions of these actions cannot write, whatever env.py or a revision does.
-READ_ONLY_ACTIONS = frozenset({"status", "plan", "check"})
-
-_OTHER_POOLER = (
+OTHER_POOLER = (
     "env.py connected through a pooler that the function's own session does not go through: let both use the same"
     " address; nothing was set or run"
 )
-_PREPARATIONS = re.compile(r"\bCREATE\s+(SCHEMA|EXTENSION|TABLE)\s+IF\s+NOT\s+EXISTS\b[^;]*", re.IGNORECASE)
-
-
-def make_sessions_read_only(*, pooled: bool) -> None:
-    """Make each session read-only that env.py, a revision or the application opens through SQLAlchemy.
-
-    ``pooled`` says that the function's own session goes through a pooler in session mode.
-    """
-
-    def make_read_only(connection: sqlalchemy.Connection) -> None:
-        if connection.dialect.name != "postgresql":
-            return
-        own_pid = None if pooled else driver_pid(connection)
-        condition = "" if own_pid is None else f" WHERE pg_backend_pid() = {own_pid}"
-        done = connection.exec_driver_sql(
-            f"SELECT set_config('default_transaction_read_only', 'on', false){condition}"
-        ).all()
-        connection.commit()
-        if not done:
-            raise PoolerRefused(_OTHER_POOLER)
-
-    event.listen(sqlalchemy.Engine, "engine_connect", make_read_only)
-    event.listen(sqlalchemy.Engine, "before_cursor_execute", _without_preparations, retval=True)
-
-
-def _without_preparations(_: Any, __: Any, statement: str, parameters: Any, *___: Any) -> tuple[str, Any]:  # noqa: ANN401
-    """Return the statement with SELECT 1 in place of CREATE ... IF NOT EXISTS.
-
-    Many env.py files begin with one, and a read-only session rejects it even if it would change nothing.
-    """
-    return _PREPARATIONS.sub("SELECT 1", statement), parameters
 
 
 def set_search_path_of_sessions(schema: str) -> None:
@@ -69,19 +41,25 @@ def set_search_path_of_sessions(schema: str) -> None:
 
     def set_path(connection: sqlalchemy.Connection) -> None:
         if connection.dialect.name == "postgresql":
-            connection.exec_driver_sql(f"SELECT {_search_path(schema)}")
-            connection.commit()
+            row_between(connection, qualified(f"SELECT {_search_path(schema)}"))
 
     event.listen(sqlalchemy.Engine, "engine_connect", set_path)
 
 
-def prepare(connection: sqlalchemy.Connection, job: Job) -> int:
+@dataclass(frozen=True)
+class Prepared:
+    """A prepared session: the process id of its backend, and a warning about its search_path, if there is one."""
+
+    pid: int
+    warning: str | None
+
+
+def prepare(connection: sqlalchemy.Connection, job: Job) -> Prepared:
     """Check the server and database of env.py's connection, and set its session's parameters, in one round trip.
 
-    Returns:
-        The process id of its backend.
-
     Raises:
+        ConfigurationError: another role could run code in this session, and UNTRUSTED_SCHEMA says to refuse it; or
+            the session is not encrypted, and the function's own is.
         TargetMismatch: they are not the server and database of the secret.
         PoolerRefused: the connection goes through a pooler that the function's own session does not go through.
         ConnectionError: the session that holds the migration lock was lost.
@@ -99,17 +77,23 @@ def prepare(connection: sqlalchemy.Connection, job: Job) -> int:
         # Alembic's comparisons treat this schema as "no schema".
         connection.dialect.default_schema_name = job.schema
     if job.pooled and not _has_address(connection, job):
-        raise PoolerRefused(f"{_OTHER_POOLER} {advice}")
+        raise PoolerRefused(f"{OTHER_POOLER} {advice}")
     own_pid = None if job.pooled else driver_pid(connection)
     # Set nothing on the session of a pool: other clients use it, too.
     direct = "true" if own_pid is None else f"pg_backend_pid() = {own_pid}"
     values = ", ".join((*_settings(job), "true" if job.action in READ_ONLY_ACTIONS else _takes_worker_lock(job)))
-    # This transaction ends before Alembic looks for one. One that env.py began is left to env.py.
-    with connection.begin() if not connection.in_transaction() else contextlib.nullcontext():
-        pid, started, database, is_direct, still_locked = connection.exec_driver_sql(
+    row = row_between(
+        connection,
+        qualified(
             "SELECT pg_backend_pid(), pg_postmaster_start_time()::text, current_database(),"  # noqa: S608 - ours
+            " array_to_json(current_schemas(false))::text,"
+            # As pg_stat_ssl, which computes it for every session.
+            " (SELECT ssl FROM pg_stat_get_activity(pg_backend_pid())),"
             f" {direct}, CASE WHEN {direct} THEN (SELECT locked FROM (SELECT {values} AS locked) AS set_up) END"
-        ).one()
+        ),
+    )
+    assert row is not None  # noqa: S101 - this query always has one
+    pid, started, database, path, encrypted, is_direct, still_locked = row
     if (started, database) != (server.started, server.database):
         which = "the same" if started == server.started else "another"
         raise TargetMismatch(
@@ -117,10 +101,32 @@ def prepare(connection: sqlalchemy.Connection, job: Job) -> int:
             f" was run {advice}"
         )
     if not is_direct:
-        raise PoolerRefused(f"{_OTHER_POOLER} {advice}")
+        raise PoolerRefused(f"{OTHER_POOLER} {advice}")
+    if encrypted is None:
+        # The session acts as a role that may not see its login's sessions.
+        info: Any = getattr(connection.connection.dbapi_connection, "info", None)
+        encrypted = getattr(info, "ssl_in_use", None)
+    if job.encrypted and encrypted is False:
+        raise ConfigurationError(
+            f"env.py's session is not encrypted, and DB_SSLMODE is {job.credentials.sslmode}: let it connect through"
+            " SQLAlchemy, with PGSSLMODE and PGSSLROOTCERT; its password may have been seen on the way"
+        )
     if not still_locked:
         raise ConnectionError("the session that holds the migration lock was lost before env.py had connected")
-    return int(pid)
+    return Prepared(int(pid), _check_trusted(connection, job, json.loads(path)))
+
+
+def _check_trusted(connection: sqlalchemy.Connection, job: Job, path: Sequence[str]) -> str | None:
+    """Check the schemas that env.py itself has put into the search_path, and return a warning if there is to be one.
+
+    Raises:
+        ConfigurationError: as `untrusted.refuse`.
+    """
+    unchecked = sorted({*path} - {*job.checked_schemas})
+    if not unchecked or job.settings.untrusted_schema == "ignore":
+        return None
+    found = untrusted.findings(rows_between(connection, qualified(untrusted.query(unchecked, missing=False))))
+    return str(found) if untrusted.refuse(found, job.settings) else None
 
 
 def _has_address(connection: sqlalchemy.Connection, job: Job) -> bool:
@@ -132,12 +138,7 @@ def _has_address(connection: sqlalchemy.Connection, job: Job) -> bool:
 
 def driver_pid(connection: sqlalchemy.Connection) -> int | None:
     """Return the backend's pid that the driver got at connect time, or None for a driver that does not keep it."""
-    dbapi: Any = connection.connection.dbapi_connection
-    info = getattr(dbapi, "info", None)  # psycopg2, psycopg
-    if info is not None and hasattr(info, "backend_pid"):
-        return int(info.backend_pid)
-    asyncpg: Any = getattr(dbapi, "driver_connection", None)
-    return int(asyncpg.get_server_pid()) if hasattr(asyncpg, "get_server_pid") else None
+    return pid_at_connect(connection.connection.dbapi_connection)
 
 
 def _settings(job: Job) -> list[str]:
@@ -165,7 +166,7 @@ def _settings(job: Job) -> list[str]:
 
 
 def _search_path(schema: str) -> str:
-    return f"set_config('search_path', quote_ident({_literal(schema)}), false)"
+    return f"set_config('search_path', quote_ident({literal(schema)}), false)"
 
 
 def _takes_worker_lock(job: Job) -> str:
@@ -184,13 +185,7 @@ def _takes_worker_lock(job: Job) -> str:
 
 
 def _set(name: str, value: str) -> str:
-    return f"set_config('{name}', {_literal(value)}, false)"
-
-
-def _literal(text: str) -> str:
-    """Return a text as an SQL literal, because drivers' placeholders differ. "%" is escaped: it may begin one."""
-    quoted = text.replace("'", "''")
-    return f"E'{quoted}'".replace("\\", "\\\\").replace("%", "\\045")
+    return f"set_config('{name}', {literal(value)}, false)"
 
 
 def _set_unless_env_py_did(settings: Mapping[str, str], *, statement_timeout_ms: int) -> str:
@@ -199,13 +194,14 @@ def _set_unless_env_py_did(settings: Mapping[str, str], *, statement_timeout_ms:
     A statement timeout of env.py's own is kept only if it is shorter. It is one query, because the server computes the
     whole of pg_settings each time. It is MATERIALIZED, because only these settings are numbers.
     """
-    names = ", ".join(f"'{name}'" for name in (*settings, "statement_timeout"))
-    values = ", ".join(f"('{name}', {_literal(value)}, NULL::int)" for name, value in settings.items())
+    names = " OR ".join(f"name = '{name}'" for name in (*settings, "statement_timeout"))
+    values = ", ".join(f"('{name}', {literal(value)}, NULL::int)" for name, value in settings.items())
     return (
-        "(WITH now AS MATERIALIZED (SELECT name, setting::int, source IN ('session', 'client') AS meant"  # noqa: S608 - ours
-        f" FROM pg_settings WHERE name IN ({names}))"
-        " SELECT count(set_config(name, value, false)) FROM now"
+        "(WITH now AS MATERIALIZED (SELECT name, setting::int,"  # noqa: S608 - ours
+        " source = 'session' OR source = 'client' AS meant"
+        f" FROM pg_settings WHERE {names})"
+        " SELECT count(set_config(now.name, value, false)) FROM now"
         f" JOIN (VALUES {values}, ('statement_timeout', '{statement_timeout_ms}', {statement_timeout_ms}))"
-        " AS ours (name, value, longest) USING (name)"
-        " WHERE NOT meant OR longest IS NOT NULL AND setting NOT BETWEEN 1 AND longest)"
+        " AS ours (name, value, longest) ON ours.name = now.name"
+        " WHERE NOT meant OR longest IS NOT NULL AND (setting < 1 OR setting > longest))"
     )

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import traceback
+from dataclasses import replace
 from pathlib import Path
 from ssl import SSLError
 from typing import TYPE_CHECKING
 
 from sqlalchemy.exc import DBAPIError
 
-from lambda_migrate.database.connect import is_authentication_failure
+from lambda_migrate.database.common import is_authentication_failure
+from lambda_migrate.env_py import hints
+from lambda_migrate.env_py.advice import advice
+from lambda_migrate.env_py.connection import OTHER_POOLER
 from lambda_migrate.env_py.messages import Failure, Kind
-from lambda_migrate.invocation.errors import MigrationError
+from lambda_migrate.invocation.errors import MigrationError, PoolerRefused
 from lambda_migrate.invocation.redaction import one_line
 
 if TYPE_CHECKING:
+    from lambda_migrate.env_py.journal import Journal
     from lambda_migrate.invocation.result import Revision
 
 # PostgreSQL's error codes (its manual, appendix A).
@@ -25,14 +30,31 @@ _CANCELLED = "57014"  # query_canceled
 _CONNECTION_STATES = frozenset({"53300", "57P01", "57P02", "57P03", "57P05", "25P03", "25P04"})
 
 
-def failure_of(error: BaseException, revision: Revision | None, *, began: bool, partly_committed: bool) -> Failure:
+# PgBouncer's words for a startup parameter such as the search_path or the read-only mode that PGOPTIONS sets.
+_REFUSED_OPTIONS = "unsupported startup parameter"
+
+
+def failure_of(error: BaseException, journal: Journal, *, backend: Path) -> Failure:
     """Return the failure for an exception, in a form that can be sent, logged and raised.
 
-    ``revision`` is the one that was running, ``began`` is True if Alembic had read the version table, and
-    ``partly_committed`` is True if the revision had committed some of its work.
+    ``journal`` has the revision that was running and what is known of it, ``backend`` is the backend's folder.
     """
+    revision = journal.revision
+    failure = _failure(error, revision, began=journal.began, partly_committed=journal.partly_committed)
+    if failure.kind == "authentication" and hints.logs_in_with_hidden_password(error):
+        failure = replace(failure, kind="error", message=f"{failure.message} ({hints.IS_HIDDEN})")
+    elif failure.sqlstate is not None and revision is not None:
+        remarks = (one_line(journal.note, limit=1000), hints.of_one_transaction_each(failure, journal.temporary))
+        failure = replace(failure, message=failure.message + "".join(f" ({each})" for each in remarks if each))
+    file, line = _place_in_backend(error, backend)
+    return replace(failure, file=file, line=line)
+
+
+def _failure(error: BaseException, revision: Revision | None, *, began: bool, partly_committed: bool) -> Failure:
     if isinstance(error, MigrationError):
         return Failure("refused", type(error).__name__, one_line(error), revision, facts=error.facts)
+    if not began and _REFUSED_OPTIONS in str(error):
+        return Failure("refused", PoolerRefused.__name__, OTHER_POOLER, revision)
     # A revision that bypasses SQLAlchemy raises the driver's own errors.
     if isinstance(error, DBAPIError) or hasattr(error, "pgcode") or hasattr(error, "sqlstate"):
         return _database_failure(error, revision, partly_committed=partly_committed)
@@ -42,8 +64,19 @@ def failure_of(error: BaseException, revision: Revision | None, *, began: bool, 
     elif not began and isinstance(error, OSError) and not isinstance(error, SSLError):
         # asyncpg raises OSError if the connection is refused.
         kind = "connection"
-    message = f"{one_line(error) or _place(error)}{_advice(error, began=began)}"
+    message = f"{one_line(error) or _place(error)}{advice(error, began=began)}"
     return Failure(kind, type(error).__name__, message, revision, partly_committed=partly_committed)
+
+
+def _place_in_backend(error: BaseException, backend: Path) -> tuple[str | None, int | None]:
+    """Return the innermost place in the backend's own code that raised: the file and the line."""
+    places = [(frame.filename, frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
+    if isinstance(error, SyntaxError) and error.filename is not None:
+        places.append((error.filename, error.lineno))
+    for name, line in reversed(places):
+        if Path(name).is_relative_to(backend):
+            return str(Path(name).relative_to(backend)), line
+    return None, None
 
 
 def _place(error: BaseException) -> str:
@@ -52,29 +85,13 @@ def _place(error: BaseException) -> str:
     return one_line(f"{Path(frames[-1].filename).name}:{frames[-1].lineno}: {frames[-1].line}") if frames else ""
 
 
-def _advice(error: BaseException, *, began: bool) -> str:
-    """Return a hint for a third-party error whose message does not say what to do, or an empty text."""
-    frames = traceback.extract_tb(error.__traceback__)
-    if isinstance(error, AssertionError) and any(frame.name == "autocommit_block" for frame in frames):
-        return (
-            " (an autocommit_block cannot leave a transaction that env.py has begun around all revisions: leave the"
-            " transaction to context.begin_transaction())"
-        )
-    if "requires an async driver" in str(error):
-        return " (set DB_DRIVER to the driver that env.py works with, such as postgresql+asyncpg)"
-    if type(error).__name__ == "UnknownServiceError":  # botocore's; the backend may have another botocore, or none
-        return (
-            " (the package has the data of those AWS services that the builder found in the code: name the others in"
-            " `aws_services` of the stage)"
-        )
-    if isinstance(error, KeyError) and not began:
-        return " (an environment variable? See DATABASE_URL_ENV and DATABASE_ENV)"
-    return ""
-
-
 def _database_failure(error: BaseException, revision: Revision | None, *, partly_committed: bool) -> Failure:
     cause = _root(error)
+    # psycopg has the server's fields in `diag`, asyncpg on the error itself.
     diagnostics = getattr(cause, "diag", None)
+    detail, hint = (
+        getattr(diagnostics, f"message_{name}", None) or getattr(cause, name, None) for name in ("detail", "hint")
+    )
     sqlstate = getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None)
     message = getattr(diagnostics, "message_primary", None) or getattr(cause, "message", None) or str(cause)
     statement = getattr(error, "statement", None)
@@ -87,6 +104,8 @@ def _database_failure(error: BaseException, revision: Revision | None, *, partly
         statement=one_line(statement) if statement else None,
         table=getattr(diagnostics, "table_name", None) or getattr(cause, "table_name", None),
         constraint=getattr(diagnostics, "constraint_name", None) or getattr(cause, "constraint_name", None),
+        detail=one_line(detail) if isinstance(detail, str) else None,
+        hint=one_line(hint) if isinstance(hint, str) else None,
         partly_committed=partly_committed,
     )
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy
 from alembic.config import CommandLine
 
+from lambda_migrate.env_py.drivers import PSYCOPG2, provide
 from lambda_migrate.invocation.errors import ConfigurationError
 from lambda_migrate.invocation.settings import SCHEMA_PLACEHOLDER
 
@@ -29,6 +30,7 @@ _CONNECT_TIMEOUT_S = 10
 def set_environment(job: Job) -> None:
     """Set the environment variables from which an env.py may read its address and TLS settings."""
     credentials, settings = job.credentials, job.settings
+    provide(settings.driver)
     placeholders = credentials.placeholders(settings.driver)
     os.environ.update(dict.fromkeys(settings.url_variables, credentials.url(settings.driver)))
     os.environ.update({name: _filled(text, placeholders) for name, text in settings.env_variables.items()})
@@ -66,7 +68,9 @@ def _set_url(config: Config, credentials: Credentials, driver: str) -> None:
     if not config.file_config.has_option(section, key):
         return
     own_driver = re.match(r"postgresql\+\w+(?=://)", config.file_config.get(section, key, raw=True))
-    address = credentials.url(own_driver[0] if own_driver else driver)
+    used_driver = own_driver[0] if own_driver else driver
+    provide(used_driver)
+    address = credentials.url(used_driver)
     config.set_main_option(key, address.replace("%", "%%"))
 
 
@@ -157,5 +161,6 @@ def _own_engine(credentials: Credentials, driver: str) -> sqlalchemy.Engine:
     # An env.py uses a connection from `attributes` without asyncio.
     url = sqlalchemy.make_url(credentials.url(driver))
     if url.get_dialect().is_async:
-        url = url.set(drivername="postgresql+psycopg2")
+        provide(PSYCOPG2)
+        url = url.set(drivername=PSYCOPG2)
     return sqlalchemy.create_engine(url, poolclass=sqlalchemy.pool.NullPool)

@@ -1,56 +1,85 @@
-"""Watches the statements on env.py's connection: records a revision's commits, and drops invalid indexes."""
+"""Watches the statements on env.py's connection: records a revision's commits, and resumes an interrupted one."""
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy
 from sqlalchemy import event
 
-from lambda_migrate.env_py.messages import IndexDropped, Message
+from lambda_migrate.env_py.messages import IndexDropped, Message, StatementSkipped
+from lambda_migrate.env_py.resuming import Resuming
+from lambda_migrate.env_py.transactions import is_idle
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from lambda_migrate.invocation.result import Revision
+    from lambda_migrate.invocation.result import Revision, VersionTable
+
 
 _NO_WORK = re.compile(r"\s*(--[^\n]*\n\s*)*(SELECT|SET|SHOW|RESET|BEGIN|COMMIT|ROLLBACK)\b", re.IGNORECASE)
-
-_NAME = r'(?:"(?:[^"]|"")+"|\w+)'
-_BUILDS_INDEX = re.compile(
-    r"\s*CREATE\s+(?:UNIQUE\s+)?INDEX\s+CONCURRENTLY\s+(?:IF\s+NOT\s+EXISTS\s+)?"
-    rf"(?P<index>{_NAME})\s+ON\s+(?:ONLY\s+)?(?P<table>{_NAME}(?:\.{_NAME})?)",
-    re.IGNORECASE,
-)
-# An index is created in its table's schema, so its name needs none. A lookup in all schemas would need rights in them.
-# An index that another session is building now is invalid too, and must stay.
-_INVALID_INDEX = sqlalchemy.text(
-    "SELECT i.indexrelid::regclass::text FROM pg_index i"
-    " JOIN pg_class c ON c.oid = i.indexrelid"
-    " WHERE i.indrelid = to_regclass(:table) AND NOT i.indisvalid"
-    " AND c.relname = (parse_ident(:index))[1]"
-    " AND NOT EXISTS (SELECT FROM pg_stat_progress_create_index p WHERE p.index_relid = i.indexrelid)"
+_ENDS_WITH_TRANSACTION = re.compile(
+    r"\bCREATE\s+(?:LOCAL\s+)?TEMP(?:ORARY)?\s+TABLE\s+(?:IF\s+NOT\s+EXISTS\s+)?\"?(\w+).*?\bON\s+COMMIT\s+DROP\b",
+    re.IGNORECASE | re.DOTALL,
 )
 
 
 @dataclass
+class Pass:
+    """One time that env.py ran migrations: its version table, and the revisions there by now.
+
+    ``configured`` are the schema, if any, and the name that env.py gave to ``context.configure()``. ``ahead`` is True
+    if the package does not have those revisions.
+    """
+
+    table: VersionTable
+    role: str | None
+    heads: tuple[str, ...]
+    configured: tuple[str | None, str]
+    ahead: bool = False
+
+
+@dataclass
 class Journal:
-    """The progress of one run of env.py: whether it began, the running revision, and whether that has committed."""
+    """The progress of one run of env.py: its version tables, the running revision, and whether that has committed."""
 
     send: Callable[[Message], None]
-    began: bool = False
-    ahead: bool = False
     stopped: bool = False
     revision: Revision | None = None
-    heads: tuple[str, ...] = ()
+    # Each time that env.py ran migrations, the last one is now.
+    passes: list[Pass] = field(default_factory=list)
     # Revisions that a stamp deleted from the version table. Alembic does not know that and still lists them as heads.
     forgotten: frozenset[str] = frozenset()
     # True if env.py began a transaction of its own around all revisions. Its end decides whether they are committed.
     held_open: bool = False
     partly_committed: bool = False
+    # What the database has in place of what the running statement wants.
+    note: str = ""
+    # Tables that a revision created for its own transaction.
+    temporary: set[str] = field(default_factory=set)
     _uncommitted_work: bool = False
+    _resuming: Resuming | None = None
+
+    @property
+    def began(self) -> bool:
+        """True if Alembic has read a version table."""
+        return bool(self.passes)
+
+    @property
+    def heads(self) -> tuple[str, ...]:
+        """The revisions in the version table of now."""
+        return self.passes[-1].heads
+
+    @heads.setter
+    def heads(self, heads: tuple[str, ...]) -> None:
+        self.passes[-1].heads = heads
+
+    def begin(self, found: Pass) -> None:
+        """Begin with a version table."""
+        self.passes.append(found)
+        self.forgotten = frozenset()
 
     def start(self, revision: Revision) -> None:
         """Begin a revision. Each commit from now until its end is a part of it."""
@@ -64,11 +93,14 @@ class Journal:
         the driver's connection. The connection's own transaction status shows these.
         """
 
-        def before(conn: Any, cursor: Any, statement: str, *_: Any) -> None:  # noqa: ANN401, ARG001
+        def before(conn: Any, *_: Any) -> None:  # noqa: ANN401
             self._notice_commit(conn)
-            self._drop_invalid_index(conn, statement)
 
         def after(conn: Any, cursor: Any, statement: str, *_: Any) -> None:  # noqa: ANN401, ARG001
+            if self._resuming is not None and self._resuming.is_busy:
+                return
+            self.note = ""
+            self.temporary.update(_ENDS_WITH_TRANSACTION.findall(statement))
             # A backfill sets "repeatable": it continues after its own commits, so they do not forbid another attempt.
             if not (_NO_WORK.match(statement) or conn.info.get("repeatable")):
                 self._uncommitted_work = True
@@ -86,36 +118,30 @@ class Journal:
         event.listen(connection, "after_cursor_execute", after)
         event.listen(connection, "commit", committed)
         event.listen(connection, "rollback", rolled_back)
+        if self._resuming is None:
+            self._resuming = Resuming(self._index_dropped, self._statement_skipped)
+            # On each connection, because a revision may open another one in autocommit mode.
+            event.listen(sqlalchemy.Engine, "before_cursor_execute", self._resume, retval=True)
+
+    def _resume(self, connection: Any, _: Any, statement: str, parameters: Any, *__: Any) -> tuple[str, Any]:  # noqa: ANN401
+        """Return the statement of a revision, or what to run in its place because an interrupted run has run it."""
+        resuming = self._resuming
+        if resuming is not None and self.revision is not None and connection.dialect.name == "postgresql":
+            statement = resuming.before(connection, statement)
+            self.note = resuming.note
+        return statement, parameters
 
     def _notice_commit(self, connection: sqlalchemy.Connection) -> None:
         """Note that work is committed, if there was some and the session is in no transaction."""
         # SQLAlchemy reports a rollback for a lost connection, too, which has no status any more.
-        if self._uncommitted_work and not connection.invalidated and _is_idle(connection):
+        if self._uncommitted_work and not connection.invalidated and is_idle(connection):
             self.partly_committed, self._uncommitted_work = True, False
 
-    def _drop_invalid_index(self, connection: sqlalchemy.Connection, statement: str) -> None:
-        """Drop the invalid index that an interrupted attempt left, before one of its name is built concurrently.
+    def _index_dropped(self, name: str) -> None:
+        assert self.revision is not None  # noqa: S101 - only a revision's statements are looked at
+        self.partly_committed = False
+        self.send(IndexDropped(name, self.revision))
 
-        With IF NOT EXISTS, PostgreSQL would silently keep the invalid index. Without it, the statement would fail.
-        """
-        builds = _BUILDS_INDEX.match(statement)
-        if builds is None or self.revision is None:
-            return
-        names = {"table": builds["table"], "index": builds["index"]}
-        invalid = connection.execute(_INVALID_INDEX, names).scalar()
-        if invalid is not None:
-            connection.exec_driver_sql(f"DROP INDEX CONCURRENTLY IF EXISTS {invalid}")
-            self.partly_committed = False
-            self.send(IndexDropped(invalid, self.revision))
-
-
-def _is_idle(connection: sqlalchemy.Connection) -> bool:
-    """Return whether the session is in no transaction, as the driver got it from the server."""
-    driver: Any = connection.connection.dbapi_connection
-    info: Any = getattr(driver, "info", None)  # psycopg2, psycopg
-    if hasattr(info, "transaction_status"):
-        return int(info.transaction_status) == 0  # PQTRANS_IDLE
-    asyncpg: Any = getattr(driver, "driver_connection", None)
-    if hasattr(asyncpg, "is_in_transaction"):
-        return not asyncpg.is_in_transaction()
-    return bool(getattr(driver, "autocommit", False))
+    def _statement_skipped(self, why: str) -> None:
+        assert self.revision is not None  # noqa: S101 - as above
+        self.send(StatementSkipped(why, self.revision))

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from lambda_migrate.database.common import Server
     from lambda_migrate.database.credentials import Credentials
-    from lambda_migrate.database.session import Server
     from lambda_migrate.invocation.deadline import Deadline
-    from lambda_migrate.invocation.result import Revision
+    from lambda_migrate.invocation.result import Revision, VersionTable
     from lambda_migrate.invocation.settings import Settings
 
 # The kind of a failure. "lock" and "connection" may pass. "refused" is an error of the contract that the process raised
@@ -19,13 +19,29 @@ if TYPE_CHECKING:
 Kind = Literal["lock", "cancelled", "connection", "authentication", "refused", "error"]
 
 
+# Sessions of these actions change nothing, whatever env.py or a revision does; see `looking`.
+READ_ONLY_ACTIONS = frozenset({"status", "plan", "check"})
+# The constraint that PostgreSQL names if something commits what only such an action wrote.
+NEVER_COMMITTED = "looking_changes_nothing"
+READ_ONLY = "25006"  # read_only_sql_transaction
+
+
 @dataclass(frozen=True)
 class Job:
     """One run of env.py: its action, target and deadline.
 
+    ``done`` has the number of revisions that earlier attempts of the run have stepped through, by version table, and
+    ``located`` the current revisions of those tables that are known already.
+
+    ``trial`` is the action whose steps a job of the action "status" computes, to find out if it would be refused.
+
     ``server`` is None if no database is involved. ``lock_pid`` is the backend of the session that holds the lock, and
     ``lock_keys`` are the lock's keys. ``pooled`` is True if a pooler in session mode is between the function and the
-    server.
+    server. ``output_lines`` is the number of lines of output that earlier attempts of this run have sent. ``may_write``
+    lets env.py write while an action looks, in transactions that PostgreSQL never commits.
+
+    ``checked_schemas`` are those in which no other role may create, or may according to UNTRUSTED_SCHEMA. ``encrypted``
+    is True if the function's own session is.
     """
 
     action: str
@@ -40,6 +56,13 @@ class Job:
     lock_pid: int | None = None
     lock_keys: tuple[int, ...] = ()
     pooled: bool = False
+    output_lines: int = 0
+    trial: str | None = None
+    done: Mapping[VersionTable, int] = field(default_factory=dict)
+    located: Mapping[VersionTable, tuple[str, ...]] = field(default_factory=dict)
+    may_write: bool = False
+    checked_schemas: tuple[str, ...] = ()
+    encrypted: bool = False
 
 
 @dataclass(frozen=True)
@@ -51,16 +74,16 @@ class Connected:
 
 @dataclass(frozen=True)
 class Began:
-    """Alembic read the version table. ``planned`` are the revisions that this run steps through, in their order.
+    """Alembic read a version table. ``planned`` are the revisions that are stepped through now, in their order.
 
+    An env.py that runs migrations several times sends one for each time.
     ``role`` is the role that env.py set, None if it acts as its login.
     """
 
     heads: tuple[str, ...]
     pending: tuple[Revision, ...]
     planned: tuple[Revision, ...]
-    schema: str
-    version_table: str
+    table: VersionTable
     role: str | None = None
     ahead: bool = False
 
@@ -111,6 +134,14 @@ class IndexDropped:
 
 
 @dataclass(frozen=True)
+class StatementSkipped:
+    """A statement was skipped because an interrupted run had finished its work. ``why`` says what was found."""
+
+    why: str
+    revision: Revision
+
+
+@dataclass(frozen=True)
 class Entry:
     """One entry of a list that an action returns. ``name`` is the list's field in the result."""
 
@@ -123,7 +154,8 @@ class Failure:
     """The reason why env.py failed. The texts are redacted; a statement is without its parameters.
 
     ``partly_committed`` is True if the revision had committed some of its work (an autocommit block): its author may
-    not expect it to run again. ``facts`` are the fields of an error of the contract that the process itself raised.
+    not expect it to run again. ``file`` and ``line`` are the place in the backend's code, the file relative to the
+    backend's folder. ``facts`` are the fields of an error of the contract that the process itself raised.
     """
 
     kind: Kind
@@ -134,6 +166,10 @@ class Failure:
     statement: str | None = None
     table: str | None = None
     constraint: str | None = None
+    detail: str | None = None
+    hint: str | None = None
+    file: str | None = None
+    line: int | None = None
     partly_committed: bool = False
     facts: Mapping[str, Any] = field(default_factory=dict)
 
@@ -142,12 +178,26 @@ class Failure:
 class Ended:
     """env.py returned or raised. ``stopped`` is True if time ran out, between two revisions or with a failure.
 
-    ``heads`` are the revisions that the version table must hold then, None for an action that writes nothing.
+    ``heads`` are the revisions that each version table must hold then, None for an action that writes nothing.
+    ``refused_write`` is True if env.py wrote while an action only looks, and PostgreSQL refused it.
     """
 
     failure: Failure | None = None
     stopped: bool = False
-    heads: tuple[str, ...] | None = None
+    heads: Mapping[VersionTable, tuple[str, ...]] | None = None
+    refused_write: bool = False
 
 
-Message = Connected | Began | Started | Ran | Next | Output | IndexDropped | Entry | Ended
+@dataclass(frozen=True)
+class Untrusted:
+    """env.py's session resolves names in a schema in which another role may create. ``findings`` says which."""
+
+    findings: str
+
+
+# Sessions of these actions cannot write, whatever env.py or a revision does.
+READ_ONLY_ACTIONS = frozenset({"status", "plan", "check"})
+
+Message = (
+    Connected | Untrusted | Began | Started | Ran | Next | Output | IndexDropped | StatementSkipped | Entry | Ended
+)

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from typing_extensions import Buffer
 
+# A line may lack its end for ever, as a progress bar does. So much of it is one line.
+_LONGEST_LINE = 65_536
 # How long to wait for the last output of a program that a revision started.
 _LAST_OUTPUT_S = 1.0
 
@@ -32,6 +34,39 @@ def sent_one_by_one(send: Callable[[Message], None]) -> Callable[[Message], None
             send(message)
 
     return one_by_one
+
+
+class OutputLimit:
+    """Sends the first lines of output, and counts the others.
+
+    It belongs between the backend's output and the sender. ``lines`` may still be sent; ``limit`` is for the message.
+    """
+
+    def __init__(self, send: Callable[[Message], None], lines: int, limit: int) -> None:
+        self._send = send
+        self._left = lines
+        self._limit = limit
+        self._dropped = 0
+
+    def send(self, message: Message) -> None:
+        """Send a line, or count it."""
+        if self._left > 0:
+            self._left -= 1
+            self._send(message)
+        else:
+            self._dropped += 1
+
+    def finish(self) -> None:
+        """Send the number of lines that were not sent, if there are any."""
+        if self._dropped:
+            self._send(
+                Output(
+                    logging.WARNING,
+                    "lambda_migrate",
+                    f"{self._dropped:,} further lines of output were not logged:"
+                    f" BACKEND_OUTPUT_LINES limits a run to {self._limit:,}",
+                )
+            )
 
 
 class _LinesAsMessages(io.RawIOBase):
@@ -52,6 +87,8 @@ class _LinesAsMessages(io.RawIOBase):
     def write(self, data: Buffer, /) -> int:
         written = bytes(data)
         *lines, self._rest = (self._rest + written).split(b"\n")
+        if len(self._rest) > _LONGEST_LINE:
+            lines, self._rest = [*lines, self._rest], b""
         for line in lines:
             text = one_line(line.decode(errors="replace"))
             # If the supervisor has closed the pipe, the loss of the backend's last output is no error.

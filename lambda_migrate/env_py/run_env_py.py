@@ -10,32 +10,30 @@ from __future__ import annotations
 import io
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from alembic.runtime.environment import EnvironmentContext
 
 from lambda_migrate.env_py import alembic_hook, steps, tree
-from lambda_migrate.env_py.connection import (
-    READ_ONLY_ACTIONS,
-    make_sessions_read_only,
-    prepare,
-    set_search_path_of_sessions,
-)
+from lambda_migrate.env_py.connection import prepare, set_search_path_of_sessions
 from lambda_migrate.env_py.failures import failure_of
 from lambda_migrate.env_py.inputs import command_line, set_config, set_environment
-from lambda_migrate.env_py.journal import Journal
-from lambda_migrate.env_py.messages import Connected, Ended, Job, Message
-from lambda_migrate.env_py.output import output_as_messages, sent_one_by_one
+from lambda_migrate.env_py.journal import Journal, Pass
+from lambda_migrate.env_py.looking import Looking
+from lambda_migrate.env_py.messages import READ_ONLY_ACTIONS, Connected, Ended, Job, Message, Untrusted
+from lambda_migrate.env_py.output import OutputLimit, output_as_messages, sent_one_by_one
+from lambda_migrate.env_py.tls import hold_tls
 from lambda_migrate.invocation.errors import ConfigurationError
+from lambda_migrate.invocation.redaction import conceal, conceal_for_good, forget_all_but
+from lambda_migrate.invocation.settings import secrets_of
 from lambda_migrate.revisions import reviewed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     import sqlalchemy
-    from alembic.config import Config
-    from alembic.script import ScriptDirectory
 
 
 _WRITING = frozenset({"upgrade", "downgrade", "stamp"})
@@ -43,24 +41,34 @@ _WRITING = frozenset({"upgrade", "downgrade", "stamp"})
 
 def run(job: Job, send: Callable[[Message], None]) -> None:
     """Run env.py and send messages. The last one is always `Ended`, unless the process itself dies."""
+    # This process keeps the secrets of this run, and of no other one.
+    conceal(job.credentials.password)
+    forget_all_but(job.credentials.password)
+    conceal_for_good(secrets_of(job.settings))
     send = sent_one_by_one(send)
     journal = Journal(send)
+    limit = job.settings.output_lines
+    output = OutputLimit(send, limit - job.output_lines, limit)
+    looking = Looking(job, may_write=job.may_write) if job.action in READ_ONLY_ACTIONS else None
     try:
-        with output_as_messages(send):
-            _run(job, journal)
-        ended = Ended(stopped=journal.stopped, heads=journal.heads if job.action in _WRITING else None)
+        with output_as_messages(sent_one_by_one(output.send)):
+            _run(job, journal, looking)
+        heads = {each.table: each.heads for each in journal.passes}
+        ended = Ended(stopped=journal.stopped, heads=heads if job.action in _WRITING else None)
     except BaseException as error:  # noqa: BLE001 - sys.exit, KeyboardInterrupt and running out of memory included
         ended = Ended(
-            failure_of(error, journal.revision, began=journal.began, partly_committed=journal.partly_committed),
+            failure_of(error, journal, backend=job.settings.alembic_config.parent),
             # A revision that stops by itself at the deadline may end before the supervisor checks the time.
             stopped=job.deadline.left() <= 0,
         )
-    send(ended)
+    output.finish()
+    send(replace(ended, refused_write=looking.has_refused(ended.failure)) if looking is not None else ended)
 
 
-def _run(job: Job, journal: Journal) -> None:
+def _run(job: Job, journal: Journal, looking: Looking | None) -> None:
     path = job.settings.alembic_config
     set_environment(job)
+    hold_tls(job.credentials.sslmode, job.credentials.sslrootcert)
     if not path.parent.is_dir():
         raise ConfigurationError(f"the package has no folder {path.parent.name}")
     # Relative paths in the config file and in env.py start at the folder in which the alembic command runs.
@@ -68,8 +76,8 @@ def _run(job: Job, journal: Journal) -> None:
     sys.path.insert(0, str(path.parent))
     config = tree.read_config(path)
     set_config(config, job)
-    if job.action in READ_ONLY_ACTIONS:
-        make_sessions_read_only(pooled=job.pooled)
+    if looking is not None:
+        looking.install()
     if job.pooled and job.schema is not None:
         set_search_path_of_sessions(job.schema)
     graph = tree.packaged_graph(job.settings)
@@ -94,48 +102,72 @@ def _run(job: Job, journal: Journal) -> None:
         script.run_env()
     if not journal.began:
         raise ConfigurationError("env.py came to its end without calling context.run_migrations()")
-    if job.action == "plan" and not journal.ahead:
-        _render_plan(job, config, script, journal)
+    wanted.raise_drift()
+    # One for each version table, also if env.py runs migrations twice for it.
+    passes = [*{each.table: each for each in reversed(journal.passes) if not each.ahead}.values()][::-1]
+    if looking is not None and job.action == "plan" and passes:
+        looking.render()
+        _render_plan(wanted, passes)
 
 
-def _render_plan(job: Job, config: Config, script: ScriptDirectory, journal: Journal) -> None:
-    """Run env.py once more, in Alembic's offline mode. If env.py raises, the revisions left get its error."""
+def _render_plan(online: steps.Steps, passes: list[Pass]) -> None:
+    """Run env.py once more, in Alembic's offline mode. If env.py raises, the revisions left get its error.
+
+    It runs again while there are version tables left: in offline mode, many an env.py has one pass only.
+    """
+    job, config, script, journal = online.job, online.config, online.script, online.journal
     config.cmd_opts = command_line(job, "--sql")
-    # A revision may connect without SQLAlchemy, too. Poolers refuse the startup parameter.
-    if not job.pooled:
-        os.environ["PGOPTIONS"] = f"{os.environ.get('PGOPTIONS', '')} -c default_transaction_read_only=on".strip()
     config.output_buffer = buffer = io.StringIO()
-    rendering = steps.Rendering(job, script, journal, buffer, journal.heads, reviewed.findings(Path(script.dir)))
-    with EnvironmentContext(
-        config,
-        script,
-        fn=rendering.plan,
-        as_sql=True,
-        starting_rev=journal.heads or None,
-        destination_rev=job.revision,
-    ) as environment:
-        _hook(environment, job, journal)
-        try:
-            script.run_env()
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - an env.py without an offline mode may raise anything
-            rendering.send_the_rest(error)
+    found = reviewed.findings(Path(script.dir))
+    rendering = steps.Rendering(job, script, online.graph, journal, buffer, [*passes], found)
+    while rendering.passes:
+        left = [*rendering.passes]
+        with EnvironmentContext(
+            config, script, fn=rendering.plan, as_sql=True, destination_rev=job.revision
+        ) as environment:
+            _hook(environment, job, journal, rendering)
+            try:
+                script.run_env()
+            except (Exception, SystemExit) as error:  # noqa: BLE001 - an env.py without an offline mode may raise anything
+                rendering.send_the_rest(error, left)
+                return
+        if len(rendering.passes) == len(left):
+            rendering.send_the_rest(ConfigurationError("env.py runs no migrations in its offline mode"), left)
+            return
 
 
-def _hook(environment: EnvironmentContext, job: Job, journal: Journal) -> None:
+def _hook(
+    environment: EnvironmentContext, job: Job, journal: Journal, rendering: steps.Rendering | None = None
+) -> None:
+    watched: set[sqlalchemy.Connection] = set()
+
     def prepare_connection(connection: sqlalchemy.Connection) -> None:
-        journal.send(Connected(prepare(connection, job)))
-        journal.watch(connection)
+        prepared = prepare(connection, job)
+        journal.send(Connected(prepared.pid))
+        if prepared.warning is not None:
+            journal.send(Untrusted(prepared.warning))
+        if connection not in watched:
+            watched.add(connection)
+            journal.watch(connection)
 
     def change_options(options: dict[str, Any]) -> None:
-        options["on_version_apply"] = (*_several(options.get("on_version_apply")), _note_heads(journal))
         if job.schema is not None:
             options["version_table_schema"] = job.schema
+        if rendering is None:
+            options["on_version_apply"] = (*_several(options.get("on_version_apply")), _note_heads(journal))
+        else:
+            schema, table = options.get("version_table_schema"), options.get("version_table", "alembic_version")
+            environment.context_opts["starting_rev"] = rendering.configure(schema, table) or None
 
     def set_held_open(_: sqlalchemy.Connection, held_open: bool) -> None:  # noqa: FBT001 - the value of a setter
         journal.held_open = held_open
 
     alembic_hook.install(
-        environment, prepare=prepare_connection, set_held_open=set_held_open, change_options=change_options
+        environment,
+        prepare=prepare_connection,
+        set_held_open=set_held_open,
+        change_options=change_options,
+        commits=job.action in _WRITING,
     )
 
 

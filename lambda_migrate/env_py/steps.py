@@ -5,19 +5,29 @@ Alembic takes the next step after it has committed the last one. So code between
 
 from __future__ import annotations
 
+import re
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy
 from alembic.autogenerate import RevisionContext
 from alembic.util import CommandError
 
+from lambda_migrate.database.qualified import qualified
 from lambda_migrate.env_py import tree
+from lambda_migrate.env_py.journal import Pass
 from lambda_migrate.env_py.messages import Began, Entry, Next, Ran, Started
-from lambda_migrate.invocation.errors import ConfigurationError, DowngradeRefused, DriftDetected, UnknownRevision
+from lambda_migrate.invocation.errors import (
+    ConfigurationError,
+    DowngradeRefused,
+    DriftDetected,
+    UnknownRevision,
+    not_confirmed,
+)
+from lambda_migrate.invocation.heads import check_ids, heads_of
 from lambda_migrate.invocation.redaction import one_line, redact
-from lambda_migrate.invocation.result import joined
+from lambda_migrate.invocation.result import VersionTable, joined
 
 if TYPE_CHECKING:
     import io
@@ -34,6 +44,11 @@ if TYPE_CHECKING:
 # A statement's timeout is this share of the time left. So it is set again only after the other 2 % have passed, not
 # before each revision. The supervisor cancels a statement that still runs when time is up.
 _STATEMENT_SHARE = 0.98
+_NAME_IN_PATH = re.compile(r'"(?:[^"]|"")+"|[^",\s]+')
+
+
+# The functions that refuse a request whose revision they cannot reach.
+_STEPS = {"upgrade": tree.upgrade_steps, "downgrade": tree.downgrade_steps, "stamp": tree.stamp_steps}
 
 
 @dataclass
@@ -45,24 +60,26 @@ class Steps:
     script: ScriptDirectory
     graph: tree.PackagedGraph | None
     journal: Journal
+    _behind: dict[VersionTable, str] = field(default_factory=dict)
+    _differences: dict[VersionTable, list[str]] = field(default_factory=dict)
 
     def upgrade(self, current: Sequence[str], context: MigrationContext) -> Iterator[Any]:
         """Yield the steps up to the wanted revision."""
-        heads = _heads(current)
-        tree.narrow(self.script, self.graph, self.job.revision, heads)
-        if self._is_ahead(heads, context, allowed=self.job.settings.newer_database_ok):
+        heads, wanted = self._locate(current, context), self._still_wanted()
+        tree.narrow(self.script, self.graph, wanted, heads)
+        if self._is_ahead(allowed=self.job.settings.newer_database_ok):
             return
-        steps = tree.upgrade_steps(self.script, self.job.revision, heads)
-        self._begin(heads, context, steps)
+        steps = tree.upgrade_steps(self.script, wanted, heads) if wanted != "+0" else []
+        self._begin(steps)
         yield from self._one_by_one(steps, context)
 
     def downgrade(self, current: Sequence[str], context: MigrationContext) -> Iterator[Any]:
         """Yield the steps down to the wanted revision, if ``confirm`` is the database's current one."""
-        heads = _heads(current)
-        self._is_ahead(heads, context, allowed=False)
-        self._check_confirmed(heads)
-        steps = tree.downgrade_steps(self.script, self.job.revision, heads)
-        self._begin(heads, context, steps)
+        heads, wanted = self._locate(current, context), self._still_wanted()
+        self._is_ahead(allowed=False)
+        self._check_confirmed()
+        steps = tree.downgrade_steps(self.script, wanted, heads) if wanted != "-0" else []
+        self._begin(steps)
         yield from self._one_by_one(steps, context)
 
     def stamp(self, current: Sequence[str], context: MigrationContext) -> Iterator[Any]:
@@ -70,11 +87,11 @@ class Steps:
 
         A stamp repairs a database at a revision that the package does not have, so the current one may be unknown.
         """
-        heads = _heads(current)
-        self._check_confirmed(heads)
+        heads = self._locate(current, context)
+        self._check_confirmed()
         known = tree.are_known(self.script, heads)
         steps = tree.stamp_steps(self.script, self.job.revision, heads if known else ())
-        self._begin(heads, context, (), pending_known=False)
+        self._begin(pending_known=False)
         connection = context.connection
         assert connection is not None  # noqa: S101 - online, so there is one
         if not known:
@@ -89,77 +106,103 @@ class Steps:
 
     def status(self, current: Sequence[str], context: MigrationContext) -> Iterable[Any]:
         """Send the database's current revisions, and return no steps."""
-        heads = _heads(current)
+        heads = self._locate(current, context)
         tree.narrow(self.script, self.graph, self.job.revision, heads)
-        if not self._is_ahead(heads, context, allowed=True):
-            self._begin(heads, context, ())
+        if not self._is_ahead(allowed=True):
+            self._begin()
+            if self.job.trial in _STEPS:
+                _STEPS[self.job.trial](self.script, self.job.revision, heads)
         return ()
 
     def check(self, current: Sequence[str], context: MigrationContext) -> Iterable[Any]:
-        """Compare the models with the database as ``alembic check`` does, and return no steps.
+        """Compare the models with the database as ``alembic check`` does, for `raise_drift`. Return no steps.
 
         Raises:
-            DriftDetected: they differ, or revisions are pending.
             ConfigurationError: env.py gives Alembic no models, or they cannot be compared.
         """
-        heads = _heads(current)
-        self._is_ahead(heads, context, allowed=False)
-        self._begin(heads, context, ())
+        heads = self._locate(current, context)
+        self._is_ahead(allowed=False)
+        self._begin()
         if context.opts.get("target_metadata") is None:
             raise ConfigurationError("env.py gives Alembic no target_metadata, so there are no models to check")
         pending = tuple(tree.pending(self.script, heads))
+        now = self.journal.passes[-1]
         if pending:
-            raise DriftDetected(
-                f"the database is at {joined(heads) or 'base'} with {len(pending)} revisions pending: models can only"
-                " be compared at head; upgrade first"
-            )
-        differences = _differences(self.config, self.script, heads, context)
+            self._behind[now.table] = f"at {joined(heads) or 'base'} with {len(pending)} revisions pending"
+        else:
+            self._differences[now.table] = _differences(self.config, self.script, heads, context)
+        return ()
+
+    def raise_drift(self) -> None:
+        """Raise if `check` found a difference for any version table.
+
+        Raises:
+            DriftDetected: models and database differ, or revisions are pending.
+        """
+        several = len({*self._behind, *self._differences}) > 1
+        behind = [f"{table if several else 'the database'} is {at}" for table, at in self._behind.items()]
+        if behind:
+            raise DriftDetected(f"{', '.join(behind)}: models can only be compared at head; upgrade first")
+        differences = [
+            f"{table}: {difference}" if several else difference
+            for table, found in self._differences.items()
+            for difference in found
+        ]
         if differences:
             raise DriftDetected(
                 f"the models and the database differ in {len(differences)} ways: {'; '.join(differences[:20])}"
                 f"{'; ...' if len(differences) > 20 else ''}"  # noqa: PLR2004 - enough for a message
             )
-        return ()
 
-    def _begin(
-        self, heads: tuple[str, ...], context: MigrationContext, steps: Sequence[Any], *, pending_known: bool = True
-    ) -> None:
-        self.journal.began = True
-        self.journal.heads = heads
-        schema, role = _version_place(context)
+    def _locate(self, current: Sequence[str], context: MigrationContext) -> tuple[str, ...]:
+        """Note the version table that Alembic has just read. Return its revisions, sorted."""
+        heads = heads_of(current, context.version_table)
+        table, role = _version_table(context)
+        configured = (context.version_table_schema, context.version_table)
+        self.journal.begin(Pass(table, role, heads, configured))
+        return heads
+
+    def _still_wanted(self) -> str:
+        """Return the requested revision. For a number of steps, those of earlier attempts are taken off."""
+        wanted, done = self.job.revision, self.job.done.get(self.journal.passes[-1].table, 0)
+        return f"{wanted[0]}{int(wanted[1:]) - done}" if wanted[0] in "+-" else wanted
+
+    def _begin(self, steps: Sequence[Any] = (), *, pending_known: bool = True) -> None:
+        now = self.journal.passes[-1]
         self.journal.send(
             Began(
-                heads=heads,
-                pending=tuple(tree.pending(self.script, heads)) if pending_known else (),
+                heads=now.heads,
+                pending=tuple(tree.pending(self.script, now.heads)) if pending_known else (),
                 planned=tuple(tree.described(step) for step in steps),
-                schema=schema,
-                version_table=context.version_table,
-                role=role,
+                table=now.table,
+                role=now.role,
             )
         )
 
-    def _is_ahead(self, heads: tuple[str, ...], context: MigrationContext, *, allowed: bool) -> bool:
+    def _is_ahead(self, *, allowed: bool) -> bool:
         """Return whether the database is at a revision that the package does not have; raise if that is not allowed."""
-        self.journal.began = True
-        self.journal.heads = heads
+        now = self.journal.passes[-1]
         try:
-            tree.check_known(self.script, heads)
+            tree.check_known(self.script, now.heads)
         except UnknownRevision:
+            # A revision that no package can have is no newer one.
+            check_ids((head for head in now.heads if not tree.are_known(self.script, [head])), now.table.name)
             if not allowed:
                 raise
-            self.journal.ahead = True
-            schema, role = _version_place(context)
-            self.journal.send(Began(heads, (), (), schema, context.version_table, role, ahead=True))
+            now.ahead = True
+            self.journal.send(Began(now.heads, (), (), now.table, now.role, ahead=True))
             return True
         return False
 
-    def _check_confirmed(self, heads: tuple[str, ...]) -> None:
-        self.journal.began = True
-        if self.job.confirm != joined(heads):
-            raise DowngradeRefused(
-                f"confirm must be the database's current revision, {joined(heads) or 'null (it is empty)'}, to show"
-                f" that you know where it is, not {self.job.confirm!r}"
-            )
+    def _check_confirmed(self) -> None:
+        now = self.journal.passes[-1]
+        if now.table in self.job.located:
+            # Several tables were compared with `confirm` before the first one was changed.
+            confirmed = now.heads == self.job.located[now.table]
+        else:
+            confirmed = self.job.confirm == joined(now.heads)
+        if not confirmed:
+            raise DowngradeRefused(not_confirmed(self.job.confirm, joined(now.heads)))
 
     def _one_by_one(self, steps: Sequence[Any], context: MigrationContext) -> Iterator[Any]:
         connection = context.connection
@@ -197,38 +240,64 @@ class Steps:
 class Rendering:
     """Renders the pending revisions' SQL in Alembic's offline mode, where nothing reaches the database.
 
-    Alembic writes to ``buffer``. ``heads`` are the database's current revisions, ``findings`` the reviewer's.
+    Alembic writes to ``buffer``. ``passes`` are the version tables that env.py has in online mode, with their current
+    revisions, and ``findings`` the reviewer's.
     """
 
     job: Job
     script: ScriptDirectory
+    graph: tree.PackagedGraph | None
     journal: Journal
     buffer: io.StringIO
-    heads: tuple[str, ...]
+    passes: list[Pass]
     findings: Mapping[str, list[dict[str, Any]]]
-    _sent: set[str] = field(default_factory=set)
+    _now: Pass | None = None
+    _sent: set[tuple[VersionTable, str]] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self._several = len(self.passes) > 1
+        self._configured = {each.configured for each in self.passes}
+
+    def configure(self, schema: str | None, table: str) -> tuple[str, ...]:
+        """Return the current revisions of the next version table, of those that env.py configures like this if any.
+
+        In offline mode, nothing but the configuration shows which table it is.
+        """
+        key = (schema, table)
+        self._now = next((each for each in self.passes if each.configured == key or key not in self._configured), None)
+        heads = self._now.heads if self._now else ()
+        tree.narrow(self.script, self.graph, self.job.revision, heads)
+        return heads
 
     def plan(self, _: object, __: MigrationContext) -> Iterator[Any]:
         """Yield the steps. An error of a revision that cannot be rendered becomes part of its entry."""
-        for step in tree.upgrade_steps(self.script, self.job.revision, self.heads):
+        now = self._now
+        if now is None:
+            return
+        self.passes.remove(now)
+        self._now = None
+        for step in tree.upgrade_steps(self.script, self.job.revision, now.heads):
             start = self.buffer.tell()
             problem: list[str] = []
             step.migration_fn = _recording_errors(step.migration_fn, problem)
             yield step
             self.buffer.seek(start)
             sql = self.buffer.read().strip()
-            revision = tree.described(step)
-            self._sent.add(revision.revision)
-            self._send(revision, sql, problem[0] if problem else None)
+            self._send(now, tree.described(step), sql, problem[0] if problem else None)
 
-    def send_the_rest(self, error: BaseException) -> None:
-        """Send an entry with the error that env.py itself raised for each revision that was not rendered."""
-        for step in tree.upgrade_steps(self.script, self.job.revision, self.heads):
-            revision = tree.described(step)
-            if revision.revision not in self._sent:
-                self._send(revision, None, _unrenderable(error))
+    def send_the_rest(self, error: BaseException, now: list[Pass]) -> None:
+        """Send an entry with the error that env.py itself raised for each revision of ``now`` that was not rendered."""
+        for each in now:
+            tree.narrow(self.script, self.graph, self.job.revision, each.heads)
+            for step in tree.upgrade_steps(self.script, self.job.revision, each.heads):
+                revision = tree.described(step)
+                if (each.table, revision.revision) not in self._sent:
+                    self._send(each, revision, None, _unrenderable(error))
 
-    def _send(self, revision: Revision, sql: str | None, problem: str | None) -> None:
+    def _send(self, now: Pass, revision: Revision, sql: str | None, problem: str | None) -> None:
+        self._sent.add((now.table, revision.revision))
+        if self._several:
+            revision = replace(revision, table=now.table)
         rendered = {"sql": None, "error": problem} if problem else {"sql": redact(sql or "")}
         # None and not an empty list: nobody has reviewed the revision.
         reviewed = {"findings": self.findings.get(revision.revision)}
@@ -272,10 +341,6 @@ def statement_timeout_ms(job: Job) -> int:
     return min(job.settings.statement_timeout_ms or left, left)
 
 
-def _heads(current: Sequence[str]) -> tuple[str, ...]:
-    return tuple(sorted(current))
-
-
 def _differences(
     config: Config, script: ScriptDirectory, heads: tuple[str, ...], context: MigrationContext
 ) -> list[str]:
@@ -297,20 +362,31 @@ def _differences(
 def _lower_statement_timeout(connection: sqlalchemy.Connection, to_ms: int) -> None:
     """Lower the statement timeout. A lower one is env.py's own and stays."""
     connection.exec_driver_sql(
-        f"SELECT set_config(name, '{to_ms}', false) FROM pg_settings"  # noqa: S608 - a number
-        f" WHERE name = 'statement_timeout' AND setting::int NOT BETWEEN 1 AND {to_ms}"
+        qualified(
+            f"SELECT set_config(name, '{to_ms}', false) FROM pg_settings"  # noqa: S608 - a number
+            f" WHERE name = 'statement_timeout' AND (setting::int < 1 OR setting::int > {to_ms})"
+        )
     )
 
 
-def _version_place(context: MigrationContext) -> tuple[str, str | None]:
-    """Return the schema of the version table as env.py's own session finds it, and the role that env.py set, if any."""
+def _version_table(context: MigrationContext) -> tuple[VersionTable, str | None]:
+    """Return the version table as env.py's own session finds it, and the role that env.py set, if any."""
     connection = context.connection
     assert connection is not None  # noqa: S101 - online, so there is one
     sql = sqlalchemy.text(
-        "SELECT coalesce(:schema, (SELECT nspname FROM pg_class JOIN pg_namespace n ON n.oid = relnamespace"
-        " WHERE pg_class.oid = to_regclass(quote_ident(:name))), current_schema(), 'public'),"
-        " nullif(current_user::text, session_user::text)"
+        qualified(
+            "SELECT coalesce(:schema, (SELECT nspname FROM pg_class JOIN pg_namespace n ON n.oid = relnamespace"
+            " WHERE pg_class.oid = to_regclass(quote_ident(:name))), current_schema()),"
+            " CASE WHEN current_user <> session_user THEN current_user::text END, current_setting('search_path'),"
+            " current_user::text"
+        )
     )
     names = {"name": context.version_table, "schema": context.version_table_schema}
-    schema, role = connection.execute(sql, names).one()
-    return schema, role
+    schema, role, path, user = connection.execute(sql, names).one()
+    return VersionTable(schema or _first_schema(path, user), context.version_table), role
+
+
+def _first_schema(search_path: str, user: str) -> str:
+    """Return the schema that a search_path names first, which env.py would create before it writes anything there."""
+    names = (name.strip('"').replace('""', '"') for name in _NAME_IN_PATH.findall(search_path))
+    return next((user if name == "$user" else name for name in names), "public")

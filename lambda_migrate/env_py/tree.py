@@ -11,7 +11,7 @@ cost of a run depends on the pending revisions, not on the length of the history
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -83,10 +83,15 @@ class _PackagedScript(Script):
     @cached_property
     def module(self) -> ModuleType:  # type: ignore[override]
         _compare(self._file, self._packaged)
-        try:
-            return load_python_file(self._file.parent, self._file.name)
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - a revision module may raise anything
-            raise _unloadable(error) from None
+        return _load(self._file)
+
+
+@cache  # in Alembic too, a revision's module is loaded once in a process
+def _load(file: Path) -> ModuleType:
+    try:
+        return load_python_file(file.parent, file.name)
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - a revision module may raise anything
+        raise _unloadable(error) from None
 
 
 @dataclass(frozen=True)
@@ -98,7 +103,11 @@ class PackagedGraph:
     root: Path
 
     def whole(self) -> RevisionMap:
-        """Return the whole graph for Alembic."""
+        """Return the whole graph for Alembic, the same each time."""
+        return self._whole
+
+    @cached_property
+    def _whole(self) -> RevisionMap:
         return self._map(list(self.nodes.values()))
 
     def above(self, wanted: str, current: Sequence[str]) -> RevisionMap | None:
@@ -211,10 +220,11 @@ def _unloadable(error: BaseException) -> ConfigurationError:
 def narrow(script: ScriptDirectory, graph: PackagedGraph | None, wanted: str, current: Sequence[str]) -> None:
     """Limit Alembic's graph to the revisions above ``current``, if they are enough to upgrade to ``wanted``.
 
-    Alembic sorts its whole graph before the first step. With a long history that takes longer than the step.
+    Alembic sorts its whole graph before the first step. With a long history that takes longer than the step. An env.py
+    that runs migrations several times needs another part of the graph each time.
     """
     if graph is not None:
-        script.revision_map = graph.above(wanted, current) or script.revision_map
+        script.revision_map = graph.above(wanted, current) or graph.whole()
 
 
 def check_known(script: ScriptDirectory, current: Sequence[str]) -> None:
@@ -236,10 +246,11 @@ def check_known(script: ScriptDirectory, current: Sequence[str]) -> None:
 def are_known(script: ScriptDirectory, revisions: Sequence[str]) -> bool:
     """Return whether the package has all of these revisions."""
     try:
-        script.get_revisions(tuple(revisions))
+        found = script.get_revisions(tuple(revisions))
     except CommandError:
         return False
-    return True
+    # Alembic also finds a revision by the beginning of its id, or by a word such as "head".
+    return [getattr(one, "revision", None) for one in found] == list(revisions)
 
 
 def pending(script: ScriptDirectory, current: Sequence[str]) -> Iterable[Revision]:

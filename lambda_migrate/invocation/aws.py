@@ -11,6 +11,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from lambda_migrate.invocation.loading import load
+from lambda_migrate.invocation.settings import endpoint_url
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -49,7 +50,9 @@ def client(service: str, *, read_timeout_s: int = _READ_TIMEOUT_S, attempts: int
         retries={"total_max_attempts": attempts, "mode": "standard"},
     )
     with calling():
-        return load("botocore.session").get_session().create_client(service, config=config)
+        session = load("botocore.session").get_session()
+        # The variable is botocore's own, but the backend may have locked a botocore that does not know it.
+        return session.create_client(service, config=config, endpoint_url=endpoint_url(service))
 
 
 def rds_token(host: str, port: int, user: str) -> str:

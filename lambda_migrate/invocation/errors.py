@@ -78,6 +78,10 @@ class PoolerRefused(MigrationError):
     """The connection goes through a pooler in transaction or statement mode. Nothing was set or run."""
 
 
+class PreflightFailed(MigrationError):
+    """The database's rows would make a pending revision fail, or it would block for too long. Nothing was run."""
+
+
 class UnknownRevision(MigrationError):
     """The database is at a revision that this package does not have: older code over a newer database."""
 
@@ -106,6 +110,14 @@ class MigrationIncomplete(MigrationError):
 
 class DowngradeRefused(MigrationError):
     """Downgrades are not allowed here, or ``confirm`` is not the database's current revision."""
+
+
+def not_confirmed(confirm: str | None, current: str | None) -> str:
+    """Return the message of a `DowngradeRefused` whose ``confirm`` is not the current revision."""
+    return (
+        f"confirm must be the database's current revision, {current or 'null (it is empty)'}, to show that you know"
+        f" where it is, not {confirm!r}"
+    )
 
 
 class DriftDetected(MigrationError):

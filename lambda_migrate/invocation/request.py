@@ -16,7 +16,7 @@ _LONGEST_SHOWN = 60
 # The fields of each action beside "action" and "target". Any other field is refused: a typo must never upgrade
 # production.
 ACTIONS: Mapping[str, frozenset[str]] = {
-    "upgrade": frozenset({"revision"}),
+    "upgrade": frozenset({"revision", "preflight"}),
     "plan": frozenset({"revision"}),
     "status": frozenset(),
     "history": frozenset(),
@@ -25,20 +25,28 @@ ACTIONS: Mapping[str, frozenset[str]] = {
     "downgrade": frozenset({"revision", "confirm"}),
     "stamp": frozenset({"revision", "confirm"}),
 }
+PREFLIGHT_MODES = ("off", "warn", "enforce")
+
 # The fields of "rollout", which only the state machine sends, with their types; one with a question mark may be missing
 # or null. The last three actions are the state machine's own.
 ROLLOUT_FIELDS: Mapping[str, Mapping[str, type]] = {
-    "upgrade": {"name": str, "item": dict, "runs": int, "looks?": int},
-    "status": {"name": str, "item": dict, "runs": int, "looks?": int},
+    "upgrade": {"name": str, "item": dict, "runs": int, "looks?": int, "package?": str},
+    "status": {"name": str, "item": dict, "runs": int, "looks?": int, "package?": str},
     "targets": {"name": str, "execution": str, "started": str, "input?": dict, "instead_of?": str},
     "record": {"name": str, "item": dict, "runs": int, "error": dict},
     "report": {"name": str, "problem?": dict},
 }
+# The fields of a rollout's target in "item", as `fleet.waves` writes them.
+_ITEM: Mapping[str, type] = {"number": int, "name": str, "server": str, "wave": int, "target": dict, "problem?": str}
+# Longer than any that the state machine sends: names are limited, and a cause has 256 KB at most.
+_LONGEST_TEXT = 262_144
+_LARGEST_NUMBER = 10_000_000
 # These need a revision in the event: an action that takes something back has no default.
 GUARDED_ACTIONS = frozenset({"downgrade", "stamp"})
 
 # Alembic refuses these characters in an id itself ("@", "+" and "-" have a meaning in a revision expression).
 _ID = r"[^\s@+\-,:\x00-\x1f\x7f]{1,255}"
+REVISION_ID = re.compile(_ID)
 _REVISIONS = {
     "upgrade": (re.compile(rf"\+[1-9][0-9]{{0,5}}|(?!base$){_ID}"), "head, heads, a revision id or +N"),
     "plan": (re.compile(rf"\+[1-9][0-9]{{0,5}}|(?!base$){_ID}"), "head, heads, a revision id or +N"),
@@ -66,12 +74,15 @@ class Target:
 class Request:
     """A checked event. ``confirm`` is the revision that the caller believes the database to be at.
 
+    ``preflight`` is one of `PREFLIGHT_MODES`, None for the stage's.
+
     ``rollout`` holds the fields that the state machine sends, as in `ROLLOUT_FIELDS`.
     """
 
     action: str = "upgrade"
     revision: str = DEFAULT_REVISION
     confirm: str | None = None
+    preflight: str | None = None
     target: Target = Target()
     rollout: Mapping[str, Any] | None = None
 
@@ -96,7 +107,8 @@ def parse_request(event: object) -> Request:
         action=action,
         revision=_revision(action, event.get("revision", DEFAULT_REVISION)),
         confirm=_confirm(event),
-        target=_target(event["target"]) if "target" in event else Target(),
+        preflight=_preflight(event),
+        target=parse_target(event["target"]) if "target" in event else Target(),
         rollout=_rollout(action, event),
     )
 
@@ -126,6 +138,15 @@ def _confirm(event: Mapping[str, Any]) -> str | None:
     return confirm
 
 
+def _preflight(event: Mapping[str, Any]) -> str | None:
+    if "preflight" not in event:
+        return None
+    mode = event["preflight"]
+    if not isinstance(mode, str) or mode not in PREFLIGHT_MODES:
+        raise InvalidRequest(f"preflight must be one of {', '.join(PREFLIGHT_MODES)}, not {_shown(mode)}")
+    return mode
+
+
 def _revision(action: str, value: object) -> str:
     if action not in _REVISIONS:
         return DEFAULT_REVISION
@@ -141,20 +162,40 @@ def _rollout(action: str, event: Mapping[str, Any]) -> Mapping[str, Any] | None:
     value = event.get("rollout")
     if not isinstance(value, Mapping):
         raise InvalidRequest(f"rollout must be a JSON object, not {_kind(value)}")
-    fields = {name.rstrip("?"): (kind, name.endswith("?")) for name, kind in ROLLOUT_FIELDS[action].items()}
-    unknown = sorted(str(name) for name in value if name not in fields)
-    if unknown:
-        raise InvalidRequest(f"unknown field {_shown(unknown[0])} in rollout for action {action}")
-    for name, (kind, optional) in fields.items():
-        given = value.get(name)
-        if type(given) is not kind and not (optional and given is None):
-            raise InvalidRequest(f"rollout.{name} must be {_kind(kind())}, not {_kind(given)}")
+    _check_fields(value, ROLLOUT_FIELDS[action], "rollout", f" for action {action}")
+    if "item" in ROLLOUT_FIELDS[action]:
+        _check_fields(value["item"], _ITEM, "rollout.item", "")
+        parse_target(value["item"]["target"])
     if not _ROLLOUT_NAME.fullmatch(value["name"]):
         raise InvalidRequest(f"rollout.name must be the name of an execution, not {_shown(value['name'])}")
     return value
 
 
-def _target(value: object) -> Target:
+def is_rollout_name(value: str) -> bool:
+    """Return whether a text may be the name of an execution of Step Functions."""
+    return _ROLLOUT_NAME.fullmatch(value) is not None
+
+
+def _check_fields(value: Mapping[str, Any], known: Mapping[str, type], path: str, where: str) -> None:
+    """Check that each field is one of ``known`` and has its type; one with a question mark may be missing or null."""
+    fields = {name.rstrip("?"): (kind, name.endswith("?")) for name, kind in known.items()}
+    unknown = sorted(str(name) for name in value if name not in fields)
+    if unknown:
+        raise InvalidRequest(f"unknown field {_shown(unknown[0])} in {path}{where}")
+    for name, (kind, optional) in fields.items():
+        given = value.get(name)
+        if optional and given is None:
+            continue
+        if type(given) is not kind:
+            raise InvalidRequest(f"{path}.{name} must be {_kind(kind())}, not {_kind(given)}")
+        if isinstance(given, int) and not 0 <= given <= _LARGEST_NUMBER:
+            raise InvalidRequest(f"{path}.{name} must be a number from 0 to {_LARGEST_NUMBER}, not {_shown(given)}")
+        if isinstance(given, str) and len(given) > _LONGEST_TEXT:
+            raise InvalidRequest(f"{path}.{name} must be a shorter text, not {_shown(given)}")
+
+
+def parse_target(value: object) -> Target:
+    """Return the target in an event, or raise as `parse_request`."""
     if not isinstance(value, Mapping):
         raise InvalidRequest(f"target must be a JSON object, not {_kind(value)}")
     unknown = sorted(str(name) for name in value if name not in _TARGET_FIELDS)

@@ -6,23 +6,45 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping, Sequence
+
+
+# An error or a log line names so many version tables of one revision, and counts the others.
+_TABLES_NAMED = 5
+
+
+@dataclass(frozen=True)
+class VersionTable:
+    """A version table. An env.py may have one for each schema, and runs the tree for each of them."""
+
+    schema: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.schema}.{self.name}"
+
+    def as_json(self) -> dict[str, str]:
+        """Return the fields that name it in an entry of a result."""
+        return {"schema": self.schema, "version_table": self.name}
 
 
 @dataclass(frozen=True)
 class Revision:
     """A revision of the packaged tree, as callers and log lines show it.
 
-    ``down_revisions`` are the ids of its parents: none for a base, several for a merge.
+    ``down_revisions`` are the ids of its parents: none for a base, several for a merge. ``table`` is the version table
+    that it is applied for, None unless env.py has several.
     """
 
     revision: str
     description: str
     down_revisions: tuple[str, ...] = ()
+    table: VersionTable | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Return the revision's entry in a result."""
-        return {"revision": self.revision, "description": self.description}
+        where = self.table.as_json() if self.table else {}
+        return {"revision": self.revision, "description": self.description, **where}
 
 
 @dataclass(frozen=True)
@@ -38,13 +60,36 @@ class Applied:
 
 
 @dataclass(frozen=True)
+class TableState:
+    """One of several version tables before and after a run, as `RunState`."""
+
+    table: VersionTable
+    previous: tuple[str, ...] = ()
+    revisions: tuple[str, ...] = ()
+    pending: tuple[Revision, ...] = ()
+    ahead: bool = False
+
+    def as_json(self) -> dict[str, Any]:
+        """Return its entry in a result."""
+        entry = {
+            **self.table.as_json(),
+            "previous_revision": joined(self.previous),
+            "revision": joined(self.revisions),
+            "up_to_date": not self.pending,
+            "pending": [revision.revision for revision in self.pending],
+        }
+        return {**entry, "ahead": True} if self.ahead else entry
+
+
+@dataclass(frozen=True)
 class RunState:
     """The revisions of the database before and after a run, and the work of the run, as the version table confirms it.
 
     Revisions are ids: none for an empty database, several for several heads. ``previous`` is None until a run has read
     the version table. ``done`` are the revisions that were run, in order, upwards or downwards. ``entries`` are the
     lists of an action, such as a plan's revisions, by the name of their field in the result. ``retries`` counts the
-    attempts after a lock timeout.
+    attempts after a lock timeout. ``tables`` are the version tables if env.py has several. The other fields are of all
+    of them then.
     """
 
     database: str = ""
@@ -57,6 +102,16 @@ class RunState:
     retries: int = 0
     lock_wait_ms: int = 0
     ahead: bool = False
+    tables: tuple[TableState, ...] = ()
+
+    def where(self) -> str:
+        """Return where the database is, in words. Of several version tables, each is named with its revision."""
+        if not self.tables:
+            return f"the database is at {joined(self.revisions) or 'base'}"
+        at: dict[str, list[str]] = {}
+        for each in self.tables:
+            at.setdefault(joined(each.revisions) or "base", []).append(str(each.table))
+        return f"the database is {'; '.join(f'at {revision} in {_some(names)}' for revision, names in at.items())}"
 
     def done_ids(self) -> list[str]:
         """Return the ids of the revisions that were run, in order."""
@@ -101,12 +156,25 @@ class Result:
                 "attempts": state.attempts,
                 "lock_wait_ms": state.lock_wait_ms,
             }
+            if state.tables:
+                answer["version_tables"] = [each.as_json() for each in state.tables]
         answer |= {"duration_ms": duration_ms, "request_id": request_id, **self.extra}
         if state.ahead:
             answer["ahead"] = True
         if self.action == "downgrade":
             answer["reverted"] = [reverted.as_json() for reverted in state.done]
         return answer
+
+
+def merged(revisions: Iterable[tuple[str, ...]]) -> tuple[str, ...]:
+    """Return the revisions of several version tables, each once."""
+    return tuple(sorted({each for some in revisions for each in some}))
+
+
+def _some(names: Sequence[str]) -> str:
+    """Return some of the names, and the number of the others."""
+    more = f" and {len(names) - _TABLES_NAMED} others" if len(names) > _TABLES_NAMED else ""
+    return ", ".join(names[:_TABLES_NAMED]) + more
 
 
 def joined(revisions: tuple[str, ...]) -> str | None:

@@ -34,8 +34,11 @@ Event = Literal[
     "migration.failed",
     "migration.noop",
     "migration.ahead",
+    "schema.untrusted",
     "index.dropped",
+    "statement.skipped",
     "backend.output",
+    "preflight.finished",
 ]
 
 METRICS_NAMESPACE = "template-saas/migrate"
@@ -61,6 +64,8 @@ logger = Logger(
     # Otherwise Powertools parses a message that happens to be JSON, such as a number.
     json_deserializer=str,
     location=None,
+    # Lambda filters lines by their level only if it can read their time.
+    use_rfc3339=True,
     log_record_order=["timestamp", "level", "event", "message"],
 )
 
@@ -79,7 +84,7 @@ def _metrics() -> AmazonCloudWatchEMFProvider:
     metrics: AmazonCloudWatchEMFProvider = provider.AmazonCloudWatchEMFProvider()
     # The stack names the namespace after its project, in POWERTOOLS_METRICS_NAMESPACE.
     metrics.namespace = metrics.namespace or METRICS_NAMESPACE
-    # The contract's only dimension is the stage: a service dimension would give the metrics another identity.
+    # Powertools would add the service to the dimension by which the first dashboards were made.
     metrics.service = ""
     return metrics
 
@@ -94,6 +99,8 @@ def measure(
     metrics = _metrics()
     unit = load("aws_lambda_powertools.metrics").MetricUnit
     metrics.add_dimension(name="stage", value=stage)
+    # Of two services in one account, which may share the stage's name, each has its own.
+    metrics.add_dimensions(stage=stage, service=logger.service)
     metrics.add_metric(name="RevisionsApplied", unit=unit.Count, value=applied)
     metrics.add_metric(name="MigrationDuration", unit=unit.Milliseconds, value=duration_ms)
     metrics.add_metric(name="MigrationFailures", unit=unit.Count, value=int(failed))

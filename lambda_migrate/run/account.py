@@ -5,23 +5,37 @@
 
 from __future__ import annotations
 
+import logging
 import time
+from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from lambda_migrate.database.session import versions
-from lambda_migrate.env_py.messages import Began, Entry, IndexDropped, Next, Output, Ran, Started
-from lambda_migrate.invocation.result import Applied, RunState, joined
+from lambda_migrate.env_py.messages import (
+    Began,
+    Entry,
+    IndexDropped,
+    Next,
+    Output,
+    Ran,
+    Started,
+    StatementSkipped,
+    Untrusted,
+)
+from lambda_migrate.invocation.result import Applied, Revision, RunState, TableState, VersionTable, joined, merged
 from lambda_migrate.invocation.telemetry import log
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from lambda_migrate.database.session import Session
     from lambda_migrate.env_py.messages import Message
     from lambda_migrate.invocation.errors import MigrationError
-    from lambda_migrate.invocation.result import Revision
     from lambda_migrate.invocation.telemetry import Event
+
+# A revision that was run, and the version table that it was run for.
+Done = tuple[VersionTable, Applied]
 
 
 class Account:
@@ -29,8 +43,12 @@ class Account:
 
     def __init__(self, schema: str | None) -> None:
         self.state = RunState()
+        self.output_lines = 0
         self._schema = schema
-        # The last attempt, until the version table was read after it.
+        # The version tables in the order in which env.py came to them, and the revisions that were run, in order.
+        self._tables: dict[VersionTable, TableState] = {}
+        self._done: list[Done] = []
+        # The last attempt, until the version tables were read after it.
         self._unsettled: Attempt | None = None
 
     def opened(self, database: str, lock_wait_ms: int) -> None:
@@ -49,42 +67,95 @@ class Account:
         """Count a lock timeout after which the run goes on."""
         self.state = replace(self.state, retries=self.state.retries + 1)
 
-    def begin(self) -> Attempt:
+    def begin(self, default_schema: str | None) -> Attempt:
         """Return the attempt that begins now. It stays unsettled until `settle`."""
-        self._unsettled = Attempt(self.state.database, self._schema, self.state.attempts)
+        self._unsettled = Attempt(
+            self.state.database, self._schema, default_schema, self.state.attempts, self._log_output
+        )
         return self._unsettled
 
+    def _log_output(self, output: Output) -> None:
+        self.output_lines += 1
+        log_output(output)
+
     def settle(self, session: Session) -> None:
-        """Read the version table and add the revisions of the last attempt, if unsettled, that it confirms."""
+        """Read the version tables and add the revisions of the last attempt, if unsettled, that they confirm."""
         attempt = self._unsettled
         if attempt is not None and attempt.began is not None:
-            actual = versions(session, attempt.began.schema, attempt.began.version_table, attempt.began.role)
-            self._add(attempt, attempt.began, attempt.confirmed(actual), actual)
+            actual = {
+                began.table: versions(session, began.table.schema, began.table.name, began.role)
+                for began in attempt.tables()
+            }
+            self._add(attempt, attempt.confirmed(actual), actual)
         self._unsettled = None
 
-    def _add(self, attempt: Attempt, began: Began, done: tuple[Applied, ...], actual: tuple[str, ...]) -> None:
-        state = self.state
-        all_done = (*state.done, *done)
-        ids = {each.revision.revision for each in all_done}
-        self.state = replace(
-            state,
-            previous=attempt.previous if state.previous is None else state.previous,
+    def found(self, looked: Sequence[Began]) -> None:
+        """Note the version tables that a look has found, without those that are known already."""
+        for began in looked:
+            if began.table not in self._tables:
+                self._note(began, began.heads)
+        self._sum_up()
+
+    def located(self) -> dict[VersionTable, tuple[str, ...]]:
+        """Return the current revisions of each known version table."""
+        return {table: each.revisions for table, each in self._tables.items()}
+
+    def steps_done(self) -> dict[VersionTable, int]:
+        """Return the number of revisions that were run, for each version table."""
+        return Counter(table for table, _ in self._done)
+
+    def left(self, attempt: Attempt) -> tuple[Revision, ...]:
+        """Return the revisions that an attempt planned and that are not done."""
+        return attempt.left(self._done)
+
+    def _add(self, attempt: Attempt, done: list[Done], actual: Mapping[VersionTable, tuple[str, ...]]) -> None:
+        self._done += done
+        for began in attempt.tables():
+            self._note(began, actual[began.table])
+        entries = {name: tuple(entries) for name, entries in attempt.entries.items()}
+        self.state = replace(self.state, entries=entries)
+        self._sum_up()
+
+    def _note(self, began: Began, actual: tuple[str, ...]) -> None:
+        known = self._tables.get(began.table)
+        ids = {each.revision.revision for table, each in self._done if table == began.table}
+        self._tables[began.table] = TableState(
+            began.table,
+            previous=known.previous if known else began.heads,
             revisions=actual,
-            done=all_done,
             pending=tuple(revision for revision in began.pending if revision.revision not in ids),
-            entries={name: tuple(entries) for name, entries in attempt.entries.items()},
             ahead=began.ahead,
         )
 
+    def _sum_up(self) -> None:
+        several = len(self._tables) > 1
+
+        def shown(table: VersionTable, revision: Revision) -> Revision:
+            return replace(revision, table=table) if several else revision
+
+        tables = tuple(
+            replace(each, pending=tuple(shown(each.table, revision) for revision in each.pending))
+            for each in self._tables.values()
+        )
+        self.state = replace(
+            self.state,
+            previous=merged(each.previous for each in tables) if tables else None,
+            revisions=merged(each.revisions for each in tables),
+            done=tuple(replace(each, revision=shown(table, each.revision)) for table, each in self._done),
+            pending=tuple(revision for each in tables for revision in each.pending),
+            ahead=any(each.ahead for each in tables),
+            tables=tables if several else (),
+        )
+
     def give_up(self, error: MigrationError) -> MigrationError:
-        """Return the error of a run that ends without reading the version table. It names the last known commit."""
+        """Return the error of a run that ends without reading the version tables. It names the last known commit."""
         attempt, self._unsettled = self._unsettled, None
         if attempt is None or attempt.began is None:
             return error
-        done = tuple(Applied(ran.revision, ran.duration_ms) for ran in attempt.ran if ran.committed)
-        self._add(attempt, attempt.began, done, attempt.began.heads)
-        known = f"{done[-1].revision.revision} was committed" if done else "nothing was committed before that"
-        unknown = attempt.running or next((ran.revision for ran in attempt.ran[len(done) :]), None)
+        done = [(table, Applied(ran.revision, ran.duration_ms)) for table, ran in attempt.ran if ran.committed]
+        self._add(attempt, done, {began.table: began.heads for began in attempt.tables()})
+        known = f"{done[-1][1].revision.revision} was committed" if done else "nothing was committed before that"
+        unknown = attempt.running or next((ran.revision for _, ran in attempt.ran if not ran.committed), None)
         doubt = f", and whether {unknown.revision} was is unknown: ask for the status" if unknown else ""
         return type(error)(f"{error}; as far as is known {known}{doubt}", **error.facts)
 
@@ -95,24 +166,34 @@ class Attempt:
 
     database: str
     schema: str | None
+    default_schema: str | None
     number: int
-    # An env.py may let Alembic begin several times, each time with another version table: the last one counts.
-    began: Began | None = None
-    previous: tuple[str, ...] | None = None
+    log_output: Callable[[Output], None]
+    # One for each time that env.py ran migrations; the last one is now.
+    begun: list[Began] = field(default_factory=list)
     running: Revision | None = None
     # True if the table confirms the commit of a revision whose process had not reported it.
     outlived: bool = False
-    ran: list[Ran] = field(default_factory=list)
+    ran: list[tuple[VersionTable, Ran]] = field(default_factory=list)
     entries: dict[str, list[Mapping[str, Any]]] = field(default_factory=dict)
     _started: float = 0.0
-    _logged: set[str] = field(default_factory=set)
+    _step: int = 0
+    _logged: set[tuple[VersionTable, str]] = field(default_factory=set)
+
+    @property
+    def began(self) -> Began | None:
+        """What Alembic read last, or None if it did not come so far."""
+        return self.begun[-1] if self.begun else None
+
+    def tables(self) -> list[Began]:
+        """Return the last message about each version table."""
+        return list({began.table: began for began in self.begun}.values())
 
     def receive(self, message: Message) -> None:
         """Process one message, and log it."""
         if isinstance(message, Began):
-            self.began = message
-            self.previous = message.heads if self.previous is None else self.previous
-            self.entries.clear()
+            self.begun.append(message)
+            self._step = 0
         elif isinstance(message, Started):
             self._start(message.revision)
         elif isinstance(message, Next):
@@ -120,68 +201,105 @@ class Attempt:
             self.receive(message.started)
         elif isinstance(message, Ran):
             self.running = None
-            self.ran.append(message)
+            table = self.begun[-1].table
+            self.ran.append((table, message))
             if message.committed:
-                self._log_applied(message)
-        elif isinstance(message, IndexDropped):
-            what = f"dropped the invalid index {message.index}, left by an interrupted run, before building it again:"
-            self._log("index.dropped", what, message.revision)
+                self._log_applied(table, message)
         elif isinstance(message, Entry):
             self.entries.setdefault(message.name, []).append(message.entry)
+        else:
+            self._note(message)
+
+    def _note(self, message: Message) -> None:
+        """Log a message that changes nothing in this attempt's state."""
+        if isinstance(message, IndexDropped):
+            what = f"dropped the invalid index {message.index}, left by an interrupted run, before building it again:"
+            self._log("index.dropped", what, self.begun[-1].table, message.revision)
+        elif isinstance(message, StatementSkipped):
+            what = f"skipped a statement, because an interrupted run had finished it ({message.why}):"
+            self._log("statement.skipped", what, self.begun[-1].table, message.revision)
         elif isinstance(message, Output):
-            log_output(message)
+            self.log_output(message)
+        elif isinstance(message, Untrusted):
+            log_untrusted(message.findings, self.database, self.schema)
 
     def _start(self, revision: Revision) -> None:
         self.running, self._started = revision, time.monotonic()
+        self._step += 1
         self._log(
             "revision.started",
             "running",
+            self.begun[-1].table,
             revision,
             down_revision=joined(revision.down_revisions),
-            step=len(self.ran) + 1,
-            steps=len(self.began.planned) if self.began else None,
+            step=self._step,
+            steps=len(self.begun[-1].planned),
         )
 
-    def confirmed(self, actual: tuple[str, ...]) -> tuple[Applied, ...]:
-        """Return the revisions of this attempt that the committed version table confirms.
+    def confirmed(self, actual: Mapping[VersionTable, tuple[str, ...]]) -> list[Done]:
+        """Return the revisions of this attempt that the committed version tables confirm.
 
-        Revisions run one after the other. So the longest sequence of them that leaves the table as it is now was
+        Revisions run one after the other. So the longest sequence of them that leaves a table as it is now was
         committed, and later revisions were rolled back. If no sequence leaves it so, the revision that was still
         running, according to its messages, was committed too.
         """
-        heads = [self.began.heads if self.began else (), *(tuple(sorted(ran.heads)) for ran in self.ran)]
+        committed = {table: self._committed(table, heads) for table, heads in actual.items()}
+        done: list[Done] = []
+        for table, ran in self.ran:
+            if committed[table] > 0:
+                committed[table] -= 1
+                done.append((table, Applied(ran.revision, ran.duration_ms)))
+                if (table, ran.revision.revision) not in self._logged:
+                    self._log_applied(table, ran)
+        return done
+
+    def _committed(self, table: VersionTable, actual: tuple[str, ...]) -> int:
+        """Return how many of the revisions of a table were committed."""
+        before = next(began.heads for began in self.begun if began.table == table)
+        heads = [before, *(tuple(sorted(ran.heads)) for each, ran in self.ran if each == table)]
         committed = max((number for number, each in enumerate(heads) if each == actual), default=None)
-        if committed is None and self.running is not None:
+        if committed is not None:
+            return committed
+        if self.running is not None and self.begun[-1].table == table:
             # The commit went through and its answer was lost: nobody else writes this table while the lock is held.
             took_ms = round((time.monotonic() - self._started) * 1000)
-            self.ran.append(Ran(self.running, actual, took_ms, committed=True))
+            self.ran.append((table, Ran(self.running, actual, took_ms, committed=True)))
             self.running, self.outlived = None, True
-        done = self.ran[:committed]
-        for ran in done:
-            if ran.revision.revision not in self._logged:
-                self._log_applied(ran)
-        return tuple(Applied(ran.revision, ran.duration_ms) for ran in done)
+            return len(heads)
+        return len(heads) - 1
 
-    def left(self, done: tuple[Applied, ...]) -> tuple[Revision, ...]:
+    def left(self, done: Sequence[Done]) -> tuple[Revision, ...]:
         """Return the planned revisions that are not among those done."""
-        ids = {each.revision.revision for each in done}
-        return tuple(r for r in (self.began.planned if self.began else ()) if r.revision not in ids)
+        ids = {(table, each.revision.revision) for table, each in done}
+        return tuple(
+            revision
+            for began in self.begun
+            for revision in began.planned
+            if (began.table, revision.revision) not in ids
+        )
 
-    def _log_applied(self, ran: Ran) -> None:
-        self._logged.add(ran.revision.revision)
-        self._log("revision.applied", "committed", ran.revision, duration_ms=ran.duration_ms)
+    def _log_applied(self, table: VersionTable, ran: Ran) -> None:
+        self._logged.add((table, ran.revision.revision))
+        self._log("revision.applied", "committed", table, ran.revision, duration_ms=ran.duration_ms)
 
-    def _log(self, event: Event, what: str, revision: Revision, **fields: Any) -> None:  # noqa: ANN401 - as `log`
+    def _log(self, event: Event, what: str, table: VersionTable, revision: Revision, **fields: Any) -> None:  # noqa: ANN401
+        # An env.py may go through schemas by itself. That there are several is known only later.
+        elsewhere = table.schema if table.schema != self.default_schema else None
         log(
             event,
             f"{what} {revision.revision} ({revision.description})",
             database=self.database,
-            schema=self.schema,
+            schema=self.schema or elsewhere,
             revision=revision.revision,
             description=revision.description,
             attempt=self.number,
             **fields,
         )
+
+
+def log_untrusted(found: object, database: str, schema: str | None) -> None:
+    """Warn that another role could run code with the rights of the login."""
+    log("schema.untrusted", str(found), level=logging.WARNING, database=database, schema=schema)
 
 
 def log_output(output: Output) -> None:

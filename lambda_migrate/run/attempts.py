@@ -5,40 +5,47 @@ from __future__ import annotations
 import logging
 import random
 import time
-from contextlib import closing, nullcontext
+from contextlib import closing, nullcontext, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from lambda_migrate.database.migration_lock import lock_keys, migration_lock
 from lambda_migrate.database.open_session import is_rotated, open_session
-from lambda_migrate.env_py.connection import READ_ONLY_ACTIONS
-from lambda_migrate.env_py.messages import Job
+from lambda_migrate.database.session import find_untrusted
+from lambda_migrate.database.untrusted import refuse
+from lambda_migrate.env_py.messages import READ_ONLY_ACTIONS, Began, Job
 from lambda_migrate.invocation.errors import (
     AuthenticationFailed,
     ConfigurationError,
     DatabaseUnavailable,
+    DowngradeRefused,
+    InvalidRequest,
     LockTimeout,
     MigrationError,
     MigrationIncomplete,
     Unexpected,
+    not_confirmed,
 )
-from lambda_migrate.invocation.result import joined
+from lambda_migrate.invocation.request import GUARDED_ACTIONS
+from lambda_migrate.invocation.result import joined, merged
 from lambda_migrate.invocation.telemetry import log
+from lambda_migrate.revisions import manifest
 from lambda_migrate.run import up_to_date
-from lambda_migrate.run.account import Account
+from lambda_migrate.run.account import Account, log_untrusted
 from lambda_migrate.run.outcome import TryAgain, error_of
+from lambda_migrate.run.process import start_server
 from lambda_migrate.run.supervisor import supervise
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from contextlib import AbstractContextManager
 
     from lambda_migrate.database.migration_lock import Lock
     from lambda_migrate.database.session import Session
-    from lambda_migrate.env_py.messages import Failure
+    from lambda_migrate.env_py.messages import Failure, Message
     from lambda_migrate.invocation.deadline import Deadline
     from lambda_migrate.invocation.invocation import Invocation
-    from lambda_migrate.invocation.request import Request
-    from lambda_migrate.invocation.result import RunState
+    from lambda_migrate.invocation.result import Revision, RunState, VersionTable
     from lambda_migrate.run.account import Attempt
     from lambda_migrate.run.supervisor import ProcessEnd
 
@@ -74,6 +81,7 @@ def inspect(invocation: Invocation, session: Session) -> RunState:
 
 
 def _run(invocation: Invocation, session: Session, *, locked: bool) -> RunState:
+    start_server(invocation.settings)
     account = Account(invocation.schema)
     try:
         _with_sessions(invocation, account, session, locked=locked)
@@ -96,6 +104,7 @@ def _with_sessions(invocation: Invocation, account: Account, session: Session, *
             with closing(session), _lock(invocation, session, locked=locked) as lock:
                 account.opened(session.server.database, lock.wait_ms if lock else 0)
                 if not _done_by_another_run(invocation, account, session, lock):
+                    _check_trusted(invocation, session, first=not account.state.attempts)
                     _attempts(invocation, account, session)
         except (TryAgain, DatabaseUnavailable) as failure:
             error = failure.error if isinstance(failure, TryAgain) else failure
@@ -124,14 +133,30 @@ def _done_by_another_run(invocation: Invocation, account: Account, session: Sess
     """Return whether the last holder of the lock left nothing to do. After an attempt, only env.py can show it."""
     if lock is None or not lock.wait_ms or account.state.attempts:
         return False
-    found = up_to_date.look(invocation, session)
+    found = up_to_date.look_again(invocation, session)
     if found is not None:
         account.is_up_to_date(found)
     return found is not None
 
 
+def _check_trusted(invocation: Invocation, session: Session, *, first: bool) -> None:
+    """Warn or raise if another role could run code with the rights of the login in env.py's session.
+
+    Without this check only a run ends that found nothing to do: none of its statements resolves a name outside
+    pg_catalog, and it reads the version table only if trusted roles own it.
+    """
+    if invocation.settings.untrusted_schema == "ignore":
+        return
+    found = find_untrusted(session, invocation.schema)
+    if refuse(found, invocation.settings) and first:
+        log_untrusted(found, session.server.database, invocation.schema)
+
+
 def _attempts(invocation: Invocation, account: Account, session: Session) -> None:
     """Run env.py until it succeeds, backing off while the tables that it needs are locked."""
+    relative = invocation.request.action == "upgrade" and invocation.request.revision.startswith("+")
+    if (relative or invocation.request.action in GUARDED_ACTIONS) and not account.state.attempts:
+        _check_all_tables(invocation, account, session)
     while True:
         account.next_attempt()
         try:
@@ -166,30 +191,101 @@ def _attempt(invocation: Invocation, account: Account, session: Session) -> None
     """
     # The session of an earlier attempt may have been lost before the version table was read on it.
     account.settle(session)
-    job = _job(invocation, account.state, session)
-    if job.revision in {"+0", "-0"}:
-        return
-    attempt = account.begin()
+    job = replace(_job(invocation, account, session), output_lines=account.output_lines)
+    attempt = account.begin(session.default_schema)
     before = invocation.deadline.left()
     end = supervise(job, session, attempt.receive)
+    if _must_write(end):
+        attempt = account.begin(session.default_schema)
+        end = supervise(replace(job, may_write=True), session, attempt.receive)
     account.settle(session)
     failure = _failure(end, attempt, session)
     if _out_of_time(end, failure, left=invocation.deadline.left(), before=before):
-        _check_complete(invocation, account.state, attempt, failure)
+        has_ended = bool(end.ended) or not _may_have_more_tables(invocation, account, session)
+        _check_complete(invocation, account, attempt, failure, has_ended=has_ended)
     elif failure is not None:
+        if job.action not in READ_ONLY_ACTIONS and _may_have_more_tables(invocation, account, session):
+            with suppress(DatabaseUnavailable):  # the failure counts, not the look
+                account.found(_look(invocation, account, session)[0])
+        if failure.revision and account.state.tables:
+            failure = replace(failure, revision=replace(failure.revision, table=attempt.begun[-1].table))
         raise error_of(
             failure,
-            revisions=account.state.revisions,
+            where=account.state.where(),
             any_ran=bool(attempt.ran),
+            several=bool(account.state.tables),
             holders=end.blockers,
             changes=job.action not in READ_ONLY_ACTIONS,
         ) from None
-    elif end.ended and end.ended.heads not in {None, account.state.revisions}:
+    elif end.ended and end.ended.heads is not None:
+        _check_committed(account, end.ended.heads)
+
+
+def _check_committed(account: Account, expected: Mapping[VersionTable, tuple[str, ...]]) -> None:
+    """Raise if a version table does not hold the revisions at which env.py's process left it."""
+    actual = account.located()
+    lost = {table: heads for table, heads in expected.items() if actual[table] != heads}
+    if lost:
+        several = f" ({', '.join(map(str, lost))})" if len(expected) > 1 else ""
         raise ConfigurationError(
             "env.py ran to its end but did not commit, and what was done is lost: it begins a transaction before"
-            " context.configure(), maybe with a statement, and must commit it; the database is at"
-            f" {joined(account.state.revisions) or 'base'}, not at {joined(end.ended.heads or ()) or 'base'}"
+            " context.configure(), maybe with a statement, and must commit it;"
+            f" {account.state.where()}, not at {joined(merged(lost.values())) or 'base'}{several}"
         )
+
+
+def _check_all_tables(invocation: Invocation, account: Account, session: Session) -> None:
+    """Refuse a request that a version table would refuse, before the first one is changed, if env.py has several.
+
+    A single one is checked by the process that changes it.
+
+    Raises:
+        DowngradeRefused: ``confirm`` is not where they are.
+        InvalidRequest: the wanted revision cannot be reached from where one of them is.
+    """
+    packaged = manifest.for_settings(invocation.settings)
+    if packaged is not None and packaged.version_table is not None:
+        return  # the builder has seen that env.py has one only
+    looked, end = _look(invocation, account, session, trial=invocation.request.action)
+    failure = end.failure
+    refused = failure is not None and failure.error_type == InvalidRequest.__name__
+    if not end.ended or (failure and not refused) or len({began.table for began in looked}) < 2:  # noqa: PLR2004 - several
+        return
+    account.found(looked)
+    if failure is not None:
+        raise InvalidRequest(f"{looked[-1].table}: {failure.message}; {account.state.where()}")
+    current = joined(account.state.revisions)
+    if invocation.request.action in GUARDED_ACTIONS and invocation.request.confirm != current:
+        raise DowngradeRefused(f"{not_confirmed(invocation.request.confirm, current)}; {account.state.where()}")
+
+
+def _may_have_more_tables(invocation: Invocation, account: Account, session: Session) -> bool:
+    """Return whether env.py seems to go through several schemas by itself, and so may not have come to all of them."""
+    elsewhere = {table for table in account.located() if table.schema != session.default_schema}
+    return invocation.schema is None and bool(account.state.tables or elsewhere)
+
+
+def _look(
+    invocation: Invocation, account: Account, session: Session, *, trial: str | None = None
+) -> tuple[list[Began], ProcessEnd]:
+    """Return where each version table is, and how env.py ended. This run of it changes nothing."""
+    job = replace(_job(invocation, account, session), action="status", trial=trial)
+    begun: list[Began] = []
+
+    def receive(message: Message) -> None:
+        if isinstance(message, Began):
+            begun.append(message)
+
+    end = supervise(job, session, receive)
+    if _must_write(end):
+        begun.clear()
+        end = supervise(replace(job, may_write=True), session, receive)
+    return begun, end
+
+
+def _must_write(end: ProcessEnd) -> bool:
+    """Return whether env.py wrote in a look: then it runs again, and its writes are taken back and not refused."""
+    return end.ended is not None and end.ended.refused_write and not end.out_of_time
 
 
 def _failure(end: ProcessEnd, attempt: Attempt, session: Session) -> Failure | None:
@@ -208,32 +304,53 @@ def _out_of_time(end: ProcessEnd, failure: Failure | None, *, left: float, befor
     return end.out_of_time or cut_off or bool(end.ended and end.ended.stopped)
 
 
-def _check_complete(invocation: Invocation, state: RunState, attempt: Attempt, failure: Failure | None) -> None:
-    """Raise `MigrationIncomplete` unless all was done before time was up."""
-    left = attempt.left(state.done)
+def _check_complete(
+    invocation: Invocation, account: Account, attempt: Attempt, failure: Failure | None, *, has_ended: bool
+) -> None:
+    """Raise `MigrationIncomplete` unless all was done before time was up.
+
+    ``has_ended`` is False if env.py may have had further version tables to come to.
+    """
+    state = account.state
+    left = account.left(attempt)
     if attempt.began is None:
         raise MigrationIncomplete("Lambda's timeout came before env.py had reached the version table; invoke again")
-    if not left and failure is None:
+    if not left and failure is None and has_ended:
         return
     following = f", the next is {left[0].revision} ({left[0].description})" if left else ""
     # The TimeoutError of a revision that works in steps has its progress.
     progress = f" ({failure.message})" if failure and failure.error_type == TimeoutError.__name__ else ""
     raise MigrationIncomplete(
         f"stopped {invocation.deadline.reserve:.1f} s before Lambda's timeout: {len(state.done)} applied,"
-        f" {len(left)} left{following}{progress}; the database is at {joined(state.revisions) or 'base'}; invoke"
-        " again to go on from there",
+        f" {len(left)} left{following}{progress}; {state.where()}; {_next_step(attempt, left)}",
         revision=left[0].revision if left else None,
         pending=[revision.revision for revision in left],
     )
 
 
-def _job(invocation: Invocation, state: RunState, session: Session) -> Job:
-    """Return the job for the process that runs env.py."""
-    revision, confirm = _still_wanted(invocation.request, state)
+def _next_step(attempt: Attempt, left: tuple[Revision, ...]) -> str:
+    ids = {ran.revision.revision for _, ran in attempt.ran}
+    rolled_back = sum(revision.revision in ids for revision in left)
+    if not rolled_back or attempt.left([]) != left:
+        return "invoke again to go on from there"
+    return (
+        f"env.py runs all revisions in one transaction, and the {rolled_back} that had run were rolled back: give the"
+        ' function more time, or apply fewer revisions at once ("revision": "+1")'
+    )
+
+
+def _job(invocation: Invocation, account: Account, session: Session) -> Job:
+    """Return the job for the process that runs env.py.
+
+    A further attempt begins where the last one ended. Without `done`, "+2" would take two more steps from there, and
+    without `located`, a downgrade that had begun would be refused.
+    """
     return Job(
         action=invocation.request.action,
-        revision=revision,
-        confirm=confirm,
+        revision=invocation.request.revision,
+        confirm=invocation.request.confirm,
+        done=account.steps_done(),
+        located=account.located(),
         schema=invocation.schema,
         settings=invocation.settings,
         credentials=session.credentials,
@@ -243,20 +360,9 @@ def _job(invocation: Invocation, state: RunState, session: Session) -> Job:
         application_name=invocation.name,
         deadline=invocation.deadline,
         pooled=session.pooled,
+        encrypted=session.encrypted,
+        checked_schemas=(*session.path, *([invocation.schema] if invocation.schema is not None else ())),
     )
-
-
-def _still_wanted(request: Request, state: RunState) -> tuple[str, str | None]:
-    """Return the revision and the confirmation of a further attempt, which begins where the last one ended.
-
-    Otherwise "+2" would take two more steps from there, and a downgrade that had begun would be refused.
-    """
-    revision, confirm = request.revision, request.confirm
-    if state.done and revision[0] in "+-":
-        revision = f"{revision[0]}{int(revision[1:]) - len(state.done)}"
-    if state.previous is not None and confirm == joined(state.previous):
-        confirm = joined(state.revisions)
-    return revision, confirm
 
 
 def _wait(seconds: float, session: Session) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from lambda_migrate.env_py.messages import NEVER_COMMITTED, READ_ONLY
 from lambda_migrate.invocation.errors import (
     AuthenticationFailed,
     ConfigurationError,
@@ -18,7 +19,6 @@ from lambda_migrate.invocation.errors import (
     TargetMismatch,
     UnknownRevision,
 )
-from lambda_migrate.invocation.result import joined
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -38,7 +38,7 @@ _REFUSALS: Mapping[str, type[MigrationError]] = {
         UnknownRevision,
     )
 }
-_READ_ONLY = "25006"  # read_only_sql_transaction
+_IN_TRANSACTION = "25001"  # active_sql_transaction
 _PARTLY_COMMITTED = "; it had committed part of its work before, so it is not run again by itself"
 
 
@@ -52,29 +52,28 @@ class TryAgain(Exception):  # noqa: N818 - not an error: the run begins again
 
 # Long, but flat: one case after the other, most certain first.
 def error_of(
-    failure: Failure, *, revisions: tuple[str, ...], any_ran: bool, holders: tuple[Holder, ...], changes: bool
+    failure: Failure, *, where: str, any_ran: bool, several: bool, holders: tuple[Holder, ...], changes: bool
 ) -> MigrationError | TryAgain:
     """Return the error for a failure.
 
-    ``revisions`` are the database's current ones, ``any_ran`` is True if a revision ran to its end in this attempt, and
-    ``holders`` are the sessions that blocked the one that failed.
+    ``where`` says where the database is now, ``any_ran`` is True if a revision ran to its end in this attempt,
+    ``several`` if env.py has several version tables, and ``holders`` are the sessions that blocked the one that failed.
     """
     facts = _facts(failure, holders)
     if failure.kind == "refused":
-        return _REFUSALS.get(failure.error_type, ConfigurationError)(failure.message, **facts)
-    if failure.sqlstate == _READ_ONLY and changes:
+        message = f"{failure.message}; {where}" if any_ran or several else failure.message
+        return _REFUSALS.get(failure.error_type, ConfigurationError)(message, **facts)
+    if failure.sqlstate == READ_ONLY and changes:
         part = _PARTLY_COMMITTED if failure.partly_committed else ""
         what = f"revision {failure.revision.revision}" if failure.revision else "env.py"
         return ConfigurationError(
             f"the database is read-only: {what}: {failure.message}{part}: migrations need the writer; correct the"
-            " secret's host, or let env.py turn default_transaction_read_only off; the database is at"
-            f" {joined(revisions) or 'base'}",
+            f" secret's host, or let env.py turn default_transaction_read_only off; {where}",
             **facts,
         )
     if failure.revision is None and not any_ran and failure.kind != "lock":
-        return _before_any_revision(failure, facts)
-    where = f"the database is at {joined(revisions) or 'base'}"
-    what = f"revision {failure.revision.revision} ({failure.revision.description})" if failure.revision else "env.py"
+        return (None if changes else _of_a_look(failure, facts)) or _before_any_revision(failure, facts)
+    what = _what(failure)
     cause = f"{failure.error_type}: {failure.message}"
     part = _PARTLY_COMMITTED if failure.partly_committed else ""
     if failure.kind == "lock":
@@ -88,6 +87,31 @@ def error_of(
     return MigrationFailed(f"{what} failed: {cause}{state}{part}; {where}", **facts)
 
 
+def _what(failure: Failure) -> str:
+    if failure.revision is None:
+        return "env.py"
+    table = f" for {failure.revision.table}" if failure.revision.table else ""
+    return f"revision {failure.revision.revision} ({failure.revision.description}){table}"
+
+
+def _of_a_look(failure: Failure, facts: Mapping[str, Any]) -> MigrationError | None:
+    """Return the error for what PostgreSQL refused because the action only looks, or None for another failure."""
+    refused = {
+        READ_ONLY: "env.py writes on a connection of an async driver that it opens without SQLAlchemy",
+        _IN_TRANSACTION: "env.py runs a statement that no transaction can take back",
+    }
+    what = refused.get(failure.sqlstate or "")
+    if failure.constraint == NEVER_COMMITTED:
+        what = "env.py commits what it writes past SQLAlchemy and its driver"
+    if what is None:
+        return None
+    return ConfigurationError(
+        f"{what}, and this action only looks: PostgreSQL refused that ({failure.message}), and nothing was changed; let"
+        " env.py do it only if it is needed, and with SQLAlchemy",
+        **facts,
+    )
+
+
 def _facts(failure: Failure, holders: tuple[Holder, ...]) -> dict[str, Any]:
     """Return the fields of the error's log line; those of an error that env.py's process raised itself come first."""
     return {
@@ -96,6 +120,10 @@ def _facts(failure: Failure, holders: tuple[Holder, ...]) -> dict[str, Any]:
         "statement": failure.statement,
         "table": failure.table,
         "constraint": failure.constraint,
+        "detail": failure.detail,
+        "hint": failure.hint,
+        "file": failure.file,
+        "line": failure.line,
         "blocking_pids": [holder.pid for holder in holders] or None,
         "partly_committed": failure.partly_committed or None,
         **failure.facts,

@@ -10,17 +10,21 @@ from lambda_migrate.invocation.loading import load
 from lambda_migrate.run import up_to_date
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from lambda_migrate.invocation.invocation import Invocation
     from lambda_migrate.invocation.result import RunState
 
 
-def migrate(invocation: Invocation) -> RunState:
+def migrate(invocation: Invocation, prepare: Callable[[Invocation], None] | None = None) -> RunState:
     """Migrate as requested, under the migration lock, and return what was done.
+
+    ``prepare`` is called before anything is begun, if there may be something to do.
 
     Raises:
         MigrationError: one of the contract's section 7, with its ``state``; the database is at a revision boundary.
     """
-    return _run(invocation, changes=True)
+    return _run(invocation, changes=True, prepare=prepare)
 
 
 def inspect(invocation: Invocation) -> RunState:
@@ -32,12 +36,15 @@ def inspect(invocation: Invocation) -> RunState:
     return _run(invocation, changes=False)
 
 
-def _run(invocation: Invocation, *, changes: bool) -> RunState:
+def _run(invocation: Invocation, *, changes: bool, prepare: Callable[[Invocation], None] | None = None) -> RunState:
     with ExitStack() as opened:
-        session = open_session(invocation)
+        packaged = up_to_date.manifest_of(invocation)
+        session = open_session(invocation, packaged.version_table if packaged is not None else None)
         opened.callback(session.close)
-        state = up_to_date.look(invocation, session)
+        state = up_to_date.look(packaged, session)
         if state is None:
+            if prepare is not None:
+                prepare(invocation)
             # `attempts` closes the session, maybe long before its own end.
             opened.pop_all()
             attempts = load("lambda_migrate.run.attempts")

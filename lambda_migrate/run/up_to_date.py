@@ -8,11 +8,14 @@ case env.py runs.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import psycopg2.errors
 
-from lambda_migrate.invocation.errors import DatabaseUnavailable
+from lambda_migrate.database.session import find_version_table
+from lambda_migrate.invocation.errors import ConfigurationError, DatabaseUnavailable
+from lambda_migrate.invocation.heads import COLUMN, LIMIT, heads_of
 from lambda_migrate.invocation.result import RunState, joined
 from lambda_migrate.revisions import manifest
 
@@ -25,8 +28,8 @@ if TYPE_CHECKING:
 _ACTIONS = frozenset({"upgrade", "status", "plan"})
 
 
-def look(invocation: Invocation, session: Session) -> RunState | None:
-    """Return the state of a database at the packaged heads if those are requested, and None otherwise.
+def manifest_of(invocation: Invocation) -> Manifest | None:
+    """Return the manifest if it and the version table can show that there is nothing to do, and None otherwise.
 
     Raises:
         ConfigurationError: the manifest does not match the tree beside it.
@@ -35,28 +38,46 @@ def look(invocation: Invocation, session: Session) -> RunState | None:
     # env.py may work in another schema for each -x argument.
     if packaged is None or invocation.settings.x_arguments or not _wants_heads(invocation.request, packaged):
         return None
-    heads = _heads(session, packaged)
+    return packaged if packaged.version_table is not None else None
+
+
+def look(packaged: Manifest | None, session: Session) -> RunState | None:
+    """Return the state of a database at the packaged heads, and None if only env.py can tell."""
+    if packaged is None or packaged.version_table is None:
+        return None
+    try:
+        # Where the login is not the owner, a second query looks who is.
+        schema = session.version_table or find_version_table(session, packaged.version_table)
+    except DatabaseUnavailable:
+        return None
+    if schema is None:
+        return None
+    heads = _heads(session, schema, packaged.version_table)
     if heads != packaged.heads:
         return None
     return RunState(session.server.database, previous=heads, revisions=heads, attempts=1)
 
 
-def _heads(session: Session, packaged: Manifest) -> tuple[str, ...] | None:
-    """Return the revisions in the version table, or None if only env.py can read them."""
-    if packaged.version_table is None:
-        return None
-    table = psycopg2.extensions.quote_ident(packaged.version_table, session.connection)
+def look_again(invocation: Invocation, session: Session) -> RunState | None:
+    """Return the state as `look` does, of a database that may have changed since the session was opened."""
+    return look(manifest_of(invocation), replace(session, version_table=None))
+
+
+def _heads(session: Session, *names: str) -> tuple[str, ...] | None:
+    """Return the revisions in the table of this schema and name, or None if only env.py can read them."""
+    schema, table = (psycopg2.extensions.quote_ident(name, session.connection) for name in names)
     try:
-        rows = session.rows(
-            f"SELECT version_num, (SELECT count(*) FROM pg_class WHERE relname = %s) FROM {table}",  # noqa: S608 - quoted
-            (packaged.version_table,),
-        )
+        rows = session.rows(f"SELECT {COLUMN} FROM {schema}.{table} {LIMIT}")  # noqa: S608 - quoted
     except (psycopg2.errors.UndefinedTable, psycopg2.errors.UndefinedColumn, psycopg2.errors.InsufficientPrivilege):
         return None
     except DatabaseUnavailable:
         # The run finds this session lost, too, and connects again as often as its limit allows.
         return None
-    return tuple(sorted(version for version, _ in rows)) if all(tables == 1 for _, tables in rows) else None
+    try:
+        return heads_of((version for (version,) in rows), ".".join(names))
+    except ConfigurationError:
+        # With env.py the same error names the table that Alembic really uses.
+        return None
 
 
 def _wants_heads(request: Request, packaged: Manifest) -> bool:

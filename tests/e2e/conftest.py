@@ -146,7 +146,7 @@ class Deployed:
         """Invoke as an operator does, with the aws command."""
         out = self._checkout / "out.json"
         out.unlink(missing_ok=True)
-        command = ("aws", "lambda", "invoke", "--function-name", FUNCTION, "--cli-read-timeout", "0")
+        command = ("aws", "lambda", "invoke", "--function-name", FUNCTION, "--cli-read-timeout", "910")
         done = self.run(*command, *options, str(out))
         assert out.exists(), done.stderr
         said = json.loads(done.stdout)

@@ -26,6 +26,7 @@ PAGES = [README, ROOT / "back" / "README.md", *sorted((ROOT / "docs").glob("*.md
 
 # What the table of variables says of a default that is no text to set, and what the setting then is.
 DEFAULTS_IN_WORDS: dict[str, Any] = {
+    "`refuse` for a superuser's login, else `warn`": None,
     "from the secret": None,
     "up to the deadline": None,
     "none": {},
@@ -231,6 +232,7 @@ def test_every_field_of_a_log_line_is_documented_and_every_documented_one_exists
 def test_every_metric_is_documented_and_every_documented_one_exists() -> None:
     assert set(first_names(tables(CONTRACT, "metric"))) == log_schema()["metrics"]["properties"].keys() - {
         "_aws",
+        "service",
         "stage",
     }
 
@@ -332,4 +334,4 @@ def test_the_command_shown_waits_for_the_function_and_names_it_as_the_stack_does
     arguments = (tmp_path / "arguments.txt").read_text(encoding="utf-8").splitlines()
 
     assert arguments[:4] == ["lambda", "invoke", "--function-name", "template-saas-api-migrate-lambda-dev"]
-    assert arguments[arguments.index("--cli-read-timeout") + 1] == "0"
+    assert arguments[arguments.index("--cli-read-timeout") + 1] == "910"

@@ -62,6 +62,7 @@ def runner(
             "DB_SSLROOTCERT": str(database.ca),
             "POWERTOOLS_SERVICE_NAME": "template-saas-api-migrate",
             "AWS_LAMBDA_LOG_FORMAT": "JSON",
+            "TARGETS_ALLOWED": '{"secret_id": ["*"], "database": ["*"], "schema": ["*"]}',
         },
         tmp_path,
     )

@@ -268,8 +268,8 @@ class TestDoctor:
 
         assert answer.payload["healthy"] is True, answer.payload
         assert list(steps(answer)) == [
-            "package", "secret", "dns", "tcp", "tls", "login", "pooler", "server", "privileges", "version table",
-            "lock",
+            *("package", "secret", "dns", "tcp", "tls", "login", "pooler", "server", "privileges", "search path"),
+            *("version table", "lock"),
         ]  # fmt: skip
         assert query(database, "SELECT to_regclass('alembic_version')") == [(None,)]
 
@@ -348,3 +348,16 @@ class TestTarget:
 
         assert answer.error_type == "InvalidRequest"
         assert "no schema 'nowhere'" in answer.message
+
+
+def test_a_stage_that_allows_no_target_touches_none(runner: Runner, database: Database, tree: Path) -> None:
+    execute(database, "CREATE SCHEMA tenant")
+    function = runner.start(tree, TARGETS_ALLOWED=None)
+
+    for target in ({"schema": "tenant"}, {"database": "template1"}, {"database": "postgres"}, {"secret_id": "other"}):
+        for action in ("upgrade", "status", "plan"):
+            answer = function.invoke({"action": action, "target": target})
+            assert (answer.error_type, "target." in answer.message) == ("InvalidRequest", True), answer.payload
+
+    assert function.invoke({"target": {"database": database.name}}).payload["revision"] == "c3"
+    assert query(database, "SELECT count(*) FROM pg_class WHERE relnamespace = 'tenant'::regnamespace") == [(0,)]

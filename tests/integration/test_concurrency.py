@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import closing
+from dataclasses import replace
 from typing import TYPE_CHECKING
+from uuid import uuid4
 
 import pytest
 
-from tests.support.bystander import execute, query
+from lambda_migrate.database.common import LOCK_CLASS
+from lambda_migrate.invocation.invocation import application_name
+from localcloud import postgres
+from tests.support.bystander import administer, execute, query
 from tests.support.ledger import (
     applied_ids,
     concurrent_index,
@@ -24,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from localcloud.postgres import Database
+    from localcloud.postgres import Database, Server
     from tests.support.functions import Runner
 
 
@@ -127,3 +133,37 @@ def test_roles_with_schemas_of_their_own_by_default_wait_for_who_names_one(
     assert first.result().error_type is None
     assert waited["lock_wait_ms"] > 0
     assert query(database, "SELECT number FROM tenant.ledger ORDER BY 1") == [(1,), (2,)]
+
+
+def test_a_lock_that_no_run_holds_is_named_as_such(
+    runner: Runner, database: Database, postgres_server: Server, tmp_path: Path
+) -> None:
+    """Advisory locks are public: any role that may connect can take one, and can call itself as it likes."""
+    tree = write_ledger(tmp_path / "tree", 1)
+    other = f"{database.name}_other"
+    postgres.create_role(postgres_server, other, "password")
+    administer(postgres_server, f'GRANT CONNECT ON DATABASE "{database.name}" TO "{other}"')
+    stranger = replace(database, user=other, password="password")
+    function = runner.start(tree, MIGRATION_LOCK_TIMEOUT_S="1")
+    run = application_name("template-saas-api-migrate-lambda-test", str(uuid4()))
+    try:
+        for login, name in ((stranger, "psql"), (stranger, run), (database, "psql")):
+            with closing(login.connect()) as holder, holder.cursor() as cursor:
+                cursor.execute("SELECT set_config('application_name', %s, false)", (name,))
+                cursor.execute("SELECT pg_advisory_lock(%s, 0)", (LOCK_CLASS,))
+                pid = holder.info.backend_pid
+                answer = function.invoke()
+            assert answer.error_type == "MigrationLocked"
+            assert "a session that is no run of this function holds the migration lock" in answer.message
+            assert f"{name} (pid {pid}, login {login.user}," in answer.message
+            assert "any role may take an advisory lock" in answer.message
+        with closing(database.connect()) as holder, holder.cursor() as cursor:
+            cursor.execute("SELECT set_config('application_name', %s, false)", (run,))
+            cursor.execute("SELECT pg_advisory_lock(%s, 0)", (LOCK_CLASS,))
+            answer = function.invoke()
+        assert answer.message.startswith("another run holds the migration lock"), answer.message
+    finally:
+        administer(
+            postgres_server, f'DROP OWNED BY "{other}"', f'REVOKE ALL ON DATABASE "{database.name}" FROM "{other}"'
+        )
+        administer(postgres_server, f'DROP ROLE "{other}"')

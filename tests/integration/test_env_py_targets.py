@@ -9,9 +9,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from infra.package import Target, build
+from infra.package.layout import BACKEND_LIBRARIES
 from lambda_migrate.invocation.settings import RDS_CA_BUNDLE
+from localcloud import postgres, testing
 from tests.support.bystander import execute, query
 from tests.support.env_py.backend import ABC, Backend, online, package_with
+from tests.support.functions import ROOT
 from tests.support.trees import ALEMBIC_INI, ENV_PY, Rev, sql, write_tree
 
 if TYPE_CHECKING:
@@ -110,23 +113,22 @@ class TestTarget:
             assert answer.message.startswith("env.py connected to sqlite, but")
         assert query(database, "SELECT to_regclass('a')") == [(None,)]
 
-    def test_another_server_is_refused(self, backend: Backend) -> None:
-        """A server is known by the moment it started; here env.py's session tells of another."""
-        lying = (
-            "connection.exec_driver_sql('CREATE SCHEMA fake; CREATE FUNCTION fake.pg_postmaster_start_time() RETURNS"
-        )
-        lying += " timestamptz LANGUAGE sql AS $$ SELECT now() $$; SET search_path = fake, public, pg_catalog')"
-        env_py = online(
-            "with create_engine(os.environ['DATABASE_URL']).connect() as connection:\n"
-            f"    {lying}; connection.commit()\n"
-            "    context.configure(connection=connection)\n"
-            "    context.run_migrations()"
-        )
+    def test_another_server_is_refused(
+        self, runner: Runner, database: Database, shared_run: Path, tmp_path: Path
+    ) -> None:
+        other = testing.start_postgres(ROOT, shared_run, "another")
+        postgres.create_role(other, database.user, database.password)
+        postgres.create_database(other, database.name, database.user)
+        authorities = tmp_path / "authorities.pem"
+        authorities.write_text(database.ca.read_text() + other.ca.read_text())
+        elsewhere = connecting_to(f"sa.make_url(os.environ['DATABASE_URL']).set(port={other.port})")
 
-        said = backend.refused(env_py)
+        answer = runner.invoke(write_tree(tmp_path / "tree", ABC, env_py=elsewhere), DB_SSLROOTCERT=str(authorities))
 
-        assert "TargetMismatch: env.py connected to database" in said
-        assert "on another server" in said
+        assert answer.error_type == "TargetMismatch"
+        assert f"env.py connected to database {database.name!r} on another server" in answer.message
+        there = other.database(database.name, database.user, database.password)
+        assert query(there, "SELECT tablename::text FROM pg_tables WHERE schemaname = 'public'") == []
 
     @pytest.mark.parametrize("driver", DRIVERS)
     def test_a_schema_gets_its_own_tables_and_version(self, backend: Backend, driver: str) -> None:
@@ -145,6 +147,17 @@ class TestTarget:
 
         names = ("a", "alembic_version", "b")
         assert backend.tables() == [*(f'"Two %2\'s".{name}' for name in names), *(f"one.{name}" for name in names)]
+
+    @pytest.mark.parametrize("driver", DRIVERS)
+    def test_a_setting_of_its_transaction_holds_for_each_revision(self, backend: Backend, driver: str) -> None:
+        sees = "op.execute(f\"CREATE TABLE {name} AS SELECT current_setting('app.mode', true) AS mode\")"
+        revisions = [Rev(name, f"name = {name!r}\n{sees}") for name in ("a1", "b2")]
+        sets = "connection.execute(text(\"SELECT set_config('app.mode', 'on', true)\"))"
+        run = "        context.run_migrations()"
+
+        backend.upgraded(with_driver(driver).replace(run, f"        {sets}\n    {run}"), revisions)
+
+        assert backend.query("SELECT mode FROM a1 UNION ALL SELECT mode FROM b2") == [("on",), ("on",)]
 
     @pytest.mark.parametrize("driver", DRIVERS)
     def test_env_pys_own_session_is_verified_tls(self, backend: Backend, driver: str) -> None:
@@ -225,7 +238,14 @@ class TestTree:
     def test_a_tree_in_an_installed_package_that_wants_the_applications_variables(self, backend: Backend) -> None:
         ini = ALEMBIC_INI.replace("%(here)s/alembic", "installed_app:db/migrations")
         backend.put(ini=ini)
-        installed = backend.folder.parent / "installed_app"
+        libraries = backend.folder.parent / BACKEND_LIBRARIES
+        # A link to the libraries that all tests share.
+        shared = libraries.resolve()
+        libraries.unlink()
+        libraries.mkdir()
+        for entry in shared.iterdir():
+            (libraries / entry.name).symlink_to(entry)
+        installed = libraries / "installed_app"
         (installed / "db").mkdir(parents=True)
         (backend.folder / "alembic").rename(installed / "db" / "migrations")
         (installed / "__init__.py").write_text(
@@ -383,6 +403,20 @@ class TestFaults:
         assert "SQLSTATE" not in answer.message
         assert len(backend.runner.events("revision.retried")) == 1
 
+    @pytest.mark.parametrize("driver", DRIVERS)
+    def test_of_an_interrupted_run_are_none_if_its_index_is_there(self, backend: Backend, driver: str) -> None:
+        backend.put(with_driver(driver), [ABC[0]])
+        backend.invoke()
+        index = "CREATE INDEX CONCURRENTLY a_id ON a (id) WHERE id % 2 = 0 AND id::text LIKE 'a%'"
+        backend.execute(index)
+        alone = f"with op.get_context().autocommit_block():\n    op.execute({index!r})"
+        backend.put_revisions(Rev("b2", alone, down="a1"))
+
+        answer = backend.invoke()
+
+        assert answer.error_type is None, answer.payload
+        assert len(backend.runner.events("statement.skipped")) == 1
+
     def test_threads_and_sessions_left_behind_do_not_keep_a_run_from_ending(self, backend: Backend) -> None:
         leaves = "import threading, time\nthreading.Thread(target=time.sleep, args=(30,), daemon=True).start()\n"
         leaves += "import atexit\natexit.register(print, 'late')\n"
@@ -528,8 +562,9 @@ class TestXArguments:
 def test_the_error_of_an_aws_service_that_the_package_lacks_names_the_setting(runner: Runner, tmp_path: Path) -> None:
     env_py = "import boto3\nboto3.client('ss' + 'm', region_name='eu-central-1')\n" + ENV_PY
     tree = write_tree(tmp_path / "tree", [Rev("a1")], env_py=env_py)
+    (tree / "requirements.txt").write_text("alembic\nsqlalchemy\nboto3\n")
 
-    answer = runner.invoke(tree)
+    answer = runner.start_package(build(tree, tmp_path / "package", Target()).directory).invoke()
 
     assert answer.error_type == "ConfigurationError"
     assert "`aws_services`" in answer.message

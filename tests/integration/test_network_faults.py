@@ -180,7 +180,7 @@ def test_a_partition_without_a_word_leaves_no_session_and_no_lock(
     if rounds(1, 0):
         shorter = {
             "database.session.IDLE_SESSION_TIMEOUT_S": 3,
-            "database.session.IDLE_IN_TRANSACTION_TIMEOUT_S": 5,
+            "database.common.IDLE_IN_TRANSACTION_TIMEOUT_S": 5,
         }
         shorten(package, tree, tmp_path / f"package-{tree.name}", shorter)
     function = runner.start(tree, timeout_s=200)

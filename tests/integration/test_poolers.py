@@ -193,7 +193,7 @@ def test_an_env_py_that_goes_through_a_pooler_of_its_own_is_refused(
         address = f"{{driver}}://{database.user}:x@127.0.0.1:{port}/{database.name}?sslmode=disable"
         variables = f'{{"POOLED_URL": "{address}", "PGPASSWORD": "{{password}}"}}'.replace(":x@", "@")
 
-        answer = runner.invoke(tree, {"action": action}, DATABASE_ENV=variables)
+        answer = runner.invoke(tree, {"action": action}, DATABASE_ENV=variables, DB_SSLMODE="prefer")
 
         assert answer.error_type == "PoolerRefused", answer.payload
         assert left_behind(database, port) == []

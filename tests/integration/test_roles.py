@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+from psycopg2.errors import InsufficientPrivilege
 
+from localcloud import postgres
 from tests.support.bystander import administer, execute, query
 from tests.support.trees import ENV_PY, Rev, sql, write_tree
 
@@ -86,3 +88,38 @@ def test_a_failure_tells_where_the_database_is(runner: Runner, owner: str, tmp_p
     assert answer.error_type == "MigrationFailed"
     assert "the database is at a1" in answer.message
     assert [line["applied"] for line in runner.events("migration.failed")] == [["a1"]]
+
+
+def test_a_login_that_always_acts_as_the_owner(
+    runner: Runner, database: Database, postgres_server: Server, tmp_path: Path
+) -> None:
+    """The layout in docs/security.md: the owner cannot log in, and a setting of the login makes it act as the owner."""
+    owner, application = f"{database.name}_layout", f"{database.name}_app"
+    postgres.create_role(postgres_server, application, "app")
+    roles = postgres.Roles(owner, migrator=database.user, application=application)
+    for _ in range(2):
+        postgres.lay_out_roles(postgres_server, database.name, roles)
+    try:
+        revisions = [
+            Rev("a1", sql("CREATE TABLE a (id int)"), sql("DROP TABLE a")),
+            Rev("b2", sql("CREATE TABLE b (id int)"), sql("DROP TABLE b")),
+        ]
+        function = runner.start(write_tree(tmp_path / "tree", revisions), ALLOW_DOWNGRADE="true")
+
+        assert function.invoke({"action": "doctor"}).payload["healthy"] is True
+        assert function.invoke().payload["revision"] == "b2"
+        # The second time, the version table alone shows that there is nothing to do.
+        assert function.invoke().payload["up_to_date"] is True
+        assert function.invoke({"action": "downgrade", "revision": "-1", "confirm": "b2"}).payload["revision"] == "a1"
+        assert runner.events("schema.untrusted") == []
+        owners = query(database, "SELECT DISTINCT tableowner::text FROM pg_tables WHERE schemaname = 'public'")
+        assert owners == [(owner,)]
+        as_application = postgres_server.database(database.name, application, "app")
+        execute(as_application, "INSERT INTO a VALUES (1)", "DELETE FROM a")
+        with pytest.raises(InsufficientPrivilege):
+            execute(as_application, "CREATE TABLE mine ()")
+    finally:
+        administer(postgres_server, f'ALTER DATABASE {database.name} OWNER TO "{database.user}"')
+        whole = postgres_server.database(database.name)
+        for role in (owner, application):
+            execute(whole, f"DROP OWNED BY {role} CASCADE", f"DROP ROLE {role}")

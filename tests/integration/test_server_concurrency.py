@@ -1,4 +1,4 @@
-"""In a rollout, no more runs are at work on one server than it bears, whatever database and role they work with."""
+"""In a rollout, no more runs of one login are at work on one server than it bears, whatever database they work with."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from lambda_migrate.database.common import Server as Which
 from lambda_migrate.database.credentials import Credentials
 from lambda_migrate.database.server_limit import ServerBusy, leave_if_busy
-from lambda_migrate.database.session import Server as Which
 from lambda_migrate.database.session import Session
 from lambda_migrate.invocation.deadline import Deadline
 from localcloud import postgres
+from tests.support.bystander import administer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,6 +29,15 @@ def neighbour(postgres_server: Server, database: Database) -> Iterator[Database]
     postgres.create_database(postgres_server, name, name)
     yield postgres_server.database(name, name, "password")
     postgres.drop_database(postgres_server, name, name)
+
+
+@pytest.fixture
+def second_database(postgres_server: Server, database: Database) -> Iterator[Database]:
+    """Another database of the same login."""
+    name = f"{database.name}_c"
+    postgres.create_database(postgres_server, name, database.user)
+    yield postgres_server.database(name, database.user, database.password)
+    administer(postgres_server, f'DROP DATABASE "{name}" WITH (FORCE)')
 
 
 class Runs:
@@ -58,10 +68,10 @@ def runs(database: Database) -> Iterator[Runs]:
 
 
 def test_a_run_leaves_when_as_many_others_as_allowed_are_on_the_server(
-    runs: Runs, database: Database, neighbour: Database
+    runs: Runs, database: Database, second_database: Database
 ) -> None:
-    runs.begin(neighbour, "first")
-    runs.begin(neighbour, "first")  # env.py's own session is of the same run
+    runs.begin(second_database, "first")
+    runs.begin(second_database, "first")  # env.py's own session is of the same run
     second = runs.begin(database, "second")
 
     leave_if_busy(second, runs.name("second"), 2)
@@ -79,6 +89,14 @@ def test_other_functions_and_the_application_are_not_counted(runs: Runs, databas
         own = runs.begin(database, "own")
 
         leave_if_busy(own, runs.name("own"), 1)
+
+
+def test_another_role_cannot_make_the_server_look_busy(runs: Runs, database: Database, neighbour: Database) -> None:
+    for number in range(5):
+        runs.begin(neighbour, f"fake-{number}")
+    own = runs.begin(database, "own")
+
+    leave_if_busy(own, runs.name("own"), 1)
 
 
 def test_of_any_number_that_come_at_once_never_more_than_allowed_stay(runs: Runs, database: Database) -> None:

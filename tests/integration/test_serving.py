@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from alembic.script import ScriptDirectory
 
-from lambda_migrate.database import migration_lock as runner
+from lambda_migrate.database.common import LOCK_CLASS
+from lambda_migrate.database.migration_lock import lock_keys
 from localcloud import ports
 from tests.support.bystander import query
 from tests.support.ledger import is_running
@@ -111,7 +112,7 @@ def test_health_is_503_until_the_database_is_at_head_and_shows_both_revisions(
 ) -> None:
     with closing(database.connect()) as connection, connection.cursor() as cursor:
         # Whoever migrates holds this lock: the function's key is the backend's.
-        cursor.execute("SELECT pg_advisory_lock(%s, %s)", (runner.LOCK_CLASS, runner.lock_keys(None, None)[0]))
+        cursor.execute("SELECT pg_advisory_lock(%s, %s)", (LOCK_CLASS, lock_keys(None, None)[0]))
         server = start()
         status, body = server.health()
 

@@ -113,7 +113,19 @@ def test_a_failing_revision_leaves_the_database_at_the_last_good_one(
     assert failed["error_type"] == "MigrationFailed"
     assert (failed["revision"], failed["sqlstate"], failed["constraint"]) == ("b2", "23505", "a_pkey")
     assert failed["statement"] == "INSERT INTO a VALUES (1)"
-    assert failed["applied"] == ["a1"]
+    assert (failed["applied"], failed["pending"]) == (["a1"], ["b2", "c3"])
+    assert failed["detail"] == "Key (id)=(1) already exists."
+    code = (tree / failed["file"]).read_text().splitlines()
+    assert code[failed["line"] - 1].strip() == sql("INSERT INTO a VALUES (1)")
+
+
+def test_the_place_of_a_python_error_is_the_backends_own_line(runner: Runner, tmp_path: Path) -> None:
+    tree = write_tree(tmp_path / "tree", [Rev("a1", "import json\njson.loads('{')")])
+
+    runner.invoke(tree)
+
+    [failed] = runner.events("migration.failed")
+    assert (tree / failed["file"]).read_text().splitlines()[failed["line"] - 1].strip() == "json.loads('{')"
 
 
 def test_a_run_after_a_failure_goes_on_where_it_stopped(runner: Runner, database: Database, tmp_path: Path) -> None:
@@ -184,7 +196,7 @@ def test_metrics_count_what_was_applied(runner: Runner, three: Path) -> None:
     runner.invoke(three)
 
     [metrics] = [line for line in runner.lines() if '"_aws"' in line]
-    assert '"Namespace":"template-saas/migrate","Dimensions":[["stage"]]' in metrics
+    assert '"Namespace":"template-saas/migrate","Dimensions":[["stage"],["stage","service"]]' in metrics
     assert '"RevisionsApplied":[3.0]' in metrics
     assert '"MigrationFailures":[0.0]' in metrics
 

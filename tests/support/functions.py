@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from infra.package import PackageError, Target, manifest
 from infra.package.builder import graph_of
-from infra.package.layout import read_layout
-from lambda_migrate.revisions.manifest import GRAPH, MANIFEST
+from infra.package.layout import BACKEND_LIBRARIES, read_layout
+from lambda_migrate.revisions.manifest import GRAPH, MANIFEST, read_manifest
 from localcloud.runtime_api import Answer, Function
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ def assemble(package: Path, backend: Path, out: Path, config: str = "alembic.ini
         elif entry.name not in {"backend", MANIFEST, GRAPH}:
             (out / entry.name).symlink_to(entry)
     shutil.copytree(backend, out / "backend")
+    shutil.copy(package / MANIFEST, out)
     describe(out, config)
     return out
 
@@ -39,11 +40,14 @@ def describe(package: Path, config: str = "alembic.ini") -> None:
 
     There is none of a tree that the builder would have refused: what the function makes of one is tested, too.
     """
+    drivers: tuple[str, ...] = ()
+    with suppress(OSError):
+        drivers = read_manifest((package / MANIFEST).read_text(encoding="utf-8")).drivers
     for name in (MANIFEST, GRAPH):
         (package / name).unlink(missing_ok=True)
     with suppress(PackageError):
         layout = read_layout(package / "backend", config)
-        manifest.write(package, layout, graph_of(layout, package), Target())
+        manifest.write(package, layout, graph_of(layout, package / BACKEND_LIBRARIES), Target(), drivers)
 
 
 class Runner:

@@ -31,7 +31,7 @@ def test_an_upgrade_goes_to_head_heads_an_id_or_so_many_further(revision: str) -
         ({"action": "Upgrade"}, "unknown action 'Upgrade'; known: "),
         ({"action": None}, "unknown action None"),
         ({"action": ["upgrade"]}, "unknown action"),
-        ({"revison": "head"}, "unknown field 'revison' for action upgrade; known: action, revision"),
+        ({"revison": "head"}, "unknown field 'revison' for action upgrade; known: action, preflight, revision"),
         ({"revision": ""}, "revision must be head, heads, a revision id or +N, not ''"),
         ({"revision": None}, "not None"),
         ({"revision": 5}, "not 5"),

@@ -127,6 +127,26 @@ def test_a_status_tells_what_is_pending_and_who_holds_the_lock() -> None:
     assert "1 revision pending:" in text
 
 
+def test_several_version_tables_are_each_named() -> None:
+    in_s1 = {"schema": "s1", "version_table": "alembic_version"}
+    pending = [{"revision": "dddd", "description": "Add b", **in_s1}]
+    tables = [
+        {**in_s1, "revision": "cccc", "pending": ["dddd"]},
+        {**in_s1, "schema": "s2", "revision": None, "pending": []},
+    ]
+    changes = {"pending": pending, "version_tables": tables, "up_to_date": False}
+
+    rows = [line.split() for line in shown(presentation.show, status(**changes)).splitlines()]
+    applied = shown(
+        presentation.show_result, result(("dddd", "Add b", 1), applied=[{**pending[0], "duration_ms": 1}], **changes)
+    )
+
+    assert ["s1.alembic_version", "cccc", "1"] in rows
+    assert ["s2.alembic_version", "base", "(an", "empty", "database)", "0"] in rows
+    assert ["dddd", "s1.alembic_version", "Add", "b"] in rows
+    assert ["dddd", "s1.alembic_version", "Add", "b", "1", "ms"] in [line.split() for line in applied.splitlines()]
+
+
 def test_a_database_ahead_is_no_success_in_green_words() -> None:
     text = shown(presentation.show, result(action="upgrade", ahead=True))
 

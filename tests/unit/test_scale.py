@@ -13,7 +13,7 @@ from benchmarks import scale
 from benchmarks.report import RESULTS
 from benchmarks.scale import ASSUMED, MACHINE, PUBLISHED, Measured, Plan
 from infra.stages import RolloutSettings, Stage
-from lambda_migrate.fleet import targets
+from lambda_migrate.fleet import places
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -88,7 +88,7 @@ def test_what_is_said_of_the_settings_and_the_function_is_so() -> None:
         == MACHINE.most_waves
     )
     assert Stage.model_fields["memory_mb"].default == ASSUMED.memory_mb
-    assert MACHINE.readers == targets._READERS  # noqa: SLF001 - what the page computes with
+    assert MACHINE.readers == places._READERS  # noqa: SLF001 - what the page computes with
 
 
 @pytest.mark.parametrize("size", scale.SIZES)

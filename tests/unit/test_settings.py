@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 import pytest
 
+from lambda_migrate.database.secret import parse_secret, read_secret
 from lambda_migrate.invocation.errors import ConfigurationError
-from lambda_migrate.invocation.settings import RDS_CA_BUNDLE, read_settings
+from lambda_migrate.invocation.settings import RDS_CA_BUNDLE, read_settings, secrets_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,6 +28,7 @@ def test_two_variables_are_enough() -> None:
     assert (settings.lock_timeout_ms, settings.lock_retries) == (3000, 10)
     assert (settings.statement_timeout_ms, settings.deadline_reserve_ms) == (None, 10_000)
     assert settings.newer_database_ok is False
+    assert settings.targets_allowed == {}
 
 
 def test_the_packaged_certificate_authorities_are_there() -> None:
@@ -79,6 +82,7 @@ def test_a_missing_variable_is_named(name: str) -> None:
         ("LOCK_TIMEOUT_MS", "3s"),
         ("LOCK_RETRIES", "-1"),
         ("NEWER_DATABASE", "yes"),
+        ("UNTRUSTED_SCHEMA", "error"),
         ("LOG_LEVEL", "verbose"),
     ],
 )
@@ -92,3 +96,61 @@ def test_templates_never_show_in_an_error() -> None:
     with pytest.raises(ConfigurationError) as refused:
         read_settings({**REQUIRED, "DATABASE_ENV": '{"A": "hunter2 {nope}"}'})
     assert "hunter2" not in str(refused.value)
+
+
+IAM = {"STAGE": "dev", "DB_AUTH": "iam", "DB_HOST": "db", "DB_NAME": "app", "DB_USER": "migrator"}
+
+
+def test_iam_needs_no_secret_where_the_variables_hold_the_rest() -> None:
+    settings = read_settings(IAM)
+
+    credentials = parse_secret(read_secret(settings.secret_id), settings)
+    assert (credentials.host, credentials.port, credentials.database, credentials.user, credentials.password) == (
+        *("db", 5432, "app", "migrator"),
+        "",
+    )
+
+
+def test_iam_without_a_secret_takes_the_port_of_its_variable() -> None:
+    settings = read_settings({**IAM, "DB_PORT": "6543"})
+
+    assert parse_secret(read_secret(settings.secret_id), settings).port == 6543
+
+
+@pytest.mark.parametrize("name", ["DB_HOST", "DB_NAME", "DB_USER"])
+def test_iam_without_a_secret_names_the_variable_that_is_missing(name: str) -> None:
+    with pytest.raises(ConfigurationError, match=name):
+        read_settings({each: value for each, value in IAM.items() if each != name})
+
+
+@pytest.mark.parametrize(
+    "name,text,secrets",
+    [
+        ("STRIPE", "sk_live_9f8a7d6c", ["sk_live_9f8a7d6c"]),
+        ("API_KEY", "plainword", ["plainword"]),
+        ("PHRASE", "correcthorsebatterystaple", ["correcthorsebatterystaple"]),
+        ("DSN", "{url}?key=9f8a7d6c5b", ["?key=9f8a7d6c5b"]),
+        ("APP_SECRET", "{password}", []),
+        ("APP_ENV", "production", []),
+        ("DEBUG", "true", []),
+        ("PORT", "5432", []),
+        ("WHERE", "eu-west-1", []),
+        ("FOLDER", "/var/task/app1", []),
+        ("SITE", "https://example.org/a1b2c3d4", []),
+    ],
+)
+def test_a_text_of_database_env_that_looks_like_a_secret_or_is_named_like_one_is_concealed(
+    name: str, text: str, secrets: list[str]
+) -> None:
+    settings = read_settings({**REQUIRED, "DATABASE_ENV": json.dumps({name: text})})
+
+    assert [secret for secret in secrets_of(settings, {}) if secret] == secrets
+
+
+def test_the_function_s_aws_credentials_are_concealed() -> None:
+    environ = {
+        name: f"{name}-of-the-function" for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
+    }
+    others = {"AWS_REGION": "a-region-with-a-long-name", "AWS_CONTAINER_TOKEN": "test"}
+
+    assert [*secrets_of(read_settings(REQUIRED), {**environ, **others})] == [*environ.values()]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from uv import find_uv_bin
 
+from infra.package.layout import BACKEND_LIBRARIES
 from tests.support.functions import RUNTIME, describe
 from tests.support.trees import ALEMBIC_INI, ENV_PY, Rev, sql, write_revision, write_tree
 
@@ -36,12 +37,14 @@ def package_with(package: Path, requirements: str, out: Path) -> Path:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not out.exists():
             making = out.with_suffix(".making")
-            command = [find_uv_bin(), "pip", "install", "--quiet", "--python", str(RUNTIME), "--target", str(making)]
+            libraries = making / BACKEND_LIBRARIES
+            command = [find_uv_bin(), "pip", "install", "--quiet", "--python", str(RUNTIME), "--target", str(libraries)]
             command += ["--no-deps", "--compile-bytecode", "--require-hashes", "-r", str(REQUIREMENTS / requirements)]
             subprocess.run(command, check=True)
-            for entry in package.iterdir():
-                if not (making / entry.name).exists():
-                    (making / entry.name).symlink_to(entry)
+            for entry in (*package.iterdir(), *(package / BACKEND_LIBRARIES).iterdir()):
+                into = making / entry.relative_to(package)
+                if not into.exists():
+                    into.symlink_to(entry)
             making.rename(out)
     return out
 

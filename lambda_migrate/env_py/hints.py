@@ -1,0 +1,64 @@
+"""Hints for errors that come from one transaction for each revision, and for a hidden password."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator
+    from types import TracebackType
+
+    from lambda_migrate.env_py.messages import Failure
+
+IS_HIDDEN = (
+    "env.py logs in with the password ***, because str() of a SQLAlchemy URL hides the password: use"
+    " url.render_as_string(hide_password=False), or the URL itself"
+)
+_HIDDEN = "***"
+
+_EACH = "the function commits each revision on its own, also where Alembic alone would run all in one transaction"
+# PostgreSQL's error codes (its manual, appendix A).
+_OF_EACH = {
+    "55P04": f"a new enum value can be used only after the transaction that added it was committed, and {_EACH}: add"
+    " the value in a revision of its own before this one, or in an autocommit_block",
+    "34000": f"a cursor ends with its transaction, and {_EACH}: declare it WITH HOLD, or in this revision",
+    "3B001": f"a savepoint ends with its transaction, and {_EACH}",
+}
+_UNDEFINED_TABLE = "42P01"
+_INTEGRITY_CONSTRAINT_VIOLATION = "23"
+
+
+def of_one_transaction_each(failure: Failure, temporary: Collection[str]) -> str:
+    """Return a hint for an error that may come from the end of a transaction after each revision, or an empty text.
+
+    ``temporary`` are the tables that ended with the revision that created them.
+    """
+    state = failure.sqlstate or ""
+    if state.startswith(_INTEGRITY_CONSTRAINT_VIOLATION) and failure.statement is None:
+        return f"a deferred constraint is checked at the end of a transaction, and {_EACH}"
+    if state == _UNDEFINED_TABLE and any(f'"{name}"' in failure.message for name in temporary):
+        return f"a temporary table with ON COMMIT DROP ends with its transaction, and {_EACH}"
+    return _OF_EACH.get(state, "")
+
+
+def logs_in_with_hidden_password(error: BaseException) -> bool:
+    """Return whether the login that failed used the password ``***``, as the frames of the error show."""
+    return any(_is_hidden(name, value) for name, value in _locals(error))
+
+
+def _is_hidden(name: str, value: object) -> bool:
+    if isinstance(value, str):
+        return f":{_HIDDEN}@" in value or f"password={_HIDDEN}" in value or (name == "password" and value == _HIDDEN)
+    return isinstance(value, dict) and value.get("password") == _HIDDEN
+
+
+def _locals(error: BaseException | None) -> Iterator[tuple[str, object]]:
+    """Yield the local variables of the frames through which an error and its causes went."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        place: TracebackType | None = error.__traceback__
+        while place is not None:
+            yield from place.tb_frame.f_locals.items()
+            place = place.tb_next
+        error = error.__cause__ or error.__context__

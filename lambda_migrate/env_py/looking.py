@@ -1,0 +1,478 @@
+"""Runs env.py for status, plan and check, so that PostgreSQL itself commits no change.
+
+Each session that env.py, the application or a revision opens is held in one transaction, from its first statement to
+its end. A commit becomes a savepoint, and a rollback returns to the last one. So env.py sees what it has "committed".
+
+- At first the transaction is read-only. PostgreSQL refuses a write, and with it the numbers of sequences.
+- Some env.py files must write before Alembic can look: they create their schema, or objects to compare. Then the
+  supervisor runs env.py again, in transactions that may write. Each of them begins with a row that violates a deferred
+  constraint. PostgreSQL checks that constraint at COMMIT. So whatever commits the transaction raises an error, and
+  everything is rolled back.
+
+Outside of these transactions the sessions are read-only by default. So is a session of an async driver that env.py
+opens without SQLAlchemy. A session of psycopg2 or psycopg is held in any case.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import re
+from contextlib import suppress
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy
+from sqlalchemy import event
+from sqlalchemy.pool import PoolProxiedConnection
+
+from lambda_migrate.database.qualified import qualified
+from lambda_migrate.env_py.connection import OTHER_POOLER
+from lambda_migrate.env_py.driver_state import is_idle, pid_at_connect
+from lambda_migrate.env_py.messages import NEVER_COMMITTED, READ_ONLY
+from lambda_migrate.invocation.errors import ConfigurationError, PoolerRefused
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from lambda_migrate.env_py.messages import Failure, Job
+
+_INSUFFICIENT_PRIVILEGE = "42501"
+
+_POINT = "looking"
+_COMMIT, _ROLLBACK, _NOTHING = f"SAVEPOINT {_POINT}", f"ROLLBACK TO SAVEPOINT {_POINT}", "SELECT 1"
+_WRITABLE = (
+    "SET TRANSACTION READ WRITE",
+    f"CREATE TEMPORARY TABLE looking (n int CONSTRAINT {NEVER_COMMITTED} UNIQUE DEFERRABLE INITIALLY DEFERRED)",
+    "INSERT INTO looking VALUES (1), (1)",
+)
+_DEFAULT = "default_transaction_read_only"
+
+_TOKEN = re.compile(
+    r"'(?:[^'\\]|''|\\.)*'|\"(?:[^\"]|\"\")*\"|\$(?P<tag>\w*)\$.*?\$(?P=tag)\$|--[^\n]*|/\*.*?\*/|(?P<end>;)", re.DOTALL
+)
+_COMMENTS = r"(?:\s|--[^\n]*(?:\n|\Z)|/\*.*?\*/)*"
+_CONTROL = tuple(
+    (re.compile(rf"{_COMMENTS}(?:{words})\s*{_COMMENTS}", re.IGNORECASE | re.DOTALL), instead)
+    for words, instead in (
+        (r"(?:COMMIT|END)(?:\s+(?:WORK|TRANSACTION))?", _COMMIT),
+        (r"(?:ROLLBACK|ABORT)(?:\s+(?:WORK|TRANSACTION))?", _ROLLBACK),
+        (r"(?:BEGIN|START\s+TRANSACTION|SET\s+TRANSACTION)\b[^;]*", _NOTHING),
+    )
+)
+_MAY_CONTROL = re.compile(r"\b(COMMIT|END|ROLLBACK|ABORT|BEGIN|TRANSACTION)\b", re.IGNORECASE)
+# What no rollback takes back, and no read-only transaction refuses.
+_LASTING = re.compile(
+    r"\b(dblink_exec|dblink_send_query|dblink|lo_export|pg_logical_emit_message|pg_create_\w*replication_slot)\s*\("
+    r"|\bTO\s+PROGRAM\b",
+    re.IGNORECASE,
+)
+_NAME = r'(?:"(?:[^"]|"")+"|\w+)'
+_QUALIFIED = rf"{_NAME}(?:\s*\.\s*{_NAME})?"
+_FILLS = re.compile(rf"\b(?:INSERT\s+INTO|MERGE\s+INTO(?:\s+ONLY)?|COPY)\s+({_QUALIFIED})", re.IGNORECASE)
+_COUNTS = re.compile(r"\b(?:nextval|setval)\s*\(\s*'([^']+)'", re.IGNORECASE)
+# In a transaction that is rolled back, a sequence gives its numbers back only after ALTER SEQUENCE ... RESTART.
+_PROTECT = """
+DO $protect$
+DECLARE one record; last bigint; called boolean;
+BEGIN
+    FOR one IN
+        SELECT s.oid::regclass AS name FROM pg_class s WHERE s.relkind = 'S' AND (
+            s.oid IN (SELECT to_regclass(counted) FROM unnest({counted}::text[]) AS counted)
+            OR s.oid IN (
+                SELECT d.refobjid FROM pg_attrdef a JOIN pg_depend d ON d.classid = 'pg_attrdef'::regclass
+                AND d.objid = a.oid AND d.refclassid = 'pg_class'::regclass
+                WHERE a.adrelid IN (SELECT to_regclass(filled) FROM unnest({filled}::text[]) AS filled)
+            )
+            OR s.oid IN (
+                SELECT d.objid FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.deptype IN ('a', 'i')
+                AND d.refclassid = 'pg_class'::regclass
+                AND d.refobjid IN (SELECT to_regclass(filled) FROM unnest({filled}::text[]) AS filled)
+            )
+        )
+    LOOP
+        EXECUTE format('SELECT last_value, is_called FROM %s', one.name) INTO last, called;
+        EXECUTE format('ALTER SEQUENCE %s RESTART', one.name);
+        PERFORM setval(one.name, last, called);
+    END LOOP;
+END
+$protect$
+"""
+
+
+@dataclass
+class _Held:
+    """A session. ``autocommit`` is True if env.py set it to commit each statement."""
+
+    driver: Any
+    held: bool = False
+    autocommit: bool = False
+
+
+@dataclass
+class Looking:
+    """The sessions of one run of env.py."""
+
+    job: Job
+    may_write: bool = False
+    _refused: bool = False
+    _rendering: bool = False
+    # By the id of the driver's connection, which this keeps.
+    _sessions: dict[int, _Held] = field(default_factory=dict)
+    # Sessions not in use that hold what env.py has "committed", by their address, with the pool's entry of each.
+    _idle: dict[str, tuple[Any, Any]] = field(default_factory=dict)
+    _addresses: dict[int, str] = field(default_factory=dict)
+
+    def install(self) -> None:
+        """Hold every session that this process opens from now on."""
+        if not self.job.pooled:  # poolers refuse the startup parameter
+            os.environ["PGOPTIONS"] = f"{os.environ.get('PGOPTIONS', '')} -c {_DEFAULT}=on".strip()
+            _make_asyncpg_read_only()
+        event.listen(sqlalchemy.Engine, "do_connect", self._connect)
+        event.listen(sqlalchemy.pool.Pool, "checkin", self._checked_in)
+        event.listen(sqlalchemy.pool.Pool, "checkout", self._checked_out)
+        event.listen(sqlalchemy.Engine, "before_cursor_execute", self._before, retval=True)
+        event.listen(sqlalchemy.Engine, "after_cursor_execute", self._after)
+        event.listen(sqlalchemy.Engine, "handle_error", self._failed)
+        for name in ("cursor", "commit", "rollback"):
+            _wrap_pooled(name, getattr(self, f"_pooled_{name}"))
+        # The backend may have other drivers only.
+        with suppress(ImportError):
+            self._hold_psycopg2(importlib.import_module("psycopg2"), importlib.import_module("psycopg2.extensions"))
+        with suppress(ImportError):
+            self._hold_psycopg(importlib.import_module("psycopg"))
+
+    def render(self) -> None:
+        """Begin to render a plan. A write of a revision is an error of its entry then: env.py need not run again."""
+        self._rendering = True
+
+    def has_refused(self, failure: Failure | None) -> bool:
+        """Return whether PostgreSQL refused a write of env.py, also if env.py caught the error."""
+        return self._refused or (failure is not None and failure.sqlstate == READ_ONLY)
+
+    def _hold_psycopg2(self, psycopg2: Any, extensions: Any) -> None:  # noqa: ANN401 - modules
+        looking = self
+
+        class Connection(extensions.connection):  # type: ignore[misc]
+            def cursor(self, *args: Any, **options: Any) -> Any:  # noqa: ANN401
+                looking.hold(self)
+                return super().cursor(*args, **options)
+
+            def commit(self) -> None:
+                looking.commit(self)
+
+            def rollback(self) -> None:
+                looking.rollback(self)
+
+            @property
+            def autocommit(self) -> bool:
+                return looking.session(self).autocommit
+
+            @autocommit.setter
+            def autocommit(self, value: bool) -> None:
+                looking.session(self).autocommit = value
+
+            def set_isolation_level(self, level: Any) -> None:  # noqa: ANN401
+                looking.session(self).autocommit = level == extensions.ISOLATION_LEVEL_AUTOCOMMIT
+
+            def set_session(self, *_: Any, autocommit: bool | None = None, **__: Any) -> None:  # noqa: ANN401
+                if autocommit is not None:
+                    looking.session(self).autocommit = autocommit
+
+        connect = psycopg2.connect
+
+        def held_connect(dsn: str | None = None, connection_factory: Any = None, **options: Any) -> Any:  # noqa: ANN401
+            return connect(dsn, connection_factory=connection_factory or Connection, **options)
+
+        psycopg2.connect = held_connect
+
+    def _hold_psycopg(self, psycopg: Any) -> None:  # noqa: ANN401 - a module
+        looking = self
+
+        class Connection(psycopg.Connection):  # type: ignore[misc]
+            @classmethod
+            def connect(cls, *args: Any, autocommit: bool = False, **options: Any) -> Any:  # noqa: ANN401
+                connection = super().connect(*args, **options)
+                looking.session(connection).autocommit = autocommit
+                return connection
+
+            def cursor(self, *args: Any, **options: Any) -> Any:  # noqa: ANN401
+                looking.hold(self)
+                return super().cursor(*args, **options)
+
+            def commit(self) -> None:
+                looking.commit(self)
+
+            def rollback(self) -> None:
+                looking.rollback(self)
+
+            def set_autocommit(self, value: bool) -> None:  # noqa: FBT001 - as in the class above
+                looking.session(self).autocommit = value
+
+        psycopg.Connection, psycopg.connect = Connection, Connection.connect
+
+    def session(self, driver: Any) -> _Held:  # noqa: ANN401 - each driver has a connection of its own
+        """Return the session of a driver's connection."""
+        return self._sessions.setdefault(id(driver), _Held(driver))
+
+    def hold(self, driver: Any) -> None:  # noqa: ANN401
+        """Begin the session's transaction, unless it is in it.
+
+        Raises:
+            PoolerRefused: the session is reached through a pooler that the function's own session does not go through.
+            ConfigurationError: the session cannot be held.
+        """
+        session = self.session(driver)
+        idle = is_idle(driver)
+        if session.held and not idle:
+            if session.autocommit:
+                self.commit(driver)
+            return
+        first, session.held = not session.held, True
+        if not idle and self.may_write:
+            # A listener began it, and it is read-only.
+            _real(driver, "commit")
+        if first and not self.job.pooled:
+            self._make_read_only(driver)
+        timeout = qualified(f"SELECT set_config('lock_timeout', '{self.job.settings.lock_timeout_ms}ms', true)")
+        read_only = qualified("SELECT set_config('transaction_read_only', 'on', true)")
+        try:
+            _run(driver, *((*_WRITABLE, timeout) if self.may_write else (read_only,)), _COMMIT)
+        except Exception as error:
+            if _sqlstate(error) != _INSUFFICIENT_PRIVILEGE:
+                raise
+            raise ConfigurationError(
+                f"env.py writes to the database before Alembic reads it, and to take that back, {self.job.action} needs"
+                " a right that its login lacks: GRANT TEMPORARY ON DATABASE"
+            ) from None
+        if is_idle(driver):
+            raise ConfigurationError(
+                f"env.py makes its driver commit each statement, so {self.job.action} cannot take back what it writes"
+            )
+
+    def _make_read_only(self, driver: Any) -> None:  # noqa: ANN401
+        pid = pid_at_connect(driver)
+        condition = "" if pid is None else f" WHERE pg_backend_pid() = {pid}"
+        done = _run(driver, qualified(f"SELECT set_config('{_DEFAULT}', 'on', false){condition}"))
+        _real(driver, "commit")
+        if not done:
+            raise PoolerRefused(OTHER_POOLER)
+
+    def commit(self, driver: Any) -> None:  # noqa: ANN401
+        """Do what env.py sees of a commit: later rollbacks keep what was done until now."""
+        if not self.session(driver).held or is_idle(driver):
+            _real(driver, "commit")
+            return
+        try:
+            _run(driver, _COMMIT)
+        except Exception:  # noqa: BLE001 - of any driver: a commit after an error is a rollback
+            _run(driver, _ROLLBACK)
+
+    def rollback(self, driver: Any) -> None:  # noqa: ANN401
+        """Do what env.py sees of a rollback."""
+        session = self.session(driver)
+        if not session.held or is_idle(driver):
+            _real(driver, "rollback")
+        elif session.autocommit:
+            self.commit(driver)
+        else:
+            _run(driver, _ROLLBACK)
+
+    # SQLAlchemy's part: its dialects commit, roll back and set the isolation level of a driver's connection.
+
+    def _connect(self, dialect: Any, entry: Any, place: Any, options: Any) -> Any:  # noqa: ANN401
+        """Make a dialect hold its connections.
+
+        Return a session that another engine had used for the same address, if there is one: what env.py has "committed"
+        is only there.
+        """
+        if dialect.name != "postgresql":
+            return None
+        dialect.do_commit = lambda pooled: self.commit(_driver(pooled))
+        dialect.do_rollback = lambda pooled: self.rollback(_driver(pooled))
+        dialect.do_close = self._close
+        dialect.do_ping = self._ping
+        dialect.set_isolation_level = self._set_isolation_level
+        for name in ("reset_isolation_level", "set_readonly", "set_deferrable"):
+            setattr(dialect, name, lambda *_: None)
+        if dialect.is_async or not self.may_write:
+            return None
+        address = repr((dialect.driver, place, sorted(options.items(), key=str)))
+        self._addresses[id(entry)] = address
+        driver, used_by = self._idle.pop(address, (None, None))
+        if used_by is not None:
+            used_by.dbapi_connection = None
+        if driver is not None:
+            with suppress(Exception):  # of any driver: a lost connection
+                _run(driver, _ROLLBACK, "RESET ALL", "SET SESSION AUTHORIZATION DEFAULT", _COMMIT)
+                self.session(driver).autocommit = False
+                return driver
+        return None
+
+    def _checked_in(self, driver: Any, entry: Any) -> None:  # noqa: ANN401
+        address = self._addresses.get(id(entry))
+        if address is not None and driver is not None and self.session(driver).held:
+            self._idle.setdefault(address, (driver, entry))
+
+    def _checked_out(self, driver: Any, entry: Any, _: object) -> None:  # noqa: ANN401
+        address = self._addresses.get(id(entry), "")
+        if address in self._idle and self._idle[address][0] is driver:
+            del self._idle[address]
+
+    def _close(self, driver: Any) -> None:  # noqa: ANN401
+        """Close a session, unless it is kept for another engine."""
+        for address, (idle, _) in self._idle.items():
+            if idle is driver:
+                self._idle[address] = (driver, None)
+                return
+        self._sessions.pop(id(driver), None)
+        driver.close()
+
+    def _ping(self, pooled: Any) -> bool:  # noqa: ANN401
+        driver = _driver(pooled)
+        self.hold(driver)
+        _run(driver, _NOTHING)
+        return True
+
+    def _set_isolation_level(self, pooled: Any, level: str) -> None:  # noqa: ANN401
+        self.session(_driver(pooled)).autocommit = level.upper().replace("_", " ") == "AUTOCOMMIT"
+
+    def _pooled_cursor(self, original: Callable[..., Any], pooled: Any, *args: Any, **options: Any) -> Any:  # noqa: ANN401
+        self.hold(_driver(pooled))
+        return original(pooled, *args, **options)
+
+    def _pooled_commit(self, _: object, pooled: Any) -> None:  # noqa: ANN401
+        self.commit(_driver(pooled))
+
+    def _pooled_rollback(self, _: object, pooled: Any) -> None:  # noqa: ANN401
+        self.rollback(_driver(pooled))
+
+    def _before(self, connection: Any, _: Any, statement: str, parameters: Any, *__: Any) -> tuple[str, Any]:  # noqa: ANN401
+        """Return the statement without its control of the transaction."""
+        if connection.dialect.name != "postgresql":
+            return statement, parameters
+        lasting = _LASTING.search(statement)
+        if lasting is not None:
+            raise ConfigurationError(
+                f"env.py runs {lasting[0].rstrip('( ')}, whose effect no rollback takes back, so {self.job.action}"
+                " would change something"
+            )
+        if self.may_write:
+            self._protect_sequences(connection, statement)
+        if _MAY_CONTROL.search(statement):
+            statement = ";".join(map(_without_control, _split(statement)))
+        return statement, parameters
+
+    def _protect_sequences(self, connection: Any, statement: str) -> None:  # noqa: ANN401
+        """Let sequences that the statement may count with return to their number at the end."""
+        filled, counted = _FILLS.findall(statement), _COUNTS.findall(statement)
+        if not (filled or counted):
+            return
+        arrays = {"filled": _array(filled), "counted": _array(counted)}
+        try:
+            _run(_driver(connection.connection), _PROTECT.format(**arrays))
+        except Exception as error:
+            if _sqlstate(error) != _INSUFFICIENT_PRIVILEGE:
+                raise
+            raise ConfigurationError(
+                "env.py takes a number from a sequence that its login does not own, and no rollback takes that back, so"
+                f" {self.job.action} would change it"
+            ) from None
+
+    def _after(self, connection: Any, *_: Any) -> None:  # noqa: ANN401
+        if connection.dialect.name == "postgresql":
+            driver = _driver(connection.connection)
+            if self.session(driver).autocommit:
+                self.commit(driver)
+
+    def _failed(self, context: Any) -> None:  # noqa: ANN401
+        self._refused |= not self._rendering and _sqlstate(context.original_exception) == READ_ONLY
+        connection = context.connection
+        if connection is None or connection.dialect.name != "postgresql" or context.is_disconnect:
+            return
+        driver = _driver(connection.connection)
+        if self.session(driver).autocommit and not is_idle(driver):
+            _run(driver, _ROLLBACK)
+
+
+def _make_asyncpg_read_only() -> None:
+    """Make sessions of asyncpg, which ignores PGOPTIONS, read-only by default."""
+    if find_spec("asyncpg") is None:
+        return
+    module: Any = importlib.import_module("asyncpg.connection")
+    connect = module.connect
+
+    async def read_only(*args: Any, server_settings: Any = None, **options: Any) -> Any:  # noqa: ANN401
+        return await connect(*args, server_settings={_DEFAULT: "on", **(server_settings or {})}, **options)
+
+    package: Any = importlib.import_module("asyncpg")
+    module.connect = package.connect = read_only
+
+
+def _wrap_pooled(name: str, wrapper: Callable[..., Any]) -> None:
+    """Replace a method of every connection that a pool of SQLAlchemy gives out."""
+    for each in PoolProxiedConnection.__subclasses__():
+        original = getattr(each, name, None)
+
+        def wrapped(
+            pooled: Any,  # noqa: ANN401
+            *args: Any,  # noqa: ANN401
+            __original: Any = original,  # noqa: ANN401
+            **options: Any,  # noqa: ANN401
+        ) -> Any:  # noqa: ANN401
+            if _is_postgresql(_driver(pooled)):
+                return wrapper(__original, pooled, *args, **options)
+            return __original(pooled, *args, **options) if __original else getattr(_driver(pooled), name)(*args)
+
+        setattr(each, name, wrapped)
+
+
+def _is_postgresql(driver: Any) -> bool:  # noqa: ANN401
+    module: str = _driver_class(driver).__module__
+    return module.startswith(("psycopg", "sqlalchemy.dialects.postgresql"))
+
+
+def _driver(pooled: Any) -> Any:  # noqa: ANN401
+    """Return the driver's connection of a pooled one."""
+    return pooled.dbapi_connection if isinstance(pooled, PoolProxiedConnection) else pooled
+
+
+def _real(driver: Any, name: str) -> None:  # noqa: ANN401
+    getattr(_driver_class(driver), name)(driver)
+
+
+def _driver_class(driver: Any) -> Any:  # noqa: ANN401
+    """Return the driver's own class of a connection. The class made for psycopg2 here is derived from it."""
+    return next(each for each in type(driver).__mro__ if each.__module__ != __name__)
+
+
+def _run(driver: Any, *statements: str) -> list[Any]:  # noqa: ANN401
+    """Execute statements past SQLAlchemy, and return the rows of the last one."""
+    cursor = _driver_class(driver).cursor(driver)
+    try:
+        for statement in statements:
+            cursor.execute(statement)
+        return list(cursor.fetchall()) if cursor.description else []
+    finally:
+        cursor.close()
+
+
+def _sqlstate(error: Any) -> str | None:  # noqa: ANN401
+    return getattr(error, "sqlstate", None) or getattr(error, "pgcode", None)
+
+
+def _split(text: str) -> list[str]:
+    """Return the statements of a text."""
+    ends = [found.start() for found in _TOKEN.finditer(text) if found["end"]]
+    return [text[start:end] for start, end in zip([0, *(end + 1 for end in ends)], [*ends, len(text)], strict=True)]
+
+
+def _without_control(statement: str) -> str:
+    """Return what to run in place of a statement that begins or ends a transaction, or the statement itself."""
+    return next((instead for control, instead in _CONTROL if control.fullmatch(statement)), statement)
+
+
+def _array(names: list[str]) -> str:
+    quoted = ("'" + name.replace("'", "''") + "'" for name in names)
+    return f"ARRAY[{', '.join(quoted)}]::text[]" if names else "ARRAY[]::text[]"

@@ -1,0 +1,171 @@
+"""Decides whether each revision gets a transaction of its own, or all of them share the one that env.py has begun.
+
+Alembic itself runs all revisions in one transaction, unless env.py sets ``transaction_per_migration``. The function
+commits each revision, so that a later failure does not undo it. But an env.py may do something that holds until the end
+of its transaction, such as SET LOCAL, set_config(.., true), SET CONSTRAINTS or a transaction-level lock, and each
+revision must find it. Then all revisions share the transaction, as under Alembic itself. PostgreSQL does not show which
+settings are local, so a statement is assumed to make one unless it plainly does not.
+"""
+
+from __future__ import annotations
+
+import re
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import event
+
+from lambda_migrate.env_py import driver_state
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    import sqlalchemy
+    from alembic.runtime.migration import MigrationContext
+
+# Statements that do nothing that ends with their transaction. A default of transactions is not one of them: it would
+# hold for each later transaction, and under Alembic itself there is none.
+_NOTHING_LOCAL = re.compile(
+    r"SET\s+(SESSION\s+)?(?!(LOCAL|TRANSACTION|CONSTRAINTS|SESSION|CHARACTERISTICS)\b|(default_)?transaction_)"
+    r"[\w.]+\s*(=|\s)[^()]*"
+    r"|RESET\s+(?!ALL\b|(default_)?transaction_)[\w. ]+"
+    r"|SHOW\s+[\w. ]+"
+    r"|SELECT\s+(?!.*\bFOR\b)[^()]*"
+    r"|CREATE\s+(SCHEMA|EXTENSION)\s+IF\s+NOT\s+EXISTS\s+[^()]*",
+    re.IGNORECASE | re.DOTALL,
+)
+
+
+class Transactions:
+    """The transactions of one ``context.configure()``, between env.py and Alembic."""
+
+    def __init__(
+        self,
+        context: MigrationContext,
+        connection: sqlalchemy.Connection,
+        set_held_open: Callable[[sqlalchemy.Connection, bool], None],
+    ) -> None:
+        self._context = context
+        self._connection = connection
+        self._set_held_open = set_held_open
+        self._begin = context.begin_transaction
+        self._run = context.run_migrations
+        self._shares = False
+        self._commits = False
+        # The statements of the transaction that env.py is in, until the revisions begin.
+        self._statements: list[str] = []
+        self._listeners: dict[str, Callable[..., Any]] = {
+            "before_cursor_execute": self._note,
+            "commit": lambda _: self._statements.clear(),
+            "rollback": lambda _: self._statements.clear(),
+        }
+
+    def install(self, *, shares: bool, commits: bool) -> None:
+        """Take over this instance of Alembic's context.
+
+        ``shares`` is True if Alembic itself would run all revisions in one transaction. Without ``commits``,
+        ``context.begin_transaction()`` rolls back at its end, because the action must change nothing.
+        """
+        self._shares, self._commits = shares, commits
+        # On the instance, because env.py and Alembic call the methods of this very object.
+        self._context.run_migrations = self._run_migrations  # type: ignore[method-assign]
+        if shares:
+            self._context.begin_transaction = self._begin_transaction  # type: ignore[method-assign]
+            for name, listener in self._listeners.items():
+                event.listen(self._connection, name, listener)
+
+    def _note(self, _: Any, __: Any, statement: str, *___: Any) -> None:  # noqa: ANN401
+        self._statements.append(statement)
+
+    # Three attributes of Alembic's are private, and the same in each version from 1.13 to 1.20. `_transaction` is what
+    # the end of env.py's `with context.begin_transaction()` commits.
+
+    def _begin_transaction(self, _per_migration: bool = False) -> Any:  # noqa: ANN401, FBT001, FBT002 - as Alembic's own
+        if _per_migration:
+            return self._begin(_per_migration=True)
+        if not self._commits:
+            return self._rolled_back()
+        # With this, Alembic would begin nothing here.
+        self._context._transaction_per_migration = False  # noqa: SLF001
+        try:
+            return self._begin()
+        finally:
+            self._context._transaction_per_migration = True  # noqa: SLF001
+
+    @contextmanager
+    def _rolled_back(self) -> Iterator[None]:
+        try:
+            yield
+        finally:
+            self._connection.rollback()
+
+    def _run_migrations(self, **options: Any) -> None:  # noqa: ANN401 - whatever the revisions take
+        context, connection = self._context, self._connection
+        if _began_explicitly(connection) or (self._shares and self._may_have_made_something_local()):
+            self._set_held_open(connection, True)  # noqa: FBT003 - the value of a setter
+            # Then Alembic neither begins nor commits a transaction for a revision.
+            context._in_external_transaction = True  # noqa: SLF001
+        for name, listener in self._listeners.items() if self._shares else ():
+            event.remove(self._connection, name, listener)
+        self._shares = False
+        in_block = context._transaction is not None  # noqa: SLF001
+        if not in_block or context._in_external_transaction:  # noqa: SLF001
+            self._run(**options)
+            return
+        context._transaction = None  # noqa: SLF001
+        self._run(**options)
+        # env.py's block may go on with statements, which its end commits.
+        context._transaction = connection.get_transaction() or connection.begin()  # noqa: SLF001
+
+    def _may_have_made_something_local(self) -> bool:
+        """Return whether the session is in a transaction whose statements may have an effect that ends with it."""
+        if is_idle(self._connection):
+            return False
+        if self._statements:
+            return not all(map(_makes_nothing_local, self._statements))
+        # Code that bypasses SQLAlchemy has begun the transaction: a listener, or the driver's own cursor.
+        return _status(self._connection) is not None
+
+
+def _makes_nothing_local(statement: str) -> bool:
+    return all(_NOTHING_LOCAL.fullmatch(each.strip()) for each in statement.split(";") if each.strip())
+
+
+def _began_explicitly(connection: sqlalchemy.Connection) -> bool:
+    """Return whether env.py began the transaction by `with connection.begin()`, and so commits it.
+
+    Only this private attribute, the same in SQLAlchemy 2.0 and 2.1, distinguishes it from one that a statement began.
+    """
+    return connection.in_transaction() and connection._trans_context_manager is not None  # noqa: SLF001
+
+
+def row_between(connection: sqlalchemy.Connection, sql: str) -> Any | None:  # noqa: ANN401 - a row of SQLAlchemy or the driver
+    """Return the first row of a query of ours, or None, as `rows_between` does."""
+    return next(iter(rows_between(connection, sql)), None)
+
+
+def rows_between(connection: sqlalchemy.Connection, sql: str) -> list[Any]:
+    """Return the rows of a query of ours, which leaves env.py's transactions as they are.
+
+    It has a transaction of its own, which ends before Alembic looks for one, or is a part of the one that is open.
+    """
+    if connection.in_transaction():
+        return [*connection.exec_driver_sql(sql)]
+    if _status(connection) is False:
+        # A listener for "connect" has begun a transaction that SQLAlchemy does not know, and would commit here.
+        cursor = connection.connection.cursor()
+        cursor.execute(sql)
+        rows = [*cursor.fetchall()]
+        cursor.close()
+        return rows
+    with connection.begin():
+        return [*connection.exec_driver_sql(sql)]
+
+
+def is_idle(connection: sqlalchemy.Connection) -> bool:
+    """Return whether the session is in no transaction; see `driver_state`."""
+    return driver_state.is_idle(connection.connection.dbapi_connection)
+
+
+def _status(connection: sqlalchemy.Connection) -> bool | None:
+    return driver_state.status(connection.connection.dbapi_connection)

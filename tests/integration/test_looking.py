@@ -1,0 +1,368 @@
+"""status, plan and check work with each env.py that an upgrade works with, and change nothing.
+
+Some env.py files write before Alembic reads the version table. PostgreSQL then does what they write, and never commits
+it. The proof is a fingerprint of the database: every row of its catalogs and tables, with the transaction of each.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+from sqlalchemy import URL
+
+from tests.support.bystander import administer
+from tests.support.env_py.backend import Backend, online, package_with
+from tests.support.fingerprint import fingerprint
+from tests.support.functions import RUNTIME
+from tests.support.trees import Rev, sql
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from localcloud.postgres import Database, Server
+    from tests.support.functions import Runner
+
+
+@pytest.fixture(scope="session")
+def package(package: Path, shared_run: Path) -> Path:
+    """The package with more drivers, and with alembic_utils."""
+    return package_with(package, "drivers.txt", shared_run / "package-drivers")
+
+
+@pytest.fixture
+def backend(runner: Runner, database: Database, tmp_path: Path) -> Backend:
+    return Backend(runner, database, tmp_path)
+
+
+CONNECT = """
+engine = create_engine(os.environ["DATABASE_URL"], poolclass=pool.NullPool)
+with engine.connect() as connection:
+    {connected}
+    context.configure(connection=connection, target_metadata=sa.MetaData(){options})
+    with context.begin_transaction():
+        context.run_migrations()
+"""
+
+
+def connecting(connected: str = "pass", *, before: str = "", options: str = "") -> str:
+    body = CONNECT.format(connected=connected.strip().replace("\n", "\n    "), options=options)
+    return online(before.strip("\n") + body)
+
+
+IF_NONE = "IF to_regnamespace('app') IS NULL THEN CREATE SCHEMA app; END IF;"
+IN_APP = ', version_table_schema="app"'
+FIRST = 'with create_engine(os.environ["DATABASE_URL"], poolclass=pool.NullPool).begin() as first:\n    '
+RAW = """
+raw = create_engine(os.environ["DATABASE_URL"]).raw_connection()
+raw.cursor().execute("CREATE SCHEMA IF NOT EXISTS app")
+raw.commit()
+raw.close()
+"""
+ALONE = """
+import psycopg2
+alone = psycopg2.connect(os.environ["DATABASE_URL"].replace("+psycopg2", ""))
+alone.autocommit = True
+alone.cursor().execute("CREATE SCHEMA IF NOT EXISTS app")
+alone.close()
+"""
+PSYCOPG_ALONE = """
+import psycopg
+with psycopg.connect(os.environ["DATABASE_URL"].replace("+psycopg2", ""), autocommit=True) as alone:
+    alone.execute("CREATE SCHEMA IF NOT EXISTS app")
+    try:
+        alone.execute("CREATE SCHEMA app")
+    except psycopg.errors.DuplicateSchema:
+        alone.execute("CREATE TABLE IF NOT EXISTS app.settings (id int)")
+    with alone.transaction():
+        alone.execute("CREATE TABLE IF NOT EXISTS app.more (id int)")
+"""
+AUTOCOMMIT = """
+with create_engine(os.environ["DATABASE_URL"], isolation_level="AUTOCOMMIT").connect() as first:
+    first.execute(text("CREATE SCHEMA IF NOT EXISTS app"))
+    try:
+        first.execute(text("CREATE SCHEMA app"))
+    except sa.exc.ProgrammingError:
+        first.execute(text("CREATE TABLE IF NOT EXISTS app.settings (id int)"))
+"""
+LISTENER = """
+@sa.event.listens_for(sa.pool.Pool, "connect")
+def set_path(driver, _):
+    driver.cursor().execute("SET search_path TO app, public")
+    driver.commit()
+"""
+OWN_TABLE = "CREATE TABLE IF NOT EXISTS alembic_version (version_num varchar(128) PRIMARY KEY)"
+
+# What an env.py does before Alembic reads the version table, and changes in the database.
+WRITES = {
+    "a schema that the inspector does not find": connecting(
+        'if "app" not in sa.inspect(connection).get_schema_names():\n'
+        '    connection.execute(text("CREATE SCHEMA app"))\nconnection.commit()',
+        options=IN_APP,
+    ),
+    "a DO block": connecting(f'connection.execute(text("DO $$ BEGIN {IF_NONE} END $$")); connection.commit()'),
+    "a connection of its own, and the next one needs it": connecting(
+        'connection.execute(text("INSERT INTO app.settings VALUES (1)")); connection.rollback()',
+        before=FIRST
+        + 'first.execute(text("CREATE SCHEMA IF NOT EXISTS app; CREATE TABLE IF NOT EXISTS app.settings (id int)"))',
+    ),
+    "autocommit": connecting(
+        'connection.execute(text("SELECT count(*) FROM app.settings")); connection.rollback()', before=AUTOCOMMIT
+    ),
+    "a raw connection": connecting(before=RAW, options=IN_APP),
+    "psycopg2 alone": connecting(before=ALONE),
+    "psycopg alone": connecting(before=PSYCOPG_ALONE),
+    "an extension": connecting(
+        'connection.execute(text("CREATE EXTENSION IF NOT EXISTS citext SCHEMA public")); connection.commit()'
+    ),
+    "settings of the role and the database": connecting(
+        "connection.execute(text(\"ALTER ROLE CURRENT_USER SET work_mem = '8MB'\"))\n"
+        'database = connection.scalar(text("SELECT quote_ident(current_database())"))\n'
+        "connection.execute(text(f\"ALTER DATABASE {database} SET work_mem = '8MB'\")); connection.commit()"
+    ),
+    "a role": connecting(
+        "role = connection.scalar(text('SELECT quote_ident(current_database() || chr(95) || chr(114))'))\n"
+        "connection.execute(text(f\"DO $$ BEGIN IF to_regrole('{role}') IS NULL THEN CREATE ROLE {role};\"\n"
+        '    f" GRANT {role} TO CURRENT_USER WITH SET TRUE; GRANT ALL ON SCHEMA public TO {role}; END IF; END $$"))\n'
+        "connection.execute(text(f'SET ROLE {role}')); connection.commit()"
+    ),
+    "the version table": connecting(f'connection.execute(text("{OWN_TABLE}")); connection.commit()'),
+    "COMMIT as a text": connecting(
+        'connection.execute(text("CREATE SCHEMA IF NOT EXISTS app; COMMIT")); connection.execute(text("ROLLBACK"))\n'
+        'connection.execute(text("CREATE TABLE IF NOT EXISTS app.settings (id int)")); connection.rollback()'
+    ),
+    "a row with the number of a sequence": connecting(
+        "connection.execute(text(\"INSERT INTO audit (what) VALUES ('env.py')\")); connection.commit()\n"
+        "connection.execute(text(\"SELECT nextval('counter'), pg_notify('audit', 'x')\")); connection.commit()"
+    ),
+    "a read-only default that it turns off": connecting(
+        'connection.execute(text("SET default_transaction_read_only = off")); connection.commit()\n'
+        'connection.execute(text("CREATE SCHEMA IF NOT EXISTS app")); connection.commit()',
+        before=LISTENER,
+    ),
+}
+BEFORE = (
+    "CREATE TABLE audit (id serial PRIMARY KEY, what text)",
+    "CREATE SEQUENCE counter",
+    "SELECT nextval('counter')",
+)
+
+
+# A sample for make test.
+SAMPLE = (
+    "a schema that the inspector does not find",
+    "a DO block",
+    "a connection of its own, and the next one needs it",
+    "autocommit",
+    "a row with the number of a sequence",
+    "a read-only default that it turns off",
+)
+
+
+@pytest.mark.parametrize(
+    "ways",
+    [
+        pytest.param(SAMPLE, id="a sample"),
+        pytest.param(sorted({*WRITES} - {*SAMPLE}), id="the others", marks=pytest.mark.stress),
+    ],
+)
+def test_an_env_py_that_writes_first_may_look_and_changes_nothing(
+    backend: Backend, postgres_server: Server, database: Database, ways: list[str]
+) -> None:
+    administer(postgres_server, f'ALTER ROLE "{database.user}" CREATEROLE')
+    as_superuser = postgres_server.database(database.name)
+    for way in ways:
+        backend.put(WRITES[way])
+        backend.execute(*BEFORE)
+        before = fingerprint(as_superuser)
+
+        status = backend.invoke({"action": "status"})
+
+        assert status.error_type is None, (way, status.payload)
+        assert (status.payload["revision"], len(status.payload["pending"])) == (None, 3), way
+        assert fingerprint(as_superuser) == before, way
+
+        assert backend.invoke().payload["revision"] == "c3", way
+        before = fingerprint(as_superuser)
+        assert backend.invoke({"action": "status"}).payload["up_to_date"] is True, way
+        assert fingerprint(as_superuser) == before, way
+
+
+def test_a_plan_and_a_check_change_nothing_either(
+    backend: Backend, postgres_server: Server, database: Database
+) -> None:
+    backend.put(WRITES["a schema that the inspector does not find"])
+    as_superuser = postgres_server.database(database.name)
+    before = fingerprint(as_superuser)
+
+    plan = backend.invoke({"action": "plan"})
+    check = backend.invoke({"action": "check"})
+
+    assert [entry["revision"] for entry in plan.payload["plan"]] == ["a1", "b2", "c3"]
+    assert (check.error_type, "3 revisions pending" in check.message) == ("DriftDetected", True), check.payload
+    assert fingerprint(as_superuser) == before
+
+
+PSYCOPG = ("psycopg", "psycopg_async")
+# The same with the drivers that only SQLAlchemy's connections hold.
+OTHER_DRIVERS = """
+import asyncio
+from sqlalchemy.ext.asyncio import create_async_engine
+url = sa.make_url(os.environ["DATABASE_URL"]).set(drivername=DRIVER)
+def work(connection):
+    if "app" not in sa.inspect(connection).get_schema_names():
+        connection.execute(text("CREATE SCHEMA app"))
+    connection.commit()
+    connection.execute(text("CREATE TABLE IF NOT EXISTS app.settings (id int)"))
+    connection.execute(text("ROLLBACK"))
+    connection.rollback()
+    context.configure(connection=connection, target_metadata=None, version_table_schema="app")
+    with context.begin_transaction():
+        context.run_migrations()
+async def work_in_async():
+    async with create_async_engine(url).connect() as connection:
+        await connection.run_sync(work)
+if "async" in DRIVER:
+    asyncio.run(work_in_async())
+else:
+    with create_engine(url, pool_pre_ping=True).connect() as connection:
+        work(connection)
+"""
+
+
+@pytest.mark.parametrize(
+    "driver",
+    ["postgresql+asyncpg", *(pytest.param(f"postgresql+{each}", marks=pytest.mark.stress) for each in PSYCOPG)],
+)
+def test_other_drivers_are_held_too(backend: Backend, postgres_server: Server, database: Database, driver: str) -> None:
+    backend.put(online(OTHER_DRIVERS.replace("DRIVER", repr(driver))))
+    as_superuser = postgres_server.database(database.name)
+    before = fingerprint(as_superuser)
+
+    answer = backend.invoke({"action": "status"})
+
+    assert (answer.error_type, answer.payload.get("revision")) == (None, None), answer.payload
+    assert fingerprint(as_superuser) == before
+    answer = backend.invoke()
+    assert answer.error_type is None, answer.payload
+    assert backend.invoke({"action": "status"}).payload["up_to_date"] is True
+
+
+# What no rollback takes back, or cannot be held: each is refused before anything is changed.
+REFUSED = {
+    "a commit past everything": (
+        connecting(
+            'connection.execute(text("CREATE SCHEMA app"))\n'
+            "import psycopg2\npsycopg2.extensions.connection.commit(connection.connection.dbapi_connection)"
+        ),
+        "commits what it writes past SQLAlchemy",
+    ),
+    "a statement that runs in no transaction": (
+        connecting(
+            "connection = connection.execution_options(isolation_level='AUTOCOMMIT')\n"
+            "connection.execute(text('CREATE DATABASE never_created'))"
+        ),
+        "no transaction can take back",
+    ),
+    "asyncpg alone": (
+        connecting(
+            before="import asyncio, asyncpg\nasync def alone():\n"
+            "    one = await asyncpg.connect(os.environ['DATABASE_URL'].replace('+psycopg2', ''))\n"
+            "    await one.execute('CREATE SCHEMA IF NOT EXISTS app')\n"
+            "    await one.close()\n"
+            "asyncio.run(alone())\n"
+        ),
+        "opens without SQLAlchemy",
+    ),
+    "another connection of the server's own": (
+        connecting("connection.execute(text(\"SELECT dblink_exec('dbname=x', 'CREATE TABLE y (id int)')\"))"),
+        "dblink_exec",
+    ),
+}
+
+
+def test_what_cannot_be_taken_back_is_refused(backend: Backend, postgres_server: Server, database: Database) -> None:
+    as_superuser = postgres_server.database(database.name)
+    for way, (env_py, words) in REFUSED.items():
+        backend.put(env_py)
+        before = fingerprint(as_superuser)
+
+        answer = backend.invoke({"action": "status"})
+
+        assert answer.error_type == "ConfigurationError", (way, answer.payload)
+        assert words in answer.message
+        assert fingerprint(as_superuser) == before, way
+
+
+UTILS = """
+import sqlalchemy as sa
+from alembic_utils.replaceable_entity import register_entities
+from alembic_utils.pg_function import PGFunction
+from alembic_utils.pg_trigger import PGTrigger
+from alembic_utils.pg_view import PGView
+models = sa.MetaData()
+sa.Table("t1", models, sa.Column("id", sa.Integer, primary_key=True))
+does_nothing = PGFunction("public", "f()", "RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NEW; END $$")
+before = "BEFORE INSERT ON public.t1 FOR EACH ROW EXECUTE FUNCTION public.f()"
+watches = PGTrigger("public", "watches", before, on_entity="public.t1")
+ids = PGView("public", "v1", "SELECT id FROM t1")
+ENTITIES = [ids, does_nothing, watches]
+"""
+UTILS_ENV_PY = """
+import os
+from alembic import context
+from sqlalchemy import create_engine
+import entities
+entities.register_entities(entities.ENTITIES, entity_types=[type(entity) for entity in entities.ENTITIES])
+with create_engine(os.environ["DATABASE_URL"]).connect() as connection:
+    context.configure(connection=connection, target_metadata=entities.models)
+    with context.begin_transaction():
+        context.run_migrations()
+"""
+MAKE_ENTITIES = "import entities\nfor entity in entities.ENTITIES:\n    op.create_entity(entity)"
+UTILS_REVISIONS = [Rev("a1", sql("CREATE TABLE t1 (id serial PRIMARY KEY)")), Rev("b2", MAKE_ENTITIES)]
+
+
+def test_a_check_with_alembic_utils_answers_as_alembic_check(
+    backend: Backend, package: Path, postgres_server: Server, database: Database
+) -> None:
+    backend.put(UTILS_ENV_PY, UTILS_REVISIONS, entities=UTILS)
+    answer = backend.invoke()
+    assert answer.error_type is None, answer.payload
+    as_superuser = postgres_server.database(database.name)
+    before = fingerprint(as_superuser)
+
+    assert backend.invoke({"action": "check"}).error_type is None
+    assert alembic_check(backend, package) == 0
+    assert fingerprint(as_superuser) == before
+
+    backend.execute("CREATE OR REPLACE VIEW v1 AS SELECT id + 0 AS id FROM t1", "DROP TRIGGER watches ON t1")
+    before = fingerprint(as_superuser)
+    answer = backend.invoke({"action": "check"})
+    assert answer.error_type == "DriftDetected"
+    assert "differ in 2 ways" in answer.message
+    assert alembic_check(backend, package) == 255
+    assert fingerprint(as_superuser) == before
+
+
+def alembic_check(backend: Backend, package: Path) -> int:
+    """The exit code of Alembic's own command in the backend's folder."""
+    url = URL.create(
+        "postgresql+psycopg2",
+        backend.database.user,
+        backend.database.password,
+        backend.database.host,
+        backend.database.port,
+        backend.database.name,
+    )
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(package / "backend-libraries"),
+        "DATABASE_URL": url.render_as_string(hide_password=False),
+        "PGSSLMODE": "verify-full",
+        "PGSSLROOTCERT": str(backend.database.ca),
+    }
+    command = [str(RUNTIME), "-m", "alembic", "check"]
+    return subprocess.run(command, cwd=backend.folder, env=environment, check=False, capture_output=True).returncode

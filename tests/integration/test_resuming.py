@@ -1,0 +1,252 @@
+"""A revision with autocommit statements is finished by the next run, wherever the function was killed in it.
+
+env.py kills its function itself, right before or right after a statement of a chosen number. So each boundary between
+two statements is met, and no moment is left to chance.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from contextlib import closing
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.support.bystander import administer, execute, query
+from tests.support.ledger import empty, sessions
+from tests.support.trees import ENV_PY, Rev, sql, write_tree
+from tests.support.waiting import eventually
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from localcloud.postgres import Database, Server
+    from tests.support.functions import Runner
+
+# KILL_AT is a number of half statements: an even one kills before a statement runs, an odd one after it has run.
+# KILL_AFTER is a number of statements outside a transaction: it kills when that many have run.
+KILLER = """
+import os, re, signal, time
+import sqlalchemy
+halves = alone = 0
+def half(connection, cursor, statement, *_):
+    global halves
+    if str(halves) == os.environ.get("KILL_AT"):
+        end()
+    halves += 1
+def whole(connection, cursor, statement, *_):
+    global alone
+    alone += bool(re.search(r"CONCURRENTLY|VALUE '|DATABASE", statement))
+    if str(alone) == os.environ.get("KILL_AFTER"):
+        end()
+def end():
+    os.kill(os.getppid(), signal.SIGKILL)
+    time.sleep(60)
+sqlalchemy.event.listen(sqlalchemy.Engine, "before_cursor_execute", half)
+sqlalchemy.event.listen(sqlalchemy.Engine, "after_cursor_execute", half)
+sqlalchemy.event.listen(sqlalchemy.Engine, "after_cursor_execute", whole)
+"""
+
+
+def autocommit(*statements: str) -> str:
+    return "with op.get_context().autocommit_block():\n" + textwrap.indent(sql(*statements), "    ")
+
+
+PREPARED = (
+    "CREATE SCHEMA s",
+    "CREATE TABLE s.a (id int, name text, other int)",
+    "CREATE INDEX old ON s.a (other)",
+    "CREATE INDEX again ON s.a (id)",
+    "CREATE TYPE s.mood AS ENUM ('low', 'high')",
+    "CREATE TABLE s.p (id int) PARTITION BY LIST (id)",
+    "CREATE TABLE s.p1 PARTITION OF s.p FOR VALUES IN (1)",
+)
+# One statement each: after the last one, only the version is left to be written.
+LAST = {
+    "an index": "CREATE INDEX CONCURRENTLY new ON s.a (id)",
+    "a unique index of expressions": "CREATE UNIQUE INDEX CONCURRENTLY newest ON s.a (lower(a.name) DESC, (id % 7))"
+    " INCLUDE (other) NULLS NOT DISTINCT WITH (fillfactor = 70) WHERE name LIKE 'a%' AND id > 0",
+    "an index without a name": "CREATE INDEX CONCURRENTLY ON s.a (id, other)",
+    "an index dropped": "/* no longer used */ DROP INDEX CONCURRENTLY s.old",
+    "an index built again": "REINDEX INDEX CONCURRENTLY s.again",
+    "a table's indexes built again": "REINDEX (VERBOSE, CONCURRENTLY) TABLE s.a",
+    "an enum value": "ALTER TYPE s.mood ADD VALUE 'middle' BEFORE 'high'",
+    "an enum value renamed": "ALTER TYPE s.mood RENAME VALUE 'low' TO 'bottom'",
+    "a partition": "ALTER TABLE s.p DETACH PARTITION s.p1 CONCURRENTLY",
+}
+SEVERAL = [
+    "CREATE INDEX CONCURRENTLY new ON s.a (id)",
+    "ALTER TYPE s.mood ADD VALUE 'middle' BEFORE 'high'",
+    "ALTER TYPE s.mood ADD VALUE 'almost' BEFORE 'high'",
+    "DROP INDEX CONCURRENTLY s.old",
+    "ALTER TABLE s.p DETACH PARTITION s.p1 CONCURRENTLY",
+    "VACUUM s.a",
+    "CREATE INDEX CONCURRENTLY IF NOT EXISTS newer ON s.a (name)",
+]
+STATE = """
+SELECT 'index', indexrelid::regclass::text, indisvalid::text, pg_get_indexdef(indexrelid) FROM pg_index
+WHERE indrelid = 's.a'::regclass
+UNION ALL SELECT 'value', enumlabel, (row_number() OVER (ORDER BY enumsortorder))::text, '' FROM pg_enum
+WHERE enumtypid = 's.mood'::regtype
+UNION ALL SELECT 'partition', inhrelid::regclass::text, '', '' FROM pg_inherits
+UNION ALL SELECT 'version', version_num, '', '' FROM alembic_version
+ORDER BY 1, 2
+"""
+
+
+def reset(database: Database) -> None:
+    execute(database, "DROP SCHEMA IF EXISTS s CASCADE")
+    empty(database)
+    execute(database, *PREPARED)
+
+
+def revisions(*bodies: list[str]) -> list[Rev]:
+    return [Rev(f"r{number:02}", autocommit(*statements)) for number, statements in enumerate(bodies, 1)]
+
+
+def killed_and_finished(runner: Runner, database: Database, tree: Path, variable: str, kills: int | None) -> int:
+    """Kill a run at the first boundary, the second and so on, and let the next run finish each time.
+
+    Without a number of ``kills``, kill at each boundary until a run comes to its end. Return how many kills there were.
+    """
+    survivor = runner.start(tree)
+    reset(database)
+    answer = survivor.invoke()
+    assert answer.error_type is None, answer.payload
+    wanted = query(database, STATE)
+    done = 0
+    while kills is None or done < kills:
+        reset(database)
+        environment: dict[str, Any] = {variable: str(done + (variable == "KILL_AFTER"))}
+        with runner.start(tree, **environment) as function:
+            if function.invoke().error_type is None:
+                break
+        done += 1
+
+        answer = survivor.invoke()
+
+        assert answer.error_type is None, (done, answer.payload)
+        assert query(database, STATE) == wanted, done
+    return done
+
+
+def test_each_statement_that_had_finished(runner: Runner, database: Database, tmp_path: Path) -> None:
+    bodies = [[statement] for statement in LAST.values()]
+    tree = write_tree(tmp_path / "tree", revisions(*bodies), env_py=KILLER + ENV_PY)
+
+    assert killed_and_finished(runner, database, tree, "KILL_AFTER", len(bodies)) == len(bodies)
+
+    whys = [line["message"] for line in runner.events("statement.skipped")]
+    assert len(whys) == len(bodies) - 2  # to build an index again does no harm
+    assert any("the index s.new exists with the same definition" in why for why in whys)
+
+
+@pytest.mark.stress
+@pytest.mark.parametrize("bodies", [[[each] for each in LAST.values()], [SEVERAL]], ids=["each", "several"])
+def test_each_boundary(
+    runner: Runner, database: Database, tmp_path: Path, bodies: list[list[str]], figure: Callable[[str], None]
+) -> None:
+    tree = write_tree(tmp_path / "tree", revisions(*bodies), env_py=KILLER + ENV_PY)
+
+    kills = killed_and_finished(runner, database, tree, "KILL_AT", None)
+
+    assert kills >= 4 * sum(map(len, bodies))
+    figure(f"{kills} kills, one at each boundary between two statements")
+
+
+@pytest.mark.parametrize(
+    "prepared,statement,words",
+    [
+        ("CREATE INDEX new ON s.a (other)", LAST["an index"], ("USING btree (other)", "USING btree (id)")),
+        ("CREATE UNIQUE INDEX new ON s.a (id)", LAST["an index"], ("CREATE UNIQUE INDEX", "CREATE INDEX new")),
+        ("CREATE INDEX new ON s.a (id) WHERE id > 0", LAST["an index"], ("WHERE (id > 0)", "USING btree (id)")),
+        ("ALTER TYPE s.mood ADD VALUE 'middle'", LAST["an enum value"], ("low, high, middle", "BEFORE 'high'")),
+    ],
+)
+def test_another_definition_of_the_same_name_is_an_error_that_shows_both(
+    runner: Runner, database: Database, tmp_path: Path, prepared: str, statement: str, words: tuple[str, ...]
+) -> None:
+    reset(database)
+    execute(database, prepared)
+
+    answer = runner.invoke(write_tree(tmp_path / "tree", revisions([statement])))
+
+    assert answer.error_type == "MigrationFailed", answer.payload
+    for text in ("already exists", "the database has", "the revision wants", *words):
+        assert text in answer.message
+
+
+def test_if_not_exists_is_left_to_postgresql(runner: Runner, database: Database, tmp_path: Path) -> None:
+    reset(database)
+    execute(database, "CREATE INDEX newer ON s.a (other)")
+    lenient = "CREATE INDEX CONCURRENTLY IF NOT EXISTS newer ON s.a (name)"
+
+    assert runner.invoke(write_tree(tmp_path / "tree", revisions([lenient]))).error_type is None
+    assert not runner.events("statement.skipped")
+
+
+OF_ITS_OWN = """
+own = op.get_bind().engine.execution_options(isolation_level="AUTOCOMMIT").connect()
+with own:
+    own.execute(sa.text("ALTER TYPE s.mood ADD VALUE 'middle'"))
+"""
+
+
+def test_a_statement_on_another_connection_of_the_revision(runner: Runner, database: Database, tmp_path: Path) -> None:
+    reset(database)
+    execute(database, "ALTER TYPE s.mood ADD VALUE 'middle'")
+
+    answer = runner.invoke(write_tree(tmp_path / "tree", [Rev("r1", OF_ITS_OWN)]))
+
+    assert answer.error_type is None, answer.payload
+    assert len(runner.events("statement.skipped")) == 1
+
+
+HALF_DONE = {
+    "REINDEX": (LAST["an index built again"], "INSERT INTO s.a VALUES (1)"),
+    "DETACH": (LAST["a partition"], "SELECT FROM s.p"),
+}
+
+
+@pytest.mark.parametrize("how", sorted(HALF_DONE))
+def test_what_was_half_done_is_finished(runner: Runner, database: Database, tmp_path: Path, how: str) -> None:
+    statement, holds_up = HALF_DONE[how]
+    reset(database)
+    tree = write_tree(tmp_path / "tree", revisions([statement]))
+    with closing(database.connect()) as other, other.cursor() as cursor:
+        cursor.execute(f"BEGIN; {holds_up}")
+        function = runner.start(tree, LOCK_TIMEOUT_MS="60000")
+        request = function.start()
+        eventually(lambda: query(database, HALF) != [(0,)])
+        function.kill()
+        eventually(lambda: not sessions(database, request))
+        assert query(database, HALF) == [(1,)]
+        cursor.execute("COMMIT")
+
+    answer = runner.invoke(tree)
+
+    assert answer.error_type is None, answer.payload
+    assert query(database, HALF) == [(0,)]
+    assert query(database, "SELECT count(*) FROM pg_inherits WHERE inhparent = 's.p'::regclass") == [(how != "DETACH",)]
+
+
+HALF = """
+SELECT count(*) FROM (
+    SELECT FROM pg_index WHERE NOT indisvalid UNION ALL SELECT FROM pg_inherits WHERE inhdetachpending
+) AS half
+"""
+
+
+def test_a_database_that_had_been_created(
+    runner: Runner, database: Database, postgres_server: Server, tmp_path: Path
+) -> None:
+    other = f"{database.name}_other"
+    administer(postgres_server, f'ALTER ROLE "{database.user}" CREATEDB')
+    creates = write_tree(tmp_path / "creates", revisions([f"CREATE DATABASE {other}"]), env_py=KILLER + ENV_PY)
+    try:
+        runner.invoke(creates, KILL_AFTER="1")
+        assert query(database, "SELECT count(*) FROM pg_database WHERE datname = %s", (other,)) == [(1,)]
+        assert runner.invoke(creates).error_type is None
+    finally:
+        administer(postgres_server, f"DROP DATABASE IF EXISTS {other}")
