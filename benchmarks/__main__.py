@@ -10,6 +10,7 @@ from benchmarks import (
     one_pending,
     package_build,
     package_size,
+    review,
     running_application,
 )
 from benchmarks.suite import main
@@ -23,6 +24,7 @@ QUESTIONS = (
     package_build,
     running_application,
     many_targets,
+    review,
 )
 
 if __name__ == "__main__":

@@ -140,6 +140,7 @@ def environment(ground: Ground, database: Database) -> dict[str, str]:
         "DB_SECRET_ID": database.name,
         "DB_SSLROOTCERT": str(database.ca),
         "STAGE": "bench",
+        "TARGETS_ALLOWED": '{"secret_id": ["*"], "database": ["*"], "schema": ["*"]}',
         "POWERTOOLS_SERVICE_NAME": "bench",
         "AWS_LAMBDA_LOG_FORMAT": "JSON",
         # A function cannot write beside its code: bytecode is in its package or is not there.
