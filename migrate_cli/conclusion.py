@@ -81,15 +81,22 @@ class Conclusion:
 
     def _is_done(self, status: Mapping[str, Any], last: Mapping[str, Any] | None) -> bool:
         """Return whether the request is fulfilled. Only the database shows it: the log may be another caller's run."""
+        # The line of a failure names the revision that failed.
+        ended = last is not None and last["event"] != "migration.failed" and last.get("revision") == status["revision"]
+        ended = ended and self._is_of_this_request()
         if self.event["action"] != "upgrade":
-            return last is not None and last.get("revision") == status["revision"]
+            return ended
         wanted = self.event.get("revision", "head")
         if wanted in {"head", "heads"} or status.get("ahead"):
             return bool(status["up_to_date"])
-        if wanted.startswith("+"):
-            return last is not None and last.get("revision") == status["revision"]
         # An abbreviated id is not looked up here: it has to be the database's own.
-        return str(status["revision"] or "").startswith(wanted)
+        return ended or any(each.startswith(wanted) for each in str(status["revision"] or "").split(","))
+
+    def _is_of_this_request(self) -> bool:
+        """Return whether the run in the log has this request's action and revision: it may be another caller's."""
+        lines = self.follower.log.lines if self.follower.log else []
+        wanted = f"{self.event['action']} to {self.event.get('revision', 'head')}"
+        return bool(lines) and lines[0].get("message") == wanted
 
     def _result(self, status: Mapping[str, Any], last: Mapping[str, Any] | None) -> dict[str, Any]:
         """Return the result that the function would have answered with, as far as the log has it."""

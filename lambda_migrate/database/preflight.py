@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from lambda_migrate.database.session import Session
 
+_SHARE = 0.25
 # Violations are counted so far. More would take longer and tell nobody more.
 MOST_VIOLATIONS = 1000
 
@@ -68,6 +69,8 @@ class Questions:
         self._session = session
         self._path = f"pg_catalog, {psycopg2.extensions.quote_ident(schema, session.connection)}"
         self._timeout_ms = timeout_ms
+        # All questions together take at most a quarter of the time: what is left is for the migration.
+        self._until = session.deadline.left() * (1 - _SHARE)
         self._tables: dict[str, Table | None] = {}
         self._reads_per_s: float | None = None
 
@@ -126,7 +129,8 @@ class Questions:
             " WHERE l.locktype = 'relation' AND l.granted AND l.relation = ANY (%s::text[]::regclass[])"
             " AND l.database = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database())"
             " AND (a.pid IS NULL OR (a.pid <> pg_backend_pid()"
-            "  AND coalesce(a.xact_start, a.state_change) < clock_timestamp() - interval '1 second'))"
+            # NULL for a session of another role, unless the login may read all of pg_stat_activity.
+            "  AND coalesce(coalesce(a.xact_start, a.state_change) < clock_timestamp() - interval '1 second', true)))"
             " ORDER BY 3, 1, 4 LIMIT 20",
             ([name for name in tables if self.table(name) is not None],),
         )
@@ -156,6 +160,8 @@ class Questions:
         try:
             # The name is as PostgreSQL itself writes it.
             self._ask(f"SELECT count(*) FROM {table} TABLESAMPLE SYSTEM ({percent:.6f})")  # noqa: S608
+        except psycopg2.errors.QueryCanceled:
+            return _SAMPLE_PAGES * 8192 / (self._timeout_ms / 1000)
         except psycopg2.Error:
             return _READS_PER_S
         took_ms = max((time.monotonic() - began) * 1000, _LEAST_SAMPLE_MS)
@@ -169,11 +175,16 @@ class Questions:
 
     def _ask(self, sql: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
         connection = self._session.connection
+        timeout_ms = min(self._timeout_ms, int(1000 * (self._session.deadline.left() - self._until)))
+        if timeout_ms <= 0:
+            raise psycopg2.errors.QueryCanceled("there is no time left for the preflight")
+        # psycopg2 takes a percent sign for a parameter where there are some.
+        path = self._path.replace("%", "%%") if parameters else self._path
         settings = (
-            f"BEGIN READ ONLY; SET LOCAL statement_timeout = {self._timeout_ms};"
-            f" SET LOCAL lock_timeout = {_LOCK_TIMEOUT_MS}; SET LOCAL search_path = {self._path}; "
+            f"BEGIN READ ONLY; SET LOCAL statement_timeout = {timeout_ms};"
+            f" SET LOCAL lock_timeout = {_LOCK_TIMEOUT_MS}; SET LOCAL search_path = {path}; "
         )
-        with answering(connection, self._timeout_ms / 1000 + _GRACE_S), connection.cursor() as cursor:
+        with answering(connection, timeout_ms / 1000 + _GRACE_S), connection.cursor() as cursor:
             try:
                 cursor.execute(settings + sql, tuple(parameters) or None)
                 return cursor.fetchall()
@@ -217,17 +228,25 @@ def _preflight_of(
     results = {check["result"] for check in checks}
     slow = any(table["blocks"] != "nothing" and (table["estimated_ms"] or 0) > max_block_s * 1000 for table in tables)
     unknown = results & {"timed_out", "depends_on_pending"} or any(table["estimated_ms"] is None for table in tables)
+    try:
+        blockers = questions.blockers([table["table"] for table in tables])
+    except psycopg2.Error:
+        # What was counted stands.
+        blockers = []
     verdict = "fails" if "failed" in results else "slow" if slow else "unknown" if unknown else "ok"
     return {
         "verdict": verdict,
         "tables": tables,
         "checks": checks,
-        "blockers": questions.blockers([table["table"] for table in tables]),
+        "blockers": blockers,
     }
 
 
 def _table(questions: Questions, fact: Mapping[str, Any]) -> dict[str, Any]:
-    table = questions.table(fact["table"])
+    try:
+        table = questions.table(fact["table"])
+    except psycopg2.Error:
+        table = None
     held = fact["while_locked"]
     return {
         "table": fact["table"],

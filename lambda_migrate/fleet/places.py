@@ -97,6 +97,10 @@ def _check_places(
     for (_, _, database), sharing in databases.items():
         found: dict[str, Tenant] = {}
         for tenant in sharing if len(sharing) > 1 else ():
+            if invocation.deadline.left() <= 0:
+                raise MigrationIncomplete(
+                    "Lambda's timeout came before the default schemas of the targets were known: give each its `schema`"
+                )
             schema = tenant.target.get("schema") or _default_schema(invocation, tenant)
             if schema is None:
                 continue

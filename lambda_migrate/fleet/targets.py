@@ -99,7 +99,7 @@ def targets(invocation: Invocation) -> Result:
         "started": fields["started"],
         "targets": len(tenants),
         "servers": servers,
-        "chosen": None if options.names is None else list(options.names),
+        "chosen": None if names is None else list(names),
         "package": package,
         "heads": _heads(invocation.settings),
         "waves": written,

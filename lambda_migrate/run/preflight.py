@@ -10,22 +10,26 @@ from contextlib import closing
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import psycopg2.errors
+
 from lambda_migrate.database.open_session import open_session
 from lambda_migrate.database.preflight import Questions, preflight_of
 from lambda_migrate.database.session import versions
-from lambda_migrate.invocation.errors import PreflightFailed
+from lambda_migrate.invocation.errors import ConfigurationError, DatabaseUnavailable, PreflightFailed
 from lambda_migrate.invocation.request import Request
 from lambda_migrate.invocation.telemetry import log
 from lambda_migrate.revisions import manifest, reviewed
 from lambda_migrate.run import start
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping
 
     from lambda_migrate.invocation.invocation import Invocation
     from lambda_migrate.revisions.manifest import PackagedRevision
 
 _PUBLIC = "public"
+# Alembic takes the beginning of an id for the id from so many characters on.
+_SHORTEST_ID = 4
 
 
 def of_plan(invocation: Invocation, plan: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -46,7 +50,15 @@ def before_upgrade(invocation: Invocation) -> None:
     mode = invocation.request.preflight or invocation.settings.preflight
     if mode == "off" or not _recorded(invocation):
         return
-    for revision, found in _look(invocation, _pending(invocation)).items():
+    try:
+        looked = _look(invocation, _pending(invocation))
+    except DatabaseUnavailable as error:
+        if mode == "enforce":
+            raise
+        # A look must not keep a migration from running, which connects anew.
+        log("preflight.finished", f"no answer: {error}", level=logging.WARNING, verdict="unknown")
+        return
+    for revision, found in looked.items():
         verdict = found["verdict"]
         log(
             "preflight.finished",
@@ -99,12 +111,19 @@ def _pending(invocation: Invocation) -> list[str]:
         # Only env.py knows its version table.
         look = replace(invocation, request=Request(action="status", target=invocation.request.target))
         ids = [revision.revision for revision in start.inspect(look).pending]
-    wanted = invocation.request.revision
+    wanted = _whole(invocation.request.revision, ids)
     if wanted.startswith("+"):
         return ids[: int(wanted[1:])]
     if wanted in ids:
         return ids[: ids.index(wanted) + 1]
     return ids
+
+
+def _whole(wanted: str, ids: Collection[str]) -> str:
+    """Return the id that an abbreviated one means, as Alembic takes it, or the text as it is."""
+    meant = [each for each in ids if each.startswith(wanted)]
+    is_short = wanted not in ids and len(wanted) >= _SHORTEST_ID and len(meant) == 1
+    return meant[0] if is_short else wanted
 
 
 def _pending_in_graph(invocation: Invocation) -> list[str] | None:
@@ -120,12 +139,16 @@ def _pending_in_graph(invocation: Invocation) -> list[str] | None:
         )
         if len(schemas) > 1:
             return None
-        heads = versions(session, schemas[0][0], packaged.version_table, None) if schemas else ()
+        try:
+            heads = versions(session, schemas[0][0], packaged.version_table, None) if schemas else ()
+        except (psycopg2.errors.InsufficientPrivilege, ConfigurationError):
+            # The role that env.py sets may read it, or it is another table of that name.
+            return None
     graph = manifest.read_graph(invocation.settings.package_root, packaged)
     if any(head not in graph for head in heads):
         return None
     done = _with_those_before(heads, graph)
-    wanted = invocation.request.revision
+    wanted = _whole(invocation.request.revision, graph)
     needed = _with_those_before([wanted], graph) if wanted in graph else graph.keys()
     return [revision for revision in graph if revision in needed and revision not in done]
 

@@ -223,6 +223,29 @@ def test_a_downgrade_is_done_only_if_its_own_log_ends_where_the_database_is(
     assert (ended.code, ended.document["error"]["type"]) == (AWS, "ConnectionClosedError")
 
 
+@pytest.mark.parametrize("command", [("downgrade", "-1"), ("upgrade", "+1")], ids=" ".join)
+def test_a_failure_at_the_databases_own_revision_is_no_success(
+    aws: Stub, migrate: Callable[..., Ended], command: tuple[str, str]
+) -> None:
+    failed = {"error_type": "MigrationFailed", "revision": "bbbb"}
+    started = line("migration.started", f"{command[0]} to {command[1]}", action=command[0])
+    aws.lines = lambda: [started, line("migration.failed", "revision bbbb failed", **failed)]
+    aws.replies = [LOST, Reply(at(CURRENT))]
+
+    ended = migrate(*command, "--stage", "dev", "--json")
+
+    assert (ended.code, ended.document["error"]["type"]) == (FAILED, "MigrationFailed")
+
+
+def test_another_callers_run_is_not_this_one(aws: Stub, migrate: Callable[..., Ended]) -> None:
+    aws.lines = lambda: [line("migration.started", "upgrade to bbbb"), line("migration.finished", revision="bbbb")]
+    aws.replies = [LOST, Reply(at(CURRENT))]
+
+    ended = migrate("upgrade", "cccc", "--stage", "dev", "--json")
+
+    assert (ended.code, ended.document["error"]["type"]) == (AWS, "ConnectionClosedError")
+
+
 def test_an_idle_connection_is_probed_each_minute(aws: Stub) -> None:
     idle = threading.Event()
     aws.replies = [Reply(result(), until=idle.is_set)]
