@@ -31,6 +31,7 @@ from lambda_migrate.database.qualified import qualified
 from lambda_migrate.env_py.connection import OTHER_POOLER
 from lambda_migrate.env_py.driver_state import is_idle, pid_at_connect
 from lambda_migrate.env_py.messages import NEVER_COMMITTED, READ_ONLY
+from lambda_migrate.env_py.transactions import row_between
 from lambda_migrate.invocation.errors import ConfigurationError, PoolerRefused
 
 if TYPE_CHECKING:
@@ -44,8 +45,8 @@ _POINT = "looking"
 _COMMIT, _ROLLBACK, _NOTHING = f"SAVEPOINT {_POINT}", f"ROLLBACK TO SAVEPOINT {_POINT}", "SELECT 1"
 _WRITABLE = (
     "SET TRANSACTION READ WRITE",
-    f"CREATE TEMPORARY TABLE looking (n int CONSTRAINT {NEVER_COMMITTED} UNIQUE DEFERRABLE INITIALLY DEFERRED)",
-    "INSERT INTO looking VALUES (1), (1)",
+    f"CREATE TEMPORARY TABLE pg_temp.looking (n int CONSTRAINT {NEVER_COMMITTED} UNIQUE DEFERRABLE INITIALLY DEFERRED)",
+    "INSERT INTO pg_temp.looking VALUES (1), (1)",
 )
 _DEFAULT = "default_transaction_read_only"
 
@@ -61,6 +62,8 @@ _CONTROL = tuple(
         (r"(?:BEGIN|START\s+TRANSACTION|SET\s+TRANSACTION)\b[^;]*", _NOTHING),
     )
 )
+# The body of a function in standard SQL ends with END.
+_SQL_BODY = re.compile(r"\bBEGIN\s+ATOMIC\b", re.IGNORECASE)
 _MAY_CONTROL = re.compile(r"\b(COMMIT|END|ROLLBACK|ABORT|BEGIN|TRANSACTION)\b", re.IGNORECASE)
 # What no rollback takes back, and no read-only transaction refuses.
 _LASTING = re.compile(
@@ -129,6 +132,7 @@ class Looking:
         if not self.job.pooled:  # poolers refuse the startup parameter
             os.environ["PGOPTIONS"] = f"{os.environ.get('PGOPTIONS', '')} -c {_DEFAULT}=on".strip()
             _make_asyncpg_read_only()
+        event.listen(sqlalchemy.Engine, "engine_connect", _make_others_read_only)
         event.listen(sqlalchemy.Engine, "do_connect", self._connect)
         event.listen(sqlalchemy.pool.Pool, "checkin", self._checked_in)
         event.listen(sqlalchemy.pool.Pool, "checkout", self._checked_out)
@@ -360,7 +364,7 @@ class Looking:
             )
         if self.may_write:
             self._protect_sequences(connection, statement)
-        if _MAY_CONTROL.search(statement):
+        if _MAY_CONTROL.search(statement) and not _SQL_BODY.search(statement):
             statement = ";".join(map(_without_control, _split(statement)))
         return statement, parameters
 
@@ -426,6 +430,18 @@ def _wrap_pooled(name: str, wrapper: Callable[..., Any]) -> None:
             return __original(pooled, *args, **options) if __original else getattr(_driver(pooled), name)(*args)
 
         setattr(each, name, wrapped)
+
+
+def _make_others_read_only(connection: sqlalchemy.Connection) -> None:
+    """Make the session of a driver that cannot be held read-only, as far as it goes through SQLAlchemy."""
+    if connection.dialect.name == "postgresql" and not _is_postgresql(_driver(connection.connection)):
+        row_between(
+            connection,
+            qualified(
+                "SELECT set_config('default_transaction_read_only', 'on', false),"
+                " set_config('transaction_read_only', 'on', true)"
+            ),
+        )
 
 
 def _is_postgresql(driver: Any) -> bool:  # noqa: ANN401

@@ -195,9 +195,6 @@ class Untrusted:
     findings: str
 
 
-# Sessions of these actions cannot write, whatever env.py or a revision does.
-READ_ONLY_ACTIONS = frozenset({"status", "plan", "check"})
-
 Message = (
     Connected | Untrusted | Began | Started | Ran | Next | Output | IndexDropped | StatementSkipped | Entry | Ended
 )

@@ -114,7 +114,8 @@ def _send_record(send: Callable[[Message], None], record: logging.LogRecord) -> 
     if record.exc_info and record.exc_info[1] is not None:
         text = f"{text}: {type(record.exc_info[1]).__name__}: {record.exc_info[1]}"
     with contextlib.suppress(OSError):
-        send(Output(record.levelno, record.name, one_line(text)))
+        # A backend's own subclass of int or str would not be known in the function's process.
+        send(Output(int(record.levelno), str(record.name), one_line(text)))
 
 
 def _take_over_logging(send: Callable[[Message], None]) -> None:

@@ -383,7 +383,8 @@ def _version_table(context: MigrationContext) -> tuple[VersionTable, str | None]
     )
     names = {"name": context.version_table, "schema": context.version_table_schema}
     schema, role, path, user = connection.execute(sql, names).one()
-    return VersionTable(schema or _first_schema(path, user), context.version_table), role
+    # SQLAlchemy's quoted_name is a str that the function's process does not know.
+    return VersionTable(str(schema or _first_schema(path, user)), str(context.version_table)), role
 
 
 def _first_schema(search_path: str, user: str) -> str:

@@ -197,7 +197,8 @@ def _attempt(invocation: Invocation, account: Account, session: Session) -> None
     end = supervise(job, session, attempt.receive)
     if _must_write(end):
         attempt = account.begin(session.default_schema)
-        end = supervise(replace(job, may_write=True), session, attempt.receive)
+        job = replace(job, may_write=True, output_lines=account.output_lines)
+        end = supervise(job, session, attempt.receive)
     account.settle(session)
     failure = _failure(end, attempt, session)
     if _out_of_time(end, failure, left=invocation.deadline.left(), before=before):

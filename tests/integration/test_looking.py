@@ -250,6 +250,20 @@ def test_other_drivers_are_held_too(backend: Backend, postgres_server: Server, d
     assert backend.invoke({"action": "status"}).payload["up_to_date"] is True
 
 
+def test_a_driver_that_cannot_be_held_cannot_write(
+    backend: Backend, postgres_server: Server, database: Database
+) -> None:
+    backend.put(online(OTHER_DRIVERS.replace("DRIVER", repr("postgresql+pg8000"))))
+    as_superuser = postgres_server.database(database.name)
+    before = fingerprint(as_superuser)
+
+    answer = backend.invoke({"action": "status"})
+
+    assert answer.error_type == "ConfigurationError"
+    assert "read-only" in answer.message
+    assert fingerprint(as_superuser) == before
+
+
 # What no rollback takes back, or cannot be held: each is refused before anything is changed.
 REFUSED = {
     "a commit past everything": (
