@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from lambda_migrate.invocation.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
 FILE = "reviewed.json"
@@ -20,13 +21,8 @@ def measured(tree: Path) -> Mapping[str, Mapping[str, Any]]:
     Raises:
         ConfigurationError: as `findings`.
     """
-    try:
-        recorded = json.loads((tree / FILE).read_text(encoding="utf-8"))["revisions"]
-        return {revision: entry["measured"] for revision, entry in recorded.items() if entry.get("measured")}
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        raise ConfigurationError(f"{FILE} in the packaged tree is not what `migrate review --record` writes") from None
+    with _readable():
+        return {revision: entry["measured"] for revision, entry in _recorded(tree).items() if entry.get("measured")}
 
 
 def findings(tree: Path) -> Mapping[str, list[dict[str, Any]]]:
@@ -37,13 +33,27 @@ def findings(tree: Path) -> Mapping[str, list[dict[str, Any]]]:
     Raises:
         ConfigurationError: the file exists but cannot be read.
     """
-    try:
-        recorded = json.loads((tree / FILE).read_text(encoding="utf-8"))["revisions"]
+    with _readable():
         # A revision with an error is recorded with what was measured of it, and was not reviewed.
         return {
-            revision: list(entry["findings"]) for revision, entry in recorded.items() if entry.get("reviewed", True)
+            revision: list(entry["findings"])
+            for revision, entry in _recorded(tree).items()
+            if entry.get("reviewed", True)
         }
+
+
+def _recorded(tree: Path) -> Mapping[str, Mapping[str, Any]]:
+    try:
+        text = (tree / FILE).read_text(encoding="utf-8")
     except FileNotFoundError:
         return {}
+    recorded: Mapping[str, Mapping[str, Any]] = json.loads(text)["revisions"]
+    return recorded
+
+
+@contextmanager
+def _readable() -> Iterator[None]:
+    try:
+        yield
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise ConfigurationError(f"{FILE} in the packaged tree is not what `migrate review --record` writes") from None

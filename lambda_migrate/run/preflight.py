@@ -36,8 +36,8 @@ def of_plan(invocation: Invocation, plan: Iterable[Mapping[str, Any]]) -> list[d
     """Return the entries of a plan, each with ``preflight``, None for a revision that was not recorded."""
     entries = [dict(entry) for entry in plan]
     found: dict[str, dict[str, Any]] = {}
-    if entries and invocation.settings.preflight != "off":
-        found = _look(invocation, [str(entry["revision"]) for entry in entries])
+    if entries and invocation.settings.preflight != "off" and (recorded := _recorded(invocation)):
+        found = _look(invocation, recorded, [str(entry["revision"]) for entry in entries])
     return [{**entry, "preflight": found.get(str(entry["revision"]))} for entry in entries]
 
 
@@ -48,10 +48,11 @@ def before_upgrade(invocation: Invocation) -> None:
         PreflightFailed: the setting is ``enforce``, and a revision would fail or block for too long. Nothing was run.
     """
     mode = invocation.request.preflight or invocation.settings.preflight
-    if mode == "off" or not _recorded(invocation):
+    recorded = _recorded(invocation) if mode != "off" else {}
+    if not recorded:
         return
     try:
-        looked = _look(invocation, _pending(invocation))
+        looked = _look(invocation, recorded, _pending(invocation))
     except DatabaseUnavailable as error:
         if mode == "enforce":
             raise
@@ -82,11 +83,10 @@ def _recorded(invocation: Invocation) -> Mapping[str, Mapping[str, Any]]:
     return reviewed.measured(tree) if tree is not None else {}
 
 
-def _look(invocation: Invocation, revisions: Iterable[str]) -> dict[str, dict[str, Any]]:
+def _look(
+    invocation: Invocation, recorded: Mapping[str, Mapping[str, Any]], revisions: Iterable[str]
+) -> dict[str, dict[str, Any]]:
     """Return the preflight of each revision that was recorded, in the order in which they would run."""
-    recorded = _recorded(invocation)
-    if not recorded:
-        return {}
     found: dict[str, dict[str, Any]] = {}
     touched: set[str] = set()
     changed: set[str] = set()
