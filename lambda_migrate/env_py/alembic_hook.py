@@ -6,6 +6,7 @@ does not know of the transaction, and everything would be rolled back. So `prepa
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy
@@ -15,6 +16,7 @@ from lambda_migrate.invocation.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from contextlib import AbstractContextManager
 
     from alembic.runtime.environment import EnvironmentContext
 
@@ -26,18 +28,20 @@ def install(
     set_held_open: Callable[[sqlalchemy.Connection, bool], None],
     change_options: Callable[[dict[str, Any]], None] = lambda _: None,
     commits: bool = True,
+    around: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> None:
-    """Wrap ``configure`` of this instance.
+    """Wrap ``configure`` and ``run_migrations`` of this instance.
 
     ``prepare`` gets env.py's connection before Alembic does. ``change_options`` may change the options of
     ``configure``. Each revision is committed on its own, unless `Transactions` finds that all must share one
     transaction: ``set_held_open`` gets whether they do. Without ``commits``, no transaction of env.py is committed.
+    ``run_migrations`` runs within ``around``.
 
     The wrapped ``configure`` raises:
         ConfigurationError: env.py gives no connection, or comes from Alembic's multidb template.
     """
     # On the instance, because Alembic binds its `context` proxy to the exact class and would ignore a subclass.
-    configure = environment.configure
+    configure, run_migrations = environment.configure, environment.run_migrations
 
     def wrapped(connection: Any = None, *args: Any, **options: Any) -> None:  # noqa: ANN401
         if options.get("upgrade_token", "upgrades") != "upgrades":
@@ -63,4 +67,9 @@ def install(
                 shares = not per_revision and context.impl.transactional_ddl
                 Transactions(context, online, set_held_open).install(shares=shares, commits=commits)
 
+    def run_wrapped(**options: Any) -> None:  # noqa: ANN401
+        with around():
+            run_migrations(**options)
+
     environment.configure = wrapped  # type: ignore[method-assign]
+    environment.run_migrations = run_wrapped  # type: ignore[method-assign]

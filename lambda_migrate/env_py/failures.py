@@ -46,6 +46,8 @@ def failure_of(error: BaseException, journal: Journal, *, backend: Path) -> Fail
     elif failure.sqlstate is not None and revision is not None:
         remarks = (one_line(journal.note, limit=1000), hints.of_one_transaction_each(failure, journal.temporary))
         failure = replace(failure, message=failure.message + "".join(f" ({each})" for each in remarks if each))
+    if journal.went_on:
+        failure = replace(failure, message=f"{failure.message} (env.py caught this error and went on)")
     file, line = _place_in_backend(error, backend)
     return replace(failure, file=file, line=line)
 

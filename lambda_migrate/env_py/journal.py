@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy
@@ -14,7 +15,7 @@ from lambda_migrate.env_py.resuming import Resuming
 from lambda_migrate.env_py.transactions import is_idle
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from lambda_migrate.invocation.result import Revision, VersionTable
 
@@ -41,6 +42,19 @@ class Pass:
     ahead: bool = False
 
 
+@dataclass(frozen=True)
+class Caught:
+    """An error that left ``context.run_migrations()``, and what was known of the revision that was running.
+
+    ``table`` is None if Alembic had not read a version table. This counts if env.py catches the error.
+    """
+
+    error: BaseException
+    table: VersionTable | None
+    revision: Revision | None
+    partly_committed: bool
+
+
 @dataclass
 class Journal:
     """The progress of one run of env.py: its version tables, the running revision, and whether that has committed."""
@@ -59,6 +73,10 @@ class Journal:
     note: str = ""
     # Tables that a revision created for its own transaction.
     temporary: set[str] = field(default_factory=set)
+    # The errors of migrations that were not run again since.
+    caught: list[Caught] = field(default_factory=list)
+    # True if env.py ended without an error in spite of one of them.
+    went_on: bool = False
     _uncommitted_work: bool = False
     _resuming: Resuming | None = None
 
@@ -85,6 +103,32 @@ class Journal:
         """Begin a revision. Each commit from now until its end is a part of it."""
         self.revision = revision
         self.partly_committed = self._uncommitted_work = False
+
+    @contextmanager
+    def migrations(self) -> Iterator[None]:
+        """Note an error that leaves ``context.run_migrations()``. It is settled when the same migrations run again."""
+        before = len(self.passes)
+        self.revision = None
+        try:
+            yield
+        except BaseException as error:
+            table = self.passes[-1].table if len(self.passes) > before else None
+            revision = self.revision and replace(self.revision, table=table)
+            self.caught = [each for each in self.caught if each.table != table]
+            self.caught.append(Caught(error, table, revision, self.partly_committed))
+            raise
+        settled: set[VersionTable | None] = {each.table for each in self.passes[before:]}
+        # Without its table, an error belongs to the only one that env.py has, if it has only one.
+        if len({each.table for each in self.passes}) == 1:
+            settled.add(None)
+        self.caught = [each for each in self.caught if each.table not in settled]
+
+    def raise_caught(self) -> None:
+        """Raise the first error of migrations that env.py caught, if it has not run them again since."""
+        for caught in self.caught:
+            self.revision, self.partly_committed = caught.revision, caught.partly_committed
+            self.went_on = True
+            raise caught.error
 
     def watch(self, connection: sqlalchemy.Connection) -> None:
         """Follow the statements and commits of a connection.
@@ -139,7 +183,6 @@ class Journal:
 
     def _index_dropped(self, name: str) -> None:
         assert self.revision is not None  # noqa: S101 - only a revision's statements are looked at
-        self.partly_committed = False
         self.send(IndexDropped(name, self.revision))
 
     def _statement_skipped(self, why: str) -> None:

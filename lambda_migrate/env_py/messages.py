@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 # The kind of a failure. "lock" and "connection" may pass. "refused" is an error of the contract that the process raised
 # because of the tree or env.py.
 Kind = Literal["lock", "cancelled", "connection", "authentication", "refused", "error"]
-
+MAY_PASS = frozenset[Kind]({"lock", "connection", "authentication"})
 
 # Sessions of these actions change nothing, whatever env.py or a revision does; see `looking`.
 READ_ONLY_ACTIONS = frozenset({"status", "plan", "check"})

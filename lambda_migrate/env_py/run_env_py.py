@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import os
 import sys
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -100,6 +101,7 @@ def _run(job: Job, journal: Journal, looking: Looking | None) -> None:
     ) as environment:
         _hook(environment, job, journal)
         script.run_env()
+    journal.raise_caught()
     if not journal.began:
         raise ConfigurationError("env.py came to its end without calling context.run_migrations()")
     wanted.raise_drift()
@@ -168,6 +170,7 @@ def _hook(
         set_held_open=set_held_open,
         change_options=change_options,
         commits=job.action in _WRITING,
+        around=journal.migrations if rendering is None else nullcontext,
     )
 
 

@@ -13,7 +13,7 @@ from lambda_migrate.database.migration_lock import lock_keys, migration_lock
 from lambda_migrate.database.open_session import is_rotated, open_session
 from lambda_migrate.database.session import find_untrusted
 from lambda_migrate.database.untrusted import refuse
-from lambda_migrate.env_py.messages import READ_ONLY_ACTIONS, Began, Job
+from lambda_migrate.env_py.messages import MAY_PASS, READ_ONLY_ACTIONS, Began, Job
 from lambda_migrate.invocation.errors import (
     AuthenticationFailed,
     ConfigurationError,
@@ -24,6 +24,7 @@ from lambda_migrate.invocation.errors import (
     MigrationError,
     MigrationIncomplete,
     Unexpected,
+    UnknownRevision,
     not_confirmed,
 )
 from lambda_migrate.invocation.request import GUARDED_ACTIONS
@@ -209,7 +210,8 @@ def _attempt(invocation: Invocation, account: Account, session: Session) -> None
             with suppress(DatabaseUnavailable):  # the failure counts, not the look
                 account.found(_look(invocation, account, session)[0])
         if failure.revision and account.state.tables:
-            failure = replace(failure, revision=replace(failure.revision, table=attempt.begun[-1].table))
+            table = failure.revision.table or attempt.begun[-1].table
+            failure = replace(failure, revision=replace(failure.revision, table=table))
         raise error_of(
             failure,
             where=account.state.where(),
@@ -243,21 +245,35 @@ def _check_all_tables(invocation: Invocation, account: Account, session: Session
     Raises:
         DowngradeRefused: ``confirm`` is not where they are.
         InvalidRequest: the wanted revision cannot be reached from where one of them is.
+        UnknownRevision: one of them is at a revision that the package does not have.
+        TryAgain: they could not be read, for a reason that may pass.
     """
     packaged = manifest.for_settings(invocation.settings)
     if packaged is not None and packaged.version_table is not None:
         return  # the builder has seen that env.py has one only
-    looked, end = _look(invocation, account, session, trial=invocation.request.action)
+    request = invocation.request
+    looked, end = _look(invocation, account, session, trial=request.action)
     failure = end.failure
+    if failure is not None and failure.kind in MAY_PASS:
+        error = error_of(failure, where="", any_ran=False, several=True, holders=end.blockers, changes=False)
+        raise error if isinstance(error, TryAgain) else TryAgain(error)
     refused = failure is not None and failure.error_type == InvalidRequest.__name__
     if not end.ended or (failure and not refused) or len({began.table for began in looked}) < 2:  # noqa: PLR2004 - several
         return
     account.found(looked)
     if failure is not None:
         raise InvalidRequest(f"{looked[-1].table}: {failure.message}; {account.state.where()}")
+    ahead = [began for began in looked if began.ahead]
+    allowed = request.action == "stamp" or (request.action == "upgrade" and invocation.settings.newer_database_ok)
+    if ahead and not allowed:
+        raise UnknownRevision(
+            f"{ahead[0].table} is at {joined(ahead[0].heads)}, which this package does not have: deploy the newer"
+            f" backend; {account.state.where()}",
+            revision=joined(ahead[0].heads),
+        )
     current = joined(account.state.revisions)
-    if invocation.request.action in GUARDED_ACTIONS and invocation.request.confirm != current:
-        raise DowngradeRefused(f"{not_confirmed(invocation.request.confirm, current)}; {account.state.where()}")
+    if request.action in GUARDED_ACTIONS and request.confirm != current:
+        raise DowngradeRefused(f"{not_confirmed(request.confirm, current)}; {account.state.where()}")
 
 
 def _may_have_more_tables(invocation: Invocation, account: Account, session: Session) -> bool:
@@ -296,7 +312,10 @@ def _failure(end: ProcessEnd, attempt: Attempt, session: Session) -> Failure | N
     # After a restart of the server, env.py's own error may be anything. This query then raises the real cause.
     session.rows("SELECT 1")
     partly_committed = failure.partly_committed and not attempt.outlived
-    return replace(failure, revision=attempt.running, partly_committed=partly_committed)
+    revision = failure.revision
+    if revision is None or revision.table in {None, attempt.begun[-1].table}:
+        revision = attempt.running
+    return replace(failure, revision=revision, partly_committed=partly_committed)
 
 
 def _out_of_time(end: ProcessEnd, failure: Failure | None, *, left: float, before: float) -> bool:

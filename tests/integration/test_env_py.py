@@ -625,3 +625,39 @@ with create_engine(os.environ["DATABASE_URL"]).connect() as connection:
         assert [applied["revision"] for applied in answer.payload["applied"]] == ["a1", "b2", "c3"] * 2
         assert len(backend.tables()) == 8
         assert backend.invoke().payload["applied"] == []
+
+
+CATCHES = """
+from alembic import context
+from sqlalchemy import create_engine
+import os
+with create_engine(os.environ["DATABASE_URL"]).connect() as connection:
+    for attempt in range(TIMES):
+        context.configure(connection=connection)
+        try:
+            with context.begin_transaction():
+                context.run_migrations()
+        except Exception as error:
+            print(f"ignored {error}")
+            connection.rollback()
+"""
+
+
+def test_an_error_that_env_py_catches_is_no_success(backend: Backend) -> None:
+    broken = [ABC[0], Rev("b2", sql("SELECT 1 / 0")), ABC[2]]
+
+    answer = backend.run(CATCHES.replace("TIMES", "1"), broken)
+
+    assert answer.error_type == "MigrationFailed"
+    assert "revision b2 (Revision b2) failed: DivisionByZero" in answer.message
+    assert "env.py caught this error and went on" in answer.message
+    assert backend.version() == ["a1"]
+
+
+def test_an_error_after_which_env_py_tries_again_and_succeeds_is_none(backend: Backend) -> None:
+    fails_once = (
+        "import pathlib\nmark = pathlib.Path(os.environ['MARK'])\nif not mark.exists():\n    mark.touch(); 1 / 0"
+    )
+    top = f"import os, tempfile\nos.environ['MARK'] = os.path.join(tempfile.mkdtemp(), 'mark')\n{CATCHES}"
+
+    backend.upgraded(top.replace("TIMES", "2"), [ABC[0], Rev("b2", f"import os\n{fails_once}"), ABC[2]])

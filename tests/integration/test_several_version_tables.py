@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -345,7 +347,8 @@ else:
     assert all(f"CREATE TABLE t{each['revision'][1]}" in each["sql"] for each in plan["plan"])
 
 
-def test_an_env_py_that_goes_on_after_a_failure_is_not_up_to_date(backend: Backend) -> None:
+def catching(name: str) -> str:
+    """An env.py that goes on with the next schema after an error of this class."""
     lines = SCHEMAS.splitlines(keepends=True)
     caught = [f"    {line}" if "for schema" not in line and "with create" not in line else line for line in lines]
     at = next(number for number, line in enumerate(caught) if "CREATE SCHEMA" in line)
@@ -354,15 +357,82 @@ def test_an_env_py_that_goes_on_after_a_failure_is_not_up_to_date(backend: Backe
             *caught[:at],
             "        try:\n",
             *caught[at:],
-            "        except ValueError:\n            connection.rollback()\n",
+            f"        except {name}:\n            connection.rollback()\n",
         ]
     )
-    backend.put(env_py(body), [REVISIONS[0], refuses("s2", "r2")])
+    return env_py(body)
 
-    result = backend.invoke().payload
 
-    assert (result["up_to_date"], where(result["pending"])) == (False, [("s2", "r2")])
-    assert where(result["applied"]) == [("s1", "r1"), ("s1", "r2"), ("s2", "r1"), ("s3", "r1"), ("s3", "r2")]
+class TestAnEnvPyThatGoesOnAfterAnError:
+    def test_migrates_the_others_and_the_error_is_the_answer(self, backend: Backend) -> None:
+        backend.put(catching("ValueError"), [REVISIONS[0], refuses("s2", "r2")])
+
+        answer = backend.invoke()
+
+        assert answer.error_type == "MigrationFailed"
+        assert (
+            "revision r2 (Revision r2) for s2.alembic_version failed: ValueError: not here (env.py caught"
+            in answer.message
+        )
+        assert "at r1 in s2.alembic_version" in answer.message
+        [failed] = backend.runner.events("migration.failed")
+        assert (failed["revision"], failed["applied"]) == ("r2", ["r1", "r2", "r1", "r1", "r2"])
+        status = backend.invoke({"action": "status"}).payload
+        assert {name: state[0] for name, state in tables(status).items()} == {"s1": "r2", "s2": "r1", "s3": "r2"}
+
+    def test_of_a_version_table_names_it(self, backend: Backend) -> None:
+        backend.put(catching("Exception"), REVISIONS)
+        backend.invoke()
+        backend.execute("UPDATE s2.alembic_version SET version_num = 'gone'")
+
+        answer = backend.invoke()
+
+        assert (answer.error_type, "gone" in answer.message) == ("UnknownRevision", True)
+
+    def test_before_the_version_table_was_read(self, backend: Backend) -> None:
+        backend.put(catching("Exception"), REVISIONS)
+        backend.invoke()
+        backend.execute("ALTER TABLE s2.alembic_version RENAME COLUMN version_num TO other")
+
+        answer = backend.invoke()
+
+        assert answer.error_type == "ConfigurationError"
+        assert "UndefinedColumn" in answer.message
+
+
+class TestBeforeTheFirstTableChanges:
+    @pytest.mark.parametrize(
+        "request_", [{"action": "downgrade", "revision": "-1", "confirm": "gone,r2"}, {"revision": "+1"}]
+    )
+    def test_a_table_that_is_ahead_refuses_all(self, backend: Backend, request_: dict[str, str]) -> None:
+        backend.put(env_py(SCHEMAS), REVISIONS)
+        backend.invoke({"revision": "r2"})
+        backend.execute("UPDATE s3.alembic_version SET version_num = 'gone'")
+
+        answer = backend.invoke(request_)
+
+        assert answer.error_type == "UnknownRevision"
+        assert "s3.alembic_version is at gone" in answer.message
+        assert backend.runner.events("revision.started")[6:] == []
+        assert backend.query("SELECT version_num FROM s1.alembic_version") == [("r2",)]
+
+    def test_a_lock_in_the_way_of_the_look_is_waited_for(self, backend: Backend) -> None:
+        impatient = SCHEMAS.replace(
+            "context.configure(",
+            "connection.execute(text('SET lock_timeout = 50')); connection.commit(); context.configure(",
+        )
+        backend.put(env_py(impatient), REVISIONS)
+        backend.invoke({"revision": "r2"})
+        backend.execute("UPDATE s3.alembic_version SET version_num = 'gone'")
+
+        with closing(backend.database.connect()) as blocker, blocker.cursor() as cursor:
+            cursor.execute("BEGIN; LOCK TABLE s3.alembic_version")
+            threading.Timer(1, cursor.execute, ["COMMIT"]).start()
+            answer = backend.invoke({"revision": "+1"})
+
+        assert answer.error_type == "UnknownRevision"
+        assert backend.runner.events("connection.retried")
+        assert backend.query("SELECT version_num FROM s1.alembic_version") == [("r2",)]
 
 
 def test_a_single_version_table_is_answered_as_ever(backend: Backend) -> None:
