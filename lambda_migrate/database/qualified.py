@@ -26,7 +26,7 @@ _TOKEN = re.compile(
     |(?P<other>\s+|[().,;\[\]])""",
     re.VERBOSE,
 )
-_OPERATORS = frozenset({"=", "<>", "<", ">", "<=", ">=", "||"})
+_OPERATORS = frozenset({"=", "<>", "<", ">", "<=", ">=", "||", "~", "->>"})
 # Constructs of the grammar that look like functions, and types whose names are keywords: both resolve no name.
 _GRAMMAR = frozenset({"coalesce", "exists"})
 _KEYWORD_TYPES = frozenset({"int", "bigint", "boolean"})

@@ -76,28 +76,24 @@ _QUALIFIED = rf"{_NAME}(?:\s*\.\s*{_NAME})?"
 _FILLS = re.compile(rf"\b(?:INSERT\s+INTO|MERGE\s+INTO(?:\s+ONLY)?|COPY)\s+({_QUALIFIED})", re.IGNORECASE)
 _COUNTS = re.compile(r"\b(?:nextval|setval)\s*\(\s*'([^']+)'", re.IGNORECASE)
 # In a transaction that is rolled back, a sequence gives its numbers back only after ALTER SEQUENCE ... RESTART.
+_COUNTING = (
+    "SELECT s.oid::regclass AS name FROM pg_class s WHERE s.relkind = 'S' AND ("
+    "EXISTS (SELECT FROM unnest({counted}) AS counted WHERE to_regclass(counted) = s.oid)"
+    " OR EXISTS (SELECT FROM unnest({filled}) AS filled JOIN pg_attrdef a ON a.adrelid = to_regclass(filled)"
+    " JOIN pg_depend d ON d.classid = 'pg_catalog.pg_attrdef'::regclass AND d.objid = a.oid"
+    " WHERE d.refclassid = 'pg_catalog.pg_class'::regclass AND d.refobjid = s.oid)"
+    " OR EXISTS (SELECT FROM unnest({filled}) AS filled JOIN pg_depend d ON d.refobjid = to_regclass(filled)"
+    " WHERE d.classid = 'pg_catalog.pg_class'::regclass AND d.refclassid = 'pg_catalog.pg_class'::regclass"
+    " AND (d.deptype = 'a' OR d.deptype = 'i') AND d.objid = s.oid))"
+)
 _PROTECT = """
 DO $protect$
 DECLARE one record; last bigint; called boolean;
 BEGIN
-    FOR one IN
-        SELECT s.oid::regclass AS name FROM pg_class s WHERE s.relkind = 'S' AND (
-            s.oid IN (SELECT to_regclass(counted) FROM unnest({counted}::text[]) AS counted)
-            OR s.oid IN (
-                SELECT d.refobjid FROM pg_attrdef a JOIN pg_depend d ON d.classid = 'pg_attrdef'::regclass
-                AND d.objid = a.oid AND d.refclassid = 'pg_class'::regclass
-                WHERE a.adrelid IN (SELECT to_regclass(filled) FROM unnest({filled}::text[]) AS filled)
-            )
-            OR s.oid IN (
-                SELECT d.objid FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.deptype IN ('a', 'i')
-                AND d.refclassid = 'pg_class'::regclass
-                AND d.refobjid IN (SELECT to_regclass(filled) FROM unnest({filled}::text[]) AS filled)
-            )
-        )
-    LOOP
-        EXECUTE format('SELECT last_value, is_called FROM %s', one.name) INTO last, called;
-        EXECUTE format('ALTER SEQUENCE %s RESTART', one.name);
-        PERFORM setval(one.name, last, called);
+    FOR one IN {counting} LOOP
+        EXECUTE pg_catalog.format('SELECT last_value, is_called FROM %s', one.name) INTO last, called;
+        EXECUTE pg_catalog.format('ALTER SEQUENCE %s RESTART', one.name);
+        PERFORM pg_catalog.setval(one.name, last, called);
     END LOOP;
 END
 $protect$
@@ -373,9 +369,9 @@ class Looking:
         filled, counted = _FILLS.findall(statement), _COUNTS.findall(statement)
         if not (filled or counted):
             return
-        arrays = {"filled": _array(filled), "counted": _array(counted)}
+        counting = qualified(_COUNTING.format(filled=_array(filled), counted=_array(counted)))
         try:
-            _run(_driver(connection.connection), _PROTECT.format(**arrays))
+            _run(_driver(connection.connection), _PROTECT.format(counting=counting))
         except Exception as error:
             if _sqlstate(error) != _INSUFFICIENT_PRIVILEGE:
                 raise

@@ -19,8 +19,10 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy
 from sqlalchemy.exc import DBAPIError
 
+from lambda_migrate.database.qualified import qualified
+
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 SKIPPED = "SELECT 1"
 
@@ -61,23 +63,26 @@ _DROP_DATABASE = _statement(rf"DROP DATABASE (?P<name>(?!IF\b){_NAME})(?:\s*(?:W
 # An index that another session is building now is invalid too, and must stay. An index is created in its table's
 # schema, so its name needs none. A lookup in all schemas would need rights in them.
 _IDLE = "NOT EXISTS (SELECT FROM pg_stat_progress_create_index p WHERE p.index_relid = i.indexrelid)"
-_INDEXES = sqlalchemy.text(
+_INDEXES = (
     "SELECT i.indexrelid::regclass::text, i.indisvalid, pg_get_indexdef(i.indexrelid)"  # noqa: S608 - ours
     " FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_class t ON t.oid = i.indrelid"
-    f" WHERE i.indrelid = to_regclass(:table) AND {_IDLE} AND CASE WHEN CAST(:index AS text) IS NULL"
+    f" WHERE i.indrelid = to_regclass(:table) AND {_IDLE} AND CASE WHEN (:index)::text IS NULL"
     " THEN c.relname ~ '_idx[0-9]*$' AND starts_with(c.relname, left(t.relname, 20))"
     " ELSE c.relname = (parse_ident(:index))[1] END"
 )
-_LEFT_BY_REINDEX = sqlalchemy.text(
+_LEFT_BY_REINDEX = (
     "SELECT i.indexrelid::regclass::text FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid"  # noqa: S608 - ours
-    f" WHERE NOT i.indisvalid AND c.relname ~ '_cc(new|old)[0-9]*$' AND {_IDLE} AND CASE CAST(:kind AS text)"
-    " WHEN 'INDEX' THEN i.indrelid IN (SELECT o.indrelid FROM pg_index o WHERE o.indexrelid = to_regclass(:name)"
-    " OR o.indexrelid IN (SELECT relid FROM pg_partition_tree(to_regclass(:name))))"
-    " WHEN 'TABLE' THEN i.indrelid = to_regclass(:name)"
-    " OR i.indrelid IN (SELECT relid FROM pg_partition_tree(to_regclass(:name)))"
-    " WHEN 'SCHEMA' THEN c.relnamespace = to_regnamespace(:name)"
-    " ELSE c.relnamespace::regnamespace::text !~ '^pg_' END"
+    f" WHERE NOT i.indisvalid AND c.relname ~ '_cc(new|old)[0-9]*$' AND {_IDLE} AND "
 )
+_PARTITIONS = "SELECT FROM pg_partition_tree(to_regclass(:name)) p WHERE p.relid ="
+_REINDEXED = {
+    "INDEX": "EXISTS (SELECT FROM pg_index o WHERE o.indrelid = i.indrelid"
+    f" AND (o.indexrelid = to_regclass(:name) OR EXISTS ({_PARTITIONS} o.indexrelid)))",
+    "TABLE": f"(i.indrelid = to_regclass(:name) OR EXISTS ({_PARTITIONS} i.indrelid))",
+    "SCHEMA": "c.relnamespace = to_regnamespace(:name)",
+    # Without a name, it is the database that the session is in.
+    "DATABASE": "NOT c.relnamespace::regnamespace::text ~ '^pg_'",
+}
 
 
 @dataclass
@@ -117,7 +122,7 @@ class Resuming:
 
     def create_index(self, connection: sqlalchemy.Connection, wanted: re.Match[str]) -> str:
         """Drop an invalid index of this name or definition, or skip the statement if a valid one is the same."""
-        indexes = connection.execute(_INDEXES, {"table": wanted["table"], "index": wanted["index"]}).all()
+        indexes = _rows(connection, _INDEXES, table=wanted["table"], index=wanted["index"])
         definition = _definition(connection, wanted) if indexes and not wanted["lenient"] else None
         for name, valid, existing in indexes:
             same = definition is not None and _without_names(existing) == _without_names(definition)
@@ -160,8 +165,8 @@ class Resuming:
     def reindex(self, connection: sqlalchemy.Connection, wanted: re.Match[str]) -> str:
         """Drop the invalid indexes that an interrupted REINDEX CONCURRENTLY left."""
         if wanted["concurrently"] or _CONCURRENTLY.search(wanted["options"] or ""):
-            place = {"kind": wanted["kind"].upper(), "name": wanted["name"]}
-            for (name,) in connection.execute(_LEFT_BY_REINDEX, place).all():
+            left = _LEFT_BY_REINDEX + _REINDEXED[wanted["kind"].upper()]
+            for (name,) in _rows(connection, left, name=wanted["name"]):
                 connection.exec_driver_sql(f"DROP INDEX CONCURRENTLY IF EXISTS {_doubled(connection, name)}")
                 self.dropped(name)
         return wanted[0]
@@ -171,7 +176,8 @@ class Resuming:
         state = _scalar(
             connection,
             "SELECT CASE WHEN to_regclass(:partition) IS NULL OR to_regclass(:table) IS NULL THEN 'missing' ELSE"
-            " coalesce((SELECT CASE to_jsonb(i) ->> 'inhdetachpending' WHEN 'true' THEN 'pending' ELSE 'attached' END"
+            " coalesce((SELECT CASE WHEN (to_jsonb(i) ->> 'inhdetachpending') = 'true' THEN 'pending'"
+            " ELSE 'attached' END"
             " FROM pg_inherits i WHERE inhrelid = to_regclass(:partition) AND inhparent = to_regclass(:table)),"
             " 'detached') END",
             table=wanted["table"],
@@ -187,7 +193,7 @@ class Resuming:
         """Skip the statement if the database exists with the same owner."""
         owner = _scalar(
             connection,
-            "SELECT datdba::regrole = coalesce(to_regrole(CAST(:owner AS text)), current_user::regrole)"
+            "SELECT datdba::regrole = coalesce(to_regrole((:owner)::text), current_user::regrole)"
             " FROM pg_database WHERE datname = (parse_ident(:name))[1]",
             name=wanted["name"],
             owner=wanted["owner"],
@@ -249,11 +255,16 @@ def _without_names(definition: str) -> tuple[bool, str]:
 def _labels(connection: sqlalchemy.Connection, name: str) -> list[str]:
     """Return the values of an enum, in their order."""
     sql = "SELECT enumlabel FROM pg_enum WHERE enumtypid = to_regtype(:name) ORDER BY enumsortorder"
-    return list(connection.execute(sqlalchemy.text(sql), {"name": name}).scalars())
+    return [label for (label,) in _rows(connection, sql, name=name)]
 
 
 def _scalar(connection: sqlalchemy.Connection, sql: str, **parameters: str | None) -> Any:  # noqa: ANN401
-    return connection.execute(sqlalchemy.text(sql), parameters).scalar()
+    rows = _rows(connection, sql, **parameters)
+    return rows[0][0] if rows else None
+
+
+def _rows(connection: sqlalchemy.Connection, sql: str, **parameters: str | None) -> Sequence[Any]:
+    return connection.execute(sqlalchemy.text(qualified(sql)), parameters).all()
 
 
 def _unquoted(literal: str) -> str:

@@ -22,8 +22,36 @@ if TYPE_CHECKING:
     from tests.support.functions import Runner
 
 ABC = [Rev(name, sql(f"CREATE TABLE {name} (id int)"), sql(f"DROP TABLE {name}")) for name in ("a1", "b2", "c3")]
-BUILDS_INDEX = Rev(
-    "d4", "with op.get_context().autocommit_block():\n    op.execute('CREATE INDEX CONCURRENTLY ix ON a1 (id)')"
+# Each is a statement that the function looks at, because an interrupted run may have run it.
+OUTSIDE_A_TRANSACTION = Rev(
+    "d4",
+    "with op.get_context().autocommit_block():\n"
+    + "".join(
+        f"    op.execute({statement!r})\n"
+        for statement in (
+            "CREATE INDEX CONCURRENTLY ix ON a1 (id)",
+            "CREATE INDEX CONCURRENTLY IF NOT EXISTS ix ON a1 (id)",
+            "CREATE INDEX CONCURRENTLY ON a1 (id)",
+            "CREATE INDEX CONCURRENTLY ON a1 (id)",
+            "REINDEX INDEX CONCURRENTLY ix",
+            "REINDEX TABLE CONCURRENTLY a1",
+            "REINDEX SCHEMA CONCURRENTLY public",
+            "DROP INDEX CONCURRENTLY ix",
+            "CREATE TYPE mood AS ENUM ('good')",
+            "ALTER TYPE mood ADD VALUE 'bad' AFTER 'good'",
+            "ALTER TYPE mood RENAME VALUE 'bad' TO 'worse'",
+            "CREATE TABLE parts (id int) PARTITION BY RANGE (id)",
+            "CREATE TABLE part PARTITION OF parts FOR VALUES FROM (0) TO (1)",
+            "ALTER TABLE parts DETACH PARTITION part CONCURRENTLY",
+        )
+    ),
+)
+# It counts with a sequence, which a look gives its number back.
+COUNTS = ENV_PY.replace(
+    "    with connectable.connect() as connection:\n",
+    "    with connectable.connect() as connection:\n"
+    "        connection.exec_driver_sql('CREATE TABLE IF NOT EXISTS counted (id serial)')\n"
+    "        connection.exec_driver_sql('INSERT INTO counted DEFAULT VALUES'); connection.commit()\n",
 )
 
 SAMPLE = ("creates in public", "sets the search_path")
@@ -118,7 +146,7 @@ def test_no_statement_of_ours_calls_what_is_planted_in_the_session_of_env_py(
     attack: Attack,
 ) -> None:
     function = runner.start(
-        write_tree(tmp_path / "tree", [*ABC, BUILDS_INDEX]),
+        write_tree(tmp_path / "tree", [*ABC, OUTSIDE_A_TRANSACTION], env_py=COUNTS),
         DB_SECRET_ID=put_secret(strong.secret),
         UNTRUSTED_SCHEMA="ignore",
         ALLOW_DOWNGRADE="true",
@@ -134,7 +162,9 @@ def test_no_statement_of_ours_calls_what_is_planted_in_the_session_of_env_py(
         {"action": "doctor"},
         {"action": "upgrade", "target": {"schema": "public"}},
     ):
-        function.invoke(event)
+        answer = function.invoke(event)
+        # What is before pg_catalog misleads Alembic's own statements, too.
+        assert answer.error_type is None or attack.path is not None, answer.message
 
     # Those that it cannot avoid: Alembic's and SQLAlchemy's statements cannot be qualified.
     assert {call.role for call in calls(postgres_server, database)} == {strong.user}
