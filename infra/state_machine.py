@@ -514,9 +514,11 @@ class _Fleet(_Machine):
             "item": sfn.JsonPath.object_at("$.item"),
             "runs": sfn.JsonPath.number_at("$.runs"),
         }
+        # In the local cloud a child has its parent's time.
+        began = {"began": sfn.JsonPath.string_at("$$.Execution.StartTime")} if self._stage.in_full_cloud else {}
         record = self._invoke(
             "Record the failure",
-            {"action": "record", "rollout": {**part, "error": sfn.JsonPath.object_at("$.error")}},
+            {"action": "record", "rollout": {**part, **began, "error": sfn.JsonPath.object_at("$.error")}},
             "$.run",
         )
         self._again(record, ["BucketUnavailable"], self._retries)

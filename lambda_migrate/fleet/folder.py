@@ -41,6 +41,7 @@ OUTCOMES = (MIGRATED, CURRENT, BEHIND, FAILED, LEFT)
 STOPPED = "stopped"
 FAILURES = "failures"
 DEPLOYED = "deployed"
+SUPERSEDED = "superseded"
 
 BASE = "base"
 _OUTCOME = re.compile(rf"([0-9]{{1,9}})/({'|'.join(OUTCOMES)})/([0-9]{{1,9}})/([0-9]{{1,12}})/([^/]+)")
@@ -59,7 +60,10 @@ class SpoiledError(Exception):
 
 @dataclass(frozen=True)
 class Outcome:
-    """The outcome of one target, one of `OUTCOMES`, and the revision that its database is at."""
+    """The outcome of one target, one of `OUTCOMES`, and the revision that its database is at.
+
+    ``revision`` of a failure is the type of its error.
+    """
 
     wave: int
     number: int
@@ -110,14 +114,15 @@ class Folder:
         given = content if isinstance(content, dict) else {}
         message = given.get("message")
         return {
-            "why": given["why"] if given.get("why") in (FAILURES, DEPLOYED) else STOPPED,
+            "why": given["why"] if given.get("why") in (FAILURES, DEPLOYED, SUPERSEDED) else STOPPED,
             "message": message if isinstance(message, str) and message else "stopped by halt.json",
         }
 
     def items(self, wave: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-        """Yield the targets of a wave, in their order."""
+        """Yield the targets of a wave, in their order. What the function did not write there is left out."""
         for part in range(1, int(wave.get("parts", 1)) + 1):
-            yield from self.read(wave_file(wave["wave"], part)) or ()
+            items = self.read(wave_file(wave["wave"], part))
+            yield from (item for item in items if _is_item(item)) if isinstance(items, list) else ()
 
     def is_halted(self) -> bool:
         """Return whether no further target may begin."""
@@ -139,7 +144,10 @@ class Folder:
         revision: str | None = None,
         details: Mapping[str, Any] | None = None,
     ) -> None:
-        """Record the outcome of a target. ``item`` is the target's entry in its wave."""
+        """Record the outcome of a target. ``item`` is the target's entry in its wave.
+
+        A failure has the type of its error for ``revision``: nobody read where the database is.
+        """
         at = quote(revision or BASE, safe="")[:_LONGEST_REVISION]
         name = f"outcomes/{int(item['wave'])}/{outcome}/{int(item['number'])}/{duration_ms}/{at}"
         self.bucket.write(self.key(name), json.dumps({**item, **(details or {})}))
@@ -171,6 +179,12 @@ def _outcome(key: str, path: str) -> Outcome | None:
     return Outcome(int(wave), int(number), what, int(duration_ms), unquote(at), key)
 
 
+def _is_item(item: object) -> bool:
+    """Return whether it is a target as a wave's object lists it."""
+    fields: dict[str, type] = {"number": int, "name": str, "server": str, "wave": int, "target": dict}
+    return isinstance(item, dict) and all(type(item.get(name)) is kind for name, kind in fields.items())
+
+
 def _is_listing(document: object) -> bool:
     """Return whether a document has the form of rollout.json."""
     if not isinstance(document, dict) or not isinstance(document.get("waves"), list):
@@ -178,6 +192,8 @@ def _is_listing(document: object) -> bool:
     fields: dict[str, type] = {"rollout": str, "stage": str, "plan": bool, "started": str, "targets": int}
     wave_fields: dict[str, type] = {"wave": int, "count": int, "tolerated_failures": int, "canary": bool}
     return all(type(document.get(name)) is kind for name, kind in fields.items()) and all(
-        isinstance(wave, dict) and all(type(wave.get(name)) is kind for name, kind in wave_fields.items())
+        isinstance(wave, dict)
+        and all(type(wave.get(name)) is kind for name, kind in wave_fields.items())
+        and type(wave.get("parts", 1)) is int
         for wave in document["waves"]
     )

@@ -11,17 +11,9 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 from lambda_migrate.fleet import page
-from lambda_migrate.fleet.folder import (
-    DEPLOYED,
-    FAILED,
-    LEFT,
-    OUTCOMES,
-    PAGE,
-    REPORT,
-    TARGETS,
-    SpoiledError,
-)
-from lambda_migrate.fleet.target import answer, failure_of, folder_of, rollout_fields, title, wave_of
+from lambda_migrate.fleet.folder import BEHIND, DEPLOYED, FAILED, LEFT, OUTCOMES, PAGE, REPORT, TARGETS, SpoiledError
+from lambda_migrate.fleet.observed import Observed, observe
+from lambda_migrate.fleet.target import answer, failure_of, folder_of, rollout_fields, title
 from lambda_migrate.invocation.errors import InvalidRequest
 
 if TYPE_CHECKING:
@@ -32,6 +24,7 @@ if TYPE_CHECKING:
     from lambda_migrate.invocation.result import Result
 
 _MOST_FAILURES = 1000
+_MOST_BEHIND = 1000
 _SLOWEST = 10
 # Step Functions passes on 256 KB at most, and shows 32 KB of a failed execution's cause.
 _FAILURES_ANSWERED = 10
@@ -39,52 +32,61 @@ _REVISIONS_ANSWERED = 50
 
 
 def report(invocation: Invocation) -> Result:
-    """Write report.json and report.html, and return the report without its long lists.
+    """Write report.json, targets.jsonl and report.html, and return the report without its long lists.
 
     Raises:
         InvalidRequest: there is no such rollout, or it ended before its targets were listed.
     """
-    folder = folder_of(invocation)
-    content = read(folder, rollout_fields(invocation).get("problem"), stage=invocation.settings.stage)
-    if content is None:
-        raise InvalidRequest(f"there is no rollout {folder.name!a} whose targets were listed")
+    folder, stage = folder_of(invocation), invocation.settings.stage
+    problem = rollout_fields(invocation).get("problem")
+    try:
+        observed = observe(folder)
+    except SpoiledError as error:
+        observed, content = None, _spoiled(folder, error, stage, None)
+    else:
+        if observed is None:
+            raise InvalidRequest(f"there is no rollout {folder.name!a} whose targets were listed")
+        content = _of(observed, problem, None)
     folder.bucket.write(folder.key(REPORT), json.dumps(content))
-    _write_targets(folder)
+    if observed is not None:
+        folder.bucket.write(folder.key(TARGETS), _lines(observed), kind="application/jsonl")
     folder.bucket.write(folder.key(PAGE), page.render(content), kind="text/html; charset=utf-8")
     where = f"s3://{folder.bucket.name}/{folder.key(REPORT)}"
     return answer(invocation, {"report": where, "rollout": _short(content)})
 
 
-def read(
-    folder: Folder,
-    problem: Mapping[str, Any] | None = None,
-    *,
-    stage: str,
-    ended: datetime | None = None,
-) -> dict[str, Any] | None:
+def read(folder: Folder, *, stage: str, ended: datetime | None = None) -> dict[str, Any] | None:
     """Return the report of the rollout in a folder, or None if its targets were never listed.
 
-    ``problem`` is the ``Error`` and ``Cause`` of a failure of the execution itself, ``ended`` is None for now.
+    ``ended`` is None for now.
     """
-    now = ended or datetime.now(timezone.utc)
     try:
-        rollout = folder.listing()
+        observed = observe(folder)
     except SpoiledError as error:
-        nothing = {"rollout": folder.name, "stage": stage, "plan": False, "targets": 0, "waves": []}
-        spoiled = {"Error": "Spoiled", "Cause": str(error)}
-        rollout = {**nothing, "started": now.isoformat()}
-        return summarize(rollout, [], ended=now, halt=None, problem=spoiled, failures=[], names={})
-    if rollout is None:
-        return None
-    outcomes = _last_of_each(folder, rollout)
+        return _spoiled(folder, error, stage, ended)
+    return None if observed is None else _of(observed, None, ended)
+
+
+def _spoiled(folder: Folder, error: SpoiledError, stage: str, ended: datetime | None) -> dict[str, Any]:
+    """Return the report of a rollout whose rollout.json somebody changed."""
+    now = ended or datetime.now(timezone.utc)
+    nothing = {"rollout": folder.name, "stage": stage, "plan": False, "targets": 0, "waves": []}
+    problem = {"Error": "Spoiled", "Cause": str(error)}
+    rollout = {**nothing, "started": now.isoformat()}
+    return summarize(rollout, [], ended=now, halt=None, problem=problem, failures=[], names={})
+
+
+def _of(observed: Observed, problem: Mapping[str, Any] | None, ended: datetime | None) -> dict[str, Any]:
+    """Return the report. ``problem`` is the ``Error`` and ``Cause`` of a failure of the execution itself."""
+    outcomes = list(observed.outcomes.values())
     return summarize(
-        rollout,
+        observed.rollout,
         outcomes,
-        ended=now,
-        halt=folder.halted(),
+        ended=ended or datetime.now(timezone.utc),
+        halt=observed.folder.halted(),
         problem=problem,
-        failures=_failures(folder, outcomes),
-        names=_names(folder, rollout, _slowest(outcomes)),
+        failures=_failures(observed.folder, outcomes),
+        names=observed.names([*_slowest(outcomes), *_behind(outcomes)]),
     )
 
 
@@ -131,9 +133,15 @@ def summarize(  # noqa: PLR0913 - one argument an object in S3
         "revisions": dict(revisions.most_common()),
         "failures": list(failures),
         "slowest": [
-            {"name": names[outcome.number], "duration_ms": outcome.duration_ms} for outcome in _slowest(outcomes)
+            {"name": names[outcome.number], "duration_ms": outcome.duration_ms}
+            for outcome in _slowest(outcomes)
+            if outcome.number in names
         ],
     }
+    if rollout.get("package"):
+        content |= {"package": rollout["package"], "heads": rollout.get("heads") or []}
+    if behind := [names[outcome.number] for outcome in _behind(outcomes) if outcome.number in names]:
+        content["behind"] = behind
     if len(failures) < counts[FAILED]:
         content["failures_truncated"] = f"{len(failures)} of {counts['failed']} shown"
     return content
@@ -172,29 +180,16 @@ def _status(
     return "succeeded", f"{rollout['targets']} targets: {counts}"
 
 
-def _last_of_each(folder: Folder, rollout: Mapping[str, Any]) -> list[Outcome]:
-    """Return one outcome for each target. Step Functions may invoke twice: the first in `OUTCOMES` counts.
-
-    An outcome of a target that was not listed does not count: whoever may invoke the function can write some.
-    """
-    found: dict[int, Outcome] = {}
-    for outcome in folder.outcomes():
-        wave = wave_of(rollout, outcome.number)
-        if wave is None or wave["wave"] != outcome.wave:
-            continue
-        known = found.get(outcome.number)
-        if known is None or OUTCOMES.index(outcome.outcome) < OUTCOMES.index(known.outcome):
-            found[outcome.number] = outcome
-    return list(found.values())
-
-
 def _failures(folder: Folder, outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
     failed = sorted((o for o in outcomes if o.outcome == FAILED), key=lambda o: o.number)
     known = {"name": "", "target": {}, "server": "", "wave": 0, "error_type": "Unknown", "message": "", "runs": 0}
-    read = (folder.bucket.read(outcome.key) for outcome in failed[:_MOST_FAILURES])
+    read = ((outcome, folder.bucket.read(outcome.key)) for outcome in failed[:_MOST_FAILURES])
     return [
-        {name: found[0].get(name, missing) for name, missing in known.items()}
-        for found in read
+        {
+            **{name: found[0].get(name, missing) for name, missing in known.items()},
+            "duration_ms": outcome.duration_ms or None,
+        }
+        for outcome, found in read
         if found and isinstance(found[0], dict)
     ]
 
@@ -203,41 +198,16 @@ def _slowest(outcomes: Sequence[Outcome]) -> list[Outcome]:
     return sorted(outcomes, key=lambda o: (-o.duration_ms, o.number))[:_SLOWEST]
 
 
-def _names(folder: Folder, rollout: Mapping[str, Any], outcomes: Sequence[Outcome]) -> dict[int, str]:
-    """Return the names of these targets by their numbers, reading only the waves that they are in."""
-    wanted = {outcome.number for outcome in outcomes}
-    waves = {outcome.wave for outcome in outcomes}
-    names: dict[int, str] = {}
-    for wave in rollout["waves"]:
-        if wave["wave"] in waves:
-            names |= {item["number"]: item["name"] for item in folder.items(wave) if item["number"] in wanted}
-    return names
+def _behind(outcomes: Sequence[Outcome]) -> list[Outcome]:
+    return sorted((o for o in outcomes if o.outcome == BEHIND), key=lambda o: o.number)[:_MOST_BEHIND]
 
 
-def _write_targets(folder: Folder) -> None:
-    """Write targets.jsonl: one line a target, with its outcome, in the order of the rollout."""
-    try:
-        rollout = folder.listing()
-    except SpoiledError:
-        return
-    if rollout is None:
-        return
-    done = {outcome.number: outcome for outcome in _last_of_each(folder, rollout)}
+def _lines(observed: Observed) -> bytes:
+    """Return targets.jsonl: one line a target, with its outcome, in the order of the rollout."""
     text = bytearray()
-    for wave in rollout["waves"]:
-        for item in folder.items(wave):
-            outcome = done.get(item["number"])
-            line = {
-                "name": item["name"],
-                "target": item["target"],
-                "server": item["server"],
-                "wave": item["wave"],
-                "outcome": outcome.outcome if outcome else LEFT,
-                "revision": outcome.revision if outcome and outcome.outcome != FAILED else None,
-                "duration_ms": outcome.duration_ms if outcome else None,
-            }
-            text += json.dumps(line, separators=(",", ":")).encode() + b"\n"
-    folder.bucket.write(folder.key(TARGETS), bytes(text), kind="application/jsonl")
+    for target in observed.targets():
+        text += json.dumps(target, separators=(",", ":")).encode() + b"\n"
+    return bytes(text)
 
 
 def _time(text: str) -> datetime | None:
@@ -250,4 +220,5 @@ def _time(text: str) -> datetime | None:
 
 def _short(content: Mapping[str, Any]) -> dict[str, Any]:
     revisions = dict(list(content["revisions"].items())[:_REVISIONS_ANSWERED])
-    return {**content, "failures": content["failures"][:_FAILURES_ANSWERED], "revisions": revisions}
+    short = {name: value for name, value in content.items() if name != "behind"}
+    return {**short, "failures": content["failures"][:_FAILURES_ANSWERED], "revisions": revisions}

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import random
 from dataclasses import replace
+from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 from lambda_migrate.database.server_limit import ServerBusy
@@ -25,6 +26,7 @@ from lambda_migrate.fleet.folder import (
     Folder,
     SpoiledError,
 )
+from lambda_migrate.fleet.observed import last_of_each, wave_of
 from lambda_migrate.invocation.errors import ConfigurationError, InvalidRequest, MigrationLocked, keeping
 from lambda_migrate.invocation.redaction import one_line
 from lambda_migrate.invocation.request import Target
@@ -96,7 +98,13 @@ def _busy(invocation: Invocation, busy: ServerBusy) -> Result:
 
 def record(invocation: Invocation) -> Result:
     """Record that a target failed, and halt the rollout if its wave has more failures than it tolerates."""
-    folder, fields = folder_of(invocation), rollout_fields(invocation)
+    outcome = record_failure(folder_of(invocation), rollout_fields(invocation))
+    result = answer(invocation, {"outcome": outcome})
+    return replace(result, counted_as=FAILED) if outcome == FAILED else result
+
+
+def record_failure(folder: Folder, fields: Mapping[str, Any]) -> str:
+    """Do what `record` does for the fields of its request, and return the outcome that the target has then."""
     item, failure = fields["item"], failure_of(fields["error"])
     rollout = listing_of(folder)
     wave = wave_of(rollout, item["number"])
@@ -104,19 +112,47 @@ def record(invocation: Invocation) -> Result:
         raise InvalidRequest(f"rollout {folder.name!a} has no target {item['number']} in wave {item['wave']}")
     if folder.has_succeeded(item):
         # The answer was lost, and a retry failed: what was recorded first is what happened to the database.
-        return answer(invocation, {"outcome": MIGRATED})
-    folder.put_outcome(item, FAILED, details={**failure, "runs": fields["runs"]})
+        return MIGRATED
+    folder.put_outcome(
+        item,
+        FAILED,
+        duration_ms=_since(fields.get("began")),
+        revision=failure["error_type"],
+        details={**failure, "runs": fields["runs"]},
+    )
+    # A plan changes nothing: it visits every target.
     if rollout["plan"]:
-        # A plan changes nothing: it visits every target.
-        return answer(invocation, {"outcome": FAILED})
-    failed = sum(1 for _ in folder.outcomes(item["wave"], FAILED))
+        return FAILED
+    failed = _failed(folder, rollout, wave)
     if failed > wave["tolerated_failures"]:
         folder.halt(
             FAILURES,
             f"{failed} of the {wave['count']} targets of {title(wave)} failed, {wave['tolerated_failures']} are"
             f" tolerated; the last was {item['name']}: {failure['error_type']}: {failure['message']}",
         )
-    return replace(answer(invocation, {"outcome": FAILED}), counted_as=FAILED)
+    return FAILED
+
+
+def _failed(folder: Folder, rollout: Mapping[str, Any], wave: Mapping[str, Any]) -> int:
+    """Return the number of targets of a wave that failed. One whose success was recorded later has not failed."""
+    number = wave["wave"]
+    failed = len({outcome.number for outcome in folder.outcomes(number, FAILED)})
+    # After each failure, read the failed outcomes only. Before a halt, read all of the wave's.
+    if failed > wave["tolerated_failures"]:
+        last = last_of_each(rollout, folder.outcomes(number))
+        failed = sum(1 for outcome in last.values() if outcome.outcome == FAILED)
+    return failed
+
+
+def _since(began: str | None) -> int:
+    """Return the milliseconds since the target's own execution began, 0 if nobody knows when that was."""
+    if began is None:
+        return 0
+    try:
+        then = datetime.fromisoformat(began.replace("Z", "+00:00"))
+        return max(round((datetime.now(timezone.utc) - then).total_seconds() * 1000), 0)
+    except (ValueError, TypeError):
+        return 0
 
 
 def _is_another_package(invocation: Invocation, folder: Folder) -> bool:
@@ -167,17 +203,6 @@ def rollout_fields(invocation: Invocation) -> Mapping[str, Any]:
 def answer(invocation: Invocation, extra: Mapping[str, Any]) -> Result:
     """Return the answer of an action that reads no database."""
     return Result(invocation.request.action, invocation.settings.stage, located=False, extra=extra)
-
-
-def wave_of(rollout: Mapping[str, Any], number: int) -> Mapping[str, Any] | None:
-    """Return the wave that a target is in by its number, or None. Targets are numbered from 1 through all waves."""
-    last = 0
-    for wave in rollout["waves"]:
-        last += wave["count"]
-        if 0 < number <= last:
-            found: Mapping[str, Any] = wave
-            return found
-    return None
 
 
 def title(wave: Mapping[str, Any]) -> str:

@@ -20,7 +20,7 @@ from lambda_migrate.database.session import find_untrusted
 from lambda_migrate.database.untrusted import refuse
 from lambda_migrate.fleet import rows
 from lambda_migrate.fleet.bucket import ChangedMeanwhile, bucket_of
-from lambda_migrate.fleet.folder import FAILED, LATEST, ROLLOUT, wave_file
+from lambda_migrate.fleet.folder import FAILED, LATEST, ROLLOUT, SUPERSEDED, Folder, wave_file
 from lambda_migrate.fleet.places import placed
 from lambda_migrate.fleet.target import answer, folder_of, listing_of, rollout_fields
 from lambda_migrate.fleet.waves import Rules, Tenant, Wave, arrange, items_of
@@ -39,7 +39,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from lambda_migrate.fleet.bucket import Bucket
-    from lambda_migrate.fleet.folder import Folder
     from lambda_migrate.invocation.invocation import Invocation
     from lambda_migrate.invocation.result import Result
     from lambda_migrate.invocation.settings import Settings
@@ -189,13 +188,23 @@ def _take_over(bucket: Bucket, fields: Mapping[str, Any]) -> str | None:
     try:
         if found is None:
             bucket.write(LATEST, own, IfNoneMatch="*")
-        elif not _is_ours(found[0], fields) or found[0]["execution"] == fields.get("instead_of"):
+        elif not _is_ours(found[0], fields):
+            bucket.write(LATEST, own, IfMatch=found[1])
+        elif found[0]["execution"] == fields.get("instead_of"):
+            _supersede(bucket, found[0]["execution"], fields["name"])
             bucket.write(LATEST, own, IfMatch=found[1])
         elif found[0]["execution"] != fields["execution"]:
             return str(found[0]["execution"])
     except ChangedMeanwhile:
         return _take_over(bucket, fields)
     return None
+
+
+def _supersede(bucket: Bucket, execution: str, name: str) -> None:
+    """Halt a rollout that ended, so that no redrive of its execution migrates beside this one or any later one."""
+    ended = execution.rpartition(":")[2]
+    if is_rollout_name(ended):
+        Folder(bucket, ended).halt(SUPERSEDED, f"rollout {name} has begun since, so this one begins nothing more")
 
 
 def _tenants(invocation: Invocation) -> list[Tenant]:

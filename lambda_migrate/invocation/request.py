@@ -33,7 +33,7 @@ ROLLOUT_FIELDS: Mapping[str, Mapping[str, type]] = {
     "upgrade": {"name": str, "item": dict, "runs": int, "looks?": int, "package?": str},
     "status": {"name": str, "item": dict, "runs": int, "looks?": int, "package?": str},
     "targets": {"name": str, "execution": str, "started": str, "input?": dict, "instead_of?": str},
-    "record": {"name": str, "item": dict, "runs": int, "error": dict},
+    "record": {"name": str, "item": dict, "runs": int, "error": dict, "began?": str},
     "report": {"name": str, "problem?": dict},
 }
 # The fields of a rollout's target in "item", as `fleet.waves` writes them.

@@ -19,9 +19,9 @@ from migrate_cli.actions import Call
 from migrate_cli.errors import CommandError, ExitCode, UsageError
 from migrate_cli.options import Json, at_stage
 from migrate_cli.output import Output
-from migrate_cli.rollout.display import RolloutDisplay, show_report, show_rollouts
+from migrate_cli.rollout.display import RolloutDisplay, show_line, show_report, show_rollouts
 from migrate_cli.rollout.estimate import estimate
-from migrate_cli.rollout.machine import ALREADY_RUNNING, RUNNING, SUCCEEDED, Machine, execution_error, find
+from migrate_cli.rollout.machine import ABORTED, ALREADY_RUNNING, RUNNING, SUCCEEDED, Machine, execution_error, find
 from migrate_cli.rollout.progress import RolloutProgress
 
 if TYPE_CHECKING:
@@ -153,7 +153,14 @@ def stop(call: Call, rollout: Name = None, page: Page = None, as_json: Json = Fa
         name = rollout or machine.latest()
         if machine.execution(name)["status"] != RUNNING:
             raise UsageError(f"rollout {name} is not running: there is nothing to stop")
-        machine.stop(name, _who())
+        try:
+            machine.stop(name, _who())
+        except KeyboardInterrupt:
+            look = f"Whether it is: {machine.commands.named(f'rollout status {name}')}"
+            message = f"rollout {name} may be stopped"
+            raise CommandError("Interrupted", message, ExitCode.INTERRUPTED, advice=look) from None
+        if machine.bucket is None:
+            return _stopped(machine, name, output)
         output.note(f"Rollout {name} begins nothing more; waiting for what is at work.")
         code = _end(machine, name, output, page)
         # A rollout that stopped is the success of this command.
@@ -203,7 +210,7 @@ def _with_machine(name: str, call: Call, work: Callable[[Machine, Output], ExitC
     except CommandError as error:
         return output.fail(error)
     except KeyboardInterrupt:
-        return output.fail(CommandError("Interrupted", "no rollout was begun", ExitCode.INTERRUPTED))
+        return output.fail(CommandError("Interrupted", "nothing was begun or stopped", ExitCode.INTERRUPTED))
 
 
 def _end(
@@ -221,6 +228,17 @@ def _end(
             f" {machine.commands.named(f'rollout stop {name}')}",
         ) from None
     return _show_outcome(machine, execution, output, page, per_target_s=per_target_s)
+
+
+def _stopped(machine: Machine, name: str, output: Output) -> ExitCode:
+    """Show that the execution of a stage without targets was stopped, or how it ended before that."""
+    execution = _follow(machine, name, output)
+    if execution["status"] != ABORTED:
+        return _show_outcome(machine, execution, output, None)
+    where = machine.commands.named("status")
+    result = {"action": "rollout stop", "stage": machine.stage, "rollout": name, "status": "stopped"}
+    text = f"Rollout {name} is stopped. A function that is at work ends by itself; where the database is: {where}"
+    return output.succeed(result, lambda _, console: show_line(text, console))
 
 
 def _follow(machine: Machine, name: str, output: Output) -> Mapping[str, Any]:

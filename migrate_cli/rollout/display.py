@@ -112,6 +112,11 @@ def show_rollouts(result: Mapping[str, Any], console: Console) -> None:
     console.print(table)
 
 
+def show_line(text: str, console: Console) -> None:
+    """Show one sentence."""
+    _print(console, text)
+
+
 def _show_waves(report: Mapping[str, Any], console: Console) -> None:
     outcomes = [outcome for outcome in OUTCOMES if outcome in {FAILED, LEFT} or report["counts"][outcome]]
     table = _table("Wave", *(name.capitalize() for name in ("targets", *outcomes)))

@@ -16,7 +16,7 @@ from lambda_migrate.fleet.bucket import Bucket, ChangedMeanwhile
 from lambda_migrate.fleet.folder import FAILED, LATEST, LEFT, PAGE, REPORT, ROOT, STOPPED, Folder, SpoiledError
 from lambda_migrate.invocation.request import is_rollout_name
 from migrate_cli import invocation
-from migrate_cli.errors import CommandError, ExitCode, UsageError, of_function
+from migrate_cli.errors import CommandError, ExitCode, NoAnswer, UsageError, of_function
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 # The status of an execution, as Step Functions has it.
 RUNNING = "RUNNING"
 SUCCEEDED = "SUCCEEDED"
+ABORTED = "ABORTED"
 # The error of an execution that found another rollout running.
 ALREADY_RUNNING = "AlreadyRunning"
 
@@ -120,10 +121,24 @@ class Machine:
     client: Any
 
     def start(self, execution_input: Mapping[str, Any]) -> str:
-        """Start an execution and return its name."""
+        """Start an execution and return its name.
+
+        Raises:
+            CommandError: it was refused, or nobody knows whether it began; then the error has its name.
+        """
         name = f"{datetime.now(timezone.utc):%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
-        with self.calling("states:StartExecution"):
-            self.client.start_execution(stateMachineArn=self.arn, name=name, input=json.dumps(execution_input))
+        unknown = f"rollout {name} may have begun"
+        look = (
+            f"Whether it has: {self.commands.named(f'rollout status {name}')}. To stop it:"
+            f" {self.commands.named(f'rollout stop {name}')}"
+        )
+        try:
+            with self.calling("states:StartExecution"):
+                self.client.start_execution(stateMachineArn=self.arn, name=name, input=json.dumps(execution_input))
+        except KeyboardInterrupt:
+            raise CommandError("Interrupted", unknown, ExitCode.INTERRUPTED, advice=look) from None
+        except NoAnswer as error:
+            raise CommandError(error.kind, f"{unknown}: {error.message}", error.exit_code, advice=look) from None
         return name
 
     def execution(self, name: str) -> Mapping[str, Any]:
@@ -346,7 +361,7 @@ def execution_error(machine: Machine, execution: Mapping[str, Any]) -> CommandEr
         message = str(json.loads(cause)["errorMessage"])
     except (ValueError, TypeError, KeyError):
         message = cause or f"the execution ended as {execution['status']}"
-    if kind in {"ABORTED", "TIMED_OUT", "Stopped"}:
+    if kind in {ABORTED, "TIMED_OUT", "Stopped"}:
         return CommandError(kind, message, ExitCode.AGAIN, advice=f"To go on: {machine.commands.named('rollout')}")
     if kind == "InvalidRequest":
         return CommandError(kind, message, ExitCode.USAGE, advice="Nothing was begun.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import contextmanager
 from io import StringIO
 from typing import TYPE_CHECKING, Any
 
@@ -53,7 +54,11 @@ def runs(aws: RolloutStub, *outcomes: str, **changes: object) -> None:
     aws.objects["rollouts/latest.json"] = json.dumps({"rollout": LAST, "execution": f"{MACHINE}:{LAST}"}).encode()
     aws.put(LAST, "rollout.json", listed(LAST, **changes))
     for wave in (1, 2):
-        aws.put(LAST, f"wave-{wave}.json", [{"number": number, "name": f"t{number}"} for number in range(1, 11)])
+        items = [
+            {"number": number, "name": f"t{number}", "server": "s", "wave": wave, "target": {"schema": f"t{number}"}}
+            for number in (range(1, 3) if wave == 1 else range(3, 11))
+        ]
+        aws.put(LAST, f"wave-{wave}.json", items)
     for outcome in outcomes:
         aws.put(LAST, f"outcomes/{outcome}", {"number": 1, **failure(1)})
 
@@ -156,6 +161,26 @@ def test_ctrl_c_leaves_it_running_and_says_how_to_look_and_stop(aws: RolloutStub
     assert f"migrate rollout stop {name} --stage dev" in ended.err
 
 
+def test_ctrl_c_while_it_is_begun_says_that_it_may_have_begun_and_how_to_look(
+    aws: RolloutStub, migrate: Migrate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = Machine.calling
+
+    @contextmanager
+    def calling(machine: Machine, *permissions: str) -> Iterator[None]:
+        with real(machine, *permissions):
+            yield
+            if "states:StartExecution" in permissions:
+                raise KeyboardInterrupt
+
+    monkeypatch.setattr(Machine, "calling", calling)
+    ended = migrate("rollout", "--stage", "dev", "--json")
+
+    [(name, _)] = aws.started
+    assert (ended.code, ended.document["error"]["message"]) == (INTERRUPTED, f"rollout {name} may have begun")
+    assert f"migrate rollout status {name} --stage dev" in ended.err
+
+
 def test_a_moment_without_aws_does_not_end_the_looking(aws: RolloutStub, migrate: Migrate) -> None:
     aws.leaves(report())
 
@@ -196,6 +221,16 @@ def test_a_stage_without_targets_is_migrated_by_its_machine(aws: RolloutStub, mi
     assert migrate("rollout", "--stage", "dev", "--json").document == answer
     assert migrate("rollout", "--stage", "dev", "--plan").code == USAGE
     assert len(aws.started) == 1
+
+
+def test_a_stop_without_targets_is_0_once_the_execution_is_aborted(aws: RolloutStub, migrate: Migrate) -> None:
+    aws.outputs = {"StateMachineArn": MACHINE}
+    aws.ends = lambda question: RUNNING if question < 3 else {"status": "ABORTED", "error": "Stopped"}
+
+    ended = migrate("rollout", "stop", LAST, "--stage", "dev", "--json")
+
+    assert (ended.code, ended.document["status"], ended.document["rollout"]) == (0, "stopped", LAST)
+    assert "StopExecution" in aws.asked
 
 
 # --- status, stop, retry ---

@@ -111,6 +111,10 @@ class Fleet:
         output = json.loads(said["output"]) if said["status"] == "SUCCEEDED" else None
         return Ended(name, said["status"], output, said.get("error", ""), said.get("cause", ""))
 
+    def abort(self, name: str) -> None:
+        """Stop an execution the hard way, as `StopExecution` does."""
+        self._states.stop_execution(executionArn=self.execution(name))
+
     def run(self, **said: object) -> Ended:
         """A whole rollout."""
         return self.end_of(self.start("", **said))
@@ -501,6 +505,30 @@ def test_a_retry_takes_the_names_that_failed_and_where_they_are_now(fleet: Fleet
     assert failed.error == "RolloutFailed"
     assert counts(fleet.report(retried)) == {"targets": 1, "migrated": 1}
     assert tenants.touched() == {"mended"}
+
+
+@pytest.mark.parametrize("tenants", [3], indirect=True)
+def test_a_rollout_that_another_one_followed_begins_nothing_more_if_it_is_redriven(
+    fleet: Fleet, tenants: Schemas
+) -> None:
+    tenants.slow("t00", 1)
+    first = fleet.start()
+    eventually(lambda: fleet.keys(first, "rollout.json"), within_s=20)
+    # The hard stop: no report, and no halt.json.
+    fleet.abort(first)
+    second = fleet.run(targets=["t01"])
+    item = next(item for item in fleet.get(first, "wave-2.json") if item["name"] == "t02")
+
+    # What a redrive of the first one's Map asks of the function.
+    part = {"name": first, "item": item, "runs": 0, "package": fleet.get(first, "rollout.json")["package"]}
+    answer = fleet.invoke({"action": "upgrade", "target": item["target"], "rollout": part})
+    report = fleet.invoke({"action": "report", "rollout": {"name": first}})["rollout"]
+
+    assert (second.status, answer["outcome"]) == ("SUCCEEDED", "left")
+    assert "t02" not in tenants.touched()
+    assert report["status"] == "stopped"
+    assert f"rollout {second.name} has begun since" in report["message"]
+    assert report["package"] == fleet.get(first, "rollout.json")["package"]
 
 
 def test_a_function_that_was_deployed_since_the_listing_migrates_nothing(fleet: Fleet, database: Database) -> None:

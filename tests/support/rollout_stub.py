@@ -62,7 +62,8 @@ class RolloutStub:
             questions = self.asked.count(action)
             name = body["executionArn"].rpartition(":")[2]
             return {"executionArn": body["executionArn"], "name": name, "startDate": 0, **self.ends(questions)}
-        return {"ListMapRuns": {"mapRuns": []}}[action]
+        answers: dict[str, dict[str, Any]] = {"ListMapRuns": {"mapRuns": []}, "StopExecution": {"stopDate": 0}}
+        return answers[action]
 
 
 @contextmanager
