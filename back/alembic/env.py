@@ -7,7 +7,7 @@ from sqlalchemy import pool
 from alembic import context
 from alembic.util import CommandError
 
-from app import revising
+from app import migration_lock, revising
 from app.models import Base
 
 # this is the Alembic Config object, which provides
@@ -22,6 +22,7 @@ if config.config_file_name is not None:
 # What the alembic command is used wrongly for gets an answer of one line.
 revising.tell_in_one_line()
 revising.check_description(config)
+revising.check_folder_is_writable(config)
 
 # add your model's MetaData object here
 # for 'autogenerate' support
@@ -80,7 +81,11 @@ def run_migrations_online() -> None:
         poolclass=pool.NullPool,
     )
 
-    with connectable.connect() as connection:
+    # Take turns with a server that starts: it migrates, too.
+    with (
+        migration_lock.held_by_command(config, connectable),
+        connectable.connect() as connection,
+    ):
         context.configure(
             connection=connection,
             target_metadata=target_metadata,

@@ -1,7 +1,8 @@
 """`python -m app`: migrate the database to head, then serve.
 
 The address answers from the start, 503 until the database is there, so that whoever watches can
-tell a migration at work from a dead server. When the migration fails, the process ends with 1.
+tell a migration at work from a dead server. When the migration fails, the process ends with 1. When
+SIGTERM comes before its end, the statement is cancelled and the process ends with 143.
 """
 
 from __future__ import annotations
@@ -10,21 +11,26 @@ import os
 import signal
 import sys
 import traceback
-from threading import Thread
+from typing import TYPE_CHECKING
 
 from sqlalchemy import create_engine, pool
 
 from app import health, migrations
 from app.revising import reason
 
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
+
 # What others see in pg_stat_activity when they wait for this one, and how long it tries to connect.
 _CONNECT = {"application_name": "back", "connect_timeout": 5}
+# What a shell gives for a process that SIGTERM ended.
+_TERMINATED = 128 + signal.SIGTERM
 
 
 def main() -> int:
     """Run until SIGTERM; return the exit code."""
     # The first process of a container has no default for it.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(_TERMINATED))
     url, port = os.environ.get("DATABASE_URL"), int(os.environ.get("PORT", "8000"))
     if not url:
         print(
@@ -35,26 +41,56 @@ def main() -> int:
     engine = create_engine(url, poolclass=pool.NullPool, connect_args=_CONNECT)
     failures: list[BaseException] = []
 
-    def migrate() -> None:
-        try:
-            migrations.upgrade_to_head(engine)
+    def at_end(error: BaseException | None) -> None:
+        if error is None:
             print(
                 f"The database is at {migrations.code_head()}; serving on port {port}.", flush=True
             )
-        except (
-            BaseException
-        ) as error:  # SystemExit in a revision included: nothing may leave a server that waits
+        else:
             failures.append(error)
             server.shutdown()
 
     with health.server(engine, port) as server:
-        # Not in the main thread: there a signal would wait for the end of a statement.
-        Thread(target=migrate, daemon=True).start()
-        server.serve_forever()
+        # In another thread: in this one a signal would wait for the end of a statement.
+        upgrade = migrations.Upgrade(engine, at_end)
+        upgrade.start()
+        try:
+            server.serve_forever()
+        except SystemExit:  # by SIGTERM
+            if not upgrade.is_running:
+                return 0
+            if not upgrade.began:
+                print("STOPPED by SIGTERM, before it migrated anything", file=sys.stderr)
+                return 0
+            stopped = _stop(upgrade, engine)
+            if upgrade.succeeded:
+                return 0
+            print(stopped, file=sys.stderr)
+            return _TERMINATED
     [error] = failures
     traceback.print_exception(error, file=sys.stderr)
-    print(f"FAILED: the migration failed, nothing is served: {reason(error)}", file=sys.stderr)
+    print(
+        f"FAILED: the migration failed, nothing is served: {reason(error)};"
+        " correct it and start again: docker compose up -d",
+        file=sys.stderr,
+    )
     return 1
+
+
+def _stop(upgrade: migrations.Upgrade, engine: Engine) -> str:
+    """Stop an upgrade at work, and return where it came to."""
+    if upgrade.stop():
+        what = "its statement was cancelled"
+    else:
+        what = "its revision did not end and is rolled back with this process"
+    try:
+        place = f"the database is at {migrations.database_revision(engine) or 'base'}"
+    except Exception as error:  # the server may be stopping, too
+        place = f"the database does not answer: {reason(error)}"
+    return (
+        f"STOPPED by SIGTERM, in the middle of a migration: {what}; {place};"
+        " the next start goes on from there"
+    )
 
 
 if __name__ == "__main__":

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-import time
-from typing import TYPE_CHECKING
+from threading import Thread
+from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
 
 from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
-from sqlalchemy import column, func, select, table
+from sqlalchemy import Engine, column, event, func, select, table
 
+from app import migration_lock
 from app.revising import BACK
 
 if TYPE_CHECKING:
-    from sqlalchemy import Engine
+    from collections.abc import Callable
 
-# The advisory lock of whoever migrates the database: "MIGR" in ASCII, 0 for the default schema.
-# Another program that migrates it takes turns with this one if it takes the same lock.
-LOCK_KEY = (0x4D494752, 0)
-_POLL_S = 0.5
+# How often a statement is cancelled until the upgrade ends, and for how long: Docker kills a
+# container 10 s after it has sent SIGTERM.
+_CANCEL_EVERY_S = 0.2
+_CANCELS = 25
 
 
 def code_head() -> str:
@@ -41,17 +43,54 @@ def database_revision(engine: Engine) -> str | None:
         return ",".join(sorted(found)) or None
 
 
-def upgrade_to_head(engine: Engine) -> None:
-    """Apply what is missing; of several processes one does, and the others wait for it.
+class Upgrade:
+    """An upgrade to head in a thread, which can be stopped while a statement runs."""
 
-    The lock is polled for: a session that waits inside `pg_advisory_lock` has a snapshot, which
-    CREATE INDEX CONCURRENTLY would wait for. It ends with its session, however that ends.
-    """
-    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as session:
-        said = False
-        while not session.scalar(select(func.pg_try_advisory_lock(*LOCK_KEY))):
-            if not said:
-                print("Another process is migrating the database; waiting for it.", flush=True)
-                said = True
-            time.sleep(_POLL_S)
-        command.upgrade(Config(str(BACK / "alembic.ini")), "head")
+    def __init__(self, engine: Engine, at_end: Callable[[BaseException | None], None]) -> None:
+        """`at_end` gets the error that ended the upgrade, or None."""
+        self.began = self.succeeded = False
+        self._engine = engine
+        self._at_end = at_end
+        self._connections: WeakSet[Any] = WeakSet()
+        # The process may end without it: SIGTERM must not wait for a revision.
+        self._thread = Thread(target=self._run, daemon=True)
+
+    def start(self) -> None:
+        """Start the thread. Of several processes one upgrades, and the others wait for it."""
+        self._thread.start()
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the thread waits for the lock or upgrades."""
+        return self._thread.is_alive()
+
+    def stop(self) -> bool:
+        """Cancel what runs in the database, and return whether the thread has ended."""
+        for _ in range(_CANCELS if self.began else 0):
+            for connection in [*self._connections]:
+                if not connection.closed:
+                    connection.cancel()
+            self._thread.join(_CANCEL_EVERY_S)
+            if not self._thread.is_alive():
+                return True
+        return False
+
+    def _run(self) -> None:
+        # SystemExit in a revision included: nothing may leave a server that waits.
+        try:
+            with migration_lock.held(self._engine):
+                self.began = True
+                # `env.py` makes an engine of its own.
+                event.listen(Engine, "connect", self._remember)
+                command.upgrade(Config(str(BACK / "alembic.ini")), "head")
+        except BaseException as error:
+            self._at_end(error)
+        else:
+            self.succeeded = True
+            self._at_end(None)
+        finally:
+            if event.contains(Engine, "connect", self._remember):
+                event.remove(Engine, "connect", self._remember)
+
+    def _remember(self, connection: Any, _: object) -> None:
+        self._connections.add(connection)

@@ -6,6 +6,8 @@ tells errors apart by their types, so an error keeps its type; only what the com
 
 from __future__ import annotations
 
+import logging
+import os
 import re
 import sys
 import traceback
@@ -50,6 +52,16 @@ def check_description(config: Config) -> None:
         raise CommandError(f'{what}; say it in a few words, as in "Add notifications table"')
 
 
+def check_folder_is_writable(config: Config) -> None:
+    """Refuse `alembic revision` where it cannot write the file: a mounted tree may be another's."""
+    if _is_revision(config) and not os.access(VERSIONS, os.W_OK):
+        owner = VERSIONS.stat()
+        raise CommandError(
+            f"user {os.getuid()} cannot write into {VERSIONS}; put UID={owner.st_uid} and"
+            f" GID={owner.st_gid}, its owner, into .env, then: docker compose up -d"
+        )
+
+
 def check_database_is_at_head(context: EnvironmentContext) -> None:
     """Refuse to compare the models with a database that lacks revisions; they would come twice."""
     if not _is_revision(context.config, autogenerate=True):
@@ -74,8 +86,11 @@ def refuse_empty(context: MigrationContext, _: object, scripts: list[MigrationSc
 
 
 def tell_in_one_line() -> None:
-    """End without a traceback when there is no database, or a revision that does not import."""
+    """End with one line, without a traceback and without the same line from the log."""
     sys.excepthook = _tell
+    # Alembic prints an error as FAILED and logs it, too: the same line twice on a terminal.
+    if sys.stdout.isatty() and sys.stderr.isatty():
+        logging.getLogger("alembic.util.messaging").setLevel(logging.CRITICAL)
 
 
 def reason(error: BaseException) -> str:

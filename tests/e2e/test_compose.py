@@ -26,11 +26,14 @@ from typing import TYPE_CHECKING, Any
 import jsonschema
 import pytest
 import yaml  # type: ignore[import-untyped]
+from alembic.script import ScriptDirectory
 from uv import find_uv_bin
 
 from localcloud import account, ports
 from tests.support.checkout import ROOT, copy_checkout
 from tests.support.processes import killing
+from tests.support.trees import Rev, sql, write_revision
+from tests.support.waiting import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -268,6 +271,39 @@ def test_the_workflow_by_the_dockerfiles_own_lines_as_an_account_without_rights(
     assert (container.back / "uv.lock").read_bytes() == (ROOT / "back" / "uv.lock").read_bytes()
 
 
+def test_an_account_that_may_not_write_gets_one_line_with_the_cure(container: Container) -> None:
+    container.build(usable_python())
+    versions = container.back / "alembic" / "versions"
+    versions.chmod(0o555)
+    before = container.files()
+
+    done = container.exec(shown(SKILL)[0])
+
+    owner = versions.stat()
+    assert done.returncode != 0
+    assert done.stdout.strip() == (
+        f"FAILED: user {owner.st_uid} cannot write into {versions}; put UID={owner.st_uid} and GID={owner.st_gid},"
+        " its owner, into .env, then: docker compose up -d"
+    )
+    assert container.files() == before
+
+
+def test_a_tree_that_the_account_may_not_read_is_one_line_with_the_cure(container: Container) -> None:
+    container.build(usable_python())
+    entry = container.back / "app" / "__main__.py"
+    entry.chmod(0)
+    owner = container.back.stat()
+
+    with container.start() as server:
+        out, _ = server.communicate()
+
+    assert server.returncode == 1
+    assert out == (
+        f"FAILED: user {owner.st_uid} cannot read {container.back}; put UID={owner.st_uid} and GID={owner.st_gid},"
+        " its owner, into .env, then: docker compose up -d\n"
+    )
+
+
 def wait_for(container: Container, server: subprocess.Popen[str], status: int) -> None:
     while container.health() != status:
         assert server.poll() is None, server.stdout and server.stdout.read()
@@ -317,3 +353,147 @@ def test_the_workflow_with_docker(tmp_path: Path, compose: str) -> None:
 
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.splitlines()[-1] == "All five steps work."
+
+
+class Project:
+    """The services of a checkout under a project name of their own, by the Compose plugin."""
+
+    def __init__(self, checkout: Path) -> None:
+        self.checkout = checkout
+        self.port = ports.choose(None)
+        self._variables = {
+            "COMPOSE_PROJECT_NAME": f"test-{os.getpid()}-{self.port}",
+            "BACK_PORT": str(self.port),
+            "UID": str(os.getuid()),
+            "GID": str(os.getgid()),
+        }
+
+    def start(self, *arguments: str, **variables: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            ["docker", "compose", *arguments],
+            cwd=self.checkout,
+            env={**os.environ, **self._variables, **variables},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def __call__(self, *arguments: str, code: int = 0, **variables: str) -> str:
+        out, _ = (process := self.start(*arguments, **variables)).communicate()
+        assert process.returncode == code, out
+        return out
+
+    def alembic(self, *arguments: str) -> str:
+        return self("exec", "-T", "back", "uv", "run", "alembic", *arguments)
+
+    def query(self, statement: str) -> str:
+        return self("exec", "-T", "db", "psql", "-U", "back", "-tAc", statement).strip()
+
+    def state(self, what: str) -> str:
+        container = self("ps", "-q", "--all", "back").strip()
+        return subprocess.check_output(["docker", "inspect", "--format", what, container], text=True).strip()
+
+    def end(self) -> str:
+        """Wait for the end of the server's container, and return what it printed last."""
+        eventually(lambda: self.state("{{.State.Status}}") == "exited")
+        container = self("ps", "-q", "--all", "back").strip()
+        done = subprocess.run(["docker", "logs", container], capture_output=True, text=True, check=True)
+        return done.stderr.splitlines()[-1]
+
+    def add(self, statement: str) -> None:
+        """Add a revision at the head."""
+        tree = self.checkout / "back" / "alembic"
+        head = ScriptDirectory(str(tree)).get_current_head() or ""
+        revision = Rev(f"5e21{len(head):04}{len(list(tree.glob('versions/*'))):04}", upgrade=sql(statement))
+        write_revision(tree / "versions", revision, head)
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Iterator[Project]:
+    if reason := docker_is_missing("docker compose"):
+        pytest.skip(reason)
+    project = Project(copy_checkout(tmp_path / "compose"))
+    try:
+        yield project
+    finally:
+        project("down", "--volumes", "--rmi", "local", "--timeout", "1")
+
+
+@pytest.mark.timeout(1800)
+def test_docker_a_start_and_the_alembic_command_at_once_both_end_at_head(
+    project: Project, request: pytest.FixtureRequest
+) -> None:
+    project("build")
+    for _ in range(20 if request.config.getoption("stress") else 1):
+        project("up", "-d")
+        project.alembic("upgrade", "head")
+        project("down", "--volumes")
+
+        project("up", "-d", "db")
+        command = project.start("run", "--rm", "-T", "back", "uv", "run", "alembic", "upgrade", "head")
+        project("up", "-d")
+        out, _ = command.communicate()
+        assert command.returncode == 0, out
+        assert "(head)" in project.alembic("current")
+        eventually(lambda: project.state("{{.State.Health.Status}}") == "healthy")
+        project("down", "--volumes", "--timeout", "1")
+
+
+@pytest.mark.timeout(900)
+def test_docker_a_long_migration_is_not_unhealthy_and_stopping_it_is_logged_and_ends_its_statement(
+    project: Project,
+) -> None:
+    project("up", "-d", "--build")
+    eventually(lambda: project.state("{{.State.Health.Status}}") == "healthy")
+    project.add("SELECT pg_sleep(600)")
+    running = "SELECT count(*) FROM pg_stat_activity WHERE query = 'SELECT pg_sleep(600)' AND state = 'active'"
+
+    # The alembic command: the engine kills it with its container.
+    command = project.start("exec", "-T", "back", "uv", "run", "alembic", "upgrade", "head")
+    eventually(lambda: project.query(running) == "1")
+    project("stop", "back")
+    command.communicate()
+    assert command.returncode != 0
+    eventually(lambda: project.query(running) == "0", within_s=10)
+
+    # The server.
+    project("up", "-d")
+    eventually(lambda: project.query(running) == "1")
+    time.sleep(50)  # longer than three health checks after the 30 s that were the start period
+    assert project.state("{{.State.Health.Status}}") == "starting"
+    project("stop", "back")
+
+    assert project.state("{{.State.ExitCode}}") == "143"
+    assert project.end().startswith("STOPPED by SIGTERM, in the middle of a migration: its statement was cancelled;")
+    assert project.query(running) == "0"
+
+
+def test_docker_a_wrong_uid_is_one_line_with_the_cure(project: Project) -> None:
+    subprocess.run(["chmod", "-R", "go=", project.checkout / "back"], check=True)
+
+    project("up", "-d", "--build", UID="4242", GID="4242")
+
+    owner = f"UID={os.getuid()} and GID={os.getgid()}"
+    assert project.end() == (
+        f"FAILED: user 4242 cannot read /back; put {owner}, its owner, into .env, then: docker compose up -d"
+    )
+
+
+def test_docker_a_checkout_under_umask_077_makes_an_image_that_works(project: Project) -> None:
+    subprocess.run(["chmod", "-R", "go=", project.checkout / "back"], check=True)
+    image = f"test-umask-{os.getpid()}"
+    subprocess.run(["docker", "build", "-q", "-t", image, project.checkout / "back"], check=True, capture_output=True)
+    try:
+        done = subprocess.run(["docker", "run", "--rm", image], capture_output=True, text=True, check=False)
+        history = subprocess.run(
+            ["docker", "run", "--rm", "-e", "DATABASE_URL=postgresql://", image, "uv", "run", "alembic", "heads"],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    finally:
+        subprocess.run(["docker", "image", "rm", "--force", image], capture_output=True, check=False)
+
+    # It has come to the program's own first check.
+    assert done.stderr == "FAILED: DATABASE_URL is not set; it names the database to migrate and to use\n"
+    assert "(head)" in history.stdout, history.stderr

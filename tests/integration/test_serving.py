@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, contextmanager
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,6 +29,7 @@ from tests.support.waiting import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
 
     from localcloud.postgres import Database
 
@@ -100,6 +101,19 @@ def start(back: Path, database: Database) -> Iterator[Callable[[], Server]]:
         yield start
 
 
+@pytest.fixture
+def migrating_elsewhere(database: Database) -> AbstractContextManager[None]:
+    """A context in which another session holds the lock of whoever migrates: the function's key is the backend's."""
+
+    @contextmanager
+    def held() -> Iterator[None]:
+        with closing(database.connect()) as connection, connection.cursor() as cursor:
+            cursor.execute("SELECT pg_advisory_lock(%s, %s)", (LOCK_CLASS, lock_keys(None, None)[0]))
+            yield
+
+    return held()
+
+
 def add(back: Path, *statements: str) -> str:
     """One more revision, and its id."""
     revision = Rev("5e2100000001", upgrade=sql(*statements), description="One more")
@@ -108,11 +122,9 @@ def add(back: Path, *statements: str) -> str:
 
 
 def test_health_is_503_until_the_database_is_at_head_and_shows_both_revisions(
-    start: Callable[[], Server], database: Database, back: Path
+    start: Callable[[], Server], migrating_elsewhere: AbstractContextManager[None], back: Path
 ) -> None:
-    with closing(database.connect()) as connection, connection.cursor() as cursor:
-        # Whoever migrates holds this lock: the function's key is the backend's.
-        cursor.execute("SELECT pg_advisory_lock(%s, %s)", (LOCK_CLASS, lock_keys(None, None)[0]))
+    with migrating_elsewhere:
         server = start()
         status, body = server.health()
 
@@ -156,12 +168,12 @@ def test_a_failing_migration_ends_the_server_with_the_reason_in_its_last_line(
     assert server.process.returncode == 1
     assert re.fullmatch(
         r"FAILED: the migration failed, nothing is served: alembic/versions/5e2100000001_\.py, line \d+: "
-        r'UndefinedTable: table "nowhere" does not exist',
+        r'UndefinedTable: table "nowhere" does not exist; correct it and start again: docker compose up -d',
         log[-1],
     )
 
 
-def test_sigterm_ends_a_migration_at_work_at_once_and_the_next_start_goes_on(
+def test_sigterm_in_a_migration_ends_its_statement_and_is_logged_and_the_next_start_goes_on(
     start: Callable[[], Server], database: Database, back: Path
 ) -> None:
     add(back, "SELECT pg_sleep(3600)")
@@ -169,13 +181,88 @@ def test_sigterm_ends_a_migration_at_work_at_once_and_the_next_start_goes_on(
     eventually(lambda: is_running(database, "pg_sleep"))
 
     server.process.terminate()
-    server.log()
+    log = server.log()
 
-    assert server.process.returncode == 0
-    query(
-        database,
-        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()"
-        " AND datname = current_database() AND query ~ '^SELECT pg_sleep'",
+    assert server.process.returncode == 128 + signal.SIGTERM
+    # Alembic commits before an autocommit block, so a part of the year stays.
+    [(revision,)] = query(database, "SELECT version_num FROM alembic_version")
+    assert log[-1] == (
+        "STOPPED by SIGTERM, in the middle of a migration: its statement was cancelled;"
+        f" the database is at {revision}; the next start goes on from there"
     )
+    assert not is_running(database, "pg_sleep")
     add(back, "SELECT 1")
     assert start().healthy()["status"] == "ok"
+
+
+def test_sigterm_ends_a_server_that_waits_for_another_and_is_logged(
+    start: Callable[[], Server], migrating_elsewhere: AbstractContextManager[None]
+) -> None:
+    with migrating_elsewhere:
+        server = start()
+        server.health()
+        server.process.terminate()
+        log = server.log()
+
+    assert server.process.returncode == 0
+    assert log[-1] == "STOPPED by SIGTERM, before it migrated anything"
+
+
+# --- the alembic command beside a server that starts ---
+
+
+def alembic(back: Path, database: Database, *arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "alembic", *arguments],
+        cwd=back,
+        env={**os.environ, "DATABASE_URL": database.url, "PYTHONDONTWRITEBYTECODE": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+@pytest.mark.parametrize(
+    "arguments", [["upgrade", "head"], ["downgrade", "base"], ["stamp", "head"], ["revision", "--autogenerate", "-m",
+    "Add nothing new"], ["check"]], ids=lambda words: words[0],
+)  # fmt: skip
+def test_the_alembic_command_waits_for_a_migration_at_work(
+    back: Path, database: Database, migrating_elsewhere: AbstractContextManager[None], arguments: list[str]
+) -> None:
+    with migrating_elsewhere, killing(alembic(back, database, *arguments)) as command:
+        assert command.stdout
+        first = command.stdout.readline()
+        assert first.strip() == "Another process is migrating the database; waiting for it."
+        assert query(database, "SELECT to_regclass('alembic_version')") == [(None,)]
+
+
+def test_the_alembic_command_only_looks_without_waiting(
+    back: Path, database: Database, migrating_elsewhere: AbstractContextManager[None]
+) -> None:
+    with migrating_elsewhere, killing(alembic(back, database, "current")) as command:
+        out, _ = command.communicate()
+
+    assert command.returncode == 0, out
+    assert "waiting" not in out
+
+
+@pytest.mark.parametrize("first", ["server", "command"])
+@pytest.mark.parametrize("_round", [1, *(pytest.param(n, marks=pytest.mark.stress) for n in range(2, 21))])
+def test_a_server_that_starts_and_the_alembic_command_at_once_both_end_at_head(
+    start: Callable[[], Server], back: Path, database: Database, first: str, _round: int
+) -> None:
+    if first == "command":
+        command = alembic(back, database, "upgrade", "head")
+        server = start()
+    else:
+        server = start()
+        command = alembic(back, database, "upgrade", "head")
+    with killing(command):
+        out, _ = command.communicate()
+        assert command.returncode == 0, out
+        assert server.healthy()["revision"] == HEAD
+        server.process.terminate()
+        lines = [*out.splitlines(), *server.log()]
+
+    assert server.process.returncode == 0
+    assert sum("Running upgrade" in line for line in lines) == len(list((back / "alembic" / "versions").glob("*.py")))

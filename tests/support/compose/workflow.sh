@@ -25,7 +25,7 @@ wait_for() {
 }
 user=$(id -u)
 printf 'UID=%s\nGID=%s\n' "$user" "$(id -g)" >> .env
-trap '"$@" logs --no-color back | tail -40 >&2; "$@" down --volumes' EXIT
+trap '"$@" logs --no-color back | tail -40 >&2; "$@" down --volumes --rmi local' EXIT
 
 "$@" up -d --build
 wait_for 200
