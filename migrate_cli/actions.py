@@ -42,13 +42,17 @@ class Call:
     database: str | None = None
     schema: str | None = None
 
-    def event(self, action: str, **fields: str | None) -> dict[str, Any]:
+    def event(self, action: str, **fields: str | bool | None) -> dict[str, Any]:
         """The event for an action, as the function would accept it.
 
         Raises:
             CommandError: it would not. The function's own check says so before anything is invoked.
         """
-        target = {"secret_id": self.secret_id, "database": self.database, "schema": self.schema}
+        target: dict[str, str | bool | None] = {
+            "secret_id": self.secret_id,
+            "database": self.database,
+            "schema": self.schema,
+        }
         event: dict[str, Any] = {"action": action, **_given(fields)}
         if _given(target):
             event["target"] = _given(target)
@@ -207,5 +211,5 @@ def places(call: Call, output: Output) -> dict[str, str | None]:
     return found
 
 
-def _given(fields: Mapping[str, str | None]) -> dict[str, str]:
+def _given(fields: Mapping[str, str | bool | None]) -> dict[str, str | bool]:
     return {name: value for name, value in fields.items() if value is not None}

@@ -174,12 +174,17 @@ def stamp(
     revision: Anywhere = None,
     revision_option: RevisionOption = None,
     confirm: Confirm = None,
+    verify: Annotated[
+        bool,
+        typer.Option("--verify", help="First compare the database's schema with the revision's; refuse if it differs."),
+    ] = False,
     yes: Yes = False,
     as_json: Json = False,
 ) -> int:
-    """Set the version table without running anything. Needs ALLOW_DOWNGRADE on the function."""
+    """Set the version table without running anything. Needs ALLOW_DOWNGRADE on the function, or --verify."""
     wanted = _one_of(revision, revision_option)
-    return _act("stamp", call, {"revision": wanted, "confirm": confirm}, as_json=as_json, yes=yes)
+    fields = {"revision": wanted, "confirm": confirm, "verify": True if verify else None}
+    return _act("stamp", call, fields, as_json=as_json, yes=yes)
 
 
 @app.command("logs")
@@ -230,7 +235,7 @@ def main() -> int:
 def _act(
     action: str,
     call: Call,
-    fields: Mapping[str, str | None] | None = None,
+    fields: Mapping[str, str | bool | None] | None = None,
     *,
     as_json: bool,
     yes: bool = False,

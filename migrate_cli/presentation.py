@@ -150,6 +150,9 @@ def _show_stamp(result: Mapping[str, Any], console: Console) -> None:
         f"{result['database']} ({result['stage']}) counts as at {_at(result['revision'])} now; before, it was"
         f" {_at(result['previous_revision'])}. Nothing was run.",
     )
+    if "verified" in result:
+        what = {"fingerprint": "the schema recorded after that revision", "models": "the models"}[result["verified"]]
+        _say(console, (f"Verified: the database has {what}.", ""))
     _show_pending(console, result)
 
 

@@ -45,8 +45,16 @@ def downgrade(invocation: Invocation) -> Result:
 
 
 def stamp(invocation: Invocation) -> Result:
-    """Write the version table, if that is allowed, and run no revision."""
-    _check_allowed(invocation)
+    """Write the version table, if that is allowed or proven to be true, and run no revision.
+
+    Raises:
+        DriftDetected: the request verifies, and the database does not have the revision's schema.
+    """
+    if invocation.request.verify:
+        verified = {"verified": load("lambda_migrate.run.adoption").verify(invocation)}
+    else:
+        _check_allowed(invocation)
+        verified = {}
     state = start.migrate(invocation)
     # The pending revisions depend on the stamped one, so read the state again.
     look = replace(invocation, request=Request(action="status", target=invocation.request.target))
@@ -55,7 +63,7 @@ def stamp(invocation: Invocation) -> Result:
     before = {each.table: each.previous for each in state.tables}
     tables = tuple(replace(each, previous=before.get(each.table, each.previous)) for each in now.tables)
     state = replace(state, revisions=now.revisions, pending=now.pending, tables=tables)
-    return Result("stamp", invocation.settings.stage, invocation.schema, state)
+    return Result("stamp", invocation.settings.stage, invocation.schema, state, extra=verified)
 
 
 def _check_allowed(invocation: Invocation) -> None:

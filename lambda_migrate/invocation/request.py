@@ -23,7 +23,7 @@ ACTIONS: Mapping[str, frozenset[str]] = {
     "doctor": frozenset(),
     "check": frozenset(),
     "downgrade": frozenset({"revision", "confirm"}),
-    "stamp": frozenset({"revision", "confirm"}),
+    "stamp": frozenset({"revision", "confirm", "verify"}),
 }
 PREFLIGHT_MODES = ("off", "warn", "enforce")
 
@@ -74,7 +74,8 @@ class Target:
 class Request:
     """A checked event. ``confirm`` is the revision that the caller believes the database to be at.
 
-    ``preflight`` is one of `PREFLIGHT_MODES`, None for the stage's.
+    ``preflight`` is one of `PREFLIGHT_MODES`, None for the stage's. With ``verify``, a stamp compares the database's
+    schema with the revision's before it writes.
 
     ``rollout`` holds the fields that the state machine sends, as in `ROLLOUT_FIELDS`.
     """
@@ -83,6 +84,7 @@ class Request:
     revision: str = DEFAULT_REVISION
     confirm: str | None = None
     preflight: str | None = None
+    verify: bool = False
     target: Target = Target()
     rollout: Mapping[str, Any] | None = None
 
@@ -108,6 +110,7 @@ def parse_request(event: object) -> Request:
         revision=_revision(action, event.get("revision", DEFAULT_REVISION)),
         confirm=_confirm(event),
         preflight=_preflight(event),
+        verify=_verify(event),
         target=parse_target(event["target"]) if "target" in event else Target(),
         rollout=_rollout(action, event),
     )
@@ -145,6 +148,13 @@ def _preflight(event: Mapping[str, Any]) -> str | None:
     if not isinstance(mode, str) or mode not in PREFLIGHT_MODES:
         raise InvalidRequest(f"preflight must be one of {', '.join(PREFLIGHT_MODES)}, not {_shown(mode)}")
     return mode
+
+
+def _verify(event: Mapping[str, Any]) -> bool:
+    wanted = event.get("verify", False)
+    if not isinstance(wanted, bool):
+        raise InvalidRequest(f"verify must be true or false, not {_shown(wanted)}")
+    return wanted
 
 
 def _revision(action: str, value: object) -> str:

@@ -379,6 +379,7 @@ def _job(invocation: Invocation, account: Account, session: Session) -> Job:
         lock_keys=lock_keys(invocation.schema, session.default_schema),
         application_name=invocation.name,
         deadline=invocation.deadline,
+        trial="stamp" if invocation.request.action == "check" and invocation.request.verify else None,
         pooled=session.pooled,
         encrypted=session.encrypted,
         checked_schemas=(*session.path, *([invocation.schema] if invocation.schema is not None else ())),
