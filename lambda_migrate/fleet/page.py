@@ -12,6 +12,7 @@ import json
 import re
 import shlex
 from collections import Counter
+from dataclasses import dataclass
 from datetime import datetime
 from html import escape
 from pathlib import Path
@@ -40,6 +41,15 @@ _WORDS = {
 # The number of failures shown without the script, as in a mail's preview.
 _STATIC_ROWS = 100
 _REVISIONS = 15
+# The number of targets that the page can search: 3 MB. Beyond it, those that are done are the first to be left out.
+MOST_TARGETS = 100_000
+_BEHIND_NAMED = 20
+_OPTIONS = 200
+# A longer name is shown by its beginning and its end, which tells it from others.
+_LONG, _BEGINNING, _END = 80, 30, 45
+# A prefix that all names share is left out of the tables. It ends where a part of the name ends.
+_SHORTEST_PREFIX = 4
+_PREFIX = re.compile(r".*[/._:\-]")
 # The smallest share of a bar that is visible, and the smallest that is shown as a number, in percent.
 _SEEN = 0.8
 _LEAST = 0.05
@@ -47,8 +57,37 @@ _LEAST = 0.05
 _UNUSABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
-def render(report: Mapping[str, Any]) -> str:
-    """Return the page for a report.json of `lambda_migrate.fleet.report`."""
+@dataclass(frozen=True)
+class _Names:
+    """The names of targets as tables show them: without ``prefix``, which all of them share."""
+
+    prefix: str
+
+    @classmethod
+    def of(cls, names: Sequence[str]) -> _Names:
+        if len(set(names)) < 2:  # noqa: PLR2004 - one name has no prefix to share
+            return cls("")
+        first, last = min(names), max(names)
+        length = next((place for place, (one, other) in enumerate(zip(first, last, strict=False)) if one != other), 0)
+        common = _PREFIX.match(first[:length])
+        return cls(common[0] if common and len(common[0]) >= _SHORTEST_PREFIX else "")
+
+    def short(self, name: str) -> str:
+        """Return a name without the prefix."""
+        return name.removeprefix(self.prefix) if self.prefix else name
+
+    def shown(self, name: str) -> str:
+        """Return the element of a name, with the whole name as its title."""
+        return f'<bdi dir="auto" title="{_text(name)}">{escape(_shortened(self.short(_clean(name))))}</bdi>'
+
+
+def render(report: Mapping[str, Any], targets: Iterable[Mapping[str, Any]] = ()) -> str:
+    """Return the page for a report.json of `lambda_migrate.fleet.report` and the lines of its targets.jsonl."""
+    kept = _kept(targets)
+    known = [target["name"] for target in kept] or [
+        entry["name"] for part in ("failures", "slowest") for entry in report[part]
+    ]
+    names = _Names.of([_clean(name) for name in known])
     script = (_FOLDER / "page.js").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     policy = f"default-src 'none'; script-src 'sha256-{digest}'; style-src 'unsafe-inline'; base-uri 'none'"
@@ -63,11 +102,13 @@ def render(report: Mapping[str, Any]) -> str:
         *_head(report),
         *_next_steps(report),
         *_waves(report["waves"]),
+        *_behind(report, names),
         *_revisions(report),
-        *_failures(report),
-        *_slowest(report["slowest"]),
+        *_failures(report, names),
+        *_slowest(report["slowest"], names),
+        *_targets(report, kept, names),
         "</main>",
-        f"<script>{script}</script>" if report["failures"] else "",
+        f"<script>{script}</script>" if report["failures"] or kept else "",
         "</body></html>",
     ]
     return "\n".join(part for part in parts if part) + "\n"
@@ -86,8 +127,12 @@ def _head(report: Mapping[str, Any]) -> Iterator[str]:
     yield f'<p class="message">{_bdi(report["message"])}</p>'
     yield (
         f'<p class="quiet"><code>{_text(report["rollout"])}</code>, {_time(report["started"])} to'
-        f" {_time(report['ended'])}, {_duration(report['duration_ms'])}</p></header>"
+        f" {_time(report['ended'])}, {_duration(report['duration_ms'])}"
     )
+    if report.get("package"):
+        heads = ", ".join(f"<code>{_text(head)}</code>" for head in report["heads"])
+        yield f"<br>Package <code>{_text(report['package'][:12])}</code> with head {heads or 'none'}"
+    yield "</p></header>"
     yield _bar(counts, "All targets", "bar whole")
     yield '<ul class="tiles">'
     yield f'<li><b>{counts["targets"]:,}</b> targets<br><span class="quiet">in all</span></li>'
@@ -146,15 +191,16 @@ def _revisions(report: Mapping[str, Any]) -> Iterator[str]:
     spread: Mapping[str, int] = report["revisions"]
     if not spread:
         return
-    total = sum(spread.values())
+    known = sum(spread.values())
+    total = max(report["counts"]["targets"], known)
     most = max(spread.values())
     ordered = sorted(spread.items(), key=lambda entry: -entry[1])
     rows = [(_bdi(revision, "code"), count) for revision, count in ordered[:_REVISIONS]]
     if rest := ordered[_REVISIONS:]:
         rows.append((f"{len(rest):,} other revisions", sum(count for _, count in rest)))
     yield '<section aria-labelledby="spread"><h2 id="spread">Where the fleet is</h2>'
-    failed = " What failed is not counted." if report["counts"]["failed"] else ""
-    yield f'<p class="quiet">Revisions of {total:,} targets.{failed}</p><ul class="revisions">'
+    rest_of_them = f" The others failed or were not begun: {total - known:,}." if known < total else ""
+    yield f'<p class="quiet">Revisions of {known:,} of all {total:,} targets.{rest_of_them}</p><ul class="revisions">'
     for name, count in rows:
         yield f"<li><span>{name}</span>"
         yield _length(count, most)
@@ -163,11 +209,23 @@ def _revisions(report: Mapping[str, Any]) -> Iterator[str]:
     yield "</ul></section>"
 
 
-def _failures(report: Mapping[str, Any]) -> Iterator[str]:
-    failures = [_columns(failure) for failure in report["failures"]]
+def _behind(report: Mapping[str, Any], names: _Names) -> Iterator[str]:
+    behind: Sequence[str] = report.get("behind") or ()
+    if behind:
+        more = report["counts"][BEHIND] - len(behind[:_BEHIND_NAMED])
+        yield '<section aria-labelledby="behind"><h2 id="behind">Behind</h2>'
+        yield from _prefix(names)
+        yield '<p class="names">' + ", ".join(names.shown(name) for name in behind[:_BEHIND_NAMED])
+        yield f" and {more:,} more: search the targets below for the outcome</p>" if more > 0 else "</p>"
+        yield "</section>"
+
+
+def _failures(report: Mapping[str, Any], names: _Names) -> Iterator[str]:
+    failures = [_columns(failure, names) for failure in report["failures"]]
     if not failures:
         return
     yield '<section aria-labelledby="failed"><h2 id="failed">Failures</h2>'
+    yield from _prefix(names)
     if cut := report.get("failures_truncated"):
         yield f'<p class="quiet">{_text(cut)}; the others are in the outcomes of the rollout in S3.</p>'
     yield '<form id="filter" role="search" hidden><label class="search">Search'
@@ -176,36 +234,111 @@ def _failures(report: Mapping[str, Any]) -> Iterator[str]:
     yield f'<label>Server<select name="server">{_options(entry[3] for entry in failures)}</select></label>'
     yield '<button type="reset">Clear</button></form>'
     yield '<p id="found" class="quiet" role="status"></p><table class="cards"><thead><tr>'
-    for name in ("Target", "Error", "Message", "Server", "Wave"):
-        yield f'<th scope="col"{" class=number" * (name == "Wave")}>{name}</th>'
+    for name in ("Target", "Error", "Message", "Server", "Wave", "Took"):
+        yield f'<th scope="col"{" class=number" * (name in {"Wave", "Took"})}>{name}</th>'
     yield '</tr></thead><tbody id="rows">'
-    for name, kind, message, server, wave in failures[:_STATIC_ROWS]:
+    for failure, (_, kind, message, server, wave, took) in zip(
+        report["failures"], failures[:_STATIC_ROWS], strict=False
+    ):
         yield (
-            f'<tr><th scope="row" class="text">{_bdi(name)}</th><td data-label="error"><code>{_text(kind)}</code></td>'
+            f'<tr><th scope="row" class="text">{names.shown(failure["name"])}</th>'
+            f'<td data-label="error"><code>{_text(kind)}</code></td>'
             f'<td class="text">{_bdi(message)}</td><td class="server" data-label="server">{_bdi(server)}</td>'
-            f'<td class="number" data-label="wave">{_text(wave)}</td></tr>'
+            f'<td class="number" data-label="wave">{_text(wave)}</td>'
+            f'<td class="number" data-label="took">{_text(took)}</td></tr>'
         )
     yield '</tbody></table><p><button id="more" type="button" hidden></button></p>'
-    yield f'<script type="application/json" id="failures">{_embedded(failures)}</script></section>'
+    content = {"prefix": names.prefix, "rows": failures}
+    yield f'<script type="application/json" id="failures">{_embedded(content)}</script></section>'
 
 
-def _columns(failure: Mapping[str, Any]) -> tuple[str, str, str, str, str]:
-    name, kind, message, server, wave = (
-        _clean(failure[column]) for column in ("name", "error_type", "message", "server", "wave")
-    )
-    return name, kind, message, server, wave
+def _columns(failure: Mapping[str, Any], names: _Names) -> tuple[str, ...]:
+    texts = (_clean(failure[column]) for column in ("name", "error_type", "message", "server", "wave"))
+    name, *others = texts
+    took = failure.get("duration_ms")
+    return names.short(name), *others, "" if took is None else _duration(took)
 
 
-def _slowest(slowest: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+def _prefix(names: _Names) -> Iterator[str]:
+    if names.prefix:
+        yield f'<p class="quiet">Every name begins with <code>{_text(names.prefix)}</code>, which is left out here.</p>'
+
+
+def _slowest(slowest: Sequence[Mapping[str, Any]], names: _Names) -> Iterator[str]:
     if not slowest:
         return
     most = max(entry["duration_ms"] for entry in slowest) or 1
-    yield '<section aria-labelledby="slowest"><h2 id="slowest">The slowest</h2><ul class="revisions">'
+    yield '<section aria-labelledby="slowest"><h2 id="slowest">The slowest</h2>'
+    yield from _prefix(names)
+    yield '<ul class="revisions">'
     for entry in slowest:
-        yield f"<li><span>{_bdi(entry['name'])}</span>"
+        yield f"<li><span>{names.shown(entry['name'])}</span>"
         yield _length(entry["duration_ms"], most)
         yield f'<span class="number">{_duration(entry["duration_ms"])}</span></li>'
     yield "</ul></section>"
+
+
+def _kept(targets: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Return the targets that the page can search. Of more than `MOST_TARGETS`, those that are not done come first."""
+    urgent: list[Mapping[str, Any]] = []
+    done: list[Mapping[str, Any]] = []
+    for target in targets:
+        kind = done if target["outcome"] in {MIGRATED, CURRENT} else urgent
+        if len(kind) < MOST_TARGETS:
+            kind.append(target)
+    return [*urgent, *done][:MOST_TARGETS]
+
+
+def _targets(report: Mapping[str, Any], targets: Sequence[Mapping[str, Any]], names: _Names) -> Iterator[str]:
+    """Yield the table of all targets. The script makes its rows, so without it there is the way to targets.jsonl."""
+    if not targets:
+        return
+    indices: dict[str, dict[str, int]] = {"outcome": {}, "revision": {}, "server": {}}
+
+    def index(column: str, value: object) -> int:
+        return indices[column].setdefault(_clean(value or ""), len(indices[column]))
+
+    rows = [
+        (
+            names.short(_clean(target["name"])),
+            index("outcome", target["outcome"]),
+            index("revision", target["revision"] or target.get("error_type")),
+            target["duration_ms"],
+            index("server", target["server"]),
+            target["wave"],
+        )
+        for target in targets
+    ]
+    yield '<section aria-labelledby="all"><h2 id="all">Every target</h2>'
+    total = report["counts"]["targets"]
+    if len(targets) < total:
+        yield (
+            f'<p class="quiet">{len(targets):,} of {total:,}: those that are not done first.'
+            " <code>targets.jsonl</code> has all.</p>"
+        )
+    yield from _prefix(names)
+    yield '<form id="filter-targets" role="search" hidden><label class="search">Search'
+    yield '<input name="text" type="search" autocomplete="off"></label>'
+    for place, column in ((1, "outcome"), (2, "revision"), (4, "server")):
+        values = list(indices[column])
+        counted = Counter(values[row[place]] for row in rows)
+        options = _options_of({value: count for value, count in counted.items() if value})
+        yield f'<label>{column.capitalize()}<select name="{column}">{options}</select></label>'
+    yield '<button type="reset">Clear</button></form>'
+    yield '<p id="found-targets" class="quiet" role="status">The targets are in <code>targets.jsonl</code>.</p>'
+    yield '<table class="cards"><thead><tr>'
+    for name in ("Target", "Outcome", "Revision or error", "Took", "Server", "Wave"):
+        yield f'<th scope="col"{" class=number" * (name in {"Wave", "Took"})}>{name}</th>'
+    yield '</tr></thead><tbody id="rows-targets"></tbody></table>'
+    yield '<p><button id="more-targets" type="button" hidden></button></p>'
+    content = {
+        "prefix": names.prefix,
+        "outcomes": list(indices["outcome"]),
+        "revisions": list(indices["revision"]),
+        "servers": list(indices["server"]),
+        "rows": rows,
+    }
+    yield f'<script type="application/json" id="targets">{_embedded(content)}</script></section>'
 
 
 def _bar(counts: Mapping[str, Any], what: str, kind: str = "bar") -> str:
@@ -246,9 +379,14 @@ def _shown(counts: Mapping[str, Any]) -> list[str]:
 
 
 def _options(values: Iterable[str]) -> str:
-    counted = Counter(values).most_common()
+    return _options_of(Counter(values))
+
+
+def _options_of(counted: Mapping[str, int]) -> str:
+    """Return the options of a select, the most frequent ones first. The search finds the others."""
+    ordered = sorted(counted.items(), key=lambda entry: -entry[1])[:_OPTIONS]
     return '<option value="">all</option>' + "".join(
-        f'<option value="{_text(value)}">{_text(value)} ({count:,})</option>' for value, count in counted
+        f'<option value="{_text(value)}">{_text(_shortened(value))} ({count:,})</option>' for value, count in ordered
     )
 
 
@@ -256,6 +394,10 @@ def _embedded(value: object) -> str:
     """Return JSON for a script element: nothing in it can end that element, or begin a comment."""
     text = json.dumps(value, separators=(",", ":"))
     return text.replace("&", r"\u0026").replace("<", r"\u003c").replace(">", r"\u003e")
+
+
+def _shortened(text: str) -> str:
+    return f"{text[:_BEGINNING]}…{text[-_END:]}" if len(text) > _LONG else text
 
 
 def _clean(value: object) -> str:

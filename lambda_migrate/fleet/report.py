@@ -50,7 +50,8 @@ def report(invocation: Invocation) -> Result:
     folder.bucket.write(folder.key(REPORT), json.dumps(content))
     if observed is not None:
         folder.bucket.write(folder.key(TARGETS), _lines(observed), kind="application/jsonl")
-    folder.bucket.write(folder.key(PAGE), page.render(content), kind="text/html; charset=utf-8")
+    rendered = page.render(content, observed.targets() if observed is not None else ())
+    folder.bucket.write(folder.key(PAGE), rendered, kind="text/html; charset=utf-8")
     where = f"s3://{folder.bucket.name}/{folder.key(REPORT)}"
     return answer(invocation, {"report": where, "rollout": _short(content)})
 

@@ -27,6 +27,21 @@ def failure(number: int = 1, **changes: Any) -> dict[str, Any]:  # noqa: ANN401 
     }
 
 
+def target(number: int = 1, **changes: Any) -> dict[str, Any]:  # noqa: ANN401 - JSON
+    """One line of targets.jsonl. One of five is behind."""
+    behind = number % 5 == 0
+    return {
+        "name": f"tenant-{number:05}",
+        "target": {"schema": f"t{number:05}"},
+        "server": f"db-{number % 4}",
+        "wave": 2,
+        "outcome": "behind" if behind else "current",
+        "revision": OLDER if number % 10 == 5 else BEFORE if behind else HEAD,
+        "duration_ms": 1_005 + number % 1000,
+        **changes,
+    }
+
+
 def report(failed: int = 0, *, left: int = 0, **changes: Any) -> dict[str, Any]:  # noqa: ANN401 - JSON
     """The report of 12,000 targets in two waves, of which so many failed and were left in the second."""
     waves = [

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import re
+import time
 from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lambda_migrate.fleet import page as page_module
 from lambda_migrate.fleet.page import render
 from tests.support import browser
-from tests.support.reports import HEAD, failure, report
+from tests.support.reports import BEFORE, HEAD, OLDER, failure, report, target
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from tests.support.browser import Page
@@ -57,9 +60,13 @@ def test_no_text_of_others_becomes_markup(name: str, message: str, server: str, 
         name, message, server, revision = texts
         failures = [failure(name=name, message=message, server=server, error_type=name, target={"database": name})]
         slowest = [{"name": name, "duration_ms": 1}]
-        return render(
-            report(1, failures=failures, slowest=slowest, revisions={revision: 1}, message=message, rollout=name)
-        )
+        hostile = {"behind": [name, message], "package": f"{name}.", "heads": [revision]}
+        content = report(1, failures=failures, slowest=slowest, revisions={revision: 1}, message=message, rollout=name)
+        # Together with itself, so that no prefix is left out of one page and not of the other.
+        # And with a full stop, because an empty text is no option of a select.
+        others = {"server": f"{server}.", "revision": f"{revision}.", "outcome": f"{message}."}
+        lines = [target(1, name=name, **others)]
+        return render({**content, **hostile}, lines * 2)
 
     page(name, message, server, revision).encode()
     assert tags(page(name, message, server, revision)) == tags(page("name", "message", "server", "revision"))
@@ -110,7 +117,8 @@ def test_ten_thousand_failures_are_searched_and_drawn_as_they_are_scrolled_to(ta
     tab.type("TENANT-0012 orders")
     assert tab.evaluate(FOUND) == "3 of 10,000 match"
     names = tab.evaluate(f"{ROWS}.map(row => row.cells[0].textContent)")
-    assert names == ["tenant-00121", "tenant-00124", "tenant-00127"]
+    assert names == ["00121", "00124", "00127"]
+    assert tab.evaluate(f"{ROWS}[0].querySelector('bdi').title") == "tenant-00121"
 
     tab.press("Tab", 9)
     assert tab.evaluate("document.activeElement.name") == "type"
@@ -128,6 +136,66 @@ def test_ten_thousand_failures_are_searched_and_drawn_as_they_are_scrolled_to(ta
     assert tab.problems() == []
 
 
+ALL = "[...document.querySelectorAll('#rows-targets tr')]"
+
+
+def choose(tab: Page, name: str, value: str) -> None:
+    """Choose an option of the filter of all targets."""
+    tab.evaluate(
+        f"Object.assign(document.querySelector('#filter-targets [name={name}]'), {{value: '{value}'}})"
+        ".dispatchEvent(new Event('input', {bubbles: true}))"
+    )
+
+
+def test_every_target_can_be_searched_whatever_became_of_it(tab: Page, file: Path) -> None:
+    file.write_text(render(report(2), [target(number) for number in range(5_000)]))
+    tab.open(file)
+    found = "document.getElementById('found-targets').textContent"
+    assert (tab.evaluate(found), tab.evaluate(f"{ALL}.length")) == ("5,000 shown", 100)
+
+    tab.evaluate("document.querySelector('#filter-targets input').focus()")
+    tab.type("TENANT-0049 db-3")
+    assert tab.evaluate(found) == "3 of 5,000 match"
+    choose(tab, "outcome", "behind")
+    names = tab.evaluate(f"{ALL}.map(row => row.innerText.split('\\t').map(text => text.trim()))")
+
+    assert names == [["00495", "behind", OLDER, "1.5 s", "db-3", "2"]]
+    assert tab.problems() == []
+
+
+def test_of_more_targets_than_the_page_holds_it_holds_those_that_are_not_done(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(page_module, "MOST_TARGETS", 8)
+
+    page = render(report(2), [target(number) for number in range(12)])
+
+    assert '"8 of 12,000: those that are not done first' in page.replace('<p class="quiet">', '"')
+    (embedded,) = re.findall(r'id="targets">(.*?)</script>', page)
+    content = json.loads(embedded)
+    assert [content["outcomes"][row[1]] for row in content["rows"]][:2] == ["behind", "behind"]
+    assert len(content["rows"]) == 8
+
+
+@pytest.mark.stress
+def test_a_hundred_thousand_targets_are_searched(tab: Page, file: Path, figure: Callable[[str], None]) -> None:
+    began = time.perf_counter()
+    page = render(report(10), (target(number) for number in range(100_000)))
+    rendered, size = time.perf_counter() - began, len(page) / 1e6
+    file.write_text(page)
+    tab.open(file)
+
+    took = tab.evaluate(
+        "(() => { const began = performance.now(); const form = document.getElementById('filter-targets');"
+        " form.elements.text.value = 'tenant-0999';"
+        " form.dispatchEvent(new Event('input')); return performance.now() - began })()"
+    )
+
+    figure(f"a page of 100,000 targets: {size:.1f} MB, rendered in {rendered:.1f} s, searched in {took:.0f} ms")
+    assert tab.evaluate("document.getElementById('found-targets').textContent") == "10 of 100,000 match"
+    assert (size < 8, took < 1_000) == (True, True)
+
+
 def test_hostile_text_is_shown_and_not_run(tab: Page, file: Path) -> None:
     failures = [failure(name=HOSTILE, message=HOSTILE, server=HOSTILE, error_type=HOSTILE)]
     file.write_text(render(report(1, failures=failures, message=HOSTILE, stage=HOSTILE, revisions={HOSTILE: 1})))
@@ -135,7 +203,7 @@ def test_hostile_text_is_shown_and_not_run(tab: Page, file: Path) -> None:
     tab.open(file)
 
     assert tab.evaluate("window.hacked") is None
-    assert tab.evaluate(f"{ROWS}[0].cells[0].textContent") == HOSTILE
+    assert tab.evaluate(f"{ROWS}[0].querySelector('bdi').title") == HOSTILE
     assert tab.evaluate("document.querySelectorAll('img').length") == 0
 
 
@@ -175,14 +243,65 @@ def test_every_text_can_be_read_by_day_and_by_night(tab: Page, file: Path, statu
     assert [entry for entry in found if entry[0] < 4.5] == []
 
 
-@pytest.mark.parametrize("width", [400, 1100])
-def test_nothing_is_wider_than_the_window(tab: Page, file: Path, width: int) -> None:
-    long = failure(name="tenant" * 30, message=HEAD * 40)
-    file.write_text(render(report(1, failures=[long], revisions={HEAD * 10: 1}, message="m" * 300)))
+# Texts that run into each other: each name of a chart against the bar beside it and the number at its end.
+OVERLAPS = """
+[...document.querySelectorAll('.revisions li')].filter((line) => {
+  const boxes = [...line.children].map((child) => child.getBoundingClientRect());
+  const range = document.createRange();
+  range.selectNodeContents(line.children[0]);
+  boxes[0] = range.getBoundingClientRect();
+  return boxes.some((one, n) => boxes.slice(n + 1).some((other) =>
+    one.left < other.right - 1 && other.left < one.right - 1 &&
+    one.top < other.bottom - 1 && other.top < one.bottom - 1));
+}).map((line) => line.innerText)
+"""
 
-    tab.open(file, width=width)
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+@pytest.mark.parametrize("width", [360, 900, 1200])
+def test_nothing_is_wider_than_the_window_and_no_text_runs_into_another(
+    tab: Page, file: Path, width: int, *, dark: bool
+) -> None:
+    endless = "prod/tenants/" + "x" * 480 + "-acme"
+    failures = [failure(name=endless, message=HEAD * 40, server="s" * 200, duration_ms=65_000), failure(2)]
+    slowest = [{"name": f"prod/tenants/customer-of-a-long-name-{n:05}", "duration_ms": 90_000} for n in range(3)]
+    slowest.append({"name": endless, "duration_ms": 1})
+    lines = [target(1, name=endless, server="s" * 200), *(target(n, name=f"prod/tenants/{n}") for n in range(2, 9))]
+    content = report(
+        2, failures=failures, slowest=slowest, revisions={HEAD * 10: 1, BEFORE: 2}, message="m" * 300, behind=[endless]
+    )
+    file.write_text(render(content, lines))
+
+    tab.open(file, width=width, dark=dark)
 
     assert tab.evaluate("document.documentElement.scrollWidth") == width
+    assert tab.evaluate(OVERLAPS) == []
+    # The end tells a name from others, and the whole of it is there for whoever points at it.
+    assert tab.evaluate(f"{ROWS}[0].cells[0].textContent").endswith("x-acme")
+    assert tab.evaluate(f"{ROWS}[0].querySelector('bdi').title") == endless
+    assert tab.evaluate(f"{ROWS}[0].cells[5].textContent") == "1 min 5 s"
+    tab.picture(file.with_name(f"page-{width}-{'dark' if dark else 'light'}.png"))
+
+
+def test_a_telephone_shows_that_the_table_of_waves_goes_on(tab: Page, file: Path) -> None:
+    file.write_text(render(report(5, left=10)))
+
+    tab.open(file, width=360)
+
+    [wide, narrow, shadows] = tab.evaluate(
+        "(() => { const box = document.querySelector('.scroll');"
+        " return [box.scrollWidth, box.clientWidth, getComputedStyle(box).backgroundImage] })()"
+    )
+    assert wide > narrow
+    assert shadows.count("linear-gradient") == 4
+
+
+def test_shares_are_of_all_targets_and_names_lose_what_all_have_in_common() -> None:
+    page = render(report(3, revisions={HEAD: 6_000, BEFORE: 3_000}), [target(number) for number in range(3)])
+
+    assert "6,000 (50.0 %)" in page
+    assert "3,000 (25.0 %)" in page
+    assert "Every name begins with <code>tenant-</code>" in page
 
 
 # --- for those who do not see it ---
