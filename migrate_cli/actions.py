@@ -41,6 +41,8 @@ class Call:
     secret_id: str | None = None
     database: str | None = None
     schema: str | None = None
+    # The function's own name, in place of a stage in cdk.json. ``stage`` is the same then, for what people read.
+    function_name: str | None = None
 
     def event(self, action: str, **fields: str | bool | None) -> dict[str, Any]:
         """The event for an action, as the function would accept it.
@@ -66,13 +68,18 @@ class Call:
 
     def function(self) -> Function:
         """The stage's function."""
+        if self.function_name is not None:
+            return stages.named(self.function_name, self.region, self.profile)
         return stages.find(self.stage, self.region, self.profile)
 
     def commands(self) -> Commands:
         """Return the commands that may be typed next."""
         by_option = {"--region": self.region, "--profile": self.profile}
         options = [word for name, value in by_option.items() if value is not None for word in (name, value)]
-        return Commands(program=program(), command=tuple(sys.argv[1:]), options=("--stage", self.stage, *options))
+        return Commands(program=program(), command=tuple(sys.argv[1:]), options=(*self._place(), *options))
+
+    def _place(self) -> tuple[str, str]:
+        return ("--stage", self.stage) if self.function_name is None else ("--function", self.function_name)
 
 
 def program() -> tuple[str, ...]:
@@ -87,19 +94,20 @@ def confirm(call: Call, action: str, output: Output, revision: str | None = None
         UsageError: they typed another, or there is no terminal.
         CommandError: the stage's function cannot be found.
     """
-    if action not in CHANGING or not stages.must_be_meant(call.stage):
+    if action not in CHANGING or (call.function_name is None and not stages.must_be_meant(call.stage)):
         return
+    what = "stage" if call.function_name is None else "function"
     if not sys.stdin.isatty():
         raise UsageError(
-            f"{action} changes stage {call.stage}, and there is no terminal to confirm it; nothing was invoked",
+            f"{action} changes {what} {call.stage}, and there is no terminal to confirm it; nothing was invoked",
             advice="If it is meant, say --yes.",
         )
-    output.note(f"{action} changes stage {call.stage}:")
+    output.note(f"{action} changes {what} {call.stage}:")
     for name, fact in _what_changes(call, action, revision).items():
         output.note(f"  {name + ':':<10} {fact}")
-    output.notes.print("Type the stage's name to go on: ", end="", markup=False)
+    output.notes.print(f"Type the {what}'s name to go on: ", end="", markup=False)
     if sys.stdin.readline().strip() != call.stage:
-        raise UsageError("that is not the stage's name; nothing was invoked")
+        raise UsageError(f"that is not the {what}'s name; nothing was invoked")
 
 
 def _what_changes(call: Call, action: str, revision: str | None) -> dict[str, str]:
@@ -200,7 +208,8 @@ def _answer(
 def places(call: Call, output: Output) -> dict[str, str | None]:
     """At which revision each stage is that answers; what keeps the others from it is noted."""
     found: dict[str, str | None] = {}
-    for stage in [call.stage, *(other for other in stages.project().stages if other != call.stage)]:
+    others = stages.project().stages if call.function_name is None else ()
+    for stage in [call.stage, *(other for other in others if other != call.stage)]:
         # Another stage may be in another region: its own of cdk.json, or the one that the AWS settings say.
         there = call if stage == call.stage else Call(stage, profile=call.profile)
         try:

@@ -15,7 +15,7 @@ from typer.exceptions import TyperException
 from migrate_cli import __version__, actions, logs, mermaid, review
 from migrate_cli.actions import Call
 from migrate_cli.errors import CommandError, ExitCode, UsageError
-from migrate_cli.options import Json, at_stage, at_target
+from migrate_cli.options import Json, at_stage, at_target, examples
 from migrate_cli.output import Output
 from migrate_cli.rollout import commands as rollout
 
@@ -66,7 +66,13 @@ Anywhere = Annotated[str | None, typer.Argument(help="head, heads, base or a rev
 RevisionOption = Annotated[str | None, typer.Option("--revision", help="The same as an option.")]
 
 
-@app.command()
+@app.command(
+    epilog=examples(
+        "migrate upgrade --stage dev",
+        "migrate upgrade --stage dev --wait --json",
+        "migrate upgrade +1 --stage dev --preflight enforce",
+    )
+)
 @at_target
 def upgrade(
     call: Call,
@@ -98,7 +104,12 @@ def upgrade(
     )
 
 
-@app.command()
+@app.command(
+    epilog=examples(
+        "migrate plan --stage dev",
+        "migrate plan --stage dev > plan.sql",
+    )
+)
 @at_target
 def plan(
     call: Call,
@@ -110,14 +121,24 @@ def plan(
     return _act("plan", call, {"revision": _one_of(revision, revision_option)}, as_json=as_json)
 
 
-@app.command()
+@app.command(
+    epilog=examples(
+        "migrate status --stage dev",
+        "migrate status --stage dev --database tenant_1 --json",
+    )
+)
 @at_target
 def status(call: Call, as_json: Json = False) -> int:
     """Show where the database is, what is pending and who holds the lock. Changes nothing."""
     return _act("status", call, as_json=as_json)
 
 
-@app.command()
+@app.command(
+    epilog=examples(
+        "migrate history --stage dev",
+        "migrate history --stage dev --format mermaid",
+    )
+)
 @at_stage
 def history(
     call: Call,
@@ -137,14 +158,23 @@ def history(
     return _act("history", call, as_json=as_json, show=draw)
 
 
-@app.command()
+@app.command(
+    epilog=examples(
+        "migrate check --stage dev",
+    )
+)
 @at_target
 def check(call: Call, as_json: Json = False) -> int:
     """Compare the models with the database; a difference is a failure. Changes nothing."""
     return _act("check", call, as_json=as_json)
 
 
-@app.command()
+@app.command(
+    epilog=examples(
+        "migrate doctor --stage dev",
+        "migrate doctor --function my-function --region eu-central-1",
+    )
+)
 @at_target
 def doctor(call: Call, as_json: Json = False) -> int:
     """Try each step on the way to the database. Changes nothing; fails if a step does."""
@@ -152,7 +182,12 @@ def doctor(call: Call, as_json: Json = False) -> int:
 
 
 # A revision such as -1 is no option.
-@app.command(context_settings={"ignore_unknown_options": True})
+@app.command(
+    context_settings={"ignore_unknown_options": True},
+    epilog=examples(
+        "migrate downgrade -1 --stage dev --confirm ad63c8f0e217",
+    ),
+)
 @at_target
 def downgrade(
     call: Call,
@@ -167,7 +202,12 @@ def downgrade(
     return _act("downgrade", call, {"revision": wanted, "confirm": confirm}, as_json=as_json, yes=yes)
 
 
-@app.command()
+@app.command(
+    epilog=examples(
+        "migrate stamp head --stage dev --verify",
+        "migrate stamp 05e7da3f9b68 --stage dev --confirm ad63c8f0e217",
+    )
+)
 @at_target
 def stamp(
     call: Call,
@@ -187,7 +227,9 @@ def stamp(
     return _act("stamp", call, fields, as_json=as_json, yes=yes)
 
 
-@app.command("logs")
+@app.command(
+    "logs", epilog=examples("migrate logs --stage dev", "migrate logs 8e7c2f4e-6a5d-4f2b-9d4c-3b1f0c9d2a11 --stage dev")
+)
 @at_stage
 def show_logs(
     call: Call,
@@ -204,7 +246,15 @@ def show_logs(
         return output.fail(error)
 
 
-app.command("review")(review.command)
+app.command(
+    "review",
+    epilog=examples(
+        "migrate review",
+        "migrate review head --backend ../my-api",
+        "migrate review --since origin/main --format github",
+        "migrate review --record",
+    ),
+)(review.command)
 app.add_typer(rollout.app)
 
 
@@ -225,6 +275,8 @@ def main() -> int:
         code = output.fail(error)
     except TyperException as error:
         code = output.fail(UsageError(error.format_message(), advice=_usage(error)))
+    except ModuleNotFoundError as error:
+        code = output.fail(_not_installed(error))
     except Exception as error:  # noqa: BLE001 - whatever it is, a pipeline gets its one document and its exit code
         if os.environ.get("MIGRATE_DEBUG"):
             traceback.print_exc()
@@ -261,6 +313,16 @@ def _one_of(argument: str | None, option: str | None) -> str | None:
     if argument is not None and option is not None:
         raise UsageError("the revision was said twice", advice="Say it once: REVISION, or --revision REVISION.")
     return option if argument is None else argument
+
+
+def _not_installed(error: ModuleNotFoundError) -> CommandError:
+    """Return the error for a command whose libraries the installed package has as an extra only."""
+    return CommandError(
+        "NotInstalled",
+        f"this command needs {error.name}, which is not installed",
+        ExitCode.USAGE,
+        advice="Install migrate with the extra review, or run the command of a checkout (docs/installing.md).",
+    )
 
 
 def _usage(error: TyperException) -> str:

@@ -149,7 +149,7 @@ def unreached(error: Exception, commands: Commands) -> CommandError:
     if isinstance(error, exceptions.ConnectionError):
         message, advice = str(error), "Nothing was run. Look at the network, a proxy or VPN, and --region."
     elif isinstance(error, (exceptions.NoRegionError, exceptions.InvalidRegionError)):
-        message, advice = str(error), "Say --region, or give the stage a region in cdk.json."
+        message, advice = str(error), "Say --region, set AWS_REGION, or give the stage a region in cdk.json."
     else:
         message, advice = str(error), NO_CREDENTIALS
     return CommandError(kind, message, ExitCode.AWS, advice=advice)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +24,10 @@ if TYPE_CHECKING:
     from localcloud.emulator import Emulator
 
 ROOT = Path(__file__).resolve().parent.parent
+CDK_JSON = "cdk.json"
 LOCAL = "local"
+# What the names of functions may hold in Lambda.
+_FUNCTION = re.compile(r"[A-Za-z0-9_-]{1,64}")
 PRODUCTION = "prod"
 
 # Any of these means that somebody has said which AWS is meant.
@@ -124,6 +128,26 @@ def _probe_when_idle(client: Any) -> None:  # noqa: ANN401 - as above
     client._endpoint.http_session._socket_options.extend(_KEEPALIVE)  # noqa: SLF001 - see above
 
 
+def _cdk_json() -> Path:
+    """Return the checkout's cdk.json. A command that was installed without one has that of the folder it is called in.
+
+    Raises:
+        UsageError: neither this folder nor one above it has a cdk.json.
+    """
+    if (found := _find_cdk_json()) is not None:
+        return found
+    raise UsageError(
+        f"there is no cdk.json in {Path.cwd()} or above it, so there are no stages",
+        advice="Run this in the folder of cdk.json, or name the function: --function NAME",
+    )
+
+
+def _find_cdk_json() -> Path | None:
+    here = Path.cwd()
+    files = (folder / CDK_JSON for folder in (ROOT, here, *here.parents))
+    return next((file for file in files if file.is_file()), None)
+
+
 def project() -> Project:
     """The project that cdk.json describes.
 
@@ -133,7 +157,7 @@ def project() -> Project:
     from infra.stages import StageError, read_project  # noqa: PLC0415 - see above
 
     try:
-        content = json.loads((ROOT / "cdk.json").read_text(encoding="utf-8"))
+        content = json.loads(_cdk_json().read_text(encoding="utf-8"))
         return read_project(content.get("context", {}).get("project"))
     except (OSError, ValueError, AttributeError, StageError) as error:
         raise UsageError(f"cdk.json cannot be used: {error}") from None
@@ -142,13 +166,16 @@ def project() -> Project:
 def environment(stage: str | None) -> dict[str, str]:
     """Return the variables that cdk.json gives a stage's function; without a stage, those that are alike in all.
 
-    This reads the file without validating it, which is a command's last step before it measures for seconds.
+    This reads the file without validating it, which is a command's last step before it measures for seconds. Without a
+    cdk.json no stage has variables.
 
     Raises:
         UsageError: cdk.json cannot be read, or has no such stage.
     """
+    if stage is None and _find_cdk_json() is None:
+        return {}
     try:
-        content = json.loads((ROOT / "cdk.json").read_text(encoding="utf-8"))
+        content = json.loads(_cdk_json().read_text(encoding="utf-8"))
         stages: dict[str, Any] = content.get("context", {}).get("project", {}).get("stages", {})
         variables = {name: dict(settings.get("environment", {})) for name, settings in stages.items()}
     except (OSError, ValueError, AttributeError, TypeError) as error:
@@ -168,6 +195,20 @@ def must_be_meant(stage: str) -> bool:
     """Whether nobody changes this stage in passing: `prod`, and each that cdk.json protects."""
     settings = project().stages.get(stage)
     return stage == PRODUCTION or bool(settings and settings.protect)
+
+
+def named(function: str, region: str | None, profile: str | None) -> Function:
+    """The function of this name, in the AWS that the options or the AWS settings say. Needs no cdk.json.
+
+    Raises:
+        CommandError: no function can have this name, or there is no such profile.
+    """
+    from infra.names import Names, OtherNames  # noqa: PLC0415 - see above
+
+    if not _FUNCTION.fullmatch(function):
+        raise UsageError(f"{function!r} is no name of a function", advice="--function takes a name, not an ARN.")
+    names = Names.of_function(function) or OtherNames(function)
+    return Function(function, names, None, _session(region or os.environ.get("AWS_REGION"), profile))
 
 
 def find(stage: str, region: str | None, profile: str | None) -> Function:
@@ -195,20 +236,29 @@ def find(stage: str, region: str | None, profile: str | None) -> Function:
         )
         return Function(stage, names, settings.account, session, emulator)
     # The aws command, version 2, knows AWS_REGION; boto3 knows AWS_DEFAULT_REGION only.
-    region = region or settings.region or os.environ.get("AWS_REGION")
+    return Function(
+        stage, names, settings.account, _session(region or settings.region or os.environ.get("AWS_REGION"), profile)
+    )
+
+
+def _session(region: str | None, profile: str | None) -> boto3.Session:
+    import boto3  # noqa: PLC0415 - see above
+
     try:
-        session = boto3.Session(profile_name=profile, region_name=region)
+        return boto3.Session(profile_name=profile, region_name=region)
     except BotoCoreError as error:
         raise CommandError(
             type(error).__name__, str(error), ExitCode.AWS, advice="The profiles there are: aws configure list-profiles"
         ) from None
-    return Function(stage, names, settings.account, session)
 
 
 def _local_cloud() -> Emulator:
-    from localcloud import cloud  # noqa: PLC0415 - see above
+    try:
+        from localcloud import cloud  # noqa: PLC0415 - see above
 
-    emulator = cloud.running_emulator(ROOT)
+        emulator = cloud.running_emulator(ROOT)
+    except ModuleNotFoundError:  # installed without a checkout, whose local cloud it is
+        emulator = None
     if emulator is None:
         raise CommandError(
             "LocalCloudDown",

@@ -17,7 +17,7 @@ from lambda_migrate.fleet.folder import PAGE, ROLLOUT
 from migrate_cli import actions, stages
 from migrate_cli.actions import Call
 from migrate_cli.errors import CommandError, ExitCode, UsageError
-from migrate_cli.options import Json, at_stage
+from migrate_cli.options import Json, at_stage, examples
 from migrate_cli.output import Output
 from migrate_cli.rollout.display import RolloutDisplay, show_line, show_report, show_rollouts
 from migrate_cli.rollout.estimate import estimate
@@ -46,6 +46,9 @@ class _StartsByDefault(TyperGroup):
         self.commands["start"].format_options(ctx, formatter)
         self.format_commands(ctx, formatter)
 
+    def format_epilog(self, ctx: Any, formatter: Any) -> None:  # noqa: ANN401
+        self.commands["start"].format_epilog(ctx, formatter)
+
 
 app = typer.Typer(
     name="rollout",
@@ -62,7 +65,9 @@ Name = Annotated[
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask before prod, or a protected stage, is changed.")]
 
 
-@app.command()
+@app.command(
+    epilog=examples("migrate rollout --stage prod --plan", "migrate rollout --stage prod --report report.html")
+)
 @at_stage
 def start(
     call: Call,
@@ -102,7 +107,7 @@ def start(
     return _with_machine("rollout", call, work, as_json=as_json)
 
 
-@app.command()
+@app.command(epilog=examples("migrate rollout retry --stage prod"))
 @at_stage
 def retry(
     call: Call,
@@ -124,7 +129,7 @@ def retry(
     return _with_machine("rollout retry", call, work, as_json=as_json)
 
 
-@app.command()
+@app.command(epilog=examples("migrate rollout status --stage prod --follow"))
 @at_stage
 def status(
     call: Call,
@@ -144,7 +149,7 @@ def status(
     return _with_machine("rollout status", call, work, as_json=as_json)
 
 
-@app.command()
+@app.command(epilog=examples("migrate rollout stop --stage prod"))
 @at_stage
 def stop(call: Call, rollout: Name = None, page: Page = None, as_json: Json = False) -> int:
     """Let the running rollout begin no further target, and wait for those at work to end at a boundary."""
@@ -169,7 +174,7 @@ def stop(call: Call, rollout: Name = None, page: Page = None, as_json: Json = Fa
     return _with_machine("rollout stop", call, work, as_json=as_json)
 
 
-@app.command()
+@app.command(epilog=examples("migrate rollout show 20261127T101500Z-1a2b3c --stage prod"))
 @at_stage
 def show(
     call: Call, rollout: Annotated[str, typer.Argument(help="Its name.")], page: Page = None, as_json: Json = False
@@ -182,7 +187,7 @@ def show(
     return _with_machine("rollout show", call, work, as_json=as_json)
 
 
-@app.command("list")
+@app.command("list", epilog=examples("migrate rollout list --stage prod"))
 @at_stage
 def show_list(
     call: Call,

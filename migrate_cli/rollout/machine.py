@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from botocore import exceptions
 
+from infra.names import OtherNames
 from lambda_migrate.fleet import report as reports
 from lambda_migrate.fleet.bucket import Bucket, ChangedMeanwhile
 from lambda_migrate.fleet.folder import FAILED, LATEST, LEFT, PAGE, REPORT, ROOT, STOPPED, Folder, SpoiledError
@@ -297,6 +298,10 @@ def find(call: Call) -> Machine:
     """
     function = call.function()
     commands = call.commands()
+    if isinstance(function.names, OtherNames):
+        raise UsageError(
+            f"the state machine of {function.name} cannot be found by its name", advice="Say --stage STAGE."
+        )
     stack = function.names.stack
     with _calling(function, commands, ("cloudformation:DescribeStacks",)):
         formation = function.client("cloudformation", connect_s=_CONNECT_S, read_s=_READ_S)

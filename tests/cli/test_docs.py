@@ -59,6 +59,19 @@ def test_every_command_has_help(migrate: Callable[..., Ended], command: str) -> 
     assert "--stage" in ended.out
 
 
+@pytest.mark.parametrize(
+    "command", [[each] for each in [*sorted(ACTIONS), "logs", "review"]] + list(ROLLOUT.values()), ids=" ".join
+)
+def test_the_help_ends_with_examples_whose_options_exist(migrate: Callable[..., Ended], command: list[str]) -> None:
+    options, found, examples = migrate(*command, "--help").out.partition("Examples:")
+
+    assert found
+    shown = [line.split() for line in examples.splitlines() if line.strip()]
+    assert all(words[0] == "migrate" and words[1] == command[0] for words in shown)
+    assert all(word in options for words in shown for word in words if word.startswith("--"))
+    assert all(len(line) <= 79 for line in examples.splitlines())
+
+
 def test_every_form_of_rollout_is_documented(migrate: Callable[..., Ended]) -> None:
     forms = {row[0].strip("`").replace("[NAME]", "").replace("NAME", "").strip() for row in rows("form")}
     options = {"rollout", "rollout --plan", "rollout --approved"}

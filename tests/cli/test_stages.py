@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from infra.names import Names
 from localcloud import cloud
 from migrate_cli import stages
-from tests.support.aws_stub import Reply, result
+from migrate_cli.errors import ExitCode
+from tests.support.aws_stub import Reply, failure, result
 from tests.support.checkout import change_project
 
 if TYPE_CHECKING:
@@ -169,3 +171,53 @@ def test_the_tree_is_drawn_with_where_each_stage_is(aws: Stub, migrate: Callable
     assert '    s0(["dev"]):::stage\n    s0 -.-> r0\n' in ended.out
     assert '(["local<br/>empty"])' in ended.out
     assert '(["prod<br/>cccc: not in this package"])' in ended.out
+
+
+# --- a function by its name, without a cdk.json ---
+
+
+def test_a_function_is_invoked_by_its_name_where_there_is_no_cdk_json(
+    migrate: Callable[..., Ended], aws: Stub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(stages, "ROOT", tmp_path)
+
+    assert migrate("status", "--function", "my-function").code == 0
+    assert aws.functions == ["my-function"]
+    assert migrate("status", "--stage", "dev").code == ExitCode.USAGE
+
+
+def test_a_function_that_is_named_is_changed_only_if_somebody_means_it(
+    migrate: Callable[..., Ended], aws: Stub
+) -> None:
+    refused = migrate("upgrade", "--function", "my-function")
+    meant = migrate("upgrade", "--function", "my-function", "--yes")
+
+    assert (refused.code, meant.code) == (ExitCode.USAGE, 0)
+    assert "function my-function" in refused.err
+    assert len(aws.events) == 1
+
+
+def test_the_next_command_names_the_function_again(migrate: Callable[..., Ended], aws: Stub) -> None:
+    aws.replies = [failure("ConfigurationError")]
+
+    ended = migrate("status", "--function", "my-function")
+
+    assert "migrate doctor --function my-function" in ended.err
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--function", "arn:aws:lambda:x"], ["--function", "f", "--stage", "dev"], []], ids=" ".join
+)
+def test_one_name_leads_to_one_function(migrate: Callable[..., Ended], aws: Stub, arguments: list[str]) -> None:
+    assert migrate("status", *arguments).code == ExitCode.USAGE
+    assert aws.events == []
+
+
+def test_the_rollouts_of_a_function_are_found_if_the_stack_gave_its_name(
+    migrate: Callable[..., Ended], aws: Stub
+) -> None:
+    assert Names.of_function("acme-my-shop-migrate-lambda-dev") == Names("acme-my", "shop", "dev")
+    ended = migrate("rollout", "list", "--function", "my-function")
+
+    assert (ended.code, aws.events) == (ExitCode.USAGE, [])
