@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from localcloud import postgres
-from migrate_review.measure import kept, session
+from migrate_review.measure import kept, position
 from migrate_review.measure import server as servers
 from migrate_review.measure.session import reviewing
 from tests.support.checkout import ROOT
@@ -44,7 +44,7 @@ def server(shared_run: Path) -> Iterator[Server]:
 
 @pytest.fixture(autouse=True)
 def _always_worth_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(session, "_WORTH_KEEPING_S", 0.0)
+    monkeypatch.setattr(position, "_WORTH_KEEPING_S", 0.0)
 
 
 def observed(folder: Path, server: Server, revision: str = "adds", *, rows: int = 9) -> tuple[Observation, list[str]]:

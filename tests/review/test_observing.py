@@ -352,7 +352,7 @@ def test_a_revision_that_hangs_is_ended_and_the_next_one_observed(
     with reviewing(write_tree(tmp_path / "backend", revisions), on=postgres_server, rows=5) as session:
         assert session.observe("people").upgrade.failure is None
         with monkeypatch.context() as patch:
-            patch.setattr("migrate_review.measure.session.PASS_TIMEOUT_S", 2)
+            patch.setattr("migrate_review.measure.connections.PASS_TIMEOUT_S", 2)
             assert session.observe("hangs").upgrade.failure == "it did not end within 2 s and was killed"
         assert session.observe("beside").upgrade.failure is None
 

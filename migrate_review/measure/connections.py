@@ -1,0 +1,144 @@
+"""The two ways into a review's database: the driver's process, which runs env.py, and the review's own connection."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from lambda_migrate.database.credentials import Credentials
+from migrate_review.driver.process import Process
+from migrate_review.errors import EnvPyError
+from migrate_review.measure.outside import LocksFromOutside
+from migrate_review.rows.contents import quoted
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from psycopg2.extensions import connection
+
+    from lambda_migrate.invocation.settings import Settings
+    from localcloud.postgres import Database
+    from migrate_review.driver.process import Outside
+
+PASS_TIMEOUT_S = 60.0
+
+
+@dataclass
+class Connections:
+    """Both ways, each opened when it is first needed. ``version_table`` is what the driver last saw in use."""
+
+    settings: Settings
+    python: Path
+    database: Database
+    variables: Mapping[str, str]
+    version_table: tuple[str | None, str] = (None, "alembic_version")
+    _process: Process | None = None
+    _connection: connection | None = None
+    _outside: LocksFromOutside = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._outside = LocksFromOutside(self.database)
+
+    # --- the driver ---
+
+    def ask(self, command: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the driver's answer to a command.
+
+        Raises:
+            DiedError: the process ended, or did not answer in time.
+            EnvPyError: env.py failed before any revision began.
+            ReviewError: the driver refused.
+        """
+        return self._ask(command, None)
+
+    def ask_watching(self, command: Mapping[str, Any], tables: Sequence[str]) -> dict[str, Any]:
+        """Return the driver's answer, as `ask` does. Statements that have to run alone are watched on these tables."""
+        self._outside.tables = tables
+        return self._ask(command, self._outside)
+
+    def _ask(self, command: Mapping[str, Any], outside: Outside | None) -> dict[str, Any]:
+        process = self._running()
+        first = not process.used
+        try:
+            found = process.ask(command, PASS_TIMEOUT_S, outside)
+        except EnvPyError:
+            if first:
+                raise
+            # The alembic command runs env.py once in a process. What that left in modules may be in the way.
+            self.end_process()
+            found = self._running().ask(command, PASS_TIMEOUT_S, outside)
+        if "version_table" in found:
+            schema, name = found["version_table"]
+            self.version_table = (schema, name)
+        return found
+
+    def began(self) -> list[str]:
+        """Return the revisions that the driver began since the last command."""
+        return [each for each in self._process.began if each] if self._process is not None else []
+
+    def forget(self) -> None:
+        """Make a running driver forget the database, which is another one from now on."""
+        if self._process is not None:
+            self.ask({"do": "forget"})
+
+    def end_process(self) -> None:
+        """End the driver's process. The next command starts another one."""
+        if self._process is not None:
+            self._process.close()
+            self._process = None
+
+    def _running(self) -> Process:
+        if self._process is None:
+            self._process = Process(self.python, self._start(), self.variables)
+        return self._process
+
+    def _start(self) -> dict[str, Any]:
+        database = self.database
+        credentials = Credentials(
+            database.host, database.port, database.name, database.user, database.password, database.sslmode, database.ca
+        )
+        with self.opened().cursor() as cursor:
+            cursor.execute("SELECT pg_postmaster_start_time()::text || ' ' || current_database()")
+            [(identity,)] = cursor.fetchall()
+        return {
+            "config": str(self.settings.alembic_config),
+            "driver": self.settings.driver,
+            "url_variables": self.settings.url_variables,
+            "env_variables": dict(self.settings.env_variables),
+            "x_arguments": dict(self.settings.x_arguments),
+            "credentials": {**asdict(credentials), "sslrootcert": str(database.ca)},
+            "server": identity,
+            "pass_timeout_s": PASS_TIMEOUT_S,
+        }
+
+    # --- the review's own connection ---
+
+    def opened(self) -> connection:
+        """Return the review's own connection."""
+        if self._connection is None:
+            self._connection = self.database.connect()
+        return self._connection
+
+    def versions(self) -> set[str]:
+        """Return the revisions in the version table, none if there is no such table."""
+        schema, name = self.version_table
+        with self.opened().cursor() as cursor:
+            table = ".".join(quoted(each) for each in (schema or "public", name))
+            cursor.execute("SELECT to_regclass(%s) IS NULL", (table,))
+            if cursor.fetchone() == (True,):
+                return set()
+            cursor.execute(f"SELECT version_num FROM {table}")  # noqa: S608 - quoted names
+            return {version for (version,) in cursor.fetchall()}
+
+    def disconnect(self) -> None:
+        """Close the review's own connections, so that the database can be copied or replaced."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+        self._outside.close()
+
+    def close(self) -> None:
+        """End the driver and the connections."""
+        self.end_process()
+        self.disconnect()

@@ -1,0 +1,353 @@
+"""Measures one revision: up, down and up again, on the schema that it builds on with rows in it.
+
+The rows are those that the constraints allow. If the revision refuses them, it is measured with others.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+from lambda_migrate.database.schema import read_schema
+from migrate_review.driver.process import DiedError
+from migrate_review.measure import access, catalog, scope, wider
+from migrate_review.measure.writes import Trial
+from migrate_review.observation import REFUSED_ROWS, Lock, Observation, Pass, Statement
+from migrate_review.rows import contents, fill
+from migrate_review.rows.plan import plan_rows
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from migrate_review.measure.position import Position
+    from migrate_review.measure.scope import Scope
+    from migrate_review.observation import Catalog
+    from migrate_review.rows.plan import Plan
+
+# A revision is stopped at so many places at most.
+_MOST_RERUNS = 6
+
+
+@dataclass
+class Measurement:
+    """The measurements of the revisions of a review. ``record`` says whether the schema's digests are read, too."""
+
+    position: Position
+    row_count: int
+    record: bool
+    _scopes: dict[str, Scope] = field(default_factory=dict)
+
+    def observe(self, revision: str) -> Observation:
+        """Return the measurements of a revision.
+
+        Raises:
+            ReviewError: env.py cannot be run at all.
+        """
+        if revision in (self.position.begins_with or ()):
+            return self._not_run(revision, "the baseline holds it already, so that it does not run")
+        obstacle = self.position.reach_with_rows(revision, self.row_count)
+        if obstacle is not None:
+            return self._not_run(revision, obstacle)
+        observation = self._with_all_that_it_touches(revision)
+        if _refused_rows(observation):
+            observation = self._with_other_rows(revision, observation)
+        failure = observation.upgrade.failure
+        if failure is not None:
+            lacking = self.position.lacking(revision, failure, observation.before)
+            if lacking is not None:
+                self.position.blocked[revision] = lacking
+                return self._not_run(revision, lacking)
+        return replace(observation, unmeasured=(*observation.unmeasured, *_without_rows(observation)))
+
+    def _not_run(self, revision: str, reason: str) -> Observation:
+        """Return the SQL of a revision that cannot run here, as far as it can be rendered."""
+        before = self.position.read()
+        connections = self.position.connections
+        try:
+            statements = connections.ask({"do": "render", "revision": revision})["statements"]
+        except DiedError:
+            connections.end_process()
+            statements = []
+        rendered = Pass(
+            tuple(_statement(each) for each in statements),
+            failure=reason,
+            empty=self.position.tree.revisions[revision].empty["upgrade"],
+            rendered=True,
+        )
+        return Observation(revision, {}, {}, before, rendered, unmeasured=(reason,))
+
+    # --- with which rows ---
+
+    def _reach(self, revision: str) -> str | None:
+        return self.position.reach(self.position.tree.ancestors(revision))
+
+    def _with_all_that_it_touches(self, revision: str) -> Observation:
+        """Return the measurements with rows in every table that the revision touches."""
+        scope = self._scope(revision)
+        observation = self._observed(revision)
+        if missed := scope.missed(observation):
+            self._scopes[revision] = scope.with_tables(missed)
+            self.position.start_over(self.position.tree.ancestors(revision))
+            if self._reach(revision) is None:
+                observation = self._observed(revision)
+        return observation
+
+    def _scope(self, revision: str) -> Scope:
+        if revision not in self._scopes:
+            text = self.position.tree.revisions[revision].source()
+            self._scopes[revision] = scope.guess(self.position.connections.opened(), text)
+        return self._scopes[revision]
+
+    def _with_other_rows(self, revision: str, refused: Observation) -> Observation:
+        """Return the measurements of a revision that refused rows, with fitting ones, one a table, or none."""
+        observation = self._with_fitting_rows(revision, refused)
+        for count in (1, 0):
+            if not _refused_rows(observation) or self._reach(revision) is not None:
+                break
+            tried = self._observed(revision, count=count)
+            if not _refused_rows(tried):
+                observation = replace(tried, refused=refused.upgrade)
+                if not count:
+                    observation = _without_any_rows(observation)
+        return observation
+
+    def _with_fitting_rows(self, revision: str, refused: Observation) -> Observation:
+        """Return the measurements of a revision that refused rows, with rows that it accepts.
+
+        The schema after it, read after a run on empty tables, shows which rows it accepts.
+        """
+        obstacle = self._reach(revision)
+        before = self.position.read()
+        if obstacle is not None or "failure" in self.position.apply([revision]):
+            self.position.start_over()
+            return refused
+        after = self.position.read()
+        self.position.start_over()
+        if self._reach(revision) is not None:
+            return refused
+        fitting = self._observed(revision, plan_rows(before, after))
+        return replace(fitting, refused=refused.upgrade)
+
+    def _fill(self, revision: str, plan: Plan | None, count: int | None) -> dict[str, str]:
+        """Fill the tables. Return those that stayed empty, with the reason."""
+        position = self.position
+        several = position.tree.revisions.values()
+        texts = fill.RevisionTexts(
+            tuple(each.upgrade_texts for each in several), frozenset().union(*(each.inserted for each in several))
+        )
+        wanted = self.row_count if count is None else count
+        began = time.monotonic()
+        unfilled = fill.fill(
+            position.connections.opened(),
+            wanted,
+            position.connections.version_table,
+            plan,
+            texts,
+            self._scope(revision).tables,
+        )
+        if plan is None and count is None:
+            if not unfilled:
+                position.keep_rows(time.monotonic() - began)
+            if position.tree.has_siblings(revision):
+                position.save()
+        return unfilled
+
+    # --- up, down and up again ---
+
+    def _observed(self, revision: str, plan: Plan | None = None, *, count: int | None = None) -> Observation:
+        # Kept whole: the steps of one measurement in their order, each of which may end it.
+        connections = self.position.connections
+        unfilled = self._fill(revision, plan, count)
+        opened = connections.opened()
+        before = self.position.read()
+        data = contents.read(opened, before)
+        counts = {name: len(each.rows) for name, each in data.items()} | contents.counts(
+            opened,
+            [
+                *(table.name for table in before.tables if table.name not in data),
+                *(view.name for view in before.materialized if view.populated),
+            ],
+        )
+        standing = access.read(opened)
+        digests = self._digests()
+        seen = Observation(
+            revision,
+            counts,
+            unfilled,
+            before,
+            self._pass("upgrade", revision, before, counts),
+            schema_before=digests,
+        )
+        if seen.upgrade.failure is not None:
+            self.position.start_over()
+            return seen
+        after = self.position.read()
+        seen = replace(
+            seen,
+            rows=counts | _under_new_names(counts, before, after),
+            after=after,
+            schema_after=self._digests(),
+            access_before=standing,
+            access_after=access.read(connections.opened()),
+            writes=Trial(connections.opened(), before, after, data, counts).changed_writes(),
+        )
+        counts = dict(seen.rows)
+        seen = replace(seen, downgrade=self._pass("downgrade", revision, after, counts))
+        if seen.downgrade is None or seen.downgrade.failure is not None:
+            self.position.start_over()
+            return seen
+        restored = self.position.read()
+        if seen.writes and not catalog.differences(before, restored):
+            # It is the schema from before: what it does, too, the revision did not change.
+            always = Trial(connections.opened(), after, restored, data, counts).changed_writes()
+            known = {(write.table, write.kind, write.sqlstate) for write in always}
+            changed = (write for write in seen.writes if (write.table, write.kind, write.sqlstate) not in known)
+            seen = replace(seen, writes=tuple(changed))
+        kept = contents.changes(data, contents.read(connections.opened(), restored))
+        seen = replace(seen, restored=restored, changes=kept)
+        seen = replace(seen, upgrade_again=self._pass("upgrade", revision, restored, counts))
+        if seen.upgrade_again is None or seen.upgrade_again.failure is not None:
+            self.position.start_over()
+            return seen
+        return self._run_again(self._with_values_of_the_new_schema(replace(seen, again=self.position.read())))
+
+    def _digests(self) -> Mapping[str, str] | None:
+        if not self.record:
+            return None
+        connections = self.position.connections
+        return read_schema(connections.opened(), version_table=connections.version_table[1]).objects
+
+    def _pass(self, direction: str, revision: str, before: Catalog, counts: Mapping[str, int]) -> Pass:
+        empty = self.position.tree.revisions[revision].empty[direction]
+        connections = self.position.connections
+        tables = {table.oid: table.name for table in before.tables}
+        tables |= {view.oid: view.name for view in before.materialized}
+        command = {
+            "do": "step",
+            "direction": direction,
+            "revision": revision,
+            "tables": tables,
+            "rows": {oid: counts.get(name, 0) for oid, name in tables.items()},
+        }
+        try:
+            found = connections.ask_watching(command, [table.name for table in before.tables])
+        except DiedError as error:
+            connections.end_process()
+            return Pass((), failure=str(error), empty=empty)
+        failure = found["failure"] or {}
+        text = failure.get("text")
+        if text is None:
+            there = revision in connections.versions()
+            if direction == "downgrade":
+                self.position.applied.remove(revision)
+            else:
+                self.position.applied.append(revision)
+            if there != (direction == "upgrade"):
+                text = "env.py did not commit it: the version table is as it was before"
+        return Pass(
+            statements=tuple(_statement(each) for each in found["statements"]),
+            failure=text,
+            failed_sql=failure.get("sql"),
+            sqlstate=failure.get("sqlstate"),
+            empty=empty,
+            idle_ms=found["idle_ms"],
+        )
+
+    # --- once more ---
+
+    def _run_again(self, seen: Observation) -> Observation:
+        """Stop the revision wherever it has committed some of its work, and run it again as the runner does."""
+        places = _stops(seen.upgrade.statements)
+        if not places or seen.revision not in self.position.applied:
+            return seen
+        reruns: list[tuple[int, Pass]] = []
+        for place in places[:_MOST_RERUNS]:
+            down = self._pass("downgrade", seen.revision, self.position.read(), seen.rows)
+            if down.failure is not None or not self._stopped(seen.revision, place):
+                self.position.start_over()
+                break
+            again = self._pass("upgrade", seen.revision, self.position.read(), seen.rows)
+            reruns.append((place, again))
+            if again.failure is not None:
+                self.position.start_over()
+                break
+        return replace(seen, reruns=tuple(reruns) or None)
+
+    def _stopped(self, revision: str, before: int) -> bool:
+        connections = self.position.connections
+        try:
+            return bool(connections.ask({"do": "stop", "revision": revision, "before": before})["stopped"])
+        except DiedError:
+            connections.end_process()
+            return False
+
+    def _with_values_of_the_new_schema(self, seen: Observation) -> Observation:
+        """Return the observation with a downgrade that failed on values which only the new schema allows."""
+        opened = self.position.connections.opened()
+        if seen.again is None or not wider.use_what_is_new(opened, seen.before, seen.again):
+            return seen
+        refused = self._pass("downgrade", seen.revision, seen.again, seen.rows)
+        if refused.failure is None:
+            again = self._pass("upgrade", seen.revision, self.position.read(), seen.rows)
+            if again.failure is None:
+                return seen
+        self.position.start_over()
+        state = refused.sqlstate or ""
+        return replace(seen, downgrade_refused=refused) if state.startswith(REFUSED_ROWS) else seen
+
+
+def _stops(statements: Sequence[Statement]) -> list[int]:
+    """Return the places, from 1, before which some of a revision is committed: around statements in autocommit."""
+    pairs = enumerate(pairwise(statements), start=1)
+    return [place for place, (one, following) in pairs if not (one.in_transaction and following.in_transaction)]
+
+
+def _refused_rows(observation: Observation) -> bool:
+    failed = observation.upgrade
+    return failed.failure is not None and (failed.sqlstate or "").startswith(REFUSED_ROWS)
+
+
+def _without_any_rows(observation: Observation) -> Observation:
+    reason = (
+        "it fails on the rows that the review makes, and ran without any, so that what it reads, rewrites and loses was"
+        " not measured; see upgrade-depends-on-data"
+    )
+    unfilled = {table.name: "the revision fails on rows that the review makes" for table in observation.before.tables}
+    return replace(observation, unfilled=unfilled, unmeasured=(reason,))
+
+
+def _without_rows(observation: Observation) -> Iterator[str]:
+    """Yield why a table that the revision touches could not be filled, so that it met no row there."""
+    if observation.unmeasured:
+        return  # the reason covers all tables
+    passes = (observation.upgrade, observation.downgrade)
+    touched = {lock.table for each in passes if each for statement in each.statements for lock in statement.locks}
+    for table, reason in observation.unfilled.items():
+        if table in touched:
+            yield f"{table} stayed empty: {reason}; what it reads, rewrites and loses there was not measured"
+
+
+def _under_new_names(counts: Mapping[str, int], before: Catalog, after: Catalog) -> dict[str, int]:
+    """Return the rows of tables that were renamed, by their new names."""
+    now = {table.oid: table.name for table in after.tables}
+    return {
+        now[table.oid]: counts[table.name] for table in before.tables if now.get(table.oid, table.name) != table.name
+    }
+
+
+def _statement(found: Mapping[str, Any]) -> Statement:
+    return Statement(
+        sql=found["sql"],
+        duration_ms=found["duration_ms"],
+        in_transaction=found["in_transaction"],
+        locks=tuple(Lock(table, mode) for table, mode in found["locks"]),
+        scanned=tuple(found["scanned"]),
+        rewritten=tuple(found["rewritten"]),
+        read=found["read"],
+        changed=found["changed"],
+        bounded=found.get("bounded", False),
+        idle_ms=found["idle_ms"],
+        time_zone=found.get("time_zone"),
+    )

@@ -1,0 +1,182 @@
+"""What the database of a review is at, and how it gets to what another revision builds on.
+
+The shortest way is taken: on from where the database is, from a copy that this review or an earlier one made, or from
+the beginning.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from migrate_review.driver.process import DiedError
+from migrate_review.measure import catalog, needs, server
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from localcloud.postgres import Database, Server
+    from migrate_review.measure.connections import Connections
+    from migrate_review.measure.kept import Kept
+    from migrate_review.measure.loaded import LoadedTree
+    from migrate_review.observation import Catalog
+
+# Copying a database takes some 0.3 s.
+_WORTH_KEEPING_S = 0.5
+
+
+@dataclass
+class Position:
+    """Where a database is: ``applied`` has every revision that is applied, in the order of their application.
+
+    ``begins_with`` are the revisions that the baseline's version table names, with those before them, and None without
+    a baseline. ``blocked`` maps revisions that cannot be applied, not even without rows, to the reason.
+    """
+
+    server: Server
+    database: Database
+    connections: Connections
+    tree: LoadedTree
+    progress: Callable[[str], None]
+    kept: Kept | None = None
+    begins_with: list[str] | None = None
+    applied: list[str] = field(default_factory=list)
+    blocked: dict[str, str] = field(default_factory=dict)
+    # What was applied when the database was last saved.
+    _saved: list[str] | None = None
+    # The name under which the state with rows is to be kept.
+    _filled: str | None = None
+
+    # --- on the way ---
+
+    def reach(self, wanted: Sequence[str]) -> str | None:
+        """Bring the database to a state in which exactly these revisions are applied.
+
+        Another branch may have made what this one makes, or taken away what it needs.
+
+        Returns:
+            What is in the way, None if nothing is.
+        """
+        given = self.begins_with or []
+        if not set(given) <= set(wanted):
+            return f"the baseline is at {given[-1]}, which comes after what this revision builds on"
+        if not set(self.applied) <= set(wanted):
+            self.start_over(wanted)
+        elif set(self.applied) == set(given) and self._kept_state(wanted) is not None:
+            self.start_over(wanted, with_rows=False)
+        while missing := [each for each in wanted if each not in self.applied]:
+            blocked = next((each for each in missing if each in self.blocked), None)
+            if blocked is not None:
+                return f"revision {blocked}, which comes before it, does not run: {self.blocked[blocked]}"
+            had_rows = set(self.applied) != set(given)
+            began = time.monotonic()
+            self.progress(f"applying {len(missing)} revisions that come before")
+            found = self.apply(missing)
+            if "failure" in found:
+                if not had_rows:
+                    culprit = missing[min(len(found["applied"]), len(missing) - 1)]
+                    text = found["failure"]["text"]
+                    self.blocked[culprit] = self.lacking(culprit, text, self.read()) or text
+                self.start_over()
+            elif not had_rows and time.monotonic() - began > _WORTH_KEEPING_S:
+                self._keep(wanted)
+        return None
+
+    def reach_with_rows(self, revision: str, row_count: int) -> str | None:
+        """Bring the database to what a revision builds on, as `reach` does, with the rows of an earlier review's copy.
+
+        Without such a copy, `keep_rows` makes one.
+        """
+        ancestors = self.tree.ancestors(revision)
+        self._filled = None
+        if self.kept is not None and self.applied != ancestors:
+            files = [each.path for each in self.tree.revisions.values()]
+            self._filled = self.kept.with_rows(f"{revision} {row_count}", files)
+        return None if self._begin_with_rows(ancestors) else self.reach(ancestors)
+
+    def _begin_with_rows(self, ancestors: Sequence[str]) -> bool:
+        """Begin at the state with rows that an earlier review kept. Return whether there is one."""
+        if self.kept is None or self._filled is None or not self.kept.has(self._filled):
+            return False
+        self.connections.disconnect()
+        server.make_anew(self.server, self.database.name, self._filled)
+        self.applied = list(ancestors)
+        self._filled = None  # it need not be kept again
+        self.connections.forget()
+        return True
+
+    def apply(self, revisions: Sequence[str]) -> dict[str, Any]:
+        """Apply revisions. The answer has those that were ``applied``, and a ``failure`` if one did not run."""
+        try:
+            found = self.connections.ask({"do": "apply", "revisions": list(revisions)})
+        except DiedError as error:
+            began = self.connections.began()
+            self.connections.end_process()
+            return {"applied": began[:-1], "failure": {"text": str(error)}}
+        self.applied.extend(found["applied"])
+        return found
+
+    def start_over(self, wanted: Sequence[str] | None = None, *, with_rows: bool = True) -> None:
+        """Make the database empty, or restore a copy in which wanted revisions are applied, from the first one on.
+
+        The copy that this review saved has rows, too. The one that an earlier review kept has none.
+        """
+        self.connections.disconnect()
+        if wanted is not None and with_rows and self._saved == list(wanted):
+            server.make_anew(self.server, self.database.name, server.saved(self.database.name))
+            self.applied = list(wanted)
+        elif wanted is not None and (kept := self._kept_state(wanted)) is not None:
+            count, name = kept
+            server.make_anew(self.server, self.database.name, name)
+            self.applied = list(wanted[:count])
+        elif self.begins_with is not None:
+            server.make_anew(self.server, self.database.name, server.baseline(self.database.name))
+            self.applied = list(self.begins_with)
+        else:
+            server.make_anew(self.server, self.database.name)
+            self.applied.clear()
+        self.connections.forget()
+
+    # --- copies ---
+
+    def save(self) -> None:
+        """Keep a copy of the database as it is, for this review."""
+        if self._saved == self.applied:
+            return
+        self.connections.disconnect()
+        server.make_anew(self.server, server.saved(self.database.name), self.database.name)
+        self._saved = list(self.applied)
+        self.connections.forget()
+
+    def keep_rows(self, took_s: float) -> None:
+        """Keep the state with its rows, which took so long to make, for the next review."""
+        if self.kept is not None and self._filled is not None and took_s > _WORTH_KEEPING_S:
+            self.connections.disconnect()
+            self.kept.keep_as(self._filled, self.database.name)
+            self.connections.forget()
+
+    def _keep(self, wanted: Sequence[str]) -> None:
+        """Keep a copy of the state without rows for the next review."""
+        if self.kept is not None:
+            self.connections.disconnect()
+            self.kept.keep(self.tree.files(wanted), self.database.name)
+            self.connections.forget()
+
+    def _kept_state(self, wanted: Sequence[str]) -> tuple[int, str] | None:
+        """Return how many of these revisions a database from an earlier review has, and its name."""
+        if self.kept is None or not wanted:
+            return None
+        return self.kept.find(self.tree.files(wanted))
+
+    # --- what it holds ---
+
+    def read(self) -> Catalog:
+        """Return the schema that the database has now."""
+        return catalog.read(self.connections.opened(), self.connections.version_table)
+
+    def lacking(self, revision: str, failure: str, before: Catalog) -> str | None:
+        """Return what the server or the database lacks for a revision that failed, None if it is at fault itself."""
+        given = self.begins_with or ()
+        earlier = (self.tree.revisions[each].source() for each in self.tree.ancestors(revision) if each not in given)
+        return needs.lacking(failure, before, earlier)
