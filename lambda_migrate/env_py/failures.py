@@ -49,6 +49,9 @@ def failure_of(error: BaseException, journal: Journal, *, backend: Path) -> Fail
     if journal.went_on:
         failure = replace(failure, message=f"{failure.message} (env.py caught this error and went on)")
     file, line = _place_in_backend(error, backend)
+    remark = hints.of_interrupted_run(failure, backend / file) if file is not None and revision is not None else ""
+    if remark:
+        failure = replace(failure, message=f"{failure.message} ({remark})")
     return replace(failure, file=file, line=line)
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
+    from pathlib import Path
     from types import TracebackType
 
     from lambda_migrate.env_py.messages import Failure
@@ -25,6 +26,10 @@ _OF_EACH = {
     "3B001": f"a savepoint ends with its transaction, and {_EACH}",
 }
 _UNDEFINED_TABLE = "42P01"
+# duplicate_column, duplicate_table, duplicate_object, duplicate_schema, duplicate_function, undefined_column,
+# undefined_table, undefined_object, undefined_function
+_IS_DONE = frozenset({"42701", "42P07", "42710", "42P06", "42723", "42703", "42P01", "42704", "42883"})
+_BLOCK = "autocommit_block"
 _INTEGRITY_CONSTRAINT_VIOLATION = "23"
 
 
@@ -39,6 +44,25 @@ def of_one_transaction_each(failure: Failure, temporary: Collection[str]) -> str
     if state == _UNDEFINED_TABLE and any(f'"{name}"' in failure.message for name in temporary):
         return f"a temporary table with ON COMMIT DROP ends with its transaction, and {_EACH}"
     return _OF_EACH.get(state, "")
+
+
+def of_interrupted_run(failure: Failure, source: Path) -> str:
+    """Return a hint for an error that a run which was killed may have left, or an empty text.
+
+    What a revision does before an autocommit block is committed without its version. ``source`` is its file.
+    """
+    if failure.sqlstate not in _IS_DONE:
+        return ""
+    try:
+        has_block = _BLOCK in source.read_text(encoding="utf-8", errors="replace")
+    except OSError:  # a tree without sources
+        return ""
+    if not has_block:
+        return ""
+    return (
+        "the revision commits what it does before its autocommit_block(): if an interrupted run has left this, undo it"
+        " by hand and invoke again; give what runs outside a transaction a revision of its own"
+    )
 
 
 def logs_in_with_hidden_password(error: BaseException) -> bool:

@@ -76,6 +76,19 @@ def test_what_would_hold_in_one_transaction_over_all_revisions(backend: Backend,
     assert backend.version() == ["r1"]
 
 
+def test_what_an_interrupted_run_has_committed_before_an_autocommit_block(backend: Backend) -> None:
+    block = "\nwith op.get_context().autocommit_block():\n    op.execute('CREATE INDEX CONCURRENTLY ix ON t1 (b)')"
+    adds = Rev("b2", sql("ALTER TABLE t1 ADD COLUMN b int") + block)
+    backend.put(revisions=[Rev("a1", sql("CREATE TABLE t1 (a int)")), adds])
+    backend.invoke({"revision": "a1"})
+    backend.execute("ALTER TABLE t1 ADD COLUMN b int")
+
+    message = backend.invoke().message
+
+    assert 'column "b" of relation "t1" already exists (the revision commits what it does before its' in message
+    assert "undo it by hand and invoke again" in message
+
+
 def test_an_ordinary_error_gets_no_hint(backend: Backend) -> None:
     answer = backend.run(revisions=[Rev("r1", sql("CREATE TABLE u (id int UNIQUE)", "INSERT INTO u VALUES (1), (1)"))])
 
