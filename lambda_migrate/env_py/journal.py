@@ -11,12 +11,14 @@ import sqlalchemy
 from sqlalchemy import event
 
 from lambda_migrate.env_py.messages import IndexDropped, Message, StatementSkipped
-from lambda_migrate.env_py.resuming import Resuming
-from lambda_migrate.env_py.transactions import is_idle
+from lambda_migrate.env_py.progress import RunsOtherStatements
+from lambda_migrate.env_py.resuming import SKIPPED, Resuming
+from lambda_migrate.env_py.transactions import is_autocommit, is_idle
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from lambda_migrate.env_py.progress import Progress
     from lambda_migrate.invocation.result import Revision, VersionTable
 
 
@@ -39,6 +41,7 @@ class Pass:
     role: str | None
     heads: tuple[str, ...]
     configured: tuple[str | None, str]
+    progress: Progress
     ahead: bool = False
 
 
@@ -77,8 +80,12 @@ class Journal:
     caught: list[Caught] = field(default_factory=list)
     # True if env.py ended without an error in spite of one of them.
     went_on: bool = False
+    # True if a revision ran other statements than the interrupted run that it continued: it must begin again.
+    differs: bool = False
     _uncommitted_work: bool = False
     _resuming: Resuming | None = None
+    # True while statements of ours run on the revision's connection.
+    _busy: bool = False
 
     @property
     def began(self) -> bool:
@@ -99,9 +106,10 @@ class Journal:
         self.passes.append(found)
         self.forgotten = frozenset()
 
-    def start(self, revision: Revision) -> None:
+    def start(self, revision: Revision, action: str) -> None:
         """Begin a revision. Each commit from now until its end is a part of it."""
         self.revision = revision
+        self.passes[-1].progress.start(f"{action} {revision.revision}")
         self.partly_committed = self._uncommitted_work = False
 
     @contextmanager
@@ -136,36 +144,64 @@ class Journal:
         SQLAlchemy does not see every commit: a revision may execute COMMIT, call a procedure that commits, or commit on
         the driver's connection. The connection's own transaction status shows these.
         """
-
-        def before(conn: Any, *_: Any) -> None:  # noqa: ANN401
-            self._notice_commit(conn)
-
-        def after(conn: Any, cursor: Any, statement: str, *_: Any) -> None:  # noqa: ANN401, ARG001
-            if self._resuming is not None and self._resuming.is_busy:
-                return
-            self.note = ""
-            self.temporary.update(_ENDS_WITH_TRANSACTION.findall(statement))
-            # A backfill sets "repeatable": it continues after its own commits, so they do not forbid another attempt.
-            if not (_NO_WORK.match(statement) or conn.info.get("repeatable")):
-                self._uncommitted_work = True
-            self._notice_commit(conn)
-
-        def committed(conn: Any) -> None:  # noqa: ANN401, ARG001
-            self.partly_committed |= self._uncommitted_work
-            self._uncommitted_work = False
-
-        def rolled_back(conn: Any) -> None:  # noqa: ANN401
-            self._notice_commit(conn)
-            self._uncommitted_work = False
-
-        event.listen(connection, "before_cursor_execute", before)
-        event.listen(connection, "after_cursor_execute", after)
-        event.listen(connection, "commit", committed)
-        event.listen(connection, "rollback", rolled_back)
+        event.listen(connection, "before_cursor_execute", self._before, retval=True)
+        event.listen(connection, "after_cursor_execute", self._after)
+        event.listen(connection, "commit", self._committed)
+        event.listen(connection, "rollback", self._rolled_back)
         if self._resuming is None:
             self._resuming = Resuming(self._index_dropped, self._statement_skipped)
             # On each connection, because a revision may open another one in autocommit mode.
             event.listen(sqlalchemy.Engine, "before_cursor_execute", self._resume, retval=True)
+
+    def _before(
+        self,
+        connection: sqlalchemy.Connection,
+        _: object,
+        statement: str,
+        parameters: Any,  # noqa: ANN401 - as the driver wants them
+        __: object,
+        executemany: bool,  # noqa: FBT001 - as SQLAlchemy calls it
+    ) -> tuple[str, Any]:
+        """Return the statement, or one that does nothing in place of one that an interrupted run has committed."""
+        if self._is_busy:
+            return statement, parameters
+        self._notice_commit(connection)
+        if not self._is_committed(connection, statement, parameters):
+            return statement, parameters
+        self._statement_skipped("its transaction was committed")
+        return SKIPPED, [()] if executemany else ()
+
+    def _after(
+        self,
+        connection: sqlalchemy.Connection,
+        cursor: Any,  # noqa: ANN401 - the driver's
+        statement: str,
+        parameters: object,
+        *_: object,
+    ) -> None:
+        if self._is_busy:
+            return
+        self.note = ""
+        self.temporary.update(_ENDS_WITH_TRANSACTION.findall(statement))
+        if _is_work(connection, statement):
+            self._uncommitted_work = True
+            if self.revision is not None and not is_idle(connection):
+                self.passes[-1].progress.ran(statement, parameters, returned=cursor.description is not None)
+        self._notice_commit(connection)
+
+    def _committed(self, connection: sqlalchemy.Connection) -> None:
+        """Note what is committed now, as SQLAlchemy is about to do it."""
+        if self._uncommitted_work and self.revision is not None and not (self.held_open or is_idle(connection)):
+            with self._own_statements():
+                self.passes[-1].progress.note(connection)
+        self.partly_committed |= self._uncommitted_work
+        self._uncommitted_work = False
+
+    def _rolled_back(self, connection: sqlalchemy.Connection) -> None:
+        self._notice_commit(connection)
+        self._uncommitted_work = False
+        if self.passes:
+            self.passes[-1].progress.rolled_back()
 
     def _resume(self, connection: Any, _: Any, statement: str, parameters: Any, *__: Any) -> tuple[str, Any]:  # noqa: ANN401
         """Return the statement of a revision, or what to run in its place because an interrupted run has run it."""
@@ -174,6 +210,36 @@ class Journal:
             statement = resuming.before(connection, statement)
             self.note = resuming.note
         return statement, parameters
+
+    @property
+    def _is_busy(self) -> bool:
+        return self._busy or (self._resuming is not None and self._resuming.is_busy)
+
+    @contextmanager
+    def _own_statements(self) -> Iterator[None]:
+        self._busy = True
+        try:
+            yield
+        finally:
+            self._busy = False
+
+    def _is_committed(self, connection: sqlalchemy.Connection, statement: str, parameters: object) -> bool:
+        """Return whether an interrupted run has committed this statement of the running revision."""
+        if self.differs:
+            raise RunsOtherStatements
+        if self.revision is None or not _is_work(connection, statement) or is_autocommit(connection):
+            return False
+        try:
+            with self._own_statements():
+                return self.passes[-1].progress.is_committed(connection, statement, parameters)
+        except RunsOtherStatements:
+            self.differs = True
+            raise
+
+    def version_applied(self, connection: sqlalchemy.Connection) -> None:
+        """Take what was noted of the revision back, in the transaction that writes its version."""
+        with self._own_statements():
+            self.passes[-1].progress.clear(connection)
 
     def _notice_commit(self, connection: sqlalchemy.Connection) -> None:
         """Note that work is committed, if there was some and the session is in no transaction."""
@@ -188,3 +254,8 @@ class Journal:
     def _statement_skipped(self, why: str) -> None:
         assert self.revision is not None  # noqa: S101 - as above
         self.send(StatementSkipped(why, self.revision))
+
+
+def _is_work(connection: sqlalchemy.Connection, statement: str) -> bool:
+    # A backfill sets "repeatable": it continues after its own commits, so they do not forbid another attempt.
+    return not (_NO_WORK.match(statement) or connection.info.get("repeatable"))

@@ -39,7 +39,8 @@ class Job:
     ``server`` is None if no database is involved. ``lock_pid`` is the backend of the session that holds the lock, and
     ``lock_keys`` are the lock's keys. ``pooled`` is True if a pooler in session mode is between the function and the
     server. ``output_lines`` is the number of lines of output that earlier attempts of this run have sent. ``may_write``
-    lets env.py write while an action looks, in transactions that PostgreSQL never commits.
+    lets env.py write while an action looks, in transactions that PostgreSQL never commits. Without ``resumes``, a
+    revision that was interrupted begins from its start.
 
     ``checked_schemas`` are those in which no other role may create, or may according to UNTRUSTED_SCHEMA. ``encrypted``
     is True if the function's own session is.
@@ -62,6 +63,7 @@ class Job:
     done: Mapping[VersionTable, int] = field(default_factory=dict)
     located: Mapping[VersionTable, tuple[str, ...]] = field(default_factory=dict)
     may_write: bool = False
+    resumes: bool = True
     checked_schemas: tuple[str, ...] = ()
     encrypted: bool = False
 
@@ -180,13 +182,15 @@ class Ended:
     """env.py returned or raised. ``stopped`` is True if time ran out, between two revisions or with a failure.
 
     ``heads`` are the revisions that each version table must hold then, None for an action that writes nothing.
-    ``refused_write`` is True if env.py wrote while an action only looks, and PostgreSQL refused it.
+    ``refused_write`` is True if env.py wrote while an action only looks, and PostgreSQL refused it. ``differs`` is True
+    if a revision ran other statements than the interrupted run that it continued.
     """
 
     failure: Failure | None = None
     stopped: bool = False
     heads: Mapping[VersionTable, tuple[str, ...]] | None = None
     refused_write: bool = False
+    differs: bool = False
 
 
 @dataclass(frozen=True)

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     import sqlalchemy
+    from alembic.runtime.migration import MigrationContext
 
 
 _WRITING = frozenset({"upgrade", "downgrade", "stamp"})
@@ -63,7 +64,8 @@ def run(job: Job, send: Callable[[Message], None]) -> None:
             stopped=job.deadline.left() <= 0,
         )
     output.finish()
-    send(replace(ended, refused_write=looking.has_refused(ended.failure)) if looking is not None else ended)
+    refused_write = looking is not None and looking.has_refused(ended.failure)
+    send(replace(ended, refused_write=refused_write, differs=journal.differs))
 
 
 def _run(job: Job, journal: Journal, looking: Looking | None) -> None:
@@ -181,7 +183,9 @@ def _several(callbacks: Any) -> tuple[Any, ...]:  # noqa: ANN401 - Alembic takes
 
 
 def _note_heads(journal: Journal) -> Callable[..., None]:
-    def note(*, heads: set[str], **_: Any) -> None:  # noqa: ANN401
+    def note(*, heads: set[str], ctx: MigrationContext, **_: Any) -> None:  # noqa: ANN401
         journal.heads = tuple(sorted(heads - journal.forgotten))
+        if ctx.connection is not None:
+            journal.version_applied(ctx.connection)
 
     return note

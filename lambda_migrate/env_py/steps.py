@@ -18,6 +18,7 @@ from lambda_migrate.database.qualified import qualified
 from lambda_migrate.env_py import tree
 from lambda_migrate.env_py.journal import Pass
 from lambda_migrate.env_py.messages import Began, Entry, Next, Ran, Started
+from lambda_migrate.env_py.progress import Progress
 from lambda_migrate.invocation.errors import (
     ConfigurationError,
     DowngradeRefused,
@@ -160,9 +161,11 @@ class Steps:
     def _locate(self, current: Sequence[str], context: MigrationContext) -> tuple[str, ...]:
         """Note the version table that Alembic has just read. Return its revisions, sorted."""
         heads = heads_of(current, context.version_table)
-        table, role = _version_table(context)
+        found = _version_table(context)
+        table = VersionTable(found.schema, str(context.version_table))
+        progress = Progress(table, found.comment, found.may_comment, self.job.resumes)
         configured = (context.version_table_schema, context.version_table)
-        self.journal.begin(Pass(table, role, heads, configured))
+        self.journal.begin(Pass(table, found.role, heads, configured, progress))
         return heads
 
     def _still_wanted(self) -> str:
@@ -222,7 +225,7 @@ class Steps:
                 timeout_set_at = left
                 _lower_statement_timeout(connection, statement_timeout_ms(self.job))
             revision = tree.described(step)
-            self.journal.start(revision)
+            self.journal.start(revision, self.job.action)
             # One message for the end of a revision and the start of the next: each message wakes the supervisor.
             self.journal.send(Started(revision) if ran is None else Next(ran, Started(revision)))
             started = time.monotonic()
@@ -372,22 +375,37 @@ def _lower_statement_timeout(connection: sqlalchemy.Connection, to_ms: int) -> N
     )
 
 
-def _version_table(context: MigrationContext) -> tuple[VersionTable, str | None]:
-    """Return the version table as env.py's own session finds it, and the role that env.py set, if any."""
+@dataclass(frozen=True)
+class _Found:
+    """The version table as env.py's own session finds it, and the role that env.py set, if any.
+
+    ``comment`` is the table's, and ``may_comment`` whether the role may change it.
+    """
+
+    schema: str
+    role: str | None
+    comment: str | None
+    may_comment: bool
+
+
+def _version_table(context: MigrationContext) -> _Found:
     connection = context.connection
     assert connection is not None  # noqa: S101 - online, so there is one
     sql = sqlalchemy.text(
         qualified(
-            "SELECT coalesce(:schema, (SELECT nspname FROM pg_class JOIN pg_namespace n ON n.oid = relnamespace"
-            " WHERE pg_class.oid = to_regclass(quote_ident(:name))), current_schema()),"
-            " CASE WHEN current_user <> session_user THEN current_user::text END, current_setting('search_path'),"
-            " current_user::text"
+            "SELECT found.schema, CASE WHEN current_user <> session_user THEN current_user::text END,"
+            " obj_description(c.oid, 'pg_class'), coalesce(pg_has_role(c.relowner, 'USAGE'), false),"
+            " current_setting('search_path'), current_user::text"
+            " FROM (SELECT coalesce((:schema)::text, (SELECT nspname FROM pg_class JOIN pg_namespace n"
+            " ON n.oid = relnamespace WHERE pg_class.oid = to_regclass(quote_ident(:name))), current_schema())"
+            " AS schema) AS found LEFT JOIN pg_namespace m ON m.nspname = found.schema"
+            " LEFT JOIN pg_class c ON c.relnamespace = m.oid AND c.relname = :name"
         )
     )
     names = {"name": context.version_table, "schema": context.version_table_schema}
-    schema, role, path, user = connection.execute(sql, names).one()
+    schema, role, comment, may_comment, path, user = connection.execute(sql, names).one()
     # SQLAlchemy's quoted_name is a str that the function's process does not know.
-    return VersionTable(str(schema or _first_schema(path, user)), str(context.version_table)), role
+    return _Found(str(schema or _first_schema(path, user)), role, comment, may_comment)
 
 
 def _first_schema(search_path: str, user: str) -> str:

@@ -167,5 +167,10 @@ def is_idle(connection: sqlalchemy.Connection) -> bool:
     return driver_state.is_idle(connection.connection.dbapi_connection)
 
 
+def is_autocommit(connection: sqlalchemy.Connection) -> bool:
+    """Return whether the session commits each statement."""
+    return bool(getattr(connection.connection.dbapi_connection, "autocommit", False))
+
+
 def _status(connection: sqlalchemy.Connection) -> bool | None:
     return driver_state.status(connection.connection.dbapi_connection)

@@ -196,9 +196,15 @@ def _attempt(invocation: Invocation, account: Account, session: Session) -> None
     attempt = account.begin(session.default_schema)
     before = invocation.deadline.left()
     end = supervise(job, session, attempt.receive)
-    if _must_write(end):
+    if _must_write(end) or _differs(end):
+        account.settle(session)
+        job = replace(
+            _job(invocation, account, session),
+            may_write=_must_write(end),
+            resumes=not _differs(end),
+            output_lines=account.output_lines,
+        )
         attempt = account.begin(session.default_schema)
-        job = replace(job, may_write=True, output_lines=account.output_lines)
         end = supervise(job, session, attempt.receive)
     account.settle(session)
     failure = _failure(end, attempt, session)
@@ -303,6 +309,11 @@ def _look(
 def _must_write(end: ProcessEnd) -> bool:
     """Return whether env.py wrote in a look: then it runs again, and its writes are taken back and not refused."""
     return end.ended is not None and end.ended.refused_write and not end.out_of_time
+
+
+def _differs(end: ProcessEnd) -> bool:
+    """Return whether a revision did not do what the interrupted run did: then it begins again, and skips nothing."""
+    return end.ended is not None and end.ended.differs and not end.out_of_time
 
 
 def _failure(end: ProcessEnd, attempt: Attempt, session: Session) -> Failure | None:

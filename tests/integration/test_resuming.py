@@ -84,6 +84,18 @@ SEVERAL = [
     "VACUUM s.a",
     "CREATE INDEX CONCURRENTLY IF NOT EXISTS newer ON s.a (name)",
 ]
+# A revision that does something in a transaction before each of two blocks, and something after them.
+MIXED = "\n".join(
+    [
+        sql("ALTER TABLE s.a ADD COLUMN added int", "SET LOCAL work_mem = '8MB'"),
+        "rows = [{'id': n, 'name': f'{n}% \\'of\\' it'} for n in (1, 2)]",
+        "op.bulk_insert(sa.table('a', sa.column('id'), sa.column('name'), schema='s'), rows)",
+        autocommit(SEVERAL[0], SEVERAL[1]),
+        sql("UPDATE s.a SET id = id + 10", "ALTER TABLE s.a ALTER COLUMN added SET DEFAULT 5"),
+        autocommit(SEVERAL[3]),
+        sql("INSERT INTO s.a VALUES (3, 'three')"),
+    ]
+)
 STATE = """
 SELECT 'index', indexrelid::regclass::text, indisvalid::text, pg_get_indexdef(indexrelid) FROM pg_index
 WHERE indrelid = 's.a'::regclass
@@ -91,6 +103,10 @@ UNION ALL SELECT 'value', enumlabel, (row_number() OVER (ORDER BY enumsortorder)
 WHERE enumtypid = 's.mood'::regtype
 UNION ALL SELECT 'partition', inhrelid::regclass::text, '', '' FROM pg_inherits
 UNION ALL SELECT 'version', version_num, '', '' FROM alembic_version
+UNION ALL SELECT 'comment', obj_description('alembic_version'::regclass), '', ''
+UNION ALL SELECT 'column', attname, atttypid::regtype::text, '' FROM pg_attribute
+WHERE attrelid = 's.a'::regclass AND attnum > 0
+UNION ALL SELECT 'row', (SELECT string_agg(concat_ws(' ', id, name), ', ' ORDER BY id) FROM s.a), '', ''
 ORDER BY 1, 2
 """
 
@@ -142,16 +158,79 @@ def test_each_statement_that_had_finished(runner: Runner, database: Database, tm
     assert any("the index s.new exists with the same definition" in why for why in whys)
 
 
+class TestWhatWasCommittedBeforeABlock:
+    def test_is_not_run_again(self, runner: Runner, database: Database, tmp_path: Path) -> None:
+        tree = write_tree(tmp_path / "tree", [Rev("r01", MIXED)], env_py=KILLER + ENV_PY)
+
+        assert killed_and_finished(runner, database, tree, "KILL_AFTER", 3) == 3
+
+        whys = [line["message"] for line in runner.events("statement.skipped")]
+        assert sum("its transaction was committed" in why for why in whys) == 2 + 2 + 4
+
+    @pytest.fixture
+    def interrupted(self, runner: Runner, database: Database, tmp_path: Path) -> Path:
+        """A tree whose revision adds a column and a row, and was killed in the block after that."""
+        reset(database)
+        execute(database, "DROP TABLE IF EXISTS alembic_version")
+        execute(database, "CREATE TABLE alembic_version (version_num varchar(32) PRIMARY KEY)")
+        execute(database, "COMMENT ON TABLE alembic_version IS '100% ours'")
+        tree = write_tree(tmp_path / "tree", [self.revision("added")], env_py=KILLER + ENV_PY)
+        with runner.start(tree, KILL_AFTER="1") as function:
+            function.invoke()
+        assert query(database, "SELECT id FROM s.a") == [(1,)]
+        return tree
+
+    def revision(self, column: str, extra: str = "") -> Rev:
+        ordinary = sql("INSERT INTO s.a VALUES (1)", f"ALTER TABLE s.a ADD COLUMN {column} int {extra}")
+        return Rev("r01", f"{ordinary}\n{autocommit(SEVERAL[0])}")
+
+    def test_leaves_the_table_s_own_comment(self, runner: Runner, database: Database, interrupted: Path) -> None:
+        assert runner.invoke(interrupted).error_type is None
+
+        assert query(database, "SELECT obj_description('alembic_version'::regclass)") == [("100% ours",)]
+
+    def test_is_run_again_if_it_was_undone_by_hand(self, runner: Runner, database: Database, interrupted: Path) -> None:
+        execute(database, "ALTER TABLE s.a DROP COLUMN added", "DELETE FROM s.a")
+
+        assert runner.invoke(interrupted).error_type is None
+
+        assert query(database, "SELECT id, added FROM s.a") == [(1, None)]
+
+    def test_is_run_again_if_the_revision_has_changed(
+        self, runner: Runner, database: Database, interrupted: Path
+    ) -> None:
+        write_tree(interrupted.with_name("changed"), [self.revision("another")], env_py=KILLER + ENV_PY)
+
+        assert runner.invoke(interrupted.with_name("changed")).error_type is None
+
+        # As under Alembic itself: the insert is run twice.
+        assert query(database, "SELECT id, added, another FROM s.a") == [(1, None, None)] * 2
+
+    def test_is_not_skipped_in_another_step(self, runner: Runner, interrupted: Path) -> None:
+        revision = self.revision("added")
+        write_tree(interrupted.with_name("changed"), [Rev("r02", revision.upgrade)], env_py=KILLER + ENV_PY)
+
+        answer = runner.invoke(interrupted.with_name("changed"))
+
+        assert answer.error_type == "MigrationFailed"
+        assert 'column "added" of relation "a" already exists (the revision commits' in answer.message
+
+
 @pytest.mark.stress
-@pytest.mark.parametrize("bodies", [[[each] for each in LAST.values()], [SEVERAL]], ids=["each", "several"])
+@pytest.mark.parametrize(
+    "bodies",
+    [[autocommit(each) for each in LAST.values()], [autocommit(*SEVERAL)], [MIXED]],
+    ids=["each", "several", "mixed"],
+)
 def test_each_boundary(
-    runner: Runner, database: Database, tmp_path: Path, bodies: list[list[str]], figure: Callable[[str], None]
+    runner: Runner, database: Database, tmp_path: Path, bodies: list[str], figure: Callable[[str], None]
 ) -> None:
-    tree = write_tree(tmp_path / "tree", revisions(*bodies), env_py=KILLER + ENV_PY)
+    revisions = [Rev(f"r{number:02}", body) for number, body in enumerate(bodies, 1)]
+    tree = write_tree(tmp_path / "tree", revisions, env_py=KILLER + ENV_PY)
 
     kills = killed_and_finished(runner, database, tree, "KILL_AT", None)
 
-    assert kills >= 4 * sum(map(len, bodies))
+    assert kills >= 4 * sum(body.count("op.") for body in bodies)
     figure(f"{kills} kills, one at each boundary between two statements")
 
 
