@@ -18,6 +18,7 @@ from migrate_cli.errors import CommandError, ExitCode, UsageError
 from migrate_cli.options import Json, at_stage, at_target, examples
 from migrate_cli.output import Output
 from migrate_cli.rollout import commands as rollout
+from migrate_cli.rollout import fleet
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -256,6 +257,7 @@ app.command(
     ),
 )(review.command)
 app.add_typer(rollout.app)
+app.add_typer(fleet.app)
 
 
 def main() -> int:

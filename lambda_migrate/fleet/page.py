@@ -294,9 +294,12 @@ def _targets(report: Mapping[str, Any], targets: Sequence[Mapping[str, Any]], na
     if not targets:
         return
     indices: dict[str, dict[str, int]] = {"outcome": {}, "revision": {}, "server": {}}
+    counted: dict[str, Counter[str]] = {column: Counter() for column in indices}
 
     def index(column: str, value: object) -> int:
-        return indices[column].setdefault(_clean(value or ""), len(indices[column]))
+        text = _clean(value or "")
+        counted[column][text] += 1
+        return indices[column].setdefault(text, len(indices[column]))
 
     rows = [
         (
@@ -319,10 +322,8 @@ def _targets(report: Mapping[str, Any], targets: Sequence[Mapping[str, Any]], na
     yield from _prefix(names)
     yield '<form id="filter-targets" role="search" hidden><label class="search">Search'
     yield '<input name="text" type="search" autocomplete="off"></label>'
-    for place, column in ((1, "outcome"), (2, "revision"), (4, "server")):
-        values = list(indices[column])
-        counted = Counter(values[row[place]] for row in rows)
-        options = _options_of({value: count for value, count in counted.items() if value})
+    for column, counts in counted.items():
+        options = _options_of({value: count for value, count in counts.items() if value})
         yield f'<label>{column.capitalize()}<select name="{column}">{options}</select></label>'
     yield '<button type="reset">Clear</button></form>'
     yield '<p id="found-targets" class="quiet" role="status">The targets are in <code>targets.jsonl</code>.</p>'

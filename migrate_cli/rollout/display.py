@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 from rich.text import Text
 
-from lambda_migrate.fleet.folder import FAILED, LEFT, OUTCOMES
+from lambda_migrate.fleet.folder import BEHIND, FAILED, LEFT, OUTCOMES
 from migrate_cli.display import SIGN_OF_LIFE_S, Display
 from migrate_cli.presentation import plain
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 _LINE_EVERY_S = 10
 _FAILURES = 10
 _REVISIONS = 10
+_BEHIND = 10
 _MINUTE, _HOUR = 60, 3600
 _CENT = 0.01
 
@@ -82,10 +83,15 @@ def show_report(report: Mapping[str, Any], console: Console, *, whole: bool = Tr
         _show_revisions(report["revisions"], console)
     if report["failures"]:
         _show_failures(report, console)
+    if report.get("behind"):
+        _show_behind(report, console)
     console.print()
     if whole:
         word = "Plan" if report["plan"] and report["status"] == "succeeded" else _WORDS[report["status"]]
         _print(console, (f"{word}: ", _STYLES[report["status"]]), f"{report['message']}, {_took(report)}.")
+    if report.get("package"):
+        heads = ", ".join(report["heads"]) or "base"
+        _print(console, (f"Package: {report['package'][:12]}, head {heads}", "dim"))
     if "estimate" in report:
         _show_estimate(report["estimate"], console)
     if "report" in report:
@@ -98,14 +104,15 @@ def show_rollouts(result: Mapping[str, Any], console: Console) -> None:
         _print(console, f"Stage {result['stage']} has not had a rollout yet.")
         return
     table = Table(box=None, pad_edge=False, header_style="dim")
-    for column in ("Rollout", "Started", "Kind", "Ended as"):
+    table.add_column("Rollout", overflow="fold")
+    for column in ("Started", "Kind", "Ended as"):
         table.add_column(column, no_wrap=True)
     for column in ("Targets", "Failed"):
         table.add_column(column, no_wrap=True, justify="right")
     for entry in result["rollouts"]:
         failed = entry["counts"].get(FAILED)
         table.add_row(
-            *(Text(plain(entry[name])) for name in ("rollout", "started", "kind", "status")),
+            *(Text(plain(text)) for text in (entry["rollout"], entry["started"][:19], entry["kind"], entry["status"])),
             f"{entry['targets']:,}",
             "" if failed is None else f"{failed:,}",
         )
@@ -137,11 +144,21 @@ def _show_revisions(revisions: Mapping[str, int], console: Console) -> None:
 
 def _show_failures(report: Mapping[str, Any], console: Console) -> None:
     console.print()
-    table = Table("Failed", "Error", "Message", box=None, pad_edge=False, header_style="dim")
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    # Folded, never cut: the end of a name tells it from others.
+    for column in ("Failed", "Error", "Message"):
+        table.add_column(column, overflow="fold")
     for failure in report["failures"][:_FAILURES]:
         table.add_row(*(Text(plain(failure[name])) for name in ("name", "error_type", "message")))
     console.print(table)
     _show_cut(console, report["counts"][FAILED] - _FAILURES, "failures")
+
+
+def _show_behind(report: Mapping[str, Any], console: Console) -> None:
+    names = report["behind"][:_BEHIND]
+    console.print()
+    _print(console, ("Behind: ", "bold"), ", ".join(names))
+    _show_cut(console, report["counts"][BEHIND] - len(names), "that are behind: migrate fleet status --only behind")
 
 
 def _show_estimate(estimate: Mapping[str, Any], console: Console) -> None:

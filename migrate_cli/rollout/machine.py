@@ -14,7 +14,7 @@ from botocore import exceptions
 from infra.names import OtherNames
 from lambda_migrate.fleet import report as reports
 from lambda_migrate.fleet.bucket import Bucket, ChangedMeanwhile
-from lambda_migrate.fleet.folder import FAILED, LATEST, LEFT, PAGE, REPORT, ROOT, STOPPED, Folder, SpoiledError
+from lambda_migrate.fleet.folder import FAILED, LATEST, LEFT, PAGE, REPORT, ROOT, STOPPED, TARGETS, Folder, SpoiledError
 from lambda_migrate.invocation.request import is_rollout_name
 from migrate_cli import invocation
 from migrate_cli.errors import CommandError, ExitCode, NoAnswer, UsageError, of_function
@@ -255,8 +255,15 @@ class Machine:
 
     def page(self, name: str) -> bytes | None:
         """Return a rollout's report as a page, or None if it is not written yet."""
+        return self._content(name, PAGE)
+
+    def targets(self, name: str) -> bytes | None:
+        """Return a rollout's targets.jsonl, or None if it is not written yet."""
+        return self._content(name, TARGETS)
+
+    def _content(self, name: str, file: str) -> bytes | None:
         with self.calling("s3:GetObject"):
-            return self._bucket().content(self.folder(name).key(PAGE))
+            return self._bucket().content(self.folder(name).key(file))
 
     def running(self, name: str) -> int | None:
         """Return the number of targets at work, or None if the caller may not read it."""

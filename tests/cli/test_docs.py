@@ -31,6 +31,9 @@ ROLLOUT = {
 }
 
 
+GROUPS = {"rollout": ROLLOUT, "fleet": {"fleet": ["fleet"], "status": ["fleet", "status"]}}
+
+
 def rows(header: str) -> list[list[str]]:
     body = re.findall(rf"^\| {header} \|.*\n\|[-| ]+\|\n((?:\|.*\n)+)", PAGE, re.MULTILINE)
     return [[cell.strip() for cell in row.strip("|").split("|")] for row in body[0].splitlines()]
@@ -82,7 +85,7 @@ def test_every_form_of_rollout_is_documented(migrate: Callable[..., Ended]) -> N
 
 @pytest.mark.parametrize("arguments", SHOWN, ids=" ".join)
 def test_a_command_shown_has_options_that_exist(migrate: Callable[..., Ended], arguments: list[str]) -> None:
-    words = ROLLOUT if arguments[0] == "rollout" else {arguments[0]: [arguments[0]]}
+    words = GROUPS.get(arguments[0], {arguments[0]: [arguments[0]]})
     command = arguments[1] if arguments[1] in words else arguments[0]
     help_text = migrate(*words[command], "--help").out
 
@@ -91,12 +94,12 @@ def test_a_command_shown_has_options_that_exist(migrate: Callable[..., Ended], a
 
 
 def test_commands_are_shown() -> None:
-    assert len(SHOWN) == 13
+    assert len(SHOWN) == 14
 
 
 @pytest.mark.parametrize("option", sorted(set(re.findall(r"`(--[a-z-]+)", PAGE)) - {"--help"}))
 def test_an_option_that_is_named_exists(migrate: Callable[..., Ended], option: str) -> None:
-    commands = [[command] for command in ACTIONS] + list(ROLLOUT.values())
+    commands = [[command] for command in ACTIONS] + [form for group in GROUPS.values() for form in group.values()]
     known = "".join(migrate(*command, "--help").out for command in commands)
 
     assert re.search(rf"{option}\b", known)
