@@ -15,7 +15,7 @@ from lambda_migrate.database.qualified import SEARCH_PATH, qualified
 from lambda_migrate.database.secret import STORE
 from lambda_migrate.database.server_limit import leave_if_busy
 from lambda_migrate.database.session import ANSWER_S, IDLE_SESSION_TIMEOUT_S, Session, rows_of
-from lambda_migrate.database.untrusted import OWN_VERSION_TABLE
+from lambda_migrate.database.untrusted import OWN_VERSION_TABLE, PLACE_IN_PATH, PLACE_IN_SCHEMA
 from lambda_migrate.invocation.deadline import within
 from lambda_migrate.invocation.errors import (
     AuthenticationFailed,
@@ -213,11 +213,12 @@ def _set_up(
     session.
     """
     values = ", ".join(f"set_config('{name}', '{value}', false)" for name, value in settings.items())
+    facts_sql = _FACTS.format(place=_IN_PATH if wanted.schema is None else PLACE_IN_SCHEMA)
     [facts] = rows_of(
         connection,
         deadline,
         qualified(
-            f"{_FACTS}, CASE WHEN pg_backend_pid() = %(pid)s"  # noqa: S608 - ours
+            f"{facts_sql}, CASE WHEN pg_backend_pid() = %(pid)s"  # noqa: S608 - ours
             f" THEN (SELECT count(*) > 0 FROM (SELECT {values}) AS made) ELSE false END"
         ),
         {"schema": wanted.schema, "table": wanted.version_table, "pid": pid},
@@ -225,12 +226,13 @@ def _set_up(
     return _Facts(*facts)
 
 
+_IN_PATH = PLACE_IN_PATH.format(path="current_schemas(false)")
 _FACTS = f"""
     SELECT pg_backend_pid(), pg_postmaster_start_time()::text, current_database(), pg_is_in_recovery(),
         %(schema)s::text IS NULL OR to_regnamespace(quote_ident(%(schema)s::text)) IS NOT NULL,
         array_to_json(current_schemas(false))::text,
         array_length(string_to_array(current_setting('search_path'), ','), 1),
-        ({OWN_VERSION_TABLE.format(path="current_schemas(false)")})"""
+        ({OWN_VERSION_TABLE})"""
 
 
 def _check(facts: _Facts, credentials: Credentials, schema: str | None) -> None:

@@ -149,12 +149,12 @@ def find_untrusted(session: Session, schema: str | None) -> Findings:
     return untrusted.findings(session.rows(sql))
 
 
-def find_version_table(session: Session, name: str) -> str | None:
-    """Return what `Session.version_table` would be if the session was opened now."""
-    path = {"table": name, "path": list(session.path)}
-    return next(
-        (schema for (schema,) in session.rows(untrusted.VERSION_TABLE.format(path="%(path)s::name[]"), path)), None
-    )
+def find_version_table(session: Session, name: str, schema: str | None) -> str | None:
+    """Return what `Session.version_table` would be if the session was opened now, for a request with this schema."""
+    in_path = untrusted.PLACE_IN_PATH.format(path="%(path)s::name[]")
+    sql = untrusted.VERSION_TABLE.format(place=in_path if schema is None else untrusted.PLACE_IN_SCHEMA)
+    found = session.rows(sql, {"table": name, "path": list(session.path), "schema": schema})
+    return next((place for (place,) in found), None)
 
 
 def versions(session: Session, schema: str, table: str, role: str | None) -> tuple[str, ...]:

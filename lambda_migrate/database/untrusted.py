@@ -45,24 +45,29 @@ _ACTING = """
 
 _STRANGERS = "r.rolcanlogin AND NOT EXISTS (SELECT FROM trusted WHERE trusted.oid = r.oid)"
 
+# The places of a version table. Without a schema, env.py's session finds it by its name alone, so it must be the only
+# relation of this name. In a request's schema, env.py's version table is the one of that schema, whatever others have.
+PLACE_IN_PATH = (
+    "n.nspname = ANY({path}) AND NOT EXISTS"
+    " (SELECT FROM pg_class other WHERE other.relname = c.relname AND other.oid <> c.oid)"
+)
+PLACE_IN_SCHEMA = "c.relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = %(schema)s::name)"
+
 # The same for a table that belongs to the login itself, and whose schema belongs to it or to the database's owner that
 # it is. It costs a tenth, and is a part of the statement that opens each session.
 OWN_VERSION_TABLE = f"""
     SELECT n.nspname::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-    WHERE c.relname = %(table)s::name AND c.relkind = 'r' AND n.nspname = ANY({{path}})
-    AND NOT EXISTS (SELECT FROM pg_class other WHERE other.relname = c.relname AND other.oid <> c.oid)
+    WHERE c.relname = %(table)s::name AND c.relkind = 'r' AND {{place}}
     AND pg_get_userbyid(c.relowner) = session_user AND (
         pg_get_userbyid(n.nspowner) = session_user OR (n.nspowner = {_DATABASE_OWNER} AND EXISTS (
             SELECT FROM pg_database WHERE datname = current_database() AND pg_get_userbyid(datdba) = session_user)))
     """  # noqa: S608 - ours
 
-# The schema of the version table, if env.py's session finds it by its name alone, if it is the only relation of this
-# name, and if only trusted roles may act as its owner and as the owner of its schema. Others could replace the table by
-# a view, or hang functions on it that a read runs.
+# The schema of the version table, if it is at its `place` and only trusted roles may act as its owner and as the owner
+# of its schema. Others could replace the table by a view, or hang functions on it that a read runs.
 VERSION_TABLE = f"""
     SELECT n.nspname::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-    WHERE c.relname = %(table)s::name AND c.relkind = 'r' AND n.nspname = ANY({{path}})
-    AND NOT EXISTS (SELECT FROM pg_class other WHERE other.relname = c.relname AND other.oid <> c.oid)
+    WHERE c.relname = %(table)s::name AND c.relkind = 'r' AND {{place}}
     AND NOT EXISTS (
         SELECT FROM unnest(ARRAY[c.relowner, CASE WHEN n.nspowner <> {_DATABASE_OWNER} THEN n.nspowner ELSE (
             SELECT datdba FROM pg_database WHERE datname = current_database()) END]) AS owner

@@ -41,7 +41,7 @@ def _run(invocation: Invocation, *, changes: bool, prepare: Callable[[Invocation
         packaged = up_to_date.manifest_of(invocation)
         session = open_session(invocation, packaged.version_table if packaged is not None else None)
         opened.callback(session.close)
-        state = up_to_date.look(packaged, session)
+        state = up_to_date.look(packaged, session, invocation.schema)
         if state is None:
             if prepare is not None:
                 prepare(invocation)

@@ -4,6 +4,9 @@ Most runs find nothing to do, and this check and a connection are all that they 
 The answer is yes only if Alembic could give no other. The builder has seen that env.py uses Alembic's default version
 table, the database has exactly one table of that name, and the table holds exactly the packaged heads. In any other
 case env.py runs.
+
+For a request with a schema, the table is the one in that schema: the hook into Alembic puts it there. So each tenant's
+schema may have one.
 """
 
 from __future__ import annotations
@@ -41,18 +44,18 @@ def manifest_of(invocation: Invocation) -> Manifest | None:
     return packaged if packaged.version_table is not None else None
 
 
-def look(packaged: Manifest | None, session: Session) -> RunState | None:
-    """Return the state of a database at the packaged heads, and None if only env.py can tell."""
+def look(packaged: Manifest | None, session: Session, schema: str | None) -> RunState | None:
+    """Return the state of a database, or a schema of it, at the packaged heads. None if only env.py can tell."""
     if packaged is None or packaged.version_table is None:
         return None
     try:
         # Where the login is not the owner, a second query looks who is.
-        schema = session.version_table or find_version_table(session, packaged.version_table)
+        place = session.version_table or find_version_table(session, packaged.version_table, schema)
     except DatabaseUnavailable:
         return None
-    if schema is None:
+    if place is None:
         return None
-    heads = _heads(session, schema, packaged.version_table)
+    heads = _heads(session, place, packaged.version_table)
     if heads != packaged.heads:
         return None
     return RunState(session.server.database, previous=heads, revisions=heads, attempts=1)
@@ -60,7 +63,7 @@ def look(packaged: Manifest | None, session: Session) -> RunState | None:
 
 def look_again(invocation: Invocation, session: Session) -> RunState | None:
     """Return the state as `look` does, of a database that may have changed since the session was opened."""
-    return look(manifest_of(invocation), replace(session, version_table=None))
+    return look(manifest_of(invocation), replace(session, version_table=None), invocation.schema)
 
 
 def _heads(session: Session, *names: str) -> tuple[str, ...] | None:
@@ -81,8 +84,7 @@ def _heads(session: Session, *names: str) -> tuple[str, ...] | None:
 
 
 def _wants_heads(request: Request, packaged: Manifest) -> bool:
-    # A target's schema may be one of many in the database, each with a version table of its own.
-    if request.action not in _ACTIONS or request.target.schema is not None:
+    if request.action not in _ACTIONS:
         return False
     wanted = request.revision
     return wanted == "heads" or wanted == joined(packaged.heads) or (wanted == "head" and len(packaged.heads) == 1)

@@ -14,7 +14,7 @@ from tests.support.trees import ENV_PY, Rev, sql, write_tree
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from localcloud.postgres import Database
+    from localcloud.postgres import Database, Server
     from tests.support.functions import Runner
 
 REVISIONS = [
@@ -116,6 +116,56 @@ def test_another_trees_version_table_with_the_same_ids_is_not_taken_for_ours(
 
     assert [applied["revision"] for applied in result["applied"]] == ["a1", "b2"]
     assert query(database, "SELECT to_regclass('a2') IS NOT NULL") == [(True,)]
+
+
+def test_a_schema_at_head_is_passed_over_without_env_py_whatever_other_schemas_have(
+    runner: Runner, database: Database, tmp_path: Path, notes: Path
+) -> None:
+    # One at head, one behind, one that was never begun, and a name that must be quoted.
+    execute(database, "CREATE SCHEMA one", "CREATE SCHEMA two", "CREATE SCHEMA three", 'CREATE SCHEMA "Acme & Co"')
+    tree = write_tree(tmp_path / "tree", REVISIONS, env_py=NOTED)
+    asked = write_tree(tmp_path / "asked", REVISIONS, env_py=f"{NOTED}\nsearch_path = None\n")
+    for schema, revision in (("one", "b2"), ("two", "a1"), ("Acme & Co", "head")):
+        noted(runner, tree, notes, {"revision": revision, "target": {"schema": schema}})
+
+    short, ran = {}, {}
+    for schema in ("one", "two", "three", "Acme & Co"):
+        event = {"action": "status", "target": {"schema": schema}}
+        short[schema] = noted(runner, tree, notes, event)
+        ran[schema] = notes.read_text()
+        long = noted(runner, asked, notes, event)
+        assert {**short[schema], "duration_ms": 0, "request_id": ""} == {**long, "duration_ms": 0, "request_id": ""}
+
+    assert ran == {"one": "", "two": "ran ", "three": "ran ", "Acme & Co": ""}
+    assert [status["revision"] for status in short.values()] == ["b2", "a1", None, "b2"]
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        "ALTER TABLE one.alembic_version RENAME TO was; CREATE VIEW one.alembic_version AS SELECT * FROM one.was",
+        "DELETE FROM one.alembic_version",
+        # Another role may act as the owner of the schema, and could replace the table.
+        "CREATE ROLE {other} LOGIN; ALTER SCHEMA one OWNER TO {other}; GRANT USAGE ON SCHEMA one TO {login}",
+    ],
+    ids=["a view", "an empty table", "a schema of another role"],
+)
+def test_a_schemas_version_table_that_another_role_could_write_is_not_believed(
+    runner: Runner, database: Database, postgres_server: Server, tmp_path: Path, notes: Path, found: str
+) -> None:
+    execute(database, "CREATE SCHEMA one")
+    tree = write_tree(tmp_path / "tree", REVISIONS, env_py=NOTED)
+    noted(runner, tree, notes, {"target": {"schema": "one"}})
+    other = f"{database.name}_other"
+    superuser = postgres_server.database(database.name)
+    execute(superuser, found.format(other=other, login=database.user))
+
+    notes.write_text("")
+    runner.invoke(tree, {"action": "status", "target": {"schema": "one"}}, NOTES=str(notes))
+
+    if "ROLE" in found:
+        execute(superuser, f"DROP SCHEMA one CASCADE; DROP ROLE {other}")
+    assert notes.read_text() == "ran "
 
 
 class TestAPackageThatIsNotTheOneThatWasBuilt:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from benchmarks.network import Network
+from tests.support.bystander import execute
 from tests.support.trees import Rev, sql, write_tree
 
 if TYPE_CHECKING:
@@ -48,6 +49,17 @@ def test_finding_nothing_to_do_takes_two_round_trips_beside_the_login(
     runner.invoke(tree)
 
     assert trips(runner, database, put_secret, tree) == [login(database) + NOTHING_TO_DO]
+
+
+def test_finding_nothing_to_do_in_a_schema_takes_no_more(
+    runner: Runner, database: Database, put_secret: Callable[[object], str], tmp_path: Path
+) -> None:
+    event = {"target": {"schema": "acme"}}
+    execute(database, "CREATE SCHEMA acme", "CREATE SCHEMA other", "CREATE TABLE other.alembic_version ()")
+    tree = write_tree(tmp_path / "tree", [Rev("a1")])
+    runner.invoke(tree, event)
+
+    assert trips(runner, database, put_secret, tree, event) == [login(database) + NOTHING_TO_DO]
 
 
 def test_a_revision_takes_no_more_round_trips_than_under_plain_alembic(
