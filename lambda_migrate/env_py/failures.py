@@ -14,6 +14,7 @@ from lambda_migrate.database.common import is_authentication_failure
 from lambda_migrate.env_py import hints
 from lambda_migrate.env_py.advice import advice
 from lambda_migrate.env_py.connection import OTHER_POOLER
+from lambda_migrate.env_py.driver_errors import is_drivers, server_error
 from lambda_migrate.env_py.messages import Failure, Kind
 from lambda_migrate.invocation.errors import MigrationError, PoolerRefused
 from lambda_migrate.invocation.redaction import one_line
@@ -61,7 +62,7 @@ def _failure(error: BaseException, revision: Revision | None, *, began: bool, pa
     if not began and _REFUSED_OPTIONS in str(error):
         return Failure("refused", PoolerRefused.__name__, OTHER_POOLER, revision)
     # A revision that bypasses SQLAlchemy raises the driver's own errors.
-    if isinstance(error, DBAPIError) or hasattr(error, "pgcode") or hasattr(error, "sqlstate"):
+    if isinstance(error, DBAPIError) or is_drivers(error):
         return _database_failure(error, revision, partly_committed=partly_committed)
     kind: Kind = "error"
     if not began and is_authentication_failure(str(error)):
@@ -92,25 +93,20 @@ def _place(error: BaseException) -> str:
 
 def _database_failure(error: BaseException, revision: Revision | None, *, partly_committed: bool) -> Failure:
     cause = _root(error)
-    # psycopg has the server's fields in `diag`, asyncpg on the error itself.
-    diagnostics = getattr(cause, "diag", None)
-    detail, hint = (
-        getattr(diagnostics, f"message_{name}", None) or getattr(cause, name, None) for name in ("detail", "hint")
-    )
-    sqlstate = getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None)
-    message = getattr(diagnostics, "message_primary", None) or getattr(cause, "message", None) or str(cause)
+    server = server_error(cause)
+    message = server.message or str(cause)
     statement = getattr(error, "statement", None)
     return Failure(
-        _kind(error, sqlstate, message),
+        _kind(error, server.sqlstate, message),
         type(cause).__name__,
         one_line(message),
         revision,
-        sqlstate=sqlstate,
+        sqlstate=server.sqlstate,
         statement=one_line(statement) if statement else None,
-        table=getattr(diagnostics, "table_name", None) or getattr(cause, "table_name", None),
-        constraint=getattr(diagnostics, "constraint_name", None) or getattr(cause, "constraint_name", None),
-        detail=one_line(detail) if isinstance(detail, str) else None,
-        hint=one_line(hint) if isinstance(hint, str) else None,
+        table=server.table,
+        constraint=server.constraint,
+        detail=one_line(server.detail) if server.detail else None,
+        hint=one_line(server.hint) if server.hint else None,
         partly_committed=partly_committed,
     )
 

@@ -29,6 +29,7 @@ from sqlalchemy.pool import PoolProxiedConnection
 
 from lambda_migrate.database.qualified import qualified
 from lambda_migrate.env_py.connection import OTHER_POOLER
+from lambda_migrate.env_py.driver_errors import server_error
 from lambda_migrate.env_py.driver_state import is_idle, pid_at_connect
 from lambda_migrate.env_py.messages import NEVER_COMMITTED, READ_ONLY
 from lambda_migrate.env_py.transactions import row_between
@@ -240,7 +241,7 @@ class Looking:
         try:
             _run(driver, *((*_WRITABLE, timeout) if self.may_write else (read_only,)), _COMMIT)
         except Exception as error:
-            if _sqlstate(error) != _INSUFFICIENT_PRIVILEGE:
+            if server_error(error).sqlstate != _INSUFFICIENT_PRIVILEGE:
                 raise
             raise ConfigurationError(
                 f"env.py writes to the database before Alembic reads it, and to take that back, {self.job.action} needs"
@@ -373,7 +374,7 @@ class Looking:
         try:
             _run(_driver(connection.connection), _PROTECT.format(counting=counting))
         except Exception as error:
-            if _sqlstate(error) != _INSUFFICIENT_PRIVILEGE:
+            if server_error(error).sqlstate != _INSUFFICIENT_PRIVILEGE:
                 raise
             raise ConfigurationError(
                 "env.py takes a number from a sequence that its login does not own, and no rollback takes that back, so"
@@ -387,7 +388,7 @@ class Looking:
                 self.commit(driver)
 
     def _failed(self, context: Any) -> None:  # noqa: ANN401
-        self._refused |= not self._rendering and _sqlstate(context.original_exception) == READ_ONLY
+        self._refused |= not self._rendering and server_error(context.original_exception).sqlstate == READ_ONLY
         connection = context.connection
         if connection is None or connection.dialect.name != "postgresql" or context.is_disconnect:
             return
@@ -468,10 +469,6 @@ def _run(driver: Any, *statements: str) -> list[Any]:  # noqa: ANN401
         return list(cursor.fetchall()) if cursor.description else []
     finally:
         cursor.close()
-
-
-def _sqlstate(error: Any) -> str | None:  # noqa: ANN401
-    return getattr(error, "sqlstate", None) or getattr(error, "pgcode", None)
 
 
 def _split(text: str) -> list[str]:
