@@ -155,7 +155,7 @@ class Looking:
     def _hold_psycopg2(self, psycopg2: Any, extensions: Any) -> None:  # noqa: ANN401 - modules
         looking = self
 
-        class Connection(extensions.connection):  # type: ignore[misc]
+        class Connection(extensions.connection):  # type: ignore[misc, no-any-unimported]
             def cursor(self, *args: Any, **options: Any) -> Any:  # noqa: ANN401
                 looking.hold(self)
                 return super().cursor(*args, **options)
@@ -191,7 +191,7 @@ class Looking:
     def _hold_psycopg(self, psycopg: Any) -> None:  # noqa: ANN401 - a module
         looking = self
 
-        class Connection(psycopg.Connection):  # type: ignore[misc]
+        class Connection(psycopg.Connection):  # type: ignore[misc, no-any-unimported]
             @classmethod
             def connect(cls, *args: Any, autocommit: bool = False, **options: Any) -> Any:  # noqa: ANN401
                 connection = super().connect(*args, **options)
