@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import functools
+import gc
 import os
 import secrets
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from botocore.loaders import JSONFileLoader
 from hypothesis import settings
 
 from localcloud import postgres, testing
@@ -50,6 +53,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items[:] = [item for item in items if item not in left_out]
 
 
+def pytest_collection_finish() -> None:
+    """Keep what was imported out of the garbage collector, which looked through all of it again and again."""
+    gc.collect()
+    gc.freeze()
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     """Print what the tests measured, from all workers."""
     if config.getoption("stress"):
@@ -86,6 +95,23 @@ def _no_aws_settings() -> Iterator[None]:
         patch.setenv("AWS_CONFIG_FILE", os.devnull)
         patch.setenv("AWS_SHARED_CREDENTIALS_FILE", os.devnull)
         patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _aws_is_read_once() -> Iterator[None]:
+    """Each new session of boto3 reads its files about AWS's services; in one process they are the same files."""
+    read = JSONFileLoader.load_file
+    known: dict[str, object] = {}
+
+    @functools.wraps(read)
+    def read_once(loader: JSONFileLoader, path: str) -> object:
+        if path not in known:
+            known[path] = read(loader, path)
+        return known[path]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(JSONFileLoader, "load_file", read_once)
         yield
 
 
