@@ -45,6 +45,8 @@ def build_code(options: Options, backend: Path, out: Path, ca_bundle: Path | Non
         extra_files["Dockerfile"] = IMAGE
     selection = Selection(
         dependency_group=options.dependency_group,
+        extras=tuple(options.extras),
+        exclude=tuple(options.exclude),
         package_files=tuple(options.package_files),
         traced=options.requirements == "traced",
         environment=options.environment,

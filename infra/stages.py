@@ -46,6 +46,7 @@ Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,30}$")]
 KeyArn = Annotated[str, Field(pattern=_ARN + r"kms:[a-z0-9-]+:[0-9]{12}:key/[A-Za-z0-9-]+$")]
 # As the groups of a pyproject.toml are called, and AWS's services in boto3.
 GroupName = Annotated[str, Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$")]
+DistributionName = Annotated[str, Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$")]
 ServiceName = Annotated[str, Field(pattern=r"^[a-z0-9-]+$")]
 ResourceId = Annotated[str, Field(pattern=r"^(db|cluster|prx)-[A-Za-z0-9]+$")]
 # A security group or a CIDR, of IPv4 or IPv6.
@@ -329,7 +330,7 @@ class Options(_Settings):
         description="The path of an ini file or a `pyproject.toml` in that folder. Without it, `alembic.ini`, or else a"
         " `pyproject.toml` that has `[tool.alembic]`",
     )
-    runtime: Literal["python3.12", "python3.13", "python3.14", "local"] = Field(
+    runtime: Literal["python3.11", "python3.12", "python3.13", "python3.14", "local"] = Field(
         default="python3.13",
         description="`local`: this machine's interpreter under AWS's own runtime client, for the local cloud",
     )
@@ -338,7 +339,13 @@ class Options(_Settings):
     )
     dependency_group: GroupName | None = Field(
         default=None,
-        description="A dependency group of the backend's `uv.lock`, packaged in place of all its dependencies",
+        description="A dependency group of the backend's lock, packaged in place of all its dependencies",
+    )
+    extras: Sequence[GroupName] = Field(
+        default=(), description="Extras of the backend's own project, packaged beside its dependencies"
+    )
+    exclude: Sequence[DistributionName] = Field(
+        default=(), description="Distributions of the lock that are left out of the package"
     )
     requirements: Literal["locked", "traced"] = Field(
         default="locked", description="`traced`: of what is locked, package only what the migrations import; see below"

@@ -20,8 +20,11 @@ def main() -> int:
     parser.add_argument("--package-files", nargs="*", default=(), help="patterns of more files, such as sql/*.sql")
     parser.add_argument("--python", help="Python version to build for, e.g. 3.13 (default: this machine)")
     parser.add_argument("--architecture", choices=["arm64", "x86_64"], help="architecture to build for")
-    parser.add_argument("--dependency-group", help="package this group of uv.lock in place of all dependencies")
+    parser.add_argument("--dependency-group", help="package this group of the lock in place of all dependencies")
+    parser.add_argument("--extras", nargs="*", default=(), help="extras of the backend's project to add")
+    parser.add_argument("--exclude", nargs="*", default=(), help="distributions to leave out")
     parser.add_argument("--traced", action="store_true", help="package only what the migrations import")
+    parser.add_argument("--verbose", action="store_true", help="after an error, print all that uv wrote about it")
     arguments = parser.parse_args()
     if (arguments.python is None) != (arguments.architecture is None):
         parser.error("--python and --architecture go together")
@@ -29,6 +32,8 @@ def main() -> int:
         target = Target(arguments.python, arguments.architecture)
         selection = Selection(
             dependency_group=arguments.dependency_group,
+            extras=tuple(arguments.extras),
+            exclude=tuple(arguments.exclude),
             requirements=arguments.requirements,
             package_files=tuple(arguments.package_files),
             traced=arguments.traced,
@@ -37,7 +42,11 @@ def main() -> int:
         package = build(arguments.backend, arguments.out, target, arguments.config, selection=selection)
         bill = write_bill(package.directory, package.digest, package.distributions)
     except (PackageError, OSError) as error:  # a folder that cannot be written is no reason for a traceback either
-        print(f"error: {error}", file=sys.stderr)
+        details = error.details.rstrip() if isinstance(error, PackageError) else ""
+        more = " (--verbose or VERBOSE=1 shows all of it)" if details and not arguments.verbose else ""
+        print(f"error: {error}{more}", file=sys.stderr)
+        if details and arguments.verbose:
+            print(details, file=sys.stderr)
         return 1
     print(f"{package.directory}")
     print(f"  built for  {target}")

@@ -8,17 +8,17 @@ import shutil
 import stat
 import tempfile
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from infra.package import beside, contents, data_files, distributions, manifest
+from infra.package import beside, contents, data_files, distributions, libraries, manifest, own_folders
 from infra.package.bytecode import compile_all, find_interpreter
 from infra.package.distributions import Distribution, Needs, Site
 from infra.package.errors import PackageError
 from infra.package.graph import Graph, read_graph
-from infra.package.imports import Files, backend_files, imported_names
+from infra.package.imports import Files, imported_names
 from infra.package.layout import BACKEND_LIBRARIES, LAMBDAS_LIBRARIES, LIBRARIES, Layout, check_tree, read_layout
 from infra.package.requirements import normal_name, read_requirements
 from infra.package.resolving import backend_pins, function_pins, pins_of_lambda
@@ -27,7 +27,7 @@ from infra.package.tracing import traced
 from infra.package.uv_tool import Index
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+    from collections.abc import Collection, Iterable, Iterator, Mapping
 
     from infra.package.bytecode import Form
     from infra.package.target import Target
@@ -90,12 +90,20 @@ def build(
     # The last part of `out` stays as it is: whether it is a link matters.
     backend, out = backend.resolve(), out.absolute().parent.resolve() / out.absolute().name
     _refuse_to_replace(out, backend)
-    requirements = read_requirements(backend, selection.dependency_group, selection.requirements)
+    requirements = read_requirements(
+        backend,
+        selection.dependency_group,
+        selection.requirements,
+        extras=selection.extras,
+        exclude=selection.exclude,
+    )
     layout = read_layout(backend, config, requirements.local_packages)
     graph = graph_of(layout, backend) if layout.in_backend else None
+    own = own_folders.find(layout, requirements.names, target.minor)
+    layout = own.layout
     copies: dict[PurePosixPath, Path] = {
         **_function_files(),
-        **backend_files(layout),
+        **own.files,
         **data_files.named_files(layout, selection.package_files),
         **{PurePosixPath(path): file for path, file in extra_files.items()},
     }
@@ -109,15 +117,14 @@ def build(
     pins = locked.pins
     lambdas = _LAMBDAS if locked.names.isdisjoint(_LAMBDAS) and _imports_any(sources, _LAMBDAS) else ()
 
-    def trace() -> frozenset[str]:
-        return traced(copies, layout, needs, selection, requirements, with_lambdas=bool(lambdas))
-
     if selection.traced:
-        imported = trace()
+        imported = traced(copies, layout, needs, selection, requirements, with_lambdas=bool(lambdas))
         pins = tuple(pin for pin in pins if pin.name in imported)
     with _staging(out) as staging:
         ours = distributions.write(function_pins(target), target, staging, LIBRARIES, Needs(ours=True), Index())
-        site = distributions.write(pins, target, staging, BACKEND_LIBRARIES, needs, requirements.index)
+        place = libraries.Place(staging, target, needs, requirements)
+        written = libraries.write(replace(locked, pins=pins), own.reached, place)
+        site = written.site
         if lambdas and target.python is None:
             # This machine's Python lacks what Lambda's own has.
             distributions.write(pins_of_lambda(target), target, staging, LAMBDAS_LIBRARIES, needs, Index())
@@ -125,7 +132,7 @@ def build(
             graph = graph_of(layout, staging / BACKEND_LIBRARIES)
         if selection.limited:
             size = _size_of([*staging.rglob("*"), *copies.values()])
-            _refuse_what_is_too_large(size, site, ours, trace)
+            _refuse_what_is_too_large(size, site, ours, written.loaded)
         for relative, source in copies.items():
             _copy(source, staging / relative)
         manifest.write(staging, layout, graph, target, locked.drivers)
@@ -139,6 +146,7 @@ def build(
     warnings = (
         *requirements.warnings,
         *locked.warnings,
+        *written.warnings,
         *([data_files.warning(unpackaged)] if unpackaged else ()),
         *(() if interpreter else (NO_BYTECODE.format(minor=target.minor),)),
     )
@@ -252,13 +260,9 @@ def _digest(directory: Path, known: Mapping[str, str]) -> str:
     return whole.hexdigest()
 
 
-def _refuse_what_is_too_large(size: int, site: Site, ours: Site, trace: Callable[[], frozenset[str]]) -> None:
+def _refuse_what_is_too_large(size: int, site: Site, ours: Site, imported: Collection[str]) -> None:
     if size <= LARGEST_PACKAGE:
         return
-    try:
-        imported = trace()
-    except PackageError:  # the way out is told all the same
-        imported = frozenset(site.owners.values())
     theirs = {one: normal_name(one.name) in imported for one in site.distributions}
     used = {**theirs, **dict.fromkeys(ours.distributions, True)}
     largest = sorted(used, key=lambda distribution: -distribution.size_bytes)[:_LARGEST_SHOWN]

@@ -46,6 +46,11 @@ class Site:
     owners: Mapping[str, str]
     digests: Mapping[str, str]
 
+    def with_(self, other: Site) -> Site:
+        """Return these distributions and those of another site."""
+        both = sorted((*self.distributions, *other.distributions), key=lambda one: one.name.lower())
+        return Site(tuple(both), {**self.owners, **other.owners}, {**self.digests, **other.digests})
+
 
 @dataclass(frozen=True)
 class Needs:

@@ -43,7 +43,8 @@ class Layout:
     """Where a backend keeps its migrations and what they import.
 
     A ``tree`` or version location that is not absolute belongs to an installed requirement and is relative to the
-    folder of the backend's libraries.
+    folder of the backend's libraries. ``working_folder`` is where the alembic command is run, from which the
+    configuration's relative paths are meant.
     """
 
     backend: Path
@@ -54,6 +55,7 @@ class Layout:
     sourceless: bool
     import_roots: tuple[ImportRoot, ...]
     local_packages: tuple[Path, ...]
+    working_folder: Path
 
     @property
     def in_backend(self) -> bool:
@@ -76,7 +78,7 @@ def read_layout(backend: Path, config: str | None = None, local_packages: Sequen
     Raises `PackageError` if the configuration is missing, cannot be read, or names what is not there.
     """
     config = config or find_config(backend)
-    config_file = _inside(backend, config, option="the configuration")
+    config_file = _Paths(backend, backend).find(config, option="the configuration")
     if not config_file.is_file():
         raise PackageError(f"no {config} in {backend}; name the backend's Alembic configuration, or run: alembic init")
     pyproject = backend / _PYPROJECT
@@ -140,12 +142,14 @@ def _layout(
     if not script_location:
         _refuse_flask(backend, [config_files[0].parent])
         raise PackageError(f"{config} has no script_location; write it as: script_location = %(here)s/alembic")
-    roots = tuple(_import_roots(backend, options.get_prepend_sys_paths_list() or (), local_packages))
-    tree = _located(script_location, backend, roots, option="script_location")
+    folder = _working_folder(backend, config_files[0].parent, script_location)
+    paths = _Paths(backend, folder)
+    roots = tuple(_import_roots(paths, options.get_prepend_sys_paths_list() or (), local_packages))
+    tree = _located(script_location, paths, roots, option="script_location")
     if tree.is_absolute():
         check_tree(tree, backend)
     locations = [
-        _located(location, backend, roots, option="version_locations")
+        _located(location, paths, roots, option="version_locations")
         for location in options.get_version_locations_list() or ()
         if location.strip()
     ]
@@ -158,7 +162,42 @@ def _layout(
         sourceless=options.get_alembic_boolean_option("sourceless"),
         import_roots=roots,
         local_packages=local_packages,
+        working_folder=folder,
     )
+
+
+@dataclass(frozen=True)
+class _Paths:
+    """A backend, and the folder in it from which the configuration's relative paths are meant."""
+
+    backend: Path
+    folder: Path
+
+    def find(self, path: str, *, option: str) -> Path:
+        """Return a folder of the backend. Raises `PackageError` if it lies elsewhere."""
+        absolute = Path(os.path.normpath(self.folder / path))
+        if absolute.resolve().is_relative_to(self.backend):
+            return absolute
+        own = next((tail for tail in _tails(Path(path)) if tail.parts and (self.backend / tail).is_dir()), None)
+        if Path(path).is_absolute() and own is not None:
+            raise PackageError(
+                f"{option} {path} lies outside {self.backend}: it is a path of a container, and here the folder is"
+                f" {own.as_posix()}; write {option} = %(here)s/{own.as_posix()}, which holds in both places"
+            )
+        raise PackageError(f"{option} {path} lies outside {self.backend}; move it into the backend")
+
+
+def _tails(path: Path) -> Iterable[Path]:
+    """Yield what a path is below each folder of it, the longest first."""
+    return (Path(*path.parts[first:]) for first in range(1, len(path.parts)))
+
+
+def _working_folder(backend: Path, beside: Path, script_location: str) -> Path:
+    """Return where the alembic command is run: the backend, or the configuration's own folder if the tree is there."""
+    first = script_location.partition(":")[0].replace(".", "/") if ":" in script_location else script_location
+    if beside == backend or Path(script_location).is_absolute() or (backend / first).is_dir():
+        return backend
+    return beside if (beside / first).is_dir() else backend
 
 
 def check_tree(tree: Path, relative_to: Path) -> None:
@@ -176,11 +215,12 @@ def check_tree(tree: Path, relative_to: Path) -> None:
 
 
 def _import_roots(
-    backend: Path, prepend_sys_path: Iterable[str], local_packages: Iterable[Path]
+    paths: _Paths, prepend_sys_path: Iterable[str], local_packages: Iterable[Path]
 ) -> Iterable[ImportRoot]:
+    backend = paths.backend
     yield ImportRoot(backend, BACKEND)
     for entry in prepend_sys_path:
-        source = _inside(backend, entry.strip(), option="prepend_sys_path")
+        source = paths.find(entry.strip(), option="prepend_sys_path")
         yield ImportRoot(source, BACKEND / source.relative_to(backend).as_posix())
     # What an installer would have put into site-packages goes where the backend's libraries are.
     for project in (backend, *local_packages):
@@ -190,10 +230,10 @@ def _import_roots(
         yield ImportRoot(project, BACKEND_LIBRARIES)
 
 
-def _located(location: str, backend: Path, roots: Iterable[ImportRoot], *, option: str) -> Path:
+def _located(location: str, paths: _Paths, roots: Iterable[ImportRoot], *, option: str) -> Path:
     """Return the folder that a path or a ``package:path`` means. Not absolute: in an installed requirement."""
     if ":" not in location or Path(location).is_absolute():
-        return _inside(backend, location, option=option)
+        return paths.find(location, option=option)
     package, *path = location.split(":")
     in_package = Path(*package.split("."))
     for root in roots:
@@ -202,11 +242,3 @@ def _located(location: str, backend: Path, roots: Iterable[ImportRoot], *, optio
         if located.is_dir() or (root.source / in_package / "__init__.py").is_file():
             return located
     return in_package.joinpath(*path)
-
-
-def _inside(backend: Path, path: str, *, option: str) -> Path:
-    # Alembic takes relative paths from the working directory, which is the backend, here and in the function.
-    absolute = Path(os.path.normpath(backend / path))
-    if not absolute.resolve().is_relative_to(backend):
-        raise PackageError(f"{option} {path} lies outside {backend}; move it into the backend")
-    return absolute

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from packaging.requirements import InvalidRequirement, Requirement
@@ -17,37 +18,87 @@ if TYPE_CHECKING:
 
     Table = Mapping[str, Any]
 
+# How the locks of Poetry and of PEP 751 say that a distribution is for an extra or a group.
+_ABOUT_EXTRAS = re.compile(
+    r"""extra\s*==\s*["'](?P<extra>[^"']+)["']|["'](?P<of_extras>[^"']+)["']\s+in\s+extras"""
+    r"""|["'](?P<group>[^"']+)["']\s+in\s+dependency_groups"""
+)
+_SOURCES = ("git", "revision", "ref", "subdirectory", "path", "url")
 
-def read_lock(lock: Path) -> list[str]:
+
+@dataclass(frozen=True)
+class Chosen:
+    """What is read of a lock: its dependencies and these extras, or one group alone."""
+
+    extras: tuple[str, ...] = ()
+    group: str | None = None
+
+    def has(self, groups: Iterable[str], main: str) -> bool:
+        """Tell whether a distribution of these groups is chosen; ``main`` is the group of the dependencies."""
+        wanted = {self.group} if self.group else {main, *self.extras}
+        return not wanted.isdisjoint(groups)
+
+    def marker(self, marker: str | None) -> str | None:
+        """Return a marker without extras and groups, which this decides."""
+        if not marker:
+            return None
+
+        def decided(found: re.Match[str]) -> str:
+            name = found["extra"] or found["of_extras"] or found["group"]
+            chosen = name == self.group if found["group"] else name in self.extras
+            return f"python_version {'>=' if chosen else '<'} '3'"
+
+        return _ABOUT_EXTRAS.sub(decided, marker)
+
+
+def read_lock(lock: Path, extras: tuple[str, ...] = (), group: str | None = None) -> list[str]:
     """Return the lines of a lock: what the backend needs when it runs, without its groups for development.
 
-    Raises `PackageError` if the lock cannot be read.
+    ``extras`` are added, and a ``group`` takes the place of the dependencies. Raises `PackageError` if the lock cannot
+    be read, or has no such group.
     """
+    chosen = Chosen(extras, group)
     try:
-        return list(READERS[lock.name](lock))
+        found = list(READERS[lock.name](lock, chosen))
     except (KeyError, TypeError, AttributeError, ValueError, InvalidRequirement) as error:
         raise PackageError(f"{lock.name} cannot be read: {type(error).__name__}: {error}") from error
+    if group and not found:
+        raise PackageError(f"dependency_group {group} has no distribution in {lock.name}; correct the name")
+    return found
 
 
-def _poetry(lock: Path) -> Iterator[str]:
-    packages = read_toml(lock).get("package", [])
+def _poetry(lock: Path, chosen: Chosen) -> Iterator[str]:
+    content = read_toml(lock)
+    packages = content.get("package", [])
     if any("groups" in package for package in packages):  # Poetry 2 says which group each is for, and when
-        main = (one for one in packages if "main" in one["groups"] and not one.get("optional"))
-        chosen = {id(one): one.get("markers") for one in main}
-        markers = {key: marker.get("main") if isinstance(marker, dict) else marker for key, marker in chosen.items()}
+        group = chosen.group or "main"
+        theirs = (one for one in packages if group in one["groups"] and (chosen.extras or not one.get("optional")))
+        found = {id(one): one.get("markers") for one in theirs}
+        markers = {key: marker.get(group) if isinstance(marker, dict) else marker for key, marker in found.items()}
     else:
-        reached = _reached(packages, lock.parent / "pyproject.toml")
+        extras = content.get("extras", {})
+        lines = [line for extra in chosen.extras for line in extras.get(extra, ())]
+        reached = _reached(packages, lock.parent / "pyproject.toml", lines, chosen.group)
         markers = {id(one): None for one in packages if _normal(one["name"]) in reached}
     for package in packages:
         if id(package) in markers:
             hashes = [one["hash"] for one in package.get("files", ())]
-            yield _line(package["name"], package["version"], markers[id(package)], hashes, package.get("source", {}))
+            marker = chosen.marker(markers[id(package)])
+            yield _line(package["name"], package["version"], marker, hashes, _poetry_source(package.get("source", {})))
 
 
-def _reached(packages: Iterable[Table], pyproject: Path) -> set[str]:
+def _poetry_source(source: Table) -> Table:
+    if source.get("type") != "git":
+        return source if source.get("type") != "legacy" else {}  # that is Poetry's word for another index
+    return {**source, "git": source["url"], "revision": source.get("resolved_reference") or source.get("reference")}
+
+
+def _reached(packages: Iterable[Table], pyproject: Path, more: Iterable[str], group: str | None) -> set[str]:
     """Return what the project's dependencies lead to in a lock of Poetry 1, which does not say it."""
     by_name: dict[str, Table] = {_normal(package["name"]): package for package in packages}
-    waiting = list(_roots(read_toml(pyproject)))
+    project = read_toml(pyproject)
+    waiting = list(_roots(project) if group is None else _roots_of_group(project, group))
+    waiting += [(_normal(found[0]), ()) for found in map(re.compile(r"[\w.-]+").match, more) if found]
     reached: set[str] = set()
     seen: set[tuple[str, tuple[str, ...]]] = set()
     while waiting:
@@ -80,45 +131,63 @@ def _roots(project: Table) -> Iterator[tuple[str, tuple[str, ...]]]:
             yield _normal(name), _extras(several)
 
 
+def _roots_of_group(project: Table, group: str) -> Iterator[tuple[str, tuple[str, ...]]]:
+    found = project.get("tool", {}).get("poetry", {}).get("group", {}).get(group, {}).get("dependencies", {})
+    for name, how in found.items():
+        yield _normal(name), _extras(how if isinstance(how, list) else [how])
+
+
 def _extras(several: Iterable[Any]) -> tuple[str, ...]:
     return tuple(sorted({extra for one in several if isinstance(one, dict) for extra in one.get("extras", ())}))
 
 
-def _pdm(lock: Path) -> Iterator[str]:
+def _pdm(lock: Path, chosen: Chosen) -> Iterator[str]:
     written: set[tuple[str, str]] = set()
     for package in read_toml(lock).get("package", []):
         key = (package["name"], package.get("version", ""))
-        if "default" in package.get("groups", ["default"]) and key not in written:  # an extra has an entry of its own
+        # An extra has an entry of its own.
+        if chosen.has(package.get("groups", ["default"]), "default") and key not in written:
             written.add(key)
             hashes = [one["hash"] for one in package.get("files", ())]
-            source = {name: package[name] for name in ("git", "path", "url") if name in package}
-            yield _line(package["name"], package.get("version", ""), package.get("marker"), hashes, source)
+            source = {name: package[name] for name in _SOURCES if name in package}
+            yield _line(
+                package["name"], package.get("version", ""), chosen.marker(package.get("marker")), hashes, source
+            )
 
 
-def _pipenv(lock: Path) -> Iterator[str]:
-    for name, package in json.loads(lock.read_text(encoding="utf-8")).get("default", {}).items():
-        source = {key: package[key] for key in ("git", "path", "file") if key in package}
+def _pipenv(lock: Path, chosen: Chosen) -> Iterator[str]:
+    for name, package in json.loads(lock.read_text(encoding="utf-8")).get(chosen.group or "default", {}).items():
+        source = {key: package[key] for key in (*_SOURCES, "file") if key in package}
         version = package.get("version", "").removeprefix("==")
         yield _line(name, version, package.get("markers"), package.get("hashes", ()), source)
 
 
-def _pylock(lock: Path) -> Iterator[str]:
+def _pylock(lock: Path, chosen: Chosen) -> Iterator[str]:
     for package in read_toml(lock).get("packages", []):
         files = [*package.get("wheels", ()), *([package["sdist"]] if "sdist" in package else ())]
         hashes = [f"sha256:{one['hashes']['sha256']}" for one in files]
-        source: dict[str, str] = {}
+        source: Table = {}
         if "directory" in package:
             source = {"path": package["directory"]["path"]}
-        elif "vcs" in package or "archive" in package:
-            source = {"url": {**package.get("vcs", {}), **package.get("archive", {})}.get("url", "")}
-        yield _line(package["name"], package.get("version", ""), package.get("marker"), hashes, source)
+        elif "vcs" in package:
+            vcs = package["vcs"]
+            source = {**vcs, "git": vcs.get("url") or vcs["path"], "revision": vcs["commit-id"]}
+        elif "archive" in package:
+            source = package["archive"]
+        yield _line(package["name"], package.get("version", ""), chosen.marker(package.get("marker")), hashes, source)
 
 
 def _line(name: str, version: str, marker: str | None, hashes: Iterable[str], source: Table) -> str:
-    place = next((source[key] for key in ("git", "path", "file", "url") if key in source), None)
-    if place is not None and source.get("type") != "legacy":  # that is Poetry's word for another index
-        return f"{name} @ {place}" if "://" in place else f"./{place}"
     condition = f" ; {marker}" if marker else ""
+    if "git" in source:
+        address = source["git"].removeprefix("git+")
+        if "://" not in address:  # as ssh has it: git@host:owner/name
+            address = f"ssh://{address.replace(':', '/', 1)}"
+        revision = source.get("revision") or source.get("ref")
+        folder = f"#subdirectory={source['subdirectory']}" if source.get("subdirectory") else ""
+        return f"{name} @ git+{address}{f'@{revision}' if revision else ''}{folder}{condition}"
+    if place := next((source[key] for key in ("path", "file", "url") if key in source), None):
+        return f"{name} @ {place}{condition}" if "://" in place else f"./{place}"
     return " ".join((f"{name}=={version}{condition}", *(f"--hash={one}" for one in hashes)))
 
 
@@ -126,7 +195,7 @@ def _normal(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
-READERS: Mapping[str, Callable[[Path], Iterator[str]]] = {
+READERS: Mapping[str, Callable[[Path, Chosen], Iterator[str]]] = {
     "poetry.lock": _poetry,
     "pdm.lock": _pdm,
     "Pipfile.lock": _pipenv,

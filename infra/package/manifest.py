@@ -65,8 +65,15 @@ def write(package: Path, layout: Layout, graph: Graph, target: Target, drivers: 
         architecture=target.architecture,
         version_table=_version_table(package, layout, env),
         drivers=tuple(drivers),
+        working_folder=_working_folder(layout),
     )
     (package / MANIFEST).write_text(write_manifest(manifest), encoding="utf-8")
+
+
+def _working_folder(layout: Layout) -> str | None:
+    if layout.working_folder == layout.config_files[0].parent:
+        return None
+    return layout.packaged(layout.working_folder).as_posix()
 
 
 def _in_package(path: Path, package: Path) -> Path:

@@ -6,24 +6,28 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from infra.package import locks
+from infra.package import lock_files, locks
 from infra.package.errors import PackageError
-from infra.package.uv_tool import Index, index_of, read_toml, run_uv
+from infra.package.indexes import index_of
+from infra.package.lock_files import LOCKS, UV_LOCK
+from infra.package.uv_messages import listed
+from infra.package.uv_tool import Index, run_uv
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-_UV = "uv.lock"
-_LOCKS = (_UV, "requirements.txt", *locks.READERS)
 NAME = re.compile(r"[A-Za-z0-9][\w.-]*")
 PIN = re.compile(r"([\w.-]+)(?:\[[^]]*\])?\s*===?\s*([^\s;\\,]+)")
-_PYPROJECT = "pyproject.toml"
 _INCLUDE = re.compile(r"(-r|-c|--requirement|--constraint)[ =]*(\S+)")
 _FIND_LINKS = re.compile(r"(?:-f|--find-links)[ =]*(\S+)")
 _INDEX = re.compile(r"(?:-i|-f|--index-url|--extra-index-url|--find-links|--no-index|--trusted-host|--pre)\b.*")
 _LOCAL = re.compile(r"(?:-e\s+|--editable[ =]+)?((?:\.|/|file:).*?)(?:\s+;.*)?")
 _BY_URL = re.compile(r"([\w.-]+)(?:\[[^]]*\])?\s*@\s*(\S+).*")
+_GIT = re.compile(r"(?:-e\s+|--editable[ =]+)?(git\+(?:https?|ssh|git|file)://\S+)")
+_EGG = re.compile(r"#(?:.*&)?egg=([\w.-]+)")
+_WHEEL = re.compile(r"([\w.]+)-[^-]+(?:-[^-]+){3,4}\.whl")
+_SDIST = re.compile(r"([\w.-]+?)-\d[^-]*\.(?:tar\.gz|zip|tar\.bz2)")
 
 
 @dataclass(frozen=True)
@@ -31,7 +35,7 @@ class Requirements:
     """What a backend requires: lines of a requirements file, and folders of distributions that lie beside it.
 
     ``locked``: the lines are a whole lock, each with its marker, and nothing is to be resolved. ``index`` is where the
-    distributions come from.
+    distributions come from, ``python`` which Pythons the lock is for, and ``exclude`` which distributions stay out.
     """
 
     backend: Path
@@ -40,6 +44,8 @@ class Requirements:
     local_packages: tuple[Path, ...]
     locked: bool
     index: Index
+    python: str = ""
+    exclude: tuple[str, ...] = ()
 
     @property
     def names(self) -> frozenset[str]:
@@ -62,27 +68,33 @@ class Requirements:
         return (f"{self.lock.name} has {count}, the first is {name}: another build may package other code; {advice}",)
 
 
-def read_requirements(backend: Path, group: str | None = None, file: str | None = None) -> Requirements:
-    """Read a backend's ``uv.lock``, or one of its dependency groups alone, or else its ``requirements.txt``.
+def read_requirements(
+    backend: Path,
+    group: str | None = None,
+    file: str | None = None,
+    *,
+    extras: tuple[str, ...] = (),
+    exclude: tuple[str, ...] = (),
+) -> Requirements:
+    """Read a backend's lock, or one of its dependency groups alone, or else its ``requirements.txt``.
 
-    Without either, it reads the lock of another tool. ``file`` names a lock or a requirements file. Raises
-    `PackageError` if there is none, or if it takes a distribution from where there is no wheel.
+    Without one, it may be that of the repository. ``file`` names a lock or a requirements file, ``extras`` are added
+    to the dependencies, and distributions in ``exclude`` are left out. Raises `PackageError` if there is no lock, or if
+    it takes a distribution from a folder that is not there.
     """
-    lock = _named(backend, file) if file else _lock_of(backend)
-    locked = lock.name != "requirements.txt" and lock.name in _LOCKS
-    if lock.name == _UV:
-        chosen = ["--only-group", group] if group else ["--no-dev"]
-        options = ["--no-emit-project", "--no-annotate", "--no-header"]
-        folder = lock.parent if file else backend
-        text = run_uv("export", "--frozen", *chosen, *options, cwd=folder)
-        found = list(_logical_lines(text))
-        if not found:
-            _refuse_an_empty_lock(lock, folder)
-    elif group:
-        raise PackageError(f"dependency_group is for a uv.lock, and {backend} has none; write one with: uv lock")
+    lock = lock_files.named(backend, file) if file else lock_files.find(backend)
+    locked = lock.name != "requirements.txt" and lock.name in LOCKS
+    folder = lock.parent
+    if lock.name == UV_LOCK:
+        folder = lock_files.project_of(lock, backend, by_name=bool(file))
+        found = _exported(lock, folder, extras, group)
+    elif locked:
+        found = locks.read_lock(lock, extras, group)
     else:
-        folder = lock.parent
-        found = locks.read_lock(lock) if locked else list(_lines_of(lock))
+        for name, value in (("dependency_group", group), ("extras", extras)):
+            if value:
+                raise PackageError(f"{name} is for a uv.lock, and {backend} has none; write one with: uv lock")
+        found = list(_lines_of(lock))
     lines: list[str] = []
     local_packages: list[Path] = []
     for line in found:
@@ -90,48 +102,38 @@ def read_requirements(backend: Path, group: str | None = None, file: str | None 
             if package != backend:
                 local_packages.append(package)
         else:
-            lines.append(line)
-    index = index_of(folder, tuple(line for line in lines if _INDEX.fullmatch(line)))
-    kept = tuple(line for line in lines if not _INDEX.fullmatch(line))
-    return Requirements(backend, lock, kept, tuple(local_packages), locked, index)
+            lines.append(_from_source(line, lock, folder))
+    excluded = tuple(map(normal_name, exclude))
+    if locked:
+        _refuse_unknown(excluded, lines, lock)
+    index = index_of(lock, folder, tuple(line for line in lines if _INDEX.fullmatch(line)))
+    kept = tuple(line for line in lines if not _INDEX.fullmatch(line) and _name_of(line) not in excluded)
+    python = lock_files.python_of(lock)
+    return Requirements(backend, lock, kept, tuple(local_packages), locked, index, python, excluded)
 
 
-def _named(backend: Path, file: str) -> Path:
-    lock = (backend / file).resolve()
-    if not lock.is_file():
-        raise PackageError(f"no file {file} in {backend}; name the backend's lock or requirements file")
-    return lock
+def _exported(lock: Path, folder: Path, extras: tuple[str, ...], group: str | None) -> list[str]:
+    """Return the lines of a uv.lock."""
+    if group:
+        chosen = ["--only-group", group]
+    else:
+        chosen = ["--no-dev", *(word for extra in extras for word in ("--extra", extra))]
+    options = ["--no-emit-project", "--no-annotate", "--no-header"]
+    found = list(_logical_lines(run_uv("export", "--frozen", *chosen, *options, cwd=folder)))
+    if not found:
+        lock_files.refuse_an_empty_lock(lock, folder)
+    return found
 
 
-def _lock_of(backend: Path) -> Path:
-    if found := next((backend / name for name in _LOCKS if (backend / name).is_file()), None):
-        return found
-    # A member of a uv workspace is locked at the workspace's root.
-    if (backend / _PYPROJECT).is_file():
-        for folder in backend.parents:
-            if (folder / _UV).is_file():
-                return folder / _UV
-    raise PackageError(
-        f"no lock and no requirements.txt in {backend} ({', '.join(_LOCKS)}); write one with: {_locking(backend)}"
-    )
+def _refuse_unknown(exclude: tuple[str, ...], lines: list[str], lock: Path) -> None:
+    unknown = sorted(set(exclude) - set(map(_name_of, lines)))
+    if unknown:
+        raise PackageError(f"exclude names {listed(unknown)}, which {lock.name} does not have; correct the name")
 
 
-def _locking(backend: Path) -> str:
-    """Return the command that writes the lock of the tool that a backend is kept with."""
-    pyproject = backend / _PYPROJECT
-    project = read_toml(pyproject) if pyproject.is_file() else {}
-    if "poetry" in project.get("tool", {}) and "dependencies" not in project.get("project", {}):
-        return "poetry lock"
-    return "pipenv lock" if (backend / "Pipfile").is_file() else "uv lock"
-
-
-def _refuse_an_empty_lock(lock: Path, folder: Path) -> None:
-    """Refuse what uv writes for a project whose dependencies are in Poetry's own table, which uv does not read."""
-    if _locking(folder) == "poetry lock":
-        raise PackageError(
-            f"{lock.name} is empty: {_PYPROJECT} has its dependencies in [tool.poetry], which uv does not read; remove"
-            f" {lock.name} and write a poetry.lock with: poetry lock"
-        )
+def _name_of(line: str) -> str:
+    found = NAME.match(line)
+    return normal_name(found[0]) if found else ""
 
 
 def _lines_of(file: Path, including: tuple[Path, ...] = ()) -> Iterator[str]:
@@ -163,23 +165,48 @@ def _logical_lines(text: str) -> Iterator[str]:
 
 
 def _local_package(line: str, lock: Path, folder: Path) -> Path | None:
-    """Return the folder that a requirement is taken from, if it is; refuse what cannot be had as a wheel."""
+    """Return the folder that a requirement is taken from, if it is."""
     by_url = _BY_URL.fullmatch(line)
     local = _LOCAL.fullmatch(by_url[2] if by_url else line)
-    if local:
-        for base in (lock.parent, folder):
-            found = (base / local[1].removeprefix("file://")).resolve()
-            if found.is_dir():
-                return found
-    source = by_url[2] if by_url else local[1] if local else line
-    wheel = source.partition("#")[0].endswith(".whl") and source.startswith("https://")
-    if local or line.startswith("-e") or (by_url and not wheel):
+    return _find(local[1], lock, folder, directory=True) if local else None
+
+
+def _from_source(line: str, lock: Path, folder: Path) -> str:
+    """Return a requirement with its name and an absolute address, if it is taken from an address or a file."""
+    if git := _GIT.match(line):
+        egg = _EGG.search(git[1])
+        name = egg[1] if egg else git[1].partition("#")[0].rpartition("/")[2].partition("@")[0].removesuffix(".git")
+        return f"{name} @ {git[1]}"
+    by_url = _BY_URL.fullmatch(line)
+    local = _LOCAL.fullmatch(by_url[2] if by_url else line)
+    if local is None:
+        if line.startswith(("-e", "--editable")):
+            raise PackageError(f"{lock.name} has {line}, which is neither a folder nor a git repository")
+        return line
+    path = local[1].partition("#")[0].partition(" --hash")[0].strip()
+    file = _find(path, lock, folder, directory=False)
+    named = _WHEEL.fullmatch(file.name) or _SDIST.fullmatch(file.name) if file else None
+    if file is None or named is None:
         name = by_url[1] if by_url else "a distribution"
         raise PackageError(
-            f"{lock.name} takes {name} from {source}, which is no folder here and no wheel on a server; "
+            f"{lock.name} takes {name} from {local[1]}, which is no folder here and no wheel on a server; "
             "publish it as a wheel and lock that"
         )
+    return f"{by_url[1] if by_url else named[1]} @ {file.as_uri()}"
+
+
+def _find(path: str, lock: Path, folder: Path, *, directory: bool) -> Path | None:
+    for base in (lock.parent, folder):
+        found = (base / path.removeprefix("file://")).resolve()
+        if found.is_dir() if directory else found.is_file():
+            return found
     return None
+
+
+def is_source(line: str) -> bool:
+    """Tell whether a requirement is taken from a repository, or from a source archive at an address."""
+    by_url = _BY_URL.fullmatch(line)
+    return by_url is not None and not by_url[2].partition("#")[0].endswith(".whl")
 
 
 def normal_name(name: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import platform
 import re
 import tempfile
@@ -10,16 +11,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from packaging.markers import InvalidMarker, Marker, default_environment
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
 from infra.package.errors import PackageError
-from infra.package.requirements import NAME, PIN, normal_name
+from infra.package.requirements import NAME, PIN, is_source, normal_name
+from infra.package.target import Target
+from infra.package.uv_messages import conflict, names_without_wheels, place_that_failed
 from infra.package.uv_tool import Index, run_uv
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from infra.package.requirements import Requirements
-    from infra.package.target import Target
+    from infra.package.target import Architecture
 
 _CHECKOUT = Path(__file__).resolve().parents[2]
 _OUR_LOCK = _CHECKOUT / "requirements.txt"
@@ -30,7 +34,10 @@ _ENV_PY = _CHECKOUT / "lambda_migrate" / "env_py" / "requirements.txt"
 _LOWER_BOUND = re.compile(r"([\w.-]+)\s*>=\s*([\w.]+)")
 # A patch release that is at least as new as Lambda's own, for markers such as python_full_version < "3.11.3".
 _ANY_PATCH = 99
-_LONGEST_CONFLICT = 400
+# The runtimes that a stage may have, as in infra.stages.
+MINORS = range(11, 15)
+# More distributions without a wheel than any backend has: uv names one at a time.
+_MOST_WITHOUT_WHEELS = 50
 
 # The PostgreSQL drivers of SQLAlchemy by their module's name, the preferred one first, and the distributions that are
 # enough to use them in Lambda, which has no libpq.
@@ -44,10 +51,14 @@ _DRIVERS = {
 
 @dataclass(frozen=True)
 class Pin:
-    """A resolved requirement: the normal form of its name, and its line with the hashes of its wheels."""
+    """A resolved requirement: the normal form of its name, and its line with the hashes of its wheels.
+
+    ``built``: there is no wheel, so it is built from source, without a compiler.
+    """
 
     name: str
     line: str
+    built: bool = False
 
     @property
     def version(self) -> str:
@@ -58,20 +69,32 @@ class Pin:
 
 @dataclass(frozen=True)
 class BackendPins:
-    """The backend's distributions. ``warnings`` are lines about what its lock does not say."""
+    """The backend's distributions. ``warnings`` are lines about what its lock does not say.
+
+    ``aside`` are those known to have no wheel: sources, and what the resolver found without one.
+    """
 
     pins: tuple[Pin, ...]
     warnings: tuple[str, ...]
+    aside: tuple[Pin, ...] = ()
 
     @property
     def names(self) -> frozenset[str]:
         """The distributions, in the normal form of their names."""
-        return frozenset(pin.name for pin in self.pins)
+        return frozenset(pin.name for pin in (*self.pins, *self.aside))
 
     @property
     def drivers(self) -> tuple[str, ...]:
         """The PostgreSQL drivers among them."""
         return tuple(driver for driver, any_of in _DRIVERS.items() if not self.names.isdisjoint(any_of))
+
+
+class NoWheelError(PackageError):
+    """Some of the pinned distributions have no wheel for the target."""
+
+    def __init__(self, pins: Sequence[Pin]) -> None:
+        super().__init__(f"no wheel of {', '.join(pin.name for pin in pins)}")
+        self.pins = tuple(pins)
 
 
 def function_pins(target: Target) -> list[Pin]:
@@ -94,49 +117,107 @@ def backend_pins(requirements: Requirements, target: Target) -> BackendPins:
     Raises:
         PackageError: the lock is for another Python, contradicts itself, or is too old for the process of env.py.
     """
-    _refuse_a_python_that_is_too_old(requirements.lock, target)
+    _refuse_another_python(requirements, target)
     applying = [line for line in requirements.lines if _applies(line, target)]
     _refuse_what_markers_exclude(requirements, applying, target)
     _refuse_what_is_too_old(applying, requirements.lock)
     needed = [line for line in _requirement_lines(_ENV_PY) if _name(line) not in set(map(_name, applying))]
     warnings: list[str] = []
+    sources = [Pin(_name(line), line, built=True) for line in applying if is_source(line)]
+    applying = [line for line in applying if not is_source(line)]
     applying, binaries = _without_psycopg2(applying, requirements.lock, warnings)
     try:
         if requirements.locked:
             pins = _locked(applying) + (_compiled(binaries, target, requirements.index) if binaries else [])
         else:
-            pins = _resolved([*applying, *binaries], requirements, target)
-        if missing := [line for line in needed if _name(line) not in {pin.name for pin in pins}]:
-            added = _added(missing, pins, requirements, target)
-            pins += added
+            pins, found = _resolved([*applying, *binaries], requirements, target)
+            sources += found
+        if missing := [line for line in needed if _name(line) not in {pin.name for pin in (*pins, *sources)}]:
+            pins += added(missing, pins, requirements, target)[0]
         pins = _with_libpq(pins, requirements, target, warnings)
     except PackageError as error:
-        raise PackageError(f"{requirements.lock.name} has no set of wheels for {target}: {_conflict(error)}") from error
+        raise refusal(f"{requirements.lock.name} has no set of wheels for {target}", error) from error
     warnings += [
         f"{requirements.lock.name} does not have {pin.name}, so the package has {pin.name} {pin.version}; lock it"
         for pin in pins
         if pin.name in set(map(_name, needed))
     ]
-    return BackendPins(tuple(pins), tuple(warnings))
+    return BackendPins(tuple(pins), tuple(warnings), tuple(sources))
+
+
+def refusal(what: str, error: PackageError) -> PackageError:
+    """Return the error that says in one line why uv failed: a place that could not be read, or a conflict."""
+    place = place_that_failed(error)
+    return PackageError(place or f"{what}: {conflict(error)}", error.details)
 
 
 def install(pins: Sequence[Pin], target: Target, directory: Path, index: Index) -> None:
-    """Install pinned distributions into a folder."""
+    """Install pinned distributions into a folder.
+
+    Raises:
+        NoWheelError: some have no wheel for the target, and nothing was installed.
+        PackageError: anything else is wrong with them.
+    """
+    # Links into uv's cache would let whoever changes a file change what others install.
+    command = ["pip", "install", "--target", str(directory), "--no-deps", "--link-mode", "copy"]
+    command += ["--no-compile-bytecode", *target.uv_options()]
+    if all("--hash" in pin.line for pin in pins):
+        command += ["--require-hashes"]
+        if "index-strategy" not in index.settings:
+            # A hash tells one distribution from another of its name, so each index may have it.
+            command += ["--index-strategy", "unsafe-best-match"]
+    try:
+        _with_pins(pins, command, index)
+    except PackageError as error:
+        if lacking := _lacking(pins, error, command, index):
+            raise NoWheelError(lacking) from error
+        raise refusal(f"what is locked cannot be installed for {target}", error) from error
+
+
+def _with_pins(pins: Sequence[Pin], command: Sequence[str], index: Index) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         file = Path(scratch, "resolved.txt")
         file.write_text("\n".join((*index.options, *(pin.line for pin in pins))), encoding="utf-8")
-        command = ["pip", "install", "--requirements", str(file), "--target", str(directory)]
-        if all("--hash" in pin.line for pin in pins):
-            command += ["--require-hashes"]
-        # Links into uv's cache would let whoever changes a file change what others install.
-        command += ["--no-deps", "--link-mode", "copy", "--no-compile-bytecode", *target.uv_options()]
         try:
-            run_uv(*command, "--offline", index=index)
+            run_uv(*command, "--requirements", str(file), "--offline", index=index)
         except PackageError:
-            try:
-                run_uv(*command, index=index)
-            except PackageError as error:
-                raise PackageError(f"what is locked cannot be installed for {target}: {_conflict(error)}") from error
+            run_uv(*command, "--requirements", str(file), index=index)
+
+
+def _lacking(pins: Sequence[Pin], error: PackageError, command: Sequence[str], index: Index) -> list[Pin]:
+    """Return the pins without a wheel. uv names one, so the rest is tried again until it has all wheels."""
+    rest, lacking = list(pins), list[Pin]()
+    for _ in range(_MOST_WITHOUT_WHEELS):
+        names = set(map(normal_name, names_without_wheels(error)))
+        found = [pin for pin in rest if pin.name in names]
+        if not found:
+            break
+        lacking += found
+        rest = [pin for pin in rest if pin not in found]
+        try:
+            _with_pins(rest, [*command, "--dry-run"], index)
+        except PackageError as another:
+            error = another
+        else:
+            break
+    return lacking
+
+
+def minors_with_wheels(pins: Sequence[Pin], target: Target, index: Index) -> list[int]:
+    """Return the other Pythons, 13 for 3.13, for which all of these distributions have a wheel."""
+    found = []
+    machine: Architecture = "arm64" if platform.machine() in {"arm64", "aarch64"} else "x86_64"
+    for minor in MINORS:
+        if minor == target.minor:
+            continue
+        other = Target(f"3.{minor}", target.architecture or machine)
+        command = ["pip", "install", "--dry-run", "--no-deps", "--target", "/nowhere", *other.uv_options()]
+        try:
+            _with_pins(pins, command, index)
+        except PackageError:
+            continue
+        found.append(minor)
+    return found
 
 
 def _requirement_lines(file: Path) -> tuple[str, ...]:
@@ -149,22 +230,61 @@ def _locked(lines: Iterable[str]) -> list[Pin]:
     return sorted(pins, key=lambda pin: pin.name)
 
 
-def _resolved(lines: Sequence[str], requirements: Requirements, target: Target) -> list[Pin]:
-    """Return the pins of a requirements file, which may leave some open: then our lock is the preference."""
+def _resolved(lines: Sequence[str], requirements: Requirements, target: Target) -> tuple[list[Pin], list[Pin]]:
+    """Return the pins of a requirements file, which may leave some open: then our lock is the preference.
+
+    The second list are the distributions that have no wheel, of which the first list has none.
+    """
     pinned = [line for line in lines if PIN.match(line)]
-    return _compiled(
-        [*lines, *_requirement_lines(_ENV_PY)],
-        target,
-        requirements.index,
-        preferred="\n".join((*pinned, _OUR_LOCK.read_text(encoding="utf-8"))),
-    )
+    preferred = "\n".join((*pinned, _OUR_LOCK.read_text(encoding="utf-8")))
+    wanted = [*lines, *_requirement_lines(_ENV_PY)]
+    return _with_sources(wanted, target, requirements, preferred, ())
 
 
-def _added(lines: Sequence[str], pins: Sequence[Pin], requirements: Requirements, target: Target) -> list[Pin]:
-    """Return the pins of what a whole lock lacks, beside its pins, of which none changes."""
-    locked = [pin.line.partition(" --hash")[0] for pin in pins]
-    found = _compiled(lines, target, requirements.index, _OUR_LOCK.read_text(encoding="utf-8"), overrides=locked)
-    return [pin for pin in found if pin.name not in {one.name for one in pins}]
+def _with_sources(
+    lines: Sequence[str], target: Target, requirements: Requirements, preferred: str, locked: Sequence[str]
+) -> tuple[list[Pin], list[Pin]]:
+    """Resolve lines beside what is locked; the second list are the distributions without a wheel."""
+    aside: list[str] = []
+    while True:
+        # A marker that never holds takes a distribution out, whoever requires it.
+        out = [f"{name} ; python_version < '0'" for name in (*aside, *requirements.exclude)]
+        try:
+            pins = _compiled(lines, target, requirements.index, preferred, [*locked, *out])
+        except PackageError as error:
+            names = list(dict.fromkeys(map(normal_name, names_without_wheels(error))))
+            new = [name for name in names if name not in aside]
+            if not new or len(aside) > _MOST_WITHOUT_WHEELS:
+                raise
+            aside += new
+        else:
+            theirs = {pin.name: pin.line for pin in _locked(lines)}
+            return pins, [_source(name, theirs.get(name, name), requirements.index) for name in aside]
+
+
+def _source(name: str, line: str, index: Index) -> Pin:
+    """Return the pin of a distribution that is to be built, with a version if there is any."""
+    if not PIN.match(line):
+        with contextlib.suppress(PackageError), tempfile.TemporaryDirectory() as scratch:
+            wanted = Path(scratch, "wanted.txt")
+            wanted.write_text("\n".join((*index.options, line)), encoding="utf-8")
+            options = ["--no-deps", "--generate-hashes", "--no-annotate", "--no-header", "--no-emit-index-url"]
+            line = next(_read_pins(run_uv("pip", "compile", str(wanted), *options, index=index))).line
+    return Pin(name, line, built=True)
+
+
+def added(
+    lines: Sequence[str], pins: Sequence[Pin], requirements: Requirements, target: Target
+) -> tuple[list[Pin], list[Pin]]:
+    """Return the pins of what a whole lock lacks, beside its pins, of which none changes.
+
+    The second list are the distributions that have no wheel.
+    """
+    locked = [pin.line.partition(" --hash")[0] for pin in pins if not pin.built]
+    locked += [f"{pin.name} ; python_version < '0'" for pin in pins if pin.built]
+    preferred = _OUR_LOCK.read_text(encoding="utf-8")
+    found, sources = _with_sources(lines, target, requirements, preferred, locked)
+    return [pin for pin in found if pin.name not in {one.name for one in pins}], sources
 
 
 def _without_psycopg2(lines: Sequence[str], lock: Path, warnings: list[str]) -> tuple[list[str], list[str]]:
@@ -217,26 +337,27 @@ def _compiled(
         except PackageError:
             pass  # not everything is cached
         resolved.write_text(preferred, encoding="utf-8")
-        run_uv(*command, index=index)
+        try:
+            run_uv(*command, index=index)
+        except PackageError as error:
+            raise _about_the_index(error, command, index) from error
         return list(_read_pins(resolved.read_text(encoding="utf-8")))
+
+
+def _about_the_index(error: PackageError, command: Sequence[str], index: Index) -> PackageError:
+    """Return the error again, or one that says more: only one strategy has uv name an index that refuses access."""
+    if "was not found in the package registry" in error.details and "index-strategy" in index.settings:
+        try:
+            run_uv(*command, "--index-strategy", "first-index", index=index)
+        except PackageError as another:
+            return another if place_that_failed(another) else error
+    return error
 
 
 def _read_pins(resolved: str) -> Iterator[Pin]:
     for line in re.sub(r"\\\n\s*", "", resolved).splitlines():
         if found := NAME.match(line):
             yield Pin(normal_name(found[0]), line)
-
-
-def _conflict(error: PackageError) -> str:
-    """Return the part of uv's words that says what contradicts what, without its proof."""
-    text = re.sub(r"^No solution found.*?: ", "", str(error)).removeprefix("cause: ")
-    text = text.removeprefix("No solution found when resolving dependencies ").lstrip("╰─▶ ")
-    if len(text) <= _LONGEST_CONFLICT:
-        return text
-    # The proof ends with what it comes to, and then come hints.
-    proof, _, hints = text.partition(" hint: ")
-    last = proof[-_LONGEST_CONFLICT:].partition(" ")[2]
-    return f"... {last}{f' ({hints[:_LONGEST_CONFLICT]})' if hints and len(last) < _LONGEST_CONFLICT // 2 else ''}"
 
 
 def _pins(text: str) -> set[tuple[str, str]]:
@@ -261,10 +382,10 @@ def _marker(line: str) -> Marker | None:
 
 def _applies(line: str, target: Target) -> bool:
     marker = _marker(line)
-    return marker is None or marker.evaluate(_environment(target))
+    return marker is None or marker.evaluate(environment_of(target))
 
 
-def _environment(target: Target, minor: int | None = None) -> dict[str, str]:
+def environment_of(target: Target, minor: int | None = None) -> dict[str, str]:
     """Return what markers are about, for this target, or for it with another Python."""
     here = {name: str(value) for name, value in default_environment().items()}
     if target.python is None and minor is None:
@@ -295,7 +416,7 @@ def _refuse_what_markers_exclude(requirements: Requirements, applying: Sequence[
         return
     lost = sorted(needed - kept) or sorted(named)
     about = [line for line in requirements.lines if _name(line) in lost]
-    fitting = [minor for minor in range(10, 15) if any(_holds(line, target, minor) for line in about)]
+    fitting = [minor for minor in MINORS if any(_holds(line, target, minor) for line in about)]
     runtimes = " or ".join(f"python3.{minor}" for minor in fitting)
     advice = f"build for {runtimes} (the stage's setting `runtime`)" if fitting else "lock it for this Python"
     raise PackageError(
@@ -306,7 +427,7 @@ def _refuse_what_markers_exclude(requirements: Requirements, applying: Sequence[
 
 def _holds(line: str, target: Target, minor: int) -> bool:
     marker = _marker(line)
-    return marker is None or marker.evaluate(_environment(target, minor))
+    return marker is None or marker.evaluate(environment_of(target, minor))
 
 
 def _refuse_what_is_too_old(lines: Sequence[str], lock: Path) -> None:
@@ -321,14 +442,30 @@ def _refuse_what_is_too_old(lines: Sequence[str], lock: Path) -> None:
             )
 
 
-def _refuse_a_python_that_is_too_old(lock: Path, target: Target) -> None:
-    # Markers that hold for every Python of the lock are not in it: for an older one it pins the wrong versions.
-    needed = re.search(r'^requires-python = "[^"]*>=\s*3\.(\d+)', lock.read_text(encoding="utf-8"), re.MULTILINE)
-    if needed and int(needed[1]) > target.minor:
-        raise PackageError(
-            f"{lock.name} is for Python 3.{needed[1]} and later, but the package is for {target}; "
-            "build for a later Python, or lower requires-python in the backend and lock again"
-        )
+def _refuse_another_python(requirements: Requirements, target: Target) -> None:
+    # Markers that hold for every Python of the lock are not in it: for another one it pins the wrong versions.
+    if not requirements.python or allows(requirements.python, target.minor):
+        return
+    fitting = [minor for minor in MINORS if allows(requirements.python, minor)]
+    runtimes = " or ".join(f"3.{minor}" for minor in fitting)
+    lower = re.fullmatch(r">=\s*3\.(\d+)", requirements.python)
+    pythons = f"Python 3.{lower[1]} and later" if lower else f"Python {requirements.python.replace('||', ' or ')}"
+    advice = (
+        f"build for Python {runtimes} (the stage's setting `runtime`: python3.{fitting[-1]}, or"
+        f" PYTHON_VERSION=3.{fitting[-1]})"
+        if fitting
+        else f"Lambda's runtimes are 3.{MINORS[0]} to 3.{MINORS[-1]}: change the range in the backend and lock again"
+    )
+    raise PackageError(f"{requirements.lock.name} is for {pythons}, but the package is for {target}; {advice}")
+
+
+def allows(pythons: str, minor: int) -> bool:
+    """Tell whether a range of Pythons, with ``||`` between alternatives, has any patch release of 3.``minor``."""
+    try:
+        ranges = [SpecifierSet(one.strip()) for one in pythons.split("||")]
+    except InvalidSpecifier:
+        return True  # in no form that is known; the wheels decide
+    return any(one.contains(f"3.{minor}.{patch}") for one in ranges for patch in range(_ANY_PATCH + 1))
 
 
 def _release(version: str) -> tuple[int, ...]:

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 
 from infra.package import bytecode, contents
 from infra.package.errors import PackageError
+from infra.package.from_source import install_built
 from infra.package.requirements import normal_name
 from infra.package.resolving import install
 
@@ -126,7 +127,7 @@ def _key(pin: Pin, recipe: Recipe) -> str:
     machine = recipe.target.architecture or sysconfig.get_platform()
     compiler = recipe.interpreter.version if recipe.interpreter else None
     code = [hashlib.sha256(file.read_bytes()).hexdigest() for file in _RECIPE]
-    whole = json.dumps([pin.line, recipe.target.minor, machine, compiler, recipe.folder, code])
+    whole = json.dumps([pin.line, pin.built, recipe.target.minor, machine, compiler, recipe.folder, code])
     return f"{pin.name}-{hashlib.sha256(whole.encode()).hexdigest()[:32]}"
 
 
@@ -146,7 +147,11 @@ def _read(place: Path) -> Entry | None:
 
 def _make(places: Mapping[Pin, Path], recipe: Recipe, scratch: Path) -> None:
     site = scratch / "site"
-    install(list(places), recipe.target, site, recipe.index)
+    if wheels := [pin for pin in places if not pin.built]:
+        install(wheels, recipe.target, site, recipe.index)
+    for pin in places:
+        if pin.built:
+            install_built(pin, recipe.target, site, recipe.index)
     records = {_normal_name(record): record for record in sorted(site.glob("*.dist-info/RECORD"))}
     paths = {pin: _recorded(site, records[pin.name]) for pin in places if pin.name in records}
     named = {pin: _services_and_dialects(site, pin.name, below) for pin, below in paths.items()}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -17,16 +16,9 @@ import uv
 from infra.package.errors import PackageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
 _toml: Any = import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
-
-# The settings that say where distributions come from. Others, such as overrides, have decided what the lock holds; uv
-# would apply them again to what comes from the lock.
-_OF_INDEXES = (
-    "allow-insecure-host", "extra-index-url", "find-links", "index", "index-strategy", "index-url", "keyring-provider",
-    "native-tls", "no-index",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -40,21 +32,6 @@ class Index:
     options: tuple[str, ...] = ()
 
 
-def index_of(folder: Path, options: tuple[str, ...] = ()) -> Index:
-    """Return the indexes that uv would use in a folder, by its configuration files."""
-    settings: dict[str, Any] = {}
-    for base, found in (*_of_machine(), *_of_project(folder)):
-        for name in _OF_INDEXES:
-            if name in found:
-                settings[name] = _usable(name, found[name], base)
-    # TOML takes a table's keys after all others, so the list of tables is last.
-    tables = settings.pop("index", [])
-    lines = [f"{name} = {json.dumps(value)}" for name, value in settings.items()]
-    for table in tables:
-        lines += ["[[index]]", *(f"{name} = {json.dumps(value)}" for name, value in table.items())]
-    return Index("\n".join(lines), options)
-
-
 def read_toml(path: Path) -> dict[str, Any]:
     """Return what a TOML file holds. Raises `PackageError` if it cannot be read."""
     try:
@@ -64,46 +41,16 @@ def read_toml(path: Path) -> dict[str, Any]:
     return found
 
 
-def _of_machine() -> Iterator[tuple[Path, Mapping[str, Any]]]:
-    home = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
-    named = os.environ.get("UV_CONFIG_FILE")
-    for path in (Path("/etc/uv/uv.toml"), home / "uv" / "uv.toml", *([Path(named)] if named else [])):
-        if path.is_file():
-            yield path.parent, read_toml(path)
-
-
-def _of_project(folder: Path) -> Iterator[tuple[Path, Mapping[str, Any]]]:
-    """Yield the settings of the nearest project: uv.toml, or else a pyproject.toml that has a [tool.uv]."""
-    for each in (folder, *folder.parents):
-        if (each / "uv.toml").is_file():
-            yield each, read_toml(each / "uv.toml")
-            return
-        if (each / "pyproject.toml").is_file():
-            found = read_toml(each / "pyproject.toml").get("tool", {}).get("uv")
-            if found is not None:
-                yield each, found
-                return
-
-
-def _usable(name: str, value: Any, base: Path) -> Any:  # noqa: ANN401 - TOML
-    """Return a setting that means the same in another folder."""
-    if name == "index":
-        # An index that is only for some distributions is asked for all here. Hashes tell theirs from others.
-        kept = [{key: one for key, one in table.items() if key in {"name", "url", "default"}} for table in value]
-        return [{**table, "url": _absolute(table["url"], base)} for table in kept if "url" in table]
-    if name in {"find-links", "extra-index-url"}:
-        return [_absolute(one, base) for one in ([value] if isinstance(value, str) else value)]
-    return _absolute(value, base) if name == "index-url" else value
-
-
-def _absolute(place: str, base: Path) -> str:
-    return place if "://" in place or Path(place).is_absolute() else str(base / place)
-
-
-def run_uv(*arguments: str, cwd: Path | None = None, index: Index | None = None) -> str:
+def run_uv(
+    *arguments: str,
+    cwd: Path | None = None,
+    index: Index | None = None,
+    environment: Mapping[str, str] | None = None,
+    timeout_s: float | None = None,
+) -> str:
     """Run uv and return what it prints. Raises `PackageError` with uv's own words, in one line.
 
-    With an ``index``, uv reads no other configuration.
+    With an ``index``, uv reads no other configuration. ``environment`` are more variables for it and what it builds.
     """
     with tempfile.TemporaryDirectory() as scratch:
         options: tuple[str, ...] = ()
@@ -114,11 +61,13 @@ def run_uv(*arguments: str, cwd: Path | None = None, index: Index | None = None)
         done = subprocess.run(
             [uv.find_uv_bin(), *arguments, *options, "--quiet", "--color", "never"],
             cwd=cwd or scratch,
-            env={**os.environ, "UV_PYTHON_DOWNLOADS": "never"},
+            env={**os.environ, "UV_PYTHON_DOWNLOADS": "never", **(environment or {})},
             capture_output=True,
             text=True,
             check=False,
+            timeout=timeout_s,
         )
     if done.returncode:
-        raise PackageError(" ".join(done.stderr.removeprefix("error: ").split()) or f"uv ended with {done.returncode}")
+        line = " ".join(done.stderr.removeprefix("error: ").split())
+        raise PackageError(line or f"uv ended with {done.returncode}", done.stderr)
     return done.stdout

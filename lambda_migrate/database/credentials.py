@@ -42,4 +42,6 @@ class Credentials:
             "database": self.database,
             "sslmode": self.sslmode,
             "sslrootcert": str(self.sslrootcert),
+            "user_quoted": quote(self.user, safe=""),
+            "password_quoted": quote(self.password, safe=""),
         }

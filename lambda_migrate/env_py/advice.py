@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import traceback
 
+from lambda_migrate.invocation.suggestions import database_env, to_paste
+
 
 def advice(error: BaseException, *, began: bool) -> str:
     """Return what to do about an exception of env.py or a revision, or an empty text.
@@ -25,6 +27,30 @@ def advice(error: BaseException, *, began: bool) -> str:
         )
     if isinstance(error, KeyError) and frames and frames[-1].filename.endswith("configparser.py"):
         return " (a section that the configuration lacks; fileConfig needs loggers, handlers and formatters)"
-    if isinstance(error, KeyError) and not began:
-        return " (an environment variable? See DATABASE_URL_ENV and DATABASE_ENV)"
-    return ""
+    return "" if began else _about_variables(_missing_variables(error))
+
+
+def _missing_variables(error: BaseException) -> list[str]:
+    """Return the variables that env.py reads, or that a pydantic settings class requires, and that are not set."""
+    if isinstance(error, KeyError):
+        return [str(argument) for argument in error.args]
+    if type(error).__name__ != "ValidationError":
+        return []
+    try:
+        problems = error.errors()  # type: ignore[attr-defined]
+        # pydantic 1 has another name for the same.
+        missing = [one["loc"] for one in problems if one["type"] in {"missing", "value_error.missing"}]
+        return [str(place[0]).upper() for place in missing if place]
+    except Exception:  # noqa: BLE001 - another library's error of this name
+        return []
+
+
+def _about_variables(names: list[str]) -> str:
+    """Return what to do about variables that env.py reads and that are not set."""
+    if not names:
+        return ""
+    templates = database_env(names)
+    # A name in capitals is a variable; any other may be a key of something else.
+    others = [name for name in names if name not in templates and name.isupper()]
+    paste = f"; in the stage: {to_paste(templates, others)}" if templates or others else ""
+    return f" (an environment variable? See DATABASE_URL_ENV and DATABASE_ENV{paste})"

@@ -35,15 +35,18 @@ _CONNECTION_STATES = frozenset({"53300", "57P01", "57P02", "57P03", "57P05", "25
 _REFUSED_OPTIONS = "unsupported startup parameter"
 
 
-def failure_of(error: BaseException, journal: Journal, *, backend: Path) -> Failure:
+def failure_of(error: BaseException, journal: Journal, *, backend: Path, password: str = "") -> Failure:
     """Return the failure for an exception, in a form that can be sent, logged and raised.
 
-    ``journal`` has the revision that was running and what is known of it, ``backend`` is the backend's folder.
+    ``journal`` has the revision that was running and what is known of it, ``backend`` is the backend's folder, and
+    ``password`` that of the login.
     """
     revision = journal.revision
     failure = _failure(error, revision, began=journal.began, partly_committed=journal.partly_committed)
     if failure.kind == "authentication" and hints.logs_in_with_hidden_password(error):
         failure = replace(failure, kind="error", message=f"{failure.message} ({hints.IS_HIDDEN})")
+    elif not journal.began and hints.puts_password_into_url(error, password):
+        failure = replace(failure, kind="error", message=f"{failure.message} ({hints.IS_UNESCAPED})")
     elif failure.sqlstate is not None and revision is not None:
         remarks = (one_line(journal.note, limit=1000), hints.of_one_transaction_each(failure, journal.temporary))
         failure = replace(failure, message=failure.message + "".join(f" ({each})" for each in remarks if each))

@@ -1,8 +1,9 @@
-"""Hints for errors that come from one transaction for each revision, and for a hidden password."""
+"""Hints for errors that come from one transaction for each revision, and for a hidden or unescaped password."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -14,6 +15,11 @@ if TYPE_CHECKING:
 IS_HIDDEN = (
     "env.py logs in with the password ***, because str() of a SQLAlchemy URL hides the password: use"
     " url.render_as_string(hide_password=False), or the URL itself"
+)
+IS_UNESCAPED = (
+    "env.py puts the password into a URL without escaping it, and this password has characters that a URL must escape:"
+    " let DATABASE_ENV give env.py {password_quoted} and {user_quoted} in place of {password} and {user}, or let env.py"
+    " use sqlalchemy.URL.create()"
 )
 _HIDDEN = "***"
 
@@ -68,6 +74,24 @@ def of_interrupted_run(failure: Failure, source: Path) -> str:
 def logs_in_with_hidden_password(error: BaseException) -> bool:
     """Return whether the login that failed used the password ``***``, as the frames of the error show."""
     return any(_is_hidden(name, value) for name, value in _locals(error))
+
+
+def puts_password_into_url(error: BaseException, password: str) -> bool:
+    """Return whether the frames of an error have an address with this password, which had to be escaped there."""
+    if not password or quote(password, safe="") == password:
+        return False
+    return any(_is_unescaped(value, password) for _, value in _locals(error))
+
+
+def _is_unescaped(value: object, password: str) -> bool:
+    if isinstance(value, str):
+        return "://" in value and f":{password}@" in value
+    if not isinstance(value, dict):
+        return False
+    # What a driver got of such an address: the password ends at its first "@", and the rest is taken for the host.
+    host, theirs = value.get("host"), value.get("password")
+    cut = isinstance(theirs, str) and theirs != password and password.startswith(theirs)
+    return cut and isinstance(host, str) and f"{theirs}@{host}".startswith(password)
 
 
 def _is_hidden(name: str, value: object) -> bool:

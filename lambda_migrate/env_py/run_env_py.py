@@ -30,6 +30,7 @@ from lambda_migrate.invocation.errors import ConfigurationError
 from lambda_migrate.invocation.redaction import conceal, conceal_for_good, forget_all_but
 from lambda_migrate.invocation.settings import secrets_of
 from lambda_migrate.revisions import reviewed
+from lambda_migrate.revisions.manifest import working_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -59,7 +60,7 @@ def run(job: Job, send: Callable[[Message], None]) -> None:
         ended = Ended(stopped=journal.stopped, heads=heads if job.action in _WRITING else None)
     except BaseException as error:  # noqa: BLE001 - sys.exit, KeyboardInterrupt and running out of memory included
         ended = Ended(
-            failure_of(error, journal, backend=job.settings.alembic_config.parent),
+            failure_of(error, journal, backend=job.settings.alembic_config.parent, password=job.credentials.password),
             # A revision that stops by itself at the deadline may end before the supervisor checks the time.
             stopped=job.deadline.left() <= 0,
         )
@@ -75,8 +76,9 @@ def _run(job: Job, journal: Journal, looking: Looking | None) -> None:
     if not path.parent.is_dir():
         raise ConfigurationError(f"the package has no folder {path.parent.name}")
     # Relative paths in the config file and in env.py start at the folder in which the alembic command runs.
-    os.chdir(path.parent)
-    sys.path.insert(0, str(path.parent))
+    folder = working_folder(job.settings)
+    os.chdir(folder)
+    sys.path[:0] = dict.fromkeys([str(path.parent), str(folder)])
     config = tree.read_config(path)
     set_config(config, job)
     if looking is not None:

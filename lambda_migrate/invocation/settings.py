@@ -30,7 +30,11 @@ PACKAGE_ROOT = _FUNCTION_ROOT.parent
 BACKEND_ROOT = PACKAGE_ROOT / "backend"
 RDS_CA_BUNDLE = _FUNCTION_ROOT / "rds-ca-bundle.pem"
 
-PLACEHOLDERS = ("url", "driver", "host", "port", "user", "password", "database", "sslmode", "sslrootcert")
+PLACEHOLDERS = (
+    *("url", "driver", "host", "port", "user", "password", "database", "sslmode", "sslrootcert"),
+    # Escaped, for an env.py that puts the parts into a URL as they are.
+    *("user_quoted", "password_quoted"),
+)
 
 # From the weakest to the strictest.
 SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")

@@ -33,6 +33,7 @@ class Manifest:
     ``architecture`` is None in a package for the machine that built it. ``python`` is a version such as "3.13".
     ``version_table`` is env.py's version table, or None if only a run of env.py can find it out. ``drivers`` are the
     PostgreSQL drivers among the backend's libraries, by SQLAlchemy's names, the preferred one first.
+    ``working_folder`` is where the alembic command is run; None: in the configuration's folder.
     """
 
     heads: tuple[str, ...]
@@ -49,6 +50,7 @@ class Manifest:
     architecture: str | None
     version_table: str | None = None
     drivers: tuple[str, ...] = ()
+    working_folder: str | None = None
     version: int = VERSION
 
 
@@ -119,6 +121,18 @@ def for_settings(settings: Settings) -> Manifest | None:
     if manifest is None or settings.package_root / manifest.config != settings.alembic_config:
         return None
     return manifest
+
+
+def working_folder(settings: Settings) -> Path:
+    """Return the folder in which env.py runs, from which the configuration's relative paths are meant.
+
+    Raises:
+        ConfigurationError: as `packaged`.
+    """
+    manifest = for_settings(settings)
+    if manifest is None or manifest.working_folder is None:
+        return settings.alembic_config.parent
+    return settings.package_root / manifest.working_folder
 
 
 def package_digest(settings: Settings) -> str:

@@ -15,9 +15,12 @@ from infra.package.layout import read_layout
 from infra.package.requirements import read_requirements
 from infra.package.resolving import backend_pins
 from tests.support.backends import ENV, REVISION, make_backend, write
+from tests.support.trees import Rev, sql, write_tree
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from tests.support.functions import Runner
 
 PYPROJECT = '[tool.alembic]\nscript_location = "%(here)s/alembic"\nprepend_sys_path = ["."]\n'
 FLASK = "from flask import current_app\ndef get_engine():\n    return current_app.extensions['migrate'].db.engine\n"
@@ -174,3 +177,29 @@ def test_psycopg2_is_taken_as_its_binary_twin(tmp_path: Path, line: str) -> None
     assert found.drivers == ("psycopg2",)
     [warning] = found.warnings
     assert "psycopg2-binary in its place" in warning
+
+
+@pytest.mark.parametrize(
+    "location, place",
+    [("migrations", "db/migrations"), ("%(here)s/migrations", "db/migrations"), ("db/migrations", "db/migrations")],
+    ids=["the configuration's folder", "here", "the backend's folder"],
+)
+def test_a_location_is_meant_from_the_configurations_folder_too(
+    runner: Runner, tmp_path: Path, location: str, place: str
+) -> None:
+    backend = write_tree(tmp_path / "shop", [Rev("a1", sql("CREATE TABLE a (id int)"))])
+    (backend / "db").mkdir()
+    (backend / "alembic").rename(backend / place)
+    (backend / "db/alembic.ini").write_text(f"[alembic]\nscript_location = {location}\nprepend_sys_path = .\n")
+    (backend / "requirements.txt").write_text("alembic\nsqlalchemy\n")
+
+    built = build(backend, tmp_path / "out", Target(), "db/alembic.ini")
+
+    answer = runner.start_package(built.directory).invoke()
+    assert (answer.error_type, answer.payload.get("revision")) == (None, "a1"), answer.payload
+
+
+def test_a_path_of_a_container_is_named_as_such(tmp_path: Path) -> None:
+    ini = "[alembic]\nscript_location = /srv/app/alembic\n"
+    with pytest.raises(PackageError, match=r"is a path of a container, .* script_location = %\(here\)s/alembic"):
+        build(make_backend(tmp_path / "shop", **{"alembic.ini": ini}), tmp_path / "out", Target())

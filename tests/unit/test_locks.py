@@ -6,10 +6,17 @@ import json
 from typing import TYPE_CHECKING
 
 import pytest
+from packaging.markers import Marker
 
+from infra.package import Target
 from infra.package.errors import PackageError
+from infra.package.indexes import index_of
+from infra.package.lock_files import find as find_lock
+from infra.package.lock_files import python_of
 from infra.package.locks import read_lock
-from infra.package.requirements import read_requirements
+from infra.package.requirements import Requirements, read_requirements
+from infra.package.resolving import allows, backend_pins
+from infra.package.uv_tool import Index
 from tests.support.backends import write
 
 if TYPE_CHECKING:
@@ -142,3 +149,113 @@ def test_an_empty_lock_of_uv_is_refused(tmp_path: Path) -> None:
     write(tmp_path, **{"pyproject.toml": POETRY_1, "uv.lock": empty})
     with pytest.raises(PackageError, match=r"uv\.lock"):
         read_requirements(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "name, text, runtime",
+    [
+        ("uv.lock", 'version = 1\nrequires-python = "==3.12.*"\n', "3.12"),
+        ("uv.lock", 'version = 1\nrequires-python = ">=3.11, <3.13"\n', "3.12"),
+        ("poetry.lock", '[metadata]\npython-versions = "~3.12"\n', "3.12"),
+        ("poetry.lock", '[metadata]\npython-versions = ">=3.8,<3.12 || 3.12.*"\n', "3.12"),
+        ("poetry.lock", '[metadata]\npython-versions = "^3.9,<3.12.9"\n', "3.12"),
+        ("pdm.lock", '[[metadata.targets]]\nrequires_python = "==3.11.*"\n', "3.11"),
+        ("pylock.toml", 'lock-version = "1.0"\nrequires-python = ">=3.11,<3.13"\n', "3.12"),
+    ],
+)
+def test_a_lock_for_another_python_names_the_runtime_that_fits(
+    tmp_path: Path, name: str, text: str, runtime: str
+) -> None:
+    write(tmp_path, **{name: text})
+    python = python_of(tmp_path / name)
+    requirements = Requirements(tmp_path, tmp_path / name, (), (), locked=True, index=Index(), python=python)
+    with pytest.raises(PackageError) as refused:
+        backend_pins(requirements, Target("3.13", "arm64"))
+    assert f"`runtime`: python{runtime}" in str(refused.value)
+    assert f"PYTHON_VERSION={runtime}" in str(refused.value)
+
+
+@pytest.mark.parametrize("versions", ["^3.11", ">=3.9", "~3", "*", ">=3.9,<4.0", "3.13.*", ">=3.13.2", ""])
+def test_a_range_that_has_the_runtime_is_fine(tmp_path: Path, versions: str) -> None:
+    write(tmp_path, **{"poetry.lock": f'[metadata]\npython-versions = "{versions}"\n'})
+    assert allows(python_of(tmp_path / "poetry.lock"), 13)
+
+
+def test_extras_and_groups_of_poetry_2(tmp_path: Path) -> None:
+    optional = poetry("asyncpg", "1.0", 'groups = ["main"]', "markers = 'extra == \"fast\"'")
+    lock = (
+        poetry("alembic", "1.16.5", 'groups = ["main"]')
+        + optional.replace("optional = false", "optional = true")
+        + poetry("psycopg", "3.2", 'groups = ["migrations"]')
+    )
+    write(tmp_path, **{"poetry.lock": lock})
+
+    def names(extras: tuple[str, ...] = (), group: str | None = None) -> list[str]:
+        return [line.partition("==")[0] for line in read_lock(tmp_path / "poetry.lock", extras, group)]
+
+    assert names() == ["alembic"]
+    assert names(extras=("fast",)) == ["alembic", "asyncpg"]
+    assert names(group="migrations") == ["psycopg"]
+    with pytest.raises(PackageError, match="gone"):
+        names(group="gone")
+
+
+def test_extras_of_a_pylock(tmp_path: Path) -> None:
+    entry = '[[packages]]\nname = "{0}"\nversion = "1"\nmarker = "{1}"\n'
+    lock = entry.format("fast", "'fast' in extras") + entry.format("dev", "'dev' in dependency_groups")
+    write(tmp_path, **{"pylock.toml": lock})
+    lines = read_lock(tmp_path / "pylock.toml", extras=("fast",))
+    assert [Marker(line.partition(" ; ")[2]).evaluate() for line in lines] == [True, False]
+
+
+@pytest.mark.parametrize(
+    "name, text",
+    [
+        ("poetry.lock", poetry("ours", "1", 'groups = ["main"]', '[package.source]\ntype = "git"\nurl = "{url}"')),
+        ("pdm.lock", '[[package]]\nname = "ours"\nversion = "1"\ngit = "{url}"\nrevision = "abc"\n'),
+        ("Pipfile.lock", '{"default": {"ours": {"git": "{url}", "ref": "abc"}}}'),
+        ("pylock.toml", '[[packages]]\nname = "ours"\nvcs = {type = "git", url = "{url}", commit-id = "abc"}\n'),
+    ],
+)
+@pytest.mark.parametrize(
+    "url, address",
+    [
+        ("https://git.example.com/a/b.git", "git+https://git.example.com/a/b.git"),
+        ("git@git.example.com:a/b.git", "git+ssh://git@git.example.com/a/b.git"),
+    ],
+)
+def test_a_git_repository_in_each_lock(tmp_path: Path, name: str, text: str, url: str, address: str) -> None:
+    text = text.replace("{url}", url).replace("[package.source]", '[package.source]\nresolved_reference = "abc"')
+    write(tmp_path, **{name: text})
+    assert read_lock(tmp_path / name) == [f"ours @ {address}@abc"]
+
+
+def test_the_lock_of_a_workspace_is_found_past_a_stray_one(tmp_path: Path) -> None:
+    member = tmp_path / "packages" / "api"
+    write(tmp_path, **{"pyproject.toml": '[tool.uv.workspace]\nmembers = ["packages/*"]\n', "uv.lock": ""})
+    write(tmp_path / "packages", **{"uv.lock": "stray", "pyproject.toml": "[tool.other]\n"})
+    write(member, **{"pyproject.toml": '[project]\nname = "api"\n', "requirements.txt": "stray\n"})
+    assert find_lock(member) == tmp_path / "uv.lock"
+
+
+def test_the_lock_of_the_repository_serves_a_folder_without_one(tmp_path: Path) -> None:
+    write(tmp_path, **{".git/HEAD": "", "poetry.lock": ""})
+    write(tmp_path / "api" / "db", **{"alembic.ini": ""})
+    assert find_lock(tmp_path / "api" / "db") == tmp_path / "poetry.lock"
+
+
+def test_the_indexes_of_other_tools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("POETRY_HTTP_BASIC_OUR_PYPI_USERNAME", "reader")
+    monkeypatch.setenv("POETRY_HTTP_BASIC_OUR_PYPI_PASSWORD", "p@ss")
+    monkeypatch.setenv("TOKEN", "t0ken")
+    source = '[[tool.{0}.source]]\nname = "our-pypi"\nurl = "{1}"\n'
+    pyproject = source.format("poetry", "https://a.example.com/simple") + source.format(
+        "pdm", "https://${TOKEN}@b.example.com/simple"
+    )
+    meta = {"sources": [{"url": "https://c.example.com/simple"}, {"url": "https://pypi.org/simple"}]}
+    write(tmp_path, **{"pyproject.toml": pyproject, "Pipfile.lock": json.dumps({"_meta": meta})})
+    found = {lock: index_of(tmp_path / lock, tmp_path).settings for lock in ("poetry.lock", "pdm.lock", "Pipfile.lock")}
+    assert "https://reader:p%40ss@a.example.com/simple" in found["poetry.lock"]
+    assert "https://t0ken@b.example.com/simple" in found["pdm.lock"]
+    assert "https://c.example.com/simple" in found["Pipfile.lock"]
+    assert "pypi.org" not in found["Pipfile.lock"]

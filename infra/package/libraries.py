@@ -1,0 +1,224 @@
+"""Writes the backend's libraries into a package: what has a wheel, what can be built, and none that nobody imports.
+
+One distribution without a wheel does not stop a migration. It is built if it is pure Python and may be needed. If it
+cannot be built, it is left out if neither the tree nor another distribution needs it, and refused otherwise.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from infra.package import distributions
+from infra.package.errors import PackageError
+from infra.package.from_source import NotPureError, version_of
+from infra.package.layout import BACKEND_LIBRARIES
+from infra.package.provided import LAMBDAS, Provided, may_provide, missing, surely
+from infra.package.resolving import NoWheelError, added, minors_with_wheels
+from infra.package.uv_messages import listed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
+
+    from infra.package.distributions import Needs, Site
+    from infra.package.reached import Foreign, Reached
+    from infra.package.requirements import Requirements
+    from infra.package.resolving import BackendPins, Pin
+    from infra.package.target import Target
+
+# The process of env.py needs these whatever the backend imports.
+_OF_ENV_PY = frozenset({"alembic", "sqlalchemy"})
+_DRIVERS = frozenset({"asyncpg", "pg8000", "psycopg", "psycopg-binary", "psycopg-c", "psycopg2", "psycopg2-binary"})
+# SQLAlchemy imports it for asyncio, by an extra that locks do not note.
+_FOR_ASYNCIO = "greenlet"
+# What Python imports by itself: time zones, and the drivers that SQLAlchemy loads by name.
+_BY_NAME = frozenset({*_DRIVERS, _FOR_ASYNCIO, "psycopg-pool", "tzdata"})
+
+
+@dataclass(frozen=True)
+class Written:
+    """The libraries in a package, those of them that the tree may load, and lines about those that are not in it."""
+
+    site: Site
+    loaded: frozenset[str]
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where libraries are written, for what, and how."""
+
+    package: Path
+    target: Target
+    needs: Needs
+    requirements: Requirements
+
+
+def write(locked: BackendPins, reached: Reached, place: Place) -> Written:
+    """Write the backend's libraries. Raises `PackageError` if some that are needed cannot be had."""
+    return _Writer(locked, reached, place).write()
+
+
+class _Writer:
+    def __init__(self, locked: BackendPins, reached: Reached, place: Place) -> None:
+        self._locked = locked
+        self._reached = reached
+        self._place = place
+        self._pins = list(locked.pins)
+        self._aside = list(locked.aside)
+        self._provided = Provided()
+        self._site: Site | None = None
+        self._reasons: dict[str, PackageError] = {}
+
+    def write(self) -> Written:
+        try:
+            self._add(self._pins)
+        except NoWheelError as error:
+            self._aside += error.pins
+            self._pins = [pin for pin in self._pins if pin not in error.pins]
+            self._add(self._pins)
+        if self._aside:
+            self._build()
+            self._refuse_what_is_needed()
+        self._refuse_imports_of_nothing()
+        if self._site is None:  # pragma: no cover - env.py's process needs alembic
+            raise PackageError(f"{self._place.requirements.lock.name} has no distribution")
+        return Written(self._site, frozenset(self._wanted()), tuple(self._warnings()))
+
+    def _add(self, pins: list[Pin]) -> None:
+        place = self._place
+        if not pins and self._site:
+            return
+        index = place.requirements.index
+        site = distributions.write(pins, place.target, place.package, BACKEND_LIBRARIES, place.needs, index)
+        self._provided.add(place.package, site.owners, place.target)
+        self._site = self._site.with_(site) if self._site else site
+
+    def _build(self) -> None:
+        """Build what may be needed, and then what that requires, until nothing more can be built."""
+        while True:
+            wanted = self._wanted()
+            tried = [pin for pin in self._aside if pin.name in wanted and pin.name not in self._reasons]
+            if not tried:
+                return
+            for pin in tried:
+                try:
+                    self._add([replace(pin, built=True)])
+                except PackageError as error:
+                    self._reasons[pin.name] = error
+                else:
+                    self._aside.remove(pin)
+                    self._pins.append(pin)
+            self._add_what_they_require(tried)
+
+    def _add_what_they_require(self, built: Iterable[Pin]) -> None:
+        """Add what a requirements file left to the metadata of a source."""
+        known = {pin.name for pin in (*self._pins, *self._aside)} | set(self._place.requirements.exclude)
+        lines = [
+            one.line
+            for pin in built
+            for one in self._provided.requires.get(pin.name, ())
+            if one.certain and one.name not in known
+        ]
+        if lines:
+            more, sources = added(lines, self._pins, self._place.requirements, self._place.target)
+            self._aside += sources
+            self._pins += more
+            self._add(more)
+
+    def _wanted(self) -> set[str]:
+        """Return the distributions that may be needed."""
+        missing_ones = self._missing()
+        wanted = self._provided.closure(self._loaded(self._reached.foreign) | _OF_ENV_PY, certain=False) | _BY_NAME
+        wanted |= {pin.name for pin in self._aside if may_provide(pin.name, missing_ones)}
+        if surely(missing_ones):  # of something whose name says nothing
+            wanted |= {pin.name for pin in self._aside}
+        return wanted
+
+    def _needed(self) -> dict[str, str]:
+        """Return which distributions without a wheel are needed, and by what."""
+        imports = surely(self._reached.foreign)
+        loaded = self._loaded(imports) | _OF_ENV_PY
+        closure = self._provided.closure(loaded, certain=True)
+        needed: dict[str, str] = {}
+        for pin in self._aside:
+            if found := may_provide(pin.name, surely(self._missing())):
+                needed[pin.name] = f"imported by {found.shown}"
+            elif requirers := self._provided.requirers(pin.name, closure):
+                needed[pin.name] = f"required by {listed(requirers, 3)}"
+            elif self._is_the_driver(pin.name):
+                needed[pin.name] = "the only driver for PostgreSQL"
+            elif pin.name in _OF_ENV_PY:
+                needed[pin.name] = "which runs the migrations"
+        return needed
+
+    def _is_the_driver(self, name: str) -> bool:
+        has = {pin.name for pin in self._pins}
+        if name == _FOR_ASYNCIO:
+            return "asyncpg" in has
+        return name in _DRIVERS and has.isdisjoint(_DRIVERS - {"psycopg"})
+
+    def _loaded(self, imports: Iterable[Foreign]) -> set[str]:
+        return set().union(*(self._provided.find(one.imported) or () for one in imports))
+
+    def _missing(self) -> list[Foreign]:
+        drivers = () if self._locked.drivers else ("psycopg2",)
+        lambdas = LAMBDAS if self._locked.names.isdisjoint({"boto3", "botocore"}) else ()
+        return missing(self._reached, self._provided, self._place.target, others={*drivers, *lambdas})
+
+    def _refuse_what_is_needed(self) -> None:
+        needed = self._needed()
+        unknown = [one for one in surely(self._missing()) if not any(may_provide(name, [one]) for name in needed)]
+        if not needed and not unknown:
+            return
+        lacking = [pin for pin in self._aside if pin.name in needed or unknown]
+        if not lacking:
+            return
+        if place := next((error for pin in lacking if (error := self._place_that_failed(pin))), None):
+            raise place
+        theirs = [f"{version_of(pin)} ({needed.get(pin.name, 'never imported by its name')})" for pin in lacking]
+        imported = f"; nothing provides {_imports(unknown)}" if unknown else ""
+        requirements, target = self._place.requirements, self._place.target
+        with_wheels = [pin for pin in lacking if not pin.line.partition(" --hash")[0].count(" @ ")]
+        minors = minors_with_wheels(with_wheels, target, requirements.index) if with_wheels == lacking else []
+        runtime = " and ".join(f"python3.{minor}" for minor in minors)
+        advice = f"{runtime} {'has' if len(minors) == 1 else 'have'} wheels for all of them; " if minors else ""
+        raise PackageError(
+            f"{requirements.lock.name} has no set of wheels for {target}: {listed(theirs)} cannot be built without a"
+            f" compiler{imported}; {advice}leave out what migrations do not need with the setting `exclude`, or choose"
+            " fewer `extras`",
+            "\n".join(error.details or str(error) for error in self._reasons.values()),
+        )
+
+    def _place_that_failed(self, pin: Pin) -> PackageError | None:
+        error = self._reasons.get(pin.name)
+        return None if error is None or isinstance(error, NotPureError) else error
+
+    def _refuse_imports_of_nothing(self) -> None:
+        """Refuse a package in which env.py, the tree or a module that they load could not be imported."""
+        if found := surely(self._missing()):
+            lock, target = self._place.requirements.lock.name, self._place.target
+            raise PackageError(
+                f"nothing in the package provides {_imports(found)}: {lock} does not have it, Python 3.{target.minor}"
+                " does not, and no folder of the backend from which Alembic imports; add what is missing to the lock,"
+                " or name its folder in prepend_sys_path"
+            )
+
+    def _warnings(self) -> Iterator[str]:
+        lock, target = self._place.requirements.lock.name, self._place.target
+        if self._aside:
+            names = listed([version_of(pin) for pin in self._aside])
+            yield (
+                f"{lock} has no wheel for {target} of {names}, and the migrations do not load"
+                f" {'it' if len(self._aside) == 1 else 'them'} at once: left out"
+            )
+
+
+def _imports(found: Iterable[Foreign]) -> str:
+    """Return the modules that are imported, each with the first place."""
+    first: dict[str, str] = {}
+    for one in found:
+        name = one.imported.name if one.imported.members else one.imported.top
+        first.setdefault(name, one.shown)
+    return listed([f"{name} ({where})" for name, where in first.items()], 5)

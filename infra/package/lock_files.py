@@ -1,0 +1,128 @@
+"""Finds the lock or the requirements file of a backend, and which Pythons it is for."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+from infra.package import locks
+from infra.package.errors import PackageError
+from infra.package.uv_tool import read_toml
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+UV_LOCK = "uv.lock"
+LOCKS = (UV_LOCK, "requirements.txt", *locks.READERS)
+PYPROJECT = "pyproject.toml"
+
+
+def find(backend: Path) -> Path:
+    """Return a backend's lock: that of its uv workspace, its own, or else the nearest one of the repository.
+
+    Raises `PackageError` if there is none.
+    """
+    if lock := _of_workspace(backend):
+        return lock
+    for folder in (backend, *_above(backend)):
+        if found := next((folder / name for name in LOCKS if (folder / name).is_file()), None):
+            return found
+    raise PackageError(
+        f"no lock and no requirements.txt in {backend} ({', '.join(LOCKS)}); write one with: {locking(backend)}"
+    )
+
+
+def named(backend: Path, file: str) -> Path:
+    """Return the lock or requirements file with this path in the backend. Raises `PackageError` if it is not there."""
+    lock = (backend / file).resolve()
+    if not lock.is_file():
+        raise PackageError(f"no file {file} in {backend}; name the backend's lock or requirements file")
+    return lock
+
+
+def project_of(lock: Path, backend: Path, *, by_name: bool) -> Path:
+    """Return the folder of the project that a uv.lock is read for: a member of its workspace, or the lock's own."""
+    member = not by_name and (backend / PYPROJECT).is_file() and "project" in read_toml(backend / PYPROJECT)
+    return backend if member else lock.parent
+
+
+def _of_workspace(backend: Path) -> Path | None:
+    """Return the lock of the uv workspace that a backend is a member of, whatever other locks there are."""
+    if not (backend / PYPROJECT).is_file():
+        return None
+    for folder in backend.parents:
+        pyproject, lock = folder / PYPROJECT, folder / UV_LOCK
+        if not (pyproject.is_file() and lock.is_file()):
+            continue
+        workspace = read_toml(pyproject).get("tool", {}).get("uv", {}).get("workspace", {})
+        members, excluded = (_folders(folder, workspace.get(key, ())) for key in ("members", "exclude"))
+        if backend in members - excluded:
+            return lock
+    return None
+
+
+def _folders(root: Path, patterns: list[str]) -> set[Path]:
+    return {path.resolve() for pattern in patterns for path in root.glob(pattern) if path.is_dir()}
+
+
+def _above(backend: Path) -> Iterator[Path]:
+    """Yield the folders above a backend up to the root of its repository."""
+    above: list[Path] = []
+    for folder in () if (backend / ".git").exists() else backend.parents:
+        above.append(folder)
+        if (folder / ".git").exists():
+            yield from above
+            return
+    if (backend / PYPROJECT).is_file():  # outside of a repository, a lock may be that of a workspace
+        yield from (folder for folder in above if (folder / UV_LOCK).is_file())
+
+
+def locking(backend: Path) -> str:
+    """Return the command that writes the lock of the tool that a backend is kept with."""
+    pyproject = backend / PYPROJECT
+    project = read_toml(pyproject) if pyproject.is_file() else {}
+    if "poetry" in project.get("tool", {}) and "dependencies" not in project.get("project", {}):
+        return "poetry lock"
+    return "pipenv lock" if (backend / "Pipfile").is_file() else "uv lock"
+
+
+def refuse_an_empty_lock(lock: Path, folder: Path) -> None:
+    """Refuse what uv writes for a project whose dependencies are in Poetry's own table, which uv does not read."""
+    if locking(folder) == "poetry lock":
+        raise PackageError(
+            f"{lock.name} is empty: {PYPROJECT} has its dependencies in [tool.poetry], which uv does not read; remove"
+            f" {lock.name} and write a poetry.lock with: poetry lock"
+        )
+
+
+def python_of(lock: Path) -> str:
+    """Return which Pythons a lock is for, as a specifier, with ``||`` between alternatives; empty for any."""
+    # The version in a Pipfile.lock is the one that Pipenv ran with, and no bound.
+    if lock.suffix not in {".lock", ".toml"} or lock.name == "Pipfile.lock":
+        return ""
+    content = read_toml(lock)
+    metadata: dict[str, Any] = content.get("metadata", {})
+    if lock.name == "pdm.lock":
+        return "||".join(one.get("requires_python", "") for one in metadata.get("targets", ()))
+    if lock.name == "poetry.lock":
+        return "||".join(_of_poetry(part) for part in re.split(r"\s*\|\|?\s*", metadata.get("python-versions", "")))
+    return str(content.get("requires-python", ""))
+
+
+def _of_poetry(constraint: str) -> str:
+    """Return a constraint in Poetry's own words as a specifier of the packaging standards."""
+    return ",".join(filter(None, map(_specifier, re.split(r"\s*,\s*|(?<=[\w*])\s+(?=[<>=!^~])", constraint.strip()))))
+
+
+def _specifier(part: str) -> str:
+    operator, version = re.fullmatch(r"([<>=!~^]*)\s*(.*)", part).groups()  # type: ignore[union-attr]
+    release = [int(number) for number in re.findall(r"\d+", version)] or [3]
+    if operator == "^":
+        return f">={version},<{release[0] + 1}"
+    if operator == "~":
+        upper = [release[0], release[1] + 1] if len(release) > 1 else [release[0] + 1]
+        return f">={version},<{'.'.join(map(str, upper))}"
+    if not operator:
+        return "" if version in {"", "*"} else f"=={version}"
+    return f"{operator}{version}"

@@ -1,0 +1,78 @@
+"""Finds folders of the backend from which it imports though the configuration does not name them.
+
+Its env.py adds them to ``sys.path``, its project is installed from them, or its container has them in ``PYTHONPATH``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from infra.package import reached
+from infra.package.imports import backend_files
+from infra.package.layout import BACKEND, BACKEND_LIBRARIES, ImportRoot
+from infra.package.provided import LAMBDAS, may_provide, standard_library, surely
+from infra.package.sources import is_left_out
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator
+    from pathlib import Path, PurePosixPath
+
+    from infra.package.imports import Files
+    from infra.package.layout import Layout
+    from infra.package.reached import Reached
+
+_DEEPEST = 3
+_ROUNDS = 5
+
+
+@dataclass(frozen=True)
+class Own:
+    """The backend's own files with a layout that has all folders from which they import."""
+
+    layout: Layout
+    files: Files
+    reached: Reached
+
+
+def find(layout: Layout, locked: Collection[str], minor: int) -> Own:
+    """Return the backend's files that its tree needs, for Python 3.``minor``; ``locked`` are its distributions."""
+    elsewhere = standard_library(minor) | LAMBDAS
+    for _ in range(_ROUNDS):
+        files = backend_files(layout)
+        found = reached.read(files, layout)
+        foreign = [one for one in surely(found.foreign) if one.imported.top not in elsewhere]
+        names = {one.imported.top for one in foreign if not any(may_provide(name, [one]) for name in locked)}
+        folders = {folder for name in sorted(names) if (folder := _folder_of(name, layout))}
+        if not folders:
+            break
+        # In its own place if env.py adds it to the path, or else where everything is found.
+        roots = [ImportRoot(folder, _place(folder, layout, found)) for folder in sorted(folders)]
+        layout = replace(layout, import_roots=(*layout.import_roots, *roots))
+    return Own(layout, files, found)
+
+
+def _place(folder: Path, layout: Layout, found: Reached) -> PurePosixPath:
+    if found.changes_the_path:
+        return BACKEND / folder.relative_to(layout.backend).as_posix()
+    return BACKEND_LIBRARIES
+
+
+def _folder_of(name: str, layout: Layout) -> Path | None:
+    known = {root.source for root in layout.import_roots}
+    for folder in _folders(layout.backend, _DEEPEST):
+        if folder not in known and ((folder / name / "__init__.py").is_file() or (folder / f"{name}.py").is_file()):
+            return folder
+    return None
+
+
+def _folders(folder: Path, depth: int) -> Iterator[Path]:
+    """Yield a folder and those below it that may be packaged, the nearest first."""
+    level = [folder]
+    for _ in range(depth + 1):
+        yield from level
+        level = [below for each in level for below in sorted(each.iterdir()) if below.is_dir() and not _skipped(below)]
+
+
+def _skipped(folder: Path) -> bool:
+    return folder.is_symlink() or is_left_out(folder)

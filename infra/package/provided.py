@@ -1,0 +1,171 @@
+"""Which installed distribution provides what the backend imports, what it requires, and which imports find nothing."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections import defaultdict
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING
+
+from packaging.requirements import InvalidRequirement, Requirement
+
+from infra.package.layout import BACKEND_LIBRARIES
+from infra.package.reached import When
+from infra.package.requirements import normal_name
+from infra.package.resolving import environment_of
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Iterator, Mapping
+    from pathlib import Path
+
+    from infra.package.reached import Foreign, Import, Reached
+    from infra.package.target import Target
+
+# What env.py's process gets without a lock: Lambda's own Python has boto3 and what that requires.
+LAMBDAS = frozenset({"boto3", "botocore", "dateutil", "jmespath", "s3transfer", "six", "urllib3"})
+# The standard library by the Python that took a module out, or in, after 3.10.
+_TAKEN_OUT: Mapping[int, frozenset[str]] = {
+    11: frozenset({"binhex"}),
+    12: frozenset({"asynchat", "asyncore", "distutils", "imp", "smtpd"}),
+    13: frozenset(
+        {
+            *("aifc", "audioop", "cgi", "cgitb", "chunk", "crypt", "imghdr", "lib2to3", "mailcap", "msilib", "nis"),
+            *("nntplib", "ossaudiodev", "pipes", "sndhdr", "spwd", "sunau", "telnetlib", "uu", "xdrlib"),
+        }
+    ),
+}
+_TAKEN_IN: Mapping[int, frozenset[str]] = {11: frozenset({"tomllib"}), 14: frozenset({"annotationlib", "compression"})}
+# Distributions whose modules have another name, of those that are often installed from source.
+_MODULES: Mapping[str, str] = {
+    "beautifulsoup4": "bs4",
+    "ibm-db": "ibm_db",
+    "mysqlclient": "MySQLdb",
+    "opencv-python": "cv2",
+    "pillow": "PIL",
+    "psycopg2-binary": "psycopg2",
+    "pycrypto": "Crypto",
+    "pycryptodome": "Crypto",
+    "pygobject": "gi",
+    "pyjwt": "jwt",
+    "pymysql": "pymysql",
+    "python-dateutil": "dateutil",
+    "python-ldap": "ldap",
+    "pyyaml": "yaml",
+    "scikit-learn": "sklearn",
+}
+
+
+def standard_library(minor: int) -> frozenset[str]:
+    """Return the modules of the standard library of Python 3.``minor``."""
+    every = set(sys.stdlib_module_names).union(*_TAKEN_OUT.values(), *_TAKEN_IN.values())
+    gone = (names for since, names in _TAKEN_OUT.items() if minor >= since)
+    to_come = (names for since, names in _TAKEN_IN.items() if minor < since)
+    return frozenset(every.difference(*gone, *to_come))
+
+
+@dataclass(frozen=True)
+class Dependency:
+    """A requirement of an installed distribution. ``certain``: it holds for the target, and for no extra alone."""
+
+    name: str
+    line: str
+    certain: bool
+
+
+@dataclass
+class Provided:
+    """The installed distributions of a package: which modules each provides, and what each requires."""
+
+    owners: dict[PurePosixPath, str] = field(default_factory=dict)
+    folders: dict[PurePosixPath, set[str]] = field(default_factory=lambda: defaultdict(set))
+    requires: dict[str, tuple[Dependency, ...]] = field(default_factory=dict)
+
+    def add(self, package: Path, owners: Mapping[str, str], target: Target) -> None:
+        """Take up distributions that have been written to a package; ``owners`` are theirs, by path in it."""
+        environment = environment_of(target)
+        for path, owner in owners.items():
+            module = PurePosixPath(path).relative_to(BACKEND_LIBRARIES)
+            if module.parent.name.endswith(".dist-info"):
+                if module.name == "METADATA":
+                    text = (package / path).read_text(encoding="utf-8", errors="replace")
+                    self.requires[owner] = tuple(_dependencies(text, environment))
+                continue
+            if module.suffix in {".py", ".pyc", ".so"} and "__pycache__" not in module.parts:
+                self.owners[module.parent / module.name.partition(".")[0]] = owner
+            for folder in module.parents:
+                self.folders[folder].add(owner)
+
+    def find(self, one: Import) -> set[str] | None:
+        """Return the distributions that an import loads; None if there is no such module."""
+        at = PurePosixPath()
+        found: set[str] = set()
+        for part in one.name.split("."):
+            at /= part
+            if owner := self.owners.get(at / "__init__"):
+                found.add(owner)
+            elif owner := self.owners.get(at):
+                return found | {owner}
+            elif at not in self.folders:
+                # A regular package may make its modules itself.
+                return found or None
+        if found:
+            # A member may be a module that another distribution puts into this package.
+            return found.union(*(self._below(at / member) for member in one.members))
+        if not one.members:
+            return set(self.folders[at])
+        members = [self._below(at / member) for member in one.members]
+        return set().union(*members) if all(members) else None
+
+    def _below(self, at: PurePosixPath) -> set[str]:
+        owner = self.owners.get(at / "__init__") or self.owners.get(at)
+        return {owner} if owner else set(self.folders.get(at, ()))
+
+    def closure(self, names: Iterable[str], *, certain: bool) -> set[str]:
+        """Return distributions and what they require; ``certain``: without what extras or other targets add."""
+        waiting, found = list(names), set[str]()
+        while waiting:
+            name = waiting.pop()
+            if name not in found:
+                found.add(name)
+                waiting += [one.name for one in self.requires.get(name, ()) if one.certain or not certain]
+        return found
+
+    def requirers(self, name: str, among: Collection[str]) -> list[str]:
+        """Return which of these distributions require this one."""
+        return sorted(one for one in among if any(each.name == name for each in self.requires.get(one, ())))
+
+
+def _dependencies(metadata: str, environment: Mapping[str, str]) -> Iterator[Dependency]:
+    for line in re.findall(r"^Requires-Dist: *(.*?) *$", metadata.partition("\n\n")[0], re.MULTILINE):
+        try:
+            requirement = Requirement(line)
+        except InvalidRequirement:  # of an old distribution
+            continue
+        certain = requirement.marker is None or requirement.marker.evaluate({**environment, "extra": ""})
+        requirement.marker = None
+        yield Dependency(normal_name(requirement.name), str(requirement), certain)
+
+
+def missing(reached: Reached, provided: Provided, target: Target, *, others: Collection[str]) -> list[Foreign]:
+    """Return the imports of modules that are neither installed nor in the standard library of the target.
+
+    ``others`` are further modules that the function will find.
+    """
+    known = standard_library(target.minor) | set(others)
+    return [one for one in reached.foreign if one.imported.top not in known and provided.find(one.imported) is None]
+
+
+def may_provide(distribution: str, imports: Iterable[Foreign]) -> Foreign | None:
+    """Return the import that a distribution seems to be for, by its name, the most certain one first."""
+    plain = distribution.replace("-", "_")
+    names = {plain, plain.replace("_", ""), re.sub(r"^(py|python_)|(_python|py)$", "", plain)}
+    names |= {_MODULES.get(distribution, plain).lower(), plain.partition("_")[0]}
+    found = [one for one in imports if one.imported.top.lower() in names]
+    return min(found, key=lambda one: one.when, default=None)
+
+
+def surely(imports: Iterable[Foreign]) -> list[Foreign]:
+    """Return the imports that run whenever the tree is loaded."""
+    return [one for one in imports if one.when is When.ALWAYS]

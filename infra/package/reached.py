@@ -1,0 +1,246 @@
+"""What Python imports when it runs the tree: the modules of the backend that it reaches, and the names they import.
+
+Nothing is run: the imports are read from the source, module by module, as Python would follow them.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import TYPE_CHECKING
+
+from infra.package.layout import BACKEND, BACKEND_LIBRARIES, Layout
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from pathlib import PurePosixPath
+
+    from infra.package.imports import Files
+
+# What imports modules whose names are not in the source.
+_DYNAMIC = re.compile(rb"\b(pkgutil|walk_packages|iter_modules|run_path|spec_from_file_location)\b")
+_CATCHES = frozenset({"ImportError", "ModuleNotFoundError", "Exception", "BaseException"})
+_IMPORTERS = frozenset({"import_module", "__import__"})
+
+
+class When(IntEnum):
+    """When an import runs: each time the module is loaded, if a condition holds, or when a function is called."""
+
+    ALWAYS = 0
+    PERHAPS = 1
+    IN_A_FUNCTION = 2
+
+
+@dataclass(frozen=True)
+class Import:
+    """An absolute import: a dotted name, and the names that ``from`` takes from it."""
+
+    name: str
+    members: tuple[str, ...]
+    level: int
+    line: int
+    when: When
+
+    @property
+    def top(self) -> str:
+        """The first part of the name."""
+        return self.name.partition(".")[0]
+
+
+@dataclass(frozen=True)
+class Foreign:
+    """An import of something that is no module of the backend. ``file`` is its path in the package."""
+
+    imported: Import
+    file: PurePosixPath
+    when: When
+
+    @property
+    def shown(self) -> str:
+        """The file and the line, as its author knows them."""
+        parts = self.file.parts
+        path = "/".join(parts[1:]) if parts[0] in {BACKEND.name, BACKEND_LIBRARIES.name} else self.file.as_posix()
+        return f"{path}:{self.imported.line}"
+
+
+@dataclass(frozen=True)
+class Reached:
+    """The modules of the backend that the tree loads, each with when, and their imports of others' modules."""
+
+    modules: Mapping[PurePosixPath, When]
+    foreign: tuple[Foreign, ...]
+    changes_the_path: bool
+
+
+def read(copies: Files, layout: Layout) -> Reached:
+    """Follow the imports of env.py and of the revisions through the files that are packaged.
+
+    If a module that is reached imports others by names that are not in its source, all packaged modules of the backend
+    count as reached, perhaps.
+    """
+    return _Reader(copies, layout).read()
+
+
+class _Reader:
+    def __init__(self, copies: Files, layout: Layout) -> None:
+        python = {path: file for path, file in copies.items() if path.suffix == ".py"}
+        self._files = {path: file for path, file in python.items() if path.parts[0] in _OF_THE_BACKEND}
+        self._folders = {parent for path in self._files for parent in path.parents}
+        roots = [root.destination for root in layout.import_roots] + [BACKEND_LIBRARIES]
+        # Python looks in the configuration's folder, too: it is where the function runs env.py.
+        self._roots = list(dict.fromkeys([layout.packaged(layout.config_files[0]).parent, *roots]))
+        tree = layout.packaged(layout.tree)
+        folders = [tree, *map(layout.packaged, layout.version_locations)]
+        self._first = [path for path in self._files if any(path.is_relative_to(folder) for folder in folders)]
+        # Alembic imports the package of "package:path".
+        self._first += [path for parent in tree.parents if (path := parent / "__init__.py") in self._files]
+        self._imports: dict[PurePosixPath, tuple[Import, ...]] = {}
+        self._dynamic = False
+        self._changes_the_path = False
+
+    def read(self) -> Reached:
+        modules = self._follow(dict.fromkeys(self._first, When.ALWAYS))
+        if self._dynamic:
+            modules = self._follow({**dict.fromkeys(self._files, When.PERHAPS), **modules})
+        foreign = [
+            Foreign(one, path, max(when, one.when))
+            for path, when in sorted(modules.items())
+            for one in self._imports[path]
+            if not one.level and not self._find(one, path)
+        ]
+        return Reached(modules, tuple(foreign), self._changes_the_path)
+
+    def _follow(self, modules: dict[PurePosixPath, When]) -> dict[PurePosixPath, When]:
+        waiting = sorted(modules, key=lambda path: -modules[path])
+        while waiting:
+            path = waiting.pop()
+            when = modules[path]
+            for one in self._imports_of(path):
+                reached = max(when, one.when)
+                for found in self._find(one, path):
+                    if found not in modules or reached < modules[found]:
+                        modules[found] = reached
+                        waiting.append(found)
+        return modules
+
+    def _imports_of(self, path: PurePosixPath) -> tuple[Import, ...]:
+        if path not in self._imports:
+            source = self._files[path].read_bytes()
+            self._changes_the_path |= b"sys.path" in source
+            imports, computed = imports_of(source)
+            self._dynamic |= computed or _DYNAMIC.search(source) is not None
+            self._imports[path] = imports
+        return self._imports[path]
+
+    def _find(self, one: Import, importer: PurePosixPath) -> list[PurePosixPath]:
+        """Return the modules of the backend that an import loads, packages included."""
+        if one.level:
+            base = importer.parent
+            for _ in range(one.level - 1):
+                base = base.parent
+            bases: Sequence[PurePosixPath] = [base]
+        else:
+            bases = self._roots
+        parts = one.name.split(".") if one.name else []
+        for base in bases:
+            # A folder without __init__.py is a package, too, if the backend has nothing else of that name.
+            if found := list(self._below(base, parts, one.members)):
+                return found
+        return []
+
+    def _below(self, base: PurePosixPath, parts: Sequence[str], members: Sequence[str]) -> Iterator[PurePosixPath]:
+        for part in parts:
+            base /= part
+            if (init := base / "__init__.py") in self._files:
+                yield init
+            elif (module := base.with_name(f"{part}.py")) in self._files:
+                yield module
+                return
+            elif base not in self._folders:
+                return
+        for member in members:
+            if (module := base / f"{member}.py") in self._files:
+                yield module
+            elif (init := base / member / "__init__.py") in self._files:
+                yield init
+
+
+_OF_THE_BACKEND = frozenset({BACKEND.name, BACKEND_LIBRARIES.name})
+
+
+def imports_of(source: bytes) -> tuple[tuple[Import, ...], bool]:
+    """Return the imports of a Python file without those for type checkers, and whether it imports computed names."""
+    try:
+        module = ast.parse(source)
+    except (SyntaxError, ValueError):  # perhaps newer than this interpreter: the target's may read it
+        return (), True
+    visitor = _Visitor()
+    visitor.visit(module)
+    return tuple(sorted(visitor.found, key=lambda one: one.line)), visitor.computed
+
+
+class _Visitor:
+    """Collects imports with a list of what is left to visit: code may be nested deeper than Python recurses."""
+
+    def __init__(self) -> None:
+        self.found: list[Import] = []
+        self.computed = False
+        self._waiting: list[tuple[ast.AST, When]] = []
+
+    def visit(self, module: ast.Module) -> None:
+        self._later(module.body, When.ALWAYS)
+        while self._waiting:
+            self._visit(*self._waiting.pop())
+
+    def _later(self, nodes: Iterable[ast.AST], when: When) -> None:
+        self._waiting += [(node, when) for node in nodes]
+
+    def _visit(self, node: ast.AST, when: When) -> None:
+        perhaps = max(when, When.PERHAPS)
+        if isinstance(node, ast.Import):
+            self.found += [Import(alias.name, (), 0, node.lineno, when) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            members = tuple(alias.name for alias in node.names)
+            self.found.append(Import(node.module or "", members, node.level, node.lineno, when))
+        elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
+            self._later(ast.iter_child_nodes(node), When.IN_A_FUNCTION)
+        elif isinstance(node, ast.If):
+            for_type_checkers = _last_name(node.test) == "TYPE_CHECKING"
+            self._later(() if for_type_checkers else (node.test, *node.body), perhaps)
+            self._later(node.orelse, when if for_type_checkers else perhaps)
+        elif isinstance(node, ast.Try):
+            self._later(node.body, perhaps if any(map(_catches_imports, node.handlers)) else when)
+            self._later([*node.handlers, *node.orelse], perhaps)
+            self._later(node.finalbody, when)
+        elif isinstance(node, (ast.With, ast.AsyncWith)):
+            suppresses = any(_last_name(getattr(item.context_expr, "func", None)) == "suppress" for item in node.items)
+            self._later(node.body, perhaps if suppresses else when)
+        elif isinstance(node, ast.Call):
+            self._visit_call(node)
+            self._later(ast.iter_child_nodes(node), perhaps)
+        elif isinstance(node, (ast.For, ast.AsyncFor, ast.While, ast.Match)):
+            self._later(ast.iter_child_nodes(node), perhaps)
+        else:
+            self._later(ast.iter_child_nodes(node), when)
+
+    def _visit_call(self, node: ast.Call) -> None:
+        if _last_name(node.func) not in _IMPORTERS or not node.args:
+            return
+        name = node.args[0]
+        if not isinstance(name, ast.Constant) or not isinstance(name.value, str):
+            self.computed = True
+        elif name.value and not name.value.startswith("."):
+            self.found.append(Import(name.value, (), 0, node.lineno, When.PERHAPS))
+
+
+def _last_name(node: ast.AST | None) -> str | None:
+    return node.attr if isinstance(node, ast.Attribute) else getattr(node, "id", None)
+
+
+def _catches_imports(handler: ast.ExceptHandler) -> bool:
+    if handler.type is None:
+        return True
+    types = handler.type.elts if isinstance(handler.type, ast.Tuple) else [handler.type]
+    return any(_last_name(one) in _CATCHES for one in types)

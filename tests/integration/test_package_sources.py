@@ -1,0 +1,210 @@
+"""Backends whose locks have more than wheels: sources, repositories, private indexes, and what nobody imports."""
+
+from __future__ import annotations
+
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+
+from infra.package import PackageError, Selection, Target, build
+from tests.support.backends import ENV, make_backend
+from tests.support.distributions import make_sdist, make_source, make_wheel, serving
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from infra.package import Package
+
+HERE = Target()
+ARM = Target("3.13", "arm64")
+# Wheels of a Python that a stage may have, and that is not the target's.
+FOR_312 = "cp312-cp312-manylinux2014_aarch64"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    index = tmp_path_factory.mktemp("index")
+    make_sdist(index, "zz-shop-pure", {"zz_shop_pure/__init__.py": "import zz_shop_deep\n"}, "zz-shop-deep")
+    make_sdist(index, "zz-shop-deep", {"zz_shop_deep.py": ""})
+    make_sdist(index, "zz-shop-native", {"zz_shop_native.py": ""}, native=True)
+    make_wheel(index, "zz-shop-user", {"zz_shop_user.py": "import zz_shop_native\n"}, "zz-shop-native")
+    make_wheel(index, "zz-shop-older", {"zz_shop_older.py": ""}, tag=FOR_312)
+    make_wheel(index, "zz-shop-plain", {"zz_shop_plain.py": ""})
+    return index
+
+
+@pytest.fixture(scope="module")
+def index(folder: Path) -> Iterator[str]:
+    with serving(folder) as address:
+        yield address
+
+
+def packaged(
+    tmp_path: Path, index: str, requirements: str, imports: str, target: Target = HERE, **files: str
+) -> Package:
+    text = f"--extra-index-url {index}\nalembic\nsqlalchemy\npsycopg2-binary\n{requirements}"
+    backend = make_backend(tmp_path / "shop", **{"requirements.txt": text, "app/models.py": f"{imports}\n", **files})
+    return build(backend, tmp_path / "out", target)
+
+
+def names(package: Package) -> set[str]:
+    return {one.name for one in package.distributions}
+
+
+def test_what_has_only_a_pure_source_is_built_with_what_it_requires(tmp_path: Path, index: str) -> None:
+    built = packaged(tmp_path, index, "zz-shop-pure==1.0\n", "import zz_shop_pure", ARM)
+    assert {"zz-shop-pure", "zz-shop-deep"} <= names(built)
+    again = packaged(tmp_path, index, "zz-shop-pure==1.0\n", "import zz_shop_pure", ARM)
+    assert again.digest == built.digest
+
+
+@pytest.mark.parametrize(
+    "imports",
+    [
+        "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import zz_shop_native",
+        "try:\n    import zz_shop_native\nexcept ImportError:\n    pass",
+        "def later():\n    import zz_shop_native",
+        "import sqlalchemy",
+    ],
+    ids=["for type checkers", "in try", "in a function", "nowhere"],
+)
+def test_what_has_no_wheel_and_is_not_needed_is_left_out(tmp_path: Path, index: str, imports: str) -> None:
+    built = packaged(tmp_path, index, "zz-shop-native==1.0\nzz-shop-plain\n", imports)
+    assert "zz-shop-native" not in names(built)
+    assert "zz-shop-plain" in names(built)
+    assert [one for one in built.warnings if "no wheel" in one and "zz-shop-native==1.0" in one]
+
+
+def test_all_that_are_needed_without_a_wheel_are_listed_with_what_imports_them(tmp_path: Path, index: str) -> None:
+    requirements = "zz-shop-native==1.0\nzz-shop-user\nzz-shop-older==1.0\n"
+    with pytest.raises(PackageError) as refused:
+        packaged(tmp_path, index, requirements, "import zz_shop_user\nimport zz_shop_older", ARM)
+    message = str(refused.value)
+    assert "zz-shop-native==1.0 (required by zz-shop-user)" in message
+    assert "zz-shop-older==1.0 (imported by app/models.py:2)" in message
+    assert "`exclude`" in message
+    assert "\n" not in message
+
+
+def test_a_python_that_has_wheels_for_all_is_named(tmp_path: Path, index: str) -> None:
+    with pytest.raises(PackageError, match=r"python3\.12 has wheels for all of them"):
+        packaged(tmp_path, index, "zz-shop-older==1.0\n", "import zz_shop_older", ARM)
+
+
+def test_what_is_excluded_is_not_packaged(tmp_path: Path, index: str) -> None:
+    text = f"--extra-index-url {index}\nalembic\nsqlalchemy\npsycopg2-binary\nzz-shop-user\n"
+    files = {"requirements.txt": text, "app/models.py": "import zz_shop_user\n"}
+    backend = make_backend(tmp_path / "shop", **files)
+    built = build(backend, tmp_path / "out", HERE, selection=Selection(exclude=("zz_shop.native",)))
+    assert "zz-shop-user" in names(built)
+    assert "zz-shop-native" not in names(built)
+
+
+@pytest.mark.parametrize(
+    "files, missing",
+    [
+        ({"app/models.py": "import sqlalchemy\nimport gone.deep\n"}, "gone (app/models.py:2)"),
+        ({"alembic/env.py": ENV + "from gone import x\n"}, "gone (alembic/env.py:3)"),
+        ({"app/__init__.py": "from . import deep\n", "app/deep.py": "import gone\n"}, "gone (app/deep.py:1)"),
+        ({"app/models.py": "import distutils.util\n"}, "distutils (app/models.py:1)"),
+    ],
+    ids=["a model", "env.py", "through a package", "taken out of Python"],
+)
+def test_an_import_that_finds_nothing_is_named(tmp_path: Path, files: dict[str, str], missing: str) -> None:
+    with pytest.raises(PackageError, match=r"^nothing in the package provides ") as refused:
+        build(make_backend(tmp_path / "shop", **files), tmp_path / "out", ARM)
+    assert missing in str(refused.value)
+
+
+def test_imports_that_may_fail_are_no_failure(tmp_path: Path) -> None:
+    models = (
+        "from __future__ import annotations\nimport typing\nfrom contextlib import suppress\n"
+        "if typing.TYPE_CHECKING:\n    import gone1\n"
+        "try:\n    import gone2\nexcept (ImportError, ValueError):\n    gone2 = None\n"
+        "with suppress(ImportError):\n    import gone3\n"
+        "def later():\n    import gone4\n"
+        "import tomllib, boto3\n"
+    )
+    build(make_backend(tmp_path / "shop", **{"app/models.py": models}), tmp_path / "out", ARM)
+
+
+@pytest.mark.parametrize("adds", ["import sys\nsys.path.append('lib/python')\n", ""], ids=["sys.path", "PYTHONPATH"])
+def test_a_folder_that_is_on_the_path_by_other_means(tmp_path: Path, adds: str) -> None:
+    files = {"lib/python/orders/__init__.py": "", "lib/python/orders/models.py": "", "app/models.py": ""}
+    env_py = f"{adds}from alembic import context\nimport orders.models\n"
+    backend = make_backend(tmp_path / "shop", **files, **{"alembic/env.py": env_py})
+    built = build(backend, tmp_path / "out", HERE)
+    place = "backend/lib/python" if adds else "backend-libraries"
+    assert (built.directory / place / "orders/models.py").is_file()
+
+
+def git(*arguments: str, cwd: Path) -> str:
+    who = ["-c", "user.name=a", "-c", "user.email=a@example.com"]
+    done = subprocess.run(["git", *who, *arguments], cwd=cwd, capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+def test_a_distribution_of_a_git_repository(tmp_path: Path) -> None:
+    source = make_source(tmp_path / "source", "zz-shop-git", {"zz_shop_git.py": ""})
+    git("init", "-q", ".", cwd=source)
+    git("add", ".", cwd=source)
+    git("commit", "-q", "-m", "One", cwd=source)
+    commit = git("rev-parse", "HEAD", cwd=source)
+    text = f"sqlalchemy\nzz-shop-git @ git+{source.as_uri()}@{commit}\n"
+    files = {"requirements.txt": text, "app/models.py": "import zz_shop_git\n"}
+    built = build(make_backend(tmp_path / "shop", **files), tmp_path / "out", ARM)
+    assert "zz-shop-git" in names(built)
+
+
+@pytest.mark.parametrize("url", ["https://127.0.0.1:1/team/shared", "ssh://git@127.0.0.1:1/team/shared"])
+def test_a_repository_that_cannot_be_read_is_named(tmp_path: Path, url: str) -> None:
+    files = {"requirements.txt": f"sqlalchemy\nshared @ git+{url}\n", "app/models.py": "import shared\n"}
+    with pytest.raises(PackageError) as refused:
+        build(make_backend(tmp_path / "shop", **files), tmp_path / "out", HERE)
+    assert url in str(refused.value)
+    assert "wheel" not in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.fixture
+def private(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
+    with serving(folder, login="reader:s3cret") as address:
+        yield address
+
+
+def private_backend(tmp_path: Path, **files: str) -> Path:
+    own = {"requirements.txt": "sqlalchemy\nzz-shop-plain==1.0\n", "app/models.py": "import zz_shop_plain\n"}
+    return make_backend(tmp_path / "shop", **{**own, **files})
+
+
+def test_a_private_index_of_pips_settings(tmp_path: Path, private: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PIP_EXTRA_INDEX_URL", private.replace("://", "://reader:s3cret@"))
+    assert "zz-shop-plain" in names(build(private_backend(tmp_path), tmp_path / "out", HERE))
+
+
+def test_a_private_index_of_uvs_settings(tmp_path: Path, private: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("UV_INDEX_OURS_USERNAME", "reader")
+    monkeypatch.setenv("UV_INDEX_OURS_PASSWORD", "s3cret")
+    pyproject = f'[tool.uv]\n[[tool.uv.index]]\nname = "ours"\nurl = "{private}"\n'
+    backend = private_backend(tmp_path, **{"pyproject.toml": pyproject})
+    assert "zz-shop-plain" in names(build(backend, tmp_path / "out", HERE))
+
+
+def test_an_index_that_refuses_access_is_named(tmp_path: Path, private: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PIP_EXTRA_INDEX_URL", private.replace("://", "://reader:wr0ng@"))
+    with pytest.raises(PackageError, match=r"^the index 127\.0\.0\.1 refuses access \(401") as refused:
+        build(private_backend(tmp_path), tmp_path / "out", HERE)
+    assert "wr0ng" not in str(refused.value)
+    assert "wheel" not in str(refused.value)
+
+
+def test_a_conflict_is_one_line_and_the_proof_is_kept(tmp_path: Path) -> None:
+    text = "boto3==1.44.5\nbotocore==1.36.0\nsqlalchemy\n"
+    with pytest.raises(PackageError) as refused:
+        build(make_backend(tmp_path / "shop", **{"requirements.txt": text}), tmp_path / "out", HERE)
+    assert len(str(refused.value)) < 600
+    assert "botocore==1.36.0" in str(refused.value)
+    assert "\n" in refused.value.details
