@@ -149,7 +149,7 @@ def _alarms(scope: Construct, observed: Observed) -> list[cloudwatch.IAlarm]:
                     },
                 ),
                 threshold=1,
-                means="a run failed; the log's migration.failed says why, and docs/operations.md what to do",
+                means="a run failed; the log's migration.failed says why, and docs/errors.md what to do",
             )
         )
     return made

@@ -74,9 +74,11 @@ class Call:
 
     def commands(self) -> Commands:
         """Return the commands that may be typed next."""
-        by_option = {"--region": self.region, "--profile": self.profile}
-        options = [word for name, value in by_option.items() if value is not None for word in (name, value)]
-        return Commands(program=program(), command=tuple(sys.argv[1:]), options=(*self._place(), *options))
+        options = _options({"--region": self.region, "--profile": self.profile})
+        target = _options({"--secret-id": self.secret_id, "--database": self.database, "--schema": self.schema})
+        return Commands(
+            program=program(), command=tuple(sys.argv[1:]), options=(*self._place(), *options), target=target
+        )
 
     def _place(self) -> tuple[str, str]:
         return ("--stage", self.stage) if self.function_name is None else ("--function", self.function_name)
@@ -218,6 +220,24 @@ def places(call: Call, output: Output) -> dict[str, str | None]:
         except CommandError as error:
             output.note(f"stage {stage} is not in the drawing: {error.kind}: {error.message}")
     return found
+
+
+def next_step(action: str, result: Mapping[str, Any], commands: Commands) -> str:
+    """Return what to do after a look, as a sentence and a command; nothing if there is nothing to do."""
+    if action == "doctor" and not result.get("healthy", True):
+        return f"When the first of these is corrected:\n  {commands.named('doctor')}"
+    if action == "plan" and result.get("plan"):
+        verdicts = {(entry.get("preflight") or {}).get("verdict") for entry in result["plan"]}
+        if "fails" in verdicts:
+            return f"When the rows that are in the way are corrected:\n  {commands.named('plan')}"
+        return f"To apply this:\n  {commands.named('upgrade')}"
+    if action == "downgrade" and result.get("reverted"):
+        return f"To see where the database is:\n  {commands.named('status')}"
+    return ""
+
+
+def _options(by_name: Mapping[str, str | None]) -> tuple[str, ...]:
+    return tuple(word for name, value in by_name.items() if value is not None for word in (name, value))
 
 
 def _given(fields: Mapping[str, str | bool | None]) -> dict[str, str | bool]:

@@ -303,7 +303,8 @@ def _act(
         if not yes:
             actions.confirm(call, action, output, event.get("revision"))
         result = actions.run(call, event, output, patience_s=patience_s)
-        return output.succeed(result, show) if show else output.succeed(result)
+        advice = actions.next_step(action, result, call.commands())
+        return output.succeed(result, show, advice) if show else output.succeed(result, advice=advice)
     except CommandError as error:
         return output.fail(error)
     except KeyboardInterrupt:

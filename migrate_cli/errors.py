@@ -42,6 +42,13 @@ class CommandError(Exception):
         self.request_id = request_id
         self.run = FailedRun()
 
+    @property
+    def runbook(self) -> str | None:
+        """The paragraph about an error of the contract."""
+        known = getattr(contract_errors, self.kind, None)
+        is_ours = isinstance(known, type) and issubclass(known, contract_errors.MigrationError)
+        return f"docs/errors.md#{self.kind.lower()}" if is_ours else None
+
     def as_json(self) -> dict[str, object]:
         """Return the document that ``--json`` prints."""
         error = {"type": self.kind, "message": self.message, "request_id": self.request_id}
@@ -76,20 +83,26 @@ class FaultError(CommandError):
         )
 
 
+# The commands that take a target's options.
+_AT_TARGET = frozenset({"upgrade", "plan", "status", "check", "doctor", "downgrade", "stamp"})
+
+
 @dataclass(frozen=True)
 class Commands:
     """The commands that a person may type next, for the same stage and in the same way as this one.
 
-    ``command`` is this one, as it was typed. ``options`` lead to the stage.
+    ``command`` is this one, as it was typed. ``options`` lead to the stage, and ``target`` to a tenant's database.
     """
 
     program: tuple[str, ...]
     command: tuple[str, ...]
     options: tuple[str, ...]
+    target: tuple[str, ...] = ()
 
     def named(self, name: str) -> str:
-        """Return another command for the same stage."""
-        return shlex.join((*self.program, *name.split(), *self.options))
+        """Return another command for the same stage, and for the same database if it works on one."""
+        target = self.target if name in _AT_TARGET else ()
+        return shlex.join((*self.program, *name.split(), *self.options, *target))
 
     def again(self) -> str:
         """Return the same command."""

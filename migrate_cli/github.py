@@ -111,6 +111,8 @@ def _facts_of_error(error: CommandError) -> dict[str, object]:
     return {
         "result": f"❌ {error.kind}",
         "message": error.message,
+        "revision": error.run.revision,
+        "SQLSTATE": error.run.sqlstate,
         "file": error.run.place,
         "statement": error.run.statement,
         "detail": error.run.detail,
@@ -118,6 +120,7 @@ def _facts_of_error(error: CommandError) -> dict[str, object]:
         "not run": ", ".join(error.run.not_run) or None,
         "next": error.advice or None,
         "request": error.request_id,
+        "runbook": error.runbook,
     }
 
 

@@ -32,11 +32,12 @@ class Output:
 
     # The document comes last, so that nothing can fail after it and add a second one.
 
-    def succeed(self, result: Mapping[str, Any], show: Show = presentation.show) -> ExitCode:
-        """Show a result and give the exit code for it: a report of something unhealthy is no success."""
+    def succeed(self, result: Mapping[str, Any], show: Show = presentation.show, advice: str = "") -> ExitCode:
+        """Show a result and what to do next, and give the exit code: a report of something unhealthy is no success."""
         healthy = result.get("healthy", True)
         if not self._as_json:
             show(result, self.results)
+            presentation.show_advice(advice, self.notes)
         if github.is_here():
             if not healthy:
                 failed = [step["step"] for step in result["steps"] if step["ok"] is False]
@@ -84,7 +85,7 @@ class Output:
         shown = {"errorType": error.kind, "errorMessage": error.message}
         presentation.show_applied(error.run, self.notes)
         presentation.show_error(shown, self.notes)
-        presentation.show_failure(error.run, error.request_id, self.notes)
+        presentation.show_failure(error.run, error.request_id, error.runbook, self.notes)
         presentation.show_advice(error.advice, self.notes)
 
     def _print_json(self, document: Mapping[str, Any]) -> None:

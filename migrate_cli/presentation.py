@@ -87,7 +87,7 @@ def show_applied(run: FailedRun, console: Console) -> None:
     console.print()
 
 
-def show_failure(run: FailedRun, request_id: str | None, console: Console) -> None:
+def show_failure(run: FailedRun, request_id: str | None, runbook: str | None, console: Console) -> None:
     """Show the facts of the revision that failed, and what was not run."""
     not_run = list(run.not_run[:_NOT_RUN])
     if len(run.not_run) > _NOT_RUN:
@@ -101,6 +101,7 @@ def show_failure(run: FailedRun, request_id: str | None, console: Console) -> No
         "Hint": run.hint,
         "Not run": ", ".join(not_run),
         "Request": request_id,
+        "Runbook": runbook,
     }
     for name, fact in facts.items():
         if fact:

@@ -13,7 +13,7 @@ import threading
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import pytest
 
@@ -354,6 +354,7 @@ def test_a_failed_run_shows_what_was_done_what_failed_where_and_what_was_not_run
         "Hint:      Look.",
         "Not run:   dddd, eeee",
         f"Request:   {REQUEST_ID}",
+        "Runbook:   docs/errors.md#migrationfailed",
         "Correct the revision or the data and deploy. Then:",
         "  migrate upgrade --stage dev",
     ]
@@ -505,6 +506,27 @@ def test_a_failure_is_an_annotation_on_one_line(aws: Stub, migrate: Callable[...
     assert r"| message | 100% ::error::b \| c &lt;i&gt; |" in summary.read_text(encoding="utf-8")
 
 
+def test_the_facts_of_a_failed_run_are_in_the_jobs_summary(
+    aws: Stub, migrate: Callable[..., Ended], summary: Path
+) -> None:
+    aws.lines = lambda: FAILED_STORY
+    aws.replies = [failure("MigrationFailed", "revision cccc failed")]
+
+    migrate("upgrade", "--stage", "dev")
+
+    text = summary.read_text(encoding="utf-8")
+    for fact in (
+        "| revision | cccc |",
+        "| SQLSTATE | 23505 |",
+        "| file | migrations/versions/cccc.py:17 |",
+        "| not run | dddd, eeee |",
+        "| runbook | docs/errors.md",
+        "migrate upgrade --stage dev |",
+        "| bbbb | Add users | 1,400 ms |",
+    ):
+        assert fact in text
+
+
 def test_a_success_is_a_table_in_the_jobs_summary(aws: Stub, migrate: Callable[..., Ended], summary: Path) -> None:
     aws.replies = [Reply(result(applied=[{"revision": "bbbb", "description": "a|b", "duration_ms": 1400}]))]
     summary.write_text("of the step before\n", encoding="utf-8")
@@ -547,3 +569,49 @@ def test_trouble_with_aws_is_an_annotation_too(aws: Stub, migrate: Callable[...,
 
     assert "::error title=migrate status (dev)%3A AccessDeniedException::" in migrate("status", "--stage", "dev").err
     assert "AccessDeniedException" in summary.read_text(encoding="utf-8")
+
+
+# --- the next step ---
+
+
+STEPS = [{"step": "secret", "ok": False, "duration_ms": 3, "message": "denied"}]
+PLAN = [{"revision": "cccc", "description": "Add it", "sql": "SELECT 1", "findings": None, "preflight": None}]
+REFUSED = {"verdict": "fails", "tables": [], "checks": [], "blockers": []}
+TARGET = ("--database", "tenant_1")
+
+
+@pytest.mark.parametrize(
+    "action,answer,command",
+    [
+        ("doctor", {"healthy": False, "steps": STEPS}, "migrate doctor"),
+        ("plan", {"plan": PLAN}, "migrate upgrade"),
+        ("plan", {"plan": [{**PLAN[0], "preflight": REFUSED}]}, "migrate plan"),
+    ],
+)
+def test_a_look_ends_with_the_next_command_for_the_same_database(
+    aws: Stub, migrate: Callable[..., Ended], action: str, answer: dict[str, Any], command: str
+) -> None:
+    aws.replies = [Reply({**result(action), **answer})]
+
+    ended = migrate(action, "--stage", "dev", *TARGET)
+
+    assert ended.err.splitlines()[-1] == f"  {command} --stage dev --database tenant_1"
+
+
+@pytest.mark.parametrize(
+    "action,kind,command",
+    [
+        ("check", "DriftDetected", "migrate status --stage dev --database tenant_1"),
+        ("plan", "SecretUnavailable", "migrate doctor --stage dev --database tenant_1"),
+        ("upgrade", "InvalidRequest", "migrate history --stage dev"),
+    ],
+)
+def test_a_failure_ends_with_a_command_for_the_same_database(
+    aws: Stub, migrate: Callable[..., Ended], action: str, kind: str, command: str
+) -> None:
+    aws.replies = [failure(kind)]
+
+    ended = migrate(action, "--stage", "dev", *TARGET)
+
+    last = ended.err.splitlines()[-1]
+    assert (last, len(last) <= 80) == (f"  {command}", True)

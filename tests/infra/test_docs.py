@@ -1,4 +1,4 @@
-"""docs/stages.md and docs/operations.md say what the code has."""
+"""docs/stages.md, docs/operations.md and docs/errors.md say what the code has."""
 
 from __future__ import annotations
 
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 STAGES = (DOCS / "stages.md").read_text(encoding="utf-8")
+ERRORS = (DOCS / "errors.md").read_text(encoding="utf-8")
 OPERATIONS = (DOCS / "operations.md").read_text(encoding="utf-8")
 
 MODELS: dict[str, type[BaseModel]] = {
@@ -79,9 +80,15 @@ def test_the_examples_are_fine_and_the_minimal_one_has_five_lines() -> None:
 
 def test_the_runbook_has_every_error_once() -> None:
     errors = {each.__name__ for each in contract_errors.MigrationError.__subclasses__()} | {"MigrationError"}
-    told = re.findall(r"^\| `(\w+)` \|", section(OPERATIONS, "Runbook"), flags=re.MULTILINE)
+    headings = re.findall(r"^## (\w+)$", ERRORS, flags=re.MULTILINE)
 
-    assert sorted(told) == sorted(errors)
+    assert sorted(headings) == sorted(errors)
+    for name in errors:
+        assert re.findall(r"^- \*\*(\w+):\*\* \S", section(ERRORS, name), flags=re.MULTILINE) == [
+            "Retry",
+            "Cure",
+            "Run",
+        ]
 
 
 def test_every_saved_query_and_alarm_is_explained() -> None:
