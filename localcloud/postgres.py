@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 import psycopg2
+import trustme
 from psycopg2 import sql
 from psycopg2.extensions import encrypt_password
 
-from localcloud import account, binaries, certificates, daemon, files, locks, ports
+from localcloud import account, binaries, daemon, files, locks, ports
 from localcloud.errors import LocalCloudError, readable
 
 if TYPE_CHECKING:
@@ -286,9 +287,9 @@ def _make(programs: Path, directory: Path, cluster: Path, *, durable: bool, vers
     making.mkdir(mode=0o700)
     _give_away(making)
     _initdb(programs, making / "data", record.password, version)
-    authority = certificates.create_authority("local PostgreSQL")
-    _configure(making / "data", certificates.issue(authority), durable=durable)
-    (directory / "ca.crt").write_text(authority.certificate_pem)
+    authority = trustme.CA(organization_name="local PostgreSQL")
+    _configure(making / "data", authority.issue_cert("localhost", "127.0.0.1", "::1"), durable=durable)
+    authority.cert_pem.write_to_path(directory / "ca.crt")
     _remember(directory, record)
     (making / "data").rename(cluster)
     shutil.rmtree(making)
@@ -330,12 +331,12 @@ def _initdb(programs: Path, data: Path, password: str, version: int) -> None:
         raise LocalCloudError(f"PostgreSQL's data could not be made in {data.parent}: {reason}")
 
 
-def _configure(data: Path, certificate: certificates.Certificate, *, durable: bool) -> None:
+def _configure(data: Path, certificate: trustme.LeafCert, *, durable: bool) -> None:
     (data / "pg_hba.conf").write_text(_ACCESS)
     with (data / "postgresql.conf").open("a") as file:
         file.write(_SETTINGS if durable else _SETTINGS + _FORGETFUL)
-    (data / "server.crt").write_text(certificate.certificate_pem)
-    files.write_private(data / "server.key", certificate.key_pem)
+    certificate.cert_chain_pems[0].write_to_path(data / "server.crt")
+    files.write_private(data / "server.key", certificate.private_key_pem.bytes().decode())
     for name in ("server.crt", "server.key"):
         _give_away(data / name)
 

@@ -21,8 +21,9 @@ import boto3
 import psycopg2
 import pytest
 import sqlalchemy
+import trustme
 
-from localcloud import account, certificates, cloud, daemon, emulator, postgres, testing
+from localcloud import account, cloud, daemon, emulator, postgres, testing
 from localcloud.errors import LocalCloudError
 from tests.support.bystander import query
 from tests.support.processes import killing
@@ -129,7 +130,7 @@ def test_an_unencrypted_connection_is_refused(database: Database) -> None:
 
 def test_another_authority_of_the_same_name_is_not_trusted(database: Database, tmp_path: Path) -> None:
     wrong = tmp_path / "wrong.crt"
-    wrong.write_text(certificates.create_authority("local PostgreSQL").certificate_pem)
+    trustme.CA(organization_name="local PostgreSQL").cert_pem.write_to_path(wrong)
     with pytest.raises(psycopg2.OperationalError, match="certificate verify failed"):
         replace(database, ca=wrong).connect()
 

@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING
 
 import psycopg2.extensions
 import pytest
-from cryptography.hazmat.primitives import serialization
+import trustme
 
-from localcloud import certificates
 from localcloud.clients import client
 from tests.support.bystander import execute
 from tests.support.proxy import Proxy, closed_port
@@ -147,8 +146,7 @@ def test_a_certificate_for_another_host_name(runner: Runner, database: Database,
 
 def test_a_certificate_of_another_authority(runner: Runner, tree: Path, tmp_path: Path) -> None:
     other = tmp_path / "other.pem"
-    authority = certificates.create_authority("Another CA").certificate
-    other.write_bytes(authority.public_bytes(serialization.Encoding.PEM))
+    trustme.CA().cert_pem.write_to_path(other)
 
     answer = runner.invoke(tree, DB_SSLROOTCERT=str(other))
 

@@ -128,7 +128,7 @@ def test_a_man_in_the_middle_who_lets_the_first_session_pass_gets_no_password(
     asks_for_less: bool,  # noqa: FBT001 - a case
     attack: Attack,
 ) -> None:
-    with ManInTheMiddle(("127.0.0.1", database.port), attack, tmp_path) as middle:
+    with ManInTheMiddle(("127.0.0.1", database.port), attack) as middle:
         answer = runner.invoke(
             write_tree(tmp_path / "tree", ABC, env_py=source),
             DB_SECRET_ID=put_secret(replace(database, port=middle.port).secret),

@@ -8,12 +8,9 @@ import ssl
 import struct
 import threading
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
-from localcloud import certificates
-
-if TYPE_CHECKING:
-    from pathlib import Path
+import trustme
 
 _SSL_REQUEST = struct.pack("!ii", 8, 80877103)
 _GSS_REQUEST = struct.pack("!ii", 8, 80877104)
@@ -26,25 +23,20 @@ Attack = Literal["own certificate", "no TLS"]
 class ManInTheMiddle:
     """Listens on ``port``. After ``relayed`` connections it pretends to be the server, and asks for the password.
 
-    ``passwords`` are those that a client has sent. ``directory`` is for its certificate, which has the right host name
-    and is of an authority of its own.
+    ``passwords`` are those that a client has sent. Its certificate has the right host name, from an authority of its
+    own.
     """
 
     upstream: tuple[str, int]
     attack: Attack
-    directory: Path
     relayed: int = 1
     passwords: list[str] = field(default_factory=list)
     attacked: int = 0
     port: int = field(init=False)
 
     def __post_init__(self) -> None:
-        issued = certificates.issue(certificates.create_authority("nobody's"))
-        certificate, key = self.directory / "mitm.crt", self.directory / "mitm.key"
-        certificate.write_text(issued.certificate_pem)
-        key.write_text(issued.key_pem)
         self._tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        self._tls.load_cert_chain(certificate, key)
+        trustme.CA().issue_cert("localhost", "127.0.0.1", "::1").configure_cert(self._tls)
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = self._listener.getsockname()[1]
         self._open = True
