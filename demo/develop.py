@@ -14,6 +14,7 @@ from pathlib import Path
 
 from localcloud import cloud
 from localcloud.errors import LocalCloudError
+from migrate_review.checkpoint.beginning import begin
 
 ROOT = Path(__file__).resolve().parent.parent
 BACKEND = ROOT / "back"
@@ -45,6 +46,10 @@ def main(arguments: list[str] | None = None) -> int:
     except LocalCloudError as error:
         print(f"localcloud: {error}", file=sys.stderr)
         return 1
+    if options.command == "upgrade" and os.environ.get("CHECKPOINT") != "off":
+        begun = begin(BACKEND / "alembic.ini", database)
+        if begun is not None:
+            print(begun)
     done = subprocess.run(
         [sys.executable, "-m", "alembic", *alembic],
         cwd=BACKEND,

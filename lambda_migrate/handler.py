@@ -125,12 +125,12 @@ def _log_end(result: Result, duration_ms: int) -> None:
         "duration_ms": duration_ms,
     }
     at = state.where()
-    if state.ahead and not result.applied:
+    if state.ahead and not result.has_applied:
         message = f"{at}, newer than this package; nothing was changed"
         log("migration.ahead", message, level=logging.WARNING, **fields)
     elif "outcome" in result.extra and not state.database:
         log("migration.finished", f"{result.action}: {result.extra['outcome']}", **fields)
-    elif result.action == "upgrade" and not result.applied:
+    elif result.action == "upgrade" and not result.has_applied:
         log("migration.noop", f"nothing to apply: {at}", applied=[], **fields)
     elif result.action in {"history", "doctor", "targets", "report"}:
         log("migration.finished", f"{result.action} done", **fields)

@@ -41,6 +41,10 @@ _BUILTIN_LOCALE = 17
 _ACCESS = """\
 hostssl all all 127.0.0.1/32 scram-sha-256
 """
+# For a program without OpenSSL. The server listens on this machine only, in any case.
+_ACCESS_WITHOUT_TLS = """\
+host all all 127.0.0.1/32 scram-sha-256
+"""
 
 _SETTINGS = """
 listen_addresses = '127.0.0.1'
@@ -139,7 +143,14 @@ class _Record:
     password: str = field(repr=False)
 
 
-def start(root: Path, directory: Path, *, durable: bool = True, version: int = binaries.DEFAULT_VERSION) -> Server:
+def start(
+    root: Path,
+    directory: Path,
+    *,
+    durable: bool = True,
+    version: int = binaries.DEFAULT_VERSION,
+    needs_tls: bool = True,
+) -> Server:
     """Start the server that lives in `directory`, made on first use; if it runs already, that is the one.
 
     Args:
@@ -147,6 +158,7 @@ def start(root: Path, directory: Path, *, durable: bool = True, version: int = b
         directory: the server's own folder, remembered data included.
         durable: False gives up what a crash of the machine would cost for speed, for tests; counts when first made.
         version: PostgreSQL's major version, one of `binaries.VERSIONS`.
+        needs_tls: False lets clients in without TLS, too; counts when first made.
 
     Raises:
         LocalCloudError: it could not be made or started; the text says why.
@@ -163,7 +175,7 @@ def start(root: Path, directory: Path, *, durable: bool = True, version: int = b
         cluster = account.place(root / ".local", directory) / "cluster"
         record = _recall(directory)
         if record is None or not (cluster / "PG_VERSION").exists():
-            record = _make(programs, directory, cluster, durable=durable, version=version)
+            record = _make(programs, directory, cluster, durable=durable, version=version, needs_tls=needs_tls)
         # Nothing runs: a leftover of a killed server would only make this one mistake a stranger's process for it.
         (cluster / "postmaster.pid").unlink(missing_ok=True)
         return _launch(programs, directory, cluster, record)
@@ -277,7 +289,7 @@ def _remember(directory: Path, record: _Record) -> None:
     files.write_private(directory / "server.json", json.dumps(asdict(record)))
 
 
-def _make(programs: Path, directory: Path, cluster: Path, *, durable: bool, version: int) -> _Record:
+def _make(programs: Path, directory: Path, cluster: Path, *, durable: bool, version: int, needs_tls: bool) -> _Record:
     """Make the data folder `cluster`, whole or not at all."""
     record = _Record(port=None, password=secrets.token_urlsafe(24))
     making = cluster.with_name("cluster.making")
@@ -288,7 +300,8 @@ def _make(programs: Path, directory: Path, cluster: Path, *, durable: bool, vers
     _give_away(making)
     _initdb(programs, making / "data", record.password, version)
     authority = trustme.CA(organization_name="local PostgreSQL")
-    _configure(making / "data", authority.issue_cert("localhost", "127.0.0.1", "::1"), durable=durable)
+    certificate = authority.issue_cert("localhost", "127.0.0.1", "::1")
+    _configure(making / "data", certificate, durable=durable, needs_tls=needs_tls)
     authority.cert_pem.write_to_path(directory / "ca.crt")
     _remember(directory, record)
     (making / "data").rename(cluster)
@@ -331,8 +344,8 @@ def _initdb(programs: Path, data: Path, password: str, version: int) -> None:
         raise LocalCloudError(f"PostgreSQL's data could not be made in {data.parent}: {reason}")
 
 
-def _configure(data: Path, certificate: trustme.LeafCert, *, durable: bool) -> None:
-    (data / "pg_hba.conf").write_text(_ACCESS)
+def _configure(data: Path, certificate: trustme.LeafCert, *, durable: bool, needs_tls: bool) -> None:
+    (data / "pg_hba.conf").write_text(_ACCESS if needs_tls else _ACCESS_WITHOUT_TLS)
     with (data / "postgresql.conf").open("a") as file:
         file.write(_SETTINGS if durable else _SETTINGS + _FORGETFUL)
     certificate.cert_chain_pems[0].write_to_path(data / "server.crt")

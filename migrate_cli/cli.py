@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.exceptions import TyperException
 
-from migrate_cli import __version__, actions, logs, mermaid, review
+from migrate_cli import __version__, actions, checkpoint, logs, mermaid, review
 from migrate_cli.actions import Call
 from migrate_cli.errors import CommandError, ExitCode, UsageError
 from migrate_cli.options import Json, at_stage, at_target, examples
@@ -256,6 +256,14 @@ app.command(
         "migrate review --record",
     ),
 )(review.command)
+app.command(
+    "checkpoint",
+    epilog=examples(
+        "migrate checkpoint",
+        "migrate checkpoint --backend ../my-api --at 9ab1c2d3e4f5",
+        "migrate checkpoint --allow rows:users",
+    ),
+)(checkpoint.command)
 app.add_typer(rollout.app)
 app.add_typer(fleet.app)
 

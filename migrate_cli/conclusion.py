@@ -118,4 +118,8 @@ class Conclusion:
             "duration_ms": int((last or {}).get("duration_ms", 0)),
             "request_id": (last or {}).get("function_request_id"),
         }
+        for line in lines:
+            if line["event"] == "checkpoint.applied":
+                noted = {name: line.get(name) for name in ("revision", "revisions", "duration_ms")}
+                result |= {"previous_revision": None, "checkpoint": noted}
         return {**result, "reverted": done} if downwards else result

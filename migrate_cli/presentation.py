@@ -63,6 +63,12 @@ def show(result: Mapping[str, Any], console: Console) -> None:
 def show_result(result: Mapping[str, Any], console: Console) -> None:
     """From where to where, and each revision on the way with its duration."""
     at = _at(result["revision"])
+    if checkpoint := result.get("checkpoint"):
+        place = f"{result['database']} is at {at}." if not result["applied"] else "the revisions after it follow."
+        count = counted(checkpoint["revisions"], "revision")
+        _say(console, ("Began with a checkpoint ", "bold green"), f"of {count}, at {checkpoint['revision']}: {place}")
+    if checkpoint and not result["applied"]:
+        return
     if result.get("ahead") and not result["applied"]:
         words = f"{result['database']} is at {at}, which this package does not have. Nothing was changed."
         _say(console, ("Newer than the package: ", "bold yellow"), words)

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 # Events whose message is printed unchanged.
 _PRINTED = frozenset(
     {
+        "checkpoint.applied",
+        "checkpoint.skipped",
         "connection.retried",
         "index.dropped",
         "lock.waiting",

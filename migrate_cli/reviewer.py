@@ -60,7 +60,7 @@ def run(wanted: Wanted, shape: str) -> ExitCode:
     """Make the review and write it in one of the command's formats."""
     output = Output("migrate review", as_json=shape == "json")
     try:
-        config = wanted.config or _config(wanted.backend)
+        config = wanted.config or configuration(wanted.backend)
         tree, revisions, released = _meant(wanted, config)
         session = partial(
             reviewing,
@@ -108,7 +108,7 @@ def explain(rule: str) -> ExitCode:
     return ExitCode.OK
 
 
-def _config(backend: Path) -> str:
+def configuration(backend: Path) -> str:
     """Return the backend's configuration: alembic.ini, or a pyproject.toml that has Alembic's settings."""
     project = backend / "pyproject.toml"
     if (backend / "alembic.ini").is_file() or not project.is_file():

@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from infra.package import beside, contents, data_files, distributions, libraries, manifest, own_folders
+from infra.package import beside, checkpoints, contents, data_files, distributions, libraries, manifest, own_folders
 from infra.package.bytecode import compile_all, find_interpreter
 from infra.package.distributions import Distribution, Needs, Site
 from infra.package.errors import PackageError
@@ -107,6 +107,9 @@ def build(
         **data_files.named_files(layout, selection.package_files),
         **{PurePosixPath(path): file for path, file in extra_files.items()},
     }
+    checkpoint = checkpoints.check(layout, graph)
+    if not checkpoint.usable:
+        checkpoints.leave_out(copies, layout)
     sources = _sources(copies)
     needs = Needs(
         services=set().union(*map(contents.services_named, sources)),
@@ -148,6 +151,7 @@ def build(
         *locked.warnings,
         *written.warnings,
         *([data_files.warning(unpackaged)] if unpackaged else ()),
+        *([checkpoint.warning] if checkpoint.warning else ()),
         *(() if interpreter else (NO_BYTECODE.format(minor=target.minor),)),
     )
     return Package(

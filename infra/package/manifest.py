@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from infra.package.env_py import VERSION_TABLE, why_asked
 from infra.package.layout import BACKEND_LIBRARIES
+from lambda_migrate.revisions.checkpoint import DESCRIPTION as CHECKPOINT
 from lambda_migrate.revisions.manifest import (
     GRAPH,
     MANIFEST,
@@ -49,6 +50,7 @@ def write(package: Path, layout: Layout, graph: Graph, target: Target, drivers: 
         to_json({"revisions": [revision._asdict() for revision in revisions]}), encoding="utf-8"
     )
     locations = [layout.packaged(location) for location in layout.version_locations]
+    checkpoint = package / layout.packaged(layout.tree) / CHECKPOINT
     config, env = layout.packaged(layout.config_files[0]), layout.packaged(layout.tree) / "env.py"
     manifest = Manifest(
         heads=graph.heads,
@@ -66,6 +68,7 @@ def write(package: Path, layout: Layout, graph: Graph, target: Target, drivers: 
         version_table=_version_table(package, layout, env),
         drivers=tuple(drivers),
         working_folder=_working_folder(layout),
+        checkpoint=digest_of(checkpoint) if checkpoint.is_file() else None,
     )
     (package / MANIFEST).write_text(write_manifest(manifest), encoding="utf-8")
 

@@ -29,6 +29,11 @@ _HAS_SQL_BODIES = 140000
 # its schema before its name always.
 _QUALIFIER = re.compile(r'(?:"(?:[^"]|"")*"|\b[a-zA-Z_]\w*)\.(?=["\w*])')
 _SPACE = re.compile(r"[\s()]+")
+# PostgreSQL writes `text IN ('a', 'b')` for a varchar with one cast of the whole array. What it makes of that text, it
+# writes with a cast of each element. So a restored schema has the second form where the first one was dumped.
+_ELEMENT = r"\('(?:[^']|'')*'::character varying\)::text"
+_CAST_ELEMENTS = re.compile(rf"ARRAY\[({_ELEMENT}(?:, {_ELEMENT})*)\]")
+_CAST_ELEMENT = re.compile(r"\(('(?:[^']|'')*'::character varying)\)::text")
 
 _OF_EXTENSION = (
     "NOT EXISTS (SELECT FROM pg_depend e WHERE e.classid = '{catalog}'::regclass AND e.objid = {oid} AND deptype = 'e')"
@@ -205,8 +210,19 @@ def read_schema(
     return Schema(dict(_objects(json.loads(found))))
 
 
+def same_form(text: str) -> str:
+    """Return SQL that PostgreSQL has written in the form that it has before it is dumped and restored."""
+    return _CAST_ELEMENTS.sub(_cast_as_a_whole, text)
+
+
+def _cast_as_a_whole(array: re.Match[str]) -> str:
+    elements = _CAST_ELEMENT.sub(r"\1", array[1])
+    return f"(ARRAY[{elements}])::text[]"
+
+
 def _objects(found: list[tuple[str, str, str]]) -> Iterator[tuple[str, str]]:
-    for kind, name, definition in found:
+    for kind, name, written in found:
+        definition = same_form(written)
         text = _SPACE.sub("", _QUALIFIER.sub("", definition)) if kind in _TEXTS else definition
         yield f"{kind} {name}", hashlib.sha256(text.encode()).hexdigest()[:_DIGEST_CHARACTERS]
 

@@ -19,9 +19,10 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from alembic.runtime.environment import EnvironmentContext
+    from alembic.runtime.migration import MigrationContext
 
 
-def install(
+def install(  # noqa: PLR0913 - what a run and a review do differently
     environment: EnvironmentContext,
     *,
     prepare: Callable[[sqlalchemy.Connection], None],
@@ -29,6 +30,7 @@ def install(
     change_options: Callable[[dict[str, Any]], None] = lambda _: None,
     commits: bool = True,
     around: Callable[[], AbstractContextManager[None]] = nullcontext,
+    before_revisions: Callable[[MigrationContext], None] | None = None,
 ) -> None:
     """Wrap ``configure`` and ``run_migrations`` of this instance.
 
@@ -36,6 +38,7 @@ def install(
     ``configure``. Each revision is committed on its own, unless `Transactions` finds that all must share one
     transaction: ``set_held_open`` gets whether they do. Without ``commits``, no transaction of env.py is committed.
     ``run_migrations`` runs within ``around``.
+    ``before_revisions`` is called when env.py runs its migrations, before Alembic reads the version table.
 
     The wrapped ``configure`` raises:
         ConfigurationError: env.py gives no connection, or comes from Alembic's multidb template.
@@ -62,6 +65,8 @@ def install(
             held_open = online.in_transaction()
             set_held_open(online, held_open)
             context = environment.get_context()
+            if before_revisions is not None:
+                _call_before(context, before_revisions)
             # In a transaction that env.py began before, Alembic begins and commits none.
             if not (held_open or context.as_sql):
                 shares = not per_revision and context.impl.transactional_ddl
@@ -73,3 +78,14 @@ def install(
 
     environment.configure = wrapped  # type: ignore[method-assign]
     environment.run_migrations = run_wrapped  # type: ignore[method-assign]
+
+
+def _call_before(context: MigrationContext, before_revisions: Callable[[MigrationContext], None]) -> None:
+    run = context.run_migrations
+
+    def both(**options: Any) -> None:  # noqa: ANN401 - whatever the revisions take
+        before_revisions(context)
+        run(**options)
+
+    # On the instance, as above. `Transactions` calls this one when it has decided who commits.
+    context.run_migrations = both  # type: ignore[method-assign]

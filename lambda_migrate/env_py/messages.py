@@ -43,7 +43,7 @@ class Job:
     revision that was interrupted begins from its start.
 
     ``checked_schemas`` are those in which no other role may create, or may according to UNTRUSTED_SCHEMA. ``encrypted``
-    is True if the function's own session is.
+    is True if the function's own session is. ``checkpoint`` lets an empty database begin with the packaged checkpoint.
     """
 
     action: str
@@ -66,6 +66,7 @@ class Job:
     resumes: bool = True
     checked_schemas: tuple[str, ...] = ()
     encrypted: bool = False
+    checkpoint: bool = False
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,7 @@ class Began:
 
 @dataclass(frozen=True)
 class Started:
-    """A revision begins."""
+    """A revision begins, or a checkpoint in place of several."""
 
     revision: Revision
 
@@ -142,6 +143,13 @@ class StatementSkipped:
 
     why: str
     revision: Revision
+
+
+@dataclass(frozen=True)
+class CheckpointSkipped:
+    """The database is empty, and still its revisions run in place of the packaged checkpoint. ``why`` is the reason."""
+
+    why: str
 
 
 @dataclass(frozen=True)
@@ -201,5 +209,16 @@ class Untrusted:
 
 
 Message = (
-    Connected | Untrusted | Began | Started | Ran | Next | Output | IndexDropped | StatementSkipped | Entry | Ended
+    Connected
+    | Untrusted
+    | Began
+    | Started
+    | Ran
+    | Next
+    | Output
+    | IndexDropped
+    | StatementSkipped
+    | CheckpointSkipped
+    | Entry
+    | Ended
 )

@@ -27,6 +27,7 @@ from lambda_migrate.env_py.messages import READ_ONLY_ACTIONS, Connected, Ended, 
 from lambda_migrate.env_py.output import OutputLimit, output_as_messages, sent_one_by_one
 from lambda_migrate.env_py.tls import hold_tls
 from lambda_migrate.invocation.errors import ConfigurationError
+from lambda_migrate.invocation.loading import load
 from lambda_migrate.invocation.redaction import conceal, conceal_for_good, forget_all_but
 from lambda_migrate.invocation.settings import secrets_of
 from lambda_migrate.revisions import reviewed
@@ -103,7 +104,10 @@ def _run(job: Job, journal: Journal, looking: Looking | None) -> None:
         destination_rev=job.revision,
         dont_mutate=action in READ_ONLY_ACTIONS,
     ) as environment:
-        _hook(environment, job, journal)
+        beginning = None
+        if job.checkpoint and graph is not None and graph.manifest.checkpoint is not None:
+            beginning = load("lambda_migrate.env_py.beginning").Beginning(job, script, graph, journal)
+        _hook(environment, job, journal, before_revisions=beginning)
         script.run_env()
     journal.raise_caught()
     if not journal.began:
@@ -143,7 +147,12 @@ def _render_plan(online: steps.Steps, passes: list[Pass]) -> None:
 
 
 def _hook(
-    environment: EnvironmentContext, job: Job, journal: Journal, rendering: steps.Rendering | None = None
+    environment: EnvironmentContext,
+    job: Job,
+    journal: Journal,
+    rendering: steps.Rendering | None = None,
+    *,
+    before_revisions: Callable[[MigrationContext], None] | None = None,
 ) -> None:
     watched: set[sqlalchemy.Connection] = set()
 
@@ -175,6 +184,7 @@ def _hook(
         change_options=change_options,
         commits=job.action in _WRITING,
         around=journal.migrations if rendering is None else nullcontext,
+        before_revisions=before_revisions,
     )
 
 

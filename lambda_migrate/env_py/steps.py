@@ -161,11 +161,7 @@ class Steps:
     def _locate(self, current: Sequence[str], context: MigrationContext) -> tuple[str, ...]:
         """Note the version table that Alembic has just read. Return its revisions, sorted."""
         heads = heads_of(current, context.version_table)
-        found = _version_table(context)
-        table = VersionTable(found.schema, str(context.version_table))
-        progress = Progress(table, found.comment, found.may_comment, self.job.resumes)
-        configured = (context.version_table_schema, context.version_table)
-        self.journal.begin(Pass(table, found.role, heads, configured, progress))
+        self.journal.begin(located(context, self.job, heads))
         return heads
 
     def _still_wanted(self) -> str:
@@ -373,6 +369,14 @@ def _lower_statement_timeout(connection: sqlalchemy.Connection, to_ms: int) -> N
             f" WHERE name = 'statement_timeout' AND (setting::int < 1 OR setting::int > {to_ms})"
         )
     )
+
+
+def located(context: MigrationContext, job: Job, heads: tuple[str, ...]) -> Pass:
+    """Return the pass that begins with a version table of these revisions."""
+    found = _version_table(context)
+    table = VersionTable(found.schema, str(context.version_table))
+    progress = Progress(table, found.comment, found.may_comment, job.resumes)
+    return Pass(table, found.role, heads, (context.version_table_schema, context.version_table), progress)
 
 
 @dataclass(frozen=True)

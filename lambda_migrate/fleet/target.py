@@ -70,7 +70,7 @@ def take_part(invocation: Invocation, action: Callable[[Invocation], Result]) ->
         return _busy(invocation, busy)
     state = result.state
     # Revisions that earlier runs of this rollout have applied count, too.
-    outcome = MIGRATED if result.applied or rollout["runs"] else BEHIND if state.pending else CURRENT
+    outcome = MIGRATED if result.has_applied or rollout["runs"] else BEHIND if state.pending else CURRENT
     duration_ms = round((before - invocation.deadline.left()) * 1000)
     with keeping(state):
         folder.put_outcome(rollout["item"], outcome, duration_ms=duration_ms, revision=joined(state.revisions))

@@ -33,13 +33,15 @@ class Revision:
     """A revision of the packaged tree, as callers and log lines show it.
 
     ``down_revisions`` are the ids of its parents: none for a base, several for a merge. ``table`` is the version table
-    that it is applied for, None unless env.py has several.
+    that it is applied for, None unless env.py has several. ``stands_for`` are the revisions in whose place a checkpoint
+    is applied; a revision itself has none.
     """
 
     revision: str
     description: str
     down_revisions: tuple[str, ...] = ()
     table: VersionTable | None = None
+    stands_for: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         """Return the revision's entry in a result."""
@@ -88,7 +90,8 @@ class RunState:
     Revisions are ids: none for an empty database, several for several heads. ``previous`` is None until a run has read
     the version table. ``done`` are the revisions that were run, in order, upwards or downwards. ``entries`` are the
     lists of an action, such as a plan's revisions, by the name of their field in the result. ``retries`` counts the
-    attempts after a lock timeout. ``tables`` are the version tables if env.py has several. The other fields are of all
+    attempts after a lock timeout. ``checkpoint`` is what the upgrade of an empty database began with, if anything.
+    ``tables`` are the version tables if env.py has several. The other fields are of all
     of them then.
     """
 
@@ -103,6 +106,7 @@ class RunState:
     lock_wait_ms: int = 0
     ahead: bool = False
     tables: tuple[TableState, ...] = ()
+    checkpoint: Applied | None = None
 
     def where(self) -> str:
         """Return where the database is, in words. Of several version tables, each is named with its revision."""
@@ -136,6 +140,11 @@ class Result:
     counted_as: str | None = None
 
     @property
+    def has_applied(self) -> bool:
+        """Whether an upgrade applied anything: revisions, or a checkpoint in their place."""
+        return bool(self.applied) or self.state.checkpoint is not None
+
+    @property
     def applied(self) -> tuple[Applied, ...]:
         """The revisions that an upgrade applied; empty for any other action."""
         return self.state.done if self.action == "upgrade" else ()
@@ -158,6 +167,12 @@ class Result:
             }
             if state.tables:
                 answer["version_tables"] = [each.as_json() for each in state.tables]
+            if state.checkpoint is not None:
+                answer["checkpoint"] = {
+                    "revision": state.checkpoint.revision.revision,
+                    "revisions": len(state.checkpoint.revision.stands_for),
+                    "duration_ms": state.checkpoint.duration_ms,
+                }
         answer |= {"duration_ms": duration_ms, "request_id": request_id, **self.extra}
         if state.ahead:
             answer["ahead"] = True

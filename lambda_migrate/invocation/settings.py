@@ -94,6 +94,7 @@ class Settings:
     deadline_reserve_ms: int = 10_000
     allow_downgrade: bool = False
     newer_database_ok: bool = False
+    checkpoint: bool = True
     preflight: str = "warn"
     preflight_max_block_s: float = 10
     preflight_timeout_ms: int = 10_000
@@ -153,6 +154,7 @@ def read_settings(
             else None
         ),
         newer_database_ok=reader.choice("NEWER_DATABASE", "error", ("error", "ok")) == "ok",
+        checkpoint=reader.choice("CHECKPOINT", "on", ("on", "off")) == "on",
         preflight=reader.choice("PREFLIGHT", "warn", PREFLIGHT_MODES),
         preflight_max_block_s=reader.seconds("PREFLIGHT_MAX_BLOCK_S", 10),
         preflight_timeout_ms=_or(reader.whole("PREFLIGHT_TIMEOUT_MS", at_least=1, at_most=_MAX_MS), 10_000),

@@ -39,6 +39,8 @@ Event = Literal[
     "statement.skipped",
     "backend.output",
     "preflight.finished",
+    "checkpoint.applied",
+    "checkpoint.skipped",
 ]
 
 METRICS_NAMESPACE = "template-saas/migrate"

@@ -34,6 +34,7 @@ class Manifest:
     ``version_table`` is env.py's version table, or None if only a run of env.py can find it out. ``drivers`` are the
     PostgreSQL drivers among the backend's libraries, by SQLAlchemy's names, the preferred one first.
     ``working_folder`` is where the alembic command is run; None: in the configuration's folder.
+    ``checkpoint`` is the hash of ``checkpoint.json`` beside env.py, None if the tree has none.
     """
 
     heads: tuple[str, ...]
@@ -51,6 +52,7 @@ class Manifest:
     version_table: str | None = None
     drivers: tuple[str, ...] = ()
     working_folder: str | None = None
+    checkpoint: str | None = None
     version: int = VERSION
 
 

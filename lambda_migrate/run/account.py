@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from lambda_migrate.database.session import versions
 from lambda_migrate.env_py.messages import (
     Began,
+    CheckpointSkipped,
     Entry,
     IndexDropped,
     Next,
@@ -93,7 +94,7 @@ class Account:
         """Note the version tables that a look has found, without those that are known already."""
         for began in looked:
             if began.table not in self._tables:
-                self._note(began, began.heads)
+                self._note(began, began.heads, began.heads)
         self._sum_up()
 
     def located(self) -> dict[VersionTable, tuple[str, ...]]:
@@ -102,7 +103,7 @@ class Account:
 
     def steps_done(self) -> dict[VersionTable, int]:
         """Return the number of revisions that were run, for each version table."""
-        return Counter(table for table, _ in self._done)
+        return Counter(table for table, each in self._done if not each.revision.stands_for)
 
     def left(self, attempt: Attempt) -> tuple[Revision, ...]:
         """Return the revisions that an attempt planned and that are not done."""
@@ -111,17 +112,17 @@ class Account:
     def _add(self, attempt: Attempt, done: list[Done], actual: Mapping[VersionTable, tuple[str, ...]]) -> None:
         self._done += done
         for began in attempt.tables():
-            self._note(began, actual[began.table])
+            self._note(began, actual[began.table], attempt.heads_before(began.table))
         entries = {name: tuple(entries) for name, entries in attempt.entries.items()}
         self.state = replace(self.state, entries=entries)
         self._sum_up()
 
-    def _note(self, began: Began, actual: tuple[str, ...]) -> None:
+    def _note(self, began: Began, actual: tuple[str, ...], before: tuple[str, ...]) -> None:
         known = self._tables.get(began.table)
-        ids = {each.revision.revision for table, each in self._done if table == began.table}
+        ids = _ids(self._done, began.table)
         self._tables[began.table] = TableState(
             began.table,
-            previous=known.previous if known else began.heads,
+            previous=known.previous if known else before,
             revisions=actual,
             pending=tuple(revision for revision in began.pending if revision.revision not in ids),
             ahead=began.ahead,
@@ -141,11 +142,21 @@ class Account:
             self.state,
             previous=merged(each.previous for each in tables) if tables else None,
             revisions=merged(each.revisions for each in tables),
-            done=tuple(replace(each, revision=shown(table, each.revision)) for table, each in self._done),
+            done=tuple(
+                replace(each, revision=shown(table, each.revision))
+                for table, each in self._done
+                if not each.revision.stands_for
+            ),
+            checkpoint=self._checkpoint(),
             pending=tuple(revision for each in tables for revision in each.pending),
             ahead=any(each.ahead for each in tables),
             tables=tables if several else (),
         )
+
+    def _checkpoint(self) -> Applied | None:
+        """Return the checkpoint that was applied. An env.py may have applied it to several schemas."""
+        applied = [each for _, each in self._done if each.revision.stands_for]
+        return replace(applied[0], duration_ms=sum(each.duration_ms for each in applied)) if applied else None
 
     def give_up(self, error: MigrationError) -> MigrationError:
         """Return the error of a run that ends without reading the version tables. It names the last known commit."""
@@ -189,6 +200,10 @@ class Attempt:
         """Return the last message about each version table."""
         return list({began.table: began for began in self.begun}.values())
 
+    def heads_before(self, table: VersionTable) -> tuple[str, ...]:
+        """Return the revisions of a table before this attempt."""
+        return next(began.heads for began in self.begun if began.table == table)
+
     def receive(self, message: Message) -> None:
         """Process one message, and log it."""
         if isinstance(message, Began):
@@ -218,6 +233,9 @@ class Attempt:
         elif isinstance(message, StatementSkipped):
             what = f"skipped a statement, because an interrupted run had finished it ({message.why}):"
             self._log("statement.skipped", what, self.begun[-1].table, message.revision)
+        elif isinstance(message, CheckpointSkipped):
+            what = f"the checkpoint is not used, and every revision runs: {message.why}"
+            log("checkpoint.skipped", what, database=self.database, schema=self.schema)
         elif isinstance(message, Output):
             self.log_output(message)
         elif isinstance(message, Untrusted):
@@ -225,6 +243,8 @@ class Attempt:
 
     def _start(self, revision: Revision) -> None:
         self.running, self._started = revision, time.monotonic()
+        if revision.stands_for:
+            return
         self._step += 1
         self._log(
             "revision.started",
@@ -255,8 +275,7 @@ class Attempt:
 
     def _committed(self, table: VersionTable, actual: tuple[str, ...]) -> int:
         """Return how many of the revisions of a table were committed."""
-        before = next(began.heads for began in self.begun if began.table == table)
-        heads = [before, *(tuple(sorted(ran.heads)) for each, ran in self.ran if each == table)]
+        heads = [self.heads_before(table), *(tuple(sorted(ran.heads)) for each, ran in self.ran if each == table)]
         committed = max((number for number, each in enumerate(heads) if each == actual), default=None)
         if committed is not None:
             return committed
@@ -270,16 +289,17 @@ class Attempt:
 
     def left(self, done: Sequence[Done]) -> tuple[Revision, ...]:
         """Return the planned revisions that are not among those done."""
-        ids = {(table, each.revision.revision) for table, each in done}
-        return tuple(
-            revision
-            for began in self.begun
-            for revision in began.planned
-            if (began.table, revision.revision) not in ids
-        )
+        planned = {(began.table, each.revision): each for began in self.begun for each in began.planned}
+        finished = {(table, each) for table in {began.table for began in self.begun} for each in _ids(done, table)}
+        return tuple(revision for key, revision in planned.items() if key not in finished)
 
     def _log_applied(self, table: VersionTable, ran: Ran) -> None:
         self._logged.add((table, ran.revision.revision))
+        if count := len(ran.revision.stands_for):
+            self._log(
+                "checkpoint.applied", "began with", table, ran.revision, revisions=count, duration_ms=ran.duration_ms
+            )
+            return
         self._log("revision.applied", "committed", table, ran.revision, duration_ms=ran.duration_ms)
 
     def _log(self, event: Event, what: str, table: VersionTable, revision: Revision, **fields: Any) -> None:  # noqa: ANN401
@@ -295,6 +315,12 @@ class Attempt:
             attempt=self.number,
             **fields,
         )
+
+
+def _ids(done: Sequence[Done], table: VersionTable) -> set[str]:
+    """Return the revisions of a table that are done, those of a checkpoint included."""
+    revisions = [each.revision for of, each in done if of == table]
+    return {name for revision in revisions for name in (revision.revision, *revision.stands_for)}
 
 
 def log_untrusted(found: object, database: str, schema: str | None) -> None:

@@ -31,6 +31,7 @@ from lambda_migrate.invocation.request import GUARDED_ACTIONS
 from lambda_migrate.invocation.result import joined, merged
 from lambda_migrate.invocation.telemetry import log
 from lambda_migrate.revisions import manifest
+from lambda_migrate.revisions.checkpoint import read_checkpoint
 from lambda_migrate.run import up_to_date
 from lambda_migrate.run.account import Account, log_untrusted
 from lambda_migrate.run.outcome import TryAgain, error_of
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     from lambda_migrate.invocation.deadline import Deadline
     from lambda_migrate.invocation.invocation import Invocation
     from lambda_migrate.invocation.result import Revision, RunState, VersionTable
+    from lambda_migrate.revisions.checkpoint import NotedTable
     from lambda_migrate.run.account import Attempt
     from lambda_migrate.run.supervisor import ProcessEnd
 
@@ -155,13 +157,14 @@ def _check_trusted(invocation: Invocation, session: Session, *, first: bool) -> 
 
 def _attempts(invocation: Invocation, account: Account, session: Session) -> None:
     """Run env.py until it succeeds, backing off while the tables that it needs are locked."""
+    checkpoint = _may_use_checkpoint(invocation, account, session)
     relative = invocation.request.action == "upgrade" and invocation.request.revision.startswith("+")
     if (relative or invocation.request.action in GUARDED_ACTIONS) and not account.state.attempts:
         _check_all_tables(invocation, account, session)
     while True:
         account.next_attempt()
         try:
-            _attempt(invocation, account, session)
+            _attempt(invocation, account, session, checkpoint=checkpoint)
         except LockTimeout as error:
             state = account.state
             pause = _backoff(state.retries, invocation.deadline)
@@ -183,7 +186,40 @@ def _attempts(invocation: Invocation, account: Account, session: Session) -> Non
             return
 
 
-def _attempt(invocation: Invocation, account: Account, session: Session) -> None:
+def _may_use_checkpoint(invocation: Invocation, account: Account, session: Session) -> bool:
+    """Return whether env.py may begin with the packaged checkpoint if it finds an empty database.
+
+    A checkpoint with several version tables is for an env.py that comes to exactly these, which a look shows.
+    """
+    packaged = manifest.for_settings(invocation.settings)
+    if invocation.request.action != "upgrade" or packaged is None or packaged.checkpoint is None:
+        return False
+    if not invocation.settings.checkpoint or any(each.revisions for each in account.state.tables):
+        return False
+    noted = _noted_tables(invocation)
+    if len(noted) < 2:  # noqa: PLR2004 - several
+        return True
+    # With one of them, the database is not empty.
+    if session.rows("SELECT 1 FROM pg_class WHERE relname = ANY(%s) LIMIT 1", ([table.name for table in noted],)):
+        return False
+    looked, end = _look(invocation, account, session)
+    if end.failure is not None or not looked:
+        return False
+    home = looked[0].table.schema
+    found = {(began.table.schema, began.table.name) for began in looked}
+    return found == {(table.schema or home, table.name) for table in noted}
+
+
+def _noted_tables(invocation: Invocation) -> tuple[NotedTable, ...]:
+    tree = manifest.tree_of(invocation.settings)
+    try:
+        found = read_checkpoint(tree) if tree is not None else None
+    except (OSError, ValueError):
+        return ()  # env.py's process says what is wrong with it
+    return found.tables if found is not None else ()
+
+
+def _attempt(invocation: Invocation, account: Account, session: Session, *, checkpoint: bool) -> None:
     """Run env.py once, and add the revisions that the version table confirms after it.
 
     Raises:
@@ -192,7 +228,7 @@ def _attempt(invocation: Invocation, account: Account, session: Session) -> None
     """
     # The session of an earlier attempt may have been lost before the version table was read on it.
     account.settle(session)
-    job = replace(_job(invocation, account, session), output_lines=account.output_lines)
+    job = replace(_job(invocation, account, session), output_lines=account.output_lines, checkpoint=checkpoint)
     attempt = account.begin(session.default_schema)
     before = invocation.deadline.left()
     end = supervise(job, session, attempt.receive)

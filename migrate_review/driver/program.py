@@ -27,10 +27,11 @@ from alembic.util import load_python_file
 from sqlalchemy import event
 
 from lambda_migrate.database.credentials import Credentials
-from lambda_migrate.env_py import alembic_hook
+from lambda_migrate.env_py import alembic_hook, tree
 from lambda_migrate.env_py.advice import advice
 from lambda_migrate.env_py.inputs import set_config, set_environment
 from lambda_migrate.env_py.messages import Job
+from lambda_migrate.env_py.transactions import rows_between
 from lambda_migrate.invocation.deadline import Deadline
 from lambda_migrate.invocation.errors import ConfigurationError
 from lambda_migrate.invocation.settings import Settings
@@ -44,6 +45,18 @@ if TYPE_CHECKING:
 
     from alembic.runtime.migration import MigrationContext
 
+
+# What revisions may leave in a session for later ones: its role, settings and temporary objects.
+_SESSION = """
+SELECT json_build_object(
+    'role', current_user, 'schema', current_schema(), 'search_path', current_setting('search_path'),
+    'settings', (SELECT json_object_agg(name, setting ORDER BY name) FROM pg_catalog.pg_settings
+                 WHERE source = 'session' AND name <> 'application_name' AND name !~ '^transaction_'),
+    'schemas', (SELECT json_agg(nspname ORDER BY nspname) FROM pg_catalog.pg_namespace
+                WHERE nspname !~ '^pg_' AND nspname NOT IN ('information_schema', 'public')),
+    'temporary', (SELECT count(*) FROM pg_catalog.pg_class WHERE relnamespace = pg_catalog.pg_my_temp_schema())
+)::text
+"""
 
 # In a connection's `info`: env.py itself began a transaction around all revisions, and ends it.
 _HELD_OPEN = "review_held_open"
@@ -245,6 +258,55 @@ class _Driver:
             return ()
 
         return {**self._run(steps), "differences": differences}
+
+    def replay(self, revision: str) -> dict[str, Any]:
+        """Upgrade as ``alembic upgrade`` does. Return where each of env.py's version tables is, and their sessions.
+
+        Nothing is measured, and env.py alone decides what is one transaction.
+        """
+        passes: list[dict[str, Any]] = []
+
+        def steps(heads: Any, context: MigrationContext) -> Iterator[Any]:  # noqa: ANN401
+            connection = context.connection
+            assert connection is not None  # noqa: S101 - online, so there is one
+            planned = tree.upgrade_steps(self.script, revision, heads)
+            found = {
+                "configured": [context.version_table_schema, context.version_table],
+                "heads": [],
+                "steps": len(planned),
+                "before": rows_between(connection, _SESSION)[0][0],
+            }
+            passes.append(found)
+            yield from planned
+            found["after"] = rows_between(connection, _SESSION)[0][0]
+
+        def note_heads(*, heads: set[str], **_: Any) -> None:  # noqa: ANN401
+            passes[-1]["heads"] = sorted(heads)
+
+        with EnvironmentContext(self._config(), self.script, fn=steps, destination_rev=revision) as environment:
+            configure = environment.configure
+
+            def wrapped(connection: Any = None, *args: Any, **options: Any) -> None:  # noqa: ANN401
+                self._prepare(connection)
+                if self.job.schema is not None:
+                    options["version_table_schema"] = self.job.schema
+                    connection.dialect.default_schema_name = self.job.schema
+                given = options.get("on_version_apply") or ()
+                options["on_version_apply"] = (*((given,) if callable(given) else given), note_heads)
+                configure(connection, *args, **options)
+
+            environment.configure = wrapped  # type: ignore[method-assign]
+            try:
+                self.script.run_env()
+            except ConfigurationError as error:
+                raise _RefusedError(str(error)) from error
+            except BaseException as error:
+                if passes:
+                    return {"passes": passes, "failure": _described(error, self.job.settings.alembic_config.parent)}
+                raise _EnvPyFailedError(self._env_py_failure(error)) from error
+            finally:
+                self._drop_connections()
+        return {"passes": passes, "failure": None}
 
     def forget(self) -> dict[str, Any]:
         """Drop pooled connections: the database was made anew, so they are dead."""
@@ -455,7 +517,8 @@ def _make(start: Mapping[str, Any], wire: _Wire) -> _Driver:
         application_name="migrate review",
         deadline=Deadline.after(start["pass_timeout_s"]),
         # Revisions that are run once for each schema are measured in one.
-        schema="public" if any("{schema}" in text for text in settings.x_arguments.values()) else None,
+        schema=start.get("schema")
+        or ("public" if any("{schema}" in text for text in settings.x_arguments.values()) else None),
     )
     return _Driver(job, start["server"], start["pass_timeout_s"], wire)
 

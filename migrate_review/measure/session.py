@@ -90,10 +90,8 @@ def reviewing(  # noqa: PLR0913 - a review's settings
         LocalCloudError: PostgreSQL could not be started.
     """
     folder = backend.resolve()
-    if not (folder / config).is_file():
-        raise ReviewError(f"there is no {config} in {backend}; say where the backend is")
     variables = variables or {}
-    settings = _settings({**variables, **environ}, folder / config)
+    settings = settings_of(backend, config, variables, environ)
     with where.server() if on is None else nullcontext(on) as chosen, server.database(chosen) as database:
         session = Session(
             settings=settings,
@@ -112,6 +110,20 @@ def reviewing(  # noqa: PLR0913 - a review's settings
             yield session
         finally:
             session.close()
+
+
+def settings_of(
+    backend: Path, config: str, variables: Mapping[str, str], environ: Mapping[str, str] = os.environ
+) -> Settings:
+    """Return the settings that say how env.py is run. Those of ``environ`` come before a stage's ``variables``.
+
+    Raises:
+        ReviewError: there is no such configuration, or a setting is wrong.
+    """
+    folder = backend.resolve()
+    if not (folder / config).is_file():
+        raise ReviewError(f"there is no {config} in {backend}; say where the backend is")
+    return _settings({**variables, **environ}, folder / config)
 
 
 def _settings(environ: Mapping[str, str], path: Path) -> Settings:

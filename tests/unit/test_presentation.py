@@ -180,3 +180,14 @@ def test_a_terminals_commands_in_a_description_are_made_visible() -> None:
 
     assert "\ufffd[2Jgone\ufffd" in text
     assert "\x1b" not in text
+
+
+def test_a_checkpoint_is_said_before_what_was_applied_after_it() -> None:
+    checkpoint = {"revision": "aaaa", "revisions": 12, "duration_ms": 80}
+
+    alone = shown(presentation.show_result, result(checkpoint=checkpoint, previous_revision=None, revision="aaaa"))
+    more = shown(presentation.show_result, result(("cccc", "Backfill", 1), checkpoint=checkpoint))
+
+    assert alone.splitlines() == ["Began with a checkpoint of 12 revisions, at aaaa: app is at aaaa."]
+    assert more.splitlines()[0].startswith("Began with a checkpoint of 12 revisions, at aaaa: ")
+    assert "Applied 1 revision to app" in more

@@ -1,0 +1,89 @@
+"""Compares the checkpoint beside env.py with the tree that is packaged."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from infra.package.errors import PackageError
+from infra.package.sources import files_below
+from lambda_migrate.revisions import checkpoint as checkpoint_file
+from lambda_migrate.revisions.manifest import digest_of
+from lambda_migrate.revisions.reviewed import FILE as REVIEWED
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+    from pathlib import Path, PurePosixPath
+
+    from infra.package.graph import Graph
+    from infra.package.layout import Layout
+    from lambda_migrate.revisions.checkpoint import Checkpoint
+
+# So many revisions take longer to apply than is worth waiting for.
+_MANY = 50
+_AGAIN = "run migrate checkpoint again, or delete checkpoint.json and checkpoint.sql"
+_UNREAD = (REVIEWED, checkpoint_file.DESCRIPTION, checkpoint_file.SCRIPT)
+_UNREAD_SUFFIXES = (".mako", ".md", ".rst")
+
+
+class Checked(NamedTuple):
+    """Whether the checkpoint may be packaged, and a warning for whoever deploys."""
+
+    usable: bool = False
+    warning: str | None = None
+
+
+def check(layout: Layout, graph: Graph | None) -> Checked:
+    """Compare the checkpoint with the tree. Without the graph, the tree is a requirement's and has none.
+
+    Raises:
+        PackageError: it has one that does not match its revisions, or cannot be read.
+    """
+    if graph is None:
+        return Checked()
+    try:
+        found = checkpoint_file.read_checkpoint(layout.tree)
+        if found is None:
+            return Checked()
+        checkpoint_file.read_script(layout.tree, found)
+    except (OSError, ValueError) as error:
+        raise PackageError(f"the checkpoint in {layout.tree.name}/ cannot be used ({error}); {_AGAIN}") from None
+    _refuse_other_revisions(found, graph)
+    now = other_files(layout, [revision.file for revision in graph.revisions])
+    changed = sorted(name for name in {*now, *found.files} if now.get(name) != found.files.get(name))
+    if changed:
+        return Checked(
+            warning="the checkpoint is not packaged, so an empty database replays every revision:"
+            f" {changed[0]} has changed since it was made; run migrate checkpoint again"
+        )
+    since = len(graph.revisions) - len(found.revisions)
+    warning = f"{since} revisions have come since the checkpoint was made; run migrate checkpoint again"
+    return Checked(usable=True, warning=warning if since >= _MANY else None)
+
+
+def leave_out(copies: dict[PurePosixPath, Path], layout: Layout) -> None:
+    """Take the checkpoint's files out of what is packaged."""
+    for name in (checkpoint_file.DESCRIPTION, checkpoint_file.SCRIPT):
+        copies.pop(layout.packaged(layout.tree) / name, None)
+
+
+def other_files(layout: Layout, revisions: Collection[Path]) -> dict[str, str]:
+    """Return the hash of each file below env.py's folder that a revision may depend on and that is none itself."""
+    own = {file.resolve() for file in revisions}
+    return {
+        path.as_posix(): digest_of(file)
+        for path, file in files_below(layout.tree, inside=(layout.backend, *layout.local_packages))
+        if file.resolve() not in own and path.name not in _UNREAD and _may_be_read(path)
+    }
+
+
+def _may_be_read(path: PurePosixPath) -> bool:
+    return path.suffix not in _UNREAD_SUFFIXES and path.name.partition(".")[0].upper() != "README"
+
+
+def _refuse_other_revisions(found: Checkpoint, graph: Graph) -> None:
+    files = {revision.id: revision.file for revision in graph.revisions}
+    for revision, digest in found.revisions.items():
+        if revision not in files:
+            raise PackageError(f"the checkpoint stands for revision {revision}, which the tree does not have; {_AGAIN}")
+        if digest_of(files[revision]) != digest:
+            raise PackageError(f"revision {revision} has changed since the checkpoint was made; {_AGAIN}")

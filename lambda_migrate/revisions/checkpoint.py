@@ -1,0 +1,163 @@
+"""A checkpoint: what an empty database needs to be at a revision, and which revisions that stands for.
+
+``checkpoint.json`` and ``checkpoint.sql`` lie beside env.py. `migrate checkpoint` writes them, the builder compares
+them with the tree, and an upgrade of an empty database begins with them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+FORMAT = 1
+DESCRIPTION = "checkpoint.json"
+SCRIPT = "checkpoint.sql"
+
+# What the script says in place of the schema and the login, whose names are known only where it runs.
+HOME = "migrate_checkpoint_home"
+LOGIN = "migrate_checkpoint_login"
+
+
+class NotedTable(NamedTuple):
+    """A version table, and the revisions in it. A schema that is empty is the home schema.
+
+    ``configured`` is the one that env.py gives to ``context.configure()``, None if it gives none.
+    """
+
+    configured: str | None
+    schema: str
+    name: str
+    heads: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What ``checkpoint.json`` holds.
+
+    Attributes:
+        heads: the revisions that the database is at.
+        revisions: the SHA-256 of each revision's file by its id, parents first.
+        files: the SHA-256 of the other files of the tree by their paths from there, env.py among them.
+        tables: the version tables, in the order in which env.py comes to them.
+        acts_as: the role that env.py sets, None if it acts as its login.
+        home: the schema that unqualified names led to when the revisions were replayed.
+        any_schema: whether the script leads to the same as replaying in a schema of any other name.
+        time_zone: the time zone that sessions must have, None if none is needed.
+        schemas: the other schemas that the script makes and fills.
+        schemas_before: the other schemas that the script fills, and that env.py makes before the revisions run.
+        extensions: the schema of each extension, empty for the home schema.
+        roles: the roles that must exist.
+        revokes: whether a revision takes privileges away, which may be others where it runs.
+        postgresql: the major versions on which it was proven.
+        fingerprint: that of `lambda_migrate.database.schema`, of all of it.
+        rows: the number of rows of each table that has some.
+        allowed: what ``--allow`` named.
+        script_sha256: the hash of ``checkpoint.sql``.
+    """
+
+    heads: tuple[str, ...]
+    revisions: Mapping[str, str]
+    files: Mapping[str, str]
+    tables: tuple[NotedTable, ...]
+    acts_as: str | None
+    home: str
+    any_schema: bool
+    time_zone: str | None
+    schemas: tuple[str, ...]
+    schemas_before: tuple[str, ...]
+    extensions: Mapping[str, str]
+    roles: tuple[str, ...]
+    revokes: bool
+    postgresql: tuple[int, ...]
+    fingerprint: str
+    rows: Mapping[str, int]
+    allowed: tuple[str, ...]
+    script_sha256: str
+    format: int = FORMAT
+
+    @property
+    def revision(self) -> str:
+        """The revisions that the database is at, as one text."""
+        return ",".join(sorted(self.heads))
+
+
+def to_text(checkpoint: Checkpoint) -> str:
+    """Return the text of ``checkpoint.json``, for people and for git."""
+    document = {**asdict(checkpoint), "tables": [table._asdict() for table in checkpoint.tables]}
+    return json.dumps(document, indent=2) + "\n"
+
+
+def read_checkpoint(tree: Path) -> Checkpoint | None:
+    """Return the checkpoint beside env.py, or None if there is none.
+
+    Raises:
+        ValueError: ``checkpoint.json`` is none of this format.
+    """
+    try:
+        text = (tree / DESCRIPTION).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return None
+    document: Any = json.loads(text)
+    if not isinstance(document, dict) or document.get("format") != FORMAT:
+        raise ValueError(f"no checkpoint of format {FORMAT}")
+    lists = {
+        name: tuple(document.get(name, ()))
+        for name in ("heads", "schemas", "schemas_before", "roles", "postgresql", "allowed")
+    }
+    try:
+        tables = tuple(
+            NotedTable(**{**table, "heads": tuple(table["heads"])})  # as JSON has no tuples
+            for table in document["tables"]
+        )
+        return Checkpoint(**{**document, **lists, "tables": tables})
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"no checkpoint of format {FORMAT}: {error}") from None
+
+
+def read_script(tree: Path, checkpoint: Checkpoint) -> str:
+    """Return the text of ``checkpoint.sql``.
+
+    Raises:
+        ValueError: it is not the one that ``checkpoint.json`` is about.
+        OSError: it cannot be read.
+    """
+    content = (tree / SCRIPT).read_bytes()
+    if hashlib.sha256(content).hexdigest() != checkpoint.script_sha256:
+        raise ValueError(f"{SCRIPT} is not the one that {DESCRIPTION} was written with")
+    return content.decode()
+
+
+def placed(script: str, schema: str, login: str) -> str:
+    """Return the script for a schema and a role, whose names are given as SQL has them, in quotes if need be."""
+    return script.replace(HOME, schema).replace(LOGIN, login)
+
+
+# What pg_dump sets in its own session. Without these, a session could read the script in another way.
+_SETTINGS = {
+    "check_function_bodies": "off",  # a function may come before what it uses
+    "client_min_messages": "warning",
+    "standard_conforming_strings": "on",
+    "IntervalStyle": "postgres",
+    "xmloption": "content",
+}
+CURRENT_SETTINGS = (
+    "pg_catalog.json_build_object("
+    + ", ".join(f"'{name}', pg_catalog.current_setting('{name}')" for name in _SETTINGS)
+    + ")::text"
+)
+
+
+def in_session(script: str, current: Mapping[str, str]) -> str:
+    """Return the placed script with the settings that it needs. After it, they are as they are now (``current``)."""
+    return f"{_set(_SETTINGS)};\n{script}\n{_set(current)};\n"
+
+
+def _set(settings: Mapping[str, str]) -> str:
+    values = ", ".join(f"pg_catalog.set_config('{name}', '{value}', true)" for name, value in settings.items())
+    return f"SELECT {values}"

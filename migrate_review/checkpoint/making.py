@@ -1,0 +1,385 @@
+"""Makes a checkpoint and proves it, before anything is written.
+
+The revisions are replayed on each server, and what one database then holds becomes the script. The script is restored
+on each server, and there schema, rows and pg_dump's whole text must be those of the replayed database.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import difflib
+import hashlib
+import os
+import re
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from infra.package import checkpoints
+from infra.package.builder import graph_of
+from infra.package.errors import PackageError
+from infra.package.layout import read_layout
+from lambda_migrate.database.schema import same_form
+from lambda_migrate.revisions.checkpoint import DESCRIPTION, HOME, LOGIN, SCRIPT, Checkpoint, to_text
+from lambda_migrate.revisions.manifest import digest_of
+from migrate_review.checkpoint import items, script, server, state
+from migrate_review.checkpoint.items import Item
+from migrate_review.checkpoint.replaying import Backend, replay
+from migrate_review.errors import ReviewError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from infra.package.graph import Graph, GraphRevision
+    from infra.package.layout import Layout
+    from localcloud.postgres import Database
+    from migrate_review.checkpoint.replaying import Replayed
+    from migrate_review.checkpoint.server import Databases
+    from migrate_review.checkpoint.state import State
+
+_ROOT = Path(__file__).resolve().parents[2]
+VERSIONS = (15, 18)
+# The login that restores is another one than the one that replayed.
+_RESTORER = "migrate_checkpoint_restorer"
+_OTHER_SCHEMA = "checkpoint_tenant"
+# 14 hours from UTC, so that a time without a zone means another moment there.
+_OTHER_ZONE = "Pacific/Kiritimati"
+
+
+_MISSING_ROLE = re.compile(r'role "([^"]+)" does not exist')
+# What a revision looks at that is of the whole server.
+_ROLE_LOOKUP = re.compile(r"\bpg_(roles|authid|user|shadow|group|auth_members)\b|\bto_regrole\b", re.IGNORECASE)
+
+
+_SECRET_NAME = re.compile(r"SECRET|PASS|TOKEN|KEY|CREDENTIAL", re.IGNORECASE)
+_SHORTEST_SECRET = 8
+_REVOKE = re.compile(r"\bREVOKE\b", re.IGNORECASE)
+
+
+class UncarriedError(ReviewError):
+    """The checkpoint was not written, because it would lack something that ``--allow`` does not name."""
+
+    def __init__(self, refused: Sequence[Item]) -> None:
+        """Say what it would lack."""
+        super().__init__(
+            "the checkpoint was not written, because it cannot carry over all that the revisions make:"
+            f" {', '.join(item.name for item in refused)}; where you can do without, say so:"
+            f" {' '.join(f'--allow {item.name}' for item in refused)}"
+        )
+        self.items = tuple(refused)
+
+
+@dataclass(frozen=True)
+class Made:
+    """A checkpoint that was proven. ``items`` is what was allowed, ``remarks`` what its author should know."""
+
+    tree: Path
+    checkpoint: Checkpoint
+    script: str
+    items: tuple[Item, ...]
+    remarks: tuple[str, ...]
+
+    def write(self) -> None:
+        """Write its files beside env.py. The description is last, so that without it there is no checkpoint."""
+        (self.tree / DESCRIPTION).unlink(missing_ok=True)
+        (self.tree / SCRIPT).write_text(self.script, encoding="utf-8")
+        (self.tree / DESCRIPTION).write_text(to_text(self.checkpoint), encoding="utf-8")
+
+
+@dataclass(frozen=True)
+class _Run:
+    """A server, and the revisions replayed there."""
+
+    version: int
+    databases: Databases
+    database: Database
+    replayed: Replayed
+    held: State
+
+
+def make(
+    backend: Backend,
+    *,
+    at: str | None = None,
+    allow: Iterable[str] = (),
+    versions: Sequence[int] = VERSIONS,
+    progress: Callable[[str], None] = lambda _: None,
+) -> Made:
+    """Make and prove a checkpoint at a revision, or at the heads.
+
+    Raises:
+        ReviewError: the revisions cannot be replayed, or the proof failed.
+        UncarriedError: it would lack something that is not allowed.
+        LocalCloudError: PostgreSQL or pg_dump is not available.
+    """
+    allow = tuple(allow)
+    layout, graph = _tree(backend)
+    _refuse_names_of_ours(graph)
+    began = dt.datetime.now(dt.timezone.utc)
+    with ExitStack() as servers:
+        runs: list[_Run] = []
+        again: list[State] = []
+        for version in sorted(versions, reverse=True):
+            progress(f"replaying the revisions on PostgreSQL {version}")
+            databases = server.Databases(servers.enter_context(server.running(_ROOT, version)))
+            if len(versions) == 1:
+                # What changes with the time shows in a second replay, for which other versions do, too.
+                again.append(_replayed(backend, databases, version, at or "heads").held)
+                databases.clean()
+            runs.append(_replayed(backend, databases, version, at or "heads"))
+        newest = runs[0]
+        again += [run.held for run in runs[1:]]
+        found = _items(runs, again, backend, at or "heads", began)
+        revisions = _revisions(graph, newest.replayed.heads)
+        found += _lookups(graph, revisions)
+        if refused := [item for item in found if not item.is_named_by(allow)]:
+            raise UncarriedError(refused)
+        home = newest.replayed.home
+        proof = _proven(backend, at or "heads", runs, frozenset(_named(found, "rows")), progress)
+        text = proof.script
+        extensions, roles = items.extensions(newest.database, home), items.roles(newest.database)
+        progress("replaying the revisions in another schema and time zone")
+        any_schema, time_zone, remarks = proof.elsewhere(newest)
+        others = sorted({*_named(found, "schema"), *(table.schema for table in newest.replayed.tables if table.schema)})
+        checkpoint = Checkpoint(
+            heads=newest.replayed.heads,
+            revisions=revisions,
+            files=checkpoints.other_files(layout, [revision.file for revision in graph.revisions]),
+            tables=newest.replayed.tables,
+            acts_as=None if newest.replayed.role == LOGIN else newest.replayed.role,
+            home=home,
+            any_schema=any_schema,
+            time_zone=time_zone,
+            schemas=tuple(name for name in others if name not in newest.replayed.schemas_before),
+            schemas_before=tuple(name for name in others if name in newest.replayed.schemas_before),
+            extensions=extensions,
+            roles=roles,
+            revokes=any(_REVOKE.search(_text(revision)) for revision in graph.revisions if revision.id in revisions),
+            postgresql=tuple(sorted(versions)),
+            fingerprint=newest.held.fingerprint,
+            rows={table: count for table, (count, _) in newest.held.rows.items() if count},
+            allowed=allow,
+            script_sha256=hashlib.sha256(text.encode()).hexdigest(),
+        )
+    return Made(layout.tree, checkpoint, text, tuple(found), tuple(remarks))
+
+
+def _named(found: Iterable[Item], kind: str) -> list[str]:
+    """Return what the items of a kind name."""
+    return [item.name.partition(":")[2] for item in found if item.name.startswith(f"{kind}:")]
+
+
+def _tree(backend: Backend) -> tuple[Layout, Graph]:
+    try:
+        folder = backend.folder.resolve()
+        layout = read_layout(folder, backend.settings.alembic_config.relative_to(folder).as_posix())
+        if not layout.in_backend:
+            raise ReviewError("the tree belongs to an installed package: a checkpoint lies in the backend's own tree")
+        return layout, graph_of(layout, folder)
+    except PackageError as error:
+        raise ReviewError(str(error)) from None
+
+
+def _text(revision: GraphRevision) -> str:
+    return revision.file.read_text(encoding="utf-8", errors="replace")
+
+
+def _refuse_names_of_ours(graph: Graph) -> None:
+    for revision in graph.revisions:
+        text = _text(revision)
+        if HOME in text or LOGIN in text:
+            raise ReviewError(f"revision {revision.id} uses a name that checkpoints use: {HOME} or {LOGIN}")
+
+
+def _revisions(graph: Graph, heads: Sequence[str]) -> dict[str, str]:
+    """Return the hashes of the revisions that lead to the heads, parents first."""
+    by_id = {revision.id: revision for revision in graph.revisions}
+    labels = {label: revision.id for revision in graph.revisions for label in revision.branch_labels}
+    needed: set[str] = set()
+    left = [*heads]
+    while left:
+        name = left.pop()
+        revision = by_id[labels.get(name, name)]
+        if revision.id not in needed:
+            needed.add(revision.id)
+            left += [*revision.down_revisions, *revision.depends_on]
+    return {revision.id: digest_of(revision.file) for revision in graph.revisions if revision.id in needed}
+
+
+def _replayed(
+    backend: Backend,
+    databases: Databases,
+    version: int,
+    revision: str,
+    schema: str | None = None,
+    time_zone: str = "UTC",
+) -> _Run:
+    while True:
+        database = databases.make(LOGIN, () if schema is None else (schema,), time_zone)
+        try:
+            replayed = replay(backend, database, revision, schema)
+            break
+        except ReviewError as error:
+            # env.py and revisions may rely on roles that somebody else makes.
+            missing = _MISSING_ROLE.search(str(error))
+            if missing is None or missing[1] in databases.premade:
+                raise
+            databases.drop(database)
+            databases.premake(missing[1])
+    return _Run(version, databases, database, replayed, state.read(database, replayed.home, replayed.version_table))
+
+
+def _items(
+    runs: Sequence[_Run], again: Sequence[State], backend: Backend, revision: str, began: dt.datetime
+) -> list[Item]:
+    """Return what cannot be carried over, each once."""
+    first = runs[0]
+    if not first.replayed.steps:
+        raise ReviewError("there is no revision to make a checkpoint of")
+    for other in runs[1:]:
+        if (
+            differences := _schema_differences(first.held, other.held)
+        ) or first.replayed.tables != other.replayed.tables:
+            raise ReviewError(
+                f"the revisions make another schema on PostgreSQL {other.version} than on {first.version}, or each"
+                f" time that they are replayed: {state.shown(differences) or 'its version tables'}; make"
+                f" a checkpoint for newer servers with --postgres {first.version}"
+            )
+    premade = first.databases.premade
+    found = [item for item in items.outside(first.database, first.replayed) if item.name not in premade.values()]
+    found += items.of_rows([first.held, *again], first.database, first.replayed.home, began)
+    return found + _of_env_py(first, backend, revision)
+
+
+def _proven(
+    backend: Backend, revision: str, runs: Sequence[_Run], without: frozenset[str], progress: Callable[[str], None]
+) -> _Proof:
+    """Return the script, proven on each server.
+
+    The newest server says most of itself, such as the names of NOT NULL constraints. Where an older one does not
+    understand that, what the oldest one says may do.
+    """
+    failure: ReviewError | None = None
+    for source in dict.fromkeys((0, len(runs) - 1)):
+        run = runs[source]
+        progress(f"writing what PostgreSQL {run.version} holds")
+        text = script.dump(_ROOT, run.databases, run.database, run.replayed.home)
+        for name in run.replayed.schemas_before:
+            text = script.without_schema(text, name)
+        _refuse_secrets(text, {**os.environ, **backend.variables})
+        proof = _Proof(backend, revision, text, without)
+        try:
+            for each in runs:
+                progress(f"restoring it on PostgreSQL {each.version}")
+                proof.on(each)
+        except ReviewError as error:
+            failure = failure or error
+        else:
+            return proof
+    assert failure is not None  # noqa: S101 - otherwise one was returned
+    raise failure
+
+
+def _refuse_secrets(text: str, variables: Mapping[str, str]) -> None:
+    """Raise `ReviewError` if the script, which goes into the repository, has the value of a secret variable."""
+    for name, value in variables.items():
+        if len(value) >= _SHORTEST_SECRET and _SECRET_NAME.search(name) and value in text:
+            raise ReviewError(
+                f"revisions or env.py have written the value of {name} into the database; nothing was written"
+            )
+
+
+def _lookups(graph: Graph, revisions: Iterable[str]) -> list[Item]:
+    """Return the revisions that look which roles there are: they may do something else where others are."""
+    found = []
+    for revision in graph.revisions:
+        if revision.id in revisions and (match := _ROLE_LOOKUP.search(_text(revision))):
+            why = f"the revision reads {match[0]}, and may make something else where other roles exist"
+            found.append(Item(f"role-lookup:{revision.id}", why))
+    return found
+
+
+def _schema_differences(one: State, other: State) -> list[str]:
+    return [each for each in one.differences(other) if not each.startswith("rows of ")]
+
+
+def _of_env_py(run: _Run, backend: Backend, revision: str) -> list[Item]:
+    """Return what env.py changes each time that it runs, whatever the revisions are."""
+    databases, copy = run.databases, run.databases.copy(run.database)
+    try:
+        replay(backend, copy, revision)
+        differences = run.held.differences(state.read(copy, run.replayed.home, run.replayed.version_table))
+    finally:
+        databases.drop(copy)
+    why = f"env.py changes something each time that it runs: {state.shown(differences)}"
+    return [Item("env.py", why)] if differences else []
+
+
+@dataclass(frozen=True)
+class _Proof:
+    """Compares what the script makes with what the revisions make.
+
+    ``revision`` is the one to replay to. The rows of the tables in ``without`` may differ.
+    """
+
+    backend: Backend
+    revision: str
+    script: str
+    without: frozenset[str]
+
+    def on(self, run: _Run) -> None:
+        """Raise `ReviewError` unless the script makes what was replayed on this server."""
+        home = run.replayed.home
+        restored = run.databases.make(_RESTORER, (home, *run.replayed.schemas_before))
+        script.restore(restored, self.script, run.replayed.before[0])
+        held = state.read(restored, home, run.replayed.version_table)
+        where = f"on PostgreSQL {run.version} a restored database is not like a replayed one"
+        if differences := run.held.differences(held, self.without):
+            raise ReviewError(f"{where}: {state.shown(differences)}")
+        # pg_dump also writes what no fingerprint has: privileges, comments, the order of columns.
+        ours, theirs = (
+            same_form(script.dump(_ROOT, run.databases, each, home, rows=not self.without))
+            for each in (restored, run.database)
+        )
+        if ours != theirs:
+            lines = difflib.unified_diff(theirs.splitlines(), ours.splitlines(), lineterm="", n=0)
+            changed = [line for line in lines if line[:1] in "+-" and line[:3] not in {"+++", "---"}]
+            raise ReviewError(f"{where}: {' | '.join(changed[:6])}")
+        run.databases.drop(restored)
+
+    def elsewhere(self, run: _Run) -> tuple[bool, str | None, list[str]]:
+        """Return whether any schema will do, which time zone is needed, and remarks about both."""
+        home = run.replayed.home
+        if self._same_in(run, _OTHER_SCHEMA, _OTHER_ZONE):
+            return True, None, []
+        remarks = []
+        any_schema = self._same_in(run, _OTHER_SCHEMA, "UTC")
+        if not any_schema:
+            remarks.append(
+                "the revisions name their schema, or env.py does: only the stage's own schema begins with the"
+                " checkpoint, and target.schema replays"
+            )
+        time_zone = None if self._same_in(run, home, _OTHER_ZONE) else "UTC"
+        if time_zone is not None:
+            remarks.append(
+                "the revisions make something of times without a zone: only sessions in UTC begin with the checkpoint,"
+                " others replay"
+            )
+        return any_schema, time_zone, remarks
+
+    def _same_in(self, run: _Run, schema: str, time_zone: str) -> bool:
+        """Return whether the script makes what the revisions make in this schema and time zone."""
+        other = None if schema == run.replayed.home else schema
+        run.databases.clean()
+        try:
+            found = _replayed(self.backend, run.databases, run.version, self.revision, other, time_zone)
+        except ReviewError:
+            return False
+        if other is None:
+            return found.replayed == run.replayed and not found.held.differences(run.held, self.without)
+        if found.replayed.home != schema or len(found.replayed.tables) > 1:
+            return False
+        restored = run.databases.make(_RESTORER, (schema, *found.replayed.schemas_before))
+        script.restore(restored, self.script, found.replayed.before[0])
+        return not found.held.differences(state.read(restored, schema, run.replayed.version_table), self.without)

@@ -1,0 +1,131 @@
+"""Replays the revisions of a backend on a database, as the alembic command does."""
+
+from __future__ import annotations
+
+import json
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from lambda_migrate.database.credentials import Credentials
+from lambda_migrate.revisions.checkpoint import NotedTable
+from migrate_review.driver.process import DiedError, Process
+from migrate_review.errors import EnvPyError, ReviewError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from lambda_migrate.invocation.settings import Settings
+    from localcloud.postgres import Database
+
+_TIMEOUT_S = 3600.0
+
+
+@dataclass(frozen=True)
+class Backend:
+    """A backend's folder, and how its env.py is run."""
+
+    folder: Path
+    settings: Settings
+    python: Path
+    variables: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Replayed:
+    """What env.py did: its version tables, and its sessions before and after the revisions of each."""
+
+    tables: tuple[NotedTable, ...]
+    before: tuple[Mapping[str, Any], ...]
+    after: tuple[Mapping[str, Any], ...]
+    steps: int
+
+    @property
+    def home(self) -> str:
+        """The schema to which unqualified names led, in the first session."""
+        return str(self.before[0]["schema"])
+
+    @property
+    def role(self) -> str:
+        """The role that the objects belong to."""
+        return str(self.before[0]["role"])
+
+    @property
+    def heads(self) -> tuple[str, ...]:
+        """The revisions that the database is at."""
+        return tuple(sorted({head for table in self.tables for head in table.heads}))
+
+    @property
+    def version_table(self) -> str:
+        """The name of the first version table."""
+        return self.tables[0].name
+
+    @property
+    def schemas_before(self) -> tuple[str, ...]:
+        """The schemas, beside those of PostgreSQL itself, that were there before the first revision."""
+        return tuple(self.before[0]["schemas"] or ())
+
+    def left_in_session(self) -> list[str]:
+        """Return what revisions have left in their session, which a later revision may need."""
+        found = []
+        for before, after in zip(self.before, self.after, strict=True):
+            settings = {name: (before["settings"] or {}).get(name) for name in {**(after["settings"] or {})}}
+            found += [name for name, value in (after["settings"] or {}).items() if settings[name] != value]
+            found += ["role"] if after["role"] != before["role"] else []
+            found += ["temporary objects"] if after["temporary"] != before["temporary"] else []
+        return sorted({*found})
+
+
+def replay(backend: Backend, database: Database, revision: str, schema: str | None = None) -> Replayed:
+    """Run env.py to bring a database to a revision, in ``schema`` if one is given.
+
+    Raises:
+        ReviewError: env.py or a revision failed, or reached another database.
+    """
+    process = Process(backend.python, _start(backend.settings, database, schema), backend.variables)
+    try:
+        found = process.ask({"do": "replay", "revision": revision}, _TIMEOUT_S)
+    except (DiedError, EnvPyError) as error:
+        raise ReviewError(f"the revisions cannot be replayed: {error}") from None
+    finally:
+        process.close()
+    if found["failure"] is not None:
+        raise ReviewError(f"the revisions cannot be replayed: {found['failure']}")
+    passes = found["passes"]
+    if not passes:
+        raise ReviewError("env.py came to its end without calling context.run_migrations()")
+    before = tuple(json.loads(each["before"]) for each in passes)
+    after = tuple(json.loads(each["after"]) for each in passes)
+    home = before[0]["schema"]
+    tables: dict[tuple[str, str], NotedTable] = {}
+    for each, session in zip(passes, before, strict=True):
+        configured, name = each["configured"]
+        place = configured or session["schema"]
+        # A table that is met again is the same one, at its last revisions.
+        known = tables.get((place, name))
+        heads = tuple(each["heads"]) or (known.heads if known else ())
+        tables[place, name] = NotedTable(
+            "" if configured == home else configured, "" if place == home else place, name, heads
+        )
+    return Replayed(tuple(tables.values()), before, after, sum(each["steps"] for each in passes))
+
+
+def _start(settings: Settings, database: Database, schema: str | None) -> dict[str, Any]:
+    credentials = Credentials(
+        database.host, database.port, database.name, database.user, database.password, database.sslmode, database.ca
+    )
+    with closing(database.connect()) as opened, opened.cursor() as cursor:
+        cursor.execute("SELECT pg_postmaster_start_time()::text || ' ' || current_database()")
+        [(identity,)] = cursor.fetchall()
+    return {
+        "config": str(settings.alembic_config),
+        "driver": settings.driver,
+        "url_variables": settings.url_variables,
+        "env_variables": dict(settings.env_variables),
+        "x_arguments": dict(settings.x_arguments),
+        "credentials": {**asdict(credentials), "sslrootcert": str(database.ca)},
+        "server": identity,
+        "pass_timeout_s": _TIMEOUT_S,
+        "schema": schema,
+    }

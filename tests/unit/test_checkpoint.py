@@ -1,0 +1,142 @@
+"""The files of a checkpoint: what is written is read again, and nothing else is."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from lambda_migrate.env_py import emptiness
+from lambda_migrate.revisions.checkpoint import (
+    DESCRIPTION,
+    HOME,
+    LOGIN,
+    SCRIPT,
+    Checkpoint,
+    NotedTable,
+    in_session,
+    placed,
+    read_checkpoint,
+    read_script,
+    to_text,
+)
+from migrate_review.checkpoint.items import Item
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+TEXT = f"CREATE TABLE {HOME}.a (id int);\n"
+WHOLE = Checkpoint(
+    heads=("b2", "c3"),
+    revisions={"a1": "0" * 64, "b2": "1" * 64, "c3": "2" * 64},
+    files={"env.py": "3" * 64},
+    tables=(NotedTable(None, "", "alembic_version", ("b2", "c3")), NotedTable("two", "two", "versions", ("a1",))),
+    acts_as=None,
+    home="public",
+    any_schema=True,
+    time_zone=None,
+    schemas=("two",),
+    schemas_before=("three",),
+    extensions={"citext": "", "pgcrypto": "extensions"},
+    roles=("reader",),
+    revokes=True,
+    postgresql=(15, 18),
+    fingerprint="4" * 64,
+    rows={"a": 2},
+    allowed=("rows:a",),
+    script_sha256=hashlib.sha256(TEXT.encode()).hexdigest(),
+)
+FOUND = emptiness.Found(
+    schema="public",
+    quoted_schema="public",
+    holds_objects=False,
+    public_may_create=False,
+    version_table_exists=False,
+    role="app",
+    quoted_role="app",
+    server_version=180000,
+    time_zone="Europe/Berlin",
+    extensions={"plpgsql": "pg_catalog"},
+    roles=["reader"],
+    schemas={"three": False},
+)
+
+
+def test_what_is_written_is_read_again(tmp_path: Path) -> None:
+    (tmp_path / DESCRIPTION).write_text(to_text(WHOLE))
+    (tmp_path / SCRIPT).write_text(TEXT)
+
+    assert read_checkpoint(tmp_path) == WHOLE
+    assert WHOLE.revision == "b2,c3"
+    assert read_script(tmp_path, WHOLE) == TEXT
+
+
+def test_a_tree_without_one_has_none(tmp_path: Path) -> None:
+    assert read_checkpoint(tmp_path) is None
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"format": 0}', json.dumps({"format": 1, "heads": []})])
+def test_another_document_is_none_of_this_format(tmp_path: Path, text: str) -> None:
+    (tmp_path / DESCRIPTION).write_text(text)
+
+    with pytest.raises(ValueError):  # noqa: PT011 - JSON's own messages, too
+        read_checkpoint(tmp_path)
+
+
+def test_another_script_is_not_taken(tmp_path: Path) -> None:
+    (tmp_path / SCRIPT).write_text(TEXT + "DROP TABLE a;")
+
+    with pytest.raises(ValueError, match=r"checkpoint\.sql is not the one"):
+        read_script(tmp_path, WHOLE)
+
+
+def test_a_script_is_placed_in_a_schema_and_leaves_no_setting_behind() -> None:
+    script = placed(f"{TEXT}ALTER DEFAULT PRIVILEGES FOR ROLE {LOGIN} GRANT SELECT ON TABLES TO x;", '"Two-2"', "app")
+    before = {"check_function_bodies": "on", "xmloption": "content"}
+
+    text = in_session(script, before)
+
+    assert 'CREATE TABLE "Two-2".a' in text
+    assert "FOR ROLE app GRANT" in text
+    assert text.index("set_config('check_function_bodies', 'off', true)") < text.index("CREATE TABLE")
+    assert text.rindex("set_config('check_function_bodies', 'on', true)") > text.index("CREATE TABLE")
+
+
+@pytest.mark.parametrize(
+    "change,why",
+    [
+        ({"schema": None, "quoted_schema": None}, "does not exist yet"),
+        ({"holds_objects": True}, "the schema public holds objects"),
+        ({"public_may_create": True}, "every role may create"),
+        ({"schema": "it's"}, "has a quote"),
+        ({"server_version": 140012}, "proven on PostgreSQL 15 and later"),
+        ({"schemas": {"two": False, "three": False}}, "the schema two exists already"),
+        ({"schemas": {"two": True, "three": False}}, "the schema two holds objects"),
+        ({"schemas": {"three": True}}, "the schema three holds objects"),
+        ({"schemas": {}}, "the schema three does not exist"),
+        ({"roles": []}, "the role reader does not exist"),
+        ({"extensions": {"citext": "extensions"}}, "the extension citext is in the schema extensions"),
+        ({"extensions": {"pgcrypto": "public"}}, "the extension pgcrypto is in the schema public"),
+    ],
+)
+def test_what_is_otherwise_than_where_it_was_made_is_a_reason_to_replay(change: dict[str, object], why: str) -> None:
+    assert [*emptiness.reasons(WHOLE, FOUND)] == []
+    assert any(why in reason for reason in emptiness.reasons(WHOLE, replace(FOUND, **change)))  # type: ignore[arg-type]
+
+
+def test_a_checkpoint_may_need_its_schema_or_its_time_zone() -> None:
+    bound = replace(WHOLE, any_schema=False, time_zone="UTC")
+
+    assert [*emptiness.reasons(bound, replace(FOUND, time_zone="Etc/UTC"))] == []
+    assert "time zone is Europe/Berlin" in next(emptiness.reasons(bound, FOUND))
+    elsewhere = replace(FOUND, schema="tenant", time_zone="UTC")
+    assert next(emptiness.reasons(bound, elsewhere)) == "it is for the schema public only"
+
+
+@pytest.mark.parametrize("pattern", ["rows:users", "rows", "row*", "users", "rows:*", "*"])
+def test_an_item_is_named_by_its_name_its_kind_or_a_pattern(pattern: str) -> None:
+    assert Item("rows:users", "").is_named_by([pattern])
+    assert not Item("role:users_", "").is_named_by(["rows", "users"])
