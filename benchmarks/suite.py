@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from benchmarks import document, ground, report, scale
+from benchmarks import document, ground, history, report, scale
 from benchmarks.measurement import FULL, SMALLEST
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def main(*measures: Measure) -> None:
     parser.add_argument("--smallest", action="store_true", help="only see that it works; results.json stays as it is")
     effort = SMALLEST if parser.parse_args().smallest else FULL
     console = Console(width=max(Console().width, _WIDTH))
-    outcomes = []
+    outcomes: list[Outcome] = []
     with ground.own() as prepared:
         facts = report.facts(prepared)
         for measure in measures:
@@ -40,6 +40,12 @@ def main(*measures: Measure) -> None:
                 document.write()
                 scale.write()
             outcomes.append(outcome)
+    if effort is FULL:
+        slower = history.record(history.entry(outcomes, facts, history.commit()))
+        for line in slower:
+            console.print(f"slower: {line}", style="red", highlight=False)
+        if not slower:
+            console.print("nothing is slower than when it was last measured on such a machine", highlight=False)
     missed = [goal for outcome in outcomes for goal in outcome.goals if not goal.met]
     met = sum(goal.met for outcome in outcomes for goal in outcome.goals)
     console.print(f"{met} goals met, {len(missed)} missed" + (":" if missed else "."), highlight=False)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 from rich.console import Console
 
-from benchmarks import chart, document, ground, report
+from benchmarks import chart, document, ground, history, report
 from benchmarks.__main__ import QUESTIONS
 from benchmarks.measurement import OURS, Contestant, Goal, Outcome, interleaved
 
@@ -159,3 +159,36 @@ def test_results_name_no_folder_of_the_machine_they_were_measured_on() -> None:
 
     assert str(ground.ROOT) not in text
     assert "/home/" not in text
+
+
+def run(commit: str, median: float, best: float, machine: object = MACHINE["machine"]) -> dict[str, object]:
+    figures = {"sample: case": {"unit": "s", "median": median, "min": best}}
+    return {"commit": commit, "date": "2026-11-27", "machine": machine, "figures": figures, "goals": {}}
+
+
+def test_the_history_keeps_our_own_figures_and_the_goals(tmp_path: Path) -> None:
+    path = tmp_path / "history.jsonl"
+
+    assert history.record(history.entry([outcome()], MACHINE, "c0ffee"), path) == []
+
+    [kept] = [json.loads(line) for line in path.read_text().splitlines()]
+    assert (kept["commit"], kept["machine"]) == ("c0ffee", {"cores": 2})
+    assert kept["figures"] == {"sample: case": {"unit": "s", "median": 2.0, "min": 1.0}}
+    assert kept["goals"] == {"sample: be fast": 1.0}
+
+
+@pytest.mark.parametrize(
+    "median,best,said",
+    [
+        (1.3, 1.2, ["sample: case: 1.3 s, 1.30 times the 1 of b (2026-11-27)"]),
+        (1.3, 0.9, []),  # its best round is as good
+        (1.05, 1.02, []),  # within what two runs differ by
+        (0.8, 0.7, []),
+    ],
+)
+def test_what_became_slower_than_the_last_time_on_this_machine_is_said(
+    median: float, best: float, said: list[str]
+) -> None:
+    before = [run("a", 9.0, 9.0), run("b", 1.0, 0.9), run("c", 0.1, 0.1, {"cores": 64})]
+
+    assert [*history.slower(before, run("d", median, best))] == said
