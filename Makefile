@@ -60,6 +60,12 @@ $(LOCAL)/%/.ready: localcloud/%.txt $(VENV)/.ready
 	@uv pip sync --quiet --require-hashes --compile-bytecode --python $(LOCAL)/$*/bin/python localcloud/$*.txt
 	@touch $@
 
+$(LOCAL)/site/.ready: docs/site/requirements.txt $(VENV)/.ready
+	@echo "Installing MkDocs into .local/site"
+	@uv venv --quiet --clear --no-project --python "$$($(BIN)/python -c 'import sys; print(sys._base_executable)')" $(@D)
+	@uv pip sync --quiet --require-hashes --python $(@D)/bin/python $<
+	@touch $@
+
 # What the benchmarks compare with. The peers' commands have an environment of their own; what a function carries lies
 # in one folder without bytecode, as it is deployed.
 $(LOCAL)/bench/peers/.ready: benchmarks/peers.txt $(VENV)/.ready
@@ -173,6 +179,12 @@ audit: $(TOOLS) $(LOCAL)/audit/.ready ## Look the pinned packages up among the k
 	@echo back/uv.lock; $(LOCAL)/audit/bin/pip-audit --progress-spinner off --disable-pip --require-hashes -r $(LOCAL)/audit/back.txt
 	@npm audit --package-lock-only
 
+.PHONY: docs
+docs: $(LOCAL)/site/.ready ## Build docs/ as a site in .local/site/html; a link that leads nowhere is an error
+	@# Not with --quiet, which keeps warnings from being counted.
+	@NO_MKDOCS_2_WARNING=1 $(LOCAL)/site/bin/mkdocs build --strict > $(LOCAL)/site/log.txt 2>&1 || { cat $(LOCAL)/site/log.txt >&2; exit 1; }
+	@echo "The site is in .local/site/html: open index.html there"
+
 # --- upkeep ---
 
 .PHONY: cli
@@ -190,6 +202,7 @@ lock: $(TOOLS) ## Take up newer versions of everything that is pinned
 	$(COMPILE) -c requirements.txt pyproject.toml -o action/requirements.txt
 	$(COMPILE) --upgrade localcloud/ministack.in -o localcloud/ministack.txt
 	$(COMPILE) --upgrade localcloud/runtime.in -o localcloud/runtime.txt
+	$(COMPILE) --upgrade docs/site/requirements.in -o docs/site/requirements.txt
 	$(COMPILE) --upgrade localcloud/audit.in -o localcloud/audit.txt
 	$(COMPILE) --upgrade --no-emit-package alembic --no-emit-package sqlalchemy tests/support/env_py/drivers.in -o tests/support/env_py/drivers.txt
 	$(COMPILE) tests/support/env_py/oldest.in -o tests/support/env_py/oldest.txt

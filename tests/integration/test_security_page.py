@@ -1,10 +1,12 @@
-"""The SQL in docs/security.md can be pasted, and the doctor finds nothing wrong with its layout of roles."""
+"""The SQL in docs/security.md and the tutorial can be pasted, and the doctor finds nothing wrong with its roles."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import replace
 from typing import TYPE_CHECKING
+
+import pytest
 
 from tests.support.bystander import administer, execute, query
 from tests.support.functions import ROOT
@@ -18,12 +20,18 @@ if TYPE_CHECKING:
     from tests.support.functions import Runner
 
 
+@pytest.mark.parametrize("source", ["security.md", "first-deployment.md"])
 def test_the_layout_of_roles(
-    runner: Runner, postgres_server: Server, database: Database, put_secret: Callable[[object], str], tmp_path: Path
+    runner: Runner,
+    postgres_server: Server,
+    database: Database,
+    put_secret: Callable[[object], str],
+    tmp_path: Path,
+    source: str,
 ) -> None:
     name = f"{database.name}_pasted"
-    page = (ROOT / "docs" / "security.md").read_text(encoding="utf-8")
-    on_the_server, in_the_database, _ = (
+    page = (ROOT / "docs" / source).read_text(encoding="utf-8")
+    on_the_server, in_the_database, *_ = (
         [statement.strip() for statement in block.replace("shop", name).split(";") if statement.strip()]
         for block in re.findall(r"```sql\n(.*?)```", re.sub(r"(?m)^--.*\n", "", page), re.DOTALL)
     )
