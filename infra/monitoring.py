@@ -247,6 +247,7 @@ def _dashboard(scope: Construct, observed: Observed, alarms: list[cloudwatch.IAl
             _log(observed, queries.SLOWEST_REVISIONS, width=_HALF),
             _log(observed, queries.LOCK_WAITS, width=_HALF),
         ],
+        [_log(observed, queries.ESTIMATES)],
     ]
     cloudwatch.Dashboard(
         scope,

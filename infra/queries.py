@@ -41,6 +41,15 @@ SLOWEST_REVISIONS = Query(
         "limit 20",
     ),
 )
+ESTIMATES = Query(
+    "Estimated and real time of revisions",
+    (
+        "fields @timestamp, revision, estimated_ms, duration_ms, duration_ms / estimated_ms as ratio, database",
+        'filter event = "revision.applied" and ispresent(estimated_ms)',
+        "sort @timestamp desc",
+        "limit 50",
+    ),
+)
 FAILURES = Query(
     "Failures with SQLSTATE",
     (

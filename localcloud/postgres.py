@@ -50,6 +50,7 @@ _SETTINGS = """
 listen_addresses = '127.0.0.1'
 unix_socket_directories = ''
 max_connections = 200
+max_prepared_transactions = 10
 ssl = on
 ssl_cert_file = 'server.crt'
 ssl_key_file = 'server.key'

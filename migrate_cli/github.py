@@ -6,10 +6,11 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
+from migrate_cli import preflight
 from migrate_cli.errors import CommandError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
 # In a summary; the report has the others.
 _FAILURES = 50
@@ -61,7 +62,22 @@ def _markdown(title: str, outcome: Mapping[str, Any] | CommandError) -> str:
             f" | {step['duration_ms']:,} ms |"
             for step in steps
         ]
+    if found := preflight.entries(outcome) if not isinstance(outcome, CommandError) else []:
+        lines += _preflight(found)
+        lines += (
+            [f"- {_cell(line)}" for line in preflight.holdups(outcome)] if not isinstance(outcome, CommandError) else []
+        )
     return "\n".join([*lines, "", ""])
+
+
+def _preflight(found: list[Mapping[str, Any]]) -> Iterator[str]:
+    """Yield what each revision will meet in this database, and the details that ask for a look."""
+    yield from ("", "| verdict | revision | table | blocks | checks |", "| --- | --- | --- | --- | --- |")
+    for entry in found:
+        yield from (f"| {' | '.join(_cell(cell) for cell in row)} |" for row in preflight.rows(entry))
+    yield ""
+    for entry in found:
+        yield from (f"- {_cell(entry['revision'])}: {_cell(line)}" for line in preflight.details(entry))
 
 
 def _for_version_table(step: Mapping[str, Any]) -> str:
@@ -87,7 +103,40 @@ def _markdown_of_rollout(title: str, report: Mapping[str, Any]) -> str:
             f"| {_cell(failure['name'])} | {_cell(failure['error_type'])} | {_cell(failure['message'])} |"
             for failure in report["failures"][:_FAILURES]
         ]
+    lines += _preflight_of_rollout(report.get("preflight"))
+    lines += _schemas(report.get("schema") or [])
     return "\n".join([*lines, "", ""])
+
+
+def _preflight_of_rollout(found: Mapping[str, Any] | None) -> Iterator[str]:
+    """Yield what the pending revisions will meet at the targets."""
+    if not found:
+        return
+    verdicts = ", ".join(f"{count:,} {verdict}" for verdict, count in found["verdicts"].items())
+    yield from ("", f"Preflight of the targets that are behind: {_cell(verdicts)}")
+    if longest := found["longest"]:
+        took = preflight.seconds(longest["estimated_ms"])
+        where = f"{longest['table']} on {longest['name']} ({longest['server']})"
+        yield from ("", _cell(f"Longest block: {longest['blocks']} of {where} up to {took}"))
+    if found["checks"]:
+        yield from ("", "| would fail | targets | rows at most | for example |", "| --- | ---: | ---: | --- |")
+    for each in found["checks"][:_FAILURES]:
+        what = f"{each['revision']}: {each['check']} of {each['table']} ({', '.join(each['columns'])})"
+        yield f"| {_cell(what)} | {each['targets']:,} | {each['violations']:,} | {_cell(each['example'])} |"
+    if len(found["servers"]) > 1:
+        yield from ("", "| server | would fail | slow | longest block |", "| --- | ---: | ---: | ---: |")
+        for each in found["servers"][:_FAILURES]:
+            longest_block = preflight.seconds(each["longest_ms"])
+            yield f"| {_cell(each['server'])} | {each['fails']:,} | {each['slow']:,} | {longest_block} |"
+
+
+def _schemas(groups: list[Mapping[str, Any]]) -> Iterator[str]:
+    """Yield the targets by how their schema compares with the tree's."""
+    if groups:
+        yield from ("", "| schema | targets | for example | differences |", "| --- | ---: | --- | --- |")
+    for group in groups[:_FAILURES]:
+        differences = ", ".join(group["differences"])
+        yield f"| {group['schema']} | {group['targets']:,} | {_cell(group['example'])} | {_cell(differences)} |"
 
 
 def _estimated(estimate: Mapping[str, Any]) -> str:

@@ -11,17 +11,19 @@ import re
 from typing import IO, TYPE_CHECKING, Any, TextIO
 
 from rich.console import Console
+from rich.padding import Padding
 from rich.segment import Segment, Segments
 from rich.syntax import Syntax
 from rich.table import Table
 from rich.text import Text
+
+from migrate_cli import preflight
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from migrate_cli.failed_run import FailedRun
 
-_KILO = 1024
 # The ids of revisions in one line.
 _NOT_RUN = 8
 # Wider than any line: whoever reads a pipe wants a row to be a line.
@@ -248,42 +250,28 @@ def _show_plan(result: Mapping[str, Any], console: Console) -> None:
 
 def show_preflight(result: Mapping[str, Any], console: Console) -> None:
     """Show what each recorded revision will meet in the database, in a terminal of 80 columns and elsewhere."""
-    entries = [entry for entry in result["plan"] if entry.get("preflight")]
-    if not entries:
-        return
-    for line in _preflight_lines(entries):
+    found = preflight.entries(result)
+    if found and console.is_terminal:
+        console.print(preflight.table(found))
+        console.print()
+    for line in _preflight_lines(result, found, whole=not console.is_terminal):
         if console.is_terminal:
-            _say(console, (line, "bold yellow" if line.startswith(("fails", "slow")) else ""))
+            text = plain(line.lstrip())
+            console.print(Padding(Text(text), (0, 0, 0, len(line) - len(line.lstrip()))))
         else:
             _say(console, _remark(line), broken=False)
-    console.print()
+    if found:
+        console.print()
 
 
-def _preflight_lines(entries: Iterable[Mapping[str, Any]]) -> Iterator[str]:
-    for entry in entries:
-        found = entry["preflight"]
-        yield f"{found['verdict']:<8} {entry['revision']} ({entry['description']})"
-        for table in found["tables"]:
-            size = "not there yet" if table["bytes"] is None else f"{table['rows']:,} rows, {_size(table['bytes'])}"
-            waits = f", blocks {table['blocks']}" if table["blocks"] != "nothing" else ""
-            took = f" for about {table['estimated_ms'] / 1000:.1f} s" if waits and table["estimated_ms"] else ""
-            yield f"         {table['table']}: {size}{waits}{took}"
-        for check in found["checks"]:
-            count = f": {check['violations']:,} rows" if check["result"] == "failed" else ""
-            yield f"         {check['check']} {', '.join(check['columns'])}: {check['result'].replace('_', ' ')}{count}"
-            if check["result"] == "failed":
-                yield f"           {check['query']}"
-        for blocker in found["blockers"]:
-            who = blocker["application_name"] or "a session"
-            yield f"         {who} (pid {blocker['pid']}) has {blocker['table']} since {blocker['since']}"
-
-
-def _size(number: float) -> str:
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if number < _KILO or unit == "GB":
-            break
-        number /= _KILO
-    return f"{number:,.0f} {unit}"
+def _preflight_lines(result: Mapping[str, Any], found: Iterable[Mapping[str, Any]], *, whole: bool) -> Iterator[str]:
+    """Yield the details of each revision, below its own name. With ``whole``, what a table has is there, too."""
+    for entry in found:
+        details = list(preflight.details(entry, whole=whole))
+        if whole or details:
+            yield f"{entry['preflight']['verdict']:<8} {entry['revision']} ({entry['description']})"
+        yield from (f"         {line}" for line in details)
+    yield from preflight.holdups(result)
 
 
 def _remark(text: str) -> str:

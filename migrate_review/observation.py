@@ -37,6 +37,7 @@ class Constraint:
     """A constraint of a table. ``kind`` is pg_constraint's contype; ``definition`` is `pg_get_constraintdef`'s.
 
     ``columns`` are the constrained ones, in the constraint's order; ``references`` is a foreign key's other table.
+    ``oid`` stays when it is renamed.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Constraint:
     columns: tuple[str, ...]
     validated: bool
     references: str | None = None
+    oid: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,7 @@ class Index:
     constraint: bool
     partial: bool
     method: str
+    oid: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True)

@@ -21,12 +21,8 @@ def upgrade(invocation: Invocation) -> Result:
     Raises:
         PreflightFailed: the database's rows forbid it, and the preflight is enforced.
     """
-    state = start.migrate(invocation, prepare=_preflight)
+    state = start.migrate(invocation, preflight=True)
     return Result("upgrade", invocation.settings.stage, invocation.schema, state)
-
-
-def _preflight(invocation: Invocation) -> None:
-    load("lambda_migrate.run.preflight").before_upgrade(invocation)
 
 
 def downgrade(invocation: Invocation) -> Result:

@@ -6,19 +6,21 @@ that cannot write, ends after PREFLIGHT_TIMEOUT_MS, and gives up at once where i
 
 from __future__ import annotations
 
+import re
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import psycopg2
 import psycopg2.errors
 import psycopg2.extensions
 
+from lambda_migrate.database import in_the_way
+from lambda_migrate.database.estimate import CAUTION, Size, Speed, milliseconds, work_of
 from lambda_migrate.database.session import answering
 from lambda_migrate.invocation.errors import DatabaseUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from lambda_migrate.database.session import Session
 
@@ -33,13 +35,10 @@ _GRACE_S = 5
 _SAMPLE_PAGES = 2048
 # A sample that ends sooner says nothing but how long a round trip takes.
 _LEAST_SAMPLE_MS = 5
-# What is assumed without a sample, in bytes a second, and how much slower than reading it is to write a table anew and
-# to build its indexes. The estimates err on the long side: production is busy, and its cache is cold.
+# What is assumed without a sample, in bytes a second. No sample counts as more than ten times this.
 _READS_PER_S = 100e6
-_REWRITE_FACTOR = 6
-_CAUTION = 2
-# Of each row: reading, comparing, looking up.
-_ROW_MS = 0.001
+# A check of a table that is too large for a full scan looks at about so many bytes of it.
+_CHECKED_BYTES = 64 << 20
 
 # Objects that an earlier pending revision makes are not there yet.
 _NOT_THERE = (
@@ -50,130 +49,142 @@ _NOT_THERE = (
     psycopg2.errors.InvalidSchemaName,
     psycopg2.errors.DatatypeMismatch,
 )
+# Functions of PostgreSQL that the reviewer's queries use, and older servers do not have.
+_NEWER = "pg_input_is_valid"
 _SAYS_NOTHING = (psycopg2.errors.QueryCanceled, psycopg2.errors.LockNotAvailable, psycopg2.errors.DeadlockDetected)
 
-
-@dataclass(frozen=True)
-class Table:
-    """A table as it is here: an estimate of its rows, and its bytes with indexes and TOAST."""
-
-    rows: int
-    bytes: int
-    heap_pages: int
+# A table and its partitions.
+_SIZES = """
+    SELECT CASE WHEN c.reltuples > 0 AND c.relpages > 0
+                -- As the planner does: the rows of a page when the table was last analyzed, on the pages of today.
+                THEN (c.reltuples / c.relpages * (pg_relation_size(c.oid) / current_setting('block_size')::int))::bigint
+            WHEN pg_relation_size(c.oid) = 0 THEN 0 END,
+        pg_total_relation_size(c.oid), pg_table_size(c.oid),
+        (SELECT count(*) FROM pg_index i WHERE i.indrelid = c.oid), c.relkind = 'p', c.oid::regclass::text
+    FROM (SELECT relid FROM pg_partition_tree(to_regclass(%s)) UNION SELECT to_regclass(%s)) AS t
+    JOIN pg_class c ON c.oid = t.relid
+"""
+# Without the indexes, but it waits for nobody who has locked the table.
+_SIZES_OF_LOCKED = """
+    SELECT greatest(c.reltuples, 0)::bigint, c.relpages * current_setting('block_size')::bigint,
+        c.relpages * current_setting('block_size')::bigint, 0, false, c.oid::regclass::text
+    FROM pg_class c WHERE c.oid = to_regclass(%s)
+"""
 
 
 class Questions:
-    """Asks about several revisions on one session, each thing once. ``schema`` is where unqualified names are."""
+    """Asks about several revisions on one session, each thing once.
 
-    def __init__(self, session: Session, schema: str, timeout_ms: int) -> None:
+    ``schema`` is where unqualified names are. ``max_scan_bytes`` is the size of a table from which on its rows are
+    sampled and not all looked at, None if they always are.
+    """
+
+    def __init__(self, session: Session, schema: str, timeout_ms: int, max_scan_bytes: int | None) -> None:
         self._session = session
-        self._path = f"pg_catalog, {psycopg2.extensions.quote_ident(schema, session.connection)}"
+        path = dict.fromkeys(("pg_catalog", schema, *session.path, "pg_temp"))
+        self._path = ", ".join(psycopg2.extensions.quote_ident(each, session.connection) for each in path)
         self._timeout_ms = timeout_ms
+        self._max_scan_bytes = max_scan_bytes
         # All questions together take at most a quarter of the time: what is left is for the migration.
         self._until = session.deadline.left() * (1 - _SHARE)
-        self._tables: dict[str, Table | None] = {}
-        self._reads_per_s: float | None = None
+        self._sizes: dict[str, Size | None] = {}
+        self._speed: Speed | None = None
 
-    def table(self, name: str) -> Table | None:
-        """Return a table, or None if there is none of this name, which is as SQL has it."""
-        if name not in self._tables:
-            rows = self._ask_one_of(
-                "SELECT greatest(c.reltuples, 0)::bigint, pg_total_relation_size(c.oid),"
-                " pg_relation_size(c.oid) / current_setting('block_size')::bigint,"
-                " (SELECT coalesce(sum(greatest(p.reltuples, 0)), 0)::bigint FROM pg_partition_tree(c.oid) t"
-                "  JOIN pg_class p ON p.oid = t.relid WHERE t.isleaf AND c.relkind = 'p'),"
-                " (SELECT coalesce(sum(pg_total_relation_size(t.relid)), 0)::bigint FROM pg_partition_tree(c.oid) t"
-                "  WHERE t.isleaf AND c.relkind = 'p')"
-                " FROM pg_class c WHERE c.oid = to_regclass(%s)",
-                # Without the indexes, but it waits for nobody who has locked the table.
-                "SELECT greatest(c.reltuples, 0)::bigint, c.relpages * current_setting('block_size')::bigint,"
-                " c.relpages, 0, 0 FROM pg_class c WHERE c.oid = to_regclass(%s)",
-                name,
+    def size(self, name: str) -> Size | None:
+        """Return the size of a table, or None if there is none of this name, which is as SQL has it."""
+        if name not in self._sizes:
+            try:
+                rows = self._ask(_SIZES, (name, name))
+            except _SAYS_NOTHING:
+                rows = self._ask(_SIZES_OF_LOCKED, (name,))
+            leaves = [row for row in rows if not row[4]]
+            self._sizes[name] = (
+                Size(
+                    rows=sum(self._planned(row[5]) if row[0] is None else int(row[0]) for row in leaves),
+                    bytes=sum(int(row[1]) for row in leaves),
+                    heap_bytes=sum(int(row[2]) for row in leaves),
+                    indexes=max((int(row[3]) for row in leaves), default=0),
+                )
+                if rows
+                else None
             )
-            self._tables[name] = (
-                Table(int(rows[0][0] + rows[0][3]), int(rows[0][1] + rows[0][4]), int(rows[0][2])) if rows else None
-            )
-        return self._tables[name]
+        return self._sizes[name]
 
-    def violations(self, query: str) -> int | str:
-        """Return how many rows a query finds, or the result that the check has instead."""
+    def _planned(self, table: str) -> int:
+        """Return how many rows the planner expects of a table that was never analyzed."""
+        try:
+            [(plan,)] = self._ask(f"EXPLAIN (FORMAT JSON) SELECT FROM ONLY {table}")
+        except (*_SAYS_NOTHING, psycopg2.errors.InsufficientPrivilege):
+            return 0
+        return int(plan[0]["Plan"]["Plan Rows"])
+
+    def check(self, check: Mapping[str, Any]) -> tuple[int | str, float | None]:
+        """Return how many rows a check finds, or the result that it has instead, and the share of rows looked at.
+
+        The share is None if all rows were.
+        """
+        share = self._share(check)
+        query = check["query"] if share is None else _sampled(check["query"], check["table"], share)
+        if query is None:
+            return "timed_out", None
         try:
             rows = self._ask(
                 f"SELECT count(*) FROM (SELECT 1 FROM ({query}) AS found LIMIT {MOST_VIOLATIONS}) AS counted"  # noqa: S608 - of the reviewer
             )
-        except _NOT_THERE:
-            return "depends_on_pending"
+        except _NOT_THERE as error:
+            return ("timed_out" if _NEWER in str(error) else "depends_on_pending"), share
         except (*_SAYS_NOTHING, psycopg2.Error):
             # Also a division by zero, a cast that fails: the query says nothing about the rows then.
-            return "timed_out"
-        return int(rows[0][0])
+            return "timed_out", share
+        return int(rows[0][0]), share
 
-    def milliseconds(self, reads: Collection[str], rewrites: Collection[str]) -> int | None:
-        """Return how long it takes to read and rewrite these tables, erring long. None if one is not there."""
-        total = 0.0
-        for name in {*reads, *rewrites}:
-            table = self.table(name)
-            if table is None:
-                return None
-            factor = _REWRITE_FACTOR if name in rewrites else 1
-            total += factor * (table.bytes / self._speed() * 1000 + table.rows * _ROW_MS)
-        return round(_CAUTION * total)
+    def _share(self, check: Mapping[str, Any]) -> float | None:
+        size = self.size(check["table"]) if self._max_scan_bytes is not None else None
+        if size is None or self._max_scan_bytes is None or size.heap_bytes <= self._max_scan_bytes:
+            return None
+        return min(1.0, _CHECKED_BYTES / size.heap_bytes)
 
-    def blockers(self, tables: Collection[str]) -> list[dict[str, Any]]:
-        """Return who holds these tables now for longer than a moment: transactions, also prepared ones."""
-        rows = self._ask(
-            "SELECT a.pid, a.application_name, coalesce(a.xact_start, a.state_change, p.prepared)::text,"
-            " l.relation::regclass::text, p.gid FROM pg_locks l"
-            " LEFT JOIN pg_stat_activity a ON a.pid = l.pid"
-            " LEFT JOIN pg_prepared_xacts p ON l.pid IS NULL AND l.virtualtransaction = '-1/' || p.transaction::text"
-            " WHERE l.locktype = 'relation' AND l.granted AND l.relation = ANY (%s::text[]::regclass[])"
-            " AND l.database = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database())"
-            " AND (a.pid IS NULL OR (a.pid <> pg_backend_pid()"
-            # NULL for a session of another role, unless the login may read all of pg_stat_activity.
-            "  AND coalesce(coalesce(a.xact_start, a.state_change) < clock_timestamp() - interval '1 second', true)))"
-            " ORDER BY 3, 1, 4 LIMIT 20",
-            ([name for name in tables if self.table(name) is not None],),
-        )
-        return [
-            {
-                "pid": pid,
-                "application_name": name if pid is not None else f"prepared transaction {gid}",
-                "since": since,
-                "table": table,
-            }
-            for pid, name, since, table, gid in rows
-        ]
+    def milliseconds(self, work: Sequence[Mapping[str, Any]]) -> float | None:
+        """Return how long work takes, in the middle. None if one of its tables is not there."""
+        sizes = {each["table"]: self.size(each["table"]) for each in work}
+        return milliseconds(work, sizes, self._measured_speed())
 
-    def _speed(self) -> float:
-        """Return how many bytes this server reads in a second, by a sample of the largest table asked about."""
-        if self._reads_per_s is None:
-            self._reads_per_s = _READS_PER_S
-            known = {name: table for name, table in self._tables.items() if table is not None}
-            largest = max(known, key=lambda name: known[name].heap_pages, default=None)
-            if largest is not None and known[largest].heap_pages >= _SAMPLE_PAGES:
-                self._reads_per_s = self._sampled(largest, known[largest].heap_pages)
-        return self._reads_per_s
+    def blockers(self, locks: Mapping[str, str]) -> list[dict[str, Any]]:
+        """Return who is in the way of these locks now for longer than a moment: transactions, also prepared ones."""
+        return in_the_way.blockers(self._ask, {name: mode for name, mode in locks.items() if self.size(name)})
 
-    def _sampled(self, table: str, pages: int) -> float:
-        percent = 100 * _SAMPLE_PAGES / pages
+    def holdups(self, tables: Iterable[str]) -> list[dict[str, Any]]:
+        """Return what delays any run on this server. What the login may not see is left out."""
+        try:
+            return in_the_way.holdups(self._ask, list(tables))
+        except psycopg2.Error:
+            return []
+
+    def _measured_speed(self) -> Speed:
+        """Return how fast this server reads, by a sample of the largest table asked about."""
+        if self._speed is None:
+            self._speed = Speed(_READS_PER_S)
+            known = {name: size for name, size in self._sizes.items() if size is not None}
+            largest = max(known, key=lambda name: known[name].heap_bytes, default=None)
+            if largest is not None and known[largest].heap_bytes >= _SAMPLE_PAGES * 8192:
+                self._speed = self._sample(largest, known[largest])
+        return self._speed
+
+    def _sample(self, table: str, size: Size) -> Speed:
+        share = _SAMPLE_PAGES * 8192 / size.heap_bytes
         began = time.monotonic()
         try:
             # The name is as PostgreSQL itself writes it.
-            self._ask(f"SELECT count(*) FROM {table} TABLESAMPLE SYSTEM ({percent:.6f})")  # noqa: S608
+            [(rows,)] = self._ask(f"SELECT count(*) FROM {table} TABLESAMPLE SYSTEM ({100 * share:.6f})")  # noqa: S608
         except psycopg2.errors.QueryCanceled:
-            return _SAMPLE_PAGES * 8192 / (self._timeout_ms / 1000)
+            return Speed(_SAMPLE_PAGES * 8192 / (self._timeout_ms / 1000))
         except psycopg2.Error:
-            return _READS_PER_S
+            return Speed(_READS_PER_S)
         took_ms = max((time.monotonic() - began) * 1000, _LEAST_SAMPLE_MS)
-        return float(min(_SAMPLE_PAGES * 8192 / took_ms * 1000, _READS_PER_S * 10))
+        reads = min(_SAMPLE_PAGES * 8192 / took_ms * 1000, _READS_PER_S * 10)
+        return Speed(float(reads), max(float(rows) / took_ms, 1.0))
 
-    def _ask_one_of(self, sql: str, otherwise: str, name: str) -> list[tuple[Any, ...]]:
-        try:
-            return self._ask(sql, (name,))
-        except _SAYS_NOTHING:
-            return self._ask(otherwise, (name,))
-
-    def _ask(self, sql: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
+    def _ask(self, sql: str, parameters: Sequence[object] | Mapping[str, object] = ()) -> list[tuple[Any, ...]]:
         connection = self._session.connection
         timeout_ms = min(self._timeout_ms, int(1000 * (self._session.deadline.left() - self._until)))
         if timeout_ms <= 0:
@@ -182,11 +193,13 @@ class Questions:
         path = self._path.replace("%", "%%") if parameters else self._path
         settings = (
             f"BEGIN READ ONLY; SET LOCAL statement_timeout = {timeout_ms};"
-            f" SET LOCAL lock_timeout = {_LOCK_TIMEOUT_MS}; SET LOCAL search_path = {path}; "
+            f" SET LOCAL lock_timeout = {_LOCK_TIMEOUT_MS}; SET LOCAL search_path = {path};"
+            # A policy would hide rows that a constraint counts; this raises an error instead. One process is enough.
+            " SET LOCAL row_security = off; SET LOCAL max_parallel_workers_per_gather = 0; "
         )
         with answering(connection, timeout_ms / 1000 + _GRACE_S), connection.cursor() as cursor:
             try:
-                cursor.execute(settings + sql, tuple(parameters) or None)
+                cursor.execute(settings + sql, parameters or None)
                 return cursor.fetchall()
             except (psycopg2.OperationalError, psycopg2.InterfaceError) as error:
                 if connection.closed:
@@ -197,39 +210,46 @@ class Questions:
                     cursor.execute("ROLLBACK")
 
 
+def _sampled(query: str, table: str, share: float) -> str | None:
+    """Return the reviewer's query about a sample of its table's pages, the same at each place, None if it has none."""
+    sample = f"TABLESAMPLE SYSTEM ({100 * share:.6f}) REPEATABLE (1)"
+    source = re.compile(rf"( FROM (?:ONLY )?{re.escape(table)}(?: AS here)?)(?= WHERE | GROUP BY |\)|$)")
+    found, count = source.subn(rf"\1 {sample}", query)
+    return found if count else None
+
+
 def preflight_of(
     questions: Questions,
     facts: Mapping[str, Any],
-    touched: Collection[str],
-    changed: Collection[str],
+    earlier: Collection[Mapping[str, Any]],
     max_block_s: float,
 ) -> dict[str, Any]:
     """Return what a revision will meet in the database, as docs/contract.md has ``preflight``.
 
-    ``facts`` is what the reviewer measured. ``touched`` are the tables that earlier pending revisions alter, and
-    ``changed`` those whose rows they change: a check on these may have another result by then.
+    ``facts`` is what the reviewer measured, and ``earlier`` the same of the recorded revisions that are pending before
+    it: a check on what they make, alter or change may have another result by then.
     """
     try:
-        return _preflight_of(questions, facts, touched, changed, max_block_s)
+        return _preflight_of(questions, facts, earlier, max_block_s)
     except psycopg2.Error:
         # A missing privilege, for example. A look must not keep a migration from running.
-        return {"verdict": "unknown", "tables": [], "checks": [], "blockers": []}
+        return {"verdict": "unknown", "tables": [], "checks": [], "blockers": [], "estimated_ms": None}
 
 
 def _preflight_of(
     questions: Questions,
     facts: Mapping[str, Any],
-    touched: Collection[str],
-    changed: Collection[str],
+    earlier: Collection[Mapping[str, Any]],
     max_block_s: float,
 ) -> dict[str, Any]:
     tables = [_table(questions, fact) for fact in facts["tables"]]
-    checks = [_check(questions, check, touched, changed) for check in facts["checks"]]
+    checks = [_check(questions, check, earlier) for check in facts["checks"]]
     results = {check["result"] for check in checks}
     slow = any(table["blocks"] != "nothing" and (table["estimated_ms"] or 0) > max_block_s * 1000 for table in tables)
-    unknown = results & {"timed_out", "depends_on_pending"} or any(table["estimated_ms"] is None for table in tables)
+    is_open = any(table["estimated_ms"] is None for table in tables) or any("sampled" in check for check in checks)
+    unknown = results & {"timed_out", "depends_on_pending"} or is_open
     try:
-        blockers = questions.blockers([table["table"] for table in tables])
+        blockers = questions.blockers({table["table"]: table["lock"] for table in tables})
     except psycopg2.Error:
         # What was counted stands.
         blockers = []
@@ -239,44 +259,70 @@ def _preflight_of(
         "tables": tables,
         "checks": checks,
         "blockers": blockers,
+        "estimated_ms": _range(questions, facts),
     }
+
+
+def _range(questions: Questions, facts: Mapping[str, Any]) -> list[int] | None:
+    """Return the shortest and the longest time that the whole revision is expected to take."""
+    try:
+        middle = questions.milliseconds(facts["work"]) if "work" in facts else None
+    except psycopg2.Error:
+        return None
+    return [round(middle / CAUTION), round(middle * CAUTION)] if middle is not None else None
 
 
 def _table(questions: Questions, fact: Mapping[str, Any]) -> dict[str, Any]:
     try:
-        table = questions.table(fact["table"])
+        size = questions.size(fact["table"])
+        middle = questions.milliseconds(work_of(fact)) if size is not None else None
     except psycopg2.Error:
-        table = None
-    held = fact["while_locked"]
+        size = middle = None
     return {
         "table": fact["table"],
-        "rows": table.rows if table is not None else None,
-        "bytes": table.bytes if table is not None else None,
+        "rows": size.rows if size is not None else None,
+        "bytes": size.bytes if size is not None else None,
         "lock": fact["lock"],
         "blocks": fact["blocks"],
         "reads_all": fact["reads_all"],
         "rewrites": fact["rewrites"],
-        "estimated_ms": questions.milliseconds(held["reads"], held["rewrites"]) if table is not None else None,
+        "estimated_ms": round(middle * CAUTION) if middle is not None else None,
     }
 
 
-def _check(
-    questions: Questions, check: Mapping[str, Any], touched: Collection[str], changed: Collection[str]
-) -> dict[str, Any]:
+def _check(questions: Questions, check: Mapping[str, Any], earlier: Collection[Mapping[str, Any]]) -> dict[str, Any]:
     """Return a check with its result. Rows that are changed before it may pass or fail by then."""
     found: int | str = "depends_on_pending"
-    if check["query"] is not None:
-        found = questions.violations(check["query"])
-    count = found if isinstance(found, int) else None
-    later = check["changed_before"] or check["table"] in changed
+    share = None
+    if check["query"] is not None and not _depends(check, earlier):
+        found, share = questions.check(check)
     result = found if isinstance(found, str) else "passed" if found == 0 else "failed"
-    if (later and count is not None) or (result == "timed_out" and check["table"] in touched):
+    touched = {table["table"] for facts in earlier for table in facts["tables"]}
+    if result == "timed_out" and check["table"] in touched:
         result = "depends_on_pending"
     return {
         "check": check["check"],
         "table": check["table"],
         "columns": list(check["columns"]),
         "result": result,
-        "violations": count,
+        "violations": found if isinstance(found, int) and result != "depends_on_pending" else None,
         "query": check["query"],
+        **({"sampled": round(share, 6)} if share is not None and isinstance(found, int) else {}),
     }
+
+
+def _depends(check: Mapping[str, Any], earlier: Iterable[Mapping[str, Any]]) -> bool:
+    """Return whether the check's result may be another one when its revision runs."""
+    reads = set(check.get("reads") or [check["table"]])
+    if check["changed_before"]:
+        return True
+    named = {f"table {table}" for table in reads}
+    for column in check["columns"]:
+        quoted = column.replace('"', '""')
+        named |= {f"column {check['table']}.{column}", f'column {check["table"]}."{quoted}"'}
+    for facts in earlier:
+        altered = facts.get("schema", {}).get("changed", {})
+        gone = {name for name, digest in altered.items() if digest is None}
+        if reads & set(facts.get("changes", ())) or named & gone:
+            return True
+    return False

@@ -23,6 +23,8 @@ MAY_PASS = frozenset[Kind]({"lock", "connection", "authentication"})
 READ_ONLY_ACTIONS = frozenset({"status", "plan", "check"})
 # The constraint that PostgreSQL names if something commits what only such an action wrote.
 NEVER_COMMITTED = "looking_changes_nothing"
+# Why env.py cannot be compared with the database.
+NO_MODELS = "env.py gives Alembic no target_metadata, so there are no models to check"
 READ_ONLY = "25006"  # read_only_sql_transaction
 
 

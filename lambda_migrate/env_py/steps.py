@@ -17,7 +17,7 @@ from alembic.util import CommandError
 from lambda_migrate.database.qualified import qualified
 from lambda_migrate.env_py import tree
 from lambda_migrate.env_py.journal import Pass
-from lambda_migrate.env_py.messages import Began, Entry, Next, Ran, Started
+from lambda_migrate.env_py.messages import NO_MODELS, Began, Entry, Next, Ran, Started
 from lambda_migrate.env_py.progress import Progress
 from lambda_migrate.invocation.errors import (
     ConfigurationError,
@@ -125,7 +125,7 @@ class Steps:
         self._is_ahead(allowed=False)
         self._begin()
         if context.opts.get("target_metadata") is None:
-            raise ConfigurationError("env.py gives Alembic no target_metadata, so there are no models to check")
+            raise ConfigurationError(NO_MODELS)
         pending = tuple(tree.pending(self.script, heads))
         now = self.journal.passes[-1]
         if self.job.trial == "stamp":  # the version table is not written yet

@@ -152,6 +152,10 @@ class Folder:
         name = f"outcomes/{int(item['wave'])}/{outcome}/{int(item['number'])}/{duration_ms}/{at}"
         self.bucket.write(self.key(name), json.dumps({**item, **(details or {})}))
 
+    def put(self, name: str, content: Mapping[str, Any]) -> None:
+        """Write one of its objects."""
+        self.bucket.write(self.key(name), json.dumps(content))
+
     def has_succeeded(self, item: Mapping[str, Any]) -> bool:
         """Return whether an outcome other than a failure is recorded for a target: the answer to it may be lost."""
         return any(

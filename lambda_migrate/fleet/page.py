@@ -101,6 +101,8 @@ def render(report: Mapping[str, Any], targets: Iterable[Mapping[str, Any]] = ())
         f'<body><main class="{_text(report["status"])}">',
         *_head(report),
         *_next_steps(report),
+        *_preflight(report.get("preflight")),
+        *_schema(report.get("schema") or []),
         *_waves(report["waves"]),
         *_behind(report, names),
         *_revisions(report),
@@ -185,6 +187,70 @@ def _waves(waves: Sequence[Mapping[str, Any]]) -> Iterator[str]:
         cells = "".join(f'<td class="number">{number:,}</td>' for number in numbers)
         yield f'<tr><th scope="row">{name}</th><td class="wide">{_bar(wave, f"Wave {name}")}</td>{cells}</tr>'
     yield "</tbody></table></div></section>"
+
+
+def _preflight(found: Mapping[str, Any] | None) -> Iterator[str]:
+    """Yield the section about what the pending revisions will meet at the targets."""
+    if not found:
+        return
+    yield '<section aria-labelledby="preflight"><h2 id="preflight">What the revisions will meet</h2>'
+    verdicts = ", ".join(f"{count:,} {verdict}" for verdict, count in found["verdicts"].items())
+    yield f"<p>Of the targets that are behind: {verdicts}.</p>"
+    if longest := found.get("longest"):
+        yield (
+            f"<p>The longest block: {_text(longest['blocks'])} of {_bdi(longest['table'], 'code')} on"
+            f" {_bdi(longest['name'])} ({_bdi(longest['server'])}) for up to {_duration(longest['estimated_ms'])}, by"
+            f" {_bdi(longest['revision'], 'code')}.</p>"
+        )
+    checks = [
+        (
+            _bdi(each["revision"], "code"),
+            f"{_text(each['check'])} of {_bdi(each['table'], 'code')} ({_bdi(', '.join(each['columns']), 'code')})",
+            _bdi(each["example"]),
+            f"{each['targets']:,}",
+            f"{each['violations']:,}",
+        )
+        for each in found["checks"]
+    ]
+    yield from _table(("Revision", "Check that fails", "For example", "targets", "rows at most"), checks, numbers=2)
+    servers = [
+        (_bdi(each["server"]), f"{each['fails']:,}", f"{each['slow']:,}", _duration(each["longest_ms"]))
+        for each in found["servers"]
+    ]
+    yield from _table(("Server", "would fail", "slow", "longest block"), servers, numbers=3)
+    yield "</section>"
+
+
+def _schema(groups: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Yield the section that groups the targets by their schema."""
+    if not groups:
+        return
+    yield '<section aria-labelledby="schema"><h2 id="schema">Schemas</h2>'
+    rows = [
+        (
+            _text(each["schema"]),
+            "<br>".join(_bdi(line) for line in each["differences"])
+            + (f"<br>{each['more']:,} more" * bool(each["more"])),
+            _bdi(each["example"]),
+            f"{each['targets']:,}",
+        )
+        for each in groups
+    ]
+    yield from _table(("Schema", "Differences", "For example", "targets"), rows, numbers=1)
+    yield "</section>"
+
+
+def _table(names: Sequence[str], rows: Sequence[Sequence[str]], *, numbers: int) -> Iterator[str]:
+    """Yield a table of cells that are HTML. The last columns are ``numbers``."""
+    if not rows:
+        return
+    kinds = [""] * (len(names) - numbers) + [' class="number"'] * numbers
+    heads = "".join(f'<th scope="col"{kind}>{name}</th>' for name, kind in zip(names, kinds, strict=True))
+    yield f'<div class="scroll" tabindex="0"><table><thead><tr>{heads}</tr></thead><tbody>'
+    for row in rows:
+        cells = "".join(f"<td{kind}>{cell}</td>" for cell, kind in zip(row, kinds, strict=True))
+        yield f"<tr>{cells}</tr>"
+    yield "</tbody></table></div>"
 
 
 def _revisions(report: Mapping[str, Any]) -> Iterator[str]:

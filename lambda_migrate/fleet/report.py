@@ -10,7 +10,7 @@ from collections import Counter
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
-from lambda_migrate.fleet import page
+from lambda_migrate.fleet import looks, page
 from lambda_migrate.fleet.folder import BEHIND, DEPLOYED, FAILED, LEFT, OUTCOMES, PAGE, REPORT, TARGETS, SpoiledError
 from lambda_migrate.fleet.observed import Observed, observe
 from lambda_migrate.fleet.target import answer, failure_of, folder_of, rollout_fields, title
@@ -80,7 +80,7 @@ def _spoiled(folder: Folder, error: SpoiledError, stage: str, ended: datetime | 
 def _of(observed: Observed, problem: Mapping[str, Any] | None, ended: datetime | None) -> dict[str, Any]:
     """Return the report. ``problem`` is the ``Error`` and ``Cause`` of a failure of the execution itself."""
     outcomes = list(observed.outcomes.values())
-    return summarize(
+    report = summarize(
         observed.rollout,
         outcomes,
         ended=ended or datetime.now(timezone.utc),
@@ -89,6 +89,7 @@ def _of(observed: Observed, problem: Mapping[str, Any] | None, ended: datetime |
         failures=_failures(observed.folder, outcomes),
         names=observed.names([*_slowest(outcomes), *_behind(outcomes)]),
     )
+    return report | (looks.sections(observed.folder) if observed.rollout["plan"] else {})
 
 
 def summarize(  # noqa: PLR0913 - one argument an object in S3
@@ -222,4 +223,8 @@ def _time(text: str) -> datetime | None:
 def _short(content: Mapping[str, Any]) -> dict[str, Any]:
     revisions = dict(list(content["revisions"].items())[:_REVISIONS_ANSWERED])
     short = {name: value for name, value in content.items() if name != "behind"}
-    return {**short, "failures": content["failures"][:_FAILURES_ANSWERED], "revisions": revisions}
+    lists = {name: content[name][:_FAILURES_ANSWERED] for name in ("failures", "schema") if name in content}
+    if "preflight" in content:
+        found = content["preflight"]
+        lists["preflight"] = {**found, **{name: found[name][:_FAILURES_ANSWERED] for name in ("checks", "servers")}}
+    return {**short, **lists, "revisions": revisions}

@@ -28,6 +28,7 @@ from lambda_migrate.fleet.folder import (
 )
 from lambda_migrate.fleet.observed import last_of_each, wave_of
 from lambda_migrate.invocation.errors import ConfigurationError, InvalidRequest, MigrationLocked, keeping
+from lambda_migrate.invocation.loading import load
 from lambda_migrate.invocation.redaction import one_line
 from lambda_migrate.invocation.request import Target
 from lambda_migrate.invocation.result import Result, RunState, joined
@@ -66,11 +67,13 @@ def take_part(invocation: Invocation, action: Callable[[Invocation], Result]) ->
     before = invocation.deadline.left()
     try:
         result = action(invocation)
+        state = result.state
+        # Revisions that earlier runs of this rollout have applied count, too.
+        outcome = MIGRATED if result.has_applied or rollout["runs"] else BEHIND if state.pending else CURRENT
+        if invocation.request.action == "status":
+            load("lambda_migrate.fleet.looks").look(invocation, folder, rollout["item"], state, outcome)
     except ServerBusy as busy:
         return _busy(invocation, busy)
-    state = result.state
-    # Revisions that earlier runs of this rollout have applied count, too.
-    outcome = MIGRATED if result.has_applied or rollout["runs"] else BEHIND if state.pending else CURRENT
     duration_ms = round((before - invocation.deadline.left()) * 1000)
     with keeping(state):
         folder.put_outcome(rollout["item"], outcome, duration_ms=duration_ms, revision=joined(state.revisions))

@@ -87,7 +87,9 @@ def targets(invocation: Invocation) -> Result:
         chosen = {tenant.name for tenant in tenants}
         rules = replace(rules, canaries=[name for name in rules.canaries if name in chosen])
     waves = arrange(tenants, rules)
-    written = [_write(folder, wave, first) for wave, first in zip(waves, _firsts(waves), strict=True)]
+    written = [
+        _write(folder, wave, first, check=options.check) for wave, first in zip(waves, _firsts(waves), strict=True)
+    ]
     parts = [part for wave in written for part in wave.pop("part_objects")]
     servers = len({tenant.server for tenant in tenants})
     rollout = {
@@ -95,6 +97,7 @@ def targets(invocation: Invocation) -> Result:
         "execution": fields["execution"],
         "stage": invocation.settings.stage,
         "plan": options.plan,
+        **({"check": True} if options.check else {}),
         "started": fields["started"],
         "targets": len(tenants),
         "servers": servers,
@@ -122,25 +125,29 @@ def targets(invocation: Invocation) -> Result:
 class _Options:
     """A rollout's input. ``names`` are the names of the targets to migrate, None for all.
 
-    ``retry_of`` is a rollout whose failed targets are migrated, ``approved`` a plan whose targets are.
+    ``retry_of`` is a rollout whose failed targets are migrated, ``approved`` a plan whose targets are. ``check`` is a
+    plan that compares the targets' schemas.
     """
 
     plan: bool = False
+    check: bool = False
     names: tuple[str, ...] | None = None
     retry_of: str | None = None
     approved: str | None = None
 
 
 def _options(given: Mapping[str, Any]) -> _Options:
-    unknown = sorted(given.keys() - {"approved", "plan", "targets", "retry_of"})
+    unknown = sorted(given.keys() - {"approved", "check", "plan", "targets", "retry_of"})
     if unknown:
         raise InvalidRequest(
-            f"unknown field {unknown[0]!a} in the rollout's input; known: approved, plan, retry_of, targets"
+            f"unknown field {unknown[0]!a} in the rollout's input; known: approved, check, plan, retry_of, targets"
         )
-    plan, names = given.get("plan", False), given.get("targets")
+    plan, check, names = given.get("plan", False), given.get("check", False), given.get("targets")
     retry_of, approved = given.get("retry_of"), given.get("approved")
     if not isinstance(plan, bool):
         raise InvalidRequest("plan must be true or false in the rollout's input")
+    if not isinstance(check, bool) or (check and not plan):
+        raise InvalidRequest("check must be true or false in the rollout's input, and only a plan checks")
     if not (names is None or _is_list_of_names(names)):
         raise InvalidRequest("targets must be a list of names in the rollout's input")
     for name, value in (("retry_of", retry_of), ("approved", approved)):
@@ -150,7 +157,7 @@ def _options(given: Mapping[str, Any]) -> _Options:
             raise InvalidRequest(f"{name} names the targets: leave targets out of the rollout's input")
     if approved is not None and (plan or retry_of is not None):
         raise InvalidRequest("approved runs a plan: leave plan and retry_of out of the rollout's input")
-    return _Options(plan, None if names is None else tuple(names), retry_of, approved)
+    return _Options(plan, check, None if names is None else tuple(names), retry_of, approved)
 
 
 def _is_list_of_names(value: object) -> bool:
@@ -315,7 +322,7 @@ def _approved(folder: Folder, listed: Sequence[Tenant], package: str) -> tuple[s
         InvalidRequest: it was no plan, or the package or the targets are others by now. Nothing was begun.
     """
     plan = listing_of(folder)
-    if not plan["plan"]:
+    if not plan["plan"] or plan.get("check"):
         raise InvalidRequest(f"rollout {folder.name!a} was no plan, so it cannot be approved")
     if plan.get("package") != package:
         raise InvalidRequest(f"the function was deployed since plan {folder.name!a}: plan again")
@@ -350,7 +357,7 @@ def _firsts(waves: Sequence[Wave]) -> Iterator[int]:
         first += len(wave.tenants)
 
 
-def _write(folder: Folder, wave: Wave, first: int) -> dict[str, Any]:
+def _write(folder: Folder, wave: Wave, first: int, *, check: bool) -> dict[str, Any]:
     """Write a wave in parts, and return its entry in rollout.json, with an entry for each part for the machine.
 
     The machine looks between two parts whether the rollout is halted. Without parts, each target that is left of a wave
@@ -361,7 +368,7 @@ def _write(folder: Folder, wave: Wave, first: int) -> dict[str, Any]:
     for number, start in enumerate(range(0, len(wave.tenants), size), start=1):
         part = replace(wave, tenants=wave.tenants[start : start + size])
         key = folder.key(wave_file(wave.number, number))
-        folder.bucket.write(key, items_of(part, first + start))
+        folder.bucket.write(key, items_of(part, first + start, check=check))
         parts.append({"key": key, "concurrency": min(wave.concurrency, len(part.tenants))})
     return {
         "wave": wave.number,

@@ -127,8 +127,10 @@ def _wave(number: int, tenants: Sequence[Tenant], rules: Rules, *, canary: bool)
     )
 
 
-def items_of(wave: Wave, first: int) -> bytes:
+def items_of(wave: Wave, first: int, *, check: bool = False) -> bytes:
     """Return the wave as a JSON array, which a Distributed Map reads. ``first`` is the number of its first target.
+
+    With ``check``, the schema of each target is compared.
 
     It is encoded item by item: the objects of 100,000 items need more memory than the function has.
     """
@@ -144,6 +146,8 @@ def items_of(wave: Wave, first: int) -> bytes:
         }
         if tenant.problem:
             item["problem"] = tenant.problem
+        if check:
+            item["check"] = True
         text += encoder.encode(item).encode() + b","
     text[-1:] = b"]"
     return bytes(text)

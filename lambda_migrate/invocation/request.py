@@ -37,7 +37,15 @@ ROLLOUT_FIELDS: Mapping[str, Mapping[str, type]] = {
     "report": {"name": str, "problem?": dict},
 }
 # The fields of a rollout's target in "item", as `fleet.waves` writes them.
-_ITEM: Mapping[str, type] = {"number": int, "name": str, "server": str, "wave": int, "target": dict, "problem?": str}
+_ITEM: Mapping[str, type] = {
+    "number": int,
+    "name": str,
+    "server": str,
+    "wave": int,
+    "target": dict,
+    "problem?": str,
+    "check?": bool,
+}
 # Longer than any that the state machine sends: names are limited, and a cause has 256 KB at most.
 _LONGEST_TEXT = 262_144
 _LARGEST_NUMBER = 10_000_000

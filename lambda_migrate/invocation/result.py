@@ -92,7 +92,7 @@ class RunState:
     lists of an action, such as a plan's revisions, by the name of their field in the result. ``retries`` counts the
     attempts after a lock timeout. ``checkpoint`` is what the upgrade of an empty database began with, if anything.
     ``tables`` are the version tables if env.py has several. The other fields are of all
-    of them then.
+    of them then. ``located`` are those that env.py came to, also a single one.
     """
 
     database: str = ""
@@ -107,6 +107,7 @@ class RunState:
     ahead: bool = False
     tables: tuple[TableState, ...] = ()
     checkpoint: Applied | None = None
+    located: tuple[VersionTable, ...] = ()
 
     def where(self) -> str:
         """Return where the database is, in words. Of several version tables, each is named with its revision."""
@@ -115,7 +116,7 @@ class RunState:
         at: dict[str, list[str]] = {}
         for each in self.tables:
             at.setdefault(joined(each.revisions) or "base", []).append(str(each.table))
-        return f"the database is {'; '.join(f'at {revision} in {_some(names)}' for revision, names in at.items())}"
+        return f"the database is {'; '.join(f'at {revision} in {some(names)}' for revision, names in at.items())}"
 
     def done_ids(self) -> list[str]:
         """Return the ids of the revisions that were run, in order."""
@@ -186,10 +187,10 @@ def merged(revisions: Iterable[tuple[str, ...]]) -> tuple[str, ...]:
     return tuple(sorted({each for some in revisions for each in some}))
 
 
-def _some(names: Sequence[str]) -> str:
+def some(names: Sequence[str], most: int = _TABLES_NAMED) -> str:
     """Return some of the names, and the number of the others."""
-    more = f" and {len(names) - _TABLES_NAMED} others" if len(names) > _TABLES_NAMED else ""
-    return ", ".join(names[:_TABLES_NAMED]) + more
+    more = f" and {len(names) - most} others" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def joined(revisions: tuple[str, ...]) -> str | None:

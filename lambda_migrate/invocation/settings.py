@@ -98,6 +98,7 @@ class Settings:
     preflight: str = "warn"
     preflight_max_block_s: float = 10
     preflight_timeout_ms: int = 10_000
+    preflight_max_scan_mb: int = 1024
     untrusted_schema: str | None = None
     log_level: str = "INFO"
     output_lines: int = 5000
@@ -158,6 +159,7 @@ def read_settings(
         preflight=reader.choice("PREFLIGHT", "warn", PREFLIGHT_MODES),
         preflight_max_block_s=reader.seconds("PREFLIGHT_MAX_BLOCK_S", 10),
         preflight_timeout_ms=_or(reader.whole("PREFLIGHT_TIMEOUT_MS", at_least=1, at_most=_MAX_MS), 10_000),
+        preflight_max_scan_mb=_or(reader.whole("PREFLIGHT_MAX_SCAN_MB", at_least=0, at_most=_MAX_MS), 1024),
         output_lines=_or(reader.whole("BACKEND_OUTPUT_LINES", at_least=0, at_most=1_000_000), 5000),
         log_level=reader.choice("LOG_LEVEL", "INFO", ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")),
         targets_allowed=reader.patterns("TARGETS_ALLOWED"),

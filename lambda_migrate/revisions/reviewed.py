@@ -42,6 +42,23 @@ def findings(tree: Path) -> Mapping[str, list[dict[str, Any]]]:
         }
 
 
+def acknowledged(tree: Path) -> Mapping[str, Mapping[str, str | None]]:
+    """Return the rules of each revision's findings, each with the reason that acknowledges it, or None.
+
+    Raises:
+        ConfigurationError: as `findings`.
+    """
+    found: dict[str, dict[str, str | None]] = {}
+    with _readable():
+        for revision, entry in _recorded(tree).items():
+            rules = found.setdefault(revision, {})
+            for each in entry["findings"]:
+                reason = each.get("reason")
+                # One that stands counts more than another one of its rule that is acknowledged.
+                rules[each["rule"]] = reason if rules.get(each["rule"], reason) else None
+    return found
+
+
 def _recorded(tree: Path) -> Mapping[str, Mapping[str, Any]]:
     try:
         text = (tree / FILE).read_text(encoding="utf-8")

@@ -45,6 +45,8 @@ class Account:
     def __init__(self, schema: str | None) -> None:
         self.state = RunState()
         self.output_lines = 0
+        # How long revisions are expected to take, by schema and revision. None until the preflight was made.
+        self.estimated: Mapping[tuple[str | None, str], int] | None = None
         self._schema = schema
         # The version tables in the order in which env.py came to them, and the revisions that were run, in order.
         self._tables: dict[VersionTable, TableState] = {}
@@ -71,7 +73,12 @@ class Account:
     def begin(self, default_schema: str | None) -> Attempt:
         """Return the attempt that begins now. It stays unsettled until `settle`."""
         self._unsettled = Attempt(
-            self.state.database, self._schema, default_schema, self.state.attempts, self._log_output
+            self.state.database,
+            self._schema,
+            default_schema,
+            self.state.attempts,
+            self._log_output,
+            self.estimated or {},
         )
         return self._unsettled
 
@@ -151,6 +158,7 @@ class Account:
             pending=tuple(revision for each in tables for revision in each.pending),
             ahead=any(each.ahead for each in tables),
             tables=tables if several else (),
+            located=tuple(self._tables),
         )
 
     def _checkpoint(self) -> Applied | None:
@@ -180,6 +188,7 @@ class Attempt:
     default_schema: str | None
     number: int
     log_output: Callable[[Output], None]
+    estimated: Mapping[tuple[str | None, str], int] = field(default_factory=dict)
     # One for each time that env.py ran migrations; the last one is now.
     begun: list[Began] = field(default_factory=list)
     running: Revision | None = None
@@ -300,7 +309,9 @@ class Attempt:
                 "checkpoint.applied", "began with", table, ran.revision, revisions=count, duration_ms=ran.duration_ms
             )
             return
-        self._log("revision.applied", "committed", table, ran.revision, duration_ms=ran.duration_ms)
+        schema = table.schema if table.schema != self.default_schema else None
+        known = self.estimated.get((schema, ran.revision.revision), self.estimated.get((None, ran.revision.revision)))
+        self._log("revision.applied", "committed", table, ran.revision, duration_ms=ran.duration_ms, estimated_ms=known)
 
     def _log(self, event: Event, what: str, table: VersionTable, revision: Revision, **fields: Any) -> None:  # noqa: ANN401
         # An env.py may go through schemas by itself. That there are several is known only later.

@@ -27,6 +27,7 @@ from lambda_migrate.invocation.errors import (
     UnknownRevision,
     not_confirmed,
 )
+from lambda_migrate.invocation.loading import load
 from lambda_migrate.invocation.request import GUARDED_ACTIONS
 from lambda_migrate.invocation.result import joined, merged
 from lambda_migrate.invocation.telemetry import log
@@ -63,15 +64,16 @@ _NEW_SESSIONS = 5
 _ALL_BUT_USED = 0.05
 
 
-def migrate(invocation: Invocation, session: Session) -> RunState:
+def migrate(invocation: Invocation, session: Session, *, preflight: bool = False) -> RunState:
     """Run env.py under the migration lock until the request is done, and return what was done.
 
-    ``session`` is used first, and closed.
+    ``session`` is used first, and closed. With ``preflight``, the pending revisions are compared with the database
+    before the first attempt.
 
     Raises:
         MigrationError: one of the contract's section 7, with its ``state``; the database is at a revision boundary.
     """
-    return _run(invocation, session, locked=True)
+    return _run(invocation, session, locked=True, preflight=preflight)
 
 
 def inspect(invocation: Invocation, session: Session) -> RunState:
@@ -83,11 +85,11 @@ def inspect(invocation: Invocation, session: Session) -> RunState:
     return _run(invocation, session, locked=False)
 
 
-def _run(invocation: Invocation, session: Session, *, locked: bool) -> RunState:
+def _run(invocation: Invocation, session: Session, *, locked: bool, preflight: bool = False) -> RunState:
     start_server(invocation.settings)
     account = Account(invocation.schema)
     try:
-        _with_sessions(invocation, account, session, locked=locked)
+        _with_sessions(invocation, account, session, locked=locked, preflight=preflight)
     except MigrationError as error:
         # The last attempt may be unsettled, if no further session could be opened.
         final = account.give_up(error)
@@ -98,7 +100,9 @@ def _run(invocation: Invocation, session: Session, *, locked: bool) -> RunState:
     return account.state
 
 
-def _with_sessions(invocation: Invocation, account: Account, session: Session, *, locked: bool) -> None:
+def _with_sessions(
+    invocation: Invocation, account: Account, session: Session, *, locked: bool, preflight: bool
+) -> None:
     """Run with a session. After an error that may pass, begin again with a new session while there is time."""
     deadline = invocation.deadline
     failures = 0
@@ -108,7 +112,9 @@ def _with_sessions(invocation: Invocation, account: Account, session: Session, *
                 account.opened(session.server.database, lock.wait_ms if lock else 0)
                 if not _done_by_another_run(invocation, account, session, lock):
                     _check_trusted(invocation, session, first=not account.state.attempts)
-                    _attempts(invocation, account, session)
+                    first = preflight and account.estimated is None
+                    if not (first and _nothing_is_pending(invocation, account, session)):
+                        _attempts(invocation, account, session)
         except (TryAgain, DatabaseUnavailable) as failure:
             error = failure.error if isinstance(failure, TryAgain) else failure
             # A password that changed between the function's connection and env.py's never counts as a failure.
@@ -122,6 +128,28 @@ def _with_sessions(invocation: Invocation, account: Account, session: Session, *
             session = open_session(invocation)
         else:
             return
+
+
+def _nothing_is_pending(invocation: Invocation, account: Account, session: Session) -> bool:
+    """Compare the pending revisions with the database. Return True if env.py was run for that, and none is pending.
+
+    Raises:
+        PreflightFailed: one would fail or block for too long, and the preflight is enforced.
+    """
+    looked: list[Began] = []
+
+    def look() -> list[Began]:
+        begun, end = _look(invocation, account, session)
+        looked.extend(begun if end.failure is None else ())
+        return begun
+
+    account.estimated = load("lambda_migrate.run.preflight").before_upgrade(invocation, session, look)
+    is_done = invocation.request.revision in {"head", "heads"} and not any(
+        each.pending or each.ahead for each in looked
+    )
+    if looked and is_done:
+        account.found(looked)
+    return bool(looked) and is_done
 
 
 def _lock(invocation: Invocation, session: Session, *, locked: bool) -> AbstractContextManager[Lock | None]:

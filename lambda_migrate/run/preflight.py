@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import psycopg2.errors
@@ -16,33 +16,99 @@ from lambda_migrate.database.open_session import open_session
 from lambda_migrate.database.preflight import Questions, preflight_of
 from lambda_migrate.database.session import versions
 from lambda_migrate.invocation.errors import ConfigurationError, DatabaseUnavailable, PreflightFailed
-from lambda_migrate.invocation.request import Request
+from lambda_migrate.invocation.result import joined, some
 from lambda_migrate.invocation.telemetry import log
 from lambda_migrate.revisions import manifest, reviewed
-from lambda_migrate.run import start
+from lambda_migrate.run import drift
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
+    from lambda_migrate.database.session import Session
+    from lambda_migrate.env_py.messages import Began
     from lambda_migrate.invocation.invocation import Invocation
+    from lambda_migrate.invocation.result import RunState
     from lambda_migrate.revisions.manifest import PackagedRevision
 
 _PUBLIC = "public"
 # Alembic takes the beginning of an id for the id from so many characters on.
 _SHORTEST_ID = 4
+_MB = 1 << 20
+# Enough for a message.
+_DIFFERENCES = 20
+
+# The rules of the reviewer that say what a verdict does: the upgrade fails on rows, or it blocks the application.
+_RULES: Mapping[str, frozenset[str]] = {
+    "fails": frozenset({"upgrade-depends-on-data", "adding-required-field"}),
+    "slow": frozenset({
+        "adding-field-with-default", "adding-foreign-key-constraint", "adding-not-nullable-field",
+        "adding-required-field", "adding-serial-primary-key-field", "backfill-in-one-transaction",
+        "ban-alter-domain-with-add-constraint", "changing-column-type", "constraint-missing-not-valid",
+        "disallowed-unique-constraint", "lock-held-during-other-work", "refresh-not-concurrent",
+        "require-concurrent-index-creation", "require-concurrent-reindex", "scan-while-locked", "table-rewrite",
+    }),
+}  # fmt: skip
 
 
-def of_plan(invocation: Invocation, plan: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return the entries of a plan, each with ``preflight``, None for a revision that was not recorded."""
+@dataclass(frozen=True)
+class Pending:
+    """Revisions that would run, in their order, on the tables of a schema. None is the session's default.
+
+    ``heads`` are those that the version table holds now, ``version_table`` is its name.
+    """
+
+    schema: str | None
+    revisions: tuple[str, ...]
+    heads: tuple[str, ...] = ()
+    version_table: str | None = None
+
+
+def of_plan(invocation: Invocation, plan: Iterable[Mapping[str, Any]]) -> tuple[list[dict[str, Any]], list[Any]]:
+    """Return the entries of a plan with ``preflight``, None for a revision that was not recorded, and the hold-ups."""
     entries = [dict(entry) for entry in plan]
-    found: dict[str, dict[str, Any]] = {}
-    if entries and invocation.settings.preflight != "off" and (recorded := _recorded(invocation)):
-        found = _look(invocation, recorded, [str(entry["revision"]) for entry in entries])
-    return [{**entry, "preflight": found.get(str(entry["revision"]))} for entry in entries]
+    recorded = _recorded(invocation) if entries and invocation.settings.preflight != "off" else {}
+    if not recorded:
+        return [{**entry, "preflight": None} for entry in entries], []
+    schemas = dict.fromkeys(entry.get("schema") for entry in entries)
+    pending = [
+        Pending(schema, tuple(str(each["revision"]) for each in entries if each.get("schema") == schema))
+        for schema in schemas
+    ]
+    with closing(open_session(invocation)) as session:
+        looked = _Look(invocation, session, recorded, invocation.settings.preflight)
+        found = {(schema, revision): each for schema, revision, each in looked.at(pending)}
+        holdups = looked.holdups()
+    return [
+        {**entry, "preflight": found.get((entry.get("schema"), str(entry["revision"])))} for entry in entries
+    ], holdups
 
 
-def before_upgrade(invocation: Invocation) -> None:
+def of_pending(invocation: Invocation, state: RunState) -> list[tuple[str, dict[str, Any]]]:
+    """Return the preflight of each pending revision that was recorded, after a look at the database."""
+    settings = invocation.settings
+    recorded = _recorded(invocation) if state.pending and settings.preflight != "off" else {}
+    if not recorded:
+        return []
+    tables = dict.fromkeys(revision.table for revision in state.pending)
+    with closing(open_session(invocation)) as session:
+        pending = []
+        for table in tables:
+            is_default = table is None or table.schema in {session.default_schema, invocation.schema}
+            ids = tuple(each.revision for each in state.pending if each.table == table)
+            pending.append(Pending(None if is_default or table is None else table.schema, ids))
+        looked = _Look(invocation, session, recorded, settings.preflight)
+        return [(revision, found) for _, revision, found in looked.at(pending)]
+
+
+def before_upgrade(
+    invocation: Invocation, session: Session, look: Callable[[], Iterable[Began]]
+) -> dict[tuple[str | None, str], int]:
     """Log what each pending revision will meet, and refuse to begin if that is asked for.
+
+    ``look`` runs env.py to find its version tables, which is needed only if the package does not show the table.
+
+    Returns:
+        How long each revision is expected to take, in milliseconds, by schema and revision.
 
     Raises:
         PreflightFailed: the setting is ``enforce``, and a revision would fail or block for too long. Nothing was run.
@@ -50,32 +116,71 @@ def before_upgrade(invocation: Invocation) -> None:
     mode = invocation.request.preflight or invocation.settings.preflight
     recorded = _recorded(invocation) if mode != "off" else {}
     if not recorded:
-        return
+        return {}
     try:
-        looked = _look(invocation, recorded, _pending(invocation))
+        looked = _Look(invocation, session, recorded, mode)
+        pending = _pending(invocation, session, look)
+        if mode == "enforce":
+            _refuse_drift(invocation, session, pending)
+        found = looked.at(pending)
+        holdups = looked.holdups() if found else []
     except DatabaseUnavailable as error:
         if mode == "enforce":
             raise
         # A look must not keep a migration from running, which connects anew.
         log("preflight.finished", f"no answer: {error}", level=logging.WARNING, verdict="unknown")
-        return
-    for revision, found in looked.items():
-        verdict = found["verdict"]
-        log(
-            "preflight.finished",
-            _summary(revision, found),
-            level=logging.INFO if verdict == "ok" else logging.WARNING,
-            schema=invocation.schema,
+        return {}
+    for each in holdups:
+        log("preflight.finished", each["message"], level=logging.WARNING, schema=invocation.schema)
+    for schema, revision, each in found:
+        _log(invocation, schema, revision, each)
+    if mode == "enforce":
+        for _, revision, each in found:
+            _refuse(invocation, revision, each)
+    return {(schema, revision): each["estimated_ms"][1] for schema, revision, each in found if each.get("estimated_ms")}
+
+
+def _log(invocation: Invocation, schema: str | None, revision: str, found: Mapping[str, Any]) -> None:
+    verdict = found["verdict"]
+    problems = _problems(found, invocation)
+    is_fine = verdict == "ok" or (bool(problems) and set(problems) <= found["acknowledged"].keys())
+    log(
+        "preflight.finished",
+        _summary(revision, found),
+        level=logging.INFO if is_fine else logging.WARNING,
+        schema=invocation.schema or schema,
+        revision=revision,
+        verdict=verdict,
+        estimated_ms=found["estimated_ms"][1] if found["estimated_ms"] else None,
+    )
+
+
+def _refuse(invocation: Invocation, revision: str, found: Mapping[str, Any]) -> None:
+    """Raise if a revision has a problem that its author did not acknowledge."""
+    problems = [each for each in _problems(found, invocation) if each not in found["acknowledged"]]
+    if problems:
+        raise PreflightFailed(
+            f"revision {revision} was not begun, and neither was any other: {_reason(invocation, found, problems[0])};"
+            " correct that, or acknowledge the finding in the revision, or go on with preflight warn",
             revision=revision,
-            verdict=verdict,
+            verdict=problems[0],
         )
-        if mode == "enforce" and verdict in {"fails", "slow"} and not _is_acknowledged(invocation, revision):
-            raise PreflightFailed(
-                f"revision {revision} was not begun, and neither was any other: {_reason(invocation, found)}; correct"
-                " that, or acknowledge the finding in the revision, or go on with preflight warn",
-                revision=revision,
-                verdict=verdict,
-            )
+
+
+def _refuse_drift(invocation: Invocation, session: Session, pending: Sequence[Pending]) -> None:
+    """Raise if the database is not what the tree says. With several version tables, that is not known."""
+    if len(pending) != 1 or not pending[0].revisions or pending[0].version_table is None or pending[0].schema:
+        return
+    heads = pending[0].heads
+    found = drift.at(invocation, session, heads, pending[0].version_table)
+    if found.schema == "different":
+        raise PreflightFailed(
+            f"no revision was begun: the database is not what the tree makes of it at {joined(heads) or 'base'}:"
+            f" {some(found.differences, _DIFFERENCES)}; correct the database, or go on with preflight warn",
+            revision=pending[0].revisions[0],
+            verdict="fails",
+            differences=list(found.differences),
+        )
 
 
 def _recorded(invocation: Invocation) -> Mapping[str, Mapping[str, Any]]:
@@ -83,34 +188,87 @@ def _recorded(invocation: Invocation) -> Mapping[str, Mapping[str, Any]]:
     return reviewed.measured(tree) if tree is not None else {}
 
 
-def _look(
-    invocation: Invocation, recorded: Mapping[str, Mapping[str, Any]], revisions: Iterable[str]
-) -> dict[str, dict[str, Any]]:
-    """Return the preflight of each revision that was recorded, in the order in which they would run."""
-    found: dict[str, dict[str, Any]] = {}
-    touched: set[str] = set()
-    changed: set[str] = set()
-    settings = invocation.settings
-    with closing(open_session(invocation)) as session:
-        schema = invocation.schema or session.default_schema or _PUBLIC
-        questions = Questions(session, schema, settings.preflight_timeout_ms)
-        for revision in revisions:
-            facts = recorded.get(revision)
-            if facts is None:
-                continue
-            found[revision] = preflight_of(questions, facts, touched, changed, settings.preflight_max_block_s)
-            touched |= {table["table"] for table in facts["tables"]}
-            changed |= set(facts.get("changes", ()))
+class _Look:
+    """Asks one session about pending revisions. ``mode`` decides whether large tables are sampled."""
+
+    def __init__(
+        self, invocation: Invocation, session: Session, recorded: Mapping[str, Mapping[str, Any]], mode: str
+    ) -> None:
+        self._invocation = invocation
+        self._session = session
+        self._recorded = recorded
+        self._most = None if mode == "enforce" else invocation.settings.preflight_max_scan_mb * _MB
+        self._locked: dict[str, None] = {}
+        self._questions: Questions | None = None
+
+    def at(self, pending: Iterable[Pending]) -> list[tuple[str | None, str, dict[str, Any]]]:
+        """Return the preflight of each revision that was recorded, with its schema."""
+        settings = self._invocation.settings
+        tree = manifest.tree_of(settings)
+        acknowledged = reviewed.acknowledged(tree) if tree is not None else {}
+        found = []
+        for each in pending:
+            schema = each.schema or self._invocation.schema or self._session.default_schema or _PUBLIC
+            self._questions = Questions(self._session, schema, settings.preflight_timeout_ms, self._most)
+            earlier: list[Mapping[str, Any]] = []
+            for revision in each.revisions:
+                facts = self._recorded.get(revision)
+                if facts is not None:
+                    self._locked |= dict.fromkeys(table["table"] for table in facts["tables"])
+                    entry = preflight_of(self._questions, facts, earlier, settings.preflight_max_block_s)
+                    entry["acknowledged"] = {
+                        problem: reason
+                        for problem in _problems(entry, self._invocation)
+                        if (reason := _acknowledgement(problem, acknowledged.get(revision, {})))
+                    }
+                    found.append((each.schema, revision, entry))
+                    earlier.append(facts)
+        return found
+
+    def holdups(self) -> list[dict[str, Any]]:
+        """Return what delays any run on the server."""
+        return self._questions.holdups(self._locked) if self._questions is not None else []
+
+
+def _problems(found: Mapping[str, Any], invocation: Invocation) -> list[str]:
+    """Return what speaks against a revision: it ``fails``, it is ``slow``, or both."""
+    failing = any(check["result"] == "failed" for check in found["checks"])
+    return [*(["fails"] if failing else []), *(["slow"] if _slowest(found, invocation) is not None else [])]
+
+
+def _slowest(found: Mapping[str, Any], invocation: Invocation) -> Mapping[str, Any] | None:
+    """Return the table that is blocked longest, None if none is for longer than allowed."""
+    limit_ms = invocation.settings.preflight_max_block_s * 1000
+    blocked = [
+        each for each in found["tables"] if each["blocks"] != "nothing" and (each["estimated_ms"] or 0) > limit_ms
+    ]
+    return max(blocked, key=lambda table: table["estimated_ms"], default=None)
+
+
+def _acknowledgement(problem: str, rules: Mapping[str, str | None]) -> str | None:
+    """Return the reason with which the author acknowledged a problem, None if a finding about it stands.
+
+    ``rules`` are those of the revision's findings, each with its reason.
+    """
+    reasons = [reason for rule, reason in rules.items() if rule in _RULES[problem]]
+    return reasons[0] if reasons and all(reasons) else None
+
+
+def _pending(invocation: Invocation, session: Session, look: Callable[[], Iterable[Began]]) -> list[Pending]:
+    """Return the revisions that the request would run."""
+    known = _pending_in_graph(invocation, session)
+    if known is not None:
+        return [replace(known, revisions=tuple(_wanted(invocation, known.revisions)))]
+    # Only env.py knows its version table.
+    found = []
+    for began in look():
+        is_default = began.table.schema in {session.default_schema, invocation.schema}
+        ids = tuple(_wanted(invocation, tuple(each.revision for each in began.pending)))
+        found.append(Pending(None if is_default else began.table.schema, ids, began.heads, began.table.name))
     return found
 
 
-def _pending(invocation: Invocation) -> list[str]:
-    """Return the ids of the revisions that the request would run, in their order."""
-    ids = _pending_in_graph(invocation)
-    if ids is None:
-        # Only env.py knows its version table.
-        look = replace(invocation, request=Request(action="status", target=invocation.request.target))
-        ids = [revision.revision for revision in start.inspect(look).pending]
+def _wanted(invocation: Invocation, ids: Sequence[str]) -> Sequence[str]:
     wanted = _whole(invocation.request.revision, ids)
     if wanted.startswith("+"):
         return ids[: int(wanted[1:])]
@@ -126,31 +284,31 @@ def _whole(wanted: str, ids: Collection[str]) -> str:
     return meant[0] if is_short else wanted
 
 
-def _pending_in_graph(invocation: Invocation) -> list[str] | None:
+def _pending_in_graph(invocation: Invocation, session: Session) -> Pending | None:
     """Return what is pending by the version table and the packaged graph, None if that does not suffice."""
     packaged = manifest.for_settings(invocation.settings)
     if packaged is None or packaged.version_table is None or invocation.schema or invocation.settings.x_arguments:
         return None
-    with closing(open_session(invocation)) as session:
-        schemas = session.rows(
-            "SELECT n.nspname FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
-            " WHERE c.relname = %s AND c.relkind IN ('r', 'p')",
-            (packaged.version_table,),
-        )
-        if len(schemas) > 1:
-            return None
-        try:
-            heads = versions(session, schemas[0][0], packaged.version_table, None) if schemas else ()
-        except (psycopg2.errors.InsufficientPrivilege, ConfigurationError):
-            # The role that env.py sets may read it, or it is another table of that name.
-            return None
+    schemas = session.rows(
+        "SELECT n.nspname FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
+        " WHERE c.relname = %s AND c.relkind IN ('r', 'p')",
+        (packaged.version_table,),
+    )
+    if len(schemas) > 1:
+        return None
+    try:
+        heads = versions(session, schemas[0][0], packaged.version_table, None) if schemas else ()
+    except (psycopg2.errors.InsufficientPrivilege, ConfigurationError):
+        # The role that env.py sets may read it, or it is another table of that name.
+        return None
     graph = manifest.read_graph(invocation.settings.package_root, packaged)
     if any(head not in graph for head in heads):
         return None
     done = _with_those_before(heads, graph)
     wanted = _whole(invocation.request.revision, graph)
     needed = _with_those_before([wanted], graph) if wanted in graph else graph.keys()
-    return [revision for revision in graph if revision in needed and revision not in done]
+    pending = tuple(revision for revision in graph if revision in needed and revision not in done)
+    return Pending(None, pending, heads, packaged.version_table)
 
 
 def _with_those_before(ends: Iterable[str], graph: Mapping[str, PackagedRevision]) -> set[str]:
@@ -165,31 +323,33 @@ def _with_those_before(ends: Iterable[str], graph: Mapping[str, PackagedRevision
     return found
 
 
-def _is_acknowledged(invocation: Invocation, revision: str) -> bool:
-    """Return whether the revision's author has acknowledged every error that the reviewer found in it."""
-    tree = manifest.tree_of(invocation.settings)
-    findings = reviewed.findings(tree).get(revision, []) if tree is not None else []
-    errors = [found for found in findings if found["severity"] != "note"]
-    return bool(errors) and all(found.get("reason") for found in errors)
-
-
 def _summary(revision: str, found: Mapping[str, Any]) -> str:
     failed = [check for check in found["checks"] if check["result"] == "failed"]
     slow = [table for table in found["tables"] if table["blocks"] != "nothing" and table["estimated_ms"]]
     parts = [f"{revision}: {found['verdict']}"]
     parts += [f"{_count(check)} rows of {check['table']} are against its {check['check']}" for check in failed]
     parts += [f"{table['blocks']} of {table['table']} wait for about {table['estimated_ms']:,} ms" for table in slow]
-    parts += [f"pid {each['pid']} ({each['application_name']}) has {each['table']}" for each in found["blockers"][:3]]
+    parts += [
+        f"{check['check']} of {check['table']} was looked for in {check['sampled']:.1%} of the rows"
+        for check in found["checks"]
+        if "sampled" in check
+    ]
+    parts += [
+        f"{each['kind']} {each['pid'] or ''} ({each['application_name']}) is in the way on {each['table']}"
+        for each in found["blockers"][:3]
+    ]
+    parts += [f"acknowledged: {reason}" for reason in dict.fromkeys(found["acknowledged"].values())]
     return "; ".join(parts)
 
 
-def _reason(invocation: Invocation, found: Mapping[str, Any]) -> str:
-    for check in found["checks"]:
-        if check["result"] == "failed":
-            columns = ", ".join(check["columns"])
-            rows = f"{_count(check)} rows are against its {check['check']}"
-            return f"{rows} on {check['table']} ({columns}): {check['query']}"
-    longest = max(found["tables"], key=lambda table: table["estimated_ms"] or 0)
+def _reason(invocation: Invocation, found: Mapping[str, Any], problem: str) -> str:
+    if problem == "fails":
+        [check, *_] = [each for each in found["checks"] if each["result"] == "failed"]
+        columns = ", ".join(check["columns"])
+        rows = f"{_count(check)} rows are against its {check['check']}"
+        return f"{rows} on {check['table']} ({columns}): {check['query']}"
+    longest = _slowest(found, invocation)
+    assert longest is not None  # noqa: S101 - that is the problem
     limit = invocation.settings.preflight_max_block_s
     return (
         f"it would block {longest['blocks']} of {longest['table']} for about {longest['estimated_ms'] / 1000:.1f} s,"

@@ -10,21 +10,19 @@ from lambda_migrate.invocation.loading import load
 from lambda_migrate.run import up_to_date
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from lambda_migrate.invocation.invocation import Invocation
     from lambda_migrate.invocation.result import RunState
 
 
-def migrate(invocation: Invocation, prepare: Callable[[Invocation], None] | None = None) -> RunState:
+def migrate(invocation: Invocation, *, preflight: bool = False) -> RunState:
     """Migrate as requested, under the migration lock, and return what was done.
 
-    ``prepare`` is called before anything is begun, if there may be something to do.
+    With ``preflight``, the pending revisions are compared with the database before anything is begun.
 
     Raises:
         MigrationError: one of the contract's section 7, with its ``state``; the database is at a revision boundary.
     """
-    return _run(invocation, changes=True, prepare=prepare)
+    return _run(invocation, changes=True, preflight=preflight)
 
 
 def inspect(invocation: Invocation) -> RunState:
@@ -36,17 +34,19 @@ def inspect(invocation: Invocation) -> RunState:
     return _run(invocation, changes=False)
 
 
-def _run(invocation: Invocation, *, changes: bool, prepare: Callable[[Invocation], None] | None = None) -> RunState:
+def _run(invocation: Invocation, *, changes: bool, preflight: bool = False) -> RunState:
     with ExitStack() as opened:
         packaged = up_to_date.manifest_of(invocation)
         session = open_session(invocation, packaged.version_table if packaged is not None else None)
         opened.callback(session.close)
         state = up_to_date.look(packaged, session, invocation.schema)
         if state is None:
-            if prepare is not None:
-                prepare(invocation)
             # `attempts` closes the session, maybe long before its own end.
             opened.pop_all()
             attempts = load("lambda_migrate.run.attempts")
-            state = attempts.migrate(invocation, session) if changes else attempts.inspect(invocation, session)
+            state = (
+                attempts.migrate(invocation, session, preflight=preflight)
+                if changes
+                else attempts.inspect(invocation, session)
+            )
         return state

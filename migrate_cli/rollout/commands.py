@@ -74,6 +74,9 @@ def start(
     plan: Annotated[
         bool, typer.Option("--plan", help="Ask every target where it is instead. Changes nothing; estimates.")
     ] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Compare every target's schema with the packaged tree's. Changes nothing.")
+    ] = False,
     target: Annotated[list[str] | None, typer.Option(help="Only this one, by its name; as often as needed.")] = None,
     approved: Annotated[
         str | None, typer.Option(metavar="NAME", help="Run the plan of this name, if nothing has changed since.")
@@ -88,10 +91,14 @@ def start(
     """Begin a rollout and follow it to its end (the default, without a command's name)."""
     if per_target is not None and not plan:
         raise UsageError("--per-target is for --plan")
+    if check and plan:
+        raise UsageError("--check and --plan are two things", advice="Leave out one of them.")
+    plan = plan or check
     if approved is not None and (plan or target):
         raise UsageError("--approved runs a plan as it was made", advice="Leave out --plan and --target.")
     execution_input: dict[str, Any] = {
         **({"plan": True} if plan else {}),
+        **({"check": True} if check else {}),
         **({"targets": target} if target else {}),
         **({"approved": approved} if approved is not None else {}),
     }
@@ -313,7 +320,7 @@ def _show_outcome(
         raise execution_error(machine, execution)
     if not running and machine.page(name) is not None:
         report["report"] = machine.where(name, PAGE)
-    if report["plan"] and report["status"] == "succeeded":
+    if report["plan"] and "schema" not in report and report["status"] == "succeeded":
         report["estimate"] = _estimate(machine, name, per_target_s)
     if page is not None:
         _write_page(machine, name, page, output)
@@ -324,7 +331,7 @@ def _show_outcome(
 def _judged(machine: Machine, report: Mapping[str, Any]) -> CommandError | None:
     commands = machine.commands
     if report["status"] == "succeeded":
-        return None
+        return _drift(report)
     on = f"To go on: {commands.named('rollout')}"
     if report["status"] == "failed":
         retry_it = commands.named(f"rollout retry {report['rollout']}")
@@ -333,6 +340,19 @@ def _judged(machine: Machine, report: Mapping[str, Any]) -> CommandError | None:
             "RolloutFailed", report["message"], ExitCode.FAILED, advice=look * bool(report["failures"]) + on
         )
     return CommandError("RolloutStopped", report["message"], ExitCode.AGAIN, advice=on)
+
+
+def _drift(report: Mapping[str, Any]) -> CommandError | None:
+    """Return the error of a check that found other schemas than the tree's."""
+    differ = sum(group["targets"] for group in report.get("schema", ()) if group["schema"] == "different")
+    if not differ:
+        return None
+    return CommandError(
+        "DriftDetected",
+        f"the schemas of {differ:,} of {report['counts']['targets']:,} targets are not what the tree makes of them",
+        ExitCode.FAILED,
+        advice="Write the revision that is missing, or take back by hand what was changed there.",
+    )
 
 
 def _show_result(machine: Machine, execution: Mapping[str, Any], output: Output) -> ExitCode:

@@ -12,7 +12,7 @@ from migrate_cli.display import SIGN_OF_LIFE_S, Display
 from migrate_cli.presentation import plain
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from rich.console import Console
 
@@ -85,6 +85,10 @@ def show_report(report: Mapping[str, Any], console: Console, *, whole: bool = Tr
         _show_failures(report, console)
     if report.get("behind"):
         _show_behind(report, console)
+    if "preflight" in report:
+        _show_preflight(report["preflight"], console)
+    if "schema" in report:
+        _show_schemas(report["schema"], console)
     console.print()
     if whole:
         word = "Plan" if report["plan"] and report["status"] == "succeeded" else _WORDS[report["status"]]
@@ -159,6 +163,51 @@ def _show_behind(report: Mapping[str, Any], console: Console) -> None:
     console.print()
     _print(console, ("Behind: ", "bold"), ", ".join(names))
     _show_cut(console, report["counts"][BEHIND] - len(names), "that are behind: migrate fleet status --only behind")
+
+
+def _show_preflight(found: Mapping[str, Any], console: Console) -> None:
+    """Show how many targets would fail which check, the longest block, and both by server."""
+    console.print()
+    verdicts = ", ".join(f"{count:,} {verdict}" for verdict, count in found["verdicts"].items())
+    _print(console, ("Preflight: ", "bold"), verdicts)
+    if found["checks"]:
+        table = _wrapped("Would fail", "Targets", "Rows", "For example")
+        for each in found["checks"][:_FAILURES]:
+            what = f"{each['check']} of {each['table']} ({', '.join(each['columns'])})"
+            table.add_row(
+                Text(plain(what)), f"{each['targets']:,}", f"{each['violations']:,}", Text(plain(each["example"]))
+            )
+        console.print(table)
+    if longest := found.get("longest"):
+        took = duration(longest["estimated_ms"] / 1000)
+        where = f"{longest['table']} on {longest['name']} ({longest['server']})"
+        _print(console, f"Longest block: {longest['blocks']} of {where} up to {took}")
+    if len(found["servers"]) > 1:
+        table = _wrapped("Server", "Fails", "Slow", "Longest block")
+        for each in found["servers"][:_FAILURES]:
+            numbers = (f"{each['fails']:,}", f"{each['slow']:,}", duration(each["longest_ms"] / 1000))
+            table.add_row(Text(plain(each["server"])), *numbers)
+        console.print(table)
+
+
+def _show_schemas(groups: Sequence[Mapping[str, Any]], console: Console) -> None:
+    """Show the targets by how their schema compares with the tree's."""
+    console.print()
+    table = _wrapped("Schema", "Targets", "For example", "Differences")
+    for group in groups:
+        lines = [*group["differences"], *([f"{group['more']:,} more"] if group["more"] else [])]
+        table.add_row(
+            group["schema"], f"{group['targets']:,}", Text(plain(group["example"])), Text(plain("\n".join(lines)))
+        )
+    console.print(table)
+
+
+def _wrapped(*columns: str) -> Table:
+    """Return a table whose cells break where the terminal is too narrow."""
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table
 
 
 def _show_estimate(estimate: Mapping[str, Any], console: Console) -> None:

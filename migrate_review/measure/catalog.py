@@ -48,7 +48,7 @@ SELECT json_build_object(
              FROM unnest(k.conkey) WITH ORDINALITY AS key (attnum, n)
              JOIN pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = key.attnum),
             k.convalidated,
-            (SELECT r.shown FROM relations r WHERE r.oid = k.confrelid)) ORDER BY k.conname), '[]')
+            (SELECT r.shown FROM relations r WHERE r.oid = k.confrelid), k.oid::bigint) ORDER BY k.conname), '[]')
         FROM pg_constraint k
         -- A NOT NULL constraint that holds for all rows is a property of its column.
         WHERE k.conrelid = t.oid AND k.contype <> 't' AND (k.contype <> 'n' OR NOT k.convalidated)),
@@ -61,7 +61,7 @@ SELECT json_build_object(
              WHERE n <= i.indnkeyatts AND n <= coalesce(array_position(i.indkey::smallint[], 0::smallint), 99)),
             i.indisunique, i.indisvalid,
             EXISTS (SELECT FROM pg_constraint k WHERE k.conindid = i.indexrelid AND k.contype IN ('p', 'u', 'x')),
-            i.indpred IS NOT NULL, m.amname) ORDER BY x.relname), '[]')
+            i.indpred IS NOT NULL, m.amname, x.oid::bigint) ORDER BY x.relname), '[]')
         FROM pg_index i JOIN pg_class x ON x.oid = i.indexrelid JOIN pg_am m ON m.oid = x.relam
         WHERE i.indrelid = t.oid))
 FROM tables t ORDER BY t.shown
@@ -301,12 +301,11 @@ def _table(found: dict[str, Any]) -> Table:
         name=found["name"],
         columns=tuple(Column(*each) for each in found["columns"]),
         constraints=tuple(
-            Constraint(name, kind, definition, tuple(columns), validated, references)
-            for name, kind, definition, columns, validated, references in found["constraints"]
+            Constraint(name, kind, definition, tuple(columns), *more)
+            for name, kind, definition, columns, *more in found["constraints"]
         ),
         indexes=tuple(
-            Index(name, definition, tuple(columns), unique, valid, constraint, partial, method)
-            for name, definition, columns, unique, valid, constraint, partial, method in found["indexes"]
+            Index(name, definition, tuple(columns), *more) for name, definition, columns, *more in found["indexes"]
         ),
     )
 

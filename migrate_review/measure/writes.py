@@ -172,7 +172,12 @@ def _attempts(was: Table, after: Catalog, data: Contents | None, most: int) -> I
         return
     places = sorted({round(at * (len(data.rows) - 1) / (most - 1)) for at in range(most)})
     is_now = {column.number: column for column in now.columns}
-    names = {column.name: is_now[column.number] for column in was.columns if column.number in is_now}
+    # The rows may be from before a column got its name.
+    names = {
+        column.name: is_now[column.number]
+        for column in was.columns
+        if column.number in is_now and column.name in data.columns
+    }
     key = next((index.columns for index in was.indexes if index.unique and not index.partial and index.columns), ())
     for place in places:
         row = dict(zip(data.columns, data.rows[place], strict=True))

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from migrate_review.observation import Catalog, Table
 
 
+_DEFERRABLE = re.compile(r" DEFERRABLE(?: INITIALLY DEFERRED)?")
+
+
 @dataclass(frozen=True)
 class Plan:
     """Constraints that rows must satisfy beside those of the schema: added before filling, dropped after it."""
@@ -64,6 +67,8 @@ def _of_constraints(old: Table, new: Table) -> Iterator[tuple[str, str]]:
     for at, constraint in enumerate(new.constraints):
         if constraint.kind in "cpufx" and constraint.definition not in definitions and names >= {*constraint.columns}:
             definition = constraint.definition.removesuffix(" NOT VALID").replace("PRIMARY KEY", "UNIQUE", 1)
+            # A deferred constraint would refuse a row only at the COMMIT, and with it all rows.
+            definition = _DEFERRABLE.sub("", definition)
             yield (
                 f"ALTER TABLE {old.name} ADD CONSTRAINT review_{at} {definition}",
                 f"ALTER TABLE {old.name} DROP CONSTRAINT review_{at}",

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from lambda_migrate.database.schema import fingerprint
 from migrate_review.lock_modes import WRITE, blocks, shown_mode, strongest
+from migrate_review.rules import difference
+from migrate_review.rules.sql_text import bare, split
 from migrate_review.rules.violations import checks
 
 if TYPE_CHECKING:
@@ -14,7 +16,23 @@ if TYPE_CHECKING:
 
     from migrate_review.observation import Observation, Statement
 
-_CHANGES_ROWS = re.compile(r"\b(update|delete\s+from|insert\s+into|merge\s+into|truncate)\b", re.IGNORECASE)
+_NAME = r"(?:\"(?:[^\"]|\"\")+\"|[\w$]+)"
+# Not the UPDATE of a foreign key's or a trigger's action, nor of FOR UPDATE.
+_CHANGES_ROWS = re.compile(
+    r"(?<!\bon )(?<!\bof )(?<!\bfor )(?<!\bbefore )(?<!\bafter )(?<!\bor )(?<!\bno key )"
+    r"\b(?:update|delete from|insert into|merge into|truncate(?: table)?|copy) (?:only )?"
+    rf"(?P<table>{_NAME}(?:\.{_NAME})?)",
+    re.IGNORECASE,
+)
+_CALLS = re.compile(r"\s*(?:call|perform|select (?!.*\bfrom\b))\b", re.IGNORECASE | re.DOTALL)
+_MAKES_INDEX = re.compile(
+    r"\b(?:create (?:unique )?index|reindex|primary key|unique|exclude)\b(?! using index)", re.IGNORECASE
+)
+_FOREIGN_KEY = re.compile(r"\b(?:foreign key|references)\b", re.IGNORECASE)
+# What a change of the referenced rows does to those that refer to them.
+_CASCADES = re.compile(r"\bON (?:DELETE|UPDATE) (?:CASCADE|SET (?:NULL|DEFAULT))")
+_DEPTH = 4
+_VALIDATES = re.compile(rf"\bvalidate constraint (?P<name>{_NAME})", re.IGNORECASE)
 
 
 def facts(observation: Observation) -> dict[str, Any] | None:
@@ -24,6 +42,7 @@ def facts(observation: Observation) -> dict[str, Any] | None:
     changed = _changed(observation)
     return {
         "tables": [*_tables(observation)],
+        "work": [work for statement in observation.upgrade.statements for work in _work(statement, observation)],
         "checks": [
             {
                 "check": each.kind,
@@ -31,7 +50,8 @@ def facts(observation: Observation) -> dict[str, Any] | None:
                 "columns": list(each.columns),
                 "name": each.name,
                 "query": each.query,
-                "changed_before": each.table in changed,
+                "reads": list(each.reads),
+                "changed_before": bool(changed.intersection(each.reads)),
             }
             for each in checks(observation)
         ],
@@ -45,6 +65,7 @@ def _tables(observation: Observation) -> Iterator[dict[str, Any]]:
     statements = observation.upgrade.statements
     held: dict[str, set[str]] = {}
     meanwhile: dict[str, dict[str, set[str]]] = {}
+    works: dict[str, list[dict[str, Any]]] = {}
     open_locks: set[str] = set()
     for statement in statements:
         if not statement.in_transaction:
@@ -56,6 +77,7 @@ def _tables(observation: Observation) -> Iterator[dict[str, Any]]:
             work = meanwhile.setdefault(table, {"reads": set(), "rewrites": set()})
             work["reads"].update(statement.scanned)
             work["rewrites"].update(statement.rewritten)
+            works.setdefault(table, []).extend(_work(statement, observation))
         if not statement.in_transaction:
             open_locks = set()
     read, rewritten = (
@@ -68,19 +90,75 @@ def _tables(observation: Observation) -> Iterator[dict[str, Any]]:
             "blocks": blocks(modes) or "nothing",
             "reads_all": table in read,
             "rewrites": table in rewritten,
-            "while_locked": {what: sorted(tables) for what, tables in meanwhile[table].items()},
+            "while_locked": {
+                **{what: sorted(tables) for what, tables in meanwhile[table].items()},
+                "work": works[table],
+            },
         }
 
 
+def _work(statement: Statement, observation: Observation) -> Iterator[dict[str, Any]]:
+    """Yield what a statement does to all rows of a table: `kind`, and of how many of a table's rows, as ``share``."""
+    sql = " ".join(statement.sql.split())
+    for table in dict.fromkeys((*statement.rewritten, *statement.changed, *statement.scanned)):
+        rows = observation.rows.get(table, 0)
+        share = 1.0
+        if table in statement.rewritten:
+            kind = "rewrite"
+        elif table in statement.changed:
+            kind, share = "change", min(1.0, statement.changed[table] / rows) if rows else 1.0
+        else:
+            kind = _kind_of_reading(sql, observation)
+        yield {"table": table, "kind": kind, "share": round(share, 3)}
+
+
+def _kind_of_reading(sql: str, observation: Observation) -> str:
+    validated = {found["name"].strip('"') for found in _VALIDATES.finditer(sql)}
+    kinds = {each.kind for table in observation.before.tables for each in table.constraints if each.name in validated}
+    if _FOREIGN_KEY.search(sql) or "f" in kinds:
+        return "foreign_key"
+    return "index" if _MAKES_INDEX.search(sql) else "scan"
+
+
 def _changed(observation: Observation) -> set[str]:
-    """Return the tables whose rows the upgrade itself changes, so that rows of before say little."""
-    return {table for statement in observation.upgrade.statements for table in _written(statement)}
+    """Return the tables whose rows the upgrade itself changes, so that rows of before say little.
+
+    A table and its partitions are one in this.
+    """
+    statements = observation.upgrade.statements
+    known = {table.name for table in observation.before.tables}
+    held: set[str] = set()
+    found: set[str] = set()
+    for statement in statements:
+        held = held if statement.in_transaction else set()
+        held |= {lock.table for lock in statement.locks}
+        found |= _written(statement, known, held)
+    family = [(parent, child) for child, parent in difference.parents(observation.before).items()]
+    cascades = [
+        (constraint.references, table.name)
+        for table in observation.before.tables
+        for constraint in table.constraints
+        if constraint.references and _CASCADES.search(constraint.definition)
+    ]
+    # As deep as anybody nests partitions, or lets deletes cascade.
+    for _ in range(_DEPTH):
+        found |= {each for pair in family if found.intersection(pair) for each in pair}
+        found |= {child for parent, child in cascades if parent in found}
+    return found
 
 
-def _written(statement: Statement) -> set[str]:
+def _written(statement: Statement, known: set[str], held: set[str]) -> set[str]:
     locked = {lock.table for lock in statement.locks if lock.mode == WRITE} | set(statement.changed)
-    named = {lock.table for lock in statement.locks} | set(statement.scanned)
-    return locked | (named if _CHANGES_ROWS.search(statement.sql) else set())
+    sql = " ".join(statement.sql.split())
+    named = {_last(found["table"]) for found in _CHANGES_ROWS.finditer(sql)}
+    # What a function does is not in the statement, and a lock that is held already is not taken again.
+    called = held if _CALLS.match(sql) else set()
+    return locked | called | {table for table in known if _last(table) in named}
+
+
+def _last(name: str) -> str:
+    """Return a table's name without its schema."""
+    return bare(split(name, ".")[-1])
 
 
 def _schema(before: Mapping[str, str], after: Mapping[str, str]) -> dict[str, Any]:

@@ -1,16 +1,17 @@
 """Writes the queries that find rows which a revision's constraints refuse, for the schema before the revision.
 
 Each query returns the rows, or the values, that are in the way. It is None where the schema before the revision cannot
-tell: the constraint is about a column that the revision makes, or says more than can be asked.
+tell: the constraint is about what the revision makes, or says more than can be asked.
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from migrate_review.rules import difference
+from migrate_review.rules import difference, type_changes
+from migrate_review.rules.sql_text import bare, in_parentheses, quoted, split
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -20,30 +21,34 @@ if TYPE_CHECKING:
 _KINDS = {"p": "unique", "u": "unique", "f": "foreign_key", "c": "check", "x": "exclusion"}
 _NULL_IN_NEW_COLUMN = "23502"
 
-_CHECK = re.compile(r"CHECK (?P<condition>\(.*\))(?: NO INHERIT)?", re.DOTALL)
-_REFERENCES = re.compile(r"REFERENCES (?P<table>(?:\"(?:[^\"]|\"\")+\"|[\w.$])+)\((?P<columns>[^)]*)\)")
+_CHECK = re.compile(r"CHECK (?P<condition>\(.*\))(?P<own> NO INHERIT)?", re.DOTALL)
+_REFERENCES = re.compile(r"REFERENCES (?P<table>(?:\"(?:[^\"]|\"\")+\"|[\w.$])+)(?=\()")
 _EXCLUDE = re.compile(r"EXCLUDE USING \w+ (?=\()")
-_ELEMENT = re.compile(r"(?P<column>\"(?:[^\"]|\"\")+\"|\w+)(?: \w+)? WITH (?P<operator>\S+)")
+_OPERATOR = re.compile(r" WITH (?P<operator>OPERATOR\([^)]+\)|\S+)$")
+_KEY = re.compile(r"^(?:PRIMARY KEY|UNIQUE)(?: NULLS NOT DISTINCT)? (?=\()")
 _INDEX = re.compile(r" USING \w+ (?=\()")
-_AFTER_KEY = re.compile(r"(?: COLLATE \S+| [\w.]+_ops(?:\([^)]*\))?| ASC| DESC| NULLS (?:FIRST|LAST))+$")
-
-# A type that holds less than before: the text in it may be longer, or the number larger.
-_LENGTH = re.compile(r"character(?: varying)?\((?P<length>\d+)\)")
-_NUMERIC = re.compile(r"numeric\((?P<precision>\d+),(?P<scale>\d+)\)")
-_RANGES = {"smallint": (-(2**15), 2**15 - 1), "integer": (-(2**31), 2**31 - 1)}
-_NUMBERS = re.compile(r"smallint|integer|bigint|numeric.*|real|double precision")
-_TEXTS = re.compile(r"text|character.*")
+_AFTER_KEY = re.compile(r"(?: [\w.]+_ops(?:\([^)]*\))?| ASC| DESC| NULLS (?:FIRST|LAST))+$")
+_WITHOUT_OVERLAPS = " WITHOUT OVERLAPS"
+_INHERITS = re.compile(r"(?:^|; )inherits (?P<tables>[^;]+)")
+_DOMAIN_CHECK = re.compile(r"(?P<name>(?:\"(?:[^\"]|\"\")+\"|\S+)) CHECK (?P<condition>\(.*\))", re.DOTALL)
+_DOMAIN_NOT_NULL = re.compile(r"(?P<name>(?:\"(?:[^\"]|\"\")+\"|\S+)) NOT NULL$")
+_VALUE = re.compile(r"\bVALUE\b")
+_COUNTS_UP = re.compile(r"\bnextval\(", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class Check:
-    """What a revision requires of the rows of a table. ``kind`` is as docs/contract.md names it in ``plan``."""
+    """What a revision requires of the rows of a table. ``kind`` is as docs/contract.md names it in ``plan``.
+
+    ``reads`` are the tables whose rows decide it.
+    """
 
     kind: str
     table: str
     columns: tuple[str, ...]
     name: str | None
     query: str | None
+    reads: tuple[str, ...] = field(default=())
 
 
 def checks(observation: Observation) -> Iterator[Check]:
@@ -51,49 +56,105 @@ def checks(observation: Observation) -> Iterator[Check]:
     before, after = observation.before, observation.after
     if after is None:
         return
-    for was, now in difference.kept_tables(before, after):
-        names = _Names(was, now, before, _inherited(after, now))
+    kept = {was.oid: (was, now) for was, now in difference.kept_tables(before, after)}
+    for was, now in kept.values():
+        names = _Names(was, now, before, after)
         yield from _of_constraints(names)
         yield from _of_indexes(names)
         yield from _of_columns(names, observation)
+        yield from _of_domains(names)
 
 
 @dataclass(frozen=True)
 class _Names:
-    """A table before and after, and what its columns were called.
-
-    ``inherited`` are the definitions of constraints and indexes of the table that it is a partition of.
-    """
+    """A table before and after the revision, and the schemas that it is in."""
 
     was: Table
     now: Table
     before: Catalog
-    inherited: frozenset[str]
+    after: Catalog
 
     @property
     def columns(self) -> Mapping[str, Column]:
         """The columns that were there, by the name that they have afterwards."""
         return {new.name: old for old, new in difference.kept_columns(self.was, self.now)}
 
-    def before_of(self, columns: tuple[str, ...]) -> tuple[str, ...] | None:
-        """Return the columns' names before the revision, None if one was not there."""
+    def before_of(self, columns: tuple[str, ...]) -> tuple[str, ...]:
+        """Return the columns' names before the revision; a new column has its own."""
         known = self.columns
-        return tuple(known[each].name for each in columns) if all(each in known for each in columns) else None
+        return tuple(known[each].name if each in known else each for each in columns)
 
-    def same_in(self, text: str) -> bool:
-        """Whether SQL of afterwards means the same before: it names no column that is new or renamed."""
+    def owners(self) -> Iterator[tuple[Table, bool]]:
+        """Yield the tables that this one is a partition or a child of, and whether it is a partition."""
+        settings = self.after.others.get(f"table settings {self.now.name}", "")
+        found = _INHERITS.search(settings)
+        is_partition = self.now.name in difference.partitions(self.after)
+        for name in split(found["tables"]) if found else ():
+            if (owner := self.after.table_named(name.strip())) is not None:
+                yield owner, is_partition
+
+    def inherits(self, definition: str) -> bool:
+        """Whether the rows of this table are looked at with those of the table that it belongs to."""
+        return any(
+            definition
+            in {*(each.definition for each in owner.constraints), *(_keys_of(each) for each in owner.indexes)}
+            for owner, is_partition in self.owners()
+            if is_partition or definition.startswith("CHECK")
+        )
+
+    def inherits_column(self, name: str) -> bool:
+        """Whether a column comes from the table that this one belongs to."""
+        return any(name in {column.name for column in owner.columns} for owner, _ in self.owners())
+
+    def source(self, *texts: str, only: bool = False) -> str | None:
+        """Return the rows, under the names that the columns have afterwards, for SQL that is about ``texts``.
+
+        ``only`` leaves out the rows of tables that inherit from this one. None if a column gets values that cannot be
+        known before.
+        """
+        table = f"ONLY {self.was.name}" if only and _has_children(self.before, self.was.name) else self.was.name
         known = self.columns
-        changed = [
-            each.name for each in self.now.columns if each.name not in known or known[each.name].name != each.name
-        ]
-        return not any(re.search(rf"(?<!\w){re.escape(name)}(?!\w)", text) for name in changed)
+        changed = [each for each in self.now.columns if each.name not in known or known[each.name].name != each.name]
+        if not any(_mentions(text, each.name) for each in changed for text in texts):
+            return table
+        listed = []
+        for each in self.now.columns:
+            if each.name in known:
+                listed.append(f"{quoted(known[each.name].name)} AS {quoted(each.name)}")
+            elif each.identity or (each.default is not None and _COUNTS_UP.search(each.default)):
+                if any(_mentions(text, each.name) for text in texts):
+                    return None
+            else:
+                listed.append(f"({each.default or 'NULL'})::{each.type} AS {quoted(each.name)}")
+        return f"(SELECT tableoid, ctid, {', '.join(listed)} FROM {table}) AS rows"  # noqa: S608
+
+    def is_composite(self, column: str) -> bool:
+        """Whether a column holds rows: IS NULL is then about their fields."""
+        type_ = next((each.type for each in self.now.columns if each.name == column), "")
+        others = self.before.others.get(f"type {type_}", "")
+        return others.startswith("c ") or self.before.table_named(type_) is not None
+
+    def null(self, column: str, alias: str = "", *, filled: bool = False) -> str:
+        """Return the condition that a column is null, or filled."""
+        word = "DISTINCT FROM NULL" if self.is_composite(column) else "NULL"
+        negated = filled if word == "NULL" else not filled
+        return f"{alias}{quoted(column)} IS {'NOT ' if negated else ''}{word}"
 
 
-def _inherited(after: Catalog, table: Table) -> frozenset[str]:
-    owner = after.table_named(difference.parents(after).get(table.name, ""))
-    if owner is None:
-        return frozenset()
-    return frozenset({*(each.definition for each in owner.constraints), *(_keys_of(each) for each in owner.indexes)})
+def _mentions(text: str, name: str) -> bool:
+    return re.search(rf"(?<!\w){re.escape(name)}(?!\w)", text) is not None
+
+
+def _has_children(catalog: Catalog, table: str) -> bool:
+    """Whether other tables inherit from a table, which are no partitions of it."""
+    partitions = difference.partitions(catalog)
+    return any(
+        table in {each.strip() for each in split(found["tables"])}
+        for name, settings in catalog.others.items()
+        if name.startswith("table settings ")
+        and name.removeprefix("table settings ") not in partitions
+        and (found := _INHERITS.search(settings))
+    )
 
 
 def _keys_of(index: Index) -> str:
@@ -101,151 +162,220 @@ def _keys_of(index: Index) -> str:
 
 
 def _of_constraints(names: _Names) -> Iterator[Check]:
-    held = {each.name: each.validated for each in names.was.constraints}
+    held = {each.definition for each in names.was.constraints if each.validated}
+    ids = {each.oid for each in names.was.constraints if each.validated and each.oid}
     for constraint in names.now.constraints:
-        if constraint.kind not in _KINDS or not constraint.validated or held.get(constraint.name):
+        if constraint.kind not in _KINDS or not constraint.validated:
             continue
-        if constraint.definition in names.inherited:
-            continue  # the rows of a partition are looked at with those of its table
+        if constraint.oid in ids or constraint.definition in held or names.inherits(constraint.definition):
+            continue
+        reads: tuple[str, ...] = (names.was.name,)
+        if constraint.kind == "f" and (other := _other(names, constraint)) is not None:
+            reads = tuple(dict.fromkeys((*reads, other.name)))
         columns = names.before_of(constraint.columns)
-        query = _query(names, constraint, columns) if columns is not None else None
-        yield Check(_KINDS[constraint.kind], names.was.name, columns or constraint.columns, constraint.name, query)
+        yield Check(_KINDS[constraint.kind], names.was.name, columns, constraint.name, _query(names, constraint), reads)
 
 
-def _query(names: _Names, constraint: Constraint, columns: tuple[str, ...]) -> str | None:
-    table = names.was.name
-    if constraint.kind in "pu":
-        return _duplicates(table, columns, equal_nulls="NULLS NOT DISTINCT" in constraint.definition)
+def _query(names: _Names, constraint: Constraint) -> str | None:
+    definition = constraint.definition
     if constraint.kind == "f":
-        return _orphans(names, constraint, columns)
-    if not names.same_in(constraint.definition):
-        return None
+        return _orphans(names, constraint)
     if constraint.kind == "c":
-        found = _CHECK.match(constraint.definition)
-        return f"SELECT * FROM {table} WHERE NOT {found['condition']}" if found else None  # noqa: S608
-    return _overlaps(table, constraint.definition)
+        found = _CHECK.match(definition)
+        source = names.source(definition, only=bool(found and found["own"]))
+        return f"SELECT * FROM {source} WHERE NOT {found['condition']}" if found and source else None  # noqa: S608
+    if constraint.kind == "x":
+        return _overlaps(names, definition)
+    if _WITHOUT_OVERLAPS in definition:
+        return _periods(names, definition)
+    return _duplicates(names, constraint.columns, equal_nulls="NULLS NOT DISTINCT" in definition)
 
 
-def _duplicates(table: str, columns: tuple[str, ...], *, equal_nulls: bool = False) -> str:
-    listed = ", ".join(quoted(each) for each in columns)
-    where = "" if equal_nulls else " WHERE " + " AND ".join(f"{quoted(each)} IS NOT NULL" for each in columns)
-    return f"SELECT {listed}, count(*) FROM {table}{where} GROUP BY {listed} HAVING count(*) > 1"  # noqa: S608
+def _duplicates(names: _Names, columns: tuple[str, ...], *, equal_nulls: bool = False) -> str | None:
+    if set(columns) <= names.columns.keys():
+        columns = names.before_of(columns)
+        source: str | None = names.source(only=True)
+    else:
+        source = names.source(*columns, only=True)
+    conditions = [] if equal_nulls else [names.null(each, filled=True) for each in columns]
+    return source and _repeated(source, [quoted(each) for each in columns], conditions)
 
 
-def _orphans(names: _Names, constraint: Constraint, columns: tuple[str, ...]) -> str | None:
+def _repeated(source: str, keys: list[str], conditions: list[str]) -> str:
+    where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
+    listed = ", ".join(keys)
+    return f"SELECT {listed}, count(*) FROM {source}{where} GROUP BY {listed} HAVING count(*) > 1"  # noqa: S608
+
+
+def _other(names: _Names, constraint: Constraint) -> Table | None:
+    """Return the table that a foreign key refers to as it was before, None if it was not there."""
+    now = names.after.table_named(constraint.references or "")
+    return names.before.table(now.oid) if now is not None else None
+
+
+def _orphans(names: _Names, constraint: Constraint) -> str | None:
     found = _REFERENCES.search(constraint.definition)
-    other = names.before.table_named(constraint.references or "")
-    if found is None or other is None:
+    other, now = _other(names, constraint), names.after.table_named(constraint.references or "")
+    if found is None or other is None or now is None:
         return None
-    target = [_bare(each.strip()) for each in _split(found["columns"])]
+    listed, rest = in_parentheses(constraint.definition[found.end() :])
+    theirs = _Names(other, now, names.before, names.after)
+    target = theirs.before_of(tuple(bare(each.strip()) for each in split(listed)))
+    columns = constraint.columns
     if not set(target) <= {column.name for column in other.columns}:
         return None
+    if set(columns) <= names.columns.keys():
+        columns, source = names.before_of(columns), names.source(only=True)
+    else:
+        source = names.source(*columns, only=True)
+    if source is None:
+        return None
     pairs = zip(target, columns, strict=True)
-    equal = " AND ".join(f"there.{quoted(theirs)} = here.{quoted(own)}" for theirs, own in pairs)
-    filled = " AND ".join(f"here.{quoted(each)} IS NOT NULL" for each in columns)
-    there = f"SELECT FROM {constraint.references} AS there WHERE {equal}"
-    return f"SELECT here.* FROM {names.was.name} AS here WHERE {filled} AND NOT EXISTS ({there})"  # noqa: S608
+    equal = " AND ".join(f"there.{quoted(their)} = here.{quoted(own)}" for their, own in pairs)
+    filled = " AND ".join(names.null(each, "here.", filled=True) for each in columns)
+    refused = f"{filled} AND NOT EXISTS (SELECT FROM {theirs.source(only=True)} AS there WHERE {equal})"
+    if rest.startswith(" MATCH FULL") and len(columns) > 1:
+        # Some columns may be null only if all are.
+        empty = " AND ".join(names.null(each, "here.") for each in columns)
+        refused = f"({refused}) OR NOT ({filled} OR {empty})"
+    return f"SELECT here.* FROM {source.removesuffix(' AS rows')} AS here WHERE {refused}"  # noqa: S608
 
 
-def _overlaps(table: str, definition: str) -> str | None:
+def _overlaps(names: _Names, definition: str) -> str | None:
     found = _EXCLUDE.match(definition)
     if found is None:
         return None
-    inner, rest = _in_parentheses(definition[found.end() :])
-    elements = [_ELEMENT.fullmatch(each.strip()) for each in _split(inner)]
-    if not all(elements):
+    inner, rest = in_parentheses(definition[found.end() :])
+    elements: list[tuple[str, str]] = []
+    for each in split(inner):
+        operator = _OPERATOR.search(each.strip())
+        if operator is None:
+            return None
+        elements.append((_AFTER_KEY.sub("", each.strip()[: operator.start()]), operator["operator"]))
+    where = rest.partition(" WHERE ")[2]
+    return _in_conflict(names, definition, elements, f" WHERE {where}" if where else "")
+
+
+def _periods(names: _Names, definition: str) -> str | None:
+    """Return the query for a key WITHOUT OVERLAPS: equal in its columns but the last, which overlaps."""
+    found = _KEY.match(definition)
+    if found is None:
         return None
-    conflict = " AND ".join(f"a.{each['column']} {each['operator']} b.{each['column']}" for each in elements if each)
-    where = f" WHERE ({_in_parentheses(rest[7:])[0]})" if rest.startswith(" WHERE ") else ""
-    rows = f"(SELECT tableoid AS part, ctid AS place, * FROM {table}{where})"  # noqa: S608
-    return f"SELECT a.* FROM {rows} AS a JOIN {rows} AS b ON (a.part, a.place) < (b.part, b.place) AND {conflict}"  # noqa: S608
+    keys = [each.strip() for each in split(in_parentheses(definition[found.end() :])[0])]
+    elements = [(each, "=") for each in keys[:-1]] + [(keys[-1].removesuffix(_WITHOUT_OVERLAPS), "&&")]
+    return _in_conflict(names, definition, elements, "")
+
+
+def _in_conflict(names: _Names, definition: str, elements: list[tuple[str, str]], where: str) -> str | None:
+    source = names.source(definition, only=True)
+    if source is None:
+        return None
+    keys = ", ".join(f"{key} AS key_{number}" for number, (key, _) in enumerate(elements, start=1))
+    rows = f"(SELECT tableoid AS part, ctid AS place, {keys} FROM {source}{where})"  # noqa: S608
+    conflict = " AND ".join(
+        f"a.key_{number} {each} b.key_{number}" for number, (_, each) in enumerate(elements, start=1)
+    )
+    other = f"SELECT FROM {rows} AS b WHERE (a.part, a.place) <> (b.part, b.place) AND {conflict}"
+    return f"SELECT a.* FROM {rows} AS a WHERE EXISTS ({other})"  # noqa: S608
 
 
 def _of_indexes(names: _Names) -> Iterator[Check]:
-    held = {each.name for each in names.was.indexes}
+    held = {_keys_of(each) for each in names.was.indexes if each.unique and each.valid}
+    ids = {each.oid for each in names.was.indexes if each.unique and each.valid and each.oid}
     for index in names.now.indexes:
-        if _keys_of(index) in names.inherited:
+        if not index.unique or not index.valid or index.constraint or index.oid in ids or _keys_of(index) in held:
             continue
-        if index.unique and index.valid and not index.constraint and index.name not in held:
-            yield Check("unique", names.was.name, index.columns, index.name, _duplicate_keys(names, index))
+        if names.inherits(_keys_of(index)):
+            continue
+        columns = names.before_of(index.columns)
+        yield Check("unique", names.was.name, columns, index.name, _duplicate_keys(names, index), (names.was.name,))
 
 
 def _duplicate_keys(names: _Names, index: Index) -> str | None:
     start = _INDEX.search(index.definition)
-    if start is None or not names.same_in(index.definition):
+    if start is None:
         return None
-    inner, rest = _in_parentheses(index.definition[start.end() :])
-    keys = [_AFTER_KEY.sub("", each.strip()) for each in _split(inner)]
+    inner, rest = in_parentheses(index.definition[start.end() :])
+    source = names.source(inner, rest, only=True)
+    if source is None:
+        return None
+    keys = [_AFTER_KEY.sub("", each.strip()) for each in split(inner)]
     where = rest.partition(" WHERE ")[2]
     conditions = [where] if where else []
-    if "NULLS NOT DISTINCT" not in rest:
-        conditions += [f"{key} IS NOT NULL" for key in keys]
-    filtered = f" WHERE {' AND '.join(conditions)}" if conditions else ""
-    listed = ", ".join(keys)
-    return f"SELECT {listed}, count(*) FROM {names.was.name}{filtered} GROUP BY {listed} HAVING count(*) > 1"  # noqa: S608
+    if "NULLS NOT DISTINCT" not in rest.partition(" WHERE ")[0]:
+        conditions += [
+            names.null(bare(key), filled=True) if bare(key) in index.columns else f"{key} IS NOT NULL" for key in keys
+        ]
+    return _repeated(source, keys, conditions)
 
 
 def _of_columns(names: _Names, observation: Observation) -> Iterator[Check]:
     table = names.was.name
     for old, new in difference.kept_columns(names.was, names.now):
-        column = quoted(old.name)
-        if new.not_null and not old.not_null:
-            yield Check("not_null", table, (old.name,), None, f"SELECT * FROM {table} WHERE {column} IS NULL")  # noqa: S608
-        if old.type != new.type and (condition := _too_large(column, old.type, new.type)) is not None:
-            yield Check("type", table, (old.name,), None, f"SELECT * FROM {table} WHERE {condition}")  # noqa: S608
+        if names.inherits_column(new.name):
+            continue  # the rows are looked at with those of its table
+        if _refuses_null(names.now, new) and not _refuses_null(names.was, old) and not _is_checked(names.was, old):
+            condition: str | None = names.null(new.name).replace(quoted(new.name), quoted(old.name), 1)
+            yield Check("not_null", table, (old.name,), None, f"SELECT * FROM {table} WHERE {condition}", (table,))  # noqa: S608
+        condition = _misfits(names, observation, old, new)
+        if condition != "":
+            query = f"SELECT * FROM {table} WHERE {condition}" if condition is not None else None  # noqa: S608
+            yield Check("type", table, (old.name,), None, query, (table,))
     refused = observation.refused
     if refused is None or refused.sqlstate != _NULL_IN_NEW_COLUMN:
         return
     known = {column.number for column in names.was.columns}
     for new in names.now.columns:
-        if new.number not in known and new.not_null and new.default is None and not (new.generated or new.identity):
-            yield Check("not_null", table, (new.name,), None, f"SELECT * FROM {table}")  # noqa: S608
+        required = new.number not in known and new.not_null and new.default is None
+        named = f'column "{new.name}"' in (refused.failure or "")
+        if required and named and not (new.generated or new.identity):
+            yield Check("not_null", table, (new.name,), None, f"SELECT * FROM {table}", (table,))  # noqa: S608
 
 
-def _too_large(column: str, old: str, new: str) -> str | None:
-    """Return the condition of values that an assignment to the new type refuses, None if it is not known."""
-    if (length := _LENGTH.fullmatch(new)) and _TEXTS.fullmatch(old):
-        return f"char_length(rtrim({column}::text)) > {length['length']}"
-    if (number := _NUMERIC.fullmatch(new)) and _NUMBERS.fullmatch(old):
-        digits, scale = int(number["precision"]) - int(number["scale"]), number["scale"]
-        return f"abs(round({column}::numeric, {scale})) >= 1e{digits}"
-    if new in _RANGES and _NUMBERS.fullmatch(old):
-        lowest, highest = _RANGES[new]
-        return f"round({column}::numeric) NOT BETWEEN {lowest} AND {highest}"
-    return None
+def _refuses_null(table: Table, column: Column) -> bool:
+    """Whether no row has NULL in a column. A constraint that is NOT VALID says nothing about old rows."""
+    pending = {each.columns for each in table.constraints if each.kind == "n" and not each.validated}
+    return column.not_null and (column.name,) not in pending
 
 
-def _bare(name: str) -> str:
-    """Return a column's name as PostgreSQL shows it, without quotes."""
-    return name[1:-1].replace('""', '"') if name.startswith('"') else name
+def _is_checked(table: Table, column: Column) -> bool:
+    """Whether a valid CHECK keeps NULL out of a column already."""
+    shown = {f"CHECK (({name} IS NOT NULL))" for name in (column.name, quoted(column.name))}
+    return any(each.validated and each.definition in shown for each in table.constraints)
 
 
-def _in_parentheses(text: str) -> tuple[str, str]:
-    """Return what is inside the parenthesis that the text begins with, and what follows it."""
-    depth = 0
-    for place, character in enumerate(text):
-        depth += (character == "(") - (character == ")")
-        if not depth:
-            return text[1:place], text[place + 1 :]
-    return text[1:], ""
+def _misfits(names: _Names, observation: Observation, old: Column, new: Column) -> str | None:
+    """Return the condition of values that a column's new type refuses, as `type_changes.condition`."""
+    was, labels = names.before.enums.get(old.type), names.after.enums.get(new.type)
+    same_type = old.type == new.type and (was is None or {oid for oid, _ in was} & {oid for oid, _ in labels or ()})
+    if same_type:
+        return ""
+    using = type_changes.using_of(
+        (statement.sql for statement in observation.upgrade.statements),
+        (names.was.name, names.now.name),
+        (old.name, new.name),
+    )
+    known = [label for _, label in labels] if labels is not None else None
+    return type_changes.condition(quoted(old.name), old.type, new.type, using, known)
 
 
-def _split(text: str) -> list[str]:
-    """Return the parts between the commas that are outside parentheses and quotes."""
-    parts, depth, quote = [""], 0, ""
-    for character in text:
-        if quote:
-            quote = "" if character == quote else quote
-        elif character in "'\"":
-            quote = character
-        depth += 0 if quote else (character in "([") - (character in ")]")
-        if character == "," and not depth and not quote:
-            parts.append("")
-        else:
-            parts[-1] += character
-    return parts
+def _of_domains(names: _Names) -> Iterator[Check]:
+    """Yield what a changed domain requires of the columns that have it."""
+    table = names.was.name
+    for old, new in difference.kept_columns(names.was, names.now):
+        was, now = (catalog.others.get(f"type {old.type}", "") for catalog in (names.before, names.after))
+        if old.type != new.type or was == now or not now.startswith("d ") or names.inherits_column(new.name):
+            continue
+        held = {each.strip() for each in split(was, ";")}
+        for each in (part.strip() for part in split(now, ";")):
+            found = _DOMAIN_CHECK.search(each) or _DOMAIN_NOT_NULL.search(each)
+            if found is None or each.endswith("NOT VALID") or any(known.endswith(found[0]) for known in held):
+                continue
+            refused = _refused_by_domain(found.groupdict().get("condition"), quoted(old.name))
+            query = f"SELECT * FROM {table} WHERE {refused}"  # noqa: S608
+            yield Check("check", table, (old.name,), bare(found["name"]), query, (table,))
 
 
-def quoted(name: str) -> str:
-    """Return a column's name for SQL."""
-    return '"' + name.replace('"', '""') + '"'
+def _refused_by_domain(condition: str | None, column: str) -> str:
+    """Return the condition of values that a domain's CHECK refuses, or without one its NOT NULL."""
+    return f"{column} IS NULL" if condition is None else f"NOT {_VALUE.sub(lambda _: column, condition)}"

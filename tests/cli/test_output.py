@@ -21,6 +21,7 @@ from migrate_cli import follower
 from tests.support.aws_stub import REQUEST_ID, Reply, Stub, failure, line, refusal, result
 from tests.support.checkout import ROOT
 from tests.support.processes import interruptible, killing
+from tests.support.reports import planned
 from tests.support.waiting import eventually
 
 if TYPE_CHECKING:
@@ -244,6 +245,37 @@ def test_a_terminal_shows_sql_in_colours(stub: Stub) -> None:
     _, said = in_terminal(stub, "plan", "--stage", "dev")
 
     assert re.search(r"\x1b\[[0-9;]*mCREATE", said)
+
+
+def test_a_preflight_fits_into_80_columns(stub: Stub) -> None:
+    table: dict[str, Any] = {"table": "customer_addresses", "rows": 20_400_000, "bytes": 4_509_715_660, "lock": "SHARE"}
+    table |= {"blocks": "reads and writes", "reads_all": True, "rewrites": False, "estimated_ms": 31_500}
+    check: dict[str, Any] = {"check": "not_null", "table": "customer_addresses", "violations": 1000}
+    check["columns"] = ["country_code"]
+    check |= {"result": "failed", "query": 'SELECT * FROM customer_addresses WHERE "country_code" IS NULL'}
+    passed = {**check, "check": "unique", "result": "passed", "violations": 0, "sampled": 0.0123}
+    blocker = {"pid": 4711, "application_name": "report", "since": "2026-11-27 09:12", "table": "customer_addresses"}
+    found: dict[str, Any] = {"verdict": "fails", "tables": [table], "checks": [check, passed], "blockers": [blocker]}
+    found |= {"estimated_ms": [14_000, 31_500], "acknowledged": {"slow": "nobody works at night"}}
+    entry = {"revision": "4b1f0d9c7e21", "description": "Require the country", "sql": "SELECT 1;", "preflight": found}
+    holdup = {"kind": "replica", "message": "replica east is behind by 90 s and 2.0 GB"}
+    stub.replies = [Reply(result("plan", plan=[entry], holdups=[holdup]))]
+
+    _, said = in_terminal(stub, "plan", "--stage", "dev")
+
+    rows = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", said).splitlines()
+    assert max(len(row) for row in rows) <= 80
+    text = " ".join(" ".join(rows).split())
+    assert "Verdict" in text
+    for part in (
+        "takes about 14 s to 32 s",
+        "not_null country_code: failed: 1,000 or more rows",
+        "unique country_code: passed, in a sample of 1.23%",
+        "report (pid 4711) has customer_addresses since 2026-11-27 09:12",
+        "acknowledged: nobody works at night",
+        "replica east is behind",
+    ):
+        assert part in text
 
 
 # --- progress ---
@@ -538,6 +570,17 @@ def test_a_success_is_a_table_in_the_jobs_summary(aws: Stub, migrate: Callable[.
     assert text.startswith("of the step before\n### migrate upgrade (dev)\n\n| | |\n| --- | --- |\n")
     assert "| bbbb | a\\|b | 1,400 ms |" in text
     assert f"| request | {REQUEST_ID} |" in text
+
+
+def test_a_plans_preflight_is_in_the_jobs_summary(aws: Stub, migrate: Callable[..., Ended], summary: Path) -> None:
+    aws.replies = [Reply({**result("plan"), **planned()})]
+
+    migrate("plan", "--stage", "dev")
+
+    text = summary.read_text(encoding="utf-8").replace("\\", "")
+    assert "| fails | 4b1f0d9c7e21 | users: 3.1 M rows, 879 MB | reads and writes up to 5.9 s | 1 failed |" in text
+    assert "- 4b1f0d9c7e21: not_null mail: failed: 2 rows" in text
+    assert "- replication slot reports is not read" in text
 
 
 def test_a_failed_run_is_a_table_with_its_file_and_statement(

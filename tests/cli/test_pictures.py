@@ -17,7 +17,18 @@ from migrate_cli.progress import RunProgress
 from migrate_cli.rollout.display import progress_line, show_report
 from migrate_cli.rollout.progress import RolloutProgress
 from tests.support.checkout import ROOT
-from tests.support.screenshots import COLUMNS, COMMAND, DONE, ROLLOUT, ROLLOUT_DONE, ROLLOUT_RUNNING, RUNNING
+from tests.support.reports import planned
+from tests.support.screenshots import (
+    COLUMNS,
+    COMMAND,
+    DONE,
+    PLAN_COLUMNS,
+    PREFLIGHT,
+    ROLLOUT,
+    ROLLOUT_DONE,
+    ROLLOUT_RUNNING,
+    RUNNING,
+)
 
 # What no target of the rollout in the pictures is.
 NOTHING = {"current": 0, "behind": 0, "failed": 0, "left": 0}
@@ -65,6 +76,15 @@ def test_each_revision_is_told_in_todays_words(picture: Path) -> None:
         said = progress.take({"event": "revision.applied", **line})
         assert said
         assert said.startswith(row.rstrip("…"))
+
+
+def test_the_picture_of_a_preflight_is_what_a_plan_shows_today() -> None:
+    console = Console(width=PLAN_COLUMNS, file=(shown := StringIO()), force_terminal=True, color_system=None)
+    presentation.show_preflight(planned(), console)
+
+    assert "\n".join(rows(PREFLIGHT)).rstrip().splitlines() == [
+        line.rstrip() for line in shown.getvalue().rstrip().splitlines()
+    ]
 
 
 def test_the_running_picture_shows_the_command_and_its_bar() -> None:

@@ -84,8 +84,9 @@ def test_a_rollout_that_succeeds_is_0_and_writes_its_page(aws: RolloutStub, migr
     [
         (["--target", "a", "--target", "b"], {"targets": ["a", "b"]}),
         (["--plan", "--target", "a"], {"plan": True, "targets": ["a"]}),
+        (["--check"], {"plan": True, "check": True}),
     ],
-    ids=["targets", "plan"],
+    ids=["targets", "plan", "check"],
 )
 def test_the_machine_is_told_what_is_meant(
     aws: RolloutStub, migrate: Migrate, arguments: list[str], said: dict[str, Any]
@@ -94,6 +95,65 @@ def test_the_machine_is_told_what_is_meant(
 
     assert migrate("rollout", "--stage", "dev", *arguments).code == 0
     assert [each for _, each in aws.started] == [said]
+
+
+LONGEST = {"name": "t7", "server": "db-2", "revision": "bbbb", "table": "orders", "blocks": "writes"}
+CHECKED = {"revision": "bbbb", "check": "not_null", "table": "users", "columns": ["mail"]}
+PREFLIGHT = {
+    "verdicts": {"fails": 3, "ok": 27},
+    "checks": [{**CHECKED, "targets": 3, "violations": 1000, "example": "t4"}],
+    "longest": {**LONGEST, "estimated_ms": 31_500},
+    "servers": [
+        {"server": "db-1", "fails": 3, "slow": 0, "longest_ms": 900},
+        {"server": "db-2", "fails": 0, "slow": 0, "longest_ms": 31_500},
+    ],
+}
+EQUAL: dict[str, Any] = {
+    "schema": "equal",
+    "fingerprint": None,
+    "targets": 28,
+    "example": "t1",
+    "differences": [],
+    "more": 0,
+}
+DIFFERENT = {**EQUAL, "schema": "different", "targets": 2, "example": "t9"}
+SCHEMA = [EQUAL, {**DIFFERENT, "differences": ["column users.extra is not in the tree"], "more": 4}]
+
+
+def test_a_plan_shows_what_the_revisions_will_meet_at_the_targets(
+    aws: RolloutStub, migrate: Migrate, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path / "summary.md"))
+    aws.leaves(report(plan=True, preflight=PREFLIGHT), rollout=listed(LAST, plan=True))
+
+    ended = migrate("rollout", "--plan", "--stage", "dev")
+
+    assert ended.code == 0, ended.err
+    for shown in (ended.out, (tmp_path / "summary.md").read_text()):
+        text = " ".join(shown.replace("\\", "").split())
+        assert "3 fails, 27 ok" in text
+        assert "not_null of users (mail)" in text
+        assert "Longest block: writes of orders on t7 (db-2) up to 32 s" in text
+        assert "db-1" in text
+
+
+def test_a_check_that_finds_another_schema_fails_and_shows_the_groups(
+    aws: RolloutStub, migrate: Migrate, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path / "summary.md"))
+    aws.leaves(report(plan=True, schema=SCHEMA), rollout=listed(LAST, plan=True, check=True))
+
+    ended = migrate("rollout", "--check", "--stage", "dev")
+
+    assert ended.code == FAILED
+    assert "the schemas of 2 of 12,000 targets are not what the tree makes of them" in ended.err
+    for shown in (ended.out, (tmp_path / "summary.md").read_text()):
+        assert "column users.extra is not in the tree" in shown.replace("\\", "")
+        assert "28" in shown
+    aws.leaves(report(plan=True, schema=SCHEMA[:1]), rollout=listed(LAST, plan=True, check=True))
+    assert migrate("rollout", "--check", "--stage", "dev").code == 0
 
 
 @pytest.mark.parametrize(

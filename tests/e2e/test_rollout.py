@@ -14,6 +14,7 @@ from uuid import uuid4
 
 import pytest
 
+from lambda_migrate.database.schema import fingerprint, read_schema
 from lambda_migrate.invocation.invocation import application_name
 from lambda_migrate.invocation.telemetry import TARGET_METRICS
 from localcloud import postgres, testing
@@ -175,6 +176,7 @@ def fleet(shared_run: Path, postgres_server: Server) -> Fleet:
     for revision in TREE:
         write_revision(versions, revision, parent)
         parent = revision.id
+    (versions.parent / "reviewed.json").write_text(json.dumps(recorded(postgres_server)))
     stage = {
         "account": "000000000000",
         "region": emulator.region,
@@ -199,6 +201,37 @@ def fleet(shared_run: Path, postgres_server: Server) -> Fleet:
         assert done.returncode == 0, done.stderr
     (stack,) = client(emulator, "cloudformation").describe_stacks(StackName=MACHINE)["Stacks"]
     return Fleet(emulator, {output["OutputKey"]: output["OutputValue"] for output in stack["Outputs"]})
+
+
+def recorded(server: Server) -> dict[str, Any]:
+    """What the reviewer would record of the tree: its schema, and that the second revision needs values in a column."""
+    name = f"recorded_{secrets.token_hex(4)}"
+    postgres.create_role(server, name, name)
+    postgres.create_database(server, name, name)
+    check = {"check": "not_null", "table": "one", "columns": ["id"], "name": None, "changed_before": False}
+    check |= {"query": 'SELECT * FROM one WHERE "id" IS NULL', "reads": ["one"]}
+    table = {"table": "one", "lock": "ACCESS EXCLUSIVE", "blocks": "reads and writes", "reads_all": True}
+    work = [{"table": "one", "kind": "scan", "share": 1.0}]
+    table |= {"rewrites": False, "while_locked": {"reads": ["one"], "rewrites": [], "work": work}}
+    entries: dict[str, Any] = {}
+    before: dict[str, str] = {}
+    try:
+        with closing(server.database(name, name, name).connect()) as opened, opened.cursor() as cursor:
+            for revision, made in zip(TREE, ("one", "two", "three", "four"), strict=True):
+                cursor.execute(f"CREATE TABLE {made} (id integer)")
+                now = dict(read_schema(opened).objects)
+                schema = {
+                    "before": fingerprint(before),
+                    "after": fingerprint(now),
+                    "changed": {name: digest for name, digest in now.items() if name not in before},
+                }
+                checks = {"tables": [table], "checks": [check]} if made == "two" else {"tables": [], "checks": []}
+                measured = {**checks, "work": [], "changes": [], "schema": schema}
+                entries[revision.id] = {"sha256": "", "reviewed": True, "findings": [], "measured": measured}
+                before = now
+    finally:
+        postgres.drop_database(server, name, name)
+    return {"version": 2, "revisions": entries}
 
 
 class Schemas:
@@ -489,6 +522,53 @@ def test_a_plan_visits_every_target_and_stops_at_none(fleet: Fleet, tenants: Sch
     report = fleet.report(fleet.run(plan=True))
 
     assert counts(report) == {"targets": 3, "behind": 2, "failed": 1}
+
+
+@pytest.mark.parametrize(
+    "tenants,failing", [(4, 1), pytest.param(30, 3, marks=pytest.mark.stress)], indirect=["tenants"]
+)
+def test_a_plan_says_which_targets_would_fail_and_a_check_which_schemas_differ(
+    fleet: Fleet, tenants: Schemas, failing: int
+) -> None:
+    first = TREE[0].id
+    for place, name in enumerate(tenants.names):
+        row = "NULL" if place < failing else "1"
+        execute(
+            tenants.database,
+            f"CREATE TABLE {name}.one (id integer)",
+            f"INSERT INTO {name}.one VALUES ({row})",  # noqa: S608 - ours
+            f"CREATE TABLE {name}.alembic_version (version_num varchar(32) PRIMARY KEY)",
+            f"INSERT INTO {name}.alembic_version VALUES ('{first}')",  # noqa: S608 - ours
+        )
+    fleet.configure({"query": QUERY, "canaries": 1}, DB_SECRET_ID=tenants.secret)
+    total = len(tenants.names)
+
+    plan = fleet.run(plan=True)
+    report = fleet.report(plan)
+    assert counts(report) == {"targets": total, "behind": total}
+    found = report["preflight"]
+    assert found["verdicts"] == {"fails": failing, "ok": total - failing}
+    [check] = found["checks"]
+    assert (check["check"], check["table"], check["columns"], check["targets"]) == ("not_null", "one", ["id"], failing)
+    assert (check["revision"], check["violations"]) == (TREE[1].id, 1)
+    assert [(server["fails"], server["slow"]) for server in found["servers"]] == [(failing, 0)]
+    page = fleet.text(plan.name, "report.html")
+    assert "What the revisions will meet" in page
+    assert tenants.touched() == set(tenants.names), "nothing was run"
+
+    fleet.run()
+    execute(tenants.database, "ALTER TABLE t00.two ADD extra integer", "DROP TABLE t01.three")
+    checked = fleet.run(plan=True, check=True)
+    groups = fleet.report(checked)["schema"]
+    assert [(group["schema"], group["targets"]) for group in groups] == [
+        ("equal", total - 2), ("different", 1), ("different", 1),
+    ]  # fmt: skip
+    differences = {group["example"]: group["differences"] for group in groups[1:]}
+    assert differences == {
+        "t00": ["column two.extra is not in the tree"],
+        "t01": ["table three is missing", "column three.id is missing"],
+    }
+    assert "column two.extra is not in the tree" in fleet.text(checked.name, "report.html")
 
 
 @pytest.mark.parametrize("tenants", [2], indirect=True)

@@ -90,7 +90,7 @@ def test_a_database_at_an_earlier_revision_is_adopted_there_and_upgraded(
     "change,difference",
     [
         ("DROP INDEX notes", "index notes on orders is missing"),
-        ("CREATE TABLE more (id integer)", "table more is not in the revision"),
+        ("CREATE TABLE more (id integer)", "table more is not in the tree"),
         ("ALTER TABLE orders ALTER note SET NOT NULL", "column orders.note is defined otherwise"),
     ],
 )

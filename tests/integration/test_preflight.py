@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.support.bystander import execute, query
+from tests.support.bystander import administer, execute, query
 from tests.support.trees import Rev, sql, write_tree
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from localcloud.postgres import Database
+    from localcloud.postgres import Database, Server
     from tests.support.functions import Runner
 
 BASE = Rev("a1", sql("CREATE TABLE users (id int PRIMARY KEY, mail text, boss int, age text)"))
@@ -239,6 +239,99 @@ def test_an_acknowledged_finding_acknowledges_its_counterpart(
     tree = recorded(tmp_path / "tree", [Rev("b2", sql("SELECT 1"))], {"b2": measured(NOT_NULL)}, b2=[finding])
 
     assert runner.invoke(tree, {"preflight": "enforce"}).payload["revision"] == "b2"
+
+
+@pytest.mark.parametrize("rule", ["require-concurrent-index-creation", "ban-drop-column"])
+def test_a_finding_about_something_else_acknowledges_nothing(
+    runner: Runner, database: Database, tmp_path: Path, rule: str
+) -> None:
+    at_base(runner, tmp_path, database, "INSERT INTO users VALUES (1, NULL, NULL, NULL)")
+    finding = {"rule": rule, "severity": "error", "message": "", "reason": "nobody works at night"}
+    tree = recorded(tmp_path / "tree", [Rev("b2", sql("SELECT 1"))], {"b2": measured(NOT_NULL)}, b2=[finding])
+
+    assert runner.invoke(tree, {"preflight": "enforce"}).error_type == "PreflightFailed"
+
+
+def test_an_acknowledged_block_is_allowed(runner: Runner, database: Database, tmp_path: Path) -> None:
+    at_base(runner, tmp_path, database)
+    finding = {"rule": "scan-while-locked", "severity": "error", "message": "", "reason": "nobody works at night"}
+    facts = {"b2": measured()}
+    bare = recorded(tmp_path / "bare", [Rev("b2", sql("SELECT 1"))], facts)
+    tree = recorded(tmp_path / "tree", [Rev("b2", sql("SELECT 1"))], facts, b2=[finding])
+    limits = {"PREFLIGHT": "enforce", "PREFLIGHT_MAX_BLOCK_S": "0.001"}
+
+    refused = runner.invoke(bare, **limits)
+    answer = runner.invoke(tree, **limits)
+
+    assert refused.error_type == "PreflightFailed"
+    assert "longer than PREFLIGHT_MAX_BLOCK_S allows" in refused.message
+    assert answer.payload["revision"] == "b2"
+    [line] = [line for line in runner.events("preflight.finished") if "acknowledged" in line["message"]]
+    assert (line["level"], line["verdict"]) == ("INFO", "slow")
+
+
+def test_rows_of_a_referenced_table_that_the_revision_adds_are_not_missed(
+    runner: Runner, database: Database, tmp_path: Path
+) -> None:
+    at_base(runner, tmp_path, database, "INSERT INTO users VALUES (1, NULL, 7, NULL)")
+    foreign = {**FOREIGN, "reads": ["users", "bosses"]}
+    revisions = [Rev("b2", sql("SELECT 1")), Rev("c3", sql("SELECT 1"))]
+    facts = {"b2": measured(tables=[], changes=["bosses"]), "c3": measured(foreign)}
+    tree = recorded(tmp_path / "tree", revisions, facts)
+
+    [_, entry] = runner.invoke(tree, {"action": "plan"}).payload["plan"]
+
+    assert entry["preflight"]["checks"][0]["result"] == "depends_on_pending"
+
+
+def test_a_large_table_is_sampled_unless_the_preflight_is_enforced(
+    runner: Runner, database: Database, tmp_path: Path
+) -> None:
+    at_base(runner, tmp_path, database, "INSERT INTO users SELECT n, 'a' FROM generate_series(1, 3000) AS n")
+    tree = recorded(tmp_path / "tree", [Rev("b2", sql("SELECT 1"))], {"b2": measured(NOT_NULL, UNIQUE, FOREIGN)})
+    plan = {"action": "plan"}
+
+    [sampled] = runner.invoke(tree, plan, PREFLIGHT_MAX_SCAN_MB="0").payload["plan"]
+    [whole] = runner.invoke(tree, plan, PREFLIGHT_MAX_SCAN_MB="0", PREFLIGHT="enforce").payload["plan"]
+
+    assert [each["sampled"] for each in sampled["preflight"]["checks"]] == [1, 1, 1]
+    assert [each["result"] for each in sampled["preflight"]["checks"]] == ["passed", "failed", "passed"]
+    assert [each["result"] for each in whole["preflight"]["checks"]] == ["passed", "failed", "passed"]
+    assert not any("sampled" in each for each in whole["preflight"]["checks"])
+
+
+def test_rows_that_a_policy_hides_are_not_taken_for_none(runner: Runner, database: Database, tmp_path: Path) -> None:
+    hidden = ["ALTER TABLE users ENABLE ROW LEVEL SECURITY", "ALTER TABLE users FORCE ROW LEVEL SECURITY"]
+    at_base(runner, tmp_path, database, "INSERT INTO users VALUES (1, NULL, NULL, NULL)", *hidden)
+    tree = recorded(tmp_path / "tree", [Rev("b2", sql("SELECT 1"))], {"b2": measured(NOT_NULL)})
+
+    [entry] = runner.invoke(tree, {"action": "plan"}).payload["plan"]
+
+    assert entry["preflight"]["checks"][0]["result"] == "timed_out"
+
+
+def test_the_log_has_the_estimate_beside_the_real_time(runner: Runner, database: Database, tmp_path: Path) -> None:
+    at_base(runner, tmp_path, database, "INSERT INTO users SELECT n FROM generate_series(1, 3000) AS n")
+    scan = [{"table": "users", "kind": "scan", "share": 1.0}]
+    revisions = [Rev("b2", sql("SELECT 1")), Rev("c3", sql("SELECT 1"))]
+    tree = recorded(tmp_path / "tree", revisions, {"b2": measured(work=scan)})
+
+    runner.invoke(tree)
+
+    lines = {line["revision"]: line for line in runner.events("revision.applied")}
+    assert 1 <= lines["b2"]["estimated_ms"] < 1000
+    assert "estimated_ms" not in lines["c3"], "nobody recorded it"
+
+
+def test_a_preflight_has_no_session_of_its_own(
+    runner: Runner, database: Database, tmp_path: Path, postgres_server: Server
+) -> None:
+    at_base(runner, tmp_path, database, "INSERT INTO users VALUES (1, 'a', NULL, NULL)")
+    tree = recorded(tmp_path / "tree", [Rev("b2", sql("SELECT 1"))], {"b2": measured(NOT_NULL)})
+    # That of the function, and that of env.py.
+    administer(postgres_server, f'ALTER ROLE "{database.user}" CONNECTION LIMIT 2')
+
+    assert runner.invoke(tree, {"preflight": "enforce"}, CONNECT_TIMEOUT_S="2").payload["revision"] == "b2"
 
 
 def test_with_nothing_pending_nothing_is_asked(runner: Runner, database: Database, tmp_path: Path) -> None:

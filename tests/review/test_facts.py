@@ -17,11 +17,29 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.xdist_group("review-facts")
 
-BASE = """
+BASE = (
+    """
 CREATE TABLE parents (id bigint CONSTRAINT pk_parents PRIMARY KEY, "Code" text)
 CREATE TABLE rows (id bigint CONSTRAINT pk_rows PRIMARY KEY, parent bigint, amount bigint, word varchar(20), at tsrange)
 CREATE TABLE parts (id bigint, parent bigint) PARTITION BY RANGE (id)
 CREATE TABLE parts_1 PARTITION OF parts FOR VALUES FROM (1) TO (1000)
+CREATE TYPE address AS (street text, town text)
+CREATE TYPE mood AS ENUM ('sad', 'ok', 'glad')
+CREATE DOMAIN amount AS bigint
+CREATE TABLE pairs (id bigint CONSTRAINT pk_pairs PRIMARY KEY, a bigint, b bigint, CONSTRAINT uq_pairs UNIQUE (a, b))
+CREATE TABLE "Odd Names" (id bigint CONSTRAINT pk_odd PRIMARY KEY, "Pa" bigint, "Pb" bigint, home address, feeling mood,
+ price amount, number text, room int4range, during tstzrange, CONSTRAINT late CHECK ("Pa" > 0))
+CREATE TABLE heirs (extra text) INHERITS (pairs)
+CREATE TABLE lines (id bigint CONSTRAINT pk_lines PRIMARY KEY, row_id bigint CONSTRAINT fk_row REFERENCES rows (id)
+ ON DELETE CASCADE, text varchar(9))
+""".replace("\n ", " ")
+    .strip()
+    .splitlines()
+)
+UNDO = """
+DROP TABLE lines, heirs, "Odd Names", pairs, parts, rows, parents
+DROP DOMAIN amount
+DROP TYPE mood, address
 """.strip().splitlines()
 GOOD = (
     """
@@ -29,6 +47,11 @@ INSERT INTO parents SELECT n, n FROM generate_series(1, 5) AS n
 INSERT INTO rows SELECT n, n, n, n, tsrange('2026-01-01'::timestamp + day, '2026-01-02'::timestamp + day) FROM (SELECT
  n, n * interval '1 day' AS day FROM generate_series(1, 5) AS n) AS numbers
 INSERT INTO parts SELECT n, n FROM generate_series(1, 5) AS n
+INSERT INTO pairs SELECT n, n, n FROM generate_series(1, 5) AS n
+INSERT INTO "Odd Names" SELECT n, n, n, ROW(NULL::text, NULL::text)::address, 'ok', n, n, int4range(n, n + 1),
+ tstzrange('2026-01-01', '2026-01-02') FROM
+ generate_series(1, 5) AS n
+INSERT INTO heirs SELECT n, n, n, 'x' FROM generate_series(6, 7) AS n
 """.replace("\n ", " ")
     .strip()
     .splitlines()
@@ -83,6 +106,80 @@ CHECKS: dict[str, tuple[str, str, tuple[str, str, list[str]], str, int]] = {
         'ALTER TABLE parents ADD CONSTRAINT ck CHECK ("Code" <> \'x\')', "ALTER TABLE parents DROP CONSTRAINT ck",
         ("check", "parents", ["Code"]), 'UPDATE parents SET "Code" = \'x\'', 5,
     ),
+    "match_full": (
+        ('ALTER TABLE "Odd Names" ADD CONSTRAINT fk FOREIGN KEY ("Pa", "Pb") REFERENCES pairs (a, b) MATCH FULL'
+        " DEFERRABLE INITIALLY DEFERRED"),
+        'ALTER TABLE "Odd Names" DROP CONSTRAINT fk', ("foreign_key", '"Odd Names"', ["Pa", "Pb"]),
+        'UPDATE "Odd Names" SET "Pb" = CASE id WHEN 1 THEN NULL WHEN 2 THEN 77 ELSE "Pb" END', 2,
+    ),
+    "several_columns": (
+        'ALTER TABLE "Odd Names" ADD CONSTRAINT fk FOREIGN KEY ("Pa", "Pb") REFERENCES pairs (a, b) ON UPDATE CASCADE',
+        'ALTER TABLE "Odd Names" DROP CONSTRAINT fk', ("foreign_key", '"Odd Names"', ["Pa", "Pb"]),
+        'UPDATE "Odd Names" SET "Pb" = CASE id WHEN 1 THEN NULL WHEN 2 THEN 77 ELSE "Pb" END', 1,
+    ),
+    "composite_not_null": (
+        'ALTER TABLE "Odd Names" ALTER home SET NOT NULL', 'ALTER TABLE "Odd Names" ALTER home DROP NOT NULL',
+        ("not_null", '"Odd Names"', ["home"]), 'UPDATE "Odd Names" SET home = NULL WHERE id = 1', 1,
+    ),
+    "composite_check": (
+        "ALTER TABLE \"Odd Names\" ADD CONSTRAINT ck CHECK ((home).town <> 'x')",
+        'ALTER TABLE "Odd Names" DROP CONSTRAINT ck', ("check", '"Odd Names"', ["home"]),
+        "UPDATE \"Odd Names\" SET home = ROW('a', 'x')::address WHERE id < 3", 2,
+    ),
+    "quoted_index": (
+        ('CREATE UNIQUE INDEX ix ON "Odd Names" ("Pa" DESC NULLS LAST) INCLUDE ("Pb") NULLS NOT DISTINCT'
+        ' WITH (fillfactor = 70) WHERE "Pb" > 1'),
+        "DROP INDEX ix", ("unique", '"Odd Names"', ["Pa"]), 'UPDATE "Odd Names" SET "Pa" = NULL', 1,
+    ),
+    "check_made_stricter": (
+        'ALTER TABLE "Odd Names" DROP CONSTRAINT late, ADD CONSTRAINT late CHECK ("Pa" > 2)',
+        'ALTER TABLE "Odd Names" DROP CONSTRAINT late, ADD CONSTRAINT late CHECK ("Pa" > 0)',
+        ("check", '"Odd Names"', ["Pa"]), "SELECT 1", 2,
+    ),
+    "domain": (
+        "ALTER DOMAIN amount ADD CONSTRAINT small CHECK (VALUE < 5)", "ALTER DOMAIN amount DROP CONSTRAINT small",
+        ("check", '"Odd Names"', ["price"]), "SELECT 1", 1,
+    ),
+    "text_to_number": (
+        'ALTER TABLE "Odd Names" ALTER number TYPE integer USING number::integer',
+        'ALTER TABLE "Odd Names" ALTER number TYPE text',
+        ("type", '"Odd Names"', ["number"]), "UPDATE \"Odd Names\" SET number = 'n/a' WHERE id < 4", 3,
+    ),
+    "fewer_labels": (
+        ("ALTER TYPE mood RENAME TO old; CREATE TYPE mood AS ENUM ('ok', 'glad');"
+        ' ALTER TABLE "Odd Names" ALTER feeling TYPE mood USING feeling::text::mood; DROP TYPE old'),
+        ("ALTER TYPE mood RENAME TO new; CREATE TYPE mood AS ENUM ('sad', 'ok', 'glad');"
+        ' ALTER TABLE "Odd Names" ALTER feeling TYPE mood USING feeling::text::mood; DROP TYPE new'),
+        ("type", '"Odd Names"', ["feeling"]), "UPDATE \"Odd Names\" SET feeling = 'sad' WHERE id < 3", 2,
+    ),
+    "expressions_that_exclude": (
+        "ALTER TABLE rows ADD CONSTRAINT ex EXCLUDE USING btree (lower(word) WITH =)",
+        "ALTER TABLE rows DROP CONSTRAINT ex", ("exclusion", "rows", []),
+        "UPDATE rows SET word = CASE id WHEN 1 THEN 'X' WHEN 2 THEN 'x' ELSE word END", 2,
+    ),
+    "only_the_parent_table": (
+        "ALTER TABLE pairs ADD CONSTRAINT uq UNIQUE (b)", "ALTER TABLE pairs DROP CONSTRAINT uq",
+        ("unique", "pairs", ["b"]),
+        "UPDATE pairs SET b = CASE WHEN id IN (1, 2) THEN 1 WHEN id > 5 THEN 2 ELSE b END", 1,
+    ),
+    "renamed_and_new_columns": (
+        ("ALTER TABLE pairs RENAME a TO first; ALTER TABLE pairs ADD plus bigint DEFAULT 3;"
+        " ALTER TABLE pairs ADD CONSTRAINT ck CHECK (first + plus < 11)"),
+        "ALTER TABLE pairs DROP CONSTRAINT ck; ALTER TABLE pairs DROP plus; ALTER TABLE pairs RENAME first TO a",
+        ("check", "pairs", ["a", "plus"]), "UPDATE pairs SET a = 8 WHERE id = 1", 1,
+    ),
+    "renamed_parent": (
+        ("ALTER TABLE pairs RENAME TO couples; ALTER TABLE couples RENAME id TO number;"
+        " ALTER TABLE rows ADD CONSTRAINT fk FOREIGN KEY (parent) REFERENCES couples (number)"),
+        ("ALTER TABLE rows DROP CONSTRAINT fk; ALTER TABLE couples RENAME number TO id;"
+        " ALTER TABLE couples RENAME TO pairs"),
+        ("foreign_key", "rows", ["parent"]), "UPDATE rows SET parent = 77 WHERE id = 1", 1,
+    ),
+    "keys_of_periods": (
+        'ALTER TABLE "Odd Names" ADD CONSTRAINT uq UNIQUE (room, during WITHOUT OVERLAPS)',
+        'ALTER TABLE "Odd Names" DROP CONSTRAINT uq', ("unique", '"Odd Names"', ["room", "during"]),
+        "UPDATE \"Odd Names\" SET room = '[1,2)' WHERE id < 3", 2,
+    ),
 }  # fmt: skip
 STEPS = {
     "renames": (
@@ -102,6 +199,46 @@ STEPS = {
         "CREATE TABLE more (id bigint PRIMARY KEY); ALTER TABLE rows ADD required text NOT NULL",
         "ALTER TABLE rows DROP required; DROP TABLE more",
     ),
+    "parents_first": (
+        (
+            "INSERT INTO parents SELECT DISTINCT parent FROM rows ON CONFLICT DO NOTHING;"
+            " ALTER TABLE rows ADD CONSTRAINT fk FOREIGN KEY (parent) REFERENCES parents (id)"
+        ),
+        "ALTER TABLE rows DROP CONSTRAINT fk",
+    ),
+    "cascades_first": (
+        "DELETE FROM rows WHERE id = -1; ALTER TABLE lines ALTER row_id SET NOT NULL",
+        "ALTER TABLE lines ALTER row_id DROP NOT NULL",
+    ),
+    "longer": ("ALTER TABLE lines ALTER text TYPE varchar(20)", "ALTER TABLE lines ALTER text TYPE varchar(9)"),
+    "leaf_first": (
+        (
+            "UPDATE parts_1 SET parent = NULL WHERE parent = 0;"
+            " ALTER TABLE parts ADD CONSTRAINT fk FOREIGN KEY (parent) REFERENCES parents (id)"
+        ),
+        "ALTER TABLE parts DROP CONSTRAINT fk",
+    ),
+    "cuts_off": (
+        "ALTER TABLE rows ALTER word TYPE varchar(3) USING word::varchar(3)",
+        "ALTER TABLE rows ALTER word TYPE text",
+    ),
+    "converts": (
+        "ALTER TABLE rows ALTER word TYPE varchar(2) USING left(word, 2)",
+        "ALTER TABLE rows ALTER word TYPE text",
+    ),
+    "not_null_later": (
+        "ALTER TABLE rows ADD CONSTRAINT filled NOT NULL parent NOT VALID",
+        "ALTER TABLE rows DROP CONSTRAINT filled",
+    ),
+    "not_null_now": ("ALTER TABLE rows VALIDATE CONSTRAINT filled", "SELECT 1"),
+    "refers": (
+        "ALTER TABLE rows ADD boss bigint CONSTRAINT fk_boss REFERENCES parents (id)",
+        "ALTER TABLE rows DROP boss",
+    ),
+    "rename_only": (
+        "ALTER TABLE rows RENAME CONSTRAINT fk TO fk_parent; ALTER TABLE rows RENAME parent TO owner",
+        "ALTER TABLE rows RENAME owner TO parent; ALTER TABLE rows RENAME CONSTRAINT fk_parent TO fk",
+    ),
 }
 
 
@@ -109,7 +246,7 @@ STEPS = {
 def recorded(tmp_path_factory: pytest.TempPathFactory, postgres_server: Server) -> dict[str, dict[str, Any]]:
     """The facts of each revision, each on the schema that the ones before it left."""
     revisions = [
-        Rev("tables_", sql(*BASE), sql("DROP TABLE parts", "DROP TABLE rows", "DROP TABLE parents")),
+        Rev("tables_", sql(*BASE), sql(*UNDO)),
         *(Rev(name, sql(up), sql(down)) for name, (up, down, *_) in CHECKS.items()),
         *(Rev(name, sql(*up.split("; ")), sql(*down.split("; "))) for name, (up, down) in STEPS.items()),
     ]
@@ -136,7 +273,7 @@ def test_a_query_finds_the_rows_that_are_in_the_way_and_no_others(
             cursor.execute(statement)
         counting = f"SELECT count(*) FROM ({check['query']}) AS found"  # noqa: S608 - what is tested
         cursor.execute(counting)
-        assert cursor.fetchone() == (1 if breaks == "SELECT 1" else 0,), "rows that are right"
+        assert cursor.fetchone() == (violations if breaks == "SELECT 1" else 0,), "rows that are right"
         cursor.execute(breaks)
         cursor.execute(counting)
         assert cursor.fetchone() == (violations,)
@@ -151,6 +288,43 @@ def test_a_query_uses_the_names_from_before_the_revision(recorded: dict[str, dic
 def test_rows_that_the_revision_itself_changes_first_are_marked(recorded: dict[str, dict[str, Any]]) -> None:
     assert [check["changed_before"] for check in recorded["cleans_first"]["checks"]] == [True]
     assert [check["changed_before"] for check in recorded["not_null"]["checks"]] == [False]
+
+
+@pytest.mark.parametrize("name", ["parents_first", "leaf_first", "cascades_first"])
+def test_rows_of_other_tables_that_decide_a_check_are_marked_too(
+    name: str, recorded: dict[str, dict[str, Any]]
+) -> None:
+    [check] = recorded[name]["checks"]
+    assert check["check"] == ("not_null" if name == "cascades_first" else "foreign_key")
+    assert check["changed_before"] is True
+
+
+def test_an_action_of_a_foreign_key_is_no_change_of_rows(recorded: dict[str, dict[str, Any]]) -> None:
+    assert "ON UPDATE CASCADE" in CHECKS["several_columns"][0]
+    assert [check["changed_before"] for check in recorded["several_columns"]["checks"]] == [False]
+
+
+def test_a_type_change_is_checked_as_it_converts(recorded: dict[str, dict[str, Any]]) -> None:
+    assert recorded["cuts_off"]["checks"] == [], "an explicit cast cuts the text off"
+    assert recorded["longer"]["checks"] == []
+    assert [(each["check"], each["query"]) for each in recorded["converts"]["checks"]] == [("type", None)]
+
+
+def test_a_not_null_that_is_not_valid_is_checked_when_it_is_validated(recorded: dict[str, dict[str, Any]]) -> None:
+    assert recorded["not_null_later"]["checks"] == []
+    assert [(each["check"], each["columns"]) for each in recorded["not_null_now"]["checks"]] == [
+        ("not_null", ["parent"])
+    ]
+
+
+def test_a_new_column_has_its_default_in_all_rows(recorded: dict[str, dict[str, Any]]) -> None:
+    [check] = recorded["refers"]["checks"]
+    assert (check["check"], check["columns"]) == ("foreign_key", ["boss"])
+    assert '(NULL)::bigint AS "boss"' in check["query"]
+
+
+def test_a_constraint_under_another_name_is_no_new_one(recorded: dict[str, dict[str, Any]]) -> None:
+    assert recorded["rename_only"]["checks"] == []
 
 
 def test_a_constraint_is_checked_by_the_revision_that_validates_it(recorded: dict[str, dict[str, Any]]) -> None:

@@ -80,3 +80,58 @@ def _wave(number: int, targets: int, failed: int, left: int, *, canary: bool) ->
         "failed": failed,
         "left": left,
     }
+
+
+def planned() -> dict[str, Any]:
+    """A plan of three revisions, as the function answers with it: one would fail, one blocks for long, one is fine."""
+    users = _table("users", 3_100_000, 921_600_000, "reads and writes")
+    not_null: dict[str, Any] = {
+        "check": "not_null",
+        "table": "users",
+        "columns": ["mail"],
+        "result": "failed",
+        "violations": 2,
+    }
+    not_null["query"] = 'SELECT * FROM users WHERE "mail" IS NULL'
+    foreign: dict[str, Any] = {
+        "check": "foreign_key",
+        "table": "orders",
+        "columns": ["user_id"],
+        "result": "passed",
+        "violations": 0,
+    }
+    reader = {"pid": 4711, "application_name": "report", "since": "09:12:04", "table": "users"}
+    orders = _table("orders", 20_400_000, 4_509_715_660, "writes", 31_500)
+    blocker = {**reader, "kind": "idle in transaction"}
+    both = [orders, {**users, "blocks": "writes", "estimated_ms": 31_500}]
+    refers = {**foreign, "query": "SELECT 1"}
+    slow, fine = {**users, "estimated_ms": 5_900}, {**users, "estimated_ms": 8}
+    revisions: tuple[tuple[str, str, str, list[Any], list[Any], list[Any], list[int]], ...] = (
+        ("4b1f0d9c7e21", "Require the mail of users", "fails", [slow], [not_null], [blocker], [2_600, 5_900]),
+        ("8d20c6a5f913", "Refer from orders to users", "slow", both, [refers], [], [14_000, 31_500]),
+        ("c93e7b52d0aa", "Add notes", "ok", [fine], [], [], [4, 8]),
+    )
+    plan = [
+        {
+            "revision": revision,
+            "description": description,
+            "sql": "",
+            "preflight": {
+                "verdict": verdict,
+                "tables": tables,
+                "checks": checks,
+                "blockers": blockers,
+                "estimated_ms": estimated,
+                "acknowledged": {},
+            },
+        }
+        for revision, description, verdict, tables, checks, blockers, estimated in revisions
+    ]
+    slot = {"kind": "replication slot", "message": "replication slot reports is not read and keeps 3.2 GB of WAL"}
+    return {"action": "plan", "plan": plan, "holdups": [slot]}
+
+
+def _table(name: str, rows: int, size: int, blocks: str, estimated_ms: int | None = None) -> dict[str, Any]:
+    lock = "SHARE ROW EXCLUSIVE" if blocks == "writes" else "ACCESS EXCLUSIVE"
+    shown = {"table": name, "rows": rows, "bytes": size, "lock": lock, "blocks": blocks}
+    return {**shown, "reads_all": True, "rewrites": False, "estimated_ms": estimated_ms}

@@ -25,9 +25,10 @@ from rich.text import Text
 
 from lambda_migrate.fleet.page import render
 from localcloud import cloud
+from migrate_cli.presentation import show_preflight
 from tests.support import browser
 from tests.support.checkout import ROOT, copy_checkout, with_tools
-from tests.support.reports import report
+from tests.support.reports import planned, report
 from tests.support.trees import Rev, sql, write_revision
 
 if TYPE_CHECKING:
@@ -38,8 +39,12 @@ RUNNING = PICTURES / "upgrade-running.svg"
 DONE = PICTURES / "upgrade-done.svg"
 ROLLOUT_RUNNING = PICTURES / "rollout-running.svg"
 ROLLOUT_DONE = PICTURES / "rollout-done.svg"
+PREFLIGHT = PICTURES / "preflight.svg"
 PAGE = PICTURES / "rollout-report.png"
 COLUMNS = 100
+# What a plan shows fits into the narrowest terminal that people have.
+PLAN_COLUMNS = 80
+PLAN = "migrate plan --stage prod"
 COMMAND = "migrate upgrade --stage local"
 ROLLOUT = "migrate rollout --stage local"
 
@@ -108,6 +113,13 @@ def picture(command: str, screen: str, columns: int) -> str:
     return re.sub(r"@font-face \{.*?\}\s*", "", svg, flags=re.DOTALL)
 
 
+def picture_of_a_preflight(file: Path) -> None:
+    """A plan's preflight, of three revisions of which one would fail."""
+    console = Console(record=True, width=PLAN_COLUMNS, file=io.StringIO(), force_terminal=True)
+    show_preflight(planned(), console)
+    file.write_text(picture(PLAN, console.export_text(styles=True), PLAN_COLUMNS), encoding="utf-8")
+
+
 def picture_of_the_page(file: Path) -> None:
     """The page of a rollout's report, of which a few targets failed, in a browser."""
     with tempfile.TemporaryDirectory() as temporary, browser.start(Path(temporary) / "profile") as running:
@@ -123,6 +135,7 @@ def main() -> None:
     columns = int(sys.argv[1]) if len(sys.argv) > 1 else COLUMNS
     folder = Path(sys.argv[2]) if len(sys.argv) > 2 else PICTURES
     folder.mkdir(parents=True, exist_ok=True)
+    picture_of_a_preflight(folder / PREFLIGHT.name)
     if browser.missing() is None:
         picture_of_the_page(folder / PAGE.name)
     with tempfile.TemporaryDirectory() as temporary:

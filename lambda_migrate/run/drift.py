@@ -1,0 +1,206 @@
+"""Compares a database's schema with what the reviewer recorded of its revisions, without any models."""
+
+from __future__ import annotations
+
+import re
+from contextlib import closing
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import psycopg2
+import psycopg2.extensions
+
+from lambda_migrate.database.open_session import open_session
+from lambda_migrate.database.schema import fingerprint, read_schema
+from lambda_migrate.database.session import answering
+from lambda_migrate.invocation.errors import DatabaseUnavailable
+from lambda_migrate.revisions import manifest, reviewed
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from lambda_migrate.database.session import Session
+    from lambda_migrate.invocation.invocation import Invocation
+    from lambda_migrate.invocation.result import RunState
+    from lambda_migrate.revisions.manifest import PackagedRevision
+
+
+_PUBLIC = "public"
+_GRACE_S = 5
+_EXTRA = "schema ", "extension "
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """``schema`` is "equal", "different" or "unknown"; ``differences`` are objects, each with what is wrong with it.
+
+    ``fingerprint`` is that of the database's objects. It is the same for two databases with the same schema.
+    """
+
+    schema: str
+    differences: tuple[str, ...] = ()
+    fingerprint: str | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """Return its fields in a result."""
+        return {"schema": self.schema, "differences": list(self.differences)}
+
+
+UNKNOWN = Comparison("unknown")
+
+
+def at(invocation: Invocation, session: Session, heads: Sequence[str], version_table: str) -> Comparison:
+    """Return how the database differs from what is recorded of the revisions that its version table holds."""
+    tree, packaged = manifest.tree_of(invocation.settings), manifest.for_settings(invocation.settings)
+    recorded = reviewed.measured(tree) if tree is not None else {}
+    if packaged is None or not recorded:
+        return UNKNOWN
+    objects = expected(heads, manifest.read_graph(invocation.settings.package_root, packaged), recorded)
+    schema = recorded.get(heads[0], {}).get("schema") if len(heads) == 1 else None
+    return compare(
+        session,
+        invocation.schema or session.default_schema or _PUBLIC,
+        (objects, schema["after"] if schema is not None else None),
+        version_table=version_table,
+        everything=invocation.schema is None,
+        timeout_ms=invocation.settings.preflight_timeout_ms,
+    )
+
+
+def of_state(invocation: Invocation, state: RunState) -> Comparison:
+    """Return the same on a session of its own, after a look at the database; unknown of several version tables."""
+    packaged = manifest.for_settings(invocation.settings)
+    known = packaged.version_table if packaged is not None else None
+    names = {table.name for table in state.located} or ({known} if known else set())
+    if len(names) != 1 or state.tables:
+        return UNKNOWN
+    with closing(open_session(invocation)) as session:
+        return at(invocation, session, state.revisions, names.pop())
+
+
+def expected(
+    heads: Sequence[str],
+    graph: Mapping[str, PackagedRevision],
+    recorded: Mapping[str, Mapping[str, Any]],
+) -> dict[str, str] | None:
+    """Return the objects at these revisions with their digests, None if the record does not tell.
+
+    ``graph`` has each revision after those that it builds on.
+    """
+    if not heads:
+        return _before_all(graph, recorded)
+    needed = _needed(heads, graph, recorded)
+    if needed is None:
+        return None
+    objects: dict[str, str] = {}
+    for revision in graph:
+        if revision in needed:
+            schema = recorded[revision]["schema"]
+            objects |= schema.get("base", {}) | {name: digest or "" for name, digest in schema["changed"].items()}
+            # What it dropped has no digest.
+            objects = {name: digest for name, digest in objects.items() if digest}
+    # Otherwise it was recorded in another order, or parts of it again.
+    fits = len(heads) > 1 or fingerprint(objects) == recorded[heads[0]]["schema"]["after"]
+    return objects if fits else None
+
+
+def _needed(
+    heads: Sequence[str], graph: Mapping[str, PackagedRevision], recorded: Mapping[str, Mapping[str, Any]]
+) -> set[str] | None:
+    """Return the revisions from whose record the objects follow, None if one of them is not recorded."""
+    needed: set[str] = set()
+    waiting = list(heads)
+    while waiting:
+        revision = waiting.pop()
+        schema = recorded.get(revision, {}).get("schema") if revision in graph else None
+        if schema is None:
+            return None
+        # With a base, what is before it need not be recorded.
+        if revision not in needed and "base" not in schema:
+            waiting += [*graph[revision].down_revisions, *graph[revision].depends_on]
+        needed.add(revision)
+    return needed
+
+
+def _before_all(
+    graph: Mapping[str, PackagedRevision], recorded: Mapping[str, Mapping[str, Any]]
+) -> dict[str, str] | None:
+    """Return the objects before the first revision, which a history may begin with."""
+    roots = [recorded.get(name, {}).get("schema") for name, revision in graph.items() if not revision.down_revisions]
+    if not roots or None in roots:
+        return None
+    return {name: digest for schema in roots if schema for name, digest in schema.get("base", {}).items()}
+
+
+def compare(
+    session: Session,
+    home: str,
+    wanted: tuple[Mapping[str, str] | None, str | None],
+    *,
+    version_table: str,
+    everything: bool,
+    timeout_ms: int,
+) -> Comparison:
+    """Return how the schema of a database differs from the objects that are ``wanted``.
+
+    Without these, only the fingerprint, which ``wanted`` has in the second place, can show that it is equal.
+
+    ``home`` is the schema whose name objects go without. With ``everything``, those of other schemas that the tree
+    makes count, too. Schemas and extensions that the tree does not know are somebody else's.
+    """
+    objects, after = wanted
+    if not everything and objects is not None and any(name.startswith("schema ") for name in objects):
+        return UNKNOWN
+    try:
+        found = _read(session, home, version_table, everything=everything, timeout_ms=timeout_ms)
+    except psycopg2.Error:
+        return UNKNOWN
+    if not everything and objects is not None:
+        objects = {name: digest for name, digest in objects.items() if not name.startswith("extension ")}
+    found = _known_to(objects, found) if objects is not None else found
+    print_ = fingerprint(found)
+    if objects is None:
+        return Comparison("equal" if print_ == after else "unknown", fingerprint=print_)
+    differences = tuple(_differences(objects, found))
+    return Comparison("different" if differences else "equal", differences, print_)
+
+
+def _differences(objects: Mapping[str, str], found: Mapping[str, str]) -> list[str]:
+    lines = []
+    for name in sorted(objects.keys() | found.keys(), key=lambda name: (name.partition(" ")[2], name)):
+        if name not in found:
+            lines.append(f"{name} is missing")
+        elif name not in objects:
+            lines.append(f"{name} is not in the tree")
+        elif objects[name] != found[name]:
+            lines.append(f"{name} is defined otherwise")
+    return lines
+
+
+def _known_to(objects: Mapping[str, str], found: Mapping[str, str]) -> dict[str, str]:
+    """Return the objects without the schemas and extensions that are not in ``objects``, and what is in the schemas."""
+    foreign = [name for name in found if name.startswith(_EXTRA) and name not in objects]
+    schemas = [re.escape(name.removeprefix("schema ")) for name in foreign if name.startswith("schema ")]
+    inside = re.compile(rf"(?:^[a-z]+(?: view)? | on )(?:{'|'.join(schemas)})\.") if schemas else None
+    return {
+        name: digest
+        for name, digest in found.items()
+        if name not in foreign and not (inside is not None and inside.search(name))
+    }
+
+
+def _read(session: Session, home: str, version_table: str, *, everything: bool, timeout_ms: int) -> dict[str, str]:
+    connection = session.connection
+    with answering(connection, timeout_ms / 1000 + _GRACE_S), connection.cursor() as cursor:
+        try:
+            # The search_path that `read_schema` sets goes with the transaction.
+            cursor.execute(f"BEGIN READ ONLY; SET LOCAL statement_timeout = {int(timeout_ms)}")
+            schema = read_schema(connection, home, version_table=version_table, everything=everything)
+        except (psycopg2.OperationalError, psycopg2.InterfaceError) as error:
+            if connection.closed:
+                raise DatabaseUnavailable("the connection to the database was lost") from None
+            raise error from None
+        finally:
+            if not connection.closed:
+                cursor.execute("ROLLBACK")
+    return dict(schema.objects)

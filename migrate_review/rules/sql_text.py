@@ -1,0 +1,44 @@
+"""Takes SQL apart as far as the rules need it: parentheses, commas, and quoted names."""
+
+from __future__ import annotations
+
+
+def quoted(name: str) -> str:
+    """Return a column's name for SQL."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def bare(name: str) -> str:
+    """Return a name as PostgreSQL's catalog has it, without quotes. One without quotes is lower case."""
+    return name[1:-1].replace('""', '"') if name.startswith('"') else name.lower()
+
+
+def in_parentheses(text: str) -> tuple[str, str]:
+    """Return what is inside the parenthesis that the text begins with, and what follows it."""
+    depth, quote = 0, ""
+    for place, character in enumerate(text):
+        if quote:
+            quote = "" if character == quote else quote
+        elif character in "'\"":
+            quote = character
+        else:
+            depth += (character == "(") - (character == ")")
+            if not depth:
+                return text[1:place], text[place + 1 :]
+    return text[1:], ""
+
+
+def split(text: str, separator: str = ",") -> list[str]:
+    """Return the parts between the commas that are outside parentheses and quotes."""
+    parts, depth, quote = [""], 0, ""
+    for character in text:
+        if quote:
+            quote = "" if character == quote else quote
+        elif character in "'\"":
+            quote = character
+        depth += 0 if quote else (character in "([") - (character in ")]")
+        if character == separator and not depth and not quote:
+            parts.append("")
+        else:
+            parts[-1] += character
+    return parts

@@ -1,0 +1,118 @@
+"""Finds the values that a column's new type refuses, from the two types and the USING of ALTER COLUMN ... TYPE."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from migrate_review.rules.sql_text import bare, in_parentheses, split
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+_ALTER_TABLE = re.compile(
+    r"\bALTER\s+TABLE\s+(?:IF\s+EXISTS\s+)?(?:ONLY\s+)?(?P<table>(?:(?:\"(?:[^\"]|\"\")+\"|\w+)\.)?(?:\"(?:[^\"]|\"\")+\"|\w+))",
+    re.IGNORECASE,
+)
+_ALTER_TYPE = re.compile(
+    r"\bALTER\s+(?:COLUMN\s+)?(?P<column>\"(?:[^\"]|\"\")+\"|\w+)\s+(?:SET\s+DATA\s+)?TYPE\s", re.IGNORECASE
+)
+_USING = re.compile(r"\bUSING\b", re.IGNORECASE)
+_NAME = r"(?:\"(?:[^\"]|\"\")+\"|\w+)"
+_TYPE = rf"{_NAME}(?:\.{_NAME})?(?: \w+)*(?:\([\d, ]+\))?(?: with(?:out)? time zone)?"
+_CASTS = re.compile(rf"(?P<column>{_NAME})(?: ?:: ?{_TYPE})*", re.IGNORECASE)
+_CAST = re.compile(rf"CAST ?\( ?(?P<column>{_NAME}) AS {_TYPE} ?\)", re.IGNORECASE)
+_AT_TIME_ZONE = re.compile(rf"(?P<column>{_NAME}) AT TIME ZONE '[^']+'", re.IGNORECASE)
+
+# A type that holds less than before: the text in it may be longer, or the number larger.
+_LENGTH = re.compile(r"character(?: varying)?\((?P<length>\d+)\)")
+_NUMERIC = re.compile(r"numeric\((?P<precision>\d+),(?P<scale>\d+)\)")
+_RANGES = {"smallint": (-(2**15), 2**15 - 1), "integer": (-(2**31), 2**31 - 1), "bigint": (-(2**63), 2**63 - 1)}
+_NUMBERS = re.compile(r"smallint|integer|bigint|numeric.*|real|double precision")
+_TEXTS = re.compile(r"text|character.*|citext")
+_TIMES = re.compile(r"date|timestamp(?:\(\d\))? with(?:out)? time zone")
+# From the smallest on: each takes all values of those before it.
+_WIDER = ("smallint", "integer", "bigint", "numeric")
+
+
+def condition(column: str, old: str, new: str, using: str | None, labels: Sequence[str] | None) -> str | None:
+    """Return the condition of values that the new type refuses: "" if it takes all, None if that is not known.
+
+    ``using`` is the expression that the revision converts with, None for an assignment. ``labels`` are those of the new
+    type if it is an enum.
+    """
+    kind = _kind(using, column)
+    if kind == "unknown":
+        return None
+    if kind == "time zone" or _takes_all(old, new):
+        return ""
+    if labels is not None:
+        listed = ", ".join("'" + label.replace("'", "''") + "'" for label in labels)
+        return f"{column}::text NOT IN ({listed})"
+    return _too_large(column, old, new, cast=kind == "cast")
+
+
+def _kind(using: str | None, column: str) -> str:
+    if using is None:
+        return "assignment"
+    text = " ".join(using.split())
+    while text.startswith("(") and in_parentheses(text)[1] == "":
+        text = in_parentheses(text)[0].strip()
+    for pattern, kind in ((_CASTS, "cast"), (_CAST, "cast"), (_AT_TIME_ZONE, "time zone")):
+        found = pattern.fullmatch(text)
+        if found is not None and bare(found["column"]) == bare(column):
+            return kind
+    return "unknown"
+
+
+def _takes_all(old: str, new: str) -> bool:
+    if new in {"text", "character varying", "citext", "jsonb"}:
+        return new != "jsonb" or old == "json"
+    lengths = [_LENGTH.fullmatch(each) for each in (old, new)]
+    if lengths[0] and lengths[1]:
+        return int(lengths[0]["length"]) <= int(lengths[1]["length"])
+    if old in _WIDER and new in _WIDER:
+        return _WIDER.index(old) <= _WIDER.index(new)
+    if _NUMBERS.fullmatch(old) and new in {"real", "double precision", "numeric"}:
+        return new != "real" or old in {"smallint", "integer", "bigint"}
+    return bool(_TIMES.fullmatch(old) and _TIMES.fullmatch(new))
+
+
+def _too_large(column: str, old: str, new: str, *, cast: bool) -> str | None:
+    if (length := _LENGTH.fullmatch(new)) and (_TEXTS.fullmatch(old) or cast):
+        # An explicit cast cuts the text off.
+        return "" if cast else f"char_length(rtrim({column}::text)) > {length['length']}"
+    if (number := _NUMERIC.fullmatch(new)) and _NUMBERS.fullmatch(old):
+        digits, scale = int(number["precision"]) - int(number["scale"]), number["scale"]
+        return f"abs(round({column}::numeric, {scale})) >= 1e{digits}"
+    if new in _RANGES and _NUMBERS.fullmatch(old):
+        lowest, highest = _RANGES[new]
+        return f"round({column}::numeric) NOT BETWEEN {lowest} AND {highest}"
+    if _TEXTS.fullmatch(old):
+        # Of PostgreSQL 16 and later; an older server gives no answer.
+        return f"NOT pg_input_is_valid({column}::text, '{new.replace(chr(39), chr(39) * 2)}')"
+    return None
+
+
+def using_of(statements: Iterable[str], tables: Iterable[str], columns: Iterable[str]) -> str | None:
+    """Return the USING expression with which a column's type is changed, if there is one.
+
+    ``tables`` and ``columns`` are the names that the table and the column have, before and after the revision.
+    """
+    own, names = {_last(each) for each in tables}, set(columns)
+    for sql in statements:
+        for change in _ALTER_TABLE.finditer(sql):
+            if _last(change["table"]) not in own:
+                continue
+            following = _ALTER_TABLE.search(sql, change.end())
+            actions = sql[change.end() : following.start() if following else len(sql)]
+            for altered in _ALTER_TYPE.finditer(actions):
+                action = split(split(actions[altered.end() :])[0], ";")[0]
+                if bare(altered["column"]) in names and (using := _USING.search(action)):
+                    return action[using.end() :].strip()
+    return None
+
+
+def _last(name: str) -> str:
+    """Return a table's name without its schema."""
+    return bare(split(name, ".")[-1])

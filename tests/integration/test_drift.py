@@ -1,0 +1,131 @@
+"""A database is compared with the schema that the reviewer recorded for its revisions, also without models."""
+
+from __future__ import annotations
+
+import json
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+import pytest
+
+from lambda_migrate.database.schema import fingerprint, read_schema
+from tests.support.bystander import execute, query
+from tests.support.trees import ENV_PY, Rev, sql, write_tree
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from localcloud.postgres import Database
+    from tests.support.functions import Runner
+
+CHECK = {"action": "check"}
+REVISIONS = [
+    Rev("a1", sql("CREATE TABLE users (id int PRIMARY KEY)")),
+    Rev("b2", sql("ALTER TABLE users ADD mail text", "CREATE INDEX ix_mail ON users (mail)")),
+    Rev("c3", sql("CREATE TABLE made (id int)")),
+]
+MODELS = ENV_PY.replace(
+    "target_metadata = None",
+    "import sqlalchemy as sa\ntarget_metadata = sa.MetaData()\n"
+    "sa.Table('users', target_metadata, sa.Column('id', sa.Integer, primary_key=True),"
+    " sa.Column('mail', sa.Text, index=False), sa.Index('ix_mail', 'mail'))",
+)
+
+
+def objects(database: Database) -> Mapping[str, str]:
+    with closing(database.connect()) as opened:
+        return read_schema(opened).objects
+
+
+@pytest.fixture
+def tree(runner: Runner, database: Database, tmp_path: Path) -> Path:
+    """A tree with its record, and the database at its second revision of three."""
+    return recorded(runner, database, tmp_path, ENV_PY)
+
+
+def recorded(runner: Runner, database: Database, tmp_path: Path, env_py: str) -> Path:
+    bare = write_tree(tmp_path / "bare", REVISIONS[:2])
+    entries = {}
+    before: Mapping[str, str] = {}
+    for revision in ("a1", "b2"):
+        runner.invoke(bare, {"revision": revision})
+        now = objects(database)
+        changed = {name: now.get(name) for name in before.keys() | now.keys() if before.get(name) != now.get(name)}
+        measured = {
+            "tables": [],
+            "checks": [],
+            "changes": [],
+            "schema": {"changed": changed, "after": fingerprint(now)},
+        }
+        entries[revision] = {"sha256": "", "findings": [], "measured": measured}
+        before = now
+    tree = write_tree(tmp_path / "tree", REVISIONS[:2], env_py=env_py)
+    text = json.dumps({"version": 2, "revisions": entries})
+    (tree / "alembic" / "reviewed.json").write_text(text)
+    return tree
+
+
+@pytest.mark.parametrize("env_py", [ENV_PY, MODELS], ids=["no models", "models"])
+def test_a_check_says_that_the_schema_is_as_recorded(
+    runner: Runner, database: Database, tmp_path: Path, env_py: str
+) -> None:
+    tree = recorded(runner, database, tmp_path, env_py)
+    # What the tree does not know is somebody else's.
+    execute(database, "CREATE SCHEMA of_others", "CREATE TABLE of_others.users (id int)")
+
+    answer = runner.invoke(tree, CHECK)
+
+    assert (answer.payload["schema"], answer.payload["differences"]) == ("equal", [])
+
+
+def test_a_check_names_the_objects_that_differ(runner: Runner, database: Database, tree: Path) -> None:
+    execute(
+        database,
+        "ALTER TABLE users ADD extra int",
+        "ALTER TABLE users ALTER mail TYPE varchar(9)",
+        "DROP INDEX ix_mail",
+    )
+
+    answer = runner.invoke(tree, CHECK)
+
+    assert answer.error_type == "DriftDetected"
+    assert "not what the tree makes of it at b2" in answer.message
+    for difference in (
+        "column users.extra is not in the tree",
+        "column users.mail is defined otherwise",
+        "index ix_mail on users is missing",
+    ):
+        assert difference in answer.message
+    [line] = runner.events("migration.failed")
+    assert len(line["differences"]) == 3
+
+
+def test_a_record_that_lacks_a_revision_shows_only_that_all_is_equal(
+    runner: Runner, database: Database, tmp_path: Path
+) -> None:
+    tree = recorded(runner, database, tmp_path, MODELS)
+    file = tree / "alembic" / "reviewed.json"
+    content = json.loads(file.read_text())
+    del content["revisions"]["a1"]
+    file.write_text(json.dumps(content))
+
+    assert runner.invoke(tree, CHECK).payload["schema"] == "equal"
+    # The models know nothing of it.
+    execute(database, "CREATE FUNCTION extra() RETURNS int LANGUAGE sql AS 'SELECT 1'")
+    assert runner.invoke(tree, CHECK).payload["schema"] == "unknown"
+
+
+def test_an_enforced_preflight_refuses_a_database_that_is_not_what_the_tree_says(
+    runner: Runner, database: Database, tree: Path, tmp_path: Path
+) -> None:
+    longer = write_tree(tmp_path / "longer", REVISIONS)
+    (longer / "alembic" / "reviewed.json").write_text((tree / "alembic" / "reviewed.json").read_text())
+    execute(database, "ALTER TABLE users ADD extra int")
+
+    refused = runner.invoke(longer, {"preflight": "enforce"})
+
+    assert refused.error_type == "PreflightFailed"
+    assert "at b2: column users.extra is not in the tree" in refused.message
+    assert query(database, "SELECT to_regclass('made')") == [(None,)]
+    assert runner.invoke(longer).payload["revision"] == "c3", "with warn it goes on"
