@@ -38,12 +38,12 @@ class UnixAccount:
     group: int
 
     def as_process(self) -> ProcessAccount:
-        """Give the arguments that make `subprocess` run a child as this account."""
+        """Return the arguments that make `subprocess` run a child as this account."""
         return {"user": self.user, "group": self.group, "extra_groups": []}
 
 
 def unprivileged() -> UnixAccount | None:
-    """Give the account to run servers as, or None if the present user will do, which is anyone but root."""
+    """Return the account to run servers as, or None for the present user. PostgreSQL refuses to run as root."""
     if os.geteuid() != 0:
         return None
     try:
@@ -57,7 +57,7 @@ def unprivileged() -> UnixAccount | None:
 
 
 def place(local: Path, directory: Path) -> Path:
-    """Give the folder that the server's account can use in place of `directory`: that itself, wherever possible.
+    """Return the folder that the server's account can use in place of `directory`: that itself, wherever possible.
 
     Otherwise it is a folder of the same lifetime below the system's temporary one, remembered in the folder `local`.
     The folder given back exists.

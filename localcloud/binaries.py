@@ -25,7 +25,7 @@ DEFAULT_VERSION = 18
 
 
 def prepare(root: Path, version: int = DEFAULT_VERSION) -> Path:
-    """Give the folder of `initdb` and `postgres` for this machine, complete and executable.
+    """Return the folder of `initdb` and `postgres` for this machine, complete and executable.
 
     The package leaves its symbolic links to an install script, and we run none. They are made in a copy, so that
     node_modules stays what npm says it is; the copy is of hard links and takes next to no space.
@@ -53,7 +53,7 @@ def prepare(root: Path, version: int = DEFAULT_VERSION) -> Path:
 
 
 def _installed(root: Path, version: int) -> Path:
-    """Give the folder with another version's node_modules, installed by npm from the lock file if need be."""
+    """Return the folder with another version's node_modules, installed by npm from the lock file if need be."""
     pinned = root / "localcloud" / "postgres_versions" / str(version)
     folder = root / ".local" / "postgresql" / f"npm-{version}"
     lock = (pinned / "package-lock.json").read_bytes()

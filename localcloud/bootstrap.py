@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""What Lambda runs for the stage "local": AWS's own runtime client, with its output on the way to CloudWatch Logs.
+"""Starts AWS's own runtime client for the stage "local", and sends its output to the emulator's CloudWatch Logs.
 
-The emulator writes a function's lines down when the invocation has ended; Lambda does while it works, and whoever
-follows a run counts on that. So the lines go to the emulator's CloudWatch Logs from here, as they come.
+Lambda writes a function's log lines while the function works. The emulator writes them when the invocation has ended,
+which is too late for a client that follows a run. So this program sends them as they come.
 
-It runs under the interpreter of an environment that holds nothing but that client, which the local cloud puts first on
-the PATH.
+It runs under the interpreter of an environment that has only that client. The local cloud puts this environment first
+on the PATH.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ _OK = 200
 
 
 def main() -> None:
-    """Become the runtime client, and leave behind a process that forwards what it says."""
+    """Become the runtime client, and leave a process that forwards its output."""
     source, sink = os.pipe()
     if os.fork() == 0:
-        # By a child's child: whatever the function does with processes of its own, this is none of them.
+        # A child of a child, so that it is none of the function's own child processes.
         if os.fork() == 0:
             os.close(sink)
             forward(source)
@@ -45,26 +45,26 @@ def main() -> None:
 
 
 def forward(source: int) -> None:
-    """Hand on each line until the function and whatever it started have ended."""
+    """Forward each line until the function and the processes that it started have ended."""
     name = os.environ["AWS_LAMBDA_FUNCTION_NAME"]
     where = {
         "logGroupName": f"/aws/lambda/{name}",
         "logStreamName": time.strftime("%Y/%m/%d/[$LATEST]") + os.environ["AWS_LAMBDA_LOG_STREAM_NAME"],
     }
-    _ask("CreateLogStream", where)
+    _call("CreateLogStream", where)
     rest = b""
     while chunk := os.read(source, _CHUNK):
         *lines, rest = (rest + chunk).split(b"\n")
         now = int(time.time() * 1000)
         events = [{"timestamp": now, "message": line.decode(errors="replace")} for line in lines if line]
-        if events and not _ask("PutLogEvents", {**where, "logEvents": events}):
-            # Then the emulator's own way. A line is never worth the function's life.
+        if events and not _call("PutLogEvents", {**where, "logEvents": events}):
+            # The emulator writes what it finds here. A failure must not end the function.
             with contextlib.suppress(OSError):
                 os.write(1, b"".join(line + b"\n" for line in lines))
 
 
-def _ask(operation: str, content: Mapping[str, object]) -> bool:
-    """Ask CloudWatch Logs, and tell whether it has done it. Without boto3: this is no part of the function."""
+def _call(operation: str, content: Mapping[str, object]) -> bool:
+    """Call CloudWatch Logs and return whether it succeeded. boto3 is not in this environment."""
     emulator = urllib.parse.urlsplit(os.environ["AWS_ENDPOINT_URL"])
     scope = f"{os.environ['AWS_ACCESS_KEY_ID']}/{time.strftime('%Y%m%d')}/{os.environ['AWS_REGION']}/logs/aws4_request"
     headers = {
@@ -73,14 +73,14 @@ def _ask(operation: str, content: Mapping[str, object]) -> bool:
         # The emulator reads its key, account and region from it, and checks no signature.
         "Authorization": f"AWS4-HMAC-SHA256 Credential={scope}, SignedHeaders=host, Signature=none",
     }
-    asked = http.client.HTTPConnection(emulator.hostname or "", emulator.port, timeout=_SECONDS)
+    connection = http.client.HTTPConnection(emulator.hostname or "", emulator.port, timeout=_SECONDS)
     try:
-        asked.request("POST", "/", json.dumps(content), headers)
-        return asked.getresponse().status == _OK
+        connection.request("POST", "/", json.dumps(content), headers)
+        return connection.getresponse().status == _OK
     except (OSError, http.client.HTTPException):
         return False
     finally:
-        asked.close()
+        connection.close()
 
 
 if __name__ == "__main__":

@@ -72,7 +72,7 @@ def clean(root: Path) -> None:
 
 
 def status(root: Path) -> dict[str, bool]:
-    """Tell by name which server runs."""
+    """Return which servers run, by name."""
     return {
         "PostgreSQL": postgres.is_running(_postgres_directory(root)),
         "AWS emulator": emulator.is_running(_emulator_directory(root)),
@@ -80,12 +80,12 @@ def status(root: Path) -> dict[str, bool]:
 
 
 def running_emulator(root: Path) -> emulator.Emulator | None:
-    """Give the local stage's AWS if it runs; nothing is started."""
+    """Return the local stage's AWS, or None if it does not run."""
     return emulator.running(_emulator_directory(root))
 
 
 def _database(root: Path, server: postgres.Server, name: str) -> postgres.Database:
-    """Make a database and its roles, if need be, and give it as the migrator sees it."""
+    """Return a database with the migrator's login. Make it and its roles if they are missing."""
     passwords = {role: _password(root, server, role) for role in (ROLES.migrator, ROLES.application)}
     postgres.create_database(server, name, ROLES.migrator)
     postgres.lay_out_roles(server, name, ROLES)
@@ -93,7 +93,7 @@ def _database(root: Path, server: postgres.Server, name: str) -> postgres.Databa
 
 
 def _password(root: Path, server: postgres.Server, role: str) -> str:
-    """Make a role that may log in, if need be, and give its password, which is that of the first time."""
+    """Return the password of a role. Make the role if it is missing."""
     note = _postgres_directory(root) / f"{role}.json"
     if not note.exists():
         files.write_private(note, json.dumps({"password": secrets.token_urlsafe(24)}))

@@ -1,8 +1,7 @@
 """Processes that outlive the command that started them.
 
-A daemon inherits a locked file and so holds that lock for exactly as long as it, or a child it forked, lives. That
-makes the question "is it still running?" one for the kernel: a recorded process id alone may by now belong to a
-stranger, after a reboot for instance.
+A daemon inherits a locked file. So it holds the lock exactly as long as it, or a child that it forked, lives. The lock
+shows whether the daemon runs. A recorded process id does not: after a reboot it may belong to another program.
 """
 
 from __future__ import annotations
@@ -28,9 +27,9 @@ _POLL_SECONDS = 0.02
 _NOTE_SECONDS = 5.0
 _TAIL_LINES = 5
 
-# The outer shell leaves at once, so that the daemon is nobody's child and never anybody's zombie. The inner one notes
-# the process id in the lock file before it turns into the daemon, which keeps that file open and so locked: whoever
-# finds the lock held also finds whom to stop, even if the command that started the daemon was killed half-way.
+# The outer shell exits at once, so that the daemon has no parent and never becomes a zombie. The inner shell writes its
+# process id to the lock file and then becomes the daemon. So a held lock always comes with the id of the process to
+# stop, even if the command that started the daemon was killed in between.
 _DETACH = """exec 3<&0; /bin/sh -c 'echo $$ >&3 && exec "$@" </dev/null' sh "$@" &"""
 
 
@@ -48,7 +47,7 @@ class Daemon:
 
     @property
     def log(self) -> Path:
-        """What the process wrote since its last start."""
+        """The process's output since its last start."""
         return self.directory / "server.log"
 
     @property
@@ -58,7 +57,7 @@ class Daemon:
 
 
 def is_running(daemon: Daemon) -> bool:
-    """Tell whether the process, or a child it forked, is alive."""
+    """Return whether the process, or a child it forked, is alive."""
     if not daemon.lock.exists():
         return False
     descriptor = locks.open_lock(daemon.lock)
@@ -69,9 +68,9 @@ def is_running(daemon: Daemon) -> bool:
 
 
 def process_id(daemon: Daemon) -> int:
-    """Give the process id of a running daemon."""
+    """Return the process id of a running daemon."""
     deadline = time.monotonic() + _NOTE_SECONDS
-    # Between a daemon's start and its first step, which is to write the note, lies an instant.
+    # A daemon that has just started writes its id in the next moment.
     while not (note := daemon.lock.read_text(encoding="ascii").strip()):
         if time.monotonic() > deadline:
             raise LocalCloudError(f"{daemon.name} left no process id in {daemon.lock}; end it by hand.")
@@ -82,10 +81,10 @@ def process_id(daemon: Daemon) -> int:
 def launch(
     daemon: Daemon, command: Sequence[str | Path], environment: Mapping[str, str], account: UnixAccount | None
 ) -> None:
-    """Start the command as a daemon; call it with the guard held and nothing running.
+    """Start the command as a daemon. The caller holds the guard, and the daemon does not run.
 
     Raises:
-        LocalCloudError: it is running after all.
+        LocalCloudError: the daemon runs.
         OSError: the system could not start it.
 
     """
@@ -111,15 +110,15 @@ def launch(
 
 
 def wait_until_ready(daemon: Daemon, obstacle: Callable[[], str | None], timeout: float) -> bool:
-    """Wait until the daemon is ready; False if it has ended instead.
+    """Wait until the daemon is ready and return True, or return False if it has ended.
 
     Args:
         daemon: the process.
-        obstacle: asks it and tells what stands in the way, None if nothing does.
+        obstacle: returns the reason why it is not ready, or None if it is.
         timeout: seconds to wait.
 
     Raises:
-        LocalCloudError: neither happened in time.
+        LocalCloudError: it neither got ready nor ended in time.
 
     """
     deadline = time.monotonic() + timeout
@@ -134,28 +133,28 @@ def wait_until_ready(daemon: Daemon, obstacle: Callable[[], str | None], timeout
 
 
 def stop(daemon: Daemon, how: signal.Signals, timeout: float) -> None:
-    """Ask the daemon to end, and after `timeout` seconds make it; nothing running is fine.
+    """Send the daemon a signal, and kill it after `timeout` seconds. Do nothing if it does not run.
 
     Raises:
-        LocalCloudError: not even that ended it.
+        LocalCloudError: it runs even then.
 
     """
     if not is_running(daemon):
         return
     process = process_id(daemon)
-    # It may be ending just now; and macOS refuses to signal a group of which only the dead are left.
+    # It may be ending now. macOS refuses to signal a group of ended processes.
     with suppress(ProcessLookupError, PermissionError):
         group = os.getpgid(process)
         os.kill(process, how)
         _ended(daemon, timeout)
-        # Children included: a function must not outlive the cloud that it runs in. Usually nobody is left by now.
+        # Children included: a function must not outlive the local cloud.
         os.killpg(group, signal.SIGKILL)
     if not _ended(daemon, timeout):
         raise LocalCloudError(f"{daemon.name} (process {process}) does not end, not even when killed.")
 
 
 def log_tail(daemon: Daemon) -> str:
-    """Give the end of the log, for an error message."""
+    """Return the end of the log, for an error message."""
     try:
         lines = daemon.log.read_text(errors="replace").split("\n")
     except OSError:

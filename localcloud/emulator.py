@@ -1,6 +1,6 @@
-"""AWS on this machine: the MiniStack emulator, kept away from everything that is not its own.
+"""AWS on this machine: the MiniStack emulator, apart from the developer's own AWS settings.
 
-It answers only to who has the key of its start (`localcloud.gate`), which every client sends as its access key id.
+It answers only requests with the key of its start (`localcloud.gate`). Clients send the key as their access key id.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ HOST = "127.0.0.1"
 REGION = "us-east-1"
 
 _START_SECONDS = 60.0
-_STOP_SECONDS = 20.0  # it writes its state down while stopping
+_STOP_SECONDS = 20.0  # it writes its state to disk when it stops
 _PORT_ATTEMPTS = 5
 _HEALTH = "/_ministack/health"
 _GATE = Path(__file__).with_name("gate.py")
@@ -42,9 +42,9 @@ class Emulator:
     key: str = field(repr=False, compare=False)
 
     def settings(self) -> dict[str, str]:
-        """Give the variables by which the CDK, boto3 and the AWS CLI find the emulator and nothing else.
+        """Return the variables that lead the CDK, boto3 and the AWS CLI to the emulator.
 
-        They do not undo an AWS_PROFILE that is set beside them; `environment` does.
+        An AWS_PROFILE that is also set still takes effect. `environment` removes it.
         """
         return {
             "AWS_ENDPOINT_URL": self.endpoint,
@@ -58,10 +58,10 @@ class Emulator:
         }
 
     def environment(self, base: Mapping[str, str] | None = None) -> dict[str, str]:
-        """Give the whole environment for a process that is to use the emulator.
+        """Return the whole environment for a process that uses the emulator.
 
-        It is `base` (by default this process's) without any AWS setting of the developer's own, profiles included,
-        plus the emulator's. A proxy, if there is one, is told to leave this machine's addresses alone.
+        It is `base` (by default this process's) without its AWS settings, profiles included, plus the emulator's
+        settings. The addresses of this machine bypass a proxy.
         """
         kept = {name: value for name, value in (os.environ if base is None else base).items() if not _is_aws(name)}
         for name in ("NO_PROXY", "no_proxy"):
@@ -72,18 +72,18 @@ class Emulator:
 @dataclass(frozen=True)
 class _Record:
     port: int
-    # Reported back by the emulator's health page: whoever answers with it on the port is ours.
+    # The emulator's health page returns it. So a server on the port that returns it is ours.
     token: str
-    # Of this start: without it the emulator refuses every request.
+    # The emulator refuses every request without it.
     key: str = field(repr=False)
 
 
 def start(root: Path, directory: Path) -> Emulator:
-    """Start the emulator that lives in `directory`; if it runs already, that is the one.
+    """Start the emulator in `directory`, or return the one that runs there.
 
     Args:
         root: the checkout, for the emulator's and the function runtime's programs in it.
-        directory: the emulator's own folder, remembered state included.
+        directory: the emulator's folder, with its state.
 
     Raises:
         LocalCloudError: it could not be started; the text says why.
@@ -101,7 +101,7 @@ def start(root: Path, directory: Path) -> Emulator:
 
 
 def stop(directory: Path) -> None:
-    """Stop the emulator that lives in `directory`, functions included; its state stays. Nothing running is fine."""
+    """Stop the emulator in `directory` and its functions, if it runs. Its state stays."""
     process = _process(directory)
     if process.directory.exists():
         with locks.exclusive(process.guard):
@@ -109,18 +109,18 @@ def stop(directory: Path) -> None:
 
 
 def remove(directory: Path) -> None:
-    """Stop the emulator that lives in `directory` and remove all of its state."""
+    """Stop the emulator in `directory` and remove its state."""
     stop(directory)
     shutil.rmtree(directory, ignore_errors=True)
 
 
 def is_running(directory: Path) -> bool:
-    """Tell whether the emulator that lives in `directory` runs."""
+    """Return whether the emulator in `directory` runs."""
     return daemon.is_running(_process(directory))
 
 
 def running(directory: Path) -> Emulator | None:
-    """Give the emulator that lives in `directory` if it runs; nothing is started."""
+    """Return the emulator in `directory`, or None if it does not run."""
     record = _recall(directory) if is_running(directory) else None
     return _emulator(directory, record) if record else None
 
@@ -140,11 +140,11 @@ def _launch(root: Path, program: Path, directory: Path, preferred: int | None) -
 
 
 def _environment(root: Path, directory: Path, record: _Record) -> dict[str, str]:
-    """Give the emulator's environment, from scratch: its functions inherit all of it.
+    """Return the emulator's environment. Its functions inherit all of it.
 
     The function runtime's `python3` comes first on the path, and nothing of the project's own environment is on it.
     """
-    # Also what the emulator logs is for the developer only.
+    # Only the developer may read the emulator's log.
     directory.chmod(0o700)
     folders = {name: directory / name for name in ("home", "tmp", "state", "s3")}
     for folder in folders.values():
@@ -196,11 +196,11 @@ def _recall(directory: Path) -> _Record | None:
 
 def _probe(record: _Record) -> Callable[[], str | None]:
     def obstacle() -> str | None:
-        # http.client knows no proxies, which is what this address needs.
-        asked = http.client.HTTPConnection(HOST, record.port, timeout=5)
+        # http.client uses no proxy.
+        connection = http.client.HTTPConnection(HOST, record.port, timeout=5)
         try:
-            asked.request("GET", _HEALTH, headers={"Authorization": f"Credential={record.key}/"})
-            health = json.loads(asked.getresponse().read())
+            connection.request("GET", _HEALTH, headers={"Authorization": f"Credential={record.key}/"})
+            health = json.loads(connection.getresponse().read())
             if health["edition"] != record.token:
                 return f"another program answers on port {record.port}"
             if health["ready_scripts"]["status"] != "completed":
@@ -208,7 +208,7 @@ def _probe(record: _Record) -> Callable[[], str | None]:
         except (OSError, http.client.HTTPException, ValueError, LookupError, TypeError) as error:
             return f"it does not answer ({error})"
         finally:
-            asked.close()
+            connection.close()
         return None
 
     return obstacle

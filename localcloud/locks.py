@@ -1,4 +1,4 @@
-"""Locks between processes: the kernel drops them when their holder dies, however it dies."""
+"""Locks between processes. The kernel releases them when their holder ends, for whatever reason."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def exclusive(path: Path) -> Iterator[None]:
-    """Wait until no other process holds the lock file `path`, then hold it; its folder is made if need be."""
+    """Hold the lock file `path` alone. Wait while another process holds it. Make its folder if it is missing."""
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor = open_lock(path)
     try:
@@ -25,12 +25,12 @@ def exclusive(path: Path) -> Iterator[None]:
 
 
 def open_lock(path: Path) -> int:
-    """Open the lock file `path`, unlocked; each call gives a descriptor that locks against all others."""
+    """Return a descriptor of the lock file `path`, unlocked. Descriptors of two calls exclude each other."""
     return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
 
 
 def try_exclusive(descriptor: int) -> bool:
-    """Lock the descriptor of a lock file; False if somebody else holds it in any way."""
+    """Lock the descriptor of a lock file and return True, or return False if another descriptor holds it."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -39,15 +39,15 @@ def try_exclusive(descriptor: int) -> bool:
 
 
 def share(path: Path) -> int:
-    """Wait until nobody holds the lock file `path` alone, then hold it beside others; give its descriptor to close.
+    """Hold the lock file `path` together with others, and return its descriptor, which the caller closes.
 
-    Unlike other lock files, this one may be removed by whoever holds it alone.
+    Wait while a process holds it alone. Such a process may remove this file, unlike other lock files.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     while True:
         descriptor = open_lock(path)
         fcntl.flock(descriptor, fcntl.LOCK_SH)
-        # A file removed while we waited locks against nobody who comes later.
+        # A file that was removed in the meantime excludes no later process.
         if path.exists() and os.path.samestat(os.fstat(descriptor), path.stat()):
             return descriptor
         os.close(descriptor)

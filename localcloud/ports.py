@@ -12,9 +12,9 @@ _ATTEMPTS = 50
 
 
 def choose(preferred: int | None) -> int:
-    """Give a port that is free on every loopback address of this machine: `preferred` if it is one.
+    """Return a port that is free on every loopback address of this machine: `preferred` if it is free.
 
-    Free means free now; whoever binds it later still has to cope with being too late.
+    Another program may take the port before the caller binds it.
     """
     if preferred is not None and _is_free(preferred):
         return preferred
@@ -27,7 +27,7 @@ def choose(preferred: int | None) -> int:
 
 
 def _is_free(port: int) -> bool:
-    # "localhost" may mean either address to a client, so a stranger on one of them is in the way on both.
+    # A client may resolve "localhost" to either address, so the port must be free on both.
     with ExitStack() as stack:
         for family, address in _LOOPBACKS:
             if _answers(family, address, port):
@@ -36,8 +36,8 @@ def _is_free(port: int) -> bool:
                 probe = stack.enter_context(socket.socket(family, socket.SOCK_STREAM))
                 probe.bind((address, 0))
             except OSError:
-                continue  # this machine does not have the address: nobody can be there
-            # Connections of a server just stopped linger; they do not keep the port from being listened on.
+                continue  # this machine does not have the address
+            # Connections of a server that has just stopped linger. They do not prevent another from listening.
             probe = stack.enter_context(socket.socket(family, socket.SOCK_STREAM))
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
@@ -48,7 +48,7 @@ def _is_free(port: int) -> bool:
 
 
 def _answers(family: socket.AddressFamily, address: str, port: int) -> bool:
-    # Some systems allow binding one address beside a listener on all addresses; asking finds that listener.
+    # Some systems let a program bind one address while another listens on all. A connection finds that listener.
     try:
         with socket.socket(family, socket.SOCK_STREAM) as client:
             client.settimeout(1)

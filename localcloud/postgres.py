@@ -1,4 +1,4 @@
-"""A PostgreSQL server of our own: TLS, passwords and no other way in, as in the cloud."""
+"""PostgreSQL on this machine. Like a server in the cloud, it accepts only TLS and passwords."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _PORT_ATTEMPTS = 5
 # The first version with a locale provider of its own.
 _BUILTIN_LOCALE = 17
 
-# On one address alone a port that somebody took in the meantime is an error; beside ::1 it would be a mere warning.
+# PostgreSQL fails if its only address is taken. If it also listened on ::1, it would only warn.
 _ACCESS = """\
 hostssl all all 127.0.0.1/32 scram-sha-256
 """
@@ -119,7 +119,7 @@ class Database:
 
 @dataclass(frozen=True)
 class Server:
-    """A running server; `ca` is the file of the authority that its certificate is verified by."""
+    """A running server. `ca` is the file with the authority that signed its certificate."""
 
     host: str
     port: int
@@ -130,7 +130,7 @@ class Server:
     sslmode: str = "verify-full"
 
     def database(self, name: str, user: str | None = None, password: str | None = None) -> Database:
-        """Describe one of its databases, as seen by a role: the superuser unless said otherwise."""
+        """Return the address of one of its databases, for a role: by default the superuser."""
         return Database(self.host, self.port, name, user or self.user, password or self.password, self.ca, self.sslmode)
 
     def connect(self, database: str = "postgres") -> connection:
@@ -152,12 +152,12 @@ def start(
     version: int = binaries.DEFAULT_VERSION,
     needs_tls: bool = True,
 ) -> Server:
-    """Start the server that lives in `directory`, made on first use; if it runs already, that is the one.
+    """Start the server in `directory`, or return the one that runs there. Make its data on the first start.
 
     Args:
         root: the checkout, for PostgreSQL's programs in it.
-        directory: the server's own folder, remembered data included.
-        durable: False gives up what a crash of the machine would cost for speed, for tests; counts when first made.
+        directory: the server's folder, with its data.
+        durable: False is faster and loses data if the machine crashes, for tests. It applies when the data is made.
         version: PostgreSQL's major version, one of `binaries.VERSIONS`.
         needs_tls: False lets clients in without TLS, too; counts when first made.
 
@@ -168,7 +168,7 @@ def start(
     process = _process(directory)
     with readable(f"PostgreSQL could not be started in {directory}"), locks.exclusive(process.guard):
         if daemon.is_running(process):
-            # Its starter may have been killed while waiting for just this.
+            # The process that started it may have been killed before it was ready.
             record = _recall(directory)
             if record and record.port and daemon.wait_until_ready(process, _probe(directory, record), _START_SECONDS):
                 return _server(directory, record)
@@ -177,36 +177,36 @@ def start(
         record = _recall(directory)
         if record is None or not (cluster / "PG_VERSION").exists():
             record = _make(programs, directory, cluster, durable=durable, version=version, needs_tls=needs_tls)
-        # Nothing runs: a leftover of a killed server would only make this one mistake a stranger's process for it.
+        # No server runs. With the file of a killed one, PostgreSQL might take another program for it.
         (cluster / "postmaster.pid").unlink(missing_ok=True)
         return _launch(programs, directory, cluster, record)
 
 
 def stop(directory: Path) -> None:
-    """Stop the server that lives in `directory`, its connections too; data stays. Nothing running is fine."""
+    """Stop the server in `directory`, if it runs. Its data stays."""
     process = _process(directory)
     if process.directory.exists():
         with locks.exclusive(process.guard):
-            daemon.stop(process, signal.SIGINT, _STOP_SECONDS)  # to PostgreSQL this means: disconnect all and stop
+            daemon.stop(process, signal.SIGINT, _STOP_SECONDS)  # PostgreSQL ends all sessions and stops
 
 
 def remove(root: Path, directory: Path) -> None:
-    """Stop the server that lives in `directory` and remove all of its data."""
+    """Stop the server in `directory` and remove its data."""
     stop(directory)
     account.remove(root / ".local", directory)
 
 
 def is_running(directory: Path) -> bool:
-    """Tell whether the server that lives in `directory` runs."""
+    """Return whether the server in `directory` runs."""
     return daemon.is_running(_process(directory))
 
 
 def create_role(server: Server, name: str, password: str) -> None:
-    """Make a role that may log in and nothing more; if it exists, it gets this password."""
+    """Make a role that may only log in. If it exists, set its password."""
     with closing(server.connect()) as opened, opened.cursor() as cursor:
         cursor.execute("SELECT FROM pg_roles WHERE rolname = %s", (name,))
         verb = sql.SQL("CREATE" if cursor.fetchone() is None else "ALTER")
-        # Only the verifier travels: a statement that fails is logged by the server, password and all.
+        # Only the verifier is sent, because the server logs statements that fail.
         verifier = encrypt_password(password, name, opened, "scram-sha-256")
         cursor.execute(
             sql.SQL("{} ROLE {} LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE PASSWORD {}").format(
@@ -216,7 +216,7 @@ def create_role(server: Server, name: str, password: str) -> None:
 
 
 def create_database(server: Server, name: str, owner: str) -> None:
-    """Make a database that only its owner may connect to; if it exists, it is left alone."""
+    """Make a database to which only its owner may connect. Leave one that exists unchanged."""
     with closing(server.connect()) as opened, opened.cursor() as cursor:
         cursor.execute("SELECT FROM pg_database WHERE datname = %s", (name,))
         if cursor.fetchone() is None:
@@ -263,7 +263,7 @@ ALTER DEFAULT PRIVILEGES FOR ROLE {owner} GRANT USAGE ON SEQUENCES TO {applicati
 
 
 def drop_database(server: Server, name: str, owner: str) -> None:
-    """Remove a database, whoever is connected, and its owner with it; either may be gone already."""
+    """Remove a database and its owner, if they exist, and end the sessions in it."""
     with closing(server.connect()) as opened, opened.cursor() as cursor:
         cursor.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
         cursor.execute(sql.SQL("DROP ROLE IF EXISTS {}").format(sql.Identifier(owner)))
@@ -291,7 +291,7 @@ def _remember(directory: Path, record: _Record) -> None:
 
 
 def _make(programs: Path, directory: Path, cluster: Path, *, durable: bool, version: int, needs_tls: bool) -> _Record:
-    """Make the data folder `cluster`, whole or not at all."""
+    """Make the data folder `cluster`. It does not exist until it is complete."""
     record = _Record(port=None, password=secrets.token_urlsafe(24))
     making = cluster.with_name("cluster.making")
     for leftover in (making, cluster):
@@ -340,8 +340,8 @@ def _initdb(programs: Path, data: Path, password: str, version: int) -> None:
         **(runs_as.as_process() if runs_as else {}),
     )
     if made.returncode != 0:
-        said = [line for line in (made.stdout + made.stderr).splitlines() if "error" in line.lower()]
-        reason = " | ".join(said) or f"{(made.stdout + made.stderr).strip()[-500:]} (exit code {made.returncode})"
+        errors = [line for line in (made.stdout + made.stderr).splitlines() if "error" in line.lower()]
+        reason = " | ".join(errors) or f"{(made.stdout + made.stderr).strip()[-500:]} (exit code {made.returncode})"
         raise LocalCloudError(f"PostgreSQL's data could not be made in {data.parent}: {reason}")
 
 
@@ -383,7 +383,7 @@ def _probe(directory: Path, record: _Record) -> Callable[[], str | None]:
 
 
 def _environment() -> dict[str, str]:
-    # A developer's PG* and LC_* settings are for their own servers.
+    # The developer's PG* and LC_* variables are meant for other servers.
     return {"PATH": os.defpath, "LC_ALL": "C"}
 
 

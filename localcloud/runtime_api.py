@@ -1,7 +1,7 @@
 """One execution environment of Lambda: AWS's own runtime client, served by a minimal Runtime API on this machine.
 
-The emulator runs functions too, for whoever comes over the AWS API. This is for tests and benchmarks that need to see
-the process itself: its log, its memory, its death.
+The emulator runs functions for clients of the AWS API. Tests and benchmarks use this module instead, because they look
+at the process itself: its log, its memory, its exit.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _EXIT = "exit"
 
 @dataclass(frozen=True)
 class Answer:
-    """What came back from an invocation: a payload, or an error as Lambda would hand it on."""
+    """The result of an invocation: a payload, or an error in the form that Lambda gives it."""
 
     payload: Any
     error_type: str | None
@@ -44,7 +44,7 @@ class Answer:
 
 
 class Function:
-    """A function's process with its Runtime API. Started at once, so that the first invocation finds it warm or not.
+    """A function's process with its Runtime API. The process starts at once, before the first invocation.
 
     Args:
         package: the function's code directory.
@@ -63,14 +63,14 @@ class Function:
         timeout_s: float = 60,
     ) -> None:
         self.timeout_s = timeout_s
-        self.said: list[str] = []  # every answer and error, as it came
+        self.sent: list[str] = []  # the body of every answer and error
         self._arn = f"arn:aws:lambda:us-east-1:000000000000:function:{name}"
         self._requests: queue.Queue[tuple[str, bytes, float]] = queue.Queue()
         self._answers: queue.Queue[tuple[str, str, bytes]] = queue.Queue()
         self._server = _Server(("127.0.0.1", 0), _handler_class(self))
         self._server.daemon_threads = True
         threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
-        # A file and not a pipe: nobody has to read it for the function to go on.
+        # A file, because a full pipe would block the function.
         self._log_folder = tempfile.TemporaryDirectory()
         self._log = Path(self._log_folder.name) / "log"
         self._lines: list[str] = []
@@ -112,14 +112,14 @@ class Function:
         return self._process.pid
 
     def start(self, event: object = None) -> str:
-        """Hand over an event without waiting, and give the invocation's request id."""
+        """Send an event and return the invocation's request id, without waiting for the answer."""
         request_id = str(uuid.uuid4())
         body = event if isinstance(event, bytes) else json.dumps(event).encode()
         self._requests.put((request_id, body, time.time() + self.timeout_s))
         return request_id
 
     def result(self, timeout_s: float | None = None) -> Answer:
-        """Wait for the answer to the event handed over last; kill the function at its timeout, as Lambda does."""
+        """Wait for the answer to the last event. Kill the function at its timeout, as Lambda does."""
         started = time.monotonic()
         try:
             request_id, kind, body = self._answers.get(timeout=self.timeout_s if timeout_s is None else timeout_s)
@@ -134,14 +134,14 @@ class Function:
         return Answer(payload, error_type, request_id, duration)
 
     def invoke(self, event: object = None) -> Answer:
-        """Hand over an event and wait for the answer. The answer's duration starts here."""
+        """Send an event and wait for the answer. Its duration starts here."""
         started = time.monotonic()
         self.start(event)
         answer = self.result()
         return Answer(answer.payload, answer.error_type, answer.request_id, time.monotonic() - started)
 
     def kill(self) -> None:
-        """SIGKILL to the runtime client alone, as when it crashes: what it started has to notice by itself."""
+        """Kill the runtime client, but not the processes that it started, as a crash does."""
         self._process.kill()
         self._process.wait()
 
@@ -171,13 +171,13 @@ class Function:
 
 class _Server(http.server.ThreadingHTTPServer):
     def handle_error(self, request: object, client_address: object) -> None:
-        """A function that is killed leaves its connection broken; that is its end and no error."""
+        """Ignore the broken connection that a killed function leaves."""
 
 
 def _handler_class(function: Function) -> type[http.server.BaseHTTPRequestHandler]:
     class Handler(http.server.BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
-        # Headers and body are written apart: otherwise the body waits for the client's acknowledgement of the headers.
+        # Headers and body are written separately. With Nagle's algorithm the body would wait for an acknowledgement.
         disable_nagle_algorithm = True
 
         def do_GET(self) -> None:
@@ -194,13 +194,13 @@ def _handler_class(function: Function) -> type[http.server.BaseHTTPRequestHandle
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
             *_, request_id, kind = self.path.removeprefix(_PREFIX).split("/")
-            function.said.append(body.decode(errors="replace"))
+            function.sent.append(body.decode(errors="replace"))
             function._answers.put((request_id, kind, body))  # noqa: SLF001
             self.send_response(202)
             self.send_header("Content-Length", "0")
             self.end_headers()
 
         def log_message(self, format: str, *arguments: object) -> None:  # noqa: A002 - the base class names it
-            """Requests are not worth a line."""
+            """Log nothing."""
 
     return cast("type[http.server.BaseHTTPRequestHandler]", Handler)

@@ -1,8 +1,8 @@
-"""Servers for one run of the tests: shared by its worker processes, and gone when the last of them is.
+"""Servers for one run of the tests. Its worker processes share them, and the last worker stops them.
 
-Every worker holds a shared lock for as long as it lives. Whoever gets that lock for itself alone knows that nobody
-uses the servers any more. Normally that is the last worker; if the run was killed it is the watchdog, which waits for
-the lock from the beginning; if that was killed too, as by a reboot, it is the next run of the tests.
+Each worker holds a shared lock as long as it lives. A process that gets this lock alone removes the servers, because
+nobody uses them. Usually that is the last worker. If the run was killed, it is the watchdog, which waits for the lock
+from the start. If the watchdog was killed too, for instance by a reboot, it is the next run of the tests.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from localcloud import daemon, emulator, locks, postgres
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# A folder each in the run's folder; in it, each server has a folder by its name.
+# Folders in the run's folder. Each server has a folder of its name in one of them.
 _POSTGRES = "postgres"
 _EMULATORS = "emulators"
 _WATCHDOG = "watchdog"
@@ -29,7 +29,7 @@ _SHARED = "shared"
 
 @contextmanager
 def shared_run(root: Path, run: str) -> Iterator[Path]:
-    """Give the folder of the test run named `run`, which this process uses until the end of the context."""
+    """Return the folder of the test run named `run`, which this process uses until the end of the context."""
     directory = root / ".local" / "test" / run
     lock = directory.with_suffix(".lock")
     for other in lock.parent.glob("*.lock"):
@@ -45,12 +45,12 @@ def shared_run(root: Path, run: str) -> Iterator[Path]:
 
 
 def start_postgres(root: Path, run: Path, name: str = _SHARED) -> postgres.Server:
-    """Start the run's PostgreSQL of that name, or give the one that is running."""
+    """Start the run's PostgreSQL of that name, or return the one that runs."""
     return postgres.start(root, run / _POSTGRES / name, durable=False)
 
 
 def start_emulator(root: Path, run: Path, name: str = _SHARED) -> emulator.Emulator:
-    """Start the run's emulator of that name, or give the one that is running."""
+    """Start the run's emulator of that name, or return the one that runs."""
     return emulator.start(root, run / _EMULATORS / name)
 
 
@@ -58,7 +58,7 @@ def _remove_if_unused(root: Path, lock: Path) -> None:
     try:
         descriptor = os.open(lock, os.O_RDWR | os.O_CLOEXEC)
     except FileNotFoundError:
-        return  # somebody else has just done it
+        return  # another process has just removed it
     try:
         if locks.try_exclusive(descriptor):
             _remove(root, lock)
@@ -67,7 +67,7 @@ def _remove_if_unused(root: Path, lock: Path) -> None:
 
 
 def _remove(root: Path, lock: Path) -> None:
-    """Remove a run's servers; call it with its lock held alone."""
+    """Remove a run's servers. The caller holds its lock alone."""
     directory = lock.with_suffix("")
     for folder in (directory / _EMULATORS).glob("*"):
         emulator.remove(folder)

@@ -93,7 +93,7 @@ class Runner:
     def answers(self) -> Iterator[str]:
         """Every result and error that this test's functions have answered with, as it went over the wire."""
         for function in self._functions:
-            yield from function.said
+            yield from function.sent
 
     def events(self, *names: str) -> list[dict[str, Any]]:
         """The log lines about what happened, or of those kinds only."""
