@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from migrate_cli import stages
-from migrate_cli.errors import CommandError, ExitCode
+from migrate_cli.errors import CommandError, ExitCode, UsageError
 from migrate_cli.output import Output
 
 
@@ -53,7 +53,10 @@ def command(
     output = Output("migrate checkpoint", as_json=as_json)
     try:
         variables = stages.environment(stage)
-        settings = settings_of(backend, config or configuration(backend), variables)
+        try:
+            settings = settings_of(backend, config or configuration(backend), variables)
+        except ReviewError as error:
+            raise UsageError(str(error)) from None
         made = make(
             Backend(backend, settings, python or interpreter(backend.resolve()), variables),
             at=at,

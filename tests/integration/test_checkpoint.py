@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import subprocess
 import sys
 import threading
 from contextlib import closing
@@ -546,3 +547,35 @@ def test_extensions_that_are_there_are_no_objects_of_the_users(
     assert result["checkpoint"]["revisions"] == 2, (result, runner.events())
     types = query(database, "SELECT atttypid::regtype::text FROM pg_attribute WHERE attrelid = 'mails'::regclass")
     assert ("citext",) in types
+
+
+@pytest.mark.stress
+def test_the_command_writes_it_and_says_so_in_json(tmp_path: Path) -> None:
+    folder = write_tree(tmp_path / "small", [Rev("a1", sql("CREATE TABLE a (id int)")), Rev("b2")])
+    command = [
+        sys.executable,
+        "-m",
+        "migrate_cli",
+        "checkpoint",
+        "--backend",
+        str(folder),
+        "--postgres",
+        "18",
+        "--json",
+    ]
+
+    ended = subprocess.run([*command, "--at", "a1"], capture_output=True, text=True, check=True)
+
+    document = json.loads(ended.stdout)
+    tree = folder / "alembic"
+    found = read_checkpoint(tree)
+    assert found is not None
+    assert document == {
+        "revision": "a1",
+        "revisions": 1,
+        "fingerprint": found.fingerprint,
+        "any_schema": True,
+        "allowed": [],
+        "remarks": [],
+        "files": [str(tree / DESCRIPTION), str(tree / SCRIPT)],
+    }
