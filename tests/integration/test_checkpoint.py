@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import secrets
 import shutil
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from infra.package.layout import read_layout
 from lambda_migrate.database.schema import read_schema
 from lambda_migrate.revisions.checkpoint import DESCRIPTION, SCRIPT, read_checkpoint, to_text
 from lambda_migrate.revisions.manifest import digest_of
+from localcloud.clients import client
 from migrate_review.checkpoint.beginning import begin
 from migrate_review.checkpoint.making import UncarriedError, make
 from migrate_review.checkpoint.replaying import Backend
@@ -35,6 +37,7 @@ from tests.support.waiting import eventually
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from localcloud.emulator import Emulator
     from localcloud.postgres import Database, Server
     from migrate_review.checkpoint.making import Made
     from tests.support.functions import Runner
@@ -579,3 +582,20 @@ def test_the_command_writes_it_and_says_so_in_json(tmp_path: Path) -> None:
         "remarks": [],
         "files": [str(tree / DESCRIPTION), str(tree / SCRIPT)],
     }
+
+
+def test_a_new_tenant_in_a_rollout_begins_with_it(
+    runner: Runner, database: Database, emulator: Emulator, seeded: Path
+) -> None:
+    bucket = f"rollouts-{secrets.token_hex(4)}"
+    client(emulator, "s3").create_bucket(Bucket=bucket)
+    query(database, "CREATE SCHEMA tenant")
+    target = {"schema": "tenant"}
+    item = {"number": 1, "name": "tenant", "server": "s", "wave": 1, "target": target}
+    event = {"revision": "heads", "target": target, "rollout": {"name": "first", "item": item, "runs": 0}}
+
+    outcomes = [runner.invoke(seeded, event, ROLLOUT_BUCKET=bucket).payload["outcome"] for _ in range(2)]
+
+    assert outcomes == ["migrated", "current"]
+    assert [line["schema"] for line in runner.events("checkpoint.applied")] == ["tenant"]
+    assert query(database, "SELECT version_num FROM tenant.alembic_version ORDER BY 1") == [("b2",), ("c3",)]
