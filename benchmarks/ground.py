@@ -101,7 +101,7 @@ def own() -> Iterator[Ground]:
     """
     directory = BENCH / "postgres"
     with locks.exclusive(BENCH / "running.lock"):
-        server = postgres.start(ROOT, directory, durable=False)
+        server = postgres.start(ROOT, directory, durable=False, needs_tls=False)
         try:
             with on(server, BENCH / "scratch") as ground:
                 yield ground
