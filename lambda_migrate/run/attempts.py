@@ -32,7 +32,6 @@ from lambda_migrate.invocation.request import GUARDED_ACTIONS
 from lambda_migrate.invocation.result import joined, merged
 from lambda_migrate.invocation.telemetry import log
 from lambda_migrate.revisions import manifest
-from lambda_migrate.revisions.checkpoint import read_checkpoint
 from lambda_migrate.run import up_to_date
 from lambda_migrate.run.account import Account, log_untrusted
 from lambda_migrate.run.outcome import TryAgain, error_of
@@ -49,7 +48,7 @@ if TYPE_CHECKING:
     from lambda_migrate.invocation.deadline import Deadline
     from lambda_migrate.invocation.invocation import Invocation
     from lambda_migrate.invocation.result import Revision, RunState, VersionTable
-    from lambda_migrate.revisions.checkpoint import NotedTable
+    from lambda_migrate.revisions.checkpoint import Checkpoint, NotedTable
     from lambda_migrate.run.account import Attempt
     from lambda_migrate.run.supervisor import ProcessEnd
 
@@ -241,7 +240,9 @@ def _may_use_checkpoint(invocation: Invocation, account: Account, session: Sessi
 def _noted_tables(invocation: Invocation) -> tuple[NotedTable, ...]:
     tree = manifest.tree_of(invocation.settings)
     try:
-        found = read_checkpoint(tree) if tree is not None else None
+        found: Checkpoint | None = (
+            load("lambda_migrate.revisions.checkpoint").read_checkpoint(tree) if tree is not None else None
+        )
     except (OSError, ValueError):
         return ()  # env.py's process says what is wrong with it
     return found.tables if found is not None else ()
