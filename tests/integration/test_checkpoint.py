@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from tests.support.functions import Runner
 
 pytestmark = pytest.mark.xdist_group("checkpoint")
+STRESS = pytest.mark.stress
 
 SEEDED = (
     Rev(
@@ -176,9 +177,16 @@ def test_it_is_used_in_any_schema(runner: Runner, database: Database, seeded: Pa
     "before,event,environment,why",
     [
         ("CREATE TABLE own (id int)", {"revision": "heads"}, {}, "holds objects"),
-        ("GRANT CREATE ON SCHEMA public TO PUBLIC", {"revision": "heads"}, {}, "every role may create"),
-        ("", {"revision": "b2"}, {}, "ends below"),
-        ("", {"revision": "+1"}, {}, "a number of revisions"),
+        pytest.param(
+            "GRANT CREATE ON SCHEMA public TO PUBLIC",
+            {"revision": "heads"},
+            {},
+            "every role may create",
+            id="every role may create",
+            marks=STRESS,
+        ),
+        pytest.param("", {"revision": "b2"}, {}, "ends below", id="below it", marks=STRESS),
+        pytest.param("", {"revision": "+1"}, {}, "a number of revisions", id="a number", marks=STRESS),
         ("", {"revision": "heads"}, {"CHECKPOINT": "off"}, None),
         (
             "CREATE TABLE alembic_version (version_num varchar(32) NOT NULL PRIMARY KEY)",
@@ -208,6 +216,7 @@ def test_anything_else_replays(
     assert all(str(why) in message for message in skipped)
 
 
+@STRESS
 def test_a_downgrade_below_it_runs_as_without_it(runner: Runner, database: Database, later: Path) -> None:
     runner.invoke(later)
 
@@ -218,7 +227,7 @@ def test_a_downgrade_below_it_runs_as_without_it(runner: Runner, database: Datab
     assert query(database, "SELECT version_num FROM alembic_version ORDER BY 1") == [("b2",), ("c3",)]
 
 
-@pytest.mark.parametrize("count", [4, pytest.param(20, marks=pytest.mark.stress)])
+@pytest.mark.parametrize("count", [3, pytest.param(20, marks=STRESS)])
 def test_several_at_once_apply_it_once(runner: Runner, database: Database, later: Path, count: int) -> None:
     wanted = replayed(later, database)
     functions = [runner.start(later) for _ in range(count)]
@@ -375,10 +384,10 @@ AUTOCOMMIT_ENV = ENV_PY.replace("poolclass=pool.NullPool", 'poolclass=pool.NullP
 @pytest.mark.parametrize(
     "env_py,driver,uses_it",
     [
-        pytest.param(ENV_PY, "postgresql+psycopg", True, id="psycopg"),
-        pytest.param(ASYNC_ENV, "postgresql+psycopg", True, id="psycopg, async"),
+        pytest.param(ENV_PY, "postgresql+psycopg", True, id="psycopg", marks=STRESS),
+        pytest.param(ASYNC_ENV, "postgresql+psycopg", True, id="psycopg, async", marks=STRESS),
         pytest.param(ASYNC_ENV, "postgresql+asyncpg", True, id="asyncpg"),
-        pytest.param(OWN_TRANSACTION_ENV, "postgresql+psycopg2", True, id="a transaction of its own"),
+        pytest.param(OWN_TRANSACTION_ENV, "postgresql+psycopg2", True, id="a transaction of its own", marks=STRESS),
         pytest.param(AUTOCOMMIT_ENV, "postgresql+psycopg2", False, id="autocommit"),
     ],
 )
@@ -528,6 +537,7 @@ def test_an_extension_that_the_login_may_not_make_is_the_same_error_and_leaves_n
     assert {line["sqlstate"] for line in runner.events("migration.failed")} == {"42501"}
 
 
+@STRESS
 def test_an_extension_in_another_schema_is_a_reason_to_replay(
     runner: Runner, postgres_server: Server, database: Database, extended: Path
 ) -> None:
