@@ -22,7 +22,7 @@ from tests.support.checkout import ROOT, copy_checkout, with_tools
 README = ROOT / "README.md"
 CONTRACT = ROOT / "docs" / "contract.md"
 ARCHITECTURE = ROOT / "docs" / "architecture.md"
-PAGES = [README, ROOT / "back" / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [*sorted(ROOT.glob("*.md")), ROOT / "back" / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 # What the table of variables says of a default that is no text to set, and what the setting then is.
 DEFAULTS_IN_WORDS: dict[str, Any] = {
