@@ -12,7 +12,7 @@ import hashlib
 import os
 import re
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -136,7 +136,7 @@ def make(
         if refused := [item for item in found if not item.is_named_by(allow)]:
             raise UncarriedError(refused)
         home = newest.replayed.home
-        proof = _proven(backend, at or "heads", runs, frozenset(_named(found, "rows")), progress)
+        proof = _proven(_Proof(backend, at or "heads", "", frozenset(_named(found, "rows")), allow), runs, progress)
         text = proof.script
         extensions, roles = items.extensions(newest.database, home), items.roles(newest.database)
         progress("replaying the revisions in another schema and time zone")
@@ -252,10 +252,8 @@ def _items(
     return found + _of_env_py(first, backend, revision)
 
 
-def _proven(
-    backend: Backend, revision: str, runs: Sequence[_Run], without: frozenset[str], progress: Callable[[str], None]
-) -> _Proof:
-    """Return the script, proven on each server.
+def _proven(proof: _Proof, runs: Sequence[_Run], progress: Callable[[str], None]) -> _Proof:
+    """Return the proof with a script that was proven on each server.
 
     The newest server says most of itself, such as the names of NOT NULL constraints. Where an older one does not
     understand that, what the oldest one says may do.
@@ -267,8 +265,8 @@ def _proven(
         text = script.dump(_ROOT, run.databases, run.database, run.replayed.home)
         for name in run.replayed.schemas_before:
             text = script.without_schema(text, name)
-        _refuse_secrets(text, {**os.environ, **backend.variables})
-        proof = _Proof(backend, revision, text, without)
+        _refuse_secrets(text, {**os.environ, **proof.backend.variables})
+        proof = replace(proof, script=text)
         try:
             for each in runs:
                 progress(f"restoring it on PostgreSQL {each.version}")
@@ -320,13 +318,15 @@ def _of_env_py(run: _Run, backend: Backend, revision: str) -> list[Item]:
 class _Proof:
     """Compares what the script makes with what the revisions make.
 
-    ``revision`` is the one to replay to. The rows of the tables in ``without`` may differ.
+    ``revision`` is the one to replay to. The rows of the tables in ``without`` may differ, and so may those of tables
+    that ``allow`` names.
     """
 
     backend: Backend
     revision: str
     script: str
     without: frozenset[str]
+    allow: tuple[str, ...]
 
     def on(self, run: _Run) -> None:
         """Raise `ReviewError` unless the script makes what was replayed on this server."""
@@ -335,11 +335,15 @@ class _Proof:
         script.restore(restored, self.script, run.replayed.before[0])
         held = state.read(restored, home, run.replayed.version_table)
         where = f"on PostgreSQL {run.version} a restored database is not like a replayed one"
-        if differences := run.held.differences(held, self.without):
+        differing = (table for table in run.held.differing_rows(held) if table not in self.without)
+        restored_rows = [*map(_of_rows, differing)]
+        if refused := [item for item in restored_rows if not item.is_named_by(self.allow)]:
+            raise UncarriedError(refused)
+        if differences := run.held.differences(held, self._without(restored_rows)):
             raise ReviewError(f"{where}: {state.shown(differences)}")
         # pg_dump also writes what no fingerprint has: privileges, comments, the order of columns.
         ours, theirs = (
-            same_form(script.dump(_ROOT, run.databases, each, home, rows=not self.without))
+            same_form(script.dump(_ROOT, run.databases, each, home, rows=not self._without(restored_rows)))
             for each in (restored, run.database)
         )
         if ours != theirs:
@@ -347,6 +351,9 @@ class _Proof:
             changed = [line for line in lines if line[:1] in "+-" and line[:3] not in {"+++", "---"}]
             raise ReviewError(f"{where}: {' | '.join(changed[:6])}")
         run.databases.drop(restored)
+
+    def _without(self, restored_rows: Iterable[Item]) -> frozenset[str]:
+        return self.without | {*_named(restored_rows, "rows")}
 
     def elsewhere(self, run: _Run) -> tuple[bool, str | None, list[str]]:
         """Return whether any schema will do, which time zone is needed, and remarks about both."""
@@ -382,4 +389,10 @@ class _Proof:
             return False
         restored = run.databases.make(_RESTORER, (schema, *found.replayed.schemas_before))
         script.restore(restored, self.script, found.replayed.before[0])
-        return not found.held.differences(state.read(restored, schema, run.replayed.version_table), self.without)
+        held = state.read(restored, schema, run.replayed.version_table)
+        allowed = [item for item in map(_of_rows, found.held.differing_rows(held)) if item.is_named_by(self.allow)]
+        return not found.held.differences(held, self._without(allowed))
+
+
+def _of_rows(table: str) -> Item:
+    return Item(f"rows:{table}", "a restored database has others, as in a materialized view that is out of date")
