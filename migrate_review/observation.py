@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-# SQLSTATE classes of values that do not fit and of violated constraints: the revision refused the rows it met.
-REFUSED_ROWS = ("22", "23")
+# SQLSTATE classes of values that do not fit, of violated constraints, and of several rows where one is expected: the
+# revision refused the rows it met.
+REFUSED_ROWS = ("22", "23", "21")
 # The time zone of the review's database. It is not UTC, and no revision sets it, so that values that change with the
 # session's time zone change here. It has no daylight saving time: no local time is missing, or there twice.
 TIME_ZONE = "Asia/Kathmandu"
@@ -95,13 +96,15 @@ class Catalog:
 
     ``enums`` maps a type to its labels, in order, each with its oid, so that a rename shows. ``others`` holds the
     definition of everything else that a revision can make (views, functions, triggers, sequences, policies, comments,
-    privileges, extensions, domains ...) by a name such as ``view reports.daily``.
+    privileges, extensions, domains ...) by a name such as ``view reports.daily``. ``views`` maps each view, a
+    materialized one too, to its columns.
     """
 
     tables: tuple[Table, ...]
     enums: Mapping[str, tuple[tuple[int, str], ...]]
     others: Mapping[str, str]
     materialized: tuple[MaterializedView, ...] = ()
+    views: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def table(self, oid: int) -> Table | None:
         """Return the table with this oid, or None."""
@@ -139,7 +142,7 @@ class Access:
 
 @dataclass(frozen=True)
 class Write:
-    """What became of one row's write after the revision. ``kind`` is INSERT or UPDATE.
+    """What became of one row's write after the revision. ``kind`` is INSERT, UPDATE or DELETE.
 
     ``failure`` is why it fails, for every row that was tried, None if it works. ``function`` says that the failure came
     from a function that the write calls. ``reads`` are other tables that it reads as a whole, with their rows.
@@ -151,6 +154,15 @@ class Write:
     sqlstate: str | None = None
     function: bool = False
     reads: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Zoned:
+    """A new column whose values are those of ``source``, in the same row, in the time zone of the session."""
+
+    table: str
+    column: str
+    source: str
 
 
 @dataclass(frozen=True)
@@ -212,7 +224,8 @@ class Change:
     """The difference of a table's rows from before the upgrade to after the downgrade.
 
     ``lost`` rows are gone; ``changed`` counts, by column, the rows whose value is another one; ``added`` rows are new.
-    ``example`` is one change in words, as ``id=7: 'ann@example.org' became NULL``.
+    ``example`` is one change in words, as ``id=7: email 'ann@example.org' became NULL``; ``examples`` has one for each
+    column.
     """
 
     table: str
@@ -221,6 +234,7 @@ class Change:
     added: int
     changed: Mapping[str, int]
     example: str
+    examples: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -232,6 +246,7 @@ class Observation:
     schema before it allows (NULLs, duplicates, orphans ...): all the rest was then measured with rows that it takes.
 
     ``writes`` are the writes of the application that the revision changed: they fail after it, or read whole tables.
+    ``zoned`` are new columns whose values are another column's in the time zone of the session.
     ``downgrade_refused`` is a second downgrade that failed on rows which only the schema after the revision allows.
 
     ``reruns`` are the upgrades that were run again after the revision was stopped between two statements of which the
@@ -259,4 +274,5 @@ class Observation:
     access_before: Access | None = None
     access_after: Access | None = None
     writes: tuple[Write, ...] = ()
+    zoned: tuple[Zoned, ...] = ()
     downgrade_refused: Pass | None = None

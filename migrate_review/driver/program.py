@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 import traceback
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from functools import wraps
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -523,6 +525,23 @@ def _make(start: Mapping[str, Any], wire: _Wire) -> _Driver:
     return _Driver(job, start["server"], start["pass_timeout_s"], wire)
 
 
+def _too_old() -> str | None:
+    """Return which library of the backend is older than the function and the review can use, None if none is."""
+    lines = (Path(__file__).resolve().parents[2] / "lambda_migrate" / "env_py" / "requirements.txt").read_text()
+    for name, oldest in re.findall(r"^(\w+)>=([\d.]+)", lines, re.MULTILINE):
+        installed = version(name)
+        if _numbers(installed) < _numbers(oldest):
+            return (
+                f"the backend has {name} {installed}; the function and this review work with {oldest} and later. Raise"
+                " it in the backend's requirements, or name an interpreter that has a later one with --python"
+            )
+    return None
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    return tuple(int(each) for each in re.findall(r"\d+", text)[:2])
+
+
 def main() -> None:
     """Obey commands until the pipe closes. The descriptors of both pipes are this program's arguments."""
     commands, answers = (int(argument) for argument in sys.argv[1:3])
@@ -531,6 +550,11 @@ def main() -> None:
         wire = _Wire(readable, writable)
         start = wire.read()
         if start is None:
+            return
+        too_old = _too_old()
+        if too_old is not None:
+            while wire.read() is not None:
+                wire.write({"refused": too_old})
             return
         driver = _make(start, wire)
         folder = driver.job.settings.alembic_config.parent

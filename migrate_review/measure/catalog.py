@@ -84,6 +84,12 @@ SELECT json_build_array(r.oid::bigint, r.shown, r.relispopulated, EXISTS (
 FROM relations r WHERE r.relkind = 'm' ORDER BY r.shown
 """
 
+_VIEWS = """
+SELECT json_build_array(r.shown, (SELECT json_agg(a.attname ORDER BY a.attnum) FROM pg_attribute a
+    WHERE a.attrelid = r.oid AND a.attnum > 0 AND NOT a.attisdropped))
+FROM relations r WHERE r.relkind IN ('v', 'm') ORDER BY r.shown
+"""
+
 
 def _privileges(acl: str, kind: str, owner: str) -> str:
     """Return SQL for privileges that differ from the default. GRANT and REVOKE can write out the default."""
@@ -270,7 +276,8 @@ SELECT json_build_array(
     (SELECT coalesce(json_object_agg(name, definition), '{{}}') FROM (
         {" UNION ALL ".join(f"SELECT * FROM ({each}) AS part (name, definition)" for each in _OTHERS)}
     ) AS found (name, definition) WHERE definition <> ''),
-    (SELECT coalesce(json_agg(found), '[]') FROM ({_MATERIALIZED}) AS found (found))
+    (SELECT coalesce(json_agg(found), '[]') FROM ({_MATERIALIZED}) AS found (found)),
+    (SELECT coalesce(json_agg(found), '[]') FROM ({_VIEWS}) AS found (found))
 )::text
 """  # noqa: S608 - all of it is above
 
@@ -286,12 +293,13 @@ def read(opened: connection, version_table: tuple[str | None, str]) -> Catalog:
         cursor.execute("EXECUTE catalog (%s, %s)", (schema or "public", name))
         row = cursor.fetchone()
     assert row is not None  # noqa: S101 - it aggregates
-    tables, enums, others, materialized = json.loads(row[0])
+    tables, enums, others, materialized, views = json.loads(row[0])
     return Catalog(
         tables=tuple(_table(each) for each in tables),
         enums={enum: tuple((oid, label) for oid, label in labels) for enum, labels in enums},
         others=dict(sorted(others.items())),
         materialized=tuple(MaterializedView(*each) for each in materialized),
+        views={view: tuple(columns or ()) for view, columns in views},
     )
 
 

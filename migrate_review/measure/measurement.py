@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 from lambda_migrate.database.schema import read_schema
 from migrate_review.driver.process import DiedError
-from migrate_review.measure import access, catalog, scope, wider
+from migrate_review.measure import access, catalog, scope, wider, zones
 from migrate_review.measure.writes import Trial
 from migrate_review.observation import REFUSED_ROWS, Lock, Observation, Pass, Statement
 from migrate_review.rows import contents, fill
+from migrate_review.rows.columns import RevisionTexts
 from migrate_review.rows.plan import plan_rows
 
 if TYPE_CHECKING:
@@ -28,6 +29,18 @@ if TYPE_CHECKING:
 
 # A revision is stopped at so many places at most.
 _MOST_RERUNS = 6
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """Which rows tables get: those of a plan, so many a table, or with NULL wherever it may be."""
+
+    plan: Plan | None = None
+    count: int | None = None
+    sparse: bool = False
+
+
+_USUAL = _Rows()
 
 
 @dataclass
@@ -51,7 +64,7 @@ class Measurement:
         if obstacle is not None:
             return self._not_run(revision, obstacle)
         observation = self._with_all_that_it_touches(revision)
-        if _refused_rows(observation):
+        if self._refused_rows(revision, observation.upgrade):
             observation = self._with_other_rows(revision, observation)
         failure = observation.upgrade.failure
         if failure is not None:
@@ -101,17 +114,27 @@ class Measurement:
         return self._scopes[revision]
 
     def _with_other_rows(self, revision: str, refused: Observation) -> Observation:
-        """Return the measurements of a revision that refused rows, with fitting ones, one a table, or none."""
+        """Return the measurements of a revision that refused rows: with fitting, sparse, single rows, or none."""
         observation = self._with_fitting_rows(revision, refused)
-        for count in (1, 0):
-            if not _refused_rows(observation) or self._reach(revision) is not None:
+        for rows in (_Rows(sparse=True), _Rows(count=1), _Rows(count=0)):
+            if observation.upgrade.failure is None or self._reach(revision) is not None:
                 break
-            tried = self._observed(revision, count=count)
-            if not _refused_rows(tried):
+            tried = self._observed(revision, rows)
+            if tried.upgrade.failure is None:
                 observation = replace(tried, refused=refused.upgrade)
-                if not count:
+                if rows.count == 0:
                     observation = _without_any_rows(observation)
         return observation
+
+    def _refused_rows(self, revision: str, failed: Pass) -> bool:
+        """Return whether an upgrade failed because of the rows: it says so, or it runs on empty tables."""
+        if failed.failure is None or (failed.sqlstate or "").startswith(REFUSED_ROWS):
+            return failed.failure is not None
+        if not failed.statements or self._reach(revision) is not None:
+            return False
+        ran = "failure" not in self.position.apply([revision])
+        self.position.start_over()
+        return ran
 
     def _with_fitting_rows(self, revision: str, refused: Observation) -> Observation:
         """Return the measurements of a revision that refused rows, with rows that it accepts.
@@ -127,27 +150,27 @@ class Measurement:
         self.position.start_over()
         if self._reach(revision) is not None:
             return refused
-        fitting = self._observed(revision, plan_rows(before, after))
+        fitting = self._observed(revision, _Rows(plan_rows(before, after)))
         return replace(fitting, refused=refused.upgrade)
 
-    def _fill(self, revision: str, plan: Plan | None, count: int | None) -> dict[str, str]:
+    def _fill(self, revision: str, rows: _Rows) -> dict[str, str]:
         """Fill the tables. Return those that stayed empty, with the reason."""
         position = self.position
         several = position.tree.revisions.values()
-        texts = fill.RevisionTexts(
+        texts = RevisionTexts(
             tuple(each.upgrade_texts for each in several), frozenset().union(*(each.inserted for each in several))
         )
-        wanted = self.row_count if count is None else count
         began = time.monotonic()
         unfilled = fill.fill(
             position.connections.opened(),
-            wanted,
+            self.row_count if rows.count is None else rows.count,
             position.connections.version_table,
-            plan,
+            rows.plan,
             texts,
             self._scope(revision).tables,
+            sparse=rows.sparse,
         )
-        if plan is None and count is None:
+        if rows == _USUAL:
             if not unfilled:
                 position.keep_rows(time.monotonic() - began)
             if position.tree.has_siblings(revision):
@@ -156,10 +179,10 @@ class Measurement:
 
     # --- up, down and up again ---
 
-    def _observed(self, revision: str, plan: Plan | None = None, *, count: int | None = None) -> Observation:
+    def _observed(self, revision: str, rows: _Rows = _USUAL) -> Observation:
         # Kept whole: the steps of one measurement in their order, each of which may end it.
         connections = self.position.connections
-        unfilled = self._fill(revision, plan, count)
+        unfilled = self._fill(revision, rows)
         opened = connections.opened()
         before = self.position.read()
         data = contents.read(opened, before)
@@ -192,6 +215,7 @@ class Measurement:
             access_before=standing,
             access_after=access.read(connections.opened()),
             writes=Trial(connections.opened(), before, after, data, counts).changed_writes(),
+            zoned=zones.by_the_session(connections.opened(), before, after),
         )
         counts = dict(seen.rows)
         seen = replace(seen, downgrade=self._pass("downgrade", revision, after, counts))
@@ -302,11 +326,6 @@ def _stops(statements: Sequence[Statement]) -> list[int]:
     """Return the places, from 1, before which some of a revision is committed: around statements in autocommit."""
     pairs = enumerate(pairwise(statements), start=1)
     return [place for place, (one, following) in pairs if not (one.in_transaction and following.in_transaction)]
-
-
-def _refused_rows(observation: Observation) -> bool:
-    failed = observation.upgrade
-    return failed.failure is not None and (failed.sqlstate or "").startswith(REFUSED_ROWS)
 
 
 def _without_any_rows(observation: Observation) -> Observation:

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
     from migrate_review.observation import Catalog
 
+PG_DUMP = "pg_dump --schema-only --no-owner --no-privileges"
+
 _EXTENSIONS = (
     re.compile(r'extension "(?P<name>[^"]+)" is not available'),
     re.compile(r'could not open extension control file ".*/(?P<name>[^/"]+)\.control"'),
@@ -45,8 +47,7 @@ def lacking(failure: str, before: Catalog, earlier: Iterable[str]) -> str | None
         return None
     return (
         f"it needs the {undefined['kind']} {undefined['name']}, which no revision before it makes; if it is there in"
-        " your databases before the first revision, give a schema dump of that with --baseline FILE (pg_dump"
-        " --schema-only --no-owner --no-privileges)"
+        f" your databases before the first revision, give a schema dump of that with --baseline FILE ({PG_DUMP})"
     )
 
 

@@ -68,7 +68,10 @@ class Position:
         while missing := [each for each in wanted if each not in self.applied]:
             blocked = next((each for each in missing if each in self.blocked), None)
             if blocked is not None:
-                return f"revision {blocked}, which comes before it, does not run: {self.blocked[blocked]}"
+                why = self.blocked[blocked].rstrip(".")
+                dump = f"give a dump of one with --baseline FILE ({needs.PG_DUMP}, and the rows of alembic_version)"
+                hint = "" if "--" in why else f"; if your databases are past it, {dump}"
+                return f"revision {blocked}, which comes before it, does not run: {why}{hint}"
             had_rows = set(self.applied) != set(given)
             began = time.monotonic()
             self.progress(f"applying {len(missing)} revisions that come before")

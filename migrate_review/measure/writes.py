@@ -1,9 +1,9 @@
-"""Tries the writes of the running application after a revision: an INSERT and an UPDATE of a few rows of each table."""
+"""Tries the writes of the running application after a revision: INSERT, UPDATE and DELETE of a few rows of tables."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from migrate_review.observation import Write
@@ -22,30 +22,45 @@ if TYPE_CHECKING:
 _ROWS = 5
 _MORE_ROWS = 60
 
-# Executes each attempt, a list of statements, and takes it back. Gives the failures, and the rows of each table that an
-# attempt read by sequential scans.
+# What a write is said to do that raises no error and has no effect.
+_LOST = "it raises no error, and the row is not there"
+_NO_DATA = "02000"
+
+# Executes each attempt, a list of statements, and takes it back. Gives the failures, the rows of each table that an
+# attempt read by sequential scans, and for an attempt with a query how many rows that counts more afterwards.
 _TRY = """
 DO $review$
 DECLARE
     attempt record; piece text; found jsonb := '[]'; state text; message text; context text; was jsonb; now jsonb;
+    counting text; had bigint; has bigint;
 BEGIN
     FOR attempt IN
         SELECT value FROM jsonb_array_elements(current_setting('review.attempts')::jsonb) WITH ORDINALITY AS e(value, n)
         ORDER BY n
     LOOP
         BEGIN
-            SELECT jsonb_object_agg(oid, pg_stat_get_xact_tuples_returned(oid)) INTO was
-            FROM unnest(current_setting('review.tables')::oid[]) AS oid;
-            FOR piece IN SELECT jsonb_array_elements_text(attempt.value) LOOP
+            had := NULL;
+            has := NULL;
+            counting := attempt.value ->> 'count';
+            FOR piece IN SELECT jsonb_array_elements_text(attempt.value -> 'before') LOOP
                 EXECUTE piece;
             END LOOP;
+            IF counting IS NOT NULL THEN
+                EXECUTE counting INTO had;
+            END IF;
+            SELECT jsonb_object_agg(oid, pg_stat_get_xact_tuples_returned(oid)) INTO was
+            FROM unnest(current_setting('review.tables')::oid[]) AS oid;
+            EXECUTE attempt.value ->> 'write';
             SET CONSTRAINTS ALL IMMEDIATE;
             SELECT jsonb_object_agg(oid, pg_stat_get_xact_tuples_returned(oid)) INTO now
             FROM unnest(current_setting('review.tables')::oid[]) AS oid;
+            IF counting IS NOT NULL THEN
+                EXECUTE counting INTO has;
+            END IF;
             RAISE EXCEPTION USING ERRCODE = 'RV000';
         EXCEPTION
             WHEN SQLSTATE 'RV000' THEN
-                found := found || jsonb_build_array(jsonb_build_object('was', was, 'now', now));
+                found := found || jsonb_build_array(jsonb_build_object('was', was, 'now', now, 'more', has - had));
             WHEN OTHERS THEN
                 GET STACKED DIAGNOSTICS
                     state = RETURNED_SQLSTATE, message = MESSAGE_TEXT, context = PG_EXCEPTION_CONTEXT;
@@ -96,7 +111,7 @@ class Trial:
             outcomes.setdefault((table.name, kind), []).append(self._outcome(table.name, kind, each))
         return tuple(write for several in outcomes.values() for write in _concluded(several))
 
-    def _ran(self, attempts: Sequence[Sequence[str]]) -> list[dict[str, Any]]:
+    def _ran(self, attempts: Sequence[_Attempt]) -> list[dict[str, Any]]:
         """Execute each attempt and undo it. Return what became of each."""
         if not attempts:
             return []
@@ -106,7 +121,7 @@ class Trial:
             try:
                 cursor.execute(
                     "SELECT set_config('review.attempts', %s, true), set_config('review.tables', %s, true)",
-                    (json.dumps(attempts), f"{{{oids}}}"),
+                    (json.dumps([asdict(each) for each in attempts]), f"{{{oids}}}"),
                 )
                 cursor.execute(_TRY)
                 cursor.execute("SELECT current_setting('review.found')")
@@ -122,6 +137,10 @@ class Trial:
             in_function = any("inline_code_block" not in line for line in own)
             message = " ".join(found["message"].split())
             return Write(table, kind, f"{message} (SQLSTATE {found['state']})", found["state"], in_function)
+        if found["more"] == 0:
+            return Write(table, kind, _LOST, _NO_DATA)
+        if kind == "DELETE":
+            return Write(table, kind)  # what a foreign key without an index makes it read has a rule of its own
         names = {each.oid: each.name for each in self.before.tables}
         was, now = found["was"] or {}, found["now"] or {}
         counts = {names[int(oid)]: count - was.get(oid, 0) for oid, count in now.items()}
@@ -165,8 +184,17 @@ def _affected(before: Catalog, after: Catalog) -> Iterator[Table]:
             yield was
 
 
-def _attempts(was: Table, after: Catalog, data: Contents | None, most: int) -> Iterator[tuple[str, list[str]]]:
-    """Yield an INSERT and an UPDATE for some rows of a table, each as the statements that try it."""
+@dataclass(frozen=True)
+class _Attempt:
+    """A write, the statements that come before it, and a query that counts the rows of its table, if it adds one."""
+
+    write: str
+    before: Sequence[str] = ()
+    count: str | None = None
+
+
+def _attempts(was: Table, after: Catalog, data: Contents | None, most: int) -> Iterator[tuple[str, _Attempt]]:
+    """Yield an INSERT, an UPDATE and a DELETE for some rows of a table."""
     now = after.table(was.oid)
     if now is None or data is None or not data.rows:
         return
@@ -198,20 +226,22 @@ def _attempts(was: Table, after: Catalog, data: Contents | None, most: int) -> I
         ]
         if settable:
             one = quoted(settable[0])
-            yield "UPDATE", [f"UPDATE {now.name} SET {one} = {one} WHERE {where}"]  # noqa: S608 - quoted names
+            yield "UPDATE", _Attempt(f"UPDATE {now.name} SET {one} = {one} WHERE {where}")  # noqa: S608 - quoted names
+        yield "DELETE", _Attempt(f"DELETE FROM {now.name} WHERE {where}")  # noqa: S608 - quoted names
 
 
-def _insert(table: str, given: Mapping[str, Any], row: Mapping[str, str], where: str) -> list[str]:
-    """Return the statements that put a row into a table that does not have it."""
+def _insert(table: str, given: Mapping[str, Any], row: Mapping[str, str], where: str) -> _Attempt:
+    """Return the attempt to put a row into a table that does not have it."""
     columns = ", ".join(quoted(column.name) for column in given.values())
     values = ", ".join(_literal(row[name]) for name in given)
-    return [
+    before = (
         # Rows that refer to it are left alone, and no trigger sees it go.
         "SELECT set_config('session_replication_role', 'replica', true)",
         f"DELETE FROM {table} WHERE {where}",  # noqa: S608 - quoted names
         "SELECT set_config('session_replication_role', 'origin', true)",
-        f"INSERT INTO {table} ({columns}) VALUES ({values})",  # noqa: S608 - quoted names
-    ]
+    )
+    insert = f"INSERT INTO {table} ({columns}) VALUES ({values})"  # noqa: S608 - quoted names
+    return _Attempt(insert, before, f"SELECT count(*) FROM {table}")  # noqa: S608 - quoted names
 
 
 def _literal(value: str) -> str:

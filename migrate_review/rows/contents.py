@@ -92,19 +92,21 @@ def _change(name: str, old: Contents, new: Contents | None) -> Change | None:
     kept = [column for column in old.columns if column in new.columns]
     changed: Counter[str] = Counter()
     examples: list[str] = []
+    of_columns: dict[str, str] = {}
     for column in old.columns:
         if column not in new.columns:
             had = [row for row in _picked(old, [column]) if row != (_NULL,)]
             if had:
                 changed[column] = len(had)
-                examples.append(f"{column}: {shown(had[0][0])} is gone with the column")
+                of_columns[column] = f"{column}: {shown(had[0][0])} is gone with the column"
     if old.key and all(column in kept for column in old.key):
-        lost, added = _by_key(old, new, kept, changed, examples)
+        lost, added = _by_key(old, new, kept, changed, of_columns, examples)
     else:
         lost, added = _by_value(_picked(old, kept), _picked(new, kept), kept, examples)
     if not (lost or added or changed):
         return None
-    return Change(name, len(old.rows), lost, added, dict(changed), examples[0])
+    example = next(iter((*of_columns.values(), *examples)))
+    return Change(name, len(old.rows), lost, added, dict(changed), example, of_columns)
 
 
 def _picked(contents: Contents, columns: Sequence[str]) -> list[Row]:
@@ -113,7 +115,12 @@ def _picked(contents: Contents, columns: Sequence[str]) -> list[Row]:
 
 
 def _by_key(
-    old: Contents, new: Contents, kept: Sequence[str], changed: Counter[str], examples: list[str]
+    old: Contents,
+    new: Contents,
+    kept: Sequence[str],
+    changed: Counter[str],
+    of_columns: dict[str, str],
+    examples: list[str],
 ) -> tuple[int, int]:
     was, is_now = (
         dict(zip(_picked(contents, old.key), _picked(contents, kept), strict=True)) for contents in (old, new)
@@ -125,7 +132,7 @@ def _by_key(
             # Where there was nothing, nothing is lost: as when a new column is filled.
             if value not in (now, _NULL):
                 if not changed[column]:
-                    examples.append(f"{_shown_row(old.key, key)}: {column} {shown(value)} became {shown(now)}")
+                    of_columns[column] = f"{_shown_row(old.key, key)}: {column} {shown(value)} became {shown(now)}"
                 changed[column] += 1
     examples.extend(f"{_shown_row(old.key, key)} is gone" for key in gone[:1])
     examples.extend(f"{_shown_row(old.key, key)} is new" for key in added[:1])

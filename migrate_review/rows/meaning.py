@@ -21,12 +21,13 @@ if TYPE_CHECKING:
 class Meaning:
     """What texts of a column look like: some of them, and one for each number and salt, or none if there are few.
 
-    ``type`` is the type that they can be cast to, "" if it is text.
+    ``type`` is the type that they can be cast to, "" if it is text. ``only`` says that code reads no other texts.
     """
 
     some: tuple[str, ...]
     nth: Callable[[int, int], str] | None = None
     type: str = ""
+    only: bool = False
 
 
 def _parts(number: int) -> tuple[int, int, int]:
@@ -139,7 +140,14 @@ def of_text(column: str, texts: Iterable[str], *, tame: bool) -> Meaning | None:
         rf'(?<![\w"])"?{name}"?\s*::\s*"?(\w+)|\bcast\s*\(\s*(?:\w+\.)?"?{name}"?\s+as\s+"?(\w+)', re.IGNORECASE
     )
     casts = _CASTS | _CASTS_OF_TAME if tame else _CASTS
+    texts = tuple(texts)
+    loads = re.compile(rf"""\bloads\(\s*(?:\w+\.)*(?:\w+\[['"])?{name}\b""")
+    if any(loads.search(text) for text in texts):
+        return Meaning(tuple(documents(column, None, texts, tame=tame)), type="jsonb", only=True)
+    read = re.compile(rf"""\bto_(?:date|timestamp)\s*\(\s*(?:\w+\.)?"?{name}"?\s*,\s*'([^']+)'""", re.IGNORECASE)
     for text in texts:
+        for found in read.finditer(text):
+            return Meaning(tuple(_formatted(found[1], each) for each in _MOMENTS), only=True)
         for found in cast.finditer(text):
             meaning = casts.get((found[1] or found[2]).lower())
             if meaning is not None:
@@ -150,6 +158,24 @@ def of_text(column: str, texts: Iterable[str], *, tame: bool) -> Meaning | None:
     parts = words.split("_")
     ends = ("_".join(parts[at:]) for at in range(len(parts)))
     return next((_MEANINGS[_NAMES[end]] for end in ends if end in _NAMES), None)
+
+
+# Year, month, day, hour, minute and second.
+_MOMENTS = (
+    ("1999", "12", "31", "23", "59", "59"),
+    ("2024", "02", "29", "12", "00", "00"),
+    ("2026", "01", "01", "00", "30", "15"),
+)
+_FORMAT = re.compile(r"YYYY|YY|MM|DD|HH24|HH12|HH|MI|SS")
+
+
+def _formatted(pattern: str, moment: tuple[str, ...]) -> str:
+    """Return a moment as to_date() and to_timestamp() read it by a pattern; a name of a month or day stays a word."""
+    year, month, day, hour, minute, second = moment
+    parts = {"YYYY": year, "YY": year[2:], "MM": month, "DD": day, "HH24": hour, "MI": minute, "SS": second}
+    parts |= {"HH12": "07", "HH": "07"}
+    words = pattern.replace("Month", "June").replace("Mon", "Jun").replace("MON", "JUN")
+    return _FORMAT.sub(lambda part: parts[part[0]], words)
 
 
 _PARTS_OF_TIME = {

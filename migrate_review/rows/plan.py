@@ -35,12 +35,12 @@ def _demands(old: Table, after: Catalog) -> Iterator[tuple[str, str]]:
     """Yield a statement that adds each constraint, with the statement that drops it."""
     new = after.table(old.oid)
     if new is not None:
-        yield from _of_columns(old, new)
+        yield from _of_columns(old, new, after)
         yield from _of_constraints(old, new)
         yield from _of_indexes(old, new)
 
 
-def _of_columns(old: Table, new: Table) -> Iterator[tuple[str, str]]:
+def _of_columns(old: Table, new: Table, after: Catalog) -> Iterator[tuple[str, str]]:
     was = {column.number: column for column in old.columns}
     is_now = {column.number: column for column in new.columns if column.number in was}
     for number, column in is_now.items():
@@ -52,7 +52,13 @@ def _of_columns(old: Table, new: Table) -> Iterator[tuple[str, str]]:
             )
         if column.type != was[number].type:
             label = f"review_type_{number}"
-            check = f"pg_input_is_valid({name}::text, {_literal(column.type)})"
+            if column.type in after.enums:
+                labels = ", ".join(_literal(label) for _, label in after.enums[column.type])
+                check = f"{name}::text IN ({labels})"
+            else:
+                # The revision itself may make the type.
+                valid = f"pg_input_is_valid({name}::text, {_literal(column.type)})"
+                check = f"CASE WHEN to_regtype({_literal(column.type)}) IS NULL THEN true ELSE {valid} END"
             yield (
                 f"ALTER TABLE {old.name} ADD CONSTRAINT {label} CHECK ({check})",
                 f"ALTER TABLE {old.name} DROP CONSTRAINT {label}",

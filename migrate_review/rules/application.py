@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 _NOT_NULL_VIOLATION = "23502"
 _UNIQUE_VIOLATION = "23505"
+_REFERRED_TO = {"23503", "23001"}
 _GENERATED_ALWAYS = "428C9"
 
 
@@ -29,6 +30,8 @@ def writes(case: Case) -> Iterator[Finding]:
             yield case.found(RULES["writes-read-table"], evidence, table=write.table, kind=write.kind, other=other)
         if write.failure is None or (write.table, write.failure) in failing or _is_said(write.sqlstate, write.function):
             continue
+        if write.kind == "DELETE" and write.sqlstate in _REFERRED_TO:
+            continue  # rows refer to it, as they may
         if (
             write.sqlstate == _NOT_NULL_VIOLATION
             and not write.function

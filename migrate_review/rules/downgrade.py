@@ -41,7 +41,9 @@ def failures(case: Case) -> Iterator[Finding]:
         yield case.found(rule, f"{failed.failure}: {evidence}", sql=" ".join(sql.split()))
     elif state == _NOT_NULL_VIOLATION and any(required_columns(case)):
         return  # that says more
-    elif state.startswith(REFUSED_ROWS) and case.observation.refused is not None:
+    elif case.observation.refused is not None and (
+        state.startswith(REFUSED_ROWS) or case.observation.upgrade.failure is None
+    ):
         queries = "".join(f"\n#   {query}" for query in _queries(case))
         which = f" They are:{queries}" if queries else ""
         yield case.found(RULES["upgrade-depends-on-data"], evidence, failure=failed.failure, queries=which)
@@ -126,7 +128,8 @@ def data(case: Case) -> Iterator[Finding]:
                 continue
             in_place = kept and any(other.name == column for other in kept.columns)
             rule = "values-changed" if in_place else "values-lost"
-            evidence = f"{count} of {change.rows} values of {change.table}.{column}: {change.example}"
+            example = change.examples.get(column, change.example)
+            evidence = f"{count} of {change.rows} values of {change.table}.{column}: {example}"
             names = _archive(case, change.table, column)
             yield case.found(RULES[rule], evidence, table=change.table, column=column, **names)
 

@@ -9,6 +9,7 @@ from migrate_review.lock_modes import ACCESS_EXCLUSIVE, ROW_EXCLUSIVE, blocks, s
 from migrate_review.rules import batches, difference, squawk, wording
 from migrate_review.rules.blocking import evidence_of, held_meanwhile, is_share, long_works, reading
 from migrate_review.rules.case import attempted, short
+from migrate_review.rules.names import Relation
 from migrate_review.rules.rulebook import RULES
 
 if TYPE_CHECKING:
@@ -27,8 +28,9 @@ def work_that_others_wait_for(case: Case) -> Iterator[Finding]:
     known: set[tuple[str, str]] = set()
     for run in case.runs:
         for found, table in _works(case, run):
-            # What the downgrade does again is no second finding.
-            if run.function == "upgrade" or (found.rule, table) not in known:
+            # What the downgrade does again is no second finding, nor is what several statements read under one lock.
+            once = run.function != "upgrade" or found.rule == "scan-while-locked"
+            if not once or (found.rule, table) not in known:
                 yield found
             known.add((found.rule, table))
         yield from _not_measured(case, run)
@@ -95,7 +97,10 @@ def _not_measured(case: Case, run: Run) -> Iterator[Finding]:
 
 def _names(rule: str, work: Work, run: Run) -> dict[str, str]:
     table = next(iter(work.rewritten), None) or _altered(work, run)
-    return wording.names(rule, wording.root(table, run.after or run.before), work.statement.sql, run)
+    root = wording.root(table, run.after or run.before)
+    # A statement on one partition alone is about that, and not about the table that it belongs to.
+    named = re.search(rf"(?<![\w$]){re.escape(Relation(root).bare)}(?![\w$])", work.statement.sql)
+    return wording.names(rule, root if named else table, work.statement.sql, run)
 
 
 def _altered(work: Work, run: Run) -> str:

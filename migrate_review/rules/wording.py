@@ -93,10 +93,12 @@ def _of_constraint(rule: str, table: str, sql: str, before: Catalog, after: Cata
         for owner, constraint in difference.new_constraints(before, after)
         if owner.name == table and constraint.kind in _KINDS[rule]
     ]
-    if not candidates:
+    # The one that the statement names; the server may have chosen a name, which it then does not hold. One that takes
+    # the place of another has the name that was there before.
+    named = [each for each in _constraints(table, after) if each.kind in _KINDS[rule] and _holds(sql, each.name)]
+    if not named and not candidates:
         return {}
-    # The one that the statement names; the server may have chosen a name, which it then does not hold.
-    [constraint, *_] = sorted(candidates, key=lambda each: each.name not in sql)
+    [constraint, *_] = named or candidates
     return {
         "name": constraint.name,
         "columns": listed(constraint.columns),
@@ -104,6 +106,16 @@ def _of_constraint(rule: str, table: str, sql: str, before: Catalog, after: Cata
         "other": constraint.references or "another table",
         "fix": _fix_of_constraint(table, constraint, after),
     }
+
+
+def _constraints(table: str, catalog: Catalog) -> Sequence[Constraint]:
+    found = catalog.table_named(table)
+    return found.constraints if found is not None else ()
+
+
+def _holds(sql: str, name: str) -> bool:
+    """Return whether a statement names it."""
+    return re.search(rf"(?<![\w$]){re.escape(name)}(?![\w$])", sql) is not None
 
 
 def _fix_of_constraint(table: str, constraint: Constraint, after: Catalog) -> str:
@@ -129,8 +141,10 @@ def _fix_of_constraint(table: str, constraint: Constraint, after: Catalog) -> st
 
 
 def _of_index(table: str, sql: str, before: Catalog, after: Catalog) -> dict[str, str]:
+    owner = after.table_named(table)
+    named = [index for index in (owner.indexes if owner else ()) if _holds(sql, index.name)]
     new = [index for owner, index in difference.new_indexes(before, after) if owner.name == table]
-    for index in sorted(new, key=lambda each: each.name not in sql)[:1]:
+    for index in (named or new)[:1]:
         partitions = _partitions(table, after)
         fix = _build_on_partitions(table, index, partitions) if partitions else _build(table, index)
         return {
@@ -197,14 +211,22 @@ def _of_column(rule: str, table: str, sql: str, before: Catalog, after: Catalog)
         if rule == "adding-field-with-default" and was is None:
             if column.default is not None or column.generated or column.identity:
                 return _added(column)
-        elif was is not None and rule == "changing-column-type" and column.name in _TYPES.findall(sql):
+        elif was is not None and rule == "changing-column-type" and {column.name, was.name} & {*_TYPES.findall(sql)}:
             second = Identifier(f"{column.name}_new")
             found = {"column": column.name, "old": was.type, "new": column.type, "second": second, "fix": ""}
             return found | _of_enum(was.type, column.type, before, after)
-        elif was is not None and rule == "adding-not-nullable-field" and column.not_null and not was.not_null:
+        elif rule == "adding-not-nullable-field" and column.not_null and _is_set(column.name, was, sql):
             check = f"ck_{Relation(table).bare}_{column.name}_not_null"[:_LONGEST_NAME]
             return {"column": column.name, "check": Identifier(check), "fix": ""}
     return {}
+
+
+def _is_set(name: str, was: Column | None, sql: str) -> bool:
+    """Return whether a statement makes a column NOT NULL, one that the revision itself adds perhaps."""
+    set_in = re.findall(r"""alter\s+(?:column\s+)?("(?:[^"]|"")+"|\S+)\s+set\s+not\s+null""", sql, re.IGNORECASE)
+    if set_in:
+        return name in {each.strip('"').replace('""', '"') for each in set_in}
+    return was is not None and not was.not_null
 
 
 def _of_enum(old: str, new: str, before: Catalog, after: Catalog) -> dict[str, str]:

@@ -39,6 +39,8 @@ BASE = [
     'CREATE TABLE "Moods" (id bigint CONSTRAINT pk_moods PRIMARY KEY, m mood NOT NULL)',
     "CREATE DOMAIN small AS int",
     "CREATE TABLE smalls (id bigint CONSTRAINT pk_smalls PRIMARY KEY, s small)",
+    'CREATE TABLE kids (id int CONSTRAINT pk_kids PRIMARY KEY, of bigint CONSTRAINT fk_kids REFERENCES "user", n int)',
+    "CREATE INDEX ix_kids ON kids (of)",
 ]
 # What the revision does, the rule whose fix is run in its place, and what the fix has to leave.
 CASES: dict[str, tuple[list[str], str, str]] = {
@@ -87,6 +89,25 @@ CASES: dict[str, tuple[list[str], str, str]] = {
     "values_lost": (['ALTER TABLE "Audit"."Log" DROP COLUMN "user"'], "values-lost", ""),
     "rename": (['ALTER TABLE "Audit"."Log" RENAME TO "Logs"'], "renaming-table", ""),
 }  # fmt: skip
+# What the revision does, and what a finding says of it.
+NAMED: dict[str, tuple[list[str], str]] = {
+    "foreign_key_replaced": (
+        ['ALTER TABLE kids DROP CONSTRAINT fk_kids, ADD CONSTRAINT fk_kids FOREIGN KEY (of) REFERENCES "user" (id)'],
+        'each row of kids is looked up in "user"',
+    ),
+    "index_replaced": (["DROP INDEX ix_kids", "CREATE INDEX ix_kids ON kids (of, n)"], "the index ix_kids is built"),
+    "new_column_required": (
+        [
+            "ALTER TABLE kids ADD a int, ADD b int", "UPDATE kids SET a = 1, b = 1",
+            "ALTER TABLE kids ALTER b SET NOT NULL", "ALTER TABLE kids ALTER a SET NOT NULL",
+        ],
+        "for a NULL in a.",
+    ),
+    "check_of_one_partition": (
+        ["ALTER TABLE parts_old ADD CONSTRAINT ck CHECK (owner > -99999999)"],
+        "Others wait for parts_old while all its rows are checked against ck.",
+    ),
+}  # fmt: skip
 DOWN = {
     "values_lost": 'ALTER TABLE "Audit"."Log" ADD COLUMN "user" bigint',
     "rename": 'ALTER TABLE "Audit"."Logs" RENAME TO "Log"',
@@ -98,7 +119,8 @@ def found(tmp_path_factory: pytest.TempPathFactory, postgres_server: Server) -> 
     """The findings on each case."""
     revisions = [Rev("begins", sql(*BASE))]
     revisions += [
-        Rev(name, sql(*up), sql(DOWN.get(name, "SELECT 1")), down="begins") for name, (up, *_) in CASES.items()
+        Rev(name, sql(*up), sql(DOWN.get(name, "SELECT 1")), down="begins")
+        for name, (up, *_) in (CASES | NAMED).items()
     ]
     return findings(write_tree(tmp_path_factory.mktemp("cases"), revisions), postgres_server)
 
@@ -143,6 +165,12 @@ def test_a_fix_runs_and_leaves_what_the_revision_wanted(
     _, rule, wanted = CASES[name]
     assert failure is None, [one.fix for one in found[name] if one.rule == rule]
     assert not wanted or wanted in parts
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_a_finding_names_what_it_is_about(name: str, found: dict[str, list[Finding]]) -> None:
+    _, text = NAMED[name]
+    assert any(text in one.message for one in found[name]), [one.message for one in found[name]]
 
 
 def test_no_fix_leaves_anything_open(found: dict[str, list[Finding]]) -> None:

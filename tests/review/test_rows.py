@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from migrate_review.measure import server as servers
 from migrate_review.revisions.function_source import upgrade_texts
 from migrate_review.rows import meaning
 from migrate_review.rows.fill import fill
@@ -258,3 +259,38 @@ def test_a_table_that_cannot_have_rows_is_named_with_the_reason(zoo: Database) -
         "never": "no row satisfied its constraints",
         "below": "it refers to never, which has no rows",
     }
+
+
+def test_a_text_that_code_reads_as_a_document_or_a_day_holds_nothing_else() -> None:
+    code = ["repos", "for row in rows:\n    creds = json.loads(row.creds)\n    print(creds['protocol'])"]
+    found = meaning.of_text("creds", code, tame=False)
+    assert found is not None
+    assert found.only
+    assert all("protocol" in json.loads(each) for each in found.some)
+    day = meaning.of_text("noted", ["UPDATE orders SET d = to_date(noted, 'DD.MM.YYYY')"], tame=False)
+    assert day is not None
+    assert day.some == ("31.12.1999", "29.02.2024", "01.01.2026")
+    assert meaning.of_text("noted", ["UPDATE orders SET noted = 'x'"], tame=False) is None
+
+
+def test_columns_that_were_added_to_rows_get_values(postgres_server: Server) -> None:
+    with (
+        servers.database(postgres_server) as database,
+        closing(database.connect()) as opened,
+        opened.cursor() as cursor,
+    ):
+        cursor.execute("CREATE TABLE owners (id int PRIMARY KEY); CREATE TABLE things (id int PRIMARY KEY)")
+        assert fill(opened, WANTED, (None, "alembic_version")) == {}
+        cursor.execute(
+            "ALTER TABLE things ADD note text, ADD prefs jsonb, ADD code text UNIQUE,"
+            " ADD owner int REFERENCES owners, ADD low int, ADD high int, ADD CHECK (low < high)"
+        )
+        assert fill(opened, WANTED, (None, "alembic_version")) == {}
+        cursor.execute(
+            "SELECT count(DISTINCT note), count(DISTINCT prefs::text), count(code), count(owner) FROM things"
+        )
+        [(notes, prefs, codes, owners)] = cursor.fetchall()
+    assert notes > 3
+    assert prefs > 3
+    assert codes == WANTED
+    assert owners > WANTED / 2

@@ -328,3 +328,36 @@ def test_without_a_stage_env_py_gets_what_all_stages_agree_on(tmp_path: Path, mo
     assert stages.environment("prod") == {"DB_DRIVER": "postgresql+psycopg", "NAME": "prod"}
     with pytest.raises(UsageError, match="there is no stage test"):
         stages.environment("test")
+
+
+def test_libraries_that_are_too_old_are_named_before_anything_runs(
+    tmp_path: Path, postgres_server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The metadata of SQLAlchemy 1.4, which the backend's interpreter finds first.
+    metadata = tmp_path / "packages" / "sqlalchemy-1.4.41.dist-info" / "METADATA"
+    metadata.parent.mkdir(parents=True)
+    metadata.write_text("Metadata-Version: 2.1\nName: SQLAlchemy\nVersion: 1.4.41\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "packages"))
+    folder = write_tree(tmp_path / "backend", [PEOPLE])
+    with (
+        pytest.raises(ReviewError, match=r"the backend has sqlalchemy 1\.4\.41; .* work with 2\.0 and later"),
+        reviewing(folder, on=postgres_server),
+    ):
+        pass
+
+
+def test_what_a_revision_leaves_in_the_models_is_no_difference(tmp_path: Path, postgres_server: Server) -> None:
+    folder = write_tree(tmp_path / "backend", [PEOPLE])
+    (folder / "models.py").write_text("import sqlalchemy\n\nmetadata = sqlalchemy.MetaData()\n")
+    env = folder / "alembic" / "env.py"
+    env.write_text(env.read_text().replace("target_metadata = None", "from models import metadata as target_metadata"))
+    [file] = (folder / "alembic" / "versions").glob("*people*.py")
+    text = file.read_text().replace("def downgrade", "import models\nimport sqlalchemy\n\n\ndef downgrade")
+    file.write_text(
+        text.replace(
+            "def upgrade() -> None:\n", "def upgrade() -> None:\n    sqlalchemy.Table('gone', models.metadata)\n"
+        )
+    )
+    with reviewing(folder, on=postgres_server, rows=3) as session:
+        assert session.observe("people").upgrade.failure is None
+        assert [line for line in session.drift() if "gone" in line] == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from migrate_review.rules import difference
@@ -35,6 +36,8 @@ def upgrade() -> None:
 """,
 )
 
+# The condition for rows, before that for new rows, as the catalog has them.
+_ALLOWS_NOTHING = re.compile(r" false check(?: false)?$|^a .* check false$")
 # By pg_policy's letter.
 _COMMANDS = {"r": "read", "a": "insert", "w": "update", "d": "delete"}
 
@@ -55,7 +58,11 @@ def _denied(catalog: Catalog, table: str) -> list[str]:
     if "row level security" not in catalog.others.get(f"table settings {table}", ""):
         return []
     # "r t ...": the command's letter, or * for all, and whether the policy is permissive.
-    allowed = {policy.split()[0] for policy in _policies(catalog, table) if policy.split()[1] in {"t", "true"}}
+    allowed = {
+        policy.split()[0]
+        for policy in _policies(catalog, table)
+        if policy.split()[1] in {"t", "true"} and not _ALLOWS_NOTHING.search(policy)
+    }
     return [command for letter, command in _COMMANDS.items() if not allowed & {letter, "*"}]
 
 

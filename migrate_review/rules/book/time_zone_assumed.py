@@ -9,6 +9,7 @@ from migrate_review.observation import TIME_ZONE
 from migrate_review.rules import difference
 from migrate_review.rules.case import short
 from migrate_review.rules.findings import Severity
+from migrate_review.rules.names import Identifier, escaped, literal
 from migrate_review.rules.rule import Rule, Theme
 
 if TYPE_CHECKING:
@@ -27,7 +28,8 @@ op.alter_column(
     "{table}", "{column}", type_=sa.DateTime(timezone={aware}),
     postgresql_using="{column} AT TIME ZONE 'UTC'",  # the zone that the values are in
 )""",
-    measured="The type of each column before and after, and the time zone of the session at each statement.",
+    measured="The type of each column before and after, the time zone of the session at each statement, and new columns"
+    " whose values are another column's in that zone.",
     bad="""\
 def upgrade() -> None:
     op.alter_column("orders", "placed_at", type_=sa.DateTime(), existing_type=sa.DateTime(timezone=True))
@@ -44,7 +46,13 @@ _KINDS = {"timestamp with time zone": True, "timestamp without time zone": False
 
 
 def check(case: Case) -> Iterator[Finding]:
-    """Yield the columns that got or lost a time zone, by the session's own."""
+    """Yield the columns that got or lost a time zone, by the session's own, and those that were filled by it."""
+    for each in case.observation.zoned:
+        name, source = Identifier(each.column).sql, Identifier(each.source).sql
+        code = f"UPDATE {each.table} SET {name} = {source} AT TIME ZONE 'UTC'"  # noqa: S608 - it is shown
+        fix = f"op.execute({literal(escaped(code))})  # the zone that the values are in; many rows in batches"
+        evidence = f"each value of {each.column} is that of {each.source} in the zone of the session"
+        yield case.found(RULE, evidence, table=each.table, column=each.column, fix=fix)
     before, after = case.observation.before, case.observation.after
     if after is None:
         return

@@ -34,7 +34,8 @@ def upgrade() -> None:
 """,
 )
 
-_DISABLED = " D"
+# Disabled, or fired in a replica only.
+_DISABLED = (" D", " R")
 _NOT_CHECKED = "foreign keys not checked"
 
 
@@ -53,7 +54,8 @@ def check(case: Case) -> Iterator[Finding]:
         if kept is None and not _others_made(before.others, after.others, tables[table]):
             yield case.found(RULE, f"{definition.rpartition(' ')[0]} is gone", table=tables[table], name=name)
         elif kept is not None and kept.endswith(_DISABLED):
-            yield case.found(RULE, f"{name} is disabled", table=tables[table], name=name)
+            state = "disabled" if kept.endswith(_DISABLED[0]) else "enabled in replicas only"
+            yield case.found(RULE, f"{name} is {state}", table=tables[table], name=name)
     for table, now in tables.items():
         was, settings = before.others.get(f"table settings {table}", ""), after.others.get(f"table settings {now}", "")
         if _NOT_CHECKED in settings and _NOT_CHECKED not in was:

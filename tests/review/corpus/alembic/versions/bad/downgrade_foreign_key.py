@@ -1,6 +1,6 @@
 """Orders without a customer; the downgrade checks them all."""
 
-# expect: adding-foreign-key-constraint warning
+# expect: adding-foreign-key-constraint warning, downgrade-depends-on-data warning
 
 from alembic import op
 

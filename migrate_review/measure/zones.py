@@ -1,0 +1,62 @@
+"""Finds new columns whose values depend on the time zone of the session that filled them.
+
+The review's own session is in a zone that nobody names. Values that are another column's in that zone were converted by
+the session.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from migrate_review.observation import TIME_ZONE, Zoned
+from migrate_review.rows.contents import quoted
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from psycopg2.extensions import connection
+
+    from migrate_review.observation import Catalog
+
+_WITH, _WITHOUT, _DATE = "timestamp with time zone", "timestamp without time zone", "date"
+
+# By the types of the new column and of the other one: the value by the session's zone, and by another zone.
+_CONVERTED = {
+    (_WITH, _WITHOUT): "{other} AT TIME ZONE {zone}",
+    (_WITH, _DATE): "{other}::timestamp AT TIME ZONE {zone}",
+    (_WITHOUT, _WITH): "{other} AT TIME ZONE {zone}",
+    (_DATE, _WITH): "({other} AT TIME ZONE {zone})::date",
+}
+
+
+def by_the_session(opened: connection, before: Catalog, after: Catalog) -> tuple[Zoned, ...]:
+    """Return the new columns that were filled from another column by the session's time zone."""
+    found = []
+    with opened.cursor() as cursor:
+        for table, column, source, converted in _pairs(before, after):
+            here, elsewhere = (converted.format(other=quoted(source), zone=f"'{zone}'") for zone in (TIME_ZONE, "UTC"))
+            name = quoted(column)
+            cursor.execute(
+                f"SELECT bool_and({name} = {here}) AND bool_or({name} <> {elsewhere}) FROM {table}"  # noqa: S608 - quoted
+                f" WHERE {name} IS NOT NULL AND isfinite({quoted(source)})"
+            )
+            if cursor.fetchone() == (True,):
+                found.append(Zoned(table, column, source))
+    return tuple(found)
+
+
+def _pairs(before: Catalog, after: Catalog) -> Iterator[tuple[str, str, str, str]]:
+    """Yield each new column with another of its table that it may have been converted from, and the conversion."""
+    for now in after.tables:
+        was = before.table(now.oid)
+        known = {column.number for column in was.columns} if was is not None else set()
+        for column in now.columns:
+            for other in now.columns:
+                converted = _CONVERTED.get((_kind(column.type), _kind(other.type)))
+                if converted and column.number not in known and other.number in known and not column.generated:
+                    yield now.name, column.name, other.name, converted
+
+
+def _kind(shown: str) -> str:
+    return re.sub(r"\(\d\)", "", shown)

@@ -1,0 +1,49 @@
+"""The rule ``view-column-dropped``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from migrate_review.rules.findings import Severity
+from migrate_review.rules.rule import Rule, Theme
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from migrate_review.rules.case import Case
+    from migrate_review.rules.findings import Finding
+
+RULE = Rule(
+    name="view-column-dropped",
+    severity=Severity.ERROR,
+    theme=Theme.COMPATIBILITY,
+    hazard="Every query of the running application that names {column} of the view {view} fails from here on.",
+    fix="""\
+# Keep {column} in the view until no release reads it; then leave it out, in a later revision, and say so:
+# -- reviewed: view-column-dropped no release reads it any more""",
+    measured="The columns of each view, before and after.",
+    bad="""\
+def upgrade() -> None:
+    op.execute("DROP VIEW open_orders")
+    op.execute("CREATE VIEW open_orders AS SELECT id, total FROM orders WHERE state = 'open'")
+""",
+    good="""\
+def upgrade() -> None:
+    op.execute(
+        "CREATE OR REPLACE VIEW open_orders AS SELECT id, customer_id, total, note FROM orders WHERE state = 'open'"
+    )
+""",
+)
+
+
+def check(case: Case) -> Iterator[Finding]:
+    """Yield the columns that views have no more."""
+    before, after = case.observation.before, case.observation.after
+    if after is None:
+        return
+    for view, columns in before.views.items():
+        now = after.views.get(view, columns)
+        for column in columns:
+            if column not in now:
+                evidence = f"{view} had the columns {', '.join(columns)}, and has {', '.join(now)} afterwards"
+                yield case.found(RULE, evidence, view=view, column=column)
