@@ -80,7 +80,7 @@ def measure(ground: Ground, effort: Effort) -> Outcome:
     history = changes(effort.long)
     wall, processor, server = Measured("s"), Measured("s"), Measured("s")
     cases = []
-    for made in (_databases, _schemas):
+    for made in (many_databases, many_schemas):
         with made(ground, _MANY if rounds > 1 else _FEW, history[-2]) as fleet:
             contest = _Contest(ground, fleet, history, rounds)
             contest.measure(wall, processor, server)
@@ -175,7 +175,7 @@ class _Contest:
 
         used, served = sum(_used(function.pid) for function in pool), postmaster()
         began = time.perf_counter()
-        _all(work, pool)
+        for_each(work, pool)
         took = time.perf_counter() - began
         self._note(processor, PROCESSOR, name, sum(_used(function.pid) for function in pool) - used, tenants)
         self._note(server, SERVER, name, postmaster() - served, tenants)
@@ -197,7 +197,7 @@ class _Contest:
 
     def _take_back(self, tenants: Sequence[Tenant]) -> None:
         """Take each back by the revision that was applied; that it was not is an error."""
-        _all(partial(_take_back, self._history), tenants)
+        for_each(partial(_take_back, self._history), tenants)
 
 
 def _functions(rounds: int) -> int:
@@ -237,7 +237,7 @@ def _command(ground: Ground, tenant: Tenant, history: Sequence[Change]) -> tools
 
 
 @contextmanager
-def _databases(ground: Ground, count: int, before: Change) -> Iterator[Fleet]:
+def many_databases(ground: Ground, count: int, before: Change) -> Iterator[Fleet]:
     """Databases of one owner, each at the revision before the last."""
     stage = ground.database("many_databases")
     execute(stage, *stamped(before))
@@ -252,7 +252,7 @@ def _databases(ground: Ground, count: int, before: Change) -> Iterator[Fleet]:
                 )
             tenants = [Tenant({"database": name}, replace(stage, name=name)) for name in names]
             # Whoever connects first writes a file that saves all others a part of their start.
-            _all(lambda tenant: execute(tenant.database, "SELECT 1"), tenants)
+            for_each(lambda tenant: execute(tenant.database, "SELECT 1"), tenants)
             yield Fleet(DATABASES, stage, tenants)
         finally:
             for name in names:
@@ -260,7 +260,7 @@ def _databases(ground: Ground, count: int, before: Change) -> Iterator[Fleet]:
 
 
 @contextmanager
-def _schemas(ground: Ground, count: int, before: Change) -> Iterator[Fleet]:
+def many_schemas(ground: Ground, count: int, before: Change) -> Iterator[Fleet]:
     """Schemas of one database, each at the revision before the last."""
     stage = ground.database("many_schemas")
     names = [f"tenant_{number:04}" for number in range(count)]
@@ -275,7 +275,8 @@ def _schemas(ground: Ground, count: int, before: Change) -> Iterator[Fleet]:
     yield Fleet(SCHEMAS, stage, [Tenant({"schema": name}, stage) for name in names])
 
 
-def _all(work: Callable[..., object], on: Sequence[object]) -> None:
+def for_each(work: Callable[..., object], on: Sequence[object]) -> None:
+    """Do the work on each, in as many threads as there are functions."""
     with ThreadPoolExecutor(_FUNCTIONS) as threads:
         for done in [threads.submit(work, one) for one in on]:
             done.result()

@@ -113,7 +113,9 @@ def endpoint_policy(role: iam.Role, database: Database, rollout: RolloutSettings
     ]
 
 
-def machine_role(scope: Construct, names: Names, function: lambda_.IFunction, bucket: s3.IBucket | None) -> iam.Role:
+def machine_role(
+    scope: Construct, names: Names, function: lambda_.IFunction, bucket: s3.IBucket | None, *, reads_alarms: bool
+) -> iam.Role:
     """The state machine's role: it may invoke the function, and where there are rollouts, run a Distributed Map."""
     stack = cdk.Stack.of(scope)
     role = iam.Role(
@@ -185,6 +187,9 @@ def machine_role(scope: Construct, names: Names, function: lambda_.IFunction, bu
                 resources=[bucket.arn_for_objects("map-runs/*")],
             ),
         ]
+    if reads_alarms:
+        # CloudWatch shows composite alarms only to whoever may read all ("DescribeAlarms" in its API).
+        statements.append(iam.PolicyStatement(sid="ReadAlarms", actions=["cloudwatch:DescribeAlarms"], resources=["*"]))
     for statement in statements:
         role.add_to_policy(statement)
         _excuse(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
+from datetime import date
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -29,7 +30,7 @@ _ARN = r"^arn:aws[a-z-]*:"
 _SNS_TOPIC = _ARN + r"sns:[a-z0-9-]+:[0-9]{12}:[A-Za-z0-9_-]{1,256}$"
 _COMPLETE_ARN = r"-[A-Za-z0-9]{6}$"
 # What the function need not know of its rollouts.
-_OF_THE_STACK = {"kms_key", "resource_ids", "retries", "runs", "users"}
+_OF_THE_STACK = {"approval_hours", "kms_key", "resource_ids", "retries", "runs", "soak_alarm", "users"}
 # As Lambda's developer guide lists them ("Defined runtime environment variables"): it refuses a function that sets one.
 RESERVED_VARIABLES = frozenset(
     {
@@ -187,6 +188,7 @@ class GithubSettings(_Settings):
 
 Share = Annotated[str, Field(pattern=r"^(100|[0-9]{1,2})(\.[0-9]{1,3})?%$")]
 Count = Annotated[int, Field(ge=0)]
+Gate = Annotated[int, Field(ge=0, le=604_800)] | Literal["approval"]
 
 
 class RolloutTarget(_Settings):
@@ -200,12 +202,21 @@ class RolloutTarget(_Settings):
         default=None, min_length=1, description="Any name for its server; by default host and port of its secret"
     )
     priority: float = Field(default=0, description="Lower ones come first")
+    group: str | None = Field(default=None, min_length=1, description="The name of its group, as in `groups`")
 
     @model_validator(mode="after")
     def _is_a_place(self) -> Self:
         if not (self.name or self.secret_id or self.database or self.schema_):
             raise _wrong("a target needs a name, secret_id, database or schema")
         return self
+
+
+class ExcludedTarget(_Settings):
+    """A target that is left out for a time."""
+
+    name: str = Field(min_length=1, max_length=512, description="Its name")
+    reason: str = Field(min_length=1, max_length=200, description="Why, for the report")
+    until: date = Field(description="The last day, such as `2026-12-31`; after it the target is migrated again")
 
 
 class SecretTag(_Settings):
@@ -231,7 +242,7 @@ class RolloutSettings(_Settings):
         min_length=1,
         max_length=2000,
         description="A SELECT on the stage's own database whose rows are the targets; its columns are any of"
-        " `secret_id`, `database`, `schema`, `name`, `server`, `priority`",
+        " `secret_id`, `database`, `schema`, `name`, `server`, `priority`, `group`",
     )
     kms_key: KeyArn | None = Field(
         default=None, description="ARN of the targets' secrets' key, where that is not `aws/secretsmanager`"
@@ -267,6 +278,36 @@ class RolloutSettings(_Settings):
         default=5, ge=1, le=600, description="The first pause; it doubles, up to a minute, and is cut at random"
     )
     runs: int = Field(default=100, ge=1, le=1000, description="So many functions in a row for one target, at most")
+    excluded: Sequence[ExcludedTarget] = Field(
+        default=(), description="Targets that are known to be bad: they are left out until a date, and reported"
+    )
+    groups: Sequence[Annotated[str, Field(min_length=1, max_length=255)]] = Field(
+        default=(), max_length=50, description="The order of the targets' groups; those of no such group come last"
+    )
+    between_waves: Gate = Field(
+        default=0, description="Before each wave but the first: a pause of so many seconds, or `approval`"
+    )
+    between_groups: Gate = Field(
+        default=0, description="The same before the first wave of a further group, where that is to be another one"
+    )
+    approval_hours: int = Field(
+        default=24, ge=1, le=2160, description="An approval that nobody gives for so long stops the rollout"
+    )
+    soak_s: Annotated[int, Field(ge=0, le=604_800)] = Field(
+        default=0, description="After the canaries, a pause of so many seconds at least"
+    )
+    soak_alarm: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=255,
+        description="The name of a CloudWatch alarm: if it is on while the canaries soak, the rollout stops",
+    )
+
+    @model_validator(mode="after")
+    def _an_alarm_is_looked_at_in_a_soak_time(self) -> Self:
+        if self.soak_alarm and not self.soak_s:
+            raise _wrong("soak_alarm needs soak_s: it is looked at while the canaries soak")
+        return self
 
     @model_validator(mode="after")
     def _from_one_source(self) -> Self:

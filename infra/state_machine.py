@@ -121,7 +121,8 @@ def state_machine(  # noqa: PLR0913 - what a stage's machine is made of
         definition: sfn.IChainable = _Alone(scope, stage, invoked).definition()
     else:
         definition = _Fleet(scope, stage, stage.rollout, invoked, bucket).definition()
-    role = machine_role(scope, names, function, bucket)
+    reads_alarms = stage.rollout is not None and stage.rollout.soak_alarm is not None
+    role = machine_role(scope, names, function, bucket, reads_alarms=reads_alarms)
     if bucket:
         use_key(role, key, "s3")
     if key:
@@ -355,8 +356,18 @@ class _Fleet(_Machine):
         )
         report = self._report()
         unlisted = sfn.Fail(self._scope, "Not listed", error_path="$.problem.Error", cause_path="$.problem.Cause")
-        list_them = self._invoke(
-            "List the targets",
+        list_them = self._listing("List the targets", {"instead_of": sfn.JsonPath.string_at("$.latest")})
+        list_them.add_catch(unlisted, result_path="$.problem")
+        return begin.next(list_them).next(
+            sfn.Choice(self._scope, "Is it the only one?")
+            .when(sfn.Condition.is_present("$.listed.answer.latest"), self._other(list_them))
+            .otherwise(self._waves(report))
+        )
+
+    def _listing(self, name: str, fields: Mapping[str, Any]) -> tasks.LambdaInvoke:
+        """The state that lists the targets; ``fields`` are those beside the execution and its input."""
+        listing = self._invoke(
+            name,
             {
                 "action": "targets",
                 "rollout": {
@@ -364,18 +375,13 @@ class _Fleet(_Machine):
                     "execution": sfn.JsonPath.string_at("$$.Execution.Id"),
                     "started": sfn.JsonPath.string_at("$$.Execution.StartTime"),
                     "input": sfn.JsonPath.object_at("$.input"),
-                    "instead_of": sfn.JsonPath.string_at("$.latest"),
+                    **fields,
                 },
             },
             "$.listed",
         )
-        self._again(list_them, ["DatabaseUnavailable", "SecretUnavailable", "BucketUnavailable"], self._retries)
-        list_them.add_catch(unlisted, result_path="$.problem")
-        return begin.next(list_them).next(
-            sfn.Choice(self._scope, "Is it the only one?")
-            .when(sfn.Condition.is_present("$.listed.answer.latest"), self._other(list_them))
-            .otherwise(self._waves(report))
-        )
+        self._again(listing, ["DatabaseUnavailable", "SecretUnavailable", "BucketUnavailable"], self._retries)
+        return listing
 
     def _other(self, list_them: sfn.State) -> sfn.IChainable:
         """Another rollout began before: look whether it still runs, and list instead of it when it does not."""
@@ -427,8 +433,8 @@ class _Fleet(_Machine):
         )
 
     def _waves(self, report: sfn.State) -> sfn.IChainable:
-        """One wave after the other, until there is none left or the rollout is halted."""
-        kept = {name: sfn.JsonPath.object_at(f"$.{name}") for name in ("name", "listed", "problem")}
+        """One wave after the other, until there is none left or the rollout is halted; then the new targets' one."""
+        kept = {name: sfn.JsonPath.object_at(f"$.{name}") for name in ("input", "name", "listed", "problem")}
         more = sfn.Choice(self._scope, "Is there another wave?")
         take = sfn.Pass(
             self._scope,
@@ -443,9 +449,27 @@ class _Fleet(_Machine):
         )
         migrate = self._wave()
         migrate.add_catch(report, result_path="$.problem")
+        halted = self._look_whether_halted("Look whether it is halted", report)
+        settings = self._settings
+        has_gates = settings.between_waves or settings.between_groups or settings.soak_s
+        take.next(self._gate(kept, migrate, report) if has_gates else migrate)
+        migrate.next(halted).next(
+            sfn.Choice(self._scope, "Does it go on?").when(self._is_halted(), report).otherwise(more)
+        )
+        # Tenants that were created while the rollout ran are one more wave.
+        list_again = self._listing("List the new targets", {"again": True})
+        list_again.add_catch(report, result_path="$.problem")
+        list_again.next(sfn.Pass(self._scope, "Begin with the new ones", parameters={**kept, "at": 0})).next(more)
+        return (
+            more.when(sfn.Condition.number_less_than_json_path("$.at", "$.listed.answer.last"), take)
+            .when(sfn.Condition.boolean_equals("$.listed.answer.again", value=True), list_again)
+            .otherwise(report)
+        )
+
+    def _look_whether_halted(self, name: str, report: sfn.State) -> tasks.CallAwsService:
         halted = tasks.CallAwsService(
             self._scope,
-            "Look whether it is halted",
+            name,
             service="s3",
             action="listObjectsV2",
             parameters={
@@ -459,12 +483,120 @@ class _Fleet(_Machine):
         )
         halted.add_retry(max_attempts=5, jitter_strategy=sfn.JitterType.FULL)
         halted.add_catch(report, result_path="$.problem")
-        take.next(migrate).next(halted).next(
-            sfn.Choice(self._scope, "Does it go on?").when(self._is_halted(), report).otherwise(more)
+        return halted
+
+    def _gate(self, kept: Mapping[str, Any], migrate: sfn.State, report: sfn.State) -> sfn.State:
+        """What stands before a wave: a pause in which the rollout can be stopped, by an alarm too; then an approval."""
+        approval = (
+            sfn.Choice(self._scope, "Is an approval needed?")
+            .when(sfn.Condition.string_equals("$.wave.gate", "approval"), self._approval(migrate, report))
+            .otherwise(migrate)
         )
-        return more.when(sfn.Condition.number_less_than_json_path("$.at", "$.listed.answer.last"), take).otherwise(
-            report
+        begin = sfn.Pass(
+            self._scope,
+            "Begin the pause",
+            parameters={
+                **kept,
+                "at": sfn.JsonPath.number_at("$.at"),
+                "wave": sfn.JsonPath.object_at("$.wave"),
+                "looks": sfn.JsonPath.number_at("$.wave.looks"),
+            },
         )
+        pause = sfn.Wait(self._scope, "Pause", time=sfn.WaitTime.seconds_path("$.wave.look_s"))
+        halted = self._look_whether_halted("Look whether it was halted meanwhile", report)
+        count = sfn.Pass(
+            self._scope,
+            "Count the look",
+            parameters={
+                **kept,
+                "at": sfn.JsonPath.number_at("$.at"),
+                "wave": sfn.JsonPath.object_at("$.wave"),
+                "looks": sfn.JsonPath.math_add(sfn.JsonPath.number_at("$.looks"), -1),
+            },
+        )
+        is_over = sfn.Choice(self._scope, "Is the pause over?")
+        goes_on = self._soak(count, report) if self._settings.soak_alarm else count
+        begin.next(is_over)
+        pause.next(halted).next(
+            sfn.Choice(self._scope, "Does it still go on?").when(self._is_halted(), report).otherwise(goes_on)
+        )
+        count.next(is_over)
+        is_over.when(sfn.Condition.number_greater_than("$.looks", 0), pause).otherwise(approval)
+        return begin
+
+    def _soak(self, goes_on: sfn.State, report: sfn.State) -> sfn.State:
+        """While the canaries soak, look at the operator's alarm. One that does not exist stops the rollout, too."""
+        alarm = tasks.CallAwsService(
+            self._scope,
+            "Look at the alarm",
+            service="cloudwatch",
+            action="describeAlarms",
+            parameters={"AlarmNames": [self._settings.soak_alarm], "AlarmTypes": ["MetricAlarm", "CompositeAlarm"]},
+            iam_resources=[_IN_THE_ROLE],
+            result_selector={"found": sfn.JsonPath.object_at("$")},
+            result_path="$.alarm",
+        )
+        alarm.add_retry(max_attempts=5, jitter_strategy=sfn.JitterType.FULL)
+        stop = self._halt("Stop for the alarm", f"alarm {self._settings.soak_alarm} is on, or does not exist", report)
+        alarm.add_catch(stop, result_path="$.ignored")
+        # A name is of one kind of alarm only.
+        is_off = [
+            sfn.Condition.and_(
+                sfn.Condition.is_present(state), sfn.Condition.not_(sfn.Condition.string_equals(state, "ALARM"))
+            )
+            for state in (f"$.alarm.found.{kind}Alarms[0].StateValue" for kind in ("Metric", "Composite"))
+        ]
+        look = sfn.Choice(self._scope, "Is the alarm off?").when(sfn.Condition.or_(*is_off), goes_on).otherwise(stop)
+        return (
+            sfn.Choice(self._scope, "Do the canaries soak?")
+            .when(sfn.Condition.boolean_equals("$.wave.soaks", value=True), alarm.next(look))
+            .otherwise(goes_on)
+        )
+
+    def _halt(self, name: str, message: str, report: sfn.State) -> sfn.State:
+        halt = self._invoke(
+            name,
+            {"action": "halt", "rollout": {"name": sfn.JsonPath.string_at("$.name"), "message": message}},
+            "$.ignored",
+        )
+        self._again(halt, ["BucketUnavailable"], self._retries)
+        halt.add_catch(report, result_path="$.problem")
+        halt.next(report)
+        return halt
+
+    def _approval(self, migrate: sfn.State, report: sfn.State) -> sfn.State:
+        """Wait until somebody runs `migrate rollout approve`, or stops the rollout, or the time is over."""
+        hours = self._settings.approval_hours
+        wait = tasks.LambdaInvoke(
+            self._scope,
+            "Wait for the approval",
+            lambda_function=self._function,
+            integration_pattern=sfn.IntegrationPattern.WAIT_FOR_TASK_TOKEN,
+            payload=sfn.TaskInput.from_object(
+                {
+                    "action": "ask",
+                    "rollout": {
+                        "name": sfn.JsonPath.string_at("$.name"),
+                        "key": sfn.JsonPath.string_at("$.wave.key"),
+                        "token": sfn.JsonPath.task_token,
+                    },
+                }
+            ),
+            result_path=sfn.JsonPath.DISCARD,
+            task_timeout=sfn.Timeout.duration(cdk.Duration.hours(hours)),
+            retry_on_service_exceptions=False,
+        )
+        late = self._halt("Nobody approved it", f"nobody approved the next wave within {hours} hours", report)
+        wait.add_catch(late, errors=["States.Timeout"], result_path="$.ignored")
+        # `migrate rollout stop` answers so, after it has halted the rollout.
+        stopped = sfn.Pass(self._scope, "Not approved", result_path=sfn.JsonPath.DISCARD).next(report)
+        wait.add_catch(stopped, errors=["RolloutStopped"], result_path="$.ignored")
+        wait.add_catch(report, result_path="$.problem")
+        halted = self._look_whether_halted("Look whether it was halted before the approval", report)
+        wait.next(halted).next(
+            sfn.Choice(self._scope, "Was it approved?").when(self._is_halted(), report).otherwise(migrate)
+        )
+        return wait
 
     def _is_halted(self) -> sfn.Condition:
         # Of all keys that begin so, the exact one is the first. Another one, such as halt.json.bak, does not halt.

@@ -24,6 +24,8 @@ MODULES: Mapping[str, str] = {
     "doctor": "lambda_migrate.actions.doctor",
     "targets": "lambda_migrate.fleet.targets",
     "record": "lambda_migrate.fleet.target",
+    "ask": "lambda_migrate.fleet.gate",
+    "halt": "lambda_migrate.fleet.gate",
     "report": "lambda_migrate.fleet.report",
 }
 

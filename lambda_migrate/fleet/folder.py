@@ -28,6 +28,7 @@ HALT = "halt.json"
 REPORT = "report.json"
 PAGE = "report.html"
 TARGETS = "targets.jsonl"
+APPROVAL = "approval.json"
 
 MIGRATED = "migrated"  # something was applied
 CURRENT = "current"  # nothing was pending

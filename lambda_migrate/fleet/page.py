@@ -105,6 +105,7 @@ def render(report: Mapping[str, Any], targets: Iterable[Mapping[str, Any]] = ())
         *_schema(report.get("schema") or []),
         *_waves(report["waves"]),
         *_behind(report, names),
+        *_left_out(report),
         *_revisions(report),
         *_failures(report, names),
         *_slowest(report["slowest"], names),
@@ -284,6 +285,19 @@ def _behind(report: Mapping[str, Any], names: _Names) -> Iterator[str]:
         yield '<p class="names">' + ", ".join(names.shown(name) for name in behind[:_BEHIND_NAMED])
         yield f" and {more:,} more: search the targets below for the outcome</p>" if more > 0 else "</p>"
         yield "</section>"
+
+
+def _left_out(report: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the targets that were left out on purpose, and those that were created too late."""
+    excluded: Sequence[Mapping[str, Any]] = report.get("excluded") or ()
+    new: Sequence[str] = report.get("new") or ()
+    if excluded or new:
+        yield '<section aria-labelledby="without"><h2 id="without">Not in this rollout</h2><ul class="names">'
+        for entry in excluded:
+            yield f"<li>{_bdi(entry['name'])}: {_bdi(entry['reason'])}</li>"
+        for name in new:
+            yield f"<li>{_bdi(name)}: created while the approved plan ran</li>"
+        yield "</ul></section>"
 
 
 def _failures(report: Mapping[str, Any], names: _Names) -> Iterator[str]:

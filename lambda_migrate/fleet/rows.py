@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
 _TARGET_FIELDS = ("secret_id", "database", "schema")
-FIELDS = frozenset({*_TARGET_FIELDS, "name", "server", "priority"})
+FIELDS = frozenset({*_TARGET_FIELDS, "name", "server", "priority", "group"})
 
 # A name stands in the report, in log lines and in messages. A secret's name has 512 characters at most.
 LONGEST_NAME = 512
@@ -49,11 +49,12 @@ def _tenant(row: Mapping[str, Any], number: int) -> Tenant:
         target = _target(row)
         server = _text(row, "server", LONGEST_SERVER)
         priority = _priority(row.get("priority"))
+        group = _text(row, "group", LONGEST_SERVER)
     except (_Wrong, InvalidRequest) as wrong:
         problem = f"row {number} of the targets is wrong: {wrong}"
         return Tenant(name or _made_up(row.get("name"), number), {}, problem=problem)
     # A name that is made of the other fields may be longer than a given one may be.
-    return Tenant(name or "/".join(target.values())[:LONGEST_NAME], target, server, priority)
+    return Tenant(name or "/".join(target.values())[:LONGEST_NAME], target, server, priority, group=group)
 
 
 def _made_up(name: object, number: int) -> str:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from lambda_migrate.database.server_limit import ServerBusy
 from lambda_migrate.fleet.bucket import bucket_of
 from lambda_migrate.fleet.folder import (
+    BASE,
     BEHIND,
     CURRENT,
     DEPLOYED,
@@ -30,7 +31,7 @@ from lambda_migrate.fleet.observed import last_of_each, wave_of
 from lambda_migrate.invocation.errors import ConfigurationError, InvalidRequest, MigrationLocked, keeping
 from lambda_migrate.invocation.loading import load
 from lambda_migrate.invocation.redaction import one_line
-from lambda_migrate.invocation.request import Target
+from lambda_migrate.invocation.request import DEFAULT_REVISION, Target
 from lambda_migrate.invocation.result import Result, RunState, joined
 from lambda_migrate.invocation.telemetry import log
 from lambda_migrate.revisions.manifest import package_digest
@@ -66,10 +67,17 @@ def take_part(invocation: Invocation, action: Callable[[Invocation], Result]) ->
         raise ConfigurationError(str(problem))
     before = invocation.deadline.left()
     try:
-        result = action(invocation)
+        taken_back = _where_it_is(invocation) if invocation.request.action == "downgrade" else None
+        if taken_back is not None and taken_back.request.revision == taken_back.request.confirm:
+            result: Result = load("lambda_migrate.actions.inspect").status(_status(invocation))
+        else:
+            result = action(taken_back or invocation)
         state = result.state
-        # Revisions that earlier runs of this rollout have applied count, too.
-        outcome = MIGRATED if result.has_applied or rollout["runs"] else BEHIND if state.pending else CURRENT
+        # Revisions that earlier runs of this rollout have applied, or taken back, count, too.
+        is_done = result.has_applied or state.done or rollout["runs"]
+        outcome = MIGRATED if is_done else BEHIND if state.pending else CURRENT
+        if taken_back is not None and outcome == BEHIND:
+            outcome = CURRENT  # where the rollout takes it to
         if invocation.request.action == "status":
             load("lambda_migrate.fleet.looks").look(invocation, folder, rollout["item"], state, outcome)
     except ServerBusy as busy:
@@ -80,6 +88,27 @@ def take_part(invocation: Invocation, action: Callable[[Invocation], Result]) ->
     # A plan changes nothing, so the metrics do not count it.
     counted_as = outcome if invocation.request.action == "upgrade" else None
     return replace(result, located=False, extra={"outcome": outcome}, counted_as=counted_as)
+
+
+def _status(invocation: Invocation) -> Invocation:
+    request = replace(invocation.request, action="status", revision=DEFAULT_REVISION, confirm=None)
+    return replace(invocation, request=request)
+
+
+def _where_it_is(invocation: Invocation) -> Invocation:
+    """Return the downgrade, with the database's revision for ``confirm`` if this rollout has begun it already.
+
+    A run that ran out of time has taken a part back, and so has an earlier rollout of the same kind. Otherwise
+    ``confirm`` is the revision that the database was left at by the rollout that is taken back.
+    """
+    request = invocation.request
+    state = load("lambda_migrate.actions.inspect").status(_status(invocation)).state
+    at = joined(state.revisions) or BASE
+    if at == request.revision:
+        return replace(invocation, request=replace(request, confirm=at))
+    if rollout_fields(invocation)["runs"]:
+        return replace(invocation, request=replace(request, confirm=joined(state.revisions)))
+    return invocation
 
 
 def _busy(invocation: Invocation, busy: ServerBusy) -> Result:

@@ -9,8 +9,9 @@ from __future__ import annotations
 import json
 import re
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import psycopg2
@@ -20,10 +21,11 @@ from lambda_migrate.database.session import find_untrusted
 from lambda_migrate.database.untrusted import refuse
 from lambda_migrate.fleet import rows
 from lambda_migrate.fleet.bucket import ChangedMeanwhile, bucket_of
-from lambda_migrate.fleet.folder import FAILED, LATEST, ROLLOUT, SUPERSEDED, Folder, wave_file
+from lambda_migrate.fleet.choosing import choose, excluded_names, parse_options
+from lambda_migrate.fleet.folder import LATEST, ROLLOUT, SUPERSEDED, Folder, wave_file
 from lambda_migrate.fleet.places import placed
 from lambda_migrate.fleet.target import answer, folder_of, listing_of, rollout_fields
-from lambda_migrate.fleet.waves import Rules, Tenant, Wave, arrange, items_of
+from lambda_migrate.fleet.waves import NO_GATE, Rules, Tenant, Wave, arrange, items_of
 from lambda_migrate.invocation.aws import AwsError, calling, client
 from lambda_migrate.invocation.errors import (
     ConfigurationError,
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from lambda_migrate.fleet.bucket import Bucket
+    from lambda_migrate.fleet.choosing import Chosen, Options
     from lambda_migrate.invocation.invocation import Invocation
     from lambda_migrate.invocation.result import Result
     from lambda_migrate.invocation.settings import Settings
@@ -49,7 +52,9 @@ _EXECUTION = re.compile(r"arn:aws[a-z-]*:states:[a-z0-9-]*:[0-9]{12}:execution:[
 _SMALLEST_PART = 500
 _ROUNDS_OF_A_PART = 20
 _PARTS = 200
-_NAMES_SHOWN = 5
+# As many as the function lists within 512 MB.
+MOST_TARGETS = 250_000
+_SOURCES = frozenset({"query", "secret_tag", "secret_prefix", "targets"})
 _QUERY_MS = 120_000
 _CHUNK = 10_000
 
@@ -66,7 +71,7 @@ def targets(invocation: Invocation) -> Result:
         SecretUnavailable: secrets cannot be listed.
     """
     fields, folder = rollout_fields(invocation), folder_of(invocation)
-    options = _options(fields.get("input") or {})
+    options = parse_options(fields.get("input") or {})
     _check_execution(fields)
     known = folder.read(ROLLOUT)
     if known is not None and known.get("execution") != fields["execution"]:
@@ -74,98 +79,77 @@ def targets(invocation: Invocation) -> Result:
     latest = _take_over(bucket_of(invocation.settings), fields)
     if latest is not None:
         return answer(invocation, {"latest": latest})
-    rules, listed = _rules(invocation.settings), _tenants(invocation)
-    package = package_digest(invocation.settings)
-    names = options.names
-    if options.retry_of is not None:
-        names = _failed_in(replace(folder, name=options.retry_of), listed)
-        rules = replace(rules, canaries=0, waves=())
-    elif options.approved is not None:
-        names = _approved(replace(folder, name=options.approved), listed, package)
-    tenants = _chosen(listed, names)
-    if not isinstance(rules.canaries, (int, str)) and names is not None:
-        chosen = {tenant.name for tenant in tenants}
-        rules = replace(rules, canaries=[name for name in rules.canaries if name in chosen])
-    waves = arrange(tenants, rules)
+    if fields.get("again"):
+        return _again(invocation, folder, options)
+    settings, listed = invocation.settings, _tenants(invocation)
+    package = package_digest(settings)
+    chosen = choose(options, listed, folder, settings=settings, package=package)
+    waves = arrange(chosen.tenants, _rules(settings, options, chosen))
     written = [
         _write(folder, wave, first, check=options.check) for wave, first in zip(waves, _firsts(waves), strict=True)
     ]
     parts = [part for wave in written for part in wave.pop("part_objects")]
-    servers = len({tenant.server for tenant in tenants})
+    servers = len({tenant.server for tenant in chosen.tenants})
     rollout = {
         "rollout": fields["name"],
         "execution": fields["execution"],
-        "stage": invocation.settings.stage,
+        "stage": settings.stage,
         "plan": options.plan,
         **({"check": True} if options.check else {}),
         "started": fields["started"],
-        "targets": len(tenants),
+        "targets": len(chosen.tenants),
         "servers": servers,
-        "chosen": None if names is None else list(names),
+        "chosen": None if chosen.names is None else list(chosen.names),
+        "excluded": [{"name": name, "reason": reason} for name, reason in chosen.excluded.items()],
         "package": package,
-        "heads": _heads(invocation.settings),
+        "heads": _heads(settings),
         "waves": written,
     }
+    if options.downgrade_to is not None:
+        rollout |= {"downgrade_to": options.downgrade_to, "migrated_by": options.migrated_by}
     folder.bucket.write(folder.key(ROLLOUT), json.dumps(rollout))
-    action = "status" if options.plan else "upgrade"
+    action = "status" if options.plan else "upgrade" if options.downgrade_to is None else "downgrade"
     return answer(
         invocation,
         {
-            "count": len(tenants),
+            "count": len(chosen.tenants),
             "servers": servers,
             "run": action,
             "package": package,
             "waves": parts,
             "last": len(parts),
+            # Tenants that are created meanwhile are looked for at the end.
+            "again": chosen.names is None and not options.plan and bool(settings.rollout.keys() & _SOURCES),
         },
     )
 
 
-@dataclass(frozen=True)
-class _Options:
-    """A rollout's input. ``names`` are the names of the targets to migrate, None for all.
+def _again(invocation: Invocation, folder: Folder, options: Options) -> Result:
+    """List the targets again at the end of a rollout of all. Those that are new are one more wave.
 
-    ``retry_of`` is a rollout whose failed targets are migrated, ``approved`` a plan whose targets are. ``check`` is a
-    plan that compares the targets' schemas.
+    The targets of an approved plan are what somebody has approved: the new ones are named in the report.
     """
-
-    plan: bool = False
-    check: bool = False
-    names: tuple[str, ...] | None = None
-    retry_of: str | None = None
-    approved: str | None = None
-
-
-def _options(given: Mapping[str, Any]) -> _Options:
-    unknown = sorted(given.keys() - {"approved", "check", "plan", "targets", "retry_of"})
-    if unknown:
-        raise InvalidRequest(
-            f"unknown field {unknown[0]!a} in the rollout's input; known: approved, check, plan, retry_of, targets"
-        )
-    plan, check, names = given.get("plan", False), given.get("check", False), given.get("targets")
-    retry_of, approved = given.get("retry_of"), given.get("approved")
-    if not isinstance(plan, bool):
-        raise InvalidRequest("plan must be true or false in the rollout's input")
-    if not isinstance(check, bool) or (check and not plan):
-        raise InvalidRequest("check must be true or false in the rollout's input, and only a plan checks")
-    if not (names is None or _is_list_of_names(names)):
-        raise InvalidRequest("targets must be a list of names in the rollout's input")
-    for name, value in (("retry_of", retry_of), ("approved", approved)):
-        if not (value is None or _is_name_of_rollout(value)):
-            raise InvalidRequest(f"{name} must be the name of a rollout in the rollout's input")
-        if value is not None and names is not None:
-            raise InvalidRequest(f"{name} names the targets: leave targets out of the rollout's input")
-    if approved is not None and (plan or retry_of is not None):
-        raise InvalidRequest("approved runs a plan: leave plan and retry_of out of the rollout's input")
-    return _Options(plan, check, None if names is None else tuple(names), retry_of, approved)
-
-
-def _is_list_of_names(value: object) -> bool:
-    return isinstance(value, list) and bool(value) and all(isinstance(name, str) for name in value)
-
-
-def _is_name_of_rollout(value: object) -> bool:
-    return isinstance(value, str) and is_rollout_name(value)
+    listing = dict(listing_of(folder))
+    waves = [wave for wave in listing["waves"] if not wave.get("new")]
+    known = {item["name"] for wave in waves for item in folder.items(wave)}
+    listed = _tenants(invocation)
+    known |= excluded_names(replace(options, exclude=()), listed, invocation.settings).keys()
+    known |= {entry["name"] for entry in listing["excluded"]}
+    new = [tenant for tenant in listed if tenant.name not in known]
+    parts: list[dict[str, Any]] = []
+    targets = sum(wave["count"] for wave in waves)
+    if new and options.approved is not None:
+        listing |= {"new": [tenant.name for tenant in new]}
+    elif new:
+        rules = replace(_rules(invocation.settings), canaries=0, waves=(), groups=())
+        [wave] = arrange(new, rules, first=waves[-1]["wave"] + 1)
+        written = {**_write(folder, wave, targets + 1), "new": True}
+        parts = written.pop("part_objects")
+        listing |= {"waves": [*waves, written], "targets": targets + len(new)}
+    if new:
+        folder.bucket.write(folder.key(ROLLOUT), json.dumps(listing))
+    given = {"run": "upgrade", "package": listing["package"], "waves": parts, "last": len(parts)}
+    return answer(invocation, {**given, "count": len(new), "again": False})
 
 
 def _check_execution(fields: Mapping[str, Any]) -> None:
@@ -216,10 +200,14 @@ def _supersede(bucket: Bucket, execution: str, name: str) -> None:
 
 def _tenants(invocation: Invocation) -> list[Tenant]:
     settings = invocation.settings
-    if not settings.rollout.keys() & {"query", "secret_tag", "secret_prefix", "targets"}:
+    if not settings.rollout.keys() & _SOURCES:
         # Without a source of targets, the stage's own database is the only one.
         return placed(invocation, [Tenant(settings.stage, {})])
-    tenants = list(rows.tenants(_rows(invocation)))
+    tenants = list(islice(rows.tenants(_rows(invocation)), MOST_TARGETS + 1))
+    if len(tenants) > MOST_TARGETS:
+        raise ConfigurationError(
+            f"there are more than {MOST_TARGETS:,} targets, the most of one rollout: divide them over several stages"
+        )
     if not tenants:
         raise ConfigurationError("there is no target: nothing matches what `rollout` in the stage's settings names")
     problem = next((tenant.problem for tenant in tenants if tenant.problem), None)
@@ -246,7 +234,7 @@ def _rows(invocation: Invocation) -> Iterable[Mapping[str, Any]]:
 
 
 def _secrets(filters: Mapping[str, str]) -> Iterator[tuple[dict[str, Any], dict[str, str]]]:
-    """Yield each matching secret as a row, and its tags. The tags ``server`` and ``priority`` belong to the row."""
+    """Yield each matching secret as a row, and its tags. ``server``, ``priority`` and ``group`` belong to the row."""
     wanted = [{"Key": key, "Values": [value]} for key, value in filters.items()]
     try:
         with calling():
@@ -254,7 +242,7 @@ def _secrets(filters: Mapping[str, str]) -> Iterator[tuple[dict[str, Any], dict[
             for page in paginator.paginate(Filters=wanted, PaginationConfig={"PageSize": 100}):
                 for secret in page["SecretList"]:
                     tags = {tag["Key"]: tag["Value"] for tag in secret.get("Tags", ())}
-                    ours = {name: tags[name] for name in ("server", "priority") if name in tags}
+                    ours = {name: tags[name] for name in ("server", "priority", "group") if name in tags}
                     yield {"name": secret["Name"], "secret_id": secret["Name"], **ours}, tags
     except AwsError as error:
         raise SecretUnavailable(
@@ -289,65 +277,23 @@ def _queried(invocation: Invocation, query: str) -> Iterator[Mapping[str, Any]]:
             raise ConfigurationError(f"the query of `rollout` failed: {one_line(error)}") from None
 
 
-def _chosen(tenants: list[Tenant], names: tuple[str, ...] | None) -> list[Tenant]:
-    if names is None:
-        return tenants
-    known = {tenant.name for tenant in tenants}
-    for name in names:
-        if name not in known:
-            raise InvalidRequest(f"there is no target {name!a}; there are {len(known)}")
-    wanted = set(names)
-    return [tenant for tenant in tenants if tenant.name in wanted]
-
-
-def _failed_in(folder: Folder, listed: Sequence[Tenant]) -> tuple[str, ...]:
-    """Return the names of the targets that failed in a rollout, as far as they are still targets."""
-    rollout = listing_of(folder)
-    numbers = {outcome.number for outcome in folder.outcomes(outcome=FAILED)}
-    failed = {item["name"] for wave in rollout["waves"] for item in folder.items(wave) if item["number"] in numbers}
-    if not failed:
-        raise InvalidRequest(f"nothing failed in rollout {folder.name!a}")
-    names = tuple(tenant.name for tenant in listed if tenant.name in failed)
-    if not names:
-        raise InvalidRequest(
-            f"none of the {len(failed)} targets that failed in rollout {folder.name!a} is one any more"
-        )
-    return names
-
-
-def _approved(folder: Folder, listed: Sequence[Tenant], package: str) -> tuple[str, ...] | None:
-    """Return the names of the targets that a plan was about, if nothing has changed since.
-
-    Raises:
-        InvalidRequest: it was no plan, or the package or the targets are others by now. Nothing was begun.
-    """
-    plan = listing_of(folder)
-    if not plan["plan"] or plan.get("check"):
-        raise InvalidRequest(f"rollout {folder.name!a} was no plan, so it cannot be approved")
-    if plan.get("package") != package:
-        raise InvalidRequest(f"the function was deployed since plan {folder.name!a}: plan again")
-    chosen = plan.get("chosen")
-    names = None if chosen is None else tuple(chosen)
-    now = {tenant.name: dict(tenant.target) for tenant in listed if names is None or tenant.name in names}
-    then = {item["name"]: item["target"] for wave in plan["waves"] for item in folder.items(wave)}
-    if now != then:
-        changed = sorted(name for name in now.keys() | then.keys() if now.get(name) != then.get(name))
-        shown = ", ".join(f"{name!a}" for name in changed[:_NAMES_SHOWN])
-        raise InvalidRequest(
-            f"{len(changed)} targets are new, gone or another place since plan {folder.name!a}: {shown}; plan again"
-        )
-    return names
-
-
 def _heads(settings: Settings) -> list[str]:
     """Return the heads that the rollout brings its targets to, as the manifest has them."""
     manifest = for_settings(settings)
     return list(manifest.heads) if manifest is not None else []
 
 
-def _rules(settings: Settings) -> Rules:
+def _rules(settings: Settings, options: Options | None = None, chosen: Chosen | None = None) -> Rules:
+    """Return the settings' rules, without the canaries and waves that the rollout has not."""
     given = settings.rollout
-    return Rules(**{name: given[name] for name in Rules.__dataclass_fields__ if given.get(name) is not None})
+    rules = Rules(**{name: given[name] for name in Rules.__dataclass_fields__ if given.get(name) is not None})
+    if options is not None and options.retry_of is not None:
+        return replace(rules, canaries=0, waves=())
+    if chosen is not None and not isinstance(rules.canaries, (int, str)):
+        names = {tenant.name for tenant in chosen.tenants}
+        left_out = chosen.excluded if chosen.names is None else rules.canaries
+        rules = replace(rules, canaries=[name for name in rules.canaries if name in names or name not in left_out])
+    return rules
 
 
 def _firsts(waves: Sequence[Wave]) -> Iterator[int]:
@@ -357,7 +303,7 @@ def _firsts(waves: Sequence[Wave]) -> Iterator[int]:
         first += len(wave.tenants)
 
 
-def _write(folder: Folder, wave: Wave, first: int, *, check: bool) -> dict[str, Any]:
+def _write(folder: Folder, wave: Wave, first: int, *, check: bool = False) -> dict[str, Any]:
     """Write a wave in parts, and return its entry in rollout.json, with an entry for each part for the machine.
 
     The machine looks between two parts whether the rollout is halted. Without parts, each target that is left of a wave
@@ -369,7 +315,8 @@ def _write(folder: Folder, wave: Wave, first: int, *, check: bool) -> dict[str, 
         part = replace(wave, tenants=wave.tenants[start : start + size])
         key = folder.key(wave_file(wave.number, number))
         folder.bucket.write(key, items_of(part, first + start, check=check))
-        parts.append({"key": key, "concurrency": min(wave.concurrency, len(part.tenants))})
+        gate = wave.gate if number == 1 else NO_GATE
+        parts.append({"key": key, "concurrency": min(wave.concurrency, len(part.tenants)), **gate.as_json()})
     return {
         "wave": wave.number,
         "key": parts[0]["key"],
@@ -378,5 +325,6 @@ def _write(folder: Folder, wave: Wave, first: int, *, check: bool) -> dict[str, 
         "concurrency": wave.concurrency,
         "tolerated_failures": wave.tolerated_failures,
         "canary": wave.canary,
+        **({"group": wave.group} if wave.group else {}),
         "part_objects": parts,
     }

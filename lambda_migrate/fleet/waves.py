@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
@@ -20,6 +20,7 @@ class Tenant:
     """A target, the server that it shares with other targets, and its priority: the lowest number comes first.
 
     ``problem`` is the reason why it cannot be migrated, empty for most. Such a target fails when its turn comes.
+    ``take_back`` has the ``revision`` to downgrade to, and in ``confirm`` the one that it must be at.
     """
 
     name: str
@@ -27,17 +28,64 @@ class Tenant:
     server: str = ""
     priority: float = 0
     problem: str = ""
+    group: str = ""
+    take_back: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Gate:
+    """What must happen before a wave begins: a pause, and then an approval if ``kind`` is "approval", not "none".
+
+    A pause is ``looks`` times ``look_s`` long: after each, the machine looks whether the rollout is halted, and with
+    ``soaks`` whether the alarm of the settings is on.
+    """
+
+    kind: str = "none"
+    looks: int = 0
+    look_s: int = 1
+    soaks: bool = False
+
+    @classmethod
+    def of(cls, seconds: int, *, soaks: bool, approval: bool) -> Gate:
+        """Return a pause of at least so many seconds, none for 0, with or without an approval after it."""
+        look_s = min(max(seconds, 1), _LOOK_S)
+        return cls(_APPROVAL if approval else "none", math.ceil(seconds / look_s), look_s, soaks)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the fields of a part for the state machine."""
+        return {"gate": self.kind, "looks": self.looks, "look_s": self.look_s, "soaks": self.soaks}
+
+
+NO_GATE = Gate()
+_APPROVAL = "approval"
+# The machine looks once a minute. Each look is a few of the 25,000 events of an execution.
+_LOOK_S = 60
 
 
 @dataclass(frozen=True)
 class Rules:
-    """The settings of a stage's rollouts. A share is a number, or a percentage such as "5%"."""
+    """The settings of a stage's rollouts. A share is a number, or a percentage such as "5%".
+
+    ``between_waves`` and ``between_groups`` are seconds, or "approval".
+    """
 
     canaries: Sequence[str] | int | str = 1
     waves: Sequence[int | str] = ()
     concurrency: int = 10
     per_server: int = 5
     tolerated_failures: int | str = 0
+    groups: Sequence[str] = ()
+    between_waves: int | str = 0
+    between_groups: int | str = 0
+    soak_s: int = 0
+
+    def group(self, tenant: Tenant) -> int:
+        """Return the place of a target's group. Targets of no group that the settings name are the last one.
+
+        So are those with a problem.
+        """
+        is_known = tenant.group in self.groups and not tenant.problem
+        return self.groups.index(tenant.group) if is_known else len(self.groups)
 
 
 @dataclass(frozen=True)
@@ -49,26 +97,53 @@ class Wave:
     canary: bool
     concurrency: int
     tolerated_failures: int
+    group: str = ""
+    gate: Gate = NO_GATE
 
 
-def arrange(tenants: Sequence[Tenant], rules: Rules) -> list[Wave]:
-    """Return the canaries and the other waves. Each target is in exactly one of them.
+def arrange(tenants: Sequence[Tenant], rules: Rules, *, first: int = 1) -> list[Wave]:
+    """Return the canaries and the other waves, group by group. Each target is in exactly one of them.
 
     Raises:
         ConfigurationError: a canary is named that does not exist.
     """
-    canaries, rest = _canaries(in_order(tenants), rules.canaries)
-    groups = [canaries]
-    left = list(rest)
-    for size in rules.waves:
-        count = min(share(size, len(rest), up=True), len(left))
-        groups.append(left[:count])
+    canaries, rest = _canaries(_in_groups(tenants, rules), rules.canaries)
+    parts = [(canaries, "")] if canaries else []
+    for place, group in groupby(rest, key=rules.group):
+        name = rules.groups[place] if place < len(rules.groups) else ""
+        parts += [(part, name) for part in _divided(list(group), rules.waves)]
+    waves: list[Wave] = []
+    for number, (part, name) in enumerate(parts, start=first):
+        canary = part is canaries
+        gate = _gate(waves[-1], name, rules) if waves else NO_GATE
+        waves.append(replace(_wave(number, part, rules, canary=canary), group=name, gate=gate))
+    return waves
+
+
+def _divided(tenants: list[Tenant], sizes: Sequence[int | str]) -> list[list[Tenant]]:
+    """Return the targets in waves of these sizes; what is left is the last one."""
+    waves = []
+    left = tenants
+    for size in sizes:
+        count = min(share(size, len(tenants), up=True), len(left))
+        waves.append(left[:count])
         left = left[count:]
-    groups.append(left)
-    return [
-        _wave(number, group, rules, canary=group is canaries)
-        for number, group in enumerate((group for group in groups if group), start=1)
-    ]
+    return [wave for wave in (*waves, left) if wave]
+
+
+def _gate(before: Wave, group: str, rules: Rules) -> Gate:
+    """Return what must happen between a wave and the next one, which is of this group."""
+    setting = rules.between_groups if group != before.group and not before.canary else rules.between_waves
+    setting = setting or rules.between_waves
+    soak_s = rules.soak_s if before.canary else 0
+    approval = setting == _APPROVAL
+    seconds = soak_s if approval else max(int(setting), soak_s)
+    return Gate.of(seconds, soaks=bool(soak_s), approval=approval)
+
+
+def _in_groups(tenants: Sequence[Tenant], rules: Rules) -> list[Tenant]:
+    """Return the targets in order, group by group. Those with a problem come last of all."""
+    return sorted(in_order(tenants), key=rules.group)
 
 
 def _canaries(ordered: list[Tenant], setting: Sequence[str] | int | str) -> tuple[list[Tenant], list[Tenant]]:
@@ -148,6 +223,7 @@ def items_of(wave: Wave, first: int, *, check: bool = False) -> bytes:
             item["problem"] = tenant.problem
         if check:
             item["check"] = True
+        item |= tenant.take_back
         text += encoder.encode(item).encode() + b","
     text[-1:] = b"]"
     return bytes(text)

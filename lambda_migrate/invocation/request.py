@@ -28,11 +28,14 @@ ACTIONS: Mapping[str, frozenset[str]] = {
 PREFLIGHT_MODES = ("off", "warn", "enforce")
 
 # The fields of "rollout", which only the state machine sends, with their types; one with a question mark may be missing
-# or null. The last three actions are the state machine's own.
+# or null. From "targets" on, the actions are the state machine's own.
 ROLLOUT_FIELDS: Mapping[str, Mapping[str, type]] = {
     "upgrade": {"name": str, "item": dict, "runs": int, "looks?": int, "package?": str},
     "status": {"name": str, "item": dict, "runs": int, "looks?": int, "package?": str},
-    "targets": {"name": str, "execution": str, "started": str, "input?": dict, "instead_of?": str},
+    "downgrade": {"name": str, "item": dict, "runs": int, "looks?": int, "package?": str},
+    "targets": {"name": str, "execution": str, "started": str, "input?": dict, "instead_of?": str, "again?": bool},
+    "ask": {"name": str, "key": str, "token": str},
+    "halt": {"name": str, "message": str},
     "record": {"name": str, "item": dict, "runs": int, "error": dict, "began?": str},
     "report": {"name": str, "problem?": dict},
 }
@@ -45,6 +48,9 @@ _ITEM: Mapping[str, type] = {
     "target": dict,
     "problem?": str,
     "check?": bool,
+    # Of a rollout that takes revisions back: where to, and where the database must be.
+    "revision?": str,
+    "confirm?": str,
 }
 # Longer than any that the state machine sends: names are limited, and a cause has 256 KB at most.
 _LONGEST_TEXT = 262_144
@@ -98,7 +104,7 @@ class Request:
 
     @property
     def is_target_of_rollout(self) -> bool:
-        """Whether this is the upgrade or the status of one target of a rollout."""
+        """Whether this is the upgrade, the downgrade or the status of one target of a rollout."""
         return self.rollout is not None and self.action in ACTIONS
 
 
@@ -112,6 +118,7 @@ def parse_request(event: object) -> Request:
         return Request()
     if not isinstance(event, Mapping):
         raise InvalidRequest(f"the event must be a JSON object or null, not {_kind(event)}")
+    event = _of_rollout(event)
     action = _action(event)
     return Request(
         action=action,
@@ -122,6 +129,17 @@ def parse_request(event: object) -> Request:
         target=parse_target(event["target"]) if "target" in event else Target(),
         rollout=_rollout(action, event),
     )
+
+
+def _of_rollout(event: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the event of a downgrade in a rollout with its revisions, which stand in the target's item."""
+    rollout = event.get("rollout")
+    item = rollout.get("item") if isinstance(rollout, Mapping) else None
+    if event.get("action") != "downgrade" or not isinstance(item, Mapping):
+        return event
+    if {"revision", "confirm"} & event.keys():
+        raise InvalidRequest("revision and confirm of a rollout's downgrade stand in rollout.item")
+    return {**event, **{name: item[name] for name in ("revision", "confirm") if name in item}}
 
 
 def _action(event: Mapping[str, Any]) -> str:
@@ -187,6 +205,11 @@ def _rollout(action: str, event: Mapping[str, Any]) -> Mapping[str, Any] | None:
     if not _ROLLOUT_NAME.fullmatch(value["name"]):
         raise InvalidRequest(f"rollout.name must be the name of an execution, not {_shown(value['name'])}")
     return value
+
+
+def is_downgrade(value: object) -> bool:
+    """Return whether many databases can be taken back to it: base or an id, because -N is another one in each."""
+    return isinstance(value, str) and not value.startswith("-") and bool(_REVISIONS["downgrade"][0].fullmatch(value))
 
 
 def is_rollout_name(value: str) -> bool:

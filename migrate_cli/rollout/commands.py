@@ -81,6 +81,14 @@ def start(
     approved: Annotated[
         str | None, typer.Option(metavar="NAME", help="Run the plan of this name, if nothing has changed since.")
     ] = None,
+    exclude: Annotated[list[str] | None, typer.Option(help="Leave this one out; as often as needed.")] = None,
+    downgrade_to: Annotated[
+        str | None,
+        typer.Option(metavar="REVISION", help="Take back to it what the rollout of --migrated-by has migrated."),
+    ] = None,
+    migrated_by: Annotated[
+        str | None, typer.Option(metavar="NAME", help="With --downgrade-to: of that rollout.")
+    ] = None,
     per_target: Annotated[
         float | None, typer.Option(min=0, metavar="SECONDS", help="With --plan: what migrating one takes.")
     ] = None,
@@ -94,13 +102,19 @@ def start(
     if check and plan:
         raise UsageError("--check and --plan are two things", advice="Leave out one of them.")
     plan = plan or check
-    if approved is not None and (plan or target):
-        raise UsageError("--approved runs a plan as it was made", advice="Leave out --plan and --target.")
+    if approved is not None and (plan or target or exclude):
+        raise UsageError("--approved runs a plan as it was made", advice="Leave out --plan, --target and --exclude.")
+    if (downgrade_to is None) != (migrated_by is None):
+        raise UsageError("--downgrade-to and --migrated-by need each other")
+    if downgrade_to is not None and (plan or approved is not None):
+        raise UsageError("--downgrade-to is no --plan and no --approved")
     execution_input: dict[str, Any] = {
         **({"plan": True} if plan else {}),
         **({"check": True} if check else {}),
         **({"targets": target} if target else {}),
         **({"approved": approved} if approved is not None else {}),
+        **({"exclude": exclude} if exclude else {}),
+        **({"downgrade_to": downgrade_to, "migrated_by": migrated_by} if downgrade_to is not None else {}),
     }
 
     def work(machine: Machine, output: Output) -> ExitCode:
@@ -154,6 +168,25 @@ def status(
         return _show_outcome(machine, machine.execution(name), output, page, judge=False)
 
     return _with_machine("rollout status", call, work, as_json=as_json)
+
+
+@app.command(epilog=examples("migrate rollout approve 20261127T101500Z-1a2b3c --stage prod"))
+@at_stage
+def approve(
+    call: Call, rollout: Annotated[str, typer.Argument(help="Its name.")], yes: Yes = False, as_json: Json = False
+) -> int:
+    """Let a rollout that waits for an approval begin its next wave."""
+
+    def work(machine: Machine, output: Output) -> ExitCode:
+        if not yes:
+            actions.confirm(call, "rollout", output)
+        machine.approve(rollout, _who())
+        follow = machine.commands.named(f"rollout status {rollout} --follow")
+        result = {"action": "rollout approve", "stage": machine.stage, "rollout": rollout, "status": "approved"}
+        text = f"Rollout {rollout} begins its next wave. To follow it: {follow}"
+        return output.succeed(result, lambda _, console: show_line(text, console))
+
+    return _with_machine("rollout approve", call, work, as_json=as_json)
 
 
 @app.command(epilog=examples("migrate rollout stop --stage prod"))
@@ -258,6 +291,7 @@ def _follow(machine: Machine, name: str, output: Output) -> Mapping[str, Any]:
     progress = RolloutProgress()
     in_reach = True
     reached = time.monotonic()
+    approval: str | None = None
     with RolloutDisplay(output.notes, f"rollout {name} on {machine.name}") as display:
         while True:
             began = time.monotonic()
@@ -267,6 +301,11 @@ def _follow(machine: Machine, name: str, output: Output) -> Mapping[str, Any]:
                     return execution
                 if machine.bucket is not None:
                     progress.look(machine, name)
+                    waiting = machine.approval(name)
+                    if waiting not in {None, approval}:
+                        approve_it = machine.commands.named(f"rollout approve {name}")
+                        display.print(f"the next wave waits for an approval: {approve_it}")
+                    approval = waiting
                     _show_failures(machine, progress, display)
                     display.show(progress)
                 reached, in_reach = time.monotonic(), True

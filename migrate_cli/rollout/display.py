@@ -83,6 +83,8 @@ def show_report(report: Mapping[str, Any], console: Console, *, whole: bool = Tr
         _show_revisions(report["revisions"], console)
     if report["failures"]:
         _show_failures(report, console)
+    if report.get("excluded") or report.get("new"):
+        _show_left_out(report, console)
     if report.get("behind"):
         _show_behind(report, console)
     if "preflight" in report:
@@ -156,6 +158,15 @@ def _show_failures(report: Mapping[str, Any], console: Console) -> None:
         table.add_row(*(Text(plain(failure[name])) for name in ("name", "error_type", "message")))
     console.print(table)
     _show_cut(console, report["counts"][FAILED] - _FAILURES, "failures")
+
+
+def _show_left_out(report: Mapping[str, Any], console: Console) -> None:
+    lines = [f"{entry['name']}: {entry['reason']}" for entry in report.get("excluded") or ()]
+    lines += [f"{name}: created while the approved plan ran" for name in report.get("new") or ()]
+    console.print()
+    for line in lines[:_FAILURES]:
+        _print(console, ("Left out: ", "bold"), line)
+    _show_cut(console, len(lines) - _FAILURES, "that were left out")
 
 
 def _show_behind(report: Mapping[str, Any], console: Console) -> None:

@@ -17,7 +17,7 @@ from lambda_migrate.fleet.observed import observe
 from lambda_migrate.invocation.result import joined
 from migrate_cli.actions import Call
 from migrate_cli.errors import CommandError, ExitCode, UsageError
-from migrate_cli.options import Json, at_stage
+from migrate_cli.options import Json, at_stage, examples
 from migrate_cli.output import Output
 from migrate_cli.presentation import plain
 from migrate_cli.rollout.display import show_line
@@ -52,7 +52,7 @@ def fleet() -> None:
     """Look at all tenants of a stage."""
 
 
-@app.command()
+@app.command(epilog=examples("migrate fleet status --stage prod --only behind"))
 @at_stage
 def status(
     call: Call,
@@ -132,6 +132,14 @@ class _Reading:
         return [str(head) for head in found] if isinstance(found, list) else []
 
     @property
+    def left_out(self) -> list[dict[str, Any]]:
+        """The targets that it excluded, or found too late, as lines of targets that were not begun."""
+        excluded = self.rollout.get("excluded") or []
+        names = [entry["name"] for entry in excluded if isinstance(entry, dict)] + (self.rollout.get("new") or [])
+        nowhere: dict[str, Any] = {"target": {}, "server": "", "outcome": LEFT, "revision": None}
+        return [{"name": str(name), **nowhere} for name in names]
+
+    @property
     def is_whole(self) -> bool:
         """Whether it listed every tenant that there was."""
         return self.rollout.get("chosen") is None
@@ -167,7 +175,7 @@ def _latest_of_each(readings: Iterable[_Reading]) -> tuple[list[dict[str, Any]],
     is_complete = False
     for reading in readings:
         newest = newest or reading
-        for line in reading.lines:
+        for line in (*reading.lines, *reading.left_out):
             known = tenants.get(line["name"])
             if known is None and is_complete:
                 continue  # a tenant that is none any more

@@ -14,13 +14,25 @@ from botocore import exceptions
 from infra.names import OtherNames
 from lambda_migrate.fleet import report as reports
 from lambda_migrate.fleet.bucket import Bucket, ChangedMeanwhile
-from lambda_migrate.fleet.folder import FAILED, LATEST, LEFT, PAGE, REPORT, ROOT, STOPPED, TARGETS, Folder, SpoiledError
+from lambda_migrate.fleet.folder import (
+    APPROVAL,
+    FAILED,
+    LATEST,
+    LEFT,
+    PAGE,
+    REPORT,
+    ROOT,
+    STOPPED,
+    TARGETS,
+    Folder,
+    SpoiledError,
+)
 from lambda_migrate.invocation.request import is_rollout_name
 from migrate_cli import invocation
 from migrate_cli.errors import CommandError, ExitCode, NoAnswer, UsageError, of_function
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from migrate_cli.actions import Call
     from migrate_cli.errors import Commands
@@ -35,6 +47,9 @@ ALREADY_RUNNING = "AlreadyRunning"
 
 # Step Functions forgets executions after 90 days.
 _FORGOTTEN = frozenset({"ExecutionDoesNotExist"})
+
+# The answers of Step Functions to a token that nobody waits for any more.
+_NOT_WAITING = frozenset({"TaskDoesNotExist", "TaskTimedOut", "InvalidToken"})
 
 # Error codes of S3 for a write that requires that the object does not exist yet.
 _EXISTS = frozenset({"PreconditionFailed", "ConditionalRequestConflict", "412"})
@@ -216,6 +231,42 @@ class Machine:
             return
         with self.calling("s3:PutObject"):
             self.folder(name).halt(STOPPED, f"stopped by {who}")
+        waiting = self.approval(name)
+        if waiting is not None:
+            # Otherwise the rollout would stop only when the time for the approval is over.
+            self._answer(lambda: self.client.send_task_failure(taskToken=waiting, error="RolloutStopped", cause=who))
+
+    def approval(self, name: str) -> str | None:
+        """Return the token of the approval that a rollout has asked for last, or None."""
+        with self.calling("s3:GetObject"):
+            asked = self.folder(name).read(APPROVAL)
+        token = asked.get("token") if isinstance(asked, dict) else None
+        return token if isinstance(token, str) else None
+
+    def approve(self, name: str, who: str) -> None:
+        """Let a rollout begin the wave that it waits with.
+
+        Raises:
+            UsageError: it does not wait for an approval.
+        """
+        token = self.approval(name)
+        output = json.dumps({"approved_by": who})
+        if token is None or not self._answer(lambda: self.client.send_task_success(taskToken=token, output=output)):
+            raise UsageError(
+                f"rollout {name} does not wait for an approval",
+                advice=f"How far it is: {self.commands.named(f'rollout status {name}')}",
+            )
+
+    def _answer(self, send: Callable[[], object]) -> bool:
+        """Answer an approval, and return whether somebody still waited for it."""
+        try:
+            with self.calling("states:SendTaskSuccess", "states:SendTaskFailure"):
+                send()
+        except CommandError as error:
+            if error.kind not in _NOT_WAITING:
+                raise
+            return False
+        return True
 
     def folder(self, name: str) -> Folder:
         """Return the folder in S3 of one rollout."""

@@ -27,7 +27,7 @@ SHOWN = [
 
 ROLLOUT = {
     "rollout": ["rollout", "start"],
-    **{name: ["rollout", name] for name in ("status", "stop", "retry", "list", "show")},
+    **{name: ["rollout", name] for name in ("status", "stop", "approve", "retry", "list", "show")},
 }
 
 

@@ -85,8 +85,10 @@ def test_a_rollout_that_succeeds_is_0_and_writes_its_page(aws: RolloutStub, migr
         (["--target", "a", "--target", "b"], {"targets": ["a", "b"]}),
         (["--plan", "--target", "a"], {"plan": True, "targets": ["a"]}),
         (["--check"], {"plan": True, "check": True}),
+        (["--exclude", "a", "--exclude", "b"], {"exclude": ["a", "b"]}),
+        (["--downgrade-to", "b2", "--migrated-by", "r"], {"downgrade_to": "b2", "migrated_by": "r"}),
     ],
-    ids=["targets", "plan", "check"],
+    ids=["targets", "plan", "check", "exclude", "downgrade"],
 )
 def test_the_machine_is_told_what_is_meant(
     aws: RolloutStub, migrate: Migrate, arguments: list[str], said: dict[str, Any]
@@ -336,6 +338,30 @@ def test_stop_halts_what_runs_and_succeeds_when_it_is_stopped(aws: RolloutStub, 
 
     assert ended.code == 0, ended.err
     assert json.loads(aws.objects[f"rollouts/{LAST}/halt.json"])["why"] == "stopped"
+
+
+def test_approve_answers_the_approval_that_the_rollout_waits_for(aws: RolloutStub, migrate: Migrate) -> None:
+    runs(aws)
+    aws.put(LAST, "approval.json", {"before": "x", "token": "the-token"})
+
+    assert migrate("rollout", "approve", LAST, "--stage", "dev").code == 0
+    assert aws.answered == [("SendTaskSuccess", "the-token")]
+
+    aws.refused = {"SendTaskSuccess": (400, "TaskTimedOut")}
+    assert migrate("rollout", "approve", LAST, "--stage", "dev").code == USAGE
+    aws.put(LAST, "approval.json", ["garbage"])
+    ended = migrate("rollout", "approve", LAST, "--stage", "dev")
+    assert (ended.code, "does not wait for an approval" in ended.err) == (USAGE, True)
+
+
+def test_a_stop_ends_the_wait_for_an_approval_at_once(aws: RolloutStub, migrate: Migrate) -> None:
+    runs(aws, "1/migrated/1/5/head")
+    aws.put(LAST, "approval.json", {"before": "x", "token": "the-token"})
+    aws.put(LAST, "report.json", report(left=900, status="stopped"))
+    aws.ends = lambda question: RUNNING if question < 3 else {"status": "FAILED", "error": "RolloutStopped"}
+
+    assert migrate("rollout", "stop", "--stage", "dev").code == 0
+    assert aws.answered == [("SendTaskFailure", "the-token")]
 
 
 def test_what_does_not_run_cannot_be_stopped(aws: RolloutStub, migrate: Migrate) -> None:

@@ -72,6 +72,7 @@ class Fleet:
         self._states = client(emulator, "stepfunctions")
         self._s3 = client(emulator, "s3")
         self._logs = client(emulator, "logs")
+        self._alarms = client(emulator, "cloudwatch")
         self._machine = outputs["StateMachineArn"]
         self._bucket = outputs["RolloutBucket"]
         answer = self._lambda.get_function_configuration(FunctionName=FUNCTION)
@@ -112,6 +113,25 @@ class Fleet:
             time.sleep(0.1)
         output = json.loads(said["output"]) if said["status"] == "SUCCEEDED" else None
         return Ended(name, said["status"], output, said.get("error", ""), said.get("cause", ""))
+
+    def approve(self, name: str) -> None:
+        """Answer the approval that a rollout waits for, as the command line does."""
+        self._states.send_task_success(taskToken=self.get(name, "approval.json")["token"], output="{}")
+
+    def alarm(self, state: str) -> None:
+        """Let the operator's alarm be there, in this state."""
+        name = "fleet-errors"
+        self._alarms.put_metric_alarm(
+            AlarmName=name,
+            Namespace="app",
+            MetricName="errors",
+            Statistic="Sum",
+            Period=60,
+            EvaluationPeriods=1,
+            Threshold=1,
+            ComparisonOperator="GreaterThanThreshold",
+        )
+        self._alarms.set_alarm_state(AlarmName=name, StateValue=state, StateReason="a test")
 
     def abort(self, name: str) -> None:
         """Stop an execution the hard way, as `StopExecution` does."""
@@ -198,7 +218,16 @@ def fleet(shared_run: Path, postgres_server: Server) -> Fleet:
         "runtime": "local",
         "database": {"secret": "fleet/none", "ca_bundle": str(postgres_server.ca)},
         "log_retention_days": 1,
-        "rollout": {"concurrency": 4, "per_server": 4, "retry_after_s": 1, "retries": 3},
+        "rollout": {
+            "concurrency": 4,
+            "per_server": 4,
+            "retry_after_s": 1,
+            "retries": 3,
+            # What the machine is made for; the function's own settings say what happens in each test.
+            "between_groups": "approval",
+            "soak_s": 1,
+            "soak_alarm": "fleet-errors",
+        },
     }
     change_project(checkout, stages={STAGE: stage})
     for command in (
@@ -627,6 +656,108 @@ def test_a_rollout_that_another_one_followed_begins_nothing_more_if_it_is_redriv
     assert report["status"] == "stopped"
     assert f"rollout {second.name} has begun since" in report["message"]
     assert report["package"] == fleet.get(first, "rollout.json")["package"]
+
+
+@pytest.mark.parametrize("tenants", [3], indirect=True)
+def test_tenants_that_are_created_meanwhile_are_migrated_at_the_end_or_named(fleet: Fleet, tenants: Schemas) -> None:
+    plan = fleet.run(plan=True)
+    add = "INSERT INTO tenants VALUES ('{0}', 9)"
+    tenants.slow("t02", 0.7)
+    begun = fleet.start("", approved=plan.name)
+    eventually(lambda: fleet.keys(begun, "rollout.json"), within_s=20)
+    execute(tenants.database, "CREATE SCHEMA named", add.format("named"))
+    approved = fleet.end_of(begun)
+    tenants.slow("named", 0.7)
+    begun = fleet.start()
+    eventually(lambda: fleet.keys(begun, "rollout.json"), within_s=20)
+    execute(tenants.database, "CREATE SCHEMA created", add.format("created"))
+    whole = fleet.end_of(begun)
+
+    assert counts(fleet.report(approved)) == {"targets": 3, "migrated": 3}
+    assert fleet.report(approved)["new"] == ["named"]
+    assert counts(fleet.report(whole)) == {"targets": 5, "current": 3, "migrated": 2}
+    assert [wave["targets"] for wave in fleet.report(whole)["waves"]] == [1, 3, 1]
+    assert tenants.migrated() == {"t00", "t01", "t02", "named", "created"}
+
+
+@pytest.mark.parametrize("tenants", [4], indirect=True)
+def test_what_a_rollout_has_migrated_is_taken_back_and_nothing_else(fleet: Fleet, tenants: Schemas) -> None:
+    settings = {"query": QUERY, "canaries": 0, "tolerated_failures": 1}
+    fleet.configure(settings, DB_SECRET_ID=tenants.secret)
+    fleet.run(targets=["t00"])
+    rollout = fleet.run()
+    back = {"downgrade_to": "f1ee70000002", "migrated_by": rollout.name}
+    refused = fleet.run(**back)
+    fleet.configure(settings, DB_SECRET_ID=tenants.secret, ALLOW_DOWNGRADE="true")
+    # Somebody has been there since: what it is at now is not what the rollout has left.
+    moved = {"action": "downgrade", "revision": "-1", "confirm": HEAD, "target": {"schema": "t03"}}
+    assert fleet.invoke(moved)["revision"] == "f1ee70000003"
+    taken, again = fleet.run(**back), fleet.run(**back)
+
+    assert (refused.error, "ALLOW_DOWNGRADE" in refused.cause) == ("DowngradeRefused", True)
+    report = fleet.report(taken)
+    assert counts(report) == {"targets": 3, "migrated": 2, "failed": 1}
+    assert [(each["name"], each["error_type"]) for each in report["failures"]] == [("t03", "DowngradeRefused")]
+    at = [query(tenants.database, f"SELECT version_num FROM {name}.alembic_version") for name in tenants.names]  # noqa: S608 - ours
+    assert at == [[(HEAD,)], [("f1ee70000002",)], [("f1ee70000002",)], [("f1ee70000003",)]]
+    assert counts(fleet.report(again)) == {"targets": 3, "current": 2, "failed": 1}
+
+
+@pytest.mark.parametrize("tenants", [3], indirect=True)
+def test_excluded_tenants_are_left_out_and_reported_until_their_date(fleet: Fleet, tenants: Schemas) -> None:
+    excluded = [
+        {"name": "t01", "reason": "its data are being mended", "until": "2099-12-31"},
+        {"name": "t02", "reason": "was bad", "until": "2020-01-01"},
+    ]
+    fleet.configure({"query": QUERY, "excluded": excluded}, DB_SECRET_ID=tenants.secret)
+
+    wrong = fleet.run(targets=["t01"])
+    ended = fleet.run(exclude=["t00"])
+
+    assert wrong.error == "InvalidRequest"
+    assert "excluded: its data are being mended (until 2099-12-31)" in wrong.cause
+    assert counts(fleet.report(ended)) == {"targets": 1, "migrated": 1}
+    assert {entry["name"] for entry in fleet.report(ended)["excluded"]} == {"t00", "t01"}
+    assert tenants.touched() == {"t02"}
+
+
+@pytest.mark.parametrize("tenants", [4], indirect=True)
+def test_groups_come_one_after_the_other_and_wait_for_an_approval_between(fleet: Fleet, tenants: Schemas) -> None:
+    rows = "SELECT schema, schema AS name, CASE WHEN priority < 2 THEN 'us' ELSE 'eu' END AS \"group\" FROM tenants"
+    settings = {"query": rows, "canaries": 0, "groups": ["eu", "us"], "between_groups": "approval"}
+    fleet.configure(settings, DB_SECRET_ID=tenants.secret)
+
+    approved = fleet.start()
+    eventually(lambda: fleet.keys(approved, "approval.json"), within_s=60)
+    waited = tenants.migrated()
+    fleet.approve(approved)
+    ended = fleet.end_of(approved)
+    execute(tenants.database, "DROP SCHEMA t00 CASCADE", "CREATE SCHEMA t00")
+    stopped = fleet.start()
+    eventually(lambda: fleet.keys(stopped, "approval.json"), within_s=60)
+    fleet.put(stopped, "halt.json", {"why": "stopped", "message": "stopped by a test"})
+    fleet.approve(stopped)
+
+    assert waited == {"t02", "t03"}
+    assert counts(fleet.report(ended)) == {"targets": 4, "migrated": 4}
+    # A stop wins over an approval that was on its way.
+    assert fleet.end_of(stopped).error == "RolloutStopped"
+    assert "t00" not in tenants.touched()
+
+
+@pytest.mark.parametrize("tenants", [3], indirect=True)
+def test_an_alarm_that_is_on_while_the_canaries_soak_stops_the_rollout(fleet: Fleet, tenants: Schemas) -> None:
+    fleet.configure({"query": QUERY, "soak_s": 1}, DB_SECRET_ID=tenants.secret)
+
+    nowhere = fleet.run()
+    fleet.alarm("OK")
+    quiet = fleet.run(targets=["t00", "t01"])
+    fleet.alarm("ALARM")
+    loud = fleet.run()
+
+    assert [nowhere.error, quiet.status, loud.error] == ["RolloutStopped", "SUCCEEDED", "RolloutStopped"]
+    assert "alarm fleet-errors is on, or does not exist" in loud.cause
+    assert tenants.migrated() == {"t00", "t01"}
 
 
 def test_a_function_that_was_deployed_since_the_listing_migrates_nothing(fleet: Fleet, database: Database) -> None:

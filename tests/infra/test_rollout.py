@@ -11,7 +11,7 @@ import pytest
 from pydantic_core import PydanticUndefined
 
 from infra.names import Names
-from infra.stages import RolloutSettings, RolloutTarget, SecretTag, Stage, StageError, read_project
+from infra.stages import ExcludedTarget, RolloutSettings, RolloutTarget, SecretTag, Stage, StageError, read_project
 from lambda_migrate.fleet.waves import Rules
 from lambda_migrate.invocation.request import ROLLOUT_FIELDS
 from tests.infra.synthesis import ACCOUNT, REGION, Stack, as_list, resolved
@@ -34,6 +34,15 @@ SAID: dict[str, dict[str, Any]] = {
     "github": {"rollout": {}, "github": {"repository": "acme/app", "environment": "production"}},
     "list": {"rollout": {"targets": [{"secret_id": "tenants/a"}, {"schema": "b"}]}},
     "here": {"rollout": {"concurrency": 3}, "runtime": "local"},
+    "gates": {
+        "rollout": {
+            "query": QUERY,
+            "between_waves": "approval",
+            "approval_hours": 2,
+            "soak_s": 600,
+            "soak_alarm": "slow",
+        }
+    },
 }
 STAGES: dict[str, tuple[Names, dict[str, Any]]] = {
     name: (Names("template-saas", "api", name), {"account": ACCOUNT, "region": REGION, "database": DATABASE, **said})
@@ -166,19 +175,41 @@ def test_old_versions_are_pruned_which_is_no_reason_to_fail(stacks: dict[str, St
 
 
 def test_every_field_that_is_said_of_a_rollout_is_one_that_the_function_knows(stacks: dict[str, Stack]) -> None:
-    said = {}
-    for name, state in states(definition(stacks["query"])):
+    said: dict[str, set[str]] = {}
+    for name, state in states(definition(stacks["gates"])):
         if "lambda" in state.get("Resource", ""):
             event = state["Parameters"]["Payload"]
             action = event.get("action", "upgrade")  # a part's is in its input
-            said[action] = {field.removesuffix(".$") for field in event["rollout"]}
+            said.setdefault(action, set()).update(field.removesuffix(".$") for field in event["rollout"])
             assert event.keys() <= {"action", "action.$", "target.$", "rollout"}, name
 
+    # A part's action may also be one of these, with the same fields.
     assert said == {
         action: {field.rstrip("?") for field in fields}
         for action, fields in ROLLOUT_FIELDS.items()
-        if action != "status"
+        if action not in {"status", "downgrade"}
     }
+    assert ROLLOUT_FIELDS["status"] == ROLLOUT_FIELDS["downgrade"] == ROLLOUT_FIELDS["upgrade"]
+
+
+def test_a_wave_waits_for_its_pause_and_its_approval_and_a_stop_or_an_alarm_ends_both(
+    stacks: dict[str, Stack],
+) -> None:
+    machine = definition(stacks["gates"])["States"]
+
+    wait = machine["Wait for the approval"]
+    assert wait["Resource"].endswith(":lambda:invoke.waitForTaskToken")
+    assert (wait["TimeoutSeconds"], wait["Parameters"]["Payload"]["rollout"]["token.$"]) == (7200, "$$.Task.Token")
+    assert {each["Next"] for each in wait["Catch"]} == {"Nobody approved it", "Not approved", "Write the report"}
+    # After the approval, and after each minute of a pause, a stop is looked for before anything begins.
+    assert wait["Next"] == "Look whether it was halted before the approval"
+    assert machine["Pause"]["Next"] == "Look whether it was halted meanwhile"
+    assert machine["Look at the alarm"]["Parameters"]["AlarmNames"] == ["slow"]
+    assert {each["Next"] for each in machine["Is the alarm off?"]["Choices"]} == {"Count the look"}
+    assert machine["Is the alarm off?"]["Default"] == "Stop for the alarm"
+    assert machine_may(stacks["gates"])["cloudwatch:DescribeAlarms"] == ["*"]
+    # A machine without gates has none of these states.
+    assert not {"Pause", "Wait for the approval", "Look at the alarm"} & definition(stacks["query"])["States"].keys()
 
 
 def test_a_wave_is_read_from_the_bucket_and_as_wide_as_the_listing_says(stacks: dict[str, Stack]) -> None:
@@ -297,6 +328,9 @@ def test_a_workflow_may_stop_a_rollout_and_write_nothing_else(stacks: dict[str, 
         ({"canaries": "five"}, "project.stages.dev.rollout.canaries"),
         ({"tolerated_failures": "200%"}, "project.stages.dev.rollout.tolerated_failures"),
         ({"query": QUERY, "canary": 1}, "project.stages.dev.rollout.canary"),
+        ({"query": QUERY, "soak_alarm": "slow"}, "soak_alarm needs soak_s"),
+        ({"query": QUERY, "between_waves": "soon"}, "project.stages.dev.rollout.between_waves"),
+        ({"excluded": [{"name": "a", "reason": "b", "until": "soon"}]}, "project.stages.dev.rollout.excluded.0.until"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(rollout: dict[str, Any], part: str) -> None:
@@ -327,7 +361,12 @@ def test_the_function_takes_what_is_not_said_as_the_settings_do() -> None:
 # --- the page ---
 
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "rollouts.md"
-MODELS: dict[str, type[BaseModel]] = {"rollout": RolloutSettings, "targets": RolloutTarget, "secret_tag": SecretTag}
+MODELS: dict[str, type[BaseModel]] = {
+    "rollout": RolloutSettings,
+    "targets": RolloutTarget,
+    "secret_tag": SecretTag,
+    "excluded": ExcludedTarget,
+}
 
 
 def default_of(default: object) -> str:

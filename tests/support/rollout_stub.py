@@ -31,6 +31,7 @@ class RolloutStub:
     refused: dict[str, tuple[int, str]] = field(default_factory=dict)
     started: list[tuple[str, Any]] = field(default_factory=list)
     asked: list[str] = field(default_factory=list)
+    answered: list[tuple[str, str]] = field(default_factory=list)
     on_start: Callable[[str], None] = lambda _: None
 
     def put(self, rollout: str, name: str, content: object) -> None:
@@ -62,6 +63,9 @@ class RolloutStub:
             questions = self.asked.count(action)
             name = body["executionArn"].rpartition(":")[2]
             return {"executionArn": body["executionArn"], "name": name, "startDate": 0, **self.ends(questions)}
+        if action.startswith("SendTask"):
+            self.answered.append((action, body["taskToken"]))
+            return {}
         answers: dict[str, dict[str, Any]] = {"ListMapRuns": {"mapRuns": []}, "StopExecution": {"stopDate": 0}}
         return answers[action]
 

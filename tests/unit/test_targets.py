@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lambda_migrate.fleet.choosing import parse_options
 from lambda_migrate.fleet.folder import Outcome
 from lambda_migrate.fleet.report import summarize
 from lambda_migrate.fleet.target import failure_of
@@ -113,6 +114,61 @@ def test_waves_are_parts_of_what_the_canaries_leave_and_the_last_one_is_the_rest
     assert [(len(wave.tenants), wave.tolerated_failures) for wave in waves] == [(3, 0), (2, 0), (5, 1), (13, 2)]
 
 
+def gates(waves: Sequence[Wave]) -> list[tuple[str, int, bool]]:
+    return [(wave.gate.kind, wave.gate.looks * wave.gate.look_s, wave.gate.soaks) for wave in waves]
+
+
+def test_groups_come_in_their_order_each_with_its_waves_and_those_of_no_group_last() -> None:
+    tenants = [Tenant(f"{n}", {}, priority=-n, group=("eu", "us", "", "gone")[n % 4]) for n in range(13)]
+
+    waves = arrange(tenants, Rules(canaries=["7"], groups=["us", "eu"], waves=["50%"], between_groups="approval"))
+
+    assert [wave.group for wave in waves] == ["", "us", "us", "eu", "eu", "", ""]
+    # "50%" of each group, rounded up, by priority.
+    assert [names(wave.tenants) for wave in waves] == [
+        ["7"], ["9", "5"], ["1"], ["12", "8"], ["4", "0"], ["11", "10", "6"], ["3", "2"],
+    ]  # fmt: skip
+    assert [kind for kind, _, _ in gates(waves)] == ["none", "none", "none", "approval", "none", "approval", "none"]
+
+
+@pytest.mark.parametrize(
+    "rules,expected",
+    [
+        ({}, [("none", 0, False)] * 3),
+        ({"between_waves": 90}, [("none", 0, False), ("none", 120, False), ("none", 120, False)]),
+        ({"between_waves": 20}, [("none", 0, False), ("none", 20, False), ("none", 20, False)]),
+        ({"soak_s": 600}, [("none", 0, False), ("none", 600, True), ("none", 0, False)]),
+        (
+            {"soak_s": 60, "between_waves": "approval"},
+            [("none", 0, False), ("approval", 60, True), ("approval", 0, False)],
+        ),
+    ],
+)
+def test_between_two_waves_are_the_pause_and_the_approval_that_the_settings_ask_for(
+    rules: dict[str, Any], expected: list[tuple[str, int, bool]]
+) -> None:
+    tenants = [Tenant(f"{n}", {}) for n in range(5)]
+
+    assert gates(arrange(tenants, Rules(canaries=1, waves=[2], **rules))) == expected
+
+
+@pytest.mark.parametrize(
+    "given,part",
+    [
+        ({"exclude": []}, "exclude must be a list of names"),
+        ({"exclude": ["a"], "approved": "p"}, "approved runs a plan"),
+        ({"downgrade_to": "b2"}, "need each other"),
+        ({"downgrade_to": "-1", "migrated_by": "r"}, "base or a revision id"),
+        ({"downgrade_to": "head", "migrated_by": "r"}, "base or a revision id"),
+        ({"downgrade_to": "b2", "migrated_by": "r", "plan": True}, "leave plan"),
+        ({"downgrade_to": "b2", "migrated_by": "../r"}, "migrated_by must be the name"),
+    ],
+)
+def test_an_input_that_contradicts_itself_is_refused(given: dict[str, Any], part: str) -> None:
+    with pytest.raises(InvalidRequest, match=part):
+        parse_options(given)
+
+
 @pytest.mark.parametrize(
     "said,whole,up,number",
     [(3, 10, True, 3), (30, 10, True, 10), ("5%", 10, True, 1), ("5%", 10, False, 0), ("29%", 100, False, 29)],
@@ -166,6 +222,9 @@ def part(item: dict[str, Any]) -> dict[str, Any]:
         {"action": "targets", "rollout": {"name": "r", "execution": "arn", "started": "now", "instead_of": ""}},
         {"action": "record", "rollout": {"name": "r", "item": ITEM, "runs": 1, "error": {}}},
         {"action": "report", "rollout": {"name": "r", "problem": None}},
+        {"action": "downgrade", **part({"revision": "a1", "confirm": "b2"})},
+        {"action": "ask", "rollout": {"name": "r", "key": "wave-2.json", "token": "t"}},
+        {"action": "halt", "rollout": {"name": "r", "message": "alarm"}},
     ],
 )
 def test_the_state_machines_requests_are_understood(event: dict[str, Any]) -> None:
@@ -182,7 +241,14 @@ def test_the_state_machines_requests_are_understood(event: dict[str, Any]) -> No
         ({"action": "report", "rollout": {"name": "a/b"}}, "rollout.name must be the name of an execution"),
         ({"action": "report", "rollout": {"name": "a", "x": 1}}, "unknown field 'x' in rollout"),
         ({"action": "report", "rollout": {"name": "a"}, "target": {}}, "unknown field 'target' for action report"),
-        ({"action": "downgrade", "revision": "-1", "rollout": {"name": "a"}}, "unknown field 'rollout'"),
+        ({"action": "stamp", "revision": "a1", "rollout": {"name": "a"}}, "unknown field 'rollout'"),
+        # Where to, and where the database must be, stand in the item.
+        ({"action": "downgrade", "revision": "-1", **part({"revision": "a1"})}, "stand in rollout.item"),
+        ({"action": "downgrade", **part({})}, "downgrade needs a revision"),
+        (
+            {"action": "downgrade", **part({"revision": "head", "confirm": "b2"})},
+            "revision must be base, a revision id",
+        ),
         ({"rollout": {**PART, "runs": True}}, "rollout.runs must be a number, not a boolean"),
         ({"rollout": {**PART, "runs": -1}}, "rollout.runs must be a number from 0"),
         ({"rollout": {**PART, "runs": 0, "looks": 10**12}}, "rollout.looks must be a number from 0"),

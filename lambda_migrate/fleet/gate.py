@@ -1,0 +1,33 @@
+"""What stands between two waves: the request for an approval, and a halt by the state machine itself."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING
+
+from lambda_migrate.fleet.folder import APPROVAL, STOPPED
+from lambda_migrate.fleet.target import answer, folder_of, rollout_fields
+from lambda_migrate.invocation.redaction import one_line
+
+if TYPE_CHECKING:
+    from lambda_migrate.invocation.invocation import Invocation
+    from lambda_migrate.invocation.result import Result
+
+
+def ask(invocation: Invocation) -> Result:
+    """Write down that the machine waits for an approval, with the token that answers it."""
+    fields, folder = rollout_fields(invocation), folder_of(invocation)
+    content = {
+        "before": fields["key"],
+        "asked": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "token": fields["token"],
+    }
+    folder.bucket.write(folder.key(APPROVAL), json.dumps(content))
+    return answer(invocation, {"outcome": "asked"})
+
+
+def halt(invocation: Invocation) -> Result:
+    """Let no further target begin: an alarm is on, or nobody has approved the next wave in time."""
+    folder_of(invocation).halt(STOPPED, one_line(rollout_fields(invocation)["message"]))
+    return answer(invocation, {"outcome": "halted"})
