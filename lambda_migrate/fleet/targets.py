@@ -25,7 +25,7 @@ from lambda_migrate.fleet.choosing import choose, excluded_names, parse_options
 from lambda_migrate.fleet.folder import LATEST, ROLLOUT, SUPERSEDED, Folder, wave_file
 from lambda_migrate.fleet.places import placed
 from lambda_migrate.fleet.target import answer, folder_of, listing_of, rollout_fields
-from lambda_migrate.fleet.waves import NO_GATE, Rules, Tenant, Wave, arrange, items_of
+from lambda_migrate.fleet.waves import NO_GATE, Rules, Tenant, Wave, arrange, gate_of_the_new, items_of
 from lambda_migrate.invocation.aws import AwsError, calling, client
 from lambda_migrate.invocation.errors import (
     ConfigurationError,
@@ -143,7 +143,7 @@ def _again(invocation: Invocation, folder: Folder, options: Options) -> Result:
     elif new:
         rules = replace(_rules(invocation.settings), canaries=0, waves=(), groups=())
         [wave] = arrange(new, rules, first=waves[-1]["wave"] + 1)
-        written = {**_write(folder, wave, targets + 1), "new": True}
+        written = {**_write(folder, replace(wave, gate=gate_of_the_new(rules)), targets + 1), "new": True}
         parts = written.pop("part_objects")
         listing |= {"waves": [*waves, written], "targets": targets + len(new)}
     if new:

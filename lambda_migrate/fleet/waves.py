@@ -131,6 +131,13 @@ def _divided(tenants: list[Tenant], sizes: Sequence[int | str]) -> list[list[Ten
     return [wave for wave in (*waves, left) if wave]
 
 
+def gate_of_the_new(rules: Rules) -> Gate:
+    """Return what must happen before the wave of targets that were created while the rollout ran."""
+    setting = rules.between_waves or rules.between_groups
+    approval = setting == _APPROVAL
+    return Gate.of(0 if approval else int(setting), soaks=False, approval=approval)
+
+
 def _gate(before: Wave, group: str, rules: Rules) -> Gate:
     """Return what must happen between a wave and the next one, which is of this group."""
     setting = rules.between_groups if group != before.group and not before.canary else rules.between_waves
