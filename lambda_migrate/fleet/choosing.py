@@ -27,8 +27,8 @@ _KNOWN = ("approved", "check", "downgrade_to", "exclude", "migrated_by", "plan",
 class Options:
     """A rollout's input. ``names`` are the names of the targets to migrate, None for all.
 
-    ``check`` is a plan that compares the targets' schemas. ``retry_of`` is a rollout whose failed targets are migrated, ``approved`` a plan whose targets are. ``downgrade_to``
-    takes back what the rollout ``migrated_by`` has migrated.
+    ``check`` is a plan that compares the targets' schemas. ``retry_of`` is a rollout whose failed targets are migrated,
+    ``approved`` a plan whose targets are. ``downgrade_to`` takes back what the rollout ``migrated_by`` has migrated.
     """
 
     plan: bool = False

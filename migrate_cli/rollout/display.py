@@ -83,14 +83,8 @@ def show_report(report: Mapping[str, Any], console: Console, *, whole: bool = Tr
         _show_revisions(report["revisions"], console)
     if report["failures"]:
         _show_failures(report, console)
-    if report.get("excluded") or report.get("new"):
-        _show_left_out(report, console)
-    if report.get("behind"):
-        _show_behind(report, console)
-    if "preflight" in report:
-        _show_preflight(report["preflight"], console)
-    if "schema" in report:
-        _show_schemas(report["schema"], console)
+    _show_left_out(report, console)
+    _show_found(report, console)
     console.print()
     if whole:
         word = "Plan" if report["plan"] and report["status"] == "succeeded" else _WORDS[report["status"]]
@@ -160,10 +154,21 @@ def _show_failures(report: Mapping[str, Any], console: Console) -> None:
     _show_cut(console, report["counts"][FAILED] - _FAILURES, "failures")
 
 
+def _show_found(report: Mapping[str, Any], console: Console) -> None:
+    """Show what a plan or a check has found."""
+    if report.get("behind"):
+        _show_behind(report, console)
+    if "preflight" in report:
+        _show_preflight(report["preflight"], console)
+    if "schema" in report:
+        _show_schemas(report["schema"], console)
+
+
 def _show_left_out(report: Mapping[str, Any], console: Console) -> None:
     lines = [f"{entry['name']}: {entry['reason']}" for entry in report.get("excluded") or ()]
     lines += [f"{name}: created while the approved plan ran" for name in report.get("new") or ()]
-    console.print()
+    if lines:
+        console.print()
     for line in lines[:_FAILURES]:
         _print(console, ("Left out: ", "bold"), line)
     _show_cut(console, len(lines) - _FAILURES, "that were left out")
