@@ -77,7 +77,7 @@ def test_the_help_ends_with_examples_whose_options_exist(migrate: Callable[..., 
 
 def test_every_form_of_rollout_is_documented(migrate: Callable[..., Ended]) -> None:
     forms = {row[0].strip("`").replace("[NAME]", "").replace("NAME", "").strip() for row in rows("form")}
-    options = {"rollout", "rollout --plan", "rollout --approved"}
+    options = {"rollout", *(f"rollout --{name}" for name in ("plan", "check", "approved", "downgrade-to"))}
 
     assert forms == options | {" ".join(form) for form in list(ROLLOUT.values())[1:]}
     assert all(migrate(*form, "--help").code == 0 for form in ROLLOUT.values())
