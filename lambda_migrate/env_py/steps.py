@@ -132,7 +132,9 @@ class Steps:
             heads = tuple(self.script.get_heads())
             self._differences[now.table] = _differences(self.config, self.script, heads, context)
         elif pending:
-            self._behind[now.table] = f"at {joined(heads) or 'base'} with {len(pending)} revisions pending"
+            self._behind[now.table] = (
+                f"at {joined(heads) or 'base'} with {len(pending)} revision{'s' * (len(pending) != 1)} pending"
+            )
         else:
             self._differences[now.table] = _differences(self.config, self.script, heads, context)
         return ()
@@ -154,7 +156,8 @@ class Steps:
         ]
         if differences:
             raise DriftDetected(
-                f"the models and the database differ in {len(differences)} ways: {'; '.join(differences[:20])}"
+                f"the models and the database differ in {len(differences)} way{'s' * (len(differences) != 1)}:"
+                f" {'; '.join(differences[:20])}"
                 f"{'; ...' if len(differences) > 20 else ''}"  # noqa: PLR2004 - enough for a message
             )
 

@@ -74,7 +74,8 @@ class Position:
                 return f"revision {blocked}, which comes before it, does not run: {why}{hint}"
             had_rows = set(self.applied) != set(given)
             began = time.monotonic()
-            self.progress(f"applying {len(missing)} revisions that come before")
+            one = len(missing) == 1
+            self.progress(f"applying {len(missing)} revision{'' if one else 's'} that come{'s' if one else ''} before")
             found = self.apply(missing)
             if "failure" in found:
                 if not had_rows:

@@ -161,7 +161,7 @@ class TestSchemasThatLag:
         (lagging.folder / "alembic" / "env.py").write_text(env_py(SCHEMAS, models))
         answer = lagging.invoke({"action": "check"})
         assert answer.error_type == "DriftDetected"
-        assert "s1.alembic_version is at r2 with 1 revisions pending" in answer.message
+        assert "s1.alembic_version is at r2 with 1 revision pending" in answer.message
         assert "s3.alembic_version is at base with 3 revisions pending" in answer.message
 
         lagging.invoke()

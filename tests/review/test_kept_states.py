@@ -61,7 +61,7 @@ def applied(steps: list[str]) -> list[str]:
 def test_the_revisions_before_are_not_applied_again(tmp_path: Path, server: Server) -> None:
     folder = write_tree(tmp_path / "backend", [MANY, ADDS])
     first, steps = observed(folder, server)
-    assert applied(steps) == ["applying 1 revisions that come before"]
+    assert applied(steps) == ["applying 1 revision that comes before"]
     second, steps = observed(folder, server)
     assert applied(steps) == []
     for seen in (first, second):
@@ -113,7 +113,7 @@ def test_one_more_revision_before_it_is_applied_on_top(tmp_path: Path, server: S
     folder = write_tree(tmp_path / "backend", [MANY, ADDS, Rev("next", sql("ALTER TABLE t3 ADD x int"), "pass")])
     observed(folder, server)
     seen, steps = observed(folder, server, "next")
-    assert applied(steps) == ["applying 1 revisions that come before"]
+    assert applied(steps) == ["applying 1 revision that comes before"]
     assert seen.upgrade.failure is None
     assert any(column.name == "more" for table in seen.before.tables for column in table.columns)
 
