@@ -16,7 +16,7 @@ from hypothesis import settings
 from localcloud import postgres, testing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Generator, Iterator
 
     from localcloud.emulator import Emulator
     from localcloud.postgres import Database, Server
@@ -43,6 +43,13 @@ def pytest_configure(config: pytest.Config) -> None:
     home = ROOT / ".local" / "test" / "home"
     home.mkdir(parents=True, exist_ok=True)
     os.environ["HOME"] = str(home)
+
+
+@pytest.hookimpl(wrapper=True, optionalhook=True)
+def pytest_xdist_auto_num_workers() -> Generator[None, int, int]:
+    """Two workers more than processors: a third of their time, tests wait for deadlines, servers and each other."""
+    processors = yield
+    return processors + 2
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
