@@ -228,7 +228,7 @@ def test_a_downgrade_below_it_runs_as_without_it(runner: Runner, database: Datab
     assert query(database, "SELECT version_num FROM alembic_version ORDER BY 1") == [("b2",), ("c3",)]
 
 
-@pytest.mark.parametrize("count", [3, pytest.param(20, marks=STRESS)])
+@pytest.mark.parametrize("count", [2, pytest.param(20, marks=STRESS)])
 def test_several_at_once_apply_it_once(runner: Runner, database: Database, later: Path, count: int) -> None:
     wanted = replayed(later, database)
     functions = [runner.start(later) for _ in range(count)]
@@ -405,7 +405,7 @@ AUTOCOMMIT_ENV = ENV_PY.replace("poolclass=pool.NullPool", 'poolclass=pool.NullP
         pytest.param(ASYNC_ENV, "postgresql+psycopg", True, id="psycopg, async", marks=STRESS),
         pytest.param(ASYNC_ENV, "postgresql+asyncpg", True, id="asyncpg"),
         pytest.param(OWN_TRANSACTION_ENV, "postgresql+psycopg2", True, id="a transaction of its own", marks=STRESS),
-        pytest.param(AUTOCOMMIT_ENV, "postgresql+psycopg2", False, id="autocommit"),
+        pytest.param(AUTOCOMMIT_ENV, "postgresql+psycopg2", False, id="autocommit", marks=STRESS),
     ],
 )
 def test_it_runs_on_env_pys_own_connection_whatever_the_driver(
