@@ -22,6 +22,9 @@ from tests.support.backends import INI, make_backend
 if TYPE_CHECKING:
     from pathlib import Path
 
+# Two packages are built for most of them, in one worker.
+pytestmark = pytest.mark.xdist_group("package-contents")
+
 THIS_MACHINE = Target()
 INTERPRETER: str = getattr(sys, "_base_executable", sys.executable)
 

@@ -56,13 +56,20 @@ def printed(runner: Runner) -> list[str]:
     return [event["message"] for event in runner.events("backend.output") if event["source"] == "stdout"]
 
 
+@pytest.fixture(scope="module")
+def others(tmp_path_factory: pytest.TempPathFactory) -> Package:
+    """A backend with other versions of everything."""
+    requirements = "".join(f"{name}=={version}\n" for name, version in OTHERS.items())
+    return packaged(tmp_path_factory.mktemp("others"), requirements, LOOK + ENV_PY)
+
+
+@pytest.mark.xdist_group("two-sets")
 @pytest.mark.parametrize("event", [{}, {"target": {"schema": "public"}}], ids=["its own process", "a fork"])
-def test_another_version_of_every_library(runner: Runner, tmp_path: Path, event: dict[str, Any]) -> None:
-    built = packaged(tmp_path, "".join(f"{name}=={version}\n" for name, version in OTHERS.items()), LOOK + ENV_PY)
-    ours = {one.name.lower().replace("_", "-"): one.version for one in built.function_distributions}
+def test_another_version_of_every_library(runner: Runner, others: Package, event: dict[str, Any]) -> None:
+    ours = {one.name.lower().replace("_", "-"): one.version for one in others.function_distributions}
     assert not ours.items() & OTHERS.items()
 
-    answer = runner.start_package(built.directory).invoke(event)
+    answer = runner.start_package(others.directory).invoke(event)
 
     assert (answer.error_type, answer.payload.get("revision")) == (None, "b2"), answer.payload
     loaded, installed, rest = map(json.loads, printed(runner))
