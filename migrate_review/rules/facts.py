@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from lambda_migrate.database.schema import fingerprint
 from migrate_review.lock_modes import WRITE, blocks, shown_mode, strongest
 from migrate_review.rules import difference
+from migrate_review.rules.blocking import is_share
 from migrate_review.rules.sql_text import bare, split
 from migrate_review.rules.violations import checks
 
@@ -107,6 +108,8 @@ def _work(statement: Statement, observation: Observation) -> Iterator[dict[str, 
             kind = "rewrite"
         elif table in statement.changed:
             kind, share = "change", min(1.0, statement.changed[table] / rows) if rows else 1.0
+            if table not in statement.scanned and not is_share(statement.changed[table], rows):
+                continue  # it looks up keys, however many rows there are
         else:
             kind = _kind_of_reading(sql, observation)
         yield {"table": table, "kind": kind, "share": round(share, 3)}

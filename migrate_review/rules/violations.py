@@ -32,6 +32,9 @@ _WITHOUT_OVERLAPS = " WITHOUT OVERLAPS"
 _INHERITS = re.compile(r"(?:^|; )inherits (?P<tables>[^;]+)")
 _DOMAIN_CHECK = re.compile(r"(?P<name>(?:\"(?:[^\"]|\"\")+\"|\S+)) CHECK (?P<condition>\(.*\))", re.DOTALL)
 _DOMAIN_NOT_NULL = re.compile(r"(?P<name>(?:\"(?:[^\"]|\"\")+\"|\S+)) NOT NULL$")
+_BOUND = re.compile(r"FOR VALUES (?:FROM \((?P<low>[^()]+)\) TO \((?P<high>[^()]+)\)|IN \((?P<values>[^()]+)\))")
+_PARTITIONED = re.compile(r"partitioned by (?P<how>RANGE|LIST) \((?P<column>\"(?:[^\"]|\"\")+\"|\w+)\)(?=;|$)")
+_DEFAULT = re.compile(r"(?:^|; )DEFAULT(?:;|$)")
 _VALUE = re.compile(r"\bVALUE\b")
 _COUNTS_UP = re.compile(r"\bnextval\(", re.IGNORECASE)
 
@@ -63,6 +66,7 @@ def checks(observation: Observation) -> Iterator[Check]:
         yield from _of_indexes(names)
         yield from _of_columns(names, observation)
         yield from _of_domains(names)
+        yield from _of_partitions(names)
 
 
 @dataclass(frozen=True)
@@ -379,3 +383,38 @@ def _of_domains(names: _Names) -> Iterator[Check]:
 def _refused_by_domain(condition: str | None, column: str) -> str:
     """Return the condition of values that a domain's CHECK refuses, or without one its NOT NULL."""
     return f"{column} IS NULL" if condition is None else f"NOT {_VALUE.sub(lambda _: column, condition)}"
+
+
+def _of_partitions(names: _Names) -> Iterator[Check]:
+    """Yield what becoming a partition requires of rows, and a new partition of those in the default one."""
+    table, parent = names.was.name, difference.parents(names.after).get(names.now.name)
+    if parent is None:
+        return
+    known = difference.partitions(names.before)
+    if names.now.name not in known:
+        bounds, refused = [_bound(names.after, parent, names.now.name)], "({}) IS NOT TRUE"
+    elif _DEFAULT.search(_settings(names.after, names.now.name)):
+        own = [name for name, of in difference.parents(names.after).items() if of == parent and name not in known]
+        bounds, refused = [_bound(names.after, parent, name) for name in own], "{}"
+    else:
+        return
+    for bound in bounds:
+        query = f"SELECT * FROM {table} WHERE {refused.format(bound)}" if bound is not None else None  # noqa: S608
+        yield Check("check", table, (), None, query, (table,))
+
+
+def _settings(catalog: Catalog, table: str) -> str:
+    return catalog.others.get(f"table settings {table}", "")
+
+
+def _bound(catalog: Catalog, parent: str, partition: str) -> str | None:
+    """Return the condition of the rows of a partition, None if it is about more than one column."""
+    found = _BOUND.search(_settings(catalog, partition))
+    how = _PARTITIONED.search(_settings(catalog, parent))
+    if found is None or how is None or "NULL" in (found["values"] or ""):
+        return None
+    if found["values"]:
+        return f"{how['column']} IN ({found['values']})"
+    low = f"{how['column']} >= {found['low']}" if found["low"] != "MINVALUE" else "true"
+    high = f"{how['column']} < {found['high']}" if found["high"] != "MAXVALUE" else f"{how['column']} IS NOT NULL"
+    return f"{low} AND {high}"

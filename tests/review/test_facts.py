@@ -23,6 +23,9 @@ CREATE TABLE parents (id bigint CONSTRAINT pk_parents PRIMARY KEY, "Code" text)
 CREATE TABLE rows (id bigint CONSTRAINT pk_rows PRIMARY KEY, parent bigint, amount bigint, word varchar(20), at tsrange)
 CREATE TABLE parts (id bigint, parent bigint) PARTITION BY RANGE (id)
 CREATE TABLE parts_1 PARTITION OF parts FOR VALUES FROM (1) TO (1000)
+CREATE TABLE parts_rest PARTITION OF parts DEFAULT
+CREATE TABLE loose (id bigint, parent bigint)
+CREATE TABLE spare (id bigint, parent bigint) PARTITION BY RANGE (id)
 CREATE TYPE address AS (street text, town text)
 CREATE TYPE mood AS ENUM ('sad', 'ok', 'glad')
 CREATE DOMAIN amount AS bigint
@@ -37,7 +40,7 @@ CREATE TABLE lines (id bigint CONSTRAINT pk_lines PRIMARY KEY, row_id bigint CON
     .splitlines()
 )
 UNDO = """
-DROP TABLE lines, heirs, "Odd Names", pairs, parts, rows, parents
+DROP TABLE loose, spare, lines, heirs, "Odd Names", pairs, parts, rows, parents
 DROP DOMAIN amount
 DROP TYPE mood, address
 """.strip().splitlines()
@@ -47,6 +50,7 @@ INSERT INTO parents SELECT n, n FROM generate_series(1, 5) AS n
 INSERT INTO rows SELECT n, n, n, n, tsrange('2026-01-01'::timestamp + day, '2026-01-02'::timestamp + day) FROM (SELECT
  n, n * interval '1 day' AS day FROM generate_series(1, 5) AS n) AS numbers
 INSERT INTO parts SELECT n, n FROM generate_series(1, 5) AS n
+INSERT INTO loose SELECT n, n FROM generate_series(1001, 1005) AS n
 INSERT INTO pairs SELECT n, n, n FROM generate_series(1, 5) AS n
 INSERT INTO "Odd Names" SELECT n, n, n, ROW(NULL::text, NULL::text)::address, 'ok', n, n, int4range(n, n + 1),
  tstzrange('2026-01-01', '2026-01-02') FROM
@@ -167,6 +171,15 @@ CHECKS: dict[str, tuple[str, str, tuple[str, str, list[str]], str, int]] = {
         " ALTER TABLE pairs ADD CONSTRAINT ck CHECK (first + plus < 11)"),
         "ALTER TABLE pairs DROP CONSTRAINT ck; ALTER TABLE pairs DROP plus; ALTER TABLE pairs RENAME first TO a",
         ("check", "pairs", ["a", "plus"]), "UPDATE pairs SET a = 8 WHERE id = 1", 1,
+    ),
+    "attached": (
+        "ALTER TABLE spare ATTACH PARTITION loose FOR VALUES FROM (1000) TO (2000)",
+        "ALTER TABLE spare DETACH PARTITION loose",
+        ("check", "loose", []), "UPDATE loose SET id = CASE id WHEN 1001 THEN 7 ELSE 2000 END WHERE id < 1004", 3,
+    ),
+    "beside_the_default": (
+        "CREATE TABLE parts_2 PARTITION OF parts FOR VALUES FROM (5000) TO (6000)", "DROP TABLE parts_2",
+        ("check", "parts_rest", []), "INSERT INTO parts VALUES (5001, 1), (5002, 1), (7000, 1)", 2,
     ),
     "renamed_parent": (
         ("ALTER TABLE pairs RENAME TO couples; ALTER TABLE couples RENAME id TO number;"
