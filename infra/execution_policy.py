@@ -20,10 +20,11 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from infra.permissions import READ_PACKAGE
 from infra.stages import Project, StageError, read_project
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from infra.names import Names
     from infra.stages import DatabaseSettings, NetworkSettings, Stage
@@ -94,7 +95,7 @@ def execution_policy(names: Names, stage: Stage, template: Mapping[str, Any]) ->
         action, place = _ACTIONS[kind]
         granted.setdefault(place, (set(), known[place]))[0].add(action)
     statements = [_allow(sorted(actions), resources) for actions, resources in granted.values()]
-    statements += _statements_for_roles(names)
+    statements += _statements_for_roles(names, kinds)
     statements.append(_allow(_STATES_LOGGING, "*"))
     if "AWS::Logs::QueryDefinition" in kinds:
         kinds_of_query = ["logs:PutQueryDefinition", "logs:DeleteQueryDefinition", "logs:DescribeQueryDefinitions"]
@@ -121,7 +122,7 @@ def execution_policy(names: Names, stage: Stage, template: Mapping[str, Any]) ->
 
 def _reads_of_network(network: NetworkSettings, database: DatabaseSettings) -> list[dict[str, Any]]:
     """Let CloudFormation read what it fills into the network: parameters of SSM, and the port in the secret."""
-    given = [network.vpc, *network.subnets, *network.databases, network.secrets_endpoint]
+    given = [network.vpc, *network.subnets, *network.databases, network.secrets_endpoint, network.logs_endpoint]
     named = sorted({each.split("#")[0] for each in given if isinstance(each, str) and each.startswith("ssm:")})
     statements = []
     if named:
@@ -134,12 +135,15 @@ def _reads_of_network(network: NetworkSettings, database: DatabaseSettings) -> l
     return statements
 
 
-def _statements_for_roles(names: Names) -> list[dict[str, Any]]:
-    """Let CloudFormation make the stack's roles, each with the boundary, and give them to Lambda and Step Functions."""
+def _statements_for_roles(names: Names, kinds: Collection[str]) -> list[dict[str, Any]]:
+    """Let CloudFormation make the stack's roles, each with the boundary, and give them to their services."""
     _, boundary = names_of_policies(names)
     roles = _arn("iam", f"role/{names.stack}-*", region="")
     bounded = {"StringEquals": {"iam:PermissionsBoundary": _arn("iam", f"policy/{boundary}", region="")}}
-    to_services = {"StringEquals": {"iam:PassedToService": ["lambda.amazonaws.com", "states.amazonaws.com"]}}
+    services = ["lambda.amazonaws.com", "states.amazonaws.com"]
+    if "AWS::CodeBuild::Project" in kinds:
+        services.append("codebuild.amazonaws.com")
+    to_services = {"StringEquals": {"iam:PassedToService": services}}
     return [
         {**_allow(_WITH_BOUNDARY, roles), "Condition": bounded},
         _allow(_ON_ROLES, roles),
@@ -159,6 +163,8 @@ def boundary_policy(names: Names, template: Mapping[str, Any]) -> dict[str, Any]
     for statement in (each for document in documents for each in document["Statement"]):
         if statement["Effect"] == "Allow":
             plain = {key: value for key, value in statement.items() if key != "Sid"}
+            if statement.get("Sid") == READ_PACKAGE:
+                plain["Resource"] = _any_object(plain["Resource"])
             resolved = _without_references(plain, resources, names)
             if resolved not in statements:
                 statements.append(resolved)
@@ -166,6 +172,12 @@ def boundary_policy(names: Names, template: Mapping[str, Any]) -> dict[str, Any]
     own_logs = _arn("logs", f"log-group:/aws/lambda/{names.stack}-*")
     statements.append(_allow(["logs:CreateLogGroup", "logs:CreateLogStream", "logs:PutLogEvents"], own_logs))
     return {"Version": "2012-10-17", "Statement": statements}
+
+
+def _any_object(arn: Any) -> Any:  # noqa: ANN401 - JSON
+    """Return every object of the bucket in an object's ARN: the next package has another name."""
+    *parts, last = arn["Fn::Join"][1] if isinstance(arn, dict) else [arn]
+    return _joined(*parts, f"{last[: last.rfind('/') + 1]}*")
 
 
 def _without_references(value: Any, resources: Mapping[str, Any], names: Names) -> Any:  # noqa: ANN401 - JSON
@@ -198,6 +210,7 @@ def _arns(names: Names) -> dict[str, list[Any]]:
         "functions": [function, _joined(function, ":*"), _arn("lambda", f"function:{names.stack}-*")],
         "logs": [_arn("logs", f"log-group:{group}{end}") for group in groups for end in ("", ":*")],
         "machines": [_arn("states", f"stateMachine:{names.state_machine}")],
+        "projects": [_arn("codebuild", f"project/{names.long_runs}")],
         "topics": [_arn("sns", f"{names.stack}-alarms")],
         "buckets": [bucket],
         "alarms": [
@@ -218,6 +231,7 @@ _ACTIONS: Mapping[str, tuple[str, str]] = {
     "Custom::Trigger": ("lambda:*", "functions"),
     "AWS::Logs::LogGroup": ("logs:*", "logs"),
     "AWS::StepFunctions::StateMachine": ("states:*", "machines"),
+    "AWS::CodeBuild::Project": ("codebuild:*", "projects"),
     "AWS::SNS::Topic": ("sns:*", "topics"),
     "AWS::SNS::TopicPolicy": ("sns:*", "topics"),
     "AWS::SNS::Subscription": ("sns:*", "topics"),

@@ -21,11 +21,12 @@ from infra.code import CA_BUNDLE_IN_PACKAGE, CHECKOUT, Code, build_code, functio
 from infra.database import Login, database_of, regions_of_the_bundle
 from infra.deployment import migrate_on_deploy
 from infra.invokers import github_role, let_roles_invoke, let_roll_out
+from infra.long_runs import LongRuns, let_build, make_project
 from infra.monitoring import Observed, monitor
 from infra.names import Names
 from infra.network import Network, place
 from infra.permissions import allow_rollouts, endpoint_policy, function_role, publish_encrypted, use_key
-from infra.stages import Options, StageError, problem, reach_s3
+from infra.stages import Options, StageError, problem, reach_codebuilds_services, reach_s3
 from infra.state_machine import removal_policy, rollouts_bucket, state_machine
 
 if TYPE_CHECKING:
@@ -82,6 +83,7 @@ class Migrations(Construct):
         database_port: int | None = None,
         secrets_endpoint: SecretsEndpoint = "create",
         s3_prefix_list: str | None = None,
+        logs_endpoint: ec2.IConnectable | None = None,
         key: kms.IKey | None = None,
         aside: bool = False,
         **options: Any,  # noqa: ANN401
@@ -102,8 +104,16 @@ class Migrations(Construct):
         network = None
         if vpc is not None:
             reach_s3(self._options.rollout, secrets_endpoint, s3_prefix_list)
+            if self._options.long_runs:
+                reach_codebuilds_services(secrets_endpoint, s3_prefix_list, logs_endpoint)
             network = Network(
-                vpc, vpc_subnets, databases, database_port or login.port, secrets_endpoint, s3_prefix_list
+                vpc,
+                vpc_subnets,
+                databases,
+                database_port or login.port,
+                secrets_endpoint,
+                s3_prefix_list,
+                logs_endpoint,
             )
         self._make(self._code(backend, login.ca_bundle), network, [each for each in databases if _is_construct(each)])
 
@@ -126,12 +136,20 @@ class Migrations(Construct):
         # CloudFormation writes the resources in this order.
         log_group = self._log_group("Logs", names.log_group, protect=protect)
         topic = notification.topic(self, names, options.alarms, self._key)
-        role = function_role(self, names, self._database, log_group, in_vpc=network is not None)
+        role = function_role(
+            self, names, self._database, log_group, in_vpc=network is not None, long_runs=options.long_runs is not None
+        )
         if topic and self._key:
             role.add_to_policy(publish_encrypted(self, self._key.key_arn))
         bucket = self._rollouts_bucket(role)
         placed = place(self, network, endpoint_policy(role, self._database, options.rollout)) if network else None
-        function = self._function(code, role, log_group, topic, bucket, placed)
+        made = {**_of_the_bucket(options, bucket), **(placed.variables if placed else {})}
+        variables = _environment(names, options, self._database, made)
+        _check_size(self, variables)
+        function = self._function(code, role, log_group, topic, variables, placed)
+        if options.long_runs:
+            make_project(self, names, options, LongRuns(code, role, log_group, variables, placed))
+            cdk.CfnOutput(self, "LongRunProject", value=names.long_runs)
         self._let_invoke(function, log_group, bucket)
         machine = state_machine(self, names, options, function, bucket=bucket, key=self._key, protect=protect)
         cdk.CfnOutput(self, "StateMachineArn", value=machine.state_machine_arn)
@@ -205,13 +223,10 @@ class Migrations(Construct):
         role: iam.Role,
         log_group: logs.LogGroup,
         topic: sns.ITopic | None,
-        bucket: s3.IBucket | None,
+        environment: Mapping[str, str],
         placed: Placed | None,
     ) -> lambda_.Function:
         options, names = self._options, self._names
-        made = {**_of_the_bucket(options, bucket), **(placed.variables if placed else {})}
-        environment = _environment(names, options, self._database, made)
-        _check_size(self, environment)
         function = lambda_.Function(
             self,
             "Function",
@@ -282,6 +297,8 @@ class Migrations(Construct):
         if self._options.github:
             github = github_role(self, self._options.github, function, log_group)
             let_roll_out(github, self._names, bucket)
+            if self._options.long_runs:
+                let_build(github, self._names)
             use_key(github, self._key, "states", *(["s3"] if bucket else []))
             cdk.CfnOutput(self, "GithubRoleArn", value=github.role_arn)
 

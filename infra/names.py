@@ -61,6 +61,11 @@ class Names:
         return f"/aws/vendedlogs/states/{self.state_machine}"
 
     @property
+    def long_runs(self) -> str:
+        """The CodeBuild project that runs the function without its time limit."""
+        return self.stack
+
+    @property
     def dashboard(self) -> str:
         """The CloudWatch dashboard."""
         return self.stack

@@ -38,6 +38,7 @@ class Network:
     database_port: int | None
     secrets_endpoint: SecretsEndpoint
     s3_prefix_list: str | None
+    logs_endpoint: ec2.IConnectable | None
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,9 @@ def place(scope: Construct, network: Network, endpoint_policy: Sequence[iam.Poli
     else:
         _let_in(own, network.secrets_endpoint, ec2.Port.tcp(_HTTPS), "Secrets Manager")
     if network.s3_prefix_list:
-        own.add_egress_rule(ec2.Peer.prefix_list(network.s3_prefix_list), ec2.Port.tcp(_HTTPS), "S3, for rollouts")
+        own.add_egress_rule(ec2.Peer.prefix_list(network.s3_prefix_list), ec2.Port.tcp(_HTTPS), "S3")
+    if network.logs_endpoint is not None:
+        _let_in(own, network.logs_endpoint, ec2.Port.tcp(_HTTPS), "CloudWatch Logs, for long runs")
     arguments = {
         "vpc": vpc,
         "vpc_subnets": ec2.SubnetSelection(subnets=selected.subnets),
@@ -105,6 +108,8 @@ def place(scope: Construct, network: Network, endpoint_policy: Sequence[iam.Poli
     peers = [*network.databases]
     if not isinstance(network.secrets_endpoint, str):
         peers.append(network.secrets_endpoint)
+    if network.logs_endpoint is not None:
+        peers.append(network.logs_endpoint)
     # The rules that let the function in are part of their groups.
     groups = [group for peer in peers for group in peer.connections.security_groups]
     return Placed(arguments, variables, [selected.internet_connectivity_established, *groups])

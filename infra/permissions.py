@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import aws_cdk as cdk
 from aws_cdk import aws_iam as iam
@@ -10,7 +10,7 @@ from aws_cdk import aws_iam as iam
 from lambda_migrate.fleet.folder import ROOT
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from aws_cdk import aws_kms as kms
     from aws_cdk import aws_lambda as lambda_
@@ -22,21 +22,31 @@ if TYPE_CHECKING:
     from infra.names import Names
     from infra.stages import RolloutSettings
 
+# The statement that names the package that is deployed.
+READ_PACKAGE = "ReadThePackage"
 _DOMAINS = {"cn-": "amazonaws.com.cn", "eusc-": "amazonaws.eu"}
 
 
 def function_role(
-    scope: Construct, names: Names, database: Database, log_group: logs.ILogGroup, *, in_vpc: bool
+    scope: Construct, names: Names, database: Database, log_group: logs.ILogGroup, *, in_vpc: bool, long_runs: bool
 ) -> iam.Role:
-    """The function's role. Everything it may do is here, except what tracing and failed invocations add."""
+    """The function's role, also for long runs.
+
+    Everything it may do is here, except what tracing, failed invocations and long runs add.
+    """
+    stack = cdk.Stack.of(scope)
+    principals: list[iam.PrincipalBase] = [iam.ServicePrincipal("lambda.amazonaws.com")]
+    if long_runs:
+        # CodeBuild takes it for this project only, and not for another account's.
+        condition = {"StringEquals": {"aws:SourceArn": project_arn(stack, names)}}
+        principals.append(iam.ServicePrincipal("codebuild.amazonaws.com", conditions=condition))
     role = iam.Role(
         scope,
         "Role",
         description=f"May read the database secret of {names.stage} and write to its own log group",
-        assumed_by=iam.ServicePrincipal("lambda.amazonaws.com"),
+        assumed_by=iam.CompositePrincipal(*principals) if long_runs else principals[0],
     )
     log_group.grant_write(role)
-    stack = cdk.Stack.of(scope)
     for statement in (*_database(stack, database), *(_in_vpc(stack, names) if in_vpc else ())):
         role.add_to_policy(statement)
     cdk.Validations.of(role).acknowledge(
@@ -205,9 +215,21 @@ def states_arn(stack: cdk.Stack, resource: str, name: str) -> str:
     )
 
 
-def allow(role: iam.Role, sid: str, actions: Sequence[str], resources: Sequence[str], reason: str) -> None:
+def project_arn(stack: cdk.Stack, names: Names) -> str:
+    """The CodeBuild project of the stage's long runs."""
+    return stack.format_arn(service="codebuild", resource="project", resource_name=names.long_runs)
+
+
+def allow(
+    role: iam.Role,
+    sid: str,
+    actions: Sequence[str],
+    resources: Sequence[str],
+    reason: str,
+    conditions: Mapping[str, Mapping[str, Any]] | None = None,
+) -> None:
     """Let the role do this; the reason is for resources that stand for many."""
-    statement = iam.PolicyStatement(sid=sid, actions=list(actions), resources=list(resources))
+    statement = iam.PolicyStatement(sid=sid, actions=list(actions), resources=list(resources), conditions=conditions)
     role.add_to_policy(statement)
     _excuse(role, statement, reason)
 

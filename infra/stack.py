@@ -94,7 +94,11 @@ class MigrateStack(cdk.Stack):
             "database_port": _port_of_secret(secret) if settings.database_port == "secret" else settings.database_port,
             "secrets_endpoint": endpoint,
             "s3_prefix_list": settings.s3_prefix_list,
+            "logs_endpoint": self._logs_endpoint(settings.logs_endpoint),
         }
+
+    def _logs_endpoint(self, given: str | None) -> ec2.IConnectable | None:
+        return ec2.SecurityGroup.from_security_group_id(self, "LogsEndpoint", self._id(given)) if given else None
 
     def _vpc(self, settings: NetworkSettings) -> dict[str, Any]:
         if isinstance(settings.vpc, Mapping) and isinstance(settings.subnets, Mapping):

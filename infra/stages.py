@@ -137,8 +137,13 @@ class NetworkSettings(_Settings):
     s3_prefix_list: str | None = Field(
         default=None,
         pattern=r"^pl-[0-9a-f]+$",
-        description="With `rollout` and no NAT gateway: the id of S3's prefix list in the region; the subnets' route"
-        " tables have a gateway endpoint for S3",
+        description="With `rollout` or `long_runs` and no NAT gateway: the id of S3's prefix list in the region; the"
+        " subnets' route tables have a gateway endpoint for S3",
+    )
+    logs_endpoint: Annotated[str, Field(pattern=f"{_SECURITY_GROUP}|{_PARAMETER}")] | None = Field(
+        default=None,
+        description="With `long_runs` and no NAT gateway: the security group of the VPC's interface endpoint for"
+        " CloudWatch Logs, which has private DNS",
     )
 
     @model_validator(mode="after")
@@ -217,6 +222,16 @@ class ExcludedTarget(_Settings):
     name: str = Field(min_length=1, max_length=512, description="Its name")
     reason: str = Field(min_length=1, max_length=200, description="Why, for the report")
     until: date = Field(description="The last day, such as `2026-12-31`; after it the target is migrated again")
+
+
+class LongRunSettings(_Settings):
+    """Runs without Lambda's limit of 15 minutes: a CodeBuild project, which costs only while it runs."""
+
+    hours: int = Field(default=8, ge=1, le=35, description="The time that one such run has")
+    compute: Literal["small", "medium", "large"] = Field(
+        default="small",
+        description="CodeBuild's sizes: 2, 4 and 8 processors. The server does the work, so the smallest will do",
+    )
 
 
 class SecretTag(_Settings):
@@ -423,6 +438,10 @@ class Options(_Settings):
     rollout: RolloutSettings | None = Field(
         default=None, description="A database or schema for each tenant: [rollouts.md](rollouts.md)"
     )
+    long_runs: LongRunSettings | None = Field(
+        default=None,
+        description="A CodeBuild project for a statement that takes longer than a function may run: see below",
+    )
     targets_allowed: TargetsAllowed = Field(
         default_factory=TargetsAllowed,
         description="Patterns of the names that an event's `target` may have: see below",
@@ -484,6 +503,11 @@ class Options(_Settings):
                 "migrate_on_deploy is for the stage's one database, and rollout for many: deploy, then run"
                 " `migrate rollout`"
             )
+        if self.migrate_on_deploy and self.long_runs:
+            raise _wrong(
+                "migrate_on_deploy ends after 15 minutes, and long_runs are for what takes longer: CloudFormation waits"
+                " for a migration for an hour at most. Deploy, then run `migrate rollout`, or `migrate upgrade --long`"
+            )
         return self
 
     @model_validator(mode="after")
@@ -534,6 +558,9 @@ class Stage(Options, Place):
         if self.network:
             try:
                 reach_s3(self.rollout, self.network.secrets_endpoint, self.network.s3_prefix_list)
+                if self.long_runs:
+                    network = self.network
+                    reach_codebuilds_services(network.secrets_endpoint, network.s3_prefix_list, network.logs_endpoint)
             except StageError as error:
                 raise _wrong(str(error)) from None
         return self
@@ -604,3 +631,16 @@ def reach_s3(rollout: RolloutSettings | None, secrets_endpoint: object, s3_prefi
     """
     if rollout and secrets_endpoint != "nat" and not s3_prefix_list:
         raise StageError("rollout keeps objects in S3: network needs s3_prefix_list, or the secrets_endpoint nat")
+
+
+def reach_codebuilds_services(secrets_endpoint: object, s3_prefix_list: str | None, logs_endpoint: object) -> None:
+    """Refuse long runs in a VPC from which CodeBuild could not fetch the package or write the log.
+
+    Raises:
+        StageError: a way is missing.
+    """
+    if secrets_endpoint != "nat" and not (s3_prefix_list and logs_endpoint):
+        raise StageError(
+            "long_runs: CodeBuild fetches the package from S3 and writes to CloudWatch Logs from within the VPC:"
+            " network needs the secrets_endpoint nat, or s3_prefix_list and logs_endpoint"
+        )

@@ -19,6 +19,7 @@ from aws_cdk import aws_s3 as s3
 from aws_cdk import aws_stepfunctions as sfn
 from aws_cdk import aws_stepfunctions_tasks as tasks
 
+from infra.long_runs import hand_over, let_machine_build
 from infra.permissions import encrypt_executions, machine_role, use_key
 from lambda_migrate.fleet.folder import HALT, ROOT
 
@@ -118,11 +119,13 @@ def state_machine(  # noqa: PLR0913 - what a stage's machine is made of
     )
     cast("logs.CfnLogGroup", log_group.node.default_child).retention_in_days = stage.log_retention_days
     if stage.rollout is None or bucket is None:
-        definition: sfn.IChainable = _Alone(scope, stage, invoked).definition()
+        definition: sfn.IChainable = _Alone(scope, names, stage, invoked).definition()
     else:
-        definition = _Fleet(scope, stage, stage.rollout, invoked, bucket).definition()
+        definition = _Fleet(scope, names, stage, stage.rollout, invoked, bucket).definition()
     reads_alarms = stage.rollout is not None and stage.rollout.soak_alarm is not None
     role = machine_role(scope, names, function, bucket, reads_alarms=reads_alarms)
+    if stage.long_runs:
+        let_machine_build(role, names)
     if bucket:
         use_key(role, key, "s3")
     if key:
@@ -148,9 +151,16 @@ class _Machine:
     """What both kinds of machine are made of: invoking the function, and going on after MigrationIncomplete."""
 
     def __init__(
-        self, scope: Construct, stage: Options, function: lambda_.IFunction, retries: Retries, runs: int
+        self,
+        scope: Construct,
+        names: Names,
+        stage: Options,
+        function: lambda_.IFunction,
+        retries: Retries,
+        runs: int,
     ) -> None:
         self._scope = scope
+        self._names = names
         self._stage = stage
         self._function = function
         self._retries = retries
@@ -235,14 +245,20 @@ class _Machine:
             "No progress",
             fields,
             "{}. Twice it came no further: the revision needs more time than a function has. Raise timeout_s"
-            " of the stage, split the revision, or let it change its rows in batches, which are resumed",
+            " of the stage, set `long_runs`, split the revision, or let it change its rows in batches, which are"
+            " resumed",
         ).next(failed)
+        stuck: sfn.IChainable = no_progress
+        if self._stage.long_runs:
+            stuck = hand_over(
+                self._scope, self._names, self._stage.long_runs, payload, fields, back=again, failed=failed
+            )
         too_often = self._gives_up(
             "Too many runs", fields, f"{{}}. Gave up after {self._runs} runs, the limit set by `runs`"
         ).next(failed)
         moved = (
             sfn.Choice(self._scope, "Did it come further?")
-            .when(sfn.Condition.string_equals_json_path("$.told.errorMessage", "$.said"), no_progress)
+            .when(sfn.Condition.string_equals_json_path("$.told.errorMessage", "$.said"), stuck)
             .when(sfn.Condition.number_greater_than_equals("$.runs", self._runs), too_often)
             .otherwise(goes_on)
         )
@@ -317,8 +333,8 @@ class _Machine:
 class _Alone(_Machine):
     """The machine of a stage without ``rollout``: the stage's own database."""
 
-    def __init__(self, scope: Construct, stage: Options, function: lambda_.IFunction) -> None:
-        super().__init__(scope, stage, function, Retries(attempts=10, first_s=5), _RUNS)
+    def __init__(self, scope: Construct, names: Names, stage: Options, function: lambda_.IFunction) -> None:
+        super().__init__(scope, names, stage, function, Retries(attempts=10, first_s=5), _RUNS)
 
     def definition(self) -> sfn.IChainable:
         begin = sfn.Pass(self._scope, "Begin", parameters={"runs": 0, "said": ""})
@@ -333,12 +349,15 @@ class _Fleet(_Machine):
     def __init__(
         self,
         scope: Construct,
+        names: Names,
         stage: Options,
         settings: RolloutSettings,
         function: lambda_.IFunction,
         bucket: s3.IBucket,
     ) -> None:
-        super().__init__(scope, stage, function, Retries(settings.retries, settings.retry_after_s), settings.runs)
+        super().__init__(
+            scope, names, stage, function, Retries(settings.retries, settings.retry_after_s), settings.runs
+        )
         self._settings = settings
         self._bucket = bucket
 

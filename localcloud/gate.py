@@ -175,6 +175,8 @@ def main() -> None:
     for module in (functions, import_module("ministack.core.lambda_runtime")):
         cast("Any", module).execution_credentials = of_function
     _allow_assets_only()
+    # This program runs as a script, so its neighbours are modules of their own.
+    import_module("long_runs").install(is_asset)
     emulator.app = gate
     sys.exit(emulator.main())
 

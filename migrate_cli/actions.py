@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from lambda_migrate.invocation.errors import InvalidRequest
 from lambda_migrate.invocation.request import parse_request
-from migrate_cli import invocation, presentation, stages
+from migrate_cli import invocation, long_run, presentation, stages
 from migrate_cli.conclusion import Conclusion
 from migrate_cli.errors import CommandError, Commands, ExitCode, NoAnswer, NotInvoked, UsageError
 from migrate_cli.follower import FOLLOWED, Follower
@@ -131,8 +131,12 @@ def _what_changes(call: Call, action: str, revision: str | None) -> dict[str, st
     return facts
 
 
-def run(call: Call, event: Mapping[str, Any], output: Output, *, patience_s: float = 0) -> dict[str, Any]:
+def run(
+    call: Call, event: Mapping[str, Any], output: Output, *, patience_s: float = 0, long: bool = False
+) -> dict[str, Any]:
     """Invoke once; with patience again, while the contract says that this helps and that long has not passed.
+
+    A ``long`` run is no invocation but a build of the stage's project for long runs.
 
     Raises:
         CommandError: no result in the end.
@@ -143,7 +147,7 @@ def run(call: Call, event: Mapping[str, Any], output: Output, *, patience_s: flo
     pause = _FIRST_PAUSE_S
     while True:
         try:
-            return _once(function, event, commands, output)
+            return _once(function, event, commands, output, long=long)
         except CommandError as error:
             if error.exit_code is not ExitCode.AGAIN or time.monotonic() + pause > give_up:
                 raise
@@ -163,10 +167,14 @@ def run(call: Call, event: Mapping[str, Any], output: Output, *, patience_s: flo
         pause = min(2 * pause, _LONGEST_PAUSE_S)
 
 
-def _once(function: Function, event: Mapping[str, Any], commands: Commands, output: Output) -> dict[str, Any]:
+def _once(
+    function: Function, event: Mapping[str, Any], commands: Commands, output: Output, *, long: bool
+) -> dict[str, Any]:
     follower = Follower(function, str(event["action"]), output)
     try:
         with RunDisplay(output.notes, f"{event['action']} on {function.name}") as display:
+            if long:
+                return long_run.follow(function, event, commands, follower, display)
             for pause in _WAKING_PAUSES_S:
                 try:
                     return _answer(function, event, commands, follower, display)

@@ -85,6 +85,9 @@ def upgrade(
         str | None,
         typer.Option(help="off, warn, or enforce: refuse what would fail on this database or block for long."),
     ] = None,
+    long: Annotated[
+        bool, typer.Option("--long", help="Run in the stage's CodeBuild project, without Lambda's 15 minutes.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", hidden=True)] = False,
     yes: Yes = False,
     as_json: Json = False,
@@ -102,6 +105,7 @@ def upgrade(
         as_json=as_json,
         yes=yes,
         patience_s=60 * wait_limit if wait else 0,
+        long=long,
     )
 
 
@@ -302,6 +306,7 @@ def _act(
     as_json: bool,
     yes: bool = False,
     patience_s: float = 0,
+    long: bool = False,
     show: Callable[[Mapping[str, Any], Console], None] | None = None,
 ) -> int:
     """Do what a command is for, and tell how it went."""
@@ -310,7 +315,7 @@ def _act(
         event = call.event(action, **(fields or {}))
         if not yes:
             actions.confirm(call, action, output, event.get("revision"))
-        result = actions.run(call, event, output, patience_s=patience_s)
+        result = actions.run(call, event, output, patience_s=patience_s, long=long)
         advice = actions.next_step(action, result, call.commands())
         return output.succeed(result, show, advice) if show else output.succeed(result, advice=advice)
     except CommandError as error:

@@ -113,9 +113,6 @@ class Commands:
         return self.named(f"logs {request_id}" if request_id else "logs")
 
 
-# More often than not it is a permission or a name.
-_AWS_TROUBLE = frozenset({contract_errors.SecretUnavailable.__name__, contract_errors.BucketUnavailable.__name__})
-
 # What to do, and the command for it.
 _ADVICE: Mapping[str, tuple[str, str]] = {
     # The request was checked here already: the function does not have the revision, or the action.
@@ -154,9 +151,7 @@ def of_function(kind: str, message: str, request_id: str | None, commands: Comma
 def _exit_code(kind: str) -> ExitCode:
     """By the contract's word on whether the same invocation may succeed later."""
     known = getattr(contract_errors, kind, None)
-    if kind == contract_errors.InvalidRequest.__name__:
-        return ExitCode.USAGE
     # Lambda's own names, such as Sandbox.Timedout: the function did not come to answer.
-    if kind in _AWS_TROUBLE or not (isinstance(known, type) and issubclass(known, contract_errors.MigrationError)):
+    if not (isinstance(known, type) and issubclass(known, contract_errors.MigrationError)):
         return ExitCode.AWS
-    return ExitCode.AGAIN if known.retry_helps else ExitCode.FAILED
+    return ExitCode(contract_errors.exit_code(known))

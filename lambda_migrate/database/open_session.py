@@ -140,7 +140,7 @@ def _in_time(deadline: Deadline, read: Callable[[], Credentials]) -> Credentials
     try:
         return within(deadline.patience(_SECRET_S), read)
     except TimeoutError as late:
-        raise SecretUnavailable(f"the secret could not be read before Lambda's timeout: {late}") from None
+        raise SecretUnavailable(f"the secret could not be read before the run's deadline: {late}") from None
 
 
 def _session(

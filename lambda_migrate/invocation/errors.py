@@ -112,6 +112,16 @@ class DowngradeRefused(MigrationError):
     """Downgrades are not allowed here, or ``confirm`` is not the database's current revision."""
 
 
+def exit_code(error: type[MigrationError]) -> int:
+    """Return the exit code of a command that ends with this error: those of docs/cli.md."""
+    if error is InvalidRequest:
+        return 2
+    # More often than not these are a permission or a name.
+    if error in {SecretUnavailable, BucketUnavailable}:
+        return 3
+    return 4 if error.retry_helps else 1
+
+
 def not_confirmed(confirm: str | None, current: str | None) -> str:
     """Return the message of a `DowngradeRefused` whose ``confirm`` is not the current revision."""
     return (

@@ -410,14 +410,14 @@ def _check_complete(
     state = account.state
     left = account.left(attempt)
     if attempt.began is None:
-        raise MigrationIncomplete("Lambda's timeout came before env.py had reached the version table; invoke again")
+        raise MigrationIncomplete("the run's deadline came before env.py had reached the version table; invoke again")
     if not left and failure is None and has_ended:
         return
     following = f", the next is {left[0].revision} ({left[0].description})" if left else ""
     # The TimeoutError of a revision that works in steps has its progress.
     progress = f" ({failure.message})" if failure and failure.error_type == TimeoutError.__name__ else ""
     raise MigrationIncomplete(
-        f"stopped {invocation.deadline.reserve:.1f} s before Lambda's timeout: {len(state.done)} applied,"
+        f"stopped {invocation.deadline.reserve:.1f} s before the run's deadline: {len(state.done)} applied,"
         f" {len(left)} left{following}{progress}; {state.where()}; {_next_step(attempt, left)}",
         revision=left[0].revision if left else None,
         pending=[revision.revision for revision in left],

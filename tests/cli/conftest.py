@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from migrate_cli import actions, cli, conclusion, run_log
+from migrate_cli import actions, cli, conclusion, long_run, run_log
 from tests.support.aws_stub import Stub, serve
 
 if TYPE_CHECKING:
@@ -51,6 +51,7 @@ def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(actions, "_WAKING_PAUSES_S", ())
     monkeypatch.setattr(conclusion, "LOOK_EVERY_S", 0.3)
     monkeypatch.setattr(run_log, "_POLL_S", 0.05)
+    monkeypatch.setattr(long_run, "LOOK_EVERY_S", 0.1)
 
 
 @pytest.fixture

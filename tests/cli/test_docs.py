@@ -94,7 +94,7 @@ def test_a_command_shown_has_options_that_exist(migrate: Callable[..., Ended], a
 
 
 def test_commands_are_shown() -> None:
-    assert len(SHOWN) == 14
+    assert len(SHOWN) == 15
 
 
 @pytest.mark.parametrize("option", sorted(set(re.findall(r"`(--[a-z-]+)", PAGE)) - {"--help"}))

@@ -182,6 +182,7 @@ def deployed(shared_run: Path, emulator: Emulator, postgres_server: Server) -> D
         "runtime": "local",
         "database": {"secret": "e2e/database", "ca_bundle": str(postgres_server.ca)},
         "log_retention_days": 1,
+        "long_runs": {},
     }
     change_project(checkout, stages={STAGE: stage})
     deployed = Deployed(checkout, emulator)

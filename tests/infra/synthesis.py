@@ -119,6 +119,7 @@ def add_stack(app: cdk.App, folder: Path, names: Names, settings: Mapping[str, A
     package = folder / "package"
     package.mkdir(exist_ok=True)
     (package / "code.py").write_text("")
+    (package / "Dockerfile").write_text("FROM scratch\n")
     stage = Stage.model_validate(settings)
     environment = cdk.Environment(account=stage.account, region=stage.region)
     return MigrateStack(

@@ -81,6 +81,10 @@ class Stub:
     events: list[Any] = field(default_factory=list)
     functions: list[str] = field(default_factory=list)
     log_requests: list[dict[str, Any]] = field(default_factory=list)
+    # CodeBuild: what StartBuild was sent, and the answers of BatchGetBuilds, the last one forever.
+    started: list[dict[str, Any]] = field(default_factory=list)
+    builds: list[Reply] = field(default_factory=list)
+    start_refusal: Reply | None = None
 
     def environment(self) -> dict[str, str]:
         """Return the environment with which boto3 uses this stub."""
@@ -96,6 +100,13 @@ class Stub:
             self.failures.append(line("migration.failed", reply.body["errorMessage"], **failed))
         return reply
 
+    def asked_for_build(self, operation: str, request: dict[str, Any]) -> Reply:
+        """Start a build, or answer how it is."""
+        if operation == "StartBuild":
+            self.started.append(request)
+            return self.start_refusal or Reply({"build": {"id": f"{request['projectName']}:{REQUEST_ID}"}})
+        return self.builds.pop(0) if len(self.builds) > 1 else self.builds[0]
+
     def asked_for_logs(self, request: dict[str, Any]) -> Reply:
         """Take a question for log lines; all of them at once, as if each were a page."""
         self.log_requests.append(request)
@@ -107,6 +118,13 @@ class Stub:
         page = [{"eventId": f"{number}", "timestamp": now, "message": json.dumps(lines[number])}] if lines else []
         more = {"nextToken": str(number + 1)} if number + 1 < len(lines) else {}
         return Reply({"events": page, **more})
+
+
+def build(status: str = "IN_PROGRESS", outcome: Any = None) -> Reply:  # noqa: ANN401 - JSON
+    """A build as CodeBuild describes it, with what it has exported."""
+    exported = [{"name": "OUTCOME", "value": json.dumps(outcome)}] if outcome is not None else []
+    made = {"id": f"p:{REQUEST_ID}", "buildStatus": status, "exportedEnvironmentVariables": exported}
+    return Reply({"builds": [made], "buildsNotFound": []})
 
 
 def line(event: str, message: str = "", *, request_id: str = REQUEST_ID, **fields: Any) -> dict[str, Any]:  # noqa: ANN401
@@ -127,7 +145,11 @@ def serve() -> Iterator[Stub]:
                 return
             body = json.loads(content or b"null")
             target = self.headers.get("X-Amz-Target", "")
-            reply = stub.asked_for_logs(body) if target.startswith("Logs_") else stub.invoked(self.path, body)
+            service, _, operation = target.partition(".")
+            if service.startswith("CodeBuild_"):
+                reply = stub.asked_for_build(operation, body)
+            else:
+                reply = stub.asked_for_logs(body) if service.startswith("Logs_") else stub.invoked(self.path, body)
             time.sleep(reply.after_s)
             while not reply.until():
                 time.sleep(0.02)

@@ -1,0 +1,137 @@
+"""A run that Lambda's 15 minutes do not limit: a build of the stage's CodeBuild project, from its start to its end."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import TYPE_CHECKING, Any
+
+from botocore import exceptions
+
+from migrate_cli import invocation
+from migrate_cli.errors import CommandError, ExitCode, of_function
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from migrate_cli.errors import Commands
+    from migrate_cli.follower import Follower
+    from migrate_cli.progress import RunDisplay
+    from migrate_cli.stages import Function
+
+LOOK_EVERY_S = 5.0
+_TICK_S = 0.2
+_CONNECT_S = 10
+_READ_S = 60
+# So many looks in a row may go wrong: ten minutes, in which a network or a login comes back.
+_FAILED_LOOKS = 120
+# As `infra.long_runs` names them. The command line does without the CDK.
+_EVENT = "LONG_RUN_EVENT"
+_OUTCOME = "OUTCOME"
+
+
+def follow(
+    function: Function, event: Mapping[str, Any], commands: Commands, follower: Follower, display: RunDisplay
+) -> dict[str, Any]:
+    """Start a long run, show its progress, and return its result.
+
+    Raises:
+        CommandError: the run failed, could not be started, or ended without an answer.
+    """
+    builds = _Builds(function, commands)
+    build_id = builds.start(event)
+    # The run's request id is the end of the build's.
+    request_id = build_id.rpartition(":")[2]
+    if follower.log is not None:
+        follower.log.request_id = request_id
+    display.print_folded(f"long run {build_id}; CodeBuild takes about a minute to start it")
+    while True:
+        next_look = time.monotonic() + LOOK_EVERY_S
+        while time.monotonic() < next_look:
+            follower.show(display)
+            time.sleep(_TICK_S)
+        build = builds.look(build_id)
+        if build is not None:
+            follower.show(display)
+            return _result(build, request_id, event, commands, follower)
+
+
+class _Builds:
+    def __init__(self, function: Function, commands: Commands) -> None:
+        self._function = function
+        self._commands = commands
+        self._client = function.client("codebuild", connect_s=_CONNECT_S, read_s=_READ_S)
+        self._failed = 0
+
+    def start(self, event: Mapping[str, Any]) -> str:
+        """Start a build for this event and return its id."""
+        project = self._function.names.long_runs
+        override = {"name": _EVENT, "value": json.dumps(event), "type": "PLAINTEXT"}
+        try:
+            started = self._client.start_build(projectName=project, environmentVariablesOverride=[override])
+        except exceptions.ClientError as error:
+            raise self._refused(error) from None
+        except exceptions.BotoCoreError as error:
+            raise invocation.unreached(error, self._commands) from None
+        return str(started["build"]["id"])
+
+    def look(self, build_id: str) -> Mapping[str, Any] | None:
+        """Return the build if it has ended, None if it has not or AWS does not answer for now."""
+        try:
+            [build] = self._client.batch_get_builds(ids=[build_id])["builds"]
+        except (exceptions.BotoCoreError, exceptions.ClientError, ValueError) as error:
+            self._failed += 1
+            if self._failed < _FAILED_LOOKS:
+                return None
+            raise CommandError(
+                type(error).__name__,
+                f"long run {build_id} can no longer be looked at: {error}",
+                ExitCode.AWS,
+                advice=f"It goes on. Where the database is: {self._commands.named('status')}",
+            ) from None
+        self._failed = 0
+        return build if build["buildStatus"] != "IN_PROGRESS" else None
+
+    def _refused(self, error: exceptions.ClientError) -> CommandError:
+        details: Mapping[str, Any] = error.response
+        code = details.get("Error", {}).get("Code", "Unknown")
+        project = self._function.names.long_runs
+        where = f"{project} in {self._function.session.region_name}"
+        if code == "ResourceNotFoundException":
+            advice = f"Set `long_runs` for stage {self._function.stage} in cdk.json and deploy it."
+        elif code in invocation.DENIED:
+            advice = f"The caller needs codebuild:StartBuild and codebuild:BatchGetBuilds on project {project}."
+        elif code in invocation.CREDENTIALS:
+            advice = invocation.NO_CREDENTIALS
+        else:
+            advice = f"Nothing was run. In a moment: {self._commands.again()}"
+        message = details.get("Error", {}).get("Message") or str(error)
+        return CommandError(code, f"{where}: {message}", ExitCode.AWS, advice=advice)
+
+
+def _result(
+    build: Mapping[str, Any], request_id: str, event: Mapping[str, Any], commands: Commands, follower: Follower
+) -> dict[str, Any]:
+    exported = {each["name"]: each.get("value", "") for each in build.get("exportedEnvironmentVariables") or []}
+    try:
+        outcome = json.loads(exported[_OUTCOME])
+    except (KeyError, ValueError):
+        raise CommandError(
+            "LongRunFailed",
+            f"long run {build['id']} ended without an answer ({build['buildStatus']}): it was stopped or killed, or ran"
+            " out of time",
+            ExitCode.AWS,
+            advice=f"What is committed stays. See how far it came: {commands.named('status')}. Its log:"
+            f" {commands.log(request_id)}",
+            request_id=request_id,
+        ) from None
+    if "errorType" in outcome:
+        raise of_function(outcome["errorType"], str(outcome.get("errorMessage", "")), request_id, commands)
+    # A long answer comes without its lists, which the log has.
+    lines = follower.log.lines if follower.log else []
+    applied = [
+        {name: line.get(name) for name in ("revision", "description", "duration_ms")}
+        for line in lines
+        if line["event"] == "revision.applied"
+    ]
+    return {"applied": applied, "pending": [], "action": event["action"], **outcome}
