@@ -234,6 +234,35 @@ class LongRunSettings(_Settings):
     )
 
 
+Identifier = Annotated[str, Field(pattern=r"^[a-zA-Z](-?[a-zA-Z0-9])*$", max_length=63)]
+
+
+class SnapshotSettings(_Settings):
+    """The cluster or instance of which the state machine makes a snapshot before a dangerous run."""
+
+    cluster: Identifier | None = Field(default=None, description="The identifier of the Aurora or Multi-AZ cluster")
+    instance: Identifier | None = Field(default=None, description="Or that of the RDS instance")
+    timeout_minutes: int = Field(
+        default=120, ge=5, le=720, description="After so many minutes without a snapshot nothing is run"
+    )
+
+    @model_validator(mode="after")
+    def _is_of_one_database(self) -> Self:
+        if (self.cluster is None) == (self.instance is None):
+            raise _wrong("a snapshot is of a cluster or of an instance: give one of them")
+        return self
+
+    @property
+    def kind(self) -> str:
+        """`cluster` or `instance`."""
+        return "cluster" if self.cluster else "instance"
+
+    @property
+    def identifier(self) -> str:
+        """The identifier of the database that is copied."""
+        return self.cluster or self.instance or ""
+
+
 class SecretTag(_Settings):
     """The tag that the secrets of all targets have."""
 
@@ -442,6 +471,11 @@ class Options(_Settings):
         default=None,
         description="A CodeBuild project for a statement that takes longer than a function may run: see below",
     )
+    snapshot: SnapshotSettings | None = Field(
+        default=None,
+        description="The state machine makes a snapshot of the database before a run that the reviewer calls dangerous:"
+        " see below",
+    )
     targets_allowed: TargetsAllowed = Field(
         default_factory=TargetsAllowed,
         description="Patterns of the names that an event's `target` may have: see below",
@@ -507,6 +541,20 @@ class Options(_Settings):
             raise _wrong(
                 "migrate_on_deploy ends after 15 minutes, and long_runs are for what takes longer: CloudFormation waits"
                 " for a migration for an hour at most. Deploy, then run `migrate rollout`, or `migrate upgrade --long`"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _a_snapshot_is_of_the_stages_own_database(self) -> Self:
+        if self.snapshot and self.rollout:
+            raise _wrong(
+                "snapshot is of the stage's one database, and the targets of rollout may be on several servers: make"
+                " theirs before the rollout"
+            )
+        if self.snapshot and self.migrate_on_deploy:
+            raise _wrong(
+                "snapshot is made by the state machine, and migrate_on_deploy does without it: deploy, then run"
+                " `migrate rollout`"
             )
         return self
 

@@ -21,6 +21,7 @@ from aws_cdk import aws_stepfunctions_tasks as tasks
 
 from infra.long_runs import hand_over, let_machine_build
 from infra.permissions import encrypt_executions, machine_role, use_key
+from infra.snapshots import let_machine_snapshot, snapshot_first
 from lambda_migrate.fleet.folder import HALT, ROOT
 
 if TYPE_CHECKING:
@@ -126,6 +127,8 @@ def state_machine(  # noqa: PLR0913 - what a stage's machine is made of
     role = machine_role(scope, names, function, bucket, reads_alarms=reads_alarms)
     if stage.long_runs:
         let_machine_build(role, names)
+    if stage.snapshot:
+        let_machine_snapshot(role, names, stage.snapshot)
     if bucket:
         use_key(role, key, "s3")
     if key:
@@ -340,7 +343,17 @@ class _Alone(_Machine):
         begin = sfn.Pass(self._scope, "Begin", parameters={"runs": 0, "said": ""})
         done = self._prune(sfn.Succeed(self._scope, "Migrated", output_path="$.run.answer"))
         failed = sfn.Fail(self._scope, "Not migrated", error_path="$.error.Error", cause_path="$.error.Cause")
-        return begin.next(self._migrate({"action": "upgrade"}, (), done=done, failed=failed))
+        if self._stage.snapshot is None:
+            return begin.next(self._migrate({"action": "upgrade"}, (), done=done, failed=failed))
+        event = {"action": "upgrade", "snapshot": sfn.JsonPath.string_at("$.snapshot")}
+        migrate = self._migrate(event, ("snapshot",), done=done, failed=failed)
+        # It has to be a rollout's, as only the state machine may ask.
+        asked = {"action": "dangers", "rollout": {"name": sfn.JsonPath.string_at("$$.Execution.Name")}}
+        look = self._invoke("See whether it is dangerous", asked, "$.look")
+        self._again(look, ["DatabaseUnavailable", "SecretUnavailable"], self._retries)
+        return begin.next(
+            snapshot_first(self._scope, self._names, self._stage.snapshot, look=look, then=migrate, failed=failed)
+        )
 
 
 class _Fleet(_Machine):

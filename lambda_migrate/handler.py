@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from lambda_migrate.actions.answers import sendable
@@ -41,6 +42,8 @@ def handler(event: object, context: LambdaContext) -> dict[str, Any]:
         request = parse_request(event)
         _log_start(request)
         result = perform(_invocation(request, settings, context))
+        if request.snapshot:
+            result = replace(result, extra={**result.extra, "snapshot": request.snapshot})
         duration_ms = round((time.monotonic() - started) * 1000)
         answer = sendable(result.as_json(duration_ms=duration_ms, request_id=context.aws_request_id))
         _log_end(result, duration_ms)
@@ -105,7 +108,7 @@ def _contract_error(error: Exception) -> MigrationError:
 
 
 def _log_start(request: Request) -> None:
-    logger.append_keys(action=request.action)
+    logger.append_keys(action=request.action, **({"snapshot": request.snapshot} if request.snapshot else {}))
     has_revision = "revision" in ACTIONS.get(request.action, ())
     log(
         "migration.started",
@@ -132,7 +135,7 @@ def _log_end(result: Result, duration_ms: int) -> None:
         log("migration.finished", f"{result.action}: {result.extra['outcome']}", **fields)
     elif result.action == "upgrade" and not result.has_applied:
         log("migration.noop", f"nothing to apply: {at}", applied=[], **fields)
-    elif result.action in {"history", "doctor", "targets", "report"}:
+    elif result.action in {"history", "doctor", "targets", "report", "dangers"}:
         log("migration.finished", f"{result.action} done", **fields)
     else:
         ids = [applied.revision.revision for applied in result.applied]

@@ -22,6 +22,7 @@ MODULES: Mapping[str, str] = {
     "check": "lambda_migrate.actions.inspect",
     "history": "lambda_migrate.actions.history",
     "doctor": "lambda_migrate.actions.doctor",
+    "dangers": "lambda_migrate.actions.dangers",
     "targets": "lambda_migrate.fleet.targets",
     "record": "lambda_migrate.fleet.target",
     "ask": "lambda_migrate.fleet.gate",

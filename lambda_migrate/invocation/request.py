@@ -16,7 +16,7 @@ _LONGEST_SHOWN = 60
 # The fields of each action beside "action" and "target". Any other field is refused: a typo must never upgrade
 # production.
 ACTIONS: Mapping[str, frozenset[str]] = {
-    "upgrade": frozenset({"revision", "preflight"}),
+    "upgrade": frozenset({"revision", "preflight", "snapshot"}),
     "plan": frozenset({"revision"}),
     "status": frozenset(),
     "history": frozenset(),
@@ -38,6 +38,8 @@ ROLLOUT_FIELDS: Mapping[str, Mapping[str, type]] = {
     "halt": {"name": str, "message": str},
     "record": {"name": str, "item": dict, "runs": int, "error": dict, "began?": str},
     "report": {"name": str, "problem?": dict},
+    # Of a stage without targets: whether there should be a snapshot first.
+    "dangers": {"name": str},
 }
 # The fields of a rollout's target in "item", as `fleet.waves` writes them.
 _ITEM: Mapping[str, type] = {
@@ -69,6 +71,8 @@ _REVISIONS = {
 }
 # The name of an execution of Step Functions, which becomes part of an object's key.
 _ROLLOUT_NAME = re.compile(r"[^\s/\x00-\x1f\x7f]{1,80}")
+# As RDS names a snapshot, or its ARN.
+_SNAPSHOT = re.compile(r"[A-Za-z][A-Za-z0-9:-]{0,511}")
 # No name in PostgreSQL or AWS can hold these: control characters, and surrogates, which JSON lets through.
 _UNUSABLE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 # The most bytes. PostgreSQL truncates a longer identifier to another name; names and ARNs of secrets are shorter.
@@ -91,6 +95,8 @@ class Request:
     ``preflight`` is one of `PREFLIGHT_MODES`, None for the stage's. With ``verify``, a stamp compares the database's
     schema with the revision's before it writes.
 
+    ``snapshot`` is the identifier of a snapshot that was made before, for the log and the result.
+
     ``rollout`` holds the fields that the state machine sends, as in `ROLLOUT_FIELDS`.
     """
 
@@ -99,6 +105,7 @@ class Request:
     confirm: str | None = None
     preflight: str | None = None
     verify: bool = False
+    snapshot: str | None = None
     target: Target = Target()
     rollout: Mapping[str, Any] | None = None
 
@@ -126,6 +133,7 @@ def parse_request(event: object) -> Request:
         confirm=_confirm(event),
         preflight=_preflight(event),
         verify=_verify(event),
+        snapshot=_snapshot(event),
         target=parse_target(event["target"]) if "target" in event else Target(),
         rollout=_rollout(action, event),
     )
@@ -181,6 +189,13 @@ def _verify(event: Mapping[str, Any]) -> bool:
     if not isinstance(wanted, bool):
         raise InvalidRequest(f"verify must be true or false, not {_shown(wanted)}")
     return wanted
+
+
+def _snapshot(event: Mapping[str, Any]) -> str | None:
+    snapshot = event.get("snapshot") or None
+    if snapshot is not None and not (isinstance(snapshot, str) and _SNAPSHOT.fullmatch(snapshot)):
+        raise InvalidRequest(f"snapshot must be the identifier of a snapshot, not {_shown(snapshot)}")
+    return snapshot
 
 
 def _revision(action: str, value: object) -> str:

@@ -187,7 +187,7 @@ def test_every_field_that_is_said_of_a_rollout_is_one_that_the_function_knows(st
     assert said == {
         action: {field.rstrip("?") for field in fields}
         for action, fields in ROLLOUT_FIELDS.items()
-        if action not in {"status", "downgrade"}
+        if action not in {"status", "downgrade", "dangers"}
     }
     assert ROLLOUT_FIELDS["status"] == ROLLOUT_FIELDS["downgrade"] == ROLLOUT_FIELDS["upgrade"]
 

@@ -1,0 +1,170 @@
+"""``snapshot``: the states that make a snapshot of the database before a dangerous run, and wait for it.
+
+The state machine calls RDS itself: a function in a VPC may have no way there, and would be paid for while it waits.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+import aws_cdk as cdk
+from aws_cdk import aws_stepfunctions as sfn
+from aws_cdk import aws_stepfunctions_tasks as tasks
+
+from infra.permissions import allow
+
+if TYPE_CHECKING:
+    from aws_cdk import aws_iam as iam
+    from constructs import Construct
+
+    from infra.names import Names
+    from infra.stages import SnapshotSettings
+
+_LOOK_EVERY_S = 30
+_ATTEMPTS = 10
+
+
+def snapshot_first(
+    scope: Construct,
+    names: Names,
+    settings: SnapshotSettings,
+    *,
+    look: tasks.LambdaInvoke,
+    then: sfn.IChainable,
+    failed: sfn.IChainable,
+) -> sfn.State:
+    """Return the states that end at ``then``, with the identifier of a snapshot in ``snapshot``, or at ``failed``.
+
+    ``look`` invokes the function, whose answer ``$.look.answer`` says whether the run is dangerous. The input has
+    ``runs`` and ``said``. Without a danger ``snapshot`` is an empty text.
+    """
+    kept = {"runs": sfn.JsonPath.number_at("$.runs"), "said": sfn.JsonPath.string_at("$.said")}
+    calls = _Calls(scope, settings)
+    name = sfn.Pass(
+        scope,
+        "Name the snapshot",
+        parameters={
+            **kept,
+            "looks": 0,
+            "snapshot": sfn.JsonPath.format(f"{prefix(names)}{{}}", sfn.JsonPath.uuid()),
+        },
+    )
+    create = calls.create()
+    wait = sfn.Wait(scope, "Wait for the snapshot", time=sfn.WaitTime.duration(cdk.Duration.seconds(_LOOK_EVERY_S)))
+    describe = calls.describe()
+    count = sfn.Pass(
+        scope,
+        "Count the looks",
+        parameters={
+            **kept,
+            "looks": sfn.JsonPath.math_add(sfn.JsonPath.number_at("$.looks"), 1),
+            "snapshot": sfn.JsonPath.string_at("$.snapshot"),
+            "status": sfn.JsonPath.string_at("$.made.status"),
+        },
+    )
+    what = f"{settings.kind} {settings.identifier}"
+    not_made = _fails(
+        scope, "Not made", f"no snapshot of {what}: {{}}; nothing was run", sfn.JsonPath.string_at("$.error.Cause")
+    )
+    not_there = _fails(
+        scope,
+        "Not there",
+        f"the snapshot {{}} of {what} was {{}} after {settings.timeout_minutes} minutes at most; nothing was run. Look"
+        " whether it is there by now, then start again, or raise snapshot.timeout_minutes",
+        sfn.JsonPath.string_at("$.snapshot"),
+        sfn.JsonPath.string_at("$.status"),
+    )
+    for each in (not_made, not_there):
+        each.next(failed)
+    for call in (create, describe):
+        call.add_catch(not_made, result_path="$.error")
+    there = (
+        sfn.Choice(scope, "Is the snapshot there?")
+        .when(sfn.Condition.string_equals("$.status", "available"), then)
+        .when(sfn.Condition.string_equals("$.status", "failed"), not_there)
+        .when(
+            sfn.Condition.number_greater_than_equals("$.looks", settings.timeout_minutes * 60 // _LOOK_EVERY_S),
+            not_there,
+        )
+        .otherwise(wait)
+    )
+    name.next(create).next(wait).next(describe).next(count).next(there)
+    without = sfn.Pass(scope, "Go on without one", parameters={**kept, "snapshot": ""}).next(then)
+    look.add_catch(failed, result_path="$.error")
+    look.next(
+        sfn.Choice(scope, "Is it dangerous?")
+        .when(sfn.Condition.boolean_equals("$.look.answer.dangerous", value=True), name)
+        .otherwise(without)
+    )
+    return look
+
+
+def prefix(names: Names) -> str:
+    """Return the beginning of the snapshots' identifiers, as RDS takes them: without two hyphens in a row."""
+    return re.sub("-+", "-", f"{names.stack}-")
+
+
+def let_machine_snapshot(role: iam.Role, names: Names, settings: SnapshotSettings) -> None:
+    """Let the state machine make snapshots of this database, under this stage's names, and see how they are."""
+    stack = cdk.Stack.of(role)
+    cluster = "Cluster" if settings.cluster else ""
+    resources = [
+        stack.format_arn(service="rds", resource=kind, resource_name=name, arn_format=cdk.ArnFormat.COLON_RESOURCE_NAME)
+        for kind, name in (
+            ("cluster" if cluster else "db", settings.identifier),
+            ("cluster-snapshot" if cluster else "snapshot", f"{prefix(names)}*"),
+        )
+    ]
+    actions = [f"rds:CreateDB{cluster}Snapshot", f"rds:DescribeDB{cluster}Snapshots"]
+    allow(role, "MakeSnapshots", actions, resources, "snapshots are named when they are made")
+
+
+class _Calls:
+    """The calls of RDS's API, for a cluster or an instance, in the words of Step Functions."""
+
+    def __init__(self, scope: Construct, settings: SnapshotSettings) -> None:
+        self._scope = scope
+        self._cluster = "Cluster" if settings.cluster else ""
+        self._database = {f"Db{self._cluster or 'Instance'}Identifier": settings.identifier}
+        self._snapshot = {f"Db{self._cluster}SnapshotIdentifier": sfn.JsonPath.string_at("$.snapshot")}
+
+    def create(self) -> tasks.CallAwsService:
+        """Return the state that begins the snapshot. A database that is busy, as with a backup, is asked again."""
+        action = f"createDB{self._cluster}Snapshot"
+        return self._call("Begin the snapshot", action, {**self._database, **self._snapshot}, sfn.JsonPath.DISCARD)
+
+    def describe(self) -> tasks.CallAwsService:
+        """Return the state that looks how it is."""
+        action = f"describeDB{self._cluster}Snapshots"
+        status = sfn.JsonPath.string_at(f"$.Db{self._cluster}Snapshots[0].Status")
+        return self._call("Look at the snapshot", action, self._snapshot, "$.made", {"status": status})
+
+    def _call(
+        self,
+        name: str,
+        action: str,
+        parameters: dict[str, Any],
+        result_path: str,
+        selector: dict[str, Any] | None = None,
+    ) -> tasks.CallAwsService:
+        call = tasks.CallAwsService(
+            self._scope,
+            name,
+            service="rds",
+            action=action,
+            parameters=parameters,
+            # machine_role() has what it takes.
+            iam_resources=["*"],
+            result_path=result_path,
+            result_selector=selector,
+        )
+        call.add_retry(
+            max_attempts=_ATTEMPTS, interval=cdk.Duration.seconds(5), max_delay=cdk.Duration.seconds(60), backoff_rate=2
+        )
+        return call
+
+
+def _fails(scope: Construct, name: str, text: str, *values: str) -> sfn.Pass:
+    error = {"Error": "SnapshotFailed", "Cause": sfn.JsonPath.format(text, *values)}
+    return sfn.Pass(scope, name, parameters={"error": error})
