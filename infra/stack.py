@@ -16,6 +16,7 @@ from aws_cdk import aws_ssm as ssm
 from infra.code import Code
 from infra.database import Login
 from infra.execution_policy import names_of_policies
+from infra.lookup import security_group_id
 from infra.migrations import Migrations
 from infra.stages import Options
 
@@ -86,19 +87,20 @@ class MigrateStack(cdk.Stack):
         if settings is None:
             return {}
         endpoint: Any = settings.secrets_endpoint
-        if endpoint not in {"create", "nat"}:
-            endpoint = ec2.SecurityGroup.from_security_group_id(self, "Endpoint", self._id(endpoint))
+        if endpoint not in ("create", "nat"):
+            endpoint = self._group("Endpoint", endpoint)
         return {
             **self._vpc(settings),
             "database": [self._peer(number, name) for number, name in enumerate(settings.databases)],
             "database_port": _port_of_secret(secret) if settings.database_port == "secret" else settings.database_port,
             "secrets_endpoint": endpoint,
             "s3_prefix_list": settings.s3_prefix_list,
-            "logs_endpoint": self._logs_endpoint(settings.logs_endpoint),
+            "logs_endpoint": self._group("LogsEndpoint", settings.logs_endpoint) if settings.logs_endpoint else None,
         }
 
-    def _logs_endpoint(self, given: str | None) -> ec2.IConnectable | None:
-        return ec2.SecurityGroup.from_security_group_id(self, "LogsEndpoint", self._id(given)) if given else None
+    def _group(self, construct_id: str, given: str | Mapping[str, str]) -> ec2.ISecurityGroup:
+        group = security_group_id(self, given) if isinstance(given, Mapping) else self._id(given)
+        return ec2.SecurityGroup.from_security_group_id(self, construct_id, group)
 
     def _vpc(self, settings: NetworkSettings) -> dict[str, Any]:
         if isinstance(settings.vpc, Mapping) and isinstance(settings.subnets, Mapping):
@@ -128,9 +130,9 @@ class MigrateStack(cdk.Stack):
         value = ssm.StringParameter.value_for_string_parameter(self, name)
         return cdk.Fn.select(int(index), cdk.Fn.split(",", value)) if index else value
 
-    def _peer(self, number: int, name: str) -> ec2.IConnectable:
-        if name.startswith(("sg-", "ssm:")):
-            return ec2.SecurityGroup.from_security_group_id(self, f"Database{number or ''}", self._id(name))
+    def _peer(self, number: int, name: str | Mapping[str, str]) -> ec2.IConnectable:
+        if isinstance(name, Mapping) or name.startswith(("sg-", "ssm:")):
+            return self._group(f"Database{number or ''}", name)
         return ec2.Peer.ipv6(name) if ":" in name else ec2.Peer.ipv4(name)
 
 

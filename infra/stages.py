@@ -120,16 +120,16 @@ class NetworkSettings(_Settings):
         min_length=1,
         description="Private subnets, by id, parameter or one tag; two in different zones survive the loss of one",
     )
-    database_security_group: Peer | Annotated[Sequence[Peer], Field(min_length=1)] = Field(
-        description="The database's own, or a list of several and of CIDRs; the function is let out to each on the"
-        " database's port, and let in at the groups"
+    database_security_group: Peer | Tags | Annotated[Sequence[Peer | Tags], Field(min_length=1)] = Field(
+        description="The database's own, by id, parameter or tags, or a list of several and of CIDRs; the function is"
+        " let out to each on the database's port, and let in at the groups"
     )
     database_port: Annotated[int, Field(ge=1, le=65535)] | Literal["secret"] | None = Field(
         default=None,
         description="The port that is opened, where `database` has no `port` and it is not 5432; `secret`: the `port`"
         " in the secret, which is then JSON, when the stack is deployed",
     )
-    secrets_endpoint: Annotated[str, Field(pattern=rf"^(create|nat)$|{_SECURITY_GROUP}|{_PARAMETER}")] = Field(
+    secrets_endpoint: Annotated[str, Field(pattern=rf"^(create|nat)$|{_SECURITY_GROUP}|{_PARAMETER}")] | Tags = Field(
         default="create",
         description="`create`: make an interface endpoint for Secrets Manager; `nat`: the subnets have a NAT gateway;"
         " or the security group of an endpoint that the VPC has already (it can have only one)",
@@ -140,7 +140,7 @@ class NetworkSettings(_Settings):
         description="With `rollout` or `long_runs` and no NAT gateway: the id of S3's prefix list in the region; the"
         " subnets' route tables have a gateway endpoint for S3",
     )
-    logs_endpoint: Annotated[str, Field(pattern=f"{_SECURITY_GROUP}|{_PARAMETER}")] | None = Field(
+    logs_endpoint: Annotated[str, Field(pattern=f"{_SECURITY_GROUP}|{_PARAMETER}")] | Tags | None = Field(
         default=None,
         description="With `long_runs` and no NAT gateway: the security group of the VPC's interface endpoint for"
         " CloudWatch Logs, which has private DNS",
@@ -156,10 +156,17 @@ class NetworkSettings(_Settings):
         return self
 
     @property
-    def databases(self) -> Sequence[str]:
+    def databases(self) -> Sequence[str | Mapping[str, str]]:
         """The security groups and CIDRs of the databases."""
         given = self.database_security_group
-        return [given] if isinstance(given, str) else given
+        return [given] if isinstance(given, (str, Mapping)) else given
+
+    @property
+    def has_lookups(self) -> bool:
+        """Whether something is given by its tags, which are looked up in the account."""
+        return any(
+            isinstance(each, Mapping) for each in (self.vpc, *self.databases, self.secrets_endpoint, self.logs_endpoint)
+        )
 
 
 class GithubSettings(_Settings):
@@ -584,8 +591,8 @@ class Stage(Options, Place):
 
     @model_validator(mode="after")
     def _tags_are_looked_up_somewhere(self) -> Self:
-        if self.network and isinstance(self.network.vpc, Mapping) and not (self.account and self.region):
-            raise _wrong("network: a VPC is looked up by tags only where the stage has account and region")
+        if self.network and self.network.has_lookups and not (self.account and self.region):
+            raise _wrong("network: a VPC or a group is looked up by tags only where the stage has account and region")
         return self
 
     @model_validator(mode="after")

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 import aws_cdk as cdk
+import boto3
 import pytest
 from aws_cdk.assertions import Template
+from moto import mock_aws
 from pydantic import ValidationError
 
 from infra.names import Names
 from infra.stack import MigrateStack
-from infra.stages import NetworkSettings, Stage
+from infra.stages import NetworkSettings, Stage, StageError
 from lambda_migrate.invocation.settings import SECRETS_ENDPOINT_VARIABLE
+from tests.infra.synthesis import add_stack, new_app
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 NETWORK = {"vpc": "vpc-0a", "subnets": ["subnet-0a", "subnet-0b"], "database_security_group": "sg-0db"}
@@ -211,3 +216,89 @@ def test_a_vpc_and_its_subnets_may_be_looked_up_by_their_tags(templates: dict[st
 def test_a_wrong_setting_is_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         NetworkSettings.model_validate({**NETWORK, **wrong})
+
+
+# --- security groups by tags ---
+
+BY_TAGS = {
+    "vpc": "vpc-0a",
+    "subnets": ["subnet-0a"],
+    "database_security_group": [{"role": "database", "team": "platform"}, "10.1.0.0/16"],
+    "secrets_endpoint": {"role": "endpoint"},
+}
+LOOKED_UP = {"account": "123456789012", "region": "eu-central-1", "database": {"secret": "x"}, "network": BY_TAGS}
+
+
+@pytest.fixture
+def account(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[dict[str, str]]:
+    """An account with three groups, by what they are for; the process is in a folder of its own."""
+    for name, value in (("ACCESS_KEY_ID", "testing"), ("SECRET_ACCESS_KEY", "testing")):
+        monkeypatch.setenv(f"AWS_{name}", value)
+    monkeypatch.setenv("MOTO_ACCOUNT_ID", "123456789012")
+    monkeypatch.chdir(tmp_path)
+    with mock_aws():
+        ec2 = boto3.client("ec2", region_name="eu-central-1")
+        made = {}
+        for name, tags in (
+            ("database", {"role": "database", "team": "platform"}),
+            ("others", {"role": "database", "team": "other"}),
+            ("endpoint", {"role": "endpoint"}),
+        ):
+            specification = [
+                {"ResourceType": "security-group", "Tags": [{"Key": key, "Value": tags[key]} for key in tags]}
+            ]
+            made[name] = ec2.create_security_group(GroupName=name, Description=name, TagSpecifications=specification)[
+                "GroupId"
+            ]
+        yield made
+
+
+def synthesized(folder: Path, settings: dict[str, Any], context: dict[str, str] | None = None) -> dict[str, Any]:
+    app = new_app(folder)
+    for key, value in (context or {}).items():
+        app.node.set_context(key, value)
+    return dict(Template.from_stack(add_stack(app, folder, Names("template-saas", "api", "t"), settings)).to_json())
+
+
+def test_groups_are_found_by_their_tags_and_remembered(account: dict[str, str], tmp_path: Path) -> None:
+    first = synthesized(tmp_path, LOOKED_UP)
+
+    let_in = {each["GroupId"] for each in of_kind(first, "AWS::EC2::SecurityGroupIngress")}
+    assert let_in == {account["database"], account["endpoint"]}
+    remembered = json.loads((tmp_path / "cdk.context.json").read_text())
+    assert set(remembered.values()) == let_in
+    # As in CI, where nobody has credentials: another answer would be found now.
+    boto3.client("ec2", region_name="eu-central-1").delete_security_group(GroupId=account["database"])
+    assert synthesized(tmp_path, LOOKED_UP, remembered) == first
+
+
+@pytest.mark.parametrize(
+    "tags,message",
+    [
+        ({"role": "database"}, "2 security groups have role=database in 123456789012, eu-central-1"),
+        ({"role": "nothing"}, "no security group has role=nothing"),
+    ],
+)
+@pytest.mark.usefixtures("account")
+def test_tags_that_do_not_single_out_a_group_are_refused(tmp_path: Path, tags: dict[str, str], message: str) -> None:
+    settings = {**LOOKED_UP, "network": {**BY_TAGS, "database_security_group": tags}}
+
+    with pytest.raises(StageError, match=message):
+        synthesized(tmp_path, settings)
+
+
+@pytest.mark.usefixtures("account")
+def test_another_accounts_credentials_find_nothing(tmp_path: Path) -> None:
+    with pytest.raises(StageError, match="the credentials are of 123456789012"):
+        synthesized(tmp_path, {**LOOKED_UP, "account": "210987654321"})
+
+
+def test_without_credentials_and_answer_it_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(StageError, match=r"is not in cdk\.context\.json and could not be looked up .*AWS_PROFILE"):
+        synthesized(tmp_path, LOOKED_UP)
+
+
+def test_tags_of_a_group_need_an_account_and_a_region_too() -> None:
+    with pytest.raises(ValidationError, match="only where the stage has account and region"):
+        Stage.model_validate({"database": {"secret": "x"}, "network": BY_TAGS})

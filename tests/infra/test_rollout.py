@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
+import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import boto3
 import pytest
+from moto import mock_aws
 from pydantic_core import PydanticUndefined
 
 from infra.names import Names
@@ -390,3 +394,54 @@ def test_the_pages_example_is_a_stage() -> None:
     (example,) = re.findall(r"```json\n(\"dev\".*?)```", DOCS.read_text(encoding="utf-8"), flags=re.DOTALL)
 
     assert Stage.model_validate(json.loads(f"{{{example}}}")["dev"]).rollout
+
+
+def holds(rule: dict[str, Any], item: dict[str, Any]) -> bool:
+    """Whether a rule of a Choice holds, of the operators that the pruning has."""
+    if "And" in rule:
+        return all(holds(each, item) for each in rule["And"])
+    if "Not" in rule:
+        return not holds(rule["Not"], item)
+    value = item[rule["Variable"].removeprefix("$.")]
+    if "StringEquals" in rule:
+        return bool(value == rule["StringEquals"])
+    return bool(value < item[rule["NumericLessThanPath"].removeprefix("$.")])
+
+
+@pytest.mark.parametrize("published", [1, 10, 11, 14])
+def test_pruning_keeps_the_newest_ten_versions_of_lambdas_own_list(
+    stacks: dict[str, Stack], monkeypatch: pytest.MonkeyPatch, published: int
+) -> None:
+    [branch] = dict(states(definition(stacks["query"])))["Prune old versions"]["Branches"]
+    each = branch["States"]["For each version"]
+    [old] = each["ItemProcessor"]["States"]["Is it an old one?"]["Choices"]
+    kept = int(re.search(r"MathAdd\(\$\$\.Map\.Item\.Index, (\d+)\)", each["ItemSelector"]["at_least.$"])[1])  # type: ignore[index]
+    for name, value in (
+        ("ACCESS_KEY_ID", "testing"),
+        ("SECRET_ACCESS_KEY", "testing"),
+        ("DEFAULT_REGION", "eu-west-1"),
+    ):
+        monkeypatch.setenv(f"AWS_{name}", value)
+    with mock_aws():
+        trust = json.dumps({"Version": "2012-10-17", "Statement": []})
+        role = boto3.client("iam").create_role(RoleName="function", AssumeRolePolicyDocument=trust)["Role"]["Arn"]
+        functions = boto3.client("lambda")
+        code = io.BytesIO()
+        with zipfile.ZipFile(code, "w") as archive:
+            archive.writestr("code.py", "")
+        functions.create_function(
+            FunctionName="f", Runtime="python3.13", Role=role, Handler="x", Code={"ZipFile": code.getvalue()}
+        )
+        for number in range(published):
+            functions.update_function_configuration(FunctionName="f", Description=str(number))
+            functions.publish_version(FunctionName="f")
+
+        listed = functions.list_versions_by_function(FunctionName="f")["Versions"]
+        versions = [version["Version"] for version in listed]
+        for index, version in enumerate(versions):
+            if holds(old, {"version": version, "at_least": index + kept, "count": len(versions)}):
+                functions.delete_function(FunctionName="f", Qualifier=version)
+
+        left = [each["Version"] for each in functions.list_versions_by_function(FunctionName="f")["Versions"]]
+        newest = [str(number) for number in range(max(1, published - 9), published + 1)]
+        assert left == ["$LATEST", *newest]

@@ -68,6 +68,26 @@ STAGES: dict[str, dict[str, Any]] = {
         },
     },
     "existing": {**FULL, "network": {**NETWORK, "secrets_endpoint": "sg-0123456789abcdef1"}},
+    "long": {
+        **FULL,
+        "migrate_on_deploy": False,
+        "network": {**NETWORK, "s3_prefix_list": "pl-6da54004", "logs_endpoint": "sg-0123456789abcdef1"},
+        "long_runs": {"hours": 35},
+        "snapshot": {"cluster": "app"},
+    },
+    "long-fleet": {"database": {"secret": "x"}, "rollout": {"secret_prefix": "tenants/"}, "long_runs": {}},
+    **{
+        region: {
+            "account": ACCOUNT,
+            "region": region,
+            "database": {"secret": "x", "ca_bundle": "ca.pem"},
+            "architecture": "x86_64",
+            "packaging": packaging,
+            "long_runs": {},
+            "snapshot": {"instance": "app"},
+        }
+        for region, packaging in (("cn-north-1", "zip"), ("us-gov-west-1", "image"), ("eusc-de-east-1", "zip"))
+    },
 }
 
 
