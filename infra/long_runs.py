@@ -237,10 +237,8 @@ def hand_over(  # noqa: PLR0913 - what the states before it and after it have
     ``kept`` are the fields of the input that both need. Their input has ``runs`` beside them; ``back`` finds ``said``
     as an empty text, and ``failed`` finds ``error``.
     """
-    # A target's outcome is recorded by the function that goes on.
-    own = {name: value for name, value in event.items() if name != "rollout"}
     fields = {**kept, "runs": sfn.JsonPath.number_at("$.runs")}
-    prepare = sfn.Pass(scope, "Prepare a long run", parameters={**fields, "event": own})
+    prepare = sfn.Pass(scope, "Prepare a long run", parameters={**fields, "event": dict(event)})
     text = sfn.JsonPath.json_to_string(sfn.JsonPath.object_at("$.event"))
     run = tasks.CodeBuildStartBuild(
         scope,

@@ -41,8 +41,13 @@ BAD = Rev(
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put what needs the next release behind what needs the reference backend, so that each is deployed once."""
-    items.sort(key=lambda item: "next_release" in getattr(item, "fixturenames", ()))
+    """Put what needs another release behind what needs the reference backend, so that each is deployed once."""
+
+    def release(item: pytest.Item) -> int:
+        fixtures = getattr(item, "fixturenames", ())
+        return ("next_release" in fixtures) + 2 * ("long_release" in fixtures)
+
+    items.sort(key=release)
 
 
 @dataclass(frozen=True)

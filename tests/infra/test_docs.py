@@ -14,8 +14,10 @@ from infra import queries
 from infra.stages import (
     DatabaseSettings,
     GithubSettings,
+    LongRunSettings,
     NetworkSettings,
     Project,
+    SnapshotSettings,
     Stage,
     TargetsAllowed,
     read_project,
@@ -36,6 +38,8 @@ MODELS: dict[str, type[BaseModel]] = {
     "A stage": Stage,
     "database": DatabaseSettings,
     "network": NetworkSettings,
+    "long_runs": LongRunSettings,
+    "snapshot": SnapshotSettings,
     "targets_allowed": TargetsAllowed,
     "github": GithubSettings,
 }
@@ -75,7 +79,8 @@ def test_the_examples_are_fine_and_the_minimal_one_has_five_lines() -> None:
     (stage,) = project["stages"].values()
     # Whatever can be set is set there, but for what the local cloud alone needs.
     # A bootstrap of the stage's own brings its boundary along.
-    assert stage.keys() | {"permissions_boundary"} == Stage.model_fields.keys()
+    # And rollout excludes a snapshot.
+    assert stage.keys() | {"permissions_boundary", "snapshot"} == Stage.model_fields.keys()
 
 
 def test_the_runbook_has_every_error_once() -> None:

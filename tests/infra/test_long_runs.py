@@ -211,9 +211,8 @@ def test_the_machine_hands_over_when_a_revision_made_no_progress_twice(stacks: d
     made = project(stacks[stage])
     assert run["TimeoutSeconds"] > 60 * (made["TimeoutInMinutes"] + made["QueuedTimeoutInMinutes"])
     event = states[no_progress["Next"]]["Parameters"]["event"]
-    # The outcome of a target is recorded by the function that goes on.
-    assert "rollout" not in event
-    assert ("target.$" in event) == (stage == "fleet")
+    # A target keeps its part of the rollout: whether that is halted, the room on its server, and its revision.
+    assert ("target.$" in event) == ("rollout" in event) == (stage == "fleet")
     assert states["Go on after the long run"]["Next"] == "Migrate"
 
 

@@ -221,8 +221,8 @@ def test_a_wrong_setting_is_refused(wrong: dict[str, Any]) -> None:
 # --- security groups by tags ---
 
 BY_TAGS = {
-    "vpc": "vpc-0a",
-    "subnets": ["subnet-0a"],
+    "vpc": "vpc-0123456789abcdef0",
+    "subnets": ["subnet-0123456789abcdef0"],
     "database_security_group": [{"role": "database", "team": "platform"}, "10.1.0.0/16"],
     "secrets_endpoint": {"role": "endpoint"},
 }
