@@ -11,6 +11,7 @@ import pytest
 from tests.support.env_py.backend import Backend, online
 from tests.support.plain_alembic import alembic, snapshot
 from tests.support.trees import Rev, sql
+from tests.support.waiting import eventually
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -427,11 +428,17 @@ class TestBeforeTheFirstTableChanges:
 
         with closing(backend.database.connect()) as blocker, blocker.cursor() as cursor:
             cursor.execute("BEGIN; LOCK TABLE s3.alembic_version")
-            threading.Timer(1, cursor.execute, ["COMMIT"]).start()
-            answer = backend.invoke({"revision": "+1"})
 
-        assert answer.error_type == "UnknownRevision"
-        assert backend.runner.events("connection.retried")
+            def release() -> None:
+                eventually(lambda: backend.runner.events("connection.retried"))
+                cursor.execute("COMMIT")
+
+            releasing = threading.Thread(target=release)
+            releasing.start()
+            answer = backend.invoke({"revision": "+1"})
+            releasing.join()
+
+        assert answer.error_type == "UnknownRevision", answer.payload
         assert backend.query("SELECT version_num FROM s1.alembic_version") == [("r2",)]
 
 
