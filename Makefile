@@ -109,8 +109,8 @@ $(LOCAL)/bench/naive/.ready $(LOCAL)/bench/bare/.ready: $(LOCAL)/bench/%/.ready:
 # --- the main job ---
 
 .PHONY: migrate
-migrate: $(CLOUD) ## Deploy stage local to a cloud on this machine and migrate its database
-	@python -m demo.migrate
+migrate: $(CLOUD) ## Deploy stage local to a cloud on this machine and migrate its database: make migrate [BACKEND=../my-api] [ENV=../my-api/.env]
+	@python -m demo.migrate $(CHOSEN)
 	@rm -rf $(SERVED)
 
 .PHONY: rollout
@@ -119,21 +119,24 @@ rollout: $(CLOUD) ## Roll out over thirty tenants, each with a database, on this
 
 # --- writing a migration: Alembic in back/, on a database for developing on this machine ---
 
+# The backend that is tried: back/, or another with the variables of a file.
+CHOSEN = $(if $(BACKEND),--backend "$(BACKEND)") $(if $(ENV),--env "$(ENV)")
+
 .PHONY: revision
 revision: $(TOOLS) ## Write a revision from what has changed in the models: make revision m="Add notifications table"
-	@python -m demo.develop revision -- "$$m"
+	@python -m demo.develop $(CHOSEN) revision -- "$$m"
 
 .PHONY: review
 review: $(TOOLS) ## Review revisions by running them on rows: make review [REVISION=ID] [SINCE=origin/main] [FORMAT=markdown]
-	@migrate review $(REVISION) $(if $(SINCE),--since "$(SINCE)") $(if $(FORMAT),--format "$(FORMAT)") $(if $(BACKEND),--backend "$(BACKEND)")
+	@python -m demo.review $(CHOSEN) $(REVISION) $(if $(SINCE),--since "$(SINCE)") $(if $(FORMAT),--format "$(FORMAT)")
 
 .PHONY: upgrade
 upgrade: $(TOOLS) ## Bring the database for developing to head
-	@python -m demo.develop upgrade
+	@python -m demo.develop $(CHOSEN) upgrade
 
 .PHONY: current
 current: $(TOOLS) ## Show the revision that the database for developing is at
-	@python -m demo.develop current
+	@python -m demo.develop $(CHOSEN) current
 
 # --- what runs ---
 

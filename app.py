@@ -5,6 +5,7 @@ Exits with one line on standard error when the settings or the backend's tree ar
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,7 +30,7 @@ def main() -> None:
     name = str(app.node.try_get_context("stage") or "")
     try:
         project = read_project(app.node.try_get_context("project"))
-        stage = project.stage(name)
+        stage = _tried(app, project.stage(name))
         names = project.names(name)
         if app.node.try_get_context("aside") == "true":
             names = names.moved_aside
@@ -39,6 +40,15 @@ def main() -> None:
     except (StageError, PackageError) as error:
         sys.exit(f"error: {error}")
     app.synth()
+
+
+def _tried(app: cdk.App, stage: Stage) -> Stage:
+    """Return stage local with the backend and the variables that `make migrate BACKEND=... ENV=...` names."""
+    backend, environment = (app.node.try_get_context(key) for key in ("backend", "environment"))
+    if stage.runtime != "local" or not (backend or environment):
+        return stage
+    variables = json.loads(Path(environment).read_text(encoding="utf-8")) if environment else {}
+    return stage.model_copy(update={"backend": backend or stage.backend, "environment": variables})
 
 
 def _package(name: str, stage: Stage) -> Code:

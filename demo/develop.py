@@ -1,23 +1,25 @@
 """`make revision`, `make upgrade`, `make current`: the backend's Alembic, on a database for developing on this machine.
 
-Run as ``python -m demo.develop``. The database is one of its own on the server that `make migrate` uses, so that
-what autogenerate compares the models with does not depend on what was deployed.
+Run as ``python -m demo.develop``. The database is one of its own on the server that `make migrate` uses, so that what
+autogenerate compares the models with does not depend on what was deployed. Another backend than back/ runs with the
+libraries of its own lock.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+from demo import backend
+from demo.backend import ROOT, Backend, BackendError, address
+from infra.package import PackageError
 from localcloud import cloud
 from localcloud.errors import LocalCloudError
 from migrate_review.checkpoint.beginning import begin
-
-ROOT = Path(__file__).resolve().parent.parent
-BACKEND = ROOT / "back"
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -33,6 +35,7 @@ def main(arguments: list[str] | None = None) -> int:
         choices=["revision", "upgrade", "current"],
         help="write a revision from what has changed in the models; bring the database to head; show where it is",
     )
+    backend.add_arguments(parser)
     parser.add_argument("description", nargs="?", default="", help="what a revision changes, in a few words")
     options = parser.parse_args(arguments)
     alembic = {
@@ -42,21 +45,44 @@ def main(arguments: list[str] | None = None) -> int:
         "current": ["current"],
     }[options.command]
     try:
-        database = cloud.development(ROOT)
+        one = backend.chosen(options)
+        return _ours(alembic) if one.is_ours else _another(one, alembic)
     except LocalCloudError as error:
         print(f"localcloud: {error}", file=sys.stderr)
-        return 1
-    if options.command == "upgrade" and os.environ.get("CHECKPOINT") != "off":
-        begun = begin(BACKEND / "alembic.ini", database)
+    except (BackendError, PackageError) as error:
+        print(f"error: {error}", file=sys.stderr)
+    return 1
+
+
+def _ours(alembic: list[str]) -> int:
+    """Run a command with the libraries of this checkout."""
+    database = cloud.development(ROOT)
+    if alembic[0] == "upgrade" and os.environ.get("CHECKPOINT") != "off":
+        begun = begin(backend.BACK / "alembic.ini", database)
         if begun is not None:
             print(begun)
-    done = subprocess.run(
-        [sys.executable, "-m", "alembic", *alembic],
-        cwd=BACKEND,
-        env={**os.environ, "DATABASE_URL": database.url},
-        check=False,
-    )
-    return 1 if done.returncode else 0
+    command = [sys.executable, "-m", "alembic", *alembic]
+    environment = {**os.environ, "DATABASE_URL": database.url}
+    return 1 if subprocess.run(command, cwd=backend.BACK, env=environment, check=False).returncode else 0
+
+
+def _another(one: Backend, alembic: list[str]) -> int:
+    """Run a command with the libraries that a backend's lock has, in a database of its own."""
+    built = one.package("develop", unfinished=True)
+    manifest = json.loads((built.directory / "manifest.json").read_text(encoding="utf-8"))
+    variables = one.with_database_env(built.database_env)
+    driver = variables.get("DB_DRIVER") or f"postgresql+{(manifest['drivers'] or ['psycopg2'])[0]}"
+    database = cloud.development(ROOT, f"{one.database}_dev")
+    path = [built.directory / "backend-libraries", one.folder / Path(manifest["config"]).parent.relative_to("backend")]
+    environment = {
+        **os.environ,
+        **variables,
+        **address(database, driver, variables.get("DATABASE_ENV", "")),
+        "PYTHONPATH": os.pathsep.join(map(str, path)),
+    }
+    config = Path(manifest["config"]).relative_to("backend").as_posix()
+    command = [sys.executable, str(ROOT / "demo" / "alembic_command.py"), "--config", config, *alembic]
+    return 1 if subprocess.run(command, cwd=one.folder, env=environment, check=False).returncode else 0
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ else is the real thing: the CDK's own CLI, the aws CLI, and a PostgreSQL with TL
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import subprocess
@@ -20,6 +21,9 @@ from botocore.exceptions import ClientError
 from rich.console import Console
 from rich.text import Text
 
+from demo import backend
+from demo.backend import ROOT, Backend, BackendError
+from infra.package import PackageError
 from localcloud import cloud
 from localcloud.clients import client
 from localcloud.errors import LocalCloudError
@@ -28,7 +32,6 @@ from migrate_cli import presentation, stages
 if TYPE_CHECKING:
     from localcloud.postgres import Database
 
-ROOT = Path(__file__).resolve().parent.parent
 STAGE = stages.LOCAL
 _PROJECT = stages.project()
 _SETTINGS = _PROJECT.stage(STAGE)
@@ -48,20 +51,24 @@ def main() -> int:
         The exit code: 0 when the database is at head, 1 when anything failed.
 
     """
+    parser = argparse.ArgumentParser(prog="python -m demo.migrate", description=__doc__)
+    backend.add_arguments(parser)
+    options = parser.parse_args()
     # Results on standard output, progress and errors on standard error, as everywhere.
     results, progress = Console(highlight=False), Console(stderr=True, highlight=False)
     try:
+        one = backend.chosen(options)
         with step(progress, "Starting PostgreSQL and AWS on this machine"):
-            running = cloud.up(ROOT)
+            running = cloud.up(ROOT, one.database)
             CA_BUNDLE.write_bytes(running.database.ca.read_bytes())
         environment = running.emulator.environment(os.environ)
         with step(progress, f"Storing the credentials in the secret {SECRET}"):
             store_secret(running, SECRET, running.database)
         with step(progress, "Deploying the function with the CDK"):
-            deploy(running, environment)
+            deploy(running, environment, one)
         with step(progress, f"aws lambda invoke --function-name {FUNCTION}"):
             answer, failed = _invoke(environment)
-    except (LocalCloudError, CommandError) as error:
+    except (LocalCloudError, CommandError, BackendError, PackageError) as error:
         progress.print(Text.assemble(("error: ", "bold red"), str(error)), soft_wrap=True)
         return 1
     if failed:
@@ -109,21 +116,28 @@ def store_secret(running: cloud.Cloud, name: str, database: Database) -> None:
         manager.create_secret(Name=name, SecretString=value)
 
 
-def deploy(running: cloud.Cloud, environment: dict[str, str]) -> None:
-    """Deploy stage local with the CDK's own command.
+def deploy(running: cloud.Cloud, environment: dict[str, str], one: Backend | None = None) -> None:
+    """Deploy stage local with the CDK's own command, with another backend if one is given.
 
     Raises:
         CommandError: it failed.
+        PackageError: the other backend cannot be packaged.
     """
     formation = client(running.emulator, "cloudformation")
     try:
         formation.describe_stacks(StackName="CDKToolkit")
     except ClientError:
         _run(["cdk", "bootstrap", f"aws://{ACCOUNT}/{running.emulator.region}", "--app", ""], environment)
-    _run(
-        ["cdk", "deploy", "--context", f"stage={STAGE}", "--require-approval", "never", "--output", ".local/cdk.out"],
-        environment,
-    )
+    command = ["cdk", "deploy", "--context", f"stage={STAGE}", "--require-approval", "never"]
+    with tempfile.TemporaryDirectory() as scratch:
+        if one is not None and not (one.is_ours and not one.environment):
+            # In a file, since others can see a command's arguments.
+            variables = one.with_database_env({} if one.is_ours else one.package("another").database_env)
+            file = Path(scratch, "environment.json")
+            file.touch(mode=0o600)
+            file.write_text(json.dumps(variables), encoding="utf-8")
+            command += ["--context", f"backend={one.folder}", "--context", f"environment={file}"]
+        _run([*command, "--output", ".local/cdk.out"], environment)
 
 
 def _invoke(environment: dict[str, str]) -> tuple[dict[str, Any], bool]:

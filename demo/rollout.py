@@ -16,7 +16,8 @@ from concurrent.futures import ThreadPoolExecutor
 from rich.console import Console
 from rich.text import Text
 
-from demo.migrate import CA_BUNDLE, ROOT, SECRET, STAGE, CommandError, deploy, step, store_secret
+from demo.backend import ROOT
+from demo.migrate import CA_BUNDLE, SECRET, STAGE, CommandError, deploy, step, store_secret
 from localcloud import cloud, postgres
 from localcloud.errors import LocalCloudError
 

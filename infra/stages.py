@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from datetime import date
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from infra.names import Names
@@ -41,6 +41,8 @@ RESERVED_VARIABLES = frozenset(
         *("AWS_LAMBDA_RUNTIME_API", "LAMBDA_TASK_ROOT", "LAMBDA_RUNTIME_DIR"),
     }
 )
+# Variables that are JSON; a stage may write them as objects.
+_OBJECTS = ("DATABASE_ENV", "ALEMBIC_X")
 _EMAIL = r"^[^@\s:]+@[^@\s:]+\.[^@\s:]+$"
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,30}$")]
 # A key and not its alias: what a role may decrypt is said by the key.
@@ -498,8 +500,8 @@ class Options(_Settings):
     )
     environment: Mapping[str, str] = Field(
         default_factory=dict,
-        description="More variables for the function, with the last word;"
-        " [contract.md](contract.md#environment-variables) has their list",
+        description="More variables for the function, with the last word; `DATABASE_ENV` and `ALEMBIC_X` may be"
+        " objects; [contract.md](contract.md#environment-variables) has their list",
     )
     permissions_boundary: PolicyArn | None = Field(
         default=None,
@@ -509,6 +511,14 @@ class Options(_Settings):
     tags: Mapping[str, str] = Field(
         default_factory=dict, description="On everything in the stack, beside `project` and `stage`"
     )
+
+    @field_validator("environment", mode="before")
+    @classmethod
+    def _objects_are_json(cls, environment: object) -> object:
+        if not isinstance(environment, Mapping):
+            return environment
+        objects = {name: environment[name] for name in _OBJECTS if isinstance(environment.get(name), Mapping)}
+        return {**environment, **{name: json.dumps(value) for name, value in objects.items()}}
 
     @model_validator(mode="after")
     def _variables_are_ones_to_set(self) -> Self:

@@ -30,8 +30,8 @@ class Cloud:
     database: postgres.Database
 
 
-def up(root: Path) -> Cloud:
-    """Start whatever does not run yet and give the whole; a second caller waits for the first.
+def up(root: Path, name: str = DATABASE) -> Cloud:
+    """Start whatever does not run yet and give the whole, with the database of this name; a second caller waits.
 
     Raises:
         LocalCloudError: a server could not be started; the text says why.
@@ -40,19 +40,19 @@ def up(root: Path) -> Cloud:
     with _guard(root), ThreadPoolExecutor(max_workers=1) as executor:
         aws = executor.submit(emulator.start, root, _emulator_directory(root))
         server = postgres.start(root, _postgres_directory(root))
-        database = _database(root, server, DATABASE)
+        database = _database(root, server, name)
         return Cloud(server, aws.result(), database)
 
 
-def development(root: Path) -> postgres.Database:
-    """Start PostgreSQL alone, if need be, and give the database for developing.
+def development(root: Path, name: str = DEVELOPMENT) -> postgres.Database:
+    """Start PostgreSQL alone, if need be, and give a database for developing.
 
     Raises:
         LocalCloudError: it could not be started; the text says why.
 
     """
     with _guard(root):
-        return _database(root, postgres.start(root, _postgres_directory(root)), DEVELOPMENT)
+        return _database(root, postgres.start(root, _postgres_directory(root)), name)
 
 
 def down(root: Path) -> None:

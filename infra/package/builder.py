@@ -8,12 +8,22 @@ import shutil
 import stat
 import tempfile
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from infra.package import beside, checkpoints, contents, data_files, distributions, libraries, manifest, own_folders
+from infra.package import (
+    beside,
+    checkpoints,
+    contents,
+    data_files,
+    distributions,
+    libraries,
+    manifest,
+    own_folders,
+    variables,
+)
 from infra.package.bytecode import compile_all, find_interpreter
 from infra.package.distributions import Distribution, Needs, Site
 from infra.package.errors import PackageError
@@ -59,6 +69,7 @@ class Package:
 
     ``digest`` is a SHA-256, in hexadecimal, of every file's path, mode and content. ``distributions`` are the backend's
     libraries and ``function_distributions`` the function's own. ``warnings`` are lines for whoever deploys it.
+    ``database_env`` are the templates of DATABASE_ENV that the backend's variables suggest.
     """
 
     directory: Path
@@ -69,6 +80,7 @@ class Package:
     distributions: tuple[Distribution, ...]
     function_distributions: tuple[Distribution, ...]
     warnings: tuple[str, ...] = ()
+    database_env: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
 
 
 def build(
@@ -98,9 +110,10 @@ def build(
         exclude=selection.exclude,
     )
     layout = read_layout(backend, config, requirements.local_packages)
-    graph = graph_of(layout, backend) if layout.in_backend else None
+    graph = graph_of(layout, backend, may_be_empty=selection.unfinished) if layout.in_backend else None
     own = own_folders.find(layout, requirements.names, target.minor)
     layout = own.layout
+    read = variables.find(own.files, own.reached)
     copies: dict[PurePosixPath, Path] = {
         **_function_files(),
         **own.files,
@@ -138,6 +151,8 @@ def build(
             _refuse_what_is_too_large(size, site, ours, written.loaded)
         for relative, source in copies.items():
             _copy(source, staging / relative)
+        for location in layout.version_locations:  # one without a revision has no file that was copied
+            (staging / layout.packaged(location)).mkdir(parents=True, exist_ok=True)
         manifest.write(staging, layout, graph, target, locked.drivers)
         if interpreter := find_interpreter(target):
             compile_all(staging, _python(copies), interpreter)
@@ -152,14 +167,23 @@ def build(
         *written.warnings,
         *([data_files.warning(unpackaged)] if unpackaged else ()),
         *([checkpoint.warning] if checkpoint.warning else ()),
+        *filter(None, [read.lacking(selection.environment, _url_variables(selection))]),
         *(() if interpreter else (NO_BYTECODE.format(minor=target.minor),)),
     )
     return Package(
-        out, digest, size, graph.heads, len(graph.revisions), site.distributions, ours.distributions, warnings
+        out,
+        digest,
+        size,
+        graph.heads,
+        len(graph.revisions),
+        site.distributions,
+        ours.distributions,
+        warnings,
+        read.templates,
     )
 
 
-def graph_of(layout: Layout, site: Path) -> Graph:
+def graph_of(layout: Layout, site: Path, *, may_be_empty: bool = False) -> Graph:
     """Read the revisions; ``site`` is where requirements are installed, if some of the tree belongs to one."""
     check_tree(site / layout.tree, site)
     locations = [site / location for location in layout.version_locations]
@@ -172,7 +196,13 @@ def graph_of(layout: Layout, site: Path) -> Graph:
         relative_to=layout.backend if ours else site,
         recursive=layout.recursive,
         sourceless=layout.sourceless,
+        may_be_empty=may_be_empty,
     )
+
+
+def _url_variables(selection: Selection) -> tuple[str, ...]:
+    named = selection.environment.get("DATABASE_URL_ENV", "DATABASE_URL")
+    return tuple(name.strip() for name in named.split(","))
 
 
 def _refuse_to_replace(out: Path, backend: Path) -> None:

@@ -46,11 +46,17 @@ class Graph:
 
 
 def read_graph(
-    directories: Sequence[Path], *, relative_to: Path, recursive: bool = False, sourceless: bool = False
+    directories: Sequence[Path],
+    *,
+    relative_to: Path,
+    recursive: bool = False,
+    sourceless: bool = False,
+    may_be_empty: bool = False,
 ) -> Graph:
     """Return the graph of the revisions in these version directories.
 
-    ``sourceless`` is Alembic's option of that name: it loads bytecode that has no source, too.
+    ``sourceless`` is Alembic's option of that name: it loads bytecode that has no source, too. ``may_be_empty``: there
+    need not be any revision.
 
     Raises:
         PackageError: a file is no revision, or Alembic could not load the graph.
@@ -60,7 +66,7 @@ def read_graph(
         for file in _revision_files(directory, recursive=recursive):
             files.setdefault(file.resolve(), file)
     _refuse_bytecode_without_source(directories, files.values(), relative_to, sourceless=sourceless)
-    if not files:
+    if not files and not may_be_empty:
         looked_in = ", ".join(_shown(directory, relative_to) for directory in directories)
         raise PackageError(f'no revision in {looked_in}; make the first one: alembic revision -m "..."')
     by_id: dict[str, GraphRevision] = {}

@@ -20,6 +20,7 @@ class Selection:
     project that are added to them. ``exclude``: distributions that are left out. ``traced``: only what the migrations
     import when they are run while building. ``environment``: the variables that the function will have, and that run.
     ``aws_services``: services that botocore keeps the data of, beside those that the code names; None keeps all.
+    ``unfinished``: the tree may have no revision yet, for a package that is not deployed.
     ``limited``: refuse what is over Lambda's limit for unpacked code, which container images do not have.
     """
 
@@ -32,3 +33,4 @@ class Selection:
     environment: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     aws_services: tuple[str, ...] | None = ()
     limited: bool = True
+    unfinished: bool = False

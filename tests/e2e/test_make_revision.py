@@ -94,3 +94,35 @@ def test_a_description_may_hold_what_a_shell_would_take_for_its_own(checkout: Pa
 
     assert done.returncode != 0
     assert "nothing to write" in done.stdout
+
+
+TEMPLATE_MODELS = """
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+class Base(DeclarativeBase): ...
+class Team(Base):
+    __tablename__ = "team"
+    id: Mapped[int] = mapped_column(primary_key=True)
+"""
+
+
+def test_another_backend_has_a_database_and_libraries_of_its_own(checkout: Path, tmp_path: Path) -> None:
+    backend = tmp_path / "my-api"
+    subprocess.run([sys.executable, "-m", "alembic", "init", str(backend / "alembic")], cwd=tmp_path, check=True)
+    (tmp_path / "alembic.ini").write_text("[alembic]\n")  # of another project, above it
+    ini = "[alembic]\nscript_location = %(here)s/alembic\nprepend_sys_path = .\nsqlalchemy.url = driver://u:p@h/d\n"
+    (backend / "alembic.ini").write_text(
+        ini + "[loggers]\nkeys=root\n[handlers]\nkeys=\n[formatters]\nkeys=\n[logger_root]\nhandlers=\n"
+    )
+    (backend / "models.py").write_text(TEMPLATE_MODELS)
+    (backend / "requirements.txt").write_text("alembic\nsqlalchemy\n")
+    env_py = backend / "alembic" / "env.py"
+    metadata = "import models\ntarget_metadata = models.Base.metadata"
+    env_py.write_text(env_py.read_text().replace("target_metadata = None", metadata))
+
+    for target in (f'revision BACKEND={backend} m="Add teams table"', f"upgrade BACKEND={backend}"):
+        done = run(checkout, f"make {target}")
+        assert done.returncode == 0, done.stderr
+
+    [file] = (backend / "alembic" / "versions").glob("*_add_teams_table.py")
+    done = run(checkout, f"make current BACKEND={backend}")
+    assert file.name.partition("_")[0] in done.stdout

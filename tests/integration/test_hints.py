@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 import pytest
@@ -139,3 +140,31 @@ def test_heads_without_labels_are_upgraded_to_and_head_is_refused(
     assert function.invoke({"revision": "heads"}).payload["revision"] == "r2,x1"
     assert function.invoke({"action": "status"}).payload["up_to_date"] is True
     assert function.invoke({"revision": "heads"}).payload["applied"] == []
+
+
+# The address made of the parts as they are, and the driver that gets it.
+UNESCAPED = """
+import asyncio
+from sqlalchemy import create_engine
+from sqlalchemy.ext.asyncio import create_async_engine
+url = "{0}://" + os.environ["U"] + ":" + os.environ["P"] + "@" + os.environ["H"] + ":" + os.environ["N"] + "/postgres"
+"""
+CONNECTS = {
+    "postgresql+psycopg2": "create_engine(url).connect()",
+    "postgresql+asyncpg": "asyncio.run(create_async_engine(url).connect().start())",
+}
+
+
+@pytest.mark.parametrize("driver", CONNECTS)
+def test_a_password_that_was_put_into_an_address_as_it_is(
+    runner: Runner, database: Database, tmp_path: Path, driver: str
+) -> None:
+    parts = {"U": "{user}", "P": "{password}", "H": "{host}", "N": "{port}"}
+    backend = Backend(runner, database, tmp_path, DATABASE_ENV=json.dumps(parts))
+    env_py = f"import os\n{UNESCAPED.format(driver)}{CONNECTS[driver]}\n"
+
+    assert "@" in database.password
+    answer = backend.run(env_py)
+
+    assert answer.error_type == "ConfigurationError", answer.payload
+    assert "{password_quoted}" in answer.message

@@ -1,0 +1,135 @@
+"""Finds the environment variables that a backend's tree reads, and suggests the stage's ``environment`` for them."""
+
+from __future__ import annotations
+
+import ast
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from infra.package.reached import When
+from lambda_migrate.invocation.suggestions import database_env, to_paste
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from infra.package.imports import Files
+    from infra.package.reached import Reached
+
+# An f-string that puts a password into an address as it is.
+_ADDRESS = re.compile(r"""f["'][^"'\n]*://[^"'\n]*\{[^}"'\n]*(?:password|passwd|pass|pwd)[^}"'\n]*\}""", re.IGNORECASE)
+_ESCAPES = re.compile(r"\bquote(?:_plus)?\(")
+
+
+@dataclass(frozen=True)
+class Variables:
+    """What a tree reads of its environment. ``required`` have no default; ``templates`` are a DATABASE_ENV for it."""
+
+    templates: Mapping[str, str]
+    required: tuple[str, ...]
+
+    def lacking(self, environment: Mapping[str, str], url_variables: tuple[str, ...]) -> str | None:
+        """Return the line that says what the stage should set; None if it sets all."""
+        templates = {} if "DATABASE_ENV" in environment else dict(self.templates)
+        set_already = {*environment, *url_variables, *templates}
+        templates = {name: text for name, text in templates.items() if name not in url_variables}
+        others = [name for name in self.required if name not in set_already]
+        if not templates and not others:
+            return None
+        names = ", ".join((*templates, *others))
+        return f"the backend reads {names}: set what the stage lacks, {to_paste(templates, others)}"
+
+
+def find(files: Files, reached: Reached) -> Variables:
+    """Return the variables that are read by modules which the tree loads at once."""
+    read: dict[str, bool] = {}
+    escapes = True
+    for path, when in reached.modules.items():
+        if when is When.IN_A_FUNCTION:
+            continue
+        text = files[path].read_text(encoding="utf-8", errors="replace")
+        escapes &= not _ADDRESS.search(text) or _ESCAPES.search(text) is not None
+        for name, needed in _variables(text):
+            read[name] = read.get(name, False) or (needed and when is When.ALWAYS)
+    templates = database_env(read, escapes=escapes)
+    required = tuple(name for name, needed in read.items() if needed and name not in templates)
+    return Variables(templates, required)
+
+
+def _variables(text: str) -> Iterator[tuple[str, bool]]:
+    """Yield the variables that a module reads, each with whether it fails without."""
+    try:
+        module = ast.parse(text)
+    except (SyntaxError, ValueError):
+        return
+    settings = _settings_classes(module)
+    for node in ast.walk(module):
+        if isinstance(node, ast.Subscript) and _name(node.value).endswith("environ"):
+            if isinstance(node.ctx, ast.Load) and isinstance(node.slice, ast.Constant):
+                yield str(node.slice.value), True
+        elif isinstance(node, ast.Call):
+            function = _name(node.func)
+            first = node.args[0] if node.args else None
+            if isinstance(first, ast.Constant) and isinstance(first.value, str) and _reads(function):
+                yield first.value, False
+        elif isinstance(node, ast.ClassDef) and node.name in settings:
+            yield from _fields(node)
+
+
+def _reads(function: str) -> bool:
+    return function.endswith(("environ.get", "getenv")) or function in {"config", "env", "env.str", "env.url"}
+
+
+def _settings_classes(module: ast.Module) -> set[str]:
+    """Return the classes of a module that read their fields from the environment, as pydantic's BaseSettings."""
+    found: set[str] = set()
+    for node in ast.walk(module):
+        if isinstance(node, ast.ClassDef):
+            bases = {_name(base).rpartition(".")[2] for base in node.bases}
+            if bases & found or any("Settings" in base for base in bases):
+                found.add(node.name)
+    return found
+
+
+def _fields(node: ast.ClassDef) -> Iterator[tuple[str, bool]]:
+    prefix = _prefix(node)
+    for field in node.body:
+        if not isinstance(field, ast.AnnAssign) or not isinstance(field.target, ast.Name):
+            continue
+        annotation = ast.unparse(field.annotation)
+        name = field.target.id
+        if name == "model_config" or name.startswith("_") or "ClassVar" in annotation:
+            continue
+        value = field.value
+        call = value if isinstance(value, ast.Call) and _name(value.func).endswith("Field") else None
+        alias = next(filter(None, map(_alias, call.keywords)), None) if call else None
+        yield alias or f"{prefix}{name}".upper(), value is None or (call is not None and not _has_default(call))
+
+
+def _alias(keyword: ast.keyword) -> str | None:
+    known = keyword.arg in {"alias", "validation_alias", "env"} and isinstance(keyword.value, ast.Constant)
+    return str(keyword.value.value) if known and isinstance(keyword.value, ast.Constant) else None
+
+
+def _has_default(call: ast.Call) -> bool:
+    first = call.args[0] if call.args else None
+    required = isinstance(first, ast.Constant) and first.value is ...
+    return (first is not None and not required) or any(
+        one.arg in {"default", "default_factory"} for one in call.keywords
+    )
+
+
+def _prefix(node: ast.ClassDef) -> str:
+    for part in ast.walk(node):
+        if isinstance(part, ast.keyword) and part.arg == "env_prefix" and isinstance(part.value, ast.Constant):
+            return str(part.value.value)
+        assigned = part.targets if isinstance(part, ast.Assign) and isinstance(part.value, ast.Constant) else ()
+        if any(_name(target) == "env_prefix" for target in assigned):
+            return str(part.value.value)  # type: ignore[attr-defined]
+    return ""
+
+
+def _name(node: ast.AST) -> str:
+    if isinstance(node, ast.Attribute):
+        return f"{_name(node.value)}.{node.attr}"
+    return str(getattr(node, "id", ""))

@@ -1,0 +1,110 @@
+"""What is suggested for the variables that a backend reads."""
+
+from __future__ import annotations
+
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING
+
+import pytest
+
+from infra.package.reached import Reached, When
+from infra.package.variables import Variables, find
+from lambda_migrate.env_py.advice import advice
+from lambda_migrate.invocation.suggestions import database_env
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+FULL_STACK = """
+from pydantic import computed_field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+class Settings(BaseSettings):
+    model_config = SettingsConfigDict(env_file="../.env")
+    PROJECT_NAME: str
+    SECRET_KEY: str = "x"
+    POSTGRES_SERVER: str
+    POSTGRES_PORT: int = 5432
+    POSTGRES_USER: str
+    POSTGRES_PASSWORD: str = ""
+    POSTGRES_DB: str = ""
+settings = Settings()
+"""
+
+
+def found(folder: Path, text: str) -> Variables:
+    file = folder / "config.py"
+    file.write_text(text)
+    path = PurePosixPath("backend/config.py")
+    return find({path: file}, Reached({path: When.ALWAYS}, (), changes_the_path=False))
+
+
+def test_fastapis_usual_settings(tmp_path: Path) -> None:
+    variables = found(tmp_path, FULL_STACK)
+    assert variables.templates == {
+        "POSTGRES_SERVER": "{host}",
+        "POSTGRES_PORT": "{port}",
+        "POSTGRES_USER": "{user}",
+        "POSTGRES_PASSWORD": "{password}",
+        "POSTGRES_DB": "{database}",
+    }
+    assert variables.required == ("PROJECT_NAME",)
+    line = variables.lacking({}, ("DATABASE_URL",))
+    assert line is not None
+    assert '"environment": {"DATABASE_ENV": {"POSTGRES_SERVER": "{host}", ' in line
+    assert '"PROJECT_NAME": "..."' in line
+    assert variables.lacking({"DATABASE_ENV": "{}", "PROJECT_NAME": "a"}, ("DATABASE_URL",)) is None
+
+
+def test_a_prefix_an_alias_and_plain_reads(tmp_path: Path) -> None:
+    text = (
+        "import os\nfrom pydantic_settings import BaseSettings\nfrom pydantic import Field\n"
+        "class Db(BaseSettings):\n    host: str = Field(..., alias='DB_HOST')\n    password: str\n"
+        "    class Config:\n        env_prefix = 'DB_'\n"
+        "user = os.environ['PGUSER']\nname = os.getenv('DB_NAME', 'x')\n"
+    )
+    assert found(tmp_path, text).templates == {
+        "DB_HOST": "{host}",
+        "DB_PASSWORD": "{password}",
+        "PGUSER": "{user}",
+        "DB_NAME": "{database}",
+    }
+
+
+def test_an_address_made_of_parts_as_they_are_gets_them_escaped(tmp_path: Path) -> None:
+    text = "import os\nDB_PASSWORD = os.environ['DB_PASSWORD']\nurl = f'postgresql://u:{DB_PASSWORD}@h/d'\n"
+    assert found(tmp_path, text).templates == {"DB_PASSWORD": "{password_quoted}"}
+
+
+def test_variables_of_other_servers_are_left_alone() -> None:
+    assert database_env(["REDIS_HOST", "MYSQL_PASSWORD", "SMTP_PORT", "TEST_DATABASE_URL", "SECRET_KEY"]) == {}
+
+
+def test_the_address_alone_needs_no_suggestion(tmp_path: Path) -> None:
+    variables = found(tmp_path, "import os\nurl = os.environ['DATABASE_URL']\n")
+    assert variables.lacking({}, ("DATABASE_URL",)) is None
+    assert "DATABASE_URL" in str(variables.lacking({"DATABASE_URL_ENV": "OTHER"}, ("OTHER",)))
+
+
+class ValidationError(Exception):
+    """As pydantic 2 raises it."""
+
+    def errors(self) -> list[dict[str, object]]:
+        return [
+            {"type": "missing", "loc": ("POSTGRES_SERVER",), "msg": "Field required"},
+            {"type": "missing", "loc": ("project_name",), "msg": "Field required"},
+            {"type": "int_parsing", "loc": ("POSTGRES_PORT",), "msg": "Input should be a valid integer"},
+        ]
+
+
+@pytest.mark.parametrize(
+    "error, hint",
+    [
+        (KeyError("DB_HOST"), '"environment": {"DATABASE_ENV": {"DB_HOST": "{host}"}}'),
+        (ValidationError(), '{"DATABASE_ENV": {"POSTGRES_SERVER": "{host}"}, "PROJECT_NAME": "..."}'),
+        (KeyError("an item"), "(an environment variable? See DATABASE_URL_ENV and DATABASE_ENV)"),
+    ],
+    ids=["KeyError", "Field required", "another key"],
+)
+def test_an_error_about_a_variable_says_what_to_paste(error: Exception, hint: str) -> None:
+    assert hint in advice(error, began=False)
+    assert not advice(error, began=True)
