@@ -63,7 +63,12 @@ class MigrateStack(cdk.Stack):
             login=_login(database),
             key=self._key("Key", stage.kms_key),
             **self._network(stage.network, database.secret),
-            **{name: getattr(stage, name) for name in Options.model_fields if name in stage.model_fields_set},
+            # The backend is the package that was built of it.
+            **{
+                name: getattr(stage, name)
+                for name in Options.model_fields
+                if name in stage.model_fields_set - {"backend"}
+            },
         )
         if stage.bootstrap_qualifier:
             _, boundary = names_of_policies(names)
