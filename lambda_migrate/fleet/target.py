@@ -67,16 +67,13 @@ def take_part(invocation: Invocation, action: Callable[[Invocation], Result]) ->
         raise ConfigurationError(str(problem))
     before = invocation.deadline.left()
     try:
-        taken_back = _where_it_is(invocation) if invocation.request.action == "downgrade" else None
-        if taken_back is not None and taken_back.request.revision == taken_back.request.confirm:
-            result: Result = load("lambda_migrate.actions.inspect").status(_status(invocation))
-        else:
-            result = action(taken_back or invocation)
+        taken_back = invocation.request.action == "downgrade"
+        result = _take_back(invocation, action) if taken_back else action(invocation)
         state = result.state
         # Revisions that earlier runs of this rollout have applied, or taken back, count, too.
         is_done = result.has_applied or state.done or rollout["runs"]
         outcome = MIGRATED if is_done else BEHIND if state.pending else CURRENT
-        if taken_back is not None and outcome == BEHIND:
+        if taken_back and outcome == BEHIND:
             outcome = CURRENT  # where the rollout takes it to
         if invocation.request.action == "status":
             load("lambda_migrate.fleet.looks").look(invocation, folder, rollout["item"], state, outcome)
@@ -90,25 +87,20 @@ def take_part(invocation: Invocation, action: Callable[[Invocation], Result]) ->
     return replace(result, located=False, extra={"outcome": outcome}, counted_as=counted_as)
 
 
-def _status(invocation: Invocation) -> Invocation:
-    request = replace(invocation.request, action="status", revision=DEFAULT_REVISION, confirm=None)
-    return replace(invocation, request=request)
+def _take_back(invocation: Invocation, action: Callable[[Invocation], Result]) -> Result:
+    """Perform a downgrade, unless the database is there already, as after an earlier rollout of the same kind.
 
-
-def _where_it_is(invocation: Invocation) -> Invocation:
-    """Return the downgrade, with the database's revision for ``confirm`` if this rollout has begun it already.
-
-    A run that ran out of time has taken a part back, and so has an earlier rollout of the same kind. Otherwise
-    ``confirm`` is the revision that the database was left at by the rollout that is taken back.
+    ``confirm`` is the revision at which the rollout that is taken back left the database. If an earlier run of this
+    rollout ran out of time, it has taken a part back. Then ``confirm`` is where the database is now.
     """
     request = invocation.request
-    state = load("lambda_migrate.actions.inspect").status(_status(invocation)).state
-    at = joined(state.revisions) or BASE
-    if at == request.revision:
-        return replace(invocation, request=replace(request, confirm=at))
+    looking = replace(request, action="status", revision=DEFAULT_REVISION, confirm=None)
+    state: RunState = load("lambda_migrate.run.start").inspect(replace(invocation, request=looking))
+    if (joined(state.revisions) or BASE) == request.revision:
+        return Result(request.action, invocation.settings.stage, invocation.schema, state)
     if rollout_fields(invocation)["runs"]:
-        return replace(invocation, request=replace(request, confirm=joined(state.revisions)))
-    return invocation
+        return action(replace(invocation, request=replace(request, confirm=joined(state.revisions))))
+    return action(invocation)
 
 
 def _busy(invocation: Invocation, busy: ServerBusy) -> Result:
