@@ -50,7 +50,7 @@ STAGES: dict[str, tuple[Names, dict[str, Any]]] = {
     ),
     "other": (
         Names("acme", "billing", "qa"),
-        {"database": {"secret": "x"}, "alarms": TOPIC, "protect": True},
+        {"database": {"secret": "x"}, "alarms": TOPIC, "protect": True, "backend": "back"},
     ),
     "open": (Names("acme", "open", "prod"), {"database": {"secret": "x"}, "protect": False}),
     "local": (Names("template-saas", "api", "local"), {"database": {"secret": "x"}, "runtime": "local"}),
