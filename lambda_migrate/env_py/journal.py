@@ -109,7 +109,7 @@ class Journal:
     def start(self, revision: Revision, action: str) -> None:
         """Begin a revision. Each commit from now until its end is a part of it."""
         self.revision = revision
-        self.passes[-1].progress.start(f"{action} {revision.revision}")
+        self.passes[-1].progress.start(f"{action} {revision.revision}", self.heads)
         self.partly_committed = self._uncommitted_work = False
 
     @contextmanager
@@ -169,24 +169,27 @@ class Journal:
         if not self._is_committed(connection, statement, parameters):
             return statement, parameters
         self._statement_skipped("its transaction was committed")
-        return SKIPPED, [()] if executemany else ()
+        return SKIPPED, [()] if executemany else ()  # as it takes no parameters
 
     def _after(
         self,
         connection: sqlalchemy.Connection,
-        cursor: Any,  # noqa: ANN401 - the driver's
+        _: object,
         statement: str,
         parameters: object,
-        *_: object,
+        *__: object,
     ) -> None:
         if self._is_busy:
             return
         self.note = ""
         self.temporary.update(_ENDS_WITH_TRANSACTION.findall(statement))
-        if _is_work(connection, statement):
-            self._uncommitted_work = True
-            if self.revision is not None and not is_idle(connection):
-                self.passes[-1].progress.ran(statement, parameters, returned=cursor.description is not None)
+        self._uncommitted_work |= _is_work(connection, statement)
+        if self.revision is not None and not is_idle(connection):
+            progress = self.passes[-1].progress
+            if _NO_WORK.match(statement):
+                progress.queried(statement)
+            else:
+                progress.ran(statement, parameters)
         self._notice_commit(connection)
 
     def _committed(self, connection: sqlalchemy.Connection) -> None:
@@ -238,8 +241,12 @@ class Journal:
 
     def version_applied(self, connection: sqlalchemy.Connection) -> None:
         """Take what was noted of the revision back, in the transaction that writes its version."""
-        with self._own_statements():
-            self.passes[-1].progress.clear(connection)
+        try:
+            with self._own_statements():
+                self.passes[-1].progress.clear(connection)
+        except RunsOtherStatements:
+            self.differs = True
+            raise
 
     def _notice_commit(self, connection: sqlalchemy.Connection) -> None:
         """Note that work is committed, if there was some and the session is in no transaction."""
