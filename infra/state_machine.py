@@ -23,6 +23,7 @@ from infra.long_runs import hand_over, let_machine_build
 from infra.permissions import encrypt_executions, machine_role, use_key
 from infra.snapshots import let_machine_snapshot, snapshot_first
 from lambda_migrate.fleet.folder import HALT, ROOT
+from lambda_migrate.invocation.request import ROLLOUT_INPUT
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -340,6 +341,21 @@ class _Alone(_Machine):
         super().__init__(scope, names, stage, function, Retries(attempts=10, first_s=5), _RUNS)
 
     def definition(self) -> sfn.IChainable:
+        # Otherwise an input that asks for a plan, or to take something back, would upgrade the database.
+        refused = sfn.Fail(
+            self._scope,
+            "Refuse the input",
+            error="InvalidRequest",
+            cause="the stage has no targets, so its machine takes no input: it upgrades the stage's own database",
+        )
+        given = [sfn.Condition.is_present(f"$.{name}") for name in ROLLOUT_INPUT]
+        return (
+            sfn.Choice(self._scope, "Is there an input?")
+            .when(sfn.Condition.or_(*given), refused)
+            .otherwise(self._migration())
+        )
+
+    def _migration(self) -> sfn.IChainable:
         begin = sfn.Pass(self._scope, "Begin", parameters={"runs": 0, "said": ""})
         done = self._prune(sfn.Succeed(self._scope, "Migrated", output_path="$.run.answer"))
         failed = sfn.Fail(self._scope, "Not migrated", error_path="$.error.Error", cause_path="$.error.Cause")

@@ -10,7 +10,7 @@ from lambda_migrate.fleet.folder import FAILED, MIGRATED
 from lambda_migrate.fleet.observed import last_of_each
 from lambda_migrate.fleet.target import listing_of
 from lambda_migrate.invocation.errors import ConfigurationError, DowngradeRefused, InvalidRequest
-from lambda_migrate.invocation.request import is_downgrade, is_rollout_name
+from lambda_migrate.invocation.request import ROLLOUT_INPUT, is_downgrade, is_rollout_name
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from lambda_migrate.invocation.settings import Settings
 
 _NAMES_SHOWN = 5
-_KNOWN = ("approved", "check", "downgrade_to", "exclude", "migrated_by", "plan", "retry_of", "targets")
 
 
 @dataclass(frozen=True)
@@ -59,9 +58,9 @@ def parse_options(given: Mapping[str, Any]) -> Options:
     Raises:
         InvalidRequest: it is malformed, or its fields contradict each other.
     """
-    unknown = sorted(given.keys() - set(_KNOWN))
+    unknown = sorted(given.keys() - set(ROLLOUT_INPUT))
     if unknown:
-        raise InvalidRequest(f"unknown field {unknown[0]!a} in the rollout's input; known: {', '.join(_KNOWN)}")
+        raise InvalidRequest(f"unknown field {unknown[0]!a} in the rollout's input; known: {', '.join(ROLLOUT_INPUT)}")
     plan = given.get("plan", False)
     if not isinstance(plan, bool):
         raise InvalidRequest("plan must be true or false in the rollout's input")
@@ -183,6 +182,11 @@ def _named(tenants: Sequence[Tenant], names: tuple[str, ...] | None) -> list[Ten
 def _failed_in(folder: Folder, listed: Sequence[Tenant]) -> tuple[str, ...]:
     """Return the names of the targets that failed in a rollout, as far as they are still targets."""
     rollout = listing_of(folder)
+    if rollout.get("downgrade_to") is not None:
+        raise InvalidRequest(
+            f"rollout {folder.name!a} took revisions back, and a retry would upgrade: begin it again with its"
+            " downgrade_to and migrated_by"
+        )
     outcomes = last_of_each(rollout, folder.outcomes())
     numbers = {number for number, outcome in outcomes.items() if outcome.outcome == FAILED}
     failed = {item["name"] for wave in rollout["waves"] for item in folder.items(wave) if item["number"] in numbers}

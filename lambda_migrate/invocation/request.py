@@ -41,6 +41,8 @@ ROLLOUT_FIELDS: Mapping[str, Mapping[str, type]] = {
     # Of a stage without targets: whether there should be a snapshot first.
     "dangers": {"name": str},
 }
+# The input of a rollout's execution. A stage without targets takes none of them.
+ROLLOUT_INPUT = ("approved", "check", "downgrade_to", "exclude", "migrated_by", "plan", "retry_of", "targets")
 # The fields of a rollout's target in "item", as `fleet.waves` writes them.
 _ITEM: Mapping[str, type] = {
     "number": int,

@@ -118,7 +118,7 @@ def start(
     }
 
     def work(machine: Machine, output: Output) -> ExitCode:
-        if plan and machine.bucket is None:
+        if execution_input and machine.bucket is None:
             machine.folder("")  # raises the error that names the commands to use instead
         if not (plan or yes):
             actions.confirm(call, "rollout", output)
@@ -371,14 +371,23 @@ def _judged(machine: Machine, report: Mapping[str, Any]) -> CommandError | None:
     commands = machine.commands
     if report["status"] == "succeeded":
         return _drift(report)
+    if report.get("downgrade_to"):
+        # Neither a retry nor another rollout takes anything back: both upgrade.
+        back = f"rollout --downgrade-to {report['downgrade_to']} --migrated-by {report['migrated_by']}"
+        advice = f"Once the cause is gone, take back what is left: {commands.named(back)}"
+        return _unsuccessful(report, advice)
     on = f"To go on: {commands.named('rollout')}"
     if report["status"] == "failed":
         retry_it = commands.named(f"rollout retry {report['rollout']}")
         look = f"Once the cause is gone, those that failed: {retry_it}. "
-        return CommandError(
-            "RolloutFailed", report["message"], ExitCode.FAILED, advice=look * bool(report["failures"]) + on
-        )
-    return CommandError("RolloutStopped", report["message"], ExitCode.AGAIN, advice=on)
+        return _unsuccessful(report, look * bool(report["failures"]) + on)
+    return _unsuccessful(report, on)
+
+
+def _unsuccessful(report: Mapping[str, Any], advice: str) -> CommandError:
+    if report["status"] == "failed":
+        return CommandError("RolloutFailed", report["message"], ExitCode.FAILED, advice=advice)
+    return CommandError("RolloutStopped", report["message"], ExitCode.AGAIN, advice=advice)
 
 
 def _drift(report: Mapping[str, Any]) -> CommandError | None:

@@ -287,6 +287,12 @@ class Machine:
             raise UsageError(f"rollout {name} began nothing: it did not come to list its targets", advice=another)
         if rollout["plan"]:
             raise UsageError(f"rollout {name} was a plan", advice=another)
+        if rollout.get("downgrade_to") is not None:
+            back = f"rollout --downgrade-to {rollout['downgrade_to']} --migrated-by {rollout.get('migrated_by')}"
+            raise UsageError(
+                f"rollout {name} took revisions back, and a retry would upgrade",
+                advice=f"To take back what is left: {self.commands.named(back)}",
+            )
         if not failed:
             raise UsageError(f"nothing failed in rollout {name}")
 

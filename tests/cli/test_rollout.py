@@ -176,6 +176,20 @@ def test_a_rollout_that_does_not_succeed_tells_its_report_and_how_to_go_on(
     assert (f"migrate rollout retry {name} --stage dev" in ended.err) is (status == "failed")
 
 
+@pytest.mark.parametrize("status,failed", [("failed", 3), ("stopped", 0)])
+def test_what_was_not_taken_back_is_to_be_taken_back_and_not_to_be_upgraded(
+    aws: RolloutStub, migrate: Migrate, status: str, failed: int
+) -> None:
+    aws.leaves(report(failed, left=900, status=status, downgrade_to="b2", migrated_by="r"))
+    aws.ends = lambda _: {"status": "FAILED", "error": "RolloutFailed", "cause": ""}
+
+    ended = migrate("rollout", "--downgrade-to", "b2", "--migrated-by", "r", "--stage", "dev")
+
+    assert "migrate rollout --downgrade-to b2 --migrated-by r --stage dev" in ended.err
+    assert "retry" not in ended.err
+    assert "migrate rollout --stage" not in ended.err
+
+
 @pytest.mark.parametrize(
     "error,cause,code,hint",
     [
@@ -281,8 +295,29 @@ def test_a_stage_without_targets_is_migrated_by_its_machine(aws: RolloutStub, mi
     aws.ends = lambda _: {"status": "SUCCEEDED", "output": json.dumps(answer)}
 
     assert migrate("rollout", "--stage", "dev", "--json").document == answer
-    assert migrate("rollout", "--stage", "dev", "--plan").code == USAGE
     assert len(aws.started) == 1
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--plan"],
+        ["--target", "a"],
+        ["--exclude", "a"],
+        ["--approved", "plan"],
+        ["--downgrade-to", "b2", "--migrated-by", "r", "--yes"],
+    ],
+    ids=lambda arguments: arguments[0],
+)
+def test_a_stage_without_targets_is_not_upgraded_when_something_else_is_asked_for(
+    aws: RolloutStub, migrate: Migrate, arguments: list[str]
+) -> None:
+    aws.outputs = {"StateMachineArn": MACHINE}
+
+    ended = migrate("rollout", "--stage", "dev", *arguments)
+
+    assert (ended.code, aws.started) == (USAGE, [])
+    assert "stage dev has no targets" in ended.err
 
 
 def test_a_stop_without_targets_is_0_once_the_execution_is_aborted(aws: RolloutStub, migrate: Migrate) -> None:
@@ -381,7 +416,15 @@ def test_retry_begins_a_rollout_of_what_failed_in_the_last_one(aws: RolloutStub,
 
 @pytest.mark.parametrize(
     "outcome,changes,why",
-    [("2/migrated/4/1/head", {}, "nothing failed"), ("2/failed/4/0/base", {"plan": True}, "was a plan")],
+    [
+        ("2/migrated/4/1/head", {}, "nothing failed"),
+        ("2/failed/4/0/base", {"plan": True}, "was a plan"),
+        (
+            "2/failed/4/0/base",
+            {"downgrade_to": "b2", "migrated_by": "r"},
+            "migrate rollout --downgrade-to b2 --migrated-by r --stage dev",
+        ),
+    ],
 )
 def test_what_cannot_be_retried_is_refused(
     aws: RolloutStub, migrate: Migrate, outcome: str, changes: dict[str, Any], why: str

@@ -17,7 +17,7 @@ from pydantic_core import PydanticUndefined
 from infra.names import Names
 from infra.stages import ExcludedTarget, RolloutSettings, RolloutTarget, SecretTag, Stage, StageError, read_project
 from lambda_migrate.fleet.waves import Rules
-from lambda_migrate.invocation.request import ROLLOUT_FIELDS
+from lambda_migrate.invocation.request import ROLLOUT_FIELDS, ROLLOUT_INPUT
 from tests.infra.synthesis import ACCOUNT, REGION, Stack, as_list, resolved
 
 if TYPE_CHECKING:
@@ -123,6 +123,18 @@ def test_without_rollout_there_is_no_bucket_and_only_the_function_to_invoke(stac
         if state.get("Resource", "").endswith(INVOKE)
     ]
     assert event == {"action": "upgrade"}
+
+
+def test_without_rollout_an_input_that_asks_for_something_else_is_refused(stacks: dict[str, Stack]) -> None:
+    machine = definition(stacks["alone"])
+    first = machine["States"][machine["StartAt"]]
+    [choice] = first["Choices"]
+
+    assert {each["Variable"].removeprefix("$.") for each in choice["Or"]} == set(ROLLOUT_INPUT)
+    assert all(each["IsPresent"] for each in choice["Or"])
+    refused = machine["States"][choice["Next"]]
+    assert (refused["Type"], refused["Error"]) == ("Fail", "InvalidRequest")
+    assert first["Default"] == "Begin"
 
 
 @pytest.mark.parametrize("stage", ["alone", "query"])

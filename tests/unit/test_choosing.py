@@ -1,0 +1,52 @@
+"""Which targets a rollout is about, after what an earlier rollout or plan has left in S3."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from lambda_migrate.fleet.choosing import choose, parse_options
+from lambda_migrate.fleet.folder import FAILED, ROLLOUT
+from lambda_migrate.fleet.waves import Tenant
+from lambda_migrate.invocation.errors import InvalidRequest
+from lambda_migrate.invocation.settings import Settings, read_settings
+from tests.unit.test_counting import TARGETS, item, listed
+
+if TYPE_CHECKING:
+    from lambda_migrate.fleet.choosing import Chosen
+    from lambda_migrate.fleet.folder import Folder
+
+
+@pytest.fixture
+def settings() -> Settings:
+    return read_settings({"STAGE": "dev", "DB_SECRET_ID": "app/db"})
+
+
+def earlier(**changes: object) -> Folder:
+    """An earlier rollout of t1 to t7, of which the first failed."""
+    folder = listed(0)
+    folder.bucket.write(folder.key(ROLLOUT), json.dumps({**folder.read(ROLLOUT), **changes}))
+    folder.put_outcome(item(1), FAILED, revision="LockTimeout")
+    return folder
+
+
+def chosen(folder: Folder, settings: Settings, **given: Any) -> Chosen:  # noqa: ANN401 - JSON
+    """What is chosen out of all that there are."""
+    tenants = [Tenant(f"t{number}", {"schema": f"t{number}"}) for number in range(1, TARGETS + 1)]
+    return choose(parse_options(given), tenants, replace(folder, name="now"), settings=settings, package="p")
+
+
+def test_a_retry_is_about_what_failed(settings: Settings) -> None:
+    found = chosen(earlier(), settings, retry_of="r")
+
+    assert [tenant.name for tenant in found.tenants] == ["t1"]
+
+
+def test_a_rollout_that_took_revisions_back_is_not_retried_because_a_retry_upgrades(settings: Settings) -> None:
+    folder = earlier(downgrade_to="a1", migrated_by="before")
+
+    with pytest.raises(InvalidRequest, match="took revisions back"):
+        chosen(folder, settings, retry_of="r")
