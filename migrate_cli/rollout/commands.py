@@ -418,8 +418,11 @@ def _show_result(machine: Machine, execution: Mapping[str, Any], output: Output)
 
 def _estimate(machine: Machine, name: str, per_target_s: float | None) -> dict[str, Any]:
     folder = machine.folder(name)
-    with machine.calling("s3:GetObject", "s3:ListBucket"):
+    try:
         stage = stages.project().stages.get(machine.stage)
+    except UsageError:  # the function was given by its name: then no cdk.json is needed
+        stage = None
+    with machine.calling("s3:GetObject", "s3:ListBucket"):
         return estimate(folder.read(ROLLOUT), folder.outcomes(), stage, per_target_s).as_json()
 
 

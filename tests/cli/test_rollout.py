@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from migrate_cli import stages
 from migrate_cli.rollout import commands
 from migrate_cli.rollout.estimate import estimate
 from migrate_cli.rollout.machine import Machine
@@ -559,6 +560,19 @@ def test_a_plan_says_how_many_are_where_how_long_it_takes_and_what_it_costs(aws:
     # Two of 0.4 s, two at once; of the others two of 0.4 s and six of 20 s, four at once.
     assert "6 of 10 targets to migrate, about 31 s and less than 0.01 USD, reckoned with 20.0 s for each" in ended.out
     assert "7c1e5a90d2f4" in ended.out
+
+
+def test_a_plan_of_a_function_that_was_named_is_shown_without_a_cdk_json(
+    aws: RolloutStub, migrate: Migrate, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(stages, "ROOT", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    aws.leaves(report(plan=True), rollout=listed(LAST, plan=True))
+
+    ended = migrate("rollout", "--plan", "--function", "template-saas-api-migrate-lambda-dev", "--json")
+
+    assert ended.code == 0, ended.err
+    assert ended.document["estimate"]["targets"] == 0
 
 
 def test_the_estimate_is_reckoned_with_list_prices() -> None:
