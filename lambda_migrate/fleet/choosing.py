@@ -123,7 +123,10 @@ def choose(options: Options, listed: Sequence[Tenant], folder: Folder, *, settin
     if options.retry_of is not None:
         names = _failed_in(replace(folder, name=options.retry_of), listed)
     elif options.approved is not None:
-        names = _approved(replace(folder, name=options.approved), _without(listed, excluded), package)
+        plan = _plan(replace(folder, name=options.approved), package)
+        known = {tenant.name for tenant in listed}
+        excluded |= {each["name"]: each["reason"] for each in plan.get("excluded") or () if each["name"] in known}
+        names = _approved(plan, replace(folder, name=options.approved), _without(listed, excluded))
     tenants = _named(listed, names)
     if options.downgrade_to is not None and options.migrated_by is not None:
         if not settings.allow_downgrade:
@@ -230,17 +233,26 @@ def _migrated_in(folder: Folder, tenants: Sequence[Tenant], revision: str) -> li
     return found
 
 
-def _approved(folder: Folder, listed: Sequence[Tenant], package: str) -> tuple[str, ...] | None:
-    """Return the names of the targets that a plan was about, if nothing has changed since.
+def _plan(folder: Folder, package: str) -> Mapping[str, Any]:
+    """Return what a plan has listed.
 
     Raises:
-        InvalidRequest: it was no plan, or the package or the targets are others by now. Nothing was begun.
+        InvalidRequest: it was no plan, or the package is another one by now. Nothing was begun.
     """
     plan = listing_of(folder)
     if not plan["plan"] or plan.get("check"):
         raise InvalidRequest(f"rollout {folder.name!a} was no plan, so it cannot be approved")
     if plan.get("package") != package:
         raise InvalidRequest(f"the function was deployed since plan {folder.name!a}: plan again")
+    return plan
+
+
+def _approved(plan: Mapping[str, Any], folder: Folder, listed: Sequence[Tenant]) -> tuple[str, ...] | None:
+    """Return the names of the targets that a plan was about, if nothing has changed since.
+
+    Raises:
+        InvalidRequest: the targets are others by now. Nothing was begun.
+    """
     chosen = plan.get("chosen")
     names = None if chosen is None else tuple(chosen)
     now = {tenant.name: dict(tenant.target) for tenant in listed if names is None or tenant.name in names}

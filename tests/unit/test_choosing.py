@@ -33,9 +33,10 @@ def earlier(**changes: object) -> Folder:
     return folder
 
 
-def chosen(folder: Folder, settings: Settings, **given: Any) -> Chosen:  # noqa: ANN401 - JSON
-    """What is chosen out of all that there are."""
-    tenants = [Tenant(f"t{number}", {"schema": f"t{number}"}) for number in range(1, TARGETS + 1)]
+def chosen(folder: Folder, settings: Settings, *others: str, **given: Any) -> Chosen:  # noqa: ANN401 - JSON
+    """What is chosen out of the seven and some others."""
+    names = [*(f"t{number}" for number in range(1, TARGETS + 1)), *others]
+    tenants = [Tenant(name, {"schema": name}) for name in names]
     return choose(parse_options(given), tenants, replace(folder, name="now"), settings=settings, package="p")
 
 
@@ -50,3 +51,23 @@ def test_a_rollout_that_took_revisions_back_is_not_retried_because_a_retry_upgra
 
     with pytest.raises(InvalidRequest, match="took revisions back"):
         chosen(folder, settings, retry_of="r")
+
+
+PLAN: dict[str, Any] = {
+    "plan": True,
+    "package": "p",
+    "chosen": None,
+    "excluded": [{"name": "left-out", "reason": "excluded when the rollout was begun"}],
+}
+
+
+def test_an_approved_plan_leaves_out_what_the_plan_has_left_out(settings: Settings) -> None:
+    found = chosen(earlier(**PLAN), settings, "left-out", approved="r")
+
+    assert [tenant.name for tenant in found.tenants] == [f"t{number}" for number in range(1, TARGETS + 1)]
+    assert found.excluded == {"left-out": "excluded when the rollout was begun"}
+
+
+def test_a_target_that_is_new_since_the_plan_is_no_excluded_one(settings: Settings) -> None:
+    with pytest.raises(InvalidRequest, match="1 targets are new, gone or another place since plan 'r': 'new'"):
+        chosen(earlier(**PLAN), settings, "left-out", "new", approved="r")
