@@ -34,12 +34,13 @@ from lambda_migrate.invocation.redaction import one_line
 from lambda_migrate.invocation.request import DEFAULT_REVISION, Target
 from lambda_migrate.invocation.result import Result, RunState, joined
 from lambda_migrate.invocation.telemetry import log
-from lambda_migrate.revisions.manifest import package_digest
+from lambda_migrate.revisions.manifest import for_settings, package_digest, read_graph
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from lambda_migrate.invocation.invocation import Invocation
+    from lambda_migrate.revisions.manifest import PackagedRevision
 
 _RETRY_AFTER_S = 5
 _LONGEST_ERROR = 200
@@ -90,17 +91,47 @@ def take_part(invocation: Invocation, action: Callable[[Invocation], Result]) ->
 def _take_back(invocation: Invocation, action: Callable[[Invocation], Result]) -> Result:
     """Perform a downgrade, unless the database is there already, as after an earlier rollout of the same kind.
 
-    ``confirm`` is the revision at which the rollout that is taken back left the database. If an earlier run of this
-    rollout ran out of time, it has taken a part back. Then ``confirm`` is where the database is now.
+    ``confirm`` is the revision at which the rollout that is taken back left the database. An earlier run, also one of
+    an earlier rollout of the same kind, may have taken a part back: it ran out of time, or met a lock. Then ``confirm``
+    is where the database is now.
     """
     request = invocation.request
     looking = replace(request, action="status", revision=DEFAULT_REVISION, confirm=None)
     state: RunState = load("lambda_migrate.run.start").inspect(replace(invocation, request=looking))
     if (joined(state.revisions) or BASE) == request.revision:
         return Result(request.action, invocation.settings.stage, invocation.schema, state)
-    if rollout_fields(invocation)["runs"]:
+    if rollout_fields(invocation)["runs"] or _is_partly_taken_back(invocation, state.revisions):
         return action(replace(invocation, request=replace(request, confirm=joined(state.revisions))))
     return action(invocation)
+
+
+def _is_partly_taken_back(invocation: Invocation, revisions: tuple[str, ...]) -> bool:
+    request, settings = invocation.request, invocation.settings
+    manifest = for_settings(settings)
+    if manifest is None or request.confirm is None:
+        return False
+    graph = read_graph(settings.package_root, manifest)
+    return is_between(graph, revisions, upper=request.confirm.split(","), lower=request.revision)
+
+
+def is_between(
+    graph: Mapping[str, PackagedRevision], revisions: Iterable[str], *, upper: Iterable[str], lower: str
+) -> bool:
+    """Return whether a database at these revisions is on the way down from the upper ones to the lower one."""
+    at = set(revisions)
+    return bool(at) and at <= _all_below(graph, upper) and (lower == BASE or lower in _all_below(graph, at))
+
+
+def _all_below(graph: Mapping[str, PackagedRevision], revisions: Iterable[str]) -> set[str]:
+    """Return the revisions that these build on, and these themselves."""
+    found: set[str] = set()
+    left = list(revisions)
+    while left:
+        revision = left.pop()
+        if revision in graph and revision not in found:
+            found.add(revision)
+            left += (*graph[revision].down_revisions, *graph[revision].depends_on)
+    return found
 
 
 def _busy(invocation: Invocation, busy: ServerBusy) -> Result:
