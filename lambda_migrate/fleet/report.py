@@ -29,6 +29,7 @@ _SLOWEST = 10
 # Step Functions passes on 256 KB at most, and shows 32 KB of a failed execution's cause.
 _FAILURES_ANSWERED = 10
 _REVISIONS_ANSWERED = 50
+_ANSWERED = {"waves": 50, "excluded": 10, "new": 10}
 
 
 def report(invocation: Invocation) -> Result:
@@ -53,7 +54,7 @@ def report(invocation: Invocation) -> Result:
     rendered = page.render(content, observed.targets() if observed is not None else ())
     folder.bucket.write(folder.key(PAGE), rendered, kind="text/html; charset=utf-8")
     where = f"s3://{folder.bucket.name}/{folder.key(REPORT)}"
-    return answer(invocation, {"report": where, "rollout": _short(content)})
+    return answer(invocation, {"report": where, "rollout": shortened(content)})
 
 
 def read(folder: Folder, *, stage: str, ended: datetime | None = None) -> dict[str, Any] | None:
@@ -221,11 +222,15 @@ def _time(text: str) -> datetime | None:
     return found if found.tzinfo is not None else None
 
 
-def _short(content: Mapping[str, Any]) -> dict[str, Any]:
+def shortened(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a report without what Step Functions would not pass on: the whole one is in S3."""
     revisions = dict(list(content["revisions"].items())[:_REVISIONS_ANSWERED])
     short = {name: value for name, value in content.items() if name != "behind"}
     lists = {name: content[name][:_FAILURES_ANSWERED] for name in ("failures", "schema") if name in content}
     if "preflight" in content:
         found = content["preflight"]
         lists["preflight"] = {**found, **{name: found[name][:_FAILURES_ANSWERED] for name in ("checks", "servers")}}
+    for name, most in _ANSWERED.items():
+        if len(found := content.get(name, ())) > most:
+            lists |= {name: found[:most], f"{name}_truncated": f"{most} of {len(found)} shown"}
     return {**short, **lists, "revisions": revisions}

@@ -25,7 +25,7 @@ from lambda_migrate.fleet.choosing import choose, excluded_names, parse_options
 from lambda_migrate.fleet.folder import LATEST, ROLLOUT, SUPERSEDED, Folder, wave_file
 from lambda_migrate.fleet.places import placed
 from lambda_migrate.fleet.target import answer, folder_of, listing_of, rollout_fields
-from lambda_migrate.fleet.waves import NO_GATE, Rules, Tenant, Wave, arrange, gate_of_the_new, items_of
+from lambda_migrate.fleet.waves import NO_GATE, Gate, Rules, Tenant, Wave, arrange, gate_of_the_new, items_of
 from lambda_migrate.invocation.aws import AwsError, calling, client
 from lambda_migrate.invocation.errors import (
     ConfigurationError,
@@ -52,6 +52,12 @@ _EXECUTION = re.compile(r"arn:aws[a-z-]*:states:[a-z0-9-]*:[0-9]{12}:execution:[
 _SMALLEST_PART = 500
 _ROUNDS_OF_A_PART = 20
 _PARTS = 200
+# Step Functions passes on 256 KB, in which the report must have room, too.
+_MOST_BYTES = 200_000
+# Of the 25,000 events of an execution: those of one part, and what all parts and pauses may have. The others are for
+# the listing, the targets that are created meanwhile, the report and what is retried.
+_EVENTS_OF_A_PART = 21
+_MOST_EVENTS = 21_000
 # As many as the function lists within 512 MB.
 MOST_TARGETS = 250_000
 _SOURCES = frozenset({"query", "secret_tag", "secret_prefix", "targets"})
@@ -89,6 +95,7 @@ def targets(invocation: Invocation) -> Result:
         _write(folder, wave, first, check=options.check) for wave, first in zip(waves, _firsts(waves), strict=True)
     ]
     parts = [part for wave in written for part in wave.pop("part_objects")]
+    check_size(parts, [wave.gate for wave in waves], fields.get("input") or {})
     servers = len({tenant.server for tenant in chosen.tenants})
     rollout = {
         "rollout": fields["name"],
@@ -294,6 +301,22 @@ def _rules(settings: Settings, options: Options | None = None, chosen: Chosen | 
         left_out = chosen.excluded if chosen.names is None else rules.canaries
         rules = replace(rules, canaries=[name for name in rules.canaries if name in names or name not in left_out])
     return rules
+
+
+def check_size(parts: Sequence[Mapping[str, Any]], gates: Iterable[Gate], given: Mapping[str, Any]) -> None:
+    """Check that one execution can have these parts and pauses. ``given`` is the rollout's input.
+
+    Raises:
+        ConfigurationError: it cannot.
+    """
+    size = len(json.dumps([parts, given]))
+    events = _EVENTS_OF_A_PART * len(parts) + sum(gate.events for gate in gates)
+    if size > _MOST_BYTES or events > _MOST_EVENTS:
+        raise ConfigurationError(
+            f"the rollout is too large for one execution of Step Functions: {len(parts):,} parts of waves need about"
+            f" {size:,} of {_MOST_BYTES:,} bytes, and with their pauses {events:,} of {_MOST_EVENTS:,} events: set"
+            " fewer waves, groups or pauses in `rollout`"
+        )
 
 
 def _firsts(waves: Sequence[Wave]) -> Iterator[int]:

@@ -51,6 +51,23 @@ class Gate:
         look_s = min(max(seconds, 1), _LOOK_S)
         return cls(_APPROVAL if approval else "none", math.ceil(seconds / look_s), look_s, soaks)
 
+    @property
+    def seconds(self) -> int:
+        """Return how long the pause is."""
+        return self.looks * self.look_s
+
+    @property
+    def events(self) -> int:
+        """Return how many events of an execution's history it costs, rounded up."""
+        return self.looks * (_EVENTS_OF_A_SOAK if self.soaks else _EVENTS_OF_A_LOOK) + (
+            _EVENTS_OF_AN_APPROVAL if self.kind == _APPROVAL else 0
+        )
+
+    def looking_every(self, seconds: int) -> Gate:
+        """Return the same pause, at least as long, with a look every so many seconds or more often."""
+        looks = math.ceil(self.seconds / seconds)
+        return replace(self, looks=looks, look_s=math.ceil(self.seconds / looks) if looks else 1)
+
     def as_json(self) -> dict[str, Any]:
         """Return the fields of a part for the state machine."""
         return {"gate": self.kind, "looks": self.looks, "look_s": self.look_s, "soaks": self.soaks}
@@ -58,8 +75,14 @@ class Gate:
 
 NO_GATE = Gate()
 _APPROVAL = "approval"
-# The machine looks once a minute. Each look is a few of the 25,000 events of an execution.
+# The machine looks once a minute, or less often if all pauses together would need more looks than these.
 _LOOK_S = 60
+_MOST_LOOKS = 700
+_MOST_LOOKS_FOR_THE_NEW = 100
+# Of the 25,000 events that an execution may have. An alarm is looked at only while canaries soak.
+_EVENTS_OF_A_LOOK = 15
+_EVENTS_OF_A_SOAK = 22
+_EVENTS_OF_AN_APPROVAL = 13
 
 
 @dataclass(frozen=True)
@@ -117,7 +140,13 @@ def arrange(tenants: Sequence[Tenant], rules: Rules, *, first: int = 1) -> list[
         canary = part is canaries
         gate = _gate(waves[-1], name, rules) if waves else NO_GATE
         waves.append(replace(_wave(number, part, rules, canary=canary), group=name, gate=gate))
-    return waves
+    every = _every(sum(wave.gate.seconds for wave in waves), _MOST_LOOKS)
+    return [replace(wave, gate=wave.gate.looking_every(every)) for wave in waves]
+
+
+def _every(seconds: int, looks: int) -> int:
+    """Return the seconds between two looks, so that pauses of so many seconds need no more than about these looks."""
+    return max(_LOOK_S, math.ceil(seconds / looks))
 
 
 def _divided(tenants: list[Tenant], sizes: Sequence[int | str]) -> list[list[Tenant]]:
@@ -135,7 +164,8 @@ def gate_of_the_new(rules: Rules) -> Gate:
     """Return what must happen before the wave of targets that were created while the rollout ran."""
     setting = rules.between_waves or rules.between_groups
     approval = setting == _APPROVAL
-    return Gate.of(0 if approval else int(setting), soaks=False, approval=approval)
+    gate = Gate.of(0 if approval else int(setting), soaks=False, approval=approval)
+    return gate.looking_every(_every(gate.seconds, _MOST_LOOKS_FOR_THE_NEW))
 
 
 def _gate(before: Wave, group: str, rules: Rules) -> Gate:

@@ -15,11 +15,23 @@ from hypothesis import strategies as st
 
 from lambda_migrate.fleet.choosing import parse_options
 from lambda_migrate.fleet.folder import Outcome
-from lambda_migrate.fleet.report import summarize
-from lambda_migrate.fleet.target import failure_of
-from lambda_migrate.fleet.waves import Rules, Tenant, Wave, arrange, in_order, items_of, share
+from lambda_migrate.fleet.report import shortened, summarize
+from lambda_migrate.fleet.target import failure_of, is_between
+from lambda_migrate.fleet.targets import check_size
+from lambda_migrate.fleet.waves import (
+    Gate,
+    Rules,
+    Tenant,
+    Wave,
+    arrange,
+    gate_of_the_new,
+    in_order,
+    items_of,
+    share,
+)
 from lambda_migrate.invocation.errors import ConfigurationError, InvalidRequest
 from lambda_migrate.invocation.request import parse_request
+from lambda_migrate.revisions.manifest import PackagedRevision
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -150,6 +162,58 @@ def test_between_two_waves_are_the_pause_and_the_approval_that_the_settings_ask_
     tenants = [Tenant(f"{n}", {}) for n in range(5)]
 
     assert gates(arrange(tenants, Rules(canaries=1, waves=[2], **rules))) == expected
+
+
+WEEK = 604_800
+
+
+def of_groups(**rules: object) -> list[Wave]:
+    """The waves of 50 groups with up to three waves each."""
+    tenants = [Tenant(f"{n}", {}, group=f"g{n % 50}") for n in range(300)]
+    return arrange(tenants, Rules(groups=[f"g{n}" for n in range(50)], **rules))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "waves",
+    [
+        arrange([Tenant("a", {}), Tenant("b", {})], Rules(soak_s=WEEK)),
+        of_groups(waves=[1, 2], between_waves=WEEK, soak_s=WEEK),
+        of_groups(between_groups=WEEK),
+    ],
+    ids=["soak", "waves", "groups"],
+)
+def test_no_pause_is_shortened_and_all_pauses_fit_into_the_history_of_one_execution(waves: list[Wave]) -> None:
+    assert max(wave.gate.seconds for wave in waves) < 1.01 * WEEK
+    assert {wave.gate.seconds >= WEEK for wave in waves if wave.gate.seconds} == {True}
+    check_size([PART] * len(waves), [wave.gate for wave in waves], {})
+
+
+def test_a_pause_before_the_new_targets_is_looked_through_seldom_if_it_is_long() -> None:
+    gate = gate_of_the_new(Rules(between_waves=WEEK))
+
+    assert (gate.seconds >= WEEK, gate.events < 2_000) == (True, True)
+    assert gate_of_the_new(Rules(between_waves=600)).look_s == 60
+
+
+PART = {"key": f"rollouts/{'r' * 80}/wave-100.json", "concurrency": 10, **Gate().as_json()}
+
+
+@pytest.mark.parametrize(
+    "parts,gates,given",
+    [
+        ([PART] * 2_551, [], {}),
+        ([PART] * 900, [Gate("approval")] * 900, {}),
+        ([PART], [Gate("none", 1_400, 60)], {}),
+        ([PART] * 500, [], {"targets": ["tenant"] * 20_000}),
+    ],
+    ids=["parts", "approvals", "pauses", "input"],
+)
+def test_a_rollout_that_one_execution_cannot_have_is_refused(
+    parts: list[dict[str, Any]], gates: list[Gate], given: dict[str, Any]
+) -> None:
+    with pytest.raises(ConfigurationError, match="too large for one execution"):
+        check_size(parts, gates, given)
+    check_size(parts[:400], gates[:400] if len(gates) > 1 else [], {})
 
 
 @pytest.mark.parametrize(
@@ -287,6 +351,41 @@ def test_a_failure_is_lambdas_own_or_what_a_service_said() -> None:
     assert failure_of({"Error": "Lambda.X", "Cause": "[1]"}) == {"error_type": "Lambda.X", "message": "[1]"}
 
 
+GRAPH = {
+    name: PackagedRevision(name, below, needs, (), "", "", "")
+    for name, below, needs in (
+        ("a1", (), ()),
+        ("b2", ("a1",), ()),
+        ("c3", ("b2",), ()),
+        ("d4", ("c3",), ()),
+        ("x1", (), ("b2",)),
+        ("other", ("a1",), ()),
+    )
+}
+
+
+@pytest.mark.parametrize(
+    "at,lower,expected",
+    [
+        (("c3",), "b2", True),
+        (("c3",), "base", True),
+        (("a1",), "b2", False),
+        (("other",), "a1", False),
+        (("unknown",), "a1", False),
+        ((), "base", False),
+        (("c3", "x1"), "b2", False),
+    ],
+)
+def test_a_target_that_is_taken_back_in_part_is_between_the_two_revisions_of_the_packaged_tree(
+    at: tuple[str, ...], lower: str, *, expected: bool
+) -> None:
+    assert is_between(GRAPH, at, upper=["d4"], lower=lower) is expected
+
+
+def test_of_several_heads_a_database_is_between_if_all_of_its_own_are() -> None:
+    assert is_between(GRAPH, ("c3", "x1"), upper=["d4", "x1"], lower="b2")
+
+
 # --- the report ---
 
 ROLLOUT = {
@@ -326,6 +425,19 @@ def test_a_report_counts_each_wave_and_the_spread_of_revisions() -> None:
     assert report["revisions"] == {"b2": 3, "a1": 1}
     assert report["slowest"][0] == {"name": "t5", "duration_ms": 50}
     assert "failures_truncated" not in report
+
+
+def test_the_answer_with_a_report_stays_small_whatever_was_left_out_or_is_new() -> None:
+    wave = {"wave": 1, "canary": False, "targets": 1, "tolerated_failures": 0}
+    excluded = {"name": "n" * 512, "reason": "r" * 200}
+    long = {"waves": [wave] * 900, "excluded": [excluded] * 2_000, "new": ["n" * 512] * 2_000}
+
+    short = shortened({**told([]), **long})
+
+    assert len(json.dumps(short)) < 50_000
+    assert short["new_truncated"] == "10 of 2000 shown"
+    assert short["waves_truncated"] == "50 of 900 shown"
+    assert "waves_truncated" not in shortened(told([]))
 
 
 @pytest.mark.parametrize(
