@@ -13,6 +13,7 @@ from aws_cdk import aws_stepfunctions as sfn
 from aws_cdk import aws_stepfunctions_tasks as tasks
 
 from infra.permissions import allow
+from infra.stages import StageError
 
 if TYPE_CHECKING:
     from aws_cdk import aws_iam as iam
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 _LOOK_EVERY_S = 30
 _ATTEMPTS = 10
+_LONGEST_IDENTIFIER = 63
+_SUFFIX = len("20260131-0a1b2c3d")
 
 
 def snapshot_first(
@@ -47,7 +50,7 @@ def snapshot_first(
         parameters={
             **kept,
             "looks": 0,
-            "snapshot": sfn.JsonPath.format(f"{prefix(names)}{{}}", sfn.JsonPath.uuid()),
+            "snapshot": _identifier(names),
         },
     )
     create = calls.create()
@@ -101,8 +104,28 @@ def snapshot_first(
 
 
 def prefix(names: Names) -> str:
-    """Return the beginning of the snapshots' identifiers, as RDS takes them: without two hyphens in a row."""
-    return re.sub("-+", "-", f"{names.stack}-")
+    """Return the beginning of the snapshots' identifiers, as RDS takes them: short, without two hyphens in a row.
+
+    Raises:
+        StageError: with what follows an identifier would be longer than RDS takes.
+    """
+    beginning = re.sub("-+", "-", f"{names.stack}-")
+    if len(beginning) > _LONGEST_IDENTIFIER - _SUFFIX:
+        raise StageError(
+            f"snapshot: RDS takes {_LONGEST_IDENTIFIER} characters as a snapshot's identifier, and {beginning} needs"
+            f" {_SUFFIX} more: shorten the prefix, the service or the stage's name by"
+            f" {len(beginning) + _SUFFIX - _LONGEST_IDENTIFIER}"
+        )
+    return beginning
+
+
+def _identifier(names: Names) -> str:
+    """Return what makes an identifier: the prefix, the day on which the execution began, and part of a random UUID."""
+    path = sfn.JsonPath
+    began = path.string_split(path.string_at("$$.Execution.StartTime"), "-T")
+    day = [path.array_get_item(began, index) for index in range(3)]
+    random = path.array_get_item(path.string_split(path.uuid(), "-"), 0)
+    return path.format(f"{prefix(names)}{{}}{{}}{{}}-{{}}", *day, random)
 
 
 def let_machine_snapshot(role: iam.Role, names: Names, settings: SnapshotSettings) -> None:

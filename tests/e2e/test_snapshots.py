@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import secrets
 import time
 from typing import TYPE_CHECKING, Any
@@ -84,6 +85,7 @@ def test_it_makes_one_before_revisions_that_nobody_reviewed_and_none_when_there_
     assert result["revision"] == backend.head
     [snapshot] = rds.describe_db_cluster_snapshots(DBClusterIdentifier=CLUSTER)["DBClusterSnapshots"]
     assert result["snapshot"] == snapshot["DBClusterSnapshotIdentifier"]
+    assert re.fullmatch(r"template-saas-api-migrate-e2e-\d{8}-[0-9a-f]{8}", result["snapshot"])
     assert any(f'"snapshot":"{result["snapshot"]}"' in line for line in function.log())
 
     again = execute(CLUSTER)

@@ -15,11 +15,12 @@ from pydantic import ValidationError
 from infra.execution_policy import boundary_policy
 from infra.names import Names
 from infra.snapshots import prefix
-from infra.stages import Stage
-from tests.infra.synthesis import ACCOUNT, REGION, Stack, as_list, resolved
+from infra.stages import Stage, StageError
+from tests.infra.synthesis import ACCOUNT, REGION, Stack, as_list, resolved, synthesize
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 BASE: dict[str, Any] = {"account": ACCOUNT, "region": REGION, "database": {"secret": "x"}}
 STAGES: dict[str, tuple[Names, dict[str, Any]]] = {
@@ -83,8 +84,19 @@ def test_a_long_run_has_the_identifier_too(stacks: dict[str, Stack]) -> None:
     assert machine["Go on after the long run"]["Parameters"]["snapshot.$"] == "$.snapshot"
 
 
-def test_identifiers_are_ones_that_rds_takes() -> None:
+def test_identifiers_are_ones_that_rds_takes(stacks: dict[str, Stack]) -> None:
     assert prefix(Names("saas-", "a--b", "i")) == "saas-a-b-migrate-i-"
+    assert len(prefix(Names("p" * 20, "s" * 10, "stage")) + "20260131-0a1b2c3d") == 63
+    # A whole UUID is longer than there is room for.
+    identifier = states(stacks["dev"])["Name the snapshot"]["Parameters"]["snapshot.$"]
+    assert "States.ArrayGetItem(States.StringSplit(States.UUID(), '-'), 0)" in identifier
+
+
+def test_one_that_rds_would_refuse_is_refused_before_anything_is_deployed(tmp_path: Path) -> None:
+    names = Names("p" * 20, "s" * 10, "stage6")
+
+    with pytest.raises(StageError, match=r"63 characters.*by 1$"):
+        synthesize(tmp_path, {"long": (names, {**BASE, "snapshot": {"cluster": "a"}})})
 
 
 @pytest.mark.parametrize(
