@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 
     from aws_lambda_powertools.utilities.typing import LambdaContext
 
-# A longer outcome has no lists: what it becomes is a variable of a build, of 64 KB at most in CodePipeline.
+# A longer outcome has its longest lists cut, and says which: what it becomes is a variable of a build, of 64 KB at most
+# in CodePipeline.
 LONGEST_OUTCOME = 4000
 _DEFAULT_TIMEOUT_S = "28800"
 _ENDED_BY_SIGNAL = 128
@@ -108,7 +109,16 @@ def _short(answer: Mapping[str, Any]) -> str:
         return text
     if "errorType" in answer:
         return json.dumps({**answer, "errorMessage": str(answer["errorMessage"])[: LONGEST_OUTCOME // 4]})
-    return json.dumps({name: value for name, value in answer.items() if not isinstance(value, (list, dict))})
+    # The longest first: what is short and empty stays, so that its reader need not guess.
+    lists = {name: len(json.dumps(value)) for name, value in answer.items() if isinstance(value, (list, dict))}
+    kept, cut = dict(answer), list[str]()
+    for name in sorted(lists, key=lists.__getitem__, reverse=True):
+        del kept[name]
+        cut.append(name)
+        text = json.dumps({**kept, "truncated": sorted(cut)}, separators=(",", ":"))
+        if len(text) <= LONGEST_OUTCOME:
+            break
+    return text
 
 
 def _end(number: int, _: object) -> None:

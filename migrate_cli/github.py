@@ -150,9 +150,11 @@ def _facts_of_result(result: Mapping[str, Any]) -> dict[str, object]:
     if "revision" in result:
         facts["from"] = result["previous_revision"] or "base"
         facts["to"] = result["revision"] or "base"
-        facts["pending"] = len(result["pending"])
+        facts["pending"] = len(result["pending"]) if "pending" in result else "unknown"
     facts["duration"] = f"{result['duration_ms'] / 1000:.1f} s"
     facts["request"] = result.get("request_id")
+    if cut := result.get("truncated"):
+        facts["cut"] = cut if isinstance(cut, str) else ", ".join(cut)
     return facts
 
 

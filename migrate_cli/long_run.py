@@ -25,6 +25,8 @@ _CONNECT_S = 10
 _READ_S = 60
 # So many looks in a row may go wrong: ten minutes, in which a network or a login comes back.
 _FAILED_LOOKS = 120
+# The log's lines arrive seconds after the build has ended.
+LOG_PATIENCE_S = 20.0
 # As `infra.long_runs` names them. The command line does without the CDK.
 _EVENT = "LONG_RUN_EVENT"
 _OUTCOME = "OUTCOME"
@@ -53,7 +55,8 @@ def follow(
         build = builds.look(build_id)
         if build is not None:
             follower.show(display)
-            return _result(build, request_id, event, commands, follower)
+            outcome = _outcome(build, request_id, commands)
+            return _completed({"action": event["action"], **outcome}, event, builds, follower, display)
 
 
 class _Builds:
@@ -92,6 +95,14 @@ class _Builds:
         self._failed = 0
         return build if build["buildStatus"] != "IN_PROGRESS" else None
 
+    def pending(self, event: Mapping[str, Any], outcome: Mapping[str, Any]) -> list[dict[str, Any]] | None:
+        """Return what is pending, None if the database does not say so or is no longer where the run left it."""
+        try:
+            status = invocation.status(self._function, self._commands, event.get("target"))
+        except CommandError:
+            return None
+        return status["pending"] if status["revision"] == outcome.get("revision") else None
+
     def _refused(self, error: exceptions.ClientError) -> CommandError:
         details: Mapping[str, Any] = error.response
         code = details.get("Error", {}).get("Code", "Unknown")
@@ -109,12 +120,10 @@ class _Builds:
         return CommandError(code, f"{where}: {message}", ExitCode.AWS, advice=advice)
 
 
-def _result(
-    build: Mapping[str, Any], request_id: str, event: Mapping[str, Any], commands: Commands, follower: Follower
-) -> dict[str, Any]:
+def _outcome(build: Mapping[str, Any], request_id: str, commands: Commands) -> dict[str, Any]:
     exported = {each["name"]: each.get("value", "") for each in build.get("exportedEnvironmentVariables") or []}
     try:
-        outcome = json.loads(exported[_OUTCOME])
+        outcome: dict[str, Any] = json.loads(exported[_OUTCOME])
     except (KeyError, ValueError):
         raise CommandError(
             "LongRunFailed",
@@ -127,11 +136,43 @@ def _result(
         ) from None
     if "errorType" in outcome:
         raise of_function(outcome["errorType"], str(outcome.get("errorMessage", "")), request_id, commands)
-    # A long answer comes without its lists, which the log has.
-    lines = follower.log.lines if follower.log else []
-    applied = [
-        {name: line.get(name) for name in ("revision", "description", "duration_ms")}
-        for line in lines
-        if line["event"] == "revision.applied"
-    ]
-    return {"applied": applied, "pending": [], "action": event["action"], **outcome}
+    return outcome
+
+
+def _completed(
+    outcome: dict[str, Any], event: Mapping[str, Any], builds: _Builds, follower: Follower, display: RunDisplay
+) -> dict[str, Any]:
+    """Return a result with the lists that a long outcome does not have, from the log and the database.
+
+    ``truncated`` names those that are not whole even so.
+    """
+    cut = {*outcome.get("truncated", ()), *({"applied", "pending"} - outcome.keys())}
+    if "applied" in cut:
+        outcome["applied"], whole = _applied(follower, display)
+        cut -= {"applied"} if whole else set()
+    if "pending" in cut and (pending := builds.pending(event, outcome)) is not None:
+        outcome["pending"] = pending
+        cut -= {"pending"}
+    outcome.pop("truncated", None)
+    return {**outcome, "truncated": sorted(cut)} if cut else outcome
+
+
+def _applied(follower: Follower, display: RunDisplay) -> tuple[list[dict[str, Any]], bool]:
+    """Return what the log says was applied, and whether that is all, as the run's last line says."""
+    give_up = time.monotonic() + LOG_PATIENCE_S
+    steps: dict[str, dict[str, Any]] = {}
+    while True:
+        follower.show(display)
+        if follower.log is None:
+            return list(steps.values()), False
+        for line in follower.log.lines:
+            if line["event"] == "revision.applied":
+                step = {name: line.get(name) for name in ("revision", "description", "duration_ms")}
+                steps[str(line["revision"])] = step
+        last = follower.log.last
+        names = last.get("applied") if last else None
+        if isinstance(names, list) and set(names) == steps.keys():
+            return [steps[name] for name in names], True
+        if time.monotonic() > give_up:
+            return list(steps.values()), False
+        time.sleep(_TICK_S)

@@ -65,6 +65,9 @@ def show(result: Mapping[str, Any], console: Console) -> None:
 def show_result(result: Mapping[str, Any], console: Console) -> None:
     """From where to where, and each revision on the way with its duration."""
     at = _at(result["revision"])
+    if "applied" in result.get("truncated", ()):
+        _show_steps(console, result, "Applied", "to", result["applied"])
+        return
     if checkpoint := result.get("checkpoint"):
         place = f"{result['database']} is at {at}." if not result["applied"] else "the revisions after it follow."
         count = counted(checkpoint["revisions"], "revision")
@@ -134,13 +137,21 @@ def _show_downgrade(result: Mapping[str, Any], console: Console) -> None:
 def _show_steps(
     console: Console, result: Mapping[str, Any], done: str, of: str, steps: list[Mapping[str, Any]]
 ) -> None:
-    _show_table_of_steps(console, steps)
+    if steps:
+        _show_table_of_steps(console, steps)
+    count = counted(len(steps), "revision")
+    # A long run's result may be too long for its outcome, and its log out of reach.
+    if "applied" in result.get("truncated", ()):
+        count = f"at least {count}" if steps else "revisions that the log lists"
     _say(
         console,
-        (f"{done} {counted(len(steps), 'revision')}", "bold green"),
+        (f"{done} {count}", "bold green"),
         f" {of} {result['database']} ({result['stage']}): from {_at(result['previous_revision'])}"
         f" to {_at(result['revision'])} in {result['duration_ms'] / 1000:.1f} s.",
     )
+    if cut := result.get("truncated"):
+        names = cut if isinstance(cut, str) else ", ".join(cut)
+        _say(console, (f"Cut, as the whole was too long for an answer: {names}.", "yellow"))
 
 
 def _show_table_of_steps(console: Console, steps: Iterable[Mapping[str, Any]]) -> None:

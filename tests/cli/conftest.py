@@ -52,6 +52,7 @@ def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(conclusion, "LOOK_EVERY_S", 0.3)
     monkeypatch.setattr(run_log, "_POLL_S", 0.05)
     monkeypatch.setattr(long_run, "LOOK_EVERY_S", 0.1)
+    monkeypatch.setattr(long_run, "LOG_PATIENCE_S", 0.5)
 
 
 @pytest.fixture

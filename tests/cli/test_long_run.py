@@ -39,23 +39,64 @@ def test_the_names_are_those_of_the_project() -> None:
     assert (long_run._EVENT, long_run._OUTCOME) == (long_runs.EVENT, long_runs.OUTCOME)  # noqa: SLF001
 
 
+STEP: dict[str, Any] = {"revision": "bbbb", "description": "Add users", "duration_ms": 7_200_000}
+APPLIED = line("revision.applied", **STEP)
+LAST = line("migration.finished", applied=["bbbb"])
+PENDING = [{"revision": "cccc", "description": "Add orders"}]
+CUT = {name: value for name, value in result(up_to_date=False).items() if name not in {"applied", "pending"}}
+
+
 def test_progress_is_that_of_this_run_and_fills_in_a_result_that_was_too_long(
     aws: Stub, migrate: Callable[..., Ended]
 ) -> None:
-    step: dict[str, Any] = {"revision": "bbbb", "description": "Add users", "duration_ms": 7_200_000}
     aws.lines = lambda: [
         line("migration.started", request_id="another"),
         line("revision.applied", request_id="another", revision="cccc", duration_ms=1),
-        line("revision.applied", **step),
+        APPLIED,
+        LAST,
     ]
-    short = {name: value for name, value in result().items() if name not in {"applied", "pending"}}
-    aws.builds = [*[build()] * 20, build("SUCCEEDED", short)]
+    aws.replies = [Reply(result("status", pending=PENDING))]
+    aws.builds = [*[build()] * 20, build("SUCCEEDED", {**CUT, "truncated": ["applied", "pending"]})]
 
     ended = migrate(*UPGRADE, "--json")
 
-    assert ended.document == {**short, "applied": [step], "pending": []}
+    assert ended.document == {**CUT, "applied": [STEP], "pending": PENDING}
     assert "committed bbbb" in ended.err
     assert "cccc" not in ended.err
+
+
+def test_it_waits_for_lines_of_the_log_that_come_after_the_outcome(aws: Stub, migrate: Callable[..., Ended]) -> None:
+    pages = [[LAST], [LAST], [LAST, APPLIED]]
+    aws.lines = lambda: pages.pop(0) if len(pages) > 1 else pages[0]
+    aws.builds = [build("SUCCEEDED", {**CUT, "pending": [], "truncated": ["applied"]})]
+
+    ended = migrate(*UPGRADE, "--json")
+
+    assert ended.document == {**CUT, "applied": [STEP], "pending": []}
+
+
+NOT_WHOLE: dict[str, tuple[list[dict[str, Any]], Reply]] = {
+    "the log lags": ([APPLIED], failure("SecretUnavailable")),
+    "another run came": ([], Reply(result("status", revision="cccc"))),
+}
+
+
+@pytest.mark.parametrize("why", NOT_WHOLE)
+def test_what_neither_the_log_nor_the_database_has_is_named_and_not_invented(
+    aws: Stub, migrate: Callable[..., Ended], why: str
+) -> None:
+    lines, status = NOT_WHOLE[why]
+    aws.lines, aws.replies = (lambda: lines), [status]
+    aws.builds = [build("SUCCEEDED", {**CUT, "truncated": ["applied", "pending"]})]
+
+    document = migrate(*UPGRADE, "--json").document
+    shown = migrate(*UPGRADE).out
+
+    assert document["truncated"] == ["applied", "pending"]
+    assert "pending" not in document
+    assert ("at least 1 revision" in shown, "revisions that the log lists" in shown) == (bool(lines), not lines)
+    assert "too long for an answer: applied, pending" in shown
+    assert "Nothing to apply" not in shown
 
 
 @pytest.mark.parametrize(
