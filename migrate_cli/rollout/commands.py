@@ -199,7 +199,7 @@ def stop(call: Call, rollout: Name = None, page: Page = None, as_json: Json = Fa
         if machine.execution(name)["status"] != RUNNING:
             raise UsageError(f"rollout {name} is not running: there is nothing to stop")
         try:
-            machine.stop(name, _who())
+            no_wait = machine.stop(name, _who())
         except KeyboardInterrupt:
             look = f"Whether it is: {machine.commands.named(f'rollout status {name}')}"
             message = f"rollout {name} may be stopped"
@@ -207,6 +207,11 @@ def stop(call: Call, rollout: Name = None, page: Page = None, as_json: Json = Fa
         if machine.bucket is None:
             return _stopped(machine, name, output)
         output.note(f"Rollout {name} begins nothing more; waiting for what is at work.")
+        if not no_wait:
+            output.note(
+                "The caller may not end a wait for an approval (states:SendTaskFailure). If the rollout waits for one,"
+                " it ends when somebody approves it, or when the time for the approval is over."
+            )
         code = _end(machine, name, output, page)
         # A rollout that stopped is the success of this command.
         return ExitCode.OK if code is ExitCode.AGAIN else code
@@ -291,7 +296,7 @@ def _follow(machine: Machine, name: str, output: Output) -> Mapping[str, Any]:
     progress = RolloutProgress()
     in_reach = True
     reached = time.monotonic()
-    approval: str | None = None
+    approval: tuple[str, str] | None = None
     with RolloutDisplay(output.notes, f"rollout {name} on {machine.name}") as display:
         while True:
             began = time.monotonic()
@@ -301,11 +306,11 @@ def _follow(machine: Machine, name: str, output: Output) -> Mapping[str, Any]:
                     return execution
                 if machine.bucket is not None:
                     progress.look(machine, name)
-                    waiting = machine.approval(name)
-                    if waiting not in {None, approval}:
+                    waiting = machine.asked(name)
+                    if waiting is not None and waiting != approval and not progress.has_begun(waiting[1]):
                         approve_it = machine.commands.named(f"rollout approve {name}")
                         display.print(f"the next wave waits for an approval: {approve_it}")
-                    approval = waiting
+                        approval = waiting
                     _show_failures(machine, progress, display)
                     display.show(progress)
                 reached, in_reach = time.monotonic(), True

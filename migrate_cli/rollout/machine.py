@@ -220,28 +220,42 @@ class Machine:
                 return "unknown", {}
             raise
 
-    def stop(self, name: str, who: str) -> None:
+    def stop(self, name: str, who: str) -> bool:
         """Let a rollout begin no further target.
 
-        Without targets, stop the execution; a running function ends by itself.
+        Without targets, stop the execution; a running function ends by itself. Returns False if the rollout may still
+        wait for an approval, because the caller may not end the wait.
         """
         if self.bucket is None:
             with self.calling("states:StopExecution"):
                 self.client.stop_execution(executionArn=self._execution_arn(name), error="Stopped", cause=who)
-            return
+            return True
         with self.calling("s3:PutObject"):
             self.folder(name).halt(STOPPED, f"stopped by {who}")
         waiting = self.approval(name)
         if waiting is not None:
             # Otherwise the rollout would stop only when the time for the approval is over.
-            self._answer(lambda: self.client.send_task_failure(taskToken=waiting, error="RolloutStopped", cause=who))
+            try:
+                self._answer(
+                    lambda: self.client.send_task_failure(taskToken=waiting, error="RolloutStopped", cause=who)
+                )
+            except CommandError as error:
+                if error.kind not in invocation.DENIED:
+                    raise
+                return False
+        return True
 
     def approval(self, name: str) -> str | None:
         """Return the token of the approval that a rollout has asked for last, or None."""
+        asked = self.asked(name)
+        return None if asked is None else asked[0]
+
+    def asked(self, name: str) -> tuple[str, str] | None:
+        """Return that token and the key of the wave that waits. Both stay when the approval was given."""
         with self.calling("s3:GetObject"):
             asked = self.folder(name).read(APPROVAL)
         token = asked.get("token") if isinstance(asked, dict) else None
-        return token if isinstance(token, str) else None
+        return (token, str(asked.get("before"))) if isinstance(token, str) else None
 
     def approve(self, name: str, who: str) -> None:
         """Let a rollout begin the wave that it waits with.

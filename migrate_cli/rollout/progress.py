@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from lambda_migrate.fleet.folder import FAILED, MIGRATED, ROLLOUT
+from lambda_migrate.fleet.folder import FAILED, MIGRATED, ROLLOUT, wave_file
 
 if TYPE_CHECKING:
     from migrate_cli.rollout.machine import Machine
@@ -53,6 +53,12 @@ class RolloutProgress:
             self.moved = time.monotonic()
         self.done, self.failed = len(ended), ended.count(FAILED)
         self.running = machine.running(name)
+
+    def has_begun(self, key: str) -> bool:
+        """Return whether the wave with the targets in this object has begun: one is at work, or has ended."""
+        return bool(self.running) or any(
+            ended and key.endswith(f"/{wave_file(number)}") for number, ended in self._ended.items()
+        )
 
     @property
     def to_go_s(self) -> float | None:

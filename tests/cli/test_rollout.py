@@ -400,6 +400,37 @@ def test_a_stop_ends_the_wait_for_an_approval_at_once(aws: RolloutStub, migrate:
     assert aws.answered == [("SendTaskFailure", "the-token")]
 
 
+def test_a_stop_by_somebody_who_may_not_end_the_wait_for_an_approval_is_a_stop(
+    aws: RolloutStub, migrate: Migrate
+) -> None:
+    runs(aws, "1/migrated/1/5/head")
+    aws.put(LAST, "approval.json", {"before": "x", "token": "the-token"})
+    aws.put(LAST, "report.json", report(left=900, status="stopped"))
+    aws.refused = {"SendTaskFailure": (400, "AccessDeniedException")}
+    aws.ends = lambda question: RUNNING if question < 3 else {"status": "FAILED", "error": "RolloutStopped"}
+
+    ended = migrate("rollout", "stop", "--stage", "dev")
+
+    assert ended.code == 0, ended.err
+    assert f"rollouts/{LAST}/halt.json" in aws.objects
+    assert "may not end a wait for an approval" in ended.err
+
+
+@pytest.mark.parametrize(
+    "outcomes,waits", [(["1/migrated/1/5/head"], True), (["1/migrated/1/5/head", "2/migrated/3/5/head"], False)]
+)
+def test_an_approval_is_waited_for_until_its_wave_has_begun(
+    aws: RolloutStub, migrate: Migrate, outcomes: list[str], *, waits: bool
+) -> None:
+    runs(aws, *outcomes)
+    aws.put(LAST, "approval.json", {"before": f"rollouts/{LAST}/wave-2.json", "token": "the-token"})
+    aws.ends = lambda question: RUNNING if question < 3 else {"status": "SUCCEEDED"}
+
+    ended = migrate("rollout", "status", "--follow", "--stage", "dev")
+
+    assert ("waits for an approval" in ended.err) is waits
+
+
 def test_what_does_not_run_cannot_be_stopped(aws: RolloutStub, migrate: Migrate) -> None:
     runs(aws)
 
