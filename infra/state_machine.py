@@ -507,7 +507,13 @@ class _Fleet(_Machine):
         # Tenants that were created while the rollout ran are one more wave.
         list_again = self._listing("List the new targets", {"again": True})
         list_again.add_catch(report, result_path="$.problem")
-        list_again.next(sfn.Pass(self._scope, "Begin with the new ones", parameters={**kept, "at": 0})).next(more)
+        new_ones = sfn.Pass(self._scope, "Begin with the new ones", parameters={**kept, "at": 0}).next(more)
+        # After a redrive, another rollout may have begun. Then the answer names that one and has no waves.
+        list_again.next(
+            sfn.Choice(self._scope, "Is it still the only one?")
+            .when(sfn.Condition.is_present("$.listed.answer.last"), new_ones)
+            .otherwise(report)
+        )
         return (
             more.when(sfn.Condition.number_less_than_json_path("$.at", "$.listed.answer.last"), take)
             .when(sfn.Condition.boolean_equals("$.listed.answer.again", value=True), list_again)

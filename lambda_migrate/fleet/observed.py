@@ -78,6 +78,7 @@ def last_of_each(rollout: Mapping[str, Any], outcomes: Iterable[Outcome]) -> dic
     """Return one outcome for each target, by its number. Step Functions may invoke twice, and answers may be lost.
 
     The first in `OUTCOMES` counts: what was once recorded as migrated is migrated, whatever a lost answer made of it.
+    Of two equal ones, the longer counts: it did the work, and the other one found it done.
     An outcome of a target that was not listed does not count: whoever may invoke the function can write some.
     """
     found: dict[int, Outcome] = {}
@@ -86,9 +87,13 @@ def last_of_each(rollout: Mapping[str, Any], outcomes: Iterable[Outcome]) -> dic
         if wave is None or wave["wave"] != outcome.wave:
             continue
         known = found.get(outcome.number)
-        if known is None or OUTCOMES.index(outcome.outcome) < OUTCOMES.index(known.outcome):
+        if known is None or _place(outcome) < _place(known):
             found[outcome.number] = outcome
     return found
+
+
+def _place(outcome: Outcome) -> tuple[int, int]:
+    return OUTCOMES.index(outcome.outcome), -outcome.duration_ms
 
 
 def wave_of(rollout: Mapping[str, Any], number: int) -> Mapping[str, Any] | None:

@@ -228,6 +228,18 @@ def test_a_wave_waits_for_its_pause_and_its_approval_and_a_stop_or_an_alarm_ends
     assert not {"Pause", "Wait for the approval", "Look at the alarm"} & definition(stacks["query"])["States"].keys()
 
 
+def test_a_redriven_rollout_that_another_one_followed_has_no_new_targets_and_is_reported(
+    stacks: dict[str, Stack],
+) -> None:
+    machine = definition(stacks["query"])["States"]
+
+    only = machine[machine["List the new targets"]["Next"]]
+
+    [choice] = only["Choices"]
+    assert (choice["Variable"], choice["IsPresent"]) == ("$.listed.answer.last", True)
+    assert (choice["Next"], only["Default"]) == ("Begin with the new ones", "Write the report")
+
+
 def test_a_wave_is_read_from_the_bucket_and_as_wide_as_the_listing_says(stacks: dict[str, Stack]) -> None:
     wave = dict(states(definition(stacks["query"])))["Migrate the wave"]
 

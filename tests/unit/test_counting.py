@@ -91,6 +91,16 @@ def expected(events: list[str]) -> str:
     return next((what for what in (MIGRATED, CURRENT, FAILED) if what in events), LEFT)
 
 
+def test_of_a_target_that_is_recorded_twice_the_run_that_did_the_work_counts() -> None:
+    folder = listed(0)
+    for duration_ms in (12, 840_000, 9):
+        folder.put_outcome(item(1), MIGRATED, duration_ms=duration_ms, revision="b2")
+
+    [found] = last_of_each(folder.read(ROLLOUT), folder.outcomes()).values()
+
+    assert found.duration_ms == 840_000
+
+
 HISTORIES = st.lists(st.tuples(st.integers(1, TARGETS), st.sampled_from(EVENTS)), max_size=25)
 
 
