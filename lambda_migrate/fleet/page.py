@@ -165,15 +165,14 @@ def _steps(report: Mapping[str, Any]) -> Iterator[tuple[str, list[str]]]:
             word for name, value in target.items() for word in (f"--{str(name).replace('_', '-')}", str(value)) if value
         ]
         yield "Look at a target that failed, here the first one:", ["migrate", "status", *stage, *where]
-    if report.get("downgrade_to") and report["status"] != "running":
-        if counts[FAILED] or counts[LEFT]:
-            back = ["--downgrade-to", str(report["downgrade_to"]), "--migrated-by", str(report["migrated_by"])]
-            yield "Take back what is left, once the cause is gone:", ["migrate", "rollout", *back, *stage]
-        return
-    if counts[FAILED] and not report["plan"]:
+    takes_back = report.get("downgrade_to") is not None
+    if counts[FAILED] and not report["plan"] and not takes_back:
         yield "Once its cause is gone, migrate those that failed:", ["migrate", "rollout", "retry", name, *stage]
     if report["status"] == "running":
         yield "See how far it is now:", ["migrate", "rollout", "status", name, *stage]
+    elif takes_back and (counts[FAILED] or counts[LEFT]):
+        back = ["--downgrade-to", str(report["downgrade_to"]), "--migrated-by", str(report["migrated_by"])]
+        yield "Take back what is left, once the cause is gone:", ["migrate", "rollout", *back, *stage]
     elif counts[LEFT]:
         yield "Go on with those that are left; what is at head is not touched:", ["migrate", "rollout", *stage]
     elif report["plan"] and counts[BEHIND]:

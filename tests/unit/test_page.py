@@ -72,10 +72,12 @@ def test_no_text_of_others_becomes_markup(name: str, message: str, server: str, 
     assert tags(page(name, message, server, revision)) == tags(page("name", "message", "server", "revision"))
 
 
-def test_what_was_not_taken_back_is_to_be_taken_back_and_not_to_be_upgraded() -> None:
-    page = render(report(3, left=900, downgrade_to="b2", migrated_by="r"))
+@pytest.mark.parametrize("status", ["failed", "stopped", "running"])
+def test_what_was_not_taken_back_is_to_be_taken_back_and_not_to_be_upgraded(status: str) -> None:
+    page = render(report(3, left=900, status=status, downgrade_to="b2", migrated_by="r"))
 
-    assert "migrate rollout --downgrade-to b2 --migrated-by r --stage prod" in page
+    again = "migrate rollout --downgrade-to b2 --migrated-by r --stage prod"
+    assert (again in page) is (status != "running")
     assert "migrate rollout retry" not in page
     assert "migrate rollout --stage" not in page
 
