@@ -16,6 +16,7 @@ import psycopg2.extensions
 
 from lambda_migrate.database import in_the_way
 from lambda_migrate.database.estimate import CAUTION, Size, Speed, milliseconds, work_of
+from lambda_migrate.database.qualified import SEARCH_PATH
 from lambda_migrate.database.session import answering
 from lambda_migrate.invocation.errors import DatabaseUnavailable
 
@@ -113,7 +114,7 @@ class Questions:
     def _planned(self, table: str) -> int:
         """Return how many rows the planner expects of a table that was never analyzed."""
         try:
-            [(plan,)] = self._ask(f"EXPLAIN (FORMAT JSON) SELECT FROM ONLY {table}")
+            [(plan,)] = self._query(f"EXPLAIN (FORMAT JSON) SELECT FROM ONLY {table}")
         except (*_SAYS_NOTHING, psycopg2.errors.InsufficientPrivilege):
             return 0
         return int(plan[0]["Plan"]["Plan Rows"])
@@ -128,7 +129,7 @@ class Questions:
         if query is None:
             return "timed_out", None
         try:
-            rows = self._ask(
+            rows = self._query(
                 f"SELECT count(*) FROM (SELECT 1 FROM ({query}) AS found LIMIT {MOST_VIOLATIONS}) AS counted"  # noqa: S608 - of the reviewer
             )
         except _NOT_THERE as error:
@@ -175,7 +176,7 @@ class Questions:
         began = time.monotonic()
         try:
             # The name is as PostgreSQL itself writes it.
-            [(rows,)] = self._ask(f"SELECT count(*) FROM {table} TABLESAMPLE SYSTEM ({100 * share:.6f})")  # noqa: S608
+            [(rows,)] = self._query(f"SELECT count(*) FROM {table} TABLESAMPLE SYSTEM ({100 * share:.6f})")  # noqa: S608
         except psycopg2.errors.QueryCanceled:
             return Speed(_SAMPLE_PAGES * 8192 / (self._timeout_ms / 1000))
         except psycopg2.Error:
@@ -185,11 +186,25 @@ class Questions:
         return Speed(float(reads), max(float(rows) / took_ms, 1.0))
 
     def _ask(self, sql: str, parameters: Sequence[object] | Mapping[str, object] = ()) -> list[tuple[Any, ...]]:
+        """Return the rows of a query of our own, with the names of the backend's tables as values.
+
+        PostgreSQL resolves the functions and operators of a cursor where it is declared, and calls them where it is
+        read. So nothing that others put into the backend's schemas is called, and `to_regclass` finds the tables there.
+        """
+        # psycopg2 takes a percent sign for a parameter where there are some.
+        path = self._path.replace("%", "%%") if parameters else self._path
+        return self._query(
+            f"SET LOCAL search_path = {SEARCH_PATH}; DECLARE asked NO SCROLL CURSOR FOR {sql};"
+            f" SET LOCAL search_path = {path}; FETCH ALL FROM asked",
+            parameters,
+        )
+
+    def _query(self, sql: str, parameters: Sequence[object] | Mapping[str, object] = ()) -> list[tuple[Any, ...]]:
+        """Return the rows of a query whose names are the backend's."""
         connection = self._session.connection
         timeout_ms = min(self._timeout_ms, int(1000 * (self._session.deadline.left() - self._until)))
         if timeout_ms <= 0:
             raise psycopg2.errors.QueryCanceled("there is no time left for the preflight")
-        # psycopg2 takes a percent sign for a parameter where there are some.
         path = self._path.replace("%", "%%") if parameters else self._path
         settings = (
             f"BEGIN READ ONLY; SET LOCAL statement_timeout = {timeout_ms};"

@@ -13,6 +13,8 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from lambda_migrate.database.qualified import SEARCH_PATH
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
@@ -200,13 +202,19 @@ def read_schema(
         sql_body="pg_get_function_sqlbody(p.oid)" if has_sql_bodies else "NULL",
     )
     with opened.cursor() as cursor:
-        cursor.execute("SELECT current_setting('search_path')")
+        cursor.execute("SELECT pg_catalog.current_setting('search_path')")
         [(path,)] = cursor.fetchall()
-        # Names in definitions are written out unless they are found on this path.
-        cursor.execute(f"SET search_path = {_identifier(home)}")
-        cursor.execute(query)
+        # The query's own functions and operators are resolved where the cursor is declared, so that none in the home
+        # schema is called. It is run where the cursor is read: names in definitions are written out unless they are
+        # found on the path of that time.
+        cursor.execute(
+            f"SET search_path = {SEARCH_PATH}; DECLARE objects_of_schema NO SCROLL CURSOR FOR {query};"
+            f" SET search_path = {_identifier(home)}; FETCH ALL FROM objects_of_schema"
+        )
         [(found,)] = cursor.fetchall()
-        cursor.execute("SELECT set_config('search_path', %s, false)", (path,))
+        # Without a transaction it is closed already, and then this closes nothing.
+        cursor.execute("CLOSE ALL")
+        cursor.execute("SELECT pg_catalog.set_config('search_path', %s, false)", (path,))
     return Schema(dict(_objects(json.loads(found))))
 
 

@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from lambda_migrate.database.open_session import open_session
-from lambda_migrate.invocation.errors import ConfigurationError, DriftDetected, InvalidRequest
+from lambda_migrate.invocation.errors import ConfigurationError, DriftDetected, InvalidRequest, MigrationLocked
 from lambda_migrate.invocation.request import Request
 from lambda_migrate.invocation.result import some
 from lambda_migrate.revisions import manifest, reviewed
@@ -32,7 +32,9 @@ def verify(invocation: Invocation) -> str:
     Raises:
         DriftDetected: it is another schema. The message names the differences.
         InvalidRequest: the package has no such revision.
-        ConfigurationError: nothing is recorded of the revision, and the models show another one.
+        ConfigurationError: nothing is recorded of the revision, and the models show another one; or the schema could
+            not be read.
+        MigrationLocked: the schema could not be read in time.
     """
     packaged = manifest.for_settings(invocation.settings)
     tree = manifest.tree_of(invocation.settings)
@@ -75,6 +77,11 @@ def _compare(invocation: Invocation, revision: str, version_table: str | None) -
             f"{database} does not have the schema of revision {revision}: {some(found.differences, _SHOWN)};"
             " the version table was not changed",
             differences=list(found.differences),
+        )
+    if found.reason is not None:
+        raise (MigrationLocked if found.is_busy else ConfigurationError)(
+            f"the schema of {database} and that of revision {revision} could not be compared: {found.reason};"
+            " the version table was not changed"
         )
     raise DriftDetected(
         f"{database} does not have the schema of revision {revision}: the fingerprints differ. To see where,"

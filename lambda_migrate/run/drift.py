@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import psycopg2
-import psycopg2.extensions
+import psycopg2.errors
 
 from lambda_migrate.database.open_session import open_session
 from lambda_migrate.database.schema import fingerprint, read_schema
@@ -17,7 +17,7 @@ from lambda_migrate.invocation.errors import DatabaseUnavailable
 from lambda_migrate.revisions import manifest, reviewed
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from lambda_migrate.database.session import Session
     from lambda_migrate.invocation.invocation import Invocation
@@ -27,19 +27,39 @@ if TYPE_CHECKING:
 
 _PUBLIC = "public"
 _GRACE_S = 5
+_LOCK_TIMEOUT_MS = 1000
 _EXTRA = "schema ", "extension "
+# As quote_ident writes it.
+_IDENTIFIER = r'(?:"(?:[^"]|"")*"|[a-z_][a-z0-9_]*)'
+# Another look may succeed.
+_BUSY = (psycopg2.errors.QueryCanceled, psycopg2.errors.LockNotAvailable, psycopg2.errors.DeadlockDetected)
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """``schema`` is "equal", "different" or "unknown"; ``differences`` are objects, each with what is wrong with it.
+    """``schema`` is "equal", "different" or "unknown"; ``different`` has the objects, each with what is wrong with it.
 
-    ``fingerprint`` is that of the database's objects. It is the same for two databases with the same schema.
+    ``fingerprint`` is that of the database's objects. It is the same for two databases with the same schema. ``reason``
+    is why nothing could be compared, and ``is_busy`` says that another look may succeed.
     """
 
     schema: str
-    differences: tuple[str, ...] = ()
+    different: Mapping[str, str] = field(default_factory=dict)
     fingerprint: str | None = None
+    reason: str | None = None
+    is_busy: bool = False
+
+    @property
+    def differences(self) -> tuple[str, ...]:
+        """The objects that differ, each with what is wrong with it."""
+        return tuple(f"{name} {wrong}" for name, wrong in self.different.items())
+
+    def apart_from(self, names: Collection[str]) -> Comparison:
+        """Return the same without the differences of these objects."""
+        if self.schema != "different":
+            return self
+        different = {name: wrong for name, wrong in self.different.items() if name not in names}
+        return replace(self, schema="different" if different else "equal", different=different)
 
     def as_json(self) -> dict[str, Any]:
         """Return its fields in a result."""
@@ -150,42 +170,52 @@ def compare(
     """
     objects, after = wanted
     if not everything and objects is not None and any(name.startswith("schema ") for name in objects):
-        return UNKNOWN
+        return replace(UNKNOWN, reason="the revisions make schemas of their own, and the request names one schema")
     try:
         found = _read(session, home, version_table, everything=everything, timeout_ms=timeout_ms)
-    except psycopg2.Error:
-        return UNKNOWN
+    except psycopg2.Error as error:
+        reason = error.diag.message_primary or type(error).__name__
+        return replace(UNKNOWN, reason=reason, is_busy=isinstance(error, _BUSY))
     if not everything and objects is not None:
         objects = {name: digest for name, digest in objects.items() if not name.startswith("extension ")}
     found = _known_to(objects, found) if objects is not None else found
     print_ = fingerprint(found)
     if objects is None:
         return Comparison("equal" if print_ == after else "unknown", fingerprint=print_)
-    differences = tuple(_differences(objects, found))
-    return Comparison("different" if differences else "equal", differences, print_)
+    different = _different(objects, found)
+    return Comparison("different" if different else "equal", different, print_)
 
 
-def _differences(objects: Mapping[str, str], found: Mapping[str, str]) -> list[str]:
-    lines = []
+def _different(objects: Mapping[str, str], found: Mapping[str, str]) -> dict[str, str]:
+    different = {}
     for name in sorted(objects.keys() | found.keys(), key=lambda name: (name.partition(" ")[2], name)):
         if name not in found:
-            lines.append(f"{name} is missing")
+            different[name] = "is missing"
         elif name not in objects:
-            lines.append(f"{name} is not in the tree")
+            different[name] = "is not in the tree"
         elif objects[name] != found[name]:
-            lines.append(f"{name} is defined otherwise")
-    return lines
+            different[name] = "is defined otherwise"
+    return different
 
 
 def _known_to(objects: Mapping[str, str], found: Mapping[str, str]) -> dict[str, str]:
     """Return the objects without the schemas and extensions that are not in ``objects``, and what is in the schemas."""
     foreign = [name for name in found if name.startswith(_EXTRA) and name not in objects]
-    schemas = [re.escape(name.removeprefix("schema ")) for name in foreign if name.startswith("schema ")]
-    inside = re.compile(rf"(?:^[a-z]+(?: view)? | on )(?:{'|'.join(schemas)})\.") if schemas else None
+    schemas = "|".join(re.escape(name.removeprefix("schema ")) for name in foreign if name.startswith("schema "))
+    # The column of a table in the home schema has the table's name where that of another one has the schema's.
+    inside = (
+        re.compile(
+            rf"column (?:{schemas})\.{_IDENTIFIER}\."
+            rf"|(?!column )[a-z]+(?: view)? (?:{schemas})\."
+            rf"|[a-z]+ {_IDENTIFIER} on (?:{schemas})\."
+        )
+        if schemas
+        else None
+    )
     return {
         name: digest
         for name, digest in found.items()
-        if name not in foreign and not (inside is not None and inside.search(name))
+        if name not in foreign and not (inside is not None and inside.match(name))
     }
 
 
@@ -194,7 +224,11 @@ def _read(session: Session, home: str, version_table: str, *, everything: bool, 
     with answering(connection, timeout_ms / 1000 + _GRACE_S), connection.cursor() as cursor:
         try:
             # The search_path that `read_schema` sets goes with the transaction.
-            cursor.execute(f"BEGIN READ ONLY; SET LOCAL statement_timeout = {int(timeout_ms)}")
+            cursor.execute(
+                f"BEGIN READ ONLY; SET LOCAL statement_timeout = {int(timeout_ms)};"
+                # A view's text is read with the lock of a reader.
+                f" SET LOCAL lock_timeout = {_LOCK_TIMEOUT_MS}"
+            )
             schema = read_schema(connection, home, version_table=version_table, everything=everything)
         except (psycopg2.OperationalError, psycopg2.InterfaceError) as error:
             if connection.closed:

@@ -121,7 +121,7 @@ def before_upgrade(
         looked = _Look(invocation, session, recorded, mode)
         pending = _pending(invocation, session, look)
         if mode == "enforce":
-            _refuse_drift(invocation, session, pending)
+            _refuse_drift(invocation, session, pending, recorded)
         found = looked.at(pending)
         holdups = looked.holdups() if found else []
     except DatabaseUnavailable as error:
@@ -167,12 +167,21 @@ def _refuse(invocation: Invocation, revision: str, found: Mapping[str, Any]) -> 
         )
 
 
-def _refuse_drift(invocation: Invocation, session: Session, pending: Sequence[Pending]) -> None:
-    """Raise if the database is not what the tree says. With several version tables, that is not known."""
+def _refuse_drift(
+    invocation: Invocation,
+    session: Session,
+    pending: Sequence[Pending],
+    recorded: Mapping[str, Mapping[str, Any]],
+) -> None:
+    """Raise if the database is not what the tree says. With several version tables, that is not known.
+
+    What the first pending revision changes is no reason: it may have been interrupted, and is to go on.
+    """
     if len(pending) != 1 or not pending[0].revisions or pending[0].version_table is None or pending[0].schema:
         return
     heads = pending[0].heads
-    found = drift.at(invocation, session, heads, pending[0].version_table)
+    changed = recorded.get(pending[0].revisions[0], {}).get("schema", {}).get("changed", {})
+    found = drift.at(invocation, session, heads, pending[0].version_table).apart_from(changed)
     if found.schema == "different":
         raise PreflightFailed(
             f"no revision was begun: the database is not what the tree makes of it at {joined(heads) or 'base'}:"

@@ -154,3 +154,32 @@ def test_what_is_no_revision_of_the_package_cannot_be_verified(
 
     assert answer.error_type == "InvalidRequest"
     assert not is_stamped(database)
+
+
+def test_a_schema_that_could_not_be_read_is_not_taken_for_another(
+    runner: Runner, tmp_path: Path, database: Database
+) -> None:
+    tree = write_tree(tmp_path / "tree", REVISIONS)
+    record(tree, database, FIRST, "CREATE VIEW shown AS SELECT id FROM orders")
+
+    with closing(database.connect()) as holder, holder.cursor() as cursor:
+        holder.autocommit = False
+        cursor.execute("LOCK TABLE shown IN ACCESS EXCLUSIVE MODE")
+        answer = runner.invoke(tree, stamp("head"))
+
+    assert answer.error_type == "MigrationLocked"
+    assert "could not be compared: canceling statement due to lock timeout" in answer.message
+    assert not is_stamped(database)
+
+
+def test_schemas_that_the_revisions_make_cannot_be_compared_for_one_schema(
+    runner: Runner, tmp_path: Path, database: Database
+) -> None:
+    tree = write_tree(tmp_path / "tree", REVISIONS)
+    record(tree, database, FIRST, "CREATE SCHEMA more")
+
+    answer = runner.invoke(tree, {**stamp("head"), "target": {"schema": "public"}})
+
+    assert answer.error_type == "ConfigurationError"
+    assert "could not be compared: the revisions make schemas of their own" in answer.message
+    assert not is_stamped(database)

@@ -22,14 +22,21 @@ if TYPE_CHECKING:
 CHECK = {"action": "check"}
 REVISIONS = [
     Rev("a1", sql("CREATE TABLE users (id int PRIMARY KEY)")),
-    Rev("b2", sql("ALTER TABLE users ADD mail text", "CREATE INDEX ix_mail ON users (mail)")),
+    Rev(
+        "b2",
+        sql(
+            "ALTER TABLE users ADD mail text",
+            "CREATE INDEX ix_mail ON users (mail)",
+            'CREATE INDEX "x on users.y" ON users (id)',
+        ),
+    ),
     Rev("c3", sql("CREATE TABLE made (id int)")),
 ]
 MODELS = ENV_PY.replace(
     "target_metadata = None",
     "import sqlalchemy as sa\ntarget_metadata = sa.MetaData()\n"
     "sa.Table('users', target_metadata, sa.Column('id', sa.Integer, primary_key=True),"
-    " sa.Column('mail', sa.Text, index=False), sa.Index('ix_mail', 'mail'))",
+    " sa.Column('mail', sa.Text, index=False), sa.Index('ix_mail', 'mail'), sa.Index('x on users.y', 'id'))",
 )
 
 
@@ -66,13 +73,23 @@ def recorded(runner: Runner, database: Database, tmp_path: Path, env_py: str) ->
     return tree
 
 
-@pytest.mark.parametrize("env_py", [ENV_PY, MODELS], ids=["no models", "models"])
+@pytest.mark.parametrize(
+    "env_py,schema",
+    [(ENV_PY, "of_others"), (MODELS, "of_others"), (ENV_PY, "users")],
+    ids=["no models", "models", "the name of a table"],
+)
 def test_a_check_says_that_the_schema_is_as_recorded(
-    runner: Runner, database: Database, tmp_path: Path, env_py: str
+    runner: Runner, database: Database, tmp_path: Path, env_py: str, schema: str
 ) -> None:
     tree = recorded(runner, database, tmp_path, env_py)
     # What the tree does not know is somebody else's.
-    execute(database, "CREATE SCHEMA of_others", "CREATE TABLE of_others.users (id int)")
+    execute(
+        database,
+        f"CREATE SCHEMA {schema}",
+        f"CREATE TABLE {schema}.mail (id int PRIMARY KEY)",
+        f'CREATE INDEX "ix of users" ON {schema}.mail (id)',
+        f"CREATE VIEW {schema}.id AS TABLE {schema}.mail",
+    )
 
     answer = runner.invoke(tree, CHECK)
 
@@ -129,3 +146,31 @@ def test_an_enforced_preflight_refuses_a_database_that_is_not_what_the_tree_says
     assert "at b2: column users.extra is not in the tree" in refused.message
     assert query(database, "SELECT to_regclass('made')") == [(None,)]
     assert runner.invoke(longer).payload["revision"] == "c3", "with warn it goes on"
+
+
+def test_an_enforced_preflight_lets_an_interrupted_revision_go_on(
+    runner: Runner, database: Database, tree: Path, tmp_path: Path
+) -> None:
+    statements = "ALTER TABLE users ADD IF NOT EXISTS extra int", "CREATE INDEX CONCURRENTLY ix_extra ON users (extra)"
+    body = "with op.get_context().autocommit_block():\n" + "".join(f"    op.execute({each!r})\n" for each in statements)
+    longer = write_tree(tmp_path / "longer", [*REVISIONS[:2], Rev("c3", body)])
+    content = json.loads((tree / "alembic" / "reviewed.json").read_text())
+    before = objects(database)
+    for statement in statements:
+        execute(database, statement)
+    after = objects(database)
+    schema = {"changed": {name: after[name] for name in after.keys() - before.keys()}, "after": fingerprint(after)}
+    facts = {"tables": [], "checks": [], "changes": [], "schema": schema}
+    content["revisions"]["c3"] = {"sha256": "", "findings": [], "measured": facts}
+    (longer / "alembic" / "reviewed.json").write_text(json.dumps(content))
+    # So far it came.
+    execute(database, "DROP INDEX ix_extra", "ALTER TABLE users ADD other int")
+
+    refused = runner.invoke(longer, {"preflight": "enforce"})
+    execute(database, "ALTER TABLE users DROP other")
+    finished = runner.invoke(longer, {"preflight": "enforce"})
+
+    assert refused.error_type == "PreflightFailed"
+    assert "users.other is not in the tree" in refused.message
+    assert "extra" not in refused.message
+    assert (finished.error_type, finished.payload.get("revision")) == (None, "c3")

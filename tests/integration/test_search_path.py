@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from contextlib import closing
 from dataclasses import dataclass
@@ -53,6 +54,29 @@ COUNTS = ENV_PY.replace(
     "        connection.exec_driver_sql('CREATE TABLE IF NOT EXISTS counted (id serial)')\n"
     "        connection.exec_driver_sql('INSERT INTO counted DEFAULT VALUES'); connection.commit()\n",
 )
+
+# Of c3, as the reviewer records it: a plan looks at the table, and a stamp that verifies reads the schema.
+RECORDED = {
+    "c3": {
+        "sha256": "",
+        "findings": [],
+        "measured": {
+            "tables": [
+                {
+                    "table": "a1",
+                    "lock": "SHARE UPDATE EXCLUSIVE",
+                    "blocks": "nothing",
+                    "reads_all": True,
+                    "rewrites": False,
+                    "while_locked": {"reads": ["a1"], "rewrites": []},
+                }
+            ],
+            "checks": [],
+            "changes": [],
+            "schema": {"changed": {}, "after": ""},
+        },
+    }
+}
 
 SAMPLE = ("creates in public", "sets the search_path")
 
@@ -145,8 +169,10 @@ def test_no_statement_of_ours_calls_what_is_planted_in_the_session_of_env_py(
     tmp_path: Path,
     attack: Attack,
 ) -> None:
+    tree = write_tree(tmp_path / "tree", [*ABC, OUTSIDE_A_TRANSACTION], env_py=COUNTS)
+    (tree / "alembic" / "reviewed.json").write_text(json.dumps({"version": 2, "revisions": RECORDED}))
     function = runner.start(
-        write_tree(tmp_path / "tree", [*ABC, OUTSIDE_A_TRANSACTION], env_py=COUNTS),
+        tree,
         DB_SECRET_ID=put_secret(strong.secret),
         UNTRUSTED_SCHEMA="ignore",
         ALLOW_DOWNGRADE="true",
@@ -161,10 +187,15 @@ def test_no_statement_of_ours_calls_what_is_planted_in_the_session_of_env_py(
         {"action": "upgrade"},
         {"action": "doctor"},
         {"action": "upgrade", "target": {"schema": "public"}},
+        {"action": "stamp", "revision": "c3", "verify": True},
     ):
         answer = function.invoke(event)
         # What is before pg_catalog misleads Alembic's own statements, too.
-        assert answer.error_type is None or attack.path is not None, answer.message
+        expected = "DriftDetected" if event["action"] == "stamp" else None
+        assert answer.error_type == expected or attack.path is not None, answer.message
+        if event["action"] == "plan" and attack.path is None:
+            [entry, _] = answer.payload["plan"]
+            assert [each["rows"] for each in entry["preflight"]["tables"]] == [0]
 
     # Those that it cannot avoid: Alembic's and SQLAlchemy's statements cannot be qualified.
     assert {call.role for call in calls(postgres_server, database)} == {strong.user}

@@ -25,7 +25,9 @@ _TYPES = (
     *("oid", "int2", "int4", "int8", "text", "varchar", "name", "bool", '"char"', "regclass", "regnamespace", "xid"),
     *("timestamptz", "int4[]", "int8[]", "oid[]", "text[]", "name[]"),
 )
-_OPERATORS = ("=", "<>", "<", ">", "<=", ">=", "||", "&", "-", "+", "~", "->>")
+# Further operands that the function's statements have, or that a statement without a cast would have.
+_OPERANDS = ("float4, int4", "float4, int8", "numeric, int4", "int4, interval", "int2[], int2[]")
+_OPERATORS = ("=", "<>", "<", ">", "<=", ">=", "||", "&", "-", "+", "*", "/", "~", "->>")
 # Alembic's and SQLAlchemy's own statements, which cannot be qualified.
 _NOT_OURS = re.compile(
     r"\s*(SELECT pg_catalog\.pg_class\.relname"
@@ -40,7 +42,10 @@ DECLARE
 BEGIN
     SET LOCAL check_function_bodies = off;
     FOR one IN
-        SELECT l, r, 'trojan_' || row_number() OVER () AS f FROM unnest({types}) AS l, unnest({types}) AS r
+        SELECT l, r, 'trojan_' || row_number() OVER () AS f FROM (
+            SELECT l, r FROM unnest({types}) AS l, unnest({types}) AS r
+            UNION ALL SELECT split_part(pair, ', ', 1), split_part(pair, ', ', 2) FROM unnest({operands}) AS pair
+        ) AS pairs
     LOOP
         EXECUTE format('CREATE FUNCTION {schema}.%s(a %s, b %s) RETURNS bool LANGUAGE plpgsql AS %L', one.f, one.l,
             one.r, {body_of_operator});
@@ -74,6 +79,7 @@ def plant(database: Database, schema: str, role: str) -> None:
     statement = _PLANT
     for placeholder, text in {
         "{operators}": _array(_OPERATORS),
+        "{operands}": _array(_OPERANDS),
         "{functions}": _FUNCTIONS,
         "{names}": _array(sorted(_names())),
         "{body_of_operator}": _body(
