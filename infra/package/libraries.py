@@ -14,6 +14,7 @@ from infra.package.errors import PackageError
 from infra.package.from_source import NotPureError, version_of
 from infra.package.layout import BACKEND_LIBRARIES
 from infra.package.provided import LAMBDAS, Provided, may_provide, missing, surely
+from infra.package.reached import When
 from infra.package.resolving import NoWheelError, added, minors_with_wheels
 from infra.package.uv_messages import listed
 
@@ -207,6 +208,17 @@ class _Writer:
 
     def _warnings(self) -> Iterator[str]:
         lock, target = self._place.requirements.lock.name, self._place.target
+        modules = self._reached.modules
+        called = [
+            one
+            for one in self._missing()
+            if one.when is When.IN_A_FUNCTION and one.imported.certain and modules[one.file] is not When.PERHAPS
+        ]
+        if called:
+            yield (
+                f"nothing in the package provides {_imports(called)}, which a function imports: a migration that calls"
+                " it fails; add what is missing to the lock, or name its folder in prepend_sys_path"
+            )
         if self._aside:
             names = listed([version_of(pin) for pin in self._aside])
             yield (

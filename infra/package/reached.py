@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from infra.package.layout import BACKEND, BACKEND_LIBRARIES, Layout
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
     from pathlib import PurePosixPath
 
     from infra.package.imports import Files
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 _DYNAMIC = re.compile(rb"\b(pkgutil|walk_packages|iter_modules|run_path|spec_from_file_location)\b")
 _CATCHES = frozenset({"ImportError", "ModuleNotFoundError", "Exception", "BaseException"})
 _IMPORTERS = frozenset({"import_module", "__import__"})
+# What Alembic calls in a revision.
+_OF_A_REVISION = frozenset({"upgrade", "downgrade"})
 
 
 class When(IntEnum):
@@ -35,13 +37,17 @@ class When(IntEnum):
 
 @dataclass(frozen=True)
 class Import:
-    """An absolute import: a dotted name, and the names that ``from`` takes from it."""
+    """An absolute import: a dotted name, and the names that ``from`` takes from it.
+
+    ``certain``: no condition, and nobody who catches its failure, is between it and its module or function.
+    """
 
     name: str
     members: tuple[str, ...]
     level: int
     line: int
     when: When
+    certain: bool
 
     @property
     def top(self) -> str:
@@ -92,7 +98,8 @@ class _Reader:
         # Python looks in the configuration's folder, too: it is where the function runs env.py.
         self._roots = list(dict.fromkeys([layout.packaged(layout.config_files[0]).parent, *roots]))
         tree = layout.packaged(layout.tree)
-        folders = [tree, *map(layout.packaged, layout.version_locations)]
+        self._versions = list(map(layout.packaged, layout.version_locations))
+        folders = [tree, *self._versions]
         self._first = [path for path in self._files if any(path.is_relative_to(folder) for folder in folders)]
         # Alembic imports the package of "package:path".
         self._first += [path for parent in tree.parents if (path := parent / "__init__.py") in self._files]
@@ -129,7 +136,8 @@ class _Reader:
         if path not in self._imports:
             source = self._files[path].read_bytes()
             self._changes_the_path |= b"sys.path" in source
-            imports, computed = imports_of(source)
+            is_revision = any(path.is_relative_to(folder) for folder in self._versions)
+            imports, computed = imports_of(source, _OF_A_REVISION if is_revision else frozenset())
             self._dynamic |= computed or _DYNAMIC.search(source) is not None
             self._imports[path] = imports
         return self._imports[path]
@@ -170,42 +178,55 @@ class _Reader:
 _OF_THE_BACKEND = frozenset({BACKEND.name, BACKEND_LIBRARIES.name})
 
 
-def imports_of(source: bytes) -> tuple[tuple[Import, ...], bool]:
-    """Return the imports of a Python file without those for type checkers, and whether it imports computed names."""
+def imports_of(source: bytes, called: Collection[str]) -> tuple[tuple[Import, ...], bool]:
+    """Return the imports of a Python file without those for type checkers, and whether it imports computed names.
+
+    The functions of the module that are ``called`` count as its own lines.
+    """
     try:
         module = ast.parse(source)
     except (SyntaxError, ValueError):  # perhaps newer than this interpreter: the target's may read it
         return (), True
-    visitor = _Visitor()
+    visitor = _Visitor(called)
     visitor.visit(module)
     return tuple(sorted(visitor.found, key=lambda one: one.line)), visitor.computed
+
+
+@dataclass(frozen=True)
+class _Place:
+    when: When
+    certain: bool = True
 
 
 class _Visitor:
     """Collects imports with a list of what is left to visit: code may be nested deeper than Python recurses."""
 
-    def __init__(self) -> None:
+    def __init__(self, called: Collection[str]) -> None:
         self.found: list[Import] = []
         self.computed = False
-        self._waiting: list[tuple[ast.AST, When]] = []
+        self._called = called
+        self._waiting: list[tuple[ast.AST, _Place]] = []
 
     def visit(self, module: ast.Module) -> None:
-        self._later(module.body, When.ALWAYS)
+        called = [node for node in module.body if isinstance(node, ast.FunctionDef) and node.name in self._called]
+        self._later((node for node in module.body if node not in called), _Place(When.ALWAYS))
+        self._later((line for node in called for line in node.body), _Place(When.ALWAYS))
         while self._waiting:
             self._visit(*self._waiting.pop())
 
-    def _later(self, nodes: Iterable[ast.AST], when: When) -> None:
+    def _later(self, nodes: Iterable[ast.AST], when: _Place) -> None:
         self._waiting += [(node, when) for node in nodes]
 
-    def _visit(self, node: ast.AST, when: When) -> None:
-        perhaps = max(when, When.PERHAPS)
+    def _visit(self, node: ast.AST, when: _Place) -> None:
+        perhaps = _Place(max(when.when, When.PERHAPS), certain=False)
         if isinstance(node, ast.Import):
-            self.found += [Import(alias.name, (), 0, node.lineno, when) for alias in node.names]
+            names = (alias.name for alias in node.names)
+            self.found += [Import(name, (), 0, node.lineno, when.when, when.certain) for name in names]
         elif isinstance(node, ast.ImportFrom):
             members = tuple(alias.name for alias in node.names)
-            self.found.append(Import(node.module or "", members, node.level, node.lineno, when))
+            self.found.append(Import(node.module or "", members, node.level, node.lineno, when.when, when.certain))
         elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
-            self._later(ast.iter_child_nodes(node), When.IN_A_FUNCTION)
+            self._later(ast.iter_child_nodes(node), _Place(When.IN_A_FUNCTION))
         elif isinstance(node, ast.If):
             for_type_checkers = _last_name(node.test) == "TYPE_CHECKING"
             self._later(() if for_type_checkers else (node.test, *node.body), perhaps)
@@ -232,7 +253,7 @@ class _Visitor:
         if not isinstance(name, ast.Constant) or not isinstance(name.value, str):
             self.computed = True
         elif name.value and not name.value.startswith("."):
-            self.found.append(Import(name.value, (), 0, node.lineno, When.PERHAPS))
+            self.found.append(Import(name.value, (), 0, node.lineno, When.PERHAPS, certain=False))
 
 
 def _last_name(node: ast.AST | None) -> str | None:

@@ -20,6 +20,16 @@ if TYPE_CHECKING:
 HERE = Target()
 ARM = Target("3.13", "arm64")
 # Wheels of a Python that a stage may have, and that is not the target's.
+REVISION_B = """revision = "b2"
+down_revision = "a1"
+
+def upgrade():
+    {up}
+
+
+def downgrade():
+    {down}
+"""
 FOR_312 = "cp312-cp312-manylinux2014_aarch64"
 
 
@@ -118,6 +128,17 @@ def test_an_import_that_finds_nothing_is_named(tmp_path: Path, files: dict[str, 
     assert missing in str(refused.value)
 
 
+def test_so_are_those_of_upgrade_and_downgrade(tmp_path: Path) -> None:
+    files = {
+        "alembic/versions/b2.py": REVISION_B.format(up="from app import deep", down="from gone2.deep import x"),
+        "app/deep.py": "import gone1\n",
+    }
+    with pytest.raises(PackageError, match=r"^nothing in the package provides ") as refused:
+        build(make_backend(tmp_path / "shop", **files), tmp_path / "out", ARM)
+    assert "gone1 (app/deep.py:1)" in str(refused.value)
+    assert "gone2.deep (alembic/versions/b2.py:9)" in str(refused.value)
+
+
 def test_imports_that_may_fail_are_no_failure(tmp_path: Path) -> None:
     models = (
         "from __future__ import annotations\nimport typing\nfrom contextlib import suppress\n"
@@ -128,6 +149,22 @@ def test_imports_that_may_fail_are_no_failure(tmp_path: Path) -> None:
         "import tomllib, boto3\n"
     )
     build(make_backend(tmp_path / "shop", **{"app/models.py": models}), tmp_path / "out", ARM)
+
+
+def test_what_other_functions_import_and_nothing_provides_is_a_warning(tmp_path: Path) -> None:
+    env_py = f"{ENV}def run_migrations_online():\n    from shop.models import Base\n\n\nrun_migrations_online()\n"
+    models = (
+        "import sqlalchemy\n\n"
+        "def later():\n    import gone1\n"
+        "    try:\n        import gone2\n    except ImportError:\n        pass\n"
+    )
+    backend = make_backend(tmp_path / "shop", **{"alembic/env.py": env_py, "app/models.py": models})
+
+    [warning] = [one for one in build(backend, tmp_path / "out", ARM).warnings if "nothing in the package" in one]
+
+    assert "shop.models (alembic/env.py:4)" in warning
+    assert "gone1 (app/models.py:4)" in warning
+    assert "gone2" not in warning
 
 
 @pytest.mark.parametrize("adds", ["import sys\nsys.path.append('lib/python')\n", ""], ids=["sys.path", "PYTHONPATH"])
