@@ -108,7 +108,12 @@ def _short(answer: Mapping[str, Any]) -> str:
     if len(text) <= LONGEST_OUTCOME:
         return text
     if "errorType" in answer:
-        return json.dumps({**answer, "errorMessage": str(answer["errorMessage"])[: LONGEST_OUTCOME // 4]})
+        message = str(answer["errorMessage"])
+        # JSON writes a character as up to 12.
+        while len(text) > LONGEST_OUTCOME:
+            message = message[: len(message) * 9 // 10]
+            text = json.dumps({**answer, "errorMessage": message}, separators=(",", ":"))
+        return text
     # The longest first: what is short and empty stays, so that its reader need not guess.
     lists = {name: len(json.dumps(value)) for name, value in answer.items() if isinstance(value, (list, dict))}
     kept, cut = dict(answer), list[str]()

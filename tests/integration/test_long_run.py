@@ -138,6 +138,21 @@ def test_an_outcome_that_is_long_leaves_out_its_lists(long_runs: LongRuns, datab
     assert short == {**whole, "truncated": ["applied"]}
 
 
+def test_an_error_that_is_long_is_cut_until_the_outcome_fits(long_runs: LongRuns, tmp_path: Path) -> None:
+    tree = write_ledger(tmp_path / "tree", 1)
+    outcome = tmp_path / "outcome.json"
+
+    # JSON writes this character as 12.
+    ended = long_runs.run(tree, "--outcome", str(outcome), DB_AUTH="𝄞" * LONGEST_OUTCOME)
+
+    text = outcome.read_text()
+    short = json.loads(text)
+    assert LONGEST_OUTCOME * 0.85 < len(text) <= LONGEST_OUTCOME
+    assert short["errorType"] == "ConfigurationError"
+    assert len(short["errorMessage"]) > LONGEST_OUTCOME // 15
+    assert ended.answer["errorMessage"].startswith(short["errorMessage"])
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_one_that_is_killed_leaves_the_server_as_a_killed_function_does(
     long_runs: LongRuns, runner: Runner, database: Database, tmp_path: Path, number: signal.Signals
