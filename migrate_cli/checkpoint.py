@@ -52,13 +52,13 @@ def command(
 
     output = Output("migrate checkpoint", as_json=as_json)
     try:
-        variables = stages.environment(stage)
+        variables, all_names = stages.environment(stage), stages.variables_of_all()
         try:
             settings = settings_of(backend, config or configuration(backend), variables)
         except ReviewError as error:
             raise UsageError(str(error)) from None
         made = make(
-            Backend(backend, settings, python or interpreter(backend.resolve()), variables),
+            Backend(backend, settings, python or interpreter(backend.resolve()), variables, all_names),
             at=at,
             allow=allow or (),
             versions=postgres or VERSIONS,

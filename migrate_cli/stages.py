@@ -174,12 +174,7 @@ def environment(stage: str | None) -> dict[str, str]:
     """
     if stage is None and _find_cdk_json() is None:
         return {}
-    try:
-        content = json.loads(_cdk_json().read_text(encoding="utf-8"))
-        stages: dict[str, Any] = content.get("context", {}).get("project", {}).get("stages", {})
-        variables = {name: dict(settings.get("environment", {})) for name, settings in stages.items()}
-    except (OSError, ValueError, AttributeError, TypeError) as error:
-        raise UsageError(f"cdk.json cannot be used: {error}") from None
+    variables = _environments()
     if stage is not None:
         if stage not in variables:
             raise UsageError(f"there is no stage {stage} in cdk.json", advice=f"Stages: {', '.join(variables)}.")
@@ -189,6 +184,24 @@ def environment(stage: str | None) -> dict[str, str]:
         for name, value in each.items():
             given.setdefault(name, set()).add(str(value))
     return {name: next(iter(values)) for name, values in given.items() if len(values) == 1}
+
+
+def variables_of_all() -> frozenset[str]:
+    """Return the names of the variables that any stage's `environment` of cdk.json has.
+
+    Raises:
+        UsageError: cdk.json cannot be read.
+    """
+    return frozenset[str]() if _find_cdk_json() is None else frozenset[str]().union(*_environments().values())
+
+
+def _environments() -> dict[str, dict[str, str]]:
+    try:
+        content = json.loads(_cdk_json().read_text(encoding="utf-8"))
+        stages: dict[str, Any] = content.get("context", {}).get("project", {}).get("stages", {})
+        return {name: dict(settings.get("environment", {})) for name, settings in stages.items()}
+    except (OSError, ValueError, AttributeError, TypeError) as error:
+        raise UsageError(f"cdk.json cannot be used: {error}") from None
 
 
 def must_be_meant(stage: str) -> bool:

@@ -120,7 +120,7 @@ def build(
         **data_files.named_files(layout, selection.package_files),
         **{PurePosixPath(path): file for path, file in extra_files.items()},
     }
-    checkpoint = checkpoints.check(layout, graph)
+    checkpoint = checkpoints.check(layout, graph, selection.environment)
     if not checkpoint.usable:
         checkpoints.leave_out(copies, layout)
     sources = _sources(copies)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from infra.package.errors import PackageError
 from infra.package.sources import files_below
+from lambda_migrate.invocation.settings import VARIABLES
 from lambda_migrate.revisions import checkpoint as checkpoint_file
 from lambda_migrate.revisions.manifest import digest_of
 from lambda_migrate.revisions.reviewed import FILE as REVIEWED
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 # So many revisions take longer to apply than is worth waiting for.
 _MANY = 50
 _AGAIN = "run migrate checkpoint again, or delete checkpoint.json and checkpoint.sql"
+_OF_LIBRARIES = ("AWS_", "PG", "POWERTOOLS_")
 _UNREAD = (REVIEWED, checkpoint_file.DESCRIPTION, checkpoint_file.SCRIPT)
 _UNREAD_SUFFIXES = (".mako", ".md", ".rst")
 
@@ -32,8 +34,10 @@ class Checked(NamedTuple):
     warning: str | None = None
 
 
-def check(layout: Layout, graph: Graph | None) -> Checked:
+def check(layout: Layout, graph: Graph | None, environment: Collection[str] = ()) -> Checked:
     """Compare the checkpoint with the tree. Without the graph, the tree is a requirement's and has none.
+
+    ``environment`` has the names of the variables that the stage gives to its function.
 
     Raises:
         PackageError: it has one that does not match its revisions, or cannot be read.
@@ -55,6 +59,11 @@ def check(layout: Layout, graph: Graph | None) -> Checked:
             warning="the checkpoint is not packaged, so an empty database replays every revision:"
             f" {changed[0]} has changed since it was made; run migrate checkpoint again"
         )
+    if unknown := sorted(backends_own(environment) - {*found.variables}):
+        return Checked(
+            warning="the checkpoint is not packaged, so an empty database replays every revision: no stage had the"
+            f" variable {unknown[0]} when it was made; run migrate checkpoint again"
+        )
     since = len(graph.revisions) - len(found.revisions)
     warning = f"{since} revisions have come since the checkpoint was made; run migrate checkpoint again"
     return Checked(usable=True, warning=warning if since >= _MANY else None)
@@ -74,6 +83,11 @@ def other_files(layout: Layout, revisions: Collection[Path]) -> dict[str, str]:
         for path, file in files_below(layout.tree, inside=(layout.backend, *layout.local_packages))
         if file.resolve() not in own and path.name not in _UNREAD and _may_be_read(path)
     }
+
+
+def backends_own(environment: Collection[str]) -> set[str]:
+    """Return the variables of a stage's ``environment`` that are no settings of the function."""
+    return {name for name in environment if name not in VARIABLES and not name.startswith(_OF_LIBRARIES)}
 
 
 def _may_be_read(path: PurePosixPath) -> bool:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 # An f-string that puts a password into an address as it is.
 _ADDRESS = re.compile(r"""f["'][^"'\n]*://[^"'\n]*\{[^}"'\n]*(?:password|passwd|pass|pwd)[^}"'\n]*\}""", re.IGNORECASE)
+_ENVIRONMENT = re.compile(r"environ|getenv")
+_UPPER = re.compile(r"""(?<=["'])[A-Z][A-Z0-9_]+(?=["'])""")
 _ESCAPES = re.compile(r"\bquote(?:_plus)?\(")
 
 
@@ -54,6 +56,12 @@ def find(files: Files, reached: Reached) -> Variables:
     templates = database_env(read, escapes=escapes)
     required = tuple(name for name, needed in read.items() if needed and name not in templates)
     return Variables(templates, required)
+
+
+def names_in(text: str) -> set[str]:
+    """Return the variables that a file may read: also words that it has in upper case, if it reads the environment."""
+    found = {name for name, _ in _variables(text)}
+    return found | set(_UPPER.findall(text)) if _ENVIRONMENT.search(text) else found
 
 
 def _variables(text: str) -> Iterator[tuple[str, bool]]:

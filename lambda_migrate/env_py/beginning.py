@@ -7,8 +7,9 @@ any case in which the end could be another one than that of the revisions, the r
 from __future__ import annotations
 
 import json
+import os
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import chain
 from typing import TYPE_CHECKING, Any
@@ -25,6 +26,7 @@ from lambda_migrate.revisions.checkpoint import (
     DESCRIPTION,
     LOGIN,
     Checkpoint,
+    Surroundings,
     in_session,
     placed,
     read_checkpoint,
@@ -55,6 +57,14 @@ class Beginning:
     script: ScriptDirectory
     graph: tree.PackagedGraph
     journal: Journal
+    _surroundings: Surroundings = field(init=False)
+
+    def __post_init__(self) -> None:
+        settings = self.job.settings
+        # Now, as env.py may change its environment.
+        self._surroundings = Surroundings(
+            settings.x_arguments, dict(os.environ), settings.env_variables, settings.url_variables
+        )
 
     def __call__(self, context: MigrationContext) -> None:
         """Apply the checkpoint if the database is empty, and nothing stands against it.
@@ -162,6 +172,9 @@ class Beginning:
             yield "the request ends below it, or other revisions come before one of its own"
         if connection.dialect.driver not in _DRIVERS:
             yield f"it cannot be run by the driver {connection.dialect.driver}"
+        other = self._surroundings.differ_from(checkpoint)
+        if other is not None:
+            yield other
         first = checkpoint.tables[0]
         configured = home if first.configured == "" or self.job.schema is not None else first.configured
         if (context.version_table_schema, context.version_table) != (configured, first.name):

@@ -36,6 +36,19 @@ PLACEHOLDERS = (
     *("user_quoted", "password_quoted"),
 )
 
+# The variables that `read_settings` reads.
+VARIABLES = frozenset(
+    {
+        *("STAGE", "DB_SECRET_ID", "DB_HOST", "DB_PORT", "DB_NAME", "DB_USER", "DB_SSLMODE"),
+        *("DB_SSLROOTCERT", "DB_AUTH", "DB_DRIVER", "DATABASE_URL_ENV", "DATABASE_ENV", "ALEMBIC_X"),
+        *("ALEMBIC_CONFIG", "CONNECT_TIMEOUT_S", "MIGRATION_LOCK_TIMEOUT_S", "LOCK_TIMEOUT_MS"),
+        *("LOCK_RETRIES", "STATEMENT_TIMEOUT_MS", "DEADLINE_RESERVE_MS", "ALLOW_DOWNGRADE"),
+        *("NEWER_DATABASE", "TARGETS_ALLOWED", "UNTRUSTED_SCHEMA", "ROLLOUT", "ROLLOUT_BUCKET"),
+        *("SERVER_CONCURRENCY", "BACKEND_OUTPUT_LINES", "PREFLIGHT", "PREFLIGHT_MAX_BLOCK_S"),
+        *("PREFLIGHT_TIMEOUT_MS", "CHECKPOINT", "PREFLIGHT_MAX_SCAN_MB", "LOG_LEVEL"),
+    }
+)
+
 # From the weakest to the strictest.
 SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 _MAX_MS = 15 * 60 * 1000  # the longest that a Lambda function may run

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
-FORMAT = 1
+FORMAT = 2
 DESCRIPTION = "checkpoint.json"
 SCRIPT = "checkpoint.sql"
 
@@ -44,6 +45,8 @@ class Checkpoint:
         heads: the revisions that the database is at.
         revisions: the SHA-256 of each revision's file by its id, parents first.
         files: the SHA-256 of the other files of the tree by their paths from there, env.py among them.
+        x_arguments: the hash of the ``-x`` arguments with which the revisions were replayed.
+        variables: what the environment variables were then that may matter: a hash, or None for one that was not set.
         tables: the version tables, in the order in which env.py comes to them.
         acts_as: the role that env.py sets, None if it acts as its login.
         home: the schema that unqualified names led to when the revisions were replayed.
@@ -64,6 +67,8 @@ class Checkpoint:
     heads: tuple[str, ...]
     revisions: Mapping[str, str]
     files: Mapping[str, str]
+    x_arguments: str
+    variables: Mapping[str, str | None]
     tables: tuple[NotedTable, ...]
     acts_as: str | None
     home: str
@@ -136,6 +141,57 @@ def read_script(tree: Path, checkpoint: Checkpoint) -> str:
 def placed(script: str, schema: str, login: str) -> str:
     """Return the script for a schema and a role, whose names are given as SQL has them, in quotes if need be."""
     return script.replace(HOME, schema).replace(LOGIN, login)
+
+
+# The function itself sets these for libpq.
+_OF_LIBPQ = ("PGAPPNAME", "PGCONNECT_TIMEOUT", "PGOPTIONS", "PGSSLMODE", "PGSSLROOTCERT")
+# The hash of a password could be guessed from the repository.
+SECRET_NAME = re.compile(r"SECRET|PASS|TOKEN|KEY|CREDENTIAL", re.IGNORECASE)
+_IS_SET = "set"
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What env.py and the revisions may read beside their files.
+
+    ``templates`` are the further variables that `DATABASE_ENV` gives, and ``url_variables`` those that get the URL.
+    """
+
+    x_arguments: Mapping[str, str]
+    environ: Mapping[str, str]
+    templates: Mapping[str, str]
+    url_variables: tuple[str, ...]
+
+    @property
+    def x_digest(self) -> str:
+        """The hash of the ``-x`` arguments, with their placeholders and in their order."""
+        return _digest(json.dumps([*self.x_arguments.items()]))
+
+    def noted(self, names: Iterable[str]) -> dict[str, str | None]:
+        """Return what a checkpoint notes of these variables and of those in ``templates``. It notes no address."""
+        addresses = {name for name, text in self.templates.items() if "{" in text}
+        left = {*names, *self.templates} - addresses - {*self.url_variables, *_OF_LIBPQ}
+        variables = {**self.environ, **self.templates}
+        return {name: self._noted(name, variables.get(name)) for name in sorted(left)}
+
+    def differ_from(self, checkpoint: Checkpoint) -> str | None:
+        """Return what was otherwise when the checkpoint was made, None if nothing was."""
+        if self.x_digest != checkpoint.x_arguments:
+            return "the -x arguments are not those with which it was made"
+        for name, value in self.noted(checkpoint.variables).items():
+            if name not in checkpoint.variables or checkpoint.variables[name] != value:
+                return f"the environment variable {name} is not what it was when it was made"
+        return None
+
+    @staticmethod
+    def _noted(name: str, value: str | None) -> str | None:
+        if value is None:
+            return None
+        return _IS_SET if SECRET_NAME.search(name) else _digest(value)
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()
 
 
 # What pg_dump sets in its own session. Without these, a session could read the script in another way.

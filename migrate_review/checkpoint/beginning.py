@@ -7,6 +7,7 @@ checkpoint of an env.py that sets a role is not used.
 from __future__ import annotations
 
 import json
+import os
 from contextlib import closing
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,14 @@ from infra.package.builder import graph_of
 from infra.package.errors import PackageError
 from infra.package.layout import read_layout
 from lambda_migrate.env_py import emptiness
-from lambda_migrate.revisions.checkpoint import CURRENT_SETTINGS, in_session, placed, read_checkpoint, read_script
+from lambda_migrate.revisions.checkpoint import (
+    CURRENT_SETTINGS,
+    Surroundings,
+    in_session,
+    placed,
+    read_checkpoint,
+    read_script,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -41,7 +49,9 @@ def begin(config: Path, database: Database) -> str | None:
         session = emptiness.Found(**json.loads(text))
         if session.version_table_exists:
             return None
-        why = next(emptiness.reasons(found, session), None)
+        # `make upgrade` runs Alembic without -x.
+        surroundings = Surroundings({}, os.environ, {}, ("DATABASE_URL",))
+        why = surroundings.differ_from(found) or next(emptiness.reasons(found, session), None)
         if found.acts_as is not None:
             why = "env.py acts as another role than its login"
         elif len(found.tables) > 1:

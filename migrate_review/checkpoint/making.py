@@ -16,16 +16,27 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from infra.package import checkpoints
+from infra.package import checkpoints, variables
 from infra.package.builder import graph_of
 from infra.package.errors import PackageError
 from infra.package.layout import read_layout
+from infra.package.sources import files_below
 from lambda_migrate.database.schema import same_form
-from lambda_migrate.revisions.checkpoint import DESCRIPTION, HOME, LOGIN, SCRIPT, Checkpoint, to_text
+from lambda_migrate.revisions.checkpoint import (
+    DESCRIPTION,
+    HOME,
+    LOGIN,
+    SCRIPT,
+    SECRET_NAME,
+    Checkpoint,
+    Surroundings,
+    to_text,
+)
 from lambda_migrate.revisions.manifest import digest_of
 from migrate_review.checkpoint import items, script, server, state
 from migrate_review.checkpoint.items import Item
 from migrate_review.checkpoint.replaying import Backend, replay
+from migrate_review.driver.process import backend_variables
 from migrate_review.errors import ReviewError
 
 if TYPE_CHECKING:
@@ -52,7 +63,6 @@ _MISSING_ROLE = re.compile(r'role "([^"]+)" does not exist')
 _ROLE_LOOKUP = re.compile(r"\bpg_(roles|authid|user|shadow|group|auth_members)\b|\bto_regrole\b", re.IGNORECASE)
 
 
-_SECRET_NAME = re.compile(r"SECRET|PASS|TOKEN|KEY|CREDENTIAL", re.IGNORECASE)
 _SHORTEST_SECRET = 8
 _REVOKE = re.compile(r"\bREVOKE\b", re.IGNORECASE)
 
@@ -142,10 +152,18 @@ def make(
         progress("replaying the revisions in another schema and time zone")
         any_schema, time_zone, remarks = proof.elsewhere(newest)
         others = sorted({*_named(found, "schema"), *(table.schema for table in newest.replayed.tables if table.schema)})
+        surroundings = Surroundings(
+            backend.settings.x_arguments,
+            backend_variables(backend.variables),
+            backend.settings.env_variables,
+            backend.settings.url_variables,
+        )
         checkpoint = Checkpoint(
             heads=newest.replayed.heads,
             revisions=revisions,
             files=checkpoints.other_files(layout, [revision.file for revision in graph.revisions]),
+            x_arguments=surroundings.x_digest,
+            variables=surroundings.noted(_variables(layout, graph, backend)),
             tables=newest.replayed.tables,
             acts_as=None if newest.replayed.role == LOGIN else newest.replayed.role,
             home=home,
@@ -163,6 +181,15 @@ def make(
             script_sha256=hashlib.sha256(text.encode()).hexdigest(),
         )
     return Made(layout.tree, checkpoint, text, tuple(found), tuple(remarks))
+
+
+def _variables(layout: Layout, graph: Graph, backend: Backend) -> set[str]:
+    """Return the variables that the tree may read by name, and those that differ from stage to stage."""
+    files = {file for _, file in files_below(layout.tree, inside=(layout.backend, *layout.local_packages))}
+    files |= {revision.file for revision in graph.revisions}
+    texts = (file.read_text(encoding="utf-8", errors="replace") for file in files if file.suffix == ".py")
+    found = set[str]().union(*map(variables.names_in, texts))
+    return found | checkpoints.backends_own({*backend.variables, *backend.of_other_stages})
 
 
 def _named(found: Iterable[Item], kind: str) -> list[str]:
@@ -282,7 +309,7 @@ def _proven(proof: _Proof, runs: Sequence[_Run], progress: Callable[[str], None]
 def _refuse_secrets(text: str, variables: Mapping[str, str]) -> None:
     """Raise `ReviewError` if the script, which goes into the repository, has the value of a secret variable."""
     for name, value in variables.items():
-        if len(value) >= _SHORTEST_SECRET and _SECRET_NAME.search(name) and value in text:
+        if len(value) >= _SHORTEST_SECRET and SECRET_NAME.search(name) and value in text:
             raise ReviewError(
                 f"revisions or env.py have written the value of {name} into the database; nothing was written"
             )

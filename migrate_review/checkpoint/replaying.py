@@ -24,12 +24,16 @@ _TIMEOUT_S = 3600.0
 
 @dataclass(frozen=True)
 class Backend:
-    """A backend's folder, and how its env.py is run."""
+    """A backend's folder, and how its env.py is run.
+
+    ``variables`` are the stage's. ``of_other_stages`` are the names of those that other stages have.
+    """
 
     folder: Path
     settings: Settings
     python: Path
     variables: Mapping[str, str]
+    of_other_stages: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)

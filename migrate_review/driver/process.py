@@ -53,6 +53,13 @@ class DiedError(Exception):
     """The process ended, or was killed for taking too long. The message is one line that says which."""
 
 
+def backend_variables(variables: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment of a backend with these variables beside those of this process."""
+    # A developer's PG* settings are for their own servers.
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
+    return {**variables, **inherited}
+
+
 class Process:
     """A running driver. ``start`` is the first message to it.
 
@@ -64,9 +71,7 @@ class Process:
         self._output = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the process
         commands, self._commands = os.pipe()
         self._answers, answers = os.pipe()
-        # A developer's PG* settings are for their own servers.
-        inherited = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
-        environment = {**variables, **inherited}
+        environment = backend_variables(variables)
         environment["PGSSLCERTMODE"] = "disable"  # a certificate in the developer's home folder is for other servers
         try:
             self._process = subprocess.Popen(

@@ -21,7 +21,7 @@ from infra.package import PackageError, checkpoints
 from infra.package.builder import graph_of
 from infra.package.layout import read_layout
 from lambda_migrate.database.schema import read_schema, same_form
-from lambda_migrate.revisions.checkpoint import DESCRIPTION, SCRIPT, read_checkpoint, to_text
+from lambda_migrate.revisions.checkpoint import DESCRIPTION, SCRIPT, Surroundings, read_checkpoint, to_text
 from lambda_migrate.revisions.manifest import digest_of
 from localcloud.clients import client
 from migrate_review.checkpoint.beginning import begin
@@ -79,7 +79,12 @@ SEEDED = (
         ),
         description="Add events",
     ),
-    Rev("c3", sql("CREATE TABLE third (id int)"), down="a1", description="Another branch"),
+    Rev(
+        "c3",
+        "import os\nop.execute(f\"CREATE TABLE third (id {os.environ.get('FLAG', 'int')})\")",
+        down="a1",
+        description="Another branch",
+    ),
 )
 
 
@@ -101,9 +106,9 @@ def checkpoint(
 
 @pytest.fixture(scope="module")
 def seeded(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tree with two heads, rows, and objects of many kinds, with its checkpoint, proven on both servers."""
+    """A tree with two heads, rows, and objects of many kinds, with its checkpoint."""
     folder = write_tree(tmp_path_factory.mktemp("seeded") / "seeded", SEEDED)
-    checkpoint(folder, versions=(15, 18))
+    checkpoint(folder)
     return folder
 
 
@@ -188,7 +193,9 @@ def test_it_is_used_in_any_schema(runner: Runner, database: Database, seeded: Pa
         ),
         pytest.param("", {"revision": "b2"}, {}, "ends below", id="below it", marks=STRESS),
         pytest.param("", {"revision": "+1"}, {}, "a number of revisions", id="a number", marks=STRESS),
-        ("", {"revision": "heads"}, {"CHECKPOINT": "off"}, None),
+        ("", {"revision": "heads"}, {"FLAG": "text"}, "variable FLAG is not what it was"),
+        ("", {"revision": "heads"}, {"ALEMBIC_X": '{"tenant": "one"}'}, "the -x arguments are not those"),
+        pytest.param("", {"revision": "heads"}, {"CHECKPOINT": "off"}, None, id="switched off", marks=STRESS),
         (
             "CREATE TABLE alembic_version (version_num varchar(32) NOT NULL PRIMARY KEY)",
             {"revision": "heads"},
@@ -257,6 +264,7 @@ def test_what_fails_in_it_leaves_nothing(runner: Runner, database: Database, see
     assert not query(database, "SELECT 1 FROM pg_class WHERE relnamespace = 'public'::regnamespace")
 
 
+@STRESS
 def test_killed_half_way_it_leaves_nothing_and_the_next_run_finishes(
     runner: Runner, database: Database, seeded: Path, tmp_path: Path
 ) -> None:
@@ -277,9 +285,15 @@ def spoil(folder: Path, statement: str) -> None:
     """Let the script end with a statement, and describe it as if it had been written so."""
     tree = folder / "alembic"
     (tree / SCRIPT).write_text((tree / SCRIPT).read_text() + statement)
+    describe_as(folder, script_sha256=digest_of(tree / SCRIPT))
+
+
+def describe_as(folder: Path, **fields: Any) -> None:  # noqa: ANN401 - whatever a description has
+    """Let the description of the checkpoint say something else."""
+    tree = folder / "alembic"
     found = read_checkpoint(tree)
     assert found is not None
-    (tree / DESCRIPTION).write_text(to_text(replace(found, script_sha256=digest_of(tree / SCRIPT))))
+    (tree / DESCRIPTION).write_text(to_text(replace(found, **fields)))
 
 
 UNCARRIED = Rev(
@@ -314,7 +328,7 @@ REFUSED = (
 )
 
 
-def test_what_cannot_be_carried_over_is_refused_unless_each_is_named(tmp_path: Path) -> None:
+def test_what_cannot_be_carried_over_is_refused_unless_it_is_named(tmp_path: Path) -> None:
     folder = write_tree(tmp_path / "refused", [UNCARRIED])
 
     with pytest.raises(UncarriedError) as refused:
@@ -324,6 +338,11 @@ def test_what_cannot_be_carried_over_is_refused_unless_each_is_named(tmp_path: P
         name for name in REFUSED if name.partition(":")[0] not in {"rows", "owner"} and name != "schema:audit"
     ]
     assert not (folder / "alembic" / DESCRIPTION).exists()
+
+
+@STRESS
+def test_what_cannot_be_carried_over_is_left_out_if_each_is_named(tmp_path: Path) -> None:
+    folder = write_tree(tmp_path / "allowed", [UNCARRIED])
 
     made = checkpoint(folder, allow=REFUSED)
 
@@ -363,6 +382,7 @@ def test_what_it_makes_belongs_to_the_role_that_env_py_acts_as(
     query(postgres_server.database(database.name), f"GRANT CREATE ON SCHEMA public TO {owner}")
     folder = shutil.copytree(seeded, tmp_path / "role")
     (folder / "alembic" / "env.py").write_text(ROLE_ENV)
+    describe_as(folder, variables=Surroundings({}, {}, {"OWNER": owner}, ()).noted(()))
 
     result = runner.invoke(folder, {"revision": "heads"}, DATABASE_ENV=json.dumps({"OWNER": owner})).payload
 
@@ -442,6 +462,7 @@ LOOP_ENV = ENV_PY.replace(
 )
 
 
+@STRESS
 def test_an_env_py_with_several_version_tables_begins_all_of_them(
     runner: Runner, database: Database, tmp_path: Path
 ) -> None:
@@ -480,6 +501,11 @@ def test_the_builder_packages_it_refuses_another_and_warns_of_an_old_one(seeded:
     with pytest.raises(PackageError, match="stands for revision c3, which the tree does not have"):
         checked(lacking)
 
+    layout = read_layout(seeded)
+    usable, warning = checkpoints.check(layout, graph_of(layout, seeded), {"LOCK_TIMEOUT_MS", "FLAG", "FURTHER"})
+    assert not usable
+    assert "no stage had the variable FURTHER" in str(warning)
+
     old = shutil.copytree(seeded, tmp_path / "old")
     before: str | tuple[str, ...] = ("b2", "c3")
     for number in range(50):
@@ -504,6 +530,57 @@ def test_the_documented_recipe_does_the_same(database: Database, later: Path) ->
     assert query(database, "SELECT version_num FROM alembic_version ORDER BY 1") == [("b2",), ("c3",)]
     assert alembic(later, database, "upgrade", "heads").returncode == 0
     assert held(database) == wanted
+
+
+BRANCHING = """
+import os
+from alembic import context
+flag = os.environ.get("FLAG", "none")
+tenant = context.get_x_argument(as_dictionary=True).get("tenant", "none")
+op.execute(f"CREATE TABLE made_for (name text DEFAULT '{flag} {tenant}')")
+"""
+
+
+@pytest.fixture(scope="module")
+def branching(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tree whose revision reads a variable and an -x argument, with a checkpoint that was made with both."""
+    folder = write_tree(
+        tmp_path_factory.mktemp("branching") / "branching",
+        [Rev("a1", BRANCHING)],
+    )
+    variables = {"FLAG": "on", "ALEMBIC_X": '{"tenant": "one"}'}
+    settings = settings_of(folder, "alembic.ini", variables)
+    make(Backend(folder, settings, Path(sys.executable), variables), versions=(18,)).write()
+    return folder
+
+
+@STRESS
+@pytest.mark.parametrize(
+    "variables,why",
+    [
+        ({}, None),
+        ({"FLAG": "off"}, "the environment variable FLAG is not what it was"),
+        ({"FLAG": None}, "the environment variable FLAG is not what it was"),
+        ({"DATABASE_ENV": '{"OTHER": "1"}'}, "the environment variable OTHER is not what it was"),
+        ({"DATABASE_ENV": '{"ADDRESS": "{host}"}'}, None),
+        ({"ALEMBIC_X": '{"tenant": "two"}'}, "the -x arguments are not those"),
+        ({"ALEMBIC_X": None}, "the -x arguments are not those"),
+    ],
+)
+def test_revisions_that_are_given_something_else_run(
+    runner: Runner, database: Database, branching: Path, variables: dict[str, str | None], why: str | None
+) -> None:
+    given = {"FLAG": "on", "ALEMBIC_X": '{"tenant": "one"}', **variables}
+
+    result = runner.invoke(branching, **given).payload
+
+    assert ("checkpoint" in result) == (why is None), result
+    assert [why is not None and why in line["message"] for line in runner.events("checkpoint.skipped")] == (
+        [] if why is None else [True]
+    )
+    tenant = json.loads(given["ALEMBIC_X"] or "{}").get("tenant", "none")
+    [(name,)] = query(database, "SELECT pg_get_expr(adbin, adrelid) FROM pg_attrdef")
+    assert name == f"'{given['FLAG'] or 'none'} {tenant}'::text"
 
 
 def test_a_developers_upgrade_begins_with_it(database: Database, seeded: Path) -> None:
@@ -541,6 +618,7 @@ def extended(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@STRESS
 def test_an_extension_that_the_login_may_not_make_is_the_same_error_and_leaves_nothing(
     runner: Runner, database: Database, extended: Path
 ) -> None:
@@ -567,6 +645,7 @@ def test_an_extension_in_another_schema_is_a_reason_to_replay(
     assert "the extension citext is in the schema extensions" in skipped["message"]
 
 
+@STRESS
 def test_extensions_that_are_there_are_no_objects_of_the_users(
     runner: Runner, postgres_server: Server, database: Database, extended: Path
 ) -> None:
@@ -611,6 +690,7 @@ def test_the_command_writes_it_and_says_so_in_json(tmp_path: Path) -> None:
     }
 
 
+@STRESS
 def test_a_new_tenant_in_a_rollout_begins_with_it(
     runner: Runner, database: Database, emulator: Emulator, seeded: Path
 ) -> None:

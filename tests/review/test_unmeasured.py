@@ -328,6 +328,7 @@ def test_without_a_stage_env_py_gets_what_all_stages_agree_on(tmp_path: Path, mo
     assert stages.environment("prod") == {"DB_DRIVER": "postgresql+psycopg", "NAME": "prod"}
     with pytest.raises(UsageError, match="there is no stage test"):
         stages.environment("test")
+    assert stages.variables_of_all() == {"DB_DRIVER", "ONE", "NAME"}
 
 
 def test_libraries_that_are_too_old_are_named_before_anything_runs(

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
+from infra.package.variables import names_in
 from lambda_migrate.env_py import emptiness
+from lambda_migrate.invocation.settings import VARIABLES
 from lambda_migrate.revisions.checkpoint import (
     DESCRIPTION,
     HOME,
@@ -17,6 +20,7 @@ from lambda_migrate.revisions.checkpoint import (
     SCRIPT,
     Checkpoint,
     NotedTable,
+    Surroundings,
     in_session,
     placed,
     read_checkpoint,
@@ -25,14 +29,13 @@ from lambda_migrate.revisions.checkpoint import (
 )
 from migrate_review.checkpoint.items import Item
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
 TEXT = f"CREATE TABLE {HOME}.a (id int);\n"
 WHOLE = Checkpoint(
     heads=("b2", "c3"),
     revisions={"a1": "0" * 64, "b2": "1" * 64, "c3": "2" * 64},
     files={"env.py": "3" * 64},
+    x_arguments="5" * 64,
+    variables={"FLAG": "6" * 64, "OTHER": None},
     tables=(NotedTable(None, "", "alembic_version", ("b2", "c3")), NotedTable("two", "two", "versions", ("a1",))),
     acts_as=None,
     home="public",
@@ -78,7 +81,7 @@ def test_a_tree_without_one_has_none(tmp_path: Path) -> None:
     assert read_checkpoint(tmp_path) is None
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"format": 0}', json.dumps({"format": 1, "heads": []})])
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"format": 0}', json.dumps({"format": 2, "heads": []})])
 def test_another_document_is_none_of_this_format(tmp_path: Path, text: str) -> None:
     (tmp_path / DESCRIPTION).write_text(text)
 
@@ -134,6 +137,50 @@ def test_a_checkpoint_may_need_its_schema_or_its_time_zone() -> None:
     assert "time zone is Europe/Berlin" in next(emptiness.reasons(bound, FOUND))
     elsewhere = replace(FOUND, schema="tenant", time_zone="UTC")
     assert next(emptiness.reasons(bound, elsewhere)) == "it is for the schema public only"
+
+
+def test_what_is_given_beside_the_files_is_compared_without_addresses_and_secrets() -> None:
+    made = Surroundings(
+        {"a": "1", "b": "{host}"}, {"FLAG": "on", "URL": "x", "API_KEY": "k"}, {"H": "{host}"}, ("URL",)
+    )
+    noted = replace(WHOLE, x_arguments=made.x_digest, variables=made.noted(["FLAG", "OTHER", "URL", "API_KEY", "H"]))
+
+    assert set(noted.variables) == {"FLAG", "OTHER", "API_KEY"}
+    assert noted.variables["OTHER"] is None
+    assert noted.variables["API_KEY"] == "set"
+    assert made.differ_from(noted) is None
+    for other in (
+        replace(made, x_arguments={"b": "{host}", "a": "1"}),
+        replace(made, environ={**made.environ, "FLAG": "off"}),
+        replace(made, environ={**made.environ, "OTHER": ""}),
+        replace(made, environ={"FLAG": "on"}),
+        replace(made, templates={"FURTHER": "1"}),
+    ):
+        assert other.differ_from(noted) is not None
+    for same in (
+        replace(made, environ={**made.environ, "URL": "y", "API_KEY": "l", "UNREAD": "1"}),
+        replace(made, templates={"H": "{port}", "FLAG": "on"}),
+    ):
+        assert same.differ_from(noted) is None
+
+
+@pytest.mark.parametrize(
+    "text,names",
+    [
+        ("import os\nos.environ['one']\nos.getenv('two')", {"one", "two"}),
+        ("from os import environ as e\nif 'FLAG' in e or e.get('A' + x): pass", {"FLAG"}),
+        ("op.execute('SELECT')", set()),
+    ],
+)
+def test_the_variables_that_a_file_may_read_are_found(text: str, names: set[str]) -> None:
+    assert names_in(text) == names
+
+
+def test_the_settings_of_the_function_are_those_of_the_contract() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "contract.md").read_text(encoding="utf-8")
+    section = page.partition("\n## Environment variables\n")[2].partition("\n### ")[0]
+
+    assert set(re.findall(r"^\| `([A-Z_]+)` \|", section, re.MULTILINE)) == VARIABLES
 
 
 @pytest.mark.parametrize("pattern", ["rows:users", "rows", "row*", "users", "rows:*", "*"])
