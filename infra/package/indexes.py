@@ -36,7 +36,7 @@ def index_of(lock: Path, folder: Path, options: tuple[str, ...] = ()) -> Index:
             if name in found:
                 settings[name] = _usable(name, found[name], base)
     settings = settings or _of_pip()
-    more = [url for url in _of_tool(lock) if url.rstrip("/") not in _PYPI]
+    more = [url for url in _of_tool(lock) if not _PYPI.fullmatch(url)]
     if more:
         settings["extra-index-url"] = list(dict.fromkeys([*settings.get("extra-index-url", ()), *more]))
     # TOML takes a table's keys after all others, so the list of tables is last.
@@ -91,7 +91,8 @@ _PIP = {
     "trusted-host": "allow-insecure-host",
     "no-index": "no-index",
 }
-_PYPI = {"https://pypi.org/simple", "https://pypi.python.org/simple"}
+# uv's own default. It is not passed on, so that a setting of uv's may name a mirror in its place.
+_PYPI = re.compile(r"https://pypi\.(python\.)?org/simple/?")
 
 
 def _of_pip() -> dict[str, Any]:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 HASH = "sha256:" + "0" * 64
+DEFAULT_INDEX = "https://pypi.python.org/simple"
 FILES = f'files = [{{file = "x.whl", hash = "{HASH}"}}]\n'
 
 
@@ -252,10 +253,10 @@ def test_the_indexes_of_other_tools(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     pyproject = source.format("poetry", "https://a.example.com/simple") + source.format(
         "pdm", "https://${TOKEN}@b.example.com/simple"
     )
-    meta = {"sources": [{"url": "https://c.example.com/simple"}, {"url": "https://pypi.org/simple"}]}
+    meta = {"sources": [{"url": "https://c.example.com/simple"}, {"url": DEFAULT_INDEX}]}
     write(tmp_path, **{"pyproject.toml": pyproject, "Pipfile.lock": json.dumps({"_meta": meta})})
     found = {lock: index_of(tmp_path / lock, tmp_path).settings for lock in ("poetry.lock", "pdm.lock", "Pipfile.lock")}
     assert "https://reader:p%40ss@a.example.com/simple" in found["poetry.lock"]
     assert "https://t0ken@b.example.com/simple" in found["pdm.lock"]
     assert "https://c.example.com/simple" in found["Pipfile.lock"]
-    assert "pypi.org" not in found["Pipfile.lock"]
+    assert DEFAULT_INDEX not in found["Pipfile.lock"]
