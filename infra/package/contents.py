@@ -40,11 +40,11 @@ _LEFT_OUT: Mapping[str, tuple[str, ...]] = {
     "typing-extensions": (),
     "urllib3": ("urllib3/contrib/emscripten/*",),
 }
-# Among the function's own libraries nobody imports these: the parts of Powertools that it does not use, and the time
-# zones that botocore does not ask for.
+# Among the function's own libraries nobody imports these: the parts of Powertools that it does not use, and of dateutil
+# the time zones and the rules of calendars that botocore does not ask for.
 _LEFT_OUT_OF_OURS = re.compile(
     r"aws_lambda_powertools/(event_handler|utilities/(?!jmespath_utils/|typing/)[^/]+)/.*"
-    r"|dateutil/zoneinfo/.*\.tar\.gz"
+    r"|dateutil/zoneinfo/.*\.tar\.gz|dateutil/(easter|rrule)\.pyc?"
 )
 _SOURCES_OF_EXTENSIONS = ("*.pyi", "*.pyx", "*.pxd", "*.c", "*.h")
 # Python code in them that is read as text, and not imported.

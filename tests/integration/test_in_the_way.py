@@ -94,7 +94,8 @@ def test_a_long_transaction_an_index_build_and_a_vacuum(opened: connection, data
         finally:
             with opened.cursor() as cursor:
                 cursor.execute(
-                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'report'"
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                    " WHERE application_name = 'report' AND datname = current_database()"
                 )
             working.join()
 
