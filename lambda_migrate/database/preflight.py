@@ -17,8 +17,7 @@ import psycopg2.extensions
 from lambda_migrate.database import in_the_way
 from lambda_migrate.database.estimate import CAUTION, Size, Speed, milliseconds, work_of
 from lambda_migrate.database.qualified import SEARCH_PATH
-from lambda_migrate.database.session import answering
-from lambda_migrate.invocation.errors import DatabaseUnavailable
+from lambda_migrate.database.session import read_only
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -29,9 +28,6 @@ _SHARE = 0.25
 # Violations are counted so far. More would take longer and tell nobody more.
 MOST_VIOLATIONS = 1000
 
-_LOCK_TIMEOUT_MS = 1000
-# Beyond the statement's own timeout the server does not answer at all.
-_GRACE_S = 5
 # A sample of so many pages at most shows how fast this server reads: 16 MB.
 _SAMPLE_PAGES = 2048
 # A sample that ends sooner says nothing but how long a round trip takes.
@@ -201,28 +197,18 @@ class Questions:
 
     def _query(self, sql: str, parameters: Sequence[object] | Mapping[str, object] = ()) -> list[tuple[Any, ...]]:
         """Return the rows of a query whose names are the backend's."""
-        connection = self._session.connection
         timeout_ms = min(self._timeout_ms, int(1000 * (self._session.deadline.left() - self._until)))
         if timeout_ms <= 0:
             raise psycopg2.errors.QueryCanceled("there is no time left for the preflight")
         path = self._path.replace("%", "%%") if parameters else self._path
         settings = (
-            f"BEGIN READ ONLY; SET LOCAL statement_timeout = {timeout_ms};"
-            f" SET LOCAL lock_timeout = {_LOCK_TIMEOUT_MS}; SET LOCAL search_path = {path};"
+            f"SET LOCAL search_path = {path};"
             # A policy would hide rows that a constraint counts; this raises an error instead. One process is enough.
             " SET LOCAL row_security = off; SET LOCAL max_parallel_workers_per_gather = 0; "
         )
-        with answering(connection, timeout_ms / 1000 + _GRACE_S), connection.cursor() as cursor:
-            try:
-                cursor.execute(settings + sql, parameters or None)
-                return cursor.fetchall()
-            except (psycopg2.OperationalError, psycopg2.InterfaceError) as error:
-                if connection.closed:
-                    raise DatabaseUnavailable("the connection to the database was lost") from None
-                raise error from None
-            finally:
-                if not connection.closed:
-                    cursor.execute("ROLLBACK")
+        with read_only(self._session.connection, timeout_ms) as cursor:
+            cursor.execute(settings + sql, parameters or None)
+            return cursor.fetchall()
 
 
 def _sampled(query: str, table: str, share: float) -> str | None:

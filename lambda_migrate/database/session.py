@@ -34,6 +34,10 @@ ANSWER_S = 10
 # A session that holds the lock runs a statement more often than this. The server ends one that does not and releases
 # its lock, even if the network vanished without a FIN.
 IDLE_SESSION_TIMEOUT_S = 30
+# A look gives up where it would wait longer for a lock.
+_LOCK_TIMEOUT_MS = 1000
+# Beyond a statement's own timeout the server does not answer at all.
+_GRACE_S = 5
 # Ordinary and partitioned tables, in pg_class.relkind.
 _TABLES = ("r", "p")
 
@@ -113,6 +117,29 @@ def answering(connection: Connection, seconds: float) -> Iterator[None]:
         raise DatabaseUnavailable(f"the server did not answer within {seconds:.1f} s") from None
     finally:
         psycopg2.extensions.set_wait_callback(None)
+
+
+@contextmanager
+def read_only(connection: Connection, timeout_ms: int) -> Iterator[psycopg2.extensions.cursor]:
+    """Begin a transaction that cannot write, in which a statement ends after a timeout, and roll it back at the end.
+
+    Raises:
+        DatabaseUnavailable: the connection is lost, or there was no answer in time.
+    """
+    with answering(connection, timeout_ms / 1000 + _GRACE_S), connection.cursor() as cursor:
+        try:
+            cursor.execute(
+                f"BEGIN READ ONLY; SET LOCAL statement_timeout = {timeout_ms};"
+                f" SET LOCAL lock_timeout = {_LOCK_TIMEOUT_MS}"
+            )
+            yield cursor
+        except (psycopg2.OperationalError, psycopg2.InterfaceError) as error:
+            if connection.closed:
+                raise DatabaseUnavailable("the connection to the database was lost") from None
+            raise error from None
+        finally:
+            if not connection.closed:
+                cursor.execute("ROLLBACK")
 
 
 def _wait(until: float, connection: Connection) -> None:

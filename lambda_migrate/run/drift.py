@@ -12,8 +12,7 @@ import psycopg2.errors
 
 from lambda_migrate.database.open_session import open_session
 from lambda_migrate.database.schema import fingerprint, read_schema
-from lambda_migrate.database.session import answering
-from lambda_migrate.invocation.errors import DatabaseUnavailable
+from lambda_migrate.database.session import read_only
 from lambda_migrate.revisions import manifest, reviewed
 
 if TYPE_CHECKING:
@@ -26,8 +25,6 @@ if TYPE_CHECKING:
 
 
 _PUBLIC = "public"
-_GRACE_S = 5
-_LOCK_TIMEOUT_MS = 1000
 _EXTRA = "schema ", "extension "
 # As quote_ident writes it.
 _IDENTIFIER = r'(?:"(?:[^"]|"")*"|[a-z_][a-z0-9_]*)'
@@ -220,21 +217,7 @@ def _known_to(objects: Mapping[str, str], found: Mapping[str, str]) -> dict[str,
 
 
 def _read(session: Session, home: str, version_table: str, *, everything: bool, timeout_ms: int) -> dict[str, str]:
-    connection = session.connection
-    with answering(connection, timeout_ms / 1000 + _GRACE_S), connection.cursor() as cursor:
-        try:
-            # The search_path that `read_schema` sets goes with the transaction.
-            cursor.execute(
-                f"BEGIN READ ONLY; SET LOCAL statement_timeout = {int(timeout_ms)};"
-                # A view's text is read with the lock of a reader.
-                f" SET LOCAL lock_timeout = {_LOCK_TIMEOUT_MS}"
-            )
-            schema = read_schema(connection, home, version_table=version_table, everything=everything)
-        except (psycopg2.OperationalError, psycopg2.InterfaceError) as error:
-            if connection.closed:
-                raise DatabaseUnavailable("the connection to the database was lost") from None
-            raise error from None
-        finally:
-            if not connection.closed:
-                cursor.execute("ROLLBACK")
+    # The search_path that `read_schema` sets goes with the transaction. A view's text takes the lock of a reader.
+    with read_only(session.connection, timeout_ms):
+        schema = read_schema(session.connection, home, version_table=version_table, everything=everything)
     return dict(schema.objects)
