@@ -76,27 +76,35 @@ class DatabaseSettings(_Settings):
     secret: str | None = Field(
         default=None,
         min_length=1,
-        description="Name or complete ARN of the secret in Secrets Manager; required, but for `iam` with `host`, `name`"
-        " and `user`",
+        description="Name or complete ARN of the secret in Secrets Manager. Optional only for `iam` with `host`,"
+        " `name` and `user`",
     )
-    host: str | None = Field(default=None, description="Where the secret holds none, as one that RDS manages")
-    port: int | None = Field(default=None, ge=1, le=65535, description="Likewise")
-    name: str | None = Field(default=None, min_length=1, description="The database in that server, likewise")
-    user: str | None = Field(default=None, min_length=1, description="The role to log in as, likewise")
+    host: str | None = Field(
+        default=None, description="Set it if the secret has no host. Secrets that RDS manages have none"
+    )
+    port: int | None = Field(default=None, ge=1, le=65535, description="Set it if the secret has no port")
+    name: str | None = Field(
+        default=None, min_length=1, description="The database's name. Set it if the secret has none"
+    )
+    user: str | None = Field(
+        default=None, min_length=1, description="The role to log in as. Set it if the secret has no user"
+    )
     kms_key: KeyArn | None = Field(
-        default=None, description="ARN of the secret's key, where that is not the account's own `aws/secretsmanager`"
+        default=None, description="ARN of the key that encrypts the secret, if it is not `aws/secretsmanager`"
     )
     auth: Literal["password", "iam"] = Field(
-        default="password", description="`iam`: with an RDS IAM token; needs `user` and `resource_id`"
+        default="password",
+        description="`password`, or `iam` for an RDS IAM token. `iam` needs `user` and `resource_id`",
     )
     resource_id: ResourceId | None = Field(
         default=None,
-        description="With `iam`, the resource id of the instance, cluster or proxy: who may log in is said by it",
+        description="With `iam`: the resource id of the instance, cluster or proxy. The function's role may log in"
+        " only there",
     )
     ca_bundle: str | None = Field(
         default=None,
-        description="PEM file, relative to `cdk.json`, of the authority that signed the server's certificate; packaged"
-        " with the function. Without it, Amazon's own for RDS.",
+        description="PEM file with the authority that signed the server's certificate, relative to `cdk.json`. The"
+        " package contains it. Default: Amazon's bundle for RDS",
     )
 
     @model_validator(mode="after")
@@ -116,36 +124,39 @@ class NetworkSettings(_Settings):
     """The VPC that the database is in, and how the function reaches Secrets Manager from there."""
 
     vpc: Annotated[str, Field(pattern=rf"^vpc-[0-9a-f]+$|{_PARAMETER}")] | Tags = Field(
-        description="Its id, a parameter of SSM that holds it, or its tags: see below"
+        description="The VPC's id, an SSM parameter with the id, or the VPC's tags: see below"
     )
     subnets: Sequence[Annotated[str, Field(pattern=rf"^subnet-[0-9a-f]+$|{_PARAMETER}")]] | Tags = Field(
         min_length=1,
-        description="Private subnets, by id, parameter or one tag; two in different zones survive the loss of one",
+        description="Private subnets, by id, parameter or one tag. Choose two in different zones, so that the"
+        " function survives the loss of a zone",
     )
     database_security_group: Peer | Tags | Annotated[Sequence[Peer | Tags], Field(min_length=1)] = Field(
-        description="The database's own, by id, parameter or tags, or a list of several and of CIDRs; the function is"
-        " let out to each on the database's port, and let in at the groups"
+        description="The database's security group, by id, parameter or tags, or a list of groups and CIDRs. The"
+        " stack allows the function to connect to each of them on the database's port, and adds the"
+        " inbound rule to the groups"
     )
     database_port: Annotated[int, Field(ge=1, le=65535)] | Literal["secret"] | None = Field(
         default=None,
-        description="The port that is opened, where `database` has no `port` and it is not 5432; `secret`: the `port`"
-        " in the secret, which is then JSON, when the stack is deployed",
+        description="The database's port, if `database` has no `port` and it is not 5432. `secret`: CloudFormation"
+        " reads `port` from the secret, which must be JSON, during the deployment",
     )
     secrets_endpoint: Annotated[str, Field(pattern=rf"^(create|nat)$|{_SECURITY_GROUP}|{_PARAMETER}")] | Tags = Field(
         default="create",
-        description="`create`: make an interface endpoint for Secrets Manager; `nat`: the subnets have a NAT gateway;"
-        " or the security group of an endpoint that the VPC has already (it can have only one)",
+        description="`create`: the stack makes an interface endpoint for Secrets Manager. `nat`: the subnets have a"
+        " NAT gateway. Otherwise the security group of the VPC's existing endpoint; a VPC has at most one"
+        " with private DNS",
     )
     s3_prefix_list: str | None = Field(
         default=None,
         pattern=r"^pl-[0-9a-f]+$",
-        description="With `rollout` or `long_runs` and no NAT gateway: the id of S3's prefix list in the region; the"
-        " subnets' route tables have a gateway endpoint for S3",
+        description="With `rollout` or `long_runs` and without a NAT gateway: the id of S3's prefix list in the"
+        " region. The subnets' route tables need a gateway endpoint for S3",
     )
     logs_endpoint: Annotated[str, Field(pattern=f"{_SECURITY_GROUP}|{_PARAMETER}")] | Tags | None = Field(
         default=None,
-        description="With `long_runs` and no NAT gateway: the security group of the VPC's interface endpoint for"
-        " CloudWatch Logs, which has private DNS",
+        description="With `long_runs` and without a NAT gateway: the security group of the VPC's interface endpoint"
+        " for CloudWatch Logs. The endpoint needs private DNS",
     )
 
     @model_validator(mode="after")
@@ -177,12 +188,16 @@ class GithubSettings(_Settings):
     repository: str = Field(pattern=r"^[A-Za-z0-9-]+/[A-Za-z0-9._-]+$", description="`owner/name`")
     environment: str = Field(
         pattern=r"^[A-Za-z0-9._-]+$",
-        description="The workflow's `environment`: its protection rules say who may migrate this stage",
+        description="The workflow's `environment`. Its protection rules decide who can migrate this stage",
     )
     owner_id: int | None = Field(
-        default=None, ge=1, description="The owner's number, where GitHub sends it: see [ci.md](ci.md#set-up-once)"
+        default=None,
+        ge=1,
+        description="The owner's numeric id, if GitHub's tokens contain it: see [ci.md](ci.md#set-up-once)",
     )
-    repository_id: int | None = Field(default=None, ge=1, description="The repository's number, likewise")
+    repository_id: int | None = Field(
+        default=None, ge=1, description="The repository's numeric id. Set both ids or neither"
+    )
 
     @model_validator(mode="after")
     def _numbers_come_together(self) -> Self:
@@ -208,15 +223,19 @@ Gate = Annotated[int, Field(ge=0, le=604_800)] | Literal["approval"]
 class RolloutTarget(_Settings):
     """A tenant: its secret, database or schema, each where it is not the stage's own."""
 
-    name: str | None = Field(default=None, min_length=1, description="By default made of the others")
-    secret_id: str | None = Field(default=None, min_length=1, description="Name or complete ARN of its secret")
-    database: str | None = Field(default=None, min_length=1, description="Its database in that server")
-    schema_: str | None = Field(default=None, min_length=1, alias="schema", description="Its schema in that database")
-    server: str | None = Field(
-        default=None, min_length=1, description="Any name for its server; by default host and port of its secret"
+    name: str | None = Field(
+        default=None, min_length=1, description="The target's name. Default: made of the other fields"
     )
-    priority: float = Field(default=0, description="Lower ones come first")
-    group: str | None = Field(default=None, min_length=1, description="The name of its group, as in `groups`")
+    secret_id: str | None = Field(default=None, min_length=1, description="Name or complete ARN of the target's secret")
+    database: str | None = Field(default=None, min_length=1, description="The target's database on its server")
+    schema_: str | None = Field(
+        default=None, min_length=1, alias="schema", description="The target's schema in its database"
+    )
+    server: str | None = Field(
+        default=None, min_length=1, description="Any name for the target's server. Default: host and port of its secret"
+    )
+    priority: float = Field(default=0, description="Targets with a lower priority run first")
+    group: str | None = Field(default=None, min_length=1, description="The name of the target's group, as in `groups`")
 
     @model_validator(mode="after")
     def _is_a_place(self) -> Self:
@@ -228,18 +247,18 @@ class RolloutTarget(_Settings):
 class ExcludedTarget(_Settings):
     """A target that is left out for a time."""
 
-    name: str = Field(min_length=1, max_length=512, description="Its name")
-    reason: str = Field(min_length=1, max_length=200, description="Why, for the report")
-    until: date = Field(description="The last day, such as `2026-12-31`; after it the target is migrated again")
+    name: str = Field(min_length=1, max_length=512, description="The target's name")
+    reason: str = Field(min_length=1, max_length=200, description="The reason, for the report")
+    until: date = Field(description="The last day of the exclusion, such as `2026-12-31`")
 
 
 class LongRunSettings(_Settings):
     """Runs without Lambda's limit of 15 minutes: a CodeBuild project, which costs only while it runs."""
 
-    hours: int = Field(default=8, ge=1, le=35, description="The time that one such run has")
+    hours: int = Field(default=8, ge=1, le=35, description="The time limit of one long run")
     compute: Literal["small", "medium", "large"] = Field(
         default="small",
-        description="CodeBuild's sizes: 2, 4 and 8 processors. The server does the work, so the smallest will do",
+        description="CodeBuild's size: 2, 4 or 8 processors. The database server does the work, so `small` is enough",
     )
 
 
@@ -250,9 +269,14 @@ class SnapshotSettings(_Settings):
     """The cluster or instance of which the state machine makes a snapshot before a dangerous run."""
 
     cluster: Identifier | None = Field(default=None, description="The identifier of the Aurora or Multi-AZ cluster")
-    instance: Identifier | None = Field(default=None, description="Or that of the RDS instance")
+    instance: Identifier | None = Field(
+        default=None, description="The identifier of the RDS instance. Set either `cluster` or `instance`"
+    )
     timeout_minutes: int = Field(
-        default=120, ge=5, le=720, description="After so many minutes without a snapshot nothing is run"
+        default=120,
+        ge=5,
+        le=720,
+        description="The longest time to wait for the snapshot. After it, the migration does not run",
     )
 
     @model_validator(mode="after")
@@ -276,84 +300,101 @@ class SecretTag(_Settings):
     """The tag that the secrets of all targets have."""
 
     key: str = Field(min_length=1, max_length=128, description="The tag's key")
-    value: str = Field(min_length=1, max_length=256, description="And its value")
+    value: str = Field(min_length=1, max_length=256, description="The tag's value")
 
 
 class RolloutSettings(_Settings):
     """Which targets the stage's state machine migrates, and how carefully."""
 
-    targets: Sequence[RolloutTarget] = Field(default=(), description="The targets, where they are few")
+    targets: Sequence[RolloutTarget] = Field(
+        default=(), description="A list of targets. Use it if there are only a few"
+    )
     secret_prefix: str | None = Field(
         default=None,
         min_length=1,
         pattern=r"^[A-Za-z0-9/_+=.@-]+$",
-        description="Every secret whose name begins so is a target; with `query`, those that its rows may name",
+        description="Every secret whose name begins with this prefix is a target. With `query`, its rows may name"
+        " only such secrets",
     )
     secret_tag: SecretTag | None = Field(default=None, description="Every secret with this tag is a target")
     query: str | None = Field(
         default=None,
         min_length=1,
         max_length=2000,
-        description="A SELECT on the stage's own database whose rows are the targets; its columns are any of"
-        " `secret_id`, `database`, `schema`, `name`, `server`, `priority`, `group`",
+        description="A SELECT on the stage's own database that returns one target a row. It returns any of the"
+        " columns `secret_id`, `database`, `schema`, `name`, `server`, `priority`, `group`",
     )
     kms_key: KeyArn | None = Field(
-        default=None, description="ARN of the targets' secrets' key, where that is not `aws/secretsmanager`"
+        default=None, description="ARN of the key that encrypts the targets' secrets, if it is not `aws/secretsmanager`"
     )
     resource_ids: Sequence[ResourceId] = Field(
         default=(),
-        description="With `database.auth` `iam`: the resource ids of the targets' servers, where these are others",
+        description="With `iam`: the resource ids of the targets' servers, if they differ from the stage's own",
     )
     users: Sequence[Annotated[str, Field(pattern=r"^[A-Za-z0-9_*?.-]+$")]] = Field(
         default=(),
-        description="With `iam`: the users that the targets' secrets name, where these are others; `*` is any letters",
+        description="With `iam`: the users in the targets' secrets, if they differ from the stage's own. `*` matches"
+        " any characters",
     )
     canaries: Sequence[str] | Count | Share = Field(
-        default=1, description="The first wave, in which nothing may fail: names, a number, or a share such as `5%`"
+        default=1,
+        description="The first wave: names, a number, or a share such as `5%`. A single failure in it stops the"
+        " rollout",
     )
     waves: Sequence[Annotated[int, Field(ge=1)] | Share] = Field(
         default=(),
         max_length=50,
-        description="How many of the others each further wave has, numbers or shares; what is left is the last one",
+        description="The sizes of the following waves, as numbers or shares. The last wave contains the remaining"
+        " targets",
     )
-    concurrency: int = Field(default=10, ge=1, le=1000, description="At most so many targets at once")
-    per_server: int = Field(default=5, ge=1, le=1000, description="And so many on one database server")
+    concurrency: int = Field(default=10, ge=1, le=1000, description="The most targets that run at once")
+    per_server: int = Field(
+        default=5, ge=1, le=1000, description="The most targets that run at once on one database server"
+    )
     tolerated_failures: Count | Share = Field(
-        default=0, description="Of each wave after the canaries, a number or a share: with one more, nothing is begun"
+        default=0,
+        description="The failures that each wave after the canaries may have, as a number or a share. After one more,"
+        " no further target starts",
     )
     retries: int = Field(
         default=10,
         ge=0,
         le=1000,
-        description="How often `MigrationLocked`, `LockTimeout` and `DatabaseUnavailable` are met by trying again",
+        description="The retries after `MigrationLocked`, `LockTimeout` and `DatabaseUnavailable`",
     )
     retry_after_s: int = Field(
-        default=5, ge=1, le=600, description="The first pause; it doubles, up to a minute, and is cut at random"
+        default=5,
+        ge=1,
+        le=600,
+        description="The pause before the first retry. It doubles for each retry, up to a minute, and is shortened at"
+        " random",
     )
-    runs: int = Field(default=100, ge=1, le=1000, description="So many functions in a row for one target, at most")
+    runs: int = Field(default=100, ge=1, le=1000, description="The most function runs for one target")
     excluded: Sequence[ExcludedTarget] = Field(
-        default=(), description="Targets that are known to be bad: they are left out until a date, and reported"
+        default=(), description="Targets that the rollout leaves out until a date, and lists in its report"
     )
     groups: Sequence[Annotated[str, Field(min_length=1, max_length=255)]] = Field(
-        default=(), max_length=50, description="The order of the targets' groups; those of no such group come last"
+        default=(),
+        max_length=50,
+        description="The order of the targets' groups. Targets without a listed group come last",
     )
     between_waves: Gate = Field(
-        default=0, description="Before each wave but the first: a pause of so many seconds, or `approval`"
+        default=0, description="A pause in seconds, or `approval`, before each wave but the first"
     )
     between_groups: Gate = Field(
-        default=0, description="The same before the first wave of a further group, where that is to be another one"
+        default=0, description="The same before the first wave of each further group. With 0, `between_waves` applies"
     )
     approval_hours: int = Field(
-        default=24, ge=1, le=2160, description="An approval that nobody gives for so long stops the rollout"
+        default=24, ge=1, le=2160, description="The rollout stops if nobody approves it for this time"
     )
     soak_s: Annotated[int, Field(ge=0, le=604_800)] = Field(
-        default=0, description="After the canaries, a pause of so many seconds at least"
+        default=0, description="The shortest pause after the canaries, in seconds"
     )
     soak_alarm: str | None = Field(
         default=None,
         min_length=1,
         max_length=255,
-        description="The name of a CloudWatch alarm: if it is on while the canaries soak, the rollout stops",
+        description="The name of a CloudWatch alarm. If it is on during `soak_s`, the rollout stops",
     )
 
     @model_validator(mode="after")
@@ -387,31 +428,35 @@ Patterns = Sequence[Annotated[str, Field(min_length=1, max_length=2048)]]
 class TargetsAllowed(_Settings):
     """The names that an event's ``target`` may have, beside the targets of ``rollout``."""
 
-    secret_id: Patterns | None = Field(default=None, description="Names or ARNs of secrets")
-    database: Patterns | None = Field(default=None, description="Names of databases")
-    schema_: Patterns | None = Field(default=None, alias="schema", description="Names of schemas")
+    secret_id: Patterns | None = Field(default=None, description="Patterns of names or ARNs of secrets")
+    database: Patterns | None = Field(default=None, description="Patterns of names of databases")
+    schema_: Patterns | None = Field(default=None, alias="schema", description="Patterns of names of schemas")
 
 
 class Place(_Settings):
     """What a stage uses of an account: all that has an id there."""
 
-    account: str | None = Field(default=None, pattern=r"^[0-9]{12}$", description="Without it, that of the AWS profile")
+    account: str | None = Field(
+        default=None, pattern=r"^[0-9]{12}$", description="The AWS account. Default: the account of the AWS profile"
+    )
     region: str | None = Field(
-        default=None, pattern=r"^[a-z]{2,4}(-[a-z]+)+-[0-9]$", description="Without it, that of the AWS profile"
+        default=None,
+        pattern=r"^[a-z]{2,4}(-[a-z]+)+-[0-9]$",
+        description="The region. Default: the region of the AWS profile",
     )
     database: DatabaseSettings = Field(description="Where the database is, and how to log in: see below")
     network: NetworkSettings | None = Field(
-        default=None, description="Without it the function is in no VPC; otherwise see below"
+        default=None, description="The VPC of the database: see below. Without it, the function is in no VPC"
     )
     kms_key: KeyArn | None = Field(
         default=None,
-        description="ARN of the key that encrypts what is kept: logs, alarms, executions, rollouts; see below",
+        description="ARN of the key that encrypts logs, alarms, executions and rollouts: see below",
     )
     bootstrap_qualifier: str | None = Field(
         default=None,
         pattern=r"^[a-z0-9]{1,10}$",
-        description="The bootstrap stack of the CDK that deploys this stage only, with the policies of"
-        " `make execution-policy`: [ci.md](ci.md#the-deploy-role)",
+        description="A CDK bootstrap stack that can deploy only this stage, with the policies of `make"
+        " execution-policy`: [ci.md](ci.md#the-deploy-role)",
     )
 
 
@@ -421,44 +466,48 @@ class Options(_Settings):
     backend: str = Field(default="back", description="The backend's folder, relative to `cdk.json`")
     alembic_config: str | None = Field(
         default=None,
-        description="The path of an ini file or a `pyproject.toml` in that folder. Without it, `alembic.ini`, or else a"
-        " `pyproject.toml` that has `[tool.alembic]`",
+        description="The path of an ini file or a `pyproject.toml` in that folder. Default: `alembic.ini`, or a"
+        " `pyproject.toml` with `[tool.alembic]`",
     )
     runtime: Literal["python3.11", "python3.12", "python3.13", "python3.14", "local"] = Field(
         default="python3.13",
-        description="`local`: this machine's interpreter under AWS's own runtime client, for the local cloud",
+        description="Lambda's Python runtime. `local`: this machine's Python under AWS's runtime client, for the"
+        " local cloud",
     )
     architecture: Literal["arm64", "x86_64"] = Field(
-        default="arm64", description="The package is built for it, on any machine"
+        default="arm64", description="The function's processor. Any machine can build the package for it"
     )
     dependency_group: GroupName | None = Field(
         default=None,
-        description="A dependency group of the backend's lock, packaged in place of all its dependencies",
+        description="A dependency group of the backend's lock. The package contains it instead of all dependencies",
     )
-    extras: Sequence[GroupName] = Field(
-        default=(), description="Extras of the backend's own project, packaged beside its dependencies"
-    )
+    extras: Sequence[GroupName] = Field(default=(), description="Extras of the backend's own project to package")
     exclude: Sequence[DistributionName] = Field(
-        default=(), description="Distributions of the lock that are left out of the package"
+        default=(), description="Distributions of the lock to leave out of the package"
     )
     requirements: Literal["locked", "traced"] = Field(
-        default="locked", description="`traced`: of what is locked, package only what the migrations import; see below"
+        default="locked",
+        description="`traced`: package only those locked distributions that the migrations import: see below",
     )
     aws_services: Sequence[ServiceName] = Field(
         default=(),
-        description="Services of AWS that the backend uses, beside those that are found in its code; see below",
+        description="AWS services that the backend uses and the build does not find in its code: see below",
     )
     package_files: Sequence[str] = Field(
         default=(), description="Patterns of files that revisions read outside their tree, such as `sql/*.sql`"
     )
     packaging: Literal["zip", "image"] = Field(
         default="zip",
-        description="`image`: a container image, for more than the 250 MB that Lambda takes as an archive",
+        description="`image`: a container image, for a package larger than 250 MB, Lambda's limit for an archive",
     )
-    memory_mb: int = Field(default=512, ge=128, le=10240, description="Lambda gives processor time in proportion")
-    timeout_s: int = Field(default=900, ge=30, le=900, description="A run stops cleanly before it")
+    memory_mb: int = Field(
+        default=512, ge=128, le=10240, description="The function's memory. Lambda assigns processor time in proportion"
+    )
+    timeout_s: int = Field(
+        default=900, ge=30, le=900, description="The function's time limit. A run stops cleanly before it"
+    )
     invokers: Sequence[RoleArn] = Field(
-        default=(), description="ARNs of roles, of this account or another, that may invoke the function"
+        default=(), description="ARNs of roles that may invoke the function, in this account or another"
     )
     github: GithubSettings | None = Field(
         default=None, description="A GitHub workflow that may invoke the function and read its log: see below"
@@ -466,24 +515,25 @@ class Options(_Settings):
     alarms: str | None = Field(
         default=None,
         pattern=f"{_SNS_TOPIC}|{_EMAIL}",
-        description="An e-mail address, or the ARN of an SNS topic; without it alarms tell nobody",
+        description="An e-mail address, or the ARN of an SNS topic. Without it, alarms notify nobody",
     )
-    log_retention_days: RetentionDays = Field(default=90, description="As CloudWatch Logs has them")
+    log_retention_days: RetentionDays = Field(
+        default=90, description="The days for which CloudWatch Logs keeps the log"
+    )
     protect: bool | None = Field(
         default=None,
-        description="The stack refuses to be deleted, and its log outlives it; true by default for the stage `prod`",
+        description="The stack refuses to be deleted, and its log outlives it. Default: true for the stage `prod`",
     )
     rollout: RolloutSettings | None = Field(
         default=None, description="A database or schema for each tenant: [rollouts.md](rollouts.md)"
     )
     long_runs: LongRunSettings | None = Field(
         default=None,
-        description="A CodeBuild project for a statement that takes longer than a function may run: see below",
+        description="A CodeBuild project for statements that exceed the function's time limit: see below",
     )
     snapshot: SnapshotSettings | None = Field(
         default=None,
-        description="The state machine makes a snapshot of the database before a run that the reviewer calls dangerous:"
-        " see below",
+        description="The state machine makes a snapshot of the database before a dangerous run: see below",
     )
     targets_allowed: TargetsAllowed = Field(
         default_factory=TargetsAllowed,
@@ -492,24 +542,23 @@ class Options(_Settings):
     allow_downgrade: bool = Field(default=False, description="Permits `downgrade` and `stamp`")
     preflight: Literal["off", "warn", "enforce"] = Field(
         default="warn",
-        description="What an upgrade does about a revision that would fail on this database's rows or block for long:"
-        " nothing, log it, or refuse to begin ([contract.md](contract.md#preflight))",
+        description="If a revision would fail on this database's rows or block for long: do not check (`off`), log it"
+        " (`warn`), or refuse the upgrade (`enforce`) ([contract.md](contract.md#preflight))",
     )
     migrate_on_deploy: bool = Field(
-        default=False, description="The deployment itself migrates, and fails where the migration fails: see below"
+        default=False, description="The deployment runs the migration, and fails if it fails: see below"
     )
     environment: Mapping[str, str] = Field(
         default_factory=dict,
-        description="More variables for the function, with the last word; `DATABASE_ENV` and `ALEMBIC_X` may be"
-        " objects; [contract.md](contract.md#environment-variables) has their list",
+        description="More variables for the function. They override those of the stack. `DATABASE_ENV` and"
+        " `ALEMBIC_X` may be objects ([the list](contract.md#environment-variables))",
     )
     permissions_boundary: PolicyArn | None = Field(
         default=None,
-        description="ARN of a managed policy that limits every role of the stack; with"
-        " `bootstrap_qualifier` there is one already",
+        description="ARN of a managed policy that limits every role of the stack. `bootstrap_qualifier` has its own",
     )
     tags: Mapping[str, str] = Field(
-        default_factory=dict, description="On everything in the stack, beside `project` and `stage`"
+        default_factory=dict, description="Tags for every resource, in addition to `project` and `stage`"
     )
 
     @field_validator("environment", mode="before")
@@ -635,8 +684,10 @@ class Project(_Settings):
     """cdk.json's ``project``: the names everything is made from, and the stages."""
 
     prefix: Name = Field(default="template-saas", description="The first part of every name")
-    service: Name = Field(default="api", description="The second: the backend whose database is migrated")
-    stages: Mapping[Name, Stage] = Field(description="By name; any number of them may share an account")
+    service: Name = Field(
+        default="api", description="The second part of every name: the backend whose database is migrated"
+    )
+    stages: Mapping[Name, Stage] = Field(description="The stages by name. Any number of them may share an account")
 
     def stage(self, name: str) -> Stage:
         """The settings of one stage.
