@@ -135,7 +135,7 @@ def _schemas(groups: list[Mapping[str, Any]]) -> Iterator[str]:
     if groups:
         yield from ("", "| schema | targets | for example | differences |", "| --- | ---: | --- | --- |")
     for group in groups[:_FAILURES]:
-        differences = ", ".join(group["differences"])
+        differences = ", ".join([*group["differences"], *filter(None, [group.get("reason")])])
         yield f"| {group['schema']} | {group['targets']:,} | {_cell(group['example'])} | {_cell(differences)} |"
 
 

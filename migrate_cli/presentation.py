@@ -330,11 +330,13 @@ def _show_doctor(result: Mapping[str, Any], console: Console) -> None:
 
 
 def _show_check(result: Mapping[str, Any], console: Console) -> None:
-    _say(
-        console,
-        ("No drift: ", "bold green"),
-        f"the models are what {result['database']} ({result['stage']}) is at {_at(result['revision'])}.",
+    database, at = f"{result['database']} ({result['stage']})", _at(result["revision"])
+    same = (
+        f"{database} has the schema of" if result.get("schema") == "equal" else f"the models are what {database} is at"
     )
+    _say(console, ("No drift: ", "bold green"), f"{same} {at}.")
+    if result.get("reason"):
+        _say(console, f"The schema was not compared with the reviewer's record: {result['reason']}.")
 
 
 _SHOW: Mapping[str, Callable[[Mapping[str, Any], Console], None]] = {

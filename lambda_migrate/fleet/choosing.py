@@ -185,6 +185,8 @@ def _named(tenants: Sequence[Tenant], names: tuple[str, ...] | None) -> list[Ten
 def _failed_in(folder: Folder, listed: Sequence[Tenant]) -> tuple[str, ...]:
     """Return the names of the targets that failed in a rollout, as far as they are still targets."""
     rollout = listing_of(folder)
+    if rollout["plan"]:
+        raise InvalidRequest(f"rollout {folder.name!a} was a plan, so it tried to migrate nothing")
     if rollout.get("downgrade_to") is not None:
         raise InvalidRequest(
             f"rollout {folder.name!a} took revisions back, and a retry would upgrade: begin it again with its"

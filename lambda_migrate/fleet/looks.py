@@ -82,7 +82,12 @@ def _look_at_schema(invocation: Invocation, folder: Folder, item: Mapping[str, A
     found = load("lambda_migrate.run.drift").of_state(invocation, state)
     print_ = (found.fingerprint or "")[:_FINGERPRINT_CHARACTERS] or "none"
     differences = list(found.differences[:_MOST_DIFFERENCES])
-    body = {"name": item["name"], "differences": differences, "more": len(found.differences) - len(differences)}
+    body = {
+        "name": item["name"],
+        "differences": differences,
+        "more": len(found.differences) - len(differences),
+        "reason": found.reason,
+    }
     folder.put(f"{_SCHEMAS}{int(item['number'])}/{found.schema}/{print_}", body)
 
 
@@ -145,7 +150,7 @@ def _groups(folder: Folder) -> list[dict[str, Any]]:
         groups.setdefault((state, "" if state == "equal" else print_), []).append(key)
     found = []
     for (state, print_), keys in sorted(groups.items(), key=lambda each: (each[0][0] != "equal", -len(each[1]))):
-        body = _body(folder, keys[0]) or {"name": "", "differences": [], "more": 0}
+        body = _body(folder, keys[0]) or {"name": "", "differences": [], "more": 0, "reason": None}
         found.append(
             {
                 "schema": state,
@@ -154,6 +159,7 @@ def _groups(folder: Folder) -> list[dict[str, Any]]:
                 "example": body["name"],
                 "differences": body["differences"],
                 "more": body["more"],
+                "reason": body["reason"],
             }
         )
     return found[:_MOST_GROUPS]

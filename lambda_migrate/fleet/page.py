@@ -234,7 +234,7 @@ def _schema(groups: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     rows = [
         (
             _text(each["schema"]),
-            "<br>".join(_bdi(line) for line in each["differences"])
+            "<br>".join(_bdi(line) for line in [*each["differences"], *filter(None, [each.get("reason")])])
             + (f"<br>{each['more']:,} more" * bool(each["more"])),
             _bdi(each["example"]),
             f"{each['targets']:,}",

@@ -141,7 +141,9 @@ def summarize(  # noqa: PLR0913 - one argument an object in S3
             if outcome.number in names
         ],
     }
-    content |= {name: rollout[name] for name in ("excluded", "new", "downgrade_to", "migrated_by") if rollout.get(name)}
+    content |= {
+        name: rollout[name] for name in ("check", "excluded", "new", "downgrade_to", "migrated_by") if rollout.get(name)
+    }
     if rollout.get("package"):
         content |= {"package": rollout["package"], "heads": rollout.get("heads") or []}
     if behind := [names[outcome.number] for outcome in _behind(outcomes) if outcome.number in names]:

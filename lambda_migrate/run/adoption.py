@@ -78,7 +78,7 @@ def _compare(invocation: Invocation, revision: str, version_table: str | None) -
             " the version table was not changed",
             differences=list(found.differences),
         )
-    if found.reason is not None:
+    if found.fingerprint is None:
         raise (MigrationLocked if found.is_busy else ConfigurationError)(
             f"the schema of {database} and that of revision {revision} could not be compared: {found.reason};"
             " the version table was not changed"

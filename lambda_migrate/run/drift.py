@@ -37,7 +37,7 @@ class Comparison:
     """``schema`` is "equal", "different" or "unknown"; ``different`` has the objects, each with what is wrong with it.
 
     ``fingerprint`` is that of the database's objects. It is the same for two databases with the same schema. ``reason``
-    is why nothing could be compared, and ``is_busy`` says that another look may succeed.
+    is why the schema is "unknown", and ``is_busy`` says that another look may succeed.
     """
 
     schema: str
@@ -60,10 +60,12 @@ class Comparison:
 
     def as_json(self) -> dict[str, Any]:
         """Return its fields in a result."""
-        return {"schema": self.schema, "differences": list(self.differences)}
+        reason = {"reason": self.reason} if self.reason is not None else {}
+        return {"schema": self.schema, "differences": list(self.differences), **reason}
 
 
-UNKNOWN = Comparison("unknown")
+_NOT_RECORDED = Comparison("unknown", reason="not every revision up to this one was recorded by the reviewer")
+_SEVERAL_TABLES = Comparison("unknown", reason="there are several version tables, or none is known")
 
 
 def at(invocation: Invocation, session: Session, heads: Sequence[str], version_table: str) -> Comparison:
@@ -71,7 +73,7 @@ def at(invocation: Invocation, session: Session, heads: Sequence[str], version_t
     tree, packaged = manifest.tree_of(invocation.settings), manifest.for_settings(invocation.settings)
     recorded = reviewed.measured(tree) if tree is not None else {}
     if packaged is None or not recorded:
-        return UNKNOWN
+        return _NOT_RECORDED
     objects = expected(heads, manifest.read_graph(invocation.settings.package_root, packaged), recorded)
     schema = recorded.get(heads[0], {}).get("schema") if len(heads) == 1 else None
     return compare(
@@ -90,7 +92,7 @@ def of_state(invocation: Invocation, state: RunState) -> Comparison:
     known = packaged.version_table if packaged is not None else None
     names = {table.name for table in state.located} or ({known} if known else set())
     if len(names) != 1 or state.tables:
-        return UNKNOWN
+        return _SEVERAL_TABLES
     with closing(open_session(invocation)) as session:
         return at(invocation, session, state.revisions, names.pop())
 
@@ -167,18 +169,20 @@ def compare(
     """
     objects, after = wanted
     if not everything and objects is not None and any(name.startswith("schema ") for name in objects):
-        return replace(UNKNOWN, reason="the revisions make schemas of their own, and the request names one schema")
+        return Comparison("unknown", reason="the revisions make schemas of their own, and the request names one schema")
     try:
         found = _read(session, home, version_table, everything=everything, timeout_ms=timeout_ms)
     except psycopg2.Error as error:
         reason = error.diag.message_primary or type(error).__name__
-        return replace(UNKNOWN, reason=reason, is_busy=isinstance(error, _BUSY))
+        return Comparison("unknown", reason=reason, is_busy=isinstance(error, _BUSY))
     if not everything and objects is not None:
         objects = {name: digest for name, digest in objects.items() if not name.startswith("extension ")}
     found = _known_to(objects, found) if objects is not None else found
     print_ = fingerprint(found)
     if objects is None:
-        return Comparison("equal" if print_ == after else "unknown", fingerprint=print_)
+        return (
+            Comparison("equal", fingerprint=print_) if print_ == after else replace(_NOT_RECORDED, fingerprint=print_)
+        )
     different = _different(objects, found)
     return Comparison("different" if different else "equal", different, print_)
 

@@ -375,7 +375,7 @@ def _show_outcome(
 def _judged(machine: Machine, report: Mapping[str, Any]) -> CommandError | None:
     commands = machine.commands
     if report["status"] == "succeeded":
-        return _drift(report)
+        return _drift(report) if report.get("check") else None
     if report.get("downgrade_to"):
         # Neither a retry nor another rollout takes anything back: both upgrade.
         back = f"rollout --downgrade-to {report['downgrade_to']} --migrated-by {report['migrated_by']}"
@@ -396,16 +396,27 @@ def _unsuccessful(report: Mapping[str, Any], advice: str) -> CommandError:
 
 
 def _drift(report: Mapping[str, Any]) -> CommandError | None:
-    """Return the error of a check that found other schemas than the tree's."""
-    differ = sum(group["targets"] for group in report.get("schema", ()) if group["schema"] == "different")
-    if not differ:
-        return None
-    return CommandError(
-        "DriftDetected",
-        f"the schemas of {differ:,} of {report['counts']['targets']:,} targets are not what the tree makes of them",
-        ExitCode.FAILED,
-        advice="Write the revision that is missing, or take back by hand what was changed there.",
-    )
+    """Return the error of a check that found other schemas than the tree's, or could not compare each target's."""
+    targets = report["counts"]["targets"]
+    found = dict.fromkeys(("equal", "different"), 0)
+    for group in report.get("schema", ()):
+        if group["schema"] in found:
+            found[group["schema"]] += group["targets"]
+    if found["different"]:
+        return CommandError(
+            "DriftDetected",
+            f"the schemas of {found['different']:,} of {targets:,} targets are not what the tree makes of them",
+            ExitCode.FAILED,
+            advice="Write the revision that is missing, or take back by hand what was changed there.",
+        )
+    if missing := targets - found["equal"]:
+        return CommandError(
+            "RolloutFailed",
+            f"the schemas of {missing:,} of {targets:,} targets were not compared",
+            ExitCode.FAILED,
+            advice="Record the revisions with `migrate review --record` and deploy, or correct the failed targets.",
+        )
+    return None
 
 
 def _show_result(machine: Machine, execution: Mapping[str, Any], output: Output) -> ExitCode:

@@ -211,7 +211,8 @@ def _show_schemas(groups: Sequence[Mapping[str, Any]], console: Console) -> None
     console.print()
     table = _wrapped("Schema", "Targets", "For example", "Differences")
     for group in groups:
-        lines = [*group["differences"], *([f"{group['more']:,} more"] if group["more"] else [])]
+        more = f"{group['more']:,} more" if group["more"] else None
+        lines = [*group["differences"], *filter(None, [more, group.get("reason")])]
         table.add_row(
             group["schema"], f"{group['targets']:,}", Text(plain(group["example"])), Text(plain("\n".join(lines)))
         )

@@ -146,7 +146,7 @@ def test_a_check_that_finds_another_schema_fails_and_shows_the_groups(
 ) -> None:
     monkeypatch.setenv("GITHUB_ACTIONS", "true")
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path / "summary.md"))
-    aws.leaves(report(plan=True, schema=SCHEMA), rollout=listed(LAST, plan=True, check=True))
+    aws.leaves(report(plan=True, check=True, schema=SCHEMA), rollout=listed(LAST, plan=True, check=True))
 
     ended = migrate("rollout", "--check", "--stage", "dev")
 
@@ -155,8 +155,23 @@ def test_a_check_that_finds_another_schema_fails_and_shows_the_groups(
     for shown in (ended.out, (tmp_path / "summary.md").read_text()):
         assert "column users.extra is not in the tree" in shown.replace("\\", "")
         assert "28" in shown
-    aws.leaves(report(plan=True, schema=SCHEMA[:1]), rollout=listed(LAST, plan=True, check=True))
+    aws.leaves(
+        report(plan=True, check=True, schema=[{**EQUAL, "targets": 12_000}]),
+        rollout=listed(LAST, plan=True, check=True),
+    )
     assert migrate("rollout", "--check", "--stage", "dev").code == 0
+
+
+def test_a_check_that_could_not_compare_a_target_has_not_passed(aws: RolloutStub, migrate: Migrate) -> None:
+    unknown = {**EQUAL, "schema": "unknown", "targets": 40, "reason": "no revision was recorded"}
+    groups = [{**EQUAL, "targets": 11_957}, unknown]
+    aws.leaves(report(failed=3, plan=True, check=True, schema=groups), rollout=listed(LAST, plan=True, check=True))
+
+    ended = migrate("rollout", "--check", "--stage", "dev")
+
+    assert ended.code == FAILED
+    assert "RolloutFailed: the schemas of 43 of 12,000 targets were not compared" in ended.err
+    assert "no revision was recorded" in ended.out
 
 
 @pytest.mark.parametrize(

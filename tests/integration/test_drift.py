@@ -130,7 +130,9 @@ def test_a_record_that_lacks_a_revision_shows_only_that_all_is_equal(
     assert runner.invoke(tree, CHECK).payload["schema"] == "equal"
     # The models know nothing of it.
     execute(database, "CREATE FUNCTION extra() RETURNS int LANGUAGE sql AS 'SELECT 1'")
-    assert runner.invoke(tree, CHECK).payload["schema"] == "unknown"
+    answer = runner.invoke(tree, CHECK).payload
+    assert answer["schema"] == "unknown"
+    assert "not every revision" in answer["reason"]
 
 
 def test_an_enforced_preflight_refuses_a_database_that_is_not_what_the_tree_says(

@@ -53,6 +53,11 @@ def test_a_rollout_that_took_revisions_back_is_not_retried_because_a_retry_upgra
         chosen(folder, settings, retry_of="r")
 
 
+def test_a_plan_is_not_retried_because_a_retry_upgrades(settings: Settings) -> None:
+    with pytest.raises(InvalidRequest, match="was a plan"):
+        chosen(earlier(plan=True), settings, retry_of="r")
+
+
 PLAN: dict[str, Any] = {
     "plan": True,
     "package": "p",

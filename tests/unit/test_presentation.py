@@ -46,6 +46,14 @@ def test_the_last_line_says_from_where_to_where_and_how_long_it_took() -> None:
     assert text.splitlines()[-1] == "Applied 2 revisions to app (dev): from aaaa to cccc in 2.3 s."
 
 
+def test_a_check_shows_what_was_compared() -> None:
+    same = {**result(), "action": "check", "schema": "equal", "differences": []}
+    unknown = {**same, "schema": "unknown", "reason": "there are several version tables"}
+
+    assert shown(presentation.show, same) == "No drift: app (dev) has the schema of cccc.\n"
+    assert "not compared with the reviewer's record: there are several" in shown(presentation.show, unknown)
+
+
 def test_one_revision_is_no_plural() -> None:
     text = shown(presentation.show_result, result(("cccc", "Backfill", 1)))
 
