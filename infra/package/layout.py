@@ -14,6 +14,8 @@ from alembic.util import CommandError
 
 import lambda_migrate
 from infra.package.errors import PackageError
+from infra.package.lock_files import LOCKS
+from infra.package.sources import folders_below
 from infra.package.uv_tool import read_toml
 
 if TYPE_CHECKING:
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
 
 _INI = "alembic.ini"
 _PYPROJECT = "pyproject.toml"
+# How far below the backend its configuration is looked for, to be named in the error.
+_DEEPEST = 5
 
 BACKEND = PurePosixPath("backend")
 # The two sets of libraries, which never meet: those of the function, and those that the backend locks.
@@ -105,13 +109,21 @@ def find_config(backend: Path) -> str:
     pyproject = backend / _PYPROJECT
     if pyproject.is_file() and "alembic" in read_toml(pyproject).get("tool", {}):
         return _PYPROJECT
-    below = sorted(backend.glob(f"*/{_INI}"))
+    below = [folder / _INI for folder in folders_below(backend, _DEEPEST) if (folder / _INI).is_file()]
     _refuse_flask(backend, [file.parent for file in below])
-    found = f" (there is {', '.join(file.relative_to(backend).as_posix() for file in below)})" if below else ""
-    raise PackageError(
-        f"no {_INI} in {backend}, and no {_PYPROJECT} with [tool.alembic]{found}; name the backend's Alembic"
-        " configuration (CONFIG, or the stage's setting `alembic_config`), or run: alembic init"
+    if not below:
+        raise PackageError(
+            f"no {_INI} in {backend}, and no {_PYPROJECT} with [tool.alembic]; name the folder that has one (BACKEND,"
+            " or the stage's setting `backend`), or run: alembic init"
+        )
+    names = [file.relative_to(backend).as_posix() for file in below]
+    folder = next((file.parent for file in below if any((file.parent / name).is_file() for name in LOCKS)), None)
+    advice = (
+        f"that folder has a lock of its own, so name it: BACKEND={folder}, or the stage's setting `backend`"
+        if folder
+        else f"name it in the stage's setting `alembic_config`: {names[0]} (for make package: CONFIG={names[0]})"
     )
+    raise PackageError(f"no {_INI} in {backend}, but {' and '.join(names)}; {advice}")
 
 
 def _refuse_flask(backend: Path, folders: Iterable[Path]) -> None:

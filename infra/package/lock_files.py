@@ -26,11 +26,16 @@ def find(backend: Path) -> Path:
     if lock := _of_workspace(backend):
         return lock
     for folder in (backend, *_above(backend)):
-        if found := next((folder / name for name in LOCKS if (folder / name).is_file()), None):
+        if found := next((folder / name for name in LOCKS if _is_lock(folder / name)), None):
             return found
     raise PackageError(
         f"no lock and no requirements.txt in {backend} ({', '.join(LOCKS)}); write one with: {locking(backend)}"
     )
+
+
+def _is_lock(file: Path) -> bool:
+    """Tell whether this is a lock. A uv.lock without a project beside it is a leftover, which uv does not read."""
+    return file.is_file() and (file.name != UV_LOCK or (file.parent / PYPROJECT).is_file())
 
 
 def named(backend: Path, file: str) -> Path:

@@ -12,10 +12,10 @@ from infra.package import reached
 from infra.package.imports import backend_files
 from infra.package.layout import BACKEND, BACKEND_LIBRARIES, ImportRoot
 from infra.package.provided import LAMBDAS, may_provide, standard_library, surely
-from infra.package.sources import is_left_out
+from infra.package.sources import folders_below
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Collection
     from pathlib import Path, PurePosixPath
 
     from infra.package.imports import Files
@@ -60,19 +60,7 @@ def _place(folder: Path, layout: Layout, found: Reached) -> PurePosixPath:
 
 def _folder_of(name: str, layout: Layout) -> Path | None:
     known = {root.source for root in layout.import_roots}
-    for folder in _folders(layout.backend, _DEEPEST):
+    for folder in folders_below(layout.backend, _DEEPEST):
         if folder not in known and ((folder / name / "__init__.py").is_file() or (folder / f"{name}.py").is_file()):
             return folder
     return None
-
-
-def _folders(folder: Path, depth: int) -> Iterator[Path]:
-    """Yield a folder and those below it that may be packaged, the nearest first."""
-    level = [folder]
-    for _ in range(depth + 1):
-        yield from level
-        level = [below for each in level for below in sorted(each.iterdir()) if below.is_dir() and not _skipped(below)]
-
-
-def _skipped(folder: Path) -> bool:
-    return folder.is_symlink() or is_left_out(folder)

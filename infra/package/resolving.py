@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING
 
 from packaging.markers import InvalidMarker, Marker, default_environment
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
+from packaging.version import InvalidVersion, Version
 
+from infra.package.bytecode import find_interpreter
 from infra.package.errors import PackageError
 from infra.package.requirements import NAME, PIN, is_source, normal_name
 from infra.package.target import Target
@@ -34,6 +36,8 @@ _ENV_PY = _CHECKOUT / "lambda_migrate" / "env_py" / "requirements.txt"
 _LOWER_BOUND = re.compile(r"([\w.-]+)\s*>=\s*([\w.]+)")
 # A patch release that is at least as new as Lambda's own, for markers such as python_full_version < "3.11.3".
 _ANY_PATCH = 99
+# Later than the last minor release of what the process of env.py needs.
+_ANY_MINOR = 50
 # The runtimes that a stage may have, as in infra.stages.
 MINORS = range(11, 15)
 # More distributions without a wheel than any backend has: uv names one at a time.
@@ -431,15 +435,33 @@ def _holds(line: str, target: Target, minor: int) -> bool:
 
 
 def _refuse_what_is_too_old(lines: Sequence[str], lock: Path) -> None:
-    ours = map(_LOWER_BOUND.match, _requirement_lines(_ENV_PY))
-    bounds = {normal_name(bound[1]): bound[2] for bound in ours if bound}
-    for pin in filter(None, map(PIN.match, lines)):
-        name, version = normal_name(pin[1]), pin[2]
-        if name in bounds and _release(version) < _release(bounds[name]):
-            raise PackageError(
-                f"{lock.name} pins {name}=={version}, but the function needs {name}>={bounds[name]}; "
-                f"upgrade {name} in the backend"
-            )
+    """Refuse a lock that allows only older versions than the process of env.py works with, and name all of them."""
+    theirs, needed = list[str](), list[str]()
+    for bound in filter(None, map(_LOWER_BOUND.match, _requirement_lines(_ENV_PY))):
+        for line in lines:
+            if _name(line) == normal_name(bound[1]) and not _allows_from(line, bound[2]):
+                theirs.append(re.sub(r"\s*[;\\].*|\s+--hash.*", "", line))
+                needed.append(bound[0])
+    if theirs:
+        raise PackageError(
+            f"{lock.name} has {' and '.join(theirs)}, but the function needs {' and '.join(needed)}; upgrade"
+            f" {'it' if len(theirs) == 1 else 'them'} in the backend and lock again"
+        )
+
+
+def _allows_from(line: str, oldest: str) -> bool:
+    """Tell whether a requirement allows any release from this one on."""
+    if pin := PIN.match(line):
+        with contextlib.suppress(InvalidVersion):  # such as ==1.4.*
+            return Version(pin[2]) >= Version(oldest)
+    specifiers = re.search(r"[<>=!~].*", re.sub(r"\s*[;\\@].*|\s+--hash.*", "", line))
+    major, minor = map(int, oldest.split("."))
+    releases = (f"{major}.{number}.{patch}" for number in range(minor, _ANY_MINOR) for patch in range(_ANY_PATCH))
+    try:
+        allowed = SpecifierSet(specifiers[0] if specifiers else "")
+    except InvalidSpecifier:
+        return True  # uv says what is wrong with it
+    return any(map(allowed.contains, (*releases, f"{major + 1}.0")))
 
 
 def _refuse_another_python(requirements: Requirements, target: Target) -> None:
@@ -456,7 +478,16 @@ def _refuse_another_python(requirements: Requirements, target: Target) -> None:
         if fitting
         else f"Lambda's runtimes are 3.{MINORS[0]} to 3.{MINORS[-1]}: change the range in the backend and lock again"
     )
+    if target.python is None and fitting:
+        advice += _on_this_machine(fitting)
     raise PackageError(f"{requirements.lock.name} is for {pythons}, but the package is for {target}; {advice}")
+
+
+def _on_this_machine(fitting: Sequence[int]) -> str:
+    """Return how the local cloud gets another Python: its function runs with the one of .venv."""
+    here = next((found for minor in fitting if (found := find_interpreter(Target(f"3.{minor}", "arm64")))), None)
+    python = here.executable if here else f"python3.{fitting[-1]}"
+    return f"; for the local cloud, whose function runs with .venv: rm -rf .venv && make migrate PYTHON={python}"
 
 
 def allows(pythons: str, minor: int) -> bool:
@@ -466,8 +497,3 @@ def allows(pythons: str, minor: int) -> bool:
     except InvalidSpecifier:
         return True  # in no form that is known; the wheels decide
     return any(one.contains(f"3.{minor}.{patch}") for one in ranges for patch in range(_ANY_PATCH + 1))
-
-
-def _release(version: str) -> tuple[int, ...]:
-    release = re.match(r"\d+(\.\d+)*", version)
-    return tuple(int(part) for part in release[0].split(".")) if release else ()

@@ -42,6 +42,15 @@ def files_below(directory: Path, *, inside: Sequence[Path]) -> Iterator[tuple[Pu
     yield from _walk(directory, PurePosixPath(), above=(), inside=[folder.resolve() for folder in inside])
 
 
+def folders_below(folder: Path, depth: int) -> Iterator[Path]:
+    """Yield a folder and those below it that may be packaged, the nearest first; links are not followed."""
+    level = [folder]
+    for _ in range(depth + 1):
+        yield from level
+        entries = (entry for each in level for entry in sorted(each.iterdir()))
+        level = [entry for entry in entries if entry.is_dir() and not entry.is_symlink() and not is_left_out(entry)]
+
+
 def _walk(
     directory: Path, relative: PurePosixPath, *, above: tuple[Path, ...], inside: Sequence[Path]
 ) -> Iterator[tuple[PurePosixPath, Path]]:

@@ -309,7 +309,7 @@ def refusal(backend: Path, out: Path, target: Target = THIS_MACHINE) -> str:
         (
             {"requirements.txt": "alembic==1.12.0\n"},
             "",
-            "requirements.txt pins alembic==1.12.0, but the function needs",
+            "requirements.txt has alembic==1.12.0, but the function needs",
         ),
         ({"requirements.txt": "-e ./gone\n"}, "", "requirements.txt takes a distribution from ./gone, which is no "),
     ],
@@ -343,6 +343,8 @@ def test_a_lock_for_a_later_python_is_refused(tmp_path: Path) -> None:
     assert refusal(backend, tmp_path / "out", ARM).startswith(
         "uv.lock is for Python 3.14 and later, but the package is"
     )
+    if sys.version_info < (3, 14):
+        assert "rm -rf .venv && make migrate PYTHON=" in refusal(backend, tmp_path / "out")
 
 
 def test_a_link_out_of_the_backend_is_refused(tmp_path: Path) -> None:

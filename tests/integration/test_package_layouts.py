@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING
 
 import pytest
 
-from infra.package import PackageError, Selection, Target, build
+from infra.package import PackageError, Selection, Target, build, lock_files
 from infra.package.data_files import named_files, unpackaged_files
 from infra.package.graph import read_graph
 from infra.package.imports import backend_files
@@ -113,6 +114,47 @@ def test_the_configuration_is_found(tmp_path: Path) -> None:
     (backend / "pyproject.toml").write_text("[tool.ruff]\n")
     with pytest.raises(PackageError, match=r"^no alembic\.ini in .* and no pyproject\.toml with \[tool\.alembic\]"):
         read_layout(backend)
+
+
+def test_a_configuration_that_lies_deeper_is_named_with_what_to_set(tmp_path: Path) -> None:
+    backend = make_backend(tmp_path / "shop")
+    write(backend, **{".venv/alembic.ini": ""})
+    (backend / "src/db").mkdir(parents=True)
+    (backend / "alembic.ini").rename(backend / "src/db/alembic.ini")
+    with pytest.raises(
+        PackageError, match=r"but src/db/alembic\.ini; name it .* `alembic_config`: src/db/alembic\.ini "
+    ):
+        read_layout(backend)
+    (backend / "requirements.txt").rename(backend / "src/db/requirements.txt")
+    with pytest.raises(PackageError, match=rf"so name it: BACKEND={re.escape(str(backend / 'src/db'))}, or "):
+        read_layout(backend)
+
+
+def test_a_uv_lock_without_a_project_is_passed_over(tmp_path: Path) -> None:
+    lock = tmp_path / "uv.lock"
+    lock.touch()
+    (tmp_path / "pyproject.toml").touch()
+    (tmp_path / ".git").mkdir()
+    backend = make_backend(tmp_path / "shop", **{"uv.lock": 'version = 1\nrevision = 3\nrequires-python = ">=3.12"\n'})
+    (backend / "requirements.txt").unlink()
+    assert lock_files.find(backend) == lock
+    (backend / "pyproject.toml").touch()
+    assert lock_files.find(backend) == backend / "uv.lock"
+
+
+@pytest.mark.parametrize(
+    "lines, has",
+    [
+        ("alembic==1.8.1\nsqlalchemy==1.4.41 \\\n    --hash=sha256:00\n", "alembic==1.8.1 and sqlalchemy==1.4.41"),
+        ("alembic\nSQLAlchemy[asyncio]==2.0.0b3\n", "SQLAlchemy[asyncio]==2.0.0b3"),
+        ("alembic\nsqlalchemy<1.4.0 ; python_version > '3'\n", "sqlalchemy<1.4.0"),
+        ("alembic ~= 1.8\nsqlalchemy ~= 1.4.3\n", "sqlalchemy ~= 1.4.3"),
+    ],
+)
+def test_all_that_is_too_old_is_named_at_once(tmp_path: Path, lines: str, has: str) -> None:
+    backend = make_backend(tmp_path / "shop", **{"requirements.txt": lines})
+    with pytest.raises(PackageError, match=rf"^requirements\.txt has {re.escape(has)}, but the function needs [as]"):
+        backend_pins(read_requirements(backend), Target("3.13", "arm64"))
 
 
 def test_the_function_takes_the_configuration_that_was_found(tmp_path: Path) -> None:
