@@ -175,7 +175,7 @@ execution-policy: $(TOOLS) ## Print the policies for deploying one stage only: m
 test: $(DEV) $(CLOUD) $(BENCH) ## Run every test, the end-to-end ones included
 	@python -m pytest -n auto --dist loadgroup
 
-STRESS := any_event backfill benchmarks busy_tables checkpoint concurrency deadline kills looking network_faults \
+STRESS := any_event backfill benchmarks busy_tables checkpoint concurrency deadline in_the_way kills looking network_faults \
 	resuming rotation schema_fingerprint search_path server_states serving several_version_tables stranger \
 	tls_of_env_py transaction_local
 

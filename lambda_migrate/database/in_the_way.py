@@ -47,10 +47,15 @@ _BLOCKERS = """
                 WHEN a.state LIKE 'idle in transaction%%' THEN 'idle in transaction'
                 ELSE 'transaction'
             END AS kind,
-            -- An autovacuum has no user. It ends when somebody waits for it, unless it prevents wraparound.
+            -- An autovacuum has no user. It ends when somebody waits for it, unless it prevents wraparound. A table
+            -- can lower the ages of the server.
             v.pid IS NULL OR a.usesysid IS NOT NULL
-                OR age(c.relfrozenxid) > current_setting('autovacuum_freeze_max_age')::int
-                OR mxid_age(c.relminmxid) > current_setting('autovacuum_multixact_freeze_max_age')::int AS stays
+                OR age(c.relfrozenxid) > least(current_setting('autovacuum_freeze_max_age')::int, (
+                    SELECT o.option_value::int FROM pg_options_to_table(c.reloptions) AS o
+                    WHERE o.option_name = 'autovacuum_freeze_max_age'))
+                OR mxid_age(c.relminmxid) > least(current_setting('autovacuum_multixact_freeze_max_age')::int, (
+                    SELECT o.option_value::int FROM pg_options_to_table(c.reloptions) AS o
+                    WHERE o.option_name = 'autovacuum_multixact_freeze_max_age')) AS stays
         FROM wanted_relations w
         JOIN pg_locks l ON l.relation = w.relation AND l.locktype = 'relation' AND l.granted
             AND l.database = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database())

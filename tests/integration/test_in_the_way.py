@@ -6,15 +6,21 @@ import threading
 import time
 from contextlib import closing, contextmanager, suppress
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import psycopg2
 import pytest
+from psycopg2.extras import LogicalReplicationConnection
 
 from lambda_migrate.database.in_the_way import blockers, holdups
-from tests.support.bystander import administer, execute
+from localcloud import postgres
+from tests.support.bystander import administer, execute, query
+from tests.support.checkout import ROOT
+from tests.support.waiting import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
+    from pathlib import Path
 
     from psycopg2.extensions import connection
 
@@ -149,6 +155,56 @@ def test_a_replication_slot_that_nobody_reads(opened: connection, database: Data
         assert not any(slot in each["message"] for each in holdups(ask_on(opened), []))
     finally:
         administer(postgres_server, f"SELECT pg_drop_replication_slot('{slot}')")
+
+
+def test_a_replica_that_is_behind(database: Database, postgres_server: Server) -> None:
+    superuser = postgres_server.database(database.name)
+    execute(superuser, "CREATE TABLE other (id int)")
+    [(position, since)] = query(superuser, "SELECT pg_current_wal_lsn(), pg_current_wal_lsn() - '0/0'::pg_lsn")
+    name = f"replica of {database.name}"
+    # A connection of this kind is admitted like one of the database's own. It replicates the whole server all the same.
+    address = f"{superuser.url.replace('+psycopg2', '')}&application_name={quote(name)}"
+    with (
+        closing(psycopg2.connect(address, connection_factory=LogicalReplicationConnection)) as replica,
+        replica.cursor() as walsender,
+        closing(superuser.connect()) as asking,
+    ):
+        cursor: Any = walsender
+        cursor.start_replication_expert(f"START_REPLICATION PHYSICAL {position}")
+        reported = dict.fromkeys(("write_lsn", "flush_lsn", "apply_lsn"), int(since))
+        cursor.send_feedback(**reported, force=True)
+        execute(superuser, "INSERT INTO other SELECT generate_series(1, 50000)")
+
+        def behind() -> list[str]:
+            messages = [each["message"] for each in holdups(ask_on(asking), [], behind_bytes=1 << 20)]
+            return [message for message in messages if name in message]
+
+        [message] = eventually(behind)
+        assert message.startswith(f"replica {name} is behind by ")
+        assert not any(name in each["message"] for each in holdups(ask_on(asking), []))
+
+
+@pytest.mark.stress
+def test_an_autovacuum_that_prevents_wraparound(tmp_path: Path) -> None:
+    server = postgres.start(ROOT, tmp_path / "postgres", durable=False)
+    try:
+        superuser = server.database("postgres")
+        execute(
+            superuser,
+            "ALTER SYSTEM SET autovacuum_naptime = 1",
+            "SELECT pg_reload_conf()",
+            "CREATE TABLE users (id int) WITH (autovacuum_freeze_max_age = 100000, autovacuum_vacuum_cost_limit = 1,"
+            " autovacuum_vacuum_cost_delay = 100)",
+            "INSERT INTO users SELECT generate_series(1, 200000)",
+            "CREATE TABLE old (id int)",
+            # Each block that can be rolled back alone takes a transaction id.
+            "DO $$ BEGIN FOR i IN 1 .. 110000 LOOP BEGIN INSERT INTO old VALUES (i); EXCEPTION WHEN others THEN"
+            " END; END LOOP; END $$",
+        )
+        with closing(superuser.connect()) as asking:
+            assert eventually(lambda: blockers(ask_on(asking), {"users": EXCLUSIVE}))[0]["kind"] == "vacuum"
+    finally:
+        postgres.remove(ROOT, tmp_path / "postgres")
 
 
 def test_a_lock_table_that_is_too_small_for_the_partitions(opened: connection, database: Database) -> None:
