@@ -15,7 +15,7 @@ from benchmarks.suite import main
 from lambda_migrate.database.common import Server
 from lambda_migrate.database.credentials import Credentials
 from lambda_migrate.database.estimate import CAUTION
-from lambda_migrate.database.preflight import Questions
+from lambda_migrate.database.questions import Questions
 from lambda_migrate.database.session import Session
 from lambda_migrate.invocation.deadline import Deadline
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg2.errors
 
 from lambda_migrate.database.open_session import open_session
-from lambda_migrate.database.preflight import Questions, preflight_of
+from lambda_migrate.database.questions import Questions, preflight_of
 from lambda_migrate.database.session import versions
 from lambda_migrate.invocation.errors import ConfigurationError, DatabaseUnavailable, PreflightFailed
 from lambda_migrate.invocation.result import joined, some

@@ -19,10 +19,10 @@ from migrate_cli.actions import Call
 from migrate_cli.errors import CommandError, ExitCode, UsageError
 from migrate_cli.options import Json, at_stage, examples
 from migrate_cli.output import Output
-from migrate_cli.rollout.display import RolloutDisplay, show_line, show_report, show_rollouts
 from migrate_cli.rollout.estimate import estimate
 from migrate_cli.rollout.machine import ABORTED, ALREADY_RUNNING, RUNNING, SUCCEEDED, Machine, execution_error, find
 from migrate_cli.rollout.progress import RolloutProgress
+from migrate_cli.rollout.terminal import RolloutDisplay, show_line, show_report, show_rollouts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -20,8 +20,8 @@ from migrate_cli.errors import CommandError, ExitCode, UsageError
 from migrate_cli.options import Json, at_stage, examples
 from migrate_cli.output import Output
 from migrate_cli.presentation import plain
-from migrate_cli.rollout.display import show_line
 from migrate_cli.rollout.machine import Machine, find
+from migrate_cli.rollout.terminal import show_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence

@@ -14,8 +14,8 @@ from rich.console import Console
 
 from migrate_cli import presentation
 from migrate_cli.progress import RunProgress
-from migrate_cli.rollout.display import progress_line, show_report
 from migrate_cli.rollout.progress import RolloutProgress
+from migrate_cli.rollout.terminal import progress_line, show_report
 from tests.support.checkout import ROOT
 from tests.support.reports import planned
 from tests.support.screenshots import (
