@@ -313,6 +313,7 @@ def test_credentials_and_data_survive_down_and_not_clean(checkout: Path) -> None
 
 def test_the_servers_of_a_killed_test_run_end_too() -> None:
     run = f"killed-{secrets.token_hex(4)}"
+    folder = ROOT / ".local" / "test" / run
     code = f"""
 import sys
 from pathlib import Path
@@ -329,8 +330,10 @@ with testing.shared_run(Path({str(ROOT)!r}), {run!r}) as folder:
         assert process.stdout
         port = int(process.stdout.readline())
         assert listens(port)
+        clusters = (folder / "postgres").resolve(strict=True)
         process.kill()
-    eventually(lambda: not (ROOT / ".local" / "test" / run).exists())
+    eventually(lambda: not folder.exists())
+    assert not clusters.exists()
     assert not listens(port)
 
 
