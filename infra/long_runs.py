@@ -232,10 +232,10 @@ def hand_over(  # noqa: PLR0913 - what the states before it and after it have
     back: sfn.IChainable,
     failed: sfn.IChainable,
 ) -> sfn.State:
-    """Return the states that run an event as a long run, and then go ``back`` to functions, or to ``failed``.
+    """Return the states that run an event as a long run, and then go ``back`` to function runs, or to ``failed``.
 
-    ``kept`` are the fields of the input that both need. Their input has ``runs`` beside them; ``back`` finds ``said``
-    as an empty text, and ``failed`` finds ``error``.
+    Their input has ``runs`` and the fields ``kept``, which both get. ``back`` also gets ``last_message`` as an empty
+    text, and ``failed`` gets ``error``.
     """
     fields = {**kept, "runs": sfn.JsonPath.number_at("$.runs")}
     prepare = sfn.Pass(scope, "Prepare a long run", parameters={**fields, "event": dict(event)})
@@ -282,7 +282,7 @@ def hand_over(  # noqa: PLR0913 - what the states before it and after it have
         },
     )
     run.add_catch(no_answer.next(failed), result_path="$.error")
-    goes_on = sfn.Pass(scope, "Go on after the long run", parameters={**fields, "said": ""})
+    goes_on = sfn.Pass(scope, "Go on after the long run", parameters={**fields, "last_message": ""})
     goes_on.next(back)
     error = "$.long.outcome.errorType"
     gives_up = sfn.Pass(

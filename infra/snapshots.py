@@ -37,12 +37,12 @@ def snapshot_first(
     then: sfn.IChainable,
     failed: sfn.IChainable,
 ) -> sfn.State:
-    """Return the states that end at ``then``, with the identifier of a snapshot in ``snapshot``, or at ``failed``.
+    """Return the states that make a snapshot before a dangerous run, and end at ``then`` or ``failed``.
 
-    ``look`` invokes the function, whose answer ``$.look.answer`` says whether the run is dangerous. The input has
-    ``runs`` and ``said``. Without a danger ``snapshot`` is an empty text.
+    Their input has ``runs`` and ``last_message``. ``look`` invokes the function; ``$.look.answer.dangerous`` is its
+    result. ``then`` gets the snapshot's identifier in ``snapshot``, or an empty text if the run is not dangerous.
     """
-    kept = {"runs": sfn.JsonPath.number_at("$.runs"), "said": sfn.JsonPath.string_at("$.said")}
+    kept = {"runs": sfn.JsonPath.number_at("$.runs"), "last_message": sfn.JsonPath.string_at("$.last_message")}
     calls = _Calls(scope, settings)
     name = sfn.Pass(
         scope,

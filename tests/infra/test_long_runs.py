@@ -204,7 +204,7 @@ def test_the_machine_hands_over_when_a_revision_made_no_progress_twice(stacks: d
     states = machine(stacks[stage])
 
     no_progress = states["Did it come further?"]["Choices"][0]
-    assert no_progress["Variable"] == "$.told.errorMessage"
+    assert no_progress["Variable"] == "$.cause.errorMessage"
     run = states[states[no_progress["Next"]]["Next"]]
     assert run["Resource"].endswith(":states:::codebuild:startBuild.sync")
     # Longer than the build and its time in the queue.
