@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parent
 
 
 def main() -> None:
-    """Synthesize the stack of the stage that the context names."""
+    """Synthesize the stack of the stage in the context."""
     app = cdk.App()
     name = str(app.node.try_get_context("stage") or "")
     try:
@@ -43,7 +43,7 @@ def main() -> None:
 
 
 def _tried(app: cdk.App, stage: Stage) -> Stage:
-    """Return stage local with the backend and the variables that `make migrate BACKEND=... ENV=...` names."""
+    """Return stage local with the backend and the variables of `make migrate BACKEND=... ENV=...`."""
     backend, environment = (app.node.try_get_context(key) for key in ("backend", "environment"))
     if stage.runtime != "local" or not (backend or environment):
         return stage

@@ -1,1 +1,1 @@
-"""How long users wait for the function, beside what they would pick instead: one module a question."""
+"""Measures how long users wait for the function and for its alternatives. Each module answers one question."""

@@ -1,4 +1,4 @@
-"""``python -m benchmarks``: every question, which is what `make bench` runs."""
+"""``python -m benchmarks`` measures every question. `make bench` runs it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Names in results.json of the question `many_targets`, which writes them, and `scale`, which reads them."""
+"""Names in results.json that `many_targets` writes and `scale` reads."""
 
 from __future__ import annotations
 

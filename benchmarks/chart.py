@@ -1,4 +1,4 @@
-"""results.json as a picture: a panel a question, a bar a contestant. SVG by hand, as it is nothing but bars."""
+"""Draws results.json as an SVG: a panel for each question, a bar for each contestant."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from benchmarks.report import formatted
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-# What is shown: the question, how its case begins, and the words above the bars.
+# For each panel: the question, the beginning of its case, and the heading.
 _PANELS = (
     ("nothing_to_do", "cold, 1,000", "Nothing to do, cold start, 1,000 revisions"),
     ("one_pending", "1,000", "One pending revision of 1,000, cold start"),
@@ -27,7 +27,7 @@ _BAR = 16
 _LINE = 22
 _HEADING = 40
 
-# The page's own background shows through, and whoever reads in the dark has light letters.
+# Transparent background, and light text for readers with a dark theme.
 _STYLE = """\
 text { font: 13px system-ui, -apple-system, "Segoe UI", Helvetica, Arial, sans-serif; fill: #1f2328; }
 .heading { font-weight: 600; }
@@ -42,7 +42,7 @@ text.ours { fill: #0969da; font-weight: 600; }
 
 
 def draw(results: Mapping[str, Any]) -> str:
-    """The picture. Questions that were not measured are left out."""
+    """Return the picture. It omits questions that were not measured."""
     parts: list[str] = []
     top = 0.0
     for question, case, heading in _PANELS:
@@ -52,11 +52,11 @@ def draw(results: Mapping[str, Any]) -> str:
             parts.append(f'<text class="heading" x="0" y="{top + 24:g}">{escape(heading)}</text>')
             parts += _bars(rows, top + _HEADING)
             top += _HEADING + _LINE * len(rows) + 8
-    said = "; ".join(heading for question, _, heading in _PANELS if question in results["questions"])
+    title = "; ".join(heading for question, _, heading in _PANELS if question in results["questions"])
     return "\n".join(
         [
             f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {top:g}" width="{_WIDTH}" role="img">',
-            f"<title>{escape(said)}</title>",
+            f"<title>{escape(title)}</title>",
             f"<style>\n{_STYLE}\n</style>",
             *parts,
             "</svg>\n",

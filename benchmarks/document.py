@@ -1,4 +1,4 @@
-"""results.json as docs/performance.md has it, between two marks; what stands around them is written by people."""
+"""Writes results.json into docs/performance.md, between two marks. People write the text around them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ END = "<!-- end: written by `make bench` -->"
 
 
 def write(results: Path = RESULTS, page: Path = PAGE, picture: Path = CHART) -> None:
-    """Put the results into the page and draw the chart."""
+    """Write the results into the page, and draw the chart."""
     found = json.loads(results.read_text(encoding="utf-8"))
     before, _, rest = page.read_text(encoding="utf-8").partition(BEGIN)
     after = rest.partition(END)[2]
@@ -31,7 +31,7 @@ def write(results: Path = RESULTS, page: Path = PAGE, picture: Path = CHART) -> 
 
 
 def section(results: Mapping[str, Any]) -> str:
-    """The generated part of the page."""
+    """Return the generated part of the page."""
     return "\n".join(_lines(results)) + "\n"
 
 

@@ -1,4 +1,4 @@
-"""How long does an empty database take through a whole history, how many round trips, and what at 2 ms latency?"""
+"""How long does an empty database need for a whole history, locally and with 2 ms latency? How many round trips?"""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _NAIVE = "naive handler"
 _BARE = "bare script, same transactions"
 _SLOW = {_NAIVE, tools.YOYO}
 _LATENCY_S = 0.002
-# Where each round trip takes 2 ms, a part of the history shows as much, and sooner.
+# With 2 ms a round trip, a part of the history shows the same ratio in less time.
 _PART = 0.3
 
 
@@ -82,14 +82,14 @@ def _run_tool(ground: Ground, name: str, history: Sequence[Change], database: Da
 
 
 def _trips_a_revision(whole: _Contest, part: _Contest, name: str) -> tuple[float, float]:
-    """What each revision more costs on the busiest connection, and on all; what is done once in a run cancels out."""
+    """Return one more revision's round trips, on the busiest connection and on all. A run's fixed costs cancel out."""
     more = whole.revisions - part.revisions
     all_of, some_of = whole.trips(name), part.trips(name)
     return (max(all_of) - max(some_of)) / more, (sum(all_of) - sum(some_of)) / more
 
 
 class _Contest:
-    """All contestants with one history, each with its own way to migrate a database that is empty again."""
+    """All contestants with one history. Each migrates an empty database in its own way."""
 
     def __init__(self, ground: Ground, history: Sequence[Change]) -> None:
         self._ground = ground
@@ -107,11 +107,11 @@ class _Contest:
             self.runs[name] = partial(_run_tool, ground, name, history)
 
     def timed(self, name: str, latency_s: float | None = None) -> Callable[[], float]:
-        """A round: seconds, over a network of that latency or over none."""
+        """Return the seconds of a round, with this latency."""
         return lambda: self._run(name, latency_s)[0]
 
     def trips(self, name: str) -> list[int]:
-        """Round trips of a run, by connection."""
+        """Return the round trips of a run, by connection."""
         return self._run(name, 0.0)[1]
 
     def _run(self, name: str, latency_s: float | None) -> tuple[float, list[int]]:
@@ -127,7 +127,7 @@ class _Contest:
     def _checked(self, name: str, database: Database, reached: Database) -> float:
         took = self.runs[name](reached)
         if value(database, f"SELECT to_regclass('{LAST_TABLE}')::text") is None:
-            raise RuntimeError(f"{name} said that it had applied what it had not")
+            raise RuntimeError(f"{name} reported success, but its database lacks the last table")
         return took
 
 

@@ -1,6 +1,6 @@
-"""How far off is the time that a preflight expects of a revision?
+"""How far off is the preflight's estimate of a revision's time?
 
-Each statement runs once on each table. The function's estimate is made right before it, on the same server.
+Each statement runs once on each table. The function makes its estimate right before, on the same server.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ QUESTION = "estimates"
 _SIZES = (1_000_000, 20_000_000)
 _SMALL = 10_000
 _REAL = "the statement itself"
-# The goals: nine of ten within a factor of three, and none more than two times too short.
+# The goals: nine of ten estimates within a factor of three, and none more than two times too short.
 _FACTOR, _SHARE, _SHORTEST = 3, 0.9, 2
 _LONG_S = 3600
 
 _SLOWEST = "UPDATE of all rows"
-# A statement, and the work that the reviewer records for it: `kind` and share of the rows.
+# A statement, and the work that the reviewer records for it: kind and share of the rows.
 _STATEMENTS: Mapping[str, tuple[str, tuple[tuple[str, str, float], ...]]] = {
     "SET NOT NULL": ("ALTER TABLE {t} ALTER amount SET NOT NULL", (("{t}", "scan", 1),)),
     "CHECK": ("ALTER TABLE {t} ADD CONSTRAINT ck CHECK (amount >= 0 AND length(word) < 50)", (("{t}", "scan", 1),)),
@@ -116,7 +116,7 @@ def _estimate(database: Database, works: list[dict[str, object]]) -> float:
             Deadline.after(_LONG_S),
         )
         middle = Questions(session, "public", _LONG_S * 1000, None).milliseconds(works)
-    assert middle is not None  # noqa: S101 - the tables are there
+    assert middle is not None  # noqa: S101 - the tables exist
     return middle * CAUTION / 1000
 
 

@@ -1,6 +1,7 @@
-"""What does a rollout cost a target, with one revision pending and at head: `python -m benchmarks.fleet`.
+"""How much time does a rollout take for each target, with one revision pending and at head?
 
-It has goals of its own and is not part of `make bench`, because 2,000 schemas take minutes.
+`python -m benchmarks.fleet` prints it. It has its own goals and is not part of `make bench`, because 2,000 schemas take
+minutes.
 """
 
 from __future__ import annotations
@@ -22,12 +23,12 @@ if TYPE_CHECKING:
     from localcloud.runtime_api import Function
 
 _REVISIONS = 30
-# As many as a rollout sends to one server by default.
+# The default of `per_server`.
 _FUNCTIONS = 5
 
 
 def main() -> None:
-    """Measure and print the wall time a target."""
+    """Measure the wall time for each target and print it."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--schemas", type=int, default=2000)
     parser.add_argument("--databases", type=int, default=300)
@@ -46,7 +47,7 @@ def main() -> None:
 
 
 def _measure(fleet: Fleet, pool: Sequence[Function]) -> None:
-    # The first of each function loads libraries.
+    # The first invocation of each function loads libraries.
     _walk(fleet.tenants[: len(pool)], pool)
     rest = fleet.tenants[len(pool) :]
     for what in ("one pending", "at head"):
@@ -64,7 +65,7 @@ def _walk(tenants: Sequence[Tenant], pool: Sequence[Function]) -> float:
                 tenant = left.popleft()
             except IndexError:
                 return
-            functions.succeeded(function.invoke({"action": "upgrade", "target": tenant.said}), function)
+            functions.succeeded(function.invoke({"action": "upgrade", "target": tenant.target}), function)
 
     began = time.perf_counter()
     many_targets.for_each(work, pool)

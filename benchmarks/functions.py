@@ -32,18 +32,18 @@ _UNCHECKED = py_compile.PycInvalidationMode.UNCHECKED_HASH
 
 @dataclass(frozen=True)
 class Deployed:
-    """A function that could be invoked: its package, handler and variables."""
+    """A function: its package, handler and variables."""
 
     package: Path
     handler: str
     environment: Mapping[str, str]
 
     def start(self) -> Function:
-        """A sandbox, about to initialise."""
+        """Return a sandbox that starts to initialise."""
         return Function(self.package, self.environment, RUNTIME, handler=self.handler, timeout_s=_LAST_INVOCATION_S)
 
     def cold(self) -> float:
-        """Seconds from the start of the sandbox to the response."""
+        """Return the seconds from the start of the sandbox to the response."""
         began = time.perf_counter()
         with self.start() as function:
             succeeded(function.invoke(), function)
@@ -51,21 +51,21 @@ class Deployed:
 
 
 def succeeded(answer: Answer, function: Function) -> Any:  # noqa: ANN401 - JSON
-    """The response. An error is no measurement: it raises `RuntimeError` with what was logged."""
+    """Return the response. Raise `RuntimeError` with the log for an error, which would be no measurement."""
     if answer.error_type:
         raise RuntimeError(f"{answer.error_type}: {answer.message}\n" + "\n".join(function.log()[-20:]))
     return answer.payload
 
 
 def warm(function: Function) -> float:
-    """Seconds from handing over one more event to the response."""
+    """Return the seconds from one more event to its response."""
     answer = function.invoke()
     succeeded(answer, function)
     return answer.duration_s
 
 
 def ours(ground: Ground, name: str, history: Sequence[Change]) -> Path:
-    """Our package of this history. What has been made under a name is taken again, here and below."""
+    """Return our package of this history. Packages are built once and reused by name, here and below."""
     out = ground.scratch / f"ours-{name}"
     if not out.exists():
         build(backend(ground, name, history), out, Target())
@@ -73,7 +73,7 @@ def ours(ground: Ground, name: str, history: Sequence[Change]) -> Path:
 
 
 def backend(ground: Ground, name: str, history: Sequence[Change]) -> Path:
-    """A backend's folder, locked like the reference backend."""
+    """Return a backend's folder, locked like the reference backend."""
     folder = ground.scratch / f"backend-{name}"
     if not folder.exists():
         histories.write_alembic(folder, history)
@@ -83,7 +83,7 @@ def backend(ground: Ground, name: str, history: Sequence[Change]) -> Path:
 
 
 def naive(ground: Ground, name: str, history: Sequence[Change]) -> Path:
-    """The naive handler with all it requires, as `pip install --target` leaves it."""
+    """Return the naive handler with its requirements, as `pip install --target` installs them."""
     out = ground.scratch / f"naive-{name}"
     if not out.exists():
         _lay_out(BENCH / "naive", out)
@@ -93,20 +93,20 @@ def naive(ground: Ground, name: str, history: Sequence[Change]) -> Path:
 
 
 def bare(ground: Ground, name: str, history: Sequence[Change], *, bytecode: bool = True) -> Path:
-    """The bare script, with bytecode of everything in its package or of nothing."""
+    """Return the bare script, with bytecode for its whole package or for none of it."""
     out = ground.scratch / f"bare-{name}-{'compiled' if bytecode else 'source'}"
     if not out.exists():
         _lay_out(_compiled_bare(ground) if bytecode else BENCH / "bare", out)
         shutil.copy(_DEPLOYED / "bare.py", out)
         histories.write_bare(out, history)
         if bytecode:
-            # What lies beside the folders.
+            # Also the files beside the folders.
             compileall.compile_dir(out, maxlevels=0, quiet=2, invalidation_mode=_UNCHECKED)
     return out
 
 
 def _compiled_bare(ground: Ground) -> Path:
-    """What the bare script requires, with bytecode."""
+    """Return the bare script's requirements with bytecode."""
     made = ground.scratch / "bare-requirements"
     if not made.exists():
         _refuse_what_is_not_installed(BENCH / "bare")
@@ -116,7 +116,7 @@ def _compiled_bare(ground: Ground) -> Path:
 
 
 def _lay_out(requirements: Path, out: Path) -> None:
-    """A package's folder with links to the distributions, of which there are many files."""
+    """Make a package's folder with links to the distributions, which have many files."""
     _refuse_what_is_not_installed(requirements)
     out.mkdir()
     for entry in requirements.iterdir():
@@ -130,7 +130,7 @@ def _refuse_what_is_not_installed(folder: Path) -> None:
 
 
 def environment(ground: Ground, database: Database) -> dict[str, str]:
-    """The variables of a function, the same for all of them."""
+    """Return the variables of a function, the same for each contestant."""
     return {
         "AWS_ENDPOINT_URL": ground.endpoint,
         "AWS_ACCESS_KEY_ID": "bench",
@@ -143,21 +143,21 @@ def environment(ground: Ground, database: Database) -> dict[str, str]:
         "TARGETS_ALLOWED": '{"secret_id": ["*"], "database": ["*"], "schema": ["*"]}',
         "POWERTOOLS_SERVICE_NAME": "bench",
         "AWS_LAMBDA_LOG_FORMAT": "JSON",
-        # A function cannot write beside its code: bytecode is in its package or is not there.
+        # A function cannot write bytecode beside its code, so the package contains it or there is none.
         "PYTHONDONTWRITEBYTECODE": "1",
     }
 
 
 def our_function(ground: Ground, package: Path, database: Database) -> Deployed:
-    """Our package as a function."""
+    """Return our package as a function."""
     return Deployed(package, "lambda_migrate.handler.handler", environment(ground, database))
 
 
 def naive_function(ground: Ground, package: Path, database: Database) -> Deployed:
-    """The naive handler as a function."""
+    """Return the naive handler as a function."""
     return Deployed(package, "naive.handler", environment(ground, database))
 
 
 def bare_function(ground: Ground, package: Path, database: Database) -> Deployed:
-    """The bare script as a function."""
+    """Return the bare script as a function."""
     return Deployed(package, "bare.handler", environment(ground, database))

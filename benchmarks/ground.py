@@ -1,4 +1,4 @@
-"""What all contestants stand on: one PostgreSQL with TLS, one Secrets Manager, and a database each."""
+"""The environment of all contestants: one PostgreSQL with TLS, one Secrets Manager, and a database each."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[1]
 BENCH = ROOT / ".local" / "bench"
 
-_PASSWORD = "benchmark-password"  # noqa: S105 - of databases that live as long as the benchmark
+_PASSWORD = "benchmark-password"  # noqa: S105 - the databases exist only during the benchmark
 
 
 @dataclass
 class Ground:
-    """Servers and a scratch folder for the time of a benchmark. Made databases go when it ends."""
+    """Servers and a temporary folder for a benchmark. Its databases are dropped at the end."""
 
     server: Server
     scratch: Path
@@ -35,9 +35,9 @@ class Ground:
     made: dict[str, Database] = field(default_factory=dict)
 
     def database(self, name: str) -> Database:
-        """An empty database with an owner of its own, and its secret, which has the database's name.
+        """Return an empty database with its own owner, and a secret with the database's name.
 
-        Asked for again, it is empty again.
+        A second call empties it again.
         """
         name = f"{self.scratch.name}_{name}".lower().replace("-", "_")
         owner = f"{name}_owner"
@@ -50,7 +50,7 @@ class Ground:
         return database
 
     def behind(self, database: Database, port: int) -> Database:
-        """The same database, reached through another port; its secret says so until it is made anew."""
+        """Return the same database through another port. Its secret has this port until the next call of `database`."""
         moved = replace(database, port=port)
         self.secrets[database.name] = json.dumps(moved.secret)
         return moved
@@ -62,14 +62,14 @@ class Ground:
 
 
 def execute(database: Database, *statements: str) -> None:
-    """Execute statements, each in a transaction of its own."""
+    """Execute statements, each in its own transaction."""
     with closing(database.connect()) as connection, connection.cursor() as cursor:
         for statement in statements:
             cursor.execute(statement)
 
 
 def value(database: Database, query: str) -> object:
-    """The first column of a query's first row, or None."""
+    """Return the first column of a query's first row, or None."""
     with closing(database.connect()) as connection, connection.cursor() as cursor:
         cursor.execute(query)
         row = cursor.fetchone()
@@ -78,7 +78,7 @@ def value(database: Database, query: str) -> object:
 
 @contextmanager
 def on(server: Server, folder: Path) -> Iterator[Ground]:
-    """Stand on a server that runs already."""
+    """Return an environment on a running server."""
     secrets: dict[str, str] = {}
     folder.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(prefix="bench", dir=folder))
@@ -95,9 +95,9 @@ def on(server: Server, folder: Path) -> Iterator[Ground]:
 
 @contextmanager
 def own() -> Iterator[Ground]:
-    """Stand on a server of the benchmark's own, which is gone afterwards. Another benchmark of this checkout waits.
+    """Return an environment on the benchmark's own server. Another benchmark of this checkout waits.
 
-    It does not wait for the disk at each commit: that wait is the same for all and would only hide the differences.
+    The server does not wait for the disk at commits. That wait is the same for all and would only hide the differences.
     """
     directory = BENCH / "postgres"
     with locks.exclusive(BENCH / "running.lock"):

@@ -1,4 +1,4 @@
-"""What earlier runs of `make bench` measured, one line each, and what has become slower since the last one."""
+"""Stores the figures of each run of `make bench` in one line, and finds what became slower since the last run."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 HISTORY = ROOT / "benchmarks" / "history.jsonl"
 
-# Two runs of the same code differ by so much on a machine that does other things, too.
+# Two runs of the same code differ by this factor on a busy machine.
 _NOISE = 1.1
 
 
 def entry(outcomes: Sequence[Outcome], facts: Mapping[str, Any], commit: str) -> dict[str, Any]:
-    """Return what is kept of a run: our own figures, and the goals."""
+    """Return the line of a run: our own figures, and the goals."""
     figures = {
         f"{outcome.question}: {row.case}": {
             "unit": row.unit,
@@ -43,7 +43,7 @@ def entry(outcomes: Sequence[Outcome], facts: Mapping[str, Any], commit: str) ->
 
 
 def record(now: Mapping[str, Any], path: Path = HISTORY) -> list[str]:
-    """Add a run to the history. Return what is slower than the last time that it was measured on such a machine."""
+    """Add a run to the history. Return the figures that became slower since the last run on such a machine."""
     before = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
     with path.open("a", encoding="utf-8") as file:
         file.write(json.dumps(now, separators=(",", ":"), ensure_ascii=False) + "\n")
@@ -51,7 +51,7 @@ def record(now: Mapping[str, Any], path: Path = HISTORY) -> list[str]:
 
 
 def slower(before: Sequence[Mapping[str, Any]], now: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the figures that have become worse: even the best round is worse than the typical one was."""
+    """Yield the slower figures: their best round is worse than the median of the last run."""
     alike = [run for run in before if run["machine"] == now["machine"]]
     for name, figure in now["figures"].items():
         last = next((run for run in reversed(alike) if name in run["figures"]), None)

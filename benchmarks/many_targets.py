@@ -1,4 +1,4 @@
-"""What does one more tenant cost: of hundreds of databases, and of as many schemas, with one pending revision each?"""
+"""How much time does one more tenant take, with hundreds of databases or schemas and one pending revision each?"""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ BARE = "connect and apply, bare"
 
 _MANY = 300
 _FEW = 6
-# As many as a rollout sends to one server by default.
+# The default of `per_server`.
 _FUNCTIONS = 5
 _GOAL = 0.05
 
@@ -54,9 +54,9 @@ _CONNECT_FOR_A_TENANT = """\
 
 @dataclass(frozen=True)
 class Tenant:
-    """A target: what the event says of it, and its database for everybody else."""
+    """A target: the event's ``target``, and the database for the other contestants."""
 
-    said: Mapping[str, str]
+    target: Mapping[str, str]
     database: Database
 
 
@@ -70,7 +70,7 @@ class Fleet:
 
     @property
     def case(self) -> str:
-        """What is measured of it."""
+        """Return the name of the case."""
         return f"{len(self.tenants)} {self.kind}"
 
 
@@ -103,7 +103,7 @@ def measure(ground: Ground, effort: Effort) -> Outcome:
 
 
 class _Contest:
-    """All contestants on one fleet: round by round, each on the same part of it."""
+    """All contestants on one fleet. In each round, all of them migrate the same part of it."""
 
     def __init__(self, ground: Ground, fleet: Fleet, history: Sequence[Change], rounds: int) -> None:
         self._ground = ground
@@ -113,7 +113,7 @@ class _Contest:
         self._parts = dict.fromkeys((OURS, BARE, LOOP), 0)
 
     def measure(self, wall: Measured, processor: Measured, server: Measured) -> None:
-        """Add this fleet's cases to those measured."""
+        """Add this fleet's cases to the measurements."""
         # The same package as for other questions.
         name = str(len(self._history))
         ours, bare = (
@@ -132,7 +132,7 @@ class _Contest:
                 pool = [stack.enter_context(one.start()) for _ in range(_functions(self._rounds))]
                 self._warm(pool)
                 runs[who] = partial(self._functions, who, pool, postmaster, processor, server)
-            # Its bytecode is there from now on.
+            # From now on it has bytecode.
             _command(self._ground, self._fleet.tenants[0], self._history).run()
             self._take_back(self._fleet.tenants[:1])
             runs[LOOP] = partial(self._loop, processor)
@@ -144,7 +144,7 @@ class _Contest:
         wall.values.update(measured.values)
 
     def _part(self, name: str) -> Sequence[Tenant]:
-        """The part of the tenants whose turn it is: in each round the next, so that all are measured once."""
+        """Return the tenants of this round. Each round has the next part, so that each tenant is measured once."""
         number = self._parts[name]
         self._parts[name] += 1
         return self._fleet.tenants[number :: self._rounds]
@@ -196,22 +196,22 @@ class _Contest:
         measured.values.setdefault((f"{self._fleet.case}, {what}", name), []).append(used / len(tenants))
 
     def _take_back(self, tenants: Sequence[Tenant]) -> None:
-        """Take each back by the revision that was applied; that it was not is an error."""
+        """Undo the applied revision of each tenant. A tenant without it is an error."""
         for_each(partial(_take_back, self._history), tenants)
 
 
 def _functions(rounds: int) -> int:
-    """How many share the work; fewer where it is only to be seen that it works."""
+    """Return the number of functions that share the work, fewer in a quick test."""
     return _FUNCTIONS if rounds > 1 else 2
 
 
 def _migrate(function: Function, tenant: Tenant) -> None:
-    functions.succeeded(function.invoke({"action": "upgrade", "target": tenant.said}), function)
+    functions.succeeded(function.invoke({"action": "upgrade", "target": tenant.target}), function)
 
 
 def _take_back(history: Sequence[Change], tenant: Tenant) -> None:
     with closing(tenant.database.connect()) as connection, connection.cursor() as cursor:
-        if schema := tenant.said.get("schema"):
+        if schema := tenant.target.get("schema"):
             cursor.execute(sql.SQL("SET search_path TO {}").format(sql.Identifier(schema)))
         cursor.execute(f"DROP TABLE {LAST_TABLE}")
         cursor.execute(
@@ -219,12 +219,12 @@ def _take_back(history: Sequence[Change], tenant: Tenant) -> None:
             (history[-2].revision, history[-1].revision),
         )
         if cursor.rowcount != 1:
-            raise RuntimeError(f"{tenant.said} is not at the revision that was applied")
+            raise RuntimeError(f"{tenant.target} is not at the revision that was applied")
 
 
 def _command(ground: Ground, tenant: Tenant, history: Sequence[Change]) -> tools.Tool:
-    """The alembic command as somebody would type it for this tenant."""
-    schema = tenant.said.get("schema")
+    """Return the alembic command for this tenant."""
+    schema = tenant.target.get("schema")
     if schema is None:
         return tools.tool(ground, tools.ALEMBIC, str(len(history)), history, tenant.database)
     tool = tools.tool(ground, tools.ALEMBIC, "tenants", history, tenant.database)
@@ -238,7 +238,7 @@ def _command(ground: Ground, tenant: Tenant, history: Sequence[Change]) -> tools
 
 @contextmanager
 def many_databases(ground: Ground, count: int, before: Change) -> Iterator[Fleet]:
-    """Databases of one owner, each at the revision before the last."""
+    """Create databases with one owner, each at the revision before the last."""
     stage = ground.database("many_databases")
     execute(stage, *stamped(before))
     names = [f"{stage.name}_{number:04}" for number in range(count)]
@@ -251,7 +251,7 @@ def many_databases(ground: Ground, count: int, before: Change) -> Iterator[Fleet
                     )
                 )
             tenants = [Tenant({"database": name}, replace(stage, name=name)) for name in names]
-            # Whoever connects first writes a file that saves all others a part of their start.
+            # The first connection writes a file that makes all later connections faster.
             for_each(lambda tenant: execute(tenant.database, "SELECT 1"), tenants)
             yield Fleet(DATABASES, stage, tenants)
         finally:
@@ -261,7 +261,7 @@ def many_databases(ground: Ground, count: int, before: Change) -> Iterator[Fleet
 
 @contextmanager
 def many_schemas(ground: Ground, count: int, before: Change) -> Iterator[Fleet]:
-    """Schemas of one database, each at the revision before the last."""
+    """Create schemas in one database, each at the revision before the last."""
     stage = ground.database("many_schemas")
     names = [f"tenant_{number:04}" for number in range(count)]
     execute(
@@ -276,7 +276,7 @@ def many_schemas(ground: Ground, count: int, before: Change) -> Iterator[Fleet]:
 
 
 def for_each(work: Callable[..., object], on: Sequence[object]) -> None:
-    """Do the work on each, in as many threads as there are functions."""
+    """Do the work for each tenant, in as many threads as there are functions."""
     with ThreadPoolExecutor(_FUNCTIONS) as threads:
         for done in [threads.submit(work, one) for one in on]:
             done.result()
@@ -284,7 +284,7 @@ def for_each(work: Callable[..., object], on: Sequence[object]) -> None:
 
 @contextmanager
 def _postmaster(ground: Ground) -> Iterator[Callable[[], float]]:
-    """Gives what tells the processor time of all backends that have ended, in seconds."""
+    """Measures the processor time of all backends that have ended, in seconds."""
     with closing(ground.server.connect()) as connection, connection.cursor() as cursor:
         pid = _stat(connection.get_backend_pid())[1]
 
@@ -302,14 +302,14 @@ def _postmaster(ground: Ground) -> Iterator[Callable[[], float]]:
 
 
 def _used(pid: int) -> float:
-    """Processor time of a process and of its children that have ended, in seconds."""
-    # Its own clock counts nanoseconds, and this is its number (clock_getcpuclockid(3), which Python lacks).
+    """Return the processor time of a process and of its ended children, in seconds."""
+    # The process's own clock counts nanoseconds. This is its id (clock_getcpuclockid(3), which Python lacks).
     own = time.clock_gettime(~pid << 3 | 2)
     return own + sum(map(int, _stat(pid)[13:15])) / os.sysconf("SC_CLK_TCK")
 
 
 def _stat(pid: int) -> list[str]:
-    """/proc/PID/stat (proc(5)) after the program's name: state, parent and so on."""
+    """Return the fields of /proc/PID/stat (proc(5)) after the program's name: state, parent and so on."""
     return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
 
 

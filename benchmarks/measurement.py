@@ -1,4 +1,4 @@
-"""Rounds, and what is made of them: medians, ratios and goals."""
+"""Rounds, and the medians, ratios and goals computed from them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ OURS = "this function"
 
 @dataclass(frozen=True)
 class Effort:
-    """How much to measure: odd rounds, so that the median is one of them, and histories of so many revisions."""
+    """The amount of measurement. Rounds are odd, so that the median is one of them. Histories have these lengths."""
 
     rounds: int = 7
     short: int = 14
@@ -23,7 +23,7 @@ class Effort:
 
     @property
     def sizes(self) -> tuple[int, ...]:
-        """The lengths of history, each once."""
+        """Return the lengths of history, each once."""
         return tuple(dict.fromkeys((self.short, self.long, self.longest)))
 
 
@@ -32,14 +32,14 @@ SMALLEST = Effort(rounds=1, short=3, long=3, longest=3)
 
 
 def _nothing() -> None:
-    """What most contestants need before a round."""
+    """Prepare nothing. Most contestants need nothing before a round."""
 
 
 @dataclass(frozen=True)
 class Contestant:
-    """Who takes part in a case. ``run`` is one round and gives its value; ``prepare`` comes before, unmeasured.
+    """A contestant of a case. ``run`` is one round and returns its value. ``prepare`` runs before it, unmeasured.
 
-    ``once`` is for who is so slow that one round tells enough.
+    ``once`` is for a contestant that is so slow that one round is enough.
     """
 
     case: str
@@ -51,7 +51,7 @@ class Contestant:
 
 @dataclass(frozen=True)
 class Row:
-    """One contestant's values in a case, round by round. ``ratio`` is to ours, the median of the rounds' ratios."""
+    """One contestant's values in a case, by round. ``ratio`` is its ratio to ours, the median over the rounds."""
 
     case: str
     contestant: str
@@ -61,13 +61,13 @@ class Row:
 
     @property
     def median(self) -> float:
-        """The median of the rounds."""
+        """Return the median of the rounds."""
         return statistics.median(self.values)
 
 
 @dataclass(frozen=True)
 class Goal:
-    """A promise and how it came out: ``value`` is met when it is at most ``limit``. ``unit`` "x" is a ratio."""
+    """A goal and its result. It is met if ``value`` is at most ``limit``. ``unit`` "x" is a ratio."""
 
     text: str
     value: float
@@ -76,13 +76,13 @@ class Goal:
 
     @property
     def met(self) -> bool:
-        """Whether the promise is kept, to the two decimals shown: one statement in a whole run counts for nothing."""
+        """Return whether the goal is met, with two decimals: one statement more in a whole run does not count."""
         return round(self.value, 2) <= self.limit
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """The answer to a question. ``notes`` are what a reader of the table must know."""
+    """The answer to a question. ``notes`` are explanations for a reader of the table."""
 
     question: str
     title: str
@@ -99,7 +99,7 @@ class Measured:
     values: dict[tuple[str, str], list[float]] = field(default_factory=dict)
 
     def rows(self) -> tuple[Row, ...]:
-        """The rows of a table, in the order of the contestants."""
+        """Return the rows of a table, in the order of the contestants."""
         return tuple(
             Row(
                 case,
@@ -112,22 +112,22 @@ class Measured:
         )
 
     def ratio(self, one: tuple[str, str], other: tuple[str, str]) -> float:
-        """How many times the other's value one has: the median over the rounds that both were in.
+        """Return the ratio of two contestants: the median over the rounds of both.
 
-        In a round both saw the same machine, which over the rounds may have been busier or not.
+        Within a round, both ran under the same load of the machine.
         """
         return statistics.median(a / b for a, b in zip(self.values[one], self.values[other], strict=False))
 
     def median(self, one: tuple[str, str]) -> float:
-        """The median of one contestant."""
+        """Return the median of one contestant."""
         return statistics.median(self.values[one])
 
 
 def interleaved(contestants: Sequence[Contestant], rounds: int, unit: str = "s", *, warm_up: bool = True) -> Measured:
-    """Let all take their turn in each round, so that what slows the machine down for a while slows all alike.
+    """Run all contestants in each round, so that a slow phase of the machine affects all of them.
 
-    With more than one round there is one before the first that does not count: it fills the caches. What does not
-    depend on them needs no such ``warm_up``.
+    If there is more than one round, an unmeasured round comes first and fills the caches. A case that does not depend
+    on caches needs no ``warm_up``.
     """
     measured = Measured(unit)
     for number in range(-1 if warm_up and rounds > 1 else 0, rounds):

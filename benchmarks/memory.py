@@ -1,4 +1,4 @@
-"""How much memory does a run take at its peak, with nothing to do and with a whole history to apply?"""
+"""How much memory does a run need at its peak, with nothing to do and with a whole history?"""
 
 from __future__ import annotations
 

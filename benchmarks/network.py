@@ -1,4 +1,4 @@
-"""A network between a contestant and PostgreSQL: it counts round trips, and takes its time."""
+"""A proxy between a contestant and PostgreSQL. It counts round trips and adds latency."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# A record of TLS: its kind, the protocol's version, its length.
+# A TLS record: its kind, the protocol's version, its length.
 _HEADER = struct.Struct("!BHH")
 _APPLICATION_DATA = 23
 # PostgreSQL's protocol: a length and a code.
@@ -22,11 +22,11 @@ _SSL_REQUEST = struct.pack("!ii", 8, 80877103)
 
 @dataclass
 class Network:
-    """Passes everything on to ``upstream``, each packet after half of ``latency_s``; use it as a context.
+    """Passes everything on to ``upstream``, each packet after half of ``latency_s``. It is a context manager.
 
-    A round trip is a record of data that the client sends under TLS: each asks something, and waits for the answer.
-    (Packets would not do: what the server sends unasked falls between them at random.) ``trips`` are those of each
-    connection, the first ones being the login's and the last one its end.
+    A round trip is a TLS record of data from the client, which is a request and a wait for the answer. Packets are
+    unsuitable: messages that the server sends by itself come between them at random. ``trips`` are the round trips of
+    each connection. The first ones belong to the login, the last one to the end.
     """
 
     upstream: tuple[str, int]
@@ -40,7 +40,7 @@ class Network:
         return self
 
     def __exit__(self, *_: object) -> None:
-        # A blocked accept is woken by this, and not by closing alone.
+        # shutdown() wakes a blocked accept(); close() alone does not.
         with contextlib.suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
@@ -49,7 +49,7 @@ class Network:
 
     @property
     def port(self) -> int:
-        """Where to connect to, on this machine."""
+        """Return the port on this machine."""
         return int(self._listener.getsockname()[1])
 
     def _accept(self) -> None:
@@ -76,7 +76,7 @@ class Network:
         with contextlib.suppress(OSError):
             for data in self._packets(client, server):
                 stream += data
-                # Before TLS begins there is one request for it, which looks like no record.
+                # The request for TLS comes before the first record and has another format.
                 stream = stream.removeprefix(_SSL_REQUEST)
                 while len(stream) >= _HEADER.size:
                     kind, _, length = _HEADER.unpack_from(stream)
@@ -92,7 +92,7 @@ class Network:
                 client.sendall(data)
 
     def _packets(self, source: socket.socket, sink: socket.socket) -> Iterator[bytes]:
-        """What comes, each after its time on the way; at the end the other side is told."""
+        """Yield the packets, each after its latency, then end the other side's stream."""
         with source, contextlib.suppress(OSError):
             while data := source.recv(65536):
                 if self.latency_s:

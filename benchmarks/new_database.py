@@ -1,4 +1,4 @@
-"""How long does a new database take that begins with a checkpoint, beside replaying all of its history?"""
+"""How long does a new database need with a checkpoint, and with its whole history?"""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def measure(ground: Ground, effort: Effort) -> Outcome:
 
 
 class _Contest:
-    """All contestants with one history, each with a database that is empty again."""
+    """All contestants with one history, each with an empty database."""
 
     def __init__(self, ground: Ground, history: Sequence[Change]) -> None:
         self._ground = ground
@@ -97,34 +97,34 @@ class _Contest:
         self._sql.write_text("".join(f"BEGIN;\n{change.sql};\nCOMMIT;\n" for change in history))
 
     def timed(self, name: str, run: Callable[[Database], float]) -> Callable[[], float]:
-        """A round: seconds to a database that has the last table."""
+        """Return the seconds of a round, which ends with the last table."""
 
         def once() -> float:
             database = self._ground.database(f"new_{name}")
             took = run(database)
             if value(database, f"SELECT to_regclass('{LAST_TABLE}')::text") is None:
-                raise RuntimeError(f"{name} said that it had applied what it had not")
+                raise RuntimeError(f"{name} reported success, but its database lacks the last table")
             return took
 
         return once
 
     def cold(self, database: Database) -> float:
-        """This function, from the start of its sandbox."""
+        """Run this function, from the start of its sandbox."""
         return functions.our_function(self._ground, self._package, database).cold()
 
     def replaying(self, database: Database) -> float:
-        """The same without a checkpoint."""
+        """Run it without a checkpoint."""
         return functions.our_function(self._ground, self._replaying, database).cold()
 
     def sandbox(self) -> Function:
-        """A sandbox that has migrated a tenant."""
+        """Return a sandbox that has migrated a tenant."""
         first = self._ground.database("new_first")
         function = functions.our_function(self._ground, self._package, first).start()
         functions.succeeded(function.invoke({"target": {"secret_id": first.name}}), function)
         return function
 
     def warm(self, function: Function, database: Database) -> float:
-        """A further tenant in that sandbox."""
+        """Migrate a further tenant in that sandbox."""
         answer = function.invoke({"target": {"secret_id": database.name}})
         functions.succeeded(answer, function)
         return float(answer.duration_s)
@@ -138,13 +138,13 @@ class _Contest:
         return time.perf_counter() - began
 
     def psql(self, database: Database) -> float:
-        """Replay the SQL with psql."""
+        """Run the history's SQL with psql."""
         return self._run(
             [pg_dump.program(ROOT, "psql"), "-X", "-q", "-v", "ON_ERROR_STOP=1", "-f", self._sql], database
         )
 
     def dbmate(self, database: Database) -> float:
-        """Replay it with dbmate."""
+        """Run it with dbmate."""
         return tools.tool(self._ground, tools.DBMATE, str(len(self._history)), self._history, database).run()
 
     def _run(self, command: Sequence[Path | str], database: Database) -> float:

@@ -1,4 +1,4 @@
-"""How long does it take to find nothing to do: cold, behind histories of three lengths, and warm?"""
+"""How long does a run with nothing to do take: cold, with histories of three lengths, and warm?"""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _BARE = "bare script, no bytecode"
 _BARE_COMPILED = "bare script, with bytecode"
 _CONNECT = "connect and one query"
 _WARM = "warm"
-# Warm invocations take milliseconds: more of them cost nothing.
+# Warm invocations take milliseconds, so more rounds cost nothing.
 _WARM_ROUNDS = 5
 
 
@@ -37,7 +37,7 @@ def measure(ground: Ground, effort: Effort) -> Outcome:
         for size in effort.sizes:
             deployed = _deployed(ground, size)
             contestants += [
-                # Whom no goal asks for is measured once where it takes long.
+                # A slow contestant without a goal is measured once.
                 Contestant(_cold(size), name, one.cold, once=name == _NAIVE and size > effort.long)
                 for name, one in deployed.items()
             ]

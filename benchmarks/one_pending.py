@@ -1,4 +1,4 @@
-"""How long does one pending revision take on a cold sandbox, behind histories of three lengths?"""
+"""How long does one pending revision take in a cold sandbox, with histories of three lengths?"""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def measure(ground: Ground, effort: Effort) -> Outcome:
         ):
             database = ground.made[deployed.environment["DB_SECRET_ID"]]
             reset = (*stamped(history[-2]), f"DROP TABLE IF EXISTS {LAST_TABLE}")
-            # Whom no goal asks for is measured once where it takes long.
+            # A slow contestant without a goal is measured once.
             once = contestant == _NAIVE and size > effort.long
             contestants.append(replace(_contestant(_case(size), contestant, deployed.cold, database, reset), once=once))
         if size == effort.long:
@@ -93,7 +93,7 @@ def _contestant(
     def checked() -> float:
         took = run()
         if value(database, f"SELECT to_regclass('{LAST_TABLE}')::text") is None:
-            raise RuntimeError(f"{name} said that it had applied what it had not")
+            raise RuntimeError(f"{name} reported success, but its database lacks the last table")
         return took
 
     return Contestant(case, name, checked, lambda: execute(database, *reset))

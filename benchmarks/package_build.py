@@ -1,4 +1,4 @@
-"""How long does building the package take, and is it the same twice?"""
+"""How long does the build of the package take, and is it reproducible?"""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ def measure(ground: Ground, effort: Effort) -> Outcome:
     built: list[Path] = []
 
     def build() -> float:
-        # Each in a folder of its own: for seconds after many files were deleted, ext4 takes twice as long to make some.
+        # A new folder for each build: for seconds after a deletion of many files, ext4 creates files at half the speed.
         built.append(ground.scratch / f"built-{len(built)}")
         return _seconds(sys.executable, "-m", "infra.package", str(backend), str(built[-1]))
 
     def install() -> float:
-        # What the naive package costs to make, and a part of ours.
+        # The naive package's installation, which is a part of ours.
         target = str(ground.scratch / f"install-{time.monotonic_ns()}")
         return _seconds(
             "uv", "pip", "install", "--quiet", "--require-hashes", "--no-deps", "--link-mode", "copy",
@@ -63,7 +63,7 @@ def measure(ground: Ground, effort: Effort) -> Outcome:
 
 
 def _seconds(*command: str) -> float:
-    # Nobody waits for what another has written: each makes thousands of files, which take their time to be stored.
+    # Each build writes thousands of files. Without this, the next one would wait until they are stored.
     os.sync()
     began = time.perf_counter()
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
@@ -74,7 +74,7 @@ def _seconds(*command: str) -> float:
 
 
 def _contents(package: Path) -> dict[str, tuple[int, str]]:
-    """Each file's mode and content."""
+    """Return the mode and content of each file."""
     return {
         path.relative_to(package).as_posix(): (path.stat().st_mode, hashlib.sha256(path.read_bytes()).hexdigest())
         for path in package.rglob("*")

@@ -1,4 +1,4 @@
-"""How large is what is deployed?"""
+"""How large is the deployed package?"""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ _ZIPPED = "zipped"
 
 
 def measure(ground: Ground, effort: Effort) -> Outcome:
-    """Measure it. Sizes do not vary, so there is one round."""
+    """Measure it in one round, because sizes do not vary."""
     history = changes(effort.short)
     backend = ground.scratch / "backend-minimal"
     histories.write_alembic(backend, history)
-    # A backend that requires nothing of its own: what is left is ours.
+    # Without requirements of the backend, only our part of the package remains.
     (backend / "requirements.txt").write_text("")
     ours = ground.scratch / "ours-minimal"
     build(backend, ours, Target())
@@ -84,7 +84,7 @@ def _zipped_size(package: Path) -> int:
 
 
 def _files(package: Path) -> list[Path]:
-    """Every file, also where a distribution is a link."""
+    """Yield every file, also of distributions that are links."""
     walked = os.walk(package, followlinks=True)
     return sorted(Path(folder, name) for folder, _, names in walked for name in names)
 

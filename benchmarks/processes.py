@@ -1,4 +1,4 @@
-"""How much memory a sandbox's processes take, as Linux tells it."""
+"""The memory of a sandbox's processes, from Linux."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ if TYPE_CHECKING:
 
 _PROC = Path("/proc")
 _INTERVAL_S = 0.005
-# To list what is mapped takes longer, and changes less often.
+# Reading the mapped files is slower, and they change less often.
 _FILES_EVERY = 10
 _PARTS = 5
 
 
 @dataclass
 class Peak:
-    """The most that was seen, in megabytes of 1,048,576 bytes.
+    """The highest values, in megabytes of 1,048,576 bytes.
 
-    ``together`` is what Lambda would count: the processes' own memory, with what they share counted once, and the files
-    that they have mapped. ``highest`` adds up each process's own peak, shared pages in each: more than there ever was.
+    ``together`` is what Lambda would count: the processes' own memory, with shared memory counted once, and the files
+    that they have mapped. ``highest`` adds each process's own peak with shared pages in each, which is too high.
     """
 
     together: float = 0.0
@@ -32,7 +32,7 @@ class Peak:
 
 @contextlib.contextmanager
 def watched(pid: int) -> Iterator[Peak]:
-    """Look at a process and what it starts, again and again, until the end of the context."""
+    """Measure a process and its children repeatedly, until the end of the context."""
     peak = Peak()
     ends = threading.Event()
     own_peaks: dict[int, float] = {}
@@ -44,11 +44,11 @@ def watched(pid: int) -> Iterator[Peak]:
             last = ends.is_set()
             total = 0.0
             for one in [pid, *_descendants(pid)]:
-                # One that has just ended has no memory any more.
+                # A process that has just ended has no memory.
                 with contextlib.suppress(FileNotFoundError, ProcessLookupError, KeyError):
                     own_peaks[one] = max(own_peaks.get(one, 0.0), _fields(one, "status")["VmHWM"])
                     held = _fields(one, "smaps_rollup")
-                    # In proportion: what is anonymous is shared among forks only, so the shares add up to the whole.
+                    # Only forks share anonymous memory, so the proportional shares add up to the total.
                     total += held["Pss_Anon"]
                     if looks % _FILES_EVERY == 0 or last:
                         _see_files(one, files)
@@ -78,7 +78,7 @@ def _descendants(pid: int) -> list[int]:
 
 
 def _see_files(pid: int, files: dict[str, float]) -> None:
-    """Note how much of each part of a file a process has in memory; several processes share these pages."""
+    """Record how much of each part of a file a process has in memory. Several processes share these pages."""
     part, held = "", 0.0
     for line in (_PROC / str(pid) / "smaps").read_text(encoding="utf-8").splitlines():
         name, *values = line.split()
@@ -88,7 +88,7 @@ def _see_files(pid: int, files: dict[str, float]) -> None:
         elif name == "Rss:":
             held = int(values[0]) / 1024
         elif name == "Anonymous:" and part:
-            # Pages that the process has written to are no longer the file's.
+            # Pages that the process has written to do not belong to the file.
             files[part] = max(files.get(part, 0.0), held - int(values[0]) / 1024)
 
 

@@ -1,4 +1,4 @@
-"""Tables for whoever waits, and results.json for whoever compares."""
+"""Prints tables, and writes results.json."""
 
 from __future__ import annotations
 
@@ -63,13 +63,13 @@ def show(outcome: Outcome, console: Console) -> None:
 
 
 def sentence(goal: Goal) -> str:
-    """A goal and how it came out, in words."""
+    """Return a goal and its result as a sentence."""
     outcome = f"{formatted(goal.value, goal.unit)} of at most {formatted(goal.limit, goal.unit)}"
     return f"{'met' if goal.met else 'MISSED'}: {goal.text}: {outcome}"
 
 
 def formatted(number: float, unit: str) -> str:
-    """A number for people, in the unit that suits its size."""
+    """Return a number in the unit that suits its size."""
     if unit == "s" and number < 1:
         return f"{number * 1000:.{0 if number >= 0.1 else 1}f} ms"  # noqa: PLR2004 - three digits
     digits = {"s": 2, "x": 2, "MB": 1, "trips": 2}.get(unit, 0)
@@ -77,7 +77,7 @@ def formatted(number: float, unit: str) -> str:
 
 
 def as_json(outcome: Outcome) -> dict[str, Any]:
-    """An outcome as results.json has it."""
+    """Return an outcome for results.json."""
     return {
         "title": outcome.title,
         "date": dt.datetime.now(dt.timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
@@ -109,7 +109,7 @@ def as_json(outcome: Outcome) -> dict[str, Any]:
 
 
 def record(outcome: Outcome, machine: dict[str, Any], path: Path = RESULTS) -> None:
-    """Put an outcome among the others. Those that another machine or other versions gave are not kept beside it."""
+    """Add an outcome to the others. Outcomes of another machine or other versions are dropped."""
     kept: dict[str, Any] = {}
     if path.exists():
         found = json.loads(path.read_text(encoding="utf-8"))
@@ -121,7 +121,7 @@ def record(outcome: Outcome, machine: dict[str, Any], path: Path = RESULTS) -> N
 
 
 def facts(ground: Ground) -> dict[str, Any]:
-    """The machine and the versions that were measured."""
+    """Return the machine and the versions."""
     return {
         "machine": {
             "processor": _processor(),
@@ -130,7 +130,7 @@ def facts(ground: Ground) -> dict[str, Any]:
             "system": f"{platform.system()} {platform.machine()}",
         },
         "versions": {
-            "python": _said(str(RUNTIME), "-c", "import platform; print(platform.python_version())"),
+            "python": _output(str(RUNTIME), "-c", "import platform; print(platform.python_version())"),
             "postgresql": str(value(ground.server.database("postgres"), "SHOW server_version")),
             "awslambdaric": _version(BENCH.parent / "runtime", "awslambdaric"),
             **{name: _version(BENCH / folder, name) for folder, names in _DISTRIBUTIONS.items() for name in names},
@@ -141,7 +141,7 @@ def facts(ground: Ground) -> dict[str, Any]:
 
 def _processor() -> str:
     try:
-        with open("/proc/cpuinfo", encoding="utf-8") as file:  # noqa: PTH123 - no path of ours
+        with open("/proc/cpuinfo", encoding="utf-8") as file:  # noqa: PTH123 - not a path of ours
             models = [line.partition(":")[2].strip() for line in file if line.startswith("model name")]
     except OSError:
         models = []
@@ -153,10 +153,10 @@ def _version(folder: Path, name: str) -> str:
     return next(iter(metadata.distributions(name=name, path=[str(site) for site in sites]))).version
 
 
-def _said(*command: str) -> str:
+def _output(*command: str) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
 def _rounded(number: float) -> float:
-    """Four digits that count: what is behind them is noise."""
+    """Return four significant digits. The rest is noise."""
     return float(f"{number:.4g}")

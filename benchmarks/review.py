@@ -1,4 +1,4 @@
-"""How long does a review of one new revision take, on top of a long tree?"""
+"""How long does a review of one new revision take, in a long tree?"""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ QUESTION = "review"
 _OURS = "migrate review"
 _ALEMBIC = "alembic upgrade head, downgrade -1, upgrade head"
 _SQUAWK = "squawk on the SQL of the revision"
-# As large as the largest of the public trees that the reviewer was tried on.
+# As large as the largest public tree that the reviewer was tested with.
 _REVISIONS, _TABLES = 289, 76
 _ROUNDS = 3
 _WHOLE = 30
@@ -87,7 +87,7 @@ def measure(ground: Ground, effort: Effort) -> Outcome:
 
 
 def _tree(ground: Ground, revisions: int, tables: int) -> Path:
-    """Return a backend whose revisions make tables that refer to each other, and add columns to them."""
+    """Return a backend whose revisions create tables that refer to each other, and add columns to them."""
     changes = [_creates(number) for number in range(tables)]
     changes += [_adds(number, (number * 7) % tables) for number in range(tables + 1, revisions)]
     changes.append(_adds(revisions, tables - 1))
@@ -121,7 +121,7 @@ def _adds(number: int, table: int) -> tuple[str, str, str]:
 
 
 def _review(folder: Path, *arguments: str) -> float:
-    # Exit code 1 is a finding: what is measured is the time until it is there.
+    # Exit code 1 means a finding. Its time counts.
     return _seconds([sys.executable, "-m", "migrate_cli", "review", "--backend", str(folder), *arguments], fine=(0, 1))
 
 

@@ -1,4 +1,4 @@
-"""How long does the running application stall when a revision wants a table that somebody reads?"""
+"""How long does the running application stall when a revision needs a table that somebody reads?"""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 QUESTION = "running_application"
 
 _CASE = "longest stall"
-# LOCK_TIMEOUT_MS as the function has it by default; a statement that waited so long also has to run.
+# The default of LOCK_TIMEOUT_MS. After the wait, the statement still has to run.
 _OUR_LOCK_TIMEOUT_S = 3.0
 _SLACK_S = 0.5
 _REPORT_S = 5.0
@@ -43,7 +43,7 @@ _STATEMENTS = (
 
 
 def measure(ground: Ground, effort: Effort) -> Outcome:
-    """Measure it. All take their turn at the same time: they wait, each in a database of its own."""
+    """Measure all contestants at the same time: they wait, each in its own database."""
     package = functions.ours(ground, "busy", _HISTORY)
     report_s = _REPORT_S if effort.rounds > 1 else _SMALLEST_REPORT_S
     migrations: dict[str, Callable[[Database], object]] = {
@@ -99,7 +99,7 @@ def _stall(database: Database, migrate: Callable[[Database], object], report_s: 
 
 @contextmanager
 def _application(database: Database) -> Iterator[list[float]]:
-    """A reader and a writer; gives how long each of their statements took."""
+    """Run a reader and a writer, and return the duration of each of their statements."""
     took: list[float] = []
     ends = threading.Event()
 
@@ -125,7 +125,7 @@ def _wait_until(so: Callable[[], bool]) -> None:
     until = time.monotonic() + _LONGEST_S
     while not so():
         if time.monotonic() > until:
-            raise RuntimeError("the revision did not come to the table")
+            raise RuntimeError("the revision did not reach the table")
         time.sleep(0.05)
 
 

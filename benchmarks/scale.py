@@ -1,7 +1,7 @@
-"""What a rollout over a fleet takes: docs/scale.md's numbers, from AWS's quotas and prices and from measurements.
+"""Computes the time and the first bottleneck of a rollout over a fleet, for docs/scale.md.
 
-Everything that goes in has a name, so that it can be corrected: what AWS publishes, what is measured here
-(`many_targets` in results.json), and what is assumed.
+Each input has a name, so that it can be corrected: AWS's published quotas, measurements (`many_targets` in
+results.json), and assumptions.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import dataclass
-from html import escape
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.cases import DATABASES, MANY_TARGETS, PROCESSOR, SERVER
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 PAGE = ROOT / "docs" / "scale.md"
-PICTURE = ROOT / "docs" / "images" / "scale.svg"
 BEGIN = "<!-- begin: written by `python -m benchmarks.scale` -->"
 END = "<!-- end: written by `python -m benchmarks.scale` -->"
 
@@ -36,7 +34,7 @@ _WAVES = 2
 
 @dataclass(frozen=True)
 class Published:
-    """What AWS's documentation says, defaults where they can be raised. Prices are those of US East (N. Virginia)."""
+    """Quotas in AWS's documentation. Quotas that can be raised have their defaults."""
 
     # Step Functions developer guide, "Step Functions service quotas": the state transitions of standard workflows in
     # N. Virginia, Oregon and Ireland, and everywhere else.
@@ -56,18 +54,11 @@ class Published:
     # Prescriptive guidance, "max_connections": LEAST(DBInstanceClassMemory / 9531392, 5000).
     bytes_a_connection: int = 9_531_392
     most_connections: int = 5_000
-    # The services' pricing pages.
-    gb_second: float = 0.0000133334
-    lambda_request: float = 0.20 / 1_000_000
-    transition: float = 0.025 / 1_000
-    secret_read: float = 0.05 / 10_000
-    s3_put_or_list: float = 0.005 / 1_000
-    log_gb: float = 0.50
 
 
 @dataclass(frozen=True)
 class Assumed:
-    """What is neither published nor measured here. Times in seconds."""
+    """Assumptions. Times are in seconds."""
 
     tenants_a_server: int = 500
     memory_mb: int = 512
@@ -76,25 +67,24 @@ class Assumed:
     round_trip_s: float = 0.001
     s3_request_s: float = 0.03
     secret_s: float = 0.02
-    # What Step Functions adds to each target: beginning a child, its three states, its end.
+    # The time that Step Functions adds to each target: the start of a child, its three states, its end.
     machine_s: float = 0.25
     # The first invocation of each sandbox: 0.7 s of a whole core.
     cold_s: float = 3.0
-    # A database server, and what of it a rollout may take beside the application.
+    # A database server, and the share of it that a rollout may use beside the application.
     server_vcpus: int = 2
     server_gib: int = 8
     server_share: float = 0.5
     connection_share: float = 0.1
-    # What of the account's functions a rollout may take.
+    # The share of the account's functions that a rollout may use.
     account_share: float = 0.5
-    log_kb: float = 10.0
     item_bytes: int = 200
     list_s: float = 0.1
 
 
 @dataclass(frozen=True)
 class Machine:
-    """What infra/state_machine.py and lambda_migrate/ do for each target; tests hold the states."""
+    """The work of the state machine and the function for each target. Tests compare the states."""
 
     states: int = 3  # Migrate, "Was there room on its server?", Done
     child_events: int = 11  # begin and end, 5 of the task, 2 of each other state
@@ -111,7 +101,7 @@ class Machine:
 
 @dataclass(frozen=True)
 class Measured:
-    """Seconds of processor time a target: of the function on a whole core, and of the server's backends."""
+    """Processor time for each target in seconds: of the function on a whole core, and of the server."""
 
     function_s: float
     server_s: float
@@ -122,7 +112,7 @@ PUBLISHED, ASSUMED, MACHINE = Published(), Assumed(), Machine()
 
 @dataclass(frozen=True)
 class Plan:
-    """A rollout over so many tenants with these settings."""
+    """A rollout over a number of tenants, with its settings."""
 
     measured: Measured
     tenants: int
@@ -131,15 +121,15 @@ class Plan:
 
     @property
     def servers(self) -> int:
-        """How many database servers the tenants are on."""
+        """Return the number of database servers."""
         return math.ceil(self.tenants / ASSUMED.tenants_a_server)
 
     def limits(self) -> dict[str, float]:
-        """How many targets a second each limit lets through, the tightest first."""
+        """Return the targets a second that each limit allows, the tightest limit first."""
         took = invocation_s(self.measured)
         child = took + ASSUMED.machine_s
         found = {
-            # A wave has at most so many children as there are places on its servers.
+            # A wave has at most as many children as its servers have places.
             "`per_server`": self.servers * self.per_server / child,
             "`concurrency`": self.concurrency / child,
             "the servers' processors": self.servers
@@ -156,62 +146,51 @@ class Plan:
         return dict(sorted(found.items(), key=lambda item: item[1]))
 
     def first(self, *, elsewhere: bool = False) -> tuple[str, float]:
-        """The first bottleneck and what it lets through, in the three large regions or elsewhere."""
+        """Return the first bottleneck and its targets a second, in the three large regions or elsewhere."""
         other = _TRANSITIONS if elsewhere else _TRANSITIONS_ELSEWHERE
         return next((what, rate) for what, rate in self.limits().items() if what != other)
 
     def seconds(self, *, elsewhere: bool = False) -> float:
-        """Until the last target is done, from the first one's begin."""
+        """Return the time from the start of the first target to the end of the last one."""
         return _WAVES * ASSUMED.cold_s + self.tenants / self.first(elsewhere=elsewhere)[1]
-
-    def costs(self) -> dict[str, float]:
-        """Dollars, by what they are for."""
-        gb_s = invocation_s(self.measured) * ASSUMED.memory_mb / 1024
-        return {
-            "state transitions": self.tenants * MACHINE.states * PUBLISHED.transition,
-            "functions": self.tenants * (gb_s * PUBLISHED.gb_second + PUBLISHED.lambda_request),
-            "S3": self.tenants * MACHINE.s3_requests * PUBLISHED.s3_put_or_list,
-            "secrets": self.tenants * 2 * PUBLISHED.secret_read,
-            "logs": self.tenants * ASSUMED.log_kb / 1e6 * PUBLISHED.log_gb,
-        }
 
 
 def invocation_s(measured: Measured) -> float:
-    """How long a warm invocation works on one target, on Lambda."""
+    """Return the time of a warm invocation for one target, on Lambda."""
     slower = PUBLISHED.mb_of_one_vcpu / ASSUMED.memory_mb
     waits = ASSUMED.round_trips * ASSUMED.round_trip_s + MACHINE.s3_requests * ASSUMED.s3_request_s + ASSUMED.secret_s
     return measured.function_s * slower + measured.server_s + waits
 
 
 def bearable(measured: Measured, vcpus: int, gib: int) -> int:
-    """`per_server` for a server of that size: what its processors and its connections bear."""
+    """Return `per_server` for a server of this size, limited by its processors and its connections."""
     return min(by_processor(measured, vcpus), by_connections(gib))
 
 
 def by_processor(measured: Measured, vcpus: int) -> int:
-    """How many targets at once take the server's share of processor time."""
+    """Return the targets at once that use the rollout's share of the server's processor time."""
     return max(1, math.floor(vcpus * ASSUMED.server_share * invocation_s(measured) / measured.server_s))
 
 
 def by_connections(gib: int) -> int:
-    """How many targets at once take the rollout's share of `max_connections`."""
+    """Return the targets at once that use the rollout's share of `max_connections`."""
     return max(1, math.floor(max_connections(gib) * ASSUMED.connection_share / MACHINE.sessions))
 
 
 def max_connections(gib: int) -> int:
-    """The default of RDS for PostgreSQL."""
+    """Return the default of RDS for PostgreSQL."""
     return min(gib * 2**30 // PUBLISHED.bytes_a_connection, PUBLISHED.most_connections)
 
 
 def as_it_comes(measured: Measured, tenants: int) -> Plan:
-    """With the defaults of the stage's settings."""
+    """Return a plan with the default settings."""
     servers = math.ceil(tenants / ASSUMED.tenants_a_server)
     concurrency = min(MACHINE.default_concurrency, MACHINE.default_per_server * servers)
     return Plan(measured, tenants, concurrency, MACHINE.default_per_server)
 
 
 def set_for(measured: Measured, tenants: int) -> Plan:
-    """With the settings that this page gives."""
+    """Return a plan with the settings that the page recommends."""
     servers = math.ceil(tenants / ASSUMED.tenants_a_server)
     per_server = bearable(measured, ASSUMED.server_vcpus, ASSUMED.server_gib)
     account = math.floor(PUBLISHED.functions_at_once * ASSUMED.account_share)
@@ -235,7 +214,7 @@ def measured_in(results: Mapping[str, Any]) -> Measured | None:
 
 
 def section(measured: Measured) -> str:
-    """The generated part of the page."""
+    """Return the generated part of the page."""
     return "\n".join(_lines(measured)) + "\n"
 
 
@@ -252,34 +231,32 @@ def _lines(measured: Measured) -> Iterator[str]:
         ["", *(f"{size:,} tenants" for size in SIZES)],
         [
             [f"servers, with {ASSUMED.tenants_a_server} tenants each", *(f"{plan.servers:,}" for plan in plans)],
-            ["**As it comes**", *("" for _ in plans)],
+            ["**Default settings**", *("" for _ in plans)],
             [
                 f"`concurrency` {MACHINE.default_concurrency}, `per_server` {MACHINE.default_per_server}: time",
                 *(_time(plan.seconds()) for plan in defaults),
             ],
             ["first bottleneck", *(plan.first()[0] for plan in defaults)],
-            ["**Set for it**", *("" for _ in plans)],
+            ["**Recommended settings**", *("" for _ in plans)],
             ["`concurrency`", *(f"{plan.concurrency:,}" for plan in plans)],
             ["`per_server`", *(f"{plan.per_server:,}" for plan in plans)],
             ["time, in N. Virginia, Oregon, Ireland", *(_time(plan.seconds()) for plan in plans)],
             ["first bottleneck", *(plan.first()[0] for plan in plans)],
             ["time, in any other region", *(_time(plan.seconds(elsewhere=True)) for plan in plans)],
             ["first bottleneck", *(plan.first(elsewhere=True)[0].partition(",")[0] for plan in plans)],
-            ["**Beside it**", *("" for _ in plans)],
+            ["**Other**", *("" for _ in plans)],
             ["listing, from secrets", *(_time(_listing_s(size)) for size in SIZES)],
             ["reading the outcomes for the report", *(_time(_report_s(size)) for size in SIZES)],
-            ["connections, on a server at most", *(f"{plan.per_server * MACHINE.sessions}" for plan in plans)],
-            ["connections, in all", *(f"{plan.concurrency * MACHINE.sessions:,}" for plan in plans)],
-            ["cost", *(f"${sum(plan.costs().values()):,.2f}" for plan in plans)],
-            *([f"of that {what}", *(f"${plan.costs()[what]:,.2f}" for plan in plans)] for what in plans[0].costs()),
+            ["connections to one server, at most", *(f"{plan.per_server * MACHINE.sessions}" for plan in plans)],
+            ["connections, total", *(f"{plan.concurrency * MACHINE.sessions:,}" for plan in plans)],
         ],
     )
     yield ""
     yield "### A server"
     yield ""
     yield (
-        f"`per_server` that takes half of its processors and a tenth of its connections, at {MACHINE.sessions}"
-        " connections a target:"
+        "The `per_server` that uses half of a server's processors and a tenth of its connections, with"
+        f" {MACHINE.sessions} connections for each target:"
     )
     yield ""
     yield from _table(
@@ -321,7 +298,7 @@ def _lines(measured: Measured) -> Iterator[str]:
             ],
             ["functions at once", f"{busiest.concurrency:,}", f"{PUBLISHED.functions_at_once:,}, the account's"],
             [
-                "sandboxes begun in the first 10 s",
+                "sandboxes started in the first 10 s",
                 f"{busiest.concurrency:,}",
                 f"{PUBLISHED.new_sandboxes_in_10_s:,}",
             ],
@@ -353,68 +330,20 @@ def _ms(seconds: float) -> str:
 
 
 def _time(seconds: float) -> str:
-    if seconds < 100:  # noqa: PLR2004 - from there on minutes say more
+    if seconds < 100:  # noqa: PLR2004 - longer times are in minutes
         return f"{seconds:.0f} s" if seconds >= 1 else f"{seconds:.1f} s"
     minutes = seconds / 60
     return f"{minutes:.1f} min" if minutes < 60 else f"{minutes / 60:.1f} h"  # noqa: PLR2004 - of an hour
 
 
-_STYLE = """\
-text { font: 13px system-ui, -apple-system, "Segoe UI", Helvetica, Arial, sans-serif; fill: #1f2328; }
-.heading { font-weight: 600; }
-.bar { fill: #8c959f; }
-.first { fill: #cf222e; }
-text.first { fill: #cf222e; font-weight: 600; }
-@media (prefers-color-scheme: dark) {
-  text { fill: #e6edf3; }
-  .bar { fill: #6e7681; }
-  .first, text.first { fill: #ff7b72; }
-}"""
-_WIDTH, _LABELS, _VALUES, _LINE, _HEADING = 760, 250, 90, 22, 40
-
-
-def draw(measured: Measured) -> str:
-    """What each limit lets through at each size, as bars on a logarithmic scale; the first bottlenecks stand out."""
-    parts: list[str] = []
-    top = 0
-    for size in SIZES:
-        plan = set_for(measured, size)
-        limits = plan.limits()
-        tightest = {plan.first()[0], plan.first(elsewhere=True)[0]}
-        longest = math.log10(max(limits.values()))
-        parts.append(f'<text class="heading" x="0" y="{top + 24}">{size:,} tenants: targets a second</text>')
-        for number, (what, rate) in enumerate(limits.items()):
-            y = top + _HEADING + number * _LINE
-            width = (_WIDTH - _LABELS - _VALUES) * math.log10(max(rate, 1.1)) / longest
-            kind, kind_of_text = ("first", "first") if what in tightest else ("bar", "label")
-            text = f'y="{y + 12.5:g}" class="{kind_of_text}"'
-            label = escape(what.replace("`", ""))
-            parts += [
-                f'<text x="{_LABELS - 10}" text-anchor="end" {text}>{label}</text>',
-                f'<rect class="{kind}" x="{_LABELS}" y="{y}" width="{width:.1f}" height="16" rx="2"/>',
-                f'<text x="{_LABELS + width + 8:.1f}" {text}>{rate:,.0f}</text>',
-            ]
-        top += _HEADING + _LINE * len(limits) + 8
-    return "\n".join(
-        [
-            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {top}" width="{_WIDTH}" role="img">',
-            "<title>How many targets a second each limit lets through, by the number of tenants</title>",
-            f"<style>\n{_STYLE}\n</style>",
-            *parts,
-            "</svg>\n",
-        ]
-    )
-
-
-def write(results: Path = RESULTS, page: Path = PAGE, picture: Path = PICTURE) -> None:
-    """Put the numbers into the page and draw the picture. Without the benchmark's results they stay as they are."""
+def write(results: Path = RESULTS, page: Path = PAGE) -> None:
+    """Write the numbers into the page. Without the benchmark's results the page stays unchanged."""
     measured = measured_in(json.loads(results.read_text(encoding="utf-8")))
     if measured is None:
         return
     before, _, rest = page.read_text(encoding="utf-8").partition(BEGIN)
     after = rest.partition(END)[2]
     page.write_text(f"{before}{BEGIN}\n{section(measured)}{END}{after}", encoding="utf-8")
-    picture.write_text(draw(measured), encoding="utf-8")
 
 
 if __name__ == "__main__":

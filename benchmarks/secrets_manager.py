@@ -1,4 +1,4 @@
-"""Secrets Manager, as far as GetSecretValue. It answers at once, so that nobody's time is hidden behind its own."""
+"""A Secrets Manager with GetSecretValue only. It answers at once, so it hides no contestant's time."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def serve(secrets: Mapping[str, str]) -> Iterator[str]:
-    """Give out these secrets until the end of the context; gives the endpoint's URL."""
+    """Serve these secrets until the end of the context, and yield the endpoint's URL."""
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -31,13 +31,13 @@ def serve(secrets: Mapping[str, str]) -> Iterator[str]:
             self.wfile.write(answer)
 
         def log_message(self, format: str, *arguments: object) -> None:  # noqa: A002 - the base class names it
-            """Requests are not worth a line."""
+            """Log nothing."""
 
     class Server(ThreadingHTTPServer):
         daemon_threads = True
 
         def handle_error(self, request: object, client_address: object) -> None:
-            """A function that is ended leaves its connection broken."""
+            """Ignore the broken connection of a function that has ended."""
 
     server = Server(("127.0.0.1", 0), Handler)
     thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)

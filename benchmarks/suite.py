@@ -1,4 +1,4 @@
-"""Measures one question or all of them, shows what came out and takes it down."""
+"""Measures one question or all of them, prints the results and stores them."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
     Measure = Callable[[Ground, Effort], Outcome]
 
 
-# A log of CI has no width; wrapped cells are hard to read.
+# A log of CI has no width, and wrapped cells are hard to read.
 _WIDTH = 120
 
 
 def main(*measures: Measure) -> None:
-    """Measure on the ground of the benchmark's own. A goal that is missed is a result, not an error."""
+    """Measure on the benchmark's own servers. A missed goal is a result, not an error."""
     parser = argparse.ArgumentParser(description="Measure, print a table and write benchmarks/results.json.")
-    parser.add_argument("--smallest", action="store_true", help="only see that it works; results.json stays as it is")
+    parser.add_argument("--smallest", action="store_true", help="only test that it works; results.json stays unchanged")
     effort = SMALLEST if parser.parse_args().smallest else FULL
     console = Console(width=max(Console().width, _WIDTH))
     outcomes: list[Outcome] = []
@@ -45,7 +45,7 @@ def main(*measures: Measure) -> None:
         for line in slower:
             console.print(f"slower: {line}", style="red", highlight=False)
         if not slower:
-            console.print("nothing is slower than when it was last measured on such a machine", highlight=False)
+            console.print("nothing is slower than in the last run on such a machine", highlight=False)
     missed = [goal for outcome in outcomes for goal in outcome.goals if not goal.met]
     met = sum(goal.met for outcome in outcomes for goal in outcome.goals)
     console.print(f"{met} goals met, {len(missed)} missed" + (":" if missed else "."), highlight=False)

@@ -1,4 +1,4 @@
-"""The contestants that are commands, each with its defaults: the alembic CLI, dbmate, Django and yoyo."""
+"""The contestants that are commands, with their defaults: the alembic CLI, dbmate, Django and yoyo."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _BIN = BENCH / "peers" / "bin"
 _DBMATE_MACHINES = {"x86_64": "x64", "amd64": "x64", "aarch64": "arm64", "arm64": "arm64"}
 _LONGEST_S = 300
 
-# How each is told to forget its last change, after which one is pending again.
+# The statements after which a tool's last change is pending again.
 _FORGET = {
     ALEMBIC: "UPDATE alembic_version SET version_num = '{before}'",
     DBMATE: "DELETE FROM schema_migrations WHERE version = (SELECT max(version) FROM schema_migrations)",
@@ -44,7 +44,7 @@ _WRITERS = {
     YOYO: histories.write_yoyo,
 }
 NAMES = tuple(_WRITERS)
-# What a command says instead to take all as applied. A thousand revisions take yoyo half a minute.
+# The options with which a tool marks everything as applied. yoyo needs half a minute for a thousand revisions.
 _MARK: dict[str, dict[str, tuple[str, ...]]] = {
     ALEMBIC: {"upgrade": ("stamp",)},
     DJANGO: {"migrate": ("migrate", "--fake")},
@@ -54,7 +54,7 @@ _MARK: dict[str, dict[str, tuple[str, ...]]] = {
 
 @dataclass(frozen=True)
 class Tool:
-    """A command with a history of its own kind, and the database that it migrates."""
+    """A command with its own kind of history, and the database that it migrates."""
 
     name: str
     command: tuple[str, ...]
@@ -62,7 +62,7 @@ class Tool:
     environment: Mapping[str, str]
 
     def start(self) -> subprocess.Popen[bytes]:
-        """Start the command; what it says goes to a file beside its history."""
+        """Start the command. Its output goes to a file beside its history."""
         with self.folder.with_suffix(".log").open("wb") as log:
             return subprocess.Popen(
                 self.command,
@@ -74,33 +74,33 @@ class Tool:
             )
 
     def finish(self, process: subprocess.Popen[bytes]) -> None:
-        """Wait for its end. A failure is no measurement: it raises `RuntimeError` with what was said."""
+        """Wait for its end. Raise `RuntimeError` with its output for a failure, which would be no measurement."""
         if process.wait(_LONGEST_S) != 0:
-            said = self.folder.with_suffix(".log").read_text(encoding="utf-8", errors="replace")
-            raise RuntimeError(f"{self.name} failed: {said[-2000:]}")
+            output = self.folder.with_suffix(".log").read_text(encoding="utf-8", errors="replace")
+            raise RuntimeError(f"{self.name} failed: {output[-2000:]}")
 
     def run(self) -> float:
-        """Seconds that the command takes."""
+        """Return the seconds that the command takes."""
         began = time.perf_counter()
         self.finish(self.start())
         return time.perf_counter() - began
 
 
 def bring_to_head(tool: Tool) -> None:
-    """Let a tool's own table say that all is applied; without applying it, where the tool can do that."""
+    """Make a tool's own table contain all changes, without applying them if the tool can."""
     instead = _MARK.get(tool.name, {})
     command = [word for part in tool.command for word in instead.get(part, (part,))]
     replace(tool, command=tuple(command)).run()
 
 
 def forget_last(name: str, history: Sequence[Change]) -> tuple[str, ...]:
-    """The statements that take a database, which a tool brought to the head, back by one change."""
+    """Return the statements that revert a tool's database by one change."""
     before = history[-2].revision
     return (f"DROP TABLE IF EXISTS {histories.LAST_TABLE}", _FORGET[name].format(before=before))
 
 
 def tool(ground: Ground, name: str, label: str, history: Sequence[Change], database: Database) -> Tool:
-    """One of the four. ``label`` tells this history from others."""
+    """Return one of the four. ``label`` distinguishes histories."""
     folder = ground.scratch / f"{name.split(maxsplit=1)[0].lower()}-{label}"
     if not folder.exists():
         _WRITERS[name](folder, history)
@@ -108,7 +108,7 @@ def tool(ground: Ground, name: str, label: str, history: Sequence[Change], datab
 
 
 def tools(ground: Ground, label: str, history: Sequence[Change]) -> dict[str, tuple[Tool, Database]]:
-    """All of them, each with an empty database of its own."""
+    """Return all of them, each with its own empty database."""
     found = {}
     for name in NAMES:
         database = ground.database(f"{label}_{name.split(maxsplit=1)[0]}")
@@ -117,7 +117,7 @@ def tools(ground: Ground, label: str, history: Sequence[Change]) -> dict[str, tu
 
 
 def dbmate_package() -> Path:
-    """Where npm has put dbmate for this machine: its program alone, without the wrapper that would start Node first."""
+    """Return the folder of npm's dbmate for this machine: the program itself, without the wrapper that starts Node."""
     machine = _DBMATE_MACHINES[platform.machine().lower()]
     return ROOT / "node_modules" / "@dbmate" / f"{platform.system().lower()}-{machine}"
 
@@ -126,7 +126,7 @@ def _command(name: str, database: Database) -> tuple[str, ...]:
     if name == ALEMBIC:
         return (str(_BIN / "alembic"), "upgrade", "head")
     if name == DBMATE:
-        # The schema dump needs pg_dump, and is for the developer's machine.
+        # The schema dump needs pg_dump, and is meant for a developer's machine.
         return (str(dbmate_package() / "bin" / "dbmate"), "--no-dump-schema", "--migrations-dir", ".", "migrate")
     if name == DJANGO:
         return (str(_BIN / "python"), "-m", "django", "migrate", "--settings", "settings", "--verbosity", "0")
@@ -138,8 +138,8 @@ def _environment(name: str, database: Database) -> dict[str, str]:
     return {
         "PATH": os.defpath,
         "LANG": "C.UTF-8",
-        "HOME": str(BENCH),  # nobody's own settings
-        # SQLAlchemy wants its driver named, Go knows none by that name.
+        "HOME": str(BENCH),  # no settings of a user
+        # SQLAlchemy needs the driver's name, and Go does not accept it.
         "DATABASE_URL": database.url.replace("+psycopg2", "") if name == DBMATE else database.url,
         "PGHOST": database.host,
         "PGPORT": str(database.port),

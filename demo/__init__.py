@@ -1,1 +1,1 @@
-"""What the targets of the Makefile do with the local cloud."""
+"""The programs behind the Makefile's targets for the local cloud."""

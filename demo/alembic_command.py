@@ -1,6 +1,7 @@
-"""Runs an alembic command with the address that the variable DATABASE_URL has, also for a stock env.py.
+"""Runs an alembic command with the address in the variable DATABASE_URL, also for a stock env.py.
 
-Run in the backend's folder with its own libraries on the path; only the standard library and Alembic are used.
+It runs in the backend's folder with the backend's libraries on the path, so it uses only the standard library and
+Alembic.
 """
 
 from __future__ import annotations
@@ -14,12 +15,12 @@ from alembic.config import CommandLine, Config
 
 
 def main(arguments: list[str]) -> None:
-    """Run the command; as the function does, replace ``sqlalchemy.url`` if the configuration has it."""
+    """Run the command. Like the function, replace ``sqlalchemy.url`` if the configuration has it."""
     command = CommandLine(prog="alembic")
     options = command.parser.parse_args(arguments)
     # An older Alembic does not support pyproject.toml.
     files: dict[str, Any] = {"toml_file": "pyproject.toml"} if hasattr(Config, "toml_file_name") else {}
-    # Newer releases of Alembic take several.
+    # Newer releases of Alembic accept several.
     named = options.config[-1] if isinstance(options.config, list) else options.config
     ini = None if named.endswith(".toml") else named
     config = Config(ini if ini and os.path.exists(ini) else None, cmd_opts=options, **files)  # noqa: PTH110

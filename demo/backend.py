@@ -1,6 +1,6 @@
-"""The backend that a target of the Makefile works on: back/, or another one that ``BACKEND`` names.
+"""The backend for a target of the Makefile: back/, or the one in ``BACKEND``.
 
-Another one gets a database of its own, its own libraries, and the variables of stage local and of a file.
+Another backend gets its own database, its own libraries, and the variables of stage local and of a file.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parent.parent
 BACK = ROOT / "back"
-# PostgreSQL's names have 63 bytes.
+# PostgreSQL limits names to 63 bytes.
 _LONGEST_NAME = 40
 _VARIABLE = re.compile(
     r"""\s*(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)\s*=\s*(?:"([^"]*)"|'([^']*)'|([^#\n]*?))\s*(?:#.*)?"""
@@ -33,31 +33,31 @@ _VARIABLE = re.compile(
 
 
 class BackendError(Exception):
-    """A backend or its file of variables is not there. The message is one line."""
+    """A backend or its file of variables does not exist. The message is one line."""
 
 
 @dataclass(frozen=True)
 class Backend:
-    """A backend's folder and the variables that it gets beside the database's address."""
+    """A backend's folder, and its variables besides the database's address."""
 
     folder: Path
     environment: Mapping[str, str] = field(repr=False)
 
     @property
     def is_ours(self) -> bool:
-        """Whether it is the reference backend of this checkout."""
+        """Return whether it is the reference backend of this checkout."""
         return self.folder == BACK
 
     @property
     def database(self) -> str:
-        """The name of its database, which no other backend on this machine has."""
+        """Return the name of its database, which differs for each backend on this machine."""
         if self.is_ours:
             return cloud.DATABASE
         plain = re.sub(r"[^a-z0-9]+", "_", self.folder.name.lower()).strip("_") or "backend"
         return f"{plain[:_LONGEST_NAME]}_{hashlib.sha256(str(self.folder).encode()).hexdigest()[:6]}"
 
     def package(self, name: str, *, unfinished: bool = False) -> Package:
-        """Build its package for this machine below ``.local/package``; ``unfinished``: it may have no revision yet.
+        """Build its package for this machine below ``.local/package``. With ``unfinished`` it may have no revision yet.
 
         Raises `PackageError`.
         """
@@ -74,39 +74,39 @@ class Backend:
         return build(self.folder, ROOT / ".local" / "package" / name, Target(), stage.alembic_config, {}, selection)
 
     def with_database_env(self, suggested: Mapping[str, str]) -> dict[str, str]:
-        """Return its variables, with the DATABASE_ENV that was suggested if it has none."""
+        """Return its variables, with the suggested DATABASE_ENV if it has none."""
         if not suggested or "DATABASE_ENV" in self.environment:
             return dict(self.environment)
         return {**self.environment, "DATABASE_ENV": json.dumps(dict(suggested))}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options with which a backend is chosen."""
+    """Add the options that select a backend."""
     parser.add_argument("--backend", default="", help="the backend's folder (default: back)")
     parser.add_argument("--env", default="", help="a file of variables for the backend, such as its .env")
 
 
 def chosen(options: argparse.Namespace) -> Backend:
-    """Return the backend that the options name. Raises `BackendError` if it is not there."""
+    """Return the backend that the options select. Raises `BackendError` if it does not exist."""
     folder = Path(options.backend).expanduser().resolve() if options.backend else BACK
     if not folder.is_dir():
-        raise BackendError(f"no folder {folder}; name the backend's folder with BACKEND")
+        raise BackendError(f"there is no folder {folder}; pass the backend's folder as BACKEND")
     environment = dict(stages.project().stage(stages.LOCAL).environment)
     return Backend(folder, {**environment, **(_read(Path(options.env).expanduser()) if options.env else {})})
 
 
 def _read(file: Path) -> dict[str, str]:
-    """Return the variables of a file such as .env."""
+    """Return the variables in a file such as .env."""
     try:
         lines = file.read_text(encoding="utf-8").splitlines()
     except (OSError, ValueError) as error:
-        raise BackendError(f"{file} cannot be read: {error}; name a file of variables with ENV") from None
+        raise BackendError(f"{file} cannot be read: {error}; pass a file of variables as ENV") from None
     found = (_VARIABLE.fullmatch(line) for line in lines if line.strip() and not line.lstrip().startswith("#"))
     return {one[1]: one[2] or one[3] or one[4] or "" for one in found if one}
 
 
 def address(database: Database, driver: str, templates: str) -> dict[str, str]:
-    """Return the variables that lead alembic's own command to a database, as the function would set them."""
+    """Return the variables that give alembic's own command a database, as the function would set them."""
     credentials = Credentials(
         database.host,
         database.port,

@@ -1,8 +1,7 @@
-"""`make revision`, `make upgrade`, `make current`: the backend's Alembic, on a database for developing on this machine.
+"""`make revision`, `make upgrade`, `make current`: the backend's Alembic, with a development database.
 
-Run as ``python -m demo.develop``. The database is one of its own on the server that `make migrate` uses, so that what
-autogenerate compares the models with does not depend on what was deployed. Another backend than back/ runs with the
-libraries of its own lock.
+Run as ``python -m demo.develop``. The database is separate from that of `make migrate`, so a deployment does not change
+what autogenerate compares the models with. A backend other than back/ runs with the libraries of its own lock.
 """
 
 from __future__ import annotations
@@ -23,23 +22,22 @@ from migrate_review.checkpoint.beginning import begin
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command of Alembic's in the backend's folder.
+    """Run an Alembic command in the backend's folder.
 
     Returns:
-        0 if it succeeded, 1 otherwise. Its own last line says why.
-
+        0 if it succeeded, 1 otherwise. The command's last line has the reason.
     """
     parser = argparse.ArgumentParser(prog="python -m demo.develop", description=__doc__)
     parser.add_argument(
         "command",
         choices=["revision", "upgrade", "current"],
-        help="write a revision from what has changed in the models; bring the database to head; show where it is",
+        help="write a revision from the models' changes; upgrade the database to head; show its revision",
     )
     backend.add_arguments(parser)
-    parser.add_argument("description", nargs="?", default="", help="what a revision changes, in a few words")
+    parser.add_argument("description", nargs="?", default="", help="a short description of the revision")
     options = parser.parse_args(arguments)
     alembic = {
-        # As one word: a description may begin with a dash.
+        # One argument, because a description may begin with a dash.
         "revision": ["revision", "--autogenerate", f"--message={options.description}"],
         "upgrade": ["upgrade", "head"],
         "current": ["current"],
@@ -67,7 +65,7 @@ def _ours(alembic: list[str]) -> int:
 
 
 def _another(one: Backend, alembic: list[str]) -> int:
-    """Run a command with the libraries that a backend's lock has, in a database of its own."""
+    """Run a command with the libraries of a backend's lock, on the backend's own database."""
     built = one.package("develop", unfinished=True)
     manifest = json.loads((built.directory / "manifest.json").read_text(encoding="utf-8"))
     variables = one.with_database_env(built.database_env)

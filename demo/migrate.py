@@ -1,7 +1,7 @@
-"""The main job on this machine, end to end: deploy stage local, then migrate as an operator would.
+"""The main job on this machine, end to end: deploy stage local, then migrate.
 
-Run as ``python -m demo.migrate`` (`make migrate`). The function runs nowhere but in the local cloud; everything
-else is the real thing: the CDK's own CLI, the aws CLI, and a PostgreSQL with TLS and a password.
+Run as ``python -m demo.migrate`` (`make migrate`). Only Lambda and AWS are emulated. The CDK's CLI, the aws CLI, and
+PostgreSQL with TLS and a password are real.
 """
 
 from __future__ import annotations
@@ -37,24 +37,23 @@ _PROJECT = stages.project()
 _SETTINGS = _PROJECT.stage(STAGE)
 FUNCTION = _PROJECT.names(STAGE).function
 SECRET = str(_SETTINGS.database.secret)
-# cdk.json has it: the authority that signed the server's certificate.
+# From cdk.json: the authority that signed the server's certificate.
 CA_BUNDLE = ROOT / str(_SETTINGS.database.ca_bundle)
 ACCOUNT = "000000000000"
-# How often a step that takes long says so.
+# The seconds between two lines of a long step.
 _TICK_S = 5
 
 
 def main() -> int:
-    """Run the steps one after the other.
+    """Run the steps in order.
 
     Returns:
-        The exit code: 0 when the database is at head, 1 when anything failed.
-
+        The exit code: 0 if the database is at head, 1 after any failure.
     """
     parser = argparse.ArgumentParser(prog="python -m demo.migrate", description=__doc__)
     backend.add_arguments(parser)
     options = parser.parse_args()
-    # Results on standard output, progress and errors on standard error, as everywhere.
+    # Results go to standard output, progress and errors to standard error.
     results, progress = Console(highlight=False), Console(stderr=True, highlight=False)
     try:
         one = backend.chosen(options)
@@ -80,11 +79,11 @@ def main() -> int:
 
 
 class CommandError(Exception):
-    """A command of the CDK or of the aws CLI failed; the message is its own."""
+    """A command of the CDK or of the aws CLI failed. The message is its own."""
 
 
 class step:  # noqa: N801 - reads as a statement
-    """Say what is being done, and how long it took when it is done."""
+    """Show a step's name, and its duration at the end."""
 
     def __init__(self, console: Console, what: str) -> None:
         self._console = console
@@ -98,7 +97,7 @@ class step:  # noqa: N801 - reads as a statement
 
     def _tick(self) -> None:
         while not self._ended.wait(_TICK_S):
-            self._console.print(f"[dim]  at work for {time.monotonic() - self._started:.0f} s[/]")
+            self._console.print(f"[dim]  running for {time.monotonic() - self._started:.0f} s[/]")
 
     def __exit__(self, kind: object, *_: object) -> None:
         self._ended.set()
@@ -107,7 +106,7 @@ class step:  # noqa: N801 - reads as a statement
 
 
 def store_secret(running: cloud.Cloud, name: str, database: Database) -> None:
-    """Let the secret of that name hold the database's credentials."""
+    """Store the database's credentials in the secret of that name."""
     manager = client(running.emulator, "secretsmanager")
     value = json.dumps(database.secret)
     try:
@@ -117,10 +116,10 @@ def store_secret(running: cloud.Cloud, name: str, database: Database) -> None:
 
 
 def deploy(running: cloud.Cloud, environment: dict[str, str], one: Backend | None = None) -> None:
-    """Deploy stage local with the CDK's own command, with another backend if one is given.
+    """Deploy stage local with the CDK's own command, with another backend if there is one.
 
     Raises:
-        CommandError: it failed.
+        CommandError: the deployment failed.
         PackageError: the other backend cannot be packaged.
     """
     formation = client(running.emulator, "cloudformation")
@@ -131,7 +130,7 @@ def deploy(running: cloud.Cloud, environment: dict[str, str], one: Backend | Non
     command = ["cdk", "deploy", "--context", f"stage={STAGE}", "--require-approval", "never"]
     with tempfile.TemporaryDirectory() as scratch:
         if one is not None and not (one.is_ours and not one.environment):
-            # In a file, since others can see a command's arguments.
+            # In a file, because other users can see a command's arguments.
             variables = one.with_database_env({} if one.is_ours else one.package("another").database_env)
             file = Path(scratch, "environment.json")
             file.touch(mode=0o600)
@@ -141,10 +140,10 @@ def deploy(running: cloud.Cloud, environment: dict[str, str], one: Backend | Non
 
 
 def _invoke(environment: dict[str, str]) -> tuple[dict[str, Any], bool]:
-    """The function's answer, and whether it is an error: the command itself exits 0 for both."""
+    """Return the function's answer, and whether it is an error. The aws command exits with 0 for both."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "out.json"
-        # Without a read timeout of its own the command would invoke a second time after 60 s.
+        # The aws command's default read timeout is 60 s. After it, the command would invoke again.
         command = ["aws", "lambda", "invoke", "--function-name", FUNCTION, "--cli-read-timeout", "910", str(out)]
         invocation = json.loads(_run(command, environment))
         return json.loads(out.read_text()), "FunctionError" in invocation

@@ -1,4 +1,4 @@
-"""`make review`: `migrate review` of a backend, with the libraries that its lock has and the variables that it needs.
+"""`make review`: `migrate review` of a backend, with the libraries of its lock and the variables that it needs.
 
 Run as ``python -m demo.review``. The checkout's own backend needs neither.
 """

@@ -1,7 +1,7 @@
-"""A rollout on this machine, end to end: thirty tenants with a database each, and the state machine over all of them.
+"""A rollout on this machine, end to end: thirty tenants with a database each, and the state machine.
 
-Run as ``python -m demo.rollout`` (`make rollout`). The tenants' secrets have names under the prefix that stage
-local has in cdk.json; `migrate rollout --stage local` is the command that an operator would type.
+Run as ``python -m demo.rollout`` (`make rollout`). The names of the tenants' secrets have stage local's prefix from
+cdk.json. An operator would run `migrate rollout --stage local`, too.
 """
 
 from __future__ import annotations
@@ -27,11 +27,10 @@ _AT_ONCE = 4
 
 
 def main() -> int:
-    """Run the steps one after the other.
+    """Run the steps in order.
 
     Returns:
-        The exit code of `migrate rollout`, or 1 when what it needs could not be made.
-
+        The exit code of `migrate rollout`, or 1 if the preparation failed.
     """
     results, progress = Console(highlight=False), Console(stderr=True, highlight=False)
     try:
@@ -60,13 +59,13 @@ def main() -> int:
 
 
 def prefix() -> str:
-    """What the names of the tenants' secrets begin with, by cdk.json."""
+    """Return the prefix of the tenants' secrets in cdk.json."""
     project = json.loads((ROOT / "cdk.json").read_text(encoding="utf-8"))["context"]["project"]
     return str(project["stages"][STAGE]["rollout"]["secret_prefix"])
 
 
 def make_tenants(running: cloud.Cloud) -> None:
-    """Give each of the thirty a database and a secret, if need be; what is there stays."""
+    """Create a database and a secret for each of the thirty tenants, if they are missing."""
     own, beginning = running.database, prefix()
     names = [f"tenant_{number:02}" for number in range(1, TENANTS + 1)]
 
@@ -76,13 +75,13 @@ def make_tenants(running: cloud.Cloud) -> None:
 
     with ThreadPoolExecutor(max_workers=_AT_ONCE) as makers:
         list(makers.map(make, names))
-    # One after the other: the roles belong to the server.
+    # One after the other, because roles belong to the server.
     for name in names:
         postgres.lay_out_roles(running.server, name, cloud.ROLES)
 
 
 def _somebody_is_there() -> bool:
-    """Whether there is a person before a screen, to open the page for."""
+    """Return whether there is a person at a screen, to open the page."""
     has_screen = sys.platform == "darwin" or any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY"))
     return sys.stdout.isatty() and "CI" not in os.environ and has_screen
 

@@ -22,7 +22,7 @@ CHECKOUT = Path(__file__).resolve().parents[1]
 
 @dataclass(frozen=True)
 class Code:
-    """The folder of a package, the digest of its content, and lines for whoever deploys it."""
+    """The folder of a package, the digest of its content, and warnings for the person who deploys it."""
 
     directory: Path
     digest: str
@@ -59,7 +59,7 @@ def build_code(options: Options, backend: Path, out: Path, ca_bundle: Path | Non
 
 
 def function_arguments(options: Options, code: Code) -> dict[str, Any]:
-    """Return the arguments of a function construct for its code, and for what runs it."""
+    """Return a function construct's arguments for its code and runtime."""
     arm = options.architecture == "arm64"
     architecture = lambda_.Architecture.ARM_64 if arm else lambda_.Architecture.X86_64
     if options.packaging == "image":
@@ -77,7 +77,7 @@ def function_arguments(options: Options, code: Code) -> dict[str, Any]:
         }
     return {
         # The CDK caches its own fingerprints by inode, size and time of change. All files of a package have the same
-        # time, so a changed file could pass for an unchanged one.
+        # time, so the CDK could miss a changed file.
         "code": lambda_.Code.from_asset(str(code.directory), asset_hash=code.digest),
         "architecture": architecture,
         "runtime": lambda_.Runtime.PROVIDED_AL2023

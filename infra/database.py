@@ -1,4 +1,4 @@
-"""The database that a function migrates: its secret, what overrides it, and the users that log in by IAM."""
+"""The database that a function migrates: its secret, the settings that override it, and the users for IAM."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ _BUNDLE = Path(lambda_migrate.__file__).with_name("rds-ca-bundle.pem")
 
 @dataclass(frozen=True)
 class Login:
-    """How to log in, where the secret does not hold it. Values may be tokens of the CDK.
+    """The login, if the secret does not contain all of it. Values may be tokens of the CDK.
 
-    ``name`` is the database in the server. With ``iam_resource_ids``, the function logs in as ``user`` with an RDS IAM
-    token: they are the resource ids of the instance, cluster or proxy. ``ca_bundle`` is a PEM file of the authority
-    that signed the server's certificate; without it, the package has Amazon's own for RDS.
+    ``name`` is the database on the server. With ``iam_resource_ids``, the function logs in as ``user`` with an RDS IAM
+    token. They are the resource ids of the instance, cluster or proxy. ``ca_bundle`` is a PEM file of the authority
+    that signed the server's certificate. Default: Amazon's bundle for RDS.
     """
 
     host: str | None = None
@@ -41,7 +41,7 @@ class Login:
 
 @dataclass(frozen=True)
 class Database:
-    """The secret of a database, as the function names it and as policies name it, and the login beside it.
+    """The secret of a database, with its name for the function and its ARN for policies, and the login.
 
     With IAM there may be no secret.
     """
@@ -56,7 +56,7 @@ def database_of(secret: secretsmanager.ISecret | None, secret_key: kms.IKey | No
     """Return the database that the secret and the login describe.
 
     Raises:
-        StageError: they leave out what it takes to log in.
+        StageError: a part of the login is missing.
     """
     if login.iam_resource_ids and not login.user:
         raise StageError("login: iam_resource_ids need user")
@@ -65,8 +65,8 @@ def database_of(secret: secretsmanager.ISecret | None, secret_key: kms.IKey | No
             raise StageError("secret is required, unless login has iam_resource_ids, host, name and user")
         return Database(None, None, None, login)
     key = secret_key or secret.encryption_key
-    # Secrets Manager ends an ARN with six characters that nobody knows beforehand. A "*" there would let the function
-    # read every secret whose name only begins like this one's.
+    # Secrets Manager ends an ARN with six random characters. A "*" in their place would let the function read every
+    # secret whose name begins like this one.
     return Database(
         secret_id=secret.secret_full_arn or secret.secret_name,
         secret_arn=secret.secret_full_arn or f"{secret.secret_arn}-??????",
@@ -77,7 +77,7 @@ def database_of(secret: secretsmanager.ISecret | None, secret_key: kms.IKey | No
 
 @cache
 def regions_of_the_bundle() -> frozenset[str]:
-    """Return the regions of which the package has RDS's certificate authorities: each is named for its region."""
+    """Return the regions whose RDS certificate authorities are in the package. Each authority has its region's name."""
     pems = re.findall(r"-----BEGIN CERTIFICATE-----(.*?)-----END", _BUNDLE.read_text(encoding="ascii"), flags=re.DOTALL)
     names = [re.search(rb"Amazon RDS ([a-z]+-[a-z-]+-[0-9]) Root CA", base64.b64decode(pem)) for pem in pems]
     return frozenset(name[1].decode() for name in names if name)

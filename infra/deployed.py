@@ -1,4 +1,4 @@
-"""What is deployed already, as far as this machine's credentials can tell."""
+"""Checks what is already deployed, if this machine has credentials."""
 
 from __future__ import annotations
 
@@ -15,32 +15,32 @@ _TIMEOUT_S = 5
 
 
 def refuse_another_packaging(names: Names, packaging: str) -> None:
-    """Refuse to make an image of a function that is deployed as an archive, or the other way round.
+    """Refuse to change a deployed function from an archive to an image, or back.
 
-    Lambda cannot change it. CloudFormation would make a second function of the same name, and fail.
+    Lambda cannot change it. CloudFormation would make a second function with the same name, and fail.
 
     Raises:
-        StageError: the function is deployed in the other way; the message has the two steps that lead there.
+        StageError: the function is deployed in the other form. The message has the two steps for the change.
     """
     deployed = deployed_packaging(names.function)
     if deployed is not None and deployed != packaging:
         raise StageError(
             f"cdk.json: project.stages.{names.stage}.packaging: {names.function} is deployed as {deployed}, and Lambda"
-            f" cannot make it {packaging} in place. Deploy twice: `cdk deploy -c stage={names.stage} -c aside=true`"
+            f" cannot change it to {packaging}. Deploy twice: `cdk deploy -c stage={names.stage} -c aside=true`"
             f" moves the function to the name {names.moved_aside.function}, and `cdk deploy -c stage={names.stage}`"
             " moves it back"
         )
 
 
 def deployed_packaging(function: str) -> Literal["zip", "image"] | None:
-    """Return how a function is packaged in the account that is deployed to, or None if that is unknown.
+    """Return how the deployed function is packaged, or None if that is unknown.
 
-    The CDK's command sets ``CDK_DEFAULT_ACCOUNT`` where it has found credentials. Without them nothing is asked.
+    The CDK's command sets ``CDK_DEFAULT_ACCOUNT`` if it has found credentials. Without them, nothing is called.
     """
     account, region = os.environ.get("CDK_DEFAULT_ACCOUNT"), os.environ.get("CDK_DEFAULT_REGION")
     if not account or not region:
         return None
-    import boto3  # noqa: PLC0415 - a synthesis without credentials does without it
+    import boto3  # noqa: PLC0415 - a synthesis without credentials does not need it
     from botocore.config import Config  # noqa: PLC0415
     from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415
 
@@ -50,9 +50,9 @@ def deployed_packaging(function: str) -> Literal["zip", "image"] | None:
             FunctionName=function
         )
     except (BotoCoreError, ClientError):
-        # It is not deployed, or its deployer may not look. CloudFormation then says what is wrong.
+        # It is not deployed, or the caller may not read it. Then CloudFormation reports the error.
         return None
-    # A profile that the CDK's command was given is not known here.
+    # The process does not know a profile that was passed to the CDK's command.
     if found["FunctionArn"].split(":")[3:5] != [region, account]:
         return None
     return _PACKAGING.get(found.get("PackageType", "Zip"))

@@ -1,4 +1,4 @@
-"""``migrate_on_deploy``: the deployment invokes the function that it has just put there, and fails where that fails."""
+"""``migrate_on_deploy``: the deployment invokes the new version of the function, and fails if it fails."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ if TYPE_CHECKING:
     from aws_cdk import aws_logs as logs
     from constructs import Construct, IConstruct
 
-# A package that is older than its database. When a deployment fails half way, CloudFormation rolls back and the old
-# version is invoked again, over whatever the new one has applied: it must leave that alone instead of failing, or the
-# rollback would fail, too, and the stack be stuck.
+# If a deployment fails half way, CloudFormation rolls back and invokes the old version, on a database that the new
+# version has upgraded. The old version must ignore the newer database. Otherwise the rollback would fail, too, and the
+# stack would be stuck.
 _PROVIDER = "AWSCDK.TriggerCustomResourceProviderCustomResourceProvider"
 ROLLBACK_VARIABLES = {"NEWER_DATABASE": "ok"}
 
 
-# Lambda's limit, which is that of what invokes the function and waits for its answer.
+# Lambda's limit for the function that invokes the migration and waits for it.
 _LONGEST_WAIT_S = 900
-# Kept back from it: both functions have to start, and the answer has to reach CloudFormation.
+# Reserved for the start of both functions, and for the answer to CloudFormation.
 _RESERVE_S = 60
-# As the function keeps back by itself.
+# The function's own default.
 _OWN_RESERVE_S = 10
 
 
 def variables(timeout_s: int) -> dict[str, str]:
-    """Return what the function has to know: to leave a newer database alone, and to answer while somebody waits."""
+    """Return the function's variables: ignore a newer database, and answer before the invoker's timeout."""
     too_late_s = max(0, timeout_s - (_LONGEST_WAIT_S - _RESERVE_S))
     if not too_late_s:
         return ROLLBACK_VARIABLES
@@ -36,23 +36,23 @@ def variables(timeout_s: int) -> dict[str, str]:
 
 
 def invoker(scope: Construct) -> IConstruct | None:
-    """Return what invokes functions in a deployment of this stack, with its role, or None if nothing does."""
+    """Return the function that invokes others in this stack's deployment, and its role, or None if there is none."""
     return cdk.Stack.of(scope).node.try_find_child(_PROVIDER)
 
 
 def migrate_on_deploy(
     scope: Construct, function: lambda_.Function, timeout_s: int, log_group: logs.ILogGroup
 ) -> triggers.Trigger:
-    """Invoke the function's new version as the deployment's last step, whenever code or settings have changed.
+    """Invoke the function's new version as the last step of a deployment that changes code or settings.
 
-    Call it last: the migration waits for everything that is in the scope by then. The rules that let the function
-    reach its database are no part of the function, and would otherwise come too late. ``log_group`` is for the log of
-    what invokes the function.
+    Call it last: the migration waits for everything that is in the scope at this time. The rules of the database's
+    security group are not part of the function, and would otherwise come too late. ``log_group`` is for the invoking
+    function's log.
     """
     everything_else = list(scope.node.children)
     trigger = triggers.Trigger(scope, "MigrateOnDeploy", handler=function, timeout=cdk.Duration.seconds(timeout_s))
     trigger.node.add_dependency(*everything_else)
-    # Without it CloudFormation waits for an hour if no answer comes.
+    # Without it, CloudFormation waits an hour for a missing answer.
     called = cast("cdk.CfnResource", cast("cdk.CustomResource", trigger.node.find_child("Default")).node.default_child)
     called.add_property_override("ServiceTimeout", str(_LONGEST_WAIT_S + _RESERVE_S))
     # The CDK's provider has no option for its log.

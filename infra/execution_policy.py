@@ -1,4 +1,4 @@
-"""The policies that keep a stage's deployment within the stage: `make execution-policy STAGE=dev` prints them.
+"""The policies that restrict a stage's deployment to the stage: `make execution-policy STAGE=dev` prints them.
 
 CloudFormation acts as the execution role of the CDK's bootstrap stack, which is an administrator by default. Whoever
 may push to the branch of one stage may then change every other stage of the account. A bootstrap stack of its own for
@@ -63,7 +63,7 @@ def names_of_policies(names: Names) -> tuple[str, str]:
 
 
 def policies(names: Names, stage: Stage, template: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a template of CloudFormation with both policies for the stack of this template."""
+    """Return a CloudFormation template with both policies for the stack of this template."""
     execution, boundary = names_of_policies(names)
     documents = {"Execution": execution_policy(names, stage, template), "Boundary": boundary_policy(names, template)}
     return {
@@ -80,7 +80,7 @@ def policies(names: Names, stage: Stage, template: Mapping[str, Any]) -> dict[st
 
 
 def execution_policy(names: Names, stage: Stage, template: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what CloudFormation may do for this stage.
+    """Return the policy for CloudFormation in this stage.
 
     Raises:
         StageError: the template has a kind of resource that is unknown here.
@@ -88,7 +88,7 @@ def execution_policy(names: Names, stage: Stage, template: Mapping[str, Any]) ->
     kinds = {resource["Type"] for resource in template["Resources"].values()}
     unknown = sorted(kinds - _ACTIONS.keys() - _WITHOUT_ACTIONS)
     if unknown:
-        raise StageError(f"infra/execution_policy.py does not know what {', '.join(unknown)} needs")
+        raise StageError(f"infra/execution_policy.py has no actions for {', '.join(unknown)}")
     known = _arns(names)
     granted: dict[str, tuple[set[str], list[Any]]] = {}
     for kind in sorted(kinds & _ACTIONS.keys()):
@@ -105,7 +105,7 @@ def execution_policy(names: Names, stage: Stage, template: Mapping[str, Any]) ->
         resources = [
             _arn("ec2", f"{each}/*") for each in ("security-group", "security-group-rule", "vpc-endpoint", "subnet")
         ]
-        # By a parameter or by tags the VPC is not known here.
+        # With a parameter or tags, the VPC's id is not known here.
         vpc = str(stage.network.vpc) if str(stage.network.vpc).startswith("vpc-") else "*"
         statements.append(_allow(_EC2, [*resources, _arn("ec2", f"vpc/{vpc}")]))
         statements += _reads_of_network(stage.network, stage.database)
@@ -121,7 +121,7 @@ def execution_policy(names: Names, stage: Stage, template: Mapping[str, Any]) ->
 
 
 def _reads_of_network(network: NetworkSettings, database: DatabaseSettings) -> list[dict[str, Any]]:
-    """Let CloudFormation read what it fills into the network: parameters of SSM, and the port in the secret."""
+    """Allow CloudFormation to read the SSM parameters of ``network``, and the port in the secret."""
     given = [network.vpc, *network.subnets, *network.databases, network.secrets_endpoint, network.logs_endpoint]
     named = sorted({each.split("#")[0] for each in given if isinstance(each, str) and each.startswith("ssm:")})
     statements = []
@@ -136,7 +136,7 @@ def _reads_of_network(network: NetworkSettings, database: DatabaseSettings) -> l
 
 
 def _statements_for_roles(names: Names, kinds: Collection[str]) -> list[dict[str, Any]]:
-    """Let CloudFormation make the stack's roles, each with the boundary, and give them to their services."""
+    """Allow CloudFormation to make the stack's roles, each with the boundary, and to pass them to their services."""
     _, boundary = names_of_policies(names)
     roles = _arn("iam", f"role/{names.stack}-*", region="")
     bounded = {"StringEquals": {"iam:PermissionsBoundary": _arn("iam", f"policy/{boundary}", region="")}}
@@ -152,7 +152,7 @@ def _statements_for_roles(names: Names, kinds: Collection[str]) -> list[dict[str
 
 
 def boundary_policy(names: Names, template: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the most that the roles of the template may do: together what their own policies allow."""
+    """Return the permissions boundary: the union of what the roles' policies in the template allow."""
     resources = template["Resources"]
     documents = [
         each["Properties"]["PolicyDocument"] for each in resources.values() if each["Type"] == "AWS::IAM::Policy"
@@ -168,20 +168,20 @@ def boundary_policy(names: Names, template: Mapping[str, Any]) -> dict[str, Any]
             resolved = _without_references(plain, resources, names)
             if resolved not in statements:
                 statements.append(resolved)
-    # Of the managed policy AWSLambdaBasicExecutionRole, for the functions that the CDK adds to a stack.
+    # From the managed policy AWSLambdaBasicExecutionRole, for the functions that the CDK adds to a stack.
     own_logs = _arn("logs", f"log-group:/aws/lambda/{names.stack}-*")
     statements.append(_allow(["logs:CreateLogGroup", "logs:CreateLogStream", "logs:PutLogEvents"], own_logs))
     return {"Version": "2012-10-17", "Statement": statements}
 
 
 def _any_object(arn: Any) -> Any:  # noqa: ANN401 - JSON
-    """Return every object of the bucket in an object's ARN: the next package has another name."""
+    """Return every object of the bucket in an object's ARN, because the next package has another name."""
     *parts, last = arn["Fn::Join"][1] if isinstance(arn, dict) else [arn]
     return _joined(*parts, f"{last[: last.rfind('/') + 1]}*")
 
 
 def _without_references(value: Any, resources: Mapping[str, Any], names: Names) -> Any:  # noqa: ANN401 - JSON
-    """Return a part of the template with the ARNs of its resources in place of references to them."""
+    """Return a part of the template with ARNs in place of references to its resources."""
     if isinstance(value, list):
         return [_without_references(each, resources, names) for each in value]
     if not isinstance(value, dict):
@@ -195,14 +195,14 @@ def _without_references(value: Any, resources: Mapping[str, Any], names: Names) 
 
 
 def _arn_of(resource: Mapping[str, Any], names: Names) -> Any:  # noqa: ANN401 - with references
-    """Return the ARN that a policy of the template means by a reference to a resource."""
+    """Return the ARN that a reference to a resource means in a policy."""
     if resource["Type"] == "AWS::Logs::LogGroup":
         return _arn("logs", f"log-group:{resource['Properties']['LogGroupName']}:*")
     return _arns(names)[_PLACES[resource["Type"]]][0]
 
 
 def _arns(names: Names) -> dict[str, list[Any]]:
-    """Return the stage's resources by the names of docs/contract.md; CloudFormation begins others with the stack's."""
+    """Return the stage's resources by the names of docs/contract.md. Other names begin with the stack's name."""
     function = _arn("lambda", f"function:{names.function}")
     groups = (names.log_group, names.state_machine_log_group, f"/aws/lambda/{names.stack}-*")
     bucket = _joined("arn:", _PARTITION, f":s3:::{names.stack}-*")
@@ -221,8 +221,8 @@ def _arns(names: Names) -> dict[str, list[Any]]:
     }
 
 
-# The actions for each kind of resource, and which of the stage's resources they are for. Each name is the stage's own,
-# so any action of the service will do.
+# The actions for each kind of resource, and the stage's resources that they apply to. All names belong to the stage, so
+# all actions of the service are allowed.
 _ACTIONS: Mapping[str, tuple[str, str]] = {
     "AWS::Lambda::Function": ("lambda:*", "functions"),
     "AWS::Lambda::EventInvokeConfig": ("lambda:*", "functions"),
@@ -240,7 +240,7 @@ _ACTIONS: Mapping[str, tuple[str, str]] = {
     "AWS::CloudWatch::Alarm": ("cloudwatch:*", "alarms"),
     "AWS::CloudWatch::Dashboard": ("cloudwatch:*", "alarms"),
 }
-# These are in a statement of their own, if they need any.
+# A separate statement allows the actions of these, if they need any.
 _WITHOUT_ACTIONS = frozenset(
     {
         *("AWS::IAM::Role", "AWS::IAM::Policy", "AWS::CDK::Metadata", "AWS::Logs::QueryDefinition"),
@@ -270,17 +270,17 @@ def _joined(*parts: Any) -> Any:  # noqa: ANN401
 
 
 def check_names(project: Project, stage: str) -> None:
-    """Raise `StageError` if a policy for the stage's names would be one for another stage, too."""
+    """Raise `StageError` if the names of two stages are so similar that a policy for one would allow the other."""
     longer = [other for other in project.stages if other.startswith(f"{stage}-")]
     if longer:
         raise StageError(
-            f"the names of stage {longer[0]} begin like those of {stage}: a policy could not tell them apart; rename"
-            " one of them, or give them accounts of their own"
+            f"the names of stage {longer[0]} begin like those of {stage}, so a policy cannot separate them: rename"
+            " one of them, or use a separate account for each"
         )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Print the policies of a stage whose template is synthesized; return the exit code."""
+    """Print the policies of a stage whose template is synthesized, and return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m infra.execution_policy", description=__doc__)
     parser.add_argument("stage", help="the stage's name in cdk.json")
     parser.add_argument("template", type=Path, help="the stage's template, as `cdk synth` has written it")

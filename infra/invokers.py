@@ -1,4 +1,4 @@
-"""Who may invoke the function beside the account's own administrators: roles, and a workflow on GitHub."""
+"""The callers that may invoke the function: roles, and a workflow on GitHub."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ _GITHUB = "token.actions.githubusercontent.com"
 
 
 def let_roles_invoke(function: lambda_.Function, roles: Sequence[str]) -> None:
-    """Let these roles invoke the function, by the function's own policy.
+    """Allow these roles to invoke the function, in the function's own policy.
 
-    In the function's account that is enough; a role of another account needs the permission on its side, too.
+    That is enough for roles in the function's account. A role in another account also needs the permission there.
     """
     for number, role in enumerate(roles):
         function.add_permission(f"Invoker{number}", principal=iam.ArnPrincipal(role), action="lambda:InvokeFunction")
@@ -36,9 +36,9 @@ def let_roles_invoke(function: lambda_.Function, roles: Sequence[str]) -> None:
 def github_role(
     scope: Construct, settings: GithubSettings, function: lambda_.IFunction, log_group: logs.ILogGroup
 ) -> iam.Role:
-    """A role for one environment of one repository on GitHub: it may invoke the function and read its log.
+    """Make a role for one environment of one repository on GitHub. It may invoke the function and read its log.
 
-    GitHub's OIDC provider is one for the whole account, so it is expected there and not made here.
+    The account must already have GitHub's OIDC provider, because it can have only one.
     """
     stack = cdk.Stack.of(scope)
     provider = stack.format_arn(service="iam", region="", resource="oidc-provider", resource_name=_GITHUB)
@@ -46,14 +46,20 @@ def github_role(
         scope,
         "GithubRole",
         description=f"Lets workflows of {settings.repository} in {settings.environment} migrate",
-        # Both are equal and not alike: a pattern would let in a fork or a branch that nobody reviewed.
+        # Exact values only: a pattern would also match a fork or an unreviewed branch.
         assumed_by=iam.WebIdentityPrincipal(
             provider, {"StringEquals": {f"{_GITHUB}:aud": "sts.amazonaws.com", f"{_GITHUB}:sub": settings.subject}}
         ),
     )
-    # A version of it, too: one that was published is invoked by its number.
+    # Published versions, too: they are invoked by their number.
     functions = [function.function_arn, f"{function.function_arn}:*"]
-    allow(role, "Invoke", ["lambda:InvokeFunction"], functions, "versions get their numbers when they are published")
+    allow(
+        role,
+        "Invoke",
+        ["lambda:InvokeFunction"],
+        functions,
+        "versions get their numbers when they are published",
+    )
     role.add_to_policy(
         iam.PolicyStatement(
             sid="ReadTheLog",
@@ -65,13 +71,13 @@ def github_role(
 
 
 def let_roll_out(role: iam.Role, names: Names, bucket: s3.IBucket | None) -> None:
-    """Let the role start, follow and stop executions of the stage's machine, and read the reports of its rollouts."""
+    """Allow the role to start, follow and stop executions of the stage's machine, and to read its rollouts' reports."""
     stack = cdk.Stack.of(role)
     machine = states_arn(stack, "stateMachine", names.state_machine)
     executions = states_arn(stack, "execution", f"{names.state_machine}:*")
     map_runs = states_arn(stack, "mapRun", f"{names.state_machine}/*")
-    reason = "executions and rollouts are named when they start"
-    # The stack's outputs name the machine and the bucket.
+    reason = "executions and rollouts get their names when they start"
+    # The stack's outputs contain the names of the machine and the bucket.
     allow(role, "FindTheMachine", ["cloudformation:DescribeStacks"], [stack.stack_id], reason)
     allow(role, "StartRollouts", ["states:StartExecution", "states:ListExecutions"], [machine], reason)
     allow(

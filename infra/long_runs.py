@@ -1,8 +1,8 @@
-"""``long_runs``: a CodeBuild project that runs the function's package, and the states that hand over to it.
+"""``long_runs``: a CodeBuild project that runs the function's package, and the states that start it.
 
-Nothing is built. CodeBuild is the one service of AWS that starts a container of AWS's own image in a VPC, with a role
-and a time limit of hours, and that costs nothing while it is not used. ECS would need an image of ours, a cluster and a
-way to a registry from the VPC; Batch needs all of that, too.
+It builds nothing. CodeBuild is the only AWS service that starts a container of AWS's own image in a VPC, with a role
+and a time limit of hours, and that costs nothing while it is unused. ECS would need an image of ours, a cluster and a
+way to a registry from the VPC. Batch needs all of that, too.
 """
 
 from __future__ import annotations
@@ -31,32 +31,32 @@ if TYPE_CHECKING:
     from infra.network import Placed
     from infra.stages import LongRunSettings, Options
 
-# What the build exports, which `StartBuild` of the state machine and `BatchGetBuilds` answer with.
+# The variable that the build exports. `StartBuild` in the state machine and `BatchGetBuilds` return it.
 OUTCOME = "OUTCOME"
 EVENT = "LONG_RUN_EVENT"
-# CodeBuild's clock runs from the moment at which it provisions the container.
+# CodeBuild's time limit includes the provisioning of the container.
 _PROVISIONING_MINUTES = 10
-# CodeBuild keeps a build in its queue for so long, where the account's builds run already.
+# The longest time that a build waits in CodeBuild's queue, if the account's other builds use its limit.
 _QUEUE_MINUTES = 480
-# Amazon Linux 2023, as Lambda's runtimes from Python 3.12 on, with all their Pythons.
+# Amazon Linux 2023, as in Lambda's runtimes from Python 3.12 on, with all their Pythons.
 _IMAGES = {
     "arm64": ("ARM_CONTAINER", codebuild.LinuxArmBuildImage.AMAZON_LINUX_2023_STANDARD_3_0),
     "x86_64": ("LINUX_CONTAINER", codebuild.LinuxBuildImage.AMAZON_LINUX_2023_5),
 }
-# Where CodeBuild has ARM (its API reference, ProjectEnvironment). It may have come to others since.
+# The regions with ARM (CodeBuild API reference, ProjectEnvironment). Others may have it by now.
 _REGIONS_WITH_ARM = frozenset(
     {
         *("us-east-1", "us-east-2", "us-west-2", "sa-east-1", "eu-west-1", "eu-central-1"),
         *("ap-south-1", "ap-northeast-1", "ap-southeast-1", "ap-southeast-2"),
     }
 )
-# The errors after which a function may go on: as the state machine does after a function's own.
+# Temporary errors. After them, the state machine continues with function runs.
 _PASSING = ("MigrationLocked", "LockTimeout", "DatabaseUnavailable", "SecretUnavailable", "BucketUnavailable")
 
 
 @dataclass(frozen=True)
 class LongRuns:
-    """What the project takes over from the function."""
+    """The parts of the function that the project uses."""
 
     code: Code
     role: iam.Role
@@ -66,9 +66,9 @@ class LongRuns:
 
 
 def make_project(scope: Construct, names: Names, options: Options, runs: LongRuns) -> codebuild.CfnProject:
-    """Make the project: the function's package, role, variables, log group, subnets and security group."""
+    """Make the project with the function's package, role, variables, log group, subnets and security group."""
     settings = cast("LongRunSettings", options.long_runs)
-    # The same asset as the function's, of an image, too: what is packaged is a folder in both cases.
+    # The same asset as the function's. For an image, too, the package is a folder.
     asset = s3_assets.Asset(scope, "LongRunCode", path=str(runs.code.directory), asset_hash=runs.code.digest)
     _let_role_build(scope, runs, asset)
     kind, image = _IMAGES[options.architecture]
@@ -82,7 +82,7 @@ def make_project(scope: Construct, names: Names, options: Options, runs: LongRun
         scope,
         "LongRuns",
         name=names.long_runs,
-        description=f"Runs {names.function} as a process, for what takes longer than Lambda allows",
+        description=f"Runs {names.function} as a process, without Lambda's time limit",
         service_role=runs.role.role_arn,
         source=codebuild.CfnProject.SourceProperty(
             type="S3", location=f"{asset.s3_bucket_name}/{asset.s3_object_key}", build_spec=json.dumps(_spec(options))
@@ -107,7 +107,7 @@ def make_project(scope: Construct, names: Names, options: Options, runs: LongRun
         ),
         vpc_config=_vpc_config(runs.placed),
     )
-    # CodeBuild looks at once whether the role may do what a VPC needs.
+    # CodeBuild checks at once whether the role has the permissions for a VPC.
     project.node.add_dependency(runs.role)
     cdk.Validations.of(project).acknowledge(
         cdk.Acknowledgment(
@@ -118,7 +118,7 @@ def make_project(scope: Construct, names: Names, options: Options, runs: LongRun
 
 
 def _spec(options: Options) -> dict[str, Any]:
-    """Return what CodeBuild does. A migration that failed is an answer, too: only a run without one fails the build."""
+    """Return the build's commands. The build fails only if the run has no answer. A failed migration is an answer."""
     phases: dict[str, Any] = {
         "build": {
             "commands": [
@@ -144,7 +144,7 @@ def _vpc_config(placed: Placed | None) -> codebuild.CfnProject.VpcConfigProperty
 
 
 def _let_role_build(scope: Construct, runs: LongRuns, asset: s3_assets.Asset) -> None:
-    """Let the function's role be the build's: it reads the package, and in a VPC has a network interface."""
+    """Allow the function's role to be the build's: to read the package, and to have a network interface in a VPC."""
     stack = cdk.Stack.of(scope)
     bucket = asset.bucket
     allow(
@@ -163,12 +163,18 @@ def _let_role_build(scope: Construct, runs: LongRuns, asset: s3_assets.Asset) ->
     )
     if runs.placed is None:
         return
-    # As CodeBuild's user guide has it ("Allow a CodeBuild service role to create a VPC network interface").
+    # CodeBuild user guide, "Allow a CodeBuild service role to create a VPC network interface".
     actions = [
         *(f"ec2:{what}NetworkInterface" for what in ("Create", "Delete")),
         *(f"ec2:Describe{what}" for what in ("DhcpOptions", "NetworkInterfaces", "SecurityGroups", "Subnets", "Vpcs")),
     ]
-    allow(runs.role, "BePlacedInTheVpcByCodeBuild", actions, ["*"], "EC2 knows no narrower resource for these")
+    allow(
+        runs.role,
+        "BePlacedInTheVpcByCodeBuild",
+        actions,
+        ["*"],
+        "EC2 supports no narrower resource for these",
+    )
     interfaces = stack.format_arn(service="ec2", resource="network-interface", resource_name="*")
     subnets = [
         stack.format_arn(service="ec2", resource="subnet", resource_name=subnet.subnet_id)
@@ -193,16 +199,16 @@ def _warn_of_region(scope: Construct, options: Options) -> None:
         return
     cdk.Annotations.of(scope).add_warning_v2(
         "template-saas:long-runs-on-arm",
-        f"long_runs: CodeBuild may have no ARM in {region}; if the deployment says so, set the stage's architecture to"
-        " x86_64",
+        f"long_runs: CodeBuild may not offer ARM in {region}; if the deployment fails for this reason, set the stage's"
+        " architecture to x86_64",
     )
 
 
 def let_machine_build(role: iam.Role, names: Names) -> None:
-    """Let the state machine start builds, wait for them and stop them."""
+    """Allow the state machine to start builds, wait for them and stop them."""
     stack = cdk.Stack.of(role)
     reason = "one project"
-    # As the developer guide of Step Functions has it for `startBuild.sync`.
+    # The developer guide of Step Functions lists these for `startBuild.sync`.
     allow(
         role,
         "StartLongRuns",
@@ -217,12 +223,12 @@ def let_machine_build(role: iam.Role, names: Names) -> None:
 
 
 def let_build(role: iam.Role, names: Names) -> None:
-    """Let a role start long runs with `migrate upgrade --long`, and look at them."""
+    """Allow a role to start long runs with `migrate upgrade --long`, and to read their state."""
     arn = project_arn(cdk.Stack.of(role), names)
     allow(role, "StartLongRuns", ["codebuild:StartBuild", "codebuild:BatchGetBuilds"], [arn], "one project")
 
 
-def hand_over(  # noqa: PLR0913 - what the states before it and after it have
+def hand_over(  # noqa: PLR0913 - the states before and after it, and their fields
     scope: Construct,
     names: Names,
     settings: LongRunSettings,

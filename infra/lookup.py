@@ -1,7 +1,7 @@
-"""Finds a security group by its tags when a stage is synthesized, and remembers it in cdk.context.json.
+"""Finds a security group by its tags during the synthesis, and stores the id in cdk.context.json.
 
-The CDK's own lookups know a security group by id or name only. Like theirs, an answer is kept in the file, which is
-committed: a synthesis without credentials, as in CI, then takes the answer from there.
+The CDK's own lookups find a security group only by id or name. As with them, the result stays in the committed file. So
+a synthesis without credentials, for instance in CI, uses the stored id.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ _TIMEOUT_S = 10
 
 
 def security_group_id(scope: Construct, tags: Mapping[str, str]) -> str:
-    """Return the id of the one security group that has these tags, in the account and region of the stack.
+    """Return the id of the one security group with these tags, in the account and region of the stack.
 
     Raises:
-        StageError: none or several have them, or nobody with credentials of the account has looked yet.
+        StageError: no group or several groups have them, or the id is not stored and the credentials are missing.
     """
     stack = cdk.Stack.of(scope)
     wanted = ",".join(f"{key}={value}" for key, value in sorted(tags.items()))
@@ -43,12 +43,12 @@ def security_group_id(scope: Construct, tags: Mapping[str, str]) -> str:
 
 
 def _find(account: str, region: str, tags: Mapping[str, str], wanted: str) -> str:
-    import boto3  # noqa: PLC0415 - most stages look nothing up
+    import boto3  # noqa: PLC0415 - most stages have no lookup
     from botocore.config import Config  # noqa: PLC0415
     from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415
 
     config = Config(connect_timeout=_TIMEOUT_S, read_timeout=_TIMEOUT_S, retries={"total_max_attempts": 2})
-    advice = "set AWS_PROFILE to credentials of that account and synthesize once, or give the group by its id"
+    advice = "set AWS_PROFILE to credentials of that account and synthesize once, or set the group's id"
     try:
         own = boto3.client("sts", region_name=region, config=config).get_caller_identity()["Account"]
         filters = [{"Name": f"tag:{key}", "Values": [value]} for key, value in tags.items()]
@@ -60,7 +60,7 @@ def _find(account: str, region: str, tags: Mapping[str, str], wanted: str) -> st
         ) from None
     if own != account:
         raise StageError(
-            f"network: the security group with {wanted} is in account {account}, and the credentials are of {own}:"
+            f"network: the security group with {wanted} is in account {account}, and the credentials are for {own}:"
             f" {advice}"
         )
     groups = [group["GroupId"] for group in answer["SecurityGroups"]]
@@ -68,6 +68,6 @@ def _find(account: str, region: str, tags: Mapping[str, str], wanted: str) -> st
         many = f"{len(groups)} security groups have" if groups else "no security group has"
         raise StageError(
             f"network: {many} {wanted} in {account}, {region}"
-            + (f" ({', '.join(groups[:3])}): add a tag that only one has" if groups else "")
+            + (f" ({', '.join(groups[:3])}): add a tag that only one group has" if groups else "")
         )
     return str(groups[0])

@@ -1,4 +1,4 @@
-"""`Migrations`: the function and all that belongs to it, as a construct for any CDK app."""
+"""`Migrations`: the function and its resources, as a construct for any CDK app."""
 
 from __future__ import annotations
 
@@ -44,28 +44,28 @@ if TYPE_CHECKING:
 
 _FROM_THE_SECRET = Login()
 _UNVERIFIED = frozenset({"disable", "allow", "prefer", "require"})
-# Lambda's limit for all variables together, names included.
+# Lambda's limit for all variables together, with their names.
 _LARGEST_ENVIRONMENT = 4096
-# Longer than what CloudFormation puts in place of a token here: an ARN, a bucket's name, an endpoint's.
+# Longer than the values that CloudFormation inserts for a token here: an ARN, a bucket's name, an endpoint's name.
 _LONGEST_TOKEN = 150
 
 
 class Migrations(Construct):
     """A function that migrates one backend's database, with its role, log, alarms, dashboard and state machine.
 
-    ``backend`` is the backend's folder, relative to the folder that the app runs in, or a package that was built.
-    ``prefix``, ``service`` and ``stage`` make every name in AWS, as docs/contract.md lists them. ``secret`` holds the
-    login; ``login`` overrides it. With ``vpc`` the function is placed there, and let in at ``database``: a cluster, an
-    instance, a proxy, a security group, or several. ``key`` encrypts what is kept. ``options`` are the settings of
-    docs/stages.md, by their names. ``aside`` gives the function another name for one deployment, as a change of
-    ``packaging`` needs.
+    ``backend`` is the backend's folder, relative to the app's working directory, or a finished package. ``prefix``,
+    ``service`` and ``stage`` make every name in AWS (docs/contract.md). ``secret`` contains the login, and ``login``
+    overrides it. With ``vpc`` the function runs in that VPC, and ``database`` gets an inbound rule for it: a cluster,
+    an instance, a proxy, a security group, or several of them. ``key`` encrypts logs, alarms, executions and rollouts.
+    ``options`` are the settings of docs/stages.md. ``aside`` gives the function another name for one deployment, which
+    a change of ``packaging`` needs.
 
     Raises:
-        StageError: an option is wrong; the message is one line with its name.
+        StageError: an option is wrong. The message is one line with its name.
         PackageError: the backend cannot be packaged.
     """
 
-    def __init__(  # noqa: PLR0913 - each is something of the app's own, named where it is given
+    def __init__(  # noqa: PLR0913 - each argument is a construct or a name of the caller's app
         self,
         scope: Construct,
         construct_id: str,
@@ -89,7 +89,7 @@ class Migrations(Construct):
         **options: Any,  # noqa: ANN401
     ) -> None:
         super().__init__(scope, construct_id)
-        # Without it the construct of a Distributed Map knows only a writer that it calls deprecated.
+        # Without it, the construct of a Distributed Map uses a deprecated writer.
         self.node.set_context("@aws-cdk/aws-stepfunctions:useDistributedMapResultWriterV2", True)  # noqa: FBT003
         self._options = _checked(self, options)
         self._names = Names(prefix, service, stage, aside)
@@ -163,7 +163,8 @@ class Migrations(Construct):
         self._trigger: Construct | None = None
         # It waits for everything before it, so it comes last.
         if options.migrate_on_deploy:
-            # Of its own only; a name that is kept would be in the way when the setting comes back.
+            # The log group is deleted with the setting. A kept one would collide with the new one if the setting comes
+            # back.
             invokers = self._log_group("DeploymentLogs", names.deployment_log_group, protect=False)
             self._trigger = migrate_on_deploy(self, function, options.timeout_s, invokers)
             self.after(*databases, *(placed.needs if placed else ()))
@@ -174,42 +175,42 @@ class Migrations(Construct):
         if self._options.permissions_boundary is None:
             return
         boundary = iam.ManagedPolicy.from_managed_policy_arn(self, "Boundary", self._options.permissions_boundary)
-        # What invokes the function in a deployment belongs to the stack.
+        # The function that invokes others in a deployment belongs to the stack.
         invoker = deployment.invoker(self)
         for scope in [self, *([invoker] if invoker else [])]:
             iam.PermissionsBoundary.of(scope).apply(boundary)
 
     @property
     def function(self) -> lambda_.Function:
-        """The function that migrates."""
+        """Return the function that migrates."""
         return self._function_made
 
     @property
     def state_machine(self) -> sfn.StateMachine:
-        """The state machine that goes on where one run of the function ends, and rolls out over targets."""
+        """Return the state machine, which continues a migration over several function runs, and runs rollouts."""
         return self._machine_made
 
     def grant_invoke(self, grantee: iam.IGrantable) -> iam.Grant:
-        """Let a role or user invoke the function: whoever may invoke it may migrate."""
+        """Allow a role or user to invoke the function, and so to migrate."""
         return self.function.grant_invoke(grantee)
 
     def after(self, *dependencies: IDependable) -> None:
-        """With ``migrate_on_deploy``, migrate only after these have been deployed.
+        """With ``migrate_on_deploy``, migrate only after these constructs are deployed.
 
-        The database and the rules that let the function in are waited for in any case. What needs the new tables waits
-        for the migration by ``node.add_dependency(migrations)``.
+        The migration always waits for the database and for the rules that let the function in. For a construct that
+        needs the new tables, call ``node.add_dependency(migrations)``.
 
         Raises:
-            StageError: there is no ``migrate_on_deploy`` that could wait.
+            StageError: the stage has no ``migrate_on_deploy``.
         """
         if self._trigger is None:
-            raise StageError(f"{_path(self)}after() is for migrate_on_deploy, which is false")
+            raise StageError(f"{_path(self)}after() needs migrate_on_deploy, which is false")
         self._trigger.node.add_dependency(*dependencies)
 
     def _code(self, backend: str | Path | Code, ca_bundle: Path | None) -> Code:
         if isinstance(backend, Code):
             return backend
-        # Several constructs of one app may have the same names, in accounts of their own.
+        # Several constructs of one app may have the same names in different accounts.
         own = hashlib.sha256(self.node.path.encode()).hexdigest()[:8]
         out = CHECKOUT / ".local" / "package" / f"{self._names.stack}-{own}"
         code = build_code(self._options, Path(backend).resolve(), out, ca_bundle)
@@ -234,7 +235,7 @@ class Migrations(Construct):
             description=f"Migrates the database of {names.prefix} {names.service} {names.stage} with Alembic",
             role=role,
             log_group=log_group,
-            # Lambda's own lines, and the trace of an error, are JSON like ours.
+            # JSON also for Lambda's own lines and the trace of an error.
             logging_format=lambda_.LoggingFormat.JSON,
             # Otherwise Lambda drops lines below INFO.
             application_log_level_v2=lambda_.ApplicationLogLevel.DEBUG
@@ -244,16 +245,16 @@ class Migrations(Construct):
             timeout=cdk.Duration.seconds(options.timeout_s),
             # A person or a pipeline must look at a failed migration; Lambda must not retry it.
             retry_attempts=0,
-            # Nobody waits for the answer of an asynchronous run.
+            # The caller of an asynchronous run does not wait for the answer.
             on_failure=_destination(self, topic, "FailedRuns") if topic else None,
-            # Each version has settings of its own for asynchronous runs. An execution of the state machine may still
-            # need an old one, so CloudFormation keeps it; the machine deletes it in time.
+            # Each version has its own settings for asynchronous runs. An execution of the state machine may still need
+            # an old version, so CloudFormation keeps it. The machine deletes it later.
             current_version_options=lambda_.VersionOptions(
                 retry_attempts=0,
                 on_failure=_destination(self, topic, "FailedRunsOfTheVersion") if topic else None,
                 removal_policy=cdk.RemovalPolicy.RETAIN,
             ),
-            # Shows where a run's time went, including Lambda's own start.
+            # Shows how the time of a run is spent, with Lambda's own start.
             tracing=lambda_.Tracing.ACTIVE,
             environment=environment,
             **function_arguments(options, code),
@@ -262,7 +263,7 @@ class Migrations(Construct):
         cdk.Validations.of(function).acknowledge(
             cdk.Acknowledgment(
                 id="AwsSolutions::AwsSolutions-L1",
-                reason="the stage names its runtime: the package holds wheels and bytecode for exactly that one",
+                reason="the stage sets its runtime, and the package has wheels and bytecode for exactly that one",
             )
         )
         cdk.Annotations.of(function).acknowledge_warning(
@@ -279,7 +280,7 @@ class Migrations(Construct):
             encryption_key=self._key,
             removal_policy=removal_policy(protect=protect),
         )
-        # The construct takes an enum without numbers; CloudFormation takes the number.
+        # The construct takes an enum that does not have all numbers. CloudFormation takes the number.
         cast("logs.CfnLogGroup", log_group.node.default_child).retention_in_days = self._options.log_retention_days
         return log_group
 
@@ -305,20 +306,19 @@ class Migrations(Construct):
 
 def _checked(scope: Construct, options: Mapping[str, Any]) -> Options:
     try:
-        # A stage that was read from cdk.json is one already.
+        # A stage of cdk.json is validated already.
         return Options.model_validate(options)
     except ValidationError as error:
         raise StageError(f"{_path(scope)}{problem(error)}") from None
 
 
 def _is_construct(value: object) -> bool:
-    # A peer such as a CIDR is no part of the tree.
+    # A peer such as a CIDR is not a construct.
     return isinstance(value, Construct)
 
 
 def _destination(scope: Construct, topic: sns.ITopic, construct_id: str) -> destinations.SnsDestination:
-    # By its ARN alone: of a topic that it knows the key of, the construct would let the function decrypt with that key
-    # whatever it likes.
+    # With the ARN only. If the construct knows the topic's key, it lets the function decrypt anything with it.
     return destinations.SnsDestination(sns.Topic.from_topic_arn(scope, construct_id, topic.topic_arn))
 
 
@@ -333,7 +333,7 @@ def _of_the_bucket(options: Options, bucket: s3.IBucket | None) -> dict[str, str
 
 
 def _environment(names: Names, options: Options, database: Database, made: Mapping[str, str]) -> dict[str, str]:
-    """Return the function's variables: those of the settings and of what was made, overridden by ``environment``."""
+    """Return the function's variables: from the settings and the stack's resources, overridden by ``environment``."""
     login = database.login
     variables = {
         "STAGE": names.stage,
@@ -358,7 +358,7 @@ def _environment(names: Names, options: Options, database: Database, made: Mappi
 
 
 def _check_size(scope: Construct, variables: Mapping[str, str]) -> None:
-    """Refuse more variables than Lambda takes, instead of failing in the middle of a deployment."""
+    """Refuse more variables than Lambda allows, before the deployment would fail half way."""
     known = cdk.Stack.of(scope).resolve(variables)
     sizes = {
         name: len(name.encode()) + (len(value.encode()) if isinstance(value, str) else _LONGEST_TOKEN)
@@ -367,13 +367,13 @@ def _check_size(scope: Construct, variables: Mapping[str, str]) -> None:
     if sum(sizes.values()) > _LARGEST_ENVIRONMENT:
         largest = ", ".join(sorted(sizes, key=sizes.__getitem__, reverse=True)[:3])
         raise StageError(
-            f"{_path(scope)}environment: the function's variables are {sum(sizes.values())} bytes, and Lambda takes"
+            f"{_path(scope)}environment: the function's variables are {sum(sizes.values())} bytes, and Lambda allows"
             f" {_LARGEST_ENVIRONMENT}; the largest are {largest}"
         )
 
 
 def _check_regions(scope: Construct, arns: Mapping[str, str | None]) -> None:
-    """Refuse what the function could not use from its own region."""
+    """Refuse resources in another region, which the function could not use."""
     region = cdk.Stack.of(scope).region
     if cdk.Token.is_unresolved(region):
         return
@@ -383,14 +383,14 @@ def _check_regions(scope: Construct, arns: Mapping[str, str | None]) -> None:
 
 
 def _check_authorities(scope: Construct, login: Login, environment: Mapping[str, str]) -> None:
-    """Refuse a region whose databases have certificates of authorities that the package does not hold."""
+    """Refuse a region whose RDS certificate authorities are not in the package."""
     region = cdk.Stack.of(scope).region
     told = login.ca_bundle or environment.get("DB_SSLROOTCERT") or environment.get("DB_SSLMODE") in _UNVERIFIED
     if cdk.Token.is_unresolved(region) or told or region in regions_of_the_bundle():
         return
     raise StageError(
         f"{_path(scope)}database.ca_bundle: the package has no certificate authority of RDS in {region}; docs/stages.md"
-        " says where they are"
+        " has the addresses to download it"
     )
 
 

@@ -1,8 +1,8 @@
-"""What is seen of the runs: a dashboard, alarms, and saved queries over the log.
+"""The dashboard, the alarms and the saved queries of a stage.
 
-Written with the CDK's own CloudWatch constructs. cdk-monitoring-constructs would bring facades for Lambda's metrics,
-of which three are used here; everything else is about this function's own metrics and log fields, the dashboard's name
-is part of the contract, and each synthesis would load one more library.
+They use the CDK's own CloudWatch constructs. cdk-monitoring-constructs would add facades for Lambda's metrics, of which
+three are used here. All else is about this function's own metrics and log fields, the dashboard's name is part of the
+contract, and each synthesis would load one more library.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _THIRD, _HALF, _WHOLE = 8, 12, 24
 
 @dataclass(frozen=True)
 class Observed:
-    """The stage that is looked at: its function, its log, and whom to tell."""
+    """The stage, its function, its log, and the topic for alarms."""
 
     names: Names
     stage: Options
@@ -45,7 +45,7 @@ class Observed:
     machine: sfn.IStateMachine
 
     def metric(self, name: str, statistic: str) -> cloudwatch.Metric:
-        """One of the function's own metrics, which lambda_migrate/invocation/telemetry.py measures."""
+        """Return one of the function's own metrics (lambda_migrate/invocation/telemetry.py)."""
         return cloudwatch.Metric(
             namespace=self.names.metrics_namespace,
             metric_name=name,
@@ -56,7 +56,7 @@ class Observed:
 
     @property
     def timeout_ms(self) -> int:
-        """When Lambda would kill a run."""
+        """Return the time after which Lambda kills a run."""
         return self.stage.timeout_s * _MS_IN_A_SECOND
 
 
@@ -93,7 +93,7 @@ def _alarms(scope: Construct, observed: Observed) -> list[cloudwatch.IAlarm]:
             "LongLockWait",
             observed.metric("LockWait", "Maximum"),
             threshold=_LONG_LOCK_WAIT_MS,
-            means="a run waited for more than a minute until another released the migration lock",
+            means="a run waited for more than a minute for another run to release the migration lock",
         ),
         _alarm(
             scope,
@@ -101,7 +101,7 @@ def _alarms(scope: Construct, observed: Observed) -> list[cloudwatch.IAlarm]:
             "FailedRollout",
             observed.machine.metric_failed(period=_PERIOD, statistic="Sum"),
             threshold=1,
-            means="an execution of the state machine failed; its cause says why, and docs/rollouts.md what to do",
+            means="an execution of the state machine failed; read its cause, and docs/rollouts.md for the fix",
         ),
         _alarm(
             scope,
@@ -109,7 +109,7 @@ def _alarms(scope: Construct, observed: Observed) -> list[cloudwatch.IAlarm]:
             "AbortedRollout",
             observed.machine.metric_aborted(period=_PERIOD, statistic="Sum"),
             threshold=1,
-            means="an execution of the state machine was stopped the hard way, without a report",
+            means="an execution of the state machine was aborted, without a report",
         ),
         _alarm(
             scope,
@@ -128,7 +128,7 @@ def _alarms(scope: Construct, observed: Observed) -> list[cloudwatch.IAlarm]:
                 "FailedDestination",
                 function.metric("DestinationDeliveryFailures", period=_PERIOD, statistic="Sum"),
                 threshold=1,
-                means="a failed asynchronous run could not be reported to the topic; the log has it",
+                means="a failed asynchronous run could not be sent to the topic; read the log",
             )
         )
     if observed.stage.in_full_cloud:
@@ -137,8 +137,8 @@ def _alarms(scope: Construct, observed: Observed) -> list[cloudwatch.IAlarm]:
                 scope,
                 observed,
                 "FailedRun",
-                # One alarm, not two that both ring: Lambda counts the runs that did not come to measure themselves,
-                # and our own count is there where Lambda's is late.
+                # One alarm instead of two for the same failure. Lambda counts runs that end before they publish a
+                # metric, and our own metric is there before Lambda's.
                 cloudwatch.MathExpression(
                     expression="FILL(errors, 0) + FILL(failures, 0)",
                     label="Failed runs",
@@ -149,7 +149,7 @@ def _alarms(scope: Construct, observed: Observed) -> list[cloudwatch.IAlarm]:
                     },
                 ),
                 threshold=1,
-                means="a run failed; the log's migration.failed says why, and docs/errors.md what to do",
+                means="a run failed; read the log's migration.failed, and docs/errors.md for the fix",
             )
         )
     return made
@@ -174,7 +174,7 @@ def _alarm(
         threshold=threshold,
         comparison_operator=cloudwatch.ComparisonOperator.GREATER_THAN_OR_EQUAL_TO_THRESHOLD,
         evaluation_periods=1,
-        # Between two deployments nothing runs, and nothing is wrong.
+        # Between two deployments there are no runs, and no problem.
         treat_missing_data=cloudwatch.TreatMissingData.NOT_BREACHING,
     )
     if observed.topic:
@@ -227,7 +227,7 @@ def _dashboard(scope: Construct, observed: Observed, alarms: list[cloudwatch.IAl
                         (observed.machine.metric_started, "Started"),
                         (observed.machine.metric_succeeded, "Succeeded"),
                         (observed.machine.metric_failed, "Failed"),
-                        (observed.machine.metric_aborted, "Stopped the hard way"),
+                        (observed.machine.metric_aborted, "Aborted"),
                     )
                 ),
             ),
@@ -236,7 +236,7 @@ def _dashboard(scope: Construct, observed: Observed, alarms: list[cloudwatch.IAl
                 function.metric("ConcurrentExecutions", period=_PERIOD, statistic="Maximum", label="Runs at once"),
             ),
             _graph(
-                "How long executions took",
+                "Duration of executions",
                 observed.machine.metric_time(period=_PERIOD, statistic="Maximum", label="Longest"),
             ),
         ],
@@ -259,9 +259,9 @@ def _dashboard(scope: Construct, observed: Observed, alarms: list[cloudwatch.IAl
 
 
 def _targets(observed: Observed) -> cloudwatch.IWidget:
-    """How a rollout gets on."""
+    """Return the widget with the progress of a rollout."""
     return _graph(
-        "Targets of rollouts that are done",
+        "Finished targets of rollouts",
         observed.metric("TargetsMigrated", "Sum"),
         observed.metric("TargetsCurrent", "Sum"),
         observed.metric("TargetsFailed", "Sum"),
@@ -296,7 +296,7 @@ def _saved_queries(scope: Construct, observed: Observed) -> None:
         logs.CfnQueryDefinition(
             scope,
             f"Query{query.title.title().replace(' ', '')}",
-            # The console shows what stands before a slash as a folder.
+            # The console shows the part before a slash as a folder.
             name=f"{observed.names.stack}/{query.title}",
             query_string=query.text,
             log_group_names=[observed.log_group.log_group_name],

@@ -15,74 +15,74 @@ class Names:
     prefix: str
     service: str
     stage: str
-    # Whether the function has another name for a while, so that one of its own name can be made anew.
+    # Whether the function has another name for one deployment, so that CloudFormation can replace it.
     aside: bool = False
 
     @classmethod
     def of_function(cls, function: str) -> Names | None:
-        """Return the names of a stage whose function has this name, None if it is named in another way."""
+        """Return the names of the stage whose function has this name, or None if its name has another form."""
         project, found, stage = function.partition("-migrate-lambda-")
         prefix, _, service = project.rpartition("-")
         return cls(prefix, service, stage) if found and prefix and service and stage else None
 
     @property
     def moved_aside(self) -> Names:
-        """The same names, with the function under another one."""
+        """Return the names with the function's temporary one."""
         return replace(self, aside=True)
 
     @property
     def stack(self) -> str:
-        """The CloudFormation stack."""
+        """Return the CloudFormation stack's name."""
         return f"{self.prefix}-{self.service}-migrate-{self.stage}"
 
     @property
     def function(self) -> str:
-        """The Lambda function."""
+        """Return the Lambda function's name."""
         return f"{self.prefix}-{self.service}-migrate-lambda-{self.stage}{'-aside' if self.aside else ''}"
 
     @property
     def log_group(self) -> str:
-        """The function's log group, under the name that Lambda itself would give it."""
+        """Return the function's log group: the name that Lambda itself would use."""
         return f"/aws/lambda/{replace(self, aside=False).function}"
 
     @property
     def deployment_log_group(self) -> str:
-        """The log group of what invokes the function in a deployment."""
+        """Return the log group of the function that invokes others in a deployment."""
         return f"/aws/lambda/{self.stack}-on-deploy"
 
     @property
     def state_machine(self) -> str:
-        """The state machine that goes on where one run of the function ends."""
+        """Return the state machine's name."""
         return self.stack
 
     @property
     def state_machine_log_group(self) -> str:
-        """The state machine's log group, under the prefix that AWS keeps for services that write logs."""
+        """Return the state machine's log group. AWS reserves its prefix for services that write logs."""
         return f"/aws/vendedlogs/states/{self.state_machine}"
 
     @property
     def long_runs(self) -> str:
-        """The CodeBuild project that runs the function without its time limit."""
+        """Return the name of the CodeBuild project that runs the function without its time limit."""
         return self.stack
 
     @property
     def dashboard(self) -> str:
-        """The CloudWatch dashboard."""
+        """Return the CloudWatch dashboard's name."""
         return self.stack
 
     @property
     def telemetry_service(self) -> str:
-        """``service`` in the function's log lines."""
+        """Return ``service`` in the function's log lines."""
         return f"{self.prefix}-{self.service}-migrate"
 
     @property
     def metrics_namespace(self) -> str:
-        """Where the function's own metrics are, with the stage as their dimension."""
+        """Return the namespace of the function's own metrics."""
         return f"{self.prefix}/migrate"
 
 
 class OtherNames(Names):
-    """The names beside a function that was named in another way. Only its log group follows from its name."""
+    """The names of a function that has a name of another form. Only its log group follows from it."""
 
     def __init__(self, function: str) -> None:
         """Create the names of a function."""
@@ -90,10 +90,10 @@ class OtherNames(Names):
 
     @property
     def function(self) -> str:
-        """The Lambda function."""
+        """Return the Lambda function's name."""
         return self.stage
 
     @property
     def log_group(self) -> str:
-        """The log group that Lambda itself gives it."""
+        """Return the log group that Lambda creates for it."""
         return f"/aws/lambda/{self.stage}"

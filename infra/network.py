@@ -1,4 +1,4 @@
-"""Where the function runs when its database is in a VPC, and the few ways that lead out of there."""
+"""Places the function in its database's VPC, and opens the few connections that it needs."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ if TYPE_CHECKING:
 _HTTPS = 443
 _SELECTION = ("availability_zones", "one_per_az", "subnet_filters", "subnet_group_name", "subnets", "subnet_type")
 
-# An endpoint that is made, the subnets' NAT gateway, or an endpoint that the VPC has, or its security group.
+# Make an endpoint, use the subnets' NAT gateway, or use the VPC's existing endpoint or its security group.
 SecretsEndpoint = Literal["create", "nat"] | ec2.IConnectable
 
 
 @dataclass(frozen=True)
 class Network:
-    """The VPC of a function, and what it is let out to there.
+    """The VPC of a function, and the peers to which it may connect.
 
-    ``databases`` are security groups, constructs that have some, or peers such as a CIDR. Without ``database_port`` the
-    port is the construct's own, or PostgreSQL's.
+    ``databases`` are security groups, constructs that have some, or peers such as a CIDR. The default of
+    ``database_port`` is the construct's own port, or PostgreSQL's.
     """
 
     vpc: ec2.IVpc
@@ -43,7 +43,7 @@ class Network:
 
 @dataclass(frozen=True)
 class Placed:
-    """A function's arguments for its VPC, its variables, and what has to be there before it can reach anything."""
+    """A function's arguments for its VPC, its variables, and the resources that it needs before it can connect."""
 
     arguments: dict[str, Any]
     variables: Mapping[str, str]
@@ -51,9 +51,9 @@ class Placed:
 
 
 def place(scope: Construct, network: Network, endpoint_policy: Sequence[iam.PolicyStatement]) -> Placed:
-    """Make the function's own security group and open the ways that it needs: its database and Secrets Manager.
+    """Make the function's own security group, and open the connections to its database and Secrets Manager.
 
-    ``endpoint_policy`` is what an endpoint that is made here lets through.
+    ``endpoint_policy`` is the policy of an endpoint that is made here.
     """
     vpc = network.vpc
     own = ec2.SecurityGroup(
@@ -69,7 +69,7 @@ def place(scope: Construct, network: Network, endpoint_policy: Sequence[iam.Poli
     for database in network.databases:
         _let_in(own, database, given or database.connections.default_port or ec2.Port.tcp(DEFAULT_PORT))
     if not endpoint_policy:
-        # The function reads no secret, so it needs no way to any.
+        # The function reads no secret, so it needs no connection to Secrets Manager.
         pass
     elif network.secrets_endpoint == "create":
         endpoint = _endpoint_group(scope, vpc, own)
@@ -80,16 +80,16 @@ def place(scope: Construct, network: Network, endpoint_policy: Sequence[iam.Poli
             service=ec2.InterfaceVpcEndpointAwsService.SECRETS_MANAGER,
             subnets=ec2.SubnetSelection(subnets=selected.subnets),
             security_groups=[endpoint],
-            # With private DNS it would answer for every server in the VPC, and let in none of them; and a VPC can have
-            # only one such endpoint.
+            # With private DNS, it would answer for every server in the VPC and let none of them in. A VPC can have only
+            # one such endpoint.
             private_dns_enabled=False,
-            # Only to the function, by the rule above, not to the whole VPC.
+            # Only the rule above opens it: to the function, not to the whole VPC.
             open=False,
         )
         for statement in endpoint_policy:
             made.add_to_policy(statement)
         own.add_egress_rule(endpoint, ec2.Port.tcp(_HTTPS), "Secrets Manager")
-        # The first entry is the name of the endpoint in the region; each is "<hosted zone>:<name>".
+        # The first entry is the endpoint's name in the region. Each entry is "<hosted zone>:<name>".
         name = cdk.Fn.select(1, cdk.Fn.split(":", cdk.Fn.select(0, made.vpc_endpoint_dns_entries)))
         variables[SECRETS_ENDPOINT_VARIABLE] = f"https://{name}"
     elif network.secrets_endpoint == "nat":
@@ -110,13 +110,13 @@ def place(scope: Construct, network: Network, endpoint_policy: Sequence[iam.Poli
         peers.append(network.secrets_endpoint)
     if network.logs_endpoint is not None:
         peers.append(network.logs_endpoint)
-    # The rules that let the function in are part of their groups.
+    # The groups contain the rules that let the function in.
     groups = [group for peer in peers for group in peer.connections.security_groups]
     return Placed(arguments, variables, [selected.internet_connectivity_established, *groups])
 
 
 def _let_in(own: ec2.SecurityGroup, peer: ec2.IConnectable, port: ec2.Port, what: str = "PostgreSQL") -> None:
-    """Let the function out to a peer, and in there where the peer has security groups."""
+    """Open the connection to a peer, and add the inbound rule if the peer has security groups."""
     groups = peer.connections.security_groups
     for group in groups:
         own.add_egress_rule(group, port, what)

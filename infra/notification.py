@@ -1,4 +1,4 @@
-"""Where alarms and failed asynchronous runs are told: a topic made here for an e-mail address, or one that exists."""
+"""The topic for alarms and failed asynchronous runs: a new one for an e-mail address, or an existing one."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def topic(scope: Construct, names: Names, alarms: str | None, key: kms.IKey | None) -> sns.ITopic | None:
-    """The topic of the stage's ``alarms``; None where nobody is to be told."""
+    """Return the topic of the stage's ``alarms``, or None if the stage has none."""
     if alarms is None:
         return None
     if alarms.startswith("arn:"):
@@ -31,7 +31,7 @@ def topic(scope: Construct, names: Names, alarms: str | None, key: kms.IKey | No
         enforce_ssl=True,
     )
     made.add_subscription(subscriptions.EmailSubscription(alarms))
-    # A topic with a policy of its own has lost the one that lets its whole account publish.
+    # A topic with its own policy loses the default one, which lets its whole account publish.
     made.add_to_resource_policy(
         iam.PolicyStatement(
             sid="AlarmsOfThisAccount",

@@ -1,4 +1,4 @@
-"""What the function may do: read its secret or its targets', log in, write its own log, and be placed in its VPC."""
+"""The permissions of the function, the state machine and the endpoint."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from infra.names import Names
     from infra.stages import RolloutSettings
 
-# The statement that names the package that is deployed.
+# The statement for the package that is currently deployed.
 READ_PACKAGE = "ReadThePackage"
 _DOMAINS = {"cn-": "amazonaws.com.cn", "eusc-": "amazonaws.eu"}
 
@@ -30,14 +30,14 @@ _DOMAINS = {"cn-": "amazonaws.com.cn", "eusc-": "amazonaws.eu"}
 def function_role(
     scope: Construct, names: Names, database: Database, log_group: logs.ILogGroup, *, in_vpc: bool, long_runs: bool
 ) -> iam.Role:
-    """The function's role, also for long runs.
+    """Make the function's role, which long runs use, too.
 
-    Everything it may do is here, except what tracing, failed invocations and long runs add.
+    It has all permissions except those for tracing, failed invocations and long runs.
     """
     stack = cdk.Stack.of(scope)
     principals: list[iam.PrincipalBase] = [iam.ServicePrincipal("lambda.amazonaws.com")]
     if long_runs:
-        # CodeBuild takes it for this project only, and not for another account's.
+        # Only this project may assume the role, not a project in another account.
         condition = {"StringEquals": {"aws:SourceArn": project_arn(stack, names)}}
         principals.append(iam.ServicePrincipal("codebuild.amazonaws.com", conditions=condition))
     role = iam.Role(
@@ -60,7 +60,7 @@ def function_role(
 
 
 def allow_rollouts(role: iam.Role, database: Database, rollout: RolloutSettings, bucket: s3.IBucket) -> None:
-    """Let the function do its part of rollouts: list its targets' secrets, read them, log in, and keep its objects."""
+    """Let the function take part in rollouts: list and read its targets' secrets, log in, and store objects."""
     stack = cdk.Stack.of(role)
     statements = _rollout_statements(stack, rollout, bucket.bucket_arn)
     login = database.login
@@ -70,7 +70,7 @@ def allow_rollouts(role: iam.Role, database: Database, rollout: RolloutSettings,
         statements.append(_log_in(stack, "LogInToTargets", servers, users))
     for statement in statements:
         role.add_to_policy(statement)
-        _excuse(role, statement, "targets come and go: they are told by the beginning of a name, or by a tag")
+        _excuse(role, statement, "targets come and go, so a prefix or a tag selects their secrets")
 
 
 def _rollout_statements(stack: cdk.Stack, rollout: RolloutSettings, bucket_arn: str) -> list[iam.PolicyStatement]:
@@ -108,7 +108,7 @@ def _targets_secrets(stack: cdk.Stack, rollout: RolloutSettings) -> list[iam.Pol
 
 
 def endpoint_policy(role: iam.Role, database: Database, rollout: RolloutSettings | None) -> list[iam.PolicyStatement]:
-    """What an endpoint of Secrets Manager lets through: this role, and what the role itself may read there."""
+    """Return the policy of an endpoint for Secrets Manager: only this role, and only secrets that it may read."""
     stack = cdk.Stack.of(role)
     statements = [*_database(stack, database), *(_targets_secrets(stack, rollout) if rollout else ())]
     return [
@@ -126,13 +126,13 @@ def endpoint_policy(role: iam.Role, database: Database, rollout: RolloutSettings
 def machine_role(
     scope: Construct, names: Names, function: lambda_.IFunction, bucket: s3.IBucket | None, *, reads_alarms: bool
 ) -> iam.Role:
-    """The state machine's role: it may invoke the function, and where there are rollouts, run a Distributed Map."""
+    """Make the state machine's role. It may invoke the function and, for rollouts, run a Distributed Map."""
     stack = cdk.Stack.of(scope)
     role = iam.Role(
         scope,
         "MachineRole",
         description=f"May invoke {names.function}",
-        # Step Functions takes it for this machine only, and not for another account's.
+        # Only this machine may assume the role, not a machine in another account.
         assumed_by=iam.ServicePrincipal(
             "states.amazonaws.com",
             conditions={
@@ -142,7 +142,7 @@ def machine_role(
         ),
     )
     statements = [
-        # Every version: an execution goes on with the one that it began with.
+        # All versions, because an execution keeps the version that it started with.
         iam.PolicyStatement(
             sid="Invoke",
             actions=["lambda:InvokeFunction"],
@@ -151,11 +151,11 @@ def machine_role(
         iam.PolicyStatement(
             sid="ListVersions", actions=["lambda:ListVersionsByFunction"], resources=[function.function_arn]
         ),
-        # A version's ARN goes on after the function's own, so the function itself cannot be deleted.
+        # This pattern matches versions only, so the machine cannot delete the function itself.
         iam.PolicyStatement(
             sid="PruneVersions", actions=["lambda:DeleteFunction"], resources=[f"{function.function_arn}:*"]
         ),
-        # As the developer guide of Step Functions has them, in "Logging" and in "X-Ray"; neither knows a resource.
+        # The developer guide of Step Functions has these in "Logging" and "X-Ray". Neither supports a resource.
         iam.PolicyStatement(
             sid="DeliverTheLog",
             actions=[
@@ -175,8 +175,8 @@ def machine_role(
         ),
     ]
     if bucket:
-        # A Distributed Map's children are executions of the machine that has it ("IAM policies for using Distributed
-        # Map states" in the same guide). To describe them is also to see whether another rollout still runs.
+        # The children of a Distributed Map are executions of its machine ("IAM policies for using Distributed Map
+        # states" in the same guide). DescribeExecution also shows whether another rollout still runs.
         own = states_arn(stack, "stateMachine", names.state_machine)
         executions = states_arn(stack, "execution", f"{names.state_machine}:*")
         children = states_arn(stack, "execution", f"{names.state_machine}/*")
@@ -198,25 +198,25 @@ def machine_role(
             ),
         ]
     if reads_alarms:
-        # CloudWatch shows composite alarms only to whoever may read all ("DescribeAlarms" in its API).
+        # CloudWatch returns composite alarms only to a caller that may read all alarms ("DescribeAlarms" in its API).
         statements.append(iam.PolicyStatement(sid="ReadAlarms", actions=["cloudwatch:DescribeAlarms"], resources=["*"]))
     for statement in statements:
         role.add_to_policy(statement)
         _excuse(
-            role, statement, "X-Ray and the delivery of logs know no resource; executions are named when they start"
+            role, statement, "X-Ray and log delivery support no resource; executions get their names when they start"
         )
     return role
 
 
 def states_arn(stack: cdk.Stack, resource: str, name: str) -> str:
-    """Something of Step Functions: a ``stateMachine`` by its name, the ``execution`` of one, or a ``mapRun``."""
+    """Return the ARN of a ``stateMachine`` by its name, an ``execution`` of one, or a ``mapRun``."""
     return stack.format_arn(
         service="states", resource=resource, resource_name=name, arn_format=cdk.ArnFormat.COLON_RESOURCE_NAME
     )
 
 
 def project_arn(stack: cdk.Stack, names: Names) -> str:
-    """The CodeBuild project of the stage's long runs."""
+    """Return the ARN of the CodeBuild project for the stage's long runs."""
     return stack.format_arn(service="codebuild", resource="project", resource_name=names.long_runs)
 
 
@@ -228,14 +228,14 @@ def allow(
     reason: str,
     conditions: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> None:
-    """Let the role do this; the reason is for resources that stand for many."""
+    """Allow the role these actions. ``reason`` is for cdk-nag, if a resource has a wildcard."""
     statement = iam.PolicyStatement(sid=sid, actions=list(actions), resources=list(resources), conditions=conditions)
     role.add_to_policy(statement)
     _excuse(role, statement, reason)
 
 
 def _excuse(role: iam.Role, statement: iam.PolicyStatement, reason: str) -> None:
-    """Give cdk-nag the reason for each resource of a statement that stands for many; it wants them one by one."""
+    """Give cdk-nag the reason for each resource with a wildcard. It requires them one by one."""
     stack = cdk.Stack.of(role)
     for resource in statement.resources:
         if "*" in resource:
@@ -251,7 +251,7 @@ def _excuse(role: iam.Role, statement: iam.PolicyStatement, reason: str) -> None
 
 
 def use_key(role: iam.Role, key: kms.IKey | None, *services: str) -> None:
-    """Let the role use the key, through these services only: for objects of a bucket, and data of executions."""
+    """Allow the role to use the key through these services only: objects of a bucket, and data of executions."""
     if key is None:
         return
     for service in services:
@@ -266,16 +266,16 @@ def use_key(role: iam.Role, key: kms.IKey | None, *services: str) -> None:
 
 
 def _through(scope: Construct, service: str) -> str | list[str]:
-    """The service's name in the region, by which a key knows through whom it is used."""
+    """Return the service's name in the region, for the key's condition ``kms:ViaService``."""
     region = cdk.Stack.of(scope).region
     names = [f"{service}.{region}.amazonaws.com"]
-    # Other partitions have a domain of their own, and their documents do not agree on which one a key sees.
+    # Other partitions have their own domain. Their documents do not agree on the one that a key gets.
     names += [f"{service}.{region}.{domain}" for begin, domain in _DOMAINS.items() if region.startswith(begin)]
     return names if len(names) > 1 else names[0]
 
 
 def encrypt_executions(role: iam.Role, names: Names, key: kms.IKey) -> None:
-    """Let the state machine's role use the key for executions and their log, as its guide has it in "Data at rest"."""
+    """Allow the state machine's role to encrypt executions and their log ("Data at rest" in Step Functions' guide)."""
     stack = cdk.Stack.of(role)
     contexts = {
         "Executions": {"aws:states:stateMachineArn": states_arn(stack, "stateMachine", names.state_machine)},
@@ -294,7 +294,7 @@ def encrypt_executions(role: iam.Role, names: Names, key: kms.IKey) -> None:
 
 
 def publish_encrypted(scope: Construct, key_arn: str) -> iam.PolicyStatement:
-    """What publishing to a topic that this key encrypts takes beside the permission to publish."""
+    """Return the permissions that publishing to an encrypted topic needs, besides the permission to publish."""
     return iam.PolicyStatement(
         sid="EncryptForTheTopic",
         actions=["kms:Decrypt", "kms:GenerateDataKey"],
@@ -304,11 +304,11 @@ def publish_encrypted(scope: Construct, key_arn: str) -> iam.PolicyStatement:
 
 
 def secret_arn(stack: cdk.Stack, name_or_arn: str, *, is_pattern: bool = False) -> str:
-    """The secret as a policy names it, or every secret that a pattern stands for."""
+    """Return the ARN of a secret in a policy, or a pattern of several secrets."""
     if name_or_arn.startswith("arn:"):
         return name_or_arn
-    # Secrets Manager ends an ARN with six characters that nobody knows beforehand. A "*" there would let the function
-    # read every secret whose name only begins like this one's.
+    # Secrets Manager ends an ARN with six random characters. A "*" in their place would let the function read every
+    # secret whose name begins like this one.
     return stack.format_arn(
         service="secretsmanager",
         resource="secret",
@@ -351,8 +351,8 @@ def _decrypt(stack: cdk.Stack, sid: str, key_arn: str, secrets: str | Sequence[s
         sid=sid,
         actions=["kms:Decrypt"],
         resources=[key_arn],
-        # Only what Secrets Manager asks for in the function's name, and only these secrets: the key may well protect
-        # others, and data that is no secret of Secrets Manager.
+        # Only through Secrets Manager, and only for these secrets: the key may protect other secrets and other data,
+        # too.
         conditions={
             "StringEquals": {"kms:ViaService": _through(stack, "secretsmanager")},
             "StringLike": {"kms:EncryptionContext:SecretARN": secrets},
@@ -361,9 +361,9 @@ def _decrypt(stack: cdk.Stack, sid: str, key_arn: str, secrets: str | Sequence[s
 
 
 def _in_vpc(stack: cdk.Stack, names: Names) -> list[iam.PolicyStatement]:
-    # Lambda makes the function's network interfaces in its role's name, and EC2 knows no narrower resource for these.
-    # So the code that runs in the function is denied what its role may (Lambda developer guide, "Giving Lambda
-    # functions access to resources in an Amazon VPC", which has both statements).
+    # Lambda makes the network interfaces with the function's role, and EC2 supports no narrower resource. Therefore
+    # these statements deny the actions to the code in the function (Lambda developer guide, "Giving Lambda functions
+    # access to resources in an Amazon VPC").
     actions = [
         "ec2:CreateNetworkInterface",
         "ec2:DeleteNetworkInterface",

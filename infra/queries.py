@@ -1,4 +1,4 @@
-"""What the dashboard and the saved queries ask of the log. Every field here stands in docs/log-schema.json.
+"""The queries of the dashboard and the saved queries. docs/log-schema.json has their fields.
 
 CloudWatch names the items of a list one by one: ``blocking_pids.0`` is the first.
 """
@@ -10,14 +10,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Query:
-    """A query of CloudWatch Logs Insights: the commands in their order, and the name that people find it by."""
+    """A query of CloudWatch Logs Insights: its commands in order, and its title."""
 
     title: str
     commands: tuple[str, ...]
 
     @property
     def text(self) -> str:
-        """The query as the console shows it."""
+        """Return the query in the form of the console."""
         return "\n| ".join(self.commands)
 
 

@@ -1,6 +1,6 @@
 """``snapshot``: the states that make a snapshot of the database before a dangerous run, and wait for it.
 
-The state machine calls RDS itself: a function in a VPC may have no way there, and would be paid for while it waits.
+The state machine calls RDS itself. A function in a VPC may not reach RDS, and would cost money while it waits.
 """
 
 from __future__ import annotations
@@ -73,8 +73,8 @@ def snapshot_first(
     not_there = _fails(
         scope,
         "Not there",
-        f"the snapshot {{}} of {what} was {{}} after {settings.timeout_minutes} minutes at most; nothing was run. Look"
-        " whether it is there by now, then start again, or raise snapshot.timeout_minutes",
+        f"the snapshot {{}} of {what} was {{}} after {settings.timeout_minutes} minutes; nothing was run. Check whether"
+        " it is available by now, then start again, or raise snapshot.timeout_minutes",
         sfn.JsonPath.string_at("$.snapshot"),
         sfn.JsonPath.string_at("$.status"),
     )
@@ -104,15 +104,15 @@ def snapshot_first(
 
 
 def prefix(names: Names) -> str:
-    """Return the beginning of the snapshots' identifiers, as RDS takes them: short, without two hyphens in a row.
+    """Return the prefix of the snapshots' identifiers. RDS refuses two hyphens in a row.
 
     Raises:
-        StageError: with what follows an identifier would be longer than RDS takes.
+        StageError: a complete identifier would be longer than RDS allows.
     """
     beginning = re.sub("-+", "-", f"{names.stack}-")
     if len(beginning) > _LONGEST_IDENTIFIER - _SUFFIX:
         raise StageError(
-            f"snapshot: RDS takes {_LONGEST_IDENTIFIER} characters as a snapshot's identifier, and {beginning} needs"
+            f"snapshot: RDS allows {_LONGEST_IDENTIFIER} characters in a snapshot's identifier, and {beginning} needs"
             f" {_SUFFIX} more: shorten the prefix, the service or the stage's name by"
             f" {len(beginning) + _SUFFIX - _LONGEST_IDENTIFIER}"
         )
@@ -120,7 +120,7 @@ def prefix(names: Names) -> str:
 
 
 def _identifier(names: Names) -> str:
-    """Return what makes an identifier: the prefix, the day on which the execution began, and part of a random UUID."""
+    """Return the expression of an identifier: the prefix, the day of the execution's start, and random characters."""
     path = sfn.JsonPath
     began = path.string_split(path.string_at("$$.Execution.StartTime"), "-T")
     day = [path.array_get_item(began, index) for index in range(3)]
@@ -129,7 +129,7 @@ def _identifier(names: Names) -> str:
 
 
 def let_machine_snapshot(role: iam.Role, names: Names, settings: SnapshotSettings) -> None:
-    """Let the state machine make snapshots of this database, under this stage's names, and see how they are."""
+    """Allow the state machine to make snapshots of this database under this stage's names, and to read their state."""
     stack = cdk.Stack.of(role)
     cluster = "Cluster" if settings.cluster else ""
     resources = [
@@ -140,11 +140,17 @@ def let_machine_snapshot(role: iam.Role, names: Names, settings: SnapshotSetting
         )
     ]
     actions = [f"rds:CreateDB{cluster}Snapshot", f"rds:DescribeDB{cluster}Snapshots"]
-    allow(role, "MakeSnapshots", actions, resources, "snapshots are named when they are made")
+    allow(
+        role,
+        "MakeSnapshots",
+        actions,
+        resources,
+        "snapshots get their names when they are made",
+    )
 
 
 class _Calls:
-    """The calls of RDS's API, for a cluster or an instance, in the words of Step Functions."""
+    """The calls of RDS's API for a cluster or an instance, as Step Functions spells them."""
 
     def __init__(self, scope: Construct, settings: SnapshotSettings) -> None:
         self._scope = scope
@@ -153,12 +159,12 @@ class _Calls:
         self._snapshot = {f"Db{self._cluster}SnapshotIdentifier": sfn.JsonPath.string_at("$.snapshot")}
 
     def create(self) -> tasks.CallAwsService:
-        """Return the state that begins the snapshot. A database that is busy, as with a backup, is asked again."""
+        """Return the state that starts the snapshot. It retries if the database is busy, for instance with a backup."""
         action = f"createDB{self._cluster}Snapshot"
         return self._call("Begin the snapshot", action, {**self._database, **self._snapshot}, sfn.JsonPath.DISCARD)
 
     def describe(self) -> tasks.CallAwsService:
-        """Return the state that looks how it is."""
+        """Return the state that reads the snapshot's status."""
         action = f"describeDB{self._cluster}Snapshots"
         status = sfn.JsonPath.string_at(f"$.Db{self._cluster}Snapshots[0].Status")
         return self._call("Look at the snapshot", action, self._snapshot, "$.made", {"status": status})
@@ -177,7 +183,7 @@ class _Calls:
             service="rds",
             action=action,
             parameters=parameters,
-            # machine_role() has what it takes.
+            # machine_role() grants the permissions.
             iam_resources=["*"],
             result_path=result_path,
             result_selector=selector,

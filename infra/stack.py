@@ -1,4 +1,4 @@
-"""The stack of one stage of cdk.json: `Migrations`, with the ids that the settings name."""
+"""The stack of one stage of cdk.json: `Migrations`, with the ids from the settings."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 class MigrateStack(cdk.Stack):
-    """One stage's migration function. ``package`` is the folder that becomes its code, ``asset_hash`` its digest."""
+    """One stage's migration function. ``package`` is the folder with its code, and ``asset_hash`` is its digest."""
 
     def __init__(
         self,
@@ -49,7 +49,7 @@ class MigrateStack(cdk.Stack):
             scope, construct_id, stack_name=names.stack, termination_protection=protect, tags=tags, **options
         )
         database = stage.database
-        # The CDK leaves the id "Default" out of logical ids, so the resources have the same as without the construct.
+        # The CDK leaves the id "Default" out of logical ids, so the construct does not change the resources' ids.
         self.migrations = Migrations(
             self,
             "Default",
@@ -63,7 +63,7 @@ class MigrateStack(cdk.Stack):
             login=_login(database),
             key=self._key("Key", stage.kms_key),
             **self._network(stage.network, database.secret),
-            # The backend is the package that was built of it.
+            # The backend is already packaged.
             **{
                 name: getattr(stage, name)
                 for name in Options.model_fields
@@ -74,7 +74,7 @@ class MigrateStack(cdk.Stack):
             _, boundary = names_of_policies(names)
             policy = iam.ManagedPolicy.from_managed_policy_name(self, "Boundary", boundary)
             iam.PermissionsBoundary.of(self).apply(policy)
-        # What the CDK adds to the stack itself has them, too.
+        # These also tag resources that the CDK adds to the stack itself.
         for tag, value in tags.items():
             cdk.Tags.of(self).add(tag, value)
 
@@ -109,7 +109,7 @@ class MigrateStack(cdk.Stack):
 
     def _vpc(self, settings: NetworkSettings) -> dict[str, Any]:
         if isinstance(settings.vpc, Mapping) and isinstance(settings.subnets, Mapping):
-            # The CDK's command asks the account, and writes down the answer in cdk.context.json.
+            # The CDK's command looks the VPC up in the account, and writes the result into cdk.context.json.
             ((tag, value),) = settings.subnets.items()
             found = ec2.Vpc.from_lookup(self, "Vpc", tags=settings.vpc, subnet_group_name_tag=tag)
             return {"vpc": found, "vpc_subnets": ec2.SubnetSelection(subnet_group_name=value)}
@@ -118,17 +118,18 @@ class MigrateStack(cdk.Stack):
             self,
             "Vpc",
             vpc_id=self._id(str(settings.vpc)),
-            # The CDK wants as many as subnets, and their names only for what we do not make.
+            # The CDK wants one for each subnet. It uses their names only for subnets that it makes.
             availability_zones=[f"zone-{number}" for number in range(len(subnets))],
             private_subnet_ids=subnets,
         )
         cdk.Annotations.of(vpc).acknowledge_warning(
-            "@aws-cdk/aws-ec2:noSubnetRouteTableId", "nothing is routed here: the subnets are for the function only"
+            "@aws-cdk/aws-ec2:noSubnetRouteTableId",
+            "the stack adds no routes: the subnets are for the function only",
         )
         return {"vpc": vpc, "vpc_subnets": ec2.SubnetSelection(subnets=vpc.private_subnets)}
 
     def _id(self, given: str) -> str:
-        """Return an id, or the token of a parameter that CloudFormation reads when it deploys the stack."""
+        """Return an id, or the token of a parameter that CloudFormation reads during the deployment."""
         if not given.startswith("ssm:"):
             return given
         name, _, index = given.removeprefix("ssm:").partition("#")
@@ -142,7 +143,7 @@ class MigrateStack(cdk.Stack):
 
 
 def _port_of_secret(secret: str | None) -> int:
-    """The port in a secret, which CloudFormation reads when it deploys the stack."""
+    """Return the port in a secret, which CloudFormation reads during the deployment."""
     reference = cdk.CfnDynamicReference(cdk.CfnDynamicReferenceService.SECRETS_MANAGER, f"{secret}:SecretString:port")
     return int(cdk.Token.as_number(reference))
 

@@ -1,4 +1,4 @@
-"""The stages of cdk.json as typed settings, so that a typo is an error with its path and not a surprise on AWS."""
+"""The stages of cdk.json as typed settings, so that a typo is an error with its path before anything is deployed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from lambda_migrate.invocation.allowed import with_rollout
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-# As a retention that CloudWatch Logs accepts (its API's PutRetentionPolicy).
+# The retentions that CloudWatch Logs accepts (PutRetentionPolicy in its API reference).
 RetentionDays = Literal[
     1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827, 2192, 2557, 2922, 3653
 ]
@@ -25,13 +25,13 @@ _LONGEST_FUNCTION_NAME = 64
 # Lambda's limit for all variables together is 4 KB.
 _LONGEST_VARIABLE = 3000
 _SECURITY_GROUP = r"^sg-[0-9a-f]+$"
-# A partition, a service and an account; the rest is each resource's own.
+# The beginning of any ARN, with a partition.
 _ARN = r"^arn:aws[a-z-]*:"
 _SNS_TOPIC = _ARN + r"sns:[a-z0-9-]+:[0-9]{12}:[A-Za-z0-9_-]{1,256}$"
 _COMPLETE_ARN = r"-[A-Za-z0-9]{6}$"
-# What the function need not know of its rollouts.
+# Settings of a rollout that the function does not need.
 _OF_THE_STACK = {"approval_hours", "kms_key", "resource_ids", "retries", "runs", "soak_alarm", "users"}
-# As Lambda's developer guide lists them ("Defined runtime environment variables"): it refuses a function that sets one.
+# Variables that a function must not set (Lambda developer guide, "Defined runtime environment variables").
 RESERVED_VARIABLES = frozenset(
     {
         *("_HANDLER", "_X_AMZN_TRACE_ID", "AWS_DEFAULT_REGION", "AWS_REGION", "AWS_EXECUTION_ENV"),
@@ -41,20 +41,20 @@ RESERVED_VARIABLES = frozenset(
         *("AWS_LAMBDA_RUNTIME_API", "LAMBDA_TASK_ROOT", "LAMBDA_RUNTIME_DIR"),
     }
 )
-# Variables that are JSON; a stage may write them as objects.
+# Variables whose values are JSON. A stage may write them as objects.
 _OBJECTS = ("DATABASE_ENV", "ALEMBIC_X")
 _EMAIL = r"^[^@\s:]+@[^@\s:]+\.[^@\s:]+$"
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,30}$")]
-# A key and not its alias: what a role may decrypt is said by the key.
+# The ARN of a key and not of an alias: policies name keys.
 KeyArn = Annotated[str, Field(pattern=_ARN + r"kms:[a-z0-9-]+:[0-9]{12}:key/[A-Za-z0-9-]+$")]
-# As the groups of a pyproject.toml are called, and AWS's services in boto3.
+# The names that are valid for dependency groups in pyproject.toml.
 GroupName = Annotated[str, Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$")]
 DistributionName = Annotated[str, Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$")]
 ServiceName = Annotated[str, Field(pattern=r"^[a-z0-9-]+$")]
 ResourceId = Annotated[str, Field(pattern=r"^(db|cluster|prx)-[A-Za-z0-9]+$")]
-# A security group or a CIDR, of IPv4 or IPv6.
+# A CIDR of IPv4 or IPv6.
 _CIDR = r"^[0-9]{1,3}(\.[0-9]{1,3}){3}/[0-9]{1,2}$|^[0-9a-f:]+/[0-9]{1,3}$"
-# A parameter of SSM; with "#1", the second value of a StringList.
+# A parameter of SSM. "#1" is the second value of a StringList.
 _PARAMETER = r"^ssm:/[A-Za-z0-9_./-]+(#[0-9]{1,2})?$"
 Peer = Annotated[str, Field(pattern=f"{_SECURITY_GROUP}|{_CIDR}|{_PARAMETER}")]
 Tags = Annotated[Mapping[str, str], Field(min_length=1)]
@@ -63,7 +63,7 @@ RoleArn = Annotated[str, Field(pattern=_ARN + r"iam::[0-9]{12}:role/[A-Za-z0-9+=
 
 
 class StageError(Exception):
-    """cdk.json or the context names no usable stage. The message is one line with the path of what is wrong."""
+    """cdk.json or the context names no usable stage. The message is one line with the path of the wrong key."""
 
 
 class _Settings(BaseModel):
@@ -71,7 +71,7 @@ class _Settings(BaseModel):
 
 
 class DatabaseSettings(_Settings):
-    """Where the stage's database is and what the function may read to log in."""
+    """The stage's database, and how the function logs in."""
 
     secret: str | None = Field(
         default=None,
@@ -121,7 +121,7 @@ class DatabaseSettings(_Settings):
 
 
 class NetworkSettings(_Settings):
-    """The VPC that the database is in, and how the function reaches Secrets Manager from there."""
+    """The database's VPC, and how the function reaches Secrets Manager from it."""
 
     vpc: Annotated[str, Field(pattern=rf"^vpc-[0-9a-f]+$|{_PARAMETER}")] | Tags = Field(
         description="The VPC's id, an SSM parameter with the id, or the VPC's tags: see below"
@@ -170,20 +170,20 @@ class NetworkSettings(_Settings):
 
     @property
     def databases(self) -> Sequence[str | Mapping[str, str]]:
-        """The security groups and CIDRs of the databases."""
+        """Return the security groups and CIDRs of the databases."""
         given = self.database_security_group
         return [given] if isinstance(given, (str, Mapping)) else given
 
     @property
     def has_lookups(self) -> bool:
-        """Whether something is given by its tags, which are looked up in the account."""
+        """Return whether a setting is given by tags, which the synthesis looks up in the account."""
         return any(
             isinstance(each, Mapping) for each in (self.vpc, *self.databases, self.secrets_endpoint, self.logs_endpoint)
         )
 
 
 class GithubSettings(_Settings):
-    """Which workflow may invoke the function, without a key of AWS in GitHub."""
+    """The workflow that may invoke the function, without an AWS key in GitHub."""
 
     repository: str = Field(pattern=r"^[A-Za-z0-9-]+/[A-Za-z0-9._-]+$", description="`owner/name`")
     environment: str = Field(
@@ -207,7 +207,7 @@ class GithubSettings(_Settings):
 
     @property
     def subject(self) -> str:
-        """The subject of the tokens that GitHub gives to such a workflow."""
+        """Return the subject of the tokens that GitHub issues to this workflow."""
         repository = self.repository
         if self.owner_id is not None:
             owner, name = repository.split("/")
@@ -221,7 +221,7 @@ Gate = Annotated[int, Field(ge=0, le=604_800)] | Literal["approval"]
 
 
 class RolloutTarget(_Settings):
-    """A tenant: its secret, database or schema, each where it is not the stage's own."""
+    """A tenant: its secret, database or schema. Each defaults to the stage's own."""
 
     name: str | None = Field(
         default=None, min_length=1, description="The target's name. Default: made of the other fields"
@@ -245,7 +245,7 @@ class RolloutTarget(_Settings):
 
 
 class ExcludedTarget(_Settings):
-    """A target that is left out for a time."""
+    """A target that rollouts leave out until a date."""
 
     name: str = Field(min_length=1, max_length=512, description="The target's name")
     reason: str = Field(min_length=1, max_length=200, description="The reason, for the report")
@@ -253,7 +253,7 @@ class ExcludedTarget(_Settings):
 
 
 class LongRunSettings(_Settings):
-    """Runs without Lambda's limit of 15 minutes: a CodeBuild project, which costs only while it runs."""
+    """A CodeBuild project for runs without Lambda's limit of 15 minutes. It costs only while it runs."""
 
     hours: int = Field(default=8, ge=1, le=35, description="The time limit of one long run")
     compute: Literal["small", "medium", "large"] = Field(
@@ -266,7 +266,7 @@ Identifier = Annotated[str, Field(pattern=r"^[a-zA-Z](-?[a-zA-Z0-9])*$", max_len
 
 
 class SnapshotSettings(_Settings):
-    """The cluster or instance of which the state machine makes a snapshot before a dangerous run."""
+    """The cluster or instance whose snapshot the state machine makes before a dangerous run."""
 
     cluster: Identifier | None = Field(default=None, description="The identifier of the Aurora or Multi-AZ cluster")
     instance: Identifier | None = Field(
@@ -292,19 +292,19 @@ class SnapshotSettings(_Settings):
 
     @property
     def identifier(self) -> str:
-        """The identifier of the database that is copied."""
+        """Return the identifier of the database whose snapshot is made."""
         return self.cluster or self.instance or ""
 
 
 class SecretTag(_Settings):
-    """The tag that the secrets of all targets have."""
+    """The tag of the targets' secrets."""
 
     key: str = Field(min_length=1, max_length=128, description="The tag's key")
     value: str = Field(min_length=1, max_length=256, description="The tag's value")
 
 
 class RolloutSettings(_Settings):
-    """Which targets the stage's state machine migrates, and how carefully."""
+    """The targets that the stage's state machine migrates, and the limits of a rollout."""
 
     targets: Sequence[RolloutTarget] = Field(
         default=(), description="A list of targets. Use it if there are only a few"
@@ -400,24 +400,24 @@ class RolloutSettings(_Settings):
     @model_validator(mode="after")
     def _an_alarm_is_looked_at_in_a_soak_time(self) -> Self:
         if self.soak_alarm and not self.soak_s:
-            raise _wrong("soak_alarm needs soak_s: it is looked at while the canaries soak")
+            raise _wrong("soak_alarm needs soak_s: the rollout reads the alarm only while the canaries soak")
         return self
 
     @model_validator(mode="after")
     def _from_one_source(self) -> Self:
         sources = [self.targets, self.secret_tag, self.query, None if self.query else self.secret_prefix]
         if sum(1 for source in sources if source) > 1:
-            raise _wrong("targets come from one of targets, secret_prefix, secret_tag and query")
+            raise _wrong("set only one of targets, secret_prefix, secret_tag and query")
         if len(self.as_variable) > _LONGEST_VARIABLE:
             raise _wrong(
-                f"that is more than Lambda's variables hold ({_LONGEST_VARIABLE} characters): name the targets by"
+                f"the settings exceed the {_LONGEST_VARIABLE} characters of Lambda's variables: name the targets by"
                 " secret_prefix, secret_tag or query"
             )
         return self
 
     @property
     def as_variable(self) -> str:
-        """What the function has to know of it, as JSON."""
+        """Return the settings that the function needs, as JSON."""
         known = self.model_dump(mode="json", by_alias=True, exclude_defaults=True, exclude=_OF_THE_STACK)
         return json.dumps(known, separators=(",", ":"), sort_keys=True)
 
@@ -426,7 +426,7 @@ Patterns = Sequence[Annotated[str, Field(min_length=1, max_length=2048)]]
 
 
 class TargetsAllowed(_Settings):
-    """The names that an event's ``target`` may have, beside the targets of ``rollout``."""
+    """Patterns of the names that an event's ``target`` may have, in addition to the targets of ``rollout``."""
 
     secret_id: Patterns | None = Field(default=None, description="Patterns of names or ARNs of secrets")
     database: Patterns | None = Field(default=None, description="Patterns of names of databases")
@@ -434,7 +434,7 @@ class TargetsAllowed(_Settings):
 
 
 class Place(_Settings):
-    """What a stage uses of an account: all that has an id there."""
+    """The settings of a stage that refer to an account."""
 
     account: str | None = Field(
         default=None, pattern=r"^[0-9]{12}$", description="The AWS account. Default: the account of the AWS profile"
@@ -461,7 +461,7 @@ class Place(_Settings):
 
 
 class Options(_Settings):
-    """What a function can be told beside its place: settings of a stage, and arguments of `Migrations`."""
+    """The settings of a function other than `Place`: settings of a stage, and arguments of `Migrations`."""
 
     backend: str = Field(default="back", description="The backend's folder, relative to `cdk.json`")
     alembic_config: str | None = Field(
@@ -573,9 +573,9 @@ class Options(_Settings):
     def _variables_are_ones_to_set(self) -> Self:
         for name in self.environment:
             if name in RESERVED_VARIABLES:
-                raise _wrong(f"environment: Lambda itself sets {name}, and refuses a function that does")
+                raise _wrong(f"environment: remove {name}, which only Lambda itself may set")
             if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]+", name):
-                raise _wrong(f"environment: {name!r} is no name of a variable that Lambda takes")
+                raise _wrong(f"environment: {name!r} is not a valid name of a variable in Lambda")
         return self
 
     @model_validator(mode="after")
@@ -583,14 +583,14 @@ class Options(_Settings):
         size = len(self.targets_allowed_as_variable or "") + len(self.rollout.as_variable if self.rollout else "")
         if size > _LONGEST_VARIABLE:
             raise _wrong(
-                f"rollout and targets_allowed are {size} characters, and Lambda's variables hold {_LONGEST_VARIABLE}:"
+                f"rollout and targets_allowed have {size} characters, and Lambda's variables hold {_LONGEST_VARIABLE}:"
                 " name the targets by secret_prefix, secret_tag, query or a pattern"
             )
         return self
 
     @property
     def targets_allowed_as_variable(self) -> str | None:
-        """The patterns of `targets_allowed` and `rollout` as JSON, or None if there are none."""
+        """Return the patterns of `targets_allowed` and `rollout` as JSON, or None if there are none."""
         given = self.targets_allowed.model_dump(mode="json", by_alias=True, exclude_none=True)
         rollout = self.rollout.model_dump(mode="json", by_alias=True) if self.rollout else None
         allowed = with_rollout(given, rollout)
@@ -600,13 +600,13 @@ class Options(_Settings):
     def _one_of_them_migrates(self) -> Self:
         if self.migrate_on_deploy and self.rollout:
             raise _wrong(
-                "migrate_on_deploy is for the stage's one database, and rollout for many: deploy, then run"
+                "migrate_on_deploy migrates one database, and rollout many: remove migrate_on_deploy, deploy, then run"
                 " `migrate rollout`"
             )
         if self.migrate_on_deploy and self.long_runs:
             raise _wrong(
-                "migrate_on_deploy ends after 15 minutes, and long_runs are for what takes longer: CloudFormation waits"
-                " for a migration for an hour at most. Deploy, then run `migrate rollout`, or `migrate upgrade --long`"
+                "migrate_on_deploy ends after 15 minutes, as CloudFormation waits for at most an hour, and long_runs"
+                " take longer: remove migrate_on_deploy, deploy, then run `migrate rollout` or `migrate upgrade --long`"
             )
         return self
 
@@ -614,57 +614,57 @@ class Options(_Settings):
     def _a_snapshot_is_of_the_stages_own_database(self) -> Self:
         if self.snapshot and self.rollout:
             raise _wrong(
-                "snapshot is of the stage's one database, and the targets of rollout may be on several servers: make"
-                " theirs before the rollout"
+                "snapshot is for the stage's one database, and the targets of rollout may be on several servers: make"
+                " their snapshots before the rollout"
             )
         if self.snapshot and self.migrate_on_deploy:
             raise _wrong(
-                "snapshot is made by the state machine, and migrate_on_deploy does without it: deploy, then run"
-                " `migrate rollout`"
+                "migrate_on_deploy does not use the state machine, which makes the snapshot: remove migrate_on_deploy,"
+                " deploy, then run `migrate rollout`"
             )
         return self
 
     @model_validator(mode="after")
     def _an_image_has_a_runtime_of_lambdas(self) -> Self:
         if self.packaging == "image" and self.runtime == "local":
-            raise _wrong("packaging image is for a runtime of Lambda's, and local is none")
+            raise _wrong("packaging image needs one of Lambda's runtimes, and local is not one")
         return self
 
     @property
     def in_full_cloud(self) -> bool:
-        """Whether everything can be deployed: the local cloud's CloudFormation refuses some of what AWS's knows.
+        """Return whether the stage is for AWS. The local cloud's CloudFormation refuses some resources.
 
-        Those are saved queries (``AWS::Logs::QueryDefinition``) and alarms on an expression.
+        These are saved queries (``AWS::Logs::QueryDefinition``) and alarms on an expression.
         """
         return self.runtime != "local"
 
 
 class Stage(Options, Place):
-    """One environment of cdk.json: everything that differs between two functions."""
+    """One stage of cdk.json: everything in which two functions differ."""
 
     @model_validator(mode="after")
     def _one_boundary_limits_roles(self) -> Self:
         if self.bootstrap_qualifier and self.permissions_boundary:
-            raise _wrong("permissions_boundary: bootstrap_qualifier has a boundary of its own; leave one of them out")
+            raise _wrong("permissions_boundary: bootstrap_qualifier has its own boundary; set only one of them")
         return self
 
     @model_validator(mode="after")
     def _tags_are_looked_up_somewhere(self) -> Self:
         if self.network and self.network.has_lookups and not (self.account and self.region):
-            raise _wrong("network: a VPC or a group is looked up by tags only where the stage has account and region")
+            raise _wrong("network: a lookup by tags needs the stage's account and region")
         return self
 
     @model_validator(mode="after")
     def _iam_is_for_all(self) -> Self:
         rollout = self.rollout
         if rollout and (rollout.resource_ids or rollout.users) and self.database.auth != "iam":
-            raise _wrong("rollout: resource_ids and users are for database.auth iam")
+            raise _wrong("rollout: resource_ids and users need database.auth iam")
         return self
 
     @model_validator(mode="after")
     def _a_port_of_the_secret_has_one(self) -> Self:
         if self.network and self.network.database_port == "secret" and (self.database.port or not self.database.secret):
-            raise _wrong("network: database_port secret needs database.secret, and no database.port that overrides it")
+            raise _wrong("network: database_port secret needs database.secret, and no database.port")
         return self
 
     @model_validator(mode="after")
@@ -681,7 +681,7 @@ class Stage(Options, Place):
 
 
 class Project(_Settings):
-    """cdk.json's ``project``: the names everything is made from, and the stages."""
+    """``project`` of cdk.json: the parts of every name, and the stages."""
 
     prefix: Name = Field(default="template-saas", description="The first part of every name")
     service: Name = Field(
@@ -690,7 +690,7 @@ class Project(_Settings):
     stages: Mapping[Name, Stage] = Field(description="The stages by name. Any number of them may share an account")
 
     def stage(self, name: str) -> Stage:
-        """The settings of one stage.
+        """Return the settings of one stage.
 
         Raises:
             StageError: there is no such stage.
@@ -698,7 +698,7 @@ class Project(_Settings):
         if name not in self.stages:
             known = ", ".join(self.stages)
             wrong = f"there is no stage {name!r} in cdk.json" if name else "no stage was chosen"
-            raise StageError(f"{wrong}: say -c stage=NAME, one of {known}")
+            raise StageError(f"{wrong}: pass -c stage=NAME, one of {known}")
         if len(self.names(name).function) > _LONGEST_FUNCTION_NAME:
             raise StageError(
                 f"cdk.json: project.prefix, project.service and the stage's name {name!r} make a function name longer"
@@ -712,16 +712,16 @@ class Project(_Settings):
 
 
 def _wrong(message: str, *, key: str = "") -> PydanticCustomError:
-    """What is wrong with several keys together; pydantic adds the path to them, and `problem` the one that is meant."""
-    # A text of ours: without braces, so pydantic takes it as it is.
+    """Return an error of several keys together. pydantic adds the path of their object, and `problem` adds the key."""
+    # The message contains no braces, so pydantic does not format it.
     return PydanticCustomError("combination", message, {"key": key})
 
 
 def read_project(context: object) -> Project:
-    """The checked ``project`` of cdk.json's context.
+    """Return the checked ``project`` of cdk.json's context.
 
     Raises:
-        StageError: names the path of the first wrong or unknown key, and what it must be.
+        StageError: names the path of the first wrong or unknown key, and the valid values.
     """
     try:
         return Project.model_validate(context)
@@ -730,7 +730,7 @@ def read_project(context: object) -> Project:
 
 
 def problem(error: ValidationError, *within: str) -> str:
-    """Return one line: the path of the first wrong or unknown key, and what it must be."""
+    """Return one line: the path of the first wrong or unknown key, and the valid values."""
     first = error.errors(include_url=False, include_input=False)[0]
     meant = (first.get("ctx") or {}).get("key")
     parts = [*within, *(str(part) for part in first["loc"] if part != "[key]"), *([meant] if meant else [])]
@@ -740,23 +740,23 @@ def problem(error: ValidationError, *within: str) -> str:
 
 
 def reach_s3(rollout: RolloutSettings | None, secrets_endpoint: object, s3_prefix_list: str | None) -> None:
-    """Refuse rollouts of a function whose VPC has no way to S3.
+    """Refuse rollouts in a VPC without a way to S3.
 
     Raises:
         StageError: there is none.
     """
     if rollout and secrets_endpoint != "nat" and not s3_prefix_list:
-        raise StageError("rollout keeps objects in S3: network needs s3_prefix_list, or the secrets_endpoint nat")
+        raise StageError("rollout stores objects in S3: set network.s3_prefix_list, or network.secrets_endpoint to nat")
 
 
 def reach_codebuilds_services(secrets_endpoint: object, s3_prefix_list: str | None, logs_endpoint: object) -> None:
-    """Refuse long runs in a VPC from which CodeBuild could not fetch the package or write the log.
+    """Refuse long runs in a VPC from which CodeBuild cannot read the package or write the log.
 
     Raises:
-        StageError: a way is missing.
+        StageError: there is no way to S3 or to CloudWatch Logs.
     """
     if secrets_endpoint != "nat" and not (s3_prefix_list and logs_endpoint):
         raise StageError(
-            "long_runs: CodeBuild fetches the package from S3 and writes to CloudWatch Logs from within the VPC:"
-            " network needs the secrets_endpoint nat, or s3_prefix_list and logs_endpoint"
+            "long_runs: CodeBuild reads the package from S3 and writes to CloudWatch Logs from within the VPC: set"
+            " network.secrets_endpoint to nat, or both network.s3_prefix_list and network.logs_endpoint"
         )

@@ -1,4 +1,4 @@
-"""`python -m localcloud up|down|clean|status|env`: the local stage, by hand."""
+"""`python -m localcloud up|down|clean|status|env` controls the local stage."""
 
 from __future__ import annotations
 
@@ -24,8 +24,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "command",
         choices=["up", "down", "clean", "status", "env"],
-        help="start both servers; stop them and keep their data; stop them and remove it; tell what runs; print the"
-        " variables by which the aws command finds the emulator, for a shell to eval",
+        help="up: start both servers; down: stop them and keep their data; clean: stop them and delete their data;"
+        " status: show what runs; env: print the variables with which the aws command finds the emulator, for a"
+        " shell's eval",
     )
     command = parser.parse_args(arguments).command
     try:
@@ -51,7 +52,7 @@ def _down() -> int:
 
 def _clean() -> int:
     cloud.clean(_ROOT)
-    print("Both servers are stopped and their data is removed.")
+    print("Both servers are stopped and their data is deleted.")
     return 0
 
 

@@ -1,7 +1,7 @@
-"""Whom PostgreSQL runs as, and where that account can reach its files.
+"""The account that runs PostgreSQL, and a folder that it can use.
 
-PostgreSQL refuses to run as root. In a container, where root is often the only user there is, it runs as `nobody`,
-who may not even enter the folder that the checkout stands in.
+PostgreSQL refuses to run as root. In a container, where root is often the only user, it runs as `nobody`, who often
+cannot enter the checkout's folder.
 """
 
 from __future__ import annotations
@@ -52,15 +52,15 @@ def unprivileged() -> UnixAccount | None:
         raise LocalCloudError(
             f"PostgreSQL does not run as root and this machine has no account {_NAME!r}; run this as another user."
         ) from None
-    # macOS gives nobody's ids as -2, which system calls take for 2**32 - 2.
+    # macOS has -2 as nobody's ids. System calls take them for 2**32 - 2.
     return UnixAccount(entry.pw_uid % 2**32, entry.pw_gid % 2**32)
 
 
 def place(local: Path, directory: Path) -> Path:
-    """Return the folder that the server's account can use in place of `directory`: that itself, wherever possible.
+    """Return a folder that the server's account can use: `directory` itself, if possible.
 
-    Otherwise it is a folder of the same lifetime below the system's temporary one, remembered in the folder `local`.
-    The folder given back exists.
+    Otherwise it is a folder below the system's temporary one, recorded in the folder `local`, with the same lifetime.
+    The returned folder exists.
     """
     directory.mkdir(parents=True, exist_ok=True)
     account = unprivileged()
@@ -74,7 +74,7 @@ def place(local: Path, directory: Path) -> Path:
 
 
 def remove(local: Path, directory: Path) -> None:
-    """Remove `directory` and what stands in its place elsewhere."""
+    """Remove `directory` and its replacement elsewhere."""
     if directory.exists():
         elsewhere = place(local, directory)
         shutil.rmtree(elsewhere, ignore_errors=True)
@@ -83,7 +83,7 @@ def remove(local: Path, directory: Path) -> None:
 
 
 def remove_outside(local: Path) -> None:
-    """Remove everything that stands outside the folder `local` in place of something inside."""
+    """Remove every folder outside `local` that replaces one inside."""
     note = local / "outside"
     with locks.exclusive(local / "outside.lock"):
         if note.exists():
@@ -92,7 +92,7 @@ def remove_outside(local: Path) -> None:
 
 
 def _can_enter(account: UnixAccount, directory: Path) -> bool:
-    # Trying is the only test that knows about every parent, access lists and mounts.
+    # Only an attempt takes every parent, access list and mount into account.
     attempt = subprocess.run(
         ["/bin/sh", "-c", 'cd -- "$1"', "sh", directory],
         stderr=subprocess.DEVNULL,

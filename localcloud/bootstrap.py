@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
 """Starts AWS's own runtime client for the stage "local", and sends its output to the emulator's CloudWatch Logs.
 
-Lambda writes a function's log lines while the function works. The emulator writes them when the invocation has ended,
-which is too late for a client that follows a run. So this program sends them as they come.
+Lambda writes a function's log lines while the function works. The emulator writes them after the invocation, which is
+too late for a client that follows a run. Therefore this program sends them at once.
 
-It runs under the interpreter of an environment that has only that client. The local cloud puts this environment first
-on the PATH.
+It runs with the Python of an environment that contains only this client. The local cloud puts this environment first on
+the PATH.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def main() -> None:
     """Become the runtime client, and leave a process that forwards its output."""
     source, sink = os.pipe()
     if os.fork() == 0:
-        # A child of a child, so that it is none of the function's own child processes.
+        # A grandchild, so that it is not one of the function's own child processes.
         if os.fork() == 0:
             os.close(sink)
             forward(source)
@@ -58,7 +58,7 @@ def forward(source: int) -> None:
         now = int(time.time() * 1000)
         events = [{"timestamp": now, "message": line.decode(errors="replace")} for line in lines if line]
         if events and not _call("PutLogEvents", {**where, "logEvents": events}):
-            # The emulator writes what it finds here. A failure must not end the function.
+            # The emulator writes these lines. An error here must not end the function.
             with contextlib.suppress(OSError):
                 os.write(1, b"".join(line + b"\n" for line in lines))
 
@@ -70,7 +70,7 @@ def _call(operation: str, content: Mapping[str, object]) -> bool:
     headers = {
         "Content-Type": "application/x-amz-json-1.1",
         "X-Amz-Target": f"Logs_20140328.{operation}",
-        # The emulator reads its key, account and region from it, and checks no signature.
+        # The emulator reads key, account and region from this header, and checks no signature.
         "Authorization": f"AWS4-HMAC-SHA256 Credential={scope}, SignedHeaders=host, Signature=none",
     }
     connection = http.client.HTTPConnection(emulator.hostname or "", emulator.port, timeout=_SECONDS)

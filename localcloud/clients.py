@@ -1,4 +1,4 @@
-"""boto3 clients that reach the emulator, whatever AWS settings surround them."""
+"""boto3 clients for the emulator, independent of the caller's AWS settings."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def client(emulator: Emulator, service: str) -> Any:  # noqa: ANN401 - each service's client is a type of its own
-    """Return a client for one service. It invokes once and waits as long as a function may run."""
+    """Return a client for one service. It does not retry, and waits as long as a function may run."""
     settings = emulator.settings()
     session: Any = boto3.Session(
         aws_access_key_id=settings["AWS_ACCESS_KEY_ID"],

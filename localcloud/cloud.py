@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 DATABASE = "template_saas"
-# What revisions are written against, whatever is deployed to the other.
+# The database for writing revisions. It does not change with a deployment.
 DEVELOPMENT = "template_saas_dev"
 # The function's login is the migrator.
 ROLES = postgres.Roles(owner="app_owner", migrator="app_migrator", application="app")
@@ -31,11 +31,10 @@ class Cloud:
 
 
 def up(root: Path, name: str = DATABASE) -> Cloud:
-    """Start whatever does not run yet and give the whole, with the database of this name; a second caller waits.
+    """Start the servers that do not run, and return the stage with the database of this name. A second caller waits.
 
     Raises:
-        LocalCloudError: a server could not be started; the text says why.
-
+        LocalCloudError: a server could not be started. The text has the reason.
     """
     with _guard(root), ThreadPoolExecutor(max_workers=1) as executor:
         aws = executor.submit(emulator.start, root, _emulator_directory(root))
@@ -45,11 +44,10 @@ def up(root: Path, name: str = DATABASE) -> Cloud:
 
 
 def development(root: Path, name: str = DEVELOPMENT) -> postgres.Database:
-    """Start PostgreSQL alone, if need be, and give a database for developing.
+    """Start PostgreSQL alone, if it does not run, and return a database for development.
 
     Raises:
-        LocalCloudError: it could not be started; the text says why.
-
+        LocalCloudError: it could not be started. The text has the reason.
     """
     with _guard(root):
         return _database(root, postgres.start(root, _postgres_directory(root)), name)
@@ -64,7 +62,7 @@ def down(root: Path) -> None:
 
 
 def clean(root: Path) -> None:
-    """Stop both servers and remove what they kept."""
+    """Stop both servers and delete their data."""
     with _guard(root):
         emulator.remove(_emulator_directory(root))
         postgres.remove(root, _postgres_directory(root))

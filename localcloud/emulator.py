@@ -42,7 +42,7 @@ class Emulator:
     key: str = field(repr=False, compare=False)
 
     def settings(self) -> dict[str, str]:
-        """Return the variables that lead the CDK, boto3 and the AWS CLI to the emulator.
+        """Return the variables with which the CDK, boto3 and the AWS CLI find the emulator.
 
         An AWS_PROFILE that is also set still takes effect. `environment` removes it.
         """

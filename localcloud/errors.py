@@ -1,4 +1,4 @@
-"""The one exception that the local cloud raises on purpose."""
+"""The exception that the local cloud raises."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ if TYPE_CHECKING:
 
 
 class LocalCloudError(Exception):
-    """Something a developer can act on; its text says what happened and what to do, and is shown as it is."""
+    """An error that a developer can fix. Its text has the problem and the fix, and is shown unchanged."""
 
 
 @contextmanager
 def readable(failure: str) -> Iterator[None]:
-    """Turn the system's own errors, such as a full disk, into one that begins with what failed."""
+    """Turn an error of the operating system, such as a full disk, into one that begins with the failed task."""
     try:
         yield
     except OSError as error:

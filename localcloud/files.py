@@ -1,4 +1,4 @@
-"""Small files that another process may read at any moment, or that nobody else may read."""
+"""Writes small files that other processes read at any moment, or that only their owner may read."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 def write_private(path: Path, text: str) -> None:
     """Replace `path` in one step by a file that only its owner can read."""
-    # mkstemp makes mode 600; the name stays in the folder so that the rename cannot cross file systems.
+    # mkstemp makes mode 600. The temporary name is in the same folder, so the rename stays within the file system.
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:

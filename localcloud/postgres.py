@@ -90,7 +90,7 @@ class Database:
 
     @property
     def secret(self) -> dict[str, str | int]:
-        """The content of a secret as Amazon RDS lays it out."""
+        """Return the content of a secret in the form of Amazon RDS."""
         return {
             "engine": "postgres",
             "host": self.host,

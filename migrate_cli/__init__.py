@@ -1,3 +1,3 @@
-"""The migration function from a terminal."""
+"""The command line of the migration function."""
 
 __version__ = "0.2.0"

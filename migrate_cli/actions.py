@@ -1,4 +1,4 @@
-"""What a command does between its options and its output: check, invoke, follow, try again."""
+"""The work of a command between its options and its output: check, invoke, follow, retry."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ CHANGING = frozenset({"upgrade", "downgrade", "stamp", "rollout"})
 _TICK_S = 0.2
 _FIRST_PAUSE_S = 2.0
 _LONGEST_PAUSE_S = 60.0
-# A function that was idle for weeks takes minutes until its network interfaces are there again.
+# A function that was idle for weeks needs minutes until its network interfaces exist again.
 _WAKING_PAUSES_S = (2, 4, 8, 15, 30, 30, 30, 30, 30)
 
 
 @dataclass(frozen=True)
 class Call:
-    """What every command is told: which stage, how to get there, and where to work."""
+    """The options that every command has: the stage, the way to AWS, and the target."""
 
     stage: str
     region: str | None = None
@@ -41,14 +41,14 @@ class Call:
     secret_id: str | None = None
     database: str | None = None
     schema: str | None = None
-    # The function's own name, in place of a stage in cdk.json. ``stage`` is the same then, for what people read.
+    # The function's own name, instead of a stage in cdk.json. Then ``stage`` has the same value, for messages.
     function_name: str | None = None
 
     def event(self, action: str, **fields: str | bool | None) -> dict[str, Any]:
-        """The event for an action, as the function would accept it.
+        """Return the event for an action, as the function accepts it.
 
         Raises:
-            CommandError: it would not. The function's own check says so before anything is invoked.
+            CommandError: the function would refuse it. Its own check runs here, before anything is invoked.
         """
         target: dict[str, str | bool | None] = {
             "secret_id": self.secret_id,
@@ -67,13 +67,13 @@ class Call:
         return event
 
     def function(self) -> Function:
-        """The stage's function."""
+        """Return the stage's function."""
         if self.function_name is not None:
             return stages.named(self.function_name, self.region, self.profile)
         return stages.find(self.stage, self.region, self.profile)
 
     def commands(self) -> Commands:
-        """Return the commands that may be typed next."""
+        """Return the commands to suggest as the next step."""
         options = _options({"--region": self.region, "--profile": self.profile})
         target = _options({"--secret-id": self.secret_id, "--database": self.database, "--schema": self.schema})
         return Commands(
@@ -85,15 +85,15 @@ class Call:
 
 
 def program() -> tuple[str, ...]:
-    """How this program was called."""
+    """Return the command with which this program was started."""
     return ("migrate",) if Path(sys.argv[0]).name == "migrate" else ("python", "-m", "migrate_cli")
 
 
 def confirm(call: Call, action: str, output: Output, revision: str | None = None) -> None:
-    """Let the person type the stage's name before `prod`, or another protected stage, is changed.
+    """Ask for the stage's name before a change of `prod` or another protected stage.
 
     Raises:
-        UsageError: they typed another, or there is no terminal.
+        UsageError: the person entered another name, or there is no terminal.
         CommandError: the stage's function cannot be found.
     """
     if action not in CHANGING or (call.function_name is None and not stages.must_be_meant(call.stage)):
@@ -102,18 +102,18 @@ def confirm(call: Call, action: str, output: Output, revision: str | None = None
     if not sys.stdin.isatty():
         raise UsageError(
             f"{action} changes {what} {call.stage}, and there is no terminal to confirm it; nothing was invoked",
-            advice="If it is meant, say --yes.",
+            advice="To confirm it, pass --yes.",
         )
     output.note(f"{action} changes {what} {call.stage}:")
     for name, fact in _what_changes(call, action, revision).items():
         output.note(f"  {name + ':':<10} {fact}")
-    output.notes.print(f"Type the {what}'s name to go on: ", end="", markup=False)
+    output.notes.print(f"Type the {what}'s name to continue: ", end="", markup=False)
     if sys.stdin.readline().strip() != call.stage:
         raise UsageError(f"that is not the {what}'s name; nothing was invoked")
 
 
 def _what_changes(call: Call, action: str, revision: str | None) -> dict[str, str]:
-    """Return what a person has to know before a change: where it happens, from where to where."""
+    """Return what a person must know before a change: the database, its revision, and the new one."""
     function = call.function()
     facts = {"account": function.account or stages.own_account(function), "region": str(function.session.region_name)}
     if action == "rollout":
@@ -134,9 +134,9 @@ def _what_changes(call: Call, action: str, revision: str | None) -> dict[str, st
 def run(
     call: Call, event: Mapping[str, Any], output: Output, *, patience_s: float = 0, long: bool = False
 ) -> dict[str, Any]:
-    """Invoke once; with patience again, while the contract says that this helps and that long has not passed.
+    """Invoke once. With patience, retry as long as the contract allows it and the time is not over.
 
-    A ``long`` run is no invocation but a build of the stage's project for long runs.
+    A ``long`` run is not an invocation but a build of the stage's project for long runs.
 
     Raises:
         CommandError: no result in the end.
@@ -160,9 +160,9 @@ def run(
         except KeyboardInterrupt:
             raise CommandError(
                 "Interrupted",
-                "stopped before invoking again; what the last run applied stays applied",
+                "stopped before invoking again; revisions of the last run stay applied",
                 ExitCode.INTERRUPTED,
-                advice=f"Where the database is: {commands.named('status')}. To go on: {commands.again()}",
+                advice=f"The database's state: {commands.named('status')}. To continue: {commands.again()}",
             ) from None
         pause = min(2 * pause, _LONGEST_PAUSE_S)
 
@@ -179,15 +179,15 @@ def _once(
                 try:
                     return _answer(function, event, commands, follower, display)
                 except NotInvoked as error:
-                    display.print_folded(f"{error.kind}: nothing was run yet; invoking again in {pause} s")
+                    display.print_folded(f"{error.kind}: nothing has run yet; invoking again in {pause} s")
                     time.sleep(pause)
             return _answer(function, event, commands, follower, display)
     except KeyboardInterrupt:
         raise CommandError(
             "Interrupted",
-            f"stopped waiting; {function.name} goes on with the {event['action']} until it is done",
+            f"stopped waiting; {function.name} continues the {event['action']} until its end",
             ExitCode.INTERRUPTED,
-            advice=f"Where the database is: {commands.named('status')}. The log: {commands.log(follower.request_id)}",
+            advice=f"The database's state: {commands.named('status')}. The log: {commands.log(follower.request_id)}",
             request_id=follower.request_id,
         ) from None
     except CommandError as error:
@@ -198,7 +198,7 @@ def _once(
 def _answer(
     function: Function, event: Mapping[str, Any], commands: Commands, follower: Follower, display: RunDisplay
 ) -> dict[str, Any]:
-    """Invoke, and return the answer; if it does not come, the result that log and status show."""
+    """Invoke, and return the answer. If it does not come, return the result from the log and the status."""
     answer = invocation.begin(function, event, commands)
     conclusion = Conclusion(function, event, commands, follower)
     while not answer.done():
@@ -211,16 +211,16 @@ def _answer(
     except NoAnswer as error:
         if event["action"] not in FOLLOWED:
             raise
-        display.print_folded(f"{error.message}; waiting for what the log and the database say instead")
+        display.print_folded(f"{error.message}; reading the result from the log and the database instead")
         return conclusion.wait(error, display)
 
 
 def places(call: Call, output: Output) -> dict[str, str | None]:
-    """At which revision each stage is that answers; what keeps the others from it is noted."""
+    """Return the revision of each stage that answers, and note the error of each other one."""
     found: dict[str, str | None] = {}
     others = stages.project().stages if call.function_name is None else ()
     for stage in [call.stage, *(other for other in others if other != call.stage)]:
-        # Another stage may be in another region: its own of cdk.json, or the one that the AWS settings say.
+        # Another stage may be in another region: the one in cdk.json, or that of the AWS settings.
         there = call if stage == call.stage else Call(stage, profile=call.profile)
         try:
             function = there.function()
@@ -231,16 +231,16 @@ def places(call: Call, output: Output) -> dict[str, str | None]:
 
 
 def next_step(action: str, result: Mapping[str, Any], commands: Commands) -> str:
-    """Return what to do after a look, as a sentence and a command; nothing if there is nothing to do."""
+    """Return the next step after a read-only action, as a sentence and a command, or nothing."""
     if action == "doctor" and not result.get("healthy", True):
-        return f"When the first of these is corrected:\n  {commands.named('doctor')}"
+        return f"After you have fixed the first of these:\n  {commands.named('doctor')}"
     if action == "plan" and result.get("plan"):
         verdicts = {(entry.get("preflight") or {}).get("verdict") for entry in result["plan"]}
         if "fails" in verdicts:
-            return f"When the rows that are in the way are corrected:\n  {commands.named('plan')}"
+            return f"After you have fixed the rows:\n  {commands.named('plan')}"
         return f"To apply this:\n  {commands.named('upgrade')}"
     if action == "downgrade" and result.get("reverted"):
-        return f"To see where the database is:\n  {commands.named('status')}"
+        return f"To see the database's state:\n  {commands.named('status')}"
     return ""
 
 

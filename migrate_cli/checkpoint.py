@@ -15,33 +15,45 @@ from migrate_cli.output import Output
 
 
 def command(
-    backend: Annotated[Path, typer.Option(help="The backend, which has the Alembic tree.")] = Path("back"),
+    backend: Annotated[Path, typer.Option(help="The backend's folder, with the Alembic tree.")] = Path("back"),
     at: Annotated[
-        str | None, typer.Option(metavar="REVISION", help="The revision to stand for.", show_default="all heads")
+        str | None,
+        typer.Option(
+            metavar="REVISION", help="The last revision in the checkpoint. Default: head.", show_default="all heads"
+        ),
     ] = None,
     allow: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME", help="Do without this, as the refusal lists it. May be given several times."),
+        typer.Option(
+            metavar="NAME", help="Leave this item out of the checkpoint, as the refusal lists it. Repeatable."
+        ),
     ] = None,
     stage: Annotated[
         str | None,
-        typer.Option(envvar="MIGRATE_STAGE", help="Run env.py with this stage's `environment` of cdk.json."),
+        typer.Option(
+            envvar="MIGRATE_STAGE",
+            help="Run env.py with this stage's `environment` of cdk.json.",
+        ),
     ] = None,
     config: Annotated[
         str | None,
-        typer.Option(help="The configuration, from the backend.", show_default="alembic.ini or pyproject.toml"),
+        typer.Option(
+            help="The Alembic configuration, relative to the backend.", show_default="alembic.ini or pyproject.toml"
+        ),
     ] = None,
     python: Annotated[
-        Path | None, typer.Option(help="The backend's interpreter; without it, that of its .venv, or this one.")
+        Path | None, typer.Option(help="The backend's Python. Default: that of its .venv, or this one.")
     ] = None,
     postgres: Annotated[
         list[int] | None,
-        typer.Option(min=15, max=18, help="Prove it on these major versions; older servers then replay."),
+        typer.Option(
+            min=15, max=18, help="The PostgreSQL major versions to prove it on. Older servers run the revisions."
+        ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> int:
-    """Write what an empty database needs, proven equal to replaying the revisions, beside env.py."""
-    # Alembic, SQLAlchemy and the servers: no other command is to wait for them.
+    """Write a script that sets up an empty database, and prove that it equals the revisions."""
+    # These libraries load slowly, and no other command needs them.
     from localcloud.errors import LocalCloudError  # noqa: PLC0415
     from migrate_cli.reviewer import configuration  # noqa: PLC0415
     from migrate_review.checkpoint.making import VERSIONS, UncarriedError, make  # noqa: PLC0415
@@ -90,5 +102,5 @@ def command(
         }
         sys.stdout.write(json.dumps(document) + "\n")
     else:
-        output.note(f"a checkpoint at {found.revision} stands for {len(found.revisions)} revisions: {made.tree}")
+        output.note(f"the checkpoint at {found.revision} contains {len(found.revisions)} revisions: {made.tree}")
     return ExitCode.OK

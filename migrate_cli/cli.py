@@ -1,4 +1,4 @@
-"""The commands and their options. `main` gives the exit code."""
+"""The commands and their options. `main` returns the exit code."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     name="migrate",
-    help="Run and look at a stage's migrations. Exit codes: 0 ok, 1 the migration failed, 2 wrong usage, 3 AWS, network"
-    " or permission trouble, 4 incomplete or locked: the same again may succeed.",
+    help="Run and inspect a stage's migrations. Exit codes: 0 success, 1 the migration failed, 2 wrong usage, 3 AWS,"
+    " network or permission trouble, 4 incomplete or locked: the same command may succeed later.",
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 
-def _show_version(wanted: bool) -> None:  # noqa: FBT001 - Typer calls it with the option's value
+def _show_version(wanted: bool) -> None:  # noqa: FBT001 - Typer passes the option's value
     if wanted:
         sys.stdout.write(f"migrate {__version__}\n")
         raise typer.Exit
@@ -47,24 +47,26 @@ def options(
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
-    """Take the options of `migrate` itself."""
+    """Add the options of `migrate` itself."""
 
 
 class Format(str, Enum):
-    """How `history` is shown."""
+    """The formats of `history`."""
 
     TABLE = "table"
     MERMAID = "mermaid"
 
 
-Yes = Annotated[bool, typer.Option("--yes", help="Do not ask before prod, or a protected stage, is changed.")]
+Yes = Annotated[
+    bool, typer.Option("--yes", help="Do not ask for confirmation before a change of prod or a protected stage.")
+]
 Confirm = Annotated[
-    str | None, typer.Option(help="The database's current revision, as status gives it; leave it out for an empty one.")
+    str | None, typer.Option(help="The database's current revision, as status shows it. Omit it for an empty database.")
 ]
 Upwards = Annotated[str | None, typer.Argument(help="head (the default), heads, a revision id or +N.")]
 Downwards = Annotated[str | None, typer.Argument(help="base, a revision id or -N.")]
 Anywhere = Annotated[str | None, typer.Argument(help="head, heads, base or a revision id.")]
-RevisionOption = Annotated[str | None, typer.Option("--revision", help="The same as an option.")]
+RevisionOption = Annotated[str | None, typer.Option("--revision", help="The same as the argument.")]
 
 
 @app.command(
@@ -79,22 +81,26 @@ def upgrade(
     call: Call,
     revision: Upwards = None,
     revision_option: RevisionOption = None,
-    wait: Annotated[bool, typer.Option("--wait", help="Invoke again while that may help: incomplete, locked.")] = False,
+    wait: Annotated[bool, typer.Option("--wait", help="Retry while the migration is incomplete or locked.")] = False,
     wait_limit: Annotated[float, typer.Option(min=0, help="With --wait: give up after this many minutes.")] = 60,
     preflight: Annotated[
         str | None,
-        typer.Option(help="off, warn, or enforce: refuse what would fail on this database or block for long."),
+        typer.Option(
+            help="off, warn, or enforce: refuse revisions that would fail on this database or block for long."
+        ),
     ] = None,
     long: Annotated[
-        bool, typer.Option("--long", help="Run in the stage's CodeBuild project, without Lambda's 15 minutes.")
+        bool, typer.Option("--long", help="Run in the stage's CodeBuild project, without Lambda's limit of 15 minutes.")
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", hidden=True)] = False,
     yes: Yes = False,
     as_json: Json = False,
 ) -> int:
-    """Apply what is pending, and show each revision as it is applied."""
+    """Apply the pending revisions, and show each one."""
     if dry_run:
-        raise UsageError("upgrade has no --dry-run", advice=f"Show what it would do: migrate plan --stage {call.stage}")
+        raise UsageError(
+            "upgrade has no --dry-run", advice=f"To see the pending revisions: migrate plan --stage {call.stage}"
+        )
     wanted = _one_of(revision, revision_option)
     if wait and wanted is not None and wanted.startswith("+"):
         raise UsageError("--wait with +N could apply more than N revisions", advice="Name the revision to end at.")
@@ -122,7 +128,7 @@ def plan(
     revision_option: RevisionOption = None,
     as_json: Json = False,
 ) -> int:
-    """Show what upgrade would do: revisions and their SQL. Changes nothing."""
+    """Show the pending revisions and their SQL. Changes nothing."""
     return _act("plan", call, {"revision": _one_of(revision, revision_option)}, as_json=as_json)
 
 
@@ -134,7 +140,7 @@ def plan(
 )
 @at_target
 def status(call: Call, as_json: Json = False) -> int:
-    """Show where the database is, what is pending and who holds the lock. Changes nothing."""
+    """Show the database's revision, the pending revisions and the lock. Changes nothing."""
     return _act("status", call, as_json=as_json)
 
 
@@ -147,14 +153,16 @@ def status(call: Call, as_json: Json = False) -> int:
 @at_stage
 def history(
     call: Call,
-    shape: Annotated[Format, typer.Option("--format", help="mermaid draws where each stage is, too.")] = Format.TABLE,
+    shape: Annotated[
+        Format, typer.Option("--format", help="mermaid also draws the revision of each stage.")
+    ] = Format.TABLE,
     as_json: Json = False,
 ) -> int:
     """List the revisions of the deployed package. Needs no database."""
     if shape is Format.TABLE:
         return _act("history", call, as_json=as_json)
     if as_json:
-        raise UsageError("--json and --format mermaid are two forms of one answer", advice="Say one of them.")
+        raise UsageError("--json and --format mermaid exclude each other", advice="Pass only one of them.")
 
     def draw(result: Mapping[str, Any], console: Console) -> None:
         places = actions.places(call, Output("migrate history", as_json=False))
@@ -170,7 +178,7 @@ def history(
 )
 @at_target
 def check(call: Call, as_json: Json = False) -> int:
-    """Compare the models with the database; a difference is a failure. Changes nothing."""
+    """Compare the database with the models and the recorded schema. Fails if they differ. Changes nothing."""
     return _act("check", call, as_json=as_json)
 
 
@@ -182,11 +190,11 @@ def check(call: Call, as_json: Json = False) -> int:
 )
 @at_target
 def doctor(call: Call, as_json: Json = False) -> int:
-    """Try each step on the way to the database. Changes nothing; fails if a step does."""
+    """Test each step of the connection to the database. Fails if a step fails. Changes nothing."""
     return _act("doctor", call, as_json=as_json)
 
 
-# A revision such as -1 is no option.
+# Otherwise a revision such as -1 would be an option.
 @app.command(
     context_settings={"ignore_unknown_options": True},
     epilog=examples(
@@ -202,7 +210,7 @@ def downgrade(
     yes: Yes = False,
     as_json: Json = False,
 ) -> int:
-    """Take revisions back. Needs ALLOW_DOWNGRADE on the function."""
+    """Revert revisions. Needs ALLOW_DOWNGRADE on the function."""
     wanted = _one_of(revision, revision_option)
     return _act("downgrade", call, {"revision": wanted, "confirm": confirm}, as_json=as_json, yes=yes)
 
@@ -221,12 +229,14 @@ def stamp(
     confirm: Confirm = None,
     verify: Annotated[
         bool,
-        typer.Option("--verify", help="First compare the database's schema with the revision's; refuse if it differs."),
+        typer.Option(
+            "--verify", help="First compare the database's schema with the revision's. Refuse if they differ."
+        ),
     ] = False,
     yes: Yes = False,
     as_json: Json = False,
 ) -> int:
-    """Set the version table without running anything. Needs ALLOW_DOWNGRADE on the function, or --verify."""
+    """Set the version table without running a revision. Needs ALLOW_DOWNGRADE on the function, or --verify."""
     wanted = _one_of(revision, revision_option)
     fields = {"revision": wanted, "confirm": confirm, "verify": True if verify else None}
     return _act("stamp", call, fields, as_json=as_json, yes=yes)
@@ -239,9 +249,9 @@ def stamp(
 def show_logs(
     call: Call,
     request_id: Annotated[
-        str | None, typer.Argument(help="The request id of the run; without it, the last run.", show_default=False)
+        str | None, typer.Argument(help="The request id of the run. Default: the last run.", show_default=False)
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the lines as the log has them.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the lines unchanged.")] = False,
 ) -> int:
     """Show the log of one run."""
     output = Output(f"migrate logs ({call.stage})", as_json=as_json)
@@ -273,14 +283,14 @@ app.add_typer(fleet.app)
 
 
 def main() -> int:
-    """Run the command that the arguments say, and give its exit code."""
+    """Run the command of these arguments, and return its exit code."""
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:  # closed by whoever called: nobody is there
-            setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))  # noqa: SIM115 - until the process ends
-    # Known before anything is parsed: a wrong command is answered in JSON, too.
+            setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))  # noqa: SIM115 - closed by the caller
+    # Needed before the arguments are parsed: a wrong command gets a JSON answer, too.
     output = Output("migrate", as_json="--json" in sys.argv)
     for stream in (sys.stdout, sys.stderr):
-        # What a terminal cannot show is no reason to fail.
+        # A character that the terminal cannot show must not raise an error.
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     try:
         arguments = sys.argv[1:] or ["--help"]
@@ -291,7 +301,7 @@ def main() -> int:
         code = output.fail(UsageError(error.format_message(), advice=_usage(error)))
     except ModuleNotFoundError as error:
         code = output.fail(_not_installed(error))
-    except Exception as error:  # noqa: BLE001 - whatever it is, a pipeline gets its one document and its exit code
+    except Exception as error:  # noqa: BLE001 - a pipeline gets its one document and its exit code for any error
         if os.environ.get("MIGRATE_DEBUG"):
             traceback.print_exc()
         code = output.fail_by_fault(error)
@@ -309,7 +319,7 @@ def _act(
     long: bool = False,
     show: Callable[[Mapping[str, Any], Console], None] | None = None,
 ) -> int:
-    """Do what a command is for, and tell how it went."""
+    """Run a command, show its result or error, and return the exit code."""
     output = Output(f"migrate {action} ({call.stage})", as_json=as_json)
     try:
         event = call.event(action, **(fields or {}))
@@ -321,18 +331,18 @@ def _act(
     except CommandError as error:
         return output.fail(error)
     except KeyboardInterrupt:
-        # Not while the function was at work: that is another message.
-        return output.fail(CommandError("Interrupted", "stopped; no run is left at work", ExitCode.INTERRUPTED))
+        # While the function runs, Ctrl-C has another message.
+        return output.fail(CommandError("Interrupted", "stopped; nothing is running", ExitCode.INTERRUPTED))
 
 
 def _one_of(argument: str | None, option: str | None) -> str | None:
     if argument is not None and option is not None:
-        raise UsageError("the revision was said twice", advice="Say it once: REVISION, or --revision REVISION.")
+        raise UsageError("the revision was given twice", advice="Pass it once: REVISION, or --revision REVISION.")
     return option if argument is None else argument
 
 
 def _not_installed(error: ModuleNotFoundError) -> CommandError:
-    """Return the error for a command whose libraries the installed package has as an extra only."""
+    """Return the error for a command whose libraries need an extra of the installed package."""
     return CommandError(
         "NotInstalled",
         f"this command needs {error.name}, which is not installed",

@@ -1,4 +1,4 @@
-"""What became of a run whose answer did not come: its log and the status of the database tell.
+"""Finds the end of a run whose answer did not arrive, in its log and in the database's status.
 
 Networks drop connections that are idle for minutes, and a migration may run for a quarter of an hour.
 """
@@ -20,18 +20,18 @@ if TYPE_CHECKING:
     from migrate_cli.progress import RunDisplay
     from migrate_cli.stages import Function
 
-# The time between two looks at the database, and between two at the log.
+# The seconds between two reads of the database's status, and of the log.
 LOOK_EVERY_S = 10.0
 _TICK_S = 0.2
-# So many looks must find the lock free and revisions pending until the run counts as gone.
+# After this many reads with a free lock and pending revisions, the run has ended.
 _IDLE_LOOKS = 3
-# So many looks in a row may not reach the function.
+# After this many failures in a row, the function is unreachable.
 _FAILED_LOOKS = 12
 
 
 @dataclass
 class Conclusion:
-    """Looks for the end of a run. ``event`` is its request."""
+    """Reads the result of a run. ``event`` is its request."""
 
     function: Function
     event: Mapping[str, Any]
@@ -42,10 +42,11 @@ class Conclusion:
     _failed: int = 0
 
     def wait(self, no_answer: NoAnswer, display: RunDisplay) -> dict[str, Any]:
-        """Return the result of the run once it is certain.
+        """Return the result of the run as soon as it is certain.
 
         Raises:
-            CommandError: the run failed, by its log; or ``no_answer``, if nothing is at work and the end is unknown.
+            CommandError: the run failed, according to its log; or ``no_answer``, if nothing runs and the result is
+                unknown.
         """
         while self._idle < _IDLE_LOOKS and self._failed < _FAILED_LOOKS:
             self.follower.show(display)
@@ -56,10 +57,10 @@ class Conclusion:
         raise no_answer
 
     def look(self) -> dict[str, Any] | None:
-        """Return the result of the run if it is certain by now, None otherwise. It looks every ten seconds.
+        """Return the result of the run if it is certain, else None. It reads every ten seconds.
 
         Raises:
-            CommandError: the run failed, by its log.
+            CommandError: the run failed, according to its log.
         """
         if time.monotonic() < self._next:
             return None
@@ -80,8 +81,8 @@ class Conclusion:
         return None
 
     def _is_done(self, status: Mapping[str, Any], last: Mapping[str, Any] | None) -> bool:
-        """Return whether the request is fulfilled. Only the database shows it: the log may be another caller's run."""
-        # The line of a failure names the revision that failed.
+        """Return whether the request is fulfilled, from the database: the log may belong to another caller's run."""
+        # The line of a failure contains the revision that failed.
         ended = last is not None and last["event"] != "migration.failed" and last.get("revision") == status["revision"]
         ended = ended and self._is_of_this_request()
         if self.event["action"] != "upgrade":
@@ -89,17 +90,17 @@ class Conclusion:
         wanted = self.event.get("revision", "head")
         if wanted in {"head", "heads"} or status.get("ahead"):
             return bool(status["up_to_date"])
-        # An abbreviated id is not looked up here: it has to be the database's own.
+        # An abbreviated id is not resolved here: it must be the database's own.
         return ended or any(each.startswith(wanted) for each in str(status["revision"] or "").split(","))
 
     def _is_of_this_request(self) -> bool:
-        """Return whether the run in the log has this request's action and revision: it may be another caller's."""
+        """Return whether the logged run has this request's action and revision. It may be another caller's run."""
         lines = self.follower.log.lines if self.follower.log else []
         wanted = f"{self.event['action']} to {self.event.get('revision', 'head')}"
         return bool(lines) and lines[0].get("message") == wanted
 
     def _result(self, status: Mapping[str, Any], last: Mapping[str, Any] | None) -> dict[str, Any]:
-        """Return the result that the function would have answered with, as far as the log has it."""
+        """Return the function's result, as far as the log has it."""
         lines = self.follower.log.lines if self.follower.log else []
         steps = [line for line in lines if line["event"] == "revision.applied"]
         done = [{name: step.get(name) for name in ("revision", "description", "duration_ms")} for step in steps]

@@ -20,15 +20,15 @@ if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
     from typing_extensions import Self
 
-# Build servers end a job that prints nothing for long.
+# Build servers end a job that prints nothing for some minutes.
 SIGN_OF_LIFE_S = 60
 
-# Columns: of the bar, and of a terminal that has room for it.
+# The columns of the bar, of a narrow bar, and of an ordinary terminal.
 _BAR, _NARROW_BAR, _ORDINARY_TERMINAL = 24, 8, 80
 
 
 class Display:
-    """Shows progress for the duration of a ``with`` block. The bar goes away at its end; printed lines stay."""
+    """Shows progress during a ``with`` block. At its end the bar disappears, and printed lines stay."""
 
     def __init__(self, console: Console, title: str) -> None:
         self._console = console
@@ -41,7 +41,7 @@ class Display:
                 BarColumn(_BAR if console.width >= _ORDINARY_TERMINAL else _NARROW_BAR, complete_style="green"),
                 TextColumn("{task.fields[position]}", markup=False),
                 TimeElapsedColumn(),
-                # Takes the room that is left, so that nothing else moves or is cut off.
+                # Takes the remaining columns, so that the other columns neither move nor get cut off.
                 TextColumn(
                     "{task.description}", markup=False, table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis")
                 ),
@@ -65,16 +65,16 @@ class Display:
 
     @property
     def has_bar(self) -> bool:
-        """Whether the progress is shown as a bar. Otherwise it must be printed."""
+        """Return whether the progress has a bar. Otherwise the caller must print it."""
         return self._bar is not None
 
     @property
     def silent_s(self) -> float:
-        """The seconds since the last printed line."""
+        """Return the seconds since the last printed line."""
         return time.monotonic() - self._printed
 
     def print(self, text: str, **options: Any) -> None:  # noqa: ANN401 - those of Rich's Console.print
-        """Print a line that stays. By default the terminal wraps a long one, so that it is copied as one line."""
+        """Print a line that stays. By default the terminal wraps a long line, so that it can be copied as one line."""
         self._console.print(Text(plain(text), style="dim"), **(options or {"soft_wrap": True}))
         self._printed = time.monotonic()
 
@@ -88,16 +88,16 @@ class Display:
 
 
 class _Bar(Progress):
-    """A progress bar that leaves no half of itself behind."""
+    """A progress bar that disappears completely."""
 
     def get_renderables(self) -> Iterable[RenderableType]:
-        """Return the bar's line, which never fills the terminal's."""
+        """Return the bar's line, which is always shorter than the terminal's width."""
         return (_Narrower(shown) for shown in super().get_renderables())
 
 
 @dataclass(frozen=True)
 class _Narrower:
-    """Leaves room for the ^C that a terminal echoes: on a line of its own it would keep the bar from going away."""
+    """Leaves room for the ^C that a terminal echoes. Otherwise the bar would wrap and not disappear."""
 
     shown: RenderableType
 

@@ -1,4 +1,4 @@
-"""What ends a command early, with which exit code, and what to type next."""
+"""The errors of a command, with their exit codes and the next step."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class ExitCode(IntEnum):
-    """What a pipeline may rely on; docs/cli.md has the list."""
+    """The exit codes. docs/cli.md lists them for pipelines."""
 
     OK = 0
     FAILED = 1
@@ -26,9 +26,9 @@ class ExitCode(IntEnum):
 
 
 class CommandError(Exception):
-    """A command that did not succeed. ``kind`` is the error's name, for programs; ``advice`` is for people.
+    """A command that failed. ``kind`` is the error's name, and ``advice`` is the next step for a person.
 
-    ``run`` is what the log has of the run that failed, as far as there was one.
+    ``run`` is the failed run as its log shows it, if there was one.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class CommandError(Exception):
 
     @property
     def runbook(self) -> str | None:
-        """The paragraph about an error of the contract."""
+        """Return the address of the error's paragraph in docs/errors.md, for an error of the contract."""
         known = getattr(contract_errors, self.kind, None)
         is_ours = isinstance(known, type) and issubclass(known, contract_errors.MigrationError)
         return f"docs/errors.md#{self.kind.lower()}" if is_ours else None
@@ -55,12 +55,12 @@ class CommandError(Exception):
         return {"error": {**error, **self.run.as_json()}}
 
 
-class NoAnswer(CommandError):  # noqa: N818 - it may have succeeded
-    """The connection was lost, or stayed silent, after the request was sent. The function may be running."""
+class NoAnswer(CommandError):  # noqa: N818 - the run may have succeeded
+    """The connection was lost, or stayed silent, after the request was sent. The function may still run."""
 
 
-class NotInvoked(CommandError):  # noqa: N818 - Lambda did not run the function, and may do so in a moment
-    """Lambda refused the invocation for a reason that passes. Nothing was run."""
+class NotInvoked(CommandError):  # noqa: N818 - Lambda did not run the function, and may run it in a moment
+    """Lambda refused the invocation for a temporary reason. Nothing was run."""
 
 
 class UsageError(CommandError):
@@ -71,27 +71,28 @@ class UsageError(CommandError):
 
 
 class FaultError(CommandError):
-    """Something that this command did not reckon with, as a message of one line: a bug, or a disk that is full."""
+    """A bug of this command, or a problem such as a full disk, as a message of one line."""
 
     def __init__(self, error: Exception) -> None:
         super().__init__(
             "InternalError",
             f"migrate itself failed, not the migration: {type(error).__name__}: {' '.join(str(error).split())}",
             ExitCode.AWS,
-            advice="A run that was begun goes on: look with `migrate status`. To report this, add what MIGRATE_DEBUG=1"
-            " before the same command prints.",
+            advice="A started run continues: check it with `migrate status`. To report this error, add the output of"
+            " the same command with MIGRATE_DEBUG=1.",
         )
 
 
-# The commands that take a target's options.
+# The commands that have the options of a target.
 _AT_TARGET = frozenset({"upgrade", "plan", "status", "check", "doctor", "downgrade", "stamp"})
 
 
 @dataclass(frozen=True)
 class Commands:
-    """The commands that a person may type next, for the same stage and in the same way as this one.
+    """The commands to suggest as the next step, with the options of the current one.
 
-    ``command`` is this one, as it was typed. ``options`` lead to the stage, and ``target`` to a tenant's database.
+    ``command`` is the current command as it was typed. ``options`` select the stage, and ``target`` a tenant's
+    database.
     """
 
     program: tuple[str, ...]
@@ -100,46 +101,49 @@ class Commands:
     target: tuple[str, ...] = ()
 
     def named(self, name: str) -> str:
-        """Return another command for the same stage, and for the same database if it works on one."""
+        """Return another command for the same stage, and the same database if the command has one."""
         target = self.target if name in _AT_TARGET else ()
         return shlex.join((*self.program, *name.split(), *self.options, *target))
 
     def again(self) -> str:
-        """Return the same command."""
+        """Return the current command."""
         return shlex.join((*self.program, *self.command))
 
     def log(self, request_id: str | None) -> str:
-        """Return the command that shows the log of a run: of this request if it is known, or of the last run."""
+        """Return the command that shows the log of this request, or of the last run if its id is unknown."""
         return self.named(f"logs {request_id}" if request_id else "logs")
 
 
-# What to do, and the command for it.
+# The next step for each error, and its command.
 _ADVICE: Mapping[str, tuple[str, str]] = {
-    # The request was checked here already: the function does not have the revision, or the action.
+    # The event was valid here, so the function does not have the revision or the action.
     "InvalidRequest": ("See which revisions are deployed", "history"),
     "ConfigurationError": ("Correct what the message names and deploy. Then", "doctor"),
     "SecretUnavailable": ("See which step fails", "doctor"),
     "BucketUnavailable": ("Grant the permission or, in a VPC, give the function a way to S3. Then", "again"),
     "SecretMalformed": ("Correct the secret. Then", "doctor"),
-    "DatabaseUnavailable": ("Once the server is back (migrate doctor shows which step fails)", "again"),
-    "AuthenticationFailed": ("Make secret and role agree. Then", "doctor"),
-    "PoolerRefused": ("Let DB_HOST and DB_PORT lead to the server or to a pool in session mode. Then", "doctor"),
-    "TargetMismatch": ("Let env.py take its address from the function (docs/contract.md). Then", "again"),
-    "PreflightFailed": ("Correct the rows, or acknowledge the finding. See all of the preflight", "plan"),
-    "UnknownRevision": ("Deploy the backend that has this revision. What the deployed one has", "history"),
+    "DatabaseUnavailable": (
+        "After the server is back (migrate doctor shows which step fails)",
+        "again",
+    ),
+    "AuthenticationFailed": ("Make the secret and the role agree. Then", "doctor"),
+    "PoolerRefused": ("Point DB_HOST and DB_PORT at the server, or at a pool in session mode. Then", "doctor"),
+    "TargetMismatch": ("Let env.py get its address from the function (docs/contract.md). Then", "again"),
+    "PreflightFailed": ("Fix the rows, or acknowledge the finding. See the whole preflight", "plan"),
+    "UnknownRevision": ("Deploy the backend that has this revision. See the deployed revisions", "history"),
     "MigrationLocked": ("See who holds the lock", "status"),
-    "LockTimeout": ("When the sessions named above are gone, or ended", "again"),
-    "MigrationFailed": ("Correct the revision or the data and deploy. Then", "again"),
-    "MigrationIncomplete": ("It goes on from there", "again"),
+    "LockTimeout": ("After the sessions named above have ended", "again"),
+    "MigrationFailed": ("Fix the revision or the data and deploy. Then", "again"),
+    "MigrationIncomplete": ("To continue from there", "again"),
     "DowngradeRefused": ("See the current revision, for --confirm", "status"),
     "DriftDetected": ("See what is pending", "status"),
-    "MigrationError": ("This is a fault of the function. Report it with its log", "log"),
+    "MigrationError": ("This is a bug of the function. Report it with its log", "log"),
 }
-_NO_ANSWER = ("See where the database is now", "status")
+_NO_ANSWER = ("See the database's state", "status")
 
 
 def of_function(kind: str, message: str, request_id: str | None, commands: Commands) -> CommandError:
-    """Return the error that the function, or Lambda in its place, answered with."""
+    """Return the error that the function or Lambda raised."""
     words, name = _ADVICE.get(kind, _NO_ANSWER)
     command = commands.named(name)
     if name in {"again", "log"}:
@@ -149,9 +153,9 @@ def of_function(kind: str, message: str, request_id: str | None, commands: Comma
 
 
 def _exit_code(kind: str) -> ExitCode:
-    """By the contract's word on whether the same invocation may succeed later."""
+    """Return the exit code: the contract states whether the same invocation may succeed later."""
     known = getattr(contract_errors, kind, None)
-    # Lambda's own names, such as Sandbox.Timedout: the function did not come to answer.
+    # One of Lambda's own names, such as Sandbox.Timedout: the function did not answer.
     if not (isinstance(known, type) and issubclass(known, contract_errors.MigrationError)):
         return ExitCode.AWS
     return ExitCode(contract_errors.exit_code(known))

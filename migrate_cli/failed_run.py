@@ -1,4 +1,4 @@
-"""A run that failed, as its log has it: what was applied, what failed and where, what was not run."""
+"""A failed run according to its log: the applied revisions, the failure and its place, and the revisions not run."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class FailedRun:
 
     @property
     def place(self) -> str | None:
-        """The file and line, as editors open them."""
+        """Return the file and line in the form that editors open."""
         return f"{self.file}:{self.line}" if self.file and self.line else self.file
 
     def as_json(self) -> dict[str, Any]:
@@ -49,7 +49,7 @@ class FailedRun:
 
 
 def failed_run(lines: Iterable[Mapping[str, Any]]) -> FailedRun:
-    """Return what a run's log lines, oldest first, say of its failure."""
+    """Return the failure that a run's log lines show, oldest line first."""
     applied: list[Mapping[str, Any]] = []
     running: Mapping[str, Any] = {}
     descriptions: dict[str, str] = {}

@@ -1,4 +1,4 @@
-"""Follows the log of a run for the person who waits for it, and reads what it has of a failure."""
+"""Follows the log of a run, and reads the details of a failure from it."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ if TYPE_CHECKING:
     from migrate_cli.progress import RunDisplay
     from migrate_cli.stages import Function
 
-# The actions that step through revisions, one log line each.
+# The actions that log one line for each revision.
 FOLLOWED = frozenset({"upgrade", "downgrade"})
 
-# A run whose log has ended for so long without an answer has lost its connection.
+# If the log has ended for this many seconds and no answer came, the connection is lost.
 _OVERDUE_S = 20.0
-# The same where the log cannot be read, since the beginning.
+# The same from the beginning of the run, if the log cannot be read.
 _OVERDUE_WITHOUT_LOG_S = 120.0
-# The log's lines arrive seconds after the answer.
+# Log lines arrive seconds after the answer.
 _PATIENCE_S = 8.0
-# Lambda killed the function, which then wrote no last line.
+# If Lambda killed the function, there is no last line.
 _PATIENCE_WITH_THE_KILLED_S = 2.0
 
 
 class Follower:
-    """Follows one run. ``log`` is None for an action without revisions, and if it cannot be read."""
+    """Follows one run. ``log`` is None for an action without revisions, or if the log cannot be read."""
 
     def __init__(self, function: Function, action: str, output: Output) -> None:
         self._output = output
@@ -44,11 +44,11 @@ class Follower:
 
     @property
     def request_id(self) -> str | None:
-        """The request id of the run that is followed, None if the log does not have it."""
+        """Return the request id of the followed run, or None if the log does not have it."""
         return self.log.request_id if self.log else None
 
     def show(self, display: RunDisplay) -> None:
-        """Show what is new."""
+        """Show the new lines."""
         if self.log is None:
             display.show([])
             return
@@ -57,12 +57,12 @@ class Follower:
         except UnreadableError as error:
             display.print_folded(f"No more progress will be shown, as the log cannot be read: {error}")
             self.log = None
-        except Exception as error:  # noqa: BLE001 - an unknown line must not end the waiting for the run
+        except Exception as error:  # noqa: BLE001 - an unknown line must not end the wait for the run
             display.print_folded(f"No more progress will be shown: {type(error).__name__}: {error}")
             self.log = None
 
     def is_overdue(self) -> bool:
-        """Return whether the answer should have come by now."""
+        """Return whether the answer is overdue."""
         if self.log is None:
             return time.monotonic() - self._began > _OVERDUE_WITHOUT_LOG_S
         if self._ended is None and self.log.last is not None:
@@ -70,7 +70,7 @@ class Follower:
         return self._ended is not None and time.monotonic() - self._ended > _OVERDUE_S
 
     def failed_run(self, error: CommandError) -> FailedRun:
-        """Return what the log has of the run that ended with this error."""
+        """Return the facts about a failed run from its log."""
         if self.log is None or error.request_id is None:
             return FailedRun()
         known = hasattr(contract_errors, error.kind)

@@ -1,4 +1,4 @@
-"""What a step in GitHub Actions leaves beside its output: an annotation, and its part of the job's summary."""
+"""The output of a step in GitHub Actions: an annotation, and a part of the job's summary."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from migrate_cli.errors import CommandError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-# In a summary; the report has the others.
+# The most failures in a summary. The report has all.
 _FAILURES = 50
-# As GitHub's own toolkit escapes them: first what the escapes are made of.
+# The escapes of GitHub's own toolkit. The percent sign comes first, because the others contain it.
 _DATA = {"%": "%25", "\r": "%0D", "\n": "%0A"}
 _PROPERTY = {**_DATA, ":": "%3A", ",": "%2C"}
-# In a cell of a table: neither its border nor markup, HTML or a link.
+# Escapes for a cell of a table: its border, markup, HTML and links.
 _CELL = str.maketrans({**{mark: f"\\{mark}" for mark in "\\`*_[]|~#@"}, "<": "&lt;", ">": "&gt;", "&": "&amp;"})
 
 
 def is_here() -> bool:
-    """Tell whether this runs in GitHub Actions."""
+    """Return whether this runs in GitHub Actions."""
     return os.environ.get("GITHUB_ACTIONS") == "true"
 
 
 def annotate(title: str, error: CommandError, stream: TextIO) -> None:
-    """Mark the step with the error, where the run's page shows it."""
+    """Add an annotation with the error to the run's page."""
     message = f"{error.message}\n{error.advice}" if error.advice else error.message
     print(f"::error title={_escaped(f'{title}: {error.kind}', _PROPERTY)}::{_escaped(message, _DATA)}", file=stream)
 
@@ -71,7 +71,7 @@ def _markdown(title: str, outcome: Mapping[str, Any] | CommandError) -> str:
 
 
 def _preflight(found: list[Mapping[str, Any]]) -> Iterator[str]:
-    """Yield what each revision will meet in this database, and the details that ask for a look."""
+    """Yield the preflight of each revision, and details of those with a problem."""
     yield from ("", "| verdict | revision | table | blocks | checks |", "| --- | --- | --- | --- | --- |")
     for entry in found:
         yield from (f"| {' | '.join(_cell(cell) for cell in row)} |" for row in preflight.rows(entry))
@@ -109,7 +109,7 @@ def _markdown_of_rollout(title: str, report: Mapping[str, Any]) -> str:
 
 
 def _preflight_of_rollout(found: Mapping[str, Any] | None) -> Iterator[str]:
-    """Yield what the pending revisions will meet at the targets."""
+    """Yield the preflight of the pending revisions at all targets."""
     if not found:
         return
     verdicts = ", ".join(f"{count:,} {verdict}" for verdict, count in found["verdicts"].items())
@@ -131,7 +131,7 @@ def _preflight_of_rollout(found: Mapping[str, Any] | None) -> Iterator[str]:
 
 
 def _schemas(groups: list[Mapping[str, Any]]) -> Iterator[str]:
-    """Yield the targets by how their schema compares with the tree's."""
+    """Yield the targets, grouped by the result of the schema's comparison."""
     if groups:
         yield from ("", "| schema | targets | for example | differences |", "| --- | ---: | --- | --- |")
     for group in groups[:_FAILURES]:

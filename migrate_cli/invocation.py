@@ -1,4 +1,4 @@
-"""One invocation of the function, and what can come between."""
+"""One invocation of the function, and its errors."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from migrate_cli.stages import Function
 
-# Longer than Lambda lets any function run.
+# Longer than Lambda's longest timeout.
 READ_S = 910
 _CONNECT_S = 10
 _PROBE_READ_S = 60
@@ -35,8 +35,8 @@ CREDENTIALS = frozenset(
     }
 )
 DENIED = frozenset({"AccessDenied", "AccessDeniedException"})
-# Lambda could not invoke the function yet: an idle function's network interfaces are made again, a deployment is under
-# way, or too many functions run at once (Lambda's API reference, Invoke, Errors).
+# Temporary reasons for which Lambda does not run a function: missing network interfaces of an idle function, a
+# deployment, or too many functions at once (Lambda API reference, Invoke, Errors).
 _NOT_INVOKED = frozenset(
     {
         "EC2ThrottledException",
@@ -53,15 +53,15 @@ _NOT_INVOKED = frozenset(
     }
 )
 
-# The request may have arrived.
+# Errors after which the request may have arrived.
 _CUT_OFF = (exceptions.HTTPClientError, exceptions.IncompleteReadError, exceptions.ResponseStreamingError)
 
-NO_CREDENTIALS = "Log in, or say --profile, or set AWS_PROFILE. Who you are now: aws sts get-caller-identity"
-_UNKNOWN_END = "The function may be running all the same. Where the database is: {status}. Its log: {log}"
+NO_CREDENTIALS = "Log in, pass --profile, or set AWS_PROFILE. To see your identity: aws sts get-caller-identity"
+_UNKNOWN_END = "The function may still run. The database's state: {status}. Its log: {log}"
 
 
 def invoke(function: Function, event: Mapping[str, Any], commands: Commands, *, read_s: int) -> dict[str, Any]:
-    """Invoke once and give the result.
+    """Invoke once and return the result.
 
     Raises:
         CommandError: the function failed, or was not reached.
@@ -93,13 +93,13 @@ def invoke(function: Function, event: Mapping[str, Any], commands: Commands, *, 
 
 
 def begin(function: Function, event: Mapping[str, Any], commands: Commands) -> Future[dict[str, Any]]:
-    """Invoke in a thread that does not keep the process from ending."""
+    """Invoke in a thread that does not delay the end of the process."""
     future: Future[dict[str, Any]] = Future()
 
     def work() -> None:
         try:
             future.set_result(invoke(function, event, commands, read_s=READ_S))
-        except BaseException as error:  # noqa: BLE001 - whatever it is, it is raised where the result is asked for
+        except BaseException as error:  # noqa: BLE001 - any error is raised where the result is read
             future.set_exception(error)
 
     threading.Thread(target=work, name="invocation", daemon=True).start()
@@ -117,14 +117,14 @@ def status(function: Function, commands: Commands, target: Mapping[str, str] | N
 
 
 def _refused(error: exceptions.ClientError, function: Function, commands: Commands) -> CommandError:
-    """AWS answered, and not with the function's answer."""
+    """Return the error for an answer of AWS that is not the function's."""
     details: Mapping[str, Any] = error.response
     code = details.get("Error", {}).get("Code", "Unknown")
     message = details.get("Error", {}).get("Message") or str(error)
     where = f"{function.name} in {function.session.region_name}"
     if code == "ResourceNotFoundException":
         advice = (
-            f"Deploy stage {function.stage} first, or say another --region or --profile: this account has no such"
+            f"Deploy stage {function.stage} first, or pass another --region or --profile: this account has no such"
             " function there."
         )
     elif code in DENIED:
@@ -142,14 +142,14 @@ def _refused(error: exceptions.ClientError, function: Function, commands: Comman
 
 
 def unreached(error: Exception, commands: Commands) -> CommandError:
-    """No answer came at all, or nothing could be asked."""
+    """Return the error for an answer that never came, or a request that could not be sent."""
     kind = type(error).__name__
     if isinstance(error, _CUT_OFF):
         return NoAnswer(kind, f"no answer came: {error}", ExitCode.AWS, advice=_filled(_UNKNOWN_END, commands))
     if isinstance(error, exceptions.ConnectionError):
-        message, advice = str(error), "Nothing was run. Look at the network, a proxy or VPN, and --region."
+        message, advice = str(error), "Nothing was run. Check the network, a proxy or VPN, and --region."
     elif isinstance(error, (exceptions.NoRegionError, exceptions.InvalidRegionError)):
-        message, advice = str(error), "Say --region, set AWS_REGION, or give the stage a region in cdk.json."
+        message, advice = str(error), "Pass --region, set AWS_REGION, or set the stage's region in cdk.json."
     else:
         message, advice = str(error), NO_CREDENTIALS
     return CommandError(kind, message, ExitCode.AWS, advice=advice)

@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     from migrate_cli.actions import Call
     from migrate_cli.output import Output
 
-# Fields of a line that a person reads below its message.
+# Fields of a line that are shown below its message.
 _DETAILS = ("file", "line", "statement", "sqlstate", "detail", "hint", "blocking_pids")
 _COLOURS: Mapping[str, str] = {"ERROR": "bold red", "CRITICAL": "bold red", "WARNING": "yellow"}
 
 
 def show(call: Call, request_id: str | None, output: Output, *, as_json: bool) -> ExitCode:
-    """Print the lines of a request, or of the last run: for people, or as the log has them.
+    """Print the lines of a request or of the last run, formatted or unchanged.
 
     Raises:
         CommandError: they cannot be read, or there are none.
@@ -56,7 +56,7 @@ def _print(output: Output, time_ms: int, message: str) -> None:
     if line is None:
         output.results.print(f"{at} {plain(message)}", style="dim", markup=False, soft_wrap=True)
         return
-    if "event" not in line:  # metrics, in a format that is not for people
+    if "event" not in line:  # metrics
         return
     what = " ".join(str(line[name]) for name in ("revision", "description") if line.get(name))
     if what and what in str(line.get("message", "")):

@@ -1,4 +1,4 @@
-"""A run that Lambda's 15 minutes do not limit: a build of the stage's CodeBuild project, from its start to its end."""
+"""A run without Lambda's limit of 15 minutes: a build of the stage's CodeBuild project, from its start to its end."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ LOOK_EVERY_S = 5.0
 _TICK_S = 0.2
 _CONNECT_S = 10
 _READ_S = 60
-# So many looks in a row may go wrong: ten minutes, in which a network or a login comes back.
+# The most failed reads in a row: ten minutes, in which a network or a login may come back.
 _FAILED_LOOKS = 120
-# The log's lines arrive seconds after the build has ended.
+# Log lines arrive seconds after the end of the build.
 LOG_PATIENCE_S = 20.0
-# As `infra.long_runs` names them. The command line does without the CDK.
+# The names of `infra.long_runs`, which the command line cannot import without the CDK.
 _EVENT = "LONG_RUN_EVENT"
 _OUTCOME = "OUTCOME"
 
@@ -42,7 +42,7 @@ def follow(
     """
     builds = _Builds(function, commands)
     build_id = builds.start(event)
-    # The run's request id is the end of the build's.
+    # The run's request id is the last part of the build's id.
     request_id = build_id.rpartition(":")[2]
     if follower.log is not None:
         follower.log.request_id = request_id
@@ -79,7 +79,7 @@ class _Builds:
         return str(started["build"]["id"])
 
     def look(self, build_id: str) -> Mapping[str, Any] | None:
-        """Return the build if it has ended, None if it has not or AWS does not answer for now."""
+        """Return the build if it has ended. Return None if it runs, or if AWS does not answer at the moment."""
         try:
             [build] = self._client.batch_get_builds(ids=[build_id])["builds"]
         except (exceptions.BotoCoreError, exceptions.ClientError, ValueError) as error:
@@ -88,15 +88,15 @@ class _Builds:
                 return None
             raise CommandError(
                 type(error).__name__,
-                f"long run {build_id} can no longer be looked at: {error}",
+                f"the state of long run {build_id} can no longer be read: {error}",
                 ExitCode.AWS,
-                advice=f"It goes on. Where the database is: {self._commands.named('status')}",
+                advice=f"It continues. The database's state: {self._commands.named('status')}",
             ) from None
         self._failed = 0
         return build if build["buildStatus"] != "IN_PROGRESS" else None
 
     def pending(self, event: Mapping[str, Any], outcome: Mapping[str, Any]) -> list[dict[str, Any]] | None:
-        """Return what is pending, None if the database does not say so or is no longer where the run left it."""
+        """Return the pending revisions, or None if the database does not answer or has changed since the run."""
         try:
             status = invocation.status(self._function, self._commands, event.get("target"))
         except CommandError:
@@ -130,7 +130,7 @@ def _outcome(build: Mapping[str, Any], request_id: str, commands: Commands) -> d
             f"long run {build['id']} ended without an answer ({build['buildStatus']}): it was stopped or killed, or ran"
             " out of time",
             ExitCode.AWS,
-            advice=f"What is committed stays. See how far it came: {commands.named('status')}. Its log:"
+            advice=f"Committed revisions stay. The database's state: {commands.named('status')}. The log:"
             f" {commands.log(request_id)}",
             request_id=request_id,
         ) from None
@@ -142,9 +142,9 @@ def _outcome(build: Mapping[str, Any], request_id: str, commands: Commands) -> d
 def _completed(
     outcome: dict[str, Any], event: Mapping[str, Any], builds: _Builds, follower: Follower, display: RunDisplay
 ) -> dict[str, Any]:
-    """Return a result with the lists that a long outcome does not have, from the log and the database.
+    """Return the result with the lists that were cut from a long outcome, from the log and the database.
 
-    ``truncated`` names those that are not whole even so.
+    ``truncated`` names those that are still incomplete.
     """
     cut = {*outcome.get("truncated", ()), *({"applied", "pending"} - outcome.keys())}
     if "applied" in cut:
@@ -158,7 +158,7 @@ def _completed(
 
 
 def _applied(follower: Follower, display: RunDisplay) -> tuple[list[dict[str, Any]], bool]:
-    """Return what the log says was applied, and whether that is all, as the run's last line says."""
+    """Return the applied revisions in the log, and whether they are all, according to the run's last line."""
     give_up = time.monotonic() + LOG_PATIENCE_S
     steps: dict[str, dict[str, Any]] = {}
     while True:

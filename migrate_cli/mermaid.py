@@ -1,4 +1,4 @@
-"""The tree of revisions as a Mermaid flowchart, with where each stage is."""
+"""The tree of revisions as a Mermaid flowchart, with each stage at its revision."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-# What Mermaid would read as something else, by its own codes.
+# Characters with a meaning in Mermaid, as its own codes.
 _CODES = str.maketrans({"#": "#35;", '"': "#quot;", "<": "#lt;", ">": "#gt;", "&": "#amp;", "`": "#96;"})
 
 
 def flowchart(history: Sequence[Mapping[str, Any]], stages: Mapping[str, str | None]) -> str:
-    """Draw it, oldest at the top.
+    """Return the flowchart, oldest revision at the top.
 
     Args:
         history: the answer's list, newest first.
-        stages: for each stage its revisions, joined by commas as the answer has them; None is an empty database.
+        stages: for each stage its revisions, joined by commas as in the answer; None is an empty database.
     """
     oldest_first = list(reversed(history))
     nodes = {entry["revision"]: f"r{number}" for number, entry in enumerate(oldest_first)}

@@ -1,4 +1,4 @@
-"""The options that lead to a stage's function, and to a database, for every command that needs them."""
+"""The options that select a stage's function and a database, for every command that needs them."""
 
 from __future__ import annotations
 
@@ -21,64 +21,63 @@ _STAGE_VARIABLE = "MIGRATE_STAGE"
 
 
 def _check_place(context: typer.Context, stage: str | None) -> str | None:
-    """Return the stage, or the function's name that is given in its place."""
+    """Return the stage, or the function's name that was given instead."""
     function = context.params.get("function")
     if function is None and stage is None:
         raise UsageError(
             "Missing option '--stage'",
-            advice="Say --stage STAGE, or --function NAME where there is no cdk.json."
-            f" See: {context.command_path} --help",
+            advice=f"Pass --stage STAGE, or --function NAME without a cdk.json. See: {context.command_path} --help",
         )
     if function is not None and stage not in {None, os.environ.get(_STAGE_VARIABLE)}:
-        raise UsageError("--stage and --function are two ways to one function", advice="Say one of them.")
+        raise UsageError("--stage and --function exclude each other", advice="Pass only one of them.")
     return function or stage
 
 
 _STAGE: dict[str, Any] = {
     "stage": Annotated[
         str | None,
-        typer.Option(envvar=_STAGE_VARIABLE, callback=_check_place, help="The stage, one of those in cdk.json."),
+        typer.Option(envvar=_STAGE_VARIABLE, callback=_check_place, help="The stage in cdk.json."),
     ],
     "function": Annotated[
-        str | None, typer.Option(is_eager=True, help="The function's name, in place of a stage: needs no cdk.json.")
+        str | None, typer.Option(is_eager=True, help="The function's name, instead of a stage. Needs no cdk.json.")
     ],
     "region": Annotated[
-        str | None, typer.Option(help="AWS region; without it, the stage's of cdk.json or your settings'.")
+        str | None, typer.Option(help="AWS region. Default: the stage's in cdk.json, or your AWS settings'.")
     ],
-    "profile": Annotated[str | None, typer.Option(help="AWS profile; without it, your environment's.")],
+    "profile": Annotated[str | None, typer.Option(help="AWS profile. Default: your environment's.")],
 }
-# Options that are called otherwise in `Call`.
+# Options with another name in `Call`.
 _FIELDS = {"function": "function_name"}
 _TARGET: dict[str, Any] = {
     **_STAGE,
-    "secret_id": Annotated[str | None, typer.Option(help="Another secret than the stage's own: a tenant's.")],
-    "database": Annotated[str | None, typer.Option(help="Another database on that server.")],
-    "schema": Annotated[str | None, typer.Option(help="A schema to work in.")],
+    "secret_id": Annotated[str | None, typer.Option(help="A tenant's secret, instead of the stage's own.")],
+    "database": Annotated[str | None, typer.Option(help="Another database on the same server.")],
+    "schema": Annotated[str | None, typer.Option(help="The schema to migrate.")],
 }
 
 
 def examples(*commands: str) -> str:
-    """Return the end of a command's help: commands to copy, one a line."""
-    # "\b" keeps the help from filling the lines up.
+    """Return the end of a command's help: its examples, one a line."""
+    # "\b" keeps Click from joining the lines.
     return "\n\n".join(["Examples:", "\b\n" + "\n".join(f"  {command}" for command in commands)])
 
 
 def at_stage(command: Callable[..., int]) -> Callable[..., int]:
-    """Let a command's ``call`` be made from options: ``--stage``, ``--region`` and ``--profile``."""
+    """Make a command's ``call`` from options: ``--stage``, ``--region`` and ``--profile``."""
     return _with(_STAGE, command)
 
 
 def at_target(command: Callable[..., int]) -> Callable[..., int]:
-    """Let a command's ``call`` be made from options: those of a stage, and those of a tenant's database."""
+    """Make a command's ``call`` from the options of a stage and of a tenant's database."""
     return _with(_TARGET, command)
 
 
 def _with(options: dict[str, Any], command: Callable[..., int]) -> Callable[..., int]:
     @functools.wraps(command)
-    def called(**given: Any) -> int:  # noqa: ANN401 - whatever the command's own options are
+    def called(**given: Any) -> int:  # noqa: ANN401 - the command's own options
         return command(Call(**{_FIELDS.get(name, name): given.pop(name) for name in options}), **given)
 
-    # What Typer reads the options from, in the order of the help.
+    # Typer reads the options from this signature, in the order of the help.
     own = [
         parameter.replace(kind=parameter.KEYWORD_ONLY)
         for name, parameter in inspect.signature(command, eval_str=True).parameters.items()

@@ -1,4 +1,4 @@
-"""Where everything goes: results to standard output, the rest to standard error, and what GitHub Actions wants."""
+"""Writes results to standard output, messages to standard error, and annotations for GitHub Actions."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ class Output:
         self.notes = presentation.console(sys.stderr)
 
     def note(self, text: str) -> None:
-        """Tell a person something beside the result."""
+        """Print a message beside the result."""
         self.notes.print(presentation.plain(text), style="dim", markup=False, soft_wrap=True)
 
-    # The document comes last, so that nothing can fail after it and add a second one.
+    # The document comes last, so that no later error adds a second one.
 
     def succeed(self, result: Mapping[str, Any], show: Show = presentation.show, advice: str = "") -> ExitCode:
-        """Show a result and what to do next, and give the exit code: a report of something unhealthy is no success."""
+        """Show a result and the next step, and return the exit code. An unhealthy result has exit code 1."""
         healthy = result.get("healthy", True)
         if not self._as_json:
             show(result, self.results)
@@ -48,7 +48,7 @@ class Output:
         return ExitCode.OK if healthy else ExitCode.FAILED
 
     def report(self, report: Mapping[str, Any], show: Show, error: CommandError | None) -> ExitCode:
-        """Show a report, which stands whatever it tells; with an error, tell that and give its exit code."""
+        """Show a report. With an error, show that too, and return its exit code."""
         if not self._as_json:
             show(report, self.results)
         if error is not None:
@@ -62,7 +62,7 @@ class Output:
         return ExitCode.OK if error is None else error.exit_code
 
     def fail(self, error: CommandError) -> ExitCode:
-        """Tell what went wrong and give its exit code."""
+        """Show an error, and return its exit code."""
         self.show_error(error)
         if github.is_here():
             github.annotate(self._title, error, sys.stderr)
@@ -72,16 +72,16 @@ class Output:
         return error.exit_code
 
     def fail_by_fault(self, error: Exception) -> ExitCode:
-        """Tell of a failure that nothing reckoned with."""
+        """Show an unexpected error."""
         try:
             sys.stdout.flush()
         except OSError:
-            # The fault itself: nobody can be told anything there.
+            # Standard output itself is broken, so there is no place for a message.
             presentation.discard(sys.stdout)
         return self.fail(FaultError(error))
 
     def show_error(self, error: CommandError) -> None:
-        """Show a person what was applied, what went wrong and what to type next."""
+        """Show the applied revisions, the error and the next step."""
         shown = {"errorType": error.kind, "errorMessage": error.message}
         presentation.show_applied(error.run, self.notes)
         presentation.show_error(shown, self.notes)
@@ -89,13 +89,13 @@ class Output:
         presentation.show_advice(error.advice, self.notes)
 
     def _print_json(self, document: Mapping[str, Any]) -> None:
-        # Not through Rich: a document is not to be touched. ASCII, so that no encoding stands in its way.
+        # Not with Rich, which may change the text. ASCII works with every encoding.
         try:
             sys.stdout.write(json.dumps(document) + "\n")
             sys.stdout.flush()
         except OSError as error:
             presentation.discard(sys.stdout)
-            # Whoever stops reading still gets the exit code. A full disk is trouble.
+            # If the reader has closed the pipe, the exit code stays. A full disk changes it.
             if not isinstance(error, BrokenPipeError):
                 raise
 

@@ -1,4 +1,4 @@
-"""The preflight of a plan for people: a table by revision, and the details below it."""
+"""The preflight of a plan as text: a table by revision, and details below it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 _KILO = 1024
 _MS = 1000
-# As many rows are written as they are; more in thousands and millions.
+# Below this number, rows are printed in full; from it on, in thousands and millions.
 _WRITTEN_OUT = 10_000
 _MILLION = 1_000_000
 _MOST = 1_000
@@ -38,7 +38,7 @@ def table(found: Iterable[Mapping[str, Any]]) -> Table:
 
 
 def rows(entry: Mapping[str, Any]) -> Iterator[tuple[str, str, str, str, str]]:
-    """Yield a row for each table of a revision: verdict, revision, table, what it blocks, and its checks."""
+    """Yield a row for each table of a revision: verdict, revision, table, what is blocked, and checks."""
     found = entry["preflight"]
     verdict = f"{found['verdict']}, acknowledged" if found.get("acknowledged") else found["verdict"]
     names = [each["table"] for each in found["tables"]]
@@ -52,9 +52,9 @@ def rows(entry: Mapping[str, Any]) -> Iterator[tuple[str, str, str, str, str]]:
 
 
 def details(entry: Mapping[str, Any], *, whole: bool = False) -> Iterator[str]:
-    """Yield what the table has no room for: checks that found something or are open, and who is in the way.
+    """Yield details that the table has no room for: failed and open checks, and blocking sessions.
 
-    With ``whole``, what the table has is there, too.
+    With ``whole``, also the content of the table.
     """
     found = entry["preflight"]
     for each in found["tables"] if whole else ():
@@ -80,7 +80,7 @@ def details(entry: Mapping[str, Any], *, whole: bool = False) -> Iterator[str]:
 
 
 def holdups(result: Mapping[str, Any]) -> Iterator[str]:
-    """Yield what delays any run on the server."""
+    """Yield the causes that delay any run on the server."""
     yield from (each["message"] for each in result.get("holdups", ()))
 
 
@@ -111,7 +111,7 @@ def _check(check: Mapping[str, Any]) -> str:
 
 
 def seconds(number_ms: float) -> str:
-    """Return a time that is an estimate, so with few digits."""
+    """Return an estimated time with few digits."""
     if number_ms < _MS:
         return f"{number_ms:.0f} ms"
     return f"{number_ms / _MS:,.1f} s" if number_ms < 10 * _MS else f"{number_ms / _MS:,.0f} s"

@@ -1,7 +1,7 @@
-"""A run's result, or its error, as a person reads it in a terminal.
+"""Shows a run's result or error in a terminal.
 
-What comes from the function is shown as it is: no text in it is taken for markup, or for a terminal's commands. A
-console that is no terminal must be made by `console`: then nothing is broken over lines.
+Text from the function is shown unchanged: it is never markup, nor a terminal's command. Make a console for a pipe with
+`console`, which never breaks lines.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 
     from migrate_cli.failed_run import FailedRun
 
-# The ids of revisions in one line.
+# The most ids of revisions in one line.
 _NOT_RUN = 8
-# Wider than any line: whoever reads a pipe wants a row to be a line.
+# Wider than any line, because a program that reads a pipe expects each row in one line.
 _UNBROKEN = 1_000_000
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _MARKS = {True: ("✓", "green"), False: ("✗", "bold red"), None: ("–", "dim")}  # noqa: RUF001 - a dash is meant
@@ -34,36 +34,36 @@ _MARKS = {True: ("✓", "green"), False: ("✗", "bold red"), None: ("–", "dim
 
 class _Console(Console):
     def on_broken_pipe(self) -> None:
-        """Go on for whoever waits for the exit code: it must not tell of a reader who has stopped."""
+        """Return the exit code although the reader has closed the pipe."""
         self.quiet = True
         discard(self.file)
 
 
 def discard(stream: IO[str]) -> None:
-    """Send what is still to be written to a stream that nobody reads any more to nowhere."""
+    """Redirect the rest of a stream without a reader to nowhere."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, stream.fileno())
     os.close(nowhere)
 
 
 def console(stream: TextIO) -> Console:
-    """A console for a stream: with colours and its own width in a terminal, plain and unbroken everywhere else."""
+    """Return a console: with colours and its own width in a terminal, plain and unbroken otherwise."""
     terminal = stream.isatty()
     return _Console(file=stream, highlight=False, force_terminal=terminal, width=None if terminal else _UNBROKEN)
 
 
 def plain(text: object) -> str:
-    """Text of others for a terminal: what a terminal would take for a command is made visible."""
+    """Return foreign text for a terminal, with control characters made visible."""
     return _CONTROL.sub("�", str(text))
 
 
 def show(result: Mapping[str, Any], console: Console) -> None:
-    """Whatever the action answered."""
+    """Show the answer of any action."""
     _SHOW[result["action"]](result, console)
 
 
 def show_result(result: Mapping[str, Any], console: Console) -> None:
-    """From where to where, and each revision on the way with its duration."""
+    """Show the revisions before and after, and each applied revision with its duration."""
     at = _at(result["revision"])
     if "applied" in result.get("truncated", ()):
         _show_steps(console, result, "Applied", "to", result["applied"])
@@ -85,7 +85,7 @@ def show_result(result: Mapping[str, Any], console: Console) -> None:
 
 def show_error(error: Mapping[str, Any], console: Console) -> None:
     """Show the error's name and its message."""
-    # The terminal breaks the line. So what is copied from there, such as a command, is one line again.
+    # The terminal wraps the line, so that a command in it can be copied as one line.
     _say(console, (f"{error.get('errorType', 'Error')}: ", "bold red"), error.get("errorMessage", ""), broken=False)
 
 
@@ -99,7 +99,7 @@ def show_applied(run: FailedRun, console: Console) -> None:
 
 
 def show_failure(run: FailedRun, request_id: str | None, runbook: str | None, console: Console) -> None:
-    """Show the facts of the revision that failed, and what was not run."""
+    """Show the failed revision, and the revisions that were not run."""
     not_run = list(run.not_run[:_NOT_RUN])
     if len(run.not_run) > _NOT_RUN:
         not_run.append(f"and {len(run.not_run) - _NOT_RUN} more")
@@ -127,9 +127,7 @@ def show_advice(advice: str, console: Console) -> None:
 
 def _show_downgrade(result: Mapping[str, Any], console: Console) -> None:
     if not result["reverted"]:
-        _say(
-            console, ("Nothing to take back: ", "bold green"), f"{result['database']} is at {_at(result['revision'])}."
-        )
+        _say(console, ("Nothing to revert: ", "bold green"), f"{result['database']} is at {_at(result['revision'])}.")
     else:
         _show_steps(console, result, "Took back", "of", result["reverted"])
 
@@ -140,7 +138,7 @@ def _show_steps(
     if steps:
         _show_table_of_steps(console, steps)
     count = counted(len(steps), "revision")
-    # A long run's result may be too long for its outcome, and its log out of reach.
+    # A long run's result may be too long for its outcome, and its log unreadable.
     if "applied" in result.get("truncated", ()):
         count = f"at least {count}" if steps else "revisions that the log lists"
     _say(
@@ -151,7 +149,7 @@ def _show_steps(
     )
     if cut := result.get("truncated"):
         names = cut if isinstance(cut, str) else ", ".join(cut)
-        _say(console, (f"Cut, as the whole was too long for an answer: {names}.", "yellow"))
+        _say(console, (f"Cut, because the answer was too long: {names}.", "yellow"))
 
 
 def _show_table_of_steps(console: Console, steps: Iterable[Mapping[str, Any]]) -> None:
@@ -167,7 +165,7 @@ def _show_stamp(result: Mapping[str, Any], console: Console) -> None:
     _say(
         console,
         ("Stamped: ", "bold green"),
-        f"{result['database']} ({result['stage']}) counts as at {_at(result['revision'])} now; before, it was"
+        f"{result['database']} ({result['stage']}) is now stamped with {_at(result['revision'])}; before, it was"
         f" {_at(result['previous_revision'])}. Nothing was run.",
     )
     if "verified" in result:
@@ -199,7 +197,7 @@ def _show_status(result: Mapping[str, Any], console: Console) -> None:
 
 
 def _show_version_tables(console: Console, result: Mapping[str, Any]) -> None:
-    """Show where each version table is, if env.py has several."""
+    """Show the revision of each version table, if env.py has several."""
     if "version_tables" not in result:
         return
     console.print()
@@ -235,7 +233,7 @@ def _version_table(entry: Mapping[str, Any]) -> str | None:
 
 
 def _show_plan(result: Mapping[str, Any], console: Console) -> None:
-    """Outside a terminal this is a script that psql could run, remarks included."""
+    """Print the plan. Outside a terminal, it is a script for psql, with comments."""
     show_preflight(result, console)
     for entry in result["plan"]:
         where = f" for {name}" if (name := _version_table(entry)) else ""
@@ -249,7 +247,7 @@ def _show_plan(result: Mapping[str, Any], console: Console) -> None:
         elif console.is_terminal:
             console.print(Syntax(plain(sql), "postgresql", background_color="default", word_wrap=True))
         else:
-            # To the letter: a tab or a carriage return may be a part of a value.
+            # Unchanged: a tab or a carriage return may be part of a value.
             console.print(Segments([Segment(sql), Segment.line()]), soft_wrap=True)
         console.print()
     count = counted(len(result["plan"]), "revision")
@@ -260,7 +258,7 @@ def _show_plan(result: Mapping[str, Any], console: Console) -> None:
 
 
 def show_preflight(result: Mapping[str, Any], console: Console) -> None:
-    """Show what each recorded revision will meet in the database, in a terminal of 80 columns and elsewhere."""
+    """Show the preflight of each recorded revision, in a terminal of 80 columns and elsewhere."""
     found = preflight.entries(result)
     if found and console.is_terminal:
         console.print(preflight.table(found))
@@ -276,7 +274,7 @@ def show_preflight(result: Mapping[str, Any], console: Console) -> None:
 
 
 def _preflight_lines(result: Mapping[str, Any], found: Iterable[Mapping[str, Any]], *, whole: bool) -> Iterator[str]:
-    """Yield the details of each revision, below its own name. With ``whole``, what a table has is there, too."""
+    """Yield the details of each revision below its name. With ``whole``, also the content of the table."""
     for entry in found:
         details = list(preflight.details(entry, whole=whole))
         if whole or details:
@@ -286,7 +284,7 @@ def _preflight_lines(result: Mapping[str, Any], found: Iterable[Mapping[str, Any
 
 
 def _remark(text: str) -> str:
-    """One line of remark in SQL, whatever the text holds."""
+    """Return a comment of one line in SQL, for any text."""
     return f"-- {' '.join(text.split())}"
 
 
@@ -308,7 +306,7 @@ def _show_history(result: Mapping[str, Any], console: Console) -> None:
 
 def _show_truncation(console: Console, result: Mapping[str, Any], mark: str = "") -> None:
     if result.get("truncated"):
-        _say(console, (f"{mark}Cut: the whole is longer than Lambda answers.", "yellow"))
+        _say(console, (f"{mark}Cut: the answer was longer than Lambda's limit.", "yellow"))
 
 
 def _show_doctor(result: Mapping[str, Any], console: Console) -> None:
@@ -332,7 +330,9 @@ def _show_doctor(result: Mapping[str, Any], console: Console) -> None:
 def _show_check(result: Mapping[str, Any], console: Console) -> None:
     database, at = f"{result['database']} ({result['stage']})", _at(result["revision"])
     same = (
-        f"{database} has the schema of" if result.get("schema") == "equal" else f"the models are what {database} is at"
+        f"{database} has the schema of"
+        if result.get("schema") == "equal"
+        else f"the models match {database}, which is at"
     )
     _say(console, ("No drift: ", "bold green"), f"{same} {at}.")
     if result.get("reason"):

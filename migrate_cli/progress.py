@@ -1,4 +1,4 @@
-"""The progress of a run, from the lines that it logs, and its display."""
+"""The progress of a run, computed from its log lines, and its display."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _PRINTED = frozenset(
 
 @dataclass
 class RunProgress:
-    """The progress of a run. ``total`` is known only if the lines say how many revisions are left."""
+    """The progress of a run. ``total`` is known only if the lines contain the number of remaining revisions."""
 
     done: int = 0
     total: int | None = None
@@ -45,13 +45,13 @@ class RunProgress:
         if event == "revision.started":
             self.current = _revision(line)
             if isinstance(line.get("step"), int) and isinstance(line.get("steps"), int):
-                # Each attempt counts its steps from 1; `done` counts those of all attempts.
+                # The steps of each attempt count from 1; `done` counts the steps of all attempts.
                 self.total = self.done + line["steps"] - line["step"] + 1
             return f"{self._position(self.done + 1)} running {self.current}"
         if event == "revision.applied":
             self.done += 1
             self.current = ""
-            # The description is last: if a narrow terminal cuts it off, the table at the end still has it.
+            # The description is last: if a narrow terminal cuts it, the table at the end still has it.
             took = f"{int(line.get('duration_ms', 0)):,} ms"
             return f"{self._position(self.done)} committed {_revision(line, f'in {took}')}"
         return message if event in _PRINTED else None
@@ -66,7 +66,7 @@ def _revision(line: Mapping[str, Any], *more: str) -> str:
 
 
 class RunDisplay(Display):
-    """Shows the progress of a run: its revisions, and a sign of life if nothing else is printed."""
+    """Shows the revisions of a run, and a sign of life if nothing else is printed for a while."""
 
     def __init__(self, console: Console, title: str) -> None:
         super().__init__(console, title)
@@ -82,7 +82,7 @@ class RunDisplay(Display):
             self._console.print()
 
     def show(self, lines: list[Mapping[str, Any]]) -> None:
-        """Show the run's new log lines, of which there may be none."""
+        """Show the run's new log lines, if there are any."""
         for line in lines:
             text = self._progress.take(line)
             self._update_bar()

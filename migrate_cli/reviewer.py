@@ -1,4 +1,4 @@
-"""A review from the command line: what the arguments mean, and what is written where."""
+"""A review from the command line: its arguments, and its output."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Wanted:
-    """The command's options: which revisions of which backend, and how they are measured."""
+    """The command's options: the revisions of a backend, and how to measure them."""
 
     names: tuple[str, ...]
     since: str | None
@@ -57,7 +57,7 @@ class Wanted:
 
 
 def run(wanted: Wanted, shape: str) -> ExitCode:
-    """Make the review and write it in one of the command's formats."""
+    """Make the review and print it in one of the formats."""
     output = Output("migrate review", as_json=shape == "json")
     try:
         config = wanted.config or configuration(wanted.backend)
@@ -98,7 +98,7 @@ def run(wanted: Wanted, shape: str) -> ExitCode:
 
 
 def explain(rule: str) -> ExitCode:
-    """Print what a rule means."""
+    """Print the explanation of a rule."""
     output = Output("migrate review", as_json=False)
     text_ = explanation(rule)
     if text_ is None:
@@ -118,7 +118,7 @@ def configuration(backend: Path) -> str:
 
 
 def _meant(wanted: Wanted, config: str) -> tuple[Tree, tuple[RevisionSource, ...], Released | None]:
-    """What the arguments mean; where they mean nothing it is the usage that is wrong."""
+    """Return the parsed arguments, or raise `UsageError`."""
     try:
         tree = read_tree(wanted.backend, config)
         released = git.released(tree, wanted.since) if wanted.since is not None else None
@@ -128,7 +128,7 @@ def _meant(wanted: Wanted, config: str) -> tuple[Tree, tuple[RevisionSource, ...
 
 
 class _Progress:
-    """Shows the step that a review is at: each one in a terminal, and elsewhere the present one every few seconds."""
+    """Shows the current step of the review: every step in a terminal, and every few seconds elsewhere."""
 
     _EVERY_S = 5.0
 
@@ -150,7 +150,7 @@ class _Progress:
             self._thread.join()
 
     def __call__(self, step: str) -> None:
-        """Take note of a step that begins."""
+        """Show a step that starts."""
         self._step = step
         if self._output.notes.is_terminal:
             self._output.note(step)
@@ -161,7 +161,7 @@ class _Progress:
 
 
 def _record(tree: Tree, result: Review, output: Output) -> None:
-    """Record what was measured. A revision with an error is recorded, too, but does not count as reviewed."""
+    """Record the measurements. A revision with an error is recorded, too, but does not count as reviewed."""
     reviews = [(one.revision, one.result, one.observation) for one in result.revisions]
     reviewed = record_file.record(tree, reviews, passed=passes)
     left = len(reviews) - reviewed
@@ -182,7 +182,7 @@ def _show(result: Review, shape: str, output: Output) -> None:
     elif shape in _TEXTS:
         sys.stdout.write(_TEXTS[shape](result))
     else:
-        # ASCII, so that no encoding stands in its way.
+        # ASCII works with every encoding.
         sys.stdout.write(json.dumps(_DOCUMENTS[shape](result)) + "\n")
         if shape == "json":
             text.show(result, output.notes)

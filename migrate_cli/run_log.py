@@ -1,7 +1,8 @@
 """The log lines of a run, from CloudWatch.
 
-The request id of an invocation is unknown until the function answers. So the run that is followed is the first one with
-the same action that began after the invocation: in the worst case it is another caller's run, for which this one waits.
+The request id of an invocation is unknown until the function answers. Therefore the followed run is the first run with
+the same action that starts after the invocation. In the worst case it is another caller's run, for which this run
+waits.
 """
 
 from __future__ import annotations
@@ -20,25 +21,25 @@ if TYPE_CHECKING:
 
 _CONNECT_S = 3
 _READ_S = 5
-# CloudWatch may look through the lines of months.
+# CloudWatch may search the lines of months.
 _LONG_READ_S = 60
 _A_DAY_S = 24 * 60 * 60
 _POLL_S = 1.0
 _SLOWEST_POLL_S = 15.0
 # Lines of different sandboxes arrive out of order.
 _OVERLAP_MS = 30_000
-# The events of which each run logs one, as its last line.
+# Each run logs exactly one of these events, as its last line.
 _LAST = frozenset({"migration.finished", "migration.noop", "migration.ahead", "migration.failed"})
 _THROTTLED = frozenset({"Throttling", "ThrottlingException"})
 _NOT_YET = "ResourceNotFoundException"
 
 
 class UnreadableError(Exception):
-    """The log cannot be read; the message says why. The run goes on all the same."""
+    """The log cannot be read. The message has the reason. The run continues."""
 
 
 class RunLog:
-    """The lines of the next run of an action. Make it before the invocation: it takes AWS's own time from the answer.
+    """The lines of the next run of an action. Create it before the invocation, so that it starts at AWS's own time.
 
     Raises:
         UnreadableError: the caller may not read them, or CloudWatch cannot be reached.
@@ -64,19 +65,19 @@ class RunLog:
 
     @property
     def lines(self) -> list[Mapping[str, Any]]:
-        """The lines of the run that were found so far, oldest first."""
+        """Return the run's lines that were found so far, oldest first."""
         return self._lines.get(self.request_id, [])
 
     @property
     def last(self) -> Mapping[str, Any] | None:
-        """The line that ends the run, None while it is not there."""
+        """Return the line that ends the run, or None if it is not there yet."""
         return _last(self.lines)
 
     def read_failure(self, request_id: str, message: str, patience_s: float) -> None:
         """Follow the run that ended with this error, and wait for its last line. Lines take seconds to arrive.
 
-        The run is that of the request, or the one whose last line has the message: the emulator of the local cloud
-        answers with a request id that its functions do not see.
+        The run has the request's id, or a last line with the message: the emulator of the local cloud returns a request
+        id that its functions do not know.
 
         Raises:
             UnreadableError: the lines cannot be read.
@@ -95,7 +96,7 @@ class RunLog:
             self.request_id = request_id if request_id in self._lines or not same else same[-1]
 
     def poll(self) -> list[Mapping[str, Any]]:
-        """Return the new lines of the run, oldest first. It asks AWS at most once a second.
+        """Return the new lines of the run, oldest first. It calls AWS at most once a second.
 
         Raises:
             UnreadableError: they cannot be read, now or later.
@@ -105,7 +106,7 @@ class RunLog:
         try:
             lines = self._new_lines()
         except exceptions.BotoCoreError:
-            # The network. If it stays away, the invocation itself fails.
+            # A network error. If it persists, the invocation itself fails.
             self._slow_down()
             lines = []
         self._next = time.monotonic() + self._pause
@@ -125,7 +126,7 @@ class RunLog:
         self._newest = max([self._newest, *(event["timestamp"] for event in fresh)])
         return [line for event in sorted(fresh, key=lambda event: event["timestamp"]) if (line := _parsed(event))]
 
-    def _ask(self, **options: Any) -> Mapping[str, Any]:  # noqa: ANN401 - as the API has them
+    def _ask(self, **options: Any) -> Mapping[str, Any]:  # noqa: ANN401 - those of the API
         try:
             response: Mapping[str, Any] = self._client.filter_log_events(logGroupName=self._group, **options)
         except exceptions.ClientError as error:
@@ -153,7 +154,7 @@ def _last(lines: list[Mapping[str, Any]]) -> Mapping[str, Any] | None:
 
 
 def messages(function: Function, request_id: str | None) -> Iterator[tuple[int, str]]:
-    """Yield the time, in milliseconds, and the text of each log line of a request; without one, of the last run.
+    """Yield the time in milliseconds and the text of each log line of a request, by default of the last run.
 
     Raises:
         UnreadableError: they cannot be read.
@@ -172,7 +173,7 @@ def messages(function: Function, request_id: str | None) -> Iterator[tuple[int, 
 
 
 def _last_request(pages: Any, group: str) -> str | None:  # noqa: ANN401 - a paginator of botocore's
-    """Return the request id of the run that began last, None if none began within a day."""
+    """Return the request id of the run that started last, or None if none started within a day."""
     since = int((time.time() - _A_DAY_S) * 1000)
     starts = _events(pages, group, filterPattern='"migration.started"', startTime=since)
     lines = [line for event in sorted(starts, key=lambda event: event["timestamp"]) if (line := _parsed(event))]
@@ -185,12 +186,12 @@ def _events(pages: Any, group: str, **options: Any) -> Iterator[Mapping[str, Any
 
 
 def _identity(event: Mapping[str, Any]) -> str:
-    """Return what tells it apart. The emulator gives no id to its own lines: the start and end of invocations."""
+    """Return a key for a line. The emulator gives no id to its own lines: the start and end of invocations."""
     return str(event.get("eventId") or event["message"])
 
 
 def _parsed(event: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """A line of the function's own; metrics and what Lambda itself says are none."""
+    """Return a line of the function itself, or None for metrics and for Lambda's own lines."""
     try:
         line = json.loads(event["message"])
     except ValueError:

@@ -1,4 +1,4 @@
-"""From a stage's name to the function that belongs to it, and the AWS that it lives in."""
+"""Finds the function of a stage, and its AWS account and region."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from migrate_cli.errors import CommandError, ExitCode, UsageError
 
-# boto3, the stages' settings and the local cloud load half a second long: a command that needs no stage does without.
+# boto3, the stages' settings and the local cloud take half a second to load, so commands without a stage skip them.
 if TYPE_CHECKING:
     import boto3
 
@@ -26,11 +26,11 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parent.parent
 CDK_JSON = "cdk.json"
 LOCAL = "local"
-# What the names of functions may hold in Lambda.
+# The characters of a function's name in Lambda.
 _FUNCTION = re.compile(r"[A-Za-z0-9_-]{1,64}")
 PRODUCTION = "prod"
 
-# Any of these means that somebody has said which AWS is meant.
+# If one of these is set, the caller has chosen an AWS.
 _OWN_SETTINGS = (
     "AWS_PROFILE",
     "AWS_DEFAULT_PROFILE",
@@ -43,7 +43,7 @@ _OWN_SETTINGS = (
 )
 
 
-# The first probe after so many seconds, then each so many, and the end of the connection after so many unanswered ones.
+# The seconds before the first probe, the seconds between probes, and the unanswered probes that end the connection.
 # macOS has another name for the first.
 _KEEPALIVE = [
     (socket.IPPROTO_TCP, getattr(socket, name), value)
@@ -54,7 +54,7 @@ _KEEPALIVE = [
 
 @dataclass(frozen=True)
 class Function:
-    """A stage's function: its names, its account if cdk.json fixes one, and the session for its AWS."""
+    """A stage's function: its names, its account if cdk.json sets one, and the session for its AWS."""
 
     stage: str
     names: Names
@@ -64,26 +64,26 @@ class Function:
 
     @property
     def name(self) -> str:
-        """Its name in Lambda."""
+        """Return its name in Lambda."""
         return self.names.function
 
     @property
     def log_group(self) -> str:
-        """Its log group in CloudWatch."""
+        """Return its log group in CloudWatch."""
         return self.names.log_group
 
-    def client(self, service: str, *, connect_s: int, read_s: int) -> Any:  # noqa: ANN401 - each service's is its own
-        """Return a client that asks once: a request whose answer is late or lost may have been done all the same.
+    def client(self, service: str, *, connect_s: int, read_s: int) -> Any:  # noqa: ANN401 - each service has its own
+        """Return a client that never retries: a request whose answer is late or lost may have been executed.
 
         Raises:
-            CommandError: the AWS settings make no sense.
+            CommandError: the AWS settings are invalid.
         """
         config = Config(
             connect_timeout=connect_s, read_timeout=read_s, retries={"total_max_attempts": 1}, tcp_keepalive=True
         )
         options: dict[str, Any] = {"config": config}
         if self.emulator is not None:
-            # An address of this machine is none for a proxy.
+            # A proxy cannot reach an address of this machine.
             options = {"config": config.merge(Config(proxies={})), "endpoint_url": self.emulator.endpoint}
         try:
             client = self._untyped().client(service, **options)
@@ -92,25 +92,25 @@ class Function:
         except ValueError as error:
             raise CommandError(
                 "InvalidSettings",
-                f"the AWS settings cannot be used: {error}",
+                f"the AWS settings are invalid: {error}",
                 ExitCode.AWS,
-                advice="Nothing was run. Look at AWS_ENDPOINT_URL and the profile: env | grep ^AWS_",
+                advice="Nothing was run. Check AWS_ENDPOINT_URL and the profile: env | grep ^AWS_",
             ) from None
         _probe_when_idle(client)
         return client
 
     def arn(self, client: Any) -> str:  # noqa: ANN401 - as above
-        """What to invoke. With its account, so that credentials of another account reach nothing of the same name."""
+        """Return the ARN to invoke. It has the account, so another account's function of this name is never invoked."""
         if self.account is None:
             return self.name
         return f"arn:{client.meta.partition}:lambda:{client.meta.region_name}:{self.account}:function:{self.name}"
 
-    def _untyped(self) -> Any:  # noqa: ANN401 - boto3's types know services by literal names only
+    def _untyped(self) -> Any:  # noqa: ANN401 - boto3's types have services by literal names only
         return self.session
 
 
 def own_account(function: Function) -> str:
-    """Return the account of the credentials, as AWS knows it; needs no permission."""
+    """Return the account of the credentials. AWS requires no permission for this."""
     try:
         account: str = function.client("sts", connect_s=3, read_s=5).get_caller_identity()["Account"]
     except (BotoCoreError, ClientError) as error:
@@ -119,26 +119,26 @@ def own_account(function: Function) -> str:
 
 
 def _probe_when_idle(client: Any) -> None:  # noqa: ANN401 - as above
-    """Let the system probe an idle connection each minute.
+    """Let the operating system probe an idle connection each minute.
 
-    NAT gateways and networks of CI forget a connection that is silent for 4 to 6 minutes. botocore only switches
-    keepalive on, and Linux then begins after two hours. botocore has no setting for the interval; the list is that from
-    which it makes its pools of connections.
+    NAT gateways and networks of CI drop a connection that is silent for 4 to 6 minutes. botocore only switches
+    keepalive on, and Linux then sends the first probe after two hours. botocore has no setting for the interval, so
+    this extends the list of socket options for its pools of connections.
     """
     client._endpoint.http_session._socket_options.extend(_KEEPALIVE)  # noqa: SLF001 - see above
 
 
 def _cdk_json() -> Path:
-    """Return the checkout's cdk.json. A command that was installed without one has that of the folder it is called in.
+    """Return the checkout's cdk.json. An installed command searches the current folder and its parents.
 
     Raises:
-        UsageError: neither this folder nor one above it has a cdk.json.
+        UsageError: none of them has a cdk.json.
     """
     if (found := _find_cdk_json()) is not None:
         return found
     raise UsageError(
         f"there is no cdk.json in {Path.cwd()} or above it, so there are no stages",
-        advice="Run this in the folder of cdk.json, or name the function: --function NAME",
+        advice="Run this in the folder of cdk.json, or pass the function's name: --function NAME",
     )
 
 
@@ -149,7 +149,7 @@ def _find_cdk_json() -> Path | None:
 
 
 def project() -> Project:
-    """The project that cdk.json describes.
+    """Return the project in cdk.json.
 
     Raises:
         UsageError: it cannot be read.
@@ -160,14 +160,13 @@ def project() -> Project:
         content = json.loads(_cdk_json().read_text(encoding="utf-8"))
         return read_project(content.get("context", {}).get("project"))
     except (OSError, ValueError, AttributeError, StageError) as error:
-        raise UsageError(f"cdk.json cannot be used: {error}") from None
+        raise UsageError(f"cdk.json is invalid: {error}") from None
 
 
 def environment(stage: str | None) -> dict[str, str]:
-    """Return the variables that cdk.json gives a stage's function; without a stage, those that are alike in all.
+    """Return the variables that cdk.json gives a stage's function; without a stage, those that are equal in all stages.
 
-    This reads the file without validating it, which is a command's last step before it measures for seconds. Without a
-    cdk.json no stage has variables.
+    It does not validate the file. Without a cdk.json no stage has variables.
 
     Raises:
         UsageError: cdk.json cannot be read, or has no such stage.
@@ -187,7 +186,7 @@ def environment(stage: str | None) -> dict[str, str]:
 
 
 def variables_of_all() -> frozenset[str]:
-    """Return the names of the variables that any stage's `environment` of cdk.json has.
+    """Return the names of the variables in any stage's `environment` of cdk.json.
 
     Raises:
         UsageError: cdk.json cannot be read.
@@ -201,17 +200,17 @@ def _environments() -> dict[str, dict[str, str]]:
         stages: dict[str, Any] = content.get("context", {}).get("project", {}).get("stages", {})
         return {name: dict(settings.get("environment", {})) for name, settings in stages.items()}
     except (OSError, ValueError, AttributeError, TypeError) as error:
-        raise UsageError(f"cdk.json cannot be used: {error}") from None
+        raise UsageError(f"cdk.json is invalid: {error}") from None
 
 
 def must_be_meant(stage: str) -> bool:
-    """Whether nobody changes this stage in passing: `prod`, and each that cdk.json protects."""
+    """Return whether a change of this stage needs a confirmation: `prod`, and the stages that cdk.json protects."""
     settings = project().stages.get(stage)
     return stage == PRODUCTION or bool(settings and settings.protect)
 
 
 def named(function: str, region: str | None, profile: str | None) -> Function:
-    """The function of this name, in the AWS that the options or the AWS settings say. Needs no cdk.json.
+    """Return the function of this name, in the AWS of the options or the AWS settings. Needs no cdk.json.
 
     Raises:
         CommandError: no function can have this name, or there is no such profile.
@@ -219,23 +218,25 @@ def named(function: str, region: str | None, profile: str | None) -> Function:
     from infra.names import Names, OtherNames  # noqa: PLC0415 - see above
 
     if not _FUNCTION.fullmatch(function):
-        raise UsageError(f"{function!r} is no name of a function", advice="--function takes a name, not an ARN.")
+        raise UsageError(
+            f"{function!r} is not a valid name of a function", advice="--function takes a name, not an ARN."
+        )
     names = Names.of_function(function) or OtherNames(function)
     return Function(function, names, None, _session(region or os.environ.get("AWS_REGION"), profile))
 
 
 def find(stage: str, region: str | None, profile: str | None) -> Function:
-    """The function of a stage. Its region is the option's, that of cdk.json, or that of the AWS settings.
+    """Return the function of a stage. Its region is the option's, the one in cdk.json, or that of the AWS settings.
 
     Raises:
-        CommandError: there is no such stage, or the local cloud is meant and is not up.
+        CommandError: there is no such stage, or the local cloud is not up.
     """
     import boto3  # noqa: PLC0415 - see above
 
     known = project()
     if stage not in known.stages:
         raise UsageError(
-            f"there is no stage {stage!r} in cdk.json", advice=f"Say --stage with one of {', '.join(known.stages)}."
+            f"there is no stage {stage!r} in cdk.json", advice=f"Pass --stage with one of {', '.join(known.stages)}."
         )
     settings = known.stages[stage]
     names = known.names(stage)
@@ -248,7 +249,7 @@ def find(stage: str, region: str | None, profile: str | None) -> Function:
             region_name=emulator.region,
         )
         return Function(stage, names, settings.account, session, emulator)
-    # The aws command, version 2, knows AWS_REGION; boto3 knows AWS_DEFAULT_REGION only.
+    # Version 2 of the aws command reads AWS_REGION. boto3 reads AWS_DEFAULT_REGION only.
     return Function(
         stage, names, settings.account, _session(region or settings.region or os.environ.get("AWS_REGION"), profile)
     )
@@ -270,7 +271,7 @@ def _local_cloud() -> Emulator:
         from localcloud import cloud  # noqa: PLC0415 - see above
 
         emulator = cloud.running_emulator(ROOT)
-    except ModuleNotFoundError:  # installed without a checkout, whose local cloud it is
+    except ModuleNotFoundError:  # installed without a checkout, which would have the local cloud
         emulator = None
     if emulator is None:
         raise CommandError(

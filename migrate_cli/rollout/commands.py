@@ -1,4 +1,4 @@
-"""``migrate rollout``: begin a rollout over a stage's targets, look at it, stop it, retry what failed."""
+"""``migrate rollout``: start, follow, stop and retry a rollout over a stage's targets."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 _POLL_S = 1.0
-# Listing the outcomes of 100,000 targets takes seconds: pause four times as long as the last look took.
+# Listing the outcomes of 100,000 targets takes seconds, so the pause is four times as long as the last listing.
 _POLL_PART = 5
 # AWS may be unreachable for this long before the command gives up. The rollout does not depend on the command.
 _PATIENCE_S = 300
@@ -53,16 +53,18 @@ class _StartsByDefault(TyperGroup):
 app = typer.Typer(
     name="rollout",
     cls=_StartsByDefault,
-    help="Migrate every target of a stage with its state machine. Exit codes: 0 ok, 1 the rollout failed, 2 wrong"
-    " usage, 3 AWS, network or permission trouble, 4 stopped, or another one is running.",
+    help="Migrate every target of a stage with its state machine. Exit codes: 0 success, 1 the rollout failed, 2 wrong"
+    " usage, 3 AWS, network or permission trouble, 4 stopped, or another rollout is running.",
     rich_markup_mode=None,
 )
 
-Page = Annotated[Path | None, typer.Option("--report", metavar="FILE", help="Write the report's page there, HTML.")]
+Page = Annotated[Path | None, typer.Option("--report", metavar="FILE", help="Write the HTML report to this file.")]
 Name = Annotated[
-    str | None, typer.Argument(metavar="[NAME]", help="Its name; without it, the last one.", show_default=False)
+    str | None, typer.Argument(metavar="[NAME]", help="The rollout's name. Default: the last one.", show_default=False)
 ]
-Yes = Annotated[bool, typer.Option("--yes", help="Do not ask before prod, or a protected stage, is changed.")]
+Yes = Annotated[
+    bool, typer.Option("--yes", help="Do not ask for confirmation before a change of prod or a protected stage.")
+]
 
 
 @app.command(
@@ -72,42 +74,47 @@ Yes = Annotated[bool, typer.Option("--yes", help="Do not ask before prod, or a p
 def start(
     call: Call,
     plan: Annotated[
-        bool, typer.Option("--plan", help="Ask every target where it is instead. Changes nothing; estimates.")
+        bool,
+        typer.Option(
+            "--plan", help="Only read the revision of every target, and estimate the rollout. Changes nothing."
+        ),
     ] = False,
     check: Annotated[
         bool, typer.Option("--check", help="Compare every target's schema with the packaged tree's. Changes nothing.")
     ] = False,
-    target: Annotated[list[str] | None, typer.Option(help="Only this one, by its name; as often as needed.")] = None,
+    target: Annotated[list[str] | None, typer.Option(help="Only the target of this name. Repeatable.")] = None,
     approved: Annotated[
         str | None, typer.Option(metavar="NAME", help="Run the plan of this name, if nothing has changed since.")
     ] = None,
-    exclude: Annotated[list[str] | None, typer.Option(help="Leave this one out; as often as needed.")] = None,
+    exclude: Annotated[list[str] | None, typer.Option(help="Leave out the target of this name. Repeatable.")] = None,
     downgrade_to: Annotated[
         str | None,
-        typer.Option(metavar="REVISION", help="Take back to it what the rollout of --migrated-by has migrated."),
+        typer.Option(
+            metavar="REVISION", help="Revert to this revision at the targets that --migrated-by has migrated."
+        ),
     ] = None,
     migrated_by: Annotated[
-        str | None, typer.Option(metavar="NAME", help="With --downgrade-to: of that rollout.")
+        str | None, typer.Option(metavar="NAME", help="With --downgrade-to: the name of that rollout.")
     ] = None,
     per_target: Annotated[
-        float | None, typer.Option(min=0, metavar="SECONDS", help="With --plan: what migrating one takes.")
+        float | None, typer.Option(min=0, metavar="SECONDS", help="With --plan: the seconds that one target takes.")
     ] = None,
     page: Page = None,
     yes: Yes = False,
     as_json: Json = False,
 ) -> int:
-    """Begin a rollout and follow it to its end (the default, without a command's name)."""
+    """Start a rollout and follow it to its end (the default command)."""
     if per_target is not None and not plan:
-        raise UsageError("--per-target is for --plan")
+        raise UsageError("--per-target needs --plan")
     if check and plan:
-        raise UsageError("--check and --plan are two things", advice="Leave out one of them.")
+        raise UsageError("--check and --plan exclude each other", advice="Leave out one of them.")
     plan = plan or check
     if approved is not None and (plan or target or exclude):
-        raise UsageError("--approved runs a plan as it was made", advice="Leave out --plan, --target and --exclude.")
+        raise UsageError("--approved runs a plan unchanged", advice="Leave out --plan, --target and --exclude.")
     if (downgrade_to is None) != (migrated_by is None):
         raise UsageError("--downgrade-to and --migrated-by need each other")
     if downgrade_to is not None and (plan or approved is not None):
-        raise UsageError("--downgrade-to is no --plan and no --approved")
+        raise UsageError("--downgrade-to excludes --plan and --approved")
     execution_input: dict[str, Any] = {
         **({"plan": True} if plan else {}),
         **({"check": True} if check else {}),
@@ -138,7 +145,7 @@ def retry(
     yes: Yes = False,
     as_json: Json = False,
 ) -> int:
-    """Begin a rollout of the targets that failed in an earlier one, and follow it."""
+    """Start a rollout of the targets that failed in an earlier one, and follow it."""
 
     def work(machine: Machine, output: Output) -> ExitCode:
         name = rollout or of or machine.latest()
@@ -155,11 +162,13 @@ def retry(
 def status(
     call: Call,
     rollout: Name = None,
-    follow: Annotated[bool, typer.Option("--follow", help="Wait for its end, and exit as it does.")] = False,
+    follow: Annotated[
+        bool, typer.Option("--follow", help="Follow it to its end, and exit with its exit code.")
+    ] = False,
     page: Page = None,
     as_json: Json = False,
 ) -> int:
-    """Show how far a rollout is, or how it ended."""
+    """Show the progress or the result of a rollout."""
 
     def work(machine: Machine, output: Output) -> ExitCode:
         name = rollout or machine.latest()
@@ -175,7 +184,7 @@ def status(
 def approve(
     call: Call, rollout: Annotated[str, typer.Argument(help="Its name.")], yes: Yes = False, as_json: Json = False
 ) -> int:
-    """Let a rollout that waits for an approval begin its next wave."""
+    """Approve the next wave of a rollout that waits for an approval."""
 
     def work(machine: Machine, output: Output) -> ExitCode:
         if not yes:
@@ -192,7 +201,7 @@ def approve(
 @app.command(epilog=examples("migrate rollout stop --stage prod"))
 @at_stage
 def stop(call: Call, rollout: Name = None, page: Page = None, as_json: Json = False) -> int:
-    """Let the running rollout begin no further target, and wait for those at work to end at a boundary."""
+    """Stop the running rollout: start no further target, and wait for the running ones to end cleanly."""
 
     def work(machine: Machine, output: Output) -> ExitCode:
         name = rollout or machine.latest()
@@ -201,19 +210,19 @@ def stop(call: Call, rollout: Name = None, page: Page = None, as_json: Json = Fa
         try:
             no_wait = machine.stop(name, _who())
         except KeyboardInterrupt:
-            look = f"Whether it is: {machine.commands.named(f'rollout status {name}')}"
+            look = f"To check: {machine.commands.named(f'rollout status {name}')}"
             message = f"rollout {name} may be stopped"
             raise CommandError("Interrupted", message, ExitCode.INTERRUPTED, advice=look) from None
         if machine.bucket is None:
             return _stopped(machine, name, output)
-        output.note(f"Rollout {name} begins nothing more; waiting for what is at work.")
+        output.note(f"Rollout {name} starts no further target; waiting for the running ones.")
         if not no_wait:
             output.note(
                 "The caller may not end a wait for an approval (states:SendTaskFailure). If the rollout waits for one,"
                 " it ends when somebody approves it, or when the time for the approval is over."
             )
         code = _end(machine, name, output, page)
-        # A rollout that stopped is the success of this command.
+        # For this command, a stopped rollout is a success.
         return ExitCode.OK if code is ExitCode.AGAIN else code
 
     return _with_machine("rollout stop", call, work, as_json=as_json)
@@ -236,7 +245,7 @@ def show(
 @at_stage
 def show_list(
     call: Call,
-    limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 20,
+    limit: Annotated[int, typer.Option(min=1, help="The most rows.")] = 20,
     as_json: Json = False,
 ) -> int:
     """List the stage's rollouts and plans, the newest first."""
@@ -260,7 +269,7 @@ def _with_machine(name: str, call: Call, work: Callable[[Machine, Output], ExitC
     except CommandError as error:
         return output.fail(error)
     except KeyboardInterrupt:
-        return output.fail(CommandError("Interrupted", "nothing was begun or stopped", ExitCode.INTERRUPTED))
+        return output.fail(CommandError("Interrupted", "nothing was started or stopped", ExitCode.INTERRUPTED))
 
 
 def _end(
@@ -272,9 +281,9 @@ def _end(
     except KeyboardInterrupt:
         raise CommandError(
             "Interrupted",
-            f"stopped looking; rollout {name} goes on",
+            f"stopped following; rollout {name} continues",
             ExitCode.INTERRUPTED,
-            advice=f"How far it is: {machine.commands.named(f'rollout status {name}')}. To stop it:"
+            advice=f"Its progress: {machine.commands.named(f'rollout status {name}')}. To stop it:"
             f" {machine.commands.named(f'rollout stop {name}')}",
         ) from None
     return _show_outcome(machine, execution, output, page, per_target_s=per_target_s)
@@ -287,7 +296,7 @@ def _stopped(machine: Machine, name: str, output: Output) -> ExitCode:
         return _show_outcome(machine, execution, output, None)
     where = machine.commands.named("status")
     result = {"action": "rollout stop", "stage": machine.stage, "rollout": name, "status": "stopped"}
-    text = f"Rollout {name} is stopped. A function that is at work ends by itself; where the database is: {where}"
+    text = f"Rollout {name} is stopped. A running function ends by itself; the database's state: {where}"
     return output.succeed(result, lambda _, console: show_line(text, console))
 
 
@@ -316,10 +325,10 @@ def _follow(machine: Machine, name: str, output: Output) -> Mapping[str, Any]:
                 reached, in_reach = time.monotonic(), True
             except CommandError as error:
                 if not _passes(error) or time.monotonic() - reached > _PATIENCE_S:
-                    error.advice = f"Rollout {name} goes on all the same. {error.advice}"
+                    error.advice = f"Rollout {name} continues. {error.advice}"
                     raise
                 if in_reach:
-                    display.print(f"cannot look at the moment: {error.message}")
+                    display.print(f"AWS does not answer at the moment: {error.message}")
                 in_reach = False
             time.sleep(max(_POLL_S, _POLL_PART * (time.monotonic() - began)))
 
@@ -335,7 +344,7 @@ def _passes(error: CommandError) -> bool:
 
 
 def _show_failures(machine: Machine, progress: RolloutProgress, display: RolloutDisplay) -> None:
-    """Print the targets that have failed since the last look, up to the display's limit."""
+    """Print the targets that have failed since the last listing, up to the display's limit."""
     while progress.new_failures and display.has_room_for_failures:
         key = progress.new_failures.pop(0)
         with machine.calling("s3:GetObject"):
@@ -353,7 +362,7 @@ def _show_outcome(
     judge: bool = True,
     per_target_s: float | None = None,
 ) -> ExitCode:
-    """Show an execution's report. Without ``judge``, a rollout that failed is no error of this command."""
+    """Show an execution's report. Without ``judge``, a failed rollout is not an error of this command."""
     name, running = execution["name"], execution["status"] == RUNNING
     if machine.bucket is None:
         return _show_result(machine, execution, output)
@@ -377,14 +386,14 @@ def _judged(machine: Machine, report: Mapping[str, Any]) -> CommandError | None:
     if report["status"] == "succeeded":
         return _drift(report) if report.get("check") else None
     if report.get("downgrade_to"):
-        # Neither a retry nor another rollout takes anything back: both upgrade.
+        # A retry or another rollout would upgrade.
         back = f"rollout --downgrade-to {report['downgrade_to']} --migrated-by {report['migrated_by']}"
-        advice = f"Once the cause is gone, take back what is left: {commands.named(back)}"
+        advice = f"After you have fixed the cause, revert the remaining ones: {commands.named(back)}"
         return _unsuccessful(report, advice)
-    on = f"To go on: {commands.named('rollout')}"
+    on = f"To continue: {commands.named('rollout')}"
     if report["status"] == "failed":
         retry_it = commands.named(f"rollout retry {report['rollout']}")
-        look = f"Once the cause is gone, those that failed: {retry_it}. "
+        look = f"After you have fixed the cause, retry the failed targets: {retry_it}. "
         return _unsuccessful(report, look * bool(report["failures"]) + on)
     return _unsuccessful(report, on)
 
@@ -396,7 +405,7 @@ def _unsuccessful(report: Mapping[str, Any], advice: str) -> CommandError:
 
 
 def _drift(report: Mapping[str, Any]) -> CommandError | None:
-    """Return the error of a check that found other schemas than the tree's, or could not compare each target's."""
+    """Return the error of a check that found different schemas, or could not compare all of them."""
     targets = report["counts"]["targets"]
     found = dict.fromkeys(("equal", "different"), 0)
     for group in report.get("schema", ()):
@@ -405,9 +414,9 @@ def _drift(report: Mapping[str, Any]) -> CommandError | None:
     if found["different"]:
         return CommandError(
             "DriftDetected",
-            f"the schemas of {found['different']:,} of {targets:,} targets are not what the tree makes of them",
+            f"the schemas of {found['different']:,} of {targets:,} targets differ from the tree's",
             ExitCode.FAILED,
-            advice="Write the revision that is missing, or take back by hand what was changed there.",
+            advice="Write the missing revision, or revert by hand what was changed there.",
         )
     if missing := targets - found["equal"]:
         return CommandError(
@@ -424,7 +433,7 @@ def _show_result(machine: Machine, execution: Mapping[str, Any], output: Output)
     if execution["status"] == RUNNING:
         output.note(
             f"{execution['name']} is running since {execution['startDate']:%H:%M:%S}."
-            f" Where it is: {machine.commands.named('status')}"
+            f" The database's state: {machine.commands.named('status')}"
         )
         return ExitCode.OK
     if execution["status"] != SUCCEEDED:
@@ -436,7 +445,7 @@ def _estimate(machine: Machine, name: str, per_target_s: float | None) -> dict[s
     folder = machine.folder(name)
     try:
         stage = stages.project().stages.get(machine.stage)
-    except UsageError:  # the function was given by its name: then no cdk.json is needed
+    except UsageError:  # with --function, no cdk.json is needed
         stage = None
     with machine.calling("s3:GetObject", "s3:ListBucket"):
         return estimate(folder.read(ROLLOUT), folder.outcomes(), stage, per_target_s).as_json()

@@ -1,4 +1,4 @@
-"""An estimate of a rollout's time and cost, from the times that a plan measured."""
+"""An estimate of a rollout's time and cost, from the times that a plan has measured."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from infra.stages import Stage
     from lambda_migrate.fleet.folder import Outcome
 
-# List prices in USD of us-east-1, the first tier and without a free one, from AWS's price pages of 2025. Other regions
-# and later days are near them. docs/cli.md says the same.
+# AWS's list prices in USD for us-east-1 in 2025, first tier, without the free tier. Other regions are similar.
+# docs/cli.md has the same numbers.
 GB_SECOND = {"arm64": 0.0000133334, "x86_64": 0.0000166667}
 INVOCATION = 0.20 / 1_000_000
 TRANSITION = 0.025 / 1_000
@@ -22,7 +22,7 @@ S3_PUT_OR_LIST = 0.005 / 1_000
 
 # State transitions for one target without retries: Migrate, the choice after it, Done.
 _TRANSITIONS = 3
-# Two for each target: read whether the rollout is halted, and write the outcome.
+# Two for each target: check whether the rollout is halted, and write the outcome.
 _S3_REQUESTS = 2
 
 
@@ -38,7 +38,7 @@ class Estimate:
     usd: float
 
     def as_json(self) -> dict[str, Any]:
-        """Return the part of the document that ``--json`` prints."""
+        """Return the estimate's part of the ``--json`` document."""
         return asdict(self)
 
 

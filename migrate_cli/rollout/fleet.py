@@ -1,4 +1,4 @@
-"""``migrate fleet``: where every tenant of a stage is, from the outcomes of its rollouts and plans."""
+"""``migrate fleet``: the state of every tenant of a stage, from the outcomes of its rollouts and plans."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 
-app = typer.Typer(name="fleet", help="Look at all tenants of a stage.", rich_markup_mode=None)
+app = typer.Typer(name="fleet", help="Show the state of all tenants of a stage.", rich_markup_mode=None)
 
 UNKNOWN = "unknown"
-# In the order in which an operator wants to see them.
+# In the order of urgency.
 STATES = (FAILED, BEHIND, UNKNOWN, CURRENT)
-# So many rollouts and plans are read at most to find the tenants that the newest ones did not visit.
+# The most rollouts and plans to read for tenants that the newest ones did not visit.
 _ROLLOUTS_READ = 20
 
 
 class State(str, Enum):
-    """What `--only` takes."""
+    """The values of `--only`."""
 
     FAILED = FAILED
     BEHIND = BEHIND
@@ -49,21 +49,24 @@ class State(str, Enum):
 
 @app.callback()
 def fleet() -> None:
-    """Look at all tenants of a stage."""
+    """Show the state of all tenants of a stage."""
 
 
 @app.command(epilog=examples("migrate fleet status --stage prod --only behind"))
 @at_stage
 def status(
     call: Call,
-    only: Annotated[list[State] | None, typer.Option(help="Only tenants of this state; as often as needed.")] = None,
+    only: Annotated[list[State] | None, typer.Option(help="Only tenants in this state. Repeatable.")] = None,
     text: Annotated[
-        str | None, typer.Option("--filter", metavar="TEXT", help="Only tenants whose name, server or revision has it.")
+        str | None,
+        typer.Option(
+            "--filter", metavar="TEXT", help="Only tenants whose name, server or revision contains this text."
+        ),
     ] = None,
-    limit: Annotated[int, typer.Option(min=1, help="Show at most so many; --json has all.")] = 100,
+    limit: Annotated[int, typer.Option(min=1, help="The most rows; --json has all.")] = 100,
     as_json: Json = False,
 ) -> int:
-    """Show where every tenant is: its revision, and whether it is behind. Reads what rollouts and plans have left."""
+    """Show every tenant's revision, and whether it is behind. Reads the results of rollouts and plans."""
     output = Output(f"migrate fleet status ({call.stage})", as_json=as_json)
     try:
         result = _status(find(call))
@@ -87,13 +90,13 @@ def _status(machine: Machine) -> dict[str, Any]:
     if not listed:
         raise UsageError(
             f"stage {machine.stage} has had neither a rollout nor a plan yet",
-            advice=f"To look at every tenant: {machine.commands.named('rollout --plan')}",
+            advice=f"To read every tenant's revision: {machine.commands.named('rollout --plan')}",
         )
     with machine.calling("s3:GetObject", "s3:ListBucket"):
         readings = (_Reading.of(machine, each.name) for each in listed)
         tenants, newest = _latest_of_each(reading for reading in readings if reading is not None)
     if newest is None:
-        raise CommandError("NotListed", "no rollout's targets could be read", ExitCode.FAILED)
+        raise CommandError("NotListed", "the targets of no rollout could be read", ExitCode.FAILED)
     counts = Counter(tenant["state"] for tenant in tenants)
     return {
         "action": "fleet status",
@@ -107,14 +110,14 @@ def _status(machine: Machine) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class _Reading:
-    """A rollout or plan, and what became of its targets."""
+    """A rollout or plan, and the outcomes of its targets."""
 
     rollout: Mapping[str, Any]
     lines: Sequence[Mapping[str, Any]]
 
     @classmethod
     def of(cls, machine: Machine, name: str) -> _Reading | None:
-        """Read it: its targets.jsonl, or if it has no report yet, its outcomes."""
+        """Read it from its targets.jsonl or, without a report, from its outcomes."""
         folder = machine.folder(name)
         try:
             if lines := _written(machine.targets(name)):
@@ -127,13 +130,13 @@ class _Reading:
 
     @property
     def heads(self) -> list[str]:
-        """The heads of the package that it was listed with."""
+        """Return the heads of the package that listed it."""
         found = self.rollout.get("heads")
         return [str(head) for head in found] if isinstance(found, list) else []
 
     @property
     def left_out(self) -> list[dict[str, Any]]:
-        """The targets that it excluded, or found too late, as lines of targets that were not begun."""
+        """Return its excluded or late targets, as lines of targets that did not start."""
         excluded = self.rollout.get("excluded") or []
         names = [entry["name"] for entry in excluded if isinstance(entry, dict)] + (self.rollout.get("new") or [])
         nowhere: dict[str, Any] = {"target": {}, "server": "", "outcome": LEFT, "revision": None}
@@ -141,12 +144,12 @@ class _Reading:
 
     @property
     def is_whole(self) -> bool:
-        """Whether it listed every tenant that there was."""
+        """Return whether it listed every tenant."""
         return self.rollout.get("chosen") is None
 
 
 def _written(content: bytes | None) -> list[dict[str, Any]]:
-    """Return the lines of targets.jsonl; none if it is not there or somebody changed it."""
+    """Return the lines of targets.jsonl, or none if it is missing or was changed by hand."""
     try:
         lines = [json.loads(line) for line in (content or b"").splitlines()]
     except ValueError:
@@ -167,8 +170,8 @@ def _is_line(line: object) -> bool:
 def _latest_of_each(readings: Iterable[_Reading]) -> tuple[list[dict[str, Any]], _Reading | None]:
     """Return the last outcome of each tenant, from the newest rollout to older ones, and the newest rollout.
 
-    The tenants are those of the newest rollout of all, and those that later ones visited. Older rollouts are read only
-    for tenants that the newer ones did not come to.
+    The tenants are those of the newest rollout, and those that later plans visited. Older rollouts are read only for
+    tenants without an outcome in newer ones.
     """
     newest: _Reading | None = None
     tenants: dict[str, dict[str, Any]] = {}
@@ -178,7 +181,7 @@ def _latest_of_each(readings: Iterable[_Reading]) -> tuple[list[dict[str, Any]],
         for line in (*reading.lines, *reading.left_out):
             known = tenants.get(line["name"])
             if known is None and is_complete:
-                continue  # a tenant that is none any more
+                continue  # no longer a tenant
             if known is None or known["state"] == UNKNOWN:
                 tenants[line["name"]] = _tenant(line, reading, newest)
         is_complete = is_complete or reading.is_whole
@@ -211,10 +214,10 @@ def _state(line: Mapping[str, Any], reading: _Reading, newest: _Reading) -> str:
 
 
 def show_status(result: Mapping[str, Any], limit: int, console: Console) -> None:
-    """Show the tenants, those that need somebody first."""
+    """Show the tenants, the most urgent first."""
     shown = result["targets"][:limit]
     table = Table(box=None, pad_edge=False, header_style="dim")
-    # Names and revisions are folded, never cut: at 80 columns every one is there in full.
+    # Names and revisions are folded and never cut, so all of them fit into 80 columns.
     table.add_column("Target", overflow="fold", ratio=3)
     table.add_column("State", no_wrap=True)
     table.add_column("Revision or error", overflow="fold", ratio=2)
@@ -237,4 +240,4 @@ def _below(result: Mapping[str, Any], shown: int) -> Iterator[str]:
         yield f"and {more:,} more: --limit, --filter or --only"
     counts = ", ".join(f"{count:,} {name}" for name, count in result["counts"].items() if name != "targets" and count)
     heads = ", ".join(result["heads"]) or "base"
-    yield f"{result['counts']['targets']:,} targets: {counts}. Head: {heads}, as {result['rollout']} has it."
+    yield f"{result['counts']['targets']:,} targets: {counts}. Head: {heads}, according to {result['rollout']}."

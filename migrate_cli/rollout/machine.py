@@ -38,17 +38,17 @@ if TYPE_CHECKING:
     from migrate_cli.errors import Commands
     from migrate_cli.stages import Function
 
-# The status of an execution, as Step Functions has it.
+# The status of an execution in Step Functions.
 RUNNING = "RUNNING"
 SUCCEEDED = "SUCCEEDED"
 ABORTED = "ABORTED"
 # The error of an execution that found another rollout running.
 ALREADY_RUNNING = "AlreadyRunning"
 
-# Step Functions forgets executions after 90 days.
+# Step Functions deletes executions after 90 days.
 _FORGOTTEN = frozenset({"ExecutionDoesNotExist"})
 
-# The answers of Step Functions to a token that nobody waits for any more.
+# The errors of Step Functions for a token that is no longer waited for.
 _NOT_WAITING = frozenset({"TaskDoesNotExist", "TaskTimedOut", "InvalidToken"})
 
 # Error codes of S3 for a write that requires that the object does not exist yet.
@@ -59,7 +59,7 @@ _READ_S = 60
 
 @dataclass(frozen=True)
 class _Bucket(Bucket):
-    """The rollouts' bucket, with the credentials of this command's caller instead of the function's."""
+    """The rollouts' bucket, with the credentials of this command's caller."""
 
     client: Any = None
 
@@ -140,12 +140,12 @@ class Machine:
         """Start an execution and return its name.
 
         Raises:
-            CommandError: it was refused, or nobody knows whether it began; then the error has its name.
+            CommandError: it was refused, or its start is unknown. Then the error has its name.
         """
         name = f"{datetime.now(timezone.utc):%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
-        unknown = f"rollout {name} may have begun"
+        unknown = f"rollout {name} may have started"
         look = (
-            f"Whether it has: {self.commands.named(f'rollout status {name}')}. To stop it:"
+            f"To check: {self.commands.named(f'rollout status {name}')}. To stop it:"
             f" {self.commands.named(f'rollout stop {name}')}"
         )
         try:
@@ -164,7 +164,7 @@ class Machine:
         return execution
 
     def latest(self) -> str:
-        """Return the name of the last rollout. A plan is none, and neither is one that failed to list its targets.
+        """Return the name of the last rollout, without plans and rollouts that failed to list their targets.
 
         Raises:
             UsageError: there was none.
@@ -178,7 +178,7 @@ class Machine:
         if name is None:
             raise UsageError(
                 f"stage {self.stage} has not had a rollout yet",
-                advice=f"To begin one: {self.commands.named('rollout')}",
+                advice=f"To start one: {self.commands.named('rollout')}",
             )
         return str(name)
 
@@ -208,7 +208,7 @@ class Machine:
         return sorted(found, key=lambda listed: listed.started, reverse=True)
 
     def ended_as(self, listed: Listed) -> tuple[str, Mapping[str, int]]:
-        """Return the status of a rollout, and the counts of its targets if its report is written."""
+        """Return the status of a rollout, and the counts of its targets if it has a report."""
         with self.calling("s3:GetObject"):
             report = self.folder(listed.name).read(REPORT)
         if isinstance(report, dict) and isinstance(report.get("counts"), dict):
@@ -221,9 +221,9 @@ class Machine:
             raise
 
     def stop(self, name: str, who: str) -> bool:
-        """Let a rollout begin no further target.
+        """Let a rollout start no further target.
 
-        Without targets, stop the execution; a running function ends by itself. Returns False if the rollout may still
+        Without targets, stop the execution; a running function ends by itself. Return False if the rollout may still
         wait for an approval, because the caller may not end the wait.
         """
         if self.bucket is None:
@@ -246,19 +246,19 @@ class Machine:
         return True
 
     def approval(self, name: str) -> str | None:
-        """Return the token of the approval that a rollout has asked for last, or None."""
+        """Return the token of the rollout's last request for an approval, or None."""
         asked = self.asked(name)
         return None if asked is None else asked[0]
 
     def asked(self, name: str) -> tuple[str, str] | None:
-        """Return that token and the key of the wave that waits. Both stay when the approval was given."""
+        """Return that token and the key of the waiting wave. Both stay after the approval."""
         with self.calling("s3:GetObject"):
             asked = self.folder(name).read(APPROVAL)
         token = asked.get("token") if isinstance(asked, dict) else None
         return (token, str(asked.get("before"))) if isinstance(token, str) else None
 
     def approve(self, name: str, who: str) -> None:
-        """Let a rollout begin the wave that it waits with.
+        """Approve the wave that a rollout waits with.
 
         Raises:
             UsageError: it does not wait for an approval.
@@ -268,11 +268,11 @@ class Machine:
         if token is None or not self._answer(lambda: self.client.send_task_success(taskToken=token, output=output)):
             raise UsageError(
                 f"rollout {name} does not wait for an approval",
-                advice=f"How far it is: {self.commands.named(f'rollout status {name}')}",
+                advice=f"Its progress: {self.commands.named(f'rollout status {name}')}",
             )
 
     def _answer(self, send: Callable[[], object]) -> bool:
-        """Answer an approval, and return whether somebody still waited for it."""
+        """Answer an approval, and return whether the rollout still waited for it."""
         try:
             with self.calling("states:SendTaskSuccess", "states:SendTaskFailure"):
                 send()
@@ -296,22 +296,22 @@ class Machine:
             folder = self.folder(name)
             rollout = _listing(folder)
             failed = rollout is not None and any(True for _ in folder.outcomes(outcome=FAILED))
-        another = f"Name another one. Which there were: {self.commands.named('rollout list')}"
+        another = f"Name another one. To list them: {self.commands.named('rollout list')}"
         if rollout is None:
-            raise UsageError(f"rollout {name} began nothing: it did not come to list its targets", advice=another)
+            raise UsageError(f"rollout {name} started nothing: it could not list its targets", advice=another)
         if rollout["plan"]:
             raise UsageError(f"rollout {name} was a plan", advice=another)
         if rollout.get("downgrade_to") is not None:
             back = f"rollout --downgrade-to {rollout['downgrade_to']} --migrated-by {rollout.get('migrated_by')}"
             raise UsageError(
-                f"rollout {name} took revisions back, and a retry would upgrade",
-                advice=f"To take back what is left: {self.commands.named(back)}",
+                f"rollout {name} reverted revisions, and a retry would upgrade",
+                advice=f"To revert the remaining ones: {self.commands.named(back)}",
             )
         if not failed:
             raise UsageError(f"nothing failed in rollout {name}")
 
     def report(self, execution: Mapping[str, Any]) -> dict[str, Any] | None:
-        """Return the stored report, or one of the outcomes so far. None before the rollout's targets are listed."""
+        """Return the stored report, or one of the outcomes so far, or None before the targets are listed."""
         name, status, ended = execution["name"], execution["status"], execution.get("stopDate")
         with self.calling("s3:GetObject", "s3:ListBucket"):
             folder = self.folder(name)
@@ -337,7 +337,7 @@ class Machine:
             return self._bucket().content(self.folder(name).key(file))
 
     def running(self, name: str) -> int | None:
-        """Return the number of targets at work, or None if the caller may not read it."""
+        """Return the number of running targets, or None if the caller may not read it."""
         try:
             runs = self.client.list_map_runs(executionArn=self._execution_arn(name))["mapRuns"]
             active = [run["mapRunArn"] for run in runs if "stopDate" not in run]
@@ -378,7 +378,7 @@ def find(call: Call) -> Machine:
     commands = call.commands()
     if isinstance(function.names, OtherNames):
         raise UsageError(
-            f"the state machine of {function.name} cannot be found by its name", advice="Say --stage STAGE."
+            f"the state machine of {function.name} cannot be found by its name", advice="Pass --stage STAGE."
         )
     stack = function.names.stack
     with _calling(function, commands, ("cloudformation:DescribeStacks",)):
@@ -418,13 +418,13 @@ def _refused(error: exceptions.ClientError, function: Function, permissions: tup
     code = details.get("Error", {}).get("Code", "Unknown")
     message = details.get("Error", {}).get("Message") or str(error)
     if code in {"ValidationError", "StateMachineDoesNotExist"}:
-        advice = f"Deploy stage {function.stage} first, or say another --region or --profile."
+        advice = f"Deploy stage {function.stage} first, or pass another --region or --profile."
     elif code in invocation.DENIED:
-        advice = f"The caller needs {' and '.join(permissions)}: docs/rollouts.md says on what."
+        advice = f"The caller needs {' and '.join(permissions)}: docs/rollouts.md lists the resources."
     elif code in invocation.CREDENTIALS:
         advice = invocation.NO_CREDENTIALS
     else:
-        advice = "A rollout that was begun goes on all the same."
+        advice = "A started rollout continues."
     request_id = details.get("ResponseMetadata", {}).get("RequestId")
     return CommandError(code, message, ExitCode.AWS, advice=advice, request_id=request_id)
 
@@ -437,7 +437,7 @@ def execution_error(machine: Machine, execution: Mapping[str, Any]) -> CommandEr
             kind,
             f"{cause}; this one did nothing",
             ExitCode.AGAIN,
-            advice=f"How far it is: {machine.commands.named('rollout status')}. To stop it:"
+            advice=f"Its progress: {machine.commands.named('rollout status')}. To stop it:"
             f" {machine.commands.named('rollout stop')}",
         )
     try:
@@ -445,7 +445,7 @@ def execution_error(machine: Machine, execution: Mapping[str, Any]) -> CommandEr
     except (ValueError, TypeError, KeyError):
         message = cause or f"the execution ended as {execution['status']}"
     if kind in {ABORTED, "TIMED_OUT", "Stopped"}:
-        return CommandError(kind, message, ExitCode.AGAIN, advice=f"To go on: {machine.commands.named('rollout')}")
+        return CommandError(kind, message, ExitCode.AGAIN, advice=f"To continue: {machine.commands.named('rollout')}")
     if kind == "InvalidRequest":
         return CommandError(kind, message, ExitCode.USAGE, advice="Nothing was begun.")
     return of_function(kind, message, None, machine.commands)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class RolloutProgress:
-    """The progress of a rollout, from the keys of its outcomes in S3: each is one target that has ended."""
+    """The progress of a rollout, from the keys of its outcomes in S3. Each key is one finished target."""
 
     targets: int | None = None
     waves: int = 0
@@ -55,14 +55,14 @@ class RolloutProgress:
         self.running = machine.running(name)
 
     def has_begun(self, key: str) -> bool:
-        """Return whether the wave with the targets in this object has begun: one is at work, or has ended."""
+        """Return whether the wave with the targets in this object has begun: at least one target runs or has ended."""
         return bool(self.running) or any(
             ended and key.endswith(f"/{wave_file(number)}") for number, ended in self._ended.items()
         )
 
     @property
     def to_go_s(self) -> float | None:
-        """Return the seconds that the remaining targets will take at the speed so far, or None if it is unknown."""
+        """Return the seconds for the remaining targets at the speed so far, or None if it is unknown."""
         remaining = (self.targets or 0) - self.done
         return (self.moved - self.began) / self.done * remaining if self.done and remaining else None
 

@@ -1,4 +1,4 @@
-"""What `migrate rollout` shows in a terminal: the progress of a running rollout, and a rollout's report."""
+"""The terminal output of `migrate rollout`: the progress of a running rollout, and a rollout's report."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class RolloutDisplay(Display):
 
     @property
     def has_room_for_failures(self) -> bool:
-        """Whether a further target that failed would be printed. The report has all of them."""
+        """Return whether a further failed target would be printed. The report has all of them."""
         return self._failures < _FAILURES
 
     def print_failure(self, target: str, error_type: str, message: str) -> None:
@@ -50,7 +50,7 @@ class RolloutDisplay(Display):
             self.print("more failures are in the report only")
 
     def show(self, progress: RolloutProgress) -> None:
-        """Show the present progress: on the bar, or as a line if the last one is old enough."""
+        """Show the current progress: on the bar, or as a line if the last line is old enough."""
         state = "listing its targets" if progress.targets is None else progress_line(progress)
         position = "" if progress.targets is None else f"{progress.done} of {progress.targets}"
         if self.has_bar:
@@ -63,7 +63,7 @@ class RolloutDisplay(Display):
 
 
 def progress_line(progress: RolloutProgress) -> str:
-    """Return the progress of a rollout without the number of targets that are done."""
+    """Return the progress of a rollout without the number of finished targets."""
     parts = [f"{progress.failed} failed"] if progress.failed else []
     # A narrow terminal cuts off the end, so the least important part is last.
     if progress.to_go_s is not None:
@@ -77,7 +77,7 @@ def progress_line(progress: RolloutProgress) -> str:
 
 
 def show_report(report: Mapping[str, Any], console: Console, *, whole: bool = True) -> None:
-    """Show a report. Without ``whole``, its last line is left out: an error says how the rollout ended."""
+    """Show a report. Without ``whole``, omit its last line, because an error has the rollout's end."""
     _show_waves(report, console)
     if report["revisions"]:
         _show_revisions(report["revisions"], console)
@@ -145,7 +145,7 @@ def _show_revisions(revisions: Mapping[str, int], console: Console) -> None:
 def _show_failures(report: Mapping[str, Any], console: Console) -> None:
     console.print()
     table = Table(box=None, pad_edge=False, header_style="dim")
-    # Folded, never cut: the end of a name tells it from others.
+    # Folded and never cut, because names may differ only at their ends.
     for column in ("Failed", "Error", "Message"):
         table.add_column(column, overflow="fold")
     for failure in report["failures"][:_FAILURES]:
@@ -155,7 +155,7 @@ def _show_failures(report: Mapping[str, Any], console: Console) -> None:
 
 
 def _show_found(report: Mapping[str, Any], console: Console) -> None:
-    """Show what a plan or a check has found."""
+    """Show the findings of a plan or a check."""
     if report.get("behind"):
         _show_behind(report, console)
     if "preflight" in report:
@@ -182,7 +182,7 @@ def _show_behind(report: Mapping[str, Any], console: Console) -> None:
 
 
 def _show_preflight(found: Mapping[str, Any], console: Console) -> None:
-    """Show how many targets would fail which check, the longest block, and both by server."""
+    """Show the number of targets that fail each check, the longest block, and both by server."""
     console.print()
     verdicts = ", ".join(f"{count:,} {verdict}" for verdict, count in found["verdicts"].items())
     _print(console, ("Preflight: ", "bold"), verdicts)
@@ -207,7 +207,7 @@ def _show_preflight(found: Mapping[str, Any], console: Console) -> None:
 
 
 def _show_schemas(groups: Sequence[Mapping[str, Any]], console: Console) -> None:
-    """Show the targets by how their schema compares with the tree's."""
+    """Show the targets by the result of their schema's comparison."""
     console.print()
     table = _wrapped("Schema", "Targets", "For example", "Differences")
     for group in groups:
@@ -220,7 +220,7 @@ def _show_schemas(groups: Sequence[Mapping[str, Any]], console: Console) -> None
 
 
 def _wrapped(*columns: str) -> Table:
-    """Return a table whose cells break where the terminal is too narrow."""
+    """Return a table whose cells wrap in a narrow terminal."""
     table = Table(box=None, pad_edge=False, header_style="dim")
     for column in columns:
         table.add_column(column, overflow="fold")
@@ -233,9 +233,9 @@ def _show_estimate(estimate: Mapping[str, Any], console: Console) -> None:
         return
     each = f"{estimate['migrating_ms'] / 1000:.1f} s"
     basis = (
-        f"{each} for each that is behind, as said"
+        f"{each} for each target that is behind, as given"
         if estimate["migrating_ms"] != estimate["looking_ms"]
-        else f"the {each} that looking at one took: revisions take their own time beyond that, see --per-target"
+        else f"the {each} that reading one target took; the revisions' own time comes on top (--per-target)"
     )
     _print(
         console,

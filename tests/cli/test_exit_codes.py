@@ -135,7 +135,7 @@ def test_a_function_that_is_not_ready_is_invoked_again(
     ended = migrate("upgrade", "--stage", "dev", "--json")
 
     assert (ended.code, len(aws.events)) == (0, 3)
-    assert f"{reply.error}: nothing was run yet; invoking again in 0 s" in ended.err
+    assert f"{reply.error}: nothing has run yet; invoking again in 0 s" in ended.err
 
 
 # --- an answer that does not come ---
@@ -282,9 +282,9 @@ def timer_of_connection(port: int) -> list[str]:
         (refusal(403, "UnrecognizedClientException"), "UnrecognizedClientException", "Log in"),
         (refusal(429, "TooManyRequestsException"), "TooManyRequestsException", "Nothing was run"),
         (refusal(500, "ServiceException"), "ServiceException", "Nothing was run"),
-        (refusal(500, "SomethingNew"), "SomethingNew", "may be running"),
-        (Reply(b"not JSON"), "InvalidAnswer", "may be running"),
-        (Reply(), "ConnectionClosedError", "may be running"),
+        (refusal(500, "SomethingNew"), "SomethingNew", "may still run"),
+        (Reply(b"not JSON"), "InvalidAnswer", "may still run"),
+        (Reply(), "ConnectionClosedError", "may still run"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -309,7 +309,7 @@ def test_an_answer_that_does_not_come_is_not_asked_for_twice(
     ended = migrate("upgrade", "--stage", "dev", "--json")
 
     assert (ended.code, ended.document["error"]["type"]) == (AWS, "ReadTimeoutError")
-    assert "may be running all the same" in ended.err
+    assert "The function may still run." in ended.err
     assert "migrate status --stage dev" in ended.err
     assert actions_of(aws).count("upgrade") == 1
 
@@ -494,7 +494,7 @@ def test_ctrl_c_between_two_runs_of_wait_does_not_say_that_nothing_was_invoked(
     ended = migrate("upgrade", "--stage", "dev", "--wait")
 
     assert (ended.code, len(aws.events)) == (130, 1)
-    assert "stays applied" in ended.err
+    assert "stay applied" in ended.err
     assert "migrate upgrade --stage dev --wait" in ended.err
 
 

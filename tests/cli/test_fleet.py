@@ -96,7 +96,7 @@ def test_the_table_has_names_in_full_at_80_columns_and_is_filtered(aws: RolloutS
     rows = [row.split()[0] if row[:1].strip() else "" for row in shown.splitlines()]
     assert "".join(part for part in rows if part.startswith(("tenants", "x"))) == LONG
     assert shown.index("-acme") < shown.index("two") < shown.index("one")
-    assert "3 targets: 1 failed, 1 behind, 1 current. Head: b2, as all has it." in shown
+    assert "3 targets: 1 failed, 1 behind, 1 current. Head: b2, according to all." in shown
     assert states(migrate("fleet", "status", "--stage", "dev", "--only", "behind", "--json")) == {
         "two": ("behind", "a1")
     }

@@ -95,7 +95,7 @@ def test_what_neither_the_log_nor_the_database_has_is_named_and_not_invented(
     assert document["truncated"] == ["applied", "pending"]
     assert "pending" not in document
     assert ("at least 1 revision" in shown, "revisions that the log lists" in shown) == (bool(lines), not lines)
-    assert "too long for an answer: applied, pending" in shown
+    assert "the answer was too long: applied, pending" in shown
     assert "Nothing to apply" not in shown
 
 

@@ -387,7 +387,7 @@ def test_a_failed_run_shows_what_was_done_what_failed_where_and_what_was_not_run
         "Not run:   dddd, eeee",
         f"Request:   {REQUEST_ID}",
         "Runbook:   docs/errors.md#migrationfailed",
-        "Correct the revision or the data and deploy. Then:",
+        "Fix the revision or the data and deploy. Then:",
         "  migrate upgrade --stage dev",
     ]
 
@@ -474,7 +474,7 @@ def test_help_lists_the_commands(migrate: Callable[..., Ended], arguments: tuple
     ended = migrate(*arguments)
 
     assert ended.code == 0
-    assert "Apply what is pending" in ended.out
+    assert "Apply the pending revisions" in ended.out
 
 
 def test_the_version_is_printed(migrate: Callable[..., Ended]) -> None:
@@ -509,7 +509,7 @@ def test_ctrl_c_says_that_the_function_goes_on_and_where_to_look(stub: Stub) -> 
         ended.set()
 
     assert (process.returncode, json.loads(out)["error"]["type"]) == (130, "Interrupted")
-    assert "goes on" in err.decode()
+    assert "continues the upgrade" in err.decode()
     assert "-m migrate_cli status --stage dev" in err.decode()
     assert "-m migrate_cli logs --stage dev" in err.decode()
     assert "Traceback" not in err.decode()

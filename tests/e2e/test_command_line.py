@@ -109,10 +109,10 @@ def test_ctrl_c_leaves_the_function_at_work_and_it_finishes(
             eventually(lambda: waits_for_the_lock(database))
 
             process.send_signal(signal.SIGINT)
-            _, said = process.communicate()
+            _, errors = process.communicate()
 
-        assert process.returncode == 130, said
-        assert "goes on with the upgrade" in said
+        assert process.returncode == 130, errors
+        assert "continues the upgrade" in errors
     eventually(lambda: status_of(function)["revision"] == backend.head, every_s=0.5)
 
 

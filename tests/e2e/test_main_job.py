@@ -135,14 +135,14 @@ def test_a_rollout_goes_on_when_nobody_looks_and_ends_at_boundaries_when_it_is_s
             assert looking.poll() is None
 
         looking.send_signal(SIGINT)
-        _, said = looking.communicate()
+        _, errors = looking.communicate()
         assert looking.returncode == 130
-        assert "goes on" in said
+        assert "continues" in errors
         assert rollout(checkout, "status")[1]["status"] == "running"
 
         stopping = processes.enter_context(started_rollout(checkout, "stop", "--json"))
         assert stopping.stderr
-        assert "begins nothing more; waiting for what is at work" in stopping.stderr.readline()
+        assert "starts no further target; waiting for the running ones" in stopping.stderr.readline()
         held.close()
         document, _ = stopping.communicate()
 

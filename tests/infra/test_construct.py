@@ -208,7 +208,7 @@ def stack(tmp_path: Path) -> cdk.Stack:
         (
             {"environment": {"A_LIST": "x" * 4000}},
             (
-                "stack/Migrations: environment: the function's variables are 4124 bytes, and Lambda takes 4096; the"
+                "stack/Migrations: environment: the function's variables are 4124 bytes, and Lambda allows 4096; the"
                 " largest are A_LIST, POWERTOOLS_METRICS_NAMESPACE, POWERTOOLS_SERVICE_NAME"
             ),
         ),

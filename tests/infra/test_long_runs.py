@@ -132,7 +132,7 @@ def test_without_a_nat_gateway_it_is_let_out_to_s3_and_to_the_endpoint_of_the_lo
     "network", [NETWORK, {**NETWORK, "s3_prefix_list": "pl-1"}, {**NETWORK, "logs_endpoint": "sg-1"}]
 )
 def test_a_vpc_that_it_could_not_work_in_is_refused(network: dict[str, Any]) -> None:
-    with pytest.raises(ValidationError, match="needs the secrets_endpoint nat, or s3_prefix_list and logs_endpoint"):
+    with pytest.raises(ValidationError, match=r"set network.secrets_endpoint to nat, or both network.s3_prefix_list"):
         Stage.model_validate({**BASE, "network": network})
 
 

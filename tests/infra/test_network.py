@@ -289,7 +289,7 @@ def test_tags_that_do_not_single_out_a_group_are_refused(tmp_path: Path, tags: d
 
 @pytest.mark.usefixtures("account")
 def test_another_accounts_credentials_find_nothing(tmp_path: Path) -> None:
-    with pytest.raises(StageError, match="the credentials are of 123456789012"):
+    with pytest.raises(StageError, match="the credentials are for 123456789012"):
         synthesized(tmp_path, {**LOOKED_UP, "account": "210987654321"})
 
 
@@ -300,5 +300,5 @@ def test_without_credentials_and_answer_it_says_what_to_do(tmp_path: Path, monke
 
 
 def test_tags_of_a_group_need_an_account_and_a_region_too() -> None:
-    with pytest.raises(ValidationError, match="only where the stage has account and region"):
+    with pytest.raises(ValidationError, match=r"needs the stage.s account and region"):
         Stage.model_validate({"database": {"secret": "x"}, "network": BY_TAGS})

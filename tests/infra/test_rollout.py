@@ -350,7 +350,7 @@ def test_a_workflow_may_stop_a_rollout_and_write_nothing_else(stacks: dict[str, 
 @pytest.mark.parametrize(
     "rollout,part",
     [
-        ({"query": QUERY, "secret_tag": {"key": "a", "value": "b"}}, "targets come from one of"),
+        ({"query": QUERY, "secret_tag": {"key": "a", "value": "b"}}, "set only one of targets"),
         ({"targets": [{"priority": 1}]}, "a target needs a name, secret_id, database or schema"),
         ({"targets": [{"schema": f"tenant_{n}"} for n in range(200)]}, "name the targets by secret_prefix"),
         ({"canaries": "five"}, "project.stages.dev.rollout.canaries"),
@@ -373,7 +373,7 @@ def test_in_a_vpc_rollouts_need_a_way_to_s3() -> None:
     network = {"vpc": "vpc-0a", "subnets": ["subnet-0a"], "database_security_group": "sg-0db"}
     said = {"database": DATABASE, "rollout": {}}
 
-    with pytest.raises(StageError, match="network needs s3_prefix_list"):
+    with pytest.raises(StageError, match=r"set network.s3_prefix_list"):
         read_project({"stages": {"dev": {**said, "network": network}}})
     for way in ({"secrets_endpoint": "nat"}, {"s3_prefix_list": "pl-6da54004"}):
         read_project({"stages": {"dev": {**said, "network": {**network, **way}}}})

@@ -105,8 +105,8 @@ def test_one_that_rds_would_refuse_is_refused_before_anything_is_deployed(tmp_pa
         ({"snapshot": {}}, "give one of them"),
         ({"snapshot": {"cluster": "a", "instance": "b"}}, "give one of them"),
         ({"snapshot": {"cluster": "a--b"}}, "pattern"),
-        ({"snapshot": {"cluster": "a"}, "rollout": {"secret_prefix": "t/"}}, "make theirs before the rollout"),
-        ({"snapshot": {"cluster": "a"}, "migrate_on_deploy": True}, "migrate_on_deploy does without it"),
+        ({"snapshot": {"cluster": "a"}, "rollout": {"secret_prefix": "t/"}}, "make their snapshots before the rollout"),
+        ({"snapshot": {"cluster": "a"}, "migrate_on_deploy": True}, "migrate_on_deploy does not use the state machine"),
     ],
 )
 def test_what_could_not_be_kept_is_refused(settings: dict[str, Any], message: str) -> None:

@@ -290,8 +290,11 @@ def test_the_package_is_built_for_the_stages_processor_and_not_for_this_machines
 @pytest.mark.parametrize(
     "context, told",
     [
-        ((), "error: no stage was chosen: say -c stage=NAME, one of local, dev, prod"),
-        (("-c", "stage=dve"), "error: there is no stage 'dve' in cdk.json: say -c stage=NAME, one of local, dev, prod"),
+        ((), "error: no stage was chosen: pass -c stage=NAME, one of local, dev, prod"),
+        (
+            ("-c", "stage=dve"),
+            "error: there is no stage 'dve' in cdk.json: pass -c stage=NAME, one of local, dev, prod",
+        ),
     ],
 )
 def test_cdk_synth_says_which_stages_there_are(checkout: Path, context: tuple[str, ...], told: str) -> None:

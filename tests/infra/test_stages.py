@@ -165,7 +165,7 @@ def test_an_unknown_stage_is_told_with_the_known_ones() -> None:
     with pytest.raises(StageError) as caught:
         project.stage("dve")
 
-    assert str(caught.value) == "there is no stage 'dve' in cdk.json: say -c stage=NAME, one of dev, prod"
+    assert str(caught.value) == "there is no stage 'dve' in cdk.json: pass -c stage=NAME, one of dev, prod"
 
 
 def test_no_stage_at_all_is_told_with_the_known_ones() -> None:
@@ -174,7 +174,7 @@ def test_no_stage_at_all_is_told_with_the_known_ones() -> None:
     with pytest.raises(StageError) as caught:
         project.stage("")
 
-    assert str(caught.value) == "no stage was chosen: say -c stage=NAME, one of dev"
+    assert str(caught.value) == "no stage was chosen: pass -c stage=NAME, one of dev"
 
 
 def test_a_function_name_longer_than_lambda_allows_is_refused() -> None:
