@@ -90,7 +90,7 @@ def comparison(rows: Mapping[str, list[tuple[RevisionSource, tuple[Finding, ...]
     lines = ["| | migrate review | squawk alone |", "| --- | ---: | ---: |"]
     for kind, cases in rows.items():
         found = [sum(bool(case[place]) for case in cases) for place in (1, 2)]
-        lines.append(f"| {kind} revisions of which something is said, of {len(cases)} | {found[0]} | {found[1]} |")
+        lines.append(f"| {kind} revisions with a finding, of {len(cases)} | {found[0]} | {found[1]} |")
     for kind, cases in rows.items():
         lines += ["", f"<details><summary>All {kind} revisions</summary>", ""]
         lines += ["| revision | migrate review | squawk alone |", "| --- | --- | --- |"]

@@ -73,8 +73,8 @@ def test_an_error_of_the_function_has_its_exit_code(
     assert ended.code == code
     error = ended.document["error"]
     assert (error["type"], error["message"], error["request_id"]) == (kind, "says the function", REQUEST_ID)
-    [told] = [line for line in ended.err.splitlines() if line.startswith(kind)]
-    advice = ended.err.partition(told)[2].strip()
+    [shown] = [line for line in ended.err.splitlines() if line.startswith(kind)]
+    advice = ended.err.partition(shown)[2].strip()
     assert advice
     assert "{" not in advice
 
@@ -288,7 +288,7 @@ def timer_of_connection(port: int) -> list[str]:
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_trouble_with_aws_is_told_by_its_name_after_one_try(
+def test_an_aws_error_is_shown_by_its_name_without_a_retry(
     aws: Stub, migrate: Callable[..., Ended], reply: Reply, kind: str, hint: str
 ) -> None:
     aws.replies = [reply]
@@ -409,7 +409,7 @@ def test_wrong_usage_is_2_and_nothing_is_invoked(
 
 
 @pytest.mark.parametrize("arguments", [("status",), ("history", "--stage", "dev", "--format", "mermaid")], ids=" ".join)
-def test_wrong_usage_is_told_in_json_too(migrate: Callable[..., Ended], arguments: tuple[str, ...]) -> None:
+def test_wrong_usage_has_a_json_document_too(migrate: Callable[..., Ended], arguments: tuple[str, ...]) -> None:
     ended = migrate(*arguments, "--json")
 
     assert (ended.code, ended.document["error"]["type"]) == (USAGE, "UsageError")

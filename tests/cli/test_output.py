@@ -1,4 +1,4 @@
-"""Standard output is for results; what else is said depends on who reads it: a person, a pipe, GitHub Actions."""
+"""Standard output has results. Everything else depends on the reader: a person, a pipe, GitHub Actions."""
 
 from __future__ import annotations
 
@@ -219,21 +219,21 @@ def in_terminal(stub: Stub, *arguments: str) -> tuple[int, str]:
 def test_a_terminal_gets_colours_and_a_moving_bar(stub: Stub) -> None:
     stub.replies = [Reply(result(), after_s=0.5)]
 
-    code, said = in_terminal(stub, "upgrade", "--stage", "dev")
+    code, screen = in_terminal(stub, "upgrade", "--stage", "dev")
 
     assert code == 0
-    assert f"{ESCAPE}[?25l" in said  # the cursor is hidden while something moves
-    assert said.rstrip().endswith("s.")
-    assert "Applied 1 revision" in re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", said)
+    assert f"{ESCAPE}[?25l" in screen  # the cursor is hidden while something moves
+    assert screen.rstrip().endswith("s.")
+    assert "Applied 1 revision" in re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", screen)
 
 
 def test_the_bar_leaves_room_for_what_ctrl_c_writes_beside_it(stub: Stub) -> None:
     stub.lines = lambda: [STORY[1], line("revision.started", "running", revision="bbbb", description="long " * 60)]
     stub.replies = [Reply(result(), until=lambda: len(stub.log_requests) > 3)]
 
-    _, said = in_terminal(stub, "upgrade", "--stage", "dev")
+    _, screen = in_terminal(stub, "upgrade", "--stage", "dev")
 
-    drawn = [row for row in re.split(r"[\r\n]|\x1b\[2K", said) if "bbbb (long" in row]
+    drawn = [row for row in re.split(r"[\r\n]|\x1b\[2K", screen) if "bbbb (long" in row]
     assert drawn
     assert {len(re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", row)) for row in drawn} == {57}  # of 60
 
@@ -242,9 +242,9 @@ def test_a_terminal_shows_sql_in_colours(stub: Stub) -> None:
     plan = [{"revision": "bbbb", "description": "Add", "sql": "CREATE TABLE a (b int);"}]
     stub.replies = [Reply(result("plan", plan=plan))]
 
-    _, said = in_terminal(stub, "plan", "--stage", "dev")
+    _, screen = in_terminal(stub, "plan", "--stage", "dev")
 
-    assert re.search(r"\x1b\[[0-9;]*mCREATE", said)
+    assert re.search(r"\x1b\[[0-9;]*mCREATE", screen)
 
 
 def test_a_preflight_fits_into_80_columns(stub: Stub) -> None:
@@ -261,9 +261,9 @@ def test_a_preflight_fits_into_80_columns(stub: Stub) -> None:
     holdup = {"kind": "replica", "message": "replica east is behind by 90 s and 2.0 GB"}
     stub.replies = [Reply(result("plan", plan=[entry], holdups=[holdup]))]
 
-    _, said = in_terminal(stub, "plan", "--stage", "dev")
+    _, screen = in_terminal(stub, "plan", "--stage", "dev")
 
-    rows = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", said).splitlines()
+    rows = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", screen).splitlines()
     assert max(len(row) for row in rows) <= 80
     text = " ".join(" ".join(rows).split())
     assert "Verdict" in text
@@ -291,7 +291,7 @@ STORY = [
 ]
 
 
-def test_each_revision_is_told_while_the_function_works(aws: Stub, migrate: Callable[..., Ended]) -> None:
+def test_each_revision_is_shown_while_the_function_runs(aws: Stub, migrate: Callable[..., Ended]) -> None:
     aws.lines = lambda: STORY
     aws.replies = [Reply(result(), until=lambda: len(aws.log_requests) > len(STORY))]
 

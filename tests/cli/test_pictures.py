@@ -53,29 +53,29 @@ def rows(picture: Path) -> list[str]:
     return lines
 
 
-def told(row: str) -> tuple[int, int, dict[str, Any]] | None:
+def committed(row: str) -> tuple[int, int, dict[str, Any]] | None:
     """The number, the total and the log line behind a row that tells of a revision."""
-    said = re.fullmatch(r"(\d+) of (\d+): committed (\w+) in ([\d,]+) ms \((.*?)[)…]", row)
-    if said is None:
+    match = re.fullmatch(r"(\d+) of (\d+): committed (\w+) in ([\d,]+) ms \((.*?)[)…]", row)
+    if match is None:
         return None
-    took = int(said[4].replace(",", ""))
-    return int(said[1]), int(said[2]), {"revision": said[3], "description": said[5], "duration_ms": took}
+    took = int(match[4].replace(",", ""))
+    return int(match[1]), int(match[2]), {"revision": match[3], "description": match[5], "duration_ms": took}
 
 
 @pytest.mark.parametrize("picture", [RUNNING, DONE], ids=lambda picture: picture.name)
-def test_each_revision_is_told_in_todays_words(picture: Path) -> None:
+def test_each_revision_has_todays_wording(picture: Path) -> None:
     seen = [row for row in rows(picture) if " of 30" in row and not row.startswith(" ") and "━" not in row]
 
     assert seen
     for row in seen:
-        facts = told(row)
+        facts = committed(row)
         assert facts, row
         number, total, line = facts
         progress = RunProgress(done=number - 1)
         progress.take({"event": "revision.started", "step": number, "steps": total, **line})
-        said = progress.take({"event": "revision.applied", **line})
-        assert said
-        assert said.startswith(row.rstrip("…"))
+        match = progress.take({"event": "revision.applied", **line})
+        assert match
+        assert match.startswith(row.rstrip("…"))
 
 
 def test_the_picture_of_a_preflight_is_what_a_plan_shows_today() -> None:
@@ -91,7 +91,7 @@ def test_the_running_picture_shows_the_command_and_its_bar() -> None:
     screen = rows(RUNNING)
 
     assert screen[0] == f"$ {COMMAND}"
-    done = sum(told(row) is not None for row in screen)
+    done = sum(committed(row) is not None for row in screen)
     assert re.fullmatch(rf"\S ━+╸?╺?━* {done} of 30 0:00:\d\d \w{{12}} \(.*", screen[-1])
 
 
@@ -99,8 +99,8 @@ def test_the_last_picture_ends_with_todays_result() -> None:
     screen = rows(DONE)
     summary = next(number for number, row in enumerate(screen) if row.startswith("Applied"))
     shown = screen[screen.index(next(row for row in screen if row.startswith("Revision"))) : summary + 1]
-    said = re.fullmatch(r"Applied \d+ revisions to (\w+) \((\w+)\): from (\w+) to (\w+) in ([\d.]+) s\.", shown[-1])
-    assert said
+    match = re.fullmatch(r"Applied \d+ revisions to (\w+) \((\w+)\): from (\w+) to (\w+) in ([\d.]+) s\.", shown[-1])
+    assert match
     applied: list[dict[str, Any]] = []
     for row in shown[1:-2]:
         step = re.fullmatch(r"(\w{12})  (.*?) +([\d,]+) ms", row)
@@ -111,12 +111,12 @@ def test_the_last_picture_ends_with_todays_result() -> None:
             applied[-1]["description"] += f" {row.strip()}"
     result = {
         "action": "upgrade",
-        "database": said[1],
-        "stage": said[2],
-        "previous_revision": said[3],
-        "revision": said[4],
+        "database": match[1],
+        "stage": match[2],
+        "previous_revision": match[3],
+        "revision": match[4],
         "applied": applied,
-        "duration_ms": float(said[5]) * 1000,
+        "duration_ms": float(match[5]) * 1000,
     }
     console = Console(file=StringIO(), width=COLUMNS, highlight=False)
 
@@ -131,13 +131,13 @@ def test_the_running_picture_of_a_rollout_says_how_far_it_is() -> None:
     command, bar = rows(ROLLOUT_RUNNING)
 
     assert command == f"$ {ROLLOUT}"
-    said = re.fullmatch(r"\s*\S ━+╸?╺?━* (\d+) of 30 0:00:\d\d about (\d+) s to go, ((\d+) running, .*)", bar)
-    assert said, bar
-    done, to_go_s, running = int(said[1]), int(said[2]), int(said[4])
+    match = re.fullmatch(r"\s*\S ━+╸?╺?━* (\d+) of 30 0:00:\d\d about (\d+) s to go, ((\d+) running, .*)", bar)
+    assert match, bar
+    done, to_go_s, running = int(match[1]), int(match[2]), int(match[4])
     now = RolloutProgress(
         targets=30, waves=2, wave=2, done=done, running=running, began=0, moved=to_go_s * done / (30 - done)
     )
-    assert progress_line(now) == f"about {to_go_s} s to go, {said[3]}"
+    assert progress_line(now) == f"about {to_go_s} s to go, {match[3]}"
 
 
 def test_the_last_picture_of_a_rollout_ends_with_todays_report() -> None:
@@ -145,14 +145,14 @@ def test_the_last_picture_of_a_rollout_ends_with_todays_report() -> None:
     revision = next(row.split() for row in shown if row.endswith(" 30"))[0]
     place = next(number for number, row in enumerate(shown) if row.startswith("Report: "))
     shown[place:] = ["".join(shown[place:])]  # it was too long for a line
-    said = re.fullmatch(r"Rolled out: (.*), in ([\d.]+) s\.", shown[-2])
-    assert said
+    match = re.fullmatch(r"Rolled out: (.*), in ([\d.]+) s\.", shown[-2])
+    assert match
     waves = [{"wave": n, "canary": n == 1, "targets": of, "migrated": of, **NOTHING} for n, of in ((1, 2), (2, 28))]
     report = {
         "plan": False,
         "status": "succeeded",
-        "message": said[1],
-        "duration_ms": float(said[2]) * 1000,
+        "message": match[1],
+        "duration_ms": float(match[2]) * 1000,
         "counts": {"targets": 30, "migrated": 30, **NOTHING},
         "waves": waves,
         "revisions": {revision: 30},

@@ -73,15 +73,15 @@ def test_a_rollout_that_succeeds_is_0_and_writes_its_page(aws: RolloutStub, migr
     ended = migrate("rollout", "--stage", "dev", "--json", "--report", str(tmp_path / "page.html"))
 
     assert ended.code == 0, ended.err
-    [(name, said)] = aws.started
-    assert said == {}
+    [(name, given)] = aws.started
+    assert given == {}
     assert (ended.document["rollout"], ended.document["status"]) == (name, "succeeded")
     assert ended.document["report"] == f"s3://rollouts/rollouts/{name}/report.html"
     assert (tmp_path / "page.html").read_text() == "<!doctype html>"
 
 
 @pytest.mark.parametrize(
-    "arguments,said",
+    "arguments,given",
     [
         (["--target", "a", "--target", "b"], {"targets": ["a", "b"]}),
         (["--plan", "--target", "a"], {"plan": True, "targets": ["a"]}),
@@ -91,13 +91,13 @@ def test_a_rollout_that_succeeds_is_0_and_writes_its_page(aws: RolloutStub, migr
     ],
     ids=["targets", "plan", "check", "exclude", "downgrade"],
 )
-def test_the_machine_is_told_what_is_meant(
-    aws: RolloutStub, migrate: Migrate, arguments: list[str], said: dict[str, Any]
+def test_options_become_the_input_of_the_execution(
+    aws: RolloutStub, migrate: Migrate, arguments: list[str], given: dict[str, Any]
 ) -> None:
     aws.leaves(report(), rollout=listed(LAST))
 
     assert migrate("rollout", "--stage", "dev", *arguments).code == 0
-    assert [each for _, each in aws.started] == [said]
+    assert [each for _, each in aws.started] == [given]
 
 
 LONGEST = {"name": "t7", "server": "db-2", "revision": "bbbb", "table": "orders", "blocks": "writes"}
@@ -215,7 +215,7 @@ def test_what_was_not_taken_back_is_to_be_taken_back_and_not_to_be_upgraded(
         ("DatabaseUnavailable", '{"errorMessage": "no connection"}', AGAIN, "migrate rollout --stage dev"),
     ],
 )
-def test_a_rollout_that_began_nothing_is_told_by_its_error(
+def test_a_rollout_that_started_nothing_is_shown_with_its_error(
     aws: RolloutStub, migrate: Migrate, error: str, cause: str, code: int, hint: str
 ) -> None:
     aws.ends = lambda _: {"status": "FAILED", "error": error, "cause": cause}
@@ -458,7 +458,7 @@ def test_retry_begins_a_rollout_of_what_failed_in_the_last_one(aws: RolloutStub,
     aws.leaves(report())
 
     assert migrate("rollout", "retry", "--stage", "dev").code == 0
-    assert [said for _, said in aws.started] == [{"retry_of": LAST}]
+    assert [given for _, given in aws.started] == [{"retry_of": LAST}]
 
 
 @pytest.mark.parametrize(
@@ -497,7 +497,7 @@ def test_each_command_takes_the_name_of_a_rollout(aws: RolloutStub, migrate: Mig
     assert migrate("rollout", "status", "older", "--stage", "dev", "--json").document["rollout"] == "older"
     aws.leaves(report())
     assert migrate("rollout", "retry", "older", "--stage", "dev").code == 0
-    assert [said for _, said in aws.started] == [{"retry_of": "older"}]
+    assert [given for _, given in aws.started] == [{"retry_of": "older"}]
 
 
 def test_the_list_has_rollouts_and_plans_the_newest_first(aws: RolloutStub, migrate: Migrate) -> None:
@@ -575,7 +575,7 @@ def test_an_approved_plan_is_run_by_its_name(aws: RolloutStub, migrate: Migrate)
     aws.leaves(report())
 
     assert migrate("rollout", "--approved", "the-plan", "--stage", "dev").code == 0
-    assert [said for _, said in aws.started] == [{"approved": "the-plan"}]
+    assert [given for _, given in aws.started] == [{"approved": "the-plan"}]
     assert migrate("rollout", "--approved", "the-plan", "--plan", "--stage", "dev").code == USAGE
 
 
@@ -628,11 +628,11 @@ def test_the_estimate_is_reckoned_with_list_prices() -> None:
     class Looked:
         wave, duration_ms, outcome = 2, 1000, "behind"
 
-    said = estimate({"waves": WAVES}, [Looked()] * 100_000, Settings(), 3)  # type: ignore[list-item,arg-type]
+    given = estimate({"waves": WAVES}, [Looked()] * 100_000, Settings(), 3)  # type: ignore[list-item,arg-type]
 
-    assert (said.seconds, said.targets, said.looking_ms) == (75_000, 100_000, 1000)
+    assert (given.seconds, given.targets, given.looking_ms) == (75_000, 100_000, 1000)
     # 300,000 GB-seconds 4.00, invocations 0.02, transitions 7.50, S3 1.00
-    assert said.usd == pytest.approx(4.00 + 0.02 + 7.50 + 1.00, abs=0.01)
+    assert given.usd == pytest.approx(4.00 + 0.02 + 7.50 + 1.00, abs=0.01)
 
 
 def test_github_gets_an_annotation_and_a_summary(

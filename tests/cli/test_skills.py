@@ -35,12 +35,12 @@ def commands(text: str, beginning: str) -> list[str]:
 def test_the_front_matter_names_the_skill_and_when_to_use_it(skill: Path) -> None:
     front, _, _ = skill.read_text(encoding="utf-8").removeprefix("---\n").partition("\n---\n")
 
-    said = yaml.safe_load(front)
+    header = yaml.safe_load(front)
 
-    assert said.keys() == {"name", "description"}
-    assert said["name"] == skill.parent.name
-    assert "Use when" in said["description"]
-    assert len(said["description"]) <= 1024
+    assert header.keys() == {"name", "description"}
+    assert header["name"] == skill.parent.name
+    assert "Use when" in header["description"]
+    assert len(header["description"]) <= 1024
 
 
 @by_name

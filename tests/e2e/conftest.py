@@ -52,7 +52,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @dataclass(frozen=True)
 class Answer:
-    """What an invocation left: the payload, and what Lambda said about it. ``exit_code`` is that of a command."""
+    """The result of an invocation: the payload, and Lambda's FunctionError. ``exit_code`` is a command's."""
 
     payload: Any
     function_error: str | None
@@ -149,8 +149,8 @@ class Deployed:
     def invoke(self, event: object = None) -> Answer:
         """Invoke as a program does, through boto3; without an event there is no payload at all."""
         payload = {} if event is None else {"Payload": json.dumps(event)}
-        said = self._lambda.invoke(FunctionName=FUNCTION, **payload)
-        return Answer(json.load(said["Payload"]), said.get("FunctionError"))
+        response = self._lambda.invoke(FunctionName=FUNCTION, **payload)
+        return Answer(json.load(response["Payload"]), response.get("FunctionError"))
 
     def aws_lambda_invoke(self, *options: str) -> Answer:
         """Invoke as an operator does, with the aws command."""
@@ -159,8 +159,8 @@ class Deployed:
         command = ("aws", "lambda", "invoke", "--function-name", FUNCTION, "--cli-read-timeout", "910")
         done = self.run(*command, *options, str(out))
         assert out.exists(), done.stderr
-        said = json.loads(done.stdout)
-        return Answer(json.loads(out.read_text(encoding="utf-8")), said.get("FunctionError"), done.returncode)
+        response = json.loads(done.stdout)
+        return Answer(json.loads(out.read_text(encoding="utf-8")), response.get("FunctionError"), done.returncode)
 
     def log(self) -> list[str]:
         """Every line that CloudWatch has of the function."""

@@ -117,7 +117,7 @@ def test_a_password_of_every_character_logs_in(
     assert function.invoke().result["revision"] == backend.head
 
 
-def test_a_wrong_password_is_told_as_such(function: Deployed, database: Database) -> None:
+def test_a_wrong_password_is_an_authentication_failure(function: Deployed, database: Database) -> None:
     function.use({**database.secret, "password": "not it"})
 
     answer = function.invoke()
@@ -126,7 +126,7 @@ def test_a_wrong_password_is_told_as_such(function: Deployed, database: Database
     assert repr(database.user) in answer.message
 
 
-def test_a_missing_secret_is_told_by_its_name(function: Deployed) -> None:
+def test_the_error_of_a_missing_secret_contains_its_name(function: Deployed) -> None:
     function.configure(DB_SECRET_ID="e2e/no-such-secret")
 
     answer = function.invoke()
@@ -138,7 +138,7 @@ def test_a_missing_secret_is_told_by_its_name(function: Deployed) -> None:
 # --- the database's own troubles ---
 
 
-def test_a_stopped_database_is_told_as_such_and_the_same_function_works_when_it_is_back(
+def test_a_stopped_database_is_unavailable_and_the_same_function_works_when_it_is_back(
     function: Deployed, database: Database, shared_run: Path, backend: Backend
 ) -> None:
     server = testing.start_postgres(ROOT, shared_run, "e2e")

@@ -205,9 +205,9 @@ def test_every_error_is_documented_and_every_documented_one_exists() -> None:
 
 @pytest.mark.parametrize("name,error", sorted(error_classes().items()))
 def test_the_documents_say_whether_a_retry_helps(name: str, error: type[contract_errors.MigrationError]) -> None:
-    [said] = [row[-1] for row in tables(CONTRACT, "errorType") if names(row[0]) == [name]]
+    [retry] = [row[-1] for row in tables(CONTRACT, "errorType") if names(row[0]) == [name]]
 
-    assert (said in {"yes", "maybe"}) is error.retry_helps
+    assert (retry in {"yes", "maybe"}) is error.retry_helps
 
 
 # --- logs and metrics ---

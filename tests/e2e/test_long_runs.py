@@ -76,10 +76,10 @@ def test_the_state_machine_hands_over_what_functions_cannot_finish_and_goes_on_w
     nap(database, 6)
     before = len(long_release.log())
 
-    told = execute(emulator)
+    execution = execute(emulator)
 
-    assert told["status"] == "SUCCEEDED", told.get("cause")
-    assert json.loads(told["output"])["revision"] == AFTER.id
+    assert execution["status"] == "SUCCEEDED", execution.get("cause")
+    assert json.loads(execution["output"])["revision"] == AFTER.id
     assert query(database, "SELECT to_regclass('after_long') IS NOT NULL") == [(True,)]
     incomplete = events(long_release, before, "migration.failed")
     assert [line["error_type"] for line in incomplete] == ["MigrationIncomplete"] * 2
@@ -95,10 +95,10 @@ def test_the_state_machine_hands_over_what_functions_cannot_finish_and_goes_on_w
 def test_a_long_run_that_fails_ends_the_execution_with_its_error(database: Database, emulator: Emulator) -> None:
     nap(database, 6, fails=True)
 
-    told = execute(emulator)
+    execution = execute(emulator)
 
-    assert (told["status"], told["error"]) == ("FAILED", "MigrationFailed")
-    assert "after a long time" in json.loads(told["cause"])["errorMessage"]
+    assert (execution["status"], execution["error"]) == ("FAILED", "MigrationFailed")
+    assert "after a long time" in json.loads(execution["cause"])["errorMessage"]
 
 
 def test_migrate_upgrade_long_runs_there_at_once(long_release: Deployed, database: Database) -> None:

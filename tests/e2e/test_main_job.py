@@ -78,7 +78,7 @@ def test_the_next_run_has_nothing_to_apply(checkout: Path, backend: Backend) -> 
     assert done.stdout.split() == f"Nothing to apply: template_saas is at {backend.head}.".split()
 
 
-def test_a_failed_migration_is_told_on_standard_error_and_by_the_exit_code(checkout: Path) -> None:
+def test_a_failed_migration_is_printed_to_standard_error_and_sets_the_exit_code(checkout: Path) -> None:
     database = cloud.up(checkout).database
     with closing(database.connect()) as connection, connection.cursor() as cursor:
         cursor.execute("UPDATE alembic_version SET version_num = '[red]newer[/]'")
@@ -111,15 +111,15 @@ def test_what_failed_in_a_rollout_is_retried_and_nothing_else(checkout: Path, ba
     assert plan["estimate"]["behind"] == 1
 
     # Its tables are there already.
-    code, told = rollout(checkout)
-    assert (code, [failure["error_type"] for failure in told["failures"]]) == (1, ["MigrationFailed"])
-    assert rollout(checkout, "status") == (0, told)
+    code, report = rollout(checkout)
+    assert (code, [failure["error_type"] for failure in report["failures"]]) == (1, ["MigrationFailed"])
+    assert rollout(checkout, "status") == (0, report)
 
     with closing(server.connect("tenant_07")) as connection, connection.cursor() as cursor:
         cursor.execute("INSERT INTO alembic_version VALUES (%s)", (backend.head,))
         connection.commit()
-    code, told = rollout(checkout, "retry")
-    assert (code, told["counts"]["targets"], told["counts"]["current"]) == (0, 1, 1)
+    code, report = rollout(checkout, "retry")
+    assert (code, report["counts"]["targets"], report["counts"]["current"]) == (0, 1, 1)
 
 
 def test_a_rollout_goes_on_when_nobody_looks_and_ends_at_boundaries_when_it_is_stopped(checkout: Path) -> None:
@@ -147,14 +147,14 @@ def test_a_rollout_goes_on_when_nobody_looks_and_ends_at_boundaries_when_it_is_s
         document, _ = stopping.communicate()
 
     assert stopping.returncode == 0
-    told = json.loads(document)
-    assert told["status"] == "stopped"
-    assert told["counts"]["failed"] == 0
-    assert told["counts"]["current"] + told["counts"]["left"] == 30
-    assert told["counts"]["left"] > 0
-    assert rollout(checkout, "status") == (0, told)
+    report = json.loads(document)
+    assert report["status"] == "stopped"
+    assert report["counts"]["failed"] == 0
+    assert report["counts"]["current"] + report["counts"]["left"] == 30
+    assert report["counts"]["left"] > 0
+    assert rollout(checkout, "status") == (0, report)
 
 
-def _canaries_are_done(told: Mapping[str, Any]) -> bool:
-    # Until the targets are listed, what is told is of the rollout before, or an error.
-    return told.get("status") == "running" and told["counts"]["left"] <= 28
+def _canaries_are_done(report: Mapping[str, Any]) -> bool:
+    # Until the targets are listed, the report is that of the last rollout, or an error.
+    return report.get("status") == "running" and report["counts"]["left"] <= 28

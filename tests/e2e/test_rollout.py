@@ -81,8 +81,8 @@ class Fleet:
     def secret(self, content: Mapping[str, object], name: str = "", tags: Mapping[str, str] | None = None) -> str:
         """Make a secret and give its name."""
         name = name or f"fleet/{secrets.token_hex(8)}"
-        said = [{"Key": key, "Value": value} for key, value in (tags or {}).items()]
-        self._secrets.create_secret(Name=name, SecretString=json.dumps(content), Tags=said)
+        given = [{"Key": key, "Value": value} for key, value in (tags or {}).items()]
+        self._secrets.create_secret(Name=name, SecretString=json.dumps(content), Tags=given)
         return name
 
     def configure(self, rollout: Mapping[str, object], *, timeout_s: int = 60, **variables: str) -> None:
@@ -96,10 +96,10 @@ class Fleet:
         )
         self._lambda.get_waiter("function_updated_v2").wait(FunctionName=FUNCTION, WaiterConfig={"Delay": 0.1})
 
-    def start(self, name: str = "", /, **said: object) -> str:
+    def start(self, name: str = "", /, **given: object) -> str:
         """Begin a rollout and give its name."""
         name = name or f"r-{secrets.token_hex(4)}"
-        self._states.start_execution(stateMachineArn=self._machine, name=name, input=json.dumps(said))
+        self._states.start_execution(stateMachineArn=self._machine, name=name, input=json.dumps(given))
         return name
 
     def execution(self, name: str) -> str:
@@ -109,10 +109,10 @@ class Fleet:
     def end_of(self, name: str) -> Ended:
         """Wait until a rollout has ended."""
         arn = self.execution(name)
-        while (said := self._states.describe_execution(executionArn=arn))["status"] == "RUNNING":
+        while (given := self._states.describe_execution(executionArn=arn))["status"] == "RUNNING":
             time.sleep(0.1)
-        output = json.loads(said["output"]) if said["status"] == "SUCCEEDED" else None
-        return Ended(name, said["status"], output, said.get("error", ""), said.get("cause", ""))
+        output = json.loads(given["output"]) if given["status"] == "SUCCEEDED" else None
+        return Ended(name, given["status"], output, given.get("error", ""), given.get("cause", ""))
 
     def approve(self, name: str) -> None:
         """Answer the approval that a rollout waits for, as the command line does."""
@@ -137,14 +137,14 @@ class Fleet:
         """Stop an execution the hard way, as `StopExecution` does."""
         self._states.stop_execution(executionArn=self.execution(name))
 
-    def run(self, **said: object) -> Ended:
+    def run(self, **given: object) -> Ended:
         """A whole rollout."""
-        return self.end_of(self.start("", **said))
+        return self.end_of(self.start("", **given))
 
     def invoke(self, event: Mapping[str, object]) -> Any:  # noqa: ANN401 - JSON
         """One invocation of the function, as the machine would."""
-        said = self._lambda.invoke(FunctionName=FUNCTION, Payload=json.dumps(event))
-        return json.load(said["Payload"])
+        given = self._lambda.invoke(FunctionName=FUNCTION, Payload=json.dumps(event))
+        return json.load(given["Payload"])
 
     def get(self, rollout: str, name: str) -> Any:  # noqa: ANN401 - JSON
         """One of a rollout's objects."""
@@ -492,8 +492,8 @@ def test_a_target_does_not_wait_for_room_on_its_server_for_ever(fleet: Fleet, da
     item = {"number": 1, "name": "acme", "server": "one", "wave": 1, "target": {}}
 
     def come(looks: int) -> Any:  # noqa: ANN401 - JSON
-        said = {"name": "nobodys", "item": item, "runs": 0, "looks": looks}
-        return fleet.invoke({"action": "upgrade", "rollout": said})
+        given = {"name": "nobodys", "item": item, "runs": 0, "looks": looks}
+        return fleet.invoke({"action": "upgrade", "rollout": given})
 
     with closing(database.connect()) as another, another.cursor() as cursor:
         cursor.execute("SET application_name = %s", (application_name(FUNCTION, str(uuid4())),))
@@ -862,13 +862,13 @@ def test_a_hundred_thousand_targets_are_listed(fleet: Fleet, database: Database,
         timeout_s=300,
     )
     name = f"r-{secrets.token_hex(4)}"
-    said = {"name": name, "execution": fleet.execution(name), "started": "2026-11-23T10:00:00Z"}
+    given = {"name": name, "execution": fleet.execution(name), "started": "2026-11-23T10:00:00Z"}
 
-    answer = fleet.invoke({"action": "targets", "rollout": said})
+    answer = fleet.invoke({"action": "targets", "rollout": given})
     while "latest" in answer:
-        answer = fleet.invoke({"action": "targets", "rollout": {**said, "instead_of": answer["latest"]}})
+        answer = fleet.invoke({"action": "targets", "rollout": {**given, "instead_of": answer["latest"]}})
 
-    waves = [fleet.get(said["name"], f"wave-{number}.json") for number in (1, 2, 3)]
+    waves = [fleet.get(given["name"], f"wave-{number}.json") for number in (1, 2, 3)]
     size = sum(len(json.dumps(wave)) for wave in waves)
     figure(f"100,000 targets listed in {answer['duration_ms'] / 1000:.1f} s, {size / 1e6:.1f} MB in S3")
     assert [len(wave) for wave in waves] == [1_000, 9_900, 89_100]

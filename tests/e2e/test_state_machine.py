@@ -26,27 +26,27 @@ def execute(emulator: Emulator) -> Any:  # noqa: ANN401 - JSON
     """A whole execution, as DescribeExecution tells of it."""
     states = client(emulator, "stepfunctions")
     execution = states.start_execution(stateMachineArn=MACHINE, name=secrets.token_hex(8))["executionArn"]
-    while (told := states.describe_execution(executionArn=execution))["status"] == "RUNNING":
+    while (description := states.describe_execution(executionArn=execution))["status"] == "RUNNING":
         time.sleep(0.1)
-    return told
+    return description
 
 
 def test_its_output_is_the_functions_result(
     function: Deployed, emulator: Emulator, database: Database, backend: Backend
 ) -> None:
-    told = execute(emulator)
+    description = execute(emulator)
 
-    assert told["status"] == "SUCCEEDED", told.get("cause")
+    assert description["status"] == "SUCCEEDED", description.get("cause")
     assert function.invoke({"action": "status"}).result["up_to_date"]
-    result = json.loads(told["output"])
+    result = json.loads(description["output"])
     assert (result["database"], result["revision"]) == (database.name, backend.head)
     assert [applied["revision"] for applied in result["applied"]] == list(backend.revisions)
 
 
 def test_it_fails_with_the_functions_error_and_message(next_release: Deployed, emulator: Emulator) -> None:
-    told = execute(emulator)
+    description = execute(emulator)
 
-    assert (told["status"], told["error"]) == ("FAILED", "MigrationFailed")
+    assert (description["status"], description["error"]) == ("FAILED", "MigrationFailed")
     failed = next_release.invoke()
-    assert json.loads(told["cause"])["errorType"] == failed.error_type
-    assert "revision e2e000000bad (Raise) failed" in json.loads(told["cause"])["errorMessage"]
+    assert json.loads(description["cause"])["errorType"] == failed.error_type
+    assert "revision e2e000000bad (Raise) failed" in json.loads(description["cause"])["errorMessage"]

@@ -271,7 +271,7 @@ def test_where_the_package_has_no_certificate_authority_one_is_required(
     construct(code, cdk.Stack(app, "unverified", env=environment), environment={"DB_SSLMODE": "require"})
 
 
-def test_the_migration_waits_for_what_it_is_told_to_be_after(code: Code, stack: cdk.Stack) -> None:
+def test_the_migration_waits_for_the_constructs_passed_to_after(code: Code, stack: cdk.Stack) -> None:
     made_of_it = construct(code, stack, migrate_on_deploy=True)
     first, after = sqs.Queue(stack, "First"), sqs.Queue(stack, "After")
     made_of_it.after(first)

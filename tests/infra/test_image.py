@@ -91,10 +91,10 @@ def test_an_archive_that_is_deployed_is_not_made_an_image_in_one_step() -> None:
     with pytest.raises(StageError) as caught:
         refuse_another_packaging(NAMES, "image")
 
-    said = str(caught.value)
-    assert said.startswith("cdk.json: project.stages.dev.packaging: acme-shop-migrate-lambda-dev is deployed as zip")
-    assert "-c aside=true" in said
-    assert said.splitlines() == [said]
+    message = str(caught.value)
+    assert message.startswith("cdk.json: project.stages.dev.packaging: acme-shop-migrate-lambda-dev is deployed as zip")
+    assert "-c aside=true" in message
+    assert message.splitlines() == [message]
 
 
 @pytest.mark.usefixtures("account")

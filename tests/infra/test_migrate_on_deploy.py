@@ -56,8 +56,8 @@ def test_a_deployment_migrates_and_where_that_fails_it_says_why_and_goes_back(
         return cdk("deploy", "--context", "stage=ondeploy", "--require-approval", "never")
 
     def status() -> Any:  # noqa: ANN401 - JSON
-        said = client(emulator, "lambda").invoke(FunctionName=FUNCTION, Payload=json.dumps({"action": "status"}))
-        return json.load(said["Payload"])
+        response = client(emulator, "lambda").invoke(FunctionName=FUNCTION, Payload=json.dumps({"action": "status"}))
+        return json.load(response["Payload"])
 
     try:
         formation.describe_stacks(StackName="CDKToolkit")

@@ -140,7 +140,7 @@ def test_a_failed_run_is_one_that_lambda_or_the_function_itself_counts(dev: Stac
     assert counted == {"Errors", "MigrationFailures"}
 
 
-def test_alarms_are_told_to_the_topic_and_silence_is_no_alarm(dev: Stack) -> None:
+def test_alarms_notify_the_topic_and_missing_data_is_no_alarm(dev: Stack) -> None:
     for alarm in alarms(dev).values():
         assert alarm["AlarmActions"] == [TOPIC]
         assert alarm["TreatMissingData"] == "notBreaching"

@@ -160,15 +160,17 @@ def test_the_endpoint_answers_for_the_function_alone_so_that_other_servers_in_th
 
 def test_the_function_knows_the_endpoints_own_name(templates: dict[str, Any]) -> None:
     variables = {endpoint: of_kind(template, "AWS::Lambda::Function")[0] for endpoint, template in templates.items()}
-    said = {name: each["Environment"]["Variables"].get(SECRETS_ENDPOINT_VARIABLE) for name, each in variables.items()}
+    endpoints = {
+        name: each["Environment"]["Variables"].get(SECRETS_ENDPOINT_VARIABLE) for name, each in variables.items()
+    }
     [made] = [
         name for name, each in templates["create"]["Resources"].items() if each["Type"] == "AWS::EC2::VPCEndpoint"
     ]
 
     first = {"Fn::Select": [0, {"Fn::GetAtt": [made, "DnsEntries"]}]}
     name = {"Fn::Select": [1, {"Fn::Split": [":", first]}]}
-    assert said["create"] == {"Fn::Join": ["", ["https://", name]]}
-    assert (said["nat"], said["sg-0e"]) == (None, None)
+    assert endpoints["create"] == {"Fn::Join": ["", ["https://", name]]}
+    assert (endpoints["nat"], endpoints["sg-0e"]) == (None, None)
 
 
 def test_ids_may_be_in_parameters_of_ssm(templates: dict[str, Any]) -> None:

@@ -337,7 +337,7 @@ def test_only_the_named_repositorys_environment_may_take_the_workflows_role(full
     assert "GithubRoleArn" in full.outputs
 
 
-def test_a_repository_with_an_immutable_subject_is_told_by_its_numbers(stacks: dict[str, Stack]) -> None:
+def test_a_repository_with_an_immutable_subject_is_identified_by_its_ids(stacks: dict[str, Stack]) -> None:
     trust, _ = github(stacks["neighbour"])
 
     assert trust["Condition"]["StringEquals"]["token.actions.githubusercontent.com:sub"] == (

@@ -29,7 +29,7 @@ pytestmark = pytest.mark.xdist_group("rollout-template")
 
 DATABASE = {"secret": "template-saas/api/dev/database"}
 QUERY = "SELECT secret_id FROM tenants"
-SAID: dict[str, dict[str, Any]] = {
+GIVEN: dict[str, dict[str, Any]] = {
     "alone": {},
     "own": {"rollout": {}},
     "query": {"rollout": {"query": QUERY, "secret_prefix": "tenants/", "concurrency": 50, "per_server": 8}},
@@ -49,8 +49,8 @@ SAID: dict[str, dict[str, Any]] = {
     },
 }
 STAGES: dict[str, tuple[Names, dict[str, Any]]] = {
-    name: (Names("template-saas", "api", name), {"account": ACCOUNT, "region": REGION, "database": DATABASE, **said})
-    for name, said in SAID.items()
+    name: (Names("template-saas", "api", name), {"account": ACCOUNT, "region": REGION, "database": DATABASE, **given})
+    for name, given in GIVEN.items()
 }
 SECRETS = f"arn:aws:secretsmanager:{REGION}:{ACCOUNT}:secret"
 
@@ -190,17 +190,17 @@ def test_old_versions_are_pruned_which_is_no_reason_to_fail(stacks: dict[str, St
     }
 
 
-def test_every_field_that_is_said_of_a_rollout_is_one_that_the_function_knows(stacks: dict[str, Stack]) -> None:
-    said: dict[str, set[str]] = {}
+def test_the_function_knows_every_field_that_the_machine_sends(stacks: dict[str, Stack]) -> None:
+    given: dict[str, set[str]] = {}
     for name, state in states(definition(stacks["gates"])):
         if "lambda" in state.get("Resource", ""):
             event = state["Parameters"]["Payload"]
             action = event.get("action", "upgrade")  # a part's is in its input
-            said.setdefault(action, set()).update(field.removesuffix(".$") for field in event["rollout"])
+            given.setdefault(action, set()).update(field.removesuffix(".$") for field in event["rollout"])
             assert event.keys() <= {"action", "action.$", "target.$", "rollout"}, name
 
     # A part's action may also be one of these, with the same fields.
-    assert said == {
+    assert given == {
         action: {field.rstrip("?") for field in fields}
         for action, fields in ROLLOUT_FIELDS.items()
         if action not in {"status", "downgrade", "dangers"}
@@ -253,7 +253,7 @@ def test_a_wave_is_read_from_the_bucket_and_as_wide_as_the_listing_says(stacks: 
     assert dict(states(definition(stacks["here"])))["Migrate the wave"]["MaxConcurrency"] == 3
 
 
-def test_the_function_is_told_its_targets_and_how_many_one_server_bears(stacks: dict[str, Stack]) -> None:
+def test_the_function_gets_its_targets_and_the_limit_of_each_server(stacks: dict[str, Stack]) -> None:
     variables = stacks["query"].variables
 
     assert json.loads(variables["ROLLOUT"]) == {
@@ -371,15 +371,15 @@ def test_settings_that_make_no_sense_are_refused(rollout: dict[str, Any], part: 
 
 def test_in_a_vpc_rollouts_need_a_way_to_s3() -> None:
     network = {"vpc": "vpc-0a", "subnets": ["subnet-0a"], "database_security_group": "sg-0db"}
-    said = {"database": DATABASE, "rollout": {}}
+    given = {"database": DATABASE, "rollout": {}}
 
     with pytest.raises(StageError, match=r"set network.s3_prefix_list"):
-        read_project({"stages": {"dev": {**said, "network": network}}})
+        read_project({"stages": {"dev": {**given, "network": network}}})
     for way in ({"secrets_endpoint": "nat"}, {"s3_prefix_list": "pl-6da54004"}):
-        read_project({"stages": {"dev": {**said, "network": {**network, **way}}}})
+        read_project({"stages": {"dev": {**given, "network": {**network, **way}}}})
 
 
-def test_the_function_takes_what_is_not_said_as_the_settings_do() -> None:
+def test_the_function_and_the_settings_have_the_same_defaults() -> None:
     settings, rules = RolloutSettings(), Rules()
 
     assert settings.as_variable == "{}"

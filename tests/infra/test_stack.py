@@ -119,15 +119,15 @@ def test_it_is_traced(dev: Stack) -> None:
     assert dev.function["TracingConfig"] == {"Mode": "Active"}
 
 
-def test_a_failed_asynchronous_run_is_told_to_the_topic(stacks: dict[str, Stack]) -> None:
-    def told(stage: str) -> list[object]:
+def test_a_failed_asynchronous_run_notifies_the_topic(stacks: dict[str, Stack]) -> None:
+    def expected(stage: str) -> list[object]:
         configured = [each["Properties"] for each in stacks[stage].all("AWS::Lambda::EventInvokeConfig")]
         return [each.get("DestinationConfig") for each in configured]
 
     (made,) = stacks["prod"].names("AWS::SNS::Topic")
-    assert told("prod") == [{"OnFailure": {"Destination": {"Ref": made}}}] * 2
-    assert told("other") == [{"OnFailure": {"Destination": TOPIC}}] * 2
-    assert told("dev") == [None, None]
+    assert expected("prod") == [{"OnFailure": {"Destination": {"Ref": made}}}] * 2
+    assert expected("other") == [{"OnFailure": {"Destination": TOPIC}}] * 2
+    assert expected("dev") == [None, None]
 
 
 def test_an_address_gets_a_topic_that_alarms_of_this_account_may_publish_to(prod: Stack) -> None:
@@ -288,7 +288,7 @@ def test_the_package_is_built_for_the_stages_processor_and_not_for_this_machines
 
 
 @pytest.mark.parametrize(
-    "context, told",
+    "context, expected",
     [
         ((), "error: no stage was chosen: pass -c stage=NAME, one of local, dev, prod"),
         (
@@ -297,9 +297,9 @@ def test_the_package_is_built_for_the_stages_processor_and_not_for_this_machines
         ),
     ],
 )
-def test_cdk_synth_says_which_stages_there_are(checkout: Path, context: tuple[str, ...], told: str) -> None:
+def test_cdk_synth_says_which_stages_there_are(checkout: Path, context: tuple[str, ...], expected: str) -> None:
     done = synth(checkout, *context)
 
     assert done.returncode != 0
-    assert told in done.stderr.splitlines()
+    assert expected in done.stderr.splitlines()
     assert "Traceback" not in done.stderr

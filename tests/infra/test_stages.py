@@ -1,4 +1,4 @@
-"""cdk.json's settings: what is fine, and what is told in one line with its path."""
+"""cdk.json's settings: valid ones, and errors of one line with the path of the wrong one."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_names_have_the_contracts_defaults() -> None:
 
 
 @pytest.mark.parametrize(
-    "stage, path, told",
+    "stage, path, expected",
     [
         ({}, "dev.database", "required"),
         ({"database": {}}, "dev.database.secret", "required"),
@@ -128,13 +128,13 @@ def test_names_have_the_contracts_defaults() -> None:
         ([], "dev", "Stage"),
     ],
 )
-def test_a_wrong_setting_is_told_in_one_line_with_its_path(stage: object, path: str, told: str) -> None:
+def test_a_wrong_setting_raises_one_line_with_its_path(stage: object, path: str, expected: str) -> None:
     with pytest.raises(StageError) as caught:
         read(stage)
 
     message = str(caught.value)
     assert message.startswith(f"cdk.json: project.stages.{path}: ")
-    assert told in message
+    assert expected in message
     assert message.splitlines() == [message]
 
 
@@ -150,7 +150,7 @@ def test_a_wrong_setting_is_told_in_one_line_with_its_path(stage: object, path: 
         ({"stages": {"a" * 32: MINIMAL}}, f"project.stages.{'a' * 32}"),
     ],
 )
-def test_a_wrong_project_is_told_in_one_line_with_its_path(context: object, path: str) -> None:
+def test_a_wrong_project_raises_one_line_with_its_path(context: object, path: str) -> None:
     with pytest.raises(StageError) as caught:
         read_project(context)
 
@@ -159,7 +159,7 @@ def test_a_wrong_project_is_told_in_one_line_with_its_path(context: object, path
     assert message.splitlines() == [message]
 
 
-def test_an_unknown_stage_is_told_with_the_known_ones() -> None:
+def test_the_error_of_an_unknown_stage_lists_the_known_ones() -> None:
     project = read_project({"stages": {"dev": MINIMAL, "prod": MINIMAL}})
 
     with pytest.raises(StageError) as caught:
@@ -168,7 +168,7 @@ def test_an_unknown_stage_is_told_with_the_known_ones() -> None:
     assert str(caught.value) == "there is no stage 'dve' in cdk.json: pass -c stage=NAME, one of dev, prod"
 
 
-def test_no_stage_at_all_is_told_with_the_known_ones() -> None:
+def test_the_error_of_a_missing_stage_lists_the_known_ones() -> None:
     project = read_project({"stages": {"dev": MINIMAL}})
 
     with pytest.raises(StageError) as caught:

@@ -82,9 +82,9 @@ def test_a_job_may_take_a_role_only_where_it_takes_one_and_then_in_an_environmen
 
 @each_step
 def test_a_step_keeps_no_token_and_has_no_secret_and_no_key(step: dict[str, Any]) -> None:
-    said = json.dumps(step)
+    text = json.dumps(step)
 
-    assert "secrets." not in said
+    assert "secrets." not in text
     if "checkout@" in step.get("uses", ""):
         assert {**step["with"], "fetch-depth": 0} == {"persist-credentials": False, "fetch-depth": 0}
     if "configure-aws-credentials@" in step.get("uses", ""):
@@ -356,12 +356,12 @@ def test_a_rollout_fails_the_pipeline_where_it_fails_and_leaves_its_page(
     done = script(workflow, job, "Roll out").run(checkout, beside_a_fleet, {BY_BRANCH: "prod"})
 
     assert done.returncode == code, done.stderr
-    assert [said for _, said in fleet.started] == [{}]
+    assert [text for _, text in fleet.started] == [{}]
     assert (checkout / "rollout.html").read_text(encoding="utf-8") == "<!doctype html>"
     assert "| tenant-00001 | LockTimeout |" in summary(beside_a_fleet)
 
 
-@pytest.mark.parametrize("behind,failed,said", [(6, 1, "7"), (0, 0, "")])
+@pytest.mark.parametrize("behind,failed,text", [(6, 1, "7"), (0, 0, "")])
 def test_the_plan_of_a_rollout_asks_for_approval_where_there_is_something_to_do(
     checkout: Path,
     fleet: RolloutStub,
@@ -369,7 +369,7 @@ def test_the_plan_of_a_rollout_asks_for_approval_where_there_is_something_to_do(
     tmp_path: Path,
     behind: int,
     failed: int,
-    said: str,
+    text: str,
 ) -> None:
     counts = {"targets": 10, "migrated": 0, "current": 3, "behind": behind, "failed": failed, "left": 0}
     fleet.leaves(report(plan=True, counts=counts), rollout={"waves": []})
@@ -378,7 +378,7 @@ def test_the_plan_of_a_rollout_asks_for_approval_where_there_is_something_to_do(
 
     assert done.returncode == 0, done.stderr
     assert [asked for _, asked in fleet.started] == [{"plan": True}]
-    assert (tmp_path / "github_output").read_text(encoding="utf-8") == f"behind={said}\n"
+    assert (tmp_path / "github_output").read_text(encoding="utf-8") == f"behind={text}\n"
 
 
 def test_the_new_revisions_are_reviewed_before_they_are_tested(tmp_path: Path) -> None:

@@ -151,12 +151,12 @@ def test_a_kill_at_any_moment_leaves_a_run_that_the_next_one_finishes(
 def test_offline_it_is_one_statement_that_says_how_it_is_done_online(database: Database, tmp_path: Path) -> None:
     tree = write_backfill(tmp_path / "tree", call(batch_size=500), rows=1)
 
-    told = alembic(tree, database, "upgrade", "a1:b2", "--sql")
+    output = alembic(tree, database, "upgrade", "a1:b2", "--sql")
 
-    assert told.returncode == 0, told.stderr
+    assert output.returncode == 0, output.stderr
     assert (
         "-- Online in batches of 500, each in a transaction of its own.\nUPDATE work SET seen = seen + 1 WHERE true;"
-        in told.stdout
+        in output.stdout
     )
 
 
@@ -173,7 +173,9 @@ def test_offline_it_is_one_statement_that_says_how_it_is_done_online(database: D
         (call() + "\n" + call(COUNTS_DOWN), "its revision has one already; give it its own"),
     ],
 )
-def test_wrong_use_is_told_and_leaves_no_trace(database: Database, tmp_path: Path, upgrade: str, error: str) -> None:
+def test_wrong_use_raises_an_error_and_leaves_no_trace(
+    database: Database, tmp_path: Path, upgrade: str, error: str
+) -> None:
     tree = write_backfill(tmp_path / "tree", upgrade, rows=3)
     assert alembic(tree, database, "upgrade", "a1").returncode == 0
 
@@ -555,10 +557,10 @@ def test_out_of_time_it_is_incomplete_and_each_invocation_goes_on(
     assert between[:-1] == sorted(set(between[:-1]))
     assert seen(database) == {1: 35}
     assert version(database) == "c3"
-    told = [line["message"] for line in runner.events("backend.output") if line["source"] == "alembic.backfill"]
-    assert f"backfill of work: goes on behind the key [{between[0]}]" in told
-    assert told[-1].startswith("backfill of work: finished, 35")
-    assert told[-1].endswith("35 changed")
+    output = [line["message"] for line in runner.events("backend.output") if line["source"] == "alembic.backfill"]
+    assert f"backfill of work: goes on behind the key [{between[0]}]" in output
+    assert output[-1].startswith("backfill of work: finished, 35")
+    assert output[-1].endswith("35 changed")
 
 
 def test_a_lost_connection_is_gone_on_from_in_the_same_invocation(

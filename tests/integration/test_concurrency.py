@@ -64,7 +64,7 @@ def test_every_revision_is_applied_exactly_once_and_every_caller_gets_ok(
     figure(f"{len(functions)} functions at once, {len(waits)} runs ok, longest wait {max(waits) / 1000:.1f} s")
 
 
-def test_a_run_that_cannot_wait_is_told_who_holds_the_lock_and_since_when(
+def test_the_error_of_a_run_that_cannot_wait_names_the_holder_of_the_lock(
     runner: Runner, database: Database, tmp_path: Path, rounds: Callable[[int, int], int]
 ) -> None:
     tree = write_ledger(tmp_path / "tree", 3, instead={2: sql("SELECT pg_sleep(6)")})

@@ -126,16 +126,16 @@ def test_a_revision_may_use_processes_of_its_own(runner: Runner, database: Datab
 
 
 def test_a_statement_is_never_given_more_time_than_is_left(runner: Runner, database: Database, tmp_path: Path) -> None:
-    told = sql(
-        "CREATE TABLE IF NOT EXISTS told (ms int)",
-        "INSERT INTO told SELECT setting::int FROM pg_settings WHERE name = 'statement_timeout'",
+    seen = sql(
+        "CREATE TABLE IF NOT EXISTS seen (ms int)",
+        "INSERT INTO seen SELECT setting::int FROM pg_settings WHERE name = 'statement_timeout'",
         "SELECT pg_sleep(0.5)",
     )
-    tree = write_ledger(tmp_path / "tree", 4, instead=dict.fromkeys(range(1, 5), told))
+    tree = write_ledger(tmp_path / "tree", 4, instead=dict.fromkeys(range(1, 5), seen))
 
     assert started(runner, tree).invoke().error_type is None
 
-    given = [row[0] for row in query(database, "SELECT ms FROM told ORDER BY ms DESC")]
+    given = [row[0] for row in query(database, "SELECT ms FROM seen ORDER BY ms DESC")]
     usable = TIMEOUT_S * 1000 - int(RESERVE_MS)
     for number, ms in enumerate(given):
         assert 0 < ms <= usable - number * 500

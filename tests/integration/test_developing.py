@@ -48,10 +48,10 @@ class Ended:
     code: int
     out: str
     lines: list[str]
-    """What it said beside its output, without what Alembic logs of its work."""
+    """Its messages besides its output, without Alembic's own log lines."""
 
     @property
-    def told(self) -> str:
+    def message(self) -> str:
         """The one line that it failed with."""
         assert self.code != 0
         [line] = self.lines
@@ -80,9 +80,9 @@ class Back:
             check=False,
         )
         # Alembic says FAILED on standard output, and the same in its log.
-        said = [line.strip() for line in done.stdout.splitlines() if line.strip().startswith("FAILED")]
-        said += [line for line in done.stderr.splitlines() if not line.startswith(("INFO ", "ERROR [alembic."))]
-        return Ended(done.returncode, done.stdout, said)
+        errors = [line.strip() for line in done.stdout.splitlines() if line.strip().startswith("FAILED")]
+        errors += [line for line in done.stderr.splitlines() if not line.startswith(("INFO ", "ERROR [alembic."))]
+        return Ended(done.returncode, done.stdout, errors)
 
     def written(self) -> list[Path]:
         """The revisions that are new."""
@@ -134,19 +134,19 @@ def test_a_description_that_tells_nothing_is_refused_before_anything_is_done(
 ) -> None:
     ended = back.alembic("revision", "--autogenerate", *arguments)
 
-    assert 'as in "Add notifications table"' in ended.told
+    assert 'as in "Add notifications table"' in ended.message
     assert back.written() == []
 
 
 def test_unchanged_models_leave_no_empty_revision_behind(at_head: Back) -> None:
     ended = at_head.alembic("revision", "--autogenerate", "-m", "Add teams table")
 
-    assert "nothing to write: models and database are alike" in ended.told
+    assert "nothing to write: models and database are alike" in ended.message
     assert at_head.written() == []
 
 
 def test_a_revision_written_by_hand_may_be_empty_and_still_needs_a_description(at_head: Back) -> None:
-    assert "there is no description" in at_head.alembic("revision").told
+    assert "there is no description" in at_head.alembic("revision").message
     assert at_head.alembic("revision", "-m", "Backfill the teams of users").code == 0
     assert len(at_head.written()) == 1
 
@@ -156,22 +156,22 @@ def test_a_database_behind_the_code_is_not_compared_with_the_models(back: Back, 
 
     ended = back.alembic("revision", "--autogenerate", "-m", "Add teams table")
 
-    assert f"the database is at base (no revision is applied) and not at the code's head, {HEAD}" in ended.told
-    assert "upgrade head" in ended.told
+    assert f"the database is at base (no revision is applied) and not at the code's head, {HEAD}" in ended.message
+    assert "upgrade head" in ended.message
     assert back.written() == []
 
 
 @pytest.mark.parametrize(
     "arguments", [("current",), ("upgrade", "head"), ("revision", "--autogenerate", "-m", "Add teams table")], ids=str
 )
-def test_a_database_that_does_not_run_is_told_in_one_line_without_its_password(
+def test_the_error_of_a_database_that_does_not_run_is_one_line_without_its_password(
     back: Back, arguments: tuple[str, ...]
 ) -> None:
-    told = back.alembic(*arguments).told
+    message = back.alembic(*arguments).message
 
-    assert "the database cannot be used: " in told
-    assert "port 1 failed: Connection refused" in told
-    assert "secret" not in told
+    assert "the database cannot be used: " in message
+    assert "port 1 failed: Connection refused" in message
+    assert "secret" not in message
 
 
 @pytest.mark.parametrize(
@@ -182,29 +182,29 @@ def test_a_database_that_does_not_run_is_told_in_one_line_without_its_password(
         ("import nowhere_to_be_found", 4, "ModuleNotFoundError: No module named 'nowhere_to_be_found'"),
     ],
 )
-def test_a_revision_that_does_not_import_is_told_by_file_line_and_error(
+def test_the_error_of_a_revision_that_does_not_import_has_its_file_and_line(
     back: Back, database: Database, body: str, line: int, error: str
 ) -> None:
     back.url = database.url
     back.add_a_revision(body)
 
     for arguments in (("current",), ("revision", "--autogenerate", "-m", "Add teams table")):
-        told = back.alembic(*arguments).told
+        message = back.alembic(*arguments).message
 
-        assert told.startswith(f"FAILED: alembic/versions/broken.py, line {line}: {error}")
+        assert message.startswith(f"FAILED: alembic/versions/broken.py, line {line}: {error}")
 
 
-def test_a_second_head_and_a_revision_of_another_branch_are_told_in_alembics_own_words(
+def test_a_second_head_and_a_revision_of_another_branch_raise_alembics_own_errors(
     back: Back, database: Database
 ) -> None:
     back.url = database.url
     back.add_a_revision("def upgrade():\n    pass", parent=PREVIOUS)
 
-    assert "Multiple head" in back.alembic("upgrade", "head").told
+    assert "Multiple head" in back.alembic("upgrade", "head").message
 
     assert back.alembic("upgrade", "b40ce0000001").code == 0
     (back.versions / "broken.py").unlink()
-    assert "Can't locate revision" in back.alembic("upgrade", "head").told
+    assert "Can't locate revision" in back.alembic("upgrade", "head").message
 
 
 def test_an_error_while_a_revision_runs_keeps_its_traceback(at_head: Back) -> None:

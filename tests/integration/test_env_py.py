@@ -85,7 +85,7 @@ class TestTemplates:
 
         assert runner.invoke(folder).payload["revision"] == "d4"
 
-    def test_a_driver_that_env_py_cannot_use_is_told(self, runner: Runner, tmp_path: Path) -> None:
+    def test_a_driver_that_env_py_cannot_use_is_named(self, runner: Runner, tmp_path: Path) -> None:
         answer = runner.invoke(initialised("async", tmp_path / "stock"))
 
         assert answer.error_type == "ConfigurationError"
@@ -213,10 +213,10 @@ class TestAddress:
     def test_a_secret_in_a_foreign_error_does_not_show(self, backend: Backend) -> None:
         by_hand = 'config.file_config.set("alembic", "sqlalchemy.url", os.environ["DATABASE_URL"])'
 
-        said = backend.refused(online(by_hand))
+        message = backend.refused(online(by_hand))
 
-        assert said.startswith("ConfigurationError: env.py failed before any revision ran: ValueError: ")
-        assert "postgresql+psycopg2://***@" in said
+        assert message.startswith("ConfigurationError: env.py failed before any revision ran: ValueError: ")
+        assert "postgresql+psycopg2://***@" in message
 
     def test_a_warm_function_reaches_another_target_and_a_rotated_password(
         self,
@@ -273,12 +273,12 @@ class TestOutput:
                 connecting(
                     top=setup,
                     before="logging.getLogger('app').warning('%s\\nand\\n%s', 'one', 2)",
-                    after="logging.getLogger('app.x').info('told'); logging.getLogger('app.x').debug('not told')",
+                    after="logging.getLogger('app.x').info('shown'); logging.getLogger('app.x').debug('hidden')",
                 )
             )
 
         assert backend.output("app") == [("WARNING", "one and 2")] * len(setups)
-        assert backend.output("app.x") == [("INFO", "told")] * len(setups)
+        assert backend.output("app.x") == [("INFO", "shown")] * len(setups)
         assert len(backend.runner.events("revision.applied")) == 3 * len(setups)
         assert {line["source"] for line in backend.runner.events("backend.output")} == {"app", "app.x"}
 
@@ -470,10 +470,10 @@ class TestTransactions:
     def test_one_that_env_py_never_commits_is_no_success(self, backend: Backend) -> None:
         """A statement before configure begins a transaction, which Alembic takes for one that env.py will commit."""
         loses = connecting(before="connection.execute(text('CREATE SCHEMA IF NOT EXISTS lost'))")
-        said = backend.refused(loses)
+        message = backend.refused(loses)
 
-        assert said.startswith("ConfigurationError: env.py ran to its end but did not commit")
-        assert said.endswith("the database is at base, not at c3")
+        assert message.startswith("ConfigurationError: env.py ran to its end but did not commit")
+        assert message.endswith("the database is at base, not at c3")
         assert not backend.runner.events("revision.applied")
 
         backend.upgraded()
@@ -525,12 +525,12 @@ class TestTransactions:
         assert backend.version() == ["d4"]
 
     def test_a_block_outside_env_pys_own_transaction_cannot_be(self, backend: Backend) -> None:
-        said = backend.refused(
+        message = backend.refused(
             ONE_TRANSACTION["engine.begin"], [*ABC, Rev("d4", autocommit("CREATE INDEX CONCURRENTLY i ON a (id)"))]
         )
 
-        assert said.startswith("MigrationFailed: revision d4")
-        assert "an autocommit_block cannot leave a transaction that env.py has begun" in said
+        assert message.startswith("MigrationFailed: revision d4")
+        assert "an autocommit_block cannot leave a transaction that env.py has begun" in message
 
 
 class TestOptions:

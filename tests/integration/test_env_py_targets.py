@@ -89,12 +89,12 @@ class TestTarget:
     ) -> None:
         elsewhere = connecting_to(repr(postgres_server.database("postgres").url))
 
-        said = backend.refused(elsewhere)
+        message = backend.refused(elsewhere)
         for action in ("plan", "status", "check"):
             assert backend.invoke({"action": action}).error_type == "TargetMismatch"
 
-        assert said.startswith("TargetMismatch: env.py connected to database 'postgres' on the same server, but")
-        assert "DATABASE_URL_ENV" in said
+        assert message.startswith("TargetMismatch: env.py connected to database 'postgres' on the same server, but")
+        assert "DATABASE_URL_ENV" in message
         connection = postgres_server.connect()
         with connection.cursor() as cursor:
             cursor.execute("SELECT to_regclass('public.alembic_version'), to_regclass('public.a')")
@@ -316,13 +316,13 @@ bytearray(500_000_000)
 
 
 class TestFaults:
-    def test_of_env_py_are_told_in_one_line(self, backend: Backend) -> None:
-        for body, told in FAULTS.values():
-            said = backend.refused(online(body))
-            assert said.startswith("ConfigurationError: "), said
-            assert told in said
+    def test_of_env_py_are_one_line(self, backend: Backend) -> None:
+        for body, expected in FAULTS.values():
+            message = backend.refused(online(body))
+            assert message.startswith("ConfigurationError: "), message
+            assert expected in message
 
-    def test_of_the_package_are_told_in_one_line(self, backend: Backend) -> None:
+    def test_of_the_package_are_one_line(self, backend: Backend) -> None:
         folder = backend.put()
         (folder / "alembic" / "versions" / "b2_.py").write_text("revision = 'b2'\ndef upgrade(:\n")
         broken = backend.invoke()
@@ -336,14 +336,14 @@ class TestFaults:
 
         answers = (broken, empty, missing, no_ini)
         assert [answer.error_type for answer in answers] == ["ConfigurationError"] * 4
-        told = ("SyntaxError: invalid syntax (b2_.py, line 2)", "no revision", "has no folder", "no alembic.ini")
-        for answer, text in zip(answers, told, strict=True):
+        expected = ("SyntaxError: invalid syntax (b2_.py, line 2)", "no revision", "has no folder", "no alembic.ini")
+        for answer, text in zip(answers, expected, strict=True):
             assert text in answer.message
             assert "\n" not in answer.message
         assert backend.tables() == []
 
     @pytest.mark.parametrize(
-        "body,told",
+        "body,expected",
         [
             ("sys.exit('enough')", "SystemExit: enough"),
             ("os._exit(3)", "exit code 3"),
@@ -358,7 +358,7 @@ class TestFaults:
         ],
     )
     def test_of_a_revision_leave_a_boundary_and_a_function_that_goes_on(
-        self, backend: Backend, body: str, told: str
+        self, backend: Backend, body: str, expected: str
     ) -> None:
         fails = Rev("b2", f"{sql('CREATE TABLE b (id int)')}\n{body}")
 
@@ -366,7 +366,7 @@ class TestFaults:
 
         assert answer.error_type == "MigrationFailed", answer.payload
         assert answer.message.startswith("revision b2 (Revision b2) failed: ")
-        assert told in answer.message
+        assert expected in answer.message
         assert answer.message.endswith("; the database is at a1")
         assert (backend.version(), backend.tables()) == (["a1"], ["a", "alembic_version"])
         pid = backend.function.pid
@@ -374,7 +374,7 @@ class TestFaults:
         assert backend.function.pid == pid
 
     @pytest.mark.parametrize("driver", DRIVERS)
-    def test_of_a_statement_are_told_as_the_server_does(self, backend: Backend, driver: str) -> None:
+    def test_of_a_statement_have_the_fields_of_the_server(self, backend: Backend, driver: str) -> None:
         twice = Rev("b2", sql("CREATE TABLE u (id int UNIQUE)", "INSERT INTO u VALUES (1), (1)"))
 
         answer = backend.run(with_driver(driver), [ABC[0], twice])

@@ -116,10 +116,10 @@ def hidden(driver):
 
 @pytest.mark.parametrize("driver", sorted(LOGS_IN))
 def test_a_password_that_str_of_a_url_has_hidden(backend: Backend, driver: str) -> None:
-    said = backend.refused(online(LOGS_IN[driver], HIDDEN))
+    message = backend.refused(online(LOGS_IN[driver], HIDDEN))
 
-    assert said.startswith("ConfigurationError: env.py failed before any revision ran: ")
-    assert "render_as_string(hide_password=False)" in said
+    assert message.startswith("ConfigurationError: env.py failed before any revision ran: ")
+    assert "render_as_string(hide_password=False)" in message
 
 
 def test_heads_without_labels_are_upgraded_to_and_head_is_refused(

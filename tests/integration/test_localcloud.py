@@ -199,7 +199,7 @@ def test_a_failed_start_says_why_in_one_line(own_server: Server) -> None:
     assert "\n" not in str(refused.value)
 
 
-def test_missing_programs_are_told_with_what_brings_them(tmp_path: Path) -> None:
+def test_the_error_of_a_missing_program_names_the_command_that_installs_it(tmp_path: Path) -> None:
     with pytest.raises(LocalCloudError, match="run `npm ci`"):
         postgres.start(tmp_path, tmp_path / "postgres")
     with pytest.raises(LocalCloudError, match="`make migrate` installs it"):
@@ -286,7 +286,7 @@ def test_a_daemon_that_will_not_end_is_killed_with_its_children(tmp_path: Path) 
     assert not daemon.is_running(stubborn)  # nor the child, which has inherited the lock
 
 
-def test_a_daemon_that_cannot_be_run_is_told_by_its_log(tmp_path: Path) -> None:
+def test_the_error_of_a_daemon_that_cannot_start_contains_its_log(tmp_path: Path) -> None:
     absent = daemon.Daemon("The absent one", tmp_path)
     daemon.launch(absent, [tmp_path / "absent"], {}, None)
     eventually(lambda: not daemon.is_running(absent))

@@ -47,15 +47,15 @@ def proxy(database: Database, runner: Runner) -> Iterator[Proxy]:
         yield proxy
 
 
-def check_told_as_it_is(answer: Answer, at: int, before: int) -> None:
+def check_message_and_result(answer: Answer, at: int, before: int) -> None:
     """The answer agrees with the version table, read when everything of the run had ended."""
     if answer.error_type is None:
         assert answer.payload["revision"] == (f"r{at:02}" if at else None)
         assert applied_ids(answer) == [f"r{number:02}" for number in range(before + 1, at + 1)]
     else:
         assert answer.error_type in CONTRACT_ERRORS, answer.payload
-        told = re.search(r"the database is at (\w+)", answer.message)
-        assert told is None or told[1] == (f"r{at:02}" if at else "base"), answer.message
+        revision = re.search(r"the database is at (\w+)", answer.message)
+        assert revision is None or revision[1] == (f"r{at:02}" if at else "base"), answer.message
 
 
 def test_whatever_the_network_does_the_answer_is_true_and_the_next_run_finishes(
@@ -98,12 +98,12 @@ def test_whatever_the_network_does_the_answer_is_true_and_the_next_run_finishes(
         assert answer.duration_s < timeout_s
         eventually(partial(are_gone, database, answer.request_id), of="its sessions' end")
         at = reached(database)
-        check_told_as_it_is(answer, at, before=0)
+        check_message_and_result(answer, at, before=0)
         ended[f"{fault}: {answer.error_type or 'ok'}"] += 1
         finishing = clean.invoke()
         assert finishing.error_type is None, finishing.payload
         assert reached(database) == 8
-        check_told_as_it_is(finishing, 8, before=at)
+        check_message_and_result(finishing, 8, before=at)
         assert query(database, "SELECT indisvalid FROM pg_index WHERE indexrelid = 'ix'::regclass") == [(True,)]
     figure(f"longest run {longest:.1f} s of {timeout_s}; {dict(sorted(ended.items()))}")
 

@@ -92,7 +92,7 @@ def test_the_lock_of_the_backend_decides(package: Package) -> None:
     assert f"botocore=={function_versions(package)['botocore']} " in ours
 
 
-def test_what_is_said_of_a_package(package: Package) -> None:
+def test_the_summary_of_a_package(package: Package) -> None:
     assert (package.heads, package.revisions) == (("a1",), 1)
     assert package.size_bytes == sum(path.stat().st_size for path in package.directory.rglob("*") if path.is_file())
     assert {"alembic", "mako", "sqlalchemy"} <= versions(package).keys()
@@ -523,21 +523,21 @@ def test_the_traced_code_gets_no_credentials_of_the_build(tmp_path: Path, monkey
 
 
 @pytest.mark.parametrize(
-    "files, told",
+    "files, expected",
     [
         ({"app/models.py": "import sqlalchemy, gone\n"}, "ModuleNotFoundError: No module named 'gone'"),
         ({"alembic/env.py": "raise SystemExit('no')\n"}, "SystemExit: no"),
         ({"app/models.py": "import os\nos._exit(3)\n"}, "it ended with 3"),
     ],
 )
-def test_a_tree_that_cannot_be_traced_is_refused(tmp_path: Path, files: dict[str, str], told: str) -> None:
+def test_a_tree_that_cannot_be_traced_is_refused(tmp_path: Path, files: dict[str, str], expected: str) -> None:
     with pytest.raises(PackageError, match=r"^the tree could not be traced: ") as refused:
         build(traced_backend(tmp_path / "shop", **files), tmp_path / "out", THIS_MACHINE, selection=TRACED)
-    assert told in str(refused.value)
+    assert expected in str(refused.value)
     assert "\n" not in str(refused.value)
 
 
-def test_too_large_a_package_is_told_what_is_never_imported(tmp_path: Path) -> None:
+def test_the_error_of_a_too_large_package_lists_what_is_never_imported(tmp_path: Path) -> None:
     backend = traced_backend(tmp_path / "shop", **{"alembic/env.py": "from app import models\n"})
     with (backend / "app/rows.csv").open("wb") as file:
         file.truncate(262_144_000)
@@ -568,7 +568,7 @@ def test_the_command_fails_in_one_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("arguments", [(), ("x", "y", "--python", "3.13"), ("x", "y", "--architecture", "mips")])
-def test_wrong_usage_is_told_apart(arguments: tuple[str, ...]) -> None:
+def test_wrong_usage_has_its_own_exit_code(arguments: tuple[str, ...]) -> None:
     assert cli(*arguments).returncode == 2
 
 

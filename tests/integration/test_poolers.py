@@ -47,7 +47,7 @@ def tree(tmp_path: Path) -> Path:
 
 
 class Application:
-    """Clients of the pooler that write and read without a pause. ``errors`` are what they were told."""
+    """Clients of the pooler that write and read without a pause. ``errors`` are their errors."""
 
     def __init__(self, database: Database, port: int) -> None:
         self.errors: list[str] = []

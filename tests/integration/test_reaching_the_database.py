@@ -1,4 +1,4 @@
-"""From the secret to a session: what goes wrong there, and what is said about it."""
+"""From the secret to a session: the errors on the way, and their messages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an upgrade does to a real database, and what the caller is told."""
+"""What an upgrade does to a real database, and its result for the caller."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ GROUND = """
     CREATE TABLE parts (id int) PARTITION BY RANGE (id)
 """
 
-# What is done to that, and what is said of it.
+# Changes of that schema, and the beginnings of their differences.
 CHANGES = {
     "CREATE TABLE u (id int)": "table u is left over",
     "CREATE SCHEMA s; CREATE TABLE s.u (id int)": "schema s is left over",
@@ -53,7 +53,7 @@ CHANGES = {
     "ALTER DOMAIN small ADD CONSTRAINT positive CHECK (VALUE > 0)": "type small was ",
     "CREATE TYPE pair AS (a int, b text)": "type pair is left over",
     "CREATE TYPE span AS RANGE (subtype = float8)": "type span is left over",
-    "COMMENT ON COLUMN t.a IS 'said'": "comment on table column public.t.a is left over: said",
+    "COMMENT ON COLUMN t.a IS 'note'": "comment on table column public.t.a is left over: note",
     "GRANT SELECT ON t TO PUBLIC": "privileges on t is left over",
     "GRANT UPDATE (a) ON t TO PUBLIC": "column settings t.a is left over: privileges ",
     "ALTER DEFAULT PRIVILEGES GRANT SELECT ON TABLES TO PUBLIC": "default privileges of postgres on r is left over",
@@ -69,18 +69,18 @@ VERSION_TABLE = (None, "alembic_version")
 
 
 @pytest.mark.xdist_group("review_catalog")
-def test_every_kind_of_change_is_told_and_nothing_else(postgres_server: Server) -> None:
-    told = {}
+def test_every_kind_of_change_is_listed_and_nothing_else(postgres_server: Server) -> None:
+    found = {}
     with review_database(postgres_server) as database, closing(database.connect()) as opened, opened.cursor() as cursor:
         cursor.execute(GROUND)
         before = read(opened, VERSION_TABLE)
         for statement in CHANGES:
             cursor.execute(f"BEGIN; {statement}")
-            told[statement] = differences(before, read(opened, VERSION_TABLE))
+            found[statement] = differences(before, read(opened, VERSION_TABLE))
             cursor.execute("ROLLBACK")
             assert differences(before, read(opened, VERSION_TABLE)) == (), statement
-    silent = [each for each, lines in told.items() if not any(line.startswith(CHANGES[each]) for line in lines)]
-    assert {each: told[each] for each in silent} == {}
+    silent = [each for each, lines in found.items() if not any(line.startswith(CHANGES[each]) for line in lines)]
+    assert {each: found[each] for each in silent} == {}
 
 
 def test_a_column_that_was_dropped_and_added_again_is_the_same(postgres_server: Server) -> None:

@@ -28,9 +28,9 @@ CASES = {kind: [one for one in TREE.revisions if one.path.parent.name == kind] f
 
 
 def expected(revision: RevisionSource) -> set[str]:
-    """What the revision's own comment says is wrong with it."""
-    told = re.search(r"^# expect: (.*)$", revision.text, re.MULTILINE)
-    return {each.strip() for each in told[1].split(",")} if told else set()
+    """Return the rules in the revision's own comment."""
+    comment = re.search(r"^# expect: (.*)$", revision.text, re.MULTILINE)
+    return {each.strip() for each in comment[1].split(",")} if comment else set()
 
 
 def sample(kind: str) -> set[str]:
@@ -73,7 +73,7 @@ def test_what_is_wrong_is_found_and_nothing_else(session: Session, revision: Rev
 
 
 @pytest.mark.parametrize("revision", cases("good"))
-def test_nothing_is_said_of_a_revision_that_is_right(session: Session, revision: RevisionSource) -> None:
+def test_a_good_revision_has_no_finding(session: Session, revision: RevisionSource) -> None:
     found, alone = page.seen_by_both(session, revision)
 
     assert found == ()
@@ -96,6 +96,6 @@ def test_the_page_has_every_rule_as_it_is() -> None:
 def test_the_page_counts_what_its_rows_say() -> None:
     for kind, cases in CASES.items():
         rows = [line.split(" | ") for line in WRITTEN for one in cases if line.startswith(f"| {one.id} |")]
-        [told] = [line for line in WRITTEN if line.startswith(f"| {kind} revisions of which")]
+        [row] = [line for line in WRITTEN if line.startswith(f"| {kind} revisions with a finding, of")]
         ours, alone = (sum(row[place].strip(" |") != "nothing" for row in rows) for place in (1, 2))
-        assert told == f"| {kind} revisions of which something is said, of {len(cases)} | {ours} | {alone} |"
+        assert row == f"| {kind} revisions with a finding, of {len(cases)} | {ours} | {alone} |"

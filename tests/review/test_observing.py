@@ -175,7 +175,7 @@ def test_a_revision_that_can_be_taken_back_leaves_schema_and_rows_as_they_were(k
 
 
 @pytest.mark.xdist_group("review_kinds")
-def test_a_column_and_a_table_that_come_back_empty_are_told_with_their_rows(kinds: dict[str, Observation]) -> None:
+def test_a_column_and_a_table_that_come_back_empty_are_found_with_their_rows(kinds: dict[str, Observation]) -> None:
     [column] = kinds["drop_column"].changes
     assert column.table == "child"
     assert 0 < column.changed["code"] <= 60
@@ -401,20 +401,20 @@ def test_models_are_compared_with_head(tmp_path: Path, postgres_server: Server) 
 
 
 @pytest.mark.parametrize(
-    "broken, told",
+    "broken, expected",
     [
         ("import nowhere_to_be_found", "alembic/versions/broken_.py:1: ModuleNotFoundError: No module named"),
         ("revision = (", "alembic/versions/broken_.py:1: SyntaxError: "),
     ],
 )
 def test_a_revision_that_cannot_be_imported_ends_the_review_with_its_file_and_line(
-    tmp_path: Path, postgres_server: Server, broken: str, told: str
+    tmp_path: Path, postgres_server: Server, broken: str, expected: str
 ) -> None:
     folder = write_tree(tmp_path / "backend", [PEOPLE])
     (folder / "alembic" / "versions" / "broken_.py").write_text(broken)
     with pytest.raises(ReviewError) as raised, reviewing(folder, on=postgres_server):
         pass
-    assert str(raised.value).startswith(told)
+    assert str(raised.value).startswith(expected)
 
 
 def test_an_env_py_that_connects_elsewhere_is_refused_before_a_revision_runs(

@@ -44,14 +44,14 @@ depends_on = None
 '''
 BLOCK = re.compile(
     r"^## (?P<pattern>[^\n]+)\n|^### (?P<way>Risky|Safe)\n"
-    r"|^```python\n(?P<code>.*?)^```\n(?:\nMeasured: (?P<told>.*?)\n\n)?",
+    r"|^```python\n(?P<code>.*?)^```\n(?:\nMeasured: (?P<measured>.*?)\n\n)?",
     re.DOTALL | re.MULTILINE,
 )
 
 
 @dataclass(frozen=True)
 class Block:
-    """One block of the page: a revision, and what is said to be measured of it."""
+    """One block of the page: a revision, and the measurements that the page shows."""
 
     id: str
     parent: str | None
@@ -74,9 +74,9 @@ def read_page() -> list[Block]:
             same = [block for block in found if (block.pattern, block.way) == (pattern, way)]
             name = f"{pattern}_{way}_{len(same) + 1}".lower().replace(" ", "_") if way else "tables"
             parent = same[-1].id if same else found[0].id if found else None
-            told, _, rules = " ".join((match["told"] or "").split()).partition(" Found by the reviewer: ")
+            measurement, _, rules = " ".join((match["measured"] or "").split()).partition(" Found by the reviewer: ")
             named = set(re.findall(r"`([a-z-]+)`", rules))
-            found.append(Block(name, parent, pattern, way, match["code"], told, named))
+            found.append(Block(name, parent, pattern, way, match["code"], measurement, named))
     return found
 
 
@@ -123,8 +123,8 @@ def measured(observation: Observation) -> str:
     for statement in observation.upgrade.statements:
         for lock in statement.locks:
             modes.setdefault(lock.table, []).append(lock.mode)
-    said = [waiting(table, strongest(of_table), observation) for table, of_table in modes.items()]
-    return "; ".join(filter(None, said)) or "nobody waits"
+    waits = [waiting(table, strongest(of_table), observation) for table, of_table in modes.items()]
+    return "; ".join(filter(None, waits)) or "nobody waits"
 
 
 def waiting(table: str, mode: str, observation: Observation) -> str | None:
@@ -135,13 +135,13 @@ def waiting(table: str, mode: str, observation: Observation) -> str | None:
     read = {table for work in works for table in work.held}
     who = f"{blocks([mode])} on {table} wait"
     if not blocks([mode]):
-        said = {
+        waits = {
             "RowExclusiveLock": f"writes to the same rows of {table} wait",
             "ShareUpdateExclusiveLock": f"nobody waits for {table}",
         }
-        if mode not in said:
+        if mode not in waits:
             return None
-        who = said[mode]
+        who = waits[mode]
         read = {table for statement in observation.upgrade.statements for table in statement.scanned}
     work = "written anew" if table in rewritten else "read" if table in read else None
     return f"{who} ({shown_mode(mode)}) {f'while all its rows are {work}' if work else 'for a moment'}"

@@ -88,11 +88,11 @@ def without_steps(stderr: str) -> list[str]:
 
 def test_an_error_is_found_acknowledged_recorded_and_watched(backend: Path) -> None:
     failed = migrate("--backend", str(backend), "--json", "--rows", "20", "--record")
-    told = json.loads(failed.stdout)
+    written = json.loads(failed.stdout)
     assert failed.returncode == 1, failed.stderr
-    assert [one["revision"] for one in told["revisions"]] == ["begins", "drops"]
-    assert {one["rule"] for one in told["findings"]} == {"ban-drop-column", "values-lost"}
-    assert {frozenset(one) for one in told["findings"]} == {
+    assert [one["revision"] for one in written["revisions"]] == ["begins", "drops"]
+    assert {one["rule"] for one in written["findings"]} == {"ban-drop-column", "values-lost"}
+    assert {frozenset(one) for one in written["findings"]} == {
         frozenset({"revision", "rule", "severity", "message", "evidence", "fix"})
     }
     reviewed = backend / "alembic" / "reviewed.json"
@@ -115,7 +115,7 @@ def test_an_error_is_found_acknowledged_recorded_and_watched(backend: Path) -> N
     assert [one["ruleId"] for one in json.loads(edited.stdout)["runs"][0]["results"]] == ["edited-after-review"]
 
 
-def test_a_revision_that_cannot_be_read_is_told_whether_it_is_asked_for_or_not(backend: Path) -> None:
+def test_an_unreadable_revision_is_reported_whether_it_was_selected_or_not(backend: Path) -> None:
     (backend / "alembic" / "versions" / "torn.py").write_text("def upgrade(:\n", encoding="utf-8")
     asked = migrate("--backend", str(backend), "torn")
     assert asked.returncode == 2
@@ -129,7 +129,7 @@ def test_a_revision_that_cannot_be_read_is_told_whether_it_is_asked_for_or_not(b
     assert "does-not-load" in beside.stdout
 
 
-def test_a_revision_that_ends_the_process_when_it_is_imported_is_told_in_one_line(backend: Path) -> None:
+def test_a_revision_that_ends_the_process_when_it_is_imported_is_reported_in_one_line(backend: Path) -> None:
     (backend / "alembic" / "versions" / "ends.py").write_text(
         'import os\n\nrevision = "ends"\ndown_revision = "begins"\nos._exit(7)\n', encoding="utf-8"
     )
@@ -139,7 +139,7 @@ def test_a_revision_that_ends_the_process_when_it_is_imported_is_told_in_one_lin
     assert line == "ReviewError: the tree cannot be loaded: the backend's process ended with exit code 7"
 
 
-def test_an_upgrade_that_fails_is_told_once(backend: Path) -> None:
+def test_an_upgrade_that_fails_is_reported_once(backend: Path) -> None:
     (backend / "alembic" / "versions" / "drops.py").unlink()
     (backend / "alembic" / "versions" / "fails.py").write_text(
         DROPS.format(words="").replace("drops", "fails").replace('"t", "a"', '"t", "b"'), encoding="utf-8"
@@ -199,7 +199,7 @@ def test_a_rule_is_explained_without_a_review() -> None:
         (["nine"], "there is no revision nine"),
         (["--since", "no-such-branch"], "git does not know no-such-branch; fetch it"),
         (["--backend", "docs"], "no alembic.ini"),
-        (["--json", "--format", "sarif"], "two forms of one answer"),
+        (["--json", "--format", "sarif"], "exclude each other"),
         (["--format", "odd"], "odd"),
         (["--rows", "0"], "greater than or equal to 1"),
     ],
@@ -276,18 +276,18 @@ def test_annotations_point_to_the_line_and_are_one_line_each(tmp_path: Path) -> 
 
 
 def test_markdown_folds_the_safer_way_and_escapes_what_is_shown(tmp_path: Path) -> None:
-    told = markdown(a_review(tmp_path))
-    assert "| `r` Drop \\| c | ❌ | up 1 ms, down 0 ms; 5 rows in 1 table, 1 left empty |" in told
-    assert "<details><summary>The safer way</summary>\n\n```python\n" in told
-    assert "- `r` `values-changed`: old" in told
-    assert "1 revision reviewed in 1.5 s: 2 errors, 1 acknowledged." in told
+    written = markdown(a_review(tmp_path))
+    assert "| `r` Drop \\| c | ❌ | up 1 ms, down 0 ms; 5 rows in 1 table, 1 left empty |" in written
+    assert "<details><summary>The safer way</summary>\n\n```python\n" in written
+    assert "- `r` `values-changed`: old" in written
+    assert "1 revision reviewed in 1.5 s: 2 errors, 1 acknowledged." in written
 
 
 def test_the_document_leaves_out_what_is_acknowledged(tmp_path: Path) -> None:
-    told = document(a_review(tmp_path))
-    assert [one["rule"] for one in told["findings"]] == ["ban-drop-column", "deleted-after-release"]
-    assert told["revisions"][0]["locks"] == ["ACCESS EXCLUSIVE on t blocks reads and writes"]
-    assert [one["reason"] for one in told["revisions"][0]["acknowledged"]] == ["old"]
+    written = document(a_review(tmp_path))
+    assert [one["rule"] for one in written["findings"]] == ["ban-drop-column", "deleted-after-release"]
+    assert written["revisions"][0]["locks"] == ["ACCESS EXCLUSIVE on t blocks reads and writes"]
+    assert [one["reason"] for one in written["revisions"][0]["acknowledged"]] == ["old"]
 
 
 # What SARIF 2.1.0 (OASIS, section 3) and GitHub's code scanning require of what is written here.
@@ -374,9 +374,9 @@ SARIF: dict[str, Any] = {
 
 
 def test_sarif_is_what_code_scanning_takes(tmp_path: Path) -> None:
-    told = sarif(a_review(tmp_path))
-    jsonschema.validate(told, SARIF)
-    [run] = told["runs"]
+    written = sarif(a_review(tmp_path))
+    jsonschema.validate(written, SARIF)
+    [run] = written["runs"]
     rules = [rule["id"] for rule in run["tool"]["driver"]["rules"]]
     assert [rules[one["ruleIndex"]] for one in run["results"]] == [one["ruleId"] for one in run["results"]]
     assert [bool(one.get("suppressions")) for one in run["results"]] == [False, False, True]

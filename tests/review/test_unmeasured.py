@@ -218,14 +218,16 @@ def test_a_stages_variables_reach_env_py(tmp_path: Path, postgres_server: Server
         assert session.observe("people").upgrade.failure is None
 
 
-def test_a_package_that_is_missing_is_told_with_where_to_install_it(tmp_path: Path, postgres_server: Server) -> None:
+def test_the_error_of_a_missing_package_names_where_to_install_it(tmp_path: Path, postgres_server: Server) -> None:
     env_py = ENV_PY.replace("import os\n", "import os\nimport a_package_of_the_backend\n")
     folder = write_tree(tmp_path / "backend", [PEOPLE], env_py=env_py)
     with pytest.raises(EnvPyError, match=r"lacks a package of the backend: .* \.venv .* --python"):
         reviewed(folder, postgres_server)
 
 
-def test_a_module_of_the_backend_that_is_not_on_the_path_is_told_apart(tmp_path: Path, postgres_server: Server) -> None:
+def test_a_module_of_the_backend_that_is_not_on_the_path_has_its_own_error(
+    tmp_path: Path, postgres_server: Server
+) -> None:
     env_py = ENV_PY.replace("import os\n", "import os, sys\nsys.path[:] = sys.path[1:]\nimport shop.models\n")
     folder = write_tree(tmp_path / "backend", [PEOPLE], env_py=env_py, ini=_without_path())
     (folder / "shop").mkdir()

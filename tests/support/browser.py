@@ -66,9 +66,9 @@ class Page:
 
     def evaluate(self, expression: str) -> Any:  # noqa: ANN401 - JSON
         """What an expression of JavaScript, or the promise that it gives, comes to."""
-        said = self.call("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
-        assert "exceptionDetails" not in said, said["exceptionDetails"]
-        return said["result"].get("value")
+        reply = self.call("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
+        assert "exceptionDetails" not in reply, reply["exceptionDetails"]
+        return reply["result"].get("value")
 
     def type(self, text: str) -> None:
         """Type into what has the focus."""
@@ -81,8 +81,8 @@ class Page:
 
     def picture(self, file: Path) -> None:
         """The whole page as a PNG."""
-        said = self.call("Page.captureScreenshot", captureBeyondViewport=True)
-        file.write_bytes(base64.b64decode(said["data"]))
+        reply = self.call("Page.captureScreenshot", captureBeyondViewport=True)
+        file.write_bytes(base64.b64decode(reply["data"]))
 
     def problems(self) -> list[str]:
         """Exceptions in scripts, and what the browser refused."""
@@ -113,10 +113,10 @@ class Browser:
         self._number += 1
         request = {"id": self._number, "method": method, "params": parameters}
         os.write(self._to, json.dumps({**request, **({"sessionId": session} if session else {})}).encode() + b"\0")
-        while "id" not in (said := self._receive()) or said["id"] != self._number:
-            self.events.append(said)
-        assert "error" not in said, (method, said["error"])
-        return said["result"]
+        while "id" not in (reply := self._receive()) or reply["id"] != self._number:
+            self.events.append(reply)
+        assert "error" not in reply, (method, reply["error"])
+        return reply["result"]
 
     def wait_for(self, method: str, after: int) -> None:
         """Wait for an event, after so many others."""

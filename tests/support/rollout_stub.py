@@ -43,8 +43,8 @@ class RolloutStub:
 
         def leave(name: str) -> None:
             self.put(name, "report.json", {**content, "rollout": name})
-            for file, said in others.items():
-                self.put(name, f"{file}.json", said)
+            for file, other in others.items():
+                self.put(name, f"{file}.json", other)
             self.objects[f"rollouts/{name}/report.html"] = b"<!doctype html>"
 
         self.on_start = leave

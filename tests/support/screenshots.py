@@ -99,7 +99,7 @@ class Terminal:
         self._run("kill-server")
 
     def _run(self, *arguments: str) -> str:
-        environment = {name: value for name, value in with_tools(dict(os.environ)).items() if not _is_told(name)}
+        environment = {name: value for name, value in with_tools(dict(os.environ)).items() if not _is_private(name)}
         command = [*self._tmux, *arguments]
         return subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
 
@@ -207,8 +207,8 @@ def _write_release(tree: Path) -> None:
         parent = id_
 
 
-def _is_told(name: str) -> bool:
-    """Whether a variable of this process says something that the picture's command is not to hear."""
+def _is_private(name: str) -> bool:
+    """Return whether the picture's command must not get this variable."""
     return name.startswith(("AWS_", "GITHUB_", "MIGRATE_", "TMUX")) or name in {"NO_COLOR", "COLUMNS", "CI"}
 
 

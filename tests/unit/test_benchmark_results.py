@@ -178,7 +178,7 @@ def test_the_history_keeps_our_own_figures_and_the_goals(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
-    "median,best,said",
+    "median,best,expected",
     [
         (1.3, 1.2, ["sample: case: 1.3 s, 1.30 times the 1 of b (2026-11-27)"]),
         (1.3, 0.9, []),  # its best round is as good
@@ -186,9 +186,9 @@ def test_the_history_keeps_our_own_figures_and_the_goals(tmp_path: Path) -> None
         (0.8, 0.7, []),
     ],
 )
-def test_what_became_slower_than_the_last_time_on_this_machine_is_said(
-    median: float, best: float, said: list[str]
+def test_figures_slower_than_in_the_last_run_on_this_machine_are_listed(
+    median: float, best: float, expected: list[str]
 ) -> None:
     before = [run("a", 9.0, 9.0), run("b", 1.0, 0.9), run("c", 0.1, 0.1, {"cores": 64})]
 
-    assert [*history.slower(before, run("d", median, best))] == said
+    assert [*history.slower(before, run("d", median, best))] == expected

@@ -12,7 +12,7 @@ from tests.support.events import EVENTS
 
 
 @pytest.mark.parametrize("event", [None, {}, {"action": "upgrade"}, {"revision": "head"}])
-def test_nothing_said_means_upgrade_to_head(event: object) -> None:
+def test_an_empty_event_means_upgrade_to_head(event: object) -> None:
     assert parse_request(event) == Request(action="upgrade", revision="head")
 
 
@@ -58,10 +58,10 @@ def test_whatever_comes_in_is_a_valid_request_or_refused(event: object) -> None:
     except InvalidRequest as refused:
         assert str(refused).isprintable()
     else:
-        said = event or {}
-        assert isinstance(said, dict)
-        assert request.action == said.get("action", "upgrade")
-        assert set(said) <= ACTIONS[request.action] | {"action", "target"}
+        given = event or {}
+        assert isinstance(given, dict)
+        assert request.action == given.get("action", "upgrade")
+        assert set(given) <= ACTIONS[request.action] | {"action", "target"}
 
 
 @pytest.mark.parametrize(

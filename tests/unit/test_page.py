@@ -99,7 +99,9 @@ def test_the_page_needs_nothing_from_elsewhere() -> None:
     ],
     ids=["all", "within tolerance", "failed", "stopped", "running"],
 )
-def test_the_outcome_and_the_way_on_are_told(changes: dict[str, object], words: str, command: str | None) -> None:
+def test_the_page_shows_the_outcome_and_the_next_step(
+    changes: dict[str, object], words: str, command: str | None
+) -> None:
     page = render(report(**changes))  # type: ignore[arg-type]
 
     assert f"</span> {words}</p>" in page

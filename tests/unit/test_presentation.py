@@ -116,11 +116,11 @@ def facts(text: str) -> dict[str, str]:
 
 
 def test_a_status_tells_where_the_database_is_and_that_nothing_is_in_the_way() -> None:
-    told = facts(shown(presentation.show, status()))
+    found = facts(shown(presentation.show, status()))
 
-    assert (told["Stage"], told["Database"], told["Revision"]) == ("dev", "app", "cccc")
-    assert (told["Migration lock"], told["Invalid indexes"]) == ("free", "none")
-    assert "Up to date." in told
+    assert (found["Stage"], found["Database"], found["Revision"]) == ("dev", "app", "cccc")
+    assert (found["Migration lock"], found["Invalid indexes"]) == ("free", "none")
+    assert "Up to date." in found
 
 
 def test_a_status_tells_what_is_pending_and_who_holds_the_lock() -> None:
@@ -190,7 +190,7 @@ def test_a_terminals_commands_in_a_description_are_made_visible() -> None:
     assert "\x1b" not in text
 
 
-def test_a_checkpoint_is_said_before_what_was_applied_after_it() -> None:
+def test_a_checkpoint_is_shown_before_the_revisions_after_it() -> None:
     checkpoint = {"revision": "aaaa", "revisions": 12, "duration_ms": 80}
 
     alone = shown(presentation.show_result, result(checkpoint=checkpoint, previous_revision=None, revision="aaaa"))

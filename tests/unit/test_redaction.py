@@ -60,7 +60,7 @@ def test_a_secret_is_gone_in_every_spelling_and_in_spellings_of_spellings(secret
     for spelling in spellings:
         written = SPELLINGS[spelling](written)
 
-    text = redact(f"it said <{written}> and more")
+    text = redact(f"it logged <{written}> and more")
 
     assert REDACTED in text
     assert not leaked(text), text

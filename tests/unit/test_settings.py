@@ -1,4 +1,4 @@
-"""Environment variables: their defaults, their forms, and what is said about a wrong one."""
+"""Environment variables: their defaults, their forms, and the errors of wrong ones."""
 
 from __future__ import annotations
 

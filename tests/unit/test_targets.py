@@ -234,11 +234,11 @@ def test_an_input_that_contradicts_itself_is_refused(given: dict[str, Any], part
 
 
 @pytest.mark.parametrize(
-    "said,whole,up,number",
+    "given,whole,up,number",
     [(3, 10, True, 3), (30, 10, True, 10), ("5%", 10, True, 1), ("5%", 10, False, 0), ("29%", 100, False, 29)],
 )
-def test_a_share_is_a_number_or_a_percentage(said: int | str, whole: int, up: bool, number: int) -> None:  # noqa: FBT001
-    assert share(said, whole, up=up) == number
+def test_a_share_is_a_number_or_a_percentage(given: int | str, whole: int, up: bool, number: int) -> None:  # noqa: FBT001
+    assert share(given, whole, up=up) == number
 
 
 def test_a_wave_is_written_as_the_json_that_a_distributed_map_reads() -> None:
@@ -343,7 +343,7 @@ def test_all_failed_is_no_success_whatever_is_tolerated() -> None:
     assert (report["status"], report["message"][:25]) == ("failed", "all of the 2 targets fail")
 
 
-def test_a_failure_is_lambdas_own_or_what_a_service_said() -> None:
+def test_a_failure_is_the_error_of_lambda_or_of_a_service() -> None:
     ours = {"Error": "MigrationFailed", "Cause": '{"errorMessage": "no\\n table", "errorType": "MigrationFailed"}'}
 
     assert failure_of(ours) == {"error_type": "MigrationFailed", "message": "no table"}
@@ -406,8 +406,8 @@ def outcome(wave: int, number: int, what: str, revision: str = "b2") -> Outcome:
     return Outcome(wave, number, what, 10 * number, revision, f"key-{number}")
 
 
-def told(outcomes: list[Outcome], **said: Any) -> dict[str, Any]:  # noqa: ANN401 - as summarize has them
-    given = {"halt": None, "problem": None, "failures": [BAD] * sum(o.outcome == "failed" for o in outcomes), **said}
+def summary(outcomes: list[Outcome], **given: Any) -> dict[str, Any]:  # noqa: ANN401 - as summarize has them
+    given = {"halt": None, "problem": None, "failures": [BAD] * sum(o.outcome == "failed" for o in outcomes), **given}
     ended = datetime(2026, 11, 23, 10, 1, tzinfo=timezone.utc)
     return summarize(ROLLOUT, outcomes, ended=ended, names={n: f"t{n}" for n in range(9)}, **given)
 
@@ -417,7 +417,7 @@ DONE = [outcome(1, 1, "migrated"), outcome(2, 2, "migrated"), outcome(2, 3, "cur
 
 
 def test_a_report_counts_each_wave_and_the_spread_of_revisions() -> None:
-    report = told([*DONE, outcome(2, 5, "failed")])
+    report = summary([*DONE, outcome(2, 5, "failed")])
 
     assert (report["status"], report["duration_ms"]) == ("succeeded", 60_000)
     assert report["counts"] == {"targets": 5, "migrated": 2, "current": 2, "behind": 0, "failed": 1, "left": 0}
@@ -432,16 +432,16 @@ def test_the_answer_with_a_report_stays_small_whatever_was_left_out_or_is_new() 
     excluded = {"name": "n" * 512, "reason": "r" * 200}
     long = {"waves": [wave] * 900, "excluded": [excluded] * 2_000, "new": ["n" * 512] * 2_000}
 
-    short = shortened({**told([]), **long})
+    short = shortened({**summary([]), **long})
 
     assert len(json.dumps(short)) < 50_000
     assert short["new_truncated"] == "10 of 2000 shown"
     assert short["waves_truncated"] == "50 of 900 shown"
-    assert "waves_truncated" not in shortened(told([]))
+    assert "waves_truncated" not in shortened(summary([]))
 
 
 @pytest.mark.parametrize(
-    "outcomes,said,status,part",
+    "outcomes,given,status,part",
     [
         ([*DONE[:1]], {}, "stopped", "the execution ended before 4 of 5 targets"),
         ([outcome(1, 1, "failed")], {}, "failed", "1 of the 1 targets of the canaries failed, 0 are tolerated; 4 of 5"),
@@ -453,8 +453,8 @@ def test_the_answer_with_a_report_stays_small_whatever_was_left_out_or_is_new() 
         (DONE[:1], {"halt": {"why": "deployed", "message": "deployed"}}, "failed", "deployed; 4 of 5"),
     ],
 )
-def test_a_report_says_how_it_ended(outcomes: list[Outcome], said: dict[str, Any], status: str, part: str) -> None:
-    report = told(outcomes, **said)
+def test_a_report_says_how_it_ended(outcomes: list[Outcome], given: dict[str, Any], status: str, part: str) -> None:
+    report = summary(outcomes, **given)
 
     assert report["status"] == status
     assert part in report["message"]

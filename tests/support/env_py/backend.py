@@ -154,6 +154,6 @@ class Backend:
         return [row[0] for row in self.query("SELECT version_num FROM alembic_version ORDER BY 1")]
 
     def output(self, source: str) -> list[tuple[str, str]]:
-        """Level and text of what the backend said there, in all runs."""
+        """Level and text of the backend's lines of this logger, in all runs."""
         lines = self.runner.events("backend.output")
         return [(line["level"], line["message"]) for line in lines if line["source"] == source]
