@@ -385,8 +385,8 @@ def _check_regions(scope: Construct, arns: Mapping[str, str | None]) -> None:
 def _check_authorities(scope: Construct, login: Login, environment: Mapping[str, str]) -> None:
     """Refuse a region whose RDS certificate authorities are not in the package."""
     region = cdk.Stack.of(scope).region
-    told = login.ca_bundle or environment.get("DB_SSLROOTCERT") or environment.get("DB_SSLMODE") in _UNVERIFIED
-    if cdk.Token.is_unresolved(region) or told or region in regions_of_the_bundle():
+    other = login.ca_bundle or environment.get("DB_SSLROOTCERT") or environment.get("DB_SSLMODE") in _UNVERIFIED
+    if cdk.Token.is_unresolved(region) or other or region in regions_of_the_bundle():
         return
     raise StageError(
         f"{_path(scope)}database.ca_bundle: the package has no certificate authority of RDS in {region}; docs/stages.md"

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 VERSION_TABLE = "alembic_version"
 
-# What moves a version table, or where unqualified names lead, wherever in the backend it is said.
+# Names that move the version table or change the search path, anywhere in the backend.
 _TELLTALE = re.compile(r"version_table|search_path|schema_translate_map|on_version_apply")
 # What may do so through the connection that env.py makes.
 _TELLTALE_OF_ENV_PY = re.compile(r"connect_args|[?&]options=|[\"']options[\"']")

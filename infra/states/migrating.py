@@ -105,9 +105,10 @@ class Machine:
     def migrate(
         self, payload: Mapping[str, Any], kept: Sequence[str], *, done: sfn.IChainable, failed: sfn.IChainable
     ) -> sfn.State:
-        """The states that bring one target to head; ``kept`` are the fields of their input that ``failed`` wants.
+        """Return the states that upgrade one target, and end at ``done`` or ``failed``.
 
-        The input has ``runs``, 0, and ``said``, an empty text. `failed` finds ``Error`` and ``Cause`` in ``error``.
+        Their input has ``runs`` (0), ``last_message`` (an empty text) and the fields ``kept``. ``failed`` gets the
+        fields ``kept``, and ``error`` with ``Error`` and ``Cause``.
         """
         again = self.invoke("Migrate", payload, "$.run")
         self.retry(again, ["MigrationLocked", "LockTimeout", "DatabaseUnavailable"], self.retries)

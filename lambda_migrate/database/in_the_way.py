@@ -101,7 +101,7 @@ def blockers(ask: Ask, locks: Mapping[str, str]) -> list[dict[str, Any]]:
     found: dict[tuple[Any, Any, Any], dict[str, Any]] = {}
     for pid, name, since, table, gid, kind in rows:
         shown = name if pid is not None else f"prepared transaction {gid}"
-        # A session that holds the table is said once, by what it does there.
+        # A session that holds the table is listed once, with the reason.
         found.setdefault(
             (pid, gid, table),
             {"pid": pid, "application_name": shown, "since": since, "table": table, "kind": kind},

@@ -24,7 +24,7 @@ class ServerError:
 
 
 def server_error(error: BaseException) -> ServerError:
-    """Return what the server said of a driver's error."""
+    """Return the server's fields of a driver's error."""
     fields: Any = error.args[0] if error.args else None
     if isinstance(fields, dict) and "C" in fields:
         return ServerError(*(_text(fields.get(letter)) for letter in "CMDHtn"))

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _ROWS = 5
 _MORE_ROWS = 60
 
-# What a write is said to do that raises no error and has no effect.
+# The description of a write that raises no error and has no effect.
 _LOST = "it raises no error, and the row is not there"
 _NO_DATA = "02000"
 

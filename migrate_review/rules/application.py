@@ -28,7 +28,11 @@ def writes(case: Case) -> Iterator[Finding]:
         for other, count in write.reads.items():
             evidence = f"one {write.kind} of {write.table} read {count} rows of {other}"
             yield case.found(RULES["writes-read-table"], evidence, table=write.table, kind=write.kind, other=other)
-        if write.failure is None or (write.table, write.failure) in failing or _is_said(write.sqlstate, write.function):
+        if (
+            write.failure is None
+            or (write.table, write.failure) in failing
+            or _has_its_own_rule(write.sqlstate, write.function)
+        ):
             continue
         if write.kind == "DELETE" and write.sqlstate in _REFERRED_TO:
             continue  # rows refer to it, as they may
@@ -43,7 +47,7 @@ def writes(case: Case) -> Iterator[Finding]:
         yield case.found(RULES["writes-fail"], evidence, table=write.table, kind=write.kind, failure=write.failure)
 
 
-def _is_said(sqlstate: str | None, function: bool) -> bool:  # noqa: FBT001 - of the failure
-    """Return whether another rule says it: a value that a new type refuses, a number that a row has already."""
+def _has_its_own_rule(sqlstate: str | None, function: bool) -> bool:  # noqa: FBT001 - of the failure
+    """Return whether another rule reports it: a value that a new type refuses, or a number that a row already has."""
     state = sqlstate or ""
     return not function and (state.startswith(REFUSED_ROWS[0]) or state in {_UNIQUE_VIOLATION, _GENERATED_ALWAYS})

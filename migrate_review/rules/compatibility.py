@@ -143,7 +143,7 @@ def as_squawk_says(case: Case) -> Iterator[Finding]:
             whole = " ".join(attempted(case.observation)[remark.statement].sql.split())
             yield case.found(RULES[remark.rule], f"{sql}: {remark.message}", sql=whole)
         elif remark.rule not in RULES:
-            # A rule that squawk has learnt since: better unexplained than unsaid.
+            # A rule that this version of squawk has added. Report it without an explanation.
             page = f"# https://squawkhq.com/docs/{remark.rule}"
             yield Finding(case.revision.id, remark.rule, Severity.NOTE, remark.message, sql, page)
 

@@ -204,7 +204,7 @@ def commits_in_between(case: Case) -> Iterator[Finding]:
         return
     if len(statements) < 2 or all(statement.in_transaction for statement in statements):  # noqa: PLR2004 - alone, it is all there is to repeat
         return
-    said = [remark for remark in case.remarks if remark.rule == rule.name]
-    for remark in said[:1]:  # one cause, one finding
+    found = [remark for remark in case.remarks if remark.rule == rule.name]
+    for remark in found[:1]:  # one cause, one finding
         sql = short(attempted(case.observation)[remark.statement].sql)
         yield case.found(rule, f"not run again, as its downgrade fails; commits before or after: {sql}")
