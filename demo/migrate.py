@@ -72,6 +72,9 @@ def main() -> int:
         return 1
     if failed:
         presentation.show_error(answer, progress)
+        if not one.is_ours and "DATABASE_ENV" in answer.get("errorMessage", ""):
+            file = options.env or one.folder / ".env"
+            progress.print(f"Variables of the backend may be in a file: ENV={file}", soft_wrap=True)
         return 1
     results.print()
     presentation.show_result(answer, results)

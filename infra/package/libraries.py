@@ -15,7 +15,7 @@ from infra.package.from_source import NotPureError, version_of
 from infra.package.layout import BACKEND_LIBRARIES
 from infra.package.provided import LAMBDAS, Provided, may_provide, missing, surely
 from infra.package.reached import When
-from infra.package.resolving import NoWheelError, added, minors_with_wheels
+from infra.package.resolving import NoWheelError, added, minors_with_wheels, on_this_machine
 from infra.package.uv_messages import listed
 
 if TYPE_CHECKING:
@@ -185,10 +185,11 @@ class _Writer:
         minors = minors_with_wheels(with_wheels, target, requirements.index) if with_wheels == lacking else []
         runtime = " and ".join(f"python3.{minor}" for minor in minors)
         advice = f"{runtime} {'has' if len(minors) == 1 else 'have'} wheels for all of them; " if minors else ""
+        local = on_this_machine(minors) if minors and target.python is None else ""
         raise PackageError(
             f"{requirements.lock.name} has no set of wheels for {target}: {listed(theirs)} cannot be built without a"
             f" compiler{imported}; {advice}leave out what migrations do not need with the setting `exclude`, or choose"
-            " fewer `extras`",
+            f" fewer `extras`{local}",
             "\n".join(error.details or str(error) for error in self._reasons.values()),
         )
 

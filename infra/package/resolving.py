@@ -479,12 +479,12 @@ def _refuse_another_python(requirements: Requirements, target: Target) -> None:
         else f"Lambda's runtimes are 3.{MINORS[0]} to 3.{MINORS[-1]}: change the range in the backend and lock again"
     )
     if target.python is None and fitting:
-        advice += _on_this_machine(fitting)
+        advice += on_this_machine(fitting)
     raise PackageError(f"{requirements.lock.name} is for {pythons}, but the package is for {target}; {advice}")
 
 
-def _on_this_machine(fitting: Sequence[int]) -> str:
-    """Return how the local cloud gets another Python: its function runs with the one of .venv."""
+def on_this_machine(fitting: Sequence[int]) -> str:
+    """Return how the local cloud gets one of these Pythons, 13 for 3.13: its function runs with the one of .venv."""
     here = next((found for minor in fitting if (found := find_interpreter(Target(f"3.{minor}", "arm64")))), None)
     python = here.executable if here else f"python3.{fitting[-1]}"
     return f"; for the local cloud, whose function runs with .venv: rm -rf .venv && make migrate PYTHON={python}"

@@ -27,10 +27,10 @@ def advice(error: BaseException, *, began: bool) -> str:
         )
     if isinstance(error, KeyError) and frames and frames[-1].filename.endswith("configparser.py"):
         return " (a section that the configuration lacks; fileConfig needs loggers, handlers and formatters)"
-    return "" if began else _about_variables(_missing_variables(error))
+    return "" if began else _about_variables(missing_variables(error))
 
 
-def _missing_variables(error: BaseException) -> list[str]:
+def missing_variables(error: BaseException) -> list[str]:
     """Return the variables that env.py reads, or that a pydantic settings class requires, and that are not set."""
     if isinstance(error, KeyError):
         return [str(argument) for argument in error.args]

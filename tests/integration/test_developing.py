@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 import pytest
 from alembic.script import ScriptDirectory
 
+from tests.support.trees import Rev, write_tree
+
 if TYPE_CHECKING:
     from localcloud.postgres import Database
 
@@ -215,3 +217,22 @@ def test_an_error_while_a_revision_runs_keeps_its_traceback(at_head: Back) -> No
     assert ended.code != 0
     assert ended.lines[0] == "Traceback (most recent call last):"
     assert any('table "nowhere" does not exist' in line for line in ended.lines)
+
+
+@pytest.mark.parametrize("example", [None, ".env.example", ".env"])
+def test_a_variable_that_another_backend_lacks_is_one_line_with_where_to_write_it(
+    tmp_path: Path, example: str | None
+) -> None:
+    folder = write_tree(tmp_path, [Rev("a1", "pass")], env_py="import os\nos.environ['SECRET_KEY']\n")
+    if example:
+        (folder / example).touch()
+    environment = {"PATH": os.environ["PATH"], "DATABASE_URL": NO_DATABASE}
+    command = [sys.executable, str(BACK.parent / "demo" / "alembic_command.py"), "--config", "alembic.ini", "current"]
+
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+
+    where = {None: "write a file that", ".env": "name a file that"}.get(example, "write a file like .env.example that")
+    expected = f"error: the backend needs SECRET_KEY in its environment; {where} has them"
+    [line] = done.stderr.splitlines()
+    assert (done.returncode, line.startswith(expected)) == (1, True), line
+    assert line.endswith(f"ENV={folder / '.env'}")
