@@ -175,14 +175,14 @@ execution-policy: $(TOOLS) ## Print the policies for deploying one stage only: m
 test: $(DEV) $(CLOUD) $(BENCH) ## Run every test, the end-to-end ones included
 	@python -m pytest -n auto --dist loadgroup
 
-STRESS := any_event backfill benchmarks busy_tables checkpoint concurrency deadline in_the_way kills looking network_faults \
+STRESS := any_event backfill benchmarks busy_tables concurrency deadline in_the_way kills looking network_faults \
 	resuming rotation schema_fingerprint search_path server_states serving several_version_tables stranger \
 	tls_of_env_py transaction_local
 
 .PHONY: stress
 stress: $(DEV) $(CLOUD) ## Concurrency, kills, faults and deadlines in their full size; prints what it measured
 	@python -m pytest --stress --timeout=3600 $(STRESS:%=tests/integration/test_%.py) \
-		tests/unit/test_targets.py tests/e2e/test_compose.py tests/e2e/test_distribution.py tests/e2e/test_rollout.py tests/review/test_corpus.py
+		tests/integration/checkpoint tests/unit/test_targets.py tests/e2e/test_compose.py tests/e2e/test_distribution.py tests/e2e/rollout/test_targets.py tests/review/test_corpus.py
 
 .PHONY: bench
 bench: $(DEV) $(BENCH) ## Measure the function beside its peers; prints tables and writes benchmarks/results.json

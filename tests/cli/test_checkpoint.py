@@ -1,4 +1,4 @@
-"""`migrate checkpoint` before it starts anything; tests/integration/test_checkpoint.py has what it writes."""
+"""`migrate checkpoint` before it starts anything; tests/integration/checkpoint/ tests its output."""
 
 from __future__ import annotations
 
