@@ -184,6 +184,10 @@ stress: $(DEV) $(CLOUD) ## Concurrency, kills, faults and deadlines in their ful
 	@python -m pytest --stress --timeout=3600 $(STRESS:%=tests/integration/test_%.py) \
 		tests/integration/checkpoint tests/unit/test_targets.py tests/e2e/test_compose.py tests/e2e/test_distribution.py tests/e2e/rollout/test_targets.py tests/review/test_corpus.py
 
+.PHONY: coverage
+coverage: $(DEV) $(CLOUD) $(BENCH) ## Run every test and print the lines that no test runs
+	@python -m pytest -n auto --dist loadgroup --cov --cov-report=term-missing:skip-covered
+
 .PHONY: bench
 bench: $(DEV) $(BENCH) ## Measure the function beside its peers; prints tables and writes benchmarks/results.json
 	@python -m benchmarks

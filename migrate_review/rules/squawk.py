@@ -73,8 +73,8 @@ BY_THE_SCHEMA: Mapping[str, str] = {
     "ban-set-schema": "a table's oid is in another schema",
 }
 
-# As squawk says: there is nothing to measure, or the measurement is the failure itself.
-AS_SAID = frozenset({
+# Reported as squawk finds them: there is nothing to measure, or the measurement is the failure itself.
+AS_REPORTED = frozenset({
     "ban-drop-view",
     "ban-drop-function",
     "ban-drop-sequence",

@@ -45,9 +45,9 @@ FULL: dict[str, Any] = {
     "alarms": "team@example.com",
     "rollout": {"query": "SELECT 1", "secret_prefix": "tenants/"},
 }
-SAID = {"dev": MINIMAL, "full": FULL, "migrating": {**MINIMAL, "migrate_on_deploy": True}}
-STAGES = {name: (Names("template-saas", "api", name), settings) for name, settings in SAID.items()}
-STAGE = pytest.mark.parametrize("name", list(SAID))
+SETTINGS = {"dev": MINIMAL, "full": FULL, "migrating": {**MINIMAL, "migrate_on_deploy": True}}
+STAGES = {name: (Names("template-saas", "api", name), settings) for name, settings in SETTINGS.items()}
+STAGE = pytest.mark.parametrize("name", list(SETTINGS))
 
 
 def document(value: Any) -> Any:  # noqa: ANN401 - JSON
@@ -56,7 +56,7 @@ def document(value: Any) -> Any:  # noqa: ANN401 - JSON
 
 
 def policy_of(stacks: Mapping[str, Stack], name: str) -> Any:  # noqa: ANN401 - JSON
-    stage = Stage.model_validate(SAID[name])
+    stage = Stage.model_validate(SETTINGS[name])
     return document(execution_policy(STAGES[name][0], stage, {"Resources": stacks[name].resources}))
 
 
@@ -174,7 +174,7 @@ def test_every_role_of_the_stack_has_the_boundary_and_keeps_what_it_needs(stacks
 
 @STAGE
 def test_iam_takes_the_policies(stacks: dict[str, Stack], name: str) -> None:
-    template = policies(STAGES[name][0], Stage.model_validate(SAID[name]), {"Resources": stacks[name].resources})
+    template = policies(STAGES[name][0], Stage.model_validate(SETTINGS[name]), {"Resources": stacks[name].resources})
 
     for resource in template["Resources"].values():
         text = json.dumps(document(resource["Properties"]["PolicyDocument"]), separators=(",", ":"))

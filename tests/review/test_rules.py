@@ -267,7 +267,7 @@ def test_squawk_knows_what_runs_in_a_transaction() -> None:
 
 
 def test_a_rule_of_squawks_is_in_one_place() -> None:
-    places = [set(squawk.EXCLUDED), set(squawk.IF_OTHERS_WAIT), set(squawk.BY_THE_SCHEMA), set(squawk.AS_SAID)]
+    places = [set(squawk.EXCLUDED), set(squawk.IF_OTHERS_WAIT), set(squawk.BY_THE_SCHEMA), set(squawk.AS_REPORTED)]
     together = [rule for place in places for rule in place]
     assert len(together) == len(set(together))
     used = {rule for rule in together if rule not in squawk.EXCLUDED}
