@@ -107,11 +107,14 @@ def synthesize(folder: Path, stages: Mapping[str, tuple[Names, Mapping[str, Any]
     }
 
 
-def new_app(folder: Path) -> cdk.App:
-    """An app with the feature flags of cdk.json, with files in `folder`."""
+def new_app(folder: Path, *, validated: bool = False) -> cdk.App:
+    """An app with the feature flags of cdk.json, with files in `folder`.
+
+    The CDK's validation takes several times as long as the rest. test_rules.py has it for stages of every kind.
+    """
     context = json.loads((ROOT / "cdk.json").read_text(encoding="utf-8"))["context"]
     flags = {name: value for name, value in context.items() if name.startswith("@aws-cdk")}
-    return cdk.App(outdir=str(folder / "cdk.out"), context=flags)
+    return cdk.App(outdir=str(folder / "cdk.out"), context=flags, builtin_cloud_formation_validation=validated)
 
 
 def add_stack(app: cdk.App, folder: Path, names: Names, settings: Mapping[str, Any]) -> MigrateStack:

@@ -76,6 +76,31 @@ STAGES: dict[str, dict[str, Any]] = {
         "snapshot": {"cluster": "app"},
     },
     "long-fleet": {"database": {"secret": "x"}, "rollout": {"secret_prefix": "tenants/"}, "long_runs": {}},
+    "gates": {
+        **FULL,
+        "migrate_on_deploy": False,
+        "database": {"auth": "iam", "host": "db", "name": "app", "user": "migrator", "resource_id": "cluster-ABC"},
+        "rollout": {"targets": [{"secret_id": "a"}], "between_waves": "approval", "soak_s": 600, "soak_alarm": "slow"},
+    },
+    "newest": {
+        **FULL,
+        "alarms": f"arn:aws:sns:{REGION}:{ACCOUNT}:alarms",
+        "runtime": "python3.14",
+        "architecture": "x86_64",
+        "memory_mb": 1024,
+        "timeout_s": 600,
+        "log_retention_days": 365,
+        "protect": True,
+        "permissions_boundary": f"arn:aws:iam::{ACCOUNT}:policy/boundary",
+        "environment": {"LOG_LEVEL": "DEBUG"},
+    },
+    "newest-long": {
+        "database": {"secret": "x"},
+        "runtime": "python3.14",
+        "architecture": "x86_64",
+        "packaging": "image",
+        "long_runs": {"compute": "large"},
+    },
     **{
         region: {
             "account": ACCOUNT,
@@ -115,7 +140,7 @@ IDS = {
 def synthesized(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder with the templates, and with the report of what they were held against."""
     folder = tmp_path_factory.mktemp("synthesis")
-    app = new_app(folder)
+    app = new_app(folder, validated=True)
     cdk.Validations.of(app).add_plugins(AwsSolutionsChecks(app))
     for name, settings in STAGES.items():
         add_stack(app, folder, Names("template-saas", "api", name), settings)

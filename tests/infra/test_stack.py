@@ -238,13 +238,14 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return copy_checkout(tmp_path_factory.mktemp("checkout") / "copy")
 
 
-def synth(checkout: Path, *context: str) -> subprocess.CompletedProcess[str]:
+def synth(checkout: Path, *context: str, validation: bool = False) -> subprocess.CompletedProcess[str]:
     """What `make synth` runs, without anything of AWS: no account, no region, no credentials."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "CDK_DEFAULT_"))}
     nowhere = {
         "AWS_CONFIG_FILE": os.devnull,
         "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
         "AWS_EC2_METADATA_DISABLED": "true",
+        "CDK_VALIDATION": str(validation).lower(),
     }
     return subprocess.run(
         ["cdk", "synth", *context],
@@ -259,7 +260,7 @@ def synth(checkout: Path, *context: str) -> subprocess.CompletedProcess[str]:
 @pytest.fixture(scope="module")
 def synthesized(checkout: Path) -> Stack:
     """Stage dev, printed by the command after it has built the package."""
-    done = synth(checkout, "-c", "stage=dev", "--json")
+    done = synth(checkout, "-c", "stage=dev", "--json", validation=True)
     assert done.returncode == 0, done.stderr
     return Stack(json.loads(done.stdout))
 
