@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from packaging.markers import InvalidMarker, Marker, default_environment
+from packaging.requirements import Requirement
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.version import InvalidVersion, Version
 
@@ -33,7 +34,6 @@ _OUR_LOCK = _CHECKOUT / "requirements.txt"
 _FUNCTION = _CHECKOUT / "lambda_migrate" / "requirements.txt"
 _ENV_PY = _CHECKOUT / "lambda_migrate" / "env_py" / "requirements.txt"
 
-_LOWER_BOUND = re.compile(r"([\w.-]+)\s*>=\s*([\w.]+)")
 # A patch release that is at least as new as Lambda's own, for markers such as python_full_version < "3.11.3".
 _ANY_PATCH = 99
 # Later than the last minor release of what the process of env.py needs.
@@ -437,11 +437,12 @@ def _holds(line: str, target: Target, minor: int) -> bool:
 def _refuse_what_is_too_old(lines: Sequence[str], lock: Path) -> None:
     """Refuse a lock that allows only older versions than the process of env.py works with, and name all of them."""
     theirs, needed = list[str](), list[str]()
-    for bound in filter(None, map(_LOWER_BOUND.match, _requirement_lines(_ENV_PY))):
+    for ours in map(Requirement, _requirement_lines(_ENV_PY)):
+        [bound] = ours.specifier
         for line in lines:
-            if _name(line) == normal_name(bound[1]) and not _allows_from(line, bound[2]):
+            if _name(line) == normal_name(ours.name) and not _allows_from(line, bound.version):
                 theirs.append(re.sub(r"\s*[;\\].*|\s+--hash.*", "", line))
-                needed.append(bound[0])
+                needed.append(str(ours))
     if theirs:
         raise PackageError(
             f"{lock.name} has {' and '.join(theirs)}, but the function needs {' and '.join(needed)}; upgrade"
