@@ -149,13 +149,13 @@ clean: ## Stop the local cloud, and delete its data and everything that was buil
 	@rm -rf $(LOCAL)/cdk.out $(LOCAL)/package $(LOCAL)/test cdk.out
 
 .PHONY: package
-package: $(TOOLS) ## Build the function's code: make package BACKEND=DIR OUT=DIR [PYTHON_VERSION=3.12] [ARCHITECTURE=arm64] [CONFIG=PATH] [REQUIREMENTS=PATH] [EXTRAS=NAMES] [EXCLUDE=NAMES] [package_files="sql/*.sql"] [VERBOSE=1]
-	@test -n "$(BACKEND)" -a -n "$(OUT)" || { echo "usage: make package BACKEND=DIR OUT=DIR [PYTHON_VERSION=3.12] [ARCHITECTURE=arm64] [CONFIG=PATH] [REQUIREMENTS=PATH] [EXTRAS=NAMES] [EXCLUDE=NAMES]" >&2; exit 2; }
+package: $(TOOLS) ## Build the function's code: make package BACKEND=DIR OUT=DIR [PYTHON_VERSION=3.12] [ARCHITECTURE=arm64] [CONFIG=PATH] [REQUIREMENTS=PATH] [EXTRAS=NAMES] [EXCLUDE=NAMES] [TRACED=1] [package_files="sql/*.sql"] [VERBOSE=1]
+	@test -n "$(BACKEND)" -a -n "$(OUT)" || { echo "usage: make package BACKEND=DIR OUT=DIR [PYTHON_VERSION=3.12] [ARCHITECTURE=arm64] [CONFIG=PATH] [REQUIREMENTS=PATH] [EXTRAS=NAMES] [EXCLUDE=NAMES] [TRACED=1]" >&2; exit 2; }
 	@set -f; $(call slowly,python -m infra.package "$(BACKEND)" "$(OUT)" $(if $(CONFIG),--config "$(CONFIG)") \
 		$(if $(PYTHON_VERSION)$(ARCHITECTURE),--python "$(or $(PYTHON_VERSION),3.13)" --architecture "$(or $(ARCHITECTURE),arm64)") \
 		$(if $(REQUIREMENTS),--requirements "$(REQUIREMENTS)") $(if $(package_files),--package-files $(package_files)) \
 		$(if $(DEPENDENCY_GROUP),--dependency-group "$(DEPENDENCY_GROUP)") $(if $(EXTRAS),--extras $(EXTRAS)) \
-		$(if $(EXCLUDE),--exclude $(EXCLUDE)) $(if $(VERBOSE),--verbose))
+		$(if $(EXCLUDE),--exclude $(EXCLUDE)) $(if $(TRACED),--traced) $(if $(VERBOSE),--verbose))
 
 .PHONY: synth
 synth: $(TOOLS) ## Print a stage's CloudFormation template: make synth STAGE=dev

@@ -133,12 +133,12 @@ def build(
     pins = locked.pins
     lambdas = _LAMBDAS if locked.names.isdisjoint(_LAMBDAS) and _imports_any(sources, _LAMBDAS) else ()
 
-    if selection.traced:
-        imported = traced(copies, layout, needs, selection, requirements, with_lambdas=bool(lambdas))
-        pins = tuple(pin for pin in pins if pin.name in imported)
     with _staging(out) as staging:
-        ours = distributions.write(function_pins(target), target, staging, LIBRARIES, Needs(ours=True), Index())
         place = libraries.Place(staging, target, needs, requirements)
+        if selection.traced:
+            imported = traced(copies, own, selection, place, with_lambdas=bool(lambdas))
+            pins = tuple(pin for pin in pins if pin.name in imported)
+        ours = distributions.write(function_pins(target), target, staging, LIBRARIES, Needs(ours=True), Index())
         written = libraries.write(replace(locked, pins=pins), own.reached, place)
         site = written.site
         if lambdas and target.python is None:
@@ -307,7 +307,8 @@ def _refuse_what_is_too_large(size: int, site: Site, ours: Site, imported: Colle
     raise PackageError(
         f"the package would be {_megabytes(size)}, and Lambda takes {_megabytes(LARGEST_PACKAGE)}; package less with"
         " the stage's setting dependency_group (a group of uv.lock that holds what migrations need) or"
-        " requirements: traced (what they import), or have a container image with packaging: image; the largest"
+        " requirements: traced (what they import; for make package: TRACED=1), or have a container image with"
+        " packaging: image; the largest"
         f" distributions: {listed}"
     )
 

@@ -18,7 +18,7 @@ from packaging.version import InvalidVersion, Version
 from infra.package.bytecode import find_interpreter
 from infra.package.errors import PackageError
 from infra.package.requirements import NAME, PIN, is_source, normal_name
-from infra.package.target import Target
+from infra.package.target import Target, this_machine
 from infra.package.uv_messages import conflict, names_without_wheels, place_that_failed
 from infra.package.uv_tool import Index, run_uv
 
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from infra.package.requirements import Requirements
-    from infra.package.target import Architecture
 
 _CHECKOUT = Path(__file__).resolve().parents[2]
 _OUR_LOCK = _CHECKOUT / "requirements.txt"
@@ -210,11 +209,10 @@ def _lacking(pins: Sequence[Pin], error: PackageError, command: Sequence[str], i
 def minors_with_wheels(pins: Sequence[Pin], target: Target, index: Index) -> list[int]:
     """Return the other Pythons, 13 for 3.13, for which all of these distributions have a wheel."""
     found = []
-    machine: Architecture = "arm64" if platform.machine() in {"arm64", "aarch64"} else "x86_64"
     for minor in MINORS:
         if minor == target.minor:
             continue
-        other = Target(f"3.{minor}", target.architecture or machine)
+        other = Target(f"3.{minor}", target.architecture) if target.architecture else this_machine(minor)
         command = ["pip", "install", "--dry-run", "--no-deps", "--target", "/nowhere", *other.uv_options()]
         try:
             _with_pins(pins, command, index)
@@ -486,7 +484,7 @@ def _refuse_another_python(requirements: Requirements, target: Target) -> None:
 
 def on_this_machine(fitting: Sequence[int]) -> str:
     """Return how the local cloud gets one of these Pythons, 13 for 3.13: its function runs with the one of .venv."""
-    here = next((found for minor in fitting if (found := find_interpreter(Target(f"3.{minor}", "arm64")))), None)
+    here = next((found for minor in fitting if (found := find_interpreter(this_machine(minor)))), None)
     python = here.executable if here else f"python3.{fitting[-1]}"
     return f"; for the local cloud, whose function runs with .venv: rm -rf .venv && make migrate PYTHON={python}"
 

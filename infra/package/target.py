@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import re
 import sys
 from dataclasses import dataclass
@@ -54,3 +55,10 @@ class Target:
         libc = "manylinux_2_34" if self.minor >= _FIRST_ON_AMAZON_LINUX_2023 else "manylinux2014"
         platform = f"{_MACHINES[self.architecture]}-{libc}"
         return [*options, "--python-version", self.python, "--python-platform", platform]
+
+
+def this_machine(minor: int) -> Target:
+    """Return what runs on this machine with another Python, 13 for 3.13; for its own, that is ``Target()``."""
+    if minor == sys.version_info.minor:
+        return Target()
+    return Target(f"3.{minor}", "arm64" if platform.machine() in {"arm64", "aarch64"} else "x86_64")

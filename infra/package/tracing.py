@@ -8,17 +8,19 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from infra.package import distributions
+from infra.package import distributions, libraries
+from infra.package.bytecode import find_interpreter
 from infra.package.distributions import Needs
 from infra.package.errors import PackageError
 from infra.package.imports import Files, imported_names
-from infra.package.layout import BACKEND_LIBRARIES, LAMBDAS_LIBRARIES, LIBRARIES
+from infra.package.layout import LAMBDAS_LIBRARIES, LIBRARIES
 from infra.package.requirements import normal_name
-from infra.package.resolving import backend_pins, function_pins, pins_of_lambda
-from infra.package.target import Target
+from infra.package.resolving import allows, backend_pins, function_pins, pins_of_lambda
+from infra.package.target import Target, this_machine
 from infra.package.uv_tool import Index
 
 if TYPE_CHECKING:
@@ -26,7 +28,8 @@ if TYPE_CHECKING:
 
     from infra.package.distributions import Site
     from infra.package.layout import Layout
-    from infra.package.requirements import Requirements
+    from infra.package.libraries import Place
+    from infra.package.own_folders import Own
     from infra.package.selection import Selection
 
 _SCRIPT = Path(__file__).with_name("trace_imports.py")
@@ -46,10 +49,9 @@ _OF_ENV_PY = frozenset({"alembic", "mako", "markupsafe", "sqlalchemy", "typing-e
 
 def traced(
     copies: Files,
-    layout: Layout,
-    needs: Needs,
+    own: Own,
     selection: Selection,
-    requirements: Requirements,
+    place: Place,
     *,
     with_lambdas: bool,
 ) -> frozenset[str]:
@@ -59,11 +61,19 @@ def traced(
     stage and few of this process, and with the address of a database that is not there. ``with_lambdas`` says that it
     uses what Lambda's own Python has. Raises `PackageError` if it cannot run.
     """
-    host = Target()
+    target, requirements, needs = place.target, place.requirements, place.needs
+    interpreter = find_interpreter(target) if sys.platform == "linux" else None
+    python = interpreter.executable if interpreter else sys.executable
+    host = this_machine(target.minor) if interpreter else Target()
+    if requirements.python and not allows(requirements.python, host.minor):
+        raise PackageError(
+            f"the tree cannot be traced: {requirements.lock.name} is for Python {requirements.python}, and there is no"
+            f" Python 3.{target.minor} here to run it with; install one: uv python install 3.{target.minor}"
+        )
     with tempfile.TemporaryDirectory() as scratch:
         package = Path(scratch).resolve()
         locked = backend_pins(requirements, host)
-        site = distributions.write(locked.pins, host, package, BACKEND_LIBRARIES, needs, requirements.index)
+        site = libraries.write(locked, own.reached, replace(place, package=package, target=host)).site
         # For a backend without a driver, which the function lends one.
         distributions.write(function_pins(host), host, package, LIBRARIES, Needs(ours=True), Index())
         if with_lambdas:
@@ -73,17 +83,17 @@ def traced(
             shutil.copy(source, package / relative)
         driver = {"DB_DRIVER": f"postgresql+{locked.drivers[0]}"} if locked.drivers else {}
         environment = {**driver, **selection.environment}
-        found = _run(package, layout.packaged(layout.config_files[0]).as_posix(), environment)
+        found = _run(python, package, own.layout.packaged(own.layout.config_files[0]).as_posix(), environment)
     names = {site.owners[file] for file in found["files"] if file in site.owners}
     names |= {normal_name(name) for name in found["metadata"]}
-    names |= _named_in_the_tree(copies, layout, site)
+    names |= _named_in_the_tree(copies, own.layout, site)
     return frozenset(names | _OF_ENV_PY | _ALWAYS)
 
 
-def _run(package: Path, config: str, environment: dict[str, str]) -> dict[str, list[str]]:
+def _run(python: str, package: Path, config: str, environment: dict[str, str]) -> dict[str, list[str]]:
     try:
         done = subprocess.run(
-            [sys.executable, "-s", "-S", "-B", "-c", _SCRIPT.read_text(encoding="utf-8"), str(package), config],
+            [python, "-s", "-S", "-B", "-c", _SCRIPT.read_text(encoding="utf-8"), str(package), config],
             cwd=package,
             env=_surroundings(package, environment),
             capture_output=True,

@@ -525,7 +525,7 @@ def test_the_traced_code_gets_no_credentials_of_the_build(tmp_path: Path, monkey
 @pytest.mark.parametrize(
     "files, expected",
     [
-        ({"app/models.py": "import sqlalchemy, gone\n"}, "ModuleNotFoundError: No module named 'gone'"),
+        ({"app/models.py": "__import__('gone')\n"}, "ModuleNotFoundError: No module named 'gone'"),
         ({"alembic/env.py": "raise SystemExit('no')\n"}, "SystemExit: no"),
         ({"app/models.py": "import os\nos._exit(3)\n"}, "it ended with 3"),
     ],

@@ -87,6 +87,15 @@ def test_what_has_no_wheel_and_is_not_needed_is_left_out(tmp_path: Path, index: 
     assert [one for one in built.warnings if "no wheel" in one and "zz-shop-native==1.0" in one]
 
 
+def test_so_it_is_from_a_traced_package(tmp_path: Path, index: str) -> None:
+    text = f"--extra-index-url {index}\nalembic\nsqlalchemy\nzz-shop-native==1.0\nzz-shop-plain\nzz-shop-pure==1.0\n"
+    files = {"requirements.txt": text, "app/models.py": "import zz_shop_pure\n"}
+    backend = make_backend(tmp_path / "shop", **files)
+    built = build(backend, tmp_path / "out", HERE, selection=Selection(traced=True))
+    assert {"zz-shop-pure", "zz-shop-deep"} <= names(built)
+    assert names(built).isdisjoint({"zz-shop-native", "zz-shop-plain"})
+
+
 def test_all_that_are_needed_without_a_wheel_are_listed_with_what_imports_them(tmp_path: Path, index: str) -> None:
     requirements = "zz-shop-native==1.0\nzz-shop-user\nzz-shop-older==1.0\n"
     with pytest.raises(PackageError) as refused:
