@@ -181,7 +181,9 @@ class Statement:
     which it reads more rows the more they have: as a whole, through an index, or to check a foreign key; ``read`` is
     how many rows it read of them. ``changed`` is how many rows it updated or deleted. ``rewritten`` are the tables
     whose file it wrote anew. ``in_transaction`` is False in an autocommit block, where locks are gone when the
-    statement is. ``bounded`` says that it is for some rows of many, in a transaction of its own: a batch.
+    statement is. ``after_commit`` says that the revision ended a transaction before it. ``locked`` is how many rows a
+    query with FOR UPDATE or FOR SHARE locks. ``bounded`` says that it is for some rows of many, in a transaction of its
+    own: a batch.
 
     ``idle_ms`` is the time that the open transaction waited for it, after the statement before. ``time_zone`` is the
     session's, None if the statement was not measured.
@@ -195,9 +197,16 @@ class Statement:
     rewritten: tuple[str, ...] = ()
     read: Mapping[str, int] = field(default_factory=dict)
     changed: Mapping[str, int] = field(default_factory=dict)
+    locked: Mapping[str, int] = field(default_factory=dict)
     bounded: bool = False
     idle_ms: float = 0.0
     time_zone: str | None = None
+    after_commit: bool = False
+
+    @property
+    def begins_without_locks(self) -> bool:
+        """Whether no lock of an earlier statement is held: Alembic commits before an autocommit block, too."""
+        return self.after_commit or not self.in_transaction
 
 
 @dataclass(frozen=True)

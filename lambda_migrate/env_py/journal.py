@@ -163,7 +163,7 @@ class Journal:
         executemany: bool,  # noqa: FBT001 - as SQLAlchemy calls it
     ) -> tuple[str, Any]:
         """Return the statement, or one that does nothing in place of one that an interrupted run has committed."""
-        if self._is_busy:
+        if self.is_busy:
             return statement, parameters
         self._notice_commit(connection)
         if not self._is_committed(connection, statement, parameters):
@@ -179,7 +179,7 @@ class Journal:
         parameters: object,
         *__: object,
     ) -> None:
-        if self._is_busy:
+        if self.is_busy:
             return
         self.note = ""
         self.temporary.update(_ENDS_WITH_TRANSACTION.findall(statement))
@@ -215,7 +215,8 @@ class Journal:
         return statement, parameters
 
     @property
-    def _is_busy(self) -> bool:
+    def is_busy(self) -> bool:
+        """Whether this runs statements of its own now."""
         return self._busy or (self._resuming is not None and self._resuming.is_busy)
 
     @contextmanager

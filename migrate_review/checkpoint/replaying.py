@@ -11,6 +11,7 @@ from lambda_migrate.database.credentials import Credentials
 from lambda_migrate.revisions.checkpoint import NotedTable
 from migrate_review.driver.process import DiedError, Process
 from migrate_review.errors import EnvPyError, ReviewError
+from migrate_review.revisions.tree import working_folder
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -87,7 +88,7 @@ def replay(backend: Backend, database: Database, revision: str, schema: str | No
     Raises:
         ReviewError: env.py or a revision failed, or reached another database.
     """
-    process = Process(backend.python, _start(backend.settings, database, schema), backend.variables)
+    process = Process(backend.python, _start(backend, database, schema), backend.variables)
     try:
         found = process.ask({"do": "replay", "revision": revision}, _TIMEOUT_S)
     except (DiedError, EnvPyError) as error:
@@ -115,15 +116,17 @@ def replay(backend: Backend, database: Database, revision: str, schema: str | No
     return Replayed(tuple(tables.values()), before, after, sum(each["steps"] for each in passes))
 
 
-def _start(settings: Settings, database: Database, schema: str | None) -> dict[str, Any]:
+def _start(backend: Backend, database: Database, schema: str | None) -> dict[str, Any]:
     credentials = Credentials(
         database.host, database.port, database.name, database.user, database.password, database.sslmode, database.ca
     )
     with closing(database.connect()) as opened, opened.cursor() as cursor:
         cursor.execute("SELECT pg_postmaster_start_time()::text || ' ' || current_database()")
         [(identity,)] = cursor.fetchall()
+    settings = backend.settings
     return {
         "config": str(settings.alembic_config),
+        "folder": str(working_folder(backend.folder.resolve(), settings.alembic_config)),
         "driver": settings.driver,
         "url_variables": settings.url_variables,
         "env_variables": dict(settings.env_variables),

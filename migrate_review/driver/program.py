@@ -39,7 +39,8 @@ from lambda_migrate.invocation.errors import ConfigurationError
 from lambda_migrate.invocation.settings import Settings
 from migrate_review.driver.interpreters import packages_advice
 from migrate_review.driver.rendering import render
-from migrate_review.driver.watching import Watch
+from migrate_review.driver.resuming import Resuming
+from migrate_review.driver.watching import Watch, bound
 from migrate_review.revisions.function_source import inserted_values, is_empty, upgrade_texts
 
 if TYPE_CHECKING:
@@ -94,12 +95,14 @@ class _Wire:
 
 @dataclass
 class _Driver:
-    """A backend's tree, and the database that its env.py must connect to."""
+    """A backend's tree, the folder that the alembic command is run in, and the database that env.py must connect to."""
 
     job: Job
+    folder: Path
     server: str
     pass_timeout_s: float
     wire: _Wire
+    resuming: Resuming
     engines: set[sqlalchemy.Engine] = field(default_factory=set)
     _script: ScriptDirectory | None = None
 
@@ -133,7 +136,7 @@ class _Driver:
             try:
                 found.update(_tree(self.script))
             except BaseException as error:
-                folder = self.job.settings.alembic_config.parent
+                folder = self.folder
                 raise _RefusedError(f"{_described(error, folder)}{_import_advice(error, folder)}") from error
             return ()
 
@@ -208,15 +211,18 @@ class _Driver:
         """Begin the upgrade of a revision, and stop it before this statement, counted from 0, as a kill would."""
         found = {"stopped": False}
 
-        def steps(_: object, context: MigrationContext) -> Iterator[Any]:
+        def steps(heads: Any, context: MigrationContext) -> Iterator[Any]:  # noqa: ANN401
             step = self._step("upgrade", revision)
             run = step.migration_fn
             connection = context.connection
             assert connection is not None  # noqa: S101 - online, so there is one
             left = before
+            journal = self.resuming.start(revision, heads, context)
 
             def count(*_: object) -> None:
                 nonlocal left
+                if journal.is_busy:
+                    return
                 if not left:
                     found["stopped"] = True
                     raise _StoppedError  # SQLAlchemy closes the connection, and the server rolls back what is open
@@ -234,11 +240,36 @@ class _Driver:
             yield from self._one(context, step)
 
         try:
-            self._run(steps)
+            with self.resuming:
+                self._run(steps)
         except _RefusedError:
             raise
         except BaseException:  # noqa: BLE001, S110 - ours, or what the closed connection makes of it
             pass
+        return found
+
+    def resume(self, revision: str) -> dict[str, Any]:
+        """Run the upgrade of a stopped revision again, as the function does: what is committed is not run twice."""
+        failed: list[str] = []
+
+        def note(context: Any) -> None:  # noqa: ANN401 - SQLAlchemy's ExceptionContext
+            if context.statement is not None:
+                failed.append(bound(None, context.statement, context.parameters))
+
+        def steps(heads: Any, context: MigrationContext) -> Iterator[Any]:  # noqa: ANN401
+            assert context.connection is not None  # noqa: S101 - online, so there is one
+            event.listen(context.connection.engine, "handle_error", note)
+            self.resuming.start(revision, heads, context)
+            yield from self._one(context, self._step("upgrade", revision))
+
+        found: dict[str, Any] = {"failure": None}
+        try:
+            with self.resuming:
+                found |= self._run(steps)
+        except _RefusedError:
+            raise
+        except BaseException as error:  # noqa: BLE001 - sys.exit in a revision included
+            found["failure"] = {**_failure(error), "sql": failed[-1] if failed else None}
         return found
 
     def drift(self) -> dict[str, Any]:
@@ -304,7 +335,7 @@ class _Driver:
                 raise _RefusedError(str(error)) from error
             except BaseException as error:
                 if passes:
-                    return {"passes": passes, "failure": _described(error, self.job.settings.alembic_config.parent)}
+                    return {"passes": passes, "failure": _described(error, self.folder)}
                 raise _EnvPyFailedError(self._env_py_failure(error)) from error
             finally:
                 self._drop_connections()
@@ -346,7 +377,12 @@ class _Driver:
             yield from steps(heads, context)
 
         with EnvironmentContext(self._config(), self.script, fn=begin, destination_rev="heads") as environment:
-            alembic_hook.install(environment, prepare=self._prepare, set_held_open=_set_held_open)
+            alembic_hook.install(
+                environment,
+                prepare=self._prepare,
+                set_held_open=_set_held_open,
+                change_options=self.resuming.change_options,
+            )
             try:
                 self.script.run_env()
             except ConfigurationError as error:
@@ -366,13 +402,14 @@ class _Driver:
 
     def _env_py_failure(self, error: BaseException) -> str:
         """Return why env.py failed before any revision began, and what to do."""
-        folder = self.job.settings.alembic_config.parent
+        folder = self.folder
         hint = advice(error, began=False) or _import_advice(error, folder)
         return f"env.py failed before any revision ran: {_described(error, folder)}{hint}"
 
     def _prepare(self, connection: sqlalchemy.Connection) -> None:
         self._check_target(connection)
         self.engines.add(connection.engine)
+        self.resuming.watch(connection)
 
     def _check_target(self, connection: sqlalchemy.Connection) -> None:
         """Raise `_RefusedError` for any database but the review's own: a review fills tables and drops them."""
@@ -522,7 +559,7 @@ def _make(start: Mapping[str, Any], wire: _Wire) -> _Driver:
         schema=start.get("schema")
         or ("public" if any("{schema}" in text for text in settings.x_arguments.values()) else None),
     )
-    return _Driver(job, start["server"], start["pass_timeout_s"], wire)
+    return _Driver(job, Path(start["folder"]), start["server"], start["pass_timeout_s"], wire, Resuming(job))
 
 
 def _too_old() -> str | None:
@@ -557,7 +594,7 @@ def main() -> None:
                 wire.write({"refused": too_old})
             return
         driver = _make(start, wire)
-        folder = driver.job.settings.alembic_config.parent
+        folder = driver.folder
         set_environment(driver.job)
         # Relative paths in the config file and in env.py are meant from the folder that the alembic command runs in.
         os.chdir(folder)

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import event
 
-from migrate_review.lock_modes import strength
+from lambda_migrate.env_py.transactions import is_idle
+from migrate_review.lock_modes import ROW_SHARE, strength
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -59,6 +60,14 @@ SELECT coalesce(json_agg(oid::bigint), '[]')::text FROM pg_class
 WHERE oid = ANY ('{{{tables}}}') AND pg_relation_size(oid) = 0
 """
 
+# FOR KEY SHARE lets everything but a DELETE and a new key through.
+_LOCKS_ROWS = re.compile(r"\bFOR\s+(UPDATE|NO\s+KEY\s+UPDATE|SHARE)\b", re.IGNORECASE)
+# Rows that this transaction has locked, or a savepoint of it.
+_LOCKED = """
+SELECT count(*) FROM ONLY {table} WHERE xmax IN (
+    SELECT transactionid FROM pg_locks WHERE pid = pg_backend_pid() AND locktype = 'transactionid')
+"""
+
 # A statement that touches a tenth of a few hundred rows, ten at least, touches more of a larger table.
 _SHARE = 10
 _FEWEST = 10
@@ -67,6 +76,9 @@ _LOOKED_UP = 5
 
 # A statement for some rows of many: it has a limit, or a column has an upper bound.
 _BOUNDED = re.compile(r"\b(limit|between|fetch\s+first)\b|<=?\s*(\(|row\b|cast\b|'|\d)", re.IGNORECASE)
+
+# The text of what runs on the driver's own cursor, as in `op.get_bind().connection.cursor()`: SQLAlchemy reports none.
+_UNSEEN = "-- on the driver's own cursor, whose statements the review does not see"
 
 _LITERAL = re.compile(r"'(?:[^']|'')*'|(?<![\w.])-?\d+(?:\.\d+)?")
 
@@ -105,6 +117,10 @@ class Watch:
     _last: _Measured | None = None
     _wrapped: bool = False
     _alone: bool = False
+    _committed: bool = False
+    _connection: sqlalchemy.Connection | None = None
+    # No statement has run in this pass.
+    _is_first: bool = True
     # When the last statement of the transaction ended; None if nothing has run in it.
     _ended: float | None = None
     _idle_ms: float = 0.0
@@ -120,18 +136,38 @@ class Watch:
         finally:
             self.idle_ms = self._idle()
             self._on = False
+        if self._connection is not None and not (self._connection.closed or self._connection.invalidated):
+            self._note_unseen(self._connection)
 
     def _idle(self) -> float:
         """Return the milliseconds since the last statement of the open transaction, 0 if there is none."""
         return 0.0 if self._ended is None else round(max(0.0, _clock() - self._ended) * 1000, 3)
 
+    def _note_unseen(self, conn: sqlalchemy.Connection, now: _Measured | None = None) -> None:
+        """Add a statement for what was done since the last one, or before the first one, on the driver's own cursor."""
+        if is_idle(conn) or not (self._last or self._is_first):
+            return
+        now = now or self._measure(conn)
+        before = self._last or _Measured([], files=now.files, foreign_keys=now.foreign_keys)
+        done = self._difference(before, now, []) | self._reading(before, now, _UNSEEN, bounded=False)
+        if done["locks"] or done["changed"] or done["scanned"] or done["rewritten"]:
+            self.statements.append(
+                {"sql": _UNSEEN, "duration_ms": 0.0, "in_transaction": True, "idle_ms": self._idle_ms, **done}
+            )
+
     def attach(self, connection: sqlalchemy.Connection) -> None:
         """Listen to the statements of a connection."""
+        self._connection = connection
         event.listen(connection, "before_cursor_execute", self._before_execute)
         event.listen(connection, "after_cursor_execute", self._after_execute)
         event.listen(connection.engine, "handle_error", self._failed)
-        for name in ("commit", "rollback", "rollback_savepoint"):
-            event.listen(connection, name, self._forget_locks)
+        for name in ("commit", "rollback"):
+            event.listen(connection, name, self._transaction_ends)
+        event.listen(connection, "rollback_savepoint", self._forget_locks)
+
+    def _transaction_ends(self, *_: Any) -> None:  # noqa: ANN401
+        self._forget_locks()
+        self._committed = self._on
 
     def _forget_locks(self, *_: Any) -> None:  # noqa: ANN401
         self._last = None
@@ -156,6 +192,9 @@ class Watch:
                     self._wrapped = True
             # What was measured after the last statement holds as long as the transaction does.
             self._before = self._last or self._measure(conn)
+            if self._is_first and not _is_autocommit(conn):
+                self._note_unseen(conn, self._before)
+        self._is_first = False
         self._began = time.perf_counter()
 
     def _after_execute(self, conn: Any, cursor: Any, statement: str, parameters: Any, *_: Any) -> None:  # noqa: ANN401
@@ -164,7 +203,7 @@ class Watch:
         duration_ms = (time.perf_counter() - self._began) * 1000
         before = self._before
         sql = bound(cursor, statement, parameters)
-        taken: dict[str, Any] = {"locks": [], "scanned": [], "rewritten": [], "read": {}, "changed": {}}
+        taken: dict[str, Any] = {"locks": [], "scanned": [], "rewritten": [], "read": {}, "changed": {}, "locked": {}}
         if before is not None:
             if self._alone:
                 self._report(conn)
@@ -175,6 +214,8 @@ class Watch:
             bounded = _is_autocommit(conn) and _BOUNDED.search(sql) is not None
             taken = self._difference(before, after, self._emptied(conn, before, after))
             taken |= self._reading(before, after, sql, bounded=bounded)
+            if self._last is not None and _LOCKS_ROWS.search(sql):
+                taken["locked"] = self._locked(conn, after)
             if self._wrapped:
                 self._wrapped = False
                 self._run(conn, "COMMIT")
@@ -184,9 +225,11 @@ class Watch:
                 "duration_ms": round(duration_ms, 3),
                 "in_transaction": not _is_autocommit(conn),
                 "idle_ms": self._idle_ms,
+                "after_commit": self._committed,
                 **taken,
             }
         )
+        self._committed = False
         self._ended = None if _is_autocommit(conn) else _clock()
 
     def _failed(self, context: Any) -> None:  # noqa: ANN401 - SQLAlchemy's ExceptionContext
@@ -260,6 +303,15 @@ class Watch:
     def _changed(self, before: _Measured, after: _Measured) -> dict[int, int]:
         changed = {oid: after.counted(oid)[1] - before.counted(oid)[1] for oid in self.tables}
         return {oid: count for oid, count in changed.items() if count > 0 and self.rows.get(oid)}
+
+    def _locked(self, conn: Any, after: _Measured) -> dict[str, int]:  # noqa: ANN401
+        """Return how many rows of each table are locked. This reads them, so that it is measured again after it."""
+        found = {}
+        for oid in sorted({oid for oid, mode in after.locks if mode == ROW_SHARE and self.rows.get(oid)}):
+            table = self._ask(conn, f"SELECT {oid}::regclass::text")
+            found[self.tables[oid]] = self._ask(conn, _LOCKED.format(table=table))
+            self._last = None
+        return {table: count for table, count in found.items() if count}
 
     def _emptied(self, conn: Any, before: _Measured, after: _Measured) -> list[int]:  # noqa: ANN401
         new = [oid for oid, (file, _) in after.files.items() if oid in before.files and before.files[oid][0] != file]

@@ -105,14 +105,15 @@ _PRIVILEGES_ON_RELATION = _privileges(
     "r.relacl", "(CASE r.relkind WHEN 'S' THEN 's' ELSE 'r' END)::\"char\"", "r.relowner"
 )
 _PRIVILEGES_ON_FUNCTION = _privileges("p.proacl", "'f'", "p.proowner")
+_PRIVILEGES_ON_SCHEMA = _privileges("nspacl", "'n'", "nspowner")
 _PRIVILEGES_ON_TYPE = _privileges("t.typacl", "'T'", "t.typowner")
 
 # Everything else: two columns each, a name and what must be the same again.
 _OTHERS = (
-    """
-    SELECT 'schema ' || quote_ident(nspname), concat_ws(' ', nspowner::regrole, nspacl) FROM pg_namespace
-    JOIN ours USING (oid, nspname)
-    """,
+    f"""
+    SELECT 'schema ' || quote_ident(nspname), concat_ws(' ', nspowner::regrole, {_PRIVILEGES_ON_SCHEMA})
+    FROM pg_namespace JOIN ours USING (oid, nspname)
+    """,  # noqa: S608 - all of it is here
     """
     SELECT 'extension ' || quote_ident(extname), concat_ws(' ', extversion, extnamespace::regnamespace)
     FROM pg_extension

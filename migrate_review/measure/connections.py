@@ -29,6 +29,7 @@ class Connections:
     """Both ways, each opened when it is first needed. ``version_table`` is what the driver last saw in use."""
 
     settings: Settings
+    folder: Path
     python: Path
     database: Database
     variables: Mapping[str, str]
@@ -103,6 +104,7 @@ class Connections:
             [(identity,)] = cursor.fetchall()
         return {
             "config": str(self.settings.alembic_config),
+            "folder": str(self.folder),
             "driver": self.settings.driver,
             "url_variables": self.settings.url_variables,
             "env_variables": dict(self.settings.env_variables),

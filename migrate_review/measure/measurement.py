@@ -225,7 +225,8 @@ class Measurement:
         restored = self.position.read()
         if seen.writes and not catalog.differences(before, restored):
             # It is the schema from before: what it does, too, the revision did not change.
-            always = Trial(connections.opened(), after, restored, data, counts).changed_writes()
+            tables = {write.table for write in seen.writes}
+            always = Trial(connections.opened(), after, restored, data, counts).changed_writes(only=tables)
             known = {(write.table, write.kind, write.sqlstate) for write in always}
             changed = (write for write in seen.writes if (write.table, write.kind, write.sqlstate) not in known)
             seen = replace(seen, writes=tuple(changed))
@@ -292,7 +293,7 @@ class Measurement:
             if down.failure is not None or not self._stopped(seen.revision, place):
                 self.position.start_over()
                 break
-            again = self._pass("upgrade", seen.revision, self.position.read(), seen.rows)
+            again = self._resumed(seen.revision)
             reruns.append((place, again))
             if again.failure is not None:
                 self.position.start_over()
@@ -306,6 +307,18 @@ class Measurement:
         except DiedError:
             connections.end_process()
             return False
+
+    def _resumed(self, revision: str) -> Pass:
+        connections = self.position.connections
+        try:
+            failure = connections.ask({"do": "resume", "revision": revision})["failure"]
+        except DiedError as error:
+            connections.end_process()
+            return Pass((), failure=str(error))
+        if failure is not None:
+            return Pass((), failure["text"], failure["sql"], failure["sqlstate"])
+        self.position.applied.append(revision)
+        return Pass(())
 
     def _with_values_of_the_new_schema(self, seen: Observation) -> Observation:
         """Return the observation with a downgrade that failed on values which only the new schema allows."""
@@ -323,9 +336,9 @@ class Measurement:
 
 
 def _stops(statements: Sequence[Statement]) -> list[int]:
-    """Return the places, from 1, before which some of a revision is committed: around statements in autocommit."""
+    """Return the places, from 1, before which some of a revision is committed."""
     pairs = enumerate(pairwise(statements), start=1)
-    return [place for place, (one, following) in pairs if not (one.in_transaction and following.in_transaction)]
+    return [place for place, (one, following) in pairs if not one.in_transaction or following.begins_without_locks]
 
 
 def _without_any_rows(observation: Observation) -> Observation:
@@ -366,7 +379,9 @@ def _statement(found: Mapping[str, Any]) -> Statement:
         rewritten=tuple(found["rewritten"]),
         read=found["read"],
         changed=found["changed"],
+        locked=found.get("locked", {}),
         bounded=found.get("bounded", False),
         idle_ms=found["idle_ms"],
         time_zone=found.get("time_zone"),
+        after_commit=found.get("after_commit", False),
     )

@@ -1,6 +1,6 @@
 """What a revision needs that the review's server or database does not have: then it is not measured, and not at fault.
 
-An extension of another server, or tables that were there before the first revision.
+An extension or a tablespace of another server, a role, or tables that were there before the first revision.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ _EXTENSIONS = (
     re.compile(r"(?P<name>\w+) must be loaded via .?shared_preload_libraries"),
     re.compile(r'could not access file "(?P<name>[^"]+)": No such file or directory'),
 )
+_TABLESPACE = re.compile(r'tablespace "(?P<name>[^"]+)" does not exist')
+_ELSEWHERE = "review on a server that has it: --database-url postgresql://USER:PASSWORD@HOST/postgres"
 _UNDEFINED = re.compile(
     r"(?P<kind>relation|table|view|sequence|type|schema|role|function|operator class|text search configuration)"
     r' "?(?P<name>[^"(]+?)"?(\([^)]*\))? does not exist'
@@ -38,13 +40,17 @@ def lacking(failure: str, before: Catalog, earlier: Iterable[str]) -> str | None
     """
     for pattern in _EXTENSIONS:
         if (found := pattern.search(failure)) is not None:
-            return (
-                f"the server has no extension {found['name']}; review on a server that has it: --database-url"
-                " postgresql://USER:PASSWORD@HOST/postgres"
-            )
+            return f"the server has no extension {found['name']}; {_ELSEWHERE}"
+    if (tablespace := _TABLESPACE.search(failure)) is not None:
+        return f"the server has no tablespace {tablespace['name']}; {_ELSEWHERE}"
     undefined = _UNDEFINED.search(failure)
     if undefined is None or not _from_outside(undefined["kind"], undefined["name"], before, earlier):
         return None
+    if undefined["kind"] == "role":
+        return (
+            f"it needs the role {undefined['name']}, which no revision before it creates; create it in the file of"
+            f" --baseline FILE, or in baseline.sql beside alembic.ini: CREATE ROLE {undefined['name']};"
+        )
     return (
         f"it needs the {undefined['kind']} {undefined['name']}, which no revision before it makes; if it is there in"
         f" your databases before the first revision, give a schema dump of that with --baseline FILE ({PG_DUMP})"

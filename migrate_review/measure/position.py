@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from migrate_review.measure.connections import Connections
     from migrate_review.measure.kept import Kept
     from migrate_review.measure.loaded import LoadedTree
+    from migrate_review.measure.roles import Roles
     from migrate_review.observation import Catalog
 
 # Copying a database takes some 0.3 s.
@@ -40,6 +41,7 @@ class Position:
     tree: LoadedTree
     progress: Callable[[str], None]
     kept: Kept | None = None
+    roles: Roles | None = None
     begins_with: list[str] | None = None
     applied: list[str] = field(default_factory=list)
     blocked: dict[str, str] = field(default_factory=dict)
@@ -140,6 +142,11 @@ class Position:
         else:
             server.make_anew(self.server, self.database.name)
             self.applied.clear()
+            if self.roles is not None:
+                # The copy may need them.
+                server.make_anew(self.server, server.saved(self.database.name))
+                self._saved = None
+                self.roles.drop()
         self.connections.forget()
 
     # --- copies ---

@@ -137,10 +137,15 @@ def database(server: postgres.Server) -> Iterator[postgres.Database]:
         make_anew(server, name)
         yield server.database(name)
     finally:
-        with closing(server.connect()) as opened:
-            _drop_all(opened, name)
+        drop(server, name)
         lock.unlink(missing_ok=True)
         os.close(descriptor)
+
+
+def drop(server: postgres.Server, name: str) -> None:
+    """Drop the database of a review, and the copies that the review keeps of it."""
+    with closing(server.connect()) as opened:
+        _drop_all(opened, name)
 
 
 def saved(name: str) -> str:
@@ -192,8 +197,7 @@ def _drop_abandoned(server: postgres.Server, folder: Path) -> None:
         descriptor = locks.open_lock(lock)
         try:
             if locks.try_exclusive(descriptor):
-                with closing(server.connect()) as opened:
-                    _drop_all(opened, lock.stem)
+                drop(server, lock.stem)
                 lock.unlink(missing_ok=True)
         finally:
             os.close(descriptor)

@@ -19,19 +19,21 @@ from localcloud import binaries
 from migrate_review.driver.interpreters import interpreter
 from migrate_review.driver.process import DiedError
 from migrate_review.errors import ReviewError
-from migrate_review.measure import baseline, server
+from migrate_review.measure import baseline, roles, server
 from migrate_review.measure.connections import Connections
 from migrate_review.measure.kept import Kept
 from migrate_review.measure.loaded import loaded
 from migrate_review.measure.measurement import Measurement
 from migrate_review.measure.position import Position
+from migrate_review.revisions.tree import working_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from lambda_migrate.invocation.settings import Settings
     from localcloud import postgres
     from migrate_review.measure.loaded import LoadedRevision
+    from migrate_review.measure.roles import Roles
     from migrate_review.observation import Observation
 
 _ROOT = Path(__file__).resolve().parents[2]
@@ -95,6 +97,7 @@ def reviewing(  # noqa: PLR0913 - a review's settings
     with where.server() if on is None else nullcontext(on) as chosen, server.database(chosen) as database:
         session = Session(
             settings=settings,
+            folder=working_folder(folder, settings.alembic_config),
             python=python or interpreter(folder),
             row_count=rows,
             server=chosen,
@@ -136,9 +139,10 @@ def _settings(environ: Mapping[str, str], path: Path) -> Settings:
 
 @dataclass
 class Session:
-    """A session on one database."""
+    """A session on one database. ``folder`` is where the alembic command is run."""
 
     settings: Settings
+    folder: Path
     python: Path
     row_count: int
     server: postgres.Server
@@ -151,9 +155,10 @@ class Session:
     _connections: Connections = field(init=False)
     _position: Position = field(init=False)
     _measurement: Measurement = field(init=False)
+    _roles: Roles | None = None
 
     def __post_init__(self) -> None:
-        self._connections = Connections(self.settings, self.python, self.database, self.variables)
+        self._connections = Connections(self.settings, self.folder, self.python, self.database, self.variables)
 
     @property
     def revisions(self) -> Mapping[str, LoadedRevision]:
@@ -173,6 +178,9 @@ class Session:
         """
         file = self.baseline or self.settings.alembic_config.parent / baseline.FILE
         begins = self.baseline is not None or file.is_file()
+        dump = file.read_text(encoding="utf-8", errors="replace") if file.is_file() else ""
+        there = frozenset() if self.keeps else roles.there_are(self.server)
+        self._roles = self._created_roles([dump], there)
         if begins:
             baseline.load(self.database, file)
             server.make_anew(self.server, server.baseline(self.database.name), self.database.name)
@@ -184,6 +192,8 @@ class Session:
         if not found["revisions"]:
             raise ReviewError(f"{self.settings.alembic_config} leads to no revisions; is its script_location right?")
         tree = loaded(found)
+        sources = [dump, *(each.source() for each in tree.revisions.values())]
+        self._roles = self._created_roles(sources, there, drop=not begins)
         given = tree.with_ancestors(self._connections.versions()) if begins else None
         self._position = Position(
             self.server,
@@ -191,14 +201,25 @@ class Session:
             self._connections,
             tree,
             self.progress,
-            kept=self._kept_states(found["versions"], file if begins else None) if self.keeps else None,
+            # A kept database has no roles, which belong to the server.
+            kept=self._kept_states(found["versions"], file if begins else None)
+            if self.keeps and self._roles is None
+            else None,
+            roles=self._roles,
             begins_with=given,
             applied=list(given or ()),
         )
         self._measurement = Measurement(self._position, self.row_count, self.record)
 
+    def _created_roles(self, texts: Sequence[str], there: frozenset[str], *, drop: bool = True) -> Roles | None:
+        """Return the roles that these files create. Drop those that a review has left that was killed."""
+        created = roles.created_by(texts, self.server, there)
+        if created is not None and drop:
+            created.drop()
+        return created
+
     def _kept_states(self, versions: Mapping[str, str], begins: Path | None) -> Kept:
-        folder = self.settings.alembic_config.parent
+        folder = self.folder
         tree = (path for path in sorted(folder.rglob("env.py")) if ".venv" not in path.parts)
         with self._connections.opened().cursor() as cursor:
             cursor.execute("SELECT version()")
@@ -218,6 +239,9 @@ class Session:
     def close(self) -> None:
         """End the driver and the connections. The caller drops the database."""
         self._connections.close()
+        if self._roles is not None:
+            server.drop(self.server, self.database.name)
+            self._roles.drop()
 
     def observe(self, revision: str) -> Observation:
         """Return the measurements of a revision that runs up, down and up again on its parents' schema with rows in it.

@@ -10,7 +10,7 @@ from migrate_review.observation import Write
 from migrate_review.rows.contents import quoted, text_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Container, Iterator, Mapping, Sequence
 
     from psycopg2.extensions import connection
 
@@ -23,11 +23,18 @@ _ROWS = 5
 _MORE_ROWS = 60
 
 # The description of a write that raises no error and has no effect.
-_LOST = "it raises no error, and the row is not there"
+_LOST = "it raises no error, and the row is {}"
 _NO_DATA = "02000"
 
+_FAMILIES = """
+WITH RECURSIVE family (oid, heir) AS (
+    SELECT inhparent, inhrelid FROM pg_inherits
+    UNION SELECT f.oid, i.inhrelid FROM family f JOIN pg_inherits i ON i.inhparent = f.heir)
+SELECT oid::bigint, array_agg(heir::bigint) FROM family GROUP BY oid
+"""
+
 # Executes each attempt, a list of statements, and takes it back. Gives the failures, the rows of each table that an
-# attempt read by sequential scans, and for an attempt with a query how many rows that counts more afterwards.
+# attempt read by sequential scans, and for an attempt with a query how much more that gives afterwards.
 _TRY = """
 DO $review$
 DECLARE
@@ -86,13 +93,18 @@ class Trial:
     data: Mapping[str, Contents]
     rows: Mapping[str, int]
 
-    def changed_writes(self) -> tuple[Write, ...]:
+    def changed_writes(self, only: Container[str] | None = None) -> tuple[Write, ...]:
         """Return the writes that fail for every row that is tried, and those that read whole tables.
+
+        Those of the tables ``only``; without it, of all that the difference of the two schemas may affect.
 
         Columns that the revision renamed have their new names, and those that it dropped are left out: the schema shows
         these.
         """
-        tables = list(_affected(self.before, self.after))
+        if only is None:
+            tables = list(_affected(self.before, self.after))
+        else:
+            tables = [table for table in self.before.tables if table.name in only]
         found = self._tried(tables, _ROWS)
         failing = {write.table for write in found if write.failure is not None}
         more = self._tried([table for table in tables if table.name in failing], _MORE_ROWS)
@@ -106,9 +118,12 @@ class Trial:
             for table in tables
             for kind, attempt in _attempts(table, self.after, self.data.get(table.name), most)
         ]
+        families = self._families() if tried else {}
         outcomes: dict[tuple[str, str], list[Write]] = {}
         for (table, kind, _), each in zip(tried, self._ran([attempt for *_, attempt in tried]), strict=True):
-            outcomes.setdefault((table.name, kind), []).append(self._outcome(table.name, kind, each))
+            outcomes.setdefault((table.name, kind), []).append(
+                self._outcome(table.name, kind, each, families.get(table.oid, frozenset()))
+            )
         return tuple(write for several in outcomes.values() for write in _concluded(several))
 
     def _ran(self, attempts: Sequence[_Attempt]) -> list[dict[str, Any]]:
@@ -131,19 +146,25 @@ class Trial:
         ran: list[dict[str, Any]] = json.loads(found)
         return ran
 
-    def _outcome(self, table: str, kind: str, found: Mapping[str, Any]) -> Write:
+    def _families(self) -> dict[int, frozenset[int]]:
+        """Return the tables that inherit from each one: a write to that reads them, too."""
+        with self.opened.cursor() as cursor:
+            cursor.execute(_FAMILIES)
+            return {oid: frozenset(heirs) for oid, heirs in cursor.fetchall()}
+
+    def _outcome(self, table: str, kind: str, found: Mapping[str, Any], heirs: Container[int]) -> Write:
         if "state" in found:
             own = [line for line in (found["context"] or "").splitlines() if line.startswith(("PL/", "SQL function"))]
             in_function = any("inline_code_block" not in line for line in own)
             message = " ".join(found["message"].split())
             return Write(table, kind, f"{message} (SQLSTATE {found['state']})", found["state"], in_function)
         if found["more"] == 0:
-            return Write(table, kind, _LOST, _NO_DATA)
+            return Write(table, kind, _LOST.format("not there" if kind == "INSERT" else "still there"), _NO_DATA)
         if kind == "DELETE":
             return Write(table, kind)  # what a foreign key without an index makes it read has a rule of its own
         names = {each.oid: each.name for each in self.before.tables}
         was, now = found["was"] or {}, found["now"] or {}
-        counts = {names[int(oid)]: count - was.get(oid, 0) for oid, count in now.items()}
+        counts = {names[int(oid)]: count - was.get(oid, 0) for oid, count in now.items() if int(oid) not in heirs}
         reads = {
             name: count
             for name, count in counts.items()
@@ -186,7 +207,7 @@ def _affected(before: Catalog, after: Catalog) -> Iterator[Table]:
 
 @dataclass(frozen=True)
 class _Attempt:
-    """A write, the statements that come before it, and a query that counts the rows of its table, if it adds one."""
+    """A write, the statements before it, and a query of one number that stays the same if the write has no effect."""
 
     write: str
     before: Sequence[str] = ()
@@ -227,7 +248,10 @@ def _attempts(was: Table, after: Catalog, data: Contents | None, most: int) -> I
         if settable:
             one = quoted(settable[0])
             yield "UPDATE", _Attempt(f"UPDATE {now.name} SET {one} = {one} WHERE {where}")  # noqa: S608 - quoted names
-        yield "DELETE", _Attempt(f"DELETE FROM {now.name} WHERE {where}")  # noqa: S608 - quoted names
+        # The place of the row: it changes if a trigger updates the row instead, as one that marks it as deleted does.
+        place_of = "(ctid::text::point)[0]::bigint * 65536 + (ctid::text::point)[1]::bigint"
+        kept = f"SELECT {place_of} FROM {now.name} WHERE {where}"  # noqa: S608 - quoted names
+        yield "DELETE", _Attempt(f"DELETE FROM {now.name} WHERE {where}", count=kept)  # noqa: S608 - quoted names
 
 
 def _insert(table: str, given: Mapping[str, Any], row: Mapping[str, str], where: str) -> _Attempt:

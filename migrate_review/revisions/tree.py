@@ -106,6 +106,14 @@ def read_tree(backend: Path, config: str = "alembic.ini") -> Tree:
     return Tree(layout.backend, layout.tree, layout.version_locations, _in_order(found), tuple(unreadable))
 
 
+def working_folder(backend: Path, config: Path) -> Path:
+    """Return where the alembic command is run, as the builder of the package decides it."""
+    try:
+        return read_layout(backend, config.relative_to(backend).as_posix()).working_folder
+    except PackageError:
+        return config.parent  # the driver finds out what is wrong
+
+
 def read_revision(path: Path, text: str, own: frozenset[str] = frozenset()) -> RevisionSource | Unreadable:
     """Return the revision in one file. ``own`` are the names of the backend's modules."""
     read = read_revision_file(text, path.name)

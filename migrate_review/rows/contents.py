@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter
 from dataclasses import dataclass
@@ -27,12 +28,13 @@ Row = tuple[str, ...]
 class Contents:
     """A table's rows, each value as COPY writes it: exact, and the same for the same value.
 
-    ``key`` are the columns of its primary key, none if it has none.
+    ``key`` are the columns of its primary key, none if it has none. ``documents`` are its JSON columns.
     """
 
     columns: tuple[str, ...]
     key: tuple[str, ...]
     rows: tuple[Row, ...]
+    documents: frozenset[str] = frozenset()
 
 
 def read(opened: connection, catalog: Catalog) -> dict[str, Contents]:
@@ -48,7 +50,8 @@ def read(opened: connection, catalog: Catalog) -> dict[str, Contents]:
 def _contents(opened: connection, table: Table) -> Contents:
     columns = tuple(column.name for column in table.columns)
     key = next((constraint.columns for constraint in table.constraints if constraint.kind == "p"), ())
-    return Contents(columns, key, copied(opened, table.name, columns))
+    documents = frozenset(column.name for column in table.columns if column.type in {"json", "jsonb"})
+    return Contents(columns, key, copied(opened, table.name, columns), documents)
 
 
 def copied(opened: connection, table: str, columns: Sequence[str]) -> tuple[Row, ...]:
@@ -130,13 +133,21 @@ def _by_key(
     for key, row in was.items():
         for column, value, now in zip(kept, row, is_now.get(key, row), strict=True):
             # Where there was nothing, nothing is lost: as when a new column is filled.
-            if value not in (now, _NULL):
+            if value not in (now, _NULL) and not (column in old.documents and _is_same_document(value, now)):
                 if not changed[column]:
                     of_columns[column] = f"{_shown_row(old.key, key)}: {column} {shown(value)} became {shown(now)}"
                 changed[column] += 1
     examples.extend(f"{_shown_row(old.key, key)} is gone" for key in gone[:1])
     examples.extend(f"{_shown_row(old.key, key)} is new" for key in added[:1])
     return len(gone), len(added)
+
+
+def _is_same_document(value: str, now: str) -> bool:
+    """Return whether JSON documents differ in spaces and the order of keys only, as after a round trip to jsonb."""
+    try:
+        return bool(json.loads(text_of(value) or "") == json.loads(text_of(now) or ""))
+    except ValueError:
+        return False
 
 
 def _by_value(was: list[Row], is_now: list[Row], kept: Sequence[str], examples: list[str]) -> tuple[int, int]:

@@ -106,10 +106,10 @@ def held_meanwhile(run: Run, rows: Mapping[str, int]) -> Iterator[Held]:
     looked_at = {table for statement in run.statements.statements for table in statement.scanned}
     held: dict[str, Held] = {}
     for statement in run.statements.statements:
-        if not statement.in_transaction:
-            # Alembic commits before an autocommit block.
+        if statement.begins_without_locks:
             yield from (lock.conclude(rows, looked_at) for lock in held.values())
             held = {}
+        if not statement.in_transaction:
             continue
         _idle(held, statement.idle_ms)
         for taken in statement.locks:
@@ -175,8 +175,8 @@ def _keeps_out(run: Run, table: str, mode: str) -> bool:
 def _with_locks_held(run: Run) -> Iterator[tuple[Statement, dict[str, set[str]]]]:
     held: dict[str, set[str]] = {}
     for statement in run.statements.statements:
-        if not statement.in_transaction:
-            held = {}  # Alembic commits before an autocommit block
+        if statement.begins_without_locks:
+            held = {}
         for lock in statement.locks:
             held.setdefault(lock.table, set()).add(lock.mode)
         yield statement, held

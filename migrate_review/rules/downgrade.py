@@ -16,7 +16,7 @@ from migrate_review.rules.violations import checks
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from migrate_review.observation import Pass
+    from migrate_review.observation import Catalog, Pass
     from migrate_review.rules.case import Case
     from migrate_review.rules.findings import Finding
 
@@ -78,11 +78,22 @@ def downgrades(case: Case) -> Iterator[Finding]:
         return
     if observation.restored is None:
         return
-    changed = differences(observation.before, observation.restored)
+    added = _labels_added(observation.before, observation.restored)
+    changed = [each for each in differences(observation.before, observation.restored) if not each.startswith(added)]
     if not changed:
         return
     rule = "downgrade-empty" if downgrade.empty else "downgrade-incomplete"
     yield case.found(RULES[rule], _listed(changed), undo=undo(observation.before, observation.restored))
+
+
+def _labels_added(before: Catalog, now: Catalog) -> tuple[str, ...]:
+    """Return the beginnings of the lines on enums that have labels more: PostgreSQL cannot remove one."""
+    several = ((name, [label for _, label in labels]) for name, labels in before.enums.items())
+    return tuple(
+        f"type {name} had the labels "
+        for name, labels in several
+        if [label for _, label in now.enums.get(name, ()) if label in labels] == labels
+    )
 
 
 def downgrade_on_data(case: Case) -> Iterator[Finding]:

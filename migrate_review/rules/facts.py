@@ -69,7 +69,7 @@ def _tables(observation: Observation) -> Iterator[dict[str, Any]]:
     works: dict[str, list[dict[str, Any]]] = {}
     open_locks: set[str] = set()
     for statement in statements:
-        if not statement.in_transaction:
+        if statement.begins_without_locks:
             open_locks = set()
         for lock in statement.locks:
             held.setdefault(lock.table, set()).add(lock.mode)
@@ -133,7 +133,7 @@ def _changed(observation: Observation) -> set[str]:
     held: set[str] = set()
     found: set[str] = set()
     for statement in statements:
-        held = held if statement.in_transaction else set()
+        held = set() if statement.begins_without_locks else held
         held |= {lock.table for lock in statement.locks}
         found |= _written(statement, known, held)
     family = [(parent, child) for child, parent in difference.parents(observation.before).items()]

@@ -40,8 +40,11 @@ def _several_heads(tree: Tree) -> Iterator[Finding]:
         built_on = [f"{head.id} builds on {', '.join(head.down_revisions) or 'nothing'}" for head in heads]
         more = f"; and {len(built_on) - _MOST_SHOWN} more" if len(built_on) > _MOST_SHOWN else ""
         evidence = "; ".join(built_on[:_MOST_SHOWN]) + more
+        few = len(ids) <= _MOST_SHOWN
+        shown = ", ".join(ids) if few else f"{', '.join(ids[:_MOST_SHOWN])} and {len(ids) - _MOST_SHOWN} more"
         # One cause, one finding: at the head that was read last, parents first.
-        yield finding("several-heads", heads[-1].id, evidence, heads=", ".join(ids), heads_spaced=" ".join(ids))
+        spaced = " ".join(ids) if few else "heads"
+        yield finding("several-heads", heads[-1].id, evidence, heads=shown, heads_spaced=spaced)
 
 
 def history(tree: Tree, released: Released) -> Iterator[Finding]:

@@ -20,6 +20,7 @@ _CHECKS: tuple[Check, ...] = (
     locks.work_that_others_wait_for,
     locks.locks_held_meanwhile,
     locks.backfills,
+    locks.rows_locked,
     locks.indexes_dropped,
     locks.commits_in_between,
     compatibility.tables_and_columns_gone,

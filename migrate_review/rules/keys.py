@@ -89,9 +89,12 @@ def names(case: Case) -> Iterator[Finding]:
         return
     sql = "\n".join(statement.sql for statement in observation.upgrade.statements)
     inherited = {constraint.name for table in observation.before.tables for constraint in table.constraints}
+    partitions = difference.partitions(observation.after)
     for table, constraint in difference.new_constraints(observation.before, observation.after):
         # Alembic does not compare primary keys; a trigger's constraint is no constraint to it at all.
-        if constraint.kind in "fucx" and constraint.name not in sql and constraint.name not in inherited:
+        # A partition's is that of its table, unless the statement is on the partition alone.
+        alone = table.name not in partitions or Relation(table.name).bare in sql
+        if constraint.kind in "fucx" and alone and constraint.name not in sql and constraint.name not in inherited:
             evidence = f"{constraint.name} of {table.name}: {constraint.definition}"
             yield case.found(
                 RULES["unnamed-constraint"], evidence, name=constraint.name, named=_with_name(table, constraint)

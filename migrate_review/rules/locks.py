@@ -9,7 +9,7 @@ from migrate_review.lock_modes import ACCESS_EXCLUSIVE, ROW_EXCLUSIVE, blocks, s
 from migrate_review.rules import batches, difference, squawk, wording
 from migrate_review.rules.blocking import evidence_of, held_meanwhile, is_share, long_works, reading
 from migrate_review.rules.case import attempted, short
-from migrate_review.rules.names import Relation
+from migrate_review.rules.names import Identifier, Relation
 from migrate_review.rules.rulebook import RULES
 
 if TYPE_CHECKING:
@@ -57,10 +57,28 @@ def _without_squawk(work: Work, case: Case, run: Run, evidence: str) -> Finding:
     if table in {view.name for view in run.before.materialized}:
         return case.found_in(run, RULES["refresh-not-concurrent"], evidence, view=table)
     blocked = blocks(work.held[table]) or "writes"
+    if work.rewritten and _adds_computed_column(table, work.statement.sql, run):
+        # As serial, which squawk reads as a type.
+        names = wording.names("adding-field-with-default", table, work.statement.sql, run)
+        return case.found_in(run, RULES["adding-field-with-default"], evidence, **names)
     if work.rewritten:
         return case.found_in(run, RULES["table-rewrite"], evidence, table=table, blocked=blocked)
     names = {"table": table, "blocked": blocked, "lock": shown_mode(strongest(work.held[table]))}
     return case.found_in(run, RULES["scan-while-locked"], evidence, **names, sql=short(work.statement.sql))
+
+
+def _adds_computed_column(table: str, sql: str, run: Run) -> bool:
+    columns = difference.new_columns(run.before, run.after) if run.after is not None else ()
+    return any(
+        owner.name == table
+        and (column.default is not None or column.generated or column.identity)
+        and re.search(
+            rf"\badd\s+(column\s+)?(if\s+not\s+exists\s+)?{re.escape(Identifier(column.name).sql)}\b",
+            sql,
+            re.IGNORECASE,
+        )
+        for owner, column in columns
+    )
 
 
 def locks_held_meanwhile(case: Case) -> Iterator[Finding]:
@@ -158,13 +176,28 @@ def _changed_at_once(statement: Statement, rows: Mapping[str, int]) -> dict[str,
     return found
 
 
+def rows_locked(case: Case) -> Iterator[Finding]:
+    """Yield each table of whose rows a query locks all, or a share that grows with the table."""
+    rows = case.observation.rows
+    known: set[str] = set()
+    for run in case.runs:
+        waited_for = {id(work.statement) for work in long_works(run, rows)}
+        for statement in run.statements.statements:
+            for table, count in statement.locked.items():
+                if is_share(count, rows.get(table, 0)) and id(statement) not in waited_for and table not in known:
+                    known.add(table)
+                    evidence = f"{count} of {rows[table]} rows of {table} are locked by: {short(statement.sql)}"
+                    yield case.found_in(run, RULES["rows-locked"], evidence, table=table)
+
+
 def _one_by_one(direction: Pass, rows: Mapping[str, int]) -> dict[str, tuple[int, int]]:
     """Return how many statements of one transaction change how many rows of a table, if it is many by few each."""
     found: dict[str, tuple[int, int]] = {}
     now: dict[str, tuple[int, int]] = {}
     for statement in direction.statements:
-        if not statement.in_transaction:
+        if statement.begins_without_locks:
             now = {}
+        if not statement.in_transaction:
             continue
         for table, count in statement.changed.items():
             if not is_share(count, rows.get(table, 0)):
@@ -198,11 +231,11 @@ def commits_in_between(case: Case) -> Iterator[Finding]:
     if case.observation.reruns is not None:
         for place, again in case.observation.reruns:
             if again.failure is not None:
-                failed = short(again.failed_sql) if again.failed_sql else f"after {len(again.statements)} statements"
+                failed = f": {short(again.failed_sql)}" if again.failed_sql else ""
                 evidence = f"stopped before statement {place + 1} of {len(statements)} and run again: {again.failure}"
-                yield case.found(rule, f"{evidence}: {failed}")
+                yield case.found(rule, f"{evidence}{failed}")
         return
-    if len(statements) < 2 or all(statement.in_transaction for statement in statements):  # noqa: PLR2004 - alone, it is all there is to repeat
+    if len(statements) < 2 or not any(each.begins_without_locks for each in statements):  # noqa: PLR2004 - alone, it is all there is to repeat
         return
     found = [remark for remark in case.remarks if remark.rule == rule.name]
     for remark in found[:1]:  # one cause, one finding

@@ -156,6 +156,9 @@ def _script(statements: Sequence[Statement], skip: Iterable[int]) -> _Script:
     for place, statement in enumerate(statements):
         if place in skip:
             continue
+        if in_transaction and statement.after_commit:
+            write("COMMIT", place)
+            in_transaction = False
         if statement.in_transaction != in_transaction:
             write("BEGIN" if statement.in_transaction else "COMMIT", place)
             in_transaction = statement.in_transaction

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
     from migrate_review.observation import Catalog, Column, Constraint, Index, Table
 
+_OF_TABLES = ("trigger", "rule", "policy")
 _DROPPED = ("view", "materialized view", "sequence", "schema", "type", "domain", "extension", "function", "procedure")
 
 
@@ -28,8 +29,9 @@ def _tables(before: Catalog, left: Catalog) -> Iterator[str]:
     for name, old in renamed.items():
         if old is not None and old.name not in now:
             yield _execute(f"ALTER TABLE {name} RENAME TO {Relation(old.name).own.sql}")
-        else:
-            yield _execute(f"DROP TABLE {name}")
+    new = [name for name, old in renamed.items() if old is None or old.name in now]
+    if new:
+        yield _execute(f"DROP TABLE {', '.join(new)}")  # in one statement: they may refer to each other
     restored = {old.name for old in renamed.values() if old is not None}
     for name, old in was.items():
         if name in now:
@@ -115,11 +117,15 @@ def _column(column: Column) -> str:
 
 
 def _others_gone_first(before: Catalog, left: Catalog) -> Iterator[str]:
-    """Yield the statements that drop what uses tables: views come before them."""
-    for name in sorted(left.others.keys() - before.others.keys()):
-        kind, _, own = _kind(name)
-        if kind in ("view", "materialized view"):
-            yield _execute(f"DROP {kind.upper()} {own}")
+    """Yield the statements that drop what uses tables: views, and triggers, rules and policies of tables that stay."""
+    gone = sorted(left.others.keys() - before.others.keys())
+    for kind in ("materialized view", "view"):
+        if names := [own for each, _, own in map(_kind, gone) if each == kind]:
+            yield _execute(f"DROP {kind.upper()} {', '.join(names)}")
+    kept = {table.name for table in before.tables}
+    for kind, _, own in map(_kind, gone):
+        if kind in _OF_TABLES and own.partition(" on ")[2] in kept:
+            yield _execute(f"DROP {kind.upper()} {own.replace(' on ', ' ON ', 1)}")
 
 
 def _others(before: Catalog, left: Catalog) -> Iterator[str]:

@@ -187,7 +187,7 @@ def _build_on_partitions(table: str, index: Index, partitions: Sequence[str]) ->
     attached = (f"ALTER INDEX {qualified}{name} ATTACH PARTITION {_schema_of(each)}{own[each]}" for each in partitions)
     return "\n".join([
         "# An index of a partitioned table cannot be built concurrently, those of its partitions can:",
-        _execute(f"{_create(index)} {name} ON ONLY {table} {_method(index)}"),
+        _execute(f"{_create(index)} IF NOT EXISTS {name} ON ONLY {table} {_method(index)}"),
         "with op.get_context().autocommit_block():",
         *(f"    {_execute(each)}" for each in built),
         *(_execute(each) for each in attached),
@@ -213,12 +213,25 @@ def _of_column(rule: str, table: str, sql: str, before: Catalog, after: Catalog)
                 return _added(column)
         elif was is not None and rule == "changing-column-type" and {column.name, was.name} & {*_TYPES.findall(sql)}:
             second = Identifier(f"{column.name}_new")
-            found = {"column": column.name, "old": was.type, "new": column.type, "second": second, "fix": ""}
+            old, new = was.type, column.type
+            if old == new:
+                was_sorted, is_sorted = (_collation(table, column.name, each) for each in (before, after))
+                if was_sorted == is_sorted:
+                    old = f"{old} of other values"  # as USING computes them
+                else:
+                    old, new = f"{old} COLLATE {was_sorted}", f"{new} COLLATE {is_sorted}"
+            found = {"column": column.name, "old": old, "new": new, "second": second, "fix": ""}
             return found | _of_enum(was.type, column.type, before, after)
         elif rule == "adding-not-nullable-field" and column.not_null and _is_set(column.name, was, sql):
             check = f"ck_{Relation(table).bare}_{column.name}_not_null"[:_LONGEST_NAME]
             return {"column": column.name, "check": Identifier(check), "fix": ""}
     return {}
+
+
+def _collation(table: str, column: str, catalog: Catalog) -> str:
+    settings = catalog.others.get(f"column settings {table}.{Identifier(column).sql}", "")
+    found = re.search(r"(?:^|; )collation ([^;]+)", settings)
+    return found.group(1) if found is not None else '"default"'
 
 
 def _is_set(name: str, was: Column | None, sql: str) -> bool:
@@ -260,10 +273,10 @@ def _added(column: Column) -> dict[str, str]:
             "# A stored generated column is computed for every row while the table is closed. Add a plain column\n"
             "# instead, fill it in batches, and let the application or a trigger keep it."
         )
-    elif column.identity:
+    elif column.identity or (column.default or "").startswith("nextval("):
         found["fix"] = (
-            "# An identity is given to every row while the table is closed. Add a nullable column instead, fill it in\n"
-            "# batches, and make it an identity once no row lacks a value."
+            "# A number is given to every row while the table is closed. Add a nullable column instead, fill it in\n"
+            "# batches, and let a sequence number it once no row lacks a value."
         )
     return found
 

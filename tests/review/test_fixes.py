@@ -245,6 +245,15 @@ op.execute('DROP TABLE smalls')
 op.execute('CREATE VIEW shown AS SELECT id FROM "user"')
 op.execute('CREATE SEQUENCE "Counts"')
 op.execute("CREATE TYPE other AS ENUM ('a')")
+op.execute('CREATE TABLE a_parent (id bigint PRIMARY KEY)')
+op.execute('CREATE TABLE "B child" (id bigint PRIMARY KEY, of bigint REFERENCES a_parent)')
+op.execute('CREATE VIEW a_first AS SELECT id FROM "B child"')
+op.execute('CREATE VIEW z_last AS SELECT id FROM a_first')
+op.execute('CREATE TABLE months (id bigint, at date) PARTITION BY RANGE (at)')
+op.execute('CREATE TABLE months_rest PARTITION OF months DEFAULT')
+op.execute('CREATE FUNCTION same() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NEW; END $$')
+op.execute('CREATE TRIGGER "Same" BEFORE INSERT ON "user" FOR EACH ROW EXECUTE FUNCTION same()')
+op.execute('CREATE POLICY reads ON kids FOR SELECT USING (true)')
 """
 
 

@@ -251,6 +251,18 @@ def test_an_env_py_that_can_run_only_once_in_a_process_is_run_as_the_alembic_com
     assert (seen.upgrade.failure, seen.again is not None) == (None, True)
 
 
+def test_a_configuration_in_a_folder_of_its_own_is_run_from_the_backend(
+    tmp_path: Path, postgres_server: Server
+) -> None:
+    folder = write_tree(tmp_path / "backend", [PEOPLE])
+    (folder / "conf").mkdir()
+    ini = (folder / "alembic.ini").read_text().replace("%(here)s/alembic", "alembic")
+    (folder / "conf" / "alembic.ini").write_text(ini)
+    (folder / "alembic.ini").unlink()
+    with reviewing(folder, "conf/alembic.ini", on=postgres_server, rows=5) as session:
+        assert session.observe("people").upgrade.failure is None
+
+
 def test_a_revision_may_import_what_env_py_has_made_importable(tmp_path: Path, postgres_server: Server) -> None:
     env_py = ENV_PY.replace("import os\n", "import os, sys\nsys.path.append(os.path.abspath('lib'))\n", 1)
     upgrade = "op.create_table('t', sa.Column('id', shop_types.Key, primary_key=True))"

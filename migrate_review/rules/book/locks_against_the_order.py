@@ -52,7 +52,7 @@ def check(case: Case) -> Iterator[Finding]:
     held: dict[str, int] = {}
     found = False
     for place, statement in enumerate(case.observation.upgrade.statements):
-        if not statement.in_transaction:
+        if statement.begins_without_locks:
             held, found = {}, False
             continue
         if id(statement) in long:

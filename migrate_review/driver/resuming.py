@@ -1,0 +1,59 @@
+"""Runs a revision that was stopped again as the function does: it skips what the stopped run has committed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from lambda_migrate.env_py.journal import Journal
+from lambda_migrate.env_py.steps import located
+from lambda_migrate.invocation.heads import heads_of
+from lambda_migrate.invocation.result import Revision
+
+if TYPE_CHECKING:
+    import sqlalchemy
+    from alembic.runtime.migration import MigrationContext
+
+    from lambda_migrate.env_py.messages import Job
+
+
+@dataclass
+class Resuming:
+    """The function's journal, while it is used as a context manager. Otherwise it does nothing.
+
+    There is one journal for all runs, because it listens to every engine of the process.
+    """
+
+    job: Job
+    _journal: Journal = field(default_factory=lambda: Journal(lambda _: None))
+    _on: bool = False
+
+    def __enter__(self) -> None:
+        self._on = True
+
+    def __exit__(self, *_: object) -> None:
+        self._on = False
+        self._journal.revision = None
+        self._journal.differs = False
+
+    def watch(self, connection: sqlalchemy.Connection) -> None:
+        """Follow the statements and commits of env.py's connection."""
+        if self._on:
+            self._journal.watch(connection)
+
+    def start(self, revision: str, heads: Any, context: MigrationContext) -> Journal:  # noqa: ANN401 - as Alembic has them
+        """Begin a revision, with what the version table notes of it. Return the journal."""
+        journal = self._journal
+        journal.begin(located(context, self.job, heads_of(heads, context.version_table)))
+        journal.start(Revision(revision, ""), "upgrade")
+        return journal
+
+    def change_options(self, options: dict[str, Any]) -> None:
+        """Clear the note in the version table when the revision is applied."""
+        if self._on:
+            given = options.get("on_version_apply") or ()
+            options["on_version_apply"] = (*((given,) if callable(given) else given), self._version_applied)
+
+    def _version_applied(self, *, ctx: MigrationContext, **_: Any) -> None:  # noqa: ANN401 - Alembic's keywords
+        if ctx.connection is not None:
+            self._journal.version_applied(ctx.connection)

@@ -1,0 +1,60 @@
+"""A role belongs to the server: what revisions create there is gone when the next review begins."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+from migrate_review.measure import roles
+from migrate_review.measure.session import reviewing
+from tests.support.trees import Rev, sql, write_tree
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from localcloud.postgres import Server
+
+TREE = [
+    Rev(
+        "creates",
+        sql(
+            "CREATE ROLE review_shop NOLOGIN",
+            "CREATE TABLE t (id bigint PRIMARY KEY)",
+            "GRANT SELECT ON t TO review_shop",
+        ),
+        sql("DROP TABLE t", "DROP ROLE review_shop"),
+    ),
+    Rev("adds", sql("ALTER TABLE t ADD a text"), sql("ALTER TABLE t DROP a")),
+    Rev("grants", sql("GRANT UPDATE ON t TO review_reports"), sql("REVOKE UPDATE ON t FROM review_reports")),
+    Rev("moves", sql("ALTER TABLE t SET TABLESPACE review_fast"), "pass", down="adds"),
+]
+
+
+def test_a_role_that_a_revision_creates_is_in_no_later_reviews_way(tmp_path: Path, postgres_server: Server) -> None:
+    folder = write_tree(tmp_path, TREE)
+    for _ in range(2):
+        with reviewing(folder, on=postgres_server, rows=3) as session:
+            seen = {name: session.observe(name) for name in session.revisions}
+        # The second branch begins from an empty database.
+        assert [seen[name].upgrade.failure for name in ("creates", "adds")] == [None, None]
+        assert {name for name in seen if seen[name].unmeasured} == {"grants", "moves"}
+    assert "create it in the file of --baseline" in seen["grants"].unmeasured[0]
+    assert "no tablespace review_fast; review on a server that has it" in seen["moves"].unmeasured[0]
+    with closing(postgres_server.connect()) as opened, opened.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM pg_roles WHERE rolname = 'review_shop'")
+        assert cursor.fetchall() == [(0,)]
+
+
+def test_a_role_that_was_there_before_stays(postgres_server: Server) -> None:
+    with closing(postgres_server.connect()) as opened, opened.cursor() as cursor:
+        cursor.execute("CREATE ROLE review_stays; CREATE ROLE review_other; CREATE ROLE review_goes")
+        try:
+            text = "CREATE ROLE review_goes; GRANT review_stays TO review_goes"
+            found = roles.created_by([text], postgres_server, frozenset({"review_stays"}))
+            assert found is not None
+            found.drop()
+            cursor.execute("SELECT rolname FROM pg_roles WHERE rolname ~ '^review_(stays|other|goes)' ORDER BY 1")
+            assert cursor.fetchall() == [("review_other",), ("review_stays",)]
+        finally:
+            cursor.execute("DROP ROLE review_stays; DROP ROLE review_other; DROP ROLE IF EXISTS review_goes")
+    assert roles.created_by(["CREATE USER MAPPING FOR me SERVER s"], postgres_server, frozenset()) is None
