@@ -55,9 +55,12 @@ class RunLog:
         try:
             self._client = function.client("logs", connect_s=_CONNECT_S, read_s=_READ_S)
             now_ms = int(time.time() * 1000)
-            response = self._ask(startTime=now_ms, limit=1)
+            response = self._client.filter_log_events(logGroupName=self._group, startTime=now_ms, limit=1)
         except exceptions.BotoCoreError as error:
             raise UnreadableError(str(error)) from None
+        except exceptions.ClientError as error:
+            self._refused(error)
+            response = error.response
         date = response.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date")
         self._start = int(parsedate_to_datetime(date).timestamp() * 1000) if date else now_ms
         self._newest = self._start
@@ -114,29 +117,22 @@ class RunLog:
 
     def _new_lines(self) -> list[Mapping[str, Any]]:
         events: list[Mapping[str, Any]] = []
-        options: dict[str, Any] = {"startTime": max(self._start, self._newest - _OVERLAP_MS)}
-        while True:
-            response = self._ask(**options)
-            events += response.get("events", [])
-            if not response.get("nextToken"):
-                break
-            options["nextToken"] = response["nextToken"]
+        pages = self._client.get_paginator("filter_log_events")
+        try:
+            events.extend(_events(pages, self._group, startTime=max(self._start, self._newest - _OVERLAP_MS)))
+        except exceptions.ClientError as error:
+            self._refused(error)
         fresh = [event for event in events if _identity(event) not in self._seen]
         self._seen.update(map(_identity, fresh))
         self._newest = max([self._newest, *(event["timestamp"] for event in fresh)])
         return [line for event in sorted(fresh, key=lambda event: event["timestamp"]) if (line := _parsed(event))]
 
-    def _ask(self, **options: Any) -> Mapping[str, Any]:  # noqa: ANN401 - those of the API
-        try:
-            response: Mapping[str, Any] = self._client.filter_log_events(logGroupName=self._group, **options)
-        except exceptions.ClientError as error:
-            code = error.response.get("Error", {}).get("Code", "")
-            if code in _THROTTLED:
-                self._slow_down()
-            elif code != _NOT_YET:  # a function that has never run has no log
-                raise UnreadableError(str(error)) from None
-            response = dict(error.response)
-        return response
+    def _refused(self, error: exceptions.ClientError) -> None:
+        code = error.response.get("Error", {}).get("Code", "")
+        if code in _THROTTLED:
+            self._slow_down()
+        elif code != _NOT_YET:  # a function that has never run has no log
+            raise UnreadableError(str(error)) from None
 
     def _slow_down(self) -> None:
         self._pause = min(2 * self._pause, _SLOWEST_POLL_S)

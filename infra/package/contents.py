@@ -169,9 +169,9 @@ def _without_documentation(part: Any) -> Any:  # noqa: ANN401 - JSON
 
 
 def _without_debug_information(library: bytes) -> bytes:
-    """Cut off what no segment of a shared library is loaded from: the tables of its sections, and debug information.
+    """Cut off the parts of a shared library that the dynamic linker does not load: debug information and tables.
 
-    90 % of SQLAlchemy's .so files is debug information. The dynamic linker reads segments only.
+    90 % of SQLAlchemy's .so files is debug information: 9.2 MB become 1.3 MB, and 2.6 MB zipped become 0.5.
     """
     if not library.startswith(_ELF):
         return library

@@ -1,4 +1,7 @@
-"""Loads, creates and compiles before the fork what each run's process needs, so that the process inherits it.
+"""Loads and compiles before the fork what each run's process needs, so that the process inherits it.
+
+The imports take 240 ms of processor time, and the first use of SQLAlchemy's compiler takes 15 ms instead of 2. Both
+happen while the function connects and takes the lock.
 
 It loads no backend code, so nothing leaks between runs. It ignores errors; the process reports them.
 """

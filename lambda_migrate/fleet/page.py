@@ -1,7 +1,9 @@
 """Renders a rollout's report as one HTML file that needs no server and loads no other file.
 
 Names of tenants and messages of errors are untrusted text. The page escapes all of it, and its Content-Security-Policy
-allows only the script whose hash it names.
+allows only the script whose hash it contains. A test renders arbitrary text in every place. A template engine that
+escapes by default (Jinja2 with MarkupSafe) would add 0.7 MB to the function's package, which has 0.5 MB left below its
+ceiling.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ def load(name: str) -> ModuleType:
 
 @contextmanager
 def loading() -> Iterator[None]:
-    """Suspend garbage collection while modules are imported, which saves a tenth of the time.
+    """Suspend garbage collection while modules are imported: 265 instead of 310 ms for Alembic and boto3.
 
     Loaded modules live as long as the process, so they are frozen: later collections skip them. If nothing was loaded,
     as in a warm run, nothing is frozen.

@@ -1,4 +1,7 @@
-"""A real browser without a window, from the npm registry: Chromium, driven by its DevTools protocol over two pipes."""
+"""A real browser without a window: npm's Chromium, driven by its DevTools protocol over two pipes.
+
+Playwright would download its own browser from another host than npm and PyPI, and bring a second Node for its driver.
+"""
 
 from __future__ import annotations
 
