@@ -72,7 +72,7 @@ def at_target(command: Callable[..., int]) -> Callable[..., int]:
     return _with(_TARGET, command)
 
 
-# Typer has no options that commands share: each of the eighteen would repeat four to seven parameters.
+# Typer has no options that commands share: each of the seventeen would repeat four to seven parameters.
 def _with(options: dict[str, Any], command: Callable[..., int]) -> Callable[..., int]:
     @functools.wraps(command)
     def called(**given: Any) -> int:  # noqa: ANN401 - the command's own options

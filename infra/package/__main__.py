@@ -1,4 +1,4 @@
-"""``python -m infra.package BACKEND OUT``: build a package and say what is in it."""
+"""``python -m infra.package BACKEND OUT`` builds a package and prints a summary of it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from infra.package.beside import foreign_files, shown, write_bill
 
 
 def main() -> int:
-    """Build what the command line asks for; return the exit code: 1 if the backend cannot be packaged."""
+    """Build the package, and return the exit code: 1 if the backend cannot be packaged."""
     parser = argparse.ArgumentParser(prog="python -m infra.package", description="Build the function's package.")
     parser.add_argument("backend", type=Path, help="the backend's folder")
     parser.add_argument("out", type=Path, help="the folder to make; an older package there is replaced")
@@ -60,7 +60,7 @@ def main() -> int:
 
 
 def _refuse_to_delete(out: Path) -> None:
-    """Raise if files of somebody else are in the package that would be replaced."""
+    """Raise an error if the package to replace contains files that the build did not write."""
     if extra := foreign_files(out):
         raise PackageError(
             f"{out} holds files that its build did not write: {shown(extra)}; move them away, or name another folder"

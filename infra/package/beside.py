@@ -1,4 +1,4 @@
-"""What a build notes about a package: a bill of materials beside it, and in its marker the files that it wrote."""
+"""Writes a bill of materials beside a package, and the list of its files into its marker."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ def write_marker(package: Path) -> None:
 
 
 def foreign_files(package: Path) -> list[str]:
-    """Return files in a package that its build did not write; none of a package from before they were listed.
+    """Return the files in a package that its build did not write, or none if an older build has not listed them.
 
-    Python's own caches do not count: whoever runs the package leaves some.
+    Python's caches do not count, because running the package writes some.
     """
     try:
         _, listed, *_ = (package / MARKER).read_text(encoding="utf-8").splitlines()
@@ -64,7 +64,7 @@ def _files(out: Path) -> list[str]:
 
 
 def _document(digest: str, distributions: Sequence[Distribution]) -> dict[str, Any]:
-    """Return the document by CycloneDX 1.6. The same package has the same document, so it has no time of its own."""
+    """Return the document in CycloneDX 1.6. It has no timestamp, so the same package has the same document."""
     components = [
         {
             "type": "library",
@@ -86,7 +86,7 @@ def _document(digest: str, distributions: Sequence[Distribution]) -> dict[str, A
                 "type": "application",
                 "bom-ref": "package",
                 "name": "lambda_migrate",
-                # Of every file's path, mode and content; the CDK names its asset by it.
+                # A digest of every file's path, mode and content. The CDK names its asset by it.
                 "version": digest,
             },
         },

@@ -1,4 +1,4 @@
-"""Puts a package together, beside its place first, so that there is a whole one or none."""
+"""Builds a package in a temporary folder and renames it, so that it is always complete."""
 
 from __future__ import annotations
 
@@ -65,10 +65,10 @@ _LARGEST_SHOWN = 5
 
 @dataclass(frozen=True)
 class Package:
-    """A package that was built. ``revisions`` is how many there are; ``size_bytes`` is the unpacked size.
+    """A finished package. ``revisions`` is their number; ``size_bytes`` is the unpacked size.
 
     ``digest`` is a SHA-256, in hexadecimal, of every file's path, mode and content. ``distributions`` are the backend's
-    libraries and ``function_distributions`` the function's own. ``warnings`` are lines for whoever deploys it.
+    libraries and ``function_distributions`` the function's own. ``warnings`` are for the person who deploys it.
     ``database_env`` are the templates of DATABASE_ENV that the backend's variables suggest.
     """
 
@@ -91,11 +91,11 @@ def build(
     extra_files: Mapping[str, Path] = MappingProxyType({}),
     selection: Selection = _EVERYTHING,
 ) -> Package:
-    """Build the package of a backend at ``out``, which is replaced if it is a package, and refused if it is not.
+    """Build the package of a backend at ``out``. An older package there is replaced, and anything else refused.
 
-    ``config`` is the Alembic configuration's path in the backend; without it, it is found there. ``extra_files`` says
-    what else to copy: paths in the package, and the files to put there. Nothing of the backend is run, unless
-    ``selection`` wants it traced. Raises `PackageError`, and then leaves everything as it was.
+    ``config`` is the Alembic configuration's path in the backend. By default it is searched. ``extra_files`` are more
+    files to copy: their paths in the package, and their sources. The build runs no code of the backend, unless
+    ``selection`` requires a trace. It raises `PackageError`, and then changes nothing.
     """
     if not backend.is_dir():
         raise PackageError(f"no folder {backend}; name the backend's folder")
@@ -214,7 +214,7 @@ def _refuse_to_replace(out: Path, backend: Path) -> None:
 
 @contextmanager
 def _staging(out: Path) -> Iterator[Path]:
-    """Lend a folder beside ``out`` that takes its place at the end, or is gone if anything failed."""
+    """Provide a folder beside ``out`` that replaces it at the end, or is deleted after an error."""
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as scratch:
         staging = Path(scratch, "new")
@@ -232,7 +232,7 @@ def _sources(copies: Files) -> list[bytes]:
 
 
 def _imports_any(sources: Iterable[bytes], names: Collection[str]) -> bool:
-    """Tell whether any of these Python files imports one of these modules."""
+    """Return whether any of these Python files imports one of these modules."""
     words = [name.encode() for name in names]
     return any(
         not imported_names(source).isdisjoint(names)

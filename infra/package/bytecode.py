@@ -27,11 +27,11 @@ if TYPE_CHECKING:
 
     from infra.package.target import Target
 
-# Where Lambda unpacks a function: what tracebacks name.
+# The folder into which Lambda unpacks a function. Tracebacks contain it.
 RUNTIME_ROOT = "/var/task"
 SCRIPT = Path(__file__).with_name("compile_files.py")
 
-# What bytecode is made of a file: of all of it, of all but its docstrings, or that in the source's place.
+# The bytecode of a file: of all of it, without its docstrings, or without docstrings in the source's place.
 Form = Literal["whole", "short", "bare"]
 
 _ASK = "import sys; print('%d.%d.%d-%s' % sys.version_info[:4])"
@@ -87,9 +87,9 @@ def _newest_first(folder: Path, pattern: str) -> list[Path]:
 
 
 def compile_all(root: Path, files: Mapping[str, Form], interpreter: Interpreter, folder: str = "") -> None:
-    """Compile files below a root, with all processors; their bytes depend on nothing but the file itself.
+    """Compile files below a root, with all processors. The bytes depend on nothing but the file.
 
-    ``folder`` is what that root is in the package, if it is not the package's own.
+    ``folder`` is the root's folder in the package, if it is not the package's own.
     """
     prefix = f"{RUNTIME_ROOT}/{folder}".rstrip("/")
     processors = os.cpu_count() or 1

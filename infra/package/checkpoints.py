@@ -1,4 +1,4 @@
-"""Compares the checkpoint beside env.py with the tree that is packaged."""
+"""Compares the checkpoint beside env.py with the packaged tree."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from infra.package.layout import Layout
     from lambda_migrate.revisions.checkpoint import Checkpoint
 
-# So many revisions take longer to apply than is worth waiting for.
+# After this many newer revisions, a new checkpoint saves a noticeable time.
 _MANY = 50
 _AGAIN = "run migrate checkpoint again, or delete checkpoint.json and checkpoint.sql"
 _OF_LIBRARIES = ("AWS_", "PG", "POWERTOOLS_")
@@ -28,7 +28,7 @@ _UNREAD_SUFFIXES = (".mako", ".md", ".rst")
 
 
 class Checked(NamedTuple):
-    """Whether the checkpoint may be packaged, and a warning for whoever deploys."""
+    """Whether the checkpoint can be packaged, and a warning."""
 
     usable: bool = False
     warning: str | None = None
@@ -70,13 +70,13 @@ def check(layout: Layout, graph: Graph | None, environment: Collection[str] = ()
 
 
 def leave_out(copies: dict[PurePosixPath, Path], layout: Layout) -> None:
-    """Take the checkpoint's files out of what is packaged."""
+    """Remove the checkpoint's files from the files to package."""
     for name in (checkpoint_file.DESCRIPTION, checkpoint_file.SCRIPT):
         copies.pop(layout.packaged(layout.tree) / name, None)
 
 
 def other_files(layout: Layout, revisions: Collection[Path]) -> dict[str, str]:
-    """Return the hash of each file below env.py's folder that a revision may depend on and that is none itself."""
+    """Return the hash of each file below env.py's folder that is not a revision but may be read by one."""
     own = {file.resolve() for file in revisions}
     return {
         path.as_posix(): digest_of(file)

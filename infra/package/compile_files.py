@@ -16,7 +16,7 @@ from types import CodeType
 
 # Not None, as under `python -OO`: SQLAlchemy asserts in places that there is one, and those asserts should stay.
 _DOCSTRING = "."
-# What code consists of that other code may refer to, too.
+# Objects in code that several places may refer to.
 _REFERRED_TO = (
     *("co_consts", "co_names", "co_varnames", "co_freevars", "co_cellvars"),
     *("co_code", "co_name", "co_qualname", "co_filename"),
@@ -38,10 +38,10 @@ def shorten_docstrings(module: ast.Module) -> ast.Module:
 
 
 def marshalled(code: CodeType) -> bytes:
-    """Marshal code, to the same bytes in whatever process.
+    """Marshal code to the same bytes in any process.
 
-    `marshal` marks what is referred to from more than one place, and before Python 3.11 also from outside: a name that
-    another file has, too. So everything is held here once more, and all of it is marked.
+    `marshal` marks objects with more than one reference. Before Python 3.11 it also counts references from other files,
+    for instance to a name. Therefore this function holds one more reference to everything, so that all of it is marked.
     """
     held: list[object] = []
     to_hold: list[object] = [code]

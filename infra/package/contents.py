@@ -1,7 +1,7 @@
-"""What of an installed distribution goes into the package: what runs, without what Lambda has no use for.
+"""Selects the files of an installed distribution that go into the package.
 
-Only the distributions that the function and the process of env.py are made of are known well enough to be cut: whatever
-else a backend requires is packaged whole.
+It cuts only the distributions of the function and of env.py's process, whose use is known. All other distributions of a
+backend are packaged whole.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 
     from infra.package.bytecode import Form
 
-# What the function and the process of env.py are made of, and which of their files no program runs.
+# The distributions of the function and of env.py's process, with patterns of files that no program uses.
 _LEFT_OUT: Mapping[str, tuple[str, ...]] = {
     "alembic": ("alembic/testing/*",),
     "aws-lambda-powertools": (),
     "boto3": ("boto3/examples/*",),
-    # The first of two APIs: botocore takes the other one unless the date is asked for.
+    # The first of two APIs. botocore uses the other one unless a caller passes the date.
     "botocore": ("botocore/data/*/examples-1.json", "botocore/data/rds/2014-09-01/*"),
     "jmespath": (),
     "mako": ("mako/testing/*",),
@@ -40,8 +40,8 @@ _LEFT_OUT: Mapping[str, tuple[str, ...]] = {
     "typing-extensions": (),
     "urllib3": ("urllib3/contrib/emscripten/*",),
 }
-# Among the function's own libraries nobody imports these: the parts of Powertools that it does not use, and of dateutil
-# the time zones and the rules of calendars that botocore does not ask for.
+# The function's own libraries never import these: unused parts of Powertools, and dateutil's time zones and calendar
+# rules, which botocore does not use.
 _LEFT_OUT_OF_OURS = re.compile(
     r"aws_lambda_powertools/(event_handler|utilities/(?!jmespath_utils/|typing/)[^/]+)/.*"
     r"|dateutil/zoneinfo/.*\.tar\.gz|dateutil/(easter|rrule)\.pyc?"
@@ -50,7 +50,7 @@ _SOURCES_OF_EXTENSIONS = ("*.pyi", "*.pyx", "*.pxd", "*.c", "*.h")
 # Python code in them that is read as text, and not imported.
 _KEPT_AS_SOURCE = ("alembic/templates/*",)
 
-# What the function itself calls, or botocore on its way to credentials.
+# The services that the function calls, and those that botocore calls to get credentials.
 _OUR_SERVICES = frozenset({"rds", "s3", "secretsmanager", "sts"})
 # The first argument of client() or resource(), or their service_name= at any place.
 _SERVICE = re.compile(rb"""(?:\b(?:client|resource)\s*\(\s*|\bservice_name\s*=\s*)["']([a-z0-9-]+)["']""")
@@ -58,7 +58,7 @@ _DATA = re.compile(r"(?:boto3|botocore)/data/([a-z0-9-]+)/.*")
 _ENDPOINTS = "botocore/data/endpoints.json"
 _MODEL = re.compile(r"botocore/data/.*\.json\.gz")
 
-# SQLAlchemy's dialects of other databases, and without which words nobody uses them.
+# SQLAlchemy's dialects of other databases, and the words without which no code uses them.
 _FOREIGN_DIALECTS: Mapping[str, re.Pattern[bytes]] = {
     "mssql": re.compile(rb"(?i)mssql"),
     "mysql": re.compile(rb"(?i)mysql|mariadb"),
@@ -72,14 +72,14 @@ _ELF = b"\x7fELF\x02\x01"  # 64 bits, little-endian, as all of Lambda's are
 
 
 def is_known(distribution: str) -> bool:
-    """Tell whether the function or env.py's process is made of it; the name is in its normal form."""
+    """Return whether the function or env.py's process consists of it. The name is in its normal form."""
     return distribution in _LEFT_OUT
 
 
 def bytecode_form(distribution: str, path: str) -> Form:
-    """Tell what bytecode is made of a Python file. What is in a package twice makes it twice as large.
+    """Return the form of a Python file's bytecode. Source and bytecode together would double the size.
 
-    What is lost are the lines of these libraries in a traceback, not their numbers.
+    Without the source, tracebacks have the line numbers of these libraries but not the lines.
     """
     return "bare" if is_known(distribution) and not _matches(path, _KEPT_AS_SOURCE) else "whole"
 
@@ -87,10 +87,10 @@ def bytecode_form(distribution: str, path: str) -> Form:
 def is_packaged(
     distribution: str, path: str, *, ours: bool, services: Collection[str] | None, dialects: AbstractSet[str]
 ) -> bool:
-    """Tell whether a file of a distribution goes into the package.
+    """Return whether a file of a distribution goes into the package.
 
-    ``ours``: it is one of the function's own libraries. ``services``: those of AWS that are used; None: all.
-    ``dialects``: those of other databases that anything names.
+    ``ours``: it is one of the function's own libraries. ``services``: the AWS services in use; None means all.
+    ``dialects``: the dialects of other databases whose names appear.
     """
     if not is_known(distribution):
         return True
@@ -106,7 +106,7 @@ def is_packaged(
 
 
 def packaged_content(path: str, content: bytes, services: Collection[str] | None) -> bytes:
-    """Return what is packaged of a file: of the list of all of AWS's endpoints, those of the services used."""
+    """Return a file's packaged content. Of the list of AWS endpoints, only the used services remain."""
     if path != _ENDPOINTS or services is None:
         return content
     document = json.loads(content)
@@ -145,7 +145,7 @@ def services_used(named: Collection[str], wanted: Collection[str] | None, known:
         return None
     for missing in sorted(set(wanted) - set(known)):
         raise PackageError(f"aws_services names {missing}, which the packaged botocore does not have; correct the name")
-    # What merely looks like a service's name is none.
+    # Words that only look like a service's name are dropped.
     return {*_OUR_SERVICES, *wanted, *named} & set(known)
 
 
@@ -182,7 +182,9 @@ def _without_debug_information(library: bytes) -> bytes:
         end = max(end, offset + length)
     cut = bytearray(library[:end])
     struct.pack_into("<Q", cut, 0x28, 0)  # where the table of sections was
-    struct.pack_into("<3H", cut, 0x3A, 0, 0, 0)  # the size of its rows, how many, and which names them
+    struct.pack_into(
+        "<3H", cut, 0x3A, 0, 0, 0
+    )  # the size and number of its rows, and the index of the row with their names
     return bytes(cut)
 
 

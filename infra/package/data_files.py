@@ -1,4 +1,4 @@
-"""Finds the files that revisions read beside their tree, and those that the setting ``package_files`` names."""
+"""Finds the files that revisions read outside the tree, and those of the setting ``package_files``."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from infra.package.imports import Files
 
-# What reads a file, or lists a folder.
+# Calls that read a file or list a folder.
 _READS = re.compile(
     r"\b(open|read_text|read_bytes|glob|rglob|iterdir|listdir|scandir|walk|read_csv|loadtxt|parse|load)\s*\("
 )
@@ -72,7 +72,7 @@ def _pattern(path: str) -> str:
 
 
 def _matches(path: PurePosixPath, glob: str) -> bool:
-    """Return whether a pattern matches a path: ``**`` any folders, a folder's own name all that is in it."""
+    """Return whether a pattern matches a path. ``**`` matches any folders, and a folder's name all files in it."""
     text = glob.removeprefix("./").rstrip("/")
     pattern = "".join(
         {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}.get(part, re.escape(part))

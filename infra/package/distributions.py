@@ -54,10 +54,10 @@ class Site:
 
 @dataclass(frozen=True)
 class Needs:
-    """What decides over the files of distributions.
+    """The facts that select the files of distributions.
 
-    ``ours`` says that they are the function's own. ``services`` are those of AWS that are named, ``wanted`` those that
-    must be there (None: all), ``dialects`` those of other databases.
+    ``ours``: they are the function's own. ``services`` are the AWS services named in code, ``wanted`` those that must
+    be there (None: all), ``dialects`` those of other databases.
     """
 
     ours: bool = False
@@ -119,7 +119,7 @@ def _services(entries: Iterable[Entry], needs: Needs) -> set[str] | None:
 
 
 def _write_record(directory: Path, files: Iterable[tuple[str, str, int]]) -> None:
-    """List what is packaged of a distribution, in the form of its standard, for `importlib.metadata`."""
+    """List the packaged files of a distribution in its RECORD, for `importlib.metadata`."""
     rows = [
         (path, f"sha256={base64.urlsafe_b64encode(bytes.fromhex(digest)).rstrip(b'=').decode()}", size)
         for path, digest, size in files

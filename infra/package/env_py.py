@@ -17,17 +17,17 @@ VERSION_TABLE = "alembic_version"
 
 # Names that move the version table or change the search path, anywhere in the backend.
 _TELLTALE = re.compile(r"version_table|search_path|schema_translate_map|on_version_apply")
-# What may do so through the connection that env.py makes.
+# Names that can do so through the connection that env.py makes.
 _TELLTALE_OF_ENV_PY = re.compile(r"connect_args|[?&]options=|[\"']options[\"']")
-# What runs SQL, or something that might: env.py may mean it to happen on each run.
+# Calls that execute SQL, or might. env.py may need them in each run.
 _EXECUTES = frozenset({"execute", "exec_driver_sql", "scalar", "scalars", "cursor", "listen", "listens_for"})
 _LOOPS = (ast.For, ast.AsyncFor, ast.While, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 
 
 def why_asked(env_py: str, others: Iterable[str]) -> str | None:
-    """Why env.py has to be asked where the database is, in a few words; None where it need not be.
+    """Return the reason why only env.py knows the version table, or None if Alembic's default applies.
 
-    ``others`` are the sources of the backend's packaged modules, the revisions left out.
+    ``others`` are the sources of the backend's packaged modules without the revisions.
     """
     try:
         module = ast.parse(env_py)

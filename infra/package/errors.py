@@ -1,10 +1,10 @@
-"""What goes wrong when a package is built."""
+"""The errors of a build."""
 
 
 class PackageError(Exception):
-    """A backend cannot be packaged. The message is one line: what is wrong, where, and what to do about it.
+    """A backend cannot be packaged. The message is one line with the problem, the place and the fix.
 
-    ``details`` is the whole output of a tool that failed, for whoever asks for it; empty if there is none.
+    ``details`` is the complete output of a failed tool, or empty.
     """
 
     def __init__(self, message: str, details: str = "") -> None:

@@ -1,7 +1,7 @@
-"""Builds distributions that have no wheel, if they are pure Python: in isolation, and without a compiler.
+"""Builds distributions without a wheel if they are pure Python: in isolation, and without a compiler.
 
-A compiled module would be for this machine, and not for Lambda. Without a compiler, what needs one fails at once, and
-what has a compiled module only to be faster is built without it.
+A compiled module would run on this machine, and not in Lambda. Without a compiler, a distribution that needs one fails
+at once, and one with an optional compiled module is built without it.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ def install_built(pin: Pin, target: Target, site: Path, index: Index) -> None:
     """Build a distribution and install it into a folder.
 
     Raises:
-        NotPureError: the result would not be pure Python, or there is none.
-        PackageError: its source cannot be had.
+        NotPureError: the result is not pure Python, or there is none.
+        PackageError: its source is not available.
     """
     interpreter = find_interpreter(target)
     with tempfile.TemporaryDirectory() as scratch:

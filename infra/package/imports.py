@@ -1,4 +1,4 @@
-"""Which of a backend's files its migrations need: the Alembic tree, and what it imports."""
+"""Finds the backend's files that its migrations need: the Alembic tree and its imports."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ _IMPORT = re.compile(r"^\s*(?:import|from)\s+(\w+)", re.MULTILINE)
 
 
 def backend_files(layout: Layout) -> Files:
-    """Return what goes into the package from the backend: each path in the package, and the file to copy there.
+    """Return the backend's files for the package: each path in the package, and the file to copy.
 
-    A package of the backend that anything imports is taken whole: revisions read the .sql and .json files in it, and
-    what is imported at run time cannot be known.
+    An imported package of the backend is copied whole: revisions read .sql and .json files in it, and the imports at
+    run time are unknown.
     """
     files: Files = {BACKEND / file.relative_to(layout.backend).as_posix(): file for file in layout.config_files}
     for directory in (layout.tree, *layout.version_locations):
@@ -110,7 +110,7 @@ def _imported_by_call(call: ast.Call) -> Iterator[str]:
 
 
 def _find(name: str, layout: Layout) -> Files:
-    """Return the files of the backend's own package or module of this name; none if it is somebody else's."""
+    """Return the files of the backend's own package or module of this name, or none if it is not the backend's."""
     for root in layout.import_roots:
         package, module = root.source / name, root.source / f"{name}.py"
         if module.is_file() and not (package / "__init__.py").is_file():

@@ -17,8 +17,8 @@ from infra.package.uv_tool import Index, read_toml
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-# The settings that say where distributions come from. Others, such as overrides, have decided what the lock holds; uv
-# would apply them again to what comes from the lock.
+# The settings about indexes. Other settings, such as overrides, are already part of the lock, and uv would apply them
+# again.
 _OF_INDEXES = (
     "allow-insecure-host", "extra-index-url", "find-links", "index", "index-strategy", "index-url", "keyring-provider",
     "native-tls", "no-index",
@@ -71,7 +71,7 @@ def _of_project(folder: Path) -> Iterator[tuple[Path, Mapping[str, Any]]]:
 def _usable(name: str, value: Any, base: Path) -> Any:  # noqa: ANN401 - TOML
     """Return a setting that means the same in another folder."""
     if name == "index":
-        # An index that is only for some distributions is asked for all here. Hashes tell theirs from others.
+        # An index for some distributions only is searched for all of them here. Hashes exclude other distributions.
         kept = [{key: one for key, one in table.items() if key in {"name", "url", "default"}} for table in value]
         return [{**table, "url": _absolute(table["url"], base)} for table in kept if "url" in table]
     if name in {"find-links", "extra-index-url"}:
@@ -129,7 +129,7 @@ def _of_pip_file(file: Path) -> dict[str, str]:
 
 
 def _of_tool(lock: Path) -> Iterator[str]:
-    """Yield the indexes that Poetry, PDM and Pipenv note in a lock or beside it, with their logins."""
+    """Yield the indexes that Poetry, PDM and Pipenv write into a lock or beside it, with their logins."""
     pyproject = lock.with_name("pyproject.toml")
     tools = read_toml(pyproject).get("tool", {}) if pyproject.is_file() else {}
     if lock.name == "poetry.lock":

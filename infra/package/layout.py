@@ -1,4 +1,4 @@
-"""What a backend's Alembic configuration says about where things are."""
+"""Reads a backend's Alembic configuration, and finds the files that it names."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 
 _INI = "alembic.ini"
 _PYPROJECT = "pyproject.toml"
-# How far below the backend its configuration is looked for, to be named in the error.
+# The deepest folder below the backend that is searched for a configuration, to name it in the error.
 _DEEPEST = 5
 
 BACKEND = PurePosixPath("backend")
 # The two sets of libraries, which never meet: those of the function, and those that the backend locks.
 LIBRARIES = PurePosixPath(lambda_migrate.LIBRARIES.name)
 BACKEND_LIBRARIES = PurePosixPath(lambda_migrate.BACKEND_LIBRARIES.name)
-# In a package for this machine: what Lambda's own Python has beside the standard library.
+# In a package for this machine: the libraries of Lambda's Python.
 LAMBDAS_LIBRARIES = PurePosixPath(lambda_migrate.LAMBDAS_LIBRARIES.name)
 
 
@@ -44,11 +44,11 @@ class ImportRoot:
 
 @dataclass(frozen=True)
 class Layout:
-    """Where a backend keeps its migrations and what they import.
+    """The places of a backend's migrations and of their imports.
 
-    A ``tree`` or version location that is not absolute belongs to an installed requirement and is relative to the
-    folder of the backend's libraries. ``working_folder`` is where the alembic command is run, from which the
-    configuration's relative paths are meant.
+    A ``tree`` or version location that is not absolute belongs to an installed requirement, and is relative to the
+    folder of the backend's libraries. ``working_folder`` is the folder in which the alembic command runs. The
+    configuration's paths are relative to it.
     """
 
     backend: Path
@@ -63,11 +63,11 @@ class Layout:
 
     @property
     def in_backend(self) -> bool:
-        """Whether all revisions are the backend's own, so that they can be read before anything is installed."""
+        """Return whether all revisions belong to the backend, so that they can be read before anything is installed."""
         return all(path.is_absolute() for path in (self.tree, *self.version_locations))
 
     def packaged(self, path: Path) -> PurePosixPath:
-        """Where a file or folder of the tree is in the package, relative to its root."""
+        """Return the path of a file or folder of the tree in the package."""
         if not path.is_absolute():
             return BACKEND_LIBRARIES / path.as_posix()
         # The backend itself is the first root of all.
@@ -76,10 +76,10 @@ class Layout:
 
 
 def read_layout(backend: Path, config: str | None = None, local_packages: Sequence[Path] = ()) -> Layout:
-    """Read the configuration named ``config``, a path in the backend; without it, `find_config` does.
+    """Read the configuration ``config``, a path in the backend. By default, `find_config` searches it.
 
-    ``local_packages`` are folders of distributions that the backend's lock takes from beside it.
-    Raises `PackageError` if the configuration is missing, cannot be read, or names what is not there.
+    ``local_packages`` are folders of distributions that the backend's lock takes from outside an index. Raises
+    `PackageError` if the configuration is missing, cannot be read, or names a missing file.
     """
     config = config or find_config(backend)
     config_file = _Paths(backend, backend).find(config, option="the configuration")
@@ -180,7 +180,7 @@ def _layout(
 
 @dataclass(frozen=True)
 class _Paths:
-    """A backend, and the folder in it from which the configuration's relative paths are meant."""
+    """A backend, and the folder in it to which the configuration's paths are relative."""
 
     backend: Path
     folder: Path
@@ -200,7 +200,7 @@ class _Paths:
 
 
 def _tails(path: Path) -> Iterable[Path]:
-    """Yield what a path is below each folder of it, the longest first."""
+    """Yield the rest of a path below each of its folders, the longest first."""
     return (Path(*path.parts[first:]) for first in range(1, len(path.parts)))
 
 
@@ -234,7 +234,7 @@ def _import_roots(
     for entry in prepend_sys_path:
         source = paths.find(entry.strip(), option="prepend_sys_path")
         yield ImportRoot(source, BACKEND / source.relative_to(backend).as_posix())
-    # What an installer would have put into site-packages goes where the backend's libraries are.
+    # Modules that an installer would put into site-packages go to the backend's libraries.
     for project in (backend, *local_packages):
         if (project / "pyproject.toml").is_file():
             yield ImportRoot(project / "src", BACKEND_LIBRARIES)

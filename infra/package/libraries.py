@@ -1,4 +1,4 @@
-"""Writes the backend's libraries into a package: what has a wheel, what can be built, and none that nobody imports.
+"""Writes the backend's libraries into a package, from wheels or built from source.
 
 One distribution without a wheel does not stop a migration. It is built if it is pure Python and may be needed. If it
 cannot be built, it is left out if neither the tree nor another distribution needs it, and refused otherwise.
@@ -28,12 +28,12 @@ if TYPE_CHECKING:
     from infra.package.resolving import BackendPins, Pin
     from infra.package.target import Target
 
-# The process of env.py needs these whatever the backend imports.
+# The process of env.py needs these even if the backend does not import them.
 _OF_ENV_PY = frozenset({"alembic", "sqlalchemy"})
 _DRIVERS = frozenset({"asyncpg", "pg8000", "psycopg", "psycopg-binary", "psycopg-c", "psycopg2", "psycopg2-binary"})
 # SQLAlchemy imports it for asyncio, by an extra that locks do not note.
 _FOR_ASYNCIO = "greenlet"
-# What Python imports by itself: time zones, and the drivers that SQLAlchemy loads by name.
+# Libraries that are imported without their name in the code: time zones, and SQLAlchemy's drivers.
 _BY_NAME = frozenset({*_DRIVERS, _FOR_ASYNCIO, "psycopg-pool", "tzdata"})
 
 
@@ -48,7 +48,7 @@ class Written:
 
 @dataclass(frozen=True)
 class Place:
-    """Where libraries are written, for what, and how."""
+    """The target folder of libraries, and how to write them."""
 
     package: Path
     target: Target
@@ -114,7 +114,7 @@ class _Writer:
             self._add_what_they_require(tried)
 
     def _add_what_they_require(self, built: Iterable[Pin]) -> None:
-        """Add what a requirements file left to the metadata of a source."""
+        """Add the requirements in a source's metadata that a requirements file leaves out."""
         known = {pin.name for pin in (*self._pins, *self._aside)} | set(self._place.requirements.exclude)
         lines = [
             one.line
@@ -133,12 +133,12 @@ class _Writer:
         missing_ones = self._missing()
         wanted = self._provided.closure(self._loaded(self._reached.foreign) | _OF_ENV_PY, certain=False) | _BY_NAME
         wanted |= {pin.name for pin in self._aside if may_provide(pin.name, missing_ones)}
-        if surely(missing_ones):  # of something whose name says nothing
+        if surely(missing_ones):  # from code without a usable name
             wanted |= {pin.name for pin in self._aside}
         return wanted
 
     def _needed(self) -> dict[str, str]:
-        """Return which distributions without a wheel are needed, and by what."""
+        """Return the needed distributions without a wheel, and what needs each."""
         imports = surely(self._reached.foreign)
         loaded = self._loaded(imports) | _OF_ENV_PY
         closure = self._provided.closure(loaded, certain=True)

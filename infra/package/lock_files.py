@@ -19,7 +19,7 @@ PYPROJECT = "pyproject.toml"
 
 
 def find(backend: Path) -> Path:
-    """Return a backend's lock: that of its uv workspace, its own, or else the nearest one of the repository.
+    """Return a backend's lock: that of its uv workspace, its own, or the nearest one in the repository.
 
     Raises `PackageError` if there is none.
     """
@@ -34,7 +34,7 @@ def find(backend: Path) -> Path:
 
 
 def _is_lock(file: Path) -> bool:
-    """Tell whether this is a lock. A uv.lock without a project beside it is a leftover, which uv does not read."""
+    """Return whether this is a lock. A uv.lock without a project is a leftover, which uv does not read."""
     return file.is_file() and (file.name != UV_LOCK or (file.parent / PYPROJECT).is_file())
 
 
@@ -53,7 +53,7 @@ def project_of(lock: Path, backend: Path, *, by_name: bool) -> Path:
 
 
 def _of_workspace(backend: Path) -> Path | None:
-    """Return the lock of the uv workspace that a backend is a member of, whatever other locks there are."""
+    """Return the lock of the uv workspace with this backend as a member, even if there are other locks."""
     if not (backend / PYPROJECT).is_file():
         return None
     for folder in backend.parents:

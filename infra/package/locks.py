@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     Table = Mapping[str, Any]
 
-# How the locks of Poetry and of PEP 751 say that a distribution is for an extra or a group.
+# How the locks of Poetry and of PEP 751 mark a distribution for an extra or a group.
 _ABOUT_EXTRAS = re.compile(
     r"""extra\s*==\s*["'](?P<extra>[^"']+)["']|["'](?P<of_extras>[^"']+)["']\s+in\s+extras"""
     r"""|["'](?P<group>[^"']+)["']\s+in\s+dependency_groups"""
@@ -28,13 +28,13 @@ _SOURCES = ("git", "revision", "ref", "subdirectory", "path", "url")
 
 @dataclass(frozen=True)
 class Chosen:
-    """What is read of a lock: its dependencies and these extras, or one group alone."""
+    """The part of a lock to read: its dependencies and these extras, or one group alone."""
 
     extras: tuple[str, ...] = ()
     group: str | None = None
 
     def has(self, groups: Iterable[str], main: str) -> bool:
-        """Tell whether a distribution of these groups is chosen; ``main`` is the group of the dependencies."""
+        """Return whether a distribution of these groups is selected. ``main`` is the group of the dependencies."""
         wanted = {self.group} if self.group else {main, *self.extras}
         return not wanted.isdisjoint(groups)
 
@@ -52,10 +52,10 @@ class Chosen:
 
 
 def read_lock(lock: Path, extras: tuple[str, ...] = (), group: str | None = None) -> list[str]:
-    """Return the lines of a lock: what the backend needs when it runs, without its groups for development.
+    """Return the lines of a lock that the backend needs at run time, without its groups for development.
 
-    ``extras`` are added, and a ``group`` takes the place of the dependencies. Raises `PackageError` if the lock cannot
-    be read, or has no such group.
+    ``extras`` are added. A ``group`` replaces the dependencies. Raises `PackageError` if the lock cannot be read, or
+    has no such group.
     """
     chosen = Chosen(extras, group)
     try:
@@ -70,7 +70,7 @@ def read_lock(lock: Path, extras: tuple[str, ...] = (), group: str | None = None
 def _poetry(lock: Path, chosen: Chosen) -> Iterator[str]:
     content = read_toml(lock)
     packages = content.get("package", [])
-    if any("groups" in package for package in packages):  # Poetry 2 says which group each is for, and when
+    if any("groups" in package for package in packages):  # Poetry 2 records the groups of each distribution
         group = chosen.group or "main"
         theirs = (one for one in packages if group in one["groups"] and (chosen.extras or not one.get("optional")))
         found = {id(one): one.get("markers") for one in theirs}
@@ -94,7 +94,7 @@ def _poetry_source(source: Table) -> Table:
 
 
 def _reached(packages: Iterable[Table], pyproject: Path, more: Iterable[str], group: str | None) -> set[str]:
-    """Return what the project's dependencies lead to in a lock of Poetry 1, which does not say it."""
+    """Return the distributions that the project's dependencies reach in a lock of Poetry 1, which has no groups."""
     by_name: dict[str, Table] = {_normal(package["name"]): package for package in packages}
     project = read_toml(pyproject)
     waiting = list(_roots(project) if group is None else _roots_of_group(project, group))
@@ -145,7 +145,7 @@ def _pdm(lock: Path, chosen: Chosen) -> Iterator[str]:
     written: set[tuple[str, str]] = set()
     for package in read_toml(lock).get("package", []):
         key = (package["name"], package.get("version", ""))
-        # An extra has an entry of its own.
+        # An extra has its own entry.
         if chosen.has(package.get("groups", ["default"]), "default") and key not in written:
             written.add(key)
             hashes = [one["hash"] for one in package.get("files", ())]

@@ -1,4 +1,4 @@
-"""Writes down, in the package, what the function then need not find out: see `lambda_migrate.revisions.manifest`."""
+"""Writes facts into the package that the function then does not compute (`lambda_migrate.revisions.manifest`)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which installed distribution provides what the backend imports, what it requires, and which imports find nothing."""
+"""Finds the installed distributions for the backend's imports, their requirements, and imports without one."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from infra.package.reached import Foreign, Import, Reached
     from infra.package.target import Target
 
-# What env.py's process gets without a lock: Lambda's own Python has boto3 and what that requires.
+# The distributions of Lambda's own Python that env.py's process gets without a lock: boto3 and its requirements.
 LAMBDAS = frozenset({"boto3", "botocore", "dateutil", "jmespath", "s3transfer", "six", "urllib3"})
 # The standard library by the Python that took a module out, or in, after 3.10.
 _TAKEN_OUT: Mapping[int, frozenset[str]] = {
@@ -123,7 +123,7 @@ class Provided:
         return {owner} if owner else set(self.folders.get(at, ()))
 
     def closure(self, names: Iterable[str], *, certain: bool) -> set[str]:
-        """Return distributions and what they require; ``certain``: without what extras or other targets add."""
+        """Return distributions and their requirements. ``certain``: without those of extras or other targets."""
         waiting, found = list(names), set[str]()
         while waiting:
             name = waiting.pop()

@@ -1,6 +1,6 @@
-"""What Python imports when it runs the tree: the modules of the backend that it reaches, and the names they import.
+"""Follows the imports of the tree: the backend's modules that it reaches, and the names that they import.
 
-Nothing is run: the imports are read from the source, module by module, as Python would follow them.
+It runs nothing. It reads the imports from the source, module by module, as Python would import them.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
     from infra.package.imports import Files
 
-# What imports modules whose names are not in the source.
+# Code that imports modules whose names are not in the source.
 _DYNAMIC = re.compile(rb"\b(pkgutil|walk_packages|iter_modules|run_path|spec_from_file_location)\b")
 _CATCHES = frozenset({"ImportError", "ModuleNotFoundError", "Exception", "BaseException"})
 _IMPORTERS = frozenset({"import_module", "__import__"})
-# What Alembic calls in a revision.
+# The functions of a revision that Alembic calls.
 _OF_A_REVISION = frozenset({"upgrade", "downgrade"})
 
 
@@ -37,9 +37,9 @@ class When(IntEnum):
 
 @dataclass(frozen=True)
 class Import:
-    """An absolute import: a dotted name, and the names that ``from`` takes from it.
+    """An absolute import: a dotted name, and the names after ``from``.
 
-    ``certain``: no condition, and nobody who catches its failure, is between it and its module or function.
+    ``certain``: no condition and no ``try`` is between it and its module or function.
     """
 
     name: str
@@ -199,7 +199,7 @@ class _Place:
 
 
 class _Visitor:
-    """Collects imports with a list of what is left to visit: code may be nested deeper than Python recurses."""
+    """Collects imports with an explicit stack, because code may be nested deeper than Python's recursion limit."""
 
     def __init__(self, called: Collection[str]) -> None:
         self.found: list[Import] = []

@@ -1,4 +1,4 @@
-"""What a backend requires, as its lock or its requirements file has it."""
+"""Reads a backend's requirements from its lock or its requirements file."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ _SDIST = re.compile(r"([\w.-]+?)-\d[^-]*\.(?:tar\.gz|zip|tar\.bz2)")
 
 @dataclass(frozen=True)
 class Requirements:
-    """What a backend requires: lines of a requirements file, and folders of distributions that lie beside it.
+    """The requirements of a backend: lines of a requirements file, and folders of local distributions.
 
-    ``locked``: the lines are a whole lock, each with its marker, and nothing is to be resolved. ``index`` is where the
-    distributions come from, ``python`` which Pythons the lock is for, and ``exclude`` which distributions stay out.
+    ``locked``: the lines are a whole lock, each with its marker, and need no resolution. ``index`` is the source of the
+    distributions, ``python`` the Python versions of the lock, and ``exclude`` the distributions to leave out.
     """
 
     backend: Path
@@ -54,7 +54,7 @@ class Requirements:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What makes two builds of this backend differ: lines of requirements.txt without a version or a hash."""
+        """Return the lines of requirements.txt without a version or a hash. They make two builds differ."""
         if self.locked:
             return ()
         named = [line for line in self.lines if NAME.match(line)]
@@ -204,7 +204,7 @@ def _find(path: str, lock: Path, folder: Path, *, directory: bool) -> Path | Non
 
 
 def is_source(line: str) -> bool:
-    """Tell whether a requirement is taken from a repository, or from a source archive at an address."""
+    """Return whether a requirement comes from a repository, or from a source archive at an address."""
     by_url = _BY_URL.fullmatch(line)
     return by_url is not None and not by_url[2].partition("#")[0].endswith(".whl")
 

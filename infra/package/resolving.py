@@ -29,13 +29,13 @@ if TYPE_CHECKING:
 
 _CHECKOUT = Path(__file__).resolve().parents[2]
 _OUR_LOCK = _CHECKOUT / "requirements.txt"
-# The function's own libraries, and what the process of env.py needs among the backend's.
+# The function's own libraries, and those of the backend that the process of env.py needs.
 _FUNCTION = _CHECKOUT / "lambda_migrate" / "requirements.txt"
 _ENV_PY = _CHECKOUT / "lambda_migrate" / "env_py" / "requirements.txt"
 
 # A patch release that is at least as new as Lambda's own, for markers such as python_full_version < "3.11.3".
 _ANY_PATCH = 99
-# Later than the last minor release of what the process of env.py needs.
+# Later than the last minor release of these.
 _ANY_MINOR = 50
 # The runtimes that a stage may have, as in infra.stages.
 MINORS = range(11, 15)
@@ -72,9 +72,9 @@ class Pin:
 
 @dataclass(frozen=True)
 class BackendPins:
-    """The backend's distributions. ``warnings`` are lines about what its lock does not say.
+    """The backend's distributions. ``warnings`` are about facts that its lock does not contain.
 
-    ``aside`` are those known to have no wheel: sources, and what the resolver found without one.
+    ``aside`` are those without a wheel: sources, and those for which the resolver found none.
     """
 
     pins: tuple[Pin, ...]
@@ -106,7 +106,7 @@ def function_pins(target: Target) -> list[Pin]:
 
 
 def pins_of_lambda(target: Target) -> list[Pin]:
-    """Return what stands for the distributions that Lambda's own Python has."""
+    """Return substitutes for the distributions of Lambda's own Python."""
     return _of_our_lock(["boto3"], target)
 
 
@@ -149,7 +149,7 @@ def backend_pins(requirements: Requirements, target: Target) -> BackendPins:
 
 
 def refusal(what: str, error: PackageError) -> PackageError:
-    """Return the error that says in one line why uv failed: a place that could not be read, or a conflict."""
+    """Return uv's error in one line: an unreadable place, or a conflict."""
     place = place_that_failed(error)
     return PackageError(place or f"{what}: {conflict(error)}", error.details)
 
@@ -161,7 +161,7 @@ def install(pins: Sequence[Pin], target: Target, directory: Path, index: Index) 
         NoWheelError: some have no wheel for the target, and nothing was installed.
         PackageError: anything else is wrong with them.
     """
-    # Links into uv's cache would let whoever changes a file change what others install.
+    # With links into uv's cache, a change of an installed file would change other installations.
     command = ["pip", "install", "--target", str(directory), "--no-deps", "--link-mode", "copy"]
     command += ["--no-compile-bytecode", *target.uv_options()]
     if all("--hash" in pin.line for pin in pins):
@@ -246,10 +246,10 @@ def _resolved(lines: Sequence[str], requirements: Requirements, target: Target) 
 def _with_sources(
     lines: Sequence[str], target: Target, requirements: Requirements, preferred: str, locked: Sequence[str]
 ) -> tuple[list[Pin], list[Pin]]:
-    """Resolve lines beside what is locked; the second list are the distributions without a wheel."""
+    """Resolve lines together with the locked ones. The second list are the distributions without a wheel."""
     aside: list[str] = []
     while True:
-        # A marker that never holds takes a distribution out, whoever requires it.
+        # A marker that is never true removes a distribution, even if others require it.
         out = [f"{name} ; python_version < '0'" for name in (*aside, *requirements.exclude)]
         try:
             pins = _compiled(lines, target, requirements.index, preferred, [*locked, *out])
@@ -265,7 +265,7 @@ def _with_sources(
 
 
 def _source(name: str, line: str, index: Index) -> Pin:
-    """Return the pin of a distribution that is to be built, with a version if there is any."""
+    """Return the pin of a distribution to build, with a version if there is one."""
     if not PIN.match(line):
         with contextlib.suppress(PackageError), tempfile.TemporaryDirectory() as scratch:
             wanted = Path(scratch, "wanted.txt")
@@ -278,9 +278,9 @@ def _source(name: str, line: str, index: Index) -> Pin:
 def added(
     lines: Sequence[str], pins: Sequence[Pin], requirements: Requirements, target: Target
 ) -> tuple[list[Pin], list[Pin]]:
-    """Return the pins of what a whole lock lacks, beside its pins, of which none changes.
+    """Return the pins that a whole lock lacks. Its own pins stay unchanged.
 
-    The second list are the distributions that have no wheel.
+    The second list are the distributions without a wheel.
     """
     locked = [pin.line.partition(" --hash")[0] for pin in pins if not pin.built]
     locked += [f"{pin.name} ; python_version < '0'" for pin in pins if pin.built]
@@ -347,7 +347,7 @@ def _compiled(
 
 
 def _about_the_index(error: PackageError, command: Sequence[str], index: Index) -> PackageError:
-    """Return the error again, or one that says more: only one strategy has uv name an index that refuses access."""
+    """Return the error, or one with more information: uv names an index that refuses access with one strategy only."""
     if "was not found in the package registry" in error.details and "index-strategy" in index.settings:
         try:
             run_uv(*command, "--index-strategy", "first-index", index=index)
@@ -449,7 +449,7 @@ def _refuse_what_is_too_old(lines: Sequence[str], lock: Path) -> None:
 
 
 def _allows_from(line: str, oldest: str) -> bool:
-    """Tell whether a requirement allows any release from this one on."""
+    """Return whether a requirement allows any release from this one on."""
     if pin := PIN.match(line):
         with contextlib.suppress(InvalidVersion):  # such as ==1.4.*
             return Version(pin[2]) >= Version(oldest)
@@ -459,7 +459,7 @@ def _allows_from(line: str, oldest: str) -> bool:
     try:
         allowed = SpecifierSet(specifiers[0] if specifiers else "")
     except InvalidSpecifier:
-        return True  # uv says what is wrong with it
+        return True  # uv reports the error
     return any(map(allowed.contains, (*releases, f"{major + 1}.0")))
 
 
@@ -490,7 +490,7 @@ def on_this_machine(fitting: Sequence[int]) -> str:
 
 
 def allows(pythons: str, minor: int) -> bool:
-    """Tell whether a range of Pythons, with ``||`` between alternatives, has any patch release of 3.``minor``."""
+    """Return whether a range of Pythons, with ``||`` between alternatives, contains a patch release of 3.``minor``."""
     try:
         ranges = [SpecifierSet(one.strip()) for one in pythons.split("||")]
     except InvalidSpecifier:

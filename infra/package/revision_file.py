@@ -30,8 +30,7 @@ class ProblemKind(Enum):
 class Problem:
     """One reason why a file cannot be read as a revision.
 
-    ``variable`` and ``line`` say where it is, if it is in one place. ``error`` is Python's own, for
-    `ProblemKind.SYNTAX`.
+    ``variable`` and ``line`` are its place, if it is in one place. ``error`` is Python's own, for `ProblemKind.SYNTAX`.
     """
 
     kind: ProblemKind
@@ -63,7 +62,7 @@ def is_revision_file(name: str) -> bool:
 
 
 def read_revision_file(source: str | bytes, filename: str = "<unknown>") -> RevisionFile | Problem:
-    """Return what a revision file says, or the first problem that hides its id or its parents.
+    """Return the content of a revision file, or the first problem that hides its id or its parents.
 
     Args:
         source: the file's text or bytes. Python decodes bytes by the file's own encoding declaration.

@@ -1,4 +1,4 @@
-"""What a stage may say about the contents of its package."""
+"""The settings of a stage about the contents of its package."""
 
 from __future__ import annotations
 

@@ -22,9 +22,9 @@ _FILES = (*_CREDENTIALS, *_STATE, *_DOCKER)
 
 
 def is_left_out(path: Path) -> bool:
-    """Tell whether a file or folder never goes into a package, whoever imports it.
+    """Return whether a file or folder never goes into a package, even if code imports it.
 
-    Everything hidden is left out: that is where ``.env``, ``.git``, ``.netrc``, caches and editors' settings are.
+    All hidden files are left out: ``.env``, ``.git``, ``.netrc``, caches and editors' settings.
     """
     if not path.is_dir():
         return _matches(path.name, _FILES)

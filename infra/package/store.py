@@ -46,10 +46,10 @@ _FOR_EVERY_SERVICE = ("boto3/", "botocore/", "s3transfer/", "awscli/")
 _ATTEMPTS = 3
 _NOTES = "notes.json"
 _FILES = "files"
-# What installers note about the machine; scripts, whose first line names its interpreter.
+# Files in which installers record facts about the machine, and scripts, whose first line has its interpreter's path.
 _INSTALLERS_NOTES = re.compile(r"[^/]+\.dist-info/(INSTALLER|REQUESTED|direct_url\.json|uv_cache\.json)")
 _INSTALLERS_FILES = ("bin/", ".lock")
-# What decides over the bytes of an entry, beside what is installed.
+# The code that determines the bytes of an entry, besides the distribution.
 _RECIPE = (Path(__file__), Path(contents.__file__), bytecode.SCRIPT)
 
 
@@ -75,7 +75,7 @@ class Entry:
     dialects: tuple[str, ...]
 
     def read(self, file: StoredFile) -> bytes:
-        """The content of a file. Raises `DamagedEntryError` if it is not what was stored."""
+        """Return the content of a file. Raises `DamagedEntryError` if it has changed."""
         try:
             content = (self.directory / _FILES / file.path).read_bytes()
         except OSError as error:
@@ -86,7 +86,7 @@ class Entry:
 
 
 class DamagedEntryError(Exception):
-    """An entry is not what it was; make it again."""
+    """An entry has changed and must be made again."""
 
     def __init__(self, entry: Entry) -> None:
         super().__init__(f"{entry.directory} is damaged")
@@ -99,7 +99,7 @@ class DamagedEntryError(Exception):
 
 @dataclass(frozen=True)
 class Recipe:
-    """How distributions are installed and compiled, for the folder of the package with this name.
+    """How distributions are installed and compiled, for the package's folder of this name.
 
     Without an interpreter nothing is compiled.
     """
@@ -111,9 +111,9 @@ class Recipe:
 
 
 def fetch(pins: Sequence[Pin], recipe: Recipe) -> list[Entry]:
-    """Return what is stored of each pinned distribution, after installing and compiling what is not."""
+    """Return the entry of each pinned distribution, after installing and compiling the missing ones."""
     places = {pin: CACHE / _key(pin, recipe) for pin in pins}
-    for _ in range(_ATTEMPTS):  # a build beside this one may take an entry away, to keep the store small
+    for _ in range(_ATTEMPTS):  # another build may remove an entry to keep the store small
         found = {pin: _read(place) for pin, place in places.items()}
         missing = {pin: places[pin] for pin, entry in found.items() if entry is None}
         if not missing:
@@ -143,7 +143,7 @@ def _read(place: Path) -> Entry | None:
     except (OSError, ValueError, KeyError, TypeError):
         shutil.rmtree(place, ignore_errors=True)
         return None
-    with suppress(OSError):  # another's cache, or a build beside this one that has just removed it
+    with suppress(OSError):  # another process's cache, or another build has just removed it
         os.utime(place)
     return entry
 
@@ -177,7 +177,7 @@ def _make(places: Mapping[Pin, Path], recipe: Recipe, scratch: Path) -> None:
             **named[pin],
         }
         (made / _NOTES).write_text(json.dumps(notes), encoding="utf-8")
-        with suppress(OSError):  # somebody else was faster
+        with suppress(OSError):  # another build was faster
             made.rename(places[pin])
 
 
@@ -191,7 +191,7 @@ def _header(metadata: str, name: str) -> str:
 
 
 def _recorded(site: Path, record: Path) -> list[str]:
-    """Return the paths that a distribution has installed, but for what says something about this machine."""
+    """Return the paths that a distribution has installed, without those that depend on this machine."""
     rows = csv.reader(StringIO(record.read_text(encoding="utf-8")))
     paths = {row[0] for row in rows if row} - {record.relative_to(site).as_posix()}
     return sorted(

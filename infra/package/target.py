@@ -20,9 +20,9 @@ _FIRST_ON_AMAZON_LINUX_2023 = 12
 
 @dataclass(frozen=True)
 class Target:
-    """Where a package will run; ``Target()`` is this machine, with this interpreter.
+    """The platform of a package. ``Target()`` is this machine with this Python.
 
-    ``python`` is a version such as ``"3.13"``. Both fields are given, or neither.
+    ``python`` is a version such as ``"3.13"``. Both fields are set, or neither.
     """
 
     python: str | None = None

@@ -1,8 +1,8 @@
-"""Runs a packaged tree up to where it would use a database, and prints what it has imported; a process of its own.
+"""Runs a packaged tree up to its first use of a database, in its own process, and prints its imports.
 
-Arguments: the package, and the path in it of Alembic's configuration. Prints a JSON object: ``files`` are the paths
-that were imported, relative to the package, ``metadata`` the distributions whose metadata were asked for, and ``error``
-says why the trace is incomplete, or null.
+Arguments: the package, and the path in it of Alembic's configuration. Prints a JSON object: ``files`` are the imported
+paths, relative to the package, ``metadata`` the distributions whose metadata were read, and ``error`` is the reason why
+the trace is incomplete, or null.
 """
 
 import importlib
@@ -14,18 +14,18 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-# The address is one where nobody listens, for an env.py that connects at once.
+# No server listens at this address, for an env.py that connects at once.
 _VARIABLES = {
     "STAGE": "trace",
     "DB_SECRET_ID": "trace",
     "PGCONNECT_TIMEOUT": "2",
 }
-# What only a connection would import.
+# Modules that only a connection imports.
 _DRIVERS = ("psycopg2", "psycopg", "asyncpg", "pg8000", "greenlet")
 
 
 class _Reached(BaseException):
-    """env.py has come to where it configures Alembic: what it imports, it has imported."""
+    """env.py has reached the configuration of Alembic, so its imports are complete."""
 
 
 def run(package: Path, config_file: Path) -> None:
@@ -80,7 +80,7 @@ def run(package: Path, config_file: Path) -> None:
 
 
 def main() -> None:
-    """Trace, whatever comes of it."""
+    """Trace, and print the result after any error."""
     package = Path(sys.argv[1])
     asked: set[str] = set()
     from_name = metadata.Distribution.from_name
@@ -97,7 +97,7 @@ def main() -> None:
         except _Reached:
             pass
         except BaseException as raised:  # noqa: BLE001 - sys.exit in env.py included
-            # One that connects before it configures has imported what it needs, too.
+            # An env.py that connects before it configures Alembic has imported its modules, too.
             names = {each.__name__ for each in type(raised).__mro__}
             if not names & {"OperationalError", "InterfaceError", "ConnectionRefusedError"}:
                 error = f"{type(raised).__name__}: {' '.join(str(raised).split())}"
@@ -105,7 +105,7 @@ def main() -> None:
     imported = sorted(os.path.relpath(file, package) for file in files if file and Path(file).is_relative_to(package))
     print(json.dumps({"files": imported, "metadata": sorted(asked), "error": error}))
     sys.stdout.flush()
-    os._exit(0)  # whatever threads the backend has started
+    os._exit(0)  # ends all threads of the backend
 
 
 if __name__ == "__main__":

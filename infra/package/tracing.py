@@ -36,14 +36,14 @@ _SCRIPT = Path(__file__).with_name("trace_imports.py")
 _LONGEST_S = 120
 # The variables that a program needs to run at all. None holds a token, a login or an address.
 _KEPT = frozenset({"PATH", "LANG", "LANGUAGE", "TZ", "TMPDIR", "TEMP", "TMP", "LD_LIBRARY_PATH", "SYSTEMROOT"})
-# Nobody imports these by name before there is a connection or a time zone, and without them there is none.
+# These are imported only with a connection or a time zone, and are needed then.
 _ALWAYS = frozenset(
     {
         *("asyncpg", "greenlet", "pg8000", "psycopg", "psycopg-binary", "psycopg-c", "psycopg-pool", "psycopg2"),
         *("psycopg2-binary", "tzdata"),
     }
 )
-# Of what the process of env.py is made, beside what the trace itself loads.
+# The distributions of env.py's process, besides those that the trace itself loads.
 _OF_ENV_PY = frozenset({"alembic", "mako", "markupsafe", "sqlalchemy", "typing-extensions"})
 
 
@@ -55,11 +55,11 @@ def traced(
     *,
     with_lambdas: bool,
 ) -> frozenset[str]:
-    """Return the distributions that the tree imports, in the normal form of their names, and what is always needed.
+    """Return the distributions that the tree imports and those that are always needed, by their normal names.
 
     ``copies`` are the files of the backend and of the function. The backend's code runs here, with the variables of its
-    stage and few of this process, and with the address of a database that is not there. ``with_lambdas`` says that it
-    uses what Lambda's own Python has. Raises `PackageError` if it cannot run.
+    stage, few of this process, and the address of a database that does not exist. With ``with_lambdas`` it has the
+    libraries of Lambda's Python. Raises `PackageError` if it cannot run.
     """
     target, requirements, needs = place.target, place.requirements, place.needs
     interpreter = find_interpreter(target) if sys.platform == "linux" else None
@@ -117,7 +117,7 @@ def _run(python: str, package: Path, config: str, environment: dict[str, str]) -
 
 
 def _surroundings(home: Path, environment: Mapping[str, str]) -> dict[str, str]:
-    """Return the variables for the backend's code: it may be anybody's, and a build may have credentials in its own."""
+    """Return the variables for the backend's untrusted code, without the credentials of a build's own variables."""
     kept = {name: value for name, value in os.environ.items() if name in _KEPT or name.startswith("LC_")}
     nowhere = dict.fromkeys(("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"), os.devnull)
     return {**kept, **nowhere, "AWS_EC2_METADATA_DISABLED": "true", "HOME": str(home), **environment}

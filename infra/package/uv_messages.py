@@ -18,7 +18,7 @@ _WITHOUT_WHEELS = (
     re.compile(rf"we only found wheels for `({_NAME})`"),
     re.compile(rf"(?:all versions of )?({_NAME})(?:[=<>~!][^ ]*)? ha(?:s|ve) no (?:usable )?wheels"),
 )
-# What git and ssh print when they may not read, or do not reach, a repository.
+# Messages of git and ssh about a repository without access, or one that they cannot reach.
 _GIT = re.compile(
     r"Git operation failed|failed to (?:clone|fetch)|git executable not found|could not read Username"
     r"|Permission denied \(publickey|Host key verification failed",
@@ -45,7 +45,7 @@ def names_without_wheels(error: PackageError) -> list[str]:
 
 
 def place_that_failed(error: PackageError) -> str | None:
-    """Return what is wrong with an index or a repository, in one line; None if neither is to blame."""
+    """Return the problem of an index or a repository in one line, or None if neither has one."""
     text = " ".join((error.details or str(error)).split())
     if _GIT.search(text):
         return _about_git(text)
@@ -95,7 +95,7 @@ def conflict(error: PackageError) -> str:
     text, _, hints = text.partition(" hint: ")
     if len(text) <= _LONGEST:
         return text
-    # The proof begins with the pair that contradicts, and ends with what follows.
+    # The proof begins with the contradicting pair, and ends with its consequences.
     sentences = re.split(r"(?<=\.) (?=And|Because|$)", text)
     first = sentences[0].partition(", we can conclude")[0].removeprefix("cause: ")
     shown = _cut(re.sub(r"^Because ", "", first))

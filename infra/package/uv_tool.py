@@ -23,9 +23,9 @@ _toml: Any = import_module("tomllib" if sys.version_info >= (3, 11) else "tomli"
 
 @dataclass(frozen=True)
 class Index:
-    """Where a backend's distributions come from: ``settings`` is the text of a uv.toml.
+    """The source of a backend's distributions. ``settings`` is the text of a uv.toml.
 
-    ``options`` are the lines of a requirements file that name indexes.
+    ``options`` are the lines of a requirements file that contain indexes.
     """
 
     settings: str = ""
@@ -33,7 +33,7 @@ class Index:
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """Return what a TOML file holds. Raises `PackageError` if it cannot be read."""
+    """Return the content of a TOML file. Raises `PackageError` if it cannot be read."""
     try:
         found: dict[str, Any] = _toml.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -48,9 +48,9 @@ def run_uv(
     environment: Mapping[str, str] | None = None,
     timeout_s: float | None = None,
 ) -> str:
-    """Run uv and return what it prints. Raises `PackageError` with uv's own words, in one line.
+    """Run uv and return its output. Raises `PackageError` with uv's own message in one line.
 
-    With an ``index``, uv reads no other configuration. ``environment`` are more variables for it and what it builds.
+    With an ``index``, uv reads no other configuration. ``environment`` are more variables for uv and its builds.
     """
     with tempfile.TemporaryDirectory() as scratch:
         options: tuple[str, ...] = ()

@@ -25,13 +25,16 @@ _ESCAPES = re.compile(r"\bquote(?:_plus)?\(")
 
 @dataclass(frozen=True)
 class Variables:
-    """What a tree reads of its environment. ``required`` have no default; ``templates`` are a DATABASE_ENV for it."""
+    """The environment variables that a tree reads.
+
+    ``required`` have no default. ``templates`` are a DATABASE_ENV for them.
+    """
 
     templates: Mapping[str, str]
     required: tuple[str, ...]
 
     def lacking(self, environment: Mapping[str, str], url_variables: tuple[str, ...]) -> str | None:
-        """Return the line that says what the stage should set; None if it sets all."""
+        """Return a line with the variables that the stage should set, or None if it sets all."""
         templates = {} if "DATABASE_ENV" in environment else dict(self.templates)
         set_already = {*environment, *url_variables, *templates}
         templates = {name: text for name, text in templates.items() if name not in url_variables}
