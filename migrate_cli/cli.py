@@ -210,7 +210,7 @@ def downgrade(
     yes: Yes = False,
     as_json: Json = False,
 ) -> int:
-    """Revert revisions. Needs ALLOW_DOWNGRADE on the function."""
+    """Revert revisions. Needs `allow_downgrade` of the stage."""
     wanted = _one_of(revision, revision_option)
     return _act("downgrade", call, {"revision": wanted, "confirm": confirm}, as_json=as_json, yes=yes)
 
@@ -236,7 +236,7 @@ def stamp(
     yes: Yes = False,
     as_json: Json = False,
 ) -> int:
-    """Set the version table without running a revision. Needs ALLOW_DOWNGRADE on the function, or --verify."""
+    """Set the version table without running a revision. Needs `allow_downgrade` of the stage, or --verify."""
     wanted = _one_of(revision, revision_option)
     fields = {"revision": wanted, "confirm": confirm, "verify": True if verify else None}
     return _act("stamp", call, fields, as_json=as_json, yes=yes)

@@ -127,7 +127,7 @@ _ADVICE: Mapping[str, tuple[str, str]] = {
         "again",
     ),
     "AuthenticationFailed": ("Make the secret and the role agree. Then", "doctor"),
-    "PoolerRefused": ("Point DB_HOST and DB_PORT at the server, or at a pool in session mode. Then", "doctor"),
+    "PoolerRefused": ("Let the stage's database.host and database.port lead to the server. Then", "doctor"),
     "TargetMismatch": ("Let env.py get its address from the function (docs/contract.md). Then", "again"),
     "PreflightFailed": ("Fix the rows, or acknowledge the finding. See the whole preflight", "plan"),
     "UnknownRevision": ("Deploy the backend that has this revision. See the deployed revisions", "history"),

@@ -65,6 +65,6 @@ def stamp(invocation: Invocation) -> Result:
 def _check_allowed(invocation: Invocation) -> None:
     if not invocation.settings.allow_downgrade:
         raise DowngradeRefused(
-            f"{invocation.request.action} is not allowed on stage {invocation.settings.stage}; set ALLOW_DOWNGRADE=true"
-            " on the function if it is meant"
+            f"{invocation.request.action} is not allowed on stage {invocation.settings.stage}; if it is meant, set"
+            " `allow_downgrade` in cdk.json (ALLOW_DOWNGRADE=true) and deploy"
         )

@@ -112,7 +112,8 @@ _CAUSES = (
     _Cause(
         r'database ".*" does not exist',
         ConfigurationError,
-        "there is no database {database!r} on {where}; correct the secret's dbname or DB_NAME",
+        "there is no database {database!r} on {where}; correct the secret's dbname, or the stage's"
+        " `database.name` (DB_NAME)",
     ),
     _Cause(
         r"does not support SSL",
@@ -123,12 +124,14 @@ _CAUSES = (
         r"certificate verify failed|root certificate file|does not match host name|SSL error",
         DatabaseUnavailable,
         "{where} failed the TLS check of sslmode {sslmode}: {error} (is the host name the one in the certificate, and"
-        " is the certificate signed by an authority in {ca}? See DB_HOST and DB_SSLROOTCERT)",
+        " is the certificate signed by an authority in {ca}? See the stage's"
+        " `database.host` and `database.ca_bundle` (DB_HOST and DB_SSLROOTCERT))",
     ),
     _Cause(
         r"could not translate host name",
         DatabaseUnavailable,
-        "the name {host!r} could not be resolved: {error} (check the secret's host or DB_HOST)",
+        "the name {host!r} could not be resolved: {error} (check the secret's host, or the stage's"
+        " `database.host`, DB_HOST)",
         passing=True,
         no_route=True,
     ),

@@ -54,8 +54,8 @@ def check_pinned(first: Connection, second: Connection, name: str, deadline: Dea
     if len(seen[0]) > 1 or len(seen[1]) > 1 or seen[0] & seen[1]:
         raise PoolerRefused(
             f"{first.info.host}:{first.info.port} is a pooler in transaction mode, which a migration must not pass"
-            " through: let DB_HOST and DB_PORT lead to the server itself, or to a pool in session mode; nothing was set"
-            " or run"
+            " through: let the stage's `database.host` and `database.port` (DB_HOST and DB_PORT) lead to the server"
+            " itself, or to a pool in session mode; nothing was set or run"
         )
     return next(iter(seen[0]))
 

@@ -128,7 +128,8 @@ _NO_ROUTE = (
     " gateway, and a security group that lets it out on port 443"
 )
 _ADVICE = {
-    "ResourceNotFoundException": "create it in this account and region, or correct DB_SECRET_ID",
+    "ResourceNotFoundException": "create it in this account and region, or"
+    " correct the stage's `database.secret` (DB_SECRET_ID)",
     "AccessDeniedException": "the function's role needs secretsmanager:GetSecretValue on it, and kms:Decrypt on its"
     " key where that is customer-managed",
     "DecryptionFailure": "its KMS key is disabled, deleted or denied to the function's role",
@@ -244,7 +245,7 @@ def _port(parts: Mapping[str, Any], settings: Settings) -> int:
     value = parts.get("port")
     if value is None or value == "":
         raise SecretMalformed(
-            f"secret {settings.secret_id} has no key port; put it there or set DB_PORT on the function"
+            f"secret {settings.secret_id} has no key port; put it there, or set the stage's `database.port` (DB_PORT)"
         )
     number = int(value) if isinstance(value, str) and re.fullmatch(r"[0-9]{1,5}", value) else value
     if type(number) is not int or not 1 <= number <= _LAST_PORT:

@@ -35,4 +35,7 @@ def leave_if_busy(session: Session, name: str, limit: int) -> None:
         (name, name[: name.rfind("/") + 1]),
     )
     if others >= limit:
-        raise ServerBusy(f"{others} runs are at work on this server and SERVER_CONCURRENCY allows {limit}")
+        raise ServerBusy(
+            f"{others} runs are at work on this server and the stage's `rollout.per_server`"
+            f" (SERVER_CONCURRENCY) allows {limit}"
+        )

@@ -110,7 +110,8 @@ class _Policy:
         if self.verifies and asked != str(self.root) and not _certificates(asked) <= _certificates(str(self.root)):
             raise ConfigurationError(
                 f"env.py asks for the root certificates in {asked}, and the server is verified by those of"
-                f" {self.root} (certificate verify failed): remove them, or set DB_SSLROOTCERT"
+                f" {self.root} (certificate verify failed): remove them, or add them to the"
+                " stage's `database.ca_bundle` (DB_SSLROOTCERT)"
             )
 
     def context(self, asked: str | None) -> ssl.SSLContext:

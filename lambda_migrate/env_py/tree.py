@@ -41,7 +41,10 @@ def read_config(path: Path) -> Config:
         ConfigurationError: the file is missing or unreadable, or belongs to Alembic's multidb template.
     """
     if not path.is_file():
-        raise ConfigurationError(f"the package has no {path.name} in its backend folder; see ALEMBIC_CONFIG")
+        raise ConfigurationError(
+            f"the package has no {path.name} in its backend folder; see the"
+            " stage's setting `alembic_config` (ALEMBIC_CONFIG)"
+        )
     toml = path if path.suffix == ".toml" else path.parent / "pyproject.toml"
     ini = path.parent / "alembic.ini" if path.suffix == ".toml" else path
     # A backend may lock an older Alembic, which does not support pyproject.toml.

@@ -131,8 +131,8 @@ def choose(options: Options, listed: Sequence[Tenant], folder: Folder, *, settin
     if options.downgrade_to is not None and options.migrated_by is not None:
         if not settings.allow_downgrade:
             raise DowngradeRefused(
-                f"downgrade is not allowed on stage {settings.stage}; set ALLOW_DOWNGRADE=true on the function if it is"
-                " meant"
+                f"downgrade is not allowed on stage {settings.stage}; if it is meant, set `allow_downgrade` in cdk.json"
+                " (ALLOW_DOWNGRADE=true) and deploy"
             )
         tenants = _migrated_in(replace(folder, name=options.migrated_by), tenants, options.downgrade_to)
         names = tuple(tenant.name for tenant in tenants)
