@@ -9,7 +9,7 @@ import socket
 import ssl
 import struct
 import time
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -37,11 +37,11 @@ _SSL_REQUEST = struct.pack("!ii", 8, 80877103)
 
 # The rights that a role needs to change a schema. Only a table's owner or a member of the owner's role can alter it.
 _PRIVILEGES = """
-    SELECT has_schema_privilege(n.oid, 'CREATE'),
+    SELECT has_schema_privilege(r.oid, n.oid, 'CREATE'),
            (SELECT count(*) FROM pg_class c WHERE c.relnamespace = n.oid AND c.relkind IN ('r', 'p')
-               AND NOT pg_has_role(c.relowner, 'USAGE')),
+               AND NOT pg_has_role(r.oid, c.relowner, 'USAGE')),
            n.nspname
-    FROM pg_namespace n WHERE n.nspname = %s
+    FROM pg_namespace n, pg_roles r WHERE n.nspname = %s AND r.rolname = coalesce(%s, current_user)
 """
 
 
@@ -66,6 +66,11 @@ class _Report:
         duration_ms = round((time.monotonic() - started) * 1000)
         self.steps.append({"step": name, "ok": passed, "duration_ms": duration_ms, "message": message})
         return passed
+
+    def pass_after_all(self, name: str, message: str) -> None:
+        """Let a step that failed pass, as a later one has shown."""
+        step = next(step for step in self.steps if step["step"] == name)
+        step.update(ok=True, message=message)
 
 
 def doctor(invocation: Invocation) -> Result:
@@ -92,9 +97,12 @@ def doctor(invocation: Invocation) -> Result:
         # Closed before the next step opens sessions of its own: a small pool may have two for a run.
         with closing(found["session"]) as session:
             state = RunState(session.server.database)
-            report.step("server", lambda: _server(session))
-            report.step("privileges", lambda: _privileges(session, invocation.schema))
+            writable = report.step("server", lambda: _server(session))
+            permitted = report.step("privileges", lambda: _privileges(session, invocation.schema))
             report.step("search path", lambda: _search_path(session, invocation))
+        if packaged and not (writable and permitted):
+            with suppress(Exception):  # the next step says what is wrong
+                _ask_env_py(report, invocation, writable=writable, permitted=permitted)
         report.step("version table", lambda: _version_table(invocation), possible=packaged)
         report.step("lock", lambda: _lock(invocation))
     else:
@@ -176,8 +184,25 @@ def _server(session: Session) -> str:
     return f"PostgreSQL {session.server.version}, writable"
 
 
-def _privileges(session: Session, schema: str | None) -> str:
-    rows = session.rows(_PRIVILEGES, (schema or session.default_schema,))
+def _ask_env_py(report: _Report, invocation: Invocation, *, writable: bool, permitted: bool) -> None:
+    """Let steps pass that failed for the login: env.py may turn the read-only default off, or act as another role."""
+    request = Request(action="status", target=invocation.request.target)
+    with closing(open_session(invocation)) as session:
+        begun = load("lambda_migrate.run.attempts").look(replace(invocation, request=request), session)
+        if not begun:
+            return
+        if not writable and all(began.may_write for began in begun):
+            report.pass_after_all(
+                "server", f"PostgreSQL {session.server.version}, read-only by default, which env.py turns off"
+            )
+        if not permitted:
+            found = {_privileges(session, began.table.schema, began.role): began.role for began in begun}
+            roles = " and ".join(dict.fromkeys(role or "its login" for role in found.values()))
+            report.pass_after_all("privileges", f"env.py acts as {roles}, which {' and '.join(found)}")
+
+
+def _privileges(session: Session, schema: str | None, role: str | None = None) -> str:
+    rows = session.rows(_PRIVILEGES, (schema or session.default_schema, role))
     if not rows:
         raise PermissionError("the role's search_path names no schema that exists: nothing can be created")
     may_create, foreign_tables, name = rows[0]

@@ -133,7 +133,8 @@ class Beginning:
             self.journal.send(Began((), tuple(self._pending()), revisions, now.table, now.role))
             self.journal.start(stands_for, self.job.action)
             self.journal.send(Started(stands_for))
-            _execute(connection, in_session(script, settings))
+            for text in in_session(script, settings):
+                _execute(connection, text)
         self.journal.revision = None
         self.journal.heads = heads = self._heads_of(now.table)
         duration_ms = round((time.monotonic() - began) * 1000)
@@ -207,7 +208,7 @@ class Beginning:
 
 
 def _execute(connection: sqlalchemy.Connection, script: str) -> None:
-    """Run the script on the driver's own connection, in the transaction that is open."""
+    """Run a text of several statements on the driver's own connection, in the transaction that is open."""
     driver: Any = connection.connection
     if connection.dialect.driver == "asyncpg":
         await_only(driver.driver_connection.execute(script))

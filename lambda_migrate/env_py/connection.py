@@ -70,7 +70,7 @@ def prepare(connection: sqlalchemy.Connection, job: Job) -> Prepared:
     advice = f"(does it read {' or '.join(job.settings.url_variables)}? See DATABASE_URL_ENV and DATABASE_ENV)"
     if connection.dialect.name != "postgresql":
         raise TargetMismatch(
-            f"env.py connected to {connection.dialect.name}, but the secret names {expected}; no revision was run"
+            f"env.py connected to {connection.dialect.name}, but the secret names {expected}; no revision was run there"
             f" {advice}"
         )
     if job.schema is not None:
@@ -98,7 +98,7 @@ def prepare(connection: sqlalchemy.Connection, job: Job) -> Prepared:
         which = "the same" if started == server.started else "another"
         raise TargetMismatch(
             f"env.py connected to database {database!r} on {which} server, but the secret names {expected}; no revision"
-            f" was run {advice}"
+            f" was run there {advice}"
         )
     if not is_direct:
         raise PoolerRefused(f"{OTHER_POOLER} {advice}")

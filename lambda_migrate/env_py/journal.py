@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy
 from sqlalchemy import event
+from sqlalchemy.exc import DBAPIError
 
 from lambda_migrate.env_py.messages import IndexDropped, Message, StatementSkipped
 from lambda_migrate.env_py.progress import RunsOtherStatements
@@ -34,7 +35,8 @@ class Pass:
     """One time that env.py ran migrations: its version table, and the revisions there by now.
 
     ``configured`` are the schema, if any, and the name that env.py gave to ``context.configure()``. ``ahead`` is True
-    if the package does not have those revisions.
+    if the package does not have those revisions. ``may_write`` is False if the session is read-only by default.
+    ``pending`` is True if revisions are pending here.
     """
 
     table: VersionTable
@@ -43,6 +45,8 @@ class Pass:
     configured: tuple[str | None, str]
     progress: Progress
     ahead: bool = False
+    may_write: bool = True
+    pending: bool = False
 
 
 @dataclass(frozen=True)
@@ -83,6 +87,8 @@ class Journal:
     # True if a revision ran other statements than the interrupted run that it continued: it must begin again.
     differs: bool = False
     _uncommitted_work: bool = False
+    # What `partly_committed` was before the last commit.
+    _partly_before: bool = False
     _resuming: Resuming | None = None
     # True while statements of ours run on the revision's connection.
     _busy: bool = False
@@ -110,7 +116,7 @@ class Journal:
         """Begin a revision. Each commit from now until its end is a part of it."""
         self.revision = revision
         self.passes[-1].progress.start(f"{action} {revision.revision}", self.heads)
-        self.partly_committed = self._uncommitted_work = False
+        self.partly_committed = self._partly_before = self._uncommitted_work = False
 
     @contextmanager
     def migrations(self) -> Iterator[None]:
@@ -122,6 +128,7 @@ class Journal:
         except BaseException as error:
             table = self.passes[-1].table if len(self.passes) > before else None
             revision = self.revision and replace(self.revision, table=table)
+            self.take_back_failed_commit(error)
             self.caught = [each for each in self.caught if each.table != table]
             self.caught.append(Caught(error, table, revision, self.partly_committed))
             raise
@@ -131,11 +138,19 @@ class Journal:
             settled.add(None)
         self.caught = [each for each in self.caught if each.table not in settled]
 
-    def raise_caught(self) -> None:
-        """Raise the first error of migrations that env.py caught, if it has not run them again since."""
+    def take_back_failed_commit(self, error: BaseException) -> None:
+        """Count the work as not committed if the server refused the commit, as it does for a deferred constraint."""
+        if isinstance(error, DBAPIError) and error.statement is None and not error.connection_invalidated:
+            self.partly_committed = self._partly_before
+
+    def raise_caught(self, ended_by: SystemExit | None = None) -> None:
+        """Raise the first error of migrations that env.py caught, if it has not run them again since.
+
+        ``ended_by`` is what ended env.py. A revision may have raised it.
+        """
         for caught in self.caught:
             self.revision, self.partly_committed = caught.revision, caught.partly_committed
-            self.went_on = True
+            self.went_on = caught.error is not ended_by
             raise caught.error
 
     def watch(self, connection: sqlalchemy.Connection) -> None:
@@ -197,6 +212,7 @@ class Journal:
         if self._uncommitted_work and self.revision is not None and not (self.held_open or is_idle(connection)):
             with self._own_statements():
                 self.passes[-1].progress.note(connection)
+        self._partly_before = self.partly_committed
         self.partly_committed |= self._uncommitted_work
         self._uncommitted_work = False
 

@@ -72,6 +72,12 @@ _LASTING = re.compile(
     r"|\bTO\s+PROGRAM\b",
     re.IGNORECASE,
 )
+# What cannot run in a transaction, and what no later statement of env.py can miss: a look leaves it out.
+_MAINTENANCE = re.compile(
+    rf"{_COMMENTS}(?:VACUUM\b|(?:CREATE\s+(?:UNIQUE\s+)?|DROP\s+)INDEX\s+CONCURRENTLY\b"
+    r"|REINDEX\b.*\bCONCURRENTLY\b|REINDEX\s+(?:DATABASE|SYSTEM)\b)",
+    re.IGNORECASE | re.DOTALL,
+)
 _NAME = r'(?:"(?:[^"]|"")+"|\w+)'
 _QUALIFIED = rf"{_NAME}(?:\s*\.\s*{_NAME})?"
 _FILLS = re.compile(rf"\b(?:INSERT\s+INTO|MERGE\s+INTO(?:\s+ONLY)?|COPY)\s+({_QUALIFIED})", re.IGNORECASE)
@@ -172,14 +178,14 @@ class Looking:
 
             @autocommit.setter
             def autocommit(self, value: bool) -> None:
-                looking.session(self).autocommit = value
+                looking.set_autocommit(self, value)
 
             def set_isolation_level(self, level: Any) -> None:  # noqa: ANN401
-                looking.session(self).autocommit = level == extensions.ISOLATION_LEVEL_AUTOCOMMIT
+                looking.set_autocommit(self, level == extensions.ISOLATION_LEVEL_AUTOCOMMIT)
 
             def set_session(self, *_: Any, autocommit: bool | None = None, **__: Any) -> None:  # noqa: ANN401
                 if autocommit is not None:
-                    looking.session(self).autocommit = autocommit
+                    looking.set_autocommit(self, autocommit)
 
         connect = psycopg2.connect
 
@@ -209,13 +215,20 @@ class Looking:
                 looking.rollback(self)
 
             def set_autocommit(self, value: bool) -> None:  # noqa: FBT001 - as in the class above
-                looking.session(self).autocommit = value
+                looking.set_autocommit(self, value)
 
         psycopg.Connection, psycopg.connect = Connection, Connection.connect
 
     def session(self, driver: Any) -> _Held:  # noqa: ANN401 - each driver has a connection of its own
         """Return the session of a driver's connection."""
         return self._sessions.setdefault(id(driver), _Held(driver))
+
+    def set_autocommit(self, driver: Any, value: bool) -> None:  # noqa: ANN401, FBT001 - the value of a setter
+        """Set whether env.py sees each statement committed. What it has run in autocommit mode stays then."""
+        session = self.session(driver)
+        if session.autocommit and not value and session.held and not is_idle(driver):
+            self.commit(driver)
+        session.autocommit = value
 
     def hold(self, driver: Any) -> None:  # noqa: ANN401
         """Begin the session's transaction, unless it is in it.
@@ -337,7 +350,7 @@ class Looking:
         return True
 
     def _set_isolation_level(self, pooled: Any, level: str) -> None:  # noqa: ANN401
-        self.session(_driver(pooled)).autocommit = level.upper().replace("_", " ") == "AUTOCOMMIT"
+        self.set_autocommit(_driver(pooled), level.upper().replace("_", " ") == "AUTOCOMMIT")
 
     def _pooled_cursor(self, original: Callable[..., Any], pooled: Any, *args: Any, **options: Any) -> Any:  # noqa: ANN401
         self.hold(_driver(pooled))
@@ -350,7 +363,7 @@ class Looking:
         self.rollback(_driver(pooled))
 
     def _before(self, connection: Any, _: Any, statement: str, parameters: Any, *__: Any) -> tuple[str, Any]:  # noqa: ANN401
-        """Return the statement without its control of the transaction."""
+        """Return the statement without its control of the transaction, or one that does nothing in its place."""
         if connection.dialect.name != "postgresql":
             return statement, parameters
         lasting = _LASTING.search(statement)
@@ -359,6 +372,8 @@ class Looking:
                 f"env.py runs {lasting[0].rstrip('( ')}, whose effect no rollback takes back, so {self.job.action}"
                 " would change something"
             )
+        if _MAINTENANCE.match(statement):
+            return _NOTHING, ()
         if self.may_write:
             self._protect_sequences(connection, statement)
         if _MAY_CONTROL.search(statement) and not _SQL_BODY.search(statement):

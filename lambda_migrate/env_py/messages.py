@@ -83,7 +83,8 @@ class Began:
     """Alembic read a version table. ``planned`` are the revisions that are stepped through now, in their order.
 
     An env.py that runs migrations several times sends one for each time.
-    ``role`` is the role that env.py set, None if it acts as its login.
+    ``role`` is the role that env.py set, None if it acts as its login. ``may_write`` is False if its session is
+    read-only by default; a look does not count.
     """
 
     heads: tuple[str, ...]
@@ -92,6 +93,7 @@ class Began:
     table: VersionTable
     role: str | None = None
     ahead: bool = False
+    may_write: bool = True
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ to its supervisor and nothing else.
 from __future__ import annotations
 
 import io
+import logging
 import os
 import sys
 from contextlib import nullcontext
@@ -23,12 +24,12 @@ from lambda_migrate.env_py.failures import failure_of
 from lambda_migrate.env_py.inputs import command_line, set_config, set_environment
 from lambda_migrate.env_py.journal import Journal, Pass
 from lambda_migrate.env_py.looking import Looking
-from lambda_migrate.env_py.messages import READ_ONLY_ACTIONS, Connected, Ended, Job, Message, Untrusted
+from lambda_migrate.env_py.messages import READ_ONLY_ACTIONS, Connected, Ended, Job, Message, Output, Untrusted
 from lambda_migrate.env_py.output import OutputLimit, output_as_messages, sent_one_by_one
 from lambda_migrate.env_py.tls import hold_tls
-from lambda_migrate.invocation.errors import ConfigurationError
+from lambda_migrate.invocation.errors import ConfigurationError, MigrationError
 from lambda_migrate.invocation.loading import load
-from lambda_migrate.invocation.redaction import conceal, conceal_for_good, forget_all_but
+from lambda_migrate.invocation.redaction import conceal, conceal_for_good, forget_all_but, one_line
 from lambda_migrate.invocation.settings import secrets_of
 from lambda_migrate.revisions import reviewed
 from lambda_migrate.revisions.manifest import working_folder
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 
     import sqlalchemy
     from alembic.runtime.migration import MigrationContext
+    from alembic.script import ScriptDirectory
 
 
 _WRITING = frozenset({"upgrade", "downgrade", "stamp"})
@@ -108,16 +110,43 @@ def _run(job: Job, journal: Journal, looking: Looking | None) -> None:
         if job.checkpoint and graph is not None and graph.manifest.checkpoint is not None:
             beginning = load("lambda_migrate.env_py.beginning").Beginning(job, script, graph, journal)
         _hook(environment, job, journal, before_revisions=beginning)
-        script.run_env()
+        _run_env(script, job, journal, looking)
     journal.raise_caught()
     if not journal.began:
-        raise ConfigurationError("env.py came to its end without calling context.run_migrations()")
+        raise ConfigurationError(
+            "env.py came to its end without calling context.run_migrations(): if it migrates each schema that it finds,"
+            " it found none"
+        )
     wanted.raise_drift()
     # One for each version table, also if env.py runs migrations twice for it.
     passes = [*{each.table: each for each in reversed(journal.passes) if not each.ahead}.values()][::-1]
     if looking is not None and job.action == "plan" and passes:
         looking.render()
         _render_plan(wanted, passes)
+
+
+def _run_env(script: ScriptDirectory, job: Job, journal: Journal, looking: Looking | None) -> None:
+    """Run env.py to its end, also if that is sys.exit(0), or if it fails for want of what a look does not run."""
+    try:
+        script.run_env()
+    except SystemExit as error:
+        journal.raise_caught(error)
+        if error.code not in {None, 0}:
+            raise
+    except Exception as error:
+        if looking is None or not _may_lack_pending(error, job, journal, looking):
+            raise
+        text = f"env.py failed after its revisions, which are pending: {one_line(error)}"
+        journal.send(Output(logging.WARNING, "env.py", text))
+
+
+def _may_lack_pending(error: Exception, job: Job, journal: Journal, looking: Looking) -> bool:
+    """Return whether env.py may have failed after its revisions only because a look does not run them.
+
+    The answer is complete then, unless env.py would have come to further version tables. It is not up to date.
+    """
+    is_refused = isinstance(error, MigrationError) or looking.has_refused(None)
+    return job.trial is None and not (is_refused or journal.caught) and any(each.pending for each in journal.passes)
 
 
 def _render_plan(online: steps.Steps, passes: list[Pass]) -> None:

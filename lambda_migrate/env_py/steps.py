@@ -17,7 +17,7 @@ from alembic.util import CommandError
 from lambda_migrate.database.qualified import qualified
 from lambda_migrate.env_py import tree
 from lambda_migrate.env_py.journal import Pass
-from lambda_migrate.env_py.messages import NO_MODELS, Began, Entry, Next, Ran, Started
+from lambda_migrate.env_py.messages import NO_MODELS, READ_ONLY_ACTIONS, Began, Entry, Next, Ran, Started
 from lambda_migrate.env_py.progress import Progress
 from lambda_migrate.invocation.errors import (
     ConfigurationError,
@@ -174,13 +174,16 @@ class Steps:
 
     def _begin(self, steps: Sequence[Any] = (), *, pending_known: bool = True) -> None:
         now = self.journal.passes[-1]
+        pending = tuple(tree.pending(self.script, now.heads)) if pending_known else ()
+        now.pending = bool(pending)
         self.journal.send(
             Began(
                 heads=now.heads,
-                pending=tuple(tree.pending(self.script, now.heads)) if pending_known else (),
+                pending=pending,
                 planned=tuple(tree.described(step) for step in steps),
                 table=now.table,
                 role=now.role,
+                may_write=now.may_write,
             )
         )
 
@@ -195,7 +198,7 @@ class Steps:
             if not allowed:
                 raise
             now.ahead = True
-            self.journal.send(Began(now.heads, (), (), now.table, now.role, ahead=True))
+            self.journal.send(Began(now.heads, (), (), now.table, now.role, ahead=True, may_write=now.may_write))
             return True
         return False
 
@@ -376,33 +379,43 @@ def _lower_statement_timeout(connection: sqlalchemy.Connection, to_ms: int) -> N
 
 def located(context: MigrationContext, job: Job, heads: tuple[str, ...]) -> Pass:
     """Return the pass that begins with a version table of these revisions."""
-    found = _version_table(context)
+    found = _version_table(context, is_look=job.action in READ_ONLY_ACTIONS)
     table = VersionTable(found.schema, str(context.version_table))
     progress = Progress(table, found.comment, found.may_comment, job.resumes)
-    return Pass(table, found.role, heads, (context.version_table_schema, context.version_table), progress)
+    configured = (context.version_table_schema, context.version_table)
+    return Pass(table, found.role, heads, configured, progress, may_write=found.may_write)
 
 
 @dataclass(frozen=True)
 class _Found:
     """The version table as env.py's own session finds it, and the role that env.py set, if any.
 
-    ``comment`` is the table's, and ``may_comment`` whether the role may change it.
+    ``comment`` is the table's, and ``may_comment`` whether the role may change it. ``may_write`` is False if the
+    session's transactions are read-only by default, apart from what a look sets.
     """
 
     schema: str
     role: str | None
     comment: str | None
     may_comment: bool
+    may_write: bool
 
 
-def _version_table(context: MigrationContext) -> _Found:
+# A look sets the default when the session begins, so "off" is env.py's own: a statement, or an option of the driver.
+_MAY_WRITE = (
+    "((current_setting('default_transaction_read_only') = 'off')"
+    " OR EXISTS (SELECT FROM pg_settings WHERE (name = 'default_transaction_read_only') AND (reset_val = 'off')))"
+)
+
+
+def _version_table(context: MigrationContext, *, is_look: bool) -> _Found:
     connection = context.connection
     assert connection is not None  # noqa: S101 - online, so there is one
     sql = sqlalchemy.text(
         qualified(
-            "SELECT found.schema, CASE WHEN current_user <> session_user THEN current_user::text END,"
+            "SELECT found.schema, CASE WHEN current_user <> session_user THEN current_user::text END,"  # noqa: S608 - ours
             " obj_description(c.oid, 'pg_class'), coalesce(pg_has_role(c.relowner, 'USAGE'), false),"
-            " current_setting('search_path'), current_user::text"
+            f" current_setting('search_path'), current_user::text, {_MAY_WRITE if is_look else 'true'}"
             " FROM (SELECT coalesce((:schema)::text, (SELECT nspname FROM pg_class JOIN pg_namespace n"
             " ON n.oid = relnamespace WHERE pg_class.oid = to_regclass(quote_ident(:name))), current_schema())"
             " AS schema) AS found LEFT JOIN pg_namespace m ON m.nspname = found.schema"
@@ -410,9 +423,9 @@ def _version_table(context: MigrationContext) -> _Found:
         )
     )
     names = {"name": context.version_table, "schema": context.version_table_schema}
-    schema, role, comment, may_comment, path, user = connection.execute(sql, names).one()
+    schema, role, comment, may_comment, path, user, may_write = connection.execute(sql, names).one()
     # SQLAlchemy's quoted_name is a str that the function's process does not know.
-    return _Found(str(schema or _first_schema(path, user)), role, comment, may_comment)
+    return _Found(str(schema or _first_schema(path, user)), role, comment, may_comment, may_write)
 
 
 def _first_schema(search_path: str, user: str) -> str:

@@ -194,8 +194,10 @@ def _digest(text: str) -> str:
     return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()
 
 
-# What pg_dump sets in its own session. Without these, a session could read the script in another way.
+# What pg_dump sets in its own session. Without these, a session could read the script in another way. pg_dump qualifies
+# each name outside pg_catalog, so with this search_path nothing is resolved in a schema that other roles may write to.
 _SETTINGS = {
+    "search_path": "pg_catalog, pg_temp",
     "check_function_bodies": "off",  # a function may come before what it uses
     "client_min_messages": "warning",
     "standard_conforming_strings": "on",
@@ -205,15 +207,22 @@ _SETTINGS = {
 CURRENT_SETTINGS = (
     "pg_catalog.json_build_object("
     + ", ".join(f"'{name}', pg_catalog.current_setting('{name}')" for name in _SETTINGS)
-    + ")::text"
+    + ")::pg_catalog.text"
 )
 
 
-def in_session(script: str, current: Mapping[str, str]) -> str:
-    """Return the placed script with the settings that it needs. After it, they are as they are now (``current``)."""
-    return f"{_set(_SETTINGS)};\n{script}\n{_set(current)};\n"
+def in_session(script: str, current: Mapping[str, str]) -> tuple[str, str, str]:
+    """Return the placed script between statements that set what it needs, and set it as it is now (``current``).
+
+    The server reads a text as a whole before it runs its first statement, so each is sent by itself.
+    """
+    return _set(_SETTINGS), script, _set(current)
 
 
 def _set(settings: Mapping[str, str]) -> str:
-    values = ", ".join(f"pg_catalog.set_config('{name}', '{value}', true)" for name, value in settings.items())
+    values = ", ".join(f"pg_catalog.set_config('{name}', {_literal(value)}, true)" for name, value in settings.items())
     return f"SELECT {values}"
+
+
+def _literal(text: str) -> str:
+    return "E'" + text.replace("\\", "\\\\").replace("'", "''") + "'"

@@ -84,6 +84,13 @@ def inspect(invocation: Invocation, session: Session) -> RunState:
     return _run(invocation, session, locked=False)
 
 
+def look(invocation: Invocation, session: Session) -> list[Began]:
+    """Return what env.py's session has at each version table, also if nothing is pending; empty if env.py fails."""
+    start_server(invocation.settings)
+    begun, end = _look(invocation, Account(invocation.schema), session)
+    return begun if end.failure is None else []
+
+
 def _run(invocation: Invocation, session: Session, *, locked: bool, preflight: bool = False) -> RunState:
     start_server(invocation.settings)
     account = Account(invocation.schema)

@@ -61,5 +61,6 @@ def begin(config: Path, database: Database) -> str | None:
         script = placed(read_script(layout.tree, found), str(session.quoted_schema), session.quoted_role)
         cursor.execute(f"SELECT {CURRENT_SETTINGS}")
         [(settings,)] = cursor.fetchall()
-        cursor.execute(in_session(script, json.loads(settings)))
+        for text in in_session(script, json.loads(settings)):
+            cursor.execute(text)
     return f"began with a checkpoint of {len(found.revisions)} revisions, at {found.revision}"

@@ -68,14 +68,16 @@ def restore(database: Database, script: str, session: Mapping[str, Any]) -> None
     Raises:
         ReviewError: the server refuses it.
     """
-    with closing(database.connect()) as opened, opened.cursor() as cursor:
+    with closing(database.connect()) as opened, opened, opened.cursor() as cursor:
+        opened.autocommit = False  # the settings of the script end with its transaction
         if session["role"] != LOGIN:
             cursor.execute(sql.SQL("SET ROLE {}").format(sql.Identifier(session["role"])))
         cursor.execute("SELECT set_config('search_path', %s, false)", (session["search_path"],))
         cursor.execute(f"SELECT {CURRENT_SETTINGS}, quote_ident(current_user), quote_ident(%s)", (session["schema"],))
         [(settings, login, schema)] = cursor.fetchall()
         try:
-            cursor.execute(in_session(placed(script, schema, login), json.loads(settings)))
+            for text in in_session(placed(script, schema, login), json.loads(settings)):
+                cursor.execute(text)
         except psycopg2.Error as error:
             raise ReviewError(
                 f"the checkpoint cannot be restored on PostgreSQL {opened.server_version // 10000}:"

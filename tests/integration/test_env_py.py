@@ -502,6 +502,15 @@ class TestTransactions:
             " the database is at base",
         )
         assert "SQLSTATE 23505" in deferred.message
+        assert "committed part" not in deferred.message
+
+    def test_an_exit_with_code_0_is_no_failure(self, backend: Backend) -> None:
+        answer = backend.run(connecting() + "\nsys.exit(0)\n")
+
+        assert (answer.error_type, backend.version()) == (None, ["c3"]), answer.payload
+        in_revision = backend.run(revisions=[ABC[0], Rev("b2", "sys.exit(0)")])
+        assert (in_revision.error_type, "revision b2 " in in_revision.message) == ("MigrationFailed", True)
+        assert "went on" not in in_revision.message
 
     def test_a_revision_that_commits_by_itself_keeps_its_version(self, backend: Backend) -> None:
         for revisions in (
@@ -652,6 +661,8 @@ def test_an_error_that_env_py_catches_is_no_success(backend: Backend) -> None:
     assert "revision b2 (Revision b2) failed: DivisionByZero" in answer.message
     assert "env.py caught this error and went on" in answer.message
     assert backend.version() == ["a1"]
+
+    assert backend.run(CATCHES.replace("TIMES", "1") + "raise SystemExit(3)\n", broken).message == answer.message
 
 
 def test_an_error_after_which_env_py_tries_again_and_succeeds_is_none(backend: Backend) -> None:

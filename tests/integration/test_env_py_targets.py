@@ -294,7 +294,7 @@ class TestTree:
 FAULTS = {
     "never runs": ("pass", "env.py came to its end without calling context.run_migrations()"),
     "exits": ("sys.exit('no more')", "SystemExit: no more"),
-    "exits without a word": ("sys.exit()", "SystemExit"),
+    "exits without a word": ("sys.exit()", "without calling context.run_migrations()"),
     "asserts": ("assert config.cmd_opts is None", "assert config.cmd_opts is None"),
     "a variable that is not there": ("os.environ['NO_SUCH_DB']", "KeyError: 'NO_SUCH_DB' (an environment variable?"),
     "a module that is not there": ("import no_such_module", "No module named 'no_such_module'"),

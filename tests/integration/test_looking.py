@@ -44,11 +44,12 @@ with engine.connect() as connection:
     context.configure(connection=connection, target_metadata=sa.MetaData(){options})
     with context.begin_transaction():
         context.run_migrations()
+    {after}
 """
 
 
-def connecting(connected: str = "pass", *, before: str = "", options: str = "") -> str:
-    body = CONNECT.format(connected=connected.strip().replace("\n", "\n    "), options=options)
+def connecting(connected: str = "pass", *, before: str = "", options: str = "", after: str = "pass") -> str:
+    body = CONNECT.format(connected=connected.strip().replace("\n", "\n    "), options=options, after=after)
     return online(before.strip("\n") + body)
 
 
@@ -92,6 +93,22 @@ LISTENER = """
 def set_path(driver, _):
     driver.cursor().execute("SET search_path TO app, public")
     driver.commit()
+"""
+# SQLAlchemy's own recipe: without autocommit mode, the pool's first rollback would take the path back.
+RECIPE = """
+@sa.event.listens_for(sa.pool.Pool, "connect", insert=True)
+def set_path(driver, _):
+    autocommit, driver.autocommit = driver.autocommit, True
+    cursor = driver.cursor()
+    cursor.execute("CREATE SCHEMA IF NOT EXISTS app")
+    cursor.execute("SET SESSION search_path = app")
+    cursor.close()
+    driver.autocommit = autocommit
+"""
+MAINTENANCE = """
+with create_engine(os.environ["DATABASE_URL"], isolation_level="AUTOCOMMIT").connect() as first:
+    first.execute(text("VACUUM audit"))
+    first.execute(text("CREATE INDEX CONCURRENTLY IF NOT EXISTS ix ON audit (what)"))
 """
 OWN_TABLE = "CREATE TABLE IF NOT EXISTS alembic_version (version_num varchar(128) PRIMARY KEY)"
 
@@ -137,6 +154,11 @@ WRITES = {
         "connection.execute(text(\"INSERT INTO audit (what) VALUES ('env.py')\")); connection.commit()\n"
         "connection.execute(text(\"SELECT nextval('counter'), pg_notify('audit', 'x')\")); connection.commit()"
     ),
+    "a search_path that a listener sets in autocommit mode": connecting(before=RECIPE),
+    "what cannot run in a transaction": connecting(before=MAINTENANCE),
+    "rows of a table that a revision makes": connecting(
+        after='connection.execute(text("INSERT INTO a VALUES (1)")); connection.commit()'
+    ),
     "a read-only default that it turns off": connecting(
         'connection.execute(text("SET default_transaction_read_only = off")); connection.commit()\n'
         'connection.execute(text("CREATE SCHEMA IF NOT EXISTS app")); connection.commit()',
@@ -158,6 +180,9 @@ SAMPLE = (
     "autocommit",
     "a row with the number of a sequence",
     "a read-only default that it turns off",
+    "a search_path that a listener sets in autocommit mode",
+    "what cannot run in a transaction",
+    "rows of a table that a revision makes",
 )
 
 

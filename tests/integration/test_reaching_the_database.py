@@ -204,8 +204,10 @@ def test_a_database_that_is_read_only_by_default_is_migrated_by_an_env_py_that_t
     assert env_py != ENV_PY
     tree = write_tree(tmp_path / "tree", [Rev("a1", sql("CREATE TABLE a (id int)"))], env_py=env_py)
 
+    report = runner.invoke(tree, {"action": "doctor"}).payload
     result = runner.invoke(tree).payload
 
+    assert report["healthy"] is True, report
     assert result["revision"] == "a1"
     assert runner.invoke(tree).payload["applied"] == []
 

@@ -63,7 +63,16 @@ def test_each_action_acts_as_the_role(
     ]
     function = runner.start(write_tree(tmp_path / "tree", revisions, env_py=env_py(owner, how)), ALLOW_DOWNGRADE="true")
 
+    # The login itself may not alter it, and need not.
+    execute(
+        postgres_server.database(database.name),
+        "CREATE TABLE public.theirs (id int)",
+        f"ALTER TABLE public.theirs OWNER TO {owner}",
+    )
+
     assert function.invoke({"action": "status"}).payload["revision"] is None
+    report = function.invoke({"action": "doctor"}).payload
+    assert report["healthy"] is True, report
     result = function.invoke().payload
     assert ([applied["revision"] for applied in result["applied"]], result["revision"]) == (["a1", "b2"], "b2")
     assert function.invoke({"action": "status"}).payload["up_to_date"] is True

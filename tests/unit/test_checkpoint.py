@@ -98,14 +98,16 @@ def test_another_script_is_not_taken(tmp_path: Path) -> None:
 
 def test_a_script_is_placed_in_a_schema_and_leaves_no_setting_behind() -> None:
     script = placed(f"{TEXT}ALTER DEFAULT PRIVILEGES FOR ROLE {LOGIN} GRANT SELECT ON TABLES TO x;", '"Two-2"', "app")
-    before = {"check_function_bodies": "on", "xmloption": "content"}
+    before = {"check_function_bodies": "on", "search_path": '"it\'s", "a\\\\b"'}
 
-    text = in_session(script, before)
+    begin, text, end = in_session(script, before)
 
     assert 'CREATE TABLE "Two-2".a' in text
     assert "FOR ROLE app GRANT" in text
-    assert text.index("set_config('check_function_bodies', 'off', true)") < text.index("CREATE TABLE")
-    assert text.rindex("set_config('check_function_bodies', 'on', true)") > text.index("CREATE TABLE")
+    assert "set_config('check_function_bodies', E'off', true)" in begin
+    assert "set_config('search_path', E'pg_catalog, pg_temp', true)" in begin
+    assert "set_config('check_function_bodies', E'on', true)" in end
+    assert """set_config('search_path', E'"it''s", "a\\\\\\\\b"', true)""" in end
 
 
 @pytest.mark.parametrize(

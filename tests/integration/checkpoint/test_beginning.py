@@ -8,6 +8,7 @@ import shutil
 import sys
 import threading
 from contextlib import closing
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,12 +21,15 @@ from migrate_review.checkpoint.beginning import begin
 from migrate_review.checkpoint.making import make
 from migrate_review.checkpoint.replaying import Backend
 from migrate_review.measure.session import settings_of
-from tests.support.bystander import query
+from tests.support.bystander import execute, query
 from tests.support.checkout import ROOT
 from tests.support.checkpoints import checkpoint, describe_as, held, replayed
+from tests.support.planted import calls_of_ours, plant
 from tests.support.trees import ENV_PY, Rev, sql, write_tree
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from localcloud.emulator import Emulator
     from localcloud.postgres import Database, Server
     from tests.support.functions import Runner
@@ -130,6 +134,27 @@ def test_it_is_used_in_any_schema(runner: Runner, database: Database, seeded: Pa
     one, two = ([(*row[:3], same_form(row[3])) for row in ended[name]] for name in names)
     assert one == two
     assert not query(database, "SELECT 1 FROM pg_class WHERE relnamespace = 'public'::regnamespace")
+
+
+def test_nothing_that_another_role_has_planted_is_called(
+    runner: Runner,
+    database: Database,
+    postgres_server: Server,
+    put_secret: Callable[[object], str],
+    seeded: Path,
+) -> None:
+    strong = postgres_server.database(database.name)
+    path = "public, trojan, pg_catalog"
+    execute(database, "CREATE SCHEMA trojan", f"ALTER DATABASE {database.name} SET search_path = {path}")
+    plant(strong, "trojan", database.user)
+
+    function = runner.start(seeded, DB_SECRET_ID=put_secret(strong.secret), UNTRUSTED_SCHEMA="ignore")
+    # What is before pg_catalog may mislead Alembic after the checkpoint.
+    answer = function.invoke({"revision": "heads"})
+
+    assert len(runner.events("checkpoint.applied")) == 1, (answer.payload, runner.events("checkpoint.skipped"))
+    assert calls_of_ours(postgres_server, database) == []
+    assert query(strong, "SELECT total FROM sums") == [(Decimal("5.1"),)]
 
 
 @pytest.mark.parametrize(
