@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
     from aws_lambda_powertools.utilities.typing import LambdaContext
 
-# A longer outcome has its longest lists cut, and says which: what it becomes is a variable of a build, of 64 KB at most
-# in CodePipeline.
+# A longer outcome has its longest lists cut, and lists their names. The outcome becomes a variable of the build, which
+# CodePipeline limits to 64 KB.
 LONGEST_OUTCOME = 4000
 _DEFAULT_TIMEOUT_S = "28800"
 _ENDED_BY_SIGNAL = 128
@@ -35,7 +35,7 @@ _ENDED_BY_SIGNAL = 128
 
 @dataclass(frozen=True)
 class Context:
-    """What the handler needs to know of an invocation, as Lambda's context has it. ``ends`` is in monotonic seconds."""
+    """The handler's context of an invocation, like Lambda's. ``ends`` is in monotonic seconds."""
 
     function_name: str
     aws_request_id: str
@@ -88,7 +88,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(text: str) -> tuple[dict[str, Any], int]:
     try:
-        # Of Lambda's context, the handler and its logger read these fields only.
+        # The handler and its logger read only these fields of Lambda's context.
         context = cast("LambdaContext", Context.from_environment(os.environ))
         return handler(_event(text), context), 0
     except MigrationError as error:
@@ -114,7 +114,7 @@ def _short(answer: Mapping[str, Any]) -> str:
             message = message[: len(message) * 9 // 10]
             text = json.dumps({**answer, "errorMessage": message}, separators=(",", ":"))
         return text
-    # The longest first: what is short and empty stays, so that its reader need not guess.
+    # The longest first. Short and empty lists stay, so that their reader need not guess.
     lists = {name: len(json.dumps(value)) for name, value in answer.items() if isinstance(value, (list, dict))}
     kept, cut = dict(answer), list[str]()
     for name in sorted(lists, key=lists.__getitem__, reverse=True):

@@ -47,7 +47,7 @@ def handler(event: object, context: LambdaContext) -> dict[str, Any]:
         duration_ms = round((time.monotonic() - started) * 1000)
         answer = sendable(result.as_json(duration_ms=duration_ms, request_id=context.aws_request_id))
         _log_end(result, duration_ms)
-    except Exception as error:  # noqa: BLE001 - handled once, here, whatever it is
+    except Exception as error:  # noqa: BLE001 - the only handler of errors
         contract_error = _contract_error(error)
         duration_ms = round((time.monotonic() - started) * 1000)
         state = contract_error.state or RunState()

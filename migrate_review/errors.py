@@ -4,9 +4,9 @@ from __future__ import annotations
 
 
 class ReviewError(Exception):
-    """A review cannot be made. The message is one line for the user, with what to do next.
+    """A review cannot be made. The message is one line for the user with the next step.
 
-    What is wrong with a revision that does run is no such error but an observation.
+    A problem of a revision that runs is not an error but an observation.
     """
 
 

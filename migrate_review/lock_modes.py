@@ -22,7 +22,7 @@ SHARE_ROW_EXCLUSIVE = "ShareRowExclusiveLock"
 EXCLUSIVE = "ExclusiveLock"
 ACCESS_EXCLUSIVE = "AccessExclusiveLock"
 
-# What a query takes on a table that it reads, and on one that it writes to.
+# The locks of a query on a table that it reads, and on one that it writes to.
 READ, WRITE = ACCESS_SHARE, ROW_EXCLUSIVE
 
 # Weakest first.

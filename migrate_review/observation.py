@@ -128,7 +128,7 @@ class Numbering:
 
 @dataclass(frozen=True)
 class Access:
-    """Who may do what, beside what the schema says.
+    """Owners and privileges, which the schema does not contain.
 
     ``owners`` maps each relation, schema, function and type to its owner, ``privileges`` each of them, with a grantee,
     to what the grantee may do; an owner and PUBLIC have what is theirs by default. Both name things as
@@ -142,7 +142,7 @@ class Access:
 
 @dataclass(frozen=True)
 class Write:
-    """What became of one row's write after the revision. ``kind`` is INSERT, UPDATE or DELETE.
+    """The result of one row's write after the revision. ``kind`` is INSERT, UPDATE or DELETE.
 
     ``failure`` is why it fails, for every row that was tried, None if it works. ``function`` says that the failure came
     from a function that the write calls. ``reads`` are other tables that it reads as a whole, with their rows.
@@ -205,7 +205,7 @@ class Statement:
 
     @property
     def begins_without_locks(self) -> bool:
-        """Whether no lock of an earlier statement is held: Alembic commits before an autocommit block, too."""
+        """Return whether no lock of an earlier statement is held. Alembic commits before an autocommit block, too."""
         return self.after_commit or not self.in_transaction
 
 

@@ -47,12 +47,12 @@ class Reviewed:
 
     @property
     def passed(self) -> bool:
-        """Whether no finding is an error, acknowledged ones aside."""
+        """Return whether there is no error, apart from acknowledged ones."""
         return passes(self.result)
 
     @property
     def unmeasured(self) -> bool:
-        """Whether something of it, or all, could not be measured."""
+        """Return whether a part of the revision, or all of it, could not be measured."""
         return self.observation is None or bool(self.observation.unmeasured)
 
 
@@ -81,7 +81,7 @@ class Review:
 
     @property
     def passed(self) -> bool:
-        """Whether the review came to its end, and none of `findings` is an error."""
+        """Return whether the review is complete, and none of `findings` is an error."""
         return self.finished and not any(found.severity is Severity.ERROR for found in self.findings)
 
 

@@ -1,4 +1,4 @@
-"""The pending revisions that are reason enough for a snapshot; the state machine asks for them before it makes one."""
+"""Returns the pending revisions that require a snapshot. The state machine sends this action before it makes one."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""The action that tests each step of the way to the database, in order, and always returns a report.
+"""Tests each step of the connection to the database, in order, and always returns a report.
 
-It is for a function that cannot reach its database, because nobody has a shell where it runs.
+Use it for a function that cannot reach its database, because there is no shell where the function runs.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class _Report:
         started = time.monotonic()
         try:
             message, passed = look(), True
-        except Exception as error:  # noqa: BLE001 - the report is for whatever is wrong
+        except Exception as error:  # noqa: BLE001 - the report covers every error
             message, passed = f"{type(error).__name__}: {one_line(error)}", False
         duration_ms = round((time.monotonic() - started) * 1000)
         self.steps.append({"step": name, "ok": passed, "duration_ms": duration_ms, "message": message})
@@ -81,7 +81,7 @@ def doctor(invocation: Invocation) -> Result:
     report = _Report()
     found: dict[str, Any] = {}
 
-    def keep(name: str, value: Any) -> Any:  # noqa: ANN401 - whatever the next step needs
+    def keep(name: str, value: Any) -> Any:  # noqa: ANN401 - the input of the next step
         found[name] = value
         return value
 
@@ -94,7 +94,7 @@ def doctor(invocation: Invocation) -> Result:
     unpooled = report.step("pooler", lambda: _pooler(found["session"]), possible=logged_in)
     state = RunState()
     if unpooled:
-        # Closed before the next step opens sessions of its own: a small pool may have two for a run.
+        # Closed before the next step opens its own sessions: a small pool may allow two for each run.
         with closing(found["session"]) as session:
             state = RunState(session.server.database)
             writable = report.step("server", lambda: _server(session))

@@ -27,7 +27,7 @@ def history(invocation: Invocation) -> Result:
 
 
 def packaged_revisions(invocation: Invocation, *, load_all: bool = False) -> list[Mapping[str, Any]]:
-    """Load the packaged tree in a process of its own and return an entry for each revision.
+    """Load the packaged tree in its own process and return an entry for each revision.
 
     ``load_all`` loads every revision's module, which the manifest makes unnecessary, and compares its file with the
     manifest.

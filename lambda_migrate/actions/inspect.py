@@ -62,14 +62,14 @@ def check(invocation: Invocation) -> Result:
     try:
         state = start.inspect(invocation)
     except ConfigurationError as error:
-        # Without models, the record says all.
+        # Without models, the recorded schema decides.
         if NO_MODELS not in str(error) or compared["schema"] == "unknown":
             raise
     return Result("check", invocation.settings.stage, invocation.schema, state, extra=compared)
 
 
 def _compared(invocation: Invocation, state: RunState) -> dict[str, Any]:
-    """Return how the database's schema compares with what is recorded of its revisions.
+    """Return the comparison of the database's schema with the recorded one.
 
     Raises:
         DriftDetected: it differs.

@@ -1,4 +1,4 @@
-"""What the function's process and the process of env.py both know about a server. It imports no library."""
+"""Facts about a server that the function's process and the process of env.py share. It imports no library."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ HAS_IDLE_TIMEOUT = HAS_CONNECTION_CHECK = 14
 # a FIN. It is longer than the timeout of a session that holds the lock, because a revision may compute between two
 # statements.
 IDLE_IN_TRANSACTION_TIMEOUT_S = 55
-# How often the server checks, during a statement, that its client still exists (PostgreSQL 14 and later).
+# The interval in which the server checks, during a statement, that its client still exists (PostgreSQL 14 and later).
 CONNECTION_CHECK_MS = 500
 
 

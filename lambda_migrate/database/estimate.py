@@ -1,7 +1,7 @@
-"""Estimates how long work on a table takes here, from its size, the reviewer's kinds of work, and this server's speed.
+"""Estimates the time of work on a table, from its size, the reviewer's kinds of work, and this server's speed.
 
-``benchmarks/estimates.py`` measures how far the estimates are off. They err on the long side: production is busy, and
-its cache is cold.
+``benchmarks/estimates.py`` measures the error of the estimates. They are rather too long than too short: production is
+busy, and its cache is cold.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-# What a row costs, in milliseconds, on a server that counts `_REFERENCE_ROWS_PER_MS` in a sample.
+# Milliseconds for each row, on a server that counts `_REFERENCE_ROWS_PER_MS` in a sample.
 _ROW_MS: Mapping[str, float] = {
     "scan": 0.00025,
     "foreign_key": 0.0003,
@@ -21,14 +21,14 @@ _ROW_MS: Mapping[str, float] = {
     "rewrite": 0.0008,
     "change": 0.006,
 }
-# For each index of the table: a rewrite builds it anew, and a change of a row adds an entry.
+# For each index of the table: a rewrite builds it again, and a change of a row adds an entry.
 _INDEX_MS: Mapping[str, float] = {"rewrite": 0.0009, "change": 0.006}
 _REFERENCE_ROWS_PER_MS = 3_800
 # One sample on a busy server varies by a factor of three, so it counts for its square root, within these bounds.
 _FASTEST, _SLOWEST = 0.7, 2.0
-# How often the table's bytes are read or written. Where that takes longer than the rows, it decides.
+# The passes over the table's bytes. If they take longer than the rows, they decide.
 _PASSES: Mapping[str, float] = {"scan": 1, "foreign_key": 1, "index": 1.3, "rewrite": 3, "change": 4}
-# Of a statement: a commit, the catalog.
+# The least time of a statement: a commit, the catalog.
 _LEAST_MS = 5
 # The estimate is the middle multiplied by this, and the shortest time is the middle divided by it.
 CAUTION = 1.5
@@ -36,7 +36,7 @@ CAUTION = 1.5
 
 @dataclass(frozen=True)
 class Size:
-    """A table as it is here: an estimate of its rows, its bytes with and without indexes, and how many it has."""
+    """A table in this database: its estimated rows, its bytes with and without indexes, and the number of indexes."""
 
     rows: int
     bytes: int
@@ -46,16 +46,16 @@ class Size:
 
 @dataclass(frozen=True)
 class Speed:
-    """How fast this server reads, in bytes a second, and how many rows it looks at in a millisecond."""
+    """The reading speed of this server, in bytes a second, and in rows a millisecond."""
 
     bytes_per_s: float
     rows_per_ms: float = _REFERENCE_ROWS_PER_MS
 
 
 def milliseconds(work: Iterable[Mapping[str, Any]], sizes: Mapping[str, Size | None], speed: Speed) -> float | None:
-    """Return how long work takes, in the middle. None if a table is not there yet.
+    """Return the expected time of work, or None if a table does not exist yet.
 
-    Each work has its ``table``, its ``kind``, and the ``share`` of the table's rows that it is about.
+    Each work has its ``table``, its ``kind``, and the ``share`` of the table's rows.
     """
     total = float(_LEAST_MS)
     slower = min(max(math.sqrt(_REFERENCE_ROWS_PER_MS / speed.rows_per_ms), _FASTEST), _SLOWEST)

@@ -109,7 +109,7 @@ def blockers(ask: Ask, locks: Mapping[str, str]) -> list[dict[str, Any]]:
     return list(found.values())[:_MOST_BLOCKERS]
 
 
-# What waits for a replica or a slot to catch up: WAL that is kept fills the disk while a migration writes more of it.
+# WAL that waits for a replica or a slot. It fills the disk while a migration writes more of it.
 _BEHIND_BYTES = 1 << 30
 _BEHIND_S = 60
 # A share of the lock table that a run should leave to others.
@@ -148,9 +148,9 @@ _ROLE_SETTINGS = """
 def holdups(
     ask: Ask, tables: Sequence[str], *, behind_bytes: int = _BEHIND_BYTES, free_locks: float = _FREE_LOCKS
 ) -> list[dict[str, Any]]:
-    """Return what delays or endangers any run on this server, each as its ``kind`` and a ``message`` for a person.
+    """Return the causes that delay or endanger any run on this server, each with its ``kind`` and a ``message``.
 
-    ``tables`` are those that the pending revisions lock. ``behind_bytes`` is how much WAL may wait for a reader, and
+    ``tables`` are those that the pending revisions lock. ``behind_bytes`` is the WAL that may wait for a reader, and
     ``free_locks`` the share of the free lock table that a run may use.
     """
     limits = {"bytes": behind_bytes, "seconds": _BEHIND_S}

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
-# What a session of the function's own resolves names in, after its first statement.
+# The search_path of the function's own session after its first statement.
 SEARCH_PATH = "pg_catalog, pg_temp"
 
 _TOKEN = re.compile(

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from psycopg2.extensions import connection
 
-# What the digests are of. It changes when the normal form does, and then recorded fingerprints cannot be compared.
+# The version of the normal form. Fingerprints of another version cannot be compared.
 FORM = 1
 
 _DIGEST_CHARACTERS = 12
@@ -179,7 +179,7 @@ class Schema:
 
 
 def fingerprint(objects: Mapping[str, str]) -> str:
-    """Return the hash of objects with their digests, whatever their order."""
+    """Return the hash of objects with their digests, independent of their order."""
     lines = "".join(f"{name}\n{objects[name]}\n" for name in sorted(objects))
     return hashlib.sha256(f"{FORM}\n{lines}".encode()).hexdigest()
 

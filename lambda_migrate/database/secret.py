@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from lambda_migrate.invocation.settings import Settings
 
-# What stands for a secret where there is none: the variables hold the rest.
+# Replaces a missing secret. The variables contain the rest.
 _NOTHING_HELD = '{"port": 5432}'
 
 # The keys under which a JSON object may hold a connection string, in this order.

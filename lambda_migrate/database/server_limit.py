@@ -1,7 +1,8 @@
-"""Limits how many runs work on one database server at once, because a server runs out of connections first.
+"""Limits the runs on one database server, because a server runs out of connections first.
 
 The state machine limits the concurrent targets of one rollout in total. Only the server shows which targets share it,
-and whether another rollout uses it too. So each run counts the other runs on the server, and exits at the limit.
+and whether another rollout uses it, too. Therefore each run counts the other runs on the server, and exits at the
+limit.
 """
 
 from __future__ import annotations

@@ -214,8 +214,8 @@ def versions(session: Session, schema: str, table: str, role: str | None) -> tup
     try:
         return read(f"SET LOCAL ROLE {quoted(role)}; " if role else "")
     except (psycopg2.errors.InsufficientPrivilege, psycopg2.errors.InvalidParameterValue):
-        # If env.py logs in as somebody else, this login may be no member of the role, and need not be. And a role that
-        # env.py created in a look is gone.
+        # If env.py logs in with another role, this login may not be a member of the role. A role that env.py created in
+        # a read-only action does not exist.
         if role is None:
             raise
         return read("")

@@ -36,7 +36,7 @@ _TRUSTED = """
         UNION SELECT m.member FROM pg_auth_members m JOIN trusted ON m.roleid = trusted.oid
     )"""
 
-# Who may act as a role: the members of it and of its members. `via` is the role that was granted to the last one.
+# The roles that may act as a role: its members, and their members. `via` is the role that was granted to the last one.
 _ACTING = """
     acting AS (
         SELECT DISTINCT root, root AS role, 0::oid AS via FROM roots
@@ -132,7 +132,7 @@ _QUERY = f"""
 
 @dataclass(frozen=True)
 class Finding:
-    """A role that is not trusted: what it may do or has done, and SQL that mends it."""
+    """A role that is not trusted, its privileges or objects, and SQL that fixes it."""
 
     problem: str
     mend: str
@@ -143,7 +143,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Findings:
-    """What was found, and whether the login is a superuser or may act as one. It is true if anything was found."""
+    """The findings, and whether the login is a superuser or may act as one. It is true if there are findings."""
 
     found: tuple[Finding, ...] = ()
     login: str = ""
@@ -173,7 +173,7 @@ def query(schemas: Iterable[str], *, missing: bool) -> str:
 
 
 def findings(rows: Iterable[Iterable[Any]]) -> Findings:
-    """Return what the rows of `query` mean."""
+    """Return the findings in the rows of `query`."""
     found = []
     login, superuser = "", False
     for way, schema, obj, role, via, quoted_role, quoted_schema, quoted_login, database, login, superuser in rows:  # noqa: B007
@@ -212,10 +212,10 @@ def findings(rows: Iterable[Iterable[Any]]) -> Findings:
 
 
 def refuse(found: Findings, settings: Settings) -> bool:
-    """Raise if a run must not go on, and return whether it must warn.
+    """Raise an error if the run must stop, and return whether it must warn.
 
     Raises:
-        ConfigurationError: UNTRUSTED_SCHEMA says so, or by default because the login is a superuser.
+        ConfigurationError: UNTRUSTED_SCHEMA requires it, or the default for a superuser's login.
     """
     mode = settings.untrusted_schema or ("refuse" if found.is_superuser else "warn")
     if found and mode == "refuse":

@@ -1,7 +1,7 @@
-"""Begins the upgrade of an empty database with the packaged checkpoint, in place of the revisions that it stands for.
+"""Begins the upgrade of an empty database with the packaged checkpoint, in place of its revisions.
 
-It runs on the connection that env.py gives to Alembic, so what it makes belongs to the role that env.py acts as. In
-any case in which the end could be another one than that of the revisions, the revisions run.
+It runs on the connection that env.py gives to Alembic, so the objects belong to the role that env.py acts as. If the
+result could differ from that of the revisions, the revisions run.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class Beginning:
         )
 
     def __call__(self, context: MigrationContext) -> None:
-        """Apply the checkpoint if the database is empty, and nothing stands against it.
+        """Apply the checkpoint if the database is empty and can use it.
 
         Raises:
             ConfigurationError: the checkpoint is not the one that the package was built with.

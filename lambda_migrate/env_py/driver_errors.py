@@ -1,4 +1,4 @@
-"""What PostgreSQL says of an error, whatever driver raises it.
+"""Returns PostgreSQL's fields of an error, for every driver.
 
 A driver's error here is one of psycopg2, psycopg, asyncpg or pg8000. psycopg2 and psycopg have the server's fields in
 ``diag``, asyncpg on the error, and pg8000 in a dictionary with the letters of the protocol (PostgreSQL's manual,

@@ -1,4 +1,4 @@
-"""What a driver's connection knows of its session.
+"""Reads the state of a session from a driver's connection.
 
 A driver's connection here is the one of psycopg2 or psycopg, or SQLAlchemy's adapter of an async driver.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 
-def pid_at_connect(driver: Any) -> int | None:  # noqa: ANN401 - each driver has a connection of its own
+def pid_at_connect(driver: Any) -> int | None:  # noqa: ANN401 - each driver has its own connection
     """Return the backend's pid that the driver got at connect time, or None if it does not keep it."""
     connection: Any = getattr(driver, "driver_connection", driver)
     if hasattr(connection, "get_server_pid"):  # asyncpg
@@ -27,6 +27,6 @@ def status(driver: Any) -> bool | None:  # noqa: ANN401 - as above
 
 
 def is_idle(driver: Any) -> bool:  # noqa: ANN401 - as above
-    """Return whether a session is in no transaction. If the driver does not say, return whether it is in autocommit."""
+    """Return whether a session is in no transaction, or in autocommit if the driver does not know."""
     idle = status(driver)
     return bool(getattr(driver, "autocommit", False)) if idle is None else idle

@@ -1,6 +1,6 @@
-"""Finds out whether a database is empty, and whether a checkpoint leads to the same there as its revisions.
+"""Determines whether a database is empty, and whether a checkpoint has the same result there as its revisions.
 
-It is about one schema. Others may hold what they like, unless the checkpoint fills them, too.
+It looks at one schema. Other schemas may have any content, unless the checkpoint fills them, too.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ _HOLDS = (
 
 @dataclass(frozen=True)
 class Found:
-    """What a session finds, as far as it decides about a checkpoint.
+    """The facts of a session that decide about a checkpoint.
 
-    ``schemas`` are those beside the one of the session that exist, and whether each holds an object.
+    ``schemas`` are the other existing schemas, and whether each has an object.
     """
 
     schema: str | None
@@ -57,7 +57,7 @@ def query(checkpoint: Checkpoint, schema: str | None, table: str) -> str:
     is_there = "pg_table_is_visible(c.oid)"
     if schema is not None:
         is_there = f"(n.nspname = {literal(schema)})"
-    # One value, as JSON: each driver has types of its own.
+    # One value, as JSON, because each driver has its own types.
     return qualified(
         "SELECT json_build_object("  # noqa: S608 - literals
         "'schema', current_schema(), 'quoted_schema', quote_ident(current_schema()),"

@@ -76,7 +76,7 @@ def _load(start: dict[str, str]) -> str | None:
         from lambda_migrate.env_py import preload, run_env_py  # noqa: F401, PLC0415 - the backend's libraries
 
         preload.preload(Settings("", "", package_root=root, alembic_config=config, driver=start["driver"]))
-    except BaseException as error:  # noqa: BLE001 - whatever a library raises
+    except BaseException as error:  # noqa: BLE001 - any error of a library
         return f"the backend's libraries cannot be loaded: {type(error).__name__}: {one_line(error)}"
     return None
 
@@ -99,7 +99,7 @@ def _run(pipe: int, lifeline: int, broken: str | None) -> NoReturn:
     try:
         gc.enable()
         gc.set_threshold(_NEW_OBJECTS)
-        # A process group of its own, so that programs that a revision starts end with it.
+        # Its own process group, so that programs that a revision starts end with it.
         os.setpgid(0, 0)
         threading.Thread(target=_die_with_function, args=(lifeline,), daemon=True).start()
         connection = Connection(pipe)

@@ -88,7 +88,7 @@ def _is_unescaped(value: object, password: str) -> bool:
         return "://" in value and f":{password}@" in value
     if not isinstance(value, dict):
         return False
-    # What a driver got of such an address: the password ends at its first "@", and the rest is taken for the host.
+    # The driver's parts of such an address: the password ends at its first "@", and the rest becomes the host.
     host, theirs = value.get("host"), value.get("password")
     cut = isinstance(theirs, str) and theirs != password and password.startswith(theirs)
     return cut and isinstance(host, str) and f"{theirs}@{host}".startswith(password)

@@ -36,7 +36,7 @@ def set_environment(job: Job) -> None:
     os.environ.update({name: _filled(text, placeholders) for name, text in settings.env_variables.items()})
     # Poolers refuse the startup parameter `options`. Then `connection` sets the path in each session.
     if job.schema is not None and not job.pooled:
-        # For connections that the backend opens beside env.py's. A backslash keeps libpq from splitting at a space.
+        # For further connections of the backend. A backslash keeps libpq from splitting at a space.
         path = re.sub(r"([\\ ])", r"\\\1", '"' + job.schema.replace('"', '""') + '"')
         os.environ["PGOPTIONS"] = f"-c search_path={path}"
     # libpq's own variables. psycopg uses libpq and asyncpg reads them too, so TLS applies with each of these drivers.

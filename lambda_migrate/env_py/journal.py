@@ -51,7 +51,7 @@ class Pass:
 
 @dataclass(frozen=True)
 class Caught:
-    """An error that left ``context.run_migrations()``, and what was known of the revision that was running.
+    """An error that left ``context.run_migrations()``, with the state of the running revision.
 
     ``table`` is None if Alembic had not read a version table. This counts if env.py catches the error.
     """
@@ -73,10 +73,10 @@ class Journal:
     passes: list[Pass] = field(default_factory=list)
     # Revisions that a stamp deleted from the version table. Alembic does not know that and still lists them as heads.
     forgotten: frozenset[str] = frozenset()
-    # True if env.py began a transaction of its own around all revisions. Its end decides whether they are committed.
+    # True if env.py began its own transaction around all revisions. Its end decides whether they are committed.
     held_open: bool = False
     partly_committed: bool = False
-    # What the database has in place of what the running statement wants.
+    # The object that blocks the running statement.
     note: str = ""
     # Tables that a revision created for its own transaction.
     temporary: set[str] = field(default_factory=set)
@@ -208,7 +208,7 @@ class Journal:
         self._notice_commit(connection)
 
     def _committed(self, connection: sqlalchemy.Connection) -> None:
-        """Note what is committed now, as SQLAlchemy is about to do it."""
+        """Note the committed revisions, right before SQLAlchemy commits."""
         if self._uncommitted_work and self.revision is not None and not (self.held_open or is_idle(connection)):
             with self._own_statements():
                 self.passes[-1].progress.note(connection)
@@ -232,7 +232,7 @@ class Journal:
 
     @property
     def is_busy(self) -> bool:
-        """Whether this runs statements of its own now."""
+        """Return whether this runs its own statements at the moment."""
         return self._busy or (self._resuming is not None and self._resuming.is_busy)
 
     @contextmanager
@@ -257,7 +257,7 @@ class Journal:
             raise
 
     def version_applied(self, connection: sqlalchemy.Connection) -> None:
-        """Take what was noted of the revision back, in the transaction that writes its version."""
+        """Remove the notes of the revision, in the transaction that writes its version."""
         try:
             with self._own_statements():
                 self.passes[-1].progress.clear(connection)

@@ -66,7 +66,7 @@ _CONTROL = tuple(
 # The body of a function in standard SQL ends with END.
 _SQL_BODY = re.compile(r"\bBEGIN\s+ATOMIC\b", re.IGNORECASE)
 _MAY_CONTROL = re.compile(r"\b(COMMIT|END|ROLLBACK|ABORT|BEGIN|TRANSACTION)\b", re.IGNORECASE)
-# What no rollback takes back, and no read-only transaction refuses.
+# Effects that no rollback reverts and no read-only transaction refuses.
 _LASTING = re.compile(
     r"\b(dblink_exec|dblink_send_query|dblink|lo_export|pg_logical_emit_message|pg_create_\w*replication_slot)\s*\("
     r"|\bTO\s+PROGRAM\b",
@@ -219,7 +219,7 @@ class Looking:
 
         psycopg.Connection, psycopg.connect = Connection, Connection.connect
 
-    def session(self, driver: Any) -> _Held:  # noqa: ANN401 - each driver has a connection of its own
+    def session(self, driver: Any) -> _Held:  # noqa: ANN401 - each driver has its own connection
         """Return the session of a driver's connection."""
         return self._sessions.setdefault(id(driver), _Held(driver))
 
@@ -274,7 +274,7 @@ class Looking:
             raise PoolerRefused(OTHER_POOLER)
 
     def commit(self, driver: Any) -> None:  # noqa: ANN401
-        """Do what env.py sees of a commit: later rollbacks keep what was done until now."""
+        """Do what env.py expects of a commit: later rollbacks keep the changes until now."""
         if not self.session(driver).held or is_idle(driver):
             _real(driver, "commit")
             return
@@ -445,7 +445,7 @@ def _wrap_pooled(name: str, wrapper: Callable[..., Any]) -> None:
 
 
 def _make_others_read_only(connection: sqlalchemy.Connection) -> None:
-    """Make the session of a driver that cannot be held read-only, as far as it goes through SQLAlchemy."""
+    """Make sessions read-only whose driver cannot be held, if they go through SQLAlchemy."""
     if connection.dialect.name == "postgresql" and not _is_postgresql(_driver(connection.connection)):
         row_between(
             connection,

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 Kind = Literal["lock", "cancelled", "connection", "authentication", "refused", "error"]
 MAY_PASS = frozenset[Kind]({"lock", "connection", "authentication"})
 
-# Sessions of these actions change nothing, whatever env.py or a revision does; see `looking`.
+# Sessions of these actions change nothing, for any env.py or revision (`looking`).
 READ_ONLY_ACTIONS = frozenset({"status", "plan", "check"})
 # The constraint that PostgreSQL names if something commits what only such an action wrote.
 NEVER_COMMITTED = "looking_changes_nothing"
@@ -143,7 +143,7 @@ class IndexDropped:
 
 @dataclass(frozen=True)
 class StatementSkipped:
-    """A statement was skipped because an interrupted run had finished its work. ``why`` says what was found."""
+    """A statement was skipped because an interrupted run had finished its work. ``why`` has the evidence."""
 
     why: str
     revision: Revision
@@ -207,7 +207,7 @@ class Ended:
 
 @dataclass(frozen=True)
 class Untrusted:
-    """env.py's session resolves names in a schema in which another role may create. ``findings`` says which."""
+    """env.py's session resolves names in a schema in which another role may create. ``findings`` lists them."""
 
     findings: str
 

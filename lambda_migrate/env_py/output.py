@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 # A line may lack its end for ever, as a progress bar does. So much of it is one line.
 _LONGEST_LINE = 65_536
-# How long to wait for the last output of a program that a revision started.
+# The time limit for the last output of a program that a revision started.
 _LAST_OUTPUT_S = 1.0
 
 

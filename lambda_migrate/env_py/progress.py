@@ -88,7 +88,7 @@ class RunsOtherStatements(Exception):  # noqa: N818 - not an error: the revision
 
 @dataclass
 class Progress:
-    """What was committed of the running revision, in the comment of one version table.
+    """The committed part of the running revision, from the comment of one version table.
 
     ``comment`` is the table's comment, ``may_comment`` is True if the session's role may change it. With ``resumes``
     False, nothing is skipped.
@@ -165,7 +165,7 @@ class Progress:
             self._committed = len(self._statements)
 
     def clear(self, connection: sqlalchemy.Connection) -> None:
-        """Take the note out of the comment, in the transaction that writes the version.
+        """Remove the note from the comment, in the transaction that writes the version.
 
         Raises:
             RunsOtherStatements: the revision did not run all that the interrupted run had committed.

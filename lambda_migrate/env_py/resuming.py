@@ -89,8 +89,8 @@ _REINDEXED = {
 class Resuming:
     """Looks at the statements of a revision before they run.
 
-    ``dropped`` gets the name of each invalid index that was dropped, ``skipped`` gets what was found done. ``note``
-    says what the database has in place of what the last statement wants.
+    ``dropped`` gets the name of each dropped invalid index, ``skipped`` the evidence for each skipped statement.
+    ``note`` is the object that blocks the last statement.
     """
 
     dropped: Callable[[str], None]
@@ -117,7 +117,7 @@ class Resuming:
 
     @property
     def is_busy(self) -> bool:
-        """Whether this runs statements of its own now."""
+        """Return whether this runs its own statements at the moment."""
         return self._busy
 
     def create_index(self, connection: sqlalchemy.Connection, wanted: re.Match[str]) -> str:

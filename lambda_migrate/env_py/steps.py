@@ -307,7 +307,7 @@ class Rendering:
         if self._several:
             revision = replace(revision, table=now.table)
         rendered = {"sql": None, "error": problem} if problem else {"sql": redact(sql or "")}
-        # None and not an empty list: nobody has reviewed the revision.
+        # None instead of an empty list means that the revision was not reviewed.
         reviewed = {"findings": self.findings.get(revision.revision)}
         self.journal.send(Entry("plan", {**revision.as_json(), **rendered, **reviewed}))
 

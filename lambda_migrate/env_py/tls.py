@@ -39,7 +39,7 @@ def hold_tls(mode: str, root: Path) -> None:
     policy = _Policy(mode, root)
 
     def refuse_unknown(dialect: Any, *_: Any) -> None:  # noqa: ANN401
-        # A dialect with a way of its own to connect would not come to `connect`.
+        # A dialect with its own connect() would not call `connect`.
         known = dialect.driver in _SECURED and type(dialect).connect is connect
         if dialect.name == "postgresql" and not known and policy.verifies:
             raise ConfigurationError(
@@ -170,7 +170,7 @@ def _asyncpg(policy: _Policy, arguments: tuple[Any, ...], parameters: Mapping[st
     if given is True:
         given = _VERIFY_FULL
     if str(parameters.get("host") or "").startswith("/"):
-        return {**parameters}  # a socket of this machine, over which asyncpg knows no TLS
+        return {**parameters}  # a Unix socket, for which asyncpg has no TLS
     return {**parameters, "ssl": policy.context(_mode_of(given))}
 
 
@@ -180,7 +180,7 @@ def _pg8000(policy: _Policy, _: tuple[Any, ...], parameters: Mapping[str, Any]) 
     return {**parameters, "ssl_context": policy.context(_mode_of(_REQUIRE if given is True else given))}
 
 
-def _mode_of(given: Any) -> str | None:  # noqa: ANN401 - whatever env.py passes
+def _mode_of(given: Any) -> str | None:  # noqa: ANN401 - any value of env.py
     """Return the mode that a driver's argument means, None if it leaves the mode open."""
     if given is False:
         return "disable"

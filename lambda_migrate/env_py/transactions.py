@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     import sqlalchemy
     from alembic.runtime.migration import MigrationContext
 
-# Statements that do nothing that ends with their transaction. A default of transactions is not one of them: it would
-# hold for each later transaction, and under Alembic itself there is none.
+# Statements without an effect that ends with the transaction. A default for transactions is not one of them: it would
+# apply to each later transaction, and under Alembic itself there is none.
 _NOTHING_LOCAL = re.compile(
     r"SET\s+(SESSION\s+)?(?!(LOCAL|TRANSACTION|CONSTRAINTS|SESSION|CHARACTERISTICS)\b|(default_)?transaction_)"
     r"[\w.]+\s*(=|\s)[^()]*"
@@ -99,7 +99,7 @@ class Transactions:
         finally:
             self._connection.rollback()
 
-    def _run_migrations(self, **options: Any) -> None:  # noqa: ANN401 - whatever the revisions take
+    def _run_migrations(self, **options: Any) -> None:  # noqa: ANN401 - the options of any revision
         context, connection = self._context, self._connection
         if _began_explicitly(connection) or (self._shares and self._may_have_made_something_local()):
             self._set_held_open(connection, True)  # noqa: FBT003 - the value of a setter
@@ -114,7 +114,7 @@ class Transactions:
             return
         context._transaction = None  # noqa: SLF001
         self._run(**options)
-        # env.py's block may go on with statements, which its end commits.
+        # env.py's block may continue with statements, which its end commits.
         context._transaction = connection.get_transaction() or connection.begin()  # noqa: SLF001
 
     def _may_have_made_something_local(self) -> bool:

@@ -52,7 +52,7 @@ def read_config(path: Path) -> Config:
     config = Config(str(ini) if ini.is_file() else None, **files)
     try:
         databases = config.get_main_option("databases")
-    except Exception as error:  # noqa: BLE001 - whatever configparser and interpolation raise
+    except Exception as error:  # noqa: BLE001 - any error of configparser
         raise ConfigurationError(f"{path.name} of the package cannot be read: {one_line(error)}") from None
     if databases:
         raise ConfigurationError(

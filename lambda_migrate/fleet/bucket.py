@@ -24,7 +24,7 @@ _MISSING = frozenset({"NoSuchKey", "404"})
 _CHANGED = frozenset({"PreconditionFailed", "ConditionalRequestConflict", "412", "NoSuchKey"})
 
 
-class ChangedMeanwhile(Exception):  # noqa: N818 - the writer expects it and goes on
+class ChangedMeanwhile(Exception):  # noqa: N818 - the writer expects it and continues
     """An object was not written, because another writer changed it first."""
 
 

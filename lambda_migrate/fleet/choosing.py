@@ -42,9 +42,9 @@ class Options:
 
 @dataclass(frozen=True)
 class Chosen:
-    """The targets of a rollout. ``names`` are None if it is about all that there are.
+    """The targets of a rollout. ``names`` is None for a rollout of all targets.
 
-    ``excluded`` are the others' names, each with the reason.
+    ``excluded`` are the names of the others, each with the reason.
     """
 
     tenants: list[Tenant]
@@ -206,9 +206,9 @@ def _failed_in(folder: Folder, listed: Sequence[Tenant]) -> tuple[str, ...]:
 
 
 def _migrated_in(folder: Folder, tenants: Sequence[Tenant], revision: str) -> list[Tenant]:
-    """Return the targets that a rollout has migrated, each with the revision to go back to and the one it must be at.
+    """Return the targets that a rollout has migrated, each with its former revision and the one that it must be at.
 
-    A target that is at another place by now fails: what that place holds is not what the rollout has left.
+    A target that has moved to another place fails, because the rollout did not migrate that place.
     """
     rollout = listing_of(folder)
     if rollout["plan"]:
@@ -236,7 +236,7 @@ def _migrated_in(folder: Folder, tenants: Sequence[Tenant], revision: str) -> li
 
 
 def _plan(folder: Folder, package: str) -> Mapping[str, Any]:
-    """Return what a plan has listed.
+    """Return the listing of a plan.
 
     Raises:
         InvalidRequest: it was no plan, or the package is another one by now. Nothing was begun.

@@ -56,7 +56,7 @@ def wave_file(number: int, part: int = 1) -> str:
 
 
 class SpoiledError(Exception):
-    """rollout.json is not what the function wrote: somebody changed it."""
+    """rollout.json was changed by hand."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ class Folder:
         return found and found[0]
 
     def listing(self) -> dict[str, Any] | None:
-        """Return what was listed, as rollout.json has it, or None if nothing was.
+        """Return the listing in rollout.json, or None if there is none.
 
         Raises:
             SpoiledError: rollout.json has another form.
@@ -105,9 +105,9 @@ class Folder:
         return listing
 
     def halted(self) -> dict[str, Any] | None:
-        """Return why the rollout is halted: ``why`` and ``message``. None if it is not.
+        """Return the reason why the rollout is halted, as ``why`` and ``message``, or None if it is not.
 
-        halt.json halts whatever it holds, because people write it by hand.
+        halt.json halts with any content, because people write it by hand.
         """
         if not self.is_halted():
             return None
@@ -147,7 +147,7 @@ class Folder:
     ) -> None:
         """Record the outcome of a target. ``item`` is the target's entry in its wave.
 
-        A failure has the type of its error for ``revision``: nobody read where the database is.
+        A failure has the type of its error as ``revision``, because the database's revision is unknown.
         """
         at = quote(revision or BASE, safe="")[:_LONGEST_REVISION]
         name = f"outcomes/{int(item['wave'])}/{outcome}/{int(item['number'])}/{duration_ms}/{at}"

@@ -1,4 +1,4 @@
-"""What stands between two waves: the request for an approval, and a halt by the state machine itself."""
+"""Requests an approval between two waves, and halts a rollout for the state machine."""
 
 from __future__ import annotations
 
@@ -28,6 +28,6 @@ def ask(invocation: Invocation) -> Result:
 
 
 def halt(invocation: Invocation) -> Result:
-    """Let no further target begin: an alarm is on, or nobody has approved the next wave in time."""
+    """Start no further target: an alarm is on, or the next wave was not approved in time."""
     folder_of(invocation).halt(STOPPED, one_line(rollout_fields(invocation)["message"]))
     return answer(invocation, {"outcome": "halted"})

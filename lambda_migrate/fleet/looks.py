@@ -1,7 +1,7 @@
-"""What a plan or a check of a rollout finds at its targets: their preflights, and how their schemas compare.
+"""Records the results of a plan or a check at its targets: preflights, and comparisons of schemas.
 
-A target's verdict is part of an object's key, so that one request reads a thousand verdicts. Only the objects of
-targets with a problem are read, and the longest block's.
+A target's verdict is part of an object's key, so that one request reads a thousand verdicts. The rollout reads only the
+objects of targets with a problem, and that of the longest block.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _SCHEMA_STATES = ("equal", "different", "unknown")
 
 
 def look(invocation: Invocation, folder: Folder, item: Mapping[str, Any], state: RunState, outcome: str) -> None:
-    """Record what a target of a plan or a check will meet. What cannot be found out is left out.
+    """Record the preflight of a target in a plan or a check. Unknown parts are omitted.
 
     Raises:
         ServerBusy: as many runs as allowed are active on the server.
@@ -46,7 +46,7 @@ def look(invocation: Invocation, folder: Folder, item: Mapping[str, Any], state:
     except ServerBusy:
         raise
     except MigrationError:
-        # The target's outcome stands.
+        # The target's outcome is unchanged.
         return
 
 
@@ -130,7 +130,7 @@ def _preflight(folder: Folder) -> dict[str, Any] | None:
 
 
 def _checks(bodies: Iterator[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return each check that would fail, with how many targets, and one of them. Most targets first."""
+    """Return each check that would fail, with the number of targets and one example, most targets first."""
     found: dict[tuple[Any, ...], dict[str, Any]] = {}
     for body in bodies:
         for check in body["checks"]:
@@ -146,7 +146,7 @@ def _groups(folder: Folder) -> list[dict[str, Any]]:
     """Return the targets by how their schema compares: so many are equal, these differ like that."""
     groups: dict[tuple[str, str], list[str]] = {}
     for state, print_, key in _keys(folder, _SCHEMAS, _SCHEMA_STATES):
-        # Targets with the recorded schema are equal, whatever else their databases hold.
+        # Targets with the recorded schema are equal, even if their databases contain other objects.
         groups.setdefault((state, "" if state == "equal" else print_), []).append(key)
     found = []
     for (state, print_), keys in sorted(groups.items(), key=lambda each: (each[0][0] != "equal", -len(each[1]))):

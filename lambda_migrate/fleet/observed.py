@@ -1,6 +1,6 @@
-"""What is known of a rollout: its listing in S3, and one outcome for each target.
+"""Reads a rollout: its listing in S3, and one outcome for each target.
 
-One reading serves everything that is written of a rollout: its report, its list of targets and its page.
+The report, the list of targets and the page use the same reading.
 """
 
 from __future__ import annotations
@@ -77,9 +77,9 @@ def observe(folder: Folder) -> Observed | None:
 def last_of_each(rollout: Mapping[str, Any], outcomes: Iterable[Outcome]) -> dict[int, Outcome]:
     """Return one outcome for each target, by its number. Step Functions may invoke twice, and answers may be lost.
 
-    The first in `OUTCOMES` counts: what was once recorded as migrated is migrated, whatever a lost answer made of it.
-    Of two equal ones, the longer counts: it did the work, and the other one found it done.
-    An outcome of a target that was not listed does not count: whoever may invoke the function can write some.
+    The first in `OUTCOMES` counts, because a target with one recorded migration is migrated. Of two equal ones, the
+    longer counts: it did the work, and the other one found it done. Outcomes of targets that were not listed do not
+    count, because any invoker can write some.
     """
     found: dict[int, Outcome] = {}
     for outcome in outcomes:

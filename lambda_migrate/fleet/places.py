@@ -1,4 +1,4 @@
-"""Where the targets are: the server of each, and whether two of them are one database and schema."""
+"""Finds the server of each target, and two targets with the same database and schema."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def _check_places(
 
 
 def _default_schema(invocation: Invocation, tenant: Tenant) -> str | None:
-    """Return the schema that a target's login works in, or None if its database cannot be asked."""
+    """Return the default schema of a target's login, or None if its database does not answer."""
     target = Target(**tenant.target)
     own = replace(
         invocation,

@@ -70,7 +70,7 @@ def read(folder: Folder, *, stage: str, ended: datetime | None = None) -> dict[s
 
 
 def _spoiled(folder: Folder, error: SpoiledError, stage: str, ended: datetime | None) -> dict[str, Any]:
-    """Return the report of a rollout whose rollout.json somebody changed."""
+    """Return the report of a rollout whose rollout.json was changed by hand."""
     now = ended or datetime.now(timezone.utc)
     nothing = {"rollout": folder.name, "stage": stage, "plan": False, "targets": 0, "waves": []}
     problem = {"Error": "Spoiled", "Cause": str(error)}
@@ -160,7 +160,7 @@ def _status(
     problem: Mapping[str, Any] | None,
     failures: Sequence[Mapping[str, Any]],
 ) -> tuple[str, str]:
-    """Return the status and its message. Failures count before a stop, and a stop after the last target is none."""
+    """Return the status and its message. Failures count before a stop. A stop after the last target does not count."""
     failed, left = (sum(wave[what] for wave in waves) for what in (FAILED, LEFT))
     first = "; the first is {name}: {error_type}: {message}".format(**failures[0]) if failures else ""
     if problem:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _TARGET_FIELDS = ("secret_id", "database", "schema")
 FIELDS = frozenset({*_TARGET_FIELDS, "name", "server", "priority", "group"})
 
-# A name stands in the report, in log lines and in messages. A secret's name has 512 characters at most.
+# A name is part of the report, of log lines and of messages. A secret's name has at most 512 characters.
 LONGEST_NAME = 512
 LONGEST_SERVER = 255
 _SHOWN = 60
@@ -29,7 +29,7 @@ class _Wrong(Exception):  # noqa: N818 - the target fails with it later
 
 
 def tenants(rows: Iterable[Mapping[str, Any]]) -> Iterator[Tenant]:
-    """Yield a target for each row. A target with a wrong row has a ``problem`` and a name of its own."""
+    """Yield a target for each row. A target with a wrong row has a ``problem`` and a name made from its row."""
     names: dict[str, int] = {}
     for number, row in enumerate(rows, start=1):
         tenant = _tenant(row, number)

@@ -89,11 +89,10 @@ def take_part(invocation: Invocation, action: Callable[[Invocation], Result]) ->
 
 
 def _take_back(invocation: Invocation, action: Callable[[Invocation], Result]) -> Result:
-    """Perform a downgrade, unless the database is there already, as after an earlier rollout of the same kind.
+    """Perform a downgrade, unless the database is already there, for instance after an earlier rollout.
 
-    ``confirm`` is the revision at which the rollout that is taken back left the database. An earlier run, also one of
-    an earlier rollout of the same kind, may have taken a part back: it ran out of time, or met a lock. Then ``confirm``
-    is where the database is now.
+    ``confirm`` is the revision to which the reverted rollout migrated the database. If an earlier run reverted a part
+    and then ran out of time or met a lock, ``confirm`` is the database's current revision.
     """
     request = invocation.request
     looking = replace(request, action="status", revision=DEFAULT_REVISION, confirm=None)
@@ -166,7 +165,7 @@ def record_failure(folder: Folder, fields: Mapping[str, Any]) -> str:
     if wave is None or wave["wave"] != item["wave"]:
         raise InvalidRequest(f"rollout {folder.name!a} has no target {item['number']} in wave {item['wave']}")
     if folder.has_succeeded(item):
-        # The answer was lost, and a retry failed: what was recorded first is what happened to the database.
+        # The answer was lost and a retry failed. The first record is right about the database.
         return MIGRATED
     folder.put_outcome(
         item,
@@ -200,7 +199,7 @@ def _failed(folder: Folder, rollout: Mapping[str, Any], wave: Mapping[str, Any])
 
 
 def _since(began: str | None) -> int:
-    """Return the milliseconds since the target's own execution began, 0 if nobody knows when that was."""
+    """Return the milliseconds since the target's own execution began, or 0 if its start is unknown."""
     if began is None:
         return 0
     try:
@@ -211,9 +210,9 @@ def _since(began: str | None) -> int:
 
 
 def _is_another_package(invocation: Invocation, folder: Folder) -> bool:
-    """Return whether the function was deployed anew since the targets were listed, and halt the rollout if so.
+    """Return whether another package was deployed since the targets were listed, and halt the rollout if so.
 
-    Otherwise the targets that are left would get revisions that no canary ran.
+    Otherwise the remaining targets would get revisions that no canary ran.
     """
     listed = rollout_fields(invocation).get("package")
     own = package_digest(invocation.settings)
@@ -228,7 +227,7 @@ def _is_another_package(invocation: Invocation, folder: Folder) -> bool:
 
 
 def listing_of(folder: Folder) -> Mapping[str, Any]:
-    """Return what a rollout has listed.
+    """Return the listing of a rollout.
 
     Raises:
         InvalidRequest: there is no such rollout, or its rollout.json was changed.

@@ -132,9 +132,9 @@ def targets(invocation: Invocation) -> Result:
 
 
 def _again(invocation: Invocation, folder: Folder, options: Options) -> Result:
-    """List the targets again at the end of a rollout of all. Those that are new are one more wave.
+    """List the targets again at the end of a rollout of all targets. New ones are one more wave.
 
-    The targets of an approved plan are what somebody has approved: the new ones are named in the report.
+    If a plan was approved, new targets were not, and the report lists them.
     """
     listing = dict(listing_of(folder))
     waves = [wave for wave in listing["waves"] if not wave.get("new")]
@@ -160,7 +160,7 @@ def _again(invocation: Invocation, folder: Folder, options: Options) -> Result:
 
 
 def _check_execution(fields: Mapping[str, Any]) -> None:
-    """Check what the objects in S3 keep of this execution: every later rollout reads it."""
+    """Check the objects in S3 for this execution, because every later rollout reads them."""
     execution = _EXECUTION.fullmatch(fields["execution"])
     if execution is None or execution["name"] != fields["name"]:
         raise InvalidRequest("rollout.execution must be the ARN of the execution that rollout.name names")
@@ -218,7 +218,7 @@ def _tenants(invocation: Invocation) -> list[Tenant]:
     if not tenants:
         raise ConfigurationError("there is no target: nothing matches what `rollout` in the stage's settings names")
     problem = next((tenant.problem for tenant in tenants if tenant.problem), None)
-    # The settings are a list that somebody wrote. The rows of a query and the tags of secrets are data of many.
+    # A person wrote a list in the settings. Rows of a query and tags of secrets come from many sources.
     if problem and not settings.rollout.keys() & {"query", "secret_tag", "secret_prefix"}:
         raise ConfigurationError(f"{problem}: correct `rollout` in the stage's settings")
     return placed(invocation, tenants)

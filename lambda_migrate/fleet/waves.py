@@ -34,10 +34,10 @@ class Tenant:
 
 @dataclass(frozen=True)
 class Gate:
-    """What must happen before a wave begins: a pause, and then an approval if ``kind`` is "approval", not "none".
+    """The pause before a wave, and an approval if ``kind`` is "approval" and not "none".
 
-    A pause is ``looks`` times ``look_s`` long: after each, the machine looks whether the rollout is halted, and with
-    ``soaks`` whether the alarm of the settings is on.
+    A pause is ``looks`` times ``look_s`` long. After each part, the machine checks whether the rollout is halted, and
+    with ``soaks`` whether the alarm of the settings is on.
     """
 
     kind: str = "none"
@@ -53,12 +53,12 @@ class Gate:
 
     @property
     def seconds(self) -> int:
-        """Return how long the pause is."""
+        """Return the length of the pause."""
         return self.looks * self.look_s
 
     @property
     def events(self) -> int:
-        """Return how many events of an execution's history it costs, rounded up."""
+        """Return the number of history events that it costs, rounded up."""
         return self.looks * (_EVENTS_OF_A_SOAK if self.soaks else _EVENTS_OF_A_LOOK) + (
             _EVENTS_OF_AN_APPROVAL if self.kind == _APPROVAL else 0
         )
@@ -79,7 +79,7 @@ _APPROVAL = "approval"
 _LOOK_S = 60
 _MOST_LOOKS = 700
 _MOST_LOOKS_FOR_THE_NEW = 100
-# Of the 25,000 events that an execution may have. An alarm is looked at only while canaries soak.
+# Of the 25,000 events of an execution. The machine reads the alarm only while canaries soak.
 _EVENTS_OF_A_LOOK = 15
 _EVENTS_OF_A_SOAK = 22
 _EVENTS_OF_AN_APPROVAL = 13
@@ -145,12 +145,12 @@ def arrange(tenants: Sequence[Tenant], rules: Rules, *, first: int = 1) -> list[
 
 
 def _every(seconds: int, looks: int) -> int:
-    """Return the seconds between two looks, so that pauses of so many seconds need no more than about these looks."""
+    """Return the seconds between two looks, so that a pause needs no more than about this number of looks."""
     return max(_LOOK_S, math.ceil(seconds / looks))
 
 
 def _divided(tenants: list[Tenant], sizes: Sequence[int | str]) -> list[list[Tenant]]:
-    """Return the targets in waves of these sizes; what is left is the last one."""
+    """Return the targets in waves of these sizes. The remaining targets are the last one."""
     waves = []
     left = tenants
     for size in sizes:

@@ -46,10 +46,10 @@ class Deadline:
 
 
 def within(seconds: float, work: Callable[[], _Answer]) -> _Answer:
-    """Return the answer of work that has no timeout of its own, such as the resolving of a host name.
+    """Return the answer of work without its own timeout, such as the resolution of a host name.
 
     Raises:
-        TimeoutError: no answer came in time. The thread goes on, and its answer is ignored.
+        TimeoutError: no answer came in time. The thread continues, and its answer is ignored.
     """
     answers: list[_Answer] = []
     errors: list[BaseException] = []

@@ -27,14 +27,14 @@ class MigrationError(Exception):
 
     retry_helps: ClassVar[bool] = False
 
-    def __init__(self, message: str, **facts: Any) -> None:  # noqa: ANN401 - whatever a log line may hold
+    def __init__(self, message: str, **facts: Any) -> None:  # noqa: ANN401 - any field of a log line
         super().__init__(redact(message))
         self.facts = facts
         self.state: RunState | None = None
 
 
 class Unexpected(Exception):
-    """A bug of the function. ``state`` is what the run had done by then."""
+    """A bug of the function. ``state`` is the work that the run had done."""
 
     def __init__(self, error: Exception, state: RunState) -> None:
         super().__init__(f"{type(error).__name__}: {redact(str(error))}")
@@ -103,7 +103,7 @@ class MigrationFailed(MigrationError):
 
 
 class MigrationIncomplete(MigrationError):
-    """The run stopped before Lambda's deadline. The next invocation goes on from there."""
+    """The run stopped before Lambda's deadline. The next invocation continues from there."""
 
     retry_helps = True
 
@@ -140,7 +140,7 @@ class BucketUnavailable(MigrationError):
 
 @contextmanager
 def keeping(state: RunState) -> Iterator[None]:
-    """Let an error of the contract carry this state, if it has none: what was done stays done if a later step fails."""
+    """Let an error of the contract carry this state, if it has none: the work is done even if a later step fails."""
     try:
         yield
     except MigrationError as error:

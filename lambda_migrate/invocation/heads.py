@@ -1,4 +1,4 @@
-"""Checks what a version table holds before anything relies on it: how many rows, and what a revision id can be."""
+"""Checks the content of a version table before anything relies on it: the number of rows, and the form of the ids."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 MOST_HEADS = 1000
 # The longest id that an event may name. Alembic's own column holds 32 characters.
 LONGEST_ID = 255
-# Alembic gives these words a meaning of their own.
+# Words with their own meaning in Alembic.
 _WORDS = frozenset({"head", "heads", "base", "current"})
 
 # A SELECT takes one row more than may be there, and no value that is longer, so that the answer is small.

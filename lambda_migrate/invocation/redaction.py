@@ -30,13 +30,13 @@ _LITERAL = r"(?:e'(?:[^'\\]|''|\\.)*(?:'|$)|(?:u&)?'(?:[^']|'')*(?:'|$)|\$(?P<ta
 # The value after "password=": quoted within a literal, with its quotes doubled or escaped; a literal; or a word.
 _VALUE = rf"(?:''(?=[^\s,;)'])[^']*''|\\+'(?:[^'\\]|\\[^'])*\\+'|{_LITERAL}|(?:\\.|[^\s'\";,)\\])+)"
 
-# What is a secret wherever it stands, also one that the function never read.
+# Texts that are secrets in any place, even if the function never read them.
 _ALWAYS = (
     # The login in an address.
     (re.compile(r"://[^\s/@:'\"]*:[^\s'\"]*@"), f"://{REDACTED}@"),
     # A role's password, or that of a user mapping, in a statement.
     (re.compile(rf"(\bpassword\s+){_LITERAL}", re.IGNORECASE | re.DOTALL), rf"\1'{REDACTED}'"),
-    # The password in a connection string of libpq, also one that stands in a literal, or that an UPDATE sets.
+    # The password in a connection string of libpq, also in a literal, or in an UPDATE.
     (re.compile(rf"(\b(?:ssl)?password\s*=\s*){_VALUE}", re.IGNORECASE | re.DOTALL), rf"\1{REDACTED}"),
     # A signature of AWS, such as an IAM token of RDS is.
     (
@@ -100,7 +100,7 @@ class _Secret:
 _lock = Lock()
 # Replaced as a whole, so that readers need no lock; the one concealed last is at the end.
 _secrets: tuple[_Secret, ...] = ()
-# Those of the sandbox, which are in use all the time.
+# The secrets of the sandbox, which are always in use.
 _lasting: tuple[_Secret, ...] = ()
 
 
@@ -206,7 +206,7 @@ def _spellings(text: str) -> str:
 
 
 def _kind(character: str) -> str | None:
-    """Return what else may stand for a run of such characters, None if each stands for itself."""
+    """Return the pattern that such characters may become, or None if each stays itself."""
     if character in _QUOTES:
         return r"[\\'\"]"
     return rf"\s|\+|\\{{1,{_DEEPEST}}}[nrtfv]" if character.isspace() else None
@@ -238,7 +238,7 @@ def _escapes(character: str) -> str:
 
 
 def redact(text: str) -> str:
-    """Return the text without concealed secrets, and without what is a secret wherever it stands."""
+    """Return the text without concealed secrets, and without texts that are secrets in any place."""
     lower = text.lower()
     for secret in reversed((*_lasting, *_secrets)):
         if secret.is_in(text, lower):
@@ -258,7 +258,7 @@ def one_line(error: BaseException | str, *, limit: int = 2000) -> str:
 
 
 def may_hold_secret(text: str) -> bool:
-    """Return whether a text may hold a secret: a quick look, which is right if it says no."""
+    """Return whether a text may hold a secret. The check is fast, and a negative answer is always right."""
     lower = text.lower()
     return _is_suspicious(text) or any(secret.is_in(text, lower) for secret in (*_lasting, *_secrets))
 
@@ -268,7 +268,7 @@ def _is_suspicious(text: str) -> bool:
     return any(hint in lower for hint in _HINTS)
 
 
-def redacted(value: Any) -> Any:  # noqa: ANN401 - whatever a log line may hold
+def redacted(value: Any) -> Any:  # noqa: ANN401 - any value of a log line
     """Return a value of JSON with each text in it redacted."""
     if isinstance(value, str):
         return redact(value)

@@ -38,7 +38,7 @@ ROLLOUT_FIELDS: Mapping[str, Mapping[str, type]] = {
     "halt": {"name": str, "message": str},
     "record": {"name": str, "item": dict, "runs": int, "error": dict, "began?": str},
     "report": {"name": str, "problem?": dict},
-    # Of a stage without targets: whether there should be a snapshot first.
+    # For a stage without targets: is a snapshot needed?
     "dangers": {"name": str},
 }
 # The input of a rollout's execution. A stage without targets takes none of them.
@@ -52,7 +52,7 @@ _ITEM: Mapping[str, type] = {
     "target": dict,
     "problem?": str,
     "check?": bool,
-    # Of a rollout that takes revisions back: where to, and where the database must be.
+    # For a rollout that reverts revisions: the target revision, and the revision that the database must have.
     "revision?": str,
     "confirm?": str,
 }
@@ -113,7 +113,7 @@ class Request:
 
     @property
     def is_target_of_rollout(self) -> bool:
-        """Whether this is the upgrade, the downgrade or the status of one target of a rollout."""
+        """Return whether this is the upgrade, the downgrade or the status of one target of a rollout."""
         return self.rollout is not None and self.action in ACTIONS
 
 
@@ -225,7 +225,7 @@ def _rollout(action: str, event: Mapping[str, Any]) -> Mapping[str, Any] | None:
 
 
 def is_downgrade(value: object) -> bool:
-    """Return whether many databases can be taken back to it: base or an id, because -N is another one in each."""
+    """Return whether a downgrade to it is possible for many databases: base or an id, because -N differs in each."""
     return isinstance(value, str) and not value.startswith("-") and bool(_REVISIONS["downgrade"][0].fullmatch(value))
 
 

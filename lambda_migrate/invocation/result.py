@@ -142,7 +142,7 @@ class Result:
 
     @property
     def has_applied(self) -> bool:
-        """Whether an upgrade applied anything: revisions, or a checkpoint in their place."""
+        """Return whether an upgrade applied revisions, or a checkpoint in their place."""
         return bool(self.applied) or self.state.checkpoint is not None
 
     @property

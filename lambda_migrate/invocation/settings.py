@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from lambda_migrate.invocation.request import Target
 
-# Where Secrets Manager answers, if the stack has made an endpoint without private DNS for the function.
+# The address of Secrets Manager, if the stack has made an endpoint without private DNS for the function.
 SECRETS_ENDPOINT_VARIABLE = "AWS_ENDPOINT_URL_SECRETS_MANAGER"
 
 _FUNCTION_ROOT = Path(__file__).resolve().parents[1]

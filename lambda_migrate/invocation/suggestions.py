@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 # A name is about this database if it has one of these words, and about another one if it has one of those.
 _OURS = re.compile(r"(POSTGRES|PSQL|PG|DATABASE|DB|SQL|RDS)")
 _OTHERS = re.compile(r"(MYSQL|MARIADB|MONGO|REDIS|SQLITE|MSSQL|ORACLE|ELASTIC|CLICKHOUSE|TEST|DYNAMO|INFLUX|VECTOR)")
-# The end of a name, and the placeholder of what it holds. The first that fits counts.
+# The end of a variable's name, and the placeholder of its content. The first match counts.
 _ENDS: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"(URL|URI|DSN|CONNECTION_STRING)$"), "url"),
     (re.compile(r"(HOST|SERVER|HOSTNAME|ADDRESS|ENDPOINT)$"), "host"),

@@ -1,6 +1,6 @@
-"""A checkpoint: what an empty database needs to be at a revision, and which revisions that stands for.
+"""The format of a checkpoint, which brings an empty database to a revision without running the earlier ones.
 
-``checkpoint.json`` and ``checkpoint.sql`` lie beside env.py. `migrate checkpoint` writes them, the builder compares
+``checkpoint.json`` and ``checkpoint.sql`` are beside env.py. `migrate checkpoint` writes them, the builder compares
 them with the tree, and an upgrade of an empty database begins with them.
 """
 
@@ -20,7 +20,7 @@ FORMAT = 2
 DESCRIPTION = "checkpoint.json"
 SCRIPT = "checkpoint.sql"
 
-# What the script says in place of the schema and the login, whose names are known only where it runs.
+# The script's placeholders for the schema and the login, whose names are known only at run time.
 HOME = "migrate_checkpoint_home"
 LOGIN = "migrate_checkpoint_login"
 
@@ -152,9 +152,9 @@ _IS_SET = "set"
 
 @dataclass(frozen=True)
 class Surroundings:
-    """What env.py and the revisions may read beside their files.
+    """The inputs of env.py and the revisions besides their files.
 
-    ``templates`` are the further variables that `DATABASE_ENV` gives, and ``url_variables`` those that get the URL.
+    ``templates`` are the further variables in `DATABASE_ENV`, and ``url_variables`` those that get the URL.
     """
 
     x_arguments: Mapping[str, str]
@@ -168,14 +168,14 @@ class Surroundings:
         return _digest(json.dumps([*self.x_arguments.items()]))
 
     def noted(self, names: Iterable[str]) -> dict[str, str | None]:
-        """Return what a checkpoint notes of these variables and of those in ``templates``. It notes no address."""
+        """Return a checkpoint's notes about these variables and those in ``templates``. They contain no address."""
         addresses = {name for name, text in self.templates.items() if "{" in text}
         left = {*names, *self.templates} - addresses - {*self.url_variables, *_OF_LIBPQ}
         variables = {**self.environ, **self.templates}
         return {name: self._noted(name, variables.get(name)) for name in sorted(left)}
 
     def differ_from(self, checkpoint: Checkpoint) -> str | None:
-        """Return what was otherwise when the checkpoint was made, None if nothing was."""
+        """Return the first difference from when the checkpoint was made, or None."""
         if self.x_digest != checkpoint.x_arguments:
             return "the -x arguments are not those with which it was made"
         for name, value in self.noted(checkpoint.variables).items():
@@ -194,8 +194,8 @@ def _digest(text: str) -> str:
     return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()
 
 
-# What pg_dump sets in its own session. Without these, a session could read the script in another way. pg_dump qualifies
-# each name outside pg_catalog, so with this search_path nothing is resolved in a schema that other roles may write to.
+# The settings that pg_dump sets in its own session. With others, a session could read the script differently. pg_dump
+# qualifies each name outside pg_catalog, so with this search_path nothing is resolved in a schema of other roles.
 _SETTINGS = {
     "search_path": "pg_catalog, pg_temp",
     "check_function_bodies": "off",  # a function may come before what it uses

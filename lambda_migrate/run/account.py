@@ -45,7 +45,7 @@ class Account:
     def __init__(self, schema: str | None) -> None:
         self.state = RunState()
         self.output_lines = 0
-        # How long revisions are expected to take, by schema and revision. None until the preflight was made.
+        # The expected times of revisions, by schema and revision. None before the preflight.
         self.estimated: Mapping[tuple[str | None, str], int] | None = None
         self._schema = schema
         # The version tables in the order in which env.py came to them, and the revisions that were run, in order.
@@ -55,7 +55,7 @@ class Account:
         self._unsettled: Attempt | None = None
 
     def opened(self, database: str, lock_wait_ms: int) -> None:
-        """Note a session, and how long it waited for the migration lock."""
+        """Note a session, and the time for which it waited for the migration lock."""
         self.state = replace(self.state, database=database, lock_wait_ms=self.state.lock_wait_ms + lock_wait_ms)
 
     def is_up_to_date(self, found: RunState) -> None:
@@ -67,7 +67,7 @@ class Account:
         self.state = replace(self.state, attempts=self.state.attempts + 1)
 
     def retry(self) -> None:
-        """Count a lock timeout after which the run goes on."""
+        """Count a lock timeout after which the run continues."""
         self.state = replace(self.state, retries=self.state.retries + 1)
 
     def begin(self, default_schema: str | None) -> Attempt:
@@ -202,7 +202,7 @@ class Attempt:
 
     @property
     def began(self) -> Began | None:
-        """What Alembic read last, or None if it did not come so far."""
+        """Return the revisions that Alembic read last, or None if it did not read any."""
         return self.begun[-1] if self.begun else None
 
     def tables(self) -> list[Began]:
@@ -283,7 +283,7 @@ class Attempt:
         return done
 
     def _committed(self, table: VersionTable, actual: tuple[str, ...]) -> int:
-        """Return how many of the revisions of a table were committed."""
+        """Return the number of committed revisions of a table."""
         heads = [self.heads_before(table), *(tuple(sorted(ran.heads)) for each, ran in self.ran if each == table)]
         committed = max((number for number, each in enumerate(heads) if each == actual), default=None)
         if committed is not None:

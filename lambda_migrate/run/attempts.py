@@ -251,7 +251,7 @@ def _noted_tables(invocation: Invocation) -> tuple[NotedTable, ...]:
             load("lambda_migrate.revisions.checkpoint").read_checkpoint(tree) if tree is not None else None
         )
     except (OSError, ValueError):
-        return ()  # env.py's process says what is wrong with it
+        return ()  # env.py's process reports the error
     return found.tables if found is not None else ()
 
 
@@ -355,7 +355,7 @@ def _check_all_tables(invocation: Invocation, account: Account, session: Session
 
 
 def _may_have_more_tables(invocation: Invocation, account: Account, session: Session) -> bool:
-    """Return whether env.py seems to go through several schemas by itself, and so may not have come to all of them."""
+    """Return whether env.py seems to go through several schemas by itself, and may not have reached all of them."""
     elsewhere = {table for table in account.located() if table.schema != session.default_schema}
     return invocation.schema is None and bool(account.state.tables or elsewhere)
 
@@ -379,12 +379,12 @@ def _look(
 
 
 def _must_write(end: ProcessEnd) -> bool:
-    """Return whether env.py wrote in a look: then it runs again, and its writes are taken back and not refused."""
+    """Return whether env.py wrote in a look. Then it runs again, and its writes are rolled back instead of refused."""
     return end.ended is not None and end.ended.refused_write and not end.out_of_time
 
 
 def _differs(end: ProcessEnd) -> bool:
-    """Return whether a revision did not do what the interrupted run did: then it begins again, and skips nothing."""
+    """Return whether a revision did not repeat the interrupted run's statements. Then it begins again."""
     return end.ended is not None and end.ended.differs and not end.out_of_time
 
 

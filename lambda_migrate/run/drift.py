@@ -1,4 +1,4 @@
-"""Compares a database's schema with what the reviewer recorded of its revisions, without any models."""
+"""Compares a database's schema with the reviewer's record of its revisions, without any models."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ _BUSY = (psycopg2.errors.QueryCanceled, psycopg2.errors.LockNotAvailable, psycop
 
 @dataclass(frozen=True)
 class Comparison:
-    """``schema`` is "equal", "different" or "unknown"; ``different`` has the objects, each with what is wrong with it.
+    """``schema`` is "equal", "different" or "unknown"; ``different`` has the objects, each with its difference.
 
     ``fingerprint`` is that of the database's objects. It is the same for two databases with the same schema. ``reason``
-    is why the schema is "unknown", and ``is_busy`` says that another look may succeed.
+    is why the schema is "unknown", and ``is_busy`` means that another comparison may succeed.
     """
 
     schema: str
@@ -69,7 +69,7 @@ _SEVERAL_TABLES = Comparison("unknown", reason="there are several version tables
 
 
 def at(invocation: Invocation, session: Session, heads: Sequence[str], version_table: str) -> Comparison:
-    """Return how the database differs from what is recorded of the revisions that its version table holds."""
+    """Return the database's differences from the record of the revisions in its version table."""
     tree, packaged = manifest.tree_of(invocation.settings), manifest.for_settings(invocation.settings)
     recorded = reviewed.measured(tree) if tree is not None else {}
     if packaged is None or not recorded:
@@ -87,7 +87,7 @@ def at(invocation: Invocation, session: Session, heads: Sequence[str], version_t
 
 
 def of_state(invocation: Invocation, state: RunState) -> Comparison:
-    """Return the same on a session of its own, after a look at the database; unknown of several version tables."""
+    """Return the same on its own session, after a look at the database; unknown for several version tables."""
     packaged = manifest.for_settings(invocation.settings)
     known = packaged.version_table if packaged is not None else None
     names = {table.name for table in state.located} or ({known} if known else set())
@@ -116,7 +116,7 @@ def expected(
         if revision in needed:
             schema = recorded[revision]["schema"]
             objects |= schema.get("base", {}) | {name: digest or "" for name, digest in schema["changed"].items()}
-            # What it dropped has no digest.
+            # Dropped objects have no digest.
             objects = {name: digest for name, digest in objects.items() if digest}
     # Otherwise it was recorded in another order, or parts of it again.
     fits = len(heads) > 1 or fingerprint(objects) == recorded[heads[0]]["schema"]["after"]
@@ -134,7 +134,7 @@ def _needed(
         schema = recorded.get(revision, {}).get("schema") if revision in graph else None
         if schema is None:
             return None
-        # With a base, what is before it need not be recorded.
+        # With a base, the revisions before it need no record.
         if revision not in needed and "base" not in schema:
             waiting += [*graph[revision].down_revisions, *graph[revision].depends_on]
         needed.add(revision)
@@ -200,7 +200,7 @@ def _different(objects: Mapping[str, str], found: Mapping[str, str]) -> dict[str
 
 
 def _known_to(objects: Mapping[str, str], found: Mapping[str, str]) -> dict[str, str]:
-    """Return the objects without the schemas and extensions that are not in ``objects``, and what is in the schemas."""
+    """Return the objects without the schemas and extensions that are not in ``objects``, and without their content."""
     foreign = [name for name in found if name.startswith(_EXTRA) and name not in objects]
     schemas = "|".join(re.escape(name.removeprefix("schema ")) for name in foreign if name.startswith("schema "))
     # The column of a table in the home schema has the table's name where that of another one has the schema's.

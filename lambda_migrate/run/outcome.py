@@ -56,8 +56,9 @@ def error_of(
 ) -> MigrationError | TryAgain:
     """Return the error for a failure.
 
-    ``where`` says where the database is now, ``any_ran`` is True if a revision ran to its end in this attempt,
-    ``several`` if env.py has several version tables, and ``holders`` are the sessions that blocked the one that failed.
+    ``where`` is the database's current revision in words. ``any_ran`` is True if a revision ran to its end in this
+    attempt, ``several`` if env.py has several version tables. ``holders`` are the sessions that blocked the failed
+    revision.
     """
     facts = _facts(failure, holders)
     if failure.kind == "refused":

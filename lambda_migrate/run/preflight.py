@@ -1,6 +1,6 @@
-"""What the pending revisions will meet in this database, from what the reviewer recorded of them.
+"""Runs the preflight of the pending revisions in this database, from the reviewer's records.
 
-A revision that nobody recorded has no preflight. A tree without records costs nothing.
+A revision without a record has no preflight. A tree without records costs nothing.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _MB = 1 << 20
 # Enough for a message.
 _DIFFERENCES = 20
 
-# The rules of the reviewer that say what a verdict does: the upgrade fails on rows, or it blocks the application.
+# The reviewer's rules about the effect of a verdict: the upgrade fails on rows, or it blocks the application.
 _RULES: Mapping[str, frozenset[str]] = {
     "fails": frozenset({"upgrade-depends-on-data", "adding-required-field"}),
     "slow": frozenset({
@@ -103,12 +103,12 @@ def of_pending(invocation: Invocation, state: RunState) -> list[tuple[str, dict[
 def before_upgrade(
     invocation: Invocation, session: Session, look: Callable[[], Iterable[Began]]
 ) -> dict[tuple[str | None, str], int]:
-    """Log what each pending revision will meet, and refuse to begin if that is asked for.
+    """Log the preflight of each pending revision, and refuse to begin if the setting requires it.
 
-    ``look`` runs env.py to find its version tables, which is needed only if the package does not show the table.
+    ``look`` runs env.py to find its version tables. It is needed only if the package does not show the table.
 
     Returns:
-        How long each revision is expected to take, in milliseconds, by schema and revision.
+        The expected time of each revision, in milliseconds, by schema and revision.
 
     Raises:
         PreflightFailed: the setting is ``enforce``, and a revision would fail or block for too long. Nothing was run.
@@ -127,7 +127,7 @@ def before_upgrade(
     except DatabaseUnavailable as error:
         if mode == "enforce":
             raise
-        # A look must not keep a migration from running, which connects anew.
+        # A failed look must not stop a migration, which connects again.
         log("preflight.finished", f"no answer: {error}", level=logging.WARNING, verdict="unknown")
         return {}
     for each in holdups:
@@ -173,9 +173,9 @@ def _refuse_drift(
     pending: Sequence[Pending],
     recorded: Mapping[str, Mapping[str, Any]],
 ) -> None:
-    """Raise if the database is not what the tree says. With several version tables, that is not known.
+    """Raise an error if the database differs from the tree. With several version tables, that is unknown.
 
-    What the first pending revision changes is no reason: it may have been interrupted, and is to go on.
+    Differences in objects of the first pending revision do not count: it may have been interrupted, and must continue.
     """
     if len(pending) != 1 or not pending[0].revisions or pending[0].version_table is None or pending[0].schema:
         return
@@ -255,7 +255,7 @@ def _slowest(found: Mapping[str, Any], invocation: Invocation) -> Mapping[str, A
 
 
 def _acknowledgement(problem: str, rules: Mapping[str, str | None]) -> str | None:
-    """Return the reason with which the author acknowledged a problem, None if a finding about it stands.
+    """Return the author's reason for acknowledging a problem, or None if a finding about it is not acknowledged.
 
     ``rules`` are those of the revision's findings, each with its reason.
     """
@@ -294,7 +294,7 @@ def _whole(wanted: str, ids: Collection[str]) -> str:
 
 
 def _pending_in_graph(invocation: Invocation, session: Session) -> Pending | None:
-    """Return what is pending by the version table and the packaged graph, None if that does not suffice."""
+    """Return the pending revisions by the version table and the packaged graph, or None if that is not enough."""
     packaged = manifest.for_settings(invocation.settings)
     if packaged is None or packaged.version_table is None or invocation.schema or invocation.settings.x_arguments:
         return None
@@ -321,7 +321,7 @@ def _pending_in_graph(invocation: Invocation, session: Session) -> Pending | Non
 
 
 def _with_those_before(ends: Iterable[str], graph: Mapping[str, PackagedRevision]) -> set[str]:
-    """Return these revisions and all that they build on."""
+    """Return these revisions and all their ancestors."""
     found: set[str] = set()
     waiting = list(ends)
     while waiting:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 # The function's own folder is on the path for the time of the import only.
 _PROGRAM = "import sys; sys.path.insert(0, {root!r}); from lambda_migrate.env_py import fork_server; fork_server.main()"
-# What the server understands (`lambda_migrate.env_py.fork_server`).
+# The requests of the server (`lambda_migrate.env_py.fork_server`).
 _FORK, _RUN, _FORGET = b"+", b"!", b"-"
 _KILLED = -signal.SIGKILL
 _LONGEST_REPORT = 16
@@ -54,7 +54,7 @@ _has_run = False
 
 
 def start_server(settings: Settings) -> None:
-    """Start the fork server unless it runs already. It loads what a run needs while the caller does something else."""
+    """Start the fork server unless it runs. It loads libraries while the caller does something else."""
     global _server  # noqa: PLW0603 - one at a time in each sandbox
     if _server is not None and _server.process.poll() is None:
         return
@@ -123,7 +123,7 @@ class EnvPyProcess:
         return self._exit_code is not None
 
     def end(self) -> int:
-        """Kill the process and what it has started, if it still runs; return its exit code."""
+        """Kill the process and its children, if it still runs, and return its exit code."""
         self.join(0)
         if self._pid is None:
             # The server does not even fork. What it may still fork loses its lifeline.

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
     from lambda_migrate.database.session import Session
 
-# How often the supervisor queries the sessions that block the revision. The query also keeps its own session from the
-# idle timeout.
+# The interval in which the supervisor queries the sessions that block the revision. The query also keeps its own
+# session from the idle timeout.
 _SLOWEST_TICK_S = 1.0
 _FASTEST_TICK_S = 0.05
 _CANCEL_EVERY_S = 0.5
@@ -40,10 +40,10 @@ _GATHER_S = 0.01
 
 @dataclass(frozen=True)
 class ProcessEnd:
-    """How the process of env.py ended.
+    """The end of the process of env.py.
 
-    ``ended`` is its last message, None if it was killed or ended without one. ``blockers`` are the sessions that were
-    last seen to block its current revision.
+    ``ended`` is its last message, or None if it was killed or ended without one. ``blockers`` are the sessions that
+    last blocked its current revision.
     """
 
     ended: Ended | None

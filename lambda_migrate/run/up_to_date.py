@@ -1,9 +1,9 @@
-"""Finds out from the manifest and the version table whether there is nothing to do.
+"""Decides from the manifest and the version table whether there is nothing to do.
 
-Most runs find nothing to do, and this check and a connection are all that they cost: no Alembic, no env.py, no lock.
-The answer is yes only if Alembic could give no other. The builder has seen that env.py uses Alembic's default version
-table, the database has exactly one table of that name, and the table holds exactly the packaged heads. In any other
-case env.py runs.
+Most runs have nothing to do, and cost only this check and a connection: no Alembic, no env.py, no lock. The answer is
+yes only if Alembic could give no other. The builder has seen that env.py uses Alembic's default version table, the
+database has exactly one table of that name, and the table holds exactly the packaged heads. In any other case env.py
+runs.
 
 For a request with a schema, the table is the one in that schema: the hook into Alembic puts it there. So each tenant's
 schema may have one.
@@ -49,7 +49,7 @@ def look(packaged: Manifest | None, session: Session, schema: str | None) -> Run
     if packaged is None or packaged.version_table is None:
         return None
     try:
-        # Where the login is not the owner, a second query looks who is.
+        # If the login is not the owner, a second query finds the owner.
         place = session.version_table or find_version_table(session, packaged.version_table, schema)
     except DatabaseUnavailable:
         return None

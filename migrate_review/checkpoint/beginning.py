@@ -1,7 +1,7 @@
-"""Begins an empty database with the checkpoint beside env.py, for a developer's own Alembic to go on from there.
+"""Begins an empty database with the checkpoint beside env.py, so that a developer's own Alembic continues from it.
 
-The function does this on env.py's own connection. Here, a login that env.py would not use leads to other owners. So a
-checkpoint of an env.py that sets a role is not used.
+The function does this on env.py's own connection. Here the login may differ from env.py's, and so would the owners.
+Therefore a checkpoint of an env.py that sets a role is not used.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Finds what a checkpoint cannot carry over, or only if its author agrees."""
+"""Finds items that a checkpoint cannot contain, or only with its author's consent."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Item:
-    """One thing that cannot be carried over. ``name`` is what ``--allow`` takes, such as ``rows:users``."""
+    """One item that cannot be in a checkpoint. ``name`` is its name for ``--allow``, such as ``rows:users``."""
 
     name: str
     why: str
@@ -80,7 +80,7 @@ FROM pg_extension JOIN pg_namespace n ON n.oid = extnamespace WHERE extname <> '
 
 
 def outside(database: Database, replayed: Replayed) -> list[Item]:
-    """Return what the revisions have made outside the schema."""
+    """Return the objects that the revisions have made outside the schema."""
     homes = [replayed.home, *(table.schema for table in replayed.tables if table.schema)]
     with closing(database.connect()) as opened, opened.cursor() as cursor:
         cursor.execute(_OUTSIDE, {"homes": homes, "role": replayed.role})

@@ -59,7 +59,7 @@ _OTHER_ZONE = "Pacific/Kiritimati"
 
 
 _MISSING_ROLE = re.compile(r'role "([^"]+)" does not exist')
-# What a revision looks at that is of the whole server.
+# Lookups of objects that belong to the whole server.
 _ROLE_LOOKUP = re.compile(r"\bpg_(roles|authid|user|shadow|group|auth_members)\b|\bto_regrole\b", re.IGNORECASE)
 
 
@@ -71,7 +71,7 @@ class UncarriedError(ReviewError):
     """The checkpoint was not written, because it would lack something that ``--allow`` does not name."""
 
     def __init__(self, refused: Sequence[Item]) -> None:
-        """Say what it would lack."""
+        """List the items that the checkpoint would lack."""
         super().__init__(
             "the checkpoint was not written, because it cannot carry over all that the revisions make:"
             f" {', '.join(item.name for item in refused)}; where you can do without, say so:"
@@ -82,7 +82,7 @@ class UncarriedError(ReviewError):
 
 @dataclass(frozen=True)
 class Made:
-    """A checkpoint that was proven. ``items`` is what was allowed, ``remarks`` what its author should know."""
+    """A proven checkpoint. ``items`` are the allowed ones, ``remarks`` are for its author."""
 
     tree: Path
     checkpoint: Checkpoint
@@ -91,7 +91,7 @@ class Made:
     remarks: tuple[str, ...]
 
     def write(self) -> None:
-        """Write its files beside env.py. The description is last, so that without it there is no checkpoint."""
+        """Write its files beside env.py. The description comes last, because without it there is no checkpoint."""
         (self.tree / DESCRIPTION).unlink(missing_ok=True)
         (self.tree / SCRIPT).write_text(self.script, encoding="utf-8")
         (self.tree / DESCRIPTION).write_text(to_text(self.checkpoint), encoding="utf-8")
@@ -134,7 +134,7 @@ def make(
             progress(f"replaying the revisions on PostgreSQL {version}")
             databases = server.Databases(servers.enter_context(server.running(_ROOT, version)))
             if len(versions) == 1:
-                # What changes with the time shows in a second replay, for which other versions do, too.
+                # A second replay shows what changes with the time. A replay on another version shows it, too.
                 again.append(_replayed(backend, databases, version, at or "heads").held)
                 databases.clean()
             runs.append(_replayed(backend, databases, version, at or "heads"))
@@ -193,7 +193,7 @@ def _variables(layout: Layout, graph: Graph, backend: Backend) -> set[str]:
 
 
 def _named(found: Iterable[Item], kind: str) -> list[str]:
-    """Return what the items of a kind name."""
+    """Return the names in the items of a kind."""
     return [item.name.partition(":")[2] for item in found if item.name.startswith(f"{kind}:")]
 
 
@@ -248,7 +248,7 @@ def _replayed(
             replayed = replay(backend, database, revision, schema)
             break
         except ReviewError as error:
-            # env.py and revisions may rely on roles that somebody else makes.
+            # env.py and revisions may need roles that others create.
             missing = _MISSING_ROLE.search(str(error))
             if missing is None or missing[1] in databases.premade:
                 raise
@@ -282,8 +282,8 @@ def _items(
 def _proven(proof: _Proof, runs: Sequence[_Run], progress: Callable[[str], None]) -> _Proof:
     """Return the proof with a script that was proven on each server.
 
-    The newest server says most of itself, such as the names of NOT NULL constraints. Where an older one does not
-    understand that, what the oldest one says may do.
+    The newest server's dump is the most exact, for instance in names of NOT NULL constraints. If an older server does
+    not understand it, the oldest server's dump may work on all of them.
     """
     failure: ReviewError | None = None
     for source in dict.fromkeys((0, len(runs) - 1)):
@@ -330,7 +330,7 @@ def _schema_differences(one: State, other: State) -> list[str]:
 
 
 def _of_env_py(run: _Run, backend: Backend, revision: str) -> list[Item]:
-    """Return what env.py changes each time that it runs, whatever the revisions are."""
+    """Return the changes that env.py itself makes in each run."""
     databases, copy = run.databases, run.databases.copy(run.database)
     try:
         replay(backend, copy, revision)
@@ -343,10 +343,10 @@ def _of_env_py(run: _Run, backend: Backend, revision: str) -> list[Item]:
 
 @dataclass(frozen=True)
 class _Proof:
-    """Compares what the script makes with what the revisions make.
+    """Compares the results of the script and of the revisions.
 
-    ``revision`` is the one to replay to. The rows of the tables in ``without`` may differ, and so may those of tables
-    that ``allow`` names.
+    ``revision`` is the last one to replay. The rows of the tables in ``without`` may differ, and those of tables in
+    ``allow``.
     """
 
     backend: Backend
@@ -356,7 +356,7 @@ class _Proof:
     allow: tuple[str, ...]
 
     def on(self, run: _Run) -> None:
-        """Raise `ReviewError` unless the script makes what was replayed on this server."""
+        """Raise `ReviewError` unless the script has the same result as the replay on this server."""
         home = run.replayed.home
         restored = run.databases.make(_RESTORER, (home, *run.replayed.schemas_before))
         script.restore(restored, self.script, run.replayed.before[0])
@@ -403,7 +403,7 @@ class _Proof:
         return any_schema, time_zone, remarks
 
     def _same_in(self, run: _Run, schema: str, time_zone: str) -> bool:
-        """Return whether the script makes what the revisions make in this schema and time zone."""
+        """Return whether script and revisions have the same result in this schema and time zone."""
         other = None if schema == run.replayed.home else schema
         run.databases.clean()
         try:

@@ -39,7 +39,7 @@ class Backend:
 
 @dataclass(frozen=True)
 class Replayed:
-    """What env.py did: its version tables, and its sessions before and after the revisions of each."""
+    """A run of env.py: its version tables, and its sessions before and after the revisions of each."""
 
     tables: tuple[NotedTable, ...]
     before: tuple[Mapping[str, Any], ...]
@@ -68,7 +68,7 @@ class Replayed:
 
     @property
     def schemas_before(self) -> tuple[str, ...]:
-        """The schemas, beside those of PostgreSQL itself, that were there before the first revision."""
+        """Return the schemas that existed before the first revision, without PostgreSQL's own."""
         return tuple(self.before[0]["schemas"] or ())
 
     def left_in_session(self) -> list[str]:

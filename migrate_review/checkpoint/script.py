@@ -31,9 +31,10 @@ WHERE obj_description(x.oid, 'pg_extension') IS NOT DISTINCT FROM a.comment
 
 
 def dump(root: Path, databases: Databases, database: Database, home: str, *, rows: bool = True) -> str:
-    """Return the script that makes a database like this one, wherever it is and whoever runs it.
+    """Return the script that makes an equal database, in any schema and by any login.
 
-    pg_dump writes names with their schemas. So it reads a copy whose home schema has the name that `placed` replaces.
+    pg_dump writes names with their schemas. Therefore it reads a copy whose home schema has the name that `placed`
+    replaces.
     """
     copy = databases.copy(database)
     try:

@@ -60,12 +60,12 @@ class Databases:
         return self.server.database(name, login, _PASSWORD)
 
     def copy(self, database: Database) -> Database:
-        """Return a copy of a database to which nobody is connected."""
+        """Return a copy of a database without sessions."""
         name = self._create(database.name, database.user)
         return self.server.database(name, database.user, database.password)
 
     def clean(self) -> None:
-        """Drop all databases, and the roles that revisions have made: replayed once more, they make them again."""
+        """Drop all databases, and the roles that revisions have made. The next replay makes them again."""
         _clean(self.server)
         for role in self.premade:
             self.premake(role)
@@ -91,7 +91,7 @@ class Databases:
 
 
 def _clean(server: Server) -> None:
-    """Drop what a checkpoint that was killed has left, and the roles that revisions have made."""
+    """Drop the databases of a killed run, and the roles that revisions have made."""
     with closing(server.connect()) as opened, opened.cursor() as cursor:
         cursor.execute("SELECT datname FROM pg_database WHERE datname NOT IN ('postgres', 'template0', 'template1')")
         for (name,) in cursor.fetchall():

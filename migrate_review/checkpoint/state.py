@@ -1,4 +1,4 @@
-"""Reads what a database holds, to compare a replayed one with a restored one: schema, rows and sequences."""
+"""Reads schema, rows and sequences of a database, to compare a replayed one with a restored one."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ _UNFILLED = "SELECT c.oid::regclass::text FROM pg_class c WHERE c.relkind = 'm' 
 
 @dataclass(frozen=True)
 class State:
-    """What a database holds.
+    """The content of a database.
 
     ``objects`` are those of `read_schema`. ``rows`` has the number of rows of each table and a digest of each column,
     with one of whole rows under the name ``""``. ``others`` are the values of sequences, and unfilled views.
@@ -84,7 +84,7 @@ class State:
 
 
 def read(database: Database, home: str, version_table: str) -> State:
-    """Return what a database holds, with names as they are seen from the home schema."""
+    """Return the content of a database, with names relative to the home schema."""
     with closing(database.connect()) as opened, opened.cursor() as cursor:
         cursor.execute(_SETTINGS)
         objects = read_schema(opened, home, version_table=version_table).objects

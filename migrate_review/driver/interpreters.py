@@ -15,6 +15,6 @@ def packages_advice(python: Path) -> str:
 
 
 def interpreter(backend: Path) -> Path:
-    """Return the interpreter in the backend's .venv, or our own if there is none."""
+    """Return the Python of the backend's .venv, or this one if there is none."""
     own = backend / ".venv" / "bin" / "python"
     return own if own.exists() else Path(sys.executable)

@@ -50,7 +50,7 @@ class Outside(Protocol):
 
 
 class DiedError(Exception):
-    """The process ended, or was killed for taking too long. The message is one line that says which."""
+    """The process ended, or was killed at its time limit. The message is one line with the reason."""
 
 
 def backend_variables(variables: Mapping[str, str]) -> dict[str, str]:
@@ -93,7 +93,7 @@ class Process:
             os.close(answers)
         # The revisions that the driver began since the last command. If it dies, the last one is to blame.
         self.began: list[str | None] = []
-        # Whether env.py has run in this process. What it left in modules may keep it from running once more.
+        # Whether env.py has run in this process. Its modules may not survive a second run.
         self.used = False
         self._rest = b""
         self._answered = False

@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from alembic.runtime.migration import MigrationContext
 
 
-# What revisions may leave in a session for later ones: its role, settings and temporary objects.
+# State that revisions may leave in a session for later ones: its role, settings and temporary objects.
 _SESSION = """
 SELECT json_build_object(
     'role', current_user, 'schema', current_schema(), 'search_path', current_setting('search_path'),
@@ -66,7 +66,7 @@ _HELD_OPEN = "review_held_open"
 
 
 class _RefusedError(Exception):
-    """The review cannot go on. The message is for the person who started it."""
+    """The review cannot continue. The message is for the person who started it."""
 
 
 class _EnvPyFailedError(_RefusedError):
@@ -117,7 +117,7 @@ class _Driver:
         path = self.job.settings.alembic_config
         toml = path if path.suffix == ".toml" else path.parent / "pyproject.toml"
         ini = path.parent / "alembic.ini" if path.suffix == ".toml" else path
-        # An older Alembic knows no pyproject.toml.
+        # An older Alembic does not support pyproject.toml.
         files: dict[str, Any] = {"toml_file": str(toml)} if toml.is_file() and hasattr(Config, "toml_file_name") else {}
         config = Config(str(ini) if ini.is_file() else None, **files)
         set_config(config, replace(self.job, deadline=Deadline.after(self.pass_timeout_s)))
@@ -249,7 +249,7 @@ class _Driver:
         return found
 
     def resume(self, revision: str) -> dict[str, Any]:
-        """Run the upgrade of a stopped revision again, as the function does: what is committed is not run twice."""
+        """Run the upgrade of a stopped revision again. Like the function, skip the committed statements."""
         failed: list[str] = []
 
         def note(context: Any) -> None:  # noqa: ANN401 - SQLAlchemy's ExceptionContext
@@ -293,9 +293,9 @@ class _Driver:
         return {**self._run(steps), "differences": differences}
 
     def replay(self, revision: str) -> dict[str, Any]:
-        """Upgrade as ``alembic upgrade`` does. Return where each of env.py's version tables is, and their sessions.
+        """Upgrade like ``alembic upgrade``. Return the place of each of env.py's version tables, and the sessions.
 
-        Nothing is measured, and env.py alone decides what is one transaction.
+        It measures nothing, and env.py decides about the transactions.
         """
         passes: list[dict[str, Any]] = []
 
@@ -342,7 +342,7 @@ class _Driver:
         return {"passes": passes, "failure": None}
 
     def forget(self) -> dict[str, Any]:
-        """Drop pooled connections: the database was made anew, so they are dead."""
+        """Drop pooled connections. The database is a new one, so they are dead."""
         self._drop_connections()
         return {}
 
@@ -355,8 +355,8 @@ class _Driver:
 
     def _step(self, direction: str, revision: str) -> Any:  # noqa: ANN401 - Alembic exports no name for its steps
         script = self.script.get_revision(revision)
-        # Each run of the alembic command imports the file anew. A module may hold what serves one run only, such as a
-        # MetaData in which a second run finds its tables defined already.
+        # Each run of the alembic command imports the file again. A module may hold objects for one run only, such as a
+        # MetaData that already has its tables in a second run.
         script.module = load_python_file(*os.path.split(script.path))
         make = MigrationStep.upgrade_from_script if direction == "upgrade" else MigrationStep.downgrade_from_script
         return make(self.script.revision_map, script)
@@ -505,7 +505,7 @@ def _difference(diff: Any) -> str:  # noqa: ANN401 - a tuple, or a list of them 
 def _failure(error: BaseException) -> dict[str, Any]:
     """Return the reason of a failure in one line, and PostgreSQL's code for it."""
     cause: Any = getattr(error, "orig", None) or error
-    # SQLAlchemy's asyncpg adapter wraps the driver's own error once more.
+    # SQLAlchemy's asyncpg adapter wraps the driver's own error twice.
     if cause is not error and cause.__cause__ is not None and not hasattr(cause, "diag"):
         cause = cause.__cause__
     message = getattr(getattr(cause, "diag", None), "message_primary", None) or str(cause)
@@ -596,7 +596,7 @@ def main() -> None:
         driver = _make(start, wire)
         folder = driver.folder
         set_environment(driver.job)
-        # Relative paths in the config file and in env.py are meant from the folder that the alembic command runs in.
+        # Relative paths in the config file and in env.py refer to the folder in which the alembic command runs.
         os.chdir(folder)
         sys.path.insert(0, str(folder))
         event.listen(sqlalchemy.Engine, "engine_connect", lambda connection: driver.engines.add(connection.engine))

@@ -1,4 +1,4 @@
-"""Runs a revision that was stopped again as the function does: it skips what the stopped run has committed."""
+"""Runs a stopped revision again. Like the function, it skips the statements that the stopped run has committed."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Resuming:
             self._journal.watch(connection)
 
     def start(self, revision: str, heads: Any, context: MigrationContext) -> Journal:  # noqa: ANN401 - as Alembic has them
-        """Begin a revision, with what the version table notes of it. Return the journal."""
+        """Begin a revision with the notes in the version table. Return the journal."""
         journal = self._journal
         journal.begin(located(context, self.job, heads_of(heads, context.version_table)))
         journal.start(Revision(revision, ""), "upgrade")

@@ -50,7 +50,7 @@ SELECT json_build_array(
     current_setting('TimeZone')
 )::text FROM (SELECT '{{{tables}}}'::oid[] AS tables) AS given
 """
-# The functions that count in this transaction; and those of what sessions have reported of all.
+# The functions of this transaction's counters, and of the counters that all sessions have reported.
 _HERE = "_xact"
 _REPORTED = ""
 
@@ -77,7 +77,8 @@ _LOOKED_UP = 5
 # A statement for some rows of many: it has a limit, or a column has an upper bound.
 _BOUNDED = re.compile(r"\b(limit|between|fetch\s+first)\b|<=?\s*(\(|row\b|cast\b|'|\d)", re.IGNORECASE)
 
-# The text of what runs on the driver's own cursor, as in `op.get_bind().connection.cursor()`: SQLAlchemy reports none.
+# The text for statements on the driver's own cursor, as in `op.get_bind().connection.cursor()`. SQLAlchemy does not
+# report them.
 _UNSEEN = "-- on the driver's own cursor, whose statements the review does not see"
 
 _LITERAL = re.compile(r"'(?:[^']|'')*'|(?<![\w.])-?\d+(?:\.\d+)?")
@@ -87,7 +88,7 @@ _NOT_MEASURED = re.compile(r"\s*(SET|SHOW|RESET|BEGIN|COMMIT|ROLLBACK|SAVEPOINT|
 
 _LEADING_COMMENTS = re.compile(r"(\s+|--[^\n]*(\n|$)|/\*.*?\*/)*", re.DOTALL)
 
-# What PostgreSQL refuses in a transaction, and what may end one itself.
+# Statements that PostgreSQL refuses in a transaction, and statements that may end one.
 _ALONE = re.compile(
     r"(\w+\s.*\bCONCURRENTLY\b|VACUUM|CLUSTER\s*;?\s*$|REINDEX\s+(\(.*\)\s*)?(DATABASE|SYSTEM|SCHEMA)"
     r"|CALL\b|DO\b.*\b(COMMIT|ROLLBACK)\b"
@@ -100,9 +101,9 @@ _ALONE = re.compile(
 class Watch:
     """Measures the statements of one pass.
 
-    ``tables`` are those that were there before, by oid; ``rows`` is how many rows each had. ``ask_outside`` is called
-    with a backend's process id before a statement that must run alone, and again, with None, after it: then it gives
-    the locks that were seen.
+    ``tables`` are those that existed before, by oid; ``rows`` is the number of their rows. ``ask_outside`` is called
+    with a backend's process id before a statement that must run alone. After the statement it is called with None, and
+    returns the locks.
     """
 
     tables: Mapping[int, str]
@@ -144,7 +145,7 @@ class Watch:
         return 0.0 if self._ended is None else round(max(0.0, _clock() - self._ended) * 1000, 3)
 
     def _note_unseen(self, conn: sqlalchemy.Connection, now: _Measured | None = None) -> None:
-        """Add a statement for what was done since the last one, or before the first one, on the driver's own cursor."""
+        """Add a statement for changes on the driver's own cursor, before the first statement or since the last one."""
         if is_idle(conn) or not (self._last or self._is_first):
             return
         now = now or self._measure(conn)
@@ -190,7 +191,7 @@ class Watch:
                     # Its locks can be seen if they are kept a moment longer, until after it is measured.
                     self._run(conn, "BEGIN")
                     self._wrapped = True
-            # What was measured after the last statement holds as long as the transaction does.
+            # The measurement after the last statement is valid until the transaction ends.
             self._before = self._last or self._measure(conn)
             if self._is_first and not _is_autocommit(conn):
                 self._note_unseen(conn, self._before)
@@ -267,7 +268,7 @@ class Watch:
         }
 
     def _reading(self, before: _Measured, after: _Measured, sql: str, *, bounded: bool) -> dict[str, Any]:
-        """Return what a statement reads; a bounded one is one of several, each of which finds its rows by an index."""
+        """Return what a statement reads. A bounded one is one of several, each of which finds its rows by an index."""
         read = self._read(before, after, sql, bounded=bounded)
         return {
             "scanned": [self.tables[oid] for oid in sorted(read)],
@@ -305,7 +306,7 @@ class Watch:
         return {oid: count for oid, count in changed.items() if count > 0 and self.rows.get(oid)}
 
     def _locked(self, conn: Any, after: _Measured) -> dict[str, int]:  # noqa: ANN401
-        """Return how many rows of each table are locked. This reads them, so that it is measured again after it."""
+        """Return the number of locked rows of each table. This reads them, so it measures again afterwards."""
         found = {}
         for oid in sorted({oid for oid, mode in after.locks if mode == ROW_SHARE and self.rows.get(oid)}):
             table = self._ask(conn, f"SELECT {oid}::regclass::text")

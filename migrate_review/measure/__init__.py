@@ -1,1 +1,1 @@
-"""Measures what a revision does, on a database of its own."""
+"""Measures a revision on its own database."""

@@ -11,7 +11,7 @@ from migrate_review.rows.contents import quoted
 if TYPE_CHECKING:
     from psycopg2.extensions import connection
 
-# A NULL in place of privileges stands for the owner's and PUBLIC's defaults.
+# NULL privileges mean the defaults of the owner and of PUBLIC.
 _ACCESS = """
 WITH ours AS MATERIALIZED (
     SELECT oid, nspname, nspowner, nspacl FROM pg_namespace

@@ -1,4 +1,4 @@
-"""Loads what a database holds before the first revision: a schema dump, as pg_dump writes it."""
+"""Loads the database's content before the first revision from a schema dump of pg_dump."""
 
 from __future__ import annotations
 

@@ -118,7 +118,7 @@ _OTHERS = (
     SELECT 'extension ' || quote_ident(extname), concat_ws(' ', extversion, extnamespace::regnamespace)
     FROM pg_extension
     """,
-    # What a table has beside its columns, constraints and indexes, where that is not what every table has.
+    # Attributes of a table besides its columns, constraints and indexes, if they are not the defaults.
     """
     SELECT 'table settings ' || t.shown, concat_ws('; ',
         CASE t.relpersistence WHEN 'u' THEN 'unlogged' END,
@@ -287,7 +287,7 @@ def read(opened: connection, version_table: tuple[str | None, str]) -> Catalog:
     """Return the schema as it is now. ``version_table`` is Alembic's schema and name; None is the default schema."""
     schema, name = version_table
     with opened.cursor() as cursor:
-        # Planning it takes longer than running it, so that is done once for a connection.
+        # Planning takes longer than running, so each connection prepares it once.
         cursor.execute("SET search_path = public; SELECT FROM pg_prepared_statements WHERE name = 'catalog'")
         if not cursor.rowcount:
             cursor.execute(f"SET plan_cache_mode = force_generic_plan; PREPARE catalog (name, name) AS {_ALL}")
@@ -320,9 +320,9 @@ def _table(found: dict[str, Any]) -> Table:
 
 
 def differences(before: Catalog, now: Catalog) -> tuple[str, ...]:
-    """Return the differences of a schema that should be as it was before, one line each.
+    """Return the differences of a schema that should have its former state, one line each.
 
-    Object ids, and where in its table a column stands, do not count: a column that was dropped comes back as the last.
+    Object ids and the positions of columns do not count: a dropped column comes back as the last one.
     """
     return (*_of_tables(before, now), *_of_enums(before, now), *_of_others(before, now))
 

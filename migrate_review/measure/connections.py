@@ -26,7 +26,7 @@ PASS_TIMEOUT_S = 60.0
 
 @dataclass
 class Connections:
-    """Both ways, each opened when it is first needed. ``version_table`` is what the driver last saw in use."""
+    """Both connections, each opened on first use. ``version_table`` is the last one that the driver saw."""
 
     settings: Settings
     folder: Path

@@ -1,7 +1,7 @@
-"""Keeps databases at the state of a revision's parents, so that the next review of it need not make that state.
+"""Keeps databases in the state before a revision, so that its next review does not make that state again.
 
-A state is found again by the content of all that makes it: the revisions, env.py, what they import of the backend, the
-settings, the versions of PostgreSQL and Alembic, the number of rows, and the reviewer's own code.
+The key of a state is the content of everything that determines it: the revisions, env.py, its imports from the backend,
+the settings, the versions of PostgreSQL and Alembic, the number of rows, and the reviewer's own code.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _OWN_CODE = Path(__file__).resolve().parents[1]
 
 @dataclass
 class Kept:
-    """The databases that reviews keep on one server. ``setting`` is all that a state depends on beside revisions."""
+    """The kept databases of one server. ``setting`` is everything that determines a state besides the revisions."""
 
     server: Server
     backend: Path
@@ -48,7 +48,7 @@ class Kept:
         self._base = content.hexdigest()
 
     def find(self, files: Sequence[Path]) -> tuple[int, str] | None:
-        """Return how many of these revisions the longest kept state has, from the first one, and its database."""
+        """Return the number of these revisions in the longest kept state, from the first one, and its database."""
         known = self._names()
         if not known:
             return None

@@ -45,7 +45,7 @@ _USUAL = _Rows()
 
 @dataclass
 class Measurement:
-    """The measurements of the revisions of a review. ``record`` says whether the schema's digests are read, too."""
+    """Measures the revisions of a review. With ``record``, it reads the schema's digests, too."""
 
     position: Position
     row_count: int
@@ -75,7 +75,7 @@ class Measurement:
         return replace(observation, unmeasured=(*observation.unmeasured, *_without_rows(observation)))
 
     def _not_run(self, revision: str, reason: str) -> Observation:
-        """Return the SQL of a revision that cannot run here, as far as it can be rendered."""
+        """Return the SQL of a revision that cannot run here, as far as Alembic can render it."""
         before = self.position.read()
         connections = self.position.connections
         try:
@@ -127,7 +127,7 @@ class Measurement:
         return observation
 
     def _refused_rows(self, revision: str, failed: Pass) -> bool:
-        """Return whether an upgrade failed because of the rows: it says so, or it runs on empty tables."""
+        """Return whether an upgrade failed because of the rows: by its error, or because it runs on empty tables."""
         if failed.failure is None or (failed.sqlstate or "").startswith(REFUSED_ROWS):
             return failed.failure is not None
         if not failed.statements or self._reach(revision) is not None:
@@ -224,7 +224,7 @@ class Measurement:
             return seen
         restored = self.position.read()
         if seen.writes and not catalog.differences(before, restored):
-            # It is the schema from before: what it does, too, the revision did not change.
+            # This is the schema before the revision, so the revision does not cause its effects.
             tables = {write.table for write in seen.writes}
             always = Trial(connections.opened(), after, restored, data, counts).changed_writes(only=tables)
             known = {(write.table, write.kind, write.sqlstate) for write in always}
@@ -280,7 +280,7 @@ class Measurement:
             idle_ms=found["idle_ms"],
         )
 
-    # --- once more ---
+    # --- a second run ---
 
     def _run_again(self, seen: Observation) -> Observation:
         """Stop the revision wherever it has committed some of its work, and run it again as the runner does."""

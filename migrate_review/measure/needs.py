@@ -1,6 +1,6 @@
-"""What a revision needs that the review's server or database does not have: then it is not measured, and not at fault.
+"""Finds things that a revision needs and the review's server or database lacks. Then the revision is not measured.
 
-An extension or a tablespace of another server, a role, or tables that were there before the first revision.
+These are an extension or a tablespace of another server, a role, or tables that existed before the first revision.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _RELATIONS = ("relation", "table", "view", "sequence")
 
 
 def lacking(failure: str, before: Catalog, earlier: Iterable[str]) -> str | None:
-    """Return what is missing and what to do, or None if the failure is the revision's own.
+    """Return what is missing and the fix, or None if the revision itself failed.
 
     Args:
         failure: the server's message.

@@ -1,4 +1,4 @@
-"""Watches a statement's locks from connections of its own, for statements that cannot run in a transaction."""
+"""Watches a statement's locks from other connections, for statements that cannot run in a transaction."""
 
 from __future__ import annotations
 

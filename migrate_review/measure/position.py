@@ -1,7 +1,6 @@
-"""What the database of a review is at, and how it gets to what another revision builds on.
+"""Knows the revisions in the review's database, and brings it to the state before another revision.
 
-The shortest way is taken: on from where the database is, from a copy that this review or an earlier one made, or from
-the beginning.
+It takes the shortest way: from the current state, from a copy of this review or an earlier one, or from the beginning.
 """
 
 from __future__ import annotations
@@ -45,9 +44,9 @@ class Position:
     begins_with: list[str] | None = None
     applied: list[str] = field(default_factory=list)
     blocked: dict[str, str] = field(default_factory=dict)
-    # What was applied when the database was last saved.
+    # The revisions in the database when it was saved.
     _saved: list[str] | None = None
-    # The name under which the state with rows is to be kept.
+    # The name under which to keep the state with rows.
     _filled: str | None = None
 
     # --- on the way ---
@@ -90,7 +89,7 @@ class Position:
         return None
 
     def reach_with_rows(self, revision: str, row_count: int) -> str | None:
-        """Bring the database to what a revision builds on, as `reach` does, with the rows of an earlier review's copy.
+        """Bring the database to the state before a revision, like `reach`, with the rows of an earlier review's copy.
 
         Without such a copy, `keep_rows` makes one.
         """
@@ -175,19 +174,19 @@ class Position:
             self.connections.forget()
 
     def _kept_state(self, wanted: Sequence[str]) -> tuple[int, str] | None:
-        """Return how many of these revisions a database from an earlier review has, and its name."""
+        """Return the number of these revisions in an earlier review's database, and its name."""
         if self.kept is None or not wanted:
             return None
         return self.kept.find(self.tree.files(wanted))
 
-    # --- what it holds ---
+    # --- its content ---
 
     def read(self) -> Catalog:
         """Return the schema that the database has now."""
         return catalog.read(self.connections.opened(), self.connections.version_table)
 
     def lacking(self, revision: str, failure: str, before: Catalog) -> str | None:
-        """Return what the server or the database lacks for a revision that failed, None if it is at fault itself."""
+        """Return what the server or the database lacks for a failed revision, or None if the revision itself failed."""
         given = self.begins_with or ()
         earlier = (self.tree.revisions[each].source() for each in self.tree.ancestors(revision) if each not in given)
         return needs.lacking(failure, before, earlier)

@@ -19,7 +19,7 @@ _CREATES = re.compile(r"\bCREATE\s+(ROLE|GROUP|USER(?!\s+MAPPING))\b", re.IGNORE
 _WORD = re.compile(r"\w+")
 
 _OF_OTHERS = "SELECT rolname FROM pg_roles WHERE oid >= 16384 AND rolname <> current_user"
-# Databases that an earlier review kept, and in which somebody has a role's privileges.
+# Databases of an earlier review in which a role has privileges.
 _KEPT_WITH = """
 SELECT DISTINCT d.datname FROM pg_shdepend s JOIN pg_database d ON d.oid = s.dbid
 WHERE s.refclassid = 'pg_authid'::regclass AND s.refobjid = %s::regrole AND starts_with(d.datname, 'kept_')

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 _ROOT = Path(__file__).resolve().parents[2]
 
-# The settings of the function that say how env.py gets its address and arguments.
+# The function's settings for env.py's address and arguments.
 _SETTINGS = ("DATABASE_URL_ENV", "DATABASE_ENV", "DB_DRIVER", "ALEMBIC_X")
 
 

@@ -1,7 +1,7 @@
-"""Finds new columns whose values depend on the time zone of the session that filled them.
+"""Finds new columns whose values depend on the session's time zone.
 
-The review's own session is in a zone that nobody names. Values that are another column's in that zone were converted by
-the session.
+The review's session uses an unusual zone. If values equal another column's values in that zone, the session has
+converted them.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A rule for a person who asks what it means: what happens, what is measured, a bad example and a good one."""
+"""Explains a rule: the hazard, the measurements, a bad example and a good one."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def explanation(name: str) -> str | None:
 
 
 def similar(name: str) -> tuple[str, ...]:
-    """Return the rules that share a word with a name that is none."""
+    """Return the rules that share a word with an unknown name."""
     words = {word for word in re.split(r"[^a-z]+", name.lower()) if len(word) > 2}  # noqa: PLR2004 - "of" and "to" say nothing
     return tuple(rule for rule in RULES if words & set(rule.split("-")))
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from migrate_review.review import Review, Reviewed
     from migrate_review.rules.findings import Finding
 
-# What XML 1.0 cannot hold in any form.
+# Characters that XML 1.0 does not allow.
 _NOT_XML = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 

@@ -56,7 +56,7 @@ def _finding(found: Finding) -> Iterator[str]:
         yield ""
     yield "<details><summary>The safer way</summary>"
     yield ""
-    # Code that has a fence of its own in it needs a longer one around it.
+    # Code that contains a fence needs a longer one.
     fence = "```" if "```" not in found.fix else "`````"
     yield f"{fence}python\n{found.fix}\n{fence}"
     yield ""

@@ -1,6 +1,6 @@
 """Generates two parts of docs/review.md: the rules, and the comparison of the reviewer with squawk.
 
-``python -m migrate_review.reports.page`` writes both parts of the page anew.
+``python -m migrate_review.reports.page`` writes both parts.
 """
 
 from __future__ import annotations

@@ -79,7 +79,7 @@ def verdict(review: Review) -> str:
 
 
 def to_do(review: Review) -> tuple[str, ...]:
-    """Return what has to be done before the review passes: a line for each error, by revision, and how to go on."""
+    """Return the fixes that the review needs to pass: a line for each error, by revision, and the next command."""
     errors = [found for found in review.findings if found.severity.value == "error"]
     if not errors:
         return ()

@@ -72,7 +72,7 @@ def _show_finding(found: Finding, console: Console) -> None:
 
 
 def _print(console: Console, text: Text) -> None:
-    # Where lines are not broken, padding would fill them up to the console's width.
+    # Without line breaks, padding would fill the lines up to the console's width.
     console.print(Padding(text, (0, 0, 0, _INDENT), expand=False))
 
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from migrate_review.rules.findings import Finding
 
 _COMMANDS = {"error": "error", "warning": "warning", "note": "notice"}
-# As GitHub's own toolkit escapes them: first what the escapes are made of.
+# The escapes of GitHub's own toolkit. The percent sign comes first, because the others contain it.
 _DATA = {"%": "%25", "\r": "%0D", "\n": "%0A"}
 _PROPERTY = {**_DATA, ":": "%3A", ",": "%2C"}
 

@@ -40,7 +40,7 @@ def upgrade_texts(source: bytes) -> str:
     return "\n".join(texts)
 
 
-# What Python makes of a column's value, and the SQL that does the same.
+# Python's types of a column's value, and the equivalent SQL.
 _CASTS = {
     "loads": "jsonb", "UUID": "uuid", "ip_address": "inet", "ip_network": "inet", "fromisoformat": "timestamp",
     "int": "integer", "float": "numeric", "Decimal": "numeric",

@@ -116,7 +116,7 @@ class Candidates:
             or column.name in self._placeholders
             or (key and self._random.random() < self._distinct_share())
         ):
-            # What a column means may not be what its constraints allow.
+            # A column's constraints may not allow values of its meaning.
             usual = self.attempt not in {3, 5}
             found = self._values.distinct(self.table, column, self._start + number, by_meaning=usual)
             if found is not None:
@@ -126,7 +126,7 @@ class Candidates:
             return sought[number // _SOUGHT_EVERY % len(sought)]
         if not pool:
             return None
-        # What constraints speak of stands first.
+        # Values from constraints come first.
         few = pool[:12] if self.attempt in {2, 4} else pool
         chosen = self._random.choice(few)
         return self._values.of_key(self.table, column, chosen) if key else chosen
@@ -139,7 +139,7 @@ class Candidates:
         return [list(column) for column in zip(*rows, strict=True)]
 
     def statement(self, limit: int) -> str:
-        """Return the INSERT of what no constraint refuses. Its arguments are a list of texts for each column."""
+        """Return the INSERT of the candidates that no constraint refuses. It takes a list of texts for each column."""
         names = [quoted(column.name) for column in self.columns]
         arrays = ", ".join(["%s::text[]"] * len(names))
         cast = ", ".join(

@@ -1,6 +1,6 @@
-"""Values of a table's columns: those that its constraints speak of, that its name and the revisions' code ask for.
+"""Values of a table's columns: from its constraints, its name and the revisions' code.
 
-What is valid for a type, the server says.
+The server decides which values are valid for a type.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class ColumnValues:
                 for value in values.mined(expression, column.type, self.types)
             ]
             if spoken:
-                # The constraint decides, whatever the column's name is.
+                # The constraint has priority over the column's name.
                 found = [*found, *values.pool(column.type, self.types, meaning.salt_of(*key))]
             if self.tame:
                 found = values.tamed(found)
@@ -78,7 +78,7 @@ class ColumnValues:
         return self._pools[key]
 
     def _usual(self, table: TableShape, column: ColumnShape) -> list[str]:
-        """Return values of the column's type that are like what the column means."""
+        """Return values of the column's type that match the column's meaning."""
         kind = column.type
         while kind.kind == "d":
             kind = self.types[kind.base]
@@ -160,7 +160,7 @@ class ColumnValues:
 
     def _valid(self, kind: Type, found: Sequence[str]) -> list[str]:
         """Return the values that the server accepts for the type, a domain's checks included."""
-        # Before version 16, the server only says of all values together whether they are valid.
+        # Before version 16, the server only reports for all values together whether they are valid.
         has_check = self.cursor.connection.server_version >= _HAS_INPUT_CHECK
         valid_ = "pg_input_is_valid(value, %s)" if has_check else f"num_nulls(value::{kind.shown}, %s) >= 0"
         query = (

@@ -132,7 +132,7 @@ def _by_key(
     added = [key for key in is_now if key not in was]
     for key, row in was.items():
         for column, value, now in zip(kept, row, is_now.get(key, row), strict=True):
-            # Where there was nothing, nothing is lost: as when a new column is filled.
+            # An empty value cannot be lost, for instance when a new column is filled.
             if value not in (now, _NULL) and not (column in old.documents and _is_same_document(value, now)):
                 if not changed[column]:
                     of_columns[column] = f"{_shown_row(old.key, key)}: {column} {shown(value)} became {shown(now)}"
@@ -151,7 +151,7 @@ def _is_same_document(value: str, now: str) -> bool:
 
 
 def _by_value(was: list[Row], is_now: list[Row], kept: Sequence[str], examples: list[str]) -> tuple[int, int]:
-    """Return how many rows are gone and new. Without a key, a changed row counts as both."""
+    """Return the number of lost and new rows. Without a key, a changed row counts as both."""
     gone, added = Counter(was), Counter(is_now)
     gone, added = gone - added, added - gone
     examples.extend(f"the row {_shown_row(kept, row)} is gone" for row in [*gone][:1])

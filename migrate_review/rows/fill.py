@@ -1,8 +1,8 @@
 """Fills every table with rows that its constraints allow, the same ones in every run.
 
-Candidates are texts, sent to the server in one statement for each table, which casts them, leaves out what a CHECK or a
-partition would refuse, and skips what is not unique. So constraints need not be understood, only tried; what an
-expression speaks of (values of an IN list, bounds, patterns) is among what is tried.
+Candidates are texts. One statement for each table casts them on the server, drops those that a CHECK or a partition
+would refuse, and skips duplicates. Therefore constraints are only tried and not understood. The values of an expression
+(an IN list, bounds, patterns) are among the candidates.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Chooses values by what a column means: by its name, and by what the revisions' code does with it.
+"""Chooses values by a column's meaning: from its name, and from the revisions' code.
 
-A text column may hold anything, but one that is called ``client_ip``, or that a revision casts to inet, holds
-addresses. A document has the shape of the column's default, and of the functions and keys that the code uses on it.
-Values that no such column has would make revisions fail that are right.
+A text column may hold anything. But if its name is ``client_ip`` or a revision casts it to inet, it gets addresses. A
+document has the shape of the column's default, and of the functions and keys that the code uses on it. Unrealistic
+values would make good revisions fail.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Meaning:
-    """What texts of a column look like: some of them, and one for each number and salt, or none if there are few.
+    """The texts of a column: some examples, and one for each number and salt, or none if there are few.
 
-    ``type`` is the type that they can be cast to, "" if it is text. ``only`` says that code reads no other texts.
+    ``type`` is the type to which they can be cast, "" if it is text. ``only`` means that code reads no other texts.
     """
 
     some: tuple[str, ...]
@@ -92,7 +92,7 @@ _MEANINGS = {
     "version": Meaning(("1.0.0", "2.10.3", "0.1"), lambda n, _: f"1.{n}.0"),
 }  # fmt: skip
 
-# The words at the end of a name, and what a text of that name is.
+# The words at the end of a name, and the texts for that name.
 _BY_NAME = (
     ("email mail e_mail email_address mail_address", "email"),
     ("ip ip_address ip_addr ipaddress ipv4 ipv6 remote_addr remote_address client_address host_ip", "inet"),
@@ -120,8 +120,8 @@ _NAMES = {word: meaning for words, meaning in _BY_NAME for word in words.split()
 _YES_OR_NO = re.compile(r"(is|has|can|was)_\w+")
 _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 
-# What code casts a column to. Numbers come only after other values have failed: texts that are none are what such a
-# revision has to expect.
+# The types to which code casts a column. Numbers come only after other values have failed, because such a revision must
+# expect texts that are not numbers.
 _CASTS = {
     "inet": "inet", "cidr": "inet", "uuid": "uuid", "json": "jsonb", "jsonb": "jsonb", "date": "date",
     "timestamp": "timestamp", "timestamptz": "timestamp", "time": "time", "interval": "interval", "macaddr": "macaddr",

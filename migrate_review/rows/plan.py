@@ -19,7 +19,7 @@ _DEFERRABLE = re.compile(r" DEFERRABLE(?: INITIALLY DEFERRED)?")
 
 @dataclass(frozen=True)
 class Plan:
-    """Constraints that rows must satisfy beside those of the schema: added before filling, dropped after it."""
+    """Further constraints that rows must satisfy. They are added before the filling, and dropped after it."""
 
     put_on: tuple[str, ...]
     take_off: tuple[str, ...]

@@ -1,4 +1,4 @@
-"""Reads what a row of each table may be: columns, types, constraints, references and partitions."""
+"""Reads the possible rows of each table: columns, types, constraints, references and partitions."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class ColumnShape:
 
     @property
     def counts(self) -> bool:
-        """Whether a sequence gives the column its values."""
+        """Return whether a sequence gives the column its values."""
         return self.identity or (self.default or "").startswith("nextval(")
 
 

@@ -119,7 +119,7 @@ _POOLS: Mapping[str, tuple[str, ...]] = {
 _ALIASES = {"varchar": "text", "bpchar": "text", "citext": "text", "name": "text", '"char"': "text", "char": "text"}
 _NUMBERS = frozenset({"int2", "int4", "int8", "numeric", "float4", "float8", "money", "oid"})
 
-# Whatever type it is, from an extension perhaps: the server tells which of these are of it.
+# Values for an unknown type, for instance from an extension. The server decides which are valid.
 _GUESSES = (
     "", "0", "1", "1.5", "a", "abc", "{}", "[]", "(1,2)", "[1,2,3]", "{1,2}", "1-2", "a=>1", "2026-01-01", "192.0.2.1",
     "978-0-393-04002-9", "POINT(1 2)", "<a/>", "$",

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _REMARK = re.compile(r"(?P<mark>#|--)\s*(?:--\s*)?reviewed:\s*(?P<rule>[a-z][a-z-]*)(?P<reason>.*)")
 _CONTINUED = re.compile(r"\s*#\s{2,}(?P<more>\S.*)")
 
-# What is wrong with the history or with the remark itself cannot be reasoned away in the revision.
+# Problems of the history or of the acknowledgement itself cannot be acknowledged in the revision.
 NEVER = frozenset(
     {"does-not-load", "several-heads", "parent-missing", "acknowledgement-without-reason", "unused-acknowledgement"}
 )

@@ -18,14 +18,14 @@ _SIMPLE = re.compile(
     r"(?:\swhere\s(?P<where>(?:(?!\b(?:returning)\b).)*))?",
     re.IGNORECASE | re.DOTALL,
 )
-# How far the file of a revision may be from the folder of alembic.ini.
+# The greatest distance between a revision's file and the folder of alembic.ini.
 _FOLDERS = 5
 _ROWS = 1000
 _NUMBERS = ("smallint", "integer", "bigint")
 
 
 def fix(table: str, sql: str, before: Catalog, revision: Path) -> str:
-    """Return the code that makes the same change in batches, each in a transaction of its own."""
+    """Return the code that makes the same change in batches, each in its own transaction."""
     bare = " ".join(re.sub(r"/\*.*?\*/\s*$", "", sql, flags=re.DOTALL).split()).rstrip(";")
     simple = _SIMPLE.fullmatch(bare)
     key = _key(table, before)

@@ -133,7 +133,7 @@ def _idle(held: Mapping[str, Held], idle_ms: float) -> None:
 
 
 def _work(statement: Statement, rows: Mapping[str, int]) -> Iterator[str]:
-    """Yield what a statement does that takes long, or longer on larger tables."""
+    """Yield the work of a statement that takes long, or longer on larger tables."""
     for table in statement.rewritten:
         if rows.get(table):
             yield f"rewrites {table} ({rows[table]} rows; {scaled(_REWRITTEN_A_SECOND)})"
@@ -157,7 +157,7 @@ def reading(table: str, statement: Statement, rows: Mapping[str, int]) -> str:
 
 
 def scaled(rows_a_second: float, count: int = 1, of: int = 1) -> str:
-    """Return how long work on this share of a table takes when the table is large."""
+    """Return the time of work on this share of a table when the table is large."""
     seconds = _LARGE * min(count, of) / of / rows_a_second
     return (
         f"about {seconds:.0f} s with 10 million"

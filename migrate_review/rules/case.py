@@ -1,4 +1,4 @@
-"""A case: a revision with all that the rules look at."""
+"""A case: a revision with the inputs of all rules."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from migrate_review.rules.rule import Rule
     from migrate_review.rules.squawk import Remark
 
-# The names that say best where in the file a finding is, the most telling first.
+# The names that locate a finding in the file, the best one first.
 _TELLING = ("name", "column", "old", "new", "module", "table")
 
 
@@ -70,13 +70,13 @@ class Case:
         bare = rule.finding(self.revision.id, evidence, **names)
         about = [names[kind] for kind in _TELLING if kind in names]
         line = _line(self.revision.text, run.function, about)
-        # A downgrade runs only if somebody decides to.
+        # A downgrade runs only by a person's decision.
         severity = Severity.WARNING if bare.severity is Severity.ERROR else bare.severity
         message = f"In downgrade(): {bare.message}"
         return replace(bare, severity=severity, message=message, path=str(self.revision.path), line=line)
 
     def found(self, rule: Rule, evidence: str, /, **names: str) -> Finding:
-        """Return a finding on this revision, with the line of its file that names what it is about."""
+        """Return a finding on this revision, with the line of its file that contains its object."""
         bare = rule.finding(self.revision.id, evidence, **names)
         function = "downgrade" if rule.name.startswith("downgrade") else "upgrade"
         if rule.theme is Theme.GRAPH:

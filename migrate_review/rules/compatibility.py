@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from migrate_review.rules.case import Case
     from migrate_review.rules.squawk import Remark
 
-# What squawk calls an object in renaming-object that applications do not use by its name.
+# squawk's names, in renaming-object, for objects that applications do not use by name.
 _NOBODY_CALLS = ("an index", "a constraint", "a trigger", "a policy", "a type value")
 # PostgreSQL's words for a column that is NOT NULL and has nothing for the rows that are there.
 _LACKING = re.compile(r'column "(.+?)" of relation "(.+?)" contains null values')

@@ -1,4 +1,4 @@
-"""Compares two schemas: what is new, kept and gone."""
+"""Compares two schemas, and returns new, kept and dropped objects."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def kept_tables(before: Catalog, after: Catalog) -> Iterator[tuple[Table, Table]]:
-    """Yield each table that both schemas have, under whatever name, as it was and as it is."""
+    """Yield each table in both schemas, even with another name, before and after."""
     for table in before.tables:
         now = after.table(table.oid)
         if now is not None:
@@ -32,7 +32,7 @@ def new_tables(before: Catalog, after: Catalog) -> Iterator[Table]:
 
 
 def kept_columns(before: Table, after: Table) -> Iterator[tuple[Column, Column]]:
-    """Return each column that both have, under whatever name, as it was and as it is."""
+    """Return each column in both, even with another name, before and after."""
     now = {column.number: column for column in after.columns}
     return ((column, now[column.number]) for column in before.columns if column.number in now)
 

@@ -40,7 +40,7 @@ def failures(case: Case) -> Iterator[Finding]:
         rule = RULES["ban-concurrent-index-creation-in-transaction"]
         yield case.found(rule, f"{failed.failure}: {evidence}", sql=" ".join(sql.split()))
     elif state == _NOT_NULL_VIOLATION and any(required_columns(case)):
-        return  # that says more
+        return  # the other finding is more important
     elif case.observation.refused is not None and (
         state.startswith(REFUSED_ROWS) or case.observation.upgrade.failure is None
     ):
@@ -107,7 +107,7 @@ def repetition(case: Case) -> Iterator[Finding]:
     """Yield why a second upgrade fails, or how its schema differs from the first one's."""
     observation = case.observation
     if observation.upgrade_again is not None and observation.upgrade_again.failure is not None:
-        # What the downgrade leaves over is in the way: `downgrades` reports it, this is the consequence.
+        # The downgrade's leftovers are in the way. `downgrades` reports them; this is the consequence.
         left = observation.restored
         code = undo(observation.before, left) if left is not None else "    pass  # the opposite of upgrade()"
         names = {"failure": observation.upgrade_again.failure, "undo": code}
@@ -146,13 +146,13 @@ def data(case: Case) -> Iterator[Finding]:
 
 
 def _queries(case: Case) -> list[str]:
-    """Return the queries that find rows in the way of what the revision requires."""
+    """Return the queries for rows that violate the revision's requirements."""
     found = [check.query for check in checks(case.observation) if check.query is not None]
     return list(dict.fromkeys(found))[:_MOST]
 
 
 def _archive(case: Case, table: str, column: str) -> dict[str, str]:
-    """Return the names for keeping a column's values beside the table, by its primary key."""
+    """Return the names for a table that keeps a column's values by primary key."""
     was = case.observation.before.table_named(table)
     key = next((each.columns for each in was.constraints if each.kind == "p"), ()) if was else ()
     if not key:

@@ -1,4 +1,4 @@
-"""What was measured of a revision, as ``reviewed.json`` holds it for later steps; docs/review.md has the fields."""
+"""Writes the measurements of a revision into ``reviewed.json`` for later steps. docs/review.md has the fields."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _MAKES_INDEX = re.compile(
     r"\b(?:create (?:unique )?index|reindex|primary key|unique|exclude)\b(?! using index)", re.IGNORECASE
 )
 _FOREIGN_KEY = re.compile(r"\b(?:foreign key|references)\b", re.IGNORECASE)
-# What a change of the referenced rows does to those that refer to them.
+# The effects on referring rows of a change of the referenced rows.
 _CASCADES = re.compile(r"\bON (?:DELETE|UPDATE) (?:CASCADE|SET (?:NULL|DEFAULT))")
 _DEPTH = 4
 _VALIDATES = re.compile(rf"\bvalidate constraint (?P<name>{_NAME})", re.IGNORECASE)
@@ -62,7 +62,7 @@ def facts(observation: Observation) -> dict[str, Any] | None:
 
 
 def _tables(observation: Observation) -> Iterator[dict[str, Any]]:
-    """Yield each table that the upgrade locks, with what happens to it and to others while the lock is held."""
+    """Yield each table that the upgrade locks, with the work on it and on others while the lock is held."""
     statements = observation.upgrade.statements
     held: dict[str, set[str]] = {}
     meanwhile: dict[str, dict[str, set[str]]] = {}
@@ -124,7 +124,7 @@ def _kind_of_reading(sql: str, observation: Observation) -> str:
 
 
 def _changed(observation: Observation) -> set[str]:
-    """Return the tables whose rows the upgrade itself changes, so that rows of before say little.
+    """Return the tables whose rows the upgrade changes, so that their earlier rows prove little.
 
     A table and its partitions are one in this.
     """
@@ -143,7 +143,7 @@ def _changed(observation: Observation) -> set[str]:
         for constraint in table.constraints
         if constraint.references and _CASCADES.search(constraint.definition)
     ]
-    # As deep as anybody nests partitions, or lets deletes cascade.
+    # As deep as anybody nests partitions or lets deletes cascade.
     for _ in range(_DEPTH):
         found |= {each for pair in family if found.intersection(pair) for each in pair}
         found |= {child for parent, child in cascades if parent in found}
@@ -154,7 +154,7 @@ def _written(statement: Statement, known: set[str], held: set[str]) -> set[str]:
     locked = {lock.table for lock in statement.locks if lock.mode == WRITE} | set(statement.changed)
     sql = " ".join(statement.sql.split())
     named = {_last(found["table"]) for found in _CHANGES_ROWS.finditer(sql)}
-    # What a function does is not in the statement, and a lock that is held already is not taken again.
+    # The statement does not show a function's work, and a held lock is not taken again.
     called = held if _CALLS.match(sql) else set()
     return locked | called | {table for table in known if _last(table) in named}
 

@@ -7,7 +7,7 @@ from enum import Enum
 
 
 class Severity(str, Enum):
-    """How much a finding matters: an error stops the pipeline, a warning asks for a look, a note informs."""
+    """The severity of a finding. An error stops the pipeline, a warning needs attention, a note informs."""
 
     ERROR = "error"
     WARNING = "warning"
@@ -18,8 +18,8 @@ class Severity(str, Enum):
 class Finding:
     """One hazard in a revision, and the safer way.
 
-    ``message`` says what happens in production, ``evidence`` what was measured, ``fix`` is the safer way as Alembic
-    code, or what to do. ``path`` is the revision's file and ``line`` where it is in it, from 1, for annotations.
+    ``message`` is the effect in production, ``evidence`` the measurement, and ``fix`` the safer way as Alembic code, or
+    an instruction. ``path`` is the revision's file and ``line`` the place in it, from 1, for annotations.
     """
 
     revision: str

@@ -59,7 +59,7 @@ def judge(case: Case) -> tuple[Finding, ...]:
 
 
 def _of_tables_as_a_whole(case: Case, findings: Iterable[Finding]) -> tuple[Finding, ...]:
-    """Return the findings without those on partitions that say the same as one on their table."""
+    """Return the findings without those on partitions that repeat one on their table."""
     several = tuple(findings)
     parents = difference.parents(case.observation.before)
     if case.observation.after is not None:

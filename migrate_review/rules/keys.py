@@ -68,7 +68,7 @@ def duplicate_indexes(case: Case) -> Iterator[Finding]:
         return
     new = list(difference.new_indexes(observation.before, observation.after))
     for place, (table, index) in enumerate(new):
-        # Of two that are new, the second one is the duplicate.
+        # Of two new ones, the second one is the duplicate.
         later = [other for owner, other in new[place:] if owner is table and not other.constraint]
         other = next((other for other in table.indexes if other not in later and _covers(other, index)), None)
         if other is not None and not index.constraint:
@@ -77,7 +77,7 @@ def duplicate_indexes(case: Case) -> Iterator[Finding]:
 
 
 def _covers(other: Index, index: Index) -> bool:
-    """Return whether ``other`` does all that ``index`` does."""
+    """Return whether ``other`` makes ``index`` superfluous."""
     its, own = (_NAME_IN_DEFINITION.sub("", one.definition) for one in (other, index))
     return its == own and (other.unique or not index.unique)
 
@@ -115,7 +115,7 @@ def _with_name(table: Table, constraint: Constraint) -> str:
 
 
 def new_tables_and_columns(case: Case) -> Iterator[Finding]:
-    """Yield what is cheap to choose otherwise now, and expensive to change later."""
+    """Yield choices that are cheap to change now, and expensive later."""
     observation = case.observation
     if observation.after is None:
         return

@@ -28,7 +28,7 @@ def work_that_others_wait_for(case: Case) -> Iterator[Finding]:
     known: set[tuple[str, str]] = set()
     for run in case.runs:
         for found, table in _works(case, run):
-            # What the downgrade does again is no second finding, nor is what several statements read under one lock.
+            # The downgrade repeating the upgrade is not a second finding, nor are several statements under one lock.
             once = run.function != "upgrade" or found.rule == "scan-while-locked"
             if not once or (found.rule, table) not in known:
                 yield found
@@ -86,7 +86,7 @@ def locks_held_meanwhile(case: Case) -> Iterator[Finding]:
     rows = case.observation.rows
     known: set[str] = set()
     for run in case.runs:
-        # Who waits for a table that is gone when the lock is finds nothing in any case.
+        # Others who wait for a table that is then gone fail in any case.
         gone = {table.name for table in difference.gone_tables(run.before, run.after)} if run.after else set()
         for held in held_meanwhile(run, rows):
             if not held.work or held.table in gone or held.table in known:
@@ -140,7 +140,7 @@ def backfills(case: Case) -> Iterator[Finding]:
     for statement in observation.upgrade.statements:
         looked_at.update(statement.scanned)
         if id(statement) in locked or statement.bounded:
-            continue  # others wait for it, which says more; or it is one of many, each with an end
+            continue  # others wait for it, which is more important; or it is one of many short ones
         changed = _changed_at_once(statement, observation.rows)
         if changed:
             verb = _CHANGES_ROWS.match(statement.sql)

@@ -73,7 +73,7 @@ class Identifier(str):
 
 
 def shown(sql: str) -> Relation:
-    """Return a name that stands in SQL as PostgreSQL shows it: ``"public"."mood"`` is ``mood``."""
+    """Return a name of SQL as PostgreSQL shows it: ``"public"."mood"`` is ``mood``."""
     parts = [quoted.replace('""', '"') if quoted else plain.lower() for quoted, plain in _PART.findall(sql)]
     if len(parts) > 1 and parts[0] == "public":
         parts = parts[1:]
@@ -102,12 +102,12 @@ def escaped(statement: str) -> str:
 
 
 def listed(columns: tuple[str, ...]) -> str:
-    """Return names as they stand in a list of Python's."""
+    """Return names as a Python list."""
     return ", ".join(literal(column) for column in columns)
 
 
 def fix(template: str, names: Mapping[str, Any]) -> str:
-    """Return a fix with its names filled in, as Python that means these names and no others.
+    """Return a fix with its names filled in, as Python code for exactly these names.
 
     A string that is one placeholder gets the bare name, as an operation takes it, and ``{table_schema}`` beside it the
     argument for the schema. A string with more in it is SQL, and ``{table.bare}`` in it a part of another name.

@@ -106,7 +106,7 @@ def record(
 
 
 def _text(entries: Mapping[str, Mapping[str, Any]]) -> str:
-    """Return the file's text. What was measured of a revision is one line, as nobody reads a difference in it."""
+    """Return the file's text. A revision's measurements are one line, because nobody reads their differences."""
     shown = {id_: {**entry, "measured": f"measured {id_}"} for id_, entry in entries.items()}
     text = json.dumps({"version": VERSION, "revisions": shown}, indent=2)
     for id_, entry in entries.items():
@@ -115,7 +115,7 @@ def _text(entries: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def _follows(revision: RevisionSource, measured: Mapping[str, Any], entries: Mapping[str, Mapping[str, Any]]) -> bool:
-    """Return whether the objects before a revision are known from what is recorded of those that it builds on."""
+    """Return whether the record of the parents contains all objects before a revision."""
     before = measured["schema"]["before"]
     parents = [(entries.get(parent) or {}).get("measured") for parent in revision.down_revisions]
     if not parents:

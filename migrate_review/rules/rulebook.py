@@ -25,7 +25,7 @@ def _read() -> tuple[dict[str, Rule], tuple[Check, ...]]:
     return {rule.name: rule for rule in sorted(rules, key=lambda rule: rule.name)}, checks
 
 
-# The rules by name, and the checks of those that have one of their own.
+# The rules by name, and the checks of rules that have their own.
 RULES, CHECKS = _read()
 
 

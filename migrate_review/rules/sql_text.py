@@ -1,4 +1,4 @@
-"""Takes SQL apart as far as the rules need it: parentheses, commas, and quoted names."""
+"""Splits SQL for the rules: parentheses, commas, and quoted names."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def bare(name: str) -> str:
 
 
 def in_parentheses(text: str) -> tuple[str, str]:
-    """Return what is inside the parenthesis that the text begins with, and what follows it."""
+    """Return the content of the parenthesis at the text's beginning, and the rest."""
     depth, quote = 0, ""
     for place, character in enumerate(text):
         if quote:

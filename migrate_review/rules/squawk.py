@@ -1,7 +1,7 @@
 """Runs squawk on a revision's SQL, and lists how the reviewer treats each of squawk's rules.
 
-squawk knows hazards by the SQL alone. Where measuring shows more, a rule of squawk's is only believed when the
-measurement confirms it; where there is nothing to measure it stands as it is.
+squawk detects hazards from the SQL alone. If a measurement can decide, the reviewer believes a rule only if the
+measurement confirms it. Otherwise it reports squawk's finding unchanged.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ EXCLUDED: Mapping[str, str] = {
     " made for that",
 }
 
-# Believed when the statement was measured to read or rewrite rows with others waiting; dismissed when it was not. A
-# longer varchar, SET NOT NULL beside a validated check, a constant default: squawk may warn, and nothing waits.
+# Believed if the statement was measured to read or rewrite rows while others wait, and dismissed otherwise. squawk
+# warns of a longer varchar, SET NOT NULL with a validated check, and a constant default, for which nobody waits.
 IF_OTHERS_WAIT = frozenset({
     "require-concurrent-index-creation",
     "require-concurrent-reindex",
@@ -57,8 +57,8 @@ IF_OTHERS_WAIT = frozenset({
     "ban-alter-domain-with-add-constraint",
 })  # fmt: skip
 
-# The schema before and after tells these exactly, whatever the SQL was: a table that the same revision made and
-# dropped is nobody's loss, and a DO block hides nothing.
+# The schemas before and after show these exactly, for any SQL. Nobody loses a table that the same revision made and
+# dropped, and a DO block hides nothing.
 BY_THE_SCHEMA: Mapping[str, str] = {
     "ban-drop-column": "a column of a table that is still there is gone",
     "ban-drop-table": "a table that was there is gone",
@@ -193,7 +193,7 @@ def _ask(arguments: Sequence[str]) -> list[dict[str, Any]]:
     program = str(beside_python) if beside_python.is_file() else shutil.which("squawk")
     if program is None:
         raise ReviewError("squawk is not installed; install it with: pip install squawk-cli")
-    # It exits with 1 when it has found something; its JSON then stands on standard output all the same.
+    # With findings, it exits with 1 and still writes its JSON to standard output.
     answer = subprocess.run(  # noqa: S603 - the program that the requirements bring, on files written just now
         [program, *arguments], capture_output=True, text=True, check=False
     )

@@ -89,7 +89,7 @@ def _too_large(column: str, old: str, new: str, *, cast: bool) -> str | None:
         lowest, highest = _RANGES[new]
         return f"round({column}::numeric) NOT BETWEEN {lowest} AND {highest}"
     if _TEXTS.fullmatch(old):
-        # Of PostgreSQL 16 and later; an older server gives no answer.
+        # For PostgreSQL 16 and later. An older server cannot answer.
         return f"NOT pg_input_is_valid({column}::text, '{new.replace(chr(39), chr(39) * 2)}')"
     return None
 

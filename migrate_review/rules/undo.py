@@ -16,7 +16,7 @@ _DROPPED = ("view", "materialized view", "sequence", "schema", "type", "domain",
 
 
 def undo(before: Catalog, left: Catalog, *, indent: str = "    ") -> str:
-    """Return the code of a downgrade from the schema ``left`` to the one ``before``, as far as the two show it."""
+    """Return the code of a downgrade from the schema ``left`` to ``before``, as far as the two show it."""
     code = list(dict.fromkeys([*_others_gone_first(before, left), *_tables(before, left), *_others(before, left)]))
     if all(line.startswith("#") for line in code):
         code = [*code, "pass  # the opposite of upgrade(), last step first"]

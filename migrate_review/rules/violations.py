@@ -1,7 +1,7 @@
-"""Writes the queries that find rows which a revision's constraints refuse, for the schema before the revision.
+"""Writes the queries for rows that violate a revision's constraints, in the schema before the revision.
 
-Each query returns the rows, or the values, that are in the way. It is None where the schema before the revision cannot
-tell: the constraint is about what the revision makes, or says more than can be asked.
+Each query returns the violating rows or values. It is None if the schema before the revision cannot answer: the
+constraint is about a new object, or is too complex.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _COUNTS_UP = re.compile(r"\bnextval\(", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class Check:
-    """What a revision requires of the rows of a table. ``kind`` is as docs/contract.md names it in ``plan``.
+    """A requirement of a revision for the rows of a table. ``kind`` has the names of ``plan`` in docs/contract.md.
 
     ``reads`` are the tables whose rows decide it.
     """
@@ -55,7 +55,7 @@ class Check:
 
 
 def checks(observation: Observation) -> Iterator[Check]:
-    """Yield what the upgrade requires of the rows that were there before it."""
+    """Yield the upgrade's requirements for the rows that existed before it."""
     before, after = observation.before, observation.after
     if after is None:
         return
@@ -98,7 +98,7 @@ class _Names:
                 yield owner, is_partition
 
     def inherits(self, definition: str) -> bool:
-        """Whether the rows of this table are looked at with those of the table that it belongs to."""
+        """Return whether the rows of this table are checked together with those of its parent."""
         return any(
             definition
             in {*(each.definition for each in owner.constraints), *(_keys_of(each) for each in owner.indexes)}
@@ -107,7 +107,7 @@ class _Names:
         )
 
     def inherits_column(self, name: str) -> bool:
-        """Whether a column comes from the table that this one belongs to."""
+        """Return whether the parent table has the column."""
         return any(name in {column.name for column in owner.columns} for owner, _ in self.owners())
 
     def source(self, *texts: str, only: bool = False) -> str | None:
@@ -133,7 +133,7 @@ class _Names:
         return f"(SELECT tableoid, ctid, {', '.join(listed)} FROM {table}) AS rows"  # noqa: S608
 
     def is_composite(self, column: str) -> bool:
-        """Whether a column holds rows: IS NULL is then about their fields."""
+        """Return whether a column holds rows. IS NULL is then about their fields."""
         type_ = next((each.type for each in self.now.columns if each.name == column), "")
         others = self.before.others.get(f"type {type_}", "")
         return others.startswith("c ") or self.before.table_named(type_) is not None
@@ -150,7 +150,7 @@ def _mentions(text: str, name: str) -> bool:
 
 
 def _has_children(catalog: Catalog, table: str) -> bool:
-    """Whether other tables inherit from a table, which are no partitions of it."""
+    """Return whether other tables inherit from a table, apart from its partitions."""
     partitions = difference.partitions(catalog)
     return any(
         table in {each.strip() for each in split(found["tables"])}
@@ -337,13 +337,13 @@ def _of_columns(names: _Names, observation: Observation) -> Iterator[Check]:
 
 
 def _refuses_null(table: Table, column: Column) -> bool:
-    """Whether no row has NULL in a column. A constraint that is NOT VALID says nothing about old rows."""
+    """Return whether no row has NULL in a column. A constraint that is NOT VALID proves nothing about old rows."""
     pending = {each.columns for each in table.constraints if each.kind == "n" and not each.validated}
     return column.not_null and (column.name,) not in pending
 
 
 def _is_checked(table: Table, column: Column) -> bool:
-    """Whether a valid CHECK keeps NULL out of a column already."""
+    """Return whether a valid CHECK already keeps NULL out of a column."""
     shown = {f"CHECK (({name} IS NOT NULL))" for name in (column.name, quoted(column.name))}
     return any(each.validated and each.definition in shown for each in table.constraints)
 
@@ -364,7 +364,7 @@ def _misfits(names: _Names, observation: Observation, old: Column, new: Column) 
 
 
 def _of_domains(names: _Names) -> Iterator[Check]:
-    """Yield what a changed domain requires of the columns that have it."""
+    """Yield the requirements of a changed domain for the columns that have it."""
     table = names.was.name
     for old, new in difference.kept_columns(names.was, names.now):
         was, now = (catalog.others.get(f"type {old.type}", "") for catalog in (names.before, names.after))

@@ -243,7 +243,7 @@ def _is_set(name: str, was: Column | None, sql: str) -> bool:
 
 
 def _of_enum(old: str, new: str, before: Catalog, after: Catalog) -> dict[str, str]:
-    """Return the names for an enum that was made anew for the sake of more labels."""
+    """Return the names for an enum that was replaced to add labels."""
     if new not in after.enums or new not in before.enums:
         return {}
     labels = [label for _, label in before.enums[new]]
@@ -258,7 +258,7 @@ def _of_enum(old: str, new: str, before: Catalog, after: Catalog) -> dict[str, s
 
 
 def _columns(table: str, before: Catalog, after: Catalog) -> Iterator[tuple[Column, Column | None]]:
-    """Yield each column of a table that there was, with what it was."""
+    """Yield each column of an existing table, with its former state."""
     now = after.table_named(table)
     was = before.table(now.oid) if now is not None else None
     if now is not None and was is not None:
@@ -282,7 +282,7 @@ def _added(column: Column) -> dict[str, str]:
 
 
 def _steps(*steps: Sequence[str]) -> str:
-    """Return code for steps, each but the first in a revision of its own."""
+    """Return code for steps, each after the first in its own revision."""
     lines: list[str] = []
     for place, statements in enumerate(steps):
         lines.append("# the next revision:" if place else "# this revision:")

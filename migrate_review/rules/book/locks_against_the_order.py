@@ -47,7 +47,7 @@ def check(case: Case) -> Iterator[Finding]:
     gone = {table.name for table in before.tables if after.table(table.oid) is None}
     parents = {child: among - gone for child, among in _ancestors(before).items() if child not in gone}
     [run, *_] = case.runs
-    # What others wait for at length has a finding of its own, whose fix takes it out of the transaction.
+    # A lock that blocks others for long has its own finding, whose fix takes it out of the transaction.
     long = {id(work.statement) for work in long_works(run, case.observation.rows)}
     held: dict[str, int] = {}
     found = False

@@ -39,7 +39,7 @@ def upgrade() -> None:
 
 
 def check(case: Case) -> Iterator[Finding]:
-    """Yield what has another owner afterwards. What belongs to a table has the table's owner."""
+    """Yield the objects with another owner. Parts of a table have the table's owner."""
     before, after = case.observation.access_before, case.observation.access_after
     if before is None or after is None:
         return

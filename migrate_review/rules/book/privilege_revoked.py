@@ -42,7 +42,7 @@ def check(case: Case) -> Iterator[Finding]:
     for (name, grantee), had in before.privileges.items():
         owner, now = before.owners.get(name), after.owners.get(name)
         if owner != now and grantee == owner:
-            continue  # the owner is another one, which says more
+            continue  # the owner has changed, which is more important
         lost = had - after.privileges.get((name, grantee), frozenset())
         whole = name in there or _is_column_of_one(name, there)
         if lost and whole:

@@ -33,7 +33,7 @@ def upgrade() -> None:
 """,
 )
 
-# A number that was right where somebody looked it up.
+# A number that was correct only in the author's database.
 _CONSTANT = re.compile(r"\brestart\s+(?:with\s+)?\d+|\bsetval\s*\([^,()]+(?:\([^()]*\))?\s*,\s*\d+", re.IGNORECASE)
 
 

@@ -41,7 +41,7 @@ def upgrade() -> None:
 
 
 def check(case: Case) -> Iterator[Finding]:
-    """Yield the unique indexes that are gone, and that no other one stands in for."""
+    """Yield the dropped unique indexes without a replacement."""
     before, after = case.observation.before, case.observation.after
     if after is None:
         return
