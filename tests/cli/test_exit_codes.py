@@ -300,7 +300,7 @@ def test_an_aws_error_is_shown_by_its_name_without_a_retry(
     assert len(aws.events) == 1
 
 
-def test_an_answer_that_does_not_come_is_not_asked_for_twice(
+def test_a_missing_answer_does_not_cause_a_second_invocation(
     aws: Stub, migrate: Callable[..., Ended], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(invocation, "READ_S", 1)
@@ -474,7 +474,7 @@ def test_wait_ends_at_its_limit(aws: Stub, migrate: Callable[..., Ended]) -> Non
     assert len(aws.events) == 1
 
 
-def test_wait_does_not_repeat_what_would_fail_again(aws: Stub, migrate: Callable[..., Ended]) -> None:
+def test_wait_does_not_retry_an_error_that_would_come_back(aws: Stub, migrate: Callable[..., Ended]) -> None:
     aws.replies = [failure("MigrationFailed")]
 
     assert migrate("upgrade", "--stage", "dev", "--wait").code == FAILED
@@ -519,9 +519,7 @@ def test_a_fault_of_the_command_is_one_line_and_one_document(migrate: Callable[.
 
 
 @pytest.mark.usefixtures("broken")
-def test_its_traceback_is_there_for_whoever_asks(
-    migrate: Callable[..., Ended], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_migrate_debug_prints_the_traceback(migrate: Callable[..., Ended], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MIGRATE_DEBUG", "1")
 
     ended = migrate("upgrade", "--stage", "dev", "--json")

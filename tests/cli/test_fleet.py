@@ -121,7 +121,7 @@ def test_a_rollout_without_a_report_is_read_from_its_outcomes(aws: RolloutStub, 
     assert found == {"one": ("current", "b2"), "two": ("unknown", None)}
 
 
-def test_a_stage_that_was_never_looked_at_says_how_to(aws: RolloutStub, migrate: Migrate) -> None:
+def test_a_stage_without_a_rollout_shows_the_command_to_start_one(aws: RolloutStub, migrate: Migrate) -> None:
     assert aws.objects == {}
     ended = migrate("fleet", "status", "--stage", "dev")
 

@@ -82,7 +82,7 @@ NOT_WHOLE: dict[str, tuple[list[dict[str, Any]], Reply]] = {
 
 
 @pytest.mark.parametrize("why", NOT_WHOLE)
-def test_what_neither_the_log_nor_the_database_has_is_named_and_not_invented(
+def test_lists_that_neither_the_log_nor_the_database_has_are_named_in_truncated(
     aws: Stub, migrate: Callable[..., Ended], why: str
 ) -> None:
     lines, status = NOT_WHOLE[why]
@@ -118,7 +118,7 @@ def test_a_run_that_failed_has_the_exit_code_of_its_error(
 
 
 @pytest.mark.parametrize("status", ["STOPPED", "TIMED_OUT", "FAILED", "FAULT", "SUCCEEDED"])
-def test_a_build_that_ends_without_an_answer_is_3_and_says_how_to_look(
+def test_a_build_that_ends_without_an_answer_exits_with_3_and_shows_the_commands_to_check_it(
     aws: Stub, migrate: Callable[..., Ended], status: str
 ) -> None:
     aws.builds = [build(status)]
@@ -144,7 +144,7 @@ REFUSALS: dict[str, tuple[Reply, str]] = {
 
 
 @pytest.mark.parametrize("why", REFUSALS)
-def test_a_build_that_cannot_be_started_is_3_with_what_to_do(
+def test_a_build_that_cannot_be_started_exits_with_3_and_the_next_step(
     aws: Stub, migrate: Callable[..., Ended], why: str
 ) -> None:
     aws.start_refusal, advice = REFUSALS[why]

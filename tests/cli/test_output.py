@@ -100,7 +100,7 @@ def test_a_pipe_gets_plain_rows_whatever_the_width(stub: Stub) -> None:
     assert ESCAPE.encode() not in done.stdout + done.stderr
 
 
-def test_whoever_stops_reading_does_not_change_the_exit_code(stub: Stub) -> None:
+def test_a_closed_pipe_does_not_change_the_exit_code(stub: Stub) -> None:
     ours, theirs = os.pipe()
     os.close(ours)
     done = finished(stub, "upgrade", "--stage", "dev", stdout=theirs)
@@ -110,7 +110,7 @@ def test_whoever_stops_reading_does_not_change_the_exit_code(stub: Stub) -> None
     assert b"Traceback" not in done.stderr
 
 
-def test_neither_does_whoever_stops_reading_a_long_document(stub: Stub) -> None:
+def test_a_pipe_closed_within_a_long_document_does_not_change_the_exit_code(stub: Stub) -> None:
     stub.replies = [Reply(result(database="x" * 100_000))]
     ours, theirs = os.pipe()
     os.close(ours)
@@ -162,7 +162,7 @@ def test_a_piped_plan_is_sql(aws: Stub, migrate: Callable[..., Ended]) -> None:
     assert "-- error ban-drop-column: It is read., acknowledged: Not any more." in out
 
 
-def test_a_plan_says_first_what_each_revision_meets_in_the_database(aws: Stub, migrate: Callable[..., Ended]) -> None:
+def test_a_plan_begins_with_the_preflight(aws: Stub, migrate: Callable[..., Ended]) -> None:
     table = {"table": "users", "rows": 3_100_000, "bytes": 921_600_000, "lock": "SHARE", "blocks": "writes"}
     table |= {"reads_all": True, "rewrites": False, "estimated_ms": 18_400}
     unique = {"check": "unique", "table": "users", "columns": ["mail"], "result": "failed", "violations": 2}
@@ -182,7 +182,7 @@ def test_a_plan_says_first_what_each_revision_meets_in_the_database(aws: Stub, m
     ]
 
 
-def test_a_piped_plans_sql_is_what_the_function_answered_to_the_letter(stub: Stub) -> None:
+def test_a_piped_plan_has_the_functions_sql_unchanged(stub: Stub) -> None:
     sql = f"COMMENT ON TABLE a IS 'tab\there, {ESCAPE}[0m, line\r\nend';"
     stub.replies = [Reply(result("plan", plan=[{"revision": "bbbb", "description": "Add", "sql": sql}]))]
 
@@ -227,7 +227,7 @@ def test_a_terminal_gets_colours_and_a_moving_bar(stub: Stub) -> None:
     assert "Applied 1 revision" in re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", screen)
 
 
-def test_the_bar_leaves_room_for_what_ctrl_c_writes_beside_it(stub: Stub) -> None:
+def test_the_bar_leaves_room_for_the_echo_of_ctrl_c(stub: Stub) -> None:
     stub.lines = lambda: [STORY[1], line("revision.started", "running", revision="bbbb", description="long " * 60)]
     stub.replies = [Reply(result(), until=lambda: len(stub.log_requests) > 3)]
 
@@ -325,9 +325,7 @@ def test_a_log_that_is_not_there_yet_is_no_trouble(aws: Stub, migrate: Callable[
     assert (ended.code, len(ended.err.splitlines())) == (0, 1)
 
 
-def test_a_line_that_is_not_what_we_know_ends_the_picture_and_not_the_run(
-    aws: Stub, migrate: Callable[..., Ended]
-) -> None:
+def test_an_unknown_log_line_ends_the_progress_and_not_the_run(aws: Stub, migrate: Callable[..., Ended]) -> None:
     aws.lines = lambda: [STORY[1], line("revision.applied", revision="bbbb", duration_ms="soon")]
     aws.replies = [Reply(result(), until=lambda: len(aws.log_requests) > 2)]
 
@@ -362,7 +360,7 @@ FAILED_STORY = [
 ]
 
 
-def test_a_failed_run_shows_what_was_done_what_failed_where_and_what_was_not_run(
+def test_a_failed_run_shows_the_applied_revisions_the_failure_with_its_place_and_the_rest(
     aws: Stub, migrate: Callable[..., Ended]
 ) -> None:
     aws.lines = lambda: FAILED_STORY
@@ -498,7 +496,7 @@ def test_upgrade_with_dry_run_names_plan(aws: Stub, migrate: Callable[..., Ended
 # --- Ctrl-C ---
 
 
-def test_ctrl_c_says_that_the_function_goes_on_and_where_to_look(stub: Stub) -> None:
+def test_ctrl_c_shows_that_the_function_continues_and_the_commands_to_check_it(stub: Stub) -> None:
     ended = threading.Event()
     stub.replies = [Reply(result(), until=ended.is_set)]
     with started(stub, "upgrade", "--stage", "dev", "--json") as process:

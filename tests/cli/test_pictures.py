@@ -127,7 +127,7 @@ def test_the_last_picture_ends_with_todays_result() -> None:
     assert len(applied) == 30
 
 
-def test_the_running_picture_of_a_rollout_says_how_far_it_is() -> None:
+def test_the_running_picture_of_a_rollout_shows_its_progress() -> None:
     command, bar = rows(ROLLOUT_RUNNING)
 
     assert command == f"$ {ROLLOUT}"

@@ -123,7 +123,7 @@ DIFFERENT = {**EQUAL, "schema": "different", "targets": 2, "example": "t9"}
 SCHEMA = [EQUAL, {**DIFFERENT, "differences": ["column users.extra is not in the tree"], "more": 4}]
 
 
-def test_a_plan_shows_what_the_revisions_will_meet_at_the_targets(
+def test_a_plan_shows_the_preflights_of_the_targets(
     aws: RolloutStub, migrate: Migrate, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("GITHUB_ACTIONS", "true")
@@ -193,7 +193,7 @@ def test_a_rollout_that_does_not_succeed_tells_its_report_and_how_to_go_on(
 
 
 @pytest.mark.parametrize("status,failed", [("failed", 3), ("stopped", 0)])
-def test_what_was_not_taken_back_is_to_be_taken_back_and_not_to_be_upgraded(
+def test_after_a_failed_downgrade_the_next_step_is_the_downgrade_and_not_an_upgrade(
     aws: RolloutStub, migrate: Migrate, status: str, failed: int
 ) -> None:
     aws.leaves(report(failed, left=900, status=status, downgrade_to="b2", migrated_by="r"))
@@ -238,7 +238,9 @@ def test_prod_is_confirmed_and_a_plan_of_it_needs_not_be(
     assert migrate("rollout", "--stage", "prod", "--yes").code == 0
 
 
-def test_ctrl_c_leaves_it_running_and_says_how_to_look_and_stop(aws: RolloutStub, migrate: Migrate) -> None:
+def test_ctrl_c_leaves_it_running_and_shows_the_commands_to_check_and_stop_it(
+    aws: RolloutStub, migrate: Migrate
+) -> None:
     with pytest.MonkeyPatch.context() as patch:
 
         def press(*_: object) -> None:
@@ -253,7 +255,7 @@ def test_ctrl_c_leaves_it_running_and_says_how_to_look_and_stop(aws: RolloutStub
     assert f"migrate rollout stop {name} --stage dev" in ended.err
 
 
-def test_ctrl_c_while_it_is_begun_says_that_it_may_have_begun_and_how_to_look(
+def test_ctrl_c_during_the_start_shows_that_it_may_have_started_and_the_command_to_check_it(
     aws: RolloutStub, migrate: Migrate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = Machine.calling
@@ -325,7 +327,7 @@ def test_a_stage_without_targets_is_migrated_by_its_machine(aws: RolloutStub, mi
     ],
     ids=lambda arguments: arguments[0],
 )
-def test_a_stage_without_targets_is_not_upgraded_when_something_else_is_asked_for(
+def test_a_stage_without_targets_is_not_upgraded_by_another_command(
     aws: RolloutStub, migrate: Migrate, arguments: list[str]
 ) -> None:
     aws.outputs = {"StateMachineArn": MACHINE}
@@ -380,7 +382,7 @@ def test_progress_tells_what_fails_while_it_runs(aws: RolloutStub, migrate: Migr
     assert ended.err.count(f"failed: {failure(1)['name']}: {failure(1)['error_type']}") == 1
 
 
-def test_stop_halts_what_runs_and_succeeds_when_it_is_stopped(aws: RolloutStub, migrate: Migrate) -> None:
+def test_stop_halts_the_running_rollout_and_succeeds_after_its_end(aws: RolloutStub, migrate: Migrate) -> None:
     runs(aws, "1/migrated/1/5/head")
     aws.put(LAST, "report.json", report(left=900, status="stopped"))
     aws.ends = lambda question: RUNNING if question < 3 else {"status": "FAILED", "error": "RolloutStopped"}
@@ -415,7 +417,7 @@ def test_a_stop_ends_the_wait_for_an_approval_at_once(aws: RolloutStub, migrate:
     assert aws.answered == [("SendTaskFailure", "the-token")]
 
 
-def test_a_stop_by_somebody_who_may_not_end_the_wait_for_an_approval_is_a_stop(
+def test_a_caller_who_may_not_end_the_wait_for_an_approval_can_stop_a_rollout(
     aws: RolloutStub, migrate: Migrate
 ) -> None:
     runs(aws, "1/migrated/1/5/head")
@@ -446,14 +448,14 @@ def test_an_approval_is_waited_for_until_its_wave_has_begun(
     assert ("waits for an approval" in ended.err) is waits
 
 
-def test_what_does_not_run_cannot_be_stopped(aws: RolloutStub, migrate: Migrate) -> None:
+def test_a_rollout_that_does_not_run_cannot_be_stopped(aws: RolloutStub, migrate: Migrate) -> None:
     runs(aws)
 
     assert migrate("rollout", "stop", "--stage", "dev").code == USAGE
     assert f"rollouts/{LAST}/halt.json" not in aws.objects
 
 
-def test_retry_begins_a_rollout_of_what_failed_in_the_last_one(aws: RolloutStub, migrate: Migrate) -> None:
+def test_retry_starts_a_rollout_of_the_failed_targets(aws: RolloutStub, migrate: Migrate) -> None:
     runs(aws, "2/failed/4/0/base")
     aws.leaves(report())
 
@@ -473,7 +475,7 @@ def test_retry_begins_a_rollout_of_what_failed_in_the_last_one(aws: RolloutStub,
         ),
     ],
 )
-def test_what_cannot_be_retried_is_refused(
+def test_a_rollout_that_cannot_be_retried_is_refused(
     aws: RolloutStub, migrate: Migrate, outcome: str, changes: dict[str, Any], why: str
 ) -> None:
     runs(aws, outcome, **changes)
@@ -538,7 +540,7 @@ def test_a_plan_a_failed_listing_and_garbage_are_no_last_rollout(
 
 
 @pytest.mark.parametrize("content", [b"garbage", b"[]", b"{}", b'{"waves": [{}]}', b'{"waves": 1, "rollout": 2}'])
-def test_a_rollout_json_that_somebody_changed_does_not_crash_status(
+def test_a_rollout_json_changed_by_hand_does_not_crash_status(
     aws: RolloutStub, migrate: Migrate, content: bytes
 ) -> None:
     runs(aws, "1/migrated/1/5/head")
@@ -579,7 +581,7 @@ def test_an_approved_plan_is_run_by_its_name(aws: RolloutStub, migrate: Migrate)
     assert migrate("rollout", "--approved", "the-plan", "--plan", "--stage", "dev").code == USAGE
 
 
-def test_a_stage_that_has_had_no_rollout_says_so(aws: RolloutStub, migrate: Migrate) -> None:
+def test_the_error_of_a_stage_without_a_rollout(aws: RolloutStub, migrate: Migrate) -> None:
     assert aws.objects == {}
     assert "has not had a rollout yet" in migrate("rollout", "status", "--stage", "dev").err
 
@@ -587,7 +589,7 @@ def test_a_stage_that_has_had_no_rollout_says_so(aws: RolloutStub, migrate: Migr
 # --- for people ---
 
 
-def test_a_plan_says_how_many_are_where_how_long_it_takes_and_what_it_costs(aws: RolloutStub, migrate: Migrate) -> None:
+def test_a_plan_shows_the_counts_the_time_and_the_cost(aws: RolloutStub, migrate: Migrate) -> None:
     counts = {"targets": 10, "migrated": 0, "current": 4, "behind": 6, "failed": 0, "left": 0}
     waves = [{**wave, "targets": wave["count"], **dict.fromkeys(counts, 0)} for wave in WAVES]
     aws.leaves(report(plan=True, counts=counts, waves=waves), rollout=listed(LAST, plan=True))

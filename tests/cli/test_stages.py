@@ -34,7 +34,7 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.usefixtures("checkout")
-def test_stage_local_without_its_cloud_says_what_starts_it(migrate: Callable[..., Ended]) -> None:
+def test_the_error_of_a_stopped_local_cloud_names_the_command_that_starts_it(migrate: Callable[..., Ended]) -> None:
     ended = migrate("status", "--stage", "local", "--json")
 
     assert (ended.code, ended.document["error"]["type"]) == (3, "LocalCloudDown")
@@ -85,7 +85,7 @@ class Terminal(io.StringIO):
 
 
 @pytest.mark.parametrize("arguments", [("upgrade",), ("downgrade", "-1"), ("stamp", "head")], ids=" ".join)
-def test_production_is_not_changed_where_nobody_can_be_asked(
+def test_production_is_not_changed_without_a_terminal_to_confirm(
     aws: Stub, migrate: Callable[..., Ended], monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]
 ) -> None:
     monkeypatch.setattr(sys, "stdin", io.StringIO("prod\n"))
@@ -106,7 +106,7 @@ def test_production_is_changed_when_its_name_was_typed(
     assert [event["action"] for event in aws.events] == ["status"] + ["upgrade"] * (code == 0)
 
 
-def test_the_question_says_what_is_about_to_change(
+def test_the_confirmation_shows_the_change(
     aws: Stub, migrate: Callable[..., Ended], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pending = [{"revision": name, "description": ""} for name in ("bbbb", "cccc")]
@@ -131,7 +131,7 @@ def test_yes_answers_for_the_person(aws: Stub, migrate: Callable[..., Ended]) ->
     assert len(aws.events) == 1
 
 
-def test_a_stage_that_is_protected_is_asked_for_like_production(
+def test_a_protected_stage_needs_a_confirmation_like_production(
     aws: Stub, checkout: Path, migrate: Callable[..., Ended], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     database = {"secret": "any"}
@@ -187,9 +187,7 @@ def test_a_function_is_invoked_by_its_name_where_there_is_no_cdk_json(
     assert migrate("status", "--stage", "dev").code == ExitCode.USAGE
 
 
-def test_a_function_that_is_named_is_changed_only_if_somebody_means_it(
-    migrate: Callable[..., Ended], aws: Stub
-) -> None:
+def test_a_function_given_by_name_needs_a_confirmation(migrate: Callable[..., Ended], aws: Stub) -> None:
     refused = migrate("upgrade", "--function", "my-function")
     meant = migrate("upgrade", "--function", "my-function", "--yes")
 

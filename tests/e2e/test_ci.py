@@ -76,7 +76,7 @@ def test_a_revision_that_fails_fails_the_deployment(function: Deployed, database
     assert "::error title=" in upgrade.stderr
 
 
-def test_production_goes_to_what_was_planned_and_approved(
+def test_production_is_upgraded_to_the_approved_plan(
     function: Deployed, database: Database, backend: Backend, tmp_path: Path
 ) -> None:
     planning = Job(function, tmp_path, PRODUCTION, "plan")

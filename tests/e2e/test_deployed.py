@@ -68,7 +68,7 @@ def test_the_answer_file_holds_every_field_of_the_contract(
     }
 
 
-def test_a_second_run_says_that_nothing_was_to_be_applied(function: Deployed, backend: Backend) -> None:
+def test_a_second_run_has_nothing_to_apply(function: Deployed, backend: Backend) -> None:
     function.invoke()
 
     result = function.invoke().result
@@ -83,9 +83,7 @@ def test_whatever_asks_for_the_default_upgrades_to_head(function: Deployed, payl
     assert result["revision"] == backend.head
 
 
-def test_an_upgrade_stops_at_the_revision_that_was_asked_for(
-    function: Deployed, database: Database, backend: Backend
-) -> None:
+def test_an_upgrade_stops_at_the_requested_revision(function: Deployed, database: Database, backend: Backend) -> None:
     function.aws_lambda_invoke("--payload", json.dumps({"action": "upgrade", "revision": backend.revisions[2]}))
 
     assert version_of(database) == [backend.revisions[2]]

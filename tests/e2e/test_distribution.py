@@ -65,7 +65,7 @@ def test_the_command_imports_only_what_the_package_requires() -> None:
     assert used - closure(PROJECT["dependencies"]) <= {"certifi", "setuptools"}
 
 
-def test_what_the_action_installs_is_pinned_by_hash_and_complete() -> None:
+def test_the_actions_requirements_are_complete_and_pinned_by_hash() -> None:
     pinned = set(re.findall(r"^([a-z0-9-]+)==", PINNED, re.MULTILINE))
 
     assert closure(PROJECT["dependencies"]) <= pinned

@@ -70,7 +70,7 @@ def events(deployed: Deployed, since: int, *names: str) -> list[dict[str, Any]]:
     return [line for line in lines if line.get("event") in names]
 
 
-def test_the_state_machine_hands_over_what_functions_cannot_finish_and_goes_on_with_them(
+def test_the_state_machine_starts_a_long_run_after_functions_without_progress_and_continues_with_them(
     long_release: Deployed, database: Database, emulator: Emulator
 ) -> None:
     nap(database, 6)

@@ -90,7 +90,7 @@ def test_a_failed_migration_is_printed_to_standard_error_and_sets_the_exit_code(
     assert "[red]newer[/]" in done.stderr
 
 
-def test_a_rollout_migrates_thirty_tenants_and_says_where_its_report_is(checkout: Path, backend: Backend) -> None:
+def test_a_rollout_migrates_thirty_tenants_and_prints_the_path_of_its_report(checkout: Path, backend: Backend) -> None:
     done = python(checkout, "demo.rollout")
 
     assert done.returncode == 0, done.stderr
@@ -100,7 +100,7 @@ def test_a_rollout_migrates_thirty_tenants_and_says_where_its_report_is(checkout
     assert backend.head in page.read_text(encoding="utf-8")
 
 
-def test_what_failed_in_a_rollout_is_retried_and_nothing_else(checkout: Path, backend: Backend) -> None:
+def test_a_retry_migrates_only_the_failed_targets(checkout: Path, backend: Backend) -> None:
     server = cloud.up(checkout).server
     with closing(server.connect("tenant_07")) as connection, connection.cursor() as cursor:
         cursor.execute("DELETE FROM alembic_version")

@@ -89,7 +89,7 @@ def test_the_commands_of_the_page_take_a_changed_model_to_the_database(checkout:
         assert cursor.fetchall() == []
 
 
-def test_a_description_may_hold_what_a_shell_would_take_for_its_own(checkout: Path) -> None:
+def test_a_description_may_contain_shell_syntax(checkout: Path) -> None:
     done = run(checkout, """make revision m='Add "$$HOME" and `id`; to users'""")
 
     assert done.returncode != 0

@@ -293,6 +293,6 @@ def test_after_without_a_migration_in_the_deployment_is_refused(code: Code, stac
         made.after(sqs.Queue(stack, "Queue"))
 
 
-def test_what_grants_invoke_says_whom(code: Code, stack: cdk.Stack) -> None:
+def test_grant_invoke_allows_only_the_given_role(code: Code, stack: cdk.Stack) -> None:
     user = iam.User(stack, "User")
     construct(code, stack).grant_invoke(user).assert_success()

@@ -77,7 +77,7 @@ def test_it_invokes_the_version_that_was_just_deployed_and_waits_for_its_answer(
     assert called["Timeout"] == "600000"
 
 
-def test_it_answers_while_somebody_waits_for_the_answer(stacks: dict[str, Stack]) -> None:
+def test_it_answers_before_the_invoker_gives_up(stacks: dict[str, Stack]) -> None:
     # Lambda gives what invokes the function 900 s, too; the function itself keeps back 10 s without this.
     assert "DEADLINE_RESERVE_MS" not in stacks["migrating"].variables
     assert stacks["longest"].variables["DEADLINE_RESERVE_MS"] == "70000"
@@ -88,7 +88,7 @@ def test_cloudformation_does_not_wait_for_an_hour_if_no_answer_comes(migrating: 
     assert migrating.properties(TRIGGER)["ServiceTimeout"] == "960"
 
 
-def test_the_log_of_what_invokes_has_the_stages_retention_and_key(stacks: dict[str, Stack]) -> None:
+def test_the_invokers_log_has_the_stages_retention_and_key(stacks: dict[str, Stack]) -> None:
     stack = stacks["longest"]
     (invoker,) = [name for name in stack.names("AWS::Lambda::Function") if "CustomResourceProvider" in name]
     group = stack.resource(stack.resource(invoker)["Properties"]["LoggingConfig"]["LogGroup"]["Ref"])
@@ -114,7 +114,7 @@ def test_it_comes_last_so_that_the_database_can_be_reached(migrating: Stack) -> 
     assert migrating.names("AWS::EC2::SecurityGroupIngress")
 
 
-def test_what_the_new_version_applied_does_not_stop_the_old_one_from_being_rolled_back_to(
+def test_the_old_version_ignores_the_new_versions_revisions_after_a_rollback(
     stacks: dict[str, Stack],
 ) -> None:
     assert stacks["migrating"].variables["NEWER_DATABASE"] == "ok"
@@ -122,7 +122,7 @@ def test_what_the_new_version_applied_does_not_stop_the_old_one_from_being_rolle
     assert "NEWER_DATABASE" not in stacks["plain"].variables
 
 
-def test_what_invokes_may_do_nothing_else(migrating: Stack) -> None:
+def test_the_invoker_has_no_other_permission(migrating: Stack) -> None:
     (role,) = [name for name in migrating.names("AWS::IAM::Role") if "TriggerCustomResourceProvider" in name]
     (policy,) = migrating.resource(role)["Properties"]["Policies"]
     (statement,) = policy["PolicyDocument"]["Statement"]

@@ -60,7 +60,7 @@ def default_of(field: FieldInfo) -> str:
 
 
 @pytest.mark.parametrize("title", MODELS)
-def test_every_setting_stands_in_the_table_with_its_default_and_meaning(title: str) -> None:
+def test_the_tables_have_every_setting_with_its_default_and_description(title: str) -> None:
     rows = re.findall(r"^\| `(\w+)` \| (.*?) ?\| (.*) \|$", section(STAGES, title), flags=re.MULTILINE)
 
     assert rows == [

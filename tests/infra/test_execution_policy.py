@@ -199,7 +199,7 @@ def test_stages_whose_names_a_policy_cannot_tell_apart_are_refused() -> None:
         check_names(project, "dev")
 
 
-def test_what_cloudformation_fills_into_the_network_it_may_read() -> None:
+def test_cloudformation_may_read_the_parameters_and_secrets_of_the_network() -> None:
     network = {
         "vpc": "ssm:/net/vpc",
         "subnets": ["ssm:/net/private#0", "ssm:/net/private#1"],

@@ -99,7 +99,7 @@ def test_an_archive_that_is_deployed_is_not_made_an_image_in_one_step() -> None:
 
 @pytest.mark.usefixtures("account")
 @pytest.mark.parametrize("name,value", [("ACCOUNT", "210987654321"), ("ACCOUNT", ""), ("REGION", "us-east-1")])
-def test_what_is_deployed_elsewhere_or_cannot_be_seen_is_in_nobodys_way(
+def test_a_function_deployed_elsewhere_or_invisible_does_not_stop_the_synthesis(
     monkeypatch: pytest.MonkeyPatch, name: str, value: str
 ) -> None:
     monkeypatch.setenv(f"CDK_DEFAULT_{name}", value)

@@ -216,7 +216,7 @@ def test_the_machine_hands_over_when_a_revision_made_no_progress_twice(stacks: d
     assert states["Go on after the long run"]["Next"] == "Migrate"
 
 
-def test_a_machine_without_it_says_how_to_get_it(stacks: dict[str, Stack]) -> None:
+def test_the_error_on_a_machine_without_it_names_its_installation(stacks: dict[str, Stack]) -> None:
     states = machine(stacks["without"])
 
     last = states["Did it come further?"]["Choices"][0]["Next"]

@@ -31,7 +31,7 @@ GOOD = Rev("deploy00good", upgrade=sql("CREATE TABLE next_release (id integer)")
 BAD = Rev("deploy000bad", upgrade=sql("SELECT 1 / 0"), description="Raise")
 
 
-def test_a_deployment_migrates_and_where_that_fails_it_says_why_and_goes_back(
+def test_a_deployment_migrates_and_a_failed_migration_rolls_it_back_with_the_reason(
     tmp_path: Path, emulator: Emulator, postgres_server: Server, database: Database
 ) -> None:
     checkout = copy_checkout(tmp_path / "checkout")

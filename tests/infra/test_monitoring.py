@@ -183,7 +183,7 @@ def test_the_queries_are_saved_in_a_folder_of_the_stage(dev: Stack) -> None:
     assert all(each["LogGroupNames"] == [{"Ref": group}] for each in saved.values())
 
 
-def test_the_local_stage_leaves_out_just_what_the_local_cloud_refuses(stacks: dict[str, Stack]) -> None:
+def test_the_local_stage_omits_only_the_resources_that_the_local_cloud_refuses(stacks: dict[str, Stack]) -> None:
     assert stacks["local"].all("AWS::Logs::QueryDefinition") == []
     assert all("Metrics" not in each for each in alarms(stacks["local"]).values())
     kinds = {kind: {each["Type"] for each in stacks[kind].resources.values()} for kind in ("local", "quiet")}

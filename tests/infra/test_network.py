@@ -131,7 +131,7 @@ def test_only_https_through_a_nat_gateway_goes_to_any_address(templates: dict[st
     assert {endpoint: ports for endpoint, ports in anywhere.items() if ports} == {"nat": [443], "tags": [443]}
 
 
-def test_an_endpoint_is_made_only_where_it_is_asked_for(templates: dict[str, Any]) -> None:
+def test_an_endpoint_is_made_only_if_the_setting_says_create(templates: dict[str, Any]) -> None:
     made = {endpoint: of_kind(template, "AWS::EC2::VPCEndpoint") for endpoint, template in templates.items()}
     assert {endpoint for endpoint, each in made.items() if each} == {"create", "several", "parameters"}
     [endpoint] = made["create"]
@@ -295,7 +295,9 @@ def test_another_accounts_credentials_find_nothing(tmp_path: Path) -> None:
         synthesized(tmp_path, {**LOOKED_UP, "account": "210987654321"})
 
 
-def test_without_credentials_and_answer_it_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_without_credentials_and_a_stored_id_has_the_next_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(StageError, match=r"is not in cdk\.context\.json and could not be looked up .*AWS_PROFILE"):
         synthesized(tmp_path, LOOKED_UP)

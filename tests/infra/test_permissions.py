@@ -144,7 +144,7 @@ def test_a_minimal_stage_may_read_its_secret_write_its_log_be_traced_and_nothing
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_only_what_knows_no_resource_is_about_every_resource(stacks: dict[str, Stack], stage: str) -> None:
+def test_only_actions_without_resources_are_allowed_for_all(stacks: dict[str, Stack], stage: str) -> None:
     for statement in stacks[stage].statements:
         assert not any("*" in action for action in as_list(statement["Action"]))
         assert not {"NotAction", "NotResource"} & statement.keys()

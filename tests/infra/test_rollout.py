@@ -138,9 +138,7 @@ def test_without_rollout_an_input_that_asks_for_something_else_is_refused(stacks
 
 
 @pytest.mark.parametrize("stage", ["alone", "query"])
-def test_what_passes_is_tried_again_and_nobody_comes_back_at_the_same_time(
-    stacks: dict[str, Stack], stage: str
-) -> None:
+def test_temporary_errors_are_retried_with_jitter(stacks: dict[str, Stack], stage: str) -> None:
     migrate = dict(states(definition(stacks[stage])))["Migrate"]
     tried_again = {error for retry in migrate["Retry"] for error in retry["ErrorEquals"]}
 
@@ -404,7 +402,7 @@ def default_of(default: object) -> str:
 
 
 @pytest.mark.parametrize("title", MODELS)
-def test_every_setting_stands_in_its_table_with_its_default_and_meaning(title: str) -> None:
+def test_its_tables_have_every_setting_with_its_default_and_description(title: str) -> None:
     section = re.split(r"^#+ ", DOCS.read_text(encoding="utf-8").split(f"\n### {title}\n")[1], flags=re.MULTILINE)[0]
     rows = re.findall(r"^\| `(\w+)` \| (.*?) ?\| (.*) \|$", section, flags=re.MULTILINE)
 

@@ -185,7 +185,7 @@ def test_the_feature_flags_are_those_that_the_cdk_recommends() -> None:
     assert {*partitions, "aws-us-gov", "aws-eusc"} <= set(context[PARTITIONS])
 
 
-def test_what_was_deployed_before_keeps_its_logical_ids(synthesized: Path) -> None:
+def test_deployed_resources_keep_their_logical_ids(synthesized: Path) -> None:
     template = json.loads((synthesized / "template-saas-api-migrate-fleet.template.json").read_text(encoding="utf-8"))
 
     assert {name: template["Resources"].get(name, {}).get("Type") for name in IDS} == IDS

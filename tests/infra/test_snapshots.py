@@ -109,7 +109,7 @@ def test_one_that_rds_would_refuse_is_refused_before_anything_is_deployed(tmp_pa
         ({"snapshot": {"cluster": "a"}, "migrate_on_deploy": True}, "migrate_on_deploy does not use the state machine"),
     ],
 )
-def test_what_could_not_be_kept_is_refused(settings: dict[str, Any], message: str) -> None:
+def test_names_that_a_policy_cannot_separate_are_refused(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         Stage.model_validate({**BASE, **settings})
 

@@ -224,7 +224,7 @@ def test_the_function_writes_to_the_log_group_of_its_stack(dev: Stack) -> None:
     assert dev.log_group["Type"] == "AWS::Logs::LogGroup"
 
 
-def test_lambda_lets_through_what_the_stage_wants_to_be_logged(dev: Stack, prod: Stack) -> None:
+def test_lambda_drops_no_lines_of_the_stages_log_level(dev: Stack, prod: Stack) -> None:
     assert "ApplicationLogLevel" not in dev.function["LoggingConfig"]
     assert prod.function["LoggingConfig"]["ApplicationLogLevel"] == "DEBUG"
 
@@ -298,7 +298,7 @@ def test_the_package_is_built_for_the_stages_processor_and_not_for_this_machines
         ),
     ],
 )
-def test_cdk_synth_says_which_stages_there_are(checkout: Path, context: tuple[str, ...], expected: str) -> None:
+def test_cdk_synth_lists_the_stages_if_none_is_chosen(checkout: Path, context: tuple[str, ...], expected: str) -> None:
     done = synth(checkout, *context)
 
     assert done.returncode != 0

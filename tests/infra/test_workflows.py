@@ -47,7 +47,7 @@ def test_these_are_the_workflows() -> None:
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
-def test_every_action_is_pinned_by_its_commit_and_says_which_version_that_is(file: Path) -> None:
+def test_every_action_is_pinned_by_its_commit_with_its_version_in_a_comment(file: Path) -> None:
     used = re.findall(r"^ *(?:- )?uses: (?!\./)(.*)$", file.read_text(encoding="utf-8"), re.MULTILINE)
 
     assert used
@@ -93,7 +93,7 @@ def test_a_step_keeps_no_token_and_has_no_secret_and_no_key(step: dict[str, Any]
 
 
 @each_step
-def test_nothing_that_somebody_else_wrote_becomes_part_of_a_script(step: dict[str, Any]) -> None:
+def test_no_untrusted_text_becomes_part_of_a_script(step: dict[str, Any]) -> None:
     assert "${{" not in step.get("run", "")
 
 
@@ -237,7 +237,7 @@ def test_the_cdk_deploys_the_stage(tmp_path: Path, stage: str) -> None:
 
 
 @pytest.mark.parametrize("workflow,job", [(DEPLOY, "deploy"), (DEPLOY, "migrate"), (PRODUCTION, "plan")])
-def test_what_is_installed_is_what_the_makefile_knows_how_to_make(workflow: str, job: str) -> None:
+def test_the_workflows_install_with_the_makefiles_targets(workflow: str, job: str) -> None:
     [command] = [
         step["run"] for step in load(workflow)["jobs"][job]["steps"] if step.get("run", "").startswith("make ")
     ]
@@ -400,7 +400,7 @@ def test_the_new_revisions_are_reviewed_before_they_are_tested(tmp_path: Path) -
 PLAN = script(PRODUCTION, "plan", "Plan")
 
 
-def test_the_plan_is_shown_and_says_where_the_upgrade_goes(
+def test_the_plan_is_shown_with_the_target_of_the_upgrade(
     checkout: Path, aws: Stub, surroundings: dict[str, str], tmp_path: Path
 ) -> None:
     aws.replies = [Reply(plan_of(("bbbb", "CREATE TABLE a ();"), ("cccc", None)))]
@@ -444,7 +444,7 @@ def test_a_plan_that_fails_ends_the_run(
     assert not (tmp_path / "github_output").exists()
 
 
-def test_the_summary_says_who_when_from_where_to_where_and_by_which_request(
+def test_the_summary_has_the_person_the_time_the_revisions_and_the_request(
     checkout: Path, surroundings: dict[str, str]
 ) -> None:
     values = {"needs.plan.outputs.revision": "bbbb", "github.triggering_actor": "mona", "github.sha": "c0ffee"}
@@ -471,7 +471,7 @@ def lint(folder: Path, workflow: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, env=dict(os.environ))
 
 
-def test_actionlint_finds_what_is_wrong_and_where(tmp_path: Path) -> None:
+def test_actionlint_reports_an_error_with_its_place(tmp_path: Path) -> None:
     steps = "runs-on: ubuntu-24.04\n    steps:\n      - run: echo ${{ nowhere.name }}\n"
 
     done = lint(tmp_path, f"on: push\njobs:\n  one:\n    {steps}")
@@ -569,7 +569,7 @@ def test_every_kind_of_pin_in_the_repository_is_kept_up_to_date() -> None:
     assert all(each["schedule"]["interval"] == "weekly" for each in updates)
 
 
-def test_what_is_signed_is_the_package_that_was_built_and_its_bill_of_materials() -> None:
+def test_the_signature_is_of_the_built_package_and_its_bill_of_materials() -> None:
     jobs = load(DEPLOY)["jobs"]
     [uploaded] = [step["with"] for step in jobs["deploy"]["steps"] if "upload-artifact@" in step.get("uses", "")]
     download, attest = (step["with"] for step in jobs["provenance"]["steps"])

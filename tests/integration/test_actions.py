@@ -44,7 +44,7 @@ def tree(tmp_path: Path) -> Path:
 
 
 class TestPlan:
-    def test_it_shows_the_sql_of_what_is_pending_and_changes_nothing(
+    def test_it_shows_the_sql_of_pending_revisions_and_changes_nothing(
         self, runner: Runner, database: Database, tree: Path
     ) -> None:
         function = runner.start(tree)
@@ -66,7 +66,7 @@ class TestPlan:
         assert ids(result["plan"]) == ["a1", "b2"]
         assert query(database, "SELECT count(*) FROM pg_class WHERE relnamespace = 'public'::regnamespace") == [(0,)]
 
-    def test_it_tells_what_the_reviewer_found_and_what_was_not_reviewed(self, runner: Runner, tree: Path) -> None:
+    def test_it_has_the_reviewers_findings_and_marks_unreviewed_revisions(self, runner: Runner, tree: Path) -> None:
         found = {"rule": "ban-drop-table", "severity": "warning", "message": "It is used.", "reason": "Not any more."}
         reviewed = {"revisions": {"a1": {"sha256": "", "findings": []}, "b2": {"sha256": "", "findings": [found]}}}
         (tree / "alembic" / "reviewed.json").write_text(json.dumps(reviewed))
@@ -75,7 +75,7 @@ class TestPlan:
 
         assert [entry["findings"] for entry in result["plan"]] == [[], [found], None]
 
-    def test_a_file_of_reviews_that_is_none_is_named(self, runner: Runner, tree: Path) -> None:
+    def test_an_invalid_reviewed_json_is_named(self, runner: Runner, tree: Path) -> None:
         (tree / "alembic" / "reviewed.json").write_text("[]")
 
         answer = runner.invoke(tree, {"action": "plan"})
@@ -96,7 +96,7 @@ class TestPlan:
         assert "CREATE TABLE b" in result["plan"][1]["sql"]
         assert query(database, "SELECT to_regclass('b')") == [(None,)]
 
-    def test_a_long_one_is_cut_and_says_so(self, runner: Runner, tmp_path: Path) -> None:
+    def test_a_long_one_is_cut_with_a_note(self, runner: Runner, tmp_path: Path) -> None:
         long = sql(f"COMMENT ON SCHEMA public IS '{'x' * 1_500_000}'")
         tree = write_tree(tmp_path / "long", [Rev(f"r{number}", long) for number in range(5)])
 
@@ -124,7 +124,7 @@ class TestStatus:
         assert (result["revision"], ids(result["pending"])) == (None, ["a1", "b2", "c3"])
         assert query(database, "SELECT to_regclass('alembic_version')") == [(None,)]
 
-    def test_of_a_newer_database_it_says_so(self, runner: Runner, tree: Path, tmp_path: Path) -> None:
+    def test_it_reports_a_newer_database(self, runner: Runner, tree: Path, tmp_path: Path) -> None:
         runner.invoke(tree)
         older = write_tree(tmp_path / "older", [Rev("a1")])
 

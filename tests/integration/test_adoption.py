@@ -147,7 +147,7 @@ def test_the_models_show_nothing_of_an_earlier_revision(runner: Runner, tmp_path
 
 
 @pytest.mark.parametrize("revision", ["base", "nowhere"])
-def test_what_is_no_revision_of_the_package_cannot_be_verified(
+def test_a_revision_that_the_package_lacks_cannot_be_verified(
     runner: Runner, tmp_path: Path, database: Database, revision: str
 ) -> None:
     answer = runner.invoke(write_tree(tmp_path / "tree", REVISIONS), stamp(revision))

@@ -148,7 +148,7 @@ def test_a_kill_at_any_moment_leaves_a_run_that_the_next_one_finishes(
     assert not exists(database, PROGRESS)
 
 
-def test_offline_it_is_one_statement_that_says_how_it_is_done_online(database: Database, tmp_path: Path) -> None:
+def test_offline_it_is_a_comment_about_the_online_run(database: Database, tmp_path: Path) -> None:
     tree = write_backfill(tmp_path / "tree", call(batch_size=500), rows=1)
 
     output = alembic(tree, database, "upgrade", "a1:b2", "--sql")
@@ -323,7 +323,7 @@ def test_names_that_need_quotes_and_a_schema_are_taken_as_they_are(
     assert query(database, 'SELECT DISTINCT seen FROM "My :app"."Order"') == [(1,)]
 
 
-def test_what_another_run_has_finished_is_not_done_again(
+def test_batches_of_another_run_are_not_repeated(
     backfill: Backfill, connection: sqlalchemy.Connection, database: Database, work: Callable[[int], None]
 ) -> None:
     work(30)
@@ -599,7 +599,7 @@ def test_a_function_that_is_killed_leaves_a_backfill_that_the_next_one_finishes(
     assert seen(database) == {1: 500}
 
 
-def test_what_follows_a_backfill_in_its_revision_may_fail_without_it_being_done_again(
+def test_a_failure_after_a_backfill_does_not_repeat_the_backfill(
     runner: Runner, database: Database, tmp_path: Path
 ) -> None:
     follows = call(pause=0) + "\n" + sql("CREATE TABLE taken ()")

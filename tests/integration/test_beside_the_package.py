@@ -43,7 +43,7 @@ def test_the_bill_of_materials_lists_every_distribution_and_is_always_the_same(b
     assert not list(built.directory.glob("*.cdx.json"))
 
 
-def test_a_package_with_files_of_somebody_else_is_not_replaced(backend: Path, tmp_path: Path) -> None:
+def test_a_package_with_foreign_files_is_not_replaced(backend: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     build(backend, out, Target())
     # What running the package leaves is nobody's.

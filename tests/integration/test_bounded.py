@@ -51,7 +51,7 @@ def tree(tmp_path: Path) -> Path:
     )
 
 
-def test_a_version_table_that_holds_something_else_is_an_error_and_stays_as_it_is(
+def test_an_invalid_version_table_is_an_error_and_stays_unchanged(
     runner: Runner, database: Database, tree: Path
 ) -> None:
     # With this, a database at an unknown revision would count as success.

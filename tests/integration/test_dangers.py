@@ -51,7 +51,7 @@ def test_a_revision_with_a_finding_is_dangerous_acknowledged_or_not_and_so_is_on
     ]
 
 
-def test_what_is_applied_already_is_no_danger(runner: Runner, tmp_path: Path) -> None:
+def test_applied_revisions_are_no_danger(runner: Runner, tmp_path: Path) -> None:
     tree = write_ledger(tmp_path / "tree", 2)
     record(tree, {"r01": {"findings": [finding("error")]}, "r02": {"findings": []}})
     function = runner.start(tree)
@@ -79,7 +79,7 @@ def test_a_run_without_one_has_none(runner: Runner, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("snapshot", [7, "two words", "-x", "x" * 600])
-def test_what_is_no_identifier_is_refused(runner: Runner, tmp_path: Path, snapshot: object) -> None:
+def test_an_invalid_identifier_is_refused(runner: Runner, tmp_path: Path, snapshot: object) -> None:
     answer = runner.invoke(write_ledger(tmp_path / "tree", 1), {"snapshot": snapshot})
 
     assert answer.error_type == "InvalidRequest"

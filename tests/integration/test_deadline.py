@@ -98,7 +98,7 @@ def test_a_revision_that_takes_too_long_is_ended_before_the_timeout(
     figure(f"answered {TIMEOUT_S - answer.duration_s:.1f} s before the timeout of {TIMEOUT_S} s")
 
 
-def test_what_a_revision_started_beside_itself_ends_with_it(runner: Runner, database: Database, tmp_path: Path) -> None:
+def test_programs_that_a_revision_started_end_with_it(runner: Runner, database: Database, tmp_path: Path) -> None:
     stamp = tmp_path / "stamp"
     beside = f"""
 import subprocess

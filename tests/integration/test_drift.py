@@ -78,7 +78,7 @@ def recorded(runner: Runner, database: Database, tmp_path: Path, env_py: str) ->
     [(ENV_PY, "of_others"), (MODELS, "of_others"), (ENV_PY, "users")],
     ids=["no models", "models", "the name of a table"],
 )
-def test_a_check_says_that_the_schema_is_as_recorded(
+def test_a_check_of_an_unchanged_schema_is_equal(
     runner: Runner, database: Database, tmp_path: Path, env_py: str, schema: str
 ) -> None:
     tree = recorded(runner, database, tmp_path, env_py)
@@ -135,7 +135,7 @@ def test_a_record_that_lacks_a_revision_shows_only_that_all_is_equal(
     assert "not every revision" in answer["reason"]
 
 
-def test_an_enforced_preflight_refuses_a_database_that_is_not_what_the_tree_says(
+def test_an_enforced_preflight_refuses_a_database_with_drift(
     runner: Runner, database: Database, tree: Path, tmp_path: Path
 ) -> None:
     longer = write_tree(tmp_path / "longer", REVISIONS)

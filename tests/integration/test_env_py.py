@@ -451,7 +451,7 @@ class TestTransactions:
 
             assert (backend.tables(), backend.version()) == (["a", "alembic_version", "b", "c"], ["c3"])
 
-    def test_one_around_all_revisions_is_believed_as_far_as_it_is_committed(self, backend: Backend) -> None:
+    def test_a_transaction_around_all_revisions_counts_only_if_it_is_committed(self, backend: Backend) -> None:
         fails = (*ABC[:2], Rev("c3", sql("SELECT 1 / 0")))
         for way in ONE_TRANSACTION.values():
             backend.upgraded(way)
@@ -665,7 +665,7 @@ def test_an_error_that_env_py_catches_is_no_success(backend: Backend) -> None:
     assert backend.run(CATCHES.replace("TIMES", "1") + "raise SystemExit(3)\n", broken).message == answer.message
 
 
-def test_an_error_after_which_env_py_tries_again_and_succeeds_is_none(backend: Backend) -> None:
+def test_an_error_that_env_py_retries_with_success_is_ignored(backend: Backend) -> None:
     fails_once = (
         "import pathlib\nmark = pathlib.Path(os.environ['MARK'])\nif not mark.exists():\n    mark.touch(); 1 / 0"
     )

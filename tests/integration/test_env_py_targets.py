@@ -439,7 +439,7 @@ class TestFaults:
 
 
 class TestLookingOnly:
-    def test_a_plan_tells_what_cannot_be_rendered_and_writes_nothing(self, backend: Backend) -> None:
+    def test_a_plan_names_revisions_that_cannot_be_rendered_and_writes_nothing(self, backend: Backend) -> None:
         opens = "engine = sa.create_engine(os.environ['DATABASE_URL'])\nwith engine.begin() as own:\n"
         raw = "import psycopg2\nown = psycopg2.connect(os.environ['DATABASE_URL'].replace('+psycopg2', ''))\n"
         raw += "own.cursor().execute('CREATE TABLE sneaked (id int)')\nown.commit()"
@@ -462,7 +462,7 @@ class TestLookingOnly:
         assert "CREATE TABLE f" in plan[5]["sql"]
         assert backend.tables() == []
 
-    def test_a_plan_without_an_offline_mode_says_so(self, backend: Backend) -> None:
+    def test_a_plan_without_an_offline_mode_has_the_reason(self, backend: Backend) -> None:
         lacks = ENV_PY.replace("if context.is_offline_mode():\n    run_migrations_offline()", "if False:\n    pass")
         refuses = ENV_PY.replace("    run_migrations_offline()\nelse", "    sys.exit('online only')\nelse")
         for env_py in (lacks, refuses.replace("import os", "import os, sys")):
@@ -485,7 +485,7 @@ class TestLookingOnly:
         assert backend.invoke().payload["revision"] == "c3"
         assert backend.invoke({"action": "status"}).payload["revision"] == "c3"
 
-    def test_a_check_compares_as_env_py_says(self, backend: Backend) -> None:
+    def test_a_check_compares_with_env_pys_options(self, backend: Backend) -> None:
         models = """
 models = sa.MetaData()
 sa.Table("a", models, sa.Column("id", sa.Integer))

@@ -157,9 +157,7 @@ CONNECTS = {
 
 
 @pytest.mark.parametrize("driver", CONNECTS)
-def test_a_password_that_was_put_into_an_address_as_it_is(
-    runner: Runner, database: Database, tmp_path: Path, driver: str
-) -> None:
+def test_an_unescaped_password_in_an_address(runner: Runner, database: Database, tmp_path: Path, driver: str) -> None:
     parts = {"U": "{user}", "P": "{password}", "H": "{host}", "N": "{port}"}
     backend = Backend(runner, database, tmp_path, DATABASE_ENV=json.dumps(parts))
     env_py = f"import os\n{UNESCAPED.format(driver)}{CONNECTS[driver]}\n"

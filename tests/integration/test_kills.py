@@ -168,7 +168,7 @@ def test_an_invalid_index_left_by_a_kill_is_listed_then_dropped_and_built_again(
     assert "ix" in dropped["message"]
 
 
-def test_an_index_that_is_valid_is_left_as_it_is(runner: Runner, database: Database, indexed: Path) -> None:
+def test_a_valid_index_stays_unchanged(runner: Runner, database: Database, indexed: Path) -> None:
     runner.invoke(indexed, {"revision": "a1"})
     execute(database, "CREATE INDEX ix ON a (id)")
     [before] = query(database, "SELECT 'ix'::regclass::oid")
@@ -179,9 +179,7 @@ def test_an_index_that_is_valid_is_left_as_it_is(runner: Runner, database: Datab
     assert not runner.events("index.dropped")
 
 
-def test_an_index_that_somebody_else_is_building_is_not_dropped(
-    runner: Runner, database: Database, indexed: Path
-) -> None:
+def test_an_index_that_another_session_builds_is_not_dropped(runner: Runner, database: Database, indexed: Path) -> None:
     function = runner.start(indexed, LOCK_TIMEOUT_MS="300")
     function.invoke({"revision": "a1"})
     with closing(database.connect()) as writer, writer.cursor() as cursor:

@@ -170,7 +170,7 @@ def test_postgres_keeps_its_data_through_kill_9(own_server: Server) -> None:
     assert query(again.database("postgres"), "SELECT answer FROM kept") == [(42,)]
 
 
-def test_postgres_gives_way_to_whoever_took_its_port(own_server: Server) -> None:
+def test_postgres_moves_if_its_port_is_taken(own_server: Server) -> None:
     query(own_server.database("postgres"), "CREATE TABLE kept ()")
     postgres.stop(own_server.directory)
     with socket.create_server(("127.0.0.1", own_server.port)):
@@ -190,7 +190,7 @@ def test_data_half_made_is_made_again(shared_run: Path) -> None:
         postgres.remove(ROOT, directory)
 
 
-def test_a_failed_start_says_why_in_one_line(own_server: Server) -> None:
+def test_a_failed_start_has_its_reason_in_one_line(own_server: Server) -> None:
     postgres.stop(own_server.directory)
     settings = account.place(ROOT / ".local", own_server.directory) / "cluster" / "postgresql.conf"
     settings.write_text("max_connections = many\n")

@@ -322,7 +322,9 @@ REFUSED = {
 }
 
 
-def test_what_cannot_be_taken_back_is_refused(backend: Backend, postgres_server: Server, database: Database) -> None:
+def test_operations_that_cannot_be_rolled_back_are_refused(
+    backend: Backend, postgres_server: Server, database: Database
+) -> None:
     as_superuser = postgres_server.database(database.name)
     for way, (env_py, words) in REFUSED.items():
         backend.put(env_py)

@@ -69,9 +69,7 @@ def test_at_head_env_py_is_not_run_and_the_answer_is_the_one_it_would_give(
 
 
 @pytest.mark.parametrize("event", [{"revision": "a1"}, {"revision": "+1"}, {"action": "check"}])
-def test_what_asks_for_something_else_goes_through_env_py(
-    runner: Runner, tmp_path: Path, notes: Path, event: object
-) -> None:
+def test_other_requests_run_env_py(runner: Runner, tmp_path: Path, notes: Path, event: object) -> None:
     models = NOTED.replace("target_metadata = None", "import sqlalchemy as sa\ntarget_metadata = sa.MetaData()")
     tree = write_tree(tmp_path / "tree", [Rev("a1"), Rev("b2")], env_py=models)
     noted(runner, tree, notes)
@@ -228,7 +226,7 @@ class TestAPackageThatIsNotTheOneThatWasBuilt:
         assert query(database, "SELECT version_num FROM alembic_version") == [("a1",)]
 
 
-def test_what_is_loaded_follows_what_there_is_to_do(runner: Runner, package: Path, tmp_path: Path) -> None:
+def test_modules_are_loaded_only_if_a_run_needs_them(runner: Runner, package: Path, tmp_path: Path) -> None:
     """A guard on the cold start: whole libraries, not single modules, which move with their versions."""
     out = assemble(package, write_tree(tmp_path / "tree", REVISIONS), tmp_path / "probed")
     (out / "probe.py").write_text(PROBE)

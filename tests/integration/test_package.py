@@ -138,7 +138,7 @@ def test_a_package_is_replaced_as_a_whole(locked_backend: Path, package: Package
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
-def test_only_what_the_migrations_need_is_packaged(tmp_path: Path) -> None:
+def test_only_files_that_the_migrations_need_are_packaged(tmp_path: Path) -> None:
     never = (
         ".env", "app/.env", "app/.env.prod", ".git/config", "tests/test_app.py", "test/test_app.py",
         "alembic/tests/test_env.py", "app/__pycache__/models.cpython-311.pyc", "app/.mypy_cache/x.json",
@@ -314,7 +314,9 @@ def refusal(backend: Path, out: Path, target: Target = THIS_MACHINE) -> str:
         ({"requirements.txt": "-e ./gone\n"}, "", "requirements.txt takes a distribution from ./gone, which is no "),
     ],
 )
-def test_what_cannot_be_packaged_is_refused(tmp_path: Path, files: dict[str, str], missing: str, message: str) -> None:
+def test_a_backend_that_cannot_be_packaged_is_refused(
+    tmp_path: Path, files: dict[str, str], missing: str, message: str
+) -> None:
     backend = make_backend(tmp_path / "shop", **files)
     if missing:
         (backend / missing).unlink()
@@ -364,7 +366,7 @@ def test_a_package_too_large_for_lambda_lists_the_largest(tmp_path: Path) -> Non
     assert "largest distributions: psycopg2-binary " in message
 
 
-def test_a_folder_of_somebody_elses_is_not_replaced(tmp_path: Path) -> None:
+def test_a_foreign_folder_is_not_replaced(tmp_path: Path) -> None:
     backend = make_backend(tmp_path / "shop")
     write(tmp_path / "out", keep="mine")
     assert "was not built here" in refusal(backend, tmp_path / "out")
@@ -387,7 +389,7 @@ def test_a_requirement_without_wheels_for_the_target_is_refused(tmp_path: Path) 
     assert "psycopg2-binary==2.9.10" in message
 
 
-def test_the_manifest_says_of_the_tree_what_alembic_would(tmp_path: Path) -> None:
+def test_the_manifest_agrees_with_alembic(tmp_path: Path) -> None:
     built = build(ROOT / "back", tmp_path / "out", THIS_MACHINE)
 
     manifest = json.loads((built.directory / "manifest.json").read_text())
@@ -552,7 +554,7 @@ def cli(*arguments: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
 
-def test_the_command_says_what_it_built(locked_backend: Path, tmp_path: Path) -> None:
+def test_the_command_prints_a_summary_of_the_package(locked_backend: Path, tmp_path: Path) -> None:
     done = cli(locked_backend, tmp_path / "out")
     assert (done.returncode, done.stderr) == (0, "")
     assert "heads      a1" in done.stdout

@@ -63,7 +63,7 @@ def names(package: Package) -> set[str]:
     return {one.name for one in package.distributions}
 
 
-def test_what_has_only_a_pure_source_is_built_with_what_it_requires(tmp_path: Path, index: str) -> None:
+def test_a_pure_source_is_built_with_its_requirements(tmp_path: Path, index: str) -> None:
     built = packaged(tmp_path, index, "zz-shop-pure==1.0\n", "import zz_shop_pure", ARM)
     assert {"zz-shop-pure", "zz-shop-deep"} <= names(built)
     again = packaged(tmp_path, index, "zz-shop-pure==1.0\n", "import zz_shop_pure", ARM)
@@ -80,7 +80,7 @@ def test_what_has_only_a_pure_source_is_built_with_what_it_requires(tmp_path: Pa
     ],
     ids=["for type checkers", "in try", "in a function", "nowhere"],
 )
-def test_what_has_no_wheel_and_is_not_needed_is_left_out(tmp_path: Path, index: str, imports: str) -> None:
+def test_an_unneeded_distribution_without_a_wheel_is_left_out(tmp_path: Path, index: str, imports: str) -> None:
     built = packaged(tmp_path, index, "zz-shop-native==1.0\nzz-shop-plain\n", imports)
     assert "zz-shop-native" not in names(built)
     assert "zz-shop-plain" in names(built)
@@ -96,7 +96,7 @@ def test_so_it_is_from_a_traced_package(tmp_path: Path, index: str) -> None:
     assert names(built).isdisjoint({"zz-shop-native", "zz-shop-plain"})
 
 
-def test_all_that_are_needed_without_a_wheel_are_listed_with_what_imports_them(tmp_path: Path, index: str) -> None:
+def test_needed_distributions_without_a_wheel_are_listed_with_their_importers(tmp_path: Path, index: str) -> None:
     requirements = "zz-shop-native==1.0\nzz-shop-user\nzz-shop-older==1.0\n"
     with pytest.raises(PackageError) as refused:
         packaged(tmp_path, index, requirements, "import zz_shop_user\nimport zz_shop_older", ARM)
@@ -112,7 +112,7 @@ def test_a_python_that_has_wheels_for_all_is_named(tmp_path: Path, index: str) -
         packaged(tmp_path, index, "zz-shop-older==1.0\n", "import zz_shop_older", ARM)
 
 
-def test_what_is_excluded_is_not_packaged(tmp_path: Path, index: str) -> None:
+def test_an_excluded_distribution_is_not_packaged(tmp_path: Path, index: str) -> None:
     text = f"--extra-index-url {index}\nalembic\nsqlalchemy\npsycopg2-binary\nzz-shop-user\n"
     files = {"requirements.txt": text, "app/models.py": "import zz_shop_user\n"}
     backend = make_backend(tmp_path / "shop", **files)
@@ -160,7 +160,7 @@ def test_imports_that_may_fail_are_no_failure(tmp_path: Path) -> None:
     build(make_backend(tmp_path / "shop", **{"app/models.py": models}), tmp_path / "out", ARM)
 
 
-def test_what_other_functions_import_and_nothing_provides_is_a_warning(tmp_path: Path) -> None:
+def test_a_missing_import_in_another_function_is_a_warning(tmp_path: Path) -> None:
     env_py = f"{ENV}def run_migrations_online():\n    from shop.models import Base\n\n\nrun_migrations_online()\n"
     models = (
         "import sqlalchemy\n\n"

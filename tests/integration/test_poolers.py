@@ -227,7 +227,7 @@ def test_the_doctor_has_a_step_for_it(runner: Runner, database: Database, tree: 
     assert message in steps["pooler"]["message"]
 
 
-def test_the_doctor_says_that_there_is_no_pooler(runner: Runner, tree: Path) -> None:
+def test_the_doctor_reports_that_there_is_no_pooler(runner: Runner, tree: Path) -> None:
     report = runner.invoke(tree, {"action": "doctor"}).payload
 
     assert [step["message"] for step in report["steps"] if step["step"] == "pooler"] == ["none"]

@@ -125,7 +125,7 @@ def test_a_table_is_shown_with_its_size_here_and_how_long_it_is_blocked(
     assert (entry["preflight"]["verdict"], slow["verdict"]) == ("ok", "slow")
 
 
-def test_what_an_earlier_pending_revision_makes_or_changes_is_not_judged(
+def test_a_check_of_objects_that_an_earlier_pending_revision_changes_has_no_result(
     runner: Runner, database: Database, tmp_path: Path
 ) -> None:
     at_base(runner, tmp_path, database, "INSERT INTO users VALUES (1, NULL, NULL, NULL)")
@@ -334,7 +334,7 @@ def test_a_preflight_has_no_session_of_its_own(
     assert runner.invoke(tree, {"preflight": "enforce"}, CONNECT_TIMEOUT_S="2").payload["revision"] == "b2"
 
 
-def test_with_nothing_pending_nothing_is_asked(runner: Runner, database: Database, tmp_path: Path) -> None:
+def test_with_nothing_pending_there_is_no_query(runner: Runner, database: Database, tmp_path: Path) -> None:
     tree = recorded(tmp_path / "tree", [Rev("b2", sql("SELECT 1"))], {"b2": measured(NOT_NULL)})
     runner.invoke(tree)
     before = len(runner.events("preflight.finished"))

@@ -332,7 +332,7 @@ HALF_DONE = {
 
 
 @pytest.mark.parametrize("how", sorted(HALF_DONE))
-def test_what_was_half_done_is_finished(runner: Runner, database: Database, tmp_path: Path, how: str) -> None:
+def test_half_finished_work_is_finished(runner: Runner, database: Database, tmp_path: Path, how: str) -> None:
     statement, holds_up = HALF_DONE[how]
     reset(database)
     tree = write_tree(tmp_path / "tree", revisions([statement]))

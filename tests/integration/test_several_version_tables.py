@@ -179,7 +179,7 @@ class TestSchemasThatLag:
 
 
 class TestFailure:
-    def test_it_says_where_each_is(self, backend: Backend) -> None:
+    def test_it_lists_the_revision_of_each(self, backend: Backend) -> None:
         backend.put(env_py(SCHEMAS), [REVISIONS[0], refuses("s2", "r2")])
 
         answer = backend.invoke()

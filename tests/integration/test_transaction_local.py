@@ -153,7 +153,7 @@ class TestUpgrade:
     def test_each_revision_finds_what_it_finds_under_alembic(self, backend: Backend, role: str, way: str) -> None:
         as_alembic(backend, WAYS[way], REVISIONS, role)
 
-    def test_what_env_py_does_after_them_in_its_block_is_committed(self, backend: Backend, role: str) -> None:
+    def test_statements_of_env_py_after_them_in_its_block_are_committed(self, backend: Backend, role: str) -> None:
         last = "        context.execute(\"INSERT INTO public.seen VALUES ('env.py')\")\n"
         block = f"{IN_BLOCK.format('pass')}{last}"
 

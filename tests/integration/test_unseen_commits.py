@@ -58,7 +58,7 @@ def test_a_lock_timeout_after_it_is_not_retried_and_names_the_blocker(
 
 
 @pytest.mark.parametrize("how", ["COMMIT", "driver"])
-def test_an_error_after_it_says_so(runner: Runner, tmp_path: Path, how: str) -> None:
+def test_the_error_after_it_names_it(runner: Runner, tmp_path: Path, how: str) -> None:
     tree = write_tree(tmp_path / "tree", [Rev("r1", f"{COMMITS[how]}\nraise ValueError('no')")])
 
     answer = runner.invoke(tree)
@@ -67,7 +67,7 @@ def test_an_error_after_it_says_so(runner: Runner, tmp_path: Path, how: str) -> 
     assert "it had committed part of its work" in answer.message
 
 
-def test_what_was_rolled_back_was_not_committed(runner: Runner, tmp_path: Path) -> None:
+def test_rolled_back_statements_are_not_committed(runner: Runner, tmp_path: Path) -> None:
     answer = runner.invoke(write_tree(tmp_path / "tree", [Rev("r1", ROLLS_BACK)]))
 
     assert answer.error_type == "MigrationFailed"

@@ -60,7 +60,7 @@ def session(postgres_server: Server) -> Iterator[Session]:
 
 
 @pytest.mark.parametrize("revision", cases("bad"))
-def test_what_is_wrong_is_found_and_nothing_else(session: Session, revision: RevisionSource) -> None:
+def test_a_bad_revision_has_exactly_the_expected_findings(session: Session, revision: RevisionSource) -> None:
     found, alone = page.seen_by_both(session, revision)
 
     assert {f"{one.rule} {one.severity.value}" for one in found} == expected(revision)

@@ -180,7 +180,7 @@ def test_no_fix_leaves_anything_open(found: dict[str, list[Finding]]) -> None:
             ast.parse(one.fix)
 
 
-def test_what_is_wrong_with_all_partitions_is_one_finding(found: dict[str, list[Finding]]) -> None:
+def test_a_problem_of_all_partitions_is_one_finding(found: dict[str, list[Finding]]) -> None:
     for name in ("index_partitioned", "foreign_key_partitioned"):
         rules = [one.rule for one in found[name]]
         assert len(rules) == len(set(rules)), rules
@@ -257,9 +257,7 @@ op.execute('CREATE POLICY reads ON kids FOR SELECT USING (true)')
 """
 
 
-def test_what_a_downgrade_lacks_is_a_downgrade_that_restores_the_schema(
-    tmp_path: Path, postgres_server: Server
-) -> None:
+def test_the_fix_of_an_incomplete_downgrade_restores_the_schema(tmp_path: Path, postgres_server: Server) -> None:
     revisions = [Rev("begins", sql(*BASE)), Rev("changes", UNDONE)]
     [lacks] = [
         one

@@ -118,7 +118,7 @@ def test_one_more_revision_before_it_is_applied_on_top(tmp_path: Path, server: S
     assert any(column.name == "more" for table in seen.before.tables for column in table.columns)
 
 
-def test_what_a_revision_imports_of_the_backend_counts(tmp_path: Path, server: Server) -> None:
+def test_imports_of_a_revision_from_the_backend_count(tmp_path: Path, server: Server) -> None:
     folder = write_tree(tmp_path / "backend", [MANY, ADDS])
     (folder / "helpers.py").write_text("NOTE = 'text'\n")
     before = folder / "alembic" / "versions" / "many_.py"

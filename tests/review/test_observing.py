@@ -230,7 +230,7 @@ def counted(tmp_path_factory: pytest.TempPathFactory, postgres_server: Server) -
 
 @pytest.mark.xdist_group("review_counted")
 @pytest.mark.parametrize("name", COUNTED)
-def test_what_a_statement_reads_and_changes_is_counted_however_it_finds_the_rows(
+def test_rows_that_a_statement_reads_and_changes_are_counted_with_any_access_path(
     name: str, counted: dict[str, Observation]
 ) -> None:
     _, read, changed = COUNTED[name]
@@ -357,7 +357,7 @@ def test_a_revision_that_hangs_is_ended_and_the_next_one_observed(
         assert session.observe("beside").upgrade.failure is None
 
 
-def test_what_cannot_be_reached_says_what_is_in_the_way(tmp_path: Path, postgres_server: Server) -> None:
+def test_an_unreachable_state_has_a_reason(tmp_path: Path, postgres_server: Server) -> None:
     seen = review(tmp_path, postgres_server, [PEOPLE, Rev("dies", "os._exit(3)"), Rev("after", sql("SELECT 1"))])
     assert seen["dies"].upgrade.failure == "the backend's process ended with exit code 3"
     assert seen["after"].upgrade.failure is not None
@@ -438,7 +438,7 @@ def test_an_env_py_that_connects_elsewhere_is_refused_before_a_revision_runs(
         ("connection=None and ", "env.py gave context.configure() no connection, though it does not run offline"),
     ],
 )
-def test_what_the_hook_refuses_ends_the_review(
+def test_an_env_py_that_the_hook_refuses_ends_the_review(
     tmp_path: Path, postgres_server: Server, configured: str, message: str
 ) -> None:
     env_py = ENV_PY.replace("context.configure(connection=", f"context.configure({configured}")

@@ -192,7 +192,7 @@ def test_each_pattern_has_a_risky_and_a_safe_way() -> None:
         "ALTER TABLE free ALTER COLUMN price TYPE numeric(9, 2)",
     ],
 )
-def test_what_the_page_says_only_touches_the_catalog_does(database: Database, statement: str) -> None:
+def test_the_changes_that_the_page_calls_catalog_only_are(database: Database, statement: str) -> None:
     look = "SELECT pg_relation_filenode('free'), seq_tup_read FROM pg_stat_user_tables WHERE relname = 'free'"
     execute(database, "CREATE TABLE free AS SELECT 'a'::varchar(20) AS short, 1::numeric(5, 2) AS price")
     before = query(database, look)

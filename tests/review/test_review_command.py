@@ -153,7 +153,7 @@ def test_an_upgrade_that_fails_is_reported_once(backend: Path) -> None:
     assert without_steps(ended.stderr) == [], "without a head there are no models to compare"
 
 
-def test_what_was_measured_is_reported_when_the_review_is_interrupted(backend: Path) -> None:
+def test_an_interrupted_review_reports_its_measurements(backend: Path) -> None:
     (backend / "alembic" / "versions" / "sleeps.py").write_text(
         DROPS.format(words="").replace('"drops"\n', '"sleeps"\n', 1).replace('op.drop_column("t", "a")',
         "open('began', 'w').close(); import time; time.sleep(50)"),
@@ -246,7 +246,7 @@ def test_junit_has_a_case_for_each_revision_that_fails_with_its_errors(tmp_path:
     assert beside.find("failure") is not None
 
 
-def test_junit_leaves_out_what_xml_cannot_hold(tmp_path: Path) -> None:
+def test_junit_omits_characters_that_xml_does_not_allow(tmp_path: Path) -> None:
     review = a_review(tmp_path)
     [one] = review.revisions
     found = replace(one.result.standing[0], evidence="a\x00b\x1b[31m\ud800c")

@@ -213,12 +213,12 @@ def test_documents_have_the_keys_that_the_code_takes() -> None:
         ("description", "", "wild", None),
     ],
 )
-def test_texts_are_what_the_code_or_the_name_says(column: str, text: str, kind: str, some: str | None) -> None:
+def test_texts_follow_the_code_or_the_name(column: str, text: str, kind: str, some: str | None) -> None:
     found = meaning.of_text(column, [text], tame=kind == "tame")
     assert (found is None) if some is None else (found is not None and some in found.some)
 
 
-def test_python_that_takes_a_value_apart_says_what_it_is() -> None:
+def test_python_that_parses_a_value_shows_its_type() -> None:
     source = b"""
 def upgrade():
     for row in rows:

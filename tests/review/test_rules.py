@@ -104,7 +104,7 @@ def test_a_released_revision_must_stay_as_it_was_but_for_comments(backend: Path)
     assert history(backend) == [("one", "deleted-after-release")]
 
 
-def test_a_revision_must_build_on_what_main_has_come_to_meanwhile(backend: Path, tmp_path: Path) -> None:
+def test_a_revision_must_build_on_the_current_head_of_main(backend: Path, tmp_path: Path) -> None:
     write(backend, "mine", "two")
     commit(tmp_path, "mine")
     run_git(tmp_path, "checkout", "--quiet", "main")
@@ -123,7 +123,7 @@ def test_a_revision_must_build_on_what_main_has_come_to_meanwhile(backend: Path,
     assert list(graph.shape(read_tree(backend))) == []
 
 
-def test_an_unknown_branch_says_what_to_fetch(backend: Path) -> None:
+def test_the_error_of_an_unknown_branch_names_the_fetch(backend: Path) -> None:
     with pytest.raises(ReviewError, match=r"git does not know origin/main; fetch it: .*fetch-depth: 0"):
         git.released(read_tree(backend), "origin/main")
 
@@ -142,7 +142,7 @@ def test_without_a_repository_there_is_no_since(tmp_path: Path) -> None:
         git.released(read_tree(folder), "main")
 
 
-def test_what_alembic_cannot_load_is_found_without_loading_it(backend: Path) -> None:
+def test_a_revision_that_alembic_cannot_load_is_found_without_loading_it(backend: Path) -> None:
     write(backend, "three", "gone")
     broken = backend / "alembic" / "versions" / "broken.py"
     broken.write_text("def upgrade(:\n", encoding="utf-8")
@@ -198,7 +198,7 @@ def test_a_revision_that_passed_before_is_not_reviewed_after_an_error(backend: P
     assert reviewed.findings(tree.location) == {}, "the function counts it as not reviewed"
 
 
-def test_a_file_of_reviews_that_is_none_is_refused(backend: Path) -> None:
+def test_an_invalid_reviewed_json_is_refused(backend: Path) -> None:
     (backend / "alembic" / "reviewed.json").write_text("[]", encoding="utf-8")
     with pytest.raises(ReviewError, match=r"reviewed.json is no file of reviewed revisions"):
         record_file.recorded(read_tree(backend))
@@ -241,7 +241,7 @@ def test_only_a_reason_acknowledges(words: str, standing: list[str], tmp_path: P
     assert [found.rule for found, _ in result.acknowledged] == ([] if standing else ["ban-drop-column"])
 
 
-def test_what_has_no_substance_is_no_change() -> None:
+def test_an_edit_without_an_effect_is_no_change() -> None:
     assert substance("a = 1\n") == substance("# word\r\n\r\na = 1   \r\n") != substance("a = 2\n")
 
 
@@ -256,11 +256,11 @@ def test_squawks_remarks_are_on_the_statement_that_they_are_about() -> None:
     ]
 
 
-def test_what_squawk_cannot_read_hides_nothing_else() -> None:
+def test_a_statement_that_squawk_cannot_read_hides_no_other() -> None:
     assert rules_on("this is no SQL (", "ALTER TABLE t DROP COLUMN b") == [(1, "ban-drop-column")]
 
 
-def test_squawk_knows_what_runs_in_a_transaction() -> None:
+def test_squawk_gets_the_transactions_of_the_statements() -> None:
     concurrently = "CREATE INDEX CONCURRENTLY IF NOT EXISTS i ON t (a)"
     assert rules_on(concurrently, in_transaction=False) == []
     assert rules_on(concurrently) == [(0, "ban-concurrent-index-creation-in-transaction")]

@@ -74,7 +74,7 @@ def test_a_missing_extension_leaves_it_and_all_after_it_unmeasured_with_what_squ
     assert "upgrade-fails" not in rules(by_id["vectors"])
 
 
-def test_what_was_not_measured_passes_only_if_that_is_allowed(tmp_path: Path, postgres_server: Server) -> None:
+def test_unmeasured_revisions_pass_only_with_allow_unmeasured(tmp_path: Path, postgres_server: Server) -> None:
     folder = write_tree(tmp_path / "backend", [Rev("cron", sql("CREATE EXTENSION pg_cron"))])
     allowed, by_id = reviewed(folder, postgres_server, allow_unmeasured=True)
     assert rules(by_id["cron"])["not-measured"] == "warning"
@@ -278,7 +278,7 @@ def test_a_revision_may_import_what_env_py_has_made_importable(tmp_path: Path, p
         assert session.observe("people").upgrade.failure is None
 
 
-def test_a_revision_may_keep_what_serves_one_run_in_its_module(tmp_path: Path, postgres_server: Server) -> None:
+def test_a_revision_may_keep_state_of_one_run_in_its_module(tmp_path: Path, postgres_server: Server) -> None:
     revision = Rev("people", "sa.Table('t', METADATA, sa.Column('id', sa.BigInteger, primary_key=True))\n"
                    "METADATA.create_all(op.get_bind())", "op.drop_table('t')")  # fmt: skip
     folder = write_tree(tmp_path / "backend", [revision])

@@ -73,7 +73,7 @@ def test_no_text_of_others_becomes_markup(name: str, message: str, server: str, 
 
 
 @pytest.mark.parametrize("status", ["failed", "stopped", "running"])
-def test_what_was_not_taken_back_is_to_be_taken_back_and_not_to_be_upgraded(status: str) -> None:
+def test_after_a_failed_downgrade_the_next_step_is_the_downgrade_and_not_an_upgrade(status: str) -> None:
     page = render(report(3, left=900, status=status, downgrade_to="b2", migrated_by="r"))
 
     again = "migrate rollout --downgrade-to b2 --migrated-by r --stage prod"

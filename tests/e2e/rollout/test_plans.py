@@ -32,7 +32,7 @@ def another(postgres_server: Server) -> Iterator[Database]:
 
 
 @pytest.mark.parametrize("tenants", [3], indirect=True)
-def test_an_approved_plan_runs_as_planned_or_says_what_has_changed(fleet: Fleet, tenants: Schemas) -> None:
+def test_an_approved_plan_runs_unchanged_or_fails_with_the_change(fleet: Fleet, tenants: Schemas) -> None:
     plan = fleet.run(plan=True)
     execute(tenants.database, "CREATE SCHEMA later", "INSERT INTO tenants VALUES ('later', 9)")
     changed = fleet.run(approved=plan.name)
@@ -63,7 +63,7 @@ def test_a_plan_visits_every_target_and_stops_at_none(fleet: Fleet, tenants: Sch
 @pytest.mark.parametrize(
     "tenants,failing", [(4, 1), pytest.param(30, 3, marks=pytest.mark.stress)], indirect=["tenants"]
 )
-def test_a_plan_says_which_targets_would_fail_and_a_check_which_schemas_differ(
+def test_a_plan_lists_targets_that_would_fail_and_a_check_schemas_that_differ(
     fleet: Fleet, tenants: Schemas, failing: int
 ) -> None:
     first = TREE[0].id
@@ -124,7 +124,7 @@ def test_a_retry_takes_the_names_that_failed_and_where_they_are_now(fleet: Fleet
 
 
 @pytest.mark.parametrize("tenants", [4], indirect=True)
-def test_what_a_rollout_has_migrated_is_taken_back_and_nothing_else(fleet: Fleet, tenants: Schemas) -> None:
+def test_a_downgrade_reverts_only_what_the_rollout_has_migrated(fleet: Fleet, tenants: Schemas) -> None:
     settings = {"query": QUERY, "canaries": 0, "tolerated_failures": 1}
     fleet.configure(settings, DB_SECRET_ID=tenants.secret)
     fleet.run(targets=["t00"])

@@ -24,7 +24,7 @@ pytestmark = pytest.mark.xdist_group("rollout")
 
 
 @pytest.mark.parametrize("tenants", [60], indirect=True)
-def test_nobody_but_the_canary_is_touched_when_it_fails_and_one_bad_tenant_hurts_no_other(
+def test_a_failed_canary_stops_the_rollout_and_one_bad_tenant_does_not_affect_others(
     fleet: Fleet, tenants: Schemas
 ) -> None:
     tenants.poison("t00")
@@ -61,7 +61,7 @@ def test_nobody_but_the_canary_is_touched_when_it_fails_and_one_bad_tenant_hurts
 
 
 @pytest.mark.parametrize("tenants", [20], indirect=True)
-def test_a_threshold_that_is_passed_stops_what_has_not_begun(fleet: Fleet, tenants: Schemas) -> None:
+def test_too_many_failures_start_no_further_target(fleet: Fleet, tenants: Schemas) -> None:
     fleet.configure({"query": QUERY, "tolerated_failures": 1}, DB_SECRET_ID=tenants.secret)
     tenants.poison("t01", "t02", "t03")
 
@@ -78,7 +78,7 @@ def test_a_threshold_that_is_passed_stops_what_has_not_begun(fleet: Fleet, tenan
 
 
 @pytest.mark.parametrize("tenants", [2], indirect=True)
-def test_a_migration_goes_on_by_itself_as_long_as_it_comes_further(fleet: Fleet, tenants: Schemas) -> None:
+def test_a_migration_continues_while_it_makes_progress(fleet: Fleet, tenants: Schemas) -> None:
     tenants.slow("t00", 1.5)
     tenants.slow("t01", 60)
     fleet.configure(

@@ -228,7 +228,7 @@ def test_several_at_once_apply_it_once(runner: Runner, database: Database, later
     assert not runner.events("migration.failed")
 
 
-def test_what_it_makes_belongs_to_the_role_that_env_py_acts_as(
+def test_its_objects_belong_to_the_role_that_env_py_acts_as(
     runner: Runner, postgres_server: Server, database: Database, seeded: Path, tmp_path: Path
 ) -> None:
     owner = f"{database.name}_owners"

@@ -32,7 +32,7 @@ def extended(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_what_fails_in_it_leaves_nothing(runner: Runner, database: Database, seeded: Path, tmp_path: Path) -> None:
+def test_a_failed_checkpoint_leaves_nothing(runner: Runner, database: Database, seeded: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(seeded, tmp_path / "failing")
     spoil(folder, "SELECT 1 / (SELECT count(*) - 2 FROM migrate_checkpoint_home.plans);")
 

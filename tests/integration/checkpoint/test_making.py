@@ -63,7 +63,7 @@ REFUSED = (
 )
 
 
-def test_what_cannot_be_carried_over_is_refused_unless_it_is_named(tmp_path: Path) -> None:
+def test_items_that_it_cannot_contain_are_refused_unless_each_is_allowed(tmp_path: Path) -> None:
     folder = write_tree(tmp_path / "refused", [UNCARRIED])
 
     with pytest.raises(UncarriedError) as refused:
@@ -76,7 +76,7 @@ def test_what_cannot_be_carried_over_is_refused_unless_it_is_named(tmp_path: Pat
 
 
 @STRESS
-def test_what_cannot_be_carried_over_is_left_out_if_each_is_named(tmp_path: Path) -> None:
+def test_allowed_items_are_left_out(tmp_path: Path) -> None:
     folder = write_tree(tmp_path / "allowed", [UNCARRIED])
 
     made = checkpoint(folder, allow=REFUSED)
@@ -158,7 +158,7 @@ def test_the_documented_recipe_does_the_same(database: Database, later: Path) ->
 
 
 @pytest.mark.stress
-def test_the_command_writes_it_and_says_so_in_json(tmp_path: Path) -> None:
+def test_the_command_writes_it_and_prints_json(tmp_path: Path) -> None:
     folder = write_tree(tmp_path / "small", [Rev("a1", sql("CREATE TABLE a (id int)")), Rev("b2")])
     command = [
         sys.executable,
