@@ -110,6 +110,13 @@ def test_every_module_of_the_function_has_its_line_in_the_architecture() -> None
     assert sorted(first_names(tables(ARCHITECTURE, "module"))) == sorted(modules)
 
 
+def test_every_module_of_the_builder_has_its_line_in_the_architecture() -> None:
+    modules = [file.name for file in (ROOT / "infra" / "package").glob("*.py")]
+    written = [name for row in tables(ARCHITECTURE, "file") for name in names(row[0])]
+
+    assert sorted([*written, "__init__.py", "builder.py"]) == sorted(modules)
+
+
 def test_every_folder_with_code_has_its_line_in_the_architecture() -> None:
     folders = {f"{file.parent.name}/" for file in ROOT.glob("*/*.py")}
 
