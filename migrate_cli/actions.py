@@ -13,7 +13,7 @@ from lambda_migrate.invocation.errors import InvalidRequest
 from lambda_migrate.invocation.request import parse_request
 from migrate_cli import invocation, long_run, presentation, stages
 from migrate_cli.conclusion import Conclusion
-from migrate_cli.errors import CommandError, Commands, ExitCode, NoAnswer, NotInvoked, UsageError
+from migrate_cli.errors import CommandError, Commands, ExitCode, NoAnswer, NotInvoked, UsageError, steps
 from migrate_cli.follower import FOLLOWED, Follower
 from migrate_cli.progress import RunDisplay
 
@@ -162,7 +162,7 @@ def run(
                 "Interrupted",
                 "stopped before invoking again; revisions of the last run stay applied",
                 ExitCode.INTERRUPTED,
-                advice=f"The database's state: {commands.named('status')}. To continue: {commands.again()}",
+                advice=steps(("The database's state", commands.named("status")), ("To continue", commands.again())),
             ) from None
         pause = min(2 * pause, _LONGEST_PAUSE_S)
 
@@ -187,7 +187,9 @@ def _once(
             "Interrupted",
             f"stopped waiting; {function.name} continues the {event['action']} until its end",
             ExitCode.INTERRUPTED,
-            advice=f"The database's state: {commands.named('status')}. The log: {commands.log(follower.request_id)}",
+            advice=steps(
+                ("The database's state", commands.named("status")), ("The log", commands.log(follower.request_id))
+            ),
             request_id=follower.request_id,
         ) from None
     except CommandError as error:
@@ -233,14 +235,14 @@ def places(call: Call, output: Output) -> dict[str, str | None]:
 def next_step(action: str, result: Mapping[str, Any], commands: Commands) -> str:
     """Return the next step after a read-only action, as a sentence and a command, or nothing."""
     if action == "doctor" and not result.get("healthy", True):
-        return f"After you have fixed the first of these:\n  {commands.named('doctor')}"
+        return steps(("After you have fixed the first of these", commands.named("doctor")))
     if action == "plan" and result.get("plan"):
         verdicts = {(entry.get("preflight") or {}).get("verdict") for entry in result["plan"]}
         if "fails" in verdicts:
-            return f"After you have fixed the rows:\n  {commands.named('plan')}"
-        return f"To apply this:\n  {commands.named('upgrade')}"
+            return steps(("After you have fixed the rows", commands.named("plan")))
+        return steps(("To apply this", commands.named("upgrade")))
     if action == "downgrade" and result.get("reverted"):
-        return f"To see the database's state:\n  {commands.named('status')}"
+        return steps(("To see the database's state", commands.named("status")))
     return ""
 
 

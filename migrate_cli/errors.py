@@ -114,6 +114,11 @@ class Commands:
         return self.named(f"logs {request_id}" if request_id else "logs")
 
 
+def steps(*each: tuple[str, str]) -> str:
+    """Return the next steps as text, with each command on a line of its own."""
+    return "\n".join(f"{words}:\n  {command}" for words, command in each)
+
+
 # The next step for each error, and its command.
 _ADVICE: Mapping[str, tuple[str, str]] = {
     # The event was valid here, so the function does not have the revision or the action.
@@ -148,8 +153,7 @@ def of_function(kind: str, message: str, request_id: str | None, commands: Comma
     command = commands.named(name)
     if name in {"again", "log"}:
         command = commands.again() if name == "again" else commands.log(request_id)
-    advice = f"{words}:\n  {command}"
-    return CommandError(kind, message, _exit_code(kind), advice=advice, request_id=request_id)
+    return CommandError(kind, message, _exit_code(kind), advice=steps((words, command)), request_id=request_id)
 
 
 def _exit_code(kind: str) -> ExitCode:

@@ -56,8 +56,8 @@ _NOT_INVOKED = frozenset(
 # Errors after which the request may have arrived.
 _CUT_OFF = (exceptions.HTTPClientError, exceptions.IncompleteReadError, exceptions.ResponseStreamingError)
 
-NO_CREDENTIALS = "Log in, pass --profile, or set AWS_PROFILE. To see your identity: aws sts get-caller-identity"
-_UNKNOWN_END = "The function may still run. The database's state: {status}. Its log: {log}"
+NO_CREDENTIALS = "Log in, pass --profile, or set AWS_PROFILE. To see your identity:\n  aws sts get-caller-identity"
+_UNKNOWN_END = "The function may still run. The database's state:\n  {status}\nIts log:\n  {log}"
 
 
 def invoke(function: Function, event: Mapping[str, Any], commands: Commands, *, read_s: int) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from botocore import exceptions
 
 from migrate_cli import invocation
-from migrate_cli.errors import CommandError, ExitCode, of_function
+from migrate_cli.errors import CommandError, ExitCode, of_function, steps
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -90,7 +90,7 @@ class _Builds:
                 type(error).__name__,
                 f"the state of long run {build_id} can no longer be read: {error}",
                 ExitCode.AWS,
-                advice=f"It continues. The database's state: {self._commands.named('status')}",
+                advice=steps(("It continues. The database's state", self._commands.named("status"))),
             ) from None
         self._failed = 0
         return build if build["buildStatus"] != "IN_PROGRESS" else None
@@ -115,7 +115,7 @@ class _Builds:
         elif code in invocation.CREDENTIALS:
             advice = invocation.NO_CREDENTIALS
         else:
-            advice = f"Nothing was run. In a moment: {self._commands.again()}"
+            advice = steps(("Nothing was run. In a moment", self._commands.again()))
         message = details.get("Error", {}).get("Message") or str(error)
         return CommandError(code, f"{where}: {message}", ExitCode.AWS, advice=advice)
 
@@ -130,8 +130,10 @@ def _outcome(build: Mapping[str, Any], request_id: str, commands: Commands) -> d
             f"long run {build['id']} ended without an answer ({build['buildStatus']}): it was stopped or killed, or ran"
             " out of time",
             ExitCode.AWS,
-            advice=f"Committed revisions stay. The database's state: {commands.named('status')}. The log:"
-            f" {commands.log(request_id)}",
+            advice=steps(
+                ("Committed revisions stay. The database's state", commands.named("status")),
+                ("The log", commands.log(request_id)),
+            ),
             request_id=request_id,
         ) from None
     if "errorType" in outcome:

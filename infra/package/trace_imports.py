@@ -1,8 +1,8 @@
 """Runs a packaged tree up to its first use of a database, in its own process, and prints its imports.
 
-Arguments: the package, and the path in it of Alembic's configuration. Prints a JSON object: ``files`` are the imported
-paths, relative to the package, ``metadata`` the distributions whose metadata were read, and ``error`` is the reason why
-the trace is incomplete, or null.
+Arguments: the package, and the paths in it of Alembic's configuration and of the folder where alembic is run. Prints a
+JSON object: ``files`` are the imported paths, relative to the package, ``metadata`` the distributions whose metadata
+were read, and ``error`` is the reason why the trace is incomplete, or null.
 """
 
 import importlib
@@ -28,7 +28,7 @@ class _Reached(BaseException):
     """env.py has reached the configuration of Alembic, so its imports are complete."""
 
 
-def run(package: Path, config_file: Path) -> None:
+def run(package: Path, config_file: Path, folder: Path) -> None:
     """Import every revision, and run env.py."""
     os.environ.update({name: value for name, value in _VARIABLES.items() if name not in os.environ})
     sys.path.insert(0, str(package))
@@ -36,9 +36,9 @@ def run(package: Path, config_file: Path) -> None:
 
     # As in the process of env.py.
     sys.path[:] = [each for each in sys.path if each not in {str(package), str(lambda_migrate.LIBRARIES)}]
-    sys.path[:0] = [str(config_file.parent), str(lambda_migrate.BACKEND_LIBRARIES)]
+    sys.path[:0] = [str(config_file.parent), str(folder), str(lambda_migrate.BACKEND_LIBRARIES)]
     sys.path.append(str(lambda_migrate.LAMBDAS_LIBRARIES))
-    os.chdir(config_file.parent)
+    os.chdir(folder)
     from alembic.runtime.environment import EnvironmentContext  # noqa: PLC0415 - out of the package
     from alembic.script import ScriptDirectory  # noqa: PLC0415
 
@@ -93,7 +93,7 @@ def main() -> None:
     error = None
     with redirect_stdout(sys.stderr):
         try:
-            run(package, package / sys.argv[2])
+            run(package, package / sys.argv[2], package / sys.argv[3])
         except _Reached:
             pass
         except BaseException as raised:  # noqa: BLE001 - sys.exit in env.py included

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from infra.package.selection import Selection
 
 _SCRIPT = Path(__file__).with_name("trace_imports.py")
+_OPTIONS = ("-s", "-S", "-B", "-c", _SCRIPT.read_text(encoding="utf-8"))
 _LONGEST_S = 120
 # The variables that a program needs to run at all. None holds a token, a login or an address.
 _KEPT = frozenset({"PATH", "LANG", "LANGUAGE", "TZ", "TMPDIR", "TEMP", "TMP", "LD_LIBRARY_PATH", "SYSTEMROOT"})
@@ -83,17 +84,18 @@ def traced(
             shutil.copy(source, package / relative)
         driver = {"DB_DRIVER": f"postgresql+{locked.drivers[0]}"} if locked.drivers else {}
         environment = {**driver, **selection.environment}
-        found = _run(python, package, own.layout.packaged(own.layout.config_files[0]).as_posix(), environment)
+        places = (own.layout.packaged(each) for each in (own.layout.config_files[0], own.layout.working_folder))
+        found = _run([python, *_OPTIONS, str(package), *map(str, places)], package, environment)
     names = {site.owners[file] for file in found["files"] if file in site.owners}
     names |= {normal_name(name) for name in found["metadata"]}
     names |= _named_in_the_tree(copies, own.layout, site)
     return frozenset(names | _OF_ENV_PY | _ALWAYS)
 
 
-def _run(python: str, package: Path, config: str, environment: dict[str, str]) -> dict[str, list[str]]:
+def _run(command: list[str], package: Path, environment: dict[str, str]) -> dict[str, list[str]]:
     try:
         done = subprocess.run(
-            [python, "-s", "-S", "-B", "-c", _SCRIPT.read_text(encoding="utf-8"), str(package), config],
+            command,
             cwd=package,
             env=_surroundings(package, environment),
             capture_output=True,

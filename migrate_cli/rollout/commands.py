@@ -16,7 +16,7 @@ from typer.core import TyperGroup
 from lambda_migrate.fleet.folder import PAGE, ROLLOUT
 from migrate_cli import actions, stages
 from migrate_cli.actions import Call
-from migrate_cli.errors import CommandError, ExitCode, UsageError
+from migrate_cli.errors import CommandError, ExitCode, UsageError, steps
 from migrate_cli.options import Json, at_stage, examples
 from migrate_cli.output import Output
 from migrate_cli.rollout.estimate import estimate
@@ -210,7 +210,7 @@ def stop(call: Call, rollout: Name = None, page: Page = None, as_json: Json = Fa
         try:
             no_wait = machine.stop(name, _who())
         except KeyboardInterrupt:
-            look = f"To check: {machine.commands.named(f'rollout status {name}')}"
+            look = steps(("To check", machine.commands.named(f"rollout status {name}")))
             message = f"rollout {name} may be stopped"
             raise CommandError("Interrupted", message, ExitCode.INTERRUPTED, advice=look) from None
         if machine.bucket is None:
@@ -283,8 +283,10 @@ def _end(
             "Interrupted",
             f"stopped following; rollout {name} continues",
             ExitCode.INTERRUPTED,
-            advice=f"Its progress: {machine.commands.named(f'rollout status {name}')}. To stop it:"
-            f" {machine.commands.named(f'rollout stop {name}')}",
+            advice=steps(
+                ("Its progress", machine.commands.named(f"rollout status {name}")),
+                ("To stop it", machine.commands.named(f"rollout stop {name}")),
+            ),
         ) from None
     return _show_outcome(machine, execution, output, page, per_target_s=per_target_s)
 
@@ -325,7 +327,7 @@ def _follow(machine: Machine, name: str, output: Output) -> Mapping[str, Any]:
                 reached, in_reach = time.monotonic(), True
             except CommandError as error:
                 if not _passes(error) or time.monotonic() - reached > _PATIENCE_S:
-                    error.advice = f"Rollout {name} continues. {error.advice}"
+                    error.advice = f"Rollout {name} continues.\n{error.advice}"
                     raise
                 if in_reach:
                     display.print(f"AWS does not answer at the moment: {error.message}")
@@ -388,14 +390,15 @@ def _judged(machine: Machine, report: Mapping[str, Any]) -> CommandError | None:
     if report.get("downgrade_to"):
         # A retry or another rollout would upgrade.
         back = f"rollout --downgrade-to {report['downgrade_to']} --migrated-by {report['migrated_by']}"
-        advice = f"After you have fixed the cause, revert the remaining ones: {commands.named(back)}"
-        return _unsuccessful(report, advice)
-    on = f"To continue: {commands.named('rollout')}"
+        return _unsuccessful(
+            report, steps(("After you have fixed the cause, revert the remaining ones", commands.named(back)))
+        )
+    on = ("To continue", commands.named("rollout"))
     if report["status"] == "failed":
         retry_it = commands.named(f"rollout retry {report['rollout']}")
-        look = f"After you have fixed the cause, retry the failed targets: {retry_it}. "
-        return _unsuccessful(report, look * bool(report["failures"]) + on)
-    return _unsuccessful(report, on)
+        again = [("After you have fixed the cause, retry the failed targets", retry_it)] if report["failures"] else []
+        return _unsuccessful(report, steps(*again, on))
+    return _unsuccessful(report, steps(on))
 
 
 def _unsuccessful(report: Mapping[str, Any], advice: str) -> CommandError:

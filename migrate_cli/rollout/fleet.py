@@ -16,7 +16,7 @@ from lambda_migrate.fleet.folder import BEHIND, CURRENT, FAILED, LEFT, MIGRATED,
 from lambda_migrate.fleet.observed import observe
 from lambda_migrate.invocation.result import joined
 from migrate_cli.actions import Call
-from migrate_cli.errors import CommandError, ExitCode, UsageError
+from migrate_cli.errors import CommandError, ExitCode, UsageError, steps
 from migrate_cli.options import Json, at_stage, examples
 from migrate_cli.output import Output
 from migrate_cli.presentation import plain
@@ -90,7 +90,7 @@ def _status(machine: Machine) -> dict[str, Any]:
     if not listed:
         raise UsageError(
             f"stage {machine.stage} has had neither a rollout nor a plan yet",
-            advice=f"To read every tenant's revision: {machine.commands.named('rollout --plan')}",
+            advice=steps(("To read every tenant's revision", machine.commands.named("rollout --plan"))),
         )
     with machine.calling("s3:GetObject", "s3:ListBucket"):
         readings = (_Reading.of(machine, each.name) for each in listed)

@@ -29,7 +29,7 @@ from lambda_migrate.fleet.folder import (
 )
 from lambda_migrate.invocation.request import is_rollout_name
 from migrate_cli import invocation
-from migrate_cli.errors import CommandError, ExitCode, NoAnswer, UsageError, of_function
+from migrate_cli.errors import CommandError, ExitCode, NoAnswer, UsageError, of_function, steps
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -144,9 +144,9 @@ class Machine:
         """
         name = f"{datetime.now(timezone.utc):%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
         unknown = f"rollout {name} may have started"
-        look = (
-            f"To check: {self.commands.named(f'rollout status {name}')}. To stop it:"
-            f" {self.commands.named(f'rollout stop {name}')}"
+        look = steps(
+            ("To check", self.commands.named(f"rollout status {name}")),
+            ("To stop it", self.commands.named(f"rollout stop {name}")),
         )
         try:
             with self.calling("states:StartExecution"):
@@ -178,7 +178,7 @@ class Machine:
         if name is None:
             raise UsageError(
                 f"stage {self.stage} has not had a rollout yet",
-                advice=f"To start one: {self.commands.named('rollout')}",
+                advice=steps(("To start one", self.commands.named("rollout"))),
             )
         return str(name)
 
@@ -268,7 +268,7 @@ class Machine:
         if token is None or not self._answer(lambda: self.client.send_task_success(taskToken=token, output=output)):
             raise UsageError(
                 f"rollout {name} does not wait for an approval",
-                advice=f"Its progress: {self.commands.named(f'rollout status {name}')}",
+                advice=steps(("Its progress", self.commands.named(f"rollout status {name}"))),
             )
 
     def _answer(self, send: Callable[[], object]) -> bool:
@@ -296,7 +296,7 @@ class Machine:
             folder = self.folder(name)
             rollout = _listing(folder)
             failed = rollout is not None and any(True for _ in folder.outcomes(outcome=FAILED))
-        another = f"Name another one. To list them: {self.commands.named('rollout list')}"
+        another = steps(("Name another one. To list them", self.commands.named("rollout list")))
         if rollout is None:
             raise UsageError(f"rollout {name} started nothing: it could not list its targets", advice=another)
         if rollout["plan"]:
@@ -305,7 +305,7 @@ class Machine:
             back = f"rollout --downgrade-to {rollout['downgrade_to']} --migrated-by {rollout.get('migrated_by')}"
             raise UsageError(
                 f"rollout {name} reverted revisions, and a retry would upgrade",
-                advice=f"To revert the remaining ones: {self.commands.named(back)}",
+                advice=steps(("To revert the remaining ones", self.commands.named(back))),
             )
         if not failed:
             raise UsageError(f"nothing failed in rollout {name}")
@@ -360,7 +360,7 @@ class Machine:
         if self.bucket is None:
             raise UsageError(
                 f"stage {self.stage} has no targets: `rollout` is not in its settings in cdk.json",
-                advice=f"Its one database: {self.commands.named('plan')}, {self.commands.named('upgrade')}",
+                advice=steps(("It has one database", self.commands.named("plan"))),
             )
         return self.bucket
 
@@ -437,15 +437,19 @@ def execution_error(machine: Machine, execution: Mapping[str, Any]) -> CommandEr
             kind,
             f"{cause}; this one did nothing",
             ExitCode.AGAIN,
-            advice=f"Its progress: {machine.commands.named('rollout status')}. To stop it:"
-            f" {machine.commands.named('rollout stop')}",
+            advice=steps(
+                ("Its progress", machine.commands.named("rollout status")),
+                ("To stop it", machine.commands.named("rollout stop")),
+            ),
         )
     try:
         message = str(json.loads(cause)["errorMessage"])
     except (ValueError, TypeError, KeyError):
         message = cause or f"the execution ended as {execution['status']}"
     if kind in {ABORTED, "TIMED_OUT", "Stopped"}:
-        return CommandError(kind, message, ExitCode.AGAIN, advice=f"To continue: {machine.commands.named('rollout')}")
+        return CommandError(
+            kind, message, ExitCode.AGAIN, advice=steps(("To continue", machine.commands.named("rollout")))
+        )
     if kind == "InvalidRequest":
         return CommandError(kind, message, ExitCode.USAGE, advice="Nothing was begun.")
     return of_function(kind, message, None, machine.commands)

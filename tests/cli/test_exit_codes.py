@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 import socket
 import threading
 import time
@@ -10,9 +12,12 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
+import typer
 
 from lambda_migrate.invocation import errors as contract_errors
 from migrate_cli import actions, follower, invocation, stages
+from migrate_cli.cli import app
+from migrate_cli.errors import _ADVICE as ADVICE
 from tests.support.aws_stub import REQUEST_ID, Reply, failure, line, refusal, result
 from tests.support.waiting import eventually
 
@@ -526,3 +531,25 @@ def test_migrate_debug_prints_the_traceback(migrate: Callable[..., Ended], monke
 
     assert (ended.code, ended.document["error"]["type"]) == (3, "InternalError")
     assert "Traceback" in ended.err
+
+
+# --- the commands that are suggested ---
+
+SUGGESTED = sorted(
+    {
+        re.sub(r"\{[^}]*\}", "x", words)
+        for file in Path(actions.__file__).parent.rglob("*.py")
+        for words in re.findall(r"""\.named\(f?(?:"([^"]+)"|'([^']+)')\)""", file.read_text(encoding="utf-8"))
+        for words in filter(None, words)
+    }
+    | {name for _, name in ADVICE.values() if name not in {"again", "log"}}
+)
+
+
+@pytest.mark.parametrize("words", SUGGESTED)
+def test_a_command_that_is_suggested_exists_and_fits_a_line(words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = [*words.split(), "--stage", "production"]
+    # An option that does not exist is refused before the help is shown.
+    typer.main.get_command(app).main([*arguments, "--help"], prog_name="migrate", standalone_mode=False)
+    assert f"Usage: migrate {words.partition(' --')[0].partition(' x')[0]}" in capsys.readouterr().out
+    assert len(shlex.join(["migrate", *arguments])) <= 80

@@ -290,7 +290,7 @@ def test_a_moment_without_aws_does_not_end_the_looking(aws: RolloutStub, migrate
     [
         ("DescribeStacks", (400, "ValidationError"), "Deploy stage dev first"),
         ("StartExecution", (400, "AccessDeniedException"), "states:StartExecution"),
-        ("DescribeExecution", (400, "ExpiredTokenException"), "continues. Log in"),
+        ("DescribeExecution", (400, "ExpiredTokenException"), "continues.\nLog in"),
     ],
 )
 def test_trouble_with_aws_is_3(

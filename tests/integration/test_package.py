@@ -493,6 +493,17 @@ def test_traced_packages_what_the_tree_imports(tmp_path: Path) -> None:
     assert not {"jsonschema", "rpds-py", "attrs"} & versions(built).keys()
 
 
+def test_a_tree_is_traced_in_the_folder_where_alembic_is_run(tmp_path: Path) -> None:
+    backend = traced_backend(tmp_path / "shop")
+    (backend / "db").mkdir()
+    (backend / "alembic.ini").unlink()
+    (backend / "db/alembic.ini").write_text("[alembic]\nscript_location = alembic\nprepend_sys_path = .\n")
+
+    built = build(backend, tmp_path / "out", THIS_MACHINE, "db/alembic.ini", selection=TRACED)
+
+    assert "rich" in versions(built)
+
+
 def test_the_traced_code_gets_no_credentials_of_the_build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     kept = tmp_path / "seen"
     secrets = {
