@@ -62,6 +62,10 @@ def backend_paths(package: Package) -> set[str]:
     return {path.relative_to(folder).as_posix() for path in files}
 
 
+# The tests of one package run on one worker, which builds it.
+LOCKED = pytest.mark.xdist_group("package")
+
+
 @pytest.fixture(scope="session")
 def locked_backend(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return lock(make_backend(tmp_path_factory.mktemp("locked") / "my shop"), "sqlalchemy==2.0.36", "alembic<1.14")
@@ -72,6 +76,7 @@ def package(locked_backend: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     return build(locked_backend, tmp_path_factory.mktemp("package") / "with spaces" / "out", THIS_MACHINE)
 
 
+@LOCKED
 def test_it_runs_without_any_other_environment(package: Package) -> None:
     code = (
         "import sys; sys.path.insert(0, sys.argv[1]); import lambda_migrate; "
@@ -85,6 +90,7 @@ def test_it_runs_without_any_other_environment(package: Package) -> None:
     assert done.stdout.split() == ["2.0.36", "2.0.36"]
 
 
+@LOCKED
 def test_the_lock_of_the_backend_decides(package: Package) -> None:
     assert versions(package)["sqlalchemy"] == "2.0.36"
     assert versions(package)["alembic"].startswith("1.13.")
@@ -92,6 +98,7 @@ def test_the_lock_of_the_backend_decides(package: Package) -> None:
     assert f"botocore=={function_versions(package)['botocore']} " in ours
 
 
+@LOCKED
 def test_the_summary_of_a_package(package: Package) -> None:
     assert (package.heads, package.revisions) == (("a1",), 1)
     assert package.size_bytes == sum(path.stat().st_size for path in package.directory.rglob("*") if path.is_file())
@@ -99,6 +106,7 @@ def test_the_summary_of_a_package(package: Package) -> None:
     assert {"aws_lambda_powertools", "botocore", "psycopg2-binary"} <= function_versions(package).keys()
 
 
+@LOCKED
 def test_nothing_of_the_installer_or_the_machine_is_in_it(package: Package) -> None:
     names = {path.name for path in package.directory.rglob("*")}
     assert not names & {"bin", ".lock", "direct_url.json", "INSTALLER", "REQUESTED", "uv_cache.json"}
@@ -111,6 +119,7 @@ def test_nothing_of_the_installer_or_the_machine_is_in_it(package: Package) -> N
             assert (record.parents[1] / line.rsplit(",", 2)[0].strip('"')).is_file()
 
 
+@LOCKED
 def test_building_twice_gives_the_same_bytes(locked_backend: Path, package: Package, tmp_path: Path) -> None:
     (tmp_path / "again").mkdir()  # an empty folder may be replaced
     again = build(locked_backend, tmp_path / "again", THIS_MACHINE)
@@ -118,6 +127,7 @@ def test_building_twice_gives_the_same_bytes(locked_backend: Path, package: Pack
     assert replace(again, directory=package.directory) == package
 
 
+@LOCKED
 def test_the_digest_tells_a_change_that_keeps_sizes_and_times(
     locked_backend: Path, package: Package, tmp_path: Path
 ) -> None:
@@ -129,6 +139,7 @@ def test_the_digest_tells_a_change_that_keeps_sizes_and_times(
     assert build(changed, tmp_path / "out", THIS_MACHINE).digest != package.digest
 
 
+@LOCKED
 def test_a_package_is_replaced_as_a_whole(locked_backend: Path, package: Package, tmp_path: Path) -> None:
     out = tmp_path / "out"
     shutil.copytree(package.directory, out)
@@ -409,6 +420,7 @@ def test_the_manifest_agrees_with_alembic(tmp_path: Path) -> None:
     assert all(place[down] < place[one["revision"]] for one in graph for down in one["down_revisions"])
 
 
+@LOCKED
 def test_a_damaged_entry_of_the_store_is_made_again(
     locked_backend: Path, package: Package, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -565,6 +577,7 @@ def cli(*arguments: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
 
+@LOCKED
 def test_the_command_prints_a_summary_of_the_package(locked_backend: Path, tmp_path: Path) -> None:
     done = cli(locked_backend, tmp_path / "out")
     assert (done.returncode, done.stderr) == (0, "")
