@@ -111,7 +111,7 @@ def backfill(
         raise error.__context__ or error from None
     # After the block, so in the transaction that writes the version: both happen, or neither.
     connection.execute(text(f"DROP TABLE {run.progress}"))
-    log.info("backfill of %s: finished, %s", table, run.told)
+    log.info("backfill of %s: finished, %s", table, run.message)
 
 
 @dataclass(frozen=True)
@@ -159,21 +159,21 @@ class _Run:
     batch_size: int
     time_left: Callable[[], float]
     begun: bool = False
-    told: str = "not begun in this run"
-    told_at: float = -math.inf
+    message: str = "not begun in this run"
+    reported_at: float = -math.inf
 
     def batch(self) -> bool:
         """Do the next batch, in one transaction, and tell whether there may be another."""
         attempt = 0
         while True:
             if self.time_left() <= 0:
-                raise TimeoutError(f"backfill of {self.rows.name}: {self.told}")
+                raise TimeoutError(f"backfill of {self.rows.name}: {self.message}")
             try:
                 with self._transaction():
                     more = self._batch()
             except DBAPIError as error:
                 if self.time_left() <= 0:
-                    raise TimeoutError(f"backfill of {self.rows.name}: {self.told}") from error
+                    raise TimeoutError(f"backfill of {self.rows.name}: {self.message}") from error
                 if self.begun and _sqlstate(error) == _UNDEFINED_TABLE:
                     raise RuntimeError(
                         f"backfill of {self.rows.name}: another run has finished it"
@@ -182,7 +182,7 @@ class _Run:
                 if attempt == _ATTEMPTS or _sqlstate(error) not in _PASSING:
                     raise
                 backoff = _FIRST_BACKOFF_S * 2**attempt * random.uniform(0.5, 1)
-                log.info("backfill of %s: waiting for a lock; %s", self.rows.name, self.told)
+                log.info("backfill of %s: waiting for a lock; %s", self.rows.name, self.message)
                 time.sleep(min(backoff, self.time_left()))
             else:
                 self.begun = True
@@ -273,11 +273,11 @@ class _Run:
 
     def _tell(self, looked_at: int, changed: int) -> None:
         of = f" of about {self.rows.estimate:,}" if self.rows.estimate > 0 else ""
-        self.told = f"{looked_at:,}{of} rows looked at, {changed:,} changed"
+        self.message = f"{looked_at:,}{of} rows looked at, {changed:,} changed"
         now = time.monotonic()
-        if now >= self.told_at + REPORT_EVERY_S:
-            self.told_at = now
-            log.info("backfill of %s: %s", self.rows.name, self.told)
+        if now >= self.reported_at + REPORT_EVERY_S:
+            self.reported_at = now
+            log.info("backfill of %s: %s", self.rows.name, self.message)
 
 
 def _rows(connection: Connection, table: str, schema: str | None) -> _Rows:
@@ -309,7 +309,7 @@ def _rows(connection: Connection, table: str, schema: str | None) -> _Rows:
 
 
 def _check_alone(context: MigrationContext, connection: Connection, table: str) -> None:
-    """Refuse a backfill that is not the first thing its revision does, as far as can be told.
+    """Refuse a second backfill in a revision, if it can be detected.
 
     With all revisions in one transaction, Alembic's default, it cannot be for the second one.
     """

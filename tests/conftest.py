@@ -1,4 +1,4 @@
-"""Fixtures: a PostgreSQL and an AWS of the test run's own, and a fresh database for every test that asks for one."""
+"""Fixtures: a PostgreSQL and an AWS for the test run, and a new database for every test that needs one."""
 
 from __future__ import annotations
 

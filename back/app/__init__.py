@@ -1,1 +1,1 @@
-"""The backend of a multi-tenant SaaS; its data layer is what stands here."""
+"""The data layer of a multi-tenant SaaS backend."""

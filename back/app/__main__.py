@@ -1,8 +1,8 @@
 """`python -m app`: migrate the database to head, then serve.
 
-The address answers from the start, 503 until the database is there, so that whoever watches can
-tell a migration at work from a dead server. When the migration fails, the process ends with 1. When
-SIGTERM comes before its end, the statement is cancelled and the process ends with 143.
+The address answers from the start, with 503 until the database is ready, so that a monitor can
+distinguish a running migration from a dead server. After a failed migration, the process exits
+with 1. After SIGTERM during the migration, it cancels the statement and exits with 143.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from app.revising import reason
 if TYPE_CHECKING:
     from sqlalchemy import Engine
 
-# What others see in pg_stat_activity when they wait for this one, and how long it tries to connect.
+# The name of this session in pg_stat_activity, and the time limit for connecting.
 _CONNECT = {"application_name": "back", "connect_timeout": 5}
-# What a shell gives for a process that SIGTERM ended.
+# A shell's exit code of a process that SIGTERM ended.
 _TERMINATED = 128 + signal.SIGTERM
 
 

@@ -25,7 +25,7 @@ def health(engine: Engine) -> tuple[HTTPStatus, dict[str, str | None]]:
     try:
         body["head"] = migrations.code_head()
         body["revision"] = migrations.database_revision(engine)
-    except Exception as error:  # whatever it is, the answer is 503
+    except Exception as error:  # any error means 503
         return HTTPStatus.SERVICE_UNAVAILABLE, {**body, "reason": reason(error)}
     if body["revision"] != body["head"]:
         return HTTPStatus.SERVICE_UNAVAILABLE, {

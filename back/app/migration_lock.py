@@ -1,4 +1,4 @@
-"""The lock of whoever migrates the database: the server as it starts, and the alembic command."""
+"""The lock of programs that migrate the database: the starting server and the alembic command."""
 
 from __future__ import annotations
 

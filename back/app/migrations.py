@@ -1,4 +1,4 @@
-"""Where the database is, where the code is, and bringing the one to the other."""
+"""The database's revision, the code's revision, and the upgrade from one to the other."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class Upgrade:
 
     @property
     def is_running(self) -> bool:
-        """Whether the thread waits for the lock or upgrades."""
+        """Return whether the thread waits for the lock or upgrades."""
         return self._thread.is_alive()
 
     def stop(self) -> bool:
@@ -80,7 +80,7 @@ class Upgrade:
         try:
             with migration_lock.held(self._engine):
                 self.began = True
-                # `env.py` makes an engine of its own.
+                # `env.py` makes its own engine.
                 event.listen(Engine, "connect", self._remember)
                 command.upgrade(Config(str(BACK / "alembic.ini")), "head")
         except BaseException as error:

@@ -1,7 +1,7 @@
-"""What the alembic command answers when it is used wrongly: one line, what happened and what to do.
+"""Prints one line with the problem and the next step if the alembic command is used wrongly.
 
-Used by `alembic/env.py`. Whoever else runs that file (the start of the server, a migration runner)
-tells errors apart by their types, so an error keeps its type; only what the command prints changes.
+`alembic/env.py` uses it. Other programs that run that file (the start of the server, a migration
+runner) distinguish errors by type, so an error keeps its type. Only the command's output changes.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 BACK = Path(__file__).resolve().parents[1]
 VERSIONS = BACK / "alembic" / "versions"
 
-# Words that say nothing of what a revision changes.
+# Words without information about the change.
 _EMPTY_WORDS = frozenset(
     "a alembic and auto autogenerate change changes database db fix foo bar migrate migration"
     " migrations misc model models my new of please revision schema some stuff sync temp test"
@@ -39,9 +39,9 @@ _EMPTY_WORDS = frozenset(
 
 
 def check_description(config: Config) -> None:
-    """Refuse `alembic revision` without a description that tells what changes.
+    """Refuse `alembic revision` without a description of the change.
 
-    It becomes the file's name and stands in every log of the migration, for years.
+    It becomes the file's name, and is in every log of the migration for years.
     """
     if not _is_revision(config):
         return
@@ -94,7 +94,7 @@ def tell_in_one_line() -> None:
 
 
 def reason(error: BaseException) -> str:
-    """Tell in one line what went wrong, and where if that is in a revision."""
+    """Return the problem in one line, with the place if it is in a revision."""
     cause = error.orig or error if isinstance(error, DBAPIError) else error
     # PostgreSQL shows the statement in the lines after the first.
     words = str(error.msg if isinstance(error, SyntaxError) else cause).strip().partition("\n")[0]
@@ -116,7 +116,7 @@ def _tell(kind: type[BaseException], error: BaseException, trace: TracebackType 
 
 
 def _is_revision(config: Config | None, *, autogenerate: bool = False) -> bool:
-    """Tell whether `alembic revision` is the command, and with --autogenerate if asked."""
+    """Return whether the command is `alembic revision`, and with --autogenerate if requested."""
     options = config and config.cmd_opts
     if getattr(options, "cmd", (None,))[0] is not command.revision:
         return False

@@ -1,4 +1,4 @@
-"""Fixtures: the command in this process, against an AWS that answers what the test says."""
+"""Fixtures: the command in this process, with a stub of AWS."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""docs/cli.md says what is so: its commands exist with these options, and its exit codes are the code's."""
+"""docs/cli.md matches the code: commands, options and exit codes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The pictures in the documents show what the command line says today; `make screenshots` takes them anew."""
+"""The documents' pictures match today's output of the command line. `make screenshots` makes them again."""
 
 from __future__ import annotations
 

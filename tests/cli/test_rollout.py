@@ -1,4 +1,4 @@
-"""`migrate rollout`: what it asks AWS for, what it tells, and how it exits."""
+"""`migrate rollout`: its calls of AWS, its output and its exit codes."""
 
 from __future__ import annotations
 

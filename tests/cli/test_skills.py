@@ -1,4 +1,4 @@
-"""The skills for coding agents say what is so: their commands exist, and no error is left out."""
+"""The skills for coding agents match the code: their commands exist, and they cover every error."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the workflows run, against a function that the CDK deployed: their own scripts, with another stage's name."""
+"""The workflows' own scripts, run against a deployed function, with another stage's name."""
 
 from __future__ import annotations
 

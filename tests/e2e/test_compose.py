@@ -1,8 +1,4 @@
-"""compose.yaml and the backend's image: taken by old and new Compose, and doing what docs/development.md says.
-
-Where there is no Docker engine, the Dockerfile's own lines run as processes of this machine, as an account without
-rights and with the tree in place of the mount.
-"""
+"""compose.yaml and the backend's image: old and new Compose accept them, and they match docs/development.md."""
 
 from __future__ import annotations
 

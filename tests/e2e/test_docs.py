@@ -1,4 +1,4 @@
-"""README.md and docs/ say what is so: their names are the code's names, and their commands run."""
+"""README.md and docs/ match the code: their names exist, and their commands run."""
 
 from __future__ import annotations
 

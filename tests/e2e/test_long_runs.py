@@ -1,7 +1,4 @@
-"""A statement that takes longer than a function may run, in an account of the test run's own with its limits shortened.
-
-MiniStack has no CodeBuild that runs anything: `localcloud.long_runs` runs what the CDK has deployed.
-"""
+"""A statement that takes longer than a function may run, with shortened limits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `make migrate` and `make rollout` run, in a copy of the checkout: the developer's local cloud stays as it is."""
+"""`make migrate` and `make rollout`, in a copy of the checkout, so that the developer's local cloud stays unchanged."""
 
 from __future__ import annotations
 

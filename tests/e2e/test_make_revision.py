@@ -1,4 +1,4 @@
-"""docs/development.md without Docker: its commands run, in a copy of the checkout with a PostgreSQL of its own."""
+"""docs/development.md without Docker: its commands run in a copy of the checkout with its own PostgreSQL."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The template of a stage, without a package and without the CDK's command: what the tests of this folder look into."""
+"""Synthesizes a stage's template without a package and without the CDK's command, for the tests of this folder."""
 
 from __future__ import annotations
 

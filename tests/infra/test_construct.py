@@ -1,4 +1,4 @@
-"""`Migrations` in CDK apps of others: the examples of docs/construct.md, and what the construct refuses."""
+"""`Migrations` in other CDK apps: the examples of docs/construct.md, and the construct's errors."""
 
 from __future__ import annotations
 

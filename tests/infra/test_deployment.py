@@ -1,4 +1,4 @@
-"""``migrate_on_deploy``: what the deployment runs, when, and under which permissions."""
+"""``migrate_on_deploy``: the invocation, its time and its permissions."""
 
 from __future__ import annotations
 

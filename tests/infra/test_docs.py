@@ -1,4 +1,4 @@
-"""docs/stages.md, docs/operations.md and docs/errors.md say what the code has."""
+"""docs/stages.md, docs/operations.md and docs/errors.md match the code."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The dashboard, the alarms and the saved queries: they name what there is, and tell whom the stage says."""
+"""The dashboard, the alarms and the saved queries use existing metrics and fields, and notify the stage's topic."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the function and its invokers may do: as the template says it, and as IAM would decide it."""
+"""The permissions of the function and its invokers: in the template, and as IAM decides."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The state machine and what it may do, as the template says it; docs/rollouts.md says what the settings are."""
+"""The state machine's template and permissions, and the settings in docs/rollouts.md."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""What others demand of a template: cdk-nag's AwsSolutions, the CDK's own validation, and cfn-lint.
-
-Whatever is excused is excused beside its construct, with its reason.
-"""
+"""The rules of others for templates: cdk-nag's AwsSolutions, the CDK's own validation, and cfn-lint."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""That a target of a rollout takes as many states as docs/scale.md counts."""
+"""A target of a rollout takes the number of states that docs/scale.md uses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`snapshot`: what the state machine does before a dangerous run, and what it may do for that."""
+"""`snapshot`: the states before a dangerous run, and their permissions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The template that the CDK makes of a stage: names, permissions, and what the stage's settings become."""
+"""The template of a stage: names, permissions, and the effects of the settings."""
 
 from __future__ import annotations
 

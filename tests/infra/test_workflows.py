@@ -1,4 +1,4 @@
-"""The workflows: what they may, that nobody can talk them into more, and that their scripts do what they are for."""
+"""The workflows: their permissions, untrusted input, and the effects of their scripts."""
 
 from __future__ import annotations
 

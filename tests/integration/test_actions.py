@@ -1,4 +1,4 @@
-"""What each action answers and, above all, what it leaves alone."""
+"""The results of the actions, and that they change nothing else."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whatever is sent to the function: it is refused as a request, or it is one, and only a change changes anything."""
+"""Any event is either a valid request or refused, and only a change changes the database."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""back/backfill.py: every row is changed exactly once, whatever stops it, in the function and under Alembic alone."""
+"""back/backfill.py changes every row exactly once, after any interruption, in the function and under Alembic alone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every benchmark in its smallest size: what it starts still starts, and what it measures has happened."""
+"""Every benchmark runs in its smallest size, and measures something that has happened."""
 
 from __future__ import annotations
 

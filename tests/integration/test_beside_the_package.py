@@ -1,4 +1,4 @@
-"""What a build leaves beside a package, and what it does not delete."""
+"""The files that a build writes beside a package, and files that it does not delete."""
 
 from __future__ import annotations
 

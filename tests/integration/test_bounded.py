@@ -1,4 +1,4 @@
-"""Whatever a version table holds and however much a backend prints, answers and logs stay small and true."""
+"""Answers and logs stay small and correct with any version table and any amount of output."""
 
 from __future__ import annotations
 

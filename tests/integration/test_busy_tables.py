@@ -1,4 +1,4 @@
-"""A migration on tables in use: the application goes on, the migration tries again, and says who was in its way."""
+"""A migration of tables in use: the application continues; the migration retries and names the blocking sessions."""
 
 from __future__ import annotations
 

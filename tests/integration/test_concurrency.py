@@ -1,4 +1,4 @@
-"""Many functions at once on one database: each revision is applied once, and nobody fails for it."""
+"""Many functions at once on one database: each revision is applied once, and no run fails."""
 
 from __future__ import annotations
 

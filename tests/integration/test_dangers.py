@@ -1,4 +1,4 @@
-"""Which pending revisions are reason enough for a snapshot, and what a run says of one that was made."""
+"""Pending revisions that require a snapshot, and the snapshot in a run's result and log."""
 
 from __future__ import annotations
 

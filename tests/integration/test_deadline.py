@@ -1,4 +1,4 @@
-"""Lambda's timeout never finds a migration at work: what has no time left is not begun, what runs is stopped."""
+"""A run ends before Lambda's timeout: it starts no revision without time, and stops a running one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a developer gets who writes a revision with the reference backend's alembic command, or uses it wrongly."""
+"""The reference backend's alembic command for developers: new revisions, and errors of wrong use."""
 
 from __future__ import annotations
 

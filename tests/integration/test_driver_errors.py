@@ -1,4 +1,4 @@
-"""An error of PostgreSQL has the same fields in the answer and the log, whatever driver the backend uses."""
+"""An error of PostgreSQL has the same fields in the answer and the log with every driver."""
 
 from __future__ import annotations
 

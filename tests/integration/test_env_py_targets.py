@@ -1,4 +1,4 @@
-"""Where env.py goes, what its tree looks like, what can go wrong in it, and what a look at it leaves alone."""
+"""env.py's target and tree, its errors, and read-only actions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An error that somebody else words says what to do about it."""
+"""Errors of third-party libraries get a hint with the next step."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What would hold a migration up now: who holds its tables, and what delays any run on the server."""
+"""Sessions that hold a migration's tables, and causes that delay any run on the server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The servers that tests and `make migrate` run on behave like the ones they stand in for."""
+"""The local servers behave like the ones that they replace."""
 
 from __future__ import annotations
 

@@ -1,8 +1,4 @@
-"""status, plan and check work with each env.py that an upgrade works with, and change nothing.
-
-Some env.py files write before Alembic reads the version table. PostgreSQL then does what they write, and never commits
-it. The proof is a fingerprint of the database: every row of its catalogs and tables, with the transaction of each.
-"""
+"""status, plan and check work with every env.py that an upgrade works with, and change nothing."""
 
 from __future__ import annotations
 

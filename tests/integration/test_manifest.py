@@ -1,4 +1,4 @@
-"""What the function takes from the manifest instead of from Alembic, and that it is never a wrong answer."""
+"""Answers that the function takes from the manifest instead of Alembic are never wrong."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A network that delays, swallows, resets or cuts: the boundary is kept, and the answer tells what was committed."""
+"""After any network fault, the database is at a boundary, and the answer has the committed revisions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is in a package, what never is, and which backends are refused; with a real uv and nothing replaced."""
+"""The content of a package, files that are never in it, and refused backends, with a real uv."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What of each distribution is in a package, and in which form: enough of it to run, and little else."""
+"""The files of each distribution in a package: enough to run, and little else."""
 
 from __future__ import annotations
 

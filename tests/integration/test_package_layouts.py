@@ -1,4 +1,4 @@
-"""Backends laid out as people lay them out: what the builder finds by itself, and what it says of the rest."""
+"""Common layouts of backends: what the builder finds by itself, and its messages about the rest."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Backends whose locks have more than wheels: sources, repositories, private indexes, and what nobody imports."""
+"""Locks with more than wheels: sources, repositories, private indexes, and unused distributions."""
 
 from __future__ import annotations
 

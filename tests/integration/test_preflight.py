@@ -1,4 +1,4 @@
-"""Before an upgrade, the function says what the pending revisions will meet in this database, with its rows."""
+"""The preflight of pending revisions with the database's own rows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How often a run waits for the server: numbers that do not drift, unlike times."""
+"""The round trips of a run, which vary less than its time."""
 
 from __future__ import annotations
 

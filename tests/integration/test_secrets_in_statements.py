@@ -1,4 +1,4 @@
-"""A secret that stands in a revision's statement appears in no log line, no plan and no error."""
+"""A secret in a revision's statement appears in no log line, no plan and no error."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""In a rollout, no more runs of one login are at work on one server than it bears, whatever database they work with."""
+"""A rollout's runs with one login on one server never exceed the limit, across all databases."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A server that restarts or has no room: the run recovers, or says that there was no server; the boundary is kept."""
+"""If a server restarts or is full, the run recovers or reports it, and the database is at a boundary."""
 
 from __future__ import annotations
 

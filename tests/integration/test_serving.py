@@ -1,4 +1,4 @@
-"""How the reference backend starts: it migrates to head and then serves, alone or beside replicas."""
+"""The start of the reference backend: it migrates to head and then serves, alone or with replicas."""
 
 from __future__ import annotations
 

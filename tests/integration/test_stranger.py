@@ -1,4 +1,4 @@
-"""A stranger's hour: a FastAPI and SQLModel project of their own, locked by their own tool, packaged and migrated."""
+"""A stranger's project, made with FastAPI and SQLModel and locked by its own tool, is packaged and migrated."""
 
 from __future__ import annotations
 

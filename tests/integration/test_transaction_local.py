@@ -1,4 +1,4 @@
-"""What env.py sets in its transaction holds for each revision, as where Alembic runs all of them in it."""
+"""Settings of env.py's transaction apply to each revision, as under Alembic with one transaction."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A revision that commits without SQLAlchemy's knowledge is not run again by itself, and its error says so."""
+"""A revision that commits without SQLAlchemy's knowledge is not retried, and its error has the reason."""
 
 from __future__ import annotations
 

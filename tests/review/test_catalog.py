@@ -1,4 +1,4 @@
-"""Whatever a revision can make is a part of the schema that is compared."""
+"""The comparison of schemas covers everything that a revision can make."""
 
 from __future__ import annotations
 

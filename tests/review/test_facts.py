@@ -1,4 +1,4 @@
-"""What ``--record`` keeps of a revision for later steps: what it locks, what it requires of rows, and the schema."""
+"""The record of ``--record``: a revision's locks, its requirements for rows, and the schema."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Suggested fixes: what they name is named right, they are Python, and they run."""
+"""Suggested fixes have the right names, are Python, and run."""
 
 from __future__ import annotations
 

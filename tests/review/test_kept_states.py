@@ -1,4 +1,4 @@
-"""A second review begins at what the first one kept, and rows go to the tables that a revision touches."""
+"""A second review starts at the state that the first one kept, and fills the tables that a revision touches."""
 
 from __future__ import annotations
 

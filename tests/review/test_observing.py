@@ -1,4 +1,4 @@
-"""What the reviewer measures, against what PostgreSQL's manual says of each kind of statement."""
+"""The reviewer's measurements match PostgreSQL's manual for each kind of statement."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""docs/patterns.md: each block is run up, down and up again, and what it says was measured is measured."""
+"""Each block of docs/patterns.md runs up, down and up again, and has the measurements that the page shows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every table gets rows that its constraints allow, whatever these are."""
+"""Every table gets rows that its constraints allow, for any constraints."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What could not be measured is never passed: it is a finding with its reason, and the rest is measured."""
+"""An unmeasured part never passes: it is a finding with its reason, and the rest is measured."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An AWS that answers what a test says: Lambda's Invoke and CloudWatch's FilterLogEvents over real HTTP."""
+"""A stub of AWS with a test's own answers: Lambda's Invoke and CloudWatch's FilterLogEvents over real HTTP."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The database as a bystander sees it: over a connection of its own, which is closed again."""
+"""Queries and statements over a new connection each, apart from the function's."""
 
 from __future__ import annotations
 

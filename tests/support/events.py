@@ -1,4 +1,4 @@
-"""Events of every kind: what a caller may send, what a typo makes of it, and what nobody would think of."""
+"""Events of every kind: valid ones, typos, and arbitrary ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a database holds, row by row, with the transaction that wrote each row."""
+"""The rows of a database, each with the transaction that wrote it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Alembic's own command on a backend's folder, and what it leaves in the database. The function must leave the same."""
+"""Alembic's own command on a backend's folder, and its result in the database. The function must have the same."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An AWS with one state machine whose executions go as a test says: CloudFormation, Step Functions and S3 over HTTP."""
+"""A stub of AWS with one state machine and a test's own executions: CloudFormation, Step Functions and S3 over HTTP."""
 
 from __future__ import annotations
 

@@ -1,8 +1,4 @@
-"""``make screenshots``: the command line in a real terminal against the local cloud, as the pictures in the docs.
-
-A copy of the checkout gets a local cloud of its own and is migrated. Then it has thirty tenants for `migrate rollout`,
-and thirty slow revisions more for `migrate upgrade`. The page of a rollout, in a browser, is one more picture.
-"""
+"""``make screenshots``: the command line in a real terminal with the local cloud, for the documents' pictures."""
 
 from __future__ import annotations
 

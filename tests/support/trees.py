@@ -1,4 +1,4 @@
-"""Small Alembic trees, written the way people write them, for what a test is about."""
+"""Small Alembic trees in the usual form, for tests."""
 
 from __future__ import annotations
 

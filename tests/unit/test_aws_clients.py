@@ -1,4 +1,4 @@
-"""Where the function calls AWS's services."""
+"""The addresses at which the function calls AWS's services."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the benchmarks make of their values, and that the page, the chart and results.json say the same."""
+"""The statistics of the benchmarks; the page, the chart and results.json agree."""
 
 from __future__ import annotations
 

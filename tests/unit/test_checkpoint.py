@@ -1,4 +1,4 @@
-"""The files of a checkpoint: what is written is read again, and nothing else is."""
+"""The files of a checkpoint: reading returns what was written, and refuses anything else."""
 
 from __future__ import annotations
 

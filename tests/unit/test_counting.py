@@ -1,4 +1,4 @@
-"""Every target is counted once, whatever is lost, doubled or late between Lambda, Step Functions and S3."""
+"""A rollout counts every target once, even with lost, repeated or late answers of Lambda, Step Functions and S3."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The page of a rollout: what it shows, in a real browser, and that nobody's text becomes anything but text."""
+"""The page of a rollout in a real browser: its content, and untrusted text that stays text."""
 
 from __future__ import annotations
 

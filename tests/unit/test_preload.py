@@ -1,4 +1,4 @@
-"""What is loaded before the fork; that it fails would only be seen as runs that are slower."""
+"""The modules that are loaded before the fork. A failure would only make runs slower, so tests look for it."""
 
 from __future__ import annotations
 

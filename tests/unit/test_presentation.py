@@ -1,4 +1,4 @@
-"""What a person sees of a run: every fact of the answer, and nothing taken for markup."""
+"""The terminal output of a run has every fact of the answer, and takes no text for markup."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is suggested for the variables that a backend reads."""
+"""The suggested DATABASE_ENV for the variables that a backend reads."""
 
 from __future__ import annotations
 

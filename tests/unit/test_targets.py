@@ -1,4 +1,4 @@
-"""In which order targets are migrated, and what a report makes of what became of them."""
+"""The order of a rollout's targets, and the report of their outcomes."""
 
 from __future__ import annotations
 

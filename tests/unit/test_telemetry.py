@@ -1,4 +1,4 @@
-"""What must never be written, and is not."""
+"""Log lines that must not be written are not written."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who may act in an organization: members, those invited to become one, and API keys."""
+"""The members of an organization, invitations and API keys."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 
 class MembershipRole(str, enum.Enum):
-    """What a member may do, from most to least."""
+    """The rights of a member, from most to least."""
 
     OWNER = "owner"
     ADMIN = "admin"
@@ -68,7 +68,7 @@ class Invitation(Identified, Created, Base):
     __tablename__ = "invitations"
     __table_args__ = (
         CheckConstraint("expires_at > created_at", name="expires_later"),
-        # Inviting somebody again renews the open invitation; accepted ones are history.
+        # A second invitation renews the open one; accepted ones are history.
         Index(
             "ix_invitations_open",
             "organization_id",

@@ -10,7 +10,7 @@ from app.models.base import Base, Created, FormerUserId, Identified
 
 
 class AuditEvent(Identified, Created, Base):
-    """One action in an organization; it outlives the account of whoever took it."""
+    """One action in an organization. It outlives the account of the person who did it."""
 
     __tablename__ = "audit_events"
     __table_args__ = (Index(None, "organization_id", "created_at"),)
@@ -18,6 +18,6 @@ class AuditEvent(Identified, Created, Base):
     organization_id: Mapped[int] = mapped_column(ForeignKey("organizations.id", ondelete="CASCADE"))
     actor_id: Mapped[FormerUserId]
     action: Mapped[str]
-    # Each action has details of its own, which only people read.
+    # Each action has its own details, which only people read.
     details: Mapped[dict[str, Any]] = mapped_column(JSONB, server_default=text("'{}'::jsonb"))
     ip_address: Mapped[str | None] = mapped_column(INET)

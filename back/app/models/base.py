@@ -1,4 +1,4 @@
-"""What all tables share: names of constraints, types of columns, identity and timestamps."""
+"""Shared by all tables: names of constraints, types of columns, identity and timestamps."""
 
 import enum
 from datetime import datetime

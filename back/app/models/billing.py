@@ -1,4 +1,4 @@
-"""What organizations pay for."""
+"""The subscriptions of organizations."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class SubscriptionStatus(str, enum.Enum):
-    """Where a subscription stands, in the order it usually goes."""
+    """The status of a subscription, in the usual order."""
 
     TRIALING = "trialing"
     ACTIVE = "active"

@@ -1,4 +1,4 @@
-"""What the product tells people."""
+"""The product's messages to people."""
 
 from datetime import datetime
 from typing import Any
@@ -11,7 +11,7 @@ from app.models.base import Base, Created, Identified, UserId
 
 
 class Notification(Identified, Created, Base):
-    """A message to one user, unread until `read_at` says otherwise."""
+    """A message to one user, unread until `read_at` is set."""
 
     __tablename__ = "notifications"
     __table_args__ = (

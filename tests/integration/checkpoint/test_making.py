@@ -1,4 +1,4 @@
-"""Making a checkpoint: what it carries, what it refuses, and how the builder packages it."""
+"""Making a checkpoint: its content, the items that it refuses, and how the builder packages it."""
 
 from __future__ import annotations
 
