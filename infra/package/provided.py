@@ -133,8 +133,10 @@ class Provided:
         return found
 
     def requirers(self, name: str, among: Collection[str]) -> list[str]:
-        """Return which of these distributions require this one."""
-        return sorted(one for one in among if any(each.name == name for each in self.requires.get(one, ())))
+        """Return which of these distributions certainly require this one."""
+        return sorted(
+            one for one in among if any(each.name == name and each.certain for each in self.requires.get(one, ()))
+        )
 
 
 def _dependencies(metadata: str, environment: Mapping[str, str]) -> Iterator[Dependency]:

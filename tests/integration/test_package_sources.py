@@ -40,6 +40,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     make_sdist(index, "zz-shop-deep", {"zz_shop_deep.py": ""})
     make_sdist(index, "zz-shop-native", {"zz_shop_native.py": ""}, native=True)
     make_wheel(index, "zz-shop-user", {"zz_shop_user.py": "import zz_shop_native\n"}, "zz-shop-native")
+    make_wheel(index, "zz-shop-maybe", {"zz_shop_maybe.py": ""}, "zz-shop-native ; python_version < '3.9'")
     make_wheel(index, "zz-shop-older", {"zz_shop_older.py": ""}, tag=FOR_312)
     make_wheel(index, "zz-shop-plain", {"zz_shop_plain.py": ""})
     return index
@@ -77,11 +78,12 @@ def test_a_pure_source_is_built_with_its_requirements(tmp_path: Path, index: str
         "try:\n    import zz_shop_native\nexcept ImportError:\n    pass",
         "def later():\n    import zz_shop_native",
         "import sqlalchemy",
+        "import zz_shop_maybe",
     ],
-    ids=["for type checkers", "in try", "in a function", "nowhere"],
+    ids=["for type checkers", "in try", "in a function", "nowhere", "required of older Pythons only"],
 )
 def test_an_unneeded_distribution_without_a_wheel_is_left_out(tmp_path: Path, index: str, imports: str) -> None:
-    built = packaged(tmp_path, index, "zz-shop-native==1.0\nzz-shop-plain\n", imports)
+    built = packaged(tmp_path, index, "zz-shop-native==1.0\nzz-shop-plain\nzz-shop-maybe\n", imports)
     assert "zz-shop-native" not in names(built)
     assert "zz-shop-plain" in names(built)
     assert [one for one in built.warnings if "no wheel" in one and "zz-shop-native==1.0" in one]
