@@ -41,15 +41,21 @@ def fix(table: str, sql: str, before: Catalog, revision: Path) -> str:
             "from backfill import backfill  # along the primary key, each batch in a transaction of its own\n\n"
             f"backfill({literal(table)}, {literal(statement)})"
         )
-    highest = f"SELECT max({key}) FROM {table}"  # noqa: S608 - quoted
-    ranged = f"{key} >= :first AND {key} < :first + {_ROWS}"
+    # Keys may have gaps of any size, so that the rows are counted and not the keys.
+    batch = f"SELECT {key} FROM {table} WHERE {key} > :done ORDER BY {key} LIMIT {_ROWS}"  # noqa: S608 - quoted
+    lowest = f"SELECT min({key}) - 1 FROM {table}"  # noqa: S608 - quoted
+    last = f"SELECT max({key}) FROM ({batch}) AS batch"  # noqa: S608 - quoted
+    ranged = f"{key} > :done AND {key} <= :last"
     statement = f"{escaped(simple['head'].strip())} WHERE {escaped(condition)}{ranged}"
     return "\n".join([
         "# along the primary key, each batch in a transaction of its own",
+        f"find_last = sa.text({literal(last)})",
+        f"change = sa.text({literal(statement)})",
         "with op.get_context().autocommit_block():",
-        f"    last = op.get_bind().scalar(sa.text({literal(highest)})) or 0",
-        f"    for first in range(0, last + 1, {_ROWS}):",
-        f"        op.execute(sa.text({literal(statement)}).bindparams(first=first))",
+        f"    done = op.get_bind().scalar(sa.text({literal(lowest)}))",
+        '    while (last := op.get_bind().scalar(find_last, {"done": done})) is not None:',
+        "        op.execute(change.bindparams(done=done, last=last))",
+        "        done = last",
     ])  # fmt: skip
 
 

@@ -8,7 +8,7 @@ from migrate_review.measure.catalog import differences
 from migrate_review.observation import REFUSED_ROWS
 from migrate_review.rules.case import short
 from migrate_review.rules.compatibility import required_columns
-from migrate_review.rules.names import Identifier, Relation, shown
+from migrate_review.rules.names import Identifier, Relation, fix, shown
 from migrate_review.rules.rulebook import RULES
 from migrate_review.rules.undo import undo
 from migrate_review.rules.violations import checks
@@ -130,7 +130,12 @@ def data(case: Case) -> Iterator[Finding]:
         if change.lost:
             evidence = f"{change.lost} of {change.rows} rows of {change.table} are gone: {change.example}"
             archive = shown(f'"archived_{Relation(change.table).bare}"')
-            yield case.found(RULES["rows-lost"], evidence, table=change.table, archive=archive)
+            was = observation.before.table_named(change.table)
+            own = RULES["rows-lost"].fix
+            if was and any(column.identity for column in was.columns):
+                own = own.replace("{table} SELECT", "{table} OVERRIDING SYSTEM VALUE SELECT")
+            code = fix(own, {"table": change.table, "archive": archive})
+            yield case.found(RULES["rows-lost"], evidence, table=change.table, archive=archive, fix=code)
         if change.added:
             evidence = f"{change.added} rows more in {change.table} than before"
             yield case.found(RULES["rows-left"], evidence, table=change.table)

@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from migrate_review.observation import Catalog, Column, Constraint, Index, Table
 
 _OF_TABLES = ("trigger", "rule", "policy")
-_DROPPED = ("view", "materialized view", "sequence", "schema", "type", "domain", "extension", "function", "procedure")
+# In an order in which they can be dropped.
+_DROPPED = ("view", "materialized view", "function", "procedure", "sequence", "type", "domain", "extension", "schema")
 
 
 def undo(before: Catalog, left: Catalog, *, indent: str = "    ") -> str:
@@ -130,7 +131,9 @@ def _others_gone_first(before: Catalog, left: Catalog) -> Iterator[str]:
 
 def _others(before: Catalog, left: Catalog) -> Iterator[str]:
     identities = {f"{table.name}_{column.name}_seq" for table in left.tables for column in table.columns}
-    for name in sorted(left.others.keys() - before.others.keys()):
+    known = {kind: place for place, kind in enumerate(_DROPPED)}
+    gone = sorted(left.others.keys() - before.others.keys(), key=lambda name: (known.get(_kind(name)[0], 0), name))
+    for name in gone:
         kind, _, own = _kind(name)
         if kind == "sequence" and (own in identities or "owned by" in left.others[name]):
             continue  # it goes with its column

@@ -104,7 +104,7 @@ def _of_constraint(rule: str, table: str, sql: str, before: Catalog, after: Cata
         "columns": listed(constraint.columns),
         "definition": constraint.definition,
         "other": constraint.references or "another table",
-        "fix": _fix_of_constraint(table, constraint, after),
+        "fix": _fix_of_constraint(table, constraint, before, after),
     }
 
 
@@ -118,7 +118,32 @@ def _holds(sql: str, name: str) -> bool:
     return re.search(rf"(?<![\w$]){re.escape(name)}(?![\w$])", sql) is not None
 
 
-def _fix_of_constraint(table: str, constraint: Constraint, after: Catalog) -> str:
+def _fix_of_replaced(table: str, constraint: Constraint, before: Catalog, after: Catalog) -> str:
+    """Return the fix for a constraint on new columns, or in the place of another one; "" for any other."""
+    name = Identifier(constraint.name).sql
+    new = [
+        f"ALTER TABLE {table} ADD COLUMN {Identifier(column.name).sql} {column.type}"
+        for column, was in _columns(table, before, after)
+        if was is None and column.name in constraint.columns
+    ]
+    gone = [
+        each.name
+        for each in _constraints(table, before)
+        if each.oid != constraint.oid and (each.name == constraint.name or each.kind == constraint.kind == "p")
+    ]
+    drop = "".join(f"DROP CONSTRAINT {Identifier(each).sql}, " for each in gone)
+    if constraint.kind in "fc" and (new or gone):
+        add = f"ALTER TABLE {table} {drop}ADD CONSTRAINT {name} {constraint.definition} NOT VALID"
+        return _steps([*new, add], [f"ALTER TABLE {table} VALIDATE CONSTRAINT {name}"])
+    owner = after.table_named(table)
+    if constraint.kind == "p" and gone and owner is not None and not new:
+        [index] = [each for each in owner.indexes if each.name == constraint.name]
+        taken = f"ALTER TABLE {table} {drop}ADD CONSTRAINT {name} PRIMARY KEY USING INDEX {name}"
+        return f"{_build(table, index)}\n{_execute(taken)}"
+    return ""
+
+
+def _fix_of_constraint(table: str, constraint: Constraint, before: Catalog, after: Catalog) -> str:
     partitions = _partitions(table, after)
     name = Identifier(constraint.name).sql
     if constraint.kind == "x":
@@ -127,7 +152,7 @@ def _fix_of_constraint(table: str, constraint: Constraint, after: Catalog) -> st
             "# small or idle, or to a new table that the rows move to in batches."
         )
     if not partitions:
-        return ""
+        return _fix_of_replaced(table, constraint, before, after)
     if constraint.kind in "up":
         owner = after.table_named(table)
         own = [each for each in owner.indexes if each.name == constraint.name] if owner else []
@@ -223,9 +248,27 @@ def _of_column(rule: str, table: str, sql: str, before: Catalog, after: Catalog)
             found = {"column": column.name, "old": old, "new": new, "second": second, "fix": ""}
             return found | _of_enum(was.type, column.type, before, after)
         elif rule == "adding-not-nullable-field" and column.not_null and _is_set(column.name, was, sql):
-            check = f"ck_{Relation(table).bare}_{column.name}_not_null"[:_LONGEST_NAME]
-            return {"column": column.name, "check": Identifier(check), "fix": ""}
+            check = Identifier(f"ck_{Relation(table).bare}_{column.name}_not_null"[:_LONGEST_NAME])
+            fix = "" if was is not None else _required_in_steps(table, column, check)
+            return {"column": column.name, "check": check, "fix": fix}
     return {}
+
+
+def _required_in_steps(table: str, column: Column, check: Identifier) -> str:
+    """Return the fix for a new column that is NOT NULL."""
+    name = Identifier(column.name).sql
+    alter = f"ALTER TABLE {table}"
+    add = [f"{alter} ADD COLUMN {name} {column.type}"]
+    if column.default is not None:
+        add.append(f"{alter} ALTER COLUMN {name} SET DEFAULT {column.default}")
+    checked = [f"{alter} ADD CONSTRAINT {check.sql} CHECK ({name} IS NOT NULL) NOT VALID"]
+    required = [
+        f"{alter} VALIDATE CONSTRAINT {check.sql}",
+        f"{alter} ALTER COLUMN {name} SET NOT NULL",
+        f"{alter} DROP CONSTRAINT {check.sql}",
+    ]
+    first, rest = _steps(add), _steps([], checked, required).partition("\n")[2]
+    return f"{first}\n# then the rows that are there, in batches, each in a transaction of its own\n{rest}"
 
 
 def _collation(table: str, column: str, catalog: Catalog) -> str:

@@ -41,6 +41,7 @@ BASE = [
     "CREATE TABLE smalls (id bigint CONSTRAINT pk_smalls PRIMARY KEY, s small)",
     'CREATE TABLE kids (id int CONSTRAINT pk_kids PRIMARY KEY, of bigint CONSTRAINT fk_kids REFERENCES "user", n int)',
     "CREATE INDEX ix_kids ON kids (of)",
+    'CREATE TABLE "Audit".seen (id bigint CONSTRAINT pk_seen PRIMARY KEY, since timestamp)',
 ]
 # What the revision does, the rule whose fix is run in its place, and what the fix has to leave.
 CASES: dict[str, tuple[list[str], str, str]] = {
@@ -88,6 +89,23 @@ CASES: dict[str, tuple[list[str], str, str]] = {
     "unnamed": (['ALTER TABLE "user" ADD CHECK (id > -99999999)'], "unnamed-constraint", "ck_user_id"),
     "values_lost": (['ALTER TABLE "Audit"."Log" DROP COLUMN "user"'], "values-lost", ""),
     "rename": (['ALTER TABLE "Audit"."Log" RENAME TO "Logs"'], "renaming-table", ""),
+    "foreign_key_in_place_of_one": (
+        ['ALTER TABLE kids DROP CONSTRAINT fk_kids, ADD CONSTRAINT fk_kids FOREIGN KEY (of) REFERENCES "user" (id)'],
+        "adding-foreign-key-constraint", "fk_kids",
+    ),
+    "foreign_key_on_new_column": (
+        [
+            "ALTER TABLE kids ADD s bigint, ADD CONSTRAINT fk_s FOREIGN KEY (s) REFERENCES smalls NOT VALID",
+            "ALTER TABLE kids VALIDATE CONSTRAINT fk_s",
+        ],
+        "constraint-missing-not-valid", "fk_s",
+    ),
+    "primary_key_in_place_of_one": (
+        ['ALTER TABLE "Moods" DROP CONSTRAINT pk_moods, ADD CONSTRAINT "PK Moods" PRIMARY KEY (id)'],
+        "adding-serial-primary-key-field", "PK Moods",
+    ),
+    "time_zone": (['ALTER TABLE "Audit".seen ALTER since TYPE timestamptz'], "time-zone-assumed", ""),
+    "rows_lost": (['DELETE FROM "Audit".seen'], "rows-lost", ""),
 }  # fmt: skip
 # What the revision does, and what a finding says of it.
 NAMED: dict[str, tuple[list[str], str]] = {
@@ -253,6 +271,8 @@ op.execute('CREATE TABLE months (id bigint, at date) PARTITION BY RANGE (at)')
 op.execute('CREATE TABLE months_rest PARTITION OF months DEFAULT')
 op.execute('CREATE FUNCTION same() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NEW; END $$')
 op.execute('CREATE TRIGGER "Same" BEFORE INSERT ON "user" FOR EACH ROW EXECUTE FUNCTION same()')
+op.execute('CREATE SCHEMA "Extra"')
+op.execute('CREATE SEQUENCE "Extra".numbers')
 op.execute('CREATE POLICY reads ON kids FOR SELECT USING (true)')
 """
 

@@ -25,7 +25,7 @@ RULE = Rule(
     hazard="The values of {table}.{column} depend on the time zone of the session that migrates, and nothing sets it.",
     fix="""\
 op.alter_column(
-    "{table}", "{column}", type_=sa.DateTime(timezone={aware}),
+    "{table}", "{column}", type_=sa.DateTime(timezone={aware}){table_schema},
     postgresql_using="{column} AT TIME ZONE 'UTC'",  # the zone that the values are in
 )""",
     measured="The type of each column before and after, the time zone of the session at each statement, and new columns"
