@@ -199,8 +199,9 @@ def versions(session: Session, schema: str, table: str, role: str | None) -> tup
     qualified = f"{quoted(schema)}.{quoted(table)}"
 
     def read(acting: str) -> tuple[str, ...]:
+        doubled = acting.replace("%", "%%")
         kind = session.rows(
-            f"{acting}SELECT (SELECT relkind FROM pg_class WHERE oid = to_regclass(%s))",  # noqa: S608 - ours
+            f"{doubled}SELECT (SELECT relkind FROM pg_class WHERE oid = to_regclass(%s))",  # noqa: S608 - ours
             (qualified,),
         )
         if kind[0][0] is None:

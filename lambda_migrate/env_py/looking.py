@@ -63,6 +63,10 @@ _CONTROL = tuple(
         (r"(?:BEGIN|START\s+TRANSACTION|SET\s+TRANSACTION)\b[^;]*", _NOTHING),
     )
 )
+_READ_WRITE = re.compile(
+    rf"{_COMMENTS}(?:BEGIN|START\s+TRANSACTION|SET\s+TRANSACTION)\b[^;]*\bREAD\s+WRITE\b[^;]*;?\s*",
+    re.IGNORECASE | re.DOTALL,
+)
 # The body of a function in standard SQL ends with END.
 _SQL_BODY = re.compile(r"\bBEGIN\s+ATOMIC\b", re.IGNORECASE)
 _MAY_CONTROL = re.compile(r"\b(COMMIT|END|ROLLBACK|ABORT|BEGIN|TRANSACTION)\b", re.IGNORECASE)
@@ -122,6 +126,8 @@ class Looking:
 
     job: Job
     may_write: bool = False
+    # True if env.py makes transactions of its own writable, which is then not seen in its session.
+    may_write_by_itself: bool = False
     _refused: bool = False
     _rendering: bool = False
     # By the id of the driver's connection, which this keeps.
@@ -183,7 +189,14 @@ class Looking:
             def set_isolation_level(self, level: Any) -> None:  # noqa: ANN401
                 looking.set_autocommit(self, level == extensions.ISOLATION_LEVEL_AUTOCOMMIT)
 
-            def set_session(self, *_: Any, autocommit: bool | None = None, **__: Any) -> None:  # noqa: ANN401
+            def set_session(
+                self,
+                *_: Any,  # noqa: ANN401
+                autocommit: bool | None = None,
+                readonly: Any = None,  # noqa: ANN401 - psycopg2 takes names, too
+                **__: Any,  # noqa: ANN401
+            ) -> None:
+                looking.may_write_by_itself |= readonly is False
                 if autocommit is not None:
                     looking.set_autocommit(self, autocommit)
 
@@ -308,8 +321,9 @@ class Looking:
         dialect.do_close = self._close
         dialect.do_ping = self._ping
         dialect.set_isolation_level = self._set_isolation_level
-        for name in ("reset_isolation_level", "set_readonly", "set_deferrable"):
+        for name in ("reset_isolation_level", "set_deferrable"):
             setattr(dialect, name, lambda *_: None)
+        dialect.set_readonly = self._set_readonly
         if dialect.is_async or not self.may_write:
             return None
         address = repr((dialect.driver, place, sorted(options.items(), key=str)))
@@ -352,6 +366,9 @@ class Looking:
     def _set_isolation_level(self, pooled: Any, level: str) -> None:  # noqa: ANN401
         self.set_autocommit(_driver(pooled), level.upper().replace("_", " ") == "AUTOCOMMIT")
 
+    def _set_readonly(self, _: object, value: bool) -> None:  # noqa: FBT001 - as SQLAlchemy calls it
+        self.may_write_by_itself |= not value
+
     def _pooled_cursor(self, original: Callable[..., Any], pooled: Any, *args: Any, **options: Any) -> Any:  # noqa: ANN401
         self.hold(_driver(pooled))
         return original(pooled, *args, **options)
@@ -376,6 +393,7 @@ class Looking:
             return _NOTHING, ()
         if self.may_write:
             self._protect_sequences(connection, statement)
+        self.may_write_by_itself |= _READ_WRITE.fullmatch(statement) is not None
         if _MAY_CONTROL.search(statement) and not _SQL_BODY.search(statement):
             statement = ";".join(map(_without_control, _split(statement)))
         return statement, parameters

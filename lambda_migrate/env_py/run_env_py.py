@@ -24,7 +24,7 @@ from lambda_migrate.env_py.failures import failure_of
 from lambda_migrate.env_py.inputs import command_line, set_config, set_environment
 from lambda_migrate.env_py.journal import Journal, Pass
 from lambda_migrate.env_py.looking import Looking
-from lambda_migrate.env_py.messages import READ_ONLY_ACTIONS, Connected, Ended, Job, Message, Output, Untrusted
+from lambda_migrate.env_py.messages import READ_ONLY_ACTIONS, Began, Connected, Ended, Job, Message, Output, Untrusted
 from lambda_migrate.env_py.output import OutputLimit, output_as_messages, sent_one_by_one
 from lambda_migrate.env_py.tls import hold_tls
 from lambda_migrate.invocation.errors import ConfigurationError, MigrationError
@@ -52,10 +52,10 @@ def run(job: Job, send: Callable[[Message], None]) -> None:
     forget_all_but(job.credentials.password)
     conceal_for_good(secrets_of(job.settings))
     send = sent_one_by_one(send)
-    journal = Journal(send)
+    looking = Looking(job, may_write=job.may_write) if job.action in READ_ONLY_ACTIONS else None
+    journal = Journal(send if looking is None else _adding_what_may_write(looking, send))
     limit = job.settings.output_lines
     output = OutputLimit(send, limit - job.output_lines, limit)
-    looking = Looking(job, may_write=job.may_write) if job.action in READ_ONLY_ACTIONS else None
     try:
         with output_as_messages(sent_one_by_one(output.send)):
             _run(job, journal, looking)
@@ -70,6 +70,15 @@ def run(job: Job, send: Callable[[Message], None]) -> None:
     output.finish()
     refused_write = looking is not None and looking.has_refused(ended.failure)
     send(replace(ended, refused_write=refused_write, differs=journal.differs))
+
+
+def _adding_what_may_write(looking: Looking, send: Callable[[Message], None]) -> Callable[[Message], None]:
+    def send_all(message: Message) -> None:
+        if isinstance(message, Began):
+            message = replace(message, may_write=message.may_write or looking.may_write_by_itself)
+        send(message)
+
+    return send_all
 
 
 def _run(job: Job, journal: Journal, looking: Looking | None) -> None:

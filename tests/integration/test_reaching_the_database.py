@@ -212,6 +212,43 @@ def test_a_database_that_is_read_only_by_default_is_migrated_by_an_env_py_that_t
     assert runner.invoke(tree).payload["applied"] == []
 
 
+@pytest.mark.parametrize(
+    "old,new",
+    [
+        pytest.param(
+            "poolclass=pool.NullPool", "execution_options={'postgresql_readonly': False}", id="an execution option"
+        ),
+        pytest.param(
+            "    with connectable.connect() as connection:\n",
+            "    import sqlalchemy\n"
+            "    sqlalchemy.event.listen(\n"
+            "        connectable, 'begin', lambda c: c.exec_driver_sql('SET TRANSACTION READ WRITE')\n    )\n"
+            "    with connectable.connect() as connection:\n",
+            id="SET TRANSACTION",
+        ),
+        pytest.param(
+            "poolclass=pool.NullPool",
+            "connect_args={'options': '-c default_transaction_read_only=off'}",
+            id="an option of the driver",
+            marks=pytest.mark.stress,
+        ),
+    ],
+)
+def test_the_doctor_finds_that_env_py_turns_a_read_only_default_off_in_another_way(
+    runner: Runner, database: Database, tmp_path: Path, old: str, new: str
+) -> None:
+    execute(database, f'ALTER DATABASE "{database.name}" SET default_transaction_read_only = on')
+    env_py = ENV_PY.replace(old, new)
+    assert env_py != ENV_PY
+    tree = write_tree(tmp_path / "tree", [Rev("a1", sql("CREATE TABLE a (id int)"))], env_py=env_py)
+    function = runner.start(tree)
+
+    report = function.invoke({"action": "doctor"}).payload
+
+    assert report["healthy"] is True, report
+    assert function.invoke().payload["revision"] == "a1"
+
+
 def test_a_missing_setting_is_named(runner: Runner, tree: Path) -> None:
     answer = runner.invoke(tree, DB_SECRET_ID=None)
 

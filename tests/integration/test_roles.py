@@ -53,6 +53,26 @@ def env_py(role: str, how: str) -> str:
     return changed.replace("target_metadata=target_metadata)", f"target_metadata=None, version_table_schema='{role}')")
 
 
+def test_a_role_may_have_a_name_with_a_percent_sign(
+    runner: Runner, database: Database, postgres_server: Server, tmp_path: Path
+) -> None:
+    role = f"{database.name} 5%s"
+    administer(postgres_server, f'CREATE ROLE "{role}"', f'GRANT "{role}" TO "{database.user}"')
+    whole = postgres_server.database(database.name)
+    execute(whole, f'GRANT ALL ON SCHEMA public TO "{role}"')
+    set_role = f"sqlalchemy.text('SET ROLE \"{role}\"')"
+    before = "    with connectable.connect() as connection:\n"
+    changed = f"    import sqlalchemy\n{before}        connection.execute({set_role}); connection.commit()\n"
+    tree = write_tree(
+        tmp_path / "tree", [Rev("a1", sql("CREATE TABLE a (id int)"))], env_py=ENV_PY.replace(before, changed)
+    )
+    try:
+        assert runner.invoke(tree).payload.get("revision") == "a1"
+        assert query(whole, "SELECT tableowner FROM pg_tables WHERE tablename = 'a'") == [(role,)]
+    finally:
+        execute(whole, f'DROP OWNED BY "{role}" CASCADE', f'DROP ROLE "{role}"')
+
+
 @pytest.mark.parametrize("how", [ONCE, LISTENER], ids=["once", "in a listener"])
 def test_each_action_acts_as_the_role(
     runner: Runner, database: Database, postgres_server: Server, owner: str, tmp_path: Path, how: str
