@@ -3,8 +3,9 @@
 uv's cache alone is not enough, because compiling and stripping take longer than installing. A build of the reference
 backend takes 1.4 s of processor time with this store, and 9 s without it and with uv's cache.
 
-An entry is made in a temporary folder and renamed, so it is complete even if two builds make it at once. Every file is
-compared with the entry's notes when it is packaged. A damaged entry is made again.
+An entry is made in a temporary folder and renamed, so it is complete even if two builds make it at once. A build waits
+while another one makes the same entries. Every file is compared with the entry's notes when it is packaged. A damaged
+entry is made again.
 """
 
 from __future__ import annotations
@@ -16,9 +17,10 @@ import os
 import re
 import shutil
 import stat
+import sys
 import sysconfig
 import tempfile
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from io import StringIO
 from pathlib import Path
@@ -30,8 +32,11 @@ from infra.package.from_source import install_built
 from infra.package.requirements import normal_name
 from infra.package.resolving import install
 
+if sys.platform != "win32":
+    import fcntl
+
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from infra.package.bytecode import Interpreter
     from infra.package.resolving import Pin
@@ -119,11 +124,26 @@ def fetch(pins: Sequence[Pin], recipe: Recipe) -> list[Entry]:
         if not missing:
             return [entry for entry in found.values() if entry is not None]
         CACHE.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".making-", dir=CACHE) as scratch:
-            _make(missing, recipe, Path(scratch))
+        with _exclusive(missing.values()), tempfile.TemporaryDirectory(prefix=".making-", dir=CACHE) as scratch:
+            if needed := {pin: place for pin, place in missing.items() if not place.exists()}:
+                _make(needed, recipe, Path(scratch))
         _forget_what_was_not_used(keep=set(places.values()))
     names = ", ".join(pin.name for pin in missing)
     raise PackageError(f"{names} could not be kept in {CACHE}; remove that folder and build again")
+
+
+@contextmanager
+def _exclusive(places: Iterable[Path]) -> Iterator[None]:
+    """Wait while another build makes the same entries."""
+    lock = CACHE / f".{hashlib.sha256(json.dumps(sorted(map(str, places))).encode()).hexdigest()[:32]}.lock"
+    with lock.open("w") as file:
+        if sys.platform != "win32":
+            fcntl.flock(file, fcntl.LOCK_EX)
+        try:
+            yield
+        finally:
+            with suppress(OSError):  # another build was faster
+                lock.unlink()
 
 
 def _key(pin: Pin, recipe: Recipe) -> str:

@@ -17,7 +17,7 @@ from alembic.config import Config
 from alembic.script import ScriptDirectory
 from uv import find_uv_bin
 
-from infra.package import Package, PackageError, Selection, Target, build, store
+from infra.package import Package, PackageError, Selection, Target, build, resolving, store
 from infra.package.bytecode import find_interpreter
 from infra.package.layout import BACKEND_LIBRARIES
 from infra.package.resolving import Pin
@@ -442,6 +442,13 @@ def test_a_damaged_entry_of_the_store_is_made_again(
 
 def test_builds_at_once_share_the_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store, "CACHE", tmp_path / "store")
+    installed: list[Path] = []
+
+    def install(pins: list[Pin], target: Target, site: Path, index: Index) -> None:
+        installed.append(site)
+        resolving.install(pins, target, site, index)
+
+    monkeypatch.setattr(store, "install", install)
     [line] = [one for one in (ROOT / "requirements.txt").read_text().replace("\\\n", "").splitlines() if "six==" in one]
     pins = [Pin("six", line)]
     recipe = store.Recipe(THIS_MACHINE, find_interpreter(THIS_MACHINE), "libraries", Index())
@@ -450,6 +457,7 @@ def test_builds_at_once_share_the_store(tmp_path: Path, monkeypatch: pytest.Monk
     assert len({one[0].files for one in fetched}) == 1
     assert [path.name for path in (tmp_path / "store").iterdir()] == [fetched[0][0].directory.name]
     assert all(fetched[0][0].read(file) for file in fetched[0][0].files if file.size)
+    assert len(installed) == 1
 
 
 def test_a_dependency_group_in_place_of_the_dependencies(tmp_path: Path) -> None:
