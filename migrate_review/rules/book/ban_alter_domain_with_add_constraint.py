@@ -15,4 +15,8 @@ RULE = Rule(
 def upgrade() -> None:
     op.execute("ALTER DOMAIN amount ADD CONSTRAINT ck_amount CHECK (value > -100000000)")
 """,
+    good="""\
+def upgrade() -> None:
+    op.execute("ALTER DOMAIN amount ADD CONSTRAINT ck_amount CHECK (value > -100000000) NOT VALID")
+""",
 )

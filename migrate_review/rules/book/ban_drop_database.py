@@ -11,4 +11,13 @@ RULE = Rule(
     fix="# No revision drops a database.",
     known_to_squawk=True,
     measured="The schema before and after, by the numbers that PostgreSQL gives to its objects.",
+    bad="""\
+def upgrade() -> None:
+    with op.get_context().autocommit_block():
+        op.execute("DROP DATABASE shop_of_2019")
+""",
+    good="""\
+def upgrade() -> None:
+    pass  # whoever may drop a database does it by hand, after a look at its sessions
+""",
 )

@@ -19,4 +19,10 @@ op.drop_table("{table}"{table_schema})""",
 def upgrade() -> None:
     op.drop_table("visits")
 """,
+    good="""\
+def upgrade() -> None:
+    # -- reviewed: ban-drop-table no release since 4.2 reads it
+    # -- reviewed: rows-lost the visits were counted, and are worth nothing afterwards
+    op.drop_table("visits")
+""",
 )

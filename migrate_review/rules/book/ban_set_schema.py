@@ -16,4 +16,10 @@ def upgrade() -> None:
     op.execute("CREATE SCHEMA statistics")
     op.execute("ALTER TABLE visits SET SCHEMA statistics")
 """,
+    good="""\
+def upgrade() -> None:
+    op.execute("CREATE SCHEMA statistics")
+    op.execute("ALTER TABLE visits SET SCHEMA statistics")
+    op.execute("CREATE VIEW visits AS SELECT * FROM statistics.visits")
+""",
 )

@@ -15,4 +15,9 @@ RULE = Rule(
 def upgrade() -> None:
     op.execute("TRUNCATE orders CASCADE")
 """,
+    good="""\
+def upgrade() -> None:
+    # -- reviewed: rows-lost these are the orders of the pilot
+    op.execute("TRUNCATE orders, items")
+""",
 )

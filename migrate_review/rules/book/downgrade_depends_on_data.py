@@ -19,4 +19,19 @@ def upgrade() -> None:
 def downgrade() -> None:
     op.alter_column("items", "quantity", type_=sa.Integer())
 """,
+    good="""\
+def upgrade() -> None:
+    op.execute("ALTER TABLE parcels DROP CONSTRAINT ck_parcels_state")
+    op.execute(
+        "ALTER TABLE parcels ADD CONSTRAINT ck_parcels_state CHECK (state IN ('packed', 'sent', 'lost')) NOT VALID"
+    )
+
+
+def downgrade() -> None:
+    op.execute("UPDATE parcels SET state = 'sent' WHERE state = 'lost'")
+    with op.get_context().autocommit_block():
+        op.execute("ALTER TABLE parcels DROP CONSTRAINT ck_parcels_state")
+        op.execute("ALTER TABLE parcels ADD CONSTRAINT ck_parcels_state CHECK (state IN ('packed', 'sent')) NOT VALID")
+        op.execute("ALTER TABLE parcels VALIDATE CONSTRAINT ck_parcels_state")
+""",
 )

@@ -16,4 +16,12 @@ def downgrade() -> None:
 def upgrade() -> None:
     op.add_column("orders", sa.Column("shop", sa.Text()))
 """,
+    good="""\
+def upgrade() -> None:
+    op.add_column("orders", sa.Column("shop", sa.Text()))
+
+
+def downgrade() -> None:
+    op.drop_column("orders", "shop")
+""",
 )

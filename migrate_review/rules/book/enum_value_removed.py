@@ -23,4 +23,8 @@ def upgrade() -> None:
     op.execute("DROP TYPE order_state_old")
     op.execute("CREATE VIEW open_orders AS SELECT id, customer_id, total FROM orders WHERE state = 'open'")
 """,
+    good="""\
+def upgrade() -> None:
+    op.create_check_constraint("ck_orders_state", "orders", "state <> 'shipped'", postgresql_not_valid=True)
+""",
 )

@@ -23,6 +23,15 @@ RULE = Rule(
 # Do what the message says. Where that is not possible here, let the review pass all the same:
 #   migrate review --allow-unmeasured""",
     measured="Whether the revision ran on the review's server, with rows in every table that it touches.",
+    bad="""\
+def upgrade() -> None:
+    op.execute("CREATE EXTENSION vector")
+""",
+    good="""\
+def upgrade() -> None:
+    # -- reviewed: not-measured it ran on a copy of production on 3 May
+    op.execute("CREATE EXTENSION vector")
+""",
 )
 
 _REQUIRED = "adding-required-field"

@@ -20,4 +20,8 @@ op.drop_column("{table}", "{old}"{table_schema})""",
 def upgrade() -> None:
     op.alter_column("customers", "nickname", new_column_name="alias")
 """,
+    good="""\
+def upgrade() -> None:
+    op.add_column("customers", sa.Column("alias", sa.Text()))
+""",
 )

@@ -19,4 +19,9 @@ def upgrade() -> None:
     op.add_column("orders", sa.Column("shop", sa.Text()))
     op.execute("COMMIT")
 """,
+    good="""\
+def upgrade() -> None:
+    with op.get_context().autocommit_block():
+        op.execute("VACUUM ANALYZE orders")
+""",
 )

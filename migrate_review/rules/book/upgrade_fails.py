@@ -14,4 +14,8 @@ RULE = Rule(
 def upgrade() -> None:
     op.add_column("order", sa.Column("shop", sa.Text()))
 """,
+    good="""\
+def upgrade() -> None:
+    op.add_column("orders", sa.Column("shop", sa.Text()))
+""",
 )

@@ -18,4 +18,12 @@ def upgrade() -> None:
 def downgrade() -> None:
     pass
 """,
+    good="""\
+def upgrade() -> None:
+    op.add_column("orders", sa.Column("shop", sa.Text()))
+
+
+def downgrade() -> None:
+    op.drop_column("orders", "shop")
+""",
 )

@@ -22,4 +22,10 @@ def upgrade() -> None:
 def downgrade() -> None:
     op.add_column("items", sa.Column("gift_message", sa.Text()))
 """,
+    good="""\
+def upgrade() -> None:
+    # -- reviewed: ban-drop-column no release since 4.2 maps the column
+    # -- reviewed: values-lost the messages were printed, and are worth nothing afterwards
+    op.drop_column("items", "gift_message")
+""",
 )

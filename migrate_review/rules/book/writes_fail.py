@@ -17,4 +17,8 @@ RULE = Rule(
 def upgrade() -> None:
     op.create_check_constraint("ck_orders_total", "orders", "state IS NULL", postgresql_not_valid=True)
 """,
+    good="""\
+def upgrade() -> None:
+    op.create_check_constraint("ck_orders_total", "orders", "state IS NOT NULL", postgresql_not_valid=True)
+""",
 )
