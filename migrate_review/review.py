@@ -98,9 +98,7 @@ def chosen(tree: Tree, names: Sequence[str], released: Released | None) -> tuple
         found = tree.find(name)
         if not found:
             unread = "".join(f"; {file.path.name} cannot be read: {file.reason}" for file in tree.unreadable)
-            raise ReviewError(
-                f"there is no revision {name} in {tree.location}; name one by its id, or say head{unread}"
-            )
+            raise ReviewError(f"there is no revision {name} in {tree.location}; pass the id of one, or head{unread}")
         if len(found) > 1 and name != "heads":
             ids = ", ".join(revision.id for revision in found)
             raise ReviewError(f"{name} may be any of {ids}; name one by more of its id")

@@ -98,6 +98,6 @@ def _refuse_other_revisions(found: Checkpoint, graph: Graph) -> None:
     files = {revision.id: revision.file for revision in graph.revisions}
     for revision, digest in found.revisions.items():
         if revision not in files:
-            raise PackageError(f"the checkpoint stands for revision {revision}, which the tree does not have; {_AGAIN}")
+            raise PackageError(f"the checkpoint contains revision {revision}, which the tree does not have; {_AGAIN}")
         if digest_of(files[revision]) != digest:
             raise PackageError(f"revision {revision} has changed since the checkpoint was made; {_AGAIN}")

@@ -34,7 +34,7 @@ def why_asked(env_py: str, others: Iterable[str]) -> str | None:
     except SyntaxError:
         return "env.py cannot be parsed"
     matches = [_TELLTALE_OF_ENV_PY.search(env_py), *map(_TELLTALE.search, (env_py, *others))]
-    reason = next((f"the backend's code says {match[0]}" for match in matches if match), None)
+    reason = next((f"the backend's code contains {match[0]}" for match in matches if match), None)
     return reason or next(_reasons(module), None)
 
 

@@ -157,7 +157,7 @@ def _in_order(by_id: Mapping[str, GraphRevision]) -> tuple[GraphRevision, ...]:
         ):
             for missing in (other for other in ids if other not in known):
                 raise PackageError(
-                    f"revision {revision.id} ({revision.path.as_posix()}) says {name} {missing}, which is not in the "
+                    f"revision {revision.id} ({revision.path.as_posix()}) has {name} {missing}, which is not in the "
                     "tree; add that revision's file, or correct the id"
                 )
         depends_on = (labels.get(name, name) for name in revision.depends_on)

@@ -119,7 +119,7 @@ def find_config(backend: Path) -> str:
     names = [file.relative_to(backend).as_posix() for file in below]
     folder = next((file.parent for file in below if any((file.parent / name).is_file() for name in LOCKS)), None)
     advice = (
-        f"that folder has a lock of its own, so name it: BACKEND={folder}, or the stage's setting `backend`"
+        f"that folder has its own lock, so pass it as the backend: BACKEND={folder}, or the stage's setting `backend`"
         if folder
         else f"name it in the stage's setting `alembic_config`: {names[0]} (for make package: CONFIG={names[0]})"
     )

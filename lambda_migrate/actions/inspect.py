@@ -78,7 +78,7 @@ def _compared(invocation: Invocation, state: RunState) -> dict[str, Any]:
         found = load("lambda_migrate.run.drift").of_state(invocation, state)
         if found.schema == "different":
             raise DriftDetected(
-                f"the database is not what the tree makes of it at {joined(state.revisions) or 'base'}:"
+                f"the database differs from the tree at {joined(state.revisions) or 'base'}:"
                 f" {some(found.differences, _DIFFERENCES)}",
                 differences=list(found.differences),
             )

@@ -189,7 +189,7 @@ def _failed_in(folder: Folder, listed: Sequence[Tenant]) -> tuple[str, ...]:
         raise InvalidRequest(f"rollout {folder.name!a} was a plan, so it tried to migrate nothing")
     if rollout.get("downgrade_to") is not None:
         raise InvalidRequest(
-            f"rollout {folder.name!a} took revisions back, and a retry would upgrade: begin it again with its"
+            f"rollout {folder.name!a} reverted revisions, and a retry would upgrade: start it again with its"
             " downgrade_to and migrated_by"
         )
     outcomes = last_of_each(rollout, folder.outcomes())

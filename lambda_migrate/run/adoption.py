@@ -62,7 +62,7 @@ def _wanted(revision: str, graph: Mapping[str, PackagedRevision], heads: tuple[s
     if revision in graph:
         return revision
     raise InvalidRequest(
-        f"--verify needs the id of one revision, and {revision!r} is none of this package; `history` lists them"
+        f"--verify needs the id of one revision, and {revision!r} is not in this package; `history` lists them"
     )
 
 

@@ -435,7 +435,7 @@ def _next_step(attempt: Attempt, left: tuple[Revision, ...]) -> str:
     ids = {ran.revision.revision for _, ran in attempt.ran}
     rolled_back = sum(revision.revision in ids for revision in left)
     if not rolled_back or attempt.left([]) != left:
-        return "invoke again to go on from there"
+        return "invoke again to continue from there"
     return (
         f"env.py runs all revisions in one transaction, and the {rolled_back} that had run were rolled back: give the"
         ' function more time, or apply fewer revisions at once ("revision": "+1")'

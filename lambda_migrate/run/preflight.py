@@ -161,7 +161,7 @@ def _refuse(invocation: Invocation, revision: str, found: Mapping[str, Any]) -> 
     if problems:
         raise PreflightFailed(
             f"revision {revision} was not begun, and neither was any other: {_reason(invocation, found, problems[0])};"
-            " correct that, or acknowledge the finding in the revision, or go on with preflight warn",
+            " correct that, or acknowledge the finding in the revision, or continue with preflight warn",
             revision=revision,
             verdict=problems[0],
         )
@@ -184,8 +184,8 @@ def _refuse_drift(
     found = drift.at(invocation, session, heads, pending[0].version_table).apart_from(changed)
     if found.schema == "different":
         raise PreflightFailed(
-            f"no revision was begun: the database is not what the tree makes of it at {joined(heads) or 'base'}:"
-            f" {some(found.differences, _DIFFERENCES)}; correct the database, or go on with preflight warn",
+            f"no revision was begun: the database differs from the tree at {joined(heads) or 'base'}:"
+            f" {some(found.differences, _DIFFERENCES)}; correct the database, or continue with preflight warn",
             revision=pending[0].revisions[0],
             verdict="fails",
             differences=list(found.differences),

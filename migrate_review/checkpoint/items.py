@@ -43,7 +43,7 @@ AND (nspname <> 'public' OR EXISTS (SELECT FROM pg_depend d
     WHERE d.refclassid = 'pg_namespace'::regclass AND d.refobjid = n.oid AND d.deptype = 'n'
     AND d.classid <> 'pg_extension'::regclass AND NOT EXISTS (
         SELECT FROM pg_depend e WHERE (e.classid, e.objid) = (d.classid, d.objid) AND e.deptype = 'e')))
-UNION ALL SELECT 'role:' || rolname, 'a role is of the whole server: it must exist where the checkpoint is used'
+UNION ALL SELECT 'role:' || rolname, 'a role belongs to the whole server, so it must exist before the checkpoint is used'
 FROM pg_roles WHERE rolname !~ '^pg_' AND rolname NOT IN ('{SUPERUSER}', '{LOGIN}')
 UNION ALL SELECT 'large-objects', 'large objects are not in a checkpoint'
     WHERE EXISTS (SELECT FROM pg_largeobject_metadata)
@@ -103,7 +103,7 @@ def of_rows(states: Sequence[State], database: Database, home: str, began: dt.da
         differing |= first.differing_rows(other)
     for table, columns in differing.items():
         where = f"its values in {', '.join(columns)} are" if columns else "its number of rows is"
-        yield Item(f"rows:{table}", f"{where} different each time that the revisions are replayed")
+        yield Item(f"rows:{table}", f"{where} different in each replay of the revisions")
     months = {f"{moment:%Y-%m-}" for moment in (began, dt.datetime.now(dt.timezone.utc))}
     for table in tables_with(database, home, months):
         if table not in differing:

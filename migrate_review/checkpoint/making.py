@@ -73,8 +73,8 @@ class UncarriedError(ReviewError):
     def __init__(self, refused: Sequence[Item]) -> None:
         """List the items that the checkpoint would lack."""
         super().__init__(
-            "the checkpoint was not written, because it cannot carry over all that the revisions make:"
-            f" {', '.join(item.name for item in refused)}; where you can do without, say so:"
+            "the checkpoint was not written, because it cannot contain some results of the revisions:"
+            f" {', '.join(item.name for item in refused)}; to leave them out, pass"
             f" {' '.join(f'--allow {item.name}' for item in refused)}"
         )
         self.items = tuple(refused)

@@ -125,7 +125,7 @@ def settings_of(
     """
     folder = backend.resolve()
     if not (folder / config).is_file():
-        raise ReviewError(f"there is no {config} in {backend}; say where the backend is")
+        raise ReviewError(f"there is no {config} in {backend}; pass the backend's folder as --backend")
     return _settings({**variables, **environ}, folder / config)
 
 

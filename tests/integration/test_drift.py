@@ -107,7 +107,7 @@ def test_a_check_names_the_objects_that_differ(runner: Runner, database: Databas
     answer = runner.invoke(tree, CHECK)
 
     assert answer.error_type == "DriftDetected"
-    assert "not what the tree makes of it at b2" in answer.message
+    assert "differs from the tree at b2" in answer.message
     for difference in (
         "column users.extra is not in the tree",
         "column users.mail is defined otherwise",

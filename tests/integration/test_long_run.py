@@ -1,4 +1,4 @@
-"""`python -m lambda_migrate`: the function's handler as a process, for what takes longer than Lambda allows."""
+"""`python -m lambda_migrate`: the handler as a process, without Lambda's time limit."""
 
 from __future__ import annotations
 

@@ -223,7 +223,7 @@ time.sleep(0.2)
     "second,applied,says",
     [
         pytest.param("op.execute('SELECT pg_sleep(60)')", 0, "and the 1 that had run were rolled back", id="within"),
-        pytest.param(UNTIL_TIME_IS_UP, 2, "invoke again to go on from there", id="between revisions"),
+        pytest.param(UNTIL_TIME_IS_UP, 2, "invoke again to continue from there", id="between revisions"),
     ],
 )
 def test_when_time_is_up_env_py_commits_what_has_run_or_nothing(

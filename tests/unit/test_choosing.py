@@ -49,7 +49,7 @@ def test_a_retry_is_about_what_failed(settings: Settings) -> None:
 def test_a_rollout_that_took_revisions_back_is_not_retried_because_a_retry_upgrades(settings: Settings) -> None:
     folder = earlier(downgrade_to="a1", migrated_by="before")
 
-    with pytest.raises(InvalidRequest, match="took revisions back"):
+    with pytest.raises(InvalidRequest, match="reverted revisions"):
         chosen(folder, settings, retry_of="r")
 
 

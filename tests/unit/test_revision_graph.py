@@ -101,7 +101,7 @@ def test_nothing_of_a_revision_is_run(tmp_path: Path) -> None:
         ("revision = 'a-b'\ndown_revision = None\n", r"^Alembic cannot load the revisions: .*'-'.*"),
         (
             "revision = 'a'\ndown_revision = None\ndepends_on = 'z'\n",
-            r"^revision a .*says depends_on z, which is not .*",
+            r"^revision a .*has depends_on z, which is not .*",
         ),
         ("\0", r"^versions/x\.py.*null byte"),
     ],
@@ -124,7 +124,7 @@ def test_a_revision_defined_twice_names_both_files(tmp_path: Path) -> None:
 def test_a_missing_parent_is_named(tmp_path: Path) -> None:
     write(tmp_path, "b2", "a1")
     with pytest.raises(
-        PackageError, match=r"^revision b2 \(b2_change\.py\) says down_revision a1, which is not in the tree; "
+        PackageError, match=r"^revision b2 \(b2_change\.py\) has down_revision a1, which is not in the tree; "
     ):
         read_graph([tmp_path], relative_to=tmp_path)
 

@@ -123,7 +123,7 @@ def test_the_builder_packages_it_refuses_another_and_warns_of_an_old_one(seeded:
 
     lacking = shutil.copytree(seeded, tmp_path / "lacking")
     (lacking / "alembic" / "versions" / "c3_.py").unlink()
-    with pytest.raises(PackageError, match="stands for revision c3, which the tree does not have"):
+    with pytest.raises(PackageError, match="contains revision c3, which the tree does not have"):
         checked(lacking)
 
     layout = read_layout(seeded)
