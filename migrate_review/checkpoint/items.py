@@ -43,7 +43,7 @@ AND (nspname <> 'public' OR EXISTS (SELECT FROM pg_depend d
     WHERE d.refclassid = 'pg_namespace'::regclass AND d.refobjid = n.oid AND d.deptype = 'n'
     AND d.classid <> 'pg_extension'::regclass AND NOT EXISTS (
         SELECT FROM pg_depend e WHERE (e.classid, e.objid) = (d.classid, d.objid) AND e.deptype = 'e')))
-UNION ALL SELECT 'role:' || rolname, 'a role belongs to the whole server, so it must exist before the checkpoint is used'
+UNION ALL SELECT 'role:' || rolname, 'a role belongs to the server, so it must exist before the checkpoint is used'
 FROM pg_roles WHERE rolname !~ '^pg_' AND rolname NOT IN ('{SUPERUSER}', '{LOGIN}')
 UNION ALL SELECT 'large-objects', 'large objects are not in a checkpoint'
     WHERE EXISTS (SELECT FROM pg_largeobject_metadata)
