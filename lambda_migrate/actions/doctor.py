@@ -35,11 +35,14 @@ _TIMEOUT_S = 5.0
 # PostgreSQL's protocol, "SSLRequest": a length and a code, answered with one byte.
 _SSL_REQUEST = struct.pack("!ii", 8, 80877103)
 
-# The rights that a role needs to change a schema. Only a table's owner or a member of the owner's role can alter it.
+# The rights that a role needs to change a schema. Only a table's owner or a member of the owner's role can alter it. No
+# revision alters the tables of an extension, such as those of PostGIS.
 _PRIVILEGES = """
     SELECT has_schema_privilege(r.oid, n.oid, 'CREATE'),
            (SELECT count(*) FROM pg_class c WHERE c.relnamespace = n.oid AND c.relkind IN ('r', 'p')
-               AND NOT pg_has_role(r.oid, c.relowner, 'USAGE')),
+               AND NOT pg_has_role(r.oid, c.relowner, 'USAGE')
+               AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid
+                   AND d.deptype = 'e')),
            n.nspname
     FROM pg_namespace n, pg_roles r WHERE n.nspname = %s AND r.rolname = coalesce(%s, current_user)
 """
@@ -210,8 +213,8 @@ def _privileges(session: Session, schema: str | None, role: str | None = None) -
         raise PermissionError(f"the role may not create in schema {name}: GRANT CREATE ON SCHEMA {name} TO it")
     if foreign_tables:
         raise PermissionError(
-            f"{foreign_tables} tables of schema {name} belong to other roles: it cannot alter them; make it their"
-            " owner or a member of the owner"
+            f"other roles own {foreign_tables} of the tables of schema {name}: the role cannot alter them; make it"
+            " their owner or a member of the owner"
         )
     return f"may create in schema {name} and alter its tables"
 

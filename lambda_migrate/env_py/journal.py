@@ -11,6 +11,7 @@ import sqlalchemy
 from sqlalchemy import event
 from sqlalchemy.exc import DBAPIError
 
+from lambda_migrate.env_py.driver_errors import server_error
 from lambda_migrate.env_py.messages import IndexDropped, Message, StatementSkipped
 from lambda_migrate.env_py.progress import RunsOtherStatements
 from lambda_migrate.env_py.resuming import SKIPPED, Resuming
@@ -140,8 +141,11 @@ class Journal:
 
     def take_back_failed_commit(self, error: BaseException) -> None:
         """Count the work as not committed if the server refused the commit, as it does for a deferred constraint."""
-        if isinstance(error, DBAPIError) and error.statement is None and not error.connection_invalidated:
-            self.partly_committed = self._partly_before
+        if isinstance(error, DBAPIError) and error.statement is None:
+            state = server_error(error.orig or error).sqlstate
+            # Without the server's answer, or if the session was ended while a replica was waited for, nobody knows.
+            if state is not None and not state.startswith(("08", "57")):
+                self.partly_committed = self._partly_before
 
     def raise_caught(self, ended_by: SystemExit | None = None) -> None:
         """Raise the first error of migrations that env.py caught, if it has not run them again since.

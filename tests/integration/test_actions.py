@@ -307,12 +307,13 @@ class TestDoctor:
     def test_tables_that_the_role_cannot_alter(
         self, runner: Runner, tree: Path, database: Database, postgres_server: Server
     ) -> None:
-        connection = postgres_server.connect(database.name)
-        with connection.cursor() as cursor:
-            cursor.execute("CREATE TABLE public.theirs (id int)")
-        connection.close()
+        function = runner.start(tree)
+        whole = postgres_server.database(database.name)
+        execute(whole, "CREATE TABLE public.of_extension (id int)", "ALTER EXTENSION plpgsql ADD TABLE of_extension")
+        assert steps(function.invoke({"action": "doctor"}))["privileges"] is True
+        execute(whole, "CREATE TABLE public.theirs (id int)")
 
-        answer = runner.invoke(tree, {"action": "doctor"})
+        answer = function.invoke({"action": "doctor"})
 
         assert steps(answer)["privileges"] is False
         assert steps(answer)["lock"] is True
