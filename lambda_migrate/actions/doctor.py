@@ -104,7 +104,7 @@ def doctor(invocation: Invocation) -> Result:
             permitted = report.step("privileges", lambda: _privileges(session, invocation.schema))
             report.step("search path", lambda: _search_path(session, invocation))
         if packaged and not (writable and permitted):
-            with suppress(Exception):  # the next step says what is wrong
+            with suppress(Exception):  # the next step reports the error
                 _ask_env_py(report, invocation, writable=writable, permitted=permitted)
         report.step("version table", lambda: _version_table(invocation), possible=packaged)
         report.step("lock", lambda: _lock(invocation))

@@ -25,12 +25,12 @@ if TYPE_CHECKING:
     from lambda_migrate.database.session import Session
 
 _SHARE = 0.25
-# Violations are counted so far. More would take longer and tell nobody more.
+# Violations are counted up to this number. More would take longer and help nobody.
 MOST_VIOLATIONS = 1000
 
 # A sample of so many pages at most shows how fast this server reads: 16 MB.
 _SAMPLE_PAGES = 2048
-# A sample that ends sooner says nothing but how long a round trip takes.
+# A shorter sample measures only a round trip.
 _LEAST_SAMPLE_MS = 5
 # What is assumed without a sample, in bytes a second. No sample counts as more than ten times this.
 _READS_PER_S = 100e6
@@ -61,7 +61,7 @@ _SIZES = """
     FROM (SELECT relid FROM pg_partition_tree(to_regclass(%s)) UNION SELECT to_regclass(%s)) AS t
     JOIN pg_class c ON c.oid = t.relid
 """
-# Without the indexes, but it waits for nobody who has locked the table.
+# Without the indexes, but it does not wait for sessions that have locked the table.
 _SIZES_OF_LOCKED = """
     SELECT greatest(c.reltuples, 0)::bigint, c.relpages * current_setting('block_size')::bigint,
         c.relpages * current_setting('block_size')::bigint, 0, false, c.oid::regclass::text
@@ -88,7 +88,7 @@ class Questions:
         self._speed: Speed | None = None
 
     def size(self, name: str) -> Size | None:
-        """Return the size of a table, or None if there is none of this name, which is as SQL has it."""
+        """Return the size of a table, or None if there is none of this name. The name is as in SQL."""
         if name not in self._sizes:
             try:
                 rows = self._ask(_SIZES, (name, name))
@@ -131,7 +131,7 @@ class Questions:
         except _NOT_THERE as error:
             return ("timed_out" if _NEWER in str(error) else "depends_on_pending"), share
         except (*_SAYS_NOTHING, psycopg2.Error):
-            # Also a division by zero, a cast that fails: the query says nothing about the rows then.
+            # Also a division by zero, or a cast that fails: then the query proves nothing about the rows.
             return "timed_out", share
         return int(rows[0][0]), share
 
@@ -158,7 +158,7 @@ class Questions:
             return []
 
     def _measured_speed(self) -> Speed:
-        """Return how fast this server reads, by a sample of the largest table asked about."""
+        """Return this server's reading speed, from a sample of the largest table in the checks."""
         if self._speed is None:
             self._speed = Speed(_READS_PER_S)
             known = {name: size for name, size in self._sizes.items() if size is not None}
@@ -252,7 +252,7 @@ def _preflight_of(
     try:
         blockers = questions.blockers({table["table"]: table["lock"] for table in tables})
     except psycopg2.Error:
-        # What was counted stands.
+        # The counts are valid without the blockers.
         blockers = []
     verdict = "fails" if "failed" in results else "slow" if slow else "unknown" if unknown else "ok"
     return {

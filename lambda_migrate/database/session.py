@@ -1,4 +1,4 @@
-"""The function's own session on the target, beside the one that env.py opens, and its queries."""
+"""The function's own session on the target, separate from env.py's, and its queries."""
 
 from __future__ import annotations
 

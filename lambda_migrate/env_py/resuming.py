@@ -33,7 +33,7 @@ _BLANK = r"(?:\s|--[^\n]*(?:\n|\Z)|/\*.*?\*/)*"
 
 
 def _statement(words: str) -> re.Pattern[str]:
-    """Return a pattern for a whole statement. In ``words``, a space stands for any white space."""
+    """Return a pattern for a whole statement. In ``words``, a space matches any white space."""
     spaced = words.replace(" ", r"\s+")
     return re.compile(rf"{_BLANK}{spaced}\s*;?{_BLANK}\Z", re.IGNORECASE | re.DOTALL)
 

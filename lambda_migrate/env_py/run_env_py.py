@@ -1,4 +1,4 @@
-"""Runs the backend's env.py unmodified, in a process of its own.
+"""Runs the backend's env.py unmodified, in its own process.
 
 The process is forked for each run and ends with it. So nothing that env.py and the application's modules cache, patch,
 log or leave open reaches a later run, which may have another target or a rotated password. The process sends `messages`

@@ -1,4 +1,4 @@
-"""Makes every connection of env.py's process through SQLAlchemy at least as safe as DB_SSLMODE says.
+"""Makes every connection of env.py's process through SQLAlchemy at least as safe as DB_SSLMODE requires.
 
 env.py may connect with any driver and any argument. Its TLS must not be weaker than that of the function's own session,
 or a man in the middle who lets the first session pass could take the password from the second one.
@@ -144,7 +144,7 @@ def _rank(mode: str) -> int:
 
 
 def _libpq(policy: _Policy, arguments: tuple[Any, ...], parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the parameters of a connection through libpq. Those beside a connection string win over it."""
+    """Return the parameters of a connection through libpq. Separate parameters override a connection string."""
     text = next((str(each) for each in (*arguments[:1], parameters.get("dsn"), parameters.get("conninfo")) if each), "")
     parsed = _parsed(text) if text else {}
     mode = policy.stricter(parameters.get("sslmode", parsed.get("sslmode")))

@@ -1,4 +1,4 @@
-"""Decides whether each revision gets a transaction of its own, or all of them share the one that env.py has begun.
+"""Decides whether each revision gets its own transaction, or all of them share env.py's.
 
 Alembic itself runs all revisions in one transaction, unless env.py sets ``transaction_per_migration``. The function
 commits each revision, so that a later failure does not undo it. But an env.py may do something that holds until the end

@@ -71,7 +71,7 @@ def take_part(invocation: Invocation, action: Callable[[Invocation], Result]) ->
         taken_back = invocation.request.action == "downgrade"
         result = _take_back(invocation, action) if taken_back else action(invocation)
         state = result.state
-        # Revisions that earlier runs of this rollout have applied, or taken back, count, too.
+        # Revisions that earlier runs of this rollout have applied or reverted count, too.
         is_done = result.has_applied or state.done or rollout["runs"]
         outcome = MIGRATED if is_done else BEHIND if state.pending else CURRENT
         if taken_back and outcome == BEHIND:

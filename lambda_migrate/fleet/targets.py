@@ -199,7 +199,7 @@ def _take_over(bucket: Bucket, fields: Mapping[str, Any]) -> str | None:
 
 
 def _supersede(bucket: Bucket, execution: str, name: str) -> None:
-    """Halt a rollout that ended, so that no redrive of its execution migrates beside this one or any later one."""
+    """Halt a rollout that has ended, so that a redrive of its execution never migrates beside another rollout."""
     ended = execution.rpartition(":")[2]
     if is_rollout_name(ended):
         Folder(bucket, ended).halt(SUPERSEDED, f"rollout {name} has begun since, so this one begins nothing more")

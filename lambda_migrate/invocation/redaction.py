@@ -60,7 +60,7 @@ _SHORTEST_IN_HEXADECIMAL = 4
 _BASE64 = f"{string.ascii_letters}{string.digits}+/-_="
 _URL_SAFE = str.maketrans("+/", "-_")
 _HEXADECIMAL = string.hexdigits
-# A shorter run of letters and digits stands in many a text by chance; between such runs only plain spellings count.
+# A shorter run of letters and digits appears in many texts by chance. Between such runs, only plain spellings count.
 _SHORTEST_ANCHOR = 4
 
 
@@ -148,7 +148,7 @@ def _secret(text: str) -> _Secret:
 
 
 def _in_base64(octets: bytes) -> Iterator[str]:
-    """Yield what stands in base64 for these octets, wherever they begin: without the characters that share others."""
+    """Yield the base64 forms of these octets for any offset, without the characters that they share with others."""
     for before in range(3):
         encoded = base64.b64encode(b"\0" * before + octets)
         end = len(encoded) - (4 if (before + len(octets)) % 3 else 0)

@@ -39,7 +39,7 @@ class NotedTable(NamedTuple):
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What ``checkpoint.json`` holds.
+    """The content of ``checkpoint.json``.
 
     Attributes:
         heads: the revisions that the database is at.

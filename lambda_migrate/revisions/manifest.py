@@ -101,9 +101,9 @@ def read_manifest(text: str) -> Manifest:
 
 
 def defaults(root: Path) -> dict[str, str]:
-    """Return what the package says of variables that are not set: the backend's driver, and Alembic's configuration.
+    """Return the package's defaults for variables that are not set: the backend's driver, and Alembic's configuration.
 
-    A manifest that cannot be read is reported by whoever needs the rest of it.
+    Callers that need the rest of an unreadable manifest report the error.
     """
     try:
         manifest = read_manifest((root / MANIFEST).read_text(encoding="utf-8"))

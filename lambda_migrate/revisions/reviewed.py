@@ -54,7 +54,7 @@ def acknowledged(tree: Path) -> Mapping[str, Mapping[str, str | None]]:
             rules = found.setdefault(revision, {})
             for each in entry["findings"]:
                 reason = each.get("reason")
-                # One that stands counts more than another one of its rule that is acknowledged.
+                # A finding that is not acknowledged overrides an acknowledged one of the same rule.
                 rules[each["rule"]] = reason if rules.get(each["rule"], reason) else None
     return found
 

@@ -1,4 +1,4 @@
-"""Runs env.py in a process of its own, and watches its messages, blockers, time and end.
+"""Runs env.py in its own process, and watches its messages, blockers, time and end.
 
 The process must not outlive the function: when the function is killed, a pipe closes, the process exits, and
 PostgreSQL finds its socket closed.

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from localcloud.postgres import Database
 
-# The file is found beside alembic.ini, too.
+# The file is also found in the folder of alembic.ini.
 FILE = "baseline.sql"
 
 _COPY = re.compile(r"COPY .* FROM stdin;", re.IGNORECASE)

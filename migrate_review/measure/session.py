@@ -118,7 +118,7 @@ def reviewing(  # noqa: PLR0913 - a review's settings
 def settings_of(
     backend: Path, config: str, variables: Mapping[str, str], environ: Mapping[str, str] = os.environ
 ) -> Settings:
-    """Return the settings that say how env.py is run. Those of ``environ`` come before a stage's ``variables``.
+    """Return the settings for running env.py. Those of ``environ`` override a stage's ``variables``.
 
     Raises:
         ReviewError: there is no such configuration, or a setting is wrong.

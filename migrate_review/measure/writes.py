@@ -161,7 +161,7 @@ class Trial:
         if found["more"] == 0:
             return Write(table, kind, _LOST.format("not there" if kind == "INSERT" else "still there"), _NO_DATA)
         if kind == "DELETE":
-            return Write(table, kind)  # what a foreign key without an index makes it read has a rule of its own
+            return Write(table, kind)  # another rule covers the reads of a foreign key without an index
         names = {each.oid: each.name for each in self.before.tables}
         was, now = found["was"] or {}, found["now"] or {}
         counts = {names[int(oid)]: count - was.get(oid, 0) for oid, count in now.items() if int(oid) not in heirs}
