@@ -105,6 +105,8 @@ class _Driver:
     resuming: Resuming
     engines: set[sqlalchemy.Engine] = field(default_factory=set)
     _script: ScriptDirectory | None = None
+    # The models as they were before any revision ran.
+    _models: list[Any] | None = None
 
     @property
     def script(self) -> ScriptDirectory:
@@ -273,11 +275,19 @@ class _Driver:
         return found
 
     def drift(self) -> dict[str, Any]:
-        """Return what autogenerate would write, one line a difference, by the same class as ``alembic check``."""
+        """Return what autogenerate would write, one line a difference, by the same class as ``alembic check``.
+
+        ``changed`` is True if a revision has left something in the models: another process has to compare them.
+        """
         differences: list[str] = []
+        found = {"changed": False}
 
         def steps(heads: Any, context: MigrationContext) -> Sequence[Any]:  # noqa: ANN401
-            if context.opts.get("target_metadata") is None:
+            models = context.opts.get("target_metadata")
+            if models is not None and _described_models(models) != self._models:
+                found["changed"] = True
+                return ()
+            if models is None:
                 raise _RefusedError("env.py gives Alembic no target_metadata, so there are no models to compare")
             arguments = {
                 "message": None, "autogenerate": True, "sql": False, "head": "heads", "splice": False,
@@ -290,7 +300,7 @@ class _Driver:
                     differences.extend(_difference(each) for each in operations.as_diffs())
             return ()
 
-        return {**self._run(steps), "differences": differences}
+        return {**self._run(steps), **found, "differences": differences}
 
     def replay(self, revision: str) -> dict[str, Any]:
         """Upgrade like ``alembic upgrade``. Return the place of each of env.py's version tables, and the sessions.
@@ -374,6 +384,8 @@ class _Driver:
 
         def begin(heads: Any, context: MigrationContext) -> Any:  # noqa: ANN401
             found["version_table"] = [context.version_table_schema, context.version_table]
+            if self._models is None:
+                self._models = _described_models(context.opts.get("target_metadata"))
             yield from steps(heads, context)
 
         with EnvironmentContext(self._config(), self.script, fn=begin, destination_rev="heads") as environment:
@@ -500,6 +512,16 @@ def _difference(diff: Any) -> str:  # noqa: ANN401 - a tuple, or a list of them 
     table = getattr(subject, "table", None)
     name = getattr(subject, "name", None) or subject
     return f"{kind} {name}" if table is None or table is subject else f"{kind} {name} on {table.name}"
+
+
+def _described_models(models: Any) -> list[Any]:  # noqa: ANN401 - a MetaData, several or None
+    """Return the tables and columns of env.py's models."""
+    several = models if isinstance(models, list | tuple) else [] if models is None else [models]
+    return [
+        [table.key, [(column.name, type(column.type).__name__, column.nullable) for column in table.columns]]
+        for each in several
+        for table in each.tables.values()
+    ]
 
 
 def _failure(error: BaseException) -> dict[str, Any]:

@@ -262,10 +262,13 @@ class Session:
         obstacle = self._position.reach(self._position.tree.order())
         if obstacle is not None:
             raise ReviewError(f"the models cannot be compared: {obstacle}")
-        # `alembic check` runs no revision. Revisions may leave tables in the models' MetaData.
-        self._connections.end_process()
         try:
-            return tuple(self._connections.ask({"do": "drift"})["differences"])
+            found = self._connections.ask({"do": "drift"})
+            if found["changed"]:
+                # `alembic check` runs no revision. Revisions may leave tables in the models' MetaData.
+                self._connections.end_process()
+                found = self._connections.ask({"do": "drift"})
+            return tuple(found["differences"])
         except DiedError as error:
             self._connections.end_process()
             raise ReviewError(f"the models cannot be compared: {error}") from None

@@ -368,11 +368,7 @@ def test_what_a_revision_leaves_in_the_models_is_no_difference(tmp_path: Path, p
     env.write_text(env.read_text().replace("target_metadata = None", "from models import metadata as target_metadata"))
     [file] = (folder / "alembic" / "versions").glob("*people*.py")
     text = file.read_text().replace("def downgrade", "import models\nimport sqlalchemy\n\n\ndef downgrade")
-    file.write_text(
-        text.replace(
-            "def upgrade() -> None:\n", "def upgrade() -> None:\n    sqlalchemy.Table('gone', models.metadata)\n"
-        )
-    )
+    file.write_text(text.replace("def upgrade():\n", "def upgrade():\n    sqlalchemy.Table('gone', models.metadata)\n"))
     with reviewing(folder, on=postgres_server, rows=3) as session:
         assert session.observe("people").upgrade.failure is None
         assert [line for line in session.drift() if "gone" in line] == []
