@@ -118,8 +118,12 @@ def _fields(node: ast.ClassDef) -> Iterator[tuple[str, bool]]:
 
 
 def _alias(keyword: ast.keyword) -> str | None:
-    known = keyword.arg in {"alias", "validation_alias", "env"} and isinstance(keyword.value, ast.Constant)
-    return str(keyword.value.value) if known and isinstance(keyword.value, ast.Constant) else None
+    if keyword.arg not in {"alias", "validation_alias", "env"}:
+        return None
+    value = keyword.value
+    # Of several, pydantic takes the first that is set.
+    choices = value.args if isinstance(value, ast.Call) and _name(value.func).endswith("AliasChoices") else [value]
+    return next((str(one.value) for one in choices if isinstance(one, ast.Constant)), None)
 
 
 def _has_default(call: ast.Call) -> bool:

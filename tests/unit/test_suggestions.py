@@ -55,6 +55,12 @@ def test_fastapis_usual_settings(tmp_path: Path) -> None:
     assert variables.lacking({"DATABASE_ENV": "{}", "PROJECT_NAME": "a"}, ("DATABASE_URL",)) is None
 
 
+def test_the_first_of_several_aliases(tmp_path: Path) -> None:
+    field = 'database_password: str = Field(validation_alias=AliasChoices("SHOP_DB_PASSWORD", "databasePassword"))'
+    variables = found(tmp_path, f"import x\nclass Config(BaseSettings):\n    {field}\n")
+    assert variables.templates == {"SHOP_DB_PASSWORD": "{password}"}
+
+
 def test_a_prefix_an_alias_and_plain_reads(tmp_path: Path) -> None:
     text = (
         "import os\nfrom pydantic_settings import BaseSettings\nfrom pydantic import Field\n"
