@@ -37,6 +37,7 @@ _CHECKS: tuple[Check, ...] = (
     keys.duplicate_indexes,
     keys.names,
     keys.new_tables_and_columns,
+    keys.keys_made_wider,
     sources.imports,
     sources.nothing_done,
     *CHECKS,

@@ -13,7 +13,7 @@ from migrate_review.rules.rulebook import RULES
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from migrate_review.observation import Catalog, Constraint, Index, Table
+    from migrate_review.observation import Catalog, Column, Constraint, Index, Table
     from migrate_review.rules.case import Case
     from migrate_review.rules.findings import Finding
 
@@ -127,6 +127,44 @@ def new_tables_and_columns(case: Case) -> Iterator[Finding]:
             yield case.found(RULES["prefer-timestamp-tz"], evidence, table=table.name, column=column.name)
         if re.fullmatch(r"(character\(\d+\)|bpchar)(\[\])?", column.type):
             yield case.found(RULES["ban-char-field"], evidence, table=table.name, column=column.name)
+
+
+def keys_made_wider(case: Case) -> Iterator[Finding]:
+    """Yield the sequence and the references that stay as narrow as a key was before it became a bigint."""
+    before, after = case.observation.before, case.observation.after
+    if after is None:
+        return
+    rule = RULES["prefer-bigint-over-int"]
+    for was, now in difference.kept_tables(before, after):
+        for old, new in difference.kept_columns(was, now):
+            if (old.type, new.type) not in {("integer", "bigint"), ("smallint", "bigint")}:
+                continue
+            for name, definition in after.others.items():
+                # A sequence's definition begins with its type and ends with the column that owns it.
+                if name.startswith("sequence ") and definition.endswith(
+                    f" owned by {now.name}.{Identifier(new.name).sql}"
+                ):
+                    sequence, kind = name.removeprefix("sequence "), definition.partition(" ")[0]
+                    if kind != "bigint":
+                        code = f"op.execute({literal(escaped(f'ALTER SEQUENCE {sequence} AS bigint'))})"
+                        names = {"table": now.name, "column": new.name, "fix": code}
+                        yield case.found(rule, f"{new.name} is bigint, and its sequence {sequence} is {kind}", **names)
+            for table, column in _references(after, now.name, new.name):
+                evidence = f"it refers to {now.name}.{new.name}, which is bigint now, and is {column.type}"
+                code = f"# Make {table.name}.{column.name} a bigint in the same way, before the numbers are that high."
+                yield case.found(rule, evidence, table=table.name, column=column.name, fix=code)
+
+
+def _references(catalog: Catalog, table: str, column: str) -> Iterator[tuple[Table, Column]]:
+    """Yield each column that refers to one and is narrower than bigint."""
+    for other in catalog.tables:
+        types = {each.name: each for each in other.columns}
+        for constraint in other.constraints:
+            if constraint.kind != "f" or constraint.references != table or len(constraint.columns) != 1:
+                continue
+            own = types[constraint.columns[0]]
+            if own.type in {"integer", "smallint"} and f"({Identifier(column).sql})" in constraint.definition:
+                yield other, own
 
 
 def _key_of(table: Table, case: Case) -> dict[str, str]:

@@ -41,6 +41,8 @@ BASE = [
     "CREATE TABLE smalls (id bigint CONSTRAINT pk_smalls PRIMARY KEY, s small)",
     'CREATE TABLE kids (id int CONSTRAINT pk_kids PRIMARY KEY, of bigint CONSTRAINT fk_kids REFERENCES "user", n int)',
     "CREATE INDEX ix_kids ON kids (of)",
+    "CREATE TABLE counted (id serial CONSTRAINT pk_counted PRIMARY KEY)",
+    'CREATE TABLE counts (id bigint CONSTRAINT pk_counts PRIMARY KEY, "Of" int CONSTRAINT fk_c REFERENCES counted)',
     'CREATE TABLE "Audit".seen (id bigint CONSTRAINT pk_seen PRIMARY KEY, since timestamp)',
 ]
 # What the revision does, the rule whose fix is run in its place, and what the fix has to leave.
@@ -109,6 +111,10 @@ CASES: dict[str, tuple[list[str], str, str]] = {
 }  # fmt: skip
 # What the revision does, and what a finding says of it.
 NAMED: dict[str, tuple[list[str], str]] = {
+    "key_made_wider": (["ALTER TABLE counted ALTER id TYPE bigint"], "counts.Of numbers rows with 32 bits"),
+    "key_made_wider_with_sequence": (
+        ["ALTER TABLE counted ALTER id TYPE bigint"], "counted.id numbers rows with 32 bits"
+    ),
     "foreign_key_replaced": (
         ['ALTER TABLE kids DROP CONSTRAINT fk_kids, ADD CONSTRAINT fk_kids FOREIGN KEY (of) REFERENCES "user" (id)'],
         'each row of kids is looked up in "user"',
