@@ -126,7 +126,9 @@ def test_a_configuration_that_lies_deeper_is_named_with_what_to_set(tmp_path: Pa
     ):
         read_layout(backend)
     (backend / "requirements.txt").rename(backend / "src/db/requirements.txt")
-    with pytest.raises(PackageError, match=rf"so name it: BACKEND={re.escape(str(backend / 'src/db'))}, or "):
+    with pytest.raises(
+        PackageError, match=rf"so pass it as the backend: BACKEND={re.escape(str(backend / 'src/db'))}, or "
+    ):
         read_layout(backend)
 
 
