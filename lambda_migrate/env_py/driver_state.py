@@ -1,6 +1,6 @@
 """Reads the state of a session from a driver's connection.
 
-A driver's connection here is the one of psycopg2 or psycopg, or SQLAlchemy's adapter of an async driver.
+A driver's connection here is the one of psycopg2, psycopg or pg8000, or SQLAlchemy's adapter of an async driver.
 """
 
 from __future__ import annotations
@@ -22,6 +22,9 @@ def status(driver: Any) -> bool | None:  # noqa: ANN401 - as above
     connection: Any = getattr(driver, "driver_connection", driver)
     if hasattr(connection, "is_in_transaction"):  # asyncpg
         return not connection.is_in_transaction()
+    letter = getattr(connection, "_transaction_status", None)  # pg8000; private, as nothing else shows it
+    if letter is not None:
+        return bytes(letter) == b"I"
     state = getattr(getattr(connection, "info", None), "transaction_status", None)  # psycopg2, psycopg
     return None if state is None else int(state) == 0  # PQTRANS_IDLE
 

@@ -15,7 +15,7 @@ from alembic.config import Config
 from localcloud import postgres
 from localcloud.clients import client
 from tests.support.env_py.backend import ABC, Backend, online, package_with
-from tests.support.trees import ALEMBIC_INI, Rev, sql, write_revision
+from tests.support.trees import ALEMBIC_INI, ENV_PY, Rev, sql, write_revision
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -650,6 +650,18 @@ with create_engine(os.environ["DATABASE_URL"]).connect() as connection:
             print(f"ignored {error}")
             connection.rollback()
 """
+
+
+def test_pg8000_shows_a_commit_that_sqlalchemy_does_not_see(backend: Backend) -> None:
+    env_py = ENV_PY.replace('os.environ["DATABASE_URL"]', 'os.environ["DATABASE_URL"].replace("psycopg2", "pg8000")')
+    assert env_py != ENV_PY
+    revisions = [ABC[0], Rev("b2", sql("CREATE TABLE b (id int)", "COMMIT", "SELECT 1 / 0")), ABC[2]]
+
+    answer = backend.run(env_py, revisions)
+
+    assert answer.error_type == "MigrationFailed", answer.payload
+    assert "it had committed part of its work" in answer.message
+    assert backend.run(env_py).error_type is None
 
 
 def test_an_error_that_env_py_catches_is_no_success(backend: Backend) -> None:
