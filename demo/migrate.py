@@ -72,6 +72,7 @@ def main() -> int:
         return 1
     if failed:
         presentation.show_error(answer, progress)
+        progress.print("The log of the run: .venv/bin/migrate logs --stage local", soft_wrap=True)
         if not one.is_ours and "DATABASE_ENV" in answer.get("errorMessage", ""):
             file = options.env or one.folder / ".env"
             progress.print(f"Variables of the backend may be in a file: ENV={file}", soft_wrap=True)

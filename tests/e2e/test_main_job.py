@@ -88,6 +88,7 @@ def test_a_failed_migration_is_printed_to_standard_error_and_sets_the_exit_code(
     assert (done.returncode, done.stdout) == (1, "")
     assert "UnknownRevision: " in done.stderr
     assert "[red]newer[/]" in done.stderr
+    assert "migrate logs --stage local" in done.stderr
 
 
 def test_a_rollout_migrates_thirty_tenants_and_prints_the_path_of_its_report(checkout: Path, backend: Backend) -> None:
