@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from migrate_review.measure.catalog import differences
 from migrate_review.observation import REFUSED_ROWS
 from migrate_review.rules.case import short
 from migrate_review.rules.compatibility import required_columns
+from migrate_review.rules.findings import Severity
 from migrate_review.rules.names import Identifier, Relation, fix, shown
 from migrate_review.rules.rulebook import RULES
 from migrate_review.rules.undo import undo
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
 _TOO_LONG = "22001"
 _ACTIVE_TRANSACTION = "25001"
 _NOT_NULL_VIOLATION = "23502"
+_VALIDATES = re.compile(r"\bVALIDATE\s+CONSTRAINT\b", re.IGNORECASE)
 _MOST = 5
 
 
@@ -46,9 +50,16 @@ def failures(case: Case) -> Iterator[Finding]:
     ):
         queries = "".join(f"\n#   {query}" for query in _queries(case))
         which = f" They are:{queries}" if queries else ""
-        yield case.found(RULES["upgrade-depends-on-data"], evidence, failure=failed.failure, queries=which)
+        found = case.found(RULES["upgrade-depends-on-data"], evidence, failure=failed.failure, queries=which)
+        yield replace(found, severity=Severity.NOTE) if _only_validates(case, sql) else found
     else:  # other rows would not help: without any it fails, too
         yield case.found(RULES["upgrade-fails"], evidence, failure=failed.failure)
+
+
+def _only_validates(case: Case, sql: str) -> bool:
+    """Return whether a statement validates a constraint by itself: a failure blocks nobody, and it can be repeated."""
+    alone = any(each.sql == sql and not each.in_transaction for each in case.observation.upgrade.statements)
+    return alone and _VALIDATES.search(sql) is not None
 
 
 def _evidence(direction: Pass) -> str:
