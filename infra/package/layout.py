@@ -14,7 +14,7 @@ from alembic.util import CommandError
 
 import lambda_migrate
 from infra.package.errors import PackageError
-from infra.package.lock_files import LOCKS
+from infra.package.lock_discovery import LOCKS
 from infra.package.sources import folders_below
 from infra.package.uv_tool import read_toml
 

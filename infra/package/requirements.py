@@ -6,10 +6,10 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from infra.package import lock_files, locks
+from infra.package import lock_discovery, lock_readers
 from infra.package.errors import PackageError
 from infra.package.indexes import index_of
-from infra.package.lock_files import LOCKS, UV_LOCK
+from infra.package.lock_discovery import LOCKS, UV_LOCK
 from infra.package.uv_messages import listed
 from infra.package.uv_tool import Index, run_uv
 
@@ -82,14 +82,14 @@ def read_requirements(
     to the dependencies, and distributions in ``exclude`` are left out. Raises `PackageError` if there is no lock, or if
     it takes a distribution from a folder that is not there.
     """
-    lock = lock_files.named(backend, file) if file else lock_files.find(backend)
+    lock = lock_discovery.named(backend, file) if file else lock_discovery.find(backend)
     locked = lock.name != "requirements.txt" and lock.name in LOCKS
     folder = lock.parent
     if lock.name == UV_LOCK:
-        folder = lock_files.project_of(lock, backend, by_name=bool(file))
+        folder = lock_discovery.project_of(lock, backend, by_name=bool(file))
         found = _exported(lock, folder, extras, group)
     elif locked:
-        found = locks.read_lock(lock, extras, group)
+        found = lock_readers.read_lock(lock, extras, group)
     else:
         for name, value in (("dependency_group", group), ("extras", extras)):
             if value:
@@ -108,7 +108,7 @@ def read_requirements(
         _refuse_unknown(excluded, lines, lock)
     index = index_of(lock, folder, tuple(line for line in lines if _INDEX.fullmatch(line)))
     kept = tuple(line for line in lines if not _INDEX.fullmatch(line) and _name_of(line) not in excluded)
-    python = lock_files.python_of(lock)
+    python = lock_discovery.python_of(lock)
     return Requirements(backend, lock, kept, tuple(local_packages), locked, index, python, excluded)
 
 
@@ -121,7 +121,7 @@ def _exported(lock: Path, folder: Path, extras: tuple[str, ...], group: str | No
     options = ["--no-emit-project", "--no-annotate", "--no-header"]
     found = list(_logical_lines(run_uv("export", "--frozen", *chosen, *options, cwd=folder)))
     if not found:
-        lock_files.refuse_an_empty_lock(lock, folder)
+        lock_discovery.refuse_an_empty_lock(lock, folder)
     return found
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from infra.package import PackageError, Selection, Target, build, lock_files
+from infra.package import PackageError, Selection, Target, build, lock_discovery
 from infra.package.data_files import named_files, unpackaged_files
 from infra.package.graph import read_graph
 from infra.package.imports import backend_files
@@ -139,9 +139,9 @@ def test_a_uv_lock_without_a_project_is_passed_over(tmp_path: Path) -> None:
     (tmp_path / ".git").mkdir()
     backend = make_backend(tmp_path / "shop", **{"uv.lock": 'version = 1\nrevision = 3\nrequires-python = ">=3.12"\n'})
     (backend / "requirements.txt").unlink()
-    assert lock_files.find(backend) == lock
+    assert lock_discovery.find(backend) == lock
     (backend / "pyproject.toml").touch()
-    assert lock_files.find(backend) == backend / "uv.lock"
+    assert lock_discovery.find(backend) == backend / "uv.lock"
 
 
 @pytest.mark.parametrize(

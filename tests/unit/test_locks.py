@@ -11,9 +11,9 @@ from packaging.markers import Marker
 from infra.package import Target
 from infra.package.errors import PackageError
 from infra.package.indexes import index_of
-from infra.package.lock_files import find as find_lock
-from infra.package.lock_files import python_of
-from infra.package.locks import read_lock
+from infra.package.lock_discovery import find as find_lock
+from infra.package.lock_discovery import python_of
+from infra.package.lock_readers import read_lock
 from infra.package.requirements import Requirements, read_requirements
 from infra.package.resolving import allows, backend_pins
 from infra.package.uv_tool import Index

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from infra.package import locks
+from infra.package import lock_readers
 from infra.package.errors import PackageError
 from infra.package.uv_tool import read_toml
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 UV_LOCK = "uv.lock"
-LOCKS = (UV_LOCK, "requirements.txt", *locks.READERS)
+LOCKS = (UV_LOCK, "requirements.txt", *lock_readers.READERS)
 PYPROJECT = "pyproject.toml"
 
 
