@@ -42,19 +42,33 @@ def _reasons(module: ast.Module) -> Iterator[str]:
     """Yield the reasons in env.py's own code. Only the first one is reported, so their order matters."""
     calls = [(_name(node), node) for node in ast.walk(module) if isinstance(node, ast.Call)]
     configured = [call for name, call in calls if name == "context.configure"]
-    own_functions = {
-        node.name for node in ast.walk(module) if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
-    }
+    own_functions = _own_functions(module)
     if not configured or "context.run_migrations" not in dict(calls):
         yield "env.py does not itself call context.configure() and context.run_migrations()"
     if any(keyword.arg is None for call in configured for keyword in call.keywords):
         yield "env.py gives context.configure() options that are not written there"
     yield from _uses_of_the_connection(calls, _connections(configured), own_functions | {"context.configure"})
-    # Once for each tenant, database or section.
+    if _has_loop(module, own_functions):
+        yield "env.py runs migrations in a loop"
+
+
+def has_loop(env_py: str) -> bool:
+    """Return whether env.py may run the migrations several times: for each tenant, database or section."""
+    try:
+        module = ast.parse(env_py)
+    except SyntaxError:
+        return False
+    return _has_loop(module, _own_functions(module))
+
+
+def _has_loop(module: ast.Module, own_functions: set[str]) -> bool:
     repeated = [node for loop in ast.walk(module) if isinstance(loop, _LOOPS) for node in ast.walk(loop)]
     runs = own_functions | {"context.run_migrations"}
-    if any(isinstance(node, ast.Call) and _name(node) in runs for node in repeated):
-        yield "env.py runs migrations in a loop"
+    return any(isinstance(node, ast.Call) and _name(node) in runs for node in repeated)
+
+
+def _own_functions(module: ast.Module) -> set[str]:
+    return {node.name for node in ast.walk(module) if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))}
 
 
 def _connections(configured: Iterable[ast.Call]) -> set[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from infra.package.env_py import VERSION_TABLE, why_asked
+from infra.package.env_py import VERSION_TABLE, has_loop, why_asked
 from infra.package.layout import BACKEND_LIBRARIES
 from lambda_migrate.revisions.checkpoint import DESCRIPTION as CHECKPOINT
 from lambda_migrate.revisions.manifest import (
@@ -66,6 +66,7 @@ def write(package: Path, layout: Layout, graph: Graph, target: Target, drivers: 
         python=f"3.{target.minor}",
         architecture=target.architecture,
         version_table=_version_table(package, layout, env),
+        loops=has_loop((package / env).read_text(encoding="utf-8", errors="replace")),
         drivers=tuple(drivers),
         working_folder=_working_folder(layout),
         checkpoint=digest_of(checkpoint) if checkpoint.is_file() else None,

@@ -35,6 +35,7 @@ class Manifest:
     PostgreSQL drivers among the backend's libraries, by SQLAlchemy's names, the preferred one first.
     ``working_folder`` is where the alembic command is run; None: in the configuration's folder.
     ``checkpoint`` is the hash of ``checkpoint.json`` beside env.py, None if the tree has none.
+    ``loops`` is True if env.py may run the migrations several times, for several schemas or databases.
     """
 
     heads: tuple[str, ...]
@@ -53,6 +54,7 @@ class Manifest:
     drivers: tuple[str, ...] = ()
     working_folder: str | None = None
     checkpoint: str | None = None
+    loops: bool = False
     version: int = VERSION
 
 

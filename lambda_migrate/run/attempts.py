@@ -23,6 +23,7 @@ from lambda_migrate.invocation.errors import (
     LockTimeout,
     MigrationError,
     MigrationIncomplete,
+    TargetMismatch,
     Unexpected,
     UnknownRevision,
     not_confirmed,
@@ -192,8 +193,7 @@ def _check_trusted(invocation: Invocation, session: Session, *, first: bool) -> 
 def _attempts(invocation: Invocation, account: Account, session: Session) -> None:
     """Run env.py until it succeeds, backing off while the tables that it needs are locked."""
     checkpoint = _may_use_checkpoint(invocation, account, session)
-    relative = invocation.request.action == "upgrade" and invocation.request.revision.startswith("+")
-    if (relative or invocation.request.action in GUARDED_ACTIONS) and not account.state.attempts:
+    if _concerns_all_tables(invocation) and not account.state.attempts:
         _check_all_tables(invocation, account, session)
     while True:
         account.next_attempt()
@@ -315,6 +315,13 @@ def _check_committed(account: Account, expected: Mapping[VersionTable, tuple[str
         )
 
 
+def _concerns_all_tables(invocation: Invocation) -> bool:
+    """Return whether a version table, or a database, that env.py comes to later may refuse the request."""
+    request, packaged = invocation.request, manifest.for_settings(invocation.settings)
+    loops = packaged is not None and packaged.loops
+    return request.action in GUARDED_ACTIONS or (request.action == "upgrade" and (loops or request.revision[0] == "+"))
+
+
 def _check_all_tables(invocation: Invocation, account: Account, session: Session) -> None:
     """Refuse a request that a version table would refuse, before the first one is changed, if env.py has several.
 
@@ -323,6 +330,7 @@ def _check_all_tables(invocation: Invocation, account: Account, session: Session
     Raises:
         DowngradeRefused: ``confirm`` is not where they are.
         InvalidRequest: the wanted revision cannot be reached from where one of them is.
+        TargetMismatch: env.py connects to another database, be it after the right one.
         UnknownRevision: one of them is at a revision that the package does not have.
         TryAgain: they could not be read, for a reason that may pass.
     """
@@ -332,8 +340,10 @@ def _check_all_tables(invocation: Invocation, account: Account, session: Session
     request = invocation.request
     looked, end = _look(invocation, account, session, trial=request.action)
     failure = end.failure
-    if failure is not None and failure.kind in MAY_PASS:
-        error = error_of(failure, where="", any_ran=False, several=True, holders=end.blockers, changes=False)
+    if failure is not None and (failure.kind in MAY_PASS or failure.error_type == TargetMismatch.__name__):
+        error = error_of(failure, where="", any_ran=False, several=False, holders=end.blockers, changes=False)
+        if isinstance(error, TargetMismatch):
+            raise error
         raise error if isinstance(error, TryAgain) else TryAgain(error)
     refused = failure is not None and failure.error_type == InvalidRequest.__name__
     if not end.ended or (failure and not refused) or len({began.table for began in looked}) < 2:  # noqa: PLR2004 - several

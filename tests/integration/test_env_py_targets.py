@@ -101,6 +101,26 @@ class TestTarget:
             assert cursor.fetchall() == [(None, None)]
         connection.close()
 
+    def test_another_database_after_the_secrets_own_is_refused_before_either_is_migrated(
+        self, runner: Runner, database: Database, postgres_server: Server, tmp_path: Path
+    ) -> None:
+        elsewhere = repr(postgres_server.database("postgres").url)
+        urls = "import os\nimport sqlalchemy as sa\nfrom sqlalchemy import create_engine\nfrom alembic import context\n"
+        tree = write_tree(
+            tmp_path / "shop",
+            ABC,
+            env_py=f"{urls}for url in (os.environ['DATABASE_URL'], {elsewhere}):\n"
+            "    with create_engine(url).connect() as connection:\n"
+            "        context.configure(connection=connection)\n"
+            "        with context.begin_transaction():\n"
+            "            context.run_migrations()\n",
+        )
+        (tree / "requirements.txt").touch()
+        function = runner.start_package(build(tree, tmp_path / "package", Target()).directory)
+
+        assert function.invoke().error_type == "TargetMismatch"
+        assert query(database, "SELECT to_regclass('a')") == [(None,)]
+
     def test_another_kind_of_database_is_refused(self, runner: Runner, database: Database, tmp_path: Path) -> None:
         tree = write_tree(tmp_path / "shop", ABC, env_py=connecting_to("'sqlite://'"))
         (tree / "requirements.txt").touch()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from infra.package.env_py import why_asked
+from infra.package.env_py import has_loop, why_asked
 from tests.support.trees import ENV_PY
 
 _SPEC = importlib.util.find_spec("alembic")
@@ -59,6 +59,12 @@ def test_an_env_py_that_may_keep_the_version_elsewhere_or_do_more_is_asked(chang
     found = why_asked(changed, [])
     assert changed != ENV_PY
     assert reason in (found or "")
+
+
+def test_a_loop_over_tenants_or_databases_is_seen() -> None:
+    assert has_loop(ENV_PY.replace("else:\n    run_mi", "else:\n  for tenant in tenants:\n    run_mi"))
+    assert has_loop((TEMPLATES / "multidb" / "env.py").read_text())
+    assert not any(has_loop((TEMPLATES / name / "env.py").read_text()) for name in ("generic", "async"))
 
 
 def test_what_the_backend_s_modules_do_to_names_counts_too() -> None:
