@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 from infra.package import distributions
 from infra.package.errors import PackageError
 from infra.package.from_source import NotPureError, version_of
+from infra.package.import_graph import When
+from infra.package.installed import LAMBDAS, Installed, may_provide, missing, surely
 from infra.package.layout import BACKEND_LIBRARIES
-from infra.package.provided import LAMBDAS, Provided, may_provide, missing, surely
-from infra.package.reached import When
 from infra.package.resolving import NoWheelError, added, minors_with_wheels, on_this_machine
 from infra.package.uv_messages import listed
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from infra.package.distributions import Needs, Site
-    from infra.package.reached import Foreign, Reached
+    from infra.package.import_graph import Foreign, Reached
     from infra.package.requirements import Requirements
     from infra.package.resolving import BackendPins, Pin
     from infra.package.target import Target
@@ -68,7 +68,7 @@ class _Writer:
         self._place = place
         self._pins = list(locked.pins)
         self._aside = list(locked.aside)
-        self._provided = Provided()
+        self._installed = Installed()
         self._site: Site | None = None
         self._reasons: dict[str, PackageError] = {}
 
@@ -93,7 +93,7 @@ class _Writer:
             return
         index = place.requirements.index
         site = distributions.write(pins, place.target, place.package, BACKEND_LIBRARIES, place.needs, index)
-        self._provided.add(place.package, site.owners, place.target)
+        self._installed.add(place.package, site.owners, place.target)
         self._site = self._site.with_(site) if self._site else site
 
     def _build(self) -> None:
@@ -119,7 +119,7 @@ class _Writer:
         lines = [
             one.line
             for pin in built
-            for one in self._provided.requires.get(pin.name, ())
+            for one in self._installed.requires.get(pin.name, ())
             if one.certain and one.name not in known
         ]
         if lines:
@@ -131,7 +131,7 @@ class _Writer:
     def _wanted(self) -> set[str]:
         """Return the distributions that may be needed."""
         missing_ones = self._missing()
-        wanted = self._provided.closure(self._loaded(self._reached.foreign) | _OF_ENV_PY, certain=False) | _BY_NAME
+        wanted = self._installed.closure(self._loaded(self._reached.foreign) | _OF_ENV_PY, certain=False) | _BY_NAME
         wanted |= {pin.name for pin in self._aside if may_provide(pin.name, missing_ones)}
         if surely(missing_ones):  # from code without a usable name
             wanted |= {pin.name for pin in self._aside}
@@ -141,12 +141,12 @@ class _Writer:
         """Return the needed distributions without a wheel, and what needs each."""
         imports = surely(self._reached.foreign)
         loaded = self._loaded(imports) | _OF_ENV_PY
-        closure = self._provided.closure(loaded, certain=True)
+        closure = self._installed.closure(loaded, certain=True)
         needed: dict[str, str] = {}
         for pin in self._aside:
             if found := may_provide(pin.name, surely(self._missing())):
                 needed[pin.name] = f"imported by {found.shown}"
-            elif requirers := self._provided.requirers(pin.name, closure):
+            elif requirers := self._installed.requirers(pin.name, closure):
                 needed[pin.name] = f"required by {listed(requirers, 3)}"
             elif self._is_the_driver(pin.name):
                 needed[pin.name] = "the only driver for PostgreSQL"
@@ -161,12 +161,12 @@ class _Writer:
         return name in _DRIVERS and has.isdisjoint(_DRIVERS - {"psycopg"})
 
     def _loaded(self, imports: Iterable[Foreign]) -> set[str]:
-        return set().union(*(self._provided.find(one.imported) or () for one in imports))
+        return set().union(*(self._installed.find(one.imported) or () for one in imports))
 
     def _missing(self) -> list[Foreign]:
         drivers = () if self._locked.drivers else ("psycopg2",)
         lambdas = LAMBDAS if self._locked.names.isdisjoint({"boto3", "botocore"}) else ()
-        return missing(self._reached, self._provided, self._place.target, others={*drivers, *lambdas})
+        return missing(self._reached, self._installed, self._place.target, others={*drivers, *lambdas})
 
     def _refuse_what_is_needed(self) -> None:
         needed = self._needed()

@@ -8,19 +8,19 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from infra.package import reached
+from infra.package import import_graph
 from infra.package.imports import backend_files
+from infra.package.installed import LAMBDAS, may_provide, standard_library, surely
 from infra.package.layout import BACKEND, BACKEND_LIBRARIES, ImportRoot
-from infra.package.provided import LAMBDAS, may_provide, standard_library, surely
 from infra.package.sources import folders_below
 
 if TYPE_CHECKING:
     from collections.abc import Collection
     from pathlib import Path, PurePosixPath
 
+    from infra.package.import_graph import Reached
     from infra.package.imports import Files
     from infra.package.layout import Layout
-    from infra.package.reached import Reached
 
 _DEEPEST = 3
 _ROUNDS = 5
@@ -40,7 +40,7 @@ def find(layout: Layout, locked: Collection[str], minor: int) -> Own:
     elsewhere = standard_library(minor) | LAMBDAS
     for _ in range(_ROUNDS):
         files = backend_files(layout)
-        found = reached.read(files, layout)
+        found = import_graph.read(files, layout)
         foreign = [one for one in surely(found.foreign) if one.imported.top not in elsewhere]
         names = {one.imported.top for one in foreign if not any(may_provide(name, [one]) for name in locked)}
         folders = {folder for name in sorted(names) if (folder := _folder_of(name, layout))}

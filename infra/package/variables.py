@@ -7,14 +7,14 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from infra.package.reached import When
+from infra.package.import_graph import When
 from lambda_migrate.invocation.suggestions import database_env, to_paste
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from infra.package.import_graph import Reached
     from infra.package.imports import Files
-    from infra.package.reached import Reached
 
 # An f-string that puts a password into an address as it is.
 _ADDRESS = re.compile(r"""f["'][^"'\n]*://[^"'\n]*\{[^}"'\n]*(?:password|passwd|pass|pwd)[^}"'\n]*\}""", re.IGNORECASE)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from infra.package.reached import Reached, When
+from infra.package.import_graph import Reached, When
 from infra.package.variables import Variables, find
 from lambda_migrate.env_py.advice import advice
 from lambda_migrate.invocation.suggestions import database_env

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 from packaging.requirements import InvalidRequirement, Requirement
 
+from infra.package.import_graph import When
 from infra.package.layout import BACKEND_LIBRARIES
-from infra.package.reached import When
 from infra.package.requirements import normal_name
 from infra.package.resolving import environment_of
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping
     from pathlib import Path
 
-    from infra.package.reached import Foreign, Import, Reached
+    from infra.package.import_graph import Foreign, Import, Reached
     from infra.package.target import Target
 
 # The distributions of Lambda's own Python that env.py's process gets without a lock: boto3 and its requirements.
@@ -75,7 +75,7 @@ class Dependency:
 
 
 @dataclass
-class Provided:
+class Installed:
     """The installed distributions of a package: which modules each provides, and what each requires."""
 
     owners: dict[PurePosixPath, str] = field(default_factory=dict)
@@ -150,13 +150,13 @@ def _dependencies(metadata: str, environment: Mapping[str, str]) -> Iterator[Dep
         yield Dependency(normal_name(requirement.name), str(requirement), certain)
 
 
-def missing(reached: Reached, provided: Provided, target: Target, *, others: Collection[str]) -> list[Foreign]:
+def missing(reached: Reached, installed: Installed, target: Target, *, others: Collection[str]) -> list[Foreign]:
     """Return the imports of modules that are neither installed nor in the standard library of the target.
 
     ``others`` are further modules that the function will find.
     """
     known = standard_library(target.minor) | set(others)
-    return [one for one in reached.foreign if one.imported.top not in known and provided.find(one.imported) is None]
+    return [one for one in reached.foreign if one.imported.top not in known and installed.find(one.imported) is None]
 
 
 def may_provide(distribution: str, imports: Iterable[Foreign]) -> Foreign | None:
