@@ -10,7 +10,7 @@ from aws_cdk import aws_ecr_assets as ecr_assets
 from aws_cdk import aws_lambda as lambda_
 
 from infra.package import IMAGE, Selection, Target, build
-from infra.package.beside import write_bill
+from infra.package.sbom import write_bill
 
 if TYPE_CHECKING:
     from infra.stages import Options

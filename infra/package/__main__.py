@@ -7,7 +7,8 @@ import sys
 from pathlib import Path
 
 from infra.package import PackageError, Selection, Target, build
-from infra.package.beside import foreign_files, shown, write_bill
+from infra.package.marker import foreign_files, shown
+from infra.package.sbom import write_bill
 
 
 def main() -> int:

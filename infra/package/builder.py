@@ -14,13 +14,13 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from infra.package import (
-    beside,
     checkpoints,
     contents,
     data_files,
     distributions,
     libraries,
     manifest,
+    marker,
     own_folders,
     variables,
 )
@@ -156,7 +156,7 @@ def build(
         manifest.write(staging, layout, graph, target, locked.drivers)
         if interpreter := find_interpreter(target):
             compile_all(staging, _python(copies), interpreter)
-        beside.write_marker(staging)
+        marker.write_marker(staging)
         _normalise(staging)
         digest = _digest(staging, {**site.digests, **ours.digests})
         size = _size_of(staging.rglob("*"))
@@ -208,7 +208,7 @@ def _url_variables(selection: Selection) -> tuple[str, ...]:
 def _refuse_to_replace(out: Path, backend: Path) -> None:
     if out == backend or out in backend.parents or out.is_symlink():
         raise PackageError(f"{out} cannot be replaced by a package; name another folder")
-    if out.exists() and not (out / beside.MARKER).is_file() and not (out.is_dir() and not any(out.iterdir())):
+    if out.exists() and not (out / marker.MARKER).is_file() and not (out.is_dir() and not any(out.iterdir())):
         raise PackageError(f"{out} is not empty and was not built here; name another folder, or remove it yourself")
 
 

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from infra.package import Target, build
-from infra.package.beside import bill_of_materials, foreign_files, write_bill
+from infra.package.marker import foreign_files
 from infra.package.requirements import read_requirements
+from infra.package.sbom import bill_of_materials, write_bill
 from tests.support.backends import make_backend
 from tests.support.functions import ROOT
 
