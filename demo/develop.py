@@ -18,7 +18,7 @@ from demo.backend import ROOT, Backend, BackendError, address
 from infra.package import PackageError
 from localcloud import cloud
 from localcloud.errors import LocalCloudError
-from migrate_review.checkpoint.beginning import begin
+from migrate_review.checkpoint.apply_locally import apply_if_empty
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -56,7 +56,7 @@ def _ours(alembic: list[str]) -> int:
     """Run a command with the libraries of this checkout."""
     database = cloud.development(ROOT)
     if alembic[0] == "upgrade" and os.environ.get("CHECKPOINT") != "off":
-        begun = begin(backend.BACK / "alembic.ini", database)
+        begun = apply_if_empty(backend.BACK / "alembic.ini", database)
         if begun is not None:
             print(begun)
     command = [sys.executable, "-m", "alembic", *alembic]

@@ -115,10 +115,11 @@ def _run(job: Job, journal: Journal, looking: Looking | None) -> None:
         destination_rev=job.revision,
         dont_mutate=action in READ_ONLY_ACTIONS,
     ) as environment:
-        beginning = None
+        apply_checkpoint = None
         if job.checkpoint and graph is not None and graph.manifest.checkpoint is not None:
-            beginning = load("lambda_migrate.env_py.beginning").Beginning(job, script, graph, journal)
-        _hook(environment, job, journal, before_revisions=beginning)
+            module = load("lambda_migrate.env_py.apply_checkpoint")
+            apply_checkpoint = module.ApplyCheckpoint(job, script, graph, journal)
+        _hook(environment, job, journal, before_revisions=apply_checkpoint)
         _run_env(script, job, journal, looking)
     journal.raise_caught()
     if not journal.began:

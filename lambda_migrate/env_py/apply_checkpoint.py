@@ -1,4 +1,4 @@
-"""Begins the upgrade of an empty database with the packaged checkpoint, in place of its revisions.
+"""Applies the packaged checkpoint to an empty database, in place of its revisions.
 
 It runs on the connection that env.py gives to Alembic, so the objects belong to the role that env.py acts as. If the
 result could differ from that of the revisions, the revisions run.
@@ -50,8 +50,8 @@ _DRIVERS = frozenset({"psycopg2", "psycopg", "psycopg_async", "asyncpg"})
 
 
 @dataclass
-class Beginning:
-    """The beginning of an upgrade. It is called each time that env.py runs its migrations."""
+class ApplyCheckpoint:
+    """Applies the checkpoint before an upgrade. It is called each time that env.py runs its migrations."""
 
     job: Job
     script: ScriptDirectory

@@ -1,4 +1,4 @@
-"""Begins an empty database with the checkpoint beside env.py, so that a developer's own Alembic continues from it.
+"""Applies the checkpoint beside env.py to an empty database, so that a developer's own Alembic continues from it.
 
 The function does this on env.py's own connection. Here the login may differ from env.py's, and so would the owners.
 Therefore a checkpoint of an env.py that sets a role is not used.
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from localcloud.postgres import Database
 
 
-def begin(config: Path, database: Database) -> str | None:
+def apply_if_empty(config: Path, database: Database) -> str | None:
     """Apply the checkpoint of a backend if the database is empty. Return what happened, None if nothing had to."""
     try:
         layout = read_layout(config.parent, config.name)

@@ -17,7 +17,7 @@ import pytest
 from lambda_migrate.database.schema import read_schema, same_form
 from lambda_migrate.revisions.checkpoint import Surroundings
 from localcloud.clients import client
-from migrate_review.checkpoint.beginning import begin
+from migrate_review.checkpoint.apply_locally import apply_if_empty
 from migrate_review.checkpoint.making import make
 from migrate_review.checkpoint.replaying import Backend
 from migrate_review.measure.session import settings_of
@@ -320,8 +320,8 @@ def test_revisions_that_are_given_something_else_run(
 
 
 def test_a_developers_upgrade_begins_with_it(database: Database, seeded: Path) -> None:
-    assert begin(seeded / "alembic.ini", database) == "began with a checkpoint of 3 revisions, at b2,c3"
-    assert begin(seeded / "alembic.ini", database) is None
+    assert apply_if_empty(seeded / "alembic.ini", database) == "began with a checkpoint of 3 revisions, at b2,c3"
+    assert apply_if_empty(seeded / "alembic.ini", database) is None
 
 
 @pytest.mark.stress
