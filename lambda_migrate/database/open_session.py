@@ -15,7 +15,7 @@ from lambda_migrate.database.qualified import SEARCH_PATH, qualified
 from lambda_migrate.database.secret import STORE
 from lambda_migrate.database.server_limit import leave_if_busy
 from lambda_migrate.database.session import ANSWER_S, IDLE_SESSION_TIMEOUT_S, Session, rows_of
-from lambda_migrate.database.untrusted import OWN_VERSION_TABLE, PLACE_IN_PATH, PLACE_IN_SCHEMA
+from lambda_migrate.database.version_table import OWN_VERSION_TABLE, PLACE_IN_PATH, PLACE_IN_SCHEMA
 from lambda_migrate.invocation.deadline import within
 from lambda_migrate.invocation.errors import (
     AuthenticationFailed,

@@ -14,8 +14,7 @@ import psycopg2.errors
 import psycopg2.extensions
 
 from lambda_migrate.database import untrusted
-from lambda_migrate.invocation.errors import ConfigurationError, DatabaseUnavailable
-from lambda_migrate.invocation.heads import COLUMN, LIMIT, heads_of
+from lambda_migrate.invocation.errors import DatabaseUnavailable
 from lambda_migrate.invocation.redaction import one_line
 
 if TYPE_CHECKING:
@@ -38,8 +37,6 @@ IDLE_SESSION_TIMEOUT_S = 30
 _LOCK_TIMEOUT_MS = 1000
 # Beyond a statement's own timeout the server does not answer at all.
 _GRACE_S = 5
-# Ordinary and partitioned tables, in pg_class.relkind.
-_TABLES = ("r", "p")
 
 
 @dataclass(frozen=True)
@@ -174,49 +171,3 @@ def find_untrusted(session: Session, schema: str | None) -> Findings:
     schemas = {*session.path, *([schema] if schema is not None else ())}
     sql = untrusted.query(sorted(schemas), missing=not session.path_is_whole)
     return untrusted.findings(session.rows(sql))
-
-
-def find_version_table(session: Session, name: str, schema: str | None) -> str | None:
-    """Return what `Session.version_table` would be if the session was opened now, for a request with this schema."""
-    in_path = untrusted.PLACE_IN_PATH.format(path="%(path)s::name[]")
-    sql = untrusted.VERSION_TABLE.format(place=in_path if schema is None else untrusted.PLACE_IN_SCHEMA)
-    found = session.rows(sql, {"table": name, "path": list(session.path), "schema": schema})
-    return next((place for (place,) in found), None)
-
-
-def versions(session: Session, schema: str, table: str, role: str | None) -> tuple[str, ...]:
-    """Return the committed revisions in a version table, sorted; none if there is no such table.
-
-    ``role`` is the role that env.py set, if any: the login may not inherit its rights.
-
-    Raises:
-        ConfigurationError: the table holds something else.
-    """
-
-    def quoted(name: str) -> str:
-        return str(psycopg2.extensions.quote_ident(name, session.connection))
-
-    qualified = f"{quoted(schema)}.{quoted(table)}"
-
-    def read(acting: str) -> tuple[str, ...]:
-        doubled = acting.replace("%", "%%")
-        kind = session.rows(
-            f"{doubled}SELECT (SELECT relkind FROM pg_class WHERE oid = to_regclass(%s))",  # noqa: S608 - ours
-            (qualified,),
-        )
-        if kind[0][0] is None:
-            return ()
-        if kind[0][0] not in _TABLES:
-            # Reading a view would run its functions with the rights of this session.
-            raise ConfigurationError(f"the version table {qualified} is no table: drop it, and stamp the database")
-        rows = session.rows(f"{acting}SELECT {COLUMN} FROM {qualified} {LIMIT}")  # noqa: S608 - quoted
-        return heads_of((row[0] for row in rows), f"{schema}.{table}")
-
-    try:
-        return read(f"SET LOCAL ROLE {quoted(role)}; " if role else "")
-    except (psycopg2.errors.InsufficientPrivilege, psycopg2.errors.InvalidParameterValue):
-        # If env.py logs in with another role, this login may not be a member of the role. A role that env.py created in
-        # a read-only action does not exist.
-        if role is None:
-            raise
-        return read("")

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 # Enough for a message. Each finding that is mended may uncover another one.
 _FINDINGS = 10
 # `pg_database_owner`, which owns the schema public from PostgreSQL 15 on. Its one member is the database's owner.
-_DATABASE_OWNER = 6171
+DATABASE_OWNER = 6171
 
 # Roles that need not plant anything: the login, the roles that may act as it, and those that may act as a superuser.
 # "me" is the login, also after SET ROLE. Before PostgreSQL 16, CREATEROLE includes every role but superusers.
@@ -45,37 +45,6 @@ _ACTING = """
 
 _STRANGERS = "r.rolcanlogin AND NOT EXISTS (SELECT FROM trusted WHERE trusted.oid = r.oid)"
 
-# The places of a version table. Without a schema, env.py's session finds it by its name alone, so it must be the only
-# relation of this name. In a request's schema, env.py's version table is the one of that schema, whatever others have.
-PLACE_IN_PATH = (
-    "n.nspname = ANY({path}) AND NOT EXISTS"
-    " (SELECT FROM pg_class other WHERE other.relname = c.relname AND other.oid <> c.oid)"
-)
-PLACE_IN_SCHEMA = "c.relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = %(schema)s::name)"
-
-# The same for a table that belongs to the login itself, and whose schema belongs to it or to the database's owner that
-# it is. It costs a tenth, and is a part of the statement that opens each session.
-OWN_VERSION_TABLE = f"""
-    SELECT n.nspname::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-    WHERE c.relname = %(table)s::name AND c.relkind = 'r' AND {{place}}
-    AND pg_get_userbyid(c.relowner) = session_user AND (
-        pg_get_userbyid(n.nspowner) = session_user OR (n.nspowner = {_DATABASE_OWNER} AND EXISTS (
-            SELECT FROM pg_database WHERE datname = current_database() AND pg_get_userbyid(datdba) = session_user)))
-    """  # noqa: S608 - ours
-
-# The schema of the version table, if it is at its `place` and only trusted roles may act as its owner and as the owner
-# of its schema. Others could replace the table by a view, or hang functions on it that a read runs.
-VERSION_TABLE = f"""
-    SELECT n.nspname::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-    WHERE c.relname = %(table)s::name AND c.relkind = 'r' AND {{place}}
-    AND NOT EXISTS (
-        SELECT FROM unnest(ARRAY[c.relowner, CASE WHEN n.nspowner <> {_DATABASE_OWNER} THEN n.nspowner ELSE (
-            SELECT datdba FROM pg_database WHERE datname = current_database()) END]) AS owner
-        JOIN pg_roles r ON (r.oid = owner AND r.rolcanlogin)
-            OR EXISTS (SELECT FROM pg_auth_members m WHERE m.roleid = owner AND m.member = r.oid)
-        WHERE r.rolname <> session_user AND NOT r.rolsuper AND NOT pg_has_role(r.oid, session_user, 'MEMBER')
-    )"""  # noqa: S608 - ours
-
 # One row for each way in which a role has an influence. `root` is the role that has it, 0 for PUBLIC.
 _QUERY = f"""
     WITH RECURSIVE {_TRUSTED},
@@ -93,10 +62,10 @@ _QUERY = f"""
         SELECT 'new schema', NULL, a.grantee, NULL FROM database, aclexplode(database.acl) AS a
             WHERE {{missing}} AND a.privilege_type = 'CREATE' AND a.grantee <> database.datdba
         UNION ALL
-        SELECT 'schema', path.schema, path.nspowner, NULL FROM path WHERE path.nspowner <> {_DATABASE_OWNER}
+        SELECT 'schema', path.schema, path.nspowner, NULL FROM path WHERE path.nspowner <> {DATABASE_OWNER}
         UNION ALL
         SELECT 'create', path.schema, a.grantee, NULL FROM path, aclexplode(path.acl) AS a
-            WHERE a.privilege_type = 'CREATE' AND a.grantee <> path.nspowner AND a.grantee <> {_DATABASE_OWNER}
+            WHERE a.privilege_type = 'CREATE' AND a.grantee <> path.nspowner AND a.grantee <> {DATABASE_OWNER}
         UNION ALL
         SELECT 'routine', path.schema, p.proowner, min(
                 {{place}} || quote_ident(p.proname) || '(' || pg_get_function_identity_arguments(p.oid) || ')')

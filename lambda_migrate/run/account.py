@@ -11,7 +11,7 @@ from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from lambda_migrate.database.session import versions
+from lambda_migrate.database.version_table import versions
 from lambda_migrate.env_py.messages import (
     Began,
     CheckpointSkipped,

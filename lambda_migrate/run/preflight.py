@@ -14,7 +14,7 @@ import psycopg2.errors
 
 from lambda_migrate.database.open_session import open_session
 from lambda_migrate.database.questions import Questions, preflight_of
-from lambda_migrate.database.session import versions
+from lambda_migrate.database.version_table import versions
 from lambda_migrate.invocation.errors import ConfigurationError, DatabaseUnavailable, PreflightFailed
 from lambda_migrate.invocation.result import joined, some
 from lambda_migrate.invocation.telemetry import log

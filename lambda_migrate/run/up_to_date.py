@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import psycopg2.errors
 
-from lambda_migrate.database.session import find_version_table
+from lambda_migrate.database.version_table import find_version_table
 from lambda_migrate.invocation.errors import ConfigurationError, DatabaseUnavailable
 from lambda_migrate.invocation.heads import COLUMN, LIMIT, heads_of
 from lambda_migrate.invocation.result import RunState, joined
