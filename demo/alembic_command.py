@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,10 @@ def main(arguments: list[str]) -> None:
 
 
 def _missing_variables(error: Exception) -> list[str]:
-    """Return the variables whose lack was the error."""
+    """Return the missing variables that caused the error."""
+    frames = traceback.extract_tb(error.__traceback__)
+    if isinstance(error, KeyError) and frames[-1].filename not in {os.__file__, "<frozen os>"}:
+        return []  # the key of another mapping
     # Last on the path, and only now: the backend may have modules of the same names as this checkout.
     sys.path.append(str(Path(__file__).resolve().parent.parent))
     from lambda_migrate.env_py.advice import missing_variables  # noqa: PLC0415

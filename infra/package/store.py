@@ -139,11 +139,8 @@ def _exclusive(places: Iterable[Path]) -> Iterator[None]:
     with lock.open("w") as file:
         if sys.platform != "win32":
             fcntl.flock(file, fcntl.LOCK_EX)
-        try:
-            yield
-        finally:
-            with suppress(OSError):  # another build was faster
-                lock.unlink()
+        # The file stays: a build that waits for it must not be left with one that no later build finds.
+        yield
 
 
 def _key(pin: Pin, recipe: Recipe) -> str:

@@ -199,7 +199,7 @@ def _ask_env_py(report: _Report, invocation: Invocation, *, writable: bool, perm
                 "server", f"PostgreSQL {session.server.version}, read-only by default, which env.py turns off"
             )
         if not permitted:
-            found = {_privileges(session, began.table.schema, began.role): began.role for began in begun}
+            found = {_privileges(session, began.home, began.role): began.role for began in begun}
             roles = " and ".join(dict.fromkeys(role or "its login" for role in found.values()))
             report.pass_after_all("privileges", f"env.py acts as {roles}, which {' and '.join(found)}")
 

@@ -37,7 +37,7 @@ class Pass:
 
     ``configured`` are the schema, if any, and the name that env.py gave to ``context.configure()``. ``ahead`` is True
     if the package does not have those revisions. ``may_write`` is False if the session is read-only by default.
-    ``pending`` is True if revisions are pending here.
+    ``pending`` is True if revisions are pending here. ``home`` is the schema in which the session creates by default.
     """
 
     table: VersionTable
@@ -48,6 +48,7 @@ class Pass:
     ahead: bool = False
     may_write: bool = True
     pending: bool = False
+    home: str | None = None
 
 
 @dataclass(frozen=True)

@@ -84,7 +84,7 @@ class Began:
 
     An env.py that runs migrations several times sends one for each time.
     ``role`` is the role that env.py set, None if it acts as its login. ``may_write`` is False if its session is
-    read-only by default; a look does not count.
+    read-only by default; a look does not count. ``home`` is the schema in which its session creates by default.
     """
 
     heads: tuple[str, ...]
@@ -94,6 +94,7 @@ class Began:
     role: str | None = None
     ahead: bool = False
     may_write: bool = True
+    home: str | None = None
 
 
 @dataclass(frozen=True)

@@ -184,6 +184,7 @@ class Steps:
                 table=now.table,
                 role=now.role,
                 may_write=now.may_write,
+                home=now.home,
             )
         )
 
@@ -198,7 +199,9 @@ class Steps:
             if not allowed:
                 raise
             now.ahead = True
-            self.journal.send(Began(now.heads, (), (), now.table, now.role, ahead=True, may_write=now.may_write))
+            self.journal.send(
+                Began(now.heads, (), (), now.table, now.role, ahead=True, may_write=now.may_write, home=now.home)
+            )
             return True
         return False
 
@@ -383,7 +386,7 @@ def located(context: MigrationContext, job: Job, heads: tuple[str, ...]) -> Pass
     table = VersionTable(found.schema, str(context.version_table))
     progress = Progress(table, found.comment, found.may_comment, job.resumes)
     configured = (context.version_table_schema, context.version_table)
-    return Pass(table, found.role, heads, configured, progress, may_write=found.may_write)
+    return Pass(table, found.role, heads, configured, progress, may_write=found.may_write, home=found.home)
 
 
 @dataclass(frozen=True)
@@ -391,7 +394,8 @@ class _Found:
     """The version table as env.py's own session finds it, and the role that env.py set, if any.
 
     ``comment`` is the table's, and ``may_comment`` whether the role may change it. ``may_write`` is False if the
-    session's transactions are read-only by default, apart from what a look sets.
+    session's transactions are read-only by default, apart from what a look sets. ``home`` is the schema in which the
+    session creates by default.
     """
 
     schema: str
@@ -399,6 +403,7 @@ class _Found:
     comment: str | None
     may_comment: bool
     may_write: bool
+    home: str
 
 
 # A look sets the default when the session begins, so "off" is env.py's own: a statement, or an option of the driver.
@@ -415,7 +420,8 @@ def _version_table(context: MigrationContext, *, is_look: bool) -> _Found:
         qualified(
             "SELECT found.schema, CASE WHEN current_user <> session_user THEN current_user::text END,"  # noqa: S608 - ours
             " obj_description(c.oid, 'pg_class'), coalesce(pg_has_role(c.relowner, 'USAGE'), false),"
-            f" current_setting('search_path'), current_user::text, {_MAY_WRITE if is_look else 'true'}"
+            " current_schema(), current_setting('search_path'), current_user::text,"
+            f" {_MAY_WRITE if is_look else 'true'}"
             " FROM (SELECT coalesce((:schema)::text, (SELECT nspname FROM pg_class JOIN pg_namespace n"
             " ON n.oid = relnamespace WHERE pg_class.oid = to_regclass(quote_ident(:name))), current_schema())"
             " AS schema) AS found LEFT JOIN pg_namespace m ON m.nspname = found.schema"
@@ -423,9 +429,10 @@ def _version_table(context: MigrationContext, *, is_look: bool) -> _Found:
         )
     )
     names = {"name": context.version_table, "schema": context.version_table_schema}
-    schema, role, comment, may_comment, path, user, may_write = connection.execute(sql, names).one()
+    schema, role, comment, may_comment, home, path, user, may_write = connection.execute(sql, names).one()
+    home = home or _first_schema(path, user)
     # SQLAlchemy's quoted_name is a str that the function's process does not know.
-    return _Found(str(schema or _first_schema(path, user)), role, comment, may_comment, may_write)
+    return _Found(str(schema or home), role, comment, may_comment, may_write, home)
 
 
 def _first_schema(search_path: str, user: str) -> str:

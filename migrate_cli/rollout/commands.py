@@ -386,7 +386,8 @@ def _show_outcome(
 def _judged(machine: Machine, report: Mapping[str, Any]) -> CommandError | None:
     commands = machine.commands
     if report["status"] == "succeeded":
-        return _drift(report) if report.get("check") else None
+        # A function of an earlier version writes no ``check``.
+        return _drift(report) if report.get("check") or report.get("schema") else None
     if report.get("downgrade_to"):
         # A retry or another rollout would upgrade.
         back = f"rollout --downgrade-to {report['downgrade_to']} --migrated-by {report['migrated_by']}"

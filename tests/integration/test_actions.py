@@ -318,6 +318,24 @@ class TestDoctor:
         assert steps(answer)["privileges"] is False
         assert steps(answer)["lock"] is True
 
+    def test_a_schema_for_the_version_table_alone(
+        self, runner: Runner, database: Database, postgres_server: Server, tmp_path: Path
+    ) -> None:
+        whole = postgres_server.database(database.name)
+        execute(
+            whole, "REVOKE CREATE ON SCHEMA public FROM PUBLIC", f'CREATE SCHEMA app AUTHORIZATION "{database.user}"'
+        )
+        execute(whole, "ALTER SCHEMA public OWNER TO CURRENT_USER")
+        env_py = ENV_PY.replace(
+            "context.configure(connection", "context.configure(version_table_schema='app', connection"
+        )
+        function = runner.start(
+            write_tree(tmp_path / "elsewhere", [Rev("a1", sql("CREATE TABLE public.a (id int)"))], env_py=env_py)
+        )
+
+        assert steps(function.invoke({"action": "doctor"}))["privileges"] is False
+        assert function.invoke().error_type == "MigrationFailed"
+
     def test_a_tree_that_does_not_load(self, runner: Runner, tmp_path: Path) -> None:
         tree = write_tree(tmp_path / "broken", [Rev("a1")])
         (tree / "alembic" / "versions" / "a1_.py").write_text("revision = 'a1'\ndown_revision = None\n1 / 0\n")

@@ -219,6 +219,16 @@ def test_an_error_while_a_revision_runs_keeps_its_traceback(at_head: Back) -> No
     assert any('table "nowhere" does not exist' in line for line in ended.lines)
 
 
+def test_a_key_that_another_mapping_lacks_is_no_variable(tmp_path: Path) -> None:
+    folder = write_tree(tmp_path, [Rev("a1", "pass")], env_py="{'BLUE': 1}['RED']\n")
+    command = [sys.executable, str(BACK.parent / "demo" / "alembic_command.py"), "--config", "alembic.ini", "current"]
+    environment = {"PATH": os.environ["PATH"], "DATABASE_URL": NO_DATABASE}
+
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+
+    assert done.stderr.splitlines()[-1] == "KeyError: 'RED'"
+
+
 @pytest.mark.parametrize("example", [None, ".env.example", ".env"])
 def test_a_variable_that_another_backend_lacks_is_one_line_with_where_to_write_it(
     tmp_path: Path, example: str | None
