@@ -7,7 +7,7 @@ from datetime import date, datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 from lambda_migrate.fleet.folder import FAILED, MIGRATED
-from lambda_migrate.fleet.observed import last_of_each
+from lambda_migrate.fleet.outcome_reader import last_of_each
 from lambda_migrate.fleet.target import listing_of
 from lambda_migrate.invocation.errors import ConfigurationError, DowngradeRefused, InvalidRequest
 from lambda_migrate.invocation.request import ROLLOUT_INPUT, is_downgrade, is_rollout_name

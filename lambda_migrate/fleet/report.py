@@ -10,9 +10,9 @@ from collections import Counter
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
-from lambda_migrate.fleet import looks, page
+from lambda_migrate.fleet import page, plan_results
 from lambda_migrate.fleet.folder import BEHIND, DEPLOYED, FAILED, LEFT, OUTCOMES, PAGE, REPORT, TARGETS, SpoiledError
-from lambda_migrate.fleet.observed import Observed, observe
+from lambda_migrate.fleet.outcome_reader import Observed, observe
 from lambda_migrate.fleet.target import answer, failure_of, folder_of, rollout_fields, title
 from lambda_migrate.invocation.errors import InvalidRequest
 
@@ -90,7 +90,7 @@ def _of(observed: Observed, problem: Mapping[str, Any] | None, ended: datetime |
         failures=_failures(observed.folder, outcomes),
         names=observed.names([*_slowest(outcomes), *_behind(outcomes)]),
     )
-    return report | (looks.sections(observed.folder) if observed.rollout["plan"] else {})
+    return report | (plan_results.sections(observed.folder) if observed.rollout["plan"] else {})
 
 
 def summarize(  # noqa: PLR0913 - one argument an object in S3

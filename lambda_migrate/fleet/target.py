@@ -27,7 +27,7 @@ from lambda_migrate.fleet.folder import (
     Folder,
     SpoiledError,
 )
-from lambda_migrate.fleet.observed import last_of_each, wave_of
+from lambda_migrate.fleet.outcome_reader import last_of_each, wave_of
 from lambda_migrate.invocation.errors import ConfigurationError, InvalidRequest, MigrationLocked, keeping
 from lambda_migrate.invocation.loading import load
 from lambda_migrate.invocation.redaction import one_line
@@ -77,7 +77,7 @@ def take_part(invocation: Invocation, action: Callable[[Invocation], Result]) ->
         if taken_back and outcome == BEHIND:
             outcome = CURRENT  # where the rollout takes it to
         if invocation.request.action == "status":
-            load("lambda_migrate.fleet.looks").look(invocation, folder, rollout["item"], state, outcome)
+            load("lambda_migrate.fleet.plan_results").record(invocation, folder, rollout["item"], state, outcome)
     except ServerBusy as busy:
         return _busy(invocation, busy)
     duration_ms = round((before - invocation.deadline.left()) * 1000)

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from lambda_migrate.fleet.folder import BEHIND, CURRENT, FAILED, LEFT, MIGRATED, OUTCOMES, SpoiledError
-from lambda_migrate.fleet.observed import observe
+from lambda_migrate.fleet.outcome_reader import observe
 from lambda_migrate.invocation.result import joined
 from migrate_cli.actions import Call
 from migrate_cli.errors import CommandError, ExitCode, UsageError, steps

@@ -25,7 +25,7 @@ from lambda_migrate.fleet.folder import (
     Outcome,
     wave_file,
 )
-from lambda_migrate.fleet.observed import last_of_each, observe
+from lambda_migrate.fleet.outcome_reader import last_of_each, observe
 from lambda_migrate.fleet.target import record_failure
 
 if TYPE_CHECKING:

@@ -32,7 +32,7 @@ _VERDICTS = ("fails", "slow", "unknown", "ok")
 _SCHEMA_STATES = ("equal", "different", "unknown")
 
 
-def look(invocation: Invocation, folder: Folder, item: Mapping[str, Any], state: RunState, outcome: str) -> None:
+def record(invocation: Invocation, folder: Folder, item: Mapping[str, Any], state: RunState, outcome: str) -> None:
     """Record the preflight of a target in a plan or a check. Unknown parts are omitted.
 
     Raises:
