@@ -178,7 +178,7 @@ execution-policy: $(TOOLS) ## Print the policies for deploying one stage only: m
 test: $(DEV) $(CLOUD) $(BENCH) ## Run every test, with the end-to-end tests
 	@python -m pytest -n auto --dist loadgroup
 
-STRESS := any_event backfill benchmarks busy_tables concurrency deadline in_the_way kills looking network_faults \
+STRESS := any_event backfill benchmarks blockers busy_tables concurrency deadline kills looking network_faults \
 	resuming rotation schema_fingerprint search_path server_states serving several_version_tables stranger \
 	tls_of_env_py transaction_local
 

@@ -15,7 +15,7 @@ from benchmarks.suite import main
 from lambda_migrate.database.common import Server
 from lambda_migrate.database.credentials import Credentials
 from lambda_migrate.database.estimate import CAUTION
-from lambda_migrate.database.questions import Questions
+from lambda_migrate.database.preflight_queries import PreflightQueries
 from lambda_migrate.database.session import Session
 from lambda_migrate.invocation.deadline import Deadline
 
@@ -115,7 +115,7 @@ def _estimate(database: Database, works: list[dict[str, object]]) -> float:
             Credentials(database.host, database.port, database.name, database.user, "", "verify-full", database.ca),
             Deadline.after(_LONG_S),
         )
-        middle = Questions(session, "public", _LONG_S * 1000, None).milliseconds(works)
+        middle = PreflightQueries(session, "public", _LONG_S * 1000, None).milliseconds(works)
     assert middle is not None  # noqa: S101 - the tables exist
     return middle * CAUTION / 1000
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg2.errors
 
 from lambda_migrate.database.open_session import open_session
-from lambda_migrate.database.questions import Questions, preflight_of
+from lambda_migrate.database.preflight_queries import PreflightQueries, preflight_of
 from lambda_migrate.database.version_table import versions
 from lambda_migrate.invocation.errors import ConfigurationError, DatabaseUnavailable, PreflightFailed
 from lambda_migrate.invocation.result import joined, some
@@ -208,7 +208,7 @@ class _Look:
         self._recorded = recorded
         self._most = None if mode == "enforce" else invocation.settings.preflight_max_scan_mb * _MB
         self._locked: dict[str, None] = {}
-        self._questions: Questions | None = None
+        self._queries: PreflightQueries | None = None
 
     def at(self, pending: Iterable[Pending]) -> list[tuple[str | None, str, dict[str, Any]]]:
         """Return the preflight of each revision that was recorded, with its schema."""
@@ -218,13 +218,13 @@ class _Look:
         found = []
         for each in pending:
             schema = each.schema or self._invocation.schema or self._session.default_schema or _PUBLIC
-            self._questions = Questions(self._session, schema, settings.preflight_timeout_ms, self._most)
+            self._queries = PreflightQueries(self._session, schema, settings.preflight_timeout_ms, self._most)
             earlier: list[Mapping[str, Any]] = []
             for revision in each.revisions:
                 facts = self._recorded.get(revision)
                 if facts is not None:
                     self._locked |= dict.fromkeys(table["table"] for table in facts["tables"])
-                    entry = preflight_of(self._questions, facts, earlier, settings.preflight_max_block_s)
+                    entry = preflight_of(self._queries, facts, earlier, settings.preflight_max_block_s)
                     entry["acknowledged"] = {
                         problem: reason
                         for problem in _problems(entry, self._invocation)
@@ -236,7 +236,7 @@ class _Look:
 
     def holdups(self) -> list[dict[str, Any]]:
         """Return what delays any run on the server."""
-        return self._questions.holdups(self._locked) if self._questions is not None else []
+        return self._queries.holdups(self._locked) if self._queries is not None else []
 
 
 def _problems(found: Mapping[str, Any], invocation: Invocation) -> list[str]:

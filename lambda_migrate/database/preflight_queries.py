@@ -1,4 +1,4 @@
-"""Asks a database what a revision will meet there: its rows and sizes, its violations, and who is in the way.
+"""Queries a database before a revision runs: its rows and sizes, its violations, and its blockers.
 
 Nothing is changed, and no row leaves the server: a query's answer is a number. Each query has a transaction of its own
 that cannot write, ends after PREFLIGHT_TIMEOUT_MS, and gives up at once where it would wait for a lock.
@@ -14,7 +14,7 @@ import psycopg2
 import psycopg2.errors
 import psycopg2.extensions
 
-from lambda_migrate.database import in_the_way
+from lambda_migrate.database import blockers
 from lambda_migrate.database.estimate import CAUTION, Size, Speed, milliseconds, work_of
 from lambda_migrate.database.qualified import SEARCH_PATH
 from lambda_migrate.database.session import read_only
@@ -69,8 +69,8 @@ _SIZES_OF_LOCKED = """
 """
 
 
-class Questions:
-    """Asks about several revisions on one session, each thing once.
+class PreflightQueries:
+    """Queries for several revisions on one session. Each answer is kept, so no query runs twice.
 
     ``schema`` is where unqualified names are. ``max_scan_bytes`` is the size of a table from which on its rows are
     sampled and not all looked at, None if they always are.
@@ -82,7 +82,7 @@ class Questions:
         self._path = ", ".join(psycopg2.extensions.quote_ident(each, session.connection) for each in path)
         self._timeout_ms = timeout_ms
         self._max_scan_bytes = max_scan_bytes
-        # All questions together take at most a quarter of the time: what is left is for the migration.
+        # All queries together take at most a quarter of the time: what is left is for the migration.
         self._until = session.deadline.left() * (1 - _SHARE)
         self._sizes: dict[str, Size | None] = {}
         self._speed: Speed | None = None
@@ -148,12 +148,12 @@ class Questions:
 
     def blockers(self, locks: Mapping[str, str]) -> list[dict[str, Any]]:
         """Return who is in the way of these locks now for longer than a moment: transactions, also prepared ones."""
-        return in_the_way.blockers(self._ask, {name: mode for name, mode in locks.items() if self.size(name)})
+        return blockers.blockers(self._ask, {name: mode for name, mode in locks.items() if self.size(name)})
 
     def holdups(self, tables: Iterable[str]) -> list[dict[str, Any]]:
         """Return what delays any run on this server. What the login may not see is left out."""
         try:
-            return in_the_way.holdups(self._ask, list(tables))
+            return blockers.holdups(self._ask, list(tables))
         except psycopg2.Error:
             return []
 
@@ -220,7 +220,7 @@ def _sampled(query: str, table: str, share: float) -> str | None:
 
 
 def preflight_of(
-    questions: Questions,
+    queries: PreflightQueries,
     facts: Mapping[str, Any],
     earlier: Collection[Mapping[str, Any]],
     max_block_s: float,
@@ -231,52 +231,52 @@ def preflight_of(
     it: a check on what they make, alter or change may have another result by then.
     """
     try:
-        return _preflight_of(questions, facts, earlier, max_block_s)
+        return _preflight_of(queries, facts, earlier, max_block_s)
     except psycopg2.Error:
         # A missing privilege, for example. A look must not keep a migration from running.
         return {"verdict": "unknown", "tables": [], "checks": [], "blockers": [], "estimated_ms": None}
 
 
 def _preflight_of(
-    questions: Questions,
+    queries: PreflightQueries,
     facts: Mapping[str, Any],
     earlier: Collection[Mapping[str, Any]],
     max_block_s: float,
 ) -> dict[str, Any]:
-    tables = [_table(questions, fact) for fact in facts["tables"]]
-    checks = [_check(questions, check, earlier) for check in facts["checks"]]
+    tables = [_table(queries, fact) for fact in facts["tables"]]
+    checks = [_check(queries, check, earlier) for check in facts["checks"]]
     results = {check["result"] for check in checks}
     slow = any(table["blocks"] != "nothing" and (table["estimated_ms"] or 0) > max_block_s * 1000 for table in tables)
     is_open = any(table["estimated_ms"] is None for table in tables) or any("sampled" in check for check in checks)
     unknown = results & {"timed_out", "depends_on_pending"} or is_open
     try:
-        blockers = questions.blockers({table["table"]: table["lock"] for table in tables})
+        blocking = queries.blockers({table["table"]: table["lock"] for table in tables})
     except psycopg2.Error:
         # The counts are valid without the blockers.
-        blockers = []
+        blocking = []
     verdict = "fails" if "failed" in results else "slow" if slow else "unknown" if unknown else "ok"
     return {
         "verdict": verdict,
         "tables": tables,
         "checks": checks,
-        "blockers": blockers,
-        "estimated_ms": _range(questions, facts),
+        "blockers": blocking,
+        "estimated_ms": _range(queries, facts),
     }
 
 
-def _range(questions: Questions, facts: Mapping[str, Any]) -> list[int] | None:
+def _range(queries: PreflightQueries, facts: Mapping[str, Any]) -> list[int] | None:
     """Return the shortest and the longest time that the whole revision is expected to take."""
     try:
-        middle = questions.milliseconds(facts["work"]) if "work" in facts else None
+        middle = queries.milliseconds(facts["work"]) if "work" in facts else None
     except psycopg2.Error:
         return None
     return [round(middle / CAUTION), round(middle * CAUTION)] if middle is not None else None
 
 
-def _table(questions: Questions, fact: Mapping[str, Any]) -> dict[str, Any]:
+def _table(queries: PreflightQueries, fact: Mapping[str, Any]) -> dict[str, Any]:
     try:
-        size = questions.size(fact["table"])
-        middle = questions.milliseconds(work_of(fact)) if size is not None else None
+        size = queries.size(fact["table"])
+        middle = queries.milliseconds(work_of(fact)) if size is not None else None
     except psycopg2.Error:
         size = middle = None
     return {
@@ -291,12 +291,14 @@ def _table(questions: Questions, fact: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _check(questions: Questions, check: Mapping[str, Any], earlier: Collection[Mapping[str, Any]]) -> dict[str, Any]:
+def _check(
+    queries: PreflightQueries, check: Mapping[str, Any], earlier: Collection[Mapping[str, Any]]
+) -> dict[str, Any]:
     """Return a check with its result. Rows that are changed before it may pass or fail by then."""
     found: int | str = "depends_on_pending"
     share = None
     if check["query"] is not None and not _depends(check, earlier):
-        found, share = questions.check(check)
+        found, share = queries.check(check)
     result = found if isinstance(found, str) else "passed" if found == 0 else "failed"
     touched = {table["table"] for facts in earlier for table in facts["tables"]}
     if result == "timed_out" and check["table"] in touched:

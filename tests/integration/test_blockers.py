@@ -12,7 +12,7 @@ import psycopg2
 import pytest
 from psycopg2.extras import LogicalReplicationConnection
 
-from lambda_migrate.database.in_the_way import blockers, holdups
+from lambda_migrate.database.blockers import blockers, holdups
 from localcloud import postgres
 from tests.support.bystander import administer, execute, query
 from tests.support.checkout import ROOT
