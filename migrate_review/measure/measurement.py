@@ -283,7 +283,7 @@ class Measurement:
     # --- a second run ---
 
     def _run_again(self, seen: Observation) -> Observation:
-        """Stop the revision wherever it has committed some of its work, and run it again as the runner does."""
+        """Stop the revision after each commit, and run it again as the function does."""
         places = _stops(seen.upgrade.statements)
         if not places or seen.revision not in self.position.applied:
             return seen

@@ -1,6 +1,6 @@
-"""Which tables get rows before a revision runs: all of a small schema, and of a large one those that it touches.
+"""Selects the tables to fill before a revision runs: all tables of a small schema, or those that the revision touches.
 
-What it touches is first guessed by the names in its text. What was measured then shows whether the guess was right.
+The names in the revision's text give a first guess. The measurements show which tables the guess missed.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
     from migrate_review.observation import Observation
 
-# Below it, filling all tables takes less than half a second.
+# Filling this many tables takes less than half a second.
 _FEW_TABLES = 20
 
-# Each relation that has rows or shows some, with the tables that hold them: a partition's rows are put into its table.
+# Maps each table and view to the tables that hold its rows. For a partition, that is the partitioned table.
 _RELATIONS = """
 WITH RECURSIVE reads (view, relation) AS (
     SELECT DISTINCT w.ev_class, d.refobjid FROM pg_rewrite w

@@ -28,7 +28,7 @@ _PREFIX = "review_"
 # Longer than any statement on a few hundred rows takes, shorter than the time that a whole pass has.
 _STATEMENT_TIMEOUT_S = 45
 
-# The runner sets one, too. Only a revision that waits for itself waits this long here.
+# Only a revision that waits for its own locks waits this long. The function also sets a lock timeout.
 _LOCK_TIMEOUT_S = 15
 
 # A few hundred rows are planned as if they were many: what has an index is looked up in it, and a scan is a scan of

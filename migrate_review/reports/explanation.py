@@ -40,6 +40,6 @@ def _lines(rule: Rule) -> Iterator[str]:
             yield ""
             yield from (f"    {line}".rstrip() for line in code.strip("\n").splitlines())
     yield ""
-    yield "If you know better, say so in the revision, with a reason:"
+    yield "To acknowledge the finding, add a comment with a reason to the revision:"
     yield ""
-    yield f"    # -- reviewed: {rule.name} <why this is no trouble here>"
+    yield f"    # -- reviewed: {rule.name} <why it is safe here>"

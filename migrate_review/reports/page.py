@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "review.md"
 CORPUS = ROOT / "tests" / "review" / "corpus"
-# They ask for timeouts in every file, which the runner sets for all.
+# Both require timeouts in every file. The function sets them for all revisions.
 EVERYWHERE = ("require-lock-timeout", "require-statement-timeout")
 
 _GAP = re.compile(r"\{(\w+)(?:\.\w+)?(?:![rs])?\}")

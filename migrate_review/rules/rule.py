@@ -17,10 +17,10 @@ class Theme(str, Enum):
     """The topic of a rule, in the order of docs/review.md."""
 
     LOCKS = "Locks, rewrites and scans"
-    COMPATIBILITY = "The application that is running meanwhile"
+    COMPATIBILITY = "Compatibility with the running application"
     DOWNGRADE = "Downgrade and data"
     KEYS = "Keys, indexes, names and types"
-    GRAPH = "The revisions and their history"
+    GRAPH = "Revision history"
 
 
 @dataclass(frozen=True)

@@ -24,22 +24,21 @@ if TYPE_CHECKING:
 
 # Rules that squawk runs without, each with the reason.
 EXCLUDED: Mapping[str, str] = {
-    "require-lock-timeout": "the runner sets lock_timeout for every attempt, and tries again",
-    "require-statement-timeout": "the runner sets statement_timeout, up to Lambda's deadline",
+    "require-lock-timeout": "the function sets lock_timeout for every attempt, and retries",
+    "require-statement-timeout": "the function sets statement_timeout, up to Lambda's deadline",
     "require-timeout-settings": "the same, by its former name",
-    "prefer-text-field": "a longer varchar rewrites nothing since PostgreSQL 9.2; where it does, that is measured",
-    "prefer-identity": "Alembic writes SERIAL for an integer key; the difference is one of privileges, not of safety",
-    "prefer-bigint-over-smallint": "a small number is a choice; keys are looked at by prefer-bigint-over-int",
-    "ban-drop-not-null": "it takes a guarantee from readers only once new code writes NULL; removing a column in two"
-    " steps needs it",
-    "ban-drop-constraint": "it lets more rows in, and breaks nobody who wrote only good ones",
+    "prefer-text-field": "a longer varchar rewrites nothing since PostgreSQL 9.2; the review measures other rewrites",
+    "prefer-identity": "Alembic writes SERIAL for an integer key; the two differ in privileges, not in safety",
+    "prefer-bigint-over-smallint": "a small integer is a choice; prefer-bigint-over-int checks keys",
+    "ban-drop-not-null": "it affects readers only when new code writes NULL; dropping a column in two steps needs it",
+    "ban-drop-constraint": "it allows more rows, and breaks no existing query",
     "ban-drop-type": "PostgreSQL refuses while a column uses the type",
     "ban-drop-extension": "PostgreSQL refuses while anything uses the extension",
-    "ban-drop-schema": "PostgreSQL refuses while there is anything in it; its tables are ban-drop-table's",
-    "ban-alter-identity": "it changes who chooses the number of a new row; the ORM asks for it either way",
-    "require-enum-value-ordering": "a new label at the end is what most want; the order matters to ORDER BY alone",
-    "require-concurrent-partition-detach": "DETACH takes its locks briefly: the runner's lock_timeout and retries are"
-    " made for that",
+    "ban-drop-schema": "PostgreSQL refuses while the schema has objects; ban-drop-table covers its tables",
+    "ban-alter-identity": "it changes whether a row may choose its number; generated-always covers the failing inserts",
+    "require-enum-value-ordering": "most revisions append labels; the order matters only to ORDER BY",
+    "require-concurrent-partition-detach": "DETACH holds its locks briefly: the function's lock_timeout and retries"
+    " suffice",
 }
 
 # Believed if the statement was measured to read or rewrite rows while others wait, and dismissed otherwise. squawk

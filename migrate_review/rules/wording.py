@@ -31,7 +31,7 @@ _KINDS = {
 }
 _LONGEST_NAME = 63
 
-_UNKNOWN = "# What it is about is gone again, or was not reached. The rule: migrate review --explain "
+_UNKNOWN = "# The object does not exist after the revision. The rule: migrate review --explain "
 
 
 def names(rule: str, table: str, sql: str, run: Run) -> dict[str, str]:
@@ -148,8 +148,8 @@ def _fix_of_constraint(table: str, constraint: Constraint, before: Catalog, afte
     name = Identifier(constraint.name).sql
     if constraint.kind == "x":
         return (
-            "# An exclusion constraint is checked while it is added, with the table closed. Add it when the table is\n"
-            "# small or idle, or to a new table that the rows move to in batches."
+            "# PostgreSQL checks an exclusion constraint while it adds it, under ACCESS EXCLUSIVE. Add it while the\n"
+            "# table is small or idle, or to a new table to which the rows are copied in batches."
         )
     if not partitions:
         return _fix_of_replaced(table, constraint, before, after)
@@ -211,7 +211,7 @@ def _build_on_partitions(table: str, index: Index, partitions: Sequence[str]) ->
     qualified = f"{Identifier(schema).sql}." if schema else ""
     attached = (f"ALTER INDEX {qualified}{name} ATTACH PARTITION {_schema_of(each)}{own[each]}" for each in partitions)
     return "\n".join([
-        "# An index of a partitioned table cannot be built concurrently, those of its partitions can:",
+        "# PostgreSQL builds indexes concurrently on partitions only, not on the partitioned table:",
         _execute(f"{_create(index)} IF NOT EXISTS {name} ON ONLY {table} {_method(index)}"),
         "with op.get_context().autocommit_block():",
         *(f"    {_execute(each)}" for each in built),
@@ -242,7 +242,7 @@ def _of_column(rule: str, table: str, sql: str, before: Catalog, after: Catalog)
             if old == new:
                 was_sorted, is_sorted = (_collation(table, column.name, each) for each in (before, after))
                 if was_sorted == is_sorted:
-                    old = f"{old} of other values"  # as USING computes them
+                    old = f"{old} with other values"  # as USING computes them
                 else:
                     old, new = f"{old} COLLATE {was_sorted}", f"{new} COLLATE {is_sorted}"
             found = {"column": column.name, "old": old, "new": new, "second": second, "fix": ""}
@@ -268,7 +268,7 @@ def _required_in_steps(table: str, column: Column, check: Identifier) -> str:
         f"{alter} DROP CONSTRAINT {check.sql}",
     ]
     first, rest = _steps(add), _steps([], checked, required).partition("\n")[2]
-    return f"{first}\n# then the rows that are there, in batches, each in a transaction of its own\n{rest}"
+    return f"{first}\n# then fill the existing rows in batches, each in its own transaction\n{rest}"
 
 
 def _collation(table: str, column: str, catalog: Catalog) -> str:
@@ -313,13 +313,13 @@ def _added(column: Column) -> dict[str, str]:
     found = {"column": column.name, "type": column.type, "default": column.default or "", "fix": ""}
     if column.generated:
         found["fix"] = (
-            "# A stored generated column is computed for every row while the table is closed. Add a plain column\n"
-            "# instead, fill it in batches, and let the application or a trigger keep it."
+            "# PostgreSQL computes a stored generated column for every row under ACCESS EXCLUSIVE. Add a plain\n"
+            "# column instead, fill it in batches, and let the application or a trigger update it."
         )
     elif column.identity or (column.default or "").startswith("nextval("):
         found["fix"] = (
-            "# A number is given to every row while the table is closed. Add a nullable column instead, fill it in\n"
-            "# batches, and let a sequence number it once no row lacks a value."
+            "# PostgreSQL numbers every row under ACCESS EXCLUSIVE. Add a nullable column instead, fill it in\n"
+            "# batches, and add the sequence when every row has a value."
         )
     return found
 

@@ -111,15 +111,15 @@ CASES: dict[str, tuple[list[str], str, str]] = {
 }  # fmt: skip
 # What the revision does, and what a finding says of it.
 NAMED: dict[str, tuple[list[str], str]] = {
-    "key_made_wider": (["ALTER TABLE counted ALTER id TYPE bigint"], "counts.Of numbers rows with 32 bits"),
+    "key_made_wider": (["ALTER TABLE counted ALTER id TYPE bigint"], "counts.Of has only 32 bits"),
     "key_made_wider_with_sequence": (
-        ["ALTER TABLE counted ALTER id TYPE bigint"], "counted.id numbers rows with 32 bits"
+        ["ALTER TABLE counted ALTER id TYPE bigint"], "counted.id has only 32 bits"
     ),
     "foreign_key_replaced": (
         ['ALTER TABLE kids DROP CONSTRAINT fk_kids, ADD CONSTRAINT fk_kids FOREIGN KEY (of) REFERENCES "user" (id)'],
-        'each row of kids is looked up in "user"',
+        'looks up each row of kids in "user"',
     ),
-    "index_replaced": (["DROP INDEX ix_kids", "CREATE INDEX ix_kids ON kids (of, n)"], "the index ix_kids is built"),
+    "index_replaced": (["DROP INDEX ix_kids", "CREATE INDEX ix_kids ON kids (of, n)"], "builds the index ix_kids"),
     "new_column_required": (
         [
             "ALTER TABLE kids ADD a int, ADD b int", "UPDATE kids SET a = 1, b = 1",
@@ -129,7 +129,7 @@ NAMED: dict[str, tuple[list[str], str]] = {
     ),
     "check_of_one_partition": (
         ["ALTER TABLE parts_old ADD CONSTRAINT ck CHECK (owner > -99999999)"],
-        "Others wait for parts_old while all its rows are checked against ck.",
+        "Other sessions wait for parts_old while PostgreSQL checks ck on all its rows.",
     ),
 }  # fmt: skip
 DOWN = {

@@ -186,7 +186,7 @@ def test_a_rule_is_explained_without_a_review() -> None:
     assert shown.returncode == 0
     assert shown.stdout.startswith("not-measured: error\n")
     assert "Measured: " in shown.stdout
-    assert "# -- reviewed: not-measured <why this is no trouble here>" in shown.stdout
+    assert "# -- reviewed: not-measured <why it is safe here>" in shown.stdout
     unknown = migrate("--explain", "drop-column")
     assert unknown.returncode == 2
     assert "there is no rule drop-column" in unknown.stderr

@@ -7,7 +7,7 @@ RULE = Rule(
     name="acknowledgement-without-reason",
     severity=Severity.WARNING,
     theme=Theme.GRAPH,
-    hazard="A reader cannot tell why {rule} is no trouble here, so it does not count.",
-    fix="# -- reviewed: {rule} <why this is no trouble here>",
-    measured="Nothing: it shows in the files of the revisions.",
+    hazard="The acknowledgement of {rule} has no reason, so it does not count.",
+    fix="# -- reviewed: {rule} <why it is safe here>",
+    measured="Nothing: the rule reads the revision files.",
 )

@@ -7,14 +7,14 @@ RULE = Rule(
     name="adding-field-with-default",
     severity=Severity.ERROR,
     theme=Theme.LOCKS,
-    hazard="Every read and write of {table} waits while a value of {column} is computed and written for each row.",
+    hazard="Every read and write of {table} waits while PostgreSQL computes {column} for each row.",
     fix="""\
-# this revision: only rows to come get the default
+# this revision: only new rows get the default
 op.execute("ALTER TABLE {table} ADD COLUMN {column} {type}")
 op.execute("ALTER TABLE {table} ALTER COLUMN {column} SET DEFAULT {default}")
-# the next revision: the rows that are there, in batches, each in a transaction of its own""",
+# the next revision: fill the existing rows in batches, each in its own transaction""",
     known_to_squawk=True,
-    measured="Each statement's locks until its transaction ends, and the rows read, changed and rewritten meanwhile.",
+    measured="Each statement's locks until its transaction ends, and the rows read, changed and rewritten until then.",
     bad="""\
 def upgrade() -> None:
     op.add_column("orders", sa.Column("number", sa.BigInteger(), sa.Identity(), nullable=False))

@@ -7,14 +7,14 @@ RULE = Rule(
     name="adding-foreign-key-constraint",
     severity=Severity.ERROR,
     theme=Theme.LOCKS,
-    hazard="Every write to {table} and to {other} waits while each row of {table} is looked up in {other}.",
+    hazard="Every write to {table} and to {other} waits while PostgreSQL looks up each row of {table} in {other}.",
     fix="""\
 # this revision:
 op.execute("ALTER TABLE {table} ADD CONSTRAINT {name} {definition} NOT VALID")
 # the next revision:
 op.execute("ALTER TABLE {table} VALIDATE CONSTRAINT {name}")""",
     known_to_squawk=True,
-    measured="Each statement's locks until its transaction ends, and the rows read, changed and rewritten meanwhile.",
+    measured="Each statement's locks until its transaction ends, and the rows read, changed and rewritten until then.",
     bad="""\
 def upgrade() -> None:
     op.create_foreign_key("fk_items_order", "items", "orders", ["order_id"], ["id"])

@@ -8,15 +8,16 @@ RULE = Rule(
     severity=Severity.ERROR,
     theme=Theme.COMPATIBILITY,
     hazard=(
-        "It fails if {table} has a row, and so does every insert of the running application, which knows no {column}."
+        "The revision fails if {table} has rows. Every insert of the running application fails, because it does not"
+        " write {column}."
     ),
     fix="""\
-# nullable now:
+# this revision: a nullable column
 op.execute("ALTER TABLE {table} ADD COLUMN {column} {type}")
-# and required in a later revision, when every release writes it and every row has it. A constant server_default would
-# do, too: it is kept with the table and not written to its rows.""",
+# a later revision, when every release writes it and every row has a value: NOT NULL
+# Or set a constant server_default: PostgreSQL stores it once, not in each row.""",
     known_to_squawk=True,
-    measured="The schema before and after, by the numbers that PostgreSQL gives to its objects.",
+    measured="The schema before and after. Objects are matched by PostgreSQL's ids, not by name.",
     bad="""\
 def upgrade() -> None:
     op.add_column("orders", sa.Column("shop", sa.Text(), nullable=False))

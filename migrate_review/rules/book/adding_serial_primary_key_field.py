@@ -8,11 +8,12 @@ RULE = Rule(
     severity=Severity.ERROR,
     theme=Theme.LOCKS,
     hazard=(
-        "Every read and write of {table} waits while its rows are numbered or the index of the primary key is built."
+        "Every read and write of {table} waits while PostgreSQL numbers its rows or builds the index of the primary"
+        " key."
     ),
     fix="""\
-# 1. a nullable bigint column, filled in batches, with a validated check that it is not NULL
-# 2. then:
+# 1. add a nullable bigint column, fill it in batches, and validate a check that it is not NULL
+# 2. a later revision:
 with op.get_context().autocommit_block():
     op.create_index(
         "{name}", "{table}", [{columns}]{table_schema}, unique=True,
@@ -20,7 +21,7 @@ with op.get_context().autocommit_block():
     )
 op.execute("ALTER TABLE {table} ADD CONSTRAINT {name} PRIMARY KEY USING INDEX {name}")""",
     known_to_squawk=True,
-    measured="Each statement's locks until its transaction ends, and the rows read, changed and rewritten meanwhile.",
+    measured="Each statement's locks until its transaction ends, and the rows read, changed and rewritten until then.",
     bad="""\
 def upgrade() -> None:
     op.execute("ALTER TABLE visits ADD COLUMN id bigserial PRIMARY KEY")

@@ -8,11 +8,11 @@ RULE = Rule(
     severity=Severity.WARNING,
     theme=Theme.LOCKS,
     hazard=(
-        "One transaction changes {table} as a whole: its rows stay locked until the end, replicas fall behind, and"
-        " whatever stops it throws all of it away."
+        "One transaction changes many rows of {table}. They stay locked until it ends, replicas fall behind, and an"
+        " interruption loses all of the work."
     ),
-    fix="# Change the rows in batches along the primary key, each batch in a transaction of its own.",
-    measured="Each statement's locks until its transaction ends, and the rows read, changed and rewritten meanwhile.",
+    fix="# Change the rows in batches along the primary key, each batch in its own transaction.",
+    measured="Each statement's locks until its transaction ends, and the rows read, changed and rewritten until then.",
     bad="""\
 def upgrade() -> None:
     op.execute("UPDATE items SET quantity = quantity + 1 WHERE id BETWEEN 1 AND 1000000000")

@@ -7,10 +7,10 @@ RULE = Rule(
     name="ban-alter-domain-with-add-constraint",
     severity=Severity.ERROR,
     theme=Theme.LOCKS,
-    hazard="Every write to {table} waits while all values of the domain are checked.",
-    fix="# Add the constraint to the domain with NOT VALID in this revision, and validate it in the next one.",
+    hazard="Every write to {table} waits while PostgreSQL checks all values of the domain.",
+    fix="# Add the constraint with NOT VALID in this revision. Validate it in the next one.",
     known_to_squawk=True,
-    measured="Each statement's locks until its transaction ends, and the rows read, changed and rewritten meanwhile.",
+    measured="Each statement's locks until its transaction ends, and the rows read, changed and rewritten until then.",
     bad="""\
 def upgrade() -> None:
     op.execute("ALTER DOMAIN amount ADD CONSTRAINT ck_amount CHECK (value > -100000000)")

@@ -12,7 +12,7 @@ RULE = Rule(
 with op.get_context().autocommit_block():
     op.execute({sql!r})""",
     known_to_squawk=True,
-    measured="The upgrade, the downgrade and the upgrade once more, with rows in the tables.",
+    measured="The upgrade, the downgrade and a second upgrade, with rows in the tables.",
     bad="""\
 def upgrade() -> None:
     op.create_index("ix_orders_placed_at", "orders", ["placed_at"], postgresql_concurrently=True)

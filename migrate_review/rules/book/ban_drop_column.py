@@ -8,16 +8,17 @@ RULE = Rule(
     severity=Severity.ERROR,
     theme=Theme.COMPATIBILITY,
     hazard=(
-        "Every query of the running application that names {table}.{column} fails from here on; its values are gone."
+        "Every query of the running application that names {table}.{column} fails after this revision. The values are"
+        " lost."
     ),
     fix="""\
-# 1. release an application that does not map the column; meanwhile its inserts must not need it:
+# 1. release an application that does not map the column; until then it must be nullable:
 op.alter_column("{table}", "{column}", nullable=True{table_schema})
-# 2. then drop it, in a later revision, and say so:
-# -- reviewed: ban-drop-column no release reads it any more
+# 2. drop it in a later revision, and acknowledge the finding:
+# -- reviewed: ban-drop-column no release reads it
 op.drop_column("{table}", "{column}"{table_schema})""",
     known_to_squawk=True,
-    measured="The schema before and after, by the numbers that PostgreSQL gives to its objects.",
+    measured="The schema before and after. Objects are matched by PostgreSQL's ids, not by name.",
     bad="""\
 def upgrade() -> None:
     op.drop_column("items", "gift_message")

@@ -7,10 +7,10 @@ RULE = Rule(
     name="ban-drop-database",
     severity=Severity.ERROR,
     theme=Theme.COMPATIBILITY,
-    hazard="A database is dropped with all that is in it.",
-    fix="# No revision drops a database.",
+    hazard="The revision drops a database and all of its data.",
+    fix="# Drop the database by hand, not in a revision.",
     known_to_squawk=True,
-    measured="The schema before and after, by the numbers that PostgreSQL gives to its objects.",
+    measured="The schema before and after. Objects are matched by PostgreSQL's ids, not by name.",
     bad="""\
 def upgrade() -> None:
     with op.get_context().autocommit_block():

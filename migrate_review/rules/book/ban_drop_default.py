@@ -7,12 +7,12 @@ RULE = Rule(
     name="ban-drop-default",
     severity=Severity.WARNING,
     theme=Theme.COMPATIBILITY,
-    hazard="Inserts of the running application that leave {table}.{column} to its default fail: it is required.",
+    hazard="Inserts of the running application without {table}.{column} fail: it is NOT NULL and loses its default.",
     fix="""\
-# Let every release write {column} first; then, in a later revision:
+# Release an application that always writes {column}. Then, in a later revision:
 op.alter_column("{table}", "{column}", server_default=None{table_schema})""",
     known_to_squawk=True,
-    measured="The schema before and after, by the numbers that PostgreSQL gives to its objects.",
+    measured="The schema before and after. Objects are matched by PostgreSQL's ids, not by name.",
     bad="""\
 def upgrade() -> None:
     op.alter_column("orders", "currency", server_default=None)

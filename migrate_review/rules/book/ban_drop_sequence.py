@@ -7,10 +7,10 @@ RULE = Rule(
     name="ban-drop-sequence",
     severity=Severity.WARNING,
     theme=Theme.COMPATIBILITY,
-    hazard="Whatever of the running application takes numbers from {name} fails from here on.",
-    fix="# Release an application that does not use it; then drop it, in a later revision.",
+    hazard="Every call of nextval() on {name} fails after this revision.",
+    fix="# Release an application that does not use it. Drop it in a later revision.",
     known_to_squawk=True,
-    measured="The schema before and after, by the numbers that PostgreSQL gives to its objects.",
+    measured="The schema before and after. Objects are matched by PostgreSQL's ids, not by name.",
     bad="""\
 def upgrade() -> None:
     op.execute("DROP SEQUENCE ticket_numbers")

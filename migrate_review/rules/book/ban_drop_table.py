@@ -7,14 +7,14 @@ RULE = Rule(
     name="ban-drop-table",
     severity=Severity.ERROR,
     theme=Theme.COMPATIBILITY,
-    hazard="Every query of the running application on {table} fails from here on, and its rows are gone.",
+    hazard="Every query of the running application on {table} fails after this revision. Its rows are lost.",
     fix="""\
 # 1. release an application that does not use {table}
-# 2. then drop it, in a later revision, and say so:
-# -- reviewed: ban-drop-table no release uses it any more
+# 2. drop it in a later revision, and acknowledge the finding:
+# -- reviewed: ban-drop-table no release uses it
 op.drop_table("{table}"{table_schema})""",
     known_to_squawk=True,
-    measured="The schema before and after, by the numbers that PostgreSQL gives to its objects.",
+    measured="The schema before and after. Objects are matched by PostgreSQL's ids, not by name.",
     bad="""\
 def upgrade() -> None:
     op.drop_table("visits")

@@ -7,10 +7,10 @@ RULE = Rule(
     name="ban-drop-view",
     severity=Severity.ERROR,
     theme=Theme.COMPATIBILITY,
-    hazard="Every query of the running application on the view {name} fails from here on.",
-    fix="# Release an application that does not use it; then drop it, in a later revision.",
+    hazard="Every query of the running application on the view {name} fails after this revision.",
+    fix="# Release an application that does not use it. Drop it in a later revision.",
     known_to_squawk=True,
-    measured="The schema before and after, by the numbers that PostgreSQL gives to its objects.",
+    measured="The schema before and after. Objects are matched by PostgreSQL's ids, not by name.",
     bad="""\
 def upgrade() -> None:
     op.execute("DROP VIEW open_orders")

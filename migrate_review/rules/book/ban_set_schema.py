@@ -7,10 +7,10 @@ RULE = Rule(
     name="ban-set-schema",
     severity=Severity.ERROR,
     theme=Theme.COMPATIBILITY,
-    hazard="Every query of the running application that expects {old} where it was fails from here on.",
-    fix='# Leave a view in its place, in the same revision:\nop.execute("CREATE VIEW {old} AS SELECT * FROM {new}")',
+    hazard="Every query of the running application on {old} fails after this revision: its schema changes.",
+    fix='# Create a view of the old name in this revision:\nop.execute("CREATE VIEW {old} AS SELECT * FROM {new}")',
     known_to_squawk=True,
-    measured="The schema before and after, by the numbers that PostgreSQL gives to its objects.",
+    measured="The schema before and after. Objects are matched by PostgreSQL's ids, not by name.",
     bad="""\
 def upgrade() -> None:
     op.execute("CREATE SCHEMA statistics")

@@ -7,10 +7,10 @@ RULE = Rule(
     name="ban-truncate-cascade",
     severity=Severity.ERROR,
     theme=Theme.COMPATIBILITY,
-    hazard="It empties every table with a foreign key to this one, too, whatever is in it by then.",
-    fix="# Name each table that is to be emptied in the TRUNCATE, and leave out CASCADE.",
+    hazard="TRUNCATE CASCADE also empties every table with a foreign key to this one.",
+    fix="# Remove CASCADE, and list each table to empty in the TRUNCATE.",
     known_to_squawk=True,
-    measured="The schema before and after, by the numbers that PostgreSQL gives to its objects.",
+    measured="The schema before and after. Objects are matched by PostgreSQL's ids, not by name.",
     bad="""\
 def upgrade() -> None:
     op.execute("TRUNCATE orders CASCADE")

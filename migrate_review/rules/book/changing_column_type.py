@@ -7,14 +7,14 @@ RULE = Rule(
     name="changing-column-type",
     severity=Severity.ERROR,
     theme=Theme.LOCKS,
-    hazard="Every read and write of {table} waits while {column} becomes {new} instead of {old} in every row.",
+    hazard="Every read and write of {table} waits while PostgreSQL converts {column} from {old} to {new} in every row.",
     fix="""\
-# 1. a second column; the application writes both
+# 1. add a second column; the application writes both
 op.execute("ALTER TABLE {table} ADD COLUMN {second} {new}")
-# 2. copy in batches, each in a transaction of its own
+# 2. copy the values in batches, each in its own transaction
 # 3. the application reads {second}; a later revision drops {column}""",
     known_to_squawk=True,
-    measured="Each statement's locks until its transaction ends, and the rows read, changed and rewritten meanwhile.",
+    measured="Each statement's locks until its transaction ends, and the rows read, changed and rewritten until then.",
     bad="""\
 def upgrade() -> None:
     op.execute("DROP VIEW open_orders")

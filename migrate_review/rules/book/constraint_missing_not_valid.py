@@ -7,14 +7,14 @@ RULE = Rule(
     name="constraint-missing-not-valid",
     severity=Severity.ERROR,
     theme=Theme.LOCKS,
-    hazard="Others wait for {table} while all its rows are checked against {name}.",
+    hazard="Other sessions wait for {table} while PostgreSQL checks {name} on all its rows.",
     fix="""\
 # this revision:
 op.execute("ALTER TABLE {table} ADD CONSTRAINT {name} {definition} NOT VALID")
 # the next revision:
 op.execute("ALTER TABLE {table} VALIDATE CONSTRAINT {name}")""",
     known_to_squawk=True,
-    measured="Each statement's locks until its transaction ends, and the rows read, changed and rewritten meanwhile.",
+    measured="Each statement's locks until its transaction ends, and the rows read, changed and rewritten until then.",
     bad="""\
 def upgrade() -> None:
     op.create_check_constraint("ck_orders_total", "orders", "total > -100000000")

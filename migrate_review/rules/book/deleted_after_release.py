@@ -7,7 +7,7 @@ RULE = Rule(
     name="deleted-after-release",
     severity=Severity.ERROR,
     theme=Theme.GRAPH,
-    hazard="The revision is on {ref}: a database that is at it cannot be migrated any more.",
+    hazard="The revision is on {ref}. Alembic cannot migrate a database that is at this revision.",
     fix="git checkout {ref} -- {path}",
-    measured="Nothing: it shows in the files of the revisions.",
+    measured="Nothing: the rule reads the revision files.",
 )

@@ -7,7 +7,7 @@ RULE = Rule(
     name="disallowed-unique-constraint",
     severity=Severity.ERROR,
     theme=Theme.LOCKS,
-    hazard="Every read and write of {table} waits while the index of {name} is built.",
+    hazard="Every read and write of {table} waits while PostgreSQL builds the index of {name}.",
     fix="""\
 with op.get_context().autocommit_block():
     op.create_index(
@@ -16,7 +16,7 @@ with op.get_context().autocommit_block():
     )
 op.execute("ALTER TABLE {table} ADD CONSTRAINT {name} UNIQUE USING INDEX {name}")""",
     known_to_squawk=True,
-    measured="Each statement's locks until its transaction ends, and the rows read, changed and rewritten meanwhile.",
+    measured="Each statement's locks until its transaction ends, and the rows read, changed and rewritten until then.",
     bad="""\
 def upgrade() -> None:
     op.create_unique_constraint("uq_customers_email_name", "customers", ["email", "name"])

@@ -7,7 +7,7 @@ RULE = Rule(
     name="does-not-load",
     severity=Severity.ERROR,
     theme=Theme.GRAPH,
-    hazard="Alembic cannot load the revision, so that nothing can be migrated: {failure}",
-    fix="# Correct the file: python {path}",
-    measured="Nothing: it shows in the files of the revisions.",
+    hazard="Alembic cannot load the revision, so it can run no migration: {failure}",
+    fix="# Correct the file. To see the error, run: python {path}",
+    measured="Nothing: the rule reads the revision files.",
 )

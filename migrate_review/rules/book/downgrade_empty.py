@@ -7,9 +7,11 @@ RULE = Rule(
     name="downgrade-empty",
     severity=Severity.ERROR,
     theme=Theme.DOWNGRADE,
-    hazard="downgrade() does nothing, so the database then counts as at the revision before and is not.",
+    hazard=(
+        "downgrade() does nothing. The version table then shows the previous revision, but the schema does not match."
+    ),
     fix="def downgrade() -> None:\n{undo}",
-    measured="The upgrade, the downgrade and the upgrade once more, with rows in the tables.",
+    measured="The upgrade, the downgrade and a second upgrade, with rows in the tables.",
     bad="""\
 def upgrade() -> None:
     op.add_column("orders", sa.Column("shop", sa.Text()))

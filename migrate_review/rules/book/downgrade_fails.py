@@ -7,11 +7,11 @@ RULE = Rule(
     name="downgrade-fails",
     severity=Severity.ERROR,
     theme=Theme.DOWNGRADE,
-    hazard="The revision cannot be taken back: {failure}",
+    hazard="The downgrade fails: {failure}",
     fix="""\
-# Correct downgrade(). If there is no way back, say so:
-# -- reviewed: downgrade-fails there is no way back, as the release notes say""",
-    measured="The upgrade, the downgrade and the upgrade once more, with rows in the tables.",
+# Correct downgrade(). If the revision cannot be downgraded, acknowledge the finding:
+# -- reviewed: downgrade-fails the release notes say that there is no downgrade""",
+    measured="The upgrade, the downgrade and a second upgrade, with rows in the tables.",
     bad="""\
 def upgrade() -> None:
     op.add_column("orders", sa.Column("shop", sa.Text()))

@@ -7,9 +7,9 @@ RULE = Rule(
     name="downgrade-incomplete",
     severity=Severity.ERROR,
     theme=Theme.DOWNGRADE,
-    hazard="After the downgrade the schema is not what it was, so the application of before meets another one.",
-    fix="def downgrade() -> None:\n    # as well as what it does now:\n{undo}",
-    measured="The upgrade, the downgrade and the upgrade once more, with rows in the tables.",
+    hazard="The downgrade does not restore the schema, so the previous release may fail on it.",
+    fix="def downgrade() -> None:\n    # in addition to the existing code:\n{undo}",
+    measured="The upgrade, the downgrade and a second upgrade, with rows in the tables.",
     bad="""\
 def upgrade() -> None:
     op.alter_column("orders", "note", server_default="")

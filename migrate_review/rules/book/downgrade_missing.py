@@ -7,11 +7,11 @@ RULE = Rule(
     name="downgrade-missing",
     severity=Severity.ERROR,
     theme=Theme.DOWNGRADE,
-    hazard="The revision cannot be taken back: it has no downgrade().",
+    hazard="The revision cannot be downgraded: it has no downgrade().",
     fix="""\
 def downgrade() -> None:
 {undo}""",
-    measured="The upgrade, the downgrade and the upgrade once more, with rows in the tables.",
+    measured="The upgrade, the downgrade and a second upgrade, with rows in the tables.",
     bad="""\
 def upgrade() -> None:
     op.add_column("orders", sa.Column("shop", sa.Text()))

@@ -7,9 +7,9 @@ RULE = Rule(
     name="duplicate-index",
     severity=Severity.WARNING,
     theme=Theme.KEYS,
-    hazard="Every write to {table} keeps two indexes up to date that do the same: {name} and {other}.",
+    hazard="Every write to {table} updates two equivalent indexes: {name} and {other}.",
     fix="""\
-# Leave out the one that no constraint needs:
+# Drop the one that no constraint needs:
 op.drop_index("{name}", table_name="{table}"{table_schema})""",
     measured="The schema after the upgrade, compared with the one before.",
     bad="""\

@@ -7,7 +7,7 @@ RULE = Rule(
     name="edited-after-release",
     severity=Severity.ERROR,
     theme=Theme.GRAPH,
-    hazard="The revision is on {ref} already: databases that have run it will never run the change.",
-    fix="git checkout {ref} -- {path}\n# and put the change into a new revision",
-    measured="Nothing: it shows in the files of the revisions.",
+    hazard="The revision is already on {ref}. Databases that have run it never run the change.",
+    fix="git checkout {ref} -- {path}\n# then put the change into a new revision",
+    measured="Nothing: the rule reads the revision files.",
 )

@@ -7,7 +7,7 @@ RULE = Rule(
     name="edited-after-review",
     severity=Severity.ERROR,
     theme=Theme.GRAPH,
-    hazard="The revision is not the one that was reviewed.",
-    fix="# Undo the change, or have it reviewed again:\nmigrate review {revision} --record",
+    hazard="The revision changed after its review.",
+    fix="# Undo the change, or review the revision again:\nmigrate review {revision} --record",
     measured="The hash of the file, compared with the one in reviewed.json.",
 )

@@ -8,8 +8,8 @@ RULE = Rule(
     severity=Severity.ERROR,
     theme=Theme.COMPATIBILITY,
     hazard="The running application fails when it writes '{old}'.",
-    fix="# Stop writing '{old}' and change the rows that have it; leave the label in {type}: it does no harm.",
-    measured="The schema before and after, by the numbers that PostgreSQL gives to its objects.",
+    fix="# Stop writing '{old}', change the rows that have it, and keep the label in {type}: it does no harm.",
+    measured="The schema before and after. Objects are matched by PostgreSQL's ids, not by name.",
     bad="""\
 def upgrade() -> None:
     op.execute("DROP VIEW open_orders")

@@ -7,7 +7,7 @@ RULE = Rule(
     name="foreign-key-without-index",
     severity=Severity.WARNING,
     theme=Theme.KEYS,
-    hazard="Deleting a row of {other}, or changing its key, reads all of {table} to look for rows that point to it.",
+    hazard="Deleting a row of {other}, or changing its key, reads all of {table} to find the rows that refer to it.",
     fix="""\
 with op.get_context().autocommit_block():
     op.create_index(

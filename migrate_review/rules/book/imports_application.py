@@ -7,11 +7,11 @@ RULE = Rule(
     name="imports-application",
     severity=Severity.WARNING,
     theme=Theme.GRAPH,
-    hazard="The revision imports {module}: when that changes later, the revision does something else or fails.",
+    hazard="The revision imports {module}. If that module changes, the revision fails or does something else.",
     fix="""\
-# Write down what the revision needs of it, as it is today:
+# Copy what the revision needs from it, as it is today:
 users = sa.table("users", sa.column("id"), sa.column("name"))""",
-    measured="Nothing: it shows in the files of the revisions.",
+    measured="Nothing: the rule reads the revision files.",
     bad="""\
 def upgrade() -> None:
     op.add_column("orders", sa.Column("label", sa.Text(), server_default=LABEL))

@@ -7,12 +7,12 @@ RULE = Rule(
     name="lock-held-during-other-work",
     severity=Severity.ERROR,
     theme=Theme.LOCKS,
-    hazard="All {blocked} of {table} wait until the transaction ends: it holds {lock} while it {work}.",
+    hazard="The transaction holds {lock} on {table} while it {work}. Until it ends, {blocked} of {table} wait.",
     fix="""\
-# Give what locks {table} a revision of its own, and the rest the next one:
+# Keep the statement that locks {table} in this revision, and move the rest to the next one:
 op.execute({sql!r})""",
-    measured="The locks that each statement takes, and what runs after it in the same transaction: rows read and"
-    " changed elsewhere, sleeps, and time in which only Python runs.",
+    measured="The locks that each statement takes, and the work after it in the same transaction: rows read and changed"
+    " in other tables, sleeps, and time in which only Python runs.",
     bad="""\
 def upgrade() -> None:
     op.add_column("orders", sa.Column("channel", sa.Text()))

@@ -18,11 +18,11 @@ RULE = Rule(
     name="lock-timeout-off",
     severity=Severity.ERROR,
     theme=Theme.LOCKS,
-    hazard="The revision waits for its locks without end, and every query that comes after it waits behind it.",
+    hazard="The revision waits for its locks indefinitely; later queries queue behind it.",
     fix="""\
-# Leave lock_timeout to the runner, which tries again; or, for this transaction alone:
+# Do not set lock_timeout: the function sets it and retries. Or set it for this transaction only:
 op.execute("SET LOCAL lock_timeout = '5s'")""",
-    measured="The statements that set lock_timeout, as they were sent.",
+    measured="The statements that set lock_timeout.",
     bad="""\
 def upgrade() -> None:
     op.execute("SET lock_timeout = 0")

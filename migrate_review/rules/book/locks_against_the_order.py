@@ -23,8 +23,8 @@ RULE = Rule(
     hazard="A transaction of the application that writes to {parent} and then to {child} can deadlock with the"
     " revision, which locks {child} first. One of the two then fails.",
     fix="""\
-# Give each table a revision of its own; or alter {parent} first, and then {child}.""",
-    measured="The order in which one transaction locks tables that were there before, and their foreign keys.",
+# Give each table its own revision, or alter {parent} first and {child} second.""",
+    measured="The order in which one transaction locks existing tables, and their foreign keys.",
     bad="""\
 def upgrade() -> None:
     op.add_column("orders", sa.Column("channel", sa.Text()))

@@ -17,7 +17,7 @@ RULE = Rule(
     name="materialized-view-not-populated",
     severity=Severity.ERROR,
     theme=Theme.COMPATIBILITY,
-    hazard="Every query on {view} fails from here on, until it is refreshed: it is not populated.",
+    hazard="Every query on {view} fails until it is refreshed: it is not populated.",
     fix="""\
 op.execute("REFRESH MATERIALIZED VIEW {view}")""",
     measured="Whether each materialized view can be queried, before and after.",

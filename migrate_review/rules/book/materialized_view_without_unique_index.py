@@ -17,9 +17,11 @@ RULE = Rule(
     name="materialized-view-without-unique-index",
     severity=Severity.WARNING,
     theme=Theme.COMPATIBILITY,
-    hazard="REFRESH MATERIALIZED VIEW CONCURRENTLY {view} fails from here on: it needs a unique index on columns.",
+    hazard=(
+        "REFRESH MATERIALIZED VIEW CONCURRENTLY {view} fails after this revision: it needs a unique index on columns."
+    ),
     fix="""\
-# Make a unique index of {view} in the same revision, on the same columns as before.""",
+# Create a unique index on the same columns of {view} in this revision.""",
     measured="The unique indexes of each materialized view, before and after.",
     bad="""\
 def upgrade() -> None:

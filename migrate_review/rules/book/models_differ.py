@@ -7,7 +7,7 @@ RULE = Rule(
     name="models-differ",
     severity=Severity.ERROR,
     theme=Theme.GRAPH,
-    hazard="The application expects another schema than the revisions make: {difference}",
-    fix='alembic revision --autogenerate -m "What the models have and the tables lack"',
-    measured="What autogenerate finds at the head.",
+    hazard="The models and the schema of the revisions differ: {difference}",
+    fix='alembic revision --autogenerate -m "Match the models"',
+    measured="The differences that autogenerate finds at the head.",
 )

@@ -18,9 +18,9 @@ RULE = Rule(
     name="not-measured",
     severity=Severity.ERROR,
     theme=Theme.DOWNGRADE,
-    hazard="Not all of the revision was measured, so nothing is known of the rest: {reason}.",
+    hazard="Part of the revision was not measured: {reason}.",
     fix="""\
-# Do what the message says. Where that is not possible here, let the review pass all the same:
+# Follow the message. If that is not possible here, let the review pass without the measurement:
 #   migrate review --allow-unmeasured""",
     measured="Whether the revision ran on the review's server, with rows in every table that it touches.",
     bad="""\

@@ -17,10 +17,10 @@ RULE = Rule(
     name="owner-changed",
     severity=Severity.WARNING,
     theme=Theme.COMPATIBILITY,
-    hazard="{old} loses what it may do as the owner of {thing}: to use it, and to migrate it.",
+    hazard="{old} can no longer use or migrate {thing}: another role owns it.",
     fix="""\
-# Grant {old} in the same revision what it needs of {thing}: SELECT, INSERT, UPDATE and DELETE for a table.""",
-    measured="The owner of everything that is there before and after.",
+# Grant {old} its privileges on {thing} in this revision. For a table: SELECT, INSERT, UPDATE, DELETE.""",
+    measured="The owner of each object before and after.",
     bad="""\
 def upgrade() -> None:
     op.execute("ALTER TABLE orders OWNER TO pg_monitor")

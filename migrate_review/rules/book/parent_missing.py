@@ -7,7 +7,7 @@ RULE = Rule(
     name="parent-missing",
     severity=Severity.ERROR,
     theme=Theme.GRAPH,
-    hazard="Alembic cannot load the tree: {parent}, which the revision builds on, is not in it.",
-    fix="# Add that revision's file, or correct down_revision.",
-    measured="Nothing: it shows in the files of the revisions.",
+    hazard="Alembic cannot load the tree: it lacks {parent}, the down_revision of this revision.",
+    fix="# Add the file of that revision, or correct down_revision.",
+    measured="Nothing: the rule reads the revision files.",
 )

@@ -7,7 +7,7 @@ RULE = Rule(
     name="parent-not-head",
     severity=Severity.ERROR,
     theme=Theme.GRAPH,
-    hazard="{parent}, which the revision builds on, is not the head of {ref}, which is {heads}: merged, there are two.",
-    fix='down_revision = "{heads}"  # after taking up {ref}: git rebase {ref}',
-    measured="Nothing: it shows in the files of the revisions.",
+    hazard="The down_revision {parent} is not the head of {ref} ({heads}). After a merge the tree has two heads.",
+    fix='down_revision = "{heads}"  # after: git rebase {ref}',
+    measured="Nothing: the rule reads the revision files.",
 )

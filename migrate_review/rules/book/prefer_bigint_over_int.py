@@ -8,8 +8,8 @@ RULE = Rule(
     severity=Severity.NOTE,
     theme=Theme.KEYS,
     hazard=(
-        "{table}.{column} numbers rows with 32 bits: inserts fail after 2,147,483,647, and changing it later rewrites"
-        " the table."
+        "{table}.{column} has only 32 bits: inserts fail after 2,147,483,647. A later change of its type rewrites the"
+        " table."
     ),
     fix='sa.Column("{column}", sa.BigInteger(), sa.Identity(), nullable=False)',
     known_to_squawk=True,

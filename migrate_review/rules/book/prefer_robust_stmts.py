@@ -8,15 +8,16 @@ RULE = Rule(
     severity=Severity.WARNING,
     theme=Theme.LOCKS,
     hazard=(
-        "The revision commits some of its work before its end: if it is stopped then, it fails when it runs again."
+        "The revision commits part of its work before its end. If it is interrupted after that, it fails when it runs"
+        " again."
     ),
     fix="""\
-# Give what changes rows before an autocommit block a revision of its own, or let it be run twice: if_not_exists=True,
-# if_exists=True, IF NOT EXISTS and IF EXISTS in SQL, ON CONFLICT DO NOTHING.""",
+# Move the row changes before the autocommit block to their own revision. Or make every statement repeatable:
+# if_not_exists=True, if_exists=True, IF NOT EXISTS and IF EXISTS in SQL, ON CONFLICT DO NOTHING.""",
     known_to_squawk=True,
     measured=(
-        "The upgrade, stopped after each commit before its end and then run again as the function runs it, which skips"
-        " schema changes and indexes that are done."
+        "The upgrade, stopped after each commit and run again as the function runs it: the function skips schema"
+        " changes and indexes that are already applied."
     ),
     bad="""\
 def upgrade() -> None:

@@ -7,7 +7,7 @@ RULE = Rule(
     name="prefer-timestamp-tz",
     severity=Severity.NOTE,
     theme=Theme.KEYS,
-    hazard="{table}.{column} forgets the time zone of what is written to it.",
+    hazard="{table}.{column} does not store the time zone of its values.",
     fix='sa.Column("{column}", sa.DateTime(timezone=True))',
     known_to_squawk=True,
     measured="The schema after the upgrade, compared with the one before.",

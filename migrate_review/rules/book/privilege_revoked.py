@@ -17,11 +17,11 @@ RULE = Rule(
     name="privilege-revoked",
     severity=Severity.ERROR,
     theme=Theme.COMPATIBILITY,
-    hazard="What the running application does as {grantee} with {thing} fails from here on: it may not {privileges}.",
+    hazard="The running application fails on {thing} after this revision: {grantee} loses {privileges}.",
     fix="""\
-# A table that is made anew has none of the old one's privileges: grant them again, in the same revision:
-# {privileges} on {thing}, to {grantee}""",
-    measured="The privileges of every role on everything that is there before and after, an owner's defaults included.",
+# A recreated object does not keep its privileges. Grant them again in this revision:
+# {privileges} on {thing} to {grantee}""",
+    measured="The privileges of each role on each object before and after, including an owner's defaults.",
     bad="""\
 def upgrade() -> None:
     op.execute("REVOKE ALL ON orders FROM CURRENT_USER")

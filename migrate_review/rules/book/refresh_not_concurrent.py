@@ -7,11 +7,11 @@ RULE = Rule(
     name="refresh-not-concurrent",
     severity=Severity.ERROR,
     theme=Theme.LOCKS,
-    hazard="Every query on {view} waits while its rows are computed anew.",
+    hazard="Every query on {view} waits while PostgreSQL recomputes its rows.",
     fix="""\
-# with a unique index on columns of the view:
+# CONCURRENTLY needs a unique index on columns of the view:
 op.execute("REFRESH MATERIALIZED VIEW CONCURRENTLY {view}")""",
-    measured="The lock on the materialized view, and whether its file was written anew.",
+    measured="The lock on the materialized view, and whether PostgreSQL rewrote its file.",
     bad="""\
 def upgrade() -> None:
     op.execute("REFRESH MATERIALIZED VIEW totals")

@@ -7,15 +7,15 @@ RULE = Rule(
     name="renaming-column",
     severity=Severity.ERROR,
     theme=Theme.COMPATIBILITY,
-    hazard="Every query of the running application that names {table}.{old} fails from here on.",
+    hazard="Every query of the running application that names {table}.{old} fails after this revision.",
     fix="""\
 # 1. this revision, with an application that writes both columns:
 op.execute("ALTER TABLE {table} ADD COLUMN {new} {type}")
-# 2. copy in batches; the application reads {new}
+# 2. copy the values in batches; the application reads {new}
 # 3. a later revision:
 op.drop_column("{table}", "{old}"{table_schema})""",
     known_to_squawk=True,
-    measured="The schema before and after, by the numbers that PostgreSQL gives to its objects.",
+    measured="The schema before and after. Objects are matched by PostgreSQL's ids, not by name.",
     bad="""\
 def upgrade() -> None:
     op.alter_column("customers", "nickname", new_column_name="alias")

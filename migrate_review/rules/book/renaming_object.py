@@ -7,10 +7,10 @@ RULE = Rule(
     name="renaming-object",
     severity=Severity.ERROR,
     theme=Theme.COMPATIBILITY,
-    hazard="Every query of the running application that uses {old} fails from here on.",
-    fix="# Add {new} beside it; let the application use it; drop {old} in a later revision.",
+    hazard="Every query of the running application that uses {old} fails after this revision.",
+    fix="# Create {new} in addition to {old}. Release an application that uses {new}. Drop {old} in a later revision.",
     known_to_squawk=True,
-    measured="The schema before and after, by the numbers that PostgreSQL gives to its objects.",
+    measured="The schema before and after. Objects are matched by PostgreSQL's ids, not by name.",
     bad="""\
 def upgrade() -> None:
     op.execute("ALTER VIEW open_orders RENAME TO unpaid_orders")

@@ -7,15 +7,15 @@ RULE = Rule(
     name="renaming-table",
     severity=Severity.ERROR,
     theme=Theme.COMPATIBILITY,
-    hazard="Every query of the running application on {old} fails from here on.",
+    hazard="Every query of the running application on {old} fails after this revision.",
     fix="""\
 op.execute("ALTER TABLE {old} RENAME TO {new.own}")
-# in the same revision: a view that reads and writes pass through
+# in the same revision: a view for reads and writes of the old name
 op.execute("CREATE VIEW {old} AS SELECT * FROM {new}")
-# a later revision, when nothing uses it any more:
+# a later revision, when no release uses the old name:
 op.execute("DROP VIEW {old}")""",
     known_to_squawk=True,
-    measured="The schema before and after, by the numbers that PostgreSQL gives to its objects.",
+    measured="The schema before and after. Objects are matched by PostgreSQL's ids, not by name.",
     bad="""\
 def upgrade() -> None:
     op.rename_table("customers", "clients")

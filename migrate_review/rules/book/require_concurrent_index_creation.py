@@ -7,7 +7,7 @@ RULE = Rule(
     name="require-concurrent-index-creation",
     severity=Severity.ERROR,
     theme=Theme.LOCKS,
-    hazard="Every write to {table} waits until the index {name} is built, which takes longer the larger the table is.",
+    hazard="Every write to {table} waits while PostgreSQL builds the index {name}. The wait grows with the table.",
     fix="""\
 with op.get_context().autocommit_block():
     op.create_index(
@@ -15,7 +15,7 @@ with op.get_context().autocommit_block():
         postgresql_concurrently=True, if_not_exists=True,
     )""",
     known_to_squawk=True,
-    measured="Each statement's locks until its transaction ends, and the rows read, changed and rewritten meanwhile.",
+    measured="Each statement's locks until its transaction ends, and the rows read, changed and rewritten until then.",
     bad="""\
 def upgrade() -> None:
     op.create_index("ix_orders_placed_at", "orders", ["placed_at"])

@@ -7,14 +7,12 @@ RULE = Rule(
     name="require-concurrent-index-deletion",
     severity=Severity.NOTE,
     theme=Theme.LOCKS,
-    hazard=(
-        "Dropping the index {name} waits for every query on {table} that runs, and what comes after waits behind it."
-    ),
+    hazard=("Dropping the index {name} waits for every running query on {table}, and later queries queue behind it."),
     fix="""\
 with op.get_context().autocommit_block():
     op.drop_index("{name}", table_name="{table}"{table_schema}, postgresql_concurrently=True, if_exists=True)""",
     known_to_squawk=True,
-    measured="Each statement's locks until its transaction ends, and the rows read, changed and rewritten meanwhile.",
+    measured="Each statement's locks until its transaction ends, and the rows read, changed and rewritten until then.",
     bad="""\
 def upgrade() -> None:
     op.drop_index("ix_products_name", table_name="products")

@@ -7,12 +7,12 @@ RULE = Rule(
     name="require-concurrent-reindex",
     severity=Severity.ERROR,
     theme=Theme.LOCKS,
-    hazard="Every write to {table} waits until its index is built anew.",
+    hazard="Every write to {table} waits while PostgreSQL rebuilds its index.",
     fix="""\
 with op.get_context().autocommit_block():
     op.execute("REINDEX TABLE CONCURRENTLY {table}")""",
     known_to_squawk=True,
-    measured="Each statement's locks until its transaction ends, and the rows read, changed and rewritten meanwhile.",
+    measured="Each statement's locks until its transaction ends, and the rows read, changed and rewritten until then.",
     bad="""\
 def upgrade() -> None:
     op.execute("REINDEX TABLE orders")

@@ -20,10 +20,10 @@ RULE = Rule(
     name="row-security-without-policy",
     severity=Severity.ERROR,
     theme=Theme.COMPATIBILITY,
-    hazard="Every role but the owner of {table} can {denied} no row of it from here on: no policy allows it.",
+    hazard="Only the owner of {table} can {denied} its rows after this revision: no policy allows it to other roles.",
     fix="""\
-# in the same revision:
-op.execute("CREATE POLICY everything ON {table} USING (true) WITH CHECK (true)")  # then a narrower one""",
+# in this revision:
+op.execute("CREATE POLICY everything ON {table} USING (true) WITH CHECK (true)")  # replace it with a narrower one""",
     measured="Row-level security of each table, and the commands of its permissive policies, before and after.",
     bad="""\
 def upgrade() -> None:

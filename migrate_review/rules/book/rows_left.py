@@ -7,8 +7,8 @@ RULE = Rule(
     name="rows-left",
     severity=Severity.WARNING,
     theme=Theme.DOWNGRADE,
-    hazard="Rows that the upgrade added to {table} stay after the downgrade, and the next upgrade adds them again.",
-    fix="# Delete in downgrade() the rows that upgrade() inserts into {table}, by their keys.",
+    hazard="Rows that the upgrade added to {table} remain after the downgrade. The next upgrade adds them again.",
+    fix="# In downgrade(), delete the rows that upgrade() inserts into {table}, by their keys.",
     measured="Every row before the upgrade and after the downgrade.",
     bad="""\
 def upgrade() -> None:

@@ -7,10 +7,10 @@ RULE = Rule(
     name="rows-locked",
     severity=Severity.WARNING,
     theme=Theme.LOCKS,
-    hazard="Every UPDATE and DELETE of the rows of {table} that a query locks waits until the transaction ends.",
+    hazard="A query locks rows of {table}. Every UPDATE and DELETE of these rows waits until the transaction ends.",
     fix="""\
-# Leave out FOR UPDATE or FOR SHARE, or lock the rows in batches along the primary key, each batch in a transaction of
-# its own.""",
+# Remove FOR UPDATE or FOR SHARE. Or lock the rows in batches along the primary key, each batch in its own
+# transaction.""",
     measured="The rows that a query with FOR UPDATE or FOR SHARE has locked.",
     bad="""\
 def upgrade() -> None:

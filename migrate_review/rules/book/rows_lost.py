@@ -7,9 +7,9 @@ RULE = Rule(
     name="rows-lost",
     severity=Severity.ERROR,
     theme=Theme.DOWNGRADE,
-    hazard="Rows of {table} are gone for good: the downgrade does not bring them back.",
+    hazard="Rows of {table} are lost: the downgrade does not restore them.",
     fix="""\
-# keep them where the downgrade finds them; where upgrade() deletes some only, with the same condition:
+# keep the rows in another table; if upgrade() deletes only some of them, use the same condition:
 op.execute("CREATE TABLE {archive} AS SELECT * FROM {table}")
 # downgrade:
 op.execute("INSERT INTO {table} SELECT * FROM {archive}")""",

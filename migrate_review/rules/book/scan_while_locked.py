@@ -7,11 +7,11 @@ RULE = Rule(
     name="scan-while-locked",
     severity=Severity.ERROR,
     theme=Theme.LOCKS,
-    hazard="All {blocked} of {table} wait while its rows are read: the transaction holds {lock} meanwhile.",
+    hazard="All {blocked} of {table} wait while the transaction reads its rows and holds {lock}.",
     fix="""\
-# Give this statement a revision of its own, after the one that alters {table}:
+# Move this statement to its own revision, after the one that alters {table}:
 op.execute({sql!r})""",
-    measured="Each statement's locks until its transaction ends, and the rows read, changed and rewritten meanwhile.",
+    measured="Each statement's locks until its transaction ends, and the rows read, changed and rewritten until then.",
     bad="""\
 def upgrade() -> None:
     op.execute("DO $$ BEGIN EXECUTE 'CREATE INDEX ix_orders_total ON orders (total)'; END $$")

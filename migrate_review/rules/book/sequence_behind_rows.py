@@ -19,10 +19,10 @@ RULE = Rule(
     name="sequence-behind-rows",
     severity=Severity.ERROR,
     theme=Theme.COMPATIBILITY,
-    hazard="Inserts into {table} fail on its unique {column}: the next number of {sequence} is one that a row has.",
+    hazard="Inserts into {table} fail on the unique {column}: a row already has the next number of {sequence}.",
     fix="""\
 op.execute("SELECT setval('{sequence}', (SELECT max({column}) FROM {table}))")""",
-    measured="The next number of each sequence, and the highest one in its table, before and after.",
+    measured="The next number of each sequence and the highest number in its table, before and after.",
     bad="""\
 def upgrade() -> None:
     op.execute("ALTER TABLE orders ALTER COLUMN id RESTART WITH 1")

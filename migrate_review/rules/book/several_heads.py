@@ -9,5 +9,5 @@ RULE = Rule(
     theme=Theme.GRAPH,
     hazard="`upgrade head` fails: the tree has several heads, {heads}.",
     fix='alembic merge -m "Merge heads" {heads_spaced}',
-    measured="Nothing: it shows in the files of the revisions.",
+    measured="Nothing: the rule reads the revision files.",
 )

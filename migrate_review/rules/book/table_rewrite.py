@@ -7,9 +7,9 @@ RULE = Rule(
     name="table-rewrite",
     severity=Severity.ERROR,
     theme=Theme.LOCKS,
-    hazard="All {blocked} of {table} wait while the whole table is written anew.",
-    fix="# Make a new column or table, fill it in batches, and switch the application over to it.",
-    measured="Each statement's locks until its transaction ends, and the rows read, changed and rewritten meanwhile.",
+    hazard="All {blocked} of {table} wait while PostgreSQL rewrites the whole table.",
+    fix="# Create a new column or table, fill it in batches, and release an application that uses it.",
+    measured="Each statement's locks until its transaction ends, and the rows read, changed and rewritten until then.",
     bad="""\
 def upgrade() -> None:
     op.execute("ALTER TABLE visits SET UNLOGGED")

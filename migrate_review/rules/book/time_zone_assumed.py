@@ -22,14 +22,14 @@ RULE = Rule(
     name="time-zone-assumed",
     severity=Severity.WARNING,
     theme=Theme.COMPATIBILITY,
-    hazard="The values of {table}.{column} depend on the time zone of the session that migrates, and nothing sets it.",
+    hazard="The values of {table}.{column} depend on the session's time zone, and the revision does not set it.",
     fix="""\
 op.alter_column(
     "{table}", "{column}", type_=sa.DateTime(timezone={aware}){table_schema},
-    postgresql_using="{column} AT TIME ZONE 'UTC'",  # the zone that the values are in
+    postgresql_using="{column} AT TIME ZONE 'UTC'",  # the time zone of the values
 )""",
-    measured="The type of each column before and after, the time zone of the session at each statement, and new columns"
-    " whose values are another column's in that zone.",
+    measured="The type of each column before and after, the session's time zone at each statement, and new columns with"
+    " the values of another column in that zone.",
     bad="""\
 def upgrade() -> None:
     op.alter_column("orders", "placed_at", type_=sa.DateTime(), existing_type=sa.DateTime(timezone=True))
@@ -50,7 +50,7 @@ def check(case: Case) -> Iterator[Finding]:
     for each in case.observation.zoned:
         name, source = Identifier(each.column).sql, Identifier(each.source).sql
         code = f"UPDATE {each.table} SET {name} = {source} AT TIME ZONE 'UTC'"  # noqa: S608 - it is shown
-        fix = f"op.execute({literal(escaped(code))})  # the zone that the values are in; many rows in batches"
+        fix = f"op.execute({literal(escaped(code))})  # the time zone of the values; use batches for many rows"
         evidence = f"each value of {each.column} is that of {each.source} in the zone of the session"
         yield case.found(RULE, evidence, table=each.table, column=each.column, fix=fix)
     before, after = case.observation.before, case.observation.after

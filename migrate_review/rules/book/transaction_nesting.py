@@ -7,13 +7,13 @@ RULE = Rule(
     name="transaction-nesting",
     severity=Severity.ERROR,
     theme=Theme.DOWNGRADE,
-    hazard="The revision ends the transaction that it runs in: if it fails later, the first half stays.",
+    hazard="The revision ends its own transaction. If it fails later, the first part stays applied.",
     fix="""\
-# Leave out BEGIN, COMMIT and ROLLBACK. What must run outside a transaction runs in an autocommit block:
+# Remove BEGIN, COMMIT and ROLLBACK. Use an autocommit block for statements that need no transaction:
 with op.get_context().autocommit_block():
     op.execute("VACUUM ANALYZE")""",
     known_to_squawk=True,
-    measured="The upgrade, the downgrade and the upgrade once more, with rows in the tables.",
+    measured="The upgrade, the downgrade and a second upgrade, with rows in the tables.",
     bad="""\
 def upgrade() -> None:
     op.add_column("orders", sa.Column("shop", sa.Text()))

@@ -18,10 +18,10 @@ RULE = Rule(
     name="trigger-dropped",
     severity=Severity.WARNING,
     theme=Theme.COMPATIBILITY,
-    hazard="What {name} does at each write to {table} is not done from here on; the application may rely on it.",
+    hazard="{name} no longer runs at each write to {table}. The application may rely on it.",
     fix="""\
-# Release an application that does not rely on {name}; then, in a later revision, say so:
-# -- reviewed: trigger-dropped no release relies on it any more""",
+# Release an application that does not rely on {name}. Then acknowledge the finding in a later revision:
+# -- reviewed: trigger-dropped no release relies on it""",
     measured="The triggers of each table, and which are enabled, before and after.",
     bad="""\
 def upgrade() -> None:

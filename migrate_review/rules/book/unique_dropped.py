@@ -19,11 +19,13 @@ RULE = Rule(
     name="unique-dropped",
     severity=Severity.WARNING,
     theme=Theme.COMPATIBILITY,
-    hazard="Every INSERT into {table} with ON CONFLICT ({columns}) fails from here on, and duplicates may come in.",
+    hazard=(
+        "Every INSERT into {table} with ON CONFLICT ({columns}) fails after this revision, and duplicates are possible."
+    ),
     fix="""\
-# Drop {name} when no release relies on it any more, and say so:
-# -- reviewed: unique-dropped no release inserts any more with ON CONFLICT ({columns})""",
-    measured="The unique indexes before and after: none is left on the same columns of the same rows.",
+# Drop {name} when no release relies on it, and acknowledge the finding:
+# -- reviewed: unique-dropped no release inserts with ON CONFLICT ({columns})""",
+    measured="The unique indexes before and after, by their columns and conditions.",
     bad="""\
 def upgrade() -> None:
     op.drop_constraint("uq_customers_email", "customers")

@@ -7,7 +7,10 @@ RULE = Rule(
     name="unnamed-constraint",
     severity=Severity.NOTE,
     theme=Theme.KEYS,
-    hazard="The server chose the name {name}; a later revision can only guess it.",
+    hazard=(
+        "The revision does not name the constraint {name}. A later revision must rely on the name that the"
+        " server chose."
+    ),
     fix="{named}",
     measured="The schema after the upgrade, compared with the one before.",
     bad="""\

@@ -7,7 +7,7 @@ RULE = Rule(
     name="unused-acknowledgement",
     severity=Severity.NOTE,
     theme=Theme.GRAPH,
-    hazard="The revision acknowledges {rule}, which was not found.",
+    hazard="The revision acknowledges {rule}, but has no such finding.",
     fix="# Remove the comment.",
-    measured="Nothing: it shows in the files of the revisions.",
+    measured="Nothing: the rule reads the revision files.",
 )

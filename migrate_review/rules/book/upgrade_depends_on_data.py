@@ -7,9 +7,9 @@ RULE = Rule(
     name="upgrade-depends-on-data",
     severity=Severity.WARNING,
     theme=Theme.DOWNGRADE,
-    hazard="The upgrade fails on rows that today's constraints allow: {failure}",
-    fix="# Correct such rows first, in a revision before this one.{queries}",
-    measured="The upgrade, the downgrade and the upgrade once more, with rows in the tables.",
+    hazard="The upgrade fails on rows that the current schema allows: {failure}",
+    fix="# Correct these rows in an earlier revision.{queries}",
+    measured="The upgrade, the downgrade and a second upgrade, with rows in the tables.",
     bad="""\
 def upgrade() -> None:
     op.alter_column("customers", "nickname", nullable=False)

@@ -8,8 +8,8 @@ RULE = Rule(
     severity=Severity.NOTE,
     theme=Theme.GRAPH,
     hazard="The revision does nothing.",
-    fix="# Remove the file, unless something is to come.",
-    measured="Nothing: it shows in the files of the revisions.",
+    fix="# Remove the file, or complete upgrade().",
+    measured="Nothing: the rule reads the revision files.",
     bad="""\
 def upgrade() -> None:
     pass

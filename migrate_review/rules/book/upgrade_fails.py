@@ -8,8 +8,8 @@ RULE = Rule(
     severity=Severity.ERROR,
     theme=Theme.DOWNGRADE,
     hazard="The upgrade fails: {failure}",
-    fix="# Correct what fails. Nothing that comes after it has run.",
-    measured="The upgrade, the downgrade and the upgrade once more, with rows in the tables.",
+    fix="# Correct the statement that fails. Nothing after it was measured.",
+    measured="The upgrade, the downgrade and a second upgrade, with rows in the tables.",
     bad="""\
 def upgrade() -> None:
     op.add_column("order", sa.Column("shop", sa.Text()))

@@ -7,9 +7,9 @@ RULE = Rule(
     name="upgrade-not-repeatable",
     severity=Severity.ERROR,
     theme=Theme.DOWNGRADE,
-    hazard="After a downgrade the upgrade does not work again: {failure}",
-    fix="def downgrade() -> None:\n    # as well as what it does now:\n{undo}",
-    measured="The upgrade, the downgrade and the upgrade once more, with rows in the tables.",
+    hazard="The upgrade fails after a downgrade: {failure}",
+    fix="def downgrade() -> None:\n    # in addition to the existing code:\n{undo}",
+    measured="The upgrade, the downgrade and a second upgrade, with rows in the tables.",
     bad="""\
 def upgrade() -> None:
     op.add_column("orders", sa.Column("shop", sa.Text()))

@@ -7,10 +7,10 @@ RULE = Rule(
     name="values-changed",
     severity=Severity.WARNING,
     theme=Theme.DOWNGRADE,
-    hazard="Up and down again leaves other values in {table}.{column} than there were.",
+    hazard="Upgrade and downgrade leave different values in {table}.{column}.",
     fix="""\
-# Let downgrade() compute the old values, keep them beside the new ones, or say why they are not needed:
-# -- reviewed: values-changed the old values are not needed, as nothing reads them""",
+# Compute the old values in downgrade(), keep them in another column, or acknowledge the finding:
+# -- reviewed: values-changed nothing reads the old values""",
     measured="Every row before the upgrade and after the downgrade.",
     bad="""\
 def upgrade() -> None:

@@ -7,11 +7,11 @@ RULE = Rule(
     name="values-lost",
     severity=Severity.ERROR,
     theme=Theme.DOWNGRADE,
-    hazard="The values of {table}.{column} are gone for good: the downgrade does not bring them back.",
+    hazard="The values of {table}.{column} are lost: the downgrade does not restore them.",
     fix="""\
-# keep them where the downgrade finds them, as in:
+# keep the values in another table:
 op.execute("CREATE TABLE {archive} AS SELECT {key}, {column} FROM {table}")
-# downgrade, after the column is there again:
+# downgrade, after it adds the column again:
 op.execute("UPDATE {table} SET {column} = archive.{column} FROM {archive} AS archive WHERE ({condition})")""",
     measured="Every row before the upgrade and after the downgrade.",
     bad="""\

@@ -17,10 +17,10 @@ RULE = Rule(
     name="view-column-dropped",
     severity=Severity.ERROR,
     theme=Theme.COMPATIBILITY,
-    hazard="Every query of the running application that names {column} of the view {view} fails from here on.",
+    hazard="Every query of the running application that names {column} of the view {view} fails after this revision.",
     fix="""\
-# Keep {column} in the view until no release reads it; then leave it out, in a later revision, and say so:
-# -- reviewed: view-column-dropped no release reads it any more""",
+# Keep {column} in the view until no release reads it. Then remove it and acknowledge the finding:
+# -- reviewed: view-column-dropped no release reads it""",
     measured="The columns of each view, before and after.",
     bad="""\
 def upgrade() -> None:

@@ -7,12 +7,12 @@ RULE = Rule(
     name="writes-fail",
     severity=Severity.ERROR,
     theme=Theme.COMPATIBILITY,
-    hazard="Every {kind} of {table} fails from here on: {failure}",
+    hazard="Every {kind} of {table} fails after this revision: {failure}",
     fix="""\
-# Correct what the server refuses. A constraint that no row satisfies comes after the rows do.""",
-    measured="One INSERT, one UPDATE, which changes nothing, and one DELETE of five rows of each table that the"
-    " revision may have changed. They are undone; those that fail before the revision as well do not count. An INSERT"
-    " after which the table has no row more fails, too.",
+# Correct the cause of the error. If a constraint refuses all rows, correct the rows first.""",
+    measured="One INSERT, one UPDATE that changes no value, and one DELETE of five rows, on each table that the"
+    " revision may have changed. All are rolled back. Those that also fail before the revision do not count. An INSERT"
+    " that adds no row counts as a failure.",
     bad="""\
 def upgrade() -> None:
     op.create_check_constraint("ck_orders_total", "orders", "state IS NULL", postgresql_not_valid=True)

@@ -7,9 +7,9 @@ RULE = Rule(
     name="writes-read-table",
     severity=Severity.WARNING,
     theme=Theme.COMPATIBILITY,
-    hazard="Every {kind} of {table} reads all of {other} from here on.",
+    hazard="Every {kind} of {table} reads all of {other} after this revision.",
     fix="""\
-# Let the trigger read {other} by an index, or note what to do later in a table of its own.""",
+# Let the trigger read {other} through an index, or write the work to a queue table and do it later.""",
     measured="The rows that one INSERT and one UPDATE of a row read in other tables.",
     bad='''\
 def upgrade() -> None:
