@@ -407,7 +407,9 @@ class RolloutSettings(_Settings):
     def _from_one_source(self) -> Self:
         sources = [self.targets, self.secret_tag, self.query, None if self.query else self.secret_prefix]
         if sum(1 for source in sources if source) > 1:
-            raise _wrong("set only one of targets, secret_prefix, secret_tag and query")
+            raise _wrong(
+                "set only one of targets, secret_tag, query and secret_prefix (query may have a secret_prefix)"
+            )
         if len(self.as_variable) > _LONGEST_VARIABLE:
             raise _wrong(
                 f"the settings exceed the {_LONGEST_VARIABLE} characters of Lambda's variables: name the targets by"

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
     from typing_extensions import Self
 
-# Build servers end a job that prints nothing for some minutes.
-SIGN_OF_LIFE_S = 60
+# CI servers cancel a job that prints nothing for some minutes.
+KEEPALIVE_S = 60
 
 # The columns of the bar, of a narrow bar, and of an ordinary terminal.
 _BAR, _NARROW_BAR, _ORDINARY_TERMINAL = 24, 8, 80

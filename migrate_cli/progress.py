@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from migrate_cli.display import SIGN_OF_LIFE_S, Display
+from migrate_cli.display import KEEPALIVE_S, Display
 from migrate_cli.presentation import plain
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def _revision(line: Mapping[str, Any], *more: str) -> str:
 
 
 class RunDisplay(Display):
-    """Shows the revisions of a run, and a sign of life if nothing else is printed for a while."""
+    """Shows the revisions of a run, and prints a line if nothing else was printed for a minute."""
 
     def __init__(self, console: Console, title: str) -> None:
         super().__init__(console, title)
@@ -93,7 +93,7 @@ class RunDisplay(Display):
                 self.print_folded(text)
             else:
                 self.print(text, no_wrap=True, overflow="ellipsis")
-        if not self.has_bar and self.silent_s > SIGN_OF_LIFE_S:
+        if not self.has_bar and self.silent_s > KEEPALIVE_S:
             current = self._progress.current
             running = f", at {current}" if current else ""
             self.print_folded(f"still working after {time.monotonic() - self._started:.0f} s{running}")

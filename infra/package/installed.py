@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from infra.package.import_graph import Foreign, Import, Reached
     from infra.package.target import Target
 
-# The distributions of Lambda's own Python that env.py's process gets without a lock: boto3 and its requirements.
+# The distributions in Lambda's own Python, which env.py's process gets without a lock: boto3 and its requirements.
 LAMBDAS = frozenset({"boto3", "botocore", "dateutil", "jmespath", "s3transfer", "six", "urllib3"})
-# The standard library by the Python that took a module out, or in, after 3.10.
-_TAKEN_OUT: Mapping[int, frozenset[str]] = {
+# The modules that left or joined the standard library after 3.10, by Python's minor version.
+_REMOVED_IN: Mapping[int, frozenset[str]] = {
     11: frozenset({"binhex"}),
     12: frozenset({"asynchat", "asyncore", "distutils", "imp", "smtpd"}),
     13: frozenset(
@@ -36,8 +36,8 @@ _TAKEN_OUT: Mapping[int, frozenset[str]] = {
         }
     ),
 }
-_TAKEN_IN: Mapping[int, frozenset[str]] = {11: frozenset({"tomllib"}), 14: frozenset({"annotationlib", "compression"})}
-# Distributions whose modules have another name, of those that are often installed from source.
+_ADDED_IN: Mapping[int, frozenset[str]] = {11: frozenset({"tomllib"}), 14: frozenset({"annotationlib", "compression"})}
+# Distributions that are often installed from source and whose modules have another name.
 _MODULES: Mapping[str, str] = {
     "beautifulsoup4": "bs4",
     "ibm-db": "ibm_db",
@@ -59,15 +59,15 @@ _MODULES: Mapping[str, str] = {
 
 def standard_library(minor: int) -> frozenset[str]:
     """Return the modules of the standard library of Python 3.``minor``."""
-    every = set(sys.stdlib_module_names).union(*_TAKEN_OUT.values(), *_TAKEN_IN.values())
-    gone = (names for since, names in _TAKEN_OUT.items() if minor >= since)
-    to_come = (names for since, names in _TAKEN_IN.items() if minor < since)
-    return frozenset(every.difference(*gone, *to_come))
+    every = set(sys.stdlib_module_names).union(*_REMOVED_IN.values(), *_ADDED_IN.values())
+    removed = (names for since, names in _REMOVED_IN.items() if minor >= since)
+    later = (names for since, names in _ADDED_IN.items() if minor < since)
+    return frozenset(every.difference(*removed, *later))
 
 
 @dataclass(frozen=True)
 class Dependency:
-    """A requirement of an installed distribution. ``certain``: it holds for the target, and for no extra alone."""
+    """A requirement of an installed distribution. ``certain``: it applies to the target, and without any extra."""
 
     name: str
     line: str
@@ -83,7 +83,7 @@ class Installed:
     requires: dict[str, tuple[Dependency, ...]] = field(default_factory=dict)
 
     def add(self, package: Path, owners: Mapping[str, str], target: Target) -> None:
-        """Take up distributions that have been written to a package; ``owners`` are theirs, by path in it."""
+        """Add the distributions in a package. ``owners`` maps each path in the package to its distribution."""
         environment = environment_of(target)
         for path, owner in owners.items():
             module = PurePosixPath(path).relative_to(BACKEND_LIBRARIES)
@@ -108,10 +108,10 @@ class Installed:
             elif owner := self.owners.get(at):
                 return found | {owner}
             elif at not in self.folders:
-                # A regular package may make its modules itself.
+                # A regular package may create modules at run time.
                 return found or None
         if found:
-            # A member may be a module that another distribution puts into this package.
+            # A member may be a module that another distribution adds to this package.
             return found.union(*(self._below(at / member) for member in one.members))
         if not one.members:
             return set(self.folders[at])
@@ -123,7 +123,7 @@ class Installed:
         return {owner} if owner else set(self.folders.get(at, ()))
 
     def closure(self, names: Iterable[str], *, certain: bool) -> set[str]:
-        """Return distributions and their requirements. ``certain``: without those of extras or other targets."""
+        """Return distributions and their requirements. ``certain`` leaves out those of extras and other targets."""
         waiting, found = list(names), set[str]()
         while waiting:
             name = waiting.pop()
@@ -153,14 +153,14 @@ def _dependencies(metadata: str, environment: Mapping[str, str]) -> Iterator[Dep
 def missing(reached: Reached, installed: Installed, target: Target, *, others: Collection[str]) -> list[Foreign]:
     """Return the imports of modules that are neither installed nor in the standard library of the target.
 
-    ``others`` are further modules that the function will find.
+    ``others`` are further modules that the function can import.
     """
     known = standard_library(target.minor) | set(others)
     return [one for one in reached.foreign if one.imported.top not in known and installed.find(one.imported) is None]
 
 
 def may_provide(distribution: str, imports: Iterable[Foreign]) -> Foreign | None:
-    """Return the import that a distribution seems to be for, by its name, the most certain one first."""
+    """Return the most certain import that matches a distribution's name, None if no import does."""
     plain = distribution.replace("-", "_")
     names = {plain, plain.replace("_", ""), re.sub(r"^(py|python_)|(_python|py)$", "", plain)}
     names |= {_MODULES.get(distribution, plain).lower(), plain.partition("_")[0]}
@@ -169,5 +169,5 @@ def may_provide(distribution: str, imports: Iterable[Foreign]) -> Foreign | None
 
 
 def surely(imports: Iterable[Foreign]) -> list[Foreign]:
-    """Return the imports that run whenever the tree is loaded."""
+    """Return the imports that always run when the tree is loaded."""
     return [one for one in imports if one.when is When.ALWAYS]

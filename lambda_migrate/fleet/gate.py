@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def ask(invocation: Invocation) -> Result:
-    """Write down that the machine waits for an approval, with the token that answers it."""
+    """Store that the machine waits for an approval, and the token for the answer."""
     fields, folder = rollout_fields(invocation), folder_of(invocation)
     content = {
         "before": fields["key"],
@@ -28,6 +28,6 @@ def ask(invocation: Invocation) -> Result:
 
 
 def halt(invocation: Invocation) -> Result:
-    """Start no further target: an alarm is on, or the next wave was not approved in time."""
+    """Halt the rollout because an alarm is on, or because nobody approved the next wave in time."""
     folder_of(invocation).halt(STOPPED, one_line(rollout_fields(invocation)["message"]))
     return answer(invocation, {"outcome": "halted"})

@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from lambda_migrate.fleet.folder import BEHIND, FAILED, LEFT, OUTCOMES
-from migrate_cli.display import SIGN_OF_LIFE_S, Display
+from migrate_cli.display import KEEPALIVE_S, Display
 from migrate_cli.presentation import plain
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ class RolloutDisplay(Display):
             self._move_bar(state, done=progress.done, total=progress.targets, position=position)
             return
         counts = (progress.targets, progress.wave, progress.done, progress.failed)
-        if (counts != self._last_line and self.silent_s > _LINE_EVERY_S) or self.silent_s > SIGN_OF_LIFE_S:
+        if (counts != self._last_line and self.silent_s > _LINE_EVERY_S) or self.silent_s > KEEPALIVE_S:
             self.print(f"{position} done, {state}" if position else state)
             self._last_line = counts
 

@@ -230,7 +230,7 @@ def test_every_event_is_documented_and_every_documented_one_exists() -> None:
 
 def test_every_field_of_a_log_line_is_documented_and_every_documented_one_exists() -> None:
     section = text_of(CONTRACT).partition("\n## Logs and metrics\n")[2].partition("\n| metric |")[0]
-    fields = section.partition("\n| field | is |\n")[2]
+    fields = section.partition("\n| field | meaning |\n")[2]
     documented = [name for row in fields.splitlines() if row.startswith("|") for name in names(row.split("|")[1])]
 
     assert sorted(documented) == sorted(log_schema()["happened"]["properties"])

@@ -35,7 +35,7 @@ def test_the_layout_of_roles(
         [statement.strip() for statement in block.replace("shop", name).split(";") if statement.strip()]
         for block in re.findall(r"```sql\n(.*?)```", re.sub(r"(?m)^--.*\n", "", page), re.DOTALL)
     )
-    migrator = replace(database, name=name, user=f"{name}_migrator", password="of-the-secret")
+    migrator = replace(database, name=name, user=f"{name}_migrator", password="<password 1>")
     try:
         administer(postgres_server, *on_the_server)
         execute(postgres_server.database(name), *in_the_database)
@@ -47,7 +47,7 @@ def test_the_layout_of_roles(
 
         report = function.invoke({"action": "doctor"}).payload
         assert (report["healthy"], function.invoke().error_type) == (True, None), report
-        as_application = replace(migrator, user=f"{name}_app", password="of-the-application")
+        as_application = replace(migrator, user=f"{name}_app", password="<password 2>")
         execute(as_application, "INSERT INTO a DEFAULT VALUES")
         assert query(as_application, "SELECT tableowner::text FROM pg_tables WHERE tablename = 'a'") == [
             (f"{name}_owner",)
