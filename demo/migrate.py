@@ -67,7 +67,7 @@ def main() -> int:
             deploy(running, environment, one)
         with step(progress, f"aws lambda invoke --function-name {FUNCTION}"):
             answer, failed = _invoke(environment)
-    except (LocalCloudError, CommandError, BackendError, PackageError) as error:
+    except (LocalCloudError, DemoError, BackendError, PackageError) as error:
         progress.print(Text.assemble(("error: ", "bold red"), str(error)), soft_wrap=True)
         return 1
     if failed:
@@ -82,7 +82,7 @@ def main() -> int:
     return 0
 
 
-class CommandError(Exception):
+class DemoError(Exception):
     """A command of the CDK or of the aws CLI failed. The message is its own."""
 
 
@@ -123,7 +123,7 @@ def deploy(running: cloud.Cloud, environment: dict[str, str], one: Backend | Non
     """Deploy stage local with the CDK's own command, with another backend if there is one.
 
     Raises:
-        CommandError: the deployment failed.
+        DemoError: the deployment failed.
         PackageError: the other backend cannot be packaged.
     """
     formation = client(running.emulator, "cloudformation")
@@ -157,7 +157,7 @@ def _run(command: list[str], environment: dict[str, str]) -> str:
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         lines = [line for line in (done.stderr + done.stdout).splitlines() if line.strip()]
-        raise CommandError("\n".join([f"{' '.join(command[:2])} failed:", *lines[-25:]]))
+        raise DemoError("\n".join([f"{' '.join(command[:2])} failed:", *lines[-25:]]))
     return done.stdout
 
 

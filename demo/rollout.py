@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.text import Text
 
 from demo.backend import ROOT
-from demo.migrate import CA_BUNDLE, SECRET, STAGE, CommandError, deploy, step, store_secret
+from demo.migrate import CA_BUNDLE, SECRET, STAGE, DemoError, deploy, step, store_secret
 from localcloud import cloud, postgres
 from localcloud.errors import LocalCloudError
 
@@ -43,7 +43,7 @@ def main() -> int:
         with step(progress, "Deploying the function and its state machine with the CDK"):
             environment = running.emulator.environment(os.environ)
             deploy(running, environment)
-    except (LocalCloudError, CommandError) as error:
+    except (LocalCloudError, DemoError) as error:
         progress.print(Text.assemble(("error: ", "bold red"), str(error)), soft_wrap=True)
         return 1
     PAGE.unlink(missing_ok=True)
