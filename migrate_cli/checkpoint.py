@@ -14,7 +14,7 @@ from migrate_cli.errors import CommandError, ExitCode, UsageError
 from migrate_cli.output import Output
 
 
-def command(
+def checkpoint(
     backend: Annotated[Path, typer.Option(help="The backend's folder, with the Alembic tree.")] = Path("back"),
     at: Annotated[
         str | None,

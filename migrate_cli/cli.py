@@ -269,7 +269,7 @@ app.command(
         "migrate review --since origin/main --format github",
         "migrate review --record",
     ),
-)(review.command)
+)(review.review)
 app.command(
     "checkpoint",
     epilog=examples(
@@ -277,7 +277,7 @@ app.command(
         "migrate checkpoint --backend ../my-api --at 9ab1c2d3e4f5",
         "migrate checkpoint --allow rows:users",
     ),
-)(checkpoint.command)
+)(checkpoint.checkpoint)
 app.add_typer(rollout.app)
 app.add_typer(fleet.app)
 

@@ -23,7 +23,7 @@ class Format(str, Enum):
     MARKDOWN = "markdown"
 
 
-def command(
+def review(
     revisions: Annotated[
         list[str] | None, typer.Argument(help="Ids, beginnings of ids, or head. Default: all.", show_default=False)
     ] = None,
