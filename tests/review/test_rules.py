@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import json
+import re
 import subprocess
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -20,7 +25,7 @@ from migrate_review.rules.rulebook import RULES, finding
 from tests.support.trees import ALEMBIC_INI, ENV_PY
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Iterator
 
     from migrate_review.revisions.tree import Tree
 
@@ -272,3 +277,37 @@ def test_a_rule_of_squawks_is_in_one_place() -> None:
     assert len(together) == len(set(together))
     used = {rule for rule in together if rule not in squawk.EXCLUDED}
     assert used == {name for name, rule in RULES.items() if rule.known_to_squawk}
+
+
+def strings_below(module: str, function: str) -> Iterator[str]:
+    """Yield the strings in a function of a module, in what it uses of this module, and in squawk's lists."""
+    spec = find_spec(f"migrate_review.rules.{module}") or find_spec(f"migrate_review.{module}")
+    assert spec is not None
+    assert spec.origin is not None
+    nodes: dict[str, ast.stmt] = {}
+    for node in ast.parse(Path(spec.origin).read_text(encoding="utf-8")).body:
+        targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+        names = [getattr(node, "name", None), *(getattr(target, "id", None) for target in targets)]
+        nodes |= {name: node for name in names if name is not None}
+    waiting, known = [function], set[str]()
+    while waiting:
+        name = waiting.pop()
+        known.add(name)
+        for part in ast.walk(nodes[name]):
+            if isinstance(part, ast.Constant) and isinstance(part.value, str):
+                yield part.value
+            elif isinstance(part, ast.Name) and part.id in nodes.keys() - known:
+                waiting.append(part.id)
+            elif isinstance(part, ast.Attribute) and isinstance(part.value, ast.Name) and part.value.id == "squawk":
+                found = getattr(squawk, part.attr)
+                yield from found if isinstance(found, frozenset) else ()
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_the_file_of_a_rule_has_its_check_or_names_it(rule: str) -> None:
+    module = import_module(f"migrate_review.rules.book.{rule.replace('-', '_')}")
+    named = re.findall(r" `(\w+)\.(\w+)`", module.__doc__ or "")
+
+    assert hasattr(module, "check") != bool(named)
+    for check in named:
+        assert rule in strings_below(*check)

@@ -1,4 +1,4 @@
-"""The rule ``acknowledgement-without-reason``."""
+"""The rule ``acknowledgement-without-reason``. `acknowledgements.sort_out` checks it."""
 
 from migrate_review.rules.findings import Severity
 from migrate_review.rules.rule import Rule, Theme

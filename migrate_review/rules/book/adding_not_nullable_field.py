@@ -1,4 +1,4 @@
-"""The rule ``adding-not-nullable-field``."""
+"""The rule ``adding-not-nullable-field``. `locks.work_that_others_wait_for` checks it."""
 
 from migrate_review.rules.findings import Severity
 from migrate_review.rules.rule import Rule, Theme

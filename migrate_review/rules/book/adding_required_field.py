@@ -1,4 +1,4 @@
-"""The rule ``adding-required-field``."""
+"""The rule ``adding-required-field``. `compatibility.required_columns` checks it."""
 
 from migrate_review.rules.findings import Severity
 from migrate_review.rules.rule import Rule, Theme

@@ -1,4 +1,4 @@
-"""The rule ``backfill-in-one-transaction``."""
+"""The rule ``backfill-in-one-transaction``. `locks.backfills` checks it."""
 
 from migrate_review.rules.findings import Severity
 from migrate_review.rules.rule import Rule, Theme

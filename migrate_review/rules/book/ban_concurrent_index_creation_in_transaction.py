@@ -1,4 +1,4 @@
-"""The rule ``ban-concurrent-index-creation-in-transaction``."""
+"""The rule ``ban-concurrent-index-creation-in-transaction``. `downgrade.failures` checks it."""
 
 from migrate_review.rules.findings import Severity
 from migrate_review.rules.rule import Rule, Theme

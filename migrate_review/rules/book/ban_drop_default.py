@@ -1,4 +1,4 @@
-"""The rule ``ban-drop-default``."""
+"""The rule ``ban-drop-default``. `compatibility.required_columns` checks it."""
 
 from migrate_review.rules.findings import Severity
 from migrate_review.rules.rule import Rule, Theme

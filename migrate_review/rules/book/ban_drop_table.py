@@ -1,4 +1,4 @@
-"""The rule ``ban-drop-table``."""
+"""The rule ``ban-drop-table``. `compatibility.tables_and_columns_gone` checks it."""
 
 from migrate_review.rules.findings import Severity
 from migrate_review.rules.rule import Rule, Theme

@@ -1,4 +1,4 @@
-"""The rule ``ban-set-schema``."""
+"""The rule ``ban-set-schema``. `compatibility.renames` checks it."""
 
 from migrate_review.rules.findings import Severity
 from migrate_review.rules.rule import Rule, Theme

@@ -1,4 +1,4 @@
-"""The rule ``ban-truncate-cascade``."""
+"""The rule ``ban-truncate-cascade``. `compatibility.as_squawk_says` checks it."""
 
 from migrate_review.rules.findings import Severity
 from migrate_review.rules.rule import Rule, Theme

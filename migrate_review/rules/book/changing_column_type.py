@@ -1,4 +1,4 @@
-"""The rule ``changing-column-type``."""
+"""The rule ``changing-column-type``. `locks.work_that_others_wait_for` checks it."""
 
 from migrate_review.rules.findings import Severity
 from migrate_review.rules.rule import Rule, Theme

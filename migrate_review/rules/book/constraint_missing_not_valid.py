@@ -1,4 +1,4 @@
-"""The rule ``constraint-missing-not-valid``."""
+"""The rule ``constraint-missing-not-valid``. `locks.work_that_others_wait_for` checks it."""
 
 from migrate_review.rules.findings import Severity
 from migrate_review.rules.rule import Rule, Theme

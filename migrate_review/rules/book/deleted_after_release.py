@@ -1,4 +1,4 @@
-"""The rule ``deleted-after-release``."""
+"""The rule ``deleted-after-release``. `graph.history` checks it."""
 
 from migrate_review.rules.findings import Severity
 from migrate_review.rules.rule import Rule, Theme

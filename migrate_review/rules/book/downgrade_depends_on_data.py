@@ -1,4 +1,4 @@
-"""The rule ``downgrade-depends-on-data``."""
+"""The rule ``downgrade-depends-on-data``. `downgrade.downgrade_on_data` checks it."""
 
 from migrate_review.rules.findings import Severity
 from migrate_review.rules.rule import Rule, Theme

@@ -1,4 +1,4 @@
-"""The rule ``downgrade-empty``."""
+"""The rule ``downgrade-empty``. `downgrade.downgrades` checks it."""
 
 from migrate_review.rules.findings import Severity
 from migrate_review.rules.rule import Rule, Theme

@@ -1,4 +1,4 @@
-"""The rule ``downgrade-fails``."""
+"""The rule ``downgrade-fails``. `downgrade.downgrades` checks it."""
 
 from migrate_review.rules.findings import Severity
 from migrate_review.rules.rule import Rule, Theme

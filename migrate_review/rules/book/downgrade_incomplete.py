@@ -1,4 +1,4 @@
-"""The rule ``downgrade-incomplete``."""
+"""The rule ``downgrade-incomplete``. `downgrade.downgrades` checks it."""
 
 from migrate_review.rules.findings import Severity
 from migrate_review.rules.rule import Rule, Theme

@@ -1,4 +1,4 @@
-"""The rule ``downgrade-missing``."""
+"""The rule ``downgrade-missing``. `downgrade.missing` checks it."""
 
 from migrate_review.rules.findings import Severity
 from migrate_review.rules.rule import Rule, Theme

@@ -1,4 +1,4 @@
-"""The rule ``duplicate-index``."""
+"""The rule ``duplicate-index``. `keys.duplicate_indexes` checks it."""
 
 from migrate_review.rules.findings import Severity
 from migrate_review.rules.rule import Rule, Theme

@@ -1,4 +1,4 @@
-"""The rule ``edited-after-release``."""
+"""The rule ``edited-after-release``. `graph.history` checks it."""
 
 from migrate_review.rules.findings import Severity
 from migrate_review.rules.rule import Rule, Theme

@@ -1,4 +1,4 @@
-"""The rule ``edited-after-review``."""
+"""The rule ``edited-after-review``. `graph.earlier_reviews` checks it."""
 
 from migrate_review.rules.findings import Severity
 from migrate_review.rules.rule import Rule, Theme

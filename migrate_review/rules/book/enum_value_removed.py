@@ -1,4 +1,4 @@
-"""The rule ``enum-value-removed``."""
+"""The rule ``enum-value-removed``. `compatibility.enum_values` checks it."""
 
 from migrate_review.rules.findings import Severity
 from migrate_review.rules.rule import Rule, Theme

@@ -1,4 +1,4 @@
-"""The rule ``enum-value-renamed``."""
+"""The rule ``enum-value-renamed``. `compatibility.enum_values` checks it."""
 
 from migrate_review.rules.findings import Severity
 from migrate_review.rules.rule import Rule, Theme

@@ -1,4 +1,4 @@
-"""The rule ``foreign-key-without-index``."""
+"""The rule ``foreign-key-without-index``. `keys.foreign_keys_without_index` checks it."""
 
 from migrate_review.rules.findings import Severity
 from migrate_review.rules.rule import Rule, Theme

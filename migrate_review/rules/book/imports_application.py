@@ -1,4 +1,4 @@
-"""The rule ``imports-application``."""
+"""The rule ``imports-application``. `sources.imports` checks it."""
 
 from migrate_review.rules.findings import Severity
 from migrate_review.rules.rule import Rule, Theme

@@ -1,4 +1,4 @@
-"""The rule ``lock-held-during-other-work``."""
+"""The rule ``lock-held-during-other-work``. `locks.locks_held_meanwhile` checks it."""
 
 from migrate_review.rules.findings import Severity
 from migrate_review.rules.rule import Rule, Theme

@@ -1,4 +1,4 @@
-"""The rule ``models-differ``."""
+"""The rule ``models-differ``. `review._drift` checks it."""
 
 from migrate_review.rules.findings import Severity
 from migrate_review.rules.rule import Rule, Theme

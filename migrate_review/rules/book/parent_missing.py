@@ -1,4 +1,4 @@
-"""The rule ``parent-missing``."""
+"""The rule ``parent-missing``. `graph.shape` checks it."""
 
 from migrate_review.rules.findings import Severity
 from migrate_review.rules.rule import Rule, Theme

@@ -1,4 +1,4 @@
-"""The rule ``parent-not-head``."""
+"""The rule ``parent-not-head``. `graph.history` checks it."""
 
 from migrate_review.rules.findings import Severity
 from migrate_review.rules.rule import Rule, Theme

@@ -1,4 +1,4 @@
-"""The rule ``prefer-bigint-over-int``."""
+"""The rule ``prefer-bigint-over-int``. `keys.new_tables_and_columns` and `keys.keys_made_wider` check it."""
 
 from migrate_review.rules.findings import Severity
 from migrate_review.rules.rule import Rule, Theme

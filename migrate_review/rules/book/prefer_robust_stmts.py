@@ -1,4 +1,4 @@
-"""The rule ``prefer-robust-stmts``."""
+"""The rule ``prefer-robust-stmts``. `locks.commits_in_between` checks it."""
 
 from migrate_review.rules.findings import Severity
 from migrate_review.rules.rule import Rule, Theme

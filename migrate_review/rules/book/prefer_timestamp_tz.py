@@ -1,4 +1,4 @@
-"""The rule ``prefer-timestamp-tz``."""
+"""The rule ``prefer-timestamp-tz``. `keys.new_tables_and_columns` checks it."""
 
 from migrate_review.rules.findings import Severity
 from migrate_review.rules.rule import Rule, Theme

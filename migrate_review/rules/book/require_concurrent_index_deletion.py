@@ -1,4 +1,4 @@
-"""The rule ``require-concurrent-index-deletion``."""
+"""The rule ``require-concurrent-index-deletion``. `locks.indexes_dropped` checks it."""
 
 from migrate_review.rules.findings import Severity
 from migrate_review.rules.rule import Rule, Theme

@@ -1,4 +1,4 @@
-"""The rule ``rows-left``."""
+"""The rule ``rows-left``. `downgrade.data` checks it."""
 
 from migrate_review.rules.findings import Severity
 from migrate_review.rules.rule import Rule, Theme

@@ -1,4 +1,4 @@
-"""The rule ``rows-locked``."""
+"""The rule ``rows-locked``. `locks.rows_locked` checks it."""
 
 from migrate_review.rules.findings import Severity
 from migrate_review.rules.rule import Rule, Theme

@@ -1,4 +1,4 @@
-"""The rule ``rows-lost``."""
+"""The rule ``rows-lost``. `downgrade.data` checks it."""
 
 from migrate_review.rules.findings import Severity
 from migrate_review.rules.rule import Rule, Theme

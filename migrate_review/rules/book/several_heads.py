@@ -1,4 +1,4 @@
-"""The rule ``several-heads``."""
+"""The rule ``several-heads``. `graph.shape` checks it."""
 
 from migrate_review.rules.findings import Severity
 from migrate_review.rules.rule import Rule, Theme

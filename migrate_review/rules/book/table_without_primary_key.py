@@ -1,4 +1,4 @@
-"""The rule ``table-without-primary-key``."""
+"""The rule ``table-without-primary-key``. `keys.new_tables_and_columns` checks it."""
 
 from migrate_review.rules.findings import Severity
 from migrate_review.rules.rule import Rule, Theme

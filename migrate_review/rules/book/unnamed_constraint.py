@@ -1,4 +1,4 @@
-"""The rule ``unnamed-constraint``."""
+"""The rule ``unnamed-constraint``. `keys.names` checks it."""
 
 from migrate_review.rules.findings import Severity
 from migrate_review.rules.rule import Rule, Theme

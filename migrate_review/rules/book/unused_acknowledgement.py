@@ -1,4 +1,4 @@
-"""The rule ``unused-acknowledgement``."""
+"""The rule ``unused-acknowledgement``. `acknowledgements.sort_out` checks it."""
 
 from migrate_review.rules.findings import Severity
 from migrate_review.rules.rule import Rule, Theme

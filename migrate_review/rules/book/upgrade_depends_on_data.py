@@ -1,4 +1,4 @@
-"""The rule ``upgrade-depends-on-data``."""
+"""The rule ``upgrade-depends-on-data``. `downgrade.failures` checks it."""
 
 from migrate_review.rules.findings import Severity
 from migrate_review.rules.rule import Rule, Theme

@@ -1,4 +1,4 @@
-"""The rule ``upgrade-empty``."""
+"""The rule ``upgrade-empty``. `sources.nothing_done` checks it."""
 
 from migrate_review.rules.findings import Severity
 from migrate_review.rules.rule import Rule, Theme

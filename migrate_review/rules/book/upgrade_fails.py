@@ -1,4 +1,4 @@
-"""The rule ``upgrade-fails``."""
+"""The rule ``upgrade-fails``. `downgrade.failures` checks it."""
 
 from migrate_review.rules.findings import Severity
 from migrate_review.rules.rule import Rule, Theme

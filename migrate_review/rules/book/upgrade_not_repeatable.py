@@ -1,4 +1,4 @@
-"""The rule ``upgrade-not-repeatable``."""
+"""The rule ``upgrade-not-repeatable``. `downgrade.repetition` checks it."""
 
 from migrate_review.rules.findings import Severity
 from migrate_review.rules.rule import Rule, Theme

@@ -1,4 +1,4 @@
-"""The rule ``values-lost``."""
+"""The rule ``values-lost``. `downgrade.data` checks it."""
 
 from migrate_review.rules.findings import Severity
 from migrate_review.rules.rule import Rule, Theme

@@ -1,4 +1,4 @@
-"""The rule ``writes-fail``."""
+"""The rule ``writes-fail``. `application.writes` checks it."""
 
 from migrate_review.rules.findings import Severity
 from migrate_review.rules.rule import Rule, Theme
