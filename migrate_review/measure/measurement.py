@@ -59,7 +59,7 @@ class Measurement:
             ReviewError: env.py cannot be run at all.
         """
         if revision in (self.position.begins_with or ()):
-            return self._not_run(revision, "the baseline holds it already, so that it does not run")
+            return self._not_run(revision, "the baseline already contains it, so it did not run")
         obstacle = self.position.reach_with_rows(revision, self.row_count)
         if obstacle is not None:
             return self._not_run(revision, obstacle)
@@ -343,22 +343,22 @@ def _stops(statements: Sequence[Statement]) -> list[int]:
 
 def _without_any_rows(observation: Observation) -> Observation:
     reason = (
-        "it fails on the rows that the review makes, and ran without any, so that what it reads, rewrites and loses was"
-        " not measured; see upgrade-depends-on-data"
+        "it fails on all test rows and succeeds only on empty tables, so its reads, rewrites and lost rows were not"
+        " measured; see upgrade-depends-on-data"
     )
-    unfilled = {table.name: "the revision fails on rows that the review makes" for table in observation.before.tables}
+    unfilled = {table.name: "the revision fails on the test rows" for table in observation.before.tables}
     return replace(observation, unfilled=unfilled, unmeasured=(reason,))
 
 
 def _without_rows(observation: Observation) -> Iterator[str]:
-    """Yield why a table that the revision touches could not be filled, so that it met no row there."""
+    """Yield why the review could not fill a table that the revision touches."""
     if observation.unmeasured:
         return  # the reason covers all tables
     passes = (observation.upgrade, observation.downgrade)
     touched = {lock.table for each in passes if each for statement in each.statements for lock in statement.locks}
     for table, reason in observation.unfilled.items():
         if table in touched:
-            yield f"{table} stayed empty: {reason}; what it reads, rewrites and loses there was not measured"
+            yield f"{table} stayed empty: {reason}; reads, rewrites and lost rows there were not measured"
 
 
 def _under_new_names(counts: Mapping[str, int], before: Catalog, after: Catalog) -> dict[str, int]:

@@ -48,12 +48,12 @@ def lacking(failure: str, before: Catalog, earlier: Iterable[str]) -> str | None
         return None
     if undefined["kind"] == "role":
         return (
-            f"it needs the role {undefined['name']}, which no revision before it creates; create it in the file of"
-            f" --baseline FILE, or in baseline.sql beside alembic.ini: CREATE ROLE {undefined['name']};"
+            f"the role {undefined['name']} is missing, and no earlier revision creates it; add to the file of"
+            f" --baseline FILE, or to baseline.sql beside alembic.ini: CREATE ROLE {undefined['name']};"
         )
     return (
-        f"it needs the {undefined['kind']} {undefined['name']}, which no revision before it makes; if it is there in"
-        f" your databases before the first revision, give a schema dump of that with --baseline FILE ({PG_DUMP})"
+        f"the {undefined['kind']} {undefined['name']} is missing, and no earlier revision creates it; if your databases"
+        f" have it before the first revision, pass their schema dump with --baseline FILE ({PG_DUMP})"
     )
 
 

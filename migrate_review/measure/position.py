@@ -61,7 +61,7 @@ class Position:
         """
         given = self.begins_with or []
         if not set(given) <= set(wanted):
-            return f"the baseline is at {given[-1]}, which comes after what this revision builds on"
+            return f"the baseline is at {given[-1]}, which is later than the parent of this revision"
         if not set(self.applied) <= set(wanted):
             self.start_over(wanted)
         elif set(self.applied) == set(given) and self._kept_state(wanted) is not None:
@@ -70,9 +70,9 @@ class Position:
             blocked = next((each for each in missing if each in self.blocked), None)
             if blocked is not None:
                 why = self.blocked[blocked].rstrip(".")
-                dump = f"give a dump of one with --baseline FILE ({needs.PG_DUMP}, and the rows of alembic_version)"
-                hint = "" if "--" in why else f"; if your databases are past it, {dump}"
-                return f"revision {blocked}, which comes before it, does not run: {why}{hint}"
+                dump = f"pass a dump of one with --baseline FILE ({needs.PG_DUMP}, and the rows of alembic_version)"
+                hint = "" if "--" in why else f"; if your databases have already run it, {dump}"
+                return f"the earlier revision {blocked} does not run: {why}{hint}"
             had_rows = set(self.applied) != set(given)
             began = time.monotonic()
             one = len(missing) == 1

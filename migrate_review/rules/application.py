@@ -43,7 +43,7 @@ def writes(case: Case) -> Iterator[Finding]:
         ):
             continue
         failing.add((write.table, write.failure))
-        evidence = f"{write.kind} of rows that were there before, undone: {write.failure}"
+        evidence = f"{write.kind} of existing rows, rolled back: {write.failure}"
         yield case.found(RULES["writes-fail"], evidence, table=write.table, kind=write.kind, failure=write.failure)
 
 

@@ -31,24 +31,24 @@ def fix(table: str, sql: str, before: Catalog, revision: Path) -> str:
     key = _key(table, before)
     if simple is None or key is None:
         return (
-            "# Change the rows in batches along the primary key, each batch in a transaction of its own: a loop in an\n"
-            "# autocommit block, or a program beside the revisions."
+            "# Change the rows in batches along the primary key, each batch in its own transaction. Use a loop in an\n"
+            "# autocommit block, or a separate program."
         )
     condition = f"({simple['where']}) AND " if simple["where"] else ""
     if any((folder / "backfill.py").is_file() for folder in revision.parents[:_FOLDERS]):
         statement = f"{simple['head'].strip()} WHERE {condition}".replace("{", "{{").replace("}", "}}") + "{batch}"
         return (
-            "from backfill import backfill  # along the primary key, each batch in a transaction of its own\n\n"
+            "from backfill import backfill  # along the primary key, each batch in its own transaction\n\n"
             f"backfill({literal(table)}, {literal(statement)})"
         )
-    # Keys may have gaps of any size, so that the rows are counted and not the keys.
+    # Keys may have gaps of any size, so the code counts rows, not keys.
     batch = f"SELECT {key} FROM {table} WHERE {key} > :done ORDER BY {key} LIMIT {_ROWS}"  # noqa: S608 - quoted
     lowest = f"SELECT min({key}) - 1 FROM {table}"  # noqa: S608 - quoted
     last = f"SELECT max({key}) FROM ({batch}) AS batch"  # noqa: S608 - quoted
     ranged = f"{key} > :done AND {key} <= :last"
     statement = f"{escaped(simple['head'].strip())} WHERE {escaped(condition)}{ranged}"
     return "\n".join([
-        "# along the primary key, each batch in a transaction of its own",
+        "# along the primary key, each batch in its own transaction",
         f"find_last = sa.text({literal(last)})",
         f"change = sa.text({literal(statement)})",
         "with op.get_context().autocommit_block():",

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 # squawk's names, in renaming-object, for objects that applications do not use by name.
 _NOBODY_CALLS = ("an index", "a constraint", "a trigger", "a policy", "a type value")
-# PostgreSQL's words for a column that is NOT NULL and has nothing for the rows that are there.
+# PostgreSQL's message about a NOT NULL column without a value for existing rows.
 _LACKING = re.compile(r'column "(.+?)" of relation "(.+?)" contains null values')
 _RENAMED = re.compile(r"""([\w."]+)(?:\([^)]*\))?\s+rename\s+to\s+([\w."]+)""", re.IGNORECASE)
 _DROPPED = {"ban-drop-view": "view", "ban-drop-function": "function", "ban-drop-sequence": "sequence"}
@@ -33,11 +33,11 @@ def tables_and_columns_gone(case: Case) -> Iterator[Finding]:
         return
     rows = observation.rows
     for table in difference.gone_tables(observation.before, observation.after):
-        evidence = f"{table.name} was there, with {len(table.columns)} columns and {rows.get(table.name, 0)} rows"
+        evidence = f"{table.name} had {len(table.columns)} columns and {rows.get(table.name, 0)} rows"
         yield case.found(RULES["ban-drop-table"], evidence, table=table.name)
     for was, now in difference.kept_tables(observation.before, observation.after):
         for column in difference.gone_columns(was, now):
-            evidence = f"{was.name}.{column.name} was there ({column.type}), in {rows.get(was.name, 0)} rows"
+            evidence = f"the upgrade drops {was.name}.{column.name} ({column.type}) from {rows.get(was.name, 0)} rows"
             yield case.found(RULES["ban-drop-column"], evidence, table=was.name, column=column.name)
 
 
@@ -48,13 +48,13 @@ def renames(case: Case) -> Iterator[Finding]:
         return
     for was, now in difference.kept_tables(observation.before, observation.after):
         if was.name != now.name and not _stands_in(observation.after, was.name):
-            evidence = f"the same table is called {now.name} afterwards, and nothing is called {was.name}"
+            evidence = f"the upgrade renames it to {now.name}, and nothing has the name {was.name}"
             moved = was.name.rpartition(".")[2] == now.name.rpartition(".")[2]
             rule = "ban-set-schema" if moved else "renaming-table"
             yield case.found(RULES[rule], evidence, old=Relation(was.name), new=Relation(now.name))
         for old, new in difference.kept_columns(was, now):
             if old.name != new.name:
-                evidence = f"the same column is called {new.name} afterwards"
+                evidence = f"the upgrade renames it to {new.name}"
                 names = {"table": now.name, "type": new.type}
                 names |= {"old": Identifier(old.name), "new": Identifier(new.name)}
                 yield case.found(RULES["renaming-column"], evidence, **names)
@@ -99,7 +99,7 @@ def _required_columns_added(case: Case, before: Catalog, after: Catalog) -> Iter
     for table, column in difference.new_columns(before, after):
         given = column.default is not None or column.generated or column.identity
         if table.oid in kept and column.not_null and not given:
-            evidence = f"{table.name}.{column.name} is new, NOT NULL and has no default afterwards"
+            evidence = f"{table.name}.{column.name} is new and NOT NULL, and has no default"
             names = {"table": table.name, "column": column.name, "type": column.type}
             yield case.found(RULES["adding-required-field"], evidence, **names)
 
@@ -108,7 +108,7 @@ def _defaults_dropped(case: Case, before: Catalog, after: Catalog) -> Iterator[F
     for was, now in difference.kept_tables(before, after):
         for old, new in difference.kept_columns(was, now):
             if old.default is not None and new.default is None and new.not_null and not new.identity:
-                evidence = f"DEFAULT {old.default} is gone"
+                evidence = f"the upgrade drops DEFAULT {old.default}"
                 yield case.found(RULES["ban-drop-default"], evidence, table=now.name, column=new.name)
 
 
@@ -123,11 +123,11 @@ def enum_values(case: Case) -> Iterator[Finding]:
             continue  # a type that is gone: no column has it any more, and those are looked at for themselves
         for oid, label in labels:
             if oid in now and now[oid] != label:
-                evidence = f"the same value of {type_} is called {now[oid]} afterwards"
+                evidence = f"the upgrade renames the label of {type_} to {now[oid]}"
                 names = {"type": type_, "old": label, "new": now[oid], "new_label": sql_text(now[oid])}
                 yield case.found(RULES["enum-value-renamed"], evidence, **names)
             elif label not in now.values():
-                evidence = f"{type_} holds {', '.join(now.values())} afterwards"
+                evidence = f"after the upgrade, {type_} has only {', '.join(now.values())}"
                 yield case.found(RULES["enum-value-removed"], evidence, type=type_, old=label)
 
 
@@ -173,4 +173,4 @@ def _dropped(case: Case, rule: str) -> Iterator[Finding]:
     for entry in before.others.keys() - after.others.keys():
         if entry.startswith((f"{kind} ", f"materialized {kind} ")):
             name = entry.partition(f"{kind} ")[2]
-            yield case.found(RULES[rule], f"{entry} was there", name=name)
+            yield case.found(RULES[rule], f"the upgrade drops {entry}", name=name)

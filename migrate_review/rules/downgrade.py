@@ -38,7 +38,7 @@ def failures(case: Case) -> Iterator[Finding]:
     evidence = _evidence(failed)
     if failed.sqlstate == _TOO_LONG and not failed.failed_sql:
         # No statement of the revision's own: Alembic was about to note it.
-        evidence += f", as Alembic noted the revision, whose id has {len(case.revision.id)} characters"
+        evidence += f", when Alembic stored the revision id of {len(case.revision.id)} characters"
     state, sql = failed.sqlstate or "", failed.failed_sql or ""
     if state == _ACTIVE_TRANSACTION and "concurrently" in sql.lower():
         rule = RULES["ban-concurrent-index-creation-in-transaction"]
@@ -49,7 +49,7 @@ def failures(case: Case) -> Iterator[Finding]:
         state.startswith(REFUSED_ROWS) or case.observation.upgrade.failure is None
     ):
         queries = "".join(f"\n#   {query}" for query in _queries(case))
-        which = f" They are:{queries}" if queries else ""
+        which = f" Find them with:{queries}" if queries else ""
         found = case.found(RULES["upgrade-depends-on-data"], evidence, failure=failed.failure, queries=which)
         yield replace(found, severity=Severity.NOTE) if _only_validates(case, sql) else found
     else:  # other rows would not help: without any it fails, too
@@ -139,7 +139,7 @@ def data(case: Case) -> Iterator[Finding]:
     for change in observation.changes:
         kept = observation.after and observation.after.table_named(change.table)
         if change.lost:
-            evidence = f"{change.lost} of {change.rows} rows of {change.table} are gone: {change.example}"
+            evidence = f"{change.lost} of {change.rows} rows of {change.table} are missing afterwards: {change.example}"
             archive = shown(f'"archived_{Relation(change.table).bare}"')
             was = observation.before.table_named(change.table)
             own = RULES["rows-lost"].fix
@@ -148,7 +148,7 @@ def data(case: Case) -> Iterator[Finding]:
             code = fix(own, {"table": change.table, "archive": archive})
             yield case.found(RULES["rows-lost"], evidence, table=change.table, archive=archive, fix=code)
         if change.added:
-            evidence = f"{change.added} rows more in {change.table} than before"
+            evidence = f"{change.table} has {change.added} more rows than before"
             yield case.found(RULES["rows-left"], evidence, table=change.table)
         for column, count in change.changed.items():
             if not count:
@@ -172,7 +172,7 @@ def _archive(case: Case, table: str, column: str) -> dict[str, str]:
     was = case.observation.before.table_named(table)
     key = next((each.columns for each in was.constraints if each.kind == "p"), ()) if was else ()
     if not key:
-        return {"fix": f"# {table} has no primary key: keep a copy of the table, or say why the values are not needed."}
+        return {"fix": f"# {table} has no primary key: keep a copy of the table, or acknowledge the finding."}
     names = [Identifier(each).sql for each in key]
     return {
         "archive": shown(f'"archived_{Relation(table).bare}_{column}"'),

@@ -60,7 +60,7 @@ def _changed_after_release(tree: Tree, released: Released) -> Iterator[Finding]:
         now = by_id.get(old.id)
         path = _shown(old.path, tree)
         if now is None:
-            yield finding("deleted-after-release", old.id, f"{path} is there on {ref}", ref=ref, path=path)
+            yield finding("deleted-after-release", old.id, f"{ref} has {path}", ref=ref, path=path)
         elif now.sha256 != old.sha256:
             evidence = f"first difference: {_first_difference(old.text, now.text)}"
             yield finding("edited-after-release", old.id, evidence, ref=ref, path=path)

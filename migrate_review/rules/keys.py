@@ -48,7 +48,7 @@ def _indexes_of_foreign_keys_gone(case: Case, before: Catalog, after: Catalog) -
             served = [index.name for index in was.indexes if _serves(index, constraint)]
             if served:
                 names = {"table": now.name, "other": constraint.references or "the other", "index": served[0]}
-                evidence = f"{constraint.definition}; {', '.join(served)} is gone"
+                evidence = f"{constraint.definition}; the upgrade drops {', '.join(served)}"
                 rule = RULES["foreign-key-without-index"]
                 yield case.found(rule, evidence, columns=quoted(constraint.columns), **names)
 
@@ -150,8 +150,8 @@ def keys_made_wider(case: Case) -> Iterator[Finding]:
                         names = {"table": now.name, "column": new.name, "fix": code}
                         yield case.found(rule, f"{new.name} is bigint, and its sequence {sequence} is {kind}", **names)
             for table, column in _references(after, now.name, new.name):
-                evidence = f"it refers to {now.name}.{new.name}, which is bigint now, and is {column.type}"
-                code = f"# Make {table.name}.{column.name} a bigint in the same way, before the numbers are that high."
+                evidence = f"it refers to the bigint {now.name}.{new.name}, and is {column.type}"
+                code = f"# Make {table.name}.{column.name} a bigint, too, before the numbers exceed its range."
                 yield case.found(rule, evidence, table=table.name, column=column.name, fix=code)
 
 

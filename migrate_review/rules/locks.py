@@ -240,4 +240,4 @@ def commits_in_between(case: Case) -> Iterator[Finding]:
     found = [remark for remark in case.remarks if remark.rule == rule.name]
     for remark in found[:1]:  # one cause, one finding
         sql = short(attempted(case.observation)[remark.statement].sql)
-        yield case.found(rule, f"not run again, as its downgrade fails; commits before or after: {sql}")
+        yield case.found(rule, f"not run a second time, because the downgrade fails; it commits before or after: {sql}")

@@ -59,16 +59,16 @@ IF_OTHERS_WAIT = frozenset({
 # The schemas before and after show these exactly, for any SQL. Nobody loses a table that the same revision made and
 # dropped, and a DO block hides nothing.
 BY_THE_SCHEMA: Mapping[str, str] = {
-    "ban-drop-column": "a column of a table that is still there is gone",
-    "ban-drop-table": "a table that was there is gone",
+    "ban-drop-column": "the revision drops a column of an existing table",
+    "ban-drop-table": "the revision drops an existing table",
     "renaming-column": "a column's number has another name",
     "renaming-table": "a table's oid has another name",
     "adding-required-field": "a column is new, NOT NULL and has no default",
-    "ban-drop-default": "a column is still NOT NULL and its default is gone",
+    "ban-drop-default": "a column stays NOT NULL and loses its default",
     "prefer-bigint-over-int": "a new primary key of one integer column",
     "prefer-timestamp-tz": "a new column is a timestamp without time zone",
     "ban-char-field": "a new column is of type character",
-    "require-concurrent-index-deletion": "an index of a table with rows is gone, and a lock of the table was taken",
+    "require-concurrent-index-deletion": "the revision drops an index of a table with rows, and locks the table",
     "ban-set-schema": "a table's oid is in another schema",
 }
 

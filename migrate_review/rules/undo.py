@@ -142,13 +142,13 @@ def _others(before: Catalog, left: Catalog) -> Iterator[str]:
     for name in sorted(before.others.keys() - left.others.keys()):
         kind, _, own = _kind(name)
         if kind == "view":
-            yield f"# make the view {own} again, as it was"
+            yield f"# recreate the view {own} with its previous definition"
         elif kind in _DROPPED and kind != "sequence":
-            yield f"# make the {kind} {own} again, as it was"
+            yield f"# recreate the {kind} {own} with its previous definition"
     for enum, labels in before.enums.items():
         now = left.enums.get(enum)
         if now is not None and [label for _, label in now] != [label for _, label in labels]:
-            yield f"# give the type {enum} the labels {', '.join(label for _, label in labels)} again"
+            yield f"# recreate the type {enum} with the labels {', '.join(label for _, label in labels)}"
 
 
 def _kind(name: str) -> tuple[str, str, str]:

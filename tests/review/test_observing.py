@@ -361,7 +361,7 @@ def test_an_unreachable_state_has_a_reason(tmp_path: Path, postgres_server: Serv
     seen = review(tmp_path, postgres_server, [PEOPLE, Rev("dies", "os._exit(3)"), Rev("after", sql("SELECT 1"))])
     assert seen["dies"].upgrade.failure == "the backend's process ended with exit code 3"
     assert seen["after"].upgrade.failure is not None
-    assert seen["after"].upgrade.failure.startswith("revision dies, which comes before it, does not run: ")
+    assert seen["after"].upgrade.failure.startswith("the earlier revision dies does not run: ")
     assert seen["after"].unmeasured == (seen["after"].upgrade.failure,)
 
 

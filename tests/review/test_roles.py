@@ -38,7 +38,7 @@ def test_a_role_that_a_revision_creates_is_in_no_later_reviews_way(tmp_path: Pat
         # The second branch begins from an empty database.
         assert [seen[name].upgrade.failure for name in ("creates", "adds")] == [None, None]
         assert {name for name in seen if seen[name].unmeasured} == {"grants", "moves"}
-    assert "create it in the file of --baseline" in seen["grants"].unmeasured[0]
+    assert "add to the file of --baseline" in seen["grants"].unmeasured[0]
     assert "no tablespace review_fast; review on a server that has it" in seen["moves"].unmeasured[0]
     with closing(postgres_server.connect()) as opened, opened.cursor() as cursor:
         cursor.execute("SELECT count(*) FROM pg_roles WHERE rolname = 'review_shop'")

@@ -70,7 +70,7 @@ def test_a_missing_extension_leaves_it_and_all_after_it_unmeasured_with_what_squ
     assert "no extension vector" in messages(by_id["vectors"])
     assert "--database-url" in messages(by_id["vectors"])
     assert rules(by_id["index"]) == {"not-measured": "error", "require-concurrent-index-creation": "error"}
-    assert "revision vectors, which comes before it, does not run: the server has no" in messages(by_id["index"])
+    assert "the earlier revision vectors does not run: the server has no" in messages(by_id["index"])
     assert "upgrade-fails" not in rules(by_id["vectors"])
 
 
@@ -104,7 +104,7 @@ def test_a_history_that_begins_with_existing_tables_needs_a_baseline(tmp_path: P
     folder = write_tree(tmp_path / "backend", EXISTING)
     result, by_id = reviewed(folder, postgres_server)
     assert not result.passed
-    assert "it needs the relation accounts, which no revision before it makes" in messages(by_id["adds"])
+    assert "the relation accounts is missing, and no earlier revision creates it" in messages(by_id["adds"])
     assert "--baseline" in messages(by_id["adds"])
     assert "constraint-missing-not-valid" in rules(by_id["scans"]), "squawk's word stands"
 
@@ -129,7 +129,7 @@ def test_a_baseline_may_be_of_a_later_revision(tmp_path: Path, postgres_server: 
     dump = tmp_path / "dump.sql"
     dump.write_text(DUMP.format(more=more))
     _, by_id = reviewed(folder, postgres_server, baseline=dump)
-    assert "the baseline holds it already" in messages(by_id["adds"])
+    assert "the baseline already contains it" in messages(by_id["adds"])
     assert "not-measured" not in rules(by_id["scans"])
     assert rules(by_id["scans"])["constraint-missing-not-valid"] == "error"
 

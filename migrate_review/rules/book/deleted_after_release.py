@@ -7,7 +7,7 @@ RULE = Rule(
     name="deleted-after-release",
     severity=Severity.ERROR,
     theme=Theme.GRAPH,
-    hazard="The revision is on {ref}. Alembic cannot migrate a database that is at this revision.",
+    hazard="The revision is on {ref}, but its file is missing. Alembic cannot migrate a database at this revision.",
     fix="git checkout {ref} -- {path}",
     measured="Nothing: the rule reads the revision files.",
 )

@@ -40,5 +40,5 @@ def check(case: Case) -> Iterator[Finding]:
     could = {view.name for view in before.materialized if view.populated}
     for view in after.materialized:
         if view.name in could and not view.populated:
-            evidence = f"{view.name} had rows, and is not populated afterwards"
+            evidence = f"{view.name} had rows, and is not populated after the upgrade"
             yield case.found(RULE, evidence, view=view.name)

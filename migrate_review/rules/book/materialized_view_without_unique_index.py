@@ -43,5 +43,5 @@ def check(case: Case) -> Iterator[Finding]:
     could = {view.name for view in before.materialized if view.concurrent}
     for view in after.materialized:
         if view.name in could and not view.concurrent:
-            evidence = f"{view.name} had a unique index on columns, and has none afterwards"
+            evidence = f"{view.name} loses its unique index on columns"
             yield case.found(RULE, evidence, view=view.name)

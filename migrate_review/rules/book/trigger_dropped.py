@@ -52,7 +52,7 @@ def check(case: Case) -> Iterator[Finding]:
             continue
         kept = after.others.get(f"trigger {name} on {tables[table]}")
         if kept is None and not _others_made(before.others, after.others, tables[table]):
-            yield case.found(RULE, f"{definition.rpartition(' ')[0]} is gone", table=tables[table], name=name)
+            yield case.found(RULE, f"the upgrade drops {definition.rpartition(' ')[0]}", table=tables[table], name=name)
         elif kept is not None and kept.endswith(_DISABLED):
             state = "disabled" if kept.endswith(_DISABLED[0]) else "enabled in replicas only"
             yield case.found(RULE, f"{name} is {state}", table=tables[table], name=name)
@@ -64,5 +64,5 @@ def check(case: Case) -> Iterator[Finding]:
 
 
 def _others_made(before: Mapping[str, str], after: Mapping[str, str], table: str) -> bool:
-    """Return whether the table has a new trigger, in place of the one that is gone."""
+    """Return whether the table has a new trigger that may replace the dropped one."""
     return any(name.startswith("trigger ") and name.endswith(f" on {table}") for name in after.keys() - before.keys())

@@ -56,7 +56,7 @@ def check(case: Case) -> Iterator[Finding]:
             kept = all(column in names for column in index.columns)
             if index.unique and kept and not any(_stands_in(other, index, names) for other in now.indexes):
                 columns = ", ".join(index.columns) or "..."
-                evidence = f"{index.definition} is gone, and no unique index of {now.name} is like it"
+                evidence = f"the upgrade drops {index.definition}, and no unique index of {now.name} replaces it"
                 yield case.found(RULE, evidence, table=now.name, name=index.name, columns=columns)
 
 

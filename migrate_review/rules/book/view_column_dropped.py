@@ -45,5 +45,5 @@ def check(case: Case) -> Iterator[Finding]:
         now = after.views.get(view, columns)
         for column in columns:
             if column not in now:
-                evidence = f"{view} had the columns {', '.join(columns)}, and has {', '.join(now)} afterwards"
+                evidence = f"{view} has the columns {', '.join(now)} after the upgrade; before: {', '.join(columns)}"
                 yield case.found(RULE, evidence, view=view, column=column)
