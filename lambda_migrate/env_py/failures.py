@@ -42,7 +42,6 @@ def failure_of(error: BaseException, journal: Journal, *, backend: Path, passwor
     ``password`` that of the login.
     """
     revision = journal.revision
-    journal.take_back_failed_commit(error)
     failure = _failure(error, revision, began=journal.began, partly_committed=journal.partly_committed)
     if failure.kind == "authentication" and hints.logs_in_with_hidden_password(error):
         failure = replace(failure, kind="error", message=f"{failure.message} ({hints.IS_HIDDEN})")

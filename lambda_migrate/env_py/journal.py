@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy
 from sqlalchemy import event
-from sqlalchemy.exc import DBAPIError
 
 from lambda_migrate.env_py.driver_errors import server_error
 from lambda_migrate.env_py.messages import IndexDropped, Message, StatementSkipped
@@ -19,6 +18,8 @@ from lambda_migrate.env_py.transactions import is_autocommit, is_idle
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from sqlalchemy.engine import ExceptionContext
 
     from lambda_migrate.env_py.progress import Progress
     from lambda_migrate.invocation.result import Revision, VersionTable
@@ -91,6 +92,8 @@ class Journal:
     _uncommitted_work: bool = False
     # What `partly_committed` was before the last commit.
     _partly_before: bool = False
+    # The connection of the last commit, until something else runs there.
+    _committing: sqlalchemy.Connection | None = None
     _resuming: Resuming | None = None
     # True while statements of ours run on the revision's connection.
     _busy: bool = False
@@ -130,7 +133,6 @@ class Journal:
         except BaseException as error:
             table = self.passes[-1].table if len(self.passes) > before else None
             revision = self.revision and replace(self.revision, table=table)
-            self.take_back_failed_commit(error)
             self.caught = [each for each in self.caught if each.table != table]
             self.caught.append(Caught(error, table, revision, self.partly_committed))
             raise
@@ -139,14 +141,6 @@ class Journal:
         if len({each.table for each in self.passes}) == 1:
             settled.add(None)
         self.caught = [each for each in self.caught if each.table not in settled]
-
-    def take_back_failed_commit(self, error: BaseException) -> None:
-        """Count the work as not committed if the server refused the commit, as it does for a deferred constraint."""
-        if isinstance(error, DBAPIError) and error.statement is None:
-            state = server_error(error.orig or error).sqlstate
-            # Without the server's answer, or if the session was ended while a replica was waited for, nobody knows.
-            if state is not None and not state.startswith(("08", "57")):
-                self.partly_committed = self._partly_before
 
     def raise_caught(self, ended_by: SystemExit | None = None) -> None:
         """Raise the first error of migrations that env.py caught, if it has not run them again since.
@@ -168,6 +162,7 @@ class Journal:
         event.listen(connection, "after_cursor_execute", self._after)
         event.listen(connection, "commit", self._committed)
         event.listen(connection, "rollback", self._rolled_back)
+        event.listen(connection.engine, "handle_error", self._failed)
         if self._resuming is None:
             self._resuming = Resuming(self._index_dropped, self._statement_skipped)
             # On each connection, because a revision may open another one in autocommit mode.
@@ -185,6 +180,7 @@ class Journal:
         """Return the statement, or one that does nothing in place of one that an interrupted run has committed."""
         if self.is_busy:
             return statement, parameters
+        self._committing = None
         self._notice_commit(connection)
         if not self._is_committed(connection, statement, parameters):
             return statement, parameters
@@ -220,8 +216,23 @@ class Journal:
         self._partly_before = self.partly_committed
         self.partly_committed |= self._uncommitted_work
         self._uncommitted_work = False
+        self._committing = connection
+
+    def _failed(self, context: ExceptionContext) -> None:
+        """Count the work as not committed if the server refused this commit, as it does for a deferred constraint.
+
+        A revision's other connections fail, too, and that does not concern this commit.
+        """
+        committing, self._committing = self._committing, None
+        if committing is None or context.connection is not committing or context.statement or context.cursor:
+            return
+        state = server_error(context.original_exception).sqlstate
+        # Without the server's answer, or if the session was ended while a replica was waited for, nobody knows.
+        if state is not None and not state.startswith(("08", "57")):
+            self.partly_committed = self._partly_before
 
     def _rolled_back(self, connection: sqlalchemy.Connection) -> None:
+        self._committing = None
         self._notice_commit(connection)
         self._uncommitted_work = False
         if self.passes:

@@ -24,6 +24,20 @@ COMMITS = {
     "procedure": sql("COMMIT", "CALL makes_t2()"),
     "driver": sql("CREATE TABLE t2 (id int)") + "\nop.get_bind().connection.dbapi_connection.commit()",
 }
+# The server refuses the COMMIT of another connection, as a deadlock.
+REFUSED_ELSEWHERE = """
+import os
+with sa.create_engine(os.environ["DATABASE_URL"]).begin() as other:
+    other.execute(sa.text("INSERT INTO checked VALUES (1)"))
+"""
+REFUSES = """
+CREATE TABLE effects (id int);
+CREATE TABLE checked (id int);
+CREATE FUNCTION refuses() RETURNS trigger LANGUAGE plpgsql AS
+  'BEGIN RAISE deadlock_detected USING MESSAGE = ''no''; END';
+CREATE CONSTRAINT TRIGGER refuses AFTER INSERT ON checked DEFERRABLE INITIALLY DEFERRED
+  FOR EACH ROW EXECUTE FUNCTION refuses()
+"""
 ROLLS_BACK = """
 try:
     with op.get_bind().begin_nested():
@@ -65,6 +79,19 @@ def test_the_error_after_it_names_it(runner: Runner, tmp_path: Path, how: str) -
 
     assert answer.error_type == "MigrationFailed"
     assert "it had committed part of its work" in answer.message
+
+
+@pytest.mark.parametrize("commits", ["op.execute('COMMIT')", "op.get_bind().commit()"])
+def test_a_refused_commit_of_another_connection_does_not_hide_it(
+    runner: Runner, database: Database, tmp_path: Path, commits: str
+) -> None:
+    execute(database, REFUSES)
+    body = "\n".join([sql("INSERT INTO effects VALUES (1)"), commits, REFUSED_ELSEWHERE])
+
+    answer = runner.invoke(write_tree(tmp_path / "tree", [Rev("r1", body)]))
+
+    assert "it had committed part of its work" in answer.message, answer.payload
+    assert query(database, "SELECT count(*) FROM effects") == [(1,)]
 
 
 def test_rolled_back_statements_are_not_committed(runner: Runner, tmp_path: Path) -> None:
