@@ -21,7 +21,7 @@ _GENERATED_ALWAYS = "428C9"
 
 
 def writes(case: Case) -> Iterator[Finding]:
-    """Yield the tables that cannot be written any more, and those whose writes now read whole tables."""
+    """Yield the tables whose writes now fail, and those whose writes now read whole tables."""
     explained = {found.message for found in required_columns(case)}
     failing: set[tuple[str, str | None]] = set()
     for write in case.observation.writes:

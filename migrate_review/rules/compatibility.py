@@ -120,7 +120,7 @@ def enum_values(case: Case) -> Iterator[Finding]:
     for type_, labels in observation.before.enums.items():
         now = dict(observation.after.enums.get(type_, ()))
         if not now:
-            continue  # a type that is gone: no column has it any more, and those are looked at for themselves
+            continue  # a dropped type: other rules check its columns
         for oid, label in labels:
             if oid in now and now[oid] != label:
                 evidence = f"the upgrade renames the label of {type_} to {now[oid]}"

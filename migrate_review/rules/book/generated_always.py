@@ -37,7 +37,7 @@ def upgrade() -> None:
 
 
 def check(case: Case) -> Iterator[Finding]:
-    """Yield the columns to which an insert could give a value, and cannot any more."""
+    """Yield the columns that become GENERATED ALWAYS, so an insert can no longer give them a value."""
     before, after = case.observation.before, case.observation.after
     if after is None:
         return

@@ -47,7 +47,7 @@ _LONGEST_S = 60
 
 
 def check(case: Case) -> Iterator[Finding]:
-    """Yield the first statement that lets the revision wait without end, or for minutes."""
+    """Yield the first statement that disables lock_timeout, or sets it to more than a minute."""
     for statement in case.observation.upgrade.statements:
         for found in _SET.finditer(statement.sql):
             value = (found["set"] or found["configured"] or "default").strip("'")

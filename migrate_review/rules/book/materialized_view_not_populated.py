@@ -33,7 +33,7 @@ def upgrade() -> None:
 
 
 def check(case: Case) -> Iterator[Finding]:
-    """Yield the materialized views that could be queried, and cannot any more."""
+    """Yield the materialized views that are no longer populated."""
     before, after = case.observation.before, case.observation.after
     if after is None:
         return

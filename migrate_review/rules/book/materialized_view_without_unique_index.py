@@ -36,7 +36,7 @@ def upgrade() -> None:
 
 
 def check(case: Case) -> Iterator[Finding]:
-    """Yield the materialized views that could be refreshed concurrently, and cannot any more."""
+    """Yield the materialized views that can no longer be refreshed concurrently."""
     before, after = case.observation.before, case.observation.after
     if after is None:
         return

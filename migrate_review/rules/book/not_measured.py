@@ -39,7 +39,7 @@ _NOT_NULL_VIOLATION = "23502"
 
 
 def check(case: Case) -> Iterator[Finding]:
-    """Yield each reason why something of the revision was not measured.
+    """Yield each reason why part of the revision was not measured.
 
     A required column that no row can take is reported as `adding-required-field`.
     """

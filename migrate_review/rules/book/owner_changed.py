@@ -39,11 +39,11 @@ def upgrade() -> None:
 
 
 def check(case: Case) -> Iterator[Finding]:
-    """Yield the objects with another owner. Parts of a table have the table's owner."""
+    """Yield the objects whose owner changes. Parts of a table have the table's owner."""
     before, after = case.observation.access_before, case.observation.access_after
     if before is None or after is None:
         return
     for name, old in before.owners.items():
         new = after.owners.get(name)
         if new is not None and new != old and not name.startswith("sequence "):
-            yield case.found(RULE, f"{name} belonged to {old}, and belongs to {new}", thing=name, old=old)
+            yield case.found(RULE, f"the owner of {name} changes from {old} to {new}", thing=name, old=old)

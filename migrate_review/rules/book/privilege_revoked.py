@@ -34,7 +34,7 @@ def upgrade() -> None:
 
 
 def check(case: Case) -> Iterator[Finding]:
-    """Yield the privileges that a role had on something that is still there, and has not any more."""
+    """Yield the privileges that a role loses on an object that still exists."""
     before, after = case.observation.access_before, case.observation.access_after
     if before is None or after is None:
         return
@@ -42,7 +42,7 @@ def check(case: Case) -> Iterator[Finding]:
     for (name, grantee), had in before.privileges.items():
         owner, now = before.owners.get(name), after.owners.get(name)
         if owner != now and grantee == owner:
-            continue  # the owner has changed, which is more important
+            continue  # owner-changed reports it
         lost = had - after.privileges.get((name, grantee), frozenset())
         whole = name in there or _is_column_of_one(name, there)
         if lost and whole:
@@ -52,6 +52,6 @@ def check(case: Case) -> Iterator[Finding]:
 
 
 def _is_column_of_one(name: str, there: set[str]) -> bool:
-    """Return whether it is a column, whose table is still there. A column without privileges is not listed."""
+    """Return whether it is a column of an existing table. Columns without privileges are not listed."""
     kind, _, rest = name.partition(" ")
     return kind == "column" and f"table {rest.rpartition('.')[0]}" in there

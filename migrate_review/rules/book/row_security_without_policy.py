@@ -43,7 +43,7 @@ _COMMANDS = {"r": "read", "a": "insert", "w": "update", "d": "delete"}
 
 
 def check(case: Case) -> Iterator[Finding]:
-    """Yield the tables in which roles may do less than before, because no policy allows it."""
+    """Yield the tables on which roles lose a command because no policy allows it."""
     before, after = case.observation.before, case.observation.after
     if after is None:
         return

@@ -33,12 +33,12 @@ def upgrade() -> None:
 """,
 )
 
-# A number that was correct only in the author's database.
+# A constant number is correct only in the author's database.
 _CONSTANT = re.compile(r"\brestart\s+(?:with\s+)?\d+|\bsetval\s*\([^,()]+(?:\([^()]*\))?\s*,\s*\d+", re.IGNORECASE)
 
 
 def check(case: Case) -> Iterator[Finding]:
-    """Yield the sequences whose next number a row has already, or has in production perhaps."""
+    """Yield the sequences whose next number a row already has, here or possibly in production."""
     seen = case.observation
     if seen.access_before is None or seen.access_after is None or seen.after is None:
         return

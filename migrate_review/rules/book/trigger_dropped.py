@@ -40,7 +40,7 @@ _NOT_CHECKED = "foreign keys not checked"
 
 
 def check(case: Case) -> Iterator[Finding]:
-    """Yield the triggers that are gone without another one in their place, and those that are disabled."""
+    """Yield the triggers that are dropped without a replacement, and those that are disabled."""
     before, after = case.observation.before, case.observation.after
     if after is None:
         return

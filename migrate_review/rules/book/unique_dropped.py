@@ -61,7 +61,7 @@ def check(case: Case) -> Iterator[Finding]:
 
 
 def _stands_in(other: Index, index: Index, names: dict[str, str]) -> bool:
-    """Return whether one unique index does for another one, whose columns may have new ``names``."""
+    """Return whether a unique index replaces another one, whose columns may have new ``names``."""
     if not other.unique or not other.valid:
         return False
     if other.name == index.name or other.definition.partition(" USING ")[2] == index.definition.partition(" USING ")[2]:

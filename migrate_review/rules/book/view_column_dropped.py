@@ -37,7 +37,7 @@ def upgrade() -> None:
 
 
 def check(case: Case) -> Iterator[Finding]:
-    """Yield the columns that views have no more."""
+    """Yield the columns that views lose."""
     before, after = case.observation.before, case.observation.after
     if after is None:
         return
