@@ -224,7 +224,7 @@ class Journal:
         A revision's other connections fail, too, and that does not concern this commit.
         """
         committing, self._committing = self._committing, None
-        if committing is None or context.connection is not committing or context.statement or context.cursor:
+        if committing is None or context.connection is not committing or context.statement or context.execution_context:
             return
         state = server_error(context.original_exception).sqlstate
         # Without the server's answer, or if the session was ended while a replica was waited for, nobody knows.
