@@ -55,6 +55,7 @@ _TOKEN = re.compile(
     r"'(?:[^'\\]|''|\\.)*'|\"(?:[^\"]|\"\")*\"|\$(?P<tag>\w*)\$.*?\$(?P=tag)\$|--[^\n]*|/\*.*?\*/|(?P<end>;)", re.DOTALL
 )
 _COMMENTS = r"(?:\s|--[^\n]*(?:\n|\Z)|/\*.*?\*/)*"
+_EMPTY = re.compile(_COMMENTS, re.DOTALL)
 _CONTROL = tuple(
     (re.compile(rf"{_COMMENTS}(?:{words})\s*{_COMMENTS}", re.IGNORECASE | re.DOTALL), instead)
     for words, instead in (
@@ -76,10 +77,12 @@ _LASTING = re.compile(
     r"|\bTO\s+PROGRAM\b",
     re.IGNORECASE,
 )
-# What cannot run in a transaction, and what no later statement of env.py can miss: a look leaves it out.
+# What no later statement of env.py can miss: a look leaves it out. In a transaction it cannot run, or keeps its lock
+# until the look ends.
 _MAINTENANCE = re.compile(
-    rf"{_COMMENTS}(?:VACUUM\b|(?:CREATE\s+(?:UNIQUE\s+)?|DROP\s+)INDEX\s+CONCURRENTLY\b"
-    r"|REINDEX\b.*\bCONCURRENTLY\b|REINDEX\s+(?:DATABASE|SYSTEM)\b)",
+    rf"{_COMMENTS}(?:VACUUM\b|REINDEX\b|CLUSTER\b|(?:CREATE\s+(?:UNIQUE\s+)?|DROP\s+)INDEX\s+CONCURRENTLY\b"
+    r"|ALTER\s+SYSTEM\b|ALTER\s+SUBSCRIPTION\b[^;]*\bREFRESH\b"
+    r"|ALTER\s+TABLE\b[^;]*\bDETACH\s+PARTITION\b[^;]*\bCONCURRENTLY\b)",
     re.IGNORECASE | re.DOTALL,
 )
 _NAME = r'(?:"(?:[^"]|"")+"|\w+)'
@@ -390,7 +393,10 @@ class Looking:
                 " would change something"
             )
         if _MAINTENANCE.match(statement):
-            return _NOTHING, ()
+            others = [each for each in _split(statement) if not (_MAINTENANCE.match(each) or _EMPTY.fullmatch(each))]
+            if not others:
+                return _NOTHING, ()
+            statement = ";".join(others)
         if self.may_write:
             self._protect_sequences(connection, statement)
         self.may_write_by_itself |= _READ_WRITE.fullmatch(statement) is not None

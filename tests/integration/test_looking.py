@@ -105,6 +105,12 @@ MAINTENANCE = """
 with create_engine(os.environ["DATABASE_URL"], isolation_level="AUTOCOMMIT").connect() as first:
     first.execute(text("VACUUM audit"))
     first.execute(text("CREATE INDEX CONCURRENTLY IF NOT EXISTS ix ON audit (what)"))
+    first.execute(text("REINDEX (VERBOSE) SCHEMA public; -- each table"))
+    first.execute(text("CLUSTER"))
+    if first.scalar(text("SELECT count(*) FROM pg_inherits WHERE inhparent = 'parted'::regclass")):
+        first.execute(text("ALTER TABLE parted DETACH PARTITION part CONCURRENTLY"))
+    first.execute(text("REINDEX TABLE audit; CREATE SCHEMA IF NOT EXISTS kept"))
+    first.execute(text("SELECT 'kept'::regnamespace"))
 """
 OWN_TABLE = "CREATE TABLE IF NOT EXISTS alembic_version (version_num varchar(128) PRIMARY KEY)"
 
@@ -165,6 +171,8 @@ BEFORE = (
     "CREATE TABLE audit (id serial PRIMARY KEY, what text)",
     "CREATE SEQUENCE counter",
     "SELECT nextval('counter')",
+    "CREATE TABLE parted (id int) PARTITION BY LIST (id)",
+    "CREATE TABLE part PARTITION OF parted FOR VALUES IN (1)",
 )
 
 
