@@ -10,6 +10,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from sqlalchemy.exc import NoSuchTableError
+
+# PostgreSQL's error codes for objects that do not exist: undefined_table, undefined_column, invalid_schema_name,
+# undefined_function, undefined_object.
+_MISSING_OBJECT = frozenset({"42P01", "42703", "3F000", "42883", "42704"})
+
 
 @dataclass(frozen=True)
 class ServerError:
@@ -37,6 +43,25 @@ def server_error(error: BaseException) -> ServerError:
         table=_text(getattr(diag, "table_name", None)) or _text(getattr(error, "table_name", None)),
         constraint=_text(getattr(diag, "constraint_name", None)) or _text(getattr(error, "constraint_name", None)),
     )
+
+
+def find_missing_object(error: BaseException) -> str | None:
+    """Return what an error or one of its causes says of an object that does not exist, or None.
+
+    The text has no SQL and no values, unlike that of SQLAlchemy's errors.
+    """
+    seen: set[int] = set()
+    current: BaseException | None = error
+    while current is not None and id(current) not in seen:
+        seen.add(id(current))
+        server = server_error(current)
+        # SQLAlchemy's errors of asyncpg have the code without the message, which is in the cause.
+        if server.sqlstate in _MISSING_OBJECT and server.message is not None:
+            return f"{type(current).__name__}: {server.message} (SQLSTATE {server.sqlstate})"
+        if isinstance(current, NoSuchTableError):
+            return f"{type(current).__name__}: {current}"
+        current = current.__cause__ or current.__context__
+    return None
 
 
 def is_drivers(error: BaseException) -> bool:

@@ -20,6 +20,7 @@ from alembic.runtime.environment import EnvironmentContext
 
 from lambda_migrate.env_py import alembic_hook, steps, tree
 from lambda_migrate.env_py.connection import prepare, set_search_path_of_sessions
+from lambda_migrate.env_py.driver_errors import find_missing_object
 from lambda_migrate.env_py.failures import failure_of
 from lambda_migrate.env_py.inputs import command_line, set_config, set_environment
 from lambda_migrate.env_py.journal import Journal, Pass
@@ -141,17 +142,19 @@ def _run_env(script: ScriptDirectory, job: Job, journal: Journal, looking: Looki
         script.run_env()
     except SystemExit as error:
         journal.raise_caught(error)
-        if error.code not in {None, 0}:
+        # As Python itself sees it: any other object is an error's message.
+        if error.code is not None and not (isinstance(error.code, int) and error.code == 0):
             raise
     except Exception as error:
-        if looking is None or not _may_lack_pending(error, job, journal, looking):
+        missing = find_missing_object(error)
+        if missing is None or looking is None or not _may_lack_pending(error, job, journal, looking):
             raise
-        text = f"env.py failed after its revisions, which are pending: {one_line(error)}"
+        text = f"env.py failed after its revisions, which are pending: {one_line(missing)}"
         journal.send(Output(logging.WARNING, "env.py", text))
 
 
 def _may_lack_pending(error: Exception, job: Job, journal: Journal, looking: Looking) -> bool:
-    """Return whether env.py may have failed after its revisions only because a look does not run them.
+    """Return whether an object may be missing after env.py's revisions only because a look does not run them.
 
     The answer is complete then, unless env.py would have come to further version tables. It is not up to date.
     """

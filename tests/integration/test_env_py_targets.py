@@ -314,6 +314,8 @@ class TestTree:
 FAULTS = {
     "never runs": ("pass", "env.py came to its end without calling context.run_migrations()"),
     "exits": ("sys.exit('no more')", "SystemExit: no more"),
+    "exits with a list": ("sys.exit(['no', 'more'])", "SystemExit: ['no', 'more']"),
+    "exits with 0.0": ("sys.exit(0.0)", "SystemExit: 0.0"),
     "exits without a word": ("sys.exit()", "without calling context.run_migrations()"),
     "asserts": ("assert config.cmd_opts is None", "assert config.cmd_opts is None"),
     "a variable that is not there": ("os.environ['NO_SUCH_DB']", "KeyError: 'NO_SUCH_DB' (an environment variable?"),

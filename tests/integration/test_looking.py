@@ -234,6 +234,28 @@ def test_a_plan_and_a_check_change_nothing_either(
     assert fingerprint(as_superuser) == before
 
 
+def test_a_missing_table_is_logged_without_the_values_of_its_rows(backend: Backend, runner: Runner) -> None:
+    insert = "connection.execute(text('INSERT INTO a VALUES (:name)'), {'name': 'the name of a customer'})"
+    backend.put(connecting(after=insert))
+
+    status = backend.invoke({"action": "status"})
+
+    assert len(status.payload["pending"]) == 3, status.payload
+    [(level, message)] = backend.output("env.py")
+    assert level == "WARNING"
+    assert message.endswith('UndefinedTable: relation "a" does not exist (SQLSTATE 42P01)')
+    assert not [line for line in runner.lines() if "customer" in line]
+
+
+def test_another_error_between_two_schemas_is_a_failure(backend: Backend) -> None:
+    migrates = CONNECT.format(connected="pass", options="", after="raise RuntimeError('the second has no settings')")
+    backend.put(online(migrates))
+
+    status = backend.invoke({"action": "status"})
+
+    assert (status.error_type, "the second has no settings" in status.message) == ("ConfigurationError", True)
+
+
 PSYCOPG = ("psycopg", "psycopg_async")
 # The same with the drivers that only SQLAlchemy's connections hold.
 OTHER_DRIVERS = """
