@@ -64,6 +64,7 @@ log_line_prefix = '%m [%p] %q%u@%d '
 _FORGETFUL = """
 fsync = off
 full_page_writes = off
+autovacuum = off
 """
 
 
@@ -157,7 +158,8 @@ def start(
     Args:
         root: the checkout, for PostgreSQL's programs in it.
         directory: the server's folder, with its data.
-        durable: False is faster and loses data if the machine crashes, for tests. It applies when the data is made.
+        durable: False is faster and loses data if the machine crashes, for tests. Then nothing changes plans or takes
+            locks by itself, either. It applies when the data is made.
         version: PostgreSQL's major version, one of `binaries.VERSIONS`.
         needs_tls: False lets clients in without TLS, too; counts when first made.
 

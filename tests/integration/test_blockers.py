@@ -191,6 +191,7 @@ def test_an_autovacuum_that_prevents_wraparound(tmp_path: Path) -> None:
         superuser = server.database("postgres")
         execute(
             superuser,
+            "ALTER SYSTEM SET autovacuum = on",
             "ALTER SYSTEM SET autovacuum_naptime = 1",
             "SELECT pg_reload_conf()",
             "CREATE TABLE users (id int) WITH (autovacuum_freeze_max_age = 100000, autovacuum_vacuum_cost_limit = 1,"

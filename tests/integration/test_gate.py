@@ -224,7 +224,7 @@ def test_a_functions_code_comes_from_the_cdks_assets_only(emulator: Emulator) ->
     ]
 
     for code in sources:
-        with pytest.raises(ClientError, match="assets of the CDK only"):
+        with pytest.raises(ClientError, match="only runs assets of the CDK"):
             functions.create_function(**rest, Code=code)
     template = {
         "Resources": {
