@@ -7,6 +7,7 @@ A driver's error here is one of psycopg2, psycopg, asyncpg or pg8000. psycopg2 a
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +16,8 @@ from sqlalchemy.exc import NoSuchTableError
 # PostgreSQL's error codes for objects that do not exist: undefined_table, undefined_column, invalid_schema_name,
 # undefined_function, undefined_object.
 _MISSING_OBJECT = frozenset({"42P01", "42703", "3F000", "42883", "42704"})
+# Where SQL and values begin in the text of an error of SQLAlchemy, psycopg2 or psycopg.
+_VALUES = re.compile(r"\n(?:\[SQL: |\[parameters: |LINE \d+: |DETAIL: |CONTEXT: )")
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,11 @@ def find_missing_object(error: BaseException) -> str | None:
             return f"{type(current).__name__}: {current}"
         current = current.__cause__ or current.__context__
     return None
+
+
+def text_without_values(error: BaseException) -> str:
+    """Return the text of any error up to the SQL, the parameters and the row that may be in it."""
+    return _VALUES.split(str(error), maxsplit=1)[0]
 
 
 def is_drivers(error: BaseException) -> bool:

@@ -14,7 +14,7 @@ from lambda_migrate.database.common import is_authentication_failure
 from lambda_migrate.env_py import hints
 from lambda_migrate.env_py.advice import advice
 from lambda_migrate.env_py.connection import OTHER_POOLER
-from lambda_migrate.env_py.driver_errors import is_drivers, server_error
+from lambda_migrate.env_py.driver_errors import is_drivers, server_error, text_without_values
 from lambda_migrate.env_py.messages import Failure, Kind
 from lambda_migrate.invocation.errors import MigrationError, PoolerRefused
 from lambda_migrate.invocation.redaction import one_line
@@ -73,7 +73,7 @@ def _failure(error: BaseException, revision: Revision | None, *, began: bool, pa
     elif not began and isinstance(error, OSError) and not isinstance(error, SSLError):
         # asyncpg raises OSError if the connection is refused.
         kind = "connection"
-    message = f"{one_line(error) or _place(error)}{advice(error, began=began)}"
+    message = f"{one_line(text_without_values(error)) or _place(error)}{advice(error, began=began)}"
     return Failure(kind, type(error).__name__, message, revision, partly_committed=partly_committed)
 
 

@@ -16,6 +16,7 @@ from alembic.util import CommandError
 
 from lambda_migrate.database.qualified import qualified
 from lambda_migrate.env_py import tree
+from lambda_migrate.env_py.driver_errors import text_without_values
 from lambda_migrate.env_py.journal import Pass
 from lambda_migrate.env_py.messages import NO_MODELS, READ_ONLY_ACTIONS, Began, Entry, Next, Ran, Started
 from lambda_migrate.env_py.progress import Progress
@@ -326,7 +327,8 @@ def _recording_errors(migration_fn: Any, problem: list[str]) -> Any:  # noqa: AN
 
 
 def _unrenderable(error: BaseException) -> str:
-    return f"cannot be rendered without a database: {type(error).__name__}: {one_line(error)}"
+    text = one_line(text_without_values(error))
+    return f"cannot be rendered without a database: {type(error).__name__}: {text}"
 
 
 def history(script: ScriptDirectory) -> Iterator[Entry]:

@@ -21,6 +21,7 @@ from alembic.script.revision import Revision as GraphNode
 from alembic.script.revision import RevisionMap
 from alembic.util import CommandError, load_python_file
 
+from lambda_migrate.env_py.driver_errors import text_without_values
 from lambda_migrate.invocation.errors import ConfigurationError, InvalidRequest, UnknownRevision
 from lambda_migrate.invocation.redaction import one_line
 from lambda_migrate.invocation.result import Revision
@@ -216,7 +217,7 @@ def load(config: Config, graph: PackagedGraph | None = None) -> ScriptDirectory:
 
 
 def _unloadable(error: BaseException) -> ConfigurationError:
-    cause = f"{type(error).__name__}: {one_line(error)}"
+    cause = f"{type(error).__name__}: {one_line(text_without_values(error))}"
     return ConfigurationError(f"the packaged Alembic tree cannot be loaded: {cause}")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from textwrap import indent
 from typing import TYPE_CHECKING
 
 import pytest
@@ -40,3 +41,40 @@ def test_it_appears_nowhere(runner: Runner, tmp_path: Path, statement: str) -> N
     everything = [*runner.lines(), *runner.answers()]
     assert len([text for text in everything if "***" in text]) >= 4
     assert not [text for text in everything if MARKER in text]
+
+
+# SQLAlchemy's text of each of these errors has the statement and its parameters.
+OTHER_CONNECTION = """
+with sa.create_engine(os.environ["DATABASE_URL"]).begin() as other:
+    other.execute(sa.text("INSERT INTO missing VALUES (:name)"), {"name": "MARKER"})
+""".replace("MARKER", MARKER)
+UNSENT = f"""
+users = sa.table("users", sa.column("name", sa.Text), sa.column("tags", sa.JSON))
+op.get_bind().execute(users.insert(), {{"name": "{MARKER}", "tags": {{*()}}}})
+"""
+WRAPPED = f"""
+try:
+{indent(OTHER_CONNECTION, "    ")}
+except Exception as error:
+    raise RuntimeError(f"no users: {{error}}")
+"""
+
+
+@pytest.mark.parametrize(
+    "body,words",
+    [
+        (OTHER_CONNECTION, 'relation "missing" does not exist'),
+        (UNSENT, "not JSON serializable"),
+        (WRAPPED, 'relation "missing" does not exist'),
+    ],
+    ids=["other connection", "unsent", "wrapped"],
+)
+def test_parameters_of_a_statement_appear_nowhere(runner: Runner, tmp_path: Path, body: str, words: str) -> None:
+    function = runner.start(write_tree(tmp_path / "tree", [Rev("a1", body)]))
+
+    planned = function.invoke({"action": "plan"}).payload["plan"][0]
+    failed = function.invoke()
+
+    assert words in planned.get("error", words)
+    assert words in failed.message
+    assert not [text for text in [*runner.lines(), *runner.answers()] if MARKER in text]
