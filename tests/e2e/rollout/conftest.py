@@ -18,6 +18,7 @@ from tests.support.fleet import MACHINE, QUERY, STAGE, TREE, Fleet, Schemas
 from tests.support.trees import ENV_PY, write_revision
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from localcloud.postgres import Database, Server
@@ -109,3 +110,13 @@ def tenants(fleet: Fleet, database: Database, request: pytest.FixtureRequest) ->
     schemas = Schemas(database, fleet.secret(database.secret), [f"t{number:02}" for number in range(request.param)])
     fleet.configure({"query": QUERY}, DB_SECRET_ID=schemas.secret)
     return schemas
+
+
+@pytest.fixture
+def another(postgres_server: Server) -> Iterator[Database]:
+    """A second tenant's database."""
+    name = f"test_{secrets.token_hex(6)}"
+    postgres.create_role(postgres_server, name, "password")
+    postgres.create_database(postgres_server, name, name)
+    yield postgres_server.database(name, name, "password")
+    postgres.drop_database(postgres_server, name, name)

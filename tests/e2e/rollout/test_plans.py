@@ -3,32 +3,14 @@
 from __future__ import annotations
 
 import json
-import secrets
-from typing import TYPE_CHECKING
 
 import pytest
 
-from localcloud import postgres
 from tests.support.bystander import execute, query
 from tests.support.fleet import HEAD, QUERY, TREE, Fleet, Schemas, counts
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from localcloud.postgres import Database, Server
-
 # One deployed stage for the folder.
 pytestmark = pytest.mark.xdist_group("rollout")
-
-
-@pytest.fixture
-def another(postgres_server: Server) -> Iterator[Database]:
-    """A second tenant's database."""
-    name = f"test_{secrets.token_hex(6)}"
-    postgres.create_role(postgres_server, name, "password")
-    postgres.create_database(postgres_server, name, name)
-    yield postgres_server.database(name, name, "password")
-    postgres.drop_database(postgres_server, name, name)
 
 
 @pytest.mark.parametrize("tenants", [3], indirect=True)

@@ -8,15 +8,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from localcloud import postgres
 from tests.support.bystander import execute, query
 from tests.support.fleet import HEAD, QUERY, Fleet, Schemas, counts
 from tests.support.waiting import eventually
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
-    from localcloud.postgres import Database, Server
+    from localcloud.postgres import Database
 
 # One deployed stage for the folder.
 pytestmark = pytest.mark.xdist_group("rollout")
@@ -26,16 +25,6 @@ WRONG_ROWS = """SELECT name, schema, priority, server FROM (VALUES
   ('good', 'good', 0::float8, NULL), ('not a number', 'good', 'NaN', NULL), (repeat('x', 300000), 'good', 0, NULL),
   ('too long', repeat('y', 300000), 0, NULL), ('good', 'good', 0, NULL), (NULL, NULL, 0, 's'),
   ('catalog', 'pg_catalog', 0, NULL), ('last', 'last', 9, NULL)) AS t (name, schema, priority, server)"""
-
-
-@pytest.fixture
-def another(postgres_server: Server) -> Iterator[Database]:
-    """A second tenant's database."""
-    name = f"test_{secrets.token_hex(6)}"
-    postgres.create_role(postgres_server, name, "password")
-    postgres.create_database(postgres_server, name, name)
-    yield postgres_server.database(name, name, "password")
-    postgres.drop_database(postgres_server, name, name)
 
 
 def test_the_secrets_under_a_prefix_or_with_a_tag_are_the_targets(
