@@ -32,7 +32,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Declare our mark, and give tools that keep notes in the home folder one of the checkout's own.
+    """Declare the mark `stress`, and give tools that write to the home folder a home in the checkout.
 
     Before anything is imported: the CDK's library is such a tool, in a process that starts with its import.
     """
@@ -47,13 +47,13 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(wrapper=True, optionalhook=True)
 def pytest_xdist_auto_num_workers() -> Generator[None, int, int]:
-    """Two workers more than processors: a third of their time, tests wait for deadlines, servers and each other."""
+    """Return two workers more than processors: tests spend a third of their time waiting."""
     processors = yield
     return processors + 2
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what only `make stress` runs."""
+    """Deselect the tests that only `make stress` runs."""
     if not config.getoption("stress"):
         left_out = [item for item in items if item.get_closest_marker("stress")]
         config.hook.pytest_deselected(items=left_out)
@@ -61,13 +61,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_collection_finish() -> None:
-    """Keep what was imported out of the garbage collector, which looked through all of it again and again."""
+    """Exclude the imported modules from garbage collection, which would scan them again and again."""
     gc.collect()
     gc.freeze()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Print what the tests measured, from all workers."""
+    """Print the measurements of all workers' tests."""
     if config.getoption("stress"):
         terminalreporter.section("figures")
         for reports in terminalreporter.stats.values():
@@ -81,20 +81,20 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 
 @pytest.fixture(scope="session")
 def rounds(request: pytest.FixtureRequest) -> Callable[[int, int], int]:
-    """How large to make something: a sample, or with --stress its full size."""
+    """Return a size: that of the sample, or with --stress the full one."""
     stress = request.config.getoption("stress")
     return lambda sample, full: full if stress else sample
 
 
 @pytest.fixture
 def figure(record_property: Callable[[str, object], None]) -> Callable[[str], None]:
-    """Take down what a test measured, for the summary of `make stress`."""
+    """Return a function that records a measurement for the summary of `make stress`."""
     return lambda text: record_property("figure", text)
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _no_aws_settings() -> Iterator[None]:
-    """No test reaches for the developer's own AWS account, or breaks on a profile of theirs."""
+    """Remove the developer's AWS account and profile from the environment."""
     with pytest.MonkeyPatch.context() as patch:
         for name in list(os.environ):
             if name.startswith("AWS_"):
@@ -107,7 +107,7 @@ def _no_aws_settings() -> Iterator[None]:
 
 @pytest.fixture(scope="session", autouse=True)
 def _aws_is_read_once() -> Iterator[None]:
-    """Each new session of boto3 reads its files about AWS's services; in one process they are the same files."""
+    """Share the parsed descriptions of AWS's services between all sessions of boto3 in this process."""
     read = JSONFileLoader.load_file
     known: dict[str, object] = {}
 
@@ -143,7 +143,7 @@ def emulator(shared_run: Path) -> Emulator:
 
 @pytest.fixture
 def database(postgres_server: Server) -> Iterator[Database]:
-    """A fresh database and the plain role that owns it; its password is one that appears nowhere by chance."""
+    """A new database and the ordinary role that owns it, with a password that appears nowhere by chance."""
     name = f"test_{secrets.token_hex(6)}"
     user = f"{name}_owner"
     password = f"{secrets.token_urlsafe(12)}{_AWKWARD}"

@@ -40,14 +40,14 @@ def stub() -> Iterator[Stub]:
 
 @pytest.fixture(autouse=True)
 def _no_surroundings(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever runs the tests is no part of them."""
+    """Remove the variables of the terminal or pipeline that runs the tests."""
     for name in ("GITHUB_ACTIONS", "GITHUB_STEP_SUMMARY", "MIGRATE_STAGE", "FORCE_COLOR", "NO_COLOR"):
         monkeypatch.delenv(name, raising=False)
 
 
 @pytest.fixture(autouse=True)
 def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No test waits for what takes minutes in AWS."""
+    """Shorten the waits for changes that take minutes in AWS."""
     monkeypatch.setattr(actions, "_WAKING_PAUSES_S", ())
     monkeypatch.setattr(conclusion, "LOOK_EVERY_S", 0.3)
     monkeypatch.setattr(run_log, "_POLL_S", 0.05)
@@ -57,7 +57,7 @@ def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def migrate(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Ended]:
-    """Run ``migrate`` with these arguments and whatever AWS the environment says."""
+    """Run ``migrate`` with these arguments, against the AWS that the environment names."""
 
     def run(*arguments: str) -> Ended:
         monkeypatch.setattr(sys, "argv", ["migrate", *arguments])
@@ -70,7 +70,7 @@ def migrate(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
 
 @pytest.fixture
 def aws(stub: Stub, monkeypatch: pytest.MonkeyPatch) -> Stub:
-    """The stub as the AWS that the environment says."""
+    """Start the stub, and name it in the environment as AWS's endpoint."""
     for name, value in stub.environment().items():
         monkeypatch.setitem(os.environ, name, value)
     return stub

@@ -1,4 +1,4 @@
-"""Every way to fail has its exit code, its name, and a word on what to do next."""
+"""Each kind of failure has an exit code, a name, and a next step."""
 
 from __future__ import annotations
 
@@ -157,7 +157,7 @@ LOST = Reply()  # the connection is closed without an answer
 
 
 def at(place: Mapping[str, object], **changes: object) -> dict[str, object]:
-    """Return the answer to status of a database at this place."""
+    """Return the result of `status` for a database at this revision."""
     return result("status", **{"lock": None, "invalid_indexes": [], **place, **changes})
 
 

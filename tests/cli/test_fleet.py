@@ -33,7 +33,7 @@ def aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[RolloutStub]:
 
 
 def leaves(aws: RolloutStub, name: str, day: int, lines: list[dict[str, Any]], **changes: object) -> None:
-    """Let a rollout of that day have left its listing and its targets."""
+    """Write the listing and the targets of a rollout that ran on that day."""
     listing = {
         "rollout": name,
         "stage": "dev",

@@ -132,7 +132,7 @@ def test_a_build_that_ends_without_an_answer_exits_with_3_and_shows_the_commands
 
 
 def refused(code: str) -> Reply:
-    """An error as services with JSON in their answers have it."""
+    """Return an error in the form of AWS's JSON services."""
     return Reply({"__type": code, "message": "says AWS"}, 400)
 
 

@@ -45,7 +45,7 @@ def started(
     stdout: int | BinaryIO = subprocess.PIPE,
     stderr: int = subprocess.PIPE,
 ) -> AbstractContextManager[subprocess.Popen[bytes]]:
-    """The command at work, which SIGINT interrupts; it is killed at the end of the context."""
+    """Start the command, which SIGINT interrupts, and kill it at the end of the context."""
     command = [*COMMAND, *arguments]
     with interruptible():
         return killing(
@@ -56,7 +56,7 @@ def started(
 def finished(
     stub: Stub, *arguments: str, stdout: int | BinaryIO = subprocess.PIPE
 ) -> subprocess.CompletedProcess[bytes]:
-    """The command when it has ended, with what it printed."""
+    """Return the command that has ended, with its output."""
     with started(stub, *arguments, stdout=stdout) as process:
         out, err = process.communicate()
     return subprocess.CompletedProcess(process.args, process.returncode, out, err)

@@ -54,7 +54,7 @@ def rows(picture: Path) -> list[str]:
 
 
 def committed(row: str) -> tuple[int, int, dict[str, Any]] | None:
-    """The number, the total and the log line behind a row that tells of a revision."""
+    """Return a revision's position, the number of revisions and the log line that a row shows."""
     match = re.fullmatch(r"(\d+) of (\d+): committed (\w+) in ([\d,]+) ms \((.*?)[)…]", row)
     if match is None:
         return None

@@ -25,7 +25,7 @@ by_name = pytest.mark.parametrize("skill", SKILLS, ids=lambda file: file.parent.
 
 
 def commands(text: str, beginning: str) -> list[str]:
-    """The commands that begin so, in blocks and in the midst of a line."""
+    """Return the commands that begin with these words, in blocks and in sentences."""
     blocks = "\n".join(re.findall(r"^ *```sh\n(.*?)^ *```", text, re.DOTALL | re.MULTILINE)).splitlines()
     code = [line.partition("  #")[0].strip() for line in blocks] + re.findall(r"`([^`\n]+)`", text)
     return sorted({command for command in code if command.startswith(beginning)})

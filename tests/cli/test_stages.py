@@ -1,4 +1,4 @@
-"""Which AWS a stage is looked for in, and who may change production."""
+"""The AWS account and region in which a stage is looked for, and the guard of production."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A checkout whose local cloud is not up; the developer's own is none of ours."""
+    """A checkout whose local cloud is not running. The developer's own may be."""
     shutil.copy(stages.ROOT / "cdk.json", tmp_path)
     monkeypatch.setattr(stages, "ROOT", tmp_path)
     return tmp_path
@@ -78,7 +78,7 @@ def test_settings_of_ones_own_win_over_the_local_cloud_and_name_the_account(
 
 
 class Terminal(io.StringIO):
-    """Standard input with a person who types this."""
+    """Let a person type this on standard input."""
 
     def isatty(self) -> bool:
         return True

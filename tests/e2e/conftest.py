@@ -41,7 +41,7 @@ BAD = Rev(
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put what needs another release behind what needs the reference backend, so that each is deployed once."""
+    """Order the tests by the release that they need, so that each release is deployed once."""
 
     def release(item: pytest.Item) -> int:
         fixtures = getattr(item, "fixturenames", ())
@@ -60,13 +60,13 @@ class Answer:
 
     @property
     def result(self) -> Any:  # noqa: ANN401 - JSON
-        """What a run that succeeded answered."""
+        """Return the result of a run that must have succeeded."""
         assert self.function_error is None, self.payload
         return self.payload
 
     @property
     def error_type(self) -> str:
-        """The name by which callers tell errors apart."""
+        """Return the error's name, ``errorType``."""
         return str(self.payload["errorType"])
 
     @property
@@ -83,7 +83,7 @@ class Backend:
 
     @property
     def head(self) -> str:
-        """The revision that ``upgrade head`` ends at."""
+        """The head of the reference backend."""
         return self.revisions[-1]
 
 
@@ -114,7 +114,7 @@ class Deployed:
         return killing(process)
 
     def release(self, *revisions: Rev, on_top_of: str = "") -> None:
-        """Deploy the reference backend with these revisions added, unless that is what is deployed."""
+        """Deploy the reference backend with these revisions added, unless it is deployed already."""
         if self._released == revisions:
             return
         versions = self._checkout / "back" / "alembic" / "versions"
@@ -132,14 +132,14 @@ class Deployed:
         self._released = revisions
 
     def use(self, secret: Mapping[str, object], **variables: str) -> str:
-        """Let the function, in a new process, find its database by a secret of this content, and give its name."""
+        """Make a secret with this content, let a new process of the function use it, and return the secret's name."""
         name = f"e2e/{secrets.token_hex(8)}"
         self._secrets.create_secret(Name=name, SecretString=json.dumps(secret))
         self.configure(DB_SECRET_ID=name, **variables)
         return name
 
     def configure(self, **variables: str) -> None:
-        """Change the variables that the stack gave the function, and so make it start anew."""
+        """Change the function's variables, which restarts it."""
         self._lambda.update_function_configuration(
             FunctionName=FUNCTION, Environment={"Variables": {**self._variables, **variables}}
         )
@@ -163,7 +163,7 @@ class Deployed:
         return Answer(json.loads(out.read_text(encoding="utf-8")), response.get("FunctionError"), done.returncode)
 
     def log(self) -> list[str]:
-        """Every line that CloudWatch has of the function."""
+        """Return all lines of the function's log in CloudWatch."""
         pages = self._logs.get_paginator("filter_log_events").paginate(logGroupName=LOG_GROUP)
         return [event["message"] for page in pages for event in page["events"]]
 
@@ -211,7 +211,7 @@ def next_release(deployed: Deployed, database: Database, backend: Backend) -> It
 
 
 def _with_database(deployed: Deployed, database: Database) -> Iterator[Deployed]:
-    """Lend the function with that database; afterwards its log must not hold the password."""
+    """Yield the function with that database. Afterwards its log must not contain the password."""
     deployed.use(database.secret)
     before = len(deployed.log())
     yield deployed

@@ -42,7 +42,7 @@ class Job:
         return self._function.run("env", *settings, *SHELL, found.text)
 
     def wrote(self, file: str) -> str:
-        """What the steps wrote into one of those files."""
+        """Return the content that the steps wrote into one of those files."""
         return Path(self._files[file]).read_text(encoding="utf-8")
 
 

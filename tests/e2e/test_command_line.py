@@ -39,7 +39,7 @@ def version_of(database: Database) -> str | None:
 
 
 def test_every_action_answers_a_person(function: Deployed, database: Database, backend: Backend) -> None:
-    """One after the other, as an operator would on a first day."""
+    """Run the commands one after the other, as an operator does on the first day."""
     function.use(database.secret, ALLOW_DOWNGRADE="true")
     first, second = backend.revisions[:2]
 
@@ -140,7 +140,7 @@ def status_of(function: Deployed) -> dict[str, object]:
 
 
 def waits_for_the_lock(database: Database) -> bool:
-    """Has the function opened a session?"""
+    """Return whether the function has opened a session."""
     return bool(
         query(
             database,

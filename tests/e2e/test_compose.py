@@ -105,7 +105,7 @@ def test_hadolint_finds_nothing_in_the_dockerfile(tools: Path) -> None:
 
 @dataclass(frozen=True)
 class Image:
-    """What the lines of a Dockerfile say: the variables, the shell commands and the command of the container."""
+    """Read a Dockerfile: its variables, its shell commands and the container's command."""
 
     environment: dict[str, str]
     run: list[str]
@@ -125,7 +125,7 @@ def image() -> Image:
 
 
 class Container:
-    """What the image makes of a machine, in a folder: /opt/venv and /back are `venv` and `back` in it."""
+    """The image's files in a folder: /opt/venv and /back are `venv` and `back`."""
 
     def __init__(self, folder: Path, database: Database) -> None:
         self.folder = folder
@@ -189,7 +189,7 @@ class Container:
         )
 
     def health(self) -> int:
-        """The status of GET /health, 0 while nobody listens."""
+        """Return the status of GET /health, 0 if no server listens."""
         with closing(HTTPConnection("127.0.0.1", self.port, timeout=30)) as connection:
             try:
                 connection.request("GET", "/health")
@@ -210,7 +210,7 @@ def container(database: Database) -> Iterator[Container]:
 
 
 def usable_python() -> str:
-    """An interpreter that the account without rights may run: that of a version manager is often root's alone."""
+    """Return an interpreter that an unprivileged account may run. A version manager's is often readable for root only."""
     user = account.unprivileged()
     for python in (sys._base_executable, "/usr/bin/python3"):  # type: ignore[attr-defined]  # noqa: SLF001 - no other name
         try:
@@ -318,7 +318,7 @@ def add_a_model(back: Path) -> None:
 
 
 def docker_is_missing(compose: str) -> str | None:
-    """What of a Docker engine, this command and the base images is not here."""
+    """Return which of the Docker engine, this command and the base images is missing."""
     images = [composed()["services"]["db"]["image"], *re.findall(r"^FROM (\S+)", DOCKERFILE.read_text(), re.MULTILINE)]
     for command in ("docker info", f"{compose} version", *(f"docker image inspect {name}" for name in images)):
         try:
@@ -352,7 +352,7 @@ def test_the_workflow_with_docker(tmp_path: Path, compose: str) -> None:
 
 
 class Project:
-    """The services of a checkout under a project name of their own, by the Compose plugin."""
+    """Run the Compose plugin on a checkout's services, under a project name of their own."""
 
     def __init__(self, checkout: Path) -> None:
         self.checkout = checkout

@@ -206,7 +206,7 @@ def test_a_failing_revision_leaves_the_database_at_the_last_good_one(
 
 
 def test_the_aws_command_exits_0_although_the_migration_failed(next_release: Deployed) -> None:
-    """The trap that docs warn of: for the command, an invocation that failed is one that took place."""
+    """`aws lambda invoke` exits with 0 although the function failed. The documents warn of it."""
     next_release.configure(DB_SECRET_ID="e2e/no-such-secret")
 
     answer = next_release.aws_lambda_invoke()

@@ -52,7 +52,7 @@ def test_the_package_has_the_version_that_the_command_prints() -> None:
 
 
 def test_the_command_imports_only_what_the_package_requires() -> None:
-    """The cheap half of the wheel in an empty environment, below."""
+    """The quick check of the wheel; the test below installs it in an empty environment."""
     code = (
         "import json, sys, migrate_cli.cli, migrate_cli.stages, infra.stages;"
         "print(json.dumps(sorted({name.partition('.')[0] for name in sys.modules})))"

@@ -57,7 +57,7 @@ def tables(page: Path, first_header: str) -> list[list[str]]:
 
 
 def names(cell: str) -> list[str]:
-    """What stands in a cell as code."""
+    """Return the code in a table's cell."""
     return re.findall(r"`([^`]+)`", cell)
 
 
@@ -131,7 +131,7 @@ def documented_defaults() -> dict[str, str]:
 
 
 def variables_by_setting() -> dict[str, str]:
-    """Which variable each field of Settings is read from, by the calls of the one function that reads them."""
+    """Return the variable of each field of Settings, by the calls in the one function that reads them."""
     module = ast.parse(Path(settings.__file__).read_text(encoding="utf-8"))
     [function] = [
         node
@@ -281,7 +281,7 @@ def test_a_make_command_of_the_readme_runs(checkout: Path, command: str) -> None
 
 
 def test_the_readme_shows_how_to_package_and_to_synthesize() -> None:
-    """Otherwise the test above would find nothing to run, and pass."""
+    """The test above finds commands to run. Without any it would pass."""
     assert [command.split()[1] for command in make_commands("package", "synth")] == ["package", "synth"]
 
 
@@ -294,7 +294,7 @@ def guard() -> str:
 
 
 def run_guard(folder: Path, *, prints: str, exits: int, result: object) -> subprocess.CompletedProcess[str]:
-    """Run the README's lines in a shell whose aws is one that answers so, and do something after them."""
+    """Run the README's lines and then `after` in a shell with a stand-in for aws that answers so."""
     answer = folder / "answer.json"
     answer.write_text(json.dumps(result), encoding="utf-8")
     stub = folder / "aws"

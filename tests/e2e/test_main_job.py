@@ -30,7 +30,7 @@ pytestmark = pytest.mark.xdist_group("main-job")
 
 @pytest.fixture(scope="module")
 def checkout(shared_run: Path) -> Iterator[Path]:
-    """A checkout whose local cloud is among the servers of the test run, which end with it whatever happens."""
+    """A checkout whose local cloud ends with the test run in any case."""
     folder = copy_checkout(shared_run / "main-job")
     for servers, link in (("postgres", "postgres"), ("emulators", "emulator")):
         (shared_run / servers / "main-job").mkdir(parents=True)
@@ -56,7 +56,7 @@ def rollout(checkout: Path, *arguments: str) -> tuple[int, Any]:
 
 
 def started_rollout(checkout: Path, *arguments: str) -> AbstractContextManager[subprocess.Popen[str]]:
-    """The command at work, as text; it is killed at the end of the context."""
+    """Start the command, with its output as text, and kill it at the end of the context."""
     command = (sys.executable, "-m", "migrate_cli", "rollout", *arguments, "--stage", "local")
     environment = with_tools(dict(os.environ))
     return killing(subprocess.Popen(command, cwd=checkout, env=environment, stdout=PIPE, stderr=PIPE, text=True))

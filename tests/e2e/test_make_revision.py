@@ -26,7 +26,7 @@ PAGE = (ROOT / "docs" / "development.md").read_text(encoding="utf-8")
 
 @pytest.fixture(scope="module")
 def checkout(shared_run: Path) -> Iterator[Path]:
-    """A checkout whose PostgreSQL is among the servers of the test run, which end with it whatever happens."""
+    """A checkout whose PostgreSQL ends with the test run in any case."""
     folder = copy_checkout(shared_run / "make-revision")
     (shared_run / "postgres" / "make-revision").mkdir(parents=True)
     (folder / ".local" / "postgres").symlink_to(shared_run / "postgres" / "make-revision")
@@ -47,7 +47,7 @@ def revisions(checkout: Path) -> list[str]:
 
 
 def shown() -> list[str]:
-    """The commands of the page that are this test's; the review has tests of its own."""
+    """The page's commands that this test runs. The review has its own tests."""
     [block] = re.findall(r"^## Without Docker\n\n```sh\n(.*?)```", PAGE, re.DOTALL | re.MULTILINE)
     return [line for line in block.splitlines() if line.startswith("make ") and line != "make review"]
 

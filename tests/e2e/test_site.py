@@ -23,7 +23,7 @@ ROLLOUT = {"start", "retry", "status", "stop", "show", "list"}
 
 
 class Lenient(yaml.SafeLoader):  # type: ignore[misc, no-any-unimported]
-    """Reads past what MkDocs alone understands."""
+    """Reads mkdocs.yml without the tags that only MkDocs understands."""
 
 
 Lenient.add_multi_constructor("", lambda *_: None)

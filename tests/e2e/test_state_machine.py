@@ -1,4 +1,4 @@
-"""The state machine of a stage without targets: the stage's own database, and the function's own words."""
+"""The state machine of a stage without targets migrates the stage's own database and returns the function's result."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MACHINE = "arn:aws:states:us-east-1:000000000000:stateMachine:template-saas-api-
 
 
 def execute(emulator: Emulator) -> Any:  # noqa: ANN401 - JSON
-    """A whole execution, as DescribeExecution tells of it."""
+    """Run an execution to its end and return its description by DescribeExecution."""
     states = client(emulator, "stepfunctions")
     execution = states.start_execution(stateMachineArn=MACHINE, name=secrets.token_hex(8))["executionArn"]
     while (description := states.describe_execution(executionArn=execution))["status"] == "RUNNING":

@@ -50,7 +50,7 @@ class Stack:
 
     @property
     def function_name(self) -> str:
-        """The logical id of the migration function; what invokes it in a deployment is a function, too."""
+        """Return the logical id of the migration function, not of the one that invokes it in a deployment."""
         (name,) = [name for name in self.names("AWS::Lambda::Function") if "CustomResourceProvider" not in name]
         return name
 
@@ -83,7 +83,7 @@ class Stack:
 
     @property
     def statements(self) -> list[dict[str, Any]]:
-        """Every statement of every policy, wherever a policy can be."""
+        """Return all statements of all policies, in every kind of resource that can hold one."""
         policies = [*self.all("AWS::IAM::Policy"), *self.all("AWS::IAM::ManagedPolicy")]
         documents = [policy["Properties"]["PolicyDocument"] for policy in policies]
         for role in self.all("AWS::IAM::Role"):
@@ -118,7 +118,7 @@ def new_app(folder: Path, *, validated: bool = False) -> cdk.App:
 
 
 def add_stack(app: cdk.App, folder: Path, names: Names, settings: Mapping[str, Any]) -> MigrateStack:
-    """One stage's stack, with a package that holds next to nothing."""
+    """Return one stage's stack, with an almost empty package."""
     package = folder / "package"
     package.mkdir(exist_ok=True)
     (package / "code.py").write_text("")
@@ -131,12 +131,12 @@ def add_stack(app: cdk.App, folder: Path, names: Names, settings: Mapping[str, A
 
 
 def as_list(value: object) -> list[Any]:
-    """What IAM writes as one value or as a list of them."""
+    """Return the values of an IAM element, which is one value or a list."""
     return value if isinstance(value, list) else [value]
 
 
 def resolved(value: Any, logical_ids: Mapping[str, str]) -> Any:  # noqa: ANN401 - JSON
-    """A piece of a template as CloudFormation would hand it on, in `ACCOUNT` and `REGION`."""
+    """Resolve a part of a template as CloudFormation does in `ACCOUNT` and `REGION`."""
     if isinstance(value, list):
         return [resolved(each, logical_ids) for each in value]
     if not isinstance(value, dict):

@@ -46,7 +46,7 @@ MODELS: dict[str, type[BaseModel]] = {
 
 
 def section(text: str, title: str) -> str:
-    """What stands below a heading, up to the next."""
+    """Return the text below a heading, up to the next one."""
     return re.split(r"^#+ .*$", re.split(rf"^#+ {re.escape(title)}$", text, flags=re.MULTILINE)[1], flags=re.MULTILINE)[
         0
     ]

@@ -83,7 +83,7 @@ def arn(service: str, resource: str, region: str = REGION) -> str:
 
 
 def changes(stage: str) -> dict[str, tuple[str, str]]:
-    """What deploying a stage does, and how a resource of the stage is called."""
+    """Return the actions that deploying a stage needs, and the names of the stage's resources."""
     stack = f"template-saas-api-migrate-{stage}"
     function = f"template-saas-api-migrate-lambda-{stage}"
     return {

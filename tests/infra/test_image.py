@@ -134,7 +134,7 @@ def test_the_dockerfile_puts_the_package_where_lambda_looks_and_names_the_handle
 
 
 def no_docker() -> str:
-    """Why no image can be built here; empty if one can."""
+    """Return the reason why this machine cannot build an image; empty if it can."""
     if not shutil.which("docker"):
         return "there is no docker command here"
     done = subprocess.run(["docker", "info"], capture_output=True, text=True, check=False)
@@ -142,7 +142,7 @@ def no_docker() -> str:
 
 
 def base(python: str) -> list[str]:
-    """Docker Hub's name of the base image, where this machine has that and need not ask a registry."""
+    """Return Docker Hub's name of the base image if this machine has it already."""
     name = "amazon/aws-lambda-python"
     done = subprocess.run(["docker", "image", "inspect", f"{name}:{python}"], capture_output=True, check=False)
     return ["--build-arg", f"BASE={name}"] if done.returncode == 0 else []

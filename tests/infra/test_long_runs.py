@@ -1,4 +1,4 @@
-"""`long_runs`: the CodeBuild project, its way out of a VPC, and what may start it."""
+"""`long_runs`: the CodeBuild project, its network, and the permission to start it."""
 
 from __future__ import annotations
 

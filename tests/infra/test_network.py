@@ -72,7 +72,7 @@ def of_kind(template: dict[str, Any], kind: str) -> list[dict[str, Any]]:
 
 
 def rules(template: dict[str, Any], direction: str) -> list[tuple[int, int]]:
-    """The ports of every rule that lets something out or in, written in its group or apart."""
+    """Return the ports of all rules of security groups, inside of a group or separate."""
     inline = [
         rule
         for group in of_kind(template, "AWS::EC2::SecurityGroup")

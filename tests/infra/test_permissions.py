@@ -183,7 +183,7 @@ def test_in_a_partition_of_its_own_a_key_is_used_through_that_partitions_service
 
 
 def documented_policies() -> list[dict[str, Any]]:
-    """What docs/stages.md lets another account say of its secret and of its key."""
+    """Return the policies that docs/stages.md gives for a secret and a key of another account."""
     page = (ROOT / "docs" / "stages.md").read_text(encoding="utf-8")
     text = page.split("#### A secret in another account")[1].split("\n### ")[0]
     return [json.loads(block) for block in re.findall(r"```json\n(.*?)```", text, flags=re.DOTALL)]
@@ -410,13 +410,13 @@ class AwsAccount:
 
 
 def _wildcards(pattern: str, text: str) -> re.Match[str] | None:
-    """IAM's own: moto knows only the star, and takes the rest for a regular expression."""
+    """Match as IAM does. moto supports only the star and treats the rest as a regular expression."""
     parts = [{"*": ".*", "?": "."}.get(letter, re.escape(letter)) for letter in pattern]
     return re.fullmatch("".join(parts), text)
 
 
 def _secret(response: SecretsManagerResponse) -> str:
-    """The resource of a call to Secrets Manager, for which moto has a hook and no answer."""
+    """Return the resource of a call to Secrets Manager, which moto does not determine."""
     given = json.loads(response.body).get("SecretId", "*")
     known = response.backend.secrets
     return str(known[given].arn) if given in known else given
@@ -464,7 +464,7 @@ def _logical_ids(stack: Stack) -> dict[str, str]:
 
 
 def enforced(call: Callable[[], object]) -> object:
-    """What the call answers where IAM is asked before each."""
+    """Return the error code of a call for which IAM is enforced; None if it is allowed."""
     return set_initial_no_auth_action_count(0)(call)()
 
 

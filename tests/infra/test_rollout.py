@@ -73,7 +73,7 @@ def states(machine: Any) -> Iterator[tuple[str, Any]]:  # noqa: ANN401 - JSON
 
 
 def machine_may(stack: Stack) -> dict[str, list[str]]:
-    """Each action that the machine may do, and on what."""
+    """Return each action that the machine may do, with its resources."""
     role = stack.machine["RoleArn"]["Fn::GetAtt"][0]
     return {
         action: sorted(text_of(as_list(statement["Resource"]), stack))
@@ -87,7 +87,7 @@ INVOKE = ":states:::lambda:invoke"
 
 
 def may_with_versions(function: str) -> dict[str, list[str]]:
-    """What every machine may do with the function and its versions."""
+    """The permissions of each state machine on the function and its versions."""
     return {
         "lambda:InvokeFunction": [f"<{function}.Arn>", f"<{function}.Arn>:*"],
         "lambda:ListVersionsByFunction": [f"<{function}.Arn>"],
@@ -419,7 +419,7 @@ def test_the_pages_example_is_a_stage() -> None:
 
 
 def holds(rule: dict[str, Any], item: dict[str, Any]) -> bool:
-    """Whether a rule of a Choice holds, of the operators that the pruning has."""
+    """Evaluate a rule of a Choice. Only the operators of the pruning are supported."""
     if "And" in rule:
         return all(holds(each, item) for each in rule["And"])
     if "Not" in rule:

@@ -1,4 +1,4 @@
-"""The rules of others for templates: cdk-nag's AwsSolutions, the CDK's own validation, and cfn-lint."""
+"""Third-party rules for templates: cdk-nag's AwsSolutions, the CDK's validation, and cfn-lint."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ IDS = {
 
 @pytest.fixture(scope="module")
 def synthesized(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder with the templates, and with the report of what they were held against."""
+    """The folder with the templates and the validation report."""
     folder = tmp_path_factory.mktemp("synthesis")
     app = new_app(folder, validated=True)
     cdk.Validations.of(app).add_plugins(AwsSolutionsChecks(app))

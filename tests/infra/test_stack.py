@@ -234,12 +234,12 @@ def test_lambda_drops_no_lines_of_the_stages_log_level(dev: Stack, prod: Stack) 
 
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy to build packages in, so that no other run builds the same one at the same time."""
+    """A copy of the checkout, so that no other test builds the same package at the same time."""
     return copy_checkout(tmp_path_factory.mktemp("checkout") / "copy")
 
 
 def synth(checkout: Path, *context: str, validation: bool = False) -> subprocess.CompletedProcess[str]:
-    """What `make synth` runs, without anything of AWS: no account, no region, no credentials."""
+    """The environment of `make synth` without an AWS account, region or credentials."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "CDK_DEFAULT_"))}
     nowhere = {
         "AWS_CONFIG_FILE": os.devnull,

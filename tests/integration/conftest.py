@@ -37,7 +37,7 @@ def package(shared_run: Path) -> Path:
 
 @pytest.fixture
 def put_secret(emulator: Emulator) -> Callable[[object], str]:
-    """Store a secret, as text or as JSON, and give its name."""
+    """Store a secret, as text or as JSON, and return its name."""
     manager = client(emulator, "secretsmanager")
 
     def put(value: object) -> str:
@@ -52,7 +52,7 @@ def put_secret(emulator: Emulator) -> Callable[[object], str]:
 def runner(
     package: Path, database: Database, emulator: Emulator, put_secret: Callable[[object], str], tmp_path: Path
 ) -> Iterator[Runner]:
-    """Functions with this test's database in their secret. No line of theirs may hold its password or be no JSON."""
+    """Functions whose secret has this test's database. Each line that they log must be JSON without the password."""
     runner = Runner(
         package,
         {

@@ -1,4 +1,4 @@
-"""Any event is either a valid request or refused, and only a change changes the database."""
+"""Any event is either a valid request or refused, and only actions that change the database change it."""
 
 from __future__ import annotations
 

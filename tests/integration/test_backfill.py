@@ -73,7 +73,7 @@ def command(*arguments: str) -> list[str]:
 
 
 def alembic(tree: Path, database: Database, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """The alembic command, where nothing of this project can be imported."""
+    """Run the alembic command in an environment without this project."""
     return subprocess.run(
         command(*arguments), cwd=tree, env=environment(database), capture_output=True, text=True, check=False
     )
@@ -84,12 +84,12 @@ def environment(database: Database) -> dict[str, str]:
 
 
 def seen(database: Database) -> dict[int, int]:
-    """How many rows were seen how often."""
+    """Return the number of rows for each number of changes."""
     return dict(query(database, "SELECT seen, count(*) FROM work GROUP BY seen"))
 
 
 def looked_at(database: Database) -> int:
-    """How far the backfill has come; 0 before the first batch and after the last."""
+    """Return the backfill's stored position; 0 before the first batch and after the last."""
     if not exists(database, PROGRESS):
         return 0
     return sum(row[0] for row in query(database, f"SELECT looked_at FROM {PROGRESS}"))  # noqa: S608 - our name
@@ -190,7 +190,7 @@ def test_wrong_use_raises_an_error_and_leaves_no_trace(
 
 
 class Interrupted(Exception):  # noqa: N818 - what stops a run here is no error of anybody's
-    """Something ended the run between two batches."""
+    """Ends the run between two batches."""
 
 
 @pytest.fixture
@@ -205,7 +205,7 @@ def backfill(monkeypatch: pytest.MonkeyPatch) -> Backfill:
 
 
 class Backfill:
-    """Calls the function as a revision does, and something of the test's in each pause."""
+    """Calls the backfill as a revision does, and a function of the test in each pause."""
 
     def __init__(self, module: Any) -> None:  # noqa: ANN401 - a file that is no module of ours
         self.module = module

@@ -48,7 +48,7 @@ def ask_on(opened: connection) -> Callable[..., list[tuple[Any, ...]]]:
 
 
 def found(opened: connection, mode: str = EXCLUSIVE, table: str = "users") -> list[tuple[str, str, str]]:
-    """Wait until somebody is in the way for longer than a moment, and return who."""
+    """Wait until a session blocks for longer than the threshold, and return the blockers."""
     for _ in range(40):
         seen = blockers(ask_on(opened), {table: mode})
         if seen:

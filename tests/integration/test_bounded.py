@@ -92,7 +92,7 @@ def test_the_beginning_of_an_id_is_not_that_revision(runner: Runner, database: D
 def test_a_revision_that_breaks_the_version_table_is_no_success(
     runner: Runner, database: Database, tmp_path: Path
 ) -> None:
-    """Alembic has read the table by then: the function reads it again when env.py's process has ended."""
+    """The function reads the version table again when env.py's process has ended."""
     floods = "INSERT INTO alembic_version SELECT 'r' || n FROM generate_series(1, 5000) n"
     tree = write_tree(tmp_path / "tree", [Rev("a1", sql("CREATE TABLE a (id int)", floods))])
 

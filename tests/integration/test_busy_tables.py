@@ -37,7 +37,7 @@ def busy(database: Database) -> None:
 
 @contextmanager
 def blocker(database: Database, statement: str = "SELECT * FROM busy") -> Iterator[int]:
-    """A transaction that has read the table and does not end, as a report or a forgotten terminal; gives its pid."""
+    """Keep a transaction open that has read the table, as a report or a forgotten terminal does; yield its pid."""
     with closing(database.connect()) as connection, connection.cursor() as cursor:
         cursor.execute("SET application_name = 'the long report'")
         cursor.execute(f"BEGIN; {statement}")
@@ -46,7 +46,7 @@ def blocker(database: Database, statement: str = "SELECT * FROM busy") -> Iterat
 
 @contextmanager
 def traffic(database: Database) -> Iterator[list[float]]:
-    """Readers and writers; gives how long each of their statements took, in seconds."""
+    """Run readers and writers; yield the duration of each of their statements in seconds."""
     took: list[float] = []
     ends = threading.Event()
 
@@ -107,7 +107,7 @@ def test_plain_alembic_makes_the_application_wait_as_long_as_the_blocker(
     rounds: Callable[[int, int], int],
     figure: Callable[[str], None],
 ) -> None:
-    """What the above is worth: the same tree, database and traffic without our function."""
+    """The control of the test above: the same tree, database and traffic under Alembic alone."""
     tree = write_ledger(tmp_path / "tree", 2, instead={2: ALTERS})
     seconds = rounds(3, 30)
     runner.invoke(tree, {"revision": "r01"})

@@ -41,7 +41,7 @@ while True:
 
 
 def started(runner: Runner, tree: Path) -> Function:
-    """A function whose start does not count: Lambda's clock runs from the invocation."""
+    """Start a function before the invocation, because Lambda's clock starts with the invocation."""
     function = runner.start(tree, timeout_s=TIMEOUT_S, DEADLINE_RESERVE_MS=RESERVE_MS)
     function.invoke({"action": "history"})
     return function

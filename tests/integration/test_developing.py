@@ -50,7 +50,7 @@ class Ended:
     code: int
     out: str
     lines: list[str]
-    """Its messages besides its output, without Alembic's own log lines."""
+    """Return its messages on standard error, without Alembic's log lines."""
 
     @property
     def message(self) -> str:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="session")
 def package(package: Path, shared_run: Path) -> Path:
-    """The package with the drivers that the reference backend does without."""
+    """The package with the drivers that the reference backend does not need."""
     return package_with(package, "drivers.txt", shared_run / "package-drivers")
 
 
@@ -99,7 +99,7 @@ class TestTemplates:
 
 
 def initialised(template: str, folder: Path) -> Path:
-    """A folder as `alembic init -t TEMPLATE alembic` leaves it, with revisions, one of them outside a transaction."""
+    """Make a folder with `alembic init -t TEMPLATE alembic` and revisions, one of them outside of a transaction."""
     folder.mkdir(parents=True)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
@@ -181,7 +181,7 @@ class TestAddress:
     def test_env_py_may_take_it_from_wherever_it_likes(
         self, runner: Runner, database: Database, tmp_path: Path
     ) -> None:
-        """The password holds every awkward character there is."""
+        """The password contains every special character."""
         parts = {
             "PG_URL": "{url}", "PG_DRIVER": "{driver}", "PG_SERVER": "{host}", "PG_PORT": "{port}", "PG_USER": "{user}",
             "PG_PASS": "{password}", "PG_DB": "{database}", "PG_TLS": "{sslmode} {sslrootcert}",
@@ -227,7 +227,7 @@ class TestAddress:
         emulator: Emulator,
         put_secret: Callable[[object], str],
     ) -> None:
-        """Though the application has cached the address where it was imported first."""
+        """The application has cached the address in the module that was imported first."""
         settings = "import os\nURL = os.environ['DATABASE_URL']\n"
         other = f"{database.name}_other"
         postgres.create_database(postgres_server, other, database.user)
@@ -468,7 +468,7 @@ class TestTransactions:
         assert [line["applied"] for line in backend.runner.events("migration.failed")] == [[]] * len(ONE_TRANSACTION)
 
     def test_one_that_env_py_never_commits_is_no_success(self, backend: Backend) -> None:
-        """A statement before configure begins a transaction, which Alembic takes for one that env.py will commit."""
+        """A statement before configure begins a transaction. Alembic assumes that env.py will commit it."""
         loses = connecting(before="connection.execute(text('CREATE SCHEMA IF NOT EXISTS lost'))")
         message = backend.refused(loses)
 
@@ -617,7 +617,7 @@ class TestOptions:
         assert backend.invoke().payload["applied"] == []
 
     def test_several_runs_of_one_env_py_are_counted_together(self, backend: Backend) -> None:
-        """As where env.py goes through the schemas of its tenants by itself."""
+        """env.py runs the tree once for each schema of its tenants."""
         env_py = online(
             """
 with create_engine(os.environ["DATABASE_URL"]).connect() as connection:

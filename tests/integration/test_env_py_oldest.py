@@ -1,4 +1,4 @@
-"""The oldest Alembic and SQLAlchemy that a backend may have locked do as the newest."""
+"""The oldest supported Alembic and SQLAlchemy give the same results as the newest."""
 
 from __future__ import annotations
 

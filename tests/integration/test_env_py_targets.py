@@ -47,7 +47,7 @@ else:
 
 @pytest.fixture(scope="session")
 def package(package: Path, shared_run: Path) -> Path:
-    """The package with the drivers that the reference backend does without."""
+    """The package with the drivers that the reference backend does not need."""
     return package_with(package, "drivers.txt", shared_run / "package-drivers")
 
 

@@ -33,7 +33,7 @@ STRANGER = "Credential=test/20260101/us-east-1/{}/aws4_request"
 
 
 def attack(port: int, name: str, key_file: Path, answers: Connection) -> None:
-    """Try what one would try, as another user where that is possible, and send what came of it."""
+    """Run the attack, as another user if possible, and send its outcome."""
     if other := account.unprivileged():
         os.setgroups([])
         os.setgid(other.group)

@@ -82,7 +82,7 @@ def own_emulator(shared_run: Path) -> Iterator[Emulator]:
 
 @pytest.fixture
 def checkout(shared_run: Path) -> Iterator[Path]:
-    """A checkout whose programs are this one's and whose servers are its own."""
+    """A checkout with this one's programs and its own servers."""
     root = shared_run / secrets.token_hex(4)
     (root / ".local").mkdir(parents=True)
     (root / "node_modules").symlink_to(ROOT / "node_modules")

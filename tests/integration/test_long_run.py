@@ -32,7 +32,7 @@ FUNCTION = "template-saas-api-migrate-lambda-test"
 
 @dataclass(frozen=True)
 class Ended:
-    """How a long run ended: its exit code, the last line that it wrote, and the lines before."""
+    """The end of a long run: its exit code, its last line, and the lines before."""
 
     code: int
     answer: Any

@@ -43,7 +43,7 @@ def notes(tmp_path: Path) -> Path:
 
 
 def noted(runner: Runner, tree: Path, notes: Path, event: object = None) -> dict[str, Any]:
-    """The answer of a function of its own; what it ran of env.py is in the notes since."""
+    """Invoke a new function. The notes then contain what it ran of env.py."""
     notes.write_text("")
     answer = runner.invoke(tree, event, NOTES=str(notes))
     assert answer.error_type is None, answer.payload

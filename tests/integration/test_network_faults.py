@@ -48,7 +48,7 @@ def proxy(database: Database, runner: Runner) -> Iterator[Proxy]:
 
 
 def check_message_and_result(answer: Answer, at: int, before: int) -> None:
-    """The answer agrees with the version table, read when everything of the run had ended."""
+    """Assert that the answer agrees with the version table, which is read after the run."""
     if answer.error_type is None:
         assert answer.payload["revision"] == (f"r{at:02}" if at else None)
         assert applied_ids(answer) == [f"r{number:02}" for number in range(before + 1, at + 1)]

@@ -56,7 +56,7 @@ def tree(directory: Path) -> dict[str, tuple[int, int, str]]:
 
 
 def backend_paths(package: Package) -> set[str]:
-    """What is packaged of a backend, but for the bytecode that the builder made."""
+    """Return the packaged files of a backend without bytecode."""
     folder = package.directory / "backend"
     files = (path for path in folder.rglob("*") if path.is_file() and path.parent.name != "__pycache__")
     return {path.relative_to(folder).as_posix() for path in files}
@@ -293,7 +293,7 @@ def test_a_configuration_in_pyproject(tmp_path: Path) -> None:
 
 
 def refusal(backend: Path, out: Path, target: Target = THIS_MACHINE) -> str:
-    """The one line with which a backend is refused; nothing was left behind."""
+    """Return the one line with which the builder refuses a backend. It must leave no file."""
     before = tree(out.parent)
     with pytest.raises(PackageError) as refused:
         build(backend, out, target)

@@ -42,7 +42,7 @@ def package(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 
 
 def run(package: Package, code: str, folder: str = "backend-libraries") -> list[str]:
-    """What is printed by code that has nothing to import but the function's code and one set of libraries."""
+    """Return the output of code that can import only the function's code and one set of libraries."""
     path = "sys.path[:0] = [sys.argv[1], sys.argv[2]]; import lambda_migrate; sys.path.remove(sys.argv[2])"
     command = [INTERPRETER, "-I", "-S", "-B", "-c", f"import sys; {path}; sys.path.remove(sys.argv[3])\n{code}"]
     sets = (package.directory / folder, package.directory, package.directory / "libraries")
@@ -51,7 +51,7 @@ def run(package: Package, code: str, folder: str = "backend-libraries") -> list[
 
 
 def magic_number(target: Target) -> bytes:
-    """What bytecode of this target begins with, by its own interpreter; empty where there is none here."""
+    """Return the magic number of the target's bytecode; empty if this machine lacks its interpreter."""
     interpreter = find_interpreter(target)
     if interpreter is None:
         return b""
@@ -186,7 +186,7 @@ def test_a_file_has_the_same_bytecode_alone_and_among_others(tmp_path: Path) -> 
     ids=["the backend's", "the function's", "the function"],
 )
 def test_every_module_that_is_packaged_can_be_imported(package: Package, folder: str, libraries: list[str]) -> None:
-    """But for those that want a distribution that is not packaged, none of which is a part of what is."""
+    """Each packaged module can be imported, except for those that need a distribution that is not packaged."""
     code = f"""
 import importlib, pathlib
 root = pathlib.Path(sys.argv[1])

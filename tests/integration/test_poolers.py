@@ -47,7 +47,7 @@ def tree(tmp_path: Path) -> Path:
 
 
 class Application:
-    """Clients of the pooler that write and read without a pause. ``errors`` are their errors."""
+    """Clients of the pooler that write and read without a pause. ``errors`` holds their errors."""
 
     def __init__(self, database: Database, port: int) -> None:
         self.errors: list[str] = []
@@ -73,7 +73,7 @@ class Application:
 
 @contextmanager
 def traffic(database: Database, port: int, clients: int) -> Iterator[Application]:
-    """Let some clients work until the end of the context; none may see an error."""
+    """Run clients until the end of the context. None may get an error."""
     execute(
         database, "CREATE TABLE public.visits (id bigint GENERATED ALWAYS AS IDENTITY, at timestamptz DEFAULT now())"
     )
@@ -92,7 +92,7 @@ def traffic(database: Database, port: int, clients: int) -> Iterator[Application
 
 
 def left_behind(database: Database, port: int) -> list[tuple[str, str]]:
-    """What sessions of the pool have that new sessions of the server do not: settings, and locks of a migration."""
+    """Return the settings and migration locks by which the pool's sessions differ from new sessions of the server."""
     fresh = dict(query(database, "SELECT name, setting FROM pg_settings WHERE name = ANY(%s)", ([*SETTINGS],)))
     found: set[tuple[str, str]] = set()
     clients = [connect(database, port) for _ in range(POOL["default_pool_size"])]
@@ -107,7 +107,7 @@ def left_behind(database: Database, port: int) -> list[tuple[str, str]]:
 
 
 def locks(database: Database) -> list[str]:
-    """The advisory locks that somebody holds in the database."""
+    """Return the advisory locks that are held in the database."""
     rows = query(
         database,
         "SELECT classid::text FROM pg_locks WHERE locktype = 'advisory'"

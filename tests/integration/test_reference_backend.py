@@ -120,7 +120,7 @@ Base.metadata.create_all(create_engine(os.environ["DATABASE_URL"]))
 
 
 class Database(Protocol):
-    """What these tests need of the fixture `database`."""
+    """The part of the fixture `database` that these tests need."""
 
     url: str
 
@@ -181,7 +181,7 @@ def schema(connected: connection) -> dict[tuple[str, str], str]:
 
 
 def grow(alembic: Alembic, connected: connection) -> None:
-    """Upgrade to the head as the year went: with rows in the tables before the next revision came."""
+    """Upgrade to the head one revision at a time, and insert rows before each next one."""
     for revision in REVISIONS:
         if revision.doc in ROWS:
             alembic("upgrade", revision.revision)

@@ -1,4 +1,4 @@
-"""A revision with autocommit statements is finished by the next run, wherever the function was killed in it.
+"""The next run finishes a revision with autocommit statements, wherever the function was killed in it.
 
 env.py kills its function itself, right before or right after a statement of a chosen number. So each boundary between
 two statements is met, and no moment is left to chance.

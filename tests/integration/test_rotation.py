@@ -31,7 +31,7 @@ ROTATED_EVERY_S = 0.2
 def rotate(
     runner: Runner, database: Database, emulator: Emulator, postgres_server: Server
 ) -> Callable[[str, str], None]:
-    """Give a login another password: the server learns of it first, then the secret, as Secrets Manager does it."""
+    """Change a login's password as Secrets Manager does: first on the server, then in the secret."""
     manager = client(emulator, "secretsmanager")
 
     def change(user: str, password: str) -> None:
@@ -46,7 +46,7 @@ def rotate(
 
 @contextmanager
 def again_and_again(change: Callable[[int], None]) -> Iterator[list[int]]:
-    """Do something every so often beside the test; gives the list of what was done."""
+    """Call a function at intervals beside the test; yield the list of its results."""
     ends = threading.Event()
     done: list[int] = []
 

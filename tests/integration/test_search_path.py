@@ -83,7 +83,7 @@ SAMPLE = ("creates in public", "sets the search_path")
 
 @dataclass(frozen=True)
 class Attack:
-    """A role that may create in a schema of the login's search_path, and what gives it that."""
+    """A role that may create in a schema of the login's search_path, and the statements that allow it."""
 
     grant: str
     owns_database: bool = False
@@ -120,7 +120,7 @@ def strong(postgres_server: Server, database: Database) -> Iterator[Database]:
 
 
 def begin(server: Server, database: Database, attack: Attack) -> None:
-    """Give the weak role of the fixture ``database`` what the attack needs, and let it plant."""
+    """Give the weak role of the fixture ``database`` the attack's permissions, and plant its objects."""
     whole = server.database(database.name)
     if attack.owns_database:
         administer(server, f'ALTER DATABASE {database.name} OWNER TO "{database.user}"')

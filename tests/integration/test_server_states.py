@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="module")
 def postgres_server(shared_run: Path, worker_id: str) -> Iterator[Server]:
-    """A server of this module's own, in place of the one that all tests share."""
+    """This module's own server, in place of the shared one."""
     server = testing.start_postgres(ROOT, shared_run, name=f"restarted-{worker_id}")
     yield server
     postgres.stop(server.directory)

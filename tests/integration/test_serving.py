@@ -58,7 +58,7 @@ class Server:
         )
 
     def health(self) -> tuple[int, dict[str, Any]]:
-        """The answer to GET /health, as soon as there is any."""
+        """Return the first answer to GET /health."""
         while True:
             with closing(HTTPConnection("127.0.0.1", self.port, timeout=30)) as connection:
                 try:
@@ -70,7 +70,7 @@ class Server:
             assert self.process.poll() is None, self.log()
 
     def healthy(self) -> dict[str, Any]:
-        """The first answer that is a 200."""
+        """Return the first answer to GET /health with status 200."""
         while True:
             status, body = self.health()
             if status == 200:
@@ -103,7 +103,7 @@ def start(back: Path, database: Database) -> Iterator[Callable[[], Server]]:
 
 @pytest.fixture
 def migrating_elsewhere(database: Database) -> AbstractContextManager[None]:
-    """A context in which another session holds the lock of whoever migrates: the function's key is the backend's."""
+    """Hold the migration lock in another session. The function and the backend use the same key."""
 
     @contextmanager
     def held() -> Iterator[None]:

@@ -107,7 +107,7 @@ def backend(runner: Runner, database: Database, tmp_path: Path) -> Backend:
 
 
 class TestSchemasThatLag:
-    """s2 is at head; the first lacks one revision, and the last all."""
+    """Leave s2 at head, the first schema one revision behind, and the last one empty."""
 
     @pytest.fixture
     def lagging(self, backend: Backend) -> Backend:
@@ -225,7 +225,7 @@ class TestFailure:
         assert [line["applied"] for line in backend.runner.events("migration.failed")] == [[]]
 
     def test_after_a_lock_timeout_each_goes_on_from_where_it_is(self, backend: Backend) -> None:
-        """A number of steps counts for each version table, however often env.py runs."""
+        """A relative target counts its steps from each version table's revision."""
         locked = Rev(
             "r2",
             "op.execute('CREATE TABLE t2 (id int)')\n"
@@ -349,7 +349,7 @@ else:
 
 
 def catching(name: str) -> str:
-    """An env.py that goes on with the next schema after an error of this class."""
+    """Return an env.py that continues with the next schema after an error of this class."""
     lines = SCHEMAS.splitlines(keepends=True)
     caught = [f"    {line}" if "for schema" not in line and "with create" not in line else line for line in lines]
     at = next(number for number, line in enumerate(caught) if "CREATE SCHEMA" in line)

@@ -78,7 +78,7 @@ def write_project(folder: Path) -> None:
 
 
 def edit_tree(folder: Path) -> None:
-    """What SQLModel's documentation says to change in Alembic's template."""
+    """Change Alembic's template as SQLModel's documentation describes."""
     env = folder / "alembic" / "env.py"
     text = env.read_text()
     address = "os.environ['DATABASE_URL'].replace('%', '%%')"

@@ -51,7 +51,7 @@ def env_py(driver: str, query_of_url: str = "", arguments: str = "", before: str
 
 @pytest.fixture(scope="session")
 def package(package: Path, shared_run: Path) -> Path:
-    """The package with the drivers that the reference backend does without."""
+    """The package with the drivers that the reference backend does not need."""
     return package_with(package, "drivers.txt", shared_run / "package-drivers")
 
 

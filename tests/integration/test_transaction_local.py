@@ -118,7 +118,7 @@ def backend(runner: Runner, database: Database, tmp_path: Path) -> Backend:
 
 
 def put(backend: Backend, env_py: str, revisions: list[Rev], role: str) -> None:
-    """Put the backend in the package, and what its revisions need in the database, which is empty otherwise."""
+    """Put the backend in the package, and the objects that its revisions need in the empty database."""
     backend.put(online(env_py.replace("{role}", role), top="import sqlalchemy.orm"), revisions)
     backend.execute(
         "CREATE SCHEMA app",
@@ -131,7 +131,7 @@ def put(backend: Backend, env_py: str, revisions: list[Rev], role: str) -> None:
 
 
 def as_alembic(backend: Backend, env_py: str, revisions: list[Rev], role: str) -> None:
-    """The function leaves what Alembic's own command leaves, and its result says so."""
+    """The function leaves the same database as Alembic's command, and its result agrees."""
     put(backend, env_py, revisions, role)
     plain = alembic(backend.folder, backend.database, "upgrade", "head")
     assert plain.returncode == 0, plain.stderr

@@ -1,4 +1,4 @@
-"""Which roles could run code with the rights of a login, as the check before env.py finds them."""
+"""The check before env.py finds the roles that could run code with a login's rights."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Roles:
         execute(self.server.database(self.database.name), *(statement.format(**names) for statement in statements))
 
     def findings(self) -> untrusted.Findings:
-        """What the check finds, in a session of the function's own and in one of env.py's."""
+        """Return the findings of the check, in the function's session and in env.py's."""
         sql = untrusted.query(["public"], missing=True)
         with closing(self.database.connect()) as connection, connection.cursor() as cursor:
             cursor.execute(qualified(sql))

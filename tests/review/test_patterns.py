@@ -86,7 +86,7 @@ CHANGES = BLOCKS[1:]
 
 @dataclass(frozen=True)
 class Tried:
-    """What became of a block."""
+    """The outcome of a block of code."""
 
     observation: Observation
     findings: tuple[Finding, ...]
@@ -118,7 +118,7 @@ def tried(postgres_server: Server, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 def measured(observation: Observation) -> str:
-    """What the page has to say of an observation."""
+    """Return the sentence that the page must contain for an observation."""
     modes: dict[str, list[str]] = {}
     for statement in observation.upgrade.statements:
         for lock in statement.locks:
@@ -128,7 +128,7 @@ def measured(observation: Observation) -> str:
 
 
 def waiting(table: str, mode: str, observation: Observation) -> str | None:
-    """Who waits for a table, and for how long; None where its lock says nothing."""
+    """Return the sessions that a lock blocks and for how long; None if the lock blocks none."""
     run = Run("upgrade", observation.upgrade, (), observation.before, observation.after)
     works = list(long_works(run, observation.rows))
     rewritten = {table for work in works for table in work.rewritten}
@@ -148,7 +148,7 @@ def waiting(table: str, mode: str, observation: Observation) -> str | None:
 
 
 def rules(tried: Tried) -> set[str]:
-    """What the reviewer finds wrong. Notes are left out: whether an acknowledgement is needed depends on the rows."""
+    """Return the reviewer's findings without notes, which depend on the rows."""
     return {found.rule for found in tried.findings if found.severity is not Severity.NOTE}
 
 

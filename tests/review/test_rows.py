@@ -106,7 +106,7 @@ def zoo(database: Database, postgres_server: Server) -> Database:
 def filled(
     database: Database, ddl: str, wanted: int = WANTED
 ) -> tuple[dict[str, str], dict[str, list[tuple[str, ...]]]]:
-    """What stayed empty, and the rows of each table."""
+    """Return the tables that stayed empty, and the number of rows of the others."""
     with closing(database.connect()) as opened, opened.cursor() as cursor:
         cursor.execute(ddl)
         unfilled = fill(opened, wanted, VERSION_TABLE)

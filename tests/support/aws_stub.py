@@ -25,7 +25,7 @@ _IDENTITY = (
 
 @dataclass(frozen=True)
 class Reply:
-    """What AWS answers, after so long and when something is so. Without a body the connection is closed."""
+    """An answer of AWS, with a delay and a condition. Without a body the stub closes the connection."""
 
     body: Any = None
     status: int = 200

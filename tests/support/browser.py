@@ -68,7 +68,7 @@ class Page:
         self._browser.wait_for("Page.loadEventFired", before)
 
     def evaluate(self, expression: str) -> Any:  # noqa: ANN401 - JSON
-        """What an expression of JavaScript, or the promise that it gives, comes to."""
+        """Evaluate an expression of JavaScript, and return its value or that of its promise."""
         reply = self.call("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
         assert "exceptionDetails" not in reply, reply["exceptionDetails"]
         return reply["result"].get("value")

@@ -76,13 +76,13 @@ def checkpoint(
 
 
 def held(database: Database) -> dict[str, Any]:
-    """What a database holds, without the names of its owner."""
+    """Return the content of a database without its owner's name."""
     found = snapshot(database)
     return {**found, "tables": [(name, columns) for name, _, columns in found["tables"]]}
 
 
 def replayed(folder: Path, database: Database) -> dict[str, Any]:
-    """What Alembic's own command leaves, and then nothing: the database is empty again."""
+    """Return the content that Alembic's command leaves, and empty the database again."""
     assert alembic(folder, database, "upgrade", "heads").returncode == 0
     found = held(database)
     query(database, "DROP SCHEMA public CASCADE; CREATE SCHEMA public")

@@ -64,14 +64,14 @@ class Fleet:
         self._variables: dict[str, str] = answer["Environment"]["Variables"]
 
     def secret(self, content: Mapping[str, object], name: str = "", tags: Mapping[str, str] | None = None) -> str:
-        """Make a secret and give its name."""
+        """Make a secret and return its name."""
         name = name or f"fleet/{secrets.token_hex(8)}"
         given = [{"Key": key, "Value": value} for key, value in (tags or {}).items()]
         self._secrets.create_secret(Name=name, SecretString=json.dumps(content), Tags=given)
         return name
 
     def configure(self, rollout: Mapping[str, object], *, timeout_s: int = 60, **variables: str) -> None:
-        """Let the function, in new processes, have this ``rollout`` in its settings, and such a timeout."""
+        """Restart the function with this ``rollout`` in its settings and this timeout."""
         # As the stage's own settings, so that no pause is long.
         settings = {"retry_after_s": 1, **rollout}
         self._lambda.update_function_configuration(
@@ -82,7 +82,7 @@ class Fleet:
         self._lambda.get_waiter("function_updated_v2").wait(FunctionName=FUNCTION, WaiterConfig={"Delay": 0.1})
 
     def start(self, name: str = "", /, **given: object) -> str:
-        """Begin a rollout and give its name."""
+        """Start a rollout and return its name."""
         name = name or f"r-{secrets.token_hex(4)}"
         self._states.start_execution(stateMachineArn=self._machine, name=name, input=json.dumps(given))
         return name
@@ -100,11 +100,11 @@ class Fleet:
         return Ended(name, given["status"], output, given.get("error", ""), given.get("cause", ""))
 
     def approve(self, name: str) -> None:
-        """Answer the approval that a rollout waits for, as the command line does."""
+        """Approve or reject the wave that a rollout waits for, as the command line does."""
         self._states.send_task_success(taskToken=self.get(name, "approval.json")["token"], output="{}")
 
     def alarm(self, state: str) -> None:
-        """Let the operator's alarm be there, in this state."""
+        """Create the operator's alarm in this state."""
         name = "fleet-errors"
         self._alarms.put_metric_alarm(
             AlarmName=name,
@@ -123,20 +123,20 @@ class Fleet:
         self._states.stop_execution(executionArn=self.execution(name))
 
     def run(self, **given: object) -> Ended:
-        """A whole rollout."""
+        """Run a rollout to its end."""
         return self.end_of(self.start("", **given))
 
     def invoke(self, event: Mapping[str, object]) -> Any:  # noqa: ANN401 - JSON
-        """One invocation of the function, as the machine would."""
+        """Invoke the function once, as the state machine does."""
         given = self._lambda.invoke(FunctionName=FUNCTION, Payload=json.dumps(event))
         return json.load(given["Payload"])
 
     def get(self, rollout: str, name: str) -> Any:  # noqa: ANN401 - JSON
-        """One of a rollout's objects."""
+        """Return one of a rollout's objects in S3, parsed."""
         return json.load(self._s3.get_object(Bucket=self._bucket, Key=f"rollouts/{rollout}/{name}")["Body"])
 
     def text(self, rollout: str, name: str) -> str:
-        """The text of one of a rollout's objects."""
+        """Return the text of one of a rollout's objects in S3."""
         found = self._s3.get_object(Bucket=self._bucket, Key=f"rollouts/{rollout}/{name}")["Body"].read()
         return found.decode()  # type: ignore[no-any-return]
 
@@ -149,19 +149,19 @@ class Fleet:
         self._s3.put_object(Bucket=self._bucket, Key="rollouts/latest.json", Body=json.dumps(content).encode())
 
     def keys(self, rollout: str, name: str) -> list[str]:
-        """The keys of a rollout's objects that begin so, without what all have in common."""
+        """Return the keys of a rollout's objects with this prefix, without the rollout's own prefix."""
         prefix = f"rollouts/{rollout}/"
         found = self._s3.list_objects_v2(Bucket=self._bucket, Prefix=prefix + name)
         return [entry["Key"].removeprefix(prefix) for entry in found.get("Contents", [])]
 
     def lines(self) -> list[dict[str, Any]]:
-        """What the function has logged so far."""
+        """Return the function's log lines so far."""
         pages = self._logs.get_paginator("filter_log_events").paginate(logGroupName=f"/aws/lambda/{FUNCTION}")
         texts = (event["message"] for page in pages for event in page["events"])
         return [json.loads(text) for text in texts if text.startswith("{")]
 
     def ends_of_runs(self, schema: str) -> dict[str, str]:
-        """The errors of the runs on this schema that failed, by their requests, from the oldest."""
+        """Return the errors of the failed runs on this schema, oldest first, by request."""
         lines = sorted((line for line in self.lines() if "event" in line), key=lambda line: str(line["timestamp"]))
         runs = {
             line["function_request_id"]: line.get("schema") for line in lines if line["event"] == "migration.started"
@@ -171,7 +171,7 @@ class Fleet:
         return {run: end for run, end in ends.items() if runs[run] == schema}
 
     def counted(self) -> Counter[str]:
-        """The metrics of targets that the function has measured so far."""
+        """Return the function's metrics of targets so far."""
         counted: Counter[str] = Counter()
         for line in self.lines():
             if "_aws" in line:
@@ -179,7 +179,7 @@ class Fleet:
         return counted
 
     def report(self, ended: Ended) -> Any:  # noqa: ANN401 - JSON
-        """What report.json says of it."""
+        """Return its report.json."""
         return self.get(ended.name, "report.json")
 
 
@@ -198,18 +198,18 @@ class Schemas:
         )
 
     def poison(self, *names: str) -> None:
-        """Let the migrations of these tenants fail."""
+        """Make the migrations of these tenants fail."""
         execute(self.database, *(f"CREATE TABLE {name}.poison ()" for name in names))
 
     def cure(self, *names: str) -> None:
         execute(self.database, *(f"DROP TABLE {name}.poison" for name in names))
 
     def slow(self, name: str, seconds: float) -> None:
-        """Let three of a tenant's revisions take so long each."""
+        """Make three of a tenant's revisions take this long each."""
         execute(self.database, f"CREATE TABLE {name}.naps AS SELECT {seconds} AS seconds")
 
     def touched(self) -> set[str]:
-        """The tenants in which anything was ever done."""
+        """Return the tenants that have a version table."""
         found = query(
             self.database,
             "SELECT nspname FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace"
@@ -218,7 +218,7 @@ class Schemas:
         return {name for (name,) in found}
 
     def migrated(self) -> set[str]:
-        """The tenants that are at head."""
+        """Return the tenants that are at head."""
         return {
             name
             for name in self.touched()
@@ -227,5 +227,5 @@ class Schemas:
 
 
 def counts(report: Mapping[str, Any]) -> dict[str, int]:
-    """What a report counts, without what it counted none of."""
+    """Return a report's counts without zeros."""
     return {what: number for what, number in report["counts"].items() if number}

@@ -36,7 +36,7 @@ def assemble(package: Path, backend: Path, out: Path, config: str = "alembic.ini
 
 
 def describe(package: Path, config: str = "alembic.ini") -> None:
-    """Write the manifest of what is in a package by now.
+    """Write the manifest of a package's present content.
 
     There is none of a tree that the builder would have refused: what the function makes of one is tested, too.
     """
@@ -51,7 +51,7 @@ def describe(package: Path, config: str = "alembic.ini") -> None:
 
 
 class Runner:
-    """Starts functions for one test, with its database's secret, and looks over every line they wrote."""
+    """Starts functions for one test, with its database's secret, and checks each line that they log."""
 
     def __init__(self, package: Path, environment: Mapping[str, str], scratch: Path) -> None:
         self._package = package
@@ -60,7 +60,7 @@ class Runner:
         self._functions: list[Function] = []
 
     def start(self, backend: Path | None = None, *, timeout_s: float = 60, **environment: str | None) -> Function:
-        """A function's process; ``environment`` adds to its variables, or with None takes away."""
+        """Start a function's process. ``environment`` adds variables; a value of None removes one."""
         package = self._package
         if backend is not None:
             package = self._scratch / f"package-{backend.name}"
@@ -69,7 +69,7 @@ class Runner:
         return self.start_package(package, timeout_s=timeout_s, **environment)
 
     def start_package(self, package: Path, *, timeout_s: float = 60, **environment: str | None) -> Function:
-        """The same of a package that was built for the test."""
+        """Start a function of a package that was built for the test."""
         variables = {**self.environment, **environment}
         function = Function(
             package,
@@ -81,22 +81,22 @@ class Runner:
         return function
 
     def invoke(self, backend: Path | None = None, event: object = None, **environment: str | None) -> Answer:
-        """One invocation of a function of its own."""
+        """Invoke a new function once."""
         function = self.start(backend, timeout_s=60, **environment)
         return function.invoke(event)
 
     def lines(self) -> Iterator[str]:
-        """Every line that this test's functions have written."""
+        """Return all lines that this test's functions have written."""
         for function in self._functions:
             yield from function.log()
 
     def answers(self) -> Iterator[str]:
-        """Every result and error that this test's functions have answered with, as it went over the wire."""
+        """Return all results and errors of this test's functions as text."""
         for function in self._functions:
             yield from function.sent
 
     def events(self, *names: str) -> list[dict[str, Any]]:
-        """The log lines about what happened, or of those kinds only."""
+        """Return the events in the log, all or of these kinds."""
         lines = [json.loads(line) for line in self.lines()]
         return [line for line in lines if "event" in line and (not names or line["event"] in names)]
 

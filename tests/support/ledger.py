@@ -1,4 +1,4 @@
-"""A tree whose every revision leaves a trace that cannot be missed, and the database as a bystander sees it."""
+"""A tree whose revisions each leave a trace, and checks of the database from another session."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def concurrent_index(name: str, table: str) -> str:
 
 
 def reached(database: Database) -> int:
-    """The number of the revision that the database is at, having seen that each one's work is there or not at all."""
+    """Return the number of the database's revision. Each revision's work must be complete or absent."""
     with closing(database.connect()) as connection, connection.cursor() as cursor:
         # One snapshot for all that is compared.
         cursor.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
@@ -66,12 +66,12 @@ def reached(database: Database) -> int:
 
 
 def empty(database: Database) -> None:
-    """Make the database as it was before its first revision."""
+    """Empty the database."""
     execute(database, "DROP SCHEMA public CASCADE", "CREATE SCHEMA public")
 
 
 def applied_ids(answer: Answer) -> list[str]:
-    """What an answer says was applied."""
+    """Return the revisions that an answer reports as applied."""
     return [applied["revision"] for applied in answer.payload["applied"]]
 
 
@@ -85,7 +85,7 @@ def sessions(database: Database, request_id: str) -> list[tuple[int, str, str]]:
 
 
 def lock_holders(database: Database) -> list[str]:
-    """The application names of who holds a migration lock in this database."""
+    """Return the application names of the sessions that hold a migration lock in this database."""
     rows = query(
         database,
         "SELECT a.application_name FROM pg_locks l JOIN pg_stat_activity a USING (pid) WHERE l.locktype = 'advisory'"
@@ -96,7 +96,7 @@ def lock_holders(database: Database) -> list[str]:
 
 
 def is_running(database: Database, words: str) -> bool:
-    """Whether a statement with these words is being executed in this database now."""
+    """Return whether the database is executing a statement with these words."""
     rows = query(
         database,
         "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"

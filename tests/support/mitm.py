@@ -21,7 +21,7 @@ Attack = Literal["own certificate", "no TLS"]
 
 @dataclass
 class ManInTheMiddle:
-    """Listens on ``port``. After ``relayed`` connections it pretends to be the server, and asks for the password.
+    """Listens on ``port``. After ``relayed`` connections it poses as the server and requests the password.
 
     ``passwords`` are those that a client has sent. Its certificate has the right host name, from an authority of its
     own.

@@ -1,4 +1,4 @@
-"""The first words of a PostgreSQL server of any version: enough for a client to learn which it is."""
+"""The first messages of a PostgreSQL server of any version: enough for a client to read the version."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @contextlib.contextmanager
 def old_server(version: str) -> Iterator[int]:
-    """Let anybody in without TLS or a password, say ``version``, and give the port."""
+    """Accept any client without TLS or a password, report ``version``, and yield the port."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         threading.Thread(target=_serve, args=(listener, version), daemon=True).start()
         yield listener.getsockname()[1]
@@ -37,7 +37,7 @@ def _serve(listener: socket.socket, version: str) -> None:
             client.sendall(_message("S", f"{name}\0{value}\0".encode()))
         client.sendall(_message("Z", b"I"))  # ReadyForQuery
         while client.recv(4096):
-            """Whatever else it is asked, it keeps to itself."""
+            """It answers no other message."""
 
 
 def _message(kind: str, body: bytes) -> bytes:

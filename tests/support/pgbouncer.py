@@ -34,7 +34,7 @@ def program() -> str | None:
 
 @contextmanager
 def pgbouncer(database: Database, mode: str, **settings: object) -> Iterator[int]:
-    """Run PgBouncer in a pool mode until the end of the context, and give its port. It offers no TLS."""
+    """Run PgBouncer in a pool mode until the end of the context; yield its port. It has no TLS."""
     found = program()
     assert found, "pgbouncer is not installed"
     port = ports.choose(None)

@@ -75,7 +75,7 @@ END $plant$
 
 
 def plant(database: Database, schema: str, role: str) -> None:
-    """Let a role that may create in the schema plant there whatever our statements could resolve to."""
+    """Let a role plant, in a schema where it may create, every object that our statements could resolve to."""
     statement = _PLANT
     for placeholder, text in {
         "{operators}": _array(_OPERATORS),
@@ -114,7 +114,7 @@ _FUNCTIONS = """
 
 
 def _names() -> set[str]:
-    """Every word in the function's code that could be the name of a function of SQL's."""
+    """Return the words in the function's code that could name a SQL function."""
     return {
         name
         for file in (ROOT / "lambda_migrate").rglob("*.py")
@@ -129,7 +129,7 @@ def _array(texts: tuple[str, ...] | list[str]) -> str:
 
 @dataclass(frozen=True)
 class Call:
-    """What was called, as which role, by which statement."""
+    """One call of a planted object: its name, the role and the statement."""
 
     planted: str
     role: str
@@ -137,12 +137,12 @@ class Call:
 
 
 def calls(server: Server, database: Database) -> list[Call]:
-    """Every call so far of what was planted in a database."""
+    """Return the calls so far of the objects planted in a database."""
     return [Call(*found) for found in _logged(server, database.name)]
 
 
 def calls_of_ours(server: Server, database: Database) -> list[Call]:
-    """Those of the function's own statements, not of Alembic's and SQLAlchemy's."""
+    """Return the calls by the function's statements, without Alembic's and SQLAlchemy's."""
     return [call for call in calls(server, database) if not _NOT_OURS.match(call.statement)]
 
 

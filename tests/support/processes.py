@@ -1,4 +1,4 @@
-"""Commands that a test starts, may interrupt, and always ends."""
+"""Commands that a test starts, can interrupt, and always ends."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A TCP proxy on this machine that treats a connection as a bad network would."""
+"""A TCP proxy that simulates the faults of a network."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Fault = Literal["none", "refuse", "reset", "blackhole", "no_tls", "delay", "cut"
 
 @dataclass
 class Proxy:
-    """Listens on ``host``:``port`` and passes everything on to ``upstream``, except for its fault.
+    """Listens on ``host``:``port`` and forwards to ``upstream``, with one fault.
 
     The fault may be changed while connections are open: "blackhole" then swallows what comes, without closing, "reset"
     closes with a RST, "delay" holds each packet back for ``delay_s``, and "cut" resets a connection after
@@ -121,11 +121,11 @@ def _reset(sock: socket.socket) -> None:
 
 
 def closed_port() -> int:
-    """A port on this machine that nobody listens on."""
+    """Return a port of this machine on which no process listens."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         return int(listener.getsockname()[1])
 
 
 def random_cut(seed: int) -> int:
-    """After how many bytes from the client to cut: anywhere from the first packet to the end of a short run."""
+    """The number of bytes from the client after which to cut: from the first packet to the end of a short run."""
     return random.Random(seed).randint(1, 12_000)  # noqa: S311 - no secret

@@ -1,4 +1,4 @@
-"""A rollout's report as `lambda_migrate.fleet.report` writes it, in the size that a test wants."""
+"""A rollout's report as `lambda_migrate.fleet.report` writes it, of any size."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def target(number: int = 1, **changes: Any) -> dict[str, Any]:  # noqa: ANN401 -
 
 
 def report(failed: int = 0, *, left: int = 0, **changes: Any) -> dict[str, Any]:  # noqa: ANN401 - JSON
-    """The report of 12,000 targets in two waves, of which so many failed and were left in the second."""
+    """Return the report of 12,000 targets in two waves, with so many failures and untouched targets in the second."""
     waves = [
         _wave(1, 20, 0, 0, canary=True),
         _wave(2, 11_980, failed, left, canary=False),
@@ -83,7 +83,7 @@ def _wave(number: int, targets: int, failed: int, left: int, *, canary: bool) ->
 
 
 def planned() -> dict[str, Any]:
-    """A plan of three revisions, as the function answers with it: one would fail, one blocks for long, one is fine."""
+    """Return a plan of three revisions: one would fail, one blocks for long, one is harmless."""
     users = _table("users", 3_100_000, 921_600_000, "reads and writes")
     not_null: dict[str, Any] = {
         "check": "not_null",

@@ -20,7 +20,7 @@ BUCKET = "rollouts"
 
 @dataclass
 class RolloutStub:
-    """``ends`` gives what Step Functions says of an execution, at its nth question; ``objects`` are those in S3.
+    """``ends`` returns Step Functions' nth description of an execution; ``objects`` are those in S3.
 
     What is in ``refused`` is refused once."""
 
@@ -35,11 +35,11 @@ class RolloutStub:
     on_start: Callable[[str], None] = lambda _: None
 
     def put(self, rollout: str, name: str, content: object) -> None:
-        """Let a rollout have left an object."""
+        """Write an object that a rollout has left."""
         self.objects[f"rollouts/{rollout}/{name}"] = json.dumps(content).encode()
 
     def leaves(self, content: Mapping[str, Any], **others: object) -> None:
-        """Let every execution that is begun leave this report, these other objects, and a page."""
+        """Make each execution that starts leave this report, these other objects, and a page."""
 
         def leave(name: str) -> None:
             self.put(name, "report.json", {**content, "rollout": name})

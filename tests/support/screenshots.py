@@ -78,11 +78,11 @@ class Terminal:
         self._run("send-keys", "Enter")
 
     def screen(self, *, colors: bool = False) -> str:
-        """What is to be seen, maybe with its escape sequences."""
+        """Return the screen's text, with its escape sequences if wanted."""
         return self._run("capture-pane", "-p", *["-e"] * colors).rstrip()
 
     def wait_for(self, pattern: str) -> str:
-        """Wait until that is to be seen, and give the screen with its colors."""
+        """Wait until the screen shows this text, and return the screen with its colors."""
         deadline = time.monotonic() + _WAIT_S
         while not re.search(pattern, self.screen()):
             if time.monotonic() > deadline:
@@ -117,7 +117,7 @@ def picture_of_a_preflight(file: Path) -> None:
 
 
 def picture_of_the_page(file: Path) -> None:
-    """The page of a rollout's report, of which a few targets failed, in a browser."""
+    """Take a picture of a rollout's page with a few failed targets, in a browser."""
     with tempfile.TemporaryDirectory() as temporary, browser.start(Path(temporary) / "profile") as running:
         page = Path(temporary) / "report.html"
         page.write_text(render(report(_FAILED, left=_LEFT, status="stopped", message=_MESSAGE)), encoding="utf-8")
@@ -127,7 +127,7 @@ def picture_of_the_page(file: Path) -> None:
 
 
 def main() -> None:
-    """Make all pictures; that of the page where there is a browser."""
+    """Make all pictures; the page's only if there is a browser."""
     columns = int(sys.argv[1]) if len(sys.argv) > 1 else COLUMNS
     folder = Path(sys.argv[2]) if len(sys.argv) > 2 else PICTURES
     folder.mkdir(parents=True, exist_ok=True)
@@ -151,7 +151,7 @@ def main() -> None:
 
 @dataclass(frozen=True)
 class Scene:
-    """A command, and for each picture of it what is to be seen by then."""
+    """A command, and for each picture of it the text at which it is taken."""
 
     command: str
     pictures: Mapping[str, str]

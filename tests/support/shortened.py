@@ -1,4 +1,4 @@
-"""The function with less patience: what its real constants take a minute to show."""
+"""The function with shorter timeouts, because its real constants would take a test a minute."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ class Script:
     variables: Mapping[str, str]
 
     def environment(self, values: Mapping[str, str]) -> dict[str, str]:
-        """Its variables; an expression has the value that is given for the whole of it."""
+        """Return the step's variables. ``expressions`` gives the value of each whole expression."""
         return {name: _evaluated(value, values) for name, value in self.variables.items()}
 
     def run(
@@ -71,7 +71,7 @@ def surroundings_of_a_script() -> dict[str, str]:
 
 
 def surroundings_of_a_step(folder: Path) -> dict[str, str]:
-    """Those, and the ones by which a step finds GitHub Actions around it and the files that it writes there."""
+    """Return those variables and GitHub Actions' own, with the files that a step writes."""
     files = {name: str(folder / name.lower()) for name in ("GITHUB_STEP_SUMMARY", "GITHUB_OUTPUT")}
     return {**surroundings_of_a_script(), "GITHUB_ACTIONS": "true", **files}
 

@@ -1,4 +1,4 @@
-"""Each test begins as a sandbox does: no secret has been read."""
+"""Start each test as a new sandbox starts: without a cached secret."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which targets a rollout is about, after what an earlier rollout or plan has left in S3."""
+"""The targets of a rollout, chosen by the objects that an earlier rollout or plan left in S3."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def earlier(**changes: object) -> Folder:
 
 
 def chosen(folder: Folder, settings: Settings, *others: str, **given: Any) -> Chosen:  # noqa: ANN401 - JSON
-    """What is chosen out of the seven and some others."""
+    """Return the targets that are chosen from the seven and some others."""
     names = [*(f"t{number}" for number in range(1, TARGETS + 1)), *others]
     tenants = [Tenant(name, {"schema": name}) for name in names]
     return choose(parse_options(given), tenants, replace(folder, name="now"), settings=settings, package="p")

@@ -87,7 +87,7 @@ def item(number: int) -> dict[str, Any]:
 
 
 def expected(events: list[str]) -> str:
-    """What became of a target: a success stays one, and a failure is one that no success precedes or follows."""
+    """Return a target's outcome: success if any run succeeded, otherwise failure."""
     return next((what for what in (MIGRATED, CURRENT, FAILED) if what in events), LEFT)
 
 

@@ -1,4 +1,4 @@
-"""Which env.py may be left out of a run that finds nothing to do. See also the zoo in tests/integration."""
+"""The env.py files that need not run if nothing is pending. See also tests/support/env_py."""
 
 from __future__ import annotations
 

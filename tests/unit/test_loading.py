@@ -1,4 +1,4 @@
-"""Modules that are imported when a run needs them: how they are loaded, and from where they may be."""
+"""Modules that are imported when a run needs them: how they are loaded, and which modules may load them."""
 
 from __future__ import annotations
 

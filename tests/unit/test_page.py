@@ -47,7 +47,7 @@ def file(tmp_path: Path) -> Path:
 
 
 def tags(page: str) -> list[str]:
-    """Its elements and nothing of its texts, of which the markup must not depend."""
+    """Return the page's elements without text. The markup must not depend on the text."""
     return re.findall(r"<[!/a-z][^>\s]*", re.sub(r"(<script type=\"application/json\"[^>]*>)[^<]*", r"\1", page))
 
 

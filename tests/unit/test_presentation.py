@@ -1,4 +1,4 @@
-"""The terminal output of a run has every fact of the answer, and takes no text for markup."""
+"""The terminal output of a run has every fact of the answer, and does not interpret text as markup."""
 
 from __future__ import annotations
 

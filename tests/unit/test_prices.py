@@ -1,4 +1,4 @@
-"""docs/cli.md names the prices that an estimate reckons with."""
+"""docs/cli.md names the prices that an estimate uses."""
 
 from __future__ import annotations
 

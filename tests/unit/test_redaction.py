@@ -1,4 +1,4 @@
-"""No secret gets through, however a library writes it."""
+"""Redaction removes secrets in any form in which a library writes them."""
 
 from __future__ import annotations
 

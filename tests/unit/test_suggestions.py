@@ -92,7 +92,7 @@ def test_the_address_alone_needs_no_suggestion(tmp_path: Path) -> None:
 
 
 class ValidationError(Exception):
-    """As pydantic 2 raises it."""
+    """Return the error that pydantic 2 raises."""
 
     def errors(self) -> list[dict[str, object]]:
         return [

@@ -273,7 +273,7 @@ PART = {"name": "r", "item": ITEM}
 
 
 def part(item: dict[str, Any]) -> dict[str, Any]:
-    """The event of a part of a rollout, whose item is changed."""
+    """Return the event of a part of a rollout, with a changed item."""
     return {"rollout": {"name": "r", "item": {**ITEM, **item}, "runs": 0}}
 
 

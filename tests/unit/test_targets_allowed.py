@@ -1,4 +1,4 @@
-"""Which targets an event may name on a stage, and what becomes of a wrong row of a rollout's source."""
+"""The targets that an event may name on a stage, and the failure of a wrong row of a rollout's source."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def stage(allowed: object = None, rollout: object = None, **variables: str) -> S
 
 
 def reach(settings: Settings, target: Target, secret: str = SECRET) -> str:
-    """The database that a target leads to, as the function finds it out before it connects."""
+    """Return the database of a target, as the function determines it before it connects."""
     check_target(target, settings.targets_allowed, settings.secret_id)
     return parse_secret(secret, settings_for(target, settings)).database
 

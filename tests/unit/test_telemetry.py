@@ -1,4 +1,4 @@
-"""Log lines that must not be written are not written."""
+"""The log lines that are dropped."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The graph that Alembic is given from the manifest: smaller than the tree, and the same answer."""
+"""The graph that Alembic gets from the manifest is smaller than the tree and gives the same answers."""
 
 from __future__ import annotations
 

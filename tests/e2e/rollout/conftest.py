@@ -74,7 +74,7 @@ def fleet(shared_run: Path, postgres_server: Server) -> Fleet:
 
 
 def recorded(server: Server) -> dict[str, Any]:
-    """What the reviewer would record of the tree: its schema, and that the second revision needs values in a column."""
+    """Return the reviewer's record of the tree: its schema, and a check that the second revision needs."""
     name = f"recorded_{secrets.token_hex(4)}"
     postgres.create_role(server, name, name)
     postgres.create_database(server, name, name)
@@ -106,7 +106,7 @@ def recorded(server: Server) -> dict[str, Any]:
 
 @pytest.fixture
 def tenants(fleet: Fleet, database: Database, request: pytest.FixtureRequest) -> Schemas:
-    """So many tenants as the test is parametrized with, a schema each, in the order of their names."""
+    """As many tenants as the test's parameter, a schema each, ordered by name."""
     schemas = Schemas(database, fleet.secret(database.secret), [f"t{number:02}" for number in range(request.param)])
     fleet.configure({"query": QUERY}, DB_SECRET_ID=schemas.secret)
     return schemas

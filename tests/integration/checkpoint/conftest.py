@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="session")
 def package(package: Path, shared_run: Path) -> Path:
-    """The package with the drivers that the reference backend does without."""
+    """The package with the drivers that the reference backend does not need."""
     return package_with(package, "drivers.txt", shared_run / "package-drivers")
 
 

@@ -150,7 +150,7 @@ class Backend:
         return [row[0] for row in rows]
 
     def version(self) -> list[str]:
-        """What the version table holds."""
+        """Return the revisions in the version table."""
         return [row[0] for row in self.query("SELECT version_num FROM alembic_version ORDER BY 1")]
 
     def output(self, source: str) -> list[tuple[str, str]]:
