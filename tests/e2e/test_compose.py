@@ -210,7 +210,7 @@ def container(database: Database) -> Iterator[Container]:
 
 
 def usable_python() -> str:
-    """Return an interpreter that an unprivileged account may run. A version manager's is often readable for root only."""
+    """Return an interpreter that an unprivileged account may run. A version manager's may be for root only."""
     user = account.unprivileged()
     for python in (sys._base_executable, "/usr/bin/python3"):  # type: ignore[attr-defined]  # noqa: SLF001 - no other name
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -98,7 +99,10 @@ def test_a_fork_server_that_died_is_replaced(runner: Runner, tmp_path: Path) -> 
 @pytest.mark.parametrize(
     "requirements",
     [
-        "alembic\nsqlalchemy\npsycopg2-binary\npython-dateutil==4.0.0\n",
+        pytest.param(
+            "alembic\nsqlalchemy\npsycopg2-binary\npython-dateutil==4.0.0\n",
+            marks=pytest.mark.skipif(sys.version_info < (3, 11), reason="python-dateutil 4 requires Python 3.11"),
+        ),
         "alembic\nsqlalchemy\npsycopg2-binary\naiobotocore==2.13.0\n",
         "alembic\nsqlalchemy\npsycopg2-binary\nboto3==1.20.0\n",
         "alembic\nsqlalchemy\npsycopg2-binary\nurllib3==1.26.20\naws-lambda-powertools==1.31.1\n",
