@@ -435,7 +435,7 @@ class TargetsAllowed(_Settings):
     schema_: Patterns | None = Field(default=None, alias="schema", description="Patterns of names of schemas")
 
 
-class Place(_Settings):
+class AccountSettings(_Settings):
     """The settings of a stage that refer to an account."""
 
     account: str | None = Field(
@@ -463,7 +463,7 @@ class Place(_Settings):
 
 
 class Options(_Settings):
-    """The settings of a function other than `Place`: settings of a stage, and arguments of `Migrations`."""
+    """The settings of a function other than `AccountSettings`: settings of a stage, and arguments of `Migrations`."""
 
     backend: str = Field(default="back", description="The backend's folder, relative to `cdk.json`")
     alembic_config: str | None = Field(
@@ -641,7 +641,7 @@ class Options(_Settings):
         return self.runtime != "local"
 
 
-class Stage(Options, Place):
+class Stage(Options, AccountSettings):
     """One stage of cdk.json: everything in which two functions differ."""
 
     @model_validator(mode="after")

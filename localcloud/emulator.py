@@ -1,6 +1,6 @@
 """AWS on this machine: the MiniStack emulator, apart from the developer's own AWS settings.
 
-It answers only requests with the key of its start (`localcloud.gate`). Clients send the key as their access key id.
+It answers only requests with the key of its start (`localcloud.access`). Clients send the key as their access key id.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _START_SECONDS = 60.0
 _STOP_SECONDS = 20.0  # it writes its state to disk when it stops
 _PORT_ATTEMPTS = 5
 _HEALTH = "/_ministack/health"
-_GATE = Path(__file__).with_name("gate.py")
+_ACCESS = Path(__file__).with_name("access.py")
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,7 @@ def _launch(root: Path, program: Path, directory: Path, preferred: int | None) -
     for _ in range(_PORT_ATTEMPTS):
         record = _Record(ports.choose(preferred), secrets.token_hex(16), f"LOCAL{secrets.token_hex(20)}")
         files.write_private(directory / "emulator.json", json.dumps(asdict(record)))
-        daemon.launch(process, [program, _GATE], _environment(root, directory, record), None)
+        daemon.launch(process, [program, _ACCESS], _environment(root, directory, record), None)
         if daemon.wait_until_ready(process, _probe(record), _START_SECONDS):
             return _emulator(directory, record)
         if "already in use" not in process.log.read_text(errors="replace"):
@@ -155,7 +155,7 @@ def _environment(root: Path, directory: Path, record: _Record) -> dict[str, str]
         "TMPDIR": str(folders["tmp"]),
         "LANG": "C.UTF-8",
         "AWS_ENDPOINT_URL": _endpoint(record.port),
-        # The key of the gate, which the functions have, too.
+        # The key that a request must carry. The functions have it, too.
         "AWS_ACCESS_KEY_ID": record.key,
         "AWS_SECRET_ACCESS_KEY": "test",
         "BIND_HOST": HOST,

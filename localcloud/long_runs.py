@@ -1,7 +1,7 @@
 """CodeBuild for the emulator: a build is a process on this machine, and `startBuild.sync` waits for it.
 
 MiniStack only stores builds, or runs them in Docker, and its Step Functions lack this integration. This module runs the
-builds of `infra.long_runs`: a buildspec over an asset of the CDK. `localcloud.gate` installs it in the emulator's
+builds of `infra.long_runs`: a buildspec over an asset of the CDK. `localcloud.access` installs it in the emulator's
 process, under the emulator's Python, so it imports nothing of this project.
 """
 

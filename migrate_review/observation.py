@@ -210,9 +210,10 @@ class Statement:
 
 
 @dataclass(frozen=True)
-class Pass:
-    """One direction of a revision. ``failure`` is the error in one line, SQLSTATE included, None when it went through.
+class Execution:
+    """One execution of a revision's upgrade or downgrade.
 
+    ``failure`` is the error in one line with its SQLSTATE, None after a success.
     ``failed_sql`` is the statement that the server refused, if it was one. ``empty`` says that the function does
     nothing at all, by its source. ``idle_ms`` is the time that the transaction stayed open after the last statement.
     ``rendered`` says that the statements were not run: Alembic wrote them without a database, as far as that goes, and
@@ -268,15 +269,15 @@ class Observation:
     rows: Mapping[str, int]
     unfilled: Mapping[str, str]
     before: Catalog
-    upgrade: Pass
+    upgrade: Execution
     after: Catalog | None = None
-    downgrade: Pass | None = None
+    downgrade: Execution | None = None
     restored: Catalog | None = None
     changes: tuple[Change, ...] = ()
-    upgrade_again: Pass | None = None
+    upgrade_again: Execution | None = None
     again: Catalog | None = None
-    refused: Pass | None = None
-    reruns: tuple[tuple[int, Pass], ...] | None = None
+    refused: Execution | None = None
+    reruns: tuple[tuple[int, Execution], ...] | None = None
     unmeasured: tuple[str, ...] = ()
     schema_before: Mapping[str, str] | None = None
     schema_after: Mapping[str, str] | None = None
@@ -284,4 +285,4 @@ class Observation:
     access_after: Access | None = None
     writes: tuple[Write, ...] = ()
     zoned: tuple[Zoned, ...] = ()
-    downgrade_refused: Pass | None = None
+    downgrade_refused: Execution | None = None

@@ -9,7 +9,7 @@ from lambda_migrate.database.credentials import Credentials
 from lambda_migrate.env_py.messages import Entry, Job, Output
 from lambda_migrate.invocation.errors import ConfigurationError
 from lambda_migrate.invocation.result import Result
-from lambda_migrate.run.account import log_output
+from lambda_migrate.run.run_record import log_output
 from lambda_migrate.run.supervisor import supervise
 
 if TYPE_CHECKING:

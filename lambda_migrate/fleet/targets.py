@@ -35,7 +35,7 @@ from lambda_migrate.invocation.errors import (
 from lambda_migrate.invocation.redaction import one_line
 from lambda_migrate.invocation.request import is_rollout_name
 from lambda_migrate.revisions.manifest import for_settings, package_digest
-from lambda_migrate.run.account import log_untrusted
+from lambda_migrate.run.run_record import log_untrusted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence

@@ -34,9 +34,9 @@ from lambda_migrate.invocation.result import joined, merged
 from lambda_migrate.invocation.telemetry import log
 from lambda_migrate.revisions import manifest
 from lambda_migrate.run import up_to_date
-from lambda_migrate.run.account import Account, log_untrusted
 from lambda_migrate.run.outcome import TryAgain, error_of
 from lambda_migrate.run.process import start_server
+from lambda_migrate.run.run_record import RunRecord, log_untrusted
 from lambda_migrate.run.supervisor import supervise
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from lambda_migrate.invocation.invocation import Invocation
     from lambda_migrate.invocation.result import Revision, RunState, VersionTable
     from lambda_migrate.revisions.checkpoint import Checkpoint, NotedTable
-    from lambda_migrate.run.account import Attempt
+    from lambda_migrate.run.run_record import Attempt
     from lambda_migrate.run.supervisor import ProcessEnd
 
 _FIRST_BACKOFF_S = 0.5
@@ -88,27 +88,27 @@ def inspect(invocation: Invocation, session: Session) -> RunState:
 def look(invocation: Invocation, session: Session) -> list[Began]:
     """Return what env.py's session has at each version table, also if nothing is pending; empty if env.py fails."""
     start_server(invocation.settings)
-    begun, end = _look(invocation, Account(invocation.schema), session)
+    begun, end = _look(invocation, RunRecord(invocation.schema), session)
     return begun if end.failure is None else []
 
 
 def _run(invocation: Invocation, session: Session, *, locked: bool, preflight: bool = False) -> RunState:
     start_server(invocation.settings)
-    account = Account(invocation.schema)
+    record = RunRecord(invocation.schema)
     try:
-        _with_sessions(invocation, account, session, locked=locked, preflight=preflight)
+        _with_sessions(invocation, record, session, locked=locked, preflight=preflight)
     except MigrationError as error:
         # The last attempt may be unsettled, if no further session could be opened.
-        final = account.give_up(error)
-        final.state = account.state
+        final = record.give_up(error)
+        final.state = record.state
         raise final from None
     except Exception as error:
-        raise Unexpected(error, account.state) from error
-    return account.state
+        raise Unexpected(error, record.state) from error
+    return record.state
 
 
 def _with_sessions(
-    invocation: Invocation, account: Account, session: Session, *, locked: bool, preflight: bool
+    invocation: Invocation, record: RunRecord, session: Session, *, locked: bool, preflight: bool
 ) -> None:
     """Run with a session. After an error that may pass, begin again with a new session while there is time."""
     deadline = invocation.deadline
@@ -116,12 +116,12 @@ def _with_sessions(
     while True:
         try:
             with closing(session), _lock(invocation, session, locked=locked) as lock:
-                account.opened(session.server.database, lock.wait_ms if lock else 0)
-                if not _done_by_another_run(invocation, account, session, lock):
-                    _check_trusted(invocation, session, first=not account.state.attempts)
-                    first = preflight and account.estimated is None
-                    if not (first and _nothing_is_pending(invocation, account, session)):
-                        _attempts(invocation, account, session)
+                record.opened(session.server.database, lock.wait_ms if lock else 0)
+                if not _done_by_another_run(invocation, record, session, lock):
+                    _check_trusted(invocation, session, first=not record.state.attempts)
+                    first = preflight and record.estimated is None
+                    if not (first and _nothing_is_pending(invocation, record, session)):
+                        _attempts(invocation, record, session)
         except (TryAgain, DatabaseUnavailable) as failure:
             error = failure.error if isinstance(failure, TryAgain) else failure
             # A password that changed between the function's connection and env.py's never counts as a failure.
@@ -129,7 +129,7 @@ def _with_sessions(
             failures += not rotated
             pause = _FIRST_BACKOFF_S * random.random() if rotated else _backoff(failures - 1, deadline)  # noqa: S311
             if failures == _NEW_SESSIONS or deadline.left() <= pause:
-                raise account.give_up(error) from None
+                raise record.give_up(error) from None
             log("connection.retried", f"{error}; trying again in {pause:.1f} s", level=logging.WARNING)
             time.sleep(pause)
             session = open_session(invocation)
@@ -137,7 +137,7 @@ def _with_sessions(
             return
 
 
-def _nothing_is_pending(invocation: Invocation, account: Account, session: Session) -> bool:
+def _nothing_is_pending(invocation: Invocation, record: RunRecord, session: Session) -> bool:
     """Compare the pending revisions with the database. Return True if env.py was run for that, and none is pending.
 
     Raises:
@@ -146,16 +146,16 @@ def _nothing_is_pending(invocation: Invocation, account: Account, session: Sessi
     looked: list[Began] = []
 
     def look() -> list[Began]:
-        begun, end = _look(invocation, account, session)
+        begun, end = _look(invocation, record, session)
         looked.extend(begun if end.failure is None else ())
         return begun
 
-    account.estimated = load("lambda_migrate.run.preflight").before_upgrade(invocation, session, look)
+    record.estimated = load("lambda_migrate.run.preflight").before_upgrade(invocation, session, look)
     is_done = invocation.request.revision in {"head", "heads"} and not any(
         each.pending or each.ahead for each in looked
     )
     if looked and is_done:
-        account.found(looked)
+        record.found(looked)
     return bool(looked) and is_done
 
 
@@ -167,13 +167,13 @@ def _lock(invocation: Invocation, session: Session, *, locked: bool) -> Abstract
     )
 
 
-def _done_by_another_run(invocation: Invocation, account: Account, session: Session, lock: Lock | None) -> bool:
+def _done_by_another_run(invocation: Invocation, record: RunRecord, session: Session, lock: Lock | None) -> bool:
     """Return whether the last holder of the lock left nothing to do. After an attempt, only env.py can show it."""
-    if lock is None or not lock.wait_ms or account.state.attempts:
+    if lock is None or not lock.wait_ms or record.state.attempts:
         return False
     found = up_to_date.look_again(invocation, session)
     if found is not None:
-        account.is_up_to_date(found)
+        record.is_up_to_date(found)
     return found is not None
 
 
@@ -190,22 +190,22 @@ def _check_trusted(invocation: Invocation, session: Session, *, first: bool) -> 
         log_untrusted(found, session.server.database, invocation.schema)
 
 
-def _attempts(invocation: Invocation, account: Account, session: Session) -> None:
+def _attempts(invocation: Invocation, record: RunRecord, session: Session) -> None:
     """Run env.py until it succeeds, backing off while the tables that it needs are locked."""
-    checkpoint = _may_use_checkpoint(invocation, account, session)
-    if _concerns_all_tables(invocation) and not account.state.attempts:
-        _check_all_tables(invocation, account, session)
+    checkpoint = _may_use_checkpoint(invocation, record, session)
+    if _concerns_all_tables(invocation) and not record.state.attempts:
+        _check_all_tables(invocation, record, session)
     while True:
-        account.next_attempt()
+        record.next_attempt()
         try:
-            _attempt(invocation, account, session, checkpoint=checkpoint)
+            _attempt(invocation, record, session, checkpoint=checkpoint)
         except LockTimeout as error:
-            state = account.state
+            state = record.state
             pause = _backoff(state.retries, invocation.deadline)
             exhausted = state.retries >= invocation.settings.lock_retries or invocation.deadline.left() <= pause
             if exhausted or error.facts.get("partly_committed"):
                 raise
-            account.retry()
+            record.retry()
             log(
                 "revision.retried",
                 f"{error}; trying again in {pause:.1f} s",
@@ -220,7 +220,7 @@ def _attempts(invocation: Invocation, account: Account, session: Session) -> Non
             return
 
 
-def _may_use_checkpoint(invocation: Invocation, account: Account, session: Session) -> bool:
+def _may_use_checkpoint(invocation: Invocation, record: RunRecord, session: Session) -> bool:
     """Return whether env.py may begin with the packaged checkpoint if it finds an empty database.
 
     A checkpoint with several version tables is for an env.py that comes to exactly these, which a look shows.
@@ -228,7 +228,7 @@ def _may_use_checkpoint(invocation: Invocation, account: Account, session: Sessi
     packaged = manifest.for_settings(invocation.settings)
     if invocation.request.action != "upgrade" or packaged is None or packaged.checkpoint is None:
         return False
-    if not invocation.settings.checkpoint or any(each.revisions for each in account.state.tables):
+    if not invocation.settings.checkpoint or any(each.revisions for each in record.state.tables):
         return False
     noted = _noted_tables(invocation)
     if len(noted) < 2:  # noqa: PLR2004 - several
@@ -236,7 +236,7 @@ def _may_use_checkpoint(invocation: Invocation, account: Account, session: Sessi
     # With one of them, the database is not empty.
     if session.rows("SELECT 1 FROM pg_class WHERE relname = ANY(%s) LIMIT 1", ([table.name for table in noted],)):
         return False
-    looked, end = _look(invocation, account, session)
+    looked, end = _look(invocation, record, session)
     if end.failure is not None or not looked:
         return False
     home = looked[0].table.schema
@@ -255,7 +255,7 @@ def _noted_tables(invocation: Invocation) -> tuple[NotedTable, ...]:
     return found.tables if found is not None else ()
 
 
-def _attempt(invocation: Invocation, account: Account, session: Session, *, checkpoint: bool) -> None:
+def _attempt(invocation: Invocation, record: RunRecord, session: Session, *, checkpoint: bool) -> None:
     """Run env.py once, and add the revisions that the version table confirms after it.
 
     Raises:
@@ -263,55 +263,55 @@ def _attempt(invocation: Invocation, account: Account, session: Session, *, chec
         TryAgain: the attempt failed for a reason that may pass.
     """
     # The session of an earlier attempt may have been lost before the version table was read on it.
-    account.settle(session)
-    job = replace(_job(invocation, account, session), output_lines=account.output_lines, checkpoint=checkpoint)
-    attempt = account.begin(session.default_schema)
+    record.settle(session)
+    job = replace(_job(invocation, record, session), output_lines=record.output_lines, checkpoint=checkpoint)
+    attempt = record.begin(session.default_schema)
     before = invocation.deadline.left()
     end = supervise(job, session, attempt.receive)
     if _must_write(end) or _differs(end):
-        account.settle(session)
+        record.settle(session)
         job = replace(
-            _job(invocation, account, session),
+            _job(invocation, record, session),
             may_write=_must_write(end),
             resumes=not _differs(end),
-            output_lines=account.output_lines,
+            output_lines=record.output_lines,
         )
-        attempt = account.begin(session.default_schema)
+        attempt = record.begin(session.default_schema)
         end = supervise(job, session, attempt.receive)
-    account.settle(session)
+    record.settle(session)
     failure = _failure(end, attempt, session)
     if _out_of_time(end, failure, left=invocation.deadline.left(), before=before):
-        has_ended = bool(end.ended) or not _may_have_more_tables(invocation, account, session)
-        _check_complete(invocation, account, attempt, failure, has_ended=has_ended)
+        has_ended = bool(end.ended) or not _may_have_more_tables(invocation, record, session)
+        _check_complete(invocation, record, attempt, failure, has_ended=has_ended)
     elif failure is not None:
-        if job.action not in READ_ONLY_ACTIONS and _may_have_more_tables(invocation, account, session):
+        if job.action not in READ_ONLY_ACTIONS and _may_have_more_tables(invocation, record, session):
             with suppress(DatabaseUnavailable):  # the failure counts, not the look
-                account.found(_look(invocation, account, session)[0])
-        if failure.revision and account.state.tables:
+                record.found(_look(invocation, record, session)[0])
+        if failure.revision and record.state.tables:
             table = failure.revision.table or attempt.begun[-1].table
             failure = replace(failure, revision=replace(failure.revision, table=table))
         raise error_of(
             failure,
-            where=account.state.where(),
+            where=record.state.where(),
             any_ran=bool(attempt.ran),
-            several=bool(account.state.tables),
+            several=bool(record.state.tables),
             holders=end.blockers,
             changes=job.action not in READ_ONLY_ACTIONS,
         ) from None
     elif end.ended and end.ended.heads is not None:
-        _check_committed(account, end.ended.heads)
+        _check_committed(record, end.ended.heads)
 
 
-def _check_committed(account: Account, expected: Mapping[VersionTable, tuple[str, ...]]) -> None:
+def _check_committed(record: RunRecord, expected: Mapping[VersionTable, tuple[str, ...]]) -> None:
     """Raise if a version table does not hold the revisions at which env.py's process left it."""
-    actual = account.located()
+    actual = record.located()
     lost = {table: heads for table, heads in expected.items() if actual[table] != heads}
     if lost:
         several = f" ({', '.join(map(str, lost))})" if len(expected) > 1 else ""
         raise ConfigurationError(
             "env.py ran to its end but did not commit, and what was done is lost: it begins a transaction before"
             " context.configure(), maybe with a statement, and must commit it;"
-            f" {account.state.where()}, not at {joined(merged(lost.values())) or 'base'}{several}"
+            f" {record.state.where()}, not at {joined(merged(lost.values())) or 'base'}{several}"
         )
 
 
@@ -322,7 +322,7 @@ def _concerns_all_tables(invocation: Invocation) -> bool:
     return request.action in GUARDED_ACTIONS or (request.action == "upgrade" and (loops or request.revision[0] == "+"))
 
 
-def _check_all_tables(invocation: Invocation, account: Account, session: Session) -> None:
+def _check_all_tables(invocation: Invocation, record: RunRecord, session: Session) -> None:
     """Refuse a request that a version table would refuse, before the first one is changed, if env.py has several.
 
     A single one is checked by the process that changes it.
@@ -338,7 +338,7 @@ def _check_all_tables(invocation: Invocation, account: Account, session: Session
     if packaged is not None and packaged.version_table is not None:
         return  # the builder has seen that env.py has one only
     request = invocation.request
-    looked, end = _look(invocation, account, session, trial=request.action)
+    looked, end = _look(invocation, record, session, trial=request.action)
     failure = end.failure
     if failure is not None and (failure.kind in MAY_PASS or failure.error_type == TargetMismatch.__name__):
         error = error_of(failure, where="", any_ran=False, several=False, holders=end.blockers, changes=False)
@@ -348,33 +348,33 @@ def _check_all_tables(invocation: Invocation, account: Account, session: Session
     refused = failure is not None and failure.error_type == InvalidRequest.__name__
     if not end.ended or (failure and not refused) or len({began.table for began in looked}) < 2:  # noqa: PLR2004 - several
         return
-    account.found(looked)
+    record.found(looked)
     if failure is not None:
-        raise InvalidRequest(f"{looked[-1].table}: {failure.message}; {account.state.where()}")
+        raise InvalidRequest(f"{looked[-1].table}: {failure.message}; {record.state.where()}")
     ahead = [began for began in looked if began.ahead]
     allowed = request.action == "stamp" or (request.action == "upgrade" and invocation.settings.newer_database_ok)
     if ahead and not allowed:
         raise UnknownRevision(
             f"{ahead[0].table} is at {joined(ahead[0].heads)}, which this package does not have: deploy the newer"
-            f" backend; {account.state.where()}",
+            f" backend; {record.state.where()}",
             revision=joined(ahead[0].heads),
         )
-    current = joined(account.state.revisions)
+    current = joined(record.state.revisions)
     if request.action in GUARDED_ACTIONS and request.confirm != current:
-        raise DowngradeRefused(f"{not_confirmed(request.confirm, current)}; {account.state.where()}")
+        raise DowngradeRefused(f"{not_confirmed(request.confirm, current)}; {record.state.where()}")
 
 
-def _may_have_more_tables(invocation: Invocation, account: Account, session: Session) -> bool:
+def _may_have_more_tables(invocation: Invocation, record: RunRecord, session: Session) -> bool:
     """Return whether env.py seems to go through several schemas by itself, and may not have reached all of them."""
-    elsewhere = {table for table in account.located() if table.schema != session.default_schema}
-    return invocation.schema is None and bool(account.state.tables or elsewhere)
+    elsewhere = {table for table in record.located() if table.schema != session.default_schema}
+    return invocation.schema is None and bool(record.state.tables or elsewhere)
 
 
 def _look(
-    invocation: Invocation, account: Account, session: Session, *, trial: str | None = None
+    invocation: Invocation, record: RunRecord, session: Session, *, trial: str | None = None
 ) -> tuple[list[Began], ProcessEnd]:
     """Return where each version table is, and how env.py ended. This run of it changes nothing."""
-    job = replace(_job(invocation, account, session), action="status", trial=trial)
+    job = replace(_job(invocation, record, session), action="status", trial=trial)
     begun: list[Began] = []
 
     def receive(message: Message) -> None:
@@ -418,14 +418,14 @@ def _out_of_time(end: ProcessEnd, failure: Failure | None, *, left: float, befor
 
 
 def _check_complete(
-    invocation: Invocation, account: Account, attempt: Attempt, failure: Failure | None, *, has_ended: bool
+    invocation: Invocation, record: RunRecord, attempt: Attempt, failure: Failure | None, *, has_ended: bool
 ) -> None:
     """Raise `MigrationIncomplete` unless all was done before time was up.
 
     ``has_ended`` is False if env.py may have had further version tables to come to.
     """
-    state = account.state
-    left = account.left(attempt)
+    state = record.state
+    left = record.left(attempt)
     if attempt.began is None:
         raise MigrationIncomplete("the run's deadline came before env.py had reached the version table; invoke again")
     if not left and failure is None and has_ended:
@@ -452,7 +452,7 @@ def _next_step(attempt: Attempt, left: tuple[Revision, ...]) -> str:
     )
 
 
-def _job(invocation: Invocation, account: Account, session: Session) -> Job:
+def _job(invocation: Invocation, record: RunRecord, session: Session) -> Job:
     """Return the job for the process that runs env.py.
 
     A further attempt begins where the last one ended. Without `done`, "+2" would take two more steps from there, and
@@ -462,8 +462,8 @@ def _job(invocation: Invocation, account: Account, session: Session) -> Job:
         action=invocation.request.action,
         revision=invocation.request.revision,
         confirm=invocation.request.confirm,
-        done=account.steps_done(),
-        located=account.located(),
+        done=record.steps_done(),
+        located=record.located(),
         schema=invocation.schema,
         settings=invocation.settings,
         credentials=session.credentials,

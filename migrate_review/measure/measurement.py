@@ -14,7 +14,7 @@ from lambda_migrate.database.schema import read_schema
 from migrate_review.driver.process import DiedError
 from migrate_review.measure import access, catalog, scope, wider, zones
 from migrate_review.measure.writes import Trial
-from migrate_review.observation import REFUSED_ROWS, Lock, Observation, Pass, Statement
+from migrate_review.observation import REFUSED_ROWS, Execution, Lock, Observation, Statement
 from migrate_review.rows import contents, fill
 from migrate_review.rows.columns import RevisionTexts
 from migrate_review.rows.plan import plan_rows
@@ -83,7 +83,7 @@ class Measurement:
         except DiedError:
             connections.end_process()
             statements = []
-        rendered = Pass(
+        rendered = Execution(
             tuple(_statement(each) for each in statements),
             failure=reason,
             empty=self.position.tree.revisions[revision].empty["upgrade"],
@@ -126,7 +126,7 @@ class Measurement:
                     observation = _without_any_rows(observation)
         return observation
 
-    def _refused_rows(self, revision: str, failed: Pass) -> bool:
+    def _refused_rows(self, revision: str, failed: Execution) -> bool:
         """Return whether an upgrade failed because of the rows: by its error, or because it runs on empty tables."""
         if failed.failure is None or (failed.sqlstate or "").startswith(REFUSED_ROWS):
             return failed.failure is not None
@@ -200,7 +200,7 @@ class Measurement:
             counts,
             unfilled,
             before,
-            self._pass("upgrade", revision, before, counts),
+            self._execute("upgrade", revision, before, counts),
             schema_before=digests,
         )
         if seen.upgrade.failure is not None:
@@ -218,7 +218,7 @@ class Measurement:
             zoned=zones.by_the_session(connections.opened(), before, after),
         )
         counts = dict(seen.rows)
-        seen = replace(seen, downgrade=self._pass("downgrade", revision, after, counts))
+        seen = replace(seen, downgrade=self._execute("downgrade", revision, after, counts))
         if seen.downgrade is None or seen.downgrade.failure is not None:
             self.position.start_over()
             return seen
@@ -232,7 +232,7 @@ class Measurement:
             seen = replace(seen, writes=tuple(changed))
         kept = contents.changes(data, contents.read(connections.opened(), restored))
         seen = replace(seen, restored=restored, changes=kept)
-        seen = replace(seen, upgrade_again=self._pass("upgrade", revision, restored, counts))
+        seen = replace(seen, upgrade_again=self._execute("upgrade", revision, restored, counts))
         if seen.upgrade_again is None or seen.upgrade_again.failure is not None:
             self.position.start_over()
             return seen
@@ -244,7 +244,7 @@ class Measurement:
         connections = self.position.connections
         return read_schema(connections.opened(), version_table=connections.version_table[1]).objects
 
-    def _pass(self, direction: str, revision: str, before: Catalog, counts: Mapping[str, int]) -> Pass:
+    def _execute(self, direction: str, revision: str, before: Catalog, counts: Mapping[str, int]) -> Execution:
         empty = self.position.tree.revisions[revision].empty[direction]
         connections = self.position.connections
         tables = {table.oid: table.name for table in before.tables}
@@ -260,7 +260,7 @@ class Measurement:
             found = connections.ask_watching(command, [table.name for table in before.tables])
         except DiedError as error:
             connections.end_process()
-            return Pass((), failure=str(error), empty=empty)
+            return Execution((), failure=str(error), empty=empty)
         failure = found["failure"] or {}
         text = failure.get("text")
         if text is None:
@@ -271,7 +271,7 @@ class Measurement:
                 self.position.applied.append(revision)
             if there != (direction == "upgrade"):
                 text = "env.py did not commit it: the version table is as it was before"
-        return Pass(
+        return Execution(
             statements=tuple(_statement(each) for each in found["statements"]),
             failure=text,
             failed_sql=failure.get("sql"),
@@ -287,9 +287,9 @@ class Measurement:
         places = _stops(seen.upgrade.statements)
         if not places or seen.revision not in self.position.applied:
             return seen
-        reruns: list[tuple[int, Pass]] = []
+        reruns: list[tuple[int, Execution]] = []
         for place in places[:_MOST_RERUNS]:
-            down = self._pass("downgrade", seen.revision, self.position.read(), seen.rows)
+            down = self._execute("downgrade", seen.revision, self.position.read(), seen.rows)
             if down.failure is not None or not self._stopped(seen.revision, place):
                 self.position.start_over()
                 break
@@ -308,26 +308,26 @@ class Measurement:
             connections.end_process()
             return False
 
-    def _resumed(self, revision: str) -> Pass:
+    def _resumed(self, revision: str) -> Execution:
         connections = self.position.connections
         try:
             failure = connections.ask({"do": "resume", "revision": revision})["failure"]
         except DiedError as error:
             connections.end_process()
-            return Pass((), failure=str(error))
+            return Execution((), failure=str(error))
         if failure is not None:
-            return Pass((), failure["text"], failure["sql"], failure["sqlstate"])
+            return Execution((), failure["text"], failure["sql"], failure["sqlstate"])
         self.position.applied.append(revision)
-        return Pass(())
+        return Execution(())
 
     def _with_values_of_the_new_schema(self, seen: Observation) -> Observation:
         """Return the observation with a downgrade that failed on values which only the new schema allows."""
         opened = self.position.connections.opened()
         if seen.again is None or not wider.use_what_is_new(opened, seen.before, seen.again):
             return seen
-        refused = self._pass("downgrade", seen.revision, seen.again, seen.rows)
+        refused = self._execute("downgrade", seen.revision, seen.again, seen.rows)
         if refused.failure is None:
-            again = self._pass("upgrade", seen.revision, self.position.read(), seen.rows)
+            again = self._execute("upgrade", seen.revision, self.position.read(), seen.rows)
             if again.failure is None:
                 return seen
         self.position.start_over()
@@ -354,8 +354,8 @@ def _without_rows(observation: Observation) -> Iterator[str]:
     """Yield why the review could not fill a table that the revision touches."""
     if observation.unmeasured:
         return  # the reason covers all tables
-    passes = (observation.upgrade, observation.downgrade)
-    touched = {lock.table for each in passes if each for statement in each.statements for lock in statement.locks}
+    executions = (observation.upgrade, observation.downgrade)
+    touched = {lock.table for each in executions if each for statement in each.statements for lock in statement.locks}
     for table, reason in observation.unfilled.items():
         if table in touched:
             yield f"{table} stayed empty: {reason}; reads, rewrites and lost rows there were not measured"

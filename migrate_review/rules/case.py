@@ -14,7 +14,7 @@ from migrate_review.rules.rule import Theme
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from migrate_review.observation import Catalog, Observation, Pass
+    from migrate_review.observation import Catalog, Execution, Observation
     from migrate_review.revisions.tree import RevisionSource
     from migrate_review.rules.findings import Finding
     from migrate_review.rules.rule import Rule
@@ -32,7 +32,7 @@ class Run:
     """
 
     function: str
-    statements: Pass
+    statements: Execution
     remarks: tuple[Remark, ...]
     before: Catalog
     after: Catalog | None

@@ -19,7 +19,7 @@ from migrate_review.rules.violations import checks
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from migrate_review.observation import Catalog, Pass
+    from migrate_review.observation import Catalog, Execution
     from migrate_review.rules.case import Case
     from migrate_review.rules.findings import Finding
 
@@ -62,7 +62,7 @@ def _only_validates(case: Case, sql: str) -> bool:
     return alone and _VALIDATES.search(sql) is not None
 
 
-def _evidence(direction: Pass) -> str:
+def _evidence(direction: Execution) -> str:
     ran = len(direction.statements)
     return short(direction.failed_sql) if direction.failed_sql else f"after {ran} statement{'' if ran == 1 else 's'}"
 

@@ -15,7 +15,7 @@ from migrate_review.rules.rulebook import RULES
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from migrate_review.observation import Pass, Statement
+    from migrate_review.observation import Execution, Statement
     from migrate_review.rules.blocking import Work
     from migrate_review.rules.case import Case, Run
     from migrate_review.rules.findings import Finding
@@ -190,7 +190,7 @@ def rows_locked(case: Case) -> Iterator[Finding]:
                     yield case.found_in(run, RULES["rows-locked"], evidence, table=table)
 
 
-def _one_by_one(direction: Pass, rows: Mapping[str, int]) -> dict[str, tuple[int, int]]:
+def _one_by_one(direction: Execution, rows: Mapping[str, int]) -> dict[str, tuple[int, int]]:
     """Return how many statements of one transaction change how many rows of a table, if it is many by few each."""
     found: dict[str, tuple[int, int]] = {}
     now: dict[str, tuple[int, int]] = {}

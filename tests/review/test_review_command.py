@@ -15,7 +15,7 @@ from xml.etree import ElementTree as ET
 import jsonschema
 import pytest
 
-from migrate_review.observation import Catalog, Lock, Observation, Pass, Statement
+from migrate_review.observation import Catalog, Execution, Lock, Observation, Statement
 from migrate_review.reports import summary, workflow
 from migrate_review.reports.document import document
 from migrate_review.reports.gitlab import code_quality
@@ -215,7 +215,7 @@ def a_review(tmp_path: Path) -> Review:
     revision = RevisionSource("r", (), "Drop | c", tmp_path / "r, 1.py", text)
     statement = Statement("ALTER TABLE t DROP c", 1.2, in_transaction=True, locks=(Lock("t", "AccessExclusiveLock"),))
     nothing = Catalog((), {}, {})
-    seen = Observation("r", {"t": 5}, {"u": "nothing fits"}, nothing, Pass((statement,)), nothing, Pass(()))
+    seen = Observation("r", {"t": 5}, {"u": "nothing fits"}, nothing, Execution((statement,)), nothing, Execution(()))
     case = Case(seen, (), revision)
     stands = case.found(RULES["ban-drop-column"], "100% of\n5 rows", table="t", column="c")
     reasoned = case.found(RULES["values-changed"], "1 of 5", table="t", column="c")

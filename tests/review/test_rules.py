@@ -15,7 +15,7 @@ import pytest
 
 from lambda_migrate.revisions import reviewed
 from migrate_review.errors import ReviewError
-from migrate_review.observation import Catalog, Observation, Pass, Statement
+from migrate_review.observation import Catalog, Execution, Observation, Statement
 from migrate_review.review import passes
 from migrate_review.revisions import git
 from migrate_review.revisions.tree import RevisionSource, read_tree, substance
@@ -192,7 +192,7 @@ def test_a_file_of_a_version_to_come_is_refused(backend: Path) -> None:
 def test_a_revision_that_passed_before_is_not_reviewed_after_an_error(backend: Path) -> None:
     tree = read_tree(backend)
     one = tree.revisions[0]
-    seen = Observation("one", {}, {}, NOTHING, Pass(()), NOTHING, schema_before={}, schema_after={"table t": "1"})
+    seen = Observation("one", {}, {}, NOTHING, Execution(()), NOTHING, schema_before={}, schema_after={"table t": "1"})
     record_file.record(tree, [(one, sort_out(one, [finding("upgrade-empty", "one", "")]), seen)], passed=passes)
     record_file.record(tree, [(one, sort_out(one, [DROPPED]), seen)], passed=passes)
     recorded = record_file.recorded(tree)["one"]

@@ -1,4 +1,4 @@
-"""The gate before the emulator: it accepts only the developer's own programs, and runs only code of CDK assets.
+"""The access check of the emulator: it accepts only the developer's own programs, and runs only code of CDK assets.
 
 MiniStack answers anybody who reaches its port: another user of this machine, or a web page in the developer's browser,
 could create a function and so run code as the developer. This program starts MiniStack with three checks before it:
@@ -41,7 +41,7 @@ _ASSET = re.compile(r"[0-9a-f]{64}\.zip")
 _NOT_AN_ASSET = "the local cloud only runs assets of the CDK: deploy the stack"
 
 
-class Gate:
+class AccessCheck:
     """An ASGI application that passes on requests with the key.
 
     Args:
@@ -154,16 +154,16 @@ def _replace(module: Any, old: object, new: object) -> None:  # noqa: ANN401
 
 
 def main() -> None:
-    """Start MiniStack behind the gate. The key is this process's own access key id."""
+    """Start MiniStack behind the access check. The key is this process's own access key id."""
     emulator: Any = import_module("ministack.app")
     sessions: Any = import_module("ministack.services.sts")
     functions: Any = import_module("ministack.services.lambda_svc")
     key = os.environ["AWS_ACCESS_KEY_ID"]
-    gate = Gate(emulator.app, key)
+    check = AccessCheck(emulator.app, key)
     register, credentials = sessions.register_session, functions.execution_credentials
 
     def registered(access_key: str, session: MutableMapping[str, Any]) -> None:
-        gate.accept(access_key)
+        check.accept(access_key)
         register(access_key, session)
 
     def of_function(config: Mapping[str, Any]) -> dict[str, str]:
@@ -176,7 +176,7 @@ def main() -> None:
     _allow_assets_only()
     # This program runs as a script, so its neighbours are top-level modules.
     import_module("long_runs").install(is_asset)
-    emulator.app = gate
+    emulator.app = check
     sys.exit(emulator.main())
 
 

@@ -1,6 +1,6 @@
 """Records the work of a run. Only the version table counts, read on another session after env.py's process has ended.
 
-`Account` owns the state of a run, `Attempt` follows the messages of one attempt.
+`RunRecord` owns the state of a run, `Attempt` follows the messages of one attempt.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 Done = tuple[VersionTable, Applied]
 
 
-class Account:
+class RunRecord:
     """The state of one run over all its attempts. Nothing else changes it."""
 
     def __init__(self, schema: str | None) -> None:
