@@ -7,8 +7,10 @@ each stage (`bootstrap_qualifier`) with these policies prevents that:
 - ``<stack>-execution`` is for the execution role: it may change resources with the stage's names only.
 - ``<stack>-boundary`` is the permissions boundary of every role in the stack. A role may never do more than the roles
   of the template do now, and the execution role can create no role without the boundary.
+- ``<stack>-deployment`` is for the deploy role, which may by default change every stack of the account. CloudFormation
+  changes a stack with the role of the stack's last deployment, also for a caller that may not pass that role.
 
-Both are made from the stage's template, as a template of CloudFormation that an administrator deploys once, and again
+All are made from the stage's template, as a template of CloudFormation that an administrator deploys once, and again
 when the stack needs a new kind of resource or permission.
 """
 
@@ -57,15 +59,18 @@ _EC2_LOOKS = [
 ]
 
 
-def names_of_policies(names: Names) -> tuple[str, str]:
-    """Return the names of the execution policy and of the boundary."""
-    return f"{names.stack}-execution", f"{names.stack}-boundary"
+def names_of_policies(names: Names) -> tuple[str, str, str]:
+    """Return the names of the execution policy, the boundary and the deployment policy."""
+    return f"{names.stack}-execution", f"{names.stack}-boundary", f"{names.stack}-deployment"
 
 
 def policies(names: Names, stage: Stage, template: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a CloudFormation template with both policies for the stack of this template."""
-    execution, boundary = names_of_policies(names)
-    documents = {"Execution": execution_policy(names, stage, template), "Boundary": boundary_policy(names, template)}
+    """Return a CloudFormation template with the policies for the stack of this template."""
+    documents = {
+        "Execution": execution_policy(names, stage, template),
+        "Boundary": boundary_policy(names, template),
+        "Deployment": deployment_policy(names),
+    }
     return {
         "Description": f"What deploying {names.stack} may change, and the most that its roles may do",
         "Resources": {
@@ -73,7 +78,7 @@ def policies(names: Names, stage: Stage, template: Mapping[str, Any]) -> dict[st
                 "Type": "AWS::IAM::ManagedPolicy",
                 "Properties": {"ManagedPolicyName": name, "PolicyDocument": documents[key]},
             }
-            for key, name in (("Execution", execution), ("Boundary", boundary))
+            for key, name in zip(documents, names_of_policies(names), strict=True)
         },
         "Outputs": {"ExecutionPolicyArn": {"Value": {"Ref": "Execution"}}},
     }
@@ -137,7 +142,7 @@ def _reads_of_network(network: NetworkSettings, database: DatabaseSettings) -> l
 
 def _statements_for_roles(names: Names, kinds: Collection[str]) -> list[dict[str, Any]]:
     """Allow CloudFormation to make the stack's roles, each with the boundary, and to pass them to their services."""
-    _, boundary = names_of_policies(names)
+    _, boundary, _ = names_of_policies(names)
     roles = _arn("iam", f"role/{names.stack}-*", region="")
     bounded = {"StringEquals": {"iam:PermissionsBoundary": _arn("iam", f"policy/{boundary}", region="")}}
     services = ["lambda.amazonaws.com", "states.amazonaws.com"]
@@ -172,6 +177,17 @@ def boundary_policy(names: Names, template: Mapping[str, Any]) -> dict[str, Any]
     own_logs = _arn("logs", f"log-group:/aws/lambda/{names.stack}-*")
     statements.append(_allow(["logs:CreateLogGroup", "logs:CreateLogStream", "logs:PutLogEvents"], own_logs))
     return {"Version": "2012-10-17", "Statement": statements}
+
+
+def deployment_policy(names: Names) -> dict[str, Any]:
+    """Return the policy that denies the deploy role every change of another stack than the stage's."""
+    verbs = ("Cancel", "Continue", "Create", "Delete", "Execute", "Import", "Rollback", "Set", "Signal", "Update")
+    denied = {
+        "Effect": "Deny",
+        "Action": [f"cloudformation:{verb}*" for verb in verbs],
+        "NotResource": _arn("cloudformation", f"stack/{names.stack}/*"),
+    }
+    return {"Version": "2012-10-17", "Statement": [denied]}
 
 
 def _any_object(arn: Any) -> Any:  # noqa: ANN401 - JSON
@@ -271,7 +287,9 @@ def _joined(*parts: Any) -> Any:  # noqa: ANN401
 
 def check_names(project: Project, stage: str) -> None:
     """Raise `StageError` if the names of two stages are so similar that a policy for one would allow the other."""
-    longer = [other for other in project.stages if other.startswith(f"{stage}-")]
+    begin = f"{project.names(stage).stack}-"
+    others = ((other, project.names(other)) for other in project.stages if other != stage)
+    longer = [other for other, names in others if names.stack.startswith(begin) or names.function.startswith(begin)]
     if longer:
         raise StageError(
             f"the names of stage {longer[0]} begin like those of {stage}, so a policy cannot separate them: rename"

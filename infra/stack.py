@@ -71,7 +71,7 @@ class MigrateStack(cdk.Stack):
             },
         )
         if stage.bootstrap_qualifier:
-            _, boundary = names_of_policies(names)
+            _, boundary, _ = names_of_policies(names)
             policy = iam.ManagedPolicy.from_managed_policy_name(self, "Boundary", boundary)
             iam.PermissionsBoundary.of(self).apply(policy)
         # These also tag resources that the CDK adds to the stack itself.

@@ -10,8 +10,10 @@ import pytest
 
 from infra.execution_policy import (
     LONGEST_POLICY,
+    ROOT,
     boundary_policy,
     check_names,
+    deployment_policy,
     execution_policy,
     names_of_policies,
     policies,
@@ -132,7 +134,7 @@ def test_every_resource_of_a_stack_is_covered(stacks: dict[str, Stack]) -> None:
 @STAGE
 def test_a_deployment_cannot_make_a_role_that_may_more(stacks: dict[str, Stack], name: str) -> None:
     policy = policy_of(stacks, name)
-    execution, boundary = names_of_policies(STAGES[name][0])
+    execution, boundary, deployment = names_of_policies(STAGES[name][0])
     role = arn("iam", f"role/template-saas-api-migrate-{name}-Role", "")
     bound = {"iam:PermissionsBoundary": arn("iam", f"policy/{boundary}", "")}
 
@@ -144,7 +146,7 @@ def test_a_deployment_cannot_make_a_role_that_may_more(stacks: dict[str, Stack],
         )
         assert not allows(policy, action, arn("iam", "role/admin", ""), bound)
     assert not allows(policy, "iam:DeleteRolePermissionsBoundary", role, bound)
-    for own in (execution, boundary):
+    for own in (execution, boundary, deployment):
         assert not allows(policy, "iam:CreatePolicyVersion", arn("iam", f"policy/{own}", ""), bound)
     assert allows(policy, "iam:PassRole", role, {"iam:PassedToService": "lambda.amazonaws.com"})
     assert not allows(policy, "iam:PassRole", role, {"iam:PassedToService": "ec2.amazonaws.com"})
@@ -183,6 +185,31 @@ def test_iam_takes_the_policies(stacks: dict[str, Stack], name: str) -> None:
             assert "*" not in as_list(statement["Action"])
 
 
+def test_the_deploy_role_of_the_bootstrap_may_change_no_other_stack() -> None:
+    """It could otherwise deploy any stack of the account with the role of that stack's own deployments."""
+    template = ROOT / "node_modules" / "aws-cdk" / "lib" / "api" / "bootstrap" / "bootstrap-template.yaml"
+    role = template.read_text(encoding="utf-8").partition("\n  DeploymentActionRole:")[2].partition("\n  CloudForm")[0]
+    granted = set(re.findall(r"- (cloudformation:\w+)", role))
+    changing = {each for each in granted if not re.match(r"cloudformation:(Describe|Get|List)", each)}
+    (statement,) = document(deployment_policy(STAGES["dev"][0]))["Statement"]
+
+    def denied(action: str, stack: str) -> bool:
+        matched = any(re.fullmatch(each.replace("*", ".*"), action) for each in statement["Action"])
+        other = not re.fullmatch(
+            statement["NotResource"].replace("*", ".*"), arn("cloudformation", f"stack/{stack}/id")
+        )
+        return matched and other
+
+    assert statement["Effect"] == "Deny"
+    assert {"cloudformation:UpdateStack", "cloudformation:ExecuteChangeSet", "cloudformation:DeleteStack"} <= changing
+    for action in changing:
+        assert not denied(action, "template-saas-api-migrate-dev")
+        for other in ("template-saas-api-migrate-prod", "template-saas-api-migrate-dev-2", "CDKToolkit", "shop"):
+            assert denied(action, other)
+    for action in granted - changing:
+        assert not denied(action, "CDKToolkit")
+
+
 def test_an_unknown_kind_of_resource_is_refused_and_not_left_out(stacks: dict[str, Stack]) -> None:
     resources = {**stacks["dev"].resources, "Queue": {"Type": "AWS::SQS::Queue", "Properties": {}}}
 
@@ -197,6 +224,9 @@ def test_stages_whose_names_a_policy_cannot_tell_apart_are_refused() -> None:
     check_names(project, "dev-2")
     with pytest.raises(StageError, match="dev-2"):
         check_names(project, "dev")
+    # The functions of all stages begin like the stack of this one.
+    with pytest.raises(StageError, match="prod"):
+        check_names(read_project({"stages": {"lambda": MINIMAL, "prod": MINIMAL}}), "lambda")
 
 
 def test_cloudformation_may_read_the_parameters_and_secrets_of_the_network() -> None:
