@@ -41,7 +41,7 @@ def hold_tls(mode: str, root: Path) -> None:
     def refuse_unknown(dialect: Any, *_: Any) -> None:  # noqa: ANN401
         # A dialect with its own connect() would not call `connect`.
         known = dialect.driver in _SECURED and type(dialect).connect is connect
-        if dialect.name == "postgresql" and not known and policy.verifies:
+        if (dialect.name == "postgresql" or dialect.driver in _SECURED) and not known and policy.verifies:
             raise ConfigurationError(
                 f"env.py uses the driver {dialect.driver}, for which DB_SSLMODE={mode} cannot be enforced; use one of"
                 f" {', '.join(sorted(_SECURED))}"
@@ -51,7 +51,8 @@ def hold_tls(mode: str, root: Path) -> None:
 
     # Here, and not in a listener for do_connect: env.py's own listeners come after those for all engines.
     def connect(self: Any, *arguments: Any, **parameters: Any) -> Any:  # noqa: ANN401
-        if self.name == "postgresql" and self.driver in _SECURED:
+        # Other dialects use these drivers, too, such as CockroachDB's.
+        if self.driver in _SECURED:
             parameters = _SECURED[self.driver](policy, arguments, parameters)
         return original(self, *arguments, **parameters)
 
@@ -115,8 +116,17 @@ class _Policy:
             )
 
     def context(self, asked: str | None) -> ssl.SSLContext:
-        """Return a context of Python's for a connection, or raise as `stricter`."""
+        """Return a context of Python's for a connection, or raise as `stricter`.
+
+        Raises:
+            ConfigurationError: there is no such mode. The driver cannot refuse it, because it gets the context instead.
+        """
         mode = self.stricter(asked)
+        if mode not in SSL_MODES:
+            raise ConfigurationError(
+                f"env.py asks for a connection with sslmode {mode}, which does not exist, and DB_SSLMODE is"
+                f" {self.mode}: use one of {', '.join(SSL_MODES)}"
+            )
         self.check_root(None)
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.check_hostname = mode == _VERIFY_FULL

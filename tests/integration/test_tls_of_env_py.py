@@ -68,6 +68,15 @@ LISTENER = """
 def weaken(dialect, record, arguments, parameters):
     parameters["sslmode"] = "prefer"
 """
+DIALECT = """
+from sqlalchemy.dialects import registry
+from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
+class Kindred(PGDialect_psycopg):
+    name = "kindred"
+    supports_statement_cache = True
+sys.modules["kindred"] = type(sys)("kindred"); sys.modules["kindred"].Kindred = Kindred
+registry.register("kindred.psycopg", "kindred", "Kindred")
+"""
 # What env.py does about TLS, and whether that is less than what the stage wants.
 WEAK = {
     "psycopg2": (env_py("psycopg2"), False),
@@ -85,6 +94,17 @@ WEAK = {
     "asyncpg": (env_py("asyncpg"), False),
     "asyncpg False": (env_py("asyncpg", arguments="connect_args={'ssl': False}"), True),
     "asyncpg prefer in the URL": (env_py("asyncpg", "ssl=prefer"), True),
+    "asyncpg with a mode that does not exist": (env_py("asyncpg", "ssl=true"), True),
+    "psycopg with another dialect": (
+        online(
+            DIALECT
+            + SYNC.format(
+                url="sa.make_url(os.environ['DATABASE_URL']).set(drivername='kindred+psycopg')",
+                arguments=", connect_args={'sslmode': 'disable'}",
+            )
+        ),
+        True,
+    ),
     "asyncpg with a context that checks nothing": (
         env_py(
             "asyncpg",
@@ -105,6 +125,8 @@ SAMPLE = {
     ("psycopg2 in a creator", "own certificate"),
     ("psycopg in async", "no TLS"),
     ("asyncpg False", "no TLS"),
+    ("asyncpg with a mode that does not exist", "own certificate"),
+    ("psycopg with another dialect", "no TLS"),
     ("pg8000", "own certificate"),
 }
 
