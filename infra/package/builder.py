@@ -18,6 +18,7 @@ from infra.package import (
     contents,
     data_files,
     distributions,
+    flask_app,
     libraries,
     manifest,
     marker,
@@ -110,6 +111,7 @@ def build(
         exclude=selection.exclude,
     )
     layout = read_layout(backend, config, requirements.local_packages)
+    layout = replace(layout, flask_app=flask_app.find(layout, selection.environment))
     graph = graph_of(layout, backend, may_be_empty=selection.unfinished) if layout.in_backend else None
     own = own_folders.find(layout, requirements.names, target.minor)
     layout = own.layout

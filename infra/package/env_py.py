@@ -18,7 +18,7 @@ VERSION_TABLE = "alembic_version"
 # Names that move the version table or change the search path, anywhere in the backend.
 _TELLTALE = re.compile(r"version_table|search_path|schema_translate_map|on_version_apply")
 # Names that can do so through the connection that env.py makes.
-_TELLTALE_OF_ENV_PY = re.compile(r"connect_args|[?&]options=|[\"']options[\"']")
+_TELLTALE_OF_ENV_PY = re.compile(r"current_app|connect_args|[?&]options=|[\"']options[\"']")
 # Calls that execute SQL, or might. env.py may need them in each run.
 _EXECUTES = frozenset({"execute", "exec_driver_sql", "scalar", "scalars", "cursor", "listen", "listens_for"})
 _LOOPS = (ast.For, ast.AsyncFor, ast.While, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)

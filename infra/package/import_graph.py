@@ -101,6 +101,8 @@ class _Reader:
         self._versions = list(map(layout.packaged, layout.version_locations))
         folders = [tree, *self._versions]
         self._first = [path for path in self._files if any(path.is_relative_to(folder) for folder in folders)]
+        if layout.flask_app is not None:
+            self._first.append(layout.packaged(layout.flask_app))
         # Alembic imports the package of "package:path".
         self._first += [path for parent in tree.parents if (path := parent / "__init__.py") in self._files]
         self._imports: dict[PurePosixPath, tuple[Import, ...]] = {}

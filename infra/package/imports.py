@@ -27,11 +27,14 @@ def backend_files(layout: Layout) -> Files:
     An imported package of the backend is copied whole: revisions read .sql and .json files in it, and the imports at
     run time are unknown.
     """
-    files: Files = {BACKEND / file.relative_to(layout.backend).as_posix(): file for file in layout.config_files}
+    files: Files = {}
     for directory in (layout.tree, *layout.version_locations):
         # The tree has most version locations in it; not one whose name is left out unless it is named, as ".versions".
         if directory.is_absolute() and layout.packaged(directory) not in {path.parent for path in files}:
             files.update(_tree_files(directory, layout))
+    files |= {BACKEND / file.relative_to(layout.backend).as_posix(): file for file in layout.config_files}
+    if layout.flask_app is not None:
+        files.update(_module_files(layout.flask_app, layout))
     unread = list(files.values())
     unseen = _own_names(layout) - sys.stdlib_module_names
     while unread:
@@ -41,6 +44,13 @@ def backend_files(layout: Layout) -> Files:
             unread.extend(path for destination, path in imported.items() if destination not in files)
             files.update(imported)
     return files
+
+
+def _module_files(file: Path, layout: Layout) -> Files:
+    """Return the files of the backend's module, with the whole package that it is part of."""
+    relative = file.relative_to(layout.backend)
+    package = _find(relative.parts[0], layout) if len(relative.parts) > 1 else {}
+    return {BACKEND / relative.as_posix(): file, **package}
 
 
 def _tree_files(directory: Path, layout: Layout) -> Files:

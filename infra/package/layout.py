@@ -17,6 +17,7 @@ from infra.package.errors import PackageError
 from infra.package.lock_discovery import LOCKS
 from infra.package.sources import folders_below
 from infra.package.uv_tool import read_toml
+from lambda_migrate.env_py.flask_app import needs_app
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -48,7 +49,7 @@ class Layout:
 
     A ``tree`` or version location that is not absolute belongs to an installed requirement, and is relative to the
     folder of the backend's libraries. ``working_folder`` is the folder in which the alembic command runs. The
-    configuration's paths are relative to it.
+    configuration's paths are relative to it. ``flask_app`` is the module of the Flask application that env.py runs in.
     """
 
     backend: Path
@@ -60,6 +61,7 @@ class Layout:
     import_roots: tuple[ImportRoot, ...]
     local_packages: tuple[Path, ...]
     working_folder: Path
+    flask_app: Path | None = None
 
     @property
     def in_backend(self) -> bool:
@@ -110,7 +112,9 @@ def find_config(backend: Path) -> str:
     if pyproject.is_file() and "alembic" in read_toml(pyproject).get("tool", {}):
         return _PYPROJECT
     below = [folder / _INI for folder in folders_below(backend, _DEEPEST) if (folder / _INI).is_file()]
-    _refuse_flask(backend, [file.parent for file in below])
+    of_flask = [file for file in below if _is_flask_migrates(file.parent)]
+    if len(of_flask) == 1:
+        return of_flask[0].relative_to(backend).as_posix()
     if not below:
         raise PackageError(
             f"no {_INI} in {backend}, and no {_PYPROJECT} with [tool.alembic]; name the folder that has one (BACKEND,"
@@ -126,17 +130,10 @@ def find_config(backend: Path) -> str:
     raise PackageError(f"no {_INI} in {backend}, but {' and '.join(names)}; {advice}")
 
 
-def _refuse_flask(backend: Path, folders: Iterable[Path]) -> None:
-    """Refuse the layout of Flask-Migrate, whose env.py works only inside of a Flask application."""
-    for folder in folders:
-        env_py = folder / "env.py"
-        if env_py.is_file() and "current_app" in env_py.read_text(encoding="utf-8", errors="replace"):
-            name = folder.relative_to(backend).as_posix()
-            raise PackageError(
-                f"{name}/ is laid out by Flask-Migrate: its env.py takes its engine from flask.current_app, which is"
-                f" there only inside of a Flask command; write an {_INI} in the backend's folder with"
-                f" `script_location = %(here)s/{name}`, and let env.py make its engine from DATABASE_URL"
-            )
+def _is_flask_migrates(folder: Path) -> bool:
+    """Return whether this is a folder that `flask db init` made: its env.py needs a Flask application."""
+    env_py = folder / "env.py"
+    return env_py.is_file() and needs_app(env_py.read_text(encoding="utf-8", errors="replace"))
 
 
 def _layout(
@@ -152,8 +149,10 @@ def _layout(
         )
     script_location = options.get_alembic_option("script_location")
     if not script_location:
-        _refuse_flask(backend, [config_files[0].parent])
-        raise PackageError(f"{config} has no script_location; write it as: script_location = %(here)s/alembic")
+        # Flask-Migrate sets it to the folder of the configuration.
+        if not _is_flask_migrates(config_files[0].parent):
+            raise PackageError(f"{config} has no script_location; write it as: script_location = %(here)s/alembic")
+        script_location = config_files[0].parent.relative_to(backend).as_posix()
     folder = _working_folder(backend, config_files[0].parent, script_location)
     paths = _Paths(backend, folder)
     roots = tuple(_import_roots(paths, options.get_prepend_sys_paths_list() or (), local_packages))
@@ -221,9 +220,6 @@ def check_tree(tree: Path, relative_to: Path) -> None:
         )
     if not (tree / "env.py").is_file():
         raise PackageError(f"no env.py in {shown}; script_location must be the folder that `alembic init` made")
-    text = (tree / "env.py").read_text(encoding="utf-8", errors="replace")
-    if "current_app" in text and "extensions['migrate']" in text.replace('"', "'") and "app_context" not in text:
-        _refuse_flask(tree.parent, [tree])
 
 
 def _import_roots(

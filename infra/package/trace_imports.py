@@ -39,11 +39,9 @@ def run(package: Path, config_file: Path, folder: Path) -> None:
     sys.path[:0] = [str(config_file.parent), str(folder), str(lambda_migrate.BACKEND_LIBRARIES)]
     sys.path.append(str(lambda_migrate.LAMBDAS_LIBRARIES))
     os.chdir(folder)
-    from alembic.runtime.environment import EnvironmentContext  # noqa: PLC0415 - out of the package
-    from alembic.script import ScriptDirectory  # noqa: PLC0415
-
     from lambda_migrate.database.credentials import Credentials  # noqa: PLC0415
     from lambda_migrate.env_py import tree  # noqa: PLC0415
+    from lambda_migrate.env_py.flask_app import in_app  # noqa: PLC0415
     from lambda_migrate.env_py.inputs import set_config, set_environment  # noqa: PLC0415
     from lambda_migrate.env_py.messages import Job  # noqa: PLC0415
     from lambda_migrate.invocation.deadline import Deadline  # noqa: PLC0415
@@ -65,6 +63,14 @@ def run(package: Path, config_file: Path, folder: Path) -> None:
     for driver in _DRIVERS:
         with suppress(ImportError):
             importlib.import_module(driver)
+    with in_app(config, tree.env_py(config), os.environ.get("FLASK_APP")) as configured:
+        _run(configured)
+
+
+def _run(config: Any) -> None:  # noqa: ANN401 - Alembic's, out of the package
+    from alembic.runtime.environment import EnvironmentContext  # noqa: PLC0415
+    from alembic.script import ScriptDirectory  # noqa: PLC0415
+
     script = ScriptDirectory.from_config(config)
     for revision in script.walk_revisions():
         _ = revision.module

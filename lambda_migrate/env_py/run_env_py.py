@@ -22,6 +22,8 @@ from lambda_migrate.env_py import alembic_hook, steps, tree
 from lambda_migrate.env_py.connection import prepare, set_search_path_of_sessions
 from lambda_migrate.env_py.driver_errors import find_missing_object
 from lambda_migrate.env_py.failures import failure_of
+from lambda_migrate.env_py.flask_app import VARIABLE as FLASK_APP
+from lambda_migrate.env_py.flask_app import in_app
 from lambda_migrate.env_py.inputs import command_line, set_config, set_environment
 from lambda_migrate.env_py.journal import Journal, Pass
 from lambda_migrate.env_py.looking import Looking
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     import sqlalchemy
+    from alembic.config import Config
     from alembic.runtime.migration import MigrationContext
     from alembic.script import ScriptDirectory
 
@@ -98,6 +101,11 @@ def _run(job: Job, journal: Journal, looking: Looking | None) -> None:
         looking.install()
     if job.pooled and job.schema is not None:
         set_search_path_of_sessions(job.schema)
+    with in_app(config, tree.env_py(config), os.environ.get(FLASK_APP)) as configured:
+        _perform(job, configured, journal, looking)
+
+
+def _perform(job: Job, config: Config, journal: Journal, looking: Looking | None) -> None:
     graph = tree.packaged_graph(job.settings)
     if job.action == "doctor" and graph is not None:
         tree.compare(graph)

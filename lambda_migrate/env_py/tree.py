@@ -22,6 +22,7 @@ from alembic.script.revision import RevisionMap
 from alembic.util import CommandError, load_python_file
 
 from lambda_migrate.env_py.driver_errors import text_without_values
+from lambda_migrate.env_py.flask_app import set_script_location
 from lambda_migrate.invocation.errors import ConfigurationError, InvalidRequest, UnknownRevision
 from lambda_migrate.invocation.redaction import one_line
 from lambda_migrate.invocation.result import Revision
@@ -60,7 +61,13 @@ def read_config(path: Path) -> Config:
             f"{path.name} is of Alembic's multidb template (databases = {databases}): one function migrates one"
             " database; give each its own tree and stage"
         )
+    set_script_location(config, path)
     return config
+
+
+def env_py(config: Config) -> Path:
+    """Return the path of env.py, if script_location is a path and not in a package."""
+    return Path(config.get_main_option("script_location") or "", "env.py")
 
 
 class _PackagedScript(Script):

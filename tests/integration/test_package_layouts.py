@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
-from infra.package import PackageError, Selection, Target, build, lock_discovery
+from infra.package import PackageError, Selection, Target, build, flask_app, lock_discovery
 from infra.package.data_files import named_files, unpackaged_files
 from infra.package.graph import read_graph
 from infra.package.imports import backend_files
@@ -166,14 +167,42 @@ def test_the_function_takes_the_configuration_that_was_found(tmp_path: Path) -> 
     assert json.loads((built.directory / "manifest.json").read_text())["config"] == "backend/pyproject.toml"
 
 
-def test_flask_migrates_layout_is_named(tmp_path: Path) -> None:
-    backend = make_backend(tmp_path / "shop")
+@pytest.mark.parametrize(
+    "files, guess",
+    [
+        ({".flaskenv": "FLASK_APP=app.models\n"}, '{"FLASK_APP": "app.models"}'),
+        ({"serve.py": "app = Flask(__name__)\n", "manage.py": "app = make()\nMigrate(app, db)\n"}, '"manage.py"'),
+        ({"app/factory.py": "def create_app():\n    return Flask(__name__)\n"}, '"app.factory"'),
+        ({}, '"module:name"}, where module:name is the application or its factory'),
+    ],
+    ids=["flaskenv", "Migrate", "a factory", "none"],
+)
+def test_a_flask_application_to_name_is_suggested(tmp_path: Path, files: dict[str, str], guess: str) -> None:
+    backend = make_flask_backend(tmp_path / "shop", **files)
+    layout = read_layout(backend)
+    assert (layout.tree, layout.working_folder) == (backend / "migrations", backend)
+    with pytest.raises(PackageError, match=r"^migrations/env\.py reads flask\.current_app") as refused:
+        flask_app.find(layout, {})
+    assert guess in str(refused.value)
+
+
+@pytest.mark.parametrize("name", ["shop", "shop:make('x')", "shop/__init__.py", "shop.start", "shop/start.py:app"])
+def test_the_module_of_a_flask_application_is_packaged(tmp_path: Path, name: str) -> None:
+    backend = make_flask_backend(tmp_path / "shop", **{"shop/__init__.py": "", "shop/start.py": "import app.models\n"})
+    layout = read_layout(backend)
+    with_app = replace(layout, flask_app=flask_app.find(layout, {"FLASK_APP": name}))
+    packaged = {path.as_posix() for path in backend_files(with_app)}
+    assert {"backend/shop/__init__.py", "backend/shop/start.py", "backend/app/models.py"} <= packaged
+    with pytest.raises(PackageError, match="names gone, which is no module below"):
+        flask_app.find(layout, {"FLASK_APP": "gone"})
+
+
+def make_flask_backend(folder: Path, **files: str) -> Path:
+    backend = make_backend(folder, **files)
     (backend / "alembic.ini").unlink()
     (backend / "alembic").rename(backend / "migrations")
     write(backend, **{"migrations/alembic.ini": "[alembic]\n", "migrations/env.py": FLASK})
-    for config in (None, "migrations/alembic.ini"):
-        with pytest.raises(PackageError, match=r"^migrations/ is laid out by Flask-Migrate: .*flask\.current_app"):
-            read_layout(backend, config)
+    return backend
 
 
 def test_a_sourceless_tree_is_named(tmp_path: Path) -> None:

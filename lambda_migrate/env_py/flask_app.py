@@ -1,0 +1,67 @@
+"""Runs an env.py of Flask-Migrate inside of its Flask application, as `flask db upgrade` does.
+
+FLASK_APP names the application, as for Flask itself.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from lambda_migrate.invocation.errors import ConfigurationError
+from lambda_migrate.invocation.redaction import one_line
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from alembic.config import Config
+
+VARIABLE = "FLASK_APP"
+
+
+def needs_app(env_py: str) -> bool:
+    """Return whether the source of an env.py reads flask.current_app without an application context of its own."""
+    return "current_app" in env_py and "app_context" not in env_py
+
+
+def set_script_location(config: Config, path: Path) -> None:
+    """Set script_location to the folder of the configuration, as Flask-Migrate does, if the file does not have it."""
+    if not config.get_main_option("script_location") and (path.parent / "env.py").is_file():
+        config.set_main_option("script_location", str(path.parent).replace("%", "%%"))
+
+
+@contextmanager
+def in_app(config: Config, env_py: Path, name: str | None) -> Iterator[Config]:
+    """Provide env.py's configuration, within the Flask application's context if env.py needs it.
+
+    ``name`` is the application in the format of FLASK_APP. Without it, Flask looks for wsgi.py and app.py in the
+    current folder.
+
+    Raises:
+        ConfigurationError: Flask finds no application, or the application does not use Flask-Migrate.
+    """
+    if not (env_py.is_file() and needs_app(env_py.read_text(encoding="utf-8", errors="replace"))):
+        yield config
+        return
+    app = _load(name)
+    with app.app_context():
+        migrate: Any = app.extensions.get("migrate")
+        # An env.py of its own may need the application alone.
+        configured = config if migrate is None else migrate.migrate.call_configure_callbacks(config)
+        yield configured
+
+
+def _load(name: str | None) -> Any:  # noqa: ANN401 - flask.Flask, which only such backends have
+    try:
+        from click import UsageError  # noqa: PLC0415 - the backend's
+        from flask.cli import ScriptInfo  # type: ignore[import-not-found]  # noqa: PLC0415
+    except ImportError as error:
+        raise ConfigurationError(f"env.py needs flask.current_app, and the package has no Flask: {error}") from None
+    try:
+        return ScriptInfo(name).load_app()
+    except UsageError as error:
+        raise ConfigurationError(
+            f"env.py needs the Flask application, and Flask cannot load it: {one_line(error)}; name it in the stage's"
+            f' `environment`: "environment": {{"{VARIABLE}": "module:name"}}'
+        ) from None

@@ -1,0 +1,140 @@
+"""A backend with Flask-Migrate is migrated inside of its Flask application, as `flask db upgrade` does it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from contextlib import closing
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from uv import find_uv_bin
+
+from infra.package import PackageError, Target, build
+from infra.package.selection import Selection
+from tests.support.backends import lock, write
+from tests.support.bystander import query
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from localcloud.postgres import Database
+    from tests.support.functions import Runner
+
+APP = """
+import os
+from flask import Flask
+from flask_migrate import Migrate
+from shop.models import db
+
+migrate = Migrate()
+
+
+@migrate.configure
+def note(config):
+    config.set_main_option("origin", "callback")
+    return config
+
+
+def create_app(tenant):
+    app = Flask(__name__)
+    app.config.update(SQLALCHEMY_DATABASE_URI=os.environ["SHOP_DATABASE_URI"], TENANT=tenant)
+    db.init_app(app)
+    migrate.init_app(app, db)
+    return app
+"""
+MODELS = """
+from flask_sqlalchemy import SQLAlchemy
+
+db = SQLAlchemy()
+
+
+class Item(db.Model):
+    id = db.Column(db.Integer, primary_key=True)
+    name = db.Column(db.String(40), nullable=False)
+"""
+SEED = """
+
+def upgrade():
+    from alembic import context
+    from flask import current_app
+    op.create_table(
+        "item", sa.Column("id", sa.Integer, primary_key=True), sa.Column("name", sa.String(40), nullable=False))
+    op.execute(sa.text("INSERT INTO item VALUES (1, :name)").bindparams(
+        name=current_app.config["TENANT"] + " by " + context.config.get_main_option("origin")))
+"""
+SECOND = "\n\ndef upgrade():\n    op.add_column('item', sa.Column('price', sa.Integer))\n"
+FLASK_APP = "shop:create_app('acme')"
+SETTINGS: dict[str, Any] = {"FLASK_APP": FLASK_APP, "DATABASE_ENV": '{"SHOP_DATABASE_URI": "{url}"}'}
+
+
+def flask(folder: Path, *arguments: str, **variables: str) -> None:
+    """Run the flask command in the environment that the backend's own lock describes."""
+    command = [find_uv_bin(), "run", "--quiet", "--frozen", "--python", sys.executable, "flask", *arguments]
+    environment = {**os.environ, "FLASK_APP": FLASK_APP, **variables}
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def content(database: Database) -> list[object]:
+    """All columns, constraints and rows of the database."""
+    columns = """
+        SELECT table_name, ordinal_position, column_name, data_type, is_nullable, column_default,
+            character_maximum_length
+        FROM information_schema.columns WHERE table_schema = 'public' ORDER BY 1, 2
+    """
+    constraints = """
+        SELECT conname, conrelid::regclass::text, pg_get_constraintdef(oid) FROM pg_constraint
+        WHERE connamespace = 'public'::regnamespace ORDER BY 1
+    """
+    questions = (columns, constraints, "SELECT * FROM item", "SELECT * FROM alembic_version")
+    return [query(database, question) for question in questions]
+
+
+def empty(database: Database) -> None:
+    with closing(database.connect()) as connection, connection, connection.cursor() as cursor:
+        cursor.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
+
+
+@pytest.fixture
+def shop(tmp_path: Path, database: Database) -> Path:
+    """A project with the tree that `flask db init` makes."""
+    folder = tmp_path / "shop"
+    write(folder, **{"shop/__init__.py": APP, "shop/models.py": MODELS})
+    lock(folder, "flask", "flask-migrate", "flask-sqlalchemy", "psycopg2-binary")
+    address = {"SHOP_DATABASE_URI": database.url}
+    flask(folder, "db", "init", **address)
+    for revision, down, body in (("a1", None, SEED), ("b2", "a1", SECOND)):
+        head = f'revision = "{revision}"\ndown_revision = {down!r}\nfrom alembic import op\nimport sqlalchemy as sa\n'
+        write(folder, **{f"migrations/versions/{revision}.py": head + body})
+    return folder
+
+
+@pytest.mark.timeout(300)
+def test_the_function_does_what_flask_db_upgrade_does(
+    shop: Path, tmp_path: Path, database: Database, runner: Runner
+) -> None:
+    with pytest.raises(PackageError) as refused:
+        build(shop, tmp_path / "out", Target())
+    assert str(refused.value).startswith("migrations/env.py reads flask.current_app")
+    assert '"environment": {"FLASK_APP": "shop"}' in str(refused.value)
+
+    flask(shop, "db", "upgrade", SHOP_DATABASE_URI=database.url)
+    expected = content(database)
+    assert expected[2:] == [[(1, "acme by callback", None)], [("b2",)]]
+    empty(database)
+    package = build(shop, tmp_path / "out", Target(), selection=Selection(environment=SETTINGS)).directory
+    assert json.loads((package / "manifest.json").read_text())["config"] == "backend/migrations/alembic.ini"
+    function = runner.start_package(package, **SETTINGS)
+    assert function.invoke({"action": "plan"}).error_type is None
+    answer = function.invoke()
+    assert answer.error_type is None, answer.payload
+    assert [one["revision"] for one in answer.payload["applied"]] == ["a1", "b2"]
+    assert content(database) == expected
+    assert function.invoke().payload["up_to_date"]
+
+    wrong = runner.start_package(package, **{**SETTINGS, "FLASK_APP": "shop:nothing"}).invoke({"action": "check"})
+    assert wrong.error_type == "ConfigurationError"
+    assert "Failed to find attribute 'nothing' in 'shop'" in wrong.payload["errorMessage"]
