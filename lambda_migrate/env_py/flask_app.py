@@ -5,6 +5,7 @@ FLASK_APP names the application, as for Flask itself.
 
 from __future__ import annotations
 
+import re
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -18,11 +19,15 @@ if TYPE_CHECKING:
     from alembic.config import Config
 
 VARIABLE = "FLASK_APP"
+_CURRENT_APP = re.compile(
+    r"^\s*from flask import\s+(?:\([^)]*|[^\n#]*)\bcurrent_app\b|^[^#\n]*\bflask\.current_app\b", re.MULTILINE
+)
+_OWN_CONTEXT = re.compile(r"\b(?:app|request)_context\b")
 
 
 def needs_app(env_py: str) -> bool:
     """Return whether the source of an env.py reads flask.current_app without an application context of its own."""
-    return "current_app" in env_py and "app_context" not in env_py
+    return _CURRENT_APP.search(env_py) is not None and _OWN_CONTEXT.search(env_py) is None
 
 
 def set_script_location(config: Config, path: Path) -> None:

@@ -236,9 +236,12 @@ def test_a_lock_of_which_nothing_is_for_the_target_is_refused(tmp_path: Path) ->
     assert "build for python3.11 (the stage's setting `runtime`)" in str(refused.value)
 
 
-def test_an_environment_without_current_app_is_no_flask(tmp_path: Path) -> None:
-    backend = make_backend(tmp_path / "shop", **{"alembic/env.py": ENV})
-    assert read_layout(backend).tree.name == "alembic"
+@pytest.mark.parametrize(
+    "line", ["", "# not from flask.current_app", "from flask import current_app\nwith make().app_context(): ..."]
+)
+def test_an_environment_without_need_of_an_application_is_no_flask(tmp_path: Path, line: str) -> None:
+    backend = make_backend(tmp_path / "shop", **{"alembic/env.py": f"{ENV}{line}\n"})
+    assert flask_app.find(read_layout(backend), {}) is None
 
 
 @pytest.mark.parametrize("line", ["psycopg2==2.9.10", "psycopg2 == 2.9.10 ; python_version > '3'"])
