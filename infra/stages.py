@@ -603,12 +603,12 @@ class Options(_Settings):
         if self.migrate_on_deploy and self.rollout:
             raise _wrong(
                 "migrate_on_deploy migrates one database, and rollout many: remove migrate_on_deploy, deploy, then run"
-                " `migrate rollout`"
+                " `migrate rollout --stage STAGE`"
             )
         if self.migrate_on_deploy and self.long_runs:
             raise _wrong(
                 "migrate_on_deploy ends after 15 minutes, as CloudFormation waits for at most an hour, and long_runs"
-                " take longer: remove migrate_on_deploy, deploy, then run `migrate rollout` or `migrate upgrade --long`"
+                " take longer: remove migrate_on_deploy, deploy, then run `migrate upgrade --long --stage STAGE`"
             )
         return self
 

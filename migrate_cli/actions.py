@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 import time
 from concurrent import futures
@@ -62,7 +63,7 @@ class Call:
             parse_request(event)
         except InvalidRequest as error:
             raise CommandError(
-                "InvalidRequest", str(error), ExitCode.USAGE, advice=f"See: migrate {action} --help"
+                "InvalidRequest", str(error), ExitCode.USAGE, advice=f"See: {shlex.join(program())} {action} --help"
             ) from None
         return event
 
@@ -102,7 +103,7 @@ def confirm(call: Call, action: str, output: Output, revision: str | None = None
     if not sys.stdin.isatty():
         raise UsageError(
             f"{action} changes {what} {call.stage}, and there is no terminal to confirm it; nothing was invoked",
-            advice="To confirm it, pass --yes.",
+            advice=steps(("To confirm it", f"{call.commands().again()} --yes")),
         )
     output.note(f"{action} changes {what} {call.stage}:")
     for name, fact in _what_changes(call, action, revision).items():

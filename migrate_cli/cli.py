@@ -14,7 +14,7 @@ from typer.exceptions import TyperException
 
 from migrate_cli import __version__, actions, checkpoint, logs, mermaid, review
 from migrate_cli.actions import Call
-from migrate_cli.errors import CommandError, ExitCode, UsageError
+from migrate_cli.errors import CommandError, ExitCode, UsageError, steps
 from migrate_cli.options import Json, at_stage, at_target, examples
 from migrate_cli.output import Output
 from migrate_cli.rollout import commands as rollout
@@ -99,7 +99,8 @@ def upgrade(
     """Apply the pending revisions, and show each one."""
     if dry_run:
         raise UsageError(
-            "upgrade has no --dry-run", advice=f"To see the pending revisions: migrate plan --stage {call.stage}"
+            "upgrade has no --dry-run",
+            advice=steps(("To see the pending revisions and their SQL", call.commands().named("plan"))),
         )
     wanted = _one_of(revision, revision_option)
     if wait and wanted is not None and wanted.startswith("+"):

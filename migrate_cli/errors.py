@@ -11,7 +11,7 @@ from lambda_migrate.invocation import errors as contract_errors
 from migrate_cli.failed_run import FailedRun
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 
 class ExitCode(IntEnum):
@@ -119,41 +119,38 @@ def steps(*each: tuple[str, str]) -> str:
     return "\n".join(f"{words}:\n  {command}" for words, command in each)
 
 
-# The next step for each error, and its command.
-_ADVICE: Mapping[str, tuple[str, str]] = {
+# The next steps for each error, and their commands.
+_ADVICE: Mapping[str, Sequence[tuple[str, str]]] = {
     # The event was valid here, so the function does not have the revision or the action.
-    "InvalidRequest": ("See which revisions are deployed", "history"),
-    "ConfigurationError": ("Correct what the message names and deploy. Then", "doctor"),
-    "SecretUnavailable": ("See which step fails", "doctor"),
-    "BucketUnavailable": ("Grant the permission or, in a VPC, give the function a way to S3. Then", "again"),
-    "SecretMalformed": ("Correct the secret. Then", "doctor"),
-    "DatabaseUnavailable": (
-        "After the server is back (migrate doctor shows which step fails)",
-        "again",
-    ),
-    "AuthenticationFailed": ("Make the secret and the role agree. Then", "doctor"),
-    "PoolerRefused": ("Let the stage's database.host and database.port lead to the server. Then", "doctor"),
-    "TargetMismatch": ("Let env.py get its address from the function (docs/contract.md). Then", "again"),
-    "PreflightFailed": ("Fix the rows, or acknowledge the finding. See the whole preflight", "plan"),
-    "UnknownRevision": ("Deploy the backend that has this revision. See the deployed revisions", "history"),
-    "MigrationLocked": ("See who holds the lock", "status"),
-    "LockTimeout": ("After the sessions named above have ended", "again"),
-    "MigrationFailed": ("Fix the revision or the data and deploy. Then", "again"),
-    "MigrationIncomplete": ("To continue from there", "again"),
-    "DowngradeRefused": ("See the current revision, for --confirm", "status"),
-    "DriftDetected": ("See what is pending", "status"),
-    "MigrationError": ("This is a bug of the function. Report it with its log", "log"),
+    "InvalidRequest": [("See which revisions are deployed", "history")],
+    "ConfigurationError": [("Correct what the message names and deploy. Then", "doctor")],
+    "SecretUnavailable": [("See which step fails", "doctor")],
+    "BucketUnavailable": [("Grant the permission or, in a VPC, give the function a way to S3. Then", "again")],
+    "SecretMalformed": [("Correct the secret. Then", "doctor")],
+    "DatabaseUnavailable": [("See which step fails", "doctor"), ("After the server is back", "again")],
+    "AuthenticationFailed": [("Make the secret and the role agree. Then", "doctor")],
+    "PoolerRefused": [("Let the stage's database.host and database.port lead to the server. Then", "doctor")],
+    "TargetMismatch": [("Let env.py get its address from the function (docs/contract.md). Then", "again")],
+    "PreflightFailed": [("Fix the rows, or acknowledge the finding. See the whole preflight", "plan")],
+    "UnknownRevision": [("Deploy the backend that has this revision. See the deployed revisions", "history")],
+    "MigrationLocked": [("See who holds the lock", "status")],
+    "LockTimeout": [("After the sessions named above have ended", "again")],
+    "MigrationFailed": [("Fix the revision or the data and deploy. Then", "again")],
+    "MigrationIncomplete": [("To continue from there", "again")],
+    "DowngradeRefused": [("See the current revision, for --confirm", "status")],
+    "DriftDetected": [("See what is pending", "status")],
+    "MigrationError": [("This is a bug of the function. Report it with its log", "log")],
 }
-_NO_ANSWER = ("See the database's state", "status")
+_NO_ANSWER = [("See the database's state", "status")]
 
 
 def of_function(kind: str, message: str, request_id: str | None, commands: Commands) -> CommandError:
     """Return the error that the function or Lambda raised."""
-    words, name = _ADVICE.get(kind, _NO_ANSWER)
-    command = commands.named(name)
-    if name in {"again", "log"}:
-        command = commands.again() if name == "again" else commands.log(request_id)
-    return CommandError(kind, message, _exit_code(kind), advice=steps((words, command)), request_id=request_id)
+    others = {"again": commands.again(), "log": commands.log(request_id)}
+    advice = steps(
+        *((words, others.get(name) or commands.named(name)) for words, name in _ADVICE.get(kind, _NO_ANSWER))
+    )
+    return CommandError(kind, message, _exit_code(kind), advice=advice, request_id=request_id)
 
 
 def _exit_code(kind: str) -> ExitCode:

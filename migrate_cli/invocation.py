@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from botocore import exceptions
 
-from migrate_cli.errors import CommandError, Commands, ExitCode, NoAnswer, NotInvoked, of_function
+from migrate_cli.errors import CommandError, Commands, ExitCode, NoAnswer, NotInvoked, of_function, steps
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -130,9 +130,8 @@ def _refused(error: exceptions.ClientError, function: Function, commands: Comman
     elif code in DENIED:
         advice = f"The caller needs lambda:InvokeFunction on {function.name}, in the stage's own account."
     elif code in _NOT_INVOKED:
-        return NotInvoked(
-            code, f"{where}: {message}", ExitCode.AWS, advice=f"Nothing was run. In a moment: {commands.again()}"
-        )
+        advice = steps(("Nothing was run. In a moment", commands.again()))
+        return NotInvoked(code, f"{where}: {message}", ExitCode.AWS, advice=advice)
     elif code in CREDENTIALS:
         advice = NO_CREDENTIALS
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING, NamedTuple
 
 from infra.package.errors import PackageError
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 
 # After this many newer revisions, a new checkpoint saves a noticeable time.
 _MANY = 50
-_AGAIN = "run migrate checkpoint again, or delete checkpoint.json and checkpoint.sql"
 _OF_LIBRARIES = ("AWS_", "PG", "POWERTOOLS_")
 _UNREAD = (REVIEWED, checkpoint_file.DESCRIPTION, checkpoint_file.SCRIPT)
 _UNREAD_SUFFIXES = (".mako", ".md", ".rst")
@@ -50,22 +50,24 @@ def check(layout: Layout, graph: Graph | None, environment: Collection[str] = ()
             return Checked()
         checkpoint_file.read_script(layout.tree, found)
     except (OSError, ValueError) as error:
-        raise PackageError(f"the checkpoint in {layout.tree.name}/ cannot be used ({error}); {_AGAIN}") from None
-    _refuse_other_revisions(found, graph)
+        raise PackageError(
+            f"the checkpoint in {layout.tree.name}/ cannot be used ({error}); {_again_or_delete(layout)}"
+        ) from None
+    _refuse_other_revisions(found, graph, layout)
     now = other_files(layout, [revision.file for revision in graph.revisions])
     changed = sorted(name for name in {*now, *found.files} if now.get(name) != found.files.get(name))
     if changed:
         return Checked(
             warning="the checkpoint is not packaged, so an empty database replays every revision:"
-            f" {changed[0]} has changed since it was made; run migrate checkpoint again"
+            f" {changed[0]} has changed since it was made; {_again(layout)}"
         )
     if unknown := sorted(backends_own(environment) - {*found.variables}):
         return Checked(
             warning="the checkpoint is not packaged, so an empty database replays every revision: no stage had the"
-            f" variable {unknown[0]} when it was made; run migrate checkpoint again"
+            f" variable {unknown[0]} when it was made; {_again(layout)}"
         )
     since = len(graph.revisions) - len(found.revisions)
-    warning = f"{since} revisions have come since the checkpoint was made; run migrate checkpoint again"
+    warning = f"{since} revisions have come since the checkpoint was made; {_again(layout)}"
     return Checked(usable=True, warning=warning if since >= _MANY else None)
 
 
@@ -94,10 +96,22 @@ def _may_be_read(path: PurePosixPath) -> bool:
     return path.suffix not in _UNREAD_SUFFIXES and path.name.partition(".")[0].upper() != "README"
 
 
-def _refuse_other_revisions(found: Checkpoint, graph: Graph) -> None:
+def _refuse_other_revisions(found: Checkpoint, graph: Graph, layout: Layout) -> None:
     files = {revision.id: revision.file for revision in graph.revisions}
     for revision, digest in found.revisions.items():
         if revision not in files:
-            raise PackageError(f"the checkpoint contains revision {revision}, which the tree does not have; {_AGAIN}")
+            raise PackageError(
+                f"the checkpoint contains revision {revision}, which the tree does not have; {_again_or_delete(layout)}"
+            )
         if digest_of(files[revision]) != digest:
-            raise PackageError(f"revision {revision} has changed since the checkpoint was made; {_AGAIN}")
+            raise PackageError(
+                f"revision {revision} has changed since the checkpoint was made; {_again_or_delete(layout)}"
+            )
+
+
+def _again(layout: Layout) -> str:
+    return f"make it again: {shlex.join(('migrate', 'checkpoint', '--backend', str(layout.backend)))}"
+
+
+def _again_or_delete(layout: Layout) -> str:
+    return f"delete checkpoint.json and checkpoint.sql, or {_again(layout)}"

@@ -190,10 +190,10 @@ def approve(
         if not yes:
             actions.confirm(call, "rollout", output)
         machine.approve(rollout, _who())
-        follow = machine.commands.named(f"rollout status {rollout} --follow")
         result = {"action": "rollout approve", "stage": machine.stage, "rollout": rollout, "status": "approved"}
-        text = f"Rollout {rollout} begins its next wave. To follow it: {follow}"
-        return output.succeed(result, lambda _, console: show_line(text, console))
+        follow = steps(("To follow it", machine.commands.named(f"rollout status {rollout} --follow")))
+        text = f"Rollout {rollout} begins its next wave."
+        return output.succeed(result, lambda _, console: show_line(text, console), follow)
 
     return _with_machine("rollout approve", call, work, as_json=as_json)
 
@@ -206,7 +206,10 @@ def stop(call: Call, rollout: Name = None, page: Page = None, as_json: Json = Fa
     def work(machine: Machine, output: Output) -> ExitCode:
         name = rollout or machine.latest()
         if machine.execution(name)["status"] != RUNNING:
-            raise UsageError(f"rollout {name} is not running: there is nothing to stop")
+            raise UsageError(
+                f"rollout {name} is not running: there is nothing to stop",
+                advice=steps(("Its report", machine.commands.named(f"rollout show {name}"))),
+            )
         try:
             no_wait = machine.stop(name, _who())
         except KeyboardInterrupt:
@@ -296,10 +299,10 @@ def _stopped(machine: Machine, name: str, output: Output) -> ExitCode:
     execution = _follow(machine, name, output)
     if execution["status"] != ABORTED:
         return _show_outcome(machine, execution, output, None)
-    where = machine.commands.named("status")
+    look = steps(("The database's state", machine.commands.named("status")))
     result = {"action": "rollout stop", "stage": machine.stage, "rollout": name, "status": "stopped"}
-    text = f"Rollout {name} is stopped. A running function ends by itself; the database's state: {where}"
-    return output.succeed(result, lambda _, console: show_line(text, console))
+    text = f"Rollout {name} is stopped. A running function ends by itself."
+    return output.succeed(result, lambda _, console: show_line(text, console), look)
 
 
 def _follow(machine: Machine, name: str, output: Output) -> Mapping[str, Any]:
@@ -319,8 +322,13 @@ def _follow(machine: Machine, name: str, output: Output) -> Mapping[str, Any]:
                     progress.look(machine, name)
                     waiting = machine.asked(name)
                     if waiting is not None and waiting != approval and not progress.has_begun(waiting[1]):
-                        approve_it = machine.commands.named(f"rollout approve {name}")
-                        display.print(f"the next wave waits for an approval: {approve_it}")
+                        display.print("the next wave waits for an approval")
+                        display.print(
+                            steps(
+                                ("To approve it", machine.commands.named(f"rollout approve {name}")),
+                                ("To stop the rollout", machine.commands.named(f"rollout stop {name}")),
+                            )
+                        )
                         approval = waiting
                     _show_failures(machine, progress, display)
                     display.show(progress)
@@ -371,7 +379,12 @@ def _show_outcome(
     report = machine.report(execution) if execution.get("error") != ALREADY_RUNNING else None
     if report is None:
         if running:
-            raise CommandError("NotListed", f"rollout {name} is still listing its targets", ExitCode.AGAIN)
+            raise CommandError(
+                "NotListed",
+                f"rollout {name} is still listing its targets",
+                ExitCode.AGAIN,
+                advice=steps(("In a moment", machine.commands.named(f"rollout status {name}"))),
+            )
         raise execution_error(machine, execution)
     if not running and machine.page(name) is not None:
         report["report"] = machine.where(name, PAGE)
@@ -380,7 +393,8 @@ def _show_outcome(
     if page is not None:
         _write_page(machine, name, page, output)
     error = _judged(machine, report) if judge else None
-    return output.report(report, partial(show_report, whole=error is None), error)
+    show = partial(show_report, whole=error is None, commands=machine.commands)
+    return output.report(report, show, error)
 
 
 def _judged(machine: Machine, report: Mapping[str, Any]) -> CommandError | None:
@@ -435,10 +449,8 @@ def _drift(report: Mapping[str, Any]) -> CommandError | None:
 def _show_result(machine: Machine, execution: Mapping[str, Any], output: Output) -> ExitCode:
     """Show the execution of a stage without targets. Its output is the function's own result."""
     if execution["status"] == RUNNING:
-        output.note(
-            f"{execution['name']} is running since {execution['startDate']:%H:%M:%S}."
-            f" The database's state: {machine.commands.named('status')}"
-        )
+        output.note(f"{execution['name']} is running since {execution['startDate']:%H:%M:%S}.")
+        output.note(steps(("The database's state", machine.commands.named("status"))))
         return ExitCode.OK
     if execution["status"] != SUCCEEDED:
         raise execution_error(machine, execution)

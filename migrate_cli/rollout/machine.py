@@ -308,7 +308,10 @@ class Machine:
                 advice=steps(("To revert the remaining ones", self.commands.named(back))),
             )
         if not failed:
-            raise UsageError(f"nothing failed in rollout {name}")
+            raise UsageError(
+                f"nothing failed in rollout {name}",
+                advice=steps(("Its report", self.commands.named(f"rollout show {name}"))),
+            )
 
     def report(self, execution: Mapping[str, Any]) -> dict[str, Any] | None:
         """Return the stored report, or one of the outcomes so far, or None before the targets are listed."""

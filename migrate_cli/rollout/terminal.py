@@ -9,6 +9,7 @@ from rich.text import Text
 
 from lambda_migrate.fleet.folder import BEHIND, FAILED, LEFT, OUTCOMES
 from migrate_cli.display import KEEPALIVE_S, Display
+from migrate_cli.errors import steps
 from migrate_cli.presentation import plain
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
+    from migrate_cli.errors import Commands
     from migrate_cli.rollout.progress import RolloutProgress
 
 _LINE_EVERY_S = 10
@@ -76,7 +78,7 @@ def progress_line(progress: RolloutProgress) -> str:
     return ", ".join(parts)
 
 
-def show_report(report: Mapping[str, Any], console: Console, *, whole: bool = True) -> None:
+def show_report(report: Mapping[str, Any], console: Console, *, commands: Commands, whole: bool = True) -> None:
     """Show a report. Without ``whole``, omit its last line, because an error has the rollout's end."""
     _show_waves(report, console)
     if report["revisions"]:
@@ -84,7 +86,7 @@ def show_report(report: Mapping[str, Any], console: Console, *, whole: bool = Tr
     if report["failures"]:
         _show_failures(report, console)
     _show_left_out(report, console)
-    _show_found(report, console)
+    _show_found(report, console, commands)
     console.print()
     if whole:
         word = "Plan" if report["plan"] and report["status"] == "succeeded" else _WORDS[report["status"]]
@@ -154,10 +156,10 @@ def _show_failures(report: Mapping[str, Any], console: Console) -> None:
     _show_cut(console, report["counts"][FAILED] - _FAILURES, "failures")
 
 
-def _show_found(report: Mapping[str, Any], console: Console) -> None:
+def _show_found(report: Mapping[str, Any], console: Console, commands: Commands) -> None:
     """Show the findings of a plan or a check."""
     if report.get("behind"):
-        _show_behind(report, console)
+        _show_behind(report, console, commands)
     if "preflight" in report:
         _show_preflight(report["preflight"], console)
     if "schema" in report:
@@ -174,11 +176,14 @@ def _show_left_out(report: Mapping[str, Any], console: Console) -> None:
     _show_cut(console, len(lines) - _FAILURES, "that were left out")
 
 
-def _show_behind(report: Mapping[str, Any], console: Console) -> None:
+def _show_behind(report: Mapping[str, Any], console: Console, commands: Commands) -> None:
     names = report["behind"][:_BEHIND]
     console.print()
     _print(console, ("Behind: ", "bold"), ", ".join(names))
-    _show_cut(console, report["counts"][BEHIND] - len(names), "that are behind: migrate fleet status --only behind")
+    more = report["counts"][BEHIND] - len(names)
+    if more > 0:
+        _show_cut(console, more, "that are behind")
+        _print(console, (steps(("To see all", commands.named("fleet status --only behind"))), "dim"))
 
 
 def _show_preflight(found: Mapping[str, Any], console: Console) -> None:

@@ -542,7 +542,7 @@ SUGGESTED = sorted(
         for words in re.findall(r"""\.named\(f?(?:"([^"]+)"|'([^']+)')\)""", file.read_text(encoding="utf-8"))
         for words in filter(None, words)
     }
-    | {name for _, name in ADVICE.values() if name not in {"again", "log"}}
+    | {name for steps in ADVICE.values() for _, name in steps if name not in {"again", "log"}}
 )
 
 

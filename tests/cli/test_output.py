@@ -487,10 +487,10 @@ def test_the_help_of_rollout_has_its_options_and_commands(migrate: Callable[...,
 
 
 def test_upgrade_with_dry_run_names_plan(aws: Stub, migrate: Callable[..., Ended]) -> None:
-    ended = migrate("upgrade", "--dry-run", "--stage", "dev")
+    ended = migrate("upgrade", "--dry-run", "--function", "shop", "--region", "eu-west-1", "--database", "tenant_1")
 
     assert (ended.code, aws.events) == (2, [])
-    assert "migrate plan --stage dev" in ended.err
+    assert "\n  migrate plan --function shop --region eu-west-1 --database tenant_1\n" in ended.err
 
 
 # --- Ctrl-C ---

@@ -13,6 +13,7 @@ import pytest
 from rich.console import Console
 
 from migrate_cli import presentation
+from migrate_cli.errors import Commands
 from migrate_cli.progress import RunProgress
 from migrate_cli.rollout.progress import RolloutProgress
 from migrate_cli.rollout.terminal import progress_line, show_report
@@ -161,7 +162,7 @@ def test_the_last_picture_of_a_rollout_ends_with_todays_report() -> None:
     }
     console = Console(file=StringIO(), width=COLUMNS, highlight=False)
 
-    show_report(report, console)
+    show_report(report, console, commands=Commands(("migrate",), (), ()))
 
     assert isinstance(console.file, StringIO)
     assert [row.rstrip() for row in console.file.getvalue().splitlines()] == shown

@@ -446,12 +446,30 @@ def test_an_approval_is_waited_for_until_its_wave_has_begun(
     ended = migrate("rollout", "status", "--follow", "--stage", "dev")
 
     assert ("waits for an approval" in ended.err) is waits
+    for command in ("approve", "stop"):
+        assert (f"\n  migrate rollout {command} {LAST} --stage dev\n" in ended.err) is waits
+
+
+def test_a_plan_that_cuts_the_targets_behind_names_the_command_that_shows_all(
+    aws: RolloutStub, migrate: Migrate
+) -> None:
+    found = report(plan=True, behind=[f"tenant_{number}" for number in range(12)])
+    found["counts"]["behind"] = 12
+    aws.leaves(found, rollout=listed(LAST, plan=True))
+
+    ended = migrate("rollout", "--plan", "--stage", "dev", "--region", "eu-west-1")
+
+    assert "and 2 more that are behind\n" in ended.out
+    assert "\n  migrate fleet status --only behind --stage dev --region eu-west-1\n" in ended.out
 
 
 def test_a_rollout_that_does_not_run_cannot_be_stopped(aws: RolloutStub, migrate: Migrate) -> None:
     runs(aws)
 
-    assert migrate("rollout", "stop", "--stage", "dev").code == USAGE
+    ended = migrate("rollout", "stop", "--stage", "dev")
+
+    assert ended.code == USAGE
+    assert f"\n  migrate rollout show {LAST} --stage dev\n" in ended.err
     assert f"rollouts/{LAST}/halt.json" not in aws.objects
 
 

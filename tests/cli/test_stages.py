@@ -93,7 +93,7 @@ def test_production_is_not_changed_without_a_terminal_to_confirm(
     ended = migrate(*arguments, "--stage", "prod")
 
     assert (ended.code, aws.events) == (2, [])
-    assert "--yes" in ended.err
+    assert f"\n  migrate {' '.join(arguments)} --stage prod --yes\n" in ended.err
 
 
 @pytest.mark.parametrize("typed,code", [("prod\n", 0), ("y\n", 2), ("", 2)])
