@@ -21,6 +21,7 @@ _DOTENV = (".flaskenv", ".env")
 _SETTING = re.compile(rf"^\s*(?:export\s+)?{VARIABLE}\s*=\s*[\"']?([^\"'\s#]+)", re.MULTILINE)
 # What Flask finds in a module whose application has no name in FLASK_APP, and how an application is made.
 _FOUND = re.compile(r"^(?:app|application)\b[^=\n]*=[^=]|^def (?:create_app|make_app)\(", re.MULTILINE)
+_AS_IT_IS = re.compile(r"^(?:app|application)\b[^=\n]*=[^=]|^def (?:create_app|make_app)\(\s*\)", re.MULTILINE)
 _MAKES_AN_APP = re.compile(r"\b(?:Migrate|Flask|create_app|make_app)\(")
 
 
@@ -74,8 +75,8 @@ def _guess(folder: Path) -> str | None:
     modules = [*sorted(folder.glob("*.py")), *sorted(folder.glob("*/*.py"))]
     texts = {file: file.read_text(encoding="utf-8", errors="replace") for file in modules}
     found = [file for file, text in texts.items() if _FOUND.search(text) and _MAKES_AN_APP.search(text)]
-    # One with Flask-Migrate's own object first.
-    found.sort(key=lambda file: "Migrate(" not in texts[file])
+    # A factory with arguments last, and one with Flask-Migrate's own object first.
+    found.sort(key=lambda file: (not _AS_IT_IS.search(texts[file]), "Migrate(" not in texts[file]))
     return _name(found[0].relative_to(folder)) if found else None
 
 

@@ -173,9 +173,13 @@ def test_the_function_takes_the_configuration_that_was_found(tmp_path: Path) -> 
         ({".flaskenv": "FLASK_APP=app.models\n"}, '{"FLASK_APP": "app.models"}'),
         ({"serve.py": "app = Flask(__name__)\n", "manage.py": "app = make()\nMigrate(app, db)\n"}, '"manage.py"'),
         ({"app/factory.py": "def create_app():\n    return Flask(__name__)\n"}, '"app.factory"'),
+        (
+            {"app/__init__.py": "Migrate()\ndef create_app(app): ...\n", "wsgi_app.py": "app = Flask('x')\n"},
+            '"wsgi_app.py"',
+        ),
         ({}, '"module:name"}, where module:name is the application or its factory'),
     ],
-    ids=["flaskenv", "Migrate", "a factory", "none"],
+    ids=["flaskenv", "Migrate", "a factory", "a factory with arguments", "none"],
 )
 def test_a_flask_application_to_name_is_suggested(tmp_path: Path, files: dict[str, str], guess: str) -> None:
     backend = make_flask_backend(tmp_path / "shop", **files)
