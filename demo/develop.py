@@ -16,6 +16,7 @@ from pathlib import Path
 from demo import backend
 from demo.backend import ROOT, Backend, BackendError, address
 from infra.package import PackageError
+from lambda_migrate.env_py.flask_app import needs_app
 from localcloud import cloud
 from localcloud.errors import LocalCloudError
 from migrate_review.checkpoint.apply_locally import apply_if_empty
@@ -37,7 +38,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("description", nargs="?", default="", help="a short description of the revision")
     options = parser.parse_args(arguments)
     alembic = {
-        # One argument, because a description may begin with a dash.
+        # One argument, because a description may begin with a dash. The flask command has these options, too.
         "revision": ["revision", "--autogenerate", f"--message={options.description}"],
         "upgrade": ["upgrade", "head"],
         "current": ["current"],
@@ -78,8 +79,12 @@ def _another(one: Backend, alembic: list[str]) -> int:
         **address(database, driver, variables.get("DATABASE_ENV", "")),
         "PYTHONPATH": os.pathsep.join(map(str, path)),
     }
-    config = Path(manifest["config"]).relative_to("backend").as_posix()
-    command = [sys.executable, str(ROOT / "demo" / "alembic_command.py"), "--config", config, *alembic]
+    config = Path(manifest["config"]).relative_to("backend")
+    env_py = built.directory / manifest["env"]
+    if needs_app(env_py.read_text(encoding="utf-8", errors="replace")):
+        command = [sys.executable, "-m", "flask", "db", alembic[0], "--directory", str(config.parent), *alembic[1:]]
+    else:
+        command = [sys.executable, str(ROOT / "demo" / "alembic_command.py"), "--config", config.as_posix(), *alembic]
     return 1 if subprocess.run(command, cwd=one.folder, env=environment, check=False).returncode else 0
 
 

@@ -12,6 +12,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from infra.package.errors import PackageError
+from infra.package.layout import find_config
 from localcloud.errors import LocalCloudError
 from migrate_cli import stages
 from migrate_cli.errors import CommandError, ExitCode, UsageError
@@ -109,12 +111,11 @@ def explain(rule: str) -> ExitCode:
 
 
 def configuration(backend: Path) -> str:
-    """Return the backend's configuration: alembic.ini, or a pyproject.toml that has Alembic's settings."""
-    project = backend / "pyproject.toml"
-    if (backend / "alembic.ini").is_file() or not project.is_file():
-        return "alembic.ini"
-    has_settings = "[tool.alembic]" in project.read_text(encoding="utf-8", errors="replace")
-    return "pyproject.toml" if has_settings else "alembic.ini"
+    """Return the backend's configuration, as the builder of the package finds it, or else alembic.ini."""
+    try:
+        return find_config(backend)
+    except PackageError:
+        return "alembic.ini"  # the review finds out what is wrong
 
 
 def _meant(wanted: Wanted, config: str) -> tuple[Tree, tuple[RevisionSource, ...], Released | None]:

@@ -63,8 +63,8 @@ def run(package: Path, config_file: Path, folder: Path) -> None:
     for driver in _DRIVERS:
         with suppress(ImportError):
             importlib.import_module(driver)
-    with in_app(config, tree.env_py(config), os.environ.get("FLASK_APP")) as configured:
-        _run(configured)
+    with in_app(tree.env_py(config), os.environ.get("FLASK_APP")) as complete:
+        _run(complete(config))
 
 
 def _run(config: Any) -> None:  # noqa: ANN401 - Alembic's, out of the package

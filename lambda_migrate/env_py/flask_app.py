@@ -13,7 +13,7 @@ from lambda_migrate.invocation.errors import ConfigurationError
 from lambda_migrate.invocation.redaction import one_line
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from alembic.config import Config
@@ -37,8 +37,8 @@ def set_script_location(config: Config, path: Path) -> None:
 
 
 @contextmanager
-def in_app(config: Config, env_py: Path, name: str | None) -> Iterator[Config]:
-    """Provide env.py's configuration, within the Flask application's context if env.py needs it.
+def in_app(env_py: Path, name: str | None) -> Iterator[Callable[[Config], Config]]:
+    """Enter the context of the Flask application if env.py needs it, and provide what completes its configuration.
 
     ``name`` is the application in the format of FLASK_APP. Without it, Flask looks for wsgi.py and app.py in the
     current folder.
@@ -47,14 +47,13 @@ def in_app(config: Config, env_py: Path, name: str | None) -> Iterator[Config]:
         ConfigurationError: Flask finds no application, or the application does not use Flask-Migrate.
     """
     if not (env_py.is_file() and needs_app(env_py.read_text(encoding="utf-8", errors="replace"))):
-        yield config
+        yield lambda config: config
         return
     app = _load(name)
     with app.app_context():
         migrate: Any = app.extensions.get("migrate")
         # An env.py of its own may need the application alone.
-        configured = config if migrate is None else migrate.migrate.call_configure_callbacks(config)
-        yield configured
+        yield (lambda config: config) if migrate is None else migrate.migrate.call_configure_callbacks
 
 
 def _load(name: str | None) -> Any:  # noqa: ANN401 - flask.Flask, which only such backends have

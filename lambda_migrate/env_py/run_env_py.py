@@ -101,8 +101,8 @@ def _run(job: Job, journal: Journal, looking: Looking | None) -> None:
         looking.install()
     if job.pooled and job.schema is not None:
         set_search_path_of_sessions(job.schema)
-    with in_app(config, tree.env_py(config), os.environ.get(FLASK_APP)) as configured:
-        _perform(job, configured, journal, looking)
+    with in_app(tree.env_py(config), os.environ.get(FLASK_APP)) as complete:
+        _perform(job, complete(config), journal, looking)
 
 
 def _perform(job: Job, config: Config, journal: Journal, looking: Looking | None) -> None:

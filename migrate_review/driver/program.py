@@ -11,7 +11,7 @@ import os
 import re
 import sys
 import traceback
-from contextlib import nullcontext, suppress
+from contextlib import ExitStack, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from functools import wraps
 from importlib.metadata import version
@@ -21,7 +21,6 @@ from typing import TYPE_CHECKING, Any, TextIO
 import alembic
 import sqlalchemy
 from alembic.autogenerate import RevisionContext
-from alembic.config import Config
 from alembic.runtime.environment import EnvironmentContext
 from alembic.runtime.migration import MigrationStep
 from alembic.script import ScriptDirectory
@@ -31,6 +30,8 @@ from sqlalchemy import event
 from lambda_migrate.database.credentials import Credentials
 from lambda_migrate.env_py import alembic_hook, tree
 from lambda_migrate.env_py.advice import advice
+from lambda_migrate.env_py.flask_app import VARIABLE as FLASK_APP
+from lambda_migrate.env_py.flask_app import in_app
 from lambda_migrate.env_py.inputs import set_config, set_environment
 from lambda_migrate.env_py.messages import Job
 from lambda_migrate.env_py.transactions import rows_between
@@ -46,6 +47,7 @@ from migrate_review.revisions.function_source import inserted_values, is_empty, 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from alembic.config import Config
     from alembic.runtime.migration import MigrationContext
 
 
@@ -104,6 +106,9 @@ class _Driver:
     wire: _Wire
     resuming: Resuming
     engines: set[sqlalchemy.Engine] = field(default_factory=set)
+    # The Flask application's context, and what the application adds to Alembic's configuration.
+    _contexts: ExitStack = field(default_factory=ExitStack)
+    _complete: Callable[[Config], Config] | None = None
     _script: ScriptDirectory | None = None
     # The models as they were before any revision ran.
     _models: list[Any] | None = None
@@ -116,14 +121,18 @@ class _Driver:
 
     def _config(self) -> Config:
         """Return a new configuration for each run, without the connection that env.py may leave in it."""
-        path = self.job.settings.alembic_config
-        toml = path if path.suffix == ".toml" else path.parent / "pyproject.toml"
-        ini = path.parent / "alembic.ini" if path.suffix == ".toml" else path
-        # An older Alembic does not support pyproject.toml.
-        files: dict[str, Any] = {"toml_file": str(toml)} if toml.is_file() and hasattr(Config, "toml_file_name") else {}
-        config = Config(str(ini) if ini.is_file() else None, **files)
+        config = tree.read_config(self.job.settings.alembic_config)
         set_config(config, replace(self.job, deadline=Deadline.after(self.pass_timeout_s)))
-        return config
+        if self._complete is None:
+            # Once in a process, as the flask command does it: not every application can be made twice.
+            try:
+                application = in_app(tree.env_py(config), os.environ.get(FLASK_APP))
+                self._complete = self._contexts.enter_context(application)
+            except ConfigurationError:
+                raise
+            except Exception as error:
+                raise _EnvPyFailedError(self._env_py_failure(error)) from error
+        return self._complete(config)
 
     # --- commands ---
 
@@ -628,5 +637,7 @@ def main() -> None:
                 wire.write({"done": getattr(driver, command.pop("do"))(**command)})
             except _EnvPyFailedError as error:
                 wire.write({"env_py": str(error)})
+            except ConfigurationError as error:
+                wire.write({"refused": str(error)})
             except BaseException as error:  # noqa: BLE001 - sys.exit in env.py included
                 wire.write({"refused": _described(error, folder)})

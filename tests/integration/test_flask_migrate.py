@@ -1,4 +1,4 @@
-"""A backend with Flask-Migrate is migrated inside of its Flask application, as `flask db upgrade` does it."""
+"""A backend with Flask-Migrate is migrated, reviewed and developed inside of its Flask application."""
 
 from __future__ import annotations
 
@@ -12,10 +12,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from uv import find_uv_bin
 
+from demo import backend as demo_backend
+from demo import develop
 from infra.package import PackageError, Target, build
 from infra.package.selection import Selection
 from tests.support.backends import lock, write
 from tests.support.bystander import query
+from tests.support.checkout import ROOT
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -138,3 +141,38 @@ def test_the_function_does_what_flask_db_upgrade_does(
     wrong = runner.start_package(package, **{**SETTINGS, "FLASK_APP": "shop:nothing"}).invoke({"action": "check"})
     assert wrong.error_type == "ConfigurationError"
     assert "Failed to find attribute 'nothing' in 'shop'" in wrong.payload["errorMessage"]
+
+
+@pytest.mark.timeout(300)
+def test_the_review_runs_the_revisions_inside_of_the_application(shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in SETTINGS.items():
+        monkeypatch.setenv(name, value)
+    command = [sys.executable, "-m", "migrate_cli", "review", "--backend", str(shop), "--rows", "5", "--record"]
+    done = subprocess.run([*command, "--json"], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.stdout, done.stderr
+    entries = json.loads((shop / "migrations" / "reviewed.json").read_text())["revisions"]
+    assert [*entries["b2"]["measured"]["schema"]["changed"]] == ["column item.price"]
+
+    monkeypatch.setenv("FLASK_APP", "shop:nothing")
+    refused = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert refused.returncode != 0
+    assert "Flask cannot load it: Failed to find attribute 'nothing' in 'shop'" in refused.stderr
+
+
+@pytest.mark.timeout(300)
+def test_make_upgrade_and_make_revision_use_the_flask_command(
+    shop: Path, tmp_path: Path, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    variables = tmp_path / "variables"
+    variables.write_text(
+        "".join(f'{name}="{value}"\n' if "'" in value else f"{name}='{value}'\n" for name, value in SETTINGS.items())
+    )
+    monkeypatch.setattr(demo_backend, "ROOT", tmp_path)  # where it builds the package
+    monkeypatch.setattr(develop.cloud, "development", lambda *_: database)
+    options = ["--backend", str(shop), "--env", str(variables)]
+
+    assert develop.main([*options, "upgrade"]) == 0
+    assert query(database, "SELECT * FROM item") == [(1, "acme by callback", None)]
+    assert develop.main([*options, "revision", "-No price"]) == 0
+    [written] = [file for file in (shop / "migrations" / "versions").glob("*.py") if file.stem not in {"a1", "b2"}]
+    assert "drop_column('price')" in written.read_text()
