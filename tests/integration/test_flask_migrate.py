@@ -168,7 +168,7 @@ def test_make_upgrade_and_make_revision_use_the_flask_command(
         "".join(f'{name}="{value}"\n' if "'" in value else f"{name}='{value}'\n" for name, value in SETTINGS.items())
     )
     monkeypatch.setattr(demo_backend, "ROOT", tmp_path)  # where it builds the package
-    monkeypatch.setattr(develop.cloud, "development", lambda *_: database)
+    monkeypatch.setattr("demo.develop.cloud.development", lambda *_: database)
     options = ["--backend", str(shop), "--env", str(variables)]
 
     assert develop.main([*options, "upgrade"]) == 0
