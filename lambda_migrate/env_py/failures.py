@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import traceback
 from dataclasses import replace
 from pathlib import Path
@@ -43,6 +45,8 @@ def failure_of(error: BaseException, journal: Journal, *, backend: Path, passwor
     """
     revision = journal.revision
     failure = _failure(error, revision, began=journal.began, partly_committed=journal.partly_committed)
+    if isinstance(error, FileNotFoundError):
+        failure = replace(failure, message=f"{failure.message}{_unpackaged(error, backend)}")
     if failure.kind == "authentication" and hints.logs_in_with_hidden_password(error):
         failure = replace(failure, kind="error", message=f"{failure.message} ({hints.IS_HIDDEN})")
     elif not journal.began and hints.puts_password_into_url(error, password):
@@ -70,11 +74,23 @@ def _failure(error: BaseException, revision: Revision | None, *, began: bool, pa
     kind: Kind = "error"
     if not began and is_authentication_failure(str(error)):
         kind = "authentication"
-    elif not began and isinstance(error, OSError) and not isinstance(error, SSLError):
-        # asyncpg raises OSError if the connection is refused.
+    elif not began and isinstance(error, OSError) and not isinstance(error, SSLError) and error.filename is None:
+        # asyncpg raises OSError if the connection is refused. With a name, it is about a file.
         kind = "connection"
     message = f"{one_line(text_without_values(error)) or _place(error)}{advice(error, began=began)}"
     return Failure(kind, type(error).__name__, message, revision, partly_committed=partly_committed)
+
+
+def _unpackaged(error: FileNotFoundError, backend: Path) -> str:
+    """Return what to do about a missing file of the backend: the package has only what Alembic imports."""
+    if not isinstance(error.filename, str):
+        return ""
+    path = Path(os.path.normpath(Path.cwd() / error.filename))
+    if not path.is_relative_to(backend):
+        return ""
+    inside = path.relative_to(backend)
+    pattern = inside.as_posix() if inside.parent == Path() else f"{inside.parent.as_posix()}/**"
+    return f' (if the backend has this file, package it; in the stage: "package_files": {json.dumps([pattern])})'
 
 
 def _place_in_backend(error: BaseException, backend: Path) -> tuple[str | None, int | None]:

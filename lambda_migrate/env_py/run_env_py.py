@@ -67,7 +67,9 @@ def run(job: Job, send: Callable[[Message], None]) -> None:
         ended = Ended(stopped=journal.stopped, heads=heads if job.action in _WRITING else None)
     except BaseException as error:  # noqa: BLE001 - sys.exit, KeyboardInterrupt and running out of memory included
         ended = Ended(
-            failure_of(error, journal, backend=job.settings.alembic_config.parent, password=job.credentials.password),
+            failure_of(
+                error, journal, backend=job.settings.package_root / "backend", password=job.credentials.password
+            ),
             # A revision that stops by itself at the deadline may end before the supervisor checks the time.
             stopped=job.deadline.left() <= 0,
         )

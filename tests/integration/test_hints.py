@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.bystander import query
 from tests.support.env_py.backend import Backend, online, package_with
-from tests.support.trees import Rev, sql, write_tree
+from tests.support.trees import ENV_PY, Rev, sql, write_tree
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -89,6 +89,20 @@ def test_what_an_interrupted_run_has_committed_before_an_autocommit_block(backen
 
     assert 'column "b" of relation "t1" already exists (the revision commits what it does before its' in message
     assert "undo it by hand and invoke again" in message
+
+
+@pytest.mark.parametrize(
+    "name, hint",
+    [
+        ("./spec/api.yaml", ' (if the backend has this file, package it; in the stage: "package_files": ["spec/**"])'),
+        ("keys.txt", ' (if the backend has this file, package it; in the stage: "package_files": ["keys.txt"])'),
+        ("/nowhere/keys.txt", ""),
+    ],
+)
+def test_a_file_that_is_not_packaged_is_no_lost_connection(backend: Backend, name: str, hint: str) -> None:
+    message = backend.refused(f"open({name!r})\n{ENV_PY}")
+    cause = f"FileNotFoundError: [Errno 2] No such file or directory: {name!r}"
+    assert message == f"ConfigurationError: env.py failed before any revision ran: {cause}{hint}"
 
 
 def test_an_ordinary_error_gets_no_hint(backend: Backend) -> None:
