@@ -10,7 +10,7 @@ from infra.package.errors import PackageError
 from infra.package.uv_tool import read_toml
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
 UV_LOCK = "uv.lock"
@@ -21,13 +21,17 @@ PYPROJECT = "pyproject.toml"
 def find(backend: Path) -> Path:
     """Return a backend's lock: that of its uv workspace, its own, or the nearest one in the repository.
 
-    Raises `PackageError` if there is none.
+    Without any, it is the nearest pyproject.toml with dependencies. Raises `PackageError` if there is none either.
     """
     if lock := _of_workspace(backend):
         return lock
-    for folder in (backend, *_above(backend)):
+    folders = (backend, *_above(backend))
+    for folder in folders:
         if found := next((folder / name for name in LOCKS if _is_lock(folder / name)), None):
             return found
+    for folder in folders:
+        if _has_dependencies(folder / PYPROJECT):
+            return folder / PYPROJECT
     raise PackageError(
         f"no lock and no requirements.txt in {backend} ({', '.join(LOCKS)}); write one with: {locking(backend)}"
     )
@@ -36,6 +40,23 @@ def find(backend: Path) -> Path:
 def _is_lock(file: Path) -> bool:
     """Return whether this is a lock. A uv.lock without a project is a leftover, which uv does not read."""
     return file.is_file() and (file.name != UV_LOCK or (file.parent / PYPROJECT).is_file())
+
+
+def _has_dependencies(pyproject: Path) -> bool:
+    """Return whether a project's own table has all that it takes to resolve its dependencies without a lock."""
+    if not (pyproject.is_file() and dependencies_of(pyproject)):
+        return False
+    # Without uv's sources, a distribution of a git repository or a folder would be another one of an index.
+    return "sources" not in read_toml(pyproject).get("tool", {}).get("uv", {})
+
+
+def dependencies_of(pyproject: Path, extras: Sequence[str] = ()) -> list[str]:
+    """Return the dependencies of a project, as its own table has them. Raises `PackageError` for an unknown extra."""
+    project: dict[str, Any] = read_toml(pyproject).get("project", {})
+    optional = project.get("optional-dependencies", {})
+    if unknown := [extra for extra in extras if extra not in optional]:
+        raise PackageError(f"extras names {unknown[0]}, which {pyproject.name} does not have; correct the name")
+    return [*project.get("dependencies", ()), *(line for extra in extras for line in optional[extra])]
 
 
 def named(backend: Path, file: str) -> Path:
@@ -112,7 +133,7 @@ def python_of(lock: Path) -> str:
         return "||".join(one.get("requires_python", "") for one in metadata.get("targets", ()))
     if lock.name == "poetry.lock":
         return "||".join(_of_poetry(part) for part in re.split(r"\s*\|\|?\s*", metadata.get("python-versions", "")))
-    return str(content.get("requires-python", ""))
+    return str(content.get("project", content).get("requires-python", ""))
 
 
 def _of_poetry(constraint: str) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from infra.package import lock_discovery, lock_readers
 from infra.package.errors import PackageError
 from infra.package.indexes import index_of
-from infra.package.lock_discovery import LOCKS, UV_LOCK
+from infra.package.lock_discovery import LOCKS, PYPROJECT, UV_LOCK
 from infra.package.uv_messages import listed
 from infra.package.uv_tool import Index, run_uv
 
@@ -54,7 +54,7 @@ class Requirements:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """Return the lines of requirements.txt without a version or a hash. They make two builds differ."""
+        """Return a line about requirements without a version or a hash. They make two builds differ."""
         if self.locked:
             return ()
         named = [line for line in self.lines if NAME.match(line)]
@@ -65,6 +65,8 @@ class Requirements:
         name = first[0] if first else loose[0]
         count = f"{len(loose)} of {len(named)} requirements without an exact version or without hashes"
         advice = "write it with `uv pip compile --generate-hashes`, or use a uv.lock"
+        if self.lock.name == PYPROJECT:
+            advice = f"write a lock with: {lock_discovery.locking(self.lock.parent)}"
         return (f"{self.lock.name} has {count}, the first is {name}: another build may package other code; {advice}",)
 
 
@@ -78,9 +80,9 @@ def read_requirements(
 ) -> Requirements:
     """Read a backend's lock, or one of its dependency groups alone, or else its ``requirements.txt``.
 
-    Without one, it may be that of the repository. ``file`` names a lock or a requirements file, ``extras`` are added
-    to the dependencies, and distributions in ``exclude`` are left out. Raises `PackageError` if there is no lock, or if
-    it takes a distribution from a folder that is not there.
+    Without one, it may be that of the repository, and without any the dependencies in its pyproject.toml. ``file``
+    names a lock or a requirements file, ``extras`` are added to the dependencies, and distributions in ``exclude`` are
+    left out. Raises `PackageError` if there is no lock, or if it takes a distribution from a folder that is not there.
     """
     lock = lock_discovery.named(backend, file) if file else lock_discovery.find(backend)
     locked = lock.name != "requirements.txt" and lock.name in LOCKS
@@ -90,10 +92,11 @@ def read_requirements(
         found = _exported(lock, folder, extras, group)
     elif locked:
         found = lock_readers.read_lock(lock, extras, group)
+    elif lock.name == PYPROJECT:
+        _refuse_without_a_lock(backend, dependency_group=group)
+        found = lock_discovery.dependencies_of(lock, extras)
     else:
-        for name, value in (("dependency_group", group), ("extras", extras)):
-            if value:
-                raise PackageError(f"{name} is for a uv.lock, and {backend} has none; write one with: uv lock")
+        _refuse_without_a_lock(backend, dependency_group=group, extras=extras)
         found = list(_lines_of(lock))
     lines: list[str] = []
     local_packages: list[Path] = []
@@ -110,6 +113,12 @@ def read_requirements(
     kept = tuple(line for line in lines if not _INDEX.fullmatch(line) and _name_of(line) not in excluded)
     python = lock_discovery.python_of(lock)
     return Requirements(backend, lock, kept, tuple(local_packages), locked, index, python, excluded)
+
+
+def _refuse_without_a_lock(backend: Path, **settings: object) -> None:
+    for name, value in settings.items():
+        if value:
+            raise PackageError(f"{name} is for a uv.lock, and {backend} has none; write one with: uv lock")
 
 
 def _exported(lock: Path, folder: Path, extras: tuple[str, ...], group: str | None) -> list[str]:

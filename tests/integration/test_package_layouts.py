@@ -283,3 +283,43 @@ def test_a_path_of_a_container_is_named_as_such(tmp_path: Path) -> None:
     ini = "[alembic]\nscript_location = /srv/app/alembic\n"
     with pytest.raises(PackageError, match=r"is a path of a container, .* script_location = %\(here\)s/alembic"):
         build(make_backend(tmp_path / "shop", **{"alembic.ini": ini}), tmp_path / "out", Target())
+
+
+RANGES = """
+[project]
+name = "shop"
+version = "1"
+requires-python = ">=3.10"
+dependencies = ["alembic>=1.13", "sqlalchemy>=2.0"]
+optional-dependencies = { postgres = ["asyncpg>=0.29"] }
+"""
+
+
+def test_without_a_lock_the_dependencies_of_the_project_are_resolved_with_a_warning(tmp_path: Path) -> None:
+    write(tmp_path / "shop", **{"pyproject.toml": RANGES, ".git/HEAD": ""})
+    backend = make_backend(tmp_path / "shop" / "api")
+    (backend / "requirements.txt").unlink()
+    read = read_requirements(backend, extras=("postgres",))
+    assert (read.lines, read.python) == (("alembic>=1.13", "sqlalchemy>=2.0", "asyncpg>=0.29"), ">=3.10")
+    built = build(backend, tmp_path / "out", Target(), selection=Selection(extras=("postgres",)))
+    assert {"alembic", "asyncpg", "sqlalchemy"} <= {one.name.lower() for one in built.distributions}
+    [warning] = [one for one in built.warnings if "pyproject.toml" in one]
+    assert "3 of 3 requirements without an exact version" in warning
+    assert warning.endswith("write a lock with: uv lock")
+
+
+@pytest.mark.parametrize(
+    "text", [RANGES + '[tool.uv.sources]\nsqlalchemy = { git = "https://git.example/x" }\n', "[project]\nname = 's'\n"]
+)
+def test_a_project_that_only_its_own_tool_can_resolve_needs_a_lock(tmp_path: Path, text: str) -> None:
+    backend = make_backend(tmp_path / "shop", **{"pyproject.toml": text, ".git/HEAD": ""})
+    (backend / "requirements.txt").unlink()
+    with pytest.raises(PackageError, match=r"^no lock and no requirements\.txt in .*write one with: uv lock$"):
+        read_requirements(backend)
+
+
+def test_an_extra_that_the_project_does_not_have_is_refused(tmp_path: Path) -> None:
+    backend = make_backend(tmp_path / "shop", **{"pyproject.toml": RANGES, ".git/HEAD": ""})
+    (backend / "requirements.txt").unlink()
+    with pytest.raises(PackageError, match=r"^extras names gone, which pyproject\.toml does not have"):
+        read_requirements(backend, extras=("gone",))
