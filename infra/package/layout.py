@@ -16,6 +16,7 @@ import lambda_migrate
 from infra.package.errors import PackageError
 from infra.package.lock_discovery import LOCKS
 from infra.package.sources import folders_below
+from infra.package.uv_messages import listed
 from infra.package.uv_tool import read_toml
 from lambda_migrate.env_py.flask_app import needs_app
 
@@ -130,6 +131,18 @@ def find_config(backend: Path) -> str:
     raise PackageError(f"no {_INI} in {backend}, but {' and '.join(names)}; {advice}")
 
 
+def _refuse_named_sections(options: Config, config: str) -> None:
+    """Refuse a configuration for alembic's option --name, with a tree in each section."""
+    found = options.file_config
+    sections = [f"[{each}]" for each in found.sections() if found.has_option(each, "script_location")]
+    if sections:
+        raise PackageError(
+            f"{config} has its script_location in {listed(sections)}, for alembic's option --name, and a stage migrates"
+            " one tree: for each, write a configuration with the section [alembic], and name it in the setting"
+            " `alembic_config` of a stage of its own"
+        )
+
+
 def _is_flask_migrates(folder: Path) -> bool:
     """Return whether this is a folder that `flask db init` made: its env.py needs a Flask application."""
     env_py = folder / "env.py"
@@ -151,6 +164,7 @@ def _layout(
     if not script_location:
         # Flask-Migrate sets it to the folder of the configuration.
         if not _is_flask_migrates(config_files[0].parent):
+            _refuse_named_sections(options, config)
             raise PackageError(f"{config} has no script_location; write it as: script_location = %(here)s/alembic")
         script_location = config_files[0].parent.relative_to(backend).as_posix()
     folder = _working_folder(backend, config_files[0].parent, script_location)

@@ -204,7 +204,8 @@ class _Writer:
             raise PackageError(
                 f"nothing in the package provides {_imports(found)}: {lock} does not have it, Python 3.{target.minor}"
                 " does not, and no folder of the backend from which Alembic imports; add what is missing to the lock,"
-                " or name its folder in prepend_sys_path"
+                " or name its folder in prepend_sys_path; a module that only the operating system has can be missing"
+                " if it is imported in a `try` that catches ImportError"
             )
 
     def _warnings(self) -> Iterator[str]:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import traceback
+from typing import TYPE_CHECKING, Any
 
 from lambda_migrate.invocation.suggestions import database_env, to_paste
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
 
 
 def advice(error: BaseException, *, began: bool) -> str:
@@ -40,9 +44,24 @@ def missing_variables(error: BaseException) -> list[str]:
         problems = error.errors()  # type: ignore[attr-defined]
         # pydantic 1 has another name for the same.
         missing = [one["loc"] for one in problems if one["type"] in {"missing", "value_error.missing"}]
-        return [str(place[0]).upper() for place in missing if place]
+        prefixed, prefix = _prefixed_fields(error)
+        return [f"{prefix if place[0] in prefixed else ''}{place[0]}".upper() for place in missing if place]
     except Exception:  # noqa: BLE001 - another library's error of this name
         return []
+
+
+def _prefixed_fields(error: BaseException) -> tuple[Collection[str], str]:
+    """Return the fields of the settings class that failed, and the prefix of their variables.
+
+    The error has the name of the class only. The frames of its constructor have the object. A field's alias gets no
+    prefix.
+    """
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        for name in ("__pydantic_self__", "self"):
+            kind: Any = type(frame.f_locals.get(name))
+            if kind.__name__ == getattr(error, "title", None):
+                return kind.model_fields, kind.model_config.get("env_prefix", "")
+    return (), ""
 
 
 def _about_variables(names: list[str]) -> str:

@@ -311,6 +311,11 @@ def refusal(backend: Path, out: Path, target: Target = THIS_MACHINE) -> str:
         ({}, "requirements.txt", "no lock and no requirements.txt in "),
         ({"alembic.ini": "[alembic]\n"}, "", "alembic.ini has no script_location; "),
         ({"alembic.ini": "[loggers]\n"}, "", "alembic.ini has no [alembic] section"),
+        (
+            {"alembic.ini": "[alembic]\n[core]\nscript_location = a\n[tenant]\nscript_location = b\n"},
+            "",
+            "alembic.ini has its script_location in [core], [tenant], for alembic's option --name, and a stage ",
+        ),
         ({"alembic.ini": "no section"}, "", "alembic.ini cannot be read: "),
         ({"alembic.ini": INI + "databases = a, b\n"}, "", "alembic.ini lists several `databases` (the multidb "),
         ({"alembic.ini": INI.replace("/alembic", "/gone")}, "", "script_location gone is no folder of "),

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
+import pydantic
 import pytest
+from pydantic import BaseModel, Field
 
 from infra.package.import_graph import Reached, When
 from infra.package.variables import Variables, find
@@ -14,6 +16,8 @@ from lambda_migrate.invocation.suggestions import database_env
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from pydantic import ConfigDict
 
 FULL_STACK = """
 from pydantic import computed_field
@@ -114,3 +118,20 @@ class ValidationError(Exception):
 def test_an_error_about_a_variable_says_what_to_paste(error: Exception, hint: str) -> None:
     assert hint in advice(error, began=False)
     assert not advice(error, began=True)
+
+
+class Postgres(BaseModel):
+    """Fields that raise pydantic's own error. pydantic-settings reads the prefix from the same place."""
+
+    model_config = cast("ConfigDict", {"env_prefix": "POSTGRES_"})
+
+    host: str
+    db: str
+    key: str = Field(validation_alias="SHOP_KEY")
+
+
+def test_the_prefix_of_a_settings_class_is_a_part_of_the_variables() -> None:
+    with pytest.raises(pydantic.ValidationError) as failed:
+        Postgres()  # type: ignore[call-arg]
+    templates = '{"POSTGRES_HOST": "{host}", "POSTGRES_DB": "{database}"}'
+    assert f'{{"DATABASE_ENV": {templates}, "SHOP_KEY": "..."}}' in advice(failed.value, began=False)
