@@ -30,7 +30,7 @@ def find(backend: Path) -> Path:
         if found := next((folder / name for name in LOCKS if _is_lock(folder / name)), None):
             return found
     for folder in folders:
-        if _has_dependencies(folder / PYPROJECT):
+        if lists_dependencies(folder / PYPROJECT) and dependencies_of(folder / PYPROJECT):
             return folder / PYPROJECT
     raise PackageError(
         f"no lock and no requirements.txt in {backend} ({', '.join(LOCKS)}); write one with: {locking(backend)}"
@@ -42,12 +42,13 @@ def _is_lock(file: Path) -> bool:
     return file.is_file() and (file.name != UV_LOCK or (file.parent / PYPROJECT).is_file())
 
 
-def _has_dependencies(pyproject: Path) -> bool:
+def lists_dependencies(pyproject: Path) -> bool:
     """Return whether a project's own table has all that it takes to resolve its dependencies without a lock."""
-    if not (pyproject.is_file() and dependencies_of(pyproject)):
+    content: dict[str, Any] = read_toml(pyproject) if pyproject.is_file() else {}
+    if "project" not in content or "dependencies" in content["project"].get("dynamic", ()):
         return False
     # Without uv's sources, a distribution of a git repository or a folder would be another one of an index.
-    return "sources" not in read_toml(pyproject).get("tool", {}).get("uv", {})
+    return "sources" not in content.get("tool", {}).get("uv", {})
 
 
 def dependencies_of(pyproject: Path, extras: Sequence[str] = ()) -> list[str]:

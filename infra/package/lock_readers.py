@@ -67,6 +67,32 @@ def read_lock(lock: Path, extras: tuple[str, ...] = (), group: str | None = None
     return found
 
 
+def versions(lock: Path) -> dict[str, str]:
+    """Return the version of each distribution in a whole lock, all groups and extras included.
+
+    A distribution with several versions is left out. Raises `PackageError` if the lock cannot be read.
+    """
+    try:
+        if lock.name == "Pipfile.lock":
+            sections = json.loads(lock.read_text(encoding="utf-8"))
+            packages = [
+                {"name": name, "version": one.get("version", "").removeprefix("==")}
+                for section in ("default", "develop")
+                for name, one in sections.get(section, {}).items()
+            ]
+        else:
+            content = read_toml(lock)
+            packages = content.get("package", content.get("packages", []))
+        found: dict[str, set[str]] = {}
+        for one in packages:
+            found.setdefault(_normal(one["name"]), set()).add(one.get("version", ""))
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise PackageError(f"{lock.name} cannot be read: {type(error).__name__}: {error}") from error
+    return {
+        name: version for name, [version, *more] in ((n, sorted(v)) for n, v in found.items()) if version and not more
+    }
+
+
 def _poetry(lock: Path, chosen: Chosen) -> Iterator[str]:
     content = read_toml(lock)
     packages = content.get("package", [])

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from codecs import BOM_UTF16_BE, BOM_UTF16_LE
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from infra.package import lock_discovery, lock_readers
@@ -14,7 +15,7 @@ from infra.package.uv_messages import listed
 from infra.package.uv_tool import Index, run_uv
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
 NAME = re.compile(r"[A-Za-z0-9][\w.-]*")
@@ -26,6 +27,7 @@ _LOCAL = re.compile(r"(?:-e\s+|--editable[ =]+)?((?:\.|/|file:).*?)(?:\s+;.*)?")
 _BY_URL = re.compile(r"([\w.-]+)(?:\[[^]]*\])?\s*@\s*(\S+).*")
 _GIT = re.compile(r"(?:-e\s+|--editable[ =]+)?(git\+(?:https?|ssh|git|file)://\S+)")
 _EGG = re.compile(r"#(?:.*&)?egg=([\w.-]+)")
+_EXTRAS = re.compile(r"\[([^]]*)\]\s*$")
 _WHEEL = re.compile(r"([\w.]+)-[^-]+(?:-[^-]+){3,4}\.whl")
 _SDIST = re.compile(r"([\w.-]+?)-\d[^-]*\.(?:tar\.gz|zip|tar\.bz2)")
 
@@ -36,6 +38,8 @@ class Requirements:
 
     ``locked``: the lines are a whole lock, each with its marker, and need no resolution. ``index`` is the source of the
     distributions, ``python`` the Python versions of the lock, and ``exclude`` the distributions to leave out.
+    ``elsewhere`` has the versions in the lock's other groups and extras. ``unread`` are the local distributions whose
+    own dependencies only a build of them can tell.
     """
 
     backend: Path
@@ -46,6 +50,8 @@ class Requirements:
     index: Index
     python: str = ""
     exclude: tuple[str, ...] = ()
+    elsewhere: Mapping[str, str] = field(default_factory=dict)
+    unread: tuple[str, ...] = ()
 
     @property
     def names(self) -> frozenset[str]:
@@ -57,6 +63,16 @@ class Requirements:
         """Return a line about requirements without a version or a hash. They make two builds differ."""
         if self.locked:
             return ()
+        return (
+            *self._about_loose_lines(),
+            *(
+                f"{self.lock.name} takes {folder}, whose dependencies are not in a [project] table; list them in"
+                f" {self.lock.name}"
+                for folder in self.unread
+            ),
+        )
+
+    def _about_loose_lines(self) -> tuple[str, ...]:
         named = [line for line in self.lines if NAME.match(line)]
         loose = [line for line in named if not PIN.match(line) or "--hash" not in line]
         if not loose:
@@ -84,6 +100,7 @@ def read_requirements(
     names a lock or a requirements file, ``extras`` are added to the dependencies, and distributions in ``exclude`` are
     left out. Raises `PackageError` if there is no lock, or if it takes a distribution from a folder that is not there.
     """
+    unread: list[str] = []
     lock = lock_discovery.named(backend, file) if file else lock_discovery.find(backend)
     locked = lock.name != "requirements.txt" and lock.name in LOCKS
     folder = lock.parent
@@ -98,6 +115,10 @@ def read_requirements(
     else:
         _refuse_without_a_lock(backend, dependency_group=group, extras=extras)
         found = list(_lines_of(lock))
+        if not any(not _INDEX.fullmatch(line) for line in found):
+            raise PackageError(f"{lock.name} lists no distribution; list the backend's dependencies in it")
+        theirs, unread = _of_local_folders(found, lock)
+        found += theirs
     lines: list[str] = []
     local_packages: list[Path] = []
     for line in found:
@@ -112,7 +133,10 @@ def read_requirements(
     index = index_of(lock, folder, tuple(line for line in lines if _INDEX.fullmatch(line)))
     kept = tuple(line for line in lines if not _INDEX.fullmatch(line) and _name_of(line) not in excluded)
     python = lock_discovery.python_of(lock)
-    return Requirements(backend, lock, kept, tuple(local_packages), locked, index, python, excluded)
+    elsewhere = lock_readers.versions(lock) if locked else {}
+    return Requirements(
+        backend, lock, kept, tuple(local_packages), locked, index, python, excluded, elsewhere, tuple(unread)
+    )
 
 
 def _refuse_without_a_lock(backend: Path, **settings: object) -> None:
@@ -134,6 +158,26 @@ def _exported(lock: Path, folder: Path, extras: tuple[str, ...], group: str | No
     return found
 
 
+def _of_local_folders(lines: Sequence[str], lock: Path) -> tuple[list[str], list[str]]:
+    """Return the dependencies of the folders that a requirements file takes, and the folders that do not list theirs.
+
+    pip installs a folder with its dependencies. The build copies its files, so it needs the dependencies as lines.
+    """
+    named = set(map(_name_of, lines))
+    found, unread = list[str](), list[str]()
+    for line in lines:
+        if folder := _local_package(line, lock, lock.parent):
+            pyproject = folder / PYPROJECT
+            if not lock_discovery.lists_dependencies(pyproject):
+                unread.append(line)
+                continue
+            extras = _EXTRAS.search(line.partition(" ;")[0])
+            chosen = tuple(extra.strip() for extra in extras[1].split(",")) if extras else ()
+            theirs = lock_discovery.dependencies_of(pyproject, chosen)
+            found += [one for one in theirs if _name_of(one) not in named]
+    return found, unread
+
+
 def _refuse_unknown(exclude: tuple[str, ...], lines: list[str], lock: Path) -> None:
     unknown = sorted(set(exclude) - set(map(_name_of, lines)))
     if unknown:
@@ -148,7 +192,9 @@ def _name_of(line: str) -> str:
 def _lines_of(file: Path, including: tuple[Path, ...] = ()) -> Iterator[str]:
     """Yield the lines of a requirements file and of those that it includes."""
     try:
-        text = file.read_text(encoding="utf-8-sig")
+        content = file.read_bytes()
+        # PowerShell's `pip freeze > requirements.txt` writes UTF-16. pip reads it, too.
+        text = content.decode("utf-16" if content.startswith((BOM_UTF16_LE, BOM_UTF16_BE)) else "utf-8-sig")
     except (OSError, ValueError) as error:
         raise PackageError(f"{file.name} cannot be read: {error}") from error
     for line in _logical_lines(text):
@@ -177,7 +223,7 @@ def _local_package(line: str, lock: Path, folder: Path) -> Path | None:
     """Return the folder that a requirement is taken from, if it is."""
     by_url = _BY_URL.fullmatch(line)
     local = _LOCAL.fullmatch(by_url[2] if by_url else line)
-    return _find(local[1], lock, folder, directory=True) if local else None
+    return _find(_EXTRAS.sub("", local[1]), lock, folder, directory=True) if local else None
 
 
 def _from_source(line: str, lock: Path, folder: Path) -> str:

@@ -123,8 +123,12 @@ def backend_pins(requirements: Requirements, target: Target) -> BackendPins:
     _refuse_another_python(requirements, target)
     applying = [line for line in requirements.lines if _applies(line, target)]
     _refuse_what_markers_exclude(requirements, applying, target)
-    _refuse_what_is_too_old(applying, requirements.lock)
-    needed = [line for line in _requirement_lines(_ENV_PY) if _name(line) not in set(map(_name, applying))]
+    needed = [
+        _as_elsewhere(line, requirements)
+        for line in _requirement_lines(_ENV_PY)
+        if _name(line) not in set(map(_name, applying))
+    ]
+    _refuse_what_is_too_old([*applying, *needed], requirements.lock)
     warnings: list[str] = []
     sources = [Pin(_name(line), line, built=True) for line in applying if is_source(line)]
     applying = [line for line in applying if not is_source(line)]
@@ -140,12 +144,21 @@ def backend_pins(requirements: Requirements, target: Target) -> BackendPins:
         pins = _with_libpq(pins, requirements, target, warnings)
     except PackageError as error:
         raise refusal(f"{requirements.lock.name} has no set of wheels for {target}", error) from error
-    warnings += [
-        f"{requirements.lock.name} does not have {pin.name}, so the package has {pin.name} {pin.version}; lock it"
-        for pin in pins
-        if pin.name in set(map(_name, needed))
-    ]
+    warnings += [_about_a_missing(pin, requirements) for pin in pins if pin.name in set(map(_name, needed))]
     return BackendPins(tuple(pins), tuple(warnings), tuple(sources))
+
+
+def _as_elsewhere(line: str, requirements: Requirements) -> str:
+    """Return a requirement of env.py's process, with the version that the lock's other groups and extras have."""
+    version = requirements.elsewhere.get(_name(line))
+    return f"{_name(line)}=={version}" if version else line
+
+
+def _about_a_missing(pin: Pin, requirements: Requirements) -> str:
+    has = f"the package has {pin.name} {pin.version}"
+    if pin.name in requirements.elsewhere:
+        return f"{requirements.lock.name} has {pin.name} in another group or an extra only, from which {has}"
+    return f"{requirements.lock.name} does not have {pin.name}, so {has}; lock it"
 
 
 def refusal(what: str, error: PackageError) -> PackageError:

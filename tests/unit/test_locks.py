@@ -260,3 +260,35 @@ def test_the_indexes_of_other_tools(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert "https://t0ken@b.example.com/simple" in found["pdm.lock"]
     assert "https://c.example.com/simple" in found["Pipfile.lock"]
     assert DEFAULT_INDEX not in found["Pipfile.lock"]
+
+
+def test_alembic_in_a_group_of_the_lock_has_the_locked_version(tmp_path: Path) -> None:
+    lock = poetry("sqlalchemy", "2.0.43", 'groups = ["main"]') + poetry("alembic", "1.16.5", 'groups = ["dev"]')
+    write(tmp_path, **{"poetry.lock": lock})
+    assert read_requirements(tmp_path).elsewhere["alembic"] == "1.16.5"
+
+    write(tmp_path, **{"poetry.lock": lock.replace("1.16.5", "1.4.3")})
+    with pytest.raises(PackageError, match=r"^poetry\.lock has alembic==1\.4\.3, but the function needs alembic>="):
+        backend_pins(read_requirements(tmp_path), Target())
+
+
+def test_a_requirements_file_of_powershell(tmp_path: Path) -> None:
+    (tmp_path / "requirements.txt").write_text("alembic==1.16.5\n", encoding="utf-16")
+    assert read_requirements(tmp_path).lines == ("alembic==1.16.5",)
+
+
+def test_a_requirements_file_without_a_distribution_is_refused(tmp_path: Path) -> None:
+    write(tmp_path, **{"requirements.txt": "# pip freeze\n--pre\n"})
+    with pytest.raises(PackageError, match=r"^requirements\.txt lists no distribution; "):
+        read_requirements(tmp_path)
+
+
+def test_a_folder_in_a_requirements_file_brings_its_dependencies(tmp_path: Path) -> None:
+    project = '[project]\nname = "shop"\ndependencies = ["alembic", "rich"]\noptional-dependencies.db = ["asyncpg"]\n'
+    lines = "-e .[db]\n./lib\nrich==14.0.0\n"
+    write(tmp_path, **{"requirements.txt": lines, "pyproject.toml": project, "lib/setup.py": "..."})
+
+    read = read_requirements(tmp_path)
+
+    assert read.lines == ("rich==14.0.0", "alembic", "asyncpg")
+    assert any(line.startswith("requirements.txt takes ./lib, whose dependencies are not in") for line in read.warnings)
