@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
+from packaging.utils import canonicalize_name
+
 from infra.package import lock_readers
 from infra.package.errors import PackageError
 from infra.package.uv_tool import read_toml
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
 UV_LOCK = "uv.lock"
@@ -47,17 +49,30 @@ def lists_dependencies(pyproject: Path) -> bool:
     content: dict[str, Any] = read_toml(pyproject) if pyproject.is_file() else {}
     if "project" not in content or "dependencies" in content["project"].get("dynamic", ()):
         return False
-    # Without uv's sources, a distribution of a git repository or a folder would be another one of an index.
-    return "sources" not in content.get("tool", {}).get("uv", {})
+    return not _of_sources(content, content["project"].get("dependencies", ()))
 
 
 def dependencies_of(pyproject: Path, extras: Sequence[str] = ()) -> list[str]:
-    """Return the dependencies of a project, as its own table has them. Raises `PackageError` for an unknown extra."""
-    project: dict[str, Any] = read_toml(pyproject).get("project", {})
+    """Return the dependencies of a project, as its own table has them.
+
+    Raises `PackageError` for an unknown extra, or for one whose distributions only uv finds.
+    """
+    content: dict[str, Any] = read_toml(pyproject)
+    project: dict[str, Any] = content.get("project", {})
     optional = project.get("optional-dependencies", {})
     if unknown := [extra for extra in extras if extra not in optional]:
         raise PackageError(f"extras names {unknown[0]}, which {pyproject.name} does not have; correct the name")
-    return [*project.get("dependencies", ()), *(line for extra in extras for line in optional[extra])]
+    lines = [*project.get("dependencies", ()), *(line for extra in extras for line in optional[extra])]
+    if extras and (found := _of_sources(content, lines)):
+        raise PackageError(f"{pyproject.name} takes {found[0]} from tool.uv.sources; write a lock with: uv lock")
+    return lines
+
+
+def _of_sources(content: Mapping[str, Any], lines: Sequence[str]) -> list[str]:
+    """Return the dependencies that uv takes from a git repository or a folder. An index may have others of the name."""
+    sources = {canonicalize_name(name) for name in content.get("tool", {}).get("uv", {}).get("sources", {})}
+    names = [canonicalize_name(found[0]) for found in map(re.compile(r"[\w.-]+").match, lines) if found]
+    return [name for name in names if name in sources]
 
 
 def named(backend: Path, file: str) -> Path:

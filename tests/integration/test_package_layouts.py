@@ -323,3 +323,12 @@ def test_an_extra_that_the_project_does_not_have_is_refused(tmp_path: Path) -> N
     (backend / "requirements.txt").unlink()
     with pytest.raises(PackageError, match=r"^extras names gone, which pyproject\.toml does not have"):
         read_requirements(backend, extras=("gone",))
+
+
+def test_a_source_of_uv_is_refused_only_with_the_extra_that_needs_it(tmp_path: Path) -> None:
+    text = RANGES + "[tool.uv.sources]\nAsyncPG = { path = '../asyncpg' }\n"
+    backend = make_backend(tmp_path / "shop", **{"pyproject.toml": text, ".git/HEAD": ""})
+    (backend / "requirements.txt").unlink()
+    assert read_requirements(backend).lines == ("alembic>=1.13", "sqlalchemy>=2.0")
+    with pytest.raises(PackageError, match=r"^pyproject\.toml takes asyncpg from tool\.uv\.sources"):
+        read_requirements(backend, extras=("postgres",))
