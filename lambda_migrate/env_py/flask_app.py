@@ -22,12 +22,15 @@ VARIABLE = "FLASK_APP"
 _CURRENT_APP = re.compile(
     r"^\s*from flask import\s+(?:\([^)]*|[^\n#]*)\bcurrent_app\b|^[^#\n]*\bflask\.current_app\b", re.MULTILINE
 )
-_OWN_CONTEXT = re.compile(r"\b(?:app|request)_context\b")
+# Code with a context of its own, or for none: outside of a context, current_app is false and its use a RuntimeError.
+_CAN_DO_WITHOUT = re.compile(
+    r"\b(?:has_)?(?:app|request)_context\b|\bif (?:not )?current_app\b(?!\.)|\bexcept\b[^\n:]*\bRuntimeError\b"
+)
 
 
 def needs_app(env_py: str) -> bool:
-    """Return whether the source of an env.py reads flask.current_app without an application context of its own."""
-    return _CURRENT_APP.search(env_py) is not None and _OWN_CONTEXT.search(env_py) is None
+    """Return whether the source of an env.py reads flask.current_app, and cannot do without a context around it."""
+    return _CURRENT_APP.search(env_py) is not None and _CAN_DO_WITHOUT.search(env_py) is None
 
 
 def set_script_location(config: Config, path: Path) -> None:

@@ -241,7 +241,15 @@ def test_a_lock_of_which_nothing_is_for_the_target_is_refused(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(
-    "line", ["", "# not from flask.current_app", "from flask import current_app\nwith make().app_context(): ..."]
+    "line",
+    [
+        "",
+        "# not from flask.current_app",
+        "from flask import current_app\nwith make().app_context(): ...",
+        "from flask import current_app\nif current_app: ...",
+        "from flask import current_app, has_app_context\nif has_app_context(): ...",
+        "try:\n    from flask import current_app\n    current_app.config\nexcept (ImportError, RuntimeError): ...",
+    ],
 )
 def test_an_environment_without_need_of_an_application_is_no_flask(tmp_path: Path, line: str) -> None:
     backend = make_backend(tmp_path / "shop", **{"alembic/env.py": f"{ENV}{line}\n"})
