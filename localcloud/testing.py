@@ -51,7 +51,7 @@ def shared_run(root: Path, run: str) -> Iterator[Path]:
 
 def start_postgres(root: Path, run: Path, name: str = _SHARED) -> postgres.Server:
     """Start the run's PostgreSQL of that name, or return the one that runs."""
-    return postgres.start(root, _clusters(run) / name, durable=False)
+    return postgres.start(root, clusters(run) / name, durable=False)
 
 
 def start_emulator(root: Path, run: Path, name: str = _SHARED) -> emulator.Emulator:
@@ -59,7 +59,7 @@ def start_emulator(root: Path, run: Path, name: str = _SHARED) -> emulator.Emula
     return emulator.start(root, run / _EMULATORS / name)
 
 
-def _clusters(run: Path) -> Path:
+def clusters(run: Path) -> Path:
     """Return the folder of the run's PostgreSQL servers, a link into memory if this machine has enough of it."""
     folder = run / _POSTGRES
     with locks.exclusive(run / "postgres.lock"):

@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from localcloud import postgres, testing
 from tests.support.bystander import query
 from tests.support.env_py.backend import ABC, online, package_with
+from tests.support.functions import ROOT
 from tests.support.mitm import Attack, ManInTheMiddle
 from tests.support.trees import write_tree
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from localcloud.postgres import Database
@@ -205,3 +207,31 @@ registry.register("postgresql.unknown", "unknown_driver", "Unknown")
 
     assert answer.error_type == "ConfigurationError"
     assert "the driver unknown" in answer.message
+
+
+@pytest.fixture
+def lenient(shared_run: Path, worker_id: str) -> Iterator[Database]:
+    """A database on a server that also accepts connections without TLS."""
+    server = postgres.start(ROOT, testing.clusters(shared_run) / f"lenient-{worker_id}", durable=False, needs_tls=False)
+    postgres.create_role(server, "lenient", "no-secret-of-anybody")
+    postgres.create_database(server, "lenient", "lenient")
+    yield server.database("lenient", "lenient", "no-secret-of-anybody")
+    postgres.stop(server.directory)
+
+
+def test_a_session_that_env_py_opens_past_sqlalchemy_without_tls_is_refused(
+    runner: Runner, lenient: Database, put_secret: Callable[[object], str], tmp_path: Path
+) -> None:
+    creator = CREATOR.replace("psycopg2", "psycopg")
+
+    answer = upgrade(
+        runner,
+        tmp_path,
+        env_py("psycopg", arguments="creator=connect", before=creator),
+        DB_SECRET_ID=put_secret(lenient.secret),
+        DB_SSLROOTCERT=str(lenient.ca),
+    )
+
+    assert answer.error_type == "ConfigurationError"
+    assert "env.py's session is not encrypted, and DB_SSLMODE is verify-full" in answer.message
+    assert query(lenient, "SELECT to_regclass('public.alembic_version')") == [(None,)]
