@@ -496,7 +496,8 @@ class Options(_Settings):
         description="AWS services that the backend uses and the build does not find in its code: see below",
     )
     package_files: Sequence[str] = Field(
-        default=(), description="Patterns of files that revisions read outside their tree, such as `sql/*.sql`"
+        default=(),
+        description="Patterns of files that revisions, `env.py` or your application read, such as `sql/*.sql`",
     )
     packaging: Literal["zip", "image"] = Field(
         default="zip",
