@@ -78,6 +78,8 @@ def _another(one: Backend, alembic: list[str]) -> int:
         **variables,
         **address(database, driver, variables.get("DATABASE_ENV", "")),
         "PYTHONPATH": os.pathsep.join(map(str, path)),
+        # The developer's .env may have the address of another database. The function does not read it either.
+        "FLASK_SKIP_DOTENV": "1",
     }
     config = Path(manifest["config"]).relative_to("backend")
     env_py = built.directory / manifest["env"]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from infra.package.errors import PackageError
@@ -11,7 +13,6 @@ from lambda_migrate.env_py.flask_app import VARIABLE, needs_app
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
     from infra.package.layout import Layout
 
@@ -31,19 +32,26 @@ def find(layout: Layout, environment: Mapping[str, str]) -> Path | None:
     Raises `PackageError` if env.py needs one and ``environment`` does not name it.
     """
     env_py = layout.tree / "env.py"
-    if not env_py.is_file() or not needs_app(env_py.read_text(encoding="utf-8", errors="replace")):
+    if (
+        not layout.tree.is_absolute()
+        or not env_py.is_file()
+        or not needs_app(env_py.read_text(encoding="utf-8", errors="replace"))
+    ):
         return None
     folder = layout.working_folder
     name = environment.get(VARIABLE)
+    roots = [folder, *(root.source for root in layout.import_roots)]
     found = (
-        _module(folder, name) if name else next((folder / own for own in _FLASKS_OWN if (folder / own).is_file()), None)
+        next((file for root in roots if (file := _module(root, name))), None)
+        if name
+        else next((folder / own for own in _FLASKS_OWN if (folder / own).is_file()), None)
     )
     if found is not None and found.resolve().is_relative_to(layout.backend):
         return found
     if name:
         raise PackageError(f"{VARIABLE} in the stage's `environment` names {name}, which is no module below {folder}")
     guess = _guess(folder)
-    where = layout.tree.relative_to(layout.backend).as_posix()
+    where = Path(os.path.relpath(layout.tree, layout.backend)).as_posix()
     raise PackageError(
         f"{where}/env.py reads flask.current_app, so it runs only inside of the Flask application: name the application"
         f" in the stage, as for `flask db upgrade`: {_to_paste(guess or 'module:name')}"

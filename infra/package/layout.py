@@ -113,9 +113,8 @@ def find_config(backend: Path) -> str:
     if pyproject.is_file() and "alembic" in read_toml(pyproject).get("tool", {}):
         return _PYPROJECT
     below = [folder / _INI for folder in folders_below(backend, _DEEPEST) if (folder / _INI).is_file()]
-    of_flask = [file for file in below if _is_flask_migrates(file.parent)]
-    if len(of_flask) == 1:
-        return of_flask[0].relative_to(backend).as_posix()
+    if len(below) == 1 and _is_flask_migrates(below[0].parent):
+        return below[0].relative_to(backend).as_posix()
     if not below:
         raise PackageError(
             f"no {_INI} in {backend}, and no {_PYPROJECT} with [tool.alembic]; name the folder that has one (BACKEND,"

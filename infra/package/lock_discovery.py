@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 UV_LOCK = "uv.lock"
 LOCKS = (UV_LOCK, "requirements.txt", *lock_readers.READERS)
 PYPROJECT = "pyproject.toml"
+# With these settings of uv, its lock has other versions than the project's own table asks for.
+_CHANGES_VERSIONS = frozenset({"constraint-dependencies", "override-dependencies", "exclude-dependencies"})
+# A requirement with extras, such as shop[db], by which an extra of shop includes another.
+_OWN_EXTRAS = re.compile(r"\s*([\w.-]+)\s*\[([^]]*)\]")
 
 
 def find(backend: Path) -> Path:
@@ -31,12 +35,19 @@ def find(backend: Path) -> Path:
     for folder in folders:
         if found := next((folder / name for name in LOCKS if _is_lock(folder / name)), None):
             return found
-    for folder in folders:
-        if lists_dependencies(folder / PYPROJECT) and dependencies_of(folder / PYPROJECT):
-            return folder / PYPROJECT
+    project = next(filter(_is_project, folders), backend) / PYPROJECT
+    if lists_dependencies(project) and dependencies_of(project):
+        return project
     raise PackageError(
         f"no lock and no requirements.txt in {backend} ({', '.join(LOCKS)}); write one with: {locking(backend)}"
     )
+
+
+def _is_project(folder: Path) -> bool:
+    """Return whether a folder is that of a project, whatever tool reads its dependencies."""
+    pyproject = folder / PYPROJECT
+    content: dict[str, Any] = read_toml(pyproject) if pyproject.is_file() else {}
+    return "project" in content or "poetry" in _table(content, "tool") or (folder / "setup.py").is_file()
 
 
 def _is_lock(file: Path) -> bool:
@@ -47,30 +58,76 @@ def _is_lock(file: Path) -> bool:
 def lists_dependencies(pyproject: Path) -> bool:
     """Return whether a project's own table has all that it takes to resolve its dependencies without a lock."""
     content: dict[str, Any] = read_toml(pyproject) if pyproject.is_file() else {}
-    if "project" not in content or "dependencies" in content["project"].get("dynamic", ()):
+    project = _project(content, pyproject)
+    if "project" not in content or "dependencies" in project.get("dynamic", ()):
         return False
-    return not _of_sources(content, content["project"].get("dependencies", ()))
+    uv, poetry = (_table(content, "tool", tool) for tool in ("uv", "poetry"))
+    if not _CHANGES_VERSIONS.isdisjoint(uv) or not {"dependencies", "source"}.isdisjoint(poetry):
+        return False
+    return not _of_sources(pyproject, project.get("dependencies", ()))
 
 
 def dependencies_of(pyproject: Path, extras: Sequence[str] = ()) -> list[str]:
-    """Return the dependencies of a project, as its own table has them.
+    """Return the dependencies of a project, as its own table has them. Its extras may name each other.
 
     Raises `PackageError` for an unknown extra, or for one whose distributions only uv finds.
     """
-    content: dict[str, Any] = read_toml(pyproject)
-    project: dict[str, Any] = content.get("project", {})
-    optional = project.get("optional-dependencies", {})
-    if unknown := [extra for extra in extras if extra not in optional]:
-        raise PackageError(f"extras names {unknown[0]}, which {pyproject.name} does not have; correct the name")
-    lines = [*project.get("dependencies", ()), *(line for extra in extras for line in optional[extra])]
-    if extras and (found := _of_sources(content, lines)):
-        raise PackageError(f"{pyproject.name} takes {found[0]} from tool.uv.sources; write a lock with: uv lock")
-    return lines
+    project = _project(read_toml(pyproject), pyproject)
+    name = canonicalize_name(str(project.get("name", "")))
+    optional = {canonicalize_name(extra): lines for extra, lines in project.get("optional-dependencies", {}).items()}
+    found: list[str] = []
+    seen: set[str] = set()
+    lines, wanted = list(project.get("dependencies", ())), list(extras)
+    while True:
+        for line in lines:
+            own = _OWN_EXTRAS.match(line)
+            if own and canonicalize_name(own[1]) == name:
+                wanted += [extra.strip() for extra in own[2].split(",")]
+            else:
+                found.append(line)
+        if not wanted:
+            break
+        extra = wanted.pop(0)
+        key = canonicalize_name(extra)
+        if key not in optional:
+            raise PackageError(f"extras names {extra}, which {pyproject.name} does not have; correct the name")
+        lines = [] if key in seen else optional[key]
+        seen.add(key)
+    if extras and (sources := _of_sources(pyproject, found)):
+        raise PackageError(f"{pyproject.name} takes {sources[0]} from tool.uv.sources; write a lock with: uv lock")
+    return found
 
 
-def _of_sources(content: Mapping[str, Any], lines: Sequence[str]) -> list[str]:
-    """Return the dependencies that uv takes from a git repository or a folder. An index may have others of the name."""
-    sources = {canonicalize_name(name) for name in content.get("tool", {}).get("uv", {}).get("sources", {})}
+def _table(content: Mapping[str, Any], *keys: str) -> Mapping[str, Any]:
+    """Return a table of a TOML file; empty if it is missing or no table."""
+    found: Any = content
+    for key in keys:
+        found = found.get(key, {}) if isinstance(found, dict) else {}
+    return found if isinstance(found, dict) else {}
+
+
+def _project(content: Mapping[str, Any], pyproject: Path) -> Mapping[str, Any]:
+    """Return the [project] table. Raises `PackageError` if its dependencies are no lists of texts."""
+    project = content.get("project", {})
+    lists: list[Any] = []
+    if isinstance(project, dict):
+        optional = project.get("optional-dependencies", {})
+        lists = [project.get("dependencies", []), *(optional.values() if isinstance(optional, dict) else [optional])]
+    if not isinstance(project, dict) or not all(
+        isinstance(lines, list) and all(isinstance(line, str) for line in lines) for lines in lists
+    ):
+        raise PackageError(f"{pyproject} has a [project] table that cannot be read: dependencies are lists of strings")
+    return project
+
+
+def _of_sources(pyproject: Path, lines: Sequence[str]) -> list[str]:
+    """Return the dependencies that uv takes from a git repository or a folder. An index may have others of the name.
+
+    The root of a workspace may have sources for its members.
+    """
+    files = [folder / PYPROJECT for folder in (pyproject.parent, *_above(pyproject.parent))]
+    tables = [_table(read_toml(file), "tool", "uv", "sources") for file in files if file.is_file()]
+    sources = {canonicalize_name(name) for table in tables for name in table}
     names = [canonicalize_name(found[0]) for found in map(re.compile(r"[\w.-]+").match, lines) if found]
     return [name for name in names if name in sources]
 

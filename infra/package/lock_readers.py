@@ -68,7 +68,7 @@ def read_lock(lock: Path, extras: tuple[str, ...] = (), group: str | None = None
 
 
 def versions(lock: Path) -> dict[str, str]:
-    """Return the version of each distribution in a whole lock, all groups and extras included.
+    """Return the version of each distribution of an index in a whole lock, all groups and extras included.
 
     A distribution with several versions is left out. Raises `PackageError` if the lock cannot be read.
     """
@@ -76,7 +76,7 @@ def versions(lock: Path) -> dict[str, str]:
         if lock.name == "Pipfile.lock":
             sections = json.loads(lock.read_text(encoding="utf-8"))
             packages = [
-                {"name": name, "version": one.get("version", "").removeprefix("==")}
+                {**one, "name": name, "version": one.get("version", "").removeprefix("==")}
                 for section in ("default", "develop")
                 for name, one in sections.get(section, {}).items()
             ]
@@ -84,13 +84,20 @@ def versions(lock: Path) -> dict[str, str]:
             content = read_toml(lock)
             packages = content.get("package", content.get("packages", []))
         found: dict[str, set[str]] = {}
-        for one in packages:
+        for one in filter(_is_of_an_index, packages):
             found.setdefault(_normal(one["name"]), set()).add(one.get("version", ""))
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise PackageError(f"{lock.name} cannot be read: {type(error).__name__}: {error}") from error
     return {
         name: version for name, [version, *more] in ((n, sorted(v)) for n, v in found.items()) if version and not more
     }
+
+
+def _is_of_an_index(package: Table) -> bool:
+    source = package.get("source")
+    if isinstance(source, dict):  # as uv and Poetry have it; "legacy" is Poetry's word for another index
+        return "registry" in source or source.get("type") == "legacy"
+    return not {"git", "path", "file", "url", "vcs", "directory", "archive"} & package.keys()
 
 
 def _poetry(lock: Path, chosen: Chosen) -> Iterator[str]:

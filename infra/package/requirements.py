@@ -7,12 +7,15 @@ from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from packaging.markers import InvalidMarker, Marker
+from packaging.requirements import InvalidRequirement, Requirement
+
 from infra.package import lock_discovery, lock_readers
 from infra.package.errors import PackageError
 from infra.package.indexes import index_of
 from infra.package.lock_discovery import LOCKS, PYPROJECT, UV_LOCK
 from infra.package.uv_messages import listed
-from infra.package.uv_tool import Index, run_uv
+from infra.package.uv_tool import Index, read_toml, run_uv
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -163,19 +166,41 @@ def _of_local_folders(lines: Sequence[str], lock: Path) -> tuple[list[str], list
 
     pip installs a folder with its dependencies. The build copies its files, so it needs the dependencies as lines.
     """
-    named = set(map(_name_of, lines))
+    folders = [(line, folder) for line in lines if (folder := _local_package(line, lock, lock.parent))]
+    # An index may have another distribution with the name of one of these folders.
+    named = {*map(_name_of, lines), *(name for _, folder in folders for name in _names_of(folder))}
     found, unread = list[str](), list[str]()
-    for line in lines:
-        if folder := _local_package(line, lock, lock.parent):
-            pyproject = folder / PYPROJECT
-            if not lock_discovery.lists_dependencies(pyproject):
-                unread.append(line)
-                continue
-            extras = _EXTRAS.search(line.partition(" ;")[0])
-            chosen = tuple(extra.strip() for extra in extras[1].split(",")) if extras else ()
-            theirs = lock_discovery.dependencies_of(pyproject, chosen)
-            found += [one for one in theirs if _name_of(one) not in named]
+    for line, folder in folders:
+        pyproject = folder / PYPROJECT
+        if not lock_discovery.lists_dependencies(pyproject):
+            unread.append(line)
+            continue
+        address, _, marker = line.partition(" ;")
+        extras = _EXTRAS.search(address) or _EXTRAS.search(address.partition("@")[0])
+        chosen = tuple(extra.strip() for extra in extras[1].split(",")) if extras else ()
+        theirs = lock_discovery.dependencies_of(pyproject, chosen)
+        found += [_with_marker(one, marker.strip()) for one in theirs if _name_of(one) not in named]
     return found, unread
+
+
+def _names_of(folder: Path) -> set[str]:
+    """Return the names that the distribution of a folder may have: its project's, and that of the folder."""
+    pyproject = folder / PYPROJECT
+    project = read_toml(pyproject).get("project") if pyproject.is_file() else None
+    return {normal_name(str(project.get("name", "") if isinstance(project, dict) else "")), normal_name(folder.name)}
+
+
+def _with_marker(line: str, marker: str) -> str:
+    """Return a requirement that applies only if this marker holds, too."""
+    if not marker:
+        return line
+    try:
+        requirement = Requirement(line)
+        both = f"({requirement.marker}) and ({marker})" if requirement.marker else marker
+        requirement.marker = Marker(both)
+    except (InvalidRequirement, InvalidMarker) as error:
+        raise PackageError(f"{line} with the marker {marker} cannot be read: {error}") from error
+    return str(requirement)
 
 
 def _refuse_unknown(exclude: tuple[str, ...], lines: list[str], lock: Path) -> None:

@@ -123,12 +123,12 @@ def backend_pins(requirements: Requirements, target: Target) -> BackendPins:
     _refuse_another_python(requirements, target)
     applying = [line for line in requirements.lines if _applies(line, target)]
     _refuse_what_markers_exclude(requirements, applying, target)
+    _refuse_what_is_too_old(applying, requirements.lock)
     needed = [
         _as_elsewhere(line, requirements)
         for line in _requirement_lines(_ENV_PY)
         if _name(line) not in set(map(_name, applying))
     ]
-    _refuse_what_is_too_old([*applying, *needed], requirements.lock)
     warnings: list[str] = []
     sources = [Pin(_name(line), line, built=True) for line in applying if is_source(line)]
     applying = [line for line in applying if not is_source(line)]
@@ -149,14 +149,14 @@ def backend_pins(requirements: Requirements, target: Target) -> BackendPins:
 
 
 def _as_elsewhere(line: str, requirements: Requirements) -> str:
-    """Return a requirement of env.py's process, with the version that the lock's other groups and extras have."""
-    version = requirements.elsewhere.get(_name(line))
-    return f"{_name(line)}=={version}" if version else line
+    """Return a requirement of env.py's process, with the lock's version from another group or extra if it will do."""
+    version = requirements.elsewhere.get(_name(line), "")
+    return f"{_name(line)}=={version}" if version and _allows_from(f"x=={version}", _bound(line)) else line
 
 
 def _about_a_missing(pin: Pin, requirements: Requirements) -> str:
     has = f"the package has {pin.name} {pin.version}"
-    if pin.name in requirements.elsewhere:
+    if requirements.elsewhere.get(pin.name) == pin.version:
         return f"{requirements.lock.name} has {pin.name} in another group or an extra only, from which {has}"
     return f"{requirements.lock.name} does not have {pin.name}, so {has}; lock it"
 
@@ -449,9 +449,8 @@ def _refuse_what_is_too_old(lines: Sequence[str], lock: Path) -> None:
     """Refuse a lock that allows only older versions than the process of env.py works with, and name all of them."""
     theirs, needed = list[str](), list[str]()
     for ours in map(Requirement, _requirement_lines(_ENV_PY)):
-        [bound] = ours.specifier
         for line in lines:
-            if _name(line) == normal_name(ours.name) and not _allows_from(line, bound.version):
+            if _name(line) == normal_name(ours.name) and not _allows_from(line, _bound(str(ours))):
                 theirs.append(re.sub(r"\s*[;\\].*|\s+--hash.*", "", line))
                 needed.append(str(ours))
     if theirs:
@@ -459,6 +458,12 @@ def _refuse_what_is_too_old(lines: Sequence[str], lock: Path) -> None:
             f"{lock.name} has {' and '.join(theirs)}, but the function needs {' and '.join(needed)}; upgrade"
             f" {'it' if len(theirs) == 1 else 'them'} in the backend and lock again"
         )
+
+
+def _bound(line: str) -> str:
+    """Return the oldest release that a requirement of env.py's process allows."""
+    [bound] = Requirement(line).specifier
+    return bound.version
 
 
 def _allows_from(line: str, oldest: str) -> bool:

@@ -83,7 +83,9 @@ def _failure(error: BaseException, revision: Revision | None, *, began: bool, pa
 
 def _unpackaged(error: FileNotFoundError, backend: Path) -> str:
     """Return what to do about a missing file of the backend: the package has only what Alembic imports."""
-    if not isinstance(error.filename, str):
+    frames = traceback.extract_tb(error.__traceback__)
+    is_program = bool(frames) and Path(frames[-1].filename).name == "subprocess.py"
+    if not isinstance(error.filename, str) or not error.filename or is_program:
         return ""
     path = Path(os.path.normpath(Path.cwd() / error.filename))
     if not path.is_relative_to(backend):

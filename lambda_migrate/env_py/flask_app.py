@@ -5,7 +5,6 @@ FLASK_APP names the application, as for Flask itself.
 
 from __future__ import annotations
 
-import re
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -19,18 +18,15 @@ if TYPE_CHECKING:
     from alembic.config import Config
 
 VARIABLE = "FLASK_APP"
-_CURRENT_APP = re.compile(
-    r"^\s*from flask import\s+(?:\([^)]*|[^\n#]*)\bcurrent_app\b|^[^#\n]*\bflask\.current_app\b", re.MULTILINE
-)
-# Code with a context of its own, or for none: outside of a context, current_app is false and its use a RuntimeError.
-_CAN_DO_WITHOUT = re.compile(
-    r"\b(?:has_)?(?:app|request)_context\b|\bif (?:not )?current_app\b(?!\.)|\bexcept\b[^\n:]*\bRuntimeError\b"
-)
 
 
 def needs_app(env_py: str) -> bool:
     """Return whether the source of an env.py reads flask.current_app, and cannot do without a context around it."""
-    return _CURRENT_APP.search(env_py) is not None and _CAN_DO_WITHOUT.search(env_py) is None
+    if "current_app" not in env_py:
+        return False
+    from lambda_migrate.env_py import current_app  # noqa: PLC0415 - `ast`, which few backends need at each start
+
+    return current_app.is_needed(env_py)
 
 
 def set_script_location(config: Config, path: Path) -> None:

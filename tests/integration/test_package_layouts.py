@@ -16,6 +16,7 @@ from infra.package.imports import backend_files
 from infra.package.layout import read_layout
 from infra.package.requirements import read_requirements
 from infra.package.resolving import backend_pins
+from lambda_migrate.env_py.flask_app import needs_app
 from tests.support.backends import ENV, REVISION, make_backend, write
 from tests.support.trees import Rev, sql, write_tree
 
@@ -246,7 +247,12 @@ def test_a_lock_of_which_nothing_is_for_the_target_is_refused(tmp_path: Path) ->
         "",
         "# not from flask.current_app",
         "from flask import current_app\nwith make().app_context(): ...",
-        "from flask import current_app\nif current_app: ...",
+        '"""Not from flask.current_app."""',
+        "from flask import current_app",
+        "from flask import current_app\nmake().test_request_context().push()\ncurrent_app.config",
+        "from flask import current_app\ntry:\n    current_app.config\nexcept Exception: ...",
+        "from flask import current_app\nif bool(current_app): current_app.config",
+        "from flask import current_app\nif current_app: current_app.config",
         "from flask import current_app, has_app_context\nif has_app_context(): ...",
         "try:\n    from flask import current_app\n    current_app.config\nexcept (ImportError, RuntimeError): ...",
     ],
@@ -254,6 +260,20 @@ def test_a_lock_of_which_nothing_is_for_the_target_is_refused(tmp_path: Path) ->
 def test_an_environment_without_need_of_an_application_is_no_flask(tmp_path: Path, line: str) -> None:
     backend = make_backend(tmp_path / "shop", **{"alembic/env.py": f"{ENV}{line}\n"})
     assert flask_app.find(read_layout(backend), {}) is None
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "from flask import current_app  # app_context\ncurrent_app.config",
+        "from flask.globals import current_app as app\napp.config",
+        "import flask as f\nf.current_app.config",
+        "from flask import (  # a comment (in brackets)\n    current_app,\n)\ncurrent_app.config",
+        FLASK + "try: ...\nexcept RuntimeError: ...",
+    ],
+)
+def test_an_environment_in_need_of_an_application_is_seen(source: str) -> None:
+    assert needs_app(source)
 
 
 @pytest.mark.parametrize("line", ["psycopg2==2.9.10", "psycopg2 == 2.9.10 ; python_version > '3'"])

@@ -267,9 +267,24 @@ def test_alembic_in_a_group_of_the_lock_has_the_locked_version(tmp_path: Path) -
     write(tmp_path, **{"poetry.lock": lock})
     assert read_requirements(tmp_path).elsewhere["alembic"] == "1.16.5"
 
-    write(tmp_path, **{"poetry.lock": lock.replace("1.16.5", "1.4.3")})
-    with pytest.raises(PackageError, match=r"^poetry\.lock has alembic==1\.4\.3, but the function needs alembic>="):
-        backend_pins(read_requirements(tmp_path), Target())
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        poetry("alembic", "1.4.3", 'groups = ["dev"]'),
+        poetry("alembic", "1.16.5.dev0", 'groups = ["dev"]')
+        + '[package.source]\ntype = "git"\nurl = "https://example.com/a.git"\n',
+    ],
+    ids=["too old", "of a repository"],
+)
+def test_alembic_in_a_group_that_the_function_cannot_use_is_another_one(tmp_path: Path, entry: str) -> None:
+    write(tmp_path, **{"poetry.lock": poetry("sqlalchemy", "2.0.43", 'groups = ["main"]') + entry})
+
+    found = backend_pins(read_requirements(tmp_path), Target())
+
+    assert any(
+        line.startswith("poetry.lock does not have alembic, so the package has alembic ") for line in found.warnings
+    )
 
 
 def test_a_requirements_file_of_powershell(tmp_path: Path) -> None:
@@ -292,3 +307,46 @@ def test_a_folder_in_a_requirements_file_brings_its_dependencies(tmp_path: Path)
 
     assert read.lines == ("rich==14.0.0", "alembic", "asyncpg")
     assert any(line.startswith("requirements.txt takes ./lib, whose dependencies are not in") for line in read.warnings)
+
+
+def project(folder: Path, lines: str) -> None:
+    write(folder, **{"pyproject.toml": f'[project]\nname = "{folder.name}"\n{lines}\n'})
+
+
+def test_a_folder_s_dependency_on_another_folder_is_none_of_an_index(tmp_path: Path) -> None:
+    project(tmp_path / "a", 'dependencies = ["b", "rich ; python_version > \'3\'"]')
+    project(tmp_path / "b", "dependencies = []")
+    write(tmp_path, **{"requirements.txt": "-e ./a ; sys_platform == 'linux'\n-e ./b\nalembic\n"})
+
+    lines = read_requirements(tmp_path).lines
+
+    assert lines == ("alembic", 'rich; python_version > "3" and sys_platform == "linux"')
+
+
+def test_an_extra_may_name_others_of_its_project(tmp_path: Path) -> None:
+    shop = tmp_path / "requests"
+    project(shop, 'dependencies = ["alembic"]\noptional-dependencies = {pg-2 = ["asyncpg"], all = ["requests[PG_2]"]}')
+    assert read_requirements(shop, extras=("all",)).lines == ("alembic", "asyncpg")
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        'dependencies = ["alembic"]\n[tool.uv]\nconstraint-dependencies = ["alembic<1.17"]',
+        'dependencies = ["alembic"]\n[tool.poetry.dependencies]\nmodels = {path = "models"}',
+        'dynamic = ["dependencies"]',
+    ],
+)
+def test_a_project_that_only_its_tool_can_resolve_needs_a_lock(tmp_path: Path, table: str) -> None:
+    (tmp_path / ".git").mkdir()
+    write(tmp_path, **{"pyproject.toml": '[project]\nname = "above"\ndependencies = ["boto3"]\n'})
+    project(tmp_path / "shop", table)
+    with pytest.raises(PackageError, match=r"^no lock and no requirements"):
+        read_requirements(tmp_path / "shop")
+
+
+@pytest.mark.parametrize("table", ['dependencies = "alembic"', "optional-dependencies = 1", "dependencies = [1]"])
+def test_dependencies_in_another_form_are_refused(tmp_path: Path, table: str) -> None:
+    project(tmp_path / "shop", table)
+    with pytest.raises(PackageError, match=r"has a \[project\] table that cannot be read"):
+        read_requirements(tmp_path / "shop")
