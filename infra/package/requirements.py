@@ -118,8 +118,6 @@ def read_requirements(
     else:
         _refuse_without_a_lock(backend, dependency_group=group, extras=extras)
         found = list(_lines_of(lock))
-        if not any(not _INDEX.fullmatch(line) for line in found):
-            raise PackageError(f"{lock.name} lists no distribution; list the backend's dependencies in it")
         theirs, unread = _of_local_folders(found, lock)
         found += theirs
     lines: list[str] = []

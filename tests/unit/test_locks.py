@@ -292,12 +292,6 @@ def test_a_requirements_file_of_powershell(tmp_path: Path) -> None:
     assert read_requirements(tmp_path).lines == ("alembic==1.16.5",)
 
 
-def test_a_requirements_file_without_a_distribution_is_refused(tmp_path: Path) -> None:
-    write(tmp_path, **{"requirements.txt": "# pip freeze\n--pre\n"})
-    with pytest.raises(PackageError, match=r"^requirements\.txt lists no distribution; "):
-        read_requirements(tmp_path)
-
-
 def test_a_folder_in_a_requirements_file_brings_its_dependencies(tmp_path: Path) -> None:
     project = '[project]\nname = "shop"\ndependencies = ["alembic", "rich"]\noptional-dependencies.db = ["asyncpg"]\n'
     lines = "-e .[db]\n./lib\nrich==14.0.0\n"
