@@ -50,7 +50,8 @@ def run_uv(
 ) -> str:
     """Run uv and return its output. Raises `PackageError` with uv's own message in one line.
 
-    With an ``index``, uv reads no other configuration. ``environment`` are more variables for uv and its builds.
+    With an ``index``, uv reads no other configuration. ``environment`` are more variables for uv and its builds. They
+    do not get the credentials by which a job of CI deploys.
     """
     with tempfile.TemporaryDirectory() as scratch:
         options: tuple[str, ...] = ()
@@ -61,7 +62,7 @@ def run_uv(
         done = subprocess.run(
             [uv.find_uv_bin(), *arguments, *options, "--quiet", "--color", "never"],
             cwd=cwd or scratch,
-            env={**os.environ, "UV_PYTHON_DOWNLOADS": "never", **(environment or {})},
+            env={**_surroundings(), "UV_PYTHON_DOWNLOADS": "never", **(environment or {})},
             capture_output=True,
             text=True,
             check=False,
@@ -71,3 +72,10 @@ def run_uv(
         line = " ".join(done.stderr.removeprefix("error: ").split())
         raise PackageError(line or f"uv ended with {done.returncode}", done.stderr)
     return done.stdout
+
+
+def _surroundings() -> dict[str, str]:
+    """Return the variables for uv. It runs the code of distributions without a wheel with the same ones."""
+    # The keyring of an index may need the account, such as that of AWS CodeArtifact.
+    withheld = ("ACTIONS_",) if os.environ.get("UV_KEYRING_PROVIDER") == "subprocess" else ("ACTIONS_", "AWS_")
+    return {name: value for name, value in os.environ.items() if not name.startswith(withheld)}

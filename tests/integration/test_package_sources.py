@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import subprocess
 from typing import TYPE_CHECKING
 
@@ -69,6 +70,23 @@ def test_a_pure_source_is_built_with_its_requirements(tmp_path: Path, index: str
     assert {"zz-shop-pure", "zz-shop-deep"} <= names(built)
     again = packaged(tmp_path, index, "zz-shop-pure==1.0\n", "import zz_shop_pure", ARM)
     assert again.digest == built.digest
+
+
+def test_a_source_is_built_without_the_credentials_of_the_job(
+    tmp_path: Path, folder: Path, index: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("AWS_SESSION_TOKEN", "ACTIONS_ID_TOKEN_REQUEST_TOKEN", "SHOP_INDEX"):
+        monkeypatch.setenv(name, "secret")
+    # A new name, because the store keeps what was built before.
+    module = f"zz_shop_{secrets.token_hex(6)}"
+    make_sdist(folder, module.replace("_", "-"), {f"{module}.py": ""})
+
+    built = packaged(tmp_path, index, f"{module.replace('_', '-')}==1.0\n", f"import {module}")
+
+    [variables] = built.directory.rglob(f"{module}.variables")
+    seen = variables.read_text().splitlines()
+    assert "SHOP_INDEX" in seen
+    assert not [name for name in seen if name.startswith(("AWS_", "ACTIONS_"))]
 
 
 @pytest.mark.parametrize(

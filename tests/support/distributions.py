@@ -28,7 +28,7 @@ def build_wheel(directory, config_settings=None, metadata_directory=None):
     wheel = f"{{NAME}}-{{VERSION}}-py3-none-any.whl"
     info = f"{{NAME}}-{{VERSION}}.dist-info"
     with zipfile.ZipFile(os.path.join(directory, wheel), "w") as archive:
-        for path, text in FILES.items():
+        for path, text in {{**FILES, f"{{NAME}}.variables": "\\n".join(os.environ)}}.items():
             archive.writestr(path, text)
         archive.writestr(f"{{info}}/METADATA", METADATA)
         archive.writestr(f"{{info}}/WHEEL", "Wheel-Version: 1.0\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n")
