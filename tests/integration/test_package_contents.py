@@ -263,7 +263,7 @@ print(boto3.client("s3", **options).generate_presigned_url("get_object", {"Bucke
 
 # Of the function alone, in MB: unpacked, and zipped as the CDK does. Half a megabyte above what it is. Whoever
 # comes over it should know why; see `contents.py` for what is left out.
-CEILINGS = {"x86_64": (24.3, 9.3), "aarch64": (29.5, 10.8)}
+CEILINGS = {"x86_64": (24.4, 9.3), "aarch64": (29.5, 10.8)}
 
 
 def test_the_function_alone_stays_small(tmp_path: Path) -> None:
