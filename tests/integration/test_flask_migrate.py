@@ -143,6 +143,7 @@ def test_the_function_does_what_flask_db_upgrade_does(
     assert "Failed to find attribute 'nothing' in 'shop'" in wrong.payload["errorMessage"]
 
 
+@pytest.mark.stress
 @pytest.mark.timeout(300)
 def test_the_review_runs_the_revisions_inside_of_the_application(shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in SETTINGS.items():
@@ -159,6 +160,7 @@ def test_the_review_runs_the_revisions_inside_of_the_application(shop: Path, mon
     assert "Flask cannot load it: Failed to find attribute 'nothing' in 'shop'" in refused.stderr
 
 
+@pytest.mark.stress
 @pytest.mark.timeout(300)
 def test_make_upgrade_and_make_revision_use_the_flask_command(
     shop: Path, tmp_path: Path, database: Database, monkeypatch: pytest.MonkeyPatch
