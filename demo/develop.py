@@ -82,8 +82,7 @@ def _another(one: Backend, alembic: list[str]) -> int:
         "FLASK_SKIP_DOTENV": "1",
     }
     config = Path(manifest["config"]).relative_to("backend")
-    env_py = built.directory / manifest["env"]
-    if needs_app(env_py.read_text(encoding="utf-8", errors="replace")):
+    if needs_app(built.directory / manifest["env"]):
         command = [sys.executable, "-m", "flask", "db", alembic[0], "--directory", str(config.parent), *alembic[1:]]
     else:
         command = [sys.executable, str(ROOT / "demo" / "alembic_command.py"), "--config", config.as_posix(), *alembic]

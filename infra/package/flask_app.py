@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from infra.package.errors import PackageError
-from lambda_migrate.env_py.flask_app import VARIABLE, needs_app
+from lambda_migrate.env_py.flask_app import VARIABLE, needs_app, to_paste
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,8 +20,9 @@ _FLASKS_OWN = ("wsgi.py", "app.py")
 _DOTENV = (".flaskenv", ".env")
 _SETTING = re.compile(rf"^\s*(?:export\s+)?{VARIABLE}\s*=\s*[\"']?([^\"'\s#]+)", re.MULTILINE)
 # What Flask finds in a module whose application has no name in FLASK_APP, and how an application is made.
-_FOUND = re.compile(r"^(?:app|application)\b[^=\n]*=[^=]|^def (?:create_app|make_app)\(", re.MULTILINE)
-_AS_IT_IS = re.compile(r"^(?:app|application)\b[^=\n]*=[^=]|^def (?:create_app|make_app)\(\s*\)", re.MULTILINE)
+_OBJECT_OR_FACTORY = r"^(?:app|application)\b[^=\n]*=[^=]|^def (?:create_app|make_app)\("
+_FOUND = re.compile(_OBJECT_OR_FACTORY, re.MULTILINE)
+_AS_IT_IS = re.compile(rf"{_OBJECT_OR_FACTORY}\s*\)", re.MULTILINE)
 _MAKES_AN_APP = re.compile(r"\b(?:Migrate|Flask|create_app|make_app)\(")
 
 
@@ -31,12 +31,7 @@ def find(layout: Layout, environment: Mapping[str, str]) -> Path | None:
 
     Raises `PackageError` if env.py needs one and ``environment`` does not name it.
     """
-    env_py = layout.tree / "env.py"
-    if (
-        not layout.tree.is_absolute()
-        or not env_py.is_file()
-        or not needs_app(env_py.read_text(encoding="utf-8", errors="replace"))
-    ):
+    if not (layout.tree.is_absolute() and needs_app(layout.tree / "env.py")):
         return None
     folder = layout.working_folder
     name = environment.get(VARIABLE)
@@ -54,13 +49,9 @@ def find(layout: Layout, environment: Mapping[str, str]) -> Path | None:
     where = Path(os.path.relpath(layout.tree, layout.backend)).as_posix()
     raise PackageError(
         f"{where}/env.py reads flask.current_app, so it runs only inside of the Flask application: name the application"
-        f" in the stage, as for `flask db upgrade`: {_to_paste(guess or 'module:name')}"
+        f" in the stage, as for `flask db upgrade`: {to_paste(guess or 'module:name')}"
         f"{'' if guess else ', where module:name is the application or its factory'}"
     )
-
-
-def _to_paste(name: str) -> str:
-    return f'"environment": {json.dumps({VARIABLE: name})}'
 
 
 def _module(folder: Path, name: str) -> Path | None:

@@ -113,7 +113,7 @@ def find_config(backend: Path) -> str:
     if pyproject.is_file() and "alembic" in read_toml(pyproject).get("tool", {}):
         return _PYPROJECT
     below = [folder / _INI for folder in folders_below(backend, _DEEPEST) if (folder / _INI).is_file()]
-    if len(below) == 1 and _is_flask_migrates(below[0].parent):
+    if len(below) == 1 and needs_app(below[0].with_name("env.py")):  # as `flask db init` makes it
         return below[0].relative_to(backend).as_posix()
     if not below:
         raise PackageError(
@@ -142,12 +142,6 @@ def _refuse_named_sections(options: Config, config: str) -> None:
         )
 
 
-def _is_flask_migrates(folder: Path) -> bool:
-    """Return whether this is a folder that `flask db init` made: its env.py needs a Flask application."""
-    env_py = folder / "env.py"
-    return env_py.is_file() and needs_app(env_py.read_text(encoding="utf-8", errors="replace"))
-
-
 def _layout(
     backend: Path, options: Config, *, config_files: tuple[Path, ...], local_packages: tuple[Path, ...]
 ) -> Layout:
@@ -162,7 +156,7 @@ def _layout(
     script_location = options.get_alembic_option("script_location")
     if not script_location:
         # Flask-Migrate sets it to the folder of the configuration.
-        if not _is_flask_migrates(config_files[0].parent):
+        if not needs_app(config_files[0].with_name("env.py")):
             _refuse_named_sections(options, config)
             raise PackageError(f"{config} has no script_location; write it as: script_location = %(here)s/alembic")
         script_location = config_files[0].parent.relative_to(backend).as_posix()

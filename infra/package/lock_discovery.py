@@ -5,131 +5,42 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from packaging.utils import canonicalize_name
-
-from infra.package import lock_readers
+from infra.package import lock_readers, project_table
 from infra.package.errors import PackageError
+from infra.package.project_table import PYPROJECT, UV_LOCK, folders_above
 from infra.package.uv_tool import read_toml
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
-UV_LOCK = "uv.lock"
 LOCKS = (UV_LOCK, "requirements.txt", *lock_readers.READERS)
-PYPROJECT = "pyproject.toml"
-# With these settings of uv, its lock has other versions than the project's own table asks for.
-_CHANGES_VERSIONS = frozenset({"constraint-dependencies", "override-dependencies", "exclude-dependencies"})
-# A requirement with extras, such as shop[db], by which an extra of shop includes another.
-_OWN_EXTRAS = re.compile(r"\s*([\w.-]+)\s*\[([^]]*)\]")
 
 
 def find(backend: Path) -> Path:
     """Return a backend's lock: that of its uv workspace, its own, or the nearest one in the repository.
 
-    Without any, it is the nearest pyproject.toml with dependencies. Raises `PackageError` if there is none either.
+    Without any, it is the pyproject.toml of the nearest project, if that lists its dependencies.
+
+    Raises:
+        PackageError: there is no lock, and the nearest project can only be resolved by its own tool.
     """
     if lock := _of_workspace(backend):
         return lock
-    folders = (backend, *_above(backend))
+    folders = (backend, *folders_above(backend))
     for folder in folders:
         if found := next((folder / name for name in LOCKS if _is_lock(folder / name)), None):
             return found
-    project = next(filter(_is_project, folders), backend) / PYPROJECT
-    if lists_dependencies(project) and dependencies_of(project):
+    project = next(filter(project_table.is_project, folders), backend) / PYPROJECT
+    if project_table.lists_dependencies(project) and project_table.dependencies_of(project):
         return project
     raise PackageError(
         f"no lock and no requirements.txt in {backend} ({', '.join(LOCKS)}); write one with: {locking(backend)}"
     )
 
 
-def _is_project(folder: Path) -> bool:
-    """Return whether a folder is that of a project, whatever tool reads its dependencies."""
-    pyproject = folder / PYPROJECT
-    content: dict[str, Any] = read_toml(pyproject) if pyproject.is_file() else {}
-    return "project" in content or "poetry" in _table(content, "tool") or (folder / "setup.py").is_file()
-
-
 def _is_lock(file: Path) -> bool:
     """Return whether this is a lock. A uv.lock without a project is a leftover, which uv does not read."""
     return file.is_file() and (file.name != UV_LOCK or (file.parent / PYPROJECT).is_file())
-
-
-def lists_dependencies(pyproject: Path) -> bool:
-    """Return whether a project's own table has all that it takes to resolve its dependencies without a lock."""
-    content: dict[str, Any] = read_toml(pyproject) if pyproject.is_file() else {}
-    project = _project(content, pyproject)
-    if "project" not in content or "dependencies" in project.get("dynamic", ()):
-        return False
-    uv, poetry = (_table(content, "tool", tool) for tool in ("uv", "poetry"))
-    if not _CHANGES_VERSIONS.isdisjoint(uv) or not {"dependencies", "source"}.isdisjoint(poetry):
-        return False
-    return not _of_sources(pyproject, project.get("dependencies", ()))
-
-
-def dependencies_of(pyproject: Path, extras: Sequence[str] = ()) -> list[str]:
-    """Return the dependencies of a project, as its own table has them. Its extras may name each other.
-
-    Raises `PackageError` for an unknown extra, or for one whose distributions only uv finds.
-    """
-    project = _project(read_toml(pyproject), pyproject)
-    name = canonicalize_name(str(project.get("name", "")))
-    optional = {canonicalize_name(extra): lines for extra, lines in project.get("optional-dependencies", {}).items()}
-    found: list[str] = []
-    seen: set[str] = set()
-    lines, wanted = list(project.get("dependencies", ())), list(extras)
-    while True:
-        for line in lines:
-            own = _OWN_EXTRAS.match(line)
-            if own and canonicalize_name(own[1]) == name:
-                wanted += [extra.strip() for extra in own[2].split(",")]
-            else:
-                found.append(line)
-        if not wanted:
-            break
-        extra = wanted.pop(0)
-        key = canonicalize_name(extra)
-        if key not in optional:
-            raise PackageError(f"extras names {extra}, which {pyproject.name} does not have; correct the name")
-        lines = [] if key in seen else optional[key]
-        seen.add(key)
-    if extras and (sources := _of_sources(pyproject, found)):
-        raise PackageError(f"{pyproject.name} takes {sources[0]} from tool.uv.sources; write a lock with: uv lock")
-    return found
-
-
-def _table(content: Mapping[str, Any], *keys: str) -> Mapping[str, Any]:
-    """Return a table of a TOML file; empty if it is missing or no table."""
-    found: Any = content
-    for key in keys:
-        found = found.get(key, {}) if isinstance(found, dict) else {}
-    return found if isinstance(found, dict) else {}
-
-
-def _project(content: Mapping[str, Any], pyproject: Path) -> Mapping[str, Any]:
-    """Return the [project] table. Raises `PackageError` if its dependencies are no lists of texts."""
-    project = content.get("project", {})
-    lists: list[Any] = []
-    if isinstance(project, dict):
-        optional = project.get("optional-dependencies", {})
-        lists = [project.get("dependencies", []), *(optional.values() if isinstance(optional, dict) else [optional])]
-    if not isinstance(project, dict) or not all(
-        isinstance(lines, list) and all(isinstance(line, str) for line in lines) for lines in lists
-    ):
-        raise PackageError(f"{pyproject} has a [project] table that cannot be read: dependencies are lists of strings")
-    return project
-
-
-def _of_sources(pyproject: Path, lines: Sequence[str]) -> list[str]:
-    """Return the dependencies that uv takes from a git repository or a folder. An index may have others of the name.
-
-    The root of a workspace may have sources for its members.
-    """
-    files = [folder / PYPROJECT for folder in (pyproject.parent, *_above(pyproject.parent))]
-    tables = [_table(read_toml(file), "tool", "uv", "sources") for file in files if file.is_file()]
-    sources = {canonicalize_name(name) for table in tables for name in table}
-    names = [canonicalize_name(found[0]) for found in map(re.compile(r"[\w.-]+").match, lines) if found]
-    return [name for name in names if name in sources]
 
 
 def named(backend: Path, file: str) -> Path:
@@ -163,18 +74,6 @@ def _of_workspace(backend: Path) -> Path | None:
 
 def _folders(root: Path, patterns: list[str]) -> set[Path]:
     return {path.resolve() for pattern in patterns for path in root.glob(pattern) if path.is_dir()}
-
-
-def _above(backend: Path) -> Iterator[Path]:
-    """Yield the folders above a backend up to the root of its repository."""
-    above: list[Path] = []
-    for folder in () if (backend / ".git").exists() else backend.parents:
-        above.append(folder)
-        if (folder / ".git").exists():
-            yield from above
-            return
-    if (backend / PYPROJECT).is_file():  # outside of a repository, a lock may be that of a workspace
-        yield from (folder for folder in above if (folder / UV_LOCK).is_file())
 
 
 def locking(backend: Path) -> str:

@@ -88,9 +88,7 @@ def versions(lock: Path) -> dict[str, str]:
             found.setdefault(_normal(one["name"]), set()).add(one.get("version", ""))
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise PackageError(f"{lock.name} cannot be read: {type(error).__name__}: {error}") from error
-    return {
-        name: version for name, [version, *more] in ((n, sorted(v)) for n, v in found.items()) if version and not more
-    }
+    return {name: next(iter(several)) for name, several in found.items() if len(several) == 1 and "" not in several}
 
 
 def _is_of_an_index(package: Table) -> bool:

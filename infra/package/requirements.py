@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING
 from packaging.markers import InvalidMarker, Marker
 from packaging.requirements import InvalidRequirement, Requirement
 
-from infra.package import lock_discovery, lock_readers
+from infra.package import lock_discovery, lock_readers, project_table
 from infra.package.errors import PackageError
 from infra.package.indexes import index_of
-from infra.package.lock_discovery import LOCKS, PYPROJECT, UV_LOCK
+from infra.package.lock_discovery import LOCKS
+from infra.package.project_table import PYPROJECT, UV_LOCK
 from infra.package.uv_messages import listed
-from infra.package.uv_tool import Index, read_toml, run_uv
+from infra.package.uv_tool import Index, run_uv
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -41,8 +42,8 @@ class Requirements:
 
     ``locked``: the lines are a whole lock, each with its marker, and need no resolution. ``index`` is the source of the
     distributions, ``python`` the Python versions of the lock, and ``exclude`` the distributions to leave out.
-    ``elsewhere`` has the versions in the lock's other groups and extras. ``unread`` are the local distributions whose
-    own dependencies only a build of them can tell.
+    ``elsewhere`` has the versions in the whole lock, its other groups and extras included. ``unread`` are the folders
+    whose own dependencies only a build of them can tell.
     """
 
     backend: Path
@@ -63,7 +64,7 @@ class Requirements:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """Return a line about requirements without a version or a hash. They make two builds differ."""
+        """Return lines about requirements that make two builds differ, and about folders with unknown dependencies."""
         if self.locked:
             return ()
         return (
@@ -114,7 +115,7 @@ def read_requirements(
         found = lock_readers.read_lock(lock, extras, group)
     elif lock.name == PYPROJECT:
         _refuse_without_a_lock(backend, dependency_group=group)
-        found = lock_discovery.dependencies_of(lock, extras)
+        found = project_table.dependencies_of(lock, extras)
     else:
         _refuse_without_a_lock(backend, dependency_group=group, extras=extras)
         found = list(_lines_of(lock))
@@ -166,26 +167,20 @@ def _of_local_folders(lines: Sequence[str], lock: Path) -> tuple[list[str], list
     """
     folders = [(line, folder) for line in lines if (folder := _local_package(line, lock, lock.parent))]
     # An index may have another distribution with the name of one of these folders.
-    named = {*map(_name_of, lines), *(name for _, folder in folders for name in _names_of(folder))}
+    named = set(map(_name_of, lines))
+    named |= {name for _, folder in folders for name in (project_table.name_of(folder), normal_name(folder.name))}
     found, unread = list[str](), list[str]()
     for line, folder in folders:
         pyproject = folder / PYPROJECT
-        if not lock_discovery.lists_dependencies(pyproject):
+        if not project_table.lists_dependencies(pyproject):
             unread.append(line)
             continue
         address, _, marker = line.partition(" ;")
         extras = _EXTRAS.search(address) or _EXTRAS.search(address.partition("@")[0])
         chosen = tuple(extra.strip() for extra in extras[1].split(",")) if extras else ()
-        theirs = lock_discovery.dependencies_of(pyproject, chosen)
+        theirs = project_table.dependencies_of(pyproject, chosen)
         found += [_with_marker(one, marker.strip()) for one in theirs if _name_of(one) not in named]
     return found, unread
-
-
-def _names_of(folder: Path) -> set[str]:
-    """Return the names that the distribution of a folder may have: its project's, and that of the folder."""
-    pyproject = folder / PYPROJECT
-    project = read_toml(pyproject).get("project") if pyproject.is_file() else None
-    return {normal_name(str(project.get("name", "") if isinstance(project, dict) else "")), normal_name(folder.name)}
 
 
 def _with_marker(line: str, marker: str) -> str:

@@ -5,6 +5,7 @@ FLASK_APP names the application, as for Flask itself.
 
 from __future__ import annotations
 
+import json
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -20,13 +21,22 @@ if TYPE_CHECKING:
 VARIABLE = "FLASK_APP"
 
 
-def needs_app(env_py: str) -> bool:
-    """Return whether the source of an env.py reads flask.current_app, and cannot do without a context around it."""
-    if "current_app" not in env_py:
+def needs_app(env_py: Path) -> bool:
+    """Return whether an env.py reads flask.current_app, and cannot do without a context around it.
+
+    It is False if there is no such file.
+    """
+    source = env_py.read_text(encoding="utf-8", errors="replace") if env_py.is_file() else ""
+    if "current_app" not in source:
         return False
     from lambda_migrate.env_py import current_app  # noqa: PLC0415 - `ast`, which few backends need at each start
 
-    return current_app.is_needed(env_py)
+    return current_app.is_needed(source)
+
+
+def to_paste(name: str) -> str:
+    """Return the setting of a stage that names the application."""
+    return f'"environment": {json.dumps({VARIABLE: name})}'
 
 
 def set_script_location(config: Config, path: Path) -> None:
@@ -43,9 +53,9 @@ def in_app(env_py: Path, name: str | None) -> Iterator[Callable[[Config], Config
     current folder.
 
     Raises:
-        ConfigurationError: Flask finds no application, or the application does not use Flask-Migrate.
+        ConfigurationError: the package has no Flask, or Flask finds no application.
     """
-    if not (env_py.is_file() and needs_app(env_py.read_text(encoding="utf-8", errors="replace"))):
+    if not needs_app(env_py):
         yield lambda config: config
         return
     app = _load(name)
@@ -66,5 +76,5 @@ def _load(name: str | None) -> Any:  # noqa: ANN401 - flask.Flask, which only su
     except UsageError as error:
         raise ConfigurationError(
             f"env.py needs the Flask application, and Flask cannot load it: {one_line(error)}; name it in the stage's"
-            f' `environment`: "environment": {{"{VARIABLE}": "module:name"}}'
+            f" `environment`: {to_paste('module:name')}"
         ) from None

@@ -261,8 +261,8 @@ print(boto3.client("s3", **options).generate_presigned_url("get_object", {"Bucke
     ]
 
 
-# Of the function alone, in MB: unpacked, and zipped as the CDK does. Half a megabyte above what it is. Whoever
-# comes over it should know why; see `contents.py` for what is left out.
+# The most that the function alone may have, in MiB: unpacked, and zipped as the CDK does it. Raise a number only for
+# files that the function needs; `contents.py` leaves out the others.
 CEILINGS = {"x86_64": (24.4, 9.3), "aarch64": (29.5, 10.8)}
 
 

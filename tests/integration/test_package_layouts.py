@@ -16,7 +16,7 @@ from infra.package.imports import backend_files
 from infra.package.layout import read_layout
 from infra.package.requirements import read_requirements
 from infra.package.resolving import backend_pins
-from lambda_migrate.env_py.flask_app import needs_app
+from lambda_migrate.env_py.current_app import is_needed
 from tests.support.backends import ENV, REVISION, make_backend, write
 from tests.support.trees import Rev, sql, write_tree
 
@@ -273,7 +273,7 @@ def test_an_environment_without_need_of_an_application_is_no_flask(tmp_path: Pat
     ],
 )
 def test_an_environment_in_need_of_an_application_is_seen(source: str) -> None:
-    assert needs_app(source)
+    assert is_needed(source)
 
 
 @pytest.mark.parametrize("line", ["psycopg2==2.9.10", "psycopg2 == 2.9.10 ; python_version > '3'"])

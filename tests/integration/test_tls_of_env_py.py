@@ -70,14 +70,15 @@ LISTENER = """
 def weaken(dialect, record, arguments, parameters):
     parameters["sslmode"] = "prefer"
 """
+# A dialect of an env.py's own, of psycopg or psycopg2, with another name or driver.
 DIALECT = """
 from sqlalchemy.dialects import registry
-from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
-class Kindred(PGDialect_psycopg):
-    name = "kindred"
+from sqlalchemy.dialects.postgresql.{driver} import PGDialect_{driver}
+class Own(PGDialect_{driver}):
+    {differs}
     supports_statement_cache = True
-sys.modules["kindred"] = type(sys)("kindred"); sys.modules["kindred"].Kindred = Kindred
-registry.register("kindred.psycopg", "kindred", "Kindred")
+sys.modules["own_dialect"] = type(sys)("own_dialect"); sys.modules["own_dialect"].Own = Own
+registry.register("{registered}", "own_dialect", "Own")
 """
 # What env.py does about TLS, and whether that is less than what the stage wants.
 WEAK = {
@@ -99,7 +100,7 @@ WEAK = {
     "asyncpg with a mode that does not exist": (env_py("asyncpg", "ssl=true"), True),
     "psycopg with another dialect": (
         online(
-            DIALECT
+            DIALECT.format(driver="psycopg", differs="name = 'kindred'", registered="kindred.psycopg")
             + SYNC.format(
                 url="sa.make_url(os.environ['DATABASE_URL']).set(drivername='kindred+psycopg')",
                 arguments=", connect_args={'sslmode': 'disable'}",
@@ -194,15 +195,8 @@ def test_env_py_may_ask_for_more(runner: Runner, tmp_path: Path, source: str) ->
 
 
 def test_an_unknown_driver_is_refused_where_certificates_are_verified(runner: Runner, tmp_path: Path) -> None:
-    unknown = """
-from sqlalchemy.dialects import registry
-from sqlalchemy.dialects.postgresql.psycopg2 import PGDialect_psycopg2
-class Unknown(PGDialect_psycopg2):
-    driver = "unknown"
-    supports_statement_cache = True
-sys.modules["unknown_driver"] = type(sys)("unknown_driver"); sys.modules["unknown_driver"].Unknown = Unknown
-registry.register("postgresql.unknown", "unknown_driver", "Unknown")
-"""
+    unknown = DIALECT.format(driver="psycopg2", differs="driver = 'unknown'", registered="postgresql.unknown")
+
     answer = upgrade(runner, tmp_path, env_py("unknown", before=unknown))
 
     assert answer.error_type == "ConfigurationError"

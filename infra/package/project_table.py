@@ -1,0 +1,131 @@
+"""Reads the dependencies in the [project] table of a pyproject.toml, for a project without a lock."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+from packaging.utils import canonicalize_name
+
+from infra.package.errors import PackageError
+from infra.package.uv_tool import read_toml
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
+
+PYPROJECT = "pyproject.toml"
+UV_LOCK = "uv.lock"
+# With these settings of uv, its lock has other versions than the project's own table asks for.
+_CHANGES_VERSIONS = frozenset({"constraint-dependencies", "override-dependencies", "exclude-dependencies"})
+# The name and the extras of a requirement. By its own name, such as shop[db], an extra of shop includes another.
+_REQUIREMENT = re.compile(r"\s*([\w.-]+)\s*(?:\[([^]]*)\])?")
+
+
+def is_project(folder: Path) -> bool:
+    """Return whether a folder is that of a project, whatever tool reads its dependencies."""
+    content = _read(folder / PYPROJECT)
+    return "project" in content or "poetry" in _table(content, "tool") or (folder / "setup.py").is_file()
+
+
+def name_of(folder: Path) -> str:
+    """Return the name of a folder's project in its normal form, empty if its table has none."""
+    return canonicalize_name(str(_table(_read(folder / PYPROJECT), "project").get("name", "")))
+
+
+def lists_dependencies(pyproject: Path) -> bool:
+    """Return whether a project's own table has all that it takes to resolve its dependencies without a lock.
+
+    Raises `PackageError` if the table cannot be read.
+    """
+    content = _read(pyproject)
+    project = _project(content, pyproject)
+    if "project" not in content or "dependencies" in project.get("dynamic", ()):
+        return False
+    uv, poetry = (_table(content, "tool", tool) for tool in ("uv", "poetry"))
+    if not _CHANGES_VERSIONS.isdisjoint(uv) or not {"dependencies", "source"}.isdisjoint(poetry):
+        return False
+    return not _of_sources(pyproject, project.get("dependencies", ()))
+
+
+def dependencies_of(pyproject: Path, extras: Sequence[str] = ()) -> list[str]:
+    """Return the dependencies of a project, as its own table has them. Its extras may name each other.
+
+    Raises `PackageError` for an unknown extra, or for one whose distributions only uv finds.
+    """
+    project = _project(_read(pyproject), pyproject)
+    name = canonicalize_name(str(project.get("name", "")))
+    optional = {canonicalize_name(extra): lines for extra, lines in project.get("optional-dependencies", {}).items()}
+    found: list[str] = []
+
+    def add(lines: Sequence[str]) -> None:
+        for line in lines:
+            own = _REQUIREMENT.match(line)
+            if own and own[2] and canonicalize_name(own[1]) == name:
+                wanted.extend(extra.strip() for extra in own[2].split(","))
+            else:
+                found.append(line)
+
+    wanted = list(extras)
+    add(project.get("dependencies", ()))
+    added: set[str] = set()
+    for extra in wanted:  # `add` appends to it
+        key = canonicalize_name(extra)
+        if key not in optional:
+            raise PackageError(f"extras names {extra}, which {pyproject.name} does not have; correct the name")
+        if key not in added:
+            added.add(key)
+            add(optional[key])
+    if extras and (sources := _of_sources(pyproject, found)):
+        raise PackageError(f"{pyproject.name} takes {sources[0]} from tool.uv.sources; write a lock with: uv lock")
+    return found
+
+
+def folders_above(folder: Path) -> Iterator[Path]:
+    """Yield the folders above a backend up to the root of its repository."""
+    above: list[Path] = []
+    for one in () if (folder / ".git").exists() else folder.parents:
+        above.append(one)
+        if (one / ".git").exists():
+            yield from above
+            return
+    if (folder / PYPROJECT).is_file():  # outside of a repository, a lock may be that of a workspace
+        yield from (one for one in above if (one / UV_LOCK).is_file())
+
+
+def _read(pyproject: Path) -> Mapping[str, Any]:
+    return read_toml(pyproject) if pyproject.is_file() else {}
+
+
+def _table(content: Mapping[str, Any], *keys: str) -> Mapping[str, Any]:
+    """Return a table of a TOML file; empty if it is missing or no table."""
+    found: Any = content
+    for key in keys:
+        found = found.get(key, {}) if isinstance(found, dict) else {}
+    return found if isinstance(found, dict) else {}
+
+
+def _project(content: Mapping[str, Any], pyproject: Path) -> Mapping[str, Any]:
+    """Return the [project] table. Raises `PackageError` if its dependencies are no lists of texts."""
+    project = content.get("project", {})
+    lists: list[Any] = []
+    if isinstance(project, dict):
+        optional = project.get("optional-dependencies", {})
+        lists = [project.get("dependencies", []), *(optional.values() if isinstance(optional, dict) else [optional])]
+    if not isinstance(project, dict) or not all(
+        isinstance(lines, list) and all(isinstance(line, str) for line in lines) for lines in lists
+    ):
+        raise PackageError(f"{pyproject} has a [project] table that cannot be read: dependencies are lists of strings")
+    return project
+
+
+def _of_sources(pyproject: Path, lines: Sequence[str]) -> list[str]:
+    """Return the dependencies that uv takes from a git repository or a folder. An index may have others of the name.
+
+    The root of a workspace may have sources for its members.
+    """
+    folders = (pyproject.parent, *folders_above(pyproject.parent))
+    tables = [_table(_read(folder / PYPROJECT), "tool", "uv", "sources") for folder in folders]
+    sources = {canonicalize_name(name) for table in tables for name in table}
+    names = [canonicalize_name(found[1]) for found in map(_REQUIREMENT.match, lines) if found]
+    return [name for name in names if name in sources]
