@@ -13,6 +13,8 @@ from pathlib import Path, PurePosixPath
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from packaging.utils import canonicalize_name
+
 from infra.package import (
     checkpoints,
     contents,
@@ -31,7 +33,7 @@ from infra.package.errors import PackageError
 from infra.package.graph import Graph, read_graph
 from infra.package.imports import Files, imported_names
 from infra.package.layout import BACKEND_LIBRARIES, LAMBDAS_LIBRARIES, LIBRARIES, Layout, check_tree, read_layout
-from infra.package.requirements import normal_name, read_requirements
+from infra.package.requirements import read_requirements
 from infra.package.resolving import backend_pins, function_pins, pins_of_lambda
 from infra.package.selection import Selection
 from infra.package.tracing import traced
@@ -299,7 +301,7 @@ def _digest(directory: Path, known: Mapping[str, str]) -> str:
 def _refuse_what_is_too_large(size: int, site: Site, ours: Site, imported: Collection[str]) -> None:
     if size <= LARGEST_PACKAGE:
         return
-    theirs = {one: normal_name(one.name) in imported for one in site.distributions}
+    theirs = {one: canonicalize_name(one.name) in imported for one in site.distributions}
     used = {**theirs, **dict.fromkeys(ours.distributions, True)}
     largest = sorted(used, key=lambda distribution: -distribution.size_bytes)[:_LARGEST_SHOWN]
     listed = ", ".join(

@@ -8,10 +8,11 @@ import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from packaging.utils import canonicalize_name
+
 from infra.package import contents, store
 from infra.package.bytecode import find_interpreter
 from infra.package.errors import PackageError
-from infra.package.requirements import normal_name
 from infra.package.store import DamagedEntryError, Recipe
 
 if TYPE_CHECKING:
@@ -88,7 +89,7 @@ def _write(entries: Sequence[Entry], package: Path, folder: PurePosixPath, needs
     owners: dict[str, str] = {}
     digests: dict[str, str] = {}
     for entry in entries:
-        name = normal_name(entry.name)
+        name = canonicalize_name(entry.name)
         record: list[tuple[str, str, int]] = []
         for file in entry.files:
             if not contents.is_packaged(name, file.path, ours=needs.ours, services=services, dialects=dialects):

@@ -10,10 +10,10 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from packaging.requirements import InvalidRequirement, Requirement
+from packaging.utils import canonicalize_name
 
 from infra.package.import_graph import When
 from infra.package.layout import BACKEND_LIBRARIES
-from infra.package.requirements import normal_name
 from infra.package.resolving import environment_of
 
 if TYPE_CHECKING:
@@ -147,7 +147,7 @@ def _dependencies(metadata: str, environment: Mapping[str, str]) -> Iterator[Dep
             continue
         certain = requirement.marker is None or requirement.marker.evaluate({**environment, "extra": ""})
         requirement.marker = None
-        yield Dependency(normal_name(requirement.name), str(requirement), certain)
+        yield Dependency(canonicalize_name(requirement.name), str(requirement), certain)
 
 
 def missing(reached: Reached, installed: Installed, target: Target, *, others: Collection[str]) -> list[Foreign]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from packaging.requirements import InvalidRequirement, Requirement
+from packaging.utils import canonicalize_name
 
 from infra.package.errors import PackageError
 from infra.package.uv_tool import read_toml
@@ -85,7 +86,7 @@ def versions(lock: Path) -> dict[str, str]:
             packages = content.get("package", content.get("packages", []))
         found: dict[str, set[str]] = {}
         for one in filter(_is_of_an_index, packages):
-            found.setdefault(_normal(one["name"]), set()).add(one.get("version", ""))
+            found.setdefault(canonicalize_name(one["name"]), set()).add(one.get("version", ""))
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise PackageError(f"{lock.name} cannot be read: {type(error).__name__}: {error}") from error
     return {name: next(iter(several)) for name, several in found.items() if len(several) == 1 and "" not in several}
@@ -110,7 +111,7 @@ def _poetry(lock: Path, chosen: Chosen) -> Iterator[str]:
         extras = content.get("extras", {})
         lines = [line for extra in chosen.extras for line in extras.get(extra, ())]
         reached = _reached(packages, lock.parent / "pyproject.toml", lines, chosen.group)
-        markers = {id(one): None for one in packages if _normal(one["name"]) in reached}
+        markers = {id(one): None for one in packages if canonicalize_name(one["name"]) in reached}
     for package in packages:
         if id(package) in markers:
             hashes = [one["hash"] for one in package.get("files", ())]
@@ -126,10 +127,10 @@ def _poetry_source(source: Table) -> Table:
 
 def _reached(packages: Iterable[Table], pyproject: Path, more: Iterable[str], group: str | None) -> set[str]:
     """Return the distributions that the project's dependencies reach in a lock of Poetry 1, which has no groups."""
-    by_name: dict[str, Table] = {_normal(package["name"]): package for package in packages}
+    by_name: dict[str, Table] = {canonicalize_name(package["name"]): package for package in packages}
     project = read_toml(pyproject)
     waiting = list(_roots(project) if group is None else _roots_of_group(project, group))
-    waiting += [(_normal(found[0]), ()) for found in map(re.compile(r"[\w.-]+").match, more) if found]
+    waiting += [(canonicalize_name(found[0]), ()) for found in map(re.compile(r"[\w.-]+").match, more) if found]
     reached: set[str] = set()
     seen: set[tuple[str, tuple[str, ...]]] = set()
     while waiting:
@@ -140,32 +141,32 @@ def _reached(packages: Iterable[Table], pyproject: Path, more: Iterable[str], gr
         seen.add((name, extras))
         reached.add(name)
         wanted = {
-            _normal(Requirement(re.sub(r"\s*\(([^)]*)\)", r"\1", one)).name)
+            canonicalize_name(Requirement(re.sub(r"\s*\(([^)]*)\)", r"\1", one)).name)
             for extra in extras
             for one in package.get("extras", {}).get(extra, ())
         }
         for dependency, how in package.get("dependencies", {}).items():
             several = how if isinstance(how, list) else [how]
             optional = all(isinstance(one, dict) and one.get("optional") for one in several)
-            if not optional or _normal(dependency) in wanted:
-                waiting.append((_normal(dependency), _extras(several)))
+            if not optional or canonicalize_name(dependency) in wanted:
+                waiting.append((canonicalize_name(dependency), _extras(several)))
     return reached
 
 
 def _roots(project: Table) -> Iterator[tuple[str, tuple[str, ...]]]:
     for line in project.get("project", {}).get("dependencies", ()):
         requirement = Requirement(line)
-        yield _normal(requirement.name), tuple(sorted(requirement.extras))
+        yield canonicalize_name(requirement.name), tuple(sorted(requirement.extras))
     for name, how in project.get("tool", {}).get("poetry", {}).get("dependencies", {}).items():
         several = how if isinstance(how, list) else [how]
         if name != "python" and not all(isinstance(one, dict) and one.get("optional") for one in several):
-            yield _normal(name), _extras(several)
+            yield canonicalize_name(name), _extras(several)
 
 
 def _roots_of_group(project: Table, group: str) -> Iterator[tuple[str, tuple[str, ...]]]:
     found = project.get("tool", {}).get("poetry", {}).get("group", {}).get(group, {}).get("dependencies", {})
     for name, how in found.items():
-        yield _normal(name), _extras(how if isinstance(how, list) else [how])
+        yield canonicalize_name(name), _extras(how if isinstance(how, list) else [how])
 
 
 def _extras(several: Iterable[Any]) -> tuple[str, ...]:
@@ -220,10 +221,6 @@ def _line(name: str, version: str, marker: str | None, hashes: Iterable[str], so
     if place := next((source[key] for key in ("path", "file", "url") if key in source), None):
         return f"{name} @ {place}{condition}" if "://" in place else f"./{place}"
     return " ".join((f"{name}=={version}{condition}", *(f"--hash={one}" for one in hashes)))
-
-
-def _normal(name: str) -> str:
-    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 READERS: Mapping[str, Callable[[Path, Chosen], Iterator[str]]] = {

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from packaging.markers import InvalidMarker, Marker
 from packaging.requirements import InvalidRequirement, Requirement
+from packaging.utils import canonicalize_name
 
 from infra.package import lock_discovery, lock_readers, project_table
 from infra.package.errors import PackageError
@@ -60,7 +61,7 @@ class Requirements:
     @property
     def names(self) -> frozenset[str]:
         """The distributions that the lines are about, in the normal form of their names."""
-        return frozenset(normal_name(found[0]) for found in map(NAME.match, self.lines) if found)
+        return frozenset(canonicalize_name(found[0]) for found in map(NAME.match, self.lines) if found)
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -129,7 +130,7 @@ def read_requirements(
                 local_packages.append(package)
         else:
             lines.append(_from_source(line, lock, folder))
-    excluded = tuple(map(normal_name, exclude))
+    excluded = tuple(map(canonicalize_name, exclude))
     if locked:
         _refuse_unknown(excluded, lines, lock)
     index = index_of(lock, folder, tuple(line for line in lines if _INDEX.fullmatch(line)))
@@ -168,7 +169,7 @@ def _of_local_folders(lines: Sequence[str], lock: Path) -> tuple[list[str], list
     folders = [(line, folder) for line in lines if (folder := _local_package(line, lock, lock.parent))]
     # An index may have another distribution with the name of one of these folders.
     named = set(map(_name_of, lines))
-    named |= {name for _, folder in folders for name in (project_table.name_of(folder), normal_name(folder.name))}
+    named |= {name for _, folder in folders for name in (project_table.name_of(folder), canonicalize_name(folder.name))}
     found, unread = list[str](), list[str]()
     for line, folder in folders:
         pyproject = folder / PYPROJECT
@@ -204,7 +205,7 @@ def _refuse_unknown(exclude: tuple[str, ...], lines: list[str], lock: Path) -> N
 
 def _name_of(line: str) -> str:
     found = NAME.match(line)
-    return normal_name(found[0]) if found else ""
+    return canonicalize_name(found[0]) if found else ""
 
 
 def _lines_of(file: Path, including: tuple[Path, ...] = ()) -> Iterator[str]:
@@ -280,8 +281,3 @@ def is_source(line: str) -> bool:
     """Return whether a requirement comes from a repository, or from a source archive at an address."""
     by_url = _BY_URL.fullmatch(line)
     return by_url is not None and not by_url[2].partition("#")[0].endswith(".whl")
-
-
-def normal_name(name: str) -> str:
-    """Return a distribution's name as the packaging specifications compare names."""
-    return re.sub(r"[-_.]+", "-", name).lower()

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING
 from packaging.markers import InvalidMarker, Marker, default_environment
 from packaging.requirements import Requirement
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
+from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
 from infra.package.bytecode import find_interpreter
 from infra.package.errors import PackageError
-from infra.package.requirements import NAME, PIN, is_source, normal_name
+from infra.package.requirements import NAME, PIN, is_source
 from infra.package.target import Target, this_machine
 from infra.package.uv_messages import conflict, names_without_wheels, place_that_failed
 from infra.package.uv_tool import Index, run_uv
@@ -204,7 +205,7 @@ def _lacking(pins: Sequence[Pin], error: PackageError, command: Sequence[str], i
     """Return the pins without a wheel. uv names one, so the rest is tried again until it has all wheels."""
     rest, lacking = list(pins), list[Pin]()
     for _ in range(_MOST_WITHOUT_WHEELS):
-        names = set(map(normal_name, names_without_wheels(error)))
+        names = set(map(canonicalize_name, names_without_wheels(error)))
         found = [pin for pin in rest if pin.name in names]
         if not found:
             break
@@ -267,7 +268,7 @@ def _with_sources(
         try:
             pins = _compiled(lines, target, requirements.index, preferred, [*locked, *out])
         except PackageError as error:
-            names = list(dict.fromkeys(map(normal_name, names_without_wheels(error))))
+            names = list(dict.fromkeys(map(canonicalize_name, names_without_wheels(error))))
             new = [name for name in names if name not in aside]
             if not new or len(aside) > _MOST_WITHOUT_WHEELS:
                 raise
@@ -372,16 +373,16 @@ def _about_the_index(error: PackageError, command: Sequence[str], index: Index) 
 def _read_pins(resolved: str) -> Iterator[Pin]:
     for line in re.sub(r"\\\n\s*", "", resolved).splitlines():
         if found := NAME.match(line):
-            yield Pin(normal_name(found[0]), line)
+            yield Pin(canonicalize_name(found[0]), line)
 
 
 def _pins(text: str) -> set[tuple[str, str]]:
-    return {(normal_name(pin[1]), pin[2]) for pin in map(PIN.match, text.splitlines()) if pin}
+    return {(canonicalize_name(pin[1]), pin[2]) for pin in map(PIN.match, text.splitlines()) if pin}
 
 
 def _name(line: str) -> str:
     found = NAME.match(line)
-    return normal_name(found[0]) if found else ""
+    return canonicalize_name(found[0]) if found else ""
 
 
 def _marker(line: str) -> Marker | None:
@@ -450,7 +451,7 @@ def _refuse_what_is_too_old(lines: Sequence[str], lock: Path) -> None:
     theirs, needed = list[str](), list[str]()
     for ours in map(Requirement, _requirement_lines(_ENV_PY)):
         for line in lines:
-            if _name(line) == normal_name(ours.name) and not _allows_from(line, _bound(str(ours))):
+            if _name(line) == canonicalize_name(ours.name) and not _allows_from(line, _bound(str(ours))):
                 theirs.append(re.sub(r"\s*[;\\].*|\s+--hash.*", "", line))
                 needed.append(str(ours))
     if theirs:

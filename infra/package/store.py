@@ -26,10 +26,11 @@ from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from packaging.utils import canonicalize_name
+
 from infra.package import bytecode, contents
 from infra.package.errors import PackageError
 from infra.package.from_source import install_built
-from infra.package.requirements import normal_name
 from infra.package.resolving import install
 
 if sys.platform != "win32":
@@ -199,7 +200,7 @@ def _make(places: Mapping[Pin, Path], recipe: Recipe, scratch: Path) -> None:
 
 
 def _normal_name(record: Path) -> str:
-    return normal_name(record.parent.name.removesuffix(".dist-info").rpartition("-")[0])
+    return canonicalize_name(record.parent.name.removesuffix(".dist-info").rpartition("-")[0])
 
 
 def _header(metadata: str, name: str) -> str:

@@ -12,13 +12,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from packaging.utils import canonicalize_name
+
 from infra.package import distributions, libraries
 from infra.package.bytecode import find_interpreter
 from infra.package.distributions import Needs
 from infra.package.errors import PackageError
 from infra.package.imports import Files, imported_names
 from infra.package.layout import LAMBDAS_LIBRARIES, LIBRARIES
-from infra.package.requirements import normal_name
 from infra.package.resolving import allows, backend_pins, function_pins, pins_of_lambda
 from infra.package.target import Target, this_machine
 from infra.package.uv_tool import Index
@@ -87,7 +88,7 @@ def traced(
         places = (own.layout.packaged(each) for each in (own.layout.config_files[0], own.layout.working_folder))
         found = _run([python, *_OPTIONS, str(package), *map(str, places)], package, environment)
     names = {site.owners[file] for file in found["files"] if file in site.owners}
-    names |= {normal_name(name) for name in found["metadata"]}
+    names |= {canonicalize_name(name) for name in found["metadata"]}
     names |= _named_in_the_tree(copies, own.layout, site)
     return frozenset(names | _OF_ENV_PY | _ALWAYS)
 
