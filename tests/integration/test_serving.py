@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 BACK = Path(__file__).parents[2] / "back"
 HEAD = ScriptDirectory(str(BACK / "alembic")).get_current_head() or ""
+WAITING = "Another process is migrating the database; waiting for it."
 
 
 class Server:
@@ -56,6 +57,11 @@ class Server:
             stderr=subprocess.STDOUT,
             text=True,
         )
+
+    def line(self) -> str:
+        """Wait for the next line that the server prints, and return it."""
+        assert self.process.stdout
+        return self.process.stdout.readline().rstrip()
 
     def health(self) -> tuple[int, dict[str, Any]]:
         """Return the first answer to GET /health."""
@@ -79,7 +85,7 @@ class Server:
             time.sleep(0.05)
 
     def log(self) -> list[str]:
-        """Wait until the server ends, and return the lines that it printed."""
+        """Wait until the server ends, and return the lines that it printed and that were not read yet."""
         out, _ = self.process.communicate()
         return str(out).splitlines()
 
@@ -126,6 +132,7 @@ def test_health_is_503_until_the_database_is_at_head_and_shows_both_revisions(
 ) -> None:
     with migrating_elsewhere:
         server = start()
+        assert server.line() == WAITING
         status, body = server.health()
 
         assert (status, body["revision"], body["head"]) == (503, None, HEAD)
@@ -140,7 +147,6 @@ def test_health_is_503_until_the_database_is_at_head_and_shows_both_revisions(
     server.process.send_signal(signal.SIGTERM)
     log = server.log()
     assert server.process.returncode == 0
-    assert log[0] == "Another process is migrating the database; waiting for it."
     assert log[-1] == f"The database is at {HEAD}; serving on port {server.port}."
 
 
@@ -200,12 +206,13 @@ def test_sigterm_ends_a_server_that_waits_for_another_and_is_logged(
 ) -> None:
     with migrating_elsewhere:
         server = start()
-        server.health()
+        # It answers /health before it asks for the lock; this line shows that it has asked.
+        assert server.line() == WAITING
         server.process.terminate()
         log = server.log()
 
     assert server.process.returncode == 0
-    assert log[-1] == "STOPPED by SIGTERM, before it migrated anything"
+    assert log == ["STOPPED by SIGTERM, before it migrated anything"]
 
 
 # --- the alembic command beside a server that starts ---
@@ -232,7 +239,7 @@ def test_the_alembic_command_waits_for_a_migration_at_work(
     with migrating_elsewhere, killing(alembic(back, database, *arguments)) as command:
         assert command.stdout
         first = command.stdout.readline()
-        assert first.strip() == "Another process is migrating the database; waiting for it."
+        assert first.strip() == WAITING
         assert query(database, "SELECT to_regclass('alembic_version')") == [(None,)]
 
 
