@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -66,8 +67,9 @@ def place(scope: Construct, network: Network, endpoint_policy: Sequence[iam.Poli
     variables: dict[str, str] = {}
     selected = vpc.select_subnets(**_as_arguments(network.subnets))
     given = ec2.Port.tcp(network.database_port) if network.database_port else None
+    ways = _Ways(own)
     for database in network.databases:
-        _let_in(own, database, given or database.connections.default_port or ec2.Port.tcp(DEFAULT_PORT))
+        ways.open(database, given or database.connections.default_port or ec2.Port.tcp(DEFAULT_PORT), "PostgreSQL")
     if not endpoint_policy:
         # The function reads no secret, so it needs no connection to Secrets Manager.
         pass
@@ -78,7 +80,7 @@ def place(scope: Construct, network: Network, endpoint_policy: Sequence[iam.Poli
             "SecretsManager",
             vpc=vpc,
             service=ec2.InterfaceVpcEndpointAwsService.SECRETS_MANAGER,
-            subnets=ec2.SubnetSelection(subnets=selected.subnets),
+            subnets=ec2.SubnetSelection(subnets=_one_in_each_zone(selected.subnets)),
             security_groups=[endpoint],
             # With private DNS, it would answer for every server in the VPC and let none of them in. A VPC can have only
             # one such endpoint.
@@ -95,11 +97,11 @@ def place(scope: Construct, network: Network, endpoint_policy: Sequence[iam.Poli
     elif network.secrets_endpoint == "nat":
         own.add_egress_rule(ec2.Peer.any_ipv4(), ec2.Port.tcp(_HTTPS), "Secrets Manager, through the NAT gateway")
     else:
-        _let_in(own, network.secrets_endpoint, ec2.Port.tcp(_HTTPS), "Secrets Manager")
+        ways.open(network.secrets_endpoint, ec2.Port.tcp(_HTTPS), "Secrets Manager")
     if network.s3_prefix_list:
         own.add_egress_rule(ec2.Peer.prefix_list(network.s3_prefix_list), ec2.Port.tcp(_HTTPS), "S3")
     if network.logs_endpoint is not None:
-        _let_in(own, network.logs_endpoint, ec2.Port.tcp(_HTTPS), "CloudWatch Logs, for long runs")
+        ways.open(network.logs_endpoint, ec2.Port.tcp(_HTTPS), "CloudWatch Logs, for long runs")
     arguments = {
         "vpc": vpc,
         "vpc_subnets": ec2.SubnetSelection(subnets=selected.subnets),
@@ -115,14 +117,35 @@ def place(scope: Construct, network: Network, endpoint_policy: Sequence[iam.Poli
     return Placed(arguments, variables, [selected.internet_connectivity_established, *groups])
 
 
-def _let_in(own: ec2.SecurityGroup, peer: ec2.IConnectable, port: ec2.Port, what: str = "PostgreSQL") -> None:
-    """Open the connection to a peer, and add the inbound rule if the peer has security groups."""
-    groups = peer.connections.security_groups
-    for group in groups:
-        own.add_egress_rule(group, port, what)
-        group.add_ingress_rule(own, port, "The migration function")
-    if not groups:
-        own.connections.allow_to(peer, port, what)
+class _Ways:
+    """The connections from the function's own group to its peers. EC2 refuses a group that has a rule twice."""
+
+    def __init__(self, own: ec2.SecurityGroup) -> None:
+        self._own = own
+        self._opened: set[tuple[str, str]] = set()
+
+    def open(self, peer: ec2.IConnectable, port: ec2.Port, what: str) -> None:
+        """Open the connection to a peer, and add the inbound rule if the peer has security groups."""
+        groups = peer.connections.security_groups
+        for group in groups:
+            # Several peers may have one group, for instance all endpoints of a VPC.
+            rule = (json.dumps(cdk.Stack.of(self._own).resolve(group.security_group_id)), port.to_string())
+            if rule not in self._opened:
+                self._opened.add(rule)
+                self._own.add_egress_rule(group, port, what)
+                # In the function's stack: the stack of a database that another stack makes must not depend on it.
+                group.add_ingress_rule(self._own, port, "The migration function", True)  # noqa: FBT003 - remote_rule
+        if not groups:
+            self._own.connections.allow_to(peer, port, what)
+
+
+def _one_in_each_zone(subnets: Sequence[ec2.ISubnet]) -> list[ec2.ISubnet]:
+    """Return subnets in which AWS makes one endpoint: it refuses two subnets of one zone."""
+    chosen: dict[str, ec2.ISubnet] = {}
+    for subnet in subnets:
+        zone = subnet.availability_zone
+        chosen.setdefault(subnet.node.path if cdk.Token.is_unresolved(zone) else zone, subnet)
+    return list(chosen.values())
 
 
 def _as_arguments(selection: ec2.SubnetSelection | None) -> dict[str, Any]:

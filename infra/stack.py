@@ -133,8 +133,9 @@ class MigrateStack(cdk.Stack):
         if not given.startswith("ssm:"):
             return given
         name, _, index = given.removeprefix("ssm:").partition("#")
-        value = ssm.StringParameter.value_for_string_parameter(self, name)
-        return cdk.Fn.select(int(index), cdk.Fn.split(",", value)) if index else value
+        if index:
+            return cdk.Fn.select(int(index), ssm.StringListParameter.value_for_typed_list_parameter(self, name))
+        return ssm.StringParameter.value_for_string_parameter(self, name)
 
     def _peer(self, number: int, name: str | Mapping[str, str]) -> ec2.IConnectable:
         if isinstance(name, Mapping) or name.startswith(("sg-", "ssm:")):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import aws_cdk as cdk
 import pytest
+from aws_cdk import aws_ec2 as ec2
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_kms as kms
 from aws_cdk import aws_secretsmanager as secretsmanager
@@ -291,6 +292,25 @@ def test_after_without_a_migration_in_the_deployment_is_refused(code: Code, stac
 
     with pytest.raises(StageError, match="migrate_on_deploy"):
         made.after(sqs.Queue(stack, "Queue"))
+
+
+@pytest.mark.parametrize("where", ["stack", "nested"])
+def test_vpc_and_database_may_be_made_in_another_stack(code: Code, stack: cdk.Stack, where: str) -> None:
+    """The rule that lets the function in is in the function's stack. Otherwise both stacks would need each other."""
+    vpc = ec2.Vpc(stack, "Vpc", max_azs=2)
+    database = ec2.SecurityGroup(stack, "Database", vpc=vpc)
+    environment = cdk.Environment(account=ACCOUNT, region=REGION)
+    own = cdk.NestedStack(stack, "own") if where == "nested" else cdk.Stack(stack.node.root, "own", env=environment)
+    construct(code, own, vpc=vpc, database=database, migrate_on_deploy=True)
+
+    # With a cycle, the synthesis of two stacks fails.
+    made = Stack({"Outputs": {}, **Template.from_stack(own).to_json()})
+    others = Stack({"Outputs": {}, **Template.from_stack(stack).to_json()})
+
+    assert others.all("AWS::EC2::SecurityGroupIngress") == []
+    let_in = {name: made.resource(name)["Properties"] for name in made.names("AWS::EC2::SecurityGroupIngress")}
+    [rule] = [name for name, each in let_in.items() if (each["FromPort"], each["ToPort"]) == (5432, 5432)]
+    assert rule in made.one("Custom::Trigger")["DependsOn"]
 
 
 def test_grant_invoke_allows_only_the_given_role(code: Code, stack: cdk.Stack) -> None:

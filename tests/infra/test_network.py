@@ -8,10 +8,14 @@ from typing import TYPE_CHECKING, Any
 import aws_cdk as cdk
 import boto3
 import pytest
+from aws_cdk import aws_ec2 as ec2
+from aws_cdk import aws_secretsmanager as secretsmanager
 from aws_cdk.assertions import Template
 from moto import mock_aws
 from pydantic import ValidationError
 
+from infra.code import Code
+from infra.migrations import Migrations
 from infra.names import Names
 from infra.stack import MigrateStack
 from infra.stages import NetworkSettings, Stage, StageError
@@ -177,11 +181,13 @@ def test_ids_may_be_in_parameters_of_ssm(templates: dict[str, Any]) -> None:
     template = templates["parameters"]
     parameters = {each["Default"]: name for name, each in template["Parameters"].items() if "Default" in each}
     [function] = of_kind(template, "AWS::Lambda::Function")
-    listed = {"Fn::Split": [",", {"Ref": parameters["/net/private"]}]}
+    listed = {"Ref": parameters["/net/private"]}
 
-    assert {template["Parameters"][parameters[name]]["Type"] for name in ("/net/vpc", "/net/db", "/net/private")} == {
-        "AWS::SSM::Parameter::Value<String>"
-    }
+    # Each type is that of CloudFormation for the parameter's type in SSM: String and StringList.
+    assert {
+        name: template["Parameters"][parameters[name]]["Type"] for name in ("/net/vpc", "/net/db")
+    } == dict.fromkeys(("/net/vpc", "/net/db"), "AWS::SSM::Parameter::Value<String>")
+    assert template["Parameters"][parameters["/net/private"]]["Type"] == "AWS::SSM::Parameter::Value<List<String>>"
     assert function["VpcConfig"]["SubnetIds"] == [{"Fn::Select": [number, listed]} for number in (0, 1)]
     assert {
         each["VpcId"] for each in of_kind(template, "AWS::EC2::SecurityGroup") if isinstance(each["VpcId"], str)
@@ -220,6 +226,77 @@ def test_a_wrong_setting_is_refused(wrong: dict[str, Any]) -> None:
         NetworkSettings.model_validate({**NETWORK, **wrong})
 
 
+# --- what EC2 would refuse ---
+
+
+@pytest.mark.parametrize(
+    "network",
+    [
+        {"secrets_endpoint": "sg-0e", "logs_endpoint": "sg-0e"},
+        {"secrets_endpoint": "ssm:/net/endpoints", "logs_endpoint": "ssm:/net/endpoints"},
+        {"database_security_group": ["sg-0db", "sg-0db", "10.1.0.0/16", "10.1.0.0/16"]},
+        {"database_security_group": "sg-0e", "secrets_endpoint": "sg-0e", "database_port": 443},
+    ],
+)
+def test_peers_with_one_group_get_each_rule_once(tmp_path: Path, network: dict[str, Any]) -> None:
+    """EC2 answers a second rule like the first with InvalidPermission.Duplicate, and the deployment fails."""
+    settings = {
+        "database": {"secret": "x"},
+        "long_runs": {},
+        "network": {**NETWORK, "s3_prefix_list": "pl-1", "logs_endpoint": "sg-0f", **network},
+    }
+
+    template = synthesized(tmp_path, settings)
+
+    rules = [
+        (name, {key: value for key, value in rule.items() if key != "Description"})
+        for way in ("Ingress", "Egress")
+        for name, rule in (
+            *((way, each) for each in of_kind(template, f"AWS::EC2::SecurityGroup{way}")),
+            *(
+                (way, each)
+                for own in of_kind(template, "AWS::EC2::SecurityGroup")
+                for each in own.get(f"SecurityGroup{way}", [])
+            ),
+        )
+    ]
+    assert len(rules) >= 3
+    assert [rule for number, rule in enumerate(rules) if rule in rules[:number]] == []
+
+
+def test_the_endpoint_is_in_one_subnet_of_each_zone(tmp_path: Path) -> None:
+    """EC2 refuses an endpoint in two subnets of a zone with DuplicateSubnetsInSameZone."""
+    stack = cdk.Stack(new_app(tmp_path), "stack")
+    vpc = ec2.Vpc.from_vpc_attributes(
+        stack,
+        "Vpc",
+        vpc_id="vpc-0a",
+        availability_zones=["a", "b"],
+        private_subnet_ids=[f"subnet-0{number}" for number in range(4)],
+    )
+    unknown_zones = [
+        ec2.Subnet.from_subnet_attributes(stack, name, subnet_id=name, availability_zone=cdk.Fn.import_value("zone"))
+        for name in ("subnet-0a", "subnet-0b")
+    ]
+    database = ec2.Peer.ipv4("10.0.0.0/8")
+    (tmp_path / "package").mkdir()
+    code = Code(tmp_path / "package", "0" * 64)
+    for stage, subnets in (("all", None), ("named", ec2.SubnetSelection(subnets=unknown_zones))):
+        secret = secretsmanager.Secret.from_secret_name_v2(stack, f"Secret{stage}", "x")
+        Migrations(
+            stack, stage, stage=stage, backend=code, vpc=vpc, vpc_subnets=subnets, database=database, secret=secret
+        )
+
+    template = dict(Template.from_stack(stack).to_json())
+
+    assert [each["SubnetIds"] for each in of_kind(template, "AWS::EC2::VPCEndpoint")] == [
+        ["subnet-00", "subnet-01"],
+        ["subnet-0a", "subnet-0b"],
+    ]
+    functions = [each["VpcConfig"]["SubnetIds"] for each in of_kind(template, "AWS::Lambda::Function")]
+    assert functions == [[f"subnet-0{number}" for number in range(4)], ["subnet-0a", "subnet-0b"]]
+
+
 # --- security groups by tags ---
 
 BY_TAGS = {
@@ -239,7 +316,7 @@ def account(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[dict[st
     monkeypatch.setenv("MOTO_ACCOUNT_ID", "123456789012")
     monkeypatch.chdir(tmp_path)
     with mock_aws():
-        ec2 = boto3.client("ec2", region_name="eu-central-1")
+        client = boto3.client("ec2", region_name="eu-central-1")
         made = {}
         for name, tags in (
             ("database", {"role": "database", "team": "platform"}),
@@ -249,9 +326,9 @@ def account(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[dict[st
             specification = [
                 {"ResourceType": "security-group", "Tags": [{"Key": key, "Value": tags[key]} for key in tags]}
             ]
-            made[name] = ec2.create_security_group(GroupName=name, Description=name, TagSpecifications=specification)[
-                "GroupId"
-            ]
+            made[name] = client.create_security_group(
+                GroupName=name, Description=name, TagSpecifications=specification
+            )["GroupId"]
         yield made
 
 
