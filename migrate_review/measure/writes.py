@@ -24,6 +24,7 @@ _MORE_ROWS = 60
 
 # The description of a write that raises no error and has no effect.
 _LOST = "it raises no error, and the row is {}"
+_LEFT = {"INSERT": "not there", "UPDATE": "unchanged", "DELETE": "still there"}
 _NO_DATA = "02000"
 
 _FAMILIES = """
@@ -108,15 +109,20 @@ class Trial:
         found = self._tried(tables, _ROWS)
         failing = {write.table for write in found if write.failure is not None}
         more = self._tried([table for table in tables if table.name in failing], _MORE_ROWS)
+        unchanged = {write.table for write in more if _changes_nothing(write)}
+        # A trigger may suppress an UPDATE that changes no value, as `suppress_redundant_updates_trigger` does.
+        changing = self._tried([table for table in tables if table.name in unchanged], _MORE_ROWS, new_values=True)
+        lost = {write.table for write in changing if _changes_nothing(write)}
         working = (write for write in found if write.failure is None)
-        return (*working, *(write for write in more if write.failure is not None))
+        failed = (write for write in more if write.failure is not None)
+        return (*working, *(write for write in failed if not _changes_nothing(write) or write.table in lost))
 
-    def _tried(self, tables: Sequence[Table], most: int) -> tuple[Write, ...]:
+    def _tried(self, tables: Sequence[Table], most: int, *, new_values: bool = False) -> tuple[Write, ...]:
         """Return what all tried rows of a table have in common."""
         tried = [
             (table, kind, attempt)
             for table in tables
-            for kind, attempt in _attempts(table, self.after, self.data.get(table.name), most)
+            for kind, attempt in _attempts(table, self.after, self.data.get(table.name), most, new_values=new_values)
         ]
         families = self._families() if tried else {}
         outcomes: dict[tuple[str, str], list[Write]] = {}
@@ -159,7 +165,7 @@ class Trial:
             message = " ".join(found["message"].split())
             return Write(table, kind, f"{message} (SQLSTATE {found['state']})", found["state"], in_function)
         if found["more"] == 0:
-            return Write(table, kind, _LOST.format("not there" if kind == "INSERT" else "still there"), _NO_DATA)
+            return Write(table, kind, _LOST.format(_LEFT[kind]), _NO_DATA)
         if kind == "DELETE":
             return Write(table, kind)  # another rule covers the reads of a foreign key without an index
         names = {each.oid: each.name for each in self.before.tables}
@@ -168,9 +174,14 @@ class Trial:
         reads = {
             name: count
             for name, count in counts.items()
-            if name != table and self.rows.get(name) and count >= self.rows[name] / 2
+            # An UPDATE looks for its own row, perhaps without an index: the table has few rows here.
+            if (name != table or kind == "INSERT") and self.rows.get(name) and count >= self.rows[name] / 2
         }
         return Write(table, kind, reads=reads)
+
+
+def _changes_nothing(write: Write) -> bool:
+    return write.kind == "UPDATE" and write.sqlstate == _NO_DATA
 
 
 def _concluded(several: Sequence[Write]) -> Iterator[Write]:
@@ -214,8 +225,13 @@ class _Attempt:
     count: str | None = None
 
 
-def _attempts(was: Table, after: Catalog, data: Contents | None, most: int) -> Iterator[tuple[str, _Attempt]]:
-    """Yield an INSERT, an UPDATE and a DELETE for some rows of a table."""
+def _attempts(
+    was: Table, after: Catalog, data: Contents | None, most: int, *, new_values: bool
+) -> Iterator[tuple[str, _Attempt]]:
+    """Yield an INSERT, an UPDATE and a DELETE for some rows of a table.
+
+    The UPDATE sets a column to its own value, with ``new_values`` to that of another row.
+    """
     now = after.table(was.oid)
     if now is None or data is None or not data.rows:
         return
@@ -242,16 +258,22 @@ def _attempts(was: Table, after: Catalog, data: Contents | None, most: int) -> I
         given = {name: column for name, column in names.items() if name not in counted and not column.generated}
         if given:
             yield "INSERT", _insert(now.name, given, row, where)
-        settable = [column.name for name, column in given.items() if name not in key] or [
-            column.name for column in given.values()
-        ]
-        if settable:
-            one = quoted(settable[0])
-            yield "UPDATE", _Attempt(f"UPDATE {now.name} SET {one} = {one} WHERE {where}")  # noqa: S608 - quoted names
-        # The place of the row: it changes if a trigger updates the row instead, as one that marks it as deleted does.
+        settable = [name for name in given if name not in key] or [*given]
+        # The place of the row: each UPDATE changes it, and so does a trigger that marks a row as deleted instead.
         place_of = "(ctid::text::point)[0]::bigint * 65536 + (ctid::text::point)[1]::bigint"
         kept = f"SELECT {place_of} FROM {now.name} WHERE {where}"  # noqa: S608 - quoted names
+        if settable:
+            one = quoted(given[settable[0]].name)
+            value = _literal(_another(data, settable[0], place)) if new_values else one
+            yield "UPDATE", _Attempt(f"UPDATE {now.name} SET {one} = {value} WHERE {where}", count=kept)  # noqa: S608 - quoted names
         yield "DELETE", _Attempt(f"DELETE FROM {now.name} WHERE {where}", count=kept)  # noqa: S608 - quoted names
+
+
+def _another(data: Contents, column: str, place: int) -> str:
+    """Return a value of a column that differs from that of one row, or that one if all rows have it."""
+    at = data.columns.index(column)
+    own = data.rows[place][at]
+    return next((row[at] for row in data.rows if row[at] != own), own)
 
 
 def _insert(table: str, given: Mapping[str, Any], row: Mapping[str, str], where: str) -> _Attempt:

@@ -18,8 +18,10 @@ _SLEEPS = re.compile(r"\bpg_sleep(_for|_until)?\s*\(", re.IGNORECASE)
 _LONG_SLEEP_MS = 200
 # Nothing takes so long on a few hundred rows that does not wait for something.
 _LONG_MS = 5000
-# An open transaction in which nothing runs for so long waits for Python: a sleep, a request, a computation.
+# An open transaction in which nothing runs for so long, all pauses together, waits for Python: a sleep, a request, a
+# computation. A shorter pause is the time that Python and the review need between two statements.
 _LONG_IDLE_MS = 1500
+_PAUSE_MS = 100
 # As in driver/watching.py: who changes so many of a few hundred rows changes more of a larger table.
 _SHARE = 10
 _FEWEST = 10
@@ -55,13 +57,15 @@ class Work:
 class Held:
     """A lock that blocks others until its transaction ends, and what runs until then.
 
-    ``statement`` took it; ``work`` describes what takes long, none if nothing does.
+    ``statement`` took it; ``work`` describes what takes long, none if nothing does. ``idle_ms`` is the time that the
+    transaction waited for Python meanwhile.
     """
 
     table: str
     statement: Statement
     modes: set[str]
     work: list[str] = field(default_factory=list)
+    idle_ms: float = 0.0
     _changed: dict[str, int] = field(default_factory=dict)
 
     def note_changes(self, statement: Statement) -> None:
@@ -70,7 +74,12 @@ class Held:
             self._changed[table] = self._changed.get(table, 0) + count
 
     def conclude(self, rows: Mapping[str, int], looked_at: set[str]) -> Held:
-        """Add the tables whose rows were changed one by one, after a statement that ``looked_at`` all of them."""
+        """Add the waits for Python, and the tables whose rows were changed one by one.
+
+        The rows count if a statement before ``looked_at`` the whole table.
+        """
+        if self.idle_ms >= _LONG_IDLE_MS:
+            self.work.append(f"waits {self.idle_ms / 1000:.1f} s for Python")
         for table, count in self._changed.items():
             if table in looked_at and table != self.table and is_share(count, rows.get(table, 0)):
                 share = scaled(_CHANGED_A_SECOND / _ONE_BY_ONE, count, rows[table])
@@ -111,7 +120,7 @@ def held_meanwhile(run: Run, rows: Mapping[str, int]) -> Iterator[Held]:
             held = {}
         if not statement.in_transaction:
             continue
-        _idle(held, statement.idle_ms)
+        _pause(held, statement.idle_ms)
         for taken in statement.locks:
             if _keeps_out(run, taken.table, taken.mode):
                 held.setdefault(taken.table, Held(taken.table, statement, set())).modes.add(taken.mode)
@@ -122,14 +131,14 @@ def held_meanwhile(run: Run, rows: Mapping[str, int]) -> Iterator[Held]:
             lock.work += work
             if not work:
                 lock.note_changes(statement)
-    _idle(held, run.statements.idle_ms)
+    _pause(held, run.statements.idle_ms)
     yield from (lock.conclude(rows, looked_at) for lock in held.values())
 
 
-def _idle(held: Mapping[str, Held], idle_ms: float) -> None:
-    if idle_ms >= _LONG_IDLE_MS:
+def _pause(held: Mapping[str, Held], idle_ms: float) -> None:
+    if idle_ms >= _PAUSE_MS:
         for lock in held.values():
-            lock.work.append(f"waits {idle_ms / 1000:.1f} s for Python")
+            lock.idle_ms += idle_ms
 
 
 def _work(statement: Statement, rows: Mapping[str, int]) -> Iterator[str]:

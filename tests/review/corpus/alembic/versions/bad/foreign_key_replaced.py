@@ -1,6 +1,6 @@
 """Customers with orders stay."""
 
-# expect: adding-foreign-key-constraint error
+# expect: adding-foreign-key-constraint error, foreign-key-action-changed warning
 
 from alembic import op
 

@@ -1,4 +1,4 @@
-"""Customers with orders stay, each step in its own transaction."""
+"""Orders follow the id of their customer, each step in its own transaction."""
 
 from alembic import op
 
@@ -14,7 +14,8 @@ def upgrade() -> None:
         "customers",
         ["customer_id"],
         ["id"],
-        ondelete="RESTRICT",
+        ondelete="CASCADE",
+        onupdate="CASCADE",
         postgresql_not_valid=True,
     )
     with op.get_context().autocommit_block():
