@@ -35,6 +35,12 @@ ROOT = Path(__file__).resolve().parents[1]
 # IAM's limit for a managed policy, without white space.
 LONGEST_POLICY = 6144
 
+_LONGEST_NAMES = {
+    "AWS::Partition": len("aws-us-gov"),
+    "AWS::Region": len("ap-southeast-1"),
+    "AWS::AccountId": len("123456789012"),
+    "AWS::URLSuffix": len("amazonaws.com.cn"),
+}
 _PARTITION, _REGION, _ACCOUNT = ({"Ref": f"AWS::{name}"} for name in ("Partition", "Region", "AccountId"))
 _STATES_LOGGING = [
     *(f"logs:{what}LogDelivery" for what in ("Create", "Get", "Update", "Delete")),
@@ -71,6 +77,13 @@ def policies(names: Names, stage: Stage, template: Mapping[str, Any]) -> dict[st
         "Boundary": boundary_policy(names, template),
         "Deployment": deployment_policy(names),
     }
+    for key, name in zip(documents, names_of_policies(names), strict=True):
+        size = _longest(documents[key])
+        if size > LONGEST_POLICY:
+            raise StageError(
+                f"{name} would have {size} characters, and IAM allows {LONGEST_POLICY}: deploy the stage into an"
+                " account of its own without bootstrap_qualifier, or remove one of long_runs, github and kms_key"
+            )
     return {
         "Description": f"What deploying {names.stack} may change, and the most that its roles may do",
         "Resources": {
@@ -92,6 +105,11 @@ def execution_policy(names: Names, stage: Stage, template: Mapping[str, Any]) ->
     """
     kinds = {resource["Type"] for resource in template["Resources"].values()}
     unknown = sorted(kinds - _ACTIONS.keys() - _WITHOUT_ACTIONS)
+    if "AWS::IAM::ManagedPolicy" in unknown:
+        raise StageError(
+            "rollout: the function's role needs managed policies for so many secrets or logins, and these policies"
+            " allow none: name the targets by secret_prefix, secret_tag or query, and the users by a pattern"
+        )
     if unknown:
         raise StageError(f"infra/execution_policy.py has no actions for {', '.join(unknown)}")
     known = _arns(names)
@@ -170,13 +188,59 @@ def boundary_policy(names: Names, template: Mapping[str, Any]) -> dict[str, Any]
             plain = {key: value for key, value in statement.items() if key != "Sid"}
             if statement.get("Sid") == READ_PACKAGE:
                 plain["Resource"] = _any_object(plain["Resource"])
-            resolved = _without_references(plain, resources, names)
-            if resolved not in statements:
-                statements.append(resolved)
+            statements.append(_without_references(plain, template, names))
     # From the managed policy AWSLambdaBasicExecutionRole, for the functions that the CDK adds to a stack.
     own_logs = _arn("logs", f"log-group:/aws/lambda/{names.stack}-*")
     statements.append(_allow(["logs:CreateLogGroup", "logs:CreateLogStream", "logs:PutLogEvents"], own_logs))
-    return {"Version": "2012-10-17", "Statement": statements}
+    return {"Version": "2012-10-17", "Statement": _merged(statements)}
+
+
+def _merged(statements: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return fewer statements that allow the same: two become one if they differ in one field only."""
+    merged: list[dict[str, Any]] = []
+    for each in statements:
+        statement = {**each, "Action": _listed(each["Action"]), "Resource": _listed(each["Resource"])}
+        for other in merged:
+            differing = [key for key in ("Action", "Resource") if statement[key] != other[key]]
+            if statement.get("Condition") == other.get("Condition") and len(differing) <= 1:
+                for key in differing:
+                    other[key] += [value for value in statement[key] if value not in other[key]]
+                break
+            if not differing and _join_conditions(other.get("Condition", {}), statement.get("Condition", {})):
+                break
+        else:
+            merged.append(statement)
+    return merged
+
+
+def _join_conditions(own: dict[str, Any], other: Mapping[str, Any]) -> bool:
+    """Add the values of another condition to this one, and return True, if both test one and the same key."""
+    tests = [(test, key) for test, keys in own.items() for key in keys]
+    if len(tests) != 1 or tests != [(test, key) for test, keys in other.items() for key in keys]:
+        return False
+    ((test, key),) = tests
+    known = _listed(own[test][key])
+    own[test] = {key: known + [value for value in _listed(other[test][key]) if value not in known]}
+    return True
+
+
+def _listed(value: Any) -> list[Any]:  # noqa: ANN401 - JSON
+    return list(value) if isinstance(value, list) else [value]
+
+
+def _longest(document: Any) -> int:  # noqa: ANN401 - JSON
+    """Return the characters of a policy as IAM counts them, in the partition and the region with the longest names."""
+    if isinstance(document, list):
+        return sum(map(_longest, document)) + len(document) + 1
+    if not isinstance(document, dict):
+        return len(json.dumps(document))
+    if "Ref" in document:
+        return _LONGEST_NAMES[document["Ref"]]
+    if "Fn::Join" in document:
+        # Each part is counted with its quotation marks, and the text has only one pair.
+        parts = document["Fn::Join"][1]
+        return 2 + sum(_longest(part) - (2 if isinstance(part, str) else 0) for part in parts)
+    return sum(len(json.dumps(key)) + 2 + _longest(value) for key, value in document.items()) + 1
 
 
 def deployment_policy(names: Names) -> dict[str, Any]:
@@ -196,18 +260,22 @@ def _any_object(arn: Any) -> Any:  # noqa: ANN401 - JSON
     return _joined(*parts, f"{last[: last.rfind('/') + 1]}*")
 
 
-def _without_references(value: Any, resources: Mapping[str, Any], names: Names) -> Any:  # noqa: ANN401 - JSON
+def _without_references(value: Any, template: Mapping[str, Any], names: Names) -> Any:  # noqa: ANN401 - JSON
     """Return a part of the template with ARNs in place of references to its resources."""
     if isinstance(value, list):
-        return [_without_references(each, resources, names) for each in value]
+        return [_without_references(each, template, names) for each in value]
     if not isinstance(value, dict):
         return value
+    # A parameter, or one value of it: an id that CloudFormation reads from SSM in each deployment.
+    if "Fn::Select" in value or value.get("Ref") in template.get("Parameters", {}):
+        return "*"
+    resources = template["Resources"]
     if value == {"Ref": "AWS::StackId"}:
         return _arn("cloudformation", f"stack/{names.stack}/*")
     reference = value.get("Ref") or (value.get("Fn::GetAtt") or [None])[0]
     if len(value) == 1 and reference in resources:
         return _arn_of(resources[reference], names)
-    return {key: _without_references(each, resources, names) for key, each in value.items()}
+    return {key: _without_references(each, template, names) for key, each in value.items()}
 
 
 def _arn_of(resource: Mapping[str, Any], names: Names) -> Any:  # noqa: ANN401 - with references

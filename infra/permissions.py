@@ -10,7 +10,7 @@ from aws_cdk import aws_iam as iam
 from lambda_migrate.fleet.folder import ROOT
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from aws_cdk import aws_kms as kms
     from aws_cdk import aws_lambda as lambda_
@@ -25,6 +25,11 @@ if TYPE_CHECKING:
 # The statement for the package that is currently deployed.
 READ_PACKAGE = "ReadThePackage"
 _DOMAINS = {"cn-": "amazonaws.com.cn", "eusc-": "amazonaws.eu"}
+# The resources in one statement. The CDK moves statements that exceed IAM's limit for a role's own policies to managed
+# policies, which IAM limits to 6,144 characters. It cannot divide a statement, and fills a managed policy up to 6,000
+# characters without counting the name of each statement, so three of the second kind could exceed the limit.
+_LOGINS_IN_A_STATEMENT = 25
+_SECRETS_IN_A_STATEMENT = 40
 
 
 def function_role(
@@ -67,7 +72,7 @@ def allow_rollouts(role: iam.Role, database: Database, rollout: RolloutSettings,
     if login.iam_resource_ids and (rollout.resource_ids or rollout.users):
         servers = sorted({*login.iam_resource_ids, *rollout.resource_ids})
         users = sorted({login.user or "", *rollout.users})
-        statements.append(_log_in(stack, "LogInToTargets", servers, users))
+        statements += _log_in(stack, "LogInToTargets", servers, users)
     for statement in statements:
         role.add_to_policy(statement)
         _excuse(role, statement, "targets come and go, so a prefix or a tag selects their secrets")
@@ -88,13 +93,14 @@ def _targets_secrets(stack: cdk.Stack, rollout: RolloutSettings) -> list[iam.Pol
     named = [secret_arn(stack, target.secret_id) for target in rollout.targets if target.secret_id]
     if rollout.secret_prefix or rollout.secret_tag:
         named.append(secret_arn(stack, f"{rollout.secret_prefix or ''}*", is_pattern=True))
-    if named:
-        tag = rollout.secret_tag
+    parts = list(_parts(sorted(set(named)), _SECRETS_IN_A_STATEMENT))
+    tag = rollout.secret_tag
+    for number, part in parts:
         statements.append(
             iam.PolicyStatement(
-                sid="ReadTheTargetsSecrets",
+                sid=f"ReadTheTargetsSecrets{number}",
                 actions=["secretsmanager:GetSecretValue"],
-                resources=sorted(set(named)),
+                resources=part,
                 conditions={"StringEquals": {f"aws:ResourceTag/{tag.key}": tag.value}} if tag else None,
             )
         )
@@ -103,8 +109,16 @@ def _targets_secrets(stack: cdk.Stack, rollout: RolloutSettings) -> list[iam.Pol
             iam.PolicyStatement(sid="ListSecrets", actions=["secretsmanager:ListSecrets"], resources=["*"])
         )
     if rollout.kms_key:
-        statements.append(_decrypt(stack, "DecryptTheTargetsSecrets", rollout.kms_key, sorted(set(named))))
+        statements += [
+            _decrypt(stack, f"DecryptTheTargetsSecrets{number}", rollout.kms_key, part) for number, part in parts
+        ]
     return statements
+
+
+def _parts(resources: Sequence[str], most: int) -> Iterator[tuple[str, Sequence[str]]]:
+    """Divide the resources of a statement that may be too long. Yields the end of each part's name, and the part."""
+    for number, first in enumerate(range(0, len(resources), most), 1):
+        yield str(number) if number > 1 else "", resources[first : first + most]
 
 
 def endpoint_policy(role: iam.Role, database: Database, rollout: RolloutSettings | None) -> list[iam.PolicyStatement]:
@@ -328,11 +342,11 @@ def _database(stack: cdk.Stack, database: Database) -> list[iam.PolicyStatement]
         if database.secret_key_arn:
             statements.append(_decrypt(stack, "DecryptTheSecret", database.secret_key_arn, database.secret_arn))
     if database.login.iam_resource_ids:
-        statements.append(_log_in(stack, "LogIn", database.login.iam_resource_ids, [database.login.user or ""]))
+        statements += _log_in(stack, "LogIn", database.login.iam_resource_ids, [database.login.user or ""])
     return statements
 
 
-def _log_in(stack: cdk.Stack, sid: str, resource_ids: Sequence[str], users: Sequence[str]) -> iam.PolicyStatement:
+def _log_in(stack: cdk.Stack, sid: str, resource_ids: Sequence[str], users: Sequence[str]) -> list[iam.PolicyStatement]:
     resources = [
         stack.format_arn(
             service="rds-db",
@@ -343,7 +357,10 @@ def _log_in(stack: cdk.Stack, sid: str, resource_ids: Sequence[str], users: Sequ
         for resource_id in resource_ids
         for user in users
     ]
-    return iam.PolicyStatement(sid=sid, actions=["rds-db:connect"], resources=resources)
+    return [
+        iam.PolicyStatement(sid=f"{sid}{number}", actions=["rds-db:connect"], resources=part)
+        for number, part in _parts(resources, _LOGINS_IN_A_STATEMENT)
+    ]
 
 
 def _decrypt(stack: cdk.Stack, sid: str, key_arn: str, secrets: str | Sequence[str]) -> iam.PolicyStatement:

@@ -18,7 +18,17 @@ from infra.database import Login
 from infra.execution_policy import names_of_policies
 from infra.lookup import security_group_id
 from infra.migrations import Migrations
-from infra.stages import Options
+from infra.stages import Options, StageError
+
+# The kinds of resources without a name of ours, with the longest name and the property that sets it. A bucket gets no
+# other name: it outlives the stack, and the next deployment could not make it again.
+_NAMED = {
+    "AWS::IAM::Role": (64, "RoleName"),
+    "AWS::Lambda::Function": (64, "FunctionName"),
+    "AWS::S3::Bucket": (63, "BucketName"),
+}
+# The hyphen and the random characters at the end of a generated name.
+_RANDOM = 13
 
 if TYPE_CHECKING:
     from constructs import Construct
@@ -74,9 +84,36 @@ class MigrateStack(cdk.Stack):
             _, boundary, _ = names_of_policies(names)
             policy = iam.ManagedPolicy.from_managed_policy_name(self, "Boundary", boundary)
             iam.PermissionsBoundary.of(self).apply(policy)
+            self._keep_names_whole(names)
         # These also tag resources that the CDK adds to the stack itself.
         for tag, value in tags.items():
             cdk.Tags.of(self).add(tag, value)
+
+    def _keep_names_whole(self, names: Names) -> None:
+        """Name the resources whose generated name would not begin with the stack's name.
+
+        The policies of `infra.execution_policy` select resources by this beginning. CloudFormation makes a name of
+        the stack's name, the logical id and random characters. If it is too long, CloudFormation cuts the stack's
+        name, too.
+
+        Raises:
+            StageError: the stack's name is too long for such a resource.
+        """
+        for resource in (each for each in self.node.find_all() if isinstance(each, cdk.CfnResource)):
+            limit, field = _NAMED.get(resource.cfn_resource_type, (0, ""))
+            generated = len(f"{names.stack}-{self.resolve(resource.logical_id)}") + _RANDOM
+            path = resource.node.path
+            if generated <= limit or not limit or path == f"{self.migrations.function.node.path}/Resource":
+                continue
+            # The first is for the function that invokes others in a deployment, and for its role.
+            own = f"{names.stack}-{'on-deploy' if 'CustomResourceProvider' in path else path.split('/')[-2]}"
+            too_long = generated - limit if field == "BucketName" else len(own) - limit
+            if too_long > 0:
+                raise StageError(
+                    f"bootstrap_qualifier: its policies know resources by their names, and {field} would be too long"
+                    f" for {names.stack}: shorten the prefix, the service or the stage's name by {too_long}"
+                )
+            resource.add_property_override(field, own)
 
     def _secret(self, name_or_arn: str | None) -> secretsmanager.ISecret | None:
         if name_or_arn is None:

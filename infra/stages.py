@@ -24,6 +24,8 @@ RetentionDays = Literal[
 _LONGEST_FUNCTION_NAME = 64
 # Lambda's limit for all variables together is 4 KB.
 _LONGEST_VARIABLE = 3000
+# IAM attaches ten managed policies to a role. With these logins and the targets' secrets, it has no more.
+_MOST_LOGINS = 300
 _SECURITY_GROUP = r"^sg-[0-9a-f]+$"
 # The beginning of any ARN, with a partition.
 _ARN = r"^arn:aws[a-z-]*:"
@@ -396,6 +398,16 @@ class RolloutSettings(_Settings):
         max_length=255,
         description="The name of a CloudWatch alarm. If it is on during `soak_s`, the rollout stops",
     )
+
+    @model_validator(mode="after")
+    def _the_logins_fit_into_policies(self) -> Self:
+        logins = max(1, len(self.resource_ids)) * max(1, len(self.users))
+        if logins > _MOST_LOGINS:
+            raise _wrong(
+                f"resource_ids and users make {logins} combinations, and the policies of a role hold {_MOST_LOGINS}:"
+                " set a pattern in users, such as `migrator_*`"
+            )
+        return self
 
     @model_validator(mode="after")
     def _an_alarm_is_looked_at_in_a_soak_time(self) -> Self:

@@ -27,6 +27,7 @@ class Stack:
 
     def __init__(self, template: dict[str, Any], *, termination_protection: bool | None = None) -> None:
         self.termination_protection = termination_protection
+        self.template = template
         self.text = json.dumps(template)
         self.outputs = template["Outputs"]
         self.resources: dict[str, dict[str, Any]] = template["Resources"]

@@ -300,7 +300,7 @@ def test_vpc_and_database_may_be_made_in_another_stack(code: Code, stack: cdk.St
     vpc = ec2.Vpc(stack, "Vpc", max_azs=2)
     database = ec2.SecurityGroup(stack, "Database", vpc=vpc)
     environment = cdk.Environment(account=ACCOUNT, region=REGION)
-    own = cdk.NestedStack(stack, "own") if where == "nested" else cdk.Stack(stack.node.root, "own", env=environment)
+    own = cdk.NestedStack(stack, "own") if where == "nested" else cdk.Stack(cdk.Stage.of(stack), "own", env=environment)
     construct(code, own, vpc=vpc, database=database, migrate_on_deploy=True)
 
     # With a cycle, the synthesis of two stacks fails.

@@ -20,10 +20,11 @@ from infra.execution_policy import (
 )
 from infra.names import Names
 from infra.stages import Stage, StageError, read_project
-from tests.infra.synthesis import ACCOUNT, REGION, Stack, as_list, resolved
+from tests.infra.synthesis import ACCOUNT, REGION, Stack, as_list, resolved, synthesize
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
 pytestmark = pytest.mark.xdist_group("execution-policy")
 
@@ -47,7 +48,36 @@ FULL: dict[str, Any] = {
     "alarms": "team@example.com",
     "rollout": {"query": "SELECT 1", "secret_prefix": "tenants/"},
 }
-SETTINGS = {"dev": MINIMAL, "full": FULL, "migrating": {**MINIMAL, "migrate_on_deploy": True}}
+KEY = f"arn:aws:kms:{REGION}:{ACCOUNT}:key/11111111-2222-3333-4444-555555555555"
+# Almost as many permissions as a stage can have. With a workflow's role, there are too many.
+LARGEST: dict[str, Any] = {
+    **FULL,
+    "github": None,
+    "database": {"secret": "x", "auth": "iam", "user": "u", "resource_id": "cluster-ABC", "kms_key": KEY},
+    "network": {
+        **FULL["network"],
+        "subnets": ["ssm:/net/private#0", "ssm:/net/private#1"],
+        "logs_endpoint": "sg-0123456789abcdef1",
+    },
+    "kms_key": KEY,
+    "long_runs": {},
+    "rollout": {
+        "query": "SELECT 1",
+        "secret_prefix": "tenants/",
+        "kms_key": KEY,
+        "users": ["migrator_*"],
+        "resource_ids": ["cluster-DEF", "cluster-GHI"],
+        "soak_s": 600,
+        "soak_alarm": "slow",
+    },
+}
+SETTINGS = {
+    "dev": MINIMAL,
+    "full": FULL,
+    "migrating": {**MINIMAL, "migrate_on_deploy": True},
+    "largest": LARGEST,
+    "snapshots": {**LARGEST, "rollout": None, "snapshot": {"cluster": "app"}},
+}
 STAGES = {name: (Names("template-saas", "api", name), settings) for name, settings in SETTINGS.items()}
 STAGE = pytest.mark.parametrize("name", list(SETTINGS))
 
@@ -59,7 +89,7 @@ def document(value: Any) -> Any:  # noqa: ANN401 - JSON
 
 def policy_of(stacks: Mapping[str, Stack], name: str) -> Any:  # noqa: ANN401 - JSON
     stage = Stage.model_validate(SETTINGS[name])
-    return document(execution_policy(STAGES[name][0], stage, {"Resources": stacks[name].resources}))
+    return document(execution_policy(STAGES[name][0], stage, stacks[name].template))
 
 
 def allows(policy: Any, action: str, resource: str, context: Mapping[str, str] | None = None) -> bool:  # noqa: ANN401
@@ -120,7 +150,7 @@ def test_every_resource_of_a_stack_is_covered(stacks: dict[str, Stack]) -> None:
         ("logs:CreateLogDelivery", "*"),
         ("ec2:CreateSecurityGroup", arn("ec2", "vpc/vpc-0123456789abcdef0")),
         ("ec2:CreateVpcEndpoint", arn("ec2", "vpc-endpoint/vpce-1")),
-        ("lambda:CreateFunction", arn("lambda", f"function:{stack}-AWSCDKTriggerCustomResourceP-x")),
+        ("lambda:CreateFunction", arn("lambda", f"function:{stack}-on-deploy")),
         ("ssm:GetParameters", arn("ssm", f"parameter/cdk-bootstrap/{QUALIFIER}/version")),
         ("s3:GetObject", f"arn:aws:s3:::cdk-{QUALIFIER}-assets-{ACCOUNT}-{REGION}/x.zip"),
     ]
@@ -157,7 +187,7 @@ def test_a_deployment_cannot_make_a_role_that_may_more(stacks: dict[str, Stack],
 @STAGE
 def test_every_role_of_the_stack_has_the_boundary_and_keeps_what_it_needs(stacks: dict[str, Stack], name: str) -> None:
     stack, (names, _) = stacks[name], STAGES[name]
-    boundary = document(boundary_policy(names, {"Resources": stack.resources}))
+    boundary = document(boundary_policy(names, stack.template))
 
     for role in stack.all("AWS::IAM::Role"):
         assert f":policy/{names_of_policies(names)[1]}" in json.dumps(role["Properties"]["PermissionsBoundary"])
@@ -176,7 +206,7 @@ def test_every_role_of_the_stack_has_the_boundary_and_keeps_what_it_needs(stacks
 
 @STAGE
 def test_iam_takes_the_policies(stacks: dict[str, Stack], name: str) -> None:
-    template = policies(STAGES[name][0], Stage.model_validate(SETTINGS[name]), {"Resources": stacks[name].resources})
+    template = policies(STAGES[name][0], Stage.model_validate(SETTINGS[name]), stacks[name].template)
 
     for resource in template["Resources"].values():
         text = json.dumps(document(resource["Properties"]["PolicyDocument"]), separators=(",", ":"))
@@ -208,6 +238,68 @@ def test_the_deploy_role_of_the_bootstrap_may_change_no_other_stack() -> None:
             assert denied(action, other)
     for action in granted - changing:
         assert not denied(action, "CDKToolkit")
+
+
+LONGER = Names("template-saas", "subscriptions", "production")
+
+
+def deployed(folder: Path, names: Names, settings: Mapping[str, Any]) -> Stack:
+    return synthesize(folder, {"stack": (names, settings)})["stack"]
+
+
+@pytest.mark.parametrize("names", [Names("a", "b", "c"), Names("template-saas", "api", "prod"), LONGER])
+def test_a_deployment_may_make_every_resource_under_the_name_that_it_gets(tmp_path: Path, names: Names) -> None:
+    """CloudFormation cuts the stack's name out of a generated name that is too long."""
+    settings = {**FULL, "rollout": None, "migrate_on_deploy": True}
+    stack = deployed(tmp_path, names, settings)
+    policy = document(execution_policy(names, Stage.model_validate(settings), stack.template))
+    bound = {"iam:PermissionsBoundary": arn("iam", f"policy/{names_of_policies(names)[1]}", "")}
+
+    for logical_id in stack.names("AWS::IAM::Role"):
+        name = physical_name(names.stack, logical_id, stack.resource(logical_id)["Properties"].get("RoleName"))
+        assert len(name) <= 64
+        assert allows(policy, "iam:CreateRole", arn("iam", f"role/{name}", ""), bound), name
+    for logical_id in stack.names("AWS::Lambda::Function"):
+        name = physical_name(names.stack, logical_id, stack.resource(logical_id)["Properties"].get("FunctionName"))
+        assert len(name) <= 64
+        assert allows(policy, "lambda:CreateFunction", arn("lambda", f"function:{name}")), name
+
+
+def physical_name(stack: str, logical_id: str, given: str | None) -> str:
+    """Return the name that CloudFormation generates: it halves what a name may have beside 12 random characters."""
+    random = "-abcdefghijkl"
+    if given is not None or len(f"{stack}-{logical_id}{random}") <= 64:
+        return given or f"{stack}-{logical_id}{random}"
+    return f"{stack[:25]}-{logical_id[:25]}{random}"
+
+
+def test_a_role_whose_name_is_not_cut_keeps_the_name_that_it_has(tmp_path: Path) -> None:
+    stack = deployed(tmp_path, Names("template-saas", "api", "prod"), FULL)
+
+    assert [each["Properties"].get("RoleName") for each in stack.all("AWS::IAM::Role")] == [None] * 3
+
+
+@pytest.mark.parametrize(
+    "names,more", [(LONGER, {}), (Names("p" * 20, "s" * 14, "t" * 12), {"rollout": None, "migrate_on_deploy": True})]
+)
+def test_a_stack_with_a_name_that_is_too_long_is_refused(tmp_path: Path, names: Names, more: dict[str, Any]) -> None:
+    with pytest.raises(StageError, match=r"bootstrap_qualifier: .* or the stage's name by \d+$"):
+        deployed(tmp_path, names, {**FULL, **more})
+
+
+def test_policies_that_iam_would_refuse_are_refused(stacks: dict[str, Stack]) -> None:
+    stage = Stage.model_validate(FULL)
+    statements = [
+        {"Effect": "Allow", "Action": "s3:GetObject", "Resource": f"arn:aws:s3:::{number:060}"} for number in range(100)
+    ]
+    policy = {"Type": "AWS::IAM::Policy", "Properties": {"PolicyDocument": {"Statement": statements}}}
+    template = {"Resources": {**stacks["dev"].resources, "Policy": policy}}
+    managed = {"Resources": {"Policy": {"Type": "AWS::IAM::ManagedPolicy", "Properties": {}}}}
+
+    with pytest.raises(StageError, match=r"-boundary would have \d{4} characters, and IAM allows 6144"):
+        policies(STAGES["dev"][0], stage, template)
+    with pytest.raises(StageError, match="name the targets by secret_prefix"):
+        policies(STAGES["dev"][0], stage, managed)
 
 
 def test_an_unknown_kind_of_resource_is_refused_and_not_left_out(stacks: dict[str, Stack]) -> None:

@@ -16,16 +16,19 @@ from moto import mock_aws
 from moto.core import set_initial_no_auth_action_count
 from moto.iam.access_control import IAMPolicyStatement
 from moto.secretsmanager.responses import SecretsManagerResponse
+from pydantic import ValidationError
 
 from infra.names import Names
+from infra.stages import RolloutSettings
 from lambda_migrate.database.secret import read_secret
 from lambda_migrate.invocation import aws
 from lambda_migrate.invocation.errors import SecretUnavailable
-from tests.infra.synthesis import ACCOUNT, REGION, Stack, as_list, resolved
+from tests.infra.synthesis import ACCOUNT, REGION, Stack, add_stack, as_list, new_app, resolved
 from tests.support.checkout import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
 pytestmark = pytest.mark.xdist_group("permissions")
 
@@ -246,6 +249,59 @@ def test_with_iam_it_may_log_in_as_each_user_of_each_server_of_the_fleet(stacks:
         for server in ("cluster-ABC", "cluster-DEF", "prx-GHI")
         for user in ("migrator", "tenant_*")
     }
+
+
+@pytest.mark.parametrize("length,targets", [(3, 104), (10, 70), (80, 15)])
+def test_iam_takes_the_policies_of_the_largest_fleet(tmp_path: Path, length: int, targets: int) -> None:
+    """IAM takes 10,240 characters of a role's own policies, and ten managed policies of 6,144 characters."""
+    settings: dict[str, Any] = {
+        "account": ACCOUNT,
+        "region": REGION,
+        "database": {"secret": "x", "auth": "iam", "user": "u", "resource_id": f"cluster-{'A' * 26}"},
+        "network": {
+            "vpc": "vpc-0123456789abcdef0",
+            "subnets": ["subnet-0123456789abcdef0"],
+            "database_security_group": "sg-0123456789abcdef0",
+            "s3_prefix_list": "pl-12345678",
+            "logs_endpoint": "sg-0123456789abcdef1",
+        },
+        "kms_key": KEY,
+        "long_runs": {},
+        "rollout": {
+            "kms_key": KEY,
+            "targets": [{"secret_id": f"{number:0{length}}"} for number in range(targets)],
+            "users": [f"migrator_of_{number:02}" for number in range(10)],
+            "resource_ids": [f"cluster-{number:026}" for number in range(30)],
+        },
+    }
+    names = Names("template-saas", "api", "prod")
+    app = new_app(tmp_path)
+    add_stack(app, tmp_path, names, settings)
+    template = app.synth().get_stack_by_name(names.stack).template
+    logical_ids = {f"{name}.Arn": "a" * 110 for name in template["Resources"]} | dict.fromkeys(
+        template["Resources"], "r" * 100
+    )
+
+    def size(resource: dict[str, Any]) -> int:
+        return len(json.dumps(resolved(resource["Properties"]["PolicyDocument"], logical_ids), separators=(",", ":")))
+
+    by_kind = {
+        kind: [size(each) for each in template["Resources"].values() if each["Type"] == f"AWS::IAM::{kind}"]
+        for kind in ("Policy", "ManagedPolicy")
+    }
+    assert max(by_kind["Policy"]) <= 10_240
+    assert len(by_kind["ManagedPolicy"]) <= 10
+    assert max(by_kind["ManagedPolicy"]) <= 6144
+
+
+def test_more_logins_than_policies_hold_are_refused_with_what_to_do() -> None:
+    rollout = {
+        "users": [f"u{number}" for number in range(16)],
+        "resource_ids": [f"db-{number}" for number in range(19)],
+    }
+
+    with pytest.raises(ValidationError, match=r"304 combinations, .* 300: set a pattern in users"):
+        RolloutSettings.model_validate(rollout)
 
 
 def test_the_stages_key_encrypts_whatever_is_kept_and_its_users_may_use_it_there_only(stacks: dict[str, Stack]) -> None:
