@@ -143,6 +143,7 @@ class Migrations(Construct):
             role.add_to_policy(publish_encrypted(self, self._key.key_arn))
         bucket = self._rollouts_bucket(role)
         placed = place(self, network, endpoint_policy(role, self._database, options.rollout)) if network else None
+        _check_reserve(self, options)
         made = {**_of_the_bucket(options, bucket), **(placed.variables if placed else {})}
         variables = _environment(names, options, self._database, made)
         _check_size(self, variables)
@@ -355,6 +356,18 @@ def _environment(names: Names, options: Options, database: Database, made: Mappi
         **options.environment,
     }
     return {name: value for name, value in variables.items() if value is not None}
+
+
+def _check_reserve(scope: Construct, options: Options) -> None:
+    """Refuse a reserve with which the function would answer a deployment after its invoker's timeout."""
+    needed = int(deployment.variables(options.timeout_s).get("DEADLINE_RESERVE_MS", 0))
+    given = options.environment.get("DEADLINE_RESERVE_MS", "")
+    if options.migrate_on_deploy and given.isdecimal() and int(given) < needed:
+        raise StageError(
+            f"{_path(scope)}environment: with migrate_on_deploy and timeout_s {options.timeout_s}, DEADLINE_RESERVE_MS"
+            f" must be at least {needed}, or the deployment would end without the migration's message: remove it, or"
+            " lower timeout_s"
+        )
 
 
 def _check_size(scope: Construct, variables: Mapping[str, str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import time
 from dataclasses import replace
@@ -22,6 +23,11 @@ from lambda_migrate.revisions.manifest import defaults
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
+
+
+# CloudFormation takes 4,096 bytes from a custom resource, and the CDK's resource for `migrate_on_deploy` adds up to
+# 1,000 to the message.
+_LONGEST_MESSAGE = 3000
 
 
 @logger.inject_lambda_context(clear_state=True)
@@ -96,15 +102,23 @@ def _invocation(request: Request, settings: Settings, context: LambdaContext) ->
 def _contract_error(error: Exception) -> MigrationError:
     """Return the error as one of the contract, without secrets. Any other exception is a bug of the function."""
     if isinstance(error, MigrationError):
-        redacted = type(error)(one_line(error), **error.facts)
+        redacted = type(error)(_within_bytes(one_line(error)), **error.facts)
         redacted.state = error.state
         return redacted
     cause, state = (error.error, error.state) if isinstance(error, Unexpected) else (error, None)
-    bug = MigrationError(
-        f"unexpected {type(cause).__name__}: {one_line(cause)} (a fault of the migration function itself)"
-    )
+    text = _within_bytes(one_line(cause))
+    bug = MigrationError(f"unexpected {type(cause).__name__}: {text} (a fault of the migration function itself)")
     bug.state = state
     return bug
+
+
+def _within_bytes(message: str) -> str:
+    """Return a message whose JSON has at most `_LONGEST_MESSAGE` bytes of UTF-8."""
+    whole = message
+    while len(json.dumps(message, ensure_ascii=False).encode()) > _LONGEST_MESSAGE:
+        whole = whole[: len(whole) * 9 // 10]
+        message = f"{whole}..."
+    return message
 
 
 def _log_start(request: Request) -> None:

@@ -214,6 +214,14 @@ def stack(tmp_path: Path) -> cdk.Stack:
             ),
         ),
         (
+            {"migrate_on_deploy": True, "environment": {"DEADLINE_RESERVE_MS": "20000"}},
+            (
+                "stack/Migrations: environment: with migrate_on_deploy and timeout_s 900, DEADLINE_RESERVE_MS must be"
+                " at least 70000, or the deployment would end without the migration's message: remove it, or lower"
+                " timeout_s"
+            ),
+        ),
+        (
             {"alarms": f"arn:aws:sns:us-east-1:{ACCOUNT}:alarms"},
             f"stack/Migrations: alarms: arn:aws:sns:us-east-1:{ACCOUNT}:alarms is not in the stage's region, {REGION}",
         ),

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import tarfile
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import aws_cdk as cdk
 import pytest
 
 from infra.names import Names
+from lambda_migrate.handler import _contract_error
+from lambda_migrate.invocation.errors import MigrationFailed
 from tests.infra.synthesis import ACCOUNT, REGION, Stack
+from tests.support.checkout import with_tools
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -130,3 +139,37 @@ def test_the_invoker_has_no_other_permission(migrating: Stack) -> None:
 
     assert statement["Action"] == ["lambda:InvokeFunction"]
     assert statement["Resource"] == [{"Fn::Join": ["", [{"Fn::GetAtt": [function, "Arn"]}, ":*"]]}]
+
+
+# The CDK's own code, which answers CloudFormation. It gets the error of the function, and a way to send.
+ANSWERING = """
+const entry = require("./entry");
+entry.external.userHandlerIndex = "./trigger";
+entry.external.log = () => {};
+entry.external.sendHttpRequest = async (_, body) => { process.stdout.write(body); };
+entry.handler({
+  RequestType: "Create", ResponseURL: "https://cloudformation.example/answer",
+  RequestId: "11111111-2222-3333-4444-555555555555", LogicalResourceId: "MigrateOnDeployCDB7B3B5",
+  StackId: "arn:aws-us-gov:cloudformation:us-gov-west-1:123456789012:stack/" + "s".repeat(57) + "/" + "1".repeat(36),
+}, {});
+"""
+
+
+@pytest.mark.parametrize("message", ["x", "\u30c6\u30fc\u30d6\u30eb", '"', "\\", "\U0001f418"])
+def test_cloudformation_takes_the_message_of_every_failed_migration(tmp_path: Path, message: str) -> None:
+    """CloudFormation refuses an answer of more than 4,096 bytes, and the reason would be lost."""
+    (archive,) = Path(cdk.__file__).parent.glob("_jsii/aws-cdk-lib@*.tgz")
+    with tarfile.open(archive) as library:
+        file = library.extractfile("package/custom-resource-handlers/dist/core/nodejs-entrypoint-handler/index.js")
+        assert file is not None
+        (tmp_path / "entry.js").write_bytes(file.read())
+    error = _contract_error(MigrationFailed(message * 2500))
+    thrown = f"exports.handler = async () => {{ throw new Error({json.dumps(str(error))}); }};"
+    (tmp_path / "trigger.js").write_text(thrown, encoding="utf-8")
+
+    answer = subprocess.run(
+        ["node", "-e", ANSWERING], cwd=tmp_path, env=with_tools(dict(os.environ)), capture_output=True, check=True
+    ).stdout
+
+    assert json.loads(answer)["Reason"].startswith(f"Error: {message * 150}")
+    assert len(answer) <= 4096
