@@ -22,6 +22,7 @@ from infra.package import (
     distributions,
     flask_app,
     libraries,
+    lock_readers,
     manifest,
     marker,
     own_folders,
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping
 
     from infra.package.bytecode import Form
+    from infra.package.resolving import Pin
     from infra.package.target import Target
 
 # Lambda's limit for a function's unpacked code.
@@ -64,6 +66,11 @@ _LAMBDAS = ("boto3", "botocore")
 # The first moment that a zip archive can express, so that two builds of the same code are the same bytes.
 _EPOCH_S = 315_532_800
 _LARGEST_SHOWN = 5
+_PACKAGE_LESS = (
+    "package less with the stage's setting dependency_group (a group of uv.lock that holds what migrations need) or"
+    " requirements: traced (what they import; for make package: TRACED=1), or have a container image with"
+    " packaging: image"
+)
 
 
 @dataclass(frozen=True)
@@ -135,6 +142,7 @@ def build(
     )
     locked = backend_pins(requirements, target)
     pins = locked.pins
+    _refuse_what_cannot_fit(pins, requirements.lock, selection)
     lambdas = _LAMBDAS if locked.names.isdisjoint(_LAMBDAS) and _imports_any(sources, _LAMBDAS) else ()
 
     with _staging(out) as staging:
@@ -298,6 +306,27 @@ def _digest(directory: Path, known: Mapping[str, str]) -> str:
     return whole.hexdigest()
 
 
+def _refuse_what_cannot_fit(pins: Iterable[Pin], lock: Path, selection: Selection) -> None:
+    """Refuse before anything is downloaded, if the compressed wheels alone are over Lambda's limit.
+
+    The package leaves files of some distributions out, but they unpack to three times the size and more.
+    """
+    if selection.traced or not selection.limited:
+        return
+    sizes = lock_readers.wheel_sizes(lock)
+    locked = {f"{pin.name} {pin.version}": (pin.name, pin.version) for pin in pins}
+    known = {shown: sizes[wheel] for shown, wheel in locked.items() if wheel in sizes}
+    total = sum(known.values())
+    if total <= LARGEST_PACKAGE:
+        return
+    largest = sorted(known, key=lambda name: -known[name])[:_LARGEST_SHOWN]
+    listed = ", ".join(f"{name} ({_megabytes(known[name])})" for name in largest)
+    raise PackageError(
+        f"the backend's distributions have {_megabytes(total)} as compressed wheels, and Lambda takes"
+        f" {_megabytes(LARGEST_PACKAGE)} of unpacked code; {_PACKAGE_LESS}; the largest wheels: {listed}"
+    )
+
+
 def _refuse_what_is_too_large(size: int, site: Site, ours: Site, imported: Collection[str]) -> None:
     if size <= LARGEST_PACKAGE:
         return
@@ -309,11 +338,8 @@ def _refuse_what_is_too_large(size: int, site: Site, ours: Site, imported: Colle
         for one in largest
     )
     raise PackageError(
-        f"the package would be {_megabytes(size)}, and Lambda takes {_megabytes(LARGEST_PACKAGE)}; package less with"
-        " the stage's setting dependency_group (a group of uv.lock that holds what migrations need) or"
-        " requirements: traced (what they import; for make package: TRACED=1), or have a container image with"
-        " packaging: image; the largest"
-        f" distributions: {listed}"
+        f"the package would be {_megabytes(size)}, and Lambda takes {_megabytes(LARGEST_PACKAGE)}; {_PACKAGE_LESS};"
+        f" the largest distributions: {listed}"
     )
 
 

@@ -11,6 +11,7 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
 from infra.package.errors import PackageError
+from infra.package.project_table import UV_LOCK
 from infra.package.uv_tool import read_toml
 
 if TYPE_CHECKING:
@@ -90,6 +91,22 @@ def versions(lock: Path) -> dict[str, str]:
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise PackageError(f"{lock.name} cannot be read: {type(error).__name__}: {error}") from error
     return {name: next(iter(several)) for name, several in found.items() if len(several) == 1 and "" not in several}
+
+
+def wheel_sizes(lock: Path) -> dict[tuple[str, str], int]:
+    """Return the bytes of the smallest wheel of each distribution and version, if the lock has them.
+
+    A wheel is compressed, so the installed distribution is larger.
+    """
+    if lock.name not in {UV_LOCK, "pylock.toml"}:
+        return {}
+    content = read_toml(lock)
+    found: dict[tuple[str, str], int] = {}
+    for package in content.get("package", content.get("packages", [])):
+        sizes = [wheel.get("size") for wheel in package.get("wheels", [])]
+        if sizes and all(isinstance(size, int) for size in sizes):
+            found[canonicalize_name(package["name"]), package.get("version", "")] = min(sizes)
+    return found
 
 
 def _is_of_an_index(package: Table) -> bool:

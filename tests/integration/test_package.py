@@ -382,6 +382,26 @@ def test_a_package_too_large_for_lambda_lists_the_largest(tmp_path: Path) -> Non
     assert "largest distributions: psycopg2-binary " in message
 
 
+def test_wheels_that_cannot_fit_are_refused_before_they_are_downloaded(tmp_path: Path) -> None:
+    wheel = 'name = "{0}-1.0-py3-none-any.whl", url = "https://127.0.0.1:9/{0}-1.0-py3-none-any.whl", size = {1}'
+    packages = "".join(
+        f'[[packages]]\nname = "{name}"\nversion = "1.0"\n'
+        f'wheels = [{{ {wheel.format(name.replace("-", "_"), size)}, hashes = {{ sha256 = "{"0" * 64}" }} }}]\n'
+        for name, size in (("zz-shop-torch", 300_000_000), ("zz-shop-plain", 5_000_000))
+    )
+    lock = f'lock-version = "1.0"\ncreated-by = "a test"\n{packages}'
+    backend = make_backend(tmp_path / "shop", **{"pylock.toml": lock})
+    (backend / "requirements.txt").unlink(missing_ok=True)
+
+    message = refusal(backend, tmp_path / "out")
+
+    assert message.startswith(
+        "the backend's distributions have 290.9 MB as compressed wheels, and Lambda takes 250.0 MB"
+    )
+    assert "requirements: traced" in message
+    assert message.endswith("the largest wheels: zz-shop-torch 1.0 (286.1 MB), zz-shop-plain 1.0 (4.8 MB)")
+
+
 def test_a_foreign_folder_is_not_replaced(tmp_path: Path) -> None:
     backend = make_backend(tmp_path / "shop")
     write(tmp_path / "out", keep="mine")
