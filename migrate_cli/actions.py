@@ -14,7 +14,7 @@ from lambda_migrate.invocation.errors import InvalidRequest
 from lambda_migrate.invocation.request import parse_request
 from migrate_cli import invocation, long_run, presentation, stages
 from migrate_cli.conclusion import Conclusion
-from migrate_cli.errors import CommandError, Commands, ExitCode, NoAnswer, NotInvoked, UsageError, steps
+from migrate_cli.errors import CommandError, Commands, ExitCode, LambdaFailed, NoAnswer, NotInvoked, UsageError, steps
 from migrate_cli.follower import FOLLOWED, Follower
 from migrate_cli.progress import RunDisplay
 
@@ -180,7 +180,8 @@ def _once(
                 try:
                     return _answer(function, event, commands, follower, display)
                 except NotInvoked as error:
-                    display.print_folded(f"{error.kind}: nothing has run yet; invoking again in {pause} s")
+                    why = "Lambda itself failed" if isinstance(error, LambdaFailed) else "nothing has run yet"
+                    display.print_folded(f"{error.kind}: {why}; invoking again in {pause} s")
                     time.sleep(pause)
             return _answer(function, event, commands, follower, display)
     except KeyboardInterrupt:

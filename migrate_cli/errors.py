@@ -63,6 +63,10 @@ class NotInvoked(CommandError):  # noqa: N818 - Lambda did not run the function,
     """Lambda refused the invocation for a temporary reason. Nothing was run."""
 
 
+class LambdaFailed(NotInvoked):
+    """Lambda itself failed. Probably nothing was run; a repeated request changes nothing if it was."""
+
+
 class UsageError(CommandError):
     """The command itself is wrong. Nothing was invoked."""
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from botocore import exceptions
 
-from migrate_cli.errors import CommandError, Commands, ExitCode, NoAnswer, NotInvoked, of_function, steps
+from migrate_cli.errors import CommandError, Commands, ExitCode, LambdaFailed, NoAnswer, NotInvoked, of_function, steps
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -45,11 +45,17 @@ _NOT_INVOKED = frozenset(
         "RequestLimitExceeded",
         "ResourceConflictException",
         "ResourceNotReadyException",
-        "ServiceException",
-        "ServiceUnavailableException",
         "Throttling",
         "ThrottlingException",
         "TooManyRequestsException",
+    }
+)
+# Failures of Lambda itself. A number is the status of an answer without a body. AWS does not document whether the
+# function ran.
+_SERVICE_FAILED = frozenset(
+    {
+        *("500", "502", "503", "504", "InternalFailure", "InternalServerError", "InternalServerErrorException"),
+        *("ServiceException", "ServiceUnavailable", "ServiceUnavailableException"),
     }
 )
 
@@ -72,7 +78,8 @@ def invoke(function: Function, event: Mapping[str, Any], commands: Commands, *, 
         request_id = response["ResponseMetadata"].get("RequestId")
         answer = json.loads(response["Payload"].read())
     except exceptions.ClientError as error:
-        raise _refused(error, function, commands) from None
+        is_relative = str(event.get("revision", "")).startswith(("+", "-"))
+        raise _refused(error, function, commands, is_relative=is_relative) from None
     except exceptions.BotoCoreError as error:
         raise unreached(error, commands) from None
     except ValueError:
@@ -116,8 +123,10 @@ def status(function: Function, commands: Commands, target: Mapping[str, str] | N
     return invoke(function, event, commands, read_s=_PROBE_READ_S)
 
 
-def _refused(error: exceptions.ClientError, function: Function, commands: Commands) -> CommandError:
-    """Return the error for an answer of AWS that is not the function's."""
+def _refused(
+    error: exceptions.ClientError, function: Function, commands: Commands, *, is_relative: bool
+) -> CommandError:
+    """Return the error for an answer of AWS that is not the function's. A relative step must not be taken twice."""
     details: Mapping[str, Any] = error.response
     code = details.get("Error", {}).get("Code", "Unknown")
     message = details.get("Error", {}).get("Message") or str(error)
@@ -132,6 +141,9 @@ def _refused(error: exceptions.ClientError, function: Function, commands: Comman
     elif code in _NOT_INVOKED:
         advice = steps(("Nothing was run. In a moment", commands.again()))
         return NotInvoked(code, f"{where}: {message}", ExitCode.AWS, advice=advice)
+    elif code in _SERVICE_FAILED and not is_relative:
+        # If the function runs after all, the next invocation waits for its lock and finds the work done.
+        return LambdaFailed(code, f"{where}: {message}", ExitCode.AWS, advice=_filled(_UNKNOWN_END, commands))
     elif code in CREDENTIALS:
         advice = NO_CREDENTIALS
     else:

@@ -118,6 +118,8 @@ def test_an_unhealthy_report_is_a_failure_with_the_whole_report(aws: Stub, migra
 
 # --- an invocation that Lambda refuses for a moment ---
 
+SERVICE_FAILED = {"ServiceException", "InternalFailure", "ServiceUnavailable", "502", "504"}
+
 
 @pytest.mark.parametrize(
     "reply",
@@ -128,6 +130,11 @@ def test_an_unhealthy_report_is_a_failure_with_the_whole_report(aws: Stub, migra
         refusal(502, "EC2ThrottledException"),
         refusal(429, "TooManyRequestsException"),
         refusal(500, "ServiceException"),
+        refusal(500, "InternalFailure"),
+        refusal(503, "ServiceUnavailable"),
+        # An answer of a load balancer, with no code in it.
+        refusal(502, "502"),
+        refusal(504, "504"),
     ],
     ids=lambda reply: reply.error,
 )
@@ -140,7 +147,21 @@ def test_a_function_that_is_not_ready_is_invoked_again(
     ended = migrate("upgrade", "--stage", "dev", "--json")
 
     assert (ended.code, len(aws.events)) == (0, 3)
-    assert f"{reply.error}: nothing has run yet; invoking again in 0 s" in ended.err
+    why = "Lambda itself failed" if reply.error in SERVICE_FAILED else "nothing has run yet"
+    assert f"{reply.error}: {why}; invoking again in 0 s" in ended.err
+
+
+@pytest.mark.parametrize("command", [("downgrade", "-1"), ("upgrade", "+1")], ids=" ".join)
+def test_a_relative_step_is_not_repeated_if_it_may_have_been_taken(
+    aws: Stub, migrate: Callable[..., Ended], command: tuple[str, str]
+) -> None:
+    """AWS does not document whether a function ran before a failure of Lambda itself."""
+    aws.replies = [refusal(500, "ServiceException"), Reply(result())]
+
+    ended = migrate(*command, "--stage", "dev", "--json")
+
+    assert (ended.code, ended.document["error"]["type"], len(aws.events)) == (AWS, "ServiceException", 1)
+    assert "The function may still run" in ended.err
 
 
 # --- an answer that does not come ---
@@ -286,7 +307,7 @@ def timer_of_connection(port: int) -> list[str]:
         (refusal(403, "ExpiredTokenException"), "ExpiredTokenException", "Log in"),
         (refusal(403, "UnrecognizedClientException"), "UnrecognizedClientException", "Log in"),
         (refusal(429, "TooManyRequestsException"), "TooManyRequestsException", "Nothing was run"),
-        (refusal(500, "ServiceException"), "ServiceException", "Nothing was run"),
+        (refusal(500, "ServiceException"), "ServiceException", "may still run"),
         (refusal(500, "SomethingNew"), "SomethingNew", "may still run"),
         (Reply(b"not JSON"), "InvalidAnswer", "may still run"),
         (Reply(), "ConnectionClosedError", "may still run"),
