@@ -153,9 +153,10 @@ def test_a_function_that_is_not_ready_is_invoked_again(
 
 @pytest.mark.parametrize("command", [("downgrade", "-1"), ("upgrade", "+1")], ids=" ".join)
 def test_a_relative_step_is_not_repeated_if_it_may_have_been_taken(
-    aws: Stub, migrate: Callable[..., Ended], command: tuple[str, str]
+    aws: Stub, migrate: Callable[..., Ended], monkeypatch: pytest.MonkeyPatch, command: tuple[str, str]
 ) -> None:
     """AWS does not document whether a function ran before a failure of Lambda itself."""
+    monkeypatch.setattr(actions, "_WAKING_PAUSES_S", (0, 0))
     aws.replies = [refusal(500, "ServiceException"), Reply(result())]
 
     ended = migrate(*command, "--stage", "dev", "--json")
