@@ -61,6 +61,12 @@ _SIZES = """
     FROM (SELECT relid FROM pg_partition_tree(to_regclass(%s)) UNION SELECT to_regclass(%s)) AS t
     JOIN pg_class c ON c.oid = t.relid
 """
+# Unqualified names of tables that are not in the home schema, but in a later one of the path.
+_ELSEWHERE = """
+    SELECT name FROM unnest(%(names)s::text[]) AS listed (name) JOIN pg_class c ON c.oid = to_regclass(name)
+    JOIN pg_namespace n ON n.oid = c.relnamespace
+    WHERE cardinality(parse_ident(name)) = 1 AND n.nspname <> %(home)s
+"""
 # Without the indexes, but it does not wait for sessions that have locked the table.
 _SIZES_OF_LOCKED = """
     SELECT greatest(c.reltuples, 0)::bigint, c.relpages * current_setting('block_size')::bigint,
@@ -72,12 +78,17 @@ _SIZES_OF_LOCKED = """
 class PreflightQueries:
     """Queries for several revisions on one session. Each answer is kept, so no query runs twice.
 
-    ``schema`` is where unqualified names are. ``max_scan_bytes`` is the size of a table from which on its rows are
+    ``schema`` is where unqualified names are. A table that a pending revision makes there is missing, although another
+    schema of the path may have one of its name: see `expect`.
+
+    ``max_scan_bytes`` is the size of a table from which on its rows are
     sampled and not all looked at, None if they always are.
     """
 
     def __init__(self, session: Session, schema: str, timeout_ms: int, max_scan_bytes: int | None) -> None:
         self._session = session
+        self._schema = schema
+        self._elsewhere: dict[str, bool] = {}
         path = dict.fromkeys(("pg_catalog", schema, *session.path, "pg_temp"))
         self._path = ", ".join(psycopg2.extensions.quote_ident(each, session.connection) for each in path)
         self._timeout_ms = timeout_ms
@@ -87,8 +98,24 @@ class PreflightQueries:
         self._sizes: dict[str, Size | None] = {}
         self._speed: Speed | None = None
 
+    def expect(self, names: Collection[str]) -> None:
+        """Record the tables that earlier pending revisions make or alter. The names are as in SQL.
+
+        A tenant's schema may lack a table that `public` has. Then that one is another tenant's, or nobody's.
+        """
+        unknown = [name for name in names if name not in self._elsewhere]
+        if unknown:
+            found = {name for (name,) in self._ask(_ELSEWHERE, {"names": unknown, "home": self._schema})}
+            self._elsewhere |= {name: name in found for name in unknown}
+
+    def is_missing(self, name: str) -> bool:
+        """Return whether a table is not there yet, and the path would find another schema's table instead."""
+        return self._elsewhere.get(name, False)
+
     def size(self, name: str) -> Size | None:
         """Return the size of a table, or None if there is none of this name. The name is as in SQL."""
+        if self.is_missing(name):
+            return None
         if name not in self._sizes:
             try:
                 rows = self._ask(_SIZES, (name, name))
@@ -231,6 +258,7 @@ def preflight_of(
     it: a check on what they make, alter or change may have another result by then.
     """
     try:
+        queries.expect(_altered_tables(earlier))
         return _preflight_of(queries, facts, earlier, max_block_s)
     except psycopg2.Error:
         # A missing privilege, for example. A look must not keep a migration from running.
@@ -297,7 +325,8 @@ def _check(
     """Return a check with its result. Rows that are changed before it may pass or fail by then."""
     found: int | str = "depends_on_pending"
     share = None
-    if check["query"] is not None and not _depends(check, earlier):
+    missing = any(queries.is_missing(table) for table in check.get("reads") or [check["table"]])
+    if check["query"] is not None and not missing and not _depends(check, earlier):
         found, share = queries.check(check)
     result = found if isinstance(found, str) else "passed" if found == 0 else "failed"
     touched = {table["table"] for facts in earlier for table in facts["tables"]}
@@ -312,6 +341,12 @@ def _check(
         "query": check["query"],
         **({"sampled": round(share, 6)} if share is not None and isinstance(found, int) else {}),
     }
+
+
+def _altered_tables(earlier: Iterable[Mapping[str, Any]]) -> set[str]:
+    """Return the tables that earlier pending revisions make or alter."""
+    names = (name for facts in earlier for name in facts.get("schema", {}).get("changed", {}))
+    return {name.removeprefix("table ") for name in names if name.startswith("table ")}
 
 
 def _depends(check: Mapping[str, Any], earlier: Iterable[Mapping[str, Any]]) -> bool:

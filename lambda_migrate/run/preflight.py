@@ -220,11 +220,16 @@ class _Look:
             schema = each.schema or self._invocation.schema or self._session.default_schema or _PUBLIC
             self._queries = PreflightQueries(self._session, schema, settings.preflight_timeout_ms, self._most)
             earlier: list[Mapping[str, Any]] = []
+            all_recorded = True
             for revision in each.revisions:
                 facts = self._recorded.get(revision)
+                all_recorded = all_recorded and facts is not None
                 if facts is not None:
                     self._locked |= dict.fromkeys(table["table"] for table in facts["tables"])
                     entry = preflight_of(self._queries, facts, earlier, settings.preflight_max_block_s)
+                    if entry["verdict"] == "ok" and entry["checks"] and not all_recorded:
+                        # What the unrecorded revision does to the rows is unknown.
+                        entry["verdict"] = "unknown"
                     entry["acknowledged"] = {
                         problem: reason
                         for problem in _problems(entry, self._invocation)

@@ -19,7 +19,7 @@ _ALTER_TYPE = re.compile(
 )
 _USING = re.compile(r"\bUSING\b", re.IGNORECASE)
 _NAME = r"(?:\"(?:[^\"]|\"\")+\"|\w+)"
-_TYPE = rf"{_NAME}(?:\.{_NAME})?(?: \w+)*(?:\([\d, ]+\))?(?: with(?:out)? time zone)?"
+_TYPE = rf"{_NAME}(?:\.{_NAME})?(?: \w+)*(?:\([\d, ]+\))?(?: with(?:out)? time zone)?(?:\[\])?"
 _CASTS = re.compile(rf"(?P<column>{_NAME})(?: ?:: ?{_TYPE})*", re.IGNORECASE)
 _CAST = re.compile(rf"CAST ?\( ?(?P<column>{_NAME}) AS {_TYPE} ?\)", re.IGNORECASE)
 _AT_TIME_ZONE = re.compile(rf"(?P<column>{_NAME}) AT TIME ZONE '[^']+'", re.IGNORECASE)
@@ -30,7 +30,10 @@ _NUMERIC = re.compile(r"numeric\((?P<precision>\d+),(?P<scale>\d+)\)")
 _RANGES = {"smallint": (-(2**15), 2**15 - 1), "integer": (-(2**31), 2**31 - 1), "bigint": (-(2**63), 2**63 - 1)}
 _NUMBERS = re.compile(r"smallint|integer|bigint|numeric.*|real|double precision")
 _TEXTS = re.compile(r"text|character.*|citext")
+_LONG = frozenset({"text", "character varying"})
 _TIMES = re.compile(r"date|timestamp(?:\(\d\))? with(?:out)? time zone")
+# The end of an array's type, however many dimensions it has.
+ARRAY = "[]"
 # From the smallest on: each takes all values of those before it.
 _WIDER = ("smallint", "integer", "bigint", "numeric")
 
@@ -48,8 +51,29 @@ def condition(column: str, old: str, new: str, using: str | None, labels: Sequen
         return ""
     if labels is not None:
         listed = ", ".join("'" + label.replace("'", "''") + "'" for label in labels)
+        if old.endswith(ARRAY) != new.endswith(ARRAY):
+            return None
+        if new.endswith(ARRAY):
+            return f"EXISTS (SELECT FROM unnest({column}::text[]) AS label WHERE label NOT IN ({listed}))"
         return f"{column}::text NOT IN ({listed})"
     return _too_large(column, old, new, cast=kind == "cast")
+
+
+def changes_type(sql: str) -> bool:
+    """Return whether a statement may change the type of a column."""
+    return _ALTER_TYPE.search(sql) is not None
+
+
+def keeps_values(column: str, old: str, new: str, using: str | None) -> bool:
+    """Return whether all values that differ before a change of the type differ after it, and compare the same."""
+    if _kind(using, column) not in {"assignment", "cast"}:
+        return False
+    if old == new or (old in _RANGES and new in {*_RANGES, "numeric"}):
+        return True
+    lengths = [_LENGTH.fullmatch(each) for each in (old, new)]
+    if lengths[0] and lengths[1]:
+        return int(lengths[0]["length"]) <= int(lengths[1]["length"])
+    return bool(lengths[0] or old in _LONG) and new in _LONG
 
 
 def _kind(using: str | None, column: str) -> str:
@@ -66,8 +90,8 @@ def _kind(using: str | None, column: str) -> str:
 
 
 def _takes_all(old: str, new: str) -> bool:
-    if new in {"text", "character varying", "citext", "jsonb"}:
-        return new != "jsonb" or old == "json"
+    if new in {*_LONG, "citext"}:
+        return True
     lengths = [_LENGTH.fullmatch(each) for each in (old, new)]
     if lengths[0] and lengths[1]:
         return int(lengths[0]["length"]) <= int(lengths[1]["length"])
@@ -84,11 +108,12 @@ def _too_large(column: str, old: str, new: str, *, cast: bool) -> str | None:
         return "" if cast else f"char_length(rtrim({column}::text)) > {length['length']}"
     if (number := _NUMERIC.fullmatch(new)) and _NUMBERS.fullmatch(old):
         digits, scale = int(number["precision"]) - int(number["scale"]), number["scale"]
-        return f"abs(round({column}::numeric, {scale})) >= 1e{digits}"
+        # A numeric of any precision takes NaN.
+        return f"abs(round({column}::numeric, {scale})) >= 1e{digits} AND {column}::numeric <> 'NaN'"
     if new in _RANGES and _NUMBERS.fullmatch(old):
         lowest, highest = _RANGES[new]
         return f"round({column}::numeric) NOT BETWEEN {lowest} AND {highest}"
-    if _TEXTS.fullmatch(old):
+    if _TEXTS.fullmatch(old) or old == "json":
         # For PostgreSQL 16 and later. An older server cannot answer.
         return f"NOT pg_input_is_valid({column}::text, '{new.replace(chr(39), chr(39) * 2)}')"
     return None

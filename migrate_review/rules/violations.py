@@ -31,6 +31,7 @@ _AFTER_KEY = re.compile(r"(?: [\w.]+_ops(?:\([^)]*\))?| ASC| DESC| NULLS (?:FIRS
 _WITHOUT_OVERLAPS = " WITHOUT OVERLAPS"
 _INHERITS = re.compile(r"(?:^|; )inherits (?P<tables>[^;]+)")
 _DOMAIN_CHECK = re.compile(r"(?P<name>(?:\"(?:[^\"]|\"\")+\"|\S+)) CHECK (?P<condition>\(.*\))", re.DOTALL)
+_DOMAIN_BASE = re.compile(r"^(?P<before>.*?) [tf](?= |$)", re.DOTALL)
 _DOMAIN_NOT_NULL = re.compile(r"(?P<name>(?:\"(?:[^\"]|\"\")+\"|\S+)) NOT NULL$")
 _BOUND = re.compile(r"FOR VALUES (?:FROM \((?P<low>[^()]+)\) TO \((?P<high>[^()]+)\)|IN \((?P<values>[^()]+)\))")
 _PARTITIONED = re.compile(r"partitioned by (?P<how>RANGE|LIST) \((?P<column>\"(?:[^\"]|\"\")+\"|\w+)\)(?=;|$)")
@@ -61,7 +62,7 @@ def checks(observation: Observation) -> Iterator[Check]:
         return
     kept = {was.oid: (was, now) for was, now in difference.kept_tables(before, after)}
     for was, now in kept.values():
-        names = _Names(was, now, before, after)
+        names = _Names(was, now, before, after, _conversions(was, now, observation))
         yield from _of_constraints(names)
         yield from _of_indexes(names)
         yield from _of_columns(names, observation)
@@ -71,12 +72,16 @@ def checks(observation: Observation) -> Iterator[Check]:
 
 @dataclass(frozen=True)
 class _Names:
-    """A table before and after the revision, and the schemas that it is in."""
+    """A table before and after the revision, and the schemas that it is in.
+
+    ``conversions`` has the new values of columns whose type change can make values equal, or break a CHECK.
+    """
 
     was: Table
     now: Table
     before: Catalog
     after: Catalog
+    conversions: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def columns(self) -> Mapping[str, Column]:
@@ -110,6 +115,10 @@ class _Names:
         """Return whether the parent table has the column."""
         return any(name in {column.name for column in owner.columns} for owner, _ in self.owners())
 
+    def converts(self, *texts: str) -> bool:
+        """Return whether SQL is about a column with other values than before: PostgreSQL checks it again."""
+        return any(_mentions(text, each) for each in self.conversions for text in texts)
+
     def source(self, *texts: str, only: bool = False) -> str | None:
         """Return the rows, under the names that the columns have afterwards, for SQL that is about ``texts``.
 
@@ -119,12 +128,13 @@ class _Names:
         table = f"ONLY {self.was.name}" if only and _has_children(self.before, self.was.name) else self.was.name
         known = self.columns
         changed = [each for each in self.now.columns if each.name not in known or known[each.name].name != each.name]
-        if not any(_mentions(text, each.name) for each in changed for text in texts):
+        if not self.converts(*texts) and not any(_mentions(text, each.name) for each in changed for text in texts):
             return table
         listed = []
         for each in self.now.columns:
             if each.name in known:
-                listed.append(f"{quoted(known[each.name].name)} AS {quoted(each.name)}")
+                value = self.conversions.get(each.name, quoted(known[each.name].name))
+                listed.append(f"{value} AS {quoted(each.name)}")
             elif each.identity or (each.default is not None and _COUNTS_UP.search(each.default)):
                 if any(_mentions(text, each.name) for text in texts):
                     return None
@@ -143,6 +153,17 @@ class _Names:
         word = "DISTINCT FROM NULL" if self.is_composite(column) else "NULL"
         negated = filled if word == "NULL" else not filled
         return f"{alias}{quoted(column)} IS {'NOT ' if negated else ''}{word}"
+
+
+def _conversions(was: Table, now: Table, observation: Observation) -> dict[str, str]:
+    """Return the SQL of the values that columns get from a change of their type, by the names that they have then."""
+    statements = [each.sql for each in observation.upgrade.statements if type_changes.changes_type(each.sql)]
+    found = {}
+    for old, new in difference.kept_columns(was, now) if statements else ():
+        using = type_changes.using_of(statements, (was.name, now.name), (old.name, new.name))
+        if not type_changes.keeps_values(quoted(old.name), old.type, new.type, using):
+            found[new.name] = f"({using or quoted(old.name)})::{new.type}"
+    return found
 
 
 def _mentions(text: str, name: str) -> bool:
@@ -171,7 +192,8 @@ def _of_constraints(names: _Names) -> Iterator[Check]:
     for constraint in names.now.constraints:
         if constraint.kind not in _KINDS or not constraint.validated:
             continue
-        if constraint.oid in ids or constraint.definition in held or names.inherits(constraint.definition):
+        is_held = constraint.oid in ids or constraint.definition in held
+        if (is_held and not names.converts(constraint.definition)) or names.inherits(constraint.definition):
             continue
         reads: tuple[str, ...] = (names.was.name,)
         if constraint.kind == "f" and (other := _other(names, constraint)) is not None:
@@ -196,7 +218,7 @@ def _query(names: _Names, constraint: Constraint) -> str | None:
 
 
 def _duplicates(names: _Names, columns: tuple[str, ...], *, equal_nulls: bool = False) -> str | None:
-    if set(columns) <= names.columns.keys():
+    if set(columns) <= names.columns.keys() and not names.conversions.keys() & set(columns):
         columns = names.before_of(columns)
         source: str | None = names.source(only=True)
     else:
@@ -228,7 +250,7 @@ def _orphans(names: _Names, constraint: Constraint) -> str | None:
     columns = constraint.columns
     if not set(target) <= {column.name for column in other.columns}:
         return None
-    if set(columns) <= names.columns.keys():
+    if set(columns) <= names.columns.keys() and not names.conversions.keys() & set(columns):
         columns, source = names.before_of(columns), names.source(only=True)
     else:
         source = names.source(*columns, only=True)
@@ -287,7 +309,9 @@ def _of_indexes(names: _Names) -> Iterator[Check]:
     held = {_keys_of(each) for each in names.was.indexes if each.unique and each.valid}
     ids = {each.oid for each in names.was.indexes if each.unique and each.valid and each.oid}
     for index in names.now.indexes:
-        if not index.unique or not index.valid or index.constraint or index.oid in ids or _keys_of(index) in held:
+        if not index.unique or not index.valid or index.constraint:
+            continue
+        if (index.oid in ids or _keys_of(index) in held) and not names.converts(_keys_of(index)):
             continue
         if names.inherits(_keys_of(index)):
             continue
@@ -350,7 +374,9 @@ def _is_checked(table: Table, column: Column) -> bool:
 
 def _misfits(names: _Names, observation: Observation, old: Column, new: Column) -> str | None:
     """Return the condition of values that a column's new type refuses, as `type_changes.condition`."""
-    was, labels = names.before.enums.get(old.type), names.after.enums.get(new.type)
+    # The labels of an array are its elements'.
+    was = names.before.enums.get(old.type.removesuffix(type_changes.ARRAY))
+    labels = names.after.enums.get(new.type.removesuffix(type_changes.ARRAY))
     same_type = old.type == new.type and (was is None or {oid for oid, _ in was} & {oid for oid, _ in labels or ()})
     if same_type:
         return ""
@@ -367,17 +393,29 @@ def _of_domains(names: _Names) -> Iterator[Check]:
     """Yield the requirements of a changed domain for the columns that have it."""
     table = names.was.name
     for old, new in difference.kept_columns(names.was, names.now):
-        was, now = (catalog.others.get(f"type {old.type}", "") for catalog in (names.before, names.after))
-        if old.type != new.type or was == now or not now.startswith("d ") or names.inherits_column(new.name):
+        if old.type != new.type or names.inherits_column(new.name):
             continue
-        held = {each.strip() for each in split(was, ";")}
-        for each in (part.strip() for part in split(now, ";")):
-            found = _DOMAIN_CHECK.search(each) or _DOMAIN_NOT_NULL.search(each)
-            if found is None or each.endswith("NOT VALID") or any(known.endswith(found[0]) for known in held):
-                continue
-            refused = _refused_by_domain(found.groupdict().get("condition"), quoted(old.name))
-            query = f"SELECT * FROM {table} WHERE {refused}"  # noqa: S608
-            yield Check("check", table, (old.name,), bare(found["name"]), query, (table,))
+        for domain in _domains(names.after, new.type):
+            was, now = (catalog.others.get(domain, "") for catalog in (names.before, names.after))
+            held = {each.strip() for each in split(was, ";")}
+            for each in (part.strip() for part in split(now, ";")) if was and was != now else ():
+                found = _DOMAIN_CHECK.search(each) or _DOMAIN_NOT_NULL.search(each)
+                if found is None or each.endswith("NOT VALID") or any(known.endswith(found[0]) for known in held):
+                    continue
+                refused = _refused_by_domain(found.groupdict().get("condition"), quoted(old.name))
+                query = f"SELECT * FROM {table} WHERE {refused}"  # noqa: S608
+                yield Check("check", table, (old.name,), bare(found["name"]), query, (table,))
+
+
+def _domains(catalog: Catalog, type_: str) -> Iterator[str]:
+    """Yield the catalog's names of a domain and of the domains that it is based on; none for another type."""
+    texts = {name: text for name, text in catalog.others.items() if name.startswith("type ") and text.startswith("d ")}
+    domain: str | None = f"type {type_}"
+    while domain in texts:
+        yield domain
+        # The base type stands before the flag of NOT NULL.
+        found = _DOMAIN_BASE.search(texts.pop(domain))
+        domain = next((each for each in texts if found and found["before"].endswith(each.removeprefix("type"))), None)
 
 
 def _refused_by_domain(condition: str | None, column: str) -> str:

@@ -342,3 +342,30 @@ def test_with_nothing_pending_there_is_no_query(runner: Runner, database: Databa
     assert runner.invoke(tree, {"preflight": "enforce"}).payload["applied"] == []
     assert len(runner.events("preflight.finished")) == before
     assert query(database, "SELECT version_num FROM alembic_version") == [("b2",)]
+
+
+def test_a_table_that_a_tenant_does_not_have_yet_is_not_looked_for_in_public(
+    runner: Runner, database: Database, tmp_path: Path
+) -> None:
+    at_base(runner, tmp_path, database, "INSERT INTO users VALUES (1, NULL, NULL, NULL)", "CREATE SCHEMA tenant")
+    makes = measured(tables=[], schema={"changed": {"table users": "of the tenant"}})
+    tree = recorded(tmp_path / "tree", [Rev("b2", sql("SELECT 1"))], {"a1": makes, "b2": measured(NOT_NULL)})
+
+    [_, entry] = runner.invoke(tree, {"action": "plan", "target": {"schema": "tenant"}}).payload["plan"]
+
+    [found], [shown] = entry["preflight"]["checks"], entry["preflight"]["tables"]
+    assert (found["result"], found["violations"]) == ("depends_on_pending", None)
+    assert (shown["rows"], shown["estimated_ms"], entry["preflight"]["verdict"]) == (None, None, "unknown")
+
+
+def test_rows_may_be_others_after_a_pending_revision_that_nobody_recorded(
+    runner: Runner, database: Database, tmp_path: Path
+) -> None:
+    at_base(runner, tmp_path, database, "INSERT INTO users VALUES (1, 'a', NULL, NULL)")
+    revisions = [Rev("b2", sql("UPDATE users SET mail = NULL")), Rev("c3", sql("SELECT 1"))]
+    tree = recorded(tmp_path / "tree", revisions, {"c3": measured(NOT_NULL)})
+
+    [_, entry] = runner.invoke(tree, {"action": "plan"}).payload["plan"]
+
+    assert [each["result"] for each in entry["preflight"]["checks"]] == ["passed"]
+    assert entry["preflight"]["verdict"] == "unknown"

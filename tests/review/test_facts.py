@@ -10,6 +10,7 @@ import pytest
 from lambda_migrate.database.schema import fingerprint
 from migrate_review.measure.session import reviewing
 from migrate_review.rules.facts import facts
+from migrate_review.rules.type_changes import condition
 from tests.support.trees import Rev, sql, write_tree
 
 if TYPE_CHECKING:
@@ -33,6 +34,13 @@ CREATE TABLE pairs (id bigint CONSTRAINT pk_pairs PRIMARY KEY, a bigint, b bigin
 CREATE TABLE "Odd Names" (id bigint CONSTRAINT pk_odd PRIMARY KEY, "Pa" bigint, "Pb" bigint, home address, feeling mood,
  price amount, number text, room int4range, during tstzrange, CONSTRAINT late CHECK ("Pa" > 0))
 CREATE TABLE heirs (extra text) INHERITS (pairs)
+CREATE TYPE grade AS ENUM ('a', 'b', 'c')
+CREATE DOMAIN number AS bigint
+CREATE DOMAIN small AS number
+CREATE TABLE typed (id bigint CONSTRAINT pk_typed PRIMARY KEY, grades grade[], ratio numeric, data json, n small,
+ at timestamp CONSTRAINT uq_at UNIQUE, since timestamp CONSTRAINT ck_since CHECK (since > '2026-01-01 00:00'),
+ word text)
+CREATE UNIQUE INDEX uq_word ON typed (lower(word)) WHERE id > 0
 CREATE TABLE lines (id bigint CONSTRAINT pk_lines PRIMARY KEY, row_id bigint CONSTRAINT fk_row REFERENCES rows (id)
  ON DELETE CASCADE, text varchar(9))
 """.replace("\n ", " ")
@@ -40,9 +48,9 @@ CREATE TABLE lines (id bigint CONSTRAINT pk_lines PRIMARY KEY, row_id bigint CON
     .splitlines()
 )
 UNDO = """
-DROP TABLE loose, spare, lines, heirs, "Odd Names", pairs, parts, rows, parents
-DROP DOMAIN amount
-DROP TYPE mood, address
+DROP TABLE typed, loose, spare, lines, heirs, "Odd Names", pairs, parts, rows, parents
+DROP DOMAIN amount, small, number
+DROP TYPE mood, grade, address
 """.strip().splitlines()
 GOOD = (
     """
@@ -56,6 +64,8 @@ INSERT INTO "Odd Names" SELECT n, n, n, ROW(NULL::text, NULL::text)::address, 'o
  tstzrange('2026-01-01', '2026-01-02') FROM
  generate_series(1, 5) AS n
 INSERT INTO heirs SELECT n, n, n, 'x' FROM generate_series(6, 7) AS n
+INSERT INTO typed SELECT n, ARRAY['a', NULL]::grade[], n, '{"a": 1}', n, at, at, n FROM (SELECT n,
+ '2026-02-01'::timestamp + n * interval '1 day' AS at FROM generate_series(1, 5) AS n) AS numbers
 """.replace("\n ", " ")
     .strip()
     .splitlines()
@@ -155,6 +165,38 @@ CHECKS: dict[str, tuple[str, str, tuple[str, str, list[str]], str, int]] = {
         ("ALTER TYPE mood RENAME TO new; CREATE TYPE mood AS ENUM ('sad', 'ok', 'glad');"
         ' ALTER TABLE "Odd Names" ALTER feeling TYPE mood USING feeling::text::mood; DROP TYPE new'),
         ("type", '"Odd Names"', ["feeling"]), "UPDATE \"Odd Names\" SET feeling = 'sad' WHERE id < 3", 2,
+    ),
+    "fewer_labels_in_arrays": (
+        ("ALTER TYPE grade RENAME TO old; CREATE TYPE grade AS ENUM ('a', 'b');"
+        " ALTER TABLE typed ALTER grades TYPE grade[] USING grades::text[]::grade[]; DROP TYPE old"),
+        ("ALTER TYPE grade RENAME TO new; CREATE TYPE grade AS ENUM ('a', 'b', 'c');"
+        " ALTER TABLE typed ALTER grades TYPE grade[] USING grades::text[]::grade[]; DROP TYPE new"),
+        ("type", "typed", ["grades"]), "UPDATE typed SET grades = ARRAY['a', 'c']::grade[] WHERE id < 3", 2,
+    ),
+    "numbers_that_are_none": (
+        "ALTER TABLE typed ALTER ratio TYPE numeric(5,2)", "ALTER TABLE typed ALTER ratio TYPE numeric",
+        ("type", "typed", ["ratio"]),
+        "UPDATE typed SET ratio = CASE id WHEN 1 THEN 'NaN' WHEN 2 THEN 'Infinity' WHEN 3 THEN 999.995 ELSE 1 END", 2,
+    ),
+    "json_to_jsonb": (
+        "ALTER TABLE typed ALTER data TYPE jsonb", "ALTER TABLE typed ALTER data TYPE json",
+        ("type", "typed", ["data"]), "UPDATE typed SET data = '\"\\u0000\"' WHERE id < 3", 2,
+    ),
+    "domain_of_a_domain": (
+        "ALTER DOMAIN number ADD CONSTRAINT few CHECK (VALUE < 5)", "ALTER DOMAIN number DROP CONSTRAINT few",
+        ("check", "typed", ["n"]), "SELECT 1", 1,
+    ),
+    "made_equal_by_a_type": (
+        "ALTER TABLE typed ALTER at TYPE date", "ALTER TABLE typed ALTER at TYPE timestamp",
+        ("unique", "typed", ["at"]), "UPDATE typed SET at = '2026-03-01'::timestamp + id * interval '1 hour'", 1,
+    ),
+    "made_equal_by_an_expression": (
+        "ALTER TABLE typed ALTER word TYPE text USING left(word, 1)", "SELECT 1",
+        ("unique", "typed", []), "UPDATE typed SET word = CASE id WHEN 1 THEN 'Xa' WHEN 2 THEN 'xb' ELSE word END", 1,
+    ),
+    "refused_after_a_type": (
+        "ALTER TABLE typed ALTER since TYPE date", "ALTER TABLE typed ALTER since TYPE timestamp",
+        ("check", "typed", ["since"]), "UPDATE typed SET since = '2026-01-01 05:00' WHERE id < 3", 2,
     ),
     "expressions_that_exclude": (
         "ALTER TABLE rows ADD CONSTRAINT ex EXCLUDE USING btree (lower(word) WITH =)",
@@ -290,6 +332,15 @@ def test_a_query_finds_the_rows_that_are_in_the_way_and_no_others(
         cursor.execute(breaks)
         cursor.execute(counting)
         assert cursor.fetchone() == (violations,)
+
+
+@pytest.mark.parametrize("old", ["smallint", "bigint", "numeric", "real", "double precision"])
+def test_digits_are_counted_in_numbers_of_each_type(old: str, database: Database) -> None:
+    refused = condition("n", old, "numeric(3,0)", None, None)
+    values = f"(VALUES (999::{old}), (1000::{old}), (NULL::{old})) AS listed (n)"
+    with closing(database.connect()) as opened, opened.cursor() as cursor:
+        cursor.execute(f"SELECT n::int FROM {values} WHERE {refused}")  # noqa: S608 - what is tested
+        assert cursor.fetchall() == [(1000,)]
 
 
 def test_a_query_uses_the_names_from_before_the_revision(recorded: dict[str, dict[str, Any]]) -> None:
