@@ -101,6 +101,18 @@ class Migrations(Construct):
         self._check_regions()
         _check_authorities(self, login, self._options.environment)
         databases = database if isinstance(database, Sequence) else [database]
+        _check_network(
+            self,
+            vpc,
+            {
+                "vpc_subnets": vpc_subnets,
+                "database_port": database_port,
+                "s3_prefix_list": s3_prefix_list,
+                "logs_endpoint": logs_endpoint,
+                "secrets_endpoint": None if secrets_endpoint == "create" else secrets_endpoint,
+            },
+            databases,
+        )
         network = None
         if vpc is not None:
             reach_s3(self._options.rollout, secrets_endpoint, s3_prefix_list)
@@ -126,6 +138,8 @@ class Migrations(Construct):
             "alarms": self._options.alarms,
             "rollout.kms_key": rollout.kms_key if rollout else None,
         }
+        arns |= {f"invokers.{number}": role for number, role in enumerate(self._options.invokers)}
+        arns["permissions_boundary"] = self._options.permissions_boundary
         for number, target in enumerate(rollout.targets if rollout else ()):
             arns[f"rollout.targets.{number}.secret_id"] = target.secret_id
         _check_regions(self, arns)
@@ -391,8 +405,31 @@ def _check_regions(scope: Construct, arns: Mapping[str, str | None]) -> None:
     if cdk.Token.is_unresolved(region):
         return
     for name, arn in arns.items():
-        if arn and not cdk.Token.is_unresolved(arn) and arn.startswith("arn:") and arn.split(":")[3] != region:
-            raise StageError(f"{_path(scope)}{name}: {arn} is not in the stage's region, {region}")
+        if arn and not cdk.Token.is_unresolved(arn) and arn.startswith("arn:"):
+            _, partition, service, where, *_ = arn.split(":")
+            if service != "iam" and where != region:
+                raise StageError(f"{_path(scope)}{name}: {arn} is not in the stage's region, {region}")
+            if partition != _partition(region):
+                raise StageError(
+                    f"{_path(scope)}{name}: {arn} is not in the partition of {region}, {_partition(region)}"
+                )
+
+
+def _partition(region: str) -> str:
+    """Return the partition of a region. Identities and policies of another one do not exist there."""
+    names = {"cn-": "aws-cn", "us-gov-": "aws-us-gov", "eusc-": "aws-eusc"}
+    return next((name for begin, name in names.items() if region.startswith(begin)), "aws")
+
+
+def _check_network(
+    scope: Construct, vpc: ec2.IVpc | None, given: Mapping[str, object], databases: Sequence[ec2.IConnectable]
+) -> None:
+    """Refuse a VPC without a database that the function may reach, and arguments for a VPC without a VPC."""
+    if vpc is not None and not databases:
+        raise StageError(f"{_path(scope)}database is required with vpc: the function may connect only to it")
+    without = [name for name, value in given.items() if value is not None]
+    if vpc is None and without:
+        raise StageError(f"{_path(scope)}{without[0]} needs vpc")
 
 
 def _check_authorities(scope: Construct, login: Login, environment: Mapping[str, str]) -> None:

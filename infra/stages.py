@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from datetime import date
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from infra.names import Names
@@ -30,7 +30,6 @@ _SECURITY_GROUP = r"^sg-[0-9a-f]+$"
 # The beginning of any ARN, with a partition.
 _ARN = r"^arn:aws[a-z-]*:"
 _SNS_TOPIC = _ARN + r"sns:[a-z0-9-]+:[0-9]{12}:[A-Za-z0-9_-]{1,256}$"
-_COMPLETE_ARN = r"-[A-Za-z0-9]{6}$"
 # Settings of a rollout that the function does not need.
 _OF_THE_STACK = {"approval_hours", "kms_key", "resource_ids", "retries", "runs", "soak_alarm", "users"}
 # Variables that a function must not set (Lambda developer guide, "Defined runtime environment variables").
@@ -52,6 +51,10 @@ KeyArn = Annotated[str, Field(pattern=_ARN + r"kms:[a-z0-9-]+:[0-9]{12}:key/[A-Z
 # The names that are valid for dependency groups in pyproject.toml.
 GroupName = Annotated[str, Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$")]
 DistributionName = Annotated[str, Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$")]
+# The tags that every service of the stack accepts.
+_TAG = r"^[\p{L}\p{N} _.:/=+@-]*$"
+TagKey = Annotated[str, Field(pattern=_TAG, min_length=1, max_length=128)]
+TagValue = Annotated[str, Field(pattern=_TAG, max_length=256)]
 ServiceName = Annotated[str, Field(pattern=r"^[a-z0-9-]+$")]
 ResourceId = Annotated[str, Field(pattern=r"^(db|cluster|prx)-[A-Za-z0-9]+$")]
 # A CIDR of IPv4 or IPv6.
@@ -62,6 +65,23 @@ Peer = Annotated[str, Field(pattern=f"{_SECURITY_GROUP}|{_CIDR}|{_PARAMETER}")]
 Tags = Annotated[Mapping[str, str], Field(min_length=1)]
 PolicyArn = Annotated[str, Field(pattern=_ARN + r"iam::([0-9]{12}|aws):policy/[A-Za-z0-9+=,.@_/-]+$")]
 RoleArn = Annotated[str, Field(pattern=_ARN + r"iam::[0-9]{12}:role/[A-Za-z0-9+=,.@_/-]+$")]
+
+
+def _complete(secret: str) -> str:
+    if secret.startswith("arn:") and not re.search(r"-[A-Za-z0-9]{6}$", secret):
+        raise _wrong("the ARN is not complete: it ends in a hyphen and six characters")
+    return secret
+
+
+# A name or a complete ARN, without the wildcards of IAM: the role may read exactly this secret.
+_NAME_IN_SECRETS_MANAGER = r"[A-Za-z0-9/_+=.@!-]{1,512}$"
+SecretId = Annotated[
+    str,
+    Field(
+        pattern=f"^{_NAME_IN_SECRETS_MANAGER}|{_ARN}secretsmanager:[a-z0-9-]+:[0-9]{{12}}:secret:{_NAME_IN_SECRETS_MANAGER}"
+    ),
+    AfterValidator(_complete),
+]
 
 
 class StageError(Exception):
@@ -75,9 +95,8 @@ class _Settings(BaseModel):
 class DatabaseSettings(_Settings):
     """The stage's database, and how the function logs in."""
 
-    secret: str | None = Field(
+    secret: SecretId | None = Field(
         default=None,
-        min_length=1,
         description="Name or complete ARN of the secret in Secrets Manager. Optional only for `iam` with `host`,"
         " `name` and `user`",
     )
@@ -113,8 +132,6 @@ class DatabaseSettings(_Settings):
     def _iam_needs_to_know_whom(self) -> Self:
         if self.secret is None and not (self.auth == "iam" and self.host and self.name and self.user):
             raise _wrong("required, unless auth is iam and host, name and user are given", key="secret")
-        if self.secret and self.secret.startswith("arn:") and not re.search(_COMPLETE_ARN, self.secret):
-            raise _wrong("the ARN is not complete: it ends in a hyphen and six characters", key="secret")
         if self.auth == "iam" and not (self.user and self.resource_id):
             raise _wrong("auth iam needs user and resource_id beside it")
         if self.auth == "password" and self.resource_id:
@@ -228,7 +245,7 @@ class RolloutTarget(_Settings):
     name: str | None = Field(
         default=None, min_length=1, description="The target's name. Default: made of the other fields"
     )
-    secret_id: str | None = Field(default=None, min_length=1, description="Name or complete ARN of the target's secret")
+    secret_id: SecretId | None = Field(default=None, description="Name or complete ARN of the target's secret")
     database: str | None = Field(default=None, min_length=1, description="The target's database on its server")
     schema_: str | None = Field(
         default=None, min_length=1, alias="schema", description="The target's schema in its database"
@@ -572,8 +589,11 @@ class Options(_Settings):
         default=None,
         description="ARN of a managed policy that limits every role of the stack. `bootstrap_qualifier` has its own",
     )
-    tags: Mapping[str, str] = Field(
-        default_factory=dict, description="Tags for every resource, in addition to `project` and `stage`"
+    tags: Mapping[TagKey, TagValue] = Field(
+        default_factory=dict,
+        # AWS allows 50 for a resource.
+        max_length=48,
+        description="Tags for every resource, in addition to `project` and `stage`",
     )
 
     @field_validator("environment", mode="before")
@@ -592,6 +612,14 @@ class Options(_Settings):
             if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]+", name):
                 raise _wrong(f"environment: {name!r} is not a valid name of a variable in Lambda")
         return self
+
+    @field_validator("tags")
+    @classmethod
+    def _tags_are_not_awss_own(cls, tags: Mapping[str, str]) -> Mapping[str, str]:
+        reserved = [key for key in tags if key.lower().startswith("aws:")]
+        if reserved:
+            raise _wrong(f"remove {reserved[0]}: AWS reserves tags that begin with aws:")
+        return tags
 
     @model_validator(mode="after")
     def _fits_lambdas_variables(self) -> Self:

@@ -229,6 +229,15 @@ def stack(tmp_path: Path) -> cdk.Stack:
             {"secret": None},
             "stack/Migrations: secret is required, unless login has iam_resource_ids, host, name and user",
         ),
+        ({"database_port": 5433}, "stack/Migrations: database_port needs vpc"),
+        ({"secrets_endpoint": "nat"}, "stack/Migrations: secrets_endpoint needs vpc"),
+        (
+            {"invokers": ["arn:aws-cn:iam::123456789012:role/ci"]},
+            (
+                "stack/Migrations: invokers.0: arn:aws-cn:iam::123456789012:role/ci is not in the partition of"
+                f" {REGION}, aws"
+            ),
+        ),
         ({"login": Login(iam_resource_ids=["db-A"])}, "stack/Migrations: login: iam_resource_ids need user"),
     ],
 )
@@ -278,6 +287,11 @@ def test_where_the_package_has_no_certificate_authority_one_is_required(
             construct(code, cdk.Stack(app, "plain", env=environment))
     construct(code, cdk.Stack(app, "own", env=environment), login=Login(ca_bundle=tmp_path / "ca.pem"))
     construct(code, cdk.Stack(app, "unverified", env=environment), environment={"DB_SSLMODE": "require"})
+
+
+def test_a_vpc_without_a_database_is_refused(code: Code, stack: cdk.Stack) -> None:
+    with pytest.raises(StageError, match="database is required with vpc"):
+        construct(code, stack, vpc=ec2.Vpc(stack, "Vpc"))
 
 
 def test_the_migration_waits_for_the_constructs_passed_to_after(code: Code, stack: cdk.Stack) -> None:

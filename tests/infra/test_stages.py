@@ -44,7 +44,7 @@ def test_names_have_the_contracts_defaults() -> None:
     [
         ({}, "dev.database", "required"),
         ({"database": {}}, "dev.database.secret", "required"),
-        ({"database": {"secret": ""}}, "dev.database.secret", "at least 1"),
+        ({"database": {"secret": ""}}, "dev.database.secret", "pattern"),
         ({"database": {"secret": "x", "hots": "y"}}, "dev.database.hots", "not permitted"),
         ({"database": {"secret": "x", "port": 0}}, "dev.database.port", "greater than or equal to 1"),
         ({"database": {"secret": "x", "port": 65536}}, "dev.database.port", "less than or equal to 65535"),
@@ -125,6 +125,26 @@ def test_names_have_the_contracts_defaults() -> None:
         ({**MINIMAL, "allow_downgrade": "perhaps"}, "dev.allow_downgrade", "boolean"),
         ({**MINIMAL, "migrate_on_deploy": 2}, "dev.migrate_on_deploy", "boolean"),
         ({**MINIMAL, "tags": {"team": 1}}, "dev.tags.team", "string"),
+        ({**MINIMAL, "tags": {"aws:team": "a"}}, "dev.tags", "AWS reserves tags"),
+        ({**MINIMAL, "tags": {"team": "<a>"}}, "dev.tags.team", "pattern"),
+        ({**MINIMAL, "tags": {"t" * 129: "a"}}, f"dev.tags.{'t' * 129}", "at most 128"),
+        ({**MINIMAL, "tags": {f"tag-{number}": "" for number in range(49)}}, "dev.tags", "at most 48"),
+        # The role may read what the name is, and IAM knows wildcards.
+        ({"database": {"secret": "*"}}, "dev.database.secret", "pattern"),
+        ({"database": {"secret": "prod/?"}}, "dev.database.secret", "pattern"),
+        (
+            {**MINIMAL, "rollout": {"targets": [{"secret_id": "tenants/*"}]}},
+            "dev.rollout.targets.0.secret_id",
+            "pattern",
+        ),
+        (
+            {
+                **MINIMAL,
+                "rollout": {"targets": [{"secret_id": "arn:aws:secretsmanager:eu-central-1:123456789012:secret:x"}]},
+            },
+            "dev.rollout.targets.0.secret_id",
+            "six",
+        ),
         ([], "dev", "Stage"),
     ],
 )
