@@ -170,7 +170,11 @@ def test_the_image_can_be_built_and_imports_the_handler(tmp_path: Path) -> None:
     image = built.stdout.strip()
     assert re.fullmatch(r"sha256:[0-9a-f]{64}", image)
     try:
-        code = "import lambda_migrate.handler, alembic, sqlalchemy; print('ok')"
+        # The function's own libraries, and then those of env.py's process, which has a folder of its own.
+        code = (
+            "import sys, lambda_migrate.handler; sys.path.insert(0, str(lambda_migrate.BACKEND_LIBRARIES));"
+            " import alembic, sqlalchemy; print('ok')"
+        )
         run = ["docker", "run", "--rm", "--platform", "linux/amd64", "--entrypoint", "python", image, "-c", code]
         assert subprocess.run(run, capture_output=True, text=True, check=True).stdout == "ok\n"
     finally:
