@@ -6,13 +6,14 @@ import json
 import os
 import runpy
 import subprocess
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import aws_cdk as cdk
 import pytest
 from aws_cdk import aws_ec2 as ec2
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_kms as kms
+from aws_cdk import aws_rds as rds
 from aws_cdk import aws_secretsmanager as secretsmanager
 from aws_cdk import aws_sqs as sqs
 from aws_cdk.assertions import Template
@@ -26,7 +27,7 @@ from tests.infra.synthesis import ACCOUNT, REGION, Stack, as_list
 from tests.support.checkout import ROOT, with_tools
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 # A backend is packaged, once for all.
@@ -287,6 +288,81 @@ def test_where_the_package_has_no_certificate_authority_one_is_required(
             construct(code, cdk.Stack(app, "plain", env=environment))
     construct(code, cdk.Stack(app, "own", env=environment), login=Login(ca_bundle=tmp_path / "ca.pem"))
     construct(code, cdk.Stack(app, "unverified", env=environment), environment={"DB_SSLMODE": "require"})
+
+
+def _cluster(stack: cdk.Stack, vpc: ec2.IVpc, construct_id: str = "Cluster") -> rds.DatabaseCluster:
+    engine = rds.DatabaseClusterEngine.aurora_postgres(version=rds.AuroraPostgresEngineVersion.VER_17_4)
+    writer = rds.ClusterInstance.serverless_v2("Writer")
+    return rds.DatabaseCluster(stack, construct_id, engine=engine, writer=writer, vpc=vpc, port=6001)
+
+
+def _instance(stack: cdk.Stack, vpc: ec2.IVpc) -> rds.DatabaseInstance:
+    engine = rds.DatabaseInstanceEngine.postgres(version=rds.PostgresEngineVersion.VER_17)
+    return rds.DatabaseInstance(stack, "Instance", engine=engine, vpc=vpc, port=6002)
+
+
+def _proxy(stack: cdk.Stack, vpc: ec2.IVpc) -> rds.DatabaseProxy:
+    cluster = _cluster(stack, vpc, "Proxied")
+    return cluster.add_proxy("Proxy", secrets=[cast("secretsmanager.ISecret", cluster.secret)], vpc=vpc)
+
+
+def _imported(stack: cdk.Stack, _: ec2.IVpc) -> rds.IDatabaseCluster:
+    groups = [ec2.SecurityGroup.from_security_group_id(stack, "Known", "sg-0123456789abcdef0")]
+    return rds.DatabaseCluster.from_database_cluster_attributes(
+        stack, "Imported", cluster_identifier="shop", port=6003, security_groups=groups
+    )
+
+
+@pytest.mark.parametrize("database", [_cluster, _instance, _proxy, _imported], ids=lambda made: made.__name__)
+def test_every_kind_of_database_lets_the_function_in_on_its_own_port(
+    code: Code, stack: cdk.Stack, database: Callable[[cdk.Stack, ec2.IVpc], Any]
+) -> None:
+    vpc = ec2.Vpc(stack, "Vpc", max_azs=2)
+    made = database(stack, vpc)
+    own_port = made.connections.default_port
+    # A proxy listens on PostgreSQL's port, whatever its database's is.
+    port = stack.resolve(own_port.to_rule_json()["fromPort"]) if own_port else 5432
+    construct(code, stack, vpc=vpc, database=[made, ec2.Peer.ipv4("10.1.0.0/16")], secrets_endpoint="nat")
+
+    template = Stack({"Outputs": {}, **Template.from_stack(stack).to_json()})
+
+    own = {"Fn::GetAtt": [ids(template, "AWS::EC2::SecurityGroup", "MigrationsSecurityGroup")[0], "GroupId"]}
+    rules = [each["Properties"] for each in template.all("AWS::EC2::SecurityGroupIngress")]
+    assert [each["FromPort"] for each in rules if each.get("SourceSecurityGroupId") == own] == [port]
+
+
+def test_two_functions_of_one_stack_share_nothing_but_the_invoker_of_deployments(code: Code, stack: cdk.Stack) -> None:
+    vpc = ec2.Vpc(stack, "Vpc", max_azs=2)
+    cluster = _cluster(stack, vpc)
+    for service in ("shop", "billing"):
+        Migrations(
+            stack,
+            service,
+            service=service,
+            stage="dev",
+            backend=code,
+            vpc=vpc,
+            database=cluster,
+            secret=cluster.secret,
+            migrate_on_deploy=True,
+            alarms="team@example.com",
+        )
+
+    template = Stack(dict(Template.from_stack(stack).to_json()))
+
+    for kind, name in (
+        ("AWS::Lambda::Function", "FunctionName"),
+        ("AWS::Logs::LogGroup", "LogGroupName"),
+        ("AWS::StepFunctions::StateMachine", "StateMachineName"),
+        ("AWS::CloudWatch::Alarm", "AlarmName"),
+        ("AWS::CloudWatch::Dashboard", "DashboardName"),
+        ("AWS::SNS::Topic", "TopicName"),
+    ):
+        names = [str(each["Properties"][name]) for each in template.all(kind) if name in each["Properties"]]
+        assert len(names) >= 2
+        assert len(set(names)) == len(names)
+    assert len(template.all("Custom::Trigger")) == 2
+    assert len([each for each in template.names("AWS::Lambda::Function") if "CustomResourceProvider" in each]) == 1
 
 
 def test_a_vpc_without_a_database_is_refused(code: Code, stack: cdk.Stack) -> None:
