@@ -26,7 +26,7 @@ from infra.monitoring import Observed, monitor
 from infra.names import Names
 from infra.network import Network, place
 from infra.permissions import allow_rollouts, endpoint_policy, function_role, publish_encrypted, use_key
-from infra.stages import Options, StageError, problem, reach_codebuilds_services, reach_s3
+from infra.stages import Options, StageError, check_names, problem, reach_codebuilds_services, reach_s3
 from infra.state_machine import removal_policy, rollouts_bucket, state_machine
 
 if TYPE_CHECKING:
@@ -95,6 +95,7 @@ class Migrations(Construct):
         self._names = Names(prefix, service, stage, aside)
         self._key = key
         try:
+            check_names(self._names)
             self._database = database_of(secret, secret_key, login)
         except StageError as error:
             raise StageError(f"{_path(self)}{error}") from None

@@ -45,7 +45,8 @@ RESERVED_VARIABLES = frozenset(
 # Variables whose values are JSON. A stage may write them as objects.
 _OBJECTS = ("DATABASE_ENV", "ALEMBIC_X")
 _EMAIL = r"^[^@\s:]+@[^@\s:]+\.[^@\s:]+$"
-Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,30}$")]
+_NAME = r"^[a-z][a-z0-9-]{0,30}$"
+Name = Annotated[str, Field(pattern=_NAME)]
 # The ARN of a key and not of an alias: policies name keys.
 KeyArn = Annotated[str, Field(pattern=_ARN + r"kms:[a-z0-9-]+:[0-9]{12}:key/[A-Za-z0-9-]+$")]
 # The names that are valid for dependency groups in pyproject.toml.
@@ -742,16 +743,34 @@ class Project(_Settings):
             known = ", ".join(self.stages)
             wrong = f"there is no stage {name!r} in cdk.json" if name else "no stage was chosen"
             raise StageError(f"{wrong}: pass -c stage=NAME, one of {known}")
-        if len(self.names(name).function) > _LONGEST_FUNCTION_NAME:
-            raise StageError(
-                f"cdk.json: project.prefix, project.service and the stage's name {name!r} make a function name longer"
-                f" than Lambda's {_LONGEST_FUNCTION_NAME} characters"
-            )
+        try:
+            check_names(self.names(name))
+        except StageError as error:
+            raise StageError(f"cdk.json: {error}") from None
         return self.stages[name]
 
     def names(self, stage: str) -> Names:
         """Return the names of a stage's resources."""
         return Names(self.prefix, self.service, stage)
+
+
+def check_names(names: Names) -> None:
+    """Refuse parts of names that AWS would refuse.
+
+    Raises:
+        StageError: a part has another form, or the function's name is too long.
+    """
+    for what, part in (("prefix", names.prefix), ("service", names.service), ("stage", names.stage)):
+        if not re.search(_NAME, part):
+            raise StageError(
+                f"{what} {part!r} must begin with a lowercase letter, and have at most 31 lowercase letters, digits and"
+                " hyphens"
+            )
+    if len(names.function) > _LONGEST_FUNCTION_NAME:
+        raise StageError(
+            f"prefix, service and the stage's name {names.stage!r} make a function name longer than Lambda's"
+            f" {_LONGEST_FUNCTION_NAME} characters: {names.function}"
+        )
 
 
 def _wrong(message: str, *, key: str = "") -> PydanticCustomError:

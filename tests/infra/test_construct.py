@@ -230,6 +230,20 @@ def stack(tmp_path: Path) -> cdk.Stack:
             {"secret": None},
             "stack/Migrations: secret is required, unless login has iam_resource_ids, host, name and user",
         ),
+        (
+            {"service": "My Shop"},
+            (
+                "stack/Migrations: service 'My Shop' must begin with a lowercase letter, and have at most 31 lowercase"
+                " letters, digits and hyphens"
+            ),
+        ),
+        (
+            {"service": "s" * 31, "prefix": "p" * 12, "aside": True},
+            (
+                "stack/Migrations: prefix, service and the stage's name 'dev' make a function name longer than Lambda's"
+                f" 64 characters: {'p' * 12}-{'s' * 31}-migrate-lambda-dev-aside"
+            ),
+        ),
         ({"database_port": 5433}, "stack/Migrations: database_port needs vpc"),
         ({"secrets_endpoint": "nat"}, "stack/Migrations: secrets_endpoint needs vpc"),
         (
