@@ -18,7 +18,7 @@ from lambda_migrate.invocation.redaction import conceal_for_good, one_line
 from lambda_migrate.invocation.request import ACTIONS, Request, parse_request
 from lambda_migrate.invocation.result import Result, RunState, joined
 from lambda_migrate.invocation.settings import PACKAGE_ROOT, Settings, read_settings, secrets_of, settings_for
-from lambda_migrate.invocation.telemetry import log, logger, measure
+from lambda_migrate.invocation.telemetry import log, logger, measure, set_level
 from lambda_migrate.revisions.manifest import defaults
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def handler(event: object, context: LambdaContext) -> dict[str, Any]:
         settings = read_settings(defaults=defaults(PACKAGE_ROOT))
         conceal_for_good(secrets_of(settings))
         logger.append_keys(stage=settings.stage)
-        logger.setLevel(settings.log_level)
+        set_level(settings.log_level)
         request = parse_request(event)
         _log_start(request)
         result = perform(_invocation(request, settings, context))

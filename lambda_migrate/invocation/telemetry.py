@@ -72,6 +72,15 @@ logger = Logger(
 )
 
 
+def set_level(level: str) -> None:
+    """Set the level of the function's own lines.
+
+    Powertools' own method would set Lambda's level instead. With JSON as its log format, Lambda sets
+    ``AWS_LAMBDA_LOG_LEVEL`` for each function, to INFO by default.
+    """
+    logging.getLogger(logger.name).setLevel(level)
+
+
 def log(event: Event, message: str, *, level: int = logging.INFO, **fields: Any) -> None:  # noqa: ANN401
     """Write one line about an event. ``fields`` are those of the contract's section 8; it leaves out None."""
     known = {name: value for name, value in fields.items() if value is not None}

@@ -380,3 +380,12 @@ def test_a_stage_that_allows_no_target_touches_none(runner: Runner, database: Da
 
     assert function.invoke({"target": {"database": database.name}}).payload["revision"] == "c3"
     assert query(database, "SELECT count(*) FROM pg_class WHERE relnamespace = 'tenant'::regnamespace") == [(0,)]
+
+
+@pytest.mark.parametrize("lambdas", ["INFO", "DEBUG"])
+def test_lambdas_own_log_level_does_not_replace_the_functions(runner: Runner, lambdas: str) -> None:
+    """With JSON as its log format, Lambda sets AWS_LAMBDA_LOG_LEVEL for each function."""
+    answer = runner.invoke(event={"action": "history"}, AWS_LAMBDA_LOG_LEVEL=lambdas, LOG_LEVEL="WARNING")
+
+    assert answer.payload["status"] == "ok"
+    assert runner.events() == []
