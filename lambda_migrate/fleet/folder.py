@@ -50,6 +50,25 @@ _OUTCOME = re.compile(rf"([0-9]{{1,9}})/({'|'.join(OUTCOMES)})/([0-9]{{1,9}})/([
 _LONGEST_REVISION = 700
 
 
+# The objects that one wave may have: Step Functions passes on 256 KB.
+MOST_PARTS = 200
+# The forms of the objects. People write these by hand, too.
+_ITEM = {"number": int, "name": str, "server": str, "wave": int, "target": dict}
+_WAVE = {"wave": int, "count": int, "tolerated_failures": int, "canary": bool, "parts": (None, int)}
+_LISTING = {
+    "rollout": str,
+    "stage": str,
+    "plan": bool,
+    "started": str,
+    "targets": int,
+    "waves": [_WAVE],
+    **dict.fromkeys(("package", "downgrade_to", "migrated_by"), (None, str)),
+    **dict.fromkeys(("heads", "new", "chosen"), (None, [str])),
+    "check": (None, bool),
+    "excluded": (None, [{"name": str, "reason": str}]),
+}
+
+
 def wave_file(number: int, part: int = 1) -> str:
     """Return the name of the object that lists the targets of a wave, or those of one part of a long wave."""
     return f"wave-{number}.json" if part == 1 else f"wave-{number}-{part}.json"
@@ -121,9 +140,9 @@ class Folder:
 
     def items(self, wave: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
         """Yield the targets of a wave, in their order. What the function did not write there is left out."""
-        for part in range(1, int(wave.get("parts", 1)) + 1):
+        for part in range(1, (wave.get("parts") or 1) + 1):
             items = self.read(wave_file(wave["wave"], part))
-            yield from (item for item in items if _is_item(item)) if isinstance(items, list) else ()
+            yield from (item for item in items if has_form(item, _ITEM)) if isinstance(items, list) else ()
 
     def is_halted(self) -> bool:
         """Return whether no further target may begin."""
@@ -184,21 +203,26 @@ def _outcome(key: str, path: str) -> Outcome | None:
     return Outcome(int(wave), int(number), what, int(duration_ms), unquote(at), key)
 
 
-def _is_item(item: object) -> bool:
-    """Return whether it is a target as a wave's object lists it."""
-    fields: dict[str, type] = {"number": int, "name": str, "server": str, "wave": int, "target": dict}
-    return isinstance(item, dict) and all(type(item.get(name)) is kind for name, kind in fields.items())
+def has_form(document: object, form: object) -> bool:
+    """Return whether JSON has a form: a type, None, a dict of fields, a list of one form, or a tuple of alternatives.
+
+    A missing field counts as None.
+    """
+    if isinstance(form, tuple):
+        return any(has_form(document, each) for each in form)
+    if isinstance(form, list):
+        return isinstance(document, list) and all(has_form(each, form[0]) for each in document)
+    if isinstance(form, dict):
+        return isinstance(document, dict) and all(has_form(document.get(name), each) for name, each in form.items())
+    # A bool is an int for isinstance.
+    return document is None if form is None else type(document) is form
 
 
 def _is_listing(document: object) -> bool:
     """Return whether a document has the form of rollout.json."""
-    if not isinstance(document, dict) or not isinstance(document.get("waves"), list):
+    if not isinstance(document, dict) or not has_form(document, _LISTING):
         return False
-    fields: dict[str, type] = {"rollout": str, "stage": str, "plan": bool, "started": str, "targets": int}
-    wave_fields: dict[str, type] = {"wave": int, "count": int, "tolerated_failures": int, "canary": bool}
-    return all(type(document.get(name)) is kind for name, kind in fields.items()) and all(
-        isinstance(wave, dict)
-        and all(type(wave.get(name)) is kind for name, kind in wave_fields.items())
-        and type(wave.get("parts", 1)) is int
-        for wave in document["waves"]
-    )
+    # Both or neither.
+    downgrades = {document.get(name) is None for name in ("downgrade_to", "migrated_by")}
+    sizes = [(wave["count"], wave.get("parts") or 1) for wave in document["waves"]]
+    return len(downgrades) == 1 and all(count >= 0 and 1 <= parts <= MOST_PARTS for count, parts in sizes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
@@ -11,6 +12,7 @@ from lambda_migrate.database.open_session import open_session
 from lambda_migrate.database.secret import parse_secret, read_secret
 from lambda_migrate.invocation.errors import (
     ConfigurationError,
+    DatabaseUnavailable,
     InvalidRequest,
     MigrationError,
     MigrationIncomplete,
@@ -48,8 +50,9 @@ def placed(invocation: Invocation, tenants: Sequence[Tenant]) -> list[Tenant]:
     without_server = {_secret(tenant) for tenant in tenants if not (tenant.server or tenant.problem)}
     all_secrets = {_secret(tenant) for tenant in tenants if not tenant.problem}
     known = _read(invocation, all_secrets if len(all_secrets) <= _MOST_SECRETS else without_server)
-    _check_places(invocation, tenants, known)
-    return [tenant if tenant.server else replace(tenant, server=_server(tenant, known)) for tenant in tenants]
+    unknown = check_places(invocation, tenants, known)
+    found = [replace(tenant, problem=unknown.get(tenant.name, tenant.problem)) for tenant in tenants]
+    return [tenant if tenant.server else replace(tenant, server=_server(tenant, known)) for tenant in found]
 
 
 def _secret(tenant: Tenant) -> str | None:
@@ -80,20 +83,25 @@ def _read(invocation: Invocation, secrets: set[str | None]) -> dict[str | None, 
         return dict(zip(ordered, readers.map(read, ordered), strict=True))
 
 
-def _check_places(
+def check_places(
     invocation: Invocation, tenants: Sequence[Tenant], known: Mapping[str | None, Credentials | None]
-) -> None:
-    """Raise `ConfigurationError` if two targets are one database and schema: one would be migrated as the other.
+) -> dict[str, str]:
+    """Return the names of targets whose schema could not be compared with the others', each with the reason.
 
     The server is asked only about targets without a schema that share their database with others: their schema is the
-    default of their login.
+    default of their login. Without credentials, only the fields of the targets are compared.
+
+    Raises:
+        ConfigurationError: two targets are one database and schema. One would be migrated as the other.
     """
+    _refuse_equal([tenant for tenant in tenants if not tenant.problem and known.get(_secret(tenant)) is None])
     databases: dict[tuple[str, int, str], list[Tenant]] = {}
     for tenant in tenants:
         credentials = None if tenant.problem else known.get(_secret(tenant))
         if credentials is not None:
             database = tenant.target.get("database", credentials.database)
             databases.setdefault((credentials.host.lower(), credentials.port, database), []).append(tenant)
+    unknown: dict[str, str] = {}
     for (_, _, database), sharing in databases.items():
         found: dict[str, Tenant] = {}
         for tenant in sharing if len(sharing) > 1 else ():
@@ -101,7 +109,14 @@ def _check_places(
                 raise MigrationIncomplete(
                     "Lambda's timeout came before the default schemas of the targets were known: give each its `schema`"
                 )
-            schema = tenant.target.get("schema") or _default_schema(invocation, tenant)
+            try:
+                schema = tenant.target.get("schema") or _default_schema(invocation, tenant)
+            except (DatabaseUnavailable, SecretUnavailable) as error:
+                unknown[tenant.name] = (
+                    f"its default schema could not be compared with those of the other targets in database"
+                    f" {database!a}: {error}; give it its `schema`, or retry it"
+                )
+                continue
             if schema is None:
                 continue
             other = found.setdefault(schema, tenant)
@@ -110,10 +125,28 @@ def _check_places(
                     f"the targets {other.name!a} and {tenant.name!a} are both schema {schema!a} of database"
                     f" {database!a}: leave one out; nothing was begun"
                 )
+    return unknown
+
+
+def _refuse_equal(tenants: Sequence[Tenant]) -> None:
+    """Raise `ConfigurationError` if two targets have the same fields."""
+    known: dict[str, Tenant] = {}
+    for tenant in tenants:
+        same = known.setdefault(json.dumps(tenant.target, sort_keys=True), tenant)
+        if same is not tenant:
+            raise ConfigurationError(
+                f"the targets {same.name!a} and {tenant.name!a} have the same secret_id, database and schema: leave"
+                " one out; nothing was begun"
+            )
 
 
 def _default_schema(invocation: Invocation, tenant: Tenant) -> str | None:
-    """Return the default schema of a target's login, or None if its database does not answer."""
+    """Return the default schema of a target's login, or None if the target fails anyway when its turn comes.
+
+    Raises:
+        DatabaseUnavailable: its database does not answer now. It may answer when the target's turn comes.
+        SecretUnavailable: its secret cannot be read now.
+    """
     target = Target(**tenant.target)
     own = replace(
         invocation,
@@ -123,5 +156,7 @@ def _default_schema(invocation: Invocation, tenant: Tenant) -> str | None:
     try:
         with closing(open_session(own)) as session:
             return session.default_schema or _PUBLIC
+    except (DatabaseUnavailable, SecretUnavailable):
+        raise
     except MigrationError:
         return None

@@ -10,7 +10,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from lambda_migrate.database.server_limit import ServerBusy
-from lambda_migrate.fleet.folder import BEHIND
+from lambda_migrate.fleet.folder import BEHIND, has_form
 from lambda_migrate.invocation.errors import MigrationError
 from lambda_migrate.invocation.loading import load
 
@@ -28,6 +28,11 @@ _MOST_READ = 1000
 _MOST_DIFFERENCES = 20
 _MOST_GROUPS = 50
 _FINGERPRINT_CHARACTERS = 12
+# The forms of the two objects.
+_CHECK = {"revision": str, "check": str, "table": str, "columns": [str], "violations": int}
+_LONGEST = {"revision": str, "table": str, "blocks": str, "estimated_ms": int}
+_PREFLIGHT = {"name": str, "server": str, "checks": [_CHECK], "longest": (None, _LONGEST)}
+_SCHEMA = {"name": str, "differences": [str], "more": int, "reason": (None, str)}
 _VERDICTS = ("fails", "slow", "unknown", "ok")
 _SCHEMA_STATES = ("equal", "different", "unknown")
 
@@ -109,7 +114,7 @@ def _preflight(folder: Folder) -> dict[str, Any] | None:
     by_trouble = sorted(seen, key=lambda each: (_VERDICTS.index(each[0]), -each[1]))
     wanted = [key for verdict, _, key in by_trouble if verdict in {"fails", "slow"}][:_MOST_READ]
     longest_key = max(seen, key=lambda each: each[1])[2]
-    bodies = {key: body for key in {*wanted, longest_key} if (body := _body(folder, key)) is not None}
+    bodies = {key: body for key in {*wanted, longest_key} if (body := _body(folder, key, _PREFLIGHT)) is not None}
     verdict_of = {key: (verdict, longest_ms) for verdict, longest_ms, key in seen}
     servers: dict[str, dict[str, Any]] = {}
     for key, body in bodies.items():
@@ -123,7 +128,7 @@ def _preflight(folder: Folder) -> dict[str, Any] | None:
         "verdicts": {verdict: verdicts[verdict] for verdict in _VERDICTS if verdicts[verdict]},
         "checks": _checks(bodies[key] for key in wanted if key in bodies),
         "longest": {"name": longest["name"], "server": longest["server"], **longest["longest"]}
-        if longest is not None and longest["longest"]
+        if longest is not None and longest.get("longest")
         else None,
         "servers": sorted(servers.values(), key=lambda each: (-each["fails"], -each["longest_ms"], each["server"])),
     }
@@ -150,7 +155,7 @@ def _groups(folder: Folder) -> list[dict[str, Any]]:
         groups.setdefault((state, "" if state == "equal" else print_), []).append(key)
     found = []
     for (state, print_), keys in sorted(groups.items(), key=lambda each: (each[0][0] != "equal", -len(each[1]))):
-        body = _body(folder, keys[0]) or {"name": "", "differences": [], "more": 0, "reason": None}
+        body = _body(folder, keys[0], _SCHEMA) or {"name": "", "differences": [], "more": 0, "reason": None}
         found.append(
             {
                 "schema": state,
@@ -159,7 +164,7 @@ def _groups(folder: Folder) -> list[dict[str, Any]]:
                 "example": body["name"],
                 "differences": body["differences"],
                 "more": body["more"],
-                "reason": body["reason"],
+                "reason": body.get("reason"),
             }
         )
     return found[:_MOST_GROUPS]
@@ -177,6 +182,7 @@ def _keys(folder: Folder, prefix: str, known: tuple[str, ...]) -> Iterator[tuple
     yield from seen.values()
 
 
-def _body(folder: Folder, key: str) -> dict[str, Any] | None:
+def _body(folder: Folder, key: str, form: Mapping[str, object]) -> dict[str, Any] | None:
+    """Return the content of an object, or None if the function does not write such an object."""
     found = folder.bucket.read(key)
-    return found[0] if found is not None and isinstance(found[0], dict) else None
+    return found[0] if found is not None and has_form(found[0], form) else None

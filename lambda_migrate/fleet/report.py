@@ -192,7 +192,9 @@ def _failures(folder: Folder, outcomes: Sequence[Outcome]) -> list[dict[str, Any
     read = ((outcome, folder.bucket.read(outcome.key)) for outcome in failed[:_MOST_FAILURES])
     return [
         {
-            **{name: found[0].get(name, missing) for name, missing in known.items()},
+            **{
+                name: given if type(given := found[0].get(name)) is type(none) else none for name, none in known.items()
+            },
             "duration_ms": outcome.duration_ms or None,
         }
         for outcome, found in read

@@ -22,7 +22,7 @@ from lambda_migrate.database.untrusted import refuse
 from lambda_migrate.fleet import rows
 from lambda_migrate.fleet.bucket import ChangedMeanwhile, bucket_of
 from lambda_migrate.fleet.choosing import choose, excluded_names, parse_options
-from lambda_migrate.fleet.folder import LATEST, ROLLOUT, SUPERSEDED, Folder, wave_file
+from lambda_migrate.fleet.folder import LATEST, MOST_PARTS, ROLLOUT, SUPERSEDED, Folder, wave_file
 from lambda_migrate.fleet.places import placed
 from lambda_migrate.fleet.target import answer, folder_of, listing_of, rollout_fields
 from lambda_migrate.fleet.waves import NO_GATE, Gate, Rules, Tenant, Wave, arrange, gate_of_the_new, items_of
@@ -47,11 +47,9 @@ if TYPE_CHECKING:
     from lambda_migrate.invocation.settings import Settings
 
 _EXECUTION = re.compile(r"arn:aws[a-z-]*:states:[a-z0-9-]*:[0-9]{12}:execution:[^:\s]{1,80}:(?P<name>[^:\s]{1,80})")
-# Of a wave: the targets of one part at least, as multiples of those at work at once too, and the parts at most, because
-# Step Functions passes on 256 KB.
+# Of a wave: the targets of one part at least, as multiples of those at work at once too.
 _SMALLEST_PART = 500
 _ROUNDS_OF_A_PART = 20
-_PARTS = 200
 # Step Functions passes on 256 KB, in which the report must have room, too.
 _MOST_BYTES = 200_000
 # Of the 25,000 events of an execution: those of one part, and what all parts and pauses may have. The others are for
@@ -141,7 +139,7 @@ def _again(invocation: Invocation, folder: Folder, options: Options) -> Result:
     known = {item["name"] for wave in waves for item in folder.items(wave)}
     listed = _tenants(invocation)
     known |= excluded_names(replace(options, exclude=()), listed, invocation.settings).keys()
-    known |= {entry["name"] for entry in listing["excluded"]}
+    known |= {entry["name"] for entry in listing.get("excluded") or ()}
     new = [tenant for tenant in listed if tenant.name not in known]
     parts: list[dict[str, Any]] = []
     targets = sum(wave["count"] for wave in waves)
@@ -332,7 +330,7 @@ def _write(folder: Folder, wave: Wave, first: int, *, check: bool = False) -> di
     The machine looks between two parts whether the rollout is halted. Without parts, each target that is left of a wave
     of 95,000 would still be an execution of its own, only to find that out.
     """
-    size = max(_SMALLEST_PART, _ROUNDS_OF_A_PART * wave.concurrency, -(-len(wave.tenants) // _PARTS))
+    size = max(_SMALLEST_PART, _ROUNDS_OF_A_PART * wave.concurrency, -(-len(wave.tenants) // MOST_PARTS))
     parts = []
     for number, start in enumerate(range(0, len(wave.tenants), size), start=1):
         part = replace(wave, tenants=wave.tenants[start : start + size])

@@ -174,7 +174,7 @@ def status(
         name = rollout or machine.latest()
         if follow:
             return _end(machine, name, output, page)
-        return _show_outcome(machine, machine.execution(name), output, page, judge=False)
+        return _show_outcome(machine, machine.remembered(name), output, page, judge=False)
 
     return _with_machine("rollout status", call, work, as_json=as_json)
 
@@ -239,7 +239,7 @@ def show(
     """Show the report of a rollout or a plan."""
 
     def work(machine: Machine, output: Output) -> ExitCode:
-        return _show_outcome(machine, machine.execution(rollout), output, page, judge=False)
+        return _show_outcome(machine, machine.remembered(rollout), output, page, judge=False)
 
     return _with_machine("rollout show", call, work, as_json=as_json)
 

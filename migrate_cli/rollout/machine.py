@@ -19,6 +19,7 @@ from lambda_migrate.fleet.folder import (
     FAILED,
     LATEST,
     LEFT,
+    OUTCOMES,
     PAGE,
     REPORT,
     ROOT,
@@ -26,6 +27,7 @@ from lambda_migrate.fleet.folder import (
     TARGETS,
     Folder,
     SpoiledError,
+    has_form,
 )
 from lambda_migrate.invocation.request import is_rollout_name
 from migrate_cli import invocation
@@ -45,6 +47,16 @@ ABORTED = "ABORTED"
 # The error of an execution that found another rollout running.
 ALREADY_RUNNING = "AlreadyRunning"
 
+# The form of a report. Another one is not shown: it was not written by the function.
+_REPORT = {
+    **dict.fromkeys(("rollout", "stage", "started", "status", "message"), str),
+    "plan": bool,
+    "counts": dict.fromkeys((*OUTCOMES, "targets"), int),
+    "revisions": dict,
+    "waves": [dict],
+    "failures": [dict],
+    "slowest": [dict],
+}
 # Step Functions deletes executions after 90 days.
 _FORGOTTEN = frozenset({"ExecutionDoesNotExist"})
 
@@ -162,6 +174,18 @@ class Machine:
         with self.calling("states:DescribeExecution"):
             execution: Mapping[str, Any] = self.client.describe_execution(executionArn=self._execution_arn(name))
         return execution
+
+    def remembered(self, name: str) -> Mapping[str, Any]:
+        """Return the same, or only the name if Step Functions has forgotten an execution that is still in S3."""
+        try:
+            return self.execution(name)
+        except CommandError as error:
+            if error.kind not in _FORGOTTEN or self.bucket is None:
+                raise
+            with self.calling("s3:GetObject"):
+                if _listing(self.folder(name)) is None:
+                    raise
+            return {"name": name, "status": "FORGOTTEN"}
 
     def latest(self) -> str:
         """Return the name of the last rollout, without plans and rollouts that failed to list their targets.
@@ -319,7 +343,7 @@ class Machine:
         with self.calling("s3:GetObject", "s3:ListBucket"):
             folder = self.folder(name)
             stored = folder.read(REPORT)
-            report: dict[str, Any] | None = stored if isinstance(stored, dict) and "counts" in stored else None
+            report: dict[str, Any] | None = stored if has_form(stored, _REPORT) else None
             if report is None:
                 report = reports.read(folder, stage=self.stage, ended=ended)
         if report is not None and status == RUNNING:

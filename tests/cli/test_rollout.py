@@ -570,6 +570,32 @@ def test_a_rollout_json_changed_by_hand_does_not_crash_status(
     assert "is not what the function wrote" in ended.document["message"]
 
 
+@pytest.mark.parametrize("command", ["show", "status"])
+def test_a_rollout_that_step_functions_has_forgotten_is_shown(aws: RolloutStub, migrate: Migrate, command: str) -> None:
+    runs(aws, "1/migrated/1/5/head")
+    aws.put(LAST, "report.json", report(2, left=5, status="failed"))
+    aws.refused = {"DescribeExecution": (400, "ExecutionDoesNotExist")}
+
+    shown = migrate("rollout", command, LAST, "--stage", "dev", "--json")
+    aws.refused = {"DescribeExecution": (400, "ExecutionDoesNotExist")}
+    unknown = migrate("rollout", command, "never-begun", "--stage", "dev", "--json")
+
+    assert (shown.code, shown.document["status"], shown.document["counts"]["left"]) == (0, "failed", 5)
+    assert unknown.document["error"]["type"] == "ExecutionDoesNotExist"
+
+
+@pytest.mark.parametrize("content", [b"garbage", b"[]", b"7", b'{"counts": 5}', b'{"counts": {"targets": "all"}}'])
+def test_a_report_json_changed_by_hand_does_not_crash_status(
+    aws: RolloutStub, migrate: Migrate, content: bytes
+) -> None:
+    runs(aws, "1/migrated/1/5/head")
+    aws.objects[f"rollouts/{LAST}/report.json"] = content
+
+    document = migrate("rollout", "status", LAST, "--stage", "dev", "--json").document
+
+    assert (document["counts"]["migrated"], document["counts"]["left"]) == (1, 9)
+
+
 @pytest.mark.parametrize("halt", [b"garbage", b"[]", b'{"why": 7}', b'{"why": "stopped", "message": {}}'])
 def test_a_halt_json_of_any_content_halts(aws: RolloutStub, migrate: Migrate, halt: bytes) -> None:
     runs(aws, "1/migrated/1/5/head")
