@@ -60,7 +60,7 @@ _MOST_EVENTS = 21_000
 MOST_TARGETS = 250_000
 _SOURCES = frozenset({"query", "secret_tag", "secret_prefix", "targets"})
 _QUERY_MS = 120_000
-_CHUNK = 10_000
+_FETCH = "FETCH 10000 FROM targets_of_rollout"
 
 
 def targets(invocation: Invocation) -> Result:
@@ -78,7 +78,7 @@ def targets(invocation: Invocation) -> Result:
     options = parse_options(fields.get("input") or {})
     _check_execution(fields)
     known = folder.read(ROLLOUT)
-    if known is not None and known.get("execution") != fields["execution"]:
+    if known is not None and not (isinstance(known, dict) and known.get("execution") == fields["execution"]):
         raise InvalidRequest(f"there was a rollout {folder.name!a} already: give this one another name")
     latest = _take_over(bucket_of(invocation.settings), fields)
     if latest is not None:
@@ -226,7 +226,7 @@ def _rows(invocation: Invocation) -> Iterable[Mapping[str, Any]]:
     """Return a row for each target, from the source that the stage's settings name."""
     given = invocation.settings.rollout
     if given.get("query"):
-        return _queried(invocation, given["query"])
+        return queried(invocation, given["query"])
     if given.get("secret_tag"):
         key, value = given["secret_tag"]["key"], given["secret_tag"]["value"]
         return (row for row, tags in _secrets({"tag-key": key, "tag-value": value}) if tags.get(key) == value)
@@ -256,7 +256,7 @@ def _secrets(filters: Mapping[str, str]) -> Iterator[tuple[dict[str, Any], dict[
         ) from None
 
 
-def _queried(invocation: Invocation, query: str) -> Iterator[Mapping[str, Any]]:
+def queried(invocation: Invocation, query: str) -> Iterator[Mapping[str, Any]]:
     """Yield the rows of the query on the stage's own database by column name, in a session that cannot write."""
     with closing(open_session(invocation)) as session, session.connection.cursor() as cursor:
         try:
@@ -264,22 +264,25 @@ def _queried(invocation: Invocation, query: str) -> Iterator[Mapping[str, Any]]:
             found = find_untrusted(session, None)
             if refuse(found, invocation.settings):
                 log_untrusted(found, session.server.database, None)
-            cursor.execute(f"RESET search_path; SET statement_timeout = {_QUERY_MS}")
-            cursor.execute(query)
-            if cursor.description is None:
-                raise ConfigurationError("the query of `rollout` gives no rows: it must be a SELECT")
-            columns = [column.name for column in cursor.description]
+            cursor.execute(f"RESET search_path; SET statement_timeout = {_QUERY_MS}; BEGIN READ ONLY")
+            # Without a cursor on the server, the function would need memory for all rows, even beyond the limit.
+            cursor.execute(f"DECLARE targets_of_rollout NO SCROLL CURSOR FOR {query}")
+            cursor.execute(_FETCH)
+            columns = [column.name for column in cursor.description or ()]
             unknown = sorted(set(columns) - rows.FIELDS)
             if unknown:
                 known = ", ".join(sorted(rows.FIELDS))
                 raise ConfigurationError(f"the query of `rollout` has a column {unknown[0]!r}; known: {known}")
             if len(set(columns)) < len(columns):
                 raise ConfigurationError("the query of `rollout` has a column twice: give each column one name")
-            while chunk := cursor.fetchmany(_CHUNK):
+            while chunk := cursor.fetchall():
                 for row in chunk:
                     yield dict(zip(columns, row, strict=True))
+                cursor.execute(_FETCH)
         except psycopg2.Error as error:
-            raise ConfigurationError(f"the query of `rollout` failed: {one_line(error)}") from None
+            raise ConfigurationError(
+                f"the query of `rollout` failed; it must be one SELECT: {one_line(error)}"
+            ) from None
 
 
 def _heads(settings: Settings) -> list[str]:
