@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks import histories
 from benchmarks.ground import BENCH, ROOT
-from infra.package import Target, build
+from infra.package import Platform, build
 from localcloud.runtime_api import Function
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def ours(ground: Ground, name: str, history: Sequence[Change]) -> Path:
     """Return our package of this history. Packages are built once and reused by name, here and below."""
     out = ground.scratch / f"ours-{name}"
     if not out.exists():
-        build(backend(ground, name, history), out, Target())
+        build(backend(ground, name, history), out, Platform())
     return out
 
 

@@ -16,7 +16,7 @@ from benchmarks.ground import ROOT, value
 from benchmarks.histories import LAST_TABLE, changes
 from benchmarks.measurement import OURS, Contestant, Effort, Goal, Outcome, interleaved
 from benchmarks.suite import main
-from infra.package import Target, build
+from infra.package import Platform, build
 from lambda_migrate.revisions.checkpoint import SCRIPT, placed
 from localcloud import pg_dump
 from migrate_review.checkpoint.making import make
@@ -91,7 +91,7 @@ class _Contest:
             made.write()
         self._package = ground.scratch / f"ours-{label}"
         if not self._package.exists():
-            build(backend, self._package, Target())
+            build(backend, self._package, Platform())
         self._replaying = functions.ours(ground, str(len(history)), history)
         self._sql = ground.scratch / f"{label}.sql"
         self._sql.write_text("".join(f"BEGIN;\n{change.sql};\nCOMMIT;\n" for change in history))

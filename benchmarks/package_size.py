@@ -12,7 +12,7 @@ from benchmarks import functions, histories
 from benchmarks.histories import changes
 from benchmarks.measurement import OURS, Contestant, Effort, Goal, Outcome, interleaved
 from benchmarks.suite import main
-from infra.package import Target, build
+from infra.package import Platform, build
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,7 +37,7 @@ def measure(ground: Ground, effort: Effort) -> Outcome:
     # Without requirements of the backend, only our part of the package remains.
     (backend / "requirements.txt").write_text("")
     ours = ground.scratch / "ours-minimal"
-    build(backend, ours, Target())
+    build(backend, ours, Platform())
     packages = {
         OURS: ours,
         _NAIVE: functions.naive(ground, str(effort.short), history),

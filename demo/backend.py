@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from infra.package import Package, Selection, Target, build
+from infra.package import Package, Platform, Selection, build
 from lambda_migrate.database.credentials import Credentials
 from localcloud import cloud
 from migrate_cli import stages
@@ -71,7 +71,7 @@ class Backend:
             limited=False,
             unfinished=unfinished,
         )
-        return build(self.folder, ROOT / ".local" / "package" / name, Target(), stage.alembic_config, {}, selection)
+        return build(self.folder, ROOT / ".local" / "package" / name, Platform(), stage.alembic_config, {}, selection)
 
     def with_database_env(self, suggested: Mapping[str, str]) -> dict[str, str]:
         """Return its variables, with the suggested DATABASE_ENV if it has none."""

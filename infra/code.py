@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from aws_cdk import aws_ecr_assets as ecr_assets
 from aws_cdk import aws_lambda as lambda_
 
-from infra.package import IMAGE, Selection, Target, build
+from infra.package import IMAGE, Platform, Selection, build
 from infra.package.sbom import write_bill
 
 if TYPE_CHECKING:
@@ -38,9 +38,9 @@ def build_code(options: Options, backend: Path, out: Path, ca_bundle: Path | Non
     extra_files = {CA_BUNDLE_IN_PACKAGE: ca_bundle} if ca_bundle else {}
     if options.runtime == "local":
         extra_files["bootstrap"] = CHECKOUT / "localcloud" / "bootstrap.py"
-        target = Target()
+        platform = Platform()
     else:
-        target = Target(python=options.runtime.removeprefix("python"), architecture=options.architecture)
+        platform = Platform(python=options.runtime.removeprefix("python"), architecture=options.architecture)
     if options.packaging == "image":
         extra_files["Dockerfile"] = IMAGE
     selection = Selection(
@@ -53,7 +53,7 @@ def build_code(options: Options, backend: Path, out: Path, ca_bundle: Path | Non
         aws_services=None if "all" in options.aws_services else tuple(options.aws_services),
         limited=options.packaging == "zip",
     )
-    package = build(backend, out, target, config=options.alembic_config, extra_files=extra_files, selection=selection)
+    package = build(backend, out, platform, config=options.alembic_config, extra_files=extra_files, selection=selection)
     write_bill(package.directory, package.digest, package.distributions)
     return Code(package.directory, package.digest, package.warnings)
 

@@ -7,7 +7,17 @@ from infra.package.builder import IMAGE, Package, build
 from infra.package.distributions import Distribution
 from infra.package.errors import PackageError
 from infra.package.graph import Graph, GraphRevision
+from infra.package.package_platform import Platform
 from infra.package.selection import Selection
-from infra.package.target import Target
 
-__all__ = ["IMAGE", "Distribution", "Graph", "GraphRevision", "Package", "PackageError", "Selection", "Target", "build"]
+__all__ = [
+    "IMAGE",
+    "Distribution",
+    "Graph",
+    "GraphRevision",
+    "Package",
+    "PackageError",
+    "Platform",
+    "Selection",
+    "build",
+]

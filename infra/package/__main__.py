@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from infra.package import PackageError, Selection, Target, build
+from infra.package import PackageError, Platform, Selection, build
 from infra.package.marker import foreign_files, shown
 from infra.package.sbom import write_bill
 
@@ -30,7 +30,7 @@ def main() -> int:
     if (arguments.python is None) != (arguments.architecture is None):
         parser.error("--python and --architecture go together")
     try:
-        target = Target(arguments.python, arguments.architecture)
+        platform = Platform(arguments.python, arguments.architecture)
         selection = Selection(
             dependency_group=arguments.dependency_group,
             extras=tuple(arguments.extras),
@@ -40,7 +40,7 @@ def main() -> int:
             traced=arguments.traced,
         )
         _refuse_to_delete(arguments.out)
-        package = build(arguments.backend, arguments.out, target, arguments.config, selection=selection)
+        package = build(arguments.backend, arguments.out, platform, arguments.config, selection=selection)
         bill = write_bill(package.directory, package.digest, package.distributions)
     except (PackageError, OSError) as error:  # a folder that cannot be written is no reason for a traceback either
         details = error.details.rstrip() if isinstance(error, PackageError) else ""
@@ -50,7 +50,7 @@ def main() -> int:
             print(details, file=sys.stderr)
         return 1
     print(f"{package.directory}")
-    print(f"  built for  {target}")
+    print(f"  built for  {platform}")
     print(f"  size       {package.size_bytes / 2**20:.1f} MB unpacked")
     print(f"  heads      {', '.join(package.heads)}")
     print(f"  revisions  {package.revisions}")

@@ -44,8 +44,8 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping
 
     from infra.package.bytecode import Form
+    from infra.package.package_platform import Platform
     from infra.package.resolving import Pin
-    from infra.package.target import Target
 
 # Lambda's limit for a function's unpacked code.
 LARGEST_PACKAGE = 262_144_000
@@ -96,7 +96,7 @@ class Package:
 def build(
     backend: Path,
     out: Path,
-    target: Target,
+    platform: Platform,
     config: str | None = None,
     extra_files: Mapping[str, Path] = MappingProxyType({}),
     selection: Selection = _EVERYTHING,
@@ -122,7 +122,7 @@ def build(
     layout = read_layout(backend, config, requirements.local_packages)
     layout = replace(layout, flask_app=flask_app.find(layout, selection.environment))
     graph = graph_of(layout, backend, may_be_empty=selection.unfinished) if layout.in_backend else None
-    own = own_folders.find(layout, requirements.names, target.minor)
+    own = own_folders.find(layout, requirements.names, platform.minor)
     layout = own.layout
     read = variables.find(own.files, own.reached)
     copies: dict[PurePosixPath, Path] = {
@@ -140,22 +140,22 @@ def build(
         wanted=selection.aws_services,
         dialects=frozenset().union(*map(contents.dialects_named, [*sources, *_settings(layout, selection)])),
     )
-    locked = backend_pins(requirements, target)
+    locked = backend_pins(requirements, platform)
     pins = locked.pins
     _refuse_what_cannot_fit(pins, requirements.lock, selection)
     lambdas = _LAMBDAS if locked.names.isdisjoint(_LAMBDAS) and _imports_any(sources, _LAMBDAS) else ()
 
     with _staging(out) as staging:
-        place = libraries.Place(staging, target, needs, requirements)
+        place = libraries.Place(staging, platform, needs, requirements)
         if selection.traced:
             imported = traced(copies, own, selection, place, with_lambdas=bool(lambdas))
             pins = tuple(pin for pin in pins if pin.name in imported)
-        ours = distributions.write(function_pins(target), target, staging, LIBRARIES, Needs(ours=True), Index())
+        ours = distributions.write(function_pins(platform), platform, staging, LIBRARIES, Needs(ours=True), Index())
         written = libraries.write(replace(locked, pins=pins), own.reached, place)
         site = written.site
-        if lambdas and target.python is None:
+        if lambdas and platform.python is None:
             # This machine's Python lacks what Lambda's own has.
-            distributions.write(pins_of_lambda(target), target, staging, LAMBDAS_LIBRARIES, needs, Index())
+            distributions.write(pins_of_lambda(platform), platform, staging, LAMBDAS_LIBRARIES, needs, Index())
         if graph is None:
             graph = graph_of(layout, staging / BACKEND_LIBRARIES)
         if selection.limited:
@@ -165,8 +165,8 @@ def build(
             _copy(source, staging / relative)
         for location in layout.version_locations:  # one without a revision has no file that was copied
             (staging / layout.packaged(location)).mkdir(parents=True, exist_ok=True)
-        manifest.write(staging, layout, graph, target, locked.drivers)
-        if interpreter := find_interpreter(target):
+        manifest.write(staging, layout, graph, platform, locked.drivers)
+        if interpreter := find_interpreter(platform):
             compile_all(staging, _python(copies), interpreter)
         marker.write_marker(staging)
         _normalise(staging)
@@ -180,7 +180,7 @@ def build(
         *([data_files.warning(unpackaged)] if unpackaged else ()),
         *([checkpoint.warning] if checkpoint.warning else ()),
         *filter(None, [read.lacking(selection.environment, _url_variables(selection))]),
-        *(() if interpreter else (NO_BYTECODE.format(minor=target.minor),)),
+        *(() if interpreter else (NO_BYTECODE.format(minor=platform.minor),)),
     )
     return Package(
         out,

@@ -25,7 +25,7 @@ from infra.package.errors import PackageError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from infra.package.target import Target
+    from infra.package.package_platform import Platform
 
 # The folder into which Lambda unpacks a function. Tracebacks contain it.
 RUNTIME_ROOT = "/var/task"
@@ -45,12 +45,12 @@ class Interpreter:
     version: str
 
 
-def find_interpreter(target: Target) -> Interpreter | None:
-    """Find a Python of this machine whose bytecode is the target's, or None."""
-    if target.minor == sys.version_info.minor:
+def find_interpreter(platform: Platform) -> Interpreter | None:
+    """Find a Python of this machine whose bytecode is the platform's, or None."""
+    if platform.minor == sys.version_info.minor:
         version = "{}.{}.{}".format(*sys.version_info[:3])
         return Interpreter(sys.executable, version) if sys.version_info.releaselevel == "final" else None
-    return _find(target.minor)
+    return _find(platform.minor)
 
 
 @lru_cache

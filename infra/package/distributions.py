@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
     from pathlib import Path, PurePosixPath
 
+    from infra.package.package_platform import Platform
     from infra.package.resolving import Pin
     from infra.package.store import Entry
-    from infra.package.target import Target
     from infra.package.uv_tool import Index
 
 _ATTEMPTS = 3
@@ -68,10 +68,10 @@ class Needs:
 
 
 def write(
-    pins: Sequence[Pin], target: Target, package: Path, folder: PurePosixPath, needs: Needs, index: Index
+    pins: Sequence[Pin], platform: Platform, package: Path, folder: PurePosixPath, needs: Needs, index: Index
 ) -> Site:
     """Write these distributions into a folder of a package. Raises `PackageError`."""
-    recipe = Recipe(target, find_interpreter(target), folder.as_posix(), index)
+    recipe = Recipe(platform, find_interpreter(platform), folder.as_posix(), index)
     for _ in range(_ATTEMPTS):
         entries = store.fetch(pins, recipe)
         try:

@@ -20,8 +20,8 @@ from infra.package.uv_messages import place_that_failed
 from infra.package.uv_tool import run_uv
 
 if TYPE_CHECKING:
+    from infra.package.package_platform import Platform
     from infra.package.resolving import Pin
-    from infra.package.target import Target
     from infra.package.uv_tool import Index
 
 # Wheels that were built without a compiler must not get into the cache of other projects.
@@ -35,14 +35,14 @@ class NotPureError(PackageError):
     """A distribution cannot be built without a compiler, or holds compiled code."""
 
 
-def install_built(pin: Pin, target: Target, site: Path, index: Index) -> None:
+def install_built(pin: Pin, platform: Platform, site: Path, index: Index) -> None:
     """Build a distribution and install it into a folder.
 
     Raises:
         NotPureError: the result is not pure Python, or there is none.
         PackageError: its source is not available.
     """
-    interpreter = find_interpreter(target)
+    interpreter = find_interpreter(platform)
     with tempfile.TemporaryDirectory() as scratch:
         built, wanted = Path(scratch, "site"), Path(scratch, "wanted.txt")
         wanted.write_text("\n".join((*index.options, pin.line)), encoding="utf-8")

@@ -187,7 +187,7 @@ def imports_of(source: bytes, called: Collection[str]) -> tuple[tuple[Import, ..
     """
     try:
         module = ast.parse(source)
-    except (SyntaxError, ValueError):  # perhaps newer than this interpreter: the target's may read it
+    except (SyntaxError, ValueError):  # perhaps newer than this interpreter: the platform's may read it
         return (), True
     visitor = _Visitor(called)
     visitor.visit(module)

@@ -87,7 +87,7 @@ def imported_names(source: bytes) -> set[str]:
     """Return the top-level names that a Python file imports anywhere in it."""
     try:
         module = ast.parse(source)
-    except (SyntaxError, ValueError):  # perhaps newer than this interpreter: the target's may read it
+    except (SyntaxError, ValueError):  # perhaps newer than this interpreter: the platform's may read it
         return set(_IMPORT.findall(source.decode(errors="replace")))
     names: set[str] = set()
     # Most files have no call that imports: then there is no need to look into expressions, of which a file is made.

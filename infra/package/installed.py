@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from infra.package.import_graph import Foreign, Import, Reached
-    from infra.package.target import Target
+    from infra.package.package_platform import Platform
 
 # The distributions in Lambda's own Python, which env.py's process gets without a lock: boto3 and its requirements.
 LAMBDAS = frozenset({"boto3", "botocore", "dateutil", "jmespath", "s3transfer", "six", "urllib3"})
@@ -67,7 +67,7 @@ def standard_library(minor: int) -> frozenset[str]:
 
 @dataclass(frozen=True)
 class Dependency:
-    """A requirement of an installed distribution. ``certain``: it applies to the target, and without any extra."""
+    """A requirement of an installed distribution. ``certain``: it applies to the platform, and without any extra."""
 
     name: str
     line: str
@@ -82,9 +82,9 @@ class Installed:
     folders: dict[PurePosixPath, set[str]] = field(default_factory=lambda: defaultdict(set))
     requires: dict[str, tuple[Dependency, ...]] = field(default_factory=dict)
 
-    def add(self, package: Path, owners: Mapping[str, str], target: Target) -> None:
+    def add(self, package: Path, owners: Mapping[str, str], platform: Platform) -> None:
         """Add the distributions in a package. ``owners`` maps each path in the package to its distribution."""
-        environment = environment_of(target)
+        environment = environment_of(platform)
         for path, owner in owners.items():
             module = PurePosixPath(path).relative_to(BACKEND_LIBRARIES)
             if module.parent.name.endswith(".dist-info"):
@@ -123,7 +123,7 @@ class Installed:
         return {owner} if owner else set(self.folders.get(at, ()))
 
     def closure(self, names: Iterable[str], *, certain: bool) -> set[str]:
-        """Return distributions and their requirements. ``certain`` leaves out those of extras and other targets."""
+        """Return distributions and their requirements. ``certain`` leaves out those of extras and other platforms."""
         waiting, found = list(names), set[str]()
         while waiting:
             name = waiting.pop()
@@ -150,12 +150,12 @@ def _dependencies(metadata: str, environment: Mapping[str, str]) -> Iterator[Dep
         yield Dependency(canonicalize_name(requirement.name), str(requirement), certain)
 
 
-def missing(reached: Reached, installed: Installed, target: Target, *, others: Collection[str]) -> list[Foreign]:
-    """Return the imports of modules that are neither installed nor in the standard library of the target.
+def missing(reached: Reached, installed: Installed, platform: Platform, *, others: Collection[str]) -> list[Foreign]:
+    """Return the imports of modules that are neither installed nor in the standard library of the platform.
 
     ``others`` are further modules that the function can import.
     """
-    known = standard_library(target.minor) | set(others)
+    known = standard_library(platform.minor) | set(others)
     return [one for one in reached.foreign if one.imported.top not in known and installed.find(one.imported) is None]
 
 

@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 
     from infra.package.distributions import Needs, Site
     from infra.package.import_graph import Foreign, Reached
+    from infra.package.package_platform import Platform
     from infra.package.requirements import Requirements
     from infra.package.resolving import BackendPins, Pin
-    from infra.package.target import Target
 
 # The process of env.py needs these even if the backend does not import them.
 _OF_ENV_PY = frozenset({"alembic", "sqlalchemy"})
@@ -48,10 +48,10 @@ class Written:
 
 @dataclass(frozen=True)
 class Place:
-    """The target folder of libraries, and how to write them."""
+    """The package that gets the libraries, its platform, and the files of them that it needs."""
 
     package: Path
-    target: Target
+    platform: Platform
     needs: Needs
     requirements: Requirements
 
@@ -92,8 +92,8 @@ class _Writer:
         if not pins and self._site:
             return
         index = place.requirements.index
-        site = distributions.write(pins, place.target, place.package, BACKEND_LIBRARIES, place.needs, index)
-        self._installed.add(place.package, site.owners, place.target)
+        site = distributions.write(pins, place.platform, place.package, BACKEND_LIBRARIES, place.needs, index)
+        self._installed.add(place.package, site.owners, place.platform)
         self._site = self._site.with_(site) if self._site else site
 
     def _build(self) -> None:
@@ -123,7 +123,7 @@ class _Writer:
             if one.certain and one.name not in known
         ]
         if lines:
-            more, sources = added(lines, self._pins, self._place.requirements, self._place.target)
+            more, sources = added(lines, self._pins, self._place.requirements, self._place.platform)
             self._aside += sources
             self._pins += more
             self._add(more)
@@ -166,7 +166,7 @@ class _Writer:
     def _missing(self) -> list[Foreign]:
         drivers = () if self._locked.drivers else ("psycopg2",)
         lambdas = LAMBDAS if self._locked.names.isdisjoint({"boto3", "botocore"}) else ()
-        return missing(self._reached, self._installed, self._place.target, others={*drivers, *lambdas})
+        return missing(self._reached, self._installed, self._place.platform, others={*drivers, *lambdas})
 
     def _refuse_what_is_needed(self) -> None:
         needed = self._needed()
@@ -180,14 +180,14 @@ class _Writer:
             raise place
         theirs = [f"{version_of(pin)} ({needed.get(pin.name, 'never imported by its name')})" for pin in lacking]
         imported = f"; nothing provides {_imports(unknown)}" if unknown else ""
-        requirements, target = self._place.requirements, self._place.target
+        requirements, platform = self._place.requirements, self._place.platform
         with_wheels = [pin for pin in lacking if not pin.line.partition(" --hash")[0].count(" @ ")]
-        minors = minors_with_wheels(with_wheels, target, requirements.index) if with_wheels == lacking else []
+        minors = minors_with_wheels(with_wheels, platform, requirements.index) if with_wheels == lacking else []
         runtime = " and ".join(f"python3.{minor}" for minor in minors)
         advice = f"{runtime} {'has' if len(minors) == 1 else 'have'} wheels for all of them; " if minors else ""
-        local = on_this_machine(minors) if minors and target.python is None else ""
+        local = on_this_machine(minors) if minors and platform.python is None else ""
         raise PackageError(
-            f"{requirements.lock.name} has no set of wheels for {target}: {listed(theirs)} cannot be built without a"
+            f"{requirements.lock.name} has no set of wheels for {platform}: {listed(theirs)} cannot be built without a"
             f" compiler{imported}; {advice}leave out what migrations do not need with the setting `exclude`, or choose"
             f" fewer `extras`{local}",
             "\n".join(error.details or str(error) for error in self._reasons.values()),
@@ -200,16 +200,16 @@ class _Writer:
     def _refuse_imports_of_nothing(self) -> None:
         """Refuse a package in which env.py, the tree or a module that they load could not be imported."""
         if found := surely(self._missing()):
-            lock, target = self._place.requirements.lock.name, self._place.target
+            lock, platform = self._place.requirements.lock.name, self._place.platform
             raise PackageError(
-                f"nothing in the package provides {_imports(found)}: {lock} does not have it, Python 3.{target.minor}"
+                f"nothing in the package provides {_imports(found)}: {lock} does not have it, Python 3.{platform.minor}"
                 " does not, and no folder of the backend from which Alembic imports; add what is missing to the lock,"
                 " or name its folder in prepend_sys_path; a module that only the operating system has can be missing"
                 " if it is imported in a `try` that catches ImportError"
             )
 
     def _warnings(self) -> Iterator[str]:
-        lock, target = self._place.requirements.lock.name, self._place.target
+        lock, platform = self._place.requirements.lock.name, self._place.platform
         modules = self._reached.modules
         called = [
             one
@@ -224,7 +224,7 @@ class _Writer:
         if self._aside:
             names = listed([version_of(pin) for pin in self._aside])
             yield (
-                f"{lock} has no wheel for {target} of {names}, and the migrations do not load"
+                f"{lock} has no wheel for {platform} of {names}, and the migrations do not load"
                 f" {'it' if len(self._aside) == 1 else 'them'} at once: left out"
             )
 

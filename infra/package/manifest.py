@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 
     from infra.package.graph import Graph
     from infra.package.layout import Layout
-    from infra.package.target import Target
+    from infra.package.package_platform import Platform
 
 
-def write(package: Path, layout: Layout, graph: Graph, target: Target, drivers: Sequence[str] = ()) -> None:
+def write(package: Path, layout: Layout, graph: Graph, platform: Platform, drivers: Sequence[str] = ()) -> None:
     """Write the manifest and the graph of the tree that has been put into a package.
 
     ``graph`` may have been read from the backend, or from the package itself. ``drivers`` are the PostgreSQL drivers
@@ -63,8 +63,8 @@ def write(package: Path, layout: Layout, graph: Graph, target: Target, drivers: 
         config_sha256=digest_of(package / config),
         env=env.as_posix(),
         env_sha256=digest_of(package / env),
-        python=f"3.{target.minor}",
-        architecture=target.architecture,
+        python=f"3.{platform.minor}",
+        architecture=platform.architecture,
         version_table=_version_table(package, layout, env),
         loops=has_loop((package / env).read_text(encoding="utf-8", errors="replace")),
         drivers=tuple(drivers),

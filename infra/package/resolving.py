@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import platform
+import platform as this_platform
 import re
 import tempfile
 from dataclasses import dataclass
@@ -18,8 +18,8 @@ from packaging.version import InvalidVersion, Version
 
 from infra.package.bytecode import find_interpreter
 from infra.package.errors import PackageError
+from infra.package.package_platform import Platform, this_machine
 from infra.package.requirements import NAME, PIN, is_source
-from infra.package.target import Target, this_machine
 from infra.package.uv_messages import conflict, names_without_wheels, place_that_failed
 from infra.package.uv_tool import Index, run_uv
 
@@ -94,36 +94,36 @@ class BackendPins:
 
 
 class NoWheelError(PackageError):
-    """Some of the pinned distributions have no wheel for the target."""
+    """Some of the pinned distributions have no wheel for the platform."""
 
     def __init__(self, pins: Sequence[Pin]) -> None:
         super().__init__(f"no wheel of {', '.join(pin.name for pin in pins)}")
         self.pins = tuple(pins)
 
 
-def function_pins(target: Target) -> list[Pin]:
+def function_pins(platform: Platform) -> list[Pin]:
     """Return the function's own distributions, in the versions of our lock."""
-    return _of_our_lock(_requirement_lines(_FUNCTION), target)
+    return _of_our_lock(_requirement_lines(_FUNCTION), platform)
 
 
-def pins_of_lambda(target: Target) -> list[Pin]:
+def pins_of_lambda(platform: Platform) -> list[Pin]:
     """Return substitutes for the distributions of Lambda's own Python."""
-    return _of_our_lock(["boto3"], target)
+    return _of_our_lock(["boto3"], platform)
 
 
-def _of_our_lock(lines: Sequence[str], target: Target) -> list[Pin]:
-    return _compiled(lines, target, Index(), preferred=_OUR_LOCK.read_text(encoding="utf-8"))
+def _of_our_lock(lines: Sequence[str], platform: Platform) -> list[Pin]:
+    return _compiled(lines, platform, Index(), preferred=_OUR_LOCK.read_text(encoding="utf-8"))
 
 
-def backend_pins(requirements: Requirements, target: Target) -> BackendPins:
+def backend_pins(requirements: Requirements, platform: Platform) -> BackendPins:
     """Return the distributions of the backend.
 
     Raises:
         PackageError: the lock is for another Python, contradicts itself, or is too old for the process of env.py.
     """
-    _refuse_another_python(requirements, target)
-    applying = [line for line in requirements.lines if _applies(line, target)]
-    _refuse_what_markers_exclude(requirements, applying, target)
+    _refuse_another_python(requirements, platform)
+    applying = [line for line in requirements.lines if _applies(line, platform)]
+    _refuse_what_markers_exclude(requirements, applying, platform)
     _refuse_what_is_too_old(applying, requirements.lock)
     needed = [
         _as_elsewhere(line, requirements)
@@ -136,15 +136,15 @@ def backend_pins(requirements: Requirements, target: Target) -> BackendPins:
     applying, binaries = _without_psycopg2(applying, requirements.lock, warnings)
     try:
         if requirements.locked:
-            pins = _locked(applying) + (_compiled(binaries, target, requirements.index) if binaries else [])
+            pins = _locked(applying) + (_compiled(binaries, platform, requirements.index) if binaries else [])
         else:
-            pins, found = _resolved([*applying, *binaries], requirements, target)
+            pins, found = _resolved([*applying, *binaries], requirements, platform)
             sources += found
         if missing := [line for line in needed if _name(line) not in {pin.name for pin in (*pins, *sources)}]:
-            pins += added(missing, pins, requirements, target)[0]
-        pins = _with_libpq(pins, requirements, target, warnings)
+            pins += added(missing, pins, requirements, platform)[0]
+        pins = _with_libpq(pins, requirements, platform, warnings)
     except PackageError as error:
-        raise refusal(f"{requirements.lock.name} has no set of wheels for {target}", error) from error
+        raise refusal(f"{requirements.lock.name} has no set of wheels for {platform}", error) from error
     warnings += [_about_a_missing(pin, requirements) for pin in pins if pin.name in set(map(_name, needed))]
     return BackendPins(tuple(pins), tuple(warnings), tuple(sources))
 
@@ -168,16 +168,16 @@ def refusal(what: str, error: PackageError) -> PackageError:
     return PackageError(place or f"{what}: {conflict(error)}", error.details)
 
 
-def install(pins: Sequence[Pin], target: Target, directory: Path, index: Index) -> None:
+def install(pins: Sequence[Pin], platform: Platform, directory: Path, index: Index) -> None:
     """Install pinned distributions into a folder.
 
     Raises:
-        NoWheelError: some have no wheel for the target, and nothing was installed.
+        NoWheelError: some have no wheel for the platform, and nothing was installed.
         PackageError: anything else is wrong with them.
     """
     # With links into uv's cache, a change of an installed file would change other installations.
     command = ["pip", "install", "--target", str(directory), "--no-deps", "--link-mode", "copy"]
-    command += ["--no-compile-bytecode", *target.uv_options()]
+    command += ["--no-compile-bytecode", *platform.uv_options()]
     if all("--hash" in pin.line for pin in pins):
         command += ["--require-hashes"]
         if "index-strategy" not in index.settings:
@@ -188,7 +188,7 @@ def install(pins: Sequence[Pin], target: Target, directory: Path, index: Index) 
     except PackageError as error:
         if lacking := _lacking(pins, error, command, index):
             raise NoWheelError(lacking) from error
-        raise refusal(f"what is locked cannot be installed for {target}", error) from error
+        raise refusal(f"what is locked cannot be installed for {platform}", error) from error
 
 
 def _with_pins(pins: Sequence[Pin], command: Sequence[str], index: Index) -> None:
@@ -220,13 +220,13 @@ def _lacking(pins: Sequence[Pin], error: PackageError, command: Sequence[str], i
     return lacking
 
 
-def minors_with_wheels(pins: Sequence[Pin], target: Target, index: Index) -> list[int]:
+def minors_with_wheels(pins: Sequence[Pin], platform: Platform, index: Index) -> list[int]:
     """Return the other Pythons, 13 for 3.13, for which all of these distributions have a wheel."""
     found = []
     for minor in MINORS:
-        if minor == target.minor:
+        if minor == platform.minor:
             continue
-        other = Target(f"3.{minor}", target.architecture) if target.architecture else this_machine(minor)
+        other = Platform(f"3.{minor}", platform.architecture) if platform.architecture else this_machine(minor)
         command = ["pip", "install", "--dry-run", "--no-deps", "--target", "/nowhere", *other.uv_options()]
         try:
             _with_pins(pins, command, index)
@@ -246,7 +246,7 @@ def _locked(lines: Iterable[str]) -> list[Pin]:
     return sorted(pins, key=lambda pin: pin.name)
 
 
-def _resolved(lines: Sequence[str], requirements: Requirements, target: Target) -> tuple[list[Pin], list[Pin]]:
+def _resolved(lines: Sequence[str], requirements: Requirements, platform: Platform) -> tuple[list[Pin], list[Pin]]:
     """Return the pins of a requirements file, which may leave some open: then our lock is the preference.
 
     The second list are the distributions that have no wheel, of which the first list has none.
@@ -254,11 +254,11 @@ def _resolved(lines: Sequence[str], requirements: Requirements, target: Target) 
     pinned = [line for line in lines if PIN.match(line)]
     preferred = "\n".join((*pinned, _OUR_LOCK.read_text(encoding="utf-8")))
     wanted = [*lines, *_requirement_lines(_ENV_PY)]
-    return _with_sources(wanted, target, requirements, preferred, ())
+    return _with_sources(wanted, platform, requirements, preferred, ())
 
 
 def _with_sources(
-    lines: Sequence[str], target: Target, requirements: Requirements, preferred: str, locked: Sequence[str]
+    lines: Sequence[str], platform: Platform, requirements: Requirements, preferred: str, locked: Sequence[str]
 ) -> tuple[list[Pin], list[Pin]]:
     """Resolve lines together with the locked ones. The second list are the distributions without a wheel."""
     aside: list[str] = []
@@ -266,7 +266,7 @@ def _with_sources(
         # A marker that is never true removes a distribution, even if others require it.
         out = [f"{name} ; python_version < '0'" for name in (*aside, *requirements.exclude)]
         try:
-            pins = _compiled(lines, target, requirements.index, preferred, [*locked, *out])
+            pins = _compiled(lines, platform, requirements.index, preferred, [*locked, *out])
         except PackageError as error:
             names = list(dict.fromkeys(map(canonicalize_name, names_without_wheels(error))))
             new = [name for name in names if name not in aside]
@@ -290,7 +290,7 @@ def _source(name: str, line: str, index: Index) -> Pin:
 
 
 def added(
-    lines: Sequence[str], pins: Sequence[Pin], requirements: Requirements, target: Target
+    lines: Sequence[str], pins: Sequence[Pin], requirements: Requirements, platform: Platform
 ) -> tuple[list[Pin], list[Pin]]:
     """Return the pins that a whole lock lacks. Its own pins stay unchanged.
 
@@ -299,7 +299,7 @@ def added(
     locked = [pin.line.partition(" --hash")[0] for pin in pins if not pin.built]
     locked += [f"{pin.name} ; python_version < '0'" for pin in pins if pin.built]
     preferred = _OUR_LOCK.read_text(encoding="utf-8")
-    found, sources = _with_sources(lines, target, requirements, preferred, locked)
+    found, sources = _with_sources(lines, platform, requirements, preferred, locked)
     return [pin for pin in found if pin.name not in {one.name for one in pins}], sources
 
 
@@ -317,12 +317,12 @@ def _without_psycopg2(lines: Sequence[str], lock: Path, warnings: list[str]) -> 
     return kept, [f"psycopg2-binary{line[len('psycopg2') :]}" for line in specifiers]
 
 
-def _with_libpq(pins: list[Pin], requirements: Requirements, target: Target, warnings: list[str]) -> list[Pin]:
+def _with_libpq(pins: list[Pin], requirements: Requirements, platform: Platform, warnings: list[str]) -> list[Pin]:
     """Return the pins with the wheels that have libpq in them, in the place of those that want the machine's own."""
     by_name = {pin.name: pin for pin in pins}
     if "psycopg" in by_name and not {"psycopg-binary", "psycopg-c"} & by_name.keys():
         version = by_name["psycopg"].version
-        with_libpq = _compiled([f"psycopg-binary=={version}"], target, requirements.index)
+        with_libpq = _compiled([f"psycopg-binary=={version}"], platform, requirements.index)
         warnings.append(
             f"{requirements.lock.name} has psycopg {version} without libpq, which Lambda lacks, so the package has"
             " psycopg-binary of that version, too; lock psycopg[binary]"
@@ -332,7 +332,7 @@ def _with_libpq(pins: list[Pin], requirements: Requirements, target: Target, war
 
 
 def _compiled(
-    lines: Sequence[str], target: Target, index: Index, preferred: str = "", overrides: Sequence[str] = ()
+    lines: Sequence[str], platform: Platform, index: Index, preferred: str = "", overrides: Sequence[str] = ()
 ) -> list[Pin]:
     """Resolve requirements with uv. Raises `PackageError` if there is no such set of wheels."""
     with tempfile.TemporaryDirectory() as scratch:
@@ -342,7 +342,7 @@ def _compiled(
         # uv prefers the versions, and keeps the hashes, that it finds in its output file.
         command = ["pip", "compile", str(wanted), "--output-file", str(resolved), "--generate-hashes"]
         command += ["--override", str(overriding), "--no-annotate", "--no-header", "--no-emit-index-url"]
-        command += target.uv_options()
+        command += platform.uv_options()
         try:
             resolved.write_text(preferred, encoding="utf-8")
             run_uv(*command, "--offline", index=index)
@@ -396,18 +396,20 @@ def _marker(line: str) -> Marker | None:
         raise PackageError(f"{line.partition(';')[0].strip()} has a marker that cannot be read: {error}") from error
 
 
-def _applies(line: str, target: Target) -> bool:
+def _applies(line: str, platform: Platform) -> bool:
     marker = _marker(line)
-    return marker is None or marker.evaluate(environment_of(target))
+    return marker is None or marker.evaluate(environment_of(platform))
 
 
-def environment_of(target: Target, minor: int | None = None) -> dict[str, str]:
-    """Return what markers are about, for this target, or for it with another Python."""
+def environment_of(platform: Platform, minor: int | None = None) -> dict[str, str]:
+    """Return the values that markers compare, for this platform, or for it with another Python."""
     here = {name: str(value) for name, value in default_environment().items()}
-    if target.python is None and minor is None:
+    if platform.python is None and minor is None:
         return {**here, "extra": ""}
-    version = f"3.{target.minor if minor is None else minor}"
-    machine = {"arm64": "aarch64", None: platform.machine()}.get(target.architecture, target.architecture or "")
+    version = f"3.{platform.minor if minor is None else minor}"
+    machine = {"arm64": "aarch64", None: this_platform.machine()}.get(
+        platform.architecture, platform.architecture or ""
+    )
     return {
         **here,
         "extra": "",
@@ -423,8 +425,8 @@ def environment_of(target: Target, minor: int | None = None) -> dict[str, str]:
     }
 
 
-def _refuse_what_markers_exclude(requirements: Requirements, applying: Sequence[str], target: Target) -> None:
-    """Refuse a lock of which nothing, or not what env.py's process needs, is for the target."""
+def _refuse_what_markers_exclude(requirements: Requirements, applying: Sequence[str], platform: Platform) -> None:
+    """Refuse a lock whose markers exclude this platform, or exclude what env.py's process needs there."""
     kept = set(map(_name, applying))
     named = requirements.names
     needed = {_name(line) for line in _requirement_lines(_ENV_PY)} & named
@@ -432,18 +434,18 @@ def _refuse_what_markers_exclude(requirements: Requirements, applying: Sequence[
         return
     lost = sorted(needed - kept) or sorted(named)
     about = [line for line in requirements.lines if _name(line) in lost]
-    fitting = [minor for minor in MINORS if any(_holds(line, target, minor) for line in about)]
+    fitting = [minor for minor in MINORS if any(_holds(line, platform, minor) for line in about)]
     runtimes = " or ".join(f"python3.{minor}" for minor in fitting)
     advice = f"build for {runtimes} (the stage's setting `runtime`)" if fitting else "lock it for this Python"
     raise PackageError(
         f"{requirements.lock.name} has {', '.join(lost[:3])} for other Pythons or machines only, by its markers, but"
-        f" the package is for {target}; {advice}"
+        f" the package is for {platform}; {advice}"
     )
 
 
-def _holds(line: str, target: Target, minor: int) -> bool:
+def _holds(line: str, platform: Platform, minor: int) -> bool:
     marker = _marker(line)
-    return marker is None or marker.evaluate(environment_of(target, minor))
+    return marker is None or marker.evaluate(environment_of(platform, minor))
 
 
 def _refuse_what_is_too_old(lines: Sequence[str], lock: Path) -> None:
@@ -482,9 +484,9 @@ def _allows_from(line: str, oldest: str) -> bool:
     return any(map(allowed.contains, (*releases, f"{major + 1}.0")))
 
 
-def _refuse_another_python(requirements: Requirements, target: Target) -> None:
+def _refuse_another_python(requirements: Requirements, platform: Platform) -> None:
     # Markers that hold for every Python of the lock are not in it: for another one it pins the wrong versions.
-    if not requirements.python or allows(requirements.python, target.minor):
+    if not requirements.python or allows(requirements.python, platform.minor):
         return
     fitting = [minor for minor in MINORS if allows(requirements.python, minor)]
     runtimes = " or ".join(f"3.{minor}" for minor in fitting)
@@ -496,9 +498,9 @@ def _refuse_another_python(requirements: Requirements, target: Target) -> None:
         if fitting
         else f"Lambda's runtimes are 3.{MINORS[0]} to 3.{MINORS[-1]}: change the range in the backend and lock again"
     )
-    if target.python is None and fitting:
+    if platform.python is None and fitting:
         advice += on_this_machine(fitting)
-    raise PackageError(f"{requirements.lock.name} is for {pythons}, but the package is for {target}; {advice}")
+    raise PackageError(f"{requirements.lock.name} is for {pythons}, but the package is for {platform}; {advice}")
 
 
 def on_this_machine(fitting: Sequence[int]) -> str:

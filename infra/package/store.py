@@ -40,8 +40,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from infra.package.bytecode import Interpreter
+    from infra.package.package_platform import Platform
     from infra.package.resolving import Pin
-    from infra.package.target import Target
     from infra.package.uv_tool import Index
 
 CACHE = Path(__file__).resolve().parents[2] / ".local" / "cache" / "package"
@@ -110,7 +110,7 @@ class Recipe:
     Without an interpreter nothing is compiled.
     """
 
-    target: Target
+    platform: Platform
     interpreter: Interpreter | None
     folder: str
     index: Index
@@ -145,10 +145,10 @@ def _exclusive(places: Iterable[Path]) -> Iterator[None]:
 
 
 def _key(pin: Pin, recipe: Recipe) -> str:
-    machine = recipe.target.architecture or sysconfig.get_platform()
+    machine = recipe.platform.architecture or sysconfig.get_platform()
     compiler = recipe.interpreter.version if recipe.interpreter else None
     code = [hashlib.sha256(file.read_bytes()).hexdigest() for file in _RECIPE]
-    whole = json.dumps([pin.line, pin.built, recipe.target.minor, machine, compiler, recipe.folder, code])
+    whole = json.dumps([pin.line, pin.built, recipe.platform.minor, machine, compiler, recipe.folder, code])
     return f"{pin.name}-{hashlib.sha256(whole.encode()).hexdigest()[:32]}"
 
 
@@ -169,10 +169,10 @@ def _read(place: Path) -> Entry | None:
 def _make(places: Mapping[Pin, Path], recipe: Recipe, scratch: Path) -> None:
     site = scratch / "site"
     if wheels := [pin for pin in places if not pin.built]:
-        install(wheels, recipe.target, site, recipe.index)
+        install(wheels, recipe.platform, site, recipe.index)
     for pin in places:
         if pin.built:
-            install_built(pin, recipe.target, site, recipe.index)
+            install_built(pin, recipe.platform, site, recipe.index)
     records = {_normal_name(record): record for record in sorted(site.glob("*.dist-info/RECORD"))}
     paths = {pin: _recorded(site, records[pin.name]) for pin in places if pin.name in records}
     named = {pin: _services_and_dialects(site, pin.name, below) for pin, below in paths.items()}

@@ -20,8 +20,8 @@ from infra.package.distributions import Needs
 from infra.package.errors import PackageError
 from infra.package.imports import Files, imported_names
 from infra.package.layout import LAMBDAS_LIBRARIES, LIBRARIES
+from infra.package.package_platform import Platform, this_machine
 from infra.package.resolving import allows, backend_pins, function_pins, pins_of_lambda
-from infra.package.target import Target, this_machine
 from infra.package.uv_tool import Index
 
 if TYPE_CHECKING:
@@ -63,19 +63,19 @@ def traced(
     stage, few of this process, and the address of a database that does not exist. With ``with_lambdas`` it has the
     libraries of Lambda's Python. Raises `PackageError` if it cannot run.
     """
-    target, requirements, needs = place.target, place.requirements, place.needs
-    interpreter = find_interpreter(target) if sys.platform == "linux" else None
+    platform, requirements, needs = place.platform, place.requirements, place.needs
+    interpreter = find_interpreter(platform) if sys.platform == "linux" else None
     python = interpreter.executable if interpreter else sys.executable
-    host = this_machine(target.minor) if interpreter else Target()
+    host = this_machine(platform.minor) if interpreter else Platform()
     if requirements.python and not allows(requirements.python, host.minor):
         raise PackageError(
             f"the tree cannot be traced: {requirements.lock.name} is for Python {requirements.python}, and there is no"
-            f" Python 3.{target.minor} here to run it with; install one: uv python install 3.{target.minor}"
+            f" Python 3.{platform.minor} here to run it with; install one: uv python install 3.{platform.minor}"
         )
     with tempfile.TemporaryDirectory() as scratch:
         package = Path(scratch).resolve()
         locked = backend_pins(requirements, host)
-        site = libraries.write(locked, own.reached, replace(place, package=package, target=host)).site
+        site = libraries.write(locked, own.reached, replace(place, package=package, platform=host)).site
         # For a backend without a driver, which the function lends one.
         distributions.write(function_pins(host), host, package, LIBRARIES, Needs(ours=True), Index())
         if with_lambdas:

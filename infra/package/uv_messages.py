@@ -39,7 +39,7 @@ _NO_ACCESS = frozenset({"401", "403"})
 
 
 def names_without_wheels(error: PackageError) -> list[str]:
-    """Return the distributions of which uv finds no wheel for the target, as uv writes their names."""
+    """Return the distributions of which uv finds no wheel for the platform, as uv writes their names."""
     text = error.details or str(error)
     return list(dict.fromkeys(name for pattern in _WITHOUT_WHEELS for name in pattern.findall(text)))
 

@@ -21,7 +21,7 @@ from moto import mock_aws
 from infra.code import HANDLER
 from infra.deployed import refuse_another_packaging
 from infra.names import Names
-from infra.package import IMAGE, Selection, Target, build
+from infra.package import IMAGE, Platform, Selection, build
 from infra.stack import MigrateStack
 from infra.stages import Stage, StageError
 from tests.infra.synthesis import ACCOUNT, REGION, Stack, add_stack, new_app
@@ -152,9 +152,9 @@ def test_the_image_can_be_built_and_imports_the_handler(tmp_path: Path) -> None:
     if reason := no_docker():
         pytest.skip(reason)
     python = f"3.{max(sys.version_info.minor, 12)}"
-    target = Target(python, "x86_64")
+    platform = Platform(python, "x86_64")
     package = build(
-        ROOT / "back", tmp_path / "out", target, extra_files={"Dockerfile": IMAGE}, selection=Selection(limited=False)
+        ROOT / "back", tmp_path / "out", platform, extra_files={"Dockerfile": IMAGE}, selection=Selection(limited=False)
     )
     command = [
         "docker",

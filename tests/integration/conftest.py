@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import jsonschema
 import pytest
 
-from infra.package import Target, build
+from infra.package import Platform, build
 from localcloud.clients import client
 from tests.support.functions import ROOT, Runner
 
@@ -31,7 +31,7 @@ def package(shared_run: Path) -> Path:
     with (shared_run / "package.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not out.exists():
-            build(ROOT / "back", out, Target())
+            build(ROOT / "back", out, Platform())
     return out
 
 

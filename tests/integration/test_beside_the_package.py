@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from infra.package import Target, build
+from infra.package import Platform, build
 from infra.package.marker import foreign_files
 from infra.package.requirements import read_requirements
 from infra.package.sbom import bill_of_materials, write_bill
@@ -26,9 +26,9 @@ def backend(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_bill_of_materials_lists_every_distribution_and_is_always_the_same(backend: Path, tmp_path: Path) -> None:
-    built = build(backend, tmp_path / "out", Target())
+    built = build(backend, tmp_path / "out", Platform())
     first = write_bill(built.directory, built.digest, built.distributions).read_text()
-    again = build(backend, tmp_path / "other", Target())
+    again = build(backend, tmp_path / "other", Platform())
 
     document = json.loads(first)
     assert (document["bomFormat"], document["specVersion"]) == ("CycloneDX", "1.6")
@@ -46,11 +46,11 @@ def test_the_bill_of_materials_lists_every_distribution_and_is_always_the_same(b
 
 def test_a_package_with_foreign_files_is_not_replaced(backend: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    build(backend, out, Target())
+    build(backend, out, Platform())
     # What running the package leaves is nobody's.
     (out / "lambda_migrate" / "__pycache__").mkdir(exist_ok=True)
     (out / "lambda_migrate" / "__pycache__" / "handler.cpython-399.pyc").touch()
-    build(backend, out, Target())
+    build(backend, out, Platform())
 
     for name in ("notes.txt", "backend/app/mine.py"):
         (out / name).write_text("mine")

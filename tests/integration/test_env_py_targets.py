@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from infra.package import Target, build
+from infra.package import Platform, build
 from infra.package.layout import BACKEND_LIBRARIES
 from lambda_migrate.invocation.settings import RDS_CA_BUNDLE
 from localcloud import postgres, testing
@@ -116,7 +116,7 @@ class TestTarget:
             "            context.run_migrations()\n",
         )
         (tree / "requirements.txt").touch()
-        function = runner.start_package(build(tree, tmp_path / "package", Target()).directory)
+        function = runner.start_package(build(tree, tmp_path / "package", Platform()).directory)
 
         assert function.invoke().error_type == "TargetMismatch"
         assert query(database, "SELECT to_regclass('a')") == [(None,)]
@@ -125,7 +125,7 @@ class TestTarget:
         tree = write_tree(tmp_path / "shop", ABC, env_py=connecting_to("'sqlite://'"))
         (tree / "requirements.txt").touch()
         # SQLAlchemy's SQLite is packaged where it is named.
-        function = runner.start_package(build(tree, tmp_path / "package", Target()).directory)
+        function = runner.start_package(build(tree, tmp_path / "package", Platform()).directory)
 
         for action in ("upgrade", "plan", "status", "check"):
             answer = function.invoke({"action": action})
@@ -586,7 +586,7 @@ def test_the_error_of_an_aws_service_that_the_package_lacks_names_the_setting(ru
     tree = write_tree(tmp_path / "tree", [Rev("a1")], env_py=env_py)
     (tree / "requirements.txt").write_text("alembic\nsqlalchemy\nboto3\n")
 
-    answer = runner.start_package(build(tree, tmp_path / "package", Target()).directory).invoke()
+    answer = runner.start_package(build(tree, tmp_path / "package", Platform()).directory).invoke()
 
     assert answer.error_type == "ConfigurationError"
     assert "`aws_services`" in answer.message

@@ -14,7 +14,7 @@ from uv import find_uv_bin
 
 from demo import backend as demo_backend
 from demo import develop
-from infra.package import PackageError, Target, build
+from infra.package import PackageError, Platform, build
 from infra.package.selection import Selection
 from tests.support.backends import lock, write
 from tests.support.bystander import query
@@ -120,7 +120,7 @@ def test_the_function_does_what_flask_db_upgrade_does(
     shop: Path, tmp_path: Path, database: Database, runner: Runner
 ) -> None:
     with pytest.raises(PackageError) as refused:
-        build(shop, tmp_path / "out", Target())
+        build(shop, tmp_path / "out", Platform())
     assert str(refused.value).startswith("migrations/env.py reads flask.current_app")
     assert '"environment": {"FLASK_APP": "shop"}' in str(refused.value)
 
@@ -128,7 +128,7 @@ def test_the_function_does_what_flask_db_upgrade_does(
     expected = content(database)
     assert expected[2:] == [[(1, "acme by callback", None)], [("b2",)]]
     empty(database)
-    package = build(shop, tmp_path / "out", Target(), selection=Selection(environment=SETTINGS)).directory
+    package = build(shop, tmp_path / "out", Platform(), selection=Selection(environment=SETTINGS)).directory
     assert json.loads((package / "manifest.json").read_text())["config"] == "backend/migrations/alembic.ini"
     function = runner.start_package(package, **SETTINGS)
     assert function.invoke({"action": "plan"}).error_type is None

@@ -17,7 +17,7 @@ from alembic.config import Config
 from alembic.script import ScriptDirectory
 from uv import find_uv_bin
 
-from infra.package import Package, PackageError, Selection, Target, build, resolving, store
+from infra.package import Package, PackageError, Platform, Selection, build, resolving, store
 from infra.package.bytecode import find_interpreter
 from infra.package.layout import BACKEND_LIBRARIES
 from infra.package.resolving import Pin
@@ -25,8 +25,8 @@ from infra.package.uv_tool import Index
 from tests.support.backends import ENV, INI, REVISION, lock, make_backend, write
 
 ROOT = Path(__file__).resolve().parents[2]
-THIS_MACHINE = Target()
-ARM = Target("3.13", "arm64")
+THIS_MACHINE = Platform()
+ARM = Platform("3.13", "arm64")
 
 
 @pytest.fixture(autouse=True)
@@ -292,11 +292,11 @@ def test_a_configuration_in_pyproject(tmp_path: Path) -> None:
     assert {"pyproject.toml", "alembic/env.py", "app/models.py"} <= backend_paths(built)
 
 
-def refusal(backend: Path, out: Path, target: Target = THIS_MACHINE) -> str:
+def refusal(backend: Path, out: Path, platform: Platform = THIS_MACHINE) -> str:
     """Return the one line with which the builder refuses a backend. It must leave no file."""
     before = tree(out.parent)
     with pytest.raises(PackageError) as refused:
-        build(backend, out, target)
+        build(backend, out, platform)
     assert tree(out.parent).keys() == before.keys()
     assert "\n" not in str(refused.value)
     return str(refused.value)
@@ -420,7 +420,7 @@ def test_a_hash_of_the_lock_is_checked(tmp_path: Path) -> None:
 
 def test_a_requirement_without_wheels_for_the_target_is_refused(tmp_path: Path) -> None:
     backend = make_backend(tmp_path / "shop", **{"requirements.txt": "psycopg2-binary==2.9.10\n"})
-    message = refusal(backend, tmp_path / "out", Target("3.14", "arm64"))
+    message = refusal(backend, tmp_path / "out", Platform("3.14", "arm64"))
     assert message.startswith("requirements.txt has no set of wheels for Python 3.14 on arm64: ")
     assert "psycopg2-binary==2.9.10" in message
 
@@ -469,9 +469,9 @@ def test_builds_at_once_share_the_store(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(store, "CACHE", tmp_path / "store")
     installed: list[Path] = []
 
-    def install(pins: list[Pin], target: Target, site: Path, index: Index) -> None:
+    def install(pins: list[Pin], platform: Platform, site: Path, index: Index) -> None:
         installed.append(site)
-        resolving.install(pins, target, site, index)
+        resolving.install(pins, platform, site, index)
 
     monkeypatch.setattr(store, "install", install)
     [line] = [one for one in (ROOT / "requirements.txt").read_text().replace("\\\n", "").splitlines() if "six==" in one]

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Literal
 
 import pytest
 
-from infra.package import Package, PackageError, Selection, Target, build
+from infra.package import Package, PackageError, Platform, Selection, build
 from infra.package.bytecode import compile_all, find_interpreter
 from tests.support.backends import INI, make_backend
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 # Two packages are built for most of them, in one worker.
 pytestmark = pytest.mark.xdist_group("package-contents")
 
-THIS_MACHINE = Target()
+THIS_MACHINE = Platform()
 INTERPRETER: str = getattr(sys, "_base_executable", sys.executable)
 
 
@@ -50,9 +50,9 @@ def run(package: Package, code: str, folder: str = "backend-libraries") -> list[
     return done.stdout.splitlines()
 
 
-def magic_number(target: Target) -> bytes:
-    """Return the magic number of the target's bytecode; empty if this machine lacks its interpreter."""
-    interpreter = find_interpreter(target)
+def magic_number(platform: Platform) -> bytes:
+    """Return the magic number of the platform's bytecode; empty if this machine lacks its interpreter."""
+    interpreter = find_interpreter(platform)
     if interpreter is None:
         return b""
     code = "import importlib.util, sys; sys.stdout.buffer.write(importlib.util.MAGIC_NUMBER)"
@@ -63,9 +63,9 @@ def magic_number(target: Target) -> bytes:
 def test_wheels_and_bytecode_are_the_targets(
     tmp_path: Path, python: str, architecture: Literal["arm64", "x86_64"]
 ) -> None:
-    target = Target(python, architecture)
+    platform = Platform(python, architecture)
     backend = make_backend(tmp_path / "shop", **{"requirements.txt": "sqlalchemy==2.0.44\nalembic\n"})
-    built = build(backend, tmp_path / "out", target)
+    built = build(backend, tmp_path / "out", platform)
 
     machine = {"arm64": 183, "x86_64": 62}[architecture]
     libraries = [path for path in built.directory.rglob("*.so*") if path.is_file()]
@@ -75,7 +75,7 @@ def test_wheels_and_bytecode_are_the_targets(
     assert {tag.split("-")[1] for tag in tags} == {python.replace(".", "")}
 
     bytecode = list(built.directory.rglob("*.pyc"))
-    magic = magic_number(target)
+    magic = magic_number(platform)
     assert {path.read_bytes()[:4] for path in bytecode} == ({magic} if magic else set())
     if not magic:
         warning = built.warnings[-1]
@@ -157,7 +157,7 @@ def test_botocore_can_keep_all_services(tmp_path: Path) -> None:
 
 def test_a_file_has_the_same_bytecode_alone_and_among_others(tmp_path: Path) -> None:
     # Later Pythons see to that themselves.
-    interpreter = find_interpreter(Target("3.10", "x86_64")) or find_interpreter(THIS_MACHINE)
+    interpreter = find_interpreter(Platform("3.10", "x86_64")) or find_interpreter(THIS_MACHINE)
     assert interpreter is not None
     # Whoever compiles those of the second kind has loaded a codec, in which this name is. There are so many that each
     # process has some of them first.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from infra.package import PackageError, Selection, Target, build, flask_app, lock_discovery
+from infra.package import PackageError, Platform, Selection, build, flask_app, lock_discovery
 from infra.package.data_files import named_files, unpackaged_files
 from infra.package.graph import read_graph
 from infra.package.imports import backend_files
@@ -74,7 +74,7 @@ def test_package_files_are_packaged_and_the_warning_names_the_others(tmp_path: P
         **{"requirements.txt": "alembic\nsqlalchemy\n"},
     )
 
-    built = build(backend, tmp_path / "out", Target(), selection=Selection(package_files=("sql/*.sql",)))
+    built = build(backend, tmp_path / "out", Platform(), selection=Selection(package_files=("sql/*.sql",)))
 
     packaged = built.directory / "backend"
     assert (packaged / "sql/init.sql").read_text() == "SELECT 1"
@@ -158,13 +158,13 @@ def test_a_uv_lock_without_a_project_is_passed_over(tmp_path: Path) -> None:
 def test_all_that_is_too_old_is_named_at_once(tmp_path: Path, lines: str, has: str) -> None:
     backend = make_backend(tmp_path / "shop", **{"requirements.txt": lines})
     with pytest.raises(PackageError, match=rf"^requirements\.txt has {re.escape(has)}, but the function needs [as]"):
-        backend_pins(read_requirements(backend), Target("3.13", "arm64"))
+        backend_pins(read_requirements(backend), Platform("3.13", "arm64"))
 
 
 def test_the_function_takes_the_configuration_that_was_found(tmp_path: Path) -> None:
     backend = make_backend(tmp_path / "shop", **{"pyproject.toml": PYPROJECT})
     (backend / "alembic.ini").unlink()
-    built = build(backend, tmp_path / "out", Target())
+    built = build(backend, tmp_path / "out", Platform())
     assert json.loads((built.directory / "manifest.json").read_text())["config"] == "backend/pyproject.toml"
 
 
@@ -236,7 +236,7 @@ def test_a_lock_of_which_nothing_is_for_the_target_is_refused(tmp_path: Path) ->
     lines = f"alembic==1.16.5 ; {marker}\npydantic-settings==2.10.1 ; {marker}\n"
     backend = make_backend(tmp_path / "shop", **{"requirements.txt": lines})
     with pytest.raises(PackageError) as refused:
-        backend_pins(read_requirements(backend), Target("3.13", "arm64"))
+        backend_pins(read_requirements(backend), Platform("3.13", "arm64"))
     assert str(refused.value).startswith("requirements.txt has alembic for other Pythons or machines only")
     assert "build for python3.11 (the stage's setting `runtime`)" in str(refused.value)
 
@@ -279,7 +279,7 @@ def test_an_environment_in_need_of_an_application_is_seen(source: str) -> None:
 @pytest.mark.parametrize("line", ["psycopg2==2.9.10", "psycopg2 == 2.9.10 ; python_version > '3'"])
 def test_psycopg2_is_taken_as_its_binary_twin(tmp_path: Path, line: str) -> None:
     backend = make_backend(tmp_path / "shop", **{"requirements.txt": f"alembic\nsqlalchemy\n{line}\n"})
-    found = backend_pins(read_requirements(backend), Target("3.13", "arm64"))
+    found = backend_pins(read_requirements(backend), Platform("3.13", "arm64"))
     assert ("psycopg2-binary", "2.9.10") in {(pin.name, pin.version) for pin in found.pins}
     assert "psycopg2" not in found.names
     assert found.drivers == ("psycopg2",)
@@ -301,7 +301,7 @@ def test_a_location_is_meant_from_the_configurations_folder_too(
     (backend / "db/alembic.ini").write_text(f"[alembic]\nscript_location = {location}\nprepend_sys_path = .\n")
     (backend / "requirements.txt").write_text("alembic\nsqlalchemy\n")
 
-    built = build(backend, tmp_path / "out", Target(), "db/alembic.ini")
+    built = build(backend, tmp_path / "out", Platform(), "db/alembic.ini")
 
     answer = runner.start_package(built.directory).invoke()
     assert (answer.error_type, answer.payload.get("revision")) == (None, "a1"), answer.payload
@@ -310,7 +310,7 @@ def test_a_location_is_meant_from_the_configurations_folder_too(
 def test_a_path_of_a_container_is_named_as_such(tmp_path: Path) -> None:
     ini = "[alembic]\nscript_location = /srv/app/alembic\n"
     with pytest.raises(PackageError, match=r"is a path of a container, .* script_location = %\(here\)s/alembic"):
-        build(make_backend(tmp_path / "shop", **{"alembic.ini": ini}), tmp_path / "out", Target())
+        build(make_backend(tmp_path / "shop", **{"alembic.ini": ini}), tmp_path / "out", Platform())
 
 
 RANGES = """
@@ -329,7 +329,7 @@ def test_without_a_lock_the_dependencies_of_the_project_are_resolved_with_a_warn
     (backend / "requirements.txt").unlink()
     read = read_requirements(backend, extras=("postgres",))
     assert (read.lines, read.python) == (("alembic>=1.13", "sqlalchemy>=2.0", "asyncpg>=0.29"), ">=3.10")
-    built = build(backend, tmp_path / "out", Target(), selection=Selection(extras=("postgres",)))
+    built = build(backend, tmp_path / "out", Platform(), selection=Selection(extras=("postgres",)))
     assert {"alembic", "asyncpg", "sqlalchemy"} <= {one.name.lower() for one in built.distributions}
     [warning] = [one for one in built.warnings if "pyproject.toml" in one]
     assert "3 of 3 requirements without an exact version" in warning

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from infra.package import PackageError, Selection, Target, build
+from infra.package import PackageError, Platform, Selection, build
 from tests.support.backends import ENV, make_backend
 from tests.support.distributions import make_sdist, make_source, make_wheel, serving
 
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
     from infra.package import Package
 
-HERE = Target()
-ARM = Target("3.13", "arm64")
-# Wheels of a Python that a stage may have, and that is not the target's.
+HERE = Platform()
+ARM = Platform("3.13", "arm64")
+# Wheels of a Python that a stage may have, and that is not the platform's.
 REVISION_B = """revision = "b2"
 down_revision = "a1"
 
@@ -54,11 +54,11 @@ def index(folder: Path) -> Iterator[str]:
 
 
 def packaged(
-    tmp_path: Path, index: str, requirements: str, imports: str, target: Target = HERE, **files: str
+    tmp_path: Path, index: str, requirements: str, imports: str, platform: Platform = HERE, **files: str
 ) -> Package:
     text = f"--extra-index-url {index}\nalembic\nsqlalchemy\npsycopg2-binary\n{requirements}"
     backend = make_backend(tmp_path / "shop", **{"requirements.txt": text, "app/models.py": f"{imports}\n", **files})
-    return build(backend, tmp_path / "out", target)
+    return build(backend, tmp_path / "out", platform)
 
 
 def names(package: Package) -> set[str]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from infra.package import Target, build
+from infra.package import Platform, build
 from tests.support.trees import ENV_PY, Rev, sql, write_tree
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ REVISIONS = [Rev("a1", sql("CREATE TABLE a (id int)")), Rev("b2", sql("CREATE TA
 def packaged(folder: Path, requirements: str, env_py: str = ENV_PY) -> Package:
     tree = write_tree(folder / "shop", REVISIONS, env_py=env_py)
     (tree / "requirements.txt").write_text(requirements)
-    return build(tree, folder / "out", Target())
+    return build(tree, folder / "out", Platform())
 
 
 def printed(runner: Runner) -> list[str]:

@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from infra.package import PackageError, Target, manifest
+from infra.package import PackageError, Platform, manifest
 from infra.package.builder import graph_of
 from infra.package.layout import BACKEND_LIBRARIES, read_layout
 from lambda_migrate.revisions.manifest import GRAPH, MANIFEST, read_manifest
@@ -47,7 +47,7 @@ def describe(package: Path, config: str = "alembic.ini") -> None:
         (package / name).unlink(missing_ok=True)
     with suppress(PackageError):
         layout = read_layout(package / "backend", config)
-        manifest.write(package, layout, graph_of(layout, package / BACKEND_LIBRARIES), Target(), drivers)
+        manifest.write(package, layout, graph_of(layout, package / BACKEND_LIBRARIES), Platform(), drivers)
 
 
 class Runner:

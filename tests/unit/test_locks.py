@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 from packaging.markers import Marker
 
-from infra.package import Target
+from infra.package import Platform
 from infra.package.errors import PackageError
 from infra.package.indexes import index_of
 from infra.package.lock_discovery import find as find_lock
@@ -171,7 +171,7 @@ def test_a_lock_for_another_python_names_the_runtime_that_fits(
     python = python_of(tmp_path / name)
     requirements = Requirements(tmp_path, tmp_path / name, (), (), locked=True, index=Index(), python=python)
     with pytest.raises(PackageError) as refused:
-        backend_pins(requirements, Target("3.13", "arm64"))
+        backend_pins(requirements, Platform("3.13", "arm64"))
     assert f"`runtime`: python{runtime}" in str(refused.value)
     assert f"PYTHON_VERSION={runtime}" in str(refused.value)
 
@@ -280,7 +280,7 @@ def test_alembic_in_a_group_of_the_lock_has_the_locked_version(tmp_path: Path) -
 def test_alembic_in_a_group_that_the_function_cannot_use_is_another_one(tmp_path: Path, entry: str) -> None:
     write(tmp_path, **{"poetry.lock": poetry("sqlalchemy", "2.0.43", 'groups = ["main"]') + entry})
 
-    found = backend_pins(read_requirements(tmp_path), Target())
+    found = backend_pins(read_requirements(tmp_path), Platform())
 
     assert any(
         line.startswith("poetry.lock does not have alembic, so the package has alembic ") for line in found.warnings

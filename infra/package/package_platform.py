@@ -1,11 +1,11 @@
-"""The interpreter and the platform that a package is built for."""
+"""The Python and the processor that a package is built for."""
 
 from __future__ import annotations
 
-import platform
 import re
 import sys
 from dataclasses import dataclass
+from platform import machine
 from typing import Literal
 
 from infra.package.errors import PackageError
@@ -19,8 +19,8 @@ _FIRST_ON_AMAZON_LINUX_2023 = 12
 
 
 @dataclass(frozen=True)
-class Target:
-    """The platform of a package. ``Target()`` is this machine with this Python.
+class Platform:
+    """The platform of a package. ``Platform()`` is this machine with this Python.
 
     ``python`` is a version such as ``"3.13"``. Both fields are set, or neither.
     """
@@ -31,7 +31,7 @@ class Target:
     def __post_init__(self) -> None:
         """Refuse what Lambda does not have, with a `PackageError`."""
         if (self.python is None) != (self.architecture is None):
-            raise PackageError("a target needs both a Python version and an architecture (or neither: this machine)")
+            raise PackageError("a platform needs both a Python version and an architecture (or neither: this machine)")
         if self.python is not None and not re.fullmatch(r"3\.[1-9][0-9]", self.python):
             raise PackageError(f"{self.python!r} is no Python version of Lambda; write it like 3.13")
         if self.architecture is not None and self.architecture not in _MACHINES:
@@ -48,17 +48,17 @@ class Target:
         return sys.version_info.minor if self.python is None else int(self.python.removeprefix("3."))
 
     def uv_options(self) -> list[str]:
-        """Return what ``uv pip`` needs to know to choose wheels for this target."""
+        """Return the options with which ``uv pip`` chooses wheels for this platform."""
         options = ["--python", sys.executable, "--only-binary", ":all:"]
         if self.python is None or self.architecture is None:
             return options
         libc = "manylinux_2_34" if self.minor >= _FIRST_ON_AMAZON_LINUX_2023 else "manylinux2014"
-        platform = f"{_MACHINES[self.architecture]}-{libc}"
-        return [*options, "--python-version", self.python, "--python-platform", platform]
+        machine_and_libc = f"{_MACHINES[self.architecture]}-{libc}"
+        return [*options, "--python-version", self.python, "--python-platform", machine_and_libc]
 
 
-def this_machine(minor: int) -> Target:
-    """Return what runs on this machine with another Python, 13 for 3.13; for its own, that is ``Target()``."""
+def this_machine(minor: int) -> Platform:
+    """Return the platform of this machine with Python 3.``minor``: ``Platform()`` for the running Python."""
     if minor == sys.version_info.minor:
-        return Target()
-    return Target(f"3.{minor}", "arm64" if platform.machine() in {"arm64", "aarch64"} else "x86_64")
+        return Platform()
+    return Platform(f"3.{minor}", "arm64" if machine() in {"arm64", "aarch64"} else "x86_64")
