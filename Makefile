@@ -188,6 +188,13 @@ stress: $(DEV) $(CLOUD) ## Run the tests of concurrency, kills, faults and deadl
 	@python -m pytest --stress --timeout=3600 $(STRESS:%=tests/integration/test_%.py) \
 		tests/integration/checkpoint tests/unit/test_targets.py tests/e2e/test_compose.py tests/e2e/test_distribution.py tests/e2e/rollout/test_targets.py tests/review/test_corpus.py
 
+OLDER := review/test_facts integration/test_preflight integration/test_drift integration/test_blockers integration/test_adoption \
+	integration/test_search_path
+
+.PHONY: stress-postgres
+stress-postgres: $(DEV) $(CLOUD) ## Run the tests of the preflight, of drift and of untrusted roles on another PostgreSQL: make stress-postgres [POSTGRES=15]
+	@python -m pytest -n auto --dist loadgroup --postgres $(or $(POSTGRES),15) $(OLDER:%=tests/%.py)
+
 .PHONY: coverage
 coverage: $(DEV) $(CLOUD) $(BENCH) ## Run every test and print the lines that no test runs
 	@python -m pytest -n auto --dist loadgroup --cov --cov-report=term-missing:skip-covered
@@ -195,6 +202,10 @@ coverage: $(DEV) $(CLOUD) $(BENCH) ## Run every test and print the lines that no
 .PHONY: bench
 bench: $(DEV) $(BENCH) ## Measure the function and its alternatives; prints tables and writes benchmarks/results.json
 	@python -m benchmarks
+
+.PHONY: bench-estimates
+bench-estimates: $(DEV) $(BENCH) ## Compare the preflight's estimates with real times, on tables of 1 million and 20 million rows
+	@python -m benchmarks.estimates
 
 .PHONY: lint
 lint: $(DEV) ## Run ruff, mypy and import-linter, and actionlint and zizmor on the workflows

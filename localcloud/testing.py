@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from localcloud import daemon, emulator, locks, postgres
+from localcloud import binaries, daemon, emulator, locks, postgres
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -49,9 +49,11 @@ def shared_run(root: Path, run: str) -> Iterator[Path]:
         _remove_if_unused(root, lock)
 
 
-def start_postgres(root: Path, run: Path, name: str = _SHARED) -> postgres.Server:
+def start_postgres(
+    root: Path, run: Path, name: str = _SHARED, *, version: int = binaries.DEFAULT_VERSION
+) -> postgres.Server:
     """Start the run's PostgreSQL of that name, or return the one that runs."""
-    return postgres.start(root, clusters(run) / name, durable=False)
+    return postgres.start(root, clusters(run) / name, durable=False, version=version)
 
 
 def start_emulator(root: Path, run: Path, name: str = _SHARED) -> emulator.Emulator:

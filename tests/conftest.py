@@ -13,7 +13,7 @@ import pytest
 from botocore.loaders import JSONFileLoader
 from hypothesis import settings
 
-from localcloud import postgres, testing
+from localcloud import binaries, postgres, testing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
@@ -29,6 +29,9 @@ _AWKWARD = "@:/%?#[]&= \"'\\é"
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--stress", action="store_true", help="run what is repeated in its full size, not as a sample")
+    parser.addoption(
+        "--postgres", type=int, choices=binaries.VERSIONS, default=binaries.DEFAULT_VERSION, help="the server's version"
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -130,9 +133,9 @@ def shared_run(testrun_uid: str) -> Iterator[Path]:
 
 
 @pytest.fixture(scope="session")
-def postgres_server(shared_run: Path) -> Server:
+def postgres_server(shared_run: Path, pytestconfig: pytest.Config) -> Server:
     """The run's PostgreSQL server, with its superuser."""
-    return testing.start_postgres(ROOT, shared_run)
+    return testing.start_postgres(ROOT, shared_run, version=pytestconfig.getoption("--postgres"))
 
 
 @pytest.fixture(scope="session")
