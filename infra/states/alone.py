@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from aws_cdk import aws_stepfunctions as sfn
 
 from infra.snapshots import snapshot_first
-from infra.states.migrating import Machine, Retries
+from infra.states.migrating import MigratingStates, Retries
 from lambda_migrate.invocation.request import ROLLOUT_INPUT
 
 if TYPE_CHECKING:
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 _RUNS = 100
 
 
-class Alone(Machine):
-    """The machine of a stage without ``rollout``."""
+class Alone(MigratingStates):
+    """Makes the states of a stage without ``rollout``."""
 
     def __init__(self, scope: Construct, names: Names, stage: Options, function: lambda_.IFunction) -> None:
         super().__init__(scope, names, stage, function, Retries(attempts=10, first_s=5), _RUNS)

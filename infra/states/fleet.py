@@ -9,7 +9,7 @@ from aws_cdk import aws_stepfunctions as sfn
 from aws_cdk import aws_stepfunctions_tasks as tasks
 
 from infra.states.gates import Gates
-from infra.states.migrating import IN_THE_ROLE, LONGEST_PAUSE_S, SERVICE_ATTEMPTS, Machine, Retries
+from infra.states.migrating import IN_THE_ROLE, LONGEST_PAUSE_S, SERVICE_ATTEMPTS, MigratingStates, Retries
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from infra.stages import Options, RolloutSettings
 
 
-class Fleet(Machine):
-    """The machine of a stage with ``rollout``."""
+class Fleet(MigratingStates):
+    """Makes the states of a stage with ``rollout``."""
 
     def __init__(
         self,

@@ -17,14 +17,16 @@ if TYPE_CHECKING:
     from aws_cdk import aws_s3 as s3
 
     from infra.stages import RolloutSettings
-    from infra.states.migrating import Machine
+    from infra.states.migrating import MigratingStates
 
 
 class Gates:
     """Makes these states. All of them go to ``report`` if the rollout is halted."""
 
-    def __init__(self, machine: Machine, settings: RolloutSettings, bucket: s3.IBucket, report: sfn.State) -> None:
-        self._machine = machine
+    def __init__(
+        self, states: MigratingStates, settings: RolloutSettings, bucket: s3.IBucket, report: sfn.State
+    ) -> None:
+        self._states = states
         self._settings = settings
         self._bucket = bucket
         self._report = report
@@ -32,12 +34,12 @@ class Gates:
     def gate(self, kept: Mapping[str, Any], migrate: sfn.State) -> sfn.State:
         """Return the states before a wave: a pause, in which a stop or an alarm ends the rollout, then an approval."""
         approval = (
-            sfn.Choice(self._machine.scope, "Is an approval needed?")
+            sfn.Choice(self._states.scope, "Is an approval needed?")
             .when(sfn.Condition.string_equals("$.wave.gate", "approval"), self._approval(migrate))
             .otherwise(migrate)
         )
         begin = sfn.Pass(
-            self._machine.scope,
+            self._states.scope,
             "Begin the pause",
             parameters={
                 **kept,
@@ -46,10 +48,10 @@ class Gates:
                 "looks": sfn.JsonPath.number_at("$.wave.looks"),
             },
         )
-        pause = sfn.Wait(self._machine.scope, "Pause", time=sfn.WaitTime.seconds_path("$.wave.look_s"))
+        pause = sfn.Wait(self._states.scope, "Pause", time=sfn.WaitTime.seconds_path("$.wave.look_s"))
         halted = self.look_whether_halted("Look whether it was halted meanwhile")
         count = sfn.Pass(
-            self._machine.scope,
+            self._states.scope,
             "Count the look",
             parameters={
                 **kept,
@@ -58,11 +60,11 @@ class Gates:
                 "looks": sfn.JsonPath.math_add(sfn.JsonPath.number_at("$.looks"), -1),
             },
         )
-        is_over = sfn.Choice(self._machine.scope, "Is the pause over?")
+        is_over = sfn.Choice(self._states.scope, "Is the pause over?")
         goes_on = self._soak(count) if self._settings.soak_alarm else count
         begin.next(is_over)
         pause.next(halted).next(
-            sfn.Choice(self._machine.scope, "Does it still go on?")
+            sfn.Choice(self._states.scope, "Does it still go on?")
             .when(self.is_halted(), self._report)
             .otherwise(goes_on)
         )
@@ -73,7 +75,7 @@ class Gates:
     def _soak(self, goes_on: sfn.State) -> sfn.State:
         """Return the states that read ``soak_alarm`` after the canaries. An alarm that does not exist stops, too."""
         alarm = tasks.CallAwsService(
-            self._machine.scope,
+            self._states.scope,
             "Look at the alarm",
             service="cloudwatch",
             action="describeAlarms",
@@ -93,12 +95,12 @@ class Gates:
             for state in (f"$.alarm.found.{kind}Alarms[0].StateValue" for kind in ("Metric", "Composite"))
         ]
         look = (
-            sfn.Choice(self._machine.scope, "Is the alarm off?")
+            sfn.Choice(self._states.scope, "Is the alarm off?")
             .when(sfn.Condition.or_(*is_off), goes_on)
             .otherwise(stop)
         )
         return (
-            sfn.Choice(self._machine.scope, "Do the canaries soak?")
+            sfn.Choice(self._states.scope, "Do the canaries soak?")
             .when(sfn.Condition.boolean_equals("$.wave.soaks", value=True), alarm.next(look))
             .otherwise(goes_on)
         )
@@ -107,9 +109,9 @@ class Gates:
         """Return the states that wait for `migrate rollout approve`, for a stop, or until `approval_hours` are over."""
         hours = self._settings.approval_hours
         wait = tasks.LambdaInvoke(
-            self._machine.scope,
+            self._states.scope,
             "Wait for the approval",
-            lambda_function=self._machine.function,
+            lambda_function=self._states.function,
             integration_pattern=sfn.IntegrationPattern.WAIT_FOR_TASK_TOKEN,
             payload=sfn.TaskInput.from_object(
                 {
@@ -128,19 +130,19 @@ class Gates:
         late = self._halt("Nobody approved it", f"nobody approved the next wave within {hours} hours")
         wait.add_catch(late, errors=["States.Timeout"], result_path="$.ignored")
         # `migrate rollout stop` sends this error after it has halted the rollout.
-        stopped = sfn.Pass(self._machine.scope, "Not approved", result_path=sfn.JsonPath.DISCARD).next(self._report)
+        stopped = sfn.Pass(self._states.scope, "Not approved", result_path=sfn.JsonPath.DISCARD).next(self._report)
         wait.add_catch(stopped, errors=["RolloutStopped"], result_path="$.ignored")
         wait.add_catch(self._report, result_path="$.problem")
         halted = self.look_whether_halted("Look whether it was halted before the approval")
         wait.next(halted).next(
-            sfn.Choice(self._machine.scope, "Was it approved?").when(self.is_halted(), self._report).otherwise(migrate)
+            sfn.Choice(self._states.scope, "Was it approved?").when(self.is_halted(), self._report).otherwise(migrate)
         )
         return wait
 
     def look_whether_halted(self, name: str) -> tasks.CallAwsService:
         """Return the state that looks for the object which halts the rollout."""
         halted = tasks.CallAwsService(
-            self._machine.scope,
+            self._states.scope,
             name,
             service="s3",
             action="listObjectsV2",
@@ -158,12 +160,12 @@ class Gates:
         return halted
 
     def _halt(self, name: str, message: str) -> sfn.State:
-        halt = self._machine.invoke(
+        halt = self._states.invoke(
             name,
             {"action": "halt", "rollout": {"name": sfn.JsonPath.string_at("$.name"), "message": message}},
             "$.ignored",
         )
-        self._machine.retry(halt, ["BucketUnavailable"], self._machine.retries)
+        self._states.retry(halt, ["BucketUnavailable"], self._states.retries)
         halt.add_catch(self._report, result_path="$.problem")
         halt.next(self._report)
         return halt

@@ -39,8 +39,8 @@ class Retries:
     first_s: int
 
 
-class Machine:
-    """Base of both machines. Invokes the function, and continues after MigrationIncomplete."""
+class MigratingStates:
+    """Makes the states that both state machines have: they invoke the function, and continue a migration."""
 
     def __init__(
         self,
