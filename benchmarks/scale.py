@@ -83,8 +83,8 @@ class Assumed:
 
 
 @dataclass(frozen=True)
-class Machine:
-    """The work of the state machine and the function for each target. Tests compare the states."""
+class Implementation:
+    """Figures of this code: a target's work, and the limits of the settings. Tests compare them with the code."""
 
     states: int = 3  # Migrate, "Was there room on its server?", Done
     child_events: int = 11  # begin and end, 5 of the task, 2 of each other state
@@ -107,7 +107,7 @@ class Measured:
     server_s: float
 
 
-PUBLISHED, ASSUMED, MACHINE = Published(), Assumed(), Machine()
+PUBLISHED, ASSUMED, IMPLEMENTATION = Published(), Assumed(), Implementation()
 
 
 @dataclass(frozen=True)
@@ -137,8 +137,8 @@ class Plan:
             * ASSUMED.server_share
             / self.measured.server_s,
             "Lambda's concurrent executions": PUBLISHED.functions_at_once / took,
-            _TRANSITIONS: PUBLISHED.transitions_a_second / MACHINE.states,
-            _TRANSITIONS_ELSEWHERE: PUBLISHED.transitions_a_second_elsewhere / MACHINE.states,
+            _TRANSITIONS: PUBLISHED.transitions_a_second / IMPLEMENTATION.states,
+            _TRANSITIONS_ELSEWHERE: PUBLISHED.transitions_a_second_elsewhere / IMPLEMENTATION.states,
             "GetSecretValue": PUBLISHED.secret_reads_a_second,
             "S3's writes": PUBLISHED.s3_writes_a_second,
             "S3's reads": PUBLISHED.s3_reads_a_second,
@@ -158,7 +158,11 @@ class Plan:
 def invocation_s(measured: Measured) -> float:
     """Return the time of a warm invocation for one target, on Lambda."""
     slower = PUBLISHED.mb_of_one_vcpu / ASSUMED.memory_mb
-    waits = ASSUMED.round_trips * ASSUMED.round_trip_s + MACHINE.s3_requests * ASSUMED.s3_request_s + ASSUMED.secret_s
+    waits = (
+        ASSUMED.round_trips * ASSUMED.round_trip_s
+        + IMPLEMENTATION.s3_requests * ASSUMED.s3_request_s
+        + ASSUMED.secret_s
+    )
     return measured.function_s * slower + measured.server_s + waits
 
 
@@ -174,7 +178,7 @@ def by_processor(measured: Measured, vcpus: int) -> int:
 
 def by_connections(gib: int) -> int:
     """Return the targets at once that use the rollout's share of `max_connections`."""
-    return max(1, math.floor(max_connections(gib) * ASSUMED.connection_share / MACHINE.sessions))
+    return max(1, math.floor(max_connections(gib) * ASSUMED.connection_share / IMPLEMENTATION.sessions))
 
 
 def max_connections(gib: int) -> int:
@@ -185,8 +189,8 @@ def max_connections(gib: int) -> int:
 def as_it_comes(measured: Measured, tenants: int) -> Plan:
     """Return a plan with the default settings."""
     servers = math.ceil(tenants / ASSUMED.tenants_a_server)
-    concurrency = min(MACHINE.default_concurrency, MACHINE.default_per_server * servers)
-    return Plan(measured, tenants, concurrency, MACHINE.default_per_server)
+    concurrency = min(IMPLEMENTATION.default_concurrency, IMPLEMENTATION.default_per_server * servers)
+    return Plan(measured, tenants, concurrency, IMPLEMENTATION.default_per_server)
 
 
 def set_for(measured: Measured, tenants: int) -> Plan:
@@ -194,7 +198,7 @@ def set_for(measured: Measured, tenants: int) -> Plan:
     servers = math.ceil(tenants / ASSUMED.tenants_a_server)
     per_server = bearable(measured, ASSUMED.server_vcpus, ASSUMED.server_gib)
     account = math.floor(PUBLISHED.functions_at_once * ASSUMED.account_share)
-    return Plan(measured, tenants, min(per_server * servers, account, MACHINE.most_concurrency), per_server)
+    return Plan(measured, tenants, min(per_server * servers, account, IMPLEMENTATION.most_concurrency), per_server)
 
 
 def measured_in(results: Mapping[str, Any]) -> Measured | None:
@@ -233,7 +237,10 @@ def _lines(measured: Measured) -> Iterator[str]:
             [f"servers, with {ASSUMED.tenants_a_server} tenants each", *(f"{plan.servers:,}" for plan in plans)],
             ["**Default settings**", *("" for _ in plans)],
             [
-                f"`concurrency` {MACHINE.default_concurrency}, `per_server` {MACHINE.default_per_server}: time",
+                (
+                    f"`concurrency` {IMPLEMENTATION.default_concurrency},"
+                    f" `per_server` {IMPLEMENTATION.default_per_server}: time"
+                ),
                 *(_time(plan.seconds()) for plan in defaults),
             ],
             ["first bottleneck", *(plan.first()[0] for plan in defaults)],
@@ -247,8 +254,8 @@ def _lines(measured: Measured) -> Iterator[str]:
             ["**Other**", *("" for _ in plans)],
             ["listing, from secrets", *(_time(_listing_s(size)) for size in SIZES)],
             ["reading the outcomes for the report", *(_time(_report_s(size)) for size in SIZES)],
-            ["connections to one server, at most", *(f"{plan.per_server * MACHINE.sessions}" for plan in plans)],
-            ["connections, total", *(f"{plan.concurrency * MACHINE.sessions:,}" for plan in plans)],
+            ["connections to one server, at most", *(f"{plan.per_server * IMPLEMENTATION.sessions}" for plan in plans)],
+            ["connections, total", *(f"{plan.concurrency * IMPLEMENTATION.sessions:,}" for plan in plans)],
         ],
     )
     yield ""
@@ -256,7 +263,7 @@ def _lines(measured: Measured) -> Iterator[str]:
     yield ""
     yield (
         "The `per_server` that uses half of a server's processors and a tenth of its connections, with"
-        f" {MACHINE.sessions} connections for each target:"
+        f" {IMPLEMENTATION.sessions} connections for each target:"
     )
     yield ""
     yield from _table(
@@ -278,22 +285,22 @@ def _lines(measured: Measured) -> Iterator[str]:
     yield ""
     busiest = plans[-1]
     a_second = busiest.first()[1]
-    parent = MACHINE.parent_events + MACHINE.most_waves * MACHINE.parent_events_a_wave
+    parent = IMPLEMENTATION.parent_events + IMPLEMENTATION.most_waves * IMPLEMENTATION.parent_events_a_wave
     yield f"At {busiest.tenants:,} tenants, {a_second:,.0f} a second:"
     yield ""
     yield from _table(
         ["", "used", "of"],
         [
-            ["events in a target's history", f"{MACHINE.child_events}", f"{PUBLISHED.history_events:,}"],
+            ["events in a target's history", f"{IMPLEMENTATION.child_events}", f"{PUBLISHED.history_events:,}"],
             [
-                f"events in the rollout's own, {MACHINE.most_waves} waves",
+                f"events in the rollout's own, {IMPLEMENTATION.most_waves} waves",
                 f"{parent:,}",
                 f"{PUBLISHED.history_events:,}",
             ],
             ["children at once", f"{busiest.concurrency:,}", f"{PUBLISHED.children_at_once:,}"],
             [
                 "state transitions a second",
-                f"{a_second * MACHINE.states:,.0f}",
+                f"{a_second * IMPLEMENTATION.states:,.0f}",
                 f"{PUBLISHED.transitions_a_second:,}; elsewhere {PUBLISHED.transitions_a_second_elsewhere:,}",
             ],
             ["functions at once", f"{busiest.concurrency:,}", f"{PUBLISHED.functions_at_once:,}, the account's"],
@@ -311,7 +318,7 @@ def _lines(measured: Measured) -> Iterator[str]:
 
 
 def _listing_s(tenants: int) -> float:
-    return tenants / 100 * ASSUMED.list_s + tenants * ASSUMED.secret_s / MACHINE.readers
+    return tenants / 100 * ASSUMED.list_s + tenants * ASSUMED.secret_s / IMPLEMENTATION.readers
 
 
 def _report_s(tenants: int) -> float:

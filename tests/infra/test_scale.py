@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from benchmarks.scale import MACHINE
+from benchmarks.scale import IMPLEMENTATION
 from infra.names import Names
 from tests.infra.synthesis import ACCOUNT, REGION, resolved, synthesize
 
@@ -35,5 +35,5 @@ def test_a_target_takes_the_states_and_events_that_the_page_counts(tmp_path: Pat
         way.append(state["Type"])
         name = state["Default"] if state["Type"] == "Choice" else state.get("Next")
 
-    assert len(way) == MACHINE.states
-    assert _BEGIN_AND_END + sum(_EVENTS[kind] for kind in way) == MACHINE.child_events
+    assert len(way) == IMPLEMENTATION.states
+    assert _BEGIN_AND_END + sum(_EVENTS[kind] for kind in way) == IMPLEMENTATION.child_events

@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks import scale
 from benchmarks.report import RESULTS
-from benchmarks.scale import ASSUMED, MACHINE, PUBLISHED, Measured, Plan
+from benchmarks.scale import ASSUMED, IMPLEMENTATION, PUBLISHED, Measured, Plan
 from infra.stages import RolloutSettings, Stage
 from lambda_migrate.fleet import places
 
@@ -71,15 +71,15 @@ def test_the_assumptions_about_settings_and_the_function_match_the_code() -> Non
         name: next(each.le for each in fields[name].metadata if hasattr(each, "le")) for name in ("concurrency",)
     }
 
-    assert fields["concurrency"].default == MACHINE.default_concurrency
-    assert fields["per_server"].default == MACHINE.default_per_server
-    assert largest["concurrency"] == MACHINE.most_concurrency
+    assert fields["concurrency"].default == IMPLEMENTATION.default_concurrency
+    assert fields["per_server"].default == IMPLEMENTATION.default_per_server
+    assert largest["concurrency"] == IMPLEMENTATION.most_concurrency
     assert (
         max(each.max_length for each in fields["waves"].metadata if hasattr(each, "max_length")) + 1
-        == MACHINE.most_waves
+        == IMPLEMENTATION.most_waves
     )
     assert Stage.model_fields["memory_mb"].default == ASSUMED.memory_mb
-    assert MACHINE.readers == places._READERS  # noqa: SLF001 - what the page computes with
+    assert IMPLEMENTATION.readers == places._READERS  # noqa: SLF001 - what the page computes with
 
 
 @pytest.mark.parametrize("size", scale.SIZES)
@@ -104,7 +104,7 @@ def test_state_transitions_limit_a_thousand_targets_at_once_in_regions_with_a_sm
 
     assert plan.first(elsewhere=True) == (
         "state transitions, in other regions",
-        PUBLISHED.transitions_a_second_elsewhere / MACHINE.states,
+        PUBLISHED.transitions_a_second_elsewhere / IMPLEMENTATION.states,
     )
     assert plan.seconds(elsewhere=True) > plan.seconds()
 
@@ -117,7 +117,8 @@ def test_the_settings_for_a_size_leave_room_for_the_application() -> None:
         assert plan.concurrency <= PUBLISHED.functions_at_once * ASSUMED.account_share
         assert plan.concurrency <= plan.servers * plan.per_server
         assert (
-            plan.per_server * MACHINE.sessions <= scale.max_connections(ASSUMED.server_gib) * ASSUMED.connection_share
+            plan.per_server * IMPLEMENTATION.sessions
+            <= scale.max_connections(ASSUMED.server_gib) * ASSUMED.connection_share
         )
         assert rate / plan.servers * MEASURED.server_s <= ASSUMED.server_vcpus * ASSUMED.server_share
 
