@@ -38,28 +38,11 @@ class Gates:
             .when(sfn.Condition.string_equals("$.wave.gate", "approval"), self._approval(migrate))
             .otherwise(migrate)
         )
-        begin = sfn.Pass(
-            self._states.scope,
-            "Begin the pause",
-            parameters={
-                **kept,
-                "at": sfn.JsonPath.number_at("$.at"),
-                "wave": sfn.JsonPath.object_at("$.wave"),
-                "looks": sfn.JsonPath.number_at("$.wave.looks"),
-            },
-        )
+        begin = self._looks_left("Begin the pause", kept, sfn.JsonPath.number_at("$.wave.looks"))
         pause = sfn.Wait(self._states.scope, "Pause", time=sfn.WaitTime.seconds_path("$.wave.look_s"))
         halted = self.look_whether_halted("Look whether it was halted meanwhile")
-        count = sfn.Pass(
-            self._states.scope,
-            "Count the look",
-            parameters={
-                **kept,
-                "at": sfn.JsonPath.number_at("$.at"),
-                "wave": sfn.JsonPath.object_at("$.wave"),
-                "looks": sfn.JsonPath.math_add(sfn.JsonPath.number_at("$.looks"), -1),
-            },
-        )
+        one_less = sfn.JsonPath.math_add(sfn.JsonPath.number_at("$.looks"), -1)
+        count = self._looks_left("Count the look", kept, one_less)
         is_over = sfn.Choice(self._states.scope, "Is the pause over?")
         goes_on = self._soak(count) if self._settings.soak_alarm else count
         begin.next(is_over)
@@ -71,6 +54,11 @@ class Gates:
         count.next(is_over)
         is_over.when(sfn.Condition.number_greater_than("$.looks", 0), pause).otherwise(approval)
         return begin
+
+    def _looks_left(self, name: str, kept: Mapping[str, Any], looks: object) -> sfn.Pass:
+        """Return a state that sets the number of looks that are left in the pause."""
+        at, wave = sfn.JsonPath.number_at("$.at"), sfn.JsonPath.object_at("$.wave")
+        return sfn.Pass(self._states.scope, name, parameters={**kept, "at": at, "wave": wave, "looks": looks})
 
     def _soak(self, goes_on: sfn.State) -> sfn.State:
         """Return the states that read ``soak_alarm`` after the canaries. An alarm that does not exist stops, too."""
