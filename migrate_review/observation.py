@@ -1,4 +1,4 @@
-"""The vocabulary of measurements: a schema, a statement, a pass, and a revision that ran up, down and up again.
+"""The vocabulary of measurements: a schema, a statement, an execution, and a revision that ran up, down and up again.
 
 Tables, indexes and types are named as PostgreSQL shows them with every schema but ``public`` written out. A table's
 ``oid`` and a column's ``number`` stay when it is renamed, so that a rename differs from a drop and an add.

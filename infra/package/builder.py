@@ -51,7 +51,6 @@ if TYPE_CHECKING:
 LARGEST_PACKAGE = 262_144_000
 # Makes a container image of a package, as an extra file of it.
 IMAGE = Path(__file__).with_name("Dockerfile")
-# Tells a package of ours from a folder that must not be replaced.
 
 _CHECKOUT = Path(__file__).resolve().parents[2]
 _FUNCTION = "lambda_migrate"

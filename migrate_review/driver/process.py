@@ -31,7 +31,6 @@ _START = (
     " from migrate_review.driver import program; sys.path.remove(root); program.main()"
 )
 
-_START_TIMEOUT_S = 60.0
 _TAIL_CHARACTERS = 500
 _LOOK_AGAIN_S = 0.001
 

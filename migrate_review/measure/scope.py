@@ -51,8 +51,8 @@ class Scope:
         """Return the tables that the revision touched and that got no rows for it."""
         if self.tables is None:
             return frozenset()
-        passes = (observation.upgrade, observation.downgrade, observation.upgrade_again)
-        statements = [statement for each in passes if each is not None for statement in each.statements]
+        executions = (observation.upgrade, observation.downgrade, observation.upgrade_again)
+        statements = [statement for each in executions if each is not None for statement in each.statements]
         names = {lock.table for statement in statements for lock in statement.locks}
         names.update(table for statement in statements for table in statement.scanned)
         empty = {name for name in names if not observation.rows.get(name)}

@@ -18,9 +18,9 @@ def durations(observation: Observation) -> str:
     """Return the time of each direction, as ``up 12 ms, down 3 ms``."""
     if observation.upgrade.rendered:
         return "not run"
-    passes = {"up": observation.upgrade, "down": observation.downgrade, "again": observation.upgrade_again}
+    executions = {"up": observation.upgrade, "down": observation.downgrade, "again": observation.upgrade_again}
     parts = []
-    for name, direction in passes.items():
+    for name, direction in executions.items():
         if direction is None:
             continue
         total = sum(statement.duration_ms for statement in direction.statements)
