@@ -30,8 +30,8 @@ _NO_WORK = re.compile(r"\s*(--[^\n]*\n\s*)*(SELECT|SET|SHOW|RESET|BEGIN|COMMIT|R
 
 
 @dataclass
-class Pass:
-    """One time that env.py ran migrations: its version table, and the revisions there by now.
+class MigrationsCall:
+    """One call of ``context.run_migrations()``: its version table, and the revisions there by now.
 
     ``configured`` are the schema, if any, and the name that env.py gave to ``context.configure()``. ``ahead`` is True
     if the package does not have those revisions. ``may_write`` is False if the session is read-only by default.
@@ -69,8 +69,8 @@ class Journal:
     send: Callable[[Message], None]
     stopped: bool = False
     revision: Revision | None = None
-    # Each time that env.py ran migrations, the last one is now.
-    passes: list[Pass] = field(default_factory=list)
+    # env.py's calls of ``context.run_migrations()``. The last one runs.
+    calls: list[MigrationsCall] = field(default_factory=list)
     # Revisions that a stamp deleted from the version table. Alembic does not know that and still lists them as heads.
     forgotten: frozenset[str] = frozenset()
     # True if env.py began its own transaction around all revisions. Its end decides whether they are committed.
@@ -96,44 +96,44 @@ class Journal:
     @property
     def began(self) -> bool:
         """True if Alembic has read a version table."""
-        return bool(self.passes)
+        return bool(self.calls)
 
     @property
     def heads(self) -> tuple[str, ...]:
         """The revisions in the version table of now."""
-        return self.passes[-1].heads
+        return self.calls[-1].heads
 
     @heads.setter
     def heads(self, heads: tuple[str, ...]) -> None:
-        self.passes[-1].heads = heads
+        self.calls[-1].heads = heads
 
-    def begin(self, found: Pass) -> None:
+    def begin(self, found: MigrationsCall) -> None:
         """Begin with a version table."""
-        self.passes.append(found)
+        self.calls.append(found)
         self.forgotten = frozenset()
 
     def start(self, revision: Revision, action: str) -> None:
         """Begin a revision. Each commit from now until its end is a part of it."""
         self.revision = revision
-        self.passes[-1].progress.start(f"{action} {revision.revision}", self.heads)
+        self.calls[-1].progress.start(f"{action} {revision.revision}", self.heads)
         self.partly_committed = self._partly_before = self._uncommitted_work = False
 
     @contextmanager
     def migrations(self) -> Iterator[None]:
         """Note an error that leaves ``context.run_migrations()``. It is settled when the same migrations run again."""
-        before = len(self.passes)
+        before = len(self.calls)
         self.revision = None
         try:
             yield
         except BaseException as error:
-            table = self.passes[-1].table if len(self.passes) > before else None
+            table = self.calls[-1].table if len(self.calls) > before else None
             revision = self.revision and replace(self.revision, table=table)
             self.caught = [each for each in self.caught if each.table != table]
             self.caught.append(Caught(error, table, revision, self.partly_committed))
             raise
-        settled: set[VersionTable | None] = {each.table for each in self.passes[before:]}
+        settled: set[VersionTable | None] = {each.table for each in self.calls[before:]}
         # Without its table, an error belongs to the only one that env.py has, if it has only one.
-        if len({each.table for each in self.passes}) == 1:
+        if len({each.table for each in self.calls}) == 1:
             settled.add(None)
         self.caught = [each for each in self.caught if each.table not in settled]
 
@@ -195,7 +195,7 @@ class Journal:
         self.note = ""
         self._uncommitted_work |= _is_work(connection, statement)
         if self.revision is not None and not is_idle(connection):
-            progress = self.passes[-1].progress
+            progress = self.calls[-1].progress
             if _NO_WORK.match(statement):
                 progress.queried(statement)
             else:
@@ -206,7 +206,7 @@ class Journal:
         """Note the committed revisions, right before SQLAlchemy commits."""
         if self._uncommitted_work and self.revision is not None and not (self.held_open or is_idle(connection)):
             with self._own_statements():
-                self.passes[-1].progress.note(connection)
+                self.calls[-1].progress.note(connection)
         self._partly_before = self.partly_committed
         self.partly_committed |= self._uncommitted_work
         self._uncommitted_work = False
@@ -238,8 +238,8 @@ class Journal:
         self._committing = None
         self._notice_commit(connection)
         self._uncommitted_work = False
-        if self.passes:
-            self.passes[-1].progress.rolled_back()
+        if self.calls:
+            self.calls[-1].progress.rolled_back()
 
     def _resume(self, connection: Any, _: Any, statement: str, parameters: Any, *__: Any) -> tuple[str, Any]:  # noqa: ANN401
         """Return the statement of a revision, or what to run in its place because an interrupted run has run it."""
@@ -270,7 +270,7 @@ class Journal:
             return False
         try:
             with self._own_statements():
-                return self.passes[-1].progress.is_committed(connection, statement, parameters)
+                return self.calls[-1].progress.is_committed(connection, statement, parameters)
         except RunsOtherStatements:
             self.differs = True
             raise
@@ -279,7 +279,7 @@ class Journal:
         """Remove the notes of the revision, in the transaction that writes its version."""
         try:
             with self._own_statements():
-                self.passes[-1].progress.clear(connection)
+                self.calls[-1].progress.clear(connection)
         except RunsOtherStatements:
             self.differs = True
             raise

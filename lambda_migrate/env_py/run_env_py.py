@@ -25,7 +25,7 @@ from lambda_migrate.env_py.failures import failure_of
 from lambda_migrate.env_py.flask_app import VARIABLE as FLASK_APP
 from lambda_migrate.env_py.flask_app import in_app
 from lambda_migrate.env_py.inputs import command_line, set_config, set_environment
-from lambda_migrate.env_py.journal import Journal, Pass
+from lambda_migrate.env_py.journal import Journal, MigrationsCall
 from lambda_migrate.env_py.looking import Looking
 from lambda_migrate.env_py.messages import READ_ONLY_ACTIONS, Began, Connected, Ended, Job, Message, Output, Untrusted
 from lambda_migrate.env_py.output import OutputLimit, output_as_messages, sent_one_by_one
@@ -63,7 +63,7 @@ def run(job: Job, send: Callable[[Message], None]) -> None:
     try:
         with output_as_messages(sent_one_by_one(output.send)):
             _run(job, journal, looking)
-        heads = {each.table: each.heads for each in journal.passes}
+        heads = {each.table: each.heads for each in journal.calls}
         ended = Ended(stopped=journal.stopped, heads=heads if job.action in _WRITING else None)
     except BaseException as error:  # noqa: BLE001 - sys.exit, KeyboardInterrupt and running out of memory included
         ended = Ended(
@@ -140,10 +140,10 @@ def _perform(job: Job, config: Config, journal: Journal, looking: Looking | None
         )
     wanted.raise_drift()
     # One for each version table, also if env.py runs migrations twice for it.
-    passes = [*{each.table: each for each in reversed(journal.passes) if not each.ahead}.values()][::-1]
-    if looking is not None and job.action == "plan" and passes:
+    calls = [*{each.table: each for each in reversed(journal.calls) if not each.ahead}.values()][::-1]
+    if looking is not None and job.action == "plan" and calls:
         looking.render()
-        _render_plan(wanted, passes)
+        _render_plan(wanted, calls)
 
 
 def _run_env(script: ScriptDirectory, job: Job, journal: Journal, looking: Looking | None) -> None:
@@ -169,21 +169,22 @@ def _may_lack_pending(error: Exception, job: Job, journal: Journal, looking: Loo
     The answer is complete then, unless env.py would have come to further version tables. It is not up to date.
     """
     is_refused = isinstance(error, MigrationError) or looking.has_refused(None)
-    return job.trial is None and not (is_refused or journal.caught) and any(each.pending for each in journal.passes)
+    return job.trial is None and not (is_refused or journal.caught) and any(each.pending for each in journal.calls)
 
 
-def _render_plan(online: steps.Steps, passes: list[Pass]) -> None:
+def _render_plan(online: steps.Steps, calls: list[MigrationsCall]) -> None:
     """Run env.py once more, in Alembic's offline mode. If env.py raises, the revisions left get its error.
 
-    It runs again while there are version tables left: in offline mode, many an env.py has one pass only.
+    It runs again while there are version tables left: in offline mode, many an env.py calls
+    ``context.run_migrations()`` only once.
     """
     job, config, script, journal = online.job, online.config, online.script, online.journal
     config.cmd_opts = command_line(job, "--sql")
     config.output_buffer = buffer = io.StringIO()
     found = reviewed.findings(Path(script.dir))
-    rendering = steps.Rendering(job, script, online.graph, journal, buffer, [*passes], found)
-    while rendering.passes:
-        left = [*rendering.passes]
+    rendering = steps.Rendering(job, script, online.graph, journal, buffer, [*calls], found)
+    while rendering.calls:
+        left = [*rendering.calls]
         with EnvironmentContext(
             config, script, fn=rendering.plan, as_sql=True, destination_rev=job.revision
         ) as environment:
@@ -193,7 +194,7 @@ def _render_plan(online: steps.Steps, passes: list[Pass]) -> None:
             except (Exception, SystemExit) as error:  # noqa: BLE001 - an env.py without an offline mode may raise anything
                 rendering.send_the_rest(error, left)
                 return
-        if len(rendering.passes) == len(left):
+        if len(rendering.calls) == len(left):
             rendering.send_the_rest(ConfigurationError("env.py runs no migrations in its offline mode"), left)
             return
 

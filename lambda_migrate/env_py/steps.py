@@ -17,7 +17,7 @@ from alembic.util import CommandError
 from lambda_migrate.database.qualified import qualified
 from lambda_migrate.env_py import tree
 from lambda_migrate.env_py.driver_errors import text_without_values
-from lambda_migrate.env_py.journal import Pass
+from lambda_migrate.env_py.journal import MigrationsCall
 from lambda_migrate.env_py.messages import NO_MODELS, READ_ONLY_ACTIONS, Began, Entry, Next, Ran, Started
 from lambda_migrate.env_py.progress import Progress
 from lambda_migrate.invocation.errors import (
@@ -134,7 +134,7 @@ class Steps:
         if context.opts.get("target_metadata") is None:
             raise ConfigurationError(NO_MODELS)
         pending = tuple(tree.pending(self.script, heads))
-        now = self.journal.passes[-1]
+        now = self.journal.calls[-1]
         if self.job.trial == "stamp":  # the version table is not written yet
             heads = tuple(self.script.get_heads())
             self._differences[now.table] = _differences(self.config, self.script, heads, context)
@@ -176,11 +176,11 @@ class Steps:
 
     def _still_wanted(self) -> str:
         """Return the requested revision. For a number of steps, those of earlier attempts are taken off."""
-        wanted, done = self.job.revision, self.job.done.get(self.journal.passes[-1].table, 0)
+        wanted, done = self.job.revision, self.job.done.get(self.journal.calls[-1].table, 0)
         return f"{wanted[0]}{int(wanted[1:]) - done}" if wanted[0] in "+-" else wanted
 
     def _begin(self, steps: Sequence[Any] = (), *, pending_known: bool = True) -> None:
-        now = self.journal.passes[-1]
+        now = self.journal.calls[-1]
         pending = tuple(tree.pending(self.script, now.heads)) if pending_known else ()
         now.pending = bool(pending)
         self.journal.send(
@@ -197,7 +197,7 @@ class Steps:
 
     def _is_ahead(self, *, allowed: bool) -> bool:
         """Return whether the database is at a revision that the package does not have; raise if that is not allowed."""
-        now = self.journal.passes[-1]
+        now = self.journal.calls[-1]
         try:
             tree.check_known(self.script, now.heads)
         except UnknownRevision:
@@ -213,7 +213,7 @@ class Steps:
         return False
 
     def _check_confirmed(self) -> None:
-        now = self.journal.passes[-1]
+        now = self.journal.calls[-1]
         if now.table in self.job.located:
             # Several tables were compared with `confirm` before the first one was changed.
             confirmed = now.heads == self.job.located[now.table]
@@ -261,8 +261,8 @@ class Steps:
 class Rendering:
     """Renders the pending revisions' SQL in Alembic's offline mode, where nothing reaches the database.
 
-    Alembic writes to ``buffer``. ``passes`` are the version tables that env.py has in online mode, with their current
-    revisions, and ``findings`` the reviewer's.
+    Alembic writes to ``buffer``. ``calls`` are env.py's calls in online mode, one for each version table.
+    ``findings`` are the reviewer's.
     """
 
     job: Job
@@ -270,14 +270,14 @@ class Rendering:
     graph: tree.PackagedGraph | None
     journal: Journal
     buffer: io.StringIO
-    passes: list[Pass]
+    calls: list[MigrationsCall]
     findings: Mapping[str, list[dict[str, Any]]]
-    _now: Pass | None = None
+    _now: MigrationsCall | None = None
     _sent: set[tuple[VersionTable, str]] = field(default_factory=set)
 
     def __post_init__(self) -> None:
-        self._several = len(self.passes) > 1
-        self._configured = {each.configured for each in self.passes}
+        self._several = len(self.calls) > 1
+        self._configured = {each.configured for each in self.calls}
 
     def configure(self, schema: str | None, table: str) -> tuple[str, ...]:
         """Return the current revisions of the next version table, of those that env.py configures like this if any.
@@ -285,7 +285,7 @@ class Rendering:
         In offline mode, nothing but the configuration shows which table it is.
         """
         key = (schema, table)
-        self._now = next((each for each in self.passes if each.configured == key or key not in self._configured), None)
+        self._now = next((each for each in self.calls if each.configured == key or key not in self._configured), None)
         heads = self._now.heads if self._now else ()
         tree.narrow(self.script, self.graph, self.job.revision, heads)
         return heads
@@ -295,7 +295,7 @@ class Rendering:
         now = self._now
         if now is None:
             return
-        self.passes.remove(now)
+        self.calls.remove(now)
         self._now = None
         for step in tree.upgrade_steps(self.script, self.job.revision, now.heads):
             start = self.buffer.tell()
@@ -306,7 +306,7 @@ class Rendering:
             sql = self.buffer.read().strip()
             self._send(now, tree.described(step), sql, problem[0] if problem else None)
 
-    def send_the_rest(self, error: BaseException, now: list[Pass]) -> None:
+    def send_the_rest(self, error: BaseException, now: list[MigrationsCall]) -> None:
         """Send an entry with the error that env.py itself raised for each revision of ``now`` that was not rendered."""
         for each in now:
             tree.narrow(self.script, self.graph, self.job.revision, each.heads)
@@ -315,7 +315,7 @@ class Rendering:
                 if (each.table, revision.revision) not in self._sent:
                     self._send(each, revision, None, _unrenderable(error))
 
-    def _send(self, now: Pass, revision: Revision, sql: str | None, problem: str | None) -> None:
+    def _send(self, now: MigrationsCall, revision: Revision, sql: str | None, problem: str | None) -> None:
         self._sent.add((now.table, revision.revision))
         if self._several:
             revision = replace(revision, table=now.table)
@@ -391,13 +391,13 @@ def _lower_statement_timeout(connection: sqlalchemy.Connection, to_ms: int) -> N
     )
 
 
-def located(context: MigrationContext, job: Job, heads: tuple[str, ...]) -> Pass:
-    """Return the pass that begins with a version table of these revisions."""
+def located(context: MigrationContext, job: Job, heads: tuple[str, ...]) -> MigrationsCall:
+    """Return the call that begins with a version table of these revisions."""
     found = _version_table(context, is_look=job.action in READ_ONLY_ACTIONS)
     table = VersionTable(found.schema, str(context.version_table))
     progress = Progress(table, found.comment, found.may_comment, job.resumes)
     configured = (context.version_table_schema, context.version_table)
-    return Pass(table, found.role, heads, configured, progress, may_write=found.may_write, home=found.home)
+    return MigrationsCall(table, found.role, heads, configured, progress, may_write=found.may_write, home=found.home)
 
 
 @dataclass(frozen=True)

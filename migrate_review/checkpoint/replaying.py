@@ -97,14 +97,14 @@ def replay(backend: Backend, database: Database, revision: str, schema: str | No
         process.close()
     if found["failure"] is not None:
         raise ReviewError(f"the revisions cannot be replayed: {found['failure']}")
-    passes = found["passes"]
-    if not passes:
+    calls = found["calls"]
+    if not calls:
         raise ReviewError("env.py came to its end without calling context.run_migrations()")
-    before = tuple(json.loads(each["before"]) for each in passes)
-    after = tuple(json.loads(each["after"]) for each in passes)
+    before = tuple(json.loads(each["before"]) for each in calls)
+    after = tuple(json.loads(each["after"]) for each in calls)
     home = before[0]["schema"]
     tables: dict[tuple[str, str], NotedTable] = {}
-    for each, session in zip(passes, before, strict=True):
+    for each, session in zip(calls, before, strict=True):
         configured, name = each["configured"]
         place = configured or session["schema"]
         # A table that is met again is the same one, at its last revisions.
@@ -113,7 +113,7 @@ def replay(backend: Backend, database: Database, revision: str, schema: str | No
         tables[place, name] = NotedTable(
             "" if configured == home else configured, "" if place == home else place, name, heads
         )
-    return Replayed(tuple(tables.values()), before, after, sum(each["steps"] for each in passes))
+    return Replayed(tuple(tables.values()), before, after, sum(each["steps"] for each in calls))
 
 
 def _start(backend: Backend, database: Database, schema: str | None) -> dict[str, Any]:

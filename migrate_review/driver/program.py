@@ -316,7 +316,7 @@ class _Driver:
 
         It measures nothing, and env.py decides about the transactions.
         """
-        passes: list[dict[str, Any]] = []
+        calls: list[dict[str, Any]] = []
 
         def steps(heads: Any, context: MigrationContext) -> Iterator[Any]:  # noqa: ANN401
             connection = context.connection
@@ -328,12 +328,12 @@ class _Driver:
                 "steps": len(planned),
                 "before": rows_between(connection, _SESSION)[0][0],
             }
-            passes.append(found)
+            calls.append(found)
             yield from planned
             found["after"] = rows_between(connection, _SESSION)[0][0]
 
         def note_heads(*, heads: set[str], **_: Any) -> None:  # noqa: ANN401
-            passes[-1]["heads"] = sorted(heads)
+            calls[-1]["heads"] = sorted(heads)
 
         with EnvironmentContext(self._config(), self.script, fn=steps, destination_rev=revision) as environment:
             configure = environment.configure
@@ -353,12 +353,12 @@ class _Driver:
             except ConfigurationError as error:
                 raise _RefusedError(str(error)) from error
             except BaseException as error:
-                if passes:
-                    return {"passes": passes, "failure": _described(error, self.folder)}
+                if calls:
+                    return {"calls": calls, "failure": _described(error, self.folder)}
                 raise _EnvPyFailedError(self._env_py_failure(error)) from error
             finally:
                 self._drop_connections()
-        return {"passes": passes, "failure": None}
+        return {"calls": calls, "failure": None}
 
     def forget(self) -> dict[str, Any]:
         """Drop pooled connections. The database is a new one, so they are dead."""
