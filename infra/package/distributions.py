@@ -95,16 +95,16 @@ def _write(entries: Sequence[Entry], package: Path, folder: PurePosixPath, needs
             if not contents.is_packaged(name, file.path, ours=needs.ours, services=services, dialects=dialects):
                 continue
             stored = entry.read(file)
-            content = contents.packaged_content(file.path, stored, services)
-            path = directory / file.path
+            packaged, content = contents.packaged(file.path, stored, services)
+            path = directory / packaged
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
             if file.executable:
                 path.chmod(0o755)
             digest = file.sha256 if content is stored else hashlib.sha256(content).hexdigest()
-            packaged = (folder / file.path).as_posix()
-            owners[packaged], digests[packaged] = name, digest
-            record.append((file.path, digest, len(content)))
+            whole = (folder / packaged).as_posix()
+            owners[whole], digests[whole] = name, digest
+            record.append((packaged, digest, len(content)))
         _write_record(directory, record)
         distributions.append(Distribution(entry.name, entry.version, sum(size for _, _, size in record)))
     return Site(tuple(sorted(distributions, key=lambda one: one.name.lower())), owners, digests)

@@ -250,7 +250,7 @@ def _move(site: Path, to: Path, path: str, distribution: str) -> StoredFile:
     executable = bool(source.stat().st_mode & stat.S_IXUSR)
     content = source.read_bytes()
     if contents.is_known(distribution):
-        path, content = contents.stored(path, content)
+        content = contents.stored(path, content)
     destination = to / path
     destination.parent.mkdir(parents=True, exist_ok=True)
     destination.write_bytes(content)
