@@ -9,8 +9,9 @@ import secrets
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import botocore.session
 import pytest
-from botocore.loaders import JSONFileLoader
+from botocore.loaders import create_loader
 from hypothesis import settings
 
 from localcloud import binaries, postgres, testing
@@ -110,18 +111,9 @@ def _no_aws_settings() -> Iterator[None]:
 
 @pytest.fixture(scope="session", autouse=True)
 def _aws_is_read_once() -> Iterator[None]:
-    """Share the parsed descriptions of AWS's services between all sessions of boto3 in this process."""
-    read = JSONFileLoader.load_file
-    known: dict[str, object] = {}
-
-    @functools.wraps(read)
-    def read_once(loader: JSONFileLoader, path: str) -> object:
-        if path not in known:
-            known[path] = read(loader, path)
-        return known[path]
-
+    """Share the list and the parsed descriptions of AWS's services between all sessions of boto3 in this process."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(JSONFileLoader, "load_file", read_once)
+        patch.setattr(botocore.session, "create_loader", functools.cache(create_loader))
         yield
 
 
