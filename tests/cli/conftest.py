@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import sys
@@ -9,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import typer.main
 
 from migrate_cli import actions, cli, conclusion, long_run, run_log
 from tests.support.aws_stub import Stub, serve
@@ -36,6 +38,14 @@ def stub() -> Iterator[Stub]:
     """The AWS of one test."""
     with serve() as stub:
         yield stub
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _the_command_is_built_once() -> Iterator[None]:
+    """Build the options of all commands once in this process: a test takes as long for them as for the rest."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(typer.main, "get_command", functools.cache(typer.main.get_command))
+        yield
 
 
 @pytest.fixture(autouse=True)
