@@ -186,7 +186,7 @@ STRESS := any_event backfill benchmarks blockers busy_tables concurrency deadlin
 .PHONY: stress
 stress: $(DEV) $(CLOUD) ## Run the tests of concurrency, kills, faults and deadlines in full size, and print their figures
 	@python -m pytest --stress --timeout=3600 $(STRESS:%=tests/integration/test_%.py) \
-		tests/integration/checkpoint tests/unit/test_targets.py tests/e2e/test_compose.py tests/e2e/test_distribution.py tests/e2e/rollout/test_targets.py tests/review/test_corpus.py
+		tests/integration/checkpoint tests/unit/test_contract.py tests/unit/test_targets.py tests/e2e/test_compose.py tests/e2e/test_distribution.py tests/e2e/rollout/test_targets.py tests/review/test_corpus.py
 
 OLDER := review/test_facts integration/test_preflight integration/test_drift integration/test_blockers integration/test_adoption \
 	integration/test_search_path

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 from hypothesis import given, settings
 
@@ -9,6 +11,9 @@ from lambda_migrate.invocation.errors import InvalidRequest
 from lambda_migrate.invocation.request import ACTIONS, Request, Target, parse_request
 from lambda_migrate.invocation.result import joined
 from tests.support.events import EVENTS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 @pytest.mark.parametrize("event", [None, {}, {"action": "upgrade"}, {"revision": "head"}])
@@ -50,18 +55,21 @@ def test_a_wrong_event_is_refused_in_one_line_that_says_what_is_wrong(event: obj
     assert len(str(refused.value)) < 300
 
 
-@settings(max_examples=2000)
-@given(EVENTS)
-def test_whatever_comes_in_is_a_valid_request_or_refused(event: object) -> None:
-    try:
-        request = parse_request(event)
-    except InvalidRequest as refused:
-        assert str(refused).isprintable()
-    else:
-        given = event or {}
-        assert isinstance(given, dict)
-        assert request.action == given.get("action", "upgrade")
-        assert set(given) <= ACTIONS[request.action] | {"action", "target"}
+def test_whatever_comes_in_is_a_valid_request_or_refused(rounds: Callable[[int, int], int]) -> None:
+    @settings(max_examples=rounds(500, 20_000))
+    @given(EVENTS)
+    def parse(event: object) -> None:
+        try:
+            request = parse_request(event)
+        except InvalidRequest as refused:
+            assert str(refused).isprintable()
+        else:
+            given = event or {}
+            assert isinstance(given, dict)
+            assert request.action == given.get("action", "upgrade")
+            assert set(given) <= ACTIONS[request.action] | {"action", "target"}
+
+    parse()
 
 
 @pytest.mark.parametrize(
