@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 # The names that locate a finding in the file, the best one first.
 _TELLING = ("name", "column", "old", "new", "module", "table")
+_LONGEST_SHOWN = 120
 
 
 @dataclass(frozen=True)
@@ -110,10 +111,10 @@ def quoted(columns: tuple[str, ...]) -> str:
     return listed(columns)
 
 
-def short(sql: str, most: int = 120) -> str:
-    """Return a statement on one line, cut after ``most`` characters."""
+def short(sql: str) -> str:
+    """Return a statement on one line, cut if it is long."""
     line = " ".join(sql.split())
-    return line if len(line) <= most else line[: most - 1] + "…"
+    return line if len(line) <= _LONGEST_SHOWN else line[: _LONGEST_SHOWN - 1] + "…"
 
 
 def _line(text: str, function: str, about: list[str]) -> int:

@@ -88,6 +88,7 @@ AS_REPORTED = frozenset({
 })  # fmt: skip
 
 _CANNOT_READ = "syntax-error"
+_PG_VERSION = "18.0"
 
 # Which script it is: a revision's id, with its direction if there is one of each.
 _Key = TypeVar("_Key")
@@ -112,7 +113,6 @@ class _Script:
 
 def remarks(
     scripts: Mapping[_Key, Sequence[Statement]],
-    pg_version: str = "18.0",
     *,
     excluded: Iterable[str] = tuple(EXCLUDED),
 ) -> dict[_Key, tuple[Remark, ...]]:
@@ -124,7 +124,7 @@ def remarks(
     unread: dict[_Key, set[int]] = {key: set() for key in scripts}
     while True:
         prepared = {key: _script(scripts[key], skip) for key, skip in unread.items()}
-        found = _run(prepared, pg_version, excluded)
+        found = _run(prepared, excluded)
         # A statement that squawk cannot read, though PostgreSQL could, would hide all others of its file.
         failed = {
             (key, remark.statement)
@@ -168,7 +168,7 @@ def _script(statements: Sequence[Statement], skip: Iterable[int]) -> _Script:
     return _Script("\n".join(text) + "\n", tuple(lines))
 
 
-def _run(scripts: Mapping[_Key, _Script], pg_version: str, excluded: Iterable[str]) -> dict[_Key, tuple[Remark, ...]]:
+def _run(scripts: Mapping[_Key, _Script], excluded: Iterable[str]) -> dict[_Key, tuple[Remark, ...]]:
     if not scripts:
         return {}
     with tempfile.TemporaryDirectory() as directory:
@@ -177,7 +177,7 @@ def _run(scripts: Mapping[_Key, _Script], pg_version: str, excluded: Iterable[st
             Path(file).write_text(scripts[key].text, encoding="utf-8", newline="\n")
         config = Path(directory, "squawk.toml")
         config.write_text("", encoding="utf-8")  # not the reader's own, which may leave out what we ask for
-        options = ["--config", str(config), "--pg-version", pg_version, "--reporter", "json"]
+        options = ["--config", str(config), "--pg-version", _PG_VERSION, "--reporter", "json"]
         reported = _ask([*options, "--exclude", ",".join(excluded), *files])
     found: dict[_Key, list[Remark]] = {key: [] for key in scripts}
     for entry in reported:

@@ -16,12 +16,12 @@ _OF_TABLES = ("trigger", "rule", "policy")
 _DROPPED = ("view", "materialized view", "function", "procedure", "sequence", "type", "domain", "extension", "schema")
 
 
-def undo(before: Catalog, left: Catalog, *, indent: str = "    ") -> str:
+def undo(before: Catalog, left: Catalog) -> str:
     """Return the code of a downgrade from the schema ``left`` to ``before``, as far as the two show it."""
     code = list(dict.fromkeys([*_others_gone_first(before, left), *_tables(before, left), *_others(before, left)]))
     if all(line.startswith("#") for line in code):
         code = [*code, "pass  # the opposite of upgrade(), last step first"]
-    return "\n".join(f"{indent}{line}" for line in code)
+    return "\n".join(f"    {line}" for line in code)
 
 
 def _tables(before: Catalog, left: Catalog) -> Iterator[str]:
