@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-import re
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from lambda_migrate.fleet.waves import Tenant
 from lambda_migrate.invocation.errors import InvalidRequest
-from lambda_migrate.invocation.request import parse_target
+from lambda_migrate.invocation.request import UNUSABLE, parse_target
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -21,7 +20,6 @@ FIELDS = frozenset({*_TARGET_FIELDS, "name", "server", "priority", "group"})
 LONGEST_NAME = 512
 LONGEST_SERVER = 255
 _SHOWN = 60
-_UNUSABLE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 
 
 class _Wrong(Exception):  # noqa: N818 - the target fails with it later
@@ -59,7 +57,7 @@ def _tenant(row: Mapping[str, Any], number: int) -> Tenant:
 
 def _made_up(name: object, number: int) -> str:
     """Return a name that only this row has, which begins as its own name if that is a text."""
-    shown = _UNUSABLE.sub("?", name[:_SHOWN]) if isinstance(name, str) else ""
+    shown = UNUSABLE.sub("?", name[:_SHOWN]) if isinstance(name, str) else ""
     return f"{shown} (row {number})".strip()
 
 
@@ -85,7 +83,7 @@ def _text(row: Mapping[str, Any], field: str, longest: int | None = None) -> str
     if isinstance(value, bool) or not isinstance(value, (str, int)):
         raise _Wrong(f"{field} must be a text, not {type(value).__name__}")
     text = str(value)
-    if longest is not None and (len(text) > longest or _UNUSABLE.search(text) or not text.strip()):
+    if longest is not None and (len(text) > longest or UNUSABLE.search(text) or not text.strip()):
         raise _Wrong(f"{field} must be a text of 1 to {longest} printable characters")
     return text
 

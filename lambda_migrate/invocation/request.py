@@ -76,7 +76,7 @@ _ROLLOUT_NAME = re.compile(r"[^\s/\x00-\x1f\x7f]{1,80}")
 # As RDS names a snapshot, or its ARN.
 _SNAPSHOT = re.compile(r"[A-Za-z][A-Za-z0-9:-]{0,511}")
 # No name in PostgreSQL or AWS can hold these: control characters, and surrogates, which JSON lets through.
-_UNUSABLE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
+UNUSABLE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 # The most bytes. PostgreSQL truncates a longer identifier to another name; names and ARNs of secrets are shorter.
 _TARGET_FIELDS = {"secret_id": 2048, "database": 63, "schema": 63}
 
@@ -261,7 +261,7 @@ def parse_target(value: object) -> Target:
         raise InvalidRequest(f"unknown field {_shown(unknown[0])} in target; known: {', '.join(_TARGET_FIELDS)}")
     for name, text in value.items():
         longest = _TARGET_FIELDS[name]
-        if not isinstance(text, str) or not text.strip() or _UNUSABLE.search(text) or len(text.encode()) > longest:
+        if not isinstance(text, str) or not text.strip() or UNUSABLE.search(text) or len(text.encode()) > longest:
             raise InvalidRequest(f"target.{name} must be a text of 1 to {longest} bytes, not {_shown(text)}")
     return Target(**value)
 
