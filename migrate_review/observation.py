@@ -18,6 +18,14 @@ REFUSED_ROWS = ("22", "23", "21")
 # The time zone of the review's database. It is not UTC, and no revision sets it, so that values that change with the
 # session's time zone change here. It has no daylight saving time: no local time is missing, or there twice.
 TIME_ZONE = "Asia/Kathmandu"
+# A statement that touches a tenth of a few hundred rows, and at least ten, touches more rows of a larger table.
+_SHARE = 10
+_FEWEST = 10
+
+
+def is_share(count: int, rows: int) -> bool:
+    """Return whether a statement that touches ``count`` of ``rows`` rows would touch more in a larger table."""
+    return bool(rows) and count >= max(_FEWEST, rows / _SHARE)
 
 
 @dataclass(frozen=True)

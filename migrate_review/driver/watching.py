@@ -18,6 +18,7 @@ from sqlalchemy import event
 
 from lambda_migrate.env_py.transactions import is_idle
 from migrate_review.lock_modes import ROW_SHARE, strength
+from migrate_review.observation import is_share
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -68,9 +69,6 @@ SELECT count(*) FROM ONLY {table} WHERE xmax IN (
     SELECT transactionid FROM pg_locks WHERE pid = pg_backend_pid() AND locktype = 'transactionid')
 """
 
-# A statement that touches a tenth of a few hundred rows, ten at least, touches more of a larger table.
-_SHARE = 10
-_FEWEST = 10
 # An index scan that finds so few rows looks up keys: as often as something else is read.
 _LOOKED_UP = 5
 
@@ -288,7 +286,7 @@ class Watch:
                 read[oid] = min(count, rows)
                 continue
             scans, entries = after.used(oid, before)
-            enough = entries >= max(_FEWEST, rows / _SHARE, _LOOKED_UP * scans)
+            enough = is_share(entries, rows) and entries >= _LOOKED_UP * scans
             if enough and not bounded and len(_LITERAL.findall(sql)) < entries:
                 read[oid] = min(entries, rows)
         for key, (oid, first_column) in after.foreign_keys.items():

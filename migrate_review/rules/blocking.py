@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from migrate_review.lock_modes import CONFLICTS, READ, WRITE, blocks, shown_mode, strongest
+from migrate_review.observation import is_share
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -22,9 +23,6 @@ _LONG_MS = 5000
 # computation. A shorter pause is the time that Python and the review need between two statements.
 _LONG_IDLE_MS = 1500
 _PAUSE_MS = 100
-# As in driver/watching.py: who changes so many of a few hundred rows changes more of a larger table.
-_SHARE = 10
-_FEWEST = 10
 
 # Measured with 3 million rows: a foreign key was checked in 1.2 s, and an UPDATE of all rows took 16.9 s. A rewrite is
 # taken to be between them, and a loop, with a round trip for each row, to be a hundred times slower.
@@ -85,11 +83,6 @@ class Held:
                 share = scaled(_CHANGED_A_SECOND / _ONE_BY_ONE, count, rows[table])
                 self.work.append(f"changes {count} of {rows[table]} rows of {table} one by one ({share})")
         return self
-
-
-def is_share(count: int, rows: int) -> bool:
-    """Return whether a statement that touches ``count`` of so many rows touches more, the larger the table is."""
-    return bool(rows) and count >= max(_FEWEST, rows / _SHARE)
 
 
 def long_works(run: Run, rows: Mapping[str, int]) -> Iterator[Work]:

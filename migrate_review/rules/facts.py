@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from lambda_migrate.database.schema import fingerprint
 from migrate_review.lock_modes import WRITE, blocks, shown_mode, strongest
+from migrate_review.observation import is_share
 from migrate_review.rules import difference
-from migrate_review.rules.blocking import is_share
 from migrate_review.rules.sql_text import bare, split
 from migrate_review.rules.violations import checks
 

@@ -6,8 +6,9 @@ import re
 from typing import TYPE_CHECKING
 
 from migrate_review.lock_modes import ACCESS_EXCLUSIVE, ROW_EXCLUSIVE, blocks, shown_mode, strongest
+from migrate_review.observation import is_share
 from migrate_review.rules import batches, difference, squawk, wording
-from migrate_review.rules.blocking import evidence_of, held_meanwhile, is_share, long_works, reading
+from migrate_review.rules.blocking import evidence_of, held_meanwhile, long_works, reading
 from migrate_review.rules.case import attempted, short
 from migrate_review.rules.names import Identifier, Relation
 from migrate_review.rules.rulebook import RULES
