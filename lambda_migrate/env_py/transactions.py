@@ -240,25 +240,16 @@ class Transactions:
         return not all(harmless for _, harmless in functions)
 
     def _run_migrations(self, **options: Any) -> None:  # noqa: ANN401 - the options of any revision
-        if self._is_in_env_pys_transaction() or (self._shares and self._may_have_made_something_local()):
+        connection = self._connection
+        if _began_explicitly(connection) or (self._shares and self._may_have_made_something_local()):
             self._share()
         self._runs, self._shares = self._shares, False
         try:
             self._run_as_alembic(**options)
         finally:
             for name, listener in self._listeners.items() if self._runs else ():
-                event.remove(self._connection, name, listener)
+                event.remove(connection, name, listener)
             self._runs = False
-
-    def _is_in_env_pys_transaction(self) -> bool:
-        """Return whether env.py itself commits what the revisions do, or loses it: Alembic does not.
-
-        Without ``with context.begin_transaction()`` around it, Alembic begins no transaction for all revisions.
-        """
-        if _began_explicitly(self._connection):
-            return True
-        in_block = self._context._transaction is not None or self._context._in_external_transaction  # noqa: SLF001
-        return self._shares and not in_block and not is_autocommit(self._connection)
 
     def _run_as_alembic(self, **options: Any) -> None:  # noqa: ANN401 - as above
         context, connection = self._context, self._connection

@@ -343,15 +343,10 @@ LOCK_TIMEOUT_OF_A_REVISION = "SELECT current_setting('lock_timeout') || current_
 CONNECTIONS = {
     "one connection, a transaction per revision": connecting(options=", transaction_per_migration=True"),
     "one transaction asked for": connecting(options=", transaction_per_migration=False"),
-    "in line, never closed": online(
-        "connection = create_engine(os.environ['DATABASE_URL'], isolation_level='AUTOCOMMIT').connect()\n"
-        "context.configure(connection)\n"
-        "context.run_migrations()"
-    ),
-    "in line, a transaction per revision": online(
+    "in line": online(
         "connection = create_engine(os.environ['DATABASE_URL']).connect()\n"
-        "context.configure(connection, transaction_per_migration=True)\n"
-        "context.run_migrations()"
+        "context.configure(connection)\n"
+        "context.run_migrations()"  # no transaction at all, and never closed
     ),
     "a pool": online(
         CONNECT.format(before="pass", after="pass", options="").replace("pool.NullPool", "pool.QueuePool")
@@ -421,14 +416,6 @@ with create_engine(os.environ["DATABASE_URL"]).begin() as connection:
     context.run_migrations()
 """
     ),
-    "no block, and a commit at the end": online(
-        """
-with create_engine(os.environ["DATABASE_URL"]).connect() as connection:
-    context.configure(connection=connection)
-    context.run_migrations()
-    connection.commit()
-"""
-    ),
     "a transaction by hand": online(
         """
 connection = create_engine(os.environ["DATABASE_URL"]).connect()
@@ -496,20 +483,6 @@ class TestTransactions:
             assert answer.error_type == "ConfigurationError", answer.payload
             assert answer.message.endswith("the database is at c3, not at a1")
         assert backend.invoke().payload["applied"] == []
-
-    def test_no_block_and_no_commit_is_no_success_and_changes_nothing(self, backend: Backend) -> None:
-        """Alembic itself exits with 0 here, and the database is as before."""
-        message = backend.refused(
-            online(
-                "with create_engine(os.environ['DATABASE_URL']).connect() as connection:\n"
-                "    context.configure(connection)\n"
-                "    context.run_migrations()"
-            )
-        )
-
-        assert message.startswith("ConfigurationError: env.py ran to its end but did not commit")
-        assert "`with context.begin_transaction():`" in message
-        assert not backend.runner.events("revision.applied")
 
     def test_a_failure_after_the_revisions_says_what_is_committed(self, backend: Backend) -> None:
         env_py = connecting()
