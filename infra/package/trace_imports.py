@@ -75,20 +75,14 @@ def _run(config: Any) -> None:  # noqa: ANN401 - Alembic's, out of the package
     for revision in script.walk_revisions():
         _ = revision.module
 
+    context = EnvironmentContext(config, script, fn=lambda *_: [], as_sql=True, destination_rev="heads")
+
     def configure(*_: Any, **__: Any) -> None:  # noqa: ANN401
         raise _Reached
 
-    def run_env(*, offline: bool) -> None:
-        context = EnvironmentContext(config, script, fn=lambda *_: [], as_sql=offline, destination_rev="heads")
-        context.configure = configure  # type: ignore[method-assign]
-        with context:
-            script.run_env()
-
-    # Offline, env.py needs no connection to get to its configuration.
-    try:
-        run_env(offline=True)
-    except Exception:  # noqa: BLE001 - it may not support offline mode, or need arguments there
-        run_env(offline=False)
+    context.configure = configure  # type: ignore[method-assign]
+    with context:
+        script.run_env()
 
 
 def main() -> None:

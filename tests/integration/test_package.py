@@ -539,16 +539,6 @@ def test_traced_packages_what_the_tree_imports(tmp_path: Path) -> None:
     assert not {"jsonschema", "rpds-py", "attrs"} & versions(built).keys()
 
 
-def test_a_tree_that_refuses_offline_mode_is_traced_online(tmp_path: Path) -> None:
-    env = (
-        "from alembic import context\nif context.is_offline_mode():\n    raise ValueError('name a tenant with -x')\n"
-        "from app import models\ncontext.configure(url='postgresql://')\n"
-    )
-    backend = traced_backend(tmp_path / "shop", **{"alembic/env.py": env})
-
-    assert "rich" in versions(build(backend, tmp_path / "out", THIS_MACHINE, selection=TRACED))
-
-
 def test_a_tree_is_traced_in_the_folder_where_alembic_is_run(tmp_path: Path) -> None:
     backend = traced_backend(tmp_path / "shop")
     (backend / "db").mkdir()
