@@ -6,7 +6,6 @@ or a man in the middle who lets the first session pass could take the password f
 
 from __future__ import annotations
 
-import base64
 import os
 import re
 import ssl
@@ -63,21 +62,17 @@ def hold_tls(mode: str, root: Path) -> None:
 
 
 def _hold_in_psycopg2(policy: _Policy) -> None:
-    """Apply the policy to psycopg2 itself, too, which a `creator` of an engine or a revision may call.
-
-    `psycopg2._connect` opens every session of `psycopg2.connect`.
-    """
+    """Apply the policy to psycopg2 itself, too, which a `creator` of an engine or a revision may call."""
     try:
         psycopg2: Any = import_module("psycopg2")
     except ImportError:
         return
-    original = psycopg2._connect  # noqa: SLF001
+    original = psycopg2.connect
 
-    def connect(dsn: str, *arguments: Any, **parameters: Any) -> Any:  # noqa: ANN401
-        secured = psycopg2.extensions.make_dsn(dsn, **_libpq(policy, (dsn,), {}))
-        return original(secured, *arguments, **parameters)
+    def connect(*arguments: Any, **parameters: Any) -> Any:  # noqa: ANN401
+        return original(*arguments, **_libpq(policy, arguments, parameters))
 
-    psycopg2._connect = connect  # noqa: SLF001
+    psycopg2.connect = connect
 
 
 @dataclass(frozen=True)
@@ -120,10 +115,8 @@ class _Policy:
                 " stage's `database.ca_bundle` (DB_SSLROOTCERT)"
             )
 
-    def context(self, asked: str | None, given: object = None) -> ssl.SSLContext:
+    def context(self, asked: str | None) -> ssl.SSLContext:
         """Return a context of Python's for a connection, or raise as `stricter`.
-
-        It is the ``given`` one, with its client certificate, if that trusts no other roots than DB_SSLROOTCERT.
 
         Raises:
             ConfigurationError: there is no such mode. The driver cannot refuse it, because it gets the context instead.
@@ -135,8 +128,6 @@ class _Policy:
                 f" {self.mode}: use one of {', '.join(SSL_MODES)}"
             )
         self.check_root(None)
-        if isinstance(given, ssl.SSLContext) and (not self.verifies or self._trusts_no_others(given)):
-            return given
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.check_hostname = mode == _VERIFY_FULL
         if _rank(mode) >= _rank(_VERIFY_CA):
@@ -144,10 +135,6 @@ class _Policy:
         else:
             context.verify_mode = ssl.CERT_NONE
         return context
-
-    def _trusts_no_others(self, context: ssl.SSLContext) -> bool:
-        roots = {base64.b64encode(each).decode() for each in context.get_ca_certs(binary_form=True)}
-        return bool(roots) and roots <= _certificates(str(self.root))
 
 
 @lru_cache(maxsize=4)
@@ -172,9 +159,7 @@ def _libpq(policy: _Policy, arguments: tuple[Any, ...], parameters: Mapping[str,
     parsed = _parsed(text) if text else {}
     mode = policy.stricter(parameters.get("sslmode", parsed.get("sslmode")))
     policy.check_root(parameters.get("sslrootcert", parsed.get("sslrootcert")))
-    # Encryption by Kerberos would take the place of TLS.
-    secured = {"sslmode": mode, "gssencmode": "disable"}
-    return {**parameters, **secured, **({"sslrootcert": str(policy.root)} if policy.verifies else {})}
+    return {**parameters, "sslmode": mode, **({"sslrootcert": str(policy.root)} if policy.verifies else {})}
 
 
 def _parsed(text: str) -> Mapping[str, Any]:
@@ -196,13 +181,13 @@ def _asyncpg(policy: _Policy, arguments: tuple[Any, ...], parameters: Mapping[st
         given = _VERIFY_FULL
     if str(parameters.get("host") or "").startswith("/"):
         return {**parameters}  # a Unix socket, for which asyncpg has no TLS
-    return {**parameters, "ssl": policy.context(_mode_of(given), given)}
+    return {**parameters, "ssl": policy.context(_mode_of(given))}
 
 
 def _pg8000(policy: _Policy, _: tuple[Any, ...], parameters: Mapping[str, Any]) -> dict[str, Any]:
     """Return the parameters of pg8000. ``ssl_context`` may be True, which verifies nothing."""
     given = parameters.get("ssl_context")
-    return {**parameters, "ssl_context": policy.context(_mode_of(_REQUIRE if given is True else given), given)}
+    return {**parameters, "ssl_context": policy.context(_mode_of(_REQUIRE if given is True else given))}
 
 
 def _mode_of(given: Any) -> str | None:  # noqa: ANN401 - any value of env.py

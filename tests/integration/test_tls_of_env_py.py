@@ -6,14 +6,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
-import trustme
 
 from localcloud import postgres, testing
 from tests.support.bystander import query
 from tests.support.env_py.backend import ABC, online, package_with
 from tests.support.functions import ROOT
 from tests.support.mitm import Attack, ManInTheMiddle
-from tests.support.trees import Rev, sql, write_tree
+from tests.support.trees import write_tree
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -66,7 +65,6 @@ def connect():
         host=url.host, port=url.port, user=url.username, password=url.password, dbname=url.database, sslmode="disable"
     )
 """
-BELOW = "(lambda **given: psycopg2._connect(psycopg2.extensions.make_dsn(**given)))("
 LISTENER = """
 @sa.event.listens_for(sa.Engine, "do_connect")
 def weaken(dialect, record, arguments, parameters):
@@ -123,13 +121,8 @@ WEAK = {
     "pg8000": (env_py("pg8000"), False),
     "pg8000 True": (env_py("pg8000", arguments="connect_args={'ssl_context': True}"), True),
     "pg8000 False": (env_py("pg8000", arguments="connect_args={'ssl_context': False}"), True),
-    "psycopg2 below connect()": (
-        env_py("psycopg2", arguments="creator=connect", before=CREATOR.replace("psycopg2.connect(", BELOW)),
-        True,
-    ),
 }
 SAMPLE = {
-    ("psycopg2 below connect()", "no TLS"),
     ("psycopg2 disable", "own certificate"),
     ("psycopg2 by environment", "no TLS"),
     ("psycopg2 in a creator", "own certificate"),
@@ -199,40 +192,6 @@ def test_each_driver_connects_with_the_stage_s_tls(
 )
 def test_env_py_may_ask_for_more(runner: Runner, tmp_path: Path, source: str) -> None:
     assert upgrade(runner, tmp_path, source, DB_SSLMODE="require").error_type is None
-
-
-# Only this context of env.py's own speaks TLS 1.2, so its client certificate would be used, too.
-CONTEXT = """
-import ssl
-own = ssl.create_default_context(cafile=os.environ["PGSSLROOTCERT"])
-own.maximum_version = ssl.TLSVersion.TLSv1_2
-"""
-NOTES = Rev("a1", sql("CREATE TABLE seen AS SELECT version FROM pg_stat_ssl WHERE pid = pg_backend_pid()"))
-
-
-@pytest.mark.parametrize("driver, name", [("asyncpg", "ssl"), ("pg8000", "ssl_context")])
-def test_a_context_of_env_py_that_trusts_no_other_roots_is_used(
-    runner: Runner, database: Database, tmp_path: Path, driver: str, name: str
-) -> None:
-    source = env_py(driver, arguments=f"connect_args={{'{name}': own}}", before=CONTEXT)
-
-    answer = runner.invoke(write_tree(tmp_path / "tree", [NOTES], env_py=source))
-
-    assert answer.error_type is None, answer.payload
-    assert query(database, "SELECT version FROM seen") == [("TLSv1.2",)]
-
-
-def test_a_context_of_env_py_that_trusts_other_roots_does_not_widen_the_stage_s(
-    runner: Runner, database: Database, tmp_path: Path
-) -> None:
-    trustme.CA().cert_pem.write_to_path(tmp_path / "other.pem")
-    other = f"{CONTEXT}own.load_verify_locations('{tmp_path / 'other.pem'}')"
-    source = env_py("asyncpg", arguments="connect_args={'ssl': own}", before=other)
-
-    answer = runner.invoke(write_tree(tmp_path / "tree", [NOTES], env_py=source))
-
-    assert answer.error_type is None, answer.payload
-    assert query(database, "SELECT version FROM seen") == [("TLSv1.3",)]
 
 
 def test_an_unknown_driver_is_refused_where_certificates_are_verified(runner: Runner, tmp_path: Path) -> None:
