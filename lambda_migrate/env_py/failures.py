@@ -18,7 +18,6 @@ from lambda_migrate.env_py.advice import advice
 from lambda_migrate.env_py.connection import OTHER_POOLER
 from lambda_migrate.env_py.driver_errors import is_drivers, server_error, text_without_values
 from lambda_migrate.env_py.messages import Failure, Kind
-from lambda_migrate.env_py.transactions import RollsBack
 from lambda_migrate.invocation.errors import MigrationError, PoolerRefused
 from lambda_migrate.invocation.redaction import one_line
 
@@ -45,9 +44,7 @@ def failure_of(error: BaseException, journal: Journal, *, backend: Path, passwor
     ``password`` that of the login.
     """
     revision = journal.revision
-    # Where this error is raised, a rollback looks like a commit: the session is in no transaction.
-    partly_committed = journal.partly_committed and not isinstance(error, RollsBack)
-    failure = _failure(error, revision, began=journal.began, partly_committed=partly_committed)
+    failure = _failure(error, revision, began=journal.began, partly_committed=journal.partly_committed)
     if isinstance(error, FileNotFoundError):
         failure = replace(failure, message=f"{failure.message}{_unpackaged(error, backend)}")
     if failure.kind == "authentication" and hints.logs_in_with_hidden_password(error):
@@ -55,7 +52,7 @@ def failure_of(error: BaseException, journal: Journal, *, backend: Path, passwor
     elif not journal.began and hints.puts_password_into_url(error, password):
         failure = replace(failure, kind="error", message=f"{failure.message} ({hints.IS_UNESCAPED})")
     elif failure.sqlstate is not None and revision is not None:
-        remarks = (one_line(journal.note, limit=1000), hints.of_one_transaction_each(failure))
+        remarks = (one_line(journal.note, limit=1000), hints.of_one_transaction_each(failure, journal.temporary))
         failure = replace(failure, message=failure.message + "".join(f" ({each})" for each in remarks if each))
     if journal.went_on:
         failure = replace(failure, message=f"{failure.message} (env.py caught this error and went on)")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
     from pathlib import Path
     from types import TracebackType
 
@@ -28,7 +28,10 @@ _EACH = "the function commits each revision on its own, also where Alembic alone
 _OF_EACH = {
     "55P04": f"a new enum value can be used only after the transaction that added it was committed, and {_EACH}: add"
     " the value in a revision of its own before this one, or in an autocommit_block",
+    "34000": f"a cursor ends with its transaction, and {_EACH}: declare it WITH HOLD, or in this revision",
+    "3B001": f"a savepoint ends with its transaction, and {_EACH}",
 }
+_UNDEFINED_TABLE = "42P01"
 # duplicate_column, duplicate_table, duplicate_object, duplicate_schema, duplicate_function, undefined_column,
 # undefined_table, undefined_object, undefined_function
 _IS_DONE = frozenset({"42701", "42P07", "42710", "42P06", "42723", "42703", "42P01", "42704", "42883"})
@@ -36,11 +39,16 @@ _BLOCK = "autocommit_block"
 _INTEGRITY_CONSTRAINT_VIOLATION = "23"
 
 
-def of_one_transaction_each(failure: Failure) -> str:
-    """Return a hint for an error that may come from the end of a transaction after each revision, or an empty text."""
+def of_one_transaction_each(failure: Failure, temporary: Collection[str]) -> str:
+    """Return a hint for an error that may come from the end of a transaction after each revision, or an empty text.
+
+    ``temporary`` are the tables that ended with the revision that created them.
+    """
     state = failure.sqlstate or ""
     if state.startswith(_INTEGRITY_CONSTRAINT_VIOLATION) and failure.statement is None:
         return f"a deferred constraint is checked at the end of a transaction, and {_EACH}"
+    if state == _UNDEFINED_TABLE and any(f'"{name}"' in failure.message for name in temporary):
+        return f"a temporary table with ON COMMIT DROP ends with its transaction, and {_EACH}"
     return _OF_EACH.get(state, "")
 
 

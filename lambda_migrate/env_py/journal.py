@@ -14,7 +14,6 @@ from lambda_migrate.env_py.driver_errors import server_error
 from lambda_migrate.env_py.messages import IndexDropped, Message, StatementSkipped
 from lambda_migrate.env_py.progress import RunsOtherStatements
 from lambda_migrate.env_py.resuming import SKIPPED, Resuming
-from lambda_migrate.env_py.statements import commits, may_commit_in_between
 from lambda_migrate.env_py.transactions import is_autocommit, is_idle
 
 if TYPE_CHECKING:
@@ -27,6 +26,10 @@ if TYPE_CHECKING:
 
 
 _NO_WORK = re.compile(r"\s*(--[^\n]*\n\s*)*(SELECT|SET|SHOW|RESET|BEGIN|COMMIT|ROLLBACK)\b", re.IGNORECASE)
+_ENDS_WITH_TRANSACTION = re.compile(
+    r"\bCREATE\s+(?:LOCAL\s+)?TEMP(?:ORARY)?\s+TABLE\s+(?:IF\s+NOT\s+EXISTS\s+)?\"?(\w+).*?\bON\s+COMMIT\s+DROP\b",
+    re.IGNORECASE | re.DOTALL,
+)
 
 
 @dataclass
@@ -78,6 +81,8 @@ class Journal:
     partly_committed: bool = False
     # The object that blocks the running statement.
     note: str = ""
+    # Tables that a revision created for its own transaction.
+    temporary: set[str] = field(default_factory=set)
     # The errors of migrations that were not run again since.
     caught: list[Caught] = field(default_factory=list)
     # True if env.py ended without an error in spite of one of them.
@@ -193,6 +198,7 @@ class Journal:
         if self.is_busy:
             return
         self.note = ""
+        self.temporary.update(_ENDS_WITH_TRANSACTION.findall(statement))
         self._uncommitted_work |= _is_work(connection, statement)
         if self.revision is not None and not is_idle(connection):
             progress = self.calls[-1].progress
@@ -218,21 +224,12 @@ class Journal:
         A revision's other connections fail, too, and that does not concern this commit.
         """
         committing, self._committing = self._committing, None
-        if context.statement and context.connection is not None and self.revision is not None and not self.is_busy:
-            self._statement_failed(context.connection, context)
         if committing is None or context.connection is not committing or context.statement or context.execution_context:
             return
-        if _has_refused(context):
+        state = server_error(context.original_exception).sqlstate
+        # Without the server's answer, or if the session was ended while a replica was waited for, nobody knows.
+        if state is not None and not state.startswith(("08", "57")):
             self.partly_committed = self._partly_before
-
-    def _statement_failed(self, connection: sqlalchemy.Connection, context: ExceptionContext) -> None:
-        """Note what a failed statement has committed."""
-        statement = context.statement or ""
-        if commits(statement) and _has_refused(context):
-            self._uncommitted_work = False
-        elif may_commit_in_between(statement) and not context.is_disconnect and is_idle(connection):
-            # In a transaction, the session would be in a failed one now.
-            self.partly_committed = True
 
     def _rolled_back(self, connection: sqlalchemy.Connection) -> None:
         self._committing = None
@@ -297,13 +294,6 @@ class Journal:
     def _statement_skipped(self, why: str) -> None:
         assert self.revision is not None  # noqa: S101 - as above
         self.send(StatementSkipped(why, self.revision))
-
-
-def _has_refused(context: ExceptionContext) -> bool:
-    """Return whether the server refused a commit."""
-    state = server_error(context.original_exception).sqlstate
-    # Without the server's answer, or if the session was ended while a replica was waited for, nobody knows.
-    return state is not None and not state.startswith(("08", "57"))
 
 
 def _is_work(connection: sqlalchemy.Connection, statement: str) -> bool:

@@ -49,6 +49,17 @@ OF_EACH = {
         ],
         "a deferred constraint",
     ),
+    "a temporary table": (
+        [
+            sql("CREATE TABLE t1 (id int)", "CREATE TEMP TABLE kept ON COMMIT DROP AS SELECT 1 AS id"),
+            sql("INSERT INTO t1 SELECT id FROM kept"),
+        ],
+        "ON COMMIT DROP",
+    ),
+    "a cursor": (
+        [sql("CREATE TABLE t1 (id int)", "DECLARE rows CURSOR FOR SELECT 1"), sql("FETCH rows")],
+        "WITH HOLD",
+    ),
 }
 
 
