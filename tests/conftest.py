@@ -6,7 +6,6 @@ import functools
 import gc
 import os
 import secrets
-from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,14 +13,11 @@ import botocore.session
 import pytest
 from botocore.loaders import create_loader
 from hypothesis import settings
-from psycopg2 import sql
 
-from localcloud import binaries, testing
+from localcloud import binaries, postgres, testing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
-
-    from psycopg2.extensions import connection
 
     from localcloud.emulator import Emulator
     from localcloud.postgres import Database, Server
@@ -140,24 +136,13 @@ def emulator(shared_run: Path) -> Emulator:
     return testing.start_emulator(ROOT, shared_run)
 
 
-@pytest.fixture(scope="session")
-def _superuser(postgres_server: Server) -> Iterator[connection]:
-    """One session of this worker, because a new one takes as long as half of a database."""
-    with closing(postgres_server.connect()) as opened:
-        yield opened
-
-
 @pytest.fixture
-def database(postgres_server: Server, _superuser: connection) -> Iterator[Database]:
+def database(postgres_server: Server) -> Iterator[Database]:
     """A new database and the ordinary role that owns it, with a password that appears nowhere by chance."""
     name = f"test_{secrets.token_hex(6)}"
-    made = postgres_server.database(name, f"{name}_owner", f"{secrets.token_urlsafe(12)}{_AWKWARD}")
-    owner, database = sql.Identifier(made.user), sql.Identifier(name)
-    with _superuser.cursor() as cursor:
-        cursor.execute(sql.SQL("CREATE ROLE {} LOGIN PASSWORD {}").format(owner, sql.Literal(made.password)))
-        # In memory and without fsync, copying files takes a third of the processor time of logging their content.
-        cursor.execute(sql.SQL("CREATE DATABASE {} OWNER {} STRATEGY file_copy").format(database, owner))
-        cursor.execute(sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(database))
-        yield made
-        cursor.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(database))
-        cursor.execute(sql.SQL("DROP ROLE IF EXISTS {}").format(owner))
+    user = f"{name}_owner"
+    password = f"{secrets.token_urlsafe(12)}{_AWKWARD}"
+    postgres.create_role(postgres_server, user, password)
+    postgres.create_database(postgres_server, name, user)
+    yield postgres_server.database(name, user, password)
+    postgres.drop_database(postgres_server, name, user)
