@@ -115,7 +115,8 @@ def _contract_error(error: Exception) -> MigrationError:
 def _within_bytes(message: str) -> str:
     """Return a message whose JSON has at most `_LONGEST_MESSAGE` bytes of UTF-8."""
     whole = message
-    while len(json.dumps(message, ensure_ascii=False).encode()) > _LONGEST_MESSAGE:
+    # A half of a surrogate pair cannot be encoded.
+    while len(json.dumps(message, ensure_ascii=False).encode(errors="replace")) > _LONGEST_MESSAGE:
         whole = whole[: len(whole) * 9 // 10]
         message = f"{whole}..."
     return message

@@ -266,7 +266,9 @@ def queried(invocation: Invocation, query: str) -> Iterator[Mapping[str, Any]]:
                 log_untrusted(found, session.server.database, None)
             cursor.execute(f"RESET search_path; SET statement_timeout = {_QUERY_MS}; BEGIN READ ONLY")
             # Without a cursor on the server, the function would need memory for all rows, even beyond the limit.
-            cursor.execute(f"DECLARE targets_of_rollout NO SCROLL CURSOR FOR {query}")
+            # In parentheses, a second statement is a syntax error. It would run, and its rows would be lost.
+            one = query.rstrip().rstrip(";")
+            cursor.execute(f"DECLARE targets_of_rollout NO SCROLL CURSOR FOR SELECT * FROM (\n{one}\n) AS targets")  # noqa: S608 - the operator's own query
             cursor.execute(_FETCH)
             columns = [column.name for column in cursor.description or ()]
             unknown = sorted(set(columns) - rows.FIELDS)

@@ -262,18 +262,19 @@ def _attempts(
         # The place of the row: each UPDATE changes it, and so does a trigger that marks a row as deleted instead.
         place_of = "(ctid::text::point)[0]::bigint * 65536 + (ctid::text::point)[1]::bigint"
         kept = f"SELECT {place_of} FROM {now.name} WHERE {where}"  # noqa: S608 - quoted names
+        if new_values:
+            settable = [name for name in settable if _another(data, name, place) is not None]
         if settable:
             one = quoted(given[settable[0]].name)
-            value = _literal(_another(data, settable[0], place)) if new_values else one
+            value = _literal(_another(data, settable[0], place) or "") if new_values else one
             yield "UPDATE", _Attempt(f"UPDATE {now.name} SET {one} = {value} WHERE {where}", count=kept)  # noqa: S608 - quoted names
         yield "DELETE", _Attempt(f"DELETE FROM {now.name} WHERE {where}", count=kept)  # noqa: S608 - quoted names
 
 
-def _another(data: Contents, column: str, place: int) -> str:
-    """Return a value of a column that differs from that of one row, or that one if all rows have it."""
+def _another(data: Contents, column: str, place: int) -> str | None:
+    """Return a value of a column that differs from that of one row, or None if all rows have the same."""
     at = data.columns.index(column)
-    own = data.rows[place][at]
-    return next((row[at] for row in data.rows if row[at] != own), own)
+    return next((row[at] for row in data.rows if row[at] != data.rows[place][at]), None)
 
 
 def _insert(table: str, given: Mapping[str, Any], row: Mapping[str, str], where: str) -> _Attempt:

@@ -173,3 +173,7 @@ def test_cloudformation_takes_the_message_of_every_failed_migration(tmp_path: Pa
 
     assert json.loads(answer)["Reason"].startswith(f"Error: {message * 150}")
     assert len(answer) <= 4096
+
+
+def test_a_message_with_half_a_character_is_an_error_of_the_contract() -> None:
+    assert str(_contract_error(MigrationFailed("the column \udcff"))) == "the column \udcff"

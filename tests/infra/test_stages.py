@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import aws_cdk as cdk
 import pytest
 
 from infra.stages import Project, Stage, StageError, read_project
@@ -201,3 +202,9 @@ def test_a_function_name_longer_than_lambda_allows_is_refused() -> None:
     project = read_project({"prefix": "p" * 28, "service": "s" * 20, "stages": {"dev": {"database": {"secret": "x"}}}})
     with pytest.raises(StageError, match="64 characters"):
         project.stage("dev")
+
+
+def test_a_secret_may_be_one_of_the_same_app() -> None:
+    arn = cdk.Token.as_string({"Ref": "TenantSecret"})
+
+    assert read({"database": {"secret": arn}}).database.secret == arn

@@ -145,6 +145,8 @@ def test_the_assembly_is_checked_before_there_are_credentials_and_deployed_as_it
     )
 
     assert fetched < checked < taken < deployed
+    # What the other job made takes the place of no file of this one.
+    assert load(DEPLOY)["jobs"]["deploy"]["steps"][fetched]["with"]["path"] == "${{ runner.temp }}/assembly"
     assert 'export CDK_APP=".local/cdk.out/$STAGE"' in steps[deployed]
     assert '--output ".local/cdk.out/$STAGE"' in script(DEPLOY, "build", "Build the package").text
 

@@ -52,7 +52,15 @@ def test_a_query_may_be_empty_and_end_as_people_end_it(invocation: Invocation, e
     assert [*targets.queried(invocation, f"SELECT 'a' AS schema WHERE false{end}")] == []
 
 
-@pytest.mark.parametrize("query", ["UPDATE pg_class SET relname = 'x'", "SHOW server_version", "SELECT 1 / 0 AS name"])
+@pytest.mark.parametrize(
+    "query",
+    [
+        "UPDATE pg_class SET relname = 'x'",
+        "SELECT 'a' AS schema; SELECT 'b' AS schema",
+        "SHOW server_version",
+        "SELECT 1 / 0 AS name",
+    ],
+)
 def test_another_statement_is_refused(invocation: Invocation, query: str) -> None:
     with pytest.raises(ConfigurationError, match="the query of `rollout` failed; it must be one SELECT"):
         next(iter(targets.queried(invocation, query)))
