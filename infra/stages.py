@@ -74,8 +74,8 @@ def _complete(secret: str) -> str:
     return secret
 
 
-# A name or a complete ARN, without the wildcards of IAM: the role may read exactly this secret. The construct also takes
-# a secret of the same app, whose ARN the CDK writes so.
+# A name or a complete ARN, without the wildcards of IAM: the role may read exactly this secret. The construct also
+# takes a secret of the same app, whose ARN the CDK writes so.
 _UNRESOLVED = r"^\$\{Token\[[^\]]+\]\}$"
 _NAME_IN_SECRETS_MANAGER = r"[A-Za-z0-9/_+=.@!-]{1,512}$"
 SecretId = Annotated[
