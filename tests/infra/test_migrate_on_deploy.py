@@ -61,11 +61,13 @@ def test_a_deployment_migrates_and_a_failed_migration_rolls_it_back_with_the_rea
     def deploy_as_the_workflow(job: Path) -> subprocess.CompletedProcess[str]:
         """Build in the checkout, and deploy the archive of the assembly in a checkout without a build."""
         base, stage = with_tools(emulator.environment()), {BY_BRANCH: "ondeploy"}
+        base["RUNNER_TEMP"] = str(job / "temporary")
         built = script(DEPLOY, "build", "Build the package").run(checkout, base, stage)
         assert built.returncode == 0, built.stderr
         for name in ("infra", "cdk.json", "node_modules"):
             (job / name).symlink_to(checkout / name)
-        (checkout / "assembly.tar").rename(job / "assembly.tar")
+        (job / "temporary" / "assembly").mkdir(parents=True)
+        (checkout / "assembly.tar").rename(job / "temporary" / "assembly" / "assembly.tar")
         # The assembly is complete: the other job's checkout has neither the package nor the output of the synthesis.
         for made in ("cdk.out", "package"):
             shutil.rmtree(checkout / ".local" / made)
