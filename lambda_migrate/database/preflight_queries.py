@@ -81,8 +81,7 @@ class PreflightQueries:
     ``schema`` is where unqualified names are. A table that a pending revision makes there is missing, although another
     schema of the path may have one of its name: see `expect`.
 
-    ``max_scan_bytes`` is the size of a table from which on its rows are
-    sampled and not all looked at, None if they always are.
+    From ``max_scan_bytes`` on, the rows of a table are sampled. None means that all rows are always read.
     """
 
     def __init__(self, session: Session, schema: str, timeout_ms: int, max_scan_bytes: int | None) -> None:
