@@ -14,9 +14,10 @@ import aws_cdk as cdk
 
 from infra.code import Code, build_code
 from infra.deployed import refuse_another_packaging
+from infra.errors import StageError
 from infra.package import PackageError
 from infra.stack import MigrateStack
-from infra.stages import Stage, StageError, read_project
+from infra.stages import Stage, read_project
 
 if TYPE_CHECKING:
     from infra.names import Names

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import lambda_migrate
-from infra.stages import StageError
+from infra.errors import StageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Literal
 
-from infra.stages import StageError
+from infra.errors import StageError
 
 if TYPE_CHECKING:
     from infra.names import Names

@@ -22,8 +22,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from infra.errors import StageError
 from infra.permissions import READ_PACKAGE
-from infra.stages import Project, StageError, read_project
+from infra.stages import Project, read_project
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -353,7 +354,7 @@ def _joined(*parts: Any) -> Any:  # noqa: ANN401
     return {"Fn::Join": ["", [part for part in flat if part != ""]]}
 
 
-def check_names(project: Project, stage: str) -> None:
+def check_stages_differ(project: Project, stage: str) -> None:
     """Raise `StageError` if the names of two stages are so similar that a policy for one would allow the other."""
     begin = f"{project.names(stage).stack}-"
     others = ((other, project.names(other)) for other in project.stages if other != stage)
@@ -374,7 +375,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         project = read_project(json.loads((ROOT / "cdk.json").read_text(encoding="utf-8"))["context"]["project"])
         stage, names = project.stage(given.stage), project.names(given.stage)
-        check_names(project, given.stage)
+        check_stages_differ(project, given.stage)
         template = json.loads(given.template.read_text(encoding="utf-8"))
         json.dump(policies(names, stage, template), sys.stdout, indent=2)
         sys.stdout.write("\n")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import aws_cdk as cdk
 
-from infra.stages import StageError
+from infra.errors import StageError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -17,16 +17,18 @@ from constructs import Construct
 from pydantic import ValidationError
 
 from infra import deployment, notification
+from infra.aws_rules import check_codebuild_routes, check_names, check_s3_route
 from infra.code import CA_BUNDLE_IN_PACKAGE, CHECKOUT, Code, build_code, function_arguments
 from infra.database import Login, database_of, regions_of_the_bundle
 from infra.deployment import migrate_on_deploy
+from infra.errors import StageError, problem
 from infra.invokers import github_role, let_roles_invoke, let_roll_out
 from infra.long_runs import LongRuns, let_build, make_project
 from infra.monitoring import Observed, monitor
 from infra.names import Names
 from infra.network import Network, place
 from infra.permissions import allow_rollouts, endpoint_policy, function_role, publish_encrypted, use_key
-from infra.stages import Options, StageError, check_names, problem, reach_codebuilds_services, reach_s3
+from infra.stages import Options
 from infra.state_machine import removal_policy, rollouts_bucket, state_machine
 
 if TYPE_CHECKING:
@@ -116,9 +118,9 @@ class Migrations(Construct):
         )
         network = None
         if vpc is not None:
-            reach_s3(self._options.rollout, secrets_endpoint, s3_prefix_list)
+            check_s3_route(self._options.rollout, secrets_endpoint, s3_prefix_list)
             if self._options.long_runs:
-                reach_codebuilds_services(secrets_endpoint, s3_prefix_list, logs_endpoint)
+                check_codebuild_routes(secrets_endpoint, s3_prefix_list, logs_endpoint)
             network = Network(
                 vpc,
                 vpc_subnets,

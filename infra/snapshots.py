@@ -12,8 +12,8 @@ import aws_cdk as cdk
 from aws_cdk import aws_stepfunctions as sfn
 from aws_cdk import aws_stepfunctions_tasks as tasks
 
+from infra.errors import StageError
 from infra.permissions import allow
-from infra.stages import StageError
 
 if TYPE_CHECKING:
     from aws_cdk import aws_iam as iam

@@ -15,10 +15,11 @@ from aws_cdk import aws_ssm as ssm
 
 from infra.code import Code
 from infra.database import Login
+from infra.errors import StageError
 from infra.execution_policy import names_of_policies
 from infra.lookup import security_group_id
 from infra.migrations import Migrations
-from infra.stages import Options, StageError
+from infra.stages import Options
 
 # The kinds of resources without a name of ours, with the longest name and the property that sets it. A bucket gets no
 # other name: it outlives the stack, and the next deployment could not make it again.

@@ -3,93 +3,60 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from datetime import date
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from infra.aws_rules import (
+    LONGEST_VARIABLE,
+    AccountId,
+    AlarmReceiver,
+    DatabaseIdentifier,
+    KeyArn,
+    Name,
+    Peer,
+    PolicyArn,
+    PrefixListId,
+    RegionName,
+    ResourceId,
+    RetentionDays,
+    RoleArn,
+    SecretId,
+    SecretsEndpoint,
+    SecurityGroupId,
+    ServiceName,
+    SubnetId,
+    TagKey,
+    TagValue,
+    VpcId,
+    check_codebuild_routes,
+    check_logins,
+    check_names,
+    check_s3_route,
+    check_tags,
+    check_variables,
+)
+from infra.errors import StageError, invalid, problem
 from infra.names import Names
 from lambda_migrate.invocation.allowed import with_rollout
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-# The retentions that CloudWatch Logs accepts (PutRetentionPolicy in its API reference).
-RetentionDays = Literal[
-    1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827, 2192, 2557, 2922, 3653
-]
-_LONGEST_FUNCTION_NAME = 64
-# Lambda's limit for all variables together is 4 KB.
-_LONGEST_VARIABLE = 3000
-# IAM attaches ten managed policies to a role. With these logins and the targets' secrets, it has no more.
-_MOST_LOGINS = 300
-_SECURITY_GROUP = r"^sg-[0-9a-f]+$"
-# The beginning of any ARN, with a partition.
-_ARN = r"^arn:aws[a-z-]*:"
-_SNS_TOPIC = _ARN + r"sns:[a-z0-9-]+:[0-9]{12}:[A-Za-z0-9_-]{1,256}$"
-# Settings of a rollout that the function does not need.
-_OF_THE_STACK = {"approval_hours", "kms_key", "resource_ids", "retries", "runs", "soak_alarm", "users"}
-# Variables that a function must not set (Lambda developer guide, "Defined runtime environment variables").
-RESERVED_VARIABLES = frozenset(
-    {
-        *("_HANDLER", "_X_AMZN_TRACE_ID", "AWS_DEFAULT_REGION", "AWS_REGION", "AWS_EXECUTION_ENV"),
-        *(f"AWS_LAMBDA_FUNCTION_{name}" for name in ("NAME", "MEMORY_SIZE", "VERSION")),
-        *("AWS_LAMBDA_INITIALIZATION_TYPE", "AWS_LAMBDA_LOG_GROUP_NAME", "AWS_LAMBDA_LOG_STREAM_NAME"),
-        *("AWS_ACCESS_KEY", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"),
-        *("AWS_LAMBDA_RUNTIME_API", "LAMBDA_TASK_ROOT", "LAMBDA_RUNTIME_DIR"),
-    }
-)
-# Variables whose values are JSON. A stage may write them as objects.
-_OBJECTS = ("DATABASE_ENV", "ALEMBIC_X")
-_EMAIL = r"^[^@\s:]+@[^@\s:]+\.[^@\s:]+$"
-_NAME = r"^[a-z][a-z0-9-]{0,30}$"
-Name = Annotated[str, Field(pattern=_NAME)]
-# The ARN of a key and not of an alias: policies name keys.
-KeyArn = Annotated[str, Field(pattern=_ARN + r"kms:[a-z0-9-]+:[0-9]{12}:key/[A-Za-z0-9-]+$")]
 # The names that are valid for dependency groups in pyproject.toml.
 GroupName = Annotated[str, Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$")]
 DistributionName = Annotated[str, Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$")]
-# The tags that every service of the stack accepts.
-_TAG = r"^[\p{L}\p{N} _.:/=+@-]*$"
-TagKey = Annotated[str, Field(pattern=_TAG, min_length=1, max_length=128)]
-TagValue = Annotated[str, Field(pattern=_TAG, max_length=256)]
-ServiceName = Annotated[str, Field(pattern=r"^[a-z0-9-]+$")]
-ResourceId = Annotated[str, Field(pattern=r"^(db|cluster|prx)-[A-Za-z0-9]+$")]
-# A CIDR of IPv4 or IPv6.
-_CIDR = r"^[0-9]{1,3}(\.[0-9]{1,3}){3}/[0-9]{1,2}$|^[0-9a-f:]+/[0-9]{1,3}$"
-# A parameter of SSM. "#1" is the second value of a StringList.
-_PARAMETER = r"^ssm:/[A-Za-z0-9_./-]+(#[0-9]{1,2})?$"
-Peer = Annotated[str, Field(pattern=f"{_SECURITY_GROUP}|{_CIDR}|{_PARAMETER}")]
 Tags = Annotated[Mapping[str, str], Field(min_length=1)]
-PolicyArn = Annotated[str, Field(pattern=_ARN + r"iam::([0-9]{12}|aws):policy/[A-Za-z0-9+=,.@_/-]+$")]
-RoleArn = Annotated[str, Field(pattern=_ARN + r"iam::[0-9]{12}:role/[A-Za-z0-9+=,.@_/-]+$")]
-
-
-def _complete(secret: str) -> str:
-    if secret.startswith("arn:") and not re.search(r"-[A-Za-z0-9]{6}$", secret):
-        raise _wrong("the ARN is not complete: it ends in a hyphen and six characters")
-    return secret
-
-
-# A name or a complete ARN, without the wildcards of IAM: the role may read exactly this secret. The construct also
-# takes a secret of the same app, whose ARN the CDK writes so.
-_UNRESOLVED = r"^\$\{Token\[[^\]]+\]\}$"
-_NAME_IN_SECRETS_MANAGER = r"[A-Za-z0-9/_+=.@!-]{1,512}$"
-SecretId = Annotated[
-    str,
-    Field(
-        pattern=f"^{_NAME_IN_SECRETS_MANAGER}|{_UNRESOLVED}"
-        f"|{_ARN}secretsmanager:[a-z0-9-]+:[0-9]{{12}}:secret:{_NAME_IN_SECRETS_MANAGER}"
-    ),
-    AfterValidator(_complete),
-]
-
-
-class StageError(Exception):
-    """cdk.json or the context names no usable stage. The message is one line with the path of the wrong key."""
+Share = Annotated[str, Field(pattern=r"^(100|[0-9]{1,2})(\.[0-9]{1,3})?%$")]
+Count = Annotated[int, Field(ge=0)]
+Gate = Annotated[int, Field(ge=0, le=604_800)] | Literal["approval"]
+Patterns = Sequence[Annotated[str, Field(min_length=1, max_length=2048)]]
+# Settings of a rollout that the function does not need.
+_OF_THE_STACK = {"approval_hours", "kms_key", "resource_ids", "retries", "runs", "soak_alarm", "users"}
+# Variables whose values are JSON. A stage may write them as objects.
+_OBJECTS = ("DATABASE_ENV", "ALEMBIC_X")
 
 
 class _Settings(BaseModel):
@@ -135,21 +102,19 @@ class DatabaseSettings(_Settings):
     @model_validator(mode="after")
     def _iam_needs_to_know_whom(self) -> Self:
         if self.secret is None and not (self.auth == "iam" and self.host and self.name and self.user):
-            raise _wrong("required, unless auth is iam and host, name and user are given", key="secret")
+            raise invalid("required, unless auth is iam and host, name and user are given", key="secret")
         if self.auth == "iam" and not (self.user and self.resource_id):
-            raise _wrong("auth iam needs user and resource_id beside it")
+            raise invalid("auth iam needs user and resource_id beside it")
         if self.auth == "password" and self.resource_id:
-            raise _wrong("resource_id is for auth iam only")
+            raise invalid("resource_id is for auth iam only")
         return self
 
 
 class NetworkSettings(_Settings):
     """The database's VPC, and how the function reaches Secrets Manager from it."""
 
-    vpc: Annotated[str, Field(pattern=rf"^vpc-[0-9a-f]+$|{_PARAMETER}")] | Tags = Field(
-        description="The VPC's id, an SSM parameter with the id, or the VPC's tags: see below"
-    )
-    subnets: Sequence[Annotated[str, Field(pattern=rf"^subnet-[0-9a-f]+$|{_PARAMETER}")]] | Tags = Field(
+    vpc: VpcId | Tags = Field(description="The VPC's id, an SSM parameter with the id, or the VPC's tags: see below")
+    subnets: Sequence[SubnetId] | Tags = Field(
         min_length=1,
         description="Private subnets, by id, parameter or one tag. Choose two in different zones, so that the"
         " function survives the loss of a zone",
@@ -164,19 +129,18 @@ class NetworkSettings(_Settings):
         description="The database's port, if `database` has no `port` and it is not 5432. `secret`: CloudFormation"
         " reads `port` from the secret, which must be JSON, during the deployment",
     )
-    secrets_endpoint: Annotated[str, Field(pattern=rf"^(create|nat)$|{_SECURITY_GROUP}|{_PARAMETER}")] | Tags = Field(
+    secrets_endpoint: SecretsEndpoint | Tags = Field(
         default="create",
         description="`create`: the stack makes an interface endpoint for Secrets Manager. `nat`: the subnets have a"
         " NAT gateway. Otherwise the security group of the VPC's existing endpoint; a VPC has at most one"
         " with private DNS",
     )
-    s3_prefix_list: str | None = Field(
+    s3_prefix_list: PrefixListId | None = Field(
         default=None,
-        pattern=r"^pl-[0-9a-f]+$",
         description="With `rollout` or `long_runs` and without a NAT gateway: the id of S3's prefix list in the"
         " region. The subnets' route tables need a gateway endpoint for S3",
     )
-    logs_endpoint: Annotated[str, Field(pattern=f"{_SECURITY_GROUP}|{_PARAMETER}")] | Tags | None = Field(
+    logs_endpoint: SecurityGroupId | Tags | None = Field(
         default=None,
         description="With `long_runs` and without a NAT gateway: the security group of the VPC's interface endpoint"
         " for CloudWatch Logs. The endpoint needs private DNS",
@@ -186,9 +150,9 @@ class NetworkSettings(_Settings):
     def _tags_are_looked_up_together(self) -> Self:
         by_tags = [isinstance(each, Mapping) for each in (self.vpc, self.subnets)]
         if any(by_tags) and not all(by_tags):
-            raise _wrong("vpc and subnets are both given by tags, or both by ids and parameters")
+            raise invalid("vpc and subnets are both given by tags, or both by ids and parameters")
         if isinstance(self.subnets, Mapping) and len(self.subnets) != 1:
-            raise _wrong("subnets: one tag, which all of them have and others have not")
+            raise invalid("subnets: one tag, which all of them have and others have not")
         return self
 
     @property
@@ -225,7 +189,7 @@ class GithubSettings(_Settings):
     @model_validator(mode="after")
     def _numbers_come_together(self) -> Self:
         if (self.owner_id is None) != (self.repository_id is None):
-            raise _wrong("owner_id and repository_id need each other: GitHub sends both or neither")
+            raise invalid("owner_id and repository_id need each other: GitHub sends both or neither")
         return self
 
     @property
@@ -236,11 +200,6 @@ class GithubSettings(_Settings):
             owner, name = repository.split("/")
             repository = f"{owner}@{self.owner_id}/{name}@{self.repository_id}"
         return f"repo:{repository}:environment:{self.environment}"
-
-
-Share = Annotated[str, Field(pattern=r"^(100|[0-9]{1,2})(\.[0-9]{1,3})?%$")]
-Count = Annotated[int, Field(ge=0)]
-Gate = Annotated[int, Field(ge=0, le=604_800)] | Literal["approval"]
 
 
 class RolloutTarget(_Settings):
@@ -263,7 +222,7 @@ class RolloutTarget(_Settings):
     @model_validator(mode="after")
     def _is_a_place(self) -> Self:
         if not (self.name or self.secret_id or self.database or self.schema_):
-            raise _wrong("a target needs a name, secret_id, database or schema")
+            raise invalid("a target needs a name, secret_id, database or schema")
         return self
 
 
@@ -285,14 +244,13 @@ class LongRunSettings(_Settings):
     )
 
 
-Identifier = Annotated[str, Field(pattern=r"^[a-zA-Z](-?[a-zA-Z0-9])*$", max_length=63)]
-
-
 class SnapshotSettings(_Settings):
     """The cluster or instance whose snapshot the state machine makes before a dangerous run."""
 
-    cluster: Identifier | None = Field(default=None, description="The identifier of the Aurora or Multi-AZ cluster")
-    instance: Identifier | None = Field(
+    cluster: DatabaseIdentifier | None = Field(
+        default=None, description="The identifier of the Aurora or Multi-AZ cluster"
+    )
+    instance: DatabaseIdentifier | None = Field(
         default=None, description="The identifier of the RDS instance. Set either `cluster` or `instance`"
     )
     timeout_minutes: int = Field(
@@ -305,7 +263,7 @@ class SnapshotSettings(_Settings):
     @model_validator(mode="after")
     def _is_of_one_database(self) -> Self:
         if (self.cluster is None) == (self.instance is None):
-            raise _wrong("a snapshot is of a cluster or of an instance: give one of them")
+            raise invalid("a snapshot is of a cluster or of an instance: give one of them")
         return self
 
     @property
@@ -422,30 +380,25 @@ class RolloutSettings(_Settings):
 
     @model_validator(mode="after")
     def _the_logins_fit_into_policies(self) -> Self:
-        logins = max(1, len(self.resource_ids)) * max(1, len(self.users))
-        if logins > _MOST_LOGINS:
-            raise _wrong(
-                f"resource_ids and users make {logins} combinations, and the policies of a role hold {_MOST_LOGINS}:"
-                " set a pattern in users, such as `migrator_*`"
-            )
+        check_logins(len(self.resource_ids), len(self.users))
         return self
 
     @model_validator(mode="after")
     def _an_alarm_is_looked_at_in_a_soak_time(self) -> Self:
         if self.soak_alarm and not self.soak_s:
-            raise _wrong("soak_alarm needs soak_s: the rollout reads the alarm only while the canaries soak")
+            raise invalid("soak_alarm needs soak_s: the rollout reads the alarm only while the canaries soak")
         return self
 
     @model_validator(mode="after")
     def _from_one_source(self) -> Self:
         sources = [self.targets, self.secret_tag, self.query, None if self.query else self.secret_prefix]
         if sum(1 for source in sources if source) > 1:
-            raise _wrong(
+            raise invalid(
                 "set only one of targets, secret_tag, query and secret_prefix (query may have a secret_prefix)"
             )
-        if len(self.as_variable) > _LONGEST_VARIABLE:
-            raise _wrong(
-                f"the settings exceed the {_LONGEST_VARIABLE} characters of Lambda's variables: name the targets by"
+        if len(self.as_variable) > LONGEST_VARIABLE:
+            raise invalid(
+                f"the settings exceed the {LONGEST_VARIABLE} characters of Lambda's variables: name the targets by"
                 " secret_prefix, secret_tag or query"
             )
         return self
@@ -455,9 +408,6 @@ class RolloutSettings(_Settings):
         """Return the settings that the function needs, as JSON."""
         known = self.model_dump(mode="json", by_alias=True, exclude_defaults=True, exclude=_OF_THE_STACK)
         return json.dumps(known, separators=(",", ":"), sort_keys=True)
-
-
-Patterns = Sequence[Annotated[str, Field(min_length=1, max_length=2048)]]
 
 
 class TargetsAllowed(_Settings):
@@ -471,12 +421,11 @@ class TargetsAllowed(_Settings):
 class AccountSettings(_Settings):
     """The settings of a stage that refer to an account."""
 
-    account: str | None = Field(
-        default=None, pattern=r"^[0-9]{12}$", description="The AWS account. Default: the account of the AWS profile"
+    account: AccountId | None = Field(
+        default=None, description="The AWS account. Default: the account of the AWS profile"
     )
-    region: str | None = Field(
+    region: RegionName | None = Field(
         default=None,
-        pattern=r"^[a-z]{2,4}(-[a-z]+)+-[0-9]$",
         description="The region. Default: the region of the AWS profile",
     )
     database: DatabaseSettings = Field(description="Where the database is, and how to log in: see below")
@@ -548,9 +497,8 @@ class Options(_Settings):
     github: GithubSettings | None = Field(
         default=None, description="A GitHub workflow that may invoke the function and read its log: see below"
     )
-    alarms: str | None = Field(
+    alarms: AlarmReceiver | None = Field(
         default=None,
-        pattern=f"{_SNS_TOPIC}|{_EMAIL}",
         description="An e-mail address, or the ARN of an SNS topic. Without it, alarms notify nobody",
     )
     log_retention_days: RetentionDays = Field(
@@ -610,27 +558,21 @@ class Options(_Settings):
 
     @model_validator(mode="after")
     def _variables_are_ones_to_set(self) -> Self:
-        for name in self.environment:
-            if name in RESERVED_VARIABLES:
-                raise _wrong(f"environment: remove {name}, which only Lambda itself may set")
-            if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]+", name):
-                raise _wrong(f"environment: {name!r} is not a valid name of a variable in Lambda")
+        check_variables(self.environment)
         return self
 
     @field_validator("tags")
     @classmethod
     def _tags_are_not_awss_own(cls, tags: Mapping[str, str]) -> Mapping[str, str]:
-        reserved = [key for key in tags if key.lower().startswith("aws:")]
-        if reserved:
-            raise _wrong(f"remove {reserved[0]}: AWS reserves tags that begin with aws:")
+        check_tags(tags)
         return tags
 
     @model_validator(mode="after")
     def _fits_lambdas_variables(self) -> Self:
         size = len(self.targets_allowed_as_variable or "") + len(self.rollout.as_variable if self.rollout else "")
-        if size > _LONGEST_VARIABLE:
-            raise _wrong(
-                f"rollout and targets_allowed have {size} characters, and Lambda's variables hold {_LONGEST_VARIABLE}:"
+        if size > LONGEST_VARIABLE:
+            raise invalid(
+                f"rollout and targets_allowed have {size} characters, and Lambda's variables hold {LONGEST_VARIABLE}:"
                 " name the targets by secret_prefix, secret_tag, query or a pattern"
             )
         return self
@@ -646,12 +588,12 @@ class Options(_Settings):
     @model_validator(mode="after")
     def _one_of_them_migrates(self) -> Self:
         if self.migrate_on_deploy and self.rollout:
-            raise _wrong(
+            raise invalid(
                 "migrate_on_deploy migrates one database, and rollout many: remove migrate_on_deploy, deploy, then run"
                 " `migrate rollout --stage STAGE`"
             )
         if self.migrate_on_deploy and self.long_runs:
-            raise _wrong(
+            raise invalid(
                 "migrate_on_deploy ends after 15 minutes, as CloudFormation waits for at most an hour, and long_runs"
                 " take longer: remove migrate_on_deploy, deploy, then run `migrate upgrade --long --stage STAGE`"
             )
@@ -660,12 +602,12 @@ class Options(_Settings):
     @model_validator(mode="after")
     def _a_snapshot_is_of_the_stages_own_database(self) -> Self:
         if self.snapshot and self.rollout:
-            raise _wrong(
+            raise invalid(
                 "snapshot is for the stage's one database, and the targets of rollout may be on several servers: make"
                 " their snapshots before the rollout"
             )
         if self.snapshot and self.migrate_on_deploy:
-            raise _wrong(
+            raise invalid(
                 "migrate_on_deploy does not use the state machine, which makes the snapshot: remove migrate_on_deploy,"
                 " deploy, then run `migrate rollout`"
             )
@@ -674,7 +616,7 @@ class Options(_Settings):
     @model_validator(mode="after")
     def _an_image_has_a_runtime_of_lambdas(self) -> Self:
         if self.packaging == "image" and self.runtime == "local":
-            raise _wrong("packaging image needs one of Lambda's runtimes, and local is not one")
+            raise invalid("packaging image needs one of Lambda's runtimes, and local is not one")
         return self
 
     @property
@@ -692,38 +634,38 @@ class Stage(Options, AccountSettings):
     @model_validator(mode="after")
     def _one_boundary_limits_roles(self) -> Self:
         if self.bootstrap_qualifier and self.permissions_boundary:
-            raise _wrong("permissions_boundary: bootstrap_qualifier has its own boundary; set only one of them")
+            raise invalid("permissions_boundary: bootstrap_qualifier has its own boundary; set only one of them")
         return self
 
     @model_validator(mode="after")
     def _tags_are_looked_up_somewhere(self) -> Self:
         if self.network and self.network.has_lookups and not (self.account and self.region):
-            raise _wrong("network: a lookup by tags needs the stage's account and region")
+            raise invalid("network: a lookup by tags needs the stage's account and region")
         return self
 
     @model_validator(mode="after")
     def _iam_is_for_all(self) -> Self:
         rollout = self.rollout
         if rollout and (rollout.resource_ids or rollout.users) and self.database.auth != "iam":
-            raise _wrong("rollout: resource_ids and users need database.auth iam")
+            raise invalid("rollout: resource_ids and users need database.auth iam")
         return self
 
     @model_validator(mode="after")
     def _a_port_of_the_secret_has_one(self) -> Self:
         if self.network and self.network.database_port == "secret" and (self.database.port or not self.database.secret):
-            raise _wrong("network: database_port secret needs database.secret, and no database.port")
+            raise invalid("network: database_port secret needs database.secret, and no database.port")
         return self
 
     @model_validator(mode="after")
-    def _rollouts_reach_s3(self) -> Self:
+    def _rollouts_check_s3_route(self) -> Self:
         if self.network:
             try:
-                reach_s3(self.rollout, self.network.secrets_endpoint, self.network.s3_prefix_list)
+                check_s3_route(self.rollout, self.network.secrets_endpoint, self.network.s3_prefix_list)
                 if self.long_runs:
                     network = self.network
-                    reach_codebuilds_services(network.secrets_endpoint, network.s3_prefix_list, network.logs_endpoint)
+                    check_codebuild_routes(network.secrets_endpoint, network.s3_prefix_list, network.logs_endpoint)
             except StageError as error:
-                raise _wrong(str(error)) from None
+                raise invalid(str(error)) from None
         return self
 
 
@@ -757,31 +699,6 @@ class Project(_Settings):
         return Names(self.prefix, self.service, stage)
 
 
-def check_names(names: Names) -> None:
-    """Refuse parts of names that AWS would refuse.
-
-    Raises:
-        StageError: a part has another form, or the function's name is too long.
-    """
-    for what, part in (("prefix", names.prefix), ("service", names.service), ("stage", names.stage)):
-        if not re.search(_NAME, part):
-            raise StageError(
-                f"{what} {part!r} must begin with a lowercase letter, and have at most 31 lowercase letters, digits and"
-                " hyphens"
-            )
-    if len(names.function) > _LONGEST_FUNCTION_NAME:
-        raise StageError(
-            f"prefix, service and the stage's name {names.stage!r} make a function name longer than Lambda's"
-            f" {_LONGEST_FUNCTION_NAME} characters: {names.function}"
-        )
-
-
-def _wrong(message: str, *, key: str = "") -> PydanticCustomError:
-    """Return an error of several keys together. pydantic adds the path of their object, and `problem` adds the key."""
-    # The message contains no braces, so pydantic does not format it.
-    return PydanticCustomError("combination", message, {"key": key})
-
-
 def read_project(context: object) -> Project:
     """Return the checked ``project`` of cdk.json's context.
 
@@ -792,36 +709,3 @@ def read_project(context: object) -> Project:
         return Project.model_validate(context)
     except ValidationError as error:
         raise StageError(f"cdk.json: {problem(error, 'project')}") from None
-
-
-def problem(error: ValidationError, *within: str) -> str:
-    """Return one line: the path of the first wrong or unknown key, and the valid values."""
-    first = error.errors(include_url=False, include_input=False)[0]
-    meant = (first.get("ctx") or {}).get("key")
-    parts = [*within, *(str(part) for part in first["loc"] if part != "[key]"), *([meant] if meant else [])]
-    path = ".".join(parts)
-    message = f"{first['msg'][:1].lower()}{first['msg'][1:]}"
-    return f"{path}: {message}" if path else message
-
-
-def reach_s3(rollout: RolloutSettings | None, secrets_endpoint: object, s3_prefix_list: str | None) -> None:
-    """Refuse rollouts in a VPC without a way to S3.
-
-    Raises:
-        StageError: there is none.
-    """
-    if rollout and secrets_endpoint != "nat" and not s3_prefix_list:
-        raise StageError("rollout stores objects in S3: set network.s3_prefix_list, or network.secrets_endpoint to nat")
-
-
-def reach_codebuilds_services(secrets_endpoint: object, s3_prefix_list: str | None, logs_endpoint: object) -> None:
-    """Refuse long runs in a VPC from which CodeBuild cannot read the package or write the log.
-
-    Raises:
-        StageError: there is no way to S3 or to CloudWatch Logs.
-    """
-    if secrets_endpoint != "nat" and not (s3_prefix_list and logs_endpoint):
-        raise StageError(
-            "long_runs: CodeBuild reads the package from S3 and writes to CloudWatch Logs from within the VPC: set"
-            " network.secrets_endpoint to nat, or both network.s3_prefix_list and network.logs_endpoint"
-        )

@@ -154,7 +154,8 @@ def project() -> Project:
     Raises:
         UsageError: it cannot be read.
     """
-    from infra.stages import StageError, read_project  # noqa: PLC0415 - see above
+    from infra.errors import StageError  # noqa: PLC0415 - see above
+    from infra.stages import read_project  # noqa: PLC0415 - see above
 
     try:
         content = json.loads(_cdk_json().read_text(encoding="utf-8"))

@@ -21,8 +21,8 @@ from aws_cdk.assertions import Template
 from infra import migrations
 from infra.code import Code, build_code
 from infra.database import Login
+from infra.errors import StageError
 from infra.migrations import Migrations
-from infra.stages import StageError
 from tests.infra.synthesis import ACCOUNT, REGION, Stack, as_list
 from tests.support.checkout import ROOT, with_tools
 

@@ -8,18 +8,19 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from infra.errors import StageError
 from infra.execution_policy import (
     LONGEST_POLICY,
     ROOT,
     boundary_policy,
-    check_names,
+    check_stages_differ,
     deployment_policy,
     execution_policy,
     names_of_policies,
     policies,
 )
 from infra.names import Names
-from infra.stages import Stage, StageError, read_project
+from infra.stages import Stage, read_project
 from tests.infra.synthesis import ACCOUNT, REGION, Stack, as_list, resolved, synthesize
 
 if TYPE_CHECKING:
@@ -312,13 +313,13 @@ def test_an_unknown_kind_of_resource_is_refused_and_not_left_out(stacks: dict[st
 def test_stages_whose_names_a_policy_cannot_tell_apart_are_refused() -> None:
     project = read_project({"stages": {"dev": MINIMAL, "dev-2": MINIMAL, "prod": MINIMAL}})
 
-    check_names(project, "prod")
-    check_names(project, "dev-2")
+    check_stages_differ(project, "prod")
+    check_stages_differ(project, "dev-2")
     with pytest.raises(StageError, match="dev-2"):
-        check_names(project, "dev")
+        check_stages_differ(project, "dev")
     # The functions of all stages begin like the stack of this one.
     with pytest.raises(StageError, match="prod"):
-        check_names(read_project({"stages": {"lambda": MINIMAL, "prod": MINIMAL}}), "lambda")
+        check_stages_differ(read_project({"stages": {"lambda": MINIMAL, "prod": MINIMAL}}), "lambda")
 
 
 def test_cloudformation_may_read_the_parameters_and_secrets_of_the_network() -> None:

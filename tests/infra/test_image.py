@@ -20,10 +20,11 @@ from moto import mock_aws
 
 from infra.code import HANDLER
 from infra.deployed import refuse_another_packaging
+from infra.errors import StageError
 from infra.names import Names
 from infra.package import IMAGE, Platform, Selection, build
 from infra.stack import MigrateStack
-from infra.stages import Stage, StageError
+from infra.stages import Stage
 from tests.infra.synthesis import ACCOUNT, REGION, Stack, add_stack, new_app
 
 if TYPE_CHECKING:

@@ -15,10 +15,11 @@ from moto import mock_aws
 from pydantic import ValidationError
 
 from infra.code import Code
+from infra.errors import StageError
 from infra.migrations import Migrations
 from infra.names import Names
 from infra.stack import MigrateStack
-from infra.stages import NetworkSettings, Stage, StageError
+from infra.stages import NetworkSettings, Stage
 from lambda_migrate.invocation.settings import SECRETS_ENDPOINT_VARIABLE
 from tests.infra.synthesis import add_stack, new_app
 

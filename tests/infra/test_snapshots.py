@@ -12,10 +12,11 @@ from moto import mock_aws
 from moto.core import set_initial_no_auth_action_count
 from pydantic import ValidationError
 
+from infra.errors import StageError
 from infra.execution_policy import boundary_policy
 from infra.names import Names
 from infra.snapshots import prefix
-from infra.stages import Stage, StageError
+from infra.stages import Stage
 from tests.infra.synthesis import ACCOUNT, REGION, Stack, as_list, resolved, synthesize
 
 if TYPE_CHECKING:

@@ -8,7 +8,8 @@ from pathlib import Path
 import aws_cdk as cdk
 import pytest
 
-from infra.stages import Project, Stage, StageError, read_project
+from infra.errors import StageError
+from infra.stages import Project, Stage, read_project
 
 ROOT = Path(__file__).resolve().parents[2]
 
