@@ -264,7 +264,7 @@ lock: $(TOOLS) ## Update all pinned versions
 	npm update --package-lock-only
 
 .PHONY: screenshots
-screenshots: $(DEV) $(CLOUD) ## Make the docs' pictures of `migrate upgrade` again, in tmux
+screenshots: $(DEV) $(CLOUD) ## Make the docs' pictures of the command line again, in tmux
 	@python -m tests.support.screenshots
 
 .PHONY: rds-ca-bundle

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from infra.code import Code
     from infra.names import Names
-    from infra.network import Placed
+    from infra.network import VpcAttachment
     from infra.stages import LongRunSettings, Options
 
 # The variable that the build exports. `StartBuild` in the state machine and `BatchGetBuilds` return it.
@@ -62,7 +62,7 @@ class LongRuns:
     role: iam.Role
     log_group: logs.ILogGroup
     variables: Mapping[str, str]
-    placed: Placed | None
+    attachment: VpcAttachment | None
 
 
 def make_project(scope: Construct, names: Names, options: Options, runs: LongRuns) -> codebuild.CfnProject:
@@ -105,7 +105,7 @@ def make_project(scope: Construct, names: Names, options: Options, runs: LongRun
                 status="ENABLED", group_name=runs.log_group.log_group_name, stream_name="long-runs"
             )
         ),
-        vpc_config=_vpc_config(runs.placed),
+        vpc_config=_vpc_config(runs.attachment),
     )
     # CodeBuild checks at once whether the role has the permissions for a VPC.
     project.node.add_dependency(runs.role)
@@ -133,13 +133,13 @@ def _spec(options: Options) -> dict[str, Any]:
     return {"version": "0.2", "env": {"shell": "bash", "exported-variables": [OUTCOME]}, "phases": phases}
 
 
-def _vpc_config(placed: Placed | None) -> codebuild.CfnProject.VpcConfigProperty | None:
-    if placed is None:
+def _vpc_config(attachment: VpcAttachment | None) -> codebuild.CfnProject.VpcConfigProperty | None:
+    if attachment is None:
         return None
     return codebuild.CfnProject.VpcConfigProperty(
-        vpc_id=placed.arguments["vpc"].vpc_id,
-        subnets=[subnet.subnet_id for subnet in placed.arguments["vpc_subnets"].subnets],
-        security_group_ids=[group.security_group_id for group in placed.arguments["security_groups"]],
+        vpc_id=attachment.arguments["vpc"].vpc_id,
+        subnets=[subnet.subnet_id for subnet in attachment.arguments["vpc_subnets"].subnets],
+        security_group_ids=[group.security_group_id for group in attachment.arguments["security_groups"]],
     )
 
 
@@ -161,7 +161,7 @@ def _let_role_build(scope: Construct, runs: LongRuns, asset: s3_assets.Asset) ->
         [bucket.bucket_arn],
         "CodeBuild looks where the bucket is",
     )
-    if runs.placed is None:
+    if runs.attachment is None:
         return
     # CodeBuild user guide, "Allow a CodeBuild service role to create a VPC network interface".
     actions = [
@@ -178,7 +178,7 @@ def _let_role_build(scope: Construct, runs: LongRuns, asset: s3_assets.Asset) ->
     interfaces = stack.format_arn(service="ec2", resource="network-interface", resource_name="*")
     subnets = [
         stack.format_arn(service="ec2", resource="subnet", resource_name=subnet.subnet_id)
-        for subnet in runs.placed.arguments["vpc_subnets"].subnets
+        for subnet in runs.attachment.arguments["vpc_subnets"].subnets
     ]
     allow(
         runs.role,

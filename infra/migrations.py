@@ -26,7 +26,7 @@ from infra.invokers import github_role, let_roles_invoke, let_roll_out
 from infra.long_runs import LongRuns, let_build, make_project
 from infra.monitoring import Observed, monitor
 from infra.names import Names
-from infra.network import Network, place
+from infra.network import Network, attach
 from infra.permissions import allow_rollouts, endpoint_policy, function_role, publish_encrypted, use_key
 from infra.stages import Options
 from infra.state_machine import removal_policy, rollouts_bucket, state_machine
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from constructs import IDependable
 
     from infra.database import Database
-    from infra.network import Placed, SecretsEndpoint
+    from infra.network import SecretsEndpoint, VpcAttachment
 
 _FROM_THE_SECRET = Login()
 _UNVERIFIED = frozenset({"disable", "allow", "prefer", "require"})
@@ -159,14 +159,14 @@ class Migrations(Construct):
         if topic and self._key:
             role.add_to_policy(publish_encrypted(self, self._key.key_arn))
         bucket = self._rollouts_bucket(role)
-        placed = place(self, network, endpoint_policy(role, self._database, options.rollout)) if network else None
+        attachment = attach(self, network, endpoint_policy(role, self._database, options.rollout)) if network else None
         _check_reserve(self, options)
-        made = {**_of_the_bucket(options, bucket), **(placed.variables if placed else {})}
+        made = {**_of_the_bucket(options, bucket), **(attachment.variables if attachment else {})}
         variables = _environment(names, options, self._database, made)
         _check_size(self, variables)
-        function = self._function(code, role, log_group, topic, variables, placed)
+        function = self._function(code, role, log_group, topic, variables, attachment)
         if options.long_runs:
-            make_project(self, names, options, LongRuns(code, role, log_group, variables, placed))
+            make_project(self, names, options, LongRuns(code, role, log_group, variables, attachment))
             cdk.CfnOutput(self, "LongRunProject", value=names.long_runs)
         self._let_invoke(function, log_group, bucket)
         machine = state_machine(self, names, options, function, bucket=bucket, key=self._key, protect=protect)
@@ -185,7 +185,7 @@ class Migrations(Construct):
             # back.
             invokers = self._log_group("DeploymentLogs", names.deployment_log_group, protect=False)
             self._trigger = migrate_on_deploy(self, function, options.timeout_s, invokers)
-            self.after(*databases, *(placed.needs if placed else ()))
+            self.after(*databases, *(attachment.needs if attachment else ()))
 
         self._limit_roles()
 
@@ -243,7 +243,7 @@ class Migrations(Construct):
         log_group: logs.LogGroup,
         topic: sns.ITopic | None,
         environment: Mapping[str, str],
-        placed: Placed | None,
+        attachment: VpcAttachment | None,
     ) -> lambda_.Function:
         options, names = self._options, self._names
         function = lambda_.Function(
@@ -276,7 +276,7 @@ class Migrations(Construct):
             tracing=lambda_.Tracing.ACTIVE,
             environment=environment,
             **function_arguments(options, code),
-            **(placed.arguments if placed else {}),
+            **(attachment.arguments if attachment else {}),
         )
         cdk.Validations.of(function).acknowledge(
             cdk.Acknowledgment(

@@ -43,7 +43,7 @@ class Network:
 
 
 @dataclass(frozen=True)
-class Placed:
+class VpcAttachment:
     """A function's arguments for its VPC, its variables, and the resources that it needs before it can connect."""
 
     arguments: dict[str, Any]
@@ -51,7 +51,7 @@ class Placed:
     needs: Sequence[IDependable]
 
 
-def place(scope: Construct, network: Network, endpoint_policy: Sequence[iam.PolicyStatement]) -> Placed:
+def attach(scope: Construct, network: Network, endpoint_policy: Sequence[iam.PolicyStatement]) -> VpcAttachment:
     """Make the function's own security group, and open the connections to its database and Secrets Manager.
 
     ``endpoint_policy`` is the policy of an endpoint that is made here.
@@ -114,7 +114,7 @@ def place(scope: Construct, network: Network, endpoint_policy: Sequence[iam.Poli
         peers.append(network.logs_endpoint)
     # The groups contain the rules that let the function in.
     groups = [group for peer in peers for group in peer.connections.security_groups]
-    return Placed(arguments, variables, [selected.internet_connectivity_established, *groups])
+    return VpcAttachment(arguments, variables, [selected.internet_connectivity_established, *groups])
 
 
 class _Ways:

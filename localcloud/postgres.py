@@ -175,7 +175,7 @@ def start(
             if record and record.port and daemon.wait_until_ready(process, _probe(directory, record), _START_SECONDS):
                 return _server(directory, record)
         programs = binaries.prepare(root, version)
-        cluster = account.place(root / ".local", directory) / "cluster"
+        cluster = account.usable_folder(root / ".local", directory) / "cluster"
         record = _recall(directory)
         if record is None or not (cluster / "PG_VERSION").exists():
             record = _make(programs, directory, cluster, durable=durable, version=version, needs_tls=needs_tls)

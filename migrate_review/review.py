@@ -175,8 +175,8 @@ def _measure(
     observations: dict[str, Observation] = {}
     with session() as measuring:
         try:
-            for place, revision in enumerate(revisions, start=1):
-                progress(f"measuring {revision.id} {revision.description} ({place} of {len(revisions)})")
+            for number, revision in enumerate(revisions, start=1):
+                progress(f"measuring {revision.id} {revision.description} ({number} of {len(revisions)})")
                 observations[revision.id] = measuring.observe(revision.id)
         except KeyboardInterrupt:
             if not observations:

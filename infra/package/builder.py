@@ -145,12 +145,12 @@ def build(
     lambdas = _LAMBDAS if locked.names.isdisjoint(_LAMBDAS) and _imports_any(sources, _LAMBDAS) else ()
 
     with _staging(out) as staging:
-        place = libraries.Place(staging, platform, needs, requirements)
+        destination = libraries.Destination(staging, platform, needs, requirements)
         if selection.traced:
-            imported = traced(copies, own, selection, place, with_lambdas=bool(lambdas))
+            imported = traced(copies, own, selection, destination, with_lambdas=bool(lambdas))
             pins = tuple(pin for pin in pins if pin.name in imported)
         ours = distributions.write(function_pins(platform), platform, staging, LIBRARIES, Needs(ours=True), Index())
-        written = libraries.write(replace(locked, pins=pins), own.reached, place)
+        written = libraries.write(replace(locked, pins=pins), own.reached, destination)
         site = written.site
         if lambdas and platform.python is None:
             # This machine's Python lacks what Lambda's own has.

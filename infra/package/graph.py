@@ -128,7 +128,7 @@ def _read_revision(file: Path, shown: Path) -> GraphRevision:
 
 def _refusal(problem: Problem, where: str) -> str:
     """Return the message for a file that is no revision, or whose graph only running it could tell."""
-    place = where if problem.line is None else f"{where}:{problem.line}"
+    location = where if problem.line is None else f"{where}:{problem.line}"
     if isinstance(problem.error, SyntaxError):
         reader = f"Python {sys.version_info.major}.{sys.version_info.minor}"
         return f"{where}:{problem.line}: syntax error: {problem.error.msg} (as {reader} reads it); correct the revision"
@@ -140,9 +140,9 @@ def _refusal(problem: Problem, where: str) -> str:
             "correct the file, or move it elsewhere"
         )
     if problem.kind is ProblemKind.NOT_ONE_ID:
-        return f"{place}: `{problem.variable}` must be one string"
+        return f"{location}: `{problem.variable}` must be one string"
     return (
-        f"{place}: `{problem.variable}` cannot be read without running the file; "
+        f"{location}: `{problem.variable}` cannot be read without running the file; "
         "write it as a string, a tuple of strings, or None"
     )
 

@@ -195,7 +195,7 @@ def imports_of(source: bytes, called: Collection[str]) -> tuple[tuple[Import, ..
 
 
 @dataclass(frozen=True)
-class _Place:
+class _Condition:
     when: When
     certain: bool = True
 
@@ -207,20 +207,20 @@ class _Visitor:
         self.found: list[Import] = []
         self.computed = False
         self._called = called
-        self._waiting: list[tuple[ast.AST, _Place]] = []
+        self._waiting: list[tuple[ast.AST, _Condition]] = []
 
     def visit(self, module: ast.Module) -> None:
         called = [node for node in module.body if isinstance(node, ast.FunctionDef) and node.name in self._called]
-        self._later((node for node in module.body if node not in called), _Place(When.ALWAYS))
-        self._later((line for node in called for line in node.body), _Place(When.ALWAYS))
+        self._later((node for node in module.body if node not in called), _Condition(When.ALWAYS))
+        self._later((line for node in called for line in node.body), _Condition(When.ALWAYS))
         while self._waiting:
             self._visit(*self._waiting.pop())
 
-    def _later(self, nodes: Iterable[ast.AST], when: _Place) -> None:
+    def _later(self, nodes: Iterable[ast.AST], when: _Condition) -> None:
         self._waiting += [(node, when) for node in nodes]
 
-    def _visit(self, node: ast.AST, when: _Place) -> None:
-        perhaps = _Place(max(when.when, When.PERHAPS), certain=False)
+    def _visit(self, node: ast.AST, when: _Condition) -> None:
+        perhaps = _Condition(max(when.when, When.PERHAPS), certain=False)
         if isinstance(node, ast.Import):
             names = (alias.name for alias in node.names)
             self.found += [Import(name, (), 0, node.lineno, when.when, when.certain) for name in names]
@@ -228,7 +228,7 @@ class _Visitor:
             members = tuple(alias.name for alias in node.names)
             self.found.append(Import(node.module or "", members, node.level, node.lineno, when.when, when.certain))
         elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
-            self._later(ast.iter_child_nodes(node), _Place(When.IN_A_FUNCTION))
+            self._later(ast.iter_child_nodes(node), _Condition(When.IN_A_FUNCTION))
         elif isinstance(node, ast.If):
             for_type_checkers = _last_name(node.test) == "TYPE_CHECKING"
             self._later(() if for_type_checkers else (node.test, *node.body), perhaps)

@@ -47,7 +47,7 @@ class Written:
 
 
 @dataclass(frozen=True)
-class Place:
+class Destination:
     """The package that gets the libraries, its platform, and the files of them that it needs."""
 
     package: Path
@@ -56,16 +56,16 @@ class Place:
     requirements: Requirements
 
 
-def write(locked: BackendPins, reached: Reached, place: Place) -> Written:
+def write(locked: BackendPins, reached: Reached, destination: Destination) -> Written:
     """Write the backend's libraries. Raises `PackageError` if some that are needed cannot be had."""
-    return _Writer(locked, reached, place).write()
+    return _Writer(locked, reached, destination).write()
 
 
 class _Writer:
-    def __init__(self, locked: BackendPins, reached: Reached, place: Place) -> None:
+    def __init__(self, locked: BackendPins, reached: Reached, destination: Destination) -> None:
         self._locked = locked
         self._reached = reached
-        self._place = place
+        self._destination = destination
         self._pins = list(locked.pins)
         self._aside = list(locked.aside)
         self._installed = Installed()
@@ -84,16 +84,18 @@ class _Writer:
             self._refuse_what_is_needed()
         self._refuse_imports_of_nothing()
         if self._site is None:  # pragma: no cover - env.py's process needs alembic
-            raise PackageError(f"{self._place.requirements.lock.name} has no distribution")
+            raise PackageError(f"{self._destination.requirements.lock.name} has no distribution")
         return Written(self._site, frozenset(self._wanted()), tuple(self._warnings()))
 
     def _add(self, pins: list[Pin]) -> None:
-        place = self._place
+        destination = self._destination
         if not pins and self._site:
             return
-        index = place.requirements.index
-        site = distributions.write(pins, place.platform, place.package, BACKEND_LIBRARIES, place.needs, index)
-        self._installed.add(place.package, site.owners, place.platform)
+        index = destination.requirements.index
+        site = distributions.write(
+            pins, destination.platform, destination.package, BACKEND_LIBRARIES, destination.needs, index
+        )
+        self._installed.add(destination.package, site.owners, destination.platform)
         self._site = self._site.with_(site) if self._site else site
 
     def _build(self) -> None:
@@ -115,7 +117,7 @@ class _Writer:
 
     def _add_what_they_require(self, built: Iterable[Pin]) -> None:
         """Add the requirements in a source's metadata that a requirements file leaves out."""
-        known = {pin.name for pin in (*self._pins, *self._aside)} | set(self._place.requirements.exclude)
+        known = {pin.name for pin in (*self._pins, *self._aside)} | set(self._destination.requirements.exclude)
         lines = [
             one.line
             for pin in built
@@ -123,7 +125,7 @@ class _Writer:
             if one.certain and one.name not in known
         ]
         if lines:
-            more, sources = added(lines, self._pins, self._place.requirements, self._place.platform)
+            more, sources = added(lines, self._pins, self._destination.requirements, self._destination.platform)
             self._aside += sources
             self._pins += more
             self._add(more)
@@ -166,7 +168,7 @@ class _Writer:
     def _missing(self) -> list[Foreign]:
         drivers = () if self._locked.drivers else ("psycopg2",)
         lambdas = LAMBDAS if self._locked.names.isdisjoint({"boto3", "botocore"}) else ()
-        return missing(self._reached, self._installed, self._place.platform, others={*drivers, *lambdas})
+        return missing(self._reached, self._installed, self._destination.platform, others={*drivers, *lambdas})
 
     def _refuse_what_is_needed(self) -> None:
         needed = self._needed()
@@ -176,11 +178,11 @@ class _Writer:
         lacking = [pin for pin in self._aside if pin.name in needed or unknown]
         if not lacking:
             return
-        if place := next((error for pin in lacking if (error := self._place_that_failed(pin))), None):
-            raise place
+        if failed := next((error for pin in lacking if (error := self._error_of_place(pin))), None):
+            raise failed
         theirs = [f"{version_of(pin)} ({needed.get(pin.name, 'never imported by its name')})" for pin in lacking]
         imported = f"; nothing provides {_imports(unknown)}" if unknown else ""
-        requirements, platform = self._place.requirements, self._place.platform
+        requirements, platform = self._destination.requirements, self._destination.platform
         with_wheels = [pin for pin in lacking if not pin.line.partition(" --hash")[0].count(" @ ")]
         minors = minors_with_wheels(with_wheels, platform, requirements.index) if with_wheels == lacking else []
         runtime = " and ".join(f"python3.{minor}" for minor in minors)
@@ -193,14 +195,14 @@ class _Writer:
             "\n".join(error.details or str(error) for error in self._reasons.values()),
         )
 
-    def _place_that_failed(self, pin: Pin) -> PackageError | None:
+    def _error_of_place(self, pin: Pin) -> PackageError | None:
         error = self._reasons.get(pin.name)
         return None if error is None or isinstance(error, NotPureError) else error
 
     def _refuse_imports_of_nothing(self) -> None:
         """Refuse a package in which env.py, the tree or a module that they load could not be imported."""
         if found := surely(self._missing()):
-            lock, platform = self._place.requirements.lock.name, self._place.platform
+            lock, platform = self._destination.requirements.lock.name, self._destination.platform
             raise PackageError(
                 f"nothing in the package provides {_imports(found)}: {lock} does not have it, Python 3.{platform.minor}"
                 " does not, and no folder of the backend from which Alembic imports; add what is missing to the lock,"
@@ -209,7 +211,7 @@ class _Writer:
             )
 
     def _warnings(self) -> Iterator[str]:
-        lock, platform = self._place.requirements.lock.name, self._place.platform
+        lock, platform = self._destination.requirements.lock.name, self._destination.platform
         modules = self._reached.modules
         called = [
             one

@@ -118,25 +118,25 @@ class Recipe:
 
 def fetch(pins: Sequence[Pin], recipe: Recipe) -> list[Entry]:
     """Return the entry of each pinned distribution, after installing and compiling the missing ones."""
-    places = {pin: CACHE / _key(pin, recipe) for pin in pins}
+    directories = {pin: CACHE / _key(pin, recipe) for pin in pins}
     for _ in range(_ATTEMPTS):  # another build may remove an entry to keep the store small
-        found = {pin: _read(place) for pin, place in places.items()}
-        missing = {pin: places[pin] for pin, entry in found.items() if entry is None}
+        found = {pin: _read(directory) for pin, directory in directories.items()}
+        missing = {pin: directories[pin] for pin, entry in found.items() if entry is None}
         if not missing:
             return [entry for entry in found.values() if entry is not None]
         CACHE.mkdir(parents=True, exist_ok=True)
         with _exclusive(missing.values()), tempfile.TemporaryDirectory(prefix=".making-", dir=CACHE) as scratch:
-            if needed := {pin: place for pin, place in missing.items() if not place.exists()}:
+            if needed := {pin: directory for pin, directory in missing.items() if not directory.exists()}:
                 _make(needed, recipe, Path(scratch))
-        _forget_what_was_not_used(keep=set(places.values()))
+        _forget_what_was_not_used(keep=set(directories.values()))
     names = ", ".join(pin.name for pin in missing)
     raise PackageError(f"{names} could not be kept in {CACHE}; remove that folder and build again")
 
 
 @contextmanager
-def _exclusive(places: Iterable[Path]) -> Iterator[None]:
+def _exclusive(directories: Iterable[Path]) -> Iterator[None]:
     """Wait while another build makes the same entries."""
-    lock = CACHE / f".{hashlib.sha256(json.dumps(sorted(map(str, places))).encode()).hexdigest()[:32]}.lock"
+    lock = CACHE / f".{hashlib.sha256(json.dumps(sorted(map(str, directories))).encode()).hexdigest()[:32]}.lock"
     with lock.open("w") as file:
         if sys.platform != "win32":
             fcntl.flock(file, fcntl.LOCK_EX)
@@ -152,29 +152,29 @@ def _key(pin: Pin, recipe: Recipe) -> str:
     return f"{pin.name}-{hashlib.sha256(whole.encode()).hexdigest()[:32]}"
 
 
-def _read(place: Path) -> Entry | None:
+def _read(directory: Path) -> Entry | None:
     try:
-        notes = json.loads((place / _NOTES).read_text(encoding="utf-8"))
+        notes = json.loads((directory / _NOTES).read_text(encoding="utf-8"))
         files = tuple(StoredFile(**file) for file in notes["files"])
         named = (tuple(notes[kind]) for kind in ("services", "dialects"))
-        entry = Entry(place, notes["name"], notes["version"], files, *named)
+        entry = Entry(directory, notes["name"], notes["version"], files, *named)
     except (OSError, ValueError, KeyError, TypeError):
-        shutil.rmtree(place, ignore_errors=True)
+        shutil.rmtree(directory, ignore_errors=True)
         return None
     with suppress(OSError):  # another process's cache, or another build has just removed it
-        os.utime(place)
+        os.utime(directory)
     return entry
 
 
-def _make(places: Mapping[Pin, Path], recipe: Recipe, scratch: Path) -> None:
+def _make(directories: Mapping[Pin, Path], recipe: Recipe, scratch: Path) -> None:
     site = scratch / "site"
-    if wheels := [pin for pin in places if not pin.built]:
+    if wheels := [pin for pin in directories if not pin.built]:
         install(wheels, recipe.platform, site, recipe.index)
-    for pin in places:
+    for pin in directories:
         if pin.built:
             install_built(pin, recipe.platform, site, recipe.index)
     records = {_normal_name(record): record for record in sorted(site.glob("*.dist-info/RECORD"))}
-    paths = {pin: _recorded(site, records[pin.name]) for pin in places if pin.name in records}
+    paths = {pin: _recorded(site, records[pin.name]) for pin in directories if pin.name in records}
     named = {pin: _services_and_dialects(site, pin.name, below) for pin, below in paths.items()}
     if recipe.interpreter:
         python = {
@@ -196,7 +196,7 @@ def _make(places: Mapping[Pin, Path], recipe: Recipe, scratch: Path) -> None:
         }
         (made / _NOTES).write_text(json.dumps(notes), encoding="utf-8")
         with suppress(OSError):  # another build was faster
-            made.rename(places[pin])
+            made.rename(directories[pin])
 
 
 def _normal_name(record: Path) -> str:
@@ -259,24 +259,28 @@ def _move(site: Path, to: Path, path: str, distribution: str) -> StoredFile:
 
 def _forget_what_was_not_used(keep: set[Path]) -> None:
     """Keep the store below its largest size."""
-    used = [(place.stat().st_mtime, _size(place), place) for place in CACHE.glob("[!.]*") if place.is_dir()]
+    used = [
+        (directory.stat().st_mtime, _size(directory), directory)
+        for directory in CACHE.glob("[!.]*")
+        if directory.is_dir()
+    ]
     total = sum(size for _, size, _ in used)
-    for _, size, place in sorted(used):
+    for _, size, directory in sorted(used):
         if total <= LARGEST_CACHE_BYTES:
             return
-        if place not in keep:
-            shutil.rmtree(place, ignore_errors=True)
+        if directory not in keep:
+            shutil.rmtree(directory, ignore_errors=True)
             total -= size
 
 
-def _size(place: Path) -> int:
-    entry = _read_notes(place)
+def _size(directory: Path) -> int:
+    entry = _read_notes(directory)
     return sum(file["size"] for file in entry.get("files", ()))
 
 
-def _read_notes(place: Path) -> dict[str, list[dict[str, int]]]:
+def _read_notes(directory: Path) -> dict[str, list[dict[str, int]]]:
     try:
-        notes: dict[str, list[dict[str, int]]] = json.loads((place / _NOTES).read_text(encoding="utf-8"))
+        notes: dict[str, list[dict[str, int]]] = json.loads((directory / _NOTES).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     return notes

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from infra.package.distributions import Site
     from infra.package.layout import Layout
-    from infra.package.libraries import Place
+    from infra.package.libraries import Destination
     from infra.package.own_folders import Own
     from infra.package.selection import Selection
 
@@ -53,7 +53,7 @@ def traced(
     copies: Files,
     own: Own,
     selection: Selection,
-    place: Place,
+    destination: Destination,
     *,
     with_lambdas: bool,
 ) -> frozenset[str]:
@@ -63,7 +63,7 @@ def traced(
     stage, few of this process, and the address of a database that does not exist. With ``with_lambdas`` it has the
     libraries of Lambda's Python. Raises `PackageError` if it cannot run.
     """
-    platform, requirements, needs = place.platform, place.requirements, place.needs
+    platform, requirements, needs = destination.platform, destination.requirements, destination.needs
     interpreter = find_interpreter(platform) if sys.platform == "linux" else None
     python = interpreter.executable if interpreter else sys.executable
     host = this_machine(platform.minor) if interpreter else Platform()
@@ -75,7 +75,7 @@ def traced(
     with tempfile.TemporaryDirectory() as scratch:
         package = Path(scratch).resolve()
         locked = backend_pins(requirements, host)
-        site = libraries.write(locked, own.reached, replace(place, package=package, platform=host)).site
+        site = libraries.write(locked, own.reached, replace(destination, package=package, platform=host)).site
         # For a backend without a driver, which the function lends one.
         distributions.write(function_pins(host), host, package, LIBRARIES, Needs(ours=True), Index())
         if with_lambdas:

@@ -54,8 +54,8 @@ class _Report:
 
     steps: list[dict[str, Any]] = field(default_factory=list)
 
-    def step(self, name: str, look: Callable[[], str], *, possible: bool = True) -> bool:
-        """Try one step and return whether it passed. ``look`` returns a message, or raises if something is wrong."""
+    def step(self, name: str, check: Callable[[], str], *, possible: bool = True) -> bool:
+        """Try one step and return whether it passed. ``check`` returns a message, or raises if something is wrong."""
         if not possible:
             self.steps.append(
                 {"step": name, "ok": None, "duration_ms": 0, "message": "not tried: an earlier step failed"}
@@ -63,7 +63,7 @@ class _Report:
             return False
         started = time.monotonic()
         try:
-            message, passed = look(), True
+            message, passed = check(), True
         except Exception as error:  # noqa: BLE001 - the report covers every error
             message, passed = f"{type(error).__name__}: {one_line(error)}", False
         duration_ms = round((time.monotonic() - started) * 1000)

@@ -110,10 +110,10 @@ def blockers(ask: Ask, locks: Mapping[str, str]) -> list[dict[str, Any]]:
 
 
 # WAL that waits for a replica or a slot. It fills the disk while a migration writes more of it.
-_BEHIND_BYTES = 1 << 30
+BEHIND_BYTES = 1 << 30
 _BEHIND_S = 60
 # A share of the lock table that a run should leave to others.
-_FREE_LOCKS = 0.5
+FREE_LOCKS = 0.5
 
 _SLOTS = """
     SELECT slot_name, active, pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn)::bigint FROM pg_replication_slots
@@ -145,15 +145,12 @@ _ROLE_SETTINGS = """
 """
 
 
-def holdups(
-    ask: Ask, tables: Sequence[str], *, behind_bytes: int = _BEHIND_BYTES, free_locks: float = _FREE_LOCKS
-) -> list[dict[str, Any]]:
+def holdups(ask: Ask, tables: Sequence[str]) -> list[dict[str, Any]]:
     """Return the causes that delay or endanger any run on this server, each with its ``kind`` and a ``message``.
 
-    ``tables`` are those that the pending revisions lock. ``behind_bytes`` is the WAL that may wait for a reader, and
-    ``free_locks`` the share of the free lock table that a run may use.
+    ``tables`` are those that the pending revisions lock.
     """
-    limits = {"bytes": behind_bytes, "seconds": _BEHIND_S}
+    limits = {"bytes": BEHIND_BYTES, "seconds": _BEHIND_S}
     found = []
     for name, active, behind in ask(_SLOTS, limits):
         state = "is behind" if active else "is not read"
@@ -162,7 +159,7 @@ def holdups(
         lag = f"{seconds} s and {_size(behind or 0)}" if seconds is not None else _size(behind or 0)
         found.append(_holdup("replica", f"replica {name} is behind by {lag}"))
     [(capacity, used, needed, setting)] = ask(_LOCKS, {"names": list(tables)})
-    if needed > (capacity - used) * free_locks:
+    if needed > (capacity - used) * FREE_LOCKS:
         found.append(
             _holdup(
                 "lock table",

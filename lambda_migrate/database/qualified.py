@@ -1,5 +1,7 @@
 """Qualifies the function's own SQL, so that nothing in it is resolved in a schema that other roles may write to.
 
+It also quotes names and texts for SQL.
+
 PostgreSQL resolves each name of a function, an operator, a type or a table in the schemas of the session's search_path,
 and prefers an exact match in any of them over a match in pg_catalog that needs a cast. A role that may create in one of
 them could so run code with the rights of the function's login (CVE-2018-1058). In a session of the function's own, the
@@ -70,6 +72,11 @@ def _qualified_token(token: re.Match[str]) -> str:
     if token["relation"] or (token["function"] and token["function"] not in _GRAMMAR):
         return f"pg_catalog.{token[0]}"
     return token[0]
+
+
+def identifier(name: str) -> str:
+    """Return a name as an SQL identifier in quotes."""
+    return '"' + name.replace('"', '""') + '"'
 
 
 def literal(text: str) -> str:

@@ -13,7 +13,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from lambda_migrate.database.qualified import SEARCH_PATH
+from lambda_migrate.database.qualified import SEARCH_PATH, identifier, literal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -198,7 +198,7 @@ def read_schema(
     has_sql_bodies = opened.server_version >= _HAS_SQL_BODIES
     query = _QUERY.format(
         everything="true" if everything else "false",
-        version_table=_literal(version_table),
+        version_table=literal(version_table),
         sql_body="pg_get_function_sqlbody(p.oid)" if has_sql_bodies else "NULL",
     )
     with opened.cursor() as cursor:
@@ -209,7 +209,7 @@ def read_schema(
         # found on the path of that time.
         cursor.execute(
             f"SET search_path = {SEARCH_PATH}; DECLARE objects_of_schema NO SCROLL CURSOR FOR {query};"
-            f" SET search_path = {_identifier(home)}; FETCH ALL FROM objects_of_schema"
+            f" SET search_path = {identifier(home)}; FETCH ALL FROM objects_of_schema"
         )
         [(found,)] = cursor.fetchall()
         # Without a transaction it is closed already, and then this closes nothing.
@@ -233,11 +233,3 @@ def _objects(found: list[tuple[str, str, str]]) -> Iterator[tuple[str, str]]:
         definition = same_form(written)
         text = _SPACE.sub("", _QUALIFIER.sub("", definition)) if kind in _TEXTS else definition
         yield f"{kind} {name}", hashlib.sha256(text.encode()).hexdigest()[:_DIGEST_CHARACTERS]
-
-
-def _literal(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"
-
-
-def _identifier(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'

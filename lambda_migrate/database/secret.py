@@ -198,9 +198,9 @@ def _parts(text: str, secret_id: str) -> Mapping[str, Any]:
         document = json.loads(text)
     except ValueError as error:
         # Only the position, because json's own message may quote the secret.
-        place = f"line {error.lineno} column {error.colno}" if isinstance(error, json.JSONDecodeError) else "?"
+        position = f"line {error.lineno} column {error.colno}" if isinstance(error, json.JSONDecodeError) else "?"
         raise SecretMalformed(
-            f"secret {secret_id} is neither JSON (broken at {place}) nor a connection string"
+            f"secret {secret_id} is neither JSON (broken at {position}) nor a connection string"
         ) from None
     if not isinstance(document, dict):
         raise SecretMalformed(f"secret {secret_id} must be a JSON object or a connection string")

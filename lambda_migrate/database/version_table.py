@@ -54,7 +54,7 @@ def find_version_table(session: Session, name: str, schema: str | None) -> str |
     in_path = PLACE_IN_PATH.format(path="%(path)s::name[]")
     sql = _VERSION_TABLE.format(place=in_path if schema is None else PLACE_IN_SCHEMA)
     found = session.rows(sql, {"table": name, "path": list(session.path), "schema": schema})
-    return next((place for (place,) in found), None)
+    return next((table for (table,) in found), None)
 
 
 def versions(session: Session, schema: str, table: str, role: str | None) -> tuple[str, ...]:

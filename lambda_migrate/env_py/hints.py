@@ -105,8 +105,8 @@ def _locals(error: BaseException | None) -> Iterator[tuple[str, object]]:
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
         seen.add(id(error))
-        place: TracebackType | None = error.__traceback__
-        while place is not None:
-            yield from place.tb_frame.f_locals.items()
-            place = place.tb_next
+        frame: TracebackType | None = error.__traceback__
+        while frame is not None:
+            yield from frame.tb_frame.f_locals.items()
+            frame = frame.tb_next
         error = error.__cause__ or error.__context__

@@ -70,7 +70,7 @@ class _Names:
         if len(set(names)) < 2:  # noqa: PLR2004 - one name has no prefix to share
             return cls("")
         first, last = min(names), max(names)
-        length = next((place for place, (one, other) in enumerate(zip(first, last, strict=False)) if one != other), 0)
+        length = next((index for index, (one, other) in enumerate(zip(first, last, strict=False)) if one != other), 0)
         common = _PREFIX.match(first[:length])
         return cls(common[0] if common and len(common[0]) >= _SHORTEST_PREFIX else "")
 

@@ -132,8 +132,8 @@ def arrange(tenants: Sequence[Tenant], rules: Rules, *, first: int = 1) -> list[
     """
     canaries, rest = _canaries(_in_groups(tenants, rules), rules.canaries)
     parts = [(canaries, "")] if canaries else []
-    for place, group in groupby(rest, key=rules.group):
-        name = rules.groups[place] if place < len(rules.groups) else ""
+    for order, group in groupby(rest, key=rules.group):
+        name = rules.groups[order] if order < len(rules.groups) else ""
         parts += [(part, name) for part in _divided(list(group), rules.waves)]
     waves: list[Wave] = []
     for number, (part, name) in enumerate(parts, start=first):
@@ -207,12 +207,12 @@ def in_order(tenants: Sequence[Tenant]) -> list[Tenant]:
         for tenant in equal:
             totals[tenant.server] = totals.get(tenant.server, 0) + 1
         seen: dict[str, int] = {}
-        places = []
-        for place, tenant in enumerate(equal):
+        positions = []
+        for index, tenant in enumerate(equal):
             seen[tenant.server] = nth = seen.get(tenant.server, 0) + 1
             # The nth of a server's targets is placed at that fraction of the whole.
-            places.append(((2 * nth - 1) / (2 * totals[tenant.server]), place))
-        ordered += [equal[place] for _, place in sorted(places)]
+            positions.append(((2 * nth - 1) / (2 * totals[tenant.server]), index))
+        ordered += [equal[index] for _, index in sorted(positions)]
     return ordered
 
 

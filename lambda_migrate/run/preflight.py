@@ -75,9 +75,9 @@ def of_plan(invocation: Invocation, plan: Iterable[Mapping[str, Any]]) -> tuple[
         for schema in schemas
     ]
     with closing(open_session(invocation)) as session:
-        looked = _Look(invocation, session, recorded, invocation.settings.preflight)
-        found = {(schema, revision): each for schema, revision, each in looked.at(pending)}
-        holdups = looked.holdups()
+        checks = _SessionChecks(invocation, session, recorded, invocation.settings.preflight)
+        found = {(schema, revision): each for schema, revision, each in checks.at(pending)}
+        holdups = checks.holdups()
     return [
         {**entry, "preflight": found.get((entry.get("schema"), str(entry["revision"])))} for entry in entries
     ], holdups
@@ -96,8 +96,8 @@ def of_pending(invocation: Invocation, state: RunState) -> list[tuple[str, dict[
             is_default = table is None or table.schema in {session.default_schema, invocation.schema}
             ids = tuple(each.revision for each in state.pending if each.table == table)
             pending.append(Pending(None if is_default or table is None else table.schema, ids))
-        looked = _Look(invocation, session, recorded, settings.preflight)
-        return [(revision, found) for _, revision, found in looked.at(pending)]
+        checks = _SessionChecks(invocation, session, recorded, settings.preflight)
+        return [(revision, found) for _, revision, found in checks.at(pending)]
 
 
 def before_upgrade(
@@ -118,12 +118,12 @@ def before_upgrade(
     if not recorded:
         return {}
     try:
-        looked = _Look(invocation, session, recorded, mode)
+        checks = _SessionChecks(invocation, session, recorded, mode)
         pending = _pending(invocation, session, look)
         if mode == "enforce":
             _refuse_drift(invocation, session, pending, recorded)
-        found = looked.at(pending)
-        holdups = looked.holdups() if found else []
+        found = checks.at(pending)
+        holdups = checks.holdups() if found else []
     except DatabaseUnavailable as error:
         if mode == "enforce":
             raise
@@ -197,7 +197,7 @@ def _recorded(invocation: Invocation) -> Mapping[str, Mapping[str, Any]]:
     return reviewed.measured(tree) if tree is not None else {}
 
 
-class _Look:
+class _SessionChecks:
     """Asks one session about pending revisions. ``mode`` decides whether large tables are sampled."""
 
     def __init__(

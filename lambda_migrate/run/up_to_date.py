@@ -50,12 +50,12 @@ def look(packaged: Manifest | None, session: Session, schema: str | None) -> Run
         return None
     try:
         # If the login is not the owner, a second query finds the owner.
-        place = session.version_table or find_version_table(session, packaged.version_table, schema)
+        table = session.version_table or find_version_table(session, packaged.version_table, schema)
     except DatabaseUnavailable:
         return None
-    if place is None:
+    if table is None:
         return None
-    heads = _heads(session, place, packaged.version_table)
+    heads = _heads(session, table, packaged.version_table)
     if heads != packaged.heads:
         return None
     return RunState(session.server.database, previous=heads, revisions=heads, attempts=1)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
+from lambda_migrate.database.qualified import identifier
 from migrate_review.observation import Access, Numbering
-from migrate_review.rows.contents import quoted
 
 if TYPE_CHECKING:
     from psycopg2.extensions import connection
@@ -65,7 +65,7 @@ def read(opened: connection) -> Access:
             cursor.execute(
                 " UNION ALL ".join(
                     f"SELECT {at}, last_value + CASE WHEN is_called THEN {step} ELSE 0 END,"  # noqa: S608 - quoted names
-                    f" (SELECT max({quoted(column)}) FROM {table}) FROM {sequence}"
+                    f" (SELECT max({identifier(column)}) FROM {table}) FROM {sequence}"
                     for at, (table, column, sequence, step) in enumerate(numbered)
                 )
             )

@@ -6,10 +6,10 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from lambda_migrate.database.credentials import Credentials
+from lambda_migrate.database.qualified import identifier
 from migrate_review.driver.process import Process
 from migrate_review.errors import EnvPyError
 from migrate_review.measure.outside import LocksFromOutside
-from migrate_review.rows.contents import quoted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -126,7 +126,7 @@ class Connections:
         """Return the revisions in the version table, none if there is no such table."""
         schema, name = self.version_table
         with self.opened().cursor() as cursor:
-            table = ".".join(quoted(each) for each in (schema or "public", name))
+            table = ".".join(identifier(each) for each in (schema or "public", name))
             cursor.execute("SELECT to_regclass(%s) IS NULL", (table,))
             if cursor.fetchone() == (True,):
                 return set()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import psycopg2
 
-from migrate_review.rows.contents import quoted
+from lambda_migrate.database.qualified import identifier, literal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -71,12 +71,12 @@ def _refused_by_checks(before: Catalog, after: Catalog) -> Iterator[str]:
                 for text in _LITERAL_TEXT.findall(constraint.definition)
             )
             values = dict.fromkeys((*mentioned, *_REFUSED.get(column.type.partition("(")[0].split()[0], ())))
-            name = quoted(column.name)
+            name = identifier(column.name)
             for value in values:
                 # The check is written with the column's name, which here is the value's.
                 yield (
                     f"UPDATE {now.name} SET {name} = value.{name}"  # noqa: S608 - quoted names
-                    f" FROM (SELECT {_literal(value)}::{column.type} AS {name}) AS value"
+                    f" FROM (SELECT {literal(value)}::{column.type} AS {name}) AS value"
                     f" WHERE {now.name}.ctid = (SELECT min(ctid) FROM {now.name})"
                     f" AND NOT (SELECT ({check}) FROM (SELECT value.{name}) AS each)"
                 )
@@ -103,7 +103,7 @@ def _assignments(before: Catalog, after: Catalog) -> Iterator[tuple[str, str]]:
         old = {column.number: column for column in was.columns}
         for column in now.columns:
             if column.number in old and not column.generated:
-                name = quoted(column.name)
+                name = identifier(column.name)
                 yield from (
                     (now.name, f"{name} = {value}") for value in _values(old[column.number], column, before, after)
                 )
@@ -113,7 +113,7 @@ def _assignments(before: Catalog, after: Catalog) -> Iterator[tuple[str, str]]:
 
 def _values(was: Column, now: Column, before: Catalog, after: Catalog) -> Iterator[str]:
     labels = {label for _, label in before.enums.get(was.type, ())}
-    yield from (_literal(label) for _, label in after.enums.get(now.type, ()) if labels and label not in labels)
+    yield from (literal(label) for _, label in after.enums.get(now.type, ()) if labels and label not in labels)
     if was.not_null and not now.not_null:
         yield "NULL"
     if was.type == now.type:
@@ -134,7 +134,7 @@ def _duplicates(was: Table, now: Table) -> Iterator[str]:
     for index in was.indexes:
         columns = frozenset(index.columns)
         if index.unique and not index.partial and columns and columns <= names and columns not in unique:
-            listed = ", ".join(quoted(column) for column in index.columns)
+            listed = ", ".join(identifier(column) for column in index.columns)
             yield f"({listed}) = (SELECT {listed} FROM {now.name} ORDER BY ctid DESC LIMIT 1)"  # noqa: S608
 
 
@@ -149,9 +149,4 @@ def _orphans(was: Table, now: Table, after: Catalog) -> Iterator[str]:
         column = columns.get(constraint.columns[0]) if len(constraint.columns) == 1 else None
         orphan = _ORPHANS.get(column.type.partition("(")[0].split()[0]) if column is not None else None
         if column is not None and orphan is not None:
-            yield f"{quoted(column.name)} = {_literal(orphan)}"
-
-
-def _literal(text: str) -> str:
-    escaped = text.replace("'", "''")
-    return f"'{escaped}'"
+            yield f"{identifier(column.name)} = {literal(orphan)}"

@@ -6,8 +6,9 @@ import json
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from lambda_migrate.database.qualified import identifier, literal
 from migrate_review.observation import Write
-from migrate_review.rows.contents import quoted, text_of
+from migrate_review.rows.contents import text_of
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterator, Mapping, Sequence
@@ -244,9 +245,9 @@ def _attempts(
         if column.number in is_now and column.name in data.columns
     }
     key = next((index.columns for index in was.indexes if index.unique and not index.partial and index.columns), ())
-    for place in places:
-        row = dict(zip(data.columns, data.rows[place], strict=True))
-        where = " AND ".join(f"{quoted(names[each].name)} = {_literal(row[each])}" for each in key if each in names)
+    for position in places:
+        row = dict(zip(data.columns, data.rows[position], strict=True))
+        where = " AND ".join(f"{identifier(names[each].name)} = {_literal(row[each])}" for each in key if each in names)
         if not where:
             continue
         # A sequence gives the number of a new row, and a generated column computes its value: the application knows.
@@ -259,27 +260,27 @@ def _attempts(
         if given:
             yield "INSERT", _insert(now.name, given, row, where)
         settable = [name for name in given if name not in key] or [*given]
-        # The place of the row: each UPDATE changes it, and so does a trigger that marks a row as deleted instead.
+        # The position of the row: each UPDATE changes it, and so does a trigger that marks a row as deleted instead.
         place_of = "(ctid::text::point)[0]::bigint * 65536 + (ctid::text::point)[1]::bigint"
         kept = f"SELECT {place_of} FROM {now.name} WHERE {where}"  # noqa: S608 - quoted names
         if new_values:
-            settable = [name for name in settable if _another(data, name, place) is not None]
+            settable = [name for name in settable if _another(data, name, position) is not None]
         if settable:
-            one = quoted(given[settable[0]].name)
-            value = _literal(_another(data, settable[0], place) or "") if new_values else one
+            one = identifier(given[settable[0]].name)
+            value = _literal(_another(data, settable[0], position) or "") if new_values else one
             yield "UPDATE", _Attempt(f"UPDATE {now.name} SET {one} = {value} WHERE {where}", count=kept)  # noqa: S608 - quoted names
         yield "DELETE", _Attempt(f"DELETE FROM {now.name} WHERE {where}", count=kept)  # noqa: S608 - quoted names
 
 
-def _another(data: Contents, column: str, place: int) -> str | None:
+def _another(data: Contents, column: str, position: int) -> str | None:
     """Return a value of a column that differs from that of one row, or None if all rows have the same."""
     at = data.columns.index(column)
-    return next((row[at] for row in data.rows if row[at] != data.rows[place][at]), None)
+    return next((row[at] for row in data.rows if row[at] != data.rows[position][at]), None)
 
 
 def _insert(table: str, given: Mapping[str, Any], row: Mapping[str, str], where: str) -> _Attempt:
     """Return the attempt to put a row into a table that does not have it."""
-    columns = ", ".join(quoted(column.name) for column in given.values())
+    columns = ", ".join(identifier(column.name) for column in given.values())
     values = ", ".join(_literal(row[name]) for name in given)
     before = (
         # Rows that refer to it are left alone, and no trigger sees it go.
@@ -294,7 +295,4 @@ def _insert(table: str, given: Mapping[str, Any], row: Mapping[str, str], where:
 def _literal(value: str) -> str:
     """Return a value from COPY as an SQL literal."""
     text = text_of(value)
-    if text is None:
-        return "NULL"
-    escaped = text.replace("\\", "\\\\").replace("'", "''")
-    return f"E'{escaped}'"
+    return "NULL" if text is None else literal(text)

@@ -9,8 +9,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from lambda_migrate.database.qualified import identifier
 from migrate_review.observation import TIME_ZONE, Zoned
-from migrate_review.rows.contents import quoted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,11 +35,13 @@ def by_the_session(opened: connection, before: Catalog, after: Catalog) -> tuple
     found = []
     with opened.cursor() as cursor:
         for table, column, source, converted in _pairs(before, after):
-            here, elsewhere = (converted.format(other=quoted(source), zone=f"'{zone}'") for zone in (TIME_ZONE, "UTC"))
-            name = quoted(column)
+            here, elsewhere = (
+                converted.format(other=identifier(source), zone=f"'{zone}'") for zone in (TIME_ZONE, "UTC")
+            )
+            name = identifier(column)
             cursor.execute(
                 f"SELECT bool_and({name} = {here}) AND bool_or({name} <> {elsewhere}) FROM {table}"  # noqa: S608 - quoted
-                f" WHERE {name} IS NOT NULL AND isfinite({quoted(source)})"
+                f" WHERE {name} IS NOT NULL AND isfinite({identifier(source)})"
             )
             if cursor.fetchone() == (True,):
                 found.append(Zoned(table, column, source))

@@ -5,8 +5,8 @@ from __future__ import annotations
 import random
 from typing import TYPE_CHECKING
 
+from lambda_migrate.database.qualified import identifier
 from migrate_review.rows.columns import mentions
-from migrate_review.rows.contents import quoted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -140,19 +140,19 @@ class Candidates:
 
     def statement(self, limit: int) -> str:
         """Return the INSERT of the candidates that no constraint refuses. It takes a list of texts for each column."""
-        names = [quoted(column.name) for column in self.columns]
+        names = [identifier(column.name) for column in self.columns]
         arrays = ", ".join(["%s::text[]"] * len(names))
         cast = ", ".join(
             f"each.c{at}::{column.type.shown} AS {name}"
             for at, (column, name) in enumerate(zip(self.columns, names, strict=True))
         )
         made = "".join(
-            f", LATERAL (SELECT {column.generated} AS {quoted(column.name)}) AS made_{at}"
+            f", LATERAL (SELECT {column.generated} AS {identifier(column.name)}) AS made_{at}"
             for at, column in enumerate(self.table.columns)
             if column.generated is not None
         )
         conditions = [f"(({check}) IS NOT FALSE)" for check in self.table.checks]
-        conditions += [f"{quoted(column.name)} IS NOT NULL" for column in self.columns if column.not_null]
+        conditions += [f"{identifier(column.name)} IS NOT NULL" for column in self.columns if column.not_null]
         if self.table.bounds:
             conditions.append(f"({' OR '.join(f'({bound})' for bound in self.table.bounds)})")
         columns = ", ".join(names)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from io import StringIO
 from typing import TYPE_CHECKING
 
+from lambda_migrate.database.qualified import identifier
 from migrate_review.observation import Change
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def _contents(opened: connection, table: Table) -> Contents:
 def copied(opened: connection, table: str, columns: Sequence[str]) -> tuple[Row, ...]:
     """Return every row of a table, with these columns."""
     text = StringIO()
-    names = ", ".join(quoted(column) for column in columns)
+    names = ", ".join(identifier(column) for column in columns)
     partitioned = "(SELECT relkind = 'p' FROM pg_class WHERE oid = to_regclass(%s))"
     with opened.cursor() as cursor:
         cursor.execute(f"SELECT {partitioned}", (table,))
@@ -76,11 +77,6 @@ def counts(opened: connection, tables: Sequence[str]) -> dict[str, int]:
             cursor.execute(f"SELECT count(*) FROM {table}")  # noqa: S608 - quoted names
             [(found[table],)] = cursor.fetchall()
     return found
-
-
-def quoted(name: str) -> str:
-    """Return an identifier, quoted for SQL."""
-    return '"' + name.replace('"', '""') + '"'
 
 
 def changes(before: Mapping[str, Contents], now: Mapping[str, Contents]) -> tuple[Change, ...]:

@@ -10,9 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from lambda_migrate.database.qualified import identifier
 from migrate_review.rows.candidates import ROUNDS, Candidates, is_strict
 from migrate_review.rows.columns import NO_TEXTS, ColumnValues
-from migrate_review.rows.contents import quoted
 from migrate_review.rows.shape import read_shape
 from migrate_review.rows.trying import tried
 
@@ -191,8 +191,8 @@ class _Seeding:
             self.reasons[table.name] = reason
 
     def _parents(self, reference: Reference) -> list[tuple[str, ...]]:
-        columns = ", ".join(f"{quoted(column)}::text" for column in reference.target)
-        some = " AND ".join(f"{quoted(column)} IS NOT NULL" for column in reference.target)
+        columns = ", ".join(f"{identifier(column)}::text" for column in reference.target)
+        some = " AND ".join(f"{identifier(column)} IS NOT NULL" for column in reference.target)
         self.cursor.execute(
             f"SELECT {columns} FROM {self.tables[reference.table].name} WHERE {some}"  # noqa: S608 - quoted names
             f" ORDER BY {columns} LIMIT {_MOST_PARENTS}"
@@ -227,8 +227,8 @@ class _Seeding:
 
     def _close(self, table: TableShape, reference: Reference) -> None:
         """Point a foreign key at rows that were made after its own rows. If it may be NULL, some rows stay NULL."""
-        own = ", ".join(quoted(column) for column in reference.columns)
-        target = ", ".join(quoted(column) for column in reference.target)
+        own = ", ".join(identifier(column) for column in reference.columns)
+        target = ", ".join(identifier(column) for column in reference.target)
         itself = reference.table == table.oid
         strict = is_strict(table, reference)
         # In itself a table gets a tree, without circles: each row under one before it.
@@ -236,8 +236,9 @@ class _Seeding:
         if any(unique <= set(reference.columns) for unique in table.unique):
             which = "row.n - 1" if itself else "row.n"
         some = "true" if strict else "row.n % 5 > 0"
+        parents = ", ".join(f"parent.{identifier(each)}" for each in reference.target)
         update = f"""
-            UPDATE {table.name} SET ({own}) = ROW({", ".join(f"parent.{quoted(each)}" for each in reference.target)})
+            UPDATE {table.name} SET ({own}) = ROW({parents})
             FROM (SELECT ctid AS place, row_number() OVER (ORDER BY ctid) AS n FROM {table.name}) AS row
             JOIN (SELECT {target}, row_number() OVER (ORDER BY {target}) AS n, count(*) OVER () AS total
                   FROM {self.tables[reference.table].name}) AS parent ON parent.n = {which}
@@ -247,7 +248,7 @@ class _Seeding:
         if strict and not itself:
             # Rows were put in without looking at this key.
             own_row = " AND ".join(
-                f"parent.{quoted(there)} = {table.name}.{quoted(here)}"
+                f"parent.{identifier(there)} = {table.name}.{identifier(here)}"
                 for here, there in zip(reference.columns, reference.target, strict=True)
             )
             parent = self.tables[reference.table].name
@@ -262,7 +263,7 @@ class _Seeding:
         columns = [column for column in table.columns if column.generated is None and not column.not_null]
         if self.values.sparse or self.wanted < _FEW_ROWS or not columns:
             return
-        some = ", ".join(f"count({quoted(column.name)}) > 0" for column in columns)
+        some = ", ".join(f"count({identifier(column.name)}) > 0" for column in columns)
         self.cursor.execute(f"SELECT count(*), {some} FROM {table.name}")  # noqa: S608 - quoted names
         [(count, *have)] = self.cursor.fetchall()
         for column in (column for column, has in zip(columns, have, strict=True) if not has):
@@ -275,7 +276,7 @@ class _Seeding:
             for some_of_them in (found, *([value] for value in found[:_FEW_ROWS])):
                 update = f"""
                     SET LOCAL session_replication_role = replica;
-                    UPDATE {table.name} SET {quoted(column.name)} = (%s::text[])[row.n]::{column.type.shown}
+                    UPDATE {table.name} SET {identifier(column.name)} = (%s::text[])[row.n]::{column.type.shown}
                     FROM (SELECT tableoid AS part, ctid AS place, row_number() OVER () %% %s + 1 AS n
                           FROM {table.name}) AS row
                     WHERE {table.name}.tableoid = row.part AND {table.name}.ctid = row.place
@@ -296,7 +297,7 @@ class _Seeding:
         """Advance the sequences of a table's columns past the inserted values."""
         for column in table.columns:
             if column.counts:
-                name = quoted(column.name)
+                name = identifier(column.name)
                 tried(
                     self.cursor,
                     f"SELECT setval(sequence, greatest((SELECT max({name}) FROM {table.name}), 1))"  # noqa: S608

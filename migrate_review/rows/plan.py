@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from migrate_review.rows.contents import quoted
+from lambda_migrate.database.qualified import identifier, literal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -44,7 +44,7 @@ def _of_columns(old: Table, new: Table, after: Catalog) -> Iterator[tuple[str, s
     was = {column.number: column for column in old.columns}
     is_now = {column.number: column for column in new.columns if column.number in was}
     for number, column in is_now.items():
-        name = quoted(was[number].name)
+        name = identifier(was[number].name)
         if column.not_null and not was[number].not_null:
             yield (
                 f"ALTER TABLE {old.name} ALTER {name} SET NOT NULL",
@@ -53,12 +53,12 @@ def _of_columns(old: Table, new: Table, after: Catalog) -> Iterator[tuple[str, s
         if column.type != was[number].type:
             label = f"review_type_{number}"
             if column.type in after.enums:
-                labels = ", ".join(_literal(label) for _, label in after.enums[column.type])
+                labels = ", ".join(literal(label) for _, label in after.enums[column.type])
                 check = f"{name}::text IN ({labels})"
             else:
                 # The revision itself may make the type.
-                valid = f"pg_input_is_valid({name}::text, {_literal(column.type)})"
-                check = f"CASE WHEN to_regtype({_literal(column.type)}) IS NULL THEN true ELSE {valid} END"
+                valid = f"pg_input_is_valid({name}::text, {literal(column.type)})"
+                check = f"CASE WHEN to_regtype({literal(column.type)}) IS NULL THEN true ELSE {valid} END"
             yield (
                 f"ALTER TABLE {old.name} ADD CONSTRAINT {label} CHECK ({check})",
                 f"ALTER TABLE {old.name} DROP CONSTRAINT {label}",
@@ -90,8 +90,3 @@ def _of_indexes(old: Table, new: Table) -> Iterator[tuple[str, str]]:
                 r"^CREATE UNIQUE INDEX .*? ON ", f"CREATE UNIQUE INDEX review_unique_{at} ON ", index.definition
             )
             yield made, f"DROP INDEX {schema}review_unique_{at}"
-
-
-def _literal(text: str) -> str:
-    escaped = text.replace("'", "''")
-    return f"'{escaped}'"

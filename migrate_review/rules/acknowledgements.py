@@ -44,17 +44,17 @@ def acknowledgements(text: str) -> tuple[Acknowledgement, ...]:
     """Return the acknowledgements in a revision's text. Indented comment lines continue a reason."""
     lines = text.splitlines()
     found = []
-    for place, line in enumerate(lines):
+    for position, line in enumerate(lines):
         remark = _REMARK.search(line)
         if remark is None:
             continue
         reason = [remark["reason"].strip(" :-\"'")]
-        for following in lines[place + 1 :]:
+        for following in lines[position + 1 :]:
             continued = _CONTINUED.fullmatch(following)
             if continued is None or "reviewed:" in following or remark["mark"] != "#":
                 break
             reason.append(continued["more"].strip())
-        found.append(Acknowledgement(remark["rule"], " ".join(filter(None, reason)), place + 1))
+        found.append(Acknowledgement(remark["rule"], " ".join(filter(None, reason)), position + 1))
     return tuple(found)
 
 

@@ -94,7 +94,7 @@ def _shown(path: Path, tree: Tree) -> str:
 
 def _first_difference(old: str, new: str) -> str:
     was, now = (text.splitlines() for text in (old, new))
-    for place, (one, other) in enumerate(zip(was, now, strict=False), start=1):
+    for position, (one, other) in enumerate(zip(was, now, strict=False), start=1):
         if one != other and (one.strip() or other.strip()):
-            return f"line {place} was `{one.strip()}` and is `{other.strip()}`"
+            return f"line {position} was `{one.strip()}` and is `{other.strip()}`"
     return f"line {min(len(was), len(now)) + 1}"

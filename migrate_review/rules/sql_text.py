@@ -1,11 +1,6 @@
-"""Splits SQL for the rules: parentheses, commas, and quoted names."""
+"""Splits SQL for the rules: parentheses, commas, and names in quotes."""
 
 from __future__ import annotations
-
-
-def quoted(name: str) -> str:
-    """Return a column's name for SQL."""
-    return '"' + name.replace('"', '""') + '"'
 
 
 def bare(name: str) -> str:
@@ -16,7 +11,7 @@ def bare(name: str) -> str:
 def in_parentheses(text: str) -> tuple[str, str]:
     """Return the content of the parenthesis at the text's beginning, and the rest."""
     depth, quote = 0, ""
-    for place, character in enumerate(text):
+    for position, character in enumerate(text):
         if quote:
             quote = "" if character == quote else quote
         elif character in "'\"":
@@ -24,7 +19,7 @@ def in_parentheses(text: str) -> tuple[str, str]:
         else:
             depth += (character == "(") - (character == ")")
             if not depth:
-                return text[1:place], text[place + 1 :]
+                return text[1:position], text[position + 1 :]
     return text[1:], ""
 
 

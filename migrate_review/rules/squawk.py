@@ -56,21 +56,8 @@ IF_OTHERS_WAIT = frozenset({
     "ban-alter-domain-with-add-constraint",
 })  # fmt: skip
 
-# The schemas before and after show these exactly, for any SQL. Nobody loses a table that the same revision made and
-# dropped, and a DO block hides nothing.
-BY_THE_SCHEMA: Mapping[str, str] = {
-    "ban-drop-column": "the revision drops a column of an existing table",
-    "ban-drop-table": "the revision drops an existing table",
-    "renaming-column": "a column's number has another name",
-    "renaming-table": "a table's oid has another name",
-    "adding-required-field": "a column is new, NOT NULL and has no default",
-    "ban-drop-default": "a column stays NOT NULL and loses its default",
-    "prefer-bigint-over-int": "a new primary key of one integer column",
-    "prefer-timestamp-tz": "a new column is a timestamp without time zone",
-    "ban-char-field": "a new column is of type character",
-    "require-concurrent-index-deletion": "the revision drops an index of a table with rows, and locks the table",
-    "ban-set-schema": "a table's oid is in another schema",
-}
+# The schemas before and after a revision show the facts of the other known rules exactly, for any SQL. Those rules have
+# checks of their own.
 
 # Reported as squawk finds them: there is nothing to measure, or the measurement is the failure itself.
 AS_REPORTED = frozenset({
@@ -96,7 +83,7 @@ _Key = TypeVar("_Key")
 
 @dataclass(frozen=True)
 class Remark:
-    """One remark of squawk's. ``statement`` is the place of the statement in the script."""
+    """One remark of squawk's. ``statement`` is the position of the statement in the script."""
 
     statement: int
     rule: str
@@ -105,7 +92,7 @@ class Remark:
 
 @dataclass(frozen=True)
 class _Script:
-    """A revision's SQL for squawk. ``lines`` holds the statement's place for each line."""
+    """A revision's SQL for squawk. ``lines`` holds the statement's position for each line."""
 
     text: str
     lines: tuple[int, ...]
@@ -152,16 +139,16 @@ def _script(statements: Sequence[Statement], skip: Iterable[int]) -> _Script:
         lines.extend([statement] * (len(written) + 1))
 
     in_transaction = False
-    for place, statement in enumerate(statements):
-        if place in skip:
+    for position, statement in enumerate(statements):
+        if position in skip:
             continue
         if in_transaction and statement.after_commit:
-            write("COMMIT", place)
+            write("COMMIT", position)
             in_transaction = False
         if statement.in_transaction != in_transaction:
-            write("BEGIN" if statement.in_transaction else "COMMIT", place)
+            write("BEGIN" if statement.in_transaction else "COMMIT", position)
             in_transaction = statement.in_transaction
-        write(statement.sql, place)
+        write(statement.sql, position)
     if in_transaction:
         # After a COMMIT of the revision's own squawk finds ours to be the one too many.
         write("COMMIT", len(statements) - 1)
@@ -172,7 +159,7 @@ def _run(scripts: Mapping[_Key, _Script], excluded: Iterable[str]) -> dict[_Key,
     if not scripts:
         return {}
     with tempfile.TemporaryDirectory() as directory:
-        files = {str(Path(directory, f"{place}.sql")): key for place, key in enumerate(scripts)}
+        files = {str(Path(directory, f"{position}.sql")): key for position, key in enumerate(scripts)}
         for file, key in files.items():
             Path(file).write_text(scripts[key].text, encoding="utf-8", newline="\n")
         config = Path(directory, "squawk.toml")

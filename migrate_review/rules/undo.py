@@ -131,7 +131,7 @@ def _others_gone_first(before: Catalog, left: Catalog) -> Iterator[str]:
 
 def _others(before: Catalog, left: Catalog) -> Iterator[str]:
     identities = {f"{table.name}_{column.name}_seq" for table in left.tables for column in table.columns}
-    known = {kind: place for place, kind in enumerate(_DROPPED)}
+    known = {kind: position for position, kind in enumerate(_DROPPED)}
     gone = sorted(left.others.keys() - before.others.keys(), key=lambda name: (known.get(_kind(name)[0], 0), name))
     for name in gone:
         kind, _, own = _kind(name)

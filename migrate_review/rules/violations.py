@@ -10,8 +10,9 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from lambda_migrate.database.qualified import identifier
 from migrate_review.rules import difference, type_changes
-from migrate_review.rules.sql_text import bare, in_parentheses, quoted, split
+from migrate_review.rules.sql_text import bare, in_parentheses, split
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -133,13 +134,13 @@ class _Names:
         listed = []
         for each in self.now.columns:
             if each.name in known:
-                value = self.conversions.get(each.name, quoted(known[each.name].name))
-                listed.append(f"{value} AS {quoted(each.name)}")
+                value = self.conversions.get(each.name, identifier(known[each.name].name))
+                listed.append(f"{value} AS {identifier(each.name)}")
             elif each.identity or (each.default is not None and _COUNTS_UP.search(each.default)):
                 if any(_mentions(text, each.name) for text in texts):
                     return None
             else:
-                listed.append(f"({each.default or 'NULL'})::{each.type} AS {quoted(each.name)}")
+                listed.append(f"({each.default or 'NULL'})::{each.type} AS {identifier(each.name)}")
         return f"(SELECT tableoid, ctid, {', '.join(listed)} FROM {table}) AS rows"  # noqa: S608
 
     def is_composite(self, column: str) -> bool:
@@ -152,7 +153,7 @@ class _Names:
         """Return the condition that a column is null, or filled."""
         word = "DISTINCT FROM NULL" if self.is_composite(column) else "NULL"
         negated = filled if word == "NULL" else not filled
-        return f"{alias}{quoted(column)} IS {'NOT ' if negated else ''}{word}"
+        return f"{alias}{identifier(column)} IS {'NOT ' if negated else ''}{word}"
 
 
 def _conversions(was: Table, now: Table, observation: Observation) -> dict[str, str]:
@@ -161,8 +162,8 @@ def _conversions(was: Table, now: Table, observation: Observation) -> dict[str, 
     found = {}
     for old, new in difference.kept_columns(was, now) if statements else ():
         using = type_changes.using_of(statements, (was.name, now.name), (old.name, new.name))
-        if not type_changes.keeps_values(quoted(old.name), old.type, new.type, using):
-            found[new.name] = f"({using or quoted(old.name)})::{new.type}"
+        if not type_changes.keeps_values(identifier(old.name), old.type, new.type, using):
+            found[new.name] = f"({using or identifier(old.name)})::{new.type}"
     return found
 
 
@@ -224,7 +225,7 @@ def _duplicates(names: _Names, columns: tuple[str, ...], *, equal_nulls: bool = 
     else:
         source = names.source(*columns, only=True)
     conditions = [] if equal_nulls else [names.null(each, filled=True) for each in columns]
-    return source and _repeated(source, [quoted(each) for each in columns], conditions)
+    return source and _repeated(source, [identifier(each) for each in columns], conditions)
 
 
 def _repeated(source: str, keys: list[str], conditions: list[str]) -> str:
@@ -257,7 +258,7 @@ def _orphans(names: _Names, constraint: Constraint) -> str | None:
     if source is None:
         return None
     pairs = zip(target, columns, strict=True)
-    equal = " AND ".join(f"there.{quoted(their)} = here.{quoted(own)}" for their, own in pairs)
+    equal = " AND ".join(f"there.{identifier(their)} = here.{identifier(own)}" for their, own in pairs)
     filled = " AND ".join(names.null(each, "here.", filled=True) for each in columns)
     refused = f"{filled} AND NOT EXISTS (SELECT FROM {theirs.source(only=True)} AS there WHERE {equal})"
     if rest.startswith(" MATCH FULL") and len(columns) > 1:
@@ -343,7 +344,7 @@ def _of_columns(names: _Names, observation: Observation) -> Iterator[Check]:
         if names.inherits_column(new.name):
             continue  # the rows are looked at with those of its table
         if _refuses_null(names.now, new) and not _refuses_null(names.was, old) and not _is_checked(names.was, old):
-            condition: str | None = names.null(new.name).replace(quoted(new.name), quoted(old.name), 1)
+            condition: str | None = names.null(new.name).replace(identifier(new.name), identifier(old.name), 1)
             yield Check("not_null", table, (old.name,), None, f"SELECT * FROM {table} WHERE {condition}", (table,))  # noqa: S608
         condition = _misfits(names, observation, old, new)
         if condition != "":
@@ -368,7 +369,7 @@ def _refuses_null(table: Table, column: Column) -> bool:
 
 def _is_checked(table: Table, column: Column) -> bool:
     """Return whether a valid CHECK already keeps NULL out of a column."""
-    shown = {f"CHECK (({name} IS NOT NULL))" for name in (column.name, quoted(column.name))}
+    shown = {f"CHECK (({name} IS NOT NULL))" for name in (column.name, identifier(column.name))}
     return any(each.validated and each.definition in shown for each in table.constraints)
 
 
@@ -386,7 +387,7 @@ def _misfits(names: _Names, observation: Observation, old: Column, new: Column) 
         (old.name, new.name),
     )
     known = [label for _, label in labels] if labels is not None else None
-    return type_changes.condition(quoted(old.name), old.type, new.type, using, known)
+    return type_changes.condition(identifier(old.name), old.type, new.type, using, known)
 
 
 def _of_domains(names: _Names) -> Iterator[Check]:
@@ -402,7 +403,7 @@ def _of_domains(names: _Names) -> Iterator[Check]:
                 found = _DOMAIN_CHECK.search(each) or _DOMAIN_NOT_NULL.search(each)
                 if found is None or each.endswith("NOT VALID") or any(known.endswith(found[0]) for known in held):
                     continue
-                refused = _refused_by_domain(found.groupdict().get("condition"), quoted(old.name))
+                refused = _refused_by_domain(found.groupdict().get("condition"), identifier(old.name))
                 query = f"SELECT * FROM {table} WHERE {refused}"  # noqa: S608
                 yield Check("check", table, (old.name,), bare(found["name"]), query, (table,))
 

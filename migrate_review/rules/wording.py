@@ -94,7 +94,7 @@ def _of_constraint(rule: str, table: str, sql: str, before: Catalog, after: Cata
         if owner.name == table and constraint.kind in _KINDS[rule]
     ]
     # The one that the statement names; the server may have chosen a name, which it then does not hold. One that takes
-    # the place of another has the name that was there before.
+    # the position of another has the name that was there before.
     named = [each for each in _constraints(table, after) if each.kind in _KINDS[rule] and _holds(sql, each.name)]
     if not named and not candidates:
         return {}
@@ -327,8 +327,8 @@ def _added(column: Column) -> dict[str, str]:
 def _steps(*steps: Sequence[str]) -> str:
     """Return code for steps, each after the first in its own revision."""
     lines: list[str] = []
-    for place, statements in enumerate(steps):
-        lines.append("# the next revision:" if place else "# this revision:")
+    for position, statements in enumerate(steps):
+        lines.append("# the next revision:" if position else "# this revision:")
         lines += [_execute(statement) for statement in statements]
     return "\n".join(lines)
 

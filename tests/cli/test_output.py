@@ -1,4 +1,4 @@
-"""Standard output has results. Everything else depends on the reader: a person, a pipe, GitHub Actions."""
+"""What the command prints for a result: JSON, rows in a pipe, colours in a terminal, help, and the next command."""
 
 from __future__ import annotations
 
@@ -6,63 +6,25 @@ import json
 import os
 import pty
 import re
-import signal
 import subprocess
 import sys
-import threading
-import time
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from migrate_cli import follower
-from tests.support.aws_stub import REQUEST_ID, Reply, Stub, failure, line, refusal, result
+from tests.support.aws_stub import Reply, Stub, failure, line, result
 from tests.support.checkout import ROOT
-from tests.support.processes import interruptible, killing
-from tests.support.reports import planned
-from tests.support.waiting import eventually
+from tests.support.command_line import STORY, environment, finished, started
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from contextlib import AbstractContextManager
 
     from tests.cli.conftest import Ended
 
+
 ESCAPE = "\x1b"
-COMMAND = [sys.executable, "-m", "migrate_cli"]
-
-
-def environment(stub: Stub) -> dict[str, str]:
-    return {**os.environ, **stub.environment(), "TERM": "xterm-256color", "COLUMNS": "60"}
-
-
-def started(
-    stub: Stub,
-    *arguments: str,
-    stdin: int = subprocess.DEVNULL,
-    stdout: int | BinaryIO = subprocess.PIPE,
-    stderr: int = subprocess.PIPE,
-) -> AbstractContextManager[subprocess.Popen[bytes]]:
-    """Start the command, which SIGINT interrupts, and kill it at the end of the context."""
-    command = [*COMMAND, *arguments]
-    with interruptible():
-        return killing(
-            subprocess.Popen(command, cwd=ROOT, env=environment(stub), stdin=stdin, stdout=stdout, stderr=stderr)
-        )
-
-
-def finished(
-    stub: Stub, *arguments: str, stdout: int | BinaryIO = subprocess.PIPE
-) -> subprocess.CompletedProcess[bytes]:
-    """Return the command that has ended, with its output."""
-    with started(stub, *arguments, stdout=stdout) as process:
-        out, err = process.communicate()
-    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
-
-
-# --- JSON ---
 
 
 def test_json_is_the_functions_answer_and_nothing_else(stub: Stub) -> None:
@@ -84,9 +46,6 @@ def test_json_of_every_action_is_its_answer(aws: Stub, migrate: Callable[..., En
     ended = migrate(action, *revision, "--stage", "dev", "--json")
 
     assert (ended.code, ended.document) == (0, result(action))
-
-
-# --- a pipe ---
 
 
 def test_a_pipe_gets_plain_rows_whatever_the_width(stub: Stub) -> None:
@@ -198,9 +157,6 @@ def test_text_of_others_is_neither_markup_nor_a_terminals_command(aws: Stub, mig
     assert ESCAPE not in ended.err
 
 
-# --- a terminal ---
-
-
 def in_terminal(stub: Stub, *arguments: str) -> tuple[int, str]:
     ours, theirs = pty.openpty()
     try:
@@ -278,195 +234,6 @@ def test_a_preflight_fits_into_80_columns(stub: Stub) -> None:
         assert part in text
 
 
-# --- progress ---
-
-
-STORY = [
-    line("migration.started", "upgrade to head", request_id="of-another", action="status"),
-    line("migration.started", "upgrade to head"),
-    line("revision.started", "running", revision="bbbb", description="[b]Add users", step=1, steps=2),
-    line("revision.applied", "committed", revision="bbbb", description="[b]Add users", duration_ms=1400),
-    line("revision.applied", "committed", revision="zzzz", request_id="of-another", duration_ms=1),
-    line("revision.started", "running", revision="cccc", description="Backfill"),
-]
-
-
-def test_each_revision_is_shown_while_the_function_runs(aws: Stub, migrate: Callable[..., Ended]) -> None:
-    aws.lines = lambda: STORY
-    aws.replies = [Reply(result(), until=lambda: len(aws.log_requests) > len(STORY))]
-
-    ended = migrate("upgrade", "--stage", "dev", "--json")
-
-    assert ended.err.splitlines()[1:] == [
-        "1 of 2: running bbbb ([b]Add users)",
-        "1 of 2: committed bbbb in 1,400 ms ([b]Add users)",
-        "2 of 2: running cccc (Backfill)",
-    ]
-    assert all(request["startTime"] > (time.time() - 60) * 1000 for request in aws.log_requests)
-
-
-def test_a_log_that_may_not_be_read_is_a_note_and_no_failure(aws: Stub, migrate: Callable[..., Ended]) -> None:
-    aws.logs_refusal = Reply({"__type": "AccessDeniedException", "message": "not you"}, 400)
-
-    ended = migrate("upgrade", "--stage", "dev", "--json")
-
-    assert (ended.code, ended.document["status"]) == (0, "ok")
-    assert "the log cannot be read" in ended.err
-    assert "not you" in ended.err
-
-
-@pytest.mark.parametrize("code", ["ResourceNotFoundException", "ThrottlingException"])
-def test_a_log_that_is_not_there_yet_is_no_trouble(aws: Stub, migrate: Callable[..., Ended], code: str) -> None:
-    aws.replies = [Reply(result(), until=lambda: len(aws.log_requests) > 1)]
-    aws.logs_refusal = Reply({"__type": code, "message": "later"}, 400)
-
-    ended = migrate("upgrade", "--stage", "dev")
-
-    assert (ended.code, len(ended.err.splitlines())) == (0, 1)
-
-
-def test_an_unknown_log_line_ends_the_progress_and_not_the_run(aws: Stub, migrate: Callable[..., Ended]) -> None:
-    aws.lines = lambda: [STORY[1], line("revision.applied", revision="bbbb", duration_ms="soon")]
-    aws.replies = [Reply(result(), until=lambda: len(aws.log_requests) > 2)]
-
-    ended = migrate("upgrade", "--stage", "dev", "--json")
-
-    assert (ended.code, ended.document["status"]) == (0, "ok")
-    assert "No more progress will be shown: ValueError" in ended.err
-
-
-# --- a run that failed ---
-
-
-FAILED_STORY = [
-    line("migration.started", "upgrade to head"),
-    line("revision.started", "running", revision="bbbb", description="Add users"),
-    line("revision.applied", "committed", revision="bbbb", description="Add users", duration_ms=1400),
-    line("revision.started", "running", revision="cccc", description="Unique e-mails"),
-    line(
-        "migration.failed",
-        "revision cccc failed",
-        error_type="MigrationFailed",
-        revision="cccc",
-        applied=["bbbb"],
-        pending=["cccc", "dddd", "eeee"],
-        file="migrations/versions/cccc.py",
-        line=17,
-        statement="CREATE UNIQUE INDEX mails ON users (mail)",
-        sqlstate="23505",
-        detail="Key (mail)=(a@b.c) is duplicated.",
-        hint="Look.",
-    ),
-]
-
-
-def test_a_failed_run_shows_the_applied_revisions_the_failure_with_its_place_and_the_rest(
-    aws: Stub, migrate: Callable[..., Ended]
-) -> None:
-    aws.lines = lambda: FAILED_STORY
-    aws.replies = [failure("MigrationFailed", "revision cccc failed")]
-
-    ended = migrate("upgrade", "--stage", "dev")
-
-    shown = ended.err.splitlines()
-    table = next(number for number, row in enumerate(shown) if row.startswith("Revision  "))
-    assert [row.split() for row in shown[table : table + 2]] == [
-        ["Revision", "Description", "Duration"],
-        ["bbbb", "Add", "users", "1,400", "ms"],
-    ]
-    assert shown[shown.index("MigrationFailed: revision cccc failed") :] == [
-        "MigrationFailed: revision cccc failed",
-        "Revision:  cccc (Unique e-mails)",
-        "File:      migrations/versions/cccc.py:17",
-        "Statement: CREATE UNIQUE INDEX mails ON users (mail)",
-        "SQLSTATE:  23505",
-        "Detail:    Key (mail)=(a@b.c) is duplicated.",
-        "Hint:      Look.",
-        "Not run:   dddd, eeee",
-        f"Request:   {REQUEST_ID}",
-        "Runbook:   docs/errors.md#migrationfailed",
-        "Fix the revision or the data and deploy. Then:",
-        "  migrate upgrade --stage dev",
-    ]
-
-
-def test_its_facts_are_fields_of_the_document(aws: Stub, migrate: Callable[..., Ended]) -> None:
-    aws.lines = lambda: FAILED_STORY
-    aws.replies = [failure("MigrationFailed", "revision cccc failed")]
-
-    error = migrate("upgrade", "--stage", "dev", "--json").document["error"]
-
-    assert error == {
-        "type": "MigrationFailed",
-        "message": "revision cccc failed",
-        "request_id": REQUEST_ID,
-        "revision": "cccc",
-        "statement": "CREATE UNIQUE INDEX mails ON users (mail)",
-        "sqlstate": "23505",
-        "file": "migrations/versions/cccc.py",
-        "line": 17,
-        "applied": [{"revision": "bbbb", "description": "Add users", "duration_ms": 1400}],
-        "pending": ["cccc", "dddd", "eeee"],
-    }
-
-
-def test_a_run_that_lambda_killed_shows_the_revision_that_was_running(
-    aws: Stub, migrate: Callable[..., Ended], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(follower, "_PATIENCE_WITH_THE_KILLED_S", 0)
-    aws.lines = lambda: FAILED_STORY[:4]
-    aws.replies = [failure("Sandbox.Timedout", "Task timed out")]
-
-    error = migrate("upgrade", "--stage", "dev", "--json").document["error"]
-
-    assert (error["type"], error["revision"], len(error["applied"])) == ("Sandbox.Timedout", "cccc", 1)
-
-
-# --- logs ---
-
-
-def test_the_log_of_a_run_is_for_people(aws: Stub, migrate: Callable[..., Ended]) -> None:
-    aws.lines = lambda: FAILED_STORY
-
-    ended = migrate("logs", REQUEST_ID, "--stage", "dev")
-
-    rows = [row.split(None, 1)[-1] for row in ended.out.splitlines()]
-    assert ended.code == 0
-    assert rows[0] == "migration.started upgrade to head"
-    assert rows[2] == "revision.applied bbbb Add users committed"
-    assert "migrations/versions/cccc.py" in ended.out
-    assert [request["filterPattern"] for request in aws.log_requests] == [f'"{REQUEST_ID}"'] * len(aws.log_requests)
-
-
-def test_with_json_its_lines_are_as_the_log_has_them(aws: Stub, migrate: Callable[..., Ended]) -> None:
-    aws.lines = lambda: FAILED_STORY
-
-    ended = migrate("logs", REQUEST_ID, "--stage", "dev", "--json")
-
-    assert [json.loads(row) for row in ended.out.splitlines()] == FAILED_STORY
-
-
-def test_without_a_request_it_is_the_log_of_the_last_run(aws: Stub, migrate: Callable[..., Ended]) -> None:
-    aws.lines = lambda: [line("migration.started", "the one before", request_id="before"), *FAILED_STORY]
-
-    ended = migrate("logs", "--stage", "dev")
-
-    assert "upgrade to head" in ended.out
-    assert "the one before" not in ended.out
-
-
-def test_a_request_that_the_log_does_not_have_is_named(aws: Stub, migrate: Callable[..., Ended]) -> None:
-    aws.lines = list
-
-    ended = migrate("logs", "unknown", "--stage", "dev")
-
-    assert (ended.code, ended.out) == (2, "")
-    assert "has no line of request unknown" in ended.err
-
-
-# --- what everybody tries first ---
-
-
 @pytest.mark.parametrize("arguments", [(), ("-h",), ("--help",)], ids=" ".join)
 def test_help_lists_the_commands(migrate: Callable[..., Ended], arguments: tuple[str, ...]) -> None:
     ended = migrate(*arguments)
@@ -493,130 +260,10 @@ def test_upgrade_with_dry_run_names_plan(aws: Stub, migrate: Callable[..., Ended
     assert "\n  migrate plan --function shop --region eu-west-1 --database tenant_1\n" in ended.err
 
 
-# --- Ctrl-C ---
-
-
-def test_ctrl_c_shows_that_the_function_continues_and_the_commands_to_check_it(stub: Stub) -> None:
-    ended = threading.Event()
-    stub.replies = [Reply(result(), until=ended.is_set)]
-    with started(stub, "upgrade", "--stage", "dev", "--json") as process:
-        eventually(lambda: stub.events)
-
-        process.send_signal(signal.SIGINT)
-        out, err = process.communicate()
-        ended.set()
-
-    assert (process.returncode, json.loads(out)["error"]["type"]) == (130, "Interrupted")
-    assert "continues the upgrade" in err.decode()
-    assert "-m migrate_cli status --stage dev" in err.decode()
-    assert "-m migrate_cli logs --stage dev" in err.decode()
-    assert "Traceback" not in err.decode()
-
-
-# --- GitHub Actions ---
-
-
-@pytest.fixture
-def summary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    file = tmp_path / "summary.md"
-    monkeypatch.setenv("GITHUB_ACTIONS", "true")
-    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(file))
-    return file
-
-
-def test_a_failure_is_an_annotation_on_one_line(aws: Stub, migrate: Callable[..., Ended], summary: Path) -> None:
-    aws.replies = [failure("MigrationFailed", "100%\r\n::error::b | c <i>")]
-
-    ended = migrate("upgrade", "--stage", "dev", "--json")
-
-    [annotation] = [row for row in ended.err.splitlines() if row.startswith("::")][-1:]
-    title = "::error title=migrate upgrade (dev)%3A MigrationFailed::"
-    assert annotation.startswith(f"{title}100%25%0D%0A::error::b | c <i>%0A")
-    assert json.loads(ended.out)["error"]["type"] == "MigrationFailed"
-    assert r"| message | 100% ::error::b \| c &lt;i&gt; |" in summary.read_text(encoding="utf-8")
-
-
-def test_the_facts_of_a_failed_run_are_in_the_jobs_summary(
-    aws: Stub, migrate: Callable[..., Ended], summary: Path
-) -> None:
-    aws.lines = lambda: FAILED_STORY
-    aws.replies = [failure("MigrationFailed", "revision cccc failed")]
-
-    migrate("upgrade", "--stage", "dev")
-
-    text = summary.read_text(encoding="utf-8")
-    for fact in (
-        "| revision | cccc |",
-        "| SQLSTATE | 23505 |",
-        "| file | migrations/versions/cccc.py:17 |",
-        "| not run | dddd, eeee |",
-        "| runbook | docs/errors.md",
-        "migrate upgrade --stage dev |",
-        "| bbbb | Add users | 1,400 ms |",
-    ):
-        assert fact in text
-
-
-def test_a_success_is_a_table_in_the_jobs_summary(aws: Stub, migrate: Callable[..., Ended], summary: Path) -> None:
-    aws.replies = [Reply(result(applied=[{"revision": "bbbb", "description": "a|b", "duration_ms": 1400}]))]
-    summary.write_text("of the step before\n", encoding="utf-8")
-
-    ended = migrate("upgrade", "--stage", "dev")
-
-    assert "::error" not in ended.err
-    text = summary.read_text(encoding="utf-8")
-    assert text.startswith("of the step before\n### migrate upgrade (dev)\n\n| | |\n| --- | --- |\n")
-    assert "| bbbb | a\\|b | 1,400 ms |" in text
-    assert f"| request | {REQUEST_ID} |" in text
-
-
-def test_a_plans_preflight_is_in_the_jobs_summary(aws: Stub, migrate: Callable[..., Ended], summary: Path) -> None:
-    aws.replies = [Reply({**result("plan"), **planned()})]
-
-    migrate("plan", "--stage", "dev")
-
-    text = summary.read_text(encoding="utf-8").replace("\\", "")
-    assert "| fails | 4b1f0d9c7e21 | users: 3.1 M rows, 879 MB | reads and writes up to 5.9 s | 1 failed |" in text
-    assert "- 4b1f0d9c7e21: not_null mail: failed: 2 rows" in text
-    assert "- replication slot reports is not read" in text
-
-
-def test_a_failed_run_is_a_table_with_its_file_and_statement(
-    aws: Stub, migrate: Callable[..., Ended], summary: Path
-) -> None:
-    aws.lines = lambda: FAILED_STORY
-    aws.replies = [failure("MigrationFailed", "revision cccc failed")]
-
-    migrate("upgrade", "--stage", "dev")
-
-    text = summary.read_text(encoding="utf-8")
-    assert "| file | migrations/versions/cccc.py:17 |" in text
-    assert "| statement | CREATE UNIQUE INDEX mails ON users (mail) |" in text
-    assert "| bbbb | Add users | 1,400 ms |" in text
-
-
-def test_a_summary_that_cannot_be_written_is_a_note(aws: Stub, migrate: Callable[..., Ended], summary: Path) -> None:
-    summary.mkdir()
-
-    ended = migrate("upgrade", "--stage", "dev")
-
-    assert ended.code == 0
-    assert "summary could not be written" in ended.err
-    assert len(aws.events) == 1
-
-
-def test_trouble_with_aws_is_an_annotation_too(aws: Stub, migrate: Callable[..., Ended], summary: Path) -> None:
-    aws.replies = [refusal(403, "AccessDeniedException")]
-
-    assert "::error title=migrate status (dev)%3A AccessDeniedException::" in migrate("status", "--stage", "dev").err
-    assert "AccessDeniedException" in summary.read_text(encoding="utf-8")
-
-
-# --- the next step ---
-
-
 STEPS = [{"step": "secret", "ok": False, "duration_ms": 3, "message": "denied"}]
 PLAN = [{"revision": "cccc", "description": "Add it", "sql": "SELECT 1", "findings": None, "preflight": None}]
+
+
 REFUSED = {"verdict": "fails", "tables": [], "checks": [], "blockers": []}
 TARGET = ("--database", "tenant_1")
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import xml.etree.ElementTree as ET
-from collections import defaultdict
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -29,29 +27,11 @@ from tests.support.screenshots import (
     ROLLOUT_DONE,
     ROLLOUT_RUNNING,
     RUNNING,
+    rows,
 )
 
 # What no target of the rollout in the pictures is.
 NOTHING = {"current": 0, "behind": 0, "failed": 0, "left": 0}
-
-_TEXT = "{http://www.w3.org/2000/svg}text"
-_COLUMN = 12.2  # units that Rich gives a character
-
-
-def rows(picture: Path) -> list[str]:
-    """The screen that a picture shows, line by line."""
-    found: dict[int, list[tuple[int, str]]] = defaultdict(list)
-    for element in ET.parse(picture).iter(_TEXT):  # noqa: S314 - our own file
-        place = re.fullmatch(r"url\(#terminal-line-(\d+)\)", element.get("clip-path", ""))
-        if place:
-            found[int(place[1])].append((round(float(element.get("x", 0)) / _COLUMN), element.text or ""))
-    lines = []
-    for number in range(max(found) + 1):
-        line = ""
-        for column, text in sorted(found[number]):
-            line = line.ljust(column) + text.replace("\xa0", " ").rstrip("\n")
-        lines.append(line.rstrip())
-    return lines
 
 
 def committed(row: str) -> tuple[int, int, dict[str, Any]] | None:

@@ -12,6 +12,7 @@ import psycopg2
 import pytest
 from psycopg2.extras import LogicalReplicationConnection
 
+from lambda_migrate.database import blockers as limits
 from lambda_migrate.database.blockers import blockers, holdups
 from localcloud import postgres
 from tests.support.bystander import administer, execute, query
@@ -145,19 +146,22 @@ def test_a_lock_timeout_of_none_for_the_role(opened: connection, database: Datab
     assert database.user in found["message"]
 
 
-def test_a_replication_slot_that_nobody_reads(opened: connection, database: Database, postgres_server: Server) -> None:
+def test_a_replication_slot_that_nobody_reads(
+    opened: connection, database: Database, postgres_server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
     slot = f"slot_{database.user[:20]}"
     administer(postgres_server, f"SELECT pg_create_physical_replication_slot('{slot}', true)")
     try:
         execute(database, "INSERT INTO other SELECT generate_series(1, 50000)")
-        kinds = [(each["kind"], slot in each["message"]) for each in holdups(ask_on(opened), [], behind_bytes=1 << 20)]
-        assert ("replication slot", True) in kinds
         assert not any(slot in each["message"] for each in holdups(ask_on(opened), []))
+        monkeypatch.setattr(limits, "BEHIND_BYTES", 1 << 20)
+        kinds = [(each["kind"], slot in each["message"]) for each in holdups(ask_on(opened), [])]
+        assert ("replication slot", True) in kinds
     finally:
         administer(postgres_server, f"SELECT pg_drop_replication_slot('{slot}')")
 
 
-def test_a_replica_that_is_behind(database: Database, postgres_server: Server) -> None:
+def test_a_replica_that_is_behind(database: Database, postgres_server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     superuser = postgres_server.database(database.name)
     execute(superuser, "CREATE TABLE other (id int)")
     [(position, since)] = query(superuser, "SELECT pg_current_wal_lsn(), pg_current_wal_lsn() - '0/0'::pg_lsn")
@@ -176,10 +180,12 @@ def test_a_replica_that_is_behind(database: Database, postgres_server: Server) -
         execute(superuser, "INSERT INTO other SELECT generate_series(1, 50000)")
 
         def behind() -> list[str]:
-            messages = [each["message"] for each in holdups(ask_on(asking), [], behind_bytes=1 << 20)]
+            messages = [each["message"] for each in holdups(ask_on(asking), [])]
             return [message for message in messages if name in message]
 
-        [message] = eventually(behind)
+        with monkeypatch.context() as lower:
+            lower.setattr(limits, "BEHIND_BYTES", 1 << 20)
+            [message] = eventually(behind)
         assert message.startswith(f"replica {name} is behind by ")
         assert not any(name in each["message"] for each in holdups(ask_on(asking), []))
 
@@ -208,14 +214,17 @@ def test_an_autovacuum_that_prevents_wraparound(tmp_path: Path) -> None:
         postgres.remove(ROOT, tmp_path / "postgres")
 
 
-def test_a_lock_table_that_is_too_small_for_the_partitions(opened: connection, database: Database) -> None:
+def test_a_lock_table_that_is_too_small_for_the_partitions(
+    opened: connection, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert holdups(ask_on(opened), ["users"]) == []
     execute(database, "CREATE TABLE parts (id int) PARTITION BY RANGE (id)")
     execute(
         database, *(f"CREATE TABLE part_{n} PARTITION OF parts FOR VALUES FROM ({n}) TO ({n + 1})" for n in range(20))
     )
 
-    [found] = holdups(ask_on(opened), ["parts"], free_locks=0.001)
+    monkeypatch.setattr(limits, "FREE_LOCKS", 0.001)
+    [found] = holdups(ask_on(opened), ["parts"])
 
     assert found["kind"] == "lock table"
     assert "lock 21 tables and indexes" in found["message"]

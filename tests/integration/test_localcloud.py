@@ -181,7 +181,7 @@ def test_postgres_moves_if_its_port_is_taken(own_server: Server) -> None:
 
 def test_data_half_made_is_made_again(shared_run: Path) -> None:
     directory = shared_run / "postgres" / secrets.token_hex(4)
-    half = account.place(ROOT / ".local", directory) / "cluster.making"
+    half = account.usable_folder(ROOT / ".local", directory) / "cluster.making"
     (half / "data").mkdir(parents=True)
     (half / "data" / "PG_VERSION").write_text("18\n")
     try:
@@ -192,7 +192,7 @@ def test_data_half_made_is_made_again(shared_run: Path) -> None:
 
 def test_a_failed_start_has_its_reason_in_one_line(own_server: Server) -> None:
     postgres.stop(own_server.directory)
-    settings = account.place(ROOT / ".local", own_server.directory) / "cluster" / "postgresql.conf"
+    settings = account.usable_folder(ROOT / ".local", own_server.directory) / "cluster" / "postgresql.conf"
     settings.write_text("max_connections = many\n")
     with pytest.raises(LocalCloudError, match='invalid value for parameter "max_connections": "many"') as refused:
         postgres.start(ROOT, own_server.directory)
@@ -211,9 +211,9 @@ def test_a_folder_that_only_root_may_enter_is_replaced_by_one_that_postgres_may(
     tmp_path.chmod(0o700)
     local, directory = tmp_path / ".local", tmp_path / ".local" / "postgres"
     try:
-        place = account.place(local, directory)
+        place = account.usable_folder(local, directory)
         assert tmp_path not in place.parents
-        assert place == account.place(local, directory)
+        assert place == account.usable_folder(local, directory)
         as_account = account.unprivileged()
         assert as_account
         subprocess.run(["/bin/sh", "-c", 'cd "$1"', "sh", place], cwd="/", check=True, **as_account.as_process())

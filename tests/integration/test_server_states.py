@@ -72,7 +72,7 @@ def test_a_server_that_restarts_under_a_run(
 def replica(postgres_server: Server) -> Iterator[Server]:
     """The server as one that only follows another, until it is promoted."""
     postgres.stop(postgres_server.directory)
-    data = account.place(ROOT / ".local", postgres_server.directory) / "cluster"
+    data = account.usable_folder(ROOT / ".local", postgres_server.directory) / "cluster"
     signal = data / "standby.signal"
     signal.touch()
     os.chown(signal, data.stat().st_uid, data.stat().st_gid)

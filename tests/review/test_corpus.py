@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import re
+from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from rich.console import Console
 
 from migrate_review.measure.session import reviewing
 from migrate_review.reports import page
 from migrate_review.revisions.tree import read_tree
 from migrate_review.rules.rule import Theme
 from migrate_review.rules.rulebook import RULES
+from tests.support.screenshots import PLAN_COLUMNS, REVIEW, rows, show_review
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -99,3 +102,15 @@ def test_the_page_counts_what_its_rows_say() -> None:
         [row] = [line for line in WRITTEN if line.startswith(f"| {kind} revisions with a finding, of")]
         ours, alone = (sum(row[place].strip(" |") != "nothing" for row in rows) for place in (1, 2))
         assert row == f"| {kind} revisions with a finding, of {len(cases)} | {ours} | {alone} |"
+
+
+def test_the_picture_of_a_review_is_what_a_review_shows_today(postgres_server: Server, tmp_path: Path) -> None:
+    console = Console(width=PLAN_COLUMNS, file=(shown := StringIO()), force_terminal=True, color_system=None)
+    show_review(tmp_path, console, postgres_server)
+
+    assert words(rows(REVIEW)) == words(shown.getvalue().splitlines()), "make screenshots"
+
+
+def words(lines: list[str]) -> list[str]:
+    """Return the words of lines without durations, which may also move a line break."""
+    return re.sub(r"\d[\d.]*\s+m?s\b", "", " ".join(lines)).split()

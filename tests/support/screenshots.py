@@ -1,4 +1,4 @@
-"""``make screenshots``: the command line in a real terminal with the local cloud, for the documents' pictures."""
+"""``make screenshots``: the documents' pictures of the command line, in a terminal with the local cloud."""
 
 from __future__ import annotations
 
@@ -7,10 +7,13 @@ import io
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
+import xml.etree.ElementTree as ET
+from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,6 +25,10 @@ from rich.text import Text
 from lambda_migrate.fleet.page import render
 from localcloud import cloud
 from migrate_cli.presentation import show_preflight
+from migrate_review.measure.session import reviewing
+from migrate_review.reports import text
+from migrate_review.review import review
+from migrate_review.revisions.tree import read_tree
 from tests.support import browser
 from tests.support.checkout import ROOT, copy_checkout, with_tools
 from tests.support.reports import planned, report
@@ -30,12 +37,15 @@ from tests.support.trees import Rev, sql, write_revision
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from localcloud.postgres import Server
+
 PICTURES = ROOT / "docs" / "images"
 RUNNING = PICTURES / "upgrade-running.svg"
 DONE = PICTURES / "upgrade-done.svg"
 ROLLOUT_RUNNING = PICTURES / "rollout-running.svg"
 ROLLOUT_DONE = PICTURES / "rollout-done.svg"
 PREFLIGHT = PICTURES / "preflight.svg"
+REVIEW = PICTURES / "review.svg"
 PAGE = PICTURES / "rollout-report.png"
 COLUMNS = 100
 # What a plan shows fits into the narrowest terminal that people have.
@@ -44,6 +54,12 @@ PLAN = "migrate plan --stage prod"
 COMMAND = "migrate upgrade --stage local"
 ROLLOUT = "migrate rollout --stage local"
 
+_CORPUS = ROOT / "tests" / "review" / "corpus"
+# The revisions of the corpus in the picture of a review: one without a finding, one acknowledged, one with an error.
+_REVIEWED = ("good/add_column", "good/dropped_as_agreed", "bad/not_null_after_backfill")
+REVIEW_COMMAND = "migrate review --since origin/main"
+_TEXT = "{http://www.w3.org/2000/svg}text"
+_COLUMN = 12.2  # units that Rich gives a character
 _ROWS = 40
 _FAILED, _LEFT, _PAGE_WIDTH = 4, 3000, 900
 _MESSAGE = "stopped by mona; 3000 of 12000 targets were not begun"
@@ -116,6 +132,48 @@ def picture_of_a_preflight(file: Path) -> None:
     file.write_text(picture(PLAN, console.export_text(styles=True), PLAN_COLUMNS), encoding="utf-8")
 
 
+def rows(picture: Path) -> list[str]:
+    """The screen that a picture shows, line by line."""
+    found: dict[int, list[tuple[int, str]]] = defaultdict(list)
+    for element in ET.parse(picture).iter(_TEXT):  # noqa: S314 - our own file
+        place = re.fullmatch(r"url\(#terminal-line-(\d+)\)", element.get("clip-path", ""))
+        if place:
+            found[int(place[1])].append((round(float(element.get("x", 0)) / _COLUMN), element.text or ""))
+    lines = []
+    for number in range(max(found) + 1):
+        line = ""
+        for column, part in sorted(found[number]):
+            line = line.ljust(column) + part.replace("\xa0", " ").rstrip("\n")
+        lines.append(line.rstrip())
+    return lines
+
+
+def show_review(folder: Path, console: Console, on: Server | None = None) -> None:
+    """Make a tree of some of the corpus's revisions in a folder, review them, and print the result."""
+    versions = folder / "alembic" / "versions"
+    versions.mkdir(parents=True)
+    for name in ("alembic.ini", "shop_app.py", "alembic/env.py"):
+        shutil.copy(_CORPUS / name, folder / name)
+    shutil.copy(_CORPUS / "alembic" / "versions" / "base" / "shop.py", versions)
+    parent = "shop"
+    for path in _REVIEWED:
+        file = _CORPUS / "alembic" / "versions" / f"{path}.py"
+        text_of_it = file.read_text(encoding="utf-8").replace('down_revision = "shop"', f'down_revision = "{parent}"')
+        (versions / file.name).write_text(text_of_it, encoding="utf-8")
+        parent = file.stem
+    tree = read_tree(folder)
+    new = [revision for revision in tree.revisions if revision.id != "shop"]
+    text.show(review(tree, new, lambda: reviewing(folder, on=on)), console)
+
+
+def picture_of_a_review(file: Path) -> None:
+    """A review of three revisions, of which one has an error."""
+    console = Console(record=True, width=PLAN_COLUMNS, file=io.StringIO(), force_terminal=True)
+    with tempfile.TemporaryDirectory() as temporary:
+        show_review(Path(temporary), console)
+    file.write_text(picture(REVIEW_COMMAND, console.export_text(styles=True), PLAN_COLUMNS), encoding="utf-8")
+
+
 def picture_of_the_page(file: Path) -> None:
     """Take a picture of a rollout's page with a few failed targets, in a browser."""
     with tempfile.TemporaryDirectory() as temporary, browser.start(Path(temporary) / "profile") as running:
@@ -132,6 +190,7 @@ def main() -> None:
     folder = Path(sys.argv[2]) if len(sys.argv) > 2 else PICTURES
     folder.mkdir(parents=True, exist_ok=True)
     picture_of_a_preflight(folder / PREFLIGHT.name)
+    picture_of_a_review(folder / REVIEW.name)
     if browser.missing() is None:
         picture_of_the_page(folder / PAGE.name)
     with tempfile.TemporaryDirectory() as temporary:

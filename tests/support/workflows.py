@@ -79,3 +79,9 @@ def surroundings_of_a_step(folder: Path) -> dict[str, str]:
 def _evaluated(value: str, values: Mapping[str, str]) -> str:
     found = re.fullmatch(r"\$\{\{ (.*) \}\}", value)
     return values[found[1]] if found else value
+
+
+CI, DEPLOY, PRODUCTION = "ci.yml", "deploy-backend.yml", "migrate-production.yml"
+
+
+BY_BRANCH = "github.ref_name == 'main' && 'prod' || 'dev'"

@@ -51,7 +51,7 @@ def check(case: Case) -> Iterator[Finding]:
     long = {id(work.statement) for work in long_works(run, case.observation.rows)}
     held: dict[str, int] = {}
     found = False
-    for place, statement in enumerate(case.observation.upgrade.statements):
+    for position, statement in enumerate(case.observation.upgrade.statements):
         if statement.begins_without_locks:
             held, found = {}, False
             continue
@@ -61,9 +61,9 @@ def check(case: Case) -> Iterator[Finding]:
             if lock.mode not in CONFLICTS[WRITE] or lock.table in held:
                 continue
             child = next(
-                (each for each, at in held.items() if at < place and lock.table in parents.get(each, ())), None
+                (each for each, at in held.items() if at < position and lock.table in parents.get(each, ())), None
             )
-            held[lock.table] = place
+            held[lock.table] = position
             if child is not None and not found:
                 found = True
                 evidence = f"{child} is locked, and then {lock.table} ({shown_mode(lock.mode)})"

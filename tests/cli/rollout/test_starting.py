@@ -1,9 +1,8 @@
-"""`migrate rollout`: its calls of AWS, its output and its exit codes."""
+"""`migrate rollout` starts a rollout, follows it, and ends with its report and exit code."""
 
 from __future__ import annotations
 
 import json
-import os
 from contextlib import contextmanager
 from io import StringIO
 from typing import TYPE_CHECKING, Any
@@ -11,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from migrate_cli import stages
-from migrate_cli.rollout import commands
 from migrate_cli.rollout.estimate import estimate
 from migrate_cli.rollout.machine import Machine
-from tests.support.reports import failure, report
-from tests.support.rollout_stub import MACHINE, serve
+from tests.support.reports import report
+from tests.support.rollout_runs import AGAIN, AWS, FAILED, INTERRUPTED, LAST, RUNNING, USAGE, WAVES, listed
+from tests.support.rollout_stub import MACHINE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -25,46 +24,6 @@ if TYPE_CHECKING:
     from tests.support.rollout_stub import RolloutStub
 
     Migrate = Callable[..., Ended]
-
-FAILED, USAGE, AWS, AGAIN, INTERRUPTED = 1, 2, 3, 4, 130
-LAST = "20261123T222400Z-1a2b3c"
-RUNNING = {"status": "RUNNING"}
-WAVES = [
-    {"wave": 1, "key": "", "count": 2, "concurrency": 2, "tolerated_failures": 0, "canary": True},
-    {"wave": 2, "key": "", "count": 8, "concurrency": 4, "tolerated_failures": 0, "canary": False},
-]
-
-
-@pytest.fixture
-def aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[RolloutStub]:
-    monkeypatch.setattr(commands, "_POLL_S", 0.01)
-    with serve() as stub:
-        for name, value in stub.environment().items():
-            monkeypatch.setitem(os.environ, name, value)
-        yield stub
-
-
-def listed(name: str, **changes: object) -> dict[str, Any]:
-    """The rollout.json of ten targets in two waves."""
-    began = {"execution": "", "stage": "dev", "plan": False, "started": "2026-11-23T22:24:00.000Z"}
-    return {"rollout": name, **began, "targets": 10, "waves": WAVES, **changes}
-
-
-def runs(aws: RolloutStub, *outcomes: str, **changes: object) -> None:
-    """Write the objects of a rollout that has come so far."""
-    aws.objects["rollouts/latest.json"] = json.dumps({"rollout": LAST, "execution": f"{MACHINE}:{LAST}"}).encode()
-    aws.put(LAST, "rollout.json", listed(LAST, **changes))
-    for wave in (1, 2):
-        items = [
-            {"number": number, "name": f"t{number}", "server": "s", "wave": wave, "target": {"schema": f"t{number}"}}
-            for number in (range(1, 3) if wave == 1 else range(3, 11))
-        ]
-        aws.put(LAST, f"wave-{wave}.json", items)
-    for outcome in outcomes:
-        aws.put(LAST, f"outcomes/{outcome}", {"number": 1, **failure(1)})
-
-
-# --- start ---
 
 
 def test_a_rollout_that_succeeds_is_0_and_writes_its_page(aws: RolloutStub, migrate: Migrate, tmp_path: Path) -> None:
@@ -102,6 +61,8 @@ def test_options_become_the_input_of_the_execution(
 
 LONGEST = {"name": "t7", "server": "db-2", "revision": "bbbb", "table": "orders", "blocks": "writes"}
 CHECKED = {"revision": "bbbb", "check": "not_null", "table": "users", "columns": ["mail"]}
+
+
 PREFLIGHT = {
     "verdicts": {"fails": 3, "ok": 27},
     "checks": [{**CHECKED, "targets": 3, "violations": 1000, "example": "t4"}],
@@ -111,6 +72,8 @@ PREFLIGHT = {
         {"server": "db-2", "fails": 0, "slow": 0, "longest_ms": 31_500},
     ],
 }
+
+
 EQUAL: dict[str, Any] = {
     "schema": "equal",
     "fingerprint": None,
@@ -120,6 +83,8 @@ EQUAL: dict[str, Any] = {
     "more": 0,
 }
 DIFFERENT = {**EQUAL, "schema": "different", "targets": 2, "example": "t9"}
+
+
 SCHEMA = [EQUAL, {**DIFFERENT, "differences": ["column users.extra is not in the tree"], "more": 4}]
 
 
@@ -304,9 +269,6 @@ def test_trouble_with_aws_is_3(
     assert hint in ended.err
 
 
-# --- a stage without targets ---
-
-
 def test_a_stage_without_targets_is_migrated_by_its_machine(aws: RolloutStub, migrate: Migrate) -> None:
     answer = {"status": "ok", "action": "upgrade", "stage": "dev", "database": "app", "applied": [], "revision": "b"}
     aws.outputs = {"StateMachineArn": MACHINE}
@@ -348,108 +310,6 @@ def test_a_stop_without_targets_is_0_once_the_execution_is_aborted(aws: RolloutS
     assert "StopExecution" in aws.asked
 
 
-# --- status, stop, retry ---
-
-
-def test_status_of_a_running_rollout_counts_each_target_once(aws: RolloutStub, migrate: Migrate) -> None:
-    runs(
-        aws,
-        "1/migrated/1/5/head",
-        "1/current/2/5/head",
-        "2/failed/3/0/base",
-        "2/migrated/3/9/head",
-        "2/failed/4/0/base",
-    )
-    aws.ends = lambda _: RUNNING
-
-    ended = migrate("rollout", "--stage", "dev", "status", "--json")
-    assert ended.code == USAGE  # the command's name comes first
-    ended = migrate("rollout", "status", "--stage", "dev", "--json")
-
-    assert ended.code == 0, ended.err
-    assert ended.document["status"] == "running"
-    counts = {"targets": 10, "migrated": 2, "current": 1, "behind": 0, "failed": 1, "left": 6}
-    assert ended.document["counts"] == counts
-    assert ended.document["failures"][0]["error_type"] == failure(1)["error_type"]
-
-
-def test_progress_tells_what_fails_while_it_runs(aws: RolloutStub, migrate: Migrate) -> None:
-    runs(aws, "1/migrated/1/5/head", "2/failed/4/0/base")
-    aws.ends = lambda question: RUNNING if question < 3 else {"status": "SUCCEEDED"}
-
-    ended = migrate("rollout", "status", "--follow", "--stage", "dev")
-
-    assert ended.err.count(f"failed: {failure(1)['name']}: {failure(1)['error_type']}") == 1
-
-
-def test_stop_halts_the_running_rollout_and_succeeds_after_its_end(aws: RolloutStub, migrate: Migrate) -> None:
-    runs(aws, "1/migrated/1/5/head")
-    aws.put(LAST, "report.json", report(left=900, status="stopped"))
-    aws.ends = lambda question: RUNNING if question < 3 else {"status": "FAILED", "error": "RolloutStopped"}
-
-    ended = migrate("rollout", "stop", "--stage", "dev")
-
-    assert ended.code == 0, ended.err
-    assert json.loads(aws.objects[f"rollouts/{LAST}/halt.json"])["why"] == "stopped"
-
-
-def test_approve_answers_the_approval_that_the_rollout_waits_for(aws: RolloutStub, migrate: Migrate) -> None:
-    runs(aws)
-    aws.put(LAST, "approval.json", {"before": "x", "token": "the-token"})
-
-    assert migrate("rollout", "approve", LAST, "--stage", "dev").code == 0
-    assert aws.answered == [("SendTaskSuccess", "the-token")]
-
-    aws.refused = {"SendTaskSuccess": (400, "TaskTimedOut")}
-    assert migrate("rollout", "approve", LAST, "--stage", "dev").code == USAGE
-    aws.put(LAST, "approval.json", ["garbage"])
-    ended = migrate("rollout", "approve", LAST, "--stage", "dev")
-    assert (ended.code, "does not wait for an approval" in ended.err) == (USAGE, True)
-
-
-def test_a_stop_ends_the_wait_for_an_approval_at_once(aws: RolloutStub, migrate: Migrate) -> None:
-    runs(aws, "1/migrated/1/5/head")
-    aws.put(LAST, "approval.json", {"before": "x", "token": "the-token"})
-    aws.put(LAST, "report.json", report(left=900, status="stopped"))
-    aws.ends = lambda question: RUNNING if question < 3 else {"status": "FAILED", "error": "RolloutStopped"}
-
-    assert migrate("rollout", "stop", "--stage", "dev").code == 0
-    assert aws.answered == [("SendTaskFailure", "the-token")]
-
-
-def test_a_caller_who_may_not_end_the_wait_for_an_approval_can_stop_a_rollout(
-    aws: RolloutStub, migrate: Migrate
-) -> None:
-    runs(aws, "1/migrated/1/5/head")
-    aws.put(LAST, "approval.json", {"before": "x", "token": "the-token"})
-    aws.put(LAST, "report.json", report(left=900, status="stopped"))
-    aws.refused = {"SendTaskFailure": (400, "AccessDeniedException")}
-    aws.ends = lambda question: RUNNING if question < 3 else {"status": "FAILED", "error": "RolloutStopped"}
-
-    ended = migrate("rollout", "stop", "--stage", "dev")
-
-    assert ended.code == 0, ended.err
-    assert f"rollouts/{LAST}/halt.json" in aws.objects
-    assert "may not end a wait for an approval" in ended.err
-
-
-@pytest.mark.parametrize(
-    "outcomes,waits", [(["1/migrated/1/5/head"], True), (["1/migrated/1/5/head", "2/migrated/3/5/head"], False)]
-)
-def test_an_approval_is_waited_for_until_its_wave_has_begun(
-    aws: RolloutStub, migrate: Migrate, outcomes: list[str], *, waits: bool
-) -> None:
-    runs(aws, *outcomes)
-    aws.put(LAST, "approval.json", {"before": f"rollouts/{LAST}/wave-2.json", "token": "the-token"})
-    aws.ends = lambda question: RUNNING if question < 3 else {"status": "SUCCEEDED"}
-
-    ended = migrate("rollout", "status", "--follow", "--stage", "dev")
-
-    assert ("waits for an approval" in ended.err) is waits
-    for command in ("approve", "stop"):
-        assert (f"\n  migrate rollout {command} {LAST} --stage dev\n" in ended.err) is waits
-
-
 def test_a_plan_that_cuts_the_targets_behind_names_the_command_that_shows_all(
     aws: RolloutStub, migrate: Migrate
 ) -> None:
@@ -463,160 +323,6 @@ def test_a_plan_that_cuts_the_targets_behind_names_the_command_that_shows_all(
     assert "\n  migrate fleet status --only behind --stage dev --region eu-west-1\n" in ended.out
 
 
-def test_a_rollout_that_does_not_run_cannot_be_stopped(aws: RolloutStub, migrate: Migrate) -> None:
-    runs(aws)
-
-    ended = migrate("rollout", "stop", "--stage", "dev")
-
-    assert ended.code == USAGE
-    assert f"\n  migrate rollout show {LAST} --stage dev\n" in ended.err
-    assert f"rollouts/{LAST}/halt.json" not in aws.objects
-
-
-def test_retry_starts_a_rollout_of_the_failed_targets(aws: RolloutStub, migrate: Migrate) -> None:
-    runs(aws, "2/failed/4/0/base")
-    aws.leaves(report())
-
-    assert migrate("rollout", "retry", "--stage", "dev").code == 0
-    assert [given for _, given in aws.started] == [{"retry_of": LAST}]
-
-
-@pytest.mark.parametrize(
-    "outcome,changes,why",
-    [
-        ("2/migrated/4/1/head", {}, "nothing failed"),
-        ("2/failed/4/0/base", {"plan": True}, "was a plan"),
-        (
-            "2/failed/4/0/base",
-            {"downgrade_to": "b2", "migrated_by": "r"},
-            "migrate rollout --downgrade-to b2 --migrated-by r --stage dev",
-        ),
-    ],
-)
-def test_a_rollout_that_cannot_be_retried_is_refused(
-    aws: RolloutStub, migrate: Migrate, outcome: str, changes: dict[str, Any], why: str
-) -> None:
-    runs(aws, outcome, **changes)
-
-    ended = migrate("rollout", "retry", LAST, "--stage", "dev")
-
-    assert (ended.code, aws.started) == (USAGE, [])
-    assert why in ended.err
-
-
-# --- which rollout ---
-
-
-def test_each_command_takes_the_name_of_a_rollout(aws: RolloutStub, migrate: Migrate) -> None:
-    runs(aws, "1/migrated/1/5/head")
-    aws.put("older", "rollout.json", listed("older", started="2026-11-22T10:00:00.000Z"))
-    aws.put("older", "report.json", {**report(), "rollout": "older"})
-    aws.put("older", "outcomes/2/failed/4/0/base", failure(1))
-
-    assert migrate("rollout", "show", "older", "--stage", "dev", "--json").document["rollout"] == "older"
-    assert migrate("rollout", "status", "older", "--stage", "dev", "--json").document["rollout"] == "older"
-    aws.leaves(report())
-    assert migrate("rollout", "retry", "older", "--stage", "dev").code == 0
-    assert [given for _, given in aws.started] == [{"retry_of": "older"}]
-
-
-def test_the_list_has_rollouts_and_plans_the_newest_first(aws: RolloutStub, migrate: Migrate) -> None:
-    runs(aws)
-    aws.put(LAST, "report.json", report(2, left=5, status="failed"))
-    aws.put("plan", "rollout.json", listed("plan", plan=True, started="2026-11-25T10:00:00.000Z"))
-    aws.objects["rollouts/spoiled/rollout.json"] = b"[]"
-
-    ended = migrate("rollout", "list", "--stage", "dev", "--json")
-
-    entries = [(e["rollout"], e["kind"], e["status"], e["counts"].get("failed")) for e in ended.document["rollouts"]]
-    assert entries == [("plan", "plan", "succeeded", None), (LAST, "rollout", "failed", 2)]
-    assert LAST in migrate("rollout", "list", "--stage", "dev").out
-
-
-@pytest.mark.parametrize(
-    "latest",
-    [
-        b'{"rollout": "plan"}',
-        b'{"rollout": "was-never-listed"}',
-        b'{"rollout": 7}',
-        b'{"other": "keys"}',
-        b"[]",
-        b"not JSON",
-        b"\xff",
-    ],
-)
-def test_a_plan_a_failed_listing_and_garbage_are_no_last_rollout(
-    aws: RolloutStub, migrate: Migrate, latest: bytes
-) -> None:
-    runs(aws, "1/migrated/1/5/head")
-    aws.put("plan", "rollout.json", listed("plan", plan=True, started="2026-11-25T10:00:00.000Z"))
-    aws.objects["rollouts/latest.json"] = latest
-
-    ended = migrate("rollout", "status", "--stage", "dev", "--json")
-
-    assert (ended.code, ended.document["rollout"]) == (0, LAST)
-
-
-@pytest.mark.parametrize("content", [b"garbage", b"[]", b"{}", b'{"waves": [{}]}', b'{"waves": 1, "rollout": 2}'])
-def test_a_rollout_json_changed_by_hand_does_not_crash_status(
-    aws: RolloutStub, migrate: Migrate, content: bytes
-) -> None:
-    runs(aws, "1/migrated/1/5/head")
-    aws.objects[f"rollouts/{LAST}/rollout.json"] = content
-
-    ended = migrate("rollout", "status", LAST, "--stage", "dev", "--json")
-
-    assert ended.document["status"] == "failed"
-    assert "is not what the function wrote" in ended.document["message"]
-
-
-@pytest.mark.parametrize("command", ["show", "status"])
-def test_a_rollout_that_step_functions_has_forgotten_is_shown(aws: RolloutStub, migrate: Migrate, command: str) -> None:
-    runs(aws, "1/migrated/1/5/head")
-    aws.put(LAST, "report.json", report(2, left=5, status="failed"))
-    aws.refused = {"DescribeExecution": (400, "ExecutionDoesNotExist")}
-
-    shown = migrate("rollout", command, LAST, "--stage", "dev", "--json")
-    aws.refused = {"DescribeExecution": (400, "ExecutionDoesNotExist")}
-    unknown = migrate("rollout", command, "never-begun", "--stage", "dev", "--json")
-
-    assert (shown.code, shown.document["status"], shown.document["counts"]["left"]) == (0, "failed", 5)
-    assert unknown.document["error"]["type"] == "ExecutionDoesNotExist"
-
-
-@pytest.mark.parametrize("content", [b"garbage", b"[]", b"7", b'{"counts": 5}', b'{"counts": {"targets": "all"}}'])
-def test_a_report_json_changed_by_hand_does_not_crash_status(
-    aws: RolloutStub, migrate: Migrate, content: bytes
-) -> None:
-    runs(aws, "1/migrated/1/5/head")
-    aws.objects[f"rollouts/{LAST}/report.json"] = content
-
-    document = migrate("rollout", "status", LAST, "--stage", "dev", "--json").document
-
-    assert (document["counts"]["migrated"], document["counts"]["left"]) == (1, 9)
-
-
-@pytest.mark.parametrize("halt", [b"garbage", b"[]", b'{"why": 7}', b'{"why": "stopped", "message": {}}'])
-def test_a_halt_json_of_any_content_halts(aws: RolloutStub, migrate: Migrate, halt: bytes) -> None:
-    runs(aws, "1/migrated/1/5/head")
-    aws.objects[f"rollouts/{LAST}/halt.json"] = halt
-    aws.ends = lambda _: {"status": "ABORTED"}
-
-    document = migrate("rollout", "status", LAST, "--stage", "dev", "--json").document
-
-    assert (document["status"], document["counts"]["left"]) == ("stopped", 9)
-
-
-def test_the_report_of_an_execution_that_was_aborted_ends_when_that_did(aws: RolloutStub, migrate: Migrate) -> None:
-    runs(aws, "1/migrated/1/5/head")
-    aws.ends = lambda _: {"status": "ABORTED", "stopDate": 1795473960}  # 2026-11-23T22:46:00Z
-
-    document = migrate("rollout", "status", LAST, "--stage", "dev", "--json").document
-
-    assert document["duration_ms"] == 22 * 60 * 1000
-    assert "report" not in document
-
-
 def test_an_approved_plan_is_run_by_its_name(aws: RolloutStub, migrate: Migrate) -> None:
     aws.leaves(report())
 
@@ -628,9 +334,6 @@ def test_an_approved_plan_is_run_by_its_name(aws: RolloutStub, migrate: Migrate)
 def test_the_error_of_a_stage_without_a_rollout(aws: RolloutStub, migrate: Migrate) -> None:
     assert aws.objects == {}
     assert "has not had a rollout yet" in migrate("rollout", "status", "--stage", "dev").err
-
-
-# --- for people ---
 
 
 def test_a_plan_shows_the_counts_the_time_and_the_cost(aws: RolloutStub, migrate: Migrate) -> None:
