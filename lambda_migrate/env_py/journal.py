@@ -14,6 +14,7 @@ from lambda_migrate.env_py.driver_errors import server_error
 from lambda_migrate.env_py.messages import IndexDropped, Message, StatementSkipped
 from lambda_migrate.env_py.progress import RunsOtherStatements
 from lambda_migrate.env_py.resuming import SKIPPED, Resuming
+from lambda_migrate.env_py.statements import end_of_transaction
 from lambda_migrate.env_py.transactions import is_autocommit, is_idle
 
 if TYPE_CHECKING:
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 
 _NO_WORK = re.compile(r"\s*(--[^\n]*\n\s*)*(SELECT|SET|SHOW|RESET|BEGIN|COMMIT|ROLLBACK)\b", re.IGNORECASE)
+# What may commit in its middle if it runs outside of a transaction.
+_MAY_COMMIT = re.compile(r"\s*(--[^\n]*\n\s*)*(CALL|DO)\b", re.IGNORECASE)
 _ENDS_WITH_TRANSACTION = re.compile(
     r"\bCREATE\s+(?:LOCAL\s+)?TEMP(?:ORARY)?\s+TABLE\s+(?:IF\s+NOT\s+EXISTS\s+)?\"?(\w+).*?\bON\s+COMMIT\s+DROP\b",
     re.IGNORECASE | re.DOTALL,
@@ -50,6 +53,18 @@ class MigrationsCall:
     may_write: bool = True
     pending: bool = False
     home: str | None = None
+    # How many revisions have begun.
+    begun: int = 0
+
+
+class RollsBack(Exception):  # noqa: N818 - the name that the failure has in messages
+    """The revision ended the transaction that it began in, and not by a commit."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "it rolls its transaction back, or prepares it, so what it did before is lost, and under Alembic alone the"
+            " revisions before it are lost, too; for work that may fail, use `with op.get_bind().begin_nested():`"
+        )
 
 
 @dataclass(frozen=True)
@@ -90,6 +105,12 @@ class Journal:
     # True if a revision ran other statements than the interrupted run that it continued: it must begin again.
     differs: bool = False
     _uncommitted_work: bool = False
+    # True while a revision's own function runs.
+    _in_body: bool = False
+    # True if the revision has ended the transaction that it began in.
+    _ended: bool = False
+    # True if it ended that in a way that loses work of its own or, under Alembic itself, of earlier revisions.
+    _rolls_back: bool = False
     # What `partly_committed` was before the last commit.
     _partly_before: bool = False
     # The connection of the last commit, until something else runs there.
@@ -120,8 +141,10 @@ class Journal:
     def start(self, revision: Revision, action: str) -> None:
         """Begin a revision. Each commit from now until its end is a part of it."""
         self.revision = revision
+        self.calls[-1].begun += 1
         self.calls[-1].progress.start(f"{action} {revision.revision}", self.heads)
         self.partly_committed = self._partly_before = self._uncommitted_work = False
+        self._ended = self._rolls_back = False
 
     @contextmanager
     def migrations(self) -> Iterator[None]:
@@ -180,6 +203,8 @@ class Journal:
         """Return the statement, or one that does nothing in place of one that an interrupted run has committed."""
         if self.is_busy:
             return statement, parameters
+        if self._in_body and self._rolls_back:
+            raise RollsBack
         self._committing = None
         self._notice_commit(connection)
         if not self._is_committed(connection, statement, parameters):
@@ -190,16 +215,25 @@ class Journal:
     def _after(
         self,
         connection: sqlalchemy.Connection,
-        _: object,
+        cursor: object,
         statement: str,
         parameters: object,
-        *__: object,
+        *_: object,
     ) -> None:
         if self.is_busy:
             return
         self.note = ""
+        end = end_of_transaction(statement)
+        # PostgreSQL answers the COMMIT of a failed transaction so. Not every driver shows its answer.
+        if end == "commit" and getattr(cursor, "statusmessage", None) == "ROLLBACK":
+            end = "rollback"
+        if end is not None:
+            self._end(connection, rolled_back=end == "rollback")
         self.temporary.update(_ENDS_WITH_TRANSACTION.findall(statement))
-        self._uncommitted_work |= _is_work(connection, statement)
+        self._uncommitted_work |= end != "rollback" and _is_work(connection, statement)
+        if end == "commit" and self._uncommitted_work:
+            # After COMMIT AND CHAIN, the session is in a transaction.
+            self.partly_committed, self._uncommitted_work = True, False
         if self.revision is not None and not is_idle(connection):
             progress = self.calls[-1].progress
             if _NO_WORK.match(statement):
@@ -208,8 +242,38 @@ class Journal:
                 progress.ran(statement, parameters)
         self._notice_commit(connection)
 
+    def _end(self, connection: sqlalchemy.Connection, *, rolled_back: bool, always_loses: bool = False) -> None:
+        """Note that a statement of the revision, or SQLAlchemy for it, ends a transaction.
+
+        What a rollback loses in a first transaction under Alembic itself depends on the revisions before it in the same
+        call. With ``always_loses``, it loses what follows it, too.
+        """
+        if not self._in_body or self.held_open or connection.invalidated or is_autocommit(connection):
+            return
+        if rolled_back and not self._ended:
+            self._rolls_back = always_loses or self._uncommitted_work or self.calls[-1].begun > 1
+            self._uncommitted_work = False
+        self._ended = True
+
+    @contextmanager
+    def body(self) -> Iterator[None]:
+        """Run a revision's own function in this.
+
+        Raises:
+            RollsBack: the revision has lost work by a rollback. Its version must not be written then, also if the
+                revision caught this error when it was raised for its next statement.
+        """
+        self._in_body = True
+        try:
+            yield
+        finally:
+            self._in_body = False
+        if self._rolls_back:
+            raise RollsBack
+
     def _committed(self, connection: sqlalchemy.Connection) -> None:
         """Note the committed revisions, right before SQLAlchemy commits."""
+        self._end(connection, rolled_back=False)
         if self._uncommitted_work and self.revision is not None and not (self.held_open or is_idle(connection)):
             with self._own_statements():
                 self.calls[-1].progress.note(connection)
@@ -224,16 +288,22 @@ class Journal:
         A revision's other connections fail, too, and that does not concern this commit.
         """
         committing, self._committing = self._committing, None
+        connection, statement = context.connection, context.statement or ""
+        if connection is not None and end_of_transaction(statement) == "commit" and _has_refused(context):
+            self._end(connection, rolled_back=True)
+        elif connection is not None and _MAY_COMMIT.match(statement) and not context.is_disconnect:
+            # In a transaction, the session would be in a failed one now.
+            self.partly_committed |= self._in_body and not self.is_busy and is_idle(connection)
         if committing is None or context.connection is not committing or context.statement or context.execution_context:
             return
-        state = server_error(context.original_exception).sqlstate
-        # Without the server's answer, or if the session was ended while a replica was waited for, nobody knows.
-        if state is not None and not state.startswith(("08", "57")):
+        if _has_refused(context):
             self.partly_committed = self._partly_before
 
     def _rolled_back(self, connection: sqlalchemy.Connection) -> None:
         self._committing = None
         self._notice_commit(connection)
+        # Alembic commits the transaction that it began, so it loses whatever comes after this.
+        self._end(connection, rolled_back=True, always_loses=True)
         self._uncommitted_work = False
         if self.calls:
             self.calls[-1].progress.rolled_back()
@@ -294,6 +364,13 @@ class Journal:
     def _statement_skipped(self, why: str) -> None:
         assert self.revision is not None  # noqa: S101 - as above
         self.send(StatementSkipped(why, self.revision))
+
+
+def _has_refused(context: ExceptionContext) -> bool:
+    """Return whether the server refused a commit."""
+    state = server_error(context.original_exception).sqlstate
+    # Without the server's answer, or if the session was ended while a replica was waited for, nobody knows.
+    return state is not None and not state.startswith(("08", "57"))
 
 
 def _is_work(connection: sqlalchemy.Connection, statement: str) -> bool:

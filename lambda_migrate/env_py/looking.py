@@ -32,6 +32,7 @@ from lambda_migrate.env_py.connection import OTHER_POOLER
 from lambda_migrate.env_py.driver_errors import server_error
 from lambda_migrate.env_py.driver_state import is_idle, pid_at_connect
 from lambda_migrate.env_py.messages import NEVER_COMMITTED, READ_ONLY
+from lambda_migrate.env_py.statements import may_control_transaction, split
 from lambda_migrate.env_py.transactions import row_between
 from lambda_migrate.invocation.errors import ConfigurationError, PoolerRefused
 
@@ -51,9 +52,6 @@ _WRITABLE = (
 )
 _DEFAULT = "default_transaction_read_only"
 
-_TOKEN = re.compile(
-    r"'(?:[^'\\]|''|\\.)*'|\"(?:[^\"]|\"\")*\"|\$(?P<tag>\w*)\$.*?\$(?P=tag)\$|--[^\n]*|/\*.*?\*/|(?P<end>;)", re.DOTALL
-)
 _COMMENTS = r"(?:\s|--[^\n]*(?:\n|\Z)|/\*.*?\*/)*"
 _EMPTY = re.compile(_COMMENTS, re.DOTALL)
 _CONTROL = tuple(
@@ -68,9 +66,6 @@ _READ_WRITE = re.compile(
     rf"{_COMMENTS}(?:BEGIN|START\s+TRANSACTION|SET\s+TRANSACTION)\b[^;]*\bREAD\s+WRITE\b[^;]*;?\s*",
     re.IGNORECASE | re.DOTALL,
 )
-# The body of a function in standard SQL ends with END.
-_SQL_BODY = re.compile(r"\bBEGIN\s+ATOMIC\b", re.IGNORECASE)
-_MAY_CONTROL = re.compile(r"\b(COMMIT|END|ROLLBACK|ABORT|BEGIN|TRANSACTION)\b", re.IGNORECASE)
 # Effects that no rollback reverts and no read-only transaction refuses.
 _LASTING = re.compile(
     r"\b(dblink_exec|dblink_send_query|dblink|lo_export|pg_logical_emit_message|pg_create_\w*replication_slot)\s*\("
@@ -393,15 +388,15 @@ class Looking:
                 " would change something"
             )
         if _MAINTENANCE.match(statement):
-            others = [each for each in _split(statement) if not (_MAINTENANCE.match(each) or _EMPTY.fullmatch(each))]
+            others = [each for each in split(statement) if not (_MAINTENANCE.match(each) or _EMPTY.fullmatch(each))]
             if not others:
                 return _NOTHING, ()
             statement = ";".join(others)
         if self.may_write:
             self._protect_sequences(connection, statement)
         self.may_write_by_itself |= _READ_WRITE.fullmatch(statement) is not None
-        if _MAY_CONTROL.search(statement) and not _SQL_BODY.search(statement):
-            statement = ";".join(map(_without_control, _split(statement)))
+        if may_control_transaction(statement):
+            statement = ";".join(map(_without_control, split(statement)))
         return statement, parameters
 
     def _protect_sequences(self, connection: Any, statement: str) -> None:  # noqa: ANN401
@@ -508,12 +503,6 @@ def _run(driver: Any, *statements: str) -> list[Any]:  # noqa: ANN401
         return list(cursor.fetchall()) if cursor.description else []
     finally:
         cursor.close()
-
-
-def _split(text: str) -> list[str]:
-    """Return the statements of a text."""
-    ends = [found.start() for found in _TOKEN.finditer(text) if found["end"]]
-    return [text[start:end] for start, end in zip([0, *(end + 1 for end in ends)], [*ends, len(text)], strict=True)]
 
 
 def _without_control(statement: str) -> str:

@@ -235,6 +235,7 @@ class Steps:
             # One message for the end of a revision and the start of the next: each message wakes the supervisor.
             self.journal.send(Started(revision) if ran is None else Next(ran, Started(revision)))
             started = time.monotonic()
+            step.migration_fn = _in_body(step.migration_fn, self.journal)
             yield step
             # Alembic takes the next step, so this one is done. If the revision itself committed, Alembic had nothing to
             # commit, and the new version is in a later transaction that nobody else would end.
@@ -314,6 +315,14 @@ class Rendering:
         # None instead of an empty list means that the revision was not reviewed.
         reviewed = {"findings": self.findings.get(revision.revision)}
         self.journal.send(Entry("plan", {**revision.as_json(), **rendered, **reviewed}))
+
+
+def _in_body(migration_fn: Any, journal: Journal) -> Any:  # noqa: ANN401 - a revision's own function
+    def run(**options: Any) -> None:  # noqa: ANN401
+        with journal.body():
+            migration_fn(**options)
+
+    return run
 
 
 def _recording_errors(migration_fn: Any, problem: list[str]) -> Any:  # noqa: ANN401 - a revision's own function

@@ -115,3 +115,40 @@ def test_a_connection_that_is_lost_after_work_is_opened_again(
     assert result.error_type is None, result.payload
     assert result.payload["revision"] == "r1"
     assert len(runner.events("connection.retried")) == 1
+
+
+@pytest.mark.parametrize("calls", ["CALL makes()", "DO $$BEGIN CREATE TABLE made (id int); COMMIT; RAISE 'no'; END$$"])
+def test_what_a_failed_procedure_committed_is_named(
+    runner: Runner, database: Database, tmp_path: Path, calls: str
+) -> None:
+    execute(
+        database,
+        "CREATE PROCEDURE makes() LANGUAGE plpgsql AS"
+        " 'BEGIN CREATE TABLE made (id int); COMMIT; RAISE lock_not_available; END'",
+    )
+
+    answer = runner.invoke(write_tree(tmp_path / "tree", [Rev("r1", sql("COMMIT", calls))]))
+
+    assert "it had committed part of its work" in answer.message, answer.payload
+    assert runner.events("revision.retried") == []
+    assert query(database, "SELECT to_regclass('made') IS NOT NULL") == [(True,)]
+
+
+def test_a_refused_commit_commits_nothing(runner: Runner, database: Database, tmp_path: Path) -> None:
+    execute(database, REFUSES)
+    body = sql("INSERT INTO effects VALUES (1)", "INSERT INTO checked VALUES (1)", "COMMIT")
+
+    answer = runner.invoke(write_tree(tmp_path / "tree", [Rev("r1", body)]), LOCK_RETRIES="0")
+
+    assert answer.error_type == "LockTimeout", answer.payload
+    assert "committed part" not in answer.message
+    assert query(database, "SELECT count(*) FROM effects") == [(0,)]
+
+
+def test_work_before_commit_and_chain_is_committed(runner: Runner, database: Database, tmp_path: Path) -> None:
+    body = sql("CREATE TABLE made (id int)", "COMMIT AND CHAIN", "SELECT 1/0")
+
+    answer = runner.invoke(write_tree(tmp_path / "tree", [Rev("r1", body)]))
+
+    assert "it had committed part of its work" in answer.message, answer.payload
+    assert query(database, "SELECT to_regclass('made') IS NOT NULL") == [(True,)]

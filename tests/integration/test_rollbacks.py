@@ -1,0 +1,135 @@
+"""A revision that rolls its own transaction back is not applied, because Alembic would lose earlier revisions by it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.support.env_py.backend import Backend, online
+from tests.support.plain_alembic import alembic, snapshot
+from tests.support.trees import Rev, sql
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from localcloud.postgres import Database
+    from tests.support.functions import Runner
+
+ROLLS_BACK = {
+    "text": "op.execute('ROLLBACK')",
+    "abort": "op.execute('/* x */ abort work;')",
+    "chain": "op.get_bind().execute(sa.text('ROLLBACK AND CHAIN'))",
+    "connection": "op.get_bind().rollback()",
+    "session": "from sqlalchemy.orm import Session\nSession(bind=op.get_bind()).rollback()",
+    "prepared": "op.execute(f\"PREPARE TRANSACTION '{op.get_bind().engine.url.database}'\")",
+    "refused commit": """
+op.execute("CREATE TABLE checked (id int UNIQUE DEFERRABLE INITIALLY DEFERRED)")
+op.execute("INSERT INTO checked VALUES (1), (1)")
+try:
+    op.execute("COMMIT")
+except Exception:
+    pass
+""",
+    "commit of a failed transaction": """
+try:
+    op.execute("SELECT 1/0")
+except Exception:
+    op.execute("COMMIT")
+""",
+    "after an error": "try:\n    op.execute('SELECT 1/0')\nexcept Exception:\n    op.execute('ROLLBACK')",
+    "caught": """
+op.execute("ROLLBACK")
+try:
+    op.execute("CREATE TABLE late (id int)")
+except Exception:
+    pass
+""",
+}
+MAKES_T = Rev("r1", sql("CREATE TABLE t (id int)"))
+SAMPLE = {"text", "connection", "refused commit", "caught"}
+
+
+@pytest.fixture
+def backend(runner: Runner, database: Database, tmp_path: Path) -> Backend:
+    return Backend(runner, database, tmp_path)
+
+
+def put(backend: Backend, how: str) -> None:
+    """Put three revisions in the package. The second one rolls back."""
+    body = "\n".join([sql("CREATE TABLE lost (id int)"), ROLLS_BACK[how], sql("CREATE TABLE kept (id int)")])
+    backend.put(revisions=[MAKES_T, Rev("r2", body), Rev("r3", sql("CREATE TABLE u (id int)"))])
+
+
+@pytest.mark.parametrize(
+    "how", [how if how in SAMPLE else pytest.param(how, marks=pytest.mark.stress) for how in ROLLS_BACK]
+)
+def test_a_revision_that_rolls_back_fails(backend: Backend, how: str) -> None:
+    put(backend, how)
+    assert alembic(backend.folder, backend.database, "upgrade", "head").returncode != 0
+    if how == "prepared":
+        backend.execute(f"ROLLBACK PREPARED '{backend.database.name}'")
+    backend.empty()
+
+    answer = backend.invoke()
+    if how == "prepared":
+        backend.execute(f"ROLLBACK PREPARED '{backend.database.name}'")
+
+    assert answer.error_type == "MigrationFailed", answer.payload
+    assert "revision r2 (Revision r2) failed: RollsBack: it rolls its transaction back" in answer.message
+    assert answer.message.endswith("; the database is at r1")
+    assert "had committed" not in answer.message
+    assert (backend.tables(), backend.version()) == (["alembic_version", "t"], ["r1"])
+
+
+def test_a_rollback_that_loses_nothing_is_as_under_alembic(backend: Backend) -> None:
+    """A first revision may leave its transaction like this, e.g. for CREATE INDEX CONCURRENTLY."""
+    leaves = Rev("r2", sql("ROLLBACK", "CREATE INDEX CONCURRENTLY i ON t (id)"))
+    backend.put(revisions=[MAKES_T, leaves])
+    for revision in ("r1", "head"):
+        assert alembic(backend.folder, backend.database, "upgrade", revision).returncode == 0
+    expected = snapshot(backend.database)
+    backend.empty()
+    assert alembic(backend.folder, backend.database, "upgrade", "r1").returncode == 0
+
+    assert backend.invoke().error_type is None
+    assert snapshot(backend.database) == expected
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        sql("CREATE TABLE a (id int)", "COMMIT", "BEGIN", "CREATE TABLE b (id int)", "ROLLBACK"),
+        sql("CREATE TABLE a (id int)", "SAVEPOINT s", "CREATE TABLE b (id int)", "ROLLBACK TO SAVEPOINT s"),
+        sql("COMMENT ON TABLE t IS 'x; ROLLBACK;'"),
+    ],
+)
+def test_other_rollbacks_are_as_under_alembic(backend: Backend, body: str) -> None:
+    backend.put(revisions=[MAKES_T, Rev("r2", body), Rev("r3", sql("SELECT 1"))])
+    assert alembic(backend.folder, backend.database, "upgrade", "head").returncode == 0
+    expected = snapshot(backend.database)
+    backend.empty()
+
+    assert backend.invoke().error_type is None
+    assert snapshot(backend.database) == expected
+
+
+def test_an_env_py_that_catches_a_revisions_error_may_use_the_connection(backend: Backend) -> None:
+    catches = """
+with create_engine(os.environ["DATABASE_URL"]).connect() as connection:
+    context.configure(connection=connection)
+    try:
+        with context.begin_transaction():
+            context.run_migrations()
+    except ValueError:
+        connection.execute(text("CREATE TABLE failures (id int)"))
+        connection.commit()
+        raise
+"""
+    body = "op.get_bind().rollback()\nraise ValueError('no')"
+    backend.put(online(catches), [MAKES_T, Rev("r2", body)])
+
+    answer = backend.invoke()
+
+    assert "revision r2 (Revision r2) failed: ValueError: no" in answer.message, answer.payload
+    assert backend.tables() == ["alembic_version", "failures", "t"]
