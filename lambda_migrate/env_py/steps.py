@@ -439,7 +439,10 @@ def _version_table(context: MigrationContext, *, is_look: bool) -> _Found:
             " LEFT JOIN pg_class c ON c.relnamespace = m.oid AND c.relname = :name"
         )
     )
-    names = {"name": context.version_table, "schema": context.version_table_schema}
+    # SQLAlchemy replaces the schema in Alembic's own statements, too.
+    replaced = connection.get_execution_options().get("schema_translate_map") or {}
+    configured = context.version_table_schema
+    names = {"name": context.version_table, "schema": replaced.get(configured, configured)}
     schema, role, comment, may_comment, home, path, user, may_write = connection.execute(sql, names).one()
     home = home or _first_schema(path, user)
     # SQLAlchemy's quoted_name is a str that the function's process does not know.

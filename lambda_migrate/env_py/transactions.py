@@ -101,7 +101,7 @@ class Transactions:
 
     def _run_migrations(self, **options: Any) -> None:  # noqa: ANN401 - the options of any revision
         context, connection = self._context, self._connection
-        if _began_explicitly(connection) or (self._shares and self._may_have_made_something_local()):
+        if self._is_in_env_pys_transaction() or (self._shares and self._may_have_made_something_local()):
             self._set_held_open(connection, True)  # noqa: FBT003 - the value of a setter
             # Then Alembic neither begins nor commits a transaction for a revision.
             context._in_external_transaction = True  # noqa: SLF001
@@ -116,6 +116,16 @@ class Transactions:
         self._run(**options)
         # env.py's block may continue with statements, which its end commits.
         context._transaction = connection.get_transaction() or connection.begin()  # noqa: SLF001
+
+    def _is_in_env_pys_transaction(self) -> bool:
+        """Return whether env.py itself commits what the revisions do, or loses it: Alembic does not.
+
+        Without ``with context.begin_transaction()`` around it, Alembic begins no transaction for all revisions.
+        """
+        if _began_explicitly(self._connection):
+            return True
+        in_block = self._context._transaction is not None or self._context._in_external_transaction  # noqa: SLF001
+        return self._shares and not in_block and not is_autocommit(self._connection)
 
     def _may_have_made_something_local(self) -> bool:
         """Return whether the session is in a transaction whose statements may have an effect that ends with it."""

@@ -310,7 +310,8 @@ def _check_committed(record: RunRecord, expected: Mapping[VersionTable, tuple[st
         several = f" ({', '.join(map(str, lost))})" if len(expected) > 1 else ""
         raise ConfigurationError(
             "env.py ran to its end but did not commit, and what was done is lost: it begins a transaction before"
-            " context.configure(), maybe with a statement, and must commit it;"
+            " context.configure(), maybe with a statement, and must commit it, or it lacks `with"
+            " context.begin_transaction():` around context.run_migrations();"
             f" {record.state.where()}, not at {joined(merged(lost.values())) or 'base'}{several}"
         )
 

@@ -194,7 +194,12 @@ class TestAddress:
         for way in ADDRESSES.values():
             backend.upgraded(online(way + CONNECT_TO_URL), ini=ini)
         for way in HANDED_OVER:
-            backend.upgraded(online(way + "\ncontext.configure(connection)\ncontext.run_migrations()"))
+            backend.upgraded(
+                online(
+                    way
+                    + "\ncontext.configure(connection)\nwith context.begin_transaction():\n    context.run_migrations()"
+                )
+            )
 
     def test_no_connection_is_made_for_who_does_not_ask(self, backend: Backend) -> None:
         env_py = connecting(
@@ -343,10 +348,15 @@ LOCK_TIMEOUT_OF_A_REVISION = "SELECT current_setting('lock_timeout') || current_
 CONNECTIONS = {
     "one connection, a transaction per revision": connecting(options=", transaction_per_migration=True"),
     "one transaction asked for": connecting(options=", transaction_per_migration=False"),
-    "in line": online(
-        "connection = create_engine(os.environ['DATABASE_URL']).connect()\n"
+    "in line, never closed": online(
+        "connection = create_engine(os.environ['DATABASE_URL'], isolation_level='AUTOCOMMIT').connect()\n"
         "context.configure(connection)\n"
-        "context.run_migrations()"  # no transaction at all, and never closed
+        "context.run_migrations()"
+    ),
+    "in line, a transaction per revision": online(
+        "connection = create_engine(os.environ['DATABASE_URL']).connect()\n"
+        "context.configure(connection, transaction_per_migration=True)\n"
+        "context.run_migrations()"
     ),
     "a pool": online(
         CONNECT.format(before="pass", after="pass", options="").replace("pool.NullPool", "pool.QueuePool")
@@ -416,6 +426,14 @@ with create_engine(os.environ["DATABASE_URL"]).begin() as connection:
     context.run_migrations()
 """
     ),
+    "no block, and a commit at the end": online(
+        """
+with create_engine(os.environ["DATABASE_URL"]).connect() as connection:
+    context.configure(connection=connection)
+    context.run_migrations()
+    connection.commit()
+"""
+    ),
     "a transaction by hand": online(
         """
 connection = create_engine(os.environ["DATABASE_URL"]).connect()
@@ -483,6 +501,20 @@ class TestTransactions:
             assert answer.error_type == "ConfigurationError", answer.payload
             assert answer.message.endswith("the database is at c3, not at a1")
         assert backend.invoke().payload["applied"] == []
+
+    def test_no_block_and_no_commit_is_no_success_and_changes_nothing(self, backend: Backend) -> None:
+        """Alembic itself exits with 0 here, and the database is as before."""
+        message = backend.refused(
+            online(
+                "with create_engine(os.environ['DATABASE_URL']).connect() as connection:\n"
+                "    context.configure(connection)\n"
+                "    context.run_migrations()"
+            )
+        )
+
+        assert message.startswith("ConfigurationError: env.py ran to its end but did not commit")
+        assert "`with context.begin_transaction():`" in message
+        assert not backend.runner.events("revision.applied")
 
     def test_a_failure_after_the_revisions_says_what_is_committed(self, backend: Backend) -> None:
         env_py = connecting()

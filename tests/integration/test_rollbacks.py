@@ -21,7 +21,12 @@ ROLLS_BACK = {
     "abort": "op.execute('/* x */ abort work;')",
     "chain": "op.get_bind().execute(sa.text('ROLLBACK AND CHAIN'))",
     "connection": "op.get_bind().rollback()",
-    "session": "from sqlalchemy.orm import Session\nSession(bind=op.get_bind()).rollback()",
+    "session": """
+from sqlalchemy.orm import Session
+session = Session(bind=op.get_bind())
+session.execute(sa.text("SELECT 1"))
+session.rollback()
+""",
     "prepared": "op.execute(f\"PREPARE TRANSACTION '{op.get_bind().engine.url.database}'\")",
     "refused commit": """
 op.execute("CREATE TABLE checked (id int UNIQUE DEFERRABLE INITIALLY DEFERRED)")

@@ -8,6 +8,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from tests.support.bystander import query
+from tests.support.functions import RUNTIME
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -15,12 +16,15 @@ if TYPE_CHECKING:
     from localcloud.postgres import Database
 
 
-def alembic(folder: Path, database: Database, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run the alembic command in the folder."""
+def alembic(
+    folder: Path, database: Database, *arguments: str, libraries: Path | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run the alembic command in the folder, with the libraries of a package if they are given."""
+    more = {"PYTHONPATH": str(libraries), "PGSSLROOTCERT": str(database.ca)} if libraries is not None else {}
     return subprocess.run(
-        [sys.executable, "-m", "alembic", *arguments],
+        [str(RUNTIME if libraries is not None else sys.executable), "-m", "alembic", *arguments],
         cwd=folder,
-        env={**os.environ, "DATABASE_URL": database.url, "PYTHONDONTWRITEBYTECODE": "1"},
+        env={**os.environ, "DATABASE_URL": database.url, "PYTHONDONTWRITEBYTECODE": "1", **more},
         capture_output=True,
         text=True,
         check=False,
