@@ -48,6 +48,14 @@ def measure(ground: Ground, effort: Effort) -> Outcome:
     measured = interleaved(contestants, effort.rounds)
     long = _case(effort.long)
     goals = (
+        *(
+            Goal(
+                f"cold at {size:,} revisions, to the bare script with bytecode",
+                measured.ratio((_case(size), OURS), (_case(size), _BARE)),
+                1.6,
+            )
+            for size in effort.sizes
+        ),
         Goal(
             f"cold at {effort.long:,} revisions, to the naive handler",
             measured.ratio((long, OURS), (long, _NAIVE)),

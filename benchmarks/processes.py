@@ -43,7 +43,7 @@ def watched(pid: int) -> Iterator[Peak]:
         while True:
             last = ends.is_set()
             total = 0.0
-            for one in [pid, *_descendants(pid)]:
+            for one in [pid, *descendants(pid)]:
                 # A process that has just ended has no memory.
                 with contextlib.suppress(FileNotFoundError, ProcessLookupError, KeyError):
                     own_peaks[one] = max(own_peaks.get(one, 0.0), _fields(one, "status")["VmHWM"])
@@ -68,12 +68,13 @@ def watched(pid: int) -> Iterator[Peak]:
         thread.join()
 
 
-def _descendants(pid: int) -> list[int]:
+def descendants(pid: int) -> list[int]:
+    """Return the process ids of the living children of a process, and of theirs."""
     found = []
     with contextlib.suppress(FileNotFoundError, ProcessLookupError):
         for task in (_PROC / str(pid) / "task").iterdir():
             for child in map(int, (task / "children").read_text(encoding="ascii").split()):
-                found += [child, *_descendants(child)]
+                found += [child, *descendants(child)]
     return found
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
+import threading
 import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -75,7 +76,14 @@ class Tool:
 
     def finish(self, process: subprocess.Popen[bytes]) -> None:
         """Wait for its end. Raise `RuntimeError` with its output for a failure, which would be no measurement."""
-        if process.wait(_LONGEST_S) != 0:
+        # Python's wait() with a timeout looks every 50 ms, which would be a part of the measured time.
+        limit = threading.Timer(_LONGEST_S, process.kill)
+        limit.start()
+        try:
+            code = process.wait()
+        finally:
+            limit.cancel()
+        if code != 0:
             output = self.folder.with_suffix(".log").read_text(encoding="utf-8", errors="replace")
             raise RuntimeError(f"{self.name} failed: {output[-2000:]}")
 
