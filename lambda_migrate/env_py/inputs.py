@@ -12,6 +12,7 @@ import sqlalchemy
 from alembic.config import CommandLine
 
 from lambda_migrate.env_py.drivers import PSYCOPG2, provide
+from lambda_migrate.env_py.transactions import OF_THE_CALLER
 from lambda_migrate.invocation.errors import ConfigurationError
 from lambda_migrate.invocation.settings import SCHEMA_PLACEHOLDER
 
@@ -136,7 +137,7 @@ class _Attributes(dict[str, Any]):
     def __missing__(self, key: str) -> Any:  # noqa: ANN401
         if key != "connection":
             raise KeyError(key)
-        connection = self._make_engine().connect()
+        connection = self._make_engine().connect().execution_options(**{OF_THE_CALLER: True})
         # Some env.py files expect an engine here, as pytest-alembic passes one, and call its connect().
         connection.connect = lambda: contextlib.nullcontext(connection)  # type: ignore[attr-defined]
         self[key] = connection

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     import sqlalchemy
     from alembic.runtime.migration import MigrationContext
 
+# The execution option of a connection that env.py gets from its caller (``config.attributes["connection"]``).
+OF_THE_CALLER = "of_the_caller"
+
 # Statements without an effect that ends with the transaction. A default for transactions is not one of them: it would
 # apply to each later transaction, and under Alembic itself there is none.
 _NOTHING_LOCAL = re.compile(
@@ -120,10 +123,13 @@ class Transactions:
     def _is_in_env_pys_transaction(self) -> bool:
         """Return whether env.py itself commits what the revisions do, or loses it: Alembic does not.
 
-        Without ``with context.begin_transaction()`` around it, Alembic begins no transaction for all revisions.
+        Without ``with context.begin_transaction()`` around it, Alembic begins no transaction for all revisions. On a
+        connection of the caller, the caller commits, which is this function.
         """
         if _began_explicitly(self._connection):
             return True
+        if self._connection.get_execution_options().get(OF_THE_CALLER):
+            return False
         in_block = self._context._transaction is not None or self._context._in_external_transaction  # noqa: SLF001
         return self._shares and not in_block and not is_autocommit(self._connection)
 

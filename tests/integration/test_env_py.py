@@ -194,12 +194,7 @@ class TestAddress:
         for way in ADDRESSES.values():
             backend.upgraded(online(way + CONNECT_TO_URL), ini=ini)
         for way in HANDED_OVER:
-            backend.upgraded(
-                online(
-                    way
-                    + "\ncontext.configure(connection)\nwith context.begin_transaction():\n    context.run_migrations()"
-                )
-            )
+            backend.upgraded(online(way + "\ncontext.configure(connection)\ncontext.run_migrations()"))
 
     def test_no_connection_is_made_for_who_does_not_ask(self, backend: Backend) -> None:
         env_py = connecting(
