@@ -170,6 +170,9 @@ class _Seeding:
     # --- one table ---
 
     def _fill(self, table: TableShape, there: int, open_ends: Sequence[Reference]) -> None:
+        if not table.stores_rows:
+            self.reasons[table.name] = "it has no partitions"
+            return
         parents = {}
         for reference in table.references:
             if reference in open_ends and not (reference.table == table.oid and there):

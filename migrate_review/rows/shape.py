@@ -42,7 +42,10 @@ class Reference:
 
 @dataclass(frozen=True)
 class TableShape:
-    """A table. ``checks`` and ``bounds`` are SQL expressions; ``bounds`` are those of its partitions."""
+    """A table. ``checks`` and ``bounds`` are SQL expressions; ``bounds`` are those of its partitions.
+
+    ``stores_rows`` is False for a partitioned table without partitions.
+    """
 
     oid: int
     name: str
@@ -52,6 +55,7 @@ class TableShape:
     references: tuple[Reference, ...]
     bounds: tuple[str, ...]
     deferrable: bool
+    stores_rows: bool
 
     def column(self, name: str) -> ColumnShape:
         """Return the column of this name."""
@@ -138,7 +142,8 @@ SELECT json_build_object(
                 FROM pg_constraint k WHERE k.conrelid = t.oid AND k.contype = 'f' AND k.conparentid = 0),
             'bounds', (
                 SELECT coalesce(json_agg(pg_get_partition_constraintdef(leaf.relid)), '[]')
-                FROM pg_partition_tree(t.oid) AS leaf WHERE t.relkind = 'p' AND leaf.isleaf AND leaf.level > 0)
+                FROM pg_partition_tree(t.oid) AS leaf WHERE t.relkind = 'p' AND leaf.isleaf AND leaf.level > 0),
+            'partitioned', t.relkind = 'p'
         ) ORDER BY t.shown), '[]') FROM tables t)
 )::text
 """
@@ -187,6 +192,7 @@ def _described(shape: Mapping[str, Any]) -> tuple[dict[int, Type], list[TableSha
                 tuple(Reference(tuple(own), oid, tuple(target)) for own, oid, target in table["references"]),
                 tuple(bound or "true" for bound in table["bounds"]),
                 table["deferrable"],
+                not table["partitioned"] or bool(table["bounds"]),
             )
         )
     return types, tables

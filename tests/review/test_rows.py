@@ -158,6 +158,16 @@ def test_tables_of_every_constraint_are_filled_and_twice_alike(zoo: Database) ->
     assert all(again[name] == rows[name] for name in ZOO if "serial" not in ZOO[name] and "owne" not in name)
 
 
+def test_a_table_without_partitions_stays_empty_at_once(database: Database) -> None:
+    ddl = (
+        "CREATE TABLE whole (id int) PARTITION BY RANGE (id); CREATE TABLE outer_parts (id int) PARTITION BY LIST (id);"
+        " CREATE TABLE inner_parts PARTITION OF outer_parts FOR VALUES IN (1) PARTITION BY LIST (id)"
+    )
+    unfilled, rows = filled(database, ddl)
+    assert unfilled == dict.fromkeys(("whole", "outer_parts"), "it has no partitions")
+    assert rows == {"whole": [], "outer_parts": []}
+
+
 def test_values_differ_from_table_to_table(zoo: Database) -> None:
     columns = "(id uuid PRIMARY KEY, other uuid, name text NOT NULL UNIQUE, email text NOT NULL UNIQUE)"
     _, rows = filled(zoo, ";".join(f"CREATE TABLE {name} {columns}" for name in ("cats", "dogs")))
