@@ -257,6 +257,7 @@ lock: $(TOOLS) ## Update all pinned versions
 	$(COMPILE) --upgrade localcloud/audit.in -o localcloud/audit.txt
 	$(COMPILE) --upgrade --no-emit-package alembic --no-emit-package sqlalchemy tests/support/env_py/drivers.in -o tests/support/env_py/drivers.txt
 	$(COMPILE) tests/support/env_py/oldest.in -o tests/support/env_py/oldest.txt
+	$(COMPILE) --no-deps tests/support/env_py/sqlalchemy14.in -o tests/support/env_py/sqlalchemy14.txt
 	$(COMPILE) --upgrade --override tests/support/compose/overrides.txt tests/support/compose/tools.in -o tests/support/compose/tools.txt
 	$(COMPILE) --upgrade benchmarks/naive.in -o benchmarks/naive.txt
 	$(COMPILE) --upgrade benchmarks/bare.in -o benchmarks/bare.txt

@@ -36,8 +36,6 @@ _ENV_PY = _CHECKOUT / "lambda_migrate" / "env_py" / "requirements.txt"
 
 # A patch release that is at least as new as Lambda's own, for markers such as python_full_version < "3.11.3".
 _ANY_PATCH = 99
-# Later than the last minor release of these.
-_ANY_MINOR = 50
 # The runtimes that a stage may have, as in infra.stages.
 MINORS = range(11, 15)
 # More distributions without a wheel than any backend has: uv names one at a time.
@@ -475,13 +473,14 @@ def _allows_from(line: str, oldest: str) -> bool:
         with contextlib.suppress(InvalidVersion):  # such as ==1.4.*
             return Version(pin[2]) >= Version(oldest)
     specifiers = re.search(r"[<>=!~].*", re.sub(r"\s*[;\\@].*|\s+--hash.*", "", line))
-    major, minor = map(int, oldest.split("."))
-    releases = (f"{major}.{number}.{patch}" for number in range(minor, _ANY_MINOR) for patch in range(_ANY_PATCH))
     try:
         allowed = SpecifierSet(specifiers[0] if specifiers else "")
-    except InvalidSpecifier:
+        bounds = [oldest, *(each.version.removesuffix(".*") for each in allowed)]
+        # Whatever is allowed has one of these bounds or the release after one in it.
+        releases = [Version(text) for bound in bounds for text in (bound, f"{bound}.1")]
+    except (InvalidSpecifier, InvalidVersion):
         return True  # uv reports the error
-    return any(map(allowed.contains, (*releases, f"{major + 1}.0")))
+    return any(allowed.contains(each, prereleases=True) for each in releases if each >= Version(oldest))
 
 
 def _refuse_another_python(requirements: Requirements, platform: Platform) -> None:

@@ -54,7 +54,7 @@ def install(  # noqa: PLR0913 - what a run and a review do differently
         if connection is None and not environment.is_offline_mode():
             raise ConfigurationError("env.py gave context.configure() no connection, though it does not run offline")
         # For any other type, Alembic raises its own error.
-        online = connection if isinstance(connection, sqlalchemy.Connection) else None
+        online = connection if isinstance(connection, sqlalchemy.engine.Connection) else None
         if online is not None:
             prepare(online)
         per_revision = bool(options.get("transaction_per_migration"))

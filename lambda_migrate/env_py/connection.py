@@ -39,11 +39,11 @@ OTHER_POOLER = (
 def set_search_path_of_sessions(schema: str) -> None:
     """Set the search_path of each session that env.py, a revision or the application opens through SQLAlchemy."""
 
-    def set_path(connection: sqlalchemy.Connection) -> None:
+    def set_path(connection: sqlalchemy.Connection, *_: object) -> None:
         if connection.dialect.name == "postgresql":
             row_between(connection, qualified(f"SELECT {_search_path(schema)}"))
 
-    event.listen(sqlalchemy.Engine, "engine_connect", set_path)
+    event.listen(sqlalchemy.engine.Engine, "engine_connect", set_path)
 
 
 @dataclass(frozen=True)

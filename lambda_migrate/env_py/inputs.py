@@ -8,6 +8,7 @@ import re
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+import alembic.command
 import sqlalchemy
 from alembic.config import CommandLine
 
@@ -94,7 +95,9 @@ def _accept_percent_signs(config: Config) -> None:
 def command_line(job: Job, *options: str) -> argparse.Namespace:
     """Return the ``config.cmd_opts`` that env.py gets when the alembic command runs it."""
     arguments = {"upgrade": [job.revision], "plan": [job.revision], "downgrade": ["base"], "stamp": [job.revision]}
-    command = {"plan": "upgrade", "status": "current", "doctor": "history"}.get(job.action, job.action)
+    # Alembic has `check` since 1.9.
+    check = "check" if hasattr(alembic.command, "check") else "revision"
+    command = {"plan": "upgrade", "status": "current", "doctor": "history", "check": check}.get(job.action, job.action)
     found = command_line_parser().parse_args(
         ["-c", job.settings.alembic_config.name, command, *arguments.get(job.action, ()), *options]
     )
@@ -160,7 +163,7 @@ class _Attributes(dict[str, Any]):
 
 def _own_engine(credentials: Credentials, driver: str) -> sqlalchemy.Engine:
     # An env.py uses a connection from `attributes` without asyncio.
-    url = sqlalchemy.make_url(credentials.url(driver))
+    url = sqlalchemy.engine.make_url(credentials.url(driver))
     if url.get_dialect().is_async:
         provide(PSYCOPG2)
         url = url.set(drivername=PSYCOPG2)

@@ -189,7 +189,7 @@ class Journal:
         if self._resuming is None:
             self._resuming = Resuming(self._index_dropped, self._statement_skipped)
             # On each connection, because a revision may open another one in autocommit mode.
-            event.listen(sqlalchemy.Engine, "before_cursor_execute", self._resume, retval=True)
+            event.listen(sqlalchemy.engine.Engine, "before_cursor_execute", self._resume, retval=True)
 
     def _before(
         self,

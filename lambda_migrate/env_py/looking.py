@@ -25,13 +25,13 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy
 from sqlalchemy import event
-from sqlalchemy.pool import PoolProxiedConnection
 
 from lambda_migrate.database.qualified import qualified
 from lambda_migrate.env_py.connection import OTHER_POOLER
 from lambda_migrate.env_py.driver_errors import server_error
 from lambda_migrate.env_py.driver_state import is_idle, pid_at_connect
 from lambda_migrate.env_py.messages import NEVER_COMMITTED, READ_ONLY
+from lambda_migrate.env_py.sqlalchemy_versions import POOLED
 from lambda_migrate.env_py.statements import may_control_transaction, split
 from lambda_migrate.env_py.transactions import row_between
 from lambda_migrate.invocation.errors import ConfigurationError, PoolerRefused
@@ -139,13 +139,13 @@ class Looking:
         if not self.job.pooled:  # poolers refuse the startup parameter
             os.environ["PGOPTIONS"] = f"{os.environ.get('PGOPTIONS', '')} -c {_DEFAULT}=on".strip()
             _make_asyncpg_read_only()
-        event.listen(sqlalchemy.Engine, "engine_connect", _make_others_read_only)
-        event.listen(sqlalchemy.Engine, "do_connect", self._connect)
+        event.listen(sqlalchemy.engine.Engine, "engine_connect", _make_others_read_only)
+        event.listen(sqlalchemy.engine.Engine, "do_connect", self._connect)
         event.listen(sqlalchemy.pool.Pool, "checkin", self._checked_in)
         event.listen(sqlalchemy.pool.Pool, "checkout", self._checked_out)
-        event.listen(sqlalchemy.Engine, "before_cursor_execute", self._before, retval=True)
-        event.listen(sqlalchemy.Engine, "after_cursor_execute", self._after)
-        event.listen(sqlalchemy.Engine, "handle_error", self._failed)
+        event.listen(sqlalchemy.engine.Engine, "before_cursor_execute", self._before, retval=True)
+        event.listen(sqlalchemy.engine.Engine, "after_cursor_execute", self._after)
+        event.listen(sqlalchemy.engine.Engine, "handle_error", self._failed)
         for name in ("cursor", "commit", "rollback"):
             _wrap_pooled(name, getattr(self, f"_pooled_{name}"))
         # The backend may have other drivers only.
@@ -447,7 +447,7 @@ def _make_asyncpg_read_only() -> None:
 
 def _wrap_pooled(name: str, wrapper: Callable[..., Any]) -> None:
     """Replace a method of every connection that a pool of SQLAlchemy gives out."""
-    for each in PoolProxiedConnection.__subclasses__():
+    for each in POOLED:
         original = getattr(each, name, None)
 
         def wrapped(
@@ -463,7 +463,7 @@ def _wrap_pooled(name: str, wrapper: Callable[..., Any]) -> None:
         setattr(each, name, wrapped)
 
 
-def _make_others_read_only(connection: sqlalchemy.Connection) -> None:
+def _make_others_read_only(connection: sqlalchemy.Connection, *_: object) -> None:
     """Make sessions read-only whose driver cannot be held, if they go through SQLAlchemy."""
     if connection.dialect.name == "postgresql" and not _is_postgresql(_driver(connection.connection)):
         row_between(
@@ -482,7 +482,7 @@ def _is_postgresql(driver: Any) -> bool:  # noqa: ANN401
 
 def _driver(pooled: Any) -> Any:  # noqa: ANN401
     """Return the driver's connection of a pooled one."""
-    return pooled.dbapi_connection if isinstance(pooled, PoolProxiedConnection) else pooled
+    return pooled.dbapi_connection if isinstance(pooled, POOLED) else pooled
 
 
 def _real(driver: Any, name: str) -> None:  # noqa: ANN401

@@ -20,6 +20,7 @@ from lambda_migrate.env_py.driver_errors import text_without_values
 from lambda_migrate.env_py.journal import MigrationsCall
 from lambda_migrate.env_py.messages import NO_MODELS, READ_ONLY_ACTIONS, Began, Entry, Next, Ran, Started
 from lambda_migrate.env_py.progress import Progress
+from lambda_migrate.env_py.sqlalchemy_versions import begin, commit
 from lambda_migrate.invocation.errors import (
     ConfigurationError,
     DowngradeRefused,
@@ -99,12 +100,13 @@ class Steps:
         if not known:
             # The first step commits this too, so the version table is never empty for others.
             table = sqlalchemy.table(context.version_table, schema=context.version_table_schema)
+            begin(connection)
             connection.execute(table.delete())
             self.journal.heads, self.journal.forgotten = (), frozenset(heads)
         yield from steps
         if connection.in_transaction() and not self.journal.held_open:
             # Without a step, as in a stamp to base, nothing else commits.
-            connection.commit()
+            commit(connection)
 
     def status(self, current: Sequence[str], context: MigrationContext) -> Iterable[Any]:
         """Send the database's current revisions, and return no steps."""
@@ -240,7 +242,7 @@ class Steps:
             # Alembic takes the next step, so this one is done. If the revision itself committed, Alembic had nothing to
             # commit, and the new version is in a later transaction that nobody else would end.
             if connection.in_transaction() and not self.journal.held_open:
-                connection.commit()
+                commit(connection)
             self.journal.revision = None
             duration_ms = round((time.monotonic() - started) * 1000)
             committed = not connection.in_transaction()

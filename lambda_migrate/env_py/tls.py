@@ -57,7 +57,7 @@ def hold_tls(mode: str, root: Path) -> None:
         return original(self, *arguments, **parameters)
 
     DefaultDialect.connect = connect  # type: ignore[method-assign]
-    event.listen(sqlalchemy.Engine, "do_connect", refuse_unknown)
+    event.listen(sqlalchemy.engine.Engine, "do_connect", refuse_unknown)
     _hold_in_psycopg2(policy)
 
 
@@ -176,7 +176,7 @@ def _asyncpg(policy: _Policy, arguments: tuple[Any, ...], parameters: Mapping[st
     given = parameters.get("ssl")
     address = parameters.get("dsn") or next(iter(arguments), None)
     if given is None and address:
-        given = sqlalchemy.make_url(str(address)).query.get("sslmode")
+        given = sqlalchemy.engine.make_url(str(address)).query.get("sslmode")
     if given is True:
         given = _VERIFY_FULL
     if str(parameters.get("host") or "").startswith("/"):

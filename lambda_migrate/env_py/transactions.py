@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import event
 
 from lambda_migrate.env_py import driver_state
+from lambda_migrate.env_py.sqlalchemy_versions import begin, begins_by_itself, rollback
+from lambda_migrate.invocation.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -37,6 +39,10 @@ _NOTHING_LOCAL = re.compile(
     r"|CREATE\s+(SCHEMA|EXTENSION)\s+IF\s+NOT\s+EXISTS\s+[^()]*",
     re.IGNORECASE | re.DOTALL,
 )
+_LOCAL_WITHOUT_TRANSACTION = (
+    "env.py executes a statement whose effect may end with its transaction, and SQLAlchemy 1.4 commits the next one by"
+    " itself: put both into `with context.begin_transaction():`; no revision was run"
+)
 
 
 class Transactions:
@@ -55,6 +61,8 @@ class Transactions:
         self._run = context.run_migrations
         self._shares = False
         self._commits = False
+        # True if env.py began a transaction before Alembic's block, on a connection whose statements begin none.
+        self._is_env_pys = False
         # The statements of the transaction that env.py is in, until the revisions begin.
         self._statements: list[str] = []
         self._listeners: dict[str, Callable[..., Any]] = {
@@ -80,7 +88,7 @@ class Transactions:
     def _note(self, _: Any, __: Any, statement: str, *___: Any) -> None:  # noqa: ANN401
         self._statements.append(statement)
 
-    # Three attributes of Alembic's are private, and the same in each version from 1.13 to 1.20. `_transaction` is what
+    # Three attributes of Alembic's are private, and the same in each version from 1.7 to 1.20. `_transaction` is what
     # the end of env.py's `with context.begin_transaction()` commits.
 
     def _begin_transaction(self, _per_migration: bool = False) -> Any:  # noqa: ANN401, FBT001, FBT002 - as Alembic's own
@@ -88,6 +96,7 @@ class Transactions:
             return self._begin(_per_migration=True)
         if not self._commits:
             return self._rolled_back()
+        self._is_env_pys = self._connection.in_transaction() and not begins_by_itself(self._connection)
         # With this, Alembic would begin nothing here.
         self._context._transaction_per_migration = False  # noqa: SLF001
         try:
@@ -97,14 +106,17 @@ class Transactions:
 
     @contextmanager
     def _rolled_back(self) -> Iterator[None]:
+        begin(self._connection)
         try:
             yield
         finally:
-            self._connection.rollback()
+            rollback(self._connection)
 
     def _run_migrations(self, **options: Any) -> None:  # noqa: ANN401 - the options of any revision
         context, connection = self._context, self._connection
         if self._is_in_env_pys_transaction() or (self._shares and self._may_have_made_something_local()):
+            if self._commits and not (connection.in_transaction() or begins_by_itself(connection)):
+                raise ConfigurationError(_LOCAL_WITHOUT_TRANSACTION)
             self._set_held_open(connection, True)  # noqa: FBT003 - the value of a setter
             # Then Alembic neither begins nor commits a transaction for a revision.
             context._in_external_transaction = True  # noqa: SLF001
@@ -126,12 +138,15 @@ class Transactions:
         Without ``with context.begin_transaction()`` around it, Alembic begins no transaction for all revisions. On a
         connection of the caller, the caller commits, which is this function.
         """
-        if _began_explicitly(self._connection):
-            return True
-        if self._connection.get_execution_options().get(OF_THE_CALLER):
-            return False
+        connection = self._connection
         in_block = self._context._transaction is not None or self._context._in_external_transaction  # noqa: SLF001
-        return self._shares and not in_block and not is_autocommit(self._connection)
+        if not begins_by_itself(connection):
+            return connection.in_transaction() and (self._is_env_pys or not in_block)
+        if _began_explicitly(connection):
+            return True
+        if connection.get_execution_options().get(OF_THE_CALLER):
+            return False
+        return self._shares and not in_block and not is_autocommit(connection)
 
     def _may_have_made_something_local(self) -> bool:
         """Return whether the session is in a transaction whose statements may have an effect that ends with it."""
@@ -150,7 +165,7 @@ def _makes_nothing_local(statement: str) -> bool:
 def _began_explicitly(connection: sqlalchemy.Connection) -> bool:
     """Return whether env.py began the transaction by `with connection.begin()`, and so commits it.
 
-    Only this private attribute, the same in SQLAlchemy 2.0 and 2.1, distinguishes it from one that a statement began.
+    Only this private attribute, the same from SQLAlchemy 1.4 to 2.1, distinguishes it from one that a statement began.
     """
     return connection.in_transaction() and connection._trans_context_manager is not None  # noqa: SLF001
 

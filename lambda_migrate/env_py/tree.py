@@ -2,7 +2,7 @@
 
 Alembic's own commands run no code between their steps. So the steps come from the methods that those commands use:
 `_upgrade_revs`, `_downgrade_revs` and `_stamp_revs` of `ScriptDirectory`. Its `_version_locations` are the folders of
-the revisions. These names are private, and tested with 1.13 to 1.20.
+the revisions. These names are private, and tested with 1.8 to 1.20.
 
 If the package has a manifest, the graph comes from it, and a revision's module is loaded when the revision runs. So the
 cost of a run depends on the pending revisions, not on the length of the history.

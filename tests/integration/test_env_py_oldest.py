@@ -1,4 +1,4 @@
-"""The oldest supported Alembic and SQLAlchemy give the same results as the newest."""
+"""The oldest SQLAlchemy 2, and an Alembic of its time, give the same results as the newest."""
 
 from __future__ import annotations
 

@@ -149,10 +149,10 @@ def test_a_uv_lock_without_a_project_is_passed_over(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "lines, has",
     [
-        ("alembic==1.8.1\nsqlalchemy==1.4.41 \\\n    --hash=sha256:00\n", "alembic==1.8.1 and sqlalchemy==1.4.41"),
-        ("alembic\nSQLAlchemy[asyncio]==2.0.0b3\n", "SQLAlchemy[asyncio]==2.0.0b3"),
+        ("alembic==1.6.5\nsqlalchemy==1.3.24 \\\n    --hash=sha256:00\n", "alembic==1.6.5 and sqlalchemy==1.3.24"),
+        ("alembic\nSQLAlchemy[asyncio]==1.4.0b3\n", "SQLAlchemy[asyncio]==1.4.0b3"),
         ("alembic\nsqlalchemy<1.4.0 ; python_version > '3'\n", "sqlalchemy<1.4.0"),
-        ("alembic ~= 1.8\nsqlalchemy ~= 1.4.3\n", "sqlalchemy ~= 1.4.3"),
+        ("alembic ~= 1.6.2\nsqlalchemy >1.3, <2\n", "alembic ~= 1.6.2"),
     ],
 )
 def test_all_that_is_too_old_is_named_at_once(tmp_path: Path, lines: str, has: str) -> None:

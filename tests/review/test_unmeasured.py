@@ -355,7 +355,7 @@ def test_libraries_that_are_too_old_are_named_before_anything_runs(
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "packages"))
     folder = write_tree(tmp_path / "backend", [PEOPLE])
     with (
-        pytest.raises(ReviewError, match=r"the backend has sqlalchemy 1\.4\.41; .* work with 2\.0 and later"),
+        pytest.raises(ReviewError, match=r"the backend has sqlalchemy 1\.4\.41; the review works with 2\.0 and later"),
         reviewing(folder, on=postgres_server),
     ):
         pass

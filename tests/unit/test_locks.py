@@ -15,7 +15,7 @@ from infra.package.lock_discovery import find as find_lock
 from infra.package.lock_discovery import python_of
 from infra.package.lock_readers import read_lock
 from infra.package.requirements import Requirements, read_requirements
-from infra.package.resolving import allows, backend_pins
+from infra.package.resolving import _allows_from, allows, backend_pins
 from infra.package.uv_tool import Index
 from tests.support.backends import write
 
@@ -266,6 +266,17 @@ def test_alembic_in_a_group_of_the_lock_has_the_locked_version(tmp_path: Path) -
     lock = poetry("sqlalchemy", "2.0.43", 'groups = ["main"]') + poetry("alembic", "1.16.5", 'groups = ["dev"]')
     write(tmp_path, **{"poetry.lock": lock})
     assert read_requirements(tmp_path).elsewhere["alembic"] == "1.16.5"
+
+
+@pytest.mark.parametrize(
+    "range_, allowed",
+    [
+        ("", True), ("<2", True), (">=1.3,<1.4.24", False), ("==1.4.*", True), ("==1.3.*", False), ("~=1.3.3", False),
+        ("~=2.0.30", True), (">2.0,<2.0.2", True), ("!=1.4.24", True), ("==1.4.23", False), ("==2.0.0b3", True),
+    ],
+)  # fmt: skip
+def test_a_range_that_allows_any_release_from_the_oldest_on_is_not_too_old(range_: str, *, allowed: bool) -> None:
+    assert _allows_from(f"sqlalchemy[asyncio]{range_} ; python_version > '3'", "1.4.24") == allowed
 
 
 @pytest.mark.parametrize(
