@@ -36,8 +36,6 @@ _STOP_SECONDS = 20.0
 _PORT_ATTEMPTS = 5
 # The first version with a locale provider of its own.
 _BUILTIN_LOCALE = 17
-# The first version in which their number is a setting.
-_SCRAM_ITERATIONS = 16
 
 # PostgreSQL fails if its only address is taken. If it also listened on ::1, it would only warn.
 _ACCESS = """\
@@ -303,7 +301,7 @@ def _make(programs: Path, directory: Path, cluster: Path, *, durable: bool, vers
             shutil.rmtree(leftover)
     making.mkdir(mode=0o700)
     _give_away(making)
-    _initdb(programs, making / "data", record.password, durable=durable, version=version)
+    _initdb(programs, making / "data", record.password, version)
     authority = trustme.CA(organization_name="local PostgreSQL")
     certificate = authority.issue_cert("localhost", "127.0.0.1", "::1")
     _configure(making / "data", certificate, durable=durable, needs_tls=needs_tls)
@@ -314,7 +312,7 @@ def _make(programs: Path, directory: Path, cluster: Path, *, durable: bool, vers
     return record
 
 
-def _initdb(programs: Path, data: Path, password: str, *, durable: bool, version: int) -> None:
+def _initdb(programs: Path, data: Path, password: str, version: int) -> None:
     password_file = data.with_name("password")
     files.write_private(password_file, password)
     _give_away(password_file)
@@ -333,8 +331,6 @@ def _initdb(programs: Path, data: Path, password: str, *, durable: bool, version
             "--lc-ctype=C",
             "--lc-messages=C",
             "--no-sync",
-            # With the usual 4,096, a third of the processor time of a connection is for hashing the password.
-            *(("--set=scram_iterations=1",) if version >= _SCRAM_ITERATIONS and not durable else ()),
         ],
         env=_environment(),
         cwd="/",
