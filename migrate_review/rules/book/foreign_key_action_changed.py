@@ -20,7 +20,7 @@ RULE = Rule(
     severity=Severity.WARNING,
     theme=Theme.COMPATIBILITY,
     hazard="The running application can no longer delete a row of {other} to which {table} refers: {constraint} no"
-    " longer has {action}.",
+    " longer has {action}, or has an action that the columns refuse.",
     fix="""\
 # Keep {action}, or first release code that deals with the rows of {table} itself, and acknowledge the finding:
 # -- reviewed: foreign-key-action-changed the release before deletes the rows of {table} first""",
@@ -42,7 +42,7 @@ def upgrade() -> None:
 """,
 )
 
-_ACTION = re.compile(r"\bON DELETE (?:CASCADE|SET (?:NULL|DEFAULT)(?: \([^)]*\))?)")
+_ACTION = re.compile(r"\bON DELETE (?:CASCADE|SET (?:NULL|DEFAULT)(?: \((?P<some>[^)]*)\))?)")
 
 
 def check(case: Case) -> Iterator[Finding]:
@@ -57,7 +57,7 @@ def check(case: Case) -> Iterator[Finding]:
             if now is None or action is None:
                 continue
             successors = _successors(constraint, table, now, before, after)
-            if successors and not any(_ACTION.search(each.definition) for each in successors):
+            if successors and not any(_lets_delete(each, now) for each in successors):
                 successor = successors[0]
                 yield case.found(
                     RULE,
@@ -67,6 +67,16 @@ def check(case: Case) -> Iterator[Finding]:
                     constraint=successor.name,
                     action=action[0],
                 )
+
+
+def _lets_delete(constraint: Constraint, table: Table) -> bool:
+    """Return whether a row to which the table refers can be deleted: SET NULL fails for a column that is NOT NULL."""
+    action = _ACTION.search(constraint.definition)
+    if action is None or "SET NULL" not in action[0]:
+        return action is not None
+    some = action["some"]
+    set_to_null = {name.strip().strip('"') for name in some.split(",")} if some else set(constraint.columns)
+    return not any(column.not_null for column in table.columns if column.name in set_to_null)
 
 
 def _successors(constraint: Constraint, table: Table, now: Table, before: Catalog, after: Catalog) -> list[Constraint]:
