@@ -1,6 +1,6 @@
 """The CDK's entry: `cdk deploy -c stage=dev` builds the function's package for that stage, and its stack.
 
-Exits with one line on standard error when the settings or the backend's tree are not fit to be deployed.
+If the settings or the backend's tree cannot be deployed, it exits with one line on standard error.
 """
 
 from __future__ import annotations

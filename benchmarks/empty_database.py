@@ -68,11 +68,11 @@ def measure(ground: Ground, effort: Effort) -> Outcome:
         (*times.rows(), *far.rows(), *sorted(trips.rows(), key=lambda row: row.case == in_all)),
         goals,
         (
-            "Every contestant commits after each revision; env.py says so to the alembic CLI too.",
+            "Every contestant commits after each revision. For the alembic CLI, env.py sets this.",
             "Functions: cold, from spawning the sandbox's process to the response. Commands: with their bytecode.",
             f"Round trips: what each revision more costs; from {part:,} and {effort.long:,} revisions.",
-            "Those of the session that applies them count: other sessions' signs of life keep nobody waiting.",
-            "Whom no goal asks for is measured once where it takes long.",
+            "Only round trips of the session that applies revisions count: no revision waits for the other sessions.",
+            "A slow contestant without a goal is measured once.",
         ),
     )
 

@@ -75,7 +75,7 @@ def measure(ground: Ground, effort: Effort) -> Outcome:
         tuple(sorted(rows, key=lambda row: row.case != nothing)),
         goals,
         (
-            "What Lambda would count: the runtime client's resident memory and what its child does not share with it.",
+            "Memory as Lambda counts it: the runtime client's resident memory, and its child's unshared memory.",
             "From /proc, every few milliseconds of a cold invocation. A megabyte is 1,048,576 bytes, as Lambda counts.",
         ),
     )

@@ -58,7 +58,7 @@ def measure(ground: Ground, effort: Effort) -> Outcome:
         "Building the package",
         measured.rows(),
         goals,
-        ("Warm: what is installed is in uv's cache. The command that `make package` runs, from its start to its end.",),
+        ("Warm: the distributions are in uv's cache. The time is that of the command of `make package`.",),
     )
 
 

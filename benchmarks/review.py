@@ -81,7 +81,7 @@ def measure(ground: Ground, effort: Effort) -> Outcome:
                 f"Case: one revision on top of {revisions - 1} others with {tables} tables, each by its own command"
                 " as a developer types it. The second review begins at the state that the first kept."
             ),
-            "squawk reads SQL and runs nothing; alembic runs the revision and looks at nothing.",
+            "squawk reads SQL and runs nothing; alembic runs the revision and measures nothing.",
         ),
     )
 

@@ -74,7 +74,7 @@ def measure(ground: Ground, effort: Effort) -> Outcome:
         ),
         (
             "The longest that a reader or a writer waited for one statement. Every tool has its defaults.",
-            "Where there is no lock timeout, the stall is as long as the report, whatever that is; here it is short.",
+            "Without a lock timeout, the stall is as long as the report, which is short here.",
         ),
     )
 

@@ -81,7 +81,7 @@ def make_tenants(running: cloud.Cloud) -> None:
 
 
 def _somebody_is_there() -> bool:
-    """Return whether there is a person at a screen, to open the page."""
+    """Return whether a person runs this in a terminal of a machine with a screen."""
     has_screen = sys.platform == "darwin" or any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY"))
     return sys.stdout.isatty() and "CI" not in os.environ and has_screen
 

@@ -629,7 +629,7 @@ class Options(_Settings):
 
 
 class Stage(Options, AccountSettings):
-    """One stage of cdk.json: everything in which two functions differ."""
+    """One stage of cdk.json: all settings of one function."""
 
     @model_validator(mode="after")
     def _one_boundary_limits_roles(self) -> Self:

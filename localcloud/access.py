@@ -3,10 +3,10 @@
 MiniStack answers anybody who reaches its port: another user of this machine, or a web page in the developer's browser,
 could create a function and so run code as the developer. This program starts MiniStack with three checks before it:
 
-- A request must carry the key of this start, which stands in a file that only the developer can read. The key is the
+- A request must carry the key of this start, which is in a file that only the developer can read. The key is the
   access key id of the credentials, because every client of AWS sends it with each request.
-- It must have no Origin header and must be addressed to this machine by its own name or address. So a page of another
-  site has no way in, also not with a host name of its own that resolves to 127.0.0.1.
+- It must have no Origin header and must be addressed to this machine by its own name or address. So it refuses a page
+  of another site, even if the page's host name resolves to 127.0.0.1.
 - A function's code must be an asset that the CDK has uploaded.
 
 It runs under the interpreter of the emulator's environment, and uses nothing of this project.

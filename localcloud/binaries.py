@@ -28,8 +28,8 @@ DEFAULT_VERSION = 18
 def prepare(root: Path, version: int = DEFAULT_VERSION) -> Path:
     """Return the folder with `initdb` and `postgres` for this machine, complete and executable.
 
-    The package leaves its symbolic links to an install script, and we run none. They are made in a copy, so that
-    node_modules stays what npm says it is; the copy is of hard links and takes next to no space.
+    The package makes its symbolic links in an install script, and we run none. They are made in a copy, so that
+    node_modules stays as npm installed it. The copy consists of hard links and takes almost no space.
 
     Raises:
         LocalCloudError: the package for this platform is not installed.

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Starts AWS's own runtime client for the stage "local", and sends its output to the emulator's CloudWatch Logs.
 
-Lambda writes a function's log lines while the function works. The emulator writes them after the invocation, which is
+Lambda writes a function's log lines while the function runs. The emulator writes them after the invocation, which is
 too late for a client that follows a run. Therefore this program sends them at once.
 
 It runs with the Python of an environment that contains only this client. The local cloud puts this environment first on

@@ -1,4 +1,4 @@
-"""Both servers of the local stage together, and the database that the application lives in."""
+"""Starts and stops both servers of the local stage, and makes its database."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ROLES = postgres.Roles(owner="app_owner", migrator="app_migrator", application="
 
 @dataclass(frozen=True)
 class Cloud:
-    """The local stage: `database` holds the credentials that its secret is to have."""
+    """The local stage: `database` holds the credentials for its secret."""
 
     server: postgres.Server
     emulator: emulator.Emulator

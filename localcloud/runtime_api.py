@@ -49,7 +49,7 @@ class Function:
     Args:
         package: the function's code directory.
         environment: its variables, as the stack would set them.
-        python: the interpreter that plays the Lambda runtime; only `awslambdaric` is installed beside it.
+        python: the interpreter in place of Lambda's runtime; only `awslambdaric` is installed beside it.
     """
 
     def __init__(

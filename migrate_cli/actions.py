@@ -97,7 +97,7 @@ def confirm(call: Call, action: str, output: Output, revision: str | None = None
         UsageError: the person entered another name, or there is no terminal.
         CommandError: the stage's function cannot be found.
     """
-    if action not in CHANGING or (call.function_name is None and not stages.must_be_meant(call.stage)):
+    if action not in CHANGING or (call.function_name is None and not stages.needs_confirmation(call.stage)):
         return
     what = "stage" if call.function_name is None else "function"
     if not sys.stdin.isatty():

@@ -286,7 +286,7 @@ app.add_typer(fleet.app)
 def main() -> int:
     """Run the command of these arguments, and return its exit code."""
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
-        if getattr(sys, name) is None:  # closed by whoever called: nobody is there
+        if getattr(sys, name) is None:  # the caller has closed it
             setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))  # noqa: SIM115 - closed by the caller
     # Needed before the arguments are parsed: a wrong command gets a JSON answer, too.
     output = Output("migrate", as_json="--json" in sys.argv)

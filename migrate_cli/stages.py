@@ -204,7 +204,7 @@ def _environments() -> dict[str, dict[str, str]]:
         raise UsageError(f"cdk.json is invalid: {error}") from None
 
 
-def must_be_meant(stage: str) -> bool:
+def needs_confirmation(stage: str) -> bool:
     """Return whether a change of this stage needs a confirmation: `prod`, and the stages that cdk.json protects."""
     settings = project().stages.get(stage)
     return stage == PRODUCTION or bool(settings and settings.protect)
@@ -263,7 +263,7 @@ def _session(region: str | None, profile: str | None) -> boto3.Session:
         return boto3.Session(profile_name=profile, region_name=region)
     except BotoCoreError as error:
         raise CommandError(
-            type(error).__name__, str(error), ExitCode.AWS, advice="The profiles there are: aws configure list-profiles"
+            type(error).__name__, str(error), ExitCode.AWS, advice="To list the profiles: aws configure list-profiles"
         ) from None
 
 

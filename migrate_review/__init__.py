@@ -1,1 +1,1 @@
-"""Reviews Alembic revisions by running them on a real PostgreSQL with rows in it, and watching."""
+"""Reviews Alembic revisions: runs them on a real PostgreSQL with rows, and measures them."""

@@ -253,7 +253,7 @@ def _imports_any(sources: Iterable[bytes], names: Collection[str]) -> bool:
 
 
 def _settings(layout: Layout, selection: Selection) -> list[bytes]:
-    """Read where else the address of a database may be."""
+    """Return the texts of settings that may contain a database's address."""
     return [file.read_bytes() for file in layout.config_files] + [
         value.encode() for value in selection.environment.values()
     ]
@@ -296,7 +296,7 @@ def _normalise(directory: Path) -> None:
 
 
 def _digest(directory: Path, known: Mapping[str, str]) -> str:
-    """Digest a package; ``known`` are hashes of files that were written a moment ago."""
+    """Digest a package; ``known`` are the hashes of files that this build has written."""
     whole = hashlib.sha256()
     for path in sorted(path for path in directory.rglob("*") if path.is_file()):
         relative = path.relative_to(directory).as_posix()

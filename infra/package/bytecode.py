@@ -1,7 +1,7 @@
 """Bytecode for the interpreter that a package will run under: ``/var/task`` is read-only, and compiling takes a second.
 
-Python loads it without looking at its source ("unchecked", PEP 552), so it holds wherever and whenever the package is
-unpacked, and the same source gives the same bytes.
+Python loads it without looking at its source ("unchecked", PEP 552), so it is valid wherever and whenever the package
+is unpacked. The same source gives the same bytes.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def _find(minor: int) -> Interpreter | None:
 
 
 def _candidates(minor: int) -> Iterator[Path]:
-    """Yield where a Python may be: on the PATH, and where pyenv and uv keep theirs."""
+    """Yield the paths of possible Pythons: on the PATH, of pyenv and of uv."""
     name = f"python3.{minor}"
     for folder in map(Path, os.get_exec_path()):
         # pyenv's shims are there for every Python, and fail for all but the chosen ones.

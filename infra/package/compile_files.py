@@ -1,8 +1,9 @@
-"""Compiles Python files; run by the interpreter that a package is built for, as text, with nothing of ours imported.
+"""Compiles Python files. The package's interpreter runs this module as text, so it imports no module of ours.
 
 Reads a JSON object from standard input: ``root``, ``prefix`` (where that folder will be at run time) and ``files``, a
-list of ``[path, form]``. The form is one of ``whole``, ``short`` (next to nothing for docstrings) and ``bare``: short,
-and in the source's place. Bytecode is in ``__pycache__`` otherwise. What this Python cannot read stays as it is.
+list of ``[path, form]``. The form is one of ``whole``, ``short`` (with shortened docstrings) and ``bare`` (short, and
+in place of the source). The bytecode of the first two is in ``__pycache__``. A file that this Python cannot read stays
+unchanged.
 """
 
 import ast

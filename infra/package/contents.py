@@ -72,7 +72,7 @@ _ELF = b"\x7fELF\x02\x01"  # 64 bits, little-endian, as all of Lambda's are
 
 
 def is_known(distribution: str) -> bool:
-    """Return whether the function or env.py's process consists of it. The name is in its normal form."""
+    """Return whether it is a library of the function or of env.py's process. The name is in its normal form."""
     return distribution in _LEFT_OUT
 
 
@@ -108,8 +108,8 @@ def is_packaged(
 def packaged(path: str, content: bytes, services: Collection[str] | None) -> tuple[str, bytes]:
     """Return a stored file's path and content in the package.
 
-    Of the list of AWS endpoints, only the used services remain. A model of botocore is stored as it came, because most
-    packages have 4 of its 400 services, and to rewrite all takes 2 s.
+    The list of AWS endpoints keeps only the used services. The store keeps botocore's models unchanged: most packages
+    have 4 of its 400 services, and rewriting all takes 2 s.
     """
     if _MODEL.fullmatch(path):
         model = _without_documentation(json.loads(gzip.decompress(content)))
@@ -124,14 +124,14 @@ def packaged(path: str, content: bytes, services: Collection[str] | None) -> tup
 
 
 def stored(path: str, content: bytes) -> bytes:
-    """Return what any package needs of a file of these distributions: nothing for people or a debugger."""
+    """Return a file of these distributions without documentation and debug information, for any package."""
     if _METADATA.fullmatch(path):
         return content.partition(b"\n\n")[0] + b"\n"
     return _without_debug_information(content) if ".so" in PurePosixPath(path).suffixes else content
 
 
 def dialects_named(source: bytes) -> set[str]:
-    """Return the dialects of other databases that a Python file speaks of."""
+    """Return the dialects of other databases that a Python file names."""
     return {name for name, word in _FOREIGN_DIALECTS.items() if word.search(source)}
 
 
@@ -164,9 +164,10 @@ def _json(document: object) -> bytes:
 
 
 def _without_documentation(part: Any) -> Any:  # noqa: ANN401 - JSON
-    """Empty what botocore's models tell people: nine tenths of them, which every cold start would read.
+    """Empty the documentation in botocore's models. It is nine tenths of them, and every cold start would read it.
 
-    Botocore looks for some of it, so it is there. What is called so in AWS's own data is a structure.
+    Botocore reads some of these keys, so they stay, with an empty text. In AWS's data, a structure can have the same
+    name; it stays unchanged.
     """
     if isinstance(part, dict):
         return {

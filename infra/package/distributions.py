@@ -1,4 +1,4 @@
-"""Writes the distributions of a package: from the store, cut down to what runs, with their metadata true to it."""
+"""Writes the distributions of a package from the store, without files that never run, and updates their metadata."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Distribution:
 
 @dataclass(frozen=True)
 class Site:
-    """The distributions as they were written: what each takes, and by path whose each file is and its SHA-256.
+    """The written distributions with their sizes, and the owner and SHA-256 of each file by its path.
 
     Paths are relative to the package.
     """

@@ -24,7 +24,7 @@ _EXECUTES = frozenset({"execute", "exec_driver_sql", "scalar", "scalars", "curso
 _LOOPS = (ast.For, ast.AsyncFor, ast.While, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 
 
-def why_asked(env_py: str, others: Iterable[str]) -> str | None:
+def why_env_py_is_needed(env_py: str, others: Iterable[str]) -> str | None:
     """Return the reason why only env.py knows the version table, or None if Alembic's default applies.
 
     ``others`` are the sources of the backend's packaged modules without the revisions.

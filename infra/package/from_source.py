@@ -1,7 +1,7 @@
 """Builds distributions without a wheel if they are pure Python: in isolation, and without a compiler.
 
-A compiled module would run on this machine, and not in Lambda. Without a compiler, a distribution that needs one fails
-at once, and one with an optional compiled module is built without it.
+A module that is compiled here would not run in Lambda. Without a compiler, a distribution that needs one fails at once,
+and one with an optional compiled module is built without it.
 """
 
 from __future__ import annotations

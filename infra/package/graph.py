@@ -127,7 +127,7 @@ def _read_revision(file: Path, shown: Path) -> GraphRevision:
 
 
 def _refusal(problem: Problem, where: str) -> str:
-    """Return the message for a file that is no revision, or whose graph only running it could tell."""
+    """Return the message for a file that is no revision, or whose graph is known only after running it."""
     location = where if problem.line is None else f"{where}:{problem.line}"
     if isinstance(problem.error, SyntaxError):
         reader = f"Python {sys.version_info.major}.{sys.version_info.minor}"

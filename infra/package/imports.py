@@ -67,7 +67,7 @@ def _files(directory: Path, destination: PurePosixPath, layout: Layout) -> Files
 
 
 def _own_names(layout: Layout) -> set[str]:
-    """Return the names under which something of the backend's own may be imported."""
+    """Return the names under which the backend's own modules may be imported."""
     below = (path for root in layout.import_roots if root.source.is_dir() for path in root.source.iterdir())
     return {path.stem for path in below if path.stem.isidentifier()}
 
@@ -103,7 +103,7 @@ def imported_names(source: bytes) -> set[str]:
 
 
 def _statements(module: ast.Module) -> Iterator[ast.AST]:
-    """Yield what an import statement can be among, wherever in a module."""
+    """Yield the statements of a module that can contain imports, at any depth."""
     waiting: list[ast.AST] = [module]
     while waiting:
         node = waiting.pop()

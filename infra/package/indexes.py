@@ -28,7 +28,7 @@ _OF_INDEXES = (
 def index_of(lock: Path, folder: Path, options: tuple[str, ...] = ()) -> Index:
     """Return the indexes that a lock was made with: by the settings of uv, or else of pip, and of the lock's own tool.
 
-    Variables of uv's are left to uv, and have the last word.
+    uv reads its own variables, which take precedence.
     """
     settings: dict[str, Any] = {}
     for base, found in (*_of_machine(), *_of_project(folder)):
@@ -96,7 +96,7 @@ _PYPI = re.compile(r"https://pypi\.(python\.)?org/simple/?")
 
 
 def _of_pip() -> dict[str, Any]:
-    """Return pip's settings as uv's: of its configuration files and of its variables, which have the last word."""
+    """Return pip's settings as uv's: of its configuration files and of its variables, which take precedence."""
     found: dict[str, str] = {}
     home = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
     files = [Path("/etc/pip.conf"), Path.home() / ".pip" / "pip.conf", home / "pip" / "pip.conf"]

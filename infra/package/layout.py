@@ -186,7 +186,7 @@ def _layout(
 
 @dataclass(frozen=True)
 class _Paths:
-    """A backend, and the folder in it to which the configuration's paths are relative."""
+    """A backend, and its folder to which the configuration's paths are relative."""
 
     backend: Path
     folder: Path
@@ -246,7 +246,7 @@ def _import_roots(
 
 
 def _located(location: str, paths: _Paths, roots: Iterable[ImportRoot], *, option: str) -> Path:
-    """Return the folder that a path or a ``package:path`` means. Not absolute: in an installed requirement."""
+    """Return the folder that a path or a ``package:path`` means. A relative one is in an installed requirement."""
     if ":" not in location or Path(location).is_absolute():
         return paths.find(location, option=option)
     package, *path = location.split(":")

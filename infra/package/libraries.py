@@ -57,7 +57,7 @@ class Destination:
 
 
 def write(locked: BackendPins, reached: Reached, destination: Destination) -> Written:
-    """Write the backend's libraries. Raises `PackageError` if some that are needed cannot be had."""
+    """Write the backend's libraries. Raises `PackageError` if a needed one is not available."""
     return _Writer(locked, reached, destination).write()
 
 
@@ -232,7 +232,7 @@ class _Writer:
 
 
 def _imports(found: Iterable[Foreign]) -> str:
-    """Return the modules that are imported, each with the first place."""
+    """Return the imported modules, each with the place of its first import."""
     first: dict[str, str] = {}
     for one in found:
         name = one.imported.name if one.imported.members else one.imported.top

@@ -77,7 +77,7 @@ def _folders(root: Path, patterns: list[str]) -> set[Path]:
 
 
 def locking(backend: Path) -> str:
-    """Return the command that writes the lock of the tool that a backend is kept with."""
+    """Return the command that writes the lock, for the tool that manages a backend."""
     pyproject = backend / PYPROJECT
     project = read_toml(pyproject) if pyproject.is_file() else {}
     if "poetry" in project.get("tool", {}) and "dependencies" not in project.get("project", {}):
@@ -109,7 +109,7 @@ def python_of(lock: Path) -> str:
 
 
 def _of_poetry(constraint: str) -> str:
-    """Return a constraint in Poetry's own words as a specifier of the packaging standards."""
+    """Return a constraint in Poetry's syntax as a specifier of the packaging standards."""
     return ",".join(filter(None, map(_specifier, re.split(r"\s*,\s*|(?<=[\w*])\s+(?=[<>=!^~])", constraint.strip()))))
 
 

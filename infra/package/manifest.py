@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from infra.package.env_py import VERSION_TABLE, has_loop, why_asked
+from infra.package.env_py import VERSION_TABLE, has_loop, why_env_py_is_needed
 from infra.package.layout import BACKEND_LIBRARIES
 from lambda_migrate.revisions.checkpoint import DESCRIPTION as CHECKPOINT
 from lambda_migrate.revisions.manifest import (
@@ -93,4 +93,8 @@ def _version_table(package: Path, layout: Layout, env: PurePosixPath) -> str | N
         for path in (package / "backend").rglob("*.py")
         if path != package / env and not any(location in path.parents for location in revisions)
     ]
-    return None if why_asked((package / env).read_text(encoding="utf-8", errors="replace"), modules) else VERSION_TABLE
+    return (
+        None
+        if why_env_py_is_needed((package / env).read_text(encoding="utf-8", errors="replace"), modules)
+        else VERSION_TABLE
+    )

@@ -34,7 +34,7 @@ def name_of(folder: Path) -> str:
 
 
 def lists_dependencies(pyproject: Path) -> bool:
-    """Return whether a project's own table has all that it takes to resolve its dependencies without a lock.
+    """Return whether a project's own table is enough to resolve its dependencies without a lock.
 
     Raises `PackageError` if the table cannot be read.
     """
@@ -120,7 +120,9 @@ def _project(content: Mapping[str, Any], pyproject: Path) -> Mapping[str, Any]:
 
 
 def _of_sources(pyproject: Path, lines: Sequence[str]) -> list[str]:
-    """Return the dependencies that uv takes from a git repository or a folder. An index may have others of the name.
+    """Return the dependencies that uv takes from a git repository or a folder.
+
+    An index may have another distribution of the same name.
 
     The root of a workspace may have sources for its members.
     """

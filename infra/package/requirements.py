@@ -44,7 +44,7 @@ class Requirements:
     ``locked``: the lines are a whole lock, each with its marker, and need no resolution. ``index`` is the source of the
     distributions, ``python`` the Python versions of the lock, and ``exclude`` the distributions to leave out.
     ``elsewhere`` has the versions in the whole lock, its other groups and extras included. ``unread`` are the folders
-    whose own dependencies only a build of them can tell.
+    whose dependencies are known only after a build.
     """
 
     backend: Path
@@ -239,7 +239,7 @@ def _logical_lines(text: str) -> Iterator[str]:
 
 
 def _local_package(line: str, lock: Path, folder: Path) -> Path | None:
-    """Return the folder that a requirement is taken from, if it is."""
+    """Return the local folder of a requirement, or None if it is not a folder."""
     by_url = _BY_URL.fullmatch(line)
     local = _LOCAL.fullmatch(by_url[2] if by_url else line)
     return _find(_EXTRAS.sub("", local[1]), lock, folder, directory=True) if local else None

@@ -179,7 +179,7 @@ def install(pins: Sequence[Pin], platform: Platform, directory: Path, index: Ind
     if all("--hash" in pin.line for pin in pins):
         command += ["--require-hashes"]
         if "index-strategy" not in index.settings:
-            # A hash tells one distribution from another of its name, so each index may have it.
+            # The hash identifies the distribution, so any index may provide it.
             command += ["--index-strategy", "unsafe-best-match"]
     try:
         _with_pins(pins, command, index)
@@ -245,7 +245,7 @@ def _locked(lines: Iterable[str]) -> list[Pin]:
 
 
 def _resolved(lines: Sequence[str], requirements: Requirements, platform: Platform) -> tuple[list[Pin], list[Pin]]:
-    """Return the pins of a requirements file, which may leave some open: then our lock is the preference.
+    """Return the pins of a requirements file. If a line allows several versions, our lock's version is preferred.
 
     The second list are the distributions that have no wheel, of which the first list has none.
     """
@@ -316,7 +316,7 @@ def _without_psycopg2(lines: Sequence[str], lock: Path, warnings: list[str]) -> 
 
 
 def _with_libpq(pins: list[Pin], requirements: Requirements, platform: Platform, warnings: list[str]) -> list[Pin]:
-    """Return the pins with the wheels that have libpq in them, in the place of those that want the machine's own."""
+    """Return the pins, with wheels that contain libpq in place of those that need the machine's libpq."""
     by_name = {pin.name: pin for pin in pins}
     if "psycopg" in by_name and not {"psycopg-binary", "psycopg-c"} & by_name.keys():
         version = by_name["psycopg"].version

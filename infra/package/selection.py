@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Selection:
-    """What is packaged of all that could be.
+    """The selected contents of a package.
 
     ``requirements``: the path of another lock or requirements file in the backend. ``package_files``: patterns of files
     of the backend that are packaged beside the tree and what it imports. ``dependency_group``: this group of the

@@ -1,4 +1,4 @@
-"""Which distributions a backend's migrations import, found by running its tree on this machine, without a database."""
+"""Finds the distributions that a backend's migrations import: runs its tree on this machine, without a database."""
 
 from __future__ import annotations
 

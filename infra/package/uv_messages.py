@@ -89,7 +89,7 @@ def without_login(url: str) -> str:
 
 
 def conflict(error: PackageError) -> str:
-    """Return what contradicts what, without the resolver's proof."""
+    """Return the contradicting requirements, without the resolver's proof."""
     text = re.sub(r"^No solution found.*?: ", "", str(error)).removeprefix("cause: ")
     text = text.removeprefix("No solution found when resolving dependencies ").lstrip("╰─▶ ")
     text, _, hints = text.partition(" hint: ")

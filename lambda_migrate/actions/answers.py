@@ -14,7 +14,7 @@ _LARGEST_BYTES = 6_000_000
 
 
 def limited(name: str, entries: Sequence[Mapping[str, Any]], largest: int = _LARGEST_LIST_BYTES) -> dict[str, Any]:
-    """Return a list as a field of an answer, cut off where Lambda would refuse it, with a note if it was."""
+    """Return a list as a field of an answer. If the list is too long for Lambda, it is cut, with a note."""
     kept: list[Mapping[str, Any]] = []
     size = 0
     for entry in entries:
@@ -28,8 +28,8 @@ def limited(name: str, entries: Sequence[Mapping[str, Any]], largest: int = _LAR
 def sendable(answer: dict[str, Any]) -> dict[str, Any]:
     """Return an answer that Lambda can send: as it is, or with its longest lists cut off and a note.
 
-    AWS's runtime client writes the answer as UTF-8, which half of a surrogate pair has no form in. The description of a
-    revision may hold one.
+    AWS's runtime client encodes the answer as UTF-8, which has no form for half of a surrogate pair. The description of
+    a revision may contain one.
     """
     try:
         size = len(json.dumps(answer, ensure_ascii=False).encode())

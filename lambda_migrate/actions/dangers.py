@@ -20,7 +20,7 @@ _LARGEST_BYTES = 100_000
 
 
 def dangers(invocation: Invocation) -> Result:
-    """Return the pending revisions that the reviewer has a finding about, acknowledged or not, or has not seen."""
+    """Return the pending revisions that have a finding, acknowledged or not, or that were not reviewed."""
     state = start.inspect(replace(invocation, request=Request(action="status")))
     tree = manifest.tree_of(invocation.settings)
     findings = reviewed.findings(tree) if tree is not None else {}

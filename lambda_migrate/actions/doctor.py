@@ -235,7 +235,7 @@ def _version_table(invocation: Invocation) -> str:
     newer = f"{at}, which this package does not have"
     if not invocation.settings.newer_database_ok:
         raise UnknownRevision(f"{newer}: an upgrade fails; deploy the newer package, or set NEWER_DATABASE=ok")
-    return f"{newer}; an upgrade leaves it alone"
+    return f"{newer}; an upgrade changes nothing"
 
 
 def _lock(invocation: Invocation) -> str:

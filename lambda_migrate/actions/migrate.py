@@ -41,7 +41,7 @@ def downgrade(invocation: Invocation) -> Result:
 
 
 def stamp(invocation: Invocation) -> Result:
-    """Write the version table, if that is allowed or proven to be true, and run no revision.
+    """Write the version table and run no revision, if that is allowed or the schema was verified.
 
     Raises:
         DriftDetected: the request verifies, and the database does not have the revision's schema.

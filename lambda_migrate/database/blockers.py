@@ -1,4 +1,4 @@
-"""Finds what would hold a migration up: sessions that hold its tables, and what delays any run on this server."""
+"""Finds causes that would delay a migration: sessions that lock its tables, and problems of the whole server."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _CONFLICTS: Mapping[str, tuple[str, ...]] = {
 _CONCURRENTLY = "SHARE UPDATE EXCLUSIVE"
 _MOST_BLOCKERS = 20
 
-# A session's columns are NULL for a role that may not see them, which counts as in the way.
+# A session's columns are NULL for a role that may not see them. Such a session counts as a blocker.
 _BLOCKERS = """
     WITH wanted AS (
         SELECT to_regclass(name) AS root, name, modes
@@ -83,7 +83,7 @@ _BLOCKERS = """
 
 
 def blockers(ask: Ask, locks: Mapping[str, str]) -> list[dict[str, Any]]:
-    """Return who is in the way of locks that a revision takes, for longer than a moment.
+    """Return the sessions that have blocked the locks of a revision for longer than a moment.
 
     ``locks`` maps tables to the modes, as the manual spells them. ``ask`` returns the rows of a query.
     """

@@ -107,7 +107,7 @@ _CAUSES = (
     _Cause(
         r'no pg_hba.conf entry|is not permitted to log in|role ".*" does not exist',
         AuthenticationFailed,
-        "{where} does not let user {user!r} in: {error}",
+        "{where} refused the login of user {user!r}: {error}",
     ),
     _Cause(
         r'database ".*" does not exist',
@@ -146,7 +146,7 @@ _NO_ROUTE = _Cause(
     _SILENCE,
     DatabaseUnavailable,
     "{where} does not answer: {error} (the function must run in the database's VPC, and the database's security group"
-    " must let the function's in on port {port})",
+    " must allow the function's on port {port})",
     passing=True,
     no_route=True,
 )

@@ -100,7 +100,10 @@ def _locked(session: Session, holder: Holder | None, waited_ms: int) -> Migratio
     who, hint = "another run", "wait for it to finish, then run again"
     if holder and not holder.is_run:
         who = "a session that is no run of this function"
-        hint = f"any role may take an advisory lock: see who it is, and end it with pg_terminate_backend({holder.pid})"
+        hint = (
+            "any role may take an advisory lock: ask its owner, or end the session with"
+            f" pg_terminate_backend({holder.pid})"
+        )
     return MigrationLocked(
         f"{who} holds the migration lock on database {session.server.database!r}:"
         f" {holder or 'one that has just ended'}; waited {waited_ms / 1000:.1f} s ({hint})",

@@ -99,7 +99,7 @@ def _open(settings: Settings, deadline: Deadline, wanted: _Wanted) -> Session:
     failover: Deadline | None = None
     for pause in pauses():
         try:
-            # The second connection is made only if a pooler is in the way.
+            # The function opens the second connection only if there is a pooler.
             again = partial(connect, credentials, budget, deadline, wanted.name)
             return _session(again(), credentials, deadline, wanted, again)
         except AuthenticationFailed:

@@ -49,7 +49,8 @@ def check_pinned(first: Connection, second: Connection, name: str, deadline: Dea
             pids.add(backend_pid(connection, deadline))
     except DatabaseUnavailable as error:
         raise DatabaseUnavailable(
-            f"{error}: a pooler is in the way, and it must give two server sessions to one run; see its pool size"
+            f"{error}: the connection goes through a pooler, which must give two server sessions to each run;"
+            " raise its pool size"
         ) from None
     if len(seen[0]) > 1 or len(seen[1]) > 1 or seen[0] & seen[1]:
         raise PoolerRefused(

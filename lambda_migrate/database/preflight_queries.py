@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from lambda_migrate.database.session import Session
 
 _SHARE = 0.25
-# Violations are counted up to this number. More would take longer and help nobody.
+# Violations are counted up to this number. Counting more takes longer and does not help.
 MOST_VIOLATIONS = 1000
 
 # A sample of so many pages at most shows how fast this server reads: 16 MB.
@@ -100,7 +100,7 @@ class PreflightQueries:
     def expect(self, names: Collection[str]) -> None:
         """Record the tables that earlier pending revisions make or alter. The names are as in SQL.
 
-        A tenant's schema may lack a table that `public` has. Then that one is another tenant's, or nobody's.
+        A tenant's schema may lack a table that `public` has. That table belongs to another tenant, or to none.
         """
         unknown = [name for name in names if name not in self._elsewhere]
         if unknown:
@@ -168,16 +168,16 @@ class PreflightQueries:
         return min(1.0, _CHECKED_BYTES / size.heap_bytes)
 
     def milliseconds(self, work: Sequence[Mapping[str, Any]]) -> float | None:
-        """Return how long work takes, in the middle. None if one of its tables is not there."""
+        """Return the expected time of work, None if one of its tables does not exist."""
         sizes = {each["table"]: self.size(each["table"]) for each in work}
         return milliseconds(work, sizes, self._measured_speed())
 
     def blockers(self, locks: Mapping[str, str]) -> list[dict[str, Any]]:
-        """Return who is in the way of these locks now for longer than a moment: transactions, also prepared ones."""
+        """Return the transactions, also prepared ones, that have blocked these locks for longer than a moment."""
         return blockers.blockers(self._ask, {name: mode for name, mode in locks.items() if self.size(name)})
 
     def holdups(self, tables: Iterable[str]) -> list[dict[str, Any]]:
-        """Return what delays any run on this server. What the login may not see is left out."""
+        """Return the causes that delay any run on this server, except those that the login may not see."""
         try:
             return blockers.holdups(self._ask, list(tables))
         except psycopg2.Error:
@@ -254,7 +254,7 @@ def preflight_of(
     """Return what a revision will meet in the database, as docs/contract.md has ``preflight``.
 
     ``facts`` is what the reviewer measured, and ``earlier`` the same of the recorded revisions that are pending before
-    it: a check on what they make, alter or change may have another result by then.
+    it. If these make, alter or change a table, a check of it may have another result when the revision runs.
     """
     try:
         queries.expect(_altered_tables(earlier))
@@ -321,7 +321,7 @@ def _table(queries: PreflightQueries, fact: Mapping[str, Any]) -> dict[str, Any]
 def _check(
     queries: PreflightQueries, check: Mapping[str, Any], earlier: Collection[Mapping[str, Any]]
 ) -> dict[str, Any]:
-    """Return a check with its result. Rows that are changed before it may pass or fail by then."""
+    """Return a check with its result. An earlier pending revision that changes the rows may change the result."""
     found: int | str = "depends_on_pending"
     share = None
     missing = any(queries.is_missing(table) for table in check.get("reads") or [check["table"]])

@@ -3,9 +3,9 @@
 It also quotes names and texts for SQL.
 
 PostgreSQL resolves each name of a function, an operator, a type or a table in the schemas of the session's search_path,
-and prefers an exact match in any of them over a match in pg_catalog that needs a cast. A role that may create in one of
-them could so run code with the rights of the function's login (CVE-2018-1058). In a session of the function's own, the
-first statement sets the search_path, so only that one is qualified. In env.py's session every statement is.
+and prefers an exact match in any of them over a match in pg_catalog that needs a cast. A role that may create objects
+in one of them could run code with the rights of the function's login (CVE-2018-1058). In a session of the function's
+own, the first statement sets the search_path, so only that one is qualified. In env.py's session every statement is.
 """
 
 from __future__ import annotations

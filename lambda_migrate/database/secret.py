@@ -103,7 +103,7 @@ def sign_token(credentials: Credentials) -> str:
 
 
 def read_secret(secret_id: str) -> str:
-    """Return the current text of a secret, or of none if the name is empty.
+    """Return the current text of a secret, or that of an empty secret if the name is empty.
 
     Raises:
         SecretUnavailable: it is missing, denied or unreachable; the message names the cause and the next step.

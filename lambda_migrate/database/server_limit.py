@@ -37,6 +37,6 @@ def leave_if_busy(session: Session, name: str, limit: int) -> None:
     )
     if others >= limit:
         raise ServerBusy(
-            f"{others} runs are at work on this server and the stage's `rollout.per_server`"
+            f"{others} runs are active on this server, and the stage's `rollout.per_server`"
             f" (SERVER_CONCURRENCY) allows {limit}"
         )

@@ -103,7 +103,7 @@ def answering(connection: Connection, seconds: float) -> Iterator[None]:
     """Wait for the server's answers until so many seconds have passed.
 
     Raises:
-        DatabaseUnavailable: they have, and the connection is closed.
+        DatabaseUnavailable: the time is over, and the connection is closed.
     """
     # For these statements only: psycopg2 has no COPY while a wait callback is set, and a revision may use COPY.
     psycopg2.extensions.set_wait_callback(partial(_wait, time.monotonic() + seconds))

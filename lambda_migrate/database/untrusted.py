@@ -5,7 +5,7 @@ roles that may create in a schema in which its session resolves names, or that h
 database and so may set its search_path. `qualified` protects the function's own statements in any case.
 
 A role counts if it may log in and is not trusted. The login itself, the roles that may act as it, superusers, and
-before PostgreSQL 16 the roles with CREATEROLE are trusted: they need no detour.
+before PostgreSQL 16 the roles with CREATEROLE are trusted: they have these rights anyway.
 """
 
 from __future__ import annotations
@@ -125,7 +125,7 @@ class Findings:
         return (
             f"others could run code with the rights of {self.login}"
             f"{', a superuser' if self.is_superuser else ''}: {' '.join(map(str, self.found))}"
-            " (see docs/security.md; UNTRUSTED_SCHEMA decides what a run does about it)"
+            " (see docs/security.md; UNTRUSTED_SCHEMA sets the reaction)"
         )
 
 

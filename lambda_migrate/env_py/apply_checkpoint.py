@@ -106,7 +106,7 @@ class ApplyCheckpoint:
         try:
             return read_script(self._folder, self._checkpoint)
         except (OSError, ValueError) as error:
-            raise ConfigurationError(f"the packaged checkpoint is of no use ({error}); build it again") from None
+            raise ConfigurationError(f"the packaged checkpoint cannot be used ({error}); build it again") from None
 
     def _apply(
         self,

@@ -1,4 +1,4 @@
-"""Decides from the source of an env.py whether it runs only inside of a Flask application."""
+"""Decides from the source of an env.py whether it runs only inside a Flask application."""
 
 from __future__ import annotations
 

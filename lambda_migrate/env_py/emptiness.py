@@ -93,7 +93,7 @@ def reasons(checkpoint: Checkpoint, found: Found) -> Iterator[str]:
     if _UNPLACEABLE.search(found.schema):
         yield "the name of the schema has a quote, a backslash or a dollar sign"
     if found.server_version // 10000 < min(checkpoint.postgresql):
-        yield f"it was proven on PostgreSQL {min(checkpoint.postgresql)} and later"
+        yield f"it was verified on PostgreSQL {min(checkpoint.postgresql)} and later"
     if checkpoint.time_zone is not None and found.time_zone not in _UTC:
         yield f"the session's time zone is {found.time_zone}, and the checkpoint needs {checkpoint.time_zone}"
     yield from _what_is_in_the_way(checkpoint, found)

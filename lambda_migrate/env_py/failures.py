@@ -55,7 +55,7 @@ def failure_of(error: BaseException, journal: Journal, *, backend: Path, passwor
         remarks = (one_line(journal.note, limit=1000), hints.of_one_transaction_each(failure, journal.temporary))
         failure = replace(failure, message=failure.message + "".join(f" ({each})" for each in remarks if each))
     if journal.went_on:
-        failure = replace(failure, message=f"{failure.message} (env.py caught this error and went on)")
+        failure = replace(failure, message=f"{failure.message} (env.py caught this error and continued)")
     file, line = _place_in_backend(error, backend)
     remark = hints.of_interrupted_run(failure, backend / file) if file is not None and revision is not None else ""
     if remark:

@@ -1,4 +1,4 @@
-"""Runs an env.py of Flask-Migrate inside of its Flask application, as `flask db upgrade` does.
+"""Runs an env.py of Flask-Migrate inside its Flask application, as `flask db upgrade` does.
 
 FLASK_APP names the application, as for Flask itself.
 """
@@ -22,7 +22,7 @@ VARIABLE = "FLASK_APP"
 
 
 def needs_app(env_py: Path) -> bool:
-    """Return whether an env.py reads flask.current_app, and cannot do without a context around it.
+    """Return whether an env.py reads flask.current_app, and fails without an application context.
 
     It is False if there is no such file.
     """

@@ -6,8 +6,8 @@ password. It sees the backend's libraries, and those of the Python that runs it,
 Its arguments are a JSON object: ``control`` is the descriptor of its socket, ``path`` the future `sys.path`, and
 ``root``, ``config`` and ``driver`` are settings. For each run, the socket brings `FORK` or `RUN` and two descriptors:
 the run's pipe and its lifeline. `RUN` turns the server itself into the process of env.py, which saves a fork. After
-`FORK` it answers with two numbers: the process id, and the exit code once the process has ended. The next byte lets it
-forget the process, so that until then the process id is nobody else's.
+`FORK` it answers with two numbers: the process id, and the exit code once the process has ended. The server keeps the
+process id reserved until it receives the next byte.
 """
 
 from __future__ import annotations

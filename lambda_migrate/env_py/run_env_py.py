@@ -135,7 +135,7 @@ def _perform(job: Job, config: Config, journal: Journal, looking: Looking | None
     journal.raise_caught()
     if not journal.began:
         raise ConfigurationError(
-            "env.py came to its end without calling context.run_migrations(): if it migrates each schema that it finds,"
+            "env.py ended without calling context.run_migrations(): if it migrates each schema that it finds,"
             " it found none"
         )
     wanted.raise_drift()
@@ -147,7 +147,7 @@ def _perform(job: Job, config: Config, journal: Journal, looking: Looking | None
 
 
 def _run_env(script: ScriptDirectory, job: Job, journal: Journal, looking: Looking | None) -> None:
-    """Run env.py to its end, also if that is sys.exit(0), or if it fails for want of what a look does not run."""
+    """Run env.py to its end: a return, sys.exit(0), or an error only because a look runs no revision."""
     try:
         script.run_env()
     except SystemExit as error:

@@ -316,7 +316,8 @@ def _check_one_head(script: ScriptDirectory) -> None:
     heads = sorted(script.get_heads())
     if len(heads) > 1:
         raise ConfigurationError(
-            f"the package has {len(heads)} heads ({', '.join(heads)}) and head means one: ask for heads, or merge them"
+            f"the package has {len(heads)} heads ({', '.join(heads)}) and `head` needs exactly one: request heads, or"
+            f" merge them"
             f' with: alembic merge -m "Merge heads" {" ".join(heads)}'
         )
 

@@ -27,7 +27,8 @@ class Options:
     """A rollout's input. ``names`` are the names of the targets to migrate, None for all.
 
     ``check`` is a plan that compares the targets' schemas. ``retry_of`` is a rollout whose failed targets are migrated,
-    ``approved`` a plan whose targets are. ``downgrade_to`` takes back what the rollout ``migrated_by`` has migrated.
+    ``approved`` a plan whose targets are. ``downgrade_to`` is the revision for the targets that the rollout
+    ``migrated_by`` has migrated.
     """
 
     plan: bool = False
@@ -115,7 +116,7 @@ def choose(options: Options, listed: Sequence[Tenant], folder: Folder, *, settin
     """Return the targets of a rollout out of all that were listed. ``folder`` is any rollout's.
 
     Raises:
-        InvalidRequest: a target does not exist or is excluded, or the earlier rollout is none to go on from.
+        InvalidRequest: a target does not exist or is excluded, or the earlier rollout cannot be continued.
         DowngradeRefused: the stage allows no downgrade.
     """
     excluded = excluded_names(options, listed, settings)
@@ -159,7 +160,7 @@ def excluded_names(options: Options, listed: Sequence[Tenant], settings: Setting
         until = _until(entry)
         if until >= today and entry["name"] in known:
             excluded[entry["name"]] = f"{entry['reason']} (until {until.isoformat()})"
-    return {**excluded, **dict.fromkeys(options.exclude, "excluded when the rollout was begun")}
+    return {**excluded, **dict.fromkeys(options.exclude, "excluded when the rollout was started")}
 
 
 def _until(entry: Mapping[str, Any]) -> date:
@@ -186,7 +187,7 @@ def _failed_in(folder: Folder, listed: Sequence[Tenant]) -> tuple[str, ...]:
     """Return the names of the targets that failed in a rollout, as far as they are still targets."""
     rollout = listing_of(folder)
     if rollout["plan"]:
-        raise InvalidRequest(f"rollout {folder.name!a} was a plan, so it tried to migrate nothing")
+        raise InvalidRequest(f"rollout {folder.name!a} was a plan, so it migrated nothing")
     if rollout.get("downgrade_to") is not None:
         raise InvalidRequest(
             f"rollout {folder.name!a} reverted revisions, and a retry would upgrade: start it again with its"
@@ -199,9 +200,7 @@ def _failed_in(folder: Folder, listed: Sequence[Tenant]) -> tuple[str, ...]:
         raise InvalidRequest(f"nothing failed in rollout {folder.name!a}")
     names = tuple(tenant.name for tenant in listed if tenant.name in failed)
     if not names:
-        raise InvalidRequest(
-            f"none of the {len(failed)} targets that failed in rollout {folder.name!a} is one any more"
-        )
+        raise InvalidRequest(f"none of the {len(failed)} targets that failed in rollout {folder.name!a} still exists")
     return names
 
 
@@ -227,7 +226,7 @@ def _migrated_in(folder: Folder, tenants: Sequence[Tenant], revision: str) -> li
         target, at = then[tenant.name]
         taken = replace(tenant, take_back={"revision": revision, "confirm": at})
         if dict(tenant.target) != target:
-            problem = f"it is at another place than when rollout {folder.name!a} migrated it"
+            problem = f"its secret, database or schema has changed since rollout {folder.name!a} migrated it"
             taken = replace(taken, problem=tenant.problem or problem)
         found.append(taken)
     if not found:
@@ -239,7 +238,7 @@ def _plan(folder: Folder, package: str) -> Mapping[str, Any]:
     """Return the listing of a plan.
 
     Raises:
-        InvalidRequest: it was no plan, or the package is another one by now. Nothing was begun.
+        InvalidRequest: it is not a plan, or another package was deployed since. Nothing was started.
     """
     plan = listing_of(folder)
     if not plan["plan"] or plan.get("check"):
@@ -253,7 +252,7 @@ def _approved(plan: Mapping[str, Any], folder: Folder, listed: Sequence[Tenant])
     """Return the names of the targets that a plan was about, if nothing has changed since.
 
     Raises:
-        InvalidRequest: the targets are others by now. Nothing was begun.
+        InvalidRequest: the targets have changed since. Nothing was started.
     """
     chosen = plan.get("chosen")
     names = None if chosen is None else tuple(chosen)
@@ -263,6 +262,6 @@ def _approved(plan: Mapping[str, Any], folder: Folder, listed: Sequence[Tenant])
         changed = sorted(name for name in now.keys() | then.keys() if now.get(name) != then.get(name))
         shown = ", ".join(f"{name!a}" for name in changed[:_NAMES_SHOWN])
         raise InvalidRequest(
-            f"{len(changed)} targets are new, gone or another place since plan {folder.name!a}: {shown}; plan again"
+            f"{len(changed)} targets are new, missing or changed since plan {folder.name!a}: {shown}; plan again"
         )
     return names

@@ -32,7 +32,7 @@ _MEANINGS = {
     CURRENT: "nothing was pending",
     BEHIND: "something is pending",
     FAILED: "see below",
-    LEFT: "not begun",
+    LEFT: "not started",
 }
 _WORDS = {
     "succeeded": ("✓", "Rolled out"),
@@ -47,7 +47,7 @@ _REVISIONS = 15
 MOST_TARGETS = 100_000
 _BEHIND_NAMED = 20
 _OPTIONS = 200
-# A longer name is shown by its beginning and its end, which tells it from others.
+# A longer name is shown by its beginning and its end, which identify it.
 _LONG, _BEGINNING, _END = 80, 30, 45
 # A prefix that all names share is left out of the tables. It ends where a part of the name ends.
 _SHORTEST_PREFIX = 4
@@ -166,17 +166,17 @@ def _steps(report: Mapping[str, Any]) -> Iterator[tuple[str, list[str]]]:
         where = [
             word for name, value in target.items() for word in (f"--{str(name).replace('_', '-')}", str(value)) if value
         ]
-        yield "Look at a target that failed, here the first one:", ["migrate", "status", *stage, *where]
+        yield "Show the state of a failed target, here the first one:", ["migrate", "status", *stage, *where]
     takes_back = report.get("downgrade_to") is not None
     if counts[FAILED] and not report["plan"] and not takes_back:
-        yield "Once its cause is gone, migrate those that failed:", ["migrate", "rollout", "retry", name, *stage]
+        yield "Retry the failed targets, after you have fixed the cause:", ["migrate", "rollout", "retry", name, *stage]
     if report["status"] == "running":
-        yield "See how far it is now:", ["migrate", "rollout", "status", name, *stage]
+        yield "Show its progress:", ["migrate", "rollout", "status", name, *stage]
     elif takes_back and (counts[FAILED] or counts[LEFT]):
         back = ["--downgrade-to", str(report["downgrade_to"]), "--migrated-by", str(report["migrated_by"])]
-        yield "Take back what is left, once the cause is gone:", ["migrate", "rollout", *back, *stage]
+        yield "Revert the remaining targets, after you have fixed the cause:", ["migrate", "rollout", *back, *stage]
     elif counts[LEFT]:
-        yield "Go on with those that are left; what is at head is not touched:", ["migrate", "rollout", *stage]
+        yield "Continue with the remaining targets; those at head are skipped:", ["migrate", "rollout", *stage]
     elif report["plan"] and counts[BEHIND]:
         yield "Migrate them:", ["migrate", "rollout", "--approved", name, *stage]
 
@@ -197,10 +197,10 @@ def _waves(waves: Sequence[Mapping[str, Any]]) -> Iterator[str]:
 
 
 def _preflight(found: Mapping[str, Any] | None) -> Iterator[str]:
-    """Yield the section about what the pending revisions will meet at the targets."""
+    """Yield the section about the preflight of the pending revisions at the targets."""
     if not found:
         return
-    yield '<section aria-labelledby="preflight"><h2 id="preflight">What the revisions will meet</h2>'
+    yield '<section aria-labelledby="preflight"><h2 id="preflight">Preflight of the pending revisions</h2>'
     verdicts = ", ".join(f"{count:,} {verdict}" for verdict, count in found["verdicts"].items())
     yield f"<p>Of the targets that are behind: {verdicts}.</p>"
     if longest := found.get("longest"):
@@ -271,8 +271,8 @@ def _revisions(report: Mapping[str, Any]) -> Iterator[str]:
     rows = [(_bdi(revision, "code"), count) for revision, count in ordered[:_REVISIONS]]
     if rest := ordered[_REVISIONS:]:
         rows.append((f"{len(rest):,} other revisions", sum(count for _, count in rest)))
-    yield '<section aria-labelledby="spread"><h2 id="spread">Where the fleet is</h2>'
-    rest_of_them = f" The others failed or were not begun: {total - known:,}." if known < total else ""
+    yield '<section aria-labelledby="spread"><h2 id="spread">Revisions of the targets</h2>'
+    rest_of_them = f" The others failed or were not started: {total - known:,}." if known < total else ""
     yield f'<p class="quiet">Revisions of {known:,} of all {total:,} targets.{rest_of_them}</p><ul class="revisions">'
     for name, count in rows:
         yield f"<li><span>{name}</span>"
@@ -496,7 +496,7 @@ def _text(value: object) -> str:
 
 
 def _bdi(value: object, tag: str = "bdi") -> str:
-    """Return untrusted text in an element that keeps its direction of writing apart."""
+    """Return untrusted text in an element that isolates its direction of writing."""
     return f'<{tag} dir="auto">{_text(value)}</{tag}>'
 
 

@@ -123,7 +123,7 @@ def check_places(
             if other is not tenant:
                 raise ConfigurationError(
                     f"the targets {other.name!a} and {tenant.name!a} are both schema {schema!a} of database"
-                    f" {database!a}: leave one out; nothing was begun"
+                    f" {database!a}: leave one out; nothing was started"
                 )
     return unknown
 
@@ -136,7 +136,7 @@ def _refuse_equal(tenants: Sequence[Tenant]) -> None:
         if same is not tenant:
             raise ConfigurationError(
                 f"the targets {same.name!a} and {tenant.name!a} have the same secret_id, database and schema: leave"
-                " one out; nothing was begun"
+                " one out; nothing was started"
             )
 
 

@@ -170,13 +170,13 @@ def _status(
     if over:
         return "failed", (
             f"{over[0][FAILED]} of the {over[0]['targets']} targets of {title(over[0])} failed,"
-            f" {over[0]['tolerated_failures']} are tolerated; {left} of {rollout['targets']} were not begun{first}"
+            f" {over[0]['tolerated_failures']} are tolerated; {left} of {rollout['targets']} were not started{first}"
         )
     if left:
         if halt is None:
-            why = f"the execution ended before {left} of {rollout['targets']} targets were begun or recorded"
+            why = f"the execution ended before {left} of {rollout['targets']} targets were started or recorded"
         else:
-            why = f"{halt['message']}; {left} of {rollout['targets']} targets were not begun{first}"
+            why = f"{halt['message']}; {left} of {rollout['targets']} targets were not started{first}"
         return "failed" if halt and halt["why"] == DEPLOYED else "stopped", why
     if failed == rollout["targets"] > 0:
         return "failed", f"all of the {failed} targets failed{first}"

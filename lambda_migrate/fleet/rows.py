@@ -56,7 +56,7 @@ def _tenant(row: Mapping[str, Any], number: int) -> Tenant:
 
 
 def _made_up(name: object, number: int) -> str:
-    """Return a name that only this row has, which begins as its own name if that is a text."""
+    """Return a name that no other row has. It begins with the row's own name if that is a text."""
     shown = UNUSABLE.sub("?", name[:_SHOWN]) if isinstance(name, str) else ""
     return f"{shown} (row {number})".strip()
 

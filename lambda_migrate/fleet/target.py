@@ -140,8 +140,8 @@ def _busy(invocation: Invocation, busy: ServerBusy) -> Result:
     looks = (rollout_fields(invocation).get("looks") or 0) + 1
     if looks >= _LOOKS:
         raise MigrationLocked(
-            f"{looks:,} times there was no room on the server: {busy}; see who is at work there in"
-            " pg_stat_activity, or raise per_server"
+            f"the server had no room {looks:,} times: {busy}; see the active runs in pg_stat_activity,"
+            " or raise per_server"
         ) from None
     # Random, because otherwise targets that were refused together would be retried together.
     wait_s = random.randint(1, longest)  # noqa: S311

@@ -123,7 +123,7 @@ def targets(invocation: Invocation) -> Result:
             "package": package,
             "waves": parts,
             "last": len(parts),
-            # Tenants that are created meanwhile are looked for at the end.
+            # The end of the rollout looks for tenants that were created since.
             "again": chosen.names is None and not options.plan and bool(settings.rollout.keys() & _SOURCES),
         },
     )
@@ -200,7 +200,9 @@ def _supersede(bucket: Bucket, execution: str, name: str) -> None:
     """Halt a rollout that has ended, so that a redrive of its execution never migrates beside another rollout."""
     ended = execution.rpartition(":")[2]
     if is_rollout_name(ended):
-        Folder(bucket, ended).halt(SUPERSEDED, f"rollout {name} has begun since, so this one begins nothing more")
+        Folder(bucket, ended).halt(
+            SUPERSEDED, f"rollout {name} was started since, so this one starts no further target"
+        )
 
 
 def _tenants(invocation: Invocation) -> list[Tenant]:

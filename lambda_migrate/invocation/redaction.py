@@ -20,7 +20,7 @@ from urllib.parse import quote
 
 REDACTED = "***"
 
-# Shorter secrets would blank out half of every line, and protect nobody.
+# Shorter secrets would blank out half of every line, and are easy to guess.
 _SHORTEST_SECRET = 3
 # A sandbox that serves a fleet reads thousands of secrets, and a line can only hold one that is in use.
 _CONCEALED_AT_MOST = 100

@@ -142,13 +142,13 @@ def parse_request(event: object) -> Request:
 
 
 def _of_rollout(event: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the event of a downgrade in a rollout with its revisions, which stand in the target's item."""
+    """Return the event of a downgrade in a rollout with its revisions, which are in the target's item."""
     rollout = event.get("rollout")
     item = rollout.get("item") if isinstance(rollout, Mapping) else None
     if event.get("action") != "downgrade" or not isinstance(item, Mapping):
         return event
     if {"revision", "confirm"} & event.keys():
-        raise InvalidRequest("revision and confirm of a rollout's downgrade stand in rollout.item")
+        raise InvalidRequest("revision and confirm of a rollout's downgrade belong in rollout.item")
     return {**event, **{name: item[name] for name in ("revision", "confirm") if name in item}}
 
 

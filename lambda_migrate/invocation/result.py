@@ -91,8 +91,8 @@ class RunState:
     the version table. ``done`` are the revisions that were run, in order, upwards or downwards. ``entries`` are the
     lists of an action, such as a plan's revisions, by the name of their field in the result. ``retries`` counts the
     attempts after a lock timeout. ``checkpoint`` is what the upgrade of an empty database began with, if anything.
-    ``tables`` are the version tables if env.py has several. The other fields are of all
-    of them then. ``located`` are those that env.py came to, also a single one.
+    ``tables`` are the version tables if env.py has several. Then the other fields cover all of them. ``located`` are
+    the version tables that env.py reached, even if there is only one.
     """
 
     database: str = ""

@@ -46,21 +46,21 @@ class Checkpoint:
         revisions: the SHA-256 of each revision's file by its id, parents first.
         files: the SHA-256 of the other files of the tree by their paths from there, env.py among them.
         x_arguments: the hash of the ``-x`` arguments with which the revisions were replayed.
-        variables: what the environment variables were then that may matter: a hash, or None for one that was not set.
+        variables: the relevant environment variables of that time: a hash of each, or None if it was not set.
         tables: the version tables, in the order in which env.py comes to them.
         acts_as: the role that env.py sets, None if it acts as its login.
         home: the schema that unqualified names led to when the revisions were replayed.
-        any_schema: whether the script leads to the same as replaying in a schema of any other name.
+        any_schema: whether script and revisions have the same result in a schema of any name.
         time_zone: the time zone that sessions must have, None if none is needed.
         schemas: the other schemas that the script makes and fills.
         schemas_before: the other schemas that the script fills, and that env.py makes before the revisions run.
         extensions: the schema of each extension, empty for the home schema.
         roles: the roles that must exist.
-        revokes: whether a revision takes privileges away, which may be others where it runs.
-        postgresql: the major versions on which it was proven.
-        fingerprint: that of `lambda_migrate.database.schema`, of all of it.
+        revokes: whether a revision revokes privileges. The default privileges may differ where it runs.
+        postgresql: the major versions on which it was verified.
+        fingerprint: the fingerprint of the whole schema (`lambda_migrate.database.schema`).
         rows: the number of rows of each table that has some.
-        allowed: what ``--allow`` named.
+        allowed: the names that ``--allow`` accepted.
         script_sha256: the hash of ``checkpoint.sql``.
     """
 
@@ -102,7 +102,7 @@ def read_checkpoint(tree: Path) -> Checkpoint | None:
     """Return the checkpoint beside env.py, or None if there is none.
 
     Raises:
-        ValueError: ``checkpoint.json`` is none of this format.
+        ValueError: ``checkpoint.json`` has another format.
     """
     try:
         text = (tree / DESCRIPTION).read_text(encoding="utf-8")
@@ -129,7 +129,7 @@ def read_script(tree: Path, checkpoint: Checkpoint) -> str:
     """Return the text of ``checkpoint.sql``.
 
     Raises:
-        ValueError: it is not the one that ``checkpoint.json`` is about.
+        ValueError: it is not the script that ``checkpoint.json`` describes.
         OSError: it cannot be read.
     """
     content = (tree / SCRIPT).read_bytes()

@@ -140,7 +140,7 @@ def working_folder(settings: Settings) -> Path:
 
 
 def package_digest(settings: Settings) -> str:
-    """Return what tells one package from another: the hash of its manifest, which holds those of the tree's files."""
+    """Return the identity of a package: the hash of its manifest, which contains the hashes of the tree's files."""
     try:
         return sha256((settings.package_root / MANIFEST).read_bytes()).hexdigest()
     except OSError:
@@ -199,7 +199,7 @@ def _checked(root: Path, text: str) -> Manifest:
 
 
 def _of_no_use(error: Exception) -> ConfigurationError:
-    return ConfigurationError(f"the package's {MANIFEST} is of no use ({error}); build and deploy it again")
+    return ConfigurationError(f"the package's {MANIFEST} cannot be used ({error}); build and deploy it again")
 
 
 @lru_cache(maxsize=1)

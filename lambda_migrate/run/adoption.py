@@ -27,7 +27,7 @@ _SHOWN = 20
 
 
 def verify(invocation: Invocation) -> str:
-    """Return what showed that the database's schema is that of the requested revision: "fingerprint" or "models".
+    """Return which comparison verified the schema of the requested revision: "fingerprint" or "models".
 
     Raises:
         DriftDetected: it is another schema. The message names the differences.

@@ -180,8 +180,8 @@ def _done_by_another_run(invocation: Invocation, record: RunRecord, session: Ses
 def _check_trusted(invocation: Invocation, session: Session, *, first: bool) -> None:
     """Warn or raise if another role could run code with the rights of the login in env.py's session.
 
-    Without this check only a run ends that found nothing to do: none of its statements resolves a name outside
-    pg_catalog, and it reads the version table only if trusted roles own it.
+    Only a run that found nothing to do skips this check: none of its statements resolves a name outside pg_catalog, and
+    it reads the version table only if trusted roles own it.
     """
     if invocation.settings.untrusted_schema == "ignore":
         return
@@ -223,7 +223,7 @@ def _attempts(invocation: Invocation, record: RunRecord, session: Session) -> No
 def _may_use_checkpoint(invocation: Invocation, record: RunRecord, session: Session) -> bool:
     """Return whether env.py may begin with the packaged checkpoint if it finds an empty database.
 
-    A checkpoint with several version tables is for an env.py that comes to exactly these, which a look shows.
+    env.py may use a checkpoint with several version tables only if it reaches exactly these tables. A look shows it.
     """
     packaged = manifest.for_settings(invocation.settings)
     if invocation.request.action != "upgrade" or packaged is None or packaged.checkpoint is None:
@@ -331,7 +331,7 @@ def _check_all_tables(invocation: Invocation, record: RunRecord, session: Sessio
     Raises:
         DowngradeRefused: ``confirm`` is not where they are.
         InvalidRequest: the wanted revision cannot be reached from where one of them is.
-        TargetMismatch: env.py connects to another database, be it after the right one.
+        TargetMismatch: env.py connects to another database, even if it connected to the right one first.
         UnknownRevision: one of them is at a revision that the package does not have.
         TryAgain: they could not be read, for a reason that may pass.
     """

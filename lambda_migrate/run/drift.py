@@ -102,7 +102,7 @@ def expected(
     graph: Mapping[str, PackagedRevision],
     recorded: Mapping[str, Mapping[str, Any]],
 ) -> dict[str, str] | None:
-    """Return the objects at these revisions with their digests, None if the record does not tell.
+    """Return the objects at these revisions with their digests, None if the record does not have them.
 
     ``graph`` has each revision after those that it builds on.
     """
@@ -165,7 +165,7 @@ def compare(
     Without these, only the fingerprint, which ``wanted`` has in the second place, can show that it is equal.
 
     ``home`` is the schema whose name objects go without. With ``everything``, those of other schemas that the tree
-    makes count, too. Schemas and extensions that the tree does not know are somebody else's.
+    makes count, too. Schemas and extensions that the tree does not know are ignored.
     """
     objects, after = wanted
     if not everything and objects is not None and any(name.startswith("schema ") for name in objects):

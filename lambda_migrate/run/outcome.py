@@ -39,7 +39,7 @@ _REFUSALS: Mapping[str, type[MigrationError]] = {
     )
 }
 _IN_TRANSACTION = "25001"  # active_sql_transaction
-_PARTLY_COMMITTED = "; it had committed part of its work before, so it is not run again by itself"
+_PARTLY_COMMITTED = "; it had committed part of its work, so the function does not retry it"
 
 
 class TryAgain(Exception):  # noqa: N818 - not an error: the run begins again
@@ -78,9 +78,7 @@ def error_of(
     cause = f"{failure.error_type}: {failure.message}"
     part = _PARTLY_COMMITTED if failure.partly_committed else ""
     if failure.kind == "lock":
-        blocked = (
-            f"blocked by {'; '.join(map(str, holders))}" if holders else "the blocking session was gone when we looked"
-        )
+        blocked = f"blocked by {'; '.join(map(str, holders))}" if holders else "the blocking session had already ended"
         return LockTimeout(f"{what} could not get its table locks: {cause}; {blocked}{part}; {where}", **facts)
     if failure.kind == "connection" and not failure.partly_committed:
         return TryAgain(DatabaseUnavailable(f"the connection was lost during {what}: {cause}; {where}", **facts))
@@ -99,7 +97,7 @@ def _of_a_look(failure: Failure, facts: Mapping[str, Any]) -> MigrationError | N
     """Return the error for what PostgreSQL refused because the action only looks, or None for another failure."""
     refused = {
         READ_ONLY: "env.py writes on a connection of an async driver that it opens without SQLAlchemy",
-        _IN_TRANSACTION: "env.py runs a statement that no transaction can take back",
+        _IN_TRANSACTION: "env.py runs a statement that no transaction can roll back",
     }
     what = refused.get(failure.sqlstate or "")
     if failure.constraint == NEVER_COMMITTED:
@@ -107,7 +105,8 @@ def _of_a_look(failure: Failure, facts: Mapping[str, Any]) -> MigrationError | N
     if what is None:
         return None
     return ConfigurationError(
-        f"{what}, and this action only looks: PostgreSQL refused that ({failure.message}), and nothing was changed; let"
+        f"{what}, and this action must change nothing: PostgreSQL refused that ({failure.message}), and nothing was"
+        " changed; let"
         " env.py do it only if it is needed, and with SQLAlchemy",
         **facts,
     )
@@ -138,7 +137,7 @@ def _before_any_revision(failure: Failure, facts: Mapping[str, Any]) -> Migratio
     if failure.kind == "connection":
         return TryAgain(
             DatabaseUnavailable(
-                f"env.py could not work with its connection: {cause} (does it take its address from DATABASE_URL?"
+                f"env.py could not use its connection: {cause} (does it take its address from DATABASE_URL?"
                 " See DATABASE_URL_ENV and DATABASE_ENV)",
                 **facts,
             )

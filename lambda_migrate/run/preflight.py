@@ -160,7 +160,7 @@ def _refuse(invocation: Invocation, revision: str, found: Mapping[str, Any]) -> 
     problems = [each for each in _problems(found, invocation) if each not in found["acknowledged"]]
     if problems:
         raise PreflightFailed(
-            f"revision {revision} was not begun, and neither was any other: {_reason(invocation, found, problems[0])};"
+            f"no revision was started, because of revision {revision}: {_reason(invocation, found, problems[0])};"
             " correct that, or acknowledge the finding in the revision, or continue with preflight warn",
             revision=revision,
             verdict=problems[0],
@@ -184,7 +184,7 @@ def _refuse_drift(
     found = drift.at(invocation, session, heads, pending[0].version_table).apart_from(changed)
     if found.schema == "different":
         raise PreflightFailed(
-            f"no revision was begun: the database differs from the tree at {joined(heads) or 'base'}:"
+            f"no revision was started: the database differs from the tree at {joined(heads) or 'base'}:"
             f" {some(found.differences, _DIFFERENCES)}; correct the database, or continue with preflight warn",
             revision=pending[0].revisions[0],
             verdict="fails",
@@ -198,7 +198,7 @@ def _recorded(invocation: Invocation) -> Mapping[str, Mapping[str, Any]]:
 
 
 class _SessionChecks:
-    """Asks one session about pending revisions. ``mode`` decides whether large tables are sampled."""
+    """Checks pending revisions on one session. ``mode`` decides whether large tables are sampled."""
 
     def __init__(
         self, invocation: Invocation, session: Session, recorded: Mapping[str, Mapping[str, Any]], mode: str
@@ -245,7 +245,7 @@ class _SessionChecks:
 
 
 def _problems(found: Mapping[str, Any], invocation: Invocation) -> list[str]:
-    """Return what speaks against a revision: it ``fails``, it is ``slow``, or both."""
+    """Return the problems of a revision: ``fails``, ``slow``, both or none."""
     failing = any(check["result"] == "failed" for check in found["checks"])
     return [*(["fails"] if failing else []), *(["slow"] if _slowest(found, invocation) is not None else [])]
 
@@ -341,15 +341,15 @@ def _summary(revision: str, found: Mapping[str, Any]) -> str:
     failed = [check for check in found["checks"] if check["result"] == "failed"]
     slow = [table for table in found["tables"] if table["blocks"] != "nothing" and table["estimated_ms"]]
     parts = [f"{revision}: {found['verdict']}"]
-    parts += [f"{_count(check)} rows of {check['table']} are against its {check['check']}" for check in failed]
+    parts += [f"{_count(check)} rows of {check['table']} violate its {check['check']}" for check in failed]
     parts += [f"{table['blocks']} of {table['table']} wait for about {table['estimated_ms']:,} ms" for table in slow]
     parts += [
-        f"{check['check']} of {check['table']} was looked for in {check['sampled']:.1%} of the rows"
+        f"{check['check']} of {check['table']} was checked in {check['sampled']:.1%} of the rows"
         for check in found["checks"]
         if "sampled" in check
     ]
     parts += [
-        f"{each['kind']} {each['pid'] or ''} ({each['application_name']}) is in the way on {each['table']}"
+        f"{each['kind']} {each['pid'] or ''} ({each['application_name']}) blocks {each['table']}"
         for each in found["blockers"][:3]
     ]
     parts += [f"acknowledged: {reason}" for reason in dict.fromkeys(found["acknowledged"].values())]
@@ -360,7 +360,7 @@ def _reason(invocation: Invocation, found: Mapping[str, Any], problem: str) -> s
     if problem == "fails":
         [check, *_] = [each for each in found["checks"] if each["result"] == "failed"]
         columns = ", ".join(check["columns"])
-        rows = f"{_count(check)} rows are against its {check['check']}"
+        rows = f"{_count(check)} rows violate its {check['check']}"
         return f"{rows} on {check['table']} ({columns}): {check['query']}"
     longest = _slowest(found, invocation)
     assert longest is not None  # noqa: S101 - that is the problem

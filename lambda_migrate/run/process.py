@@ -103,7 +103,7 @@ class EnvPyProcess:
         self._exit_code: int | None = None
         self.pipe, theirs = Pipe()
         lifeline, self._lifeline = os.pipe()
-        # If the server or the process dies meanwhile, the end of the process is what the caller sees.
+        # If the server or the process dies now, the caller sees the end of the process.
         with suppress(OSError):
             request = _FORK if self._forked else _RUN
             socket.send_fds(self._server.control, [request], [theirs.fileno(), lifeline])

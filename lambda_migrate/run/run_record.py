@@ -48,7 +48,7 @@ class RunRecord:
         # The expected times of revisions, by schema and revision. None before the preflight.
         self.estimated: Mapping[tuple[str | None, str], int] | None = None
         self._schema = schema
-        # The version tables in the order in which env.py came to them, and the revisions that were run, in order.
+        # The version tables in the order in which env.py reached them, and the revisions that were run, in order.
         self._tables: dict[VersionTable, TableState] = {}
         self._done: list[Done] = []
         # The last attempt, until the version tables were read after it.
@@ -173,10 +173,10 @@ class RunRecord:
             return error
         done = [(table, Applied(ran.revision, ran.duration_ms)) for table, ran in attempt.ran if ran.committed]
         self._add(attempt, done, {began.table: began.heads for began in attempt.tables()})
-        known = f"{done[-1][1].revision.revision} was committed" if done else "nothing was committed before that"
+        known = f"{done[-1][1].revision.revision} was committed" if done else "nothing was committed before the error"
         unknown = attempt.running or next((ran.revision for _, ran in attempt.ran if not ran.committed), None)
-        doubt = f", and whether {unknown.revision} was is unknown: ask for the status" if unknown else ""
-        return type(error)(f"{error}; as far as is known {known}{doubt}", **error.facts)
+        doubt = f", {unknown.revision} may be committed: run status" if unknown else ""
+        return type(error)(f"{error}; last known state: {known}{doubt}", **error.facts)
 
 
 @dataclass
@@ -289,7 +289,7 @@ class Attempt:
         if committed is not None:
             return committed
         if self.running is not None and self.begun[-1].table == table:
-            # The commit went through and its answer was lost: nobody else writes this table while the lock is held.
+            # The commit succeeded and its answer was lost: no other run writes this table while the lock is held.
             took_ms = round((time.monotonic() - self._started) * 1000)
             self.ran.append((table, Ran(self.running, actual, took_ms, committed=True)))
             self.running, self.outlived = None, True

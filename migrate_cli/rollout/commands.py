@@ -192,7 +192,7 @@ def approve(
         machine.approve(rollout, _who())
         result = {"action": "rollout approve", "stage": machine.stage, "rollout": rollout, "status": "approved"}
         follow = steps(("To follow it", machine.commands.named(f"rollout status {rollout} --follow")))
-        text = f"Rollout {rollout} begins its next wave."
+        text = f"Rollout {rollout} starts its next wave."
         return output.succeed(result, lambda _, console: show_line(text, console), follow)
 
     return _with_machine("rollout approve", call, work, as_json=as_json)
@@ -434,7 +434,7 @@ def _drift(report: Mapping[str, Any]) -> CommandError | None:
             "DriftDetected",
             f"the schemas of {found['different']:,} of {targets:,} targets differ from the tree's",
             ExitCode.FAILED,
-            advice="Write the missing revision, or revert by hand what was changed there.",
+            advice="Write the missing revision, or revert the changes in these databases by hand.",
         )
     if missing := targets - found["equal"]:
         return CommandError(

@@ -282,7 +282,7 @@ class Machine:
         return (token, str(asked.get("before"))) if isinstance(token, str) else None
 
     def approve(self, name: str, who: str) -> None:
-        """Approve the wave that a rollout waits with.
+        """Approve the wave that waits for an approval.
 
         Raises:
             UsageError: it does not wait for an approval.
@@ -478,5 +478,5 @@ def execution_error(machine: Machine, execution: Mapping[str, Any]) -> CommandEr
             kind, message, ExitCode.AGAIN, advice=steps(("To continue", machine.commands.named("rollout")))
         )
     if kind == "InvalidRequest":
-        return CommandError(kind, message, ExitCode.USAGE, advice="Nothing was begun.")
+        return CommandError(kind, message, ExitCode.USAGE, advice="Nothing was started.")
     return of_function(kind, message, None, machine.commands)

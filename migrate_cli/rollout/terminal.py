@@ -238,15 +238,15 @@ def _show_estimate(estimate: Mapping[str, Any], console: Console) -> None:
         return
     each = f"{estimate['migrating_ms'] / 1000:.1f} s"
     basis = (
-        f"{each} for each target that is behind, as given"
+        f"{each} for each target that is behind (--per-target)"
         if estimate["migrating_ms"] != estimate["looking_ms"]
-        else f"the {each} that reading one target took; the revisions' own time comes on top (--per-target)"
+        else f"{each} for reading one target, without the run time of its revisions (--per-target)"
     )
     _print(
         console,
         ("A rollout: ", "bold"),
         f"{estimate['behind']:,} of {estimate['targets']:,} targets to migrate, about {duration(estimate['seconds'])}"
-        f" and {_usd(estimate['usd'])}, reckoned with {basis}.",
+        f" and {_usd(estimate['usd'])}, estimated from {basis}.",
     )
 
 

@@ -1,1 +1,1 @@
-"""Writes checkpoints: what an empty database needs, and the proof that it is equal to replaying the revisions."""
+"""Writes checkpoints, and verifies that each has the same result as replaying the revisions."""

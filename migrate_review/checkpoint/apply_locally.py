@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 def apply_if_empty(config: Path, database: Database) -> str | None:
-    """Apply the checkpoint of a backend if the database is empty. Return what happened, None if nothing had to."""
+    """Apply the checkpoint of a backend if the database is empty. Return a message, or None if nothing was to do."""
     try:
         layout = read_layout(config.parent, config.name)
         checked = checkpoints.check(layout, graph_of(layout, config.parent) if layout.in_backend else None)

@@ -92,10 +92,10 @@ def outside(database: Database, replayed: Replayed) -> list[Item]:
 
 
 def of_rows(states: Sequence[State], database: Database, home: str, began: dt.datetime) -> Iterator[Item]:
-    """Yield the tables whose rows are made of the time, or of random values.
+    """Yield the tables whose rows depend on the time or on random values.
 
-    ``states`` are of the same revisions, replayed at different times on different servers. What is equal may still
-    change with the day or the month, so a row with the present month counts, too.
+    ``states`` are of the same revisions, replayed at different times on different servers. Equal rows may still change
+    with the day or the month, so a row with the present month counts, too.
     """
     first, *others = states
     differing: dict[str, tuple[str, ...]] = {}

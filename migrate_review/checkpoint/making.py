@@ -1,7 +1,8 @@
-"""Makes a checkpoint and proves it, before anything is written.
+"""Makes a checkpoint, and verifies it before anything is written.
 
-The revisions are replayed on each server, and what one database then holds becomes the script. The script is restored
-on each server, and there schema, rows and pg_dump's whole text must be those of the replayed database.
+It replays the revisions on each server, and writes the content of one database as the script. Then it restores the
+script on each server. The schema, the rows and the complete output of pg_dump must equal those of the replayed
+database.
 """
 
 from __future__ import annotations
@@ -260,7 +261,7 @@ def _replayed(
 def _items(
     runs: Sequence[_Run], again: Sequence[State], backend: Backend, revision: str, began: dt.datetime
 ) -> list[Item]:
-    """Return what cannot be carried over, each once."""
+    """Return the items that a checkpoint cannot contain, each once."""
     first = runs[0]
     if not first.replayed.steps:
         raise ReviewError("there is no revision to make a checkpoint of")
@@ -316,7 +317,7 @@ def _refuse_secrets(text: str, variables: Mapping[str, str]) -> None:
 
 
 def _lookups(graph: Graph, revisions: Iterable[str]) -> list[Item]:
-    """Return the revisions that look which roles there are: they may do something else where others are."""
+    """Return the revisions that read which roles exist. With other roles, their result may differ."""
     found = []
     for revision in graph.revisions:
         if revision.id in revisions and (match := _ROLE_LOOKUP.search(_text(revision))):

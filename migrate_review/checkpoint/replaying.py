@@ -99,7 +99,7 @@ def replay(backend: Backend, database: Database, revision: str, schema: str | No
         raise ReviewError(f"the revisions cannot be replayed: {found['failure']}")
     calls = found["calls"]
     if not calls:
-        raise ReviewError("env.py came to its end without calling context.run_migrations()")
+        raise ReviewError("env.py ended without calling context.run_migrations()")
     before = tuple(json.loads(each["before"]) for each in calls)
     after = tuple(json.loads(each["after"]) for each in calls)
     home = before[0]["schema"]

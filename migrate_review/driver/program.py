@@ -418,7 +418,7 @@ class _Driver:
                 # A connection in the pool of a module's async engine belongs to the event loop of this run.
                 self._drop_connections()
         if not found:
-            raise _RefusedError("env.py came to its end without calling context.run_migrations()")
+            raise _RefusedError("env.py ended without calling context.run_migrations()")
         return found
 
     def _env_py_failure(self, error: BaseException) -> str:
@@ -614,7 +614,7 @@ def _numbers(text: str) -> tuple[int, ...]:
 
 
 def main() -> None:
-    """Obey commands until the pipe closes. The descriptors of both pipes are this program's arguments."""
+    """Execute commands until the pipe closes. The descriptors of both pipes are this program's arguments."""
     commands, answers = (int(argument) for argument in sys.argv[1:3])
     sys.argv[1:] = []
     with os.fdopen(commands) as readable, os.fdopen(answers, "w") as writable:

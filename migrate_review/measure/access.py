@@ -1,4 +1,4 @@
-"""Reads who may do what, and how far sequences have counted."""
+"""Reads owners and privileges, and the next numbers of sequences."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ SELECT json_build_array(
 
 
 def read(opened: connection) -> Access:
-    """Return who may do what now, and how far sequences have counted."""
+    """Return the present owners and privileges, and the next numbers of sequences."""
     with opened.cursor() as cursor:
         cursor.execute(_ACCESS)
         [(found,)] = cursor.fetchall()

@@ -66,7 +66,7 @@ class Connections:
         except EnvPyError:
             if first:
                 raise
-            # The alembic command runs env.py once in a process. What that left in modules may be in the way.
+            # The alembic command runs env.py once in a process. State that it left in modules may cause this error.
             self.end_process()
             found = self._running().ask(command, PASS_TIMEOUT_S, outside)
         if "version_table" in found:

@@ -57,7 +57,7 @@ class Position:
         Another branch may have made what this one makes, or taken away what it needs.
 
         Returns:
-            What is in the way, None if nothing is.
+            The obstacle, or None.
         """
         given = self.begins_with or []
         if not set(given) <= set(wanted):
@@ -160,7 +160,7 @@ class Position:
         self.connections.forget()
 
     def keep_rows(self, took_s: float) -> None:
-        """Keep the state with its rows, which took so long to make, for the next review."""
+        """Keep the state with its rows for the next review, because filling takes long."""
         if self.kept is not None and self._filled is not None and took_s > _WORTH_KEEPING_S:
             self.connections.disconnect()
             self.kept.keep_as(self._filled, self.database.name)

@@ -1,4 +1,4 @@
-"""Takes back the roles that revisions create: a role belongs to the server, and outlives the database of a review."""
+"""Drops the roles that revisions create: a role belongs to the server, and outlives the database of a review."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Roles:
     kept: frozenset[str]
 
     def drop(self) -> None:
-        """Drop those that are there. One that another database needs stays."""
+        """Drop the existing ones. One that another database needs stays."""
         with closing(self.server.connect()) as opened, opened.cursor() as cursor:
             cursor.execute(_OF_OTHERS)
             for (name,) in cursor.fetchall():

@@ -63,7 +63,7 @@ def running(root: Path, version: int = binaries.DEFAULT_VERSION) -> Iterator[pos
 
 @contextmanager
 def given(root: Path, url: str) -> Iterator[postgres.Server]:
-    """Yield a server of the user's own. The review makes databases on it, and changes none that is there.
+    """Yield a server of the user's own. The review makes its own databases on it, and changes no other.
 
     Raises:
         ReviewError: the address is not one, or its role cannot make databases there.

@@ -1,4 +1,4 @@
-"""Puts values into rows that only the schema after a revision allows, for its downgrade to meet."""
+"""Updates rows to values that only the schema after a revision allows, to test its downgrade with them."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def use_what_is_new(opened: connection, before: Catalog, after: Catalog) -> bool
 
 
 def _refused_by_checks(before: Catalog, after: Catalog) -> Iterator[str]:
-    """Yield the updates that give one row a value which a check of before refuses, if the check does refuse it."""
+    """Yield updates that give one row a value that a former check refuses."""
     for was in before.tables:
         now = after.table(was.oid) or was
         for column, check in _single_checks_gone(was, now):
@@ -83,7 +83,7 @@ def _refused_by_checks(before: Catalog, after: Catalog) -> Iterator[str]:
 
 
 def _single_checks_gone(was: Table, now: Table) -> Iterator[tuple[Column, str]]:
-    """Yield the checks of one column that there are no more, each with the column and the check's expression."""
+    """Yield the dropped checks of one column, each with the column and the check's expression."""
     kept = {constraint.definition for constraint in now.constraints}
     columns = {column.name: column for column in now.columns}
     for constraint in was.constraints:

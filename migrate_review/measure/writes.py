@@ -134,7 +134,7 @@ class Trial:
         return tuple(write for several in outcomes.values() for write in _concluded(several))
 
     def _ran(self, attempts: Sequence[_Attempt]) -> list[dict[str, Any]]:
-        """Execute each attempt and undo it. Return what became of each."""
+        """Execute each attempt and undo it. Return the result of each."""
         if not attempts:
             return []
         oids = ",".join(str(table.oid) for table in self.before.tables if self.after.table(table.oid) is not None)

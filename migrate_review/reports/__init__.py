@@ -1,1 +1,1 @@
-"""A review as each reader wants it: people in a terminal or a pull request, programs, GitHub."""
+"""Writes a review in the format of each reader: a terminal, a pull request, a program, GitHub."""

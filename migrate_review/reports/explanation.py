@@ -22,7 +22,7 @@ def explanation(name: str) -> str | None:
 
 def similar(name: str) -> tuple[str, ...]:
     """Return the rules that share a word with an unknown name."""
-    words = {word for word in re.split(r"[^a-z]+", name.lower()) if len(word) > 2}  # noqa: PLR2004 - "of" and "to" say nothing
+    words = {word for word in re.split(r"[^a-z]+", name.lower()) if len(word) > 2}  # noqa: PLR2004 - "of" and "to" are in many names
     return tuple(rule for rule in RULES if words & set(rule.split("-")))
 
 

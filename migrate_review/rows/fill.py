@@ -1,8 +1,8 @@
 """Fills every table with rows that its constraints allow, the same ones in every run.
 
 Candidates are texts. One statement for each table casts them on the server, drops those that a CHECK or a partition
-would refuse, and skips duplicates. Therefore constraints are only tried and not understood. The values of an expression
-(an IN list, bounds, patterns) are among the candidates.
+would refuse, and skips duplicates. Therefore this module tries constraints and does not interpret them. The values of
+an expression (an IN list, bounds, patterns) are among the candidates.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def fill(  # noqa: PLR0913 - how to fill
     If they are ``sparse``, every column that may be NULL is.
 
     Returns:
-        The tables that have none all the same, with the reason.
+        The tables that stayed empty, each with the reason.
     """
     with opened.cursor() as cursor:
         cursor.execute("SET search_path = public; BEGIN")

@@ -21,7 +21,7 @@ class Outcome:
 
 
 def tried(cursor: cursor, statement: str, arguments: Any = None) -> Outcome:  # noqa: ANN401
-    """Execute a statement. Return what became of it."""
+    """Execute a statement. Return its result."""
     cursor.execute("SAVEPOINT tried")
     try:
         cursor.execute(statement, arguments)

@@ -1,6 +1,6 @@
 """Makes values of any PostgreSQL type, as text: varied, and the same in every run.
 
-What is here is made to trip over: empty, mixed case, not ASCII, at the edges of smaller types, padded, equal to
+The values are chosen to expose faults: empty, mixed case, not ASCII, at the edges of smaller types, padded, equal to
 others. Values that would break harmless arithmetic, such as infinity, are left out.
 """
 

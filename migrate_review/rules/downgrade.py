@@ -98,7 +98,7 @@ def downgrades(case: Case) -> Iterator[Finding]:
 
 
 def _labels_added(before: Catalog, now: Catalog) -> tuple[str, ...]:
-    """Return the beginnings of the lines on enums that have labels more: PostgreSQL cannot remove one."""
+    """Return the beginnings of the lines on enums with added labels, which PostgreSQL cannot remove."""
     several = ((name, [label for _, label in labels]) for name, labels in before.enums.items())
     return tuple(
         f"type {name} had the labels "
@@ -118,7 +118,7 @@ def repetition(case: Case) -> Iterator[Finding]:
     """Yield why a second upgrade fails, or how its schema differs from the first one's."""
     observation = case.observation
     if observation.upgrade_again is not None and observation.upgrade_again.failure is not None:
-        # The downgrade's leftovers are in the way. `downgrades` reports them; this is the consequence.
+        # The second upgrade fails because of the downgrade's leftovers, which `downgrades` reports.
         left = observation.restored
         code = undo(observation.before, left) if left is not None else "    pass  # the opposite of upgrade()"
         names = {"failure": observation.upgrade_again.failure, "undo": code}

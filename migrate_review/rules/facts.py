@@ -143,7 +143,7 @@ def _changed(observation: Observation) -> set[str]:
         for constraint in table.constraints
         if constraint.references and _CASCADES.search(constraint.definition)
     ]
-    # As deep as anybody nests partitions or lets deletes cascade.
+    # Deeper than usual nestings of partitions and cascades of deletes.
     for _ in range(_DEPTH):
         found |= {each for pair in family if found.intersection(pair) for each in pair}
         found |= {child for parent, child in cascades if parent in found}

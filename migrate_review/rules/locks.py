@@ -192,7 +192,7 @@ def rows_locked(case: Case) -> Iterator[Finding]:
 
 
 def _one_by_one(direction: Execution, rows: Mapping[str, int]) -> dict[str, tuple[int, int]]:
-    """Return how many statements of one transaction change how many rows of a table, if it is many by few each."""
+    """Return the numbers of statements and rows, if many statements of a transaction each change few rows."""
     found: dict[str, tuple[int, int]] = {}
     now: dict[str, tuple[int, int]] = {}
     for statement in direction.statements:

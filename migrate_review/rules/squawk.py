@@ -42,7 +42,7 @@ EXCLUDED: Mapping[str, str] = {
 }
 
 # Believed if the statement was measured to read or rewrite rows while others wait, and dismissed otherwise. squawk
-# warns of a longer varchar, SET NOT NULL with a validated check, and a constant default, for which nobody waits.
+# warns of a longer varchar, SET NOT NULL with a validated check, and a constant default, which block no session.
 IF_OTHERS_WAIT = frozenset({
     "require-concurrent-index-creation",
     "require-concurrent-reindex",

@@ -1,4 +1,4 @@
-"""Writes the operations that a downgrade lacks: from the schema that it left to the one from before."""
+"""Writes the operations that a downgrade lacks, from the schema that it left and the former one."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The names, definitions and types that the fixes of lock rules need, from the schema before and after.
 
-Where PostgreSQL allows a partitioned table another way only, the fix is that one.
+If PostgreSQL allows only another way for a partitioned table, the fix uses that way.
 """
 
 from __future__ import annotations

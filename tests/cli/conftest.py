@@ -42,7 +42,7 @@ def stub() -> Iterator[Stub]:
 
 @pytest.fixture(scope="session", autouse=True)
 def _the_command_is_built_once() -> Iterator[None]:
-    """Build the options of all commands once in this process: a test takes as long for them as for the rest."""
+    """Build the options of all commands once in this process: building takes half of a test's time."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(typer.main, "get_command", functools.cache(typer.main.get_command))
         yield

@@ -89,7 +89,7 @@ def test_the_advice_is_a_command_that_can_be_typed(aws: Stub, migrate: Callable[
 
     ended = migrate("upgrade", "--stage", "dev", "--region", "eu-west-1")
 
-    assert ended.err.endswith("See who holds the lock:\n  migrate status --stage dev --region eu-west-1\n")
+    assert ended.err.endswith("See the holder of the lock:\n  migrate status --stage dev --region eu-west-1\n")
 
 
 def test_every_error_of_the_contract_is_among_them() -> None:

@@ -1,4 +1,4 @@
-"""`migrate fleet status`: where every tenant is, from what rollouts and plans have left."""
+"""`migrate fleet status` shows the revision of every tenant, from the objects of rollouts and plans."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The AWS account and region in which a stage is looked for, and the guard of production."""
+"""How a command finds a stage's AWS account and region, and the confirmation before a change of production."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``migrate`` against a function that the CDK deployed: every action, and an operator who goes away."""
+"""``migrate`` against a function that the CDK deployed: every action, and an operator who interrupts."""
 
 from __future__ import annotations
 

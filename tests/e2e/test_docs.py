@@ -294,7 +294,7 @@ def guard() -> str:
 
 
 def run_guard(folder: Path, *, prints: str, exits: int, result: object) -> subprocess.CompletedProcess[str]:
-    """Run the README's lines and then `after` in a shell with a stand-in for aws that answers so."""
+    """Run the README's lines and then `after` in a shell, with a program in place of aws that gives this answer."""
     answer = folder / "answer.json"
     answer.write_text(json.dumps(result), encoding="utf-8")
     stub = folder / "aws"

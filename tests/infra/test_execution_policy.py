@@ -267,7 +267,7 @@ def test_a_deployment_may_make_every_resource_under_the_name_that_it_gets(tmp_pa
 
 
 def physical_name(stack: str, logical_id: str, given: str | None) -> str:
-    """Return the name that CloudFormation generates: it halves what a name may have beside 12 random characters."""
+    """Return the name that CloudFormation generates: 12 random characters, and two halves of the remaining length."""
     random = "-abcdefghijkl"
     if given is not None or len(f"{stack}-{logical_id}{random}") <= 64:
         return given or f"{stack}-{logical_id}{random}"

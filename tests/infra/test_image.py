@@ -62,7 +62,7 @@ def test_the_function_is_an_image_of_the_package_for_its_runtime_and_processor(t
 
 @pytest.fixture
 def account(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """An account of AWS, as the CDK's command tells its app, in which the stage is deployed as an archive."""
+    """An AWS account in which the stage is deployed as an archive. The variables are those of the CDK's command."""
     for name, value in (("ACCESS_KEY_ID", "testing"), ("SECRET_ACCESS_KEY", "testing")):
         monkeypatch.setenv(f"AWS_{name}", value)
     monkeypatch.setenv("CDK_DEFAULT_ACCOUNT", ACCOUNT)

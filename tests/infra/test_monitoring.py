@@ -45,14 +45,14 @@ STAGES: dict[str, tuple[Names, dict[str, Any]]] = {
 
 
 def dashboard(stack: Stack) -> Any:  # noqa: ANN401 - JSON
-    """The dashboard's body, where a name that CloudFormation fills in stands as <its logical id>."""
+    """The dashboard's body. A name that CloudFormation fills in is <its logical id>."""
     pieces = stack.properties("AWS::CloudWatch::Dashboard")["DashboardBody"]["Fn::Join"][1]
     texts = [piece if isinstance(piece, str) else f"<{next(iter(piece.values()))}>" for piece in pieces]
     return json.loads("".join(texts))
 
 
 def metrics_of(value: object) -> Iterator[tuple[str, str, dict[str, str]]]:
-    """Namespace, name and dimensions of every metric of ours, in widgets and alarms alike."""
+    """Namespace, name and dimensions of each of our metrics, in widgets and alarms."""
     if isinstance(value, dict):
         if value.get("Namespace") == "acme/migrate":
             yield value["MetricName"], value["Namespace"], {each["Name"]: each["Value"] for each in value["Dimensions"]}

@@ -1,4 +1,4 @@
-"""In a VPC: two ways out, one way in to the database, and nothing else."""
+"""In a VPC, the function has two outbound rules, the database one inbound rule, and there are no others."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def of_kind(template: dict[str, Any], kind: str) -> list[dict[str, Any]]:
 
 
 def rules(template: dict[str, Any], direction: str) -> list[tuple[int, int]]:
-    """Return the ports of all rules of security groups, inside of a group or separate."""
+    """Return the ports of all rules of security groups, inside a group or separate."""
     inline = [
         rule
         for group in of_kind(template, "AWS::EC2::SecurityGroup")
@@ -311,7 +311,7 @@ LOOKED_UP = {"account": "123456789012", "region": "eu-central-1", "database": {"
 
 @pytest.fixture
 def account(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[dict[str, str]]:
-    """An account with three groups, by what they are for; the process is in a folder of its own."""
+    """An account with three groups, by their purpose. The process runs in its own folder."""
     for name, value in (("ACCESS_KEY_ID", "testing"), ("SECRET_ACCESS_KEY", "testing")):
         monkeypatch.setenv(f"AWS_{name}", value)
     monkeypatch.setenv("MOTO_ACCOUNT_ID", "123456789012")

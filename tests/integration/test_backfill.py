@@ -47,7 +47,7 @@ COUNTS_DOWN = "UPDATE work SET seen = seen - 1 WHERE {batch}"
 
 
 def call(statement: str = COUNTS, table: str = "work", **options: object) -> str:
-    """The body of a function of a revision that backfills."""
+    """The body of a revision's function with a backfill."""
     given = "".join(f", {name}={value!r}" for name, value in options.items())
     return f"from backfill import backfill\nbackfill({table!r}, {statement!r}{given})"
 
@@ -89,7 +89,7 @@ def seen(database: Database) -> dict[int, int]:
 
 
 def looked_at(database: Database) -> int:
-    """Return the backfill's stored position; 0 before the first batch and after the last."""
+    """Return the backfill's stored position: 0 before the first batch and after the last one."""
     if not exists(database, PROGRESS):
         return 0
     return sum(row[0] for row in query(database, f"SELECT looked_at FROM {PROGRESS}"))  # noqa: S608 - our name

@@ -1,4 +1,4 @@
-"""Every benchmark runs in its smallest size, and measures something that has happened."""
+"""Every benchmark runs in its smallest size, and its measurements are real."""
 
 from __future__ import annotations
 

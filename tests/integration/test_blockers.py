@@ -32,7 +32,7 @@ EXCLUSIVE, CONCURRENTLY = "ACCESS EXCLUSIVE", "SHARE UPDATE EXCLUSIVE"
 
 @pytest.fixture
 def opened(database: Database) -> Iterator[connection]:
-    """The connection that asks."""
+    """The connection of the queries."""
     execute(database, "CREATE TABLE users (id int PRIMARY KEY)", "CREATE TABLE other (id int)")
     with closing(database.connect()) as asking:
         asking.autocommit = True

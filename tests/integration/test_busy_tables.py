@@ -37,7 +37,7 @@ def busy(database: Database) -> None:
 
 @contextmanager
 def blocker(database: Database, statement: str = "SELECT * FROM busy") -> Iterator[int]:
-    """Keep a transaction open that has read the table, as a report or a forgotten terminal does; yield its pid."""
+    """Keep a transaction open that has read the table, like a report or a forgotten terminal. Yield its pid."""
     with closing(database.connect()) as connection, connection.cursor() as cursor:
         cursor.execute("SET application_name = 'the long report'")
         cursor.execute(f"BEGIN; {statement}")
@@ -192,7 +192,7 @@ def test_a_revision_that_has_committed_part_of_its_work_is_not_tried_again_blind
         answer = runner.invoke(tree, LOCK_TIMEOUT_MS="500")
 
     assert answer.error_type == "LockTimeout"
-    assert "it had committed part of its work before" in answer.message
+    assert "it had committed part of its work, so" in answer.message
     [failed] = runner.events("migration.failed")
     assert failed["partly_committed"] is True
     assert not runner.events("revision.retried")

@@ -138,7 +138,7 @@ def test_roles_with_schemas_of_their_own_by_default_wait_for_who_names_one(
 def test_a_lock_that_no_run_holds_is_named_as_such(
     runner: Runner, database: Database, postgres_server: Server, tmp_path: Path
 ) -> None:
-    """Advisory locks are public: any role that may connect can take one, and can call itself as it likes."""
+    """Any role that may connect can take an advisory lock, and can choose any name for its session."""
     tree = write_ledger(tmp_path / "tree", 1)
     other = f"{database.name}_other"
     postgres.create_role(postgres_server, other, "password")

@@ -312,7 +312,7 @@ class TestTree:
 
 
 FAULTS = {
-    "never runs": ("pass", "env.py came to its end without calling context.run_migrations()"),
+    "never runs": ("pass", "env.py ended without calling context.run_migrations()"),
     "exits": ("sys.exit('no more')", "SystemExit: no more"),
     "exits with a list": ("sys.exit(['no', 'more'])", "SystemExit: ['no', 'more']"),
     "exits with 0.0": ("sys.exit(0.0)", "SystemExit: 0.0"),

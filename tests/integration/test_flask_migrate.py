@@ -1,4 +1,4 @@
-"""A backend with Flask-Migrate is migrated, reviewed and developed inside of its Flask application."""
+"""A backend with Flask-Migrate is migrated, reviewed and developed inside its Flask application."""
 
 from __future__ import annotations
 

@@ -148,7 +148,7 @@ def test_heads_without_labels_are_upgraded_to_and_head_is_refused(
     status = function.invoke({"action": "status"})
 
     assert refused.error_type == "ConfigurationError"
-    assert "2 heads (r2, x1) and head means one: ask for heads, or merge them" in refused.message
+    assert "2 heads (r2, x1) and `head` needs exactly one: request heads, or merge them" in refused.message
     assert status.payload["pending"][0]["revision"] == "r1"
     assert query(database, "SELECT to_regclass('a')") == [(None,)]
 

@@ -1,4 +1,4 @@
-"""The local servers behave like the ones that they replace."""
+"""The local servers behave like those of AWS."""
 
 from __future__ import annotations
 

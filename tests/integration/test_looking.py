@@ -329,7 +329,7 @@ REFUSED = {
             "connection = connection.execution_options(isolation_level='AUTOCOMMIT')\n"
             "connection.execute(text('CREATE DATABASE never_created'))"
         ),
-        "no transaction can take back",
+        "no transaction can roll back",
     ),
     "asyncpg alone": (
         connecting(

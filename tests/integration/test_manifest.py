@@ -43,7 +43,7 @@ def notes(tmp_path: Path) -> Path:
 
 
 def noted(runner: Runner, tree: Path, notes: Path, event: object = None) -> dict[str, Any]:
-    """Invoke a new function. The notes then contain what it ran of env.py."""
+    """Invoke a new function. The notes then contain the parts of env.py that it ran."""
     notes.write_text("")
     answer = runner.invoke(tree, event, NOTES=str(notes))
     assert answer.error_type is None, answer.payload
@@ -227,7 +227,7 @@ class TestAPackageThatIsNotTheOneThatWasBuilt:
 
 
 def test_modules_are_loaded_only_if_a_run_needs_them(runner: Runner, package: Path, tmp_path: Path) -> None:
-    """A guard on the cold start: whole libraries, not single modules, which move with their versions."""
+    """A guard of the cold start. It names whole libraries, because modules change between versions."""
     out = assemble(package, write_tree(tmp_path / "tree", REVISIONS), tmp_path / "probed")
     (out / "probe.py").write_text(PROBE)
 

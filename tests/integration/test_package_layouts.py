@@ -1,4 +1,4 @@
-"""Common layouts of backends: what the builder finds by itself, and its messages about the rest."""
+"""Common layouts of backends: what the builder finds by itself, and its messages about other cases."""
 
 from __future__ import annotations
 

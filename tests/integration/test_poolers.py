@@ -1,4 +1,4 @@
-"""Behind a pooler: in transaction mode nothing is touched, in session mode everything works, quiet or busy."""
+"""With a pooler in transaction mode, nothing changes. In session mode everything works, also under load."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class Application:
 
 @contextmanager
 def traffic(database: Database, port: int, clients: int) -> Iterator[Application]:
-    """Run clients until the end of the context. None may get an error."""
+    """Run clients until the end of the context. No client may get an error."""
     execute(
         database, "CREATE TABLE public.visits (id bigint GENERATED ALWAYS AS IDENTITY, at timestamptz DEFAULT now())"
     )

@@ -1,7 +1,7 @@
 """The next run finishes a revision with autocommit statements, wherever the function was killed in it.
 
-env.py kills its function itself, right before or right after a statement of a chosen number. So each boundary between
-two statements is met, and no moment is left to chance.
+env.py kills its function itself, right before or right after a statement of a chosen number. So the tests cover each
+boundary between two statements, and no test depends on time.
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ def revisions(*bodies: list[str]) -> list[Rev]:
 def killed_and_finished(runner: Runner, database: Database, tree: Path, variable: str, kills: int | None) -> int:
     """Kill a run at the first boundary, the second and so on, and let the next run finish each time.
 
-    Without a number of ``kills``, kill at each boundary until a run comes to its end. Return how many kills there were.
+    Without a number of ``kills``, kill at each boundary until a run ends by itself. Return the number of kills.
     """
     survivor = runner.start(tree)
     reset(database)

@@ -1,4 +1,4 @@
-"""An env.py that sets a role: everything acts as that role, also if the login does not inherit its rights."""
+"""If env.py sets a role, everything acts as that role, also if the login does not inherit its rights."""
 
 from __future__ import annotations
 

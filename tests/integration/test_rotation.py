@@ -1,4 +1,4 @@
-"""A password that is rotated while migrations run: no run fails for it."""
+"""No run fails if the password is rotated while migrations run."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def rotate(
 
 @contextmanager
 def again_and_again(change: Callable[[int], None]) -> Iterator[list[int]]:
-    """Call a function at intervals beside the test; yield the list of its results."""
+    """Call a function at intervals in a thread. Yield the list of its results."""
     ends = threading.Event()
     done: list[int] = []
 

@@ -1,4 +1,4 @@
-"""The fingerprint of a schema: the same wherever the schema is, and another one when an object changes."""
+"""The fingerprint of a schema is the same on every server, and changes with each object."""
 
 from __future__ import annotations
 

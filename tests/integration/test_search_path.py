@@ -1,4 +1,4 @@
-"""Roles that may create where the function's login resolves names get nothing of theirs called with its rights."""
+"""No code of another role runs with the rights of the function's login, even if that role may create objects."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ each_attack = pytest.mark.parametrize(
 
 @pytest.fixture
 def strong(postgres_server: Server, database: Database) -> Iterator[Database]:
-    """The database as a superuser of its own sees it."""
+    """The database, as its own superuser sees it."""
     name = f"{database.name}_strong"
     administer(postgres_server, f"CREATE ROLE {name} SUPERUSER LOGIN PASSWORD 'pw-{name}'")
     administer(postgres_server, f"ALTER DATABASE {database.name} OWNER TO {name}")

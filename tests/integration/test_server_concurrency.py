@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def neighbour(postgres_server: Server, database: Database) -> Iterator[Database]:
-    """Another tenant's database, with a role that shares nothing with the first one's."""
+    """Another tenant's database, with an unrelated role."""
     name = f"{database.name}_b"
     postgres.create_role(postgres_server, name, "password")
     postgres.create_database(postgres_server, name, name)
@@ -41,14 +41,14 @@ def second_database(postgres_server: Server, database: Database) -> Iterator[Dat
 
 
 class Runs:
-    """Runs that have begun: sessions under the names that the function gives its own."""
+    """Started runs: sessions with the names of the function's own sessions."""
 
     def __init__(self, opened: ExitStack, function: str) -> None:
         self._opened = opened
         self._function = function
 
     def begin(self, database: Database, request: str) -> Session:
-        """A session of a run, not yet counted."""
+        """A session of a run before the run counts."""
         connection = self._opened.enter_context(closing(database.connect()))
         connection.autocommit = True
         with connection.cursor() as cursor:
@@ -77,7 +77,7 @@ def test_a_run_leaves_when_as_many_others_as_allowed_are_on_the_server(
     leave_if_busy(second, runs.name("second"), 2)
     third = runs.begin(database, "third")
 
-    with pytest.raises(ServerBusy, match=r"2 runs are at work on this server and .*`rollout\.per_server` .* allows 2"):
+    with pytest.raises(ServerBusy, match=r"2 runs are active on this server, and .*`rollout\.per_server` .* allows 2"):
         leave_if_busy(third, runs.name("third"), 2)
     leave_if_busy(third, runs.name("third"), 3)
 

@@ -70,7 +70,7 @@ def test_a_server_that_restarts_under_a_run(
 
 @pytest.fixture
 def replica(postgres_server: Server) -> Iterator[Server]:
-    """The server as one that only follows another, until it is promoted."""
+    """The server as a replica of another one, until it is promoted."""
     postgres.stop(postgres_server.directory)
     data = account.usable_folder(ROOT / ".local", postgres_server.directory) / "cluster"
     signal = data / "standby.signal"

@@ -1,4 +1,4 @@
-"""An env.py that runs the tree several times: each version table counts, and each is named."""
+"""An env.py can run the tree several times. Each version table counts, and the result names each."""
 
 from __future__ import annotations
 

@@ -69,7 +69,7 @@ def run(folder: Path, *command: str, **variables: str) -> str:
 
 
 def write_project(folder: Path) -> None:
-    """The files that the stranger writes, beside those of the tools."""
+    """The files that the stranger writes, without those of the tools."""
     (folder / "app").mkdir(parents=True)
     for name, text in (("__init__", ""), ("models", MODELS), ("main", MAIN)):
         (folder / "app" / f"{name}.py").write_text(text.lstrip())

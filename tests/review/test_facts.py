@@ -311,7 +311,7 @@ def version(pytestconfig: pytest.Config) -> int:
 
 
 def needs(name: str, version: int) -> None:
-    """Skip a test about a revision that the server cannot run."""
+    """Skip a test of a revision that the server cannot run."""
     if version < NEEDS.get(name, 0):
         pytest.skip(f"{name} needs PostgreSQL {NEEDS[name]}")
 

@@ -165,7 +165,7 @@ def findings(folder: Path, server: Server) -> dict[str, list[Finding]]:
 def run(
     found: dict[str, list[Finding]], tmp_path_factory: pytest.TempPathFactory, postgres_server: Server
 ) -> dict[str, tuple[str | None, set[str]]]:
-    """Why the fix of each case fails when it runs as a revision, and the constraints and indexes that it leaves."""
+    """The error of each case's fix as a revision, if any, and the constraints and indexes that it leaves."""
     revisions = [Rev("begins", sql(*BASE))]
     for name, (_, rule, _) in CASES.items():
         [code] = [one.fix for one in found[name] if one.rule == rule]

@@ -35,7 +35,7 @@ ADDS = Rev("adds", sql("ALTER TABLE t9 ADD more text"), sql("ALTER TABLE t9 DROP
 
 @pytest.fixture(scope="module")
 def server(shared_run: Path) -> Iterator[Server]:
-    """A server of its own: which states are kept is one list for all reviews on it."""
+    """Its own server, because all reviews on a server share the list of kept states."""
     directory = shared_run / "kept-states"
     started = postgres.start(ROOT, directory, durable=False)
     yield started
@@ -48,7 +48,7 @@ def _always_worth_it(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def observed(folder: Path, server: Server, revision: str = "adds", *, rows: int = 9) -> tuple[Observation, list[str]]:
-    """Return a revision's measurements, and the steps that came before."""
+    """Return a revision's measurements, and the steps before them."""
     steps: list[str] = []
     with reviewing(folder, on=server, rows=rows, progress=steps.append) as opened:
         return opened.observe(revision), steps

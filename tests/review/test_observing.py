@@ -212,7 +212,7 @@ COUNTED = {
 
 @pytest.fixture(scope="module")
 def counted(tmp_path_factory: pytest.TempPathFactory, postgres_server: Server) -> dict[str, Observation]:
-    """Each statement alone, on the same tables, which the next one finds as they were."""
+    """Each statement alone. The tables are the same for each."""
     tables = sql(
         "CREATE TABLE owner (id bigint PRIMARY KEY, name text)",
         "CREATE TABLE pet (id bigserial PRIMARY KEY, owner_id bigint REFERENCES owner ON DELETE CASCADE, note text)",

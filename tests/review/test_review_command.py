@@ -1,4 +1,4 @@
-"""`migrate review` as it is typed: exit codes, and what each format holds."""
+"""`migrate review` on the command line: exit codes, and the content of each format."""
 
 from __future__ import annotations
 

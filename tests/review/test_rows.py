@@ -96,7 +96,7 @@ def types() -> list[str]:
 
 @pytest.fixture
 def zoo(database: Database, postgres_server: Server) -> Database:
-    """A database of the superuser's view, with the types of PREPARATION."""
+    """A database as the superuser, with the types of PREPARATION."""
     whole = postgres_server.database(database.name)
     with closing(whole.connect()) as opened, opened.cursor() as cursor:
         cursor.execute(PREPARATION)

@@ -1,4 +1,4 @@
-"""Squawk's rules, acknowledgements, the graph and git, each where a revision alone does not show it."""
+"""Squawk's rules, acknowledgements, the graph and git: cases that a single revision does not show."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An unmeasured part never passes: it is a finding with its reason, and the rest is measured."""
+"""An unmeasured part never passes: a finding has its reason, and the other parts are measured."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A stub of AWS with a test's own answers: Lambda's Invoke and CloudWatch's FilterLogEvents over real HTTP."""
+"""A stub of AWS with the answers of a test: Lambda's Invoke and CloudWatch's FilterLogEvents over real HTTP."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ class Stub:
         return http_stub.aws_settings(self.endpoint)
 
     def invoked(self, path: str, event: Any) -> Reply:  # noqa: ANN401 - JSON
-        """Take an invocation."""
+        """Answer an invocation."""
         self.functions.append(unquote(path.split("/")[3]))
         self.events.append(event)
         reply = self.replies.pop(0) if len(self.replies) > 1 else self.replies[0]
@@ -101,14 +101,14 @@ class Stub:
         return reply
 
     def asked_for_build(self, operation: str, request: dict[str, Any]) -> Reply:
-        """Start a build, or answer how it is."""
+        """Start a build, or return its state."""
         if operation == "StartBuild":
             self.started.append(request)
             return self.start_refusal or Reply({"build": {"id": f"{request['projectName']}:{REQUEST_ID}"}})
         return self.builds.pop(0) if len(self.builds) > 1 else self.builds[0]
 
     def asked_for_logs(self, request: dict[str, Any]) -> Reply:
-        """Take a question for log lines; all of them at once, as if each were a page."""
+        """Return the log lines, all at once, as one page."""
         self.log_requests.append(request)
         if self.logs_refusal:
             return self.logs_refusal

@@ -41,7 +41,7 @@ _FONTS = """<?xml version="1.0"?>
 
 
 def missing() -> str | None:
-    """Why there is no browser on this machine, if so."""
+    """Return the reason why this machine has no browser, None if it has one."""
     if (platform.system(), platform.machine()) != ("Linux", "x86_64"):
         return "npm's @sparticuz/chromium is a browser for Linux on x86_64 only"
     return None
@@ -74,7 +74,7 @@ class Page:
         return reply["result"].get("value")
 
     def type(self, text: str) -> None:
-        """Type into what has the focus."""
+        """Type into the element with the focus."""
         self.call("Input.insertText", text=text)
 
     def press(self, key: str, code: int) -> None:
@@ -88,13 +88,13 @@ class Page:
         file.write_bytes(base64.b64decode(reply["data"]))
 
     def problems(self) -> list[str]:
-        """Exceptions in scripts, and what the browser refused."""
+        """Exceptions in scripts, and requests that the browser refused."""
         kinds = ("Runtime.exceptionThrown", "Log.entryAdded")
         return [json.dumps(event["params"]) for event in self._browser.events if event["method"] in kinds]
 
 
 class Browser:
-    """The protocol: a request is JSON that ends with a zero, and so is whatever comes back."""
+    """The protocol: requests, answers and events are JSON that ends with a zero."""
 
     def __init__(self, to: int, back: int) -> None:
         self._to = to
@@ -112,7 +112,7 @@ class Browser:
         return Page(self, session)
 
     def call(self, method: str, session: str | None = None, **parameters: Any) -> Any:  # noqa: ANN401 - JSON
-        """Ask for something and wait for the answer."""
+        """Send a command and wait for the answer."""
         self._number += 1
         request = {"id": self._number, "method": method, "params": parameters}
         os.write(self._to, json.dumps({**request, **({"sessionId": session} if session else {})}).encode() + b"\0")
@@ -175,7 +175,7 @@ def _extract(archive: tarfile.TarFile, folder: Path) -> None:
 
 
 def _pipe() -> tuple[int, int]:
-    """A pipe whose ends are none of the numbers that the browser expects."""
+    """Return a pipe whose descriptors differ from those that the browser expects."""
     ends = os.pipe()
     read, write = (fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, 10) for end in ends)
     for end in ends:

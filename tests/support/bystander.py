@@ -1,4 +1,4 @@
-"""Queries and statements over a new connection each, apart from the function's."""
+"""Runs each query or statement over a new connection, separate from the function's."""
 
 from __future__ import annotations
 

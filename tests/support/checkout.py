@@ -1,4 +1,4 @@
-"""A copy of this checkout for one test run: it deploys and keeps its data apart from the developer's own."""
+"""Copies this checkout for one test run, so that the developer's data stay unchanged."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _NOT_COPIED = ("tests", "node_modules", "cdk.out")
 
 
 def copy_checkout(folder: Path) -> Path:
-    """Copy the project's own files to the new `folder`, link what is installed, and give the folder."""
+    """Copy the project's own files to the new `folder`, link the installed tools, and return the folder."""
     if folder.exists():
         # pytest-xdist 3.8 does this under pytest 9.2, without a word: pytest-dev/pytest-xdist#1386.
         raise FileExistsError(f"{folder} is another worker's: the tests of one xdist_group were not kept together")

@@ -90,14 +90,14 @@ def replayed(folder: Path, database: Database) -> dict[str, Any]:
 
 
 def spoil(folder: Path, statement: str) -> None:
-    """Let the script end with a statement, and describe it as if it had been written so."""
+    """Append a statement to the script, and update its description."""
     tree = folder / "alembic"
     (tree / SCRIPT).write_text((tree / SCRIPT).read_text() + statement)
     describe_as(folder, script_sha256=digest_of(tree / SCRIPT))
 
 
 def describe_as(folder: Path, **fields: Any) -> None:  # noqa: ANN401 - whatever a description has
-    """Let the description of the checkpoint say something else."""
+    """Change the description of the checkpoint."""
     tree = folder / "alembic"
     found = read_checkpoint(tree)
     assert found is not None

@@ -1,4 +1,4 @@
-"""Distributions that a test makes, and an index on loopback that has them. Building one needs nothing of elsewhere."""
+"""Makes distributions for a test, and an index of them on loopback. Building one needs no network."""
 
 from __future__ import annotations
 

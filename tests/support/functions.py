@@ -38,7 +38,7 @@ def assemble(package: Path, backend: Path, out: Path, config: str = "alembic.ini
 def describe(package: Path, config: str = "alembic.ini") -> None:
     """Write the manifest of a package's present content.
 
-    There is none of a tree that the builder would have refused: what the function makes of one is tested, too.
+    A tree that the builder would refuse gets no manifest, because tests cover such trees, too.
     """
     drivers: tuple[str, ...] = ()
     with suppress(OSError):

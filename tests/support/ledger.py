@@ -22,7 +22,7 @@ CONTRACT_ERRORS = frozenset(error.__name__ for error in MigrationError.__subclas
 def write_ledger(folder: Path, revisions: int, *, instead: Mapping[int, str] | None = None, **options: str) -> Path:
     """A tree of revisions r01, r02, ... that each make a table and write their number into a ledger.
 
-    Nothing in the ledger is unique: a revision that is applied twice is seen there. ``instead`` replaces what the
+    The ledger has no unique constraint, so it shows a revision that is applied twice. ``instead`` replaces what the
     revision of that number does beside writing into the ledger.
     """
     written = []

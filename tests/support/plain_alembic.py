@@ -1,4 +1,4 @@
-"""Alembic's own command on a backend's folder, and its result in the database. The function must have the same."""
+"""Runs Alembic's own command in a backend's folder, and reads its result, which the function must equal."""
 
 from __future__ import annotations
 

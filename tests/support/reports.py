@@ -57,7 +57,8 @@ def report(failed: int = 0, *, left: int = 0, **changes: Any) -> dict[str, Any]:
         "ended": "2026-11-23T22:41:37.512Z",
         "duration_ms": 1_057_512,
         "status": "failed" if left else "succeeded",
-        "message": f"{failed} of the 11980 targets of wave 2 failed, 100 are tolerated; {left} of 12000 were not begun",
+        "message": f"{failed} of the 11980 targets of wave 2 failed, 100 are tolerated;"
+        f" {left} of 12000 were not started",
         "counts": {"targets": 12_000, **counts},
         "waves": waves,
         "revisions": {HEAD: 12_000 - failed - left - 40, BEFORE: 37, OLDER: 2, "base": 1},

@@ -30,7 +30,7 @@ def listed(name: str, **changes: object) -> dict[str, Any]:
 
 
 def runs(aws: RolloutStub, *outcomes: str, **changes: object) -> None:
-    """Write the objects of a rollout that has come so far."""
+    """Write the objects of a rollout that has these outcomes so far."""
     aws.objects["rollouts/latest.json"] = json.dumps({"rollout": LAST, "execution": f"{MACHINE}:{LAST}"}).encode()
     aws.put(LAST, "rollout.json", listed(LAST, **changes))
     for wave in (1, 2):

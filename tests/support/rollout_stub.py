@@ -22,7 +22,7 @@ BUCKET = "rollouts"
 class RolloutStub:
     """``ends`` returns Step Functions' nth description of an execution; ``objects`` are those in S3.
 
-    What is in ``refused`` is refused once."""
+    Each call in ``refused`` is refused once."""
 
     endpoint: str = ""
     outputs: Mapping[str, str] = field(default_factory=lambda: {"StateMachineArn": MACHINE, "RolloutBucket": BUCKET})
@@ -35,7 +35,7 @@ class RolloutStub:
     on_start: Callable[[str], None] = lambda _: None
 
     def put(self, rollout: str, name: str, content: object) -> None:
-        """Write an object that a rollout has left."""
+        """Write an object of a rollout."""
         self.objects[f"rollouts/{rollout}/{name}"] = json.dumps(content).encode()
 
     def leaves(self, content: Mapping[str, Any], **others: object) -> None:

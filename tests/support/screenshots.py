@@ -62,7 +62,7 @@ _TEXT = "{http://www.w3.org/2000/svg}text"
 _COLUMN = 12.2  # units that Rich gives a character
 _ROWS = 40
 _FAILED, _LEFT, _PAGE_WIDTH = 4, 3000, 900
-_MESSAGE = "stopped by mona; 3000 of 12000 targets were not begun"
+_MESSAGE = "stopped by mona; 3000 of 12000 targets were not started"
 _WAIT_S = 120
 _WHAT = (
     "Add projects",
@@ -117,7 +117,7 @@ class Terminal:
 
 
 def picture(command: str, screen: str, columns: int) -> str:
-    """A terminal's screen as an SVG that needs nothing from elsewhere."""
+    """Return a terminal's screen as a self-contained SVG."""
     console = Console(record=True, width=columns, file=io.StringIO(), force_terminal=True)
     console.print(Text.from_ansi(screen), soft_wrap=True)
     svg = console.export_svg(title=command, unique_id="terminal")
@@ -252,7 +252,7 @@ def _do(checkout: Path, *command: str, environment: dict[str, str] | None = None
 
 
 def _write_release(tree: Path) -> None:
-    """Thirty revisions on top of the tree, each of which takes its time."""
+    """Write thirty revisions on top of the tree, each with a pause."""
     parent = ScriptDirectory(str(tree)).get_current_head()
     for number, description in enumerate(_RELEASE):
         id_ = hashlib.sha256(description.encode()).hexdigest()[:12]

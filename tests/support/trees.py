@@ -101,7 +101,7 @@ def sql(*statements: str) -> str:
 def write_tree(
     folder: Path, revisions: Sequence[Rev], *, env_py: str = ENV_PY, ini: str = ALEMBIC_INI, tree: str = "alembic"
 ) -> Path:
-    """Write a backend's folder with an Alembic tree of these revisions, and give the folder."""
+    """Write a backend's folder with an Alembic tree of these revisions, and return the folder."""
     versions = folder / tree / "versions"
     versions.mkdir(parents=True)
     (folder / "alembic.ini").write_text(ini.lstrip())
@@ -136,3 +136,7 @@ def downgrade():
 {textwrap.indent(textwrap.dedent(revision.downgrade), "    ")}
 '''
     (versions / f"{revision.id}_.py").write_text(body)
+
+
+def autocommit(*statements: str) -> str:
+    return "with op.get_context().autocommit_block():\n" + textwrap.indent(sql(*statements), "    ")

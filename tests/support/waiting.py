@@ -14,7 +14,7 @@ _Found = TypeVar("_Found")
 def eventually(look: Callable[[], _Found], *, within_s: float = 120, every_s: float = 0.05, of: str = "") -> _Found:
     """Return the first true value that ``look`` returns.
 
-    Fail after ``within_s``. The default is long because a busy machine is no failure.
+    Fail after ``within_s``. The default is long, because a busy machine is slow.
     """
     until = time.monotonic() + within_s
     while not (found := look()):

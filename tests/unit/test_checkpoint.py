@@ -117,7 +117,7 @@ def test_a_script_is_placed_in_a_schema_and_leaves_no_setting_behind() -> None:
         ({"holds_objects": True}, "the schema public holds objects"),
         ({"public_may_create": True}, "every role may create"),
         ({"schema": "it's"}, "has a quote"),
-        ({"server_version": 140012}, "proven on PostgreSQL 15 and later"),
+        ({"server_version": 140012}, "verified on PostgreSQL 15 and later"),
         ({"schemas": {"two": False, "three": False}}, "the schema two exists already"),
         ({"schemas": {"two": True, "three": False}}, "the schema two holds objects"),
         ({"schemas": {"three": True}}, "the schema three holds objects"),

@@ -62,7 +62,7 @@ PLAN: dict[str, Any] = {
     "plan": True,
     "package": "p",
     "chosen": None,
-    "excluded": [{"name": "left-out", "reason": "excluded when the rollout was begun"}],
+    "excluded": [{"name": "left-out", "reason": "excluded when the rollout was started"}],
 }
 
 
@@ -70,9 +70,9 @@ def test_an_approved_plan_leaves_out_what_the_plan_has_left_out(settings: Settin
     found = chosen(earlier(**PLAN), settings, "left-out", approved="r")
 
     assert [tenant.name for tenant in found.tenants] == [f"t{number}" for number in range(1, TARGETS + 1)]
-    assert found.excluded == {"left-out": "excluded when the rollout was begun"}
+    assert found.excluded == {"left-out": "excluded when the rollout was started"}
 
 
 def test_a_target_that_is_new_since_the_plan_is_no_excluded_one(settings: Settings) -> None:
-    with pytest.raises(InvalidRequest, match="1 targets are new, gone or another place since plan 'r': 'new'"):
+    with pytest.raises(InvalidRequest, match="1 targets are new, missing or changed since plan 'r': 'new'"):
         chosen(earlier(**PLAN), settings, "left-out", "new", approved="r")

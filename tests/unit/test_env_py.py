@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from infra.package.env_py import has_loop, why_asked
+from infra.package.env_py import has_loop, why_env_py_is_needed
 from tests.support.trees import ENV_PY
 
 _SPEC = importlib.util.find_spec("alembic")
@@ -21,11 +21,11 @@ CONFIGURE = "context.configure(connection=connection, target_metadata=target_met
 
 @pytest.mark.parametrize("template", ["generic", "async", "pyproject", "pyproject_async"])
 def test_alembic_s_own_templates_need_not_be_asked(template: str) -> None:
-    assert why_asked((TEMPLATES / template / "env.py").read_text(), []) is None
+    assert why_env_py_is_needed((TEMPLATES / template / "env.py").read_text(), []) is None
 
 
 def test_the_reference_backend_need_not_be_asked() -> None:
-    assert why_asked(REFERENCE.read_text(), ["Base = DeclarativeBase()"]) is None
+    assert why_env_py_is_needed(REFERENCE.read_text(), ["Base = DeclarativeBase()"]) is None
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,7 @@ def test_the_reference_backend_need_not_be_asked() -> None:
     ],
 )
 def test_an_env_py_that_may_keep_the_version_elsewhere_or_do_more_is_asked(changed: str, reason: str) -> None:
-    found = why_asked(changed, [])
+    found = why_env_py_is_needed(changed, [])
     assert changed != ENV_PY
     assert reason in (found or "")
 
@@ -71,4 +71,4 @@ def test_what_the_backend_s_modules_do_to_names_counts_too() -> None:
     module = (
         '@event.listens_for(Engine, "connect")\ndef connected(c, _): c.cursor().execute("SET search_path = tenant")'
     )
-    assert "search_path" in (why_asked(ENV_PY, ["x = 1", module]) or "")
+    assert "search_path" in (why_env_py_is_needed(ENV_PY, ["x = 1", module]) or "")

@@ -307,7 +307,7 @@ def test_the_state_machines_requests_are_understood(event: dict[str, Any]) -> No
         ({"action": "report", "rollout": {"name": "a"}, "target": {}}, "unknown field 'target' for action report"),
         ({"action": "stamp", "revision": "a1", "rollout": {"name": "a"}}, "unknown field 'rollout'"),
         # Where to, and where the database must be, stand in the item.
-        ({"action": "downgrade", "revision": "-1", **part({"revision": "a1"})}, "stand in rollout.item"),
+        ({"action": "downgrade", "revision": "-1", **part({"revision": "a1"})}, "belong in rollout.item"),
         ({"action": "downgrade", **part({})}, "downgrade needs a revision"),
         (
             {"action": "downgrade", **part({"revision": "head", "confirm": "b2"})},

@@ -18,6 +18,6 @@ def upgrade() -> None:
 """,
     good="""\
 def upgrade() -> None:
-    pass  # whoever may drop a database does it by hand, after a look at its sessions
+    pass  # an administrator drops a database by hand, after a check of its sessions
 """,
 )

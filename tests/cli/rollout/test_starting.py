@@ -175,7 +175,7 @@ def test_after_a_failed_downgrade_the_next_step_is_the_downgrade_and_not_an_upgr
     "error,cause,code,hint",
     [
         ("AlreadyRunning", "rollout other is at work", AGAIN, "migrate rollout status --stage dev"),
-        ("InvalidRequest", '{"errorMessage": "there is no target \'x\'"}', USAGE, "Nothing was begun"),
+        ("InvalidRequest", '{"errorMessage": "there is no target \'x\'"}', USAGE, "Nothing was started"),
         ("ConfigurationError", '{"errorMessage": "the query failed"}', FAILED, "deploy"),
         ("DatabaseUnavailable", '{"errorMessage": "no connection"}', AGAIN, "migrate rollout --stage dev"),
     ],
@@ -353,7 +353,7 @@ def test_a_plan_shows_the_counts_the_time_and_the_cost(aws: RolloutStub, migrate
 
     assert ended.code == 0, ended.err
     # Two of 0.4 s, two at once; of the others two of 0.4 s and six of 20 s, four at once.
-    assert "6 of 10 targets to migrate, about 31 s and less than 0.01 USD, reckoned with 20.0 s for each" in ended.out
+    assert "6 of 10 targets to migrate, about 31 s and less than 0.01 USD, estimated from 20.0 s for each" in ended.out
     assert "7c1e5a90d2f4" in ended.out
 
 
@@ -370,7 +370,7 @@ def test_a_plan_of_a_function_that_was_named_is_shown_without_a_cdk_json(
     assert ended.document["estimate"]["targets"] == 0
 
 
-def test_the_estimate_is_reckoned_with_list_prices() -> None:
+def test_the_estimate_uses_list_prices() -> None:
     class Settings:
         memory_mb, architecture = 1024, "arm64"
 

@@ -22,7 +22,7 @@ def test_an_approved_plan_runs_unchanged_or_fails_with_the_change(fleet: Fleet, 
     ended = fleet.run(approved=plan.name)
     no_plan = fleet.run(approved=ended.name)
 
-    assert (changed.error, "1 targets are new, gone or another place" in changed.cause) == ("InvalidRequest", True)
+    assert (changed.error, "1 targets are new, missing or changed" in changed.cause) == ("InvalidRequest", True)
     assert "'later'" in changed.cause
     assert counts(fleet.report(ended)) == {"targets": 3, "migrated": 3}
     assert "was no plan" in no_plan.cause
@@ -71,7 +71,7 @@ def test_a_plan_lists_targets_that_would_fail_and_a_check_schemas_that_differ(
     assert (check["revision"], check["violations"]) == (TREE[1].id, 1)
     assert [(server["fails"], server["slow"]) for server in found["servers"]] == [(failing, 0)]
     page = fleet.text(plan.name, "report.html")
-    assert "What the revisions will meet" in page
+    assert "Preflight of the pending revisions" in page
     assert tenants.touched() == set(tenants.names), "nothing was run"
 
     fleet.run()

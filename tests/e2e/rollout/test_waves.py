@@ -31,7 +31,7 @@ def test_a_failed_canary_stops_the_rollout_and_one_bad_tenant_does_not_affect_ot
     failed = fleet.run()
 
     assert (failed.status, failed.error) == ("FAILED", "RolloutFailed")
-    assert "1 of the 1 targets of the canaries failed, 0 are tolerated; 59 of 60 were not begun" in failed.cause
+    assert "1 of the 1 targets of the canaries failed, 0 are tolerated; 59 of 60 were not started" in failed.cause
     assert "t00: MigrationFailed: revision f1ee70000001" in failed.cause
     assert tenants.touched() == set()  # the canary's own revision was rolled back
     assert counts(fleet.report(failed)) == {"targets": 60, "failed": 1, "left": 59}
@@ -147,7 +147,7 @@ def test_a_target_does_not_wait_for_room_on_its_server_for_ever(fleet: Fleet, da
 
     assert (soon["outcome"], soon["looks"]) == ("busy", 1)
     assert late["errorType"] == "MigrationLocked"
-    assert "2,000 times there was no room on the server: 1 runs are at work" in late["errorMessage"]
+    assert "the server had no room 2,000 times: 1 runs are active" in late["errorMessage"]
     assert query(database, "SELECT to_regclass('one')") == [(None,)]
 
 
@@ -171,7 +171,7 @@ def test_a_rollout_that_another_one_followed_begins_nothing_more_if_it_is_redriv
     assert (second.status, answer["outcome"]) == ("SUCCEEDED", "left")
     assert "t02" not in tenants.touched()
     assert report["status"] == "stopped"
-    assert f"rollout {second.name} has begun since" in report["message"]
+    assert f"rollout {second.name} was started since" in report["message"]
     assert report["package"] == fleet.get(first, "rollout.json")["package"]
 
 

@@ -32,7 +32,7 @@ ABC = (
 
 
 def package_with(package: Path, requirements: str, out: Path) -> Path:
-    """The package with what a file of requirements pins installed over it; made once for all workers."""
+    """Return the package with the pins of a requirements file installed over it. It is made once for all workers."""
     with out.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not out.exists():
@@ -105,7 +105,7 @@ class Backend:
         return self.invoke(event)
 
     def invoke(self, event: object = None) -> Answer:
-        """Invoke the function with what is in the package by now, as if it had been built so."""
+        """Invoke the function with the present content of the package, as if it had been built with it."""
         describe(self.folder.parent)
         return self.function.invoke(event)
 
@@ -122,7 +122,7 @@ class Backend:
         return result
 
     def refused(self, env_py: str = ENV_PY, revisions: Sequence[Rev] = ABC, **files: str) -> str:
-        """The type and message of an error; nothing was made in the database."""
+        """Return the type and message of an error. The database must be unchanged."""
         answer = self.run(env_py, revisions, **files)
         assert answer.error_type is not None, answer.payload
         assert "\n" not in answer.message
@@ -157,3 +157,27 @@ class Backend:
         """Level and text of the backend's lines of this logger, in all runs."""
         lines = self.runner.events("backend.output")
         return [(line["level"], line["message"]) for line in lines if line["source"] == source]
+
+
+# Where an env.py configures, in the words of Alembic's templates.
+CONNECT = """
+engine = create_engine(os.environ["DATABASE_URL"], poolclass=pool.NullPool)
+with engine.connect() as connection:
+    {before}
+    context.configure(connection=connection{options})
+    {after}
+    with context.begin_transaction():
+        context.run_migrations()
+"""
+
+
+def connecting(before: str = "pass", options: str = "", after: str = "pass", top: str = "") -> str:
+    return online(CONNECT.format(before=before, options=options, after=after), top)
+
+
+CONNECT_TO_URL = """
+with create_engine(url).connect() as connection:
+    context.configure(connection=connection)
+    with context.begin_transaction():
+        context.run_migrations()
+"""
