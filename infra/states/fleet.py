@@ -122,7 +122,7 @@ class Fleet(MigratingStates):
             "Already running",
             error="AlreadyRunning",
             cause_path=sfn.JsonPath.format(
-                "rollout {} is at work; follow or stop that one", sfn.JsonPath.string_at("$.other.name")
+                "rollout {} is running; follow or stop that one", sfn.JsonPath.string_at("$.other.name")
             ),
         )
         return look.next(

@@ -174,7 +174,7 @@ def test_after_a_failed_downgrade_the_next_step_is_the_downgrade_and_not_an_upgr
 @pytest.mark.parametrize(
     "error,cause,code,hint",
     [
-        ("AlreadyRunning", "rollout other is at work", AGAIN, "migrate rollout status --stage dev"),
+        ("AlreadyRunning", "rollout other is running", AGAIN, "migrate rollout status --stage dev"),
         ("InvalidRequest", '{"errorMessage": "there is no target \'x\'"}', USAGE, "Nothing was started"),
         ("ConfigurationError", '{"errorMessage": "the query failed"}', FAILED, "deploy"),
         ("DatabaseUnavailable", '{"errorMessage": "no connection"}', AGAIN, "migrate rollout --stage dev"),
