@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 # The address of Secrets Manager, if the stack has made an endpoint without private DNS for the function.
 SECRETS_ENDPOINT_VARIABLE = "AWS_ENDPOINT_URL_SECRETS_MANAGER"
 
-_FUNCTION_ROOT = Path(__file__).resolve().parents[1]
+_FUNCTION_ROOT = Path(__file__).absolute().parents[1]
 PACKAGE_ROOT = _FUNCTION_ROOT.parent
 BACKEND_ROOT = PACKAGE_ROOT / "backend"
 RDS_CA_BUNDLE = _FUNCTION_ROOT / "rds-ca-bundle.pem"

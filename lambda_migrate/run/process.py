@@ -79,7 +79,7 @@ def start_server(settings: Settings) -> None:
 
 def backend_path(path: list[str]) -> list[str]:
     """Return the `sys.path` of env.py's process: the backend's libraries, then those of Python and of Lambda."""
-    function = {lambda_migrate.LIBRARIES.resolve(), lambda_migrate.LIBRARIES.parent}
+    function = {lambda_migrate.LIBRARIES.resolve(), lambda_migrate.LIBRARIES.parent.resolve()}
     pythons = [each for each in path if Path(each).resolve() not in function]
     return [str(lambda_migrate.BACKEND_LIBRARIES), *pythons, str(lambda_migrate.LAMBDAS_LIBRARIES)]
 

@@ -22,12 +22,10 @@ RUNTIME = ROOT / ".local" / "runtime" / "bin" / "python"
 
 
 def assemble(package: Path, backend: Path, out: Path, config: str = "alembic.ini") -> Path:
-    """A package with another backend in it: the function's code copied, the libraries linked, and a new manifest."""
+    """A package with another backend in it: links to the function's code and libraries, and a new manifest."""
     out.mkdir(parents=True)
     for entry in package.iterdir():
-        if entry.name == "lambda_migrate":
-            shutil.copytree(entry, out / entry.name)
-        elif entry.name not in {"backend", MANIFEST, GRAPH}:
+        if entry.name not in {"backend", MANIFEST, GRAPH}:
             (out / entry.name).symlink_to(entry)
     shutil.copytree(backend, out / "backend")
     shutil.copy(package / MANIFEST, out)

@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 def shorten(package: Path, backend: Path, out: Path, constants: Mapping[str, float]) -> None:
     """Build a package with this backend in which constants, as ``package.module.NAME``, have other values."""
     assemble(package, backend, out)
+    (out / "lambda_migrate").unlink()
+    shutil.copytree(package / "lambda_migrate", out / "lambda_migrate", ignore=shutil.ignore_patterns("__pycache__"))
     for constant, value in constants.items():
         *folders, module, name = constant.split(".")
         file = Path(out, "lambda_migrate", *folders, f"{module}.py")
         text, count = re.subn(rf"^{name} = .*$", f"{name} = {value}", file.read_text(), flags=re.MULTILINE)
         assert count == 1, constant
         file.write_text(text)
-    for compiled in (out / "lambda_migrate").rglob("__pycache__"):
-        shutil.rmtree(compiled)
