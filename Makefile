@@ -49,6 +49,8 @@ slowly = { ( s=0; while sleep 5 > /dev/null 2>&1; do s=$$((s + 5)); echo "  at w
 $(VENV)/.ready: requirements.txt migrate_cli/launcher
 	@test -n "$(PYTHON)" || { echo "make: no Python 3.10 or later with venv and pip was found; install one, or say: make PYTHON=/path/to/python3" >&2; exit 1; }
 	@echo "Installing the Python tools into .venv ($$($(PYTHON) --version 2>&1))"
+	@# The CDK's library would make it for its owner alone. Then PostgreSQL, which runs as nobody, could not enter it.
+	@mkdir -p $(LOCAL)
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@sed -n '/^uv==/,/^[^ ]*[^\\]$$/p' requirements.txt > $(VENV)/uv.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-cache-dir --require-hashes --only-binary :all: --no-deps -r $(VENV)/uv.txt
