@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import event
 
 from lambda_migrate.env_py import driver_state
-from lambda_migrate.env_py.sqlalchemy_versions import begin, begins_by_itself, rollback
+from lambda_migrate.env_py.sqlalchemy_versions import begins_by_itself, rollback
 from lambda_migrate.invocation.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -61,8 +61,6 @@ class Transactions:
         self._run = context.run_migrations
         self._shares = False
         self._commits = False
-        # True if env.py began a transaction before Alembic's block, on a connection whose statements begin none.
-        self._is_env_pys = False
         # The statements of the transaction that env.py is in, until the revisions begin.
         self._statements: list[str] = []
         self._listeners: dict[str, Callable[..., Any]] = {
@@ -96,7 +94,6 @@ class Transactions:
             return self._begin(_per_migration=True)
         if not self._commits:
             return self._rolled_back()
-        self._is_env_pys = self._connection.in_transaction() and not begins_by_itself(self._connection)
         # With this, Alembic would begin nothing here.
         self._context._transaction_per_migration = False  # noqa: SLF001
         try:
@@ -106,7 +103,6 @@ class Transactions:
 
     @contextmanager
     def _rolled_back(self) -> Iterator[None]:
-        begin(self._connection)
         try:
             yield
         finally:
@@ -140,13 +136,12 @@ class Transactions:
         """
         connection = self._connection
         in_block = self._context._transaction is not None or self._context._in_external_transaction  # noqa: SLF001
-        if not begins_by_itself(connection):
-            return connection.in_transaction() and (self._is_env_pys or not in_block)
         if _began_explicitly(connection):
             return True
         if connection.get_execution_options().get(OF_THE_CALLER):
             return False
-        return self._shares and not in_block and not is_autocommit(connection)
+        begins = begins_by_itself(connection) or connection.in_transaction()
+        return self._shares and not in_block and begins and not is_autocommit(connection)
 
     def _may_have_made_something_local(self) -> bool:
         """Return whether the session is in a transaction whose statements may have an effect that ends with it."""

@@ -57,6 +57,7 @@ FORMS = {
     + indent(f"{CONFIGURE}    {RUN}", "    "),
     "a block in its transaction": CONNECT + CONFIGURE + "    with connection.begin():\n" + indent(block(), "    "),
     "engine.begin": ENGINE + "with engine.begin() as connection:\n" + CONFIGURE + block(),
+    "begin and commit": f"{CONNECT}{CONFIGURE}    begun = connection.begin()\n    {RUN}    begun.commit()\n",
     "no block": f"{CONNECT}{CONFIGURE}    {RUN}",
     "a query before": CONNECT + "    connection.execute(text('SELECT 1'))\n" + CONFIGURE + block(),
     "a schema before": CONNECT + "    connection.execute(text('CREATE SCHEMA app'))\n" + CONFIGURE + block(),
@@ -191,15 +192,25 @@ def test_the_other_actions_and_failures(backend: Backend) -> None:
     failing = [*ABC, Rev("d4", sql("CREATE TABLE d (id int)", "SELECT 1 / 0"))]
     assert backend.run(online(GENERIC), failing).error_type == "MigrationFailed"
     assert (backend.tables(), backend.version()) == (["a", "alembic_version", "b", "c"], ["c3"])
+    assert "failed: DivisionByZero" in backend.refused(online(FORMS["a block in its transaction"]), failing)
+    assert backend.run(online(FORMS["no block"]), failing).error_type == "MigrationFailed"
+    assert (backend.tables(), backend.version()) == (["a", "alembic_version", "b", "c"], ["c3"])
 
     assert backend.invoke({"action": "history"}).payload["history"][0]["revision"] == "d4"
     assert backend.invoke({"action": "doctor"}).payload["status"] == "ok"
-    for revision, confirm in (("b2", "c3"), ("base", "b2"), ("a1", None), ("c3", "newer")):
-        if confirm == "newer":
-            backend.execute("UPDATE alembic_version SET version_num = 'newer'")
+    for revision, confirm in (("b2", "c3"), ("base", "b2"), ("a1", None)):
         stamped = backend.invoke({"action": "stamp", "revision": revision, "confirm": confirm})
         assert stamped.error_type is None, stamped.payload
         assert backend.version() == ([] if revision == "base" else [revision])
+    # A stamp that fails does not leave the version table empty.
+    backend.execute(
+        "UPDATE alembic_version SET version_num = 'z9'", "ALTER TABLE alembic_version ADD CHECK (version_num > 'b2')"
+    )
+    failed = backend.invoke({"action": "stamp", "revision": "b2", "confirm": "z9"})
+    assert "violates check constraint" in failed.message
+    assert backend.version() == ["z9"]
+    assert backend.invoke({"action": "stamp", "revision": "c3", "confirm": "z9"}).error_type is None
+    assert backend.version() == ["c3"]
     # Nothing commits what would hold until the end of a transaction, and the first statement of a revision ends it.
     local = online(f"{CONNECT}{CONFIGURE}    {SET_LOCAL}\n    {RUN}")
     assert "SQLAlchemy 1.4 commits the next one by itself" in backend.refused(local)
