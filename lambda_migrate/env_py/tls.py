@@ -10,9 +10,11 @@ import os
 import re
 import ssl
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import import_module
+from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -58,21 +60,82 @@ def hold_tls(mode: str, root: Path) -> None:
 
     DefaultDialect.connect = connect  # type: ignore[method-assign]
     event.listen(sqlalchemy.engine.Engine, "do_connect", refuse_unknown)
-    _hold_in_psycopg2(policy)
+    _hold_in_drivers(policy)
+
+
+def _hold_in_drivers(policy: _Policy) -> None:
+    """Apply the policy to the drivers themselves, too, which a `creator` of an engine or a revision may call.
+
+    psycopg2 has it from the start, and each other driver as soon as a dialect has imported it.
+    """
+    held: set[str] = set()
+
+    def hold(driver: str) -> None:
+        if driver in _HOLDS and driver not in held:
+            held.add(driver)
+            _HOLDS[driver](policy)
+
+    original = DefaultDialect.__init__
+
+    def initialize(self: Any, *arguments: Any, **parameters: Any) -> None:  # noqa: ANN401
+        original(self, *arguments, **parameters)
+        if self.dbapi is not None:
+            hold(self.driver)
+
+    DefaultDialect.__init__ = initialize  # type: ignore[method-assign]
+    with suppress(ImportError):
+        hold("psycopg2")
 
 
 def _hold_in_psycopg2(policy: _Policy) -> None:
-    """Apply the policy to psycopg2 itself, too, which a `creator` of an engine or a revision may call."""
-    try:
-        psycopg2: Any = import_module("psycopg2")
-    except ImportError:
-        return
-    original = psycopg2.connect
+    psycopg2: Any = import_module("psycopg2")
+    original = psycopg2._connect  # noqa: SLF001 - it opens each session of psycopg2.connect
 
-    def connect(*arguments: Any, **parameters: Any) -> Any:  # noqa: ANN401
-        return original(*arguments, **_libpq(policy, arguments, parameters))
+    def connect(dsn: str, *arguments: Any, **parameters: Any) -> Any:  # noqa: ANN401
+        secured = psycopg2.extensions.make_dsn(dsn, **_libpq(policy, (dsn,), {}))
+        return original(secured, *arguments, **parameters)
 
-    psycopg2.connect = connect
+    psycopg2._connect = connect  # noqa: SLF001
+
+
+def _hold_in_psycopg(policy: _Policy) -> None:
+    generators: Any = import_module("psycopg.generators")
+    make_conninfo = import_module("psycopg.conninfo").make_conninfo
+    original = generators.connect
+
+    def connect(conninfo: str, *arguments: Any, **parameters: Any) -> Any:  # noqa: ANN401
+        return original(make_conninfo(conninfo, **_libpq(policy, (conninfo,), {})), *arguments, **parameters)
+
+    generators.connect = connect
+
+
+def _hold_in_asyncpg(policy: _Policy) -> None:
+    utilities: Any = import_module("asyncpg.connect_utils")
+    original = utilities._connect  # noqa: SLF001 - it opens each session of asyncpg.connect and of its pools
+
+    async def connect(**parameters: Any) -> Any:  # noqa: ANN401
+        return await original(**_asyncpg(policy, (), parameters))
+
+    utilities._connect = connect  # noqa: SLF001
+
+
+def _hold_in_pg8000(policy: _Policy) -> None:
+    connection: Any = import_module("pg8000.core").CoreConnection
+    original = connection.__init__
+    names = signature(original)
+
+    def initialize(*arguments: Any, **parameters: Any) -> None:  # noqa: ANN401
+        original(**_pg8000(policy, (), names.bind(*arguments, **parameters).arguments))
+
+    connection.__init__ = initialize
+
+
+_HOLDS: Mapping[str, Callable[[_Policy], None]] = {
+    "psycopg2": _hold_in_psycopg2,
+    "psycopg": _hold_in_psycopg,
+    "asyncpg": _hold_in_asyncpg,
+    "pg8000": _hold_in_pg8000,
+}
 
 
 @dataclass(frozen=True)
@@ -159,7 +222,9 @@ def _libpq(policy: _Policy, arguments: tuple[Any, ...], parameters: Mapping[str,
     parsed = _parsed(text) if text else {}
     mode = policy.stricter(parameters.get("sslmode", parsed.get("sslmode")))
     policy.check_root(parameters.get("sslrootcert", parsed.get("sslrootcert")))
-    return {**parameters, "sslmode": mode, **({"sslrootcert": str(policy.root)} if policy.verifies else {})}
+    # Encryption by Kerberos would take the place of TLS.
+    secured = {"sslmode": mode, "gssencmode": "disable"}
+    return {**parameters, **secured, **({"sslrootcert": str(policy.root)} if policy.verifies else {})}
 
 
 def _parsed(text: str) -> Mapping[str, Any]:

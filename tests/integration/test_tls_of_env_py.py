@@ -12,7 +12,7 @@ from tests.support.bystander import query
 from tests.support.env_py.backend import ABC, online, package_with
 from tests.support.functions import ROOT
 from tests.support.mitm import Attack, ManInTheMiddle
-from tests.support.trees import write_tree
+from tests.support.trees import Rev, write_tree
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -65,6 +65,33 @@ def connect():
         host=url.host, port=url.port, user=url.username, password=url.password, dbname=url.database, sslmode="disable"
     )
 """
+BELOW = "(lambda **given: psycopg2._connect(psycopg2.extensions.make_dsn(**given)))("
+CREATORS = {
+    "psycopg": """
+import psycopg
+url = sa.make_url(os.environ["DATABASE_URL"])
+def connect():
+    return psycopg.connect(
+        host=url.host, port=url.port, user=url.username, password=url.password, dbname=url.database, sslmode="disable"
+    )
+""",
+    "pg8000": """
+import pg8000
+url = sa.make_url(os.environ["DATABASE_URL"])
+def connect():
+    return pg8000.connect(
+        url.username, host=url.host, port=url.port, password=url.password, database=url.database, ssl_context=False
+    )
+""",
+    "asyncpg": """
+import asyncpg
+url = sa.make_url(os.environ["DATABASE_URL"])
+def connect():
+    return asyncpg.connect(
+        host=url.host, port=url.port, user=url.username, password=url.password, database=url.database, ssl=False
+    )
+""",
+}
 LISTENER = """
 @sa.event.listens_for(sa.Engine, "do_connect")
 def weaken(dialect, record, arguments, parameters):
@@ -121,6 +148,21 @@ WEAK = {
     "pg8000": (env_py("pg8000"), False),
     "pg8000 True": (env_py("pg8000", arguments="connect_args={'ssl_context': True}"), True),
     "pg8000 False": (env_py("pg8000", arguments="connect_args={'ssl_context': False}"), True),
+    "psycopg2 below connect()": (
+        env_py("psycopg2", arguments="creator=connect", before=CREATOR.replace("psycopg2.connect(", BELOW)),
+        True,
+    ),
+    **{
+        f"{driver} in a creator": (
+            env_py(
+                driver,
+                arguments=f"{'async_' if driver == 'asyncpg' else ''}creator=connect",
+                before=CREATORS[driver],
+            ),
+            True,
+        )
+        for driver in CREATORS
+    },
 }
 SAMPLE = {
     ("psycopg2 disable", "own certificate"),
@@ -131,6 +173,10 @@ SAMPLE = {
     ("asyncpg with a mode that does not exist", "own certificate"),
     ("psycopg with another dialect", "no TLS"),
     ("pg8000", "own certificate"),
+    ("psycopg2 below connect()", "no TLS"),
+    ("psycopg in a creator", "no TLS"),
+    ("pg8000 in a creator", "no TLS"),
+    ("asyncpg in a creator", "no TLS"),
 }
 
 
@@ -194,6 +240,27 @@ def test_env_py_may_ask_for_more(runner: Runner, tmp_path: Path, source: str) ->
     assert upgrade(runner, tmp_path, source, DB_SSLMODE="require").error_type is None
 
 
+NOTES = """
+driver = op.get_bind().connection.driver_connection
+get = getattr(driver.info, "dsn_parameters", None) or {
+    each.keyword.decode(): each.val and each.val.decode() for each in driver.pgconn.info
+}
+op.execute(sa.text("CREATE TABLE seen AS SELECT CAST(:mode AS text) AS mode").bindparams(mode=get.get("gssencmode")))
+"""
+
+
+@pytest.mark.parametrize("driver", ["psycopg2", "psycopg"])
+def test_kerberos_does_not_take_the_place_of_tls(
+    runner: Runner, database: Database, tmp_path: Path, driver: str
+) -> None:
+    source = env_py(driver, arguments="connect_args={'gssencmode': 'prefer'}")
+
+    answer = runner.invoke(write_tree(tmp_path / "tree", [Rev("a1", NOTES)], env_py=source))
+
+    assert answer.error_type is None, answer.payload
+    assert query(database, "SELECT mode FROM seen") == [("disable",)]
+
+
 def test_an_unknown_driver_is_refused_where_certificates_are_verified(runner: Runner, tmp_path: Path) -> None:
     unknown = DIALECT.format(driver="psycopg2", differs="driver = 'unknown'", registered="postgresql.unknown")
 
@@ -216,12 +283,13 @@ def lenient(shared_run: Path, worker_id: str) -> Iterator[Database]:
 def test_a_session_that_env_py_opens_past_sqlalchemy_without_tls_is_refused(
     runner: Runner, lenient: Database, put_secret: Callable[[object], str], tmp_path: Path
 ) -> None:
-    creator = CREATOR.replace("psycopg2", "psycopg")
+    # Below `psycopg2._connect`, which has the policy.
+    creator = CREATOR.replace("psycopg2.connect(", BELOW.replace("psycopg2._connect", "psycopg2.extensions.connection"))
 
     answer = upgrade(
         runner,
         tmp_path,
-        env_py("psycopg", arguments="creator=connect", before=creator),
+        env_py("psycopg2", arguments="creator=connect", before=creator),
         DB_SECRET_ID=put_secret(lenient.secret),
         DB_SSLROOTCERT=str(lenient.ca),
     )
