@@ -25,8 +25,9 @@ RetentionDays = Literal[
 _LONGEST_FUNCTION_NAME = 64
 # Lambda's limit for all variables together is 4 KB.
 LONGEST_VARIABLE = 3000
-# IAM attaches ten managed policies to a role. With these logins and the targets' secrets, it has no more.
-_MOST_LOGINS = 300
+# IAM attaches ten managed policies to a role. With these logins and the targets' secrets, it has no more. The number is
+# a multiple of the logins in one statement, 25.
+_MOST_LOGINS = 350
 _SECURITY_GROUP = r"^sg-[0-9a-f]+$"
 # The beginning of any ARN, with a partition.
 _ARN = r"^arn:aws[a-z-]*:"
@@ -127,12 +128,17 @@ def check_tags(keys: Iterable[str]) -> None:
 
 
 def check_logins(resource_ids: int, users: int) -> None:
-    """Refuse more combinations of servers and users than the policies of a role can hold."""
-    logins = max(1, resource_ids) * max(1, users)
+    """Refuse more combinations of servers and users than the policies of a role can hold.
+
+    Raises:
+        StageError: there are more.
+    """
+    logins = resource_ids * users
     if logins > _MOST_LOGINS:
-        raise invalid(
-            f"resource_ids and users make {logins} combinations, and the policies of a role hold {_MOST_LOGINS}:"
-            " set a pattern in users, such as `migrator_*`"
+        raise StageError(
+            f"rollout: {resource_ids} resource ids and {users} users, with those of the stage's own database, make"
+            f" {logins} combinations, and the policies of a role hold {_MOST_LOGINS}: set a pattern in rollout.users,"
+            " such as `migrator_*`"
         )
 
 

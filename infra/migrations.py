@@ -13,6 +13,7 @@ from aws_cdk import aws_lambda as lambda_
 from aws_cdk import aws_lambda_destinations as destinations
 from aws_cdk import aws_logs as logs
 from aws_cdk import aws_sns as sns
+from aws_cdk.region_info import RegionInfo
 from constructs import Construct
 from pydantic import ValidationError
 
@@ -412,16 +413,10 @@ def _check_regions(scope: Construct, arns: Mapping[str, str | None]) -> None:
             _, partition, service, where, *_ = arn.split(":")
             if service != "iam" and where != region:
                 raise StageError(f"{_path(scope)}{name}: {arn} is not in the stage's region, {region}")
-            if partition != _partition(region):
-                raise StageError(
-                    f"{_path(scope)}{name}: {arn} is not in the partition of {region}, {_partition(region)}"
-                )
-
-
-def _partition(region: str) -> str:
-    """Return the partition of a region. Identities and policies of another one do not exist there."""
-    names = {"cn-": "aws-cn", "us-gov-": "aws-us-gov", "eusc-": "aws-eusc"}
-    return next((name for begin, name in names.items() if region.startswith(begin)), "aws")
+            expected = RegionInfo.get(region).partition
+            # A region that this CDK does not know may belong to any partition.
+            if expected and partition != expected:
+                raise StageError(f"{_path(scope)}{name}: {arn} is not in the partition of {region}, {expected}")
 
 
 def _check_network(

@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import aws_cdk as cdk
 from aws_cdk import aws_iam as iam
+from aws_cdk.region_info import RegionInfo
 
+from infra.aws_rules import check_logins
 from lambda_migrate.fleet.folder import ROOT
 
 if TYPE_CHECKING:
@@ -24,7 +26,6 @@ if TYPE_CHECKING:
 
 # The statement for the package that is currently deployed.
 READ_PACKAGE = "ReadThePackage"
-_DOMAINS = {"cn-": "amazonaws.com.cn", "eusc-": "amazonaws.eu"}
 # The resources in one statement. The CDK moves statements that exceed IAM's limit for a role's own policies to managed
 # policies, which IAM limits to 6,144 characters. It cannot divide a statement, and fills a managed policy up to 6,000
 # characters without counting the name of each statement, so three of the second kind could exceed the limit.
@@ -72,6 +73,7 @@ def allow_rollouts(role: iam.Role, database: Database, rollout: RolloutSettings,
     if login.iam_resource_ids and (rollout.resource_ids or rollout.users):
         servers = sorted({*login.iam_resource_ids, *rollout.resource_ids})
         users = sorted({login.user or "", *rollout.users})
+        check_logins(len(servers), len(users))
         statements += _log_in(stack, "LogInToTargets", servers, users)
     for statement in statements:
         role.add_to_policy(statement)
@@ -282,9 +284,12 @@ def use_key(role: iam.Role, key: kms.IKey | None, *services: str) -> None:
 def _through(scope: Construct, service: str) -> str | list[str]:
     """Return the service's name in the region, for the key's condition ``kms:ViaService``."""
     region = cdk.Stack.of(scope).region
-    names = [f"{service}.{region}.amazonaws.com"]
+    domains = ["amazonaws.com"]
     # Other partitions have their own domain. Their documents do not agree on the one that a key gets.
-    names += [f"{service}.{region}.{domain}" for begin, domain in _DOMAINS.items() if region.startswith(begin)]
+    own = None if cdk.Token.is_unresolved(region) else RegionInfo.get(region).domain_suffix
+    if own and own not in domains:
+        domains.append(own)
+    names = [f"{service}.{region}.{domain}" for domain in domains]
     return names if len(names) > 1 else names[0]
 
 

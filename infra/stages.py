@@ -32,7 +32,6 @@ from infra.aws_rules import (
     TagValue,
     VpcId,
     check_codebuild_routes,
-    check_logins,
     check_names,
     check_s3_route,
     check_tags,
@@ -377,11 +376,6 @@ class RolloutSettings(_Settings):
         max_length=255,
         description="The name of a CloudWatch alarm. If it is on during `soak_s`, the rollout stops",
     )
-
-    @model_validator(mode="after")
-    def _the_logins_fit_into_policies(self) -> Self:
-        check_logins(len(self.resource_ids), len(self.users))
-        return self
 
     @model_validator(mode="after")
     def _an_alarm_is_looked_at_in_a_soak_time(self) -> Self:

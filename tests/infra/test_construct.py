@@ -279,6 +279,37 @@ def test_a_secret_or_key_of_another_region_is_refused(code: Code, stack: cdk.Sta
         construct(code, stack, **options[what])
 
 
+@pytest.mark.parametrize(
+    "region,partition",
+    {
+        "eu-central-1": "aws",
+        "us-gov-west-1": "aws-us-gov",
+        "us-iso-east-1": "aws-iso",
+        "us-isob-east-1": "aws-iso-b",
+        "eu-isoe-west-1": "aws-iso-e",
+        "us-isof-south-1": "aws-iso-f",
+        "eusc-de-east-1": "aws-eusc",
+    }.items(),
+)
+def test_a_role_must_be_of_the_partition_of_the_region(code: Code, tmp_path: Path, region: str, partition: str) -> None:
+    stack = cdk.Stack(cdk.App(), "stack", env=cdk.Environment(account=ACCOUNT, region=region))
+    login = Login(ca_bundle=tmp_path / "ca.pem")
+
+    with pytest.raises(StageError, match=f"is not in the partition of {region}, {partition}$"):
+        construct(code, stack, login=login, invokers=[f"arn:aws-cn:iam::{ACCOUNT}:role/ci"])
+
+
+def test_a_region_that_the_cdk_does_not_know_may_be_of_any_partition(code: Code, tmp_path: Path) -> None:
+    stack = cdk.Stack(cdk.App(), "stack", env=cdk.Environment(account=ACCOUNT, region="us-moon-1"))
+
+    construct(
+        code,
+        stack,
+        login=Login(ca_bundle=tmp_path / "ca.pem"),
+        invokers=[f"arn:aws-moon:iam::{ACCOUNT}:role/ci"],
+    )
+
+
 AUTHORITIES = {
     "eu-central-1": True,
     "ap-southeast-3": True,

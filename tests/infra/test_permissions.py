@@ -16,10 +16,9 @@ from moto import mock_aws
 from moto.core import set_initial_no_auth_action_count
 from moto.iam.access_control import IAMPolicyStatement
 from moto.secretsmanager.responses import SecretsManagerResponse
-from pydantic import ValidationError
 
+from infra.errors import StageError
 from infra.names import Names
-from infra.stages import RolloutSettings
 from lambda_migrate.database.secret import read_secret
 from lambda_migrate.invocation import aws
 from lambda_migrate.invocation.errors import SecretUnavailable
@@ -98,7 +97,7 @@ STAGES: dict[str, tuple[Names, dict[str, Any]]] = {
                 },
             },
         )
-        for begin, region in (("cn", "cn-north-1"), ("eusc", "eusc-de-east-1"))
+        for begin, region in (("cn", "cn-north-1"), ("eusc", "eusc-de-east-1"), ("iso-b", "us-isob-east-1"))
     },
     "foreign": (
         Names("template-saas", "api", "prod"),
@@ -173,7 +172,10 @@ def test_the_secrets_key_may_be_used_through_secrets_manager_for_that_secret_onl
     }
 
 
-@pytest.mark.parametrize("stage,domain", [("cn", "amazonaws.com.cn"), ("eusc", "amazonaws.eu")])
+@pytest.mark.parametrize(
+    "stage,domain",
+    [("cn", "amazonaws.com.cn"), ("eusc", "amazonaws.eu"), ("iso-b", "sc2s.sgov.gov")],
+)
 def test_in_a_partition_of_its_own_a_key_is_used_through_that_partitions_services(
     stacks: dict[str, Stack], stage: str, domain: str
 ) -> None:
@@ -270,6 +272,7 @@ def test_iam_takes_the_policies_of_the_largest_fleet(tmp_path: Path, length: int
         "rollout": {
             "kms_key": KEY,
             "targets": [{"secret_id": f"{number:0{length}}"} for number in range(targets)],
+            # With the user and the cluster of `database`, 341 logins.
             "users": [f"migrator_of_{number:02}" for number in range(10)],
             "resource_ids": [f"cluster-{number:026}" for number in range(30)],
         },
@@ -294,14 +297,26 @@ def test_iam_takes_the_policies_of_the_largest_fleet(tmp_path: Path, length: int
     assert max(by_kind["ManagedPolicy"]) <= 6144
 
 
-def test_more_logins_than_policies_hold_are_refused_with_what_to_do() -> None:
+@pytest.mark.parametrize(
+    "servers,users,message",
+    [(1, 175, "2 resource ids and 176 users, .* make 352"), (26, 12, "27 resource ids and 13 users, .* make 351")],
+)
+def test_more_logins_than_policies_hold_are_refused_with_what_to_do(
+    tmp_path: Path, servers: int, users: int, message: str
+) -> None:
     rollout = {
-        "users": [f"u{number}" for number in range(16)],
-        "resource_ids": [f"db-{number}" for number in range(19)],
+        "users": [f"u{number}" for number in range(users)],
+        "resource_ids": [f"db-{number}" for number in range(servers)],
     }
+    database = {"secret": "x", "auth": "iam", "user": "u", "resource_id": "db-A"}
 
-    with pytest.raises(ValidationError, match=r"304 combinations, .* 300: set a pattern in users"):
-        RolloutSettings.model_validate(rollout)
+    with pytest.raises(StageError, match=f"{message} combinations, .* 350: set a pattern in rollout.users"):
+        add_stack(
+            new_app(tmp_path),
+            tmp_path,
+            Names("template-saas", "api", "prod"),
+            {"account": ACCOUNT, "region": REGION, "database": database, "rollout": rollout},
+        )
 
 
 def test_the_stages_key_encrypts_whatever_is_kept_and_its_users_may_use_it_there_only(stacks: dict[str, Stack]) -> None:
