@@ -120,7 +120,8 @@ def _hold_in_asyncpg(policy: _Policy) -> None:
 
 
 def _hold_in_pg8000(policy: _Policy) -> None:
-    connection: Any = import_module("pg8000.core").CoreConnection
+    core: Any = import_module("pg8000.core")
+    connection = core.CoreConnection if hasattr(core, "CoreConnection") else core.Connection  # the latter before 1.17
     original = connection.__init__
     names = signature(original)
 
