@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy
 
-from lambda_migrate.env_py.transactions import Transactions
+from lambda_migrate.env_py.transactions import COMMITS_EACH, Transactions
 from lambda_migrate.invocation.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -65,6 +65,7 @@ def install(  # noqa: PLR0913 - what a run and a review do differently
             held_open = online.in_transaction()
             set_held_open(online, held_open)
             context = environment.get_context()
+            context.opts[COMMITS_EACH] = per_revision
             if before_revisions is not None:
                 _call_before(context, before_revisions)
             # In a transaction that env.py began before, Alembic begins and commits none.

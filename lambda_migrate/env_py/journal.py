@@ -53,6 +53,8 @@ class MigrationsCall:
     may_write: bool = True
     pending: bool = False
     home: str | None = None
+    # True if Alembic itself would commit each revision, because env.py has set ``transaction_per_migration``.
+    commits_each: bool = False
     # How many revisions have begun.
     begun: int = 0
 
@@ -105,6 +107,8 @@ class Journal:
     # True if a revision ran other statements than the interrupted run that it continued: it must begin again.
     differs: bool = False
     _uncommitted_work: bool = False
+    # The connections of env.py. A revision's other connections do not concern its transaction.
+    _watched: list[sqlalchemy.Connection] = field(default_factory=list)
     # True while a revision's own function runs.
     _in_body: bool = False
     # True if the revision has ended the transaction that it began in.
@@ -181,6 +185,7 @@ class Journal:
         SQLAlchemy does not see every commit: a revision may execute COMMIT, call a procedure that commits, or commit on
         the driver's connection. The connection's own transaction status shows these.
         """
+        self._watched.append(connection)
         event.listen(connection, "before_cursor_execute", self._before, retval=True)
         event.listen(connection, "after_cursor_execute", self._after)
         event.listen(connection, "commit", self._committed)
@@ -228,6 +233,8 @@ class Journal:
         if end == "commit" and getattr(cursor, "statusmessage", None) == "ROLLBACK":
             end = "rollback"
         if end is not None:
+            # The same text may do work before.
+            self._uncommitted_work |= end == "rollback" and _is_work(connection, statement)
             self._end(connection, rolled_back=end == "rollback")
         self.temporary.update(_ENDS_WITH_TRANSACTION.findall(statement))
         self._uncommitted_work |= end != "rollback" and _is_work(connection, statement)
@@ -245,13 +252,15 @@ class Journal:
     def _end(self, connection: sqlalchemy.Connection, *, rolled_back: bool, always_loses: bool = False) -> None:
         """Note that a statement of the revision, or SQLAlchemy for it, ends a transaction.
 
-        What a rollback loses in a first transaction under Alembic itself depends on the revisions before it in the same
-        call. With ``always_loses``, it loses what follows it, too.
+        A rollback loses what the revision did before, and under Alembic itself what the revisions before it in the same
+        call did, unless Alembic commits each. With ``always_loses``, it loses what follows it, too.
         """
         if not self._in_body or self.held_open or connection.invalidated or is_autocommit(connection):
             return
         if rolled_back and not self._ended:
-            self._rolls_back = always_loses or self._uncommitted_work or self.calls[-1].begun > 1
+            now = self.calls[-1]
+            loses = self._uncommitted_work or now.begun > 1
+            self._rolls_back = always_loses or (loses and not now.commits_each)
             self._uncommitted_work = False
         self._ended = True
 
@@ -289,9 +298,11 @@ class Journal:
         """
         committing, self._committing = self._committing, None
         connection, statement = context.connection, context.statement or ""
-        if connection is not None and end_of_transaction(statement) == "commit" and _has_refused(context):
+        if connection is None or not any(connection is each for each in self._watched):
+            pass
+        elif end_of_transaction(statement) == "commit" and _has_refused(context):
             self._end(connection, rolled_back=True)
-        elif connection is not None and _MAY_COMMIT.match(statement) and not context.is_disconnect:
+        elif _MAY_COMMIT.match(statement) and not context.is_disconnect:
             # In a transaction, the session would be in a failed one now.
             self.partly_committed |= self._in_body and not self.is_busy and is_idle(connection)
         if committing is None or context.connection is not committing or context.statement or context.execution_context:

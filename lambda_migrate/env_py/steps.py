@@ -21,6 +21,7 @@ from lambda_migrate.env_py.journal import MigrationsCall
 from lambda_migrate.env_py.messages import NO_MODELS, READ_ONLY_ACTIONS, Began, Entry, Next, Ran, Started
 from lambda_migrate.env_py.progress import Progress
 from lambda_migrate.env_py.sqlalchemy_versions import begin, commit
+from lambda_migrate.env_py.transactions import COMMITS_EACH
 from lambda_migrate.invocation.errors import (
     ConfigurationError,
     DowngradeRefused,
@@ -399,7 +400,16 @@ def located(context: MigrationContext, job: Job, heads: tuple[str, ...]) -> Migr
     table = VersionTable(found.schema, str(context.version_table))
     progress = Progress(table, found.comment, found.may_comment, job.resumes)
     configured = (context.version_table_schema, context.version_table)
-    return MigrationsCall(table, found.role, heads, configured, progress, may_write=found.may_write, home=found.home)
+    return MigrationsCall(
+        table,
+        found.role,
+        heads,
+        configured,
+        progress,
+        may_write=found.may_write,
+        home=found.home,
+        commits_each=context.opts.get(COMMITS_EACH, False),
+    )
 
 
 @dataclass(frozen=True)

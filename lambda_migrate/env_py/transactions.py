@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     import sqlalchemy
     from alembic.runtime.migration import MigrationContext
 
+# The key in Alembic's `opts` for whether env.py has set ``transaction_per_migration``, which the function always sets.
+COMMITS_EACH = "env_py_commits_each"
 # The execution option of a connection that env.py gets from its caller (``config.attributes["connection"]``).
 OF_THE_CALLER = "of_the_caller"
 

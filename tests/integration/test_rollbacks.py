@@ -27,6 +27,9 @@ session = Session(bind=op.get_bind())
 session.execute(sa.text("SELECT 1"))
 session.rollback()
 """,
+    "after the body of a function": (
+        "op.execute('CREATE FUNCTION f() RETURNS int LANGUAGE SQL BEGIN ATOMIC SELECT 1; END; ROLLBACK')"
+    ),
     "prepared": "op.execute(f\"PREPARE TRANSACTION '{op.get_bind().engine.url.database}'\")",
     "refused commit": """
 op.execute("CREATE TABLE checked (id int UNIQUE DEFERRABLE INITIALLY DEFERRED)")
@@ -51,6 +54,16 @@ except Exception:
     pass
 """,
 }
+# The server refuses the COMMIT of another connection.
+OTHER_CONNECTION = """
+with op.get_bind().engine.connect() as other:
+    other.execute(sa.text("CREATE TEMP TABLE checked (id int UNIQUE DEFERRABLE INITIALLY DEFERRED)"))
+    other.execute(sa.text("INSERT INTO checked VALUES (1), (1)"))
+    try:
+        other.execute(sa.text("COMMIT"))
+    except Exception:
+        other.rollback()
+"""
 MAKES_T = Rev("r1", sql("CREATE TABLE t (id int)"))
 SAMPLE = {"text", "connection", "refused commit", "caught"}
 
@@ -107,6 +120,7 @@ def test_a_rollback_that_loses_nothing_is_as_under_alembic(backend: Backend) -> 
         sql("CREATE TABLE a (id int)", "COMMIT", "BEGIN", "CREATE TABLE b (id int)", "ROLLBACK"),
         sql("CREATE TABLE a (id int)", "SAVEPOINT s", "CREATE TABLE b (id int)", "ROLLBACK TO SAVEPOINT s"),
         sql("COMMENT ON TABLE t IS 'x; ROLLBACK;'"),
+        sql("CREATE TABLE w (id int)") + OTHER_CONNECTION + sql("CREATE TABLE k (id int)"),
     ],
 )
 def test_other_rollbacks_are_as_under_alembic(backend: Backend, body: str) -> None:
@@ -138,3 +152,21 @@ with create_engine(os.environ["DATABASE_URL"]).connect() as connection:
 
     assert "revision r2 (Revision r2) failed: ValueError: no" in answer.message, answer.payload
     assert backend.tables() == ["alembic_version", "failures", "t"]
+
+
+def test_where_each_revision_is_committed_a_rollback_is_as_under_alembic(backend: Backend) -> None:
+    each = """
+with create_engine(os.environ["DATABASE_URL"]).connect() as connection:
+    context.configure(connection=connection, transaction_per_migration=True)
+    with context.begin_transaction():
+        context.run_migrations()
+"""
+    backend.put(
+        online(each), [MAKES_T, Rev("r2", sql("CREATE TABLE a (id int)", "ROLLBACK", "CREATE TABLE b (id int)"))]
+    )
+    assert alembic(backend.folder, backend.database, "upgrade", "head").returncode == 0
+    expected = snapshot(backend.database)
+    backend.empty()
+
+    assert backend.invoke().error_type is None
+    assert snapshot(backend.database) == expected
