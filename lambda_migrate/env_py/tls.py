@@ -66,7 +66,7 @@ def hold_tls(mode: str, root: Path) -> None:
 def _hold_in_drivers(policy: _Policy) -> None:
     """Apply the policy to the drivers themselves, too, which a `creator` of an engine or a revision may call.
 
-    psycopg2 has it from the start, and each other driver as soon as a dialect has imported it.
+    psycopg2 has it from the start, and each other driver as soon as there is an engine for it.
     """
     held: set[str] = set()
 
@@ -75,14 +75,11 @@ def _hold_in_drivers(policy: _Policy) -> None:
             held.add(driver)
             _HOLDS[driver](policy)
 
-    original = DefaultDialect.__init__
+    # create_engine() calls this at its end. It reads the names of its arguments in `__init__`, which must stay.
+    def engine_created(_: type[DefaultDialect], engine: sqlalchemy.engine.Engine) -> None:
+        hold(engine.dialect.driver)
 
-    def initialize(self: Any, *arguments: Any, **parameters: Any) -> None:  # noqa: ANN401
-        original(self, *arguments, **parameters)
-        if self.dbapi is not None:
-            hold(self.driver)
-
-    DefaultDialect.__init__ = initialize  # type: ignore[method-assign]
+    DefaultDialect.engine_created = classmethod(engine_created)  # type: ignore[assignment, method-assign]
     with suppress(ImportError):
         hold("psycopg2")
 

@@ -71,7 +71,8 @@ def with_driver(driver: str, before: str = "pass", top: str = "") -> str:
 CONNECT_TO_DATABASE_URL = """
 with create_engine(os.environ["DATABASE_URL"]).connect() as connection:
     context.configure(connection=connection)
-    context.run_migrations()
+    with context.begin_transaction():
+        context.run_migrations()
 """
 
 
@@ -79,7 +80,8 @@ def connecting_to(url: str) -> str:
     return online(
         f"with create_engine({url}).connect() as connection:\n"
         "    context.configure(connection=connection)\n"
-        "    context.run_migrations()"
+        "    with context.begin_transaction():\n"
+        "        context.run_migrations()"
     )
 
 
@@ -300,7 +302,8 @@ class TestTree:
     def test_sources_in_a_folder_of_their_own(self, backend: Backend) -> None:
         backend.put(
             online("import app_in_src\nwith create_engine(app_in_src.url()).connect() as connection:\n"
-                   "    context.configure(connection=connection)\n    context.run_migrations()"),
+                   "    context.configure(connection=connection)\n"
+                   "    with context.begin_transaction():\n        context.run_migrations()"),
             ini=ALEMBIC_INI.replace("prepend_sys_path = .", "prepend_sys_path = src"),
         )  # fmt: skip
         (backend.folder / "src" / "app_in_src").mkdir(parents=True)
@@ -524,7 +527,8 @@ def nothing_empty(context, revision, directives):
         def env_py(options: str) -> str:
             return online(
                 "with create_engine(os.environ['DATABASE_URL']).connect() as connection:\n"
-                f"    context.configure(connection=connection{options})\n    context.run_migrations()",
+                f"    context.configure(connection=connection{options})\n"
+                "    with context.begin_transaction():\n        context.run_migrations()",
                 models,
             )
 

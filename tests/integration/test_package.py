@@ -323,9 +323,9 @@ def refusal(backend: Path, out: Path, platform: Platform = THIS_MACHINE) -> str:
         ({"alembic.ini": INI.replace("%(here)s/alembic", "/etc")}, "", "script_location /etc lies outside "),
         ({"alembic/versions/b2.py": "revision = (\n"}, "", "alembic/versions/b2.py:1: syntax error: "),
         (
-            {"requirements.txt": "alembic==1.12.0\n"},
+            {"requirements.txt": "alembic==1.6.5\n"},
             "",
-            "requirements.txt has alembic==1.12.0, but the function needs",
+            "requirements.txt has alembic==1.6.5, but the function needs",
         ),
         ({"requirements.txt": "-e ./gone\n"}, "", "requirements.txt takes a distribution from ./gone, which is no "),
     ],
