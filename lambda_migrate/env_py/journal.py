@@ -232,12 +232,11 @@ class Journal:
         # PostgreSQL answers the COMMIT of a failed transaction so. Not every driver shows its answer.
         if end == "commit" and getattr(cursor, "statusmessage", None) == "ROLLBACK":
             end = "rollback"
-        if end is not None:
-            # The same text may do work before.
-            self._uncommitted_work |= end == "rollback" and _is_work(connection, statement)
-            self._end(connection, rolled_back=end == "rollback")
         self.temporary.update(_ENDS_WITH_TRANSACTION.findall(statement))
-        self._uncommitted_work |= end != "rollback" and _is_work(connection, statement)
+        # A text that ends the transaction may do work before.
+        self._uncommitted_work |= _is_work(connection, statement)
+        if end is not None:
+            self._end(connection, rolled_back=end == "rollback")
         if end == "commit" and self._uncommitted_work:
             # After COMMIT AND CHAIN, the session is in a transaction.
             self.partly_committed, self._uncommitted_work = True, False
