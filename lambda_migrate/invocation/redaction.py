@@ -2,7 +2,8 @@
 
 A library may write a password in many ways: in a URL, quoted for SQL, as JSON within JSON, in capitals. Letters and
 digits stay as they are in all of them, so they are what a concealed secret is searched by, in any case. Between them
-any escape is accepted. In base64 and hexadecimal, the same letters and digits always give the same text, too.
+any escape is accepted. In base64 and hexadecimal, the same letters and digits always give the same text, too. Where
+letters and digits are escaped themselves, such as "=61", the text is searched once more without its escapes.
 """
 
 from __future__ import annotations
@@ -13,9 +14,9 @@ import string
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from html.entities import codepoint2name
-from itertools import groupby
+from itertools import groupby, takewhile
 from threading import Lock
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
 REDACTED = "***"
@@ -57,11 +58,64 @@ _DEEPEST = 16
 # Shorter parts of a secret stand in many a text in base64 or hexadecimal by chance.
 _SHORTEST_ENCODED = 8
 _SHORTEST_IN_HEXADECIMAL = 4
-_BASE64 = f"{string.ascii_letters}{string.digits}+/-_="
+# With the escapes of a slash and of a line break.
+_BASE64 = rf"{string.ascii_letters}{string.digits}+/-_=\%"
 _URL_SAFE = str.maketrans("+/", "-_")
 _HEXADECIMAL = string.hexdigits
 # A shorter run of letters and digits appears in many texts by chance. Between such runs, only plain spellings count.
 _SHORTEST_ANCHOR = 4
+# A line break or a cut divides a secret. A part of at least half of it is redacted, so the rest cannot be completed.
+_SHORTEST_DIVIDED = 12
+# Half of a password may be an ordinary word, such as the database's name. Half of a random one is mixed.
+_MIXED = re.compile(r"^(?=.*[a-z])(?=.*[A-Z0-9])", re.DOTALL)
+
+# One character of ASCII, escaped: in a URL or quoted-printable, in C, JSON or JavaScript, in octal, in HTML.
+_ESCAPED = re.compile(
+    rf"(?:%(?:25)*|=|\\{{1,{_DEEPEST}}}x|\\{{1,{_DEEPEST}}}u(?:00|\{{0{{0,4}}))(?P<hex>[2-7][0-9a-f])\}}?"
+    rf"|\\{{1,{_DEEPEST}}}(?P<octal>[01]?[0-7][0-7])"
+    r"|&(?:amp;)*#0{0,5}(?P<decimal>[0-9]{2,3});?|&(?:amp;)*#x0{0,5}(?P<html>[2-7][0-9a-f]);?"
+    rf"|\\{{1,{_DEEPEST}}}(?P<slash>/)",
+    re.IGNORECASE,
+)
+_ESCAPE_HINTS = ("%", "=", "\\", "&")
+_BASES = {"hex": 16, "html": 16, "octal": 8, "decimal": 10}
+# A list of octets, such as "68:75:6e", "0x68 0x75" or "[104, 117, 110]".
+_OCTET_LIST = re.compile(
+    r"(?<![0-9A-Za-z])(?:(?:0x)?[0-9a-f]{2}(?:[:\s-](?:0x)?[0-9a-f]{2}|,\s?0x[0-9a-f]{2}){7,}"
+    r"|[0-9]{2,3}(?:,\s?[0-9]{2,3}){7,})(?![0-9A-Za-z])",
+    re.IGNORECASE,
+)
+_DEEPEST_ESCAPE = 3
+
+
+class _Block(NamedTuple):
+    """A quarter of a text, in lower case, that finds at least half of it. ``start`` is its place in ``whole``."""
+
+    text: str
+    whole: str
+    start: int
+
+    def redact(self, text: str) -> str:
+        """Return the text without each part that equals at least half of the whole, and is no plain word."""
+        lower, at = text.lower(), 0
+        while (found := lower.find(self.text, at)) >= 0:
+            before = _common(reversed(lower[max(0, found - self.start) : found]), reversed(self.whole[: self.start]))
+            length = before + _common(lower[found : found + len(self.whole)], self.whole[self.start :])
+            first, at = found - before, found + 1
+            # Some characters have a longer lower case. Then the places in both texts differ.
+            if (
+                length * 2 >= len(self.whole)
+                and len(lower) == len(text)
+                and _MIXED.search(text[first : first + length])
+            ):
+                text = f"{text[:first]}{REDACTED}{text[first + length :]}"
+                lower, at = text.lower(), first + len(REDACTED)
+        return text
+
+
+def _common(one: Iterable[str], other: Iterable[str]) -> int:
+    """Return how many characters are equal at the beginning of both."""
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))
 
 
 @dataclass(frozen=True)
@@ -69,6 +123,7 @@ class _Secret:
     """``anchor`` is the longest run of letters and digits, in lower case, which every spelling of the secret contains.
 
     ``encoded`` are the parts of a text in base64 that only this secret makes, and ``hexadecimal`` those in hexadecimal.
+    ``blocks`` divide each text that may be printed in two parts: any half of it contains one of them.
     """
 
     text: str
@@ -76,6 +131,7 @@ class _Secret:
     spellings: re.Pattern[str]
     encoded: tuple[str, ...]
     hexadecimal: tuple[str, ...]
+    blocks: tuple[_Block, ...]
 
     def is_in(self, text: str, lower: str) -> bool:
         """Return whether the text may hold the secret. ``lower`` is the text in lower case."""
@@ -83,6 +139,7 @@ class _Secret:
             self.anchor in lower
             or any(part in text for part in self.encoded)
             or any(part in lower for part in self.hexadecimal)
+            or any(block.text in lower for block in self.blocks)
         )
 
     def redact(self, text: str) -> str:
@@ -94,6 +151,12 @@ class _Secret:
         for part in self.hexadecimal:
             if part in lower:
                 text = _without_run(text, f"(?i:{part})", _HEXADECIMAL)
+        return text
+
+    def redact_halves(self, text: str) -> str:
+        """Return the text without what is left of the secret where a line break or a cut divided it."""
+        for block in self.blocks:
+            text = block.redact(text)
         return text
 
 
@@ -118,9 +181,16 @@ def conceal(secret: str) -> None:
 def conceal_for_good(secrets: Iterable[str]) -> None:
     """Redact these texts for the life of the sandbox, in place of those of the last call."""
     global _lasting  # noqa: PLW0603 - as in `conceal`
-    wanted = tuple(dict.fromkeys(secret for secret in secrets if len(secret) >= _SHORTEST_SECRET))
+    texts = (text for secret in secrets for text in (secret, *_lines(secret)))
+    wanted = tuple(dict.fromkeys(text for text in texts if len(text) >= _SHORTEST_SECRET))
     if wanted != tuple(known.text for known in _lasting):
         _lasting = tuple(map(_secret, wanted))
+
+
+def _lines(secret: str) -> list[str]:
+    """Return the lines of a secret that has several, such as a key in PEM: each one is logged for itself."""
+    lines = re.split(r"[\r\n]+|\\n", secret)
+    return [line.strip() for line in lines if len(line) >= _SHORTEST_ENCODED] if len(lines) > 1 else []
 
 
 def forget_all_but(secret: str) -> None:
@@ -144,7 +214,15 @@ def _secret(text: str) -> _Secret:
         re.compile(pattern, re.DOTALL | re.IGNORECASE),
         tuple(dict.fromkeys(part for each in octets for part in _in_base64(each))),
         tuple(each.hex() for each in octets if len(each) >= _SHORTEST_IN_HEXADECIMAL),
+        tuple(_blocks(text.lower())),
     )
+
+
+def _blocks(whole: str) -> Iterator[_Block]:
+    """Yield blocks of a text, so that each half of it contains one of them whole."""
+    size = len(whole) // 4
+    if len(whole) >= _SHORTEST_DIVIDED:
+        yield from (_Block(whole[at : at + size], whole, at) for at in range(0, len(whole) - size + 1, size))
 
 
 def _in_base64(octets: bytes) -> Iterator[str]:
@@ -244,10 +322,50 @@ def redact(text: str) -> str:
         if secret.is_in(text, lower):
             text = secret.redact(text)
             lower = text.lower()
+    # Only now: another secret may have a part of this one.
+    for secret in (*_lasting, *_secrets):
+        text = secret.redact_halves(text)
+    for plain in _unescaped(text):
+        if _holds_secret(plain) and (without := redact(plain)) != plain:
+            return without
     if _is_suspicious(text):
         for pattern, replacement in _ALWAYS:
             text = pattern.sub(replacement, text)
     return text
+
+
+def _unescaped(text: str) -> Iterator[str]:
+    """Yield the text with one more level of escapes removed each time, while there are any."""
+    for _ in range(_DEEPEST_ESCAPE):
+        # Most lines have none, and the search takes longer than all others.
+        has_escapes = any(hint in text for hint in _ESCAPE_HINTS)
+        plain = _ESCAPED.sub(_escaped_character, text) if has_escapes else text
+        plain = _OCTET_LIST.sub(_listed_octets, plain)
+        if plain == text:
+            return
+        yield plain
+        text = plain
+
+
+def _escaped_character(found: re.Match[str]) -> str:
+    kind = found.lastgroup or ""
+    code = int(found[kind], _BASES[kind]) if kind in _BASES else ord(found[kind])
+    return chr(code) if _is_printable(code) else found[0]
+
+
+def _listed_octets(found: re.Match[str]) -> str:
+    is_decimal = "," in found[0] and "x" not in found[0].lower()
+    codes = [int(each, 10 if is_decimal else 16) for each in re.split(r"[^0-9A-Fa-fxX]+", found[0])]
+    return "".join(chr(code) if _is_printable(code) else f"%{code:02x}" for code in codes)
+
+
+def _is_printable(code: int) -> bool:
+    return 0x20 <= code < 0x7F  # noqa: PLR2004 - ASCII
+
+
+def _holds_secret(text: str) -> bool:
+    lower = text.lower()
+    return any(secret.is_in(text, lower) for secret in (*_lasting, *_secrets))
 
 
 def one_line(error: BaseException | str, *, limit: int = 2000) -> str:
@@ -259,8 +377,7 @@ def one_line(error: BaseException | str, *, limit: int = 2000) -> str:
 
 def may_hold_secret(text: str) -> bool:
     """Return whether a text may hold a secret. The check is fast, and a negative answer is always right."""
-    lower = text.lower()
-    return _is_suspicious(text) or any(secret.is_in(text, lower) for secret in (*_lasting, *_secrets))
+    return _is_suspicious(text) or _holds_secret(text) or any(map(_holds_secret, _unescaped(text)))
 
 
 def _is_suspicious(text: str) -> bool:

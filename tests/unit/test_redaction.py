@@ -16,7 +16,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lambda_migrate.invocation.errors import MigrationFailed
-from lambda_migrate.invocation.redaction import REDACTED, conceal, conceal_for_good, forget_all_but, one_line, redact
+from lambda_migrate.invocation.redaction import (
+    REDACTED,
+    conceal,
+    conceal_for_good,
+    forget_all_but,
+    may_hold_secret,
+    one_line,
+    redact,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -94,6 +102,85 @@ def test_a_secret_is_gone_where_it_was_encoded_among_others(
     assert text == f"header <{REDACTED}> and more"
 
 
+def each_octet(form: str) -> Callable[[str], str]:
+    return lambda text: "".join(form.format(octet) for octet in text.encode())
+
+
+# Also letters and digits are escaped.
+ESCAPED_WHOLLY: dict[str, Callable[[str], str]] = {
+    "URL": each_octet("%{:02x}"),
+    "URL in capitals": each_octet("%{:02X}"),
+    "URL twice": each_octet("%25{:02x}"),
+    "quoted-printable": each_octet("={:02X}"),
+    "octal": each_octet("\\{:03o}"),
+    "C": each_octet("\\x{:02x}"),
+    "JSON": each_octet("\\u{:04x}"),
+    "JSON in capitals": each_octet("\\u{:04X}"),
+    "JSON in JSON": each_octet("\\\\u{:04x}"),
+    "JavaScript": each_octet("\\u{{{:x}}}"),
+    "HTML": each_octet("&#{};"),
+    "HTML in hexadecimal": each_octet("&#x{:x};"),
+    "HTML in HTML": each_octet("&amp;#{};"),
+    "URL in JSON": each_octet("\\u0025{:02x}"),
+    "base64 in a URL": lambda text: quote(base64.b64encode(text.encode()).decode(), safe=""),
+    "base64 in JSON": lambda text: base64.b64encode(text.encode()).decode().replace("/", "\\/"),
+    "hexadecimal with colons": lambda text: text.encode().hex(":"),
+    "hexadecimal with spaces": lambda text: text.encode().hex(" "),
+    "list of hexadecimal": lambda text: ", ".join(map(hex, text.encode())),
+    "list of numbers": lambda text: str(list(text.encode())),
+    "tuple of numbers": lambda text: str(tuple(text.encode())),
+}
+
+
+@pytest.mark.parametrize("escape", ESCAPED_WHOLLY.values(), ids=ESCAPED_WHOLLY.keys())
+@given(st.text(alphabet="!#$%&()*+,-./:;<=>?@[]^_{|}~\\'\"é", max_size=5), st.integers(0, 13))
+def test_a_secret_is_gone_where_its_letters_are_escaped(escape: Callable[[str], str], signs: str, at: int) -> None:
+    secret = f"{'Zyxw7Qsyz94Klm'[:at]}{signs}{'Zyxw7Qsyz94Klm'[at:]}"
+    conceal(secret)
+    written = f"it logged <{escape(secret)}>"
+    as_json = json.dumps({"message": written})
+
+    assert may_hold_secret(as_json)
+    for text in (redact(written), redact(as_json)):
+        assert REDACTED in text
+        assert all(escape(part) not in text for part in ("Zyxw7", "94Klm"))
+
+
+@pytest.mark.parametrize("secret", ["Zyxw7Qsyz94Klm", "a4+loNger/One=w1th-siGns_anD.dots", "9f8a7d6c-1b2e-4f3a-8c7d"])
+def test_no_line_has_half_of_a_secret(secret: str) -> None:
+    conceal(secret)
+
+    for cut in range(1, len(secret)):
+        left = [redact(f"from {secret[:cut]}"), redact(f"{secret[cut:]} to")]
+        assert REDACTED in "".join(left)
+        longest = max(len(part.removeprefix("from ").removesuffix(" to").replace(REDACTED, "")) for part in left)
+        assert longest < len(secret) / 2
+
+
+def test_half_of_a_password_stays_where_it_is_a_word() -> None:
+    conceal("template_saas_password")
+
+    assert redact('database "template_saas" does not exist') == 'database "template_saas" does not exist'
+
+
+def test_escapes_stay_in_a_text_without_a_secret() -> None:
+    conceal("Zyxw7Qsyz94Klm")
+
+    assert redact("zyxw: a=41 \\u0041 &#65; 41:42:43:44:45:46:47:48:49") == (
+        "zyxw: a=41 \\u0041 &#65; 41:42:43:44:45:46:47:48:49"
+    )
+
+
+def test_each_line_of_a_key_is_gone() -> None:
+    lines = ["-----BEGIN PRIVATE KEY-----", "MIIEvQIBADANBgkqhkiG9w0BAQEFAASCBKcwggSjAg", "EAAoIBAQC7VJTUt9Us8cKj"]
+    conceal_for_good(["\n".join(lines), json.dumps({"key": "\n".join(line[::-1] for line in lines)})])
+
+    for line in lines:
+        assert redact(f"<{line}>") == f"<{REDACTED}>"
+    assert redact(f"<{lines[1][::-1]}>") == f"<{REDACTED}>"
+    conceal_for_good([])
+
+
 @pytest.mark.parametrize("change", [str.upper, str.lower, str.title, str.swapcase])
 def test_a_secret_is_gone_in_any_case(change: Callable[[str], str]) -> None:
     conceal("Tr0ub4dor&3")
@@ -102,14 +189,14 @@ def test_a_secret_is_gone_in_any_case(change: Callable[[str], str]) -> None:
 
 
 def test_lasting_secrets_stay_and_others_can_be_forgotten() -> None:
-    conceal_for_good(["lasting-secret-1"])
+    conceal_for_good(["for-good-Xy7"])
     for number in range(200):
-        conceal(f"another-secret-{number}")
+        conceal(f"{number}-only-now")
 
-    forget_all_but("another-secret-199")
+    forget_all_but("199-only-now")
 
-    assert redact("lasting-secret-1 another-secret-199") == f"{REDACTED} {REDACTED}"
-    assert redact("another-secret-198") == "another-secret-198"
+    assert redact("for-good-Xy7 199-only-now") == f"{REDACTED} {REDACTED}"
+    assert redact("198-only-now") == "198-only-now"
     conceal_for_good([])
 
 
@@ -201,8 +288,12 @@ def test_the_secrets_in_use_are_kept_and_old_ones_forgotten() -> None:
         ("!!!!!!", "\\" * 4000),
         ("1-2-3-4-5-6-secretXYZ", "12345" * 800 + "secretXYZ"),
         ("a-b-c-d-e-f-secretXYZ", "a-b" * 1200 + "secretXYZ"),
+        ("a1b2a1b2a1b2", "a1b2a1b" * 9_000),
+        ("secretXYZ123", "\\" * 20_000),
+        ("secretXYZ123", "&amp;" * 20_000),
+        ("secretXYZ123", "12, " * 20_000),
     ],
-    ids=range(7),
+    ids=range(11),
 )
 def test_no_secret_makes_a_long_line_take_long(secret: str, text: str) -> None:
     conceal(secret)
