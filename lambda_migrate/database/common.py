@@ -24,6 +24,10 @@ IDLE_IN_TRANSACTION_TIMEOUT_S = 55
 CONNECTION_CHECK_MS = 500
 
 
+# The start of the server, which differs between servers. A session's TimeZone and DateStyle do not change this text.
+STARTED = "to_char(timezone('UTC', pg_postmaster_start_time()), 'YYYYMMDDHH24MISSUS')"
+
+
 @dataclass(frozen=True)
 class Server:
     """The server and database of a session. Two sessions on the same database have equal values."""

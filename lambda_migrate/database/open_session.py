@@ -8,7 +8,7 @@ from contextlib import closing
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
-from lambda_migrate.database.common import HAS_IDLE_TIMEOUT, Server
+from lambda_migrate.database.common import HAS_IDLE_TIMEOUT, STARTED, Server
 from lambda_migrate.database.connect import connect, pauses
 from lambda_migrate.database.pooler import check_pinned
 from lambda_migrate.database.qualified import SEARCH_PATH, qualified
@@ -228,7 +228,7 @@ def _set_up(
 
 _IN_PATH = PLACE_IN_PATH.format(path="current_schemas(false)")
 _FACTS = f"""
-    SELECT pg_backend_pid(), pg_postmaster_start_time()::text, current_database(), pg_is_in_recovery(),
+    SELECT pg_backend_pid(), {STARTED}, current_database(), pg_is_in_recovery(),
         %(schema)s::text IS NULL OR to_regnamespace(quote_ident(%(schema)s::text)) IS NOT NULL,
         array_to_json(current_schemas(false))::text,
         array_length(string_to_array(current_setting('search_path'), ','), 1),

@@ -16,6 +16,7 @@ from lambda_migrate.database.common import (
     HAS_IDLE_TIMEOUT,
     IDLE_IN_TRANSACTION_TIMEOUT_S,
     LOCK_CLASS,
+    STARTED,
     WORKER_LOCK_CLASS,
 )
 from lambda_migrate.database.qualified import literal, qualified
@@ -85,7 +86,7 @@ def prepare(connection: sqlalchemy.Connection, job: Job) -> Prepared:
     row = row_between(
         connection,
         qualified(
-            "SELECT pg_backend_pid(), pg_postmaster_start_time()::text, current_database(),"  # noqa: S608 - ours
+            f"SELECT pg_backend_pid(), {STARTED}, current_database(),"  # noqa: S608 - ours
             " array_to_json(current_schemas(false))::text,"
             # As pg_stat_ssl, which computes it for every session.
             " (SELECT ssl FROM pg_stat_get_activity(pg_backend_pid())),"

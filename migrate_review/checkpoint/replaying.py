@@ -7,6 +7,7 @@ from contextlib import closing
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from lambda_migrate.database.common import STARTED
 from lambda_migrate.database.credentials import Credentials
 from lambda_migrate.revisions.checkpoint import NotedTable
 from migrate_review.driver.process import DiedError, Process
@@ -121,7 +122,7 @@ def _start(backend: Backend, database: Database, schema: str | None) -> dict[str
         database.host, database.port, database.name, database.user, database.password, database.sslmode, database.ca
     )
     with closing(database.connect()) as opened, opened.cursor() as cursor:
-        cursor.execute("SELECT pg_postmaster_start_time()::text || ' ' || current_database()")
+        cursor.execute(f"SELECT {STARTED} || ' ' || current_database()")
         [(identity,)] = cursor.fetchall()
     settings = backend.settings
     return {

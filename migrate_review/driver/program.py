@@ -27,6 +27,7 @@ from alembic.script import ScriptDirectory
 from alembic.util import load_python_file
 from sqlalchemy import event
 
+from lambda_migrate.database.common import STARTED
 from lambda_migrate.database.credentials import Credentials
 from lambda_migrate.env_py import alembic_hook, tree
 from lambda_migrate.env_py.advice import advice
@@ -440,9 +441,7 @@ class _Driver:
             )
         # Alembic takes a transaction that is open in configure() for env.py's own: end the one that this query begins.
         with connection.begin() if not connection.in_transaction() else nullcontext():
-            found = connection.exec_driver_sql(
-                "SELECT pg_postmaster_start_time()::text || ' ' || current_database()"
-            ).scalar_one()
+            found = connection.exec_driver_sql(f"SELECT {STARTED} || ' ' || current_database()").scalar_one()
         if found != self.server:
             raise _RefusedError(
                 f"env.py connected to database {found.split(' ')[-1]!r}, not to that of the review; no revision was"

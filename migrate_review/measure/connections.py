@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from lambda_migrate.database.common import STARTED
 from lambda_migrate.database.credentials import Credentials
 from lambda_migrate.database.qualified import identifier
 from migrate_review.driver.process import Process
@@ -100,7 +101,7 @@ class Connections:
             database.host, database.port, database.name, database.user, database.password, database.sslmode, database.ca
         )
         with self.opened().cursor() as cursor:
-            cursor.execute("SELECT pg_postmaster_start_time()::text || ' ' || current_database()")
+            cursor.execute(f"SELECT {STARTED} || ' ' || current_database()")
             [(identity,)] = cursor.fetchall()
         return {
             "config": str(self.settings.alembic_config),

@@ -152,6 +152,15 @@ class TestTarget:
         there = other.database(database.name, database.user, database.password)
         assert query(there, "SELECT tablename::text FROM pg_tables WHERE schemaname = 'public'") == []
 
+    def test_another_time_zone_and_style_of_dates_are_not_another_server(self, runner: Runner, tmp_path: Path) -> None:
+        env_py = connecting_to(
+            "os.environ['DATABASE_URL'], connect_args={'options': '-c timezone=Asia/Tokyo -c datestyle=German'}"
+        )
+
+        answer = runner.invoke(write_tree(tmp_path / "tree", ABC, env_py=env_py))
+
+        assert answer.payload["revision"] == "c3"
+
     @pytest.mark.parametrize("driver", DRIVERS)
     def test_a_schema_gets_its_own_tables_and_version(self, backend: Backend, driver: str) -> None:
         backend.put(with_driver(driver), [Rev("a1", "op.create_table('a', sa.Column('id', sa.Integer))"), ABC[1]])
