@@ -54,6 +54,7 @@ IMAGE = Path(__file__).with_name("Dockerfile")
 
 _CHECKOUT = Path(__file__).resolve().parents[2]
 _FUNCTION = "lambda_migrate"
+_HANDLER = PurePosixPath(_FUNCTION, "handler.py")
 # Measured with CPython 3.13, one processor: the imports of a run with something to apply.
 NO_BYTECODE = (
     "there is no Python 3.{minor} here to compile with, so each cold start compiles what it imports, which takes about"
@@ -260,9 +261,14 @@ def _settings(layout: Layout, selection: Selection) -> list[bytes]:
 
 
 def _python(copies: Files) -> dict[str, Form]:
-    """Return the Python files of the function and of the backend; Alembic reads a revision's docstring."""
+    """Return the Python files of the function and of the backend; Alembic reads a revision's docstring.
+
+    The function's sources would be a fortieth of the zipped package. Lambda's console shows its handler.
+    """
     return {
-        path.as_posix(): "short" if path.parts[0] == _FUNCTION else "whole" for path in copies if path.suffix == ".py"
+        path.as_posix(): "bare" if path.parts[0] == _FUNCTION and path != _HANDLER else "whole"
+        for path in copies
+        if path.suffix == ".py"
     }
 
 

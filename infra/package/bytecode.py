@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 RUNTIME_ROOT = "/var/task"
 SCRIPT = Path(__file__).with_name("compile_files.py")
 
-# The bytecode of a file: of all of it, without its docstrings, or without docstrings in the source's place.
-Form = Literal["whole", "short", "bare"]
+# The bytecode of a file: of all of it beside the source, or without docstrings in the source's place.
+Form = Literal["whole", "bare"]
 
 _ASK = "import sys; print('%d.%d.%d-%s' % sys.version_info[:4])"
 

@@ -1,9 +1,8 @@
 """Compiles Python files. The package's interpreter runs this module as text, so it imports no module of ours.
 
 Reads a JSON object from standard input: ``root``, ``prefix`` (where that folder will be at run time) and ``files``, a
-list of ``[path, form]``. The form is one of ``whole``, ``short`` (with shortened docstrings) and ``bare`` (short, and
-in place of the source). The bytecode of the first two is in ``__pycache__``. A file that this Python cannot read stays
-unchanged.
+list of ``[path, form]``. The bytecode of the form ``whole`` is in ``__pycache__``. That of the form ``bare`` has
+shortened docstrings and takes the place of the source. A file that this Python cannot read stays unchanged.
 """
 
 import ast
@@ -66,10 +65,10 @@ def compile_file(root: Path, prefix: str, path: str, form: str) -> None:
     """Compile one file."""
     file = root / path
     source = file.read_bytes()
-    # Without a tree in between, where nothing in it is changed: that takes as long as compiling.
-    module = source if form == "whole" else shorten_docstrings(ast.parse(source))
-    code = compile(module, f"{prefix}/{path}", "exec", dont_inherit=True)
     bare = form == "bare"
+    # Without a tree in between, where nothing in it is changed: that takes as long as compiling.
+    module = shorten_docstrings(ast.parse(source)) if bare else source
+    code = compile(module, f"{prefix}/{path}", "exec", dont_inherit=True)
     # PEP 552: unchecked, so it holds wherever and whenever the package is unpacked. `py_compile` takes no syntax tree.
     header = importlib.util.MAGIC_NUMBER + (1).to_bytes(4, "little") + importlib.util.source_hash(source)
     cached = Path(f"{file}c" if bare else importlib.util.cache_from_source(str(file)))
