@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from lambda_migrate.invocation.errors import InvalidRequest
 from lambda_migrate.invocation.request import parse_request
-from migrate_cli import invocation, long_run, presentation, stages
+from lambda_migrate.invocation.wording import counted
+from migrate_cli import invocation, long_run, stages
 from migrate_cli.conclusion import Conclusion
 from migrate_cli.errors import CommandError, Commands, ExitCode, LambdaFailed, NoAnswer, NotInvoked, UsageError, steps
 from migrate_cli.follower import FOLLOWED, Follower
@@ -128,7 +129,7 @@ def _what_changes(call: Call, action: str, revision: str | None) -> dict[str, st
     facts["from"] = status["revision"] or "base"
     facts["to"] = revision or "head"
     if action == "upgrade":
-        facts["pending"] = presentation.counted(len(status["pending"]), "revision")
+        facts["pending"] = counted(len(status["pending"]), "revision")
     return facts
 
 

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from lambda_migrate.invocation.wording import counted
 from migrate_cli import stages
 from migrate_cli.errors import CommandError, ExitCode, UsageError
 from migrate_cli.output import Output
@@ -102,5 +103,7 @@ def checkpoint(
         }
         sys.stdout.write(json.dumps(document) + "\n")
     else:
-        output.note(f"the checkpoint at {found.revision} contains {len(found.revisions)} revisions: {made.tree}")
+        output.note(
+            f"the checkpoint at {found.revision} contains {counted(len(found.revisions), 'revision')}: {made.tree}"
+        )
     return ExitCode.OK

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
+from lambda_migrate.invocation.wording import counted
 from migrate_cli import preflight
 from migrate_cli.errors import CommandError
 
@@ -140,7 +141,7 @@ def _schemas(groups: list[Mapping[str, Any]]) -> Iterator[str]:
 
 
 def _estimated(estimate: Mapping[str, Any]) -> str:
-    return f"{estimate['behind']:,} targets, about {estimate['seconds']:,} s and {estimate['usd']:.2f} USD"
+    return f"{counted(estimate['behind'], 'target')}, about {estimate['seconds']:,} s and {estimate['usd']:.2f} USD"
 
 
 def _facts_of_result(result: Mapping[str, Any]) -> dict[str, object]:

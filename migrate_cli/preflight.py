@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 from rich.text import Text
 
+from lambda_migrate.invocation.wording import counted
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
@@ -60,7 +62,7 @@ def details(entry: Mapping[str, Any], *, whole: bool = False) -> Iterator[str]:
     for each in found["tables"] if whole else ():
         blocks = f", blocks {each['blocks']}" if each["blocks"] != "nothing" else ""
         took = f" for about {each['estimated_ms'] / _MS:.1f} s" if blocks and each["estimated_ms"] else ""
-        known = "not there yet" if each["bytes"] is None else f"{each['rows']:,} rows, {size(each['bytes'])}"
+        known = "not there yet" if each["bytes"] is None else f"{counted(each['rows'], 'row')}, {size(each['bytes'])}"
         yield f"{each['table']}: {known}{blocks}{took}"
     if found.get("estimated_ms"):
         low, high = found["estimated_ms"]
@@ -87,7 +89,8 @@ def holdups(result: Mapping[str, Any]) -> Iterator[str]:
 def _table(each: Mapping[str, Any]) -> str:
     if each.get("bytes") is None:
         return f"{each['table']}: not there yet" if "bytes" in each else each["table"]
-    return f"{each['table']}: {_count(each['rows'])} rows, {size(each['bytes'])}"
+    rows = f"{_count(each['rows'])} {'row' if each['rows'] == 1 else 'rows'}"
+    return f"{each['table']}: {rows}, {size(each['bytes'])}"
 
 
 def _blocks(each: Mapping[str, Any]) -> str:
@@ -105,7 +108,8 @@ def _checks(checks: Iterable[Mapping[str, Any]], name: str) -> str:
 def _check(check: Mapping[str, Any]) -> str:
     what = f"{check['check']} {', '.join(check['columns'])}"
     found = check["violations"] or 0
-    count = f": {found:,}{' or more' if found >= _MOST else ''} rows" if check["result"] == "failed" else ""
+    rows = f"{found:,} or more rows" if found >= _MOST else counted(found, "row")
+    count = f": {rows}" if check["result"] == "failed" else ""
     sample = f", in a sample of {check['sampled']:.2%}" if "sampled" in check else ""
     return f"{what}: {check['result'].replace('_', ' ')}{count}{sample}"
 

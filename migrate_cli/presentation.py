@@ -17,6 +17,7 @@ from rich.syntax import Syntax
 from rich.table import Table
 from rich.text import Text
 
+from lambda_migrate.invocation.wording import counted
 from migrate_cli import preflight
 
 if TYPE_CHECKING:
@@ -367,11 +368,6 @@ def _table(*columns: str) -> Table:
 
 def _text(text: object) -> Text:
     return Text(plain(text))
-
-
-def counted(count: int, what: str) -> str:
-    """Return the number with its noun."""
-    return f"{count} {what}{'' if count == 1 else 's'}"
 
 
 def _at(revision: str | None) -> str:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from infra.package.errors import PackageError
 from infra.package.layout import find_config
+from lambda_migrate.invocation.wording import counted
 from localcloud.errors import LocalCloudError
 from migrate_cli import stages
 from migrate_cli.errors import CommandError, ExitCode, UsageError
@@ -167,7 +168,7 @@ def _record(tree: Tree, result: Review, output: Output) -> None:
     reviewed = record_file.record(tree, reviews, passed=passes)
     left = len(reviews) - reviewed
     output.note(
-        f"{reviewed} revisions recorded as reviewed in {record_file.file_of(tree)}"
+        f"{counted(reviewed, 'revision')} recorded as reviewed in {record_file.file_of(tree)}"
         + (f"; {left} with errors are not" if left else "")
     )
 

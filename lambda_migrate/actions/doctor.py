@@ -22,6 +22,7 @@ from lambda_migrate.invocation.loading import load
 from lambda_migrate.invocation.redaction import one_line
 from lambda_migrate.invocation.request import Request
 from lambda_migrate.invocation.result import Result, RunState
+from lambda_migrate.invocation.wording import counted
 from lambda_migrate.run.start import inspect
 
 if TYPE_CHECKING:
@@ -119,7 +120,7 @@ def _package(invocation: Invocation) -> str:
     # Loaded within its step: if Alembic cannot be imported, only this step fails and not the whole report.
     revisions = load("lambda_migrate.actions.history").packaged_revisions(invocation, load_all=True)
     heads = [entry["revision"] for entry in revisions if entry["head"]]
-    return f"{len(revisions)} revisions, head {', '.join(sorted(heads))}"
+    return f"{counted(len(revisions), 'revision')}, head {', '.join(sorted(heads))}"
 
 
 def _address(credentials: Credentials) -> str:

@@ -18,6 +18,7 @@ from lambda_migrate.database.common import WRONG_PASSWORD
 from lambda_migrate.invocation.deadline import within
 from lambda_migrate.invocation.errors import AuthenticationFailed, ConfigurationError, DatabaseUnavailable
 from lambda_migrate.invocation.redaction import one_line
+from lambda_migrate.invocation.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -75,7 +76,7 @@ def connect(
         hopeless = not cause.passing or (cause.no_route and waited + pause > _NO_ROUTE_S)
         if hopeless or budget.left() <= pause:
             explanation = _explanation(cause, message, credentials)
-            raise cause.error(f"{explanation} (tried {attempt} time{'s' if attempt > 1 else ''} in {waited:.1f} s)")
+            raise cause.error(f"{explanation} (tried {counted(attempt, 'time')} in {waited:.1f} s)")
         time.sleep(pause)
     raise AssertionError("unreachable: the pauses never end")
 

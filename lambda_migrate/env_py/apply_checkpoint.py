@@ -21,6 +21,7 @@ from lambda_migrate.env_py.messages import Began, CheckpointSkipped, Ran, Starte
 from lambda_migrate.env_py.transactions import is_idle, rows_between
 from lambda_migrate.invocation.errors import ConfigurationError
 from lambda_migrate.invocation.result import Revision, VersionTable
+from lambda_migrate.invocation.wording import counted
 from lambda_migrate.revisions.checkpoint import (
     CURRENT_SETTINGS,
     DESCRIPTION,
@@ -119,7 +120,7 @@ class ApplyCheckpoint:
         script = placed(self._script, str(found.quoted_schema), found.quoted_role)
         count = len(checkpoint.revisions)
         stands_for = Revision(
-            checkpoint.revision, f"a checkpoint of {count} revisions", stands_for=tuple(checkpoint.revisions)
+            checkpoint.revision, f"a checkpoint of {counted(count, 'revision')}", stands_for=tuple(checkpoint.revisions)
         )
         began = time.monotonic()
         # As Alembic does for a revision: where env.py holds the transaction, nothing is committed here.

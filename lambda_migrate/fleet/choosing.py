@@ -11,6 +11,7 @@ from lambda_migrate.fleet.outcome_reader import last_of_each
 from lambda_migrate.fleet.target import listing_of
 from lambda_migrate.invocation.errors import ConfigurationError, DowngradeRefused, InvalidRequest
 from lambda_migrate.invocation.request import ROLLOUT_INPUT, is_downgrade, is_rollout_name
+from lambda_migrate.invocation.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -200,7 +201,9 @@ def _failed_in(folder: Folder, listed: Sequence[Tenant]) -> tuple[str, ...]:
         raise InvalidRequest(f"nothing failed in rollout {folder.name!a}")
     names = tuple(tenant.name for tenant in listed if tenant.name in failed)
     if not names:
-        raise InvalidRequest(f"none of the {len(failed)} targets that failed in rollout {folder.name!a} still exists")
+        raise InvalidRequest(
+            f"of {counted(len(failed), 'target')} that failed in rollout {folder.name!a}, none still exists"
+        )
     return names
 
 
@@ -262,6 +265,7 @@ def _approved(plan: Mapping[str, Any], folder: Folder, listed: Sequence[Tenant])
         changed = sorted(name for name in now.keys() | then.keys() if now.get(name) != then.get(name))
         shown = ", ".join(f"{name!a}" for name in changed[:_NAMES_SHOWN])
         raise InvalidRequest(
-            f"{len(changed)} targets are new, missing or changed since plan {folder.name!a}: {shown}; plan again"
+            f"{counted(len(changed), 'target')} changed, appeared or disappeared since plan {folder.name!a}: {shown};"
+            " plan again"
         )
     return names

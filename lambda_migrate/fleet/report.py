@@ -15,6 +15,7 @@ from lambda_migrate.fleet.folder import BEHIND, DEPLOYED, FAILED, LEFT, OUTCOMES
 from lambda_migrate.fleet.outcome_reader import Observed, observe
 from lambda_migrate.fleet.target import answer, failure_of, folder_of, rollout_fields, title
 from lambda_migrate.invocation.errors import InvalidRequest
+from lambda_migrate.invocation.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -162,6 +163,7 @@ def _status(
 ) -> tuple[str, str]:
     """Return the status and its message. Failures count before a stop. A stop after the last target does not count."""
     failed, left = (sum(wave[what] for wave in waves) for what in (FAILED, LEFT))
+    targets = counted(rollout["targets"], "target")
     first = "; the first is {name}: {error_type}: {message}".format(**failures[0]) if failures else ""
     if problem:
         failure = failure_of(problem)
@@ -169,21 +171,21 @@ def _status(
     over = [wave for wave in waves if wave[FAILED] > wave["tolerated_failures"] and not rollout["plan"]]
     if over:
         return "failed", (
-            f"{over[0][FAILED]} of the {over[0]['targets']} targets of {title(over[0])} failed,"
+            f"{over[0][FAILED]} of {counted(over[0]['targets'], 'target')} in {title(over[0])} failed,"
             f" {over[0]['tolerated_failures']} are tolerated; {left} of {rollout['targets']} were not started{first}"
         )
     if left:
         if halt is None:
-            why = f"the execution ended before {left} of {rollout['targets']} targets were started or recorded"
+            why = f"the execution ended before {left:,} of {targets} were started or recorded"
         else:
-            why = f"{halt['message']}; {left} of {rollout['targets']} targets were not started{first}"
+            why = f"{halt['message']}; {left:,} of {targets} were not started{first}"
         return "failed" if halt and halt["why"] == DEPLOYED else "stopped", why
     if failed == rollout["targets"] > 0:
-        return "failed", f"all of the {failed} targets failed{first}"
+        return "failed", f"all of {targets} failed{first}"
     if failed:
-        return "succeeded", f"{failed} of {rollout['targets']} targets failed, as many as tolerated or fewer{first}"
+        return "succeeded", f"{failed} of {targets} failed, as many as tolerated or fewer{first}"
     counts = ", ".join(f"{sum(wave[what] for wave in waves)} {what}" for what in OUTCOMES[:3])
-    return "succeeded", f"{rollout['targets']} targets: {counts}"
+    return "succeeded", f"{targets}: {counts}"
 
 
 def _failures(folder: Folder, outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:

@@ -34,6 +34,7 @@ from lambda_migrate.invocation.redaction import one_line
 from lambda_migrate.invocation.request import DEFAULT_REVISION, Target
 from lambda_migrate.invocation.result import Result, RunState, joined
 from lambda_migrate.invocation.telemetry import log
+from lambda_migrate.invocation.wording import counted
 from lambda_migrate.revisions.manifest import for_settings, package_digest, read_graph
 
 if TYPE_CHECKING:
@@ -181,7 +182,7 @@ def record_failure(folder: Folder, fields: Mapping[str, Any]) -> str:
     if failed > wave["tolerated_failures"]:
         folder.halt(
             FAILURES,
-            f"{failed} of the {wave['count']} targets of {title(wave)} failed, {wave['tolerated_failures']} are"
+            f"{failed} of {counted(wave['count'], 'target')} in {title(wave)} failed, {wave['tolerated_failures']} are"
             f" tolerated; the last was {item['name']}: {failure['error_type']}: {failure['message']}",
         )
     return FAILED

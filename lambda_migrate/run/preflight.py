@@ -18,6 +18,7 @@ from lambda_migrate.database.version_table import versions
 from lambda_migrate.invocation.errors import ConfigurationError, DatabaseUnavailable, PreflightFailed
 from lambda_migrate.invocation.result import joined, some
 from lambda_migrate.invocation.telemetry import log
+from lambda_migrate.invocation.wording import counted
 from lambda_migrate.revisions import manifest, reviewed
 from lambda_migrate.run import drift
 
@@ -341,7 +342,7 @@ def _summary(revision: str, found: Mapping[str, Any]) -> str:
     failed = [check for check in found["checks"] if check["result"] == "failed"]
     slow = [table for table in found["tables"] if table["blocks"] != "nothing" and table["estimated_ms"]]
     parts = [f"{revision}: {found['verdict']}"]
-    parts += [f"{_count(check)} rows of {check['table']} violate its {check['check']}" for check in failed]
+    parts += [f"{_violations(check)} on {check['table']}" for check in failed]
     parts += [f"{table['blocks']} of {table['table']} wait for about {table['estimated_ms']:,} ms" for table in slow]
     parts += [
         f"{check['check']} of {check['table']} was checked in {check['sampled']:.1%} of the rows"
@@ -360,8 +361,7 @@ def _reason(invocation: Invocation, found: Mapping[str, Any], problem: str) -> s
     if problem == "fails":
         [check, *_] = [each for each in found["checks"] if each["result"] == "failed"]
         columns = ", ".join(check["columns"])
-        rows = f"{_count(check)} rows violate its {check['check']}"
-        return f"{rows} on {check['table']} ({columns}): {check['query']}"
+        return f"{_violations(check)} on {check['table']} ({columns}): {check['query']}"
     longest = _slowest(found, invocation)
     assert longest is not None  # noqa: S101 - that is the problem
     limit = invocation.settings.preflight_max_block_s
@@ -371,5 +371,7 @@ def _reason(invocation: Invocation, found: Mapping[str, Any], problem: str) -> s
     )
 
 
-def _count(check: Mapping[str, Any]) -> str:
-    return f"{check['violations']:,}" if check["violations"] < 1000 else "1,000 or more"  # noqa: PLR2004 - as counted
+def _violations(check: Mapping[str, Any]) -> str:
+    number = check["violations"]
+    rows = counted(number, "row") if number < 1000 else "1,000 or more rows"  # noqa: PLR2004 - counted up to it
+    return f"{rows} {'violates' if number == 1 else 'violate'} its {check['check']}"

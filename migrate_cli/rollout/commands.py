@@ -14,6 +14,7 @@ from botocore import exceptions
 from typer.core import TyperGroup
 
 from lambda_migrate.fleet.folder import PAGE, ROLLOUT
+from lambda_migrate.invocation.wording import counted
 from migrate_cli import actions, stages
 from migrate_cli.actions import Call
 from migrate_cli.errors import CommandError, ExitCode, UsageError, steps
@@ -432,14 +433,14 @@ def _drift(report: Mapping[str, Any]) -> CommandError | None:
     if found["different"]:
         return CommandError(
             "DriftDetected",
-            f"the schemas of {found['different']:,} of {targets:,} targets differ from the tree's",
+            f"{found['different']:,} of {counted(targets, 'target')}: the schema differs from the tree's",
             ExitCode.FAILED,
             advice="Write the missing revision, or revert the changes in these databases by hand.",
         )
     if missing := targets - found["equal"]:
         return CommandError(
             "RolloutFailed",
-            f"the schemas of {missing:,} of {targets:,} targets were not compared",
+            f"{missing:,} of {counted(targets, 'target')}: the schema was not compared",
             ExitCode.FAILED,
             advice="Record the revisions with `migrate review --record` and deploy, or correct the failed targets.",
         )

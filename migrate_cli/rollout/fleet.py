@@ -15,6 +15,7 @@ from rich.text import Text
 from lambda_migrate.fleet.folder import BEHIND, CURRENT, FAILED, LEFT, MIGRATED, OUTCOMES, SpoiledError
 from lambda_migrate.fleet.outcome_reader import observe
 from lambda_migrate.invocation.result import joined
+from lambda_migrate.invocation.wording import counted
 from migrate_cli.actions import Call
 from migrate_cli.errors import CommandError, ExitCode, UsageError, steps
 from migrate_cli.options import Json, at_stage, examples
@@ -240,4 +241,5 @@ def _below(result: Mapping[str, Any], shown: int) -> Iterator[str]:
         yield f"and {more:,} more: --limit, --filter or --only"
     counts = ", ".join(f"{count:,} {name}" for name, count in result["counts"].items() if name != "targets" and count)
     heads = ", ".join(result["heads"]) or "base"
-    yield f"{result['counts']['targets']:,} targets: {counts}. Head: {heads}, according to {result['rollout']}."
+    targets = counted(result["counts"]["targets"], "target")
+    yield f"{targets}: {counts}. Head: {heads}, according to {result['rollout']}."

@@ -8,6 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from lambda_migrate.fleet.folder import BEHIND, FAILED, LEFT, OUTCOMES
+from lambda_migrate.invocation.wording import counted
 from migrate_cli.display import KEEPALIVE_S, Display
 from migrate_cli.errors import steps
 from migrate_cli.presentation import plain
@@ -245,8 +246,8 @@ def _show_estimate(estimate: Mapping[str, Any], console: Console) -> None:
     _print(
         console,
         ("A rollout: ", "bold"),
-        f"{estimate['behind']:,} of {estimate['targets']:,} targets to migrate, about {duration(estimate['seconds'])}"
-        f" and {_usd(estimate['usd'])}, estimated from {basis}.",
+        f"{estimate['behind']:,} of {counted(estimate['targets'], 'target')} to migrate,"
+        f" about {duration(estimate['seconds'])} and {_usd(estimate['usd'])}, estimated from {basis}.",
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from lambda_migrate.invocation.wording import counted
 from migrate_review.lock_modes import blocks, shown_mode, strongest
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def filled(observation: Observation) -> str:
     tables = [count for count in observation.rows.values() if count]
     if not tables:
         return "no rows yet"
-    shown = f"{sum(tables)} rows in {len(tables)} table{'s' if len(tables) > 1 else ''}"
+    shown = f"{counted(sum(tables), 'row')} in {counted(len(tables), 'table')}"
     return f"{shown}, {len(observation.unfilled)} left empty" if observation.unfilled else shown
 
 
@@ -53,12 +54,12 @@ def locks(observation: Observation) -> tuple[str, ...]:
 def outcome(review: Review) -> str:
     """Return the outcome of a review in one line."""
     counts = {kind: sum(found.severity.value == kind for found in review.findings) for kind in MARKS}
-    parts = [_counted(count, kind) for kind, count in counts.items() if count]
+    parts = [counted(count, kind) for kind, count in counts.items() if count]
     acknowledged = sum(len(one.result.acknowledged) for one in review.revisions)
     if acknowledged:
         parts.append(f"{acknowledged} acknowledged")
     findings = ", ".join(parts) or "no findings"
-    reviewed = f"{_counted(len(review.revisions), 'revision')} reviewed in {review.duration_s:.1f} s"
+    reviewed = f"{counted(len(review.revisions), 'revision')} reviewed in {review.duration_s:.1f} s"
     return f"{reviewed}{'' if review.finished else ', then interrupted'}: {findings}"
 
 
@@ -66,15 +67,15 @@ def verdict(review: Review) -> str:
     """Return in one line whether the review passed, and why not."""
     errors = [found for found in review.findings if found.severity.value == "error"]
     unmeasured = [one for one in review.revisions if one.unmeasured]
-    reviewed = _counted(len(review.revisions), "revision")
+    reviewed = counted(len(review.revisions), "revision")
     if not review.finished:
         return f"Not finished: the review was interrupted after {reviewed}"
     if not errors:
         warned = sum(found.severity.value == "warning" for found in review.findings)
-        return f"Passed: {reviewed}" + (f", {_counted(warned, 'warning')} to look at" if warned else "")
+        return f"Passed: {reviewed}" + (f", {counted(warned, 'warning')} to look at" if warned else "")
     of = len({found.revision for found in errors})
-    not_measured = f", and {_counted(len(unmeasured), 'revision')} not measured" if unmeasured else ""
-    failed = f"{_counted(len(errors), 'error')} in {_counted(of, 'revision')}"
+    not_measured = f", and {counted(len(unmeasured), 'revision')} not measured" if unmeasured else ""
+    failed = f"{counted(len(errors), 'error')} in {counted(of, 'revision')}"
     return f"Failed: {failed}, {len(review.revisions)} reviewed{not_measured}"
 
 
@@ -92,7 +93,3 @@ def to_do(review: Review) -> tuple[str, ...]:
 def heading(found: Finding) -> str:
     """Return a finding's rule with its severity."""
     return f"{found.severity.value}: {found.rule}"
-
-
-def _counted(count: int, what: str) -> str:
-    return f"{count} {what}{'' if count == 1 else 's'}"

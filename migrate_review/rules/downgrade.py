@@ -6,6 +6,7 @@ import re
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from lambda_migrate.invocation.wording import counted
 from migrate_review.measure.catalog import differences
 from migrate_review.observation import REFUSED_ROWS
 from migrate_review.rules.case import short
@@ -64,7 +65,7 @@ def _only_validates(case: Case, sql: str) -> bool:
 
 def _evidence(direction: Execution) -> str:
     ran = len(direction.statements)
-    return short(direction.failed_sql) if direction.failed_sql else f"after {ran} statement{'' if ran == 1 else 's'}"
+    return short(direction.failed_sql) if direction.failed_sql else f"after {counted(ran, 'statement')}"
 
 
 def missing(case: Case) -> Iterator[Finding]:

@@ -210,7 +210,7 @@ def test_an_upgrade_warns_in_its_log_and_goes_on(runner: Runner, database: Datab
     assert answer.payload["revision"] == "c3"
     lines = {line["revision"]: line for line in runner.events("preflight.finished")}
     assert [(line["verdict"], line["level"]) for line in lines.values()] == [("ok", "INFO"), ("fails", "WARNING")]
-    assert "1 rows of users violate its not_null" in lines["c3"]["message"]
+    assert "1 row violates its not_null on users" in lines["c3"]["message"]
 
 
 @pytest.mark.parametrize("how", ["variable", "event"])
@@ -225,7 +225,7 @@ def test_an_enforced_preflight_refuses_before_anything_runs(
     answer = runner.invoke(tree, event, **({"PREFLIGHT": "enforce"} if how == "variable" else {}))
 
     assert answer.error_type == "PreflightFailed"
-    assert "no revision was started, because of revision c3: 1 rows violate its not_null" in answer.message
+    assert "no revision was started, because of revision c3: 1 row violates its not_null" in answer.message
     assert str(NOT_NULL["query"]) in answer.message
     assert query(database, "SELECT to_regclass('made')") == [(None,)]
     assert runner.invoke(tree, {"preflight": "warn"}).payload["revision"] == "c3"

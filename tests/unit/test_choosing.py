@@ -74,5 +74,5 @@ def test_an_approved_plan_leaves_out_what_the_plan_has_left_out(settings: Settin
 
 
 def test_a_target_that_is_new_since_the_plan_is_no_excluded_one(settings: Settings) -> None:
-    with pytest.raises(InvalidRequest, match="1 targets are new, missing or changed since plan 'r': 'new'"):
+    with pytest.raises(InvalidRequest, match="1 target changed, appeared or disappeared since plan 'r': 'new'"):
         chosen(earlier(**PLAN), settings, "left-out", "new", approved="r")

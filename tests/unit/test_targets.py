@@ -340,7 +340,7 @@ def test_all_failed_is_no_success_whatever_is_tolerated() -> None:
 
     report = summarize(rollout, outcomes, ended=ended, halt=None, problem=None, failures=[BAD] * 2, names=names)
 
-    assert (report["status"], report["message"][:25]) == ("failed", "all of the 2 targets fail")
+    assert (report["status"], report["message"][:23]) == ("failed", "all of 2 targets failed")
 
 
 def test_a_failure_is_the_error_of_lambda_or_of_a_service() -> None:
@@ -444,11 +444,11 @@ def test_the_answer_with_a_report_stays_small_whatever_was_left_out_or_is_new() 
     "outcomes,given,status,part",
     [
         ([*DONE[:1]], {}, "stopped", "the execution ended before 4 of 5 targets"),
-        ([outcome(1, 1, "failed")], {}, "failed", "1 of the 1 targets of the canaries failed, 0 are tolerated; 4 of 5"),
+        ([outcome(1, 1, "failed")], {}, "failed", "1 of 1 target in the canaries failed, 0 are tolerated; 4 of 5"),
         (DONE[:2], {"halt": {"why": "stopped", "message": "stopped by Kim"}}, "stopped", "stopped by Kim; 3 of 5"),
         (DONE, {"problem": {"Error": "States.Runtime", "Cause": "oh"}}, "failed", "States.Runtime: oh"),
         # A failed canary is a failure also if a stop was asked for, and a stop after the last target is none.
-        ([outcome(1, 1, "failed")], {"halt": STOP}, "failed", "targets of the canaries failed"),
+        ([outcome(1, 1, "failed")], {"halt": STOP}, "failed", "target in the canaries failed"),
         ([*DONE, outcome(2, 5, "current")], {"halt": STOP}, "succeeded", "5 targets"),
         (DONE[:1], {"halt": {"why": "deployed", "message": "deployed"}}, "failed", "deployed; 4 of 5"),
     ],

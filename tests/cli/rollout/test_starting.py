@@ -116,7 +116,7 @@ def test_a_check_that_finds_another_schema_fails_and_shows_the_groups(
     ended = migrate("rollout", "--check", "--stage", "dev")
 
     assert ended.code == FAILED
-    assert "the schemas of 2 of 12,000 targets differ from the tree's" in ended.err
+    assert "2 of 12,000 targets: the schema differs from the tree's" in ended.err
     for shown in (ended.out, (tmp_path / "summary.md").read_text()):
         assert "column users.extra is not in the tree" in shown.replace("\\", "")
         assert "28" in shown
@@ -135,7 +135,7 @@ def test_a_check_that_could_not_compare_a_target_has_not_passed(aws: RolloutStub
     ended = migrate("rollout", "--check", "--stage", "dev")
 
     assert ended.code == FAILED
-    assert "RolloutFailed: the schemas of 43 of 12,000 targets were not compared" in ended.err
+    assert "RolloutFailed: 43 of 12,000 targets: the schema was not compared" in ended.err
     assert "no revision was recorded" in ended.out
 
 

@@ -22,7 +22,7 @@ def test_an_approved_plan_runs_unchanged_or_fails_with_the_change(fleet: Fleet, 
     ended = fleet.run(approved=plan.name)
     no_plan = fleet.run(approved=ended.name)
 
-    assert (changed.error, "1 targets are new, missing or changed" in changed.cause) == ("InvalidRequest", True)
+    assert (changed.error, "1 target changed, appeared or disappeared" in changed.cause) == ("InvalidRequest", True)
     assert "'later'" in changed.cause
     assert counts(fleet.report(ended)) == {"targets": 3, "migrated": 3}
     assert "was no plan" in no_plan.cause

@@ -31,7 +31,7 @@ def test_a_failed_canary_stops_the_rollout_and_one_bad_tenant_does_not_affect_ot
     failed = fleet.run()
 
     assert (failed.status, failed.error) == ("FAILED", "RolloutFailed")
-    assert "1 of the 1 targets of the canaries failed, 0 are tolerated; 59 of 60 were not started" in failed.cause
+    assert "1 of 1 target in the canaries failed, 0 are tolerated; 59 of 60 were not started" in failed.cause
     assert "t00: MigrationFailed: revision f1ee70000001" in failed.cause
     assert tenants.touched() == set()  # the canary's own revision was rolled back
     assert counts(fleet.report(failed)) == {"targets": 60, "failed": 1, "left": 59}
