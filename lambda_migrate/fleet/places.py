@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from lambda_migrate.database.open_session import open_session
 from lambda_migrate.database.secret import parse_secret, read_secret
@@ -24,17 +25,25 @@ from lambda_migrate.invocation.settings import settings_for
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from contextlib import AbstractContextManager
 
+    from lambda_migrate.database.common import Server
     from lambda_migrate.database.credentials import Credentials
+    from lambda_migrate.database.session import Session
     from lambda_migrate.fleet.waves import Tenant
+    from lambda_migrate.invocation.deadline import Deadline
     from lambda_migrate.invocation.invocation import Invocation
 
 UNKNOWN_SERVER = "unknown"
 # The schema of a session whose search_path has none that exists: env.py's own then decides, and most use this one.
 _PUBLIC = "public"
 
-# For the question after a default schema, so that a server that does not answer does not hold up the others.
+# For a question to a target's server, so that a server that does not answer does not hold up the others.
 _CONNECT_S = 10
+# For the comparison of host names with all servers, in seconds. Then the others are compared by their names alone.
+_COMPARE_S = 60
+# A login that cannot connect is no reason to ask with more than a few others.
+_MOST_LOGINS = 3
 _READERS = 16
 # Secrets are read 16 at a time. More would take too long; then each target must name its server itself.
 _MOST_SECRETS = 20_000
@@ -89,20 +98,24 @@ def check_places(
     """Return the names of targets whose schema could not be compared with the others', each with the reason.
 
     The server is asked only about targets without a schema that share their database with others: their schema is the
-    default of their login. Without credentials, only the fields of the targets are compared.
+    default of their login. If a database's name is listed at several hosts, their servers are asked whether they are
+    one. Without credentials, only the fields of the targets are compared.
 
     Raises:
         ConfigurationError: two targets are one database and schema. One would be migrated as the other.
     """
-    _refuse_equal([tenant for tenant in tenants if not tenant.problem and known.get(_secret(tenant)) is None])
-    databases: dict[tuple[str, int, str], list[Tenant]] = {}
+
+    def at(tenant: Tenant) -> Credentials | None:
+        return None if tenant.problem else known.get(_secret(tenant))
+
+    _refuse_equal([tenant for tenant in tenants if not tenant.problem and at(tenant) is None])
+    databases: dict[_Address, list[Tenant]] = {}
     for tenant in tenants:
-        credentials = None if tenant.problem else known.get(_secret(tenant))
-        if credentials is not None:
+        if (credentials := at(tenant)) is not None:
             database = tenant.target.get("database", credentials.database)
-            databases.setdefault((credentials.host.lower(), credentials.port, database), []).append(tenant)
+            databases.setdefault(_Address(credentials.host.lower(), credentials.port, database), []).append(tenant)
     unknown: dict[str, str] = {}
-    for (_, _, database), sharing in databases.items():
+    for database, sharing in _merged(invocation, databases):
         found: dict[str, Tenant] = {}
         for tenant in sharing if len(sharing) > 1 else ():
             if invocation.deadline.left() <= 0:
@@ -121,11 +134,49 @@ def check_places(
                 continue
             other = found.setdefault(schema, tenant)
             if other is not tenant:
+                hosts = dict.fromkeys(found_at.host.lower() for each in (other, tenant) if (found_at := at(each)))
+                one = f" (hosts {' and '.join(hosts)} are one server)" if len(hosts) > 1 else ""
                 raise ConfigurationError(
                     f"the targets {other.name!a} and {tenant.name!a} are both schema {schema!a} of database"
-                    f" {database!a}: leave one out; nothing was started"
+                    f" {database!a}{one}: leave one out; nothing was started"
                 )
     return unknown
+
+
+class _Address(NamedTuple):
+    """A database as the secrets have it. Another host may be another name of the same server."""
+
+    host: str
+    port: int
+    database: str
+
+
+def _merged(invocation: Invocation, databases: Mapping[_Address, Sequence[Tenant]]) -> list[tuple[str, list[Tenant]]]:
+    """Return each database's name with its targets. Addresses that lead to one database count as one.
+
+    Servers are asked only if a database's name is listed at several of them. One that does not answer stays apart.
+    """
+    names = Counter(address.database for address in databases)
+    until = invocation.deadline.until(_COMPARE_S)
+    found: dict[_Address | Server, list[Tenant]] = {}
+    for address, sharing in databases.items():
+        several = names[address.database] > 1
+        server = _server_of(invocation, sharing, until) if several else None
+        found.setdefault(server or address, []).extend(sharing)
+    return [(place.database, sharing) for place, sharing in found.items()]
+
+
+def _server_of(invocation: Invocation, sharing: Sequence[Tenant], until: Deadline) -> Server | None:
+    """Return the server and database of targets at one address, None if none of their logins can tell."""
+    logins: dict[str | None, Tenant] = {}
+    for tenant in sharing:
+        logins.setdefault(_secret(tenant), tenant)
+    for tenant in list(logins.values())[:_MOST_LOGINS]:
+        if until.left() <= 0:
+            return None
+        with suppress(MigrationError), _session_of(invocation, tenant) as session:
+            return session.server
+    return None
 
 
 def _refuse_equal(tenants: Sequence[Tenant]) -> None:
@@ -147,16 +198,21 @@ def _default_schema(invocation: Invocation, tenant: Tenant) -> str | None:
         DatabaseUnavailable: its database does not answer now. It may answer when the target's turn comes.
         SecretUnavailable: its secret cannot be read now.
     """
-    target = Target(**tenant.target)
-    own = replace(
-        invocation,
-        request=replace(invocation.request, target=target),
-        settings=replace(settings_for(target, invocation.settings), connect_timeout_s=_CONNECT_S),
-    )
     try:
-        with closing(open_session(own)) as session:
+        with _session_of(invocation, tenant) as session:
             return session.default_schema or _PUBLIC
     except (DatabaseUnavailable, SecretUnavailable):
         raise
     except MigrationError:
         return None
+
+
+def _session_of(invocation: Invocation, tenant: Tenant) -> AbstractContextManager[Session]:
+    """Return a session with the login of a target, on its database. Its schema need not exist."""
+    target = Target(**{**tenant.target, "schema": None})
+    own = replace(
+        invocation,
+        request=replace(invocation.request, target=target),
+        settings=replace(settings_for(target, invocation.settings), connect_timeout_s=_CONNECT_S),
+    )
+    return closing(open_session(own))

@@ -94,6 +94,28 @@ def test_two_targets_of_one_place_are_refused_before_the_first_is_begun(
     assert query(database, "SELECT to_regclass('alembic_version'), to_regclass('a.alembic_version')") == [(None, None)]
 
 
+@pytest.mark.parametrize("schemas", [(None, "public"), ("a", "a"), ("a", "b")])
+def test_two_names_of_one_server_do_not_make_two_targets_of_one_place(
+    fleet: Fleet, database: Database, schemas: tuple[str | None, str]
+) -> None:
+    execute(database, "CREATE SCHEMA a", "CREATE SCHEMA b")
+    hosts = ("localhost", "127.0.0.1")
+    listed = [
+        {"name": host, "secret_id": fleet.secret({**database.secret, "host": host}), "schema": schema}
+        for host, schema in zip(hosts, schemas, strict=True)
+    ]
+    fleet.configure({"targets": [{k: v for k, v in each.items() if v} for each in listed]})
+
+    ended = fleet.run(plan=True)
+
+    if schemas == ("a", "b"):
+        assert counts(fleet.report(ended)) == {"targets": 2, "behind": 2}
+        return
+    assert ended.error == "ConfigurationError"
+    assert "the targets 'localhost' and '127.0.0.1' are both schema" in ended.cause
+    assert "(hosts localhost and 127.0.0.1 are one server)" in ended.cause
+
+
 @pytest.mark.parametrize("tenants", [3], indirect=True)
 def test_excluded_tenants_are_left_out_and_reported_until_their_date(fleet: Fleet, tenants: Schemas) -> None:
     excluded = [
