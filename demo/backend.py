@@ -66,6 +66,7 @@ class Backend:
             dependency_group=stage.dependency_group,
             extras=tuple(stage.extras),
             exclude=tuple(stage.exclude),
+            requirements=stage.requirements_file,
             package_files=tuple(stage.package_files),
             environment=self.environment,
             limited=False,

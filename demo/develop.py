@@ -72,7 +72,10 @@ def _another(one: Backend, alembic: list[str]) -> int:
     variables = one.with_database_env(built.database_env)
     driver = variables.get("DB_DRIVER") or f"postgresql+{(manifest['drivers'] or ['psycopg2'])[0]}"
     database = cloud.development(ROOT, f"{one.database}_dev")
-    path = [built.directory / "backend-libraries", one.folder / Path(manifest["config"]).parent.relative_to("backend")]
+    config = one.folder / Path(manifest["config"]).relative_to("backend")
+    # The manifest has the folder only if it is not that of the configuration.
+    folder = one.folder / Path(manifest["working_folder"] or Path(manifest["config"]).parent).relative_to("backend")
+    path = [built.directory / "backend-libraries", config.parent]
     environment = {
         **os.environ,
         **variables,
@@ -81,12 +84,11 @@ def _another(one: Backend, alembic: list[str]) -> int:
         # The developer's .env may have the address of another database. The function does not read it either.
         "FLASK_SKIP_DOTENV": "1",
     }
-    config = Path(manifest["config"]).relative_to("backend")
     if needs_app(built.directory / manifest["env"]):
         command = [sys.executable, "-m", "flask", "db", alembic[0], "--directory", str(config.parent), *alembic[1:]]
     else:
-        command = [sys.executable, str(ROOT / "demo" / "alembic_command.py"), "--config", config.as_posix(), *alembic]
-    return 1 if subprocess.run(command, cwd=one.folder, env=environment, check=False).returncode else 0
+        command = [sys.executable, str(ROOT / "demo" / "alembic_command.py"), "--config", str(config), *alembic]
+    return 1 if subprocess.run(command, cwd=folder, env=environment, check=False).returncode else 0
 
 
 if __name__ == "__main__":

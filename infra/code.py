@@ -47,6 +47,7 @@ def build_code(options: Options, backend: Path, out: Path, ca_bundle: Path | Non
         dependency_group=options.dependency_group,
         extras=tuple(options.extras),
         exclude=tuple(options.exclude),
+        requirements=options.requirements_file,
         package_files=tuple(options.package_files),
         traced=options.requirements == "traced",
         environment=options.environment,

@@ -444,8 +444,8 @@ class Options(_Settings):
     backend: str = Field(default="back", description="The backend's folder, relative to `cdk.json`")
     alembic_config: str | None = Field(
         default=None,
-        description="The path of an ini file or a `pyproject.toml` in that folder. Default: `alembic.ini`, or a"
-        " `pyproject.toml` with `[tool.alembic]`",
+        description="The path of an ini file or a `pyproject.toml` in that folder. Default: `alembic.ini`, a"
+        " `pyproject.toml` with `[tool.alembic]`, or the only one of them in a folder below",
     )
     runtime: Literal["python3.11", "python3.12", "python3.13", "python3.14", "local"] = Field(
         default="python3.13",
@@ -466,6 +466,11 @@ class Options(_Settings):
     requirements: Literal["locked", "traced"] = Field(
         default="locked",
         description="`traced`: package only those locked distributions that the migrations import: see below",
+    )
+    requirements_file: str | None = Field(
+        default=None,
+        description="The path of another lock or requirements file in the backend's folder, such as"
+        " `requirements/prod.txt`",
     )
     aws_services: Sequence[ServiceName] = Field(
         default=(),

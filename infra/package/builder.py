@@ -33,7 +33,16 @@ from infra.package.distributions import Distribution, Needs, Site
 from infra.package.errors import PackageError
 from infra.package.graph import Graph, read_graph
 from infra.package.imports import Files, imported_names
-from infra.package.layout import BACKEND_LIBRARIES, LAMBDAS_LIBRARIES, LIBRARIES, Layout, check_tree, read_layout
+from infra.package.layout import (
+    BACKEND_LIBRARIES,
+    LAMBDAS_LIBRARIES,
+    LIBRARIES,
+    Layout,
+    check_tree,
+    config_file,
+    find_config,
+    read_layout,
+)
 from infra.package.requirements import read_requirements
 from infra.package.resolving import backend_pins, function_pins, pins_of_lambda
 from infra.package.selection import Selection
@@ -112,12 +121,14 @@ def build(
     # The last part of `out` stays as it is: whether it is a link matters.
     backend, out = backend.resolve(), out.absolute().parent.resolve() / out.absolute().name
     _refuse_to_replace(out, backend)
+    config = config or find_config(backend)
     requirements = read_requirements(
         backend,
         selection.dependency_group,
         selection.requirements,
         extras=selection.extras,
         exclude=selection.exclude,
+        beside=config_file(backend, config).parent,
     )
     layout = read_layout(backend, config, requirements.local_packages)
     layout = replace(layout, flask_app=flask_app.find(layout, selection.environment))

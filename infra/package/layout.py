@@ -14,7 +14,7 @@ from alembic.util import CommandError
 
 import lambda_migrate
 from infra.package.errors import PackageError
-from infra.package.lock_discovery import LOCKS
+from infra.package.lock_discovery import project_within
 from infra.package.sources import folders_below
 from infra.package.uv_messages import listed
 from infra.package.uv_tool import read_toml
@@ -85,12 +85,11 @@ def read_layout(backend: Path, config: str | None = None, local_packages: Sequen
     `PackageError` if the configuration is missing, cannot be read, or names a missing file.
     """
     config = config or find_config(backend)
-    config_file = _Paths(backend, backend).find(config, option="the configuration")
-    if not config_file.is_file():
-        raise PackageError(f"no {config} in {backend}; name the backend's Alembic configuration, or run: alembic init")
-    pyproject = backend / _PYPROJECT
-    ini_file = None if config_file.suffix == ".toml" else config_file
-    toml_file = config_file if ini_file is None else pyproject
+    file = config_file(backend, config)
+    beside = file.with_name(_PYPROJECT)
+    pyproject = beside if beside.is_file() else backend / _PYPROJECT
+    ini_file = None if file.suffix == ".toml" else file
+    toml_file = file if ini_file is None else pyproject
     options = Config(ini_file, toml_file=toml_file)
     try:
         with warnings.catch_warnings():
@@ -98,36 +97,49 @@ def read_layout(backend: Path, config: str | None = None, local_packages: Sequen
             return _layout(
                 backend,
                 options,
-                config_files=tuple(file for file in dict.fromkeys((config_file, pyproject)) if file.is_file()),
+                config_files=tuple(each for each in dict.fromkeys((file, pyproject)) if each.is_file()),
                 local_packages=tuple(local_packages),
             )
     except (IniError, CommandError, ValueError, KeyError) as error:
         raise PackageError(f"{config} cannot be read: {' '.join(str(error).split())}") from error
 
 
+def config_file(backend: Path, config: str) -> Path:
+    """Return the file of a configuration. Raises `PackageError` if it is missing or outside of the backend."""
+    found = _Paths(backend, backend, backend).find(config, option="the configuration")
+    if not found.is_file():
+        raise PackageError(f"no {config} in {backend}; name the backend's Alembic configuration, or run: alembic init")
+    return found
+
+
 def find_config(backend: Path) -> str:
-    """Return the name of the backend's configuration: alembic.ini, or else a pyproject.toml that has [tool.alembic]."""
-    if (backend / _INI).is_file():
-        return _INI
-    pyproject = backend / _PYPROJECT
-    if pyproject.is_file() and "alembic" in read_toml(pyproject).get("tool", {}):
-        return _PYPROJECT
-    below = [folder / _INI for folder in folders_below(backend, _DEEPEST) if (folder / _INI).is_file()]
-    if len(below) == 1 and needs_app(below[0].with_name("env.py")):  # as `flask db init` makes it
-        return below[0].relative_to(backend).as_posix()
-    if not below:
-        raise PackageError(
-            f"no {_INI} in {backend}, and no {_PYPROJECT} with [tool.alembic]; name the folder that has one (BACKEND,"
-            " or the stage's setting `backend`), or run: alembic init"
-        )
+    """Return the path of the backend's configuration: its own, or else the only one in a folder below.
+
+    In each folder it is alembic.ini, or else a pyproject.toml that has [tool.alembic]. Raises `PackageError` if there
+    is none, or more than one.
+    """
+    if found := _config_in(backend):
+        return found.name
+    below = [found for folder in folders_below(backend, _DEEPEST) if (found := _config_in(folder))]
     names = [file.relative_to(backend).as_posix() for file in below]
-    folder = next((file.parent for file in below if any((file.parent / name).is_file() for name in LOCKS)), None)
-    advice = (
-        f"that folder has its own lock, so pass it as the backend: BACKEND={folder}, or the stage's setting `backend`"
-        if folder
-        else f"name it in the stage's setting `alembic_config`: {names[0]} (for make package: CONFIG={names[0]})"
+    if len(names) == 1:
+        return names[0]
+    if names:
+        raise PackageError(
+            f"no {_INI} in {backend}, but {listed(names)}; name one in the stage's setting `alembic_config`:"
+            f" {names[0]} (for make package: CONFIG={names[0]})"
+        )
+    raise PackageError(
+        f"no {_INI} in {backend}, and no {_PYPROJECT} with [tool.alembic]; name the folder that has one (BACKEND,"
+        " or the stage's setting `backend`), or run: alembic init"
     )
-    raise PackageError(f"no {_INI} in {backend}, but {' and '.join(names)}; {advice}")
+
+
+def _config_in(folder: Path) -> Path | None:
+    pyproject = folder / _PYPROJECT
+    if (folder / _INI).is_file():
+        return folder / _INI
+    return pyproject if pyproject.is_file() and "alembic" in read_toml(pyproject).get("tool", {}) else None
 
 
 def _refuse_named_sections(options: Config, config: str) -> None:
@@ -153,15 +165,16 @@ def _layout(
             f"{config} lists several `databases` (the multidb template); a package migrates one: "
             "give each database a tree and a configuration of its own"
         )
+    project = project_within(backend, config_files[0].parent)
     script_location = options.get_alembic_option("script_location")
     if not script_location:
         # Flask-Migrate sets it to the folder of the configuration.
         if not needs_app(config_files[0].with_name("env.py")):
             _refuse_named_sections(options, config)
             raise PackageError(f"{config} has no script_location; write it as: script_location = %(here)s/alembic")
-        script_location = config_files[0].parent.relative_to(backend).as_posix()
-    folder = _working_folder(backend, config_files[0].parent, script_location)
-    paths = _Paths(backend, folder)
+        script_location = config_files[0].parent.relative_to(project).as_posix()
+    folder = _working_folder(backend, project, config_files[0].parent, script_location)
+    paths = _Paths(backend, folder, project)
     roots = tuple(_import_roots(paths, options.get_prepend_sys_paths_list() or (), local_packages))
     tree = _located(script_location, paths, roots, option="script_location")
     if tree.is_absolute():
@@ -186,10 +199,11 @@ def _layout(
 
 @dataclass(frozen=True)
 class _Paths:
-    """A backend, and its folder to which the configuration's paths are relative."""
+    """A backend, its folder to which the configuration's paths are relative, and that of the project it is part of."""
 
     backend: Path
     folder: Path
+    project: Path
 
     def find(self, path: str, *, option: str) -> Path:
         """Return a folder of the backend. Raises `PackageError` if it lies elsewhere."""
@@ -210,12 +224,11 @@ def _tails(path: Path) -> Iterable[Path]:
     return (Path(*path.parts[first:]) for first in range(1, len(path.parts)))
 
 
-def _working_folder(backend: Path, beside: Path, script_location: str) -> Path:
-    """Return where the alembic command is run: the backend, or the configuration's own folder if the tree is there."""
+def _working_folder(backend: Path, project: Path, beside: Path, script_location: str) -> Path:
+    """Return where the alembic command is run: the folder of the configuration's project, or another with the tree."""
     first = script_location.partition(":")[0].replace(".", "/") if ":" in script_location else script_location
-    if beside == backend or Path(script_location).is_absolute() or (backend / first).is_dir():
-        return backend
-    return beside if (beside / first).is_dir() else backend
+    folders = dict.fromkeys((project, beside, backend))
+    return next((folder for folder in folders if (folder / first).is_dir()), project)  # an absolute one is in each
 
 
 def check_tree(tree: Path, relative_to: Path) -> None:
@@ -238,7 +251,7 @@ def _import_roots(
         source = paths.find(entry.strip(), option="prepend_sys_path")
         yield ImportRoot(source, BACKEND / source.relative_to(backend).as_posix())
     # Modules that an installer would put into site-packages go to the backend's libraries.
-    for project in (backend, *local_packages):
+    for project in dict.fromkeys((backend, paths.project, *local_packages)):
         if (project / "pyproject.toml").is_file():
             yield ImportRoot(project / "src", BACKEND_LIBRARIES)
     for project in local_packages:

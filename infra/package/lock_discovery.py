@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from infra.package import lock_readers, project_table
 from infra.package.errors import PackageError
 from infra.package.project_table import PYPROJECT, UV_LOCK, folders_above
+from infra.package.uv_messages import listed
 from infra.package.uv_tool import read_toml
 
 if TYPE_CHECKING:
@@ -15,27 +16,66 @@ if TYPE_CHECKING:
 
 LOCKS = (UV_LOCK, "requirements.txt", *lock_readers.READERS)
 
+# Requirements files of other names, such as requirements/prod.txt. The tools of development have theirs beside it.
+_OTHER_NAMES = ("requirements/*.txt", "reqs/*.txt", "requirements*.txt", "*requirements.txt")
+_DEVELOPMENT = re.compile(
+    r"(?<![a-z])(dev|develop|development|tests?|testing|lint|docs?|ci|local|tools?)(?![a-z])", re.IGNORECASE
+)
+_PRODUCTION = re.compile(r"(?<![a-z])prod", re.IGNORECASE)
 
-def find(backend: Path) -> Path:
-    """Return a backend's lock: that of its uv workspace, its own, or the nearest one in the repository.
 
-    Without any, it is the pyproject.toml of the nearest project, if that lists its dependencies.
+def find(backend: Path, beside: Path | None = None) -> Path:
+    """Return a backend's lock: that of its uv workspace, or the nearest one in the repository.
+
+    The search begins in the folder ``beside``, that of the backend's configuration, by default in the backend. Without
+    any, it is the pyproject.toml of the nearest project, if that lists its dependencies.
 
     Raises:
         PackageError: there is no lock, and the nearest project can only be resolved by its own tool.
     """
-    if lock := _of_workspace(backend):
+    within = folders_within(backend, beside or backend)
+    if lock := next(filter(None, map(_of_workspace, within)), None):
         return lock
-    folders = (backend, *folders_above(backend))
+    folders = (*within, *folders_above(backend))
     for folder in folders:
         if found := next((folder / name for name in LOCKS if _is_lock(folder / name)), None):
             return found
     project = next(filter(project_table.is_project, folders), backend) / PYPROJECT
     if project_table.lists_dependencies(project) and project_table.dependencies_of(project):
         return project
-    raise PackageError(
-        f"no lock and no requirements.txt in {backend} ({', '.join(LOCKS)}); write one with: {locking(backend)}"
+    others = next(filter(None, map(_other_names, within)), [])
+    if len(others) == 1:
+        return others[0]
+    nothing = f"no lock and no requirements.txt in {backend} ({', '.join(LOCKS)})"
+    if others:
+        names = [file.relative_to(backend).as_posix() for file in others]
+        raise PackageError(
+            f"{nothing}, but {listed(names)}; name one in the stage's setting `requirements_file`: {names[0]} (for make"
+            f" package: REQUIREMENTS={names[0]})"
+        )
+    raise PackageError(f"{nothing}; write one with: {locking(backend)}")
+
+
+def _other_names(folder: Path) -> list[Path]:
+    """Return the requirements files of a folder that have another name, without those for development."""
+    found = [file for pattern in _OTHER_NAMES for file in sorted(folder.glob(pattern)) if file.is_file()]
+    kept = [file for file in dict.fromkeys(found) if not _DEVELOPMENT.search(file.stem)]
+    return sorted(kept, key=lambda file: not _PRODUCTION.search(file.stem))
+
+
+def folders_within(backend: Path, folder: Path) -> tuple[Path, ...]:
+    """Return a folder of the backend and those above it, up to the backend."""
+    return tuple(one for one in (folder, *folder.parents) if one.is_relative_to(backend))
+
+
+def project_within(backend: Path, folder: Path) -> Path:
+    """Return the folder of the nearest project or lock at or above a folder of the backend, or else the backend."""
+    found = (
+        one
+        for one in folders_within(backend, folder)
+        if project_table.is_project(one) or any(_is_lock(one / name) for name in LOCKS)
     )
+    return next(found, backend)
 
 
 def _is_lock(file: Path) -> bool:
@@ -51,10 +91,19 @@ def named(backend: Path, file: str) -> Path:
     return lock
 
 
-def project_of(lock: Path, backend: Path, *, by_name: bool) -> Path:
-    """Return the folder of the project that a uv.lock is read for: a member of its workspace, or the lock's own."""
-    member = not by_name and (backend / PYPROJECT).is_file() and "project" in read_toml(backend / PYPROJECT)
-    return backend if member else lock.parent
+def project_of(lock: Path, backend: Path, beside: Path | None = None) -> Path:
+    """Return the folder of the project that a uv.lock is read for: a member of its workspace, or the lock's own.
+
+    The search for a member begins in the folder ``beside``, by default in the backend.
+    """
+    for folder in folders_within(backend, beside or backend):
+        if folder == lock.parent:
+            break
+        pyproject = folder / PYPROJECT
+        is_project = pyproject.is_file() and "project" in read_toml(pyproject)
+        if is_project and (folder == backend or _of_workspace(folder) == lock):
+            return folder
+    return lock.parent
 
 
 def _of_workspace(backend: Path) -> Path | None:

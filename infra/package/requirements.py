@@ -98,19 +98,21 @@ def read_requirements(
     *,
     extras: tuple[str, ...] = (),
     exclude: tuple[str, ...] = (),
+    beside: Path | None = None,
 ) -> Requirements:
     """Read a backend's lock, or one of its dependency groups alone, or else its ``requirements.txt``.
 
     Without one, it may be that of the repository, and without any the dependencies in its pyproject.toml. ``file``
     names a lock or a requirements file, ``extras`` are added to the dependencies, and distributions in ``exclude`` are
-    left out. Raises `PackageError` if there is no lock, or if it takes a distribution from a folder that is not there.
+    left out. Without ``file``, the search begins in the folder ``beside``, by default in the backend. Raises
+    `PackageError` if there is no lock, or if it takes a distribution from a folder that is not there.
     """
     unread: list[str] = []
-    lock = lock_discovery.named(backend, file) if file else lock_discovery.find(backend)
+    lock = lock_discovery.named(backend, file) if file else lock_discovery.find(backend, beside)
     locked = lock.name != "requirements.txt" and lock.name in LOCKS
     folder = lock.parent
     if lock.name == UV_LOCK:
-        folder = lock_discovery.project_of(lock, backend, by_name=bool(file))
+        folder = lock.parent if file else lock_discovery.project_of(lock, backend, beside)
         found = _exported(lock, folder, extras, group)
     elif locked:
         found = lock_readers.read_lock(lock, extras, group)

@@ -492,8 +492,8 @@ def _refuse_another_python(requirements: Requirements, platform: Platform) -> No
     lower = re.fullmatch(r">=\s*3\.(\d+)", requirements.python)
     pythons = f"Python 3.{lower[1]} and later" if lower else f"Python {requirements.python.replace('||', ' or ')}"
     advice = (
-        f"build for Python {runtimes} (the stage's setting `runtime`: python3.{fitting[-1]}, or"
-        f" PYTHON_VERSION=3.{fitting[-1]})"
+        f"build for Python {runtimes} (the stage's setting `runtime`: python3.{fitting[0]}, or"
+        f" PYTHON_VERSION=3.{fitting[0]})"
         if fitting
         else f"Lambda's runtimes are 3.{MINORS[0]} to 3.{MINORS[-1]}: change the range in the backend and lock again"
     )

@@ -74,6 +74,9 @@ def _variables(text: str) -> Iterator[tuple[str, bool]]:
     except (SyntaxError, ValueError):
         return
     settings = _settings_classes(module)
+    classes = [node for node in ast.walk(module) if isinstance(node, ast.ClassDef)]
+    # An Enum has no annotated field.
+    models = {node.name: node for node in classes if any(isinstance(field, ast.AnnAssign) for field in node.body)}
     for node in ast.walk(module):
         if isinstance(node, ast.Subscript) and _name(node.value).endswith("environ"):
             if isinstance(node.ctx, ast.Load) and isinstance(node.slice, ast.Constant):
@@ -84,7 +87,9 @@ def _variables(text: str) -> Iterator[tuple[str, bool]]:
             if isinstance(first, ast.Constant) and isinstance(first.value, str) and _reads(function):
                 yield first.value, False
         elif isinstance(node, ast.ClassDef) and node.name in settings:
-            yield from _fields(node)
+            delimiter = _option(node, "env_nested_delimiter")
+            nested = {name: model for name, model in models.items() if name not in settings} if delimiter else {}
+            yield from _fields(node, _option(node, "env_prefix"), delimiter, nested)
 
 
 def _reads(function: str) -> bool:
@@ -102,8 +107,10 @@ def _settings_classes(module: ast.Module) -> set[str]:
     return found
 
 
-def _fields(node: ast.ClassDef) -> Iterator[tuple[str, bool]]:
-    prefix = _prefix(node)
+def _fields(
+    node: ast.ClassDef, prefix: str, delimiter: str, nested: Mapping[str, ast.ClassDef]
+) -> Iterator[tuple[str, bool]]:
+    """Yield the variables of a class of settings. Those of a field that is one of ``nested`` are its own fields."""
     for field in node.body:
         if not isinstance(field, ast.AnnAssign) or not isinstance(field.target, ast.Name):
             continue
@@ -114,7 +121,14 @@ def _fields(node: ast.ClassDef) -> Iterator[tuple[str, bool]]:
         value = field.value
         call = value if isinstance(value, ast.Call) and _name(value.func).endswith("Field") else None
         alias = next(filter(None, map(_alias, call.keywords)), None) if call else None
-        yield alias or f"{prefix}{name}".upper(), value is None or (call is not None and not _has_default(call))
+        variable = alias or f"{prefix}{name}".upper()
+        needed = value is None or (call is not None and not _has_default(call))
+        if model := nested.get(annotation):
+            others = {name: each for name, each in nested.items() if each is not model}
+            below = _fields(model, f"{variable}{delimiter}", delimiter, others)
+            yield from ((inner, needed and inner_needed) for inner, inner_needed in below)
+        else:
+            yield variable, needed
 
 
 def _alias(keyword: ast.keyword) -> str | None:
@@ -134,12 +148,13 @@ def _has_default(call: ast.Call) -> bool:
     )
 
 
-def _prefix(node: ast.ClassDef) -> str:
+def _option(node: ast.ClassDef, option: str) -> str:
+    """Return a text in the configuration of a class of settings, empty if it has none."""
     for part in ast.walk(node):
-        if isinstance(part, ast.keyword) and part.arg == "env_prefix" and isinstance(part.value, ast.Constant):
+        if isinstance(part, ast.keyword) and part.arg == option and isinstance(part.value, ast.Constant):
             return str(part.value.value)
         assigned = part.targets if isinstance(part, ast.Assign) and isinstance(part.value, ast.Constant) else ()
-        if any(_name(target) == "env_prefix" for target in assigned):
+        if any(_name(target) == option for target in assigned):
             return str(part.value.value)  # type: ignore[attr-defined]
     return ""
 

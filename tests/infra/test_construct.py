@@ -23,6 +23,8 @@ from infra.code import Code, build_code
 from infra.database import Login
 from infra.errors import StageError
 from infra.migrations import Migrations
+from infra.package import PackageError
+from infra.stages import Options
 from tests.infra.synthesis import ACCOUNT, REGION, Stack, as_list
 from tests.support.checkout import ROOT, with_tools
 
@@ -459,3 +461,9 @@ def test_vpc_and_database_may_be_made_in_another_stack(code: Code, stack: cdk.St
 def test_grant_invoke_allows_only_the_given_role(code: Code, stack: cdk.Stack) -> None:
     user = iam.User(stack, "User")
     construct(code, stack).grant_invoke(user).assert_success()
+
+
+def test_the_setting_requirements_file_reaches_the_build(tmp_path: Path) -> None:
+    options = Options(requirements_file="requirements/gone.txt")
+    with pytest.raises(PackageError, match=r"^no file requirements/gone\.txt in "):
+        build_code(options, ROOT / "back", tmp_path / "out", None)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
+from uv import find_uv_bin
 
 from infra.package import PackageError, Platform, Selection, build, flask_app, lock_discovery
 from infra.package.data_files import named_files, unpackaged_files
@@ -17,7 +20,7 @@ from infra.package.layout import read_layout
 from infra.package.requirements import read_requirements
 from infra.package.resolving import backend_pins
 from lambda_migrate.env_py.current_app import is_needed
-from tests.support.backends import ENV, REVISION, make_backend, write
+from tests.support.backends import ENV, INI, REVISION, lock, make_backend, write
 from tests.support.trees import Rev, sql, write_tree
 
 if TYPE_CHECKING:
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
     from tests.support.functions import Runner
 
 PYPROJECT = '[tool.alembic]\nscript_location = "%(here)s/alembic"\nprepend_sys_path = ["."]\n'
+WORKSPACE = "[tool.uv.workspace]\nmembers = ['api', 'worker']\n"
 FLASK = "from flask import current_app\ndef get_engine():\n    return current_app.extensions['migrate'].db.engine\n"
 
 
@@ -118,30 +122,64 @@ def test_the_configuration_is_found(tmp_path: Path) -> None:
         read_layout(backend)
 
 
-def test_a_configuration_that_lies_deeper_is_named_with_what_to_set(tmp_path: Path) -> None:
-    backend = make_backend(tmp_path / "shop")
-    write(backend, **{".venv/alembic.ini": ""})
-    (backend / "src/db").mkdir(parents=True)
-    (backend / "alembic.ini").rename(backend / "src/db/alembic.ini")
+def below(folder: Path, at: str, **files: str) -> Path:
+    """A backend whose tree, modules and lock are all in a folder of it."""
+    make_backend(folder / at, **{"alembic.ini": INI.replace("%(here)s/", ""), **files})
+    return folder
+
+
+def test_the_only_configuration_below_is_found_with_its_lock_and_its_folder(tmp_path: Path) -> None:
+    files = {
+        ".git/HEAD": "",
+        "requirements.txt": "mkdocs\n",
+        ".venv/alembic.ini": "",
+        "pyproject.toml": "[tool.ruff]\n",
+    }
+    repository = below(tmp_path / "shop", "services/api")
+    write(repository, **files)
+    layout = read_layout(repository)
+    assert layout.working_folder == repository / "services/api"
+    assert layout.packaged(layout.tree).as_posix() == "backend/services/api/alembic"
+    built = build(repository, tmp_path / "out", Platform())
+    assert (built.directory / "backend/services/api/app/models.py").is_file()
+    assert "mkdocs" not in {one.name for one in built.distributions}
+    # Of several, one is named.
+    write(repository, **{"worker/alembic.ini": INI})
     with pytest.raises(
-        PackageError, match=r"but src/db/alembic\.ini; name it .* `alembic_config`: src/db/alembic\.ini "
+        PackageError, match=r"but worker/alembic\.ini, services/api/alembic\.ini; name one .*: worker/al"
     ):
-        read_layout(backend)
-    (backend / "requirements.txt").rename(backend / "src/db/requirements.txt")
-    with pytest.raises(
-        PackageError, match=rf"so pass it as the backend: BACKEND={re.escape(str(backend / 'src/db'))}, or "
-    ):
-        read_layout(backend)
+        build(repository, tmp_path / "another", Platform())
+
+
+def test_a_configuration_below_is_run_in_the_folder_of_its_project(tmp_path: Path) -> None:
+    repository = make_backend(tmp_path / "shop", **{"src/db/alembic.ini": INI.replace("here)s", "here)s/../..")})
+    (repository / "alembic.ini").unlink()
+    assert read_layout(repository).working_folder == repository
+    write(repository, **{"src/pyproject.toml": "[project]\nname = 'shop'\n"})
+    assert read_layout(repository).working_folder == repository / "src"
+
+
+def test_a_member_of_a_workspace_below_gets_its_own_dependencies(tmp_path: Path) -> None:
+    member = "[project]\nname = '{}'\nversion = '1'\nrequires-python = '>=3.10'\ndependencies = {}\n"
+    repository = below(tmp_path / "shop", "api", **{"pyproject.toml": member.format("api", ["alembic", "sqlalchemy"])})
+    write(repository, **{"worker/pyproject.toml": member.format("worker", ["markdown"])})
+    (repository / "api/requirements.txt").unlink()
+    lock(repository, "packaging")
+    write(repository, **{"pyproject.toml": (repository / "pyproject.toml").read_text() + WORKSPACE})
+    subprocess.run([find_uv_bin(), "lock", "--quiet", "--python", sys.executable], cwd=repository, check=True)
+    read = read_requirements(repository, beside=repository / "api")
+    assert "alembic" in read.names
+    assert read.names.isdisjoint({"markdown", "packaging"})
 
 
 def test_a_uv_lock_without_a_project_is_passed_over(tmp_path: Path) -> None:
-    lock = tmp_path / "uv.lock"
-    lock.touch()
+    stray = tmp_path / "uv.lock"
+    stray.touch()
     (tmp_path / "pyproject.toml").touch()
     (tmp_path / ".git").mkdir()
     backend = make_backend(tmp_path / "shop", **{"uv.lock": 'version = 1\nrevision = 3\nrequires-python = ">=3.12"\n'})
     (backend / "requirements.txt").unlink()
-    assert lock_discovery.find(backend) == lock
+    assert lock_discovery.find(backend) == stray
     (backend / "pyproject.toml").touch()
     assert lock_discovery.find(backend) == backend / "uv.lock"
 
@@ -229,6 +267,23 @@ def test_another_requirements_file(tmp_path: Path) -> None:
     assert read.lines == ("alembic==1.16.5", "asyncpg==0.30.0")
     with pytest.raises(PackageError, match=r"^no file gone\.txt in "):
         read_requirements(backend, file="gone.txt")
+
+
+def test_a_requirements_file_of_another_name_is_found_or_named(tmp_path: Path) -> None:
+    files = {
+        "requirements/base.txt": "sqlalchemy>=2\n",
+        "requirements/dev.txt": "-r base.txt\n",
+        "test-requirements.txt": "",
+    }
+    backend = make_backend(tmp_path / "shop", **files)
+    (backend / "requirements.txt").unlink()
+    assert lock_discovery.find(backend) == backend / "requirements/base.txt"
+    write(backend, **{"requirements/production.txt": "sqlalchemy>=2\n"})
+    with pytest.raises(
+        PackageError, match=r"but requirements/production\.txt, requirements/base\.txt; name one"
+    ) as refused:
+        lock_discovery.find(backend)
+    assert "`requirements_file`: requirements/production.txt " in str(refused.value)
 
 
 def test_a_lock_of_which_nothing_is_for_the_target_is_refused(tmp_path: Path) -> None:

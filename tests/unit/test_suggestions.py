@@ -80,6 +80,25 @@ def test_a_prefix_an_alias_and_plain_reads(tmp_path: Path) -> None:
     }
 
 
+def test_settings_in_settings(tmp_path: Path) -> None:
+    text = (
+        "from enum import Enum\nfrom pydantic import BaseModel\nfrom pydantic_settings import BaseSettings\n"
+        "class Mode(str, Enum):\n    DEV = 'dev'\n"
+        "class Db(BaseModel):\n    host: str\n    password: str\n    echo: bool = False\n    mode: Mode\n"
+        "class Auth(BaseModel):\n    secret_key: str\n"
+        "class Config(BaseSettings):\n    model_config = {NESTED}\n"
+        "    db: Db = Field(..., alias='DATABASE')\n    auth: Auth\n    more: Auth = Auth(secret_key='x')\n"
+    )
+    nested = found(
+        tmp_path, text.replace("{NESTED}", "SettingsConfigDict(env_prefix='APP_', env_nested_delimiter='__')")
+    )
+    assert nested.templates == {"DATABASE__HOST": "{host}", "DATABASE__PASSWORD": "{password}"}
+    assert nested.required == ("DATABASE__MODE", "APP_AUTH__SECRET_KEY")
+    # Without a delimiter, pydantic reads each as one JSON.
+    plain = found(tmp_path, text.replace("{NESTED}", "SettingsConfigDict(env_prefix='APP_')"))
+    assert plain.required == ("APP_AUTH",)
+
+
 def test_an_address_made_of_parts_as_they_are_gets_them_escaped(tmp_path: Path) -> None:
     text = "import os\nDB_PASSWORD = os.environ['DB_PASSWORD']\nurl = f'postgresql://u:{DB_PASSWORD}@h/d'\n"
     assert found(tmp_path, text).templates == {"DB_PASSWORD": "{password_quoted}"}
