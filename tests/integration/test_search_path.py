@@ -54,6 +54,8 @@ COUNTS = ENV_PY.replace(
     "        connection.exec_driver_sql('CREATE TABLE IF NOT EXISTS counted (id serial)')\n"
     "        connection.exec_driver_sql('INSERT INTO counted DEFAULT VALUES'); connection.commit()\n",
 )
+# A check compares models with the database. SQLAlchemy's statements find the planted functions ambiguous.
+COUNTS = COUNTS.replace("target_metadata = None", "target_metadata = __import__('sqlalchemy').MetaData()")
 
 # Of c3, as the reviewer records it: a plan looks at the table, and a stamp that verifies reads the schema.
 RECORDED = {
@@ -71,7 +73,26 @@ RECORDED = {
                     "while_locked": {"reads": ["a1"], "rewrites": []},
                 }
             ],
-            "checks": [],
+            "checks": [
+                {
+                    "check": kind,
+                    "table": "a1",
+                    "columns": ["id"],
+                    "name": None,
+                    "query": query,
+                    "changed_before": False,
+                }
+                for kind, query in (
+                    ("not_null", "SELECT * FROM a1 WHERE id IS NULL"),
+                    ("unique", "SELECT id, count(*) FROM a1 GROUP BY id HAVING count(*) > 1"),
+                    (
+                        "foreign_key",
+                        "SELECT here.* FROM a1 AS here WHERE NOT EXISTS (SELECT FROM a1 AS there WHERE there.id = here.id)",
+                    ),
+                    ("check", "SELECT * FROM a1 WHERE NOT (id::int8 = id AND id::text || '' <> '')"),
+                    ("type", "SELECT * FROM a1 WHERE char_length(rtrim(id::text)) > 3"),
+                )
+            ],
             "changes": [],
             "schema": {"changed": {}, "after": ""},
         },
@@ -187,15 +208,17 @@ def test_no_statement_of_ours_calls_what_is_planted_in_the_session_of_env_py(
         {"action": "upgrade"},
         {"action": "doctor"},
         {"action": "upgrade", "target": {"schema": "public"}},
+        {"action": "check"},
         {"action": "stamp", "revision": "c3", "verify": True},
     ):
         answer = function.invoke(event)
         # What is before pg_catalog misleads Alembic's own statements, too.
-        expected = "DriftDetected" if event["action"] == "stamp" else None
+        expected = {"check": "ConfigurationError", "stamp": "DriftDetected"}.get(event["action"])
         assert answer.error_type == expected or attack.path is not None, answer.message
         if event["action"] == "plan" and attack.path is None:
             [entry, _] = answer.payload["plan"]
             assert [each["rows"] for each in entry["preflight"]["tables"]] == [0]
+            assert {each["result"] for each in entry["preflight"]["checks"]} == {"passed"}
 
     # Those that it cannot avoid: Alembic's and SQLAlchemy's statements cannot be qualified.
     assert {call.role for call in calls(postgres_server, database)} == {strong.user}

@@ -30,7 +30,7 @@ _OPERANDS = ("float4, int4", "float4, int8", "numeric, int4", "int4, interval", 
 _OPERATORS = ("=", "<>", "<", ">", "<=", ">=", "||", "&", "-", "+", "*", "/", "~", "->>")
 # Alembic's and SQLAlchemy's own statements, which cannot be qualified.
 _NOT_OURS = re.compile(
-    r"\s*(SELECT pg_catalog\.pg_class\.relname"
+    r"\s*(SELECT pg_catalog\.pg_\w+\."
     r"|(SELECT|DELETE FROM|UPDATE|INSERT INTO) (public\.)?alembic_version"
     r"|select (pg_catalog\.version|current_schema)\(\)|SELECT t\.oid, typarray\n)"
 )
