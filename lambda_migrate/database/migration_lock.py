@@ -30,7 +30,7 @@ class Holder:
     """A session that holds or blocks a lock, as pg_stat_activity shows it. ``since`` is a timestamp as text, or "?".
 
     ``user`` is its login, and ``is_run`` is False if it is no run of this function: another login, or another name.
-    Both are known of the holder of the migration lock only.
+    Both are known of the holder of the migration lock only. A prepared transaction has no session, and so the pid 0.
     """
 
     pid: int
@@ -41,7 +41,8 @@ class Holder:
 
     def __str__(self) -> str:
         login = "" if self.is_run else f"login {self.user or '?'}, "
-        return f"{self.application_name or 'unnamed session'} (pid {self.pid}, {login}since {self.since})"
+        pid = f"pid {self.pid}, " if self.pid else ""
+        return f"{self.application_name or 'unnamed session'} ({pid}{login}since {self.since})"
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ def migration_lock(session: Session, settings: Settings, deadline: Deadline, sch
                 f"waiting for {holder} to release the migration lock",
                 database=session.server.database,
                 schema=schema,
-                blocking_pids=[holder.pid],
+                blocking_pids=[holder.pid] if holder.pid else None,
                 duration_ms=waited_ms,
             )
             next_log = time.monotonic() + _WAITING_LOG_S
@@ -100,14 +101,12 @@ def _locked(session: Session, holder: Holder | None, waited_ms: int) -> Migratio
     who, hint = "another run", "wait for it to finish, then run again"
     if holder and not holder.is_run:
         who = "a session that is no run of this function"
-        hint = (
-            "any role may take an advisory lock: ask its owner, or end the session with"
-            f" pg_terminate_backend({holder.pid})"
-        )
+        end = f"the session with pg_terminate_backend({holder.pid})" if holder.pid else "it with ROLLBACK PREPARED"
+        hint = f"any role may take an advisory lock: ask its owner, or end {end}"
     return MigrationLocked(
         f"{who} holds the migration lock on database {session.server.database!r}:"
         f" {holder or 'one that has just ended'}; waited {waited_ms / 1000:.1f} s ({hint})",
-        blocking_pids=[holder.pid] if holder else None,
+        blocking_pids=[holder.pid] if holder and holder.pid else None,
     )
 
 
@@ -174,16 +173,22 @@ def _holder(session: Session, lock_class: int, schema: str | None, *, end: bool 
 # pg_locks shows keys as unsigned numbers.
 _HELD = (
     "FROM pg_locks l WHERE l.locktype = 'advisory' AND l.granted AND l.classid = %s AND l.objid = ANY(%s::bigint[])"
-    " AND l.objsubid = 2 AND l.pid <> %s"
+    " AND l.objsubid = 2 AND l.pid IS DISTINCT FROM %s"
     " AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())"
 )
 _HOLDERS = (
-    "SELECT DISTINCT a.pid, coalesce(a.application_name, '') AS name,"  # noqa: S608 - ours
-    " coalesce(a.backend_start::text, '?') AS since, coalesce(a.usename::text, '') AS usename,"
+    "SELECT DISTINCT coalesce(held.pid, 0) AS pid,"  # noqa: S608 - ours
+    " coalesce(a.application_name, 'prepared transaction ' || quote_literal(p.gid), '') AS name,"
+    " coalesce(coalesce(a.backend_start, p.prepared)::text, '?') AS since,"
+    " coalesce(a.usename, p.owner, '')::text AS usename,"
     # The name of a run is the function's name, a slash and the request id; this session has the function's name, too.
     " coalesce(a.usename = session_user AND starts_with(a.application_name,"
     " regexp_replace(current_setting('application_name'), '[^/]*$', '')), false) AS is_run"
-    f" FROM (SELECT l.pid {_HELD}) AS held JOIN pg_stat_activity a USING (pid)"
+    f" FROM (SELECT l.pid, l.virtualtransaction {_HELD}) AS held LEFT JOIN pg_stat_activity a USING (pid)"
+    # pg_locks shows a prepared transaction without a pid, and its id as one more lock.
+    " LEFT JOIN pg_prepared_xacts p ON EXISTS (SELECT FROM pg_locks own WHERE held.pid IS NULL AND own.pid IS NULL"
+    " AND own.virtualtransaction = held.virtualtransaction AND own.transactionid = p.transaction)"
+    " WHERE a.pid IS NOT NULL OR p.gid IS NOT NULL"
 )
 
 

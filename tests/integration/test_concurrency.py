@@ -10,7 +10,7 @@ from uuid import uuid4
 
 import pytest
 
-from lambda_migrate.database.common import LOCK_CLASS
+from lambda_migrate.database.common import LOCK_CLASS, WORKER_LOCK_CLASS
 from lambda_migrate.invocation.invocation import application_name
 from localcloud import postgres
 from tests.support.bystander import administer, execute, query
@@ -27,7 +27,7 @@ from tests.support.trees import sql
 from tests.support.waiting import eventually
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from localcloud.postgres import Database, Server
@@ -83,6 +83,46 @@ def test_the_error_of_a_run_that_cannot_wait_names_the_holder_of_the_lock(
         assert "since 20" in answer.message
     assert holder.result().error_type is None
     assert reached(database) == 3
+
+
+@pytest.fixture
+def stranger(postgres_server: Server, database: Database) -> Iterator[Database]:
+    """The database, as another role sees it that may only connect."""
+    name = f"{database.name}_other"
+    administer(postgres_server, f"CREATE ROLE {name} LOGIN PASSWORD 'pw-{name}'")
+    administer(postgres_server, f"GRANT CONNECT ON DATABASE {database.name} TO {name}")
+    yield postgres_server.database(database.name, name, f"pw-{name}")
+    administer(postgres_server, f"REVOKE CONNECT ON DATABASE {database.name} FROM {name}", f"DROP ROLE {name}")
+
+
+@pytest.mark.parametrize("lock_class", [LOCK_CLASS, WORKER_LOCK_CLASS], ids=["of a run", "of its revisions"])
+def test_the_error_says_that_the_holder_is_no_run_of_this_function(
+    runner: Runner, stranger: Database, tmp_path: Path, lock_class: int
+) -> None:
+    function = runner.start(write_ledger(tmp_path / "tree", 1), MIGRATION_LOCK_TIMEOUT_S="0.5")
+
+    with closing(stranger.connect()) as connection, connection.cursor() as cursor:
+        connection.autocommit = True
+        # Any role may choose the name of a run.
+        run = application_name("template-saas-api-migrate-lambda-test", str(uuid4()))
+        cursor.execute("SET application_name = %s", (run,))
+        cursor.execute("SELECT pg_advisory_lock(%s, 0)", (lock_class,))
+        by_a_session = function.invoke()
+        cursor.execute("SELECT pg_advisory_unlock_all()")
+        for statement in ("BEGIN", f"SELECT pg_advisory_xact_lock({lock_class}, 0)", "PREPARE TRANSACTION 'held'"):
+            cursor.execute(statement)
+        by_a_transaction = function.invoke()
+        cursor.execute("ROLLBACK PREPARED 'held'")
+        pid = connection.info.backend_pid
+
+    for answer in (by_a_session, by_a_transaction):
+        assert answer.error_type == "MigrationLocked"
+        assert "no run of this function holds the migration lock" in answer.message
+        assert f"login {stranger.user}, since" in answer.message
+    assert f"pg_terminate_backend({pid})" in by_a_session.message
+    assert "prepared transaction 'held' (login" in by_a_transaction.message
+    assert "ROLLBACK PREPARED" in by_a_transaction.message
+    assert function.invoke().error_type is None
 
 
 def test_looking_does_not_wait_for_the_lock(runner: Runner, database: Database, tmp_path: Path) -> None:
