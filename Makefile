@@ -224,12 +224,14 @@ format: $(DEV) ## Format the code, and apply ruff's fixes
 	@ruff format --quiet .
 	@ruff check --fix --quiet .
 
+PIP_AUDIT := $(LOCAL)/audit/bin/pip-audit --strict --progress-spinner off --disable-pip --require-hashes
 .PHONY: audit
 audit: $(TOOLS) $(LOCAL)/audit/.ready ## Check the pinned packages for known vulnerabilities; needs the network
-	@for file in requirements.txt requirements-dev.txt localcloud/*.txt; do echo "$$file"; \
-		$(LOCAL)/audit/bin/pip-audit --progress-spinner off --disable-pip --require-hashes -r $$file || exit 1; done
+	@# --strict: a distribution that no advisory service knows was not checked.
+	@for file in requirements.txt requirements-dev.txt action/*.txt benchmarks/*.txt docs/site/*.txt localcloud/*.txt; do echo "$$file"; \
+		$(PIP_AUDIT) -r $$file || exit 1; done
 	@cd back && uv export --quiet --frozen --no-dev --no-emit-project --output-file $(LOCAL)/audit/back.txt
-	@echo back/uv.lock; $(LOCAL)/audit/bin/pip-audit --progress-spinner off --disable-pip --require-hashes -r $(LOCAL)/audit/back.txt
+	@echo back/uv.lock; $(PIP_AUDIT) -r $(LOCAL)/audit/back.txt
 	@npm audit --package-lock-only
 
 .PHONY: docs

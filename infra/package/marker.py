@@ -24,7 +24,7 @@ def write_marker(package: Path) -> None:
 
 
 def foreign_files(package: Path) -> list[str]:
-    """Return the files in a package that its build did not write, or none if an older build has not listed them.
+    """Return the files in a package that its build did not write, or all files if its list cannot be read.
 
     Python's caches do not count, because running the package writes some.
     """
@@ -32,8 +32,12 @@ def foreign_files(package: Path) -> list[str]:
         _, listed, *_ = (package / MARKER).read_text(encoding="utf-8").splitlines()
         written = {MARKER, *zlib.decompress(base64.b64decode(listed)).decode().split("\n")}
     except (OSError, ValueError, zlib.error):
-        return []
-    return [name for name in _files(package) if name not in written and _CACHE not in Path(name).parts]
+        written = {MARKER}
+    return [name for name in _files(package) if name not in written and not _is_cached(Path(name))]
+
+
+def _is_cached(file: Path) -> bool:
+    return file.suffix == ".pyc" and _CACHE in file.parts
 
 
 def shown(names: Sequence[str]) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from infra.package import Platform, build
-from infra.package.marker import foreign_files
+from infra.package.marker import MARKER, foreign_files
 from infra.package.requirements import read_requirements
 from infra.package.sbom import bill_of_materials, write_bill
 from tests.support.backends import make_backend
@@ -52,7 +52,7 @@ def test_a_package_with_foreign_files_is_not_replaced(backend: Path, tmp_path: P
     (out / "lambda_migrate" / "__pycache__" / "handler.cpython-399.pyc").touch()
     build(backend, out, Platform())
 
-    for name in ("notes.txt", "backend/app/mine.py"):
+    for name in ("notes.txt", "backend/app/mine.py", "lambda_migrate/__pycache__/mine.txt", "libraries/mine.pyc"):
         (out / name).write_text("mine")
         done = subprocess.run(
             [sys.executable, "-m", "infra.package", str(backend), str(out)],
@@ -67,6 +67,10 @@ def test_a_package_with_foreign_files_is_not_replaced(backend: Path, tmp_path: P
         (out / name).unlink()
     (out / "link").symlink_to(tmp_path)
     assert foreign_files(out) == ["link"]
+    # Without its list, a package could be any folder.
+    for marker in ("", "Built by infra.package, and replaced by its next build.\n?\n"):
+        (out / MARKER).write_text(marker)
+        assert "lambda_migrate/handler.py" in foreign_files(out)
 
 
 @pytest.mark.parametrize(
