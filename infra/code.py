@@ -55,7 +55,7 @@ def build_code(options: Options, backend: Path, out: Path, ca_bundle: Path | Non
         limited=options.packaging == "zip",
     )
     package = build(backend, out, platform, config=options.alembic_config, extra_files=extra_files, selection=selection)
-    write_bill(package.directory, package.digest, package.distributions)
+    write_bill(package.directory, package.digest)
     return Code(package.directory, package.digest, package.warnings)
 
 

@@ -41,7 +41,7 @@ def main() -> int:
         )
         _refuse_to_delete(arguments.out)
         package = build(arguments.backend, arguments.out, platform, arguments.config, selection=selection)
-        bill = write_bill(package.directory, package.digest, package.distributions)
+        bill = write_bill(package.directory, package.digest)
     except (PackageError, OSError) as error:  # a folder that cannot be written is no reason for a traceback either
         details = error.details.rstrip() if isinstance(error, PackageError) else ""
         more = " (--verbose or VERBOSE=1 shows all of it)" if details and not arguments.verbose else ""

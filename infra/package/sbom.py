@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import uuid
+from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable
     from pathlib import Path
-
-    from infra.package.distributions import Distribution
 
 
 def bill_of_materials(out: Path) -> Path:
@@ -18,25 +17,30 @@ def bill_of_materials(out: Path) -> Path:
     return out.with_name(f"{out.name}.cdx.json")
 
 
-def write_bill(package: Path, digest: str, distributions: Sequence[Distribution]) -> Path:
-    """Write the bill of materials of a package beside it, and return its path."""
+def write_bill(package: Path, digest: str) -> Path:
+    """Write the bill of materials of a package beside it, and return its path.
+
+    It lists what is in the package's folders of libraries: the function's own, the backend's, and Lambda's.
+    """
     path = bill_of_materials(package)
-    content = json.dumps(_document(digest, distributions), indent=2, sort_keys=True)
-    path.write_text(f"{content}\n", encoding="utf-8")
+    folders = sorted({str(found.parent) for found in package.glob("*/*.dist-info")})
+    # The function and the backend may have the same version of a distribution.
+    found = sorted({(one.name, one.version) for one in metadata.distributions(path=folders)})
+    path.write_text(f"{json.dumps(_document(digest, found), indent=2, sort_keys=True)}\n", encoding="utf-8")
     return path
 
 
-def _document(digest: str, distributions: Sequence[Distribution]) -> dict[str, Any]:
+def _document(digest: str, distributions: Iterable[tuple[str, str]]) -> dict[str, Any]:
     """Return the document in CycloneDX 1.6. It has no timestamp, so the same package has the same document."""
     components = [
         {
             "type": "library",
-            "bom-ref": f"pkg:pypi/{one.name.lower()}@{one.version}",
-            "name": one.name,
-            "version": one.version,
-            "purl": f"pkg:pypi/{one.name.lower().replace('_', '-')}@{one.version}",
+            "bom-ref": f"pkg:pypi/{name.lower()}@{version}",
+            "name": name,
+            "version": version,
+            "purl": f"pkg:pypi/{name.lower().replace('_', '-')}@{version}",
         }
-        for one in distributions
+        for name, version in distributions
     ]
     return {
         "$schema": "http://cyclonedx.org/schema/bom-1.6.schema.json",

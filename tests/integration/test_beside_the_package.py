@@ -27,17 +27,18 @@ def backend(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_bill_of_materials_lists_every_distribution_and_is_always_the_same(backend: Path, tmp_path: Path) -> None:
     built = build(backend, tmp_path / "out", Platform())
-    first = write_bill(built.directory, built.digest, built.distributions).read_text()
+    first = write_bill(built.directory, built.digest).read_text()
     again = build(backend, tmp_path / "other", Platform())
 
     document = json.loads(first)
     assert (document["bomFormat"], document["specVersion"]) == ("CycloneDX", "1.6")
     assert document["metadata"]["component"]["version"] == built.digest
     listed = {(one["name"], one["version"]): one["purl"] for one in document["components"]}
-    assert listed.keys() == {(one.name, one.version) for one in built.distributions}
+    assert listed.keys() == {(one.name, one.version) for one in (*built.distributions, *built.function_distributions)}
+    assert {"botocore", "psycopg2-binary", "SQLAlchemy"} <= {name for name, _ in listed}
     assert listed["SQLAlchemy", "2.0.44"] == "pkg:pypi/sqlalchemy@2.0.44"
     assert len({one["bom-ref"] for one in document["components"]}) == len(document["components"])
-    second = write_bill(again.directory, again.digest, again.distributions)
+    second = write_bill(again.directory, again.digest)
     assert second == bill_of_materials(again.directory) == tmp_path / "other.cdx.json"
     assert second.read_text() == first
     # Beside it and not in it: nothing of this is deployed.
