@@ -13,7 +13,7 @@ from localcloud.postgres import SUPERUSER
 from migrate_review.checkpoint.state import tables_with
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Sequence
 
     from localcloud.postgres import Database
     from migrate_review.checkpoint.replaying import Replayed
@@ -44,7 +44,20 @@ AND (nspname <> 'public' OR EXISTS (SELECT FROM pg_depend d
     AND d.classid <> 'pg_extension'::regclass AND NOT EXISTS (
         SELECT FROM pg_depend e WHERE (e.classid, e.objid) = (d.classid, d.objid) AND e.deptype = 'e')))
 UNION ALL SELECT 'role:' || rolname, 'a role belongs to the server, so it must exist before the checkpoint is used'
-FROM pg_roles WHERE rolname !~ '^pg_' AND rolname NOT IN ('{SUPERUSER}', '{LOGIN}')
+FROM pg_roles WHERE rolname !~ '^pg_' AND rolname NOT IN ('{SUPERUSER}', '{LOGIN}') AND rolname <> ALL (%(premade)s)
+UNION ALL SELECT 'role-attributes:' || rolname, 'the attributes of a role belong to the server' FROM pg_authid
+WHERE rolname = ANY (%(premade)s) AND (rolpassword IS NOT NULL OR rolvaliduntil IS NOT NULL OR NOT rolinherit
+    OR rolconnlimit <> -1 OR rolsuper OR rolcreaterole OR rolcreatedb OR rolcanlogin OR rolreplication OR rolbypassrls)
+UNION ALL SELECT DISTINCT 'role-member:' || pg_get_userbyid(member), 'the memberships of a role belong to the server'
+FROM pg_auth_members WHERE pg_get_userbyid(member) !~ '^pg_'
+UNION ALL SELECT 'parameter:' || parname, 'privileges on a parameter belong to the server' FROM pg_parameter_acl
+UNION ALL SELECT 'database:' || name, 'it belongs to the database, which exists before the checkpoint is used'
+FROM pg_database, LATERAL (VALUES
+    ('privileges', datacl IS NOT NULL),
+    ('owner', pg_get_userbyid(datdba) <> '{LOGIN}'),
+    ('connection-limit', datconnlimit <> -1),
+    ('comment', shobj_description(oid, 'pg_database') IS NOT NULL)
+) AS changed (name, is_changed) WHERE datname = current_database() AND is_changed
 UNION ALL SELECT 'large-objects', 'large objects are not in a checkpoint'
     WHERE EXISTS (SELECT FROM pg_largeobject_metadata)
 UNION ALL SELECT 'publication:' || pubname, 'publications are not in a checkpoint' FROM pg_publication
@@ -58,7 +71,8 @@ UNION ALL SELECT 'user-mapping:' || srvname, 'its options may hold a password, w
     FROM pg_user_mappings WHERE umid IS NOT NULL
 UNION ALL SELECT 'setting:' || split_part(setting, '=', 1), 'settings of a database or a role are outside of it'
     FROM pg_db_role_setting, unnest(setconfig) AS setting
-    WHERE setting NOT ILIKE 'timezone=%%' OR setrole <> 0
+    WHERE setdatabase IN (0, (SELECT oid FROM pg_database WHERE datname = current_database()))
+    AND NOT (setdatabase <> 0 AND setrole <> 0 AND setting ILIKE 'timezone=%%')
 UNION ALL SELECT DISTINCT 'owner:' || pg_get_userbyid(refobjid), 'objects belong to it, and not to the role that'
     || ' env.py acts as' FROM pg_shdepend
     WHERE dbid = (SELECT oid FROM pg_database WHERE datname = current_database()) AND deptype = 'o'
@@ -79,11 +93,11 @@ FROM pg_extension JOIN pg_namespace n ON n.oid = extnamespace WHERE extname <> '
 """
 
 
-def outside(database: Database, replayed: Replayed) -> list[Item]:
-    """Return the objects that the revisions have made outside the schema."""
+def outside(database: Database, replayed: Replayed, premade: Collection[str]) -> list[Item]:
+    """Return what the revisions have made outside the schema. ``premade`` are the roles that others make."""
     homes = [replayed.home, *(table.schema for table in replayed.tables if table.schema)]
     with closing(database.connect()) as opened, opened.cursor() as cursor:
-        cursor.execute(_OUTSIDE, {"homes": homes, "role": replayed.role})
+        cursor.execute(_OUTSIDE, {"homes": homes, "role": replayed.role, "premade": [*premade]})
         found = [Item(name, why) for name, why in cursor.fetchall()]
     return found + [
         Item(f"session:{name}", "revisions change it in their session, and later revisions may rely on that")

@@ -274,8 +274,7 @@ def _items(
                 f" time that they are replayed: {state.shown(differences) or 'its version tables'}; make"
                 f" a checkpoint for newer servers with --postgres {first.version}"
             )
-    premade = first.databases.premade
-    found = [item for item in items.outside(first.database, first.replayed) if item.name not in premade.values()]
+    found = items.outside(first.database, first.replayed, first.databases.premade)
     found += items.of_rows([first.held, *again], first.database, first.replayed.home, began)
     return found + _of_env_py(first, backend, revision)
 

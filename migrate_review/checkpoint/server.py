@@ -37,8 +37,8 @@ class Databases:
     def __init__(self, server: Server) -> None:
         """Begin with none, and without roles of revisions."""
         self.server = server
-        # The roles that others make before the revisions run, each with the name that `items.outside` gives it.
-        self.premade: dict[str, str] = {}
+        # The roles that others make before the revisions run.
+        self.premade: set[str] = set()
         self.clean()
         self._numbers = itertools.count(1)
 
@@ -51,9 +51,10 @@ class Databases:
                 cursor.execute(statement.format(sql.Identifier(login), sql.Literal(_PASSWORD)))
         name = self._create("template0", login)
         with closing(self.server.connect(name)) as opened, opened.cursor() as cursor:
-            cursor.execute(
-                sql.SQL("ALTER DATABASE {} SET TimeZone = {}").format(sql.Identifier(name), sql.Literal(time_zone))
-            )
+            # Neither the database's nor the role's own setting, which revisions may make.
+            statement = sql.SQL("ALTER ROLE {} IN DATABASE {} SET TimeZone = {}")
+            names = map(sql.Identifier, (login, name))
+            cursor.execute(statement.format(*names, sql.Literal(time_zone)))
             for schema in {*schemas} - {"public"}:
                 statement = sql.SQL("CREATE SCHEMA {} AUTHORIZATION {}")
                 cursor.execute(statement.format(sql.Identifier(schema), sql.Identifier(login)))
@@ -67,12 +68,12 @@ class Databases:
     def clean(self) -> None:
         """Drop all databases, and the roles that revisions have made. The next replay makes them again."""
         _clean(self.server)
-        for role in self.premade:
+        for role in sorted(self.premade):
             self.premake(role)
 
     def premake(self, role: str) -> None:
         """Make a role that the revisions, or env.py, expect to be there."""
-        self.premade[role] = f"role:{role}"
+        self.premade.add(role)
         with closing(self.server.connect()) as opened, opened.cursor() as cursor:
             cursor.execute(sql.SQL("CREATE ROLE {}").format(sql.Identifier(role)))
 

@@ -49,17 +49,36 @@ UNCARRIED = Rev(
         "SELECT lo_create(0)",
         "SET work_mem = '5MB'",
         "CREATE PUBLICATION everything FOR ALL TABLES",
+        "GRANT made_by_others TO checkpoint_owner",
+        "ALTER ROLE made_by_others CREATEDB",
+        "GRANT SET ON PARAMETER log_statement TO made_by_others",
+        # The name of the database differs, so revisions read it.
+        """DO $$ BEGIN
+            EXECUTE format('ALTER DATABASE %I SET TimeZone = UTC', current_database());
+            EXECUTE format('REVOKE CONNECT ON DATABASE %I FROM PUBLIC', current_database());
+            EXECUTE format('COMMENT ON DATABASE %I IS %L', current_database(), 'of the application');
+            EXECUTE format('ALTER DATABASE %I CONNECTION LIMIT 20', current_database());
+            EXECUTE format('ALTER DATABASE %I OWNER TO checkpoint_owner', current_database());
+        END $$""",
     ),
 )
 REFUSED = (
+    "database:comment",
+    "database:connection-limit",
+    "database:owner",
+    "database:privileges",
     "large-objects",
     "owner:checkpoint_owner",
+    "parameter:log_statement",
     "publication:everything",
+    "role-attributes:made_by_others",
+    "role-member:checkpoint_owner",
     "role:checkpoint_owner",
     "rows:days",
     "rows:tokens",
     "schema:audit",
     "session:work_mem",
+    "setting:TimeZone",
 )
 
 
