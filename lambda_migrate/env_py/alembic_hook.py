@@ -7,6 +7,7 @@ does not know of the transaction, and everything would be rolled back. So `prepa
 from __future__ import annotations
 
 from contextlib import nullcontext
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy
@@ -31,8 +32,8 @@ def install(  # noqa: PLR0913 - what a run and a review do differently
     commits: bool = True,
     around: Callable[[], AbstractContextManager[None]] = nullcontext,
     before_revisions: Callable[[MigrationContext], None] | None = None,
-) -> None:
-    """Wrap ``configure`` and ``run_migrations`` of this instance.
+) -> list[Transactions]:
+    """Wrap ``configure`` and ``run_migrations`` of this instance. Return the transactions of each call, as they come.
 
     ``prepare`` gets env.py's connection before Alembic does. ``change_options`` may change the options of
     ``configure``. Each revision is committed on its own, unless `Transactions` finds that all must share one
@@ -41,8 +42,9 @@ def install(  # noqa: PLR0913 - what a run and a review do differently
     ``before_revisions`` is called when env.py runs its migrations, before Alembic reads the version table.
 
     The wrapped ``configure`` raises:
-        ConfigurationError: env.py gives no connection, or comes from Alembic's multidb template.
+        ConfigurationError: env.py gives no connection, asks for SQL, or comes from Alembic's multidb template.
     """
+    installed: list[Transactions] = []
     # On the instance, because Alembic binds its `context` proxy to the exact class and would ignore a subclass.
     configure, run_migrations = environment.configure, environment.run_migrations
 
@@ -53,6 +55,8 @@ def install(  # noqa: PLR0913 - what a run and a review do differently
             )
         if connection is None and not environment.is_offline_mode():
             raise ConfigurationError("env.py gave context.configure() no connection, though it does not run offline")
+        if options.get("as_sql") and not environment.is_offline_mode():
+            raise ConfigurationError("env.py gives context.configure() as_sql, so Alembic would only print the SQL")
         # For any other type, Alembic raises its own error.
         online = connection if isinstance(connection, sqlalchemy.engine.Connection) else None
         if online is not None:
@@ -71,7 +75,8 @@ def install(  # noqa: PLR0913 - what a run and a review do differently
             # In a transaction that env.py began before, Alembic begins and commits none.
             if not (held_open or context.as_sql):
                 shares = not per_revision and context.impl.transactional_ddl
-                Transactions(context, online, set_held_open).install(shares=shares, commits=commits)
+                installed.append(Transactions(context, online, set_held_open))
+                installed[-1].install(Path(environment.script.dir, "env.py"), shares=shares, commits=commits)
 
     def run_wrapped(**options: Any) -> None:  # noqa: ANN401
         with around():
@@ -79,6 +84,7 @@ def install(  # noqa: PLR0913 - what a run and a review do differently
 
     environment.configure = wrapped  # type: ignore[method-assign]
     environment.run_migrations = run_wrapped  # type: ignore[method-assign]
+    return installed
 
 
 def _call_before(context: MigrationContext, before_revisions: Callable[[MigrationContext], None]) -> None:

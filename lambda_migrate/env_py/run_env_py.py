@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from alembic.runtime.environment import EnvironmentContext
 
-from lambda_migrate.env_py import alembic_hook, steps, tree
+from lambda_migrate.env_py import alembic_hook, driver_rollbacks, steps, tree
 from lambda_migrate.env_py.connection import prepare, set_search_path_of_sessions
 from lambda_migrate.env_py.driver_errors import find_missing_object
 from lambda_migrate.env_py.failures import failure_of
@@ -45,8 +45,14 @@ if TYPE_CHECKING:
     from alembic.runtime.migration import MigrationContext
     from alembic.script import ScriptDirectory
 
+    from lambda_migrate.env_py.transactions import Transactions
+
 
 _WRITING = frozenset({"upgrade", "downgrade", "stamp"})
+_DISCARDED = (
+    "env.py rolled its transaction back after its revisions, but the function had committed them: let env.py call"
+    " rollback() in its own `with context.begin_transaction():`, or begin the transaction before context.configure()"
+)
 
 
 def run(job: Job, send: Callable[[Message], None]) -> None:
@@ -99,7 +105,9 @@ def _run(job: Job, journal: Journal, looking: Looking | None) -> None:
     sys.path[:0] = dict.fromkeys([str(path.parent), str(folder)])
     config = tree.read_config(path)
     set_config(config, job)
-    if looking is not None:
+    if looking is None:
+        driver_rollbacks.watch(journal.driver_rolls_back)
+    else:
         looking.install()
     if job.pooled and job.schema is not None:
         set_search_path_of_sessions(job.schema)
@@ -130,9 +138,11 @@ def _perform(job: Job, config: Config, journal: Journal, looking: Looking | None
         if job.checkpoint and graph is not None and graph.manifest.checkpoint is not None:
             module = load("lambda_migrate.env_py.apply_checkpoint")
             apply_checkpoint = module.ApplyCheckpoint(job, script, graph, journal)
-        _hook(environment, job, journal, before_revisions=apply_checkpoint)
+        transactions = _hook(environment, job, journal, before_revisions=apply_checkpoint)
         _run_env(script, job, journal, looking)
     journal.raise_caught()
+    if job.action in _WRITING and any(each.is_discarded for each in transactions):
+        raise ConfigurationError(_DISCARDED)
     if not journal.began:
         raise ConfigurationError(
             "env.py ended without calling context.run_migrations(): if it migrates each schema that it finds,"
@@ -206,7 +216,7 @@ def _hook(
     rendering: steps.Rendering | None = None,
     *,
     before_revisions: Callable[[MigrationContext], None] | None = None,
-) -> None:
+) -> list[Transactions]:
     watched: set[sqlalchemy.Connection] = set()
 
     def prepare_connection(connection: sqlalchemy.Connection) -> None:
@@ -230,7 +240,7 @@ def _hook(
     def set_held_open(_: sqlalchemy.Connection, held_open: bool) -> None:  # noqa: FBT001 - the value of a setter
         journal.held_open = held_open
 
-    alembic_hook.install(
+    return alembic_hook.install(
         environment,
         prepare=prepare_connection,
         set_held_open=set_held_open,

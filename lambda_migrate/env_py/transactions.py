@@ -4,13 +4,16 @@ Alembic itself runs all revisions in one transaction, unless env.py sets ``trans
 commits each revision, so that a later failure does not undo it. But an env.py may do something that holds until the end
 of its transaction, such as SET LOCAL, set_config(.., true), SET CONSTRAINTS or a transaction-level lock, and each
 revision must find it. Then all revisions share the transaction, as under Alembic itself. PostgreSQL does not show which
-settings are local, so a statement is assumed to make one unless it plainly does not.
+settings are local, so a statement is assumed to make one unless it plainly does not. They also share it if env.py may
+roll the revisions back after they have run, as in a dry run.
 """
 
 from __future__ import annotations
 
+import ast
 import re
 from contextlib import contextmanager
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import event
@@ -21,6 +24,7 @@ from lambda_migrate.invocation.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     import sqlalchemy
     from alembic.runtime.migration import MigrationContext
@@ -63,6 +67,9 @@ class Transactions:
         self._run = context.run_migrations
         self._shares = False
         self._commits = False
+        self._env_py: Path | None = None
+        # True if env.py has rolled back what the function had committed for it.
+        self.is_discarded = False
         # The statements of the transaction that env.py is in, until the revisions begin.
         self._statements: list[str] = []
         self._listeners: dict[str, Callable[..., Any]] = {
@@ -71,13 +78,13 @@ class Transactions:
             "rollback": lambda _: self._statements.clear(),
         }
 
-    def install(self, *, shares: bool, commits: bool) -> None:
+    def install(self, env_py: Path, *, shares: bool, commits: bool) -> None:
         """Take over this instance of Alembic's context.
 
         ``shares`` is True if Alembic itself would run all revisions in one transaction. Without ``commits``,
         ``context.begin_transaction()`` rolls back at its end, because the action must change nothing.
         """
-        self._shares, self._commits = shares, commits
+        self._env_py, self._shares, self._commits = env_py, shares, commits
         # On the instance, because env.py and Alembic call the methods of this very object.
         self._context.run_migrations = self._run_migrations  # type: ignore[method-assign]
         if shares:
@@ -104,15 +111,17 @@ class Transactions:
             self._context._transaction_per_migration = True  # noqa: SLF001
 
     @contextmanager
-    def _rolled_back(self) -> Iterator[None]:
+    def _rolled_back(self) -> Iterator[SimpleNamespace]:
         try:
-            yield
+            yield SimpleNamespace(commit=lambda: None, rollback=lambda: rollback(self._connection))
         finally:
             rollback(self._connection)
 
     def _run_migrations(self, **options: Any) -> None:  # noqa: ANN401 - the options of any revision
         context, connection = self._context, self._connection
-        if self._is_in_env_pys_transaction() or (self._shares and self._may_have_made_something_local()):
+        in_block = context._transaction is not None  # noqa: SLF001
+        shares = self._shares and (self._may_have_made_something_local() or (in_block and self._may_discard()))
+        if self._is_in_env_pys_transaction() or shares:
             if self._commits and not (connection.in_transaction() or begins_by_itself(connection)):
                 raise ConfigurationError(_LOCAL_WITHOUT_TRANSACTION)
             self._set_held_open(connection, True)  # noqa: FBT003 - the value of a setter
@@ -121,7 +130,6 @@ class Transactions:
         for name, listener in self._listeners.items() if self._shares else ():
             event.remove(self._connection, name, listener)
         self._shares = False
-        in_block = context._transaction is not None  # noqa: SLF001
         if not in_block or context._in_external_transaction:  # noqa: SLF001
             self._run(**options)
             return
@@ -129,6 +137,14 @@ class Transactions:
         self._run(**options)
         # env.py's block may continue with statements, which its end commits.
         context._transaction = connection.get_transaction() or connection.begin()  # noqa: SLF001
+        event.listen(connection, "rollback", self._note_rollback)
+
+    def _note_rollback(self, _: sqlalchemy.Connection) -> None:
+        # Alembic forgets the transaction of env.py's block when the block ends.
+        self.is_discarded |= self._context._transaction is not None  # noqa: SLF001
+
+    def _may_discard(self) -> bool:
+        return self._commits and self._env_py is not None and _may_discard(self._env_py)
 
     def _is_in_env_pys_transaction(self) -> bool:
         """Return whether env.py itself commits what the revisions do, or loses it: Alembic does not.
@@ -153,6 +169,26 @@ class Transactions:
             return not all(map(_makes_nothing_local, self._statements))
         # Code that bypasses SQLAlchemy has begun the transaction: a listener, or the driver's own cursor.
         return _status(self._connection) is not None
+
+
+def _may_discard(env_py: Path) -> bool:
+    """Return whether env.py has a rollback or a raise in its `with context.begin_transaction():`."""
+    try:
+        module = ast.parse(env_py.read_bytes())
+    except OSError:  # a tree without sources
+        return False
+    blocks = (node for node in ast.walk(module) if isinstance(node, ast.With) and any(map(_begins, node.items)))
+    return any(
+        isinstance(node, ast.Raise) or (isinstance(node, ast.Attribute) and node.attr == "rollback")
+        for block in blocks
+        for statement in block.body
+        for node in ast.walk(statement)
+    )
+
+
+def _begins(item: ast.withitem) -> bool:
+    call = item.context_expr
+    return isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) and call.func.attr == "begin_transaction"
 
 
 def _makes_nothing_local(statement: str) -> bool:

@@ -334,6 +334,10 @@ FAULTS = {
     "a module that is not there": ("import no_such_module", "No module named 'no_such_module'"),
     "prints and raises the address": ("raise ValueError(os.environ['DATABASE_URL'] + '\\n' + 'more')", "@"),
     "no connection": ("context.configure(url=os.environ['DATABASE_URL'])", "no connection"),
+    "SQL only": (
+        "context.configure(create_engine(os.environ['DATABASE_URL']).connect(), as_sql=True)\ncontext.run_migrations()",
+        "as_sql, so Alembic would only print the SQL",
+    ),
     "an engine for a connection": (
         "context.configure(create_engine(os.environ['DATABASE_URL']))\ncontext.run_migrations()",
         "Connection",

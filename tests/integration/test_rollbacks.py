@@ -21,6 +21,7 @@ ROLLS_BACK = {
     "abort": "op.execute('/* x */ abort work;')",
     "chain": "op.get_bind().execute(sa.text('ROLLBACK AND CHAIN'))",
     "connection": "op.get_bind().rollback()",
+    "driver": "op.get_bind().connection.dbapi_connection.rollback()",
     "session": """
 from sqlalchemy.orm import Session
 session = Session(bind=op.get_bind())
@@ -65,7 +66,7 @@ with op.get_bind().engine.connect() as other:
         other.rollback()
 """
 MAKES_T = Rev("r1", sql("CREATE TABLE t (id int)"))
-SAMPLE = {"text", "connection", "refused commit", "caught"}
+SAMPLE = {"text", "driver", "refused commit", "caught"}
 
 
 @pytest.fixture
@@ -131,6 +132,49 @@ def test_other_rollbacks_are_as_under_alembic(backend: Backend, body: str) -> No
 
     assert backend.invoke().error_type is None
     assert snapshot(backend.database) == expected
+
+
+DRY_RUN = """
+with create_engine(os.environ["DATABASE_URL"]).connect() as connection:
+    context.configure(connection=connection)
+    try:
+        with context.begin_transaction() as transaction:
+            context.run_migrations()
+            {}
+    except LookupError:
+        pass
+"""
+
+
+@pytest.mark.parametrize(
+    "ends",
+    [
+        "transaction.rollback()",
+        pytest.param("connection.rollback()", marks=pytest.mark.stress),
+        pytest.param("raise LookupError", marks=pytest.mark.stress),
+    ],
+)
+def test_a_dry_run_changes_nothing(backend: Backend, ends: str) -> None:
+    backend.put(online(DRY_RUN.format(ends)))
+    assert alembic(backend.folder, backend.database, "upgrade", "head").returncode == 0
+    assert backend.tables() == []
+
+    status, upgrade = backend.invoke({"action": "status"}), backend.invoke()
+
+    assert len(status.payload["pending"]) == 3, status.payload
+    assert upgrade.error_type == "ConfigurationError", upgrade.payload
+    assert "did not commit" in upgrade.message
+    assert backend.tables() == []
+
+
+def test_a_rollback_outside_of_env_py_s_source_is_no_success(backend: Backend) -> None:
+    backend.put(online(DRY_RUN.format("import ending; ending.end(transaction)")), ending="def end(t): t.rollback()")
+
+    answer = backend.invoke()
+
+    assert answer.error_type == "ConfigurationError", answer.payload
+    assert "but the function had committed them" in answer.message
+    assert answer.message.endswith("the database is at c3")
 
 
 def test_an_env_py_that_catches_a_revisions_error_may_use_the_connection(backend: Backend) -> None:
