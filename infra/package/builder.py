@@ -13,8 +13,6 @@ from pathlib import Path, PurePosixPath
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from packaging.utils import canonicalize_name
-
 from infra.package import (
     checkpoints,
     contents,
@@ -22,14 +20,14 @@ from infra.package import (
     distributions,
     flask_app,
     libraries,
-    lock_readers,
+    limit,
     manifest,
     marker,
     own_folders,
     variables,
 )
 from infra.package.bytecode import compile_all, find_interpreter
-from infra.package.distributions import Distribution, Needs, Site
+from infra.package.distributions import Distribution, Needs
 from infra.package.errors import PackageError
 from infra.package.graph import Graph, read_graph
 from infra.package.imports import Files, imported_names
@@ -54,10 +52,7 @@ if TYPE_CHECKING:
 
     from infra.package.bytecode import Form
     from infra.package.package_platform import Platform
-    from infra.package.resolving import Pin
 
-# Lambda's limit for a function's unpacked code.
-LARGEST_PACKAGE = 262_144_000
 # Makes a container image of a package, as an extra file of it.
 IMAGE = Path(__file__).with_name("Dockerfile")
 
@@ -74,12 +69,6 @@ _EVERYTHING = Selection()
 _LAMBDAS = ("boto3", "botocore")
 # The first moment that a zip archive can express, so that two builds of the same code are the same bytes.
 _EPOCH_S = 315_532_800
-_LARGEST_SHOWN = 5
-_PACKAGE_LESS = (
-    "package less with the stage's setting dependency_group (a group of uv.lock that holds what migrations need) or"
-    " requirements: traced (what they import; for make package: TRACED=1), or have a container image with"
-    " packaging: image"
-)
 
 
 @dataclass(frozen=True)
@@ -153,7 +142,8 @@ def build(
     )
     locked = backend_pins(requirements, platform)
     pins = locked.pins
-    _refuse_what_cannot_fit(pins, requirements.lock, selection)
+    # If a distribution has the tree, nobody knows what the tree imports.
+    may_lack_some = selection.limited and layout.in_backend
     lambdas = _LAMBDAS if locked.names.isdisjoint(_LAMBDAS) and _imports_any(sources, _LAMBDAS) else ()
 
     with _staging(out) as staging:
@@ -162,27 +152,26 @@ def build(
             imported = traced(copies, own, selection, destination, with_lambdas=bool(lambdas))
             pins = tuple(pin for pin in pins if pin.name in imported)
         ours = distributions.write(function_pins(platform), platform, staging, LIBRARIES, Needs(ours=True), Index())
-        written = libraries.write(replace(locked, pins=pins), own.reached, destination)
-        site = written.site
+        written = libraries.write(replace(locked, pins=pins), own.reached, destination, may_lack_some=may_lack_some)
         if lambdas and platform.python is None:
             # This machine's Python lacks what Lambda's own has.
             distributions.write(pins_of_lambda(platform), platform, staging, LAMBDAS_LIBRARIES, needs, Index())
         if graph is None:
             graph = graph_of(layout, staging / BACKEND_LIBRARIES)
         if selection.limited:
-            size = _size_of([*staging.rglob("*"), *copies.values()])
-            _refuse_what_is_too_large(size, site, ours, written.loaded)
-        for relative, source in copies.items():
-            _copy(source, staging / relative)
-        for location in layout.version_locations:  # one without a revision has no file that was copied
-            (staging / layout.packaged(location)).mkdir(parents=True, exist_ok=True)
+            files = (staging, *copies.values())
+            if may_lack_some and limit.exceeded_by(files):
+                written = libraries.without_unused(written, destination)
+            limit.check(files, written.site, ours, written.loaded)
+        site = written.site
+        _copy_all(copies, layout, staging)
         manifest.write(staging, layout, graph, platform, locked.drivers)
         if interpreter := find_interpreter(platform):
             compile_all(staging, _python(copies), interpreter)
         marker.write_marker(staging)
         _normalise(staging)
         digest = _digest(staging, {**site.digests, **ours.digests})
-        size = _size_of(staging.rglob("*"))
+        size = limit.size_of([staging])
         unpackaged = data_files.unpackaged_files(layout, copies)
     warnings = (
         *requirements.warnings,
@@ -293,15 +282,18 @@ def _function_files() -> Files:
     }
 
 
+def _copy_all(copies: Files, layout: Layout, staging: Path) -> None:
+    for relative, source in copies.items():
+        _copy(source, staging / relative)
+    for location in layout.version_locations:  # one without a revision has no file that was copied
+        (staging / layout.packaged(location)).mkdir(parents=True, exist_ok=True)
+
+
 def _copy(source: Path, destination: Path) -> None:
     if destination.exists():
         raise PackageError(f"{source} cannot be packaged: {destination.name} is already there, from a requirement")
     destination.parent.mkdir(parents=True, exist_ok=True)
     shutil.copy(source, destination)  # with its mode, of which `_normalise` keeps the executable bit
-
-
-def _size_of(paths: Iterable[Path]) -> int:
-    return sum(path.stat().st_size for path in paths if path.is_file())
 
 
 def _normalise(directory: Path) -> None:
@@ -320,44 +312,3 @@ def _digest(directory: Path, known: Mapping[str, str]) -> str:
         content = known.get(relative) or hashlib.sha256(path.read_bytes()).hexdigest()
         whole.update(f"{relative}\0{path.stat().st_mode:o}\0{content}\n".encode())
     return whole.hexdigest()
-
-
-def _refuse_what_cannot_fit(pins: Iterable[Pin], lock: Path, selection: Selection) -> None:
-    """Refuse before anything is downloaded, if the compressed wheels alone are over Lambda's limit.
-
-    The package leaves files of some distributions out, but they unpack to three times the size and more.
-    """
-    if selection.traced or not selection.limited:
-        return
-    sizes = lock_readers.wheel_sizes(lock)
-    locked = {f"{pin.name} {pin.version}": (pin.name, pin.version) for pin in pins}
-    known = {shown: sizes[wheel] for shown, wheel in locked.items() if wheel in sizes}
-    total = sum(known.values())
-    if total <= LARGEST_PACKAGE:
-        return
-    largest = sorted(known, key=lambda name: -known[name])[:_LARGEST_SHOWN]
-    listed = ", ".join(f"{name} ({_megabytes(known[name])})" for name in largest)
-    raise PackageError(
-        f"the backend's distributions have {_megabytes(total)} as compressed wheels, and Lambda takes"
-        f" {_megabytes(LARGEST_PACKAGE)} of unpacked code; {_PACKAGE_LESS}; the largest wheels: {listed}"
-    )
-
-
-def _refuse_what_is_too_large(size: int, site: Site, ours: Site, imported: Collection[str]) -> None:
-    if size <= LARGEST_PACKAGE:
-        return
-    theirs = {one: canonicalize_name(one.name) in imported for one in site.distributions}
-    used = {**theirs, **dict.fromkeys(ours.distributions, True)}
-    largest = sorted(used, key=lambda distribution: -distribution.size_bytes)[:_LARGEST_SHOWN]
-    listed = ", ".join(
-        f"{one.name} {one.version} ({_megabytes(one.size_bytes)}{'' if used[one] else ', never imported'})"
-        for one in largest
-    )
-    raise PackageError(
-        f"the package would be {_megabytes(size)}, and Lambda takes {_megabytes(LARGEST_PACKAGE)}; {_PACKAGE_LESS};"
-        f" the largest distributions: {listed}"
-    )
-
-
-def _megabytes(size: int) -> str:
-    return f"{size / 2**20:.1f} MB"

@@ -40,17 +40,23 @@ class Distribution:
 class Site:
     """The written distributions with their sizes, and the owner and SHA-256 of each file by its path.
 
-    Paths are relative to the package.
+    Paths are relative to the package. ``undeclared`` are the distributions that one imports without requiring them.
     """
 
     distributions: tuple[Distribution, ...]
     owners: Mapping[str, str]
     digests: Mapping[str, str]
+    undeclared: Mapping[str, tuple[str, ...]]
 
     def with_(self, other: Site) -> Site:
         """Return these distributions and those of another site."""
         both = sorted((*self.distributions, *other.distributions), key=lambda one: one.name.lower())
-        return Site(tuple(both), {**self.owners, **other.owners}, {**self.digests, **other.digests})
+        return Site(
+            tuple(both),
+            {**self.owners, **other.owners},
+            {**self.digests, **other.digests},
+            {**self.undeclared, **other.undeclared},
+        )
 
 
 @dataclass(frozen=True)
@@ -107,7 +113,8 @@ def _write(entries: Sequence[Entry], package: Path, folder: PurePosixPath, needs
             record.append((packaged, digest, len(content)))
         _write_record(directory, record)
         distributions.append(Distribution(entry.name, entry.version, sum(size for _, _, size in record)))
-    return Site(tuple(sorted(distributions, key=lambda one: one.name.lower())), owners, digests)
+    undeclared = {str(canonicalize_name(entry.name)): entry.undeclared for entry in entries}
+    return Site(tuple(sorted(distributions, key=lambda one: one.name.lower())), owners, digests, undeclared)
 
 
 def _services(entries: Iterable[Entry], needs: Needs) -> set[str] | None:

@@ -2,24 +2,29 @@
 
 One distribution without a wheel does not stop a migration. It is built if it is pure Python and may be needed. If it
 cannot be built, it is left out if neither the tree nor another distribution needs it, and refused otherwise.
+
+Large distributions do not stop it either. If all together are over Lambda's limit, those that nothing imports are left
+out.
 """
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from infra.package import distributions
+from infra.package import distributions, limit
 from infra.package.errors import PackageError
 from infra.package.from_source import NotPureError, version_of
 from infra.package.import_graph import When
 from infra.package.installed import LAMBDAS, Installed, may_provide, missing, surely
 from infra.package.layout import BACKEND_LIBRARIES
-from infra.package.resolving import NoWheelError, added, minors_with_wheels, on_this_machine
+from infra.package.resolving import WITH_PKG_RESOURCES, NoWheelError, added, minors_with_wheels, on_this_machine
+from infra.package.store import SETUPTOOLS
 from infra.package.uv_messages import listed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
     from infra.package.distributions import Needs, Site
@@ -42,6 +47,7 @@ class Written:
     """The libraries in a package, those of them that the tree may load, and lines about those that are not in it."""
 
     site: Site
+    pins: tuple[Pin, ...]
     loaded: frozenset[str]
     warnings: tuple[str, ...]
 
@@ -55,46 +61,92 @@ class Destination:
     needs: Needs
     requirements: Requirements
 
+    def add(self, pins: Sequence[Pin]) -> Site:
+        """Write distributions into the package. Raises `PackageError`."""
+        index = self.requirements.index
+        return distributions.write(pins, self.platform, self.package, BACKEND_LIBRARIES, self.needs, index)
 
-def write(locked: BackendPins, reached: Reached, destination: Destination) -> Written:
-    """Write the backend's libraries. Raises `PackageError` if a needed one is not available."""
-    return _Writer(locked, reached, destination).write()
+
+def write(locked: BackendPins, reached: Reached, destination: Destination, *, may_lack_some: bool = False) -> Written:
+    """Write the backend's libraries.
+
+    With ``may_lack_some``, those that are too large for Lambda are not downloaded if nothing needs them. Raises
+    `PackageError` if a needed one is not available.
+    """
+    return _Writer(locked, reached, destination, may_lack_some=may_lack_some).write()
+
+
+def without_unused(written: Written, destination: Destination) -> Written:
+    """Write the libraries again, without those that nothing imports."""
+    kept = [pin for pin in written.pins if pin.name in written.loaded]
+    unused = [pin for pin in written.pins if pin not in kept]
+    if not unused:
+        return written
+    shutil.rmtree(destination.package / BACKEND_LIBRARIES)
+    return replace(
+        written, site=destination.add(kept), pins=tuple(kept), warnings=(*written.warnings, _about_unused(unused))
+    )
+
+
+def _about_unused(pins: Iterable[Pin]) -> str:
+    return (
+        "all distributions together are over Lambda's limit, so the package lacks those that neither env.py nor the"
+        f" revisions nor their modules import: {listed([version_of(pin) for pin in pins])}; choose them yourself with"
+        " the setting `requirements`: traced, `dependency_group` or `exclude`"
+    )
 
 
 class _Writer:
-    def __init__(self, locked: BackendPins, reached: Reached, destination: Destination) -> None:
+    def __init__(self, locked: BackendPins, reached: Reached, destination: Destination, *, may_lack_some: bool) -> None:
         self._locked = locked
         self._reached = reached
         self._destination = destination
-        self._pins = list(locked.pins)
+        self._sizes = limit.too_large(locked.pins, destination.requirements.lock) if may_lack_some else {}
+        self._pins = [pin for pin in locked.pins if pin.name not in self._sizes]
+        self._large = [pin for pin in locked.pins if pin.name in self._sizes]
         self._aside = list(locked.aside)
         self._installed = Installed()
         self._site: Site | None = None
         self._reasons: dict[str, PackageError] = {}
 
     def write(self) -> Written:
-        try:
-            self._add(self._pins)
-        except NoWheelError as error:
-            self._aside += error.pins
-            self._pins = [pin for pin in self._pins if pin not in error.pins]
-            self._add(self._pins)
+        self._add_wheels(self._pins)
+        while self._large and (needed := self._large_that_are_needed()):
+            both = {pin.name for pin in (*self._pins, *needed)}
+            limit.check_wheels({name: size for name, size in self._sizes.items() if name in both})
+            self._large = [pin for pin in self._large if pin not in needed]
+            self._pins += needed
+            self._add_wheels(needed)
         if self._aside:
             self._build()
             self._refuse_what_is_needed()
+        self._add_undeclared()
         self._refuse_imports_of_nothing()
         if self._site is None:  # pragma: no cover - env.py's process needs alembic
             raise PackageError(f"{self._destination.requirements.lock.name} has no distribution")
-        return Written(self._site, frozenset(self._wanted()), tuple(self._warnings()))
+        return Written(self._site, tuple(self._pins), frozenset(self._wanted()), tuple(self._warnings()))
+
+    def _add_wheels(self, pins: list[Pin]) -> None:
+        """Add distributions, and put those without a wheel aside."""
+        try:
+            self._add(pins)
+        except NoWheelError as error:
+            self._aside += error.pins
+            self._pins = [pin for pin in self._pins if pin not in error.pins]
+            self._add([pin for pin in pins if pin not in error.pins])
+
+    def _large_that_are_needed(self) -> list[Pin]:
+        loaded = self._loaded(surely(self._reached.foreign)) | _OF_ENV_PY
+        needed = self._installed.closure(loaded, certain=True) | _BY_NAME
+        missing_ones = surely(self._missing())
+        unknown = [one for one in missing_ones if not any(may_provide(pin.name, [one]) for pin in self._large)]
+        return [pin for pin in self._large if unknown or pin.name in needed or may_provide(pin.name, missing_ones)]
 
     def _add(self, pins: list[Pin]) -> None:
         destination = self._destination
         if not pins and self._site:
             return
-        index = destination.requirements.index
-        site = distributions.write(
-            pins, destination.platform, destination.package, BACKEND_LIBRARIES, destination.needs, index
-        )
+        site = destination.add(pins)
         self._installed.add(destination.package, site.owners, destination.platform)
         self._site = self._site.with_(site) if self._site else site
 
@@ -130,10 +182,22 @@ class _Writer:
             self._pins += more
             self._add(more)
 
+    def _add_undeclared(self) -> None:
+        """Add setuptools if a distribution imports it without requiring it, and the lock does not have it."""
+        known = {pin.name for pin in (*self._pins, *self._aside, *self._large)}
+        known |= set(self._destination.requirements.exclude)
+        if SETUPTOOLS in self._wanted() - known:
+            requirements, platform = self._destination.requirements, self._destination.platform
+            more, _ = added([WITH_PKG_RESOURCES], self._pins, requirements, platform)
+            self._pins += more
+            self._add(more)
+
     def _wanted(self) -> set[str]:
         """Return the distributions that may be needed."""
         missing_ones = self._missing()
         wanted = self._installed.closure(self._loaded(self._reached.foreign) | _OF_ENV_PY, certain=False) | _BY_NAME
+        undeclared = self._site.undeclared if self._site else {}
+        wanted |= {name for one in wanted for name in undeclared.get(one, ())}
         wanted |= {pin.name for pin in self._aside if may_provide(pin.name, missing_ones)}
         if surely(missing_ones):  # from code without a usable name
             wanted |= {pin.name for pin in self._aside}
@@ -223,6 +287,8 @@ class _Writer:
                 f"nothing in the package provides {_imports(called)}, which a function imports: a migration that calls"
                 " it fails; add what is missing to the lock, or name its folder in prepend_sys_path"
             )
+        if self._large:
+            yield _about_unused(self._large)
         if self._aside:
             names = listed([version_of(pin) for pin in self._aside])
             yield (

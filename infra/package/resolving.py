@@ -41,6 +41,9 @@ MINORS = range(11, 15)
 # More distributions without a wheel than any backend has: uv names one at a time.
 _MOST_WITHOUT_WHEELS = 50
 
+# The last release with pkg_resources, which older distributions import although they ask for any setuptools.
+WITH_PKG_RESOURCES = "setuptools==80.9.0"
+
 # The PostgreSQL drivers of SQLAlchemy by their module's name, the preferred one first, and the distributions that are
 # enough to use them in Lambda, which has no libpq.
 _DRIVERS = {
@@ -250,7 +253,7 @@ def _resolved(lines: Sequence[str], requirements: Requirements, platform: Platfo
     The second list are the distributions that have no wheel, of which the first list has none.
     """
     pinned = [line for line in lines if PIN.match(line)]
-    preferred = "\n".join((*pinned, _OUR_LOCK.read_text(encoding="utf-8")))
+    preferred = "\n".join((*pinned, WITH_PKG_RESOURCES, _OUR_LOCK.read_text(encoding="utf-8")))
     wanted = [*lines, *_requirement_lines(_ENV_PY)]
     return _with_sources(wanted, platform, requirements, preferred, ())
 

@@ -48,6 +48,9 @@ CACHE = Path(__file__).resolve().parents[2] / ".local" / "cache" / "package"
 # A few stages' worth of distributions; those that were not used for longest go first.
 LARGEST_CACHE_BYTES = 2 * 2**30
 
+# Older distributions import its module pkg_resources, and rely on an environment that has it without being asked.
+SETUPTOOLS = "setuptools"
+_PKG_RESOURCES = re.compile(rb"^(?:import|from) pkg_resources\b", re.MULTILINE)
 _FOR_EVERY_SERVICE = ("boto3/", "botocore/", "s3transfer/", "awscli/")
 _ATTEMPTS = 3
 _NOTES = "notes.json"
@@ -71,7 +74,10 @@ class StoredFile:
 
 @dataclass(frozen=True)
 class Entry:
-    """A distribution in the store. ``services`` are those of AWS that its code names, ``dialects`` SQLAlchemy's."""
+    """A distribution in the store. ``services`` are those of AWS that its code names, ``dialects`` SQLAlchemy's.
+
+    ``undeclared`` are the distributions that it imports without requiring them.
+    """
 
     directory: Path
     name: str
@@ -79,6 +85,7 @@ class Entry:
     files: tuple[StoredFile, ...]
     services: tuple[str, ...]
     dialects: tuple[str, ...]
+    undeclared: tuple[str, ...]
 
     def read(self, file: StoredFile) -> bytes:
         """Return the content of a file. Raises `DamagedEntryError` if it has changed."""
@@ -156,7 +163,7 @@ def _read(directory: Path) -> Entry | None:
     try:
         notes = json.loads((directory / _NOTES).read_text(encoding="utf-8"))
         files = tuple(StoredFile(**file) for file in notes["files"])
-        named = (tuple(notes[kind]) for kind in ("services", "dialects"))
+        named = (tuple(notes[kind]) for kind in ("services", "dialects", "undeclared"))
         entry = Entry(directory, notes["name"], notes["version"], files, *named)
     except (OSError, ValueError, KeyError, TypeError):
         shutil.rmtree(directory, ignore_errors=True)
@@ -175,7 +182,7 @@ def _make(directories: Mapping[Pin, Path], recipe: Recipe, scratch: Path) -> Non
             install_built(pin, recipe.platform, site, recipe.index)
     records = {_normal_name(record): record for record in sorted(site.glob("*.dist-info/RECORD"))}
     paths = {pin: _recorded(site, records[pin.name]) for pin in directories if pin.name in records}
-    named = {pin: _services_and_dialects(site, pin.name, below) for pin, below in paths.items()}
+    named = {pin: _named_in_code(site, pin.name, below) for pin, below in paths.items()}
     if recipe.interpreter:
         python = {
             path: contents.bytecode_form(pin.name, path)
@@ -222,7 +229,7 @@ def _recorded(site: Path, record: Path) -> list[str]:
     )
 
 
-def _services_and_dialects(site: Path, distribution: str, paths: Iterable[str]) -> dict[str, list[str]]:
+def _named_in_code(site: Path, distribution: str, paths: Iterable[str]) -> dict[str, list[str]]:
     sources = {path: (site / path).read_bytes() for path in paths if path.endswith(".py")}
     # Skip boto3/botocore (they mention services only in examples) and SQLAlchemy (it ships every dialect).
     theirs = (source for path, source in sources.items() if not path.startswith(_FOR_EVERY_SERVICE))
@@ -230,6 +237,7 @@ def _services_and_dialects(site: Path, distribution: str, paths: Iterable[str]) 
     return {
         "services": sorted(set().union(*map(contents.services_named, theirs))),
         "dialects": sorted(set().union(*map(contents.dialects_named, users))),
+        "undeclared": [SETUPTOOLS] if any(map(_PKG_RESOURCES.search, sources.values())) else [],
     }
 
 

@@ -20,7 +20,7 @@ _WITHOUT_WHEELS = (
 )
 # Messages of git and ssh about a repository without access, or one that they cannot reach.
 _GIT = re.compile(
-    r"Git operation failed|failed to (?:clone|fetch)|git executable not found|could not read Username"
+    r"Git operation failed|failed to (?:clone|fetch)\b(?!:)|git executable not found|could not read Username"
     r"|Permission denied \(publickey|Host key verification failed",
     re.IGNORECASE,
 )

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import ast
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from infra.package.import_graph import When
 from lambda_migrate.invocation.suggestions import database_env, to_paste
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Set as AbstractSet
 
     from infra.package.import_graph import Reached
     from infra.package.imports import Files
 
-# An f-string that puts a password into an address as it is.
-_ADDRESS = re.compile(r"""f["'][^"'\n]*://[^"'\n]*\{[^}"'\n]*(?:password|passwd|pass|pwd)[^}"'\n]*\}""", re.IGNORECASE)
+_PASSWORD = re.compile(r"password|passwd|pass|pwd", re.IGNORECASE)
 _ENVIRONMENT = re.compile(r"environ|getenv")
 _UPPER = re.compile(r"""(?<=["'])[A-Z][A-Z0-9_]+(?=["'])""")
 _ESCAPES = re.compile(r"\bquote(?:_plus)?\(")
@@ -47,36 +47,85 @@ class Variables:
 
 def find(files: Files, reached: Reached) -> Variables:
     """Return the variables that are read by modules which the tree loads at once."""
+    texts = {path: files[path].read_text(encoding="utf-8", errors="replace") for path in reached.modules}
+    parsed = {path: module for path, text in texts.items() if (module := _parsed(text))}
+    classes = _Classes.of(parsed.values())
     read: dict[str, bool] = {}
     escapes = True
-    for path, when in reached.modules.items():
+    for path, module in parsed.items():
+        when = reached.modules[path]
         if when is When.IN_A_FUNCTION:
             continue
-        text = files[path].read_text(encoding="utf-8", errors="replace")
-        escapes &= not _ADDRESS.search(text) or _ESCAPES.search(text) is not None
-        for name, needed in _variables(text):
+        escapes &= not _has_plain_address(module) or _ESCAPES.search(texts[path]) is not None
+        for name, needed in _variables(module, classes):
             read[name] = read.get(name, False) or (needed and when is When.ALWAYS)
-    templates = database_env(read, escapes=escapes)
+    templates = _without_made_urls(database_env(read, escapes=escapes), read)
     required = tuple(name for name, needed in read.items() if needed and name not in templates)
     return Variables(templates, required)
 
 
+def _without_made_urls(templates: Mapping[str, str], needed: Mapping[str, bool]) -> dict[str, str]:
+    """Return the templates without those of whole addresses that the backend makes of parts if they are not set."""
+    if not {"{host}", "{database}"} <= set(templates.values()):
+        return dict(templates)
+    return {name: text for name, text in templates.items() if needed[name] or not ("://" in text or text == "{url}")}
+
+
+def _has_plain_address(module: ast.Module) -> bool:
+    """Return whether an f-string puts a password into an address as it is."""
+    for node in ast.walk(module):
+        if isinstance(node, ast.JoinedStr):
+            fixed = "".join(str(part.value) for part in node.values if isinstance(part, ast.Constant))
+            filled = (part for part in node.values if isinstance(part, ast.FormattedValue))
+            if "://" in fixed and any(_PASSWORD.search(ast.unparse(part.value)) for part in filled):
+                return True
+    return False
+
+
 def names_in(text: str) -> set[str]:
     """Return the variables that a file may read: also words that it has in upper case, if it reads the environment."""
-    found = {name for name, _ in _variables(text)}
+    module = _parsed(text)
+    found = {name for name, _ in _variables(module, _Classes.of([module]))} if module else set()
     return found | set(_UPPER.findall(text)) if _ENVIRONMENT.search(text) else found
 
 
-def _variables(text: str) -> Iterator[tuple[str, bool]]:
-    """Yield the variables that a module reads, each with whether it fails without."""
+def _parsed(text: str) -> ast.Module | None:
     try:
-        module = ast.parse(text)
+        return ast.parse(text)
     except (SyntaxError, ValueError):
-        return
-    settings = _settings_classes(module)
-    classes = [node for node in ast.walk(module) if isinstance(node, ast.ClassDef)]
-    # An Enum has no annotated field.
-    models = {node.name: node for node in classes if any(isinstance(field, ast.AnnAssign) for field in node.body)}
+        return None
+
+
+@dataclass(frozen=True)
+class _Classes:
+    """The classes of some modules that have fields, and the names of those that read them from the environment.
+
+    The latter are those of pydantic's BaseSettings.
+    """
+
+    models: Mapping[str, ast.ClassDef]
+    settings: AbstractSet[str]
+
+    @classmethod
+    def of(cls, modules: Iterable[ast.Module]) -> _Classes:
+        classes = [node for module in modules for node in ast.walk(module) if isinstance(node, ast.ClassDef)]
+        # An Enum has no annotated field.
+        models = {node.name: node for node in classes if any(isinstance(field, ast.AnnAssign) for field in node.body)}
+        settings: set[str] = set()
+        while True:
+            bases = {node.name: {_name(base).rpartition(".")[2] for base in node.bases} for node in classes}
+            more = {
+                name
+                for name, theirs in bases.items()
+                if theirs & settings or any("Settings" in base for base in theirs)
+            }
+            if more <= settings:
+                return cls(models, settings)
+            settings |= more
+
+
+def _variables(module: ast.Module, classes: _Classes) -> Iterator[tuple[str, bool]]:
+    """Yield the variables that a module reads, each with whether it fails without."""
     for node in ast.walk(module):
         if isinstance(node, ast.Subscript) and _name(node.value).endswith("environ"):
             if isinstance(node.ctx, ast.Load) and isinstance(node.slice, ast.Constant):
@@ -86,31 +135,19 @@ def _variables(text: str) -> Iterator[tuple[str, bool]]:
             first = node.args[0] if node.args else None
             if isinstance(first, ast.Constant) and isinstance(first.value, str) and _reads(function):
                 yield first.value, False
-        elif isinstance(node, ast.ClassDef) and node.name in settings:
-            delimiter = _option(node, "env_nested_delimiter")
-            nested = {name: model for name, model in models.items() if name not in settings} if delimiter else {}
-            yield from _fields(node, _option(node, "env_prefix"), delimiter, nested)
+        elif isinstance(node, ast.ClassDef) and node.name in classes.settings:
+            yield from _fields(node, _option(node, "env_prefix"), _option(node, "env_nested_delimiter"), classes)
 
 
 def _reads(function: str) -> bool:
     return function.endswith(("environ.get", "getenv")) or function in {"config", "env", "env.str", "env.url"}
 
 
-def _settings_classes(module: ast.Module) -> set[str]:
-    """Return the classes of a module that read their fields from the environment, as pydantic's BaseSettings."""
-    found: set[str] = set()
-    for node in ast.walk(module):
-        if isinstance(node, ast.ClassDef):
-            bases = {_name(base).rpartition(".")[2] for base in node.bases}
-            if bases & found or any("Settings" in base for base in bases):
-                found.add(node.name)
-    return found
+def _fields(node: ast.ClassDef, prefix: str, delimiter: str, classes: _Classes) -> Iterator[tuple[str, bool]]:
+    """Yield the variables of a class of settings. With a ``delimiter``, a field of a class has one for each of its own.
 
-
-def _fields(
-    node: ast.ClassDef, prefix: str, delimiter: str, nested: Mapping[str, ast.ClassDef]
-) -> Iterator[tuple[str, bool]]:
-    """Yield the variables of a class of settings. Those of a field that is one of ``nested`` are its own fields."""
+    Without, the variable of such a field is a JSON object, which people do not set if the field has a default.
+    """
     for field in node.body:
         if not isinstance(field, ast.AnnAssign) or not isinstance(field.target, ast.Name):
             continue
@@ -123,12 +160,13 @@ def _fields(
         alias = next(filter(None, map(_alias, call.keywords)), None) if call else None
         variable = alias or f"{prefix}{name}".upper()
         needed = value is None or (call is not None and not _has_default(call))
-        if model := nested.get(annotation):
-            others = {name: each for name, each in nested.items() if each is not model}
-            below = _fields(model, f"{variable}{delimiter}", delimiter, others)
-            yield from ((inner, needed and inner_needed) for inner, inner_needed in below)
-        else:
+        model = classes.models.get(annotation)
+        if model is None or (needed and not delimiter):
             yield variable, needed
+        elif delimiter and annotation not in classes.settings and model is not node:
+            others = {name: each for name, each in classes.models.items() if each is not model}  # no endless loop
+            below = _fields(model, f"{variable}{delimiter}", delimiter, replace(classes, models=others))
+            yield from ((inner, needed and inner_needed) for inner, inner_needed in below)
 
 
 def _alias(keyword: ast.keyword) -> str | None:

@@ -17,7 +17,7 @@ from alembic.config import Config
 from alembic.script import ScriptDirectory
 from uv import find_uv_bin
 
-from infra.package import Package, PackageError, Platform, Selection, build, resolving, store
+from infra.package import Package, PackageError, Platform, Selection, build, limit, resolving, store
 from infra.package.bytecode import find_interpreter
 from infra.package.layout import BACKEND_LIBRARIES
 from infra.package.resolving import Pin
@@ -382,24 +382,55 @@ def test_a_package_too_large_for_lambda_lists_the_largest(tmp_path: Path) -> Non
     assert "largest distributions: psycopg2-binary " in message
 
 
-def test_wheels_that_cannot_fit_are_refused_before_they_are_downloaded(tmp_path: Path) -> None:
+def with_a_huge_wheel(tmp_path: Path, models: str) -> Path:
+    """A backend whose lock has a wheel that is over Lambda's limit. No server has it."""
     wheel = 'name = "{0}-1.0-py3-none-any.whl", url = "https://127.0.0.1:9/{0}-1.0-py3-none-any.whl", size = {1}'
-    packages = "".join(
-        f'[[packages]]\nname = "{name}"\nversion = "1.0"\n'
-        f'wheels = [{{ {wheel.format(name.replace("-", "_"), size)}, hashes = {{ sha256 = "{"0" * 64}" }} }}]\n'
-        for name, size in (("zz-shop-torch", 300_000_000), ("zz-shop-plain", 5_000_000))
+    packages = (
+        '[[packages]]\nname = "zz-shop-torch"\nversion = "1.0"\n'
+        f'wheels = [{{ {wheel.format("zz_shop_torch", 300_000_000)}, hashes = {{ sha256 = "{"0" * 64}" }} }}]\n'
     )
     lock = f'lock-version = "1.0"\ncreated-by = "a test"\n{packages}'
-    backend = make_backend(tmp_path / "shop", **{"pylock.toml": lock})
+    backend = make_backend(tmp_path / "shop", **{"pylock.toml": lock, "app/models.py": models})
     (backend / "requirements.txt").unlink(missing_ok=True)
+    return backend
 
-    message = refusal(backend, tmp_path / "out")
+
+def test_needed_wheels_that_cannot_fit_are_refused_before_they_are_downloaded(tmp_path: Path) -> None:
+    message = refusal(with_a_huge_wheel(tmp_path, "import zz_shop_torch\n"), tmp_path / "out")
 
     assert message.startswith(
-        "the backend's distributions have 290.9 MB as compressed wheels, and Lambda takes 250.0 MB"
+        "the distributions that the migrations import have 286.1 MB as compressed wheels, and Lambda takes 250.0 MB"
     )
-    assert "requirements: traced" in message
-    assert message.endswith("the largest wheels: zz-shop-torch 1.0 (286.1 MB), zz-shop-plain 1.0 (4.8 MB)")
+    assert message.endswith("the largest wheels: zz-shop-torch (286.1 MB)")
+
+
+def test_huge_wheels_that_nothing_imports_are_neither_packaged_nor_downloaded(tmp_path: Path) -> None:
+    built = build(with_a_huge_wheel(tmp_path, "import sqlalchemy\n"), tmp_path / "out", Platform())
+
+    assert {"alembic", "SQLAlchemy"} <= {one.name for one in built.distributions}
+    [warning] = [one for one in built.warnings if "Lambda's limit" in one]
+    assert "import: zz-shop-torch==1.0; choose" in warning
+
+
+def test_what_nothing_imports_is_left_out_of_a_package_over_the_limit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = "sqlalchemy\npsycopg2-binary\npygments\npyyaml\n"
+    files = {"requirements.txt": lines, "app/models.py": "def later():\n    import yaml\n"}
+    backend = make_backend(tmp_path / "shop", **files)
+    whole = build(backend, tmp_path / "out", Platform())
+    assert "Pygments" in {one.name for one in whole.distributions}
+
+    monkeypatch.setattr(limit, "LARGEST_PACKAGE", whole.size_bytes - 4_000_000)
+    built = build(backend, tmp_path / "out", Platform())
+
+    # An import in a function may run, and no module names its driver.
+    assert {one.name for one in whole.distributions} - {one.name for one in built.distributions} == {"Pygments"}
+    [warning] = [one for one in built.warnings if "Lambda's limit" in one]
+    assert "modules import: pygments==" in warning
+    assert not list((tmp_path / "out").rglob("pygments*"))
+    monkeypatch.setattr(limit, "LARGEST_PACKAGE", 1_000_000)
+    assert refusal(backend, tmp_path / "another").startswith("the package would be ")
 
 
 def test_a_foreign_folder_is_not_replaced(tmp_path: Path) -> None:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from infra.package import PackageError, Platform, Selection, build
+from infra.package.layout import BACKEND_LIBRARIES
+from infra.package.uv_messages import place_that_failed
 from tests.support.backends import ENV, make_backend
 from tests.support.distributions import make_sdist, make_source, make_wheel, serving
 
@@ -43,6 +45,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     make_wheel(index, "zz-shop-user", {"zz_shop_user.py": "import zz_shop_native\n"}, "zz-shop-native")
     make_wheel(index, "zz-shop-maybe", {"zz_shop_maybe.py": ""}, "zz-shop-native ; python_version < '3.9'")
     make_wheel(index, "zz-shop-older", {"zz_shop_older.py": ""}, tag=FOR_312)
+    make_wheel(index, "zz-shop-old", {"zz_shop_old.py": "import pkg_resources\n"})
+    make_wheel(index, "zz-shop-asks", {"zz_shop_asks.py": "import pkg_resources\n"}, "setuptools>=16")
     make_wheel(index, "zz-shop-plain", {"zz_shop_plain.py": ""})
     return index
 
@@ -130,6 +134,13 @@ def test_needed_distributions_without_a_wheel_are_listed_with_their_importers(tm
 def test_a_python_that_has_wheels_for_all_is_named(tmp_path: Path, index: str) -> None:
     with pytest.raises(PackageError, match=r"python3\.12 has wheels for all of them"):
         packaged(tmp_path, index, "zz-shop-older==1.0\n", "import zz_shop_older", ARM)
+
+
+@pytest.mark.parametrize("name", ["zz-shop-old", "zz-shop-asks"])
+def test_setuptools_with_pkg_resources_comes_with_what_imports_it(tmp_path: Path, index: str, name: str) -> None:
+    built = packaged(tmp_path, index, f"{name}==1.0\n", f"import {name.replace('-', '_')}")
+    assert "setuptools" in names(built)
+    assert (built.directory / BACKEND_LIBRARIES / "pkg_resources" / "__init__.py").is_file()
 
 
 def test_an_excluded_distribution_is_not_packaged(tmp_path: Path, index: str) -> None:
@@ -265,6 +276,15 @@ def test_an_index_that_refuses_access_is_named(tmp_path: Path, private: str, mon
         build(private_backend(tmp_path), tmp_path / "out", HERE)
     assert "wr0ng" not in str(refused.value)
     assert "wheel" not in str(refused.value)
+
+
+def test_an_index_that_cannot_be_reached_is_named() -> None:
+    error = PackageError(
+        "", "error: Request failed after 3 retries\n  cause: Failed to fetch: `https://pypi.shop/simple/six/`"
+    )
+    assert str(place_that_failed(error)).startswith("the index pypi.shop cannot be reached")
+    git = PackageError("", "Git operation failed\n  cause: failed to fetch into: https://git.shop/team/shared")
+    assert str(place_that_failed(git)).startswith("git cannot read https://git.shop/team/shared")
 
 
 def test_a_conflict_is_one_line_and_the_proof_is_kept(tmp_path: Path) -> None:

@@ -94,14 +94,25 @@ def test_settings_in_settings(tmp_path: Path) -> None:
     )
     assert nested.templates == {"DATABASE__HOST": "{host}", "DATABASE__PASSWORD": "{password}"}
     assert nested.required == ("DATABASE__MODE", "APP_AUTH__SECRET_KEY")
-    # Without a delimiter, pydantic reads each as one JSON.
+    # Without a delimiter, pydantic reads each as a JSON object, and nobody sets one that has a default.
     plain = found(tmp_path, text.replace("{NESTED}", "SettingsConfigDict(env_prefix='APP_')"))
     assert plain.required == ("APP_AUTH",)
+    assert "APP_MORE" not in str(plain.lacking({}, ()))
+
+
+def test_a_whole_address_that_the_backend_makes_of_its_parts(tmp_path: Path) -> None:
+    parts = "    DB_HOST: str\n    DB_PASSWORD: str\n    DB_NAME: str\n"
+    text = f"from pydantic import BaseSettings\nclass Config(BaseSettings):\n{parts}    DB_URI: str = ''\n"
+    assert "DB_URI" not in found(tmp_path, text).templates
+    assert found(tmp_path, text.replace(" = ''", "")).templates["DB_URI"] == "{url}"
+    assert found(tmp_path, text.replace(parts, "")).templates["DB_URI"] == "{url}"
 
 
 def test_an_address_made_of_parts_as_they_are_gets_them_escaped(tmp_path: Path) -> None:
     text = "import os\nDB_PASSWORD = os.environ['DB_PASSWORD']\nurl = f'postgresql://u:{DB_PASSWORD}@h/d'\n"
     assert found(tmp_path, text).templates == {"DB_PASSWORD": "{password_quoted}"}
+    in_two = text.replace("//u:", "//' f'u:")
+    assert found(tmp_path, in_two).templates == {"DB_PASSWORD": "{password_quoted}"}
 
 
 def test_variables_of_other_servers_are_left_alone() -> None:
