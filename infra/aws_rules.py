@@ -25,9 +25,6 @@ RetentionDays = Literal[
 _LONGEST_FUNCTION_NAME = 64
 # Lambda's limit for all variables together is 4 KB.
 LONGEST_VARIABLE = 3000
-# IAM attaches ten managed policies to a role. With these logins and the targets' secrets, it has no more. The number is
-# a multiple of the logins in one statement, 25.
-_MOST_LOGINS = 350
 _SECURITY_GROUP = r"^sg-[0-9a-f]+$"
 # The beginning of any ARN, with a partition.
 _ARN = r"^arn:aws[a-z-]*:"
@@ -125,21 +122,6 @@ def check_tags(keys: Iterable[str]) -> None:
     reserved = [key for key in keys if key.lower().startswith("aws:")]
     if reserved:
         raise invalid(f"remove {reserved[0]}: AWS reserves tags that begin with aws:")
-
-
-def check_logins(resource_ids: int, users: int) -> None:
-    """Refuse more combinations of servers and users than the policies of a role can hold.
-
-    Raises:
-        StageError: there are more.
-    """
-    logins = resource_ids * users
-    if logins > _MOST_LOGINS:
-        raise StageError(
-            f"rollout: {resource_ids} resource ids and {users} users, with those of the stage's own database, make"
-            f" {logins} combinations, and the policies of a role hold {_MOST_LOGINS}: set a pattern in rollout.users,"
-            " such as `migrator_*`"
-        )
 
 
 def check_s3_route(rollout: object, secrets_endpoint: object, s3_prefix_list: str | None) -> None:

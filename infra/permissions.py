@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import json
+from functools import partial
+from itertools import accumulate
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import aws_cdk as cdk
 from aws_cdk import aws_iam as iam
 from aws_cdk.region_info import RegionInfo
 
-from infra.aws_rules import check_logins
+from infra.errors import StageError
 from lambda_migrate.fleet.folder import ROOT
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from aws_cdk import aws_kms as kms
     from aws_cdk import aws_lambda as lambda_
@@ -26,11 +29,22 @@ if TYPE_CHECKING:
 
 # The statement for the package that is currently deployed.
 READ_PACKAGE = "ReadThePackage"
-# The resources in one statement. The CDK moves statements that exceed IAM's limit for a role's own policies to managed
-# policies, which IAM limits to 6,144 characters. It cannot divide a statement, and fills a managed policy up to 6,000
-# characters without counting the name of each statement, so three of the second kind could exceed the limit.
-_LOGINS_IN_A_STATEMENT = 25
-_SECRETS_IN_A_STATEMENT = 40
+# IAM allows ten managed policies for a role, of 6,144 characters each, and 10,240 characters in its own policies.
+_MOST_POLICIES = 10
+_LONGEST_POLICY = 6144
+# What the statements about targets may take of a role's own policies. The other statements need at most 4,000.
+_LONGEST_INLINE = 6000
+# The longest values of CloudFormation's parameters, and of another token: an ARN.
+_LONGEST_VALUES = {"AWS::Partition": 10, "AWS::Region": 14, "AWS::AccountId": 12}
+_LONGEST_TOKEN = 150
+_EMPTY_POLICY = '{"Version":"2012-10-17","Statement":[]}'
+
+
+class _Divisible(NamedTuple):
+    """A statement with so many values that it may need several policies. ``make`` takes the end of its name."""
+
+    make: Callable[[str, Sequence[str]], iam.PolicyStatement]
+    values: Sequence[str]
 
 
 def function_role(
@@ -66,67 +80,132 @@ def function_role(
 
 
 def allow_rollouts(role: iam.Role, database: Database, rollout: RolloutSettings, bucket: s3.IBucket) -> None:
-    """Let the function take part in rollouts: list and read its targets' secrets, log in, and store objects."""
+    """Let the function take part in rollouts: list and read its targets' secrets, log in, and store objects.
+
+    Raises:
+        StageError: the policies of a role cannot hold the targets' secrets and logins.
+    """
     stack = cdk.Stack.of(role)
-    statements = _rollout_statements(stack, rollout, bucket.bucket_arn)
+    statements = [*_rollout_statements(bucket.bucket_arn), *_list_secrets(rollout)]
+    about_targets = _targets_secrets(stack, rollout)
     login = database.login
     if login.iam_resource_ids and (rollout.resource_ids or rollout.users):
         servers = sorted({*login.iam_resource_ids, *rollout.resource_ids})
         users = sorted({login.user or "", *rollout.users})
-        check_logins(len(servers), len(users))
-        statements += _log_in(stack, "LogInToTargets", servers, users)
+        about_targets.append(_Divisible(partial(_log_in, "LogInToTargets"), _logins(stack, servers, users)))
+    divided = _divided(stack, about_targets)
+    if len(divided) == 1 and divided[0].length <= _LONGEST_INLINE:
+        statements += divided[0].statements
+    elif len(divided) > _MOST_POLICIES:
+        raise StageError(
+            f"rollout: the secrets and logins of the targets need {len(divided)} policies, and IAM allows"
+            f" {_MOST_POLICIES} for a role: set patterns, such as `migrator_*` in rollout.users"
+        )
+    else:
+        for number, part in enumerate(divided, 1):
+            iam.ManagedPolicy(role, f"Targets{number}", statements=part.statements, roles=[role])
+            for statement in part.statements:
+                _excuse(role, statement, _TARGETS_COME_AND_GO)
     for statement in statements:
         role.add_to_policy(statement)
-        _excuse(role, statement, "targets come and go, so a prefix or a tag selects their secrets")
+        _excuse(role, statement, _TARGETS_COME_AND_GO)
 
 
-def _rollout_statements(stack: cdk.Stack, rollout: RolloutSettings, bucket_arn: str) -> list[iam.PolicyStatement]:
-    statements = [
+_TARGETS_COME_AND_GO = "targets come and go, so a prefix or a tag selects their secrets"
+
+
+def _rollout_statements(bucket_arn: str) -> list[iam.PolicyStatement]:
+    return [
         iam.PolicyStatement(
             sid="KeepRollouts", actions=["s3:GetObject", "s3:PutObject"], resources=[f"{bucket_arn}/{ROOT}/*"]
         ),
         iam.PolicyStatement(sid="ListRollouts", actions=["s3:ListBucket"], resources=[bucket_arn]),
     ]
-    return statements + _targets_secrets(stack, rollout)
 
 
-def _targets_secrets(stack: cdk.Stack, rollout: RolloutSettings) -> list[iam.PolicyStatement]:
-    statements = []
+def _list_secrets(rollout: RolloutSettings) -> list[iam.PolicyStatement]:
+    if (rollout.secret_prefix and not rollout.query) or rollout.secret_tag:
+        return [iam.PolicyStatement(sid="ListSecrets", actions=["secretsmanager:ListSecrets"], resources=["*"])]
+    return []
+
+
+def _targets_secrets(stack: cdk.Stack, rollout: RolloutSettings) -> list[_Divisible]:
     named = [secret_arn(stack, target.secret_id) for target in rollout.targets if target.secret_id]
     if rollout.secret_prefix or rollout.secret_tag:
         named.append(secret_arn(stack, f"{rollout.secret_prefix or ''}*", is_pattern=True))
-    parts = list(_parts(sorted(set(named)), _SECRETS_IN_A_STATEMENT))
-    tag = rollout.secret_tag
-    for number, part in parts:
-        statements.append(
-            iam.PolicyStatement(
-                sid=f"ReadTheTargetsSecrets{number}",
-                actions=["secretsmanager:GetSecretValue"],
-                resources=part,
-                conditions={"StringEquals": {f"aws:ResourceTag/{tag.key}": tag.value}} if tag else None,
-            )
+    secrets = sorted(set(named))
+    tag, key = rollout.secret_tag, rollout.kms_key
+
+    def read(number: str, part: Sequence[str]) -> iam.PolicyStatement:
+        return iam.PolicyStatement(
+            sid=f"ReadTheTargetsSecrets{number}",
+            actions=["secretsmanager:GetSecretValue"],
+            resources=list(part),
+            conditions={"StringEquals": {f"aws:ResourceTag/{tag.key}": tag.value}} if tag else None,
         )
-    if (rollout.secret_prefix and not rollout.query) or rollout.secret_tag:
-        statements.append(
-            iam.PolicyStatement(sid="ListSecrets", actions=["secretsmanager:ListSecrets"], resources=["*"])
-        )
-    if rollout.kms_key:
-        statements += [
-            _decrypt(stack, f"DecryptTheTargetsSecrets{number}", rollout.kms_key, part) for number, part in parts
-        ]
-    return statements
+
+    def decrypt(number: str, part: Sequence[str]) -> iam.PolicyStatement:
+        return _decrypt(stack, f"DecryptTheTargetsSecrets{number}", key or "", part)
+
+    if not secrets:
+        return []
+    return [_Divisible(read, secrets), *([_Divisible(decrypt, secrets)] if key else [])]
 
 
-def _parts(resources: Sequence[str], most: int) -> Iterator[tuple[str, Sequence[str]]]:
-    """Divide the resources of a statement that may be too long. Yields the end of each part's name, and the part."""
-    for number, first in enumerate(range(0, len(resources), most), 1):
-        yield str(number) if number > 1 else "", resources[first : first + most]
+class _Part(NamedTuple):
+    """The statements of one policy, and its length."""
+
+    statements: list[iam.PolicyStatement]
+    length: int
+
+
+def _divided(stack: cdk.Stack, statements: Sequence[_Divisible]) -> list[_Part]:
+    """Divide statements, so that each part fits into a managed policy.
+
+    The CDK moves statements to managed policies by itself, but it cannot divide a statement, and does not count all
+    characters.
+    """
+    parts = [_Part([], len(_EMPTY_POLICY))]
+    for make, values in statements:
+        rest, number = list(values), 1
+        while rest:
+            end = "" if number == 1 else str(number)
+            # With two values, because the CDK writes one value without brackets.
+            before = parts[-1].length + _length(stack, make(end, ["1", "2"]).to_statement_json()) + len(",")
+            lengths = accumulate((_length(stack, value) + len(",") for value in rest), initial=before)
+            fitting = sum(length <= _LONGEST_POLICY for length in lengths) - 1
+            if fitting < 1:
+                parts.append(_Part([], len(_EMPTY_POLICY)))
+                continue
+            statement = make(end, rest[:fitting])
+            length = before + sum(_length(stack, value) + len(",") for value in rest[:fitting])
+            parts[-1] = _Part([*parts[-1].statements, statement], length)
+            rest, number = rest[fitting:], number + 1
+    return parts
+
+
+def _length(stack: cdk.Stack, value: Any) -> int:  # noqa: ANN401 - JSON
+    """Return the most characters that a value takes in a policy, as JSON without spaces."""
+
+    def longest(each: Any) -> Any:  # noqa: ANN401
+        if isinstance(each, dict):
+            if each.keys() == {"Fn::Join"}:
+                return "".join(map(longest, each["Fn::Join"][1]))
+            if each.keys() & {"Ref", "Fn::GetAtt", "Fn::ImportValue", "Fn::Select"}:
+                return "x" * _LONGEST_VALUES.get(str(each.get("Ref")), _LONGEST_TOKEN)
+            return {key: longest(inner) for key, inner in each.items()}
+        return [longest(inner) for inner in each] if isinstance(each, list) else each
+
+    return len(json.dumps(longest(stack.resolve(value)), separators=(",", ":")))
 
 
 def endpoint_policy(role: iam.Role, database: Database, rollout: RolloutSettings | None) -> list[iam.PolicyStatement]:
     """Return the policy of an endpoint for Secrets Manager: only this role, and only secrets that it may read."""
     stack = cdk.Stack.of(role)
-    statements = [*_database(stack, database), *(_targets_secrets(stack, rollout) if rollout else ())]
+    statements = _database(stack, database)
+    if rollout:
+        statements += _list_secrets(rollout)
+        statements += [make("", values) for make, values in _targets_secrets(stack, rollout)]
     return [
         iam.PolicyStatement(
             principals=[iam.AnyPrincipal()],
@@ -347,12 +426,13 @@ def _database(stack: cdk.Stack, database: Database) -> list[iam.PolicyStatement]
         if database.secret_key_arn:
             statements.append(_decrypt(stack, "DecryptTheSecret", database.secret_key_arn, database.secret_arn))
     if database.login.iam_resource_ids:
-        statements += _log_in(stack, "LogIn", database.login.iam_resource_ids, [database.login.user or ""])
+        users = [database.login.user or ""]
+        statements.append(_log_in("LogIn", "", _logins(stack, database.login.iam_resource_ids, users)))
     return statements
 
 
-def _log_in(stack: cdk.Stack, sid: str, resource_ids: Sequence[str], users: Sequence[str]) -> list[iam.PolicyStatement]:
-    resources = [
+def _logins(stack: cdk.Stack, resource_ids: Sequence[str], users: Sequence[str]) -> list[str]:
+    return [
         stack.format_arn(
             service="rds-db",
             resource="dbuser",
@@ -362,10 +442,10 @@ def _log_in(stack: cdk.Stack, sid: str, resource_ids: Sequence[str], users: Sequ
         for resource_id in resource_ids
         for user in users
     ]
-    return [
-        iam.PolicyStatement(sid=f"{sid}{number}", actions=["rds-db:connect"], resources=part)
-        for number, part in _parts(resources, _LOGINS_IN_A_STATEMENT)
-    ]
+
+
+def _log_in(sid: str, number: str, logins: Sequence[str]) -> iam.PolicyStatement:
+    return iam.PolicyStatement(sid=f"{sid}{number}", actions=["rds-db:connect"], resources=list(logins))
 
 
 def _decrypt(stack: cdk.Stack, sid: str, key_arn: str, secrets: str | Sequence[str]) -> iam.PolicyStatement:
