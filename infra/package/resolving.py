@@ -492,11 +492,12 @@ def _refuse_another_python(requirements: Requirements, platform: Platform) -> No
         return
     fitting = [minor for minor in MINORS if allows(requirements.python, minor)]
     runtimes = " or ".join(f"3.{minor}" for minor in fitting)
+    # The newest may lack wheels that this one has.
+    nearest = min(fitting, key=lambda minor: abs(minor - platform.minor), default=None)
     lower = re.fullmatch(r">=\s*3\.(\d+)", requirements.python)
     pythons = f"Python 3.{lower[1]} and later" if lower else f"Python {requirements.python.replace('||', ' or ')}"
     advice = (
-        f"build for Python {runtimes} (the stage's setting `runtime`: python3.{fitting[0]}, or"
-        f" PYTHON_VERSION=3.{fitting[0]})"
+        f"build for Python {runtimes} (the stage's setting `runtime`: python3.{nearest}, or PYTHON_VERSION=3.{nearest})"
         if fitting
         else f"Lambda's runtimes are 3.{MINORS[0]} to 3.{MINORS[-1]}: change the range in the backend and lock again"
     )

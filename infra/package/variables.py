@@ -134,13 +134,28 @@ def _variables(module: ast.Module, classes: _Classes) -> Iterator[tuple[str, boo
             function = _name(node.func)
             first = node.args[0] if node.args else None
             if isinstance(first, ast.Constant) and isinstance(first.value, str) and _reads(function):
-                yield first.value, False
+                yield first.value, first.value.isupper() and not _has_fallback(node)
         elif isinstance(node, ast.ClassDef) and node.name in classes.settings:
             yield from _fields(node, _option(node, "env_prefix"), _option(node, "env_nested_delimiter"), classes)
 
 
 def _reads(function: str) -> bool:
-    return function.endswith(("environ.get", "getenv")) or function in {"config", "env", "env.str", "env.url"}
+    return _is_getenv(function) or function in {"config", "env"} or function.startswith("env.")
+
+
+def _is_getenv(function: str) -> bool:
+    return function.endswith(("environ.get", "getenv"))
+
+
+def _has_fallback(call: ast.Call) -> bool:
+    """Return whether a call gives something for a variable that is not set. Starlette's and decouple's fail without."""
+    name = _name(call.func)
+    return (
+        _is_getenv(name)
+        or name.endswith(".get")
+        or len(call.args) > 1
+        or any(one.arg == "default" for one in call.keywords)
+    )
 
 
 def _fields(node: ast.ClassDef, prefix: str, delimiter: str, classes: _Classes) -> Iterator[tuple[str, bool]]:

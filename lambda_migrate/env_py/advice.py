@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import traceback
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,15 @@ from lambda_migrate.invocation.suggestions import database_env, to_paste
 
 if TYPE_CHECKING:
     from collections.abc import Collection
+
+# How starlette, decouple, environs, django-environ and dynaconf name a variable that is not set.
+_NAMED = (
+    re.compile(r"Config '(\w+)' is missing"),
+    re.compile(r"^(\w+) not found\. Declare it as envvar"),
+    re.compile(r"[Ee]nvironment variable [\"'`]?([A-Z][A-Z0-9_]+)[\"'`]? (?:is )?(?:not set|required|missing)"),
+    re.compile(r"Set the (\w+) environment variable"),
+    re.compile(r"^'\w*Settings' object has no attribute '([A-Z][A-Z0-9_]+)'"),
+)
 
 
 def advice(error: BaseException, *, began: bool) -> str:
@@ -36,6 +46,8 @@ def advice(error: BaseException, *, began: bool) -> str:
 
 def missing_variables(error: BaseException) -> list[str]:
     """Return the variables that env.py reads, or that a pydantic settings class requires, and that are not set."""
+    if named := next(filter(None, (pattern.search(str(error)) for pattern in _NAMED)), None):
+        return [named[1]]
     if isinstance(error, KeyError):
         return [str(argument) for argument in error.args]
     if type(error).__name__ != "ValidationError":

@@ -77,10 +77,23 @@ def logs_in_with_hidden_password(error: BaseException) -> bool:
 
 
 def puts_password_into_url(error: BaseException, password: str) -> bool:
-    """Return whether the frames of an error have an address with this password, which had to be escaped there."""
+    """Return whether the frames of an error have an address with this password, which had to be escaped there.
+
+    Those of pydantic have none. It rejects the address itself.
+    """
     if not password or quote(password, safe="") == password:
         return False
-    return any(_is_unescaped(value, password) for _, value in _locals(error))
+    return _rejects_url(error) or any(_is_unescaped(value, password) for _, value in _locals(error))
+
+
+def _rejects_url(error: BaseException) -> bool:
+    """Return whether pydantic has found an address that is none."""
+    if type(error).__name__ != "ValidationError":
+        return False
+    try:
+        return any("url" in one["type"] for one in error.errors())  # type: ignore[attr-defined]
+    except Exception:  # noqa: BLE001 - another library's error of this name
+        return False
 
 
 def _is_unescaped(value: object, password: str) -> bool:

@@ -15,8 +15,8 @@ _OTHERS = re.compile(r"(MYSQL|MARIADB|MONGO|REDIS|SQLITE|MSSQL|ORACLE|ELASTIC|CL
 # The end of a variable's name, and the placeholder of its content. The first match counts.
 _ENDS: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"(URL|URI|DSN|CONNECTION_STRING)$"), "url"),
+    (re.compile(r"PORT(_FOR_[A-Z]+)?$"), "port"),
     (re.compile(r"(HOST|SERVER|HOSTNAME|ADDRESS|ENDPOINT)$"), "host"),
-    (re.compile(r"PORT$"), "port"),
     (re.compile(r"(PASSWORD|PASSWD|PASS|PWD)$"), "password"),
     (re.compile(r"(USER|USERNAME|LOGIN)$"), "user"),
     (re.compile(r"SSL_?MODE$"), "sslmode"),

@@ -176,6 +176,12 @@ def test_a_lock_for_another_python_names_the_runtime_that_fits(
     assert f"PYTHON_VERSION={runtime}" in str(refused.value)
 
 
+def test_the_nearest_runtime_is_named(tmp_path: Path) -> None:
+    requirements = Requirements(tmp_path, tmp_path / "uv.lock", (), (), locked=True, index=Index(), python=">=3.12")
+    with pytest.raises(PackageError, match=r"3\.12 or 3\.13 or 3\.14 \(the stage's setting `runtime`: python3\.12, or"):
+        backend_pins(requirements, Platform("3.11", "arm64"))
+
+
 @pytest.mark.parametrize("versions", ["^3.11", ">=3.9", "~3", "*", ">=3.9,<4.0", "3.13.*", ">=3.13.2", ""])
 def test_a_range_that_has_the_runtime_is_fine(tmp_path: Path, versions: str) -> None:
     write(tmp_path, **{"poetry.lock": f'[metadata]\npython-versions = "{versions}"\n'})

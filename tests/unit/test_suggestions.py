@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, cast
 
 import pydantic
 import pytest
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, PostgresDsn
 
 from infra.package.import_graph import Reached, When
 from infra.package.variables import Variables, find
+from lambda_migrate.env_py import hints
 from lambda_migrate.env_py.advice import advice
 from lambda_migrate.invocation.suggestions import database_env
 
@@ -80,6 +81,15 @@ def test_a_prefix_an_alias_and_plain_reads(tmp_path: Path) -> None:
     }
 
 
+def test_variables_of_other_libraries(tmp_path: Path) -> None:
+    text = (
+        "from decouple import config\nSECRET_KEY = config('SECRET_KEY')\nDB_HOST = config('DB_HOST', default='db')\n"
+        "DEBUG = config('DEBUG', default=False, cast=bool)\nMODE = env.str('MODE')\nPORT = env.int('PORT', 1)\n"
+    )
+    variables = found(tmp_path, text)
+    assert (variables.templates, variables.required) == ({"DB_HOST": "{host}"}, ("SECRET_KEY", "MODE"))
+
+
 def test_settings_in_settings(tmp_path: Path) -> None:
     text = (
         "from enum import Enum\nfrom pydantic import BaseModel\nfrom pydantic_settings import BaseSettings\n"
@@ -119,6 +129,10 @@ def test_variables_of_other_servers_are_left_alone() -> None:
     assert database_env(["REDIS_HOST", "MYSQL_PASSWORD", "SMTP_PORT", "TEST_DATABASE_URL", "SECRET_KEY"]) == {}
 
 
+def test_a_port_for_the_host_is_a_port() -> None:
+    assert database_env(["DB_PORT_FOR_HOST", "DB_HOST"]) == {"DB_PORT_FOR_HOST": "{port}", "DB_HOST": "{host}"}
+
+
 def test_the_address_alone_needs_no_suggestion(tmp_path: Path) -> None:
     variables = found(tmp_path, "import os\nurl = os.environ['DATABASE_URL']\n")
     assert variables.lacking({}, ("DATABASE_URL",)) is None
@@ -141,13 +155,41 @@ class ValidationError(Exception):
     [
         (KeyError("DB_HOST"), '"environment": {"DATABASE_ENV": {"DB_HOST": "{host}"}}'),
         (ValidationError(), '{"DATABASE_ENV": {"POSTGRES_SERVER": "{host}"}, "PROJECT_NAME": "..."}'),
+        (KeyError("Config 'PORTAL' is missing, and has no default."), '"environment": {"PORTAL": "..."}'),
+        (ValueError("PORTAL not found. Declare it as envvar or define a default value."), '{"PORTAL": "..."}'),
+        (ValueError('Environment variable "PORTAL" not set'), '{"PORTAL": "..."}'),
+        (ValueError("Set the PORTAL environment variable"), '{"PORTAL": "..."}'),
+        (AttributeError("'Settings' object has no attribute 'PORTAL'"), '{"PORTAL": "..."}'),
         (KeyError("an item"), "(an environment variable? See DATABASE_URL_ENV and DATABASE_ENV)"),
     ],
-    ids=["KeyError", "Field required", "another key"],
+    ids=[
+        "KeyError",
+        "Field required",
+        "starlette",
+        "decouple",
+        "environs",
+        "django-environ",
+        "dynaconf",
+        "another key",
+    ],
 )
 def test_an_error_about_a_variable_says_what_to_paste(error: Exception, hint: str) -> None:
     assert hint in advice(error, began=False)
     assert not advice(error, began=True)
+
+
+class Address(BaseModel):
+    url: PostgresDsn
+
+
+def test_an_address_that_pydantic_rejects_has_an_unescaped_password() -> None:
+    with pytest.raises(pydantic.ValidationError) as rejected:
+        Address(url=cast("PostgresDsn", "postgresql://me:a@/b?c@h:1/d"))
+    assert hints.puts_password_into_url(rejected.value, "a@/b?c")
+    assert not hints.puts_password_into_url(rejected.value, "plain")
+    with pytest.raises(pydantic.ValidationError) as lacking:
+        Address.model_validate({})
+    assert not hints.puts_password_into_url(lacking.value, "a@/b?c")
 
 
 class Postgres(BaseModel):
