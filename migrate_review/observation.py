@@ -99,20 +99,31 @@ class MaterializedView:
 
 
 @dataclass(frozen=True)
+class View:
+    """A view, a materialized one too. ``columns`` maps each column to its type, of a domain to the type below it.
+
+    ``writable`` says that INSERT, UPDATE and DELETE work on it.
+    """
+
+    columns: Mapping[str, str]
+    writable: bool
+
+
+@dataclass(frozen=True)
 class Catalog:
     """A database's schema at one moment.
 
     ``enums`` maps a type to its labels, in order, each with its oid, so that a rename shows. ``others`` holds the
     definition of everything else that a revision can make (views, functions, triggers, sequences, policies, comments,
-    privileges, extensions, domains ...) by a name such as ``view reports.daily``. ``views`` maps each view, a
-    materialized one too, to its columns.
+    privileges, extensions, domains ...) by a name such as ``view reports.daily``. ``views`` are the views, the
+    materialized ones too, by name.
     """
 
     tables: tuple[Table, ...]
     enums: Mapping[str, tuple[tuple[int, str], ...]]
     others: Mapping[str, str]
     materialized: tuple[MaterializedView, ...] = ()
-    views: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    views: Mapping[str, View] = field(default_factory=dict)
 
     def table(self, oid: int) -> Table | None:
         """Return the table with this oid, or None."""
@@ -140,12 +151,15 @@ class Access:
 
     ``owners`` maps each relation, schema, function and type to its owner, ``privileges`` each of them, with a grantee,
     to what the grantee may do; an owner and PUBLIC have what is theirs by default. Both name things as
-    ``table orders``. ``numberings`` are the columns that sequences number.
+    ``table orders``. ``numberings`` are the columns that sequences number. ``settings`` are those of roles and of the
+    database: whose they are, with the setting as ``name=value``. ``roles`` maps each role to what it may do or be.
     """
 
     owners: Mapping[str, str]
     privileges: Mapping[tuple[str, str], frozenset[str]]
     numberings: tuple[Numbering, ...]
+    settings: frozenset[tuple[str, str]] = frozenset()
+    roles: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -225,7 +239,7 @@ class Execution:
     ``failed_sql`` is the statement that the server refused, if it was one. ``empty`` says that the function does
     nothing at all, by its source. ``idle_ms`` is the time that the transaction stayed open after the last statement.
     ``rendered`` says that the statements were not run: Alembic wrote them without a database, as far as that goes, and
-    nothing of them is measured.
+    nothing of them is measured. ``left_out`` are parts of the revision that did not run, or that the review cannot see.
     """
 
     statements: tuple[Statement, ...]
@@ -235,6 +249,7 @@ class Execution:
     empty: bool = False
     rendered: bool = False
     idle_ms: float = 0.0
+    left_out: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -265,6 +280,8 @@ class Observation:
 
     ``writes`` are the writes of the application that the revision changed: they fail after it, or read whole tables.
     ``zoned`` are new columns whose values are another column's in the time zone of the session.
+    ``shown_before`` and ``shown_after`` are the numbers of rows that the application sees, as `measure.shown` counts
+    them. ``orphans`` counts the rows of a table that refer to no row of another one, by both names.
     ``downgrade_refused`` is a second downgrade that failed on rows which only the schema after the revision allows.
 
     ``reruns`` are the upgrades that were run again after the revision was stopped between two statements of which the
@@ -293,4 +310,7 @@ class Observation:
     access_after: Access | None = None
     writes: tuple[Write, ...] = ()
     zoned: tuple[Zoned, ...] = ()
+    shown_before: Mapping[str, int] = field(default_factory=dict)
+    shown_after: Mapping[str, int] = field(default_factory=dict)
+    orphans: Mapping[tuple[str, str], int] = field(default_factory=dict)
     downgrade_refused: Execution | None = None

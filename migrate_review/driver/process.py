@@ -47,6 +47,9 @@ class Outside(Protocol):
     def end(self) -> list[tuple[int, str]]:
         """Return the locks that were seen, by table and mode, after the statement has ended."""
 
+    def sessions(self) -> int:
+        """Return how many sessions the database has had, without this one's own."""
+
 
 class DiedError(Exception):
     """The process ended, or was killed at its time limit. The message is one line with the reason."""
@@ -120,6 +123,8 @@ class Process:
                     outside.begin(answer["look_at"])
                     looking = outside
                     self._write({"locks": []})
+            elif outside is not None and "count_sessions" in answer:
+                self._write({"sessions": outside.sessions()})
             elif "began" in answer:
                 self.began.append(answer["began"])
             elif "refused" in answer:

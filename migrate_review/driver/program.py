@@ -39,6 +39,7 @@ from lambda_migrate.env_py.transactions import rows_between
 from lambda_migrate.invocation.deadline import Deadline
 from lambda_migrate.invocation.errors import ConfigurationError
 from lambda_migrate.invocation.settings import Settings
+from migrate_review.driver import branches
 from migrate_review.driver.interpreters import packages_advice
 from migrate_review.driver.rendering import render
 from migrate_review.driver.resuming import Resuming
@@ -113,6 +114,8 @@ class _Driver:
     _script: ScriptDirectory | None = None
     # The models as they were before any revision ran.
     _models: list[Any] | None = None
+    # The parts of the revision that was loaded last.
+    _branches: branches.Branches | None = None
 
     @property
     def script(self) -> ScriptDirectory:
@@ -202,8 +205,15 @@ class _Driver:
 
             @wraps(run)
             def watched(**options: Any) -> None:  # noqa: ANN401
+                before = self._sessions()
                 with watch.watching():
                     run(**options)
+                opened = self._sessions() - before
+                if opened:
+                    several = "another connection" if opened == 1 else f"{opened} more connections"
+                    watch.left_out.append(
+                        f"it opened {several} to the database, whose statements the review does not see"
+                    )
 
             step.migration_fn = watched
             assert context.connection is not None  # noqa: S101 - online, so there is one
@@ -217,7 +227,10 @@ class _Driver:
             raise
         except BaseException as error:  # noqa: BLE001 - sys.exit in a revision included
             found["failure"] = {**_failure(error), "sql": watch.failed_sql}
-        return {**found, "statements": watch.statements, "idle_ms": watch.idle_ms}
+        left_out = watch.left_out if direction == "upgrade" else []
+        if direction == "upgrade" and self._branches is not None:
+            left_out += [f"it did not run {part}" for part in self._branches.left_out()]
+        return {**found, "statements": watch.statements, "idle_ms": watch.idle_ms, "left_out": left_out}
 
     def stop(self, revision: str, before: int) -> dict[str, Any]:
         """Begin the upgrade of a revision, and stop it before this statement, counted from 0, as a kill would."""
@@ -377,7 +390,10 @@ class _Driver:
         script = self.script.get_revision(revision)
         # Each run of the alembic command imports the file again. A module may hold objects for one run only, such as a
         # MetaData that already has its tables in a second run.
-        script.module = load_python_file(*os.path.split(script.path))
+        if script.path.endswith(".py"):
+            script.module, self._branches = branches.load(Path(script.path))
+        else:
+            script.module, self._branches = load_python_file(*os.path.split(script.path)), None
         make = MigrationStep.upgrade_from_script if direction == "upgrade" else MigrationStep.downgrade_from_script
         return make(self.script.revision_map, script)
 
@@ -447,6 +463,12 @@ class _Driver:
                 f"env.py connected to database {found.split(' ')[-1]!r}, not to that of the review; no revision was"
                 f" run: {_advice(self.job)}"
             )
+
+    def _sessions(self) -> int:
+        """Return how many sessions the review's database has had, without the review's own."""
+        self.wire.write({"count_sessions": True})
+        answer = self.wire.read()
+        return answer["sessions"] if answer else 0
 
     def _ask_outside(self, pid: int | None) -> list[tuple[int, str]]:
         """Have the other end watch the locks of the server process ``pid``; with None, return the locks that it saw."""

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import event
 
 from lambda_migrate.env_py.transactions import is_idle
+from migrate_review.driver import plpgsql
 from migrate_review.lock_modes import ROW_SHARE, strength
 from migrate_review.observation import is_share
 
@@ -109,6 +110,11 @@ class Watch:
     ask_outside: Callable[[int | None], list[tuple[int, str]]]
     statements: list[dict[str, Any]] = field(default_factory=list)
     failed_sql: str | None = None
+    # What the run left out, or did behind the review's back: each a reason why something is not measured.
+    left_out: list[str] = field(default_factory=list)
+    _marked: plpgsql.Marked | None = None
+    # A statement that failed, until the revision fails, too.
+    _caught: str | None = None
     _on: bool = False
     _measuring: bool = False
     _began: float = 0.0
@@ -135,6 +141,8 @@ class Watch:
         finally:
             self.idle_ms = self._idle()
             self._on = False
+        if self._caught is not None:
+            self.left_out.append(f"it caught the error of a statement: {' '.join(self._caught.split())}")
         if self._connection is not None and not (self._connection.closed or self._connection.invalidated):
             self._note_unseen(self._connection)
 
@@ -157,7 +165,7 @@ class Watch:
     def attach(self, connection: sqlalchemy.Connection) -> None:
         """Listen to the statements of a connection."""
         self._connection = connection
-        event.listen(connection, "before_cursor_execute", self._before_execute)
+        event.listen(connection, "before_cursor_execute", self._before_execute, retval=True)
         event.listen(connection, "after_cursor_execute", self._after_execute)
         event.listen(connection.engine, "handle_error", self._failed)
         for name in ("commit", "rollback"):
@@ -172,9 +180,11 @@ class Watch:
         self._last = None
         self._ended = None
 
-    def _before_execute(self, conn: Any, _: Any, statement: str, *__: Any) -> None:  # noqa: ANN401
+    def _before_execute(self, conn: Any, _: Any, statement: str, parameters: Any, *__: Any) -> tuple[str, Any]:  # noqa: ANN401
+        """Measure before a statement. Return it, with marks if it is a DO block with branches."""
+        self._marked = None
         if not self._on or self._measuring:
-            return
+            return statement, parameters
         self._idle_ms = self._idle()
         self._before = None
         self._wrapped = self._alone = False
@@ -194,7 +204,9 @@ class Watch:
             if self._is_first and not _is_autocommit(conn):
                 self._note_unseen(conn, self._before)
         self._is_first = False
+        self._marked = plpgsql.marked(statement)
         self._began = time.perf_counter()
+        return (statement if self._marked is None else self._marked.sql), parameters
 
     def _after_execute(self, conn: Any, cursor: Any, statement: str, parameters: Any, *_: Any) -> None:  # noqa: ANN401
         if not self._on or self._measuring:
@@ -202,6 +214,10 @@ class Watch:
         duration_ms = (time.perf_counter() - self._began) * 1000
         before = self._before
         sql = bound(cursor, statement, parameters)
+        if self._marked is not None:
+            sql = self._marked.unmarked(sql)
+            ran = self._ask(conn, f"SELECT current_setting('{plpgsql.SETTING}', true)")
+            self.left_out += self._marked.left_out(ran or "")
         taken: dict[str, Any] = {"locks": [], "scanned": [], "rewritten": [], "read": {}, "changed": {}, "locked": {}}
         if before is not None:
             if self._alone:
@@ -235,6 +251,10 @@ class Watch:
         if not self._on or self._measuring or context.statement is None:
             return
         self.failed_sql = bound(None, context.statement, context.parameters)
+        if self._marked is not None:
+            self.failed_sql = self._marked.unmarked(self.failed_sql)
+        if not plpgsql.is_there_already(context.original_exception):
+            self._caught = self.failed_sql
         if self._alone:
             self.ask_outside(None)
             self._alone = False

@@ -1,4 +1,4 @@
-"""Reads owners and privileges, and the next numbers of sequences."""
+"""Reads owners and privileges, the next numbers of sequences, and the settings of roles and of the database."""
 
 from __future__ import annotations
 
@@ -33,6 +33,12 @@ WITH ours AS MATERIALIZED (
     UNION ALL
     SELECT 'function ' || p.oid::regprocedure, p.proowner, coalesce(p.proacl, acldefault('f', p.proowner))
     FROM pg_proc p JOIN ours n ON n.oid = p.pronamespace WHERE p.oid >= 16384
+    UNION ALL
+    SELECT 'type ' || t.oid::regtype, t.typowner, coalesce(t.typacl, acldefault('T', t.typowner))
+    FROM pg_type t JOIN ours n ON n.oid = t.typnamespace WHERE t.oid >= 16384 AND t.typtype IN ('d', 'e', 'r')
+    UNION ALL
+    SELECT 'the database', datdba, coalesce(datacl, acldefault('d', datdba)) FROM pg_database
+    WHERE datname = current_database()
 )
 SELECT json_build_array(
     (SELECT coalesce(json_object_agg(name, owner::regrole) FILTER (WHERE owner IS NOT NULL), '{}') FROM things),
@@ -49,17 +55,31 @@ SELECT json_build_array(
         SELECT f.adrelid, f.adnum FROM pg_depend d JOIN pg_attrdef f ON f.oid = d.objid
         WHERE d.classid = 'pg_attrdef'::regclass AND d.refclassid = 'pg_class'::regclass AND d.refobjid = s.oid) AS used
      JOIN pg_attribute a USING (attrelid, attnum)
-     WHERE s.relkind = 'S' AND q.seqincrement > 0 AND a.atttypid IN ('int2'::regtype, 'int4'::regtype, 'int8'::regtype))
+     WHERE s.relkind = 'S' AND q.seqincrement > 0
+     AND a.atttypid IN ('int2'::regtype, 'int4'::regtype, 'int8'::regtype)),
+    (SELECT coalesce(json_agg(json_build_array(
+        concat_ws(' in ', 'the role ' || nullif(setrole, 0)::regrole,
+            CASE WHEN setdatabase <> 0 THEN 'the database' END), setting)), '[]')
+     FROM pg_db_role_setting, unnest(setconfig) AS setting
+     WHERE setdatabase IN (0, (SELECT oid FROM pg_database WHERE datname = current_database()))),
+    (SELECT coalesce(json_object_agg(r.rolname, array_remove(ARRAY[
+        CASE WHEN rolcanlogin THEN 'LOGIN' END, CASE WHEN rolinherit THEN 'INHERIT' END,
+        CASE WHEN rolbypassrls OR rolsuper THEN 'BYPASSRLS' END,
+        CASE WHEN rolconnlimit < 0 THEN 'unlimited connections' END,
+        CASE WHEN rolvaliduntil IS NULL OR rolvaliduntil > now() THEN 'its valid password' END
+        ] || (SELECT array_agg('the role ' || m.roleid::regrole) FROM pg_auth_members m WHERE m.member = r.oid), NULL)),
+        '{}')
+     FROM pg_roles r WHERE oid >= 16384)
 )::text
 """
 
 
 def read(opened: connection) -> Access:
-    """Return the present owners and privileges, and the next numbers of sequences."""
+    """Return the present owners and privileges, the next numbers of sequences, and the settings."""
     with opened.cursor() as cursor:
         cursor.execute(_ACCESS)
         [(found,)] = cursor.fetchall()
-        owners, granted, numbered = json.loads(found)
+        owners, granted, numbered, settings, roles = json.loads(found)
         numberings = []
         if numbered:
             cursor.execute(
@@ -73,4 +93,5 @@ def read(opened: connection) -> Access:
                 table, column, sequence, _ = numbered[at]
                 numberings.append(Numbering(table, column, sequence, coming, highest))
     privileges = {(name, grantee): frozenset(each) for name, grantee, each in granted}
-    return Access(owners, privileges, tuple(numberings))
+    own = {name: frozenset(each) for name, each in roles.items()}
+    return Access(owners, privileges, tuple(numberings), frozenset((whose, each) for whose, each in settings), own)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING, Any
 
-from migrate_review.observation import Catalog, Column, Constraint, Index, MaterializedView, Table
+from migrate_review.observation import Catalog, Column, Constraint, Index, MaterializedView, Table, View
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -85,8 +86,12 @@ FROM relations r WHERE r.relkind = 'm' ORDER BY r.shown
 """
 
 _VIEWS = """
-SELECT json_build_array(r.shown, (SELECT json_agg(a.attname ORDER BY a.attnum) FROM pg_attribute a
-    WHERE a.attrelid = r.oid AND a.attnum > 0 AND NOT a.attisdropped))
+SELECT json_build_array(r.shown,
+    (SELECT json_agg(json_build_array(a.attname, format_type(coalesce(nullif(y.typbasetype, 0), a.atttypid), NULL))
+        ORDER BY a.attnum)
+     FROM pg_attribute a JOIN pg_type y ON y.oid = a.atttypid
+     WHERE a.attrelid = r.oid AND a.attnum > 0 AND NOT a.attisdropped),
+    pg_relation_is_updatable(r.oid, true) & 28 = 28)
 FROM relations r WHERE r.relkind IN ('v', 'm') ORDER BY r.shown
 """
 
@@ -300,7 +305,7 @@ def read(opened: connection, version_table: tuple[str | None, str]) -> Catalog:
         enums={enum: tuple((oid, label) for oid, label in labels) for enum, labels in enums},
         others=dict(sorted(others.items())),
         materialized=tuple(MaterializedView(*each) for each in materialized),
-        views={view: tuple(columns or ()) for view, columns in views},
+        views={name: View(dict(columns or ()), writable) for name, columns, writable in views},
     )
 
 
@@ -354,12 +359,20 @@ def _of_columns(old: Table, new: Table) -> Iterator[str]:
                 yield f"{shown} was {before!r} and is now {now!r}"
 
 
+# Alembic writes numbers and booleans of a server_default in quotes.
+_QUOTED = re.compile(
+    r"'(?P<value>-?[\d.]+|true|false)'::(smallint|integer|bigint|numeric|real|double precision|boolean)"
+)
+
+
 def _described(column: Column) -> str:
     words = [column.type]
     if column.not_null:
         words.append("NOT NULL")
     if column.default is not None:
-        words.append(f"GENERATED {column.default}" if column.generated else f"DEFAULT {column.default}")
+        quoted = _QUOTED.fullmatch(column.default)
+        default = quoted["value"] if quoted is not None else column.default
+        words.append(f"GENERATED {default}" if column.generated else f"DEFAULT {default}")
     if column.identity:
         words.append("IDENTITY")
     return " ".join(words)

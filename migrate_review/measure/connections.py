@@ -40,7 +40,7 @@ class Connections:
     _outside: LocksFromOutside = field(init=False)
 
     def __post_init__(self) -> None:
-        self._outside = LocksFromOutside(self.database)
+        self._outside = LocksFromOutside(self.database, self.opened)
 
     # --- the driver ---
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from lambda_migrate.database.schema import read_schema
 from migrate_review.driver.process import DiedError
-from migrate_review.measure import access, catalog, scope, wider, zones
+from migrate_review.measure import access, catalog, scope, shown, wider, zones
 from migrate_review.measure.writes import Trial
 from migrate_review.observation import REFUSED_ROWS, Execution, Lock, Observation, Statement
 from migrate_review.rows import contents, fill
@@ -72,7 +72,8 @@ class Measurement:
             if lacking is not None:
                 self.position.blocked[revision] = lacking
                 return self._not_run(revision, lacking)
-        return replace(observation, unmeasured=(*observation.unmeasured, *_without_rows(observation)))
+        more = (*_without_rows(observation), *(observation.upgrade.left_out if failure is None else ()))
+        return replace(observation, unmeasured=(*observation.unmeasured, *more))
 
     def _not_run(self, revision: str, reason: str) -> Observation:
         """Return the SQL of a revision that cannot run here, as far as Alembic can render it."""
@@ -194,6 +195,7 @@ class Measurement:
             ],
         )
         standing = access.read(opened)
+        visible = shown.read(opened, before)
         digests = self._digests()
         seen = Observation(
             revision,
@@ -216,6 +218,9 @@ class Measurement:
             access_after=access.read(connections.opened()),
             writes=Trial(connections.opened(), before, after, data, counts).changed_writes(),
             zoned=zones.by_the_session(connections.opened(), before, after),
+            shown_before=visible,
+            shown_after=shown.read(connections.opened(), after, _replaced(before, after)),
+            orphans=shown.orphans(connections.opened(), seen.upgrade.statements),
         )
         counts = dict(seen.rows)
         seen = replace(seen, downgrade=self._execute("downgrade", revision, after, counts))
@@ -278,6 +283,7 @@ class Measurement:
             sqlstate=failure.get("sqlstate"),
             empty=empty,
             idle_ms=found["idle_ms"],
+            left_out=tuple(dict.fromkeys(found["left_out"])),
         )
 
     # --- a second run ---
@@ -367,6 +373,12 @@ def _under_new_names(counts: Mapping[str, int], before: Catalog, after: Catalog)
     return {
         now[table.oid]: counts[table.name] for table in before.tables if now.get(table.oid, table.name) != table.name
     }
+
+
+def _replaced(before: Catalog, after: Catalog) -> list[str]:
+    """Return the names that another table has than before."""
+    now = {table.name: table.oid for table in after.tables}
+    return [table.name for table in before.tables if now.get(table.name, table.oid) != table.oid]
 
 
 def _statement(found: Mapping[str, Any]) -> Statement:

@@ -6,11 +6,15 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from psycopg2.extensions import connection
 
     from localcloud import postgres
+
+
+# PostgreSQL counts a session when its first command has ended.
+_SESSIONS = "SELECT pg_stat_get_db_sessions(oid) FROM pg_database WHERE datname = current_database()"
 
 
 @dataclass
@@ -22,18 +26,20 @@ class LocksFromOutside:
     """
 
     database: postgres.Database
+    opened: Callable[[], connection]
     tables: Sequence[str] = ()
     _writer: connection | None = None
     _watcher: connection | None = None
     _pid: int = 0
     _seen: set[tuple[int, str]] = field(default_factory=set)
     _holding: bool = False
+    _own: int = 0
 
     def begin(self, pid: int) -> None:
         """Lock the tables as a writer does, before the server process ``pid`` starts the statement."""
         self._pid, self._seen = pid, set()
-        self._writer = self._writer or self.database.connect()
-        self._watcher = self._watcher or self.database.connect()
+        self._writer = self._writer or self._connected()
+        self._watcher = self._watcher or self._connected()
         if self.tables:
             with self._writer.cursor() as cursor:
                 cursor.execute(f"BEGIN; LOCK TABLE {', '.join(self.tables)} IN ROW EXCLUSIVE MODE")
@@ -57,6 +63,17 @@ class LocksFromOutside:
         """Release the writer's lock and return the locks that were seen, by table and mode."""
         self._let_go()
         return sorted(self._seen)
+
+    def sessions(self) -> int:
+        """Return how many sessions the database has had, without those of this object."""
+        with self.opened().cursor() as cursor:
+            cursor.execute(_SESSIONS)
+            [(count,)] = cursor.fetchall()
+        return int(count) - self._own
+
+    def _connected(self) -> connection:
+        self._own += 1
+        return self.database.connect()
 
     def close(self) -> None:
         """Close both connections."""

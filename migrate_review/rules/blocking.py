@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from migrate_review.observation import Statement
     from migrate_review.rules.case import Run
 
+# It reads a sample of up to 30,000 pages of each table, however few rows there are here.
+_ANALYZES = re.compile(r"\s*(ANALYZE|ANALYSE)\b", re.IGNORECASE)
 _SLEEPS = re.compile(r"\bpg_sleep(_for|_until)?\s*\(", re.IGNORECASE)
 _LONG_SLEEP_MS = 200
 # Nothing takes so long on a few hundred rows that does not wait for something.
@@ -146,6 +148,8 @@ def _work(statement: Statement, rows: Mapping[str, int]) -> Iterator[str]:
     for table in statement.scanned:
         if rows.get(table) and table not in changed and table not in statement.rewritten:
             yield reading(table, statement, rows)
+    if _ANALYZES.match(statement.sql):
+        yield "reads a sample of up to 30,000 pages of each table that it analyzes"
     if statement.duration_ms >= (_LONG_SLEEP_MS if _SLEEPS.search(statement.sql) else _LONG_MS):
         yield f"runs a statement that took {statement.duration_ms / 1000:.1f} s"
 

@@ -12,9 +12,9 @@ from migrate_review.rules.names import Identifier, Relation, shown, sql_text
 from migrate_review.rules.rulebook import RULES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Container, Iterator
 
-    from migrate_review.observation import Catalog
+    from migrate_review.observation import Catalog, Table
     from migrate_review.rules.case import Case
     from migrate_review.rules.squawk import Remark
 
@@ -22,8 +22,20 @@ if TYPE_CHECKING:
 _NOBODY_CALLS = ("an index", "a constraint", "a trigger", "a policy", "a type value")
 # PostgreSQL's message about a NOT NULL column without a value for existing rows.
 _LACKING = re.compile(r'column "(.+?)" of relation "(.+?)" contains null values')
+_SAVEPOINT = re.compile(r"rollback\s+((work|transaction)\s+)?to\b", re.IGNORECASE)
 _RENAMED = re.compile(r"""([\w."]+)(?:\([^)]*\))?\s+rename\s+to\s+([\w."]+)""", re.IGNORECASE)
-_DROPPED = {"ban-drop-view": "view", "ban-drop-function": "function", "ban-drop-sequence": "sequence"}
+# The rule for each kind of object that an application uses by name, as the catalog calls the kind.
+_GONE = {
+    "view": "ban-drop-view",
+    "materialized view": "ban-drop-view",
+    "function": "ban-drop-function",
+    "procedure": "ban-drop-function",
+    "aggregate": "ban-drop-function",
+    "sequence": "ban-drop-sequence",
+}
+# Nobody calls a trigger's function, and a column's sequence goes with the column.
+_NOT_CALLED = re.compile(r"\n RETURNS (event_)?trigger\n|owned by ")
+_ENTRY = re.compile(rf"(?P<kind>{'|'.join(sorted(_GONE, key=len, reverse=True))}) (?P<name>.*)", re.DOTALL)
 
 
 def tables_and_columns_gone(case: Case) -> Iterator[Finding]:
@@ -47,8 +59,9 @@ def renames(case: Case) -> Iterator[Finding]:
     if observation.after is None:
         return
     for was, now in difference.kept_tables(observation.before, observation.after):
-        if was.name != now.name and not _stands_in(observation.after, was.name):
-            evidence = f"the upgrade renames it to {now.name}, and nothing has the name {was.name}"
+        lacking = _lacking(observation.after, was)
+        if was.name != now.name and lacking is not None:
+            evidence = f"the upgrade renames it to {now.name}, and {lacking}"
             moved = was.name.rpartition(".")[2] == now.name.rpartition(".")[2]
             rule = "ban-set-schema" if moved else "renaming-table"
             yield case.found(RULES[rule], evidence, old=Relation(was.name), new=Relation(now.name))
@@ -60,9 +73,17 @@ def renames(case: Case) -> Iterator[Finding]:
                 yield case.found(RULES["renaming-column"], evidence, **names)
 
 
-def _stands_in(after: Catalog, name: str) -> bool:
-    """Return whether a view or table has taken a table's name, so that queries still work."""
-    return f"view {name}" in after.others or after.table_named(name) is not None
+def _lacking(after: Catalog, was: Table) -> str | None:
+    """Return why no view takes a renamed table's place; None if one does, or a table, which has its own rule."""
+    if after.table_named(was.name) is not None:
+        return None
+    view = after.views.get(was.name)
+    if view is None:
+        return f"nothing has the name {was.name}"
+    missing = [column.name for column in was.columns if column.name not in view.columns]
+    if missing:
+        return f"the view {was.name} lacks {', '.join(missing)}"
+    return None if view.writable else f"the view {was.name} refuses INSERT, UPDATE or DELETE"
 
 
 def required_columns(case: Case) -> Iterator[Finding]:
@@ -135,9 +156,9 @@ def as_squawk_says(case: Case) -> Iterator[Finding]:
     """Yield squawk's remarks that nothing can be measured for, unless the schema shows that they do not matter."""
     for remark in case.remarks:
         sql = short(attempted(case.observation)[remark.statement].sql)
-        if remark.rule in _DROPPED:
-            yield from _dropped(case, remark.rule)
-        elif remark.rule == "renaming-object":
+        if remark.rule == "transaction-nesting" and _SAVEPOINT.match(sql):
+            continue  # squawk takes ROLLBACK TO SAVEPOINT for the end of a transaction
+        if remark.rule == "renaming-object":
             yield from _renamed(case, remark)
         elif remark.rule in _PASSED_ON:
             whole = " ".join(attempted(case.observation)[remark.statement].sql.split())
@@ -148,7 +169,7 @@ def as_squawk_says(case: Case) -> Iterator[Finding]:
             yield Finding(case.revision.id, remark.rule, Severity.NOTE, remark.message, sql, page)
 
 
-_PASSED_ON = squawk.AS_REPORTED - {*_DROPPED, "renaming-object", "prefer-robust-stmts"} - {
+_PASSED_ON = squawk.AS_REPORTED - {"renaming-object", "prefer-robust-stmts"} - {
     "ban-concurrent-index-creation-in-transaction"  # PostgreSQL refuses it: that is measured
 }  # fmt: skip
 
@@ -165,12 +186,46 @@ def _renamed(case: Case, remark: Remark) -> Iterator[Finding]:
         yield case.found(RULES[remark.rule], f"{short(sql)}: {remark.message}", old=old, new=new)
 
 
-def _dropped(case: Case, rule: str) -> Iterator[Finding]:
+def objects_gone(case: Case) -> Iterator[Finding]:
+    """Yield the views, functions and sequences that no object of their name replaces, and types that moved."""
     before, after = case.observation.before, case.observation.after
     if after is None:
         return
-    kind = _DROPPED[rule]
-    for entry in before.others.keys() - after.others.keys():
-        if entry.startswith((f"{kind} ", f"materialized {kind} ")):
-            name = entry.partition(f"{kind} ")[2]
-            yield case.found(RULES[rule], f"the upgrade drops {entry}", name=name)
+    renamed = {shown(found[1]) for each in case.remarks if (found := _renaming(case, each))}
+    schemas = tuple(f"{name}." for name in renamed if f"schema {name}" in before.others.keys() - after.others.keys())
+    for entry in sorted(before.others.keys() - after.others.keys()):
+        found = _ENTRY.fullmatch(entry)
+        if found is None or _NOT_CALLED.search(before.others[entry]):
+            continue
+        name = found["name"]
+        if name.partition("(")[0] in renamed or name.startswith(schemas):
+            continue  # the rename has its own finding
+        yield case.found(RULES[_GONE[found["kind"]]], f"{entry} is gone after the upgrade", name=name)
+    yield from _types_renamed(case, schemas, renamed)
+
+
+def _renaming(case: Case, remark: Remark) -> re.Match[str] | None:
+    if remark.rule != "renaming-object":
+        return None
+    return _RENAMED.search(attempted(case.observation)[remark.statement].sql)
+
+
+def _types_renamed(case: Case, schemas: tuple[str, ...], known: Container[Relation]) -> Iterator[Finding]:
+    """Yield the types with another name or schema. A type that is gone was not used by a column."""
+    before, after = (_types(each) for each in (case.observation.before, case.observation.after))
+    for was, definition in before.items():
+        if was in after or was in known or was.startswith(schemas):
+            continue
+        new = {name: each for name, each in after.items() if name not in before}
+        now = next((name for name, each in new.items() if Relation(name).bare == Relation(was).bare), None)
+        now = now or next((name for name, each in new.items() if each == definition), None)
+        if now is not None:
+            yield case.found(RULES["renaming-object"], f"the upgrade renames it to {now}", old=was, new=now)
+
+
+def _types(catalog: Catalog | None) -> dict[str, str]:
+    """Return the types by name, an enum with the ids of its labels, another one as it is defined."""
+    if catalog is None:
+        return {}
+    found = {name.removeprefix("type "): text for name, text in catalog.others.items() if name.startswith("type ")}
+    return found | {name: str([oid for oid, _ in labels]) for name, labels in catalog.enums.items()}

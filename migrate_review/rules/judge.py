@@ -28,6 +28,7 @@ _CHECKS: tuple[Check, ...] = (
     compatibility.required_columns,
     compatibility.enum_values,
     compatibility.as_squawk_says,
+    compatibility.objects_gone,
     application.writes,
     downgrade.downgrades,
     downgrade.downgrade_on_data,

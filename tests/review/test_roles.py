@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING
 
 from migrate_review.measure import roles
 from migrate_review.measure.session import reviewing
+from migrate_review.revisions.tree import read_tree
+from migrate_review.rules.case import Case
+from migrate_review.rules.judge import judge
 from tests.support.trees import Rev, sql, write_tree
 
 if TYPE_CHECKING:
@@ -43,6 +46,32 @@ def test_a_role_that_a_revision_creates_is_in_no_later_reviews_way(tmp_path: Pat
     with closing(postgres_server.connect()) as opened, opened.cursor() as cursor:
         cursor.execute("SELECT count(*) FROM pg_roles WHERE rolname = 'review_shop'")
         assert cursor.fetchall() == [(0,)]
+
+
+def test_a_role_that_loses_something_is_found(tmp_path: Path, postgres_server: Server) -> None:
+    changes = {
+        "nothing": sql("GRANT USAGE ON SCHEMA public TO review_clerks", "ALTER ROLE review_clerks CONNECTION LIMIT -1"),
+        "login": sql("ALTER ROLE review_clerks NOLOGIN"),
+        "member": sql("REVOKE pg_monitor FROM review_clerks"),
+        "password": sql("ALTER ROLE review_clerks VALID UNTIL '2020-01-01'"),
+        "itself": sql("DROP ROLE review_clerks"),
+    }
+    creates = sql("CREATE ROLE review_clerks LOGIN", "GRANT pg_monitor TO review_clerks")
+    tree = [Rev("creates", creates, sql("DROP ROLE review_clerks"))]
+    tree += [Rev(name, body, down="creates") for name, body in changes.items()]
+    folder = write_tree(tmp_path, tree)
+    found = {}
+    for name in changes:  # in a review each: what one does to the role stays until the next
+        with reviewing(folder, on=postgres_server, rows=3) as session:
+            seen = session.observe(name)
+        [revision] = [each for each in read_tree(folder).revisions if each.id == name]
+        found[name] = [one.message for one in judge(Case(seen, (), revision)) if one.rule == "role-restricted"]
+
+    assert found.pop("nothing") == []
+    lost = {"login": "LOGIN", "member": "the role pg_monitor", "password": "its valid password", "itself": "everything"}
+    for name, words in lost.items():
+        [message] = found[name]
+        assert f"The role review_clerks loses {words} with this revision" in message
 
 
 def test_a_role_that_was_there_before_stays(postgres_server: Server) -> None:

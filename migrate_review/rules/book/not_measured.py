@@ -22,7 +22,8 @@ RULE = Rule(
     fix="""\
 # Follow the message. If that is not possible here, let the review pass without the measurement:
 #   migrate review --allow-unmeasured""",
-    measured="Whether the revision ran on the review's server, with rows in every table that it touches.",
+    measured="Whether the revision ran on the review's server, with rows in every table that it touches, and which"
+    " branches of upgrade() and of its DO blocks ran.",
     bad="""\
 def upgrade() -> None:
     op.execute("CREATE EXTENSION vector")
@@ -47,6 +48,9 @@ def check(case: Case) -> Iterator[Finding]:
     last = len(attempted(case.observation)) - 1
     if refused is not None and refused.sqlstate == _NOT_NULL_VIOLATION and _REQUIRED in case.squawk_on(last):
         return
+    upgrade = case.observation.upgrade
     for reason in case.observation.unmeasured:
-        how = "its SQL was rendered, not run" if case.observation.upgrade.rendered else "it ran, but without these rows"
+        how = "its SQL was rendered, not run" if upgrade.rendered else "it ran, but without these rows"
+        if reason in upgrade.left_out:
+            how = "it ran, but not all of it, or not before the eyes of the review"
         yield case.found(RULE, how, reason=reason)

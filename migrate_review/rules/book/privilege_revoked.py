@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from migrate_review.rules.findings import Severity
@@ -33,14 +34,19 @@ def upgrade() -> None:
 )
 
 
+_TABLE = re.compile(r"^table ")
+
+
 def check(case: Case) -> Iterator[Finding]:
     """Yield the privileges that a role loses on an object that still exists."""
     before, after = case.observation.access_before, case.observation.access_after
     if before is None or after is None:
         return
     there = {name for name, _ in after.privileges} | after.owners.keys()
-    for (name, grantee), had in before.privileges.items():
-        owner, now = before.owners.get(name), after.owners.get(name)
+    for (was, grantee), had in before.privileges.items():
+        # A view may take a renamed table's place.
+        name = was if was in there else _TABLE.sub("view ", was)
+        owner, now = before.owners.get(was), after.owners.get(name)
         if owner != now and grantee == owner:
             continue  # owner-changed reports it
         lost = had - after.privileges.get((name, grantee), frozenset())

@@ -48,13 +48,14 @@ def check(case: Case) -> Iterator[Finding]:
     if after is None:
         return
     for was, now in difference.kept_tables(before, after):
-        denied = [each for each in _denied(after, now.name) if each not in _denied(before, was.name)]
-        if denied:
+        lost = [each for each in denied(after, now.name) if each not in denied(before, was.name)]
+        if lost:
             evidence = f"row-level security is on, with {len(_policies(after, now.name))} policies"
-            yield case.found(RULE, evidence, table=now.name, denied=" or ".join(denied))
+            yield case.found(RULE, evidence, table=now.name, denied=" or ".join(lost))
 
 
-def _denied(catalog: Catalog, table: str) -> list[str]:
+def denied(catalog: Catalog, table: str) -> list[str]:
+    """Return what no policy allows on a table with row-level security."""
     if "row level security" not in catalog.others.get(f"table settings {table}", ""):
         return []
     # "r t ...": the command's letter, or * for all, and whether the policy is permissive.

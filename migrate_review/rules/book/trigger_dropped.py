@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from migrate_review.rules import difference
@@ -11,6 +12,7 @@ from migrate_review.rules.rule import Rule, Theme
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from migrate_review.observation import Catalog
     from migrate_review.rules.case import Case
     from migrate_review.rules.findings import Finding
 
@@ -30,12 +32,15 @@ def upgrade() -> None:
     good="""\
 def upgrade() -> None:
     op.execute("DROP TRIGGER noted ON products")
-    op.execute("CREATE TRIGGER noted BEFORE UPDATE ON products FOR EACH ROW EXECUTE FUNCTION note_change()")
+    op.execute("CREATE TRIGGER noted BEFORE INSERT OR UPDATE ON products FOR EACH ROW EXECUTE FUNCTION note_change()")
 """,
 )
 
 # Disabled, or fired in a replica only.
 _DISABLED = (" D", " R")
+_EVENTS = re.compile(r" (?:BEFORE|AFTER|INSTEAD OF) (.*?) ON ")
+_EVENT = re.compile(r"\b(INSERT|UPDATE|DELETE|TRUNCATE)\b")
+_NOT_ENFORCED = " NOT ENFORCED"
 _NOT_CHECKED = "foreign keys not checked"
 
 
@@ -56,11 +61,30 @@ def check(case: Case) -> Iterator[Finding]:
         elif kept is not None and kept.endswith(_DISABLED):
             state = "disabled" if kept.endswith(_DISABLED[0]) else "enabled in replicas only"
             yield case.found(RULE, f"{name} is {state}", table=tables[table], name=name)
+        elif kept is not None and not _others_made(before.others, after.others, tables[table]):
+            for event in sorted(_events(definition) - _events(kept)):
+                yield case.found(RULE, f"{name} no longer runs at {event}", table=tables[table], name=name)
     for table, now in tables.items():
         was, settings = before.others.get(f"table settings {table}", ""), after.others.get(f"table settings {now}", "")
         if _NOT_CHECKED in settings and _NOT_CHECKED not in was:
             evidence = f"the triggers of {now} that check foreign keys are disabled"
             yield case.found(RULE, evidence, table=now, name="the check of foreign keys")
+    yield from _not_enforced(case, before, after)
+
+
+def _not_enforced(case: Case, before: Catalog, after: Catalog) -> Iterator[Finding]:
+    """Yield the foreign keys that stay, but that PostgreSQL no longer checks or follows."""
+    for was, now in difference.kept_tables(before, after):
+        checked = {each.oid for each in was.constraints if each.kind == "f" and _NOT_ENFORCED not in each.definition}
+        for each in now.constraints:
+            if each.oid in checked and _NOT_ENFORCED in each.definition:
+                yield case.found(RULE, f"{each.name} is not enforced", table=now.name, name=f"the check of {each.name}")
+
+
+def _events(definition: str) -> set[str]:
+    """Return the commands that a trigger runs at."""
+    found = _EVENTS.search(definition)
+    return set(_EVENT.findall(found[1])) if found is not None else set()
 
 
 def _others_made(before: Mapping[str, str], after: Mapping[str, str], table: str) -> bool:

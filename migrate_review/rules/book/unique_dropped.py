@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from migrate_review.rules import difference
@@ -11,7 +12,7 @@ from migrate_review.rules.rule import Rule, Theme
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from migrate_review.observation import Index
+    from migrate_review.observation import Index, Table
     from migrate_review.rules.case import Case
     from migrate_review.rules.findings import Finding
 
@@ -41,6 +42,8 @@ def upgrade() -> None:
 """,
 )
 
+_CAST = re.compile(r"::[a-z_ ]+(\(\d+\))?")
+
 
 def check(case: Case) -> Iterator[Finding]:
     """Yield the dropped unique indexes without a replacement."""
@@ -52,19 +55,40 @@ def check(case: Case) -> Iterator[Finding]:
         if now.name in parts:
             continue  # its parent has the same index
         names = {old.name: new.name for old, new in difference.kept_columns(was, now)}
+        arbiters = [index for index in now.indexes if index.name not in _deferrable(now)]
         for index in was.indexes:
+            known = index.unique and index.name not in _deferrable(was)
             kept = all(column in names for column in index.columns)
-            if index.unique and kept and not any(_stands_in(other, index, names) for other in now.indexes):
+            if known and kept and not any(_stands_in(other, index, names) for other in arbiters):
                 columns = ", ".join(index.columns) or "..."
                 evidence = f"the upgrade drops {index.definition}, and no unique index of {now.name} replaces it"
                 yield case.found(RULE, evidence, table=now.name, name=index.name, columns=columns)
+
+
+def _deferrable(table: Table) -> set[str]:
+    """Return the deferrable keys of a table, which ON CONFLICT cannot use."""
+    return {each.name for each in table.constraints if each.kind in "pu" and " DEFERRABLE" in each.definition}
 
 
 def _stands_in(other: Index, index: Index, names: dict[str, str]) -> bool:
     """Return whether a unique index replaces another one, whose columns may have new ``names``."""
     if not other.unique or not other.valid:
         return False
-    if other.name == index.name or other.definition.partition(" USING ")[2] == index.definition.partition(" USING ")[2]:
+    same_name = other.name == index.name and other.partial == index.partial
+    if (
+        (other.oid and other.oid == index.oid)
+        or _keys(other) == _keys(index)
+        or (same_name and _bare(other) == _bare(index))
+    ):
         return True
     plain = bool(index.columns) and index.definition.count("(") == other.definition.count("(") == 1
     return plain and not other.partial and {names[column] for column in index.columns} == set(other.columns)
+
+
+def _keys(index: Index) -> str:
+    return index.definition.partition(" USING ")[2]
+
+
+def _bare(index: Index) -> str:
+    """Return the keys without casts, which a change of a column's type adds or removes."""
+    return _CAST.sub("", _keys(index)).replace("(", "").replace(")", "")

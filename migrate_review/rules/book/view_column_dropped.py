@@ -41,9 +41,11 @@ def check(case: Case) -> Iterator[Finding]:
     before, after = case.observation.before, case.observation.after
     if after is None:
         return
-    for view, columns in before.views.items():
-        now = after.views.get(view, columns)
-        for column in columns:
+    for view, was in before.views.items():
+        now = after.views.get(view, was).columns
+        for column in was.columns:
             if column not in now:
-                evidence = f"{view} has the columns {', '.join(now)} after the upgrade; before: {', '.join(columns)}"
+                evidence = (
+                    f"{view} has the columns {', '.join(now)} after the upgrade; before: {', '.join(was.columns)}"
+                )
                 yield case.found(RULE, evidence, view=view, column=column)

@@ -1,6 +1,6 @@
 """No free order."""
 
-# expect: constraint-missing-not-valid error, upgrade-depends-on-data warning
+# expect: constraint-missing-not-valid error, upgrade-depends-on-data warning, writes-fail error
 
 from alembic import op
 

@@ -1,6 +1,6 @@
 """Visits need not survive."""
 
-# expect: table-rewrite error
+# expect: table-rewrite error, table-unlogged warning
 
 from alembic import op
 

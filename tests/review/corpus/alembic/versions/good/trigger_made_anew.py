@@ -1,4 +1,4 @@
-"""Products note updates alone."""
+"""The trigger of products is made anew."""
 
 from alembic import op
 
@@ -8,7 +8,7 @@ down_revision = "shop_report"
 
 def upgrade() -> None:
     op.execute("DROP TRIGGER noted ON products")
-    op.execute("CREATE TRIGGER noted BEFORE UPDATE ON products FOR EACH ROW EXECUTE FUNCTION note_change()")
+    op.execute("CREATE TRIGGER noted BEFORE INSERT OR UPDATE ON products FOR EACH ROW EXECUTE FUNCTION note_change()")
 
 
 def downgrade() -> None:

@@ -1,0 +1,245 @@
+"""Finds the branches of a DO block that a run left out, so that nobody takes them for measured.
+
+`marked` adds a variable to the block for each branch, and an assignment to each branch. The block publishes the
+branches that ran in a setting of the session.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import Any
+
+SETTING = "review.ran"
+_DO = re.compile(
+    r"(?P<begin>(?:\s|--[^\n]*\n|/\*.*?\*/)*DO\s+(?:LANGUAGE\s+'?plpgsql'?\s+)?(?P<quote>\$\w*\$))(?P<body>.*)"
+    r"(?P<end>(?P=quote)\s*(?:LANGUAGE\s+'?plpgsql'?\s*)?;?\s*)",
+    re.IGNORECASE | re.DOTALL,
+)
+_TOKEN = re.compile(
+    r"(?P<skipped>\s+|--[^\n]*|/\*.*?\*/|[eE]'(?:[^'\\]|''|\\.)*'|'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"|(?P<tag>\$\w*\$).*?(?P=tag))"
+    r"|(?P<label><<\s*\w+\s*>>)|(?P<word>[A-Za-z_]\w*)|(?P<other>.)",
+    re.DOTALL,
+)
+_CHANGES = frozenset(
+    "INSERT UPDATE DELETE MERGE ALTER CREATE DROP TRUNCATE EXECUTE PERFORM CALL REFRESH REINDEX CLUSTER LOCK COPY WITH"  # noqa: SIM905
+    " GRANT REVOKE".split()
+)
+# Errors of an object that is there already: what the block wanted.
+_THERE = ("42710", "42P07", "42701", "42P06", "42723")
+_THERE_ALREADY = re.compile(r"(\s*\b(duplicate_\w+|OR|SQLSTATE\s*'42(710|P07|701|P06|723)'))+\s*", re.IGNORECASE)
+
+
+@dataclass
+class Marked:
+    """A DO block with marks. ``branches`` and ``handlers`` describe those that matter, by number."""
+
+    sql: str
+    original: str
+    branches: dict[int, str]
+    handlers: dict[int, str]
+
+    def unmarked(self, sql: str) -> str:
+        """Return the block as it was, from the text that the driver sent or got."""
+        doubled = sql.strip() == self.sql.strip()  # SQLAlchemy doubles each % for some drivers
+        return self.original.strip() if doubled else self.original.strip().replace("%%", "%")
+
+    def left_out(self, ran: str) -> list[str]:
+        """Return the branches that did not run, and the handlers that did, by what the block published."""
+        numbers = {int(each) for each in ran.split(",") if each}
+        missed = [
+            f"the DO block did not run: {text}" for number, text in self.branches.items() if number not in numbers
+        ]
+        caught = [
+            f"the DO block caught an error: {text}" for number, text in self.handlers.items() if number in numbers
+        ]
+        return missed + caught
+
+
+class _NotReadError(Exception):
+    """The block is none that this module can read: it stays as it is."""
+
+
+def is_there_already(error: Any) -> bool:  # noqa: ANN401 - any driver's
+    """Return whether a statement failed because its object is there already, so that the revision may go on."""
+    return (getattr(error, "sqlstate", None) or getattr(error, "pgcode", None)) in _THERE
+
+
+def marked(sql: str) -> Marked | None:
+    """Return a DO block with marks; None if it has no branches, or is no DO block of PL/pgSQL."""
+    found = _DO.fullmatch(sql)
+    if found is None or found["body"].lstrip().startswith("#"):
+        return None
+    reader = _Reader(found["body"])
+    try:
+        reader.block()
+        reader.end()
+    except (_NotReadError, IndexError):
+        return None
+    if not reader.branches and not reader.handlers:
+        return None
+    numbers = range(1, reader.count + 1)
+    ran = ", ".join(f"CASE WHEN review_{each} THEN '{each}' END" for each in numbers)
+    publish = f"PERFORM pg_catalog.set_config('{SETTING}', pg_catalog.concat_ws(',', {ran}), false);"
+    variables = " ".join(f"review_{each} boolean;" for each in numbers)
+    body = reader.written(publish).rstrip().removesuffix(";")
+    text = f"{found['begin']} DECLARE {variables} BEGIN {body}; {publish} END {found['end']}"
+    return Marked(text, sql, reader.branches, reader.handlers)
+
+
+@dataclass
+class _Reader:
+    """Reads the statements of a block. ``inserts`` are the texts to add, by position."""
+
+    body: str
+    branches: dict[int, str] = field(default_factory=dict)
+    handlers: dict[int, str] = field(default_factory=dict)
+    count: int = 0
+    _inserts: list[tuple[int, int | None]] = field(default_factory=list)
+    _at: int = 0
+
+    def __post_init__(self) -> None:
+        # Words in capitals, other characters as they are; each with its position. A column is no keyword.
+        self._tokens: list[tuple[str, int, int]] = []
+        for found in _TOKEN.finditer(self.body):
+            if not found["skipped"]:
+                is_column = bool(self._tokens) and self._tokens[-1][0] == "." and found["word"]
+                text = (
+                    found["word"].lower()
+                    if is_column
+                    else (found["word"] or "").upper() or found["label"] or found["other"]
+                )
+                self._tokens.append((text, found.start(), found.end()))
+
+    def written(self, publish: str) -> str:
+        """Return the body with its marks, and with ``publish`` before each RETURN."""
+        text = self.body
+        for position, number in sorted(self._inserts, key=lambda each: each[0], reverse=True):
+            added = publish if number is None else f"review_{number} := true;"
+            text = f"{text[:position]} {added} {text[position:]}"
+        return text
+
+    def end(self) -> None:
+        """Require that nothing follows the block."""
+        if self._at < len(self._tokens) and self._word() == ";":
+            self._at += 1
+        if self._at < len(self._tokens):
+            raise _NotReadError
+
+    def block(self) -> None:
+        """Read a block, from its label or DECLARE to the label after END."""
+        while self._word().startswith("<<"):
+            self._at += 1
+        if self._word() == "DECLARE":
+            self._skip_to({"BEGIN"})
+        self._take("BEGIN")
+        self._statements()
+        if self._word() == "EXCEPTION":
+            self._at += 1
+            while self._word() == "WHEN":
+                begin = self._position()
+                self._skip_to({"THEN"})
+                condition = self.body[begin + len("WHEN") : self._position()]
+                self._at += 1
+                number = self._mark()
+                raises = self._statements()[1]
+                if not raises and not _THERE_ALREADY.fullmatch(condition):
+                    self.handlers[number] = f"EXCEPTION WHEN {' '.join(condition.split())}"
+        self._take("END")
+        if self._word() not in {";", ""}:
+            self._at += 1  # the label
+
+    def _statements(self) -> tuple[bool, bool]:
+        """Read statements up to the end of their block. Return whether they change anything, and whether they raise."""
+        changes = raises = False
+        while (word := self._word()) not in {"END", "ELSIF", "ELSEIF", "ELSE", "WHEN", "EXCEPTION"}:
+            if not word:
+                raise _NotReadError
+            if word.startswith("<<"):
+                self._at += 1
+            elif word in {"DECLARE", "BEGIN"}:
+                before = len(self._inserts)
+                self.block()
+                self._skip_to({";"}, take=True)
+                changes = changes or len(self._inserts) > before
+            elif word in {"IF", "CASE", "FOR", "FOREACH", "WHILE", "LOOP"}:
+                changes = self._compound(word) or changes
+            else:
+                if word == "RETURN":
+                    self._inserts.append((self._position(), None))
+                changes, raises = changes or word in _CHANGES, raises or word == "RAISE"
+                self._skip_to({";"}, take=True)
+        return changes, raises
+
+    def _compound(self, kind: str) -> bool:
+        """Read an IF, a CASE or a loop. Return whether a branch of it changes anything."""
+        begin, changes = self._position(), False
+        self._at += 1
+        if kind == "IF":
+            self._skip_to({"THEN"})
+            changes = self._branch(begin)
+            while self._word() in {"ELSIF", "ELSEIF"}:
+                begin = self._position()
+                self._skip_to({"THEN"})
+                changes = self._branch(begin) or changes
+        elif kind == "CASE":
+            self._skip_to({"WHEN"})
+            while self._word() == "WHEN":
+                begin = self._position()
+                self._at += 1
+                self._skip_to({"THEN"})
+                changes = self._branch(begin) or changes
+        else:
+            if kind != "LOOP":
+                self._skip_to({"LOOP"})
+                changes = self._branch(begin)
+            else:
+                changes = self._statements()[0]
+            self._take("END")
+            self._take("LOOP")
+            self._skip_to({";"}, take=True)
+            return changes
+        if self._word() == "ELSE":
+            changes = self._branch(self._position()) or changes
+        self._take("END")
+        self._take(kind)
+        self._skip_to({";"}, take=True)
+        return changes
+
+    def _branch(self, begin: int) -> bool:
+        """Read a branch behind its THEN, ELSE or LOOP."""
+        head = " ".join(self.body[begin : self._tokens[self._at][2]].split())
+        self._at += 1
+        number = self._mark()
+        changes, _ = self._statements()
+        if changes:
+            self.branches[number] = head
+        return changes
+
+    def _mark(self) -> int:
+        self.count += 1
+        self._inserts.append((self._tokens[self._at - 1][2], self.count))
+        return self.count
+
+    def _word(self) -> str:
+        return self._tokens[self._at][0] if self._at < len(self._tokens) else ""
+
+    def _position(self) -> int:
+        return self._tokens[self._at][1]
+
+    def _take(self, word: str) -> None:
+        if self._word() != word:
+            raise _NotReadError
+        self._at += 1
+
+    def _skip_to(self, words: set[str], *, take: bool = False) -> None:
+        """Go to one of these words, outside of parentheses and of CASE expressions."""
+        depth = 0
+        while depth or self._word() not in words:
+            word = self._word()
+            if not word:
+                raise _NotReadError
+            depth += word in {"(", "[", "CASE"}
+            depth -= word in {")", "]", "END"}
+            self._at += 1
+        self._at += take

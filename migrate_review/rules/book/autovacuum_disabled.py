@@ -1,0 +1,51 @@
+"""The rule ``autovacuum-disabled``."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from migrate_review.rules.findings import Severity
+from migrate_review.rules.rule import Rule, Theme
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from migrate_review.rules.case import Case
+    from migrate_review.rules.findings import Finding
+
+RULE = Rule(
+    name="autovacuum-disabled",
+    severity=Severity.WARNING,
+    theme=Theme.COMPATIBILITY,
+    hazard="PostgreSQL no longer vacuums {table}: it grows with each UPDATE and DELETE, and its queries get slower.",
+    fix="""\
+# Make autovacuum rarer or gentler instead:
+op.execute("ALTER TABLE {table} SET (autovacuum_vacuum_cost_delay = 10)")""",
+    measured="The storage settings of each table before and after.",
+    bad="""\
+def upgrade() -> None:
+    op.execute("ALTER TABLE visits SET (autovacuum_enabled = false)")
+""",
+    good="""\
+def upgrade() -> None:
+    op.execute("ALTER TABLE visits SET (autovacuum_vacuum_scale_factor = 0.02)")
+""",
+)
+
+# The words that PostgreSQL takes for false, and their beginnings.
+_OFF = re.compile(r"autovacuum_enabled=(f|fa|fal|fals|false|n|no|of|off|0)(?=[,;]|$)", re.IGNORECASE)
+_ENTRY = "table settings "
+
+
+def check(case: Case) -> Iterator[Finding]:
+    """Yield the tables, new ones too, on which the revision disables autovacuum."""
+    before, after = case.observation.before, case.observation.after
+    if after is None:
+        return
+    for table in after.tables:
+        was = before.table(table.oid)
+        old = before.others.get(f"{_ENTRY}{was.name}", "") if was is not None else ""
+        new = after.others.get(f"{_ENTRY}{table.name}", "")
+        if _OFF.search(new) and len(_OFF.findall(new)) > len(_OFF.findall(old)):
+            yield case.found(RULE, f"the settings of {table.name} are: {new}", table=table.name)
