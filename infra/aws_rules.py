@@ -41,7 +41,7 @@ RESERVED_VARIABLES = frozenset(
 )
 _EMAIL = r"^[^@\s:]+@[^@\s:]+\.[^@\s:]+$"
 AlarmReceiver = Annotated[str, Field(pattern=f"{_SNS_TOPIC}|{_EMAIL}")]
-_NAME = r"^[a-z][a-z0-9-]{0,30}$"
+_NAME = r"^[A-Za-z][A-Za-z0-9_-]{0,30}$"
 Name = Annotated[str, Field(pattern=_NAME)]
 # The ARN of a key and not of an alias: policies name keys.
 KeyArn = Annotated[str, Field(pattern=_ARN + r"kms:[a-z0-9-]+:[0-9]{12}:key/[A-Za-z0-9-]+$")]
@@ -98,8 +98,8 @@ def check_names(names: Names) -> None:
     for what, part in (("prefix", names.prefix), ("service", names.service), ("stage", names.stage)):
         if not re.search(_NAME, part):
             raise StageError(
-                f"{what} {part!r} must begin with a lowercase letter, and have at most 31 lowercase letters, digits and"
-                " hyphens"
+                f"{what} {part!r} must begin with a letter, and have at most 31 letters, digits, hyphens and"
+                " underscores"
             )
     if len(names.function) > _LONGEST_FUNCTION_NAME:
         raise StageError(

@@ -41,13 +41,13 @@ def invoker(scope: Construct) -> IConstruct | None:
 
 
 def migrate_on_deploy(
-    scope: Construct, function: lambda_.Function, timeout_s: int, log_group: logs.ILogGroup
+    scope: Construct, function: lambda_.Function, timeout_s: int, log_group: logs.ILogGroup | None
 ) -> triggers.Trigger:
     """Invoke the function's new version as the last step of a deployment that changes code or settings.
 
     Call it last: the migration waits for everything that is in the scope at this time. The rules of the database's
     security group are not part of the function, and would otherwise come too late. ``log_group`` is for the invoking
-    function's log.
+    function's log. It is None for a further migration of the same stack, which has the same invoking function.
     """
     everything_else = list(scope.node.children)
     trigger = triggers.Trigger(scope, "MigrateOnDeploy", handler=function, timeout=cdk.Duration.seconds(timeout_s))
@@ -55,7 +55,8 @@ def migrate_on_deploy(
     # Without it, CloudFormation waits an hour for a missing answer.
     called = cast("cdk.CfnResource", cast("cdk.CustomResource", trigger.node.find_child("Default")).node.default_child)
     called.add_property_override("ServiceTimeout", str(_LONGEST_WAIT_S + _RESERVE_S))
-    # The CDK's provider has no option for its log.
-    handler = cdk.Stack.of(scope).node.find_child(_PROVIDER).node.find_child("Handler")
-    cast("cdk.CfnResource", handler).add_property_override("LoggingConfig", {"LogGroup": log_group.log_group_name})
+    if log_group:
+        # The CDK's provider has no option for its log.
+        handler = cdk.Stack.of(scope).node.find_child(_PROVIDER).node.find_child("Handler")
+        cast("cdk.CfnResource", handler).add_property_override("LoggingConfig", {"LogGroup": log_group.log_group_name})
     return trigger

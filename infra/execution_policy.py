@@ -290,7 +290,8 @@ def _arns(names: Names) -> dict[str, list[Any]]:
     """Return the stage's resources by the names of docs/contract.md. Other names begin with the stack's name."""
     function = _arn("lambda", f"function:{names.function}")
     groups = (names.log_group, names.state_machine_log_group, f"/aws/lambda/{names.stack}-*")
-    bucket = _joined("arn:", _PARTITION, f":s3:::{names.stack}-*")
+    # CloudFormation writes the names of buckets in lower case.
+    bucket = _joined("arn:", _PARTITION, f":s3:::{names.stack.lower()}-*")
     return {
         "functions": [function, _joined(function, ":*"), _arn("lambda", f"function:{names.stack}-*")],
         "logs": [_arn("logs", f"log-group:{group}{end}") for group in groups for end in ("", ":*")],
@@ -356,9 +357,14 @@ def _joined(*parts: Any) -> Any:  # noqa: ANN401
 
 def check_stages_differ(project: Project, stage: str) -> None:
     """Raise `StageError` if the names of two stages are so similar that a policy for one would allow the other."""
-    begin = f"{project.names(stage).stack}-"
+    # Buckets have their names in lower case.
+    begin = f"{project.names(stage).stack}-".lower()
     others = ((other, project.names(other)) for other in project.stages if other != stage)
-    longer = [other for other, names in others if names.stack.startswith(begin) or names.function.startswith(begin)]
+    longer = [
+        other
+        for other, names in others
+        if any(name.lower().startswith(begin) for name in (names.stack, names.function))
+    ]
     if longer:
         raise StageError(
             f"the names of stage {longer[0]} begin like those of {stage}, so a policy cannot separate them: rename"

@@ -150,7 +150,7 @@ class Migrations(Construct):
 
     def _make(self, code: Code, network: Network | None, databases: Sequence[IDependable]) -> None:
         options, names = self._options, self._names
-        protect = names.stage == "prod" if options.protect is None else options.protect
+        protect = names.is_production if options.protect is None else options.protect
         # CloudFormation writes the resources in this order.
         log_group = self._log_group("Logs", names.log_group, protect=protect)
         topic = notification.topic(self, names, options.alarms, self._key)
@@ -184,11 +184,45 @@ class Migrations(Construct):
         if options.migrate_on_deploy:
             # The log group is deleted with the setting. A kept one would collide with the new one if the setting comes
             # back.
-            invokers = self._log_group("DeploymentLogs", names.deployment_log_group, protect=False)
+            others = self._migrating_beside()
+            invokers = (
+                self._log_group("DeploymentLogs", names.deployment_log_group, protect=False) if not others else None
+            )
             self._trigger = migrate_on_deploy(self, function, options.timeout_s, invokers)
             self.after(*databases, *(attachment.needs if attachment else ()))
 
         self._limit_roles()
+
+    def _migrating_beside(self) -> list[Migrations]:
+        """Return the constructs of this stack that share the CDK's function that invokes others in a deployment.
+
+        Raises:
+            StageError: one of them has other settings for it.
+        """
+        stack = cdk.Stack.of(self)
+        others = []
+        for each in stack.node.find_all():
+            if not isinstance(each, Migrations) or each is self or cdk.Stack.of(each).node.path != stack.node.path:
+                continue
+            theirs = each._of_the_invoker()  # noqa: SLF001 - an object of the same class
+            others += [each] if theirs else []
+            for name in (name for name, value in theirs.items() if value != self._of_the_invoker()[name]):
+                raise StageError(
+                    f"{_path(self)}{name} differs from that of {each.node.path}: both have migrate_on_deploy, and the"
+                    " CDK has one function for the whole stack that invokes them: give them the same value, or a stack"
+                    " each"
+                )
+        return others
+
+    def _of_the_invoker(self) -> dict[str, object]:
+        """Return the settings of the function that invokes this one in a deployment, or none without one."""
+        if not self._options.migrate_on_deploy:
+            return {}
+        return {
+            "permissions_boundary": self._options.permissions_boundary,
+            "log_retention_days": self._options.log_retention_days,
+            "key": self._key and self._key.key_arn,
+        }
 
     def _limit_roles(self) -> None:
         if self._options.permissions_boundary is None:

@@ -32,8 +32,13 @@ class Names:
 
     @property
     def stack(self) -> str:
-        """Return the CloudFormation stack's name."""
-        return f"{self.prefix}-{self.service}-migrate-{self.stage}"
+        """Return the CloudFormation stack's name, which cannot have underscores."""
+        return f"{self.prefix}-{self.service}-migrate-{self.stage}".replace("_", "-")
+
+    @property
+    def is_production(self) -> bool:
+        """Return whether the stage is protected by default."""
+        return self.stage.lower() == "prod"
 
     @property
     def function(self) -> str:

@@ -32,8 +32,6 @@ READ_PACKAGE = "ReadThePackage"
 # IAM allows ten managed policies for a role, of 6,144 characters each, and 10,240 characters in its own policies.
 _MOST_POLICIES = 10
 _LONGEST_POLICY = 6144
-# What the statements about targets may take of a role's own policies. The other statements need at most 4,000.
-_LONGEST_INLINE = 6000
 # The longest values of CloudFormation's parameters, and of another token: an ARN.
 _LONGEST_VALUES = {"AWS::Partition": 10, "AWS::Region": 14, "AWS::AccountId": 12}
 _LONGEST_TOKEN = 150
@@ -94,7 +92,8 @@ def allow_rollouts(role: iam.Role, database: Database, rollout: RolloutSettings,
         users = sorted({login.user or "", *rollout.users})
         about_targets.append(_Divisible(partial(_log_in, "LogInToTargets"), _logins(stack, servers, users)))
     divided = _divided(stack, about_targets)
-    if len(divided) == 1 and divided[0].length <= _LONGEST_INLINE:
+    # The role's other statements need at most 4,000 characters.
+    if len(divided) == 1:
         statements += divided[0].statements
     elif len(divided) > _MOST_POLICIES:
         raise StageError(

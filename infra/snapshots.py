@@ -104,12 +104,12 @@ def snapshot_first(
 
 
 def prefix(names: Names) -> str:
-    """Return the prefix of the snapshots' identifiers. RDS refuses two hyphens in a row.
+    """Return the prefix of the snapshots' identifiers. RDS writes them in lower case, and refuses two hyphens in a row.
 
     Raises:
         StageError: a complete identifier would be longer than RDS allows.
     """
-    beginning = re.sub("-+", "-", f"{names.stack}-")
+    beginning = re.sub("-+", "-", f"{names.stack.lower()}-")
     if len(beginning) > _LONGEST_IDENTIFIER - _SUFFIX:
         raise StageError(
             f"snapshot: RDS allows {_LONGEST_IDENTIFIER} characters in a snapshot's identifier, and {beginning} needs"

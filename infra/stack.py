@@ -52,7 +52,7 @@ class MigrateStack(cdk.Stack):
         asset_hash: str,
         **options: Any,  # noqa: ANN401
     ) -> None:
-        protect = names.stage == "prod" if stage.protect is None else stage.protect
+        protect = names.is_production if stage.protect is None else stage.protect
         if stage.bootstrap_qualifier:
             options["synthesizer"] = cdk.DefaultStackSynthesizer(qualifier=stage.bootstrap_qualifier)
         tags = {"project": names.prefix, "stage": names.stage, **stage.tags}

@@ -677,6 +677,16 @@ class Project(_Settings):
     )
     stages: Mapping[Name, Stage] = Field(description="The stages by name. Any number of them may share an account")
 
+    @model_validator(mode="after")
+    def _names_differ(self) -> Self:
+        stacks: dict[str, str] = {}
+        for stage in self.stages:
+            # IAM does not distinguish capitals, and the names of buckets have none.
+            other = stacks.setdefault(self.names(stage).stack.lower(), stage)
+            if other != stage:
+                raise invalid(f"stages: {other} and {stage} have the same names in AWS: rename one of them")
+        return self
+
     def stage(self, name: str) -> Stage:
         """Return the settings of one stage.
 

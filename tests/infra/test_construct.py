@@ -23,6 +23,7 @@ from infra.code import Code, build_code
 from infra.database import Login
 from infra.errors import StageError
 from infra.migrations import Migrations
+from infra.names import Names
 from infra.package import PackageError
 from infra.stages import Options
 from tests.infra.synthesis import ACCOUNT, REGION, Stack, as_list
@@ -235,8 +236,8 @@ def stack(tmp_path: Path) -> cdk.Stack:
         (
             {"service": "My Shop"},
             (
-                "stack/Migrations: service 'My Shop' must begin with a lowercase letter, and have at most 31 lowercase"
-                " letters, digits and hyphens"
+                "stack/Migrations: service 'My Shop' must begin with a letter, and have at most 31 letters, digits,"
+                " hyphens and underscores"
             ),
         ),
         (
@@ -467,3 +468,63 @@ def test_the_setting_requirements_file_reaches_the_build(tmp_path: Path) -> None
     options = Options(requirements_file="requirements/gone.txt")
     with pytest.raises(PackageError, match=r"^no file requirements/gone\.txt in "):
         build_code(options, ROOT / "back", tmp_path / "out", None)
+
+
+def test_two_migrations_of_one_stack_share_the_invoking_function_and_its_log(code: Code, stack: cdk.Stack) -> None:
+    options: dict[str, Any] = {"backend": code, "migrate_on_deploy": True, "log_retention_days": 30}
+    secret = secretsmanager.Secret.from_secret_name_v2(stack, "Secret", "x")
+    for service in ("shop", "billing"):
+        Migrations(stack, service, stage="dev", service=service, secret=secret, **options)
+
+    made = Stack(dict(Template.from_stack(stack).to_json()))
+
+    [invoker] = [
+        each["Properties"] for each in made.all("AWS::Lambda::Function") if "FunctionName" not in each["Properties"]
+    ]
+    [group] = [name for name in made.names("AWS::Logs::LogGroup") if "DeploymentLogs" in name]
+    assert invoker["LoggingConfig"] == {"LogGroup": {"Ref": group}}
+    assert len(made.all("Custom::Trigger")) == 2
+
+
+@pytest.mark.parametrize(
+    "name,value",
+    [
+        ("permissions_boundary", f"arn:aws:iam::{ACCOUNT}:policy/boundary"),
+        ("log_retention_days", 7),
+        ("key", f"arn:aws:kms:{REGION}:{ACCOUNT}:key/11111111-2222-3333-4444-555555555555"),
+    ],
+)
+def test_two_migrations_of_one_stack_need_the_same_settings_for_the_invoking_function(
+    code: Code,
+    stack: cdk.Stack,
+    name: str,
+    value: Any,  # noqa: ANN401
+) -> None:
+    secret = secretsmanager.Secret.from_secret_name_v2(stack, "Secret", "x")
+    given = {name: kms.Key.from_key_arn(stack, "Key", value) if name == "key" else value}
+
+    def make(service: str, **options: Any) -> None:  # noqa: ANN401
+        Migrations(stack, service, stage="dev", service=service, backend=code, secret=secret, **options)
+
+    make("shop", migrate_on_deploy=True)
+    make("later", **given)
+    with pytest.raises(
+        StageError, match=f"stack/billing: {name} differs from that of stack/shop: both have migrate_on"
+    ):
+        make("billing", migrate_on_deploy=True, **given)
+
+
+def test_names_may_have_capitals_and_underscores_where_aws_takes_them(code: Code, stack: cdk.Stack) -> None:
+    secret = secretsmanager.Secret.from_secret_name_v2(stack, "Secret", "x")
+    rollout = {"query": "SELECT 1"}
+    options: dict[str, Any] = {"rollout": rollout, "long_runs": {}, "alarms": "a@example.com"}
+    Migrations(stack, "M", prefix="Acme", service="my_shop", stage="Prod", backend=code, secret=secret, **options)
+
+    made = Stack(dict(Template.from_stack(stack).to_json()))
+
+    assert made.function["FunctionName"] == "Acme-my_shop-migrate-lambda-Prod"
+    assert made.machine["StateMachineName"] == "Acme-my-shop-migrate-Prod"
+    assert made.variables["STAGE"] == "Prod"
+    # Protected like the stage prod.
+    assert made.log_group["DeletionPolicy"] == "RetainExceptOnCreate"
+    assert Names.of_function("Acme-my_shop-migrate-lambda-Prod") == Names("Acme", "my_shop", "Prod")

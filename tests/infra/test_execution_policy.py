@@ -317,6 +317,8 @@ def test_stages_whose_names_a_policy_cannot_tell_apart_are_refused() -> None:
     check_stages_differ(project, "dev-2")
     with pytest.raises(StageError, match="dev-2"):
         check_stages_differ(project, "dev")
+    with pytest.raises(StageError, match="Dev-2"):
+        check_stages_differ(read_project({"stages": {"dev": MINIMAL, "Dev-2": MINIMAL}}), "dev")
     # The functions of all stages begin like the stack of this one.
     with pytest.raises(StageError, match="prod"):
         check_stages_differ(read_project({"stages": {"lambda": MINIMAL, "prod": MINIMAL}}), "lambda")

@@ -254,7 +254,7 @@ def test_with_iam_it_may_log_in_as_each_user_of_each_server_of_the_fleet(stacks:
 
 
 @pytest.mark.parametrize(
-    "length,targets,user", [(3, 104, "migrator_of_"), (10, 70, "tenant_with_a_long_n"), (80, 15, "m"), (3, 30, "m")]
+    "length,targets,user", [(3, 104, "migrator_of_"), (10, 70, "tenant_with_a_long_n"), (80, 15, "m"), (3, 45, "m")]
 )
 def test_iam_takes_the_policies_of_the_largest_fleet(tmp_path: Path, length: int, targets: int, user: str) -> None:
     """IAM takes 10,240 characters of a role's own policies, and ten managed policies of 6,144 characters."""

@@ -87,6 +87,7 @@ def test_a_long_run_has_the_identifier_too(stacks: dict[str, Stack]) -> None:
 
 def test_identifiers_are_ones_that_rds_takes(stacks: dict[str, Stack]) -> None:
     assert prefix(Names("saas-", "a--b", "i")) == "saas-a-b-migrate-i-"
+    assert prefix(Names("Acme", "my_shop", "Prod")) == "acme-my-shop-migrate-prod-"
     assert len(prefix(Names("p" * 20, "s" * 10, "stage")) + "20260131-0a1b2c3d") == 63
     # A whole UUID is longer than there is room for.
     identifier = states(stacks["dev"])["Name the snapshot"]["Parameters"]["snapshot.$"]

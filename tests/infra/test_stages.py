@@ -168,7 +168,7 @@ def test_a_wrong_setting_raises_one_line_with_its_path(stage: object, path: str,
         ({"stages": {}, "perfix": "x"}, "project.perfix"),
         ({"stages": {}, "prefix": "Not A Name"}, "project.prefix"),
         ({"stages": {}, "service": ""}, "project.service"),
-        ({"stages": {"Dev": MINIMAL}}, "project.stages.Dev"),
+        ({"stages": {"de v": MINIMAL}}, "project.stages.de v"),
         ({"stages": {"a" * 32: MINIMAL}}, f"project.stages.{'a' * 32}"),
     ],
 )
@@ -209,3 +209,10 @@ def test_a_secret_may_be_one_of_the_same_app() -> None:
     arn = cdk.Token.as_string({"Ref": "TenantSecret"})
 
     assert read({"database": {"secret": arn}}).database.secret == arn
+
+
+@pytest.mark.parametrize("names", [("Prod", "prod"), ("my_shop", "my-shop"), ("EU_1", "eu-1")])
+def test_stages_with_the_same_names_in_aws_are_refused(names: tuple[str, str]) -> None:
+    with pytest.raises(StageError, match=f"{names[0]} and {names[1]} have the same names in AWS"):
+        read_project({"stages": dict.fromkeys(names, MINIMAL)})
+    assert read_project({"stages": {names[0]: MINIMAL, "other": MINIMAL}}).stage(names[0]) == read(MINIMAL)
