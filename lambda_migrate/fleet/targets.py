@@ -88,7 +88,7 @@ def targets(invocation: Invocation) -> Result:
     settings, listed = invocation.settings, _tenants(invocation)
     package = package_digest(settings)
     chosen = choose(options, listed, folder, settings=settings, package=package)
-    waves = arrange(chosen.tenants, _rules(settings, options, chosen))
+    waves = arrange(chosen.tenants, rules_of(settings, options, chosen))
     written = [
         _write(folder, wave, first, check=options.check) for wave, first in zip(waves, _firsts(waves), strict=True)
     ]
@@ -146,7 +146,7 @@ def _again(invocation: Invocation, folder: Folder, options: Options) -> Result:
     if new and options.approved is not None:
         listing |= {"new": [tenant.name for tenant in new]}
     elif new:
-        rules = replace(_rules(invocation.settings), canaries=0, waves=(), groups=())
+        rules = replace(rules_of(invocation.settings), canaries=0, waves=(), groups=())
         [wave] = arrange(new, rules, first=waves[-1]["wave"] + 1)
         written = {**_write(folder, replace(wave, gate=gate_of_the_new(rules)), targets + 1), "new": True}
         parts = written.pop("part_objects")
@@ -295,7 +295,7 @@ def _heads(settings: Settings) -> list[str]:
     return list(manifest.heads) if manifest is not None else []
 
 
-def _rules(settings: Settings, options: Options | None = None, chosen: Chosen | None = None) -> Rules:
+def rules_of(settings: Settings, options: Options | None = None, chosen: Chosen | None = None) -> Rules:
     """Return the settings' rules, without the canaries and waves that the rollout has not."""
     given = settings.rollout
     rules = Rules(**{name: given[name] for name in Rules.__dataclass_fields__ if given.get(name) is not None})
@@ -304,7 +304,11 @@ def _rules(settings: Settings, options: Options | None = None, chosen: Chosen | 
     if chosen is not None and not isinstance(rules.canaries, (int, str)):
         names = {tenant.name for tenant in chosen.tenants}
         left_out = chosen.excluded if chosen.names is None else rules.canaries
-        rules = replace(rules, canaries=[name for name in rules.canaries if name in names or name not in left_out])
+        canaries = [name for name in rules.canaries if name in names or name not in left_out]
+        if rules.canaries and not canaries and options is not None and options.names is None:
+            # All that the settings name are left out. Then another target goes first.
+            return replace(rules, canaries=Rules.canaries)
+        rules = replace(rules, canaries=canaries)
     return rules
 
 

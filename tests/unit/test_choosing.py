@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from lambda_migrate.fleet.choosing import choose, parse_options
-from lambda_migrate.fleet.folder import FAILED, ROLLOUT
+from lambda_migrate.fleet.folder import FAILED, MIGRATED, ROLLOUT
+from lambda_migrate.fleet.targets import rules_of
 from lambda_migrate.fleet.waves import Tenant
 from lambda_migrate.invocation.errors import InvalidRequest
 from lambda_migrate.invocation.settings import Settings, read_settings
@@ -71,6 +72,29 @@ def test_an_approved_plan_leaves_out_what_the_plan_has_left_out(settings: Settin
 
     assert [tenant.name for tenant in found.tenants] == [f"t{number}" for number in range(1, TARGETS + 1)]
     assert found.excluded == {"left-out": "excluded when the rollout was started"}
+
+
+@pytest.mark.parametrize(
+    "canaries,given,expected",
+    [
+        (["t1", "t2"], {"exclude": ["t1"]}, ["t2"]),
+        (["t1"], {"exclude": ["t1"]}, 1),
+        ([], {"exclude": ["t1"]}, []),
+        (["t1"], {"targets": ["t2", "t3"]}, []),
+        (["t1"], {"downgrade_to": "a1", "migrated_by": "r"}, 1),
+    ],
+)
+def test_a_rollout_whose_named_canaries_are_left_out_has_another_canary(
+    settings: Settings, canaries: list[str], given: dict[str, Any], expected: object
+) -> None:
+    stage = replace(settings, rollout={"canaries": canaries}, allow_downgrade=True)
+    folder = earlier()
+    for number in (2, 3):
+        folder.put_outcome(item(number), MIGRATED, revision="b2")
+
+    rules = rules_of(stage, parse_options(given), chosen(folder, stage, **given))
+
+    assert rules.canaries == expected
 
 
 def test_a_target_that_is_new_since_the_plan_is_no_excluded_one(settings: Settings) -> None:
