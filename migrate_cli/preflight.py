@@ -72,6 +72,8 @@ def details(entry: Mapping[str, Any], *, whole: bool = False) -> Iterator[str]:
             yield _check(check)
         if check["result"] == "failed" and check["query"]:
             yield f"  {check['query']}"
+    for name in found.get("unchecked", ()):
+        yield f"changes rows of {name}: no check shows whether they allow it"
     for blocker in found["blockers"]:
         who = blocker["application_name"] or "a session"
         pid = f" (pid {blocker['pid']})" if blocker["pid"] is not None else ""

@@ -30,7 +30,10 @@ def is_share(count: int, rows: int) -> bool:
 
 @dataclass(frozen=True)
 class Column:
-    """A column of a table. ``type`` is as `format_type` gives it, ``default`` an SQL expression."""
+    """A column of a table. ``type`` is as `format_type` gives it, ``default`` an SQL expression.
+
+    ``default`` of a ``generated`` column is its expression. ``collation`` is one that its type does not have.
+    """
 
     number: int
     name: str
@@ -39,6 +42,7 @@ class Column:
     default: str | None
     generated: bool
     identity: bool
+    collation: str | None = None
 
 
 @dataclass(frozen=True)
@@ -79,13 +83,17 @@ class Index:
 
 @dataclass(frozen=True)
 class Table:
-    """An ordinary or partitioned table, without the version table."""
+    """An ordinary or partitioned table, without the version table.
+
+    ``partition_rows`` is the condition of the rows of a partition.
+    """
 
     oid: int
     name: str
     columns: tuple[Column, ...]
     constraints: tuple[Constraint, ...]
     indexes: tuple[Index, ...]
+    partition_rows: str | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)

@@ -237,6 +237,20 @@ class PreflightQueries:
             return cursor.fetchall()
 
 
+def uses(query: str, objects: Iterable[str]) -> bool:
+    """Return whether a query calls one of these functions, or casts to one of these types. Others do not count.
+
+    The objects are named as in `lambda_migrate.database.schema`, such as ``function lower_name(text)``.
+    """
+    for kind, _, name in (each.partition(" ") for each in objects):
+        if kind in {"function", "aggregate"}:
+            if re.search(rf'(?<![\w."]){re.escape(name.partition("(")[0])}\(', query):
+                return True
+        elif kind in {"type", "domain"} and re.search(rf"(?:::|'){re.escape(name)}(?!\w)", query):
+            return True
+    return False
+
+
 def _sampled(query: str, table: str, share: float) -> str | None:
     """Return the reviewer's query about a sample of its table's pages, the same at each place, None if it has none."""
     sample = f"TABLESAMPLE SYSTEM ({100 * share:.6f}) REPEATABLE (1)"
@@ -275,7 +289,7 @@ def _preflight_of(
     results = {check["result"] for check in checks}
     slow = any(table["blocks"] != "nothing" and (table["estimated_ms"] or 0) > max_block_s * 1000 for table in tables)
     is_open = any(table["estimated_ms"] is None for table in tables) or any("sampled" in check for check in checks)
-    unknown = results & {"timed_out", "depends_on_pending"} or is_open
+    unknown = results & {"timed_out", "depends_on_pending"} or is_open or facts.get("unchecked")
     try:
         blocking = queries.blockers({table["table"]: table["lock"] for table in tables})
     except psycopg2.Error:
@@ -288,6 +302,7 @@ def _preflight_of(
         "checks": checks,
         "blockers": blocking,
         "estimated_ms": _range(queries, facts),
+        **({"unchecked": list(facts["unchecked"])} if facts.get("unchecked") else {}),
     }
 
 
@@ -351,6 +366,7 @@ def _altered_tables(earlier: Iterable[Mapping[str, Any]]) -> set[str]:
 def _depends(check: Mapping[str, Any], earlier: Iterable[Mapping[str, Any]]) -> bool:
     """Return whether the check's result may be another one when its revision runs."""
     reads = set(check.get("reads") or [check["table"]])
+    query = check["query"]
     if check["changed_before"]:
         return True
     named = {f"table {table}" for table in reads}
@@ -360,6 +376,13 @@ def _depends(check: Mapping[str, Any], earlier: Iterable[Mapping[str, Any]]) -> 
     for facts in earlier:
         altered = facts.get("schema", {}).get("changed", {})
         gone = {name for name, digest in altered.items() if digest is None}
-        if reads & set(facts.get("changes", ())) or named & gone:
+        if reads & set(facts.get("changes", ())) or named & gone or uses(query, altered):
+            return True
+        if any(table in reads and _names(query, column) for table, column in facts.get("changed_columns", ())):
             return True
     return False
+
+
+def _names(query: str, column: str) -> bool:
+    quoted = column.replace('"', '""')
+    return re.search(rf"(?<!\w){re.escape(quoted)}(?!\w)", query) is not None

@@ -350,6 +350,9 @@ def _summary(revision: str, found: Mapping[str, Any]) -> str:
         if "sampled" in check
     ]
     parts += [
+        f"it changes rows of {name}, and no check shows whether they allow it" for name in found.get("unchecked", ())
+    ]
+    parts += [
         f"{each['kind']} {each['pid'] or ''} ({each['application_name']}) blocks {each['table']}"
         for each in found["blockers"][:3]
     ]

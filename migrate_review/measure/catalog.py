@@ -36,10 +36,13 @@ ours AS MATERIALIZED (
 _TABLES = """
 SELECT json_build_object(
     'oid', t.oid::bigint, 'name', t.shown,
+    'partition_rows', CASE WHEN t.relispartition THEN pg_get_partition_constraintdef(t.oid) END,
     'columns', (
         SELECT coalesce(json_agg(json_build_array(
             a.attnum, a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull, pg_get_expr(d.adbin, d.adrelid),
-            a.attgenerated <> '', a.attidentity <> '') ORDER BY a.attnum), '[]')
+            a.attgenerated <> '', a.attidentity <> '',
+            (SELECT nullif(a.attcollation, y.typcollation) FROM pg_type y WHERE y.oid = a.atttypid)::regcollation::text)
+            ORDER BY a.attnum), '[]')
         FROM pg_attribute a LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
         WHERE a.attrelid = t.oid AND a.attnum > 0 AND NOT a.attisdropped),
     'constraints', (
@@ -52,7 +55,10 @@ SELECT json_build_object(
             (SELECT r.shown FROM relations r WHERE r.oid = k.confrelid), k.oid::bigint) ORDER BY k.conname), '[]')
         FROM pg_constraint k
         -- A NOT NULL constraint that holds for all rows is a property of its column.
-        WHERE k.conrelid = t.oid AND k.contype <> 't' AND (k.contype <> 'n' OR NOT k.convalidated)),
+        WHERE k.conrelid = t.oid AND k.contype <> 't' AND (k.contype <> 'n' OR NOT k.convalidated)
+        -- A foreign key to a partitioned table has one more for each partition, which alone need not hold.
+        AND NOT (k.contype = 'f' AND k.conparentid <> 0
+            AND (SELECT p.relispartition FROM pg_class p WHERE p.oid = k.confrelid))),
     'indexes', (
         SELECT coalesce(json_agg(json_build_array(
             x.relname, pg_get_indexdef(i.indexrelid),
@@ -321,6 +327,7 @@ def _table(found: dict[str, Any]) -> Table:
         indexes=tuple(
             Index(name, definition, tuple(columns), *more) for name, definition, columns, *more in found["indexes"]
         ),
+        partition_rows=found["partition_rows"],
     )
 
 

@@ -139,7 +139,9 @@ SELECT json_build_object(
                     k.confrelid::bigint,
                     (SELECT json_agg(a.attname ORDER BY place) FROM unnest(k.confkey) WITH ORDINALITY AS key (n, place)
                      JOIN pg_attribute a ON a.attrelid = k.confrelid AND a.attnum = key.n)) ORDER BY k.conname), '[]')
-                FROM pg_constraint k WHERE k.conrelid = t.oid AND k.contype = 'f' AND k.conparentid = 0),
+                FROM pg_constraint k WHERE k.conrelid = t.oid AND k.contype = 'f' AND k.conparentid = 0
+                -- Partitions are not filled by themselves.
+                AND k.confrelid IN (SELECT oid FROM tables)),
             'bounds', (
                 SELECT coalesce(json_agg(pg_get_partition_constraintdef(leaf.relid)), '[]')
                 FROM pg_partition_tree(t.oid) AS leaf WHERE t.relkind = 'p' AND leaf.isleaf AND leaf.level > 0),

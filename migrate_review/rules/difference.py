@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from migrate_review.rules.sql_text import split
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -85,7 +87,17 @@ def parents(catalog: Catalog) -> dict[str, str]:
     return {name: parent["table"] for name, parent in found if parent}
 
 
+def heirs(catalog: Catalog) -> Iterator[tuple[str, str]]:
+    """Yield each table that has partitions or heirs, with each of them."""
+    for name, settings in catalog.others.items():
+        found = _INHERITS_ALL.search(settings) if name.startswith("table settings ") else None
+        for owner in split(found["tables"]) if found else ():
+            yield owner.strip(), name.removeprefix("table settings ")
+
+
+_DEFAULT = re.compile(r"(?:^|; )DEFAULT(?:;|$)")
 _INHERITS = re.compile(r"(?:^|; )inherits (?P<table>[^;,]+)")
+_INHERITS_ALL = re.compile(r"(?:^|; )inherits (?P<tables>[^;]+)")
 
 
 def partitions(catalog: Catalog) -> set[str]:
@@ -93,5 +105,5 @@ def partitions(catalog: Catalog) -> set[str]:
     return {
         name.removeprefix("table settings ")
         for name, settings in catalog.others.items()
-        if name.startswith("table settings ") and ("FOR VALUES" in settings or settings.startswith("DEFAULT"))
+        if name.startswith("table settings ") and ("FOR VALUES" in settings or _DEFAULT.search(settings))
     }

@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
+from lambda_migrate.database.preflight_queries import uses
 from lambda_migrate.database.schema import fingerprint
 from migrate_review.lock_modes import WRITE, blocks, shown_mode, strongest
 from migrate_review.observation import is_share
-from migrate_review.rules import difference
+from migrate_review.rules import difference, row_changes
 from migrate_review.rules.sql_text import bare, split
-from migrate_review.rules.violations import checks
+from migrate_review.rules.violations import checks, conversions
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -40,7 +41,8 @@ def facts(observation: Observation) -> dict[str, Any] | None:
     """Return the facts of a revision, None if it did not run."""
     if observation.after is None or observation.schema_before is None or observation.schema_after is None:
         return None
-    changed = _changed(observation)
+    changed = _changed(observation) | set(_with_other_parts(observation))
+    schema = _schema(observation.schema_before, observation.schema_after)
     return {
         "tables": [*_tables(observation)],
         "work": [work for statement in observation.upgrade.statements for work in _work(statement, observation)],
@@ -52,12 +54,15 @@ def facts(observation: Observation) -> dict[str, Any] | None:
                 "name": each.name,
                 "query": each.query,
                 "reads": list(each.reads),
-                "changed_before": bool(changed.intersection(each.reads)),
+                "changed_before": bool(changed.intersection(each.reads))
+                or (each.query is not None and uses(each.query, schema["changed"])),
             }
             for each in checks(observation)
         ],
-        "changes": sorted(changed),
-        "schema": _schema(observation.schema_before, observation.schema_after),
+        "changes": sorted(changed | set(_under_another_name(observation))),
+        "unchecked": sorted(row_changes.dependent(observation)),
+        "changed_columns": [[table, column] for table, column in _changed_columns(observation)],
+        "schema": schema,
     }
 
 
@@ -148,6 +153,34 @@ def _changed(observation: Observation) -> set[str]:
         found |= {each for pair in family if found.intersection(pair) for each in pair}
         found |= {child for parent, child in cascades if parent in found}
     return found
+
+
+def _with_other_parts(observation: Observation) -> Iterator[str]:
+    """Yield the tables that get or lose partitions or heirs, and with them their rows."""
+    assert observation.after is not None  # noqa: S101 - of a revision that ran
+    names = {table.name for table in observation.before.tables}
+    was, now = (set(difference.heirs(catalog)) for catalog in (observation.before, observation.after))
+    yield from {owner for owner, heir in was ^ now if owner in names and heir in names}
+
+
+def _under_another_name(observation: Observation) -> Iterator[str]:
+    """Yield the names that belong to another table after the revision."""
+    assert observation.after is not None  # noqa: S101 - of a revision that ran
+    for table in observation.before.tables:
+        now = observation.after.table_named(table.name)
+        if now is not None and now.oid != table.oid:
+            yield table.name
+
+
+def _changed_columns(observation: Observation) -> Iterator[tuple[str, str]]:
+    """Yield the columns that have other values after the revision: converted, or another one has their name."""
+    assert observation.after is not None  # noqa: S101 - of a revision that ran
+    for was, now in difference.kept_tables(observation.before, observation.after):
+        names = {column.name: column.number for column in was.columns}
+        converted = conversions(was, now, observation)
+        for column in now.columns:
+            if column.name in converted or names.get(column.name, column.number) != column.number:
+                yield now.name, column.name
 
 
 def _written(statement: Statement, known: set[str], held: set[str]) -> set[str]:

@@ -17,6 +17,7 @@ _ALTER_TABLE = re.compile(
 _ALTER_TYPE = re.compile(
     r"\bALTER\s+(?:COLUMN\s+)?(?P<column>\"(?:[^\"]|\"\")+\"|\w+)\s+(?:SET\s+DATA\s+)?TYPE\s", re.IGNORECASE
 )
+_SET_EXPRESSION = re.compile(r"\bSET\s+EXPRESSION\b", re.IGNORECASE)
 _USING = re.compile(r"\bUSING\b", re.IGNORECASE)
 _NAME = r"(?:\"(?:[^\"]|\"\")+\"|\w+)"
 _TYPE = rf"{_NAME}(?:\.{_NAME})?(?: \w+)*(?:\([\d, ]+\))?(?: with(?:out)? time zone)?(?:\[\])?"
@@ -32,6 +33,7 @@ _NUMBERS = re.compile(r"smallint|integer|bigint|numeric.*|real|double precision"
 _TEXTS = re.compile(r"text|character.*|citext")
 _LONG = frozenset({"text", "character varying"})
 _TIMES = re.compile(r"date|timestamp(?:\(\d\))? with(?:out)? time zone")
+_LAST_TIMESTAMP = "294276-12-31"
 # The end of an array's type, however many dimensions it has.
 ARRAY = "[]"
 # From the smallest on: each takes all values of those before it.
@@ -59,9 +61,16 @@ def condition(column: str, old: str, new: str, using: str | None, labels: Sequen
     return _too_large(column, old, new, cast=kind == "cast")
 
 
+def refused_by(value: str, new: str) -> str:
+    """Return the condition of computed values of a type's kind that it refuses, "" if it takes all."""
+    if _LENGTH.fullmatch(new):
+        return _too_large(value, "text", new, cast=False) or ""
+    return (_too_large(value, "numeric", new, cast=False) or "") if _NUMERIC.fullmatch(new) or new in _RANGES else ""
+
+
 def changes_type(sql: str) -> bool:
-    """Return whether a statement may change the type of a column."""
-    return _ALTER_TYPE.search(sql) is not None
+    """Return whether a statement may change the type of a column, or the expression of a generated one."""
+    return _ALTER_TYPE.search(sql) is not None or _SET_EXPRESSION.search(sql) is not None
 
 
 def keeps_values(column: str, old: str, new: str, using: str | None) -> bool:
@@ -71,6 +80,8 @@ def keeps_values(column: str, old: str, new: str, using: str | None) -> bool:
     if old == new or (old in _RANGES and new in {*_RANGES, "numeric"}):
         return True
     lengths = [_LENGTH.fullmatch(each) for each in (old, new)]
+    if new.startswith("character(") and not old.startswith("character("):
+        return False  # it ignores spaces at the end
     if lengths[0] and lengths[1]:
         return int(lengths[0]["length"]) <= int(lengths[1]["length"])
     return bool(lengths[0] or old in _LONG) and new in _LONG
@@ -99,7 +110,7 @@ def _takes_all(old: str, new: str) -> bool:
         return _WIDER.index(old) <= _WIDER.index(new)
     if _NUMBERS.fullmatch(old) and new in {"real", "double precision", "numeric"}:
         return new != "real" or old in {"smallint", "integer", "bigint"}
-    return bool(_TIMES.fullmatch(old) and _TIMES.fullmatch(new))
+    return bool(_TIMES.fullmatch(old) and _TIMES.fullmatch(new)) and (old != "date" or new == "date")
 
 
 def _too_large(column: str, old: str, new: str, *, cast: bool) -> str | None:
@@ -113,6 +124,8 @@ def _too_large(column: str, old: str, new: str, *, cast: bool) -> str | None:
     if new in _RANGES and _NUMBERS.fullmatch(old):
         lowest, highest = _RANGES[new]
         return f"round({column}::numeric) NOT BETWEEN {lowest} AND {highest}"
+    if old == "date" and _TIMES.fullmatch(new):
+        return f"isfinite({column}) AND {column} > '{_LAST_TIMESTAMP}'"
     if _TEXTS.fullmatch(old) or old == "json":
         # For PostgreSQL 16 and later. An older server cannot answer.
         return f"NOT pg_input_is_valid({column}::text, '{new.replace(chr(39), chr(39) * 2)}')"

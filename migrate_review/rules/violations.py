@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from lambda_migrate.database.qualified import identifier
 from migrate_review.rules import difference, type_changes
+from migrate_review.rules.row_changes import may_fail
 from migrate_review.rules.sql_text import bare, in_parentheses, split
 
 if TYPE_CHECKING:
@@ -30,14 +31,12 @@ _KEY = re.compile(r"^(?:PRIMARY KEY|UNIQUE)(?: NULLS NOT DISTINCT)? (?=\()")
 _INDEX = re.compile(r" USING \w+ (?=\()")
 _AFTER_KEY = re.compile(r"(?: [\w.]+_ops(?:\([^)]*\))?| ASC| DESC| NULLS (?:FIRST|LAST))+$")
 _WITHOUT_OVERLAPS = " WITHOUT OVERLAPS"
-_INHERITS = re.compile(r"(?:^|; )inherits (?P<tables>[^;]+)")
 _DOMAIN_CHECK = re.compile(r"(?P<name>(?:\"(?:[^\"]|\"\")+\"|\S+)) CHECK (?P<condition>\(.*\))", re.DOTALL)
 _DOMAIN_BASE = re.compile(r"^(?P<before>.*?) [tf](?= |$)", re.DOTALL)
 _DOMAIN_NOT_NULL = re.compile(r"(?P<name>(?:\"(?:[^\"]|\"\")+\"|\S+)) NOT NULL$")
-_BOUND = re.compile(r"FOR VALUES (?:FROM \((?P<low>[^()]+)\) TO \((?P<high>[^()]+)\)|IN \((?P<values>[^()]+)\))")
-_PARTITIONED = re.compile(r"partitioned by (?P<how>RANGE|LIST) \((?P<column>\"(?:[^\"]|\"\")+\"|\w+)\)(?=;|$)")
-_DEFAULT = re.compile(r"(?:^|; )DEFAULT(?:;|$)")
-_VALUE = re.compile(r"\bVALUE\b")
+# The value of a domain in its CHECK, but not the word in a text or a name.
+_VALUE = re.compile(r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"|\b(?P<value>VALUE)\b")
+_DEFAULT_COLLATION = 'pg_catalog."default"'
 _COUNTS_UP = re.compile(r"\bnextval\(", re.IGNORECASE)
 
 
@@ -61,12 +60,14 @@ def checks(observation: Observation) -> Iterator[Check]:
     before, after = observation.before, observation.after
     if after is None:
         return
-    kept = {was.oid: (was, now) for was, now in difference.kept_tables(before, after)}
-    for was, now in kept.values():
-        names = _Names(was, now, before, after, _conversions(was, now, observation))
+    kept = list(difference.kept_tables(before, after))
+    converted = {was.oid: conversions(was, now, observation) for was, now in kept}
+    for was, now in kept:
+        names = _Names(was, now, before, after, converted)
         yield from _of_constraints(names)
         yield from _of_indexes(names)
         yield from _of_columns(names, observation)
+        yield from _of_computed(names)
         yield from _of_domains(names)
         yield from _of_partitions(names)
 
@@ -75,14 +76,20 @@ def checks(observation: Observation) -> Iterator[Check]:
 class _Names:
     """A table before and after the revision, and the schemas that it is in.
 
-    ``conversions`` has the new values of columns whose type change can make values equal, or break a CHECK.
+    ``converted`` has for each table the new values of columns whose change of type, collation or expression can make
+    values equal, or break a CHECK.
     """
 
     was: Table
     now: Table
     before: Catalog
     after: Catalog
-    conversions: Mapping[str, str] = field(default_factory=dict)
+    converted: Mapping[int, Mapping[str, str]]
+
+    @property
+    def conversions(self) -> Mapping[str, str]:
+        """The new values of this table's columns."""
+        return self.converted.get(self.was.oid, {})
 
     @property
     def columns(self) -> Mapping[str, Column]:
@@ -94,27 +101,35 @@ class _Names:
         known = self.columns
         return tuple(known[each].name if each in known else each for each in columns)
 
-    def owners(self) -> Iterator[tuple[Table, bool]]:
-        """Yield the tables that this one is a partition or a child of, and whether it is a partition."""
-        settings = self.after.others.get(f"table settings {self.now.name}", "")
-        found = _INHERITS.search(settings)
-        is_partition = self.now.name in difference.partitions(self.after)
-        for name in split(found["tables"]) if found else ():
-            if (owner := self.after.table_named(name.strip())) is not None:
-                yield owner, is_partition
+    def owners(self) -> Iterator[Table]:
+        """Yield the tables that this one was a partition or an heir of before the revision, and still is."""
+        was, now = (
+            {owner for owner, heir in difference.heirs(catalog) if heir == table.name}
+            for catalog, table in ((self.before, self.was), (self.after, self.now))
+        )
+        for owner in now:
+            found = self.after.table_named(owner)
+            before = self.before.table(found.oid) if found is not None else None
+            if found is not None and before is not None and before.name in was:
+                yield found
 
     def inherits(self, definition: str) -> bool:
         """Return whether the rows of this table are checked together with those of its parent."""
+        is_partition = self.now.partition_rows is not None
         return any(
             definition
             in {*(each.definition for each in owner.constraints), *(_keys_of(each) for each in owner.indexes)}
-            for owner, is_partition in self.owners()
+            for owner in self.owners()
             if is_partition or definition.startswith("CHECK")
         )
 
-    def inherits_column(self, name: str) -> bool:
-        """Return whether the parent table has the column."""
-        return any(name in {column.name for column in owner.columns} for owner, _ in self.owners())
+    def inherits_column(self, name: str, *, not_null: bool = False) -> bool:
+        """Return whether the parent table has the column. With ``not_null``, NULL must be refused there, too."""
+        return any(
+            column.name == name and (column.not_null or not not_null)
+            for owner in self.owners()
+            for column in owner.columns
+        )
 
     def converts(self, *texts: str) -> bool:
         """Return whether SQL is about a column with other values than before: PostgreSQL checks it again."""
@@ -156,14 +171,25 @@ class _Names:
         return f"{alias}{identifier(column)} IS {'NOT ' if negated else ''}{word}"
 
 
-def _conversions(was: Table, now: Table, observation: Observation) -> dict[str, str]:
-    """Return the SQL of the values that columns get from a change of their type, by the names that they have then."""
+def conversions(was: Table, now: Table, observation: Observation) -> dict[str, str]:
+    """Return the SQL of the values that columns get from a change of their type, collation or expression.
+
+    The keys are the names that the columns have afterwards.
+    """
     statements = [each.sql for each in observation.upgrade.statements if type_changes.changes_type(each.sql)]
     found = {}
-    for old, new in difference.kept_columns(was, now) if statements else ():
-        using = type_changes.using_of(statements, (was.name, now.name), (old.name, new.name))
-        if not type_changes.keeps_values(identifier(old.name), old.type, new.type, using):
-            found[new.name] = f"({using or identifier(old.name)})::{new.type}"
+    for old, new in difference.kept_columns(was, now):
+        if new.generated:
+            # A column that has another name only changes the expression's text.
+            if statements and (old.default, old.type) != (new.default, new.type):
+                found[new.name] = f"({new.default})::{new.type}"
+            continue
+        using = type_changes.using_of(statements, (was.name, now.name), (old.name, new.name)) if statements else None
+        value = f"({using or identifier(old.name)})::{new.type}"
+        if old.collation != new.collation:
+            found[new.name] = f"{value} COLLATE {new.collation or _DEFAULT_COLLATION}"
+        elif statements and not type_changes.keeps_values(identifier(old.name), old.type, new.type, using):
+            found[new.name] = value
     return found
 
 
@@ -174,13 +200,7 @@ def _mentions(text: str, name: str) -> bool:
 def _has_children(catalog: Catalog, table: str) -> bool:
     """Return whether other tables inherit from a table, apart from its partitions."""
     partitions = difference.partitions(catalog)
-    return any(
-        table in {each.strip() for each in split(found["tables"])}
-        for name, settings in catalog.others.items()
-        if name.startswith("table settings ")
-        and name.removeprefix("table settings ") not in partitions
-        and (found := _INHERITS.search(settings))
-    )
+    return any(owner == table and heir not in partitions for owner, heir in difference.heirs(catalog))
 
 
 def _keys_of(index: Index) -> str:
@@ -193,12 +213,14 @@ def _of_constraints(names: _Names) -> Iterator[Check]:
     for constraint in names.now.constraints:
         if constraint.kind not in _KINDS or not constraint.validated:
             continue
+        theirs = _referenced(names, constraint) if constraint.kind == "f" else None
+        is_converted = names.converts(constraint.definition) or (
+            theirs is not None and theirs.converts(constraint.definition.partition(" REFERENCES ")[2])
+        )
         is_held = constraint.oid in ids or constraint.definition in held
-        if (is_held and not names.converts(constraint.definition)) or names.inherits(constraint.definition):
+        if (is_held and not is_converted) or names.inherits(constraint.definition):
             continue
-        reads: tuple[str, ...] = (names.was.name,)
-        if constraint.kind == "f" and (other := _other(names, constraint)) is not None:
-            reads = tuple(dict.fromkeys((*reads, other.name)))
+        reads = tuple(dict.fromkeys((names.was.name, theirs.was.name if theirs is not None else names.was.name)))
         columns = names.before_of(constraint.columns)
         yield Check(_KINDS[constraint.kind], names.was.name, columns, constraint.name, _query(names, constraint), reads)
 
@@ -219,53 +241,52 @@ def _query(names: _Names, constraint: Constraint) -> str | None:
 
 
 def _duplicates(names: _Names, columns: tuple[str, ...], *, equal_nulls: bool = False) -> str | None:
-    if set(columns) <= names.columns.keys() and not names.conversions.keys() & set(columns):
-        columns = names.before_of(columns)
-        source: str | None = names.source(only=True)
-    else:
-        source = names.source(*columns, only=True)
-    conditions = [] if equal_nulls else [names.null(each, filled=True) for each in columns]
-    return source and _repeated(source, [identifier(each) for each in columns], conditions)
+    keys, source = _keys_in(names, columns)
+    conditions = [] if equal_nulls else [names.null(each, filled=True) for each in keys]
+    return source and _repeated(source, [identifier(each) for each in keys], conditions)
 
 
 def _repeated(source: str, keys: list[str], conditions: list[str]) -> str:
     where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
     listed = ", ".join(keys)
+    source += " AS rows" if source.endswith(")") else ""
     return f"SELECT {listed}, count(*) FROM {source}{where} GROUP BY {listed} HAVING count(*) > 1"  # noqa: S608
 
 
-def _other(names: _Names, constraint: Constraint) -> Table | None:
-    """Return the table that a foreign key refers to as it was before, None if it was not there."""
+def _referenced(names: _Names, constraint: Constraint) -> _Names | None:
+    """Return the table that a foreign key refers to, None if it was not there before the revision."""
     now = names.after.table_named(constraint.references or "")
-    return names.before.table(now.oid) if now is not None else None
+    was = names.before.table(now.oid) if now is not None else None
+    return _Names(was, now, names.before, names.after, names.converted) if was is not None and now is not None else None
 
 
 def _orphans(names: _Names, constraint: Constraint) -> str | None:
     found = _REFERENCES.search(constraint.definition)
-    other, now = _other(names, constraint), names.after.table_named(constraint.references or "")
-    if found is None or other is None or now is None:
+    theirs = _referenced(names, constraint)
+    if found is None or theirs is None:
         return None
     listed, rest = in_parentheses(constraint.definition[found.end() :])
-    theirs = _Names(other, now, names.before, names.after)
-    target = theirs.before_of(tuple(bare(each.strip()) for each in split(listed)))
-    columns = constraint.columns
-    if not set(target) <= {column.name for column in other.columns}:
+    own, source = _keys_in(names, constraint.columns)
+    target, other = _keys_in(theirs, tuple(bare(each.strip()) for each in split(listed)))
+    if source is None or other is None:
         return None
-    if set(columns) <= names.columns.keys() and not names.conversions.keys() & set(columns):
-        columns, source = names.before_of(columns), names.source(only=True)
-    else:
-        source = names.source(*columns, only=True)
-    if source is None:
-        return None
-    pairs = zip(target, columns, strict=True)
-    equal = " AND ".join(f"there.{identifier(their)} = here.{identifier(own)}" for their, own in pairs)
-    filled = " AND ".join(names.null(each, "here.", filled=True) for each in columns)
-    refused = f"{filled} AND NOT EXISTS (SELECT FROM {theirs.source(only=True)} AS there WHERE {equal})"
-    if rest.startswith(" MATCH FULL") and len(columns) > 1:
+    pairs = zip(target, own, strict=True)
+    equal = " AND ".join(f"there.{identifier(their)} = here.{identifier(mine)}" for their, mine in pairs)
+    filled = " AND ".join(names.null(each, "here.", filled=True) for each in own)
+    refused = f"{filled} AND NOT EXISTS (SELECT FROM {other} AS there WHERE {equal})"
+    if rest.startswith(" MATCH FULL") and len(own) > 1:
         # Some columns may be null only if all are.
-        empty = " AND ".join(names.null(each, "here.") for each in columns)
+        empty = " AND ".join(names.null(each, "here.") for each in own)
         refused = f"({refused}) OR NOT ({filled} OR {empty})"
-    return f"SELECT here.* FROM {source.removesuffix(' AS rows')} AS here WHERE {refused}"  # noqa: S608
+    return f"SELECT here.* FROM {source} AS here WHERE {refused}"  # noqa: S608
+
+
+def _keys_in(names: _Names, columns: tuple[str, ...]) -> tuple[tuple[str, ...], str | None]:
+    """Return a key's columns, and the rows that have them. A plain column has its name from before the revision."""
+    if set(columns) <= names.columns.keys() and not names.conversions.keys() & set(columns):
+        return names.before_of(columns), names.source(only=True)
+    source = names.source(*columns, only=True)
+    return columns, source and source.removesuffix(" AS rows")
 
 
 def _overlaps(names: _Names, definition: str) -> str | None:
@@ -290,10 +311,13 @@ def _periods(names: _Names, definition: str) -> str | None:
         return None
     keys = [each.strip() for each in split(in_parentheses(definition[found.end() :])[0])]
     elements = [(each, "=") for each in keys[:-1]] + [(keys[-1].removesuffix(_WITHOUT_OVERLAPS), "&&")]
-    return _in_conflict(names, definition, elements, "")
+    return _in_conflict(names, definition, elements, "", refused=f"isempty(a.key_{len(elements)})")
 
 
-def _in_conflict(names: _Names, definition: str, elements: list[tuple[str, str]], where: str) -> str | None:
+def _in_conflict(
+    names: _Names, definition: str, elements: list[tuple[str, str]], where: str, *, refused: str = ""
+) -> str | None:
+    """Return the query for rows in conflict with another row, and for those that are ``refused`` alone."""
     source = names.source(definition, only=True)
     if source is None:
         return None
@@ -303,7 +327,10 @@ def _in_conflict(names: _Names, definition: str, elements: list[tuple[str, str]]
         f"a.key_{number} {each} b.key_{number}" for number, (_, each) in enumerate(elements, start=1)
     )
     other = f"SELECT FROM {rows} AS b WHERE (a.part, a.place) <> (b.part, b.place) AND {conflict}"
-    return f"SELECT a.* FROM {rows} AS a WHERE EXISTS ({other})"  # noqa: S608
+    # A row with a NULL has no conflict.
+    filled = " AND ".join(f"a.key_{number} IS NOT NULL" for number in range(1, len(elements) + 1))
+    alone = f" OR {refused}" if refused else ""
+    return f"SELECT a.* FROM {rows} AS a WHERE {filled} AND EXISTS ({other}){alone}"  # noqa: S608
 
 
 def _of_indexes(names: _Names) -> Iterator[Check]:
@@ -341,12 +368,17 @@ def _duplicate_keys(names: _Names, index: Index) -> str | None:
 def _of_columns(names: _Names, observation: Observation) -> Iterator[Check]:
     table = names.was.name
     for old, new in difference.kept_columns(names.was, names.now):
-        if names.inherits_column(new.name):
-            continue  # the rows are looked at with those of its table
-        if _refuses_null(names.now, new) and not _refuses_null(names.was, old) and not _is_checked(names.was, old):
+        # The rows of a partition are looked at with those of its table.
+        apart = not names.inherits_column(new.name, not_null=True)
+        if (
+            apart
+            and _refuses_null(names.now, new)
+            and not _refuses_null(names.was, old)
+            and not _is_checked(names.was, old)
+        ):
             condition: str | None = names.null(new.name).replace(identifier(new.name), identifier(old.name), 1)
             yield Check("not_null", table, (old.name,), None, f"SELECT * FROM {table} WHERE {condition}", (table,))  # noqa: S608
-        condition = _misfits(names, observation, old, new)
+        condition = "" if names.inherits_column(new.name) else _misfits(names, observation, old, new)
         if condition != "":
             query = f"SELECT * FROM {table} WHERE {condition}" if condition is not None else None  # noqa: S608
             yield Check("type", table, (old.name,), None, query, (table,))
@@ -359,6 +391,57 @@ def _of_columns(names: _Names, observation: Observation) -> Iterator[Check]:
         named = f'column "{new.name}"' in (refused.failure or "")
         if required and named and not (new.generated or new.identity):
             yield Check("not_null", table, (new.name,), None, f"SELECT * FROM {table}", (table,))  # noqa: S608
+
+
+def _of_computed(names: _Names) -> Iterator[Check]:
+    """Yield the requirements of values that the revision computes: of generated columns, and of indexes.
+
+    A check may find nothing and yet fail for a value, as the revision then does.
+    """
+    table = names.was.name
+    known = {column.number: column for column in names.was.columns}
+    for new in names.now.columns:
+        old = known.get(new.number)
+        if not new.generated or new.default is None or names.inherits_column(new.name):
+            continue
+        if old is not None and new.name not in names.conversions:
+            continue
+        if new.not_null:
+            query = f"SELECT * FROM {table} WHERE ({new.default}) IS NULL"  # noqa: S608
+            yield Check("not_null", table, (new.name,), None, query, (table,))
+        refused = type_changes.refused_by(f"({new.default})", new.type) or _fails(new.default)
+        if refused and new.name not in _virtual(names):
+            yield Check("type", table, (new.name,), None, f"SELECT * FROM {table} WHERE {refused}", (table,))  # noqa: S608
+    held = {_keys_of(each) for each in names.was.indexes}
+    for index in names.now.indexes:
+        if index.unique or index.constraint or _keys_of(index) in held or names.inherits(_keys_of(index)):
+            continue
+        start = _INDEX.search(index.definition)
+        inner, rest = in_parentheses(index.definition[start.end() :]) if start else ("", "")
+        where = rest.partition(" WHERE ")[2]
+        keys = [_AFTER_KEY.sub("", each.strip()) for each in split(inner)]
+        refused = _fails(*keys, *([where] if where else []))
+        source = names.source(inner, rest, only=True) if refused else None
+        if source is not None:
+            query = f"SELECT * FROM {source} WHERE {refused}"  # noqa: S608
+            yield Check("type", table, names.before_of(index.columns), index.name, query, (table,))
+
+
+def _virtual(names: _Names) -> set[str]:
+    """Return the generated columns whose values are computed when they are read, and not by the revision."""
+    return {
+        column.name
+        for column in names.now.columns
+        if "generated v"
+        in names.after.others.get(f"column settings {names.now.name}.{identifier(column.name)}", "")
+        + names.after.others.get(f"column settings {names.now.name}.{column.name}", "")
+    }
+
+
+def _fails(*expressions: str) -> str:
+    """Return a condition that no row satisfies, and that computes the expressions that may fail: "" if none may."""
+    computed = [each for each in expressions if may_fail(each)]
+    return f"num_nonnulls({', '.join(computed)}) > {len(computed)}" if computed else ""
 
 
 def _refuses_null(table: Table, column: Column) -> bool:
@@ -391,21 +474,41 @@ def _misfits(names: _Names, observation: Observation, old: Column, new: Column) 
 
 
 def _of_domains(names: _Names) -> Iterator[Check]:
-    """Yield the requirements of a changed domain for the columns that have it."""
+    """Yield the requirements of a changed domain for the columns that have it, and of a domain for a new column."""
     table = names.was.name
     for old, new in difference.kept_columns(names.was, names.now):
         if old.type != new.type or names.inherits_column(new.name):
             continue
         for domain in _domains(names.after, new.type):
-            was, now = (catalog.others.get(domain, "") for catalog in (names.before, names.after))
-            held = {each.strip() for each in split(was, ";")}
-            for each in (part.strip() for part in split(now, ";")) if was and was != now else ():
-                found = _DOMAIN_CHECK.search(each) or _DOMAIN_NOT_NULL.search(each)
-                if found is None or each.endswith("NOT VALID") or any(known.endswith(found[0]) for known in held):
-                    continue
-                refused = _refused_by_domain(found.groupdict().get("condition"), identifier(old.name))
-                query = f"SELECT * FROM {table} WHERE {refused}"  # noqa: S608
-                yield Check("check", table, (old.name,), bare(found["name"]), query, (table,))
+            was = names.before.others.get(domain)
+            held = list(_of_domain(was)) if was is not None else []
+            for name, condition in _of_domain(names.after.others[domain]) if was is not None else ():
+                if (name, condition) not in held:
+                    query = f"SELECT * FROM {table} WHERE {_refused_by_domain(condition, identifier(old.name))}"  # noqa: S608
+                    yield Check("check", table, (old.name,), name, query, (table,))
+    known = {column.number for column in names.was.columns}
+    for new in names.now.columns:
+        if new.number in known or names.inherits_column(new.name):
+            continue
+        for domain in _domains(names.after, new.type):
+            for name, condition in _of_domain(names.after.others[domain]):
+                value = f"({new.default or 'NULL'})"
+                query = f"SELECT * FROM {table} WHERE {_refused_by_domain(condition, value)}"  # noqa: S608
+                yield Check("check", table, (new.name,), name, query, (table,))
+
+
+def _of_domain(text: str) -> Iterator[tuple[str | None, str | None]]:
+    """Yield the name and the condition of each requirement of a domain. The condition of NOT NULL is None."""
+    names_not_null = False
+    for each in (part.strip() for part in split(text, ";")):
+        found = _DOMAIN_CHECK.search(each) or _DOMAIN_NOT_NULL.search(each)
+        if found is not None and not each.endswith("NOT VALID"):
+            names_not_null |= "condition" not in found.groupdict()
+            yield bare(found["name"]), found.groupdict().get("condition")
+    base = _DOMAIN_BASE.search(text)
+    if base is not None and base[0].endswith(" t") and not names_not_null:
+        # Before PostgreSQL 17, it is no constraint with a name.
+        yield None, None
 
 
 def _domains(catalog: Catalog, type_: str) -> Iterator[str]:
@@ -421,39 +524,21 @@ def _domains(catalog: Catalog, type_: str) -> Iterator[str]:
 
 def _refused_by_domain(condition: str | None, column: str) -> str:
     """Return the condition of values that a domain's CHECK refuses, or without one its NOT NULL."""
-    return f"{column} IS NULL" if condition is None else f"NOT {_VALUE.sub(lambda _: column, condition)}"
+    if condition is None:
+        return f"{column} IS NULL"
+    return f"NOT {_VALUE.sub(lambda found: column if found['value'] else found[0], condition)}"
 
 
 def _of_partitions(names: _Names) -> Iterator[Check]:
     """Yield what becoming a partition requires of rows, and a new partition of those in the default one."""
-    table, parent = names.was.name, difference.parents(names.after).get(names.now.name)
-    if parent is None:
+    table, condition = names.was.name, names.now.partition_rows
+    if condition is None or condition == names.was.partition_rows:
         return
     known = difference.partitions(names.before)
-    if names.now.name not in known:
-        bounds, refused = [_bound(names.after, parent, names.now.name)], "({}) IS NOT TRUE"
-    elif _DEFAULT.search(_settings(names.after, names.now.name)):
-        own = [name for name, of in difference.parents(names.after).items() if of == parent and name not in known]
-        bounds, refused = [_bound(names.after, parent, name) for name in own], "{}"
-    else:
-        return
-    for bound in bounds:
-        query = f"SELECT * FROM {table} WHERE {refused.format(bound)}" if bound is not None else None  # noqa: S608
-        yield Check("check", table, (), None, query, (table,))
-
-
-def _settings(catalog: Catalog, table: str) -> str:
-    return catalog.others.get(f"table settings {table}", "")
-
-
-def _bound(catalog: Catalog, parent: str, partition: str) -> str | None:
-    """Return the condition of the rows of a partition, None if it is about more than one column."""
-    found = _BOUND.search(_settings(catalog, partition))
-    how = _PARTITIONED.search(_settings(catalog, parent))
-    if found is None or how is None or "NULL" in (found["values"] or ""):
-        return None
-    if found["values"]:
-        return f"{how['column']} IN ({found['values']})"
-    low = f"{how['column']} >= {found['low']}" if found["low"] != "MINVALUE" else "true"
-    high = f"{how['column']} < {found['high']}" if found["high"] != "MAXVALUE" else f"{how['column']} IS NOT NULL"
-    return f"{low} AND {high}"
+    parents = difference.parents(names.after)
+    made = {name for name, parent in parents.items() if parent == parents.get(names.now.name) and name not in known}
+    if not made or any(owner.partition_rows is not None for owner in names.owners()):
+        return  # only a partition is gone, or the rows are looked at with those of its table
+    source = names.source(condition) if "satisfies_hash_partition" not in condition else None
+    query = f"SELECT * FROM {source} WHERE NOT ({condition})" if source is not None else None  # noqa: S608
+    yield Check("check", table, (), None, query, (table,))

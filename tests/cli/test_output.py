@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 from contextlib import suppress
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -213,6 +214,7 @@ def test_a_preflight_fits_into_80_columns(stub: Stub) -> None:
     blocker = {"pid": 4711, "application_name": "report", "since": "2026-11-27 09:12", "table": "customer_addresses"}
     found: dict[str, Any] = {"verdict": "fails", "tables": [table], "checks": [check, passed], "blockers": [blocker]}
     found |= {"estimated_ms": [14_000, 31_500], "acknowledged": {"slow": "nobody works at night"}}
+    found["unchecked"] = ["customer_addresses"]
     entry = {"revision": "4b1f0d9c7e21", "description": "Require the country", "sql": "SELECT 1;", "preflight": found}
     holdup = {"kind": "replica", "message": "replica east is behind by 90 s and 2.0 GB"}
     stub.replies = [Reply(result("plan", plan=[entry], holdups=[holdup]))]
@@ -228,10 +230,39 @@ def test_a_preflight_fits_into_80_columns(stub: Stub) -> None:
         "not_null country_code: failed: 1,000 or more rows",
         "unique country_code: passed, in a sample of 1.23%",
         "report (pid 4711) has customer_addresses since 2026-11-27 09:12",
+        "changes rows of customer_addresses: no check shows whether they allow it",
         "acknowledged: nobody works at night",
         "replica east is behind",
     ):
         assert part in text
+
+
+def test_long_names_of_a_preflight_are_shown_in_full(stub: Stub) -> None:
+    long, revision = f"{'s' * 62}e.{'t' * 62}e", f"{'r' * 99}e"
+    table: dict[str, Any] = {"table": long, "rows": 10**12, "bytes": 10**15, "lock": "ACCESS EXCLUSIVE"}
+    table |= {"blocks": "reads and writes", "reads_all": True, "rewrites": True, "estimated_ms": 10**9}
+    check = {"check": "foreign_key", "table": long, "columns": ["c" * 63], "result": "failed", "violations": 999}
+    found: dict[str, Any] = {
+        "verdict": "unknown",
+        "tables": [table],
+        "checks": [{**check, "query": f"SELECT * FROM {long}"}],  # noqa: S608 - of a check
+    }
+    found |= {"blockers": [], "estimated_ms": [10**8, 10**9], "acknowledged": {}}
+    entry = {"revision": revision, "description": "d" * 200, "sql": "SELECT 1;", "preflight": found}
+    stub.replies = [Reply(result("plan", plan=[entry]))]
+
+    _, screen = in_terminal(stub, "plan", "--stage", "dev")
+
+    rows = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", screen).splitlines()
+    assert max(len(row) for row in rows) <= 80
+    head = next(number for number, row in enumerate(rows) if row.startswith("Verdict"))
+    starts = [rows[head].index(each) for each in ("Revision", "Table", "Blocks")]
+    of_table = rows[head + 1 : rows.index("", head)]
+    names = ["".join(row[start:end].strip() for row in of_table) for start, end in pairwise(starts)]
+    assert (names[0], names[1].partition(":")[0]) == (revision, long)
+    below = "".join(row.strip() for row in rows[head + 1 + len(of_table) :])
+    assert f"{revision}({'d' * 200})" in below
+    assert f"foreign_key{'c' * 63}: failed: 999 rows" in below
 
 
 @pytest.mark.parametrize("arguments", [(), ("-h",), ("--help",)], ids=" ".join)

@@ -36,6 +36,16 @@ def prepared(postgres_server: Server, tmp_path_factory: pytest.TempPathFactory) 
 SAMPLE = ("nothing_to_do", "package_build")
 
 
+@pytest.mark.parametrize("seconds", [0, 0.05])
+def test_the_estimates_are_measured_within_a_time(prepared: Ground, seconds: float) -> None:
+    outcome = estimates.measure(prepared, SMALLEST, seconds=seconds)
+
+    *_, note = outcome.notes
+    assert note.startswith(f"The time of {seconds:,.0f} s was over before ")
+    assert "the table of 10,000 rows" in note
+    assert (outcome.rows, outcome.goals) == ((), ())
+
+
 @pytest.mark.parametrize(
     "question",
     [

@@ -147,6 +147,49 @@ def test_a_check_of_objects_that_an_earlier_pending_revision_changes_has_no_resu
     assert (entries["d4"]["tables"][0]["rows"], entries["d4"]["verdict"]) == (None, "unknown")
 
 
+CALLS = check("check", ["mail"], "SELECT * FROM users WHERE NOT (upper(mail) = mail)")
+CASTS = check("type", ["age"], "SELECT * FROM users WHERE NOT pg_input_is_valid(age::text, 'years')")
+
+
+@pytest.mark.parametrize(
+    "earlier,fact,depends",
+    [
+        ({"changed_columns": [["users", "mail"]]}, NOT_NULL, True),
+        ({"changed_columns": [["users", "age"]]}, NOT_NULL, False),
+        ({"schema": {"changed": {"function upper(text)": "another"}}}, CALLS, True),
+        ({"schema": {"changed": {"function lower(text)": "another"}}}, CALLS, False),
+        ({"schema": {"changed": {"domain years": "another"}}}, CASTS, True),
+    ],
+    ids=["a column", "another column", "a function", "another function", "a domain"],
+)
+def test_a_check_of_values_that_an_earlier_pending_revision_changes_has_no_result(
+    runner: Runner, database: Database, tmp_path: Path, earlier: dict[str, Any], fact: dict[str, Any], *, depends: bool
+) -> None:
+    at_base(runner, tmp_path, database, "INSERT INTO users VALUES (1, 'A', 1, '')", "CREATE DOMAIN years AS text")
+    revisions = [Rev("b2", sql("SELECT 1")), Rev("c3", sql("SELECT 1"))]
+    facts = {"b2": measured(tables=[], **earlier), "c3": measured(fact)}
+    tree = recorded(tmp_path / "tree", revisions, facts)
+
+    [_, entry] = runner.invoke(tree, {"action": "plan"}).payload["plan"]
+
+    result, verdict = ("depends_on_pending", "unknown") if depends else ("passed", "ok")
+    assert (entry["preflight"]["checks"][0]["result"], entry["preflight"]["verdict"]) == (result, verdict)
+
+
+def test_changes_of_rows_that_no_check_covers_are_not_called_ok(
+    runner: Runner, database: Database, tmp_path: Path
+) -> None:
+    at_base(runner, tmp_path, database, "INSERT INTO users VALUES (1, 'a', NULL, NULL)")
+    tree = recorded(tmp_path / "tree", [Rev("b2", sql("SELECT 1"))], {"b2": measured(NOT_NULL, unchecked=["users"])})
+
+    [entry] = runner.invoke(tree, {"action": "plan"}).payload["plan"]
+    assert runner.invoke(tree, {"preflight": "enforce"}).payload["revision"] == "b2"
+
+    assert (entry["preflight"]["verdict"], entry["preflight"]["unchecked"]) == ("unknown", ["users"])
+    [line] = runner.events("preflight.finished")
+    assert "it changes rows of users, and no check shows whether they allow it" in line["message"]
+
+
 def test_a_revision_that_nobody_recorded_has_no_preflight(runner: Runner, database: Database, tmp_path: Path) -> None:
     at_base(runner, tmp_path, database)
     tree = recorded(tmp_path / "tree", [Rev("b2", sql("SELECT 1"))], {})
