@@ -32,7 +32,7 @@ _READING = frozenset(
     " get_unique_constraints get_check_constraints get_enums from_engine print len isinstance".split()
 )
 # A run without a database writes SQL, and a run on another database is no concern of this review.
-_ELSEWHERE = re.compile(r"\b(dialect|as_sql|is_offline_mode|TYPE_CHECKING|sqlite|mysql|mariadb|mssql|oracle)\b")
+_ELSEWHERE = re.compile(r"dialect|as_sql|is_offline_mode|TYPE_CHECKING|postgres|sqlite|mysql|mariadb|mssql|oracle")
 _LONGEST = 60
 
 

@@ -33,7 +33,7 @@ _GONE = {
     "aggregate": "ban-drop-function",
     "sequence": "ban-drop-sequence",
 }
-# Nobody calls a trigger's function, and a column's sequence goes with the column.
+# Nobody calls a trigger's function, and a column's sequence goes with the column, unless a statement drops them.
 _NOT_CALLED = re.compile(r"\n RETURNS (event_)?trigger\n|owned by ")
 _ENTRY = re.compile(rf"(?P<kind>{'|'.join(sorted(_GONE, key=len, reverse=True))}) (?P<name>.*)", re.DOTALL)
 
@@ -195,12 +195,14 @@ def objects_gone(case: Case) -> Iterator[Finding]:
     schemas = tuple(f"{name}." for name in renamed if f"schema {name}" in before.others.keys() - after.others.keys())
     for entry in sorted(before.others.keys() - after.others.keys()):
         found = _ENTRY.fullmatch(entry)
-        if found is None or _NOT_CALLED.search(before.others[entry]):
+        if found is None:
             continue
-        name = found["name"]
+        name, rule = found["name"], _GONE[found["kind"]]
+        if _NOT_CALLED.search(before.others[entry]) and not any(each.rule == rule for each in case.remarks):
+            continue
         if name.partition("(")[0] in renamed or name.startswith(schemas):
             continue  # the rename has its own finding
-        yield case.found(RULES[_GONE[found["kind"]]], f"{entry} is gone after the upgrade", name=name)
+        yield case.found(RULES[rule], f"{entry} is gone after the upgrade", name=name)
     yield from _types_renamed(case, schemas, renamed)
 
 

@@ -87,6 +87,9 @@ NOTHING_LEFT_OUT = {
     "other_dialects": (
         "if op.get_bind().dialect.name == 'sqlite':\n    op.execute('PRAGMA x')\n    return\nop.execute('SELECT 1')"
     ),
+    "named_dialect": (
+        "is_postgres = True\nif is_postgres:\n    op.execute('SELECT 1')\nelse:\n    op.execute('PRAGMA x')"
+    ),
     "sql_files": "if context.is_offline_mode():\n    op.execute('SELECT 1')",
     "condition_that_works_on_nothing": "if len(sys.argv) > 99:\n    print('many')\nop.execute('SELECT 1')",
     "error_in_python": "try:\n    int('x')\nexcept ValueError:\n    op.execute('SELECT 1')",
