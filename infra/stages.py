@@ -490,8 +490,11 @@ class Options(_Settings):
     timeout_s: int = Field(
         default=900, ge=30, le=900, description="The function's time limit. A run stops cleanly before it"
     )
+    # Lambda takes 20 KB in a function's own policy, and each role takes about 400 bytes of it.
     invokers: Sequence[RoleArn] = Field(
-        default=(), description="ARNs of roles that may invoke the function, in this account or another"
+        default=(),
+        max_length=40,
+        description="ARNs of at most 40 roles that may invoke the function, in this account or another",
     )
     github: GithubSettings | None = Field(
         default=None, description="A GitHub workflow that may invoke the function and read its log: see below"

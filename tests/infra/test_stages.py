@@ -107,6 +107,7 @@ def test_names_have_the_contracts_defaults() -> None:
         ({"database": {"secret": "x", "resource_id": "mydb"}}, "dev.database.resource_id", "pattern"),
         ({**MINIMAL, "invokers": "arn:aws:iam::123456789012:role/ci"}, "dev.invokers", "Sequence"),
         ({**MINIMAL, "invokers": ["*"]}, "dev.invokers.0", "pattern"),
+        ({**MINIMAL, "invokers": ["arn:aws:iam::123456789012:role/ci"] * 41}, "dev.invokers", "at most 40"),
         ({**MINIMAL, "invokers": ["arn:aws:iam::123456789012:user/me"]}, "dev.invokers.0", "pattern"),
         ({**MINIMAL, "github": {"repository": "acme/app"}}, "dev.github.environment", "required"),
         ({**MINIMAL, "github": {"repository": "acme", "environment": "e"}}, "dev.github.repository", "pattern"),
