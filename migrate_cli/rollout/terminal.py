@@ -276,8 +276,11 @@ def _show_cut(console: Console, more: int, what: str) -> None:
 
 def _table(*columns: str) -> Table:
     table = Table(box=None, pad_edge=False, header_style="dim")
-    for number, column in enumerate(columns):
-        table.add_column(column, no_wrap=True, justify="right" if number else "left")
+    first, *numbers = columns
+    # A long revision is folded, and no number is cut.
+    table.add_column(first, overflow="fold")
+    for column in numbers:
+        table.add_column(column, no_wrap=True, justify="right")
     return table
 
 

@@ -8,10 +8,13 @@ from io import StringIO
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from rich.console import Console
 
 from migrate_cli import stages
+from migrate_cli.errors import Commands
 from migrate_cli.rollout.estimate import estimate
 from migrate_cli.rollout.machine import Machine
+from migrate_cli.rollout.terminal import show_report
 from tests.support.reports import report
 from tests.support.rollout_runs import AGAIN, AWS, FAILED, INTERRUPTED, LAST, RUNNING, USAGE, WAVES, listed
 from tests.support.rollout_stub import MACHINE
@@ -37,6 +40,24 @@ def test_a_rollout_that_succeeds_is_0_and_writes_its_page(aws: RolloutStub, migr
     assert (ended.document["rollout"], ended.document["status"]) == (name, "succeeded")
     assert ended.document["report"] == f"s3://rollouts/rollouts/{name}/report.html"
     assert (tmp_path / "page.html").read_text() == "<!doctype html>"
+
+
+def test_a_report_of_long_names_is_whole_at_80_columns() -> None:
+    name, revision = f"{'n' * 500}END", f"{'r' * 120}END"
+    failure = {"name": name, "error_type": "DatabaseUnavailable", "message": "m" * 300}
+    document = report(status="failed", revisions={revision: 123_456, "base": 1}, failures=[failure])
+    screen = Console(file=StringIO(), width=80)
+
+    show_report(document, screen, commands=Commands(("migrate",), (), ()))
+
+    assert isinstance(screen.file, StringIO)
+    shown = screen.file.getvalue().splitlines()
+    first = next(place for place, row in enumerate(shown) if row.startswith("Revision"))
+    assert shown[first].split() == ["Revision", "Targets"]
+    assert shown[first + 1].endswith(" 123,456")
+    folded = "".join(row.split()[0] for row in shown[first + 1 :] if row.strip())
+    assert revision in folded
+    assert name in folded
 
 
 @pytest.mark.parametrize(
