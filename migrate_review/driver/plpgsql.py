@@ -1,16 +1,21 @@
-"""Finds the branches of a DO block that a run left out, so that nobody takes them for measured.
+"""Finds the branches of DO blocks that a run left out, so that nobody takes them for measured.
 
-`marked` adds a variable to the block for each branch, and an assignment to each branch. The block publishes the
-branches that ran in a setting of the session.
+`marked` adds a variable to a block for each branch, and an assignment to each branch. The block publishes the branches
+that ran in a setting of the session.
 """
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from itertools import count
 from typing import Any
 
-SETTING = "review.ran"
+from lambda_migrate.env_py.statements import split
+
+# Each text has a setting of its own, so that it begins without one.
+_NUMBERS = count(1)
+_HAS_DO = re.compile(r"\bDO\b", re.IGNORECASE)
 _DO = re.compile(
     r"(?P<begin>(?:\s|--[^\n]*\n|/\*.*?\*/)*DO\s+(?:LANGUAGE\s+'?plpgsql'?\s+)?(?P<quote>\$\w*\$))(?P<body>.*)"
     r"(?P<end>(?P=quote)\s*(?:LANGUAGE\s+'?plpgsql'?\s*)?;?\s*)",
@@ -32,15 +37,19 @@ _THERE_ALREADY = re.compile(r"(\s*\b(duplicate_\w+|OR|SQLSTATE\s*'42(710|P07|701
 
 @dataclass
 class Marked:
-    """A DO block with marks. ``branches`` and ``handlers`` describe those that matter, by number."""
+    """A text of SQL whose DO blocks have marks. ``branches`` and ``handlers`` describe those that matter, by number.
+
+    Each run publishes the numbers in ``setting``.
+    """
 
     sql: str
     original: str
+    setting: str
     branches: dict[int, str]
     handlers: dict[int, str]
 
     def unmarked(self, sql: str) -> str:
-        """Return the block as it was, from the text that the driver sent or got."""
+        """Return the text as it was, from the one that the driver sent or got."""
         doubled = sql.strip() == self.sql.strip()  # SQLAlchemy doubles each % for some drivers
         return self.original.strip() if doubled else self.original.strip().replace("%%", "%")
 
@@ -66,30 +75,28 @@ def is_there_already(error: Any) -> bool:  # noqa: ANN401 - any driver's
 
 
 def marked(sql: str) -> Marked | None:
-    """Return a DO block with marks; None if it has no branches, or is no DO block of PL/pgSQL."""
-    found = _DO.fullmatch(sql)
-    if found is None or found["body"].lstrip().startswith("#"):
+    """Return a text with marks in its DO blocks of PL/pgSQL; None if none has a branch that changes anything."""
+    if not _HAS_DO.search(sql):
         return None
-    reader = _Reader(found["body"])
-    try:
-        reader.block()
-        reader.end()
-    except (_NotReadError, IndexError):
-        return None
-    if not reader.branches and not reader.handlers:
-        return None
-    numbers = range(1, reader.count + 1)
-    ran = ", ".join(f"CASE WHEN review_{each} THEN '{each}' END" for each in numbers)
-    publish = f"PERFORM pg_catalog.set_config('{SETTING}', pg_catalog.concat_ws(',', {ran}), false);"
-    variables = " ".join(f"review_{each} boolean;" for each in numbers)
-    body = reader.written(publish).rstrip().removesuffix(";")
-    text = f"{found['begin']} DECLARE {variables} BEGIN {body}; {publish} END {found['end']}"
-    return Marked(text, sql, reader.branches, reader.handlers)
+    found = Marked("", sql, f"review.ran_{next(_NUMBERS)}", {}, {})
+    first, pieces = 1, []
+    for piece in split(sql):
+        block = _DO.fullmatch(piece)
+        reader = _Reader(block["body"], count=first - 1) if block is not None else None
+        if block is None or reader is None or not reader.read():
+            pieces.append(piece)
+            continue
+        pieces.append(f"{block['begin']} {reader.written(found.setting, first)} {block['end']}")
+        found.branches.update(reader.branches)
+        found.handlers.update(reader.handlers)
+        first = reader.count + 1
+    found.sql = ";".join(pieces)
+    return found if found.branches or found.handlers else None
 
 
 @dataclass
 class _Reader:
-    """Reads the statements of a block. ``inserts`` are the texts to add, by position."""
+    """Reads the statements of a block. ``count`` is the number of the last mark."""
 
     body: str
     branches: dict[int, str] = field(default_factory=dict)
@@ -111,8 +118,28 @@ class _Reader:
                 )
                 self._tokens.append((text, found.start(), found.end()))
 
-    def written(self, publish: str) -> str:
-        """Return the body with its marks, and with ``publish`` before each RETURN."""
+    def read(self) -> bool:
+        """Read the whole block. Return whether it has a branch that matters and nothing that is unknown here."""
+        if self.body.lstrip().startswith("#"):
+            return False
+        try:
+            self.block()
+            self.end()
+        except (_NotReadError, IndexError):
+            return False
+        return bool(self.branches or self.handlers)
+
+    def written(self, setting: str, first: int) -> str:
+        """Return the body with its marks from ``first`` on, which it publishes at its end and before each RETURN."""
+        numbers = range(first, self.count + 1)
+        ran = ", ".join(f"CASE WHEN review_{each} THEN '{each}' END" for each in numbers)
+        known = f"nullif(pg_catalog.current_setting('{setting}', true), '')"
+        publish = f"PERFORM pg_catalog.set_config('{setting}', pg_catalog.concat_ws(',', {known}, {ran}), false);"
+        variables = " ".join(f"review_{each} boolean;" for each in numbers)
+        body = self._with_marks(publish).rstrip().removesuffix(";")
+        return f"DECLARE {variables} BEGIN {body}; {publish} END"
+
+    def _with_marks(self, publish: str) -> str:
         text = self.body
         for position, number in sorted(self._inserts, key=lambda each: each[0], reverse=True):
             added = publish if number is None else f"review_{number} := true;"

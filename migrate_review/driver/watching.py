@@ -216,7 +216,7 @@ class Watch:
         sql = bound(cursor, statement, parameters)
         if self._marked is not None:
             sql = self._marked.unmarked(sql)
-            ran = self._ask(conn, f"SELECT current_setting('{plpgsql.SETTING}', true)")
+            ran = self._ask(conn, f"SELECT current_setting('{self._marked.setting}', true)")
             self.left_out += self._marked.left_out(ran or "")
         taken: dict[str, Any] = {"locks": [], "scanned": [], "rewritten": [], "read": {}, "changed": {}, "locked": {}}
         if before is not None:

@@ -61,6 +61,13 @@ LEFT_OUT = {
         sql("DO $$ BEGIN IF (SELECT count(*) FROM people) > 1000000 THEN DELETE FROM people; END IF; END $$"),
         "the DO block did not run: IF (SELECT count(*) FROM people) > 1000000 THEN",
     ),
+    "do_block_of_several": (
+        sql(
+            "SELECT 1; DO $$ BEGIN IF true THEN PERFORM 1; END IF; END $$; -- the second\n"
+            "DO $x$ BEGIN IF false THEN DELETE FROM people; END IF; END $x$; SELECT ';'"
+        ),
+        "the DO block did not run: IF false THEN",
+    ),
     "do_block_that_catches": (
         sql("DO $$ BEGIN ALTER TABLE people ALTER name SET NOT NULL; EXCEPTION WHEN others THEN NULL; END $$"),
         "the DO block caught an error: EXCEPTION WHEN others",
@@ -191,7 +198,8 @@ def test_a_marked_block_does_what_it_did_and_publishes_its_branches(database: Da
         assert marked is not None
         assert marked.unmarked(marked.sql) == text
         ran = query(
-            database, f"{marked.sql if table == 'with_marks' else text}; SELECT current_setting('review.ran', true)"
+            database,
+            f"{marked.sql if table == 'with_marks' else text}; SELECT current_setting('{marked.setting}', true)",
         )
         found.append(query(database, f"SELECT id FROM {table} ORDER BY id"))  # noqa: S608 - constants
 
@@ -214,7 +222,6 @@ def test_a_marked_block_does_what_it_did_and_publishes_its_branches(database: Da
         "DO 'BEGIN IF a THEN DELETE FROM t; END IF; END'",
         "DO LANGUAGE plperl $$ if (a) { b } $$",
         "DO $$ #variable_conflict use_column BEGIN IF a THEN DELETE FROM t; END IF; END $$",
-        "DO $$ BEGIN IF a THEN DELETE FROM t; END IF; END $$; DO $$ BEGIN END $$",
     ],
 )
 def test_other_statements_get_no_marks(text: str) -> None:
