@@ -385,7 +385,7 @@ def test_branches_merges_and_dependencies_are_observed_on_all_that_they_stand_on
         assert session.heads == ("apart", "merged")
 
 
-def test_models_are_compared_with_head(tmp_path: Path, postgres_server: Server) -> None:
+def test_models_are_compared_with_head_in_any_time_zone(tmp_path: Path, postgres_server: Server) -> None:
     models = (
         "from sqlalchemy import Column, Integer, MetaData, String, Table\n"
         "target_metadata = MetaData()\n"
@@ -394,7 +394,9 @@ def test_models_are_compared_with_head(tmp_path: Path, postgres_server: Server) 
     tree = write_tree(
         tmp_path / "backend",
         [Rev("people", sql("CREATE TABLE people (id int PRIMARY KEY, age int)"))],
-        env_py=ENV_PY.replace("target_metadata = None\n", models),
+        env_py=ENV_PY.replace("target_metadata = None\n", models).replace(
+            "poolclass=", "connect_args={'options': '-c timezone=Asia/Tokyo -c datestyle=German'}, poolclass="
+        ),
     )
     with reviewing(tree, on=postgres_server) as session:
         assert session.drift() == ("add_column people.nick", "remove_column people.age")
