@@ -9,6 +9,9 @@ could create a function and so run code as the developer. This program starts Mi
   of another site, even if the page's host name resolves to 127.0.0.1.
 - A function's code must be an asset that the CDK has uploaded.
 
+The interface from which a running function reads its events gets the same checks. Its client, AWS's own, sends no key,
+so the client's user takes the place of the key.
+
 It runs under the interpreter of the emulator's environment, and uses nothing of this project.
 """
 
@@ -20,11 +23,13 @@ import os
 import re
 import sys
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import parse_qs, urlsplit
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+    from http.server import BaseHTTPRequestHandler
 
     Scope = MutableMapping[str, Any]
     Send = Callable[[Mapping[str, Any]], Awaitable[None]]
@@ -69,10 +74,8 @@ class AccessCheck:
 
     def _refusal(self, scope: Scope) -> str | None:
         headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
-        if "origin" in headers or headers.get("sec-fetch-site", "none") not in {"none", "same-origin"}:
-            return "web pages may not use the local cloud"
-        if _host_of(headers.get("host", "")) not in _HOSTS:
-            return "the local cloud answers to 127.0.0.1 and localhost only"
+        if reason := _from_a_page(headers):
+            return reason
         if scope["type"] == "http" and scope["method"] == "PUT" and _ANSWER.fullmatch(scope["path"]):
             return None
         signed = _CREDENTIAL.search(headers.get("authorization", ""))
@@ -81,6 +84,15 @@ class AccessCheck:
         if not any(hmac.compare_digest(given.encode(), known.encode()) for known in self._keys):
             return "the request lacks the key of the local cloud: `python -m localcloud env` prints its settings"
         return None
+
+
+def _from_a_page(headers: Mapping[str, str]) -> str | None:
+    """Return why a request may come from a web page, by its headers in lower case, or None if it does not."""
+    if "origin" in headers or headers.get("sec-fetch-site", "none") not in {"none", "same-origin"}:
+        return "web pages may not use the local cloud"
+    if _host_of(headers.get("host", "")) not in _HOSTS:
+        return "the local cloud answers to 127.0.0.1 and localhost only"
+    return None
 
 
 def _host_of(header: str) -> str:
@@ -142,6 +154,46 @@ def _allow_assets_only() -> None:
     _replace(provisioners, provision, provisioned)
 
 
+def for_own_user(handler: type[BaseHTTPRequestHandler]) -> type[BaseHTTPRequestHandler]:
+    """Return the handler of an HTTP server with the checks of a running function's interface."""
+
+    class Checked(handler):  # type: ignore[misc, valid-type]
+        def parse_request(self) -> bool:
+            if not super().parse_request():
+                return False
+            reason = _from_a_page({name.lower(): value for name, value in self.headers.items()})
+            user = _user_of(self.client_address[1], self.server.server_address[1])
+            if reason is None and user not in {None, os.getuid()}:
+                reason = "only the developer's own programs may use the local cloud"
+            if reason is not None:
+                self.send_error(403, reason)
+            return reason is None
+
+    return Checked
+
+
+def _user_of(port: int, server: int) -> int | None:
+    """Return the user whose program has a connection from this port, or None if this system does not show it."""
+    try:
+        lines = Path("/proc/net/tcp").read_text(encoding="ascii").splitlines()[1:]
+    except OSError:
+        return None
+    for _, local, remote, *rest in map(str.split, lines):
+        if (int(local.partition(":")[2], 16), int(remote.partition(":")[2], 16)) == (port, server):
+            return int(rest[4])
+    return -1
+
+
+def _check_runtime_interface() -> None:
+    worker: Any = import_module("ministack.core.lambda_runtime").ProvidedWorker
+    build = worker._build_handler_class  # noqa: SLF001
+
+    def built(self: Any, *arguments: Any) -> Any:  # noqa: ANN401
+        return for_own_user(build(self, *arguments))
+
+    worker._build_handler_class = built  # noqa: SLF001
+
+
 def _replace(module: Any, old: object, new: object) -> None:  # noqa: ANN401
     """Replace a function, also in the tables of its module."""
     for name, value in list(vars(module).items()):
@@ -174,6 +226,7 @@ def main() -> None:
     for module in (functions, import_module("ministack.core.lambda_runtime")):
         cast("Any", module).execution_credentials = of_function
     _allow_assets_only()
+    _check_runtime_interface()
     # This program runs as a script, so its neighbours are top-level modules.
     import_module("long_runs").install(is_asset)
     emulator.app = check

@@ -10,6 +10,7 @@ import multiprocessing
 import os
 import secrets
 import stat
+import sys
 import zipfile
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from localcloud import account
+from localcloud.access import for_own_user
 from localcloud.clients import client
 from tests.support import browser, http_stub
 
@@ -241,3 +243,36 @@ def test_a_functions_code_comes_from_the_cdks_assets_only(emulator: Emulator) ->
     assert not has_function(emulator, name)
     for each in (functions, s3, formation):
         each.close()
+
+
+def ask(port: int, other_user: bool, answers: Connection) -> None:  # noqa: FBT001 - of another process
+    """Read the next event of a function, as another user if possible, and send the statuses."""
+    if other_user and (other := account.unprivileged()):
+        os.setgroups([])
+        os.setgid(other.group)
+        os.setuid(other.user)
+    statuses = []
+    for headers in ({}, {"Origin": "null"}, {"Sec-Fetch-Site": "cross-site"}, {"Host": "attacker.example"}):
+        with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=30)) as connection:
+            connection.request("GET", "/2018-06-01/runtime/invocation/next", headers=headers)
+            statuses.append(connection.getresponse().status)
+    answers.send(statuses)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="other systems do not show whose connection it is")
+@pytest.mark.parametrize("other_user", [False, True], ids=["own", "other"])
+def test_the_interface_of_a_running_function_is_for_the_developers_programs(*, other_user: bool) -> None:
+    class Event(http_stub.Handler):
+        def do_GET(self) -> None:  # noqa: N802 - http.server calls it by this name
+            self.send(200, b"{}")
+
+    ours, theirs = multiprocessing.Pipe()
+    with http_stub.serve(for_own_user(Event)) as address:
+        port = int(address.rstrip("/").rpartition(":")[2])
+        process = multiprocessing.get_context("fork").Process(target=ask, args=(port, other_user, theirs))
+        process.start()
+        statuses = ours.recv()
+        process.join()
+
+    refused = other_user and account.unprivileged() is not None
+    assert statuses == [403 if refused else 200, 403, 403, 403]

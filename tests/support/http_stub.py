@@ -36,7 +36,7 @@ class _Server(ThreadingHTTPServer):
 
 
 @contextmanager
-def serve(handler: type[Handler]) -> Iterator[str]:
+def serve(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
     """Serve on a free port until the end of the context; the value is the endpoint's URL."""
     server = _Server(("127.0.0.1", 0), handler)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
