@@ -72,7 +72,7 @@ _REVISIONS = {
     "stamp": (re.compile(_ID), "head, heads, base or a revision id"),
 }
 # The name of an execution of Step Functions, which becomes part of an object's key.
-_ROLLOUT_NAME = re.compile(r"[^\s/\x00-\x1f\x7f]{1,80}")
+_ROLLOUT_NAME = re.compile(r"[^\s/\x00-\x1f\x7f\ud800-\udfff]{1,80}")
 # As RDS names a snapshot, or its ARN.
 _SNAPSHOT = re.compile(r"[A-Za-z][A-Za-z0-9:-]{0,511}")
 # No name in PostgreSQL or AWS can hold these: control characters, and surrogates, which JSON lets through.

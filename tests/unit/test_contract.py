@@ -108,6 +108,7 @@ def test_each_action_has_its_own_fields(event: object, request_: Request) -> Non
         {"target": {"schema": "x" * 64}},
         {"target": {"database": "a\x00b"}},
         {"target": {"schema": "\ud800"}},
+        {"action": "report", "rollout": {"name": "\ud800"}},
     ],
 )
 def test_a_field_that_an_action_does_not_take_is_refused(event: object) -> None:
