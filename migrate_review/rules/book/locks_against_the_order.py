@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from migrate_review.lock_modes import CONFLICTS, WRITE, shown_mode
@@ -38,6 +39,9 @@ def upgrade() -> None:
 )
 
 
+_ADDS_KEY = re.compile(r"\bADD\b.*\bREFERENCES\b", re.IGNORECASE | re.DOTALL)
+
+
 def check(case: Case) -> Iterator[Finding]:
     """Yield the first pair of tables of each transaction that it locks child before parent, in two statements."""
     before, after = case.observation.before, case.observation.after
@@ -57,6 +61,8 @@ def check(case: Case) -> Iterator[Finding]:
             continue
         if id(statement) in long:
             continue
+        # A new foreign key locks the child and then the parent, in whatever order the revision works.
+        adds_key = _ADDS_KEY.search(statement.sql) is not None
         for lock in statement.locks:
             if lock.mode not in CONFLICTS[WRITE] or lock.table in held:
                 continue
@@ -64,7 +70,7 @@ def check(case: Case) -> Iterator[Finding]:
                 (each for each, at in held.items() if at < position and lock.table in parents.get(each, ())), None
             )
             held[lock.table] = position
-            if child is not None and not found:
+            if child is not None and not found and not adds_key:
                 found = True
                 evidence = f"{child} is locked, and then {lock.table} ({shown_mode(lock.mode)})"
                 yield case.found(RULE, evidence, parent=lock.table, child=child)
