@@ -167,12 +167,12 @@ def _layout(
         )
     project = project_within(backend, config_files[0].parent)
     script_location = options.get_alembic_option("script_location")
-    if not script_location:
+    if needs_app(config_files[0].with_name("env.py")):
         # Flask-Migrate sets it to the folder of the configuration.
-        if not needs_app(config_files[0].with_name("env.py")):
-            _refuse_named_sections(options, config)
-            raise PackageError(f"{config} has no script_location; write it as: script_location = %(here)s/alembic")
         script_location = config_files[0].parent.relative_to(project).as_posix()
+    if not script_location:
+        _refuse_named_sections(options, config)
+        raise PackageError(f"{config} has no script_location; write it as: script_location = %(here)s/alembic")
     folder = _working_folder(backend, project, config_files[0].parent, script_location)
     paths = _Paths(backend, folder, project)
     roots = tuple(_import_roots(paths, options.get_prepend_sys_paths_list() or (), local_packages))
@@ -246,7 +246,8 @@ def _import_roots(
     paths: _Paths, prepend_sys_path: Iterable[str], local_packages: Iterable[Path]
 ) -> Iterable[ImportRoot]:
     backend = paths.backend
-    yield ImportRoot(backend, BACKEND)
+    for source in dict.fromkeys((backend, paths.project)):  # an installer would put the project's packages on the path
+        yield ImportRoot(source, BACKEND / source.relative_to(backend).as_posix())
     for entry in prepend_sys_path:
         source = paths.find(entry.strip(), option="prepend_sys_path")
         yield ImportRoot(source, BACKEND / source.relative_to(backend).as_posix())

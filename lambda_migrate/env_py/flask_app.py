@@ -40,8 +40,9 @@ def to_paste(name: str) -> str:
 
 
 def set_script_location(config: Config, path: Path) -> None:
-    """Set script_location to the folder of the configuration, as Flask-Migrate does, if the file does not have it."""
-    if not config.get_main_option("script_location") and (path.parent / "env.py").is_file():
+    """Set script_location to the folder of the configuration, as Flask-Migrate does, also if the file has another."""
+    env_py = path.parent / "env.py"
+    if env_py.is_file() and (not config.get_main_option("script_location") or needs_app(env_py)):
         config.set_main_option("script_location", str(path.parent).replace("%", "%%"))
 
 

@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
+from alembic.config import Config
 from uv import find_uv_bin
 
 from infra.package import PackageError, Platform, Selection, build, flask_app, lock_discovery
@@ -20,6 +21,7 @@ from infra.package.layout import read_layout
 from infra.package.requirements import read_requirements
 from infra.package.resolving import backend_pins
 from lambda_migrate.env_py.current_app import is_needed
+from lambda_migrate.env_py.flask_app import set_script_location
 from tests.support.backends import ENV, INI, REVISION, lock, make_backend, write
 from tests.support.trees import Rev, sql, write_tree
 
@@ -246,6 +248,31 @@ def make_flask_backend(folder: Path, **files: str) -> Path:
     (backend / "alembic").rename(backend / "migrations")
     write(backend, **{"migrations/alembic.ini": "[alembic]\n", "migrations/env.py": FLASK})
     return backend
+
+
+def test_flask_migrates_folder_counts_and_not_a_script_location_of_the_file(tmp_path: Path) -> None:
+    ini = "[alembic]\nscript_location = alembic\n"
+    backend = make_flask_backend(tmp_path / "shop", **{"wsgi.py": "app = Flask(__name__)\n"})
+    write(backend, **{"migrations/alembic.ini": ini})
+    assert read_layout(backend).tree == backend / "migrations"
+    config = Config(str(backend / "migrations/alembic.ini"))
+    set_script_location(config, backend / "migrations/alembic.ini")
+    assert config.get_main_option("script_location") == str(backend / "migrations")
+    # Other trees keep theirs.
+    write(backend, **{"migrations/env.py": ENV})
+    config = Config(str(backend / "migrations/alembic.ini"))
+    set_script_location(config, backend / "migrations/alembic.ini")
+    assert config.get_main_option("script_location") == "alembic"
+
+
+def test_a_package_of_a_project_below_the_backend_has_the_tree(tmp_path: Path) -> None:
+    repository = below(
+        tmp_path / "shop", "server", **{"alembic.ini": "[alembic]\nscript_location = shop.db:migrations\n"}
+    )
+    write(repository / "server", **{"pyproject.toml": "[project]\nname = 'shop'\n", "shop/db/__init__.py": ""})
+    (repository / "server/alembic").rename(repository / "server/shop/db/migrations")
+    layout = read_layout(repository)
+    assert layout.packaged(layout.tree).as_posix() == "backend/server/shop/db/migrations"
 
 
 def test_a_sourceless_tree_is_named(tmp_path: Path) -> None:
