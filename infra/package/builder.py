@@ -28,6 +28,7 @@ from infra.package import (
 )
 from infra.package.bytecode import compile_all, find_interpreter
 from infra.package.distributions import Distribution, Needs
+from infra.package.env_py import is_async
 from infra.package.errors import PackageError
 from infra.package.graph import Graph, read_graph
 from infra.package.imports import Files, imported_names
@@ -152,7 +153,13 @@ def build(
             imported = traced(copies, own, selection, destination, with_lambdas=bool(lambdas))
             pins = tuple(pin for pin in pins if pin.name in imported)
         ours = distributions.write(function_pins(platform), platform, staging, LIBRARIES, Needs(ours=True), Index())
-        written = libraries.write(replace(locked, pins=pins), own.reached, destination, may_lack_some=may_lack_some)
+        written = libraries.write(
+            replace(locked, pins=pins),
+            own.reached,
+            destination,
+            may_lack_some=may_lack_some,
+            is_async=_is_async(layout),
+        )
         if lambdas and platform.python is None:
             # This machine's Python lacks what Lambda's own has.
             distributions.write(pins_of_lambda(platform), platform, staging, LAMBDAS_LIBRARIES, needs, Index())
@@ -165,7 +172,7 @@ def build(
             limit.check(files, written.site, ours, written.loaded)
         site = written.site
         _copy_all(copies, layout, staging)
-        manifest.write(staging, layout, graph, platform, locked.drivers)
+        manifest.write(staging, layout, graph, platform, written.drivers)
         if interpreter := find_interpreter(platform):
             compile_all(staging, _python(copies), interpreter)
         marker.write_marker(staging)
@@ -280,6 +287,12 @@ def _function_files() -> Files:
         for path, file in files.items()
         if not any(part == "__pycache__" or part.startswith(".") for part in path.parts)
     }
+
+
+def _is_async(layout: Layout) -> bool:
+    """Return whether env.py runs an event loop, or may do so because a distribution has it."""
+    env_py = layout.tree / "env.py"
+    return not env_py.is_absolute() or is_async(env_py.read_text(encoding="utf-8", errors="replace"))
 
 
 def _copy_all(copies: Files, layout: Layout, staging: Path) -> None:

@@ -61,6 +61,11 @@ def has_loop(env_py: str) -> bool:
     return _has_loop(module, _own_functions(module))
 
 
+def is_async(env_py: str) -> bool:
+    """Return whether env.py may run an event loop. It names asyncio, anyio or a coroutine then."""
+    return re.search(r"async|anyio|await|run_sync", env_py) is not None
+
+
 def _has_loop(module: ast.Module, own_functions: set[str]) -> bool:
     repeated = [node for loop in ast.walk(module) if isinstance(loop, _LOOPS) for node in ast.walk(loop)]
     runs = own_functions | {"context.run_migrations"}

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 # The process of env.py needs these even if the backend does not import them.
 _OF_ENV_PY = frozenset({"alembic", "sqlalchemy"})
 _DRIVERS = frozenset({"asyncpg", "pg8000", "psycopg", "psycopg-binary", "psycopg-c", "psycopg2", "psycopg2-binary"})
+_PSYCOPG2 = ("psycopg2", "psycopg2-binary")
 # SQLAlchemy imports it for asyncio, by an extra that locks do not note.
 _FOR_ASYNCIO = "greenlet"
 # Libraries that are imported without their name in the code: time zones, and SQLAlchemy's drivers.
@@ -44,11 +45,15 @@ _BY_NAME = frozenset({*_DRIVERS, _FOR_ASYNCIO, "psycopg-pool", "tzdata"})
 
 @dataclass(frozen=True)
 class Written:
-    """The libraries in a package, those of them that the tree may load, and lines about those that are not in it."""
+    """The libraries in a package, and lines about those that are not in it.
+
+    ``loaded`` are those that the tree may load, ``drivers`` the PostgreSQL drivers.
+    """
 
     site: Site
     pins: tuple[Pin, ...]
     loaded: frozenset[str]
+    drivers: tuple[str, ...]
     warnings: tuple[str, ...]
 
 
@@ -67,13 +72,20 @@ class Destination:
         return distributions.write(pins, self.platform, self.package, BACKEND_LIBRARIES, self.needs, index)
 
 
-def write(locked: BackendPins, reached: Reached, destination: Destination, *, may_lack_some: bool = False) -> Written:
-    """Write the backend's libraries.
+def write(
+    locked: BackendPins,
+    reached: Reached,
+    destination: Destination,
+    *,
+    may_lack_some: bool = False,
+    is_async: bool = True,
+) -> Written:
+    """Write the backend's libraries. ``is_async``: env.py runs an event loop, so it needs a driver for it.
 
     With ``may_lack_some``, those that are too large for Lambda are not downloaded if nothing needs them. Raises
     `PackageError` if a needed one is not available.
     """
-    return _Writer(locked, reached, destination, may_lack_some=may_lack_some).write()
+    return _Writer(locked, reached, destination, may_lack_some=may_lack_some, is_async=is_async).write()
 
 
 def without_unused(written: Written, destination: Destination) -> Written:
@@ -97,7 +109,10 @@ def _about_unused(pins: Iterable[Pin]) -> str:
 
 
 class _Writer:
-    def __init__(self, locked: BackendPins, reached: Reached, destination: Destination, *, may_lack_some: bool) -> None:
+    def __init__(
+        self, locked: BackendPins, reached: Reached, destination: Destination, *, may_lack_some: bool, is_async: bool
+    ) -> None:
+        self._is_async = is_async
         self._locked = locked
         self._reached = reached
         self._destination = destination
@@ -124,7 +139,7 @@ class _Writer:
         self._refuse_imports_of_nothing()
         if self._site is None:  # pragma: no cover - env.py's process needs alembic
             raise PackageError(f"{self._destination.requirements.lock.name} has no distribution")
-        return Written(self._site, tuple(self._pins), frozenset(self._wanted()), tuple(self._warnings()))
+        return Written(self._site, tuple(self._pins), frozenset(self._wanted()), self._drivers, tuple(self._warnings()))
 
     def _add_wheels(self, pins: list[Pin]) -> None:
         """Add distributions, and put those without a wheel aside."""
@@ -210,6 +225,8 @@ class _Writer:
         closure = self._installed.closure(loaded, certain=True)
         needed: dict[str, str] = {}
         for pin in self._aside:
+            if self._is_lent(pin.name):
+                continue
             if found := may_provide(pin.name, surely(self._missing())):
                 needed[pin.name] = f"imported by {found.shown}"
             elif requirers := self._installed.requirers(pin.name, closure):
@@ -226,11 +243,24 @@ class _Writer:
             return "asyncpg" in has
         return name in _DRIVERS and has.isdisjoint(_DRIVERS - {"psycopg"})
 
+    def _is_lent(self, name: str) -> bool:
+        """Return whether the function's psycopg2 is enough: for psycopg2, and for asyncpg without an event loop."""
+        if name == _FOR_ASYNCIO:
+            return not self._is_async
+        imported = surely(self._reached.foreign)
+        of_asyncio = name == "asyncpg" and not self._is_async and not any(one.imported.top == name for one in imported)
+        return not self._drivers and (name in _PSYCOPG2 or of_asyncio)
+
+    @property
+    def _drivers(self) -> tuple[str, ...]:
+        """The drivers that are written."""
+        return replace(self._locked, pins=tuple(self._pins), aside=()).drivers
+
     def _loaded(self, imports: Iterable[Foreign]) -> set[str]:
         return set().union(*(self._installed.find(one.imported) or () for one in imports))
 
     def _missing(self) -> list[Foreign]:
-        drivers = () if self._locked.drivers else ("psycopg2",)
+        drivers = () if self._drivers else ("psycopg2",)
         lambdas = LAMBDAS if self._locked.names.isdisjoint({"boto3", "botocore"}) else ()
         return missing(self._reached, self._installed, self._destination.platform, others={*drivers, *lambdas})
 

@@ -25,6 +25,7 @@ _ABOUT_EXTRAS = re.compile(
     r"""extra\s*==\s*["'](?P<extra>[^"']+)["']|["'](?P<of_extras>[^"']+)["']\s+in\s+extras"""
     r"""|["'](?P<group>[^"']+)["']\s+in\s+dependency_groups"""
 )
+_ALWAYS = "python_version >= '3'"
 _SOURCES = ("git", "revision", "ref", "subdirectory", "path", "url")
 
 
@@ -128,7 +129,8 @@ def _poetry(lock: Path, chosen: Chosen) -> Iterator[str]:
         extras = content.get("extras", {})
         lines = [line for extra in chosen.extras for line in extras.get(extra, ())]
         reached = _reached(packages, lock.parent / "pyproject.toml", lines, chosen.group)
-        markers = {id(one): None for one in packages if canonicalize_name(one["name"]) in reached}
+        names = {id(one): canonicalize_name(one["name"]) for one in packages}
+        markers = {key: reached[name] for key, name in names.items() if name in reached}
     for package in packages:
         if id(package) in markers:
             hashes = [one["hash"] for one in package.get("files", ())]
@@ -142,12 +144,18 @@ def _poetry_source(source: Table) -> Table:
     return {**source, "git": source["url"], "revision": source.get("resolved_reference") or source.get("reference")}
 
 
-def _reached(packages: Iterable[Table], pyproject: Path, more: Iterable[str], group: str | None) -> set[str]:
-    """Return the distributions that the project's dependencies reach in a lock of Poetry 1, which has no groups."""
+def _reached(
+    packages: Iterable[Table], pyproject: Path, more: Iterable[str], group: str | None
+) -> dict[str, str | None]:
+    """Return the distributions that the project's dependencies reach in a lock of Poetry 1, which has no groups.
+
+    Each has the markers of the dependencies that lead to it, None if one of these has no marker.
+    """
     by_name: dict[str, Table] = {canonicalize_name(package["name"]): package for package in packages}
     project = read_toml(pyproject)
     waiting = list(_roots(project) if group is None else _roots_of_group(project, group))
     waiting += [(canonicalize_name(found[0]), ()) for found in map(re.compile(r"[\w.-]+").match, more) if found]
+    conditions: dict[str, set[str]] = {name: {""} for name, _ in waiting}
     reached: set[str] = set()
     seen: set[tuple[str, tuple[str, ...]]] = set()
     while waiting:
@@ -167,7 +175,14 @@ def _reached(packages: Iterable[Table], pyproject: Path, more: Iterable[str], gr
             optional = all(isinstance(one, dict) and one.get("optional") for one in several)
             if not optional or canonicalize_name(dependency) in wanted:
                 waiting.append((canonicalize_name(dependency), _extras(several)))
-    return reached
+                theirs = {one.get("markers", "") if isinstance(one, dict) else "" for one in several}
+                conditions.setdefault(canonicalize_name(dependency), set()).update(
+                    _ABOUT_EXTRAS.sub(_ALWAYS, each) for each in theirs
+                )
+    return {
+        name: None if "" in conditions[name] else " or ".join(f"({each})" for each in sorted(conditions[name]))
+        for name in reached
+    }
 
 
 def _roots(project: Table) -> Iterator[tuple[str, tuple[str, ...]]]:

@@ -11,7 +11,8 @@ import pytest
 from infra.package import PackageError, Platform, Selection, build
 from infra.package.layout import BACKEND_LIBRARIES
 from infra.package.uv_messages import place_that_failed
-from tests.support.backends import ENV, make_backend
+from lambda_migrate.revisions.manifest import read_manifest
+from tests.support.backends import ENV, make_backend, write
 from tests.support.distributions import make_sdist, make_source, make_wheel, serving
 
 if TYPE_CHECKING:
@@ -45,6 +46,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     make_wheel(index, "zz-shop-user", {"zz_shop_user.py": "import zz_shop_native\n"}, "zz-shop-native")
     make_wheel(index, "zz-shop-maybe", {"zz_shop_maybe.py": ""}, "zz-shop-native ; python_version < '3.9'")
     make_wheel(index, "zz-shop-older", {"zz_shop_older.py": ""}, tag=FOR_312)
+    for driver in ("asyncpg", "psycopg2-binary"):
+        make_sdist(index, driver, {f"{driver.partition('-')[0]}.py": ""}, native=True)
     make_wheel(index, "zz-shop-old", {"zz_shop_old.py": "import pkg_resources\n"})
     make_wheel(index, "zz-shop-asks", {"zz_shop_asks.py": "import pkg_resources\n"}, "setuptools>=16")
     make_wheel(index, "zz-shop-plain", {"zz_shop_plain.py": ""})
@@ -134,6 +137,24 @@ def test_needed_distributions_without_a_wheel_are_listed_with_their_importers(tm
 def test_a_python_that_has_wheels_for_all_is_named(tmp_path: Path, index: str) -> None:
     with pytest.raises(PackageError, match=r"python3\.12 has wheels for all of them"):
         packaged(tmp_path, index, "zz-shop-older==1.0\n", "import zz_shop_older", ARM)
+
+
+ASYNC_ENV = ENV + "import asyncio\nasync def main(): ...\nasyncio.run(main())\n"
+
+
+def test_the_function_lends_psycopg2_for_drivers_without_a_wheel(tmp_path: Path, index: str) -> None:
+    text = f"--extra-index-url {index}\nalembic\nsqlalchemy\nasyncpg==1.0\npsycopg2-binary==1.0\n"
+    backend = make_backend(tmp_path / "shop", **{"requirements.txt": text, "app/models.py": "import psycopg2\n"})
+    built = build(backend, tmp_path / "out", HERE)
+    assert names(built).isdisjoint({"asyncpg", "psycopg2-binary"})
+    assert read_manifest((built.directory / "manifest.json").read_text()).drivers == ()
+    assert "asyncpg==1.0, psycopg2-binary==1.0" in str(built.warnings)
+    # psycopg2 does not help an event loop, nor a module that imports the other driver.
+    for files in ({"alembic/env.py": ASYNC_ENV}, {"app/models.py": "import asyncpg\n"}):
+        write(backend, **files)
+        with pytest.raises(PackageError, match=r"asyncpg==1\.0 .* cannot be built without a compiler"):
+            build(backend, tmp_path / "another", HERE)
+        write(backend, **{"alembic/env.py": ENV})
 
 
 @pytest.mark.parametrize("name", ["zz-shop-old", "zz-shop-asks"])

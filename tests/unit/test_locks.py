@@ -81,6 +81,23 @@ def test_poetry_1_follows_the_projects_dependencies(tmp_path: Path) -> None:
     assert names == ["alembic", "mako", "markupsafe", "psycopg", "psycopg-binary", "sqlalchemy"]
 
 
+def test_poetry_1_keeps_the_markers_of_dependencies(tmp_path: Path) -> None:
+    lock = (
+        poetry("alembic", "1.14.1", "[package.dependencies]", 'mako = "*"',
+               'zoneinfo = {version = "*", markers = "python_version < \\"3.9\\""}',
+               'typing = {version = "*", markers = "python_version < \\"3.9\\""}')
+        + poetry("mako", "1.3.8", "[package.dependencies]", 'typing = "*"',
+                 'zoneinfo = {version = "*", markers = "sys_platform == \\"win32\\""}')
+        + poetry("typing", "1.0") + poetry("zoneinfo", "1.0")
+    )  # fmt: skip
+    write(tmp_path, **{"poetry.lock": lock, "pyproject.toml": POETRY_1})
+    lines = read_lock(tmp_path / "poetry.lock")
+    assert [line.partition(" --hash")[0] for line in lines[2:]] == [
+        "typing==1.0",
+        'zoneinfo==1.0 ; (python_version < "3.9") or (sys_platform == "win32")',
+    ]
+
+
 def test_pdm(tmp_path: Path) -> None:
     def package(name: str, *lines: str) -> str:
         return f'[[package]]\nname = "{name}"\nversion = "1.0"\n{FILES}' + "".join(f"{line}\n" for line in lines)
