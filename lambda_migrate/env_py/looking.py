@@ -10,7 +10,7 @@ its end. A commit becomes a savepoint, and a rollback returns to the last one. S
   everything is rolled back.
 
 Outside of these transactions the sessions are read-only by default. So is a session of an async driver that env.py
-opens without SQLAlchemy. A session of psycopg2 or psycopg is held in any case.
+opens without SQLAlchemy. A session of psycopg2, psycopg or pg8000 is held in any case.
 """
 
 from __future__ import annotations
@@ -153,6 +153,8 @@ class Looking:
             self._hold_psycopg2(importlib.import_module("psycopg2"), importlib.import_module("psycopg2.extensions"))
         with suppress(ImportError):
             self._hold_psycopg(importlib.import_module("psycopg"))
+        with suppress(ImportError):
+            self._hold_pg8000(importlib.import_module("pg8000"))
 
     def render(self) -> None:
         """Begin to render a plan. A write of a revision is an error of its entry then: env.py need not run again."""
@@ -229,6 +231,25 @@ class Looking:
                 looking.set_autocommit(self, value)
 
         psycopg.Connection, psycopg.connect = Connection, Connection.connect
+
+    def _hold_pg8000(self, pg8000: Any) -> None:  # noqa: ANN401 - a module
+        looking = self
+
+        class Connection(pg8000.Connection):  # type: ignore[misc, no-any-unimported]
+            # The driver itself begins transactions only without autocommit.
+            autocommit = property(lambda _: False, looking.set_autocommit)
+
+            def cursor(self) -> Any:  # noqa: ANN401
+                looking.hold(self)
+                return super().cursor()
+
+            def commit(self) -> None:
+                looking.commit(self)
+
+            def rollback(self) -> None:
+                looking.rollback(self)
+
+        pg8000.Connection = Connection
 
     def session(self, driver: Any) -> _Held:  # noqa: ANN401 - each driver has its own connection
         """Return the session of a driver's connection."""
@@ -324,7 +345,9 @@ class Looking:
         dialect.set_readonly = self._set_readonly
         if dialect.is_async or not self.may_write:
             return None
-        address = repr((dialect.driver, place, sorted(options.items(), key=str)))
+        # psycopg gets an object of each engine's own, too.
+        written = sorted(each for each in options.items() if isinstance(each[1], (str, int)))
+        address = repr((dialect.driver, place, written))
         self._addresses[id(entry)] = address
         driver, used_by = self._idle.pop(address, (None, None))
         if used_by is not None:
@@ -477,7 +500,7 @@ def _make_others_read_only(connection: sqlalchemy.Connection, *_: object) -> Non
 
 def _is_postgresql(driver: Any) -> bool:  # noqa: ANN401
     module: str = _driver_class(driver).__module__
-    return module.startswith(("psycopg", "sqlalchemy.dialects.postgresql"))
+    return module.startswith(("psycopg", "pg8000", "sqlalchemy.dialects.postgresql"))
 
 
 def _driver(pooled: Any) -> Any:  # noqa: ANN401
