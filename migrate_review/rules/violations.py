@@ -70,6 +70,7 @@ def checks(observation: Observation) -> Iterator[Check]:
         yield from _of_computed(names)
         yield from _of_domains(names)
         yield from _of_partitions(names)
+        yield from _of_detached(names)
 
 
 @dataclass(frozen=True)
@@ -542,3 +543,28 @@ def _of_partitions(names: _Names) -> Iterator[Check]:
     source = names.source(condition) if "satisfies_hash_partition" not in condition else None
     query = f"SELECT * FROM {source} WHERE NOT ({condition})" if source is not None else None  # noqa: S608
     yield Check("check", table, (), None, query, (table,))
+
+
+def _of_detached(names: _Names) -> Iterator[Check]:
+    """Yield that no row refers to the rows of a table that is no partition any more."""
+    if names.was.partition_rows is None or names.now.partition_rows is not None:
+        return
+    above, parents = names.was.name, difference.parents(names.before)
+    owners = []
+    while (above := parents.get(above, "")) != "":
+        owners.append(above)
+    for other in names.before.tables:
+        for constraint in other.constraints:
+            found = _REFERENCES.search(constraint.definition)
+            if found is None or constraint.references not in owners or not constraint.validated:
+                continue
+            target = split(in_parentheses(constraint.definition[found.end() :])[0])
+            pairs = zip(target, constraint.columns, strict=True)
+            equal = " AND ".join(f"there.{their.strip()} = here.{identifier(mine)}" for their, mine in pairs)
+            query = (
+                f"SELECT here.* FROM {other.name} AS here"  # noqa: S608
+                f" WHERE EXISTS (SELECT FROM {names.was.name} AS there WHERE {equal})"
+            )
+            yield Check(
+                "foreign_key", other.name, constraint.columns, constraint.name, query, (other.name, names.was.name)
+            )

@@ -57,6 +57,7 @@ CREATE TABLE halves_rest_1 PARTITION OF halves_rest FOR VALUES IN (1)
 CREATE TABLE hashed (id bigint CONSTRAINT pk_hashed PRIMARY KEY) PARTITION BY HASH (id)
 CREATE TABLE hashed_0 PARTITION OF hashed FOR VALUES WITH (MODULUS 2, REMAINDER 0)
 CREATE TABLE hashed_1 PARTITION OF hashed FOR VALUES WITH (MODULUS 2, REMAINDER 1)
+CREATE TABLE hashing (id bigint, hash bigint CONSTRAINT fk_hash REFERENCES hashed (id))
 CREATE TABLE lines (id bigint CONSTRAINT pk_lines PRIMARY KEY, row_id bigint CONSTRAINT fk_row REFERENCES rows (id)
  ON DELETE CASCADE, text varchar(9))
 """.replace("\n ", " ")
@@ -65,7 +66,7 @@ CREATE TABLE lines (id bigint CONSTRAINT pk_lines PRIMARY KEY, row_id bigint CON
 )
 UNDO = """
 DROP TABLE naming, named, unkeyed, keyed, worded, made
-DROP TABLE halves, hashed, typed, loose, spare, lines, heirs, "Odd Names", pairs, parts, rows, parents
+DROP TABLE hashing, halves, hashed, typed, loose, spare, lines, heirs, "Odd Names", pairs, parts, rows, parents
 DROP DOMAIN amount, small, number, word
 DROP COLLATION alike
 DROP TYPE mood, grade, address
@@ -247,6 +248,11 @@ CHECKS: dict[str, tuple[str, str, tuple[str, str, list[str]], str, int]] = {
         "ALTER TABLE spare ATTACH PARTITION loose FOR VALUES FROM (1000) TO (2000)",
         "ALTER TABLE spare DETACH PARTITION loose",
         ("check", "loose", []), "UPDATE loose SET id = CASE id WHEN 1001 THEN 7 ELSE 2000 END WHERE id < 1004", 3,
+    ),
+    "referred_to_and_detached": (
+        "ALTER TABLE hashed DETACH PARTITION hashed_0",
+        "ALTER TABLE hashed ATTACH PARTITION hashed_0 FOR VALUES WITH (MODULUS 2, REMAINDER 0)",
+        ("foreign_key", "hashing", ["hash"]), "INSERT INTO hashing SELECT id, id FROM hashed_0 ORDER BY id LIMIT 2", 2,
     ),
     "beside_a_divided_default": (
         "CREATE TABLE halves_1 PARTITION OF halves FOR VALUES FROM (1) TO (5)", "DROP TABLE halves_1",
