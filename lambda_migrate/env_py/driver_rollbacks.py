@@ -38,7 +38,8 @@ def watch(note: Callable[[Any], None]) -> None:
 
 def _use_class_in_python(dialect: Any, _: object, __: object, options: dict[str, Any]) -> None:  # noqa: ANN401
     """Let psycopg2 make connections whose method can be replaced: its own class is written in C."""
-    if dialect.driver == "psycopg2":
+    # An engine may have another module in its place, which need not know this argument.
+    if getattr(dialect.dbapi, "__name__", "") == "psycopg2":
         options.setdefault("connection_factory", _psycopg2_class())
 
 
