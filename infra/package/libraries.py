@@ -13,7 +13,7 @@ import shutil
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from infra.package import distributions, limit
+from infra.package import distributions, limit, own_folders
 from infra.package.errors import PackageError
 from infra.package.from_source import NotPureError, version_of
 from infra.package.import_graph import When
@@ -297,8 +297,14 @@ class _Writer:
         """Refuse a package in which env.py, the tree or a module that they load could not be imported."""
         if found := surely(self._missing()):
             lock, platform = self._destination.requirements.lock.name, self._destination.platform
+            nothing = f"nothing in the package provides {_imports(found)}"
+            if beside := own_folders.beside(self._destination.requirements.backend, found[0].imported.top):
+                raise PackageError(
+                    f"{nothing}: {found[0].imported.top} is in {beside.folder}, outside of the backend; make"
+                    f" {beside.repository} the backend (BACKEND, or the stage's setting `backend`)"
+                )
             raise PackageError(
-                f"nothing in the package provides {_imports(found)}: {lock} does not have it, Python 3.{platform.minor}"
+                f"{nothing}: {lock} does not have it, Python 3.{platform.minor}"
                 " does not, and no folder of the backend from which Alembic imports; add what is missing to the lock,"
                 " or name its folder in prepend_sys_path; a module that only the operating system has can be missing"
                 " if it is imported in a `try` that catches ImportError"

@@ -12,6 +12,7 @@ from infra.package import import_graph
 from infra.package.imports import backend_files
 from infra.package.installed import LAMBDAS, may_provide, standard_library, surely
 from infra.package.layout import BACKEND, BACKEND_LIBRARIES, ImportRoot
+from infra.package.project_table import folders_above
 from infra.package.sources import folders_below
 
 if TYPE_CHECKING:
@@ -58,9 +59,27 @@ def _place(folder: Path, layout: Layout, found: Reached) -> PurePosixPath:
     return BACKEND_LIBRARIES
 
 
+@dataclass(frozen=True)
+class Beside:
+    """A folder of the backend's repository, outside of the backend, and the folder that contains both."""
+
+    folder: Path
+    repository: Path
+
+
+def beside(backend: Path, name: str) -> Beside | None:
+    """Return the folder of the backend's repository from which a module outside of the backend can be imported."""
+    for above in folders_above(backend):
+        if folder := next((each for each in folders_below(above, _DEEPEST) if _has(each, name)), None):
+            return Beside(folder, above)
+    return None
+
+
 def _folder_of(name: str, layout: Layout) -> Path | None:
     known = {root.source for root in layout.import_roots}
-    for folder in folders_below(layout.backend, _DEEPEST):
-        if folder not in known and ((folder / name / "__init__.py").is_file() or (folder / f"{name}.py").is_file()):
-            return folder
-    return None
+    below = folders_below(layout.backend, _DEEPEST)
+    return next((folder for folder in below if folder not in known and _has(folder, name)), None)
+
+
+def _has(folder: Path, name: str) -> bool:
+    return (folder / name / "__init__.py").is_file() or (folder / f"{name}.py").is_file()

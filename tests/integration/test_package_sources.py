@@ -189,6 +189,18 @@ def test_an_import_that_finds_nothing_is_named(tmp_path: Path, files: dict[str, 
     assert missing in str(refused.value)
 
 
+def test_a_module_beside_the_backend_is_named_with_the_repository(tmp_path: Path) -> None:
+    write(tmp_path / "shop", **{".git/HEAD": "", "libraries/zz_shared/__init__.py": ""})
+    backend = make_backend(tmp_path / "shop" / "api", **{"app/models.py": "import zz_shared\n"})
+    with pytest.raises(
+        PackageError, match=r"zz_shared \(app/models\.py:1\): zz_shared is in .*/shop/libraries, out"
+    ) as no:
+        build(backend, tmp_path / "out", HERE)
+    assert str(no.value).endswith(f"make {tmp_path}/shop the backend (BACKEND, or the stage's setting `backend`)")
+    built = build(tmp_path / "shop", tmp_path / "out", HERE)
+    assert list(built.directory.rglob("zz_shared/__init__.py"))
+
+
 def test_so_are_those_of_upgrade_and_downgrade(tmp_path: Path) -> None:
     files = {
         "alembic/versions/b2.py": REVISION_B.format(up="from app import deep", down="from gone2.deep import x"),
