@@ -32,7 +32,6 @@ def install(  # noqa: PLR0913 - what a run and a review do differently
     commits: bool = True,
     around: Callable[[], AbstractContextManager[None]] = nullcontext,
     before_revisions: Callable[[MigrationContext], None] | None = None,
-    holds_setting: Callable[[], bool] = lambda: False,
 ) -> list[Transactions]:
     """Wrap ``configure`` and ``run_migrations`` of this instance. Return the transactions of each call, as they come.
 
@@ -41,7 +40,6 @@ def install(  # noqa: PLR0913 - what a run and a review do differently
     transaction: ``set_held_open`` gets whether they do. Without ``commits``, no transaction of env.py is committed.
     ``run_migrations`` runs within ``around``.
     ``before_revisions`` is called when env.py runs its migrations, before Alembic reads the version table.
-    ``holds_setting`` is called at the end of each revision. It returns whether the next ones share its transaction.
 
     The wrapped ``configure`` raises:
         ConfigurationError: env.py gives no connection, asks for SQL, or comes from Alembic's multidb template.
@@ -77,7 +75,7 @@ def install(  # noqa: PLR0913 - what a run and a review do differently
             # In a transaction that env.py began before, Alembic begins and commits none.
             if not (held_open or context.as_sql):
                 shares = not per_revision and context.impl.transactional_ddl
-                installed.append(Transactions(context, online, set_held_open, holds_setting))
+                installed.append(Transactions(context, online, set_held_open))
                 installed[-1].install(Path(environment.script.dir, "env.py"), shares=shares, commits=commits)
 
     def run_wrapped(**options: Any) -> None:  # noqa: ANN401

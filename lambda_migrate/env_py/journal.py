@@ -14,7 +14,7 @@ from lambda_migrate.env_py.driver_errors import server_error
 from lambda_migrate.env_py.messages import IndexDropped, Message, StatementSkipped
 from lambda_migrate.env_py.progress import RunsOtherStatements
 from lambda_migrate.env_py.resuming import SKIPPED, Resuming
-from lambda_migrate.env_py.statements import end_of_transaction, holds_until_commit
+from lambda_migrate.env_py.statements import end_of_transaction
 from lambda_migrate.env_py.transactions import is_autocommit, is_idle
 
 if TYPE_CHECKING:
@@ -96,8 +96,6 @@ class Journal:
     # True if env.py began its own transaction around all revisions. Its end decides whether they are committed.
     held_open: bool = False
     partly_committed: bool = False
-    # True if the running revision has made a setting that holds until its transaction ends, which has not ended since.
-    holds_setting: bool = False
     # The object that blocks the running statement.
     note: str = ""
     # Tables that a revision created for its own transaction.
@@ -149,7 +147,7 @@ class Journal:
         self.revision = revision
         self.calls[-1].begun += 1
         self.calls[-1].progress.start(f"{action} {revision.revision}", self.heads)
-        self.partly_committed = self._partly_before = self._uncommitted_work = self.holds_setting = False
+        self.partly_committed = self._partly_before = self._uncommitted_work = False
         self._ended = self._rolls_back = False
 
     @contextmanager
@@ -235,7 +233,6 @@ class Journal:
         if end == "commit" and getattr(cursor, "statusmessage", None) == "ROLLBACK":
             end = "rollback"
         self.temporary.update(_ENDS_WITH_TRANSACTION.findall(statement))
-        self.holds_setting = end is None and (self.holds_setting or (self._in_body and holds_until_commit(statement)))
         # A text that ends the transaction may do work before.
         self._uncommitted_work |= _is_work(connection, statement)
         if end is not None:
@@ -284,7 +281,6 @@ class Journal:
 
     def _committed(self, connection: sqlalchemy.Connection) -> None:
         """Note the committed revisions, right before SQLAlchemy commits."""
-        self.holds_setting = False
         self._end(connection, rolled_back=False)
         if self._uncommitted_work and self.revision is not None and not (self.held_open or is_idle(connection)):
             with self._own_statements():
@@ -315,7 +311,6 @@ class Journal:
 
     def _rolled_back(self, connection: sqlalchemy.Connection) -> None:
         self._committing = None
-        self.holds_setting = False
         self._notice_commit(connection)
         # Alembic commits the transaction that it began, so it loses whatever comes after this.
         self._end(connection, rolled_back=True, always_loses=True)

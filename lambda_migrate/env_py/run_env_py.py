@@ -248,7 +248,6 @@ def _hook(
         commits=job.action in _WRITING,
         around=journal.migrations if rendering is None else nullcontext,
         before_revisions=before_revisions,
-        holds_setting=lambda: journal.holds_setting,
     )
 
 

@@ -29,30 +29,6 @@ _ROLLBACK = re.compile(
 )
 
 
-# Settings without an effect on what later statements do to the database.
-_NO_RESULT = (
-    r"\"?(?:\w*timeout|\w*work_mem|max_parallel\w*|enable_\w+|jit\w*|log_\w+|client_min_messages|application_name)\b"
-)
-_MAY_BE_LOCAL = ("LOCAL", "CONSTRAINTS", "SET_CONFIG")
-_LOCAL = re.compile(
-    rf"SET\s+LOCAL\s+(?!{_NO_RESULT})|SET\s+CONSTRAINTS\b"
-    rf"|(?:SELECT|WITH|VALUES|DO)\b.*?(?:\bSET\s+LOCAL\s+(?!{_NO_RESULT})"
-    rf"|\bset_config\s*\(\s*(?!'{_NO_RESULT})(?!.*?,\s*false\s*\)))",
-    re.IGNORECASE | re.DOTALL,
-)
-
-
-def holds_until_commit(text: str) -> bool:
-    """Return whether a statement of the text makes a setting that holds until its transaction ends.
-
-    Only settings count that change what later statements do to the database.
-    """
-    upper = text.upper()
-    if not any(word in upper for word in _MAY_BE_LOCAL):
-        return False
-    return any(_LOCAL.match(_without_comments(each).strip()) for each in split(text))
-
-
 def may_control_transaction(text: str) -> bool:
     """Return whether a statement of the text may begin or end a transaction."""
     return _MAY_CONTROL.search(text) is not None

@@ -1,19 +1,18 @@
 """Decides whether each revision gets its own transaction, or all of them share env.py's.
 
 Alembic itself runs all revisions in one transaction, unless env.py sets ``transaction_per_migration``. The function
-commits each revision, so that a later failure does not undo it. But an env.py may do something that holds until the
-end of its transaction, such as SET LOCAL, set_config(.., true), SET CONSTRAINTS or a transaction-level lock, and each
-revision must find it. Then all revisions share the transaction, as under Alembic itself. PostgreSQL does not show
-which settings are local, so a statement is assumed to make one unless it plainly does not. They also share it if
-env.py may roll the revisions back after they have run, as in a dry run. If a revision makes such a setting, the
-revisions from this one on share a transaction.
+commits each revision, so that a later failure does not undo it. But an env.py may do something that holds until the end
+of its transaction, such as SET LOCAL, set_config(.., true), SET CONSTRAINTS or a transaction-level lock, and each
+revision must find it. Then all revisions share the transaction, as under Alembic itself. PostgreSQL does not show which
+settings are local, so a statement is assumed to make one unless it plainly does not. They also share it if env.py may
+roll the revisions back after they have run, as in a dry run.
 """
 
 from __future__ import annotations
 
 import ast
 import re
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -60,13 +59,10 @@ class Transactions:
         context: MigrationContext,
         connection: sqlalchemy.Connection,
         set_held_open: Callable[[sqlalchemy.Connection, bool], None],
-        holds_setting: Callable[[], bool],
     ) -> None:
         self._context = context
         self._connection = connection
         self._set_held_open = set_held_open
-        self._holds_setting = holds_setting
-        self._in_block = False
         self._begin = context.begin_transaction
         self._run = context.run_migrations
         self._shares = False
@@ -104,7 +100,7 @@ class Transactions:
 
     def _begin_transaction(self, _per_migration: bool = False) -> Any:  # noqa: ANN401, FBT001, FBT002 - as Alembic's own
         if _per_migration:
-            return self._of_revision()
+            return self._begin(_per_migration=True)
         if not self._commits:
             return self._rolled_back()
         # With this, Alembic would begin nothing here.
@@ -115,17 +111,6 @@ class Transactions:
             self._context._transaction_per_migration = True  # noqa: SLF001
 
     @contextmanager
-    def _of_revision(self) -> Iterator[None]:
-        """Commit a revision at its end, unless the next ones must find a setting that ends with the transaction."""
-        with ExitStack() as stack:
-            stack.enter_context(self._begin(_per_migration=True))
-            yield
-            if self._in_block and self._holds_setting():
-                self._set_held_open(self._connection, True)  # noqa: FBT003 - the value of a setter
-                self._context._in_external_transaction = True  # noqa: SLF001
-                stack.pop_all()
-
-    @contextmanager
     def _rolled_back(self) -> Iterator[SimpleNamespace]:
         try:
             yield SimpleNamespace(commit=lambda: None, rollback=lambda: rollback(self._connection))
@@ -134,7 +119,7 @@ class Transactions:
 
     def _run_migrations(self, **options: Any) -> None:  # noqa: ANN401 - the options of any revision
         context, connection = self._context, self._connection
-        self._in_block = in_block = context._transaction is not None  # noqa: SLF001
+        in_block = context._transaction is not None  # noqa: SLF001
         shares = self._shares and (self._may_have_made_something_local() or (in_block and self._may_discard()))
         if self._is_in_env_pys_transaction() or shares:
             if self._commits and not (connection.in_transaction() or begins_by_itself(connection)):

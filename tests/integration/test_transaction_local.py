@@ -146,36 +146,6 @@ def as_alembic(backend: Backend, env_py: str, revisions: list[Rev], role: str) -
     assert (answer.payload["revision"], answer.payload["up_to_date"]) == (revisions[-1].id, True)
 
 
-NO_SETTING = IN_BLOCK.format("pass")
-# Statements of a revision. The revisions after it find their effect under Alembic.
-BY_A_REVISION = {
-    "SET LOCAL": "op.execute('SET LOCAL search_path TO app, public')",
-    "role": "op.execute('GRANT ALL ON alembic_version TO {role}'); op.execute('SET LOCAL ROLE {role}')",
-    "func": "op.get_bind().execute(sa.select(sa.func.set_config('app.mode', 'on', True)))",
-    "DO": "op.execute('DO $$BEGIN SET LOCAL search_path TO app, public; END$$')",
-    "committed": "op.execute('SET LOCAL search_path TO app, public'); op.execute('COMMIT')",
-}
-
-
-class TestOfARevision:
-    @pytest.mark.parametrize(
-        "way", [way if way == "SET LOCAL" else pytest.param(way, marks=pytest.mark.stress) for way in BY_A_REVISION]
-    )
-    def test_the_next_revisions_find_it(self, backend: Backend, role: str, way: str) -> None:
-        sets = Rev("r2", SEES.format(name="r2") + BY_A_REVISION[way].replace("{role}", role))
-
-        as_alembic(backend, NO_SETTING, [REVISIONS[0], sets, REVISIONS[2]], role)
-
-    def test_a_failure_rolls_back_to_the_revision_before_it(self, backend: Backend, role: str) -> None:
-        sets = Rev("r2", BY_A_REVISION["SET LOCAL"])
-        put(backend, NO_SETTING, [REVISIONS[0], sets, REVISIONS[2], Rev("r4", "op.execute('SELECT 1 / 0')")], role)
-
-        answer = backend.invoke()
-
-        assert answer.message.endswith("; the database is at r1"), answer.payload
-        assert [line["applied"] for line in backend.runner.events("migration.failed")] == [["r1"]]
-
-
 class TestUpgrade:
     @pytest.mark.parametrize(
         "way", [way if way in SAMPLE else pytest.param(way, marks=pytest.mark.stress) for way in WAYS]

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lambda_migrate.env_py.statements import end_of_transaction, holds_until_commit, split
+from lambda_migrate.env_py.statements import end_of_transaction, split
 
 
 @pytest.mark.parametrize(
@@ -73,35 +73,3 @@ def test_statements_have_all_of_the_text(parts: list[str]) -> None:
 def test_a_long_text_of_any_form_is_read(part: str) -> None:
     # A quadratic reading takes minutes.
     assert end_of_transaction("".join(part.format(number) for number in range(100_000)) + " COMMIT") in {None, "commit"}
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "SET LOCAL search_path TO app",
-        "/* x */ set local role owner;",
-        "SELECT 1; SET CONSTRAINTS ALL DEFERRED",
-        "SELECT pg_catalog.set_config('app.tenant', 'x', true)",
-        "SELECT set_config(%(name)s, %(value)s, %(is_local)s)",
-        "WITH x AS (SELECT 1) SELECT set_config('role', 'owner', true) FROM x",
-        "DO $$BEGIN SET LOCAL search_path TO app; END$$",
-    ],
-)
-def test_a_setting_holds_until_the_commit(text: str) -> None:
-    assert holds_until_commit(text)
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "SET search_path TO app",
-        "SET LOCAL lock_timeout = '2s'; SET LOCAL statement_timeout TO 0",
-        "SELECT set_config('lock_timeout', '2s', true)",
-        "SELECT set_config('search_path', 'app', false)",
-        "CREATE FUNCTION f() RETURNS text LANGUAGE sql AS $$SELECT set_config('a.b', 'c', true)$$",
-        "ALTER TABLE local_constraints ADD COLUMN local int",
-        "COMMENT ON TABLE t IS 'SET LOCAL'",
-    ],
-)
-def test_a_setting_does_not_hold_until_the_commit(text: str) -> None:
-    assert not holds_until_commit(text)
