@@ -318,15 +318,6 @@ class Journal:
         if self.calls:
             self.calls[-1].progress.rolled_back()
 
-    def driver_rolls_back(self, driver: Any) -> None:  # noqa: ANN401 - each driver has its own connection
-        """Note that the connection of a driver rolls back. `_rolled_back` has noted it if SQLAlchemy is the cause."""
-        for connection in self._watched:
-            if connection.closed or connection.invalidated or connection.connection.dbapi_connection is not driver:
-                continue
-            if not is_idle(connection):
-                self._end(connection, rolled_back=True)
-                self._uncommitted_work = False
-
     def _resume(self, connection: Any, _: Any, statement: str, parameters: Any, *__: Any) -> tuple[str, Any]:  # noqa: ANN401
         """Return the statement of a revision, or what to run in its place because an interrupted run has run it."""
         resuming = self._resuming

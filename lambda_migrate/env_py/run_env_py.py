@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from alembic.runtime.environment import EnvironmentContext
 
-from lambda_migrate.env_py import alembic_hook, driver_rollbacks, steps, tree
+from lambda_migrate.env_py import alembic_hook, steps, tree
 from lambda_migrate.env_py.connection import prepare, set_search_path_of_sessions
 from lambda_migrate.env_py.driver_errors import find_missing_object
 from lambda_migrate.env_py.failures import failure_of
@@ -105,9 +105,7 @@ def _run(job: Job, journal: Journal, looking: Looking | None) -> None:
     sys.path[:0] = dict.fromkeys([str(path.parent), str(folder)])
     config = tree.read_config(path)
     set_config(config, job)
-    if looking is None:
-        driver_rollbacks.watch(journal.driver_rolls_back)
-    else:
+    if looking is not None:
         looking.install()
     if job.pooled and job.schema is not None:
         set_search_path_of_sessions(job.schema)

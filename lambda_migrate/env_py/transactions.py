@@ -23,7 +23,7 @@ from lambda_migrate.env_py.sqlalchemy_versions import begins_by_itself, rollback
 from lambda_migrate.invocation.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     import sqlalchemy
@@ -120,6 +120,7 @@ class Transactions:
     def _run_migrations(self, **options: Any) -> None:  # noqa: ANN401 - the options of any revision
         context, connection = self._context, self._connection
         in_block = context._transaction is not None  # noqa: SLF001
+        of_caller = context._in_external_transaction  # noqa: SLF001
         shares = self._shares and (self._may_have_made_something_local() or (in_block and self._may_discard()))
         if self._is_in_env_pys_transaction() or shares:
             if self._commits and not (connection.in_transaction() or begins_by_itself(connection)):
@@ -131,7 +132,11 @@ class Transactions:
             event.remove(self._connection, name, listener)
         self._shares = False
         if not in_block or context._in_external_transaction:  # noqa: SLF001
-            self._run(**options)
+            try:
+                self._run(**options)
+            finally:
+                if in_block:  # Alembic commits a further block of env.py
+                    context._in_external_transaction = of_caller  # noqa: SLF001
             return
         context._transaction = None  # noqa: SLF001
         self._run(**options)
@@ -172,7 +177,10 @@ class Transactions:
 
 
 def _may_discard(env_py: Path) -> bool:
-    """Return whether env.py has a rollback or a raise in its `with context.begin_transaction():`."""
+    """Return whether env.py may roll its revisions back or raise, after they have run, in its block.
+
+    That is `with context.begin_transaction():`. What handles an error of the revisions does not count.
+    """
     try:
         module = ast.parse(env_py.read_bytes())
     except OSError:  # a tree without sources
@@ -181,9 +189,28 @@ def _may_discard(env_py: Path) -> bool:
     return any(
         isinstance(node, ast.Raise) or (isinstance(node, ast.Attribute) and node.attr == "rollback")
         for block in blocks
-        for statement in block.body
+        for statement in _after_revisions(block.body)
         for node in ast.walk(statement)
     )
+
+
+def _after_revisions(body: Sequence[ast.stmt]) -> Iterator[ast.stmt]:
+    """Yield the statements that run once the revisions have run without an error."""
+    for number, statement in enumerate(body):
+        if not _runs_migrations(statement):
+            continue
+        match statement:
+            case ast.Try():
+                yield from (*_after_revisions(statement.body), *statement.orelse, *statement.finalbody)
+            case ast.If() | ast.With() | ast.For() | ast.While():
+                yield from _after_revisions(statement.body)
+                yield from _after_revisions(getattr(statement, "orelse", ()))
+        yield from body[number + 1 :]
+        return
+
+
+def _runs_migrations(statement: ast.stmt) -> bool:
+    return any(isinstance(node, ast.Attribute) and node.attr == "run_migrations" for node in ast.walk(statement))
 
 
 def _begins(item: ast.withitem) -> bool:

@@ -21,7 +21,6 @@ ROLLS_BACK = {
     "abort": "op.execute('/* x */ abort work;')",
     "chain": "op.get_bind().execute(sa.text('ROLLBACK AND CHAIN'))",
     "connection": "op.get_bind().rollback()",
-    "driver": "op.get_bind().connection.dbapi_connection.rollback()",
     "session": """
 from sqlalchemy.orm import Session
 session = Session(bind=op.get_bind())
@@ -66,7 +65,7 @@ with op.get_bind().engine.connect() as other:
         other.rollback()
 """
 MAKES_T = Rev("r1", sql("CREATE TABLE t (id int)"))
-SAMPLE = {"text", "driver", "refused commit", "caught"}
+SAMPLE = {"text", "connection", "refused commit", "caught"}
 
 
 @pytest.fixture
@@ -165,6 +164,51 @@ def test_a_dry_run_changes_nothing(backend: Backend, ends: str) -> None:
     assert upgrade.error_type == "ConfigurationError", upgrade.payload
     assert "did not commit" in upgrade.message
     assert backend.tables() == []
+
+
+SECOND_BLOCK = """
+with create_engine(os.environ["DATABASE_URL"]).connect() as connection:
+    context.configure(connection=connection)
+    with context.begin_transaction():
+        {before}
+        context.run_migrations()
+        {after}
+    with context.begin_transaction():
+        context.execute("CREATE TABLE second_block (id int)")
+"""
+
+
+@pytest.mark.parametrize(
+    "block", [("context.execute('SET LOCAL work_mem = 65536')", ""), ("", "if not connection: raise LookupError")]
+)
+def test_a_further_block_of_env_py_is_committed(backend: Backend, block: tuple[str, str]) -> None:
+    backend.put(online(SECOND_BLOCK.format(before=block[0], after=block[1])))
+
+    answer = backend.invoke()
+
+    assert answer.payload["up_to_date"], answer.payload
+    assert "second_block" in backend.tables()
+
+
+def test_what_handles_an_error_of_a_revision_lets_each_revision_be_committed(backend: Backend) -> None:
+    handles = """
+with create_engine(os.environ["DATABASE_URL"]).connect() as connection:
+    context.configure(connection=connection)
+    with context.begin_transaction():
+        if not connection:
+            raise LookupError
+        try:
+            context.run_migrations()
+        except Exception:
+            connection.rollback()
+            raise
+"""
+    backend.put(online(handles), revisions=[MAKES_T, Rev("r2", sql("SELECT 1/0"))])
+
+    answer = backend.invoke()
+
+    assert answer.error_type == "MigrationFailed", answer.payload
+    assert "t" in backend.tables()
 
 
 def test_a_rollback_outside_of_env_py_s_source_is_no_success(backend: Backend) -> None:
