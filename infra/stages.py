@@ -230,7 +230,7 @@ class ExcludedTarget(_Settings):
 
     name: str = Field(min_length=1, max_length=512, description="The target's name")
     reason: str = Field(min_length=1, max_length=200, description="The reason, for the report")
-    until: date = Field(description="The last day of the exclusion, such as `2026-12-31`")
+    until: date = Field(description="The last day of the exclusion in UTC, such as `2026-12-31`")
 
 
 class LongRunSettings(_Settings):
@@ -319,7 +319,8 @@ class RolloutSettings(_Settings):
     canaries: Sequence[str] | Count | Share = Field(
         default=1,
         description="The first wave: names, a number, or a share such as `5%`. A single failure in it stops the"
-        " rollout",
+        " rollout. If all named canaries are left out of a rollout, one other target is the canary; with `--target`,"
+        " there is none",
     )
     waves: Sequence[Annotated[int, Field(ge=1)] | Share] = Field(
         default=(),
