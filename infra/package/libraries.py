@@ -201,7 +201,10 @@ class _Writer:
         """Add setuptools if a distribution imports it without requiring it, and the lock does not have it."""
         known = {pin.name for pin in (*self._pins, *self._aside, *self._large)}
         known |= set(self._destination.requirements.exclude)
-        if SETUPTOOLS in self._wanted() - known:
+        # By its requirement for an extra, such as greenlet's for its tests, nothing imports it.
+        undeclared = self._site.undeclared if self._site else {}
+        imported = {name for one in self._wanted() for name in undeclared.get(one, ())}
+        if SETUPTOOLS in imported - known:
             requirements, platform = self._destination.requirements, self._destination.platform
             more, _ = added([WITH_PKG_RESOURCES], self._pins, requirements, platform)
             self._pins += more

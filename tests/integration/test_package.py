@@ -450,10 +450,10 @@ def test_a_hash_of_the_lock_is_checked(tmp_path: Path) -> None:
 
 
 def test_a_requirement_without_wheels_for_the_target_is_refused(tmp_path: Path) -> None:
-    backend = make_backend(tmp_path / "shop", **{"requirements.txt": "psycopg2-binary==2.9.10\n"})
-    message = refusal(backend, tmp_path / "out", Platform("3.14", "arm64"))
+    files = {"requirements.txt": "asyncpg==0.29.0\n", "app/models.py": "import asyncpg\n"}
+    message = refusal(make_backend(tmp_path / "shop", **files), tmp_path / "out", Platform("3.14", "arm64"))
     assert message.startswith("requirements.txt has no set of wheels for Python 3.14 on arm64: ")
-    assert "psycopg2-binary==2.9.10" in message
+    assert "asyncpg==0.29.0" in message
 
 
 def test_the_manifest_agrees_with_alembic(tmp_path: Path) -> None:
