@@ -37,10 +37,11 @@ from infra.package.layout import (
     LAMBDAS_LIBRARIES,
     LIBRARIES,
     Layout,
+    about_found,
     check_tree,
-    config_file,
     find_config,
     read_layout,
+    search_folder,
 )
 from infra.package.requirements import read_requirements
 from infra.package.resolving import backend_pins, function_pins, pins_of_lambda
@@ -111,14 +112,14 @@ def build(
     # The last part of `out` stays as it is: whether it is a link matters.
     backend, out = backend.resolve(), out.absolute().parent.resolve() / out.absolute().name
     _refuse_to_replace(out, backend)
-    config = config or find_config(backend)
+    found = config or find_config(backend)
     requirements = read_requirements(
         backend,
         selection.dependency_group,
         selection.requirements,
         extras=selection.extras,
         exclude=selection.exclude,
-        beside=config_file(backend, config).parent,
+        beside=search_folder(backend, found, is_named=config is not None),
     )
     layout = read_layout(backend, config, requirements.local_packages)
     layout = replace(layout, flask_app=flask_app.find(layout, selection.environment))
@@ -168,7 +169,7 @@ def build(
         if selection.limited:
             files = (staging, *copies.values())
             if may_lack_some and limit.exceeded_by(files):
-                written = libraries.without_unused(written, destination)
+                written = libraries.without_unused(written, destination, _texts(layout, selection, own, copies))
             limit.check(files, written.site, ours, written.loaded)
         site = written.site
         _copy_all(copies, layout, staging)
@@ -181,6 +182,7 @@ def build(
         size = limit.size_of([staging])
         unpackaged = data_files.unpackaged_files(layout, copies)
     warnings = (
+        *(() if config else about_found(backend, found)),
         *requirements.warnings,
         *locked.warnings,
         *written.warnings,
@@ -265,6 +267,12 @@ def _settings(layout: Layout, selection: Selection) -> list[bytes]:
     return [file.read_bytes() for file in layout.config_files] + [
         value.encode() for value in selection.environment.values()
     ]
+
+
+def _texts(layout: Layout, selection: Selection, own: own_folders.Own, copies: Files) -> list[bytes]:
+    """Return the settings, and the modules that env.py loads: strings in them may name other modules."""
+    modules = [copies[path].read_bytes() for path in own.reached.modules if path in copies]
+    return [*_settings(layout, selection), *modules]
 
 
 def _python(copies: Files) -> dict[str, Form]:

@@ -37,6 +37,7 @@ _REMOVED_IN: Mapping[int, frozenset[str]] = {
     ),
 }
 _ADDED_IN: Mapping[int, frozenset[str]] = {11: frozenset({"tomllib"}), 14: frozenset({"annotationlib", "compression"})}
+_PLUGIN = re.compile(rb"^\[(?:sqlalchemy|alembic)\.", re.MULTILINE)
 # Distributions that are often installed from source and whose modules have another name.
 _MODULES: Mapping[str, str] = {
     "beautifulsoup4": "bs4",
@@ -81,6 +82,8 @@ class Installed:
     owners: dict[PurePosixPath, str] = field(default_factory=dict)
     folders: dict[PurePosixPath, set[str]] = field(default_factory=lambda: defaultdict(set))
     requires: dict[str, tuple[Dependency, ...]] = field(default_factory=dict)
+    # Those that SQLAlchemy and Alembic load by their entry points.
+    plugins: set[str] = field(default_factory=set)
 
     def add(self, package: Path, owners: Mapping[str, str], platform: Platform) -> None:
         """Add the distributions in a package. ``owners`` maps each path in the package to its distribution."""
@@ -91,6 +94,8 @@ class Installed:
                 if module.name == "METADATA":
                     text = (package / path).read_text(encoding="utf-8", errors="replace")
                     self.requires[owner] = tuple(_dependencies(text, environment))
+                elif module.name == "entry_points.txt" and _PLUGIN.search((package / path).read_bytes()):
+                    self.plugins.add(owner)
                 continue
             if module.suffix in {".py", ".pyc", ".so"} and "__pycache__" not in module.parts:
                 self.owners[module.parent / module.name.partition(".")[0]] = owner
@@ -117,6 +122,10 @@ class Installed:
             return set(self.folders[at])
         members = [self._below(at / member) for member in one.members]
         return set().union(*members) if all(members) else None
+
+    def providers(self, tops: Iterable[str]) -> set[str]:
+        """Return the distributions that provide these modules or packages."""
+        return set().union(*(self._below(PurePosixPath(top)) for top in tops))
 
     def _below(self, at: PurePosixPath) -> set[str]:
         owner = self.owners.get(at / "__init__") or self.owners.get(at)

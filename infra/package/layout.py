@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import warnings
 from configparser import Error as IniError
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from alembic.util import CommandError
 
 import lambda_migrate
 from infra.package.errors import PackageError
-from infra.package.lock_discovery import project_within
+from infra.package.lock_discovery import is_project, project_within
 from infra.package.sources import folders_below
 from infra.package.uv_messages import listed
 from infra.package.uv_tool import read_toml
@@ -27,6 +28,9 @@ _INI = "alembic.ini"
 _PYPROJECT = "pyproject.toml"
 # The deepest folder below the backend that is searched for a configuration, to name it in the error.
 _DEEPEST = 5
+_SECTION = re.compile(rb"^\[alembic\]", re.MULTILINE)
+# Folders whose trees are not the backend's own.
+_NOT_ITS_OWN = frozenset({"doc", "docs", "example", "examples", "test", "tests", "third_party", "vendor", "vendored"})
 
 BACKEND = PurePosixPath("backend")
 # The two sets of libraries, which never meet: those of the function, and those that the backend locks.
@@ -84,10 +88,10 @@ def read_layout(backend: Path, config: str | None = None, local_packages: Sequen
     ``local_packages`` are folders of distributions that the backend's lock takes from outside an index. Raises
     `PackageError` if the configuration is missing, cannot be read, or names a missing file.
     """
-    config = config or find_config(backend)
+    is_named, config = config is not None, config or find_config(backend)
     file = config_file(backend, config)
-    beside = file.with_name(_PYPROJECT)
-    pyproject = beside if beside.is_file() else backend / _PYPROJECT
+    own = file.with_name(_PYPROJECT)
+    pyproject = own if own.is_file() else backend / _PYPROJECT
     ini_file = None if file.suffix == ".toml" else file
     toml_file = file if ini_file is None else pyproject
     options = Config(ini_file, toml_file=toml_file)
@@ -98,6 +102,7 @@ def read_layout(backend: Path, config: str | None = None, local_packages: Sequen
                 backend,
                 options,
                 config_files=tuple(each for each in dict.fromkeys((file, pyproject)) if each.is_file()),
+                project=project_within(backend, search_folder(backend, config, is_named=is_named)),
                 local_packages=tuple(local_packages),
             )
     except (IniError, CommandError, ValueError, KeyError) as error:
@@ -112,6 +117,27 @@ def config_file(backend: Path, config: str) -> Path:
     return found
 
 
+def search_folder(backend: Path, config: str, *, is_named: bool) -> Path:
+    """Return the folder in which the search for the lock and the project of a configuration begins.
+
+    A configuration that a stage names belongs to the backend, if that is a project or has a lock. One that was found
+    below the backend belongs to what is nearest.
+    """
+    folder = config_file(backend, config).parent
+    return backend if is_named and is_project(backend) else folder
+
+
+def about_found(backend: Path, config: str) -> tuple[str, ...]:
+    """Return a warning if a configuration was found below the backend, which may be another than the one meant."""
+    if (backend / config).parent == backend:
+        return ()
+    warning = (
+        f"{config} is packaged, the only Alembic configuration in a folder below {backend.name}; name it in the stage's"
+        f" setting `alembic_config` (for make package: CONFIG={config})"
+    )
+    return (warning,)
+
+
 def find_config(backend: Path) -> str:
     """Return the path of the backend's configuration: its own, or else the only one in a folder below.
 
@@ -120,7 +146,15 @@ def find_config(backend: Path) -> str:
     """
     if found := _config_in(backend):
         return found.name
-    below = [found for folder in folders_below(backend, _DEEPEST) if (found := _config_in(folder))]
+    if others := [file.name for file in sorted(backend.glob("*.ini")) if _SECTION.search(file.read_bytes())]:
+        raise PackageError(
+            f"no {_INI} in {backend}, but {listed(others)}; name one in the stage's setting `alembic_config`:"
+            f" {others[0]} (for make package: CONFIG={others[0]})"
+        )
+    folders = (
+        one for one in folders_below(backend, _DEEPEST) if _NOT_ITS_OWN.isdisjoint(one.relative_to(backend).parts)
+    )
+    below = [found for folder in folders if (found := _config_in(folder))]
     names = [file.relative_to(backend).as_posix() for file in below]
     if len(names) == 1:
         return names[0]
@@ -155,7 +189,12 @@ def _refuse_named_sections(options: Config, config: str) -> None:
 
 
 def _layout(
-    backend: Path, options: Config, *, config_files: tuple[Path, ...], local_packages: tuple[Path, ...]
+    backend: Path,
+    options: Config,
+    *,
+    config_files: tuple[Path, ...],
+    project: Path,
+    local_packages: tuple[Path, ...],
 ) -> Layout:
     config = config_files[0].relative_to(backend).as_posix()
     if options.config_file_name and not options.file_config.has_section("alembic"):
@@ -165,11 +204,10 @@ def _layout(
             f"{config} lists several `databases` (the multidb template); a package migrates one: "
             "give each database a tree and a configuration of its own"
         )
-    project = project_within(backend, config_files[0].parent)
     script_location = options.get_alembic_option("script_location")
     if needs_app(config_files[0].with_name("env.py")):
         # Flask-Migrate sets it to the folder of the configuration.
-        script_location = config_files[0].parent.relative_to(project).as_posix()
+        script_location = os.path.relpath(config_files[0].parent, project)
     if not script_location:
         _refuse_named_sections(options, config)
         raise PackageError(f"{config} has no script_location; write it as: script_location = %(here)s/alembic")

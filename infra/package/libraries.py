@@ -9,6 +9,7 @@ out.
 
 from __future__ import annotations
 
+import re
 import shutil
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -41,6 +42,8 @@ _PSYCOPG2 = ("psycopg2", "psycopg2-binary")
 _FOR_ASYNCIO = "greenlet"
 # Libraries that are imported without their name in the code: time zones, and SQLAlchemy's drivers.
 _BY_NAME = frozenset({*_DRIVERS, _FOR_ASYNCIO, "psycopg-pool", "tzdata"})
+# The first part of a dotted name in a string or a configuration, as in class = pythonjsonlogger.json.JsonFormatter.
+_IN_A_TEXT = re.compile(rb"""(?:["']|=\s*)([A-Za-z_]\w*)(?:\.\w+)+(?=["']|\s*$)""", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,7 @@ class Written:
     """
 
     site: Site
+    installed: Installed
     pins: tuple[Pin, ...]
     loaded: frozenset[str]
     drivers: tuple[str, ...]
@@ -88,9 +92,15 @@ def write(
     return _Writer(locked, reached, destination, may_lack_some=may_lack_some, is_async=is_async).write()
 
 
-def without_unused(written: Written, destination: Destination) -> Written:
-    """Write the libraries again, without those that nothing imports."""
-    kept = [pin for pin in written.pins if pin.name in written.loaded]
+def without_unused(written: Written, destination: Destination, texts: Iterable[bytes]) -> Written:
+    """Write the libraries again, without those that nothing imports.
+
+    ``texts`` are configuration files and modules whose strings may name modules, such as the class of a logger.
+    """
+    installed = written.installed
+    named = {top.decode() for text in texts for top in _IN_A_TEXT.findall(text)}
+    needed = written.loaded | installed.closure(installed.providers(named) | installed.plugins, certain=True)
+    kept = [pin for pin in written.pins if pin.name in needed]
     unused = [pin for pin in written.pins if pin not in kept]
     if not unused:
         return written
@@ -123,6 +133,8 @@ class _Writer:
         self._installed = Installed()
         self._site: Site | None = None
         self._reasons: dict[str, PackageError] = {}
+        # The distributions for which setuptools was added.
+        self._need_setuptools: list[str] = []
 
     def write(self) -> Written:
         self._add_wheels(self._pins)
@@ -139,7 +151,8 @@ class _Writer:
         self._refuse_imports_of_nothing()
         if self._site is None:  # pragma: no cover - env.py's process needs alembic
             raise PackageError(f"{self._destination.requirements.lock.name} has no distribution")
-        return Written(self._site, tuple(self._pins), frozenset(self._wanted()), self._drivers, tuple(self._warnings()))
+        loaded = frozenset(self._wanted())
+        return Written(self._site, self._installed, tuple(self._pins), loaded, self._drivers, tuple(self._warnings()))
 
     def _add_wheels(self, pins: list[Pin]) -> None:
         """Add distributions, and put those without a wheel aside."""
@@ -198,17 +211,19 @@ class _Writer:
             self._add(more)
 
     def _add_undeclared(self) -> None:
-        """Add setuptools if a distribution imports it without requiring it, and the lock does not have it."""
+        """Add setuptools if a distribution that is surely loaded imports it, and the lock does not have it."""
         known = {pin.name for pin in (*self._pins, *self._aside, *self._large)}
         known |= set(self._destination.requirements.exclude)
-        # By its requirement for an extra, such as greenlet's for its tests, nothing imports it.
+        loaded = self._installed.closure(self._loaded(self._reached.foreign) | _OF_ENV_PY, certain=True)
         undeclared = self._site.undeclared if self._site else {}
-        imported = {name for one in self._wanted() for name in undeclared.get(one, ())}
-        if SETUPTOOLS in imported - known:
+        self._need_setuptools = sorted(one for one in loaded if SETUPTOOLS in undeclared.get(one, ()))
+        if self._need_setuptools and SETUPTOOLS not in known:
             requirements, platform = self._destination.requirements, self._destination.platform
             more, _ = added([WITH_PKG_RESOURCES], self._pins, requirements, platform)
             self._pins += more
             self._add(more)
+        else:
+            self._need_setuptools = []
 
     def _wanted(self) -> set[str]:
         """Return the distributions that may be needed."""
@@ -325,6 +340,12 @@ class _Writer:
             yield (
                 f"nothing in the package provides {_imports(called)}, which a function imports: a migration that calls"
                 " it fails; add what is missing to the lock, or name its folder in prepend_sys_path"
+            )
+        if self._need_setuptools:
+            yield (
+                f"{listed(self._need_setuptools, 3)} {'imports' if len(self._need_setuptools) == 1 else 'import'}"
+                f" pkg_resources, which {lock} does not provide: the package has {WITH_PKG_RESOURCES}; lock"
+                " setuptools to choose its version"
             )
         if self._large:
             yield _about_unused(self._large)

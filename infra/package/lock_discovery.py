@@ -19,7 +19,13 @@ LOCKS = (UV_LOCK, "requirements.txt", *lock_readers.READERS)
 # Requirements files of other names, such as requirements/prod.txt. The tools of development have theirs beside it.
 _OTHER_NAMES = ("requirements/*.txt", "reqs/*.txt", "requirements*.txt", "*requirements.txt")
 _DEVELOPMENT = re.compile(
-    r"(?<![a-z])(dev|develop|development|tests?|testing|lint|docs?|ci|local|tools?)(?![a-z])", re.IGNORECASE
+    r"(?<![a-z])(dev|develop|development|tests?|testing|lint|docs?|ci|local|tools?|types|typing|build|bench|e2e"
+    r"|notebooks?|constraints?)(?![a-z])",
+    re.IGNORECASE,
+)
+# A file for the backend's process has one of them.
+_OF_A_BACKEND = re.compile(
+    rb"^\s*(?:sqlalchemy|alembic|sqlmodel|flask[-_](?:sqlalchemy|migrate))\b", re.IGNORECASE | re.MULTILINE
 )
 _PRODUCTION = re.compile(r"(?<![a-z])prod", re.IGNORECASE)
 
@@ -59,7 +65,11 @@ def find(backend: Path, beside: Path | None = None) -> Path:
 def _other_names(folder: Path) -> list[Path]:
     """Return the requirements files of a folder that have another name, without those for development."""
     found = [file for pattern in _OTHER_NAMES for file in sorted(folder.glob(pattern)) if file.is_file()]
-    kept = [file for file in dict.fromkeys(found) if not _DEVELOPMENT.search(file.stem)]
+    kept = [
+        file
+        for file in dict.fromkeys(found)
+        if not _DEVELOPMENT.search(file.stem) and _OF_A_BACKEND.search(file.read_bytes())
+    ]
     return sorted(kept, key=lambda file: not _PRODUCTION.search(file.stem))
 
 
@@ -70,12 +80,12 @@ def folders_within(backend: Path, folder: Path) -> tuple[Path, ...]:
 
 def project_within(backend: Path, folder: Path) -> Path:
     """Return the folder of the nearest project or lock at or above a folder of the backend, or else the backend."""
-    found = (
-        one
-        for one in folders_within(backend, folder)
-        if project_table.is_project(one) or any(_is_lock(one / name) for name in LOCKS)
-    )
-    return next(found, backend)
+    return next(filter(is_project, folders_within(backend, folder)), backend)
+
+
+def is_project(folder: Path) -> bool:
+    """Return whether a folder is a project, or has a lock."""
+    return project_table.is_project(folder) or any(_is_lock(folder / name) for name in LOCKS)
 
 
 def _is_lock(file: Path) -> bool:

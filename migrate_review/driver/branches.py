@@ -1,8 +1,12 @@
 """Finds the parts of a revision's ``upgrade()`` that a run left out, so that nobody takes them for measured.
 
-A part is the body of a condition or a loop, or what follows a statement that may return. A part that works on no
-database does not count, and neither does one for another dialect or for SQL files. This module imports only the
-standard library, like the whole driver.
+A part is the body of a condition or a loop, or what follows a statement that may return. These parts do not count:
+
+- one that works on no database, that only adds rows, or that is for another dialect or for SQL files;
+- one whose statements also ran elsewhere in the revision, as the last batch does after a loop;
+- what follows a ``break`` in a loop: the reviewer's tables have fewer rows than one batch.
+
+This module imports only the standard library, like the whole driver.
 """
 
 from __future__ import annotations
@@ -14,7 +18,7 @@ from importlib.util import module_from_spec, spec_from_file_location
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
     from types import ModuleType
 
@@ -29,8 +33,13 @@ _WORKING = frozenset(
 _DATABASE = frozenset({"op", "bind", "conn", "connection", "session", "cursor", "engine"})
 _READING = frozenset(
     "get_bind get_context f inspect has_table has_index get_columns get_indexes get_table_names get_foreign_keys"  # noqa: SIM905
-    " get_unique_constraints get_check_constraints get_enums from_engine print len isinstance".split()
+    " get_unique_constraints get_check_constraints get_enums from_engine print len isinstance"
+    " begin begin_nested commit rollback flush close expire_all expunge_all fetchall fetchone first".split()
 )
+# Rows that a guard leaves out, such as those of an idempotent seed, harm nobody.
+_ADDING = frozenset("bulk_insert bulk_insert_mappings bulk_save_objects add add_all".split())  # noqa: SIM905
+_ADDS = re.compile(r"\binsert\(|\bINSERT\s+INTO\b", re.IGNORECASE)
+_ADDS_AND_MORE = re.compile(r"\b(SELECT|UPDATE|DELETE|ALTER|CREATE|DROP|TRUNCATE|from_select)\b", re.IGNORECASE)
 # A run without a database writes SQL, and a run on another database is no concern of this review.
 _ELSEWHERE = re.compile(r"dialect|as_sql|is_offline_mode|TYPE_CHECKING|postgres|sqlite|mysql|mariadb|mssql|oracle")
 _LONGEST = 60
@@ -38,10 +47,14 @@ _LONGEST = 60
 
 @dataclass(frozen=True)
 class _Part:
-    """Statements that run together. ``within`` are the parts that run before it in any case, by number."""
+    """Statements that run together. ``within`` are the parts that run before it in any case, by number.
+
+    ``calls`` are the calls that work on the database, ``counts`` is False if nobody misses them.
+    """
 
     text: str
-    works: bool
+    calls: frozenset[str]
+    counts: bool
     within: tuple[int, ...]
 
 
@@ -54,10 +67,16 @@ class Branches:
 
     def left_out(self) -> list[str]:
         """Return the lines of each part that did not run, with the reason."""
+        missed = [number for number in range(len(self.parts)) if number not in self.ran]
+        inside = {number: set[str]() for number in self.ran}
+        for number in missed:
+            for outer in self.ran.intersection(self.parts[number].within):
+                inside[outer] |= self.parts[number].calls
+        ran = {call for number in self.ran for call in self.parts[number].calls - inside[number]}
         return [
             part.text
-            for number, part in enumerate(self.parts)
-            if part.works and number not in self.ran and self.ran.issuperset(part.within)
+            for part in (self.parts[number] for number in missed)
+            if part.counts and not part.calls <= ran and self.ran.issuperset(part.within)
         ]
 
 
@@ -105,11 +124,14 @@ class _Marking:
             within = (*within, number)
             for each in part:
                 self._mark_inside(each, within)
-            start, why, counts = position + 1, f"line {statement.lineno} ended it", not _is_elsewhere(statement)
+            start, why = position + 1, f"line {statement.lineno} ended it"
+            counts = not _is_elsewhere(statement) and not _only_breaks(statement)
         return marked
 
     def _add(self, text: str, nodes: Sequence[ast.AST], within: tuple[int, ...], *, counts: bool) -> int:
-        self.parts.append(_Part(text, counts and self._works(nodes), within))
+        calls = [node for node in _walked(nodes) if isinstance(node, ast.Call) and self._is_work(node)]
+        counts = counts and any(not _only_adds(call) for call in calls)
+        self.parts.append(_Part(text, frozenset(map(ast.unparse, calls)), counts, within))
         return len(self.parts) - 1
 
     def _mark_inside(self, statement: ast.stmt, within: tuple[int, ...]) -> None:
@@ -121,16 +143,21 @@ class _Marking:
         elif isinstance(statement, ast.For):
             loop = f"{line}: for ... in {_short(statement.iter)}"
             statement.body = self._marked(statement.body, within, loop, counts=True)
+            statement.orelse = self._marked(statement.orelse, within, line, counts=False)
         elif isinstance(statement, ast.While):
             loop = f"{line}: while {_short(statement.test)}"
             statement.body = self._marked(statement.body, within, loop, counts=True)
+            statement.orelse = self._marked(statement.orelse, within, line, counts=False)
         elif isinstance(statement, ast.Match):
             for case in statement.cases:
                 why = f"line {case.pattern.lineno}: case {_short(case.pattern)}"
                 case.body = self._marked(case.body, within, why, counts=True)
-        elif isinstance(statement, (ast.With, ast.Try)):
+        elif isinstance(statement, (ast.With, ast.FunctionDef)):
             statement.body = self._marked(statement.body, within, line, counts=False)
-        elif not isinstance(statement, (ast.FunctionDef, ast.ClassDef)):
+        elif isinstance(statement, ast.Try):
+            for name in ("body", "orelse", "finalbody"):
+                setattr(statement, name, self._marked(getattr(statement, name), within, line, counts=False))
+        elif not isinstance(statement, ast.ClassDef):
             self._mark_expressions(statement, within)
 
     def _mark_expressions(self, statement: ast.stmt, within: tuple[int, ...]) -> None:
@@ -151,8 +178,7 @@ class _Marking:
                 node.elt = marked(node.elt)
 
     def _works(self, parts: Sequence[ast.AST]) -> bool:
-        nodes = (node for each in parts for node in ast.walk(each))
-        return any(isinstance(node, ast.Call) and self._is_work(node) for node in nodes)
+        return any(isinstance(node, ast.Call) and self._is_work(node) for node in _walked(parts))
 
     def _is_work(self, call: ast.Call) -> bool:
         name = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
@@ -163,6 +189,18 @@ class _Marking:
         if name in self.functions:
             return name in self.working
         return any(_names(each) & _DATABASE for each in call.args)
+
+
+def _walked(parts: Sequence[ast.AST]) -> Iterator[ast.AST]:
+    for each in parts:
+        yield from ast.walk(each)
+
+
+def _only_adds(call: ast.Call) -> bool:
+    """Return whether a call adds rows and does nothing else."""
+    text = ast.unparse(call)
+    name = call.func.attr if isinstance(call.func, ast.Attribute) else ""
+    return name in _ADDING or (_ADDS.search(text) is not None and _ADDS_AND_MORE.search(text) is None)
 
 
 def _call(number: int) -> ast.Call:
@@ -184,6 +222,13 @@ def _may_leave(statement: ast.stmt) -> bool:
     in_loop = isinstance(statement, (ast.For, ast.While))
     leaves = (ast.Return,) if in_loop else (ast.Return, ast.Break, ast.Continue)
     return any(isinstance(node, leaves) for node in ast.walk(statement))
+
+
+def _only_breaks(statement: ast.stmt) -> bool:
+    """Return whether a statement leaves its loop, and neither the function nor one round."""
+    nodes = [*ast.walk(statement)]
+    leaves = any(isinstance(node, (ast.Return, ast.Continue)) for node in nodes)
+    return not leaves and any(isinstance(node, ast.Break) for node in nodes)
 
 
 def _is_elsewhere(statement: ast.stmt) -> bool:

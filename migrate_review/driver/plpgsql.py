@@ -28,7 +28,7 @@ _TOKEN = re.compile(
 )
 _CHANGES = frozenset(
     "INSERT UPDATE DELETE MERGE ALTER CREATE DROP TRUNCATE EXECUTE PERFORM CALL REFRESH REINDEX CLUSTER LOCK COPY WITH"  # noqa: SIM905
-    " GRANT REVOKE".split()
+    " REVOKE".split()
 )
 # Errors of an object that is there already: what the block wanted.
 _THERE = ("42710", "42P07", "42701", "42P06", "42723")

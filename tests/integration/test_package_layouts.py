@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -17,7 +18,7 @@ from infra.package import PackageError, Platform, Selection, build, flask_app, l
 from infra.package.data_files import named_files, unpackaged_files
 from infra.package.graph import read_graph
 from infra.package.imports import backend_files
-from infra.package.layout import read_layout
+from infra.package.layout import find_config, read_layout, search_folder
 from infra.package.requirements import read_requirements
 from infra.package.resolving import backend_pins
 from lambda_migrate.env_py.current_app import is_needed
@@ -120,8 +121,35 @@ def test_the_configuration_is_found(tmp_path: Path) -> None:
     assert read_layout(backend).config_files[0].name == "pyproject.toml"
     assert read_layout(backend, "db.ini").config_files[0].name == "db.ini"
     (backend / "pyproject.toml").write_text("[tool.ruff]\n")
+    with pytest.raises(PackageError, match=r"^no alembic\.ini in .*, but db\.ini; name one in .*: db\.ini "):
+        read_layout(backend)
+    (backend / "db.ini").unlink()
     with pytest.raises(PackageError, match=r"^no alembic\.ini in .* and no pyproject\.toml with \[tool\.alembic\]"):
         read_layout(backend)
+
+
+def test_a_named_configuration_belongs_to_the_backend_that_has_a_lock(tmp_path: Path) -> None:
+    backend = make_backend(tmp_path / "shop", **{"requirements.txt": "alembic\nsqlalchemy\n"})
+    write(backend, **{"services/alembic.ini": INI.replace("%(here)s/", ""), "services/requirements.txt": "alembic\n"})
+    (backend / "alembic.ini").unlink()
+    shutil.copytree(backend / "alembic", backend / "services" / "alembic")
+
+    named = read_layout(backend, "services/alembic.ini")
+
+    assert (named.working_folder, named.tree) == (backend, backend / "alembic")
+    assert read_layout(backend).tree == backend / "services" / "alembic"
+    assert read_requirements(backend, beside=search_folder(backend, "services/alembic.ini", is_named=True)).lock == (
+        backend / "requirements.txt"
+    )
+
+
+def test_a_tree_of_an_example_is_not_the_backends(tmp_path: Path) -> None:
+    backend = make_backend(tmp_path / "shop")
+    (backend / "examples").mkdir()
+    (backend / "alembic.ini").rename(backend / "examples" / "alembic.ini")
+
+    with pytest.raises(PackageError, match=r"^no alembic\.ini in .* and no pyproject\.toml with \[tool\.alembic\]"):
+        find_config(backend)
 
 
 def below(folder: Path, at: str, **files: str) -> Path:

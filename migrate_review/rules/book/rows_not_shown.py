@@ -11,6 +11,7 @@ from migrate_review.rules.rule import Rule, Theme
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from migrate_review.observation import Catalog
     from migrate_review.rules.case import Case
     from migrate_review.rules.findings import Finding
 
@@ -52,7 +53,13 @@ def check(case: Case) -> Iterator[Finding]:
             is_about = "read" not in denied(seen.after, relation) and any(
                 name.startswith("policy ") and name.endswith(f" on {relation}") for name in changed
             )
-        if had and not has and there and is_about:
+        # A table or a materialized view in the place of a view is not counted.
+        counted = has is not None or not is_view or _is_plain_view(seen.after, relation)
+        if had and not has and there and is_about and counted:
             which = "are in it" if is_view else "were visible to a role with SELECT"
             now = "none is" if has == 0 else "a query fails"
             yield case.found(RULE, f"{had} rows {which} before the upgrade, and {now} after it", relation=relation)
+
+
+def _is_plain_view(catalog: Catalog, relation: str) -> bool:
+    return relation in catalog.views and f"materialized view {relation}" not in catalog.others

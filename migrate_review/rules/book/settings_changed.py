@@ -59,7 +59,8 @@ def check(case: Case) -> Iterator[Finding]:
     before, after = case.observation.access_before, case.observation.access_after
     if before is None or after is None:
         return
+    made = {f"the role {role}" for role in after.roles.keys() - before.roles.keys()}
     for whose, setting in sorted(after.settings - before.settings):
-        if not _SPEED.match(setting):
+        if whose.partition(" in ")[0] not in made and not _SPEED.match(setting):
             shown = setting.replace("=", " = ", 1)
             yield case.found(RULE, f"the upgrade sets {shown}", whose=whose, setting=shown)
