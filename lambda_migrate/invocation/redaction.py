@@ -34,7 +34,7 @@ _VALUE = rf"(?:''(?=[^\s,;)'])[^']*''|\\+'(?:[^'\\]|\\[^'])*\\+'|{_LITERAL}|(?:\
 # Texts that are secrets in any place, even if the function never read them.
 _ALWAYS = (
     # The login in an address.
-    (re.compile(r"://[^\s/@:'\"]*:[^\s'\"]*@"), f"://{REDACTED}@"),
+    (re.compile(r"://[^\s/@:'\"]*:[^\s'\"]{0,2048}@"), f"://{REDACTED}@"),
     # A role's password, or that of a user mapping, in a statement.
     (re.compile(rf"(\bpassword\s+){_LITERAL}", re.IGNORECASE | re.DOTALL), rf"\1'{REDACTED}'"),
     # The password in a connection string of libpq, also in a literal, or in an UPDATE.
@@ -66,6 +66,10 @@ _HEXADECIMAL = string.hexdigits
 _SHORTEST_ANCHOR = 4
 # A line break or a cut divides a secret. A part of at least half of it is redacted, so the rest cannot be completed.
 _SHORTEST_DIVIDED = 12
+# Longer ones are keys and tokens of several lines, each of which is a secret of its own. The search takes its square.
+_LONGEST_DIVIDED = 2048
+# The name of a secret in AWS shares its first half with those of all others.
+_NAME_IN_AWS = "arn:"
 # Half of a password may be an ordinary word, such as the database's name. Half of a random one is mixed.
 _MIXED = re.compile(r"^(?=.*[a-z])(?=.*[A-Z0-9])", re.DOTALL)
 
@@ -221,7 +225,7 @@ def _secret(text: str) -> _Secret:
 def _blocks(whole: str) -> Iterator[_Block]:
     """Yield blocks of a text, so that each half of it contains one of them whole."""
     size = len(whole) // 4
-    if len(whole) >= _SHORTEST_DIVIDED:
+    if _SHORTEST_DIVIDED <= len(whole) <= _LONGEST_DIVIDED and not whole.startswith(_NAME_IN_AWS):
         yield from (_Block(whole[at : at + size], whole, at) for at in range(0, len(whole) - size + 1, size))
 
 

@@ -81,6 +81,20 @@ LEFT_OUT = {
         "op.drop_table('people') if len(sys.argv) > 99 else None", "op.drop_table('people') in line 13"
     ),
     "comprehension": ("[op.execute(f'DROP TABLE {each}') for each in sys.argv[99:]]", "in line 13"),
+    "inner_function": (
+        "def work():\n    if len(sys.argv) > 99:\n        op.drop_table('people')\nwork()", "if len(sys.argv) > 99"
+    ),
+    "else_of_a_try": (
+        (
+            "try:\n    int('1')\nexcept ValueError:\n    pass\nelse:\n    if len(sys.argv) > 99:\n"
+            "        op.drop_table('people')"
+        ),
+        "if len(sys.argv) > 99",
+    ),
+    "else_of_a_loop": (
+        "for _ in ():\n    pass\nelse:\n    if len(sys.argv) > 99:\n        op.drop_table('people')",
+        "if len(sys.argv) > 99",
+    ),
     "driver_connection": (
         (
             "import psycopg2\nurl = op.get_bind().engine.url.set(drivername='postgresql')\n"
@@ -113,6 +127,24 @@ NOTHING_LEFT_OUT = {
     ),
     "do_block_for_what_is_there": sql(
         "DO $$ BEGIN CREATE TABLE people (id int); EXCEPTION WHEN duplicate_table THEN NULL; END $$"
+    ),
+    "batches_until_one_is_small": (
+        "bind = op.get_bind()\nwhile True:\n"
+        "    done = bind.execute(sa.text('UPDATE people SET name = name WHERE id < 10'))\n"
+        "    if done.rowcount < 1000:\n        break\n    bind.execute(sa.text('SELECT pg_sleep(1)'))"
+    ),
+    "last_batch_after_the_loop": (
+        "batch, bind = [], op.get_bind()\nstatement = sa.text('UPDATE people SET name = name WHERE id = :key')\n"
+        "for key in range(5):\n    batch.append({'key': key})\n    if len(batch) > 1000:\n"
+        "        bind.execute(statement, batch)\nif batch:\n    bind.execute(statement, batch)"
+    ),
+    "seed_that_is_there": (
+        "if not op.get_bind().execute(sa.text('SELECT 1')).first():\n"
+        "    op.execute(\"INSERT INTO people VALUES (1, 'x')\")"
+    ),
+    "do_block_that_grants": sql(
+        "DO $$ BEGIN IF EXISTS (SELECT 1 FROM pg_roles WHERE rolname = 'rds_iam') THEN GRANT rds_iam TO public; END IF;"
+        " END $$"
     ),
     "autocommit": "with op.get_context().autocommit_block():\n    op.execute('VACUUM people')",
 }  # fmt: skip

@@ -74,6 +74,28 @@ def test_a_role_that_loses_something_is_found(tmp_path: Path, postgres_server: S
         assert f"The role review_clerks loses {words} with this revision" in message
 
 
+def test_settings_of_a_new_role_and_a_view_that_becomes_another_relation_are_no_finding(
+    tmp_path: Path, postgres_server: Server
+) -> None:
+    view = sql("CREATE TABLE t (id bigint PRIMARY KEY)", "CREATE VIEW shown AS SELECT id FROM t")
+    bodies = {
+        "setting": sql("CREATE ROLE review_jobs LOGIN", "ALTER ROLE review_jobs SET statement_timeout = 60000"),
+        "filled": sql("DROP VIEW shown", "CREATE MATERIALIZED VIEW shown AS SELECT id FROM t"),
+        "table": sql("DROP VIEW shown", "CREATE TABLE shown AS SELECT id FROM t"),
+    }
+    tree = [Rev("creates", view, sql("DROP TABLE t CASCADE"))]
+    tree += [Rev(name, body, down="creates") for name, body in bodies.items()]
+    folder = write_tree(tmp_path, tree)
+    with reviewing(folder, on=postgres_server, rows=3) as session:
+        seen = {name: session.observe(name) for name in bodies}
+    revisions = {each.id: each for each in read_tree(folder).revisions}
+
+    found = {one.rule for name in bodies for one in judge(Case(seen[name], (), revisions[name]))}
+
+    assert all(each.upgrade.failure is None for each in seen.values())
+    assert found.isdisjoint({"settings-changed", "rows-not-shown"})
+
+
 def test_a_role_that_was_there_before_stays(postgres_server: Server) -> None:
     with closing(postgres_server.connect()) as opened, opened.cursor() as cursor:
         cursor.execute("CREATE ROLE review_stays; CREATE ROLE review_other; CREATE ROLE review_goes")
