@@ -23,9 +23,10 @@ _DEVELOPMENT = re.compile(
     r"|notebooks?|constraints?)(?![a-z])",
     re.IGNORECASE,
 )
-# A file for the backend's process has one of them.
+# A file for the backend's process has one of them, or another file that has.
 _OF_A_BACKEND = re.compile(
-    rb"^\s*(?:sqlalchemy|alembic|sqlmodel|flask[-_](?:sqlalchemy|migrate))\b", re.IGNORECASE | re.MULTILINE
+    rb"^\s*(?:-r\b|--requirement\b|(?:sqlalchemy|alembic|sqlmodel|flask[-_](?:sqlalchemy|migrate))\b)",
+    re.IGNORECASE | re.MULTILINE,
 )
 _PRODUCTION = re.compile(r"(?<![a-z])prod", re.IGNORECASE)
 

@@ -429,6 +429,10 @@ def test_what_nothing_imports_is_left_out_of_a_package_over_the_limit(
     [warning] = [one for one in built.warnings if "Lambda's limit" in one]
     assert "modules import: pygments==" in warning
     assert not list((tmp_path / "out").rglob("pygments*"))
+    # Python loads this class by its name.
+    write(backend, **{"app/models.py": "LOGGING = {'class': 'pygments.styles.Style'}\n"})
+    with pytest.raises(PackageError, match="the package would be "):
+        build(backend, tmp_path / "out", Platform())
     monkeypatch.setattr(limit, "LARGEST_PACKAGE", 1_000_000)
     assert refusal(backend, tmp_path / "another").startswith("the package would be ")
 

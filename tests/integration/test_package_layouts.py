@@ -333,7 +333,9 @@ def test_a_requirements_file_of_another_name_is_found_or_named(tmp_path: Path) -
     backend = make_backend(tmp_path / "shop", **files)
     (backend / "requirements.txt").unlink()
     assert lock_discovery.find(backend) == backend / "requirements/base.txt"
-    write(backend, **{"requirements/production.txt": "sqlalchemy>=2\n"})
+    write(backend, **{"requirements/typing.txt": "sqlalchemy>=2\n", "requirements/worker.txt": "celery\n"})
+    assert lock_discovery.find(backend) == backend / "requirements/base.txt"
+    write(backend, **{"requirements/production.txt": "-r base.txt\nasyncpg\n"})
     with pytest.raises(
         PackageError, match=r"but requirements/production\.txt, requirements/base\.txt; name one"
     ) as refused:
