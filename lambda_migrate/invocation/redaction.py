@@ -72,6 +72,8 @@ _LONGEST_DIVIDED = 2048
 _NAME_IN_AWS = "arn:"
 # Half of a password may be an ordinary word, such as the database's name. Half of a random one is mixed.
 _MIXED = re.compile(r"^(?=.*[a-z])(?=.*[A-Z0-9])", re.DOTALL)
+# Where a line break or a cut may have divided a secret. A name that begins like a secret goes on there.
+_LINE_BREAKS = ("\r", "\n", "\\r", "\\n")
 
 # One character of ASCII, escaped: in a URL or quoted-printable, in C, JSON or JavaScript, in octal, in HTML.
 _ESCAPED = re.compile(
@@ -100,19 +102,19 @@ class _Block(NamedTuple):
     start: int
 
     def redact(self, text: str) -> str:
-        """Return the text without each part that equals at least half of the whole, and is no plain word."""
+        """Return the text without each part that a cut left of the whole: at least half of it, and no plain word."""
         lower, at = text.lower(), 0
         while (found := lower.find(self.text, at)) >= 0:
             before = _common(reversed(lower[max(0, found - self.start) : found]), reversed(self.whole[: self.start]))
-            length = before + _common(lower[found : found + len(self.whole)], self.whole[self.start :])
-            first, at = found - before, found + 1
+            after = _common(lower[found : found + len(self.whole)], self.whole[self.start :])
+            first, last, at = found - before, found + after, found + 1
+            begins = before == self.start or first == 0 or text.endswith(_LINE_BREAKS, 0, first)
+            whole_end = self.start + after == len(self.whole)
+            ends = whole_end or last == len(text) or text.startswith((*_LINE_BREAKS, "..."), last)
+            is_half = (last - first) * 2 >= len(self.whole)
             # Some characters have a longer lower case. Then the places in both texts differ.
-            if (
-                length * 2 >= len(self.whole)
-                and len(lower) == len(text)
-                and _MIXED.search(text[first : first + length])
-            ):
-                text = f"{text[:first]}{REDACTED}{text[first + length :]}"
+            if begins and ends and is_half and len(lower) == len(text) and _MIXED.search(text[first:last]):
+                text = f"{text[:first]}{REDACTED}{text[last:]}"
                 lower, at = text.lower(), first + len(REDACTED)
         return text
 

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tests.support.checkout import ROOT
 from tests.support.functions import assemble
 
 if TYPE_CHECKING:
@@ -17,7 +18,9 @@ def shorten(package: Path, backend: Path, out: Path, constants: Mapping[str, flo
     """Build a package with this backend in which constants, as ``package.module.NAME``, have other values."""
     assemble(package, backend, out)
     (out / "lambda_migrate").unlink()
-    shutil.copytree(package / "lambda_migrate", out / "lambda_migrate", ignore=shutil.ignore_patterns("__pycache__"))
+    # Its sources, because the package has bytecode only.
+    ignored = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(ROOT / "lambda_migrate", out / "lambda_migrate", ignore=ignored)
     for constant, value in constants.items():
         *folders, module, name = constant.split(".")
         file = Path(out, "lambda_migrate", *folders, f"{module}.py")

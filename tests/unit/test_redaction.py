@@ -163,6 +163,13 @@ def test_half_of_a_password_stays_where_it_is_a_word() -> None:
     assert redact('database "template_saas" does not exist') == 'database "template_saas" does not exist'
 
 
+def test_a_name_that_begins_like_a_password_stays() -> None:
+    conceal("test_4874328d59c0-secret")
+    text = 'role test_4874328d59c0_owner may create: GRANT x TO "test_4874328d59c0_owner"'
+
+    assert redact(text) == text
+
+
 def test_half_of_an_arn_stays_in_another_one() -> None:
     conceal("arn:aws:secretsmanager:eu-west-1:123456789012:secret:Orders-Kx9mQ2")
     other = "cannot read arn:aws:secretsmanager:eu-west-1:123456789012:secret:Other"
