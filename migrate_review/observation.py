@@ -137,6 +137,10 @@ class Catalog:
         """Return the table with this oid, or None."""
         return next((table for table in self.tables if table.oid == oid), None)
 
+    def table_settings(self, name: str) -> str:
+        """Return the settings of a table, such as its parents, row-level security and storage parameters."""
+        return self.others.get(f"table settings {name}", "")
+
     def table_named(self, name: str) -> Table | None:
         """Return the table of this name, or None."""
         return next((table for table in self.tables if table.name == name), None)

@@ -58,11 +58,7 @@ AND (r.shown = ANY (%(names)s) OR o.shown = ANY (%(names)s))
 def read(opened: connection, catalog: Catalog, others: Iterable[str] = ()) -> Mapping[str, int]:
     """Return the rows of each view, of each table with row-level security, and of the ``others``, by name."""
     views = [name for name in catalog.views if f"materialized view {name}" not in catalog.others]
-    secured = [
-        table.name
-        for table in catalog.tables
-        if "row level security" in catalog.others.get(f"table settings {table.name}", "")
-    ]
+    secured = [table.name for table in catalog.tables if "row level security" in catalog.table_settings(table.name)]
     found = _counted(opened, [*views, *others])
     with opened.cursor() as cursor:
         cursor.execute(_MAY_CREATE_ROLES)

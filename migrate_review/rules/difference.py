@@ -33,6 +33,13 @@ def new_tables(before: Catalog, after: Catalog) -> Iterator[Table]:
     return (table for table in after.tables if before.table(table.oid) is None)
 
 
+def settings_of_tables(before: Catalog, after: Catalog) -> Iterator[tuple[Table, str, str]]:
+    """Yield each table that is there afterwards, with its settings before and after; a new one had none."""
+    for table in after.tables:
+        was = before.table(table.oid)
+        yield table, before.table_settings(was.name) if was is not None else "", after.table_settings(table.name)
+
+
 def kept_columns(before: Table, after: Table) -> Iterator[tuple[Column, Column]]:
     """Return each column in both, even with another name, before and after."""
     now = {column.number: column for column in after.columns}

@@ -170,7 +170,7 @@ def _references(catalog: Catalog, table: str, column: str) -> Iterator[tuple[Tab
 def _key_of(table: Table, case: Case) -> dict[str, str]:
     """Return the ``fix`` for a table that has a column id, or whose key must hold the columns of its partitions."""
     after = case.observation.after
-    settings = after.others.get(f"table settings {table.name}", "") if after else ""
+    settings = after.table_settings(table.name) if after else ""
     split_by = re.search(r"partitioned by \w+ \(([^()]*)\)", settings)
     there = any(column.name == "id" for column in table.columns)
     if not there and split_by is None:

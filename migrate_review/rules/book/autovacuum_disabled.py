@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from migrate_review.rules import difference
 from migrate_review.rules.findings import Severity
 from migrate_review.rules.rule import Rule, Theme
 
@@ -35,7 +36,6 @@ def upgrade() -> None:
 
 # The words that PostgreSQL takes for false, and their beginnings.
 _OFF = re.compile(r"autovacuum_enabled=(f|fa|fal|fals|false|n|no|of|off|0)(?=[,;]|$)", re.IGNORECASE)
-_ENTRY = "table settings "
 
 
 def check(case: Case) -> Iterator[Finding]:
@@ -43,9 +43,6 @@ def check(case: Case) -> Iterator[Finding]:
     before, after = case.observation.before, case.observation.after
     if after is None:
         return
-    for table in after.tables:
-        was = before.table(table.oid)
-        old = before.others.get(f"{_ENTRY}{was.name}", "") if was is not None else ""
-        new = after.others.get(f"{_ENTRY}{table.name}", "")
+    for table, old, new in difference.settings_of_tables(before, after):
         if _OFF.search(new) and len(_OFF.findall(new)) > len(_OFF.findall(old)):
             yield case.found(RULE, f"the settings of {table.name} are: {new}", table=table.name)

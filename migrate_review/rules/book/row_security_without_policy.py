@@ -56,7 +56,7 @@ def check(case: Case) -> Iterator[Finding]:
 
 def denied(catalog: Catalog, table: str) -> list[str]:
     """Return what no policy allows on a table with row-level security."""
-    if "row level security" not in catalog.others.get(f"table settings {table}", ""):
+    if "row level security" not in catalog.table_settings(table):
         return []
     # "r t ...": the command's letter, or * for all, and whether the policy is permissive.
     allowed = {

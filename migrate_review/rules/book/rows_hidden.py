@@ -65,5 +65,5 @@ def check(case: Case) -> Iterator[Finding]:
 
 
 def _parents(catalog: Catalog, table: Table) -> set[str]:
-    found = _PARENTS.search(catalog.others.get(f"table settings {table.name}", ""))
+    found = _PARENTS.search(catalog.table_settings(table.name))
     return set(found[1].split(", ")) if found else set()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from migrate_review.rules import difference
 from migrate_review.rules.findings import Severity
 from migrate_review.rules.rule import Rule, Theme
 
@@ -32,18 +33,14 @@ def upgrade() -> None:
 """,
 )
 
-_ENTRY = "table settings "
-
 
 def check(case: Case) -> Iterator[Finding]:
     """Yield the tables, new ones too, that the revision makes unlogged."""
     before, after = case.observation.before, case.observation.after
     if after is None:
         return
-    for table in after.tables:
-        was = before.table(table.oid)
-        old = before.others.get(f"{_ENTRY}{was.name}", "") if was is not None else ""
-        if _is_unlogged(after.others.get(f"{_ENTRY}{table.name}", "")) and not _is_unlogged(old):
+    for table, old, new in difference.settings_of_tables(before, after):
+        if _is_unlogged(new) and not _is_unlogged(old):
             yield case.found(RULE, f"the upgrade makes {table.name} unlogged", table=table.name)
 
 

@@ -65,7 +65,7 @@ def check(case: Case) -> Iterator[Finding]:
             for event in sorted(_events(definition) - _events(kept)):
                 yield case.found(RULE, f"{name} no longer runs at {event}", table=tables[table], name=name)
     for table, now in tables.items():
-        was, settings = before.others.get(f"table settings {table}", ""), after.others.get(f"table settings {now}", "")
+        was, settings = before.table_settings(table), after.table_settings(now)
         if _NOT_CHECKED in settings and _NOT_CHECKED not in was:
             evidence = f"the triggers of {now} that check foreign keys are disabled"
             yield case.found(RULE, evidence, table=now, name="the check of foreign keys")
