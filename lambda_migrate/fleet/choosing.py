@@ -118,6 +118,7 @@ def choose(options: Options, listed: Sequence[Tenant], folder: Folder, *, settin
 
     Raises:
         InvalidRequest: a target does not exist or is excluded, or the earlier rollout cannot be continued.
+        ConfigurationError: the settings exclude a name that is no target, in a rollout of all targets.
         DowngradeRefused: the stage allows no downgrade.
     """
     excluded = excluded_names(options, listed, settings)
@@ -138,6 +139,8 @@ def choose(options: Options, listed: Sequence[Tenant], folder: Folder, *, settin
             )
         tenants = _migrated_in(replace(folder, name=options.migrated_by), tenants, options.downgrade_to)
         names = tuple(tenant.name for tenant in tenants)
+    if names is None:
+        _check_exclusions(listed, settings)
     if options.names is not None:
         for name in options.names:
             if name in excluded:
@@ -155,13 +158,26 @@ def excluded_names(options: Options, listed: Sequence[Tenant], settings: Setting
     for name in options.exclude:
         if name not in known:
             raise InvalidRequest(f"there is no target {name!a} to exclude; there are {len(known)}")
-    today = datetime.now(timezone.utc).date()
-    excluded = {}
-    for entry in settings.rollout.get("excluded") or ():
-        until = _until(entry)
-        if until >= today and entry["name"] in known:
-            excluded[entry["name"]] = f"{entry['reason']} (until {until.isoformat()})"
+    excluded = {name: reason for name, reason in _exclusions(settings).items() if name in known}
     return {**excluded, **dict.fromkeys(options.exclude, "excluded when the rollout was started")}
+
+
+def _exclusions(settings: Settings) -> dict[str, str]:
+    """Return the names that the settings exclude today, each with the reason."""
+    today = datetime.now(timezone.utc).date()
+    dated = ((entry, _until(entry)) for entry in settings.rollout.get("excluded") or ())
+    return {entry["name"]: f"{entry['reason']} (until {until.isoformat()})" for entry, until in dated if until >= today}
+
+
+def _check_exclusions(listed: Sequence[Tenant], settings: Settings) -> None:
+    """Raise `ConfigurationError` if the settings exclude a name that is no target: the one that is meant would run."""
+    known = {tenant.name for tenant in listed}
+    for name in _exclusions(settings):
+        if name not in known:
+            raise ConfigurationError(
+                f"`excluded` in `rollout` names {name!a}, which is no target; there are {len(known)}: correct or remove"
+                " the entry in the stage's settings; nothing was started"
+            )
 
 
 def _until(entry: Mapping[str, Any]) -> date:

@@ -45,6 +45,7 @@ _CONNECT_S = 10
 _COMPARE_S = 60
 # A login that cannot connect is no reason to ask with more than a few others.
 _MOST_LOGINS = 3
+# Secrets are read, and servers are asked, by as many threads. One server that does not answer holds up one of them.
 _READERS = 16
 # Secrets are read 16 at a time. More would take too long; then each target must name its server itself.
 _MOST_SECRETS = 20_000
@@ -117,22 +118,12 @@ def check_places(
             databases.setdefault(_Address(credentials.host.lower(), credentials.port, database), []).append(tenant)
     unknown: dict[str, str] = {}
     for database, sharing in _merged(invocation, databases):
+        if len(sharing) == 1:
+            continue
+        schemas, problems = _schemas(invocation, database, sharing)
+        unknown |= problems
         found: dict[str, Tenant] = {}
-        for tenant in sharing if len(sharing) > 1 else ():
-            if invocation.deadline.left() <= 0:
-                raise MigrationIncomplete(
-                    "Lambda's timeout came before the default schemas of the targets were known: give each its `schema`"
-                )
-            try:
-                schema = tenant.target.get("schema") or _default_schema(invocation, tenant)
-            except (DatabaseUnavailable, SecretUnavailable) as error:
-                unknown[tenant.name] = (
-                    f"its default schema could not be compared with those of the other targets in database"
-                    f" {database!a}: {error}; give it its `schema`, or retry it"
-                )
-                continue
-            if schema is None:
-                continue
+        for tenant, schema in schemas:
             other = found.setdefault(schema, tenant)
             if other is not tenant:
                 hosts = dict.fromkeys(found_at.host.lower() for each in (other, tenant) if (found_at := at(each)))
@@ -142,6 +133,39 @@ def check_places(
                     f" {database!a}{one}: leave one out; nothing was started"
                 )
     return unknown
+
+
+def _schemas(
+    invocation: Invocation, database: str, sharing: Sequence[Tenant]
+) -> tuple[list[tuple[Tenant, str]], dict[str, str]]:
+    """Return the targets of one database with their schemas, and the names of those whose schema is not known now.
+
+    A target without a schema has its login's default. One that fails anyway when its turn comes is in neither.
+    """
+    schemas: list[tuple[Tenant, str]] = []
+    unknown: dict[str, str] = {}
+    silent = 0
+    error: DatabaseUnavailable | SecretUnavailable | None = None
+    for tenant in sharing:
+        schema = tenant.target.get("schema")
+        if schema is None and silent < _MOST_LOGINS:
+            if invocation.deadline.left() <= 0:
+                raise MigrationIncomplete(
+                    "Lambda's timeout came before the default schemas of the targets were known: give each its `schema`"
+                )
+            try:
+                schema, error = _default_schema(invocation, tenant), None
+            except (DatabaseUnavailable, SecretUnavailable) as unavailable:
+                error = unavailable
+                silent += isinstance(unavailable, DatabaseUnavailable)
+        if schema is not None:
+            schemas.append((tenant, schema))
+        elif error is not None:
+            unknown[tenant.name] = (
+                f"its default schema could not be compared with those of the other targets in database"
+                f" {database!a}: {error}; give it its `schema`, or retry it"
+            )
+    return schemas, unknown
 
 
 class _Address(NamedTuple):
@@ -159,11 +183,13 @@ def _merged(invocation: Invocation, databases: Mapping[_Address, Sequence[Tenant
     """
     names = Counter(address.database for address in databases)
     until = invocation.deadline.until(min(_COMPARE_S, invocation.deadline.left() / 4))
+    asked = [address for address in databases if names[address.database] > 1]
+    with ThreadPoolExecutor(max_workers=_READERS) as readers:
+        answers = readers.map(lambda address: _server_of(invocation, databases[address], until), asked)
+        servers = dict(zip(asked, answers, strict=True))
     found: dict[_Address | Server, list[Tenant]] = {}
     for address, sharing in databases.items():
-        several = names[address.database] > 1
-        server = _server_of(invocation, sharing, until) if several else None
-        found.setdefault(server or address, []).extend(sharing)
+        found.setdefault(servers.get(address) or address, []).extend(sharing)
     return [(place.database, sharing) for place, sharing in found.items()]
 
 

@@ -12,7 +12,7 @@ from lambda_migrate.fleet.choosing import choose, parse_options
 from lambda_migrate.fleet.folder import FAILED, MIGRATED, ROLLOUT
 from lambda_migrate.fleet.targets import rules_of
 from lambda_migrate.fleet.waves import Tenant
-from lambda_migrate.invocation.errors import InvalidRequest
+from lambda_migrate.invocation.errors import ConfigurationError, InvalidRequest
 from lambda_migrate.invocation.settings import Settings, read_settings
 from tests.unit.test_counting import TARGETS, item, listed
 
@@ -95,6 +95,28 @@ def test_a_rollout_whose_named_canaries_are_left_out_has_another_canary(
     rules = rules_of(stage, parse_options(given), chosen(folder, stage, **given))
 
     assert rules.canaries == expected
+
+
+EXCLUDED = [
+    {"name": "t1", "reason": "bad rows", "until": "2099-12-31"},
+    {"name": "t22", "reason": "bad rows", "until": "2099-12-31"},
+    {"name": "gone", "reason": "bad rows", "until": "2020-12-31"},
+]
+
+
+@pytest.mark.parametrize("given", [{}, {"plan": True}, {"exclude": ["t1"]}])
+def test_an_excluded_name_that_is_no_target_is_refused(settings: Settings, given: dict[str, Any]) -> None:
+    stage = replace(settings, rollout={"excluded": EXCLUDED})
+
+    with pytest.raises(ConfigurationError, match=r"`excluded` in `rollout` names 't22', which is no target"):
+        chosen(earlier(), stage, **given)
+
+
+@pytest.mark.parametrize("given", [{"targets": ["t2"]}, {"retry_of": "r"}])
+def test_a_rollout_of_named_targets_needs_no_correct_exclusions(settings: Settings, given: dict[str, Any]) -> None:
+    stage = replace(settings, rollout={"excluded": EXCLUDED[1:]})
+
+    assert len(chosen(earlier(), stage, **given).tenants) == 1
 
 
 def test_a_target_that_is_new_since_the_plan_is_no_excluded_one(settings: Settings) -> None:
