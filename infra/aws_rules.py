@@ -1,7 +1,7 @@
 """What AWS accepts: formats of ids, ARNs and names, limits of sizes and counts, and the routes that a VPC needs.
 
 A check belongs here if AWS would refuse the value, or if the deployed stack could not work with it. A check of which
-settings exclude or need each other belongs to their class in `infra.stages`.
+settings exclude or need each other belongs to their class in `infra.settings` or `infra.stages`.
 """
 
 from __future__ import annotations

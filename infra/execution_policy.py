@@ -30,7 +30,9 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
     from infra.names import Names
-    from infra.stages import DatabaseSettings, NetworkSettings, Stage
+    from infra.settings.database import DatabaseSettings
+    from infra.settings.network import NetworkSettings
+    from infra.stages import Stage
 
 ROOT = Path(__file__).resolve().parents[1]
 # IAM's limit for a managed policy, without white space.

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from constructs import Construct
 
     from infra.names import Names
-    from infra.stages import GithubSettings
+    from infra.settings.github import GithubSettings
 
 _GITHUB = "token.actions.githubusercontent.com"
 

@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from infra.code import Code
     from infra.names import Names
     from infra.network import VpcAttachment
-    from infra.stages import LongRunSettings, Options
+    from infra.settings.runs import LongRunSettings
+    from infra.stages import Options
 
 # The variable that the build exports. `StartBuild` in the state machine and `BatchGetBuilds` return it.
 OUTCOME = "OUTCOME"

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from infra.database import Database
     from infra.names import Names
-    from infra.stages import RolloutSettings
+    from infra.settings.rollout import RolloutSettings
 
 # The statement for the package that is currently deployed.
 READ_PACKAGE = "ReadThePackage"

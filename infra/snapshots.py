@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from constructs import Construct
 
     from infra.names import Names
-    from infra.stages import SnapshotSettings
+    from infra.settings.runs import SnapshotSettings
 
 _LOOK_EVERY_S = 30
 _ATTEMPTS = 10

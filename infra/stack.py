@@ -35,7 +35,9 @@ if TYPE_CHECKING:
     from constructs import Construct
 
     from infra.names import Names
-    from infra.stages import DatabaseSettings, NetworkSettings, Stage
+    from infra.settings.database import DatabaseSettings
+    from infra.settings.network import NetworkSettings
+    from infra.stages import Stage
 
 
 class MigrateStack(cdk.Stack):

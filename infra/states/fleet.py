@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from constructs import Construct
 
     from infra.names import Names
-    from infra.stages import Options, RolloutSettings
+    from infra.settings.rollout import RolloutSettings
+    from infra.stages import Options
 
 
 class Fleet(MigratingStates):

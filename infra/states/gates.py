@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from aws_cdk import aws_s3 as s3
 
-    from infra.stages import RolloutSettings
+    from infra.settings.rollout import RolloutSettings
     from infra.states.migrating import MigratingStates
 
 

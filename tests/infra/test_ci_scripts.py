@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml  # type: ignore[import-untyped]
 
-from infra.stages import GithubSettings
+from infra.settings.github import GithubSettings
 from tests.support import rollout_stub
 from tests.support.aws_stub import REQUEST_ID, Reply, Stub, failure, result, serve
 from tests.support.checkout import ROOT, copy_checkout

@@ -11,17 +11,12 @@ import pytest
 from pydantic_core import PydanticUndefined
 
 from infra import queries
-from infra.stages import (
-    DatabaseSettings,
-    GithubSettings,
-    LongRunSettings,
-    NetworkSettings,
-    Project,
-    SnapshotSettings,
-    Stage,
-    TargetsAllowed,
-    read_project,
-)
+from infra.settings.database import DatabaseSettings
+from infra.settings.github import GithubSettings
+from infra.settings.network import NetworkSettings
+from infra.settings.rollout import TargetsAllowed
+from infra.settings.runs import LongRunSettings, SnapshotSettings
+from infra.stages import Project, Stage, read_project
 from lambda_migrate.invocation import errors as contract_errors
 
 if TYPE_CHECKING:

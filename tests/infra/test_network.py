@@ -18,8 +18,9 @@ from infra.code import Code
 from infra.errors import StageError
 from infra.migrations import Migrations
 from infra.names import Names
+from infra.settings.network import NetworkSettings
 from infra.stack import MigrateStack
-from infra.stages import NetworkSettings, Stage
+from infra.stages import Stage
 from lambda_migrate.invocation.settings import SECRETS_ENDPOINT_VARIABLE
 from tests.infra.synthesis import add_stack, new_app
 

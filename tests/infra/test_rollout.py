@@ -16,7 +16,8 @@ from pydantic_core import PydanticUndefined
 
 from infra.errors import StageError
 from infra.names import Names
-from infra.stages import ExcludedTarget, RolloutSettings, RolloutTarget, SecretTag, Stage, read_project
+from infra.settings.rollout import ExcludedTarget, RolloutSettings, RolloutTarget, SecretTag
+from infra.stages import Stage, read_project
 from lambda_migrate.fleet.waves import Rules
 from lambda_migrate.invocation.request import ROLLOUT_FIELDS, ROLLOUT_INPUT
 from tests.infra.synthesis import ACCOUNT, REGION, Stack, as_list, resolved

@@ -11,7 +11,8 @@ import pytest
 from benchmarks import scale
 from benchmarks.report import RESULTS
 from benchmarks.scale import ASSUMED, IMPLEMENTATION, PUBLISHED, Measured, Plan
-from infra.stages import RolloutSettings, Stage
+from infra.settings.rollout import RolloutSettings
+from infra.stages import Stage
 from lambda_migrate.fleet import places
 
 if TYPE_CHECKING:
