@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from io import StringIO
 from typing import TYPE_CHECKING, Any
 
@@ -9,10 +10,29 @@ from alembic.operations import Operations
 from alembic.runtime.migration import MigrationContext
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from alembic.script import ScriptDirectory
 
+    from migrate_review.driver.env_py import EnvPy
 
-def render(script: ScriptDirectory, revision: str, statements: list[dict[str, Any]]) -> None:
+
+def render(env_py: EnvPy, revision: str) -> dict[str, Any]:
+    """Return the SQL of a revision that cannot run, as ``alembic upgrade --sql`` writes it, without any database.
+
+    The statements end where the revision needs a database.
+    """
+    statements: list[dict[str, Any]] = []
+
+    def steps(*_: object) -> Sequence[Any]:
+        with suppress(BaseException):
+            _write_sql(env_py.script, revision, statements)
+        return ()
+
+    return {**env_py.run(steps), "statements": statements}
+
+
+def _write_sql(script: ScriptDirectory, revision: str, statements: list[dict[str, Any]]) -> None:
     """Append the statements of a revision's upgrade, each with whether it runs in a transaction.
 
     Raises whatever the revision raises without a database. What it wrote before that is in ``statements``.
