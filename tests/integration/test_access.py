@@ -124,7 +124,7 @@ def test_another_user_of_this_machine_gets_nothing_done(emulator: Emulator) -> N
 
 
 @pytest.mark.skipif(browser.missing() is not None, reason=browser.missing() or "")
-def test_a_web_page_of_another_origin_gets_nothing_done(emulator: Emulator, tmp_path: Path) -> None:
+def test_a_web_page_of_another_origin_gets_nothing_done(emulator: Emulator) -> None:
     name = f"page-{secrets.token_hex(4)}"
 
     class Site(http_stub.Handler):
@@ -158,12 +158,9 @@ def test_a_web_page_of_another_origin_gets_nothing_done(emulator: Emulator, tmp_
     }
     for word, value in values.items():
         send = send.replace(word, json.dumps(value))
-    with http_stub.serve(Site) as elsewhere, browser.start(tmp_path) as started:
-        page = started.page()
-        before = len(started.events)
-        page.call("Page.navigate", url=elsewhere)
-        started.wait_for("Page.loadEventFired", before)
-        results = page.evaluate(send)
+    with http_stub.serve(Site) as elsewhere, browser.page() as tab:
+        tab.goto(elsewhere)
+        results = tab.evaluate(send)
 
     # "opaque" is an answer that the page cannot see. Nothing of what was asked for is there, so it was the refusal.
     assert set(results) <= {"failed", "opaque 0"}

@@ -176,12 +176,11 @@ def picture_of_a_review(file: Path) -> None:
 
 def picture_of_the_page(file: Path) -> None:
     """Take a picture of a rollout's page with a few failed targets, in a browser."""
-    with tempfile.TemporaryDirectory() as temporary, browser.start(Path(temporary) / "profile") as running:
+    with tempfile.TemporaryDirectory() as temporary, browser.page() as tab:
         page = Path(temporary) / "report.html"
         page.write_text(render(report(_FAILED, left=_LEFT, status="stopped", message=_MESSAGE)), encoding="utf-8")
-        tab = running.page()
-        tab.open(page, width=_PAGE_WIDTH)
-        tab.picture(file)
+        browser.show(tab, page, width=_PAGE_WIDTH)
+        tab.screenshot(path=file, full_page=True)
 
 
 def main() -> None:

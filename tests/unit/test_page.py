@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from tests.support.browser import Page
+    from playwright.sync_api import ConsoleMessage, Error, Page
 
 # One browser for all of them.
 pytestmark = pytest.mark.xdist_group("page")
@@ -31,11 +31,29 @@ HOSTILE = "</script><script>window.hacked = 1</script><img src=x onerror='window
 
 
 @pytest.fixture(scope="module")
-def tab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
+def tab() -> Iterator[Page]:
     if why := browser.missing():
         pytest.skip(why)
-    with browser.start(tmp_path_factory.mktemp("browser")) as running:
-        yield running.page()
+    with browser.page() as tab:
+        yield tab
+
+
+@pytest.fixture
+def problems(tab: Page) -> Iterator[list[str]]:
+    """Return the exceptions of scripts, what they logged, and the requests that the browser refused."""
+    found: list[str] = []
+
+    def add_error(error: Error) -> None:
+        found.append(str(error))
+
+    def add_line(line: ConsoleMessage) -> None:
+        found.append(line.text)
+
+    tab.on("pageerror", add_error)
+    tab.on("console", add_line)
+    yield found
+    tab.remove_listener("pageerror", add_error)
+    tab.remove_listener("console", add_line)
 
 
 @pytest.fixture
@@ -120,19 +138,21 @@ def test_a_plan_says_that_it_is_one() -> None:
 # --- in a browser ---
 
 
-def test_ten_thousand_failures_are_searched_and_drawn_as_they_are_scrolled_to(tab: Page, file: Path) -> None:
+def test_ten_thousand_failures_are_searched_and_drawn_as_they_are_scrolled_to(
+    tab: Page, problems: list[str], file: Path
+) -> None:
     file.write_text(render(report(10_000)))
-    tab.open(file)
+    browser.show(tab, file)
     assert tab.evaluate(f"{ROWS}.length") <= 300
 
     tab.evaluate("document.querySelector('#filter input').focus()")
-    tab.type("TENANT-0012 orders")
+    tab.keyboard.insert_text("TENANT-0012 orders")
     assert tab.evaluate(FOUND) == "3 of 10,000 match"
     names = tab.evaluate(f"{ROWS}.map(row => row.cells[0].textContent)")
     assert names == ["00121", "00124", "00127"]
     assert tab.evaluate(f"{ROWS}[0].querySelector('bdi').title") == "tenant-00121"
 
-    tab.press("Tab", 9)
+    tab.keyboard.press("Tab")
     assert tab.evaluate("document.activeElement.name") == "type"
     tab.evaluate("document.querySelector('#filter').reset(); new Promise(done => setTimeout(done, 20))")
     assert tab.evaluate(FOUND) == "10,000 shown"
@@ -145,7 +165,7 @@ def test_ten_thousand_failures_are_searched_and_drawn_as_they_are_scrolled_to(ta
     tab.evaluate("window.scrollTo(0, document.getElementById('more').offsetTop); new Promise(requestAnimationFrame)")
     tab.evaluate("document.getElementById('more').click()")
     assert tab.evaluate(f"{ROWS}.length") > before
-    assert tab.problems() == []
+    assert problems == []
 
 
 ALL = "[...document.querySelectorAll('#rows-targets tr')]"
@@ -159,20 +179,20 @@ def choose(tab: Page, name: str, value: str) -> None:
     )
 
 
-def test_every_target_can_be_searched_whatever_became_of_it(tab: Page, file: Path) -> None:
+def test_every_target_can_be_searched_whatever_became_of_it(tab: Page, problems: list[str], file: Path) -> None:
     file.write_text(render(report(2), [target(number) for number in range(5_000)]))
-    tab.open(file)
+    browser.show(tab, file)
     found = "document.getElementById('found-targets').textContent"
     assert (tab.evaluate(found), tab.evaluate(f"{ALL}.length")) == ("5,000 shown", 100)
 
     tab.evaluate("document.querySelector('#filter-targets input').focus()")
-    tab.type("TENANT-0049 db-3")
+    tab.keyboard.insert_text("TENANT-0049 db-3")
     assert tab.evaluate(found) == "3 of 5,000 match"
     choose(tab, "outcome", "behind")
     names = tab.evaluate(f"{ALL}.map(row => row.innerText.split('\\t').map(text => text.trim()))")
 
     assert names == [["00495", "behind", OLDER, "1.5 s", "db-3", "2"]]
-    assert tab.problems() == []
+    assert problems == []
 
 
 def test_of_more_targets_than_the_page_holds_it_holds_those_that_are_not_done(
@@ -195,7 +215,7 @@ def test_a_hundred_thousand_targets_are_searched(tab: Page, file: Path, figure: 
     page = render(report(10), (target(number) for number in range(100_000)))
     rendered, size = time.perf_counter() - began, len(page) / 1e6
     file.write_text(page)
-    tab.open(file)
+    browser.show(tab, file)
 
     took = tab.evaluate(
         "(() => { const began = performance.now(); const form = document.getElementById('filter-targets');"
@@ -212,7 +232,7 @@ def test_hostile_text_is_shown_and_not_run(tab: Page, file: Path) -> None:
     failures = [failure(name=HOSTILE, message=HOSTILE, server=HOSTILE, error_type=HOSTILE)]
     file.write_text(render(report(1, failures=failures, message=HOSTILE, stage=HOSTILE, revisions={HOSTILE: 1})))
 
-    tab.open(file)
+    browser.show(tab, file)
 
     assert tab.evaluate("window.hacked") is None
     assert tab.evaluate(f"{ROWS}[0].querySelector('bdi').title") == HOSTILE
@@ -248,7 +268,7 @@ CONTRASTS = """
 def test_every_text_can_be_read_by_day_and_by_night(tab: Page, file: Path, status: str, *, dark: bool) -> None:
     file.write_text(render(report(5, left=10, status=status)))
 
-    tab.open(file, dark=dark)
+    browser.show(tab, file, dark=dark)
     found = tab.evaluate(CONTRASTS)
 
     assert len(found) > 50
@@ -284,7 +304,7 @@ def test_nothing_is_wider_than_the_window_and_no_text_runs_into_another(
     )
     file.write_text(render(content, lines))
 
-    tab.open(file, width=width, dark=dark)
+    browser.show(tab, file, width=width, dark=dark)
 
     assert tab.evaluate("document.documentElement.scrollWidth") == width
     assert tab.evaluate(OVERLAPS) == []
@@ -292,13 +312,13 @@ def test_nothing_is_wider_than_the_window_and_no_text_runs_into_another(
     assert tab.evaluate(f"{ROWS}[0].cells[0].textContent").endswith("x-acme")
     assert tab.evaluate(f"{ROWS}[0].querySelector('bdi').title") == endless
     assert tab.evaluate(f"{ROWS}[0].cells[5].textContent") == "1 min 5 s"
-    tab.picture(file.with_name(f"page-{width}-{'dark' if dark else 'light'}.png"))
+    tab.screenshot(path=file.with_name(f"page-{width}-{'dark' if dark else 'light'}.png"), full_page=True)
 
 
 def test_a_telephone_shows_that_the_table_of_waves_goes_on(tab: Page, file: Path) -> None:
     file.write_text(render(report(5, left=10)))
 
-    tab.open(file, width=360)
+    browser.show(tab, file, width=360)
 
     [wide, narrow, shadows] = tab.evaluate(
         "(() => { const box = document.querySelector('.scroll');"
@@ -321,9 +341,9 @@ def test_shares_are_of_all_targets_and_names_lose_what_all_have_in_common() -> N
 
 def test_whatever_is_drawn_or_typed_into_has_a_name(tab: Page, file: Path) -> None:
     file.write_text(render(report(5, left=10)))
-    tab.open(file)
+    browser.show(tab, file)
 
-    nodes = tab.call("Accessibility.getFullAXTree")["nodes"]
+    nodes = tab.context.new_cdp_session(tab).send("Accessibility.getFullAXTree")["nodes"]
 
     named = {"image", "searchbox", "combobox", "button", "search", "region", "columnheader", "rowheader"}
     met = [(node["role"]["value"], node.get("name", {}).get("value")) for node in nodes if not node["ignored"]]
@@ -334,11 +354,11 @@ def test_whatever_is_drawn_or_typed_into_has_a_name(tab: Page, file: Path) -> No
 
 def test_printing_has_every_failure_that_was_found_and_no_controls(tab: Page, file: Path) -> None:
     file.write_text(render(report(450)))
-    tab.open(file)
+    browser.show(tab, file)
 
-    tab.call("Emulation.setEmulatedMedia", media="print")
+    tab.emulate_media(media="print")
     tab.evaluate("window.dispatchEvent(new Event('beforeprint'))")
 
     assert tab.evaluate(f"{ROWS}.length") == 450
     assert tab.evaluate("document.getElementById('filter').checkVisibility()") is False
-    tab.call("Emulation.setEmulatedMedia", media="")
+    tab.emulate_media(media="null")
