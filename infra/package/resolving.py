@@ -137,7 +137,10 @@ def backend_pins(requirements: Requirements, platform: Platform) -> BackendPins:
     applying, binaries = _without_psycopg2(applying, requirements.lock, warnings)
     try:
         if requirements.locked:
-            pins = _locked(applying) + (_compiled(binaries, platform, requirements.index) if binaries else [])
+            pins = _locked(applying)
+            if binaries:
+                twins, found = _with_sources(binaries, platform, requirements, "", ())
+                pins, sources = pins + twins, sources + found
         else:
             pins, found = _resolved([*applying, *binaries], requirements, platform)
             sources += found

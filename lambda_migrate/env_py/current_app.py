@@ -15,7 +15,7 @@ def is_needed(source: str) -> bool:
     try:
         module = ast.parse(source)
     except (SyntaxError, ValueError):
-        return False  # Python reports the error when env.py runs
+        return "flask" in source  # written for a newer Python than the build's; a real error is seen when env.py runs
     uses = _Uses(module)
     return uses.count(module) > uses.recovered() and not uses.are_tested() and not _makes_a_context(module)
 

@@ -382,10 +382,19 @@ def test_an_environment_without_need_of_an_application_is_no_flask(tmp_path: Pat
         "import flask as f\nf.current_app.config",
         "from flask import (  # a comment (in brackets)\n    current_app,\n)\ncurrent_app.config",
         FLASK + "try: ...\nexcept RuntimeError: ...",
+        FLASK + "match ...: syntax of a newer Python",
     ],
 )
 def test_an_environment_in_need_of_an_application_is_seen(source: str) -> None:
     assert is_needed(source)
+
+
+def test_a_twin_of_psycopg2_without_a_wheel_is_treated_like_every_other_driver_without_one(tmp_path: Path) -> None:
+    backend = make_backend(tmp_path / "shop", **{"requirements.txt": "alembic\nsqlalchemy\npsycopg2==2.9.9\n"})
+    locked = replace(read_requirements(backend), locked=True, lines=("alembic==1.17.2", "psycopg2==2.9.9"))
+    found = backend_pins(locked, Platform("3.13", "arm64"))
+    assert [(pin.name, pin.version) for pin in found.aside] == [("psycopg2-binary", "2.9.9")]
+    assert found.drivers == ("psycopg2",)
 
 
 @pytest.mark.parametrize("line", ["psycopg2==2.9.10", "psycopg2 == 2.9.10 ; python_version > '3'"])
