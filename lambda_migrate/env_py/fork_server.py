@@ -113,7 +113,7 @@ def _run(pipe: int, lifeline: int, broken: str | None) -> NoReturn:
             run(job, connection.send)
         code = 0
     finally:
-        # Exit handlers of the application are no part of the migration.
+        # Python's own exit would run the libraries' exit functions, too (`exit_functions`).
         os._exit(code)
 
 

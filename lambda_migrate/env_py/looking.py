@@ -59,7 +59,9 @@ _CONTROL = tuple(
     for words, instead in (
         (r"(?:COMMIT|END)(?:\s+(?:WORK|TRANSACTION))?", _COMMIT),
         (r"(?:ROLLBACK|ABORT)(?:\s+(?:WORK|TRANSACTION))?", _ROLLBACK),
-        (r"(?:BEGIN|START\s+TRANSACTION|SET\s+TRANSACTION)\b[^;]*", _NOTHING),
+        (r"(?:BEGIN|(?:START|SET|PREPARE)\s+TRANSACTION)\b[^;]*", _NOTHING),
+        (r"COMMIT\s+PREPARED\b[^;]*", _COMMIT),
+        (r"ROLLBACK\s+PREPARED\b[^;]*", _ROLLBACK),
     )
 )
 _READ_WRITE = re.compile(
@@ -167,16 +169,10 @@ class Looking:
     def _hold_psycopg2(self, psycopg2: Any, extensions: Any) -> None:  # noqa: ANN401 - modules
         looking = self
 
-        class Connection(extensions.connection):  # type: ignore[misc, no-any-unimported]
+        class Connection(_ends_of(looking), extensions.connection):  # type: ignore[misc, no-any-unimported]
             def cursor(self, *args: Any, **options: Any) -> Any:  # noqa: ANN401
                 looking.hold(self)
                 return super().cursor(*args, **options)
-
-            def commit(self) -> None:
-                looking.commit(self)
-
-            def rollback(self) -> None:
-                looking.rollback(self)
 
             @property
             def autocommit(self) -> bool:
@@ -210,7 +206,7 @@ class Looking:
     def _hold_psycopg(self, psycopg: Any) -> None:  # noqa: ANN401 - a module
         looking = self
 
-        class Connection(psycopg.Connection):  # type: ignore[misc, no-any-unimported]
+        class Connection(_ends_of(looking), psycopg.Connection):  # type: ignore[misc, no-any-unimported]
             @classmethod
             def connect(cls, *args: Any, autocommit: bool = False, **options: Any) -> Any:  # noqa: ANN401
                 connection = super().connect(*args, **options)
@@ -221,12 +217,6 @@ class Looking:
                 looking.hold(self)
                 return super().cursor(*args, **options)
 
-            def commit(self) -> None:
-                looking.commit(self)
-
-            def rollback(self) -> None:
-                looking.rollback(self)
-
             def set_autocommit(self, value: bool) -> None:  # noqa: FBT001 - as in the class above
                 looking.set_autocommit(self, value)
 
@@ -235,19 +225,13 @@ class Looking:
     def _hold_pg8000(self, pg8000: Any) -> None:  # noqa: ANN401 - a module
         looking = self
 
-        class Connection(pg8000.Connection):  # type: ignore[misc, no-any-unimported]
+        class Connection(_ends_of(looking), pg8000.Connection):  # type: ignore[misc, no-any-unimported]
             # The driver itself begins transactions only without autocommit.
             autocommit = property(lambda _: False, looking.set_autocommit)
 
             def cursor(self) -> Any:  # noqa: ANN401
                 looking.hold(self)
                 return super().cursor()
-
-            def commit(self) -> None:
-                looking.commit(self)
-
-            def rollback(self) -> None:
-                looking.rollback(self)
 
         pg8000.Connection = Connection
 
@@ -452,6 +436,31 @@ class Looking:
         driver = _driver(connection.connection)
         if self.session(driver).autocommit and not is_idle(driver):
             _run(driver, _ROLLBACK)
+
+
+def _ends_of(looking: Looking) -> Any:  # noqa: ANN401 - a base class
+    """Return a class with the methods of a driver's connection that end a transaction, also in two phases."""
+
+    class Ends:
+        def commit(self) -> None:
+            looking.commit(self)
+
+        def rollback(self) -> None:
+            looking.rollback(self)
+
+        def tpc_begin(self, _: object) -> None:
+            looking.hold(self)
+
+        def tpc_prepare(self) -> None:
+            """Prepare nothing: the transaction is never committed."""
+
+        def tpc_commit(self, _: object = None) -> None:
+            looking.commit(self)
+
+        def tpc_rollback(self, _: object = None) -> None:
+            looking.rollback(self)
+
+    return Ends
 
 
 def _make_asyncpg_read_only() -> None:

@@ -21,6 +21,7 @@ from alembic.runtime.environment import EnvironmentContext
 from lambda_migrate.env_py import alembic_hook, steps, tree
 from lambda_migrate.env_py.connection import prepare, set_search_path_of_sessions
 from lambda_migrate.env_py.driver_errors import find_missing_object
+from lambda_migrate.env_py.exit_functions import run_exit_functions
 from lambda_migrate.env_py.failures import failure_of
 from lambda_migrate.env_py.flask_app import VARIABLE as FLASK_APP
 from lambda_migrate.env_py.flask_app import in_app
@@ -65,17 +66,16 @@ def run(job: Job, send: Callable[[Message], None]) -> None:
     looking = Looking(job, may_write=job.may_write) if job.action in READ_ONLY_ACTIONS else None
     journal = Journal(send if looking is None else _adding_what_may_write(looking, send))
     limit = job.settings.output_lines
+    backend = job.settings.package_root / "backend"
     output = OutputLimit(send, limit - job.output_lines, limit)
     try:
-        with output_as_messages(sent_one_by_one(output.send)):
+        with output_as_messages(sent_one_by_one(output.send)), run_exit_functions(backend):
             _run(job, journal, looking)
         heads = {each.table: each.heads for each in journal.calls}
         ended = Ended(stopped=journal.stopped, heads=heads if job.action in _WRITING else None)
     except BaseException as error:  # noqa: BLE001 - sys.exit, KeyboardInterrupt and running out of memory included
         ended = Ended(
-            failure_of(
-                error, journal, backend=job.settings.package_root / "backend", password=job.credentials.password
-            ),
+            failure_of(error, journal, backend=backend, password=job.credentials.password),
             # A revision that stops by itself at the deadline may end before the supervisor checks the time.
             stopped=job.deadline.left() <= 0,
         )

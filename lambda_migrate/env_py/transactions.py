@@ -177,7 +177,7 @@ class Transactions:
 
 
 def _may_discard(env_py: Path) -> bool:
-    """Return whether env.py may roll its revisions back or raise, after they have run, in its block.
+    """Return whether env.py may roll its revisions back, raise or exit, after they have run, in its block.
 
     That is `with context.begin_transaction():`. What handles an error of the revisions does not count.
     """
@@ -187,11 +187,15 @@ def _may_discard(env_py: Path) -> bool:
         return False
     blocks = (node for node in ast.walk(module) if isinstance(node, ast.With) and any(map(_begins, node.items)))
     return any(
-        isinstance(node, ast.Raise) or (isinstance(node, ast.Attribute) and node.attr == "rollback")
+        isinstance(node, (ast.Raise, ast.Assert)) or _name(node) in {"rollback", "exit", "_exit", "quit"}
         for block in blocks
         for statement in _after_revisions(block.body)
         for node in ast.walk(statement)
     )
+
+
+def _name(node: ast.AST) -> str | None:
+    return node.attr if isinstance(node, ast.Attribute) else node.id if isinstance(node, ast.Name) else None
 
 
 def _after_revisions(body: Sequence[ast.stmt]) -> Iterator[ast.stmt]:

@@ -83,7 +83,7 @@ def supervise(job: Job, session: Session | None, receive: Callable[[Message], No
     watch = _Watch(job, session, process, receive)
     try:
         watch.attend()
-        # The migration ends with the last message. Exit handlers of the application are no part of it.
+        # The migration ends with the last message.
         process.join(job.deadline.patience(_GONE_WITHIN_S) if watch.ended else 0)
     finally:
         exit_code = process.end()

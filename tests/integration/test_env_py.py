@@ -148,6 +148,17 @@ asyncio.run(main())
 }
 
 
+AT_EXIT = """
+import atexit
+def make(name):
+    with create_engine(os.environ["DATABASE_URL"]).begin() as connection:
+        connection.execute(text(f"CREATE TABLE {name} (id int)"))
+atexit.register(make, "last")
+atexit.register(lambda: sys.exit(1))
+atexit.register(make, name="first")
+"""
+
+
 class TestTransactions:
     def test_env_py_may_connect_and_begin_as_it_likes(self, backend: Backend) -> None:
         for way in CONNECTIONS.values():
@@ -223,9 +234,12 @@ class TestTransactions:
         assert "committed part" not in deferred.message
 
     def test_an_exit_with_code_0_is_no_failure(self, backend: Backend) -> None:
-        answer = backend.run(connecting() + "\nsys.exit(0)\n")
+        answer = backend.run(connecting(top=AT_EXIT) + "\nsys.exit(0)\n")
 
         assert (answer.error_type, backend.version()) == (None, ["c3"]), answer.payload
+        # As under Alembic itself.
+        assert {"first", "last"} <= {*backend.tables()}
+        assert ("INFO", "SystemExit in an exit function: 1") in backend.output("stderr")
         in_revision = backend.run(revisions=[ABC[0], Rev("b2", "sys.exit(0)")])
         assert (in_revision.error_type, "revision b2 " in in_revision.message) == ("MigrationFailed", True)
         assert "and continued" not in in_revision.message

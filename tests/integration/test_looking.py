@@ -256,7 +256,7 @@ def test_another_error_between_two_schemas_is_a_failure(backend: Backend) -> Non
     assert (status.error_type, "the second has no settings" in status.message) == ("ConfigurationError", True)
 
 
-OTHERS = ("pg8000", "psycopg", "psycopg_async")
+OTHERS = ("pg8000", "psycopg", "psycopg_async", "psycopg2")
 # The same with other drivers.
 OTHER_DRIVERS = """
 import asyncio
@@ -269,6 +269,14 @@ def work(connection):
     connection.execute(text("CREATE TABLE IF NOT EXISTS app.settings (id int)"))
     connection.execute(text("ROLLBACK"))
     connection.rollback()
+    # For psycopg's async connection, a two-phase transaction cannot be held.
+    for ends in ("commit", "rollback") if "psycopg_async" not in DRIVER else ():
+        two_phases = connection.begin_twophase()
+        connection.execute(text(f"CREATE TABLE IF NOT EXISTS app.{ends} (id int)"))
+        two_phases.prepare()
+        getattr(two_phases, ends)()
+        connection.execute(text("SELECT FROM app.commit"))
+        connection.rollback()
     context.configure(connection=connection, target_metadata=None, version_table_schema="app")
     with context.begin_transaction():
         context.run_migrations()
