@@ -60,10 +60,14 @@ class _Part:
 
 @dataclass
 class Branches:
-    """The parts of one revision's upgrade. ``ran`` are the numbers of those that ran."""
+    """The parts of one revision's upgrade. ``ran`` are the numbers of those that ran.
+
+    ``source`` is that of its module without ``downgrade()``.
+    """
 
     parts: list[_Part] = field(default_factory=list)
     ran: set[int] = field(default_factory=set)
+    source: str = ""
 
     def left_out(self) -> list[str]:
         """Return the lines of each part that did not run, with the reason."""
@@ -86,11 +90,19 @@ def load(path: Path) -> tuple[ModuleType, Branches]:
     assert spec is not None  # noqa: S101 - it is a file
     module = module_from_spec(spec)
     tree = ast.parse(path.read_bytes(), str(path))
-    branches = Branches()
+    branches = Branches(source=_without_downgrade(tree, path))
     _Marking(tree, branches).mark()
     module.__dict__[_MARK] = branches.ran.add
     exec(compile(tree, str(path), "exec"), module.__dict__)  # noqa: S102 - as an import does
     return module, branches
+
+
+def _without_downgrade(tree: ast.Module, path: Path) -> str:
+    lines = path.read_bytes().decode(errors="replace").splitlines()
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef) and node.name == "downgrade":
+            lines[node.lineno - 1 : node.end_lineno] = [""] * ((node.end_lineno or node.lineno) - node.lineno + 1)
+    return "\n".join(lines)
 
 
 class _Marking:

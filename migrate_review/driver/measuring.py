@@ -50,6 +50,7 @@ def step(
     def steps(_: object, context: MigrationContext) -> Iterator[Any]:
         step = env_py.step(direction, revision)
         run = step.migration_fn
+        watch.source = env_py.loaded_branches.source if env_py.loaded_branches is not None else ""
 
         @wraps(run)
         def watched(**options: Any) -> None:  # noqa: ANN401

@@ -1,7 +1,8 @@
 """Finds the branches of DO blocks that a run left out, so that nobody takes them for measured.
 
 `marked` adds a variable to a block for each branch, and an assignment to each branch. The block publishes the branches
-that ran in a setting of the session.
+that ran in a setting of the session. A function that the revision creates, calls and drops gets the same marks. One
+that stays is part of the schema and gets none.
 """
 
 from __future__ import annotations
@@ -15,12 +16,18 @@ from lambda_migrate.env_py.statements import split
 
 # Each text has a setting of its own, so that it begins without one.
 _NUMBERS = count(1)
-_HAS_DO = re.compile(r"\bDO\b", re.IGNORECASE)
+_HAS_BLOCK = re.compile(r"\b(DO|FUNCTION|PROCEDURE)\b", re.IGNORECASE)
 _DO = re.compile(
     r"(?P<begin>(?:\s|--[^\n]*\n|/\*.*?\*/)*DO\s+(?:LANGUAGE\s+'?plpgsql'?\s+)?(?P<quote>\$\w*\$))(?P<body>.*)"
     r"(?P<end>(?P=quote)\s*(?:LANGUAGE\s+'?plpgsql'?\s*)?;?\s*)",
     re.IGNORECASE | re.DOTALL,
 )
+_ROUTINE = re.compile(
+    r"(?P<begin>(?:\s|--[^\n]*\n|/\*.*?\*/)*CREATE\s+(?:OR\s+REPLACE\s+)?(?P<kind>FUNCTION|PROCEDURE)\s+"
+    r"(?P<schema>\w+\.)?(?P<name>\w+)\s*\(.*?\bAS\s+(?P<quote>\$\w*\$))(?P<body>.*)(?P<end>(?P=quote).*)",
+    re.IGNORECASE | re.DOTALL,
+)
+_PLPGSQL = re.compile(r"\bLANGUAGE\s+'?plpgsql\b", re.IGNORECASE)
 _TOKEN = re.compile(
     r"(?P<skipped>\s+|--[^\n]*|/\*.*?\*/|[eE]'(?:[^'\\]|''|\\.)*'|'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"|(?P<tag>\$\w*\$).*?(?P=tag))"
     r"|(?P<label><<\s*\w+\s*>>)|(?P<word>[A-Za-z_]\w*)|(?P<other>.)",
@@ -37,9 +44,10 @@ _THERE_ALREADY = re.compile(r"(\s*\b(duplicate_\w+|OR|SQLSTATE\s*'42(710|P07|701
 
 @dataclass
 class Marked:
-    """A text of SQL whose DO blocks have marks. ``branches`` and ``handlers`` describe those that matter, by number.
+    """A text of SQL whose blocks have marks. ``branches`` and ``handlers`` describe those that matter, by number.
 
-    Each run publishes the numbers in ``setting``.
+    Each run publishes the numbers in ``setting``. ``runs_later`` says that one of the blocks is a function's body.
+    ``functions`` maps its branches to the number that it publishes when it is called.
     """
 
     sql: str
@@ -47,6 +55,13 @@ class Marked:
     setting: str
     branches: dict[int, str]
     handlers: dict[int, str]
+    functions: dict[int, int] = field(default_factory=dict)
+    names: dict[int, str] = field(default_factory=dict)
+
+    @property
+    def runs_later(self) -> bool:
+        """Return whether other statements run a block of this one."""
+        return bool(self.names)
 
     def unmarked(self, sql: str) -> str:
         """Return the text as it was, from the one that the driver sent or got."""
@@ -57,12 +72,20 @@ class Marked:
         """Return the branches that did not run, and the handlers that did, by what the block published."""
         numbers = {int(each) for each in ran.split(",") if each}
         missed = [
-            f"the DO block did not run: {text}" for number, text in self.branches.items() if number not in numbers
+            f"{self._block(number)} did not run: {text}"
+            for number, text in self.branches.items()
+            if number not in numbers and self.functions.get(number) in (None, *numbers)
         ]
         caught = [
-            f"the DO block caught an error: {text}" for number, text in self.handlers.items() if number in numbers
+            f"{self._block(number)} caught an error: {text}"
+            for number, text in self.handlers.items()
+            if number in numbers
         ]
         return missed + caught
+
+    def _block(self, number: int) -> str:
+        called = self.functions.get(number)
+        return "the DO block" if called is None else f"the function {self.names[called]}"
 
 
 class _NotReadError(Exception):
@@ -74,24 +97,43 @@ def is_there_already(error: Any) -> bool:  # noqa: ANN401 - any driver's
     return (getattr(error, "sqlstate", None) or getattr(error, "pgcode", None)) in _THERE
 
 
-def marked(sql: str) -> Marked | None:
-    """Return a text with marks in its DO blocks of PL/pgSQL; None if none has a branch that changes anything."""
-    if not _HAS_DO.search(sql):
+def marked(sql: str, revision: str = "") -> Marked | None:
+    """Return a text with marks in its blocks of PL/pgSQL; None if none has a branch that changes anything.
+
+    ``revision`` is the source of the revision's upgrade, which says what functions it drops again.
+    """
+    if not _HAS_BLOCK.search(sql):
         return None
     found = Marked("", sql, f"review.ran_{next(_NUMBERS)}", {}, {})
     first, pieces = 1, []
     for piece in split(sql):
-        block = _DO.fullmatch(piece)
+        routine = _ROUTINE.fullmatch(piece)
+        block = routine if routine is not None and _is_helper(routine, revision) else _DO.fullmatch(piece)
         reader = _Reader(block["body"], count=first - 1) if block is not None else None
         if block is None or reader is None or not reader.read():
             pieces.append(piece)
             continue
-        pieces.append(f"{block['begin']} {reader.written(found.setting, first)} {block['end']}")
+        called = None
+        if block is routine:
+            called = reader.count = reader.count + 1
+            found.names[called] = block["name"]
+            found.functions.update(dict.fromkeys((*reader.branches, *reader.handlers), called))
+        pieces.append(f"{block['begin']} {reader.written(found.setting, first, called)} {block['end']}")
         found.branches.update(reader.branches)
         found.handlers.update(reader.handlers)
         first = reader.count + 1
     found.sql = ";".join(pieces)
     return found if found.branches or found.handlers else None
+
+
+def _is_helper(routine: re.Match[str], revision: str) -> bool:
+    """Return whether a function of PL/pgSQL lives no longer than the revision."""
+    if not _PLPGSQL.search(routine["begin"]) and not _PLPGSQL.search(routine["end"]):
+        return False
+    if (routine["schema"] or "").lower() == "pg_temp.":
+        return True
+    drop = rf"\bDROP\s+(FUNCTION|PROCEDURE|ROUTINE)\s+(IF\s+EXISTS\s+)?(\w+\.)?{routine['name']}\b"
+    return re.search(drop, revision, re.IGNORECASE) is not None
 
 
 @dataclass
@@ -129,10 +171,13 @@ class _Reader:
             return False
         return bool(self.branches or self.handlers)
 
-    def written(self, setting: str, first: int) -> str:
-        """Return the body with its marks from ``first`` on, which it publishes at its end and before each RETURN."""
+    def written(self, setting: str, first: int, called: int | None = None) -> str:
+        """Return the body with its marks from ``first`` on, which it publishes at its end and before each RETURN.
+
+        It always publishes ``called``, which has no mark.
+        """
         numbers = range(first, self.count + 1)
-        ran = ", ".join(f"CASE WHEN review_{each} THEN '{each}' END" for each in numbers)
+        ran = ", ".join(f"CASE WHEN {each == called} OR review_{each} THEN '{each}' END" for each in numbers)
         known = f"nullif(pg_catalog.current_setting('{setting}', true), '')"
         publish = f"PERFORM pg_catalog.set_config('{setting}', pg_catalog.concat_ws(',', {known}, {ran}), false);"
         variables = " ".join(f"review_{each} boolean;" for each in numbers)

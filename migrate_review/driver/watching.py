@@ -112,7 +112,11 @@ class Watch:
     failed_sql: str | None = None
     # What the run left out, or did behind the review's back: each a reason why something is not measured.
     left_out: list[str] = field(default_factory=list)
+    # The source of the upgrade that runs.
+    source: str = ""
     _marked: plpgsql.Marked | None = None
+    # The functions with marks, which later statements call.
+    _functions: list[plpgsql.Marked] = field(default_factory=list)
     # A statement that failed, until the revision fails, too.
     _caught: str | None = None
     _on: bool = False
@@ -145,6 +149,8 @@ class Watch:
             self.left_out.append(f"it caught the error of a statement: {' '.join(self._caught.split())}")
         if self._connection is not None and not (self._connection.closed or self._connection.invalidated):
             self._note_unseen(self._connection)
+            for each in self._functions:
+                self._note_left_out(self._connection, each)
 
     def _idle(self) -> float:
         """Return the milliseconds since the last statement of the open transaction, 0 if there is none."""
@@ -204,7 +210,7 @@ class Watch:
             if self._is_first and not _is_autocommit(conn):
                 self._note_unseen(conn, self._before)
         self._is_first = False
-        self._marked = plpgsql.marked(statement)
+        self._marked = plpgsql.marked(statement, self.source)
         self._began = time.perf_counter()
         return (statement if self._marked is None else self._marked.sql), parameters
 
@@ -216,8 +222,10 @@ class Watch:
         sql = bound(cursor, statement, parameters)
         if self._marked is not None:
             sql = self._marked.unmarked(sql)
-            ran = self._ask(conn, f"SELECT current_setting('{self._marked.setting}', true)")
-            self.left_out += self._marked.left_out(ran or "")
+            if self._marked.runs_later:
+                self._functions.append(self._marked)
+            else:
+                self._note_left_out(conn, self._marked)
         taken: dict[str, Any] = {"locks": [], "scanned": [], "rewritten": [], "read": {}, "changed": {}, "locked": {}}
         if before is not None:
             if self._alone:
@@ -246,6 +254,10 @@ class Watch:
         )
         self._committed = False
         self._ended = None if _is_autocommit(conn) else _clock()
+
+    def _note_left_out(self, conn: Any, marked: plpgsql.Marked) -> None:  # noqa: ANN401
+        ran = self._ask(conn, f"SELECT current_setting('{marked.setting}', true)")
+        self.left_out += marked.left_out(ran or "")
 
     def _failed(self, context: Any) -> None:  # noqa: ANN401 - SQLAlchemy's ExceptionContext
         if not self._on or self._measuring or context.statement is None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from lambda_migrate.database.schema import read_schema
 from migrate_review.driver.process import DiedError
-from migrate_review.measure import access, catalog, scope, shown, wider, zones
+from migrate_review.measure import absent, access, catalog, scope, shown, wider, zones
 from migrate_review.measure.writes import Trial
 from migrate_review.observation import REFUSED_ROWS, Execution, Lock, Observation, Statement
 from migrate_review.rows import contents, fill
@@ -77,6 +77,11 @@ class Measurement:
             if lacking is not None:
                 self.position.blocked[revision] = lacking
                 return self._not_run(revision, lacking)
+        if failure is None and observation.after is not None:
+            # What IF EXISTS did not find, the upgrade left out.
+            missing = absent.dropped(observation.upgrade.statements, (observation.before, observation.after))
+            left_out = (*observation.upgrade.left_out, *missing)
+            observation = replace(observation, upgrade=replace(observation.upgrade, left_out=left_out))
         more = (*_without_rows(observation), *(observation.upgrade.left_out if failure is None else ()))
         return replace(observation, unmeasured=(*observation.unmeasured, *more))
 

@@ -23,6 +23,9 @@ pytestmark = pytest.mark.xdist_group("review-left-out")
 
 PEOPLE = Rev("people", sql("CREATE TABLE people (id bigint PRIMARY KEY, name text)"), sql("DROP TABLE people"))
 ALL = "op.execute('UPDATE people SET name = name')"
+FUNCTION = (
+    "CREATE FUNCTION work() RETURNS void LANGUAGE plpgsql AS $$ BEGIN IF {} THEN DELETE FROM people; END IF; END $$"
+)
 
 # Each with a part of the reason.
 LEFT_OUT = {
@@ -95,6 +98,24 @@ LEFT_OUT = {
         "for _ in ():\n    pass\nelse:\n    if len(sys.argv) > 99:\n        op.drop_table('people')",
         "if len(sys.argv) > 99",
     ),
+    "function_of_the_revision": (
+        sql(FUNCTION.format("false"), "SELECT work()", "DROP FUNCTION work()"),
+        "the function work did not run: IF false THEN",
+    ),
+    "procedure_of_the_session": (
+        sql(
+            "CREATE PROCEDURE pg_temp.work() AS $$ BEGIN IF false THEN DROP TABLE people; END IF; END $$"
+            " LANGUAGE plpgsql; CALL pg_temp.work()"
+        ),
+        "the function work did not run: IF false THEN",
+    ),
+    "table_that_does_not_exist": (
+        sql("DROP TABLE IF EXISTS people_archive CASCADE"), "no table people_archive here",
+    ),
+    "tables_that_do_not_exist": (sql('DROP TABLE IF EXISTS people, public."Old"'), "no table Old here"),
+    "column_that_does_not_exist": (
+        "op.drop_column('people', 'nick', if_exists=True)", "people has no column nick here",
+    ),
     "driver_connection": (
         (
             "import psycopg2\nurl = op.get_bind().engine.url.set(drivername='postgresql')\n"
@@ -145,6 +166,16 @@ NOTHING_LEFT_OUT = {
     "do_block_that_grants": sql(
         "DO $$ BEGIN IF EXISTS (SELECT 1 FROM pg_roles WHERE rolname = 'rds_iam') THEN GRANT rds_iam TO public; END IF;"
         " END $$"
+    ),
+    "function_that_ran": sql(FUNCTION.format("true"), "SELECT work()", "DROP FUNCTION work()"),
+    "function_that_is_not_called": sql(FUNCTION.format("false"), "DROP FUNCTION work()"),
+    "function_that_stays": sql(FUNCTION.format("false"), "SELECT work()"),
+    "table_that_is_made_again": sql(
+        "DROP TABLE IF EXISTS staff; CREATE TABLE staff (id int)", "DROP TABLE IF EXISTS staff"
+    ),
+    "temporary_table": sql("CREATE TEMP TABLE staged (id int)", "DROP TABLE IF EXISTS staged"),
+    "column_that_exists": (
+        "op.add_column('people', sa.Column('nick', sa.Text()))\nop.drop_column('people', 'nick', if_exists=True)"
     ),
     "autocommit": "with op.get_context().autocommit_block():\n    op.execute('VACUUM people')",
 }  # fmt: skip

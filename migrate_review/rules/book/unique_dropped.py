@@ -42,6 +42,8 @@ def upgrade() -> None:
 """,
 )
 
+# Columns that an index has beside its key, as its definition ends with them.
+_INCLUDED = re.compile(r" INCLUDE \([^)]*\)")
 _CAST = re.compile(r"::[a-z_ ]+(\(\d+\))?")
 
 
@@ -81,12 +83,12 @@ def _stands_in(other: Index, index: Index, names: dict[str, str]) -> bool:
         or (same_name and _bare(other) == _bare(index))
     ):
         return True
-    plain = bool(index.columns) and index.definition.count("(") == other.definition.count("(") == 1
+    plain = bool(index.columns) and _keys(index).count("(") == _keys(other).count("(") == 1
     return plain and not other.partial and {names[column] for column in index.columns} == set(other.columns)
 
 
 def _keys(index: Index) -> str:
-    return index.definition.partition(" USING ")[2]
+    return _INCLUDED.sub("", index.definition.partition(" USING ")[2])
 
 
 def _bare(index: Index) -> str:

@@ -1,0 +1,23 @@
+"""The index that keeps names unique has deposits beside them, too."""
+
+from alembic import op
+
+revision = "unique_included_column_added"
+down_revision = "shop_lists"
+
+
+def upgrade() -> None:
+    with op.get_context().autocommit_block():
+        op.execute(
+            "CREATE UNIQUE INDEX CONCURRENTLY IF NOT EXISTS ux_products_key"
+            " ON products (name, weight) INCLUDE (price, deposit)"
+        )
+        op.execute("DROP INDEX CONCURRENTLY IF EXISTS ux_products_name")
+
+
+def downgrade() -> None:
+    with op.get_context().autocommit_block():
+        op.execute(
+            "CREATE UNIQUE INDEX CONCURRENTLY IF NOT EXISTS ux_products_name ON products (name, weight) INCLUDE (price)"
+        )
+        op.execute("DROP INDEX CONCURRENTLY IF EXISTS ux_products_key")
