@@ -137,12 +137,12 @@ class _Contest:
             BARE: functions.bare_function(self._ground, bare, stage),
         }
         with ExitStack() as stack:
-            postmaster = stack.enter_context(_postmaster(self._ground))
+            server_time = stack.enter_context(postmaster(self._ground))
             runs: dict[str, Callable[[], float]] = {}
             for who, one in deployed.items():
                 pool = [stack.enter_context(one.start()) for _ in range(_functions(self._rounds))]
                 self._warm(pool)
-                runs[who] = partial(self._functions, who, pool, postmaster, processor, server)
+                runs[who] = partial(self._functions, who, pool, server_time, processor, server)
             # From now on it has bytecode.
             _command(self._ground, self._fleet.tenants[0], self._history).run()
             self._take_back(self._fleet.tenants[:1])
@@ -169,7 +169,7 @@ class _Contest:
         self,
         name: str,
         pool: Sequence[Function],
-        postmaster: Callable[[], float],
+        server_time: Callable[[], float],
         processor: Measured,
         server: Measured,
     ) -> float:
@@ -184,12 +184,12 @@ class _Contest:
                     return
                 _migrate(function, tenant)
 
-        used, served = _used_by(pool), postmaster()
+        used, served = used_by(pool), server_time()
         began = time.perf_counter()
         for_each(work, pool)
         took = time.perf_counter() - began
-        self._note(processor, PROCESSOR, name, _used_by(pool) - used, tenants)
-        self._note(server, SERVER, name, postmaster() - served, tenants)
+        self._note(processor, PROCESSOR, name, used_by(pool) - used, tenants)
+        self._note(server, SERVER, name, server_time() - served, tenants)
         self._take_back(tenants)
         return took / len(tenants)
 
@@ -294,7 +294,7 @@ def for_each(work: Callable[..., object], on: Sequence[object]) -> None:
 
 
 @contextmanager
-def _postmaster(ground: Ground) -> Iterator[Callable[[], float]]:
+def postmaster(ground: Ground) -> Iterator[Callable[[], float]]:
     """Measures the processor time of all backends that have ended, in seconds."""
     with closing(ground.server.connect()) as connection, connection.cursor() as cursor:
         pid = _stat(connection.get_backend_pid())[1]
@@ -312,7 +312,7 @@ def _postmaster(ground: Ground) -> Iterator[Callable[[], float]]:
         yield used
 
 
-def _used_by(pool: Sequence[Function]) -> float:
+def used_by(pool: Sequence[Function]) -> float:
     """Return the processor time of functions, of the fork servers that run beside them, and of their ended children."""
     return sum(_used(pid) for function in pool for pid in (function.pid, *descendants(function.pid)))
 
