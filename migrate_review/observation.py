@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from lambda_migrate.database.qualified import identifier
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -140,6 +142,15 @@ class Catalog:
     def table_settings(self, name: str) -> str:
         """Return the settings of a table, such as its parents, row-level security and storage parameters."""
         return self.others.get(f"table settings {name}", "")
+
+    def column_settings(self, table: str, column: str) -> str:
+        """Return the settings of a column, such as how it is generated, its storage and its privileges."""
+        names = (column, identifier(column))
+        return next((found for name in names if (found := self.others.get(f"column settings {table}.{name}"))), "")
+
+    def is_virtual(self, table: str, column: str) -> bool:
+        """Return whether a column's values are computed when they are read."""
+        return "generated v" in self.column_settings(table, column)
 
     def table_named(self, name: str) -> Table | None:
         """Return the table of this name, or None."""

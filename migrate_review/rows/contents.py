@@ -45,11 +45,12 @@ def read(opened: connection, catalog: Catalog) -> dict[str, Contents]:
         for name, settings in catalog.others.items()
         if name.startswith("table settings ") and ("FOR VALUES" in settings or settings.startswith("DEFAULT"))
     }
-    return {table.name: _contents(opened, table) for table in catalog.tables if table.name not in partitions}
+    return {table.name: _contents(opened, catalog, table) for table in catalog.tables if table.name not in partitions}
 
 
-def _contents(opened: connection, table: Table) -> Contents:
-    columns = tuple(column.name for column in table.columns)
+def _contents(opened: connection, catalog: Catalog, table: Table) -> Contents:
+    # A virtual column has no values, and computing them may fail.
+    columns = tuple(column.name for column in table.columns if not catalog.is_virtual(table.name, column.name))
     key = next((constraint.columns for constraint in table.constraints if constraint.kind == "p"), ())
     documents = frozenset(column.name for column in table.columns if column.type in {"json", "jsonb"})
     return Contents(columns, key, copied(opened, table.name, columns), documents)

@@ -114,3 +114,8 @@ def partitions(catalog: Catalog) -> set[str]:
         for name, settings in catalog.others.items()
         if name.startswith("table settings ") and ("FOR VALUES" in settings or _DEFAULT.search(settings))
     }
+
+
+def default_partitions(catalog: Catalog) -> set[str]:
+    """Return the names of the tables that are default partitions."""
+    return {name for name in partitions(catalog) if _DEFAULT.search(catalog.table_settings(name))}

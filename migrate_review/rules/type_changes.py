@@ -61,6 +61,14 @@ def condition(column: str, old: str, new: str, using: str | None, labels: Sequen
     return _too_large(column, old, new, cast=kind == "cast")
 
 
+def values_of(type_: str, start: int, step: int, least: int, most: int) -> int | None:
+    """Return how many values a new sequence has for a column of this type, None for more than any table has rows."""
+    low, high = _RANGES.get(type_, (least, most))
+    last = min(most, high) if step > 0 else max(least, low)
+    values = abs(last - start) // abs(step) + 1
+    return values if values < _RANGES["integer"][1] else None
+
+
 def refused_by(value: str, new: str) -> str:
     """Return the condition of computed values of a type's kind that it refuses, "" if it takes all."""
     if _LENGTH.fullmatch(new):

@@ -37,6 +37,13 @@ _DOMAIN_NOT_NULL = re.compile(r"(?P<name>(?:\"(?:[^\"]|\"\")+\"|\S+)) NOT NULL$"
 # The value of a domain in its CHECK, but not the word in a text or a name.
 _VALUE = re.compile(r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"|\b(?P<value>VALUE)\b")
 _DEFAULT_COLLATION = 'pg_catalog."default"'
+# A sequence as the catalog writes it.
+_SEQUENCE = re.compile(
+    r"\w+ (?P<start>-?\d+) (?P<step>-?\d+) (?P<least>-?\d+) (?P<most>-?\d+) \d+ (?P<cycles>\w+) owned by"
+    r" (?P<table>.+)\.(?P<column>\"(?:[^\"]|\"\")+\"|[^\".]+)",
+    re.DOTALL,
+)
+_LIMITS = ("start", "step", "least", "most")
 _COUNTS_UP = re.compile(r"\bnextval\(", re.IGNORECASE)
 
 
@@ -68,6 +75,7 @@ def checks(observation: Observation) -> Iterator[Check]:
         yield from _of_indexes(names)
         yield from _of_columns(names, observation)
         yield from _of_computed(names)
+        yield from _of_sequences(names)
         yield from _of_domains(names)
         yield from _of_partitions(names)
         yield from _of_detached(names)
@@ -411,7 +419,7 @@ def _of_computed(names: _Names) -> Iterator[Check]:
             query = f"SELECT * FROM {table} WHERE ({new.default}) IS NULL"  # noqa: S608
             yield Check("not_null", table, (new.name,), None, query, (table,))
         refused = type_changes.refused_by(f"({new.default})", new.type) or _fails(new.default)
-        if refused and new.name not in _virtual(names):
+        if refused and not names.after.is_virtual(names.now.name, new.name):
             yield Check("type", table, (new.name,), None, f"SELECT * FROM {table} WHERE {refused}", (table,))  # noqa: S608
     held = {_keys_of(each) for each in names.was.indexes}
     for index in names.now.indexes:
@@ -428,15 +436,26 @@ def _of_computed(names: _Names) -> Iterator[Check]:
             yield Check("type", table, names.before_of(index.columns), index.name, query, (table,))
 
 
-def _virtual(names: _Names) -> set[str]:
-    """Return the generated columns whose values are computed when they are read, and not by the revision."""
-    return {
-        column.name
-        for column in names.now.columns
-        if "generated v"
-        in names.after.others.get(f"column settings {names.now.name}.{identifier(column.name)}", "")
-        + names.after.others.get(f"column settings {names.now.name}.{column.name}", "")
-    }
+def _of_sequences(names: _Names) -> Iterator[Check]:
+    """Yield that a new column's sequence has a value for each row."""
+    known = {column.number for column in names.was.columns}
+    for new in names.now.columns:
+        counts_up = new.identity or (new.default is not None and _COUNTS_UP.search(new.default))
+        if new.number in known or not counts_up or names.inherits_column(new.name):
+            continue
+        sequences = [
+            found
+            for name, text in names.after.others.items()
+            if name.startswith("sequence ")
+            and name not in names.before.others
+            and (found := _SEQUENCE.fullmatch(text))
+            and found["table"] == names.now.name
+            and bare(found["column"]) == new.name
+        ]
+        values = type_changes.values_of(new.type, *map(int, sequences[0].group(*_LIMITS))) if sequences else None
+        if values is not None and not sequences[0]["cycles"].startswith("t"):
+            query = f"SELECT * FROM {names.was.name} OFFSET {values}"  # noqa: S608
+            yield Check("type", names.was.name, (new.name,), None, query, (names.was.name,))
 
 
 def _fails(*expressions: str) -> str:
@@ -538,7 +557,8 @@ def _of_partitions(names: _Names) -> Iterator[Check]:
     known = difference.partitions(names.before)
     parents = difference.parents(names.after)
     made = {name for name, parent in parents.items() if parent == parents.get(names.now.name) and name not in known}
-    if not made or any(owner.partition_rows is not None for owner in names.owners()):
+    is_default = names.now.name in difference.default_partitions(names.after)
+    if (is_default and not made) or any(owner.partition_rows is not None for owner in names.owners()):
         return  # only a partition is gone, or the rows are looked at with those of its table
     source = names.source(condition) if "satisfies_hash_partition" not in condition else None
     query = f"SELECT * FROM {source} WHERE NOT ({condition})" if source is not None else None  # noqa: S608

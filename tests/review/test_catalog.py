@@ -9,6 +9,7 @@ import pytest
 
 from migrate_review.measure.catalog import differences, read
 from migrate_review.measure.server import database as review_database
+from migrate_review.rows import contents
 
 if TYPE_CHECKING:
     from localcloud.postgres import Server
@@ -66,6 +67,7 @@ CHANGES = {
 }
 
 VERSION_TABLE = (None, "alembic_version")
+_HAS_VIRTUAL = 18
 
 
 @pytest.mark.xdist_group("review_catalog")
@@ -89,6 +91,17 @@ def test_a_column_that_was_dropped_and_added_again_is_the_same(postgres_server: 
         before = read(opened, VERSION_TABLE)
         cursor.execute("ALTER TABLE t DROP a; ALTER TABLE t ADD a int; CREATE TABLE alembic_version (version_num text)")
         assert differences(before, read(opened, VERSION_TABLE)) == ()
+
+
+def test_a_virtual_column_that_cannot_be_computed_is_no_content(
+    postgres_server: Server, pytestconfig: pytest.Config
+) -> None:
+    if pytestconfig.getoption("--postgres") < _HAS_VIRTUAL:
+        pytest.skip("virtual columns need PostgreSQL 18")
+    with review_database(postgres_server) as database, closing(database.connect()) as opened, opened.cursor() as cursor:
+        cursor.execute('CREATE TABLE t (id int, "O""dd" int GENERATED ALWAYS AS (1 / (id - id)) VIRTUAL)')
+        cursor.execute("INSERT INTO t VALUES (1)")
+        assert contents.read(opened, read(opened, VERSION_TABLE))["t"].rows == (("1",),)
 
 
 def test_the_database_of_a_review_that_was_killed_is_dropped_by_the_next(postgres_server: Server) -> None:

@@ -115,6 +115,17 @@ CHECKS: dict[str, tuple[str, str, tuple[str, str, list[str]], str, int]] = {
         "DROP INDEX ix",
         ("unique", "rows", []), "UPDATE rows SET word = CASE id WHEN 1 THEN 'X' ELSE 'x' END", 1,
     ),
+    "narrower_bounds": (
+        "ALTER TABLE parts DETACH PARTITION parts_1; ALTER TABLE parts ATTACH PARTITION parts_1 FOR VALUES FROM (1) TO (3)",
+        "ALTER TABLE parts DETACH PARTITION parts_1;"
+        " ALTER TABLE parts ATTACH PARTITION parts_1 FOR VALUES FROM (1) TO (1000)",
+        ("check", "parts_1", []), "SELECT 1", 3,
+    ),
+    "counted": (
+        'ALTER TABLE "Odd Names" ADD "N.o" smallint GENERATED ALWAYS AS IDENTITY (START 32762)',
+        'ALTER TABLE "Odd Names" DROP "N.o"',
+        ("type", '"Odd Names"', ["N.o"]), 'INSERT INTO "Odd Names" (id) SELECT n FROM generate_series(6, 9) AS n', 3,
+    ),
     "foreign_key": (
         "ALTER TABLE rows ADD CONSTRAINT fk FOREIGN KEY (parent) REFERENCES parents (id)",
         "ALTER TABLE rows DROP CONSTRAINT fk",

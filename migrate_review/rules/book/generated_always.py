@@ -48,5 +48,4 @@ def check(case: Case) -> Iterator[Finding]:
 
 
 def _always(catalog: Catalog, table: str, column: str) -> bool:
-    settings = [catalog.others.get(f"column settings {table}.{name}", "") for name in (column, f'"{column}"')]
-    return any(re.search(r"\b(identity a|generated [sv])\b", each) for each in settings)
+    return re.search(r"\b(identity a|generated [sv])\b", catalog.column_settings(table, column)) is not None
