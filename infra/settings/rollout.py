@@ -73,16 +73,16 @@ class RolloutSettings(Section):
         default=None,
         min_length=1,
         pattern=r"^[A-Za-z0-9/_+=.@-]+$",
-        description="Every secret whose name begins with this prefix is a target. With `query`, its rows may name"
-        " only such secrets",
+        description="Every secret whose name begins with this prefix is a target. With `query`, the prefix adds no"
+        " targets: it limits the secrets that the rows may name",
     )
     secret_tag: SecretTag | None = Field(default=None, description="Every secret with this tag is a target")
     query: str | None = Field(
         default=None,
         min_length=1,
         max_length=2000,
-        description="A SELECT on the stage's own database that returns one target a row. It returns any of the"
-        " columns `secret_id`, `database`, `schema`, `name`, `server`, `priority`, `group`",
+        description="A SELECT on the stage's own database. Each row is a target. Allowed columns: `secret_id`, `database`,"
+        " `schema`, `name`, `server`, `priority`, `group`",
     )
     kms_key: KeyArn | None = Field(
         default=None, description="ARN of the key that encrypts the targets' secrets, if it is not `aws/secretsmanager`"
@@ -98,39 +98,37 @@ class RolloutSettings(Section):
     )
     canaries: Sequence[str] | Count | Share = Field(
         default=1,
-        description="The first wave: names, a number, or a share such as `5%`. A single failure in it stops the"
-        " rollout. If all named canaries are left out of a rollout, one other target is the canary; with `--target`,"
-        " there is none",
+        description="The first wave: a list of names, or a share. One failure in this wave stops the rollout. If every named"
+        " canary is excluded, the first other target is the canary. With `--target`, a named canary counts only if it is"
+        " among these targets",
     )
     waves: Sequence[Annotated[int, Field(ge=1)] | Share] = Field(
         default=(),
         max_length=50,
-        description="The sizes of the following waves, as numbers or shares. The last wave contains the remaining"
-        " targets",
+        description="The sizes of the following waves, as shares. The last wave contains the remaining targets",
     )
-    concurrency: int = Field(default=10, ge=1, le=1000, description="The most targets that run at once")
+    concurrency: int = Field(default=10, ge=1, le=1000, description="Maximum number of targets that run at once")
     per_server: int = Field(
-        default=5, ge=1, le=1000, description="The most targets that run at once on one database server"
+        default=5, ge=1, le=1000, description="Maximum number of targets that run at once on one database server"
     )
     tolerated_failures: Count | Share = Field(
         default=0,
-        description="The failures that each wave after the canaries may have, as a number or a share. After one more,"
-        " no further target starts",
+        description="Number or share of targets that may fail in each wave after the canaries. One more failure stops the"
+        " rollout",
     )
     retries: int = Field(
         default=10,
         ge=0,
         le=1000,
-        description="The retries after `MigrationLocked`, `LockTimeout` and `DatabaseUnavailable`",
+        description="Number of retries after `MigrationLocked`, `LockTimeout` or `DatabaseUnavailable`",
     )
     retry_after_s: int = Field(
         default=5,
         ge=1,
         le=600,
-        description="The pause before the first retry. It doubles for each retry, up to a minute, and is shortened at"
-        " random",
+        description="Pause before the first retry, in seconds. It doubles for each retry, up to a minute, with random jitter",
     )
-    runs: int = Field(default=100, ge=1, le=1000, description="The most function runs for one target")
+    runs: int = Field(default=100, ge=1, le=1000, description="Maximum number of function runs for one target")
     excluded: Sequence[ExcludedTarget] = Field(
         default=(), description="Targets that the rollout leaves out until a date, and lists in its report"
     )
@@ -143,19 +141,20 @@ class RolloutSettings(Section):
         default=0, description="A pause in seconds, or `approval`, before each wave but the first"
     )
     between_groups: Gate = Field(
-        default=0, description="The same before the first wave of each further group. With 0, `between_waves` applies"
+        default=0,
+        description="A pause in seconds, or `approval`, before the first wave of each further group. `0`: use `between_waves`",
     )
     approval_hours: int = Field(
-        default=24, ge=1, le=2160, description="The rollout stops if nobody approves it for this time"
+        default=24, ge=1, le=2160, description="The rollout stops if nobody approves it within this number of hours"
     )
     soak_s: Annotated[int, Field(ge=0, le=604_800)] = Field(
-        default=0, description="The shortest pause after the canaries, in seconds"
+        default=0, description="Minimum pause after the canaries, in seconds"
     )
     soak_alarm: str | None = Field(
         default=None,
         min_length=1,
         max_length=255,
-        description="The name of a CloudWatch alarm. If it is on during `soak_s`, the rollout stops",
+        description="The name of a CloudWatch alarm. If it is in state ALARM during `soak_s`, the rollout stops",
     )
 
     @model_validator(mode="after")
