@@ -81,8 +81,8 @@ class RolloutSettings(Section):
         default=None,
         min_length=1,
         max_length=2000,
-        description="A SELECT on the stage's own database. Each row is a target. Allowed columns: `secret_id`, `database`,"
-        " `schema`, `name`, `server`, `priority`, `group`",
+        description="A SELECT on the stage's own database. Each row is a target. Allowed columns: `secret_id`,"
+        " `database`, `schema`, `name`, `server`, `priority`, `group`",
     )
     kms_key: KeyArn | None = Field(
         default=None, description="ARN of the key that encrypts the targets' secrets, if it is not `aws/secretsmanager`"
@@ -98,9 +98,9 @@ class RolloutSettings(Section):
     )
     canaries: Sequence[str] | Count | Share = Field(
         default=1,
-        description="The first wave: a list of names, or a share. One failure in this wave stops the rollout. If every named"
-        " canary is excluded, the first other target is the canary. With `--target`, a named canary counts only if it is"
-        " among these targets",
+        description="The first wave: a list of names, or a share. One failure in this wave stops the rollout. If every"
+        " named canary is excluded, the first other target is the canary. With `--target`, a named canary counts only if"
+        " it is among these targets",
     )
     waves: Sequence[Annotated[int, Field(ge=1)] | Share] = Field(
         default=(),
@@ -113,8 +113,8 @@ class RolloutSettings(Section):
     )
     tolerated_failures: Count | Share = Field(
         default=0,
-        description="Number or share of targets that may fail in each wave after the canaries. One more failure stops the"
-        " rollout",
+        description="Number or share of targets that may fail in each wave after the canaries. One more failure stops"
+        " the rollout",
     )
     retries: int = Field(
         default=10,
@@ -126,7 +126,8 @@ class RolloutSettings(Section):
         default=5,
         ge=1,
         le=600,
-        description="Pause before the first retry, in seconds. It doubles for each retry, up to a minute, with random jitter",
+        description="Pause before the first retry, in seconds. It doubles for each retry, up to a minute, with random"
+        " jitter",
     )
     runs: int = Field(default=100, ge=1, le=1000, description="Maximum number of function runs for one target")
     excluded: Sequence[ExcludedTarget] = Field(
@@ -142,7 +143,8 @@ class RolloutSettings(Section):
     )
     between_groups: Gate = Field(
         default=0,
-        description="A pause in seconds, or `approval`, before the first wave of each further group. `0`: use `between_waves`",
+        description="A pause in seconds, or `approval`, before the first wave of each further group. `0`: use"
+        " `between_waves`",
     )
     approval_hours: int = Field(
         default=24, ge=1, le=2160, description="The rollout stops if nobody approves it within this number of hours"

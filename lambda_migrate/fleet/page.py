@@ -2,8 +2,8 @@
 
 Names of tenants and messages of errors are untrusted text. The page escapes all of it, and its Content-Security-Policy
 allows only the script whose hash it contains. A test renders arbitrary text in every place. A template engine that
-escapes by default (Jinja2 with MarkupSafe) would add 0.7 MB to the function's package, which is 0.1 MB below its ceiling
-of 9 MB zipped.
+escapes by default (Jinja2 with MarkupSafe) would add 0.7 MB to the function's package, which is 0.1 MB below its
+ceiling of 9 MB zipped.
 """
 
 from __future__ import annotations
