@@ -99,8 +99,8 @@ class RolloutSettings(Section):
     canaries: Sequence[str] | Count | Share = Field(
         default=1,
         description="The first wave: a list of names, or a share. One failure in this wave stops the rollout. If every"
-        " named canary is excluded, the first other target is the canary. With `--target`, a named canary counts only if"
-        " it is among these targets",
+        " named canary is excluded, the first other target is the canary. With `--target`, a named canary counts only"
+        " if it is among these targets",
     )
     waves: Sequence[Annotated[int, Field(ge=1)] | Share] = Field(
         default=(),
