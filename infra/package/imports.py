@@ -120,13 +120,20 @@ def _imported_by_call(call: ast.Call) -> Iterator[str]:
 
 
 def _find(name: str, layout: Layout) -> Files:
-    """Return the files of the backend's own package or module of this name, or none if it is not the backend's."""
+    """Return the files of the backend's own package or module of this name, or none if it is not the backend's.
+
+    Folders without ``__init__.py`` are one package together, unless a folder with it or a module has the name.
+    """
+    portions: Files = {}
     for root in layout.import_roots:
         package, module = root.source / name, root.source / f"{name}.py"
-        if module.is_file() and not (package / "__init__.py").is_file():
+        is_regular = (package / "__init__.py").is_file()
+        if module.is_file() and not is_regular:
             return {root.destination / module.name: module}
         if package.is_dir() and not is_left_out(package):
             files = _files(package, root.destination / name, layout)
-            if any(path.suffix == ".py" for path in files):
+            if is_regular:
                 return files
-    return {}
+            if any(path.suffix == ".py" for path in files):
+                portions = {**files, **portions}
+    return portions

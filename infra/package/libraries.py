@@ -186,13 +186,14 @@ class _Writer:
             if not tried:
                 return
             for pin in tried:
+                source = replace(pin, built=True)
                 try:
-                    self._add([replace(pin, built=True)])
+                    self._add([source])
                 except PackageError as error:
                     self._reasons[pin.name] = error
                 else:
                     self._aside.remove(pin)
-                    self._pins.append(pin)
+                    self._pins.append(source)
             self._add_what_they_require(tried)
 
     def _add_what_they_require(self, built: Iterable[Pin]) -> None:

@@ -44,8 +44,12 @@ def find(backend: Path, beside: Path | None = None) -> Path:
     if lock := next(filter(None, map(_of_workspace, within)), None):
         return lock
     folders = (*within, *folders_above(backend))
+    # A requirements file of the repository may be that of another part of it. The project's own list is nearer.
+    own = next(filter(project_table.is_project, within), backend) / PYPROJECT
+    lists_its_own = project_table.lists_dependencies(own) and project_table.dependencies_of(own)
     for folder in folders:
-        if found := next((folder / name for name in LOCKS if _is_lock(folder / name)), None):
+        others = {"requirements.txt"} if lists_its_own and folder not in within else set[str]()
+        if found := next((folder / name for name in LOCKS if name not in others and _is_lock(folder / name)), None):
             return found
     project = next(filter(project_table.is_project, folders), backend) / PYPROJECT
     if project_table.lists_dependencies(project) and project_table.dependencies_of(project):

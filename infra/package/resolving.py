@@ -39,6 +39,8 @@ _ANY_PATCH = 99
 # The runtimes that a stage may have, as in infra.stages.
 MINORS = range(11, 15)
 # More distributions without a wheel than any backend has: uv names one at a time.
+_SQLALCHEMY_FOR_3_13 = Version("2.0.31")
+_REFUSES_OLD_SQLALCHEMY = 13
 _MOST_WITHOUT_WHEELS = 50
 
 # The last release with pkg_resources, which older distributions import although they ask for any setuptools.
@@ -126,6 +128,7 @@ def backend_pins(requirements: Requirements, platform: Platform) -> BackendPins:
     applying = [line for line in requirements.lines if _applies(line, platform)]
     _refuse_what_markers_exclude(requirements, applying, platform)
     _refuse_what_is_too_old(applying, requirements.lock)
+    _refuse_what_is_too_old_for(platform, applying, requirements.lock)
     needed = [
         _as_elsewhere(line, requirements)
         for line in _requirement_lines(_ENV_PY)
@@ -162,7 +165,10 @@ def _as_elsewhere(line: str, requirements: Requirements) -> str:
 def _about_a_missing(pin: Pin, requirements: Requirements) -> str:
     has = f"the package has {pin.name} {pin.version}"
     if requirements.elsewhere.get(pin.name) == pin.version:
-        return f"{requirements.lock.name} has {pin.name} in another group or an extra only, from which {has}"
+        return (
+            f"{requirements.lock.name} has {pin.name} in another group or an extra only, from which {has}; if env.py or"
+            " the revisions need more of it, name it in the setting `extras` or `dependency_group`"
+        )
     return f"{requirements.lock.name} does not have {pin.name}, so {has}; lock it"
 
 
@@ -464,6 +470,18 @@ def _refuse_what_is_too_old(lines: Sequence[str], lock: Path) -> None:
         raise PackageError(
             f"{lock.name} has {' and '.join(theirs)}, but the function needs {' and '.join(needed)}; upgrade"
             f" {'it' if len(theirs) == 1 else 'them'} in the backend and lock again"
+        )
+
+
+def _refuse_what_is_too_old_for(platform: Platform, lines: Sequence[str], lock: Path) -> None:
+    """Refuse an SQLAlchemy that has wheels for any Python, and cannot be imported in this one."""
+    locked = next((found[2] for line in lines if _name(line) == "sqlalchemy" and (found := PIN.match(line))), None)
+    is_old = locked is not None and Version("2.0") <= Version(locked) < _SQLALCHEMY_FOR_3_13
+    if is_old and platform.minor >= _REFUSES_OLD_SQLALCHEMY:
+        raise PackageError(
+            f"{lock.name} has sqlalchemy {locked}, which cannot be imported in Python 3.13 and later, and the package"
+            f" is for {platform}; build for Python 3.12 (the stage's setting `runtime`: python3.12, or"
+            f" PYTHON_VERSION=3.12), or lock sqlalchemy {_SQLALCHEMY_FOR_3_13} or later"
         )
 
 

@@ -71,6 +71,39 @@ def test_files_that_revisions_read_outside_the_tree_are_found(tmp_path: Path, re
     assert unpackaged(backend) == found
 
 
+def test_the_requirements_of_the_repository_are_not_those_of_a_project_that_lists_its_own(tmp_path: Path) -> None:
+    project = '[project]\nname = "shop"\nversion = "1"\n'
+    backend = make_backend(tmp_path / "shop/api", **{"pyproject.toml": project})
+    (backend / "requirements.txt").unlink(missing_ok=True)
+    write(tmp_path / "shop", **{"requirements.txt": "fastapi\n", ".git/HEAD": ""})
+    assert lock_discovery.find(backend) == tmp_path / "shop/requirements.txt"
+    write(backend, **{"pyproject.toml": f'{project}dependencies = ["alembic"]\n'})
+    assert lock_discovery.find(backend) == backend / "pyproject.toml"
+    write(tmp_path / "shop", **{"poetry.lock": ""})
+    assert lock_discovery.find(backend) == tmp_path / "shop/poetry.lock"
+
+
+@pytest.mark.parametrize(
+    "files, found",
+    [
+        (("acme/models.py", "lib/acme/util.py"), ["acme/models.py", "lib/acme/util.py"]),
+        (("acme/models.py", "lib/acme/__init__.py"), ["lib/acme/__init__.py"]),
+        (("acme/__init__.py", "lib/acme/util.py"), ["acme/__init__.py"]),
+        (("acme/models.py", "lib/acme.py"), ["lib/acme.py"]),
+    ],
+)
+def test_folders_of_one_name_are_the_package_that_python_makes_of_them(
+    tmp_path: Path, files: tuple[str, str], found: list[str]
+) -> None:
+    ini = INI.replace("prepend_sys_path = .", "prepend_sys_path = .:lib")
+    backend = make_backend(
+        tmp_path / "shop",
+        **{"alembic.ini": ini, "alembic/env.py": f"{ENV}import acme.util\n", **dict.fromkeys(files, "")},
+    )
+    packaged = [path.relative_to("backend").as_posix() for path in backend_files(read_layout(backend))]
+    assert sorted(path for path in packaged if "acme" in path) == found
+
+
 def test_package_files_are_packaged_and_the_warning_names_the_others(tmp_path: Path) -> None:
     files = {"sql/init.sql": "SELECT 1", "sql/more/x.sql": "", "data/seed.csv": "", "sql/.env": "secret"}
     second = reading("data/seed.csv").replace("None", '"a1"').replace('revision = "a1"', 'revision = "b2"', 1)
@@ -395,6 +428,16 @@ def test_a_twin_of_psycopg2_without_a_wheel_is_treated_like_every_other_driver_w
     found = backend_pins(locked, Platform("3.13", "arm64"))
     assert [(pin.name, pin.version) for pin in found.aside] == [("psycopg2-binary", "2.9.9")]
     assert found.drivers == ("psycopg2",)
+
+
+def test_an_sqlalchemy_that_python_cannot_import_is_refused_with_the_runtime_that_can(tmp_path: Path) -> None:
+    lines = "alembic\nsqlalchemy==2.0.30\npsycopg2-binary\n"
+    backend = make_backend(tmp_path / "shop", **{"requirements.txt": lines})
+    with pytest.raises(PackageError, match=r"sqlalchemy 2\.0\.30, which cannot be imported .*`runtime`: python3\.12"):
+        backend_pins(read_requirements(backend), Platform("3.13", "arm64"))
+    assert "sqlalchemy" in backend_pins(read_requirements(backend), Platform("3.12", "arm64")).names
+    write(backend, **{"requirements.txt": lines.replace("30", "31")})
+    assert "sqlalchemy" in backend_pins(read_requirements(backend), Platform("3.13", "arm64")).names
 
 
 @pytest.mark.parametrize("line", ["psycopg2==2.9.10", "psycopg2 == 2.9.10 ; python_version > '3'"])

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from infra.package import PackageError, Platform, Selection, build
+from infra.package import PackageError, Platform, Selection, build, limit
 from infra.package.layout import BACKEND_LIBRARIES
 from infra.package.uv_messages import place_that_failed
 from lambda_migrate.revisions.manifest import read_manifest
@@ -77,6 +77,15 @@ def test_a_pure_source_is_built_with_its_requirements(tmp_path: Path, index: str
     assert {"zz-shop-pure", "zz-shop-deep"} <= names(built)
     again = packaged(tmp_path, index, "zz-shop-pure==1.0\n", "import zz_shop_pure", ARM)
     assert again.digest == built.digest
+
+
+def test_a_built_source_stays_in_a_package_that_was_over_the_limit(
+    tmp_path: Path, index: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines, imports = "zz-shop-pure==1.0\npygments\n", "import zz_shop_pure"
+    whole = packaged(tmp_path, index, lines, imports, ARM)
+    monkeypatch.setattr(limit, "LARGEST_PACKAGE", whole.size_bytes - 4_000_000)
+    assert names(whole) - names(packaged(tmp_path, index, lines, imports, ARM)) == {"Pygments"}
 
 
 def test_a_source_is_built_without_the_credentials_of_the_job(
