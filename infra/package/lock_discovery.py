@@ -48,8 +48,10 @@ def find(backend: Path, beside: Path | None = None) -> Path:
     own = next(filter(project_table.is_project, within), backend) / PYPROJECT
     lists_its_own = project_table.lists_dependencies(own) and project_table.dependencies_of(own)
     for folder in folders:
-        others = {"requirements.txt"} if lists_its_own and folder not in within else set[str]()
-        if found := next((folder / name for name in LOCKS if name not in others and _is_lock(folder / name)), None):
+        passed_over = {"requirements.txt"} if lists_its_own and folder not in within else set[str]()
+        if found := next(
+            (folder / name for name in LOCKS if name not in passed_over and _is_lock(folder / name)), None
+        ):
             return found
     project = next(filter(project_table.is_project, folders), backend) / PYPROJECT
     if project_table.lists_dependencies(project) and project_table.dependencies_of(project):
