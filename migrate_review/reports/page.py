@@ -1,6 +1,6 @@
-"""Generates two parts of docs/review.md: the rules, and the comparison of the reviewer with squawk.
+"""Generates the rules and the comparison with squawk in docs/review.md, and the tables of docs/review-corpus.md.
 
-``python -m migrate_review.reports.page`` writes both parts.
+``python -m migrate_review.reports.page`` writes all of them.
 """
 
 from __future__ import annotations
@@ -27,8 +27,12 @@ if TYPE_CHECKING:
     from migrate_review.rules.findings import Finding
     from migrate_review.rules.rule import Rule
 
+    # A revision of the corpus, our findings on it, and the rules that squawk alone finds broken.
+    Measured = tuple[RevisionSource, tuple[Finding, ...], tuple[str, ...]]
+
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "review.md"
+CORPUS_PAGE = ROOT / "docs" / "review-corpus.md"
 CORPUS = ROOT / "tests" / "review" / "corpus"
 # Both require timeouts in every file. The function sets them for all revisions.
 EVERYWHERE = ("require-lock-timeout", "require-statement-timeout")
@@ -85,17 +89,22 @@ def opened(text: str, *, html: bool = True) -> str:
     return shown.replace("{batch }", "{batch}")
 
 
-def comparison(rows: Mapping[str, list[tuple[RevisionSource, tuple[Finding, ...], tuple[str, ...]]]]) -> str:
-    """Return the counts, then a table of the bad revisions and one of the good ones."""
+def comparison(rows: Mapping[str, list[Measured]]) -> str:
+    """Return the number of revisions with a finding of the reviewer and of squawk."""
     lines = ["| | migrate review | squawk alone |", "| --- | ---: | ---: |"]
     for kind, cases in rows.items():
         found = [sum(bool(case[place]) for case in cases) for place in (1, 2)]
         lines.append(f"| {kind} revisions with a finding, of {len(cases)} | {found[0]} | {found[1]} |")
+    return "\n".join(lines)
+
+
+def findings(rows: Mapping[str, list[Measured]]) -> str:
+    """Return a table of the bad revisions and one of the good ones, with the findings on each."""
+    lines: list[str] = []
     for kind, cases in rows.items():
-        lines += ["", f"<details><summary>All {kind} revisions</summary>", ""]
+        lines += [f"## {kind.capitalize()} revisions", ""]
         lines += ["| revision | migrate review | squawk alone |", "| --- | --- | --- |"]
-        lines += [row(*case) for case in cases]
-        lines += ["", "</details>"]
+        lines += [*(row(*case) for case in cases), ""]
     return "\n".join(lines)
 
 
@@ -107,9 +116,9 @@ def replaced(page: str, part: str, text: str) -> str:
 
 
 def main() -> int:
-    """Measure the corpus, and write both parts of the page."""
+    """Measure the corpus, and write the generated parts of both pages."""
     tree = read_tree(CORPUS)
-    measured: dict[str, list[tuple[RevisionSource, tuple[Finding, ...], tuple[str, ...]]]] = {"bad": [], "good": []}
+    measured: dict[str, list[Measured]] = {"bad": [], "good": []}
     with reviewing(CORPUS) as session:
         for revision in sorted(tree.revisions, key=lambda one: one.id):
             kind = revision.path.parent.name
@@ -117,6 +126,8 @@ def main() -> int:
                 measured[kind].append((revision, *seen_by_both(session, revision)))
     page = replaced(PAGE.read_text(encoding="utf-8"), "rules", rules())
     PAGE.write_text(replaced(page, "comparison", comparison(measured)), encoding="utf-8")
+    tables = replaced(CORPUS_PAGE.read_text(encoding="utf-8"), "corpus", findings(measured))
+    CORPUS_PAGE.write_text(tables, encoding="utf-8")
     return 0
 
 

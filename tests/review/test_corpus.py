@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 CORPUS = Path(__file__).parent / "corpus"
 TREE = read_tree(CORPUS)
-WRITTEN = page.PAGE.read_text(encoding="utf-8").splitlines()
+WRITTEN = [line for file in (page.PAGE, page.CORPUS_PAGE) for line in file.read_text(encoding="utf-8").splitlines()]
 CASES = {kind: [one for one in TREE.revisions if one.path.parent.name == kind] for kind in ("bad", "good")}
 
 
