@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 import psycopg2
-import trustme
 from psycopg2 import sql
 from psycopg2.extensions import encrypt_password
 
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    import trustme
     from psycopg2.extensions import connection
 
 HOST = "localhost"
@@ -302,6 +302,8 @@ def _make(programs: Path, directory: Path, cluster: Path, *, durable: bool, vers
     making.mkdir(mode=0o700)
     _give_away(making)
     _initdb(programs, making / "data", record.password, version)
+    import trustme  # noqa: PLC0415 - it loads slowly, and only a new server needs it
+
     authority = trustme.CA(organization_name="local PostgreSQL")
     certificate = authority.issue_cert("localhost", "127.0.0.1", "::1")
     _configure(making / "data", certificate, durable=durable, needs_tls=needs_tls)

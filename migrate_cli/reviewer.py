@@ -12,8 +12,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from infra.package.errors import PackageError
-from infra.package.layout import find_config
 from lambda_migrate.invocation.wording import counted
 from localcloud.errors import LocalCloudError
 from migrate_cli import stages
@@ -113,6 +111,12 @@ def explain(rule: str) -> ExitCode:
 
 def configuration(backend: Path) -> str:
     """Return the backend's configuration, as the builder of the package finds it, or else alembic.ini."""
+    if (backend / "alembic.ini").is_file():
+        return "alembic.ini"
+    # The builder loads slowly.
+    from infra.package.errors import PackageError  # noqa: PLC0415
+    from infra.package.layout import find_config  # noqa: PLC0415
+
     try:
         return find_config(backend)
     except PackageError:

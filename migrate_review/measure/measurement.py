@@ -11,8 +11,11 @@ from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
+import psycopg2
+
 from lambda_migrate.database.schema import read_schema
 from migrate_review.driver.process import DiedError
+from migrate_review.errors import EnvPyError
 from migrate_review.measure import absent, access, catalog, scope, shown, wider, zones
 from migrate_review.measure.writes import Trial
 from migrate_review.observation import REFUSED_ROWS, Execution, Lock, Observation, Statement
@@ -63,6 +66,15 @@ class Measurement:
         Raises:
             ReviewError: env.py cannot be run at all.
         """
+        try:
+            return self._measured(revision)
+        except psycopg2.Error as error:
+            # An event trigger of the revision may refuse statements, or one that it makes slow does not end.
+            self.position.start_over()
+            text = " ".join(str(error).split())
+            return self._not_run(revision, f"a statement of the review itself failed with it: {text}")
+
+    def _measured(self, revision: str) -> Observation:
         if revision in (self.position.begins_with or ()):
             return self._not_run(revision, "the baseline already contains it, so it did not run")
         obstacle = self.position.reach_with_rows(revision, self.row_count)
@@ -277,6 +289,11 @@ class Measurement:
             found = connections.ask_watching(command, [table.name for table in before.tables])
         except DiedError as error:
             connections.end_process()
+            return Execution((), failure=str(error), empty=empty)
+        except EnvPyError as error:
+            if direction == "upgrade":
+                raise
+            # It ran before the revision, which has changed something that every session meets.
             return Execution((), failure=str(error), empty=empty)
         failure = found["failure"] or {}
         text = failure.get("text")

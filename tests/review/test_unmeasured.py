@@ -185,6 +185,37 @@ NOT_FILLED = Rev(
 )  # fmt: skip
 
 
+def test_a_revision_that_breaks_the_reviews_own_work_is_reported_and_the_others_are_reviewed(
+    tmp_path: Path, postgres_server: Server
+) -> None:
+    refuse = "CREATE FUNCTION no() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'no DDL'; END $$"
+    secure = ["ALTER TABLE people ENABLE ROW LEVEL SECURITY", "CREATE POLICY everyone ON people USING (true)"]
+    whole = "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I {}', current_database()); END $$"
+    revisions = [
+        PEOPLE,
+        Rev(
+            "no_ddl",
+            sql(*secure, refuse, "CREATE EVENT TRIGGER no ON ddl_command_start EXECUTE FUNCTION no()"),
+            sql("DROP EVENT TRIGGER no", "DROP FUNCTION no()"),
+            down="people",
+        ),
+        Rev(
+            "no_schema",
+            sql(whole.format("SET search_path = app")),
+            sql(whole.format("RESET search_path")),
+            down="people",
+        ),
+        Rev("index", sql("CREATE INDEX ix_people ON people (email, id)"), sql("DROP INDEX ix_people"), down="people"),
+    ]
+    _, by_id = reviewed(write_tree(tmp_path / "backend", revisions), postgres_server)
+
+    assert rules(by_id["no_ddl"])["not-measured"] == "error"
+    assert "a statement of the review itself failed with it: no DDL" in messages(by_id["no_ddl"])
+    assert rules(by_id["no_schema"])["downgrade-fails"] == "error"
+    assert rules(by_id["no_schema"])["settings-changed"] == "warning"
+    assert rules(by_id["index"])["require-concurrent-index-creation"] == "error"
+
+
 @pytest.mark.parametrize("table, found", [("never", {"not-measured"}), ("other", set())])
 def test_a_table_that_stayed_empty_counts_where_the_revision_touches_it(
     tmp_path: Path, postgres_server: Server, table: str, found: set[str]
