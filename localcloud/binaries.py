@@ -20,8 +20,10 @@ from localcloud.errors import LocalCloudError
 _PROCESSORS = {"x86_64": "x64", "amd64": "x64", "aarch64": "arm64", "arm64": "arm64"}
 
 
-# The major versions that can be installed, each pinned by a lock file, with the one in node_modules.
-VERSIONS = (15, 16, 17, 18)
+# The major versions that can be installed, each pinned by a lock file, with the one in node_modules. The oldest are for
+# tests, and pinned for one platform only.
+_ON_LINUX_X64 = (13, 14) if (platform.system(), platform.machine()) == ("Linux", "x86_64") else ()
+VERSIONS = (*_ON_LINUX_X64, 15, 16, 17, 18)
 DEFAULT_VERSION = 18
 
 

@@ -6,6 +6,7 @@ import functools
 import gc
 import os
 import secrets
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -165,7 +166,14 @@ def database(postgres_server: Server) -> Iterator[Database]:
     superuser = _superuser(postgres_server)
     superuser.execute(sql.SQL("CREATE ROLE {} LOGIN PASSWORD {}").format(owner, sql.Literal(made.password)))
     # In memory and without fsync, copying files takes a third of the processor time of logging their content.
-    superuser.execute(sql.SQL("CREATE DATABASE {} OWNER {} STRATEGY file_copy").format(database, owner))
+    is_new = superuser.connection.server_version >= 150000
+    strategy = sql.SQL(" STRATEGY file_copy" if is_new else "")
+    superuser.execute(sql.SQL("CREATE DATABASE {} OWNER {}{}").format(database, owner, strategy))
+    if not is_new:
+        # PostgreSQL 13 and 14 have no other strategy, and let every role create in the schema public.
+        with closing(postgres_server.connect(name)) as opened, opened.cursor() as changing:
+            changing.execute(sql.SQL("ALTER SCHEMA public OWNER TO {}").format(owner))
+            changing.execute("REVOKE CREATE ON SCHEMA public FROM PUBLIC")
     superuser.execute(sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(database))
     yield made
     superuser = _superuser(postgres_server)

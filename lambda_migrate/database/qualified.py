@@ -32,9 +32,11 @@ _OPERATORS = frozenset({"=", "<>", "<", ">", "<=", ">=", "||", "~", "->>"})
 # Constructs of the grammar that look like functions, and types whose names are keywords: both resolve no name.
 _GRAMMAR = frozenset({"coalesce", "exists"})
 _KEYWORD_TYPES = frozenset({"int", "bigint", "boolean"})
-# These constructs look an operator up by its name alone, which cannot be qualified.
+# These constructs look an operator up by its name alone, which cannot be qualified. Before PostgreSQL 14, so does the
+# body of the last one.
 _UNQUALIFIABLE = re.compile(
-    r"\b(?:IN \(|(?:BETWEEN|I?LIKE|SIMILAR TO|USING|NATURAL|nullif|IS (?:NOT )?DISTINCT)\b|CASE (?!WHEN))",
+    r"\b(?:IN \(|(?:BETWEEN|I?LIKE|SIMILAR TO|USING|NATURAL|nullif|IS (?:NOT )?DISTINCT)\b|CASE (?!WHEN)"
+    r"|\w+_description\()",
     re.IGNORECASE,
 )
 _LITERAL = re.compile(r"'(?:[^'\\]|''|\\.)*'")

@@ -442,7 +442,9 @@ def _version_table(context: MigrationContext, *, is_look: bool) -> _Found:
     sql = sqlalchemy.text(
         qualified(
             "SELECT found.schema, CASE WHEN current_user <> session_user THEN current_user::text END,"  # noqa: S608 - ours
-            " obj_description(c.oid, 'pg_class'), coalesce(pg_has_role(c.relowner, 'USAGE'), false),"
+            # Before PostgreSQL 14, obj_description() resolves names in the session's search_path.
+            " (SELECT description FROM pg_description d WHERE (d.objoid = c.oid) AND (d.objsubid = 0)"
+            " AND (d.classoid = 'pg_catalog.pg_class'::regclass)), coalesce(pg_has_role(c.relowner, 'USAGE'), false),"
             " current_schema(), current_setting('search_path'), current_user::text,"
             f" {_MAY_WRITE if is_look else 'true'}"
             " FROM (SELECT coalesce((:schema)::text, (SELECT nspname FROM pg_class JOIN pg_namespace n"

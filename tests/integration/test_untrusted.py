@@ -68,7 +68,7 @@ ATTACKS = {
         "role {o}, as a member of {g}, may create in schema public",
     ),
     "a member that must set the role creates": (
-        ["GRANT CREATE ON SCHEMA public TO {g}", "GRANT {g} TO {o} WITH INHERIT FALSE"],
+        ["GRANT CREATE ON SCHEMA public TO {g}", "ALTER ROLE {o} NOINHERIT", "GRANT {g} TO {o}"],
         "role {o}, as a member of {g}, may create in schema public",
     ),
     "a role owns the schema": (["ALTER SCHEMA public OWNER TO {o}"], "role {o} owns schema public"),
