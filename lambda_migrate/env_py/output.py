@@ -9,7 +9,8 @@ import logging.config
 import os
 import sys
 import threading
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from lambda_migrate.env_py.messages import Message, Output
 from lambda_migrate.invocation.redaction import one_line
@@ -19,17 +20,18 @@ if TYPE_CHECKING:
 
     from typing_extensions import Buffer
 
+_Sent = TypeVar("_Sent")
 # A line may lack its end for ever, as a progress bar does. So much of it is one line.
 _LONGEST_LINE = 65_536
 # The time limit for the last output of a program that a revision started.
 _LAST_OUTPUT_S = 1.0
 
 
-def sent_one_by_one(send: Callable[[Message], None]) -> Callable[[Message], None]:
+def sent_one_by_one(send: Callable[[_Sent], None]) -> Callable[[_Sent], None]:
     """Return a sender that several threads of the backend may use at once."""
     lock = threading.RLock()
 
-    def one_by_one(message: Message) -> None:
+    def one_by_one(message: _Sent) -> None:
         with lock:
             send(message)
 
@@ -37,7 +39,7 @@ def sent_one_by_one(send: Callable[[Message], None]) -> Callable[[Message], None
 
 
 class OutputLimit:
-    """Sends the first lines of output, and counts the others.
+    """Sends the first lines of output without secrets, and counts the others.
 
     It belongs between the backend's output and the sender. ``lines`` may still be sent; ``limit`` is for the message.
     """
@@ -48,12 +50,13 @@ class OutputLimit:
         self._limit = limit
         self._dropped = 0
 
-    def send(self, message: Message) -> None:
+    def send(self, output: Output) -> None:
         """Send a line, or count it."""
         if self._left > 0:
             self._left -= 1
-            self._send(message)
+            self._send(replace(output, text=one_line(output.text)))
         else:
+            # Without the search for secrets: a revision may print a line for each row.
             self._dropped += 1
 
     def finish(self) -> None:
@@ -72,7 +75,7 @@ class OutputLimit:
 class _LinesAsMessages(io.RawIOBase):
     """A raw stream that sends each line as a message. The text layer above it is the usual one that code expects."""
 
-    def __init__(self, send: Callable[[Message], None], source: str, descriptor: int) -> None:
+    def __init__(self, send: Callable[[Output], None], source: str, descriptor: int) -> None:
         self._send = send
         self._source = source
         self._descriptor = descriptor
@@ -90,10 +93,10 @@ class _LinesAsMessages(io.RawIOBase):
         if len(self._rest) > _LONGEST_LINE:
             lines, self._rest = [*lines, self._rest], b""
         for line in lines:
-            text = one_line(line.decode(errors="replace"))
+            text = line.decode(errors="replace")
             # If the supervisor has closed the pipe, the loss of the backend's last output is no error.
             with contextlib.suppress(OSError):
-                if text:
+                if text.strip():
                     self._send(Output(logging.INFO, self._source, text))
         return len(written)
 
@@ -106,7 +109,7 @@ def _text(lines: _LinesAsMessages) -> io.TextIOWrapper:
     return io.TextIOWrapper(io.BufferedWriter(lines), encoding="utf-8", errors="backslashreplace", line_buffering=True)
 
 
-def _send_record(send: Callable[[Message], None], record: logging.LogRecord) -> None:
+def _send_record(send: Callable[[Output], None], record: logging.LogRecord) -> None:
     try:
         text = record.getMessage()
     except Exception:  # noqa: BLE001 - a wrong format string in the backend must not end its migration
@@ -115,10 +118,10 @@ def _send_record(send: Callable[[Message], None], record: logging.LogRecord) -> 
         text = f"{text}: {type(record.exc_info[1]).__name__}: {record.exc_info[1]}"
     with contextlib.suppress(OSError):
         # A backend's own subclass of int or str would not be known in the function's process.
-        send(Output(int(record.levelno), str(record.name), one_line(text)))
+        send(Output(int(record.levelno), str(record.name), text))
 
 
-def _take_over_logging(send: Callable[[Message], None]) -> None:
+def _take_over_logging(send: Callable[[Output], None]) -> None:
     """Send each record once, whatever handlers the backend sets up, replaces or cuts off from the root logger.
 
     Handlers for the console are skipped, because they would repeat the record without its level. Others get theirs.
@@ -152,7 +155,7 @@ def _is_console(handler: logging.Handler) -> bool:
     return isinstance(handler, logging.StreamHandler) and not isinstance(handler, logging.FileHandler)
 
 
-def _read_lines(descriptor: int, send: Callable[[Message], None]) -> None:
+def _read_lines(descriptor: int, send: Callable[[Output], None]) -> None:
     """Send the console output of programs that the backend starts, and of code that is not Python."""
     lines = _LinesAsMessages(send, "console", descriptor)
     while data := os.read(descriptor, 65536):
@@ -161,7 +164,7 @@ def _read_lines(descriptor: int, send: Callable[[Message], None]) -> None:
 
 
 @contextlib.contextmanager
-def output_as_messages(send: Callable[[Message], None]) -> Iterator[None]:
+def output_as_messages(send: Callable[[Output], None]) -> Iterator[None]:
     """Turn everything the backend's code logs and prints into messages, for the rest of this process's life."""
     _take_over_logging(send)
     readable, writable = os.pipe()

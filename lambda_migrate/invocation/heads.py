@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 MOST_HEADS = 1000
 # The longest id that an event may name. Alembic's own column holds 32 characters.
 LONGEST_ID = 255
+# Of all ids together. An answer has them twice, and Step Functions passes on 256 KB.
+_MOST_CHARACTERS = 32 * MOST_HEADS
 # Words with their own meaning in Alembic.
 _WORDS = frozenset({"head", "heads", "base", "current"})
 
@@ -42,6 +44,9 @@ def heads_of(values: Iterable[object], table: str) -> tuple[str, ...]:
         heads.add(value)
         if len(heads) > MOST_HEADS:
             raise _wrong(table, f"more than {MOST_HEADS:,} rows")
+    characters = sum(map(len, heads))
+    if characters > _MOST_CHARACTERS:
+        raise _wrong(table, f"{len(heads):,} rows with {characters:,} characters")
     return tuple(sorted(heads))
 
 

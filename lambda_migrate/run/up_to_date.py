@@ -73,6 +73,9 @@ def _heads(session: Session, *names: str) -> tuple[str, ...] | None:
         rows = session.rows(f"SELECT {COLUMN} FROM {schema}.{table} {LIMIT}")  # noqa: S608 - quoted
     except (psycopg2.errors.UndefinedTable, psycopg2.errors.UndefinedColumn, psycopg2.errors.InsufficientPrivilege):
         return None
+    except ValueError:
+        # The driver cannot represent a value, such as a date before Christ. Then the value is no revision.
+        return None
     except DatabaseUnavailable:
         # The run finds this session lost, too, and connects again as often as its limit allows.
         return None

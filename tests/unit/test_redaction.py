@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import html
 import json
+import logging
 import re
 import shlex
 import threading
@@ -15,6 +16,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lambda_migrate.env_py import output
+from lambda_migrate.env_py.messages import Message, Output
 from lambda_migrate.invocation.errors import MigrationFailed
 from lambda_migrate.invocation.redaction import (
     REDACTED,
@@ -314,3 +317,25 @@ def test_no_secret_makes_a_long_line_take_long(secret: str, text: str) -> None:
 
     # A pattern that tries everything would still be at work when pytest gives up.
     redact(text)
+
+
+def test_output_over_the_limit_is_counted_without_the_search_for_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
+    searched: list[str] = []
+
+    def search(text: str) -> str:
+        searched.append(text)
+        return REDACTED
+
+    monkeypatch.setattr(output, "one_line", search)
+    sent: list[Message] = []
+    limited = output.OutputLimit(sent.append, lines=1, limit=1)
+
+    for text in ("first", "second", "third"):
+        limited.send(Output(logging.INFO, "stdout", text))
+    limited.finish()
+
+    assert searched == ["first"]
+    assert [each.text.split(":")[0] for each in sent if isinstance(each, Output)] == [
+        REDACTED,
+        "2 further lines of output were not logged",
+    ]
