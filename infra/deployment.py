@@ -8,6 +8,8 @@ import aws_cdk as cdk
 from aws_cdk import triggers
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from aws_cdk import aws_lambda as lambda_
     from aws_cdk import aws_logs as logs
     from constructs import Construct, IConstruct
@@ -41,13 +43,17 @@ def invoker(scope: Construct) -> IConstruct | None:
 
 
 def migrate_on_deploy(
-    scope: Construct, function: lambda_.Function, timeout_s: int, log_group: logs.ILogGroup | None
+    scope: Construct,
+    function: lambda_.Function,
+    timeout_s: int,
+    log_group: logs.ILogGroup | None,
+    tags: Mapping[str, str],
 ) -> triggers.Trigger:
     """Invoke the function's new version as the last step of a deployment that changes code or settings.
 
     Call it last: the migration waits for everything that is in the scope at this time. The rules of the database's
-    security group are not part of the function, and would otherwise come too late. ``log_group`` is for the invoking
-    function's log. It is None for a further migration of the same stack, which has the same invoking function.
+    security group are not part of the function, and would otherwise come too late. ``log_group`` and ``tags`` are for
+    the invoking function. ``log_group`` is None for a further migration of the same stack, which has the same function.
     """
     everything_else = list(scope.node.children)
     trigger = triggers.Trigger(scope, "MigrateOnDeploy", handler=function, timeout=cdk.Duration.seconds(timeout_s))
@@ -56,7 +62,10 @@ def migrate_on_deploy(
     called = cast("cdk.CfnResource", cast("cdk.CustomResource", trigger.node.find_child("Default")).node.default_child)
     called.add_property_override("ServiceTimeout", str(_LONGEST_WAIT_S + _RESERVE_S))
     if log_group:
-        # The CDK's provider has no option for its log.
-        handler = cdk.Stack.of(scope).node.find_child(_PROVIDER).node.find_child("Handler")
-        cast("cdk.CfnResource", handler).add_property_override("LoggingConfig", {"LogGroup": log_group.log_group_name})
+        # The CDK's provider has no option for its log, and its resources do not take part in the CDK's tagging.
+        provider = cdk.Stack.of(scope).node.find_child(_PROVIDER).node
+        handler, role = (cast("cdk.CfnResource", provider.find_child(name)) for name in ("Handler", "Role"))
+        handler.add_property_override("LoggingConfig", {"LogGroup": log_group.log_group_name})
+        for each in (handler, role):
+            each.add_property_override("Tags", [{"Key": name, "Value": value} for name, value in tags.items()])
     return trigger

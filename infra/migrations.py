@@ -176,7 +176,8 @@ class Migrations(Construct):
         cdk.CfnOutput(self, "FunctionName", value=function.function_name)
         cdk.CfnOutput(self, "FunctionArn", value=function.function_arn)
         cdk.CfnOutput(self, "LogGroupName", value=log_group.log_group_name)
-        for tag, value in {"project": names.prefix, "stage": names.stage, **options.tags}.items():
+        tags = {"project": names.prefix, "stage": names.stage, **options.tags}
+        for tag, value in tags.items():
             cdk.Tags.of(self).add(tag, value)
         self._function_made, self._machine_made = function, machine
         self._trigger: Construct | None = None
@@ -188,7 +189,7 @@ class Migrations(Construct):
             invokers = (
                 self._log_group("DeploymentLogs", names.deployment_log_group, protect=False) if not others else None
             )
-            self._trigger = migrate_on_deploy(self, function, options.timeout_s, invokers)
+            self._trigger = migrate_on_deploy(self, function, options.timeout_s, invokers, tags)
             self.after(*databases, *(attachment.needs if attachment else ()))
 
         self._limit_roles()

@@ -106,6 +106,14 @@ def test_the_invokers_log_has_the_stages_retention_and_key(stacks: dict[str, Sta
     assert (group["Properties"]["RetentionInDays"], group["Properties"]["KmsKeyId"]) == (30, KEY)
 
 
+def test_what_invokes_the_function_is_tagged_like_the_rest(migrating: Stack) -> None:
+    """A stack's own tags reach every resource, but `Migrations` may be in a stack of somebody else."""
+    tags = [{"Key": "project", "Value": "template-saas"}, {"Key": "stage", "Value": "dev"}]
+
+    for kind in ("AWS::Lambda::Function", "AWS::IAM::Role"):
+        assert [each["Properties"]["Tags"] for each in migrating.all(kind)] == [tags] * len(migrating.all(kind))
+
+
 def test_every_role_has_the_permissions_boundary(stacks: dict[str, Stack]) -> None:
     roles = [each["Properties"] for each in stacks["longest"].all("AWS::IAM::Role")]
 
