@@ -130,7 +130,7 @@ def _estimate(database: Database, works: list[dict[str, object]]) -> float:
             Credentials(database.host, database.port, database.name, database.user, "", "verify-full", database.ca),
             Deadline.after(_LONG_S),
         )
-        middle = PreflightQueries(session, "public", _LONG_S * 1000, None).milliseconds(works)
+        middle = PreflightQueries(session, "public", _LONG_S * 1000, None, session.deadline).milliseconds(works)
     assert middle is not None  # noqa: S101 - the tables exist
     return middle * CAUTION / 1000
 

@@ -27,6 +27,7 @@ from infra.aws_rules import (
     check_tags,
     check_variables,
 )
+from infra.environment import as_texts
 from infra.errors import StageError, invalid, problem
 from infra.names import Names
 from infra.settings.database import DatabaseSettings
@@ -43,8 +44,6 @@ if TYPE_CHECKING:
 # The names that are valid for dependency groups in pyproject.toml.
 GroupName = Annotated[str, Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$")]
 DistributionName = Annotated[str, Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$")]
-# Variables whose values are JSON. A stage may write them as objects.
-_OBJECTS = ("DATABASE_ENV", "ALEMBIC_X")
 
 
 class AccountSettings(Section):
@@ -188,10 +187,7 @@ class Options(Section):
     @field_validator("environment", mode="before")
     @classmethod
     def _objects_are_json(cls, environment: object) -> object:
-        if not isinstance(environment, Mapping):
-            return environment
-        objects = {name: environment[name] for name in _OBJECTS if isinstance(environment.get(name), Mapping)}
-        return {**environment, **{name: json.dumps(value) for name, value in objects.items()}}
+        return as_texts(environment) if isinstance(environment, Mapping) else environment
 
     @model_validator(mode="after")
     def _variables_are_ones_to_set(self) -> Self:

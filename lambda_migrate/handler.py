@@ -35,7 +35,7 @@ def handler(event: object, context: LambdaContext) -> dict[str, Any]:
     """Run one action and return its result.
 
     Raises:
-        MigrationError: one of the contract's section 7. Lambda reports its class name as ``errorType``.
+        MigrationError: one of docs/contract.md#errors. Lambda reports its class name as ``errorType``.
     """
     started = time.monotonic()
     settings: Settings | None = None

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
+from infra.environment import as_texts
 from migrate_cli.errors import CommandError, ExitCode, UsageError
 
 # boto3, the stages' settings and the local cloud take half a second to load, so commands without a stage skip them.
@@ -199,7 +200,7 @@ def _environments() -> dict[str, dict[str, str]]:
     try:
         content = json.loads(_cdk_json().read_text(encoding="utf-8"))
         stages: dict[str, Any] = content.get("context", {}).get("project", {}).get("stages", {})
-        return {name: dict(settings.get("environment", {})) for name, settings in stages.items()}
+        return {name: as_texts(settings.get("environment", {})) for name, settings in stages.items()}
     except (OSError, ValueError, AttributeError, TypeError) as error:
         raise UsageError(f"cdk.json is invalid: {error}") from None
 

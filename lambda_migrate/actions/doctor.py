@@ -192,7 +192,7 @@ def _ask_env_py(report: _Report, invocation: Invocation, *, writable: bool, perm
     """Let steps pass that failed for the login: env.py may turn the read-only default off, or act as another role."""
     request = Request(action="status", target=invocation.request.target)
     with closing(open_session(invocation)) as session:
-        begun = load("lambda_migrate.run.attempts").look(replace(invocation, request=request), session)
+        begun = load("lambda_migrate.run.attempts").version_tables(replace(invocation, request=request), session)
         if not begun:
             return
         if not writable and all(began.may_write for began in begun):

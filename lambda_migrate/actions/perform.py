@@ -35,7 +35,7 @@ def perform(invocation: Invocation) -> Result:
     """Perform the request's action and return its result.
 
     Raises:
-        MigrationError: one of the contract's section 7.
+        MigrationError: one of docs/contract.md#errors.
     """
     name = invocation.request.action
     action: Callable[[Invocation], Result] = getattr(load(MODULES[name]), name)

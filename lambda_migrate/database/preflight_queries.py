@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from lambda_migrate.database.session import Session
+    from lambda_migrate.invocation.deadline import Deadline
 
-_SHARE = 0.25
 # Violations are counted up to this number. Counting more takes longer and does not help.
 MOST_VIOLATIONS = 1000
 
@@ -82,9 +82,12 @@ class PreflightQueries:
     schema of the path may have one of its name: see `expect`.
 
     From ``max_scan_bytes`` on, the rows of a table are sampled. None means that all rows are always read.
+    At ``deadline`` the queries stop.
     """
 
-    def __init__(self, session: Session, schema: str, timeout_ms: int, max_scan_bytes: int | None) -> None:
+    def __init__(
+        self, session: Session, schema: str, timeout_ms: int, max_scan_bytes: int | None, deadline: Deadline
+    ) -> None:
         self._session = session
         self._schema = schema
         self._elsewhere: dict[str, bool] = {}
@@ -92,8 +95,7 @@ class PreflightQueries:
         self._path = ", ".join(psycopg2.extensions.quote_ident(each, session.connection) for each in path)
         self._timeout_ms = timeout_ms
         self._max_scan_bytes = max_scan_bytes
-        # All queries together take at most a quarter of the time: what is left is for the migration.
-        self._until = session.deadline.left() * (1 - _SHARE)
+        self._deadline = deadline
         self._sizes: dict[str, Size | None] = {}
         self._speed: Speed | None = None
 
@@ -223,7 +225,7 @@ class PreflightQueries:
 
     def _query(self, sql: str, parameters: Sequence[object] | Mapping[str, object] = ()) -> list[tuple[Any, ...]]:
         """Return the rows of a query whose names are the backend's."""
-        timeout_ms = min(self._timeout_ms, int(1000 * (self._session.deadline.left() - self._until)))
+        timeout_ms = min(self._timeout_ms, int(1000 * self._deadline.left()))
         if timeout_ms <= 0:
             raise psycopg2.errors.QueryCanceled("there is no time left for the preflight")
         path = self._path.replace("%", "%%") if parameters else self._path

@@ -141,7 +141,7 @@ _NO_ADVICE = "see the message of Secrets Manager"
 
 
 def parse_secret(text: str, settings: Settings) -> Credentials:
-    """Return the credentials in a secret's text, which has any of the forms of the contract's section 4.
+    """Return the credentials in a secret's text, which has any form of docs/contract.md#the-secret.
 
     Settings fill in what the secret lacks and override what it holds.
 

@@ -24,7 +24,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from lambda_migrate.env_py.messages import Ended, Failure
+from lambda_migrate.env_py.messages import RUN, Ended, Failure
 from lambda_migrate.invocation.errors import ConfigurationError
 from lambda_migrate.invocation.redaction import conceal, one_line
 from lambda_migrate.invocation.settings import Settings
@@ -32,8 +32,6 @@ from lambda_migrate.invocation.settings import Settings
 if TYPE_CHECKING:
     from lambda_migrate.env_py.messages import Job
 
-FORK = b"+"
-RUN = b"!"
 # Python before 3.13 collects garbage after each 700 new objects, of which SQLAlchemy makes more for a revision than are
 # ever garbage.
 _NEW_OBJECTS = 10_000

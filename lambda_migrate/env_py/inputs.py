@@ -1,4 +1,7 @@
-"""Sets every source from which an env.py may read its address. The contract's section 3 promises all of them."""
+"""Sets every source from which an env.py may read its address.
+
+The list is docs/contract.md#how-envpy-gets-its-address.
+"""
 
 from __future__ import annotations
 

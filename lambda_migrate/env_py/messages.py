@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from lambda_migrate.invocation.result import Revision, VersionTable
     from lambda_migrate.invocation.settings import Settings
 
+# The requests to the fork server: fork a process for a run, become that process, and stop reserving its process id.
+FORK, RUN, FORGET = b"+", b"!", b"-"
+
 # The kind of a failure. "lock" and "connection" may pass. "refused" is an error of the contract that the process raised
 # because of the tree or env.py.
 Kind = Literal["lock", "cancelled", "connection", "authentication", "refused", "error"]

@@ -1,6 +1,6 @@
 """The errors of the contract. Callers see the class name as Lambda's ``errorType``.
 
-Pipelines, alarms and state machines name these classes, so none may be renamed: docs/contract.md, section 7.
+Pipelines, alarms and state machines name these classes, so none may be renamed: docs/contract.md#errors.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ class MigrationError(Exception):
 
     A concealed secret in the message is redacted.
 
-    ``facts`` are further fields of its log line, by their names in the contract's section 8. ``state`` is the state
-    of the run at that time, None if there was no run.
+    ``facts`` are further fields of its log line, by their names in docs/contract.md#logs-and-metrics. ``state`` is the
+    state of the run at that time, None if there was no run.
     """
 
     retry_helps: ClassVar[bool] = False

@@ -1,4 +1,4 @@
-"""The event of an invocation, checked: docs/contract.md, section 5."""
+"""The event of an invocation, checked: docs/contract.md#the-event."""
 
 from __future__ import annotations
 

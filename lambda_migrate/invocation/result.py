@@ -1,4 +1,4 @@
-"""The answer of the function: docs/contract.md, section 6."""
+"""The answer of the function: docs/contract.md#the-result."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 """The function's environment variables, read and checked in one place.
 
-Nothing else in this package reads its settings from ``os.environ``. The contract's section 3 fixes the names.
+Nothing else in this package reads its settings from ``os.environ``. The names are those of
+docs/contract.md#environment-variables.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from lambda_migrate.invocation.allowed import FIELDS, is_database_allowed, with_rollout
 from lambda_migrate.invocation.errors import ConfigurationError
+from lambda_migrate.invocation.redaction import SECRET_NAME
 from lambda_migrate.invocation.request import PREFLIGHT_MODES
 
 if TYPE_CHECKING:
@@ -61,7 +63,6 @@ _DRIVER = re.compile(r"postgresql(\+[a-z0-9_]+)?")
 # An access key's id has at least 16 characters. An emulator of AWS takes words such as "test".
 _SHORTEST_AWS_CREDENTIAL = 16
 _AWS_CREDENTIAL = re.compile(r"AWS_\w*(_KEY|_KEY_ID|_TOKEN)")
-_SECRET_NAME = re.compile(r"SECRET|PASS|PWD|TOKEN|KEY|CREDENTIAL|AUTH|SALT|PRIVATE|LICEN[CS]E|SIGNATURE", re.IGNORECASE)
 # At least 8 characters with a letter and a digit, or 20 at all; no address, no path, and no region.
 _SECRET_TEXT = re.compile(
     r"(?!.*(://|^[./~])|[a-z]{2}(-[a-z]+)+-[0-9]$)(?=\S{8,}$)(?=.*[A-Za-z])(?=.*[0-9])\S+|(?!.*://)[^\s/]{20,}"
@@ -322,7 +323,7 @@ def secrets_of(settings: Settings, environ: Mapping[str, str] = os.environ) -> I
         if _AWS_CREDENTIAL.fullmatch(name) and len(value) >= _SHORTEST_AWS_CREDENTIAL:
             yield value
     for name, text in settings.env_variables.items():
-        named = _SECRET_NAME.search(name) is not None
+        named = SECRET_NAME.search(name) is not None
         for part in _PLACEHOLDER.sub("\0", text).split("\0"):
             if named or _SECRET_TEXT.fullmatch(part):
                 yield part.strip()

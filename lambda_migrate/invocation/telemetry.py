@@ -82,7 +82,7 @@ def set_level(level: str) -> None:
 
 
 def log(event: Event, message: str, *, level: int = logging.INFO, **fields: Any) -> None:  # noqa: ANN401
-    """Write one line about an event. ``fields`` are those of the contract's section 8; it leaves out None."""
+    """Write one line about an event. ``fields`` are those of docs/contract.md#logs-and-metrics; it leaves out None."""
     known = {name: value for name, value in fields.items() if value is not None}
     write = logger.info if level <= logging.INFO else logger.warning if level == logging.WARNING else logger.error
     write(message, extra={"event": event, **known})

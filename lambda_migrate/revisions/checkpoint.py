@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+from lambda_migrate.invocation.redaction import SECRET_NAME
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -145,8 +146,6 @@ def placed(script: str, schema: str, login: str) -> str:
 
 # The function itself sets these for libpq.
 _OF_LIBPQ = ("PGAPPNAME", "PGCONNECT_TIMEOUT", "PGOPTIONS", "PGSSLMODE", "PGSSLROOTCERT")
-# The hash of a password could be guessed from the repository.
-SECRET_NAME = re.compile(r"SECRET|PASS|TOKEN|KEY|CREDENTIAL", re.IGNORECASE)
 _IS_SET = "set"
 
 
@@ -187,6 +186,7 @@ class Surroundings:
     def _noted(name: str, value: str | None) -> str | None:
         if value is None:
             return None
+        # A password could be guessed from its hash, which goes into the repository.
         return _IS_SET if SECRET_NAME.search(name) else _digest(value)
 
 

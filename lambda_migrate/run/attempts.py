@@ -9,46 +9,42 @@ from contextlib import closing, nullcontext, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from lambda_migrate.database.migration_lock import lock_keys, migration_lock
+from lambda_migrate.database.migration_lock import migration_lock
 from lambda_migrate.database.open_session import is_rotated, open_session
 from lambda_migrate.database.session import find_untrusted
 from lambda_migrate.database.untrusted import refuse
-from lambda_migrate.env_py.messages import MAY_PASS, READ_ONLY_ACTIONS, Began, Job
+from lambda_migrate.env_py.messages import READ_ONLY_ACTIONS, Began
 from lambda_migrate.invocation.errors import (
     AuthenticationFailed,
     ConfigurationError,
     DatabaseUnavailable,
-    DowngradeRefused,
-    InvalidRequest,
     LockTimeout,
     MigrationError,
-    MigrationIncomplete,
-    TargetMismatch,
     Unexpected,
-    UnknownRevision,
-    not_confirmed,
 )
 from lambda_migrate.invocation.loading import load
-from lambda_migrate.invocation.request import GUARDED_ACTIONS
 from lambda_migrate.invocation.result import joined, merged
 from lambda_migrate.invocation.telemetry import log
 from lambda_migrate.revisions import manifest
 from lambda_migrate.run import up_to_date
+from lambda_migrate.run.incomplete import check_complete, is_out_of_time
+from lambda_migrate.run.inspection import inspect_tables, job_for, must_write
 from lambda_migrate.run.outcome import TryAgain, error_of
 from lambda_migrate.run.process import start_server
 from lambda_migrate.run.run_record import RunRecord, log_untrusted
+from lambda_migrate.run.several_tables import check_all_tables, concerns_all_tables, may_have_more_tables
 from lambda_migrate.run.supervisor import supervise
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from contextlib import AbstractContextManager
 
     from lambda_migrate.database.migration_lock import Lock
     from lambda_migrate.database.session import Session
-    from lambda_migrate.env_py.messages import Failure, Message
+    from lambda_migrate.env_py.messages import Failure
     from lambda_migrate.invocation.deadline import Deadline
     from lambda_migrate.invocation.invocation import Invocation
-    from lambda_migrate.invocation.result import Revision, RunState, VersionTable
+    from lambda_migrate.invocation.result import RunState, VersionTable
     from lambda_migrate.revisions.checkpoint import Checkpoint, NotedTable
     from lambda_migrate.run.run_record import Attempt
     from lambda_migrate.run.supervisor import ProcessEnd
@@ -59,9 +55,6 @@ _LONGEST_BACKOFF_S = 15.0
 _PING_EVERY_S = 5.0
 # The number of sessions that may fail before a run gives up. A password that has been rotated does not count.
 _NEW_SESSIONS = 5
-# A statement's timeout is a little shorter than the time that was left when it was set. So this share of the time left
-# counts as none.
-_ALL_BUT_USED = 0.05
 
 
 def migrate(invocation: Invocation, session: Session, *, preflight: bool = False) -> RunState:
@@ -71,7 +64,7 @@ def migrate(invocation: Invocation, session: Session, *, preflight: bool = False
     before the first attempt.
 
     Raises:
-        MigrationError: one of the contract's section 7, with its ``state``; the database is at a revision boundary.
+        MigrationError: one of docs/contract.md#errors, with its ``state``; the database is at a revision boundary.
     """
     return _run(invocation, session, locked=True, preflight=preflight)
 
@@ -85,10 +78,10 @@ def inspect(invocation: Invocation, session: Session) -> RunState:
     return _run(invocation, session, locked=False)
 
 
-def look(invocation: Invocation, session: Session) -> list[Began]:
-    """Return what env.py's session has at each version table, also if nothing is pending; empty if env.py fails."""
+def version_tables(invocation: Invocation, session: Session) -> list[Began]:
+    """Return a message for each version table that env.py reads, or none if env.py fails."""
     start_server(invocation.settings)
-    begun, end = _look(invocation, RunRecord(invocation.schema), session)
+    begun, end = inspect_tables(invocation, RunRecord(invocation.schema), session)
     return begun if end.failure is None else []
 
 
@@ -117,11 +110,8 @@ def _with_sessions(
         try:
             with closing(session), _lock(invocation, session, locked=locked) as lock:
                 record.opened(session.server.database, lock.wait_ms if lock else 0)
-                if not _done_by_another_run(invocation, record, session, lock):
-                    _check_trusted(invocation, session, first=not record.state.attempts)
-                    first = preflight and record.estimated is None
-                    if not (first and _nothing_is_pending(invocation, record, session)):
-                        _attempts(invocation, record, session)
+                _with_session(invocation, record, session, lock, preflight=preflight)
+                return
         except (TryAgain, DatabaseUnavailable) as failure:
             error = failure.error if isinstance(failure, TryAgain) else failure
             # A password that changed between the function's connection and env.py's never counts as a failure.
@@ -133,30 +123,46 @@ def _with_sessions(
             log("connection.retried", f"{error}; trying again in {pause:.1f} s", level=logging.WARNING)
             time.sleep(pause)
             session = open_session(invocation)
-        else:
+
+
+def _with_session(
+    invocation: Invocation, record: RunRecord, session: Session, lock: Lock | None, *, preflight: bool
+) -> None:
+    """Do what is left to do, with one session."""
+    # After an attempt, only env.py can show what another run has done.
+    if lock is not None and lock.wait_ms and not record.state.attempts:
+        done_by_another_run = up_to_date.look_again(invocation, session)
+        if done_by_another_run is not None:
+            record.is_up_to_date(done_by_another_run)
             return
+    _check_trusted(invocation, session, first=not record.state.attempts)
+    if preflight and not record.has_preflight:
+        tables = _run_preflight(invocation, record, session)
+        if tables and _are_done(tables, invocation.request.revision):
+            record.found(tables)
+            return
+    _attempts(invocation, record, session)
 
 
-def _nothing_is_pending(invocation: Invocation, record: RunRecord, session: Session) -> bool:
-    """Compare the pending revisions with the database. Return True if env.py was run for that, and none is pending.
+def _run_preflight(invocation: Invocation, record: RunRecord, session: Session) -> list[Began]:
+    """Compare the pending revisions with the database. Return the version tables if env.py had to show them.
 
     Raises:
-        PreflightFailed: one would fail or block for too long, and the preflight is enforced.
+        PreflightFailed: a revision would fail or block for too long, and the preflight is enforced.
     """
-    looked: list[Began] = []
+    tables: list[Began] = []
 
-    def look() -> list[Began]:
-        begun, end = _look(invocation, record, session)
-        looked.extend(begun if end.failure is None else ())
+    def inspect_once() -> list[Began]:
+        begun, end = inspect_tables(invocation, record, session)
+        tables.extend(begun if end.failure is None else ())
         return begun
 
-    record.estimated = load("lambda_migrate.run.preflight").before_upgrade(invocation, session, look)
-    is_done = invocation.request.revision in {"head", "heads"} and not any(
-        each.pending or each.ahead for each in looked
-    )
-    if looked and is_done:
-        record.found(looked)
-    return bool(looked) and is_done
+    record.preflight_done(load("lambda_migrate.run.preflight").before_upgrade(invocation, session, inspect_once))
+    return tables
+
+
+def _are_done(tables: Sequence[Began], revision: str) -> bool:
+    return revision in {"head", "heads"} and not any(each.pending or each.ahead for each in tables)
 
 
 def _lock(invocation: Invocation, session: Session, *, locked: bool) -> AbstractContextManager[Lock | None]:
@@ -165,16 +171,6 @@ def _lock(invocation: Invocation, session: Session, *, locked: bool) -> Abstract
         if locked
         else nullcontext()
     )
-
-
-def _done_by_another_run(invocation: Invocation, record: RunRecord, session: Session, lock: Lock | None) -> bool:
-    """Return whether the last holder of the lock left nothing to do. After an attempt, only env.py can show it."""
-    if lock is None or not lock.wait_ms or record.state.attempts:
-        return False
-    found = up_to_date.look_again(invocation, session)
-    if found is not None:
-        record.is_up_to_date(found)
-    return found is not None
 
 
 def _check_trusted(invocation: Invocation, session: Session, *, first: bool) -> None:
@@ -193,8 +189,8 @@ def _check_trusted(invocation: Invocation, session: Session, *, first: bool) -> 
 def _attempts(invocation: Invocation, record: RunRecord, session: Session) -> None:
     """Run env.py until it succeeds, backing off while the tables that it needs are locked."""
     checkpoint = _may_use_checkpoint(invocation, record, session)
-    if _concerns_all_tables(invocation) and not record.state.attempts:
-        _check_all_tables(invocation, record, session)
+    if concerns_all_tables(invocation) and not record.state.attempts:
+        check_all_tables(invocation, record, session)
     while True:
         record.next_attempt()
         try:
@@ -223,7 +219,8 @@ def _attempts(invocation: Invocation, record: RunRecord, session: Session) -> No
 def _may_use_checkpoint(invocation: Invocation, record: RunRecord, session: Session) -> bool:
     """Return whether env.py may begin with the packaged checkpoint if it finds an empty database.
 
-    env.py may use a checkpoint with several version tables only if it reaches exactly these tables. A look shows it.
+    A checkpoint with several version tables needs an env.py that reaches exactly these tables. A read-only run of
+    env.py shows that.
     """
     packaged = manifest.for_settings(invocation.settings)
     if invocation.request.action != "upgrade" or packaged is None or packaged.checkpoint is None:
@@ -236,7 +233,7 @@ def _may_use_checkpoint(invocation: Invocation, record: RunRecord, session: Sess
     # With one of them, the database is not empty.
     if session.rows("SELECT 1 FROM pg_class WHERE relname = ANY(%s) LIMIT 1", ([table.name for table in noted],)):
         return False
-    looked, end = _look(invocation, record, session)
+    looked, end = inspect_tables(invocation, record, session)
     if end.failure is not None or not looked:
         return False
     home = looked[0].table.schema
@@ -264,15 +261,15 @@ def _attempt(invocation: Invocation, record: RunRecord, session: Session, *, che
     """
     # The session of an earlier attempt may have been lost before the version table was read on it.
     record.settle(session)
-    job = replace(_job(invocation, record, session), output_lines=record.output_lines, checkpoint=checkpoint)
+    job = replace(job_for(invocation, record, session), output_lines=record.output_lines, checkpoint=checkpoint)
     attempt = record.begin(session.default_schema)
     before = invocation.deadline.left()
     end = supervise(job, session, attempt.receive)
-    if _must_write(end) or _differs(end):
+    if must_write(end) or _differs(end):
         record.settle(session)
         job = replace(
-            _job(invocation, record, session),
-            may_write=_must_write(end),
+            job_for(invocation, record, session),
+            may_write=must_write(end),
             resumes=not _differs(end),
             output_lines=record.output_lines,
         )
@@ -280,13 +277,13 @@ def _attempt(invocation: Invocation, record: RunRecord, session: Session, *, che
         end = supervise(job, session, attempt.receive)
     record.settle(session)
     failure = _failure(end, attempt, session)
-    if _out_of_time(end, failure, left=invocation.deadline.left(), before=before):
-        has_ended = bool(end.ended) or not _may_have_more_tables(invocation, record, session)
-        _check_complete(invocation, record, attempt, failure, has_ended=has_ended)
+    if is_out_of_time(end, failure, left=invocation.deadline.left(), before=before):
+        has_ended = bool(end.ended) or not may_have_more_tables(invocation, record, session)
+        check_complete(invocation, record, attempt, failure, has_ended=has_ended)
     elif failure is not None:
-        if job.action not in READ_ONLY_ACTIONS and _may_have_more_tables(invocation, record, session):
+        if job.action not in READ_ONLY_ACTIONS and may_have_more_tables(invocation, record, session):
             with suppress(DatabaseUnavailable):  # the failure counts, not the look
-                record.found(_look(invocation, record, session)[0])
+                record.found(inspect_tables(invocation, record, session)[0])
         if failure.revision and record.state.tables:
             table = failure.revision.table or attempt.begun[-1].table
             failure = replace(failure, revision=replace(failure.revision, table=table))
@@ -316,84 +313,6 @@ def _check_committed(record: RunRecord, expected: Mapping[VersionTable, tuple[st
         )
 
 
-def _concerns_all_tables(invocation: Invocation) -> bool:
-    """Return whether a version table, or a database, that env.py comes to later may refuse the request."""
-    request, packaged = invocation.request, manifest.for_settings(invocation.settings)
-    loops = packaged is not None and packaged.loops
-    return request.action in GUARDED_ACTIONS or (request.action == "upgrade" and (loops or request.revision[0] == "+"))
-
-
-def _check_all_tables(invocation: Invocation, record: RunRecord, session: Session) -> None:
-    """Refuse a request that a version table would refuse, before the first one is changed, if env.py has several.
-
-    A single one is checked by the process that changes it.
-
-    Raises:
-        DowngradeRefused: ``confirm`` is not where they are.
-        InvalidRequest: the wanted revision cannot be reached from where one of them is.
-        TargetMismatch: env.py connects to another database, even if it connected to the right one first.
-        UnknownRevision: one of them is at a revision that the package does not have.
-        TryAgain: they could not be read, for a reason that may pass.
-    """
-    packaged = manifest.for_settings(invocation.settings)
-    if packaged is not None and packaged.version_table is not None:
-        return  # the builder has seen that env.py has one only
-    request = invocation.request
-    looked, end = _look(invocation, record, session, trial=request.action)
-    failure = end.failure
-    if failure is not None and (failure.kind in MAY_PASS or failure.error_type == TargetMismatch.__name__):
-        error = error_of(failure, where="", any_ran=False, several=False, holders=end.blockers, changes=False)
-        if isinstance(error, TargetMismatch):
-            raise error
-        raise error if isinstance(error, TryAgain) else TryAgain(error)
-    refused = failure is not None and failure.error_type == InvalidRequest.__name__
-    if not end.ended or (failure and not refused) or len({began.table for began in looked}) < 2:  # noqa: PLR2004 - several
-        return
-    record.found(looked)
-    if failure is not None:
-        raise InvalidRequest(f"{looked[-1].table}: {failure.message}; {record.state.where()}")
-    ahead = [began for began in looked if began.ahead]
-    allowed = request.action == "stamp" or (request.action == "upgrade" and invocation.settings.newer_database_ok)
-    if ahead and not allowed:
-        raise UnknownRevision(
-            f"{ahead[0].table} is at {joined(ahead[0].heads)}, which this package does not have: deploy the newer"
-            f" backend; {record.state.where()}",
-            revision=joined(ahead[0].heads),
-        )
-    current = joined(record.state.revisions)
-    if request.action in GUARDED_ACTIONS and request.confirm != current:
-        raise DowngradeRefused(f"{not_confirmed(request.confirm, current)}; {record.state.where()}")
-
-
-def _may_have_more_tables(invocation: Invocation, record: RunRecord, session: Session) -> bool:
-    """Return whether env.py seems to go through several schemas by itself, and may not have reached all of them."""
-    elsewhere = {table for table in record.located() if table.schema != session.default_schema}
-    return invocation.schema is None and bool(record.state.tables or elsewhere)
-
-
-def _look(
-    invocation: Invocation, record: RunRecord, session: Session, *, trial: str | None = None
-) -> tuple[list[Began], ProcessEnd]:
-    """Return where each version table is, and how env.py ended. This run of it changes nothing."""
-    job = replace(_job(invocation, record, session), action="status", trial=trial)
-    begun: list[Began] = []
-
-    def receive(message: Message) -> None:
-        if isinstance(message, Began):
-            begun.append(message)
-
-    end = supervise(job, session, receive)
-    if _must_write(end):
-        begun.clear()
-        end = supervise(replace(job, may_write=True), session, receive)
-    return begun, end
-
-
-def _must_write(end: ProcessEnd) -> bool:
-    """Return whether env.py wrote in a look. Then it runs again, and its writes are rolled back instead of refused."""
-    return end.ended is not None and end.ended.refused_write and not end.out_of_time
-
-
 def _differs(end: ProcessEnd) -> bool:
     """Return whether a revision did not repeat the interrupted run's statements. Then it begins again."""
     return end.ended is not None and end.ended.differs and not end.out_of_time
@@ -410,74 +329,6 @@ def _failure(end: ProcessEnd, attempt: Attempt, session: Session) -> Failure | N
     if revision is None or revision.table in {None, attempt.begun[-1].table}:
         revision = attempt.running
     return replace(failure, revision=revision, partly_committed=partly_committed)
-
-
-def _out_of_time(end: ProcessEnd, failure: Failure | None, *, left: float, before: float) -> bool:
-    """Return whether time ended the attempt: the supervisor's, a statement's timeout, or a stop between revisions."""
-    cut_off = failure is not None and failure.kind == "cancelled" and left <= before * _ALL_BUT_USED
-    return end.out_of_time or cut_off or bool(end.ended and end.ended.stopped)
-
-
-def _check_complete(
-    invocation: Invocation, record: RunRecord, attempt: Attempt, failure: Failure | None, *, has_ended: bool
-) -> None:
-    """Raise `MigrationIncomplete` unless all was done before time was up.
-
-    ``has_ended`` is False if env.py may have had further version tables to come to.
-    """
-    state = record.state
-    left = record.left(attempt)
-    if attempt.began is None:
-        raise MigrationIncomplete("the run's deadline came before env.py had reached the version table; invoke again")
-    if not left and failure is None and has_ended:
-        return
-    following = f", the next is {left[0].revision} ({left[0].description})" if left else ""
-    # The TimeoutError of a revision that works in steps has its progress.
-    progress = f" ({failure.message})" if failure and failure.error_type == TimeoutError.__name__ else ""
-    raise MigrationIncomplete(
-        f"stopped {invocation.deadline.reserve:.1f} s before the run's deadline: {len(state.done)} applied,"
-        f" {len(left)} left{following}{progress}; {state.where()}; {_next_step(attempt, left)}",
-        revision=left[0].revision if left else None,
-        pending=[revision.revision for revision in left],
-    )
-
-
-def _next_step(attempt: Attempt, left: tuple[Revision, ...]) -> str:
-    ids = {ran.revision.revision for _, ran in attempt.ran}
-    rolled_back = sum(revision.revision in ids for revision in left)
-    if not rolled_back or attempt.left([]) != left:
-        return "invoke again to continue from there"
-    return (
-        f"env.py runs all revisions in one transaction, and the {rolled_back} that had run were rolled back: give the"
-        ' function more time, or apply fewer revisions at once ("revision": "+1")'
-    )
-
-
-def _job(invocation: Invocation, record: RunRecord, session: Session) -> Job:
-    """Return the job for the process that runs env.py.
-
-    A further attempt begins where the last one ended. Without `done`, "+2" would take two more steps from there, and
-    without `located`, a downgrade that had begun would be refused.
-    """
-    return Job(
-        action=invocation.request.action,
-        revision=invocation.request.revision,
-        confirm=invocation.request.confirm,
-        done=record.steps_done(),
-        located=record.located(),
-        schema=invocation.schema,
-        settings=invocation.settings,
-        credentials=session.credentials,
-        server=session.server,
-        lock_pid=session.pid,
-        lock_keys=lock_keys(invocation.schema, session.default_schema),
-        application_name=invocation.name,
-        deadline=invocation.deadline,
-        trial="stamp" if invocation.request.action == "check" and invocation.request.verify else None,
-        pooled=session.pooled,
-        encrypted=session.encrypted,
-        checked_schemas=(*session.path, *([invocation.schema] if invocation.schema is not None else ())),
-    )
 
 
 def _wait(seconds: float, session: Session) -> None:

@@ -37,6 +37,8 @@ _SHORTEST_ID = 4
 _MB = 1 << 20
 # Enough for a message.
 _DIFFERENCES = 20
+# The queries take at most this share of the time that is left, for all schemas together. The rest is for the migration.
+_SHARE = 0.25
 
 # The reviewer's rules about the effect of a verdict: the upgrade fails on rows, or it blocks the application.
 _RULES: Mapping[str, frozenset[str]] = {
@@ -207,6 +209,7 @@ class _SessionChecks:
         self._invocation = invocation
         self._session = session
         self._recorded = recorded
+        self._deadline = session.deadline.until(session.deadline.left() * _SHARE)
         self._most = None if mode == "enforce" else invocation.settings.preflight_max_scan_mb * _MB
         self._locked: dict[str, None] = {}
         self._queries: PreflightQueries | None = None
@@ -219,7 +222,9 @@ class _SessionChecks:
         found = []
         for each in pending:
             schema = each.schema or self._invocation.schema or self._session.default_schema or _PUBLIC
-            self._queries = PreflightQueries(self._session, schema, settings.preflight_timeout_ms, self._most)
+            self._queries = PreflightQueries(
+                self._session, schema, settings.preflight_timeout_ms, self._most, self._deadline
+            )
             earlier: list[Mapping[str, Any]] = []
             all_recorded = True
             for revision in each.revisions:

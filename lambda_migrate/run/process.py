@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import lambda_migrate
+from lambda_migrate.env_py.messages import FORGET, FORK, RUN
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
@@ -31,8 +32,6 @@ if TYPE_CHECKING:
 
 # The function's own folder is on the path for the time of the import only.
 _PROGRAM = "import sys; sys.path.insert(0, {root!r}); from lambda_migrate.env_py import fork_server; fork_server.main()"
-# The requests of the server (`lambda_migrate.env_py.fork_server`).
-_FORK, _RUN, _FORGET = b"+", b"!", b"-"
 _KILLED = -signal.SIGKILL
 _LONGEST_REPORT = 16
 _ENDED_EVERY_S = 0.002
@@ -105,7 +104,7 @@ class EnvPyProcess:
         lifeline, self._lifeline = os.pipe()
         # If the server or the process dies now, the caller sees the end of the process.
         with suppress(OSError):
-            request = _FORK if self._forked else _RUN
+            request = FORK if self._forked else RUN
             socket.send_fds(self._server.control, [request], [theirs.fileno(), lifeline])
             self.pipe.send(job)
         theirs.close()
@@ -138,7 +137,7 @@ class EnvPyProcess:
         assert self._exit_code is not None  # noqa: S101 - it has ended
         if self._forked:
             with suppress(OSError):
-                self._server.control.send(_FORGET)
+                self._server.control.send(FORGET)
         else:
             self._server.close()
         os.close(self._lifeline)

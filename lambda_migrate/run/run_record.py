@@ -45,8 +45,9 @@ class RunRecord:
     def __init__(self, schema: str | None) -> None:
         self.state = RunState()
         self.output_lines = 0
-        # The expected times of revisions, by schema and revision. None before the preflight.
-        self.estimated: Mapping[tuple[str | None, str], int] | None = None
+        self.has_preflight = False
+        # The expected times of revisions in milliseconds, by schema and revision.
+        self._estimated: Mapping[tuple[str | None, str], int] = {}
         self._schema = schema
         # The version tables in the order in which env.py reached them, and the revisions that were run, in order.
         self._tables: dict[VersionTable, TableState] = {}
@@ -61,6 +62,11 @@ class RunRecord:
     def is_up_to_date(self, found: RunState) -> None:
         """Note that the database was found at the wanted revisions, before any attempt."""
         self.state = replace(found, database=self.state.database, lock_wait_ms=self.state.lock_wait_ms)
+
+    def preflight_done(self, estimated: Mapping[tuple[str | None, str], int]) -> None:
+        """Note the end of the preflight, with the expected times of revisions in milliseconds."""
+        self.has_preflight = True
+        self._estimated = estimated
 
     def next_attempt(self) -> None:
         """Count an attempt."""
@@ -78,7 +84,7 @@ class RunRecord:
             default_schema,
             self.state.attempts,
             self._log_output,
-            self.estimated or {},
+            self._estimated,
         )
         return self._unsettled
 

@@ -20,7 +20,7 @@ def migrate(invocation: Invocation, *, preflight: bool = False) -> RunState:
     With ``preflight``, the pending revisions are compared with the database before anything is begun.
 
     Raises:
-        MigrationError: one of the contract's section 7, with its ``state``; the database is at a revision boundary.
+        MigrationError: one of docs/contract.md#errors, with its ``state``; the database is at a revision boundary.
     """
     return _run(invocation, changes=True, preflight=preflight)
 

@@ -23,12 +23,12 @@ from infra.package.errors import PackageError
 from infra.package.layout import read_layout
 from infra.package.sources import files_below
 from lambda_migrate.database.schema import same_form
+from lambda_migrate.invocation.redaction import SECRET_NAME
 from lambda_migrate.revisions.checkpoint import (
     DESCRIPTION,
     HOME,
     LOGIN,
     SCRIPT,
-    SECRET_NAME,
     Checkpoint,
     Surroundings,
     to_text,

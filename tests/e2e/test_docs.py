@@ -82,6 +82,15 @@ def test_every_link_leads_somewhere(page: Path) -> None:
     assert broken == []
 
 
+def test_every_heading_that_the_code_refers_to_exists() -> None:
+    folders = ("lambda_migrate", "infra", "migrate_cli", "migrate_review")
+    sources = "".join(text_of(file) for folder in folders for file in (ROOT / folder).rglob("*.py"))
+    referred = set(re.findall(r"\b(docs/[\w-]+\.md#[\w-]+)", sources))
+
+    assert referred
+    assert [target for target in sorted(referred) if not leads_somewhere(ROOT / "README.md", target)] == []
+
+
 def leads_somewhere(page: Path, target: str) -> bool:
     path, _, anchor = target.partition("#")
     file = page.parent / path if path else page

@@ -43,7 +43,7 @@ def preflight(database: Database, *checks: dict[str, Any]) -> tuple[dict[str, An
         credentials = Credentials(database.host, database.port, database.name, "", "", "verify-full", database.ca)
         server = ServerOfSession(opened.server_version // 10000, "", database.name)
         session = Session(opened, opened.info.backend_pid, server, credentials, Deadline.after(60))
-        queries = PreflightQueries(session, "public", 10_000, None)
+        queries = PreflightQueries(session, "public", 10_000, None, session.deadline)
         return preflight_of(queries, measured(*checks), [], 10), queries.holdups(["users"])
 
 

@@ -376,6 +376,16 @@ def test_without_a_stage_env_py_gets_what_all_stages_agree_on(tmp_path: Path, mo
     assert stages.variables_of_all() == {"DB_DRIVER", "ONE", "NAME"}
 
 
+def test_a_variable_that_a_stage_writes_as_an_object_reaches_env_py_as_json(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stages, "ROOT", tmp_path)
+    settings = {"dev": {"environment": {"DATABASE_ENV": {"PG_HOST": "{host}"}}}}
+    (tmp_path / "cdk.json").write_text(json.dumps({"context": {"project": {"stages": settings}}}))
+    for stage in (None, "dev"):
+        assert json.loads(stages.environment(stage)["DATABASE_ENV"]) == {"PG_HOST": "{host}"}
+
+
 def test_libraries_that_are_too_old_are_named_before_anything_runs(
     tmp_path: Path, postgres_server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
