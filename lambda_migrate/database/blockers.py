@@ -4,26 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from lambda_migrate.database.lock_modes import conflicting
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     Ask = Callable[..., list[tuple[Any, ...]]]
 
-# The lock modes that conflict with each mode, from the manual's table "Conflicting Lock Modes", in pg_locks' spelling.
-_WEAKEST_FIRST = (
-    "AccessShareLock", "RowShareLock", "RowExclusiveLock", "ShareUpdateExclusiveLock", "ShareLock",
-    "ShareRowExclusiveLock", "ExclusiveLock", "AccessExclusiveLock",
-)  # fmt: skip
-_CONFLICTS: Mapping[str, tuple[str, ...]] = {
-    "ACCESS SHARE": _WEAKEST_FIRST[7:],
-    "ROW SHARE": _WEAKEST_FIRST[6:],
-    "ROW EXCLUSIVE": _WEAKEST_FIRST[4:],
-    "SHARE UPDATE EXCLUSIVE": _WEAKEST_FIRST[3:],
-    "SHARE": ("RowExclusiveLock", "ShareUpdateExclusiveLock", *_WEAKEST_FIRST[5:]),
-    "SHARE ROW EXCLUSIVE": _WEAKEST_FIRST[2:],
-    "EXCLUSIVE": _WEAKEST_FIRST[1:],
-    "ACCESS EXCLUSIVE": _WEAKEST_FIRST,
-}
 # CREATE INDEX CONCURRENTLY waits for the writers of its table, and at the end for every older snapshot.
 _CONCURRENTLY = "SHARE UPDATE EXCLUSIVE"
 _MOST_BLOCKERS = 20
@@ -87,7 +74,7 @@ def blockers(ask: Ask, locks: Mapping[str, str]) -> list[dict[str, Any]]:
 
     ``locks`` maps tables to the modes, as the manual spells them. ``ask`` returns the rows of a query.
     """
-    wanted = {name: _CONFLICTS[mode] for name, mode in locks.items() if mode in _CONFLICTS}
+    wanted = {name: modes for name, mode in locks.items() if (modes := conflicting(mode))}
     if not wanted:
         return []
     rows = ask(
@@ -95,7 +82,7 @@ def blockers(ask: Ask, locks: Mapping[str, str]) -> list[dict[str, Any]]:
         {
             "names": list(wanted),
             "modes": [",".join(modes) for modes in wanted.values()],
-            "concurrently": ",".join(_CONFLICTS[_CONCURRENTLY]),
+            "concurrently": ",".join(conflicting(_CONCURRENTLY)),
         },
     )
     found: dict[tuple[Any, Any, Any], dict[str, Any]] = {}

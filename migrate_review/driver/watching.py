@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import event
 
+from lambda_migrate.database.lock_modes import ROW_SHARE, strength
 from lambda_migrate.env_py.transactions import is_idle
 from migrate_review.driver import plpgsql
-from migrate_review.lock_modes import ROW_SHARE, strength
 from migrate_review.observation import is_share
 
 if TYPE_CHECKING:

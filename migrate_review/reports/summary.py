@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from lambda_migrate.database.lock_modes import blocks, shown_mode, strongest
 from lambda_migrate.invocation.wording import counted
-from migrate_review.lock_modes import blocks, shown_mode, strongest
 
 if TYPE_CHECKING:
     from migrate_review.observation import Observation

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from migrate_review.lock_modes import CONFLICTS, READ, WRITE, blocks, shown_mode, strongest
+from lambda_migrate.database.lock_modes import CONFLICTS, READ, WRITE, blocks, shown_mode, strongest
 from migrate_review.observation import is_share
 
 if TYPE_CHECKING:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
+from lambda_migrate.database.lock_modes import WRITE, blocks, shown_mode, strongest
 from lambda_migrate.database.preflight_queries import uses
 from lambda_migrate.database.schema import fingerprint
-from migrate_review.lock_modes import WRITE, blocks, shown_mode, strongest
 from migrate_review.observation import is_share
 from migrate_review.rules import difference, row_changes
 from migrate_review.rules.sql_text import bare, split

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from migrate_review.lock_modes import ACCESS_EXCLUSIVE, ROW_EXCLUSIVE, blocks, shown_mode, strongest
+from lambda_migrate.database.lock_modes import ACCESS_EXCLUSIVE, ROW_EXCLUSIVE, blocks, shown_mode, strongest
 from migrate_review.observation import is_share
 from migrate_review.rules import batches, difference, squawk, wording
 from migrate_review.rules.blocking import evidence_of, held_meanwhile, long_works, reading

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from migrate_review.lock_modes import WRITE
+from lambda_migrate.database.lock_modes import WRITE
 from migrate_review.rules.sql_text import bare, in_parentheses, split
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from migrate_review.lock_modes import CONFLICTS, MODES, blocks, shown_mode, strongest
+from lambda_migrate.database.lock_modes import CONFLICTS, MODES, blocks, shown_mode, strongest
 from migrate_review.measure.session import reviewing
 from migrate_review.revisions.tree import read_tree
 from migrate_review.rules import squawk

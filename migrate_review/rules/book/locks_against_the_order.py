@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from migrate_review.lock_modes import CONFLICTS, WRITE, shown_mode
+from lambda_migrate.database.lock_modes import CONFLICTS, WRITE, shown_mode
 from migrate_review.rules.blocking import long_works
 from migrate_review.rules.findings import Severity
 from migrate_review.rules.rule import Rule, Theme

@@ -67,6 +67,11 @@ def strongest(modes: Iterable[str]) -> str:
     return max(modes, key=MODES.index)
 
 
+def conflicting(shown: str) -> frozenset[str]:
+    """Return the modes that conflict with a mode, which is given as the manual spells it; none if there is no such."""
+    return next((modes for mode, modes in CONFLICTS.items() if shown_mode(mode) == shown), frozenset())
+
+
 def blocks(modes: Iterable[str]) -> str | None:
     """Return what locks of these modes block: "reads and writes", "writes", or None."""
     held = frozenset(modes)
