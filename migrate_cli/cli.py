@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.exceptions import TyperException
 
-from migrate_cli import __version__, actions, checkpoint, logs, mermaid, review
+from migrate_cli import __version__, actions, checkpoint, earlier_runs, logs, mermaid, review
 from migrate_cli.actions import Call
 from migrate_cli.errors import CommandError, ExitCode, UsageError, steps
 from migrate_cli.options import Json, at_stage, at_target, examples
@@ -327,6 +327,8 @@ def _act(
         if not yes:
             actions.confirm(call, action, output, event.get("revision"))
         result = actions.run(call, event, output, patience_s=patience_s, long=long)
+        if action == "plan" and (note := earlier_runs.note(call.function(), result)):
+            output.note(note)
         advice = actions.next_step(action, result, call.commands())
         return output.succeed(result, show, advice) if show else output.succeed(result, advice=advice)
     except CommandError as error:

@@ -168,6 +168,29 @@ def messages(function: Function, request_id: str | None) -> Iterator[tuple[int, 
         raise UnreadableError(str(error)) from None
 
 
+def search(function: Function, event: str, *, days: int, patience_s: float) -> Iterator[Mapping[str, Any]]:
+    """Yield the function's log lines with this event of the last days, as far as they are found in the time.
+
+    CloudWatch searches a long log in many pages, also empty ones.
+
+    Raises:
+        UnreadableError: they cannot be read.
+    """
+    since, give_up = int((time.time() - days * _A_DAY_S) * 1000), time.monotonic() + patience_s
+    try:
+        pages = function.client("logs", connect_s=_CONNECT_S, read_s=_READ_S).get_paginator("filter_log_events")
+        for page in pages.paginate(logGroupName=function.log_group, filterPattern=f'"{event}"', startTime=since):
+            lines = map(_parsed, page["events"])
+            yield from (line for line in lines if line is not None and line["event"] == event)
+            if time.monotonic() > give_up:
+                return
+    except exceptions.ClientError as error:
+        if error.response.get("Error", {}).get("Code") != _NOT_YET:
+            raise UnreadableError(str(error)) from None
+    except exceptions.BotoCoreError as error:
+        raise UnreadableError(str(error)) from None
+
+
 def _last_request(pages: Any, group: str) -> str | None:  # noqa: ANN401 - a paginator of botocore's
     """Return the request id of the run that started last, or None if none started within a day."""
     since = int((time.time() - _A_DAY_S) * 1000)

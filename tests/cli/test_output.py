@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.support.aws_stub import Reply, Stub, failure, line, result
+from tests.support.aws_stub import Reply, Stub, failure, line, refusal, result
 from tests.support.checkout import ROOT
 from tests.support.command_line import STORY, environment, finished, started
 
@@ -140,6 +140,40 @@ def test_a_plan_begins_with_the_preflight(aws: Stub, migrate: Callable[..., Ende
         "-- SELECT 1",
         "-- report (pid 4711) has users since 2026-11-27 09:12",
     ]
+
+
+@pytest.mark.parametrize("longest_ms,read", [(18_400, True), (900, False)])
+def test_a_plan_of_a_long_revision_shows_what_earlier_runs_took(
+    aws: Stub, migrate: Callable[..., Ended], *, longest_ms: int, read: bool
+) -> None:
+    found = {"verdict": "ok", "tables": [], "checks": [], "blockers": [], "estimated_ms": [100, longest_ms]}
+    entry = {"revision": "bbbb", "description": "Unique mails", "sql": "SELECT 1;", "preflight": found}
+    aws.replies = [Reply(result("plan", plan=[entry]))]
+    earlier = (("aaaa", 1000, 250), ("aaaa", 20, 90), ("bbbb", 2000, 1800), ("cccc", None, 90), ("bbbb", 1000, 600))
+    aws.lines = lambda: [
+        line("revision.applied", revision=revision, estimated_ms=estimated, duration_ms=took)
+        for revision, estimated, took in earlier
+    ]
+
+    err = migrate("plan", "--stage", "dev").err
+
+    assert (
+        "In the last 30 days, revisions took 0.2 to 0.9 times (3 runs) their longest estimate."
+        " Revision bbbb itself took 0.6 to 0.9 times (2 runs) its longest estimate where it has run." in err
+    ) is read
+    assert any("filterPattern" in each for each in aws.log_requests) is read
+
+
+def test_a_plan_is_shown_without_the_times_of_earlier_runs(aws: Stub, migrate: Callable[..., Ended]) -> None:
+    found = {"verdict": "ok", "tables": [], "checks": [], "blockers": [], "estimated_ms": [100, 5000]}
+    entry = {"revision": "bbbb", "description": "Unique mails", "sql": "SELECT 1;", "preflight": found}
+    aws.replies = [Reply(result("plan", plan=[entry]))]
+    aws.logs_refusal = refusal(400, "AccessDeniedException", "no rights")
+
+    ended = migrate("plan", "--stage", "dev")
+
+    assert (ended.code, "SELECT 1;" in ended.out) == (0, True)
+    assert "The times of earlier runs could not be read: " in ended.err
 
 
 def test_a_piped_plan_has_the_functions_sql_unchanged(stub: Stub) -> None:

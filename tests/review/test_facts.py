@@ -116,9 +116,14 @@ CHECKS: dict[str, tuple[str, str, tuple[str, str, list[str]], str, int]] = {
         ("unique", "rows", []), "UPDATE rows SET word = CASE id WHEN 1 THEN 'X' ELSE 'x' END", 1,
     ),
     "narrower_bounds": (
-        "ALTER TABLE parts DETACH PARTITION parts_1; ALTER TABLE parts ATTACH PARTITION parts_1 FOR VALUES FROM (1) TO (3)",
-        "ALTER TABLE parts DETACH PARTITION parts_1;"
-        " ALTER TABLE parts ATTACH PARTITION parts_1 FOR VALUES FROM (1) TO (1000)",
+        (
+            "ALTER TABLE parts DETACH PARTITION parts_1;"
+            " ALTER TABLE parts ATTACH PARTITION parts_1 FOR VALUES FROM (1) TO (3)"
+        ),
+        (
+            "ALTER TABLE parts DETACH PARTITION parts_1;"
+            " ALTER TABLE parts ATTACH PARTITION parts_1 FOR VALUES FROM (1) TO (1000)"
+        ),
         ("check", "parts_1", []), "SELECT 1", 3,
     ),
     "counted": (
