@@ -69,7 +69,7 @@ def measure(ground: Ground, effort: Effort) -> Outcome:
         goals,
         (
             "Every contestant commits after each revision. For the alembic CLI, env.py sets this.",
-            "Functions: cold, from spawning the sandbox's process to the response. Commands: with their bytecode.",
+            "Functions: cold, from spawning the function's process to the response. Commands: with their bytecode.",
             f"Round trips: what each revision more costs; from {part:,} and {effort.long:,} revisions.",
             "Only round trips of the session that applies revisions count: no revision waits for the other sessions.",
             "A slow contestant without a goal is measured once.",

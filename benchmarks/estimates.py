@@ -59,7 +59,7 @@ _STATEMENTS: Mapping[str, tuple[str, tuple[tuple[str, str, float], ...]]] = {
 
 
 def measure(ground: Ground, effort: Effort, *, seconds: float = _ALL_S) -> Outcome:
-    """Measure it, for about so many seconds."""
+    """Compare the estimates with real times, for about this number of seconds."""
     sizes = _SIZES if effort.long > _SMALL // 10 - 1 else (_SMALL,)
     database = ground.database("estimates")
     rows: list[Row] = []

@@ -39,11 +39,11 @@ class Deployed:
     environment: Mapping[str, str]
 
     def start(self) -> Function:
-        """Return a sandbox that starts to initialise."""
+        """Return a function whose process starts to initialise."""
         return Function(self.package, self.environment, RUNTIME, handler=self.handler, timeout_s=_LAST_INVOCATION_S)
 
     def cold(self) -> float:
-        """Return the seconds from the start of the sandbox to the response."""
+        """Return the seconds from the start of its process to the response."""
         began = time.perf_counter()
         with self.start() as function:
             succeeded(function.invoke(), function)

@@ -40,7 +40,7 @@ _MANY = 300
 _FEW = 6
 # The default of `per_server`.
 _FUNCTIONS = 5
-# The most times that ours may take what the bare functions take.
+# Maximum ratios of our time to the time of the bare functions.
 _WALL_GOAL = 4
 _PROCESSOR_GOAL = 6
 

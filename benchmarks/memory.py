@@ -71,7 +71,7 @@ def measure(ground: Ground, effort: Effort) -> Outcome:
     )
     return Outcome(
         QUESTION,
-        "Peak memory of the sandbox's processes",
+        "Peak memory of the function's processes",
         tuple(sorted(rows, key=lambda row: row.case != nothing)),
         goals,
         (

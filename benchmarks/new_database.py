@@ -43,7 +43,7 @@ def measure(ground: Ground, effort: Effort) -> Outcome:
     history = changes(effort.long)
     cold, tenant = f"{effort.long:,} revisions, cold", f"{effort.long:,} revisions, a further tenant"
     contest = _Contest(ground, history)
-    with contest.sandbox() as warm:
+    with contest.warm_function() as warm:
         measured = interleaved(
             [
                 Contestant(cold, OURS, contest.timed("ours", contest.cold)),
@@ -70,7 +70,7 @@ def measure(ground: Ground, effort: Effort) -> Outcome:
         (
             "psql runs one file, each revision in a transaction, over a connection without TLS: its build has none.",
             "A bare restore is psycopg2 in a process that has it loaded: connect, run checkpoint.sql, commit.",
-            "A further tenant: the sandbox has migrated another one before.",
+            "A further tenant: the function's process has migrated another one before.",
         ),
     )
 
@@ -109,22 +109,22 @@ class _Contest:
         return once
 
     def cold(self, database: Database) -> float:
-        """Run this function, from the start of its sandbox."""
+        """Run this function, from the start of its process."""
         return functions.our_function(self._ground, self._package, database).cold()
 
     def replaying(self, database: Database) -> float:
         """Run it without a checkpoint."""
         return functions.our_function(self._ground, self._replaying, database).cold()
 
-    def sandbox(self) -> Function:
-        """Return a sandbox that has migrated a tenant."""
+    def warm_function(self) -> Function:
+        """Return a function that has migrated a tenant."""
         first = self._ground.database("new_first")
         function = functions.our_function(self._ground, self._package, first).start()
         functions.succeeded(function.invoke({"target": {"secret_id": first.name}}), function)
         return function
 
     def warm(self, function: Function, database: Database) -> float:
-        """Migrate a further tenant in that sandbox."""
+        """Migrate a further tenant in that function."""
         answer = function.invoke({"target": {"secret_id": database.name}})
         functions.succeeded(answer, function)
         return float(answer.duration_s)

@@ -72,7 +72,7 @@ def measure(ground: Ground, effort: Effort) -> Outcome:
         (*cold.rows(), *hot.rows()),
         tuple(goals),
         (
-            "Cold: from spawning the sandbox's process to the response. Warm: the next invocation.",
+            "Cold: from spawning the function's process to the response. Warm: the next invocation.",
             "Commands: from their start to their end; they are given the address, and have bytecode.",
             "The bare script is measured without bytecode, as people would deploy it, and with: that is the goal.",
             f"“{_CONNECT}” is done by a process that runs already: no runtime client, no event, no response.",

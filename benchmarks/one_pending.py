@@ -1,4 +1,4 @@
-"""How long does one pending revision take in a cold sandbox, with histories of three lengths?"""
+"""How long does one pending revision take in a cold start, with histories of three lengths?"""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def measure(ground: Ground, effort: Effort) -> Outcome:
         measured.rows(),
         goals,
         (
-            "Functions: from spawning the sandbox's process to the response. Commands: from their start to their end.",
+            "Functions: from spawning the function's process to the response. Commands: from their start to their end.",
             "Commands are given the address and have bytecode; functions read it from a secret.",
         ),
     )

@@ -1,4 +1,4 @@
-"""The memory of a sandbox's processes, from Linux."""
+"""The memory of a function's processes, from Linux."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ class Published:
     children_at_once: int = 10_000
     # Lambda developer guide, "Lambda quotas", "Lambda scaling behavior" and "Configure Lambda function memory".
     functions_at_once: int = 1_000
-    new_sandboxes_in_10_s: int = 1_000
+    new_environments_in_10_s: int = 1_000
     mb_of_one_vcpu: int = 1_769
     # Secrets Manager user guide, "AWS Secrets Manager quotas".
     secret_reads_a_second: int = 10_000
@@ -69,7 +69,7 @@ class Assumed:
     secret_s: float = 0.02
     # The time that Step Functions adds to each target: the start of a child, its three states, its end.
     machine_s: float = 0.25
-    # The first invocation of each sandbox: 0.7 s of a whole core.
+    # The first invocation of each execution environment: 0.7 s of a whole core.
     cold_s: float = 3.0
     # A database server, and the share of it that a rollout may use beside the application.
     server_vcpus: int = 2
@@ -305,9 +305,9 @@ def _lines(measured: Measured) -> Iterator[str]:
             ],
             ["functions at once", f"{busiest.concurrency:,}", f"{PUBLISHED.functions_at_once:,}, the account's"],
             [
-                "sandboxes started in the first 10 s",
+                "execution environments started in the first 10 s",
                 f"{busiest.concurrency:,}",
-                f"{PUBLISHED.new_sandboxes_in_10_s:,}",
+                f"{PUBLISHED.new_environments_in_10_s:,}",
             ],
             ["GetSecretValue a second", f"{a_second:,.0f}", f"{PUBLISHED.secret_reads_a_second:,}"],
             ["objects written to S3 a second", f"{a_second:,.0f}", f"{PUBLISHED.s3_writes_a_second:,}"],

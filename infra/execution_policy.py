@@ -110,8 +110,8 @@ def execution_policy(names: Names, stage: Stage, template: Mapping[str, Any]) ->
     unknown = sorted(kinds - _ACTIONS.keys() - _WITHOUT_ACTIONS)
     if "AWS::IAM::ManagedPolicy" in unknown:
         raise StageError(
-            "rollout: the function's role needs managed policies for so many secrets or logins, and these policies"
-            " allow none: name the targets by secret_prefix, secret_tag or query, and the users by a pattern"
+            "rollout: with this number of secrets or logins, the function's role needs managed policies, which these"
+            " policies do not allow: name the targets by secret_prefix, secret_tag or query, and the users by a pattern"
         )
     if unknown:
         raise StageError(f"infra/execution_policy.py has no actions for {', '.join(unknown)}")

@@ -39,7 +39,7 @@ _EMPTY_POLICY = '{"Version":"2012-10-17","Statement":[]}'
 
 
 class _Divisible(NamedTuple):
-    """A statement with so many values that it may need several policies. ``make`` takes the end of its name."""
+    """A statement whose values may need several policies. ``make`` takes the end of its name."""
 
     make: Callable[[str, Sequence[str]], iam.PolicyStatement]
     values: Sequence[str]
@@ -184,7 +184,7 @@ def _divided(stack: cdk.Stack, statements: Sequence[_Divisible]) -> list[_Part]:
 
 
 def _length(stack: cdk.Stack, value: Any) -> int:  # noqa: ANN401 - JSON
-    """Return the most characters that a value takes in a policy, as JSON without spaces."""
+    """Return the maximum number of characters of a value in a policy, as JSON without spaces."""
 
     def longest(each: Any) -> Any:  # noqa: ANN401
         if isinstance(each, dict):

@@ -26,7 +26,7 @@ _LONG_READ_S = 60
 _A_DAY_S = 24 * 60 * 60
 _POLL_S = 1.0
 _SLOWEST_POLL_S = 15.0
-# Lines of different sandboxes arrive out of order.
+# Lines of different execution environments arrive out of order.
 _OVERLAP_MS = 30_000
 # Each run logs exactly one of these events, as its last line.
 _LAST = frozenset({"migration.finished", "migration.noop", "migration.ahead", "migration.failed"})

@@ -28,13 +28,13 @@ if TYPE_CHECKING:
 # Violations are counted up to this number. Counting more takes longer and does not help.
 MOST_VIOLATIONS = 1000
 
-# A sample of so many pages at most shows how fast this server reads: 16 MB.
+# Maximum number of pages in the sample that shows how fast this server reads: 16 MB.
 _SAMPLE_PAGES = 2048
 # A shorter sample measures only a round trip.
 _LEAST_SAMPLE_MS = 5
 # What is assumed without a sample, in bytes a second. No sample counts as more than ten times this.
 _READS_PER_S = 100e6
-# A check of a table that is too large for a full scan looks at about so many bytes of it.
+# Approximate number of bytes that a check reads of a table that is too large for a full scan.
 _CHECKED_BYTES = 64 << 20
 
 # Objects that an earlier pending revision makes are not there yet.

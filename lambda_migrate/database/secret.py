@@ -44,14 +44,14 @@ _URL_UNESCAPED = re.compile(_URL.pattern.replace(r"(?P<password>[^@/?#]*)", r"(?
 
 
 class CredentialStore:
-    """A cache of secrets and IAM tokens for the life of the sandbox."""
+    """A cache of secrets and IAM tokens for the life of the execution environment."""
 
     def __init__(self) -> None:
         self._known: dict[str, str] = {}
         self._tokens: dict[tuple[str, int, str], tuple[str, float]] = {}
 
     def get(self, settings: Settings) -> Credentials:
-        """Return the credentials of ``settings.secret_id``, from memory if this sandbox has read the secret before.
+        """Return the credentials of ``settings.secret_id``, from memory if it was read before.
 
         Raises:
             SecretUnavailable: the secret is missing, denied or unreachable.
@@ -86,7 +86,7 @@ class CredentialStore:
         return self.get(settings)
 
 
-# A sandbox reads each secret once, and again if the server refuses the login.
+# An execution environment reads each secret once, and again after a refused login.
 STORE = CredentialStore()
 
 

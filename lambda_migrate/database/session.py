@@ -100,7 +100,7 @@ def rows_of(
 
 @contextmanager
 def answering(connection: Connection, seconds: float) -> Iterator[None]:
-    """Wait for the server's answers until so many seconds have passed.
+    """Limit the time for which statements in this block wait for the server.
 
     Raises:
         DatabaseUnavailable: the time is over, and the connection is closed.

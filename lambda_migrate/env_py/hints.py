@@ -23,7 +23,7 @@ IS_UNESCAPED = (
 )
 _HIDDEN = "***"
 
-_EACH = "the function commits each revision on its own, also where Alembic alone would run all in one transaction"
+_EACH = "the function commits each revision on its own, even if plain Alembic would run all in one transaction"
 # PostgreSQL's error codes (its manual, appendix A).
 _OF_EACH = {
     "55P04": f"a new enum value can be used only after the transaction that added it was committed, and {_EACH}: add"

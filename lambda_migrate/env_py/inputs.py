@@ -129,7 +129,7 @@ def _x_arguments(job: Job) -> list[str] | None:
 
 @lru_cache(maxsize=1)
 def command_line_parser() -> argparse.ArgumentParser:
-    """Return the alembic command's parser. Creating it takes longer than a revision, so a sandbox creates it once."""
+    """Return the alembic command's parser. Creating it takes longer than a revision, so it is created once."""
     return CommandLine().parser
 
 

@@ -53,7 +53,7 @@ class MigrationsCall:
     may_write: bool = True
     pending: bool = False
     home: str | None = None
-    # True if Alembic itself would commit each revision, because env.py has set ``transaction_per_migration``.
+    # True if plain Alembic would commit each revision, because env.py has set ``transaction_per_migration``.
     commits_each: bool = False
     # How many revisions have begun.
     begun: int = 0
@@ -64,7 +64,7 @@ class RollsBack(Exception):  # noqa: N818 - the name that the failure has in mes
 
     def __init__(self) -> None:
         super().__init__(
-            "it rolls its transaction back, or prepares it, so what it did before is lost, and under Alembic alone the"
+            "it rolls its transaction back, or prepares it, so what it did before is lost, and under plain Alembic the"
             " revisions before it are lost, too; for work that may fail, use `with op.get_bind().begin_nested():`"
         )
 
@@ -113,7 +113,7 @@ class Journal:
     _in_body: bool = False
     # True if the revision has ended the transaction that it began in.
     _ended: bool = False
-    # True if it ended that in a way that loses work of its own or, under Alembic itself, of earlier revisions.
+    # True if it ended that in a way that loses work of its own or, under plain Alembic, of earlier revisions.
     _rolls_back: bool = False
     # What `partly_committed` was before the last commit.
     _partly_before: bool = False
@@ -251,7 +251,7 @@ class Journal:
     def _end(self, connection: sqlalchemy.Connection, *, rolled_back: bool, always_loses: bool = False) -> None:
         """Note that a statement of the revision, or SQLAlchemy for it, ends a transaction.
 
-        A rollback loses what the revision did before, and under Alembic itself what the revisions before it in the same
+        A rollback loses what the revision did before, and under plain Alembic what the revisions before it in the same
         call did, unless Alembic commits each. With ``always_loses``, it loses what follows it, too.
         """
         if not self._in_body or self.held_open or connection.invalidated or is_autocommit(connection):

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 def preload(settings: Settings) -> None:
-    """Load the packaged graph and rehearse a migration, once in a sandbox."""
+    """Load the packaged graph and rehearse a migration, once in an execution environment."""
     with suppress(ConfigurationError):
         tree.packaged_graph(settings)
     with suppress(Exception):

@@ -6,7 +6,7 @@ same transaction, digests of the revision's statements are noted in the comment 
 them if the schema is exactly as they left it.
 
 Only statements are skipped whose whole effect the catalog shows, such as ALTER TABLE. A revision that does anything
-else before a block, such as an UPDATE, begins from its start, as under Alembic itself. So does one that runs other
+else before a block, such as an UPDATE, begins from its start, as under plain Alembic. So does one that runs other
 statements than the interrupted run.
 """
 

@@ -148,7 +148,7 @@ def _checks(bodies: Iterator[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _groups(folder: Folder) -> list[dict[str, Any]]:
-    """Return the targets by how their schema compares: so many are equal, these differ like that."""
+    """Return the groups of targets with the same result of the schema comparison, equal schemas first."""
     groups: dict[tuple[str, str], list[str]] = {}
     for state, print_, key in _keys(folder, _SCHEMAS, _SCHEMA_STATES):
         # Targets with the recorded schema are equal, even if their databases contain other objects.

@@ -47,7 +47,7 @@ class Gate:
 
     @classmethod
     def of(cls, seconds: int, *, soaks: bool, approval: bool) -> Gate:
-        """Return a pause of at least so many seconds, none for 0, with or without an approval after it."""
+        """Return a pause of at least this length, none for 0 seconds, with or without an approval after it."""
         look_s = min(max(seconds, 1), _LOOK_S)
         return cls(_APPROVAL if approval else "none", math.ceil(seconds / look_s), look_s, soaks)
 
@@ -64,7 +64,7 @@ class Gate:
         )
 
     def looking_every(self, seconds: int) -> Gate:
-        """Return the same pause, at least as long, with a look every so many seconds or more often."""
+        """Return the same pause, at least as long, with a look at least once in this number of seconds."""
         looks = math.ceil(self.seconds / seconds)
         return replace(self, looks=looks, look_s=math.ceil(self.seconds / looks) if looks else 1)
 
@@ -75,11 +75,11 @@ class Gate:
 
 NO_GATE = Gate()
 _APPROVAL = "approval"
-# The machine looks once a minute, or less often if all pauses together would need more looks than these.
+# The state machine looks once a minute, or less often if all pauses together would need more looks than these.
 _LOOK_S = 60
 _MOST_LOOKS = 700
 _MOST_LOOKS_FOR_THE_NEW = 100
-# Of the 25,000 events of an execution. The machine reads the alarm only while canaries soak.
+# Of the 25,000 events of an execution. The state machine reads the alarm only while canaries soak.
 _EVENTS_OF_A_LOOK = 15
 _EVENTS_OF_A_SOAK = 22
 _EVENTS_OF_AN_APPROVAL = 13

@@ -39,7 +39,7 @@ class AwsError(Exception):
 
 @lru_cache(maxsize=8)
 def client(service: str, *, read_timeout_s: int = _READ_TIMEOUT_S, attempts: int = _ATTEMPTS) -> Any:  # noqa: ANN401
-    """Return a client of an AWS service, the same one for the life of the sandbox. botocore generates its type.
+    """Return a client of an AWS service, the same one in each run. botocore generates its type.
 
     Raises:
         AwsError: there is no region.

@@ -1,4 +1,4 @@
-"""Imports modules when a run needs them, and not when a sandbox starts.
+"""Imports modules when a run needs them, and not when an execution environment starts.
 
 A cold start that finds nothing to do loads neither botocore's S3, Alembic, SQLAlchemy nor env.py. Callers name such
 modules as text, here and in the table of `lambda_migrate.actions.perform`. A test checks that each lies in the same

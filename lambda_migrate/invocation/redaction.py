@@ -27,7 +27,7 @@ SECRET_NAME = re.compile(
 
 # Shorter secrets would blank out half of every line, and are easy to guess.
 _SHORTEST_SECRET = 3
-# A sandbox that serves a fleet reads thousands of secrets, and a line can only hold one that is in use.
+# An execution environment that migrates a fleet reads thousands of secrets, and a line can only hold one in use.
 _CONCEALED_AT_MOST = 100
 
 # A literal of SQL: E'text', 'text', $$text$$ or $tag$text$tag$. It may be cut off.
@@ -173,7 +173,7 @@ class _Secret:
 _lock = Lock()
 # Replaced as a whole, so that readers need no lock; the one concealed last is at the end.
 _secrets: tuple[_Secret, ...] = ()
-# The secrets of the sandbox, which are always in use.
+# The secrets of the execution environment, which are always in use.
 _lasting: tuple[_Secret, ...] = ()
 
 
@@ -189,7 +189,7 @@ def conceal(secret: str) -> None:
 
 
 def conceal_for_good(secrets: Iterable[str]) -> None:
-    """Redact these texts for the life of the sandbox, in place of those of the last call."""
+    """Redact these texts for the life of the execution environment, in place of the last call's."""
     global _lasting  # noqa: PLW0603 - as in `conceal`
     texts = (text for secret in secrets for text in (secret, *_lines(secret)))
     wanted = tuple(dict.fromkeys(text for text in texts if len(text) >= _SHORTEST_SECRET))

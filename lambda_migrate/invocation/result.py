@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
 
-# An error or a log line names so many version tables of one revision, and counts the others.
+# Maximum number of version tables that an error or a log line names for one revision. It counts the others.
 _TABLES_NAMED = 5
 
 

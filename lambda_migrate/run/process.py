@@ -1,8 +1,8 @@
 """Starts the process of env.py, and ends it.
 
-The process is the fork server itself, or a fork of it. A sandbox's first run is usually the only one that needs env.py,
-so the server becomes its process: that saves the time and the memory of a fork. A further run, or one for a tenant, is
-followed by others, so then the server stays, with the libraries loaded, and forks for each of them.
+The process is the fork server itself, or a fork of it. Usually only the first run in an execution environment needs
+env.py, so the server becomes the process of that run: that saves the time and the memory of a fork. After a second run,
+or one for a tenant, more will follow. Then the server keeps the libraries loaded, and forks for each run.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ _has_run = False
 
 def start_server(settings: Settings) -> None:
     """Start the fork server unless it runs. It loads libraries while the caller does something else."""
-    global _server  # noqa: PLW0603 - one at a time in each sandbox
+    global _server  # noqa: PLW0603 - one at a time in each execution environment
     if _server is not None and _server.process.poll() is None:
         return
     if _server is not None:
@@ -179,9 +179,9 @@ class EnvPyProcess:
 
 
 def _is_one_of_many(job: Job) -> bool:
-    """Return whether further runs are likely in this sandbox.
+    """Return whether this execution environment will probably run env.py again.
 
-    They are if the run is for one of several targets, or only looks at the tree, as the first of doctor's runs does.
+    That is so if the run is for one of several targets, or only reads the tree, as the first of doctor's runs does.
     """
     of_several = job.schema is not None or job.settings.target_database is not None or job.settings.secret_first
     return of_several or job.server is None

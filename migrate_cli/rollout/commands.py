@@ -249,7 +249,7 @@ def show(
 @at_stage
 def show_list(
     call: Call,
-    limit: Annotated[int, typer.Option(min=1, help="The most rows.")] = 20,
+    limit: Annotated[int, typer.Option(min=1, help="Maximum number of rows.")] = 20,
     as_json: Json = False,
 ) -> int:
     """List the stage's rollouts and plans, the newest first."""

@@ -64,7 +64,7 @@ def status(
             "--filter", metavar="TEXT", help="Only tenants whose name, server or revision contains this text."
         ),
     ] = None,
-    limit: Annotated[int, typer.Option(min=1, help="The most rows; --json has all.")] = 100,
+    limit: Annotated[int, typer.Option(min=1, help="Maximum number of rows; --json has all.")] = 100,
     as_json: Json = False,
 ) -> int:
     """Show every tenant's revision, and whether it is behind. Reads the results of rollouts and plans."""

@@ -1,6 +1,6 @@
 """Measures one revision: up, down and up again, on the schema that it builds on with rows in it.
 
-The rows are those that the constraints allow. If the revision refuses them, it is measured with others.
+The constraints allow the rows. If the revision fails because of them, it is measured with other rows.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ if TYPE_CHECKING:
 _LISTS = re.compile(
     r"CHECK \(\((?P<column>\w+|\(\w+\)::text) = (ANY \(\(?ARRAY\[[^\]]*\](::text\[\])?\)?\)|'[^']*'(::\w+)*|-?\d+)\)\)"
 )
-# A revision is stopped at so many places at most.
+# Maximum number of places at which a revision is stopped and run again.
 _MOST_RERUNS = 6
 
 
 @dataclass(frozen=True)
 class _Rows:
-    """Which rows tables get: those of a plan, so many a table, or with NULL wherever it may be."""
+    """The rows to insert: those of a plan, ``count`` rows a table, or if ``sparse`` with NULL wherever allowed."""
 
     plan: Plan | None = None
     count: int | None = None
@@ -81,7 +81,7 @@ class Measurement:
         if obstacle is not None:
             return self._not_run(revision, obstacle)
         observation = self._with_all_that_it_touches(revision)
-        if self._refused_rows(revision, observation.upgrade):
+        if self._fails_because_of_rows(revision, observation.upgrade):
             observation = self._with_other_rows(revision, observation)
         failure = observation.upgrade.failure
         if failure is not None:
@@ -149,7 +149,7 @@ class Measurement:
                     observation = _without_any_rows(observation)
         return observation
 
-    def _refused_rows(self, revision: str, failed: Execution) -> bool:
+    def _fails_because_of_rows(self, revision: str, failed: Execution) -> bool:
         """Return whether an upgrade failed because of the rows: by its error, or because it runs on empty tables."""
         if failed.failure is None or (failed.sqlstate or "").startswith(REFUSED_ROWS):
             return failed.failure is not None
@@ -203,7 +203,7 @@ class Measurement:
     # --- up, down and up again ---
 
     def _observed(self, revision: str, rows: _Rows = _USUAL) -> Observation:
-        # Kept whole: the steps of one measurement in their order, each of which may end it.
+        # In one function, because each phase needs what the earlier ones read, and may end the measurement.
         connections = self.position.connections
         unfilled = self._fill(revision, rows)
         opened = connections.opened()
@@ -251,7 +251,7 @@ class Measurement:
             return seen
         restored = self.position.read()
         if seen.writes and not catalog.differences(before, restored):
-            # This is the schema before the revision, so the revision does not cause its effects.
+            # The schema is as before the revision, so effects that still appear are not caused by the revision.
             tables = {write.table for write in seen.writes}
             always = Trial(connections.opened(), after, restored, data, counts).changed_writes(only=tables)
             known = {(write.table, write.kind, write.sqlstate) for write in always}
@@ -304,7 +304,7 @@ class Measurement:
             else:
                 self.position.applied.append(revision)
             if there != (direction == "upgrade"):
-                text = "env.py did not commit it: the version table is as it was before"
+                text = "env.py did not commit the revision: the version table is unchanged"
         return Execution(
             statements=tuple(_statement(each) for each in found["statements"]),
             failure=text,
@@ -371,7 +371,7 @@ class Measurement:
 
 
 def _stops(statements: Sequence[Statement]) -> list[int]:
-    """Return the places, from 1, before which some of a revision is committed."""
+    """Return the numbers of the statements, from 1, before which a part of the revision is already committed."""
     pairs = enumerate(pairwise(statements), start=1)
     return [place for place, (one, following) in pairs if not one.in_transaction or following.begins_without_locks]
 
@@ -414,7 +414,7 @@ def _is_bounded(table: Table, catalog: Catalog) -> bool:
 
 
 def _replaced(before: Catalog, after: Catalog) -> list[str]:
-    """Return the names that another table has than before."""
+    """Return the names that belong to another table (oid) after the revision."""
     now = {table.name: table.oid for table in after.tables}
     return [table.name for table in before.tables if now.get(table.name, table.oid) != table.oid]
 

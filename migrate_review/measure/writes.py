@@ -18,15 +18,15 @@ if TYPE_CHECKING:
     from migrate_review.observation import Catalog, Table
     from migrate_review.rows.contents import Contents
 
-# So many rows of a table are tried, and if all of them fail, more. A constraint that refuses some rows is meant to; one
-# that refuses all is not.
+# Number of rows to try for each table, and number to try if all of these fail: a constraint may refuse some rows, but
+# not all.
 _ROWS = 5
 _MORE_ROWS = 60
 
 # The description of a write that raises no error and has no effect.
 _LOST = "it raises no error, and the row is {}"
 _LEFT = {"INSERT": "not there", "UPDATE": "unchanged", "DELETE": "still there"}
-# An INSERT that leaves it to the table to fill a column that has a default.
+# An INSERT that omits a column with a default.
 _BY_DEFAULT = "INSERT without a value for {column}"
 _NO_DATA = "02000"
 
@@ -37,8 +37,8 @@ WITH RECURSIVE family (oid, heir) AS (
 SELECT oid::bigint, array_agg(heir::bigint) FROM family GROUP BY oid
 """
 
-# Executes each attempt, a list of statements, and takes it back. Gives the failures, the rows of each table that an
-# attempt read by sequential scans, and for an attempt with a query how much more that gives afterwards.
+# Executes each attempt, a list of statements, and rolls it back. Returns the failures, the number of rows of each table
+# that an attempt read by sequential scans, and the change of the result of the attempt's counting query.
 _TRY = """
 DO $review$
 DECLARE
@@ -98,12 +98,11 @@ class Trial:
     rows: Mapping[str, int]
 
     def changed_writes(self, only: Container[str] | None = None) -> tuple[Write, ...]:
-        """Return the writes that fail for every row that is tried, and those that read whole tables.
+        """Return the writes that fail for every row that is tried, and the writes that read whole tables.
 
-        Those of the tables ``only``; without it, of all that the difference of the two schemas may affect.
+        ``only`` limits the tables. Without it, all tables are tried that the schema difference may affect.
 
-        Columns that the revision renamed have their new names, and those that it dropped are left out: the schema shows
-        these.
+        The writes use the new names of renamed columns, and omit dropped columns: the schema shows both.
         """
         if only is None:
             tables = list(_affected(self.before, self.after))
@@ -156,7 +155,7 @@ class Trial:
         return ran
 
     def _families(self) -> dict[int, frozenset[int]]:
-        """Return the tables that inherit from each one: a write to that reads them, too."""
+        """Return the tables that inherit from each table. A write to that table reads them, too."""
         with self.opened.cursor() as cursor:
             cursor.execute(_FAMILIES)
             return {oid: frozenset(heirs) for oid, heirs in cursor.fetchall()}
@@ -199,11 +198,11 @@ def _concluded(several: Sequence[Write]) -> Iterator[Write]:
 
 
 def _affected(before: Catalog, after: Catalog) -> Iterator[Table]:
-    """Yield the tables, as they were, whose writes may have changed. What a changed function does is not known."""
+    """Yield the tables, as they were, whose writes may have changed. A changed function may affect any table."""
     changed = {
         name for name in before.others.keys() | after.others.keys() if before.others.get(name) != after.others.get(name)
     }
-    # What is new is not used by what was there.
+    # Old objects do not use new ones.
     anywhere = any(before.enums[name] != after.enums.get(name) for name in before.enums) or any(
         name.startswith(("function ", "procedure ", "domain ", "type ", "view ", "materialized view ", "sequence "))
         for name in changed & before.others.keys()
@@ -255,7 +254,7 @@ def _attempts(
         if not where:
             at = f"(SELECT ctid FROM {now.name} OFFSET {position} LIMIT 1)"  # noqa: S608 - quoted names
             where = f"tableoid = '{now.name}'::regclass AND ctid = {at}"
-        # A sequence gives the number of a new row, and a generated column computes its value: the application knows.
+        # The application does not write columns that a sequence or an expression fills.
         counted = {
             column.name
             for column in was.columns

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from migrate_review.rows.shape import ColumnShape, TableShape
     from migrate_review.rows.values import Type
 
-# A column takes at most so many values from the texts of revisions.
+# Maximum number of values that a column takes from the texts of revisions.
 _MOST_SOUGHT = 24
 _HAS_INPUT_CHECK = 160000
 

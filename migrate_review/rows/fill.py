@@ -289,7 +289,7 @@ class _Seeding:
         self.cursor.execute("SET LOCAL session_replication_role = origin")
 
     def _values_for(self, table: TableShape, column: ColumnShape, count: int) -> list[str | None]:
-        """Return values for a column of so many rows, and NULL for some."""
+        """Return the values of a column for ``count`` rows, some of them NULL."""
         if any(column.name in unique for unique in table.unique):
             several = (self.values.distinct(table, column, number, by_meaning=True) for number in range(count))
             return [value for value in several if value is not None]

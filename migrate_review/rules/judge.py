@@ -57,11 +57,11 @@ _STATIC: tuple[Check, ...] = (
 def judge(case: Case) -> tuple[Finding, ...]:
     """Return the findings of every check on one revision, each finding once."""
     checks = _STATIC if case.observation.upgrade.rendered else _CHECKS
-    return _of_tables_as_a_whole(case, dict.fromkeys(found for check in checks for found in check(case)))
+    return _without_partitions(case, dict.fromkeys(found for check in checks for found in check(case)))
 
 
-def _of_tables_as_a_whole(case: Case, findings: Iterable[Finding]) -> tuple[Finding, ...]:
-    """Return the findings without those on partitions that repeat one on their table."""
+def _without_partitions(case: Case, findings: Iterable[Finding]) -> tuple[Finding, ...]:
+    """Return the findings without findings on partitions that repeat one on their parent."""
     several = tuple(findings)
     parents = difference.parents(case.observation.before)
     if case.observation.after is not None:

@@ -97,7 +97,7 @@ def test_every_metric_that_is_named_is_one_that_the_function_measures(
     stacks: dict[str, Stack], stage: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("POWERTOOLS_METRICS_NAMESPACE", stacks[stage].variables["POWERTOOLS_METRICS_NAMESPACE"])
-    telemetry._metrics.cache_clear()  # noqa: SLF001 - as a new sandbox begins
+    telemetry._metrics.cache_clear()  # noqa: SLF001 - as a new execution environment begins
     for outcome in telemetry.TARGET_METRICS if "rollout" in STAGES[stage][1] else [None]:
         telemetry.measure(stage, RunState(), applied=1, duration_ms=1, failed=False, outcome=outcome)
     telemetry._metrics.cache_clear()  # noqa: SLF001 - and ends

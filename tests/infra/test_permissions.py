@@ -522,7 +522,7 @@ def account(dev: Stack, monkeypatch: pytest.MonkeyPatch) -> Iterator[AwsAccount]
             monkeypatch.setenv(variable, session[key])
         # boto3 and the code under test remember who they were.
         monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)
-        aws.client.cache_clear()  # as a new sandbox begins
+        aws.client.cache_clear()  # as a new execution environment begins
         yield AwsAccount(made)
         aws.client.cache_clear()
 

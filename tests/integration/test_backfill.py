@@ -1,4 +1,4 @@
-"""back/backfill.py changes every row exactly once, after any interruption, in the function and under Alembic alone."""
+"""back/backfill.py changes every row exactly once, after any interruption, in the function and under plain Alembic."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def version(database: Database) -> str:
     return str(found)
 
 
-# --- under Alembic alone ---
+# --- under plain Alembic ---
 
 
 def test_alembic_alone_goes_up_down_and_up_again_and_leaves_nothing_behind(database: Database, tmp_path: Path) -> None:

@@ -107,7 +107,7 @@ def test_plain_alembic_makes_the_application_wait_as_long_as_the_blocker(
     rounds: Callable[[int, int], int],
     figure: Callable[[str], None],
 ) -> None:
-    """The control of the test above: the same tree, database and traffic under Alembic alone."""
+    """The control of the test above: the same tree, database and traffic under plain Alembic."""
     tree = write_ledger(tmp_path / "tree", 2, instead={2: ALTERS})
     seconds = rounds(3, 30)
     runner.invoke(tree, {"revision": "r01"})

@@ -200,7 +200,7 @@ class TestTransactions:
         assert backend.invoke().payload["applied"] == []
 
     def test_no_block_and_no_commit_is_no_success_and_changes_nothing(self, backend: Backend) -> None:
-        """Alembic itself exits with 0 here, and the database is as before."""
+        """Plain Alembic exits with 0 here, and the database is as before."""
         message = backend.refused(
             online(
                 "with create_engine(os.environ['DATABASE_URL']).connect() as connection:\n"
@@ -237,7 +237,7 @@ class TestTransactions:
         answer = backend.run(connecting(top=AT_EXIT) + "\nsys.exit(0)\n")
 
         assert (answer.error_type, backend.version()) == (None, ["c3"]), answer.payload
-        # As under Alembic itself.
+        # As under plain Alembic.
         assert {"first", "last"} <= {*backend.tables()}
         assert ("INFO", "SystemExit in an exit function: 1") in backend.output("stderr")
         in_revision = backend.run(revisions=[ABC[0], Rev("b2", "sys.exit(0)")])

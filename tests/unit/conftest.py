@@ -1,4 +1,4 @@
-"""Start each test as a new sandbox starts: without a cached secret."""
+"""Start each test as a new execution environment starts: without a cached secret."""
 
 from __future__ import annotations
 

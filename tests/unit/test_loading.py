@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture(autouse=True)
-def _as_a_sandbox_begins() -> Iterator[None]:
+def _as_an_execution_environment_begins() -> Iterator[None]:
     gc.unfreeze()
     yield
     gc.unfreeze()
