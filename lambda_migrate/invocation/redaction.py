@@ -77,7 +77,7 @@ _NAME_IN_AWS = "arn:"
 # Half of a password may be an ordinary word, such as the database's name. Half of a random one is mixed.
 _MIXED = re.compile(r"^(?=.*[a-z])(?=.*[A-Z0-9])", re.DOTALL)
 # Where a line break or a cut may have divided a secret. A name that begins like a secret goes on there.
-_LINE_BREAKS = ("\r", "\n", "\\r", "\\n")
+_DIVIDERS = ("\r", "\n", "\\r", "\\n", "...")
 
 # One character of ASCII, escaped: in a URL or quoted-printable, in C, JSON or JavaScript, in octal, in HTML.
 _ESCAPED = re.compile(
@@ -112,9 +112,9 @@ class _Block(NamedTuple):
             before = _common(reversed(lower[max(0, found - self.start) : found]), reversed(self.whole[: self.start]))
             after = _common(lower[found : found + len(self.whole)], self.whole[self.start :])
             first, last, at = found - before, found + after, found + 1
-            begins = before == self.start or first == 0 or text.endswith(_LINE_BREAKS, 0, first)
+            begins = before == self.start or first == 0 or text.endswith(_DIVIDERS, 0, first)
             whole_end = self.start + after == len(self.whole)
-            ends = whole_end or last == len(text) or text.startswith((*_LINE_BREAKS, "..."), last)
+            ends = whole_end or last == len(text) or text.startswith(_DIVIDERS, last)
             is_half = (last - first) * 2 >= len(self.whole)
             # Some characters have a longer lower case. Then the places in both texts differ.
             if begins and ends and is_half and len(lower) == len(text) and _MIXED.search(text[first:last]):

@@ -30,7 +30,10 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 
-app = typer.Typer(name="fleet", help="Show the state of all tenants of a stage.", rich_markup_mode=None)
+_EXAMPLES = examples("migrate fleet status --stage prod --only behind")
+app = typer.Typer(
+    name="fleet", help="Show the state of all tenants of a stage.", epilog=_EXAMPLES, rich_markup_mode=None
+)
 
 UNKNOWN = "unknown"
 # In the order of urgency.
@@ -53,7 +56,7 @@ def fleet() -> None:
     """Show the state of all tenants of a stage."""
 
 
-@app.command(epilog=examples("migrate fleet status --stage prod --only behind"))
+@app.command(epilog=_EXAMPLES)
 @at_stage
 def status(
     call: Call,

@@ -75,6 +75,10 @@ def test_the_help_ends_with_examples_whose_options_exist(migrate: Callable[..., 
     assert all(len(line) <= 79 for line in examples.splitlines())
 
 
+def test_the_help_of_a_group_ends_with_examples(migrate: Callable[..., Ended]) -> None:
+    assert "migrate fleet status --stage prod" in migrate("fleet", "--help").out.partition("Examples:")[2]
+
+
 def test_every_form_of_rollout_is_documented(migrate: Callable[..., Ended]) -> None:
     forms = {row[0].strip("`").replace("[NAME]", "").replace("NAME", "").strip() for row in rows("form")}
     options = {"rollout", *(f"rollout --{name}" for name in ("plan", "check", "approved", "downgrade-to"))}
