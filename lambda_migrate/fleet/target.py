@@ -35,7 +35,7 @@ from lambda_migrate.invocation.request import DEFAULT_REVISION, Target
 from lambda_migrate.invocation.result import Result, RunState, joined
 from lambda_migrate.invocation.telemetry import log
 from lambda_migrate.invocation.wording import counted
-from lambda_migrate.revisions.manifest import for_settings, package_digest, read_graph
+from lambda_migrate.revisions.manifest import for_settings, package_digest, read_graph, with_ancestors
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -119,19 +119,7 @@ def is_between(
 ) -> bool:
     """Return whether a database at these revisions is on the way down from the upper ones to the lower one."""
     at = set(revisions)
-    return bool(at) and at <= _all_below(graph, upper) and (lower == BASE or lower in _all_below(graph, at))
-
-
-def _all_below(graph: Mapping[str, PackagedRevision], revisions: Iterable[str]) -> set[str]:
-    """Return the revisions that these build on, and these themselves."""
-    found: set[str] = set()
-    left = list(revisions)
-    while left:
-        revision = left.pop()
-        if revision in graph and revision not in found:
-            found.add(revision)
-            left += (*graph[revision].down_revisions, *graph[revision].depends_on)
-    return found
+    return bool(at) and at <= with_ancestors(upper, graph) and (lower == BASE or lower in with_ancestors(at, graph))
 
 
 def _busy(invocation: Invocation, busy: ServerBusy) -> Result:

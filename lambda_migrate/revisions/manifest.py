@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from lambda_migrate.invocation.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
     from lambda_migrate.invocation.settings import Settings
@@ -216,6 +216,18 @@ def read_graph(root: Path, manifest: Manifest) -> dict[str, PackagedRevision]:
     if sha256(content).hexdigest() != manifest.graph_sha256:
         raise ConfigurationError(f"the package's {GRAPH} is not the one it was built with; build and deploy it again")
     return {entry["revision"]: PackagedRevision(**entry) for entry in json.loads(content)["revisions"]}
+
+
+def with_ancestors(revisions: Iterable[str], graph: Mapping[str, PackagedRevision]) -> set[str]:
+    """Return these revisions and those that they build on or depend on, as far as the graph has them."""
+    found: set[str] = set()
+    waiting = list(revisions)
+    while waiting:
+        revision = waiting.pop()
+        if revision in graph and revision not in found:
+            found.add(revision)
+            waiting += (*graph[revision].down_revisions, *graph[revision].depends_on)
+    return found
 
 
 def digest_of(path: Path) -> str:

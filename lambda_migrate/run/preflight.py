@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from lambda_migrate.env_py.messages import Began
     from lambda_migrate.invocation.invocation import Invocation
     from lambda_migrate.invocation.result import RunState
-    from lambda_migrate.revisions.manifest import PackagedRevision
 
 _PUBLIC = "public"
 # Alembic takes the beginning of an id for the id from so many characters on.
@@ -324,23 +323,11 @@ def _pending_in_graph(invocation: Invocation, session: Session) -> Pending | Non
     graph = manifest.read_graph(invocation.settings.package_root, packaged)
     if any(head not in graph for head in heads):
         return None
-    done = _with_those_before(heads, graph)
+    done = manifest.with_ancestors(heads, graph)
     wanted = _whole(invocation.request.revision, graph)
-    needed = _with_those_before([wanted], graph) if wanted in graph else graph.keys()
+    needed = manifest.with_ancestors([wanted], graph) if wanted in graph else graph.keys()
     pending = tuple(revision for revision in graph if revision in needed and revision not in done)
     return Pending(None, pending, heads, packaged.version_table)
-
-
-def _with_those_before(ends: Iterable[str], graph: Mapping[str, PackagedRevision]) -> set[str]:
-    """Return these revisions and all their ancestors."""
-    found: set[str] = set()
-    waiting = list(ends)
-    while waiting:
-        revision = waiting.pop()
-        if revision not in found and revision in graph:
-            found.add(revision)
-            waiting += [*graph[revision].down_revisions, *graph[revision].depends_on]
-    return found
 
 
 def _summary(revision: str, found: Mapping[str, Any]) -> str:
