@@ -52,8 +52,10 @@ _KEPT_AS_SOURCE = ("alembic/templates/*",)
 
 # The services that the function calls, and those that botocore calls to get credentials.
 _OUR_SERVICES = frozenset({"rds", "s3", "secretsmanager", "sts"})
-# The first argument of client() or resource(), or their service_name= at any place.
-_SERVICE = re.compile(rb"""(?:\b(?:client|resource)\s*\(\s*|\bservice_name\s*=\s*)["']([a-z0-9-]+)["']""")
+# The first argument of client(), create_client() or resource(), also in partial(), or their service_name at any place.
+_SERVICE = re.compile(
+    rb"""(?:(?:\b|_)(?:client|resource)\s*[(,]\s*|\bservice_name["']?\s*[=:]\s*)["']([a-z0-9-]+)["']"""
+)
 _DATA = re.compile(r"(?:boto3|botocore)/data/([a-z0-9-]+)/.*")
 _ENDPOINTS = "botocore/data/endpoints.json"
 _MODEL = re.compile(r"botocore/data/.*\.json\.gz")

@@ -138,12 +138,14 @@ def test_botocore_keeps_the_services_that_are_used(package: Package, tmp_path: P
 
     models = (
         "import boto3\nboto3.client('ssm')\nboto3.Session().resource(service_name='dynamodb')\nx.client('none')\n"
-        "boto3.client(region_name='eu-central-1',\n    service_name = 'sns')\n"
+        "boto3.client(region_name='eu-central-1',\n    service_name = 'sns')\nsession.create_client('sqs')\n"
+        "partial(boto3.client, 'kinesis')\nboto3.client(**{'service_name': 'lambda'})\n"
     )
     backend = make_backend(tmp_path / "shop", **{"app/models.py": models, "requirements.txt": "alembic\nboto3\n"})
     found = build(backend, tmp_path / "out", THIS_MACHINE, selection=Selection(aws_services=("kms",)))
-    assert services(found) == {"dynamodb", "kms", "rds", "s3", "secretsmanager", "sns", "ssm", "sts"}
-    assert services(found, "boto3") == {"dynamodb", "s3", "sns"}
+    named = {"dynamodb", "kinesis", "kms", "lambda", "rds", "s3", "secretsmanager", "sns", "sqs", "ssm", "sts"}
+    assert services(found) == named
+    assert services(found, "boto3") == {"dynamodb", "s3", "sns", "sqs"}
 
     with pytest.raises(PackageError, match=r"^aws_services names s4, which the packaged botocore does not have"):
         build(backend, tmp_path / "out", THIS_MACHINE, selection=Selection(aws_services=("s4",)))
