@@ -327,9 +327,8 @@ def _act(
         if not yes:
             actions.confirm(call, action, output, event.get("revision"))
         result = actions.run(call, event, output, patience_s=patience_s, long=long)
-        if action == "plan" and (note := earlier_runs.note(call.function(), result)):
-            output.note(note)
-        advice = actions.next_step(action, result, call.commands())
+        note = earlier_runs.note(call.function(), result) if action == "plan" and not as_json else ""
+        advice = "\n".join(filter(None, (note, actions.next_step(action, result, call.commands()))))
         return output.succeed(result, show, advice) if show else output.succeed(result, advice=advice)
     except CommandError as error:
         return output.fail(error)

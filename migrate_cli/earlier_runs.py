@@ -44,7 +44,7 @@ def note(function: Function, result: Mapping[str, Any]) -> str:
         same = [each for each in ratios if each[0] == revision]
         if same:
             lines.append(f"Revision {revision} itself took {_range(same)} its longest estimate where it has run.")
-    return " ".join(lines)
+    return "\n".join(lines)
 
 
 def _ratios(function: Function) -> Iterator[tuple[str, float]]:
