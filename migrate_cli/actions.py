@@ -14,9 +14,9 @@ from lambda_migrate.invocation.errors import InvalidRequest
 from lambda_migrate.invocation.request import parse_request
 from lambda_migrate.invocation.wording import counted
 from migrate_cli import invocation, long_run, stages
-from migrate_cli.conclusion import Conclusion
 from migrate_cli.errors import CommandError, Commands, ExitCode, LambdaFailed, NoAnswer, NotInvoked, UsageError, steps
 from migrate_cli.follower import FOLLOWED, Follower
+from migrate_cli.lost_answer import LostAnswer
 from migrate_cli.progress import RunDisplay
 
 if TYPE_CHECKING:
@@ -205,11 +205,11 @@ def _answer(
 ) -> dict[str, Any]:
     """Invoke, and return the answer. If it does not come, return the result from the log and the status."""
     answer = invocation.begin(function, event, commands)
-    conclusion = Conclusion(function, event, commands, follower)
+    lost = LostAnswer(function, event, commands, follower)
     while not answer.done():
         futures.wait([answer], timeout=_TICK_S)
         follower.show(display)
-        if follower.is_overdue() and (result := conclusion.look()) is not None:
+        if follower.is_overdue() and (result := lost.look()) is not None:
             return result
     try:
         return answer.result()
@@ -217,7 +217,7 @@ def _answer(
         if event["action"] not in FOLLOWED:
             raise
         display.print_folded(f"{error.message}; reading the result from the log and the database instead")
-        return conclusion.wait(error, display)
+        return lost.wait(error, display)
 
 
 def places(call: Call, output: Output) -> dict[str, str | None]:

@@ -13,9 +13,9 @@ from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from lambda_migrate.database.credential_store import STORE
 from lambda_migrate.database.migration_lock import lock_holder
 from lambda_migrate.database.open_session import open_session
-from lambda_migrate.database.secret import STORE
 from lambda_migrate.database.session import find_untrusted
 from lambda_migrate.invocation.errors import PoolerRefused, UnknownRevision
 from lambda_migrate.invocation.loading import load

@@ -25,8 +25,8 @@ MODULES: Mapping[str, str] = {
     "dangers": "lambda_migrate.actions.dangers",
     "targets": "lambda_migrate.fleet.targets",
     "record": "lambda_migrate.fleet.target",
-    "ask": "lambda_migrate.fleet.gate",
-    "halt": "lambda_migrate.fleet.gate",
+    "ask": "lambda_migrate.fleet.approval",
+    "halt": "lambda_migrate.fleet.approval",
     "report": "lambda_migrate.fleet.report",
 }
 

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from lambda_migrate.database.common import HAS_IDLE_TIMEOUT, STARTED, Server
 from lambda_migrate.database.connect import connect, pauses
+from lambda_migrate.database.credential_store import STORE
 from lambda_migrate.database.pooler import check_pinned
 from lambda_migrate.database.qualified import SEARCH_PATH, qualified
-from lambda_migrate.database.secret import STORE
 from lambda_migrate.database.server_limit import leave_if_busy
 from lambda_migrate.database.session import ANSWER_S, IDLE_SESSION_TIMEOUT_S, Session, rows_of
 from lambda_migrate.database.version_table import OWN_VERSION_TABLE, PLACE_IN_PATH, PLACE_IN_SCHEMA

@@ -9,8 +9,8 @@ from contextlib import closing, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
+from lambda_migrate.database.credential_store import parse_secret, read_secret
 from lambda_migrate.database.open_session import open_session
-from lambda_migrate.database.secret import parse_secret, read_secret
 from lambda_migrate.invocation.errors import (
     ConfigurationError,
     DatabaseUnavailable,

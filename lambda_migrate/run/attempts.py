@@ -131,7 +131,7 @@ def _with_session(
     """Do what is left to do, with one session."""
     # After an attempt, only env.py can show what another run has done.
     if lock is not None and lock.wait_ms and not record.state.attempts:
-        done_by_another_run = up_to_date.look_again(invocation, session)
+        done_by_another_run = up_to_date.state_after_another_run(invocation, session)
         if done_by_another_run is not None:
             record.is_up_to_date(done_by_another_run)
             return

@@ -39,7 +39,7 @@ def _run(invocation: Invocation, *, changes: bool, preflight: bool = False) -> R
         packaged = up_to_date.manifest_of(invocation)
         session = open_session(invocation, packaged.version_table if packaged is not None else None)
         opened.callback(session.close)
-        state = up_to_date.look(packaged, session, invocation.schema)
+        state = up_to_date.state_at_heads(packaged, session, invocation.schema)
         if state is None:
             # `attempts` closes the session, maybe long before its own end.
             opened.pop_all()

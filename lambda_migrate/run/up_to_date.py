@@ -44,7 +44,7 @@ def manifest_of(invocation: Invocation) -> Manifest | None:
     return packaged if packaged.version_table is not None else None
 
 
-def look(packaged: Manifest | None, session: Session, schema: str | None) -> RunState | None:
+def state_at_heads(packaged: Manifest | None, session: Session, schema: str | None) -> RunState | None:
     """Return the state of a database, or a schema of it, at the packaged heads. None if only env.py can tell."""
     if packaged is None or packaged.version_table is None:
         return None
@@ -61,9 +61,9 @@ def look(packaged: Manifest | None, session: Session, schema: str | None) -> Run
     return RunState(session.server.database, previous=heads, revisions=heads, attempts=1)
 
 
-def look_again(invocation: Invocation, session: Session) -> RunState | None:
-    """Return the state as `look` does, of a database that may have changed since the session was opened."""
-    return look(manifest_of(invocation), replace(session, version_table=None), invocation.schema)
+def state_after_another_run(invocation: Invocation, session: Session) -> RunState | None:
+    """Return the state as `state_at_heads` does, of a database that may have changed since the session was opened."""
+    return state_at_heads(manifest_of(invocation), replace(session, version_table=None), invocation.schema)
 
 
 def _heads(session: Session, *names: str) -> tuple[str, ...] | None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import typer.main
 
-from migrate_cli import actions, cli, conclusion, long_run, run_log
+from migrate_cli import actions, cli, long_run, lost_answer, run_log
 from tests.support.aws_stub import Stub, serve
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def _no_surroundings(monkeypatch: pytest.MonkeyPatch) -> None:
 def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     """Shorten the waits for changes that take minutes in AWS."""
     monkeypatch.setattr(actions, "_WAKING_PAUSES_S", ())
-    monkeypatch.setattr(conclusion, "LOOK_EVERY_S", 0.3)
+    monkeypatch.setattr(lost_answer, "LOOK_EVERY_S", 0.3)
     monkeypatch.setattr(run_log, "_POLL_S", 0.05)
     monkeypatch.setattr(long_run, "LOOK_EVERY_S", 0.1)
     monkeypatch.setattr(long_run, "LOG_PATIENCE_S", 0.5)

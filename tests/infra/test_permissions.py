@@ -19,7 +19,7 @@ from moto.secretsmanager.responses import SecretsManagerResponse
 
 from infra.errors import StageError
 from infra.names import Names
-from lambda_migrate.database.secret import read_secret
+from lambda_migrate.database.credential_store import read_secret
 from lambda_migrate.invocation import aws
 from lambda_migrate.invocation.errors import SecretUnavailable
 from tests.infra.synthesis import ACCOUNT, REGION, Stack, add_stack, as_list, new_app, resolved

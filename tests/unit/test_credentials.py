@@ -12,7 +12,7 @@ import sqlalchemy
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lambda_migrate.database.secret import parse_secret, sign_token
+from lambda_migrate.database.credential_store import parse_secret, sign_token
 from lambda_migrate.invocation.errors import SecretMalformed
 from lambda_migrate.invocation.settings import Settings
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from lambda_migrate.database.secret import parse_secret, read_secret
+from lambda_migrate.database.credential_store import parse_secret, read_secret
 from lambda_migrate.invocation.errors import ConfigurationError
 from lambda_migrate.invocation.settings import RDS_CA_BUNDLE, read_settings, secrets_of
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from infra.stages import Stage
-from lambda_migrate.database.secret import parse_secret
+from lambda_migrate.database.credential_store import parse_secret
 from lambda_migrate.fleet import rows
 from lambda_migrate.fleet.waves import Rules, arrange
 from lambda_migrate.invocation.allowed import check_target

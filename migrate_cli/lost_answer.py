@@ -30,7 +30,7 @@ _FAILED_LOOKS = 12
 
 
 @dataclass
-class Conclusion:
+class LostAnswer:
     """Reads the result of a run. ``event`` is its request."""
 
     function: Function
