@@ -76,6 +76,11 @@ _LOOKED_UP = 5
 # A statement for some rows of many: it has a limit, or a column has an upper bound.
 _BOUNDED = re.compile(r"\b(limit|between|fetch\s+first)\b|<=?\s*(\(|row\b|cast\b|'|\d)", re.IGNORECASE)
 
+# A block of statements, which is one transaction unless it commits.
+_BLOCK = re.compile(r"\s*(DO\b|CALL\s+(?P<procedure>[^(]+))", re.IGNORECASE)
+_COMMITS = re.compile(r"\bCOMMIT\b", re.IGNORECASE)
+_SOURCE = "SELECT coalesce(string_agg(prosrc, ' '), '') FROM pg_proc WHERE prokind = 'p' AND proname = '{name}'"
+
 # The text for statements on the driver's own cursor, as in `op.get_bind().connection.cursor()`. SQLAlchemy does not
 # report them.
 _UNSEEN = "-- on the driver's own cursor, whose statements the review does not see"
@@ -234,7 +239,7 @@ class Watch:
             self._last = None if _is_autocommit(conn) else after
             if self._alone:
                 after = replace(after, locks=self.ask_outside(None))
-            bounded = _is_autocommit(conn) and _BOUNDED.search(sql) is not None
+            bounded = _is_autocommit(conn) and self._is_batch(conn, sql)
             taken = self._difference(before, after, self._emptied(conn, before, after))
             taken |= self._reading(before, after, sql, bounded=bounded)
             if self._last is not None and _LOCKS_ROWS.search(sql):
@@ -254,6 +259,16 @@ class Watch:
         )
         self._committed = False
         self._ended = None if _is_autocommit(conn) else _clock()
+
+    def _is_batch(self, conn: Any, sql: str) -> bool:  # noqa: ANN401
+        """Return whether a statement of its own transaction works on some rows of many, or a block does and commits."""
+        block = _BLOCK.match(_LEADING_COMMENTS.sub("", sql, count=1))
+        if block is None:
+            return _BOUNDED.search(sql) is not None
+        if block["procedure"]:
+            name = block["procedure"].strip().rpartition(".")[2].strip('"').replace("'", "''")
+            sql = self._ask(conn, _SOURCE.format(name=name))
+        return _BOUNDED.search(sql) is not None and _COMMITS.search(sql) is not None
 
     def _note_left_out(self, conn: Any, marked: plpgsql.Marked) -> None:  # noqa: ANN401
         ran = self._ask(conn, f"SELECT current_setting('{marked.setting}', true)")

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 # not all.
 _ROWS = 5
 _MORE_ROWS = 60
+# A trigger may keep the value of one column. One that keeps those of all undoes the UPDATE.
+_COLUMNS = 4
 
 # The description of a write that raises no error and has no effect.
 _LOST = "it raises no error, and the row is {}"
@@ -115,9 +117,17 @@ class Trial:
         # A trigger may suppress an UPDATE that changes no value, as `suppress_redundant_updates_trigger` does.
         changing = self._tried([table for table in tables if table.name in unchanged], _MORE_ROWS, new_values=True)
         lost = {write.table for write in changing if _changes_nothing(write)}
+        # One with RETURN OLD writes the row as it was.
+        triggered = [table for table in tables if table.name not in failing and self._has_trigger(table)]
+        undone = (write for write in self._tried(triggered, _ROWS, new_values=True) if _changes_nothing(write))
         working = (write for write in found if write.failure is None)
         failed = (write for write in more if write.failure is not None)
-        return (*working, *(write for write in failed if not _changes_nothing(write) or write.table in lost))
+        return (*working, *undone, *(each for each in failed if not _changes_nothing(each) or each.table in lost))
+
+    def _has_trigger(self, table: Table) -> bool:
+        now = self.after.table(table.oid)
+        end = f" on {now.name if now is not None else table.name}"
+        return any(name.startswith("trigger ") and name.endswith(end) for name in self.after.others)
 
     def _tried(self, tables: Sequence[Table], most: int, *, new_values: bool = False) -> tuple[Write, ...]:
         """Return what all tried rows of a table have in common."""
@@ -189,7 +199,7 @@ def _changes_nothing(write: Write) -> bool:
 def _concluded(several: Sequence[Write]) -> Iterator[Write]:
     """Yield what all attempts have in common: a failure, or tables that are read as a whole."""
     if all(write.failure is not None for write in several):
-        yield several[0]
+        yield next((write for write in several if write.sqlstate != _NO_DATA), several[0])
         return
     worked = [write for write in several if write.failure is None]
     common = {table: count for table, count in worked[0].reads.items() if all(table in write.reads for write in worked)}
@@ -232,9 +242,9 @@ class _Attempt:
 def _attempts(
     was: Table, after: Catalog, data: Contents | None, most: int, *, new_values: bool
 ) -> Iterator[tuple[str, _Attempt]]:
-    """Yield an INSERT, an UPDATE and a DELETE for some rows of a table.
+    """Yield an INSERT, an UPDATE and a DELETE for some rows of a table. The UPDATE sets a column to its own value.
 
-    The UPDATE sets a column to its own value, with ``new_values`` to that of another row.
+    With ``new_values``, yield only UPDATEs, of several columns, each to the value of another row.
     """
     now = after.table(was.oid)
     if now is None or data is None or not data.rows:
@@ -261,7 +271,7 @@ def _attempts(
             if column.generated or column.identity or (column.default or "").startswith("nextval(")
         }
         given = {name: column for name, column in names.items() if name not in counted and not column.generated}
-        if given:
+        if given and not new_values:
             yield "INSERT", _insert(now.name, given, row, where)
             for each, column in given.items():
                 rest = {name: column for name, column in given.items() if name != each}
@@ -272,11 +282,15 @@ def _attempts(
         place_of = "(ctid::text::point)[0]::bigint * 65536 + (ctid::text::point)[1]::bigint"
         kept = f"SELECT {place_of} FROM {now.name} WHERE {where}"  # noqa: S608 - quoted names
         if new_values:
-            settable = [name for name in settable if _another(data, name, position) is not None]
+            for name in [each for each in settable if _another(data, each, position) is not None][:_COLUMNS]:
+                one, value = identifier(given[name].name), _literal(_another(data, name, position) or "")
+                was_so = f"{one}::text IS NOT DISTINCT FROM CAST({_literal(row[name])} AS {given[name].type})::text"
+                same = f"SELECT count(*) FROM {now.name} WHERE {was_so}"  # noqa: S608 - quoted names
+                yield "UPDATE", _Attempt(f"UPDATE {now.name} SET {one} = {value} WHERE {where}", count=same)  # noqa: S608 - quoted names
+            continue
         if settable:
             one = identifier(given[settable[0]].name)
-            value = _literal(_another(data, settable[0], position) or "") if new_values else one
-            yield "UPDATE", _Attempt(f"UPDATE {now.name} SET {one} = {value} WHERE {where}", count=kept)  # noqa: S608 - quoted names
+            yield "UPDATE", _Attempt(f"UPDATE {now.name} SET {one} = {one} WHERE {where}", count=kept)  # noqa: S608 - quoted names
         yield "DELETE", _Attempt(f"DELETE FROM {now.name} WHERE {where}", count=kept)  # noqa: S608 - quoted names
 
 
