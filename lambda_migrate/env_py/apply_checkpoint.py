@@ -129,7 +129,7 @@ class ApplyCheckpoint:
             if is_idle(connection):
                 self.journal.send(CheckpointSkipped("env.py's connection commits each statement by itself"))
                 return
-            now = steps.located(context, self.job, ())
+            now = steps.migrations_call(context, self.job, ())
             self.journal.begin(now)
             self.journal.send(Began((), tuple(self._pending()), revisions, now.table, now.role))
             self.journal.start(stands_for, self.job.action)

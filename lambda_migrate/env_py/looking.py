@@ -1,16 +1,16 @@
-"""Runs env.py for status, plan and check, so that PostgreSQL itself commits no change.
+"""Keeps every session of env.py from committing, for status, plan and check.
 
 Each session that env.py, the application or a revision opens is held in one transaction, from its first statement to
-its end. A commit becomes a savepoint, and a rollback returns to the last one. So env.py sees what it has "committed".
+its end. A commit becomes a savepoint, and a rollback returns to the last savepoint, so env.py sees what it has
+"committed".
 
-- At first the transaction is read-only. PostgreSQL refuses a write, and with it the numbers of sequences.
-- Some env.py files must write before Alembic can look: they create their schema, or objects to compare. Then the
-  supervisor runs env.py again, in transactions that may write. Each of them begins with a row that violates a deferred
-  constraint. PostgreSQL checks that constraint at COMMIT. So whatever commits the transaction raises an error, and
-  everything is rolled back.
+- At first the transaction is read-only. PostgreSQL refuses writes, including nextval().
+- Some env.py files must write before Alembic reads the version table: they create their schema, or objects to compare.
+  Then the supervisor runs env.py again, in transactions that may write. Each of them first inserts a row that violates
+  a deferred constraint, so any COMMIT fails and rolls back.
 
-Outside of these transactions the sessions are read-only by default. So is a session of an async driver that env.py
-opens without SQLAlchemy. A session of psycopg2, psycopg or pg8000 is held in any case.
+Outside of these transactions the sessions are read-only by default. Sessions of psycopg2, psycopg and pg8000 are held
+even if env.py opens them without SQLAlchemy. Those of async drivers without SQLAlchemy are only read-only by default.
 """
 
 from __future__ import annotations
@@ -44,7 +44,8 @@ if TYPE_CHECKING:
 _INSUFFICIENT_PRIVILEGE = "42501"
 
 _POINT = "looking"
-_COMMIT, _ROLLBACK, _NOTHING = f"SAVEPOINT {_POINT}", f"ROLLBACK TO SAVEPOINT {_POINT}", "SELECT 1"
+# Executed in place of a commit, a rollback, and a statement that begins a transaction or is skipped.
+_SAVEPOINT, _TO_SAVEPOINT, _NOTHING = f"SAVEPOINT {_POINT}", f"ROLLBACK TO SAVEPOINT {_POINT}", "SELECT 1"
 _WRITABLE = (
     "SET TRANSACTION READ WRITE",
     f"CREATE TEMPORARY TABLE pg_temp.looking (n int CONSTRAINT {NEVER_COMMITTED} UNIQUE DEFERRABLE INITIALLY DEFERRED)",
@@ -57,11 +58,11 @@ _EMPTY = re.compile(_COMMENTS, re.DOTALL)
 _CONTROL = tuple(
     (re.compile(rf"{_COMMENTS}(?:{words})\s*{_COMMENTS}", re.IGNORECASE | re.DOTALL), instead)
     for words, instead in (
-        (r"(?:COMMIT|END)(?:\s+(?:WORK|TRANSACTION))?", _COMMIT),
-        (r"(?:ROLLBACK|ABORT)(?:\s+(?:WORK|TRANSACTION))?", _ROLLBACK),
+        (r"(?:COMMIT|END)(?:\s+(?:WORK|TRANSACTION))?", _SAVEPOINT),
+        (r"(?:ROLLBACK|ABORT)(?:\s+(?:WORK|TRANSACTION))?", _TO_SAVEPOINT),
         (r"(?:BEGIN|(?:START|SET|PREPARE)\s+TRANSACTION)\b[^;]*", _NOTHING),
-        (r"COMMIT\s+PREPARED\b[^;]*", _COMMIT),
-        (r"ROLLBACK\s+PREPARED\b[^;]*", _ROLLBACK),
+        (r"COMMIT\s+PREPARED\b[^;]*", _SAVEPOINT),
+        (r"ROLLBACK\s+PREPARED\b[^;]*", _TO_SAVEPOINT),
     )
 )
 _READ_WRITE = re.compile(
@@ -74,8 +75,8 @@ _LASTING = re.compile(
     r"|\bTO\s+PROGRAM\b",
     re.IGNORECASE,
 )
-# What no later statement of env.py can miss: a look leaves it out. In a transaction it cannot run, or keeps its lock
-# until the look ends.
+# Maintenance statements. A read-only run skips them: they cannot run in a transaction, or would keep a lock until its
+# end. No later statement of env.py depends on them.
 _MAINTENANCE = re.compile(
     rf"{_COMMENTS}(?:VACUUM\b|REINDEX\b|CLUSTER\b|(?:CREATE\s+(?:UNIQUE\s+)?|DROP\s+)INDEX\s+CONCURRENTLY\b"
     r"|ALTER\s+SYSTEM\b|ALTER\s+SUBSCRIPTION\b[^;]*\bREFRESH\b"
@@ -84,10 +85,10 @@ _MAINTENANCE = re.compile(
 )
 _NAME = r'(?:"(?:[^"]|"")+"|\w+)'
 _QUALIFIED = rf"{_NAME}(?:\s*\.\s*{_NAME})?"
-_FILLS = re.compile(rf"\b(?:INSERT\s+INTO|MERGE\s+INTO(?:\s+ONLY)?|COPY)\s+({_QUALIFIED})", re.IGNORECASE)
-_COUNTS = re.compile(r"\b(?:nextval|setval)\s*\(\s*'([^']+)'", re.IGNORECASE)
+_INSERTS = re.compile(rf"\b(?:INSERT\s+INTO|MERGE\s+INTO(?:\s+ONLY)?|COPY)\s+({_QUALIFIED})", re.IGNORECASE)
+_USES_SEQUENCE = re.compile(r"\b(?:nextval|setval)\s*\(\s*'([^']+)'", re.IGNORECASE)
 # In a transaction that is rolled back, a sequence gives its numbers back only after ALTER SEQUENCE ... RESTART.
-_COUNTING = (
+_SEQUENCES = (
     "SELECT s.oid::regclass AS name FROM pg_class s WHERE s.relkind = 'S' AND ("
     "EXISTS (SELECT FROM unnest({counted}) AS counted WHERE to_regclass(counted) = s.oid)"
     " OR EXISTS (SELECT FROM unnest({filled}) AS filled JOIN pg_attrdef a ON a.adrelid = to_regclass(filled)"
@@ -126,11 +127,11 @@ class Looking:
 
     job: Job
     may_write: bool = False
-    # True if env.py makes transactions of its own writable, which is then not seen in its session.
+    # True if env.py opened a READ WRITE transaction itself: its session does not show that.
     may_write_by_itself: bool = False
     _refused: bool = False
     _rendering: bool = False
-    # By the id of the driver's connection, which this keeps.
+    # By id() of the driver's connection. The value keeps the connection alive, so the id stays unique.
     _sessions: dict[int, _Held] = field(default_factory=dict)
     # Sessions not in use that hold what env.py has "committed", by their address, with the pool's entry of each.
     _idle: dict[str, tuple[Any, Any]] = field(default_factory=dict)
@@ -159,7 +160,7 @@ class Looking:
             self._hold_pg8000(importlib.import_module("pg8000"))
 
     def render(self) -> None:
-        """Begin to render a plan. A write of a revision is an error of its entry then: env.py need not run again."""
+        """Start to render a plan. A refused write is part of the plan's entry from now on: env.py is not run again."""
         self._rendering = True
 
     def has_refused(self, failure: Failure | None) -> bool:
@@ -240,14 +241,14 @@ class Looking:
         return self._sessions.setdefault(id(driver), _Held(driver))
 
     def set_autocommit(self, driver: Any, value: bool) -> None:  # noqa: ANN401, FBT001 - the value of a setter
-        """Set whether env.py sees each statement committed. What it has run in autocommit mode stays then."""
+        """Emulate the driver's autocommit. A later rollback keeps the statements that ran in autocommit mode."""
         session = self.session(driver)
         if session.autocommit and not value and session.held and not is_idle(driver):
             self.commit(driver)
         session.autocommit = value
 
     def hold(self, driver: Any) -> None:  # noqa: ANN401
-        """Begin the session's transaction, unless it is in it.
+        """Begin the session's transaction, unless one is open.
 
         Raises:
             PoolerRefused: the session is reached through a pooler that the function's own session does not go through.
@@ -268,17 +269,17 @@ class Looking:
         timeout = qualified(f"SELECT set_config('lock_timeout', '{self.job.settings.lock_timeout_ms}ms', true)")
         read_only = qualified("SELECT set_config('transaction_read_only', 'on', true)")
         try:
-            _run(driver, *((*_WRITABLE, timeout) if self.may_write else (read_only,)), _COMMIT)
+            _run(driver, *((*_WRITABLE, timeout) if self.may_write else (read_only,)), _SAVEPOINT)
         except Exception as error:
             if server_error(error).sqlstate != _INSUFFICIENT_PRIVILEGE:
                 raise
             raise ConfigurationError(
-                f"env.py writes to the database before Alembic reads it, and to take that back, {self.job.action} needs"
-                " a right that its login lacks: GRANT TEMPORARY ON DATABASE"
+                f"env.py writes before Alembic reads the version table; to roll this back, {self.job.action}"
+                " needs a right that its login lacks: run GRANT TEMPORARY ON DATABASE ... TO the login"
             ) from None
         if is_idle(driver):
             raise ConfigurationError(
-                f"env.py makes its driver commit each statement, so {self.job.action} cannot take back what it writes"
+                f"env.py makes its driver commit each statement, so {self.job.action} cannot roll its writes back"
             )
 
     def _make_read_only(self, driver: Any) -> None:  # noqa: ANN401
@@ -290,32 +291,32 @@ class Looking:
             raise PoolerRefused(OTHER_POOLER)
 
     def commit(self, driver: Any) -> None:  # noqa: ANN401
-        """Do what env.py expects of a commit: later rollbacks keep the changes until now."""
+        """Replace a commit by a savepoint: a later rollback keeps the changes until here."""
         if not self.session(driver).held or is_idle(driver):
             _real(driver, "commit")
             return
         try:
-            _run(driver, _COMMIT)
+            _run(driver, _SAVEPOINT)
         except Exception:  # noqa: BLE001 - of any driver: a commit after an error is a rollback
-            _run(driver, _ROLLBACK)
+            _run(driver, _TO_SAVEPOINT)
 
     def rollback(self, driver: Any) -> None:  # noqa: ANN401
-        """Do what env.py sees of a rollback."""
+        """Replace a rollback by ROLLBACK TO SAVEPOINT."""
         session = self.session(driver)
         if not session.held or is_idle(driver):
             _real(driver, "rollback")
         elif session.autocommit:
             self.commit(driver)
         else:
-            _run(driver, _ROLLBACK)
+            _run(driver, _TO_SAVEPOINT)
 
-    # SQLAlchemy's part: its dialects commit, roll back and set the isolation level of a driver's connection.
+    # SQLAlchemy: its dialects commit, roll back and set the isolation level of a driver's connection.
 
     def _connect(self, dialect: Any, entry: Any, place: Any, options: Any) -> Any:  # noqa: ANN401
         """Make a dialect hold its connections.
 
-        Return a session that another engine had used for the same address, if there is one: what env.py has "committed"
-        is only there.
+        Return a session that another engine had used for the same address, if there is one: only that session sees what
+        env.py has "committed".
         """
         if dialect.name != "postgresql":
             return None
@@ -338,7 +339,7 @@ class Looking:
             used_by.dbapi_connection = None
         if driver is not None:
             with suppress(Exception):  # of any driver: a lost connection
-                _run(driver, _ROLLBACK, "RESET ALL", "SET SESSION AUTHORIZATION DEFAULT", _COMMIT)
+                _run(driver, _TO_SAVEPOINT, "RESET ALL", "SET SESSION AUTHORIZATION DEFAULT", _SAVEPOINT)
                 self.session(driver).autocommit = False
                 return driver
         return None
@@ -385,13 +386,13 @@ class Looking:
         self.rollback(_driver(pooled))
 
     def _before(self, connection: Any, _: Any, statement: str, parameters: Any, *__: Any) -> tuple[str, Any]:  # noqa: ANN401
-        """Return the statement without its control of the transaction, or one that does nothing in its place."""
+        """Return the statement without COMMIT, ROLLBACK and the like, or a statement that does nothing in its place."""
         if connection.dialect.name != "postgresql":
             return statement, parameters
         lasting = _LASTING.search(statement)
         if lasting is not None:
             raise ConfigurationError(
-                f"env.py runs {lasting[0].rstrip('( ')}, whose effect no rollback takes back, so {self.job.action}"
+                f"env.py runs {lasting[0].rstrip('( ')}, whose effect no rollback can undo, so {self.job.action}"
                 " would change something"
             )
         if _MAINTENANCE.match(statement):
@@ -407,19 +408,19 @@ class Looking:
         return statement, parameters
 
     def _protect_sequences(self, connection: Any, statement: str) -> None:  # noqa: ANN401
-        """Let sequences that the statement may count with return to their number at the end."""
-        filled, counted = _FILLS.findall(statement), _COUNTS.findall(statement)
+        """Restore the sequences that this statement may advance when the transaction ends."""
+        filled, counted = _INSERTS.findall(statement), _USES_SEQUENCE.findall(statement)
         if not (filled or counted):
             return
-        counting = qualified(_COUNTING.format(filled=_array(filled), counted=_array(counted)))
+        counting = qualified(_SEQUENCES.format(filled=_array(filled), counted=_array(counted)))
         try:
             _run(_driver(connection.connection), _PROTECT.format(counting=counting))
         except Exception as error:
             if server_error(error).sqlstate != _INSUFFICIENT_PRIVILEGE:
                 raise
             raise ConfigurationError(
-                "env.py takes a number from a sequence that its login does not own, and no rollback takes that back, so"
-                f" {self.job.action} would change it"
+                "env.py takes a number from a sequence that its login does not own, and no rollback returns the number,"
+                f" so {self.job.action} would change the sequence: let the login own it"
             ) from None
 
     def _after(self, connection: Any, *_: Any) -> None:  # noqa: ANN401
@@ -435,7 +436,7 @@ class Looking:
             return
         driver = _driver(connection.connection)
         if self.session(driver).autocommit and not is_idle(driver):
-            _run(driver, _ROLLBACK)
+            _run(driver, _TO_SAVEPOINT)
 
 
 def _ends_of(looking: Looking) -> Any:  # noqa: ANN401 - a base class

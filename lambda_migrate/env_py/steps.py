@@ -45,8 +45,8 @@ if TYPE_CHECKING:
     from lambda_migrate.env_py.messages import Job
     from lambda_migrate.invocation.result import Revision
 
-# A statement's timeout is this share of the time left. So it is set again only after the other 2 % have passed, not
-# before each revision. The supervisor cancels a statement that still runs when time is up.
+# statement_timeout is this share of the time left. It is lowered again only when the other 2 % of the time have passed,
+# not before each revision. The supervisor cancels a statement that still runs when time is up.
 _STATEMENT_SHARE = 0.98
 _NAME_IN_PATH = re.compile(r'"(?:[^"]|"")+"|[^",\s]+')
 
@@ -69,7 +69,7 @@ class Steps:
 
     def upgrade(self, current: Sequence[str], context: MigrationContext) -> Iterator[Any]:
         """Yield the steps up to the wanted revision."""
-        heads, wanted = self._locate(current, context), self._still_wanted()
+        heads, wanted = self._begin_call(current, context), self._still_wanted()
         tree.narrow(self.script, self.graph, wanted, heads)
         if self._is_ahead(allowed=self.job.settings.newer_database_ok):
             return
@@ -79,7 +79,7 @@ class Steps:
 
     def downgrade(self, current: Sequence[str], context: MigrationContext) -> Iterator[Any]:
         """Yield the steps down to the wanted revision, if ``confirm`` is the database's current one."""
-        heads, wanted = self._locate(current, context), self._still_wanted()
+        heads, wanted = self._begin_call(current, context), self._still_wanted()
         self._is_ahead(allowed=False)
         self._check_confirmed()
         steps = tree.downgrade_steps(self.script, wanted, heads) if wanted != "-0" else []
@@ -87,11 +87,11 @@ class Steps:
         yield from self._one_by_one(steps, context)
 
     def stamp(self, current: Sequence[str], context: MigrationContext) -> Iterator[Any]:
-        """Yield the steps that only write the version table, if ``confirm`` is what it holds.
+        """Yield the steps that only write the version table, if ``confirm`` equals the revision in it.
 
         A stamp repairs a database at a revision that the package does not have, so the current one may be unknown.
         """
-        heads = self._locate(current, context)
+        heads = self._begin_call(current, context)
         self._check_confirmed()
         known = tree.are_known(self.script, heads)
         steps = tree.stamp_steps(self.script, self.job.revision, heads if known else ())
@@ -111,11 +111,12 @@ class Steps:
 
     def status(self, current: Sequence[str], context: MigrationContext) -> Iterable[Any]:
         """Send the database's current revisions, and return no steps."""
-        heads = self._locate(current, context)
+        heads = self._begin_call(current, context)
         tree.narrow(self.script, self.graph, self.job.revision, heads)
         if not self._is_ahead(allowed=True):
             self._begin()
             if self.job.trial in _STEPS:
+                # Raises if the request cannot be carried out.
                 _STEPS[self.job.trial](self.script, self.job.revision, heads)
         return ()
 
@@ -125,22 +126,22 @@ class Steps:
         Raises:
             ConfigurationError: env.py gives Alembic no models, or they cannot be compared.
         """
-        heads = self._locate(current, context)
+        heads = self._begin_call(current, context)
         self._is_ahead(allowed=False)
         self._begin()
         if context.opts.get("target_metadata") is None:
             raise ConfigurationError(NO_MODELS)
         pending = tuple(tree.pending(self.script, heads))
-        now = self.journal.calls[-1]
-        if self.job.trial == "stamp":  # the version table is not written yet
-            heads = tuple(self.script.get_heads())
-            self._differences[now.table] = _differences(self.config, self.script, heads, context)
-        elif pending:
-            self._behind[now.table] = (
+        table = self.journal.calls[-1].table
+        verifies_stamp = self.job.trial == "stamp"
+        if pending and not verifies_stamp:
+            self._behind[table] = (
                 f"at {joined(heads) or 'base'} with {len(pending)} revision{'s' * (len(pending) != 1)} pending"
             )
         else:
-            self._differences[now.table] = _differences(self.config, self.script, heads, context)
+            # Before a stamp, the version table does not have the heads yet.
+            heads = tuple(self.script.get_heads()) if verifies_stamp else heads
+            self._differences[table] = _differences(self.config, self.script, heads, context)
         return ()
 
     def raise_drift(self) -> None:
@@ -165,59 +166,59 @@ class Steps:
                 f"{'; ...' if len(differences) > 20 else ''}"  # noqa: PLR2004 - enough for a message
             )
 
-    def _locate(self, current: Sequence[str], context: MigrationContext) -> tuple[str, ...]:
-        """Note the version table that Alembic has just read. Return its revisions, sorted."""
+    def _begin_call(self, current: Sequence[str], context: MigrationContext) -> tuple[str, ...]:
+        """Record the call that Alembic begins with a version table. Return the revisions in this table, sorted."""
         heads = heads_of(current, context.version_table)
-        self.journal.begin(located(context, self.job, heads))
+        self.journal.begin(migrations_call(context, self.job, heads))
         return heads
 
     def _still_wanted(self) -> str:
-        """Return the requested revision. For a number of steps, those of earlier attempts are taken off."""
+        """Return the requested revision. A number of steps is reduced by the steps that earlier attempts took."""
         wanted, done = self.job.revision, self.job.done.get(self.journal.calls[-1].table, 0)
         return f"{wanted[0]}{int(wanted[1:]) - done}" if wanted[0] in "+-" else wanted
 
     def _begin(self, steps: Sequence[Any] = (), *, pending_known: bool = True) -> None:
-        now = self.journal.calls[-1]
-        pending = tuple(tree.pending(self.script, now.heads)) if pending_known else ()
-        now.pending = bool(pending)
+        call = self.journal.calls[-1]
+        pending = tuple(tree.pending(self.script, call.heads)) if pending_known else ()
+        call.pending = bool(pending)
         self.journal.send(
             Began(
-                heads=now.heads,
+                heads=call.heads,
                 pending=pending,
                 planned=tuple(tree.described(step) for step in steps),
-                table=now.table,
-                role=now.role,
-                may_write=now.may_write,
-                home=now.home,
+                table=call.table,
+                role=call.role,
+                may_write=call.may_write,
+                home=call.home,
             )
         )
 
     def _is_ahead(self, *, allowed: bool) -> bool:
         """Return whether the database is at a revision that the package does not have; raise if that is not allowed."""
-        now = self.journal.calls[-1]
+        call = self.journal.calls[-1]
         try:
-            tree.check_known(self.script, now.heads)
+            tree.check_known(self.script, call.heads)
         except UnknownRevision:
-            # A revision that no package can have is no newer one.
-            check_ids((head for head in now.heads if not tree.are_known(self.script, [head])), now.table.name)
+            # An invalid revision id is an error, not a newer revision.
+            check_ids((head for head in call.heads if not tree.are_known(self.script, [head])), call.table.name)
             if not allowed:
                 raise
-            now.ahead = True
+            call.ahead = True
             self.journal.send(
-                Began(now.heads, (), (), now.table, now.role, ahead=True, may_write=now.may_write, home=now.home)
+                Began(call.heads, (), (), call.table, call.role, ahead=True, may_write=call.may_write, home=call.home)
             )
             return True
         return False
 
     def _check_confirmed(self) -> None:
-        now = self.journal.calls[-1]
-        if now.table in self.job.located:
+        call = self.journal.calls[-1]
+        if call.table in self.job.located:
             # Several tables were compared with `confirm` before the first one was changed.
-            confirmed = now.heads == self.job.located[now.table]
+            confirmed = call.heads == self.job.located[call.table]
         else:
-            confirmed = self.job.confirm == joined(now.heads)
+            confirmed = self.job.confirm == joined(call.heads)
         if not confirmed:
-            raise DowngradeRefused(not_confirmed(self.job.confirm, joined(now.heads)))
+            raise DowngradeRefused(not_confirmed(self.job.confirm, joined(call.heads)))
 
     def _one_by_one(self, steps: Sequence[Any], context: MigrationContext) -> Iterator[Any]:
         connection = context.connection
@@ -267,7 +268,7 @@ class Rendering:
     buffer: io.StringIO
     calls: list[MigrationsCall]
     findings: Mapping[str, list[dict[str, Any]]]
-    _now: MigrationsCall | None = None
+    _call: MigrationsCall | None = None
     _sent: set[tuple[VersionTable, str]] = field(default_factory=set)
 
     def __post_init__(self) -> None:
@@ -275,49 +276,49 @@ class Rendering:
         self._configured = {each.configured for each in self.calls}
 
     def configure(self, schema: str | None, table: str) -> tuple[str, ...]:
-        """Return the current revisions of the next version table, of those that env.py configures like this if any.
+        """Return the heads of the next version table with this schema and name, or else of the next one.
 
-        In offline mode, nothing but the configuration shows which table it is.
+        In offline mode, only the configuration shows which table it is.
         """
         key = (schema, table)
-        self._now = next((each for each in self.calls if each.configured == key or key not in self._configured), None)
-        heads = self._now.heads if self._now else ()
+        self._call = next((each for each in self.calls if each.configured == key or key not in self._configured), None)
+        heads = self._call.heads if self._call else ()
         tree.narrow(self.script, self.graph, self.job.revision, heads)
         return heads
 
     def plan(self, _: object, __: MigrationContext) -> Iterator[Any]:
         """Yield the steps. An error of a revision that cannot be rendered becomes part of its entry."""
-        now = self._now
-        if now is None:
+        call = self._call
+        if call is None:
             return
-        self.calls.remove(now)
-        self._now = None
-        for step in tree.upgrade_steps(self.script, self.job.revision, now.heads):
+        self.calls.remove(call)
+        self._call = None
+        for step in tree.upgrade_steps(self.script, self.job.revision, call.heads):
             start = self.buffer.tell()
             problem: list[str] = []
             step.migration_fn = _recording_errors(step.migration_fn, problem)
             yield step
             self.buffer.seek(start)
             sql = self.buffer.read().strip()
-            self._send(now, tree.described(step), sql, problem[0] if problem else None)
+            self._send(call, tree.described(step), sql, problem[0] if problem else None)
 
-    def send_the_rest(self, error: BaseException, now: list[MigrationsCall]) -> None:
-        """Send an entry with the error that env.py itself raised for each revision of ``now`` that was not rendered."""
-        for each in now:
-            tree.narrow(self.script, self.graph, self.job.revision, each.heads)
-            for step in tree.upgrade_steps(self.script, self.job.revision, each.heads):
+    def send_the_rest(self, error: BaseException, calls: list[MigrationsCall]) -> None:
+        """Send an entry with env.py's own error for each revision of ``calls`` that was not rendered."""
+        for call in calls:
+            tree.narrow(self.script, self.graph, self.job.revision, call.heads)
+            for step in tree.upgrade_steps(self.script, self.job.revision, call.heads):
                 revision = tree.described(step)
-                if (each.table, revision.revision) not in self._sent:
-                    self._send(each, revision, None, _unrenderable(error))
+                if (call.table, revision.revision) not in self._sent:
+                    self._send(call, revision, None, _unrenderable(error))
 
-    def _send(self, now: MigrationsCall, revision: Revision, sql: str | None, problem: str | None) -> None:
-        self._sent.add((now.table, revision.revision))
+    def _send(self, call: MigrationsCall, revision: Revision, sql: str | None, problem: str | None) -> None:
+        self._sent.add((call.table, revision.revision))
         if self._several:
-            revision = replace(revision, table=now.table)
+            revision = replace(revision, table=call.table)
         rendered = {"sql": None, "error": problem} if problem else {"sql": redact(sql or "")}
         # None instead of an empty list means that the revision was not reviewed.
-        reviewed = {"findings": self.findings.get(revision.revision)}
-        self.journal.send(Entry("plan", {**revision.as_json(), **rendered, **reviewed}))
+        findings = {"findings": self.findings.get(revision.revision)}
+        self.journal.send(Entry("plan", {**revision.as_json(), **rendered, **findings}))
 
 
 def _in_body(migration_fn: Any, journal: Journal) -> Any:  # noqa: ANN401 - a revision's own function
@@ -385,7 +386,7 @@ def _differences(
 
 
 def _lower_statement_timeout(connection: sqlalchemy.Connection, to_ms: int) -> None:
-    """Lower the statement timeout. A lower one is env.py's own and stays."""
+    """Lower the statement timeout. Keep a shorter one, which env.py set."""
     connection.exec_driver_sql(
         qualified(
             f"SELECT set_config(name, '{to_ms}', false) FROM pg_settings"  # noqa: S608 - a number
@@ -394,8 +395,8 @@ def _lower_statement_timeout(connection: sqlalchemy.Connection, to_ms: int) -> N
     )
 
 
-def located(context: MigrationContext, job: Job, heads: tuple[str, ...]) -> MigrationsCall:
-    """Return the call that begins with a version table of these revisions."""
+def migrations_call(context: MigrationContext, job: Job, heads: tuple[str, ...]) -> MigrationsCall:
+    """Return the journal's record of a call of run_migrations() that begins at these heads."""
     found = _version_table(context, is_look=job.action in READ_ONLY_ACTIONS)
     table = VersionTable(found.schema, str(context.version_table))
     progress = Progress(table, found.comment, found.may_comment, job.resumes)
@@ -416,9 +417,9 @@ def located(context: MigrationContext, job: Job, heads: tuple[str, ...]) -> Migr
 class _Found:
     """The version table as env.py's own session finds it, and the role that env.py set, if any.
 
-    ``comment`` is the table's, and ``may_comment`` whether the role may change it. ``may_write`` is False if the
-    session's transactions are read-only by default, apart from what a look sets. ``home`` is the schema in which the
-    session creates by default.
+    ``comment`` is the table's, and ``may_comment`` is True if the role may change it. ``may_write`` is False if the
+    session's transactions are read-only by default; it ignores the default that `looking` sets. ``home`` is the schema
+    in which the session creates by default.
     """
 
     schema: str
@@ -429,7 +430,7 @@ class _Found:
     home: str
 
 
-# A look sets the default when the session begins, so "off" is env.py's own: a statement, or an option of the driver.
+# `looking` sets the default when the session begins, so "off" comes from env.py: a statement, or a driver's option.
 _MAY_WRITE = (
     "((current_setting('default_transaction_read_only') = 'off')"
     " OR EXISTS (SELECT FROM pg_settings WHERE (name = 'default_transaction_read_only') AND (reset_val = 'off')))"
@@ -464,6 +465,6 @@ def _version_table(context: MigrationContext, *, is_look: bool) -> _Found:
 
 
 def _first_schema(search_path: str, user: str) -> str:
-    """Return the schema that a search_path names first, which env.py would create before it writes anything there."""
+    """Return the first schema of a search_path. env.py creates it before it writes there."""
     names = (name.strip('"').replace('""', '"') for name in _NAME_IN_PATH.findall(search_path))
     return next((user if name == "$user" else name for name in names), "public")

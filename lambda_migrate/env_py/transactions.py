@@ -1,11 +1,13 @@
 """Decides whether each revision gets its own transaction, or all of them share env.py's.
 
-Alembic itself runs all revisions in one transaction, unless env.py sets ``transaction_per_migration``. The function
-commits each revision, so that a later failure does not undo it. But an env.py may do something that holds until the end
-of its transaction, such as SET LOCAL, set_config(.., true), SET CONSTRAINTS or a transaction-level lock, and each
-revision must find it. Then all revisions share the transaction, as under Alembic itself. PostgreSQL does not show which
-settings are local, so a statement is assumed to make one unless it plainly does not. They also share it if env.py may
-roll the revisions back after they have run, as in a dry run.
+Plain Alembic runs all revisions in one transaction, unless env.py sets ``transaction_per_migration``. The function
+commits each revision, so that a later failure does not undo it. There are two exceptions, in which all revisions share
+one transaction:
+
+- env.py executes a statement whose effect ends with the transaction, such as SET LOCAL, set_config(.., true),
+  SET CONSTRAINTS or a transaction-level lock. Every revision must see this effect. PostgreSQL does not show which
+  settings are local, so any statement counts that is not on a list of harmless ones.
+- env.py may roll the revisions back after they have run, as in a dry run.
 """
 
 from __future__ import annotations
@@ -34,9 +36,9 @@ COMMITS_EACH = "env_py_commits_each"
 # The execution option of a connection that env.py gets from its caller (``config.attributes["connection"]``).
 OF_THE_CALLER = "of_the_caller"
 
-# Statements without an effect that ends with the transaction. A default for transactions is not one of them: it would
-# apply to each later transaction, and under Alembic itself there is none.
-_NOTHING_LOCAL = re.compile(
+# Statements without an effect that ends with the transaction. SET default_transaction_... is not one of them: it would
+# apply to every later transaction, of which plain Alembic has none.
+_WITHOUT_LOCAL_EFFECT = re.compile(
     r"SET\s+(SESSION\s+)?(?!(LOCAL|TRANSACTION|CONSTRAINTS|SESSION|CHARACTERISTICS)\b|(default_)?transaction_)"
     r"[\w.]+\s*(=|\s)[^()]*"
     r"|RESET\s+(?!ALL\b|(default_)?transaction_)[\w. ]+"
@@ -79,9 +81,9 @@ class Transactions:
         }
 
     def install(self, env_py: Path, *, shares: bool, commits: bool) -> None:
-        """Take over this instance of Alembic's context.
+        """Replace two methods of this instance of Alembic's context.
 
-        ``shares`` is True if Alembic itself would run all revisions in one transaction. Without ``commits``,
+        ``shares`` is True if plain Alembic would run all revisions in one transaction. Without ``commits``,
         ``context.begin_transaction()`` rolls back at its end, because the action must change nothing.
         """
         self._env_py, self._shares, self._commits = env_py, shares, commits
@@ -95,15 +97,15 @@ class Transactions:
     def _note(self, _: Any, __: Any, statement: str, *___: Any) -> None:  # noqa: ANN401
         self._statements.append(statement)
 
-    # Three attributes of Alembic's are private, and the same in each version from 1.7 to 1.20. `_transaction` is what
-    # the end of env.py's `with context.begin_transaction()` commits.
+    # Three attributes of Alembic's are private, and tested with 1.8 to 1.20. The end of env.py's
+    # `with context.begin_transaction()` commits `_transaction`.
 
     def _begin_transaction(self, _per_migration: bool = False) -> Any:  # noqa: ANN401, FBT001, FBT002 - as Alembic's own
         if _per_migration:
             return self._begin(_per_migration=True)
         if not self._commits:
             return self._rolled_back()
-        # With this, Alembic would begin nothing here.
+        # With True, Alembic's begin_transaction() would begin nothing.
         self._context._transaction_per_migration = False  # noqa: SLF001
         try:
             return self._begin()
@@ -121,7 +123,7 @@ class Transactions:
         context, connection = self._context, self._connection
         in_block = context._transaction is not None  # noqa: SLF001
         of_caller = context._in_external_transaction  # noqa: SLF001
-        shares = self._shares and (self._may_have_made_something_local() or (in_block and self._may_discard()))
+        shares = self._shares and (self._may_have_local_effect() or (in_block and self._may_discard()))
         if self._is_in_env_pys_transaction() or shares:
             if self._commits and not (connection.in_transaction() or begins_by_itself(connection)):
                 raise ConfigurationError(_LOCAL_WITHOUT_TRANSACTION)
@@ -135,7 +137,7 @@ class Transactions:
             try:
                 self._run(**options)
             finally:
-                if in_block:  # Alembic commits a further block of env.py
+                if in_block:  # restored, because Alembic commits a second block of env.py itself
                     context._in_external_transaction = of_caller  # noqa: SLF001
             return
         context._transaction = None  # noqa: SLF001
@@ -149,10 +151,10 @@ class Transactions:
         self.is_discarded |= self._context._transaction is not None  # noqa: SLF001
 
     def _may_discard(self) -> bool:
-        return self._commits and self._env_py is not None and _may_discard(self._env_py)
+        return self._commits and self._env_py is not None and _source_may_discard(self._env_py)
 
     def _is_in_env_pys_transaction(self) -> bool:
-        """Return whether env.py itself commits what the revisions do, or loses it: Alembic does not.
+        """Return whether env.py, and not Alembic, commits the revisions or rolls them back.
 
         Without ``with context.begin_transaction()`` around it, Alembic begins no transaction for all revisions. On a
         connection of the caller, the caller commits, which is this function.
@@ -166,20 +168,20 @@ class Transactions:
         begins = begins_by_itself(connection) or connection.in_transaction()
         return self._shares and not in_block and begins and not is_autocommit(connection)
 
-    def _may_have_made_something_local(self) -> bool:
+    def _may_have_local_effect(self) -> bool:
         """Return whether the session is in a transaction whose statements may have an effect that ends with it."""
         if is_idle(self._connection):
             return False
         if self._statements:
-            return not all(map(_makes_nothing_local, self._statements))
+            return not all(map(_has_no_local_effect, self._statements))
         # Code that bypasses SQLAlchemy has begun the transaction: a listener, or the driver's own cursor.
         return _status(self._connection) is not None
 
 
-def _may_discard(env_py: Path) -> bool:
+def _source_may_discard(env_py: Path) -> bool:
     """Return whether env.py may roll its revisions back, raise or exit, after they have run, in its block.
 
-    That is `with context.begin_transaction():`. What handles an error of the revisions does not count.
+    Its block is `with context.begin_transaction():`. Exception handlers do not count.
     """
     try:
         module = ast.parse(env_py.read_bytes())
@@ -199,7 +201,7 @@ def _name(node: ast.AST) -> str | None:
 
 
 def _after_revisions(body: Sequence[ast.stmt]) -> Iterator[ast.stmt]:
-    """Yield the statements that run once the revisions have run without an error."""
+    """Yield the statements that run after the revisions have run without an error."""
     for number, statement in enumerate(body):
         if not _runs_migrations(statement):
             continue
@@ -222,8 +224,8 @@ def _begins(item: ast.withitem) -> bool:
     return isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) and call.func.attr == "begin_transaction"
 
 
-def _makes_nothing_local(statement: str) -> bool:
-    return all(_NOTHING_LOCAL.fullmatch(each.strip()) for each in statement.split(";") if each.strip())
+def _has_no_local_effect(statement: str) -> bool:
+    return all(_WITHOUT_LOCAL_EFFECT.fullmatch(each.strip()) for each in statement.split(";") if each.strip())
 
 
 def _began_explicitly(connection: sqlalchemy.Connection) -> bool:
@@ -235,14 +237,14 @@ def _began_explicitly(connection: sqlalchemy.Connection) -> bool:
 
 
 def row_between(connection: sqlalchemy.Connection, sql: str) -> Any | None:  # noqa: ANN401 - a row of SQLAlchemy or the driver
-    """Return the first row of a query of ours, or None, as `rows_between` does."""
+    """Return the first row of a query of the function, or None, as `rows_between` does."""
     return next(iter(rows_between(connection, sql)), None)
 
 
 def rows_between(connection: sqlalchemy.Connection, sql: str) -> list[Any]:
-    """Return the rows of a query of ours, which leaves env.py's transactions as they are.
+    """Run a query of the function between two of env.py's statements, without a change of env.py's transaction.
 
-    It has a transaction of its own, which ends before Alembic looks for one, or is a part of the one that is open.
+    The query runs in the open transaction, or in one of its own that ends at once.
     """
     if connection.in_transaction():
         return [*connection.exec_driver_sql(sql)]
@@ -258,7 +260,7 @@ def rows_between(connection: sqlalchemy.Connection, sql: str) -> list[Any]:
 
 
 def is_idle(connection: sqlalchemy.Connection) -> bool:
-    """Return whether the session is in no transaction; see `driver_state`."""
+    """Return whether the session is not in a transaction; see `driver_state`."""
     return driver_state.is_idle(connection.connection.dbapi_connection)
 
 
