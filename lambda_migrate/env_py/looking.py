@@ -160,8 +160,17 @@ class Looking:
             self._hold_pg8000(importlib.import_module("pg8000"))
 
     def render(self) -> None:
-        """Start to render a plan. A refused write is part of the plan's entry from now on: env.py is not run again."""
+        """Start to render a plan. A refused write is part of the plan's entry from now on: env.py is not run again.
+
+        What the first run of env.py holds is given up, because it would lock out the same writes of the second one.
+        """
         self._rendering = True
+        for driver, used_by in self._idle.values():
+            if used_by is not None:
+                used_by.dbapi_connection = None
+            self._sessions.pop(id(driver), None)
+            driver.close()
+        self._idle.clear()
 
     def has_refused(self, failure: Failure | None) -> bool:
         """Return whether PostgreSQL refused a write of env.py, also if env.py caught the error."""

@@ -312,6 +312,19 @@ def test_other_drivers_are_held_too(backend: Backend, postgres_server: Server, d
     assert backend.invoke({"action": "status"}).payload["up_to_date"] is True
 
 
+@pytest.mark.stress
+def test_a_plan_runs_env_py_twice_though_it_writes_on_another_connection(backend: Backend) -> None:
+    other = (
+        "with engine.connect().execution_options(isolation_level='AUTOCOMMIT') as other:"
+        " other.execute(text('CREATE SCHEMA IF NOT EXISTS app'))"
+    )
+    backend.put(connecting(other, options=IN_APP))
+
+    plan = backend.invoke({"action": "plan"}).payload
+
+    assert [entry["sql"] is None for entry in plan["plan"]] == [False] * 3, plan
+
+
 # What no rollback takes back, or cannot be held: each is refused before anything is changed.
 REFUSED = {
     "a commit past everything": (
