@@ -145,7 +145,10 @@ _PARTS = (
     SELECT 'statistics', s.prefix || quote_ident(x.stxname), pg_get_statisticsobjdef(x.oid)
     FROM pg_statistic_ext x JOIN spaces s ON s.oid = x.stxnamespace
     """,
+    "SELECT 'partition', shown, '' FROM relations WHERE relispartition AND relkind IN ('r', 'p', 'f')",
 )
+# Not a part of the fingerprint: the tables that are partitions.
+_PARTITION = "partition"
 _TEXTS = frozenset({"view", "materialized view", "rule", "statistics"})
 
 _QUERY = f"""
@@ -168,9 +171,13 @@ FROM ({" UNION ALL ".join(f"SELECT * FROM ({part}) AS part (kind, name, definiti
 
 @dataclass(frozen=True)
 class Schema:
-    """The objects of a schema by name, such as ``column orders.note``, each with a digest of its definition."""
+    """The objects of a schema by name, such as ``column orders.note``, each with a digest of its definition.
+
+    ``partitions`` are the names of the tables that are partitions.
+    """
 
     objects: Mapping[str, str]
+    partitions: frozenset[str] = frozenset()
 
     @property
     def fingerprint(self) -> str:
@@ -215,7 +222,9 @@ def read_schema(
         # Without a transaction it is closed already, and then this closes nothing.
         cursor.execute("CLOSE ALL")
         cursor.execute("SELECT pg_catalog.set_config('search_path', %s, false)", (path,))
-    return Schema(dict(_objects(json.loads(found))))
+    rows = json.loads(found)
+    partitions = frozenset(name for kind, name, _ in rows if kind == _PARTITION)
+    return Schema(dict(_objects([row for row in rows if row[0] != _PARTITION])), partitions)
 
 
 def same_form(text: str) -> str:

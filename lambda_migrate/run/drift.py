@@ -18,6 +18,7 @@ from lambda_migrate.revisions import manifest, reviewed
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
+    from lambda_migrate.database.schema import Schema
     from lambda_migrate.database.session import Session
     from lambda_migrate.invocation.invocation import Invocation
     from lambda_migrate.invocation.result import RunState
@@ -171,13 +172,13 @@ def compare(
     if not everything and objects is not None and any(name.startswith("schema ") for name in objects):
         return Comparison("unknown", reason="the revisions make schemas of their own, and the request names one schema")
     try:
-        found = _read(session, home, version_table, everything=everything, timeout_ms=timeout_ms)
+        schema = _read(session, home, version_table, everything=everything, timeout_ms=timeout_ms)
     except psycopg2.Error as error:
         reason = error.diag.message_primary or type(error).__name__
         return Comparison("unknown", reason=reason, is_busy=isinstance(error, _BUSY))
     if not everything and objects is not None:
         objects = {name: digest for name, digest in objects.items() if not name.startswith("extension ")}
-    found = _known_to(objects, found) if objects is not None else found
+    found = _known_to(objects, schema) if objects is not None else dict(schema.objects)
     print_ = fingerprint(found)
     if objects is None:
         return (
@@ -199,8 +200,12 @@ def _different(objects: Mapping[str, str], found: Mapping[str, str]) -> dict[str
     return different
 
 
-def _known_to(objects: Mapping[str, str], found: Mapping[str, str]) -> dict[str, str]:
-    """Return the objects without the schemas and extensions that are not in ``objects``, and without their content."""
+def _known_to(objects: Mapping[str, str], schema: Schema) -> dict[str, str]:
+    """Return the objects without the schemas, extensions and partitions that are not in ``objects``.
+
+    Nor does it return their content. Partitions are made at any time, often by a job.
+    """
+    found = schema.objects
     foreign = [name for name in found if name.startswith(_EXTRA) and name not in objects]
     schemas = "|".join(re.escape(name.removeprefix("schema ")) for name in foreign if name.startswith("schema "))
     # The column of a table in the home schema has the table's name where that of another one has the schema's.
@@ -213,15 +218,20 @@ def _known_to(objects: Mapping[str, str], found: Mapping[str, str]) -> dict[str,
         if schemas
         else None
     )
+    others = "|".join(re.escape(name) for name in schema.partitions if f"table {name}" not in objects)
+    of_partition = re.compile(
+        rf"table (?:{others})|column (?:{others})\.{_IDENTIFIER}|[a-z]+ {_IDENTIFIER} on (?:{others})"
+    )
     return {
         name: digest
         for name, digest in found.items()
-        if name not in foreign and not (inside is not None and inside.match(name))
+        if name not in foreign
+        and not (inside is not None and inside.match(name))
+        and not (others and of_partition.fullmatch(name))
     }
 
 
-def _read(session: Session, home: str, version_table: str, *, everything: bool, timeout_ms: int) -> dict[str, str]:
+def _read(session: Session, home: str, version_table: str, *, everything: bool, timeout_ms: int) -> Schema:
     # The search_path that `read_schema` sets goes with the transaction. A view's text takes the lock of a reader.
     with read_only(session.connection, timeout_ms):
-        schema = read_schema(session.connection, home, version_table=version_table, everything=everything)
-    return dict(schema.objects)
+        return read_schema(session.connection, home, version_table=version_table, everything=everything)
