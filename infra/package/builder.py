@@ -145,7 +145,7 @@ def build(
     locked = backend_pins(requirements, platform)
     pins = locked.pins
     # If a distribution has the tree, nobody knows what the tree imports.
-    may_lack_some = selection.limited and layout.in_backend
+    omit_large_unused = selection.limited and layout.in_backend
     lambdas = _LAMBDAS if locked.names.isdisjoint(_LAMBDAS) and _imports_any(sources, _LAMBDAS) else ()
 
     with _staging(out) as staging:
@@ -158,7 +158,7 @@ def build(
             replace(locked, pins=pins),
             own.reached,
             destination,
-            may_lack_some=may_lack_some,
+            omit_large_unused=omit_large_unused,
             is_async=_is_async(layout),
         )
         if lambdas and platform.python is None:
@@ -168,7 +168,7 @@ def build(
             graph = graph_of(layout, staging / BACKEND_LIBRARIES)
         if selection.limited:
             files = (staging, *copies.values())
-            if may_lack_some and limit.exceeded_by(files):
+            if omit_large_unused and limit.exceeded_by(files):
                 written = libraries.without_unused(written, destination, _texts(layout, selection, own, copies))
             limit.check(files, written.site, ours, written.loaded)
         site = written.site

@@ -48,9 +48,9 @@ _IN_A_TEXT = re.compile(rb"""(?:["']|=\s*)([A-Za-z_]\w*)(?:\.\w+)+(?=["']|\s*$)"
 
 @dataclass(frozen=True)
 class Written:
-    """The libraries in a package, and lines about those that are not in it.
+    """The libraries in a package, with warnings about libraries that were left out.
 
-    ``loaded`` are those that the tree may load, ``drivers`` the PostgreSQL drivers.
+    ``loaded`` are the libraries that the tree may load, ``drivers`` the PostgreSQL drivers.
     """
 
     site: Site
@@ -81,15 +81,15 @@ def write(
     reached: Reached,
     destination: Destination,
     *,
-    may_lack_some: bool = False,
+    omit_large_unused: bool = False,
     is_async: bool = True,
 ) -> Written:
-    """Write the backend's libraries. ``is_async``: env.py runs an event loop, so it needs a driver for it.
+    """Write the backend's libraries. Raises `PackageError` if a needed one is not available.
 
-    With ``may_lack_some``, those that are too large for Lambda are not downloaded if nothing needs them. Raises
-    `PackageError` if a needed one is not available.
+    With ``omit_large_unused``, distributions that are too large for Lambda are not downloaded if nothing needs them.
+    ``is_async`` means that env.py uses asyncio, so the package needs greenlet and an async driver.
     """
-    return _Writer(locked, reached, destination, may_lack_some=may_lack_some, is_async=is_async).write()
+    return _Writer(locked, reached, destination, omit_large_unused=omit_large_unused, is_async=is_async).write()
 
 
 def without_unused(written: Written, destination: Destination, texts: Iterable[bytes]) -> Written:
@@ -120,21 +120,27 @@ def _about_unused(pins: Iterable[Pin]) -> str:
 
 class _Writer:
     def __init__(
-        self, locked: BackendPins, reached: Reached, destination: Destination, *, may_lack_some: bool, is_async: bool
+        self,
+        locked: BackendPins,
+        reached: Reached,
+        destination: Destination,
+        *,
+        omit_large_unused: bool,
+        is_async: bool,
     ) -> None:
         self._is_async = is_async
         self._locked = locked
         self._reached = reached
         self._destination = destination
-        self._sizes = limit.too_large(locked.pins, destination.requirements.lock) if may_lack_some else {}
+        self._sizes = limit.too_large(locked.pins, destination.requirements.lock) if omit_large_unused else {}
         self._pins = [pin for pin in locked.pins if pin.name not in self._sizes]
         self._large = [pin for pin in locked.pins if pin.name in self._sizes]
-        self._aside = list(locked.aside)
+        self._without_wheel = list(locked.aside)
         self._installed = Installed()
         self._site: Site | None = None
         self._reasons: dict[str, PackageError] = {}
         # The distributions for which setuptools was added.
-        self._need_setuptools: list[str] = []
+        self._importers_of_pkg_resources: list[str] = []
 
     def write(self) -> Written:
         self._add_wheels(self._pins)
@@ -144,22 +150,22 @@ class _Writer:
             self._large = [pin for pin in self._large if pin not in needed]
             self._pins += needed
             self._add_wheels(needed)
-        if self._aside:
+        if self._without_wheel:
             self._build()
-            self._refuse_what_is_needed()
+            self._refuse_missing_builds()
         self._add_undeclared()
-        self._refuse_imports_of_nothing()
+        self._refuse_unresolved_imports()
         if self._site is None:  # pragma: no cover - env.py's process needs alembic
             raise PackageError(f"{self._destination.requirements.lock.name} has no distribution")
         loaded = frozenset(self._wanted())
         return Written(self._site, self._installed, tuple(self._pins), loaded, self._drivers, tuple(self._warnings()))
 
     def _add_wheels(self, pins: list[Pin]) -> None:
-        """Add distributions, and put those without a wheel aside."""
+        """Add distributions, and collect those without a wheel."""
         try:
             self._add(pins)
         except NoWheelError as error:
-            self._aside += error.pins
+            self._without_wheel += error.pins
             self._pins = [pin for pin in self._pins if pin not in error.pins]
             self._add([pin for pin in pins if pin not in error.pins])
 
@@ -179,10 +185,10 @@ class _Writer:
         self._site = self._site.with_(site) if self._site else site
 
     def _build(self) -> None:
-        """Build what may be needed, and then what that requires, until nothing more can be built."""
+        """Build distributions that may be needed, then their requirements, until no more can be built."""
         while True:
             wanted = self._wanted()
-            tried = [pin for pin in self._aside if pin.name in wanted and pin.name not in self._reasons]
+            tried = [pin for pin in self._without_wheel if pin.name in wanted and pin.name not in self._reasons]
             if not tried:
                 return
             for pin in tried:
@@ -192,13 +198,13 @@ class _Writer:
                 except PackageError as error:
                     self._reasons[pin.name] = error
                 else:
-                    self._aside.remove(pin)
+                    self._without_wheel.remove(pin)
                     self._pins.append(source)
             self._add_what_they_require(tried)
 
     def _add_what_they_require(self, built: Iterable[Pin]) -> None:
-        """Add the requirements in a source's metadata that a requirements file leaves out."""
-        known = {pin.name for pin in (*self._pins, *self._aside)} | set(self._destination.requirements.exclude)
+        """Add requirements that only the metadata of a source distribution lists."""
+        known = {pin.name for pin in (*self._pins, *self._without_wheel)} | set(self._destination.requirements.exclude)
         lines = [
             one.line
             for pin in built
@@ -207,24 +213,24 @@ class _Writer:
         ]
         if lines:
             more, sources = added(lines, self._pins, self._destination.requirements, self._destination.platform)
-            self._aside += sources
+            self._without_wheel += sources
             self._pins += more
             self._add(more)
 
     def _add_undeclared(self) -> None:
         """Add setuptools if a distribution that is surely loaded imports it, and the lock does not have it."""
-        known = {pin.name for pin in (*self._pins, *self._aside, *self._large)}
+        known = {pin.name for pin in (*self._pins, *self._without_wheel, *self._large)}
         known |= set(self._destination.requirements.exclude)
         loaded = self._installed.closure(self._loaded(self._reached.foreign) | _OF_ENV_PY, certain=True)
         undeclared = self._site.undeclared if self._site else {}
-        self._need_setuptools = sorted(one for one in loaded if SETUPTOOLS in undeclared.get(one, ()))
-        if self._need_setuptools and SETUPTOOLS not in known:
+        self._importers_of_pkg_resources = sorted(one for one in loaded if SETUPTOOLS in undeclared.get(one, ()))
+        if self._importers_of_pkg_resources and SETUPTOOLS not in known:
             requirements, platform = self._destination.requirements, self._destination.platform
             more, _ = added([WITH_PKG_RESOURCES], self._pins, requirements, platform)
             self._pins += more
             self._add(more)
         else:
-            self._need_setuptools = []
+            self._importers_of_pkg_resources = []
 
     def _wanted(self) -> set[str]:
         """Return the distributions that may be needed."""
@@ -232,9 +238,9 @@ class _Writer:
         wanted = self._installed.closure(self._loaded(self._reached.foreign) | _OF_ENV_PY, certain=False) | _BY_NAME
         undeclared = self._site.undeclared if self._site else {}
         wanted |= {name for one in wanted for name in undeclared.get(one, ())}
-        wanted |= {pin.name for pin in self._aside if may_provide(pin.name, missing_ones)}
-        if surely(missing_ones):  # from code without a usable name
-            wanted |= {pin.name for pin in self._aside}
+        wanted |= {pin.name for pin in self._without_wheel if may_provide(pin.name, missing_ones)}
+        if surely(missing_ones):  # a distribution with another name than its module may provide it
+            wanted |= {pin.name for pin in self._without_wheel}
         return wanted
 
     def _needed(self) -> dict[str, str]:
@@ -243,8 +249,8 @@ class _Writer:
         loaded = self._loaded(imports) | _OF_ENV_PY
         closure = self._installed.closure(loaded, certain=True)
         needed: dict[str, str] = {}
-        for pin in self._aside:
-            if self._is_lent(pin.name):
+        for pin in self._without_wheel:
+            if self._replaced_by_our_psycopg2(pin.name):
                 continue
             if found := may_provide(pin.name, surely(self._missing())):
                 needed[pin.name] = f"imported by {found.shown}"
@@ -262,8 +268,8 @@ class _Writer:
             return "asyncpg" in has
         return name in _DRIVERS and has.isdisjoint(_DRIVERS - {"psycopg"})
 
-    def _is_lent(self, name: str) -> bool:
-        """Return whether the function's psycopg2 is enough: for psycopg2, and for asyncpg without an event loop."""
+    def _replaced_by_our_psycopg2(self, name: str) -> bool:
+        """Return whether the function's psycopg2 replaces it: psycopg2 itself, or asyncpg without an event loop."""
         if name == _FOR_ASYNCIO:
             return not self._is_async
         imported = surely(self._reached.foreign)
@@ -272,7 +278,7 @@ class _Writer:
 
     @property
     def _drivers(self) -> tuple[str, ...]:
-        """The drivers that are written."""
+        """Return the PostgreSQL drivers among the written distributions."""
         return replace(self._locked, pins=tuple(self._pins), aside=()).drivers
 
     def _loaded(self, imports: Iterable[Foreign]) -> set[str]:
@@ -283,15 +289,15 @@ class _Writer:
         lambdas = LAMBDAS if self._locked.names.isdisjoint({"boto3", "botocore"}) else ()
         return missing(self._reached, self._installed, self._destination.platform, others={*drivers, *lambdas})
 
-    def _refuse_what_is_needed(self) -> None:
+    def _refuse_missing_builds(self) -> None:
         needed = self._needed()
         unknown = [one for one in surely(self._missing()) if not any(may_provide(name, [one]) for name in needed)]
         if not needed and not unknown:
             return
-        lacking = [pin for pin in self._aside if pin.name in needed or unknown]
+        lacking = [pin for pin in self._without_wheel if pin.name in needed or unknown]
         if not lacking:
             return
-        if failed := next((error for pin in lacking if (error := self._error_of_place(pin))), None):
+        if failed := next((error for pin in lacking if (error := self._index_error(pin))), None):
             raise failed
         theirs = [f"{version_of(pin)} ({needed.get(pin.name, 'never imported by its name')})" for pin in lacking]
         imported = f"; nothing provides {_imports(unknown)}" if unknown else ""
@@ -308,11 +314,11 @@ class _Writer:
             "\n".join(error.details or str(error) for error in self._reasons.values()),
         )
 
-    def _error_of_place(self, pin: Pin) -> PackageError | None:
+    def _index_error(self, pin: Pin) -> PackageError | None:
         error = self._reasons.get(pin.name)
         return None if error is None or isinstance(error, NotPureError) else error
 
-    def _refuse_imports_of_nothing(self) -> None:
+    def _refuse_unresolved_imports(self) -> None:
         """Refuse a package in which env.py, the tree or a module that they load could not be imported."""
         if found := surely(self._missing()):
             lock, platform = self._destination.requirements.lock.name, self._destination.platform
@@ -323,10 +329,9 @@ class _Writer:
                     f" {beside.repository} the backend (BACKEND, or the stage's setting `backend`)"
                 )
             raise PackageError(
-                f"{nothing}: {lock} does not have it, Python 3.{platform.minor}"
-                " does not, and no folder of the backend from which Alembic imports; add what is missing to the lock,"
-                " or name its folder in prepend_sys_path; a module that only the operating system has can be missing"
-                " if it is imported in a `try` that catches ImportError"
+                f"{nothing}: neither {lock}, nor Python 3.{platform.minor}, nor a folder in Alembic's prepend_sys_path;"
+                " lock the distribution that has the module, or add its folder to prepend_sys_path. If the module is"
+                " optional, import it in a `try` that catches ImportError"
             )
 
     def _warnings(self) -> Iterator[str]:
@@ -340,21 +345,22 @@ class _Writer:
         if called:
             yield (
                 f"nothing in the package provides {_imports(called)}, which a function imports: a migration that calls"
-                " it fails; add what is missing to the lock, or name its folder in prepend_sys_path"
+                " it fails; lock the distribution that has the module, or add its folder to prepend_sys_path"
             )
-        if self._need_setuptools:
+        if importers := self._importers_of_pkg_resources:
             yield (
-                f"{listed(self._need_setuptools, 3)} {'imports' if len(self._need_setuptools) == 1 else 'import'}"
+                f"{listed(importers, 3)} {'imports' if len(importers) == 1 else 'import'}"
                 f" pkg_resources, which {lock} does not provide: the package has {WITH_PKG_RESOURCES}; lock"
                 " setuptools to choose its version"
             )
         if self._large:
             yield _about_unused(self._large)
-        if self._aside:
-            names = listed([version_of(pin) for pin in self._aside])
+        if self._without_wheel:
+            names = listed([version_of(pin) for pin in self._without_wheel])
             yield (
-                f"{lock} has no wheel for {platform} of {names}, and the migrations do not load"
-                f" {'it' if len(self._aside) == 1 else 'them'} at once: left out"
+                f"{names} {'has' if len(self._without_wheel) == 1 else 'have'} no wheel for {platform} and"
+                f" {'is' if len(self._without_wheel) == 1 else 'are'} left out: env.py and the revisions do not import"
+                f" {'it' if len(self._without_wheel) == 1 else 'them'} when they are loaded"
             )
 
 

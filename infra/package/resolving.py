@@ -38,9 +38,10 @@ _ENV_PY = _CHECKOUT / "lambda_migrate" / "env_py" / "requirements.txt"
 _ANY_PATCH = 99
 # The runtimes that a stage may have, as in infra.stages.
 MINORS = range(11, 15)
-# More distributions without a wheel than any backend has: uv names one at a time.
+# The oldest SQLAlchemy 2 that Python 3.13 and later can import.
 _SQLALCHEMY_FOR_3_13 = Version("2.0.31")
 _REFUSES_OLD_SQLALCHEMY = 13
+# Maximum number of retries without the distributions that lack a wheel: uv names one of them at a time.
 _MOST_WITHOUT_WHEELS = 50
 
 # The last release with pkg_resources, which older distributions import although they ask for any setuptools.
@@ -69,7 +70,7 @@ class Pin:
 
     @property
     def version(self) -> str:
-        """Its version; empty if it is taken from an address."""
+        """Return the version; empty if the line has an address instead."""
         found = PIN.match(self.line)
         return found[2] if found else ""
 
@@ -87,12 +88,12 @@ class BackendPins:
 
     @property
     def names(self) -> frozenset[str]:
-        """The distributions, in the normal form of their names."""
+        """Return the names of all distributions, in their normal form."""
         return frozenset(pin.name for pin in (*self.pins, *self.aside))
 
     @property
     def drivers(self) -> tuple[str, ...]:
-        """The PostgreSQL drivers among them."""
+        """Return the PostgreSQL drivers among the distributions."""
         return tuple(driver for driver, any_of in _DRIVERS.items() if not self.names.isdisjoint(any_of))
 
 
@@ -157,7 +158,7 @@ def backend_pins(requirements: Requirements, platform: Platform) -> BackendPins:
 
 
 def _as_elsewhere(line: str, requirements: Requirements) -> str:
-    """Return a requirement of env.py's process, with the lock's version from another group or extra if it will do."""
+    """Return a requirement of env.py's process, at the version of another group or extra if that is new enough."""
     version = requirements.elsewhere.get(_name(line), "")
     return f"{_name(line)}=={version}" if version and _allows_from(f"x=={version}", _bound(line)) else line
 
@@ -166,8 +167,8 @@ def _about_a_missing(pin: Pin, requirements: Requirements) -> str:
     has = f"the package has {pin.name} {pin.version}"
     if requirements.elsewhere.get(pin.name) == pin.version:
         return (
-            f"{requirements.lock.name} has {pin.name} in another group or an extra only, from which {has}; if env.py or"
-            " the revisions need more of it, name it in the setting `extras` or `dependency_group`"
+            f"{has}, which {requirements.lock.name} has only in another group or extra; if env.py or the revisions need"
+            " more of that group or extra, name it in the setting `dependency_group` or `extras`"
         )
     return f"{requirements.lock.name} does not have {pin.name}, so {has}; lock it"
 
@@ -198,7 +199,7 @@ def install(pins: Sequence[Pin], platform: Platform, directory: Path, index: Ind
     except PackageError as error:
         if lacking := _lacking(pins, error, command, index):
             raise NoWheelError(lacking) from error
-        raise refusal(f"what is locked cannot be installed for {platform}", error) from error
+        raise refusal(f"the locked distributions cannot be installed for {platform}", error) from error
 
 
 def _with_pins(pins: Sequence[Pin], command: Sequence[str], index: Index) -> None:
@@ -212,7 +213,7 @@ def _with_pins(pins: Sequence[Pin], command: Sequence[str], index: Index) -> Non
 
 
 def _lacking(pins: Sequence[Pin], error: PackageError, command: Sequence[str], index: Index) -> list[Pin]:
-    """Return the pins without a wheel. uv names one, so the rest is tried again until it has all wheels."""
+    """Return the pins without a wheel. uv names one of them, so the others are tried again until all have wheels."""
     rest, lacking = list(pins), list[Pin]()
     for _ in range(_MOST_WITHOUT_WHEELS):
         names = set(map(canonicalize_name, names_without_wheels(error)))
@@ -251,7 +252,7 @@ def _requirement_lines(file: Path) -> tuple[str, ...]:
 
 
 def _locked(lines: Iterable[str]) -> list[Pin]:
-    """Return the pins of a whole lock, without their markers, which were looked at."""
+    """Return the pins of a whole lock, without their markers, which are already evaluated."""
     pins = (Pin(_name(line), re.sub(r"\s+;.*?(?=\s+--hash|$)", "", line)) for line in lines)
     return sorted(pins, key=lambda pin: pin.name)
 
@@ -259,7 +260,7 @@ def _locked(lines: Iterable[str]) -> list[Pin]:
 def _resolved(lines: Sequence[str], requirements: Requirements, platform: Platform) -> tuple[list[Pin], list[Pin]]:
     """Return the pins of a requirements file. If a line allows several versions, our lock's version is preferred.
 
-    The second list are the distributions that have no wheel, of which the first list has none.
+    The second list holds the distributions without a wheel, which the first list lacks.
     """
     pinned = [line for line in lines if PIN.match(line)]
     preferred = "\n".join((*pinned, WITH_PKG_RESOURCES, _OUR_LOCK.read_text(encoding="utf-8")))
@@ -270,7 +271,7 @@ def _resolved(lines: Sequence[str], requirements: Requirements, platform: Platfo
 def _with_sources(
     lines: Sequence[str], platform: Platform, requirements: Requirements, preferred: str, locked: Sequence[str]
 ) -> tuple[list[Pin], list[Pin]]:
-    """Resolve lines together with the locked ones. The second list are the distributions without a wheel."""
+    """Resolve lines together with the locked ones. The second list holds the distributions without a wheel."""
     aside: list[str] = []
     while True:
         # A marker that is never true removes a distribution, even if others require it.
@@ -304,7 +305,7 @@ def added(
 ) -> tuple[list[Pin], list[Pin]]:
     """Return the pins that a whole lock lacks. Its own pins stay unchanged.
 
-    The second list are the distributions without a wheel.
+    The second list holds the distributions without a wheel.
     """
     locked = [pin.line.partition(" --hash")[0] for pin in pins if not pin.built]
     locked += [f"{pin.name} ; python_version < '0'" for pin in pins if pin.built]
@@ -359,7 +360,7 @@ def _compiled(
             text = resolved.read_text(encoding="utf-8")
             if _pins(text) <= _pins(preferred):
                 return list(_read_pins(text))
-            # Something was free to choose: what this machine happens to have cached must not decide it.
+            # uv chose a version that `preferred` does not fix. Resolve online: the cache here must not decide it.
         except PackageError:
             pass  # not everything is cached
         resolved.write_text(preferred, encoding="utf-8")
@@ -371,7 +372,7 @@ def _compiled(
 
 
 def _about_the_index(error: PackageError, command: Sequence[str], index: Index) -> PackageError:
-    """Return the error, or one with more information: uv names an index that refuses access with one strategy only."""
+    """Return the error, or one that names the index that refused access: uv names it only with ``first-index``."""
     if "was not found in the package registry" in error.details and "index-strategy" in index.settings:
         try:
             run_uv(*command, "--index-strategy", "first-index", index=index)
@@ -448,8 +449,7 @@ def _refuse_what_markers_exclude(requirements: Requirements, applying: Sequence[
     runtimes = " or ".join(f"python3.{minor}" for minor in fitting)
     advice = f"build for {runtimes} (the stage's setting `runtime`)" if fitting else "lock it for this Python"
     raise PackageError(
-        f"{requirements.lock.name} has {', '.join(lost[:3])} for other Pythons or machines only, by its markers, but"
-        f" the package is for {platform}; {advice}"
+        f"the markers in {requirements.lock.name} exclude {', '.join(lost[:3])} for {platform}; {advice}"
     )
 
 
@@ -500,7 +500,7 @@ def _allows_from(line: str, oldest: str) -> bool:
     try:
         allowed = SpecifierSet(specifiers[0] if specifiers else "")
         bounds = [oldest, *(each.version.removesuffix(".*") for each in allowed)]
-        # Whatever is allowed has one of these bounds or the release after one in it.
+        # If the range allows a version >= oldest, it allows one of its bounds or the release after a bound.
         releases = [Version(text) for bound in bounds for text in (bound, f"{bound}.1")]
     except (InvalidSpecifier, InvalidVersion):
         return True  # uv reports the error
@@ -508,7 +508,7 @@ def _allows_from(line: str, oldest: str) -> bool:
 
 
 def _refuse_another_python(requirements: Requirements, platform: Platform) -> None:
-    # Markers that hold for every Python of the lock are not in it: for another one it pins the wrong versions.
+    # A lock omits markers that hold for all its Pythons. For another Python it may pin wrong versions.
     if not requirements.python or allows(requirements.python, platform.minor):
         return
     fitting = [minor for minor in MINORS if allows(requirements.python, minor)]
@@ -528,7 +528,7 @@ def _refuse_another_python(requirements: Requirements, platform: Platform) -> No
 
 
 def on_this_machine(fitting: Sequence[int]) -> str:
-    """Return how the local cloud gets one of these Pythons, 13 for 3.13: its function runs with the one of .venv."""
+    """Return advice to rebuild .venv, whose Python runs the local cloud's function, for one of these minors."""
     here = next((found for minor in fitting if (found := find_interpreter(this_machine(minor)))), None)
     python = here.executable if here else f"python3.{fitting[-1]}"
     return f"; for the local cloud, whose function runs with .venv: rm -rf .venv && make migrate PYTHON={python}"
