@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from lambda_migrate.env_py.journal import Journal
-from lambda_migrate.env_py.steps import located
+from lambda_migrate.env_py.steps import migrations_call
 from lambda_migrate.invocation.heads import heads_of
 from lambda_migrate.invocation.result import Revision
 
@@ -44,7 +44,7 @@ class Resuming:
     def start(self, revision: str, heads: Any, context: MigrationContext) -> Journal:  # noqa: ANN401 - as Alembic has them
         """Begin a revision with the notes in the version table. Return the journal."""
         journal = self._journal
-        journal.begin(located(context, self.job, heads_of(heads, context.version_table)))
+        journal.begin(migrations_call(context, self.job, heads_of(heads, context.version_table)))
         journal.start(Revision(revision, ""), "upgrade")
         return journal
 
