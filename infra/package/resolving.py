@@ -19,7 +19,7 @@ from packaging.version import InvalidVersion, Version
 from infra.package.bytecode import find_interpreter
 from infra.package.errors import PackageError
 from infra.package.package_platform import Platform, this_machine
-from infra.package.requirements import NAME, PIN, is_source
+from infra.package.requirements import NAME, PIN, is_source, name_of
 from infra.package.uv_messages import conflict, names_without_wheels, place_that_failed
 from infra.package.uv_tool import Index, run_uv
 
@@ -133,10 +133,10 @@ def backend_pins(requirements: Requirements, platform: Platform) -> BackendPins:
     needed = [
         _as_elsewhere(line, requirements)
         for line in _requirement_lines(_ENV_PY)
-        if _name(line) not in set(map(_name, applying))
+        if name_of(line) not in set(map(name_of, applying))
     ]
     warnings: list[str] = []
-    sources = [Pin(_name(line), line, built=True) for line in applying if is_source(line)]
+    sources = [Pin(name_of(line), line, built=True) for line in applying if is_source(line)]
     applying = [line for line in applying if not is_source(line)]
     applying, binaries = _without_psycopg2(applying, requirements.lock, warnings)
     try:
@@ -148,19 +148,19 @@ def backend_pins(requirements: Requirements, platform: Platform) -> BackendPins:
         else:
             pins, found = _resolved([*applying, *binaries], requirements, platform)
             sources += found
-        if missing := [line for line in needed if _name(line) not in {pin.name for pin in (*pins, *sources)}]:
+        if missing := [line for line in needed if name_of(line) not in {pin.name for pin in (*pins, *sources)}]:
             pins += added(missing, pins, requirements, platform)[0]
         pins = _with_libpq(pins, requirements, platform, warnings)
     except PackageError as error:
         raise refusal(f"{requirements.lock.name} has no set of wheels for {platform}", error) from error
-    warnings += [_about_a_missing(pin, requirements) for pin in pins if pin.name in set(map(_name, needed))]
+    warnings += [_about_a_missing(pin, requirements) for pin in pins if pin.name in set(map(name_of, needed))]
     return BackendPins(tuple(pins), tuple(warnings), tuple(sources))
 
 
 def _as_elsewhere(line: str, requirements: Requirements) -> str:
     """Return a requirement of env.py's process, at the version of another group or extra if that is new enough."""
-    version = requirements.elsewhere.get(_name(line), "")
-    return f"{_name(line)}=={version}" if version and _allows_from(f"x=={version}", _bound(line)) else line
+    version = requirements.elsewhere.get(name_of(line), "")
+    return f"{name_of(line)}=={version}" if version and _allows_from(f"x=={version}", _bound(line)) else line
 
 
 def _about_a_missing(pin: Pin, requirements: Requirements) -> str:
@@ -253,7 +253,7 @@ def _requirement_lines(file: Path) -> tuple[str, ...]:
 
 def _locked(lines: Iterable[str]) -> list[Pin]:
     """Return the pins of a whole lock, without their markers, which are already evaluated."""
-    pins = (Pin(_name(line), re.sub(r"\s+;.*?(?=\s+--hash|$)", "", line)) for line in lines)
+    pins = (Pin(name_of(line), re.sub(r"\s+;.*?(?=\s+--hash|$)", "", line)) for line in lines)
     return sorted(pins, key=lambda pin: pin.name)
 
 
@@ -316,9 +316,9 @@ def added(
 
 def _without_psycopg2(lines: Sequence[str], lock: Path, warnings: list[str]) -> tuple[list[str], list[str]]:
     """Return the lines without psycopg2, which has no wheels, and lines of psycopg2-binary, the same module."""
-    theirs = [line for line in lines if _name(line) == "psycopg2"]
-    kept = [line for line in lines if _name(line) != "psycopg2"]
-    if not theirs or any(_name(line) == "psycopg2-binary" for line in kept):
+    theirs = [line for line in lines if name_of(line) == "psycopg2"]
+    kept = [line for line in lines if name_of(line) != "psycopg2"]
+    if not theirs or any(name_of(line) == "psycopg2-binary" for line in kept):
         return kept, []
     warnings.append(
         f"{lock.name} has psycopg2, which is built from source and has no wheels, so the package has psycopg2-binary in"
@@ -391,11 +391,6 @@ def _pins(text: str) -> set[tuple[str, str]]:
     return {(canonicalize_name(pin[1]), pin[2]) for pin in map(PIN.match, text.splitlines()) if pin}
 
 
-def _name(line: str) -> str:
-    found = NAME.match(line)
-    return canonicalize_name(found[0]) if found else ""
-
-
 def _marker(line: str) -> Marker | None:
     text = re.sub(r"\s--hash.*", "", line)
     _, separator, marker = text.partition(" ;") if " ;" in text else text.partition(";")
@@ -438,13 +433,13 @@ def environment_of(platform: Platform, minor: int | None = None) -> dict[str, st
 
 def _refuse_what_markers_exclude(requirements: Requirements, applying: Sequence[str], platform: Platform) -> None:
     """Refuse a lock whose markers exclude this platform, or exclude what env.py's process needs there."""
-    kept = set(map(_name, applying))
+    kept = set(map(name_of, applying))
     named = requirements.names
-    needed = {_name(line) for line in _requirement_lines(_ENV_PY)} & named
+    needed = {name_of(line) for line in _requirement_lines(_ENV_PY)} & named
     if not named or (kept and needed <= kept):
         return
     lost = sorted(needed - kept) or sorted(named)
-    about = [line for line in requirements.lines if _name(line) in lost]
+    about = [line for line in requirements.lines if name_of(line) in lost]
     fitting = [minor for minor in MINORS if any(_holds(line, platform, minor) for line in about)]
     runtimes = " or ".join(f"python3.{minor}" for minor in fitting)
     advice = f"build for {runtimes} (the stage's setting `runtime`)" if fitting else "lock it for this Python"
@@ -463,7 +458,7 @@ def _refuse_what_is_too_old(lines: Sequence[str], lock: Path) -> None:
     theirs, needed = list[str](), list[str]()
     for ours in map(Requirement, _requirement_lines(_ENV_PY)):
         for line in lines:
-            if _name(line) == canonicalize_name(ours.name) and not _allows_from(line, _bound(str(ours))):
+            if name_of(line) == canonicalize_name(ours.name) and not _allows_from(line, _bound(str(ours))):
                 theirs.append(re.sub(r"\s*[;\\].*|\s+--hash.*", "", line))
                 needed.append(str(ours))
     if theirs:
@@ -475,7 +470,7 @@ def _refuse_what_is_too_old(lines: Sequence[str], lock: Path) -> None:
 
 def _refuse_what_is_too_old_for(platform: Platform, lines: Sequence[str], lock: Path) -> None:
     """Refuse an SQLAlchemy that has wheels for any Python, and cannot be imported in this one."""
-    locked = next((found[2] for line in lines if _name(line) == "sqlalchemy" and (found := PIN.match(line))), None)
+    locked = next((found[2] for line in lines if name_of(line) == "sqlalchemy" and (found := PIN.match(line))), None)
     is_old = locked is not None and Version("2.0") <= Version(locked) < _SQLALCHEMY_FOR_3_13
     if is_old and platform.minor >= _REFUSES_OLD_SQLALCHEMY:
         raise PackageError(

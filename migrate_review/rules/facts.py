@@ -10,7 +10,7 @@ from lambda_migrate.database.preflight_queries import uses
 from lambda_migrate.database.schema import fingerprint
 from migrate_review.observation import is_share
 from migrate_review.rules import difference, row_changes
-from migrate_review.rules.sql_text import bare, split
+from migrate_review.rules.sql_text import unqualified
 from migrate_review.rules.violations import checks, conversions
 
 if TYPE_CHECKING:
@@ -186,15 +186,10 @@ def _changed_columns(observation: Observation) -> Iterator[tuple[str, str]]:
 def _written(statement: Statement, known: set[str], held: set[str]) -> set[str]:
     locked = {lock.table for lock in statement.locks if lock.mode == WRITE} | set(statement.changed)
     sql = " ".join(statement.sql.split())
-    named = {_last(found["table"]) for found in _CHANGES_ROWS.finditer(sql)}
+    named = {unqualified(found["table"]) for found in _CHANGES_ROWS.finditer(sql)}
     # The statement does not show a function's work, and a held lock is not taken again.
     called = held if _CALLS.match(sql) else set()
-    return locked | called | {table for table in known if _last(table) in named}
-
-
-def _last(name: str) -> str:
-    """Return a table's name without its schema."""
-    return bare(split(name, ".")[-1])
+    return locked | called | {table for table in known if unqualified(table) in named}
 
 
 def _schema(before: Mapping[str, str], after: Mapping[str, str]) -> dict[str, Any]:

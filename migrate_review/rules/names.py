@@ -152,3 +152,8 @@ def _line(line: str, values: Mapping[str, Any]) -> str:
 
 def _bare(value: Any) -> str:  # noqa: ANN401
     return value.bare if isinstance(value, Relation) else str(value)
+
+
+def op_execute(statement: str) -> str:
+    """Return the line of a revision that runs a statement."""
+    return f"op.execute({literal(escaped(statement))})"

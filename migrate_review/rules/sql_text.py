@@ -37,3 +37,8 @@ def split(text: str, separator: str = ",") -> list[str]:
         else:
             parts[-1] += character
     return parts
+
+
+def unqualified(name: str) -> str:
+    """Return a table's name without its schema, as PostgreSQL's catalog has it."""
+    return bare(split(name, ".")[-1])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from migrate_review.rules.sql_text import bare, in_parentheses, split
+from migrate_review.rules.sql_text import bare, in_parentheses, split, unqualified
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -145,10 +145,10 @@ def using_of(statements: Iterable[str], tables: Iterable[str], columns: Iterable
 
     ``tables`` and ``columns`` are the names that the table and the column have, before and after the revision.
     """
-    own, names = {_last(each) for each in tables}, set(columns)
+    own, names = {unqualified(each) for each in tables}, set(columns)
     for sql in statements:
         for change in _ALTER_TABLE.finditer(sql):
-            if _last(change["table"]) not in own:
+            if unqualified(change["table"]) not in own:
                 continue
             following = _ALTER_TABLE.search(sql, change.end())
             actions = sql[change.end() : following.start() if following else len(sql)]
@@ -157,8 +157,3 @@ def using_of(statements: Iterable[str], tables: Iterable[str], columns: Iterable
                 if bare(altered["column"]) in names and (using := _USING.search(action)):
                     return action[using.end() :].strip()
     return None
-
-
-def _last(name: str) -> str:
-    """Return a table's name without its schema."""
-    return bare(split(name, ".")[-1])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from migrate_review.rules.names import Identifier, Relation, escaped, literal
+from migrate_review.rules.names import Identifier, Relation, op_execute
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,17 +29,17 @@ def _tables(before: Catalog, left: Catalog) -> Iterator[str]:
     renamed = {table.name: before.table(table.oid) for table in left.tables if table.name not in was}
     for name, old in renamed.items():
         if old is not None and old.name not in now:
-            yield _execute(f"ALTER TABLE {name} RENAME TO {Relation(old.name).own.sql}")
+            yield op_execute(f"ALTER TABLE {name} RENAME TO {Relation(old.name).own.sql}")
     new = [name for name, old in renamed.items() if old is None or old.name in now]
     if new:
-        yield _execute(f"DROP TABLE {', '.join(new)}")  # in one statement: they may refer to each other
+        yield op_execute(f"DROP TABLE {', '.join(new)}")  # in one statement: they may refer to each other
     restored = {old.name for old in renamed.values() if old is not None}
     for name, old in was.items():
         if name in now:
             yield from _table(old, now[name])
         elif name not in restored:
-            yield _execute(f"CREATE TABLE {name} ({', '.join(_parts(old))})")
-            yield from (_execute(index.definition) for index in old.indexes if not index.constraint)
+            yield op_execute(f"CREATE TABLE {name} ({', '.join(_parts(old))})")
+            yield from (op_execute(index.definition) for index in old.indexes if not index.constraint)
 
 
 def _parts(table: Table) -> Iterator[str]:
@@ -59,11 +59,11 @@ def _table(old: Table, now: Table) -> Iterator[str]:
     for constraint in old.constraints:
         if held.get(constraint.name) != constraint.definition:
             name = Identifier(constraint.name).sql
-            yield _execute(f"ALTER TABLE {now.name} ADD CONSTRAINT {name} {constraint.definition}")
+            yield op_execute(f"ALTER TABLE {now.name} ADD CONSTRAINT {name} {constraint.definition}")
     built = {each.name: each.definition for each in now.indexes}
     for index in old.indexes:
         if not index.constraint and built.get(index.name) != index.definition:
-            yield _execute(index.definition)
+            yield op_execute(index.definition)
 
 
 def _parts_gone(
@@ -73,7 +73,7 @@ def _parts_gone(
     was = {each.name: each.definition for each in old}
     for part in now:
         if was.get(part.name) != part.definition:
-            yield _execute(statement.format(Identifier(part.name).sql))
+            yield op_execute(statement.format(Identifier(part.name).sql))
 
 
 def _columns(old: Table, now: Table) -> Iterator[str]:
@@ -83,25 +83,25 @@ def _columns(old: Table, now: Table) -> Iterator[str]:
         renamed = numbers.get(column.number)
         if name not in was and renamed is not None and renamed.name not in is_now:
             new, own = Identifier(renamed.name).sql, Identifier(name).sql
-            yield _execute(f"ALTER TABLE {now.name} RENAME COLUMN {own} TO {new}")
+            yield op_execute(f"ALTER TABLE {now.name} RENAME COLUMN {own} TO {new}")
         elif name not in was:
-            yield _execute(f"ALTER TABLE {now.name} DROP COLUMN {Identifier(name).sql}")
+            yield op_execute(f"ALTER TABLE {now.name} DROP COLUMN {Identifier(name).sql}")
     kept = {column.number for column in now.columns}
     for name, column in was.items():
         if name in is_now:
             yield from _changed(now.name, column, is_now[name])
         elif column.number not in kept:
-            yield _execute(f"ALTER TABLE {now.name} ADD COLUMN {_column(column)}")
+            yield op_execute(f"ALTER TABLE {now.name} ADD COLUMN {_column(column)}")
 
 
 def _changed(table: str, old: Column, now: Column) -> Iterator[str]:
     alter = f"ALTER TABLE {table} ALTER COLUMN {Identifier(old.name).sql}"
     if old.type != now.type:
-        yield _execute(f"{alter} TYPE {old.type} USING {Identifier(old.name).sql}::{old.type}")
+        yield op_execute(f"{alter} TYPE {old.type} USING {Identifier(old.name).sql}::{old.type}")
     if old.default != now.default and not (old.generated or now.generated):
-        yield _execute(f"{alter} {f'SET DEFAULT {old.default}' if old.default is not None else 'DROP DEFAULT'}")
+        yield op_execute(f"{alter} {f'SET DEFAULT {old.default}' if old.default is not None else 'DROP DEFAULT'}")
     if old.not_null != now.not_null:
-        yield _execute(f"{alter} {'SET' if old.not_null else 'DROP'} NOT NULL")
+        yield op_execute(f"{alter} {'SET' if old.not_null else 'DROP'} NOT NULL")
 
 
 def _column(column: Column) -> str:
@@ -122,11 +122,11 @@ def _others_gone_first(before: Catalog, left: Catalog) -> Iterator[str]:
     gone = sorted(left.others.keys() - before.others.keys())
     for kind in ("materialized view", "view"):
         if names := [own for each, _, own in map(_kind, gone) if each == kind]:
-            yield _execute(f"DROP {kind.upper()} {', '.join(names)}")
+            yield op_execute(f"DROP {kind.upper()} {', '.join(names)}")
     kept = {table.name for table in before.tables}
     for kind, _, own in map(_kind, gone):
         if kind in _OF_TABLES and own.partition(" on ")[2] in kept:
-            yield _execute(f"DROP {kind.upper()} {own.replace(' on ', ' ON ', 1)}")
+            yield op_execute(f"DROP {kind.upper()} {own.replace(' on ', ' ON ', 1)}")
 
 
 def _others(before: Catalog, left: Catalog) -> Iterator[str]:
@@ -138,7 +138,7 @@ def _others(before: Catalog, left: Catalog) -> Iterator[str]:
         if kind == "sequence" and (own in identities or "owned by" in left.others[name]):
             continue  # it goes with its column
         if kind in _DROPPED and kind not in ("view", "materialized view"):
-            yield _execute(f"DROP {kind.upper()} {own}")
+            yield op_execute(f"DROP {kind.upper()} {own}")
     for name in sorted(before.others.keys() - left.others.keys()):
         kind, _, own = _kind(name)
         if kind == "view":
@@ -155,7 +155,3 @@ def _kind(name: str) -> tuple[str, str, str]:
     if name.startswith("materialized view "):
         return "materialized view", " ", name.removeprefix("materialized view ")
     return name.partition(" ")
-
-
-def _execute(statement: str) -> str:
-    return f"op.execute({literal(escaped(statement))})"

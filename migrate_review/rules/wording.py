@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from migrate_review.observation import Index
 from migrate_review.rules import difference
-from migrate_review.rules.names import Identifier, Relation, escaped, listed, literal, sql_text
+from migrate_review.rules.names import Identifier, Relation, listed, op_execute, sql_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -139,7 +139,7 @@ def _fix_of_replaced(table: str, constraint: Constraint, before: Catalog, after:
     if constraint.kind == "p" and gone and owner is not None and not new:
         [index] = [each for each in owner.indexes if each.name == constraint.name]
         taken = f"ALTER TABLE {table} {drop}ADD CONSTRAINT {name} PRIMARY KEY USING INDEX {name}"
-        return f"{_build(table, index)}\n{_execute(taken)}"
+        return f"{_build(table, index)}\n{op_execute(taken)}"
     return ""
 
 
@@ -198,7 +198,7 @@ def _create(index: Index) -> str:
 
 def _build(table: str, index: Index) -> str:
     built = f"{_create(index)} CONCURRENTLY IF NOT EXISTS {Identifier(index.name).sql} ON {table} {_method(index)}"
-    return f"with op.get_context().autocommit_block():\n    {_execute(built)}"
+    return f"with op.get_context().autocommit_block():\n    {op_execute(built)}"
 
 
 def _build_on_partitions(table: str, index: Index, partitions: Sequence[str]) -> str:
@@ -212,10 +212,10 @@ def _build_on_partitions(table: str, index: Index, partitions: Sequence[str]) ->
     attached = (f"ALTER INDEX {qualified}{name} ATTACH PARTITION {_schema_of(each)}{own[each]}" for each in partitions)
     return "\n".join([
         "# PostgreSQL builds indexes concurrently on partitions only, not on the partitioned table:",
-        _execute(f"{_create(index)} IF NOT EXISTS {name} ON ONLY {table} {_method(index)}"),
+        op_execute(f"{_create(index)} IF NOT EXISTS {name} ON ONLY {table} {_method(index)}"),
         "with op.get_context().autocommit_block():",
-        *(f"    {_execute(each)}" for each in built),
-        *(_execute(each) for each in attached),
+        *(f"    {op_execute(each)}" for each in built),
+        *(op_execute(each) for each in attached),
     ])  # fmt: skip
 
 
@@ -294,7 +294,7 @@ def _of_enum(old: str, new: str, before: Catalog, after: Catalog) -> dict[str, s
     words = {"old": f"the old {old}", "new": f"another {new}"} if old == new else {}
     if not added or not {label for _, label in after.enums[new]} > set(labels):
         return words
-    values = (_execute(f"ALTER TYPE {new} ADD VALUE IF NOT EXISTS {sql_text(label)}") for label in added)
+    values = (op_execute(f"ALTER TYPE {new} ADD VALUE IF NOT EXISTS {sql_text(label)}") for label in added)
     return words | {
         "fix": "\n".join(["with op.get_context().autocommit_block():", *(f"    {each}" for each in values)])
     }
@@ -329,9 +329,5 @@ def _steps(*steps: Sequence[str]) -> str:
     lines: list[str] = []
     for position, statements in enumerate(steps):
         lines.append("# the next revision:" if position else "# this revision:")
-        lines += [_execute(statement) for statement in statements]
+        lines += [op_execute(statement) for statement in statements]
     return "\n".join(lines)
-
-
-def _execute(statement: str) -> str:
-    return f"op.execute({literal(escaped(statement))})"
