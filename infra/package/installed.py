@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
+from infra.package.compatibility import environment_of
 from infra.package.import_graph import When
 from infra.package.layout import BACKEND_LIBRARIES
-from infra.package.resolving import environment_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping

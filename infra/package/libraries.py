@@ -15,12 +15,13 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from infra.package import distributions, limit, own_folders
+from infra.package.compatibility import on_this_machine
 from infra.package.errors import PackageError
 from infra.package.from_source import NotPureError, version_of
 from infra.package.import_graph import When
 from infra.package.installed import LAMBDAS, Installed, may_provide, missing, surely
 from infra.package.layout import BACKEND_LIBRARIES
-from infra.package.resolving import WITH_PKG_RESOURCES, NoWheelError, added, minors_with_wheels, on_this_machine
+from infra.package.resolving import WITH_PKG_RESOURCES, NoWheelError, added, minors_with_wheels
 from infra.package.store import SETUPTOOLS
 from infra.package.uv_messages import listed
 

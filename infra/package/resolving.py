@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import contextlib
-import platform as this_platform
 import re
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from packaging.markers import InvalidMarker, Marker, default_environment
-from packaging.requirements import Requirement
-from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.utils import canonicalize_name
-from packaging.version import InvalidVersion, Version
 
-from infra.package.bytecode import find_interpreter
+from infra.package.compatibility import (
+    ENV_PY,
+    MINORS,
+    allows_from,
+    bound,
+    lines_for,
+    requirement_lines,
+)
 from infra.package.errors import PackageError
 from infra.package.package_platform import Platform, this_machine
 from infra.package.requirements import NAME, PIN, is_source, name_of
@@ -30,17 +32,9 @@ if TYPE_CHECKING:
 
 _CHECKOUT = Path(__file__).resolve().parents[2]
 _OUR_LOCK = _CHECKOUT / "requirements.txt"
-# The function's own libraries, and those of the backend that the process of env.py needs.
+# The function's own libraries.
 _FUNCTION = _CHECKOUT / "lambda_migrate" / "requirements.txt"
-_ENV_PY = _CHECKOUT / "lambda_migrate" / "env_py" / "requirements.txt"
 
-# A patch release that is at least as new as Lambda's own, for markers such as python_full_version < "3.11.3".
-_ANY_PATCH = 99
-# The runtimes that a stage may have, as in infra.stages.
-MINORS = range(11, 15)
-# The oldest SQLAlchemy 2 that Python 3.13 and later can import.
-_SQLALCHEMY_FOR_3_13 = Version("2.0.31")
-_REFUSES_OLD_SQLALCHEMY = 13
 # Maximum number of retries without the distributions that lack a wheel: uv names one of them at a time.
 _MOST_WITHOUT_WHEELS = 50
 
@@ -107,7 +101,7 @@ class NoWheelError(PackageError):
 
 def function_pins(platform: Platform) -> list[Pin]:
     """Return the function's own distributions, in the versions of our lock."""
-    return _of_our_lock(_requirement_lines(_FUNCTION), platform)
+    return _of_our_lock(requirement_lines(_FUNCTION), platform)
 
 
 def pins_of_lambda(platform: Platform) -> list[Pin]:
@@ -125,14 +119,10 @@ def backend_pins(requirements: Requirements, platform: Platform) -> BackendPins:
     Raises:
         PackageError: the lock is for another Python, contradicts itself, or is too old for the process of env.py.
     """
-    _refuse_another_python(requirements, platform)
-    applying = [line for line in requirements.lines if _applies(line, platform)]
-    _refuse_what_markers_exclude(requirements, applying, platform)
-    _refuse_what_is_too_old(applying, requirements.lock)
-    _refuse_what_is_too_old_for(platform, applying, requirements.lock)
+    applying = lines_for(platform, requirements)
     needed = [
         _as_elsewhere(line, requirements)
-        for line in _requirement_lines(_ENV_PY)
+        for line in requirement_lines(ENV_PY)
         if name_of(line) not in set(map(name_of, applying))
     ]
     warnings: list[str] = []
@@ -160,7 +150,7 @@ def backend_pins(requirements: Requirements, platform: Platform) -> BackendPins:
 def _as_elsewhere(line: str, requirements: Requirements) -> str:
     """Return a requirement of env.py's process, at the version of another group or extra if that is new enough."""
     version = requirements.elsewhere.get(name_of(line), "")
-    return f"{name_of(line)}=={version}" if version and _allows_from(f"x=={version}", _bound(line)) else line
+    return f"{name_of(line)}=={version}" if version and allows_from(f"x=={version}", bound(line)) else line
 
 
 def _about_a_missing(pin: Pin, requirements: Requirements) -> str:
@@ -247,10 +237,6 @@ def minors_with_wheels(pins: Sequence[Pin], platform: Platform, index: Index) ->
     return found
 
 
-def _requirement_lines(file: Path) -> tuple[str, ...]:
-    return tuple(line for line in file.read_text(encoding="utf-8").splitlines() if not line.startswith("#"))
-
-
 def _locked(lines: Iterable[str]) -> list[Pin]:
     """Return the pins of a whole lock, without their markers, which are already evaluated."""
     pins = (Pin(name_of(line), re.sub(r"\s+;.*?(?=\s+--hash|$)", "", line)) for line in lines)
@@ -264,7 +250,7 @@ def _resolved(lines: Sequence[str], requirements: Requirements, platform: Platfo
     """
     pinned = [line for line in lines if PIN.match(line)]
     preferred = "\n".join((*pinned, WITH_PKG_RESOURCES, _OUR_LOCK.read_text(encoding="utf-8")))
-    wanted = [*lines, *_requirement_lines(_ENV_PY)]
+    wanted = [*lines, *requirement_lines(ENV_PY)]
     return _with_sources(wanted, platform, requirements, preferred, ())
 
 
@@ -389,150 +375,3 @@ def _read_pins(resolved: str) -> Iterator[Pin]:
 
 def _pins(text: str) -> set[tuple[str, str]]:
     return {(canonicalize_name(pin[1]), pin[2]) for pin in map(PIN.match, text.splitlines()) if pin}
-
-
-def _marker(line: str) -> Marker | None:
-    text = re.sub(r"\s--hash.*", "", line)
-    _, separator, marker = text.partition(" ;") if " ;" in text else text.partition(";")
-    if not separator or not NAME.match(line):
-        return None
-    try:
-        return Marker(marker.strip())
-    except InvalidMarker as error:
-        raise PackageError(f"{line.partition(';')[0].strip()} has a marker that cannot be read: {error}") from error
-
-
-def _applies(line: str, platform: Platform) -> bool:
-    marker = _marker(line)
-    return marker is None or marker.evaluate(environment_of(platform))
-
-
-def environment_of(platform: Platform, minor: int | None = None) -> dict[str, str]:
-    """Return the values that markers compare, for this platform, or for it with another Python."""
-    here = {name: str(value) for name, value in default_environment().items()}
-    if platform.python is None and minor is None:
-        return {**here, "extra": ""}
-    version = f"3.{platform.minor if minor is None else minor}"
-    machine = {"arm64": "aarch64", None: this_platform.machine()}.get(
-        platform.architecture, platform.architecture or ""
-    )
-    return {
-        **here,
-        "extra": "",
-        "implementation_name": "cpython",
-        "implementation_version": f"{version}.{_ANY_PATCH}",
-        "os_name": "posix",
-        "platform_machine": machine or "",
-        "platform_python_implementation": "CPython",
-        "platform_system": "Linux",
-        "python_full_version": f"{version}.{_ANY_PATCH}",
-        "python_version": version,
-        "sys_platform": "linux",
-    }
-
-
-def _refuse_what_markers_exclude(requirements: Requirements, applying: Sequence[str], platform: Platform) -> None:
-    """Refuse a lock whose markers exclude this platform, or exclude what env.py's process needs there."""
-    kept = set(map(name_of, applying))
-    named = requirements.names
-    needed = {name_of(line) for line in _requirement_lines(_ENV_PY)} & named
-    if not named or (kept and needed <= kept):
-        return
-    lost = sorted(needed - kept) or sorted(named)
-    about = [line for line in requirements.lines if name_of(line) in lost]
-    fitting = [minor for minor in MINORS if any(_holds(line, platform, minor) for line in about)]
-    runtimes = " or ".join(f"python3.{minor}" for minor in fitting)
-    advice = f"build for {runtimes} (the stage's setting `runtime`)" if fitting else "lock it for this Python"
-    raise PackageError(
-        f"the markers in {requirements.lock.name} exclude {', '.join(lost[:3])} for {platform}; {advice}"
-    )
-
-
-def _holds(line: str, platform: Platform, minor: int) -> bool:
-    marker = _marker(line)
-    return marker is None or marker.evaluate(environment_of(platform, minor))
-
-
-def _refuse_what_is_too_old(lines: Sequence[str], lock: Path) -> None:
-    """Refuse a lock that allows only older versions than the process of env.py works with, and name all of them."""
-    theirs, needed = list[str](), list[str]()
-    for ours in map(Requirement, _requirement_lines(_ENV_PY)):
-        for line in lines:
-            if name_of(line) == canonicalize_name(ours.name) and not _allows_from(line, _bound(str(ours))):
-                theirs.append(re.sub(r"\s*[;\\].*|\s+--hash.*", "", line))
-                needed.append(str(ours))
-    if theirs:
-        raise PackageError(
-            f"{lock.name} has {' and '.join(theirs)}, but the function needs {' and '.join(needed)}; upgrade"
-            f" {'it' if len(theirs) == 1 else 'them'} in the backend and lock again"
-        )
-
-
-def _refuse_what_is_too_old_for(platform: Platform, lines: Sequence[str], lock: Path) -> None:
-    """Refuse an SQLAlchemy that has wheels for any Python, and cannot be imported in this one."""
-    locked = next((found[2] for line in lines if name_of(line) == "sqlalchemy" and (found := PIN.match(line))), None)
-    is_old = locked is not None and Version("2.0") <= Version(locked) < _SQLALCHEMY_FOR_3_13
-    if is_old and platform.minor >= _REFUSES_OLD_SQLALCHEMY:
-        raise PackageError(
-            f"{lock.name} has sqlalchemy {locked}, which cannot be imported in Python 3.13 and later, and the package"
-            f" is for {platform}; build for Python 3.12 (the stage's setting `runtime`: python3.12, or"
-            f" PYTHON_VERSION=3.12), or lock sqlalchemy {_SQLALCHEMY_FOR_3_13} or later"
-        )
-
-
-def _bound(line: str) -> str:
-    """Return the oldest release that a requirement of env.py's process allows."""
-    [bound] = Requirement(line).specifier
-    return bound.version
-
-
-def _allows_from(line: str, oldest: str) -> bool:
-    """Return whether a requirement allows any release from this one on."""
-    if pin := PIN.match(line):
-        with contextlib.suppress(InvalidVersion):  # such as ==1.4.*
-            return Version(pin[2]) >= Version(oldest)
-    specifiers = re.search(r"[<>=!~].*", re.sub(r"\s*[;\\@].*|\s+--hash.*", "", line))
-    try:
-        allowed = SpecifierSet(specifiers[0] if specifiers else "")
-        bounds = [oldest, *(each.version.removesuffix(".*") for each in allowed)]
-        # If the range allows a version >= oldest, it allows one of its bounds or the release after a bound.
-        releases = [Version(text) for bound in bounds for text in (bound, f"{bound}.1")]
-    except (InvalidSpecifier, InvalidVersion):
-        return True  # uv reports the error
-    return any(allowed.contains(each, prereleases=True) for each in releases if each >= Version(oldest))
-
-
-def _refuse_another_python(requirements: Requirements, platform: Platform) -> None:
-    # A lock omits markers that hold for all its Pythons. For another Python it may pin wrong versions.
-    if not requirements.python or allows(requirements.python, platform.minor):
-        return
-    fitting = [minor for minor in MINORS if allows(requirements.python, minor)]
-    runtimes = " or ".join(f"3.{minor}" for minor in fitting)
-    # The newest may lack wheels that this one has.
-    nearest = min(fitting, key=lambda minor: abs(minor - platform.minor), default=None)
-    lower = re.fullmatch(r">=\s*3\.(\d+)", requirements.python)
-    pythons = f"Python 3.{lower[1]} and later" if lower else f"Python {requirements.python.replace('||', ' or ')}"
-    advice = (
-        f"build for Python {runtimes} (the stage's setting `runtime`: python3.{nearest}, or PYTHON_VERSION=3.{nearest})"
-        if fitting
-        else f"Lambda's runtimes are 3.{MINORS[0]} to 3.{MINORS[-1]}: change the range in the backend and lock again"
-    )
-    if platform.python is None and fitting:
-        advice += on_this_machine(fitting)
-    raise PackageError(f"{requirements.lock.name} is for {pythons}, but the package is for {platform}; {advice}")
-
-
-def on_this_machine(fitting: Sequence[int]) -> str:
-    """Return advice to rebuild .venv, whose Python runs the local cloud's function, for one of these minors."""
-    here = next((found for minor in fitting if (found := find_interpreter(this_machine(minor)))), None)
-    python = here.executable if here else f"python3.{fitting[-1]}"
-    return f"; for the local cloud, whose function runs with .venv: rm -rf .venv && make migrate PYTHON={python}"
-
-
-def allows(pythons: str, minor: int) -> bool:
-    """Return whether a range of Pythons, with ``||`` between alternatives, contains a patch release of 3.``minor``."""
-    try:
-        ranges = [SpecifierSet(one.strip()) for one in pythons.split("||")]
-    except InvalidSpecifier:
-        return True  # in no form that is known; the wheels decide
-    return any(one.contains(f"3.{minor}.{patch}") for one in ranges for patch in range(_ANY_PATCH + 1))

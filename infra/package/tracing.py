@@ -16,12 +16,13 @@ from packaging.utils import canonicalize_name
 
 from infra.package import distributions, libraries
 from infra.package.bytecode import find_interpreter
+from infra.package.compatibility import allows
 from infra.package.distributions import Needs
 from infra.package.errors import PackageError
 from infra.package.imports import Files, imported_names
 from infra.package.layout import LAMBDAS_LIBRARIES, LIBRARIES
 from infra.package.package_platform import Platform, this_machine
-from infra.package.resolving import allows, backend_pins, function_pins, pins_of_lambda
+from infra.package.resolving import backend_pins, function_pins, pins_of_lambda
 from infra.package.uv_tool import Index
 
 if TYPE_CHECKING:

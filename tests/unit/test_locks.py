@@ -9,13 +9,14 @@ import pytest
 from packaging.markers import Marker
 
 from infra.package import Platform
+from infra.package.compatibility import allows, allows_from
 from infra.package.errors import PackageError
 from infra.package.indexes import index_of
 from infra.package.lock_discovery import find as find_lock
 from infra.package.lock_discovery import python_of
 from infra.package.lock_readers import read_lock
 from infra.package.requirements import Requirements, read_requirements
-from infra.package.resolving import _allows_from, allows, backend_pins
+from infra.package.resolving import backend_pins
 from infra.package.uv_tool import Index
 from tests.support.backends import write
 
@@ -299,7 +300,7 @@ def test_alembic_in_a_group_of_the_lock_has_the_locked_version(tmp_path: Path) -
     ],
 )  # fmt: skip
 def test_a_range_that_allows_any_release_from_the_oldest_on_is_not_too_old(range_: str, *, allowed: bool) -> None:
-    assert _allows_from(f"sqlalchemy[asyncio]{range_} ; python_version > '3'", "1.4.24") == allowed
+    assert allows_from(f"sqlalchemy[asyncio]{range_} ; python_version > '3'", "1.4.24") == allowed
 
 
 @pytest.mark.parametrize(
