@@ -62,7 +62,7 @@ class _Part:
 class Branches:
     """The parts of one revision's upgrade. ``ran`` are the numbers of those that ran.
 
-    ``source`` is that of its module without ``downgrade()``.
+    ``source`` is that of ``upgrade()``.
     """
 
     parts: list[_Part] = field(default_factory=list)
@@ -90,19 +90,17 @@ def load(path: Path) -> tuple[ModuleType, Branches]:
     assert spec is not None  # noqa: S101 - it is a file
     module = module_from_spec(spec)
     tree = ast.parse(path.read_bytes(), str(path))
-    branches = Branches(source=_without_downgrade(tree, path))
+    branches = Branches(source=_of_upgrade(tree, path))
     _Marking(tree, branches).mark()
     module.__dict__[_MARK] = branches.ran.add
     exec(compile(tree, str(path), "exec"), module.__dict__)  # noqa: S102 - as an import does
     return module, branches
 
 
-def _without_downgrade(tree: ast.Module, path: Path) -> str:
-    lines = path.read_bytes().decode(errors="replace").splitlines()
-    for node in tree.body:
-        if isinstance(node, ast.FunctionDef) and node.name == "downgrade":
-            lines[node.lineno - 1 : node.end_lineno] = [""] * ((node.end_lineno or node.lineno) - node.lineno + 1)
-    return "\n".join(lines)
+def _of_upgrade(tree: ast.Module, path: Path) -> str:
+    text = path.read_bytes().decode(errors="replace")
+    found = (node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == "upgrade")
+    return next((ast.get_source_segment(text, node) or "" for node in found), "")
 
 
 class _Marking:

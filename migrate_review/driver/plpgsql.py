@@ -100,7 +100,7 @@ def is_there_already(error: Any) -> bool:  # noqa: ANN401 - any driver's
 def marked(sql: str, revision: str = "") -> Marked | None:
     """Return a text with marks in its blocks of PL/pgSQL; None if none has a branch that changes anything.
 
-    ``revision`` is the source of the revision's upgrade, which says what functions it drops again.
+    ``revision`` is the source of the revision's ``upgrade()``, which says what functions it drops again.
     """
     if not _HAS_BLOCK.search(sql):
         return None
@@ -132,8 +132,10 @@ def _is_helper(routine: re.Match[str], revision: str) -> bool:
         return False
     if (routine["schema"] or "").lower() == "pg_temp.":
         return True
-    drop = rf"\bDROP\s+(FUNCTION|PROCEDURE|ROUTINE)\s+(IF\s+EXISTS\s+)?(\w+\.)?{routine['name']}\b"
-    return re.search(drop, revision, re.IGNORECASE) is not None
+    # A DROP before the CREATE, or in downgrade(), is that of a function that stays.
+    named = rf"\s+(FUNCTION|PROCEDURE|ROUTINE)\s+(IF\s+EXISTS\s+)?(\w+\.)?{routine['name']}\b"
+    made = [*re.finditer(rf"\bCREATE(\s+OR\s+REPLACE)?{named}", revision, re.IGNORECASE)]
+    return bool(made) and re.search(rf"\bDROP{named}", revision[made[-1].end() :], re.IGNORECASE) is not None
 
 
 @dataclass
@@ -179,8 +181,9 @@ class _Reader:
         numbers = range(first, self.count + 1)
         ran = ", ".join(f"CASE WHEN {each == called} OR review_{each} THEN '{each}' END" for each in numbers)
         known = f"nullif(pg_catalog.current_setting('{setting}', true), '')"
-        publish = f"PERFORM pg_catalog.set_config('{setting}', pg_catalog.concat_ws(',', {known}, {ran}), false);"
-        variables = " ".join(f"review_{each} boolean;" for each in numbers)
+        # An assignment, because PERFORM would set FOUND, which a function may return.
+        publish = f"review_ran := pg_catalog.set_config('{setting}', pg_catalog.concat_ws(',', {known}, {ran}), false);"
+        variables = " ".join(("review_ran text;", *(f"review_{each} boolean;" for each in numbers)))
         body = self._with_marks(publish).rstrip().removesuffix(";")
         return f"DECLARE {variables} BEGIN {body}; {publish} END"
 

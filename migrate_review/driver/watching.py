@@ -216,6 +216,8 @@ class Watch:
                 self._note_unseen(conn, self._before)
         self._is_first = False
         self._marked = plpgsql.marked(statement, self.source)
+        if self._marked is not None and self._is_overloaded(conn, self._marked):
+            self._marked = None
         self._began = time.perf_counter()
         return (statement if self._marked is None else self._marked.sql), parameters
 
@@ -269,6 +271,11 @@ class Watch:
             name = block["procedure"].strip().rpartition(".")[2].strip('"').replace("'", "''")
             sql = self._ask(conn, _SOURCE.format(name=name))
         return _BOUNDED.search(sql) is not None and _COMMITS.search(sql) is not None
+
+    def _is_overloaded(self, conn: Any, marked: plpgsql.Marked) -> bool:  # noqa: ANN401
+        """Return whether a function of the same name is there already: the revision may drop that one and keep this."""
+        names = ", ".join(f"'{name.lower()}'" for name in marked.names.values())
+        return bool(names) and self._ask(conn, f"SELECT EXISTS (SELECT FROM pg_proc WHERE proname IN ({names}))")  # noqa: S608 - words
 
     def _note_left_out(self, conn: Any, marked: plpgsql.Marked) -> None:  # noqa: ANN401
         ran = self._ask(conn, f"SELECT current_setting('{marked.setting}', true)")

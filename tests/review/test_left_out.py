@@ -170,6 +170,16 @@ NOTHING_LEFT_OUT = {
     "function_that_ran": sql(FUNCTION.format("true"), "SELECT work()", "DROP FUNCTION work()"),
     "function_that_is_not_called": sql(FUNCTION.format("false"), "DROP FUNCTION work()"),
     "function_that_stays": sql(FUNCTION.format("false"), "SELECT work()"),
+    "function_that_is_replaced": sql("DROP FUNCTION IF EXISTS work()", FUNCTION.format("false"), "SELECT work()"),
+    "function_of_other_parameters": sql(
+        "CREATE FUNCTION work(a int) RETURNS int LANGUAGE sql RETURN a",
+        FUNCTION.format("false"), "SELECT work()", "DROP FUNCTION work(int)",
+    ),
+    "function_that_returns_found": sql(
+        "CREATE FUNCTION work() RETURNS bool LANGUAGE plpgsql AS $$ BEGIN"
+        " IF true THEN DELETE FROM people WHERE false; END IF; RETURN FOUND; END $$",
+        "SELECT 1 / CASE WHEN work() THEN 0 ELSE 1 END", "DROP FUNCTION work()",
+    ),
     "table_that_is_made_again": sql(
         "DROP TABLE IF EXISTS staff; CREATE TABLE staff (id int)", "DROP TABLE IF EXISTS staff"
     ),
