@@ -269,15 +269,11 @@ def test_cdk_synth_prints_a_stages_template_without_an_aws_account(synthesized: 
     assert synthesized.function["FunctionName"] == "template-saas-api-migrate-lambda-dev"
 
 
-def test_the_same_tree_on_another_path_gives_the_same_template_and_package(
-    checkout: Path, synthesized: Stack, tmp_path: Path
-) -> None:
-    again = synth(checkout, "-c", "stage=dev", "--json")
+def test_the_same_tree_on_another_path_gives_the_same_template_and_package(synthesized: Stack, tmp_path: Path) -> None:
     elsewhere = synth(copy_checkout(tmp_path / "somewhere else" / "copy"), "-c", "stage=dev", "--json")
 
-    assert (again.returncode, elsewhere.returncode) == (0, 0), elsewhere.stderr
+    assert elsewhere.returncode == 0, elsewhere.stderr
     assert synthesized.function["Code"]["S3Key"]  # named by the digest of what is in the package
-    assert json.dumps(json.loads(again.stdout)) == synthesized.text
     assert json.dumps(json.loads(elsewhere.stdout)) == synthesized.text
 
 
