@@ -73,6 +73,12 @@ class Measurement:
             self.position.start_over()
             text = " ".join(str(error).split())
             return self._not_run(revision, f"a statement of the review itself failed with it: {text}")
+        except EnvPyError as error:
+            if not self.position.tree.ancestors(revision):
+                raise
+            # It ran on the empty database, so a revision has changed something that every session meets.
+            self.position.start_over()
+            return self._not_run(revision, f"env.py no longer runs after the revisions before this one: {error}")
 
     def _measured(self, revision: str) -> Observation:
         if revision in (self.position.begins_with or ()):

@@ -206,6 +206,7 @@ def test_a_revision_that_breaks_the_reviews_own_work_is_reported_and_the_others_
             down="people",
         ),
         Rev("index", sql("CREATE INDEX ix_people ON people (email, id)"), sql("DROP INDEX ix_people"), down="people"),
+        Rev("after_no_schema", sql("CREATE TABLE public.more (id bigint PRIMARY KEY)"), down="no_schema"),
     ]
     _, by_id = reviewed(write_tree(tmp_path / "backend", revisions), postgres_server)
 
@@ -213,6 +214,8 @@ def test_a_revision_that_breaks_the_reviews_own_work_is_reported_and_the_others_
     assert "a statement of the review itself failed with it: no DDL" in messages(by_id["no_ddl"])
     assert rules(by_id["no_schema"])["downgrade-fails"] == "error"
     assert rules(by_id["no_schema"])["settings-changed"] == "warning"
+    assert rules(by_id["after_no_schema"])["not-measured"] == "error"
+    assert "env.py no longer runs after the revisions before this one" in messages(by_id["after_no_schema"])
     assert rules(by_id["index"])["require-concurrent-index-creation"] == "error"
 
 
