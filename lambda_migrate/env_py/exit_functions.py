@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import atexit
 import inspect
+import os
 import sys
 from contextlib import contextmanager
 from functools import partial
@@ -15,6 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+
+class _Ended(BaseException):
+    """An exit function has called ``os._exit()``."""
 
 
 @contextmanager
@@ -40,11 +45,35 @@ def run_exit_functions(folder: Path) -> Iterator[None]:
     try:
         yield
     finally:
+        code = _run(registered)
+    if code:
+        raise SystemExit(code)
+
+
+def _run(registered: list[partial[Any]]) -> int:
+    """Run the functions, and return the exit code that one of them gave to ``os._exit()``, or 0.
+
+    That function ends the others, as in Python itself, but not this process, which has to report how env.py ended.
+    """
+    exit_at_once, process = os._exit, os.getpid()
+
+    def end(code: int) -> None:
+        if os.getpid() != process:  # a fork of this process
+            exit_at_once(code)
+        raise _Ended(code)
+
+    os._exit = end  # type: ignore[assignment]
+    try:
         while registered:
             try:
                 registered.pop()()
-            except (Exception, SystemExit) as error:  # noqa: BLE001 - as Python itself
+            except _Ended as ended:
+                return int(ended.args[0])
+            except BaseException as error:  # noqa: BLE001 - as Python itself
                 print(f"{type(error).__name__} in an exit function: {error}", file=sys.stderr)  # noqa: T201
+        return 0
+    finally:
+        os._exit = exit_at_once
 
 
 def _is_below(function: Callable[..., Any], folder: Path) -> bool:

@@ -154,7 +154,7 @@ def _schemas(
                     "Lambda's timeout came before the default schemas of the targets were known: give each its `schema`"
                 )
             try:
-                schema, error = _default_schema(invocation, tenant), None
+                schema, error, silent = _default_schema(invocation, tenant), None, 0
             except (DatabaseUnavailable, SecretUnavailable) as unavailable:
                 error = unavailable
                 silent += isinstance(unavailable, DatabaseUnavailable)

@@ -29,6 +29,9 @@ _PUBLIC = "public"
 _EXTRA = "schema ", "extension "
 # As quote_ident writes it.
 _IDENTIFIER = r'(?:"(?:[^"]|"")*"|[a-z_][a-z0-9_]*)'
+_OF_TABLE = re.compile(
+    rf"table (.+)|column ({_IDENTIFIER}(?:\.{_IDENTIFIER})?)\.{_IDENTIFIER}|[a-z]+ {_IDENTIFIER} on (.+)", re.DOTALL
+)
 # Another look may succeed.
 _BUSY = (psycopg2.errors.QueryCanceled, psycopg2.errors.LockNotAvailable, psycopg2.errors.DeadlockDetected)
 
@@ -178,7 +181,7 @@ def compare(
         return Comparison("unknown", reason=reason, is_busy=isinstance(error, _BUSY))
     if not everything and objects is not None:
         objects = {name: digest for name, digest in objects.items() if not name.startswith("extension ")}
-    found = _known_to(objects, schema) if objects is not None else dict(schema.objects)
+    found = known_to(objects, schema) if objects is not None else dict(schema.objects)
     print_ = fingerprint(found)
     if objects is None:
         return (
@@ -200,7 +203,7 @@ def _different(objects: Mapping[str, str], found: Mapping[str, str]) -> dict[str
     return different
 
 
-def _known_to(objects: Mapping[str, str], schema: Schema) -> dict[str, str]:
+def known_to(objects: Mapping[str, str], schema: Schema) -> dict[str, str]:
     """Return the objects without the schemas, extensions and partitions that are not in ``objects``.
 
     Nor does it return their content. Partitions are made at any time, often by a job.
@@ -218,17 +221,20 @@ def _known_to(objects: Mapping[str, str], schema: Schema) -> dict[str, str]:
         if schemas
         else None
     )
-    others = "|".join(re.escape(name) for name in schema.partitions if f"table {name}" not in objects)
-    of_partition = re.compile(
-        rf"table (?:{others})|column (?:{others})\.{_IDENTIFIER}|[a-z]+ {_IDENTIFIER} on (?:{others})"
-    )
+    others = {name for name in schema.partitions if f"table {name}" not in objects}
     return {
         name: digest
         for name, digest in found.items()
         if name not in foreign
         and not (inside is not None and inside.match(name))
-        and not (others and of_partition.fullmatch(name))
+        and not (others and _table_of(name) in others)
     }
+
+
+def _table_of(name: str) -> str | None:
+    """Return the table of an object by its name, None if the object is of no table."""
+    found = _OF_TABLE.fullmatch(name)
+    return found[found.lastindex or 0] if found else None
 
 
 def _read(session: Session, home: str, version_table: str, *, everything: bool, timeout_ms: int) -> Schema:

@@ -14,12 +14,13 @@ from lambda_migrate.invocation.errors import ConfigurationError
 from lambda_migrate.invocation.invocation import Invocation
 from lambda_migrate.invocation.request import parse_request
 from lambda_migrate.invocation.settings import read_settings
+from tests.support.bystander import administer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from localcloud.emulator import Emulator
-    from localcloud.postgres import Database
+    from localcloud.postgres import Database, Server
 
 
 @pytest.fixture
@@ -67,3 +68,18 @@ def test_a_server_that_does_not_answer_is_asked_for_few_of_its_default_schemas(
 
     assert [bool(tenant.problem) for tenant in found] == [True] * 20
     assert began - invocation.deadline.left() < 10, "each attempt takes a second"
+
+
+@pytest.mark.stress
+def test_logins_that_find_no_free_session_between_others_are_no_silent_server(
+    invocation: Invocation, database: Database, postgres_server: Server, put_secret: Callable[[object], str]
+) -> None:
+    administer(postgres_server, f"ALTER ROLE {database.user} CONNECTION LIMIT 0")
+    refused = {**database.secret, "password": "another"}
+    secrets = [database.secret, refused] * 4
+    tenants = [Tenant(f"t{number}", {"secret_id": put_secret(secret)}) for number, secret in enumerate(secrets)]
+
+    found = places.placed(invocation, tenants)
+
+    # A refused password fails when its turn comes, and says so.
+    assert [bool(tenant.problem) for tenant in found] == [True, False] * 4
