@@ -22,7 +22,7 @@ from urllib.parse import quote
 REDACTED = "***"
 # The value of a variable with such a name may be a secret.
 SECRET_NAME = re.compile(
-    r"SECRET|PASS|PWD|TOKEN|KEY|CREDENTIAL|AUTH(?!OR)|SALT|PRIVATE|LICEN[CS]E|SIGNATURE", re.IGNORECASE
+    r"SECRET|PASS|PWD|TOKEN|KEY|CREDENTIAL|AUTH(?!ORS?(?![A-Z]))|SALT|PRIVATE|LICEN[CS]E|SIGNATURE", re.IGNORECASE
 )
 
 # Shorter secrets would blank out half of every line, and are easy to guess.

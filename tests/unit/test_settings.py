@@ -128,6 +128,8 @@ def test_iam_without_a_secret_names_the_variable_that_is_missing(name: str) -> N
     [
         ("STRIPE", "sk_live_9f8a7d6c", ["sk_live_9f8a7d6c"]),
         ("API_KEY", "plainword", ["plainword"]),
+        ("AUTHORIZATION", "Basic plain", ["Basic plain"]),
+        ("REVISION_AUTHOR", "migrations", []),
         ("PHRASE", "correcthorsebatterystaple", ["correcthorsebatterystaple"]),
         ("DSN", "{url}?key=9f8a7d6c5b", ["?key=9f8a7d6c5b"]),
         ("APP_SECRET", "{password}", []),
