@@ -134,8 +134,11 @@ def _refuse_what_is_too_old(lines: Sequence[str], lock: Path) -> None:
 
 def _refuse_what_is_too_old_for(platform: Platform, lines: Sequence[str], lock: Path) -> None:
     """Refuse an SQLAlchemy that has wheels for any Python, and cannot be imported in this one."""
-    locked = next((found[2] for line in lines if name_of(line) == "sqlalchemy" and (found := PIN.match(line))), None)
-    is_old = locked is not None and Version("2.0") <= Version(locked) < _SQLALCHEMY_FOR_3_13
+    locked = next((found[2] for line in lines if name_of(line) == "sqlalchemy" and (found := PIN.match(line))), "")
+    try:
+        is_old = Version("2.0") <= Version(locked) < _SQLALCHEMY_FOR_3_13
+    except InvalidVersion:
+        return  # it is not pinned: ==2.0.* allows newer ones
     if is_old and platform.minor >= _REFUSES_OLD_SQLALCHEMY:
         raise PackageError(
             f"{lock.name} has sqlalchemy {locked}, which cannot be imported in Python 3.13 and later, and the package"

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
+from packaging.utils import canonicalize_name
+
 from infra.package import lock_readers, project_table
 from infra.package.errors import PackageError
 from infra.package.project_table import PYPROJECT, UV_LOCK, folders_above
@@ -12,6 +14,7 @@ from infra.package.uv_messages import listed
 from infra.package.uv_tool import read_toml
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
 LOCKS = (UV_LOCK, "requirements.txt", *lock_readers.READERS)
@@ -28,6 +31,8 @@ _OF_A_BACKEND = re.compile(
     rb"^\s*(?:-r\b|--requirement\b|(?:sqlalchemy|alembic|sqlmodel|flask[-_](?:sqlalchemy|migrate))\b)",
     re.IGNORECASE | re.MULTILINE,
 )
+_INCLUDES = re.compile(rb"^\s*(?:-r|--requirement)\b", re.MULTILINE)
+_NAMED = re.compile(rb"^\s*([A-Za-z0-9][\w.-]*)", re.MULTILINE | re.ASCII)
 _PRODUCTION = re.compile(r"(?<![a-z])prod", re.IGNORECASE)
 
 
@@ -46,12 +51,10 @@ def find(backend: Path, beside: Path | None = None) -> Path:
     folders = (*within, *folders_above(backend))
     # A requirements file of the repository may be that of another part of it. The project's own list is nearer.
     own = next(filter(project_table.is_project, within), backend) / PYPROJECT
-    lists_its_own = project_table.lists_dependencies(own) and project_table.dependencies_of(own)
+    lists = project_table.dependencies_of(own) if project_table.lists_dependencies(own) else []
     for folder in folders:
-        passed_over = {"requirements.txt"} if lists_its_own and folder not in within else set[str]()
-        if found := next(
-            (folder / name for name in LOCKS if name not in passed_over and _is_lock(folder / name)), None
-        ):
+        locks = (folder / name for name in LOCKS if _is_lock(folder / name))
+        if found := next((lock for lock in locks if folder in within or _may_be_for(lock, lists)), None):
             return found
     project = next(filter(project_table.is_project, folders), backend) / PYPROJECT
     if project_table.lists_dependencies(project) and project_table.dependencies_of(project):
@@ -67,6 +70,15 @@ def find(backend: Path, beside: Path | None = None) -> Path:
             f" package: REQUIREMENTS={names[0]})"
         )
     raise PackageError(f"{nothing}; write one with: {locking(backend)}")
+
+
+def _may_be_for(lock: Path, dependencies: Sequence[str]) -> bool:
+    """Return whether a lock above a project may be for it: a requirements file names each of its dependencies."""
+    if lock.name != "requirements.txt":
+        return True
+    content = lock.read_bytes()
+    named = {canonicalize_name(name.decode()) for name in _NAMED.findall(content)}
+    return _INCLUDES.search(content) is not None or named.issuperset(project_table.names_in(dependencies))
 
 
 def _other_names(folder: Path) -> list[Path]:

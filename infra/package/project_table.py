@@ -81,6 +81,11 @@ def dependencies_of(pyproject: Path, extras: Sequence[str] = ()) -> list[str]:
     return found
 
 
+def names_in(dependencies: Sequence[str]) -> list[str]:
+    """Return the names of a project's dependencies in their normal form."""
+    return [canonicalize_name(found[1]) for found in map(_REQUIREMENT.match, dependencies) if found]
+
+
 def folders_above(folder: Path) -> Iterator[Path]:
     """Yield the folders above a backend up to the root of its repository."""
     above: list[Path] = []
@@ -129,5 +134,4 @@ def _of_sources(pyproject: Path, lines: Sequence[str]) -> list[str]:
     folders = (pyproject.parent, *folders_above(pyproject.parent))
     tables = [_table(_read(folder / PYPROJECT), "tool", "uv", "sources") for folder in folders]
     sources = {canonicalize_name(name) for table in tables for name in table}
-    names = [canonicalize_name(found[1]) for found in map(_REQUIREMENT.match, lines) if found]
-    return [name for name in names if name in sources]
+    return [name for name in names_in(lines) if name in sources]
