@@ -208,7 +208,6 @@ class _SessionChecks:
         self._invocation = invocation
         self._session = session
         self._recorded = recorded
-        self._deadline = session.deadline.until(session.deadline.left() * _SHARE)
         self._most = None if mode == "enforce" else invocation.settings.preflight_max_scan_mb * _MB
         self._locked: dict[str, None] = {}
         self._queries: PreflightQueries | None = None
@@ -218,12 +217,11 @@ class _SessionChecks:
         settings = self._invocation.settings
         tree = manifest.tree_of(settings)
         acknowledged = reviewed.acknowledged(tree) if tree is not None else {}
+        deadline = self._session.deadline.until(self._session.deadline.left() * _SHARE)
         found = []
         for each in pending:
             schema = each.schema or self._invocation.schema or self._session.default_schema or _PUBLIC
-            self._queries = PreflightQueries(
-                self._session, schema, settings.preflight_timeout_ms, self._most, self._deadline
-            )
+            self._queries = PreflightQueries(self._session, schema, settings.preflight_timeout_ms, self._most, deadline)
             earlier: list[Mapping[str, Any]] = []
             all_recorded = True
             for revision in each.revisions:

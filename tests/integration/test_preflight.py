@@ -274,6 +274,21 @@ def test_an_enforced_preflight_refuses_before_anything_runs(
     assert runner.invoke(tree, {"preflight": "warn"}).payload["revision"] == "c3"
 
 
+@pytest.mark.stress
+def test_a_slow_env_py_leaves_its_share_of_the_time_to_an_enforced_preflight(
+    runner: Runner, database: Database, tmp_path: Path
+) -> None:
+    at_base(runner, tmp_path, database, "INSERT INTO users VALUES (1, NULL, NULL, NULL)")
+    tree = recorded(tmp_path / "tree", [Rev("b2", sql("SELECT 1"))], {"b2": measured(NOT_NULL)})
+    env_py = tree / "alembic" / "env.py"
+    env_py.write_text(f"import time\ntime.sleep(8)\n{env_py.read_text()}")
+
+    # With arguments, only env.py can show its version table.
+    answer = runner.start(tree, timeout_s=24, ALEMBIC_X='{"a": "b"}').invoke({"preflight": "enforce"})
+
+    assert answer.error_type == "PreflightFailed", answer.payload
+
+
 def test_an_acknowledged_finding_acknowledges_its_counterpart(
     runner: Runner, database: Database, tmp_path: Path
 ) -> None:
