@@ -90,13 +90,13 @@ $(CURDIR)/node_modules/.dev: $(CURDIR)/node_modules/.ready
 $(LOCAL)/%/.ready: localcloud/%.txt $(VENV)/.ready
 	@echo "Installing $* into .local/$*"
 	@uv venv --quiet --clear --no-project --python "$$($(BIN)/python -c 'import sys; print(sys._base_executable)')" $(LOCAL)/$*
-	@uv pip sync --quiet --require-hashes --compile-bytecode --python $(LOCAL)/$*/bin/python localcloud/$*.txt
+	@$(call slowly,uv pip sync --quiet --require-hashes --compile-bytecode --python $(LOCAL)/$*/bin/python localcloud/$*.txt)
 	@touch $@
 
 $(LOCAL)/site/.ready: docs/site/requirements.txt $(VENV)/.ready
 	@echo "Installing MkDocs into .local/site"
 	@uv venv --quiet --clear --no-project --python "$$($(BIN)/python -c 'import sys; print(sys._base_executable)')" $(@D)
-	@uv pip sync --quiet --require-hashes --python $(@D)/bin/python $<
+	@$(call slowly,uv pip sync --quiet --require-hashes --python $(@D)/bin/python $<)
 	@touch $@
 
 # The alternatives in the benchmarks. The other commands have their own environment. The libraries of the other
@@ -104,7 +104,7 @@ $(LOCAL)/site/.ready: docs/site/requirements.txt $(VENV)/.ready
 $(LOCAL)/bench/peers/.ready: benchmarks/peers.txt $(VENV)/.ready
 	@echo "Installing the benchmarks' peers into .local/bench/peers"
 	@uv venv --quiet --clear --no-project --python "$$($(BIN)/python -c 'import sys; print(sys._base_executable)')" $(@D)
-	@uv pip sync --quiet --require-hashes --compile-bytecode --python $(@D)/bin/python benchmarks/peers.txt
+	@$(call slowly,uv pip sync --quiet --require-hashes --compile-bytecode --python $(@D)/bin/python benchmarks/peers.txt)
 	@touch $@
 
 $(LOCAL)/bench/naive/.ready $(LOCAL)/bench/bare/.ready: $(LOCAL)/bench/%/.ready: benchmarks/%.txt $(VENV)/.ready
@@ -117,7 +117,7 @@ $(LOCAL)/bench/naive/.ready $(LOCAL)/bench/bare/.ready: $(LOCAL)/bench/%/.ready:
 .PHONY: migrate
 migrate: $(CLOUD) ## Deploy stage local to a cloud on this machine and migrate its database: make migrate [BACKEND=../my-api] [ENV=../my-api/.env]
 	@python -m demo.migrate $(CHOSEN)
-	@rm -rf $(SERVED)
+	@$(call slowly,rm -rf $(SERVED))
 
 .PHONY: rollout
 rollout: $(CLOUD) ## Roll out over thirty tenants, each with a database, on this machine; prints the path of the report
@@ -237,7 +237,7 @@ audit: $(TOOLS) $(LOCAL)/audit/.ready ## Check the pinned packages for known vul
 .PHONY: docs
 docs: $(LOCAL)/site/.ready ## Build docs/ as a site in .local/site/html; a broken link is an error
 	@# Without --quiet, which would hide warnings from --strict.
-	@NO_MKDOCS_2_WARNING=1 $(LOCAL)/site/bin/mkdocs build --strict > $(LOCAL)/site/log.txt 2>&1 || { cat $(LOCAL)/site/log.txt >&2; exit 1; }
+	@$(call slowly,NO_MKDOCS_2_WARNING=1 $(LOCAL)/site/bin/mkdocs build --strict > $(LOCAL)/site/log.txt 2>&1 || { cat $(LOCAL)/site/log.txt >&2; exit 1; })
 	@echo "The site is in .local/site/html: open index.html there"
 
 # --- upkeep ---

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from infra.package import Package, Platform, Selection, build
 from lambda_migrate.database.credentials import Credentials
+from lambda_migrate.revisions.manifest import defaults
 from localcloud import cloud
 from migrate_cli import stages
 
@@ -73,6 +74,11 @@ class Backend:
             unfinished=unfinished,
         )
         return build(self.folder, ROOT / ".local" / "package" / name, Platform(), stage.alembic_config, {}, selection)
+
+    def driver(self, built: Package) -> str:
+        """Return the DB_DRIVER for env.py, as the function would set it: the backend's own, or the one in its lock."""
+        found = defaults(built.directory).get("DB_DRIVER", "postgresql+psycopg2")
+        return self.environment.get("DB_DRIVER") or found
 
     def with_database_env(self, suggested: Mapping[str, str]) -> dict[str, str]:
         """Return its variables, with the suggested DATABASE_ENV if it has none."""

@@ -70,7 +70,6 @@ def _another(one: Backend, alembic: list[str]) -> int:
     built = one.package("develop", unfinished=True)
     manifest = json.loads((built.directory / "manifest.json").read_text(encoding="utf-8"))
     variables = one.with_database_env(built.database_env)
-    driver = variables.get("DB_DRIVER") or f"postgresql+{(manifest['drivers'] or ['psycopg2'])[0]}"
     database = cloud.development(ROOT, f"{one.database}_dev")
     config = one.folder / Path(manifest["config"]).relative_to("backend")
     # The manifest has the folder only if it is not that of the configuration.
@@ -79,7 +78,7 @@ def _another(one: Backend, alembic: list[str]) -> int:
     environment = {
         **os.environ,
         **variables,
-        **address(database, driver, variables.get("DATABASE_ENV", "")),
+        **address(database, one.driver(built), variables.get("DATABASE_ENV", "")),
         "PYTHONPATH": os.pathsep.join(map(str, path)),
         # The developer's .env may have the address of another database. The function does not read it either.
         "FLASK_SKIP_DOTENV": "1",

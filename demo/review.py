@@ -25,7 +25,11 @@ def main() -> None:
         if not one.is_ours:
             built = one.package("review")
             libraries = [str(built.directory / "backend-libraries"), os.environ.get("PYTHONPATH", "")]
-            environment |= {**one.with_database_env(built.database_env), "PYTHONPATH": os.pathsep.join(libraries)}
+            environment |= {
+                "DB_DRIVER": one.driver(built),
+                **one.with_database_env(built.database_env),
+                "PYTHONPATH": os.pathsep.join(libraries),
+            }
             arguments += ["--backend", str(one.folder), "--python", sys.executable]
     except (BackendError, PackageError) as error:
         sys.exit(f"error: {error}")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from lambda_migrate.invocation.suggestions import database_env, to_paste
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Mapping
 
 # How starlette, decouple, environs, django-environ and dynaconf name a variable that is not set.
 _NAMED = (
@@ -41,7 +41,7 @@ def advice(error: BaseException, *, began: bool) -> str:
         )
     if isinstance(error, KeyError) and frames and frames[-1].filename.endswith("configparser.py"):
         return " (a section that the configuration lacks; fileConfig needs loggers, handlers and formatters)"
-    return "" if began else _about_variables(missing_variables(error))
+    return "" if began else _about_variables(error)
 
 
 def missing_variables(error: BaseException) -> list[str]:
@@ -62,7 +62,7 @@ def missing_variables(error: BaseException) -> list[str]:
         return []
 
 
-def _prefixed_fields(error: BaseException) -> tuple[Collection[str], str]:
+def _prefixed_fields(error: BaseException) -> tuple[Mapping[str, Any], str]:
     """Return the fields of the settings class that failed, and the prefix of their variables.
 
     The error has the name of the class only. The frames of its constructor have the object. A field's alias gets no
@@ -72,16 +72,33 @@ def _prefixed_fields(error: BaseException) -> tuple[Collection[str], str]:
         for name in ("__pydantic_self__", "self"):
             kind: Any = type(frame.f_locals.get(name))
             if kind.__name__ == getattr(error, "title", None):
-                return kind.model_fields, kind.model_config.get("env_prefix", "")
-    return (), ""
+                return getattr(kind, "model_fields", {}), kind.model_config.get("env_prefix", "")
+    return {}, ""
 
 
-def _about_variables(names: list[str]) -> str:
+def _about_variables(error: BaseException) -> str:
     """Return what to do about variables that env.py reads and that are not set."""
+    names = missing_variables(error)
     if not names:
         return ""
     templates = database_env(names)
+    if templates:
+        # A password or port with a default is not missing, but its default is not this database's.
+        parts = _parts_of_settings(error)
+        templates |= {name: part for name, part in parts.items() if part != "{url}" and "://" not in part}
     # A name in capitals is a variable; any other may be a key of something else.
     others = [name for name in names if name not in templates and name.isupper()]
     paste = f"; in the stage: {to_paste(templates, others)}" if templates or others else ""
     return f" (an environment variable? See DATABASE_URL_ENV and DATABASE_ENV{paste})"
+
+
+def _parts_of_settings(error: BaseException) -> dict[str, str]:
+    """Return a DATABASE_ENV for all fields of the settings class that failed, in their order."""
+    try:
+        fields, prefix = _prefixed_fields(error)
+        aliases = {name: getattr(field, "validation_alias", None) for name, field in fields.items()}
+        return database_env(
+            alias if isinstance(alias, str) else f"{prefix}{name}".upper() for name, alias in aliases.items()
+        )
+    except Exception:  # noqa: BLE001 - another library's object with these attributes
+        return {}

@@ -14,6 +14,8 @@ import pytest
 from alembic.config import Config
 from uv import find_uv_bin
 
+from demo import backend as demo_backend
+from demo import review
 from infra.package import PackageError, Platform, Selection, build, flask_app, lock_discovery
 from infra.package.data_files import named_files, unpackaged_files
 from infra.package.graph import read_graph
@@ -528,3 +530,18 @@ def test_a_source_of_uv_is_refused_only_with_the_extra_that_needs_it(tmp_path: P
     assert read_requirements(backend).lines == ("alembic>=1.13", "sqlalchemy>=2.0")
     with pytest.raises(PackageError, match=r"^pyproject\.toml takes asyncpg from tool\.uv\.sources"):
         read_requirements(backend, extras=("postgres",))
+
+
+def test_make_review_gives_env_py_the_driver_in_the_backends_lock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backend = make_backend(tmp_path / "shop", **{"requirements.txt": "alembic\nsqlalchemy\nasyncpg\n"})
+    monkeypatch.setattr(demo_backend, "ROOT", tmp_path)  # where it builds the package
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["review", "--backend", str(backend)])
+    passed: dict[str, str] = {}
+    monkeypatch.setattr("os.execvpe", lambda _file, _arguments, environment: passed.update(environment))
+
+    review.main()
+
+    assert passed["DB_DRIVER"] == "postgresql+asyncpg"

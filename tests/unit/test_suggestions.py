@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, cast
 
@@ -199,11 +200,16 @@ class Postgres(BaseModel):
 
     host: str
     db: str
+    port: int = 5432
+    password: str = ""
+    url: str | None = None
     key: str = Field(validation_alias="SHOP_KEY")
 
 
 def test_the_prefix_of_a_settings_class_is_a_part_of_the_variables() -> None:
     with pytest.raises(pydantic.ValidationError) as failed:
         Postgres()  # type: ignore[call-arg]
-    templates = '{"POSTGRES_HOST": "{host}", "POSTGRES_DB": "{database}"}'
+    # The port and the password are needed although the class has a default: it is not that of the stage's database.
+    parts = {"host": "host", "db": "database", "port": "port", "password": "password"}
+    templates = json.dumps({f"POSTGRES_{name.upper()}": f"{{{part}}}" for name, part in parts.items()})
     assert f'{{"DATABASE_ENV": {templates}, "SHOP_KEY": "..."}}' in advice(failed.value, began=False)
