@@ -177,28 +177,12 @@ def python_of(lock: Path) -> str:
     # The version in a Pipfile.lock is the one that Pipenv ran with, and no bound.
     if lock.suffix not in {".lock", ".toml"} or lock.name == "Pipfile.lock":
         return ""
+    if lock.name == PYPROJECT:
+        return project_table.python_of(lock)
     content = read_toml(lock)
     metadata: dict[str, Any] = content.get("metadata", {})
     if lock.name == "pdm.lock":
         return "||".join(one.get("requires_python", "") for one in metadata.get("targets", ()))
     if lock.name == "poetry.lock":
-        return "||".join(_of_poetry(part) for part in re.split(r"\s*\|\|?\s*", metadata.get("python-versions", "")))
-    return str(content.get("project", content).get("requires-python", ""))
-
-
-def _of_poetry(constraint: str) -> str:
-    """Return a constraint in Poetry's syntax as a specifier of the packaging standards."""
-    return ",".join(filter(None, map(_specifier, re.split(r"\s*,\s*|(?<=[\w*])\s+(?=[<>=!^~])", constraint.strip()))))
-
-
-def _specifier(part: str) -> str:
-    operator, version = re.fullmatch(r"([<>=!~^]*)\s*(.*)", part).groups()  # type: ignore[union-attr]
-    release = [int(number) for number in re.findall(r"\d+", version)] or [3]
-    if operator == "^":
-        return f">={version},<{release[0] + 1}"
-    if operator == "~":
-        upper = [release[0], release[1] + 1] if len(release) > 1 else [release[0] + 1]
-        return f">={version},<{'.'.join(map(str, upper))}"
-    if not operator:
-        return "" if version in {"", "*"} else f"=={version}"
-    return f"{operator}{version}"
+        return project_table.pythons_of_poetry(metadata.get("python-versions", ""))
+    return str(content.get("requires-python", ""))

@@ -1,10 +1,11 @@
-"""Reads the dependencies in the [project] table of a pyproject.toml, for a project without a lock."""
+"""Reads the dependencies in the [project] or [tool.poetry] table of a pyproject.toml, for a project without a lock."""
 
 from __future__ import annotations
 
 import re
 from typing import TYPE_CHECKING, Any
 
+from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
 from infra.package.errors import PackageError
@@ -20,6 +21,9 @@ UV_LOCK = "uv.lock"
 _CHANGES_VERSIONS = frozenset({"constraint-dependencies", "override-dependencies", "exclude-dependencies"})
 # The name and the extras of a requirement. By its own name, such as shop[db], an extra of shop includes another.
 _REQUIREMENT = re.compile(r"\s*([\w.-]+)\s*(?:\[([^]]*)\])?")
+
+# A dependency of Poetry with another key, such as git or source, has no requirement of the same meaning.
+_OF_POETRY = frozenset({"version", "extras", "markers", "optional"})
 
 
 def is_project(folder: Path) -> bool:
@@ -86,6 +90,16 @@ def names_in(dependencies: Sequence[str]) -> list[str]:
     return [canonicalize_name(found[1]) for found in map(_REQUIREMENT.match, dependencies) if found]
 
 
+def python_of(pyproject: Path) -> str:
+    """Return which Pythons a project is for, as a specifier, with ``||`` between alternatives; empty for any."""
+    return str(_table(_read(pyproject), "project").get("requires-python", ""))
+
+
+def pythons_of_poetry(constraint: str) -> str:
+    """Return Poetry's constraint of Python as a specifier of the packaging standards, with ``||`` as Poetry has it."""
+    return "||".join(_of_poetry(part) for part in re.split(r"\s*\|\|?\s*", constraint))
+
+
 def folders_above(folder: Path) -> Iterator[Path]:
     """Yield the folders above a backend up to the root of its repository."""
     above: list[Path] = []
@@ -99,7 +113,60 @@ def folders_above(folder: Path) -> Iterator[Path]:
 
 
 def _read(pyproject: Path) -> Mapping[str, Any]:
-    return read_toml(pyproject) if pyproject.is_file() else {}
+    content = read_toml(pyproject) if pyproject.is_file() else {}
+    poetry, project = _table(content, "tool", "poetry"), _table(content, "project")
+    if not {"dependencies", "optional-dependencies"}.isdisjoint(project) or "dependencies" not in poetry:
+        return content
+    try:
+        theirs = {"name": poetry.get("name", ""), **project, **_table_of_poetry(poetry)}
+    except (AttributeError, TypeError, InvalidRequirement):
+        return content  # only Poetry itself can resolve it
+    rest = {key: value for key, value in poetry.items() if key != "dependencies"}
+    return {**content, "project": {**theirs, "dynamic": []}, "tool": {**content["tool"], "poetry": rest}}
+
+
+def _table_of_poetry(poetry: Mapping[str, Any]) -> dict[str, Any]:
+    """Return Poetry's dependencies as a [project] table has them.
+
+    Raises `TypeError`, `AttributeError` or `InvalidRequirement` if no requirement has their meaning.
+    """
+    always, optional = list[str](), dict[str, list[str]]()
+    for name, how in poetry["dependencies"].items():
+        for one in how if isinstance(how, list) else [how]:
+            entry = one if isinstance(one, dict) else {"version": one}
+            if name == "python":
+                continue
+            if not entry.keys() <= _OF_POETRY or "version" not in entry:
+                raise TypeError(name)
+            extras = f"[{','.join(entry['extras'])}]" if entry.get("extras") else ""
+            marker = f" ; {entry['markers']}" if entry.get("markers") else ""
+            line = str(Requirement(f"{name}{extras}{_of_poetry(entry['version'])}{marker}"))
+            (optional.setdefault(canonicalize_name(name), []) if entry.get("optional") else always).append(line)
+    extras_of = {
+        extra: [line for name in names for line in optional.get(canonicalize_name(name), ())]
+        for extra, names in _table(poetry, "extras").items()
+    }
+    python = pythons_of_poetry(poetry["dependencies"].get("python", "*"))
+    return {"dependencies": always, "optional-dependencies": extras_of, "requires-python": python}
+
+
+def _of_poetry(constraint: str) -> str:
+    """Return a constraint in Poetry's syntax as a specifier of the packaging standards."""
+    return ",".join(filter(None, map(_specifier, re.split(r"\s*,\s*|(?<=[\w*])\s+(?=[<>=!^~])", constraint.strip()))))
+
+
+def _specifier(part: str) -> str:
+    operator, version = re.fullmatch(r"([<>=!~^]*)\s*(.*)", part).groups()  # type: ignore[union-attr]
+    release = [int(number) for number in re.match(r"[\d.]*", version)[0].split(".") if number] or [3]  # type: ignore[index]
+    if operator in {"^", "~"}:
+        # A caret keeps the first number that is not 0, and a tilde the first two.
+        first = next((at for at, number in enumerate(release) if number), len(release) - 1)
+        last = first if operator == "^" else min(1, len(release) - 1)
+        upper = [*release[:last], release[last] + 1]
+        return f">={version},<{'.'.join(map(str, upper))}"
+    if operator in {"", "="}:
+        return "" if version in {"", "*"} else f"=={version}"
+    return f"{operator}{version}"
 
 
 def _table(content: Mapping[str, Any], *keys: str) -> Mapping[str, Any]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 import subprocess
+from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 import pytest
@@ -79,13 +81,18 @@ def test_a_pure_source_is_built_with_its_requirements(tmp_path: Path, index: str
     assert again.digest == built.digest
 
 
-def test_a_built_source_stays_in_a_package_that_was_over_the_limit(
+def test_a_built_source_of_a_lock_stays_in_a_package_that_was_over_the_limit(
     tmp_path: Path, index: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lines, imports = "zz-shop-pure==1.0\npygments\n", "import zz_shop_pure"
-    whole = packaged(tmp_path, index, lines, imports, ARM)
+    # A requirements file is resolved, and that alone finds what has no wheel. The pins of a lock do not say it.
+    releases = (("zz-shop-pure", "1.0"), ("pygments", version("pygments")))
+    pins = {name: {"version": f"=={release}"} for name, release in releases}
+    lock = json.dumps({"_meta": {"sources": [{"url": index}]}, "default": pins})
+    backend = make_backend(tmp_path / "shop", **{"Pipfile.lock": lock, "app/models.py": "import zz_shop_pure\n"})
+    (backend / "requirements.txt").unlink()
+    whole = build(backend, tmp_path / "out", ARM)
     monkeypatch.setattr(limit, "LARGEST_PACKAGE", whole.size_bytes - 4_000_000)
-    assert names(whole) - names(packaged(tmp_path, index, lines, imports, ARM)) == {"Pygments"}
+    assert names(whole) - names(build(backend, tmp_path / "out", ARM)) == {"Pygments"}
 
 
 def test_a_source_is_built_without_the_credentials_of_the_job(

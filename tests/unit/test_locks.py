@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 from packaging.markers import Marker
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 
 from infra.package import Platform
 from infra.package.compatibility import allows, allows_from
@@ -157,8 +159,53 @@ def test_a_lock_that_cannot_be_read_is_refused(tmp_path: Path, name: str) -> Non
         read_lock(tmp_path / name)
 
 
-def test_no_advice_that_writes_an_empty_lock(tmp_path: Path) -> None:
-    write(tmp_path, **{"pyproject.toml": POETRY_1})
+def test_the_dependencies_of_poetry_without_a_lock_are_resolved_with_a_warning(tmp_path: Path) -> None:
+    write(tmp_path, **{"pyproject.toml": POETRY_1 + '[tool.poetry.extras]\nwatched = ["sentry-sdk"]\n'})
+    read = read_requirements(tmp_path, extras=("watched",))
+    assert read.lines == ("alembic<2,>=1.14", "psycopg[binary]<4,>=3.2", "sentry-sdk")
+    assert read.python == ">=3.11,<4"
+    [warning] = read.warnings
+    assert warning.endswith("write a lock with: poetry lock")
+    assert "sentry-sdk" not in read_requirements(tmp_path).lines
+
+
+@pytest.mark.parametrize(
+    "constraint, specifier",
+    [
+        ('"^0.115.6"', ">=0.115.6,<0.116"),
+        ('"^0.0.3"', ">=0.0.3,<0.0.4"),
+        ('"^0.0"', ">=0.0,<0.1"),
+        ('"^0"', ">=0,<1"),
+        ('"^2.0.0b1"', ">=2.0.0b1,<3"),
+        ('"~1.2.3"', ">=1.2.3,<1.3"),
+        ('"~1"', ">=1,<2"),
+        ('">=1.2 <2"', ">=1.2,<2"),
+        ('"1.2.*"', "==1.2.*"),
+        ('"1.2"', "==1.2"),
+        ('"*"', ""),
+        ('{version = "~=1.2", markers = "python_version > \'3\'"}', "~=1.2"),
+    ],
+)
+def test_a_constraint_of_poetry_has_the_meaning_that_poetry_gives_it(
+    tmp_path: Path, constraint: str, specifier: str
+) -> None:
+    write(tmp_path, **{"pyproject.toml": f"[tool.poetry.dependencies]\nalembic = {constraint}\n"})
+    [line] = read_requirements(tmp_path).lines
+    assert Requirement(line).specifier == SpecifierSet(specifier)
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        '[tool.poetry.dependencies]\nmodels = {path = "../models"}\n',
+        '[tool.poetry.dependencies]\nmodels = {version = "^1", source = "ours"}\n',
+        '[tool.poetry.dependencies]\nmodels = "<1 || >=2"\n',
+        "[tool.poetry.dependencies]\nmodels = 1\n",
+        '[[tool.poetry.source]]\nname = "ours"\n',
+    ],
+)
+def test_no_advice_that_writes_an_empty_lock(tmp_path: Path, table: str) -> None:
+    write(tmp_path, **{"pyproject.toml": table if "source]]" not in table else POETRY_1 + table})
     with pytest.raises(PackageError, match=r"write one with: poetry lock$"):
         read_requirements(tmp_path)
 
