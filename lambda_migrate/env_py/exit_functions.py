@@ -9,24 +9,23 @@ import atexit
 import inspect
 import os
 import sys
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
 
 class _Ended(BaseException):
     """An exit function has called ``os._exit()``."""
 
 
-@contextmanager
-def run_exit_functions(folder: Path) -> Iterator[None]:
-    """At the end, run what code of this folder has registered with `atexit`, the last one first.
+def note_exit_functions(folder: Path) -> Callable[[], int]:
+    """Note what code of this folder registers with `atexit` from now on. Return a function that runs it.
 
-    As in Python itself, an error of such a function is printed and changes nothing else.
+    The last one runs first. As in Python itself, an error of one is printed and changes nothing else. The returned
+    function returns the exit code that one of them gave to ``os._exit()``, or 0.
     """
     registered: list[partial[Any]] = []
     register, unregister = atexit.register, atexit.unregister
@@ -42,12 +41,7 @@ def run_exit_functions(folder: Path) -> Iterator[None]:
         unregister(function)
 
     atexit.register, atexit.unregister = noting_register, noting_unregister  # type: ignore[assignment]
-    try:
-        yield
-    finally:
-        code = _run(registered)
-    if code:
-        raise SystemExit(code)
+    return partial(_run, registered)
 
 
 def _run(registered: list[partial[Any]]) -> int:
@@ -68,6 +62,7 @@ def _run(registered: list[partial[Any]]) -> int:
             try:
                 registered.pop()()
             except _Ended as ended:
+                registered.clear()
                 return int(ended.args[0])
             except BaseException as error:  # noqa: BLE001 - as Python itself
                 print(f"{type(error).__name__} in an exit function: {error}", file=sys.stderr)  # noqa: T201
@@ -79,5 +74,7 @@ def _run(registered: list[partial[Any]]) -> int:
 def _is_below(function: Callable[..., Any], folder: Path) -> bool:
     while isinstance(function, partial):
         function = function.func
-    code = getattr(inspect.unwrap(function), "__code__", None)
+    function = inspect.unwrap(function)
+    of_object = getattr(type(function), "__call__", None)  # noqa: B004 - its code, not whether it can be called
+    code = getattr(function, "__code__", None) or getattr(of_object, "__code__", None)
     return code is not None and Path(code.co_filename).is_relative_to(folder)

@@ -158,7 +158,10 @@ atexit.register(make, "not_run")
 atexit.register(lambda: os._exit(0))
 atexit.register(make, "last")
 atexit.register(lambda: sys.exit(1))
-atexit.register(make, name="first")
+class Maker:
+    def __call__(self, name):
+        make(name)
+atexit.register(Maker(), name="first")
 """
 
 
@@ -246,6 +249,14 @@ class TestTransactions:
         in_revision = backend.run(revisions=[ABC[0], Rev("b2", "sys.exit(0)")])
         assert (in_revision.error_type, "revision b2 " in in_revision.message) == ("MigrationFailed", True)
         assert "and continued" not in in_revision.message
+
+    @pytest.mark.stress
+    def test_an_exit_function_that_never_returns_keeps_no_error_back(self, backend: Backend) -> None:
+        hangs = connecting(top="import atexit, time\natexit.register(lambda: time.sleep(100))")
+
+        answer = backend.run(hangs, [ABC[0], Rev("b2", sql("SELECT 1 / 0"))])
+
+        assert (answer.error_type, "division by zero" in answer.message) == ("MigrationFailed", True)
 
     def test_a_revision_that_commits_by_itself_keeps_its_version(self, backend: Backend) -> None:
         for revisions in (
