@@ -112,11 +112,19 @@ class MaterializedView:
 class View:
     """A view, a materialized one too. ``columns`` maps each column to its type, of a domain to the type below it.
 
-    ``writable`` says that INSERT, UPDATE and DELETE work on it.
+    ``writes`` are those of INSERT, UPDATE and DELETE that work on it, with its triggers and rules; ``written`` the
+    columns that take values. ``as_caller`` says that it reads its tables with the rights of the role that queries it.
     """
 
     columns: Mapping[str, str]
-    writable: bool
+    writes: frozenset[str]
+    written: frozenset[str]
+    as_caller: bool
+
+    @property
+    def writable(self) -> bool:
+        """Whether INSERT, UPDATE and DELETE work on it."""
+        return len(self.writes) == 3  # noqa: PLR2004 - all of them
 
 
 @dataclass(frozen=True)

@@ -97,7 +97,14 @@ SELECT json_build_array(r.shown,
         ORDER BY a.attnum)
      FROM pg_attribute a JOIN pg_type y ON y.oid = a.atttypid
      WHERE a.attrelid = r.oid AND a.attnum > 0 AND NOT a.attisdropped),
-    pg_relation_is_updatable(r.oid, true) & 28 = 28)
+    -- The bits are those of PostgreSQL's commands.
+    (SELECT coalesce(json_agg(command), '[]')
+     FROM (VALUES ('UPDATE', 4), ('INSERT', 8), ('DELETE', 16)) AS c (command, bit)
+     WHERE pg_relation_is_updatable(r.oid, true) & bit <> 0),
+    (SELECT coalesce(json_agg(a.attname), '[]') FROM pg_attribute a
+     WHERE a.attrelid = r.oid AND a.attnum > 0 AND pg_column_is_updatable(r.oid, a.attnum, true)),
+    EXISTS (SELECT FROM pg_options_to_table(r.reloptions)
+     WHERE option_name = 'security_invoker' AND option_value::boolean))
 FROM relations r WHERE r.relkind IN ('v', 'm') ORDER BY r.shown
 """
 
@@ -311,7 +318,10 @@ def read(opened: connection, version_table: tuple[str | None, str]) -> Catalog:
         enums={enum: tuple((oid, label) for oid, label in labels) for enum, labels in enums},
         others=dict(sorted(others.items())),
         materialized=tuple(MaterializedView(*each) for each in materialized),
-        views={name: View(dict(columns or ()), writable) for name, columns, writable in views},
+        views={
+            name: View(dict(columns or ()), frozenset(writes), frozenset(written), as_caller)
+            for name, columns, writes, written, as_caller in views
+        },
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from migrate_review.rules import difference, squawk
@@ -48,9 +49,21 @@ def tables_and_columns_gone(case: Case) -> Iterator[Finding]:
         evidence = f"{table.name} had {len(table.columns)} columns and {rows.get(table.name, 0)} rows"
         yield case.found(RULES["ban-drop-table"], evidence, table=table.name)
     for was, now in difference.kept_tables(observation.before, observation.after):
+        there = {column.name: column for column in now.columns}
         for column in difference.gone_columns(was, now):
             evidence = f"the upgrade drops {was.name}.{column.name} ({column.type}) from {rows.get(was.name, 0)} rows"
-            yield case.found(RULES["ban-drop-column"], evidence, table=was.name, column=column.name)
+            found = case.found(RULES["ban-drop-column"], evidence, table=was.name, column=column.name)
+            other = there.get(column.name)
+            if other is not None:
+                # Queries still work. Whether it has the values, only the revision's author knows.
+                found = replace(
+                    found,
+                    severity=Severity.WARNING,
+                    message=f"{was.name}.{column.name} is another column after this revision."
+                    " The values are lost unless the revision copies them.",
+                    evidence=f"{evidence}, and {now.name}.{other.name} ({other.type}) takes its place",
+                )
+            yield found
 
 
 def renames(case: Case) -> Iterator[Finding]:
