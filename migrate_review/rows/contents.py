@@ -102,7 +102,7 @@ def _change(name: str, old: Contents, new: Contents | None) -> Change | None:
     if old.key and all(column in kept for column in old.key):
         lost, added = _by_key(old, new, kept, changed, of_columns, examples)
     else:
-        lost, added = _by_value(_picked(old, kept), _picked(new, kept), kept, examples)
+        lost, added = _by_value(_picked(old, kept), _picked(new, kept), kept, changed, of_columns, examples)
     if not (lost or added or changed):
         return None
     example = next(iter((*of_columns.values(), *examples)))
@@ -147,10 +147,31 @@ def _is_same_document(value: str, now: str) -> bool:
         return False
 
 
-def _by_value(was: list[Row], is_now: list[Row], kept: Sequence[str], examples: list[str]) -> tuple[int, int]:
-    """Return the number of lost and new rows. Without a key, a changed row counts as both."""
-    gone, added = Counter(was), Counter(is_now)
-    gone, added = gone - added, added - gone
+def _by_value(
+    was: list[Row],
+    is_now: list[Row],
+    kept: Sequence[str],
+    changed: Counter[str],
+    of_columns: dict[str, str],
+    examples: list[str],
+) -> tuple[int, int]:
+    """Return the number of lost and new rows. Without a key, a changed row counts as both.
+
+    If as many rows are new as are gone, and a column has the same values in both, only values of the other columns
+    changed.
+    """
+    gone, added = Counter(was) - Counter(is_now), Counter(is_now) - Counter(was)
+    lost_values = [
+        Counter(row[place] for row in gone.elements()) - Counter(row[place] for row in added.elements())
+        for place in range(len(kept))
+    ]
+    if gone.total() == added.total() and any(lost_values) and not all(lost_values):
+        for column, values in zip(kept, lost_values, strict=True):
+            del values[_NULL]
+            if values:
+                changed[column] = values.total()
+                of_columns[column] = f"{column}: {shown(next(iter(values)))} is gone"
+        return 0, 0
     examples.extend(f"the row {_shown_row(kept, row)} is gone" for row in [*gone][:1])
     examples.extend(f"the row {_shown_row(kept, row)} is new" for row in [*added][:1])
     return gone.total(), added.total()

@@ -104,6 +104,26 @@ def test_a_virtual_column_that_cannot_be_computed_is_no_content(
         assert contents.read(opened, read(opened, VERSION_TABLE))["t"].rows == (("1",),)
 
 
+@pytest.mark.parametrize(
+    "statement, expected",
+    [
+        ("UPDATE t SET a = NULL WHERE a = 'x'", (0, 0, {"a": 1})),
+        ("UPDATE t SET b = 'new' WHERE b IS NULL", None),
+        ("DELETE FROM t WHERE a = 'x'", (1, 0, {})),
+        ("DELETE FROM t; INSERT INTO t VALUES (3, 'p', 'q'), (4, 'r', 's')", (2, 2, {})),
+    ],
+)
+def test_a_row_without_a_key_that_changed_is_not_lost(
+    postgres_server: Server, statement: str, expected: tuple[int, int, dict[str, int]] | None
+) -> None:
+    with review_database(postgres_server) as database, closing(database.connect()) as opened, opened.cursor() as cursor:
+        cursor.execute("CREATE TABLE t (n int, a text, b text); INSERT INTO t VALUES (1, 'x', 'y'), (2, 'z', NULL)")
+        before = contents.read(opened, read(opened, VERSION_TABLE))
+        cursor.execute(statement)
+        changes = contents.changes(before, contents.read(opened, read(opened, VERSION_TABLE)))
+    assert [(each.lost, each.added, each.changed) for each in changes] == ([expected] if expected else [])
+
+
 def test_the_database_of_a_review_that_was_killed_is_dropped_by_the_next(postgres_server: Server) -> None:
     def there() -> set[str]:
         with closing(postgres_server.connect()) as opened, opened.cursor() as cursor:
