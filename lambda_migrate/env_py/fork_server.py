@@ -111,7 +111,7 @@ def _run(pipe: int, lifeline: int, broken: str | None) -> NoReturn:
             run(job, connection.send)
         code = 0
     finally:
-        # Python's own exit would run the libraries' exit functions, too (`exit_functions`).
+        # Exit functions are no part of the migration, and some wait for a server or a thread.
         os._exit(code)
 
 

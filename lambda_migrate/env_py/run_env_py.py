@@ -21,7 +21,6 @@ from alembic.runtime.environment import EnvironmentContext
 from lambda_migrate.env_py import alembic_hook, steps, tree
 from lambda_migrate.env_py.connection import prepare, set_search_path_of_sessions
 from lambda_migrate.env_py.driver_errors import find_missing_object
-from lambda_migrate.env_py.exit_functions import note_exit_functions
 from lambda_migrate.env_py.failures import failure_of
 from lambda_migrate.env_py.flask_app import VARIABLE as FLASK_APP
 from lambda_migrate.env_py.flask_app import in_app
@@ -68,12 +67,9 @@ def run(job: Job, send: Callable[[Message], None]) -> None:
     limit = job.settings.output_lines
     backend = job.settings.package_root / "backend"
     output = OutputLimit(send, limit - job.output_lines, limit)
-    run_exit_functions = note_exit_functions(backend)
     try:
         with output_as_messages(sent_one_by_one(output.send)):
             _run(job, journal, looking)
-            if code := run_exit_functions():
-                sys.exit(code)
         heads = {each.table: each.heads for each in journal.calls}
         ended = Ended(stopped=journal.stopped, heads=heads if job.action in _WRITING else None)
     except BaseException as error:  # noqa: BLE001 - sys.exit, KeyboardInterrupt and running out of memory included
@@ -85,8 +81,6 @@ def run(job: Job, send: Callable[[Message], None]) -> None:
     output.finish()
     refused_write = looking is not None and looking.has_refused(ended.failure)
     send(replace(ended, refused_write=refused_write, differs=journal.differs))
-    # Those that are left after an error. One that never returns must not keep the error back.
-    run_exit_functions()
 
 
 def _adding_what_may_write(looking: Looking, send: Callable[[Message], None]) -> Callable[[Message], None]:
