@@ -20,6 +20,7 @@ import stat
 import sys
 import sysconfig
 import tempfile
+import time
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from io import StringIO
@@ -47,6 +48,8 @@ if TYPE_CHECKING:
 CACHE = Path(__file__).resolve().parents[2] / ".local" / "cache" / "package"
 # A few stages' worth of distributions; those that were not used for longest go first.
 LARGEST_CACHE_BYTES = 2 * 2**30
+# A build that was killed leaves the folder in which it made entries. No build takes this long.
+_ABANDONED_S = 86_400
 
 # Older distributions import its module pkg_resources, and rely on an environment that has it without being asked.
 SETUPTOOLS = "setuptools"
@@ -266,7 +269,11 @@ def _move(site: Path, to: Path, path: str, distribution: str) -> StoredFile:
 
 
 def _forget_what_was_not_used(keep: set[Path]) -> None:
-    """Keep the store below its largest size."""
+    """Keep the store below its largest size, and remove what killed builds have left."""
+    for making in CACHE.glob(".making-*"):
+        with suppress(OSError):  # another build has just finished with it
+            if time.time() - making.stat().st_mtime > _ABANDONED_S:
+                shutil.rmtree(making, ignore_errors=True)
     used = [
         (directory.stat().st_mtime, _size(directory), directory)
         for directory in CACHE.glob("[!.]*")

@@ -496,8 +496,14 @@ def test_a_damaged_entry_of_the_store_is_made_again(
         damaged.write_bytes(b"x" * damaged.stat().st_size)
     for notes in mine.glob("jmespath-*/notes.json"):
         notes.write_text("{")
+    left, at_work = mine / ".making-left", mine / ".making-at-work"
+    left.mkdir()
+    at_work.mkdir()
+    os.utime(left, (0, 0))
 
     assert build(locked_backend, tmp_path / "out", THIS_MACHINE).digest == package.digest
+    assert not left.exists()  # of a build that was killed
+    assert at_work.exists()
 
 
 def test_builds_at_once_share_the_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
