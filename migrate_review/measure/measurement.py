@@ -58,7 +58,8 @@ class Measurement:
     position: Position
     row_count: int
     record: bool
-    _scopes: dict[str, Scope] = field(default_factory=dict)
+    # The tables that each revision touches and does not name.
+    _not_named: dict[str, frozenset[str]] = field(default_factory=dict)
 
     def observe(self, revision: str) -> Observation:
         """Return the measurements of a revision.
@@ -130,17 +131,15 @@ class Measurement:
         scope = self._scope(revision)
         observation = self._observed(revision)
         if missed := scope.missed(observation):
-            self._scopes[revision] = scope.with_tables(missed)
+            self._not_named[revision] = missed
             self.position.start_over(self.position.tree.ancestors(revision))
             if self._reach(revision) is None:
                 observation = self._observed(revision)
         return observation
 
     def _scope(self, revision: str) -> Scope:
-        if revision not in self._scopes:
-            text = self.position.tree.revisions[revision].source()
-            self._scopes[revision] = scope.guess(self.position.connections.opened(), text)
-        return self._scopes[revision]
+        text = self.position.tree.revisions[revision].source()
+        return scope.guess(self.position.connections.opened(), text, self._not_named.get(revision, ()))
 
     def _with_other_rows(self, revision: str, refused: Observation) -> Observation:
         """Return the measurements of a revision that refused rows: with fitting, sparse, single rows, or none."""

@@ -47,8 +47,8 @@ class Scope:
     tables: frozenset[int] | None
     roots: Mapping[int, int]
 
-    def missed(self, observation: Observation) -> frozenset[int]:
-        """Return the tables that the revision touched and that got no rows for it."""
+    def missed(self, observation: Observation) -> frozenset[str]:
+        """Return the names of the tables that the revision touched and that got no rows for it."""
         if self.tables is None:
             return frozenset()
         executions = (observation.upgrade, observation.downgrade, observation.upgrade_again)
@@ -56,16 +56,15 @@ class Scope:
         names = {lock.table for statement in statements for lock in statement.locks}
         names.update(table for statement in statements for table in statement.scanned)
         empty = {name for name in names if not observation.rows.get(name)}
-        touched = {table.oid for table in observation.before.tables if table.name in empty}
-        return frozenset(self.roots.get(oid, oid) for oid in touched) - self.tables
-
-    def with_tables(self, more: Iterable[int]) -> Scope:
-        """Return a scope that has these tables, too."""
-        return Scope(self.tables | frozenset(more) if self.tables is not None else None, self.roots)
+        touched = {table.oid: table.name for table in observation.before.tables if table.name in empty}
+        return frozenset(name for oid, name in touched.items() if self.roots.get(oid, oid) not in self.tables)
 
 
-def guess(opened: connection, text: str) -> Scope:
-    """Return the scope of a revision by the names in its text."""
+def guess(opened: connection, text: str, more: Iterable[str] = ()) -> Scope:
+    """Return the scope of a revision by the names in its text, and with ``more`` tables, named as the catalog does.
+
+    Its ids are those of this database. The tables have others when the revisions have made them anew.
+    """
     with opened.cursor() as cursor:
         cursor.execute(_RELATIONS)
         found = cursor.fetchall()
@@ -74,4 +73,7 @@ def guess(opened: connection, text: str) -> Scope:
         return Scope(None, roots)
     words = set(re.findall(r"\w+", text))
     mentioned = {root for name, _, root in found if name in words or (not name.isidentifier() and name in text)}
+    with opened.cursor() as cursor:
+        cursor.execute("SELECT to_regclass(name)::oid::bigint FROM unnest(%s::text[]) AS name", (list(more),))
+        mentioned.update(roots.get(oid, oid) for (oid,) in cursor.fetchall() if oid is not None)
     return Scope(frozenset(mentioned), roots)

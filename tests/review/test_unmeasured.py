@@ -416,3 +416,17 @@ def test_what_a_revision_leaves_in_the_models_is_no_difference(tmp_path: Path, p
     with reviewing(folder, on=postgres_server, rows=3) as session:
         assert session.observe("people").upgrade.failure is None
         assert [line for line in session.drift() if "gone" in line] == []
+
+
+def test_a_revision_that_refuses_rows_is_measured_with_others_in_a_large_schema(
+    tmp_path: Path, postgres_server: Server
+) -> None:
+    tables = [f"CREATE TABLE t{number} (id bigint PRIMARY KEY, code text, n int)" for number in range(21)]
+    revisions = [
+        Rev("tables", sql(*tables), sql(*(f"DROP TABLE t{number}" for number in range(21)))),
+        Rev("unique", sql("ALTER TABLE t7 ADD CONSTRAINT uq UNIQUE (n)"), sql("ALTER TABLE t7 DROP CONSTRAINT uq")),
+    ]
+    _, by_id = reviewed(write_tree(tmp_path / "backend", revisions), postgres_server)
+
+    # Its tables have other ids in the second database, in which the first rows are replaced.
+    assert rules(by_id["unique"]).keys() >= {"upgrade-depends-on-data", "disallowed-unique-constraint"}
