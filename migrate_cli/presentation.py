@@ -167,7 +167,7 @@ def _show_stamp(result: Mapping[str, Any], console: Console) -> None:
         console,
         ("Stamped: ", "bold green"),
         f"{result['database']} ({result['stage']}) is now stamped with {_at(result['revision'])}; before, it was"
-        f" {_at(result['previous_revision'])}. Nothing was run.",
+        f" {result['previous_revision'] or 'base (no revision)'}. Nothing was run.",
     )
     if "verified" in result:
         what = {"fingerprint": "the schema recorded after that revision", "models": "the models"}[result["verified"]]

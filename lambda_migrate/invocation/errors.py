@@ -124,9 +124,10 @@ def exit_code(error: type[MigrationError]) -> int:
 
 def not_confirmed(confirm: str | None, current: str | None) -> str:
     """Return the message of a `DowngradeRefused` whose ``confirm`` is not the current revision."""
+    given = f", not {confirm!r}" if confirm is not None else "; the request has no confirm"
     return (
-        f"confirm must be the database's current revision, {current or 'null (it is empty)'}, to show that you know"
-        f" where it is, not {confirm!r}"
+        f"confirm must be the database's current revision, {current or 'null (it has none)'}, to show that you know"
+        f" where it is{given}"
     )
 
 
