@@ -6,6 +6,7 @@ revision = "view_column_type_alike"
 down_revision = "shop"
 
 
+# -- reviewed: view-not-writable no release writes totals through it
 def upgrade() -> None:
     op.execute("DROP VIEW open_orders")
     op.execute(
