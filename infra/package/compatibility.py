@@ -17,7 +17,7 @@ from packaging.version import InvalidVersion, Version
 from infra.package.bytecode import find_interpreter
 from infra.package.errors import PackageError
 from infra.package.package_platform import Platform, this_machine
-from infra.package.requirements import NAME, PIN, name_of
+from infra.package.requirements import NAME, PIN, required_name
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -66,9 +66,10 @@ def _marker(line: str) -> Marker | None:
         raise PackageError(f"{line.partition(';')[0].strip()} has a marker that cannot be read: {error}") from error
 
 
-def _applies(line: str, platform: Platform) -> bool:
+def _applies(line: str, platform: Platform, minor: int | None = None) -> bool:
+    """Return whether a line's marker holds for this platform, or for it with another Python."""
     marker = _marker(line)
-    return marker is None or marker.evaluate(environment_of(platform))
+    return marker is None or marker.evaluate(environment_of(platform, minor))
 
 
 def environment_of(platform: Platform, minor: int | None = None) -> dict[str, str]:
@@ -97,14 +98,14 @@ def environment_of(platform: Platform, minor: int | None = None) -> dict[str, st
 
 def _refuse_what_markers_exclude(requirements: Requirements, applying: Sequence[str], platform: Platform) -> None:
     """Refuse a lock whose markers exclude this platform, or exclude what env.py's process needs there."""
-    kept = set(map(name_of, applying))
+    kept = set(map(required_name, applying))
     named = requirements.names
-    needed = {name_of(line) for line in requirement_lines(ENV_PY)} & named
+    needed = {required_name(line) for line in requirement_lines(ENV_PY)} & named
     if not named or (kept and needed <= kept):
         return
     lost = sorted(needed - kept) or sorted(named)
-    about = [line for line in requirements.lines if name_of(line) in lost]
-    fitting = [minor for minor in MINORS if any(_holds(line, platform, minor) for line in about)]
+    about = [line for line in requirements.lines if required_name(line) in lost]
+    fitting = [minor for minor in MINORS if any(_applies(line, platform, minor) for line in about)]
     runtimes = " or ".join(f"python3.{minor}" for minor in fitting)
     advice = f"build for {runtimes} (the stage's setting `runtime`)" if fitting else "lock it for this Python"
     raise PackageError(
@@ -112,17 +113,12 @@ def _refuse_what_markers_exclude(requirements: Requirements, applying: Sequence[
     )
 
 
-def _holds(line: str, platform: Platform, minor: int) -> bool:
-    marker = _marker(line)
-    return marker is None or marker.evaluate(environment_of(platform, minor))
-
-
 def _refuse_what_is_too_old(lines: Sequence[str], lock: Path) -> None:
     """Refuse a lock that allows only older versions than the process of env.py works with, and name all of them."""
     theirs, needed = list[str](), list[str]()
     for ours in map(Requirement, requirement_lines(ENV_PY)):
         for line in lines:
-            if name_of(line) == canonicalize_name(ours.name) and not allows_from(line, bound(str(ours))):
+            if required_name(line) == canonicalize_name(ours.name) and not allows_from(line, bound(str(ours))):
                 theirs.append(re.sub(r"\s*[;\\].*|\s+--hash.*", "", line))
                 needed.append(str(ours))
     if theirs:
@@ -134,7 +130,9 @@ def _refuse_what_is_too_old(lines: Sequence[str], lock: Path) -> None:
 
 def _refuse_what_is_too_old_for(platform: Platform, lines: Sequence[str], lock: Path) -> None:
     """Refuse an SQLAlchemy that has wheels for any Python, and cannot be imported in this one."""
-    locked = next((found[2] for line in lines if name_of(line) == "sqlalchemy" and (found := PIN.match(line))), "")
+    locked = next(
+        (found[2] for line in lines if required_name(line) == "sqlalchemy" and (found := PIN.match(line))), ""
+    )
     try:
         is_old = Version("2.0") <= Version(locked) < _SQLALCHEMY_FOR_3_13
     except InvalidVersion:

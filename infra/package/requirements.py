@@ -136,7 +136,7 @@ def read_requirements(
     if locked:
         _refuse_unknown(excluded, lines, lock)
     index = index_of(lock, folder, tuple(line for line in lines if _INDEX.fullmatch(line)))
-    kept = tuple(line for line in lines if not _INDEX.fullmatch(line) and name_of(line) not in excluded)
+    kept = tuple(line for line in lines if not _INDEX.fullmatch(line) and required_name(line) not in excluded)
     python = lock_discovery.python_of(lock)
     elsewhere = lock_readers.versions(lock) if locked else {}
     return Requirements(
@@ -170,7 +170,7 @@ def _of_local_folders(lines: Sequence[str], lock: Path) -> tuple[list[str], list
     """
     folders = [(line, folder) for line in lines if (folder := _local_package(line, lock, lock.parent))]
     # An index may have another distribution with the name of one of these folders.
-    named = set(map(name_of, lines))
+    named = set(map(required_name, lines))
     named |= {name for _, folder in folders for name in (project_table.name_of(folder), canonicalize_name(folder.name))}
     found, unread = list[str](), list[str]()
     for line, folder in folders:
@@ -182,7 +182,7 @@ def _of_local_folders(lines: Sequence[str], lock: Path) -> tuple[list[str], list
         extras = _EXTRAS.search(address) or _EXTRAS.search(address.partition("@")[0])
         chosen = tuple(extra.strip() for extra in extras[1].split(",")) if extras else ()
         theirs = project_table.dependencies_of(pyproject, chosen)
-        found += [_with_marker(one, marker.strip()) for one in theirs if name_of(one) not in named]
+        found += [_with_marker(one, marker.strip()) for one in theirs if required_name(one) not in named]
     return found, unread
 
 
@@ -200,12 +200,12 @@ def _with_marker(line: str, marker: str) -> str:
 
 
 def _refuse_unknown(exclude: tuple[str, ...], lines: list[str], lock: Path) -> None:
-    unknown = sorted(set(exclude) - set(map(name_of, lines)))
+    unknown = sorted(set(exclude) - set(map(required_name, lines)))
     if unknown:
         raise PackageError(f"exclude names {listed(unknown)}, which {lock.name} does not have; correct the name")
 
 
-def name_of(line: str) -> str:
+def required_name(line: str) -> str:
     """Return the normalised name of the distribution that a line requires, or an empty text."""
     found = NAME.match(line)
     return canonicalize_name(found[0]) if found else ""

@@ -21,7 +21,7 @@ from infra.package.compatibility import (
 )
 from infra.package.errors import PackageError
 from infra.package.package_platform import Platform, this_machine
-from infra.package.requirements import NAME, PIN, is_source, name_of
+from infra.package.requirements import NAME, PIN, is_source, required_name
 from infra.package.uv_messages import conflict, names_without_wheels, place_that_failed
 from infra.package.uv_tool import Index, run_uv
 
@@ -123,10 +123,10 @@ def backend_pins(requirements: Requirements, platform: Platform) -> BackendPins:
     needed = [
         _as_elsewhere(line, requirements)
         for line in requirement_lines(ENV_PY)
-        if name_of(line) not in set(map(name_of, applying))
+        if required_name(line) not in set(map(required_name, applying))
     ]
     warnings: list[str] = []
-    sources = [Pin(name_of(line), line, built=True) for line in applying if is_source(line)]
+    sources = [Pin(required_name(line), line, built=True) for line in applying if is_source(line)]
     applying = [line for line in applying if not is_source(line)]
     applying, binaries = _without_psycopg2(applying, requirements.lock, warnings)
     try:
@@ -138,19 +138,19 @@ def backend_pins(requirements: Requirements, platform: Platform) -> BackendPins:
         else:
             pins, found = _resolved([*applying, *binaries], requirements, platform)
             sources += found
-        if missing := [line for line in needed if name_of(line) not in {pin.name for pin in (*pins, *sources)}]:
+        if missing := [line for line in needed if required_name(line) not in {pin.name for pin in (*pins, *sources)}]:
             pins += added(missing, pins, requirements, platform)[0]
         pins = _with_libpq(pins, requirements, platform, warnings)
     except PackageError as error:
         raise refusal(f"{requirements.lock.name} has no set of wheels for {platform}", error) from error
-    warnings += [_about_a_missing(pin, requirements) for pin in pins if pin.name in set(map(name_of, needed))]
+    warnings += [_about_a_missing(pin, requirements) for pin in pins if pin.name in set(map(required_name, needed))]
     return BackendPins(tuple(pins), tuple(warnings), tuple(sources))
 
 
 def _as_elsewhere(line: str, requirements: Requirements) -> str:
     """Return a requirement of env.py's process, at the version of another group or extra if that is new enough."""
-    version = requirements.elsewhere.get(name_of(line), "")
-    return f"{name_of(line)}=={version}" if version and allows_from(f"x=={version}", bound(line)) else line
+    version = requirements.elsewhere.get(required_name(line), "")
+    return f"{required_name(line)}=={version}" if version and allows_from(f"x=={version}", bound(line)) else line
 
 
 def _about_a_missing(pin: Pin, requirements: Requirements) -> str:
@@ -239,7 +239,7 @@ def minors_with_wheels(pins: Sequence[Pin], platform: Platform, index: Index) ->
 
 def _locked(lines: Iterable[str]) -> list[Pin]:
     """Return the pins of a whole lock, without their markers, which are already evaluated."""
-    pins = (Pin(name_of(line), re.sub(r"\s+;.*?(?=\s+--hash|$)", "", line)) for line in lines)
+    pins = (Pin(required_name(line), re.sub(r"\s+;.*?(?=\s+--hash|$)", "", line)) for line in lines)
     return sorted(pins, key=lambda pin: pin.name)
 
 
@@ -302,9 +302,9 @@ def added(
 
 def _without_psycopg2(lines: Sequence[str], lock: Path, warnings: list[str]) -> tuple[list[str], list[str]]:
     """Return the lines without psycopg2, which has no wheels, and lines of psycopg2-binary, the same module."""
-    theirs = [line for line in lines if name_of(line) == "psycopg2"]
-    kept = [line for line in lines if name_of(line) != "psycopg2"]
-    if not theirs or any(name_of(line) == "psycopg2-binary" for line in kept):
+    theirs = [line for line in lines if required_name(line) == "psycopg2"]
+    kept = [line for line in lines if required_name(line) != "psycopg2"]
+    if not theirs or any(required_name(line) == "psycopg2-binary" for line in kept):
         return kept, []
     warnings.append(
         f"{lock.name} has psycopg2, which is built from source and has no wheels, so the package has psycopg2-binary in"

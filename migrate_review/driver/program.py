@@ -23,7 +23,7 @@ from lambda_migrate.env_py.messages import Job
 from lambda_migrate.invocation.deadline import Deadline
 from lambda_migrate.invocation.errors import ConfigurationError
 from lambda_migrate.invocation.settings import Settings
-from migrate_review.driver import drift, interrupting, listing, measuring, rendering, replaying
+from migrate_review.driver import drift, interrupting, listing, measuring, plain_upgrade, rendering
 from migrate_review.driver.env_py import EnvPy
 from migrate_review.driver.failures import EnvPyFailedError, described
 from migrate_review.driver.resuming import Resuming
@@ -69,7 +69,7 @@ def _commands(env_py: EnvPy, wire: Wire) -> dict[str, Callable[..., dict[str, An
         "stop": partial(interrupting.stop, env_py),
         "resume": partial(interrupting.resume, env_py),
         "drift": partial(drift.drift, env_py),
-        "replay": partial(replaying.replay, env_py),
+        "replay": partial(plain_upgrade.replay, env_py),
         "forget": partial(_forget, env_py),
     }
 
