@@ -189,3 +189,13 @@ def test_the_settings_of_the_function_are_those_of_the_contract() -> None:
 def test_an_item_is_named_by_its_name_its_kind_or_a_pattern(pattern: str) -> None:
     assert Item("rows:users", "").is_named_by([pattern])
     assert not Item("role:users_", "").is_named_by(["rows", "users"])
+
+
+@pytest.mark.parametrize("name", ["DB_PWD", "API_AUTH", "APP_TOKEN", "PASSWORD_SALT", "PRIVATE_PEM"])
+def test_a_checkpoint_has_no_hash_of_a_variable_that_may_be_a_secret(name: str) -> None:
+    surroundings = Surroundings({}, {name: "guessable", "AUTHOR": "Ann"}, {}, ())
+
+    noted = surroundings.noted([name, "AUTHOR"])
+
+    assert noted[name] == "set"
+    assert noted["AUTHOR"] == hashlib.sha256(b"Ann").hexdigest()
