@@ -106,8 +106,9 @@ class Commands:
 
     def named(self, name: str) -> str:
         """Return another command for the same stage, and the same database if the command has one."""
-        target = self.target if name in _AT_TARGET else ()
-        return shlex.join((*self.program, *name.split(), *self.options, *target))
+        words = name.split()
+        target = self.target if words[0] in _AT_TARGET else ()
+        return shlex.join((*self.program, *words, *self.options, *target))
 
     def again(self) -> str:
         """Return the current command."""
@@ -142,8 +143,14 @@ _ADVICE: Mapping[str, Sequence[tuple[str, str]]] = {
     "MigrationFailed": [("Fix the revision or the data and deploy. Then", "again")],
     "MigrationIncomplete": [("To continue from there", "again")],
     "DowngradeRefused": [("See the current revision, for --confirm", "status")],
-    "DriftDetected": [("See what is pending", "status")],
+    "DriftDetected": [("Correct the differences with a revision or in the database. Then", "again")],
     "MigrationError": [("This is a bug of the function. Report it with its log", "log")],
+}
+# The next steps for causes that an error has besides its usual one.
+_ADVICE_BY_CAUSE: Mapping[str, Sequence[tuple[str, str]]] = {
+    contract_errors.ALLOW_FIRST: [("After that deployment", "again")],
+    contract_errors.UPGRADE_FIRST: [("Apply the pending revisions", "upgrade")],
+    contract_errors.ADOPT_FIRST: [("Verify the schema of such a database and set its revision", "stamp head --verify")],
 }
 _NO_ANSWER = [("See the database's state", "status")]
 
@@ -151,9 +158,9 @@ _NO_ANSWER = [("See the database's state", "status")]
 def of_function(kind: str, message: str, request_id: str | None, commands: Commands) -> CommandError:
     """Return the error that the function or Lambda raised."""
     others = {"again": commands.again(), "log": commands.log(request_id)}
-    advice = steps(
-        *((words, others.get(name) or commands.named(name)) for words, name in _ADVICE.get(kind, _NO_ANSWER))
-    )
+    of_cause = next((found for words, found in _ADVICE_BY_CAUSE.items() if words in message), None)
+    advised = of_cause or _ADVICE.get(kind, _NO_ANSWER)
+    advice = steps(*((words, others.get(name) or commands.named(name)) for words, name in advised))
     return CommandError(kind, message, _exit_code(kind), advice=advice, request_id=request_id)
 
 

@@ -160,6 +160,7 @@ def build(
             destination,
             omit_large_unused=omit_large_unused,
             is_async=_is_async(layout),
+            is_traced=selection.traced,
         )
         if lambdas and platform.python is None:
             # This machine's Python lacks what Lambda's own has.
@@ -170,7 +171,7 @@ def build(
             files = (staging, *copies.values())
             if omit_large_unused and limit.exceeded_by(files):
                 written = libraries.without_unused(written, destination, _texts(layout, selection, own, copies))
-            limit.check(files, written.site, ours, written.loaded)
+            limit.check(files, written.site, ours, written.loaded, is_traced=selection.traced)
         site = written.site
         _copy_all(copies, layout, staging)
         manifest.write(staging, layout, graph, platform, written.drivers)

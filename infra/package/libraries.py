@@ -84,13 +84,17 @@ def write(
     *,
     omit_large_unused: bool = False,
     is_async: bool = True,
+    is_traced: bool = False,
 ) -> Written:
     """Write the backend's libraries. Raises `PackageError` if a needed one is not available.
 
     With ``omit_large_unused``, distributions that are too large for Lambda are not downloaded if nothing needs them.
-    ``is_async`` means that env.py uses asyncio, so the package needs greenlet and an async driver.
+    ``is_async`` means that env.py uses asyncio, so the package needs greenlet and an async driver. ``is_traced`` means
+    that a trace has chosen the distributions.
     """
-    return _Writer(locked, reached, destination, omit_large_unused=omit_large_unused, is_async=is_async).write()
+    return _Writer(
+        locked, reached, destination, omit_large_unused=omit_large_unused, is_async=is_async, is_traced=is_traced
+    ).write()
 
 
 def without_unused(written: Written, destination: Destination, texts: Iterable[bytes]) -> Written:
@@ -128,8 +132,10 @@ class _Writer:
         *,
         omit_large_unused: bool,
         is_async: bool,
+        is_traced: bool,
     ) -> None:
         self._is_async = is_async
+        self._is_traced = is_traced
         self._locked = locked
         self._reached = reached
         self._destination = destination
@@ -147,7 +153,8 @@ class _Writer:
         self._add_wheels(self._pins)
         while self._large and (needed := self._large_that_are_needed()):
             both = {pin.name for pin in (*self._pins, *needed)}
-            limit.check_wheels({name: size for name, size in self._sizes.items() if name in both})
+            sizes = {name: size for name, size in self._sizes.items() if name in both}
+            limit.check_wheels(sizes, is_traced=self._is_traced)
             self._large = [pin for pin in self._large if pin not in needed]
             self._pins += needed
             self._add_wheels(needed)

@@ -26,6 +26,10 @@ _PACKAGE_LESS = (
     " requirements: traced (what they import; for make package: TRACED=1), or have a container image with"
     " packaging: image"
 )
+_PACKAGE_LESS_THAN_TRACED = (
+    "the package has only what the trace found, so leave out what migrations do not need with the setting `exclude`"
+    " (for make package: EXCLUDE=NAMES), or have a container image with packaging: image"
+)
 
 
 def too_large(pins: Iterable[Pin], lock: Path) -> dict[str, int]:
@@ -45,7 +49,7 @@ def too_large(pins: Iterable[Pin], lock: Path) -> dict[str, int]:
     return found
 
 
-def check_wheels(needed: Mapping[str, int]) -> None:
+def check_wheels(needed: Mapping[str, int], *, is_traced: bool) -> None:
     """Refuse needed wheels that alone are over the limit, before they are downloaded."""
     total = sum(needed.values())
     if total > LARGEST_PACKAGE:
@@ -53,7 +57,8 @@ def check_wheels(needed: Mapping[str, int]) -> None:
         listed = ", ".join(f"{name} ({_megabytes(needed[name])})" for name in largest)
         raise PackageError(
             f"the distributions that the migrations import have {_megabytes(total)} as compressed wheels, and Lambda"
-            f" takes {_megabytes(LARGEST_PACKAGE)} of unpacked code; {_PACKAGE_LESS}; the largest wheels: {listed}"
+            f" takes {_megabytes(LARGEST_PACKAGE)} of unpacked code; {_advice(is_traced=is_traced)};"
+            f" the largest wheels: {listed}"
         )
 
 
@@ -68,7 +73,7 @@ def exceeded_by(paths: Iterable[Path]) -> bool:
     return size_of(paths) > LARGEST_PACKAGE
 
 
-def check(paths: Sequence[Path], site: Site, ours: Site, imported: Collection[str]) -> None:
+def check(paths: Sequence[Path], site: Site, ours: Site, imported: Collection[str], *, is_traced: bool) -> None:
     """Refuse files that are over the limit, and list the largest distributions."""
     size = size_of(paths)
     if size <= LARGEST_PACKAGE:
@@ -81,9 +86,13 @@ def check(paths: Sequence[Path], site: Site, ours: Site, imported: Collection[st
         for one in largest
     )
     raise PackageError(
-        f"the package would be {_megabytes(size)}, and Lambda takes {_megabytes(LARGEST_PACKAGE)}; {_PACKAGE_LESS};"
-        f" the largest distributions: {listed}"
+        f"the package would be {_megabytes(size)}, and Lambda takes {_megabytes(LARGEST_PACKAGE)};"
+        f" {_advice(is_traced=is_traced)}; the largest distributions: {listed}"
     )
+
+
+def _advice(*, is_traced: bool) -> str:
+    return _PACKAGE_LESS_THAN_TRACED if is_traced else _PACKAGE_LESS
 
 
 def _megabytes(size: int) -> str:

@@ -50,6 +50,8 @@ CACHE = Path(__file__).resolve().parents[2] / ".local" / "cache" / "package"
 LARGEST_CACHE_BYTES = 2 * 2**30
 # A build that was killed leaves the folder in which it made entries. No build takes this long.
 _ABANDONED_S = 86_400
+# Builds at the same time must not remove each other's entries, also if these are over the largest size together.
+_IN_USE_S = 3600
 
 # Older distributions import its module pkg_resources, and rely on an environment that has it without being asked.
 SETUPTOOLS = "setuptools"
@@ -280,8 +282,8 @@ def _forget_what_was_not_used(keep: set[Path]) -> None:
         if directory.is_dir()
     ]
     total = sum(size for _, size, _ in used)
-    for _, size, directory in sorted(used):
-        if total <= LARGEST_CACHE_BYTES:
+    for used_s, size, directory in sorted(used):
+        if total <= LARGEST_CACHE_BYTES or time.time() - used_s < _IN_USE_S:
             return
         if directory not in keep:
             shutil.rmtree(directory, ignore_errors=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from infra.package.import_graph import When
-from lambda_migrate.invocation.suggestions import database_env, to_paste
+from lambda_migrate.invocation.suggestions import database_env, puts_password_into_url, to_paste
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -17,10 +17,8 @@ if TYPE_CHECKING:
     from infra.package.import_graph import Reached
     from infra.package.imports import Files
 
-_PASSWORD = re.compile(r"password|passwd|pass|pwd", re.IGNORECASE)
 _ENVIRONMENT = re.compile(r"environ|getenv")
 _UPPER = re.compile(r"""(?<=["'])[A-Z][A-Z0-9_]+(?=["'])""")
-_ESCAPES = re.compile(r"\bquote(?:_plus)?\(")
 
 
 @dataclass(frozen=True)
@@ -56,7 +54,7 @@ def find(files: Files, reached: Reached) -> Variables:
         when = reached.modules[path]
         if when is When.IN_A_FUNCTION:
             continue
-        escapes &= not _has_plain_address(module) or _ESCAPES.search(texts[path]) is not None
+        escapes &= not puts_password_into_url(texts[path], module)
         for name, needed in _variables(module, classes):
             read[name] = read.get(name, False) or (needed and when is When.ALWAYS)
     templates = _without_made_urls(database_env(read, escapes=escapes), read)
@@ -69,17 +67,6 @@ def _without_made_urls(templates: Mapping[str, str], needed: Mapping[str, bool])
     if not {"{host}", "{database}"} <= set(templates.values()):
         return dict(templates)
     return {name: text for name, text in templates.items() if needed[name] or not ("://" in text or text == "{url}")}
-
-
-def _has_plain_address(module: ast.Module) -> bool:
-    """Return whether an f-string puts a password into an address as it is."""
-    for node in ast.walk(module):
-        if isinstance(node, ast.JoinedStr):
-            fixed = "".join(str(part.value) for part in node.values if isinstance(part, ast.Constant))
-            filled = (part for part in node.values if isinstance(part, ast.FormattedValue))
-            if "://" in fixed and any(_PASSWORD.search(ast.unparse(part.value)) for part in filled):
-                return True
-    return False
 
 
 def names_in(text: str) -> set[str]:

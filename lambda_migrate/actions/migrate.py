@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from lambda_migrate.invocation.errors import DowngradeRefused, keeping
+from lambda_migrate.invocation.errors import ALLOW_FIRST, DowngradeRefused, keeping
 from lambda_migrate.invocation.loading import load
 from lambda_migrate.invocation.request import Request
 from lambda_migrate.invocation.result import Result
@@ -65,6 +65,5 @@ def stamp(invocation: Invocation) -> Result:
 def _check_allowed(invocation: Invocation) -> None:
     if not invocation.settings.allow_downgrade:
         raise DowngradeRefused(
-            f"{invocation.request.action} is not allowed on stage {invocation.settings.stage}; if it is meant, set"
-            " `allow_downgrade` in cdk.json (ALLOW_DOWNGRADE=true) and deploy"
+            f"{invocation.request.action} is not allowed on stage {invocation.settings.stage}; {ALLOW_FIRST}"
         )

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import traceback
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lambda_migrate.invocation.suggestions import database_env, to_paste
+from lambda_migrate.invocation.suggestions import database_env, puts_password_into_url, to_paste
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -81,10 +83,11 @@ def _about_variables(error: BaseException) -> str:
     names = missing_variables(error)
     if not names:
         return ""
-    templates = database_env(names)
+    escapes = not _puts_password_into_url(error)
+    templates = database_env(names, escapes=escapes)
     if templates:
         # A password or port with a default is not missing, but its default is not this database's.
-        parts = _parts_of_settings(error)
+        parts = _parts_of_settings(error, escapes=escapes)
         templates |= {name: part for name, part in parts.items() if part != "{url}" and "://" not in part}
     # A name in capitals is a variable; any other may be a key of something else.
     others = [name for name in names if name not in templates and name.isupper()]
@@ -92,13 +95,24 @@ def _about_variables(error: BaseException) -> str:
     return f" (an environment variable? See DATABASE_URL_ENV and DATABASE_ENV{paste})"
 
 
-def _parts_of_settings(error: BaseException) -> dict[str, str]:
+def _puts_password_into_url(error: BaseException) -> bool:
+    """Return whether a module in the traceback puts a password into an address without escaping it."""
+    for name in {frame.filename for frame in traceback.extract_tb(error.__traceback__)}:
+        try:
+            source = Path(name).read_text(encoding="utf-8")
+            if puts_password_into_url(source, ast.parse(source)):
+                return True
+        except (OSError, ValueError, SyntaxError):  # a module without a source, such as <frozen importlib>
+            continue
+    return False
+
+
+def _parts_of_settings(error: BaseException, *, escapes: bool) -> dict[str, str]:
     """Return a DATABASE_ENV for all fields of the settings class that failed, in their order."""
     try:
         fields, prefix = _prefixed_fields(error)
         aliases = {name: getattr(field, "validation_alias", None) for name, field in fields.items()}
-        return database_env(
-            alias if isinstance(alias, str) else f"{prefix}{name}".upper() for name, alias in aliases.items()
-        )
+        names = [alias if isinstance(alias, str) else f"{prefix}{name}".upper() for name, alias in aliases.items()]
+        return database_env(names, escapes=escapes)
     except Exception:  # noqa: BLE001 - another library's object with these attributes
         return {}

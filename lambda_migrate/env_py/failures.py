@@ -58,7 +58,7 @@ def failure_of(error: BaseException, journal: Journal, *, backend: Path, passwor
         failure = replace(failure, message=f"{failure.message} (env.py caught this error and continued)")
     file, line = _place_in_backend(error, backend)
     remark = hints.of_interrupted_run(failure, backend / file) if file is not None and revision is not None else ""
-    if remark:
+    if remark := remark or hints.of_unversioned_database(failure):
         failure = replace(failure, message=f"{failure.message} ({remark})")
     return replace(failure, file=file, line=line)
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
+from lambda_migrate.invocation.errors import ADOPT_FIRST
+
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
     from pathlib import Path
@@ -35,6 +37,8 @@ _UNDEFINED_TABLE = "42P01"
 # duplicate_column, duplicate_table, duplicate_object, duplicate_schema, duplicate_function, undefined_column,
 # undefined_table, undefined_object, undefined_function
 _IS_DONE = frozenset({"42701", "42P07", "42710", "42P06", "42723", "42703", "42P01", "42704", "42883"})
+# duplicate_table, duplicate_object (such as a type), duplicate_schema
+_EXISTS = frozenset({"42P07", "42710", "42P06"})
 _BLOCK = "autocommit_block"
 _INTEGRITY_CONSTRAINT_VIOLATION = "23"
 
@@ -69,6 +73,12 @@ def of_interrupted_run(failure: Failure, source: Path) -> str:
         "the revision commits what it does before its autocommit_block(): if an interrupted run has left this, undo it"
         " by hand and invoke again; give what runs outside a transaction a revision of its own"
     )
+
+
+def of_unversioned_database(failure: Failure) -> str:
+    """Return a hint for a first revision whose objects exist already, or an empty text."""
+    is_first = failure.revision is not None and not failure.revision.down_revisions
+    return ADOPT_FIRST if is_first and failure.sqlstate in _EXISTS else ""
 
 
 def logs_in_with_hidden_password(error: BaseException) -> bool:

@@ -23,6 +23,7 @@ from lambda_migrate.env_py.progress import Progress
 from lambda_migrate.env_py.sqlalchemy_versions import begin, commit
 from lambda_migrate.env_py.transactions import COMMITS_EACH
 from lambda_migrate.invocation.errors import (
+    UPGRADE_FIRST,
     ConfigurationError,
     DowngradeRefused,
     DriftDetected,
@@ -153,7 +154,7 @@ class Steps:
         several = len({*self._behind, *self._differences}) > 1
         behind = [f"{table if several else 'the database'} is {at}" for table, at in self._behind.items()]
         if behind:
-            raise DriftDetected(f"{', '.join(behind)}: models can only be compared at head; upgrade first")
+            raise DriftDetected(f"{', '.join(behind)}: {UPGRADE_FIRST}")
         differences = [
             f"{table}: {difference}" if several else difference
             for table, found in self._differences.items()

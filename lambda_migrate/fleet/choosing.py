@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from lambda_migrate.fleet.folder import FAILED, MIGRATED
 from lambda_migrate.fleet.outcome_reader import last_of_each
 from lambda_migrate.fleet.target import listing_of
-from lambda_migrate.invocation.errors import ConfigurationError, DowngradeRefused, InvalidRequest
+from lambda_migrate.invocation.errors import ALLOW_FIRST, ConfigurationError, DowngradeRefused, InvalidRequest
 from lambda_migrate.invocation.request import ROLLOUT_INPUT, is_downgrade, is_rollout_name
 from lambda_migrate.invocation.wording import counted
 
@@ -133,10 +133,7 @@ def choose(options: Options, listed: Sequence[Tenant], folder: Folder, *, settin
     tenants = _named(listed, names)
     if options.downgrade_to is not None and options.migrated_by is not None:
         if not settings.allow_downgrade:
-            raise DowngradeRefused(
-                f"downgrade is not allowed on stage {settings.stage}; if it is meant, set `allow_downgrade` in cdk.json"
-                " (ALLOW_DOWNGRADE=true) and deploy"
-            )
+            raise DowngradeRefused(f"downgrade is not allowed on stage {settings.stage}; {ALLOW_FIRST}")
         tenants = _migrated_in(replace(folder, name=options.migrated_by), tenants, options.downgrade_to)
         names = tuple(tenant.name for tenant in tenants)
     if names is None:

@@ -122,6 +122,15 @@ def exit_code(error: type[MigrationError]) -> int:
     return 4 if error.retry_helps else 1
 
 
+# The command recognises these causes by their words, because one error can have several cures.
+UPGRADE_FIRST = "models can only be compared at head; upgrade first"
+ADOPT_FIRST = (
+    "if these objects were made without Alembic, or the version table was lost, adopt the database: `migrate stamp"
+    " REVISION --verify` (docs/adopting.md)"
+)
+ALLOW_FIRST = "if it is meant, set `allow_downgrade` in cdk.json (ALLOW_DOWNGRADE=true) and deploy"
+
+
 def not_confirmed(confirm: str | None, current: str | None) -> str:
     """Return the message of a `DowngradeRefused` whose ``confirm`` is not the current revision."""
     given = f", not {confirm!r}" if confirm is not None else "; the request has no confirm"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 from typing import TYPE_CHECKING
@@ -23,6 +24,8 @@ _ENDS: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"DRIVER$"), "driver"),
     (re.compile(r"(DATABASE|DB|NAME|DBNAME)$"), "database"),
 )
+_PASSWORD = re.compile(r"password|passwd|pass|pwd", re.IGNORECASE)
+_QUOTES = re.compile(r"\bquote(?:_plus)?\(")
 _ASYNC_URL = "postgresql+asyncpg://{user_quoted}:{password_quoted}@{host}:{port}/{database}"
 
 
@@ -43,6 +46,19 @@ def database_env(names: Iterable[str], *, escapes: bool = True) -> dict[str, str
         quoted = {"{user}": "{user_quoted}", "{password}": "{password_quoted}"}
         found = {name: quoted.get(text, text) for name, text in found.items()}
     return found
+
+
+def puts_password_into_url(source: str, module: ast.Module) -> bool:
+    """Return whether an f-string of a module puts a password into an address as it is."""
+    if _QUOTES.search(source):
+        return False
+    for node in ast.walk(module):
+        if isinstance(node, ast.JoinedStr):
+            fixed = "".join(str(part.value) for part in node.values if isinstance(part, ast.Constant))
+            filled = (part for part in node.values if isinstance(part, ast.FormattedValue))
+            if "://" in fixed and any(_PASSWORD.search(ast.unparse(part.value)) for part in filled):
+                return True
+    return False
 
 
 def to_paste(templates: Mapping[str, str], others: Collection[str] = ()) -> str:

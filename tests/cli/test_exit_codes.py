@@ -18,6 +18,7 @@ from lambda_migrate.invocation import errors as contract_errors
 from migrate_cli import actions, follower, invocation, stages
 from migrate_cli.cli import app
 from migrate_cli.errors import _ADVICE as ADVICE
+from migrate_cli.errors import _ADVICE_BY_CAUSE as ADVICE_BY_CAUSE
 from tests.support.aws_stub import REQUEST_ID, Reply, failure, line, refusal, result
 from tests.support.waiting import eventually
 
@@ -90,6 +91,26 @@ def test_the_advice_is_a_command_that_can_be_typed(aws: Stub, migrate: Callable[
     ended = migrate("upgrade", "--stage", "dev", "--region", "eu-west-1")
 
     assert ended.err.endswith("See the holder of the lock:\n  migrate status --stage dev --region eu-west-1\n")
+
+
+@pytest.mark.parametrize(
+    "command, kind, cause, advised",
+    [
+        ("downgrade -1", "DowngradeRefused", contract_errors.ALLOW_FIRST, "downgrade -1 --stage dev"),
+        ("check", "DriftDetected", contract_errors.UPGRADE_FIRST, "upgrade --stage dev"),
+        ("check", "DriftDetected", "the models and the database differ in 1 way: x", "check --stage dev"),
+        ("upgrade", "MigrationFailed", contract_errors.ADOPT_FIRST, "stamp head --verify --stage dev"),
+    ],
+    ids=["not allowed", "pending revisions", "differences", "tables without a version table"],
+)
+def test_the_advice_fits_the_cause(
+    aws: Stub, migrate: Callable[..., Ended], command: str, kind: str, cause: str, advised: str
+) -> None:
+    aws.replies = [failure(kind, f"about a database: {cause}; the database is at base")]
+
+    ended = migrate(*command.split(), "--stage", "dev")
+
+    assert ended.err.endswith(f":\n  migrate {advised}\n")
 
 
 def test_every_error_of_the_contract_is_among_them() -> None:
@@ -564,7 +585,12 @@ SUGGESTED = sorted(
         for words in re.findall(r"""\.named\(f?(?:"([^"]+)"|'([^']+)')\)""", file.read_text(encoding="utf-8"))
         for words in filter(None, words)
     }
-    | {name for steps in ADVICE.values() for _, name in steps if name not in {"again", "log"}}
+    | {
+        name
+        for steps in (*ADVICE.values(), *ADVICE_BY_CAUSE.values())
+        for _, name in steps
+        if name not in {"again", "log"}
+    }
 )
 
 

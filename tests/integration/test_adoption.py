@@ -82,6 +82,10 @@ def test_a_database_at_an_earlier_revision_is_adopted_there_and_upgraded(
     record(tree, database, FIRST, SECOND)
     execute(database, "DROP INDEX notes")
 
+    upgrade = runner.invoke(tree)
+    assert (upgrade.error_type, upgrade.message.endswith("; the database is at base")) == ("MigrationFailed", True)
+    assert 'relation "orders" already exists (if these objects were made without Alembic' in upgrade.message
+    assert "`migrate stamp REVISION --verify` (docs/adopting.md)" in upgrade.message
     assert runner.invoke(tree, stamp("a1")).payload["revision"] == "a1"
     assert [each["revision"] for each in runner.invoke(tree).payload["applied"]] == ["b2"]
 

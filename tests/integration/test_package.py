@@ -434,7 +434,13 @@ def test_what_nothing_imports_is_left_out_of_a_package_over_the_limit(
     with pytest.raises(PackageError, match="the package would be "):
         build(backend, tmp_path / "out", Platform())
     monkeypatch.setattr(limit, "LARGEST_PACKAGE", 1_000_000)
-    assert refusal(backend, tmp_path / "another").startswith("the package would be ")
+    whole_message = refusal(backend, tmp_path / "another")
+    assert whole_message.startswith("the package would be ")
+    assert "TRACED=1" in whole_message
+    with pytest.raises(PackageError) as refused:
+        build(backend, tmp_path / "another", Platform(), selection=Selection(traced=True))
+    assert "TRACED" not in str(refused.value)
+    assert "EXCLUDE=NAMES" in str(refused.value)
 
 
 def test_a_foreign_folder_is_not_replaced(tmp_path: Path) -> None:
@@ -525,6 +531,13 @@ def test_builds_at_once_share_the_store(tmp_path: Path, monkeypatch: pytest.Monk
     assert entries == [fetched[0][0].directory.name]
     assert all(fetched[0][0].read(file) for file in fetched[0][0].files if file.size)
     assert len(installed) == 1
+    # A build that makes the store too large leaves the entries of the others, until they are old.
+    monkeypatch.setattr(store, "LARGEST_CACHE_BYTES", 0)
+    store.fetch(pins, replace(recipe, folder="more"))
+    assert fetched[0][0].directory.exists()
+    os.utime(fetched[0][0].directory, (0, 0))
+    store.fetch(pins, replace(recipe, folder="and-more"))
+    assert not fetched[0][0].directory.exists()
 
 
 def test_a_dependency_group_in_place_of_the_dependencies(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import runpy
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, cast
 
@@ -213,3 +214,22 @@ def test_the_prefix_of_a_settings_class_is_a_part_of_the_variables() -> None:
     parts = {"host": "host", "db": "database", "port": "port", "password": "password"}
     templates = json.dumps({f"POSTGRES_{name.upper()}": f"{{{part}}}" for name, part in parts.items()})
     assert f'{{"DATABASE_ENV": {templates}, "SHOP_KEY": "..."}}' in advice(failed.value, began=False)
+
+
+READS_PARTS = "import os\nuser, pwd = os.environ['DB_USER'], os.environ['DB_PASSWORD']\n"
+ADDRESS = "url = f'postgresql://{user}:{pwd}@h/d'\n"
+
+
+@pytest.mark.parametrize(
+    "escaping, part",
+    [("", "user_quoted"), ("from urllib.parse import quote\nuser, pwd = quote(user), quote(pwd)\n", "user")],
+    ids=["as it is", "escaped"],
+)
+def test_a_missing_part_of_an_address_is_suggested_escaped_if_the_module_does_not_escape_it(
+    tmp_path: Path, escaping: str, part: str
+) -> None:
+    file = tmp_path / "env.py"
+    file.write_text(f"{READS_PARTS}{escaping}{ADDRESS}")
+    with pytest.raises(KeyError) as failed:
+        runpy.run_path(str(file))
+    assert f'{{"DATABASE_ENV": {{"DB_USER": "{{{part}}}"}}}}' in advice(failed.value, began=False)
