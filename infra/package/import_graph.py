@@ -105,6 +105,7 @@ class _Reader:
             self._first.append(layout.packaged(layout.flask_app))
         # Alembic imports the package of "package:path".
         self._first += [path for parent in tree.parents if (path := parent / "__init__.py") in self._files]
+        self._of_requirements = list(_trees_of_requirements(layout))
         self._imports: dict[PurePosixPath, tuple[Import, ...]] = {}
         self._dynamic = False
         self._changes_the_path = False
@@ -119,7 +120,7 @@ class _Reader:
             for one in self._imports[path]
             if not one.level and not self._find(one, path)
         ]
-        return Reached(modules, tuple(foreign), self._changes_the_path)
+        return Reached(modules, (*self._of_requirements, *foreign), self._changes_the_path)
 
     def _follow(self, modules: dict[PurePosixPath, When]) -> dict[PurePosixPath, When]:
         waiting = sorted(modules, key=lambda path: -modules[path])
@@ -175,6 +176,17 @@ class _Reader:
                 yield module
             elif (init := base / member / "__init__.py") in self._files:
                 yield init
+
+
+def _trees_of_requirements(layout: Layout) -> Iterator[Foreign]:
+    """Yield the tree and the revisions that belong to a requirement as imports: nothing else may name it."""
+    config = layout.config_files[0]
+    lines = config.read_text(encoding="utf-8", errors="replace").splitlines()
+    for path in (layout.tree, *layout.version_locations):
+        if not path.is_absolute():
+            line = next((number for number, text in enumerate(lines, 1) if path.parts[0] in text), 1)
+            imported = Import(".".join(path.parts), (), 0, line, When.ALWAYS, certain=True)
+            yield Foreign(imported, layout.packaged(config), When.ALWAYS)
 
 
 _OF_THE_BACKEND = frozenset({BACKEND.name, BACKEND_LIBRARIES.name})

@@ -283,6 +283,9 @@ def test_a_tree_that_no_requirement_brings_is_refused(tmp_path: Path) -> None:
     backend = make_backend(tmp_path / "shop", **{"alembic.ini": ini, "alembic/templates/x": ""})
     assert refusal(backend, tmp_path / "out").startswith("script_location alembic/templates/gone is no folder of ")
 
+    (backend / "alembic.ini").write_text(INI.replace("%(here)s/alembic", "zz_gone:migrations"))
+    assert refusal(backend, tmp_path / "out").startswith("nothing in the package provides zz_gone (alembic.ini:2)")
+
 
 def test_a_configuration_in_pyproject(tmp_path: Path) -> None:
     toml = '[tool.alembic]\nscript_location = "%(here)s/alembic"\nprepend_sys_path = ["."]\n'

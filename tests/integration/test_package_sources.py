@@ -14,7 +14,7 @@ from infra.package import PackageError, Platform, Selection, build, limit
 from infra.package.layout import BACKEND_LIBRARIES
 from infra.package.uv_messages import place_that_failed
 from lambda_migrate.revisions.manifest import read_manifest
-from tests.support.backends import ENV, make_backend, write
+from tests.support.backends import ENV, REVISION, make_backend, write
 from tests.support.distributions import make_sdist, make_source, make_wheel, serving
 
 if TYPE_CHECKING:
@@ -44,6 +44,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     index = tmp_path_factory.mktemp("index")
     make_sdist(index, "zz-shop-pure", {"zz_shop_pure/__init__.py": "import zz_shop_deep\n"}, "zz-shop-deep")
     make_sdist(index, "zz-shop-deep", {"zz_shop_deep.py": ""})
+    tree = {
+        "__init__.py": "",
+        "db/__init__.py": "",
+        "db/migrations/env.py": "",
+        "db/migrations/versions/a1.py": REVISION,
+    }
+    make_sdist(index, "zz-shop-trees", {f"zz_shop_trees/{path}": text for path, text in tree.items()})
     make_sdist(index, "zz-shop-native", {"zz_shop_native.py": ""}, native=True)
     make_wheel(index, "zz-shop-user", {"zz_shop_user.py": "import zz_shop_native\n"}, "zz-shop-native")
     make_wheel(index, "zz-shop-maybe", {"zz_shop_maybe.py": ""}, "zz-shop-native ; python_version < '3.9'")
@@ -79,6 +86,20 @@ def test_a_pure_source_is_built_with_its_requirements(tmp_path: Path, index: str
     assert {"zz-shop-pure", "zz-shop-deep"} <= names(built)
     again = packaged(tmp_path, index, "zz-shop-pure==1.0\n", "import zz_shop_pure", ARM)
     assert again.digest == built.digest
+
+
+@pytest.mark.parametrize(
+    "locations",
+    [
+        "script_location = zz_shop_trees.db:migrations",
+        "script_location = %(here)s/alembic\nversion_locations = zz_shop_trees.db:migrations/versions",
+    ],
+    ids=["the tree", "its revisions"],
+)
+def test_a_source_with_the_tree_is_built(tmp_path: Path, index: str, locations: str) -> None:
+    ini = f"[alembic]\n{locations}\n"
+    built = packaged(tmp_path, index, "zz-shop-trees==1.0\n", "", HERE, **{"alembic.ini": ini})
+    assert (built.heads, "zz-shop-trees" in names(built)) == (("a1",), True)
 
 
 def test_a_built_source_of_a_lock_stays_in_a_package_that_was_over_the_limit(
