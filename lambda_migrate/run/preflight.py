@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg2.errors
 
 from lambda_migrate.database.open_session import open_session
-from lambda_migrate.database.preflight_queries import PreflightQueries, preflight_of
+from lambda_migrate.database.preflight_queries import PreflightQueries
 from lambda_migrate.database.version_table import versions
 from lambda_migrate.invocation.errors import ConfigurationError, DatabaseUnavailable, PreflightFailed
 from lambda_migrate.invocation.result import joined, some
@@ -21,6 +21,7 @@ from lambda_migrate.invocation.telemetry import log
 from lambda_migrate.invocation.wording import counted
 from lambda_migrate.revisions import manifest, reviewed
 from lambda_migrate.run import drift
+from lambda_migrate.run.revision_preflight import preflight_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from lambda_migrate.env_py.messages import Began
     from lambda_migrate.invocation.invocation import Invocation
     from lambda_migrate.invocation.result import RunState
+    from lambda_migrate.run.revision_preflight import Preflight
 
 _PUBLIC = "public"
 # Alembic takes the beginning of an id for the id from so many characters on.
@@ -38,18 +40,6 @@ _MB = 1 << 20
 _DIFFERENCES = 20
 # The queries take at most this share of the time that is left, for all schemas together. The rest is for the migration.
 _SHARE = 0.25
-
-# The reviewer's rules about the effect of a verdict: the upgrade fails on rows, or it blocks the application.
-_RULES: Mapping[str, frozenset[str]] = {
-    "fails": frozenset({"upgrade-depends-on-data", "adding-required-field"}),
-    "slow": frozenset({
-        "adding-field-with-default", "adding-foreign-key-constraint", "adding-not-nullable-field",
-        "adding-required-field", "adding-serial-primary-key-field", "backfill-in-one-transaction",
-        "ban-alter-domain-with-add-constraint", "changing-column-type", "constraint-missing-not-valid",
-        "disallowed-unique-constraint", "lock-held-during-other-work", "refresh-not-concurrent",
-        "require-concurrent-index-creation", "require-concurrent-reindex", "scan-while-locked", "table-rewrite",
-    }),
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -78,7 +68,7 @@ def of_plan(invocation: Invocation, plan: Iterable[Mapping[str, Any]]) -> tuple[
     ]
     with closing(open_session(invocation)) as session:
         checks = _SessionChecks(invocation, session, recorded, invocation.settings.preflight)
-        found = {(schema, revision): each for schema, revision, each in checks.at(pending)}
+        found = {(schema, revision): each.entry() for schema, revision, each in checks.at(pending)}
         holdups = checks.holdups()
     return [
         {**entry, "preflight": found.get((entry.get("schema"), str(entry["revision"])))} for entry in entries
@@ -99,7 +89,7 @@ def of_pending(invocation: Invocation, state: RunState) -> list[tuple[str, dict[
             ids = tuple(each.revision for each in state.pending if each.table == table)
             pending.append(Pending(None if is_default or table is None else table.schema, ids))
         checks = _SessionChecks(invocation, session, recorded, settings.preflight)
-        return [(revision, found) for _, revision, found in checks.at(pending)]
+        return [(revision, found.entry()) for _, revision, found in checks.at(pending)]
 
 
 def before_upgrade(
@@ -132,34 +122,33 @@ def before_upgrade(
         # A failed look must not stop a migration, which connects again.
         log("preflight.finished", f"no answer: {error}", level=logging.WARNING, verdict="unknown")
         return {}
-    for each in holdups:
-        log("preflight.finished", each["message"], level=logging.WARNING, schema=invocation.schema)
+    for holdup in holdups:
+        log("preflight.finished", holdup["message"], level=logging.WARNING, schema=invocation.schema)
     for schema, revision, each in found:
         _log(invocation, schema, revision, each)
     if mode == "enforce":
         for _, revision, each in found:
             _refuse(invocation, revision, each)
-    return {(schema, revision): each["estimated_ms"][1] for schema, revision, each in found if each.get("estimated_ms")}
+    return {(schema, revision): each.estimated_ms[1] for schema, revision, each in found if each.estimated_ms}
 
 
-def _log(invocation: Invocation, schema: str | None, revision: str, found: Mapping[str, Any]) -> None:
-    verdict = found["verdict"]
-    problems = _problems(found, invocation)
-    is_fine = verdict == "ok" or (bool(problems) and set(problems) <= found["acknowledged"].keys())
+def _log(invocation: Invocation, schema: str | None, revision: str, found: Preflight) -> None:
+    problems = found.problems
+    is_fine = found.verdict == "ok" or (bool(problems) and set(problems) <= found.acknowledged.keys())
     log(
         "preflight.finished",
         _summary(revision, found),
         level=logging.INFO if is_fine else logging.WARNING,
         schema=invocation.schema or schema,
         revision=revision,
-        verdict=verdict,
-        estimated_ms=found["estimated_ms"][1] if found["estimated_ms"] else None,
+        verdict=found.verdict,
+        estimated_ms=found.estimated_ms[1] if found.estimated_ms else None,
     )
 
 
-def _refuse(invocation: Invocation, revision: str, found: Mapping[str, Any]) -> None:
+def _refuse(invocation: Invocation, revision: str, found: Preflight) -> None:
     """Raise if a revision has a problem that its author did not acknowledge."""
-    problems = [each for each in _problems(found, invocation) if each not in found["acknowledged"]]
+    problems = [each for each in found.problems if each not in found.acknowledged]
     if problems:
         raise PreflightFailed(
             f"no revision was started, because of revision {revision}: {_reason(invocation, found, problems[0])};"
@@ -212,7 +201,7 @@ class _SessionChecks:
         self._locked: dict[str, None] = {}
         self._queries: PreflightQueries | None = None
 
-    def at(self, pending: Iterable[Pending]) -> list[tuple[str | None, str, dict[str, Any]]]:
+    def at(self, pending: Iterable[Pending]) -> list[tuple[str | None, str, Preflight]]:
         """Return the preflight of each revision that was recorded, with its schema."""
         settings = self._invocation.settings
         tree = manifest.tree_of(settings)
@@ -222,53 +211,20 @@ class _SessionChecks:
         for each in pending:
             schema = each.schema or self._invocation.schema or self._session.default_schema or _PUBLIC
             self._queries = PreflightQueries(self._session, schema, settings.preflight_timeout_ms, self._most, deadline)
-            earlier: list[Mapping[str, Any]] = []
-            all_recorded = True
+            earlier: list[Mapping[str, Any] | None] = []
             for revision in each.revisions:
                 facts = self._recorded.get(revision)
-                all_recorded = all_recorded and facts is not None
                 if facts is not None:
                     self._locked |= dict.fromkeys(table["table"] for table in facts["tables"])
-                    entry = preflight_of(self._queries, facts, earlier, settings.preflight_max_block_s)
-                    if entry["verdict"] == "ok" and entry["checks"] and not all_recorded:
-                        # What the unrecorded revision does to the rows is unknown.
-                        entry["verdict"] = "unknown"
-                    entry["acknowledged"] = {
-                        problem: reason
-                        for problem in _problems(entry, self._invocation)
-                        if (reason := _acknowledgement(problem, acknowledged.get(revision, {})))
-                    }
-                    found.append((each.schema, revision, entry))
-                    earlier.append(facts)
+                    rules = acknowledged.get(revision, {})
+                    result = preflight_of(self._queries, facts, earlier, settings.preflight_max_block_s, rules)
+                    found.append((each.schema, revision, result))
+                earlier.append(facts)
         return found
 
     def holdups(self) -> list[dict[str, Any]]:
         """Return what delays any run on the server."""
         return self._queries.holdups(self._locked) if self._queries is not None else []
-
-
-def _problems(found: Mapping[str, Any], invocation: Invocation) -> list[str]:
-    """Return the problems of a revision: ``fails``, ``slow``, both or none."""
-    failing = any(check["result"] == "failed" for check in found["checks"])
-    return [*(["fails"] if failing else []), *(["slow"] if _slowest(found, invocation) is not None else [])]
-
-
-def _slowest(found: Mapping[str, Any], invocation: Invocation) -> Mapping[str, Any] | None:
-    """Return the table that is blocked longest, None if none is for longer than allowed."""
-    limit_ms = invocation.settings.preflight_max_block_s * 1000
-    blocked = [
-        each for each in found["tables"] if each["blocks"] != "nothing" and (each["estimated_ms"] or 0) > limit_ms
-    ]
-    return max(blocked, key=lambda table: table["estimated_ms"], default=None)
-
-
-def _acknowledgement(problem: str, rules: Mapping[str, str | None]) -> str | None:
-    """Return the author's reason for acknowledging a problem, or None if a finding about it is not acknowledged.
-
-    ``rules`` are those of the revision's findings, each with its reason.
-    """
-    reasons = [reason for rule, reason in rules.items() if rule in _RULES[problem]]
-    return reasons[0] if reasons and all(reasons) else None
 
 
 def _pending(invocation: Invocation, session: Session, look: Callable[[], Iterable[Began]]) -> list[Pending]:
@@ -328,34 +284,31 @@ def _pending_in_graph(invocation: Invocation, session: Session) -> Pending | Non
     return Pending(None, pending, heads, packaged.version_table)
 
 
-def _summary(revision: str, found: Mapping[str, Any]) -> str:
-    failed = [check for check in found["checks"] if check["result"] == "failed"]
-    slow = [table for table in found["tables"] if table["blocks"] != "nothing" and table["estimated_ms"]]
-    parts = [f"{revision}: {found['verdict']}"]
-    parts += [f"{_violations(check)} on {check['table']}" for check in failed]
-    parts += [f"{table['blocks']} of {table['table']} wait for about {table['estimated_ms']:,} ms" for table in slow]
+def _summary(revision: str, found: Preflight) -> str:
+    blocked = [table for table in found.tables if table["blocks"] != "nothing" and table["estimated_ms"]]
+    parts = [f"{revision}: {found.verdict}"]
+    parts += [f"{_violations(check)} on {check['table']}" for check in found.failed_checks]
+    parts += [f"{table['blocks']} of {table['table']} wait for about {table['estimated_ms']:,} ms" for table in blocked]
     parts += [
         f"{check['check']} of {check['table']} was checked in {check['sampled']:.1%} of the rows"
-        for check in found["checks"]
+        for check in found.checks
         if "sampled" in check
     ]
-    parts += [
-        f"it changes rows of {name}, and no check shows whether they allow it" for name in found.get("unchecked", ())
-    ]
+    parts += [f"it changes rows of {name}, and no check shows whether they allow it" for name in found.unchecked]
     parts += [
         f"{each['kind']} {each['pid'] or ''} ({each['application_name']}) blocks {each['table']}"
-        for each in found["blockers"][:3]
+        for each in found.blockers[:3]
     ]
-    parts += [f"acknowledged: {reason}" for reason in dict.fromkeys(found["acknowledged"].values())]
+    parts += [f"acknowledged: {reason}" for reason in dict.fromkeys(found.acknowledged.values())]
     return "; ".join(parts)
 
 
-def _reason(invocation: Invocation, found: Mapping[str, Any], problem: str) -> str:
+def _reason(invocation: Invocation, found: Preflight, problem: str) -> str:
     if problem == "fails":
-        [check, *_] = [each for each in found["checks"] if each["result"] == "failed"]
+        [check, *_] = found.failed_checks
         columns = ", ".join(check["columns"])
         return f"{_violations(check)} on {check['table']} ({columns}): {check['query']}"
-    longest = _slowest(found, invocation)
+    longest = found.longest_block
     assert longest is not None  # noqa: S101 - that is the problem
     limit = invocation.settings.preflight_max_block_s
     return (

@@ -9,10 +9,11 @@ import pytest
 
 from lambda_migrate.database.common import Server as ServerOfSession
 from lambda_migrate.database.credentials import Credentials
-from lambda_migrate.database.preflight_queries import PreflightQueries, preflight_of
+from lambda_migrate.database.preflight_queries import PreflightQueries
 from lambda_migrate.database.schema import read_schema
 from lambda_migrate.database.session import Session
 from lambda_migrate.invocation.deadline import Deadline
+from lambda_migrate.run.revision_preflight import preflight_of
 from localcloud import binaries, postgres
 from tests.integration.test_preflight import FOREIGN, NOT_NULL, TYPE, UNIQUE, check, measured
 from tests.support.bystander import execute
@@ -44,7 +45,7 @@ def preflight(database: Database, *checks: dict[str, Any]) -> tuple[dict[str, An
         server = ServerOfSession(opened.server_version // 10000, "", database.name)
         session = Session(opened, opened.info.backend_pid, server, credentials, Deadline.after(60))
         queries = PreflightQueries(session, "public", 10_000, None, session.deadline)
-        return preflight_of(queries, measured(*checks), [], 10), queries.holdups(["users"])
+        return preflight_of(queries, measured(*checks), [], 10, {}).entry(), queries.holdups(["users"])
 
 
 def test_checks_blockers_and_causes_of_delay_are_found(oldest: Database) -> None:
