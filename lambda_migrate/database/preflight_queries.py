@@ -148,7 +148,10 @@ class PreflightQueries:
 
         The share is None if all rows were.
         """
-        share = self._share(check)
+        try:
+            share = self._share(check)
+        except _SAYS_NOTHING:
+            return "timed_out", None
         query = check["query"] if share is None else _sampled(check["query"], check["table"], share)
         if query is None:
             return "timed_out", None
