@@ -85,6 +85,15 @@ def dependencies_of(pyproject: Path, extras: Sequence[str] = ()) -> list[str]:
     return found
 
 
+def extras_of(folder: Path) -> dict[str, list[str]]:
+    """Return the extras of a folder's project, and the names of the distributions that each adds."""
+    pyproject = folder / PYPROJECT
+    always = set(names_in(dependencies_of(pyproject)))
+    extras = _project(_read(pyproject), pyproject).get("optional-dependencies", {})
+    with_each = {extra: names_in(dependencies_of(pyproject, (extra,))) for extra in extras}
+    return {extra: [name for name in names if name not in always] for extra, names in with_each.items()}
+
+
 def names_in(dependencies: Sequence[str]) -> list[str]:
     """Return the names of a project's dependencies in their normal form."""
     return [canonicalize_name(found[1]) for found in map(_REQUIREMENT.match, dependencies) if found]

@@ -506,6 +506,19 @@ def test_without_a_lock_the_dependencies_of_the_project_are_resolved_with_a_warn
     assert warning.endswith("write a lock with: uv lock")
 
 
+def test_a_module_that_only_an_extra_has_is_named_with_the_extra(tmp_path: Path) -> None:
+    extras = '{ postgres = ["asyncpg>=0.29"], all = ["shop[postgres]", "rich"], more = ["rich"] }'
+    project = RANGES.replace('{ postgres = ["asyncpg>=0.29"] }', extras)
+    files = {"pyproject.toml": project, ".git/HEAD": "", "app/models.py": "import asyncpg\n"}
+    backend = make_backend(tmp_path / "shop", **files)
+    (backend / "requirements.txt").unlink()
+    with pytest.raises(PackageError) as refused:
+        build(backend, tmp_path / "out", Platform())
+    assert "asyncpg (app/models.py:1): the extra postgres of the backend's project" in str(refused.value)
+    assert "EXTRAS=postgres" in str(refused.value)
+    build(backend, tmp_path / "out", Platform(), selection=Selection(extras=("postgres",)))
+
+
 @pytest.mark.parametrize(
     "text", [RANGES + '[tool.uv.sources]\nsqlalchemy = { git = "https://git.example/x" }\n', "[project]\nname = 's'\n"]
 )
