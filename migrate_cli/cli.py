@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.exceptions import TyperException
 
-from migrate_cli import __version__, actions, checkpoint, earlier_runs, logs, mermaid, review
+from migrate_cli import __version__, actions, checkpoint, earlier_runs, logs, mermaid, presentation, review
 from migrate_cli.actions import Call
 from migrate_cli.errors import CommandError, ExitCode, UsageError, steps
 from migrate_cli.options import Json, at_stage, at_target, examples
@@ -318,7 +318,7 @@ def _act(
     yes: bool = False,
     patience_s: float = 0,
     long: bool = False,
-    show: Callable[[Mapping[str, Any], Console], None] | None = None,
+    show: Callable[[Mapping[str, Any], Console], None] = presentation.show,
 ) -> int:
     """Run a command, show its result or error, and return the exit code."""
     output = Output(f"migrate {action} ({call.stage})", as_json=as_json)
@@ -327,9 +327,12 @@ def _act(
         if not yes:
             actions.confirm(call, action, output, event.get("revision"))
         result = actions.run(call, event, output, patience_s=patience_s, long=long)
-        note = earlier_runs.note(call.function(), result) if action == "plan" and not as_json else ""
-        advice = "\n".join(filter(None, (note, actions.next_step(action, result, call.commands()))))
-        return output.succeed(result, show, advice) if show else output.succeed(result, advice=advice)
+
+        def advice() -> str:
+            note = earlier_runs.note(call.function(), result) if action == "plan" else ""
+            return "\n".join(filter(None, (note, actions.next_step(action, result, call.commands()))))
+
+        return output.succeed(result, show, advice)
     except CommandError as error:
         return output.fail(error)
     except KeyboardInterrupt:

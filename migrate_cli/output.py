@@ -32,12 +32,17 @@ class Output:
 
     # The document comes last, so that no later error adds a second one.
 
-    def succeed(self, result: Mapping[str, Any], show: Show = presentation.show, advice: str = "") -> ExitCode:
-        """Show a result and the next step, and return the exit code. An unhealthy result has exit code 1."""
+    def succeed(
+        self, result: Mapping[str, Any], show: Show = presentation.show, advice: Callable[[], str] = str
+    ) -> ExitCode:
+        """Show a result and the next step, and return the exit code. An unhealthy result has exit code 1.
+
+        ``advice`` returns the next step. It is called when the result has been shown, and not with ``as_json``.
+        """
         healthy = result.get("healthy", True)
         if not self._as_json:
             show(result, self.results)
-            presentation.show_advice(advice, self.notes)
+            presentation.show_advice(advice(), self.notes)
         if github.is_here():
             if not healthy:
                 failed = [step["step"] for step in result["steps"] if step["ok"] is False]

@@ -121,7 +121,7 @@ def build(
         exclude=selection.exclude,
         beside=search_folder(backend, found, is_named=config is not None),
     )
-    layout = read_layout(backend, config, requirements.local_packages)
+    layout = read_layout(backend, found, requirements.local_packages, is_named=config is not None)
     layout = replace(layout, flask_app=flask_app.find(layout, selection.environment))
     graph = graph_of(layout, backend, may_be_empty=selection.unfinished) if layout.in_backend else None
     own = own_folders.find(layout, requirements.names, platform.minor)

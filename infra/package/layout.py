@@ -82,13 +82,17 @@ class Layout:
         return root.destination / path.relative_to(root.source).as_posix()
 
 
-def read_layout(backend: Path, config: str | None = None, local_packages: Sequence[Path] = ()) -> Layout:
+def read_layout(
+    backend: Path, config: str | None = None, local_packages: Sequence[Path] = (), *, is_named: bool = True
+) -> Layout:
     """Read the configuration ``config``, a path in the backend. By default, `find_config` searches it.
 
-    ``local_packages`` are folders of distributions that the backend's lock takes from outside an index. Raises
-    `PackageError` if the configuration is missing, cannot be read, or names a missing file.
+    ``is_named`` is false if the caller searched it. ``local_packages`` are folders of distributions that the backend's
+    lock takes from outside an index. Raises `PackageError` if the configuration is missing, cannot be read, or names a
+    missing file.
     """
-    is_named, config = config is not None, config or find_config(backend)
+    if config is None:
+        config, is_named = find_config(backend), False
     file = config_file(backend, config)
     own = file.with_name(_PYPROJECT)
     pyproject = own if own.is_file() else backend / _PYPROJECT

@@ -179,8 +179,7 @@ class _Writer:
             self._add([pin for pin in pins if pin not in error.pins])
 
     def _large_that_are_needed(self) -> list[Pin]:
-        loaded = self._loaded(surely(self._reached.foreign)) | _OF_ENV_PY
-        needed = self._installed.closure(loaded, certain=True) | _BY_NAME
+        needed = self._loaded(surely(self._reached.foreign), certain=True) | _BY_NAME
         missing_ones = surely(self._missing())
         unknown = [one for one in missing_ones if not any(may_provide(pin.name, [one]) for pin in self._large)]
         return [pin for pin in self._large if unknown or pin.name in needed or may_provide(pin.name, missing_ones)]
@@ -227,10 +226,10 @@ class _Writer:
             self._add(more)
 
     def _add_undeclared(self) -> None:
-        """Add setuptools if a distribution that is surely loaded imports it, and the lock does not have it."""
+        """Add setuptools if a distribution that the tree may load imports it, and the lock does not have it."""
         known = {pin.name for pin in (*self._pins, *self._without_wheel, *self._large)}
         known |= set(self._destination.requirements.exclude)
-        loaded = self._installed.closure(self._loaded(self._reached.foreign) | _OF_ENV_PY, certain=True)
+        loaded = self._loaded(self._reached.foreign, certain=True)
         undeclared = self._site.undeclared if self._site else {}
         self._importers_of_pkg_resources = sorted(one for one in loaded if SETUPTOOLS in undeclared.get(one, ()))
         if self._importers_of_pkg_resources and SETUPTOOLS not in known:
@@ -244,7 +243,7 @@ class _Writer:
     def _wanted(self) -> set[str]:
         """Return the distributions that may be needed."""
         missing_ones = self._missing()
-        wanted = self._installed.closure(self._loaded(self._reached.foreign) | _OF_ENV_PY, certain=False) | _BY_NAME
+        wanted = self._loaded(self._reached.foreign, certain=False) | _BY_NAME
         undeclared = self._site.undeclared if self._site else {}
         wanted |= {name for one in wanted for name in undeclared.get(one, ())}
         wanted |= {pin.name for pin in self._without_wheel if may_provide(pin.name, missing_ones)}
@@ -254,16 +253,14 @@ class _Writer:
 
     def _needed(self) -> dict[str, str]:
         """Return the needed distributions without a wheel, and what needs each."""
-        imports = surely(self._reached.foreign)
-        loaded = self._loaded(imports) | _OF_ENV_PY
-        closure = self._installed.closure(loaded, certain=True)
+        loaded = self._loaded(surely(self._reached.foreign), certain=True)
         needed: dict[str, str] = {}
         for pin in self._without_wheel:
             if self._replaced_by_our_psycopg2(pin.name):
                 continue
             if found := may_provide(pin.name, surely(self._missing())):
                 needed[pin.name] = f"imported by {found.shown}"
-            elif requirers := self._installed.requirers(pin.name, closure):
+            elif requirers := self._installed.requirers(pin.name, loaded):
                 needed[pin.name] = f"required by {listed(requirers, 3)}"
             elif self._is_the_driver(pin.name):
                 needed[pin.name] = "the only driver for PostgreSQL"
@@ -290,8 +287,10 @@ class _Writer:
         """Return the PostgreSQL drivers among the written distributions."""
         return replace(self._locked, pins=tuple(self._pins), aside=()).drivers
 
-    def _loaded(self, imports: Iterable[Foreign]) -> set[str]:
-        return set().union(*(self._installed.find(one.imported) or () for one in imports))
+    def _loaded(self, imports: Iterable[Foreign], *, certain: bool) -> set[str]:
+        """Return the distributions of these imports, and their requirements as `Installed.closure` has them."""
+        imported = set[str]().union(*(self._installed.find(one.imported) or () for one in imports))
+        return self._installed.closure(imported | _OF_ENV_PY, certain=certain)
 
     def _missing(self) -> list[Foreign]:
         drivers = () if self._drivers else ("psycopg2",)

@@ -194,7 +194,7 @@ def approve(
         result = {"action": "rollout approve", "stage": machine.stage, "rollout": rollout, "status": "approved"}
         follow = steps(("To follow it", machine.commands.named(f"rollout status {rollout} --follow")))
         text = f"Rollout {rollout} starts its next wave."
-        return output.succeed(result, lambda _, console: show_line(text, console), follow)
+        return output.succeed(result, lambda _, console: show_line(text, console), lambda: follow)
 
     return _with_machine("rollout approve", call, work, as_json=as_json)
 
@@ -303,7 +303,7 @@ def _stopped(machine: Machine, name: str, output: Output) -> ExitCode:
     look = steps(("The database's state", machine.commands.named("status")))
     result = {"action": "rollout stop", "stage": machine.stage, "rollout": name, "status": "stopped"}
     text = f"Rollout {name} is stopped. A running function ends by itself."
-    return output.succeed(result, lambda _, console: show_line(text, console), look)
+    return output.succeed(result, lambda _, console: show_line(text, console), lambda: look)
 
 
 def _follow(machine: Machine, name: str, output: Output) -> Mapping[str, Any]:

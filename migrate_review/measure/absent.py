@@ -9,6 +9,7 @@ import re
 from typing import TYPE_CHECKING
 
 from lambda_migrate.env_py.statements import split
+from migrate_review.sql_text import bare, unqualified
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -31,26 +32,20 @@ def dropped(statements: Sequence[Statement], catalogs: Sequence[Catalog]) -> Ite
     """
     tables: dict[str, set[str]] = {}
     for table in (table for each in catalogs for table in each.tables):
-        tables.setdefault(_bare(table.name), set()).update(column.name for column in table.columns)
-    there = {*tables, *(_bare(name) for each in catalogs for name in each.views)}
+        tables.setdefault(unqualified(table.name), set()).update(column.name for column in table.columns)
+    there = {*tables, *(unqualified(name) for each in catalogs for name in each.views)}
     pieces = [_COMMENTS.sub("", piece, count=1) for each in statements for piece in split(each.sql)]
     for piece in pieces:
         if (found := _TABLES.match(piece)) is not None:
             others = " ".join(each for each in pieces if not _TABLES.match(each))
-            for name in (_bare(each) for each in found["names"].split(",")):
+            for name in (unqualified(each) for each in found["names"].split(",")):
                 if name not in there and not _names(others, name):
                     yield f"there is no table {name} here that DROP TABLE IF EXISTS could drop"
-        elif (altered := _TABLE.match(piece)) is not None and (of := _bare(altered["table"])) in tables:
+        elif (altered := _TABLE.match(piece)) is not None and (of := unqualified(altered["table"])) in tables:
             others = " ".join(each for each in pieces if each is not piece)
-            for column in (_bare(each["column"]) for each in _COLUMN.finditer(piece)):
+            for column in (bare(each["column"]) for each in _COLUMN.finditer(piece)):
                 if column not in tables[of] and not _names(others, column):
                     yield f"{of} has no column {column} here that DROP COLUMN IF EXISTS could drop"
-
-
-def _bare(name: str) -> str:
-    """Return a name without its schema and quotes. One without quotes is lower case."""
-    last: str = re.findall(_NAME, name)[-1]
-    return last[1:-1].replace('""', '"') if last.startswith('"') else last.lower()
 
 
 def _names(text: str, name: str) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from migrate_review.rules.sql_text import split
+from migrate_review.sql_text import split
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

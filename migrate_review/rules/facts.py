@@ -10,8 +10,8 @@ from lambda_migrate.database.preflight_queries import uses
 from lambda_migrate.database.schema import fingerprint
 from migrate_review.observation import is_share
 from migrate_review.rules import difference, row_changes
-from migrate_review.rules.sql_text import unqualified
 from migrate_review.rules.violations import checks, conversions
+from migrate_review.sql_text import unqualified
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

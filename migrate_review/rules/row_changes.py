@@ -9,7 +9,7 @@ import re
 from typing import TYPE_CHECKING
 
 from lambda_migrate.database.lock_modes import WRITE
-from migrate_review.rules.sql_text import bare, in_parentheses, split
+from migrate_review.sql_text import bare, in_parentheses, split
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from lambda_migrate.database.qualified import identifier
 from migrate_review.rules import difference, type_changes
 from migrate_review.rules.row_changes import may_fail
-from migrate_review.rules.sql_text import bare, in_parentheses, split
+from migrate_review.sql_text import bare, in_parentheses, split
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -164,6 +164,25 @@ def test_a_plan_of_a_long_revision_shows_what_earlier_runs_took(
     assert any("filterPattern" in each for each in aws.log_requests) is read
 
 
+def test_a_plan_is_shown_before_the_log_is_searched(
+    aws: Stub, migrate: Callable[..., Ended], capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = {"verdict": "ok", "tables": [], "checks": [], "blockers": [], "estimated_ms": [100, 5000]}
+    entry = {"revision": "bbbb", "description": "Unique mails", "sql": "SELECT 1;", "preflight": found}
+    aws.replies = [Reply(result("plan", plan=[entry]))]
+    shown: list[str] = []
+
+    def lines() -> list[dict[str, Any]]:
+        shown.append(capsys.readouterr().out)
+        return []
+
+    aws.lines = lines
+
+    migrate("plan", "--stage", "dev")
+
+    assert "SELECT 1;" in shown[0]
+
+
 def test_a_plan_is_shown_without_the_times_of_earlier_runs(aws: Stub, migrate: Callable[..., Ended]) -> None:
     found = {"verdict": "ok", "tables": [], "checks": [], "blockers": [], "estimated_ms": [100, 5000]}
     entry = {"revision": "bbbb", "description": "Unique mails", "sql": "SELECT 1;", "preflight": found}
@@ -354,7 +373,7 @@ def test_a_look_ends_with_the_next_command_for_the_same_database(
 @pytest.mark.parametrize(
     "action,kind,command",
     [
-        ("check", "DriftDetected", "migrate status --stage dev --database tenant_1"),
+        ("check", "DriftDetected", "migrate check --stage dev --database tenant_1"),
         ("plan", "SecretUnavailable", "migrate doctor --stage dev --database tenant_1"),
         ("upgrade", "InvalidRequest", "migrate history --stage dev"),
     ],

@@ -1,4 +1,4 @@
-"""Splits SQL for the rules: parentheses, commas, and names in quotes."""
+"""Splits SQL: parentheses, commas, and names in quotes."""
 
 from __future__ import annotations
 
@@ -41,4 +41,4 @@ def split(text: str, separator: str = ",") -> list[str]:
 
 def unqualified(name: str) -> str:
     """Return a table's name without its schema, as PostgreSQL's catalog has it."""
-    return bare(split(name, ".")[-1])
+    return bare(split(name, ".")[-1].strip())
