@@ -65,9 +65,14 @@ def read_graph(
     for directory in directories:
         for file in _revision_files(directory, recursive=recursive):
             files.setdefault(file.resolve(), file)
+    looked_in = ", ".join(_shown(directory, relative_to) for directory in directories)
+    if not files and any(any(_revision_files(directory, recursive=True)) for directory in directories):
+        raise PackageError(
+            f"no revision in {looked_in}, but in folders below it; Alembic reads them with the option"
+            " recursive_version_locations = true"
+        )
     _refuse_bytecode_without_source(directories, files.values(), relative_to, sourceless=sourceless)
     if not files and not may_be_empty:
-        looked_in = ", ".join(_shown(directory, relative_to) for directory in directories)
         raise PackageError(f'no revision in {looked_in}; make the first one: alembic revision -m "..."')
     by_id: dict[str, GraphRevision] = {}
     for path, file in files.items():

@@ -341,6 +341,12 @@ def test_a_package_of_a_project_below_the_backend_has_the_tree(tmp_path: Path) -
     assert layout.packaged(layout.tree).as_posix() == "backend/server/shop/db/migrations"
 
 
+def test_revisions_in_folders_below_are_named(tmp_path: Path) -> None:
+    write(tmp_path, **{"versions/2026/a1.py": REVISION, "versions/2026/__pycache__/a1.cpython-311.pyc": ""})
+    with pytest.raises(PackageError, match=r"^no revision in versions, but in folders below it; .* recursive_version_"):
+        read_graph([tmp_path / "versions"], relative_to=tmp_path)
+
+
 def test_a_sourceless_tree_is_named(tmp_path: Path) -> None:
     bytecode = tmp_path / "versions" / "__pycache__"
     write(tmp_path, **{"versions/__pycache__/a1_first.cpython-311.pyc": ""})
