@@ -15,7 +15,7 @@ import aws_cdk as cdk
 from infra.code import Code, build_code
 from infra.deployed import refuse_another_packaging
 from infra.errors import StageError
-from infra.package import PackageError
+from infra.package.errors import PackageError
 from infra.stack import MigrateStack
 from infra.stages import Stage, read_project
 

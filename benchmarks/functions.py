@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks import histories
 from benchmarks.ground import BENCH, ROOT
-from infra.package import Platform, build
+from infra.package.builder import build
+from infra.package.package_platform import Platform
 from localcloud.runtime_api import Function
 
 if TYPE_CHECKING:

@@ -16,7 +16,8 @@ from benchmarks.ground import ROOT, value
 from benchmarks.histories import LAST_TABLE, changes
 from benchmarks.measurement import OURS, Contestant, Effort, Goal, Outcome, interleaved
 from benchmarks.suite import main
-from infra.package import Platform, build
+from infra.package.builder import build
+from infra.package.package_platform import Platform
 from lambda_migrate.revisions.checkpoint import SCRIPT, placed
 from localcloud import pg_dump
 from migrate_review.checkpoint.making import make

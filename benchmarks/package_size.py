@@ -12,7 +12,8 @@ from benchmarks import functions, histories
 from benchmarks.histories import changes
 from benchmarks.measurement import OURS, Contestant, Effort, Goal, Outcome, interleaved
 from benchmarks.suite import main
-from infra.package import Platform, build
+from infra.package.builder import build
+from infra.package.package_platform import Platform
 
 if TYPE_CHECKING:
     from collections.abc import Callable

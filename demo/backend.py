@@ -12,7 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from infra.package import Package, Platform, Selection, build
+from infra.package.builder import Package, build
+from infra.package.package_platform import Platform
+from infra.package.selection import Selection
 from lambda_migrate.database.credentials import Credentials
 from lambda_migrate.revisions.manifest import defaults
 from localcloud import cloud

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from demo import backend
 from demo.backend import ROOT, Backend, BackendError, address
-from infra.package import PackageError
+from infra.package.errors import PackageError
 from lambda_migrate.env_py.flask_app import needs_app
 from localcloud import cloud
 from localcloud.errors import LocalCloudError

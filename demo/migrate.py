@@ -23,7 +23,7 @@ from rich.text import Text
 
 from demo import backend
 from demo.backend import ROOT, Backend, BackendError
-from infra.package import PackageError
+from infra.package.errors import PackageError
 from localcloud import cloud
 from localcloud.clients import client
 from localcloud.errors import LocalCloudError

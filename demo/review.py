@@ -11,7 +11,7 @@ import sys
 
 from demo import backend
 from demo.backend import ROOT, BackendError
-from infra.package import PackageError
+from infra.package.errors import PackageError
 
 
 def main() -> None:

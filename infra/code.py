@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 from aws_cdk import aws_ecr_assets as ecr_assets
 from aws_cdk import aws_lambda as lambda_
 
-from infra.package import IMAGE, Platform, Selection, build
+from infra.package.builder import IMAGE, build
+from infra.package.package_platform import Platform
 from infra.package.sbom import write_bill
+from infra.package.selection import Selection
 
 if TYPE_CHECKING:
     from infra.stages import Options

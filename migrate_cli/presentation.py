@@ -13,7 +13,6 @@ from typing import IO, TYPE_CHECKING, Any, TextIO
 from rich.console import Console
 from rich.padding import Padding
 from rich.segment import Segment, Segments
-from rich.syntax import Syntax
 from rich.table import Table
 from rich.text import Text
 
@@ -246,6 +245,8 @@ def _show_plan(result: Mapping[str, Any], console: Console) -> None:
         if sql is None:
             _say(console, (_remark(str(entry.get("error", "cannot be rendered"))), "yellow"))
         elif console.is_terminal:
+            from rich.syntax import Syntax  # noqa: PLC0415 - it loads slowly, and few commands show SQL
+
             console.print(Syntax(plain(sql), "postgresql", background_color="default", word_wrap=True))
         else:
             # Unchanged: a tab or a carriage return may be part of a value.

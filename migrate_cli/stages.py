@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from infra.environment import as_texts
@@ -79,6 +78,8 @@ class Function:
         Raises:
             CommandError: the AWS settings are invalid.
         """
+        from botocore.config import Config  # noqa: PLC0415 - see above
+
         config = Config(
             connect_timeout=connect_s, read_timeout=read_s, retries={"total_max_attempts": 1}, tcp_keepalive=True
         )

@@ -6,9 +6,12 @@ import argparse
 import sys
 from pathlib import Path
 
-from infra.package import PackageError, Platform, Selection, build
+from infra.package.builder import build
+from infra.package.errors import PackageError
 from infra.package.marker import foreign_files, shown
+from infra.package.package_platform import Platform
 from infra.package.sbom import write_bill
+from infra.package.selection import Selection
 
 
 def main() -> int:

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import os
 import re
-import warnings
 from configparser import Error as IniError
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from alembic.config import Config
-from alembic.util import CommandError
-
 import lambda_migrate
+from infra.package.alembic_options import AlembicOptions
 from infra.package.errors import PackageError
 from infra.package.lock_discovery import is_project, project_within
 from infra.package.sources import folders_below
@@ -98,18 +95,15 @@ def read_layout(
     pyproject = own if own.is_file() else backend / _PYPROJECT
     ini_file = None if file.suffix == ".toml" else file
     toml_file = file if ini_file is None else pyproject
-    options = Config(ini_file, toml_file=toml_file)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Alembic's advice on old options is for the backend's own developers
-            return _layout(
-                backend,
-                options,
-                config_files=tuple(each for each in dict.fromkeys((file, pyproject)) if each.is_file()),
-                project=project_within(backend, search_folder(backend, config, is_named=is_named)),
-                local_packages=tuple(local_packages),
-            )
-    except (IniError, CommandError, ValueError, KeyError) as error:
+        return _layout(
+            backend,
+            AlembicOptions(ini_file, toml_file),
+            config_files=tuple(each for each in dict.fromkeys((file, pyproject)) if each.is_file()),
+            project=project_within(backend, search_folder(backend, config, is_named=is_named)),
+            local_packages=tuple(local_packages),
+        )
+    except (IniError, ValueError, TypeError, KeyError) as error:
         raise PackageError(f"{config} cannot be read: {' '.join(str(error).split())}") from error
 
 
@@ -180,9 +174,9 @@ def _config_in(folder: Path) -> Path | None:
     return pyproject if pyproject.is_file() and "alembic" in read_toml(pyproject).get("tool", {}) else None
 
 
-def _refuse_named_sections(options: Config, config: str) -> None:
+def _refuse_named_sections(options: AlembicOptions, config: str) -> None:
     """Refuse a configuration for alembic's option --name, with a tree in each section."""
-    found = options.file_config
+    found = options.ini
     sections = [f"[{each}]" for each in found.sections() if found.has_option(each, "script_location")]
     if sections:
         raise PackageError(
@@ -194,21 +188,21 @@ def _refuse_named_sections(options: Config, config: str) -> None:
 
 def _layout(
     backend: Path,
-    options: Config,
+    options: AlembicOptions,
     *,
     config_files: tuple[Path, ...],
     project: Path,
     local_packages: tuple[Path, ...],
 ) -> Layout:
     config = config_files[0].relative_to(backend).as_posix()
-    if options.config_file_name and not options.file_config.has_section("alembic"):
+    if config_files[0].suffix != ".toml" and not options.ini.has_section("alembic"):
         raise PackageError(f"{config} has no [alembic] section")
-    if options.get_alembic_option("databases"):
+    if options.get("databases"):
         raise PackageError(
             f"{config} lists several `databases` (the multidb template); a package migrates one: "
             "give each database a tree and a configuration of its own"
         )
-    script_location = options.get_alembic_option("script_location")
+    script_location = options.get("script_location")
     if needs_app(config_files[0].with_name("env.py")):
         # Flask-Migrate sets it to the folder of the configuration.
         script_location = os.path.relpath(config_files[0].parent, project)
@@ -217,13 +211,13 @@ def _layout(
         raise PackageError(f"{config} has no script_location; write it as: script_location = %(here)s/alembic")
     folder = _working_folder(backend, project, config_files[0].parent, script_location)
     paths = _Paths(backend, folder, project)
-    roots = tuple(_import_roots(paths, options.get_prepend_sys_paths_list() or (), local_packages))
+    roots = tuple(_import_roots(paths, options.paths("prepend_sys_path"), local_packages))
     tree = _located(script_location, paths, roots, option="script_location")
     if tree.is_absolute():
         check_tree(tree, backend)
     locations = [
         _located(location, paths, roots, option="version_locations")
-        for location in options.get_version_locations_list() or ()
+        for location in options.paths("version_locations")
         if location.strip()
     ]
     return Layout(
@@ -231,8 +225,8 @@ def _layout(
         config_files=config_files,
         tree=tree,
         version_locations=tuple(locations) or (tree / "versions",),
-        recursive=options.get_alembic_boolean_option("recursive_version_locations"),
-        sourceless=options.get_alembic_boolean_option("sourceless"),
+        recursive=options.flag("recursive_version_locations"),
+        sourceless=options.flag("sourceless"),
         import_roots=roots,
         local_packages=local_packages,
         working_folder=folder,

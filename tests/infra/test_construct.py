@@ -24,7 +24,7 @@ from infra.database import Login
 from infra.errors import StageError
 from infra.migrations import Migrations
 from infra.names import Names
-from infra.package import PackageError
+from infra.package.errors import PackageError
 from infra.stages import Options
 from tests.infra.synthesis import ACCOUNT, REGION, Stack, as_list
 from tests.support.checkout import ROOT, with_tools

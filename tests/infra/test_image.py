@@ -22,7 +22,9 @@ from infra.code import HANDLER
 from infra.deployed import refuse_another_packaging
 from infra.errors import StageError
 from infra.names import Names
-from infra.package import IMAGE, Platform, Selection, build
+from infra.package.builder import IMAGE, build
+from infra.package.package_platform import Platform
+from infra.package.selection import Selection
 from infra.stack import MigrateStack
 from infra.stages import Stage
 from tests.infra.synthesis import ACCOUNT, REGION, Stack, add_stack, new_app

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import jsonschema
 import pytest
 
-from infra.package import Platform, build
+from infra.package.builder import build
+from infra.package.package_platform import Platform
 from localcloud.clients import client
 from tests.support.functions import ROOT, Runner
 

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from infra.package import Platform, build
+from infra.package.builder import build
 from infra.package.marker import MARKER, foreign_files
+from infra.package.package_platform import Platform
 from infra.package.requirements import read_requirements
 from infra.package.sbom import bill_of_materials, write_bill
 from tests.support.backends import make_backend

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from infra.package import Platform, build
+from infra.package.builder import build
 from infra.package.layout import BACKEND_LIBRARIES
+from infra.package.package_platform import Platform
 from lambda_migrate.invocation.settings import RDS_CA_BUNDLE
 from localcloud import postgres, testing
 from tests.support.bystander import execute, query

@@ -14,7 +14,9 @@ from uv import find_uv_bin
 
 from demo import backend as demo_backend
 from demo import develop
-from infra.package import PackageError, Platform, build
+from infra.package.builder import build
+from infra.package.errors import PackageError
+from infra.package.package_platform import Platform
 from infra.package.selection import Selection
 from tests.support.backends import lock, write
 from tests.support.bystander import query

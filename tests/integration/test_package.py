@@ -17,10 +17,14 @@ from alembic.config import Config
 from alembic.script import ScriptDirectory
 from uv import find_uv_bin
 
-from infra.package import Package, PackageError, Platform, Selection, build, limit, resolving, store
+from infra.package import limit, resolving, store
+from infra.package.builder import Package, build
 from infra.package.bytecode import find_interpreter
+from infra.package.errors import PackageError
 from infra.package.layout import BACKEND_LIBRARIES
+from infra.package.package_platform import Platform
 from infra.package.resolving import Pin
+from infra.package.selection import Selection
 from infra.package.uv_tool import Index
 from tests.support.backends import ENV, INI, REVISION, lock, make_backend, write
 

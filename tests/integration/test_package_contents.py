@@ -15,8 +15,11 @@ from typing import TYPE_CHECKING, Literal
 
 import pytest
 
-from infra.package import Package, PackageError, Platform, Selection, build
+from infra.package.builder import Package, build
 from infra.package.bytecode import compile_all, find_interpreter
+from infra.package.errors import PackageError
+from infra.package.package_platform import Platform
+from infra.package.selection import Selection
 from tests.support.backends import INI, make_backend
 
 if TYPE_CHECKING:

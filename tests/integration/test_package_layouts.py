@@ -16,13 +16,17 @@ from uv import find_uv_bin
 
 from demo import backend as demo_backend
 from demo import review
-from infra.package import PackageError, Platform, Selection, build, flask_app, lock_discovery
+from infra.package import flask_app, lock_discovery
+from infra.package.builder import build
 from infra.package.data_files import named_files, unpackaged_files
+from infra.package.errors import PackageError
 from infra.package.graph import read_graph
 from infra.package.imports import backend_files
 from infra.package.layout import find_config, read_layout, search_folder
+from infra.package.package_platform import Platform
 from infra.package.requirements import read_requirements
 from infra.package.resolving import backend_pins
+from infra.package.selection import Selection
 from lambda_migrate.env_py.current_app import is_needed
 from lambda_migrate.env_py.flask_app import set_script_location
 from tests.support.backends import ENV, INI, REVISION, lock, make_backend, write

@@ -10,8 +10,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from infra.package import PackageError, Platform, Selection, build, limit
+from infra.package import limit
+from infra.package.builder import build
+from infra.package.errors import PackageError
 from infra.package.layout import BACKEND_LIBRARIES
+from infra.package.package_platform import Platform
+from infra.package.selection import Selection
 from infra.package.uv_messages import place_that_failed
 from lambda_migrate.revisions.manifest import read_manifest
 from tests.support.backends import ENV, REVISION, make_backend, write
@@ -21,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from infra.package import Package
+    from infra.package.builder import Package
 
 HERE = Platform()
 ARM = Platform("3.13", "arm64")

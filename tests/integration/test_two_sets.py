@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from infra.package import Platform, build
+from infra.package.builder import build
+from infra.package.package_platform import Platform
 from tests.support.trees import ENV_PY, Rev, sql, write_tree
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from infra.package import Package
+    from infra.package.builder import Package
     from tests.support.functions import Runner
 
 # Other versions than ours of everything that the function loads, and of what it shares with Alembic.

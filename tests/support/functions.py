@@ -8,9 +8,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from infra.package import PackageError, Platform, manifest
+from infra.package import manifest
 from infra.package.builder import graph_of
+from infra.package.errors import PackageError
 from infra.package.layout import BACKEND_LIBRARIES, read_layout
+from infra.package.package_platform import Platform
 from lambda_migrate.revisions.manifest import GRAPH, MANIFEST, read_manifest
 from localcloud.runtime_api import Answer, Function
 

@@ -10,13 +10,13 @@ from packaging.markers import Marker
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
-from infra.package import Platform
 from infra.package.compatibility import allows, allows_from
 from infra.package.errors import PackageError
 from infra.package.indexes import index_of
 from infra.package.lock_discovery import find as find_lock
 from infra.package.lock_discovery import python_of
 from infra.package.lock_readers import read_lock
+from infra.package.package_platform import Platform
 from infra.package.requirements import Requirements, read_requirements
 from infra.package.resolving import backend_pins
 from infra.package.uv_tool import Index

@@ -11,8 +11,8 @@ from alembic.script import ScriptDirectory
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from infra.package import GraphRevision, PackageError
-from infra.package.graph import read_graph
+from infra.package.errors import PackageError
+from infra.package.graph import GraphRevision, read_graph
 
 # What each revision builds on, and whether it starts a labelled branch: position n may name positions below n.
 Shape = list[tuple[set[int], bool]]

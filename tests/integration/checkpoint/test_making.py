@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 import psycopg2
 import pytest
 
-from infra.package import PackageError, checkpoints
+from infra.package import checkpoints
 from infra.package.builder import graph_of
+from infra.package.errors import PackageError
 from infra.package.layout import read_layout
 from lambda_migrate.revisions.checkpoint import DESCRIPTION, SCRIPT, read_checkpoint
 from migrate_review.checkpoint.making import UncarriedError
