@@ -181,7 +181,11 @@ def start(
             record = _make(programs, directory, cluster, durable=durable, version=version, needs_tls=needs_tls)
         # No server runs. With the file of a killed one, PostgreSQL might take another program for it.
         (cluster / "postmaster.pid").unlink(missing_ok=True)
-        return _launch(programs, directory, cluster, record)
+        server = _launch(programs, directory, cluster, record)
+        if not durable:
+            # The first session of a database writes a cache of its catalog. The copies of template1 then have it, too.
+            server.connect("template1").close()
+        return server
 
 
 def stop(directory: Path) -> None:

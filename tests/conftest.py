@@ -40,11 +40,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
-    """Declare the mark `stress`, and give tools that write to the home folder a home in the checkout.
+    """Declare the mark `stress`, and choose where tests write.
 
-    Before anything is imported: the CDK's library is such a tool, in a process that starts with its import.
+    Temporary folders are in memory, if possible: pytest reads the variable after this. Tools that write to the home
+    folder get a home in the checkout, before anything is imported: the CDK's library is such a tool, in a process that
+    starts with its import.
     """
+    if memory := testing.memory():
+        os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(memory))
     config.addinivalue_line("markers", "stress: one more of a kind, for --stress only")
     # A machine that is busy is no failure.
     settings.register_profile("untimed", deadline=None)

@@ -19,6 +19,7 @@ from infra.package import (
     data_files,
     distributions,
     flask_app,
+    function_code,
     libraries,
     limit,
     manifest,
@@ -52,15 +53,12 @@ from infra.package.uv_tool import Index
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping
 
-    from infra.package.bytecode import Form
+    from infra.package.bytecode import Form, Interpreter
     from infra.package.package_platform import Platform
 
 # Makes a container image of a package, as an extra file of it.
 IMAGE = Path(__file__).with_name("Dockerfile")
 
-_CHECKOUT = Path(__file__).resolve().parents[2]
-_FUNCTION = "lambda_migrate"
-_HANDLER = PurePosixPath(_FUNCTION, "handler.py")
 # Measured with CPython 3.13, one processor: the imports of a run with something to apply.
 NO_BYTECODE = (
     "there is no Python 3.{minor} here to compile with, so each cold start compiles what it imports, which takes about"
@@ -128,7 +126,7 @@ def build(
     layout = own.layout
     read = variables.find(own.files, own.reached)
     copies: dict[PurePosixPath, Path] = {
-        **_function_files(),
+        **function_code.files(),
         **own.files,
         **data_files.named_files(layout, selection.package_files),
         **{PurePosixPath(path): file for path, file in extra_files.items()},
@@ -173,10 +171,9 @@ def build(
                 written = libraries.without_unused(written, destination, _texts(layout, selection, own, copies))
             limit.check(files, written.site, ours, written.loaded, is_traced=selection.traced)
         site = written.site
-        _copy_all(copies, layout, staging)
+        interpreter = find_interpreter(platform)
+        _write_code(copies, layout, staging, interpreter)
         manifest.write(staging, layout, graph, platform, written.drivers)
-        if interpreter := find_interpreter(platform):
-            compile_all(staging, _python(copies), interpreter)
         marker.write_marker(staging)
         _normalise(staging)
         digest = _digest(staging, {**site.digests, **ours.digests})
@@ -249,7 +246,7 @@ def _staging(out: Path) -> Iterator[Path]:
 
 def _sources(copies: Files) -> list[bytes]:
     """Read the backend's Python files."""
-    files = (file for path, file in copies.items() if file.suffix == ".py" and path.parts[0] != _FUNCTION)
+    files = (file for path, file in copies.items() if file.suffix == ".py" and not function_code.contains(path))
     return [file.read_bytes() for file in files]
 
 
@@ -276,37 +273,22 @@ def _texts(layout: Layout, selection: Selection, own: own_folders.Own, copies: F
     return [*_settings(layout, selection), *modules]
 
 
-def _python(copies: Files) -> dict[str, Form]:
-    """Return the Python files of the function and of the backend; Alembic reads a revision's docstring.
-
-    The function's sources would be a fortieth of the zipped package. Lambda's console shows its handler.
-    """
-    return {
-        path.as_posix(): "bare" if path.parts[0] == _FUNCTION and path != _HANDLER else "whole"
-        for path in copies
-        if path.suffix == ".py"
-    }
-
-
-def _function_files() -> Files:
-    # Not through `files_below`: the certificates of the servers are public, and needed.
-    files = {file.relative_to(_CHECKOUT): file for file in (_CHECKOUT / _FUNCTION).rglob("*") if file.is_file()}
-    return {
-        PurePosixPath(path): file
-        for path, file in files.items()
-        if not any(part == "__pycache__" or part.startswith(".") for part in path.parts)
-    }
-
-
 def _is_async(layout: Layout) -> bool:
     """Return whether env.py runs an event loop, or may do so because a distribution has it."""
     env_py = layout.tree / "env.py"
     return not env_py.is_absolute() or is_async(env_py.read_text(encoding="utf-8", errors="replace"))
 
 
-def _copy_all(copies: Files, layout: Layout, staging: Path) -> None:
-    for relative, source in copies.items():
+def _write_code(copies: Files, layout: Layout, staging: Path, interpreter: Interpreter | None) -> None:
+    """Write the function's code and the backend's, with bytecode if there is an interpreter."""
+    function_code.write(staging, interpreter)
+    backends = {path: source for path, source in copies.items() if not function_code.contains(path)}
+    for relative, source in backends.items():
         _copy(source, staging / relative)
+    if interpreter:
+        # Alembic reads the docstring of a revision.
+        python: dict[str, Form] = {str(path): "whole" for path in backends if path.suffix == ".py"}
+        compile_all(staging, python, interpreter)
     for location in layout.version_locations:  # one without a revision has no file that was copied
         (staging / layout.packaged(location)).mkdir(parents=True, exist_ok=True)
 
