@@ -13,6 +13,7 @@ from packaging.utils import canonicalize_name
 from infra.package import contents, store
 from infra.package.bytecode import find_interpreter
 from infra.package.errors import PackageError
+from infra.package.installed import standard_library
 from infra.package.store import DamagedEntryError, Recipe
 
 if TYPE_CHECKING:
@@ -81,13 +82,20 @@ def write(
     for _ in range(_ATTEMPTS):
         entries = store.fetch(pins, recipe)
         try:
-            return _write(entries, package, folder, needs)
+            return _write(entries, package, folder, needs, standard_library(platform.minor))
         except DamagedEntryError as error:
             error.remove()
     raise PackageError(f"{store.CACHE} does not keep what is written to it; remove that folder and build again")
 
 
-def _write(entries: Sequence[Entry], package: Path, folder: PurePosixPath, needs: Needs) -> Site:
+def _write(
+    entries: Sequence[Entry], package: Path, folder: PurePosixPath, needs: Needs, unreachable: Collection[str]
+) -> Site:
+    """Write entries, without ``unreachable`` modules.
+
+    The package's folders come before the standard library in sys.path, and site-packages after it. So an old backport,
+    such as asyncio 3.4.3, would replace the standard library's module.
+    """
     services = _services(entries, needs)
     dialects = needs.dialects.union(*(entry.dialects for entry in entries))
     directory = package / folder
@@ -98,6 +106,8 @@ def _write(entries: Sequence[Entry], package: Path, folder: PurePosixPath, needs
         name = canonicalize_name(entry.name)
         record: list[tuple[str, str, int]] = []
         for file in entry.files:
+            if file.path.partition("/")[0].partition(".")[0] in unreachable:
+                continue
             if not contents.is_packaged(name, file.path, ours=needs.ours, services=services, dialects=dialects):
                 continue
             stored = entry.read(file)

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from infra.package import distributions, limit, own_folders, project_table
-from infra.package.compatibility import on_this_machine
+from infra.package.compatibility import allows, on_this_machine
 from infra.package.errors import PackageError
 from infra.package.from_source import NotPureError, version_of
 from infra.package.import_graph import When
@@ -312,8 +312,10 @@ class _Writer:
         requirements, platform = self._destination.requirements, self._destination.platform
         with_wheels = [pin for pin in lacking if not pin.line.partition(" --hash")[0].count(" @ ")]
         minors = minors_with_wheels(with_wheels, platform, requirements.index) if with_wheels == lacking else []
+        minors = [minor for minor in minors if not requirements.python or allows(requirements.python, minor)]
         runtime = " and ".join(f"python3.{minor}" for minor in minors)
-        advice = f"{runtime} {'has' if len(minors) == 1 else 'have'} wheels for all of them; " if minors else ""
+        has = f"{runtime} {'has' if len(minors) == 1 else 'have'} wheels for all of them"
+        advice = f"{has} (the stage's setting `runtime`, or PYTHON_VERSION=3.{minors[-1]}); " if minors else ""
         local = on_this_machine(minors) if minors and platform.python is None else ""
         raise PackageError(
             f"{requirements.lock.name} has no set of wheels for {platform}: {listed(theirs)} cannot be built without a"

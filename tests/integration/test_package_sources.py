@@ -64,6 +64,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     make_wheel(index, "zz-shop-old", {"zz_shop_old.py": "import pkg_resources\n"})
     make_wheel(index, "zz-shop-asks", {"zz_shop_asks.py": "import pkg_resources\n"}, "setuptools>=16")
     make_wheel(index, "zz-shop-plain", {"zz_shop_plain.py": ""})
+    make_wheel(index, "zz-shop-backport", {"zz_shop_backport.py": "", "asyncio/__init__.py": "raise RuntimeError\n"})
     return index
 
 
@@ -118,6 +119,16 @@ def test_a_built_source_of_a_lock_stays_in_a_package_that_was_over_the_limit(
     whole = build(backend, tmp_path / "out", ARM)
     monkeypatch.setattr(limit, "LARGEST_PACKAGE", whole.size_bytes - 4_000_000)
     assert names(whole) - names(build(backend, tmp_path / "out", ARM)) == {"Pygments"}
+
+
+def test_a_backport_does_not_replace_the_standard_librarys_module(tmp_path: Path, index: str) -> None:
+    text = f"--extra-index-url {index}\nalembic\nsqlalchemy\npsycopg2-binary\nzz-shop-backport\n"
+    files = {"requirements.txt": text, "app/models.py": "import asyncio\nimport zz_shop_backport\n"}
+    backend = make_backend(tmp_path / "shop", **files)
+    # The trace imports the tree from the package, with the sys.path of env.py's process.
+    built = build(backend, tmp_path / "out", HERE, selection=Selection(traced=True))
+    assert (built.directory / BACKEND_LIBRARIES / "zz_shop_backport.py").exists()
+    assert not (built.directory / BACKEND_LIBRARIES / "asyncio").exists()
 
 
 def test_a_source_is_built_without_the_credentials_of_the_job(
@@ -176,8 +187,24 @@ def test_needed_distributions_without_a_wheel_are_listed_with_their_importers(tm
 
 
 def test_a_python_that_has_wheels_for_all_is_named(tmp_path: Path, index: str) -> None:
-    with pytest.raises(PackageError, match=r"python3\.12 has wheels for all of them"):
+    text = r"python3\.12 has wheels for all of them \(the stage's setting `runtime`, or PYTHON_VERSION=3\.12\)"
+    with pytest.raises(PackageError, match=text):
         packaged(tmp_path, index, "zz-shop-older==1.0\n", "import zz_shop_older", ARM)
+
+
+def test_a_python_that_the_lock_excludes_is_not_named(tmp_path: Path, index: str) -> None:
+    needed = '"alembic", "sqlalchemy", "psycopg2-binary", "zz-shop-older==1.0"'
+    project = f'[project]\nname = "shop"\nversion = "1"\nrequires-python = ">=3.13"\ndependencies = [{needed}]\n'
+    files = {
+        "pyproject.toml": f'{project}[[tool.uv.index]]\nname = "zz"\nurl = "{index}"\n',
+        "app/models.py": "import zz_shop_older\n",
+        ".git/HEAD": "",
+    }
+    backend = make_backend(tmp_path / "shop", **files)
+    (backend / "requirements.txt").unlink()
+    with pytest.raises(PackageError, match="cannot be built without a compiler") as refused:
+        build(backend, tmp_path / "out", ARM)
+    assert "python3" not in str(refused.value)
 
 
 ASYNC_ENV = ENV + "import asyncio\nasync def main(): ...\nasyncio.run(main())\n"
