@@ -122,26 +122,3 @@ def check_tags(keys: Iterable[str]) -> None:
     reserved = [key for key in keys if key.lower().startswith("aws:")]
     if reserved:
         raise invalid(f"remove {reserved[0]}: AWS reserves tags that begin with aws:")
-
-
-def check_s3_route(rollout: object, secrets_endpoint: object, s3_prefix_list: str | None) -> None:
-    """Refuse rollouts in a VPC without a way to S3.
-
-    Raises:
-        StageError: there is none.
-    """
-    if rollout and secrets_endpoint != "nat" and not s3_prefix_list:
-        raise StageError("rollout stores objects in S3: set network.s3_prefix_list, or network.secrets_endpoint to nat")
-
-
-def check_codebuild_routes(secrets_endpoint: object, s3_prefix_list: str | None, logs_endpoint: object) -> None:
-    """Refuse long runs in a VPC from which CodeBuild cannot read the package or write the log.
-
-    Raises:
-        StageError: there is no way to S3 or to CloudWatch Logs.
-    """
-    if secrets_endpoint != "nat" and not (s3_prefix_list and logs_endpoint):
-        raise StageError(
-            "long_runs: CodeBuild reads the package from S3 and writes to CloudWatch Logs from within the VPC: set"
-            " network.secrets_endpoint to nat, or both network.s3_prefix_list and network.logs_endpoint"
-        )

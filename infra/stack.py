@@ -54,10 +54,10 @@ class MigrateStack(cdk.Stack):
         asset_hash: str,
         **options: Any,  # noqa: ANN401
     ) -> None:
-        protect = names.is_production if stage.protect is None else stage.protect
         if stage.bootstrap_qualifier:
             options["synthesizer"] = cdk.DefaultStackSynthesizer(qualifier=stage.bootstrap_qualifier)
-        tags = {"project": names.prefix, "stage": names.stage, **stage.tags}
+        tags = stage.all_tags(names)
+        protect = stage.is_protected(names)
         super().__init__(
             scope, construct_id, stack_name=names.stack, termination_protection=protect, tags=tags, **options
         )

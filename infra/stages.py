@@ -21,9 +21,7 @@ from infra.aws_rules import (
     ServiceName,
     TagKey,
     TagValue,
-    check_codebuild_routes,
     check_names,
-    check_s3_route,
     check_tags,
     check_variables,
 )
@@ -260,6 +258,32 @@ class Options(Section):
         """
         return self.runtime != "local"
 
+    def is_protected(self, names: Names) -> bool:
+        """Return whether the stack refuses to be deleted."""
+        return names.is_production if self.protect is None else self.protect
+
+    def all_tags(self, names: Names) -> dict[str, str]:
+        """Return the tags of every resource."""
+        return {"project": names.prefix, "stage": names.stage, **self.tags}
+
+    def check_routes(self, *, secrets_endpoint: object, s3_prefix_list: object, logs_endpoint: object) -> None:
+        """Refuse rollouts and long runs in a VPC without a route to the services that they use.
+
+        Raises:
+            StageError: there is no route to S3 or to CloudWatch Logs.
+        """
+        if secrets_endpoint == "nat":
+            return
+        if self.rollout and not s3_prefix_list:
+            raise StageError(
+                "rollout stores objects in S3: set network.s3_prefix_list, or network.secrets_endpoint to nat"
+            )
+        if self.long_runs and not (s3_prefix_list and logs_endpoint):
+            raise StageError(
+                "long_runs: CodeBuild reads the package from S3 and writes to CloudWatch Logs from within the VPC: set"
+                " network.secrets_endpoint to nat, or both network.s3_prefix_list and network.logs_endpoint"
+            )
+
 
 class Stage(Options, AccountSettings):
     """One stage of cdk.json: all settings of one function."""
@@ -290,13 +314,14 @@ class Stage(Options, AccountSettings):
         return self
 
     @model_validator(mode="after")
-    def _rollouts_check_s3_route(self) -> Self:
+    def _has_routes(self) -> Self:
         if self.network:
             try:
-                check_s3_route(self.rollout, self.network.secrets_endpoint, self.network.s3_prefix_list)
-                if self.long_runs:
-                    network = self.network
-                    check_codebuild_routes(network.secrets_endpoint, network.s3_prefix_list, network.logs_endpoint)
+                self.check_routes(
+                    secrets_endpoint=self.network.secrets_endpoint,
+                    s3_prefix_list=self.network.s3_prefix_list,
+                    logs_endpoint=self.network.logs_endpoint,
+                )
             except StageError as error:
                 raise invalid(str(error)) from None
         return self
