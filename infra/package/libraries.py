@@ -14,14 +14,13 @@ import shutil
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from infra.package import distributions, limit, own_folders, project_table
+from infra.package import distributions, limit, own_folders
 from infra.package.compatibility import allows, on_this_machine
 from infra.package.errors import PackageError
 from infra.package.from_source import NotPureError, version_of
 from infra.package.import_graph import When
 from infra.package.installed import LAMBDAS, Installed, may_provide, missing, surely
 from infra.package.layout import BACKEND_LIBRARIES
-from infra.package.project_table import PYPROJECT
 from infra.package.resolving import WITH_PKG_RESOURCES, NoWheelError, added, minors_with_wheels
 from infra.package.store import SETUPTOOLS
 from infra.package.uv_messages import listed
@@ -338,7 +337,7 @@ class _Writer:
                     f"{nothing}: {found[0].imported.top} is in {beside.folder}, outside of the backend; make"
                     f" {beside.repository} the backend (BACKEND, or the stage's setting `backend`)"
                 )
-            if extra := self._extra_with(found):
+            if extra := self._destination.requirements.extra_with(lambda name: may_provide(name, found) is not None):
                 raise PackageError(
                     f"{nothing}: the extra {extra} of the backend's project has a distribution for it; choose it with"
                     f" the setting `extras` (for make package: EXTRAS={extra})"
@@ -348,20 +347,6 @@ class _Writer:
                 " lock the distribution that has the module, or add its folder to prepend_sys_path. If the module is"
                 " optional, import it in a `try` that catches ImportError"
             )
-
-    def _extra_with(self, found: Sequence[Foreign]) -> str:
-        """Return the smallest extra that provides the most of these modules, or an empty text."""
-        requirements = self._destination.requirements
-        if not requirements.locked and requirements.lock.name != PYPROJECT:  # a requirements file has no extras
-            return ""
-        has_project = (requirements.backend / PYPROJECT).is_file()
-        try:
-            extras = project_table.extras_of(requirements.backend if has_project else requirements.lock.parent)
-        except PackageError:  # only the tool that made the lock can read them
-            return ""
-        provided = {extra: sum(1 for name in names if may_provide(name, found)) for extra, names in extras.items()}
-        best = max(provided, key=lambda extra: (provided[extra], -len(extras[extra])), default="")
-        return best if provided.get(best) else ""
 
     def _warnings(self) -> Iterator[str]:
         lock, platform = self._destination.requirements.lock.name, self._destination.platform

@@ -20,7 +20,7 @@ from infra.package.uv_messages import listed
 from infra.package.uv_tool import Index, run_uv
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
 NAME = re.compile(r"[A-Za-z0-9][\w.-]*")
@@ -76,6 +76,18 @@ class Requirements:
                 for folder in self.unread
             ),
         )
+
+    def extra_with(self, is_wanted: Callable[[str], bool]) -> str:
+        """Return the smallest extra of the project with the most wanted distributions, or an empty text."""
+        if not self.locked and self.lock.name != PYPROJECT:  # a requirements file has no extras
+            return ""
+        try:
+            extras = project_table.extras_of(self.backend if (self.backend / PYPROJECT).is_file() else self.lock.parent)
+        except PackageError:  # only the tool that made the lock can read them
+            return ""
+        wanted = {extra: sum(map(is_wanted, names)) for extra, names in extras.items()}
+        best = max(wanted, key=lambda extra: (wanted[extra], -len(extras[extra])), default="")
+        return best if wanted.get(best) else ""
 
     def _about_loose_lines(self) -> tuple[str, ...]:
         named = [line for line in self.lines if NAME.match(line)]

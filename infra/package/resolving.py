@@ -156,9 +156,15 @@ def _as_elsewhere(line: str, requirements: Requirements) -> str:
 def _about_a_missing(pin: Pin, requirements: Requirements) -> str:
     has = f"the package has {pin.name} {pin.version}"
     if requirements.elsewhere.get(pin.name) == pin.version:
+        has_only = f"{has}, which {requirements.lock.name} has only in"
+        if extra := requirements.extra_with(lambda name: name == pin.name):
+            return (
+                f"{has_only} the extra {extra} or another group; if env.py or the revisions need more of that extra,"
+                f" name it in the setting `extras` (for make package: EXTRAS={extra})"
+            )
         return (
-            f"{has}, which {requirements.lock.name} has only in another group or extra; if env.py or the revisions need"
-            " more of that group or extra, name it in the setting `dependency_group` or `extras`"
+            f"{has_only} another group or extra; if env.py or the revisions need more of that group or extra, name it"
+            " in the setting `dependency_group` or `extras`"
         )
     return f"{requirements.lock.name} does not have {pin.name}, so {has}; lock it"
 

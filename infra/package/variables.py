@@ -25,11 +25,13 @@ _UPPER = re.compile(r"""(?<=["'])[A-Z][A-Z0-9_]+(?=["'])""")
 class Variables:
     """The environment variables that a tree reads.
 
-    ``required`` have no default. ``templates`` are a DATABASE_ENV for them.
+    ``required`` have no default. ``templates`` are a DATABASE_ENV for them. ``whole`` are the addresses that take the
+    place of the parts in ``templates`` if they are set.
     """
 
     templates: Mapping[str, str]
     required: tuple[str, ...]
+    whole: Mapping[str, str]
 
     def lacking(self, environment: Mapping[str, str], url_variables: tuple[str, ...]) -> str | None:
         """Return a line with the variables that the stage should set, or None if it sets all."""
@@ -40,7 +42,9 @@ class Variables:
         if not templates and not others:
             return None
         names = ", ".join((*templates, *others))
-        return f"the backend reads {names}: set what the stage lacks, {to_paste(templates, others)}"
+        whole = {name: text for name, text in self.whole.items() if name not in set_already} if templates else {}
+        instead = f"; if it makes no address of these, {to_paste(whole)}" if whole else ""
+        return f"the backend reads {names}: set what the stage lacks, {to_paste(templates, others)}{instead}"
 
 
 def find(files: Files, reached: Reached) -> Variables:
@@ -57,9 +61,11 @@ def find(files: Files, reached: Reached) -> Variables:
         escapes &= not puts_password_into_url(texts[path], module)
         for name, needed in _variables(module, classes):
             read[name] = read.get(name, False) or (needed and when is When.ALWAYS)
-    templates = _without_made_urls(database_env(read, escapes=escapes), read)
+    every = database_env(read, escapes=escapes)
+    templates = _without_made_urls(every, read)
+    whole = {name: text for name, text in every.items() if name not in templates}
     required = tuple(name for name, needed in read.items() if needed and name not in templates)
-    return Variables(templates, required)
+    return Variables(templates, required, whole)
 
 
 def _without_made_urls(templates: Mapping[str, str], needed: Mapping[str, bool]) -> dict[str, str]:

@@ -22,6 +22,11 @@ _NAMED = (
     re.compile(r"^'\w*Settings' object has no attribute '([A-Z][A-Z0-9_]+)'"),
 )
 
+# The modules of other databases' drivers, as SQLAlchemy imports them.
+_OTHER_DRIVERS = frozenset(
+    {"aiomysql", "aioodbc", "aiosqlite", "asyncmy", "cx_Oracle", "mariadb", "MySQLdb", "oracledb", "pymysql", "pyodbc"}
+)
+
 
 def advice(error: BaseException, *, began: bool) -> str:
     """Return what to do about an exception of env.py or a revision, or an empty text.
@@ -43,7 +48,23 @@ def advice(error: BaseException, *, began: bool) -> str:
         )
     if isinstance(error, KeyError) and frames and frames[-1].filename.endswith("configparser.py"):
         return " (a section that the configuration lacks; fileConfig needs loggers, handlers and formatters)"
-    return "" if began else _about_variables(error)
+    return "" if began else _about_the_address(error)
+
+
+def _about_the_address(error: BaseException) -> str:
+    """Return what to do about an error of env.py before it has connected."""
+    if type(error).__name__ == "MissingGreenlet":  # SQLAlchemy's
+        return (
+            " (env.py opens a sync engine with an async driver: set DB_DRIVER to a sync one, or give the variable that"
+            " env.py reads an address with its own driver in DATABASE_ENV, such as"
+            " postgresql+psycopg2://{user_quoted}:{password_quoted}@{host}:{port}/{database})"
+        )
+    if isinstance(error, ModuleNotFoundError) and error.name in _OTHER_DRIVERS:
+        return (
+            " (env.py uses the address of another database: let it read the function's, see DATABASE_URL_ENV and"
+            " DATABASE_ENV)"
+        )
+    return _about_variables(error)
 
 
 def missing_variables(error: BaseException) -> list[str]:

@@ -15,14 +15,14 @@ _OURS = re.compile(r"(POSTGRES|PSQL|PG|DATABASE|DB|SQL|RDS)")
 _OTHERS = re.compile(r"(MYSQL|MARIADB|MONGO|REDIS|SQLITE|MSSQL|ORACLE|ELASTIC|CLICKHOUSE|TEST|DYNAMO|INFLUX|VECTOR)")
 # The end of a variable's name, and the placeholder of its content. The first match counts.
 _ENDS: tuple[tuple[re.Pattern[str], str], ...] = (
-    (re.compile(r"(URL|URI|DSN|CONNECTION_STRING)$"), "url"),
+    (re.compile(r"(URL|URI|DSN|(CONNECTION|DATABASE|DB)_STRING)$"), "url"),
     (re.compile(r"PORT(_FOR_[A-Z]+)?$"), "port"),
-    (re.compile(r"(HOST|SERVER|HOSTNAME|ADDRESS|ENDPOINT)$"), "host"),
+    (re.compile(r"(HOST|SERVER|HOST_?NAME|ADDRESS|ENDPOINT)$"), "host"),
     (re.compile(r"(PASSWORD|PASSWD|PASS|PWD)$"), "password"),
-    (re.compile(r"(USER|USERNAME|LOGIN)$"), "user"),
+    (re.compile(r"(USER|USER_?NAME|LOGIN)$"), "user"),
     (re.compile(r"SSL_?MODE$"), "sslmode"),
     (re.compile(r"DRIVER$"), "driver"),
-    (re.compile(r"(DATABASE|DB|NAME|DBNAME)$"), "database"),
+    (re.compile(r"(DATABASE|DB|DBNAME|(?<!CONNECTION_)(?<!INSTANCE_)(?<!APPLICATION_)(?<!SCHEMA_)NAME)$"), "database"),
 )
 _PASSWORD = re.compile(r"password|passwd|pass|pwd", re.IGNORECASE)
 _QUOTES = re.compile(r"\bquote(?:_plus)?\(")

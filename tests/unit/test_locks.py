@@ -18,7 +18,8 @@ from infra.package.lock_discovery import python_of
 from infra.package.lock_readers import read_lock
 from infra.package.package_platform import Platform
 from infra.package.requirements import Requirements, read_requirements
-from infra.package.resolving import backend_pins
+from infra.package.resolving import Pin, backend_pins
+from infra.package.resolving import _about_a_missing as about_a_missing
 from infra.package.uv_tool import Index
 from tests.support.backends import write
 
@@ -337,6 +338,17 @@ def test_alembic_in_a_group_of_the_lock_has_the_locked_version(tmp_path: Path) -
     lock = poetry("sqlalchemy", "2.0.43", 'groups = ["main"]') + poetry("alembic", "1.16.5", 'groups = ["dev"]')
     write(tmp_path, **{"poetry.lock": lock})
     assert read_requirements(tmp_path).elsewhere["alembic"] == "1.16.5"
+
+
+def test_alembic_in_an_extra_of_the_project_is_named_with_the_extra(tmp_path: Path) -> None:
+    lock = poetry("sqlalchemy", "2.0.43", 'groups = ["main"]') + poetry("alembic", "1.16.5", 'groups = ["dev"]')
+    write(tmp_path, **{"poetry.lock": lock})
+    pin = Pin("alembic", "alembic==1.16.5")
+    assert "another group or extra" in about_a_missing(pin, read_requirements(tmp_path))
+    project(tmp_path, 'dependencies = []\noptional-dependencies = {all = ["rich", "alembic"], server = ["alembic"]}')
+    message = about_a_missing(pin, read_requirements(tmp_path))
+    assert "only in the extra server or another group" in message
+    assert "EXTRAS=server" in message
 
 
 @pytest.mark.parametrize(

@@ -116,6 +116,8 @@ def test_a_whole_address_that_the_backend_makes_of_its_parts(tmp_path: Path) -> 
     parts = "    DB_HOST: str\n    DB_PASSWORD: str\n    DB_NAME: str\n"
     text = f"from pydantic import BaseSettings\nclass Config(BaseSettings):\n{parts}    DB_URI: str = ''\n"
     assert "DB_URI" not in found(tmp_path, text).templates
+    line = found(tmp_path, text).lacking({}, ("DATABASE_URL",))
+    assert str(line).endswith('; if it makes no address of these, "environment": {"DATABASE_ENV": {"DB_URI": "{url}"}}')
     assert found(tmp_path, text.replace(" = ''", "")).templates["DB_URI"] == "{url}"
     assert found(tmp_path, text.replace(parts, "")).templates["DB_URI"] == "{url}"
 
@@ -125,6 +127,15 @@ def test_an_address_made_of_parts_as_they_are_gets_them_escaped(tmp_path: Path) 
     assert found(tmp_path, text).templates == {"DB_PASSWORD": "{password_quoted}"}
     in_two = text.replace("//u:", "//' f'u:")
     assert found(tmp_path, in_two).templates == {"DB_PASSWORD": "{password_quoted}"}
+
+
+def test_an_address_in_a_string() -> None:
+    assert database_env(["DATABASE_STRING", "API_STRING"]) == {"DATABASE_STRING": "{url}"}
+
+
+def test_names_of_other_things_are_left_alone() -> None:
+    names = ["DB_CONNECTION_NAME", "DB_APPLICATION_NAME", "DB_USER_NAME", "DB_HOST_NAME", "DB_NAME"]
+    assert database_env(names) == {"DB_USER_NAME": "{user}", "DB_HOST_NAME": "{host}", "DB_NAME": "{database}"}
 
 
 def test_variables_of_other_servers_are_left_alone() -> None:
@@ -139,6 +150,10 @@ def test_the_address_alone_needs_no_suggestion(tmp_path: Path) -> None:
     variables = found(tmp_path, "import os\nurl = os.environ['DATABASE_URL']\n")
     assert variables.lacking({}, ("DATABASE_URL",)) is None
     assert "DATABASE_URL" in str(variables.lacking({"DATABASE_URL_ENV": "OTHER"}, ("OTHER",)))
+
+
+class MissingGreenlet(Exception):  # noqa: N818 - SQLAlchemy's name
+    """An error with the name of SQLAlchemy's."""
 
 
 class ValidationError(Exception):
@@ -162,6 +177,8 @@ class ValidationError(Exception):
         (ValueError('Environment variable "PORTAL" not set'), '{"PORTAL": "..."}'),
         (ValueError("Set the PORTAL environment variable"), '{"PORTAL": "..."}'),
         (AttributeError("'Settings' object has no attribute 'PORTAL'"), '{"PORTAL": "..."}'),
+        (ModuleNotFoundError("No module", name="aiosqlite"), "(env.py uses the address of another database"),
+        (MissingGreenlet(), "postgresql+psycopg2://{user_quoted}:{password_quoted}@{host}"),
         (KeyError("an item"), "(an environment variable? See DATABASE_URL_ENV and DATABASE_ENV)"),
     ],
     ids=[
@@ -172,6 +189,8 @@ class ValidationError(Exception):
         "environs",
         "django-environ",
         "dynaconf",
+        "another database",
+        "an async driver",
         "another key",
     ],
 )
