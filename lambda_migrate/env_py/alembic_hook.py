@@ -87,6 +87,12 @@ def install(  # noqa: PLR0913 - what a run and a review do differently
     return installed
 
 
+def call_on_version_apply(options: dict[str, Any], callback: Callable[..., None]) -> None:
+    """Add a callback to those of env.py, which Alembic calls when it has written a version."""
+    given = options.get("on_version_apply") or ()
+    options["on_version_apply"] = (*((given,) if callable(given) else given), callback)
+
+
 def _call_before(context: MigrationContext, before_revisions: Callable[[MigrationContext], None]) -> None:
     run = context.run_migrations
 

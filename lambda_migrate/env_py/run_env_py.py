@@ -229,7 +229,7 @@ def _hook(
         if job.schema is not None:
             options["version_table_schema"] = job.schema
         if rendering is None:
-            options["on_version_apply"] = (*_several(options.get("on_version_apply")), _note_heads(journal))
+            alembic_hook.call_on_version_apply(options, _note_heads(journal))
         else:
             schema, table = options.get("version_table_schema"), options.get("version_table", "alembic_version")
             environment.context_opts["starting_rev"] = rendering.configure(schema, table) or None
@@ -246,12 +246,6 @@ def _hook(
         around=journal.migrations if rendering is None else nullcontext,
         before_revisions=before_revisions,
     )
-
-
-def _several(callbacks: Any) -> tuple[Any, ...]:  # noqa: ANN401 - Alembic takes none, one or several
-    if callbacks is None:
-        return ()
-    return (callbacks,) if callable(callbacks) else tuple(callbacks)
 
 
 def _note_heads(journal: Journal) -> Callable[..., None]:

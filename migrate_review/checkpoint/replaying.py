@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from lambda_migrate.database.common import STARTED
-from lambda_migrate.database.credentials import Credentials
 from lambda_migrate.revisions.checkpoint import NotedTable
 from migrate_review.driver.process import DiedError, Process
+from migrate_review.driver.start_message import start_message
 from migrate_review.errors import EnvPyError, ReviewError
 from migrate_review.revisions.tree import working_folder
 
@@ -89,7 +88,10 @@ def replay(backend: Backend, database: Database, revision: str, schema: str | No
     Raises:
         ReviewError: env.py or a revision failed, or reached another database.
     """
-    process = Process(backend.python, _start(backend, database, schema), backend.variables)
+    folder = working_folder(backend.folder.resolve(), backend.settings.alembic_config)
+    with closing(database.connect()) as opened:
+        start = start_message(backend.settings, folder, database, opened, _TIMEOUT_S, schema)
+    process = Process(backend.python, start, backend.variables)
     try:
         found = process.ask({"do": "replay", "revision": revision}, _TIMEOUT_S)
     except (DiedError, EnvPyError) as error:
@@ -115,25 +117,3 @@ def replay(backend: Backend, database: Database, revision: str, schema: str | No
             "" if configured == home else configured, "" if place == home else place, name, heads
         )
     return Replayed(tuple(tables.values()), before, after, sum(each["steps"] for each in calls))
-
-
-def _start(backend: Backend, database: Database, schema: str | None) -> dict[str, Any]:
-    credentials = Credentials(
-        database.host, database.port, database.name, database.user, database.password, database.sslmode, database.ca
-    )
-    with closing(database.connect()) as opened, opened.cursor() as cursor:
-        cursor.execute(f"SELECT {STARTED} || ' ' || current_database()")
-        [(identity,)] = cursor.fetchall()
-    settings = backend.settings
-    return {
-        "config": str(settings.alembic_config),
-        "folder": str(working_folder(backend.folder.resolve(), settings.alembic_config)),
-        "driver": settings.driver,
-        "url_variables": settings.url_variables,
-        "env_variables": dict(settings.env_variables),
-        "x_arguments": dict(settings.x_arguments),
-        "credentials": {**asdict(credentials), "sslrootcert": str(database.ca)},
-        "server": identity,
-        "pass_timeout_s": _TIMEOUT_S,
-        "schema": schema,
-    }

@@ -13,7 +13,6 @@ from alembic.runtime.migration import MigrationStep
 from alembic.script import ScriptDirectory
 from alembic.util import load_python_file
 
-from lambda_migrate.database.common import STARTED
 from lambda_migrate.env_py import alembic_hook, tree
 from lambda_migrate.env_py.flask_app import VARIABLE as FLASK_APP
 from lambda_migrate.env_py.flask_app import in_app
@@ -22,9 +21,10 @@ from lambda_migrate.invocation.deadline import Deadline
 from lambda_migrate.invocation.errors import ConfigurationError
 from migrate_review.driver import branches
 from migrate_review.driver.failures import EnvPyFailedError, RefusedError, env_py_failure
+from migrate_review.driver.wire import IDENTITY
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Collection, Iterator
 
     import sqlalchemy
     from alembic.config import Config
@@ -96,22 +96,28 @@ class EnvPy:
                 set_held_open=_set_held_open,
                 change_options=self.resuming.change_options,
             )
-            try:
-                self.script.run_env()
-            except ConfigurationError as error:
-                raise RefusedError(str(error)) from error
-            except RefusedError:
-                raise
-            except BaseException as error:
-                if found:
-                    raise
-                raise EnvPyFailedError(env_py_failure(error, self.folder)) from error
-            finally:
-                # A connection in the pool of a module's async engine belongs to the event loop of this run.
-                self.drop_connections()
+            self.run_to_its_end(found)
         if not found:
             raise RefusedError("env.py ended without calling context.run_migrations()")
         return found
+
+    def run_to_its_end(self, begun: Collection[object]) -> None:
+        """Run env.py, and drop its connections. ``begun`` is empty until env.py calls ``run_migrations()``.
+
+        Raises:
+            RefusedError: the review cannot run this env.py. `EnvPyFailedError`, if it failed while ``begun`` was empty.
+        """
+        try:
+            self.script.run_env()
+        except ConfigurationError as error:
+            raise RefusedError(str(error)) from error
+        except BaseException as error:
+            if begun or isinstance(error, RefusedError):
+                raise
+            raise EnvPyFailedError(env_py_failure(error, self.folder)) from error
+        finally:
+            # A connection in the pool of a module's async engine belongs to the event loop of this run.
+            self.drop_connections()
 
     def step(self, direction: str, revision: str) -> Any:  # noqa: ANN401 - Alembic exports no name for its steps
         """Return Alembic's step for a revision, with its file imported again."""
@@ -153,7 +159,7 @@ class EnvPy:
             )
         # Alembic takes a transaction that is open in configure() for env.py's own: end the one that this query begins.
         with connection.begin() if not connection.in_transaction() else nullcontext():
-            found = connection.exec_driver_sql(f"SELECT {STARTED} || ' ' || current_database()").scalar_one()
+            found = connection.exec_driver_sql(IDENTITY).scalar_one()
         if found != self.server:
             raise RefusedError(
                 f"env.py connected to database {found.split(' ')[-1]!r}, not to that of the review; no revision was"

@@ -6,10 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from alembic.runtime.environment import EnvironmentContext
 
-from lambda_migrate.env_py import tree
+from lambda_migrate.env_py import alembic_hook, tree
 from lambda_migrate.env_py.transactions import rows_between
-from lambda_migrate.invocation.errors import ConfigurationError
-from migrate_review.driver.failures import EnvPyFailedError, RefusedError, described, env_py_failure
+from migrate_review.driver.failures import described
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -57,6 +56,7 @@ def replay(env_py: EnvPy, revision: str) -> dict[str, Any]:
         calls[-1]["heads"] = sorted(heads)
 
     with EnvironmentContext(env_py.config(), env_py.script, fn=steps, destination_rev=revision) as environment:
+        # Without `alembic_hook`, which decides about the transactions.
         configure = environment.configure
 
         def wrapped(connection: Any = None, *args: Any, **options: Any) -> None:  # noqa: ANN401
@@ -64,19 +64,14 @@ def replay(env_py: EnvPy, revision: str) -> dict[str, Any]:
             if env_py.job.schema is not None:
                 options["version_table_schema"] = env_py.job.schema
                 connection.dialect.default_schema_name = env_py.job.schema
-            given = options.get("on_version_apply") or ()
-            options["on_version_apply"] = (*((given,) if callable(given) else given), note_heads)
+            alembic_hook.call_on_version_apply(options, note_heads)
             configure(connection, *args, **options)
 
         environment.configure = wrapped  # type: ignore[method-assign]
         try:
-            env_py.script.run_env()
-        except ConfigurationError as error:
-            raise RefusedError(str(error)) from error
+            env_py.run_to_its_end(calls)
         except BaseException as error:
-            if calls:
-                return {"calls": calls, "failure": described(error, env_py.folder)}
-            raise EnvPyFailedError(env_py_failure(error, env_py.folder)) from error
-        finally:
-            env_py.drop_connections()
+            if not calls:
+                raise
+            return {"calls": calls, "failure": described(error, env_py.folder)}
     return {"calls": calls, "failure": None}

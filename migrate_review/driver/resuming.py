@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from lambda_migrate.env_py import alembic_hook
 from lambda_migrate.env_py.journal import Journal
 from lambda_migrate.env_py.steps import migrations_call
 from lambda_migrate.invocation.heads import heads_of
@@ -51,8 +52,7 @@ class Resuming:
     def change_options(self, options: dict[str, Any]) -> None:
         """Clear the note in the version table when the revision is applied."""
         if self._on:
-            given = options.get("on_version_apply") or ()
-            options["on_version_apply"] = (*((given,) if callable(given) else given), self._version_applied)
+            alembic_hook.call_on_version_apply(options, self._version_applied)
 
     def _version_applied(self, *, ctx: MigrationContext, **_: Any) -> None:  # noqa: ANN401 - Alembic's keywords
         if ctx.connection is not None:

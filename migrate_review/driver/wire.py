@@ -6,8 +6,13 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TextIO
 
+from lambda_migrate.database.common import STARTED
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+# Its answer is the server and the database, which must be the same for both ends.
+IDENTITY = f"SELECT {STARTED} || ' ' || current_database()"
 
 
 @dataclass

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from lambda_migrate.database.common import STARTED
-from lambda_migrate.database.credentials import Credentials
 from lambda_migrate.database.qualified import identifier
 from migrate_review.driver.process import Process
+from migrate_review.driver.start_message import start_message
 from migrate_review.errors import EnvPyError
 from migrate_review.measure.outside import LocksFromOutside
 
@@ -92,28 +91,9 @@ class Connections:
 
     def _running(self) -> Process:
         if self._process is None:
-            self._process = Process(self.python, self._start(), self.variables)
+            start = start_message(self.settings, self.folder, self.database, self.opened(), PASS_TIMEOUT_S)
+            self._process = Process(self.python, start, self.variables)
         return self._process
-
-    def _start(self) -> dict[str, Any]:
-        database = self.database
-        credentials = Credentials(
-            database.host, database.port, database.name, database.user, database.password, database.sslmode, database.ca
-        )
-        with self.opened().cursor() as cursor:
-            cursor.execute(f"SELECT {STARTED} || ' ' || current_database()")
-            [(identity,)] = cursor.fetchall()
-        return {
-            "config": str(self.settings.alembic_config),
-            "folder": str(self.folder),
-            "driver": self.settings.driver,
-            "url_variables": self.settings.url_variables,
-            "env_variables": dict(self.settings.env_variables),
-            "x_arguments": dict(self.settings.x_arguments),
-            "credentials": {**asdict(credentials), "sslrootcert": str(database.ca)},
-            "server": identity,
-            "pass_timeout_s": PASS_TIMEOUT_S,
-        }
 
     # --- the review's own connection ---
 
