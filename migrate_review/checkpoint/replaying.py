@@ -91,8 +91,9 @@ def replay(backend: Backend, database: Database, revision: str, schema: str | No
     folder = working_folder(backend.folder.resolve(), backend.settings.alembic_config)
     with closing(database.connect()) as opened:
         start = start_message(backend.settings, folder, database, opened, _TIMEOUT_S, schema)
-    process = Process(backend.python, start, backend.variables)
+    process = Process(backend.python, backend.variables)
     try:
+        process.start(start)
         found = process.ask({"do": "replay", "revision": revision}, _TIMEOUT_S)
     except (DiedError, EnvPyError) as error:
         raise ReviewError(f"the revisions cannot be replayed: {error}") from None

@@ -63,12 +63,12 @@ def backend_variables(variables: Mapping[str, str]) -> dict[str, str]:
 
 
 class Process:
-    """A running driver. ``start`` is the first message to it.
+    """A driver's process. It imports Alembic at once, and begins its work with `start`.
 
     ``variables`` are environment variables of the backend, beside those of this process.
     """
 
-    def __init__(self, python: Path, start: Mapping[str, Any], variables: Mapping[str, str]) -> None:
+    def __init__(self, python: Path, variables: Mapping[str, str]) -> None:
         self._python = python
         self._output = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the process
         commands, self._commands = os.pipe()
@@ -97,9 +97,15 @@ class Process:
         self.began: list[str | None] = []
         # Whether env.py has run in this process. Its modules may not survive a second run.
         self.used = False
+        self.started = False
         self._rest = b""
         self._answered = False
-        self._write(start)
+        self._closed = False
+
+    def start(self, message: Mapping[str, Any]) -> None:
+        """Tell the process where the tree and the database are."""
+        self.started = True
+        self._write(message)
 
     def ask(self, command: Mapping[str, Any], timeout_s: float, outside: Outside | None = None) -> dict[str, Any]:
         """Send a command and return the answer. ``outside`` looks at statements that have to run alone.
@@ -137,7 +143,10 @@ class Process:
                 return done
 
     def close(self) -> None:
-        """Kill the process."""
+        """Kill the process, if that has not been done."""
+        if self._closed:
+            return
+        self._closed = True
         with suppress(OSError):
             os.close(self._commands)
         with suppress(ProcessLookupError, PermissionError):

@@ -33,8 +33,9 @@ class Connections:
     python: Path
     database: Database
     variables: Mapping[str, str]
+    # A process that has been started already.
+    _process: Process | None
     version_table: tuple[str | None, str] = (None, "alembic_version")
-    _process: Process | None = None
     _connection: connection | None = None
     _outside: LocksFromOutside = field(init=False)
 
@@ -80,7 +81,7 @@ class Connections:
 
     def forget(self) -> None:
         """Make a running driver forget the database, which is another one from now on."""
-        if self._process is not None:
+        if self._process is not None and self._process.started:
             self.ask({"do": "forget"})
 
     def end_process(self) -> None:
@@ -91,8 +92,10 @@ class Connections:
 
     def _running(self) -> Process:
         if self._process is None:
-            start = start_message(self.settings, self.folder, self.database, self.opened(), PASS_TIMEOUT_S)
-            self._process = Process(self.python, start, self.variables)
+            self._process = Process(self.python, self.variables)
+        if not self._process.started:
+            message = start_message(self.settings, self.folder, self.database, self.opened(), PASS_TIMEOUT_S)
+            self._process.start(message)
         return self._process
 
     # --- the review's own connection ---

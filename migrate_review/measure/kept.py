@@ -10,7 +10,6 @@ import hashlib
 import json
 import os
 import re
-from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +22,7 @@ from migrate_review.measure import server as servers
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from localcloud.postgres import Server
+    from psycopg2.extensions import connection
 
 _PREFIX = "kept_"
 # A developer works on few revisions at a time, each with a state without rows and one with them. Each is some 50 MB.
@@ -34,9 +33,13 @@ _OWN_CODE = Path(__file__).resolve().parents[1]
 
 @dataclass
 class Kept:
-    """The kept databases of one server. ``setting`` is everything that determines a state besides the revisions."""
+    """The kept databases of the server that ``admin`` is connected to, whose files are in ``directory``.
 
-    server: Server
+    ``setting`` is everything that determines a state besides the revisions.
+    """
+
+    admin: connection
+    directory: Path
     backend: Path
     setting: Mapping[str, Any]
     _base: str = field(init=False)
@@ -64,7 +67,7 @@ class Kept:
         *_, name = self._states(files)
         with locks.exclusive(self._lock(name)):
             if name not in self._names():
-                servers.make_anew(self.server, name, database)
+                servers.make_anew(self.admin, name, database)
         self._forget_old(name)
 
     def with_rows(self, revision: str, files: Sequence[Path]) -> str:
@@ -82,7 +85,7 @@ class Kept:
     def keep_as(self, name: str, database: str) -> None:
         """Keep a copy of the database under this name, in place of an earlier one."""
         with locks.exclusive(self._lock(name)):
-            servers.make_anew(self.server, name, database)
+            servers.make_anew(self.admin, name, database)
         self._forget_old(name)
 
     def _states(self, files: Sequence[Path]) -> Iterator[str]:
@@ -107,12 +110,12 @@ class Kept:
         return [alone] if alone.is_file() else []
 
     def _names(self) -> set[str]:
-        with closing(self.server.connect()) as opened, opened.cursor() as cursor:
+        with self.admin.cursor() as cursor:
             cursor.execute("SELECT datname FROM pg_database WHERE starts_with(datname, %s)", (_PREFIX,))
             return {name for (name,) in cursor.fetchall()}
 
     def _lock(self, name: str) -> Path:
-        folder = self.server.directory / "reviews"
+        folder = self.directory / "reviews"
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / f"{name}.lock"
         if not path.exists():
@@ -123,7 +126,7 @@ class Kept:
         """Drop the databases that were not used for longest."""
         used = sorted(self._names() - {newest}, key=lambda name: self._lock(name).stat().st_mtime, reverse=True)
         for name in used[_MOST - 1 :]:
-            with locks.exclusive(self._lock(name)), closing(self.server.connect()) as opened:
-                with opened.cursor() as cursor:
+            with locks.exclusive(self._lock(name)):
+                with self.admin.cursor() as cursor:
                     cursor.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
                 self._lock(name).unlink(missing_ok=True)

@@ -71,14 +71,14 @@ class Measurement:
             return self._measured(revision)
         except psycopg2.Error as error:
             # An event trigger of the revision may refuse statements, or one that it makes slow does not end.
-            self.position.start_over()
+            self.position.give_up()
             text = " ".join(str(error).split())
             return self._not_run(revision, f"a statement of the review itself failed with it: {text}")
         except EnvPyError as error:
             if not self.position.tree.ancestors(revision):
                 raise
             # It ran on the empty database, so a revision has changed something that every session meets.
-            self.position.start_over()
+            self.position.give_up()
             return self._not_run(revision, f"env.py no longer runs after the revisions before this one: {error}")
 
     def _measured(self, revision: str) -> Observation:
@@ -161,7 +161,7 @@ class Measurement:
         if not failed.statements or self._reach(revision) is not None:
             return False
         ran = "failure" not in self.position.apply([revision])
-        self.position.start_over()
+        self.position.give_up()
         return ran
 
     def _with_fitting_rows(self, revision: str, refused: Observation) -> Observation:
@@ -172,10 +172,10 @@ class Measurement:
         obstacle = self._reach(revision)
         before = self.position.read()
         if obstacle is not None or "failure" in self.position.apply([revision]):
-            self.position.start_over()
+            self.position.give_up()
             return refused
         after = self.position.read()
-        self.position.start_over()
+        self.position.give_up()
         if self._reach(revision) is not None:
             return refused
         fitting = self._observed(revision, _Rows(plan_rows(before, after)))
@@ -233,7 +233,7 @@ class Measurement:
             schema_before=digests,
         )
         if seen.upgrade.failure is not None:
-            self.position.start_over()
+            self.position.give_up()
             return seen
         after = self.position.read()
         seen = replace(
@@ -252,7 +252,7 @@ class Measurement:
         counts = dict(seen.rows)
         seen = replace(seen, downgrade=self._execute("downgrade", revision, after, counts))
         if seen.downgrade is None or seen.downgrade.failure is not None:
-            self.position.start_over()
+            self.position.give_up()
             return seen
         restored = self.position.read()
         if seen.writes and not catalog.differences(before, restored):
@@ -266,7 +266,7 @@ class Measurement:
         seen = replace(seen, restored=restored, changes=kept)
         seen = replace(seen, upgrade_again=self._execute("upgrade", revision, restored, counts))
         if seen.upgrade_again is None or seen.upgrade_again.failure is not None:
-            self.position.start_over()
+            self.position.give_up()
             return seen
         return self._run_again(self._with_values_of_the_new_schema(replace(seen, again=self.position.read())))
 
@@ -331,12 +331,12 @@ class Measurement:
         for place in places[:_MOST_RERUNS]:
             down = self._execute("downgrade", seen.revision, self.position.read(), seen.rows)
             if down.failure is not None or not self._stopped(seen.revision, place):
-                self.position.start_over()
+                self.position.give_up()
                 break
             again = self._resumed(seen.revision)
             reruns.append((place, again))
             if again.failure is not None:
-                self.position.start_over()
+                self.position.give_up()
                 break
         return replace(seen, reruns=tuple(reruns) or None)
 
@@ -370,7 +370,7 @@ class Measurement:
             again = self._execute("upgrade", seen.revision, self.position.read(), seen.rows)
             if again.failure is None:
                 return seen
-        self.position.start_over()
+        self.position.give_up()
         state = refused.sqlstate or ""
         return replace(seen, downgrade_refused=refused) if state.startswith(REFUSED_ROWS) else seen
 

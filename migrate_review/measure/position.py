@@ -15,7 +15,9 @@ from migrate_review.measure import catalog, needs, server
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from localcloud.postgres import Database, Server
+    from psycopg2.extensions import connection
+
+    from localcloud.postgres import Database
     from migrate_review.measure.connections import Connections
     from migrate_review.measure.kept import Kept
     from migrate_review.measure.loaded import LoadedTree
@@ -31,10 +33,11 @@ class Position:
     """Where a database is: ``applied`` has every revision that is applied, in the order of their application.
 
     ``begins_with`` are the revisions that the baseline's version table names, with those before them, and None without
-    a baseline. ``blocked`` maps revisions that cannot be applied, not even without rows, to the reason.
+    a baseline. ``blocked`` maps revisions that cannot be applied, not even without rows, to the reason. ``admin`` is a
+    connection to another database of the server.
     """
 
-    server: Server
+    admin: connection
     database: Database
     connections: Connections
     tree: LoadedTree
@@ -48,6 +51,8 @@ class Position:
     _saved: list[str] | None = None
     # The name under which to keep the state with rows.
     _filled: str | None = None
+    # Whether the database has to be made anew before it is used.
+    _given_up: bool = False
 
     # --- on the way ---
 
@@ -62,7 +67,9 @@ class Position:
         given = self.begins_with or []
         if not set(given) <= set(wanted):
             return f"the baseline is at {given[-1]}, which is later than the parent of this revision"
-        if not set(self.applied) <= set(wanted):
+        if self._given_up:
+            self.start_over(wanted, with_rows=False)
+        elif not set(self.applied) <= set(wanted):
             self.start_over(wanted)
         elif set(self.applied) == set(given) and self._kept_state(wanted) is not None:
             self.start_over(wanted, with_rows=False)
@@ -79,11 +86,13 @@ class Position:
             self.progress(f"applying {len(missing)} revision{'' if one else 's'} that come{'s' if one else ''} before")
             found = self.apply(missing)
             if "failure" in found:
-                if not had_rows:
+                if had_rows:
+                    self._begin()
+                else:
                     culprit = missing[min(len(found["applied"]), len(missing) - 1)]
                     text = found["failure"]["text"]
                     self.blocked[culprit] = self.lacking(culprit, text, self.read()) or text
-                self.start_over()
+                    self.give_up()
             elif not had_rows and time.monotonic() - began > _WORTH_KEEPING_S:
                 self._keep(wanted)
         return None
@@ -104,11 +113,9 @@ class Position:
         """Begin at the state with rows that an earlier review kept. Return whether there is one."""
         if self.kept is None or self._filled is None or not self.kept.has(self._filled):
             return False
-        self.connections.disconnect()
-        server.make_anew(self.server, self.database.name, self._filled)
+        self._make_anew(self._filled)
         self.applied = list(ancestors)
         self._filled = None  # it need not be kept again
-        self.connections.forget()
         return True
 
     def apply(self, revisions: Sequence[str]) -> dict[str, Any]:
@@ -122,31 +129,45 @@ class Position:
         self.applied.extend(found["applied"])
         return found
 
-    def start_over(self, wanted: Sequence[str] | None = None, *, with_rows: bool = True) -> None:
-        """Make the database empty, or restore a copy in which wanted revisions are applied, from the first one on.
+    def give_up(self) -> None:
+        """Make the database anew before its next use, because a revision has left it in an unknown state."""
+        self._given_up = True
+        self.applied = list(self.begins_with or ())
+
+    def start_over(self, wanted: Sequence[str], *, with_rows: bool = True) -> None:
+        """Restore a copy in which wanted revisions are applied, from the first one on, or make the database empty.
 
         The copy that this review saved has rows, too. The one that an earlier review kept has none.
         """
-        self.connections.disconnect()
-        if wanted is not None and with_rows and self._saved == list(wanted):
-            server.make_anew(self.server, self.database.name, server.saved(self.database.name))
+        if with_rows and self._saved == list(wanted):
+            self._make_anew(server.saved(self.database.name))
             self.applied = list(wanted)
-        elif wanted is not None and (kept := self._kept_state(wanted)) is not None:
+        elif (kept := self._kept_state(wanted)) is not None:
             count, name = kept
-            server.make_anew(self.server, self.database.name, name)
+            self._make_anew(name)
             self.applied = list(wanted[:count])
-        elif self.begins_with is not None:
-            server.make_anew(self.server, self.database.name, server.baseline(self.database.name))
-            self.applied = list(self.begins_with)
         else:
-            server.make_anew(self.server, self.database.name)
-            self.applied.clear()
-            if self.roles is not None:
-                # The copy may need them.
-                server.make_anew(self.server, server.saved(self.database.name))
-                self._saved = None
-                self.roles.drop()
+            self._begin()
+
+    def _begin(self) -> None:
+        """Make the database as it is before the first revision."""
+        if self.begins_with is not None:
+            self._make_anew(server.baseline(self.database.name))
+            self.applied = list(self.begins_with)
+            return
+        self._make_anew()
+        self.applied.clear()
+        if self.roles is not None:
+            # The copy may need them.
+            server.make_anew(self.admin, server.saved(self.database.name))
+            self._saved = None
+            self.roles.drop()
+
+    def _make_anew(self, template: str = "template0") -> None:
+        self.connections.disconnect()
+        server.make_anew(self.admin, self.database.name, template)
         self.connections.forget()
+        self._given_up = False
 
     # --- copies ---
 
@@ -155,7 +176,7 @@ class Position:
         if self._saved == self.applied:
             return
         self.connections.disconnect()
-        server.make_anew(self.server, server.saved(self.database.name), self.database.name)
+        server.make_anew(self.admin, server.saved(self.database.name), self.database.name)
         self._saved = list(self.applied)
         self.connections.forget()
 
@@ -183,6 +204,8 @@ class Position:
 
     def read(self) -> Catalog:
         """Return the schema that the database has now."""
+        if self._given_up:
+            self._begin()
         return catalog.read(self.connections.opened(), self.connections.version_table)
 
     def lacking(self, revision: str, failure: str, before: Catalog) -> str | None:

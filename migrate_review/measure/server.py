@@ -134,7 +134,8 @@ def database(server: postgres.Server) -> Iterator[postgres.Database]:
     locks.try_exclusive(descriptor)
     try:
         _drop_abandoned(server, folder)
-        make_anew(server, name)
+        with closing(server.connect()) as opened:
+            make_anew(opened, name)
         yield server.database(name)
     finally:
         drop(server, name)
@@ -158,14 +159,17 @@ def baseline(name: str) -> str:
     return f"{name}_baseline"
 
 
-def make_anew(server: postgres.Server, name: str, template: str = "template0") -> None:
-    """Drop and create the database as a copy of the template. Connections to both are ended."""
-    with closing(server.connect()) as opened, opened.cursor() as cursor:
-        _drop(opened, name)
+def make_anew(admin: connection, name: str, template: str = "template0") -> None:
+    """Drop and create the database as a copy of the template. Connections to both are ended.
+
+    ``admin`` is connected to another database of the server.
+    """
+    with admin.cursor() as cursor:
+        _drop(admin, name)
         identifier = sql.Identifier(name)
         # Copying files beats logging every page while nothing needs to be on disk.
         cursor.execute("SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = %s", (template,))
-        strategy = sql.SQL(" STRATEGY file_copy" if opened.server_version >= _HAS_STRATEGIES else "")
+        strategy = sql.SQL(" STRATEGY file_copy" if admin.server_version >= _HAS_STRATEGIES else "")
         cursor.execute(
             sql.SQL("CREATE DATABASE {} TEMPLATE {}{}").format(identifier, sql.Identifier(template), strategy)
         )
@@ -175,10 +179,11 @@ def make_anew(server: postgres.Server, name: str, template: str = "template0") -
             "cpu_tuple_cost": str(_TUPLE_COST),
             "TimeZone": TIME_ZONE,
         }
-        for setting, value in settings.items():
-            cursor.execute(
-                sql.SQL("ALTER DATABASE {} SET {} = {}").format(identifier, sql.Identifier(setting), sql.Literal(value))
-            )
+        parts = (
+            sql.SQL("ALTER DATABASE {} SET {} = {}").format(identifier, sql.Identifier(setting), sql.Literal(value))
+            for setting, value in settings.items()
+        )
+        cursor.execute(sql.SQL("; ").join(parts))
 
 
 def _drop(opened: connection, name: str) -> None:

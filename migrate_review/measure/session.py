@@ -8,7 +8,7 @@ with reviewing(Path("back")) as session:
 from __future__ import annotations
 
 import os
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +17,7 @@ from lambda_migrate.invocation.errors import ConfigurationError
 from lambda_migrate.invocation.settings import read_settings
 from localcloud import binaries
 from migrate_review.driver.interpreters import interpreter
-from migrate_review.driver.process import DiedError
+from migrate_review.driver.process import DiedError, Process
 from migrate_review.errors import ReviewError
 from migrate_review.measure import baseline, roles, server
 from migrate_review.measure.connections import Connections
@@ -29,6 +29,8 @@ from migrate_review.revisions.tree import working_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from psycopg2.extensions import connection
 
     from lambda_migrate.invocation.settings import Settings
     from localcloud import postgres
@@ -94,11 +96,18 @@ def reviewing(  # noqa: PLR0913 - a review's settings
     folder = backend.resolve()
     variables = variables or {}
     settings = settings_of(backend, config, variables, environ)
-    with where.server() if on is None else nullcontext(on) as chosen, server.database(chosen) as database:
+    interpreted_by = python or interpreter(folder)
+    with (
+        # It imports Alembic while the server starts.
+        closing(Process(interpreted_by, variables)) as driver,
+        where.server() if on is None else nullcontext(on) as chosen,
+        server.database(chosen) as database,
+    ):
         session = Session(
             settings=settings,
             folder=working_folder(folder, settings.alembic_config),
-            python=python or interpreter(folder),
+            python=interpreted_by,
+            driver=driver,
             row_count=rows,
             server=chosen,
             database=database,
@@ -139,11 +148,15 @@ def _settings(environ: Mapping[str, str], path: Path) -> Settings:
 
 @dataclass
 class Session:
-    """A session on one database. ``folder`` is where the alembic command is run."""
+    """A session on one database.
+
+    ``folder`` is where the alembic command is run. ``driver`` is a process to begin with.
+    """
 
     settings: Settings
     folder: Path
     python: Path
+    driver: Process
     row_count: int
     server: postgres.Server
     database: postgres.Database
@@ -156,9 +169,14 @@ class Session:
     _position: Position = field(init=False)
     _measurement: Measurement = field(init=False)
     _roles: Roles | None = None
+    # To the server's own database: the one of the review is dropped and made through it.
+    _admin: connection = field(init=False)
 
     def __post_init__(self) -> None:
-        self._connections = Connections(self.settings, self.folder, self.python, self.database, self.variables)
+        self._connections = Connections(
+            self.settings, self.folder, self.python, self.database, self.variables, self.driver
+        )
+        self._admin = self.server.connect()
 
     @property
     def revisions(self) -> Mapping[str, LoadedRevision]:
@@ -183,7 +201,7 @@ class Session:
         self._roles = self._created_roles([dump], there)
         if begins:
             baseline.load(self.database, file)
-            server.make_anew(self.server, server.baseline(self.database.name), self.database.name)
+            server.make_anew(self._admin, server.baseline(self.database.name), self.database.name)
         self.progress("loading the revisions")
         try:
             found = self._connections.ask({"do": "tree"})
@@ -196,7 +214,7 @@ class Session:
         self._roles = self._created_roles(sources, there, drop=not begins)
         given = tree.with_ancestors(self._connections.versions()) if begins else None
         self._position = Position(
-            self.server,
+            self._admin,
             self.database,
             self._connections,
             tree,
@@ -234,11 +252,12 @@ class Session:
             "start": [self.settings.driver, self.settings.url_variables, dict(self.settings.env_variables)],
             "x": dict(self.settings.x_arguments),
         }
-        return Kept(self.server, folder, setting)
+        return Kept(self._admin, self.server.directory, folder, setting)
 
     def close(self) -> None:
         """End the driver and the connections. The caller drops the database."""
         self._connections.close()
+        self._admin.close()
         if self._roles is not None:
             server.drop(self.server, self.database.name)
             self._roles.drop()
