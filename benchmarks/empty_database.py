@@ -30,12 +30,12 @@ _PART = 0.3
 
 
 def measure(ground: Ground, effort: Effort) -> Outcome:
-    """Measure it."""
+    """Measure all contestants, and compare them with the goals."""
     local = f"{effort.long:,} revisions"
     part = max(round(effort.long * _PART), 2)
     distant = f"{part:,} revisions at 2 ms latency"
     counted = "round trips a revision"
-    in_all = "the same, all connections"
+    in_all = "round trips a revision, all connections"
     whole = _Contest(ground, changes(effort.long))
     times = interleaved(
         [Contestant(local, name, whole.timed(name), once=name in _SLOW) for name in whole.runs], effort.rounds
@@ -69,8 +69,8 @@ def measure(ground: Ground, effort: Effort) -> Outcome:
         goals,
         (
             "Every contestant commits after each revision. For the alembic CLI, env.py sets this.",
-            "Functions: cold, from spawning the function's process to the response. Commands: with their bytecode.",
-            f"Round trips: what each revision more costs; from {part:,} and {effort.long:,} revisions.",
+            "Functions: cold, from the start of the process to the response. Commands: with their bytecode.",
+            f"Round trips: of one more revision, computed from runs of {part:,} and {effort.long:,} revisions.",
             "Only round trips of the session that applies revisions count: no revision waits for the other sessions.",
             "A slow contestant without a goal is measured once.",
         ),
@@ -82,7 +82,10 @@ def _run_tool(ground: Ground, name: str, history: Sequence[Change], database: Da
 
 
 def _trips_a_revision(whole: _Contest, part: _Contest, name: str) -> tuple[float, float]:
-    """Return one more revision's round trips, on the busiest connection and on all. A run's fixed costs cancel out."""
+    """Return the round trips of one more revision, on the busiest connection and on all connections.
+
+    The fixed costs of a run cancel out.
+    """
     more = whole.revisions - part.revisions
     all_of, some_of = whole.trips(name), part.trips(name)
     return (max(all_of) - max(some_of)) / more, (sum(all_of) - sum(some_of)) / more
@@ -107,7 +110,7 @@ class _Contest:
             self.runs[name] = partial(_run_tool, ground, name, history)
 
     def timed(self, name: str, latency_s: float | None = None) -> Callable[[], float]:
-        """Return the seconds of a round, with this latency."""
+        """Return a function that runs a round with this latency, and returns its seconds."""
         return lambda: self._run(name, latency_s)[0]
 
     def trips(self, name: str) -> list[int]:

@@ -36,7 +36,7 @@ _REAL = "the statement itself"
 # The goals: nine of ten estimates within a factor of three, and none more than two times too short.
 _FACTOR, _SHARE, _SHORTEST = 3, 0.9, 2
 _LONG_S = 3600
-# On a slow machine, the benchmark leaves out what it has not measured by then.
+# The time limit of the whole benchmark, in seconds. On a slow machine it leaves out the rest.
 _ALL_S = 1800
 
 _SLOWEST = "UPDATE of all rows"
@@ -100,13 +100,13 @@ def measure(ground: Ground, effort: Effort, *, seconds: float = _ALL_S) -> Outco
         "The function's time is its estimate: the end of the range that a plan shows.",
         f"Estimates divided by real times, sorted: {shown}.",
         "Tables have one bigint key, three numbers and a short text; the server does not wait for its disk.",
-        *([f"The time of {seconds:,.0f} s was over before {', '.join(left_out)}."] if left_out else []),
+        *([f"Not measured within {seconds:,.0f} s: {', '.join(left_out)}."] if left_out else []),
     )
-    return Outcome(QUESTION, "What a preflight expects of a revision, and what it takes", tuple(rows), goals, notes)
+    return Outcome(QUESTION, "A revision's estimated and real time", tuple(rows), goals, notes)
 
 
 def _make(database: Database, table: str, size: int, until: float) -> bool:
-    """Make a table, and return whether there was time for it."""
+    """Make a table. Return False if the time was over before."""
     statements = (
         "CREATE TABLE IF NOT EXISTS refs (id int PRIMARY KEY)",
         "INSERT INTO refs SELECT generate_series(0, 9999) ON CONFLICT DO NOTHING",
@@ -136,7 +136,7 @@ def _estimate(database: Database, works: list[dict[str, object]]) -> float:
 
 
 def _seconds(database: Database, statement: str, until: float) -> float | None:
-    """Return how long a statement takes, or None if the time is over before it ends."""
+    """Return the seconds that a statement takes, or None if it did not end in time."""
     left_ms = int(1000 * (until - time.monotonic()))
     if left_ms <= 0:
         return None

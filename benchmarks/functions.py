@@ -52,14 +52,14 @@ class Deployed:
 
 
 def succeeded(answer: Answer, function: Function) -> Any:  # noqa: ANN401 - JSON
-    """Return the response. Raise `RuntimeError` with the log for an error, which would be no measurement."""
+    """Return the response. Raise `RuntimeError` with the log if it is an error."""
     if answer.error_type:
         raise RuntimeError(f"{answer.error_type}: {answer.message}\n" + "\n".join(function.log()[-20:]))
     return answer.payload
 
 
 def warm(function: Function) -> float:
-    """Return the seconds from one more event to its response."""
+    """Return the seconds of one more invocation."""
     answer = function.invoke()
     succeeded(answer, function)
     return answer.duration_s
@@ -101,7 +101,7 @@ def bare(ground: Ground, name: str, history: Sequence[Change], *, bytecode: bool
         shutil.copy(_DEPLOYED / "bare.py", out)
         histories.write_bare(out, history)
         if bytecode:
-            # Also the files beside the folders.
+            # The files directly in the package. The folders have their bytecode already.
             compileall.compile_dir(out, maxlevels=0, quiet=2, invalidation_mode=_UNCHECKED)
     return out
 

@@ -65,7 +65,7 @@ class Tenant:
 
 @dataclass(frozen=True)
 class Fleet:
-    """Tenants of one kind, which one login reaches: that of ``stage``, whose secret the functions have."""
+    """Tenants of one kind. The login of ``stage`` reaches all of them, and its secret is the functions' secret."""
 
     kind: str
     stage: Database
@@ -78,7 +78,7 @@ class Fleet:
 
 
 def measure(ground: Ground, effort: Effort) -> Outcome:
-    """Measure it."""
+    """Measure all contestants, and compare them with the goals."""
     rounds = effort.rounds
     history = changes(effort.long)
     wall, processor, server = Measured("s"), Measured("s"), Measured("s")
@@ -94,13 +94,13 @@ def measure(ground: Ground, effort: Effort) -> Outcome:
         (*wall.rows(), *processor.rows(), *server.rows()),
         tuple(goal for case in cases for goal in _goals(case, wall, processor)),
         (
-            f"The time until all are done, divided by their number; the history has {len(history):,} revisions.",
-            f"{_functions(rounds)} warm functions share the tenants, as a rollout's on one server do by default.",
-            "Here they share this machine's processor, too, and with the server.",
-            f"The loop takes one tenant after the other, {rounds} of them in all.",
+            f"Wall time: until all are done, divided by their number. The history has {len(history):,} revisions.",
+            f"{_functions(rounds)} warm functions share the tenants, the default number of a rollout on one server.",
+            "These functions and the server also share this machine's processor.",
+            f"The loop migrates one tenant after the other, {rounds} in total.",
             f"For {SCHEMAS} its env.py takes the search_path from `-x tenant=`.",
-            f"“{BARE}”: as many warm functions, which connect, run the SQL and set the version, and nothing else.",
-            "Processor time: of the functions' processes, or of the commands; the server's is that of its backends.",
+            f"“{BARE}”: the same number of warm functions. They connect, run the SQL and set the version.",
+            "Processor time: of the functions' processes or of the commands. For the server: of its backends.",
         ),
     )
 
@@ -143,7 +143,7 @@ class _Contest:
                 pool = [stack.enter_context(one.start()) for _ in range(_functions(self._rounds))]
                 self._warm(pool)
                 runs[who] = partial(self._functions, who, pool, server_time, processor, server)
-            # From now on it has bytecode.
+            # The first run of the command writes its bytecode.
             _command(self._ground, self._fleet.tenants[0], self._history).run()
             self._take_back(self._fleet.tenants[:1])
             runs[LOOP] = partial(self._loop, processor)

@@ -76,7 +76,7 @@ class Goal:
 
     @property
     def met(self) -> bool:
-        """Return whether the goal is met, with two decimals: one statement more in a whole run does not count."""
+        """Return whether the rounded value meets the goal: one more statement in a whole run does not count."""
         return round(self.value, 2) <= self.limit
 
 

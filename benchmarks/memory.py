@@ -27,7 +27,7 @@ _HIGHEST = " (sum of each process's peak)"
 
 
 def measure(ground: Ground, effort: Effort) -> Outcome:
-    """Measure it."""
+    """Measure all contestants, and compare them with the goals."""
     if sys.platform != "linux":
         raise RuntimeError("memory is read from /proc, which only Linux has")
     history = changes(effort.long)

@@ -40,7 +40,7 @@ _REPLAYING = "this function, replaying"
 
 
 def measure(ground: Ground, effort: Effort) -> Outcome:
-    """Measure it."""
+    """Measure all contestants, and compare them with the goals."""
     history = changes(effort.long)
     cold, tenant = f"{effort.long:,} revisions, cold", f"{effort.long:,} revisions, a further tenant"
     contest = _Contest(ground, history)
@@ -70,7 +70,7 @@ def measure(ground: Ground, effort: Effort) -> Outcome:
         goals,
         (
             "psql runs one file, each revision in a transaction, over a connection without TLS: its build has none.",
-            "A bare restore is psycopg2 in a process that has it loaded: connect, run checkpoint.sql, commit.",
+            "A bare restore: psycopg2, already loaded, connects, runs checkpoint.sql and commits.",
             "A further tenant: the function's process has migrated another one before.",
         ),
     )
@@ -114,7 +114,7 @@ class _Contest:
         return functions.our_function(self._ground, self._package, database).cold()
 
     def replaying(self, database: Database) -> float:
-        """Run it without a checkpoint."""
+        """Run the whole history, without the checkpoint."""
         return functions.our_function(self._ground, self._replaying, database).cold()
 
     def warm_function(self) -> Function:
@@ -145,7 +145,7 @@ class _Contest:
         )
 
     def dbmate(self, database: Database) -> float:
-        """Run it with dbmate."""
+        """Run the history's SQL with dbmate."""
         return tools.tool(self._ground, tools.DBMATE, str(len(self._history)), self._history, database).run()
 
     def _run(self, command: Sequence[Path | str], database: Database) -> float:

@@ -30,7 +30,7 @@ _WARM_ROUNDS = 5
 
 
 def measure(ground: Ground, effort: Effort) -> Outcome:
-    """Measure it."""
+    """Measure all contestants, and compare them with the goals."""
     contestants: list[Contestant] = []
     warm: list[Contestant] = []
     with ExitStack() as stack:
@@ -72,9 +72,9 @@ def measure(ground: Ground, effort: Effort) -> Outcome:
         (*cold.rows(), *hot.rows()),
         tuple(goals),
         (
-            "Cold: from spawning the function's process to the response. Warm: the next invocation.",
-            "Commands: from their start to their end; they are given the address, and have bytecode.",
-            "The bare script is measured without bytecode, as people would deploy it, and with: that is the goal.",
+            "Cold: from the start of the function's process to the response. Warm: the next invocation.",
+            "Commands: from start to end. They get the address as an argument or variable, and have bytecode.",
+            "The bare script is measured without bytecode, as people deploy it, and with bytecode, for the goal.",
             f"“{_CONNECT}” is done by a process that runs already: no runtime client, no event, no response.",
         ),
     )

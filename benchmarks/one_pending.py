@@ -25,7 +25,7 @@ _BARE = "bare script, with bytecode"
 
 
 def measure(ground: Ground, effort: Effort) -> Outcome:
-    """Measure it."""
+    """Measure all contestants, and compare them with the goals."""
     contestants: list[Contestant] = []
     for size in effort.sizes:
         history = changes(size)
@@ -73,8 +73,8 @@ def measure(ground: Ground, effort: Effort) -> Outcome:
         measured.rows(),
         goals,
         (
-            "Functions: from spawning the function's process to the response. Commands: from their start to their end.",
-            "Commands are given the address and have bytecode; functions read it from a secret.",
+            "Functions: from the start of the process to the response. Commands: from start to end.",
+            "Commands get the address as an argument or variable, and have bytecode. Functions read it from a secret.",
         ),
     )
 

@@ -26,7 +26,7 @@ _INSTALL = "uv pip install --target"
 
 
 def measure(ground: Ground, effort: Effort) -> Outcome:
-    """Measure it."""
+    """Measure all contestants, and compare them with the goals."""
     backend = functions.backend(ground, str(effort.long), changes(effort.long))
     built: list[Path] = []
 
@@ -58,7 +58,7 @@ def measure(ground: Ground, effort: Effort) -> Outcome:
         "Building the package",
         measured.rows(),
         goals,
-        ("Warm: the distributions are in uv's cache. The time is that of the command of `make package`.",),
+        ("Warm: the distributions are in uv's cache. Measured: the whole command of `make package`.",),
     )
 
 

@@ -33,7 +33,7 @@ _WHOLE = 30
 
 
 def measure(ground: Ground, effort: Effort) -> Outcome:
-    """Measure it."""
+    """Measure all contestants, and compare them with the goals."""
     revisions, tables = (_REVISIONS, _TABLES) if effort.long > _REVISIONS else (effort.long + 2, 2)
     small = min(_WHOLE, revisions)
     long, whole = _tree(ground, revisions, tables), _tree(ground, small, min(tables, small // 3))

@@ -43,7 +43,7 @@ _STATEMENTS = (
 
 
 def measure(ground: Ground, effort: Effort) -> Outcome:
-    """Measure all contestants at the same time: they wait, each in its own database."""
+    """Measure all contestants at the same time, each in its own database. They mostly wait."""
     package = functions.ours(ground, "busy", _HISTORY)
     report_s = _REPORT_S if effort.rounds > 1 else _SMALLEST_REPORT_S
     migrations: dict[str, Callable[[Database], object]] = {
@@ -73,7 +73,7 @@ def measure(ground: Ground, effort: Effort) -> Outcome:
             ),
         ),
         (
-            "The longest that a reader or a writer waited for one statement. Every tool has its defaults.",
+            "The longest wait of a reader or a writer for one statement. Every tool has its default settings.",
             "Without a lock timeout, the stall is as long as the report, which is short here.",
         ),
     )

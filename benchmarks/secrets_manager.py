@@ -18,7 +18,7 @@ def serve(secrets: Mapping[str, str]) -> Iterator[str]:
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
-        disable_nagle_algorithm = True  # headers and body are two writes
+        disable_nagle_algorithm = True  # Headers and body are written separately.
 
         def do_POST(self) -> None:
             request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))

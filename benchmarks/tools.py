@@ -75,7 +75,7 @@ class Tool:
             )
 
     def finish(self, process: subprocess.Popen[bytes]) -> None:
-        """Wait for its end. Raise `RuntimeError` with its output for a failure, which would be no measurement."""
+        """Wait until the command ends. Raise `RuntimeError` with its output if it failed."""
         # Python's wait() with a timeout looks every 50 ms, which would be a part of the measured time.
         limit = threading.Timer(_LONGEST_S, process.kill)
         limit.start()

@@ -36,7 +36,7 @@ _VARIABLE = re.compile(
 
 
 class BackendError(Exception):
-    """A backend or its file of variables does not exist. The message is one line."""
+    """The backend or its file of variables does not exist. The message is one line."""
 
 
 @dataclass(frozen=True)

@@ -53,7 +53,7 @@ def main() -> int:
     code = subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode
     if PAGE.exists():
         results.print(f"The report: {PAGE}", soft_wrap=True)
-        if _somebody_is_there():
+        if _is_in_front_of_a_screen():
             webbrowser.open(PAGE.as_uri())
     return code
 
@@ -80,7 +80,7 @@ def make_tenants(running: cloud.Cloud) -> None:
         postgres.lay_out_roles(running.server, name, cloud.ROLES)
 
 
-def _somebody_is_there() -> bool:
+def _is_in_front_of_a_screen() -> bool:
     """Return whether a person runs this in a terminal of a machine with a screen."""
     has_screen = sys.platform == "darwin" or any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY"))
     return sys.stdout.isatty() and "CI" not in os.environ and has_screen

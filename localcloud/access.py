@@ -108,7 +108,7 @@ async def _refuse(send: Send, reason: str) -> None:
         (b"content-type", b"application/json"),
         (b"content-length", str(len(body)).encode()),
         (b"x-amzn-errortype", b"AccessDeniedException"),
-        # The client may not have sent its body yet; it must not send it into the next request.
+        # The client may not have sent its body yet; it must not become a part of the next request.
         (b"connection", b"close"),
     ]
     await send({"type": "http.response.start", "status": 403, "headers": headers})

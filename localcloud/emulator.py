@@ -34,7 +34,7 @@ _ACCESS = Path(__file__).with_name("access.py")
 
 @dataclass(frozen=True)
 class Emulator:
-    """A running emulator; `endpoint` is its address for every service, `key` the access key id that it asks for."""
+    """A running emulator; `endpoint` is its address for every service, `key` the access key id that it accepts."""
 
     endpoint: str
     region: str
@@ -86,7 +86,7 @@ def start(root: Path, directory: Path) -> Emulator:
         directory: the emulator's folder, with its state.
 
     Raises:
-        LocalCloudError: it could not be started; the text says why.
+        LocalCloudError: it could not be started. The text has the reason.
 
     """
     process = _process(directory)
@@ -127,7 +127,9 @@ def running(directory: Path) -> Emulator | None:
 
 def _launch(root: Path, program: Path, directory: Path, preferred: int | None) -> Emulator:
     process = _process(directory)
-    shutil.rmtree(directory / "tmp", ignore_errors=True)  # every version of a function's code is unpacked in there
+    shutil.rmtree(
+        directory / "tmp", ignore_errors=True
+    )  # The emulator unpacks every version of a function's code there.
     for _ in range(_PORT_ATTEMPTS):
         record = _Record(ports.choose(preferred), secrets.token_hex(16), f"LOCAL{secrets.token_hex(20)}")
         files.write_private(directory / "emulator.json", json.dumps(asdict(record)))
@@ -155,7 +157,7 @@ def _environment(root: Path, directory: Path, record: _Record) -> dict[str, str]
         "TMPDIR": str(folders["tmp"]),
         "LANG": "C.UTF-8",
         "AWS_ENDPOINT_URL": _endpoint(record.port),
-        # The key that a request must carry. The functions have it, too.
+        # The key that every request needs. The functions have it, too.
         "AWS_ACCESS_KEY_ID": record.key,
         "AWS_SECRET_ACCESS_KEY": "test",
         "BIND_HOST": HOST,

@@ -164,7 +164,7 @@ def start(
         needs_tls: False lets clients in without TLS, too; counts when first made.
 
     Raises:
-        LocalCloudError: it could not be made or started; the text says why.
+        LocalCloudError: it could not be made or started. The text has the reason.
 
     """
     process = _process(directory)
@@ -193,7 +193,7 @@ def stop(directory: Path) -> None:
     process = _process(directory)
     if process.directory.exists():
         with locks.exclusive(process.guard):
-            daemon.stop(process, signal.SIGINT, _STOP_SECONDS)  # PostgreSQL ends all sessions and stops
+            daemon.stop(process, signal.SIGINT, _STOP_SECONDS)  # PostgreSQL ends all sessions and stops.
 
 
 def remove(root: Path, directory: Path) -> None:

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
 # The most failures in a summary. The report has all.
 _FAILURES = 50
-# The escapes of GitHub's own toolkit. The percent sign comes first, because the others contain it.
-_DATA = {"%": "%25", "\r": "%0D", "\n": "%0A"}
-_PROPERTY = {**_DATA, ":": "%3A", ",": "%2C"}
+# The escapes of GitHub's own toolkit.
+_DATA = str.maketrans({"%": "%25", "\r": "%0D", "\n": "%0A"})
+_PROPERTY = _DATA | str.maketrans({":": "%3A", ",": "%2C"})
 # Escapes for a cell of a table: its border, markup, HTML and links.
 _CELL = str.maketrans({**{mark: f"\\{mark}" for mark in "\\`*_[]|~#@"}, "<": "&lt;", ">": "&gt;", "&": "&amp;"})
 
@@ -30,7 +30,7 @@ def is_here() -> bool:
 def annotate(title: str, error: CommandError, stream: TextIO) -> None:
     """Add an annotation with the error to the run's page."""
     message = f"{error.message}\n{error.advice}" if error.advice else error.message
-    print(f"::error title={_escaped(f'{title}: {error.kind}', _PROPERTY)}::{_escaped(message, _DATA)}", file=stream)
+    print(f"::error title={f'{title}: {error.kind}'.translate(_PROPERTY)}::{message.translate(_DATA)}", file=stream)
 
 
 def summarize(title: str, outcome: Mapping[str, Any] | CommandError) -> None:
@@ -174,10 +174,6 @@ def _facts_of_error(error: CommandError) -> dict[str, object]:
         "request": error.request_id,
         "runbook": error.runbook,
     }
-
-
-def _escaped(text: str, codes: Mapping[str, str]) -> str:
-    return "".join(codes.get(character, character) for character in text)
 
 
 def _cell(text: object) -> str:

@@ -79,7 +79,6 @@ class Index:
     valid: bool
     constraint: bool
     partial: bool
-    method: str
     oid: int = field(default=0, compare=False)
 
 

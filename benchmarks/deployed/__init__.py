@@ -1,1 +1,1 @@
-"""What is put into the packages of the contestants that are functions too."""
+"""The handlers of the other contestants that are functions."""

@@ -1,4 +1,4 @@
-"""The limit: only what must be done. No lock, no checks, no log, no Alembic; the SQL is a list beside this file."""
+"""The lower limit: a handler without lock, checks, log and Alembic. The SQL is a list beside this file."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _kept: dict[str, str] = {}
 
 
 def handler(event: dict[str, dict[str, str]] | None, _context: object) -> dict[str, str]:
-    """Read the version; apply what is after it, each change in a transaction of its own."""
+    """Read the version, and apply the later changes, each in its own transaction."""
     target = (event or {}).get("target", {})
     if "secret" not in _kept:
         answer = boto3.client("secretsmanager").get_secret_value(SecretId=os.environ["DB_SECRET_ID"])

@@ -1,4 +1,4 @@
-"""Writes and reads a package's marker: the file that tells a package from other folders, and lists its files."""
+"""Writes and reads a package's marker: the file that identifies a folder as a package, and lists its files."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _CACHE = "__pycache__"
 
 
 def write_marker(package: Path) -> None:
-    """Write the file that tells a package from any other folder, with the list of the files that are in it by now."""
+    """Write the marker, with the list of the files that the package has now."""
     listed = zlib.compress("\n".join(_files(package)).encode(), 9)
     text = f"{_FIRST_LINE}\n{base64.b64encode(listed).decode()}\n"
     (package / MARKER).write_text(text, encoding="utf-8")

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 PYPROJECT = "pyproject.toml"
 UV_LOCK = "uv.lock"
-# With these settings of uv, its lock has other versions than the project's own table asks for.
+# With these settings of uv, its lock has other versions than the project's own table requires.
 _CHANGES_VERSIONS = frozenset({"constraint-dependencies", "override-dependencies", "exclude-dependencies"})
 # The name and the extras of a requirement. By its own name, such as shop[db], an extra of shop includes another.
 _REQUIREMENT = re.compile(r"\s*([\w.-]+)\s*(?:\[([^]]*)\])?")

@@ -53,7 +53,7 @@ _ABANDONED_S = 86_400
 # Builds at the same time must not remove each other's entries, also if these are over the largest size together.
 _IN_USE_S = 3600
 
-# Older distributions import its module pkg_resources, and rely on an environment that has it without being asked.
+# Older distributions import its module pkg_resources without requiring setuptools.
 SETUPTOOLS = "setuptools"
 _PKG_RESOURCES = re.compile(rb"^(?:import|from) pkg_resources\b", re.MULTILINE)
 _FOR_EVERY_SERVICE = ("boto3/", "botocore/", "s3transfer/", "awscli/")

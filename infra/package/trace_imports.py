@@ -88,11 +88,11 @@ def _run(config: Any) -> None:  # noqa: ANN401 - Alembic's, out of the package
 def main() -> None:
     """Trace, and print the result after any error."""
     package = Path(sys.argv[1])
-    asked: set[str] = set()
+    read: set[str] = set()
     from_name = metadata.Distribution.from_name
 
     def noted(name: str) -> metadata.Distribution:
-        asked.add(name)
+        read.add(name)
         return from_name(name)
 
     metadata.Distribution.from_name = noted  # type: ignore[method-assign]
@@ -109,7 +109,7 @@ def main() -> None:
                 error = f"{type(raised).__name__}: {' '.join(str(raised).split())}"
     files = {str(getattr(module, "__file__", None) or "") for module in list(sys.modules.values())}
     imported = sorted(os.path.relpath(file, package) for file in files if file and Path(file).is_relative_to(package))
-    print(json.dumps({"files": imported, "metadata": sorted(asked), "error": error}))
+    print(json.dumps({"files": imported, "metadata": sorted(read), "error": error}))
     sys.stdout.flush()
     os._exit(0)  # ends all threads of the backend
 

@@ -49,7 +49,7 @@ def server_error(error: BaseException) -> ServerError:
 
 
 def find_missing_object(error: BaseException) -> str | None:
-    """Return what an error or one of its causes says of an object that does not exist, or None.
+    """Return the message of an error, or of one of its causes, about an object that does not exist, or None.
 
     The text has no SQL and no values, unlike that of SQLAlchemy's errors.
     """

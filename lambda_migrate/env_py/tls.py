@@ -34,7 +34,7 @@ _REQUIRE, _VERIFY_CA, _VERIFY_FULL = "require", "verify-ca", "verify-full"
 def hold_tls(mode: str, root: Path) -> None:
     """Apply DB_SSLMODE to each connection to PostgreSQL from now on. A mode below require promises nothing.
 
-    A connection raises ConfigurationError if env.py asks for less, or if its driver is unknown and the mode verifies.
+    A connection raises ConfigurationError if env.py requests less, or if its driver is unknown and the mode verifies.
     """
     if _rank(mode) < _rank(_REQUIRE):
         return
@@ -147,42 +147,46 @@ class _Policy:
     def verifies(self) -> bool:
         return _rank(self.mode) >= _rank(_VERIFY_CA)
 
-    def stricter(self, asked: str | None) -> str:
-        """Return the mode for a connection that asks for a mode, or for none.
+    def stricter(self, requested: str | None) -> str:
+        """Return the mode for a connection that requests this mode, or none.
 
         Raises:
-            ConfigurationError: it asks for less.
+            ConfigurationError: it requests less.
         """
-        if asked is None:
+        if requested is None:
             return self.mode
-        if _rank(asked) < _rank(self.mode):
+        if _rank(requested) < _rank(self.mode):
             raise ConfigurationError(
-                f"env.py asks for a connection with sslmode {asked}, and DB_SSLMODE is {self.mode}: remove it, or ask"
-                " for more; PGSSLMODE and PGSSLROOTCERT have the right values"
+                f"env.py asks for a connection with sslmode {requested}, and DB_SSLMODE is {self.mode}: remove it,"
+                " or ask for more; PGSSLMODE and PGSSLROOTCERT have the right values"
             )
-        return asked
+        return requested
 
-    def check_root(self, asked: str | None) -> None:
-        """Check the root certificates that a connection asks for, or that env.py has put into PGSSLROOTCERT.
+    def check_root(self, requested: str | None) -> None:
+        """Check the root certificates that a connection requests, or that env.py has put into PGSSLROOTCERT.
 
         Raises:
             ConfigurationError: one of them is not among those of DB_SSLROOTCERT. It could be anybody's.
         """
-        asked = asked or os.environ.get("PGSSLROOTCERT") or str(self.root)
-        if self.verifies and asked != str(self.root) and not _certificates(asked) <= _certificates(str(self.root)):
+        requested = requested or os.environ.get("PGSSLROOTCERT") or str(self.root)
+        if (
+            self.verifies
+            and requested != str(self.root)
+            and not _certificates(requested) <= _certificates(str(self.root))
+        ):
             raise ConfigurationError(
-                f"env.py asks for the root certificates in {asked}, and the server is verified by those of"
+                f"env.py asks for the root certificates in {requested}, and the server is verified by those of"
                 f" {self.root} (certificate verify failed): remove them, or add them to the"
                 " stage's `database.ca_bundle` (DB_SSLROOTCERT)"
             )
 
-    def context(self, asked: str | None) -> ssl.SSLContext:
+    def context(self, requested: str | None) -> ssl.SSLContext:
         """Return a context of Python's for a connection, or raise as `stricter`.
 
         Raises:
             ConfigurationError: there is no such mode. The driver cannot refuse it, because it gets the context instead.
         """
-        mode = self.stricter(asked)
+        mode = self.stricter(requested)
         if mode not in SSL_MODES:
             raise ConfigurationError(
                 f"env.py asks for a connection with sslmode {mode}, which does not exist, and DB_SSLMODE is"

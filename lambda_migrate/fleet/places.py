@@ -38,14 +38,14 @@ UNKNOWN_SERVER = "unknown"
 # The schema of a session whose search_path has none that exists: env.py's own then decides, and most use this one.
 _PUBLIC = "public"
 
-# For a question to a target's server, so that a server that does not answer does not hold up the others.
+# Timeout of a query at a target's server, so that a server that does not answer does not delay the others.
 _CONNECT_S = 10
 # For the comparison of host names with all servers, in seconds, and at most a quarter of the time. Then the others are
 # compared by their names alone.
 _COMPARE_S = 60
-# A login that cannot connect is no reason to ask with more than a few others.
+# Number of logins to try at a server if they cannot connect.
 _MOST_LOGINS = 3
-# Secrets are read, and servers are asked, by as many threads. One server that does not answer holds up one of them.
+# Number of threads that read secrets and query servers. A server that does not answer delays one of them.
 _READERS = 16
 # Secrets are read 16 at a time. More would take too long; then each target must name its server itself.
 _MOST_SECRETS = 20_000
@@ -99,8 +99,8 @@ def check_places(
 ) -> dict[str, str]:
     """Return the names of targets whose schema could not be compared with the others', each with the reason.
 
-    The server is asked only about targets without a schema that share their database with others: their schema is the
-    default of their login. If a database's name is listed at several hosts, their servers are asked whether they are
+    The server is queried only for targets without a schema that share their database with others: their schema is the
+    default of their login. If a database's name is listed at several hosts, their servers are queried, too: they may be
     one. Without credentials, only the fields of the targets are compared.
 
     Raises:
@@ -179,14 +179,14 @@ class _Address(NamedTuple):
 def _merged(invocation: Invocation, databases: Mapping[_Address, Sequence[Tenant]]) -> list[tuple[str, list[Tenant]]]:
     """Return each database's name with its targets. Addresses that lead to one database count as one.
 
-    Servers are asked only if a database's name is listed at several of them. One that does not answer stays apart.
+    Only servers that share a database's name are queried. One that does not answer counts as another server.
     """
     names = Counter(address.database for address in databases)
     until = invocation.deadline.until(min(_COMPARE_S, invocation.deadline.left() / 4))
-    asked = [address for address in databases if names[address.database] > 1]
+    queried = [address for address in databases if names[address.database] > 1]
     with ThreadPoolExecutor(max_workers=_READERS) as readers:
-        answers = readers.map(lambda address: _server_of(invocation, databases[address], until), asked)
-        servers = dict(zip(asked, answers, strict=True))
+        answers = readers.map(lambda address: _server_of(invocation, databases[address], until), queried)
+        servers = dict(zip(queried, answers, strict=True))
     found: dict[_Address | Server, list[Tenant]] = {}
     for address, sharing in databases.items():
         found.setdefault(servers.get(address) or address, []).extend(sharing)

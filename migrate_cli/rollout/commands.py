@@ -321,7 +321,7 @@ def _follow(machine: Machine, name: str, output: Output) -> Mapping[str, Any]:
                     return execution
                 if machine.bucket is not None:
                     progress.look(machine, name)
-                    waiting = machine.asked(name)
+                    waiting = machine.approval_request(name)
                     if waiting is not None and waiting != approval and not progress.has_begun(waiting[1]):
                         display.print("the next wave waits for an approval")
                         display.print(

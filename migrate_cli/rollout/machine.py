@@ -271,15 +271,15 @@ class Machine:
 
     def approval(self, name: str) -> str | None:
         """Return the token of the rollout's last request for an approval, or None."""
-        asked = self.asked(name)
-        return None if asked is None else asked[0]
+        request = self.approval_request(name)
+        return None if request is None else request[0]
 
-    def asked(self, name: str) -> tuple[str, str] | None:
+    def approval_request(self, name: str) -> tuple[str, str] | None:
         """Return that token and the key of the waiting wave. Both stay after the approval."""
         with self.calling("s3:GetObject"):
-            asked = self.folder(name).read(APPROVAL)
-        token = asked.get("token") if isinstance(asked, dict) else None
-        return (token, str(asked.get("before"))) if isinstance(token, str) else None
+            request = self.folder(name).read(APPROVAL)
+        token = request.get("token") if isinstance(request, dict) else None
+        return (token, str(request.get("before"))) if isinstance(token, str) else None
 
     def approve(self, name: str, who: str) -> None:
         """Approve the wave that waits for an approval.

@@ -68,8 +68,8 @@ SELECT json_build_object(
              WHERE n <= i.indnkeyatts AND n <= coalesce(array_position(i.indkey::smallint[], 0::smallint), 99)),
             i.indisunique, i.indisvalid,
             EXISTS (SELECT FROM pg_constraint k WHERE k.conindid = i.indexrelid AND k.contype IN ('p', 'u', 'x')),
-            i.indpred IS NOT NULL, m.amname, x.oid::bigint) ORDER BY x.relname), '[]')
-        FROM pg_index i JOIN pg_class x ON x.oid = i.indexrelid JOIN pg_am m ON m.oid = x.relam
+            i.indpred IS NOT NULL, x.oid::bigint) ORDER BY x.relname), '[]')
+        FROM pg_index i JOIN pg_class x ON x.oid = i.indexrelid
         WHERE i.indrelid = t.oid))
 FROM tables t ORDER BY t.shown
 """

@@ -12,9 +12,9 @@ if TYPE_CHECKING:
     from migrate_review.rules.findings import Finding
 
 _COMMANDS = {"error": "error", "warning": "warning", "note": "notice"}
-# The escapes of GitHub's own toolkit. The percent sign comes first, because the others contain it.
-_DATA = {"%": "%25", "\r": "%0D", "\n": "%0A"}
-_PROPERTY = {**_DATA, ":": "%3A", ",": "%2C"}
+# The escapes of GitHub's own toolkit.
+_DATA = str.maketrans({"%": "%25", "\r": "%0D", "\n": "%0A"})
+_PROPERTY = _DATA | str.maketrans({":": "%3A", ",": "%2C"})
 
 
 def commands(review: Review) -> Iterator[str]:
@@ -22,8 +22,8 @@ def commands(review: Review) -> Iterator[str]:
     for found in review.findings:
         place = {"file": shown(found.path), "line": str(found.line or 1)} if found.path else {}
         properties = {**place, "title": f"{found.rule} ({found.revision})"}
-        listed = ",".join(f"{name}={_escaped(value, _PROPERTY)}" for name, value in properties.items())
-        yield f"::{_COMMANDS[found.severity.value]} {listed}::{_escaped(_message(found), _DATA)}"
+        listed = ",".join(f"{name}={value.translate(_PROPERTY)}" for name, value in properties.items())
+        yield f"::{_COMMANDS[found.severity.value]} {listed}::{_message(found).translate(_DATA)}"
 
 
 def shown(path: str) -> str:
@@ -37,7 +37,3 @@ def shown(path: str) -> str:
 def _message(found: Finding) -> str:
     measured = f"\nMeasured: {found.evidence}" if found.evidence else ""
     return f"{found.message}{measured}\nThe safer way:\n{found.fix}"
-
-
-def _escaped(text: str, codes: dict[str, str]) -> str:
-    return "".join(codes.get(character, character) for character in text)

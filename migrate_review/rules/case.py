@@ -87,7 +87,7 @@ class Case:
 
     def squawk_on(self, statement: int) -> tuple[str, ...]:
         """Return the rules that squawk finds broken by the upgrade's statement at this place."""
-        return tuple(dict.fromkeys(remark.rule for remark in self.remarks if remark.statement == statement))
+        return self.runs[0].squawk_on(statement)
 
 
 def attempted(observation: Observation) -> tuple[Statement, ...]:

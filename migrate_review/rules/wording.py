@@ -60,7 +60,7 @@ def index_on(table: str, name: str, columns: tuple[str, ...], catalog: Catalog) 
         return {}
     keys = ", ".join(Identifier(column).sql for column in columns)
     definition = f"CREATE INDEX {Identifier(name).sql} ON {table} USING btree ({keys})"
-    index = Index(name, definition, columns, unique=False, valid=True, constraint=False, partial=False, method="btree")
+    index = Index(name, definition, columns, unique=False, valid=True, constraint=False, partial=False)
     return {"fix": _build_on_partitions(table, index, partitions)}
 
 

@@ -88,13 +88,13 @@ def test_production_is_upgraded_to_the_approved_plan(
     # As if only this one had been there when the plan was made.
     approved = {"needs__plan__outputs__revision": backend.revisions[1], "github__triggering_actor": "mona"}
     upgrading = Job(function, tmp_path, PRODUCTION, "upgrade", **approved, github__sha="c0ffee")
-    for step in ("Write down who asked for it", "Upgrade", "Where the database is now"):
+    for step in ("Record the requester", "Upgrade", "Where the database is now"):
         done = upgrading.step(step)
         assert done.returncode == 0, done.stderr
 
     assert version_of(database) == [(backend.revisions[1],)]
     summary = upgrading.wrote("GITHUB_STEP_SUMMARY")
-    assert "| asked for by | mona |" in summary
+    assert "| requested by | mona |" in summary
     assert "| from | base |" in summary
     assert f"| to | {backend.revisions[1]} |" in summary
     assert "| request | " in summary

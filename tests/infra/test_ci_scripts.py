@@ -301,12 +301,12 @@ def test_the_summary_has_the_person_the_time_the_revisions_and_the_request(
     checkout: Path, surroundings: dict[str, str]
 ) -> None:
     values = {"needs.plan.outputs.revision": "bbbb", "github.triggering_actor": "mona", "github.sha": "c0ffee"}
-    for step in ("Write down who asked for it", "Upgrade"):
+    for step in ("Record the requester", "Upgrade"):
         assert script(PRODUCTION, "upgrade", step).run(checkout, surroundings, values).returncode == 0
 
     facts = dict(re.findall(r"^\| ([^|]+) \| ([^|]+) \|$", summary(surroundings), re.MULTILINE))
 
-    assert facts["asked for by"] == "mona"
+    assert facts["requested by"] == "mona"
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", facts["at"])
     assert (facts["approved up to"], facts["commit"]) == ("bbbb", "c0ffee")
     assert (facts["from"], facts["to"], facts["request"]) == ("aaaa", "bbbb", REQUEST_ID)

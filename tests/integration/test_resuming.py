@@ -6,7 +6,6 @@ boundary between two statements, and no test depends on time.
 
 from __future__ import annotations
 
-import textwrap
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +13,7 @@ import pytest
 
 from tests.support.bystander import administer, execute, query
 from tests.support.ledger import empty, sessions
-from tests.support.trees import ENV_PY, Rev, sql, write_tree
+from tests.support.trees import ENV_PY, Rev, autocommit, sql, write_tree
 from tests.support.waiting import eventually
 
 if TYPE_CHECKING:
@@ -47,10 +46,6 @@ sqlalchemy.event.listen(sqlalchemy.Engine, "before_cursor_execute", half)
 sqlalchemy.event.listen(sqlalchemy.Engine, "after_cursor_execute", half)
 sqlalchemy.event.listen(sqlalchemy.Engine, "after_cursor_execute", whole)
 """
-
-
-def autocommit(*statements: str) -> str:
-    return "with op.get_context().autocommit_block():\n" + textwrap.indent(sql(*statements), "    ")
 
 
 PREPARED = (
