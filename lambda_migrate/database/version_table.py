@@ -8,14 +8,10 @@ import psycopg2.errors
 import psycopg2.extensions
 
 from lambda_migrate.database.untrusted import DATABASE_OWNER
-from lambda_migrate.invocation.errors import ConfigurationError
-from lambda_migrate.invocation.heads import COLUMN, LIMIT, heads_of
+from lambda_migrate.invocation.heads import COLUMN, LIMIT, check_kind, heads_of
 
 if TYPE_CHECKING:
     from lambda_migrate.database.session import Session
-
-# Ordinary and partitioned tables, in pg_class.relkind.
-_TABLES = ("r", "p")
 
 # The places of a version table. Without a schema, env.py's session finds it by its name alone, so it must be the only
 # relation of this name. In a request's schema, env.py's version table is the one of that schema, whatever others have.
@@ -80,9 +76,7 @@ def versions(session: Session, schema: str, table: str, role: str | None) -> tup
         )
         if kind[0][0] is None:
             return ()
-        if kind[0][0] not in _TABLES:
-            # Reading a view would run its functions with the rights of this session.
-            raise ConfigurationError(f"the version table {qualified} is no table: drop it, and stamp the database")
+        check_kind(kind[0][0], qualified)
         rows = session.rows(f"{acting}SELECT {COLUMN} FROM {qualified} {LIMIT}")  # noqa: S608 - quoted
         return heads_of((row[0] for row in rows), f"{schema}.{table}")
 

@@ -6,6 +6,7 @@ does not know of the transaction, and everything would be rolled back. So `prepa
 
 from __future__ import annotations
 
+import os
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,7 @@ from lambda_migrate.env_py.transactions import COMMITS_EACH, Transactions
 from lambda_migrate.invocation.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from contextlib import AbstractContextManager
 
     from alembic.runtime.environment import EnvironmentContext
@@ -42,21 +43,18 @@ def install(  # noqa: PLR0913 - what a run and a review do differently
     ``before_revisions`` is called when env.py runs its migrations, before Alembic reads the version table.
 
     The wrapped ``configure`` raises:
-        ConfigurationError: env.py gives no connection, asks for SQL, or comes from Alembic's multidb template.
+        ConfigurationError: env.py gives no connection, asks for SQL, comes from Alembic's multidb template, or calls it
+            in another process.
     """
     installed: list[Transactions] = []
+    process = os.getpid()
     # On the instance, because Alembic binds its `context` proxy to the exact class and would ignore a subclass.
     configure, run_migrations = environment.configure, environment.run_migrations
 
     def wrapped(connection: Any = None, *args: Any, **options: Any) -> None:  # noqa: ANN401
-        if options.get("upgrade_token", "upgrades") != "upgrades":
-            raise ConfigurationError(
-                "env.py is of Alembic's multidb template, for several databases: give each a tree of its own"
-            )
-        if connection is None and not environment.is_offline_mode():
-            raise ConfigurationError("env.py gave context.configure() no connection, though it does not run offline")
-        if options.get("as_sql") and not environment.is_offline_mode():
-            raise ConfigurationError("env.py gives context.configure() as_sql, so Alembic would only print the SQL")
+        if os.getpid() != process:
+            raise ConfigurationError("env.py runs its migrations in a process that it starts: run them in its own")
+        _check_options(connection, options, is_offline=environment.is_offline_mode())
         # For any other type, Alembic raises its own error.
         online = connection if isinstance(connection, sqlalchemy.engine.Connection) else None
         if online is not None:
@@ -91,6 +89,17 @@ def call_on_version_apply(options: dict[str, Any], callback: Callable[..., None]
     """Add a callback to those of env.py, which Alembic calls when it has written a version."""
     given = options.get("on_version_apply") or ()
     options["on_version_apply"] = (*((given,) if callable(given) else given), callback)
+
+
+def _check_options(connection: object, options: Mapping[str, Any], *, is_offline: bool) -> None:
+    if options.get("upgrade_token", "upgrades") != "upgrades":
+        raise ConfigurationError(
+            "env.py is of Alembic's multidb template, for several databases: give each a tree of its own"
+        )
+    if connection is None and not is_offline:
+        raise ConfigurationError("env.py gave context.configure() no connection, though it does not run offline")
+    if options.get("as_sql") and not is_offline:
+        raise ConfigurationError("env.py gives context.configure() as_sql, so Alembic would only print the SQL")
 
 
 def _call_before(context: MigrationContext, before_revisions: Callable[[MigrationContext], None]) -> None:

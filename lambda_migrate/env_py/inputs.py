@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import sys
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -64,7 +65,7 @@ def set_config(config: Config, job: Job) -> None:
     config.attributes = _Attributes(lambda: _own_engine(job.credentials, job.settings.driver))
     # A revision that works in steps raises TimeoutError when this returns 0. The run is then incomplete, not failed.
     config.attributes["time_left"] = job.deadline.left
-    config.cmd_opts = command_line(job)
+    set_command_line(config, job)
 
 
 def _set_url(config: Config, credentials: Credentials, driver: str) -> None:
@@ -95,20 +96,20 @@ def _accept_percent_signs(config: Config) -> None:
     config.set_section_option = set_section_option  # type: ignore[method-assign]
 
 
-def command_line(job: Job, *options: str) -> argparse.Namespace:
-    """Return the ``config.cmd_opts`` that env.py gets when the alembic command runs it."""
+def set_command_line(config: Config, job: Job, *options: str) -> None:
+    """Set ``config.cmd_opts`` and ``sys.argv`` to what env.py gets when the alembic command runs it."""
     arguments = {"upgrade": [job.revision], "plan": [job.revision], "downgrade": ["base"], "stamp": [job.revision]}
     # Alembic has `check` since 1.9.
     check = "check" if hasattr(alembic.command, "check") else "revision"
     command = {"plan": "upgrade", "status": "current", "doctor": "history", "check": check}.get(job.action, job.action)
-    found = command_line_parser().parse_args(
-        ["-c", job.settings.alembic_config.name, command, *arguments.get(job.action, ()), *options]
-    )
+    words = ["-c", job.settings.alembic_config.name, command, *arguments.get(job.action, ()), *options]
+    found = command_line_parser().parse_args(words)
     found.revision = job.revision
     found.x = _x_arguments(job)
     # A recipe of Alembic's cookbook reads this, and fails under Alembic's own `check` command, which does not set it.
     found.autogenerate = job.action == "check"
-    return found
+    config.cmd_opts = found
+    sys.argv[1:] = words
 
 
 def _x_arguments(job: Job) -> list[str] | None:

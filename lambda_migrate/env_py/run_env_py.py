@@ -24,7 +24,7 @@ from lambda_migrate.env_py.driver_errors import find_missing_object
 from lambda_migrate.env_py.failures import failure_of
 from lambda_migrate.env_py.flask_app import VARIABLE as FLASK_APP
 from lambda_migrate.env_py.flask_app import in_app
-from lambda_migrate.env_py.inputs import command_line, set_config, set_environment
+from lambda_migrate.env_py.inputs import set_command_line, set_config, set_environment
 from lambda_migrate.env_py.journal import Journal, MigrationsCall
 from lambda_migrate.env_py.looking import Looking
 from lambda_migrate.env_py.messages import READ_ONLY_ACTIONS, Began, Connected, Ended, Job, Message, Output, Untrusted
@@ -143,7 +143,7 @@ def _perform(job: Job, config: Config, journal: Journal, looking: Looking | None
     if not journal.began:
         raise ConfigurationError(
             "env.py ended without calling context.run_migrations(): if it migrates each schema that it finds,"
-            " it found none"
+            " it found none; the function does not see what it migrates in another way or process"
         )
     wanted.raise_drift()
     # One for each version table, also if env.py runs migrations twice for it.
@@ -186,7 +186,7 @@ def _render_plan(online: steps.Steps, calls: list[MigrationsCall]) -> None:
     ``context.run_migrations()`` only once.
     """
     job, config, script, journal = online.job, online.config, online.script, online.journal
-    config.cmd_opts = command_line(job, "--sql")
+    set_command_line(config, job, "--sql")
     config.output_buffer = buffer = io.StringIO()
     found = reviewed.findings(Path(script.dir))
     rendering = steps.Rendering(job, script, online.graph, journal, buffer, [*calls], found)

@@ -30,7 +30,7 @@ from lambda_migrate.invocation.errors import (
     UnknownRevision,
     not_confirmed,
 )
-from lambda_migrate.invocation.heads import check_ids, heads_of
+from lambda_migrate.invocation.heads import check_ids, check_kind, heads_of
 from lambda_migrate.invocation.redaction import one_line, redact
 from lambda_migrate.invocation.result import VersionTable, joined
 
@@ -448,7 +448,7 @@ def _version_table(context: MigrationContext, *, is_look: bool) -> _Found:
             " (SELECT description FROM pg_description d WHERE (d.objoid = c.oid) AND (d.objsubid = 0)"
             " AND (d.classoid = 'pg_catalog.pg_class'::regclass)), coalesce(pg_has_role(c.relowner, 'USAGE'), false),"
             " current_schema(), current_setting('search_path'), current_user::text,"
-            f" {_MAY_WRITE if is_look else 'true'}"
+            f" {_MAY_WRITE if is_look else 'true'}, c.relkind::text"
             " FROM (SELECT coalesce((:schema)::text, (SELECT nspname FROM pg_class JOIN pg_namespace n"
             " ON n.oid = relnamespace WHERE pg_class.oid = to_regclass(quote_ident(:name))), current_schema())"
             " AS schema) AS found LEFT JOIN pg_namespace m ON m.nspname = found.schema"
@@ -459,8 +459,10 @@ def _version_table(context: MigrationContext, *, is_look: bool) -> _Found:
     replaced = connection.get_execution_options().get("schema_translate_map") or {}
     configured = context.version_table_schema
     names = {"name": context.version_table, "schema": replaced.get(configured, configured)}
-    schema, role, comment, may_comment, home, path, user, may_write = connection.execute(sql, names).one()
+    schema, role, comment, may_comment, home, path, user, may_write, kind = connection.execute(sql, names).one()
     home = home or _first_schema(path, user)
+    if kind is not None:
+        check_kind(kind, f'"{schema}"."{context.version_table}"')
     # SQLAlchemy's quoted_name is a str that the function's process does not know.
     return _Found(str(schema or home), role, comment, may_comment, may_write, home)
 

@@ -16,6 +16,8 @@ MOST_HEADS = 1000
 LONGEST_ID = 255
 # Of all ids together. An answer has them twice, and Step Functions passes on 256 KB.
 _MOST_CHARACTERS = 32 * MOST_HEADS
+# Ordinary and partitioned tables, in pg_class.relkind.
+_TABLES = frozenset({"r", "p"})
 # Words with their own meaning in Alembic.
 _WORDS = frozenset({"head", "heads", "base", "current"})
 
@@ -48,6 +50,15 @@ def heads_of(values: Iterable[object], table: str) -> tuple[str, ...]:
     if characters > _MOST_CHARACTERS:
         raise _wrong(table, f"{len(heads):,} rows with {characters:,} characters")
     return tuple(sorted(heads))
+
+
+def check_kind(kind: str, table: str) -> None:
+    """Raise `ConfigurationError` if a version table with this relkind is no table.
+
+    The function never reads a view, whose functions would run with the rights of its own session.
+    """
+    if kind not in _TABLES:
+        raise ConfigurationError(f"the version table {table} is no table: drop it, and stamp the database")
 
 
 def check_ids(heads: Iterable[str], table: str) -> None:

@@ -133,6 +133,7 @@ url = "postgresql+psycopg2://"
     "-x arguments, where there are none": """
 assert context.get_x_argument(as_dictionary=True) == {}
 assert config.cmd_opts.revision == "head" and config.cmd_opts.sql is False
+assert sys.argv[1:] == ["-c", "alembic.ini", "upgrade", "head"]
 url = context.get_x_argument(as_dictionary=True).get("url", os.environ["DATABASE_URL"])
 """,
 }

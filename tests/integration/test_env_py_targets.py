@@ -324,8 +324,20 @@ class TestTree:
         assert backend.invoke().payload["revision"] == "c3"
 
 
+IN_A_CHILD = """
+import multiprocessing
+def work():
+    with create_engine(os.environ["DATABASE_URL"]).connect() as connection:
+        context.configure(connection)
+        with context.begin_transaction():
+            context.run_migrations()
+child = multiprocessing.get_context("fork").Process(target=work)
+child.start()
+child.join()
+"""
 FAULTS = {
     "never runs": ("pass", "env.py ended without calling context.run_migrations()"),
+    "runs in a child process": (IN_A_CHILD, "without calling context.run_migrations()"),
     "exits": ("sys.exit('no more')", "SystemExit: no more"),
     "exits with a list": ("sys.exit(['no', 'more'])", "SystemExit: ['no', 'more']"),
     "exits with 0.0": ("sys.exit(0.0)", "SystemExit: 0.0"),
@@ -360,6 +372,17 @@ class TestFaults:
             message = backend.refused(online(body))
             assert message.startswith("ConfigurationError: "), message
             assert expected in message
+
+    def test_a_view_in_place_of_the_version_table_is_refused_before_a_revision(self, backend: Backend) -> None:
+        backend.put()
+        backend.execute(
+            "CREATE TABLE versions (version_num varchar)", "CREATE VIEW alembic_version AS SELECT * FROM versions"
+        )
+
+        answer = backend.invoke()
+
+        assert (answer.error_type, backend.tables()) == ("ConfigurationError", ["versions"]), answer.payload
+        assert 'version table "public"."alembic_version" is no table' in answer.message
 
     def test_of_the_package_are_one_line(self, backend: Backend) -> None:
         folder = backend.put()
