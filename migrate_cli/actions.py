@@ -209,7 +209,7 @@ def _answer(
     while not answer.done():
         futures.wait([answer], timeout=_TICK_S)
         follower.show(display)
-        if follower.is_overdue() and (result := lost.look()) is not None:
+        if follower.is_overdue() and (result := lost.result_if_certain()) is not None:
             return result
     try:
         return answer.result()

@@ -39,11 +39,11 @@ def note(function: Function, result: Mapping[str, Any]) -> str:
         return f"The times of earlier runs could not be read: {error}."
     if not ratios:
         return ""
-    lines = [f"In the last {_DAYS} days, revisions took {_range(ratios)} their longest estimate."]
+    lines = [f"In the last {_DAYS} days, revisions took {_range(ratios, 'their')}."]
     for revision in estimates:
         same = [each for each in ratios if each[0] == revision]
         if same:
-            lines.append(f"Revision {revision} itself took {_range(same)} its longest estimate where it has run.")
+            lines.append(f"At other targets, revision {revision} took {_range(same, 'its')}.")
     return "\n".join(lines)
 
 
@@ -55,7 +55,7 @@ def _ratios(function: Function) -> Iterator[tuple[str, float]]:
             yield str(line.get("revision")), took / estimated
 
 
-def _range(ratios: list[tuple[str, float]]) -> str:
+def _range(ratios: list[tuple[str, float]], whose: str) -> str:
     times = [ratio for _, ratio in ratios]
     spread = f"{min(times):.1f} to {max(times):.1f}" if len(times) > 1 else f"{times[0]:.1f}"
-    return f"{spread} times ({counted(len(times), 'run')})"
+    return f"{spread} times the upper end of {whose} estimates ({counted(len(times), 'run')})"

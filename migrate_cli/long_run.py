@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     from migrate_cli.progress import RunDisplay
     from migrate_cli.stages import Function
 
-LOOK_EVERY_S = 5.0
+READ_EVERY_S = 5.0
 _TICK_S = 0.2
 _CONNECT_S = 10
 _READ_S = 60
 # The most failed reads in a row: ten minutes, in which a network or a login may come back.
-_FAILED_LOOKS = 120
+_FAILED_READS = 120
 # Log lines arrive seconds after the end of the build.
 LOG_PATIENCE_S = 20.0
 # The names of `infra.long_runs`, which the command line cannot import without the CDK.
@@ -48,8 +48,8 @@ def follow(
         follower.log.request_id = request_id
     display.print_folded(f"long run {build_id}; CodeBuild takes about a minute to start it")
     while True:
-        next_look = time.monotonic() + LOOK_EVERY_S
-        while time.monotonic() < next_look:
+        next_read = time.monotonic() + READ_EVERY_S
+        while time.monotonic() < next_read:
             follower.show(display)
             time.sleep(_TICK_S)
         build = builds.look(build_id)
@@ -84,7 +84,7 @@ class _Builds:
             [build] = self._client.batch_get_builds(ids=[build_id])["builds"]
         except (exceptions.BotoCoreError, exceptions.ClientError, ValueError) as error:
             self._failed += 1
-            if self._failed < _FAILED_LOOKS:
+            if self._failed < _FAILED_READS:
                 return None
             raise CommandError(
                 type(error).__name__,

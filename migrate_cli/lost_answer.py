@@ -21,12 +21,12 @@ if TYPE_CHECKING:
     from migrate_cli.stages import Function
 
 # The seconds between two reads of the database's status, and of the log.
-LOOK_EVERY_S = 10.0
+READ_EVERY_S = 10.0
 _TICK_S = 0.2
 # After this many reads with a free lock and pending revisions, the run has ended.
-_IDLE_LOOKS = 3
+_IDLE_READS = 3
 # After this many failures in a row, the function is unreachable.
-_FAILED_LOOKS = 12
+_FAILED_READS = 12
 
 
 @dataclass
@@ -48,23 +48,23 @@ class LostAnswer:
             CommandError: the run failed, according to its log; or ``no_answer``, if nothing runs and the result is
                 unknown.
         """
-        while self._idle < _IDLE_LOOKS and self._failed < _FAILED_LOOKS:
+        while self._idle < _IDLE_READS and self._failed < _FAILED_READS:
             self.follower.show(display)
-            result = self.look()
+            result = self.result_if_certain()
             if result is not None:
                 return result
             time.sleep(_TICK_S)
         raise no_answer
 
-    def look(self) -> dict[str, Any] | None:
-        """Return the result of the run if it is certain, else None. It reads every ten seconds.
+    def result_if_certain(self) -> dict[str, Any] | None:
+        """Return the result of the run if it is certain, else None. Reads the status at most every ten seconds.
 
         Raises:
             CommandError: the run failed, according to its log.
         """
         if time.monotonic() < self._next:
             return None
-        self._next = time.monotonic() + LOOK_EVERY_S
+        self._next = time.monotonic() + READ_EVERY_S
         try:
             status = invocation.status(self.function, self.commands, self.event.get("target"))
         except CommandError:
@@ -75,7 +75,7 @@ class LostAnswer:
         if self._is_done(status, last):
             return self._result(status, last)
         self._idle = 0 if status.get("lock") else self._idle + 1
-        if self._idle >= _IDLE_LOOKS and last is not None and last["event"] == "migration.failed":
+        if self._idle >= _IDLE_READS and last is not None and last["event"] == "migration.failed":
             kind, message = str(last.get("error_type")), str(last.get("message"))
             raise of_function(kind, message, str(last.get("function_request_id")), self.commands)
         return None
@@ -100,7 +100,7 @@ class LostAnswer:
         return bool(lines) and lines[0].get("message") == wanted
 
     def _result(self, status: Mapping[str, Any], last: Mapping[str, Any] | None) -> dict[str, Any]:
-        """Return the function's result, as far as the log has it."""
+        """Return the result, without the fields that the log does not have."""
         lines = self.follower.log.lines if self.follower.log else []
         steps = [line for line in lines if line["event"] == "revision.applied"]
         done = [{name: step.get(name) for name in ("revision", "description", "duration_ms")} for step in steps]

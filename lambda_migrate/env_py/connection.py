@@ -20,7 +20,6 @@ from lambda_migrate.database.common import (
     WORKER_LOCK_CLASS,
 )
 from lambda_migrate.database.qualified import literal, qualified
-from lambda_migrate.env_py import steps
 from lambda_migrate.env_py.driver_state import pid_at_connect
 from lambda_migrate.env_py.messages import READ_ONLY_ACTIONS
 from lambda_migrate.env_py.transactions import row_between, rows_between
@@ -30,6 +29,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from lambda_migrate.env_py.messages import Job
+
+# statement_timeout is this share of the time left. It is lowered again only when the other 2 % of the time have passed,
+# not before each revision. The supervisor cancels a statement that still runs when time is up.
+STATEMENT_SHARE = 0.98
 
 OTHER_POOLER = (
     "env.py connected through a pooler that the function's own session does not go through: let both use the same"
@@ -88,7 +91,7 @@ def prepare(connection: sqlalchemy.Connection, job: Job) -> Prepared:
         qualified(
             f"SELECT pg_backend_pid(), {STARTED}, current_database(),"  # noqa: S608 - ours
             " array_to_json(current_schemas(false))::text,"
-            # As pg_stat_ssl, which computes it for every session.
+            # The value of pg_stat_ssl, which computes it for every session.
             " (SELECT ssl FROM pg_stat_get_activity(pg_backend_pid())),"
             f" {direct}, CASE WHEN {direct} THEN (SELECT locked FROM (SELECT {values} AS locked) AS set_up) END"
         ),
@@ -118,7 +121,7 @@ def prepare(connection: sqlalchemy.Connection, job: Job) -> Prepared:
 
 
 def _check_trusted(connection: sqlalchemy.Connection, job: Job, path: Sequence[str]) -> str | None:
-    """Check the schemas that env.py itself has put into the search_path, and return a warning if there is to be one.
+    """Check the schemas that env.py itself has put into the search_path, and return a warning, if any.
 
     Raises:
         ConfigurationError: as `untrusted.refuse`.
@@ -153,7 +156,7 @@ def _settings(job: Job) -> list[str]:
         settings["idle_session_timeout"] = f"{IDLE_IN_TRANSACTION_TIMEOUT_S}s"
     values = [
         _set("application_name", job.application_name),
-        _set_unless_env_py_did(settings, statement_timeout_ms=steps.statement_timeout_ms(job)),
+        _set_unless_env_py_did(settings, statement_timeout_ms=statement_timeout_ms(job)),
         _set("tcp_keepalives_idle", "10"),
         _set("tcp_keepalives_interval", "5"),
         _set("tcp_keepalives_count", "3"),
@@ -164,6 +167,22 @@ def _settings(job: Job) -> list[str]:
     if job.schema is not None:
         values.append(_search_path(job.schema))
     return values
+
+
+def statement_timeout_ms(job: Job) -> int:
+    """Return the longest time that one statement may take from now on."""
+    left = max(1, int(job.deadline.left() * 1000 * STATEMENT_SHARE))
+    return min(job.settings.statement_timeout_ms or left, left)
+
+
+def lower_statement_timeout(connection: sqlalchemy.Connection, to_ms: int) -> None:
+    """Lower the statement timeout. Keep a shorter one, which env.py set."""
+    connection.exec_driver_sql(
+        qualified(
+            f"SELECT set_config(name, '{to_ms}', false) FROM pg_settings"  # noqa: S608 - a number
+            f" WHERE name = 'statement_timeout' AND (setting::int < 1 OR setting::int > {to_ms})"
+        )
+    )
 
 
 def _search_path(schema: str) -> str:
@@ -192,8 +211,8 @@ def _set(name: str, value: str) -> str:
 def _set_unless_env_py_did(settings: Mapping[str, str], *, statement_timeout_ms: int) -> str:
     """Return SQL that sets the timeouts but keeps those that env.py set before configure() or at connect time.
 
-    A statement timeout of env.py's own is kept only if it is shorter. It is one query, because the server computes the
-    whole of pg_settings each time. It is MATERIALIZED, because only these settings are numbers.
+    A statement timeout of env.py is kept only if it is shorter. This is one query, because the server computes all of
+    pg_settings for each query. MATERIALIZED makes the filter run before the cast, because only these are numbers.
     """
     names = " OR ".join(f"name = '{name}'" for name in (*settings, "statement_timeout"))
     values = ", ".join(f"('{name}', {literal(value)}, NULL::int)" for name, value in settings.items())

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 _NO_WORK = re.compile(r"\s*(--[^\n]*\n\s*)*(SELECT|SET|SHOW|RESET|BEGIN|COMMIT|ROLLBACK)\b", re.IGNORECASE)
-# What may commit in its middle if it runs outside of a transaction.
+# Statements that may commit before their end if they run outside of a transaction.
 _MAY_COMMIT = re.compile(r"\s*(--[^\n]*\n\s*)*(CALL|DO)\b", re.IGNORECASE)
 _ENDS_WITH_TRANSACTION = re.compile(
     r"\bCREATE\s+(?:LOCAL\s+)?TEMP(?:ORARY)?\s+TABLE\s+(?:IF\s+NOT\s+EXISTS\s+)?\"?(\w+).*?\bON\s+COMMIT\s+DROP\b",
@@ -37,7 +37,7 @@ _ENDS_WITH_TRANSACTION = re.compile(
 
 @dataclass
 class MigrationsCall:
-    """One call of ``context.run_migrations()``: its version table, and the revisions there by now.
+    """One call of ``context.run_migrations()``: its version table, and the revisions that the table has now.
 
     ``configured`` are the schema, if any, and the name that env.py gave to ``context.configure()``. ``ahead`` is True
     if the package does not have those revisions. ``may_write`` is False if the session is read-only by default.
@@ -100,9 +100,9 @@ class Journal:
     note: str = ""
     # Tables that a revision created for its own transaction.
     temporary: set[str] = field(default_factory=set)
-    # The errors of migrations that were not run again since.
+    # Errors that left ``context.run_migrations()``, without those of migrations that have run again since.
     caught: list[Caught] = field(default_factory=list)
-    # True if env.py ended without an error in spite of one of them.
+    # True if env.py caught one of these errors and ended without an error.
     went_on: bool = False
     # True if a revision ran other statements than the interrupted run that it continued: it must begin again.
     differs: bool = False
@@ -130,7 +130,7 @@ class Journal:
 
     @property
     def heads(self) -> tuple[str, ...]:
-        """The revisions in the version table of now."""
+        """The revisions in the version table of the current call."""
         return self.calls[-1].heads
 
     @heads.setter
@@ -138,7 +138,7 @@ class Journal:
         self.calls[-1].heads = heads
 
     def begin(self, found: MigrationsCall) -> None:
-        """Begin with a version table."""
+        """Begin a call of ``context.run_migrations()``."""
         self.calls.append(found)
         self.forgotten = frozenset()
 
@@ -172,7 +172,7 @@ class Journal:
     def raise_caught(self, ended_by: SystemExit | None = None) -> None:
         """Raise the first error of migrations that env.py caught, if it has not run them again since.
 
-        ``ended_by`` is what ended env.py. A revision may have raised it.
+        ``ended_by`` is the SystemExit that ended env.py. A revision may have raised it.
         """
         for caught in self.caught:
             self.revision, self.partly_committed = caught.revision, caught.partly_committed
@@ -229,11 +229,11 @@ class Journal:
             return
         self.note = ""
         end = end_of_transaction(statement)
-        # PostgreSQL answers the COMMIT of a failed transaction so. Not every driver shows its answer.
+        # PostgreSQL answers the COMMIT of a failed transaction with ROLLBACK. Not every driver shows the answer.
         if end == "commit" and getattr(cursor, "statusmessage", None) == "ROLLBACK":
             end = "rollback"
         self.temporary.update(_ENDS_WITH_TRANSACTION.findall(statement))
-        # A text that ends the transaction may do work before.
+        # A text of several statements may do work before it ends the transaction.
         self._uncommitted_work |= _is_work(connection, statement)
         if end is not None:
             self._end(connection, rolled_back=end == "rollback")
@@ -265,11 +265,11 @@ class Journal:
 
     @contextmanager
     def body(self) -> Iterator[None]:
-        """Run a revision's own function in this.
+        """Wrap the revision's own function.
 
         Raises:
-            RollsBack: the revision has lost work by a rollback. Its version must not be written then, also if the
-                revision caught this error when it was raised for its next statement.
+            RollsBack: the revision has lost work by a rollback. Its version must not be written, even if the
+                revision caught this error when its next statement raised it.
         """
         self._in_body = True
         try:
@@ -293,7 +293,7 @@ class Journal:
     def _failed(self, context: ExceptionContext) -> None:
         """Count the work as not committed if the server refused this commit, as it does for a deferred constraint.
 
-        A revision's other connections fail, too, and that does not concern this commit.
+        An error on another connection of the revision does not concern this commit.
         """
         committing, self._committing = self._committing, None
         connection, statement = context.connection, context.statement or ""
@@ -312,14 +312,14 @@ class Journal:
     def _rolled_back(self, connection: sqlalchemy.Connection) -> None:
         self._committing = None
         self._notice_commit(connection)
-        # Alembic commits the transaction that it began, so it loses whatever comes after this.
+        # Alembic commits only the transaction that it began, so later work of the revision is lost, too.
         self._end(connection, rolled_back=True, always_loses=True)
         self._uncommitted_work = False
         if self.calls:
             self.calls[-1].progress.rolled_back()
 
     def _resume(self, connection: Any, _: Any, statement: str, parameters: Any, *__: Any) -> tuple[str, Any]:  # noqa: ANN401
-        """Return the statement of a revision, or what to run in its place because an interrupted run has run it."""
+        """Return a revision's statement, or its replacement if an interrupted run has run it already."""
         resuming = self._resuming
         if resuming is not None and self.revision is not None and connection.dialect.name == "postgresql":
             statement = resuming.before(connection, statement)
@@ -328,7 +328,7 @@ class Journal:
 
     @property
     def is_busy(self) -> bool:
-        """Return whether this runs its own statements at the moment."""
+        """Return whether a statement of the journal's own is running."""
         return self._busy or (self._resuming is not None and self._resuming.is_busy)
 
     @contextmanager
@@ -362,8 +362,8 @@ class Journal:
             raise
 
     def _notice_commit(self, connection: sqlalchemy.Connection) -> None:
-        """Note that work is committed, if there was some and the session is in no transaction."""
-        # SQLAlchemy reports a rollback for a lost connection, too, which has no status any more.
+        """Note that the revision's work is committed, if the session is in no transaction any more."""
+        # SQLAlchemy also reports a rollback for a lost connection, which has no status.
         if self._uncommitted_work and not connection.invalidated and is_idle(connection):
             self.partly_committed, self._uncommitted_work = True, False
 
@@ -379,10 +379,10 @@ class Journal:
 def _has_refused(context: ExceptionContext) -> bool:
     """Return whether the server refused a commit."""
     state = server_error(context.original_exception).sqlstate
-    # Without the server's answer, or if the session was ended while a replica was waited for, nobody knows.
+    # The result is unknown without the server's answer, or if the session ended while it waited for a replica.
     return state is not None and not state.startswith(("08", "57"))
 
 
 def _is_work(connection: sqlalchemy.Connection, statement: str) -> bool:
-    # A backfill sets "repeatable": it continues after its own commits, so they do not forbid another attempt.
+    # A backfill sets "repeatable": it continues after its own commits, so another attempt is safe.
     return not (_NO_WORK.match(statement) or connection.info.get("repeatable"))

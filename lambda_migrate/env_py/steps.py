@@ -16,6 +16,7 @@ from alembic.util import CommandError
 
 from lambda_migrate.database.qualified import qualified
 from lambda_migrate.env_py import tree
+from lambda_migrate.env_py.connection import STATEMENT_SHARE, lower_statement_timeout, statement_timeout_ms
 from lambda_migrate.env_py.driver_errors import text_without_values
 from lambda_migrate.env_py.journal import MigrationsCall
 from lambda_migrate.env_py.messages import NO_MODELS, READ_ONLY_ACTIONS, Began, Entry, Next, Ran, Started
@@ -46,9 +47,6 @@ if TYPE_CHECKING:
     from lambda_migrate.env_py.messages import Job
     from lambda_migrate.invocation.result import Revision
 
-# statement_timeout is this share of the time left. It is lowered again only when the other 2 % of the time have passed,
-# not before each revision. The supervisor cancels a statement that still runs when time is up.
-_STATEMENT_SHARE = 0.98
 _NAME_IN_PATH = re.compile(r'"(?:[^"]|"")+"|[^",\s]+')
 
 
@@ -232,9 +230,9 @@ class Steps:
             if left <= 0:
                 self.journal.stopped = True
                 break
-            if left < timeout_set_at * _STATEMENT_SHARE:
+            if left < timeout_set_at * STATEMENT_SHARE:
                 timeout_set_at = left
-                _lower_statement_timeout(connection, statement_timeout_ms(self.job))
+                lower_statement_timeout(connection, statement_timeout_ms(self.job))
             revision = tree.described(step)
             self.journal.start(revision, self.job.action)
             # One message for the end of a revision and the start of the next: each message wakes the supervisor.
@@ -362,12 +360,6 @@ def history(script: ScriptDirectory) -> Iterator[Entry]:
         )
 
 
-def statement_timeout_ms(job: Job) -> int:
-    """Return the longest time that one statement may take from now on."""
-    left = max(1, int(job.deadline.left() * 1000 * _STATEMENT_SHARE))
-    return min(job.settings.statement_timeout_ms or left, left)
-
-
 def _differences(
     config: Config, script: ScriptDirectory, heads: tuple[str, ...], context: MigrationContext
 ) -> list[str]:
@@ -384,16 +376,6 @@ def _differences(
     # An env.py may remove the revision from the list if it is empty.
     operations = [each for generated in generation.generated_revisions[-1:] for each in generated.upgrade_ops_list]
     return [one_line(repr(diff), limit=300) for each in operations for diff in each.as_diffs()]
-
-
-def _lower_statement_timeout(connection: sqlalchemy.Connection, to_ms: int) -> None:
-    """Lower the statement timeout. Keep a shorter one, which env.py set."""
-    connection.exec_driver_sql(
-        qualified(
-            f"SELECT set_config(name, '{to_ms}', false) FROM pg_settings"  # noqa: S608 - a number
-            f" WHERE name = 'statement_timeout' AND (setting::int < 1 OR setting::int > {to_ms})"
-        )
-    )
 
 
 def migrations_call(context: MigrationContext, job: Job, heads: tuple[str, ...]) -> MigrationsCall:

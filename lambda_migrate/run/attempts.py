@@ -60,8 +60,8 @@ _NEW_SESSIONS = 5
 def migrate(invocation: Invocation, session: Session, *, preflight: bool = False) -> RunState:
     """Run env.py under the migration lock until the request is done, and return what was done.
 
-    ``session`` is used first, and closed. With ``preflight``, the pending revisions are compared with the database
-    before the first attempt.
+    ``session`` is the first one to use, and is closed. With ``preflight``, the pending revisions are compared with the
+    database before the first attempt.
 
     Raises:
         MigrationError: one of docs/contract.md#errors, with its ``state``; the database is at a revision boundary.
@@ -103,7 +103,7 @@ def _run(invocation: Invocation, session: Session, *, locked: bool, preflight: b
 def _with_sessions(
     invocation: Invocation, record: RunRecord, session: Session, *, locked: bool, preflight: bool
 ) -> None:
-    """Run with a session. After an error that may pass, begin again with a new session while there is time."""
+    """Run with a session. After a temporary error, begin again with a new session while there is time."""
     deadline = invocation.deadline
     failures = 0
     while True:
@@ -128,7 +128,7 @@ def _with_sessions(
 def _with_session(
     invocation: Invocation, record: RunRecord, session: Session, lock: Lock | None, *, preflight: bool
 ) -> None:
-    """Do what is left to do, with one session."""
+    """Run the rest of the request with one session."""
     # After an attempt, only env.py can show what another run has done.
     if lock is not None and lock.wait_ms and not record.state.attempts:
         done_by_another_run = up_to_date.state_after_another_run(invocation, session)
@@ -257,7 +257,7 @@ def _attempt(invocation: Invocation, record: RunRecord, session: Session, *, che
 
     Raises:
         MigrationError: the attempt failed.
-        TryAgain: the attempt failed for a reason that may pass.
+        TryAgain: the attempt failed for a temporary reason.
     """
     # The session of an earlier attempt may have been lost before the version table was read on it.
     record.settle(session)
@@ -282,7 +282,7 @@ def _attempt(invocation: Invocation, record: RunRecord, session: Session, *, che
         check_complete(invocation, record, attempt, failure, has_ended=has_ended)
     elif failure is not None:
         if job.action not in READ_ONLY_ACTIONS and may_have_more_tables(invocation, record, session):
-            with suppress(DatabaseUnavailable):  # the failure counts, not the look
+            with suppress(DatabaseUnavailable):  # the revision's failure is reported, not this one
                 record.found(inspect_tables(invocation, record, session)[0])
         if failure.revision and record.state.tables:
             table = failure.revision.table or attempt.begun[-1].table

@@ -1,6 +1,6 @@
 """Measures one revision: up, down and up again, on the schema that it builds on with rows in it.
 
-The constraints allow the rows. If the revision fails because of them, it is measured with other rows.
+The rows satisfy the constraints. If the revision fails because of the rows, it is measured with other rows.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class Measurement:
         except EnvPyError as error:
             if not self.position.tree.ancestors(revision):
                 raise
-            # It ran on the empty database, so a revision has changed something that every session meets.
+            # env.py ran on the empty database. So a revision has changed something that affects every session.
             self.position.give_up()
             return self._not_run(revision, f"env.py no longer runs after the revisions before this one: {error}")
 
@@ -87,7 +87,7 @@ class Measurement:
         obstacle = self.position.reach_with_rows(revision, self.row_count)
         if obstacle is not None:
             return self._not_run(revision, obstacle)
-        observation = self._with_all_that_it_touches(revision)
+        observation = self._with_rows_in_touched_tables(revision)
         if self._fails_because_of_rows(revision, observation.upgrade):
             observation = self._with_other_rows(revision, observation)
         failure = observation.upgrade.failure
@@ -97,7 +97,7 @@ class Measurement:
                 self.position.blocked[revision] = lacking
                 return self._not_run(revision, lacking)
         if failure is None and observation.after is not None:
-            # What IF EXISTS did not find, the upgrade left out.
+            # The upgrade did nothing about objects that IF EXISTS did not find.
             missing = absent.dropped(observation.upgrade.statements, (observation.before, observation.after))
             left_out = (*observation.upgrade.left_out, *missing)
             observation = replace(observation, upgrade=replace(observation.upgrade, left_out=left_out))
@@ -126,7 +126,7 @@ class Measurement:
     def _reach(self, revision: str) -> str | None:
         return self.position.reach(self.position.tree.ancestors(revision))
 
-    def _with_all_that_it_touches(self, revision: str) -> Observation:
+    def _with_rows_in_touched_tables(self, revision: str) -> Observation:
         """Return the measurements with rows in every table that the revision touches."""
         scope = self._scope(revision)
         observation = self._observed(revision)
@@ -298,7 +298,7 @@ class Measurement:
         except EnvPyError as error:
             if direction == "upgrade":
                 raise
-            # It ran before the revision, which has changed something that every session meets.
+            # env.py ran before the revision. So the revision has changed something that affects every session.
             return Execution((), failure=str(error), empty=empty)
         failure = found["failure"] or {}
         text = failure.get("text")
@@ -361,7 +361,7 @@ class Measurement:
         return Execution(())
 
     def _with_values_of_the_new_schema(self, seen: Observation) -> Observation:
-        """Return the observation with a downgrade that failed on values which only the new schema allows."""
+        """Return the observation, with the downgrade's failure on values that only the new schema allows."""
         opened = self.position.connections.opened()
         if seen.again is None or not wider.use_what_is_new(opened, seen.before, seen.again):
             return seen

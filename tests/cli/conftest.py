@@ -59,9 +59,9 @@ def _no_surroundings(monkeypatch: pytest.MonkeyPatch) -> None:
 def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     """Shorten the waits for changes that take minutes in AWS."""
     monkeypatch.setattr(actions, "_WAKING_PAUSES_S", ())
-    monkeypatch.setattr(lost_answer, "LOOK_EVERY_S", 0.3)
+    monkeypatch.setattr(lost_answer, "READ_EVERY_S", 0.3)
     monkeypatch.setattr(run_log, "_POLL_S", 0.05)
-    monkeypatch.setattr(long_run, "LOOK_EVERY_S", 0.1)
+    monkeypatch.setattr(long_run, "READ_EVERY_S", 0.1)
     monkeypatch.setattr(long_run, "LOG_PATIENCE_S", 0.5)
 
 

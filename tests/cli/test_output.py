@@ -158,8 +158,8 @@ def test_a_plan_of_a_long_revision_shows_what_earlier_runs_took(
     err = migrate("plan", "--stage", "dev").err
 
     assert (
-        "In the last 30 days, revisions took 0.2 to 0.9 times (3 runs) their longest estimate.\n"
-        "Revision bbbb itself took 0.6 to 0.9 times (2 runs) its longest estimate where it has run." in err
+        "In the last 30 days, revisions took 0.2 to 0.9 times the upper end of their estimates (3 runs).\n"
+        "At other targets, revision bbbb took 0.6 to 0.9 times the upper end of its estimates (2 runs)." in err
     ) is read
     assert any("filterPattern" in each for each in aws.log_requests) is read
 
