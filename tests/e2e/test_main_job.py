@@ -123,7 +123,7 @@ def test_a_retry_migrates_only_the_failed_targets(checkout: Path, backend: Backe
     assert (code, report["counts"]["targets"], report["counts"]["current"]) == (0, 1, 1)
 
 
-def test_a_rollout_goes_on_when_nobody_looks_and_ends_at_boundaries_when_it_is_stopped(checkout: Path) -> None:
+def test_a_rollout_continues_without_its_command_and_a_stop_ends_targets_at_boundaries(checkout: Path) -> None:
     server = cloud.up(checkout).server
     with ExitStack() as processes, ExitStack() as held:
         # More than a server takes at once, and the first after the canaries.

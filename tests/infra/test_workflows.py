@@ -254,7 +254,7 @@ def test_nothing_is_deployed_untested_and_nothing_migrated_undeployed() -> None:
     ]
 
 
-def test_what_is_deployed_is_not_tested_twice() -> None:
+def test_a_deployed_commit_is_tested_once() -> None:
     triggers = load(CI)["on"]
 
     assert triggers["push"]["branches-ignore"] == load(DEPLOY)["on"]["push"]["branches"]

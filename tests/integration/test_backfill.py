@@ -537,7 +537,7 @@ def test_the_package_holds_the_file_when_a_revision_imports_it(tmp_path: Path) -
     assert "backend/backfill.py" in packaged
 
 
-def test_out_of_time_it_is_incomplete_and_each_invocation_goes_on(
+def test_out_of_time_it_is_incomplete_and_each_invocation_continues(
     runner: Runner, database: Database, tmp_path: Path
 ) -> None:
     tree = write_backfill(tmp_path / "tree", call(batch_size=1, pause=0.1), rows=35)

@@ -47,7 +47,7 @@ def started(runner: Runner, tree: Path) -> Function:
     return function
 
 
-def test_no_revision_starts_without_time_and_the_next_invocation_goes_on(
+def test_no_revision_starts_without_time_and_the_next_invocation_continues(
     runner: Runner, database: Database, tmp_path: Path
 ) -> None:
     tree = write_ledger(tmp_path / "tree", 14, instead=dict.fromkeys(range(2, 15), NAPS))

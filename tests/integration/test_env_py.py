@@ -202,7 +202,7 @@ class TestTransactions:
         assert "`with context.begin_transaction():`" in message
         assert not backend.runner.events("revision.applied")
 
-    def test_a_failure_after_the_revisions_says_what_is_committed(self, backend: Backend) -> None:
+    def test_a_failure_after_the_revisions_names_the_committed_ones(self, backend: Backend) -> None:
         env_py = connecting()
 
         after = backend.run(env_py + "\nraise RuntimeError('afterwards')\n")

@@ -419,7 +419,7 @@ class TestFaults:
             ),
         ],
     )
-    def test_of_a_revision_leave_a_boundary_and_a_function_that_goes_on(
+    def test_of_a_revision_leave_a_boundary_and_a_usable_function(
         self, backend: Backend, body: str, expected: str
     ) -> None:
         fails = Rev("b2", f"{sql('CREATE TABLE b (id int)')}\n{body}")

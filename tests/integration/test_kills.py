@@ -112,7 +112,7 @@ def test_a_kill_in_the_middle_of_a_statement_ends_it_and_frees_the_lock(
     assert reached(database) == 1
 
 
-def test_a_run_that_follows_a_kill_at_once_ends_what_is_left_working(
+def test_a_run_right_after_a_kill_ends_the_session_that_still_works(
     runner: Runner, database: Database, tmp_path: Path
 ) -> None:
     # The server takes no notice of the client's end before the statement is over, and then has committed it.

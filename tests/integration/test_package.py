@@ -657,7 +657,7 @@ def test_a_tree_that_cannot_be_traced_is_refused(tmp_path: Path, files: dict[str
     assert "\n" not in str(refused.value)
 
 
-def test_the_error_of_a_too_large_package_lists_what_is_never_imported(tmp_path: Path) -> None:
+def test_the_error_of_a_too_large_package_lists_distributions_without_an_import(tmp_path: Path) -> None:
     backend = traced_backend(tmp_path / "shop", **{"alembic/env.py": "from app import models\n"})
     with (backend / "app/rows.csv").open("wb") as file:
         file.truncate(262_144_000)

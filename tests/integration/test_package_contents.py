@@ -287,7 +287,7 @@ def test_the_function_alone_stays_small(tmp_path: Path) -> None:
     assert (tmp_path / "x.zip").stat().st_size / 2**20 < zipped
 
 
-def test_metadata_list_what_is_packaged(package: Package) -> None:
+def test_metadata_list_the_packaged_files(package: Package) -> None:
     for record in package.directory.glob("*/*.dist-info/RECORD"):
         rows = [line.rsplit(",", 2) for line in record.read_text(encoding="utf-8").splitlines()]
         sizes = {path.strip('"'): size for path, _, size in rows}

@@ -57,7 +57,7 @@ def test_servers_that_do_not_answer_leave_time_to_compare_the_others(
         places.placed(invocation, tenants)
 
 
-def test_a_server_that_does_not_answer_is_asked_for_few_of_its_default_schemas(
+def test_a_silent_server_is_queried_for_few_of_its_default_schemas(
     invocation: Invocation, database: Database, put_secret: Callable[[object], str], closed_port: int
 ) -> None:
     secret = {**database.secret, "port": closed_port}

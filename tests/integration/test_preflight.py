@@ -243,7 +243,7 @@ def test_a_query_cannot_write(runner: Runner, database: Database, tmp_path: Path
     assert query(database, "SELECT count(*) FROM users") == [(0,)]
 
 
-def test_an_upgrade_warns_in_its_log_and_goes_on(runner: Runner, database: Database, tmp_path: Path) -> None:
+def test_an_upgrade_warns_in_its_log_and_continues(runner: Runner, database: Database, tmp_path: Path) -> None:
     at_base(runner, tmp_path, database, "INSERT INTO users VALUES (1, NULL, NULL, NULL)")
     revisions = [Rev("b2", sql("SELECT 1")), Rev("c3", sql("SELECT 1"))]
     tree = recorded(tmp_path / "tree", revisions, {"b2": measured(), "c3": measured(NOT_NULL)})

@@ -184,7 +184,7 @@ def test_nothing_planted_is_called_where_nothing_is_to_be_done(
 
 
 @each_attack
-def test_no_statement_of_ours_calls_what_is_planted_in_the_session_of_env_py(
+def test_no_statement_of_ours_calls_planted_objects_in_the_session_of_env_py(
     runner: Runner,
     postgres_server: Server,
     database: Database,

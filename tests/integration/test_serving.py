@@ -179,7 +179,7 @@ def test_a_failing_migration_ends_the_server_with_the_reason_in_its_last_line(
     )
 
 
-def test_sigterm_in_a_migration_ends_its_statement_and_is_logged_and_the_next_start_goes_on(
+def test_sigterm_in_a_migration_ends_its_statement_and_the_next_start_continues(
     start: Callable[[], Server], database: Database, back: Path
 ) -> None:
     add(back, "SELECT pg_sleep(3600)")

@@ -121,7 +121,7 @@ class TestSchemasThatLag:
         return backend
 
     @pytest.mark.parametrize("way", SAMPLED)
-    def test_status_and_plan_list_what_is_pending_in_each(self, lagging: Backend, way: str) -> None:
+    def test_status_and_plan_list_the_pending_revisions_of_each(self, lagging: Backend, way: str) -> None:
         (lagging.folder / "alembic" / "env.py").write_text(env_py(WAYS[way]))
         before = snapshot(lagging.database)
 
@@ -224,7 +224,7 @@ class TestFailure:
         assert backend.tables() == []
         assert [line["applied"] for line in backend.runner.events("migration.failed")] == [[]]
 
-    def test_after_a_lock_timeout_each_goes_on_from_where_it_is(self, backend: Backend) -> None:
+    def test_after_a_lock_timeout_each_continues_at_its_own_revision(self, backend: Backend) -> None:
         """A relative target counts its steps from each version table's revision."""
         locked = Rev(
             "r2",

@@ -128,7 +128,9 @@ def test_the_place_of_a_python_error_is_the_backends_own_line(runner: Runner, tm
     assert (tree / failed["file"]).read_text().splitlines()[failed["line"] - 1].strip() == "json.loads('{')"
 
 
-def test_a_run_after_a_failure_goes_on_where_it_stopped(runner: Runner, database: Database, tmp_path: Path) -> None:
+def test_a_run_after_a_failure_continues_at_the_failed_revision(
+    runner: Runner, database: Database, tmp_path: Path
+) -> None:
     revisions = [Rev("a1", sql("CREATE TABLE a (id int)")), Rev("b2", sql("SELECT 1 / 0"))]
     runner.invoke(write_tree(tmp_path / "broken", revisions))
     mended = write_tree(tmp_path / "mended", [revisions[0], Rev("b2", sql("CREATE TABLE b (id int)"))])

@@ -626,7 +626,9 @@ def test_a_column_that_is_required_at_once_is_refused_by_every_row(recorded: dic
     assert (check["check"], check["columns"], check["query"]) == ("not_null", ["required"], "SELECT * FROM rows")
 
 
-def test_a_table_has_its_lock_what_that_blocks_and_what_is_read_meanwhile(recorded: dict[str, dict[str, Any]]) -> None:
+def test_a_table_has_its_lock_the_blocked_work_and_the_reads_under_the_lock(
+    recorded: dict[str, dict[str, Any]],
+) -> None:
     tables = {each["table"]: each for each in recorded["foreign_key"]["tables"]}
     assert {name: (each["lock"], each["blocks"]) for name, each in tables.items()} == {
         "parents": ("SHARE ROW EXCLUSIVE", "writes"),

@@ -217,7 +217,7 @@ def test_no_rule_leaves_anything_open() -> None:
         assert "..." not in f"{rule.hazard}{rule.fix}{rule.bad}{rule.good}", rule.name
 
 
-def test_every_rule_says_what_is_measured_and_shows_a_bad_and_a_good_example() -> None:
+def test_every_rule_names_its_measurements_and_shows_a_bad_and_a_good_example() -> None:
     # What shows in all revisions together cannot be shown by one.
     of_one = [rule for rule in RULES.values() if rule.theme is not Theme.GRAPH]
     assert {rule.name for rule in RULES.values() if not rule.measured} == set()

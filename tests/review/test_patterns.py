@@ -153,7 +153,7 @@ def rules(tried: Tried) -> set[str]:
 
 
 @pytest.mark.parametrize("block", CHANGES, ids=lambda block: block.id)
-def test_a_block_goes_up_down_and_up_again_and_the_page_says_what_is_measured(
+def test_a_block_goes_up_down_and_up_again_and_the_page_has_its_measurements(
     tried: dict[str, Tried], block: Block
 ) -> None:
     seen = tried[block.id].observation

@@ -275,7 +275,7 @@ def test_annotations_point_to_the_line_and_are_one_line_each(tmp_path: Path) -> 
     assert "\n" not in first + second
 
 
-def test_markdown_folds_the_safer_way_and_escapes_what_is_shown(tmp_path: Path) -> None:
+def test_markdown_folds_the_safer_way_and_escapes_texts(tmp_path: Path) -> None:
     written = markdown(a_review(tmp_path))
     assert "| `r` Drop \\| c | ❌ | up 1 ms, down 0 ms; 5 rows in 1 table, 1 left empty |" in written
     assert "<details><summary>The safer way</summary>\n\n```python\n" in written
@@ -283,7 +283,7 @@ def test_markdown_folds_the_safer_way_and_escapes_what_is_shown(tmp_path: Path) 
     assert "1 revision reviewed in 1.5 s: 2 errors, 1 acknowledged." in written
 
 
-def test_the_document_leaves_out_what_is_acknowledged(tmp_path: Path) -> None:
+def test_the_document_leaves_out_acknowledged_findings(tmp_path: Path) -> None:
     written = document(a_review(tmp_path))
     assert [one["rule"] for one in written["findings"]] == ["ban-drop-column", "deleted-after-release"]
     assert written["revisions"][0]["locks"] == ["ACCESS EXCLUSIVE on t blocks reads and writes"]

@@ -68,7 +68,7 @@ FOUND = emptiness.Found(
 )
 
 
-def test_what_is_written_is_read_again(tmp_path: Path) -> None:
+def test_a_written_checkpoint_is_read_again(tmp_path: Path) -> None:
     (tmp_path / DESCRIPTION).write_text(to_text(WHOLE))
     (tmp_path / SCRIPT).write_text(TEXT)
 
@@ -127,7 +127,9 @@ def test_a_script_is_placed_in_a_schema_and_leaves_no_setting_behind() -> None:
         ({"extensions": {"pgcrypto": "public"}}, "the extension pgcrypto is in the schema public"),
     ],
 )
-def test_what_is_otherwise_than_where_it_was_made_is_a_reason_to_replay(change: dict[str, object], why: str) -> None:
+def test_a_difference_from_the_place_where_it_was_made_is_a_reason_to_replay(
+    change: dict[str, object], why: str
+) -> None:
     assert [*emptiness.reasons(WHOLE, FOUND)] == []
     assert any(why in reason for reason in emptiness.reasons(WHOLE, replace(FOUND, **change)))  # type: ignore[arg-type]
 
@@ -141,7 +143,7 @@ def test_a_checkpoint_may_need_its_schema_or_its_time_zone() -> None:
     assert next(emptiness.reasons(bound, elsewhere)) == "it is for the schema public only"
 
 
-def test_what_is_given_beside_the_files_is_compared_without_addresses_and_secrets() -> None:
+def test_variables_and_arguments_are_compared_without_addresses_and_secrets() -> None:
     made = Surroundings(
         {"a": "1", "b": "{host}"}, {"FLAG": "on", "URL": "x", "API_KEY": "k"}, {"H": "{host}"}, ("URL",)
     )

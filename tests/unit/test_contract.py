@@ -47,7 +47,7 @@ def test_an_upgrade_goes_to_head_heads_an_id_or_so_many_further(revision: str) -
         ({"revision": "x" * 300}, "..."),
     ],
 )
-def test_a_wrong_event_is_refused_in_one_line_that_says_what_is_wrong(event: object, part: str) -> None:
+def test_a_wrong_event_is_refused_in_one_line_with_the_reason(event: object, part: str) -> None:
     with pytest.raises(InvalidRequest) as refused:
         parse_request(event)
     assert part in str(refused.value)

@@ -159,7 +159,7 @@ SOME = st.lists(
 
 
 @given(SOME, st.randoms())
-def test_neither_order_nor_repetition_changes_what_is_counted(outcomes: list[Outcome], random: Any) -> None:  # noqa: ANN401
+def test_neither_order_nor_repetition_changes_the_counts(outcomes: list[Outcome], random: Any) -> None:  # noqa: ANN401
     waves = [{"wave": number, "count": count} for number, count in enumerate(WAVES, start=1)]
     shuffled = [*outcomes, *outcomes]
     random.shuffle(shuffled)

@@ -20,11 +20,11 @@ CONFIGURE = "context.configure(connection=connection, target_metadata=target_met
 
 
 @pytest.mark.parametrize("template", ["generic", "async", "pyproject", "pyproject_async"])
-def test_alembic_s_own_templates_need_not_be_asked(template: str) -> None:
+def test_alembic_s_own_templates_need_no_run_of_env_py(template: str) -> None:
     assert why_env_py_is_needed((TEMPLATES / template / "env.py").read_text(), []) is None
 
 
-def test_the_reference_backend_need_not_be_asked() -> None:
+def test_the_reference_backend_needs_no_run_of_env_py() -> None:
     assert why_env_py_is_needed(REFERENCE.read_text(), ["Base = DeclarativeBase()"]) is None
 
 
@@ -55,7 +55,7 @@ def test_the_reference_backend_need_not_be_asked() -> None:
         ("def (", "parsed"),
     ],
 )
-def test_an_env_py_that_may_keep_the_version_elsewhere_or_do_more_is_asked(changed: str, reason: str) -> None:
+def test_an_env_py_that_may_keep_the_version_elsewhere_or_do_more_is_run(changed: str, reason: str) -> None:
     found = why_env_py_is_needed(changed, [])
     assert changed != ENV_PY
     assert reason in (found or "")

@@ -315,7 +315,7 @@ def test_nothing_is_wider_than_the_window_and_no_text_runs_into_another(
     tab.screenshot(path=file.with_name(f"page-{width}-{'dark' if dark else 'light'}.png"), full_page=True)
 
 
-def test_a_telephone_shows_that_the_table_of_waves_goes_on(tab: Page, file: Path) -> None:
+def test_a_telephone_shows_that_the_table_of_waves_continues(tab: Page, file: Path) -> None:
     file.write_text(render(report(5, left=10)))
 
     browser.show(tab, file, width=360)

@@ -5,5 +5,5 @@ from __future__ import annotations
 from lambda_migrate.env_py.preload import rehearse
 
 
-def test_the_rehearsal_comes_to_its_end() -> None:
+def test_the_rehearsal_ends_without_an_error() -> None:
     rehearse("postgresql+psycopg2")

@@ -123,7 +123,7 @@ def test_a_status_tells_where_the_database_is_and_that_nothing_is_in_the_way() -
     assert "Up to date." in found
 
 
-def test_a_status_tells_what_is_pending_and_who_holds_the_lock() -> None:
+def test_a_status_shows_the_pending_revisions_and_the_holder_of_the_lock() -> None:
     lock = {"pid": 7, "holder": "dev/1234", "since": "2026-01-01T00:00:00Z"}
     pending = [{"revision": "dddd", "description": "Add [b]"}]
 

@@ -263,7 +263,7 @@ def test_a_text_without_a_secret_stays_as_it_is(text: str) -> None:
         ("ALTER ROLE app PASSWORD NULL", "ALTER ROLE app PASSWORD NULL"),
     ],
 )
-def test_what_is_a_secret_wherever_it_stands(text: str, expected: str) -> None:
+def test_these_texts_are_secrets_at_any_place(text: str, expected: str) -> None:
     assert redact(text) == expected
 
 

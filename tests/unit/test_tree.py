@@ -57,7 +57,7 @@ def packaged(graph: Graph) -> tuple[ScriptDirectory, PackagedGraph]:
 
 @given(graph=graphs(), data=st.data())
 @settings(max_examples=300, deadline=None)
-def test_what_is_pending_is_the_same_whether_alembic_sees_all_or_what_is_needed(
+def test_the_pending_revisions_are_the_same_with_the_whole_tree_and_with_a_part(
     graph: Graph, data: st.DataObject
 ) -> None:
     # A database on its way up the tree: what is applied is closed under what it builds on.
@@ -77,7 +77,7 @@ def ids(script: ScriptDirectory, current: Sequence[str]) -> list[str]:
     return [one.revision for one in tree.pending(script, current)]
 
 
-def test_in_a_line_alembic_sees_nothing_of_what_is_applied() -> None:
+def test_in_a_linear_history_alembic_loads_no_applied_revision() -> None:
     script, graph = packaged({f"r{n}": revision(f"r{n}", [f"r{n - 1}"] if n else []) for n in range(1000)})
 
     tree.narrow(script, graph, "head", ["r997"])

@@ -100,7 +100,9 @@ def branching(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_an_empty_database_begins_with_it_and_goes_on(runner: Runner, database: Database, later: Path) -> None:
+def test_an_empty_database_gets_the_checkpoint_and_then_the_later_revisions(
+    runner: Runner, database: Database, later: Path
+) -> None:
     wanted = replayed(later, database)
 
     result = runner.invoke(later).payload
