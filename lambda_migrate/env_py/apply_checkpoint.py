@@ -136,8 +136,8 @@ class ApplyCheckpoint:
             self.journal.send(Started(stands_for))
             for text in in_session(script, settings):
                 _execute(connection, text)
-        self.journal.revision = None
-        self.journal.heads = heads = self._heads_of(now.table)
+        heads = self._heads_of(now.table)
+        self.journal.finish(heads)
         duration_ms = round((time.monotonic() - began) * 1000)
         self.journal.send(Ran(stands_for, heads, duration_ms, committed=not connection.in_transaction()))
 

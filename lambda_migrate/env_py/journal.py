@@ -20,6 +20,7 @@ from lambda_migrate.env_py.transactions import is_autocommit, is_idle
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from alembic.runtime.migration import MigrationContext
     from sqlalchemy.engine import ExceptionContext
 
     from lambda_migrate.env_py.progress import Progress
@@ -133,10 +134,6 @@ class Journal:
         """The revisions in the version table of the current call."""
         return self.calls[-1].heads
 
-    @heads.setter
-    def heads(self, heads: tuple[str, ...]) -> None:
-        self.calls[-1].heads = heads
-
     def begin(self, found: MigrationsCall) -> None:
         """Begin a call of ``context.run_migrations()``."""
         self.calls.append(found)
@@ -149,6 +146,29 @@ class Journal:
         self.calls[-1].progress.start(f"{action} {revision.revision}", self.heads)
         self.partly_committed = self._partly_before = self._uncommitted_work = False
         self._ended = self._rolls_back = False
+
+    def finish(self, heads: tuple[str, ...] | None = None) -> None:
+        """End the revision. ``heads`` are then in the version table, if the caller has written it without Alembic."""
+        self.revision = None
+        if heads is not None:
+            self.calls[-1].heads = heads
+
+    def stop(self) -> None:
+        """Note that the deadline came before the next revision."""
+        self.stopped = True
+
+    def forget(self, heads: tuple[str, ...]) -> None:
+        """Note that a stamp has deleted these revisions from the version table."""
+        self.calls[-1].heads, self.forgotten = (), frozenset(heads)
+
+    def set_held_open(self, _: sqlalchemy.Connection, held_open: bool) -> None:  # noqa: FBT001 - the hook's signature
+        """Note whether env.py itself ends the transaction of its revisions."""
+        self.held_open = held_open
+
+    def begin_again(self) -> None:
+        """End the revision, and let the next one differ from an interrupted run."""
+        self.finish()
+        self.differs = False
 
     @contextmanager
     def migrations(self) -> Iterator[None]:
@@ -352,11 +372,17 @@ class Journal:
             self.differs = True
             raise
 
-    def version_applied(self, connection: sqlalchemy.Connection) -> None:
-        """Remove the notes of the revision, in the transaction that writes its version."""
+    def version_applied(self, *, heads: set[str], ctx: MigrationContext, **_: Any) -> None:  # noqa: ANN401 - Alembic's
+        """Note the written version, and remove the notes of the revision in the same transaction.
+
+        Alembic calls this, as its ``on_version_apply``.
+        """
+        self.calls[-1].heads = tuple(sorted(heads - self.forgotten))
+        if ctx.connection is None:
+            return
         try:
             with self._own_statements():
-                self.calls[-1].progress.clear(connection)
+                self.calls[-1].progress.clear(ctx.connection)
         except RunsOtherStatements:
             self.differs = True
             raise

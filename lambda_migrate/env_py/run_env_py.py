@@ -229,29 +229,17 @@ def _hook(
         if job.schema is not None:
             options["version_table_schema"] = job.schema
         if rendering is None:
-            alembic_hook.call_on_version_apply(options, _note_heads(journal))
+            alembic_hook.call_on_version_apply(options, journal.version_applied)
         else:
             schema, table = options.get("version_table_schema"), options.get("version_table", "alembic_version")
             environment.context_opts["starting_rev"] = rendering.configure(schema, table) or None
 
-    def set_held_open(_: sqlalchemy.Connection, held_open: bool) -> None:  # noqa: FBT001 - the value of a setter
-        journal.held_open = held_open
-
     return alembic_hook.install(
         environment,
         prepare=prepare_connection,
-        set_held_open=set_held_open,
+        set_held_open=journal.set_held_open,
         change_options=change_options,
         commits=job.action in _WRITING,
         around=journal.migrations if rendering is None else nullcontext,
         before_revisions=before_revisions,
     )
-
-
-def _note_heads(journal: Journal) -> Callable[..., None]:
-    def note(*, heads: set[str], ctx: MigrationContext, **_: Any) -> None:  # noqa: ANN401
-        journal.heads = tuple(sorted(heads - journal.forgotten))
-        if ctx.connection is not None:
-            journal.version_applied(ctx.connection)
-
-    return note

@@ -102,7 +102,7 @@ class Steps:
             table = sqlalchemy.table(context.version_table, schema=context.version_table_schema)
             begin(connection)
             connection.execute(table.delete())
-            self.journal.heads, self.journal.forgotten = (), frozenset(heads)
+            self.journal.forget(heads)
         yield from steps
         if connection.in_transaction() and not self.journal.held_open:
             # Without a step, as in a stamp to base, nothing else commits.
@@ -228,7 +228,7 @@ class Steps:
         for step in steps:
             left = deadline.left()
             if left <= 0:
-                self.journal.stopped = True
+                self.journal.stop()
                 break
             if left < timeout_set_at * STATEMENT_SHARE:
                 timeout_set_at = left
@@ -244,7 +244,7 @@ class Steps:
             # commit, and the new version is in a later transaction that nobody else would end.
             if connection.in_transaction() and not self.journal.held_open:
                 commit(connection)
-            self.journal.revision = None
+            self.journal.finish()
             duration_ms = round((time.monotonic() - started) * 1000)
             committed = not connection.in_transaction()
             ran = Ran(revision, self.journal.heads, duration_ms, committed=committed)

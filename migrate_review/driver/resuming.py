@@ -34,8 +34,7 @@ class Resuming:
 
     def __exit__(self, *_: object) -> None:
         self._on = False
-        self._journal.revision = None
-        self._journal.differs = False
+        self._journal.begin_again()
 
     def watch(self, connection: sqlalchemy.Connection) -> None:
         """Follow the statements and commits of env.py's connection."""
@@ -52,8 +51,4 @@ class Resuming:
     def change_options(self, options: dict[str, Any]) -> None:
         """Clear the note in the version table when the revision is applied."""
         if self._on:
-            alembic_hook.call_on_version_apply(options, self._version_applied)
-
-    def _version_applied(self, *, ctx: MigrationContext, **_: Any) -> None:  # noqa: ANN401 - Alembic's keywords
-        if ctx.connection is not None:
-            self._journal.version_applied(ctx.connection)
+            alembic_hook.call_on_version_apply(options, self._journal.version_applied)
