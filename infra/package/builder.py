@@ -125,7 +125,7 @@ def build(
     own = own_folders.find(layout, requirements.names, platform.minor)
     layout = own.layout
     read = variables.find(own.files, own.reached)
-    copies: dict[PurePosixPath, Path] = {
+    copies: Files = {
         **function_code.files(),
         **own.files,
         **data_files.named_files(layout, selection.package_files),
@@ -133,7 +133,7 @@ def build(
     }
     checkpoint = checkpoints.check(layout, graph, selection.environment)
     if not checkpoint.usable:
-        checkpoints.leave_out(copies, layout)
+        copies = checkpoints.without_checkpoint(copies, layout)
     sources = _sources(copies)
     needs = Needs(
         services=set().union(*map(contents.services_named, sources)),

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path, PurePosixPath
 
     from infra.package.graph import Graph
+    from infra.package.imports import Files
     from infra.package.layout import Layout
     from lambda_migrate.revisions.checkpoint import Checkpoint
 
@@ -71,10 +72,11 @@ def check(layout: Layout, graph: Graph | None, environment: Collection[str] = ()
     return Checked(usable=True, warning=warning if since >= _MANY else None)
 
 
-def leave_out(copies: dict[PurePosixPath, Path], layout: Layout) -> None:
-    """Remove the checkpoint's files from the files to package."""
-    for name in (checkpoint_file.DESCRIPTION, checkpoint_file.SCRIPT):
-        copies.pop(layout.packaged(layout.tree) / name, None)
+def without_checkpoint(copies: Files, layout: Layout) -> Files:
+    """Return the files to package without those of the checkpoint."""
+    folder = layout.packaged(layout.tree)
+    own = {folder / checkpoint_file.DESCRIPTION, folder / checkpoint_file.SCRIPT}
+    return {path: file for path, file in copies.items() if path not in own}
 
 
 def other_files(layout: Layout, revisions: Collection[Path]) -> dict[str, str]:

@@ -94,7 +94,7 @@ class Measurement:
         if failure is not None:
             lacking = self.position.lacking(revision, failure, observation.before)
             if lacking is not None:
-                self.position.blocked[revision] = lacking
+                self.position.block(revision, lacking)
                 return self._not_run(revision, lacking)
         if failure is None and observation.after is not None:
             # The upgrade did nothing about objects that IF EXISTS did not find.
@@ -304,10 +304,7 @@ class Measurement:
         text = failure.get("text")
         if text is None:
             there = revision in connections.versions()
-            if direction == "downgrade":
-                self.position.applied.remove(revision)
-            else:
-                self.position.applied.append(revision)
+            self.position.note_run(direction, revision)
             if there != (direction == "upgrade"):
                 text = "env.py did not commit the revision: the version table is unchanged"
         return Execution(
@@ -357,7 +354,7 @@ class Measurement:
             return Execution((), failure=str(error))
         if failure is not None:
             return Execution((), failure["text"], failure["sql"], failure["sqlstate"])
-        self.position.applied.append(revision)
+        self.position.note_run("upgrade", revision)
         return Execution(())
 
     def _with_values_of_the_new_schema(self, seen: Observation) -> Observation:

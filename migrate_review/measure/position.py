@@ -129,6 +129,17 @@ class Position:
         self.applied.extend(found["applied"])
         return found
 
+    def note_run(self, direction: str, revision: str) -> None:
+        """Note that the driver has run one direction of a revision."""
+        if direction == "downgrade":
+            self.applied.remove(revision)
+        else:
+            self.applied.append(revision)
+
+    def block(self, revision: str, reason: str) -> None:
+        """Note why a revision cannot be applied here."""
+        self.blocked[revision] = reason
+
     def give_up(self) -> None:
         """Make the database anew before its next use, because a revision has left it in an unknown state."""
         self._given_up = True
