@@ -1,4 +1,4 @@
-"""Finds folders of the backend from which it imports though the configuration does not name them.
+"""Finds folders that the backend imports from, but that the configuration does not name.
 
 Its env.py adds them to ``sys.path``, its project is installed from them, or its container has them in ``PYTHONPATH``.
 """
@@ -47,7 +47,7 @@ def find(layout: Layout, locked: Collection[str], minor: int) -> Own:
         folders = {folder for name in sorted(names) if (folder := _folder_of(name, layout))}
         if not folders:
             break
-        # In its own place if env.py adds it to the path, or else where everything is found.
+        # A folder keeps its place if env.py adds it to the path. Otherwise its files go among the libraries.
         roots = [ImportRoot(folder, _place(folder, layout, found)) for folder in sorted(folders)]
         layout = replace(layout, import_roots=(*layout.import_roots, *roots))
     return Own(layout, files, found)

@@ -48,7 +48,7 @@ class Variables:
 
 
 def find(files: Files, reached: Reached) -> Variables:
-    """Return the variables that are read by modules which the tree loads at once."""
+    """Return the variables that modules read when the tree is loaded."""
     texts = {path: files[path].read_text(encoding="utf-8", errors="replace") for path in reached.modules}
     parsed = {path: module for path, text in texts.items() if (module := _parsed(text))}
     classes = _Classes.of(parsed.values())
@@ -69,7 +69,7 @@ def find(files: Files, reached: Reached) -> Variables:
 
 
 def _without_made_urls(templates: Mapping[str, str], needed: Mapping[str, bool]) -> dict[str, str]:
-    """Return the templates without those of whole addresses that the backend makes of parts if they are not set."""
+    """Return the templates, without those of whole addresses that the backend makes of the parts by default."""
     if not {"{host}", "{database}"} <= set(templates.values()):
         return dict(templates)
     return {name: text for name, text in templates.items() if needed[name] or not ("://" in text or text == "{url}")}
@@ -141,7 +141,7 @@ def _is_getenv(function: str) -> bool:
 
 
 def _has_fallback(call: ast.Call) -> bool:
-    """Return whether a call gives something for a variable that is not set. Starlette's and decouple's fail without."""
+    """Return whether a call has a default. Without one, calls of starlette and decouple fail for an unset variable."""
     name = _name(call.func)
     return (
         _is_getenv(name)

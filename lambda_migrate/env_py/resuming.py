@@ -1,4 +1,4 @@
-"""Recognizes what an interrupted run has left of statements that run outside a transaction.
+"""Recognizes the effects of an interrupted run's statements that ran outside a transaction.
 
 A revision with an autocommit block commits each of its statements, and its version after them. If the function is
 killed in between, the next run begins the revision again. It then meets a statement whose work is done, or half done.
@@ -87,7 +87,7 @@ _REINDEXED = {
 
 @dataclass
 class Resuming:
-    """Looks at the statements of a revision before they run.
+    """Inspects the statements of a revision before they run.
 
     ``dropped`` gets the name of each dropped invalid index, ``skipped`` the evidence for each skipped statement.
     ``note`` is the object that blocks the last statement.
@@ -117,7 +117,7 @@ class Resuming:
 
     @property
     def is_busy(self) -> bool:
-        """Return whether this runs its own statements at the moment."""
+        """Return whether a statement of its own is running."""
         return self._busy
 
     def create_index(self, connection: sqlalchemy.Connection, wanted: re.Match[str]) -> str:
@@ -272,5 +272,5 @@ def _unquoted(literal: str) -> str:
 
 
 def _doubled(connection: sqlalchemy.Connection, name: str) -> str:
-    """Return a name with the percent signs that the driver would take for placeholders doubled."""
+    """Return a name with doubled percent signs, which the driver would otherwise take for placeholders."""
     return name.replace("%", "%%") if connection.dialect.paramstyle in {"format", "pyformat"} else name

@@ -76,7 +76,7 @@ def take_part(invocation: Invocation, action: Callable[[Invocation], Result]) ->
         is_done = result.has_applied or state.done or rollout["runs"]
         outcome = MIGRATED if is_done else BEHIND if state.pending else CURRENT
         if taken_back and outcome == BEHIND:
-            outcome = CURRENT  # where the rollout takes it to
+            outcome = CURRENT  # the target's goal
         if invocation.request.action == "status":
             load("lambda_migrate.fleet.plan_results").record(invocation, folder, rollout["item"], state, outcome)
     except ServerBusy as busy:
@@ -132,7 +132,7 @@ def _busy(invocation: Invocation, busy: ServerBusy) -> Result:
             f"the server had no room {looks:,} times: {busy}; see the active runs in pg_stat_activity,"
             " or raise per_server"
         ) from None
-    # Random, because otherwise targets that were refused together would be retried together.
+    # Random, so that targets that were refused together are not retried together.
     wait_s = random.randint(1, longest)  # noqa: S311
     # A run that connects again after it has committed may find the server busy.
     state = busy.state or RunState()
@@ -254,7 +254,7 @@ def title(wave: Mapping[str, Any]) -> str:
 
 
 def failure_of(error: Mapping[str, Any]) -> dict[str, str]:
-    """Return the type and message of an error that Step Functions caught: Lambda's JSON, or a service's text."""
+    """Return the type and message of an error that Step Functions caught. It is Lambda's JSON, or a service's text."""
     cause = str(error.get("Cause", ""))
     try:
         message = str(json.loads(cause)["errorMessage"])

@@ -64,7 +64,7 @@ class Gate:
         )
 
     def looking_every(self, seconds: int) -> Gate:
-        """Return the same pause, at least as long, with a look at least once in this number of seconds."""
+        """Return the same pause, at least as long, with a check at least once in this number of seconds."""
         looks = math.ceil(self.seconds / seconds)
         return replace(self, looks=looks, look_s=math.ceil(self.seconds / looks) if looks else 1)
 
@@ -75,7 +75,7 @@ class Gate:
 
 NO_GATE = Gate()
 _APPROVAL = "approval"
-# The state machine looks once a minute, or less often if all pauses together would need more looks than these.
+# The state machine checks once a minute, or less often if all pauses together would need more checks than this.
 _LOOK_S = 60
 _MOST_LOOKS = 700
 _MOST_LOOKS_FOR_THE_NEW = 100
@@ -103,9 +103,9 @@ class Rules:
     soak_s: int = 0
 
     def group(self, tenant: Tenant) -> int:
-        """Return the place of a target's group. Targets of no group that the settings name are the last one.
+        """Return the place of a target's group.
 
-        So are those with a problem.
+        The last place is for targets with a problem, and for those without a group of the settings.
         """
         is_known = tenant.group in self.groups and not tenant.problem
         return self.groups.index(tenant.group) if is_known else len(self.groups)
@@ -145,7 +145,7 @@ def arrange(tenants: Sequence[Tenant], rules: Rules, *, first: int = 1) -> list[
 
 
 def _every(seconds: int, looks: int) -> int:
-    """Return the seconds between two looks, so that a pause needs no more than about this number of looks."""
+    """Return the seconds between two checks, so that the pauses need no more than about this number of checks."""
     return max(_LOOK_S, math.ceil(seconds / looks))
 
 
@@ -161,7 +161,7 @@ def _divided(tenants: list[Tenant], sizes: Sequence[int | str]) -> list[list[Ten
 
 
 def gate_of_the_new(rules: Rules) -> Gate:
-    """Return what must happen before the wave of targets that were created while the rollout ran."""
+    """Return the gate before the wave of targets that were created while the rollout ran."""
     setting = rules.between_waves or rules.between_groups
     approval = setting == _APPROVAL
     gate = Gate.of(0 if approval else int(setting), soaks=False, approval=approval)
@@ -169,7 +169,7 @@ def gate_of_the_new(rules: Rules) -> Gate:
 
 
 def _gate(before: Wave, group: str, rules: Rules) -> Gate:
-    """Return what must happen between a wave and the next one, which is of this group."""
+    """Return the gate between a wave and the next one, which is of this group."""
     setting = rules.between_groups if group != before.group and not before.canary else rules.between_waves
     setting = setting or rules.between_waves
     soak_s = rules.soak_s if before.canary else 0

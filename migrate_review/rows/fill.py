@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 _MOST_CANDIDATES = 6000
 _MOST_PARENTS = 1000
 _CHUNK = 500
-# So few rows are made where more have failed: they stay as they are.
+# A table keeps this number of rows if larger numbers have failed.
 _FEW_ROWS = 3
 # Statements for one table whose rows are refused one by one.
 _MOST_PIECES = 200
@@ -103,12 +103,12 @@ def _refresh(cursor: cursor) -> None:
 
 
 def _take_off(cursor: cursor, statements: Sequence[str]) -> None:
-    """Drop the constraints again. That of a partitioned table may have taken over those of its partitions."""
+    """Drop the constraints again. A partitioned table's constraint may have replaced those of its partitions."""
     left = list(statements)
     while left:
         refused = [statement for statement in left if tried(cursor, statement).problem is not None]
         if len(refused) == len(left):
-            break  # they went with their table's
+            break  # dropped together with the table's
         left = refused
 
 
@@ -212,7 +212,7 @@ class _Seeding:
         done, pieces, reason = 0, 0, None
         while (parts or first < candidates) and done < need and pieces < _MOST_PIECES:
             if not parts:
-                # As many as it takes and hardly more: making them costs more than inserting them.
+                # Make few more candidates than necessary: making them costs more than inserting them.
                 parts.append(made.rows(first, min(first + _CHUNK, candidates)))
                 first += _CHUNK
             part = parts.pop()
@@ -226,7 +226,7 @@ class _Seeding:
                     parts += [part[middle:], part[:middle]]
         return done, reason
 
-    # --- what had to wait ---
+    # --- after all tables have rows ---
 
     def _close(self, table: TableShape, reference: Reference) -> None:
         """Point a foreign key at rows that were made after its own rows. If it may be NULL, some rows stay NULL."""
@@ -249,7 +249,7 @@ class _Seeding:
         """  # noqa: S608 - quoted names
         problem = tried(self.cursor, update).problem
         if strict and not itself:
-            # Rows were put in without looking at this key.
+            # Rows were inserted without regard to this key.
             own_row = " AND ".join(
                 f"parent.{identifier(there)} = {table.name}.{identifier(here)}"
                 for here, there in zip(reference.columns, reference.target, strict=True)
