@@ -43,6 +43,11 @@ def failure_of(error: BaseException, journal: Journal, *, backend: Path, passwor
     ``journal`` has the revision that was running and what is known of it, ``backend`` is the backend's folder, and
     ``password`` that of the login.
     """
+    try:
+        str(error)
+    except Exception:  # noqa: BLE001 - the backend's own code
+        mute = RuntimeError(f"{type(error).__name__}, whose text cannot be read")
+        error = mute.with_traceback(error.__traceback__)
     revision = journal.revision
     failure = _failure(error, revision, began=journal.began, partly_committed=journal.partly_committed)
     if isinstance(error, FileNotFoundError):

@@ -11,6 +11,7 @@ import io
 import logging
 import os
 import sys
+import traceback
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -156,7 +157,7 @@ def _perform(job: Job, config: Config, journal: Journal, looking: Looking | None
 def _run_env(script: ScriptDirectory, job: Job, journal: Journal, looking: Looking | None) -> None:
     """Run env.py to its end: a return, sys.exit(0), or an error only because a look runs no revision."""
     try:
-        script.run_env()
+        _in_this_process(script.run_env)
     except SystemExit as error:
         journal.raise_caught(error)
         # As Python itself sees it: any other object is an error's message.
@@ -168,6 +169,26 @@ def _run_env(script: ScriptDirectory, job: Job, journal: Journal, looking: Looki
             raise
         text = f"env.py failed after its revisions, which are pending: {one_line(missing)}"
         journal.send(Output(logging.WARNING, "env.py", text))
+
+
+def _in_this_process(run: Callable[[], object]) -> None:
+    """Call ``run``. A process that env.py forks ends with it, as Python would end it, so that only this one answers."""
+    process, code = os.getpid(), 1
+    try:
+        run()
+        code = 0
+    except SystemExit as error:
+        if error.code is None or isinstance(error.code, int):
+            code = error.code or 0
+        raise
+    finally:
+        if os.getpid() != process:
+            try:
+                if code:
+                    traceback.print_exc()
+                sys.stdout.flush()
+            finally:
+                os._exit(code & 0xFF)
 
 
 def _may_lack_pending(error: Exception, job: Job, journal: Journal, looking: Looking) -> bool:
@@ -197,7 +218,7 @@ def _render_plan(online: steps.Steps, calls: list[MigrationsCall]) -> None:
         ) as environment:
             _hook(environment, job, journal, rendering)
             try:
-                script.run_env()
+                _in_this_process(script.run_env)
             except (Exception, SystemExit) as error:  # noqa: BLE001 - an env.py without an offline mode may raise anything
                 rendering.send_the_rest(error, left)
                 return

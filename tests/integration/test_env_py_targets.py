@@ -373,6 +373,18 @@ class TestFaults:
             assert message.startswith("ConfigurationError: "), message
             assert expected in message
 
+    def test_a_process_that_env_py_forks_does_not_answer(self, backend: Backend) -> None:
+        forks = "if os.fork() == 0:\n    sys.exit({code})\nassert os.wait()[1] == {status}\n"
+        for code, status in (("", 0), ("3", 3 << 8), ("'no more'", 1 << 8)):
+            env_py = online(forks.format(code=code, status=status) + CONNECT_TO_DATABASE_URL)
+            assert backend.upgraded(env_py)["revision"] == "c3"
+
+    def test_an_error_without_a_text(self, backend: Backend) -> None:
+        fails = "class Mute(Exception):\n    def __str__(self):\n        raise LookupError\nraise Mute"
+        answer = backend.run(online(CONNECT_TO_DATABASE_URL), [Rev("a1", fails)])
+        assert answer.error_type == "MigrationFailed"
+        assert "Mute, whose text cannot be read" in answer.message
+
     def test_a_view_in_place_of_the_version_table_is_refused_before_a_revision(self, backend: Backend) -> None:
         backend.put()
         backend.execute(
