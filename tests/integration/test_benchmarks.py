@@ -41,7 +41,7 @@ def test_the_estimates_are_measured_within_a_time(prepared: Ground, seconds: flo
     outcome = estimates.measure(prepared, SMALLEST, seconds=seconds)
 
     *_, note = outcome.notes
-    assert note.startswith(f"The time of {seconds:,.0f} s was over before ")
+    assert note.startswith(f"Not measured within {seconds:,.0f} s: ")
     assert "the table of 10,000 rows" in note
     assert (outcome.rows, outcome.goals) == ((), ())
 
