@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from localcloud.postgres import Database, Server
     from tests.support.functions import Runner
 
-BASE = Rev("a1", sql("CREATE TABLE users (id int PRIMARY KEY, mail text, boss int, age text)"))
+USERS = "CREATE TABLE users (id int PRIMARY KEY, mail text, boss int, age text)"
+BASE = Rev("a1", sql(USERS))
 
 
 def check(kind: str, columns: list[str], found: str | None, *, table: str = "users", **more: Any) -> dict[str, Any]:  # noqa: ANN401 - JSON
@@ -47,10 +48,10 @@ def recorded(folder: Path, revisions: list[Rev], facts: dict[str, dict[str, Any]
     return tree
 
 
-def at_base(runner: Runner, tmp_path: Path, database: Database, *rows: str) -> None:
-    """Bring the database to the first revision, and give it rows."""
-    runner.invoke(write_tree(tmp_path / "base", [BASE]))
-    execute(database, *rows)
+def at_base(database: Database, *rows: str) -> None:
+    """Bring the database to the first revision, as Alembic does, and give it rows."""
+    version = "CREATE TABLE alembic_version (version_num varchar(32) CONSTRAINT alembic_version_pkc PRIMARY KEY)"
+    execute(database, USERS, version, f"INSERT INTO alembic_version VALUES ('{BASE.id}')", *rows)  # noqa: S608 - ours
 
 
 NOT_NULL = check("not_null", ["mail"], 'SELECT * FROM users WHERE "mail" IS NULL')
@@ -80,7 +81,7 @@ SECRET = "row-that-nobody-may-see"
 def test_a_plan_counts_the_rows_that_a_revision_refuses(
     runner: Runner, database: Database, tmp_path: Path, fact: dict[str, Any], good: str, bad: str, violations: int
 ) -> None:
-    at_base(runner, tmp_path, database, f"INSERT INTO users VALUES {good}")  # noqa: S608 - ours
+    at_base(database, f"INSERT INTO users VALUES {good}")  # noqa: S608 - ours
     tree = recorded(tmp_path / "tree", [Rev("b2", sql("SELECT 1"))], {"b2": measured(fact)})
     plan = {"action": "plan"}
 
@@ -97,7 +98,7 @@ def test_a_plan_counts_the_rows_that_a_revision_refuses(
 
 
 def test_violations_are_counted_up_to_a_thousand(runner: Runner, database: Database, tmp_path: Path) -> None:
-    at_base(runner, tmp_path, database, "INSERT INTO users SELECT n FROM generate_series(1, 3000) AS n")
+    at_base(database, "INSERT INTO users SELECT n FROM generate_series(1, 3000) AS n")
     tree = recorded(tmp_path / "tree", [Rev("b2", sql("SELECT 1"))], {"b2": measured(NOT_NULL)})
 
     [entry] = runner.invoke(tree, {"action": "plan"}).payload["plan"]
@@ -108,7 +109,7 @@ def test_violations_are_counted_up_to_a_thousand(runner: Runner, database: Datab
 def test_a_table_is_shown_with_its_size_here_and_how_long_it_is_blocked(
     runner: Runner, database: Database, tmp_path: Path
 ) -> None:
-    at_base(runner, tmp_path, database, "INSERT INTO users SELECT n FROM generate_series(1, 3000) AS n")
+    at_base(database, "INSERT INTO users SELECT n FROM generate_series(1, 3000) AS n")
     with closing(database.connect()) as connection, connection.cursor() as cursor:
         connection.autocommit = True
         cursor.execute("ANALYZE users")
@@ -128,7 +129,7 @@ def test_a_table_is_shown_with_its_size_here_and_how_long_it_is_blocked(
 def test_a_check_of_objects_that_an_earlier_pending_revision_changes_has_no_result(
     runner: Runner, database: Database, tmp_path: Path
 ) -> None:
-    at_base(runner, tmp_path, database, "INSERT INTO users VALUES (1, NULL, NULL, NULL)")
+    at_base(database, "INSERT INTO users VALUES (1, NULL, NULL, NULL)")
     new = check("not_null", ["x"], "SELECT * FROM made WHERE x IS NULL", table="made")
     tree = recorded(
         tmp_path / "tree",
@@ -165,7 +166,7 @@ CASTS = check("type", ["age"], "SELECT * FROM users WHERE NOT pg_input_is_valid(
 def test_a_check_of_values_that_an_earlier_pending_revision_changes_has_no_result(
     runner: Runner, database: Database, tmp_path: Path, earlier: dict[str, Any], fact: dict[str, Any], *, depends: bool
 ) -> None:
-    at_base(runner, tmp_path, database, "INSERT INTO users VALUES (1, 'A', 1, '')", "CREATE DOMAIN years AS text")
+    at_base(database, "INSERT INTO users VALUES (1, 'A', 1, '')", "CREATE DOMAIN years AS text")
     revisions = [Rev("b2", sql("SELECT 1")), Rev("c3", sql("SELECT 1"))]
     facts = {"b2": measured(tables=[], **earlier), "c3": measured(fact)}
     tree = recorded(tmp_path / "tree", revisions, facts)
@@ -179,7 +180,7 @@ def test_a_check_of_values_that_an_earlier_pending_revision_changes_has_no_resul
 def test_changes_of_rows_that_no_check_covers_are_not_called_ok(
     runner: Runner, database: Database, tmp_path: Path
 ) -> None:
-    at_base(runner, tmp_path, database, "INSERT INTO users VALUES (1, 'a', NULL, NULL)")
+    at_base(database, "INSERT INTO users VALUES (1, 'a', NULL, NULL)")
     tree = recorded(tmp_path / "tree", [Rev("b2", sql("SELECT 1"))], {"b2": measured(NOT_NULL, unchecked=["users"])})
 
     [entry] = runner.invoke(tree, {"action": "plan"}).payload["plan"]
@@ -191,7 +192,7 @@ def test_changes_of_rows_that_no_check_covers_are_not_called_ok(
 
 
 def test_a_revision_that_nobody_recorded_has_no_preflight(runner: Runner, database: Database, tmp_path: Path) -> None:
-    at_base(runner, tmp_path, database)
+    at_base(database)
     tree = recorded(tmp_path / "tree", [Rev("b2", sql("SELECT 1"))], {})
     unrecorded = write_tree(tmp_path / "none", [BASE, Rev("b2", sql("SELECT 1"))])
 
@@ -203,7 +204,7 @@ def test_a_revision_that_nobody_recorded_has_no_preflight(runner: Runner, databa
 def test_a_query_that_takes_too_long_or_would_wait_is_timed_out(
     runner: Runner, database: Database, tmp_path: Path
 ) -> None:
-    at_base(runner, tmp_path, database)
+    at_base(database)
     slow = check("check", ["mail"], "SELECT pg_sleep(60)")
     tree = recorded(tmp_path / "tree", [Rev("b2", sql("SELECT 1"))], {"b2": measured(slow, NOT_NULL)})
 
@@ -218,7 +219,7 @@ def test_a_query_that_takes_too_long_or_would_wait_is_timed_out(
 
 
 def test_who_holds_a_table_now_is_a_blocker(runner: Runner, database: Database, tmp_path: Path) -> None:
-    at_base(runner, tmp_path, database, "INSERT INTO users VALUES (1, 'a', 1, '')")
+    at_base(database, "INSERT INTO users VALUES (1, 'a', 1, '')")
     tree = recorded(tmp_path / "tree", [Rev("b2", sql("SELECT 1"))], {"b2": measured()})
 
     with closing(database.connect()) as report, report.cursor() as cursor:
@@ -234,7 +235,7 @@ def test_who_holds_a_table_now_is_a_blocker(runner: Runner, database: Database, 
 
 def test_a_query_cannot_write(runner: Runner, database: Database, tmp_path: Path) -> None:
     writes = "CREATE FUNCTION grow() RETURNS int LANGUAGE sql AS $$ INSERT INTO users VALUES (9) RETURNING id $$"
-    at_base(runner, tmp_path, database, writes)
+    at_base(database, writes)
     hostile = check("check", ["id"], "SELECT public.grow()")
     tree = recorded(tmp_path / "tree", [Rev("b2", sql("SELECT 1"))], {"b2": measured(hostile)})
 
@@ -244,7 +245,7 @@ def test_a_query_cannot_write(runner: Runner, database: Database, tmp_path: Path
 
 
 def test_an_upgrade_warns_in_its_log_and_continues(runner: Runner, database: Database, tmp_path: Path) -> None:
-    at_base(runner, tmp_path, database, "INSERT INTO users VALUES (1, NULL, NULL, NULL)")
+    at_base(database, "INSERT INTO users VALUES (1, NULL, NULL, NULL)")
     revisions = [Rev("b2", sql("SELECT 1")), Rev("c3", sql("SELECT 1"))]
     tree = recorded(tmp_path / "tree", revisions, {"b2": measured(), "c3": measured(NOT_NULL)})
 
@@ -260,7 +261,7 @@ def test_an_upgrade_warns_in_its_log_and_continues(runner: Runner, database: Dat
 def test_an_enforced_preflight_refuses_before_anything_runs(
     runner: Runner, database: Database, tmp_path: Path, how: str
 ) -> None:
-    at_base(runner, tmp_path, database, "INSERT INTO users VALUES (1, NULL, NULL, NULL)")
+    at_base(database, "INSERT INTO users VALUES (1, NULL, NULL, NULL)")
     revisions = [Rev("b2", sql("CREATE TABLE made (id int)")), Rev("c3", sql("SELECT 1"))]
     tree = recorded(tmp_path / "tree", revisions, {"c3": measured(NOT_NULL)})
     event = {"preflight": "enforce"} if how == "event" else None
@@ -278,7 +279,7 @@ def test_an_enforced_preflight_refuses_before_anything_runs(
 def test_a_slow_env_py_leaves_its_share_of_the_time_to_an_enforced_preflight(
     runner: Runner, database: Database, tmp_path: Path
 ) -> None:
-    at_base(runner, tmp_path, database, "INSERT INTO users VALUES (1, NULL, NULL, NULL)")
+    at_base(database, "INSERT INTO users VALUES (1, NULL, NULL, NULL)")
     tree = recorded(tmp_path / "tree", [Rev("b2", sql("SELECT 1"))], {"b2": measured(NOT_NULL)})
     env_py = tree / "alembic" / "env.py"
     env_py.write_text(f"import time\ntime.sleep(8)\n{env_py.read_text()}")
@@ -292,7 +293,7 @@ def test_a_slow_env_py_leaves_its_share_of_the_time_to_an_enforced_preflight(
 def test_an_acknowledged_finding_acknowledges_its_counterpart(
     runner: Runner, database: Database, tmp_path: Path
 ) -> None:
-    at_base(runner, tmp_path, database, "INSERT INTO users VALUES (1, NULL, NULL, NULL)")
+    at_base(database, "INSERT INTO users VALUES (1, NULL, NULL, NULL)")
     finding = {"rule": "upgrade-depends-on-data", "severity": "warning", "message": "", "reason": "cleaned up before"}
     tree = recorded(tmp_path / "tree", [Rev("b2", sql("SELECT 1"))], {"b2": measured(NOT_NULL)}, b2=[finding])
 
@@ -303,7 +304,7 @@ def test_an_acknowledged_finding_acknowledges_its_counterpart(
 def test_a_finding_about_something_else_acknowledges_nothing(
     runner: Runner, database: Database, tmp_path: Path, rule: str
 ) -> None:
-    at_base(runner, tmp_path, database, "INSERT INTO users VALUES (1, NULL, NULL, NULL)")
+    at_base(database, "INSERT INTO users VALUES (1, NULL, NULL, NULL)")
     finding = {"rule": rule, "severity": "error", "message": "", "reason": "nobody works at night"}
     tree = recorded(tmp_path / "tree", [Rev("b2", sql("SELECT 1"))], {"b2": measured(NOT_NULL)}, b2=[finding])
 
@@ -311,7 +312,7 @@ def test_a_finding_about_something_else_acknowledges_nothing(
 
 
 def test_an_acknowledged_block_is_allowed(runner: Runner, database: Database, tmp_path: Path) -> None:
-    at_base(runner, tmp_path, database)
+    at_base(database)
     finding = {"rule": "scan-while-locked", "severity": "error", "message": "", "reason": "nobody works at night"}
     facts = {"b2": measured()}
     bare = recorded(tmp_path / "bare", [Rev("b2", sql("SELECT 1"))], facts)
@@ -331,7 +332,7 @@ def test_an_acknowledged_block_is_allowed(runner: Runner, database: Database, tm
 def test_rows_of_a_referenced_table_that_the_revision_adds_are_not_missed(
     runner: Runner, database: Database, tmp_path: Path
 ) -> None:
-    at_base(runner, tmp_path, database, "INSERT INTO users VALUES (1, NULL, 7, NULL)")
+    at_base(database, "INSERT INTO users VALUES (1, NULL, 7, NULL)")
     foreign = {**FOREIGN, "reads": ["users", "bosses"]}
     revisions = [Rev("b2", sql("SELECT 1")), Rev("c3", sql("SELECT 1"))]
     facts = {"b2": measured(tables=[], changes=["bosses"]), "c3": measured(foreign)}
@@ -345,7 +346,7 @@ def test_rows_of_a_referenced_table_that_the_revision_adds_are_not_missed(
 def test_a_large_table_is_sampled_unless_the_preflight_is_enforced(
     runner: Runner, database: Database, tmp_path: Path
 ) -> None:
-    at_base(runner, tmp_path, database, "INSERT INTO users SELECT n, 'a' FROM generate_series(1, 3000) AS n")
+    at_base(database, "INSERT INTO users SELECT n, 'a' FROM generate_series(1, 3000) AS n")
     tree = recorded(tmp_path / "tree", [Rev("b2", sql("SELECT 1"))], {"b2": measured(NOT_NULL, UNIQUE, FOREIGN)})
     plan = {"action": "plan"}
 
@@ -360,7 +361,7 @@ def test_a_large_table_is_sampled_unless_the_preflight_is_enforced(
 
 def test_rows_that_a_policy_hides_are_not_taken_for_none(runner: Runner, database: Database, tmp_path: Path) -> None:
     hidden = ["ALTER TABLE users ENABLE ROW LEVEL SECURITY", "ALTER TABLE users FORCE ROW LEVEL SECURITY"]
-    at_base(runner, tmp_path, database, "INSERT INTO users VALUES (1, NULL, NULL, NULL)", *hidden)
+    at_base(database, "INSERT INTO users VALUES (1, NULL, NULL, NULL)", *hidden)
     tree = recorded(tmp_path / "tree", [Rev("b2", sql("SELECT 1"))], {"b2": measured(NOT_NULL)})
 
     [entry] = runner.invoke(tree, {"action": "plan"}).payload["plan"]
@@ -369,7 +370,7 @@ def test_rows_that_a_policy_hides_are_not_taken_for_none(runner: Runner, databas
 
 
 def test_the_log_has_the_estimate_beside_the_real_time(runner: Runner, database: Database, tmp_path: Path) -> None:
-    at_base(runner, tmp_path, database, "INSERT INTO users SELECT n FROM generate_series(1, 3000) AS n")
+    at_base(database, "INSERT INTO users SELECT n FROM generate_series(1, 3000) AS n")
     scan = [{"table": "users", "kind": "scan", "share": 1.0}]
     revisions = [Rev("b2", sql("SELECT 1")), Rev("c3", sql("SELECT 1"))]
     tree = recorded(tmp_path / "tree", revisions, {"b2": measured(work=scan)})
@@ -384,7 +385,7 @@ def test_the_log_has_the_estimate_beside_the_real_time(runner: Runner, database:
 def test_a_preflight_has_no_session_of_its_own(
     runner: Runner, database: Database, tmp_path: Path, postgres_server: Server
 ) -> None:
-    at_base(runner, tmp_path, database, "INSERT INTO users VALUES (1, 'a', NULL, NULL)")
+    at_base(database, "INSERT INTO users VALUES (1, 'a', NULL, NULL)")
     tree = recorded(tmp_path / "tree", [Rev("b2", sql("SELECT 1"))], {"b2": measured(NOT_NULL)})
     # That of the function, and that of env.py.
     administer(postgres_server, f'ALTER ROLE "{database.user}" CONNECTION LIMIT 2')
@@ -405,7 +406,7 @@ def test_with_nothing_pending_there_is_no_query(runner: Runner, database: Databa
 def test_a_table_that_a_tenant_does_not_have_yet_is_not_looked_for_in_public(
     runner: Runner, database: Database, tmp_path: Path
 ) -> None:
-    at_base(runner, tmp_path, database, "INSERT INTO users VALUES (1, NULL, NULL, NULL)", "CREATE SCHEMA tenant")
+    at_base(database, "INSERT INTO users VALUES (1, NULL, NULL, NULL)", "CREATE SCHEMA tenant")
     makes = measured(tables=[], schema={"changed": {"table users": "of the tenant"}})
     tree = recorded(tmp_path / "tree", [Rev("b2", sql("SELECT 1"))], {"a1": makes, "b2": measured(NOT_NULL)})
 
@@ -419,7 +420,7 @@ def test_a_table_that_a_tenant_does_not_have_yet_is_not_looked_for_in_public(
 def test_rows_may_be_others_after_a_pending_revision_that_nobody_recorded(
     runner: Runner, database: Database, tmp_path: Path
 ) -> None:
-    at_base(runner, tmp_path, database, "INSERT INTO users VALUES (1, 'a', NULL, NULL)")
+    at_base(database, "INSERT INTO users VALUES (1, 'a', NULL, NULL)")
     revisions = [Rev("b2", sql("UPDATE users SET mail = NULL")), Rev("c3", sql("SELECT 1"))]
     tree = recorded(tmp_path / "tree", revisions, {"c3": measured(NOT_NULL)})
 
