@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from psycopg2.extensions import connection
 
 _PREFIX = "review_"
+_ADDRESS = "postgresql://USER:PASSWORD@HOST:PORT/DATABASE"
 
 # Longer than any statement on a few hundred rows takes, shorter than the time that a whole pass has.
 _STATEMENT_TIMEOUT_S = 45
@@ -66,16 +67,22 @@ def given(root: Path, url: str) -> Iterator[postgres.Server]:
     """Yield a server of the user's own. The review makes its own databases on it, and changes no other.
 
     Raises:
-        ReviewError: the address is not one, or its role cannot make databases there.
+        ReviewError: the address is not one, or its role cannot make databases there or insert rows without triggers.
     """
     try:
         found = parse_dsn(re.sub(r"^postgres(ql)?\+\w+://", "postgresql://", url))
-    except psycopg2.ProgrammingError as error:
-        raise ReviewError(f"--database-url is no address of PostgreSQL: {' '.join(str(error).split())}") from None
+        port = int(found.get("port", 5432))
+    except (psycopg2.ProgrammingError, ValueError):
+        found, port = {}, 0
+    # An @ in the host: a part of a password that is not encoded. No message has the address, nor a part of it.
+    if not found or "@" in found.get("host", ""):
+        raise ReviewError(
+            f"--database-url is no address of PostgreSQL: {_ADDRESS}; in a password, write @ as %40, / as %2F and"
+            " other special characters likewise"
+        )
     missing = [name for name in ("host", "user") if name not in found]
     if missing:
-        raise ReviewError(f"--database-url has no {missing[0]}: postgresql://USER:PASSWORD@HOST:PORT/DATABASE")
-    port = int(found.get("port", 5432))
+        raise ReviewError(f"--database-url has no {missing[0]}: {_ADDRESS}")
     identity = hashlib.sha256(f"{found['host']} {port}".encode()).hexdigest()[:12]
     server = postgres.Server(
         host=found["host"],
@@ -101,6 +108,13 @@ def _check(server: postgres.Server, database: str) -> None:
                     f"{server.user} may not create databases on {where}; the review makes one of its own beside"
                     f" {database}: ALTER ROLE {server.user} CREATEDB"
                 )
+            # Rows are inserted without the triggers of the backend.
+            cursor.execute("SET session_replication_role = replica")
+    except psycopg2.errors.InsufficientPrivilege:
+        raise ReviewError(
+            f"{server.user} may not set session_replication_role on {where}, so the review cannot insert rows:"
+            f" GRANT SET ON PARAMETER session_replication_role TO {server.user} (before PostgreSQL 15, use a superuser)"
+        ) from None
     except psycopg2.OperationalError as error:
         raise ReviewError(f"{where} of --database-url does not answer: {' '.join(str(error).split())}") from None
 

@@ -324,7 +324,7 @@ def test_a_revision_may_keep_state_of_one_run_in_its_module(tmp_path: Path, post
     assert seen.upgrade_again.failure is None
 
 
-def test_a_server_of_the_users_own_needs_a_role_that_makes_databases_and_no_more(
+def test_a_server_of_the_users_own_needs_a_role_that_makes_databases_and_puts_rows_in_them(
     tmp_path: Path, postgres_server: Server
 ) -> None:
     role = f"review_role_{secrets.token_hex(4)}"
@@ -337,6 +337,9 @@ def test_a_server_of_the_users_own_needs_a_role_that_makes_databases_and_no_more
             pass
         with closing(postgres_server.connect()) as opened, opened.cursor() as cursor:
             cursor.execute(f"ALTER ROLE {role} CREATEDB")
+            with pytest.raises(ReviewError, match="GRANT SET ON PARAMETER"), server.given(ROOT, url):
+                pass
+            cursor.execute(f"GRANT SET ON PARAMETER session_replication_role TO {role}")
         folder = write_tree(tmp_path / "backend", [PEOPLE])
         with reviewing(folder, where=Where(url=url), rows=5) as session:
             assert session.observe("people").upgrade.failure is None
@@ -347,7 +350,7 @@ def test_a_server_of_the_users_own_needs_a_role_that_makes_databases_and_no_more
             assert cursor.fetchone() == (0,), "the review drops what it made"
     finally:
         with closing(postgres_server.connect()) as opened, opened.cursor() as cursor:
-            cursor.execute(f"DROP ROLE {role}")
+            cursor.execute(f"DROP OWNED BY {role}; DROP ROLE {role}")
 
 
 @pytest.mark.parametrize(
@@ -357,11 +360,17 @@ def test_a_server_of_the_users_own_needs_a_role_that_makes_databases_and_no_more
         ("postgresql://postgres@/x", "has no host"),
         ("postgresql://127.0.0.1/x", "has no user"),
         ("postgresql://someone@127.0.0.1:1/x", "127.0.0.1:1 of --database-url does not answer"),
+        # A password as it is, not percent-encoded.
+        ("postgresql://someone:hidden@hidden@127.0.0.1:1/x", "is no address of PostgreSQL"),
+        ("postgresql://someone:hidden@hidden:hidden/w@127.0.0.1:1/x", "is no address of PostgreSQL"),
+        ("postgresql://someone:hidden@127.0.0.1:port/x", "is no address of PostgreSQL"),
+        ("mysql://someone:hidden@127.0.0.1:1/x", "is no address of PostgreSQL"),
     ],
 )
 def test_an_address_that_leads_nowhere_is_refused(url: str, words: str) -> None:
-    with pytest.raises(ReviewError, match=words), server.given(ROOT, url):
+    with pytest.raises(ReviewError, match=words) as raised, server.given(ROOT, url):
         pass
+    assert "hidden" not in str(raised.value)
 
 
 def test_without_a_stage_env_py_gets_what_all_stages_agree_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
