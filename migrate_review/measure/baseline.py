@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 # The file is also found in the folder of alembic.ini.
 FILE = "baseline.sql"
+_MAKE = "pg_dump --schema-only --no-owner --no-privileges"
 
 _COPY = re.compile(r"COPY .* FROM stdin;", re.IGNORECASE)
 
@@ -32,7 +33,7 @@ def load(database: Database, file: Path) -> None:
     try:
         text = file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise ReviewError(f"the baseline {file} cannot be read: {error}") from None
+        raise ReviewError(f"the baseline {file} cannot be read: {error}. It must be SQL text: {_MAKE}") from None
     with closing(database.connect()) as opened, opened.cursor() as cursor:
         try:
             for statements, rows in _parts(text):
@@ -42,10 +43,7 @@ def load(database: Database, file: Path) -> None:
                     cursor.copy_expert(statements, io.StringIO(rows))
         except psycopg2.Error as error:
             message = " ".join((error.diag.message_primary or str(error)).split())
-            raise ReviewError(
-                f"the baseline {file} cannot be loaded: {message}. Make it with pg_dump --schema-only --no-owner"
-                " --no-privileges"
-            ) from None
+            raise ReviewError(f"the baseline {file} cannot be loaded: {message}. Make it with {_MAKE}") from None
 
 
 def _parts(text: str) -> Iterator[tuple[str, str | None]]:

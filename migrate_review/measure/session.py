@@ -212,7 +212,15 @@ class Session:
         tree = loaded(found)
         sources = [dump, *(each.source() for each in tree.revisions.values())]
         self._roles = self._created_roles(sources, there, drop=not begins)
-        given = tree.with_ancestors(self._connections.versions()) if begins else None
+        given = None
+        if begins:
+            versions = self._connections.versions()
+            if unknown := sorted(versions - tree.revisions.keys()):
+                raise ReviewError(
+                    f"the baseline {file} is at {', '.join(unknown)}, which is no revision of this tree; make it from a"
+                    " database that this tree migrates"
+                )
+            given = tree.with_ancestors(versions)
         self._position = Position(
             self._admin,
             self.database,

@@ -439,3 +439,15 @@ def test_a_revision_that_refuses_rows_is_measured_with_others_in_a_large_schema(
 
     # Its tables have other ids in the second database, in which the first rows are replaced.
     assert rules(by_id["unique"]).keys() >= {"upgrade-depends-on-data", "disallowed-unique-constraint"}
+
+
+def test_a_baseline_of_another_tree_is_refused(tmp_path: Path, postgres_server: Server) -> None:
+    folder = write_tree(tmp_path / "backend", [PEOPLE])
+    (folder / "baseline.sql").write_text(
+        "CREATE TABLE alembic_version (version_num varchar(32));\nINSERT INTO alembic_version VALUES ('elsewhere');\n"
+    )
+    with (
+        pytest.raises(ReviewError, match=r"baseline\.sql is at elsewhere, which is no revision of this tree"),
+        reviewing(folder, on=postgres_server),
+    ):
+        pass
