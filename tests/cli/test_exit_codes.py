@@ -599,5 +599,6 @@ def test_a_command_that_is_suggested_exists_and_fits_a_line(words: str, capsys: 
     arguments = [*words.split(), "--stage", "production"]
     # An option that does not exist is refused before the help is shown.
     typer.main.get_command(app).main([*arguments, "--help"], prog_name="migrate", standalone_mode=False)
-    assert f"Usage: migrate {words.partition(' --')[0].partition(' x')[0]}" in capsys.readouterr().out
+    command = re.split(" (?:--|x|head)", words)[0]
+    assert f"Usage: migrate {command}" in capsys.readouterr().out
     assert len(shlex.join(["migrate", *arguments])) <= 80
