@@ -127,9 +127,8 @@ def running(directory: Path) -> Emulator | None:
 
 def _launch(root: Path, program: Path, directory: Path, preferred: int | None) -> Emulator:
     process = _process(directory)
-    shutil.rmtree(
-        directory / "tmp", ignore_errors=True
-    )  # The emulator unpacks every version of a function's code there.
+    # The emulator unpacks every version of a function's code there.
+    shutil.rmtree(directory / "tmp", ignore_errors=True)
     for _ in range(_PORT_ATTEMPTS):
         record = _Record(ports.choose(preferred), secrets.token_hex(16), f"LOCAL{secrets.token_hex(20)}")
         files.write_private(directory / "emulator.json", json.dumps(asdict(record)))
