@@ -181,14 +181,10 @@ execution-policy: $(TOOLS) ## Print the policies for deploying one stage only: m
 test: $(DEV) $(CLOUD) $(BENCH) ## Run every test, with the end-to-end tests
 	@python -m pytest -n auto --dist loadgroup
 
-STRESS := any_event backfill benchmarks blockers busy_tables concurrency deadline kills looking network_faults \
-	resuming rotation schema_fingerprint search_path server_states serving several_version_tables stranger \
-	tls_of_env_py transaction_local
-
 .PHONY: stress
-stress: $(DEV) $(CLOUD) ## Run the tests of concurrency, kills, faults and deadlines in full size, and print their figures
-	@python -m pytest --stress --timeout=3600 $(STRESS:%=tests/integration/test_%.py) \
-		tests/integration/checkpoint tests/unit/test_contract.py tests/unit/test_targets.py tests/e2e/test_compose.py tests/e2e/test_distribution.py tests/e2e/rollout/test_targets.py tests/review/test_corpus.py
+stress: $(DEV) $(CLOUD) $(BENCH) ## Run the cases that make test leaves out, then repeated tests in full size with their figures
+	@python -m pytest -n auto --dist loadgroup --stress --timeout=3600 -m "stress and not sized"
+	@python -m pytest --stress --timeout=3600 -m sized
 
 OLDER := review/test_facts integration/test_preflight integration/test_drift integration/test_blockers integration/test_adoption \
 	integration/test_search_path

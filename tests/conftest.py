@@ -51,6 +51,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if memory := testing.memory():
         os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(memory))
     config.addinivalue_line("markers", "stress: one more of a kind, for --stress only")
+    config.addinivalue_line("markers", "sized: repeats what it does, with --stress more often; set by its fixtures")
     # A machine that is busy is no failure.
     settings.register_profile("untimed", deadline=None)
     settings.load_profile("untimed")
@@ -67,11 +68,13 @@ def pytest_xdist_auto_num_workers() -> Generator[None, int, int]:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Deselect the tests that only `make stress` runs."""
+    """Mark the tests that repeat or measure something, and deselect the ones that only `make stress` runs."""
+    for item in items:
+        if {"rounds", "figure"} & {*getattr(item, "fixturenames", ())}:
+            item.add_marker("sized")
     if not config.getoption("stress"):
-        left_out = [item for item in items if item.get_closest_marker("stress")]
-        config.hook.pytest_deselected(items=left_out)
-        items[:] = [item for item in items if item not in left_out]
+        config.hook.pytest_deselected(items=[item for item in items if item.get_closest_marker("stress")])
+        items[:] = [item for item in items if not item.get_closest_marker("stress")]
 
 
 def pytest_collection_finish() -> None:

@@ -32,7 +32,7 @@ from tests.support.trees import Rev, sql, write_revision
 from tests.support.waiting import eventually
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
 
     from localcloud.postgres import Database
@@ -417,10 +417,10 @@ def project(tmp_path: Path) -> Iterator[Project]:
 
 @pytest.mark.timeout(1800)
 def test_docker_a_start_and_the_alembic_command_at_once_both_end_at_head(
-    project: Project, request: pytest.FixtureRequest
+    project: Project, rounds: Callable[[int, int], int]
 ) -> None:
     project("build")
-    for _ in range(20 if request.config.getoption("stress") else 1):
+    for _ in range(rounds(1, 20)):
         project("up", "-d")
         project.alembic("upgrade", "head")
         project("down", "--volumes")

@@ -13,6 +13,7 @@ from tests.support.bystander import administer
 from tests.support.env_py.backend import Backend, online, package_with
 from tests.support.fingerprint import fingerprint
 from tests.support.functions import RUNTIME
+from tests.support.samples import sampled
 from tests.support.trees import Rev, sql
 
 if TYPE_CHECKING:
@@ -293,7 +294,7 @@ else:
 
 @pytest.mark.parametrize(
     "driver",
-    ["postgresql+asyncpg", *(pytest.param(f"postgresql+{each}", marks=pytest.mark.stress) for each in OTHERS)],
+    sampled(["postgresql+asyncpg", *(f"postgresql+{each}" for each in OTHERS)], {"postgresql+asyncpg"}),
 )
 def test_other_drivers_are_held_too(backend: Backend, postgres_server: Server, database: Database, driver: str) -> None:
     backend.put(online(OTHER_DRIVERS.replace("DRIVER", repr(driver))))

@@ -8,6 +8,7 @@ import pytest
 
 from tests.support.env_py.backend import Backend, online
 from tests.support.plain_alembic import alembic, snapshot
+from tests.support.samples import sampled
 from tests.support.trees import Rev, sql
 
 if TYPE_CHECKING:
@@ -79,9 +80,7 @@ def put(backend: Backend, how: str) -> None:
     backend.put(revisions=[MAKES_T, Rev("r2", body), Rev("r3", sql("CREATE TABLE u (id int)"))])
 
 
-@pytest.mark.parametrize(
-    "how", [how if how in SAMPLE else pytest.param(how, marks=pytest.mark.stress) for how in ROLLS_BACK]
-)
+@pytest.mark.parametrize("how", sampled(ROLLS_BACK, SAMPLE))
 def test_a_revision_that_rolls_back_fails(backend: Backend, how: str) -> None:
     put(backend, how)
     assert alembic(backend.folder, backend.database, "upgrade", "head").returncode != 0

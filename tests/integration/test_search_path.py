@@ -13,6 +13,7 @@ import pytest
 from lambda_migrate.database.common import LOCK_CLASS
 from tests.support.bystander import administer, execute, query
 from tests.support.planted import calls, calls_of_ours, plant
+from tests.support.samples import sampled_by_name
 from tests.support.trees import ENV_PY, Rev, sql, write_tree
 
 if TYPE_CHECKING:
@@ -122,13 +123,7 @@ ATTACKS = {
     "owns the database": Attack("SELECT", owns_database=True),
     "sets the search_path": Attack("SELECT", owns_database=True, path="public, pg_catalog"),
 }
-each_attack = pytest.mark.parametrize(
-    "attack",
-    [
-        pytest.param(attack, id=name, marks=() if name in SAMPLE else pytest.mark.stress)
-        for name, attack in ATTACKS.items()
-    ],
-)
+each_attack = pytest.mark.parametrize("attack", sampled_by_name(ATTACKS, SAMPLE))
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ import pytest
 
 from tests.support.env_py.backend import Backend, online
 from tests.support.plain_alembic import alembic, snapshot
+from tests.support.samples import sampled
 from tests.support.trees import Rev, sql
 from tests.support.waiting import eventually
 
@@ -72,8 +73,7 @@ WAYS = {
     "local path": LOCAL_PATH,
 }
 SAMPLE = {"schemas", "path", "local path"}
-# The others are for make stress.
-SAMPLED = [way if way in SAMPLE else pytest.param(way, marks=pytest.mark.stress) for way in WAYS]
+SAMPLED = sampled(WAYS, SAMPLE)
 REVISIONS = [Rev(f"r{n}", sql(f"CREATE TABLE t{n} (id int)"), sql(f"DROP TABLE t{n}")) for n in (1, 2, 3)]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -10,10 +10,11 @@ from infra.package.layout import BACKEND_LIBRARIES
 from tests.support.bystander import administer, execute
 from tests.support.env_py.backend import Backend, online, package_with
 from tests.support.plain_alembic import alembic, snapshot
+from tests.support.samples import sampled
 from tests.support.trees import Rev, sql
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
 
     from localcloud.postgres import Database, Server
@@ -229,11 +230,6 @@ FAILS: dict[str, tuple[str, list[str] | None]] = {
 SAMPLE = {"a schema_translate_map", "a role in do_connect", "a session that rolls back"}
 
 
-def cases(of: Iterable[str]) -> list[Any]:
-    """Names as parameters; all but the sample are for `make stress`."""
-    return [what if what in SAMPLE else pytest.param(what, marks=pytest.mark.stress) for what in of]
-
-
 @pytest.fixture(scope="session")
 def package(package: Path, shared_run: Path) -> Path:
     """The package with the drivers that the reference backend does not need."""
@@ -262,7 +258,7 @@ def backend(runner: Runner, database: Database, tmp_path: Path) -> Backend:
     return Backend(runner, database, tmp_path)
 
 
-@pytest.mark.parametrize("what", cases(SAME))
+@pytest.mark.parametrize("what", sampled(SAME, SAMPLE))
 def test_a_backend_ends_where_it_ends_under_alembic(
     backend: Backend, postgres_server: Server, role: str, what: str
 ) -> None:
@@ -282,7 +278,7 @@ def test_a_backend_ends_where_it_ends_under_alembic(
     assert answer.payload["up_to_date"] is True
 
 
-@pytest.mark.parametrize("what", cases(FAILS))
+@pytest.mark.parametrize("what", sampled(FAILS, SAMPLE))
 def test_a_backend_that_alembic_does_not_migrate_is_no_success(
     backend: Backend, postgres_server: Server, role: str, what: str
 ) -> None:

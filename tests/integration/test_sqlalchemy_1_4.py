@@ -10,6 +10,7 @@ import pytest
 from infra.package.layout import BACKEND_LIBRARIES
 from tests.support.env_py.backend import ABC, Backend, online, package_with
 from tests.support.plain_alembic import alembic, snapshot
+from tests.support.samples import sampled
 from tests.support.trees import Rev, sql
 
 if TYPE_CHECKING:
@@ -168,9 +169,7 @@ def as_alembic(
     assert snapshot(backend.database) == expected[1]
 
 
-@pytest.mark.parametrize(
-    "form", [each if each in SAMPLE else pytest.param(each, marks=pytest.mark.stress) for each in ALL]
-)
+@pytest.mark.parametrize("form", sampled(ALL, SAMPLE))
 def test_any_env_py_ends_as_under_alembic(
     backend: Backend, plain: Callable[..., subprocess.CompletedProcess[str]], form: str
 ) -> None:
@@ -178,7 +177,7 @@ def test_any_env_py_ends_as_under_alembic(
     as_alembic(backend, plain, env_py, REVISIONS)
 
 
-@pytest.mark.parametrize("form", ["legacy", pytest.param("future", marks=pytest.mark.stress)])
+@pytest.mark.parametrize("form", sampled(["legacy", "future"], {"legacy"}))
 def test_an_autocommit_block(
     backend: Backend, plain: Callable[..., subprocess.CompletedProcess[str]], form: str
 ) -> None:

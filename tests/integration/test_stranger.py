@@ -13,6 +13,7 @@ from uv import find_uv_bin
 
 from tests.support.bystander import query
 from tests.support.checkout import ROOT
+from tests.support.samples import sampled
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -130,9 +131,7 @@ def lock(folder: Path, tool: str) -> None:
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize(
-    "tool", ["uv", *(pytest.param(each, marks=pytest.mark.stress) for each in ("poetry", "pip-tools"))]
-)
+@pytest.mark.parametrize("tool", sampled(["uv", "poetry", "pip-tools"], {"uv"}))
 def test_a_strangers_project_is_packaged_and_migrated(
     tmp_path: Path, database: Database, runner: Runner, tool: str
 ) -> None:

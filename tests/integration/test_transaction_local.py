@@ -9,6 +9,7 @@ import pytest
 from tests.support.bystander import administer, execute, query
 from tests.support.env_py.backend import Backend, online
 from tests.support.plain_alembic import alembic, snapshot
+from tests.support.samples import sampled
 from tests.support.trees import Rev, write_tree
 
 if TYPE_CHECKING:
@@ -147,9 +148,7 @@ def as_alembic(backend: Backend, env_py: str, revisions: list[Rev], role: str) -
 
 
 class TestUpgrade:
-    @pytest.mark.parametrize(
-        "way", [way if way in SAMPLE else pytest.param(way, marks=pytest.mark.stress) for way in WAYS]
-    )
+    @pytest.mark.parametrize("way", sampled(WAYS, SAMPLE))
     def test_each_revision_finds_what_it_finds_under_alembic(self, backend: Backend, role: str, way: str) -> None:
         as_alembic(backend, WAYS[way], REVISIONS, role)
 
