@@ -193,9 +193,8 @@ def _without_debug_information(library: bytes) -> bytes:
         end = max(end, offset + length)
     cut = bytearray(library[:end])
     struct.pack_into("<Q", cut, 0x28, 0)  # where the table of sections was
-    struct.pack_into(
-        "<3H", cut, 0x3A, 0, 0, 0
-    )  # the size and number of its rows, and the index of the row with their names
+    # The size and number of its rows, and the index of the row with their names.
+    struct.pack_into("<3H", cut, 0x3A, 0, 0, 0)
     return bytes(cut)
 
 

@@ -179,11 +179,7 @@ class Looking:
     def _hold_psycopg2(self, psycopg2: Any, extensions: Any) -> None:  # noqa: ANN401 - modules
         looking = self
 
-        class Connection(_ends_of(looking), extensions.connection):  # type: ignore[misc, no-any-unimported]
-            def cursor(self, *args: Any, **options: Any) -> Any:  # noqa: ANN401
-                looking.hold(self)
-                return super().cursor(*args, **options)
-
+        class Connection(_held_by(looking), extensions.connection):  # type: ignore[misc, no-any-unimported]
             @property
             def autocommit(self) -> bool:
                 return looking.session(self).autocommit
@@ -216,16 +212,12 @@ class Looking:
     def _hold_psycopg(self, psycopg: Any) -> None:  # noqa: ANN401 - a module
         looking = self
 
-        class Connection(_ends_of(looking), psycopg.Connection):  # type: ignore[misc, no-any-unimported]
+        class Connection(_held_by(looking), psycopg.Connection):  # type: ignore[misc, no-any-unimported]
             @classmethod
             def connect(cls, *args: Any, autocommit: bool = False, **options: Any) -> Any:  # noqa: ANN401
                 connection = super().connect(*args, **options)
                 looking.session(connection).autocommit = autocommit
                 return connection
-
-            def cursor(self, *args: Any, **options: Any) -> Any:  # noqa: ANN401
-                looking.hold(self)
-                return super().cursor(*args, **options)
 
             def set_autocommit(self, value: bool) -> None:  # noqa: FBT001 - as in the class above
                 looking.set_autocommit(self, value)
@@ -235,13 +227,9 @@ class Looking:
     def _hold_pg8000(self, pg8000: Any) -> None:  # noqa: ANN401 - a module
         looking = self
 
-        class Connection(_ends_of(looking), pg8000.Connection):  # type: ignore[misc, no-any-unimported]
+        class Connection(_held_by(looking), pg8000.Connection):  # type: ignore[misc, no-any-unimported]
             # The driver itself begins transactions only without autocommit.
             autocommit = property(lambda _: False, looking.set_autocommit)
-
-            def cursor(self) -> Any:  # noqa: ANN401
-                looking.hold(self)
-                return super().cursor()
 
         pg8000.Connection = Connection
 
@@ -448,10 +436,14 @@ class Looking:
             _run(driver, _TO_SAVEPOINT)
 
 
-def _ends_of(looking: Looking) -> Any:  # noqa: ANN401 - a base class
-    """Return a class with the methods of a driver's connection that end a transaction, also in two phases."""
+def _held_by(looking: Looking) -> Any:  # noqa: ANN401 - a base class
+    """Return a class with the methods of a driver's connection that begin or end a transaction, also in two phases."""
 
-    class Ends:
+    class Held:
+        def cursor(self, *args: Any, **options: Any) -> Any:  # noqa: ANN401
+            looking.hold(self)
+            return super().cursor(*args, **options)  # type: ignore[misc]
+
         def commit(self) -> None:
             looking.commit(self)
 
@@ -470,7 +462,7 @@ def _ends_of(looking: Looking) -> Any:  # noqa: ANN401 - a base class
         def tpc_rollback(self, _: object = None) -> None:
             looking.rollback(self)
 
-    return Ends
+    return Held
 
 
 def _make_asyncpg_read_only() -> None:
