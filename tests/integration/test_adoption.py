@@ -10,6 +10,7 @@ import pytest
 
 from lambda_migrate.database.schema import fingerprint, read_schema
 from tests.support.bystander import execute, query
+from tests.support.samples import sampled
 from tests.support.trees import ENV_PY, Rev, sql, write_tree
 
 if TYPE_CHECKING:
@@ -62,17 +63,19 @@ def stamp(revision: str) -> dict[str, Any]:
     return {"action": "stamp", "revision": revision, "verify": True}
 
 
-@pytest.mark.parametrize("revision", ["head", "b2"])
+@pytest.mark.parametrize("revision", sampled(["head", "b2"], {"head"}))
 def test_a_database_with_the_recorded_schema_is_adopted_without_allow_downgrade(
     runner: Runner, tmp_path: Path, database: Database, revision: str
 ) -> None:
     tree = write_tree(tmp_path / "tree", REVISIONS)
     record(tree, database, FIRST, SECOND)
 
-    result = runner.invoke(tree, stamp(revision)).payload
+    function = runner.start(tree)
+
+    result = function.invoke(stamp(revision)).payload
 
     assert (result["revision"], result["up_to_date"], result["verified"]) == ("b2", True, "fingerprint")
-    assert runner.invoke(tree).payload["applied"] == []
+    assert function.invoke().payload["applied"] == []
 
 
 def test_a_database_at_an_earlier_revision_is_adopted_there_and_upgraded(
@@ -82,19 +85,21 @@ def test_a_database_at_an_earlier_revision_is_adopted_there_and_upgraded(
     record(tree, database, FIRST, SECOND)
     execute(database, "DROP INDEX notes")
 
-    upgrade = runner.invoke(tree)
+    function = runner.start(tree)
+
+    upgrade = function.invoke()
     assert (upgrade.error_type, upgrade.message.endswith("; the database is at base")) == ("MigrationFailed", True)
     assert 'relation "orders" already exists (if these objects were made without Alembic' in upgrade.message
     assert "`migrate stamp REVISION --verify` (docs/adopting.md)" in upgrade.message
-    assert runner.invoke(tree, stamp("a1")).payload["revision"] == "a1"
-    assert [each["revision"] for each in runner.invoke(tree).payload["applied"]] == ["b2"]
+    assert function.invoke(stamp("a1")).payload["revision"] == "a1"
+    assert [each["revision"] for each in function.invoke().payload["applied"]] == ["b2"]
 
 
 @pytest.mark.parametrize(
     "change,difference",
     [
         ("DROP INDEX notes", "index notes on orders is missing"),
-        ("CREATE TABLE more (id integer)", "table more is not in the tree"),
+        pytest.param("CREATE TABLE more (id integer)", "table more is not in the tree", marks=pytest.mark.stress),
         ("ALTER TABLE orders ALTER note SET NOT NULL", "column orders.note is defined otherwise"),
     ],
 )
@@ -117,10 +122,11 @@ def test_a_difference_is_seen_also_where_not_all_revisions_were_recorded(
 ) -> None:
     tree = write_tree(tmp_path / "tree", REVISIONS)
     record(tree, database, FIRST, SECOND, only=("b2",))
-    assert runner.invoke(tree, stamp("b2")).payload["verified"] == "fingerprint"
+    function = runner.start(tree)
+    assert function.invoke(stamp("b2")).payload["verified"] == "fingerprint"
     execute(database, "DROP TABLE alembic_version", "ALTER TABLE orders ADD more integer")
 
-    answer = runner.invoke(tree, stamp("b2"))
+    answer = function.invoke(stamp("b2"))
 
     assert answer.error_type == "DriftDetected"
     assert not is_stamped(database)
@@ -130,12 +136,14 @@ def test_where_nothing_is_recorded_the_models_are_compared(runner: Runner, tmp_p
     tree = write_tree(tmp_path / "tree", REVISIONS, env_py=MODELS)
     execute(database, FIRST)
 
-    refused = runner.invoke(tree, stamp("head"))
+    function = runner.start(tree)
+
+    refused = function.invoke(stamp("head"))
     assert (refused.error_type, is_stamped(database)) == ("DriftDetected", False)
     assert "notes" in refused.message
 
     execute(database, SECOND)
-    adopted = runner.invoke(tree, stamp("head")).payload
+    adopted = function.invoke(stamp("head")).payload
     assert (adopted["revision"], adopted["verified"]) == ("b2", "models")
 
 
@@ -150,7 +158,7 @@ def test_the_models_show_nothing_of_an_earlier_revision(runner: Runner, tmp_path
     assert not is_stamped(database)
 
 
-@pytest.mark.parametrize("revision", ["base", "nowhere"])
+@pytest.mark.parametrize("revision", sampled(["base", "nowhere"], {"nowhere"}))
 def test_a_revision_that_the_package_lacks_cannot_be_verified(
     runner: Runner, tmp_path: Path, database: Database, revision: str
 ) -> None:

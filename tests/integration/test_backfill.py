@@ -28,6 +28,7 @@ from infra.package.layout import read_layout
 from tests.support.bystander import execute, query
 from tests.support.checkout import ROOT
 from tests.support.processes import killing
+from tests.support.samples import sampled_by_name
 from tests.support.trees import Rev, sql, write_tree
 from tests.support.waiting import eventually
 
@@ -130,7 +131,7 @@ def test_a_kill_at_any_moment_leaves_a_run_that_the_next_one_finishes(
     tree = write_backfill(tmp_path / "tree", call(batch_size=25, pause=0.002), rows=rows)
     assert alembic(tree, database, "upgrade", "a1").returncode == 0
     stopped_at = [0]
-    for number in range(rounds(3, 60)):
+    for number in range(rounds(1, 60)):
         with killing(
             subprocess.Popen(command("upgrade", "head"), cwd=tree, env=environment(database), stderr=subprocess.DEVNULL)
         ) as running:
@@ -160,22 +161,32 @@ def test_offline_it_is_a_comment_about_the_online_run(database: Database, tmp_pa
     )
 
 
-@pytest.mark.parametrize(
-    "upgrade,error",
-    [
-        (call(table="wrok"), "ValueError: backfill of wrok: there is no table wrok; is its schema missing?"),
-        (call("UPDATE work SET sene = 1 WHERE {batch}"), 'column "sene" of relation "work" does not exist'),
-        (call("UPDATE work SET seen = 1"), "ValueError: backfill of work: the statement has no {batch}"),
-        (call(table="alembic_version_backfill"), "there is no table alembic_version_backfill"),
-        (call(pause=60), "pause must be 0 to 10 seconds, not 60"),
-        (call(batch_size=0), "batch_size must be 1 or more, not 0"),
-        (sql("CREATE TABLE keyless (id int)") + "\n" + call(table="keyless"), "its revision does something before it"),
-        (call() + "\n" + call(COUNTS_DOWN), "its revision has one already; give it its own"),
-    ],
-)
+WRONG = {
+    "another table": (
+        call(table="wrok"),
+        "ValueError: backfill of wrok: there is no table wrok; is its schema missing?",
+    ),
+    "another column": (
+        call("UPDATE work SET sene = 1 WHERE {batch}"),
+        'column "sene" of relation "work" does not exist',
+    ),
+    "no batch": (call("UPDATE work SET seen = 1"), "ValueError: backfill of work: the statement has no {batch}"),
+    "its own table": (call(table="alembic_version_backfill"), "there is no table alembic_version_backfill"),
+    "a long pause": (call(pause=60), "pause must be 0 to 10 seconds, not 60"),
+    "no rows": (call(batch_size=0), "batch_size must be 1 or more, not 0"),
+    "not the first": (
+        sql("CREATE TABLE keyless (id int)") + "\n" + call(table="keyless"),
+        "its revision does something before it",
+    ),
+    "not the only one": (call() + "\n" + call(COUNTS_DOWN), "its revision has one already; give it its own"),
+}
+
+
+@pytest.mark.parametrize("use", sampled_by_name(WRONG, {"no batch", "not the first"}))
 def test_wrong_use_raises_an_error_and_leaves_no_trace(
-    database: Database, tmp_path: Path, upgrade: str, error: str
+    database: Database, tmp_path: Path, use: tuple[str, str]
 ) -> None:
+    upgrade, error = use
     tree = write_backfill(tmp_path / "tree", upgrade, rows=3)
     assert alembic(tree, database, "upgrade", "a1").returncode == 0
 
@@ -603,13 +614,13 @@ def test_a_failure_after_a_backfill_does_not_repeat_the_backfill(
     runner: Runner, database: Database, tmp_path: Path
 ) -> None:
     follows = call(pause=0) + "\n" + sql("CREATE TABLE taken ()")
-    tree = write_backfill(tmp_path / "tree", follows, rows=30)
-    runner.invoke(tree, {"revision": "a1"})
+    function = runner.start(write_backfill(tmp_path / "tree", follows, rows=30))
+    function.invoke({"revision": "a1"})
     execute(database, "CREATE TABLE taken ()")
 
-    failed = runner.invoke(tree)
+    failed = function.invoke()
     execute(database, "DROP TABLE taken")
-    answer = runner.invoke(tree)
+    answer = function.invoke()
 
     assert failed.error_type == "MigrationFailed"
     assert "the database is at a1" in failed.message
@@ -619,10 +630,10 @@ def test_a_failure_after_a_backfill_does_not_repeat_the_backfill(
 
 
 def test_a_plan_shows_a_backfill(runner: Runner, database: Database, tmp_path: Path) -> None:
-    tree = write_backfill(tmp_path / "tree", call(), rows=3)
-    runner.invoke(tree, {"revision": "a1"})
+    function = runner.start(write_backfill(tmp_path / "tree", call(), rows=3))
+    function.invoke({"revision": "a1"})
 
-    planned = runner.invoke(tree, {"action": "plan"}).payload["plan"]
+    planned = function.invoke({"action": "plan"}).payload["plan"]
 
     assert "UPDATE work SET seen = seen + 1 WHERE true;" in planned[0]["sql"]
     assert seen(database) == {0: 3}

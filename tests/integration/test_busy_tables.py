@@ -79,7 +79,7 @@ def test_the_application_never_waits_longer_than_one_attempt(
     figure: Callable[[str], None],
 ) -> None:
     tree = write_ledger(tmp_path / "tree", 2, instead={2: ALTERS})
-    seconds = rounds(5, 30)
+    seconds = rounds(4, 30)
     function = runner.start(tree, timeout_s=120, LOCK_TIMEOUT_MS=str(LOCK_TIMEOUT_MS), LOCK_RETRIES="50")
     function.invoke({"revision": "r01"})
     with traffic(database) as took, blocker(database) as pid:
@@ -99,6 +99,7 @@ def test_the_application_never_waits_longer_than_one_attempt(
     figure(f"longest wait of the application in {seconds} s: {ours:.2f} s (lock_timeout {LOCK_TIMEOUT_MS} ms)")
 
 
+@pytest.mark.stress
 @pytest.mark.usefixtures("busy")
 def test_plain_alembic_makes_the_application_wait_as_long_as_the_blocker(
     runner: Runner,
@@ -151,11 +152,11 @@ def test_a_lock_that_is_not_to_be_had_names_who_has_it(runner: Runner, database:
 def test_a_version_table_that_is_locked_is_a_lock_timeout_too(
     runner: Runner, database: Database, tmp_path: Path
 ) -> None:
-    tree = write_ledger(tmp_path / "tree", 2)
-    runner.invoke(tree, {"revision": "r01"})
+    function = runner.start(write_ledger(tmp_path / "tree", 2), LOCK_TIMEOUT_MS="500", LOCK_RETRIES="1")
+    function.invoke({"revision": "r01"})
 
     with blocker(database, "LOCK TABLE alembic_version") as pid:
-        answer = runner.invoke(tree, LOCK_TIMEOUT_MS="500", LOCK_RETRIES="1")
+        answer = function.invoke()
 
     assert answer.error_type == "LockTimeout"
     assert f"(pid {pid}" in answer.message

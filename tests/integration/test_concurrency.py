@@ -23,6 +23,7 @@ from tests.support.ledger import (
     reached,
     write_ledger,
 )
+from tests.support.samples import sampled_by_name
 from tests.support.trees import sql
 from tests.support.waiting import eventually
 
@@ -43,7 +44,7 @@ def test_every_revision_is_applied_exactly_once_and_every_caller_gets_ok(
 ) -> None:
     # A slow one, so that the others are waiting, and a concurrent index, which a waiter with a snapshot would block.
     tree = write_ledger(tmp_path / "tree", 6, instead={2: sql("SELECT pg_sleep(1)"), 4: concurrent_index("ix", "t01")})
-    functions = [runner.start(tree, timeout_s=280) for _ in range(rounds(6, 20))]
+    functions = [runner.start(tree, timeout_s=280) for _ in range(rounds(3, 20))]
 
     waits = []
     for _ in range(rounds(1, 10)):
@@ -95,7 +96,10 @@ def stranger(postgres_server: Server, database: Database) -> Iterator[Database]:
     administer(postgres_server, f"REVOKE CONNECT ON DATABASE {database.name} FROM {name}", f"DROP ROLE {name}")
 
 
-@pytest.mark.parametrize("lock_class", [LOCK_CLASS, WORKER_LOCK_CLASS], ids=["of a run", "of its revisions"])
+@pytest.mark.parametrize(
+    "lock_class",
+    sampled_by_name({"of a run": LOCK_CLASS, "of its revisions": WORKER_LOCK_CLASS}, {"of its revisions"}),
+)
 def test_the_error_says_that_the_holder_is_no_run_of_this_function(
     runner: Runner, stranger: Database, tmp_path: Path, lock_class: int
 ) -> None:
@@ -143,7 +147,7 @@ def test_looking_does_not_wait_for_the_lock(runner: Runner, database: Database, 
     assert holder.result().error_type is None
 
 
-@pytest.mark.parametrize("target", [{"schema": "public"}, {}], ids=["named", "by default"])
+@pytest.mark.parametrize("target", sampled_by_name({"named": {"schema": "public"}, "by default": {}}, {"named"}))
 def test_a_schema_has_one_lock_whether_a_request_names_it_or_not(
     runner: Runner, database: Database, tmp_path: Path, target: dict[str, str]
 ) -> None:

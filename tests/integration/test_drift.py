@@ -10,6 +10,7 @@ import pytest
 
 from lambda_migrate.database.schema import fingerprint, read_schema
 from tests.support.bystander import execute, query
+from tests.support.samples import sampled_by_name
 from tests.support.trees import ENV_PY, Rev, sql, write_tree
 
 if TYPE_CHECKING:
@@ -53,11 +54,11 @@ def tree(runner: Runner, database: Database, tmp_path: Path) -> Path:
 
 
 def recorded(runner: Runner, database: Database, tmp_path: Path, env_py: str) -> Path:
-    bare = write_tree(tmp_path / "bare", REVISIONS[:2])
+    function = runner.start(write_tree(tmp_path / "bare", REVISIONS[:2]))
     entries = {}
     before: Mapping[str, str] = {}
     for revision in ("a1", "b2"):
-        runner.invoke(bare, {"revision": revision})
+        function.invoke({"revision": revision})
         now = objects(database)
         changed = {name: now.get(name) for name in before.keys() | now.keys() if before.get(name) != now.get(name)}
         measured = {
@@ -75,13 +76,20 @@ def recorded(runner: Runner, database: Database, tmp_path: Path, env_py: str) ->
 
 
 @pytest.mark.parametrize(
-    "env_py,schema",
-    [(ENV_PY, "of_others"), (MODELS, "of_others"), (ENV_PY, "users")],
-    ids=["no models", "models", "the name of a table"],
+    "given",
+    sampled_by_name(
+        {
+            "no models": (ENV_PY, "of_others"),
+            "models": (MODELS, "of_others"),
+            "the name of a table": (ENV_PY, "users"),
+        },
+        {"no models"},
+    ),
 )
 def test_a_check_of_an_unchanged_schema_is_equal(
-    runner: Runner, database: Database, tmp_path: Path, env_py: str, schema: str
+    runner: Runner, database: Database, tmp_path: Path, given: tuple[str, str]
 ) -> None:
+    env_py, schema = given
     tree = recorded(runner, database, tmp_path, env_py)
     # What the tree does not know is somebody else's.
     execute(
@@ -136,10 +144,12 @@ def test_a_record_that_lacks_a_revision_shows_only_that_all_is_equal(
     del content["revisions"]["a1"]
     file.write_text(json.dumps(content))
 
-    assert runner.invoke(tree, CHECK).payload["schema"] == "equal"
+    function = runner.start(tree)
+
+    assert function.invoke(CHECK).payload["schema"] == "equal"
     # The models know nothing of it.
     execute(database, "CREATE FUNCTION extra() RETURNS int LANGUAGE sql AS 'SELECT 1'")
-    answer = runner.invoke(tree, CHECK).payload
+    answer = function.invoke(CHECK).payload
     assert answer["schema"] == "unknown"
     assert "not every revision" in answer["reason"]
 
@@ -151,12 +161,14 @@ def test_an_enforced_preflight_refuses_a_database_with_drift(
     (longer / "alembic" / "reviewed.json").write_text((tree / "alembic" / "reviewed.json").read_text())
     execute(database, "ALTER TABLE users ADD extra int")
 
-    refused = runner.invoke(longer, {"preflight": "enforce"})
+    function = runner.start(longer)
+
+    refused = function.invoke({"preflight": "enforce"})
 
     assert refused.error_type == "PreflightFailed"
     assert "at b2: column users.extra is not in the tree" in refused.message
     assert query(database, "SELECT to_regclass('made')") == [(None,)]
-    assert runner.invoke(longer).payload["revision"] == "c3", "with warn it goes on"
+    assert function.invoke().payload["revision"] == "c3", "with warn it goes on"
 
 
 def test_an_enforced_preflight_lets_an_interrupted_revision_go_on(
@@ -177,9 +189,10 @@ def test_an_enforced_preflight_lets_an_interrupted_revision_go_on(
     # So far it came.
     execute(database, "DROP INDEX ix_extra", "ALTER TABLE users ADD other int")
 
-    refused = runner.invoke(longer, {"preflight": "enforce"})
+    function = runner.start(longer)
+    refused = function.invoke({"preflight": "enforce"})
     execute(database, "ALTER TABLE users DROP other")
-    finished = runner.invoke(longer, {"preflight": "enforce"})
+    finished = function.invoke({"preflight": "enforce"})
 
     assert refused.error_type == "PreflightFailed"
     assert "users.other is not in the tree" in refused.message

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.support.env_py.backend import ABC, CONNECT, CONNECT_TO_URL, Backend, connecting, online, package_with
+from tests.support.samples import in_two_sets
 from tests.support.trees import ENV_PY, Rev, autocommit, sql
 
 if TYPE_CHECKING:
@@ -74,6 +75,7 @@ CONNECTIONS = {
         CONNECT.format(before="pass", after="pass", options="").replace("poolclass=", "future=True, poolclass=")
     ),
 }
+CONNECTIONS_SAMPLE = ("in line, never closed", "psycopg 3", "a lock in the transaction", "autocommit of the engine")
 
 
 ONE_TRANSACTION = {
@@ -149,15 +151,21 @@ asyncio.run(main())
 
 
 class TestTransactions:
-    def test_env_py_may_connect_and_begin_as_it_likes(self, backend: Backend) -> None:
-        for way in CONNECTIONS.values():
+    @pytest.mark.parametrize("ways", in_two_sets(CONNECTIONS, CONNECTIONS_SAMPLE))
+    def test_env_py_may_connect_and_begin_as_it_likes(self, backend: Backend, ways: list[str]) -> None:
+        for way in ways:
             backend.upgraded(way)
 
             assert (backend.tables(), backend.version()) == (["a", "alembic_version", "b", "c"], ["c3"])
 
-    def test_a_transaction_around_all_revisions_counts_only_if_it_is_committed(self, backend: Backend) -> None:
+    @pytest.mark.parametrize(
+        "ways", in_two_sets(ONE_TRANSACTION, ("begin before configure", "no block, and a commit at the end"))
+    )
+    def test_a_transaction_around_all_revisions_counts_only_if_it_is_committed(
+        self, backend: Backend, ways: list[str]
+    ) -> None:
         fails = (*ABC[:2], Rev("c3", sql("SELECT 1 / 0")))
-        for way in ONE_TRANSACTION.values():
+        for way in ways:
             backend.upgraded(way)
             assert backend.version() == ["c3"]
 
@@ -169,7 +177,7 @@ class TestTransactions:
             assert backend.tables() == []
             status = backend.invoke({"action": "status"}).payload
             assert (status["revision"], len(status["pending"])) == (None, 3)
-        assert [line["applied"] for line in backend.runner.events("migration.failed")] == [[]] * len(ONE_TRANSACTION)
+        assert [line["applied"] for line in backend.runner.events("migration.failed")] == [[]] * len(ways)
 
     def test_one_that_env_py_never_commits_is_no_success(self, backend: Backend) -> None:
         """A statement before configure begins a transaction. Alembic assumes that env.py will commit it."""
@@ -188,6 +196,7 @@ class TestTransactions:
             assert answer.message.endswith("the database is at c3, not at a1")
         assert backend.invoke().payload["applied"] == []
 
+    @pytest.mark.stress
     def test_no_block_and_no_commit_is_no_success_and_changes_nothing(self, backend: Backend) -> None:
         """Plain Alembic exits with 0 here, and the database is as before."""
         message = backend.refused(
@@ -298,6 +307,7 @@ class TestOptions:
         status = backend.invoke({"action": "status"}).payload
         assert status.get("revision") == "c3", status
 
+    @pytest.mark.stress
     def test_two_trees_in_one_database_may_have_equal_ids(self, backend: Backend) -> None:
         backend.upgraded(connecting(options=", version_table='one'"))
         for file in ("a1", "b2", "c3"):
@@ -321,6 +331,7 @@ class TestOptions:
             assert backend.invoke().error_type is None
         assert backend.output("stdout") == [("INFO", "a1 ['a1'] {'tenant': 'one'}")] * 4
 
+    @pytest.mark.stress
     def test_a_search_path_and_a_role_of_its_own(self, backend: Backend) -> None:
         backend.upgraded(
             connecting(
@@ -370,6 +381,7 @@ with create_engine(os.environ["DATABASE_URL"]).connect() as connection:
 """
 
 
+@pytest.mark.stress
 def test_pg8000_shows_a_commit_that_sqlalchemy_does_not_see(backend: Backend) -> None:
     env_py = ENV_PY.replace('os.environ["DATABASE_URL"]', 'os.environ["DATABASE_URL"].replace("psycopg2", "pg8000")')
     assert env_py != ENV_PY

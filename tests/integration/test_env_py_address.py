@@ -14,6 +14,7 @@ from alembic.config import Config
 from localcloud import postgres
 from localcloud.clients import client
 from tests.support.env_py.backend import ABC, CONNECT, CONNECT_TO_URL, Backend, connecting, online, package_with
+from tests.support.samples import in_two_sets
 from tests.support.trees import ALEMBIC_INI, Rev, autocommit, write_revision
 
 if TYPE_CHECKING:
@@ -40,10 +41,10 @@ class TestTemplates:
     @pytest.mark.parametrize(
         "template,driver",
         [
-            ("generic", "postgresql+psycopg2"),
+            pytest.param("generic", "postgresql+psycopg2", marks=pytest.mark.stress),
             ("pyproject", "postgresql+psycopg"),
             ("async", "postgresql+asyncpg"),
-            ("pyproject_async", "postgresql+psycopg"),
+            pytest.param("pyproject_async", "postgresql+psycopg", marks=pytest.mark.stress),
         ],
     )
     def test_alembics_own_run_as_alembic_init_writes_them(
@@ -74,6 +75,7 @@ class TestTemplates:
         assert answer.error_type == "ConfigurationError"
         assert "set DB_DRIVER" in answer.message
 
+    @pytest.mark.stress
     def test_multidb_is_refused(self, runner: Runner, tmp_path: Path) -> None:
         answer = runner.invoke(initialised("multidb", tmp_path / "stock"))
 
@@ -137,6 +139,7 @@ assert sys.argv[1:] == ["-c", "alembic.ini", "upgrade", "head"]
 url = context.get_x_argument(as_dictionary=True).get("url", os.environ["DATABASE_URL"])
 """,
 }
+ADDRESSES_SAMPLE = ("separate parts", "engine_from_config", "set_main_option, percent signs forgotten")
 
 
 # The ways in which env.py files take a connection that is handed over.
@@ -154,8 +157,9 @@ HANDED_OVER = (
 
 
 class TestAddress:
+    @pytest.mark.parametrize("ways", in_two_sets(ADDRESSES, ADDRESSES_SAMPLE))
     def test_env_py_may_take_it_from_wherever_it_likes(
-        self, runner: Runner, database: Database, tmp_path: Path
+        self, runner: Runner, database: Database, tmp_path: Path, ways: list[str]
     ) -> None:
         """The password contains every special character."""
         parts = {
@@ -167,9 +171,12 @@ class TestAddress:
         )
         ini = ALEMBIC_INI.replace("[alembic]", "[alembic]\nsqlalchemy.url = driver://user:pass@localhost/dbname")
 
-        for way in ADDRESSES.values():
+        for way in ways:
             backend.upgraded(online(way + CONNECT_TO_URL), ini=ini)
-        for way in HANDED_OVER:
+
+    @pytest.mark.parametrize("ways", [HANDED_OVER[:1], pytest.param(HANDED_OVER[1:], marks=pytest.mark.stress)])
+    def test_env_py_may_take_a_connection(self, backend: Backend, ways: tuple[str, ...]) -> None:
+        for way in ways:
             backend.upgraded(online(way + "\ncontext.configure(connection)\ncontext.run_migrations()"))
 
     def test_no_connection_is_made_for_who_does_not_ask(self, backend: Backend) -> None:
@@ -183,6 +190,7 @@ class TestAddress:
 
         assert backend.output("stdout") == [("INFO", "2")]  # env.py's and the one that holds the lock
 
+    @pytest.mark.stress
     def test_sqlalchemy_url_is_left_out_where_the_config_file_has_none(self, backend: Backend) -> None:
         backend.upgraded(connecting(before='assert config.get_main_option("sqlalchemy.url") is None'))
 
@@ -232,19 +240,25 @@ class TestAddress:
         assert (after_rotation.payload["database"], after_rotation.payload["applied"]) == (database.name, [])
 
 
+# The ways in which env.py files set up logging.
+SETUPS = {
+    "fileConfig": "assert config.config_file_name\nlogging.config.fileConfig(config.config_file_name)",
+    "disabling": "logging.config.fileConfig(config.config_file_name, disable_existing_loggers=True)",
+    "dictConfig": 'logging.config.dictConfig({"version": 1, "handlers": {"c": {"class":'
+    ' "logging.StreamHandler"}}, "root": {"handlers": ["c"], "level": "ERROR"}})',
+    "basicConfig": "logging.basicConfig(level=logging.INFO, force=True)",
+    "a handler on the root": "logging.getLogger().addHandler(logging.StreamHandler())",
+    "one on standard output": "logging.getLogger().addHandler(logging.StreamHandler(sys.stdout))",
+    "handlers replaced": "logging.getLogger().handlers = [logging.StreamHandler(sys.__stderr__)]",
+}
+
+
 class TestOutput:
-    def test_whatever_logging_env_py_sets_up_every_line_is_json_with_its_level(self, backend: Backend) -> None:
-        setups = {
-            "fileConfig": "assert config.config_file_name\nlogging.config.fileConfig(config.config_file_name)",
-            "disabling": "logging.config.fileConfig(config.config_file_name, disable_existing_loggers=True)",
-            "dictConfig": 'logging.config.dictConfig({"version": 1, "handlers": {"c": {"class":'
-            ' "logging.StreamHandler"}}, "root": {"handlers": ["c"], "level": "ERROR"}})',
-            "basicConfig": "logging.basicConfig(level=logging.INFO, force=True)",
-            "a handler on the root": "logging.getLogger().addHandler(logging.StreamHandler())",
-            "one on standard output": "logging.getLogger().addHandler(logging.StreamHandler(sys.stdout))",
-            "handlers replaced": "logging.getLogger().handlers = [logging.StreamHandler(sys.__stderr__)]",
-        }
-        for setup in setups.values():
+    @pytest.mark.parametrize("setups", in_two_sets(SETUPS, ("fileConfig", "one on standard output")))
+    def test_whatever_logging_env_py_sets_up_every_line_is_json_with_its_level(
+        self, backend: Backend, setups: list[str]
+    ) -> None:
+        for setup in setups:
             backend.upgraded(
                 connecting(
                     top=setup,
@@ -258,6 +272,7 @@ class TestOutput:
         assert len(backend.runner.events("revision.applied")) == 3 * len(setups)
         assert {line["source"] for line in backend.runner.events("backend.output")} == {"app", "app.x"}
 
+    @pytest.mark.stress
     def test_a_logger_of_its_own_that_does_not_propagate(self, backend: Backend) -> None:
         env_py = online(
             """

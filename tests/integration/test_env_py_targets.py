@@ -16,6 +16,7 @@ from localcloud import postgres, testing
 from tests.support.bystander import execute, query
 from tests.support.env_py.backend import ABC, Backend, online, package_with
 from tests.support.functions import ROOT
+from tests.support.samples import in_two_sets, sampled, sampled_by_name
 from tests.support.trees import ALEMBIC_INI, ENV_PY, Rev, sql, write_tree
 
 if TYPE_CHECKING:
@@ -105,24 +106,18 @@ class TestTarget:
         connection.close()
 
     def test_another_database_after_the_secrets_own_is_refused_before_either_is_migrated(
-        self, runner: Runner, database: Database, postgres_server: Server, tmp_path: Path
+        self, backend: Backend, postgres_server: Server
     ) -> None:
         elsewhere = repr(postgres_server.database("postgres").url)
-        urls = "import os\nimport sqlalchemy as sa\nfrom sqlalchemy import create_engine\nfrom alembic import context\n"
-        tree = write_tree(
-            tmp_path / "shop",
-            ABC,
-            env_py=f"{urls}for url in (os.environ['DATABASE_URL'], {elsewhere}):\n"
+        both = (
+            f"for url in (os.environ['DATABASE_URL'], {elsewhere}):\n"
             "    with create_engine(url).connect() as connection:\n"
             "        context.configure(connection=connection)\n"
             "        with context.begin_transaction():\n"
-            "            context.run_migrations()\n",
+            "            context.run_migrations()"
         )
-        (tree / "requirements.txt").touch()
-        function = runner.start_package(build(tree, tmp_path / "package", Platform()).directory)
 
-        assert function.invoke().error_type == "TargetMismatch"
-        assert query(database, "SELECT to_regclass('a')") == [(None,)]
+        assert backend.refused(online(both)).startswith("TargetMismatch: ")
 
     def test_another_kind_of_database_is_refused(self, runner: Runner, database: Database, tmp_path: Path) -> None:
         tree = write_tree(tmp_path / "shop", ABC, env_py=connecting_to("'sqlite://'"))
@@ -153,6 +148,7 @@ class TestTarget:
         there = other.database(database.name, database.user, database.password)
         assert query(there, "SELECT tablename::text FROM pg_tables WHERE schemaname = 'public'") == []
 
+    @pytest.mark.stress
     def test_another_time_zone_and_style_of_dates_are_not_another_server(self, runner: Runner, tmp_path: Path) -> None:
         env_py = connecting_to(
             "os.environ['DATABASE_URL'], connect_args={'options': '-c timezone=Asia/Tokyo -c datestyle=German'}"
@@ -162,7 +158,7 @@ class TestTarget:
 
         assert answer.payload["revision"] == "c3"
 
-    @pytest.mark.parametrize("driver", DRIVERS)
+    @pytest.mark.parametrize("driver", sampled(DRIVERS, {"postgresql+asyncpg"}))
     def test_a_schema_gets_its_own_tables_and_version(self, backend: Backend, driver: str) -> None:
         backend.put(with_driver(driver), [Rev("a1", "op.create_table('a', sa.Column('id', sa.Integer))"), ABC[1]])
         backend.execute("CREATE SCHEMA one", 'CREATE SCHEMA "Two %2\'s"')
@@ -180,7 +176,7 @@ class TestTarget:
         names = ("a", "alembic_version", "b")
         assert backend.tables() == [*(f'"Two %2\'s".{name}' for name in names), *(f"one.{name}" for name in names)]
 
-    @pytest.mark.parametrize("driver", DRIVERS)
+    @pytest.mark.parametrize("driver", sampled(DRIVERS, {"postgresql+psycopg2"}))
     def test_a_setting_of_its_transaction_holds_for_each_revision(self, backend: Backend, driver: str) -> None:
         sees = "op.execute(f\"CREATE TABLE {name} AS SELECT current_setting('app.mode', true) AS mode\")"
         revisions = [Rev(name, f"name = {name!r}\n{sees}") for name in ("a1", "b2")]
@@ -191,7 +187,7 @@ class TestTarget:
 
         assert backend.query("SELECT mode FROM a1 UNION ALL SELECT mode FROM b2") == [("on",), ("on",)]
 
-    @pytest.mark.parametrize("driver", DRIVERS)
+    @pytest.mark.parametrize("driver", sampled(DRIVERS, {"postgresql+asyncpg"}))
     def test_env_pys_own_session_is_verified_tls(self, backend: Backend, driver: str) -> None:
         look = "print(connection.scalar(text('SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()')))"
         backend.upgraded(with_driver(driver, f"{look}; connection.commit()"))
@@ -263,7 +259,7 @@ class TestTree:
         assert (reached, down["revision"]) == (["a1", "b2"], "a1")
         assert too_far.error_type == "InvalidRequest"
 
-    @pytest.mark.parametrize("location", ["alembic", "./alembic", "%(here)s/alembic"])
+    @pytest.mark.parametrize("location", sampled(["alembic", "./alembic", "%(here)s/alembic"], {"alembic"}))
     def test_script_location_by_any_path(self, backend: Backend, location: str) -> None:
         backend.upgraded(ini=ALEMBIC_INI.replace("%(here)s/alembic", location))
 
@@ -356,6 +352,7 @@ FAULTS = {
         "Connection",
     ),
 }
+FAULTS_SAMPLE = ("never runs", "exits", "prints and raises the address", "no connection", "SQL only")
 
 
 ALLOCATE = """
@@ -364,21 +361,34 @@ now = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (now + 50_000_000, now + 50_000_000))
 bytearray(500_000_000)
 """
+# How the process of a revision may end, and the words of the error.
+ENDS = {
+    "exits with a text": ("sys.exit('enough')", "SystemExit: enough"),
+    "exits with 3": ("os._exit(3)", "exit code 3"),
+    "exits with 0": ("os._exit(0)", "exit code 0"),
+    "recursion": ("def deeper():\n    deeper()\ndeeper()", "RecursionError"),
+    "an interrupt": ("raise KeyboardInterrupt", "KeyboardInterrupt"),
+    "is killed": ("import signal; os.kill(os.getpid(), signal.SIGKILL)", "killed by signal 9"),
+    "memory": (ALLOCATE, "MemoryError"),
+}
 
 
 class TestFaults:
-    def test_of_env_py_are_one_line(self, backend: Backend) -> None:
-        for body, expected in FAULTS.values():
+    @pytest.mark.parametrize("faults", in_two_sets(FAULTS, FAULTS_SAMPLE))
+    def test_of_env_py_are_one_line(self, backend: Backend, faults: list[tuple[str, str]]) -> None:
+        for body, expected in faults:
             message = backend.refused(online(body))
             assert message.startswith("ConfigurationError: "), message
             assert expected in message
 
-    def test_a_process_that_env_py_forks_does_not_answer(self, backend: Backend) -> None:
-        forks = "if os.fork() == 0:\n    sys.exit({code})\nassert os.wait()[1] == {status}\n"
-        for code, status in (("", 0), ("3", 3 << 8), ("'no more'", 1 << 8)):
-            env_py = online(forks.format(code=code, status=status) + CONNECT_TO_DATABASE_URL)
-            assert backend.upgraded(env_py)["revision"] == "c3"
+    @pytest.mark.parametrize("ends", sampled([("", 0), ("3", 3 << 8), ("'no more'", 1 << 8)], {("3", 3 << 8)}))
+    def test_a_process_that_env_py_forks_does_not_answer(self, backend: Backend, ends: tuple[str, int]) -> None:
+        code, status = ends
+        forks = f"if os.fork() == 0:\n    sys.exit({code})\nassert os.wait()[1] == {status}\n"
 
+        assert backend.upgraded(online(forks + CONNECT_TO_DATABASE_URL))["revision"] == "c3"
+
+    @pytest.mark.stress
     def test_an_error_without_a_text(self, backend: Backend) -> None:
         fails = "class Mute(Exception):\n    def __str__(self):\n        raise LookupError\nraise Mute"
         answer = backend.run(online(CONNECT_TO_DATABASE_URL), [Rev("a1", fails)])
@@ -416,24 +426,11 @@ class TestFaults:
             assert "\n" not in answer.message
         assert backend.tables() == []
 
-    @pytest.mark.parametrize(
-        "body,expected",
-        [
-            ("sys.exit('enough')", "SystemExit: enough"),
-            ("os._exit(3)", "exit code 3"),
-            ("os._exit(0)", "exit code 0"),
-            ("def deeper():\n    deeper()\ndeeper()", "RecursionError"),
-            ("raise KeyboardInterrupt", "KeyboardInterrupt"),
-            ("import signal; os.kill(os.getpid(), signal.SIGKILL)", "killed by signal 9"),
-            (
-                ALLOCATE,
-                "MemoryError",
-            ),
-        ],
-    )
+    @pytest.mark.parametrize("ends", sampled_by_name(ENDS, {"exits with 0", "is killed"}))
     def test_of_a_revision_leave_a_boundary_and_a_usable_function(
-        self, backend: Backend, body: str, expected: str
+        self, backend: Backend, ends: tuple[str, str]
     ) -> None:
+        body, expected = ends
         fails = Rev("b2", f"{sql('CREATE TABLE b (id int)')}\n{body}")
 
         answer = backend.run(ENV_PY, [ABC[0], fails, ABC[2]])
@@ -447,7 +444,7 @@ class TestFaults:
         backend.upgraded()
         assert backend.function.pid == pid
 
-    @pytest.mark.parametrize("driver", DRIVERS)
+    @pytest.mark.parametrize("driver", sampled(DRIVERS, {"postgresql+psycopg"}))
     def test_of_a_statement_have_the_fields_of_the_server(self, backend: Backend, driver: str) -> None:
         twice = Rev("b2", sql("CREATE TABLE u (id int UNIQUE)", "INSERT INTO u VALUES (1), (1)"))
 
@@ -463,7 +460,7 @@ class TestFaults:
             "INSERT INTO u VALUES (1), (1)",
         )
 
-    @pytest.mark.parametrize("driver", DRIVERS)
+    @pytest.mark.parametrize("driver", sampled(DRIVERS, {"postgresql+asyncpg"}))
     def test_of_a_lock_are_tried_again(self, backend: Backend, driver: str) -> None:
         backend.put(with_driver(driver), [ABC[0]])
         backend.invoke()
@@ -477,7 +474,7 @@ class TestFaults:
         assert "SQLSTATE" not in answer.message
         assert len(backend.runner.events("revision.retried")) == 1
 
-    @pytest.mark.parametrize("driver", DRIVERS)
+    @pytest.mark.parametrize("driver", sampled(DRIVERS, {"postgresql+psycopg2"}))
     def test_of_an_interrupted_run_are_none_if_its_index_is_there(self, backend: Backend, driver: str) -> None:
         backend.put(with_driver(driver), [ABC[0]])
         backend.invoke()
@@ -510,6 +507,32 @@ class TestFaults:
         answer = backend.run(ENV_PY, [ABC[0], Rev("b2", raw)])
 
         assert "division by zero (SQLSTATE 22012)" in answer.message
+
+
+MODELS = """
+models = sa.MetaData()
+sa.Table("a", models, sa.Column("id", sa.Integer))
+def ours(name, type_, parents):
+    return type_ != "table" or name == "a"
+def objects(object, name, type_, reflected, compare_to):
+    return name not in ("b", "c")
+def nothing_empty(context, revision, directives):
+    assert config.cmd_opts.autogenerate
+    if directives[0].upgrade_ops.is_empty():
+        directives[:] = []
+"""
+# env.py's options, the error, and words of it.
+CHECKS = {
+    "models": (", target_metadata=models", "DriftDetected", "differ in 2 ways"),
+    "include_name": (", target_metadata=models, include_name=ours", None, ""),
+    "include_object": (", target_metadata=models, include_object=objects", None, ""),
+    "include_name and a directive": (
+        ", target_metadata=models, include_name=ours, process_revision_directives=nothing_empty",
+        None,
+        "",
+    ),
+    "no models": ("", "ConfigurationError", "no target_metadata"),
+}
 
 
 class TestLookingOnly:
@@ -547,6 +570,7 @@ class TestLookingOnly:
             assert backend.tables() == []
         assert "online only" in answer.payload["plan"][0]["error"]
 
+    @pytest.mark.stress
     def test_env_pys_own_preparations_do_not_stop_a_look_and_are_not_done(self, backend: Backend) -> None:
         prepare = "connection.execute(text('CREATE SCHEMA IF NOT EXISTS \"my app\" AUTHORIZATION current_user'))"
         env_py = with_driver("postgresql+psycopg2", f"{prepare}; connection.commit()")
@@ -559,45 +583,17 @@ class TestLookingOnly:
         assert backend.invoke().payload["revision"] == "c3"
         assert backend.invoke({"action": "status"}).payload["revision"] == "c3"
 
-    def test_a_check_compares_with_env_pys_options(self, backend: Backend) -> None:
-        models = """
-models = sa.MetaData()
-sa.Table("a", models, sa.Column("id", sa.Integer))
-def ours(name, type_, parents):
-    return type_ != "table" or name == "a"
-def objects(object, name, type_, reflected, compare_to):
-    return name not in ("b", "c")
-def nothing_empty(context, revision, directives):
-    assert config.cmd_opts.autogenerate
-    if directives[0].upgrade_ops.is_empty():
-        directives[:] = []
-"""
+    @pytest.mark.parametrize("case", sampled_by_name(CHECKS, {"include_name and a directive", "no models"}))
+    def test_a_check_compares_with_env_pys_options(self, backend: Backend, case: tuple[str, str | None, str]) -> None:
+        options, error_type, words = case
+        configures = "\n    context.configure(connection=connection"
+        body = CONNECT_TO_DATABASE_URL.replace(configures, configures + options)
+        backend.put(online(body, MODELS))
+        assert backend.invoke().error_type is None
 
-        def env_py(options: str) -> str:
-            return online(
-                "with create_engine(os.environ['DATABASE_URL']).connect() as connection:\n"
-                f"    context.configure(connection=connection{options})\n"
-                "    with context.begin_transaction():\n        context.run_migrations()",
-                models,
-            )
+        answer = backend.invoke({"action": "check"})
 
-        found = {}
-        for options in (
-            ", target_metadata=models",
-            ", target_metadata=models, include_name=ours",
-            ", target_metadata=models, include_object=objects",
-            ", target_metadata=models, include_name=ours, process_revision_directives=nothing_empty",
-            "",
-        ):
-            backend.put(env_py(options))
-            assert backend.invoke().error_type is None
-            found[options] = backend.invoke({"action": "check"})
-
-        assert [answer.error_type for answer in found.values()] == [
-            "DriftDetected", None, None, None, "ConfigurationError"
-        ]  # fmt: skip
-        assert "differ in 2 ways" in found[", target_metadata=models"].message
-        assert "no target_metadata" in found[""].message
+        assert (answer.error_type, words in answer.message) == (error_type, True), answer.payload
 
 
 X_ENV_PY = ENV_PY.replace(
@@ -634,6 +630,7 @@ class TestXArguments:
         assert query(database, "SELECT to_regclass('two.a') IS NOT NULL, to_regclass('one.a')") == [(True, None)]
 
 
+@pytest.mark.stress
 def test_the_error_of_an_aws_service_that_the_package_lacks_names_the_setting(runner: Runner, tmp_path: Path) -> None:
     env_py = "import boto3\nboto3.client('ss' + 'm', region_name='eu-central-1')\n" + ENV_PY
     tree = write_tree(tmp_path / "tree", [Rev("a1")], env_py=env_py)

@@ -9,6 +9,7 @@ import pytest
 
 from tests.support.bystander import query
 from tests.support.env_py.backend import Backend, online, package_with
+from tests.support.samples import sampled
 from tests.support.trees import ENV_PY, Rev, sql, write_tree
 
 if TYPE_CHECKING:
@@ -63,7 +64,10 @@ OF_EACH = {
 }
 
 
-@pytest.mark.parametrize("what", sorted(OF_EACH))
+@pytest.mark.parametrize(
+    "what",
+    sampled(sorted(OF_EACH), {"an enum value that is used at once", "a row that the next revision makes right"}),
+)
 def test_what_would_hold_in_one_transaction_over_all_revisions(backend: Backend, what: str) -> None:
     bodies, words = OF_EACH[what]
     revisions = [Rev(f"r{number}", body) for number, body in enumerate(bodies, 1)]
@@ -91,15 +95,18 @@ def test_what_an_interrupted_run_has_committed_before_an_autocommit_block(backen
     assert "undo it by hand and invoke again" in message
 
 
-@pytest.mark.parametrize(
-    "name, hint",
-    [
-        ("./spec/api.yaml", ' (if the backend has this file, package it; in the stage: "package_files": ["spec/**"])'),
-        ("keys.txt", ' (if the backend has this file, package it; in the stage: "package_files": ["keys.txt"])'),
-        ("/nowhere/keys.txt", ""),
-    ],
-)
-def test_a_file_that_is_not_packaged_is_no_lost_connection(backend: Backend, name: str, hint: str) -> None:
+# Files that are not packaged, and the hint.
+FILES = {
+    "./spec/api.yaml": ' (if the backend has this file, package it; in the stage: "package_files": ["spec/**"])',
+    "keys.txt": ' (if the backend has this file, package it; in the stage: "package_files": ["keys.txt"])',
+    "/nowhere/keys.txt": "",
+}
+
+
+@pytest.mark.parametrize("name", sampled(FILES, {"./spec/api.yaml"}))
+def test_a_file_that_is_not_packaged_is_no_lost_connection(backend: Backend, name: str) -> None:
+    hint = FILES[name]
+
     message = backend.refused(f"open({name!r})\n{ENV_PY}")
     cause = f"FileNotFoundError: [Errno 2] No such file or directory: {name!r}"
     assert message == f"ConfigurationError: env.py failed before any revision ran: {cause}{hint}"
@@ -129,7 +136,7 @@ def hidden(driver):
 """
 
 
-@pytest.mark.parametrize("driver", sorted(LOGS_IN))
+@pytest.mark.parametrize("driver", sampled(sorted(LOGS_IN), {"psycopg2", "asyncpg"}))
 def test_a_password_that_str_of_a_url_has_hidden(backend: Backend, driver: str) -> None:
     message = backend.refused(online(LOGS_IN[driver], HIDDEN))
 
@@ -137,6 +144,7 @@ def test_a_password_that_str_of_a_url_has_hidden(backend: Backend, driver: str) 
     assert "render_as_string(hide_password=False)" in message
 
 
+@pytest.mark.stress
 def test_heads_without_labels_are_upgraded_to_and_head_is_refused(
     runner: Runner, database: Database, tmp_path: Path
 ) -> None:
@@ -170,7 +178,7 @@ CONNECTS = {
 }
 
 
-@pytest.mark.parametrize("driver", CONNECTS)
+@pytest.mark.parametrize("driver", sampled(CONNECTS, {"postgresql+psycopg2"}))
 def test_an_unescaped_password_in_an_address(runner: Runner, database: Database, tmp_path: Path, driver: str) -> None:
     parts = {"U": "{user}", "P": "{password}", "H": "{host}", "N": "{port}"}
     backend = Backend(runner, database, tmp_path, DATABASE_ENV=json.dumps(parts))

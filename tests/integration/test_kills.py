@@ -65,7 +65,7 @@ def test_a_kill_at_any_moment_keeps_the_boundary_and_the_next_run_finishes(
     whole = 0.0
     stopped_at = []
     slowest = 0.0
-    for number in range(rounds(4, 100)):
+    for number in range(rounds(2, 100)):
         empty(database)
         # Warm, so that the moment falls into the run; at least one is timed to the end, to know how long that is.
         function = runner.start(tree)
@@ -145,11 +145,11 @@ def indexed(tmp_path: Path) -> Path:
 def test_an_invalid_index_left_by_a_kill_is_listed_then_dropped_and_built_again(
     runner: Runner, database: Database, indexed: Path
 ) -> None:
-    runner.invoke(indexed, {"revision": "a1"})
+    function = runner.start(indexed)
+    function.invoke({"revision": "a1"})
     with closing(database.connect()) as other, other.cursor() as cursor:
         # A writer that does not end holds up the build.
         cursor.execute("BEGIN; INSERT INTO a VALUES (1)")
-        function = runner.start(indexed)
         request = function.start()
         eventually(
             lambda: is_running(database, "CREATE INDEX CONCURRENTLY") and index_states(database) == [("ix", False)]
@@ -158,8 +158,9 @@ def test_an_invalid_index_left_by_a_kill_is_listed_then_dropped_and_built_again(
         eventually(lambda: gone(database, request), within_s=GONE_WITHIN_S)
         cursor.execute("COMMIT")
 
-    status = runner.invoke(indexed, {"action": "status"}).payload
-    answer = runner.invoke(indexed)
+    next_one = runner.start(indexed)
+    status = next_one.invoke({"action": "status"}).payload
+    answer = next_one.invoke()
 
     assert status["invalid_indexes"] == [{"index": "ix", "table": "a"}]
     assert answer.error_type is None, answer.payload
@@ -169,11 +170,12 @@ def test_an_invalid_index_left_by_a_kill_is_listed_then_dropped_and_built_again(
 
 
 def test_a_valid_index_stays_unchanged(runner: Runner, database: Database, indexed: Path) -> None:
-    runner.invoke(indexed, {"revision": "a1"})
+    function = runner.start(indexed)
+    function.invoke({"revision": "a1"})
     execute(database, "CREATE INDEX ix ON a (id)")
     [before] = query(database, "SELECT 'ix'::regclass::oid")
 
-    assert runner.invoke(indexed).error_type is None
+    assert function.invoke().error_type is None
 
     assert query(database, "SELECT 'ix'::regclass::oid") == [before]
     assert not runner.events("index.dropped")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, TypeVar
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterable, Mapping
+    from collections.abc import Collection, Container, Iterable, Mapping
 
 Value = TypeVar("Value")
 
@@ -22,4 +22,14 @@ def sampled_by_name(values: Mapping[str, Value], sample: Container[str]) -> list
     return [
         pytest.param(value, id=name, marks=() if name in sample else pytest.mark.stress)
         for name, value in values.items()
+    ]
+
+
+def in_two_sets(values: Mapping[str, Value], sample: Collection[str]) -> list[object]:
+    """Return two sets of the values for a test that goes through one: the sample, and the others with `stress`."""
+    assert set(sample) <= set(values)
+    others = [value for name, value in values.items() if name not in sample]
+    return [
+        pytest.param([values[name] for name in sample], id="a sample"),
+        pytest.param(others, id="the others", marks=pytest.mark.stress),
     ]
