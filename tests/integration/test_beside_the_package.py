@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from typing import TYPE_CHECKING
 
 import pytest
 
+from infra.package.__main__ import main
 from infra.package.builder import build
 from infra.package.marker import MARKER, foreign_files
 from infra.package.package_platform import Platform
 from infra.package.requirements import read_requirements
 from infra.package.sbom import bill_of_materials, write_bill
 from tests.support.backends import make_backend
-from tests.support.functions import ROOT
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -46,7 +44,9 @@ def test_the_bill_of_materials_lists_every_distribution_and_is_always_the_same(b
     assert not list(built.directory.glob("*.cdx.json"))
 
 
-def test_a_package_with_foreign_files_is_not_replaced(backend: Path, tmp_path: Path) -> None:
+def test_a_package_with_foreign_files_is_not_replaced(
+    backend: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     out = tmp_path / "out"
     build(backend, out, Platform())
     # What running the package leaves is nobody's.
@@ -54,17 +54,11 @@ def test_a_package_with_foreign_files_is_not_replaced(backend: Path, tmp_path: P
     (out / "lambda_migrate" / "__pycache__" / "handler.cpython-399.pyc").touch()
     build(backend, out, Platform())
 
+    monkeypatch.setattr("sys.argv", ["infra.package", str(backend), str(out)])
     for name in ("notes.txt", "backend/app/mine.py", "lambda_migrate/__pycache__/mine.txt", "libraries/mine.pyc"):
         (out / name).write_text("mine")
-        done = subprocess.run(
-            [sys.executable, "-m", "infra.package", str(backend), str(out)],
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 1
-        assert f"holds files that its build did not write: {name};" in done.stderr
+        assert main() == 1
+        assert f"holds files that its build did not write: {name};" in capsys.readouterr().err
         assert (out / name).read_text() == "mine"
         (out / name).unlink()
     (out / "link").symlink_to(tmp_path)

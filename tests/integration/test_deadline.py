@@ -10,6 +10,7 @@ import pytest
 from tests.support.bystander import query
 from tests.support.ledger import applied_ids, is_running, reached, sessions, write_ledger
 from tests.support.proxy import Proxy
+from tests.support.samples import sampled
 from tests.support.trees import sql
 from tests.support.waiting import eventually
 
@@ -78,7 +79,7 @@ def test_no_revision_starts_without_time_and_the_next_invocation_continues(
     [
         pytest.param(sql("SELECT pg_sleep(1000)"), id="statement"),
         pytest.param(CATCHES_EVERYTHING, id="catches every cancellation"),
-        pytest.param("time.sleep(1000)", id="python sleeps"),
+        pytest.param("time.sleep(1000)", id="python sleeps", marks=pytest.mark.stress),
         pytest.param(IGNORES_CANCELLATION, id="sleeps on after the cancellation", marks=pytest.mark.stress),
         pytest.param("while True: pass", id="python loops", marks=pytest.mark.stress),
     ],
@@ -117,6 +118,7 @@ time.sleep(1000)
     assert stamp.read_text() == last
 
 
+@pytest.mark.stress
 def test_a_revision_may_use_processes_of_its_own(runner: Runner, database: Database, tmp_path: Path) -> None:
     works = "import multiprocessing\nwith multiprocessing.get_context('fork').Pool(2) as pool:\n    pool.map(abs, [1])"
     tree = write_ledger(tmp_path / "tree", 2, instead={2: works})
@@ -153,7 +155,7 @@ def test_a_cap_on_statements_is_a_failure_and_not_a_matter_of_time(
     assert reached(database) == 1
 
 
-@pytest.mark.parametrize("reserve_ms", ["3500", "0"])
+@pytest.mark.parametrize("reserve_ms", sampled(["3500", "0"], {"3500"}))
 def test_a_server_that_falls_silent_does_not_keep_a_run_past_its_timeout(
     runner: Runner, database: Database, tmp_path: Path, reserve_ms: str, figure: Callable[[str], None]
 ) -> None:

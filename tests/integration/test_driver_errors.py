@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.support.env_py.backend import Backend, online, package_with
+from tests.support.samples import sampled
 from tests.support.trees import Rev, sql
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def backend(runner: Runner, database: Database, tmp_path: Path) -> Backend:
     return Backend(runner, database, tmp_path, LOCK_RETRIES="1")
 
 
-@pytest.mark.parametrize("driver", ["psycopg2", "psycopg", "asyncpg", "pg8000"])
+@pytest.mark.parametrize("driver", sampled(["psycopg2", "psycopg", "asyncpg", "pg8000"], {"asyncpg", "pg8000"}))
 def test_the_fields_of_an_error(backend: Backend, driver: str) -> None:
     backend.put(online(ENV_PY.replace("DRIVER", driver)), REVISIONS)
 

@@ -68,6 +68,7 @@ def test_transactions_and_connections(backend: Backend) -> None:
     assert backend.version() == ["d4"]
 
 
+@pytest.mark.stress
 def test_a_setting_of_env_pys_transaction(backend: Backend) -> None:
     sees = "op.execute(f\"CREATE TABLE {name} AS SELECT current_setting('app.mode', true) AS mode\")"
     revisions = [Rev(name, f"name = {name!r}\n{sees}") for name in ("a1", "b2", "c3")]
@@ -84,6 +85,7 @@ with create_engine(os.environ["DATABASE_URL"]).connect() as connection:
     assert backend.query("SELECT mode FROM a1 UNION ALL SELECT mode FROM c3") == [("on",), ("on",)]
 
 
+@pytest.mark.stress
 def test_a_version_location_that_is_not_there(backend: Backend) -> None:
     ini = ALEMBIC_INI.replace("[alembic]", "[alembic]\nversion_locations = %(here)s/alembic/versions %(here)s/nowhere")
 

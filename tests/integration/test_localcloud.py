@@ -170,6 +170,7 @@ def test_postgres_keeps_its_data_through_kill_9(own_server: Server) -> None:
     assert query(again.database("postgres"), "SELECT answer FROM kept") == [(42,)]
 
 
+@pytest.mark.stress
 def test_postgres_moves_if_its_port_is_taken(own_server: Server) -> None:
     query(own_server.database("postgres"), "CREATE TABLE kept ()")
     postgres.stop(own_server.directory)
@@ -179,6 +180,7 @@ def test_postgres_moves_if_its_port_is_taken(own_server: Server) -> None:
     query(again.database("postgres"), "TABLE kept")
 
 
+@pytest.mark.stress
 def test_data_half_made_is_made_again(shared_run: Path) -> None:
     directory = shared_run / "postgres" / secrets.token_hex(4)
     half = account.usable_folder(ROOT / ".local", directory) / "cluster.making"
@@ -296,6 +298,7 @@ def test_the_error_of_a_daemon_that_cannot_start_contains_its_log(tmp_path: Path
 # --- both, and the test runs that share them ---
 
 
+@pytest.mark.stress
 def test_credentials_and_data_survive_down_and_not_clean(checkout: Path) -> None:
     first = cloud.up(checkout)
     query(first.database, "CREATE TABLE kept ()")

@@ -17,6 +17,7 @@ from tests.integration.conftest import LOG_LINE
 from tests.support.bystander import query
 from tests.support.functions import RUNTIME, assemble
 from tests.support.ledger import is_running, lock_holders, reached, sessions, write_ledger
+from tests.support.samples import sampled
 from tests.support.trees import sql
 from tests.support.waiting import eventually
 
@@ -101,7 +102,7 @@ def test_it_has_the_functions_result_log_and_metrics(
 @pytest.mark.parametrize(
     "event,variables,code,error",
     [
-        ('{"action": "upgrade", "revison": "head"}', {}, 2, "InvalidRequest"),
+        pytest.param('{"action": "upgrade", "revison": "head"}', {}, 2, "InvalidRequest", marks=pytest.mark.stress),
         ("no JSON", {}, 2, "InvalidRequest"),
         ("{}", {"LONG_RUN_TIMEOUT_S": "8h"}, 1, "ConfigurationError"),
         ("{}", {"DB_SECRET_ID": "missing"}, 3, "SecretUnavailable"),
@@ -153,7 +154,7 @@ def test_an_error_that_is_long_is_cut_until_the_outcome_fits(long_runs: LongRuns
     assert ended.answer["errorMessage"].startswith(short["errorMessage"])
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("number", sampled([signal.SIGTERM, signal.SIGKILL], {signal.SIGTERM}))
 def test_one_that_is_killed_leaves_the_server_as_a_killed_function_does(
     long_runs: LongRuns, runner: Runner, database: Database, tmp_path: Path, number: signal.Signals
 ) -> None:
@@ -173,6 +174,7 @@ def test_one_that_is_killed_leaves_the_server_as_a_killed_function_does(
     assert (status["lock"], len(status["pending"])) == (None, 1)
 
 
+@pytest.mark.stress
 def test_its_deadline_is_longer_than_a_functions(
     long_runs: LongRuns, runner: Runner, database: Database, tmp_path: Path
 ) -> None:

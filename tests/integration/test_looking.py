@@ -13,7 +13,7 @@ from tests.support.bystander import administer
 from tests.support.env_py.backend import Backend, online, package_with
 from tests.support.fingerprint import fingerprint
 from tests.support.functions import RUNTIME
-from tests.support.samples import sampled
+from tests.support.samples import in_two_sets, sampled
 from tests.support.trees import Rev, sql
 
 if TYPE_CHECKING:
@@ -180,24 +180,13 @@ BEFORE = (
 # A sample for make test.
 SAMPLE = (
     "a schema that the inspector does not find",
-    "a DO block",
     "a connection of its own, and the next one needs it",
-    "autocommit",
-    "a row with the number of a sequence",
-    "a read-only default that it turns off",
-    "a search_path that a listener sets in autocommit mode",
     "what cannot run in a transaction",
     "rows of a table that a revision makes",
 )
 
 
-@pytest.mark.parametrize(
-    "ways",
-    [
-        pytest.param(SAMPLE, id="a sample"),
-        pytest.param(sorted({*WRITES} - {*SAMPLE}), id="the others", marks=pytest.mark.stress),
-    ],
-)
+@pytest.mark.parametrize("ways", in_two_sets(dict(zip(WRITES, WRITES, strict=True)), SAMPLE))
 def test_an_env_py_that_writes_first_may_look_and_changes_nothing(
     backend: Backend, postgres_server: Server, database: Database, ways: list[str]
 ) -> None:
@@ -403,6 +392,7 @@ MAKE_ENTITIES = "import entities\nfor entity in entities.ENTITIES:\n    op.creat
 UTILS_REVISIONS = [Rev("a1", sql("CREATE TABLE t1 (id serial PRIMARY KEY)")), Rev("b2", MAKE_ENTITIES)]
 
 
+@pytest.mark.stress
 def test_a_check_with_alembic_utils_answers_as_alembic_check(
     backend: Backend, package: Path, postgres_server: Server, database: Database
 ) -> None:

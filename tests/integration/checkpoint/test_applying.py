@@ -174,7 +174,14 @@ def test_nothing_that_another_role_has_planted_is_called(
         pytest.param("", {"revision": "b2"}, {}, "ends below", id="below it", marks=STRESS),
         pytest.param("", {"revision": "+1"}, {}, "a number of revisions", id="a number", marks=STRESS),
         ("", {"revision": "heads"}, {"FLAG": "text"}, "variable FLAG is not what it was"),
-        ("", {"revision": "heads"}, {"ALEMBIC_X": '{"tenant": "one"}'}, "the -x arguments are not those"),
+        pytest.param(
+            "",
+            {"revision": "heads"},
+            {"ALEMBIC_X": '{"tenant": "one"}'},
+            "the -x arguments are not those",
+            id="other -x arguments",
+            marks=STRESS,
+        ),
         pytest.param("", {"revision": "heads"}, {"CHECKPOINT": "off"}, None, id="switched off", marks=STRESS),
         (
             "CREATE TABLE alembic_version (version_num varchar(32) NOT NULL PRIMARY KEY)",
@@ -215,7 +222,8 @@ def test_a_downgrade_below_it_runs_as_without_it(runner: Runner, database: Datab
     assert query(database, "SELECT version_num FROM alembic_version ORDER BY 1") == [("b2",), ("c3",)]
 
 
-@pytest.mark.parametrize("count", [2, pytest.param(20, marks=STRESS)])
+@STRESS
+@pytest.mark.parametrize("count", [2, 20])
 def test_several_at_once_apply_it_once(runner: Runner, database: Database, later: Path, count: int) -> None:
     wanted = replayed(later, database)
     functions = [runner.start(later) for _ in range(count)]

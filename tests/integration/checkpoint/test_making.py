@@ -161,6 +161,7 @@ def test_the_builder_packages_it_refuses_another_and_warns_of_an_old_one(seeded:
     assert "50 revisions have come since" in str(warning)
 
 
+@STRESS
 def test_the_documented_recipe_does_the_same(database: Database, later: Path) -> None:
     page = (ROOT / "docs" / "checkpoints.md").read_text(encoding="utf-8")
     recipe = re.search(r"```python\n(.*?)```", page, re.DOTALL)
