@@ -51,10 +51,12 @@ def pytest_configure(config: pytest.Config) -> None:
     if memory := testing.memory():
         os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(memory))
     config.addinivalue_line("markers", "stress: one more of a kind, for --stress only")
-    config.addinivalue_line("markers", "sized: repeats what it does, with --stress more often; set by its fixtures")
+    config.addinivalue_line(
+        "markers", "sized: repeats what it does, with --stress more often; set by its fixtures and Hypothesis"
+    )
     # A machine that is busy is no failure.
-    settings.register_profile("untimed", deadline=None)
-    settings.load_profile("untimed")
+    settings.register_profile("ours", deadline=None, max_examples=100 if config.getoption("stress") else 30)
+    settings.load_profile("ours")
     home = ROOT / ".local" / "test" / "home"
     home.mkdir(parents=True, exist_ok=True)
     os.environ["HOME"] = str(home)
@@ -70,7 +72,8 @@ def pytest_xdist_auto_num_workers() -> Generator[None, int, int]:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Mark the tests that repeat or measure something, and deselect the ones that only `make stress` runs."""
     for item in items:
-        if {"rounds", "figure"} & {*getattr(item, "fixturenames", ())}:
+        generates = getattr(getattr(item, "obj", None), "is_hypothesis_test", False)
+        if generates or {"rounds", "figure"} & {*getattr(item, "fixturenames", ())}:
             item.add_marker("sized")
     if not config.getoption("stress"):
         config.hook.pytest_deselected(items=[item for item in items if item.get_closest_marker("stress")])

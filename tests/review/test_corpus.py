@@ -37,13 +37,14 @@ def expected(revision: RevisionSource) -> set[str]:
 
 
 def sample(kind: str) -> set[str]:
-    """Return the cases of `make test`: one for each rule, and every third of the good ones. `make stress` has all."""
+    """Return the cases of `make test`: few that break all rules, and some of the good ones. `make stress` has all."""
     if kind == "good":
-        return {revision.id for revision in CASES[kind][::3]}
+        return {revision.id for revision in CASES[kind][::7]}
     shown: dict[str, str] = {}
-    for revision in CASES[kind]:
+    # Those that break most come first.
+    for revision in sorted(CASES[kind], key=lambda one: len(expected(one)), reverse=True):
         for each in expected(revision):
-            shown.setdefault(each, revision.id)
+            shown.setdefault(each.split()[0], revision.id)
     return set(shown.values())
 
 

@@ -17,6 +17,7 @@ from migrate_review.rules.judge import judge
 from migrate_review.rules.names import Identifier, Relation, fix, shown
 from migrate_review.rules.rule import Theme
 from migrate_review.rules.rulebook import RULES
+from tests.support.samples import chosen, sampled
 from tests.support.trees import Rev, sql, write_tree
 
 if TYPE_CHECKING:
@@ -138,13 +139,30 @@ DOWN = {
 }
 
 
+# An index and a constraint on partitions; each kind of constraint; a type, rows, and what is lost.
+SAMPLE = {
+    "index_expression", "index_partitioned", "unique", "foreign_key_partitioned", "foreign_key_index", "check",
+    "not_null", "enum", "backfill", "values_lost", "primary_key_in_place_of_one",
+    "key_made_wider", "foreign_key_replaced", "check_of_one_partition",
+}  # fmt: skip
+
+
 @pytest.fixture(scope="module")
-def found(tmp_path_factory: pytest.TempPathFactory, postgres_server: Server) -> dict[str, list[Finding]]:
+def cases(pytestconfig: pytest.Config) -> list[str]:
+    """The cases of CASES that this run tries."""
+    return [*chosen(CASES, SAMPLE, pytestconfig)]
+
+
+@pytest.fixture(scope="module")
+def found(
+    tmp_path_factory: pytest.TempPathFactory, postgres_server: Server, pytestconfig: pytest.Config
+) -> dict[str, list[Finding]]:
     """The findings on each case."""
     revisions = [Rev("begins", sql(*BASE))]
+    bodies = {name: up for name, (up, *_) in (*CASES.items(), *NAMED.items())}
     revisions += [
         Rev(name, sql(*up), sql(DOWN.get(name, "SELECT 1")), down="begins")
-        for name, (up, *_) in (CASES | NAMED).items()
+        for name, up in chosen(bodies, SAMPLE, pytestconfig).items()
     ]
     return findings(write_tree(tmp_path_factory.mktemp("cases"), revisions), postgres_server)
 
@@ -163,16 +181,16 @@ def findings(folder: Path, server: Server) -> dict[str, list[Finding]]:
 
 @pytest.fixture(scope="module")
 def run(
-    found: dict[str, list[Finding]], tmp_path_factory: pytest.TempPathFactory, postgres_server: Server
+    cases: list[str], found: dict[str, list[Finding]], tmp_path_factory: pytest.TempPathFactory, postgres_server: Server
 ) -> dict[str, tuple[str | None, set[str]]]:
     """The error of each case's fix as a revision, if any, and the constraints and indexes that it leaves."""
     revisions = [Rev("begins", sql(*BASE))]
-    for name, (_, rule, _) in CASES.items():
-        [code] = [one.fix for one in found[name] if one.rule == rule]
+    for name in cases:
+        [code] = [one.fix for one in found[name] if one.rule == CASES[name][1]]
         revisions.append(Rev(name, f"{code}\npass", "pass", down="begins"))
     ended: dict[str, tuple[str | None, set[str]]] = {}
     with reviewing(write_tree(tmp_path_factory.mktemp("fixes"), revisions), on=postgres_server, rows=3) as session:
-        for name in CASES:
+        for name in cases:
             seen = session.observe(name)
             tables = seen.after.tables if seen.after else ()
             parts = {each.name for table in tables for each in table.constraints}
@@ -181,7 +199,7 @@ def run(
     return ended
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", sampled(CASES, SAMPLE))
 def test_a_fix_runs_and_leaves_what_the_revision_wanted(
     name: str, run: dict[str, tuple[str | None, set[str]]], found: dict[str, list[Finding]]
 ) -> None:
@@ -191,7 +209,7 @@ def test_a_fix_runs_and_leaves_what_the_revision_wanted(
     assert not wanted or wanted in parts
 
 
-@pytest.mark.parametrize("name", NAMED)
+@pytest.mark.parametrize("name", sampled(NAMED, SAMPLE))
 def test_a_finding_names_what_it_is_about(name: str, found: dict[str, list[Finding]]) -> None:
     _, text = NAMED[name]
     assert any(text in one.message for one in found[name]), [one.message for one in found[name]]

@@ -109,6 +109,7 @@ def test_a_change_of_the_revision_itself_does_not_matter_and_one_before_it_does(
     assert seen.before.tables[0].columns[1].type == "character varying(9)"
 
 
+@pytest.mark.stress
 def test_one_more_revision_before_it_is_applied_on_top(tmp_path: Path, server: Server) -> None:
     folder = write_tree(tmp_path / "backend", [MANY, ADDS, Rev("next", sql("ALTER TABLE t3 ADD x int"), "pass")])
     observed(folder, server)
@@ -118,6 +119,7 @@ def test_one_more_revision_before_it_is_applied_on_top(tmp_path: Path, server: S
     assert any(column.name == "more" for table in seen.before.tables for column in table.columns)
 
 
+@pytest.mark.stress
 def test_imports_of_a_revision_from_the_backend_count(tmp_path: Path, server: Server) -> None:
     folder = write_tree(tmp_path / "backend", [MANY, ADDS])
     (folder / "helpers.py").write_text("NOTE = 'text'\n")
@@ -135,15 +137,15 @@ def test_imports_of_a_revision_from_the_backend_count(tmp_path: Path, server: Se
 
 
 def test_the_oldest_states_are_dropped(tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kept, "_MOST", 2)
-    for number in range(3):
+    monkeypatch.setattr(kept, "_MOST", 1)
+    for number in range(2):
         first = Rev("first", sql(f"CREATE TABLE only{number} (id bigint PRIMARY KEY)"), sql(f"DROP TABLE only{number}"))
         adds = Rev("adds", sql(f"ALTER TABLE only{number} ADD a int"), sql(f"ALTER TABLE only{number} DROP a"))
         folder = write_tree(tmp_path / f"backend{number}", [first, adds])
         observed(folder, server)
     with closing(server.connect()) as opened, opened.cursor() as cursor:
         cursor.execute("SELECT count(*) FROM pg_database WHERE starts_with(datname, 'kept_')")
-        assert cursor.fetchone() == (2,)
+        assert cursor.fetchone() == (1,)
     assert applied(observed(folder, server)[1]) == [], "the newest is there"
 
 
@@ -160,6 +162,7 @@ def test_a_table_that_no_text_names_gets_rows_once_it_was_touched(tmp_path: Path
     assert seen.unfilled == {}
 
 
+@pytest.mark.stress
 def test_a_partition_and_a_view_stand_for_the_tables_that_hold_the_rows(tmp_path: Path, server: Server) -> None:
     more = [
         "CREATE TABLE logs (id bigint, at date) PARTITION BY RANGE (at)",

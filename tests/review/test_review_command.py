@@ -129,6 +129,7 @@ def test_an_unreadable_revision_is_reported_whether_it_was_selected_or_not(backe
     assert "does-not-load" in beside.stdout
 
 
+@pytest.mark.stress
 def test_a_revision_that_ends_the_process_when_it_is_imported_is_reported_in_one_line(backend: Path) -> None:
     (backend / "alembic" / "versions" / "ends.py").write_text(
         'import os\n\nrevision = "ends"\ndown_revision = "begins"\nos._exit(7)\n', encoding="utf-8"
@@ -139,6 +140,7 @@ def test_a_revision_that_ends_the_process_when_it_is_imported_is_reported_in_one
     assert line == "ReviewError: the tree cannot be loaded: the backend's process ended with exit code 7"
 
 
+@pytest.mark.stress
 def test_an_upgrade_that_fails_is_reported_once(backend: Path) -> None:
     (backend / "alembic" / "versions" / "drops.py").unlink()
     (backend / "alembic" / "versions" / "fails.py").write_text(

@@ -120,6 +120,7 @@ def test_with_a_baseline_beside_env_py_such_a_history_is_measured(tmp_path: Path
     assert seen.rows["accounts"] == 30
 
 
+@pytest.mark.stress
 def test_a_baseline_may_be_of_a_later_revision(tmp_path: Path, postgres_server: Server) -> None:
     folder = write_tree(tmp_path / "backend", EXISTING)
     more = (
@@ -141,6 +142,7 @@ def test_a_baseline_that_the_server_refuses_ends_the_review(tmp_path: Path, post
         reviewed(folder, postgres_server)
 
 
+@pytest.mark.stress
 def test_a_name_that_is_wrong_in_a_history_with_tables_of_its_own_is_a_failure(
     tmp_path: Path, postgres_server: Server
 ) -> None:
@@ -150,6 +152,7 @@ def test_a_name_that_is_wrong_in_a_history_with_tables_of_its_own_is_a_failure(
     assert "not-measured" not in rules(by_id["typo"])
 
 
+@pytest.mark.stress
 def test_a_revision_that_fails_on_the_rows_is_measured_with_fewer(tmp_path: Path, postgres_server: Server) -> None:
     revisions = [PEOPLE, Rev("same", sql("UPDATE people SET email = 'x'"), sql("SELECT 1"))]
     _, by_id = reviewed(write_tree(tmp_path / "backend", revisions), postgres_server)
@@ -219,7 +222,9 @@ def test_a_revision_that_breaks_the_reviews_own_work_is_reported_and_the_others_
     assert rules(by_id["index"])["require-concurrent-index-creation"] == "error"
 
 
-@pytest.mark.parametrize("table, found", [("never", {"not-measured"}), ("other", set())])
+@pytest.mark.parametrize(
+    "table, found", [("never", {"not-measured"}), pytest.param("other", set(), marks=pytest.mark.stress)]
+)
 def test_a_table_that_stayed_empty_counts_where_the_revision_touches_it(
     tmp_path: Path, postgres_server: Server, table: str, found: set[str]
 ) -> None:
@@ -259,6 +264,7 @@ def test_the_error_of_a_missing_package_names_where_to_install_it(tmp_path: Path
         reviewed(folder, postgres_server)
 
 
+@pytest.mark.stress
 def test_a_module_of_the_backend_that_is_not_on_the_path_has_its_own_error(
     tmp_path: Path, postgres_server: Server
 ) -> None:
@@ -285,6 +291,7 @@ def test_an_env_py_that_can_run_only_once_in_a_process_is_run_as_the_alembic_com
     assert (seen.upgrade.failure, seen.again is not None) == (None, True)
 
 
+@pytest.mark.stress
 def test_a_configuration_in_a_folder_of_its_own_is_run_from_the_backend(
     tmp_path: Path, postgres_server: Server
 ) -> None:
@@ -297,6 +304,7 @@ def test_a_configuration_in_a_folder_of_its_own_is_run_from_the_backend(
         assert session.observe("people").upgrade.failure is None
 
 
+@pytest.mark.stress
 def test_a_revision_may_import_what_env_py_has_made_importable(tmp_path: Path, postgres_server: Server) -> None:
     env_py = ENV_PY.replace("import os\n", "import os, sys\nsys.path.append(os.path.abspath('lib'))\n", 1)
     upgrade = "op.create_table('t', sa.Column('id', shop_types.Key, primary_key=True))"
@@ -312,6 +320,7 @@ def test_a_revision_may_import_what_env_py_has_made_importable(tmp_path: Path, p
         assert session.observe("people").upgrade.failure is None
 
 
+@pytest.mark.stress
 def test_a_revision_may_keep_state_of_one_run_in_its_module(tmp_path: Path, postgres_server: Server) -> None:
     revision = Rev("people", "sa.Table('t', METADATA, sa.Column('id', sa.BigInteger, primary_key=True))\n"
                    "METADATA.create_all(op.get_bind())", "op.drop_table('t')")  # fmt: skip
@@ -414,6 +423,7 @@ def test_libraries_that_are_too_old_are_named_before_anything_runs(
         pass
 
 
+@pytest.mark.stress
 def test_what_a_revision_leaves_in_the_models_is_no_difference(tmp_path: Path, postgres_server: Server) -> None:
     folder = write_tree(tmp_path / "backend", [PEOPLE])
     (folder / "models.py").write_text("import sqlalchemy\n\nmetadata = sqlalchemy.MetaData()\n")
@@ -427,6 +437,7 @@ def test_what_a_revision_leaves_in_the_models_is_no_difference(tmp_path: Path, p
         assert [line for line in session.drift() if "gone" in line] == []
 
 
+@pytest.mark.stress
 def test_a_revision_that_refuses_rows_is_measured_with_others_in_a_large_schema(
     tmp_path: Path, postgres_server: Server
 ) -> None:
@@ -441,6 +452,7 @@ def test_a_revision_that_refuses_rows_is_measured_with_others_in_a_large_schema(
     assert rules(by_id["unique"]).keys() >= {"upgrade-depends-on-data", "disallowed-unique-constraint"}
 
 
+@pytest.mark.stress
 def test_a_baseline_of_another_tree_is_refused(tmp_path: Path, postgres_server: Server) -> None:
     folder = write_tree(tmp_path / "backend", [PEOPLE])
     (folder / "baseline.sql").write_text(

@@ -1,4 +1,4 @@
-"""Runs each query or statement over a new connection, separate from the function's."""
+"""Runs queries and statements over a new connection, separate from the function's."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ def query(database: Database, statement: str, parameters: tuple[object, ...] | N
 
 def execute(database: Database, *statements: str) -> None:
     """Execute statements, each in its own transaction."""
-    for statement in statements:
-        query(database, statement)
+    with closing(database.connect()) as connection, connection.cursor() as cursor:
+        for statement in statements:
+            cursor.execute(statement)
 
 
 def administer(server: Server, *statements: str) -> None:

@@ -33,3 +33,9 @@ def in_two_sets(values: Mapping[str, Value], sample: Collection[str]) -> list[ob
         pytest.param([values[name] for name in sample], id="a sample"),
         pytest.param(others, id="the others", marks=pytest.mark.stress),
     ]
+
+
+def chosen(values: Mapping[str, Value], sample: Container[str], config: pytest.Config) -> dict[str, Value]:
+    """Return the values that this run tries: those of the sample, or all with `--stress`."""
+    everything = config.getoption("stress")
+    return {name: value for name, value in values.items() if everything or name in sample}
