@@ -42,9 +42,18 @@ def server(shared_run: Path) -> Iterator[Server]:
     postgres.remove(ROOT, directory)
 
 
-@pytest.fixture(autouse=True)
-def _always_worth_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(position, "_WORTH_KEEPING_S", 0.0)
+@pytest.fixture(scope="module", autouse=True)
+def _always_worth_it() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(position, "_WORTH_KEEPING_S", 0.0)
+        yield
+
+
+@pytest.fixture(scope="module")
+def first(tmp_path_factory: pytest.TempPathFactory, server: Server) -> tuple[Path, Observation, list[str]]:
+    """A tree, the measurements of its first review, and the steps before them."""
+    folder = write_tree(tmp_path_factory.mktemp("first"), [MANY, ADDS])
+    return folder, *observed(folder, server)
 
 
 def observed(folder: Path, server: Server, revision: str = "adds", *, rows: int = 9) -> tuple[Observation, list[str]]:
@@ -58,13 +67,12 @@ def applied(steps: list[str]) -> list[str]:
     return [step for step in steps if step.startswith("applying")]
 
 
-def test_the_revisions_before_are_not_applied_again(tmp_path: Path, server: Server) -> None:
-    folder = write_tree(tmp_path / "backend", [MANY, ADDS])
-    first, steps = observed(folder, server)
+def test_the_revisions_before_are_not_applied_again(first: tuple[Path, Observation, list[str]], server: Server) -> None:
+    folder, seen_first, steps = first
     assert applied(steps) == ["applying 1 revision that comes before"]
     second, steps = observed(folder, server)
     assert applied(steps) == []
-    for seen in (first, second):
+    for seen in (seen_first, second):
         assert seen.upgrade.failure is None
         assert [lock.table for statement in seen.upgrade.statements for lock in statement.locks] == ["t9"]
         assert {name for name, count in seen.rows.items() if count} == {"t9", "t4", "t2", "t1", "t0"}
@@ -72,15 +80,14 @@ def test_the_revisions_before_are_not_applied_again(tmp_path: Path, server: Serv
 
 
 def test_the_rows_are_not_made_again_unless_a_revision_changed(
-    tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch
+    first: tuple[Path, Observation, list[str]], server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = write_tree(tmp_path / "backend", [MANY, ADDS])
-    first, _ = observed(folder, server)
+    folder, seen, _ = first
     made: list[str] = []
     monkeypatch.setattr(servers, "make_anew", _noting(servers.make_anew, made))
     again, _ = observed(folder, server)
     assert [name.count("_") for name in made if name.startswith("kept_")] == [2], "one copy, with rows"
-    assert again.rows == first.rows
+    assert again.rows == seen.rows
     other, _ = observed(folder, server, rows=11)
     assert other.rows["t9"] == 11
 

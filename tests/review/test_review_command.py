@@ -15,6 +15,7 @@ from xml.etree import ElementTree as ET
 import jsonschema
 import pytest
 
+from migrate_cli import cli
 from migrate_review.observation import Catalog, Execution, Lock, Observation, Statement
 from migrate_review.reports import summary, workflow
 from migrate_review.reports.document import document
@@ -29,6 +30,7 @@ from migrate_review.rules.case import Case
 from migrate_review.rules.rulebook import RULES, finding
 from tests.support.checkout import ROOT
 from tests.support.processes import interruptible, killing
+from tests.support.samples import sampled
 from tests.support.trees import ALEMBIC_INI, ENV_PY
 
 if TYPE_CHECKING:
@@ -183,33 +185,37 @@ def test_a_step_that_takes_long_is_shown_without_a_terminal(backend: Path) -> No
     assert re.search(r"^\d+ s: measuring begins .*\(1 of 1\)$", ended.stderr, re.MULTILINE), ended.stderr
 
 
-def test_a_rule_is_explained_without_a_review() -> None:
-    shown = migrate("--explain", "not-measured")
-    assert shown.returncode == 0
-    assert shown.stdout.startswith("not-measured: error\n")
-    assert "Measured: " in shown.stdout
-    assert "# -- reviewed: not-measured <why it is safe here>" in shown.stdout
-    unknown = migrate("--explain", "drop-column")
-    assert unknown.returncode == 2
-    assert "there is no rule drop-column" in unknown.stderr
-    assert "ban-drop-column" in unknown.stderr
+def test_a_rule_is_explained_without_a_review(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["migrate", "review", "--explain", "not-measured"])
+    assert cli.main() == 0
+    shown = capsys.readouterr().out
+    assert shown.startswith("not-measured: error\n")
+    assert "Measured: " in shown
+    assert "# -- reviewed: not-measured <why it is safe here>" in shown
+    monkeypatch.setattr(sys, "argv", ["migrate", "review", "--explain", "drop-column"])
+    assert cli.main() == 2
+    unknown = capsys.readouterr().err
+    assert "there is no rule drop-column" in unknown
+    assert "ban-drop-column" in unknown
 
 
-@pytest.mark.parametrize(
-    "arguments,words",
-    [
-        (["nine"], "there is no revision nine"),
-        (["--since", "no-such-branch"], "git does not know no-such-branch; fetch it"),
-        (["--backend", "docs"], "no alembic.ini"),
-        (["--json", "--format", "sarif"], "exclude each other"),
-        (["--format", "odd"], "odd"),
-        (["--rows", "0"], "greater than or equal to 1"),
-    ],
-)
-def test_wrong_use_measures_nothing_and_exits_with_2(arguments: list[str], words: str) -> None:
-    ended = migrate(*arguments)
+WRONG = {
+    "nine": "there is no revision nine",
+    "--since no-such-branch": "git does not know no-such-branch; fetch it",
+    "--backend docs": "no alembic.ini",
+    "--json --format sarif": "exclude each other",
+    "--format odd": "odd",
+    "--rows 0": "greater than or equal to 1",
+}
+
+
+@pytest.mark.parametrize("arguments", sampled(WRONG, {"--since no-such-branch", "--rows 0"}))
+def test_wrong_use_measures_nothing_and_exits_with_2(arguments: str) -> None:
+    ended = migrate(*arguments.split())
     assert ended.returncode == 2
-    assert words in ended.stderr + ended.stdout
+    assert WRONG[arguments] in ended.stderr + ended.stdout
 
 
 def a_review(tmp_path: Path) -> Review:

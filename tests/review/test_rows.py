@@ -132,6 +132,7 @@ def test_columns_of_every_type_get_different_values(zoo: Database) -> None:
     assert {len(values) for values in rows.values()} == {WANTED}
 
 
+@pytest.mark.stress
 def test_columns_of_every_type_may_be_keys(zoo: Database) -> None:
     keyless = {"json", "jsonpath", "point", "line", "lseg", "box", "path", "polygon", "circle", "xml"}
     few = {"mood": 3, "boolean": 2, "bit": 2, "regclass": 4, "address": 1, "tsquery": 3, "numeric(3,-2)": 5}

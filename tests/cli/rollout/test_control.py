@@ -9,6 +9,7 @@ import pytest
 
 from tests.support.reports import failure, report
 from tests.support.rollout_runs import LAST, RUNNING, USAGE, listed, runs
+from tests.support.samples import sampled
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -187,15 +188,18 @@ def test_the_list_has_rollouts_and_plans_the_newest_first(aws: RolloutStub, migr
 
 @pytest.mark.parametrize(
     "latest",
-    [
-        b'{"rollout": "plan"}',
-        b'{"rollout": "was-never-listed"}',
-        b'{"rollout": 7}',
-        b'{"other": "keys"}',
-        b"[]",
-        b"not JSON",
-        b"\xff",
-    ],
+    sampled(
+        [
+            b'{"rollout": "plan"}',
+            b'{"rollout": "was-never-listed"}',
+            b'{"rollout": 7}',
+            b'{"other": "keys"}',
+            b"[]",
+            b"not JSON",
+            b"\xff",
+        ],
+        {b'{"rollout": "plan"}', b'{"rollout": "was-never-listed"}', b"not JSON"},
+    ),
 )
 def test_a_plan_a_failed_listing_and_garbage_are_no_last_rollout(
     aws: RolloutStub, migrate: Migrate, latest: bytes
@@ -209,7 +213,10 @@ def test_a_plan_a_failed_listing_and_garbage_are_no_last_rollout(
     assert (ended.code, ended.document["rollout"]) == (0, LAST)
 
 
-@pytest.mark.parametrize("content", [b"garbage", b"[]", b"{}", b'{"waves": [{}]}', b'{"waves": 1, "rollout": 2}'])
+@pytest.mark.parametrize(
+    "content",
+    sampled([b"garbage", b"[]", b"{}", b'{"waves": [{}]}', b'{"waves": 1, "rollout": 2}'], {b"garbage", b"{}"}),
+)
 def test_a_rollout_json_changed_by_hand_does_not_crash_status(
     aws: RolloutStub, migrate: Migrate, content: bytes
 ) -> None:
@@ -222,7 +229,7 @@ def test_a_rollout_json_changed_by_hand_does_not_crash_status(
     assert "is not what the function wrote" in ended.document["message"]
 
 
-@pytest.mark.parametrize("command", ["show", "status"])
+@pytest.mark.parametrize("command", sampled(["show", "status"], {"show"}))
 def test_a_rollout_that_step_functions_has_forgotten_is_shown(aws: RolloutStub, migrate: Migrate, command: str) -> None:
     runs(aws, "1/migrated/1/5/head")
     aws.put(LAST, "report.json", report(2, left=5, status="failed"))
@@ -236,7 +243,10 @@ def test_a_rollout_that_step_functions_has_forgotten_is_shown(aws: RolloutStub, 
     assert unknown.document["error"]["type"] == "ExecutionDoesNotExist"
 
 
-@pytest.mark.parametrize("content", [b"garbage", b"[]", b"7", b'{"counts": 5}', b'{"counts": {"targets": "all"}}'])
+@pytest.mark.parametrize(
+    "content",
+    sampled([b"garbage", b"[]", b"7", b'{"counts": 5}', b'{"counts": {"targets": "all"}}'], {b"[]", b'{"counts": 5}'}),
+)
 def test_a_report_json_changed_by_hand_does_not_crash_status(
     aws: RolloutStub, migrate: Migrate, content: bytes
 ) -> None:
@@ -248,7 +258,10 @@ def test_a_report_json_changed_by_hand_does_not_crash_status(
     assert (document["counts"]["migrated"], document["counts"]["left"]) == (1, 9)
 
 
-@pytest.mark.parametrize("halt", [b"garbage", b"[]", b'{"why": 7}', b'{"why": "stopped", "message": {}}'])
+@pytest.mark.parametrize(
+    "halt",
+    sampled([b"garbage", b"[]", b'{"why": 7}', b'{"why": "stopped", "message": {}}'], {b"garbage", b'{"why": 7}'}),
+)
 def test_a_halt_json_of_any_content_halts(aws: RolloutStub, migrate: Migrate, halt: bytes) -> None:
     runs(aws, "1/migrated/1/5/head")
     aws.objects[f"rollouts/{LAST}/halt.json"] = halt

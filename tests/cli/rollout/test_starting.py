@@ -178,7 +178,7 @@ def test_a_rollout_that_does_not_succeed_tells_its_report_and_how_to_go_on(
     assert (f"migrate rollout retry {name} --stage dev" in ended.err) is (status == "failed")
 
 
-@pytest.mark.parametrize("status,failed", [("failed", 3), ("stopped", 0)])
+@pytest.mark.parametrize("status,failed", [pytest.param("failed", 3, marks=pytest.mark.stress), ("stopped", 0)])
 def test_after_a_failed_downgrade_the_next_step_is_the_downgrade_and_not_an_upgrade(
     aws: RolloutStub, migrate: Migrate, status: str, failed: int
 ) -> None:
