@@ -16,6 +16,7 @@ from tests.support import rollout_stub
 from tests.support.aws_stub import REQUEST_ID, Reply, Stub, failure, result, serve
 from tests.support.checkout import ROOT, copy_checkout
 from tests.support.reports import report
+from tests.support.samples import sampled
 from tests.support.workflows import (
     BY_BRANCH,
     CI,
@@ -92,7 +93,10 @@ def test_the_cdk_deploys_the_stage(tmp_path: Path, stage: str) -> None:
     assert (done.returncode, done.stdout) == (0, f"deploy -c stage={stage} --require-approval never\n")
 
 
-@pytest.mark.parametrize("workflow,job", [(DEPLOY, "build"), (DEPLOY, "migrate"), (PRODUCTION, "plan")])
+@pytest.mark.parametrize(
+    "workflow,job",
+    [(DEPLOY, "build"), (DEPLOY, "migrate"), pytest.param(PRODUCTION, "plan", marks=pytest.mark.stress)],
+)
 def test_the_workflows_install_with_the_makefiles_targets(workflow: str, job: str) -> None:
     [command] = [
         step["run"] for step in load(workflow)["jobs"][job]["steps"] if step.get("run", "").startswith("make ")
@@ -107,20 +111,17 @@ def test_the_workflows_install_with_the_makefiles_targets(workflow: str, job: st
     assert ("npm ci" in done.stdout) is (job == "build")
 
 
-UPGRADES = pytest.mark.parametrize(
-    "workflow,job,values",
-    [
-        (DEPLOY, "migrate", {BY_BRANCH: "prod"}),
-        (PRODUCTION, "upgrade", {"needs.plan.outputs.revision": "bbbb"}),
-    ],
-    ids=[DEPLOY, PRODUCTION],
-)
+UPGRADES: dict[str, tuple[str, dict[str, str]]] = {
+    DEPLOY: ("migrate", {BY_BRANCH: "prod"}),
+    PRODUCTION: ("upgrade", {"needs.plan.outputs.revision": "bbbb"}),
+}
 
 
-@UPGRADES
+@pytest.mark.parametrize("workflow", sampled(UPGRADES, {DEPLOY}))
 def test_a_migration_that_fails_fails_the_pipeline(
-    checkout: Path, aws: Stub, surroundings: dict[str, str], workflow: str, job: str, values: dict[str, str]
+    checkout: Path, aws: Stub, surroundings: dict[str, str], workflow: str
 ) -> None:
+    job, values = UPGRADES[workflow]
     aws.replies = [failure("MigrationFailed", "revision bbbb failed")]
 
     done = script(workflow, job, "Upgrade").run(checkout, surroundings, values)
@@ -130,10 +131,11 @@ def test_a_migration_that_fails_fails_the_pipeline(
     assert "MigrationFailed" in summary(surroundings)
 
 
-@UPGRADES
+@pytest.mark.parametrize("workflow", sampled(UPGRADES, {PRODUCTION}))
 def test_an_incomplete_migration_is_gone_on_with(
-    checkout: Path, aws: Stub, surroundings: dict[str, str], workflow: str, job: str, values: dict[str, str]
+    checkout: Path, aws: Stub, surroundings: dict[str, str], workflow: str
 ) -> None:
+    job, values = UPGRADES[workflow]
     aws.replies = [failure("MigrationIncomplete"), Reply(result())]
 
     done = script(workflow, job, "Upgrade").run(checkout, surroundings, values)
@@ -143,6 +145,7 @@ def test_an_incomplete_migration_is_gone_on_with(
     assert {function.rpartition(":")[2] for function in aws.functions} == {"template-saas-api-migrate-lambda-prod"}
 
 
+@pytest.mark.stress
 def test_the_upgrade_of_production_goes_to_what_was_planned(
     checkout: Path, aws: Stub, surroundings: dict[str, str]
 ) -> None:
@@ -196,11 +199,19 @@ def test_a_stage_is_rolled_out_where_it_has_targets_and_nowhere_else(
 
 
 WAYS = {"Plan": "no", "Upgrade": "no", "Plan the rollout": "yes", "Roll out": "yes"}
-ROLLOUTS = pytest.mark.parametrize("workflow,job", [(DEPLOY, "migrate"), (PRODUCTION, "rollout")])
 
 
-@ROLLOUTS
-@pytest.mark.parametrize("status,code", [("succeeded", 0), ("failed", 1), ("stopped", 4)])
+@pytest.mark.parametrize(
+    "workflow,job,status,code",
+    [
+        (DEPLOY, "migrate", "failed", 1),
+        (PRODUCTION, "rollout", "stopped", 4),
+        pytest.param(DEPLOY, "migrate", "succeeded", 0, marks=pytest.mark.stress),
+        pytest.param(DEPLOY, "migrate", "stopped", 4, marks=pytest.mark.stress),
+        pytest.param(PRODUCTION, "rollout", "succeeded", 0, marks=pytest.mark.stress),
+        pytest.param(PRODUCTION, "rollout", "failed", 1, marks=pytest.mark.stress),
+    ],
+)
 def test_a_rollout_fails_the_pipeline_where_it_fails_and_leaves_its_page(
     checkout: Path, fleet: RolloutStub, beside_a_fleet: dict[str, str], workflow: str, job: str, status: str, code: int
 ) -> None:
@@ -214,7 +225,7 @@ def test_a_rollout_fails_the_pipeline_where_it_fails_and_leaves_its_page(
     assert "| tenant-00001 | LockTimeout |" in summary(beside_a_fleet)
 
 
-@pytest.mark.parametrize("behind,failed,text", [(6, 1, "7"), (0, 0, "")])
+@pytest.mark.parametrize("behind,failed,text", [(6, 1, "7"), pytest.param(0, 0, "", marks=pytest.mark.stress)])
 def test_the_plan_of_a_rollout_asks_for_approval_where_there_is_something_to_do(
     checkout: Path,
     fleet: RolloutStub,
@@ -297,6 +308,7 @@ def test_a_plan_that_fails_ends_the_run(
     assert not (tmp_path / "github_output").exists()
 
 
+@pytest.mark.stress
 def test_the_summary_has_the_person_the_time_the_revisions_and_the_request(
     checkout: Path, surroundings: dict[str, str]
 ) -> None:
@@ -327,11 +339,15 @@ def commands_of(snippet: dict[str, Any]) -> list[str]:
 PIPELINES = [content for content in map(yaml.safe_load, shown("yaml")) if "jobs" not in content]
 
 
+ANSWERS = {"ok": (Reply(result()), 0), "failed": (failure("MigrationFailed"), 1)}
+
+
 @pytest.mark.parametrize("snippet", PIPELINES, ids=["CodeBuild", "GitLab"])
-@pytest.mark.parametrize("reply,code", [(Reply(result()), 0), (failure("MigrationFailed"), 1)], ids=["ok", "failed"])
+@pytest.mark.parametrize("answer", sampled(ANSWERS, {"failed"}))
 def test_another_pipelines_commands_migrate_and_fail_where_the_migration_does(
-    checkout: Path, aws: Stub, tmp_path: Path, snippet: dict[str, Any], reply: Reply, code: int
+    checkout: Path, aws: Stub, tmp_path: Path, snippet: dict[str, Any], answer: str
 ) -> None:
+    reply, code = ANSWERS[answer]
     aws.replies = [reply]
     token = tmp_path / "token"
     # What make would install is installed.

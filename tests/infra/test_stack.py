@@ -269,6 +269,7 @@ def test_cdk_synth_prints_a_stages_template_without_an_aws_account(synthesized: 
     assert synthesized.function["FunctionName"] == "template-saas-api-migrate-lambda-dev"
 
 
+@pytest.mark.stress
 def test_the_same_tree_on_another_path_gives_the_same_template_and_package(synthesized: Stack, tmp_path: Path) -> None:
     elsewhere = synth(copy_checkout(tmp_path / "somewhere else" / "copy"), "-c", "stage=dev", "--json")
 
@@ -287,7 +288,9 @@ def test_the_package_is_built_for_the_stages_processor_and_not_for_this_machines
 @pytest.mark.parametrize(
     "context, expected",
     [
-        ((), "error: no stage was chosen: pass -c stage=NAME, one of local, dev, prod"),
+        pytest.param(
+            (), "error: no stage was chosen: pass -c stage=NAME, one of local, dev, prod", marks=pytest.mark.stress
+        ),
         (
             ("-c", "stage=dve"),
             "error: there is no stage 'dve' in cdk.json: pass -c stage=NAME, one of local, dev, prod",

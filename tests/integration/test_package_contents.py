@@ -34,8 +34,10 @@ INTERPRETER: str = getattr(sys, "_base_executable", sys.executable)
 
 @pytest.fixture(
     scope="session",
-    params=["sqlalchemy\nalembic\nboto3", "sqlalchemy==2.0.31\nalembic==1.13.0\nboto3==1.34.0"],
-    ids=["new", "old"],
+    params=[
+        pytest.param("sqlalchemy\nalembic\nboto3", id="new"),
+        pytest.param("sqlalchemy==2.0.31\nalembic==1.13.0\nboto3==1.34.0", id="old", marks=pytest.mark.stress),
+    ],
 )
 def package(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Package:
     """A package of a backend, with the newest libraries or the oldest that the function works with."""
@@ -62,7 +64,15 @@ def magic_number(platform: Platform) -> bytes:
     return subprocess.run([interpreter.executable, "-c", code], capture_output=True, check=True).stdout
 
 
-@pytest.mark.parametrize("python, architecture", [("3.12", "x86_64"), ("3.13", "arm64"), ("3.14", "arm64")], ids=str)
+@pytest.mark.parametrize(
+    "python, architecture",
+    [
+        pytest.param("3.12", "x86_64", marks=pytest.mark.stress),
+        ("3.13", "arm64"),
+        pytest.param("3.14", "arm64", marks=pytest.mark.stress),
+    ],
+    ids=str,
+)
 def test_wheels_and_bytecode_are_the_targets(
     tmp_path: Path, python: str, architecture: Literal["arm64", "x86_64"]
 ) -> None:
@@ -154,6 +164,7 @@ def test_botocore_keeps_the_services_that_are_used(package: Package, tmp_path: P
         build(backend, tmp_path / "out", THIS_MACHINE, selection=Selection(aws_services=("s4",)))
 
 
+@pytest.mark.stress
 def test_botocore_can_keep_all_services(tmp_path: Path) -> None:
     backend = make_backend(tmp_path / "shop", **{"requirements.txt": "alembic\nboto3\n"})
     built = build(backend, tmp_path / "out", THIS_MACHINE, selection=Selection(aws_services=None))
@@ -221,13 +232,32 @@ def dialects(package: Package) -> set[str]:
 @pytest.mark.parametrize(
     "files, kept",
     [
-        ({"alembic/versions/b2.py": 'import sqlalchemy as sa\nrevision = "b2"\ndown_revision = "a1"\n'}, set()),
-        ({"app/models.py": "from sqlalchemy.dialects import mysql, sqlite\n"}, {"mysql", "sqlite"}),
-        ({"app/models.py": "import sqlalchemy\nsqlalchemy.create_engine('mariadb://x')\n"}, {"mysql"}),
-        ({"alembic.ini": f"{INI}[app]\nold = oracle://x\n"}, {"oracle"}),
-        ({"requirements.txt": "sqlalchemy\nsqlalchemy-utils\n"}, {"mssql", "mysql", "oracle", "sqlite"}),
+        pytest.param(
+            {"alembic/versions/b2.py": 'import sqlalchemy as sa\nrevision = "b2"\ndown_revision = "a1"\n'},
+            set(),
+            id="nobody",
+        ),
+        pytest.param(
+            {"app/models.py": "from sqlalchemy.dialects import mysql, sqlite\n"},
+            {"mysql", "sqlite"},
+            id="an import",
+            marks=pytest.mark.stress,
+        ),
+        pytest.param(
+            {"app/models.py": "import sqlalchemy\nsqlalchemy.create_engine('mariadb://x')\n"},
+            {"mysql"},
+            id="an address",
+        ),
+        pytest.param(
+            {"alembic.ini": f"{INI}[app]\nold = oracle://x\n"}, {"oracle"}, id="alembic.ini", marks=pytest.mark.stress
+        ),
+        pytest.param(
+            {"requirements.txt": "sqlalchemy\nsqlalchemy-utils\n"},
+            {"mssql", "mysql", "oracle", "sqlite"},
+            id="a requirement",
+            marks=pytest.mark.stress,
+        ),
     ],
-    ids=["nobody", "an import", "an address", "alembic.ini", "a requirement"],
 )
 def test_sqlalchemy_keeps_the_dialects_that_are_named(tmp_path: Path, files: dict[str, str], kept: set[str]) -> None:
     built = build(make_backend(tmp_path / "shop", **files), tmp_path / "out", THIS_MACHINE)
@@ -271,19 +301,30 @@ print(boto3.client("s3", **options).generate_presigned_url("get_object", {"Bucke
 CEILINGS = {"x86_64": (24.4, 9.3), "aarch64": (29.5, 10.8)}
 
 
-def test_the_function_alone_stays_small(tmp_path: Path) -> None:
+@pytest.fixture
+def function_alone(tmp_path: Path) -> tuple[Path, list[Path]]:
+    """A package's folder, and its files without those of the tree."""
     backend = make_backend(tmp_path / "shop", **{"requirements.txt": "alembic\nsqlalchemy\n"})
-    built = build(backend, tmp_path / "out", THIS_MACHINE)
-    files = [
-        path
-        for path in built.directory.rglob("*")
-        if path.is_file() and path.relative_to(built.directory).parts[0] not in {"backend", "graph.json"}
+    folder = build(backend, tmp_path / "out", THIS_MACHINE).directory
+    own = {"backend", "graph.json"}
+    return folder, [
+        path for path in folder.rglob("*") if path.is_file() and path.relative_to(folder).parts[0] not in own
     ]
+
+
+def test_the_function_alone_stays_small(function_alone: tuple[Path, list[Path]]) -> None:
+    _, files = function_alone
+    unpacked, _ = CEILINGS[platform.machine()]
+    assert sum(path.stat().st_size for path in files) / 2**20 < unpacked
+
+
+@pytest.mark.stress
+def test_it_stays_small_as_an_archive(function_alone: tuple[Path, list[Path]], tmp_path: Path) -> None:
+    folder, files = function_alone
     with zipfile.ZipFile(tmp_path / "x.zip", "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
         for path in files:
-            archive.write(path, path.relative_to(built.directory))
-    unpacked, zipped = CEILINGS[platform.machine()]
-    assert sum(path.stat().st_size for path in files) / 2**20 < unpacked
+            archive.write(path, path.relative_to(folder))
+    _, zipped = CEILINGS[platform.machine()]
     assert (tmp_path / "x.zip").stat().st_size / 2**20 < zipped
 
 

@@ -469,8 +469,11 @@ def test_psycopg2_is_taken_as_its_binary_twin(tmp_path: Path, line: str) -> None
 
 @pytest.mark.parametrize(
     "location, place",
-    [("migrations", "db/migrations"), ("%(here)s/migrations", "db/migrations"), ("db/migrations", "db/migrations")],
-    ids=["the configuration's folder", "here", "the backend's folder"],
+    [
+        pytest.param("migrations", "db/migrations", id="the configuration's folder"),
+        pytest.param("%(here)s/migrations", "db/migrations", id="here", marks=pytest.mark.stress),
+        pytest.param("db/migrations", "db/migrations", id="the backend's folder", marks=pytest.mark.stress),
+    ],
 )
 def test_a_location_is_meant_from_the_configurations_folder_too(
     runner: Runner, tmp_path: Path, location: str, place: str

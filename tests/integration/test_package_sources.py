@@ -20,6 +20,7 @@ from infra.package.uv_messages import place_that_failed
 from lambda_migrate.revisions.manifest import read_manifest
 from tests.support.backends import ENV, REVISION, make_backend, write
 from tests.support.distributions import make_sdist, make_source, make_wheel, serving
+from tests.support.samples import sampled, sampled_by_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -97,7 +98,10 @@ def test_a_pure_source_is_built_with_its_requirements(tmp_path: Path, index: str
     "locations",
     [
         "script_location = zz_shop_trees.db:migrations",
-        "script_location = %(here)s/alembic\nversion_locations = zz_shop_trees.db:migrations/versions",
+        pytest.param(
+            "script_location = %(here)s/alembic\nversion_locations = zz_shop_trees.db:migrations/versions",
+            marks=pytest.mark.stress,
+        ),
     ],
     ids=["the tree", "its revisions"],
 )
@@ -107,6 +111,7 @@ def test_a_source_with_the_tree_is_built(tmp_path: Path, index: str, locations: 
     assert (built.heads, "zz-shop-trees" in names(built)) == (("a1",), True)
 
 
+@pytest.mark.stress
 def test_a_built_source_of_a_lock_stays_in_a_package_that_was_over_the_limit(
     tmp_path: Path, index: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -148,17 +153,16 @@ def test_a_source_is_built_without_the_credentials_of_the_job(
     assert not [name for name in seen if name.startswith(("AWS_", "ACTIONS_"))]
 
 
-@pytest.mark.parametrize(
-    "imports",
-    [
-        "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import zz_shop_native",
-        "try:\n    import zz_shop_native\nexcept ImportError:\n    pass",
-        "def later():\n    import zz_shop_native",
-        "import sqlalchemy",
-        "import zz_shop_maybe",
-    ],
-    ids=["for type checkers", "in try", "in a function", "nowhere", "required of older Pythons only"],
-)
+UNNEEDED = {
+    "for type checkers": "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import zz_shop_native",
+    "in try": "try:\n    import zz_shop_native\nexcept ImportError:\n    pass",
+    "in a function": "def later():\n    import zz_shop_native",
+    "nowhere": "import sqlalchemy",
+    "required of older Pythons only": "import zz_shop_maybe",
+}
+
+
+@pytest.mark.parametrize("imports", sampled_by_name(UNNEEDED, {"in try", "required of older Pythons only"}))
 def test_an_unneeded_distribution_without_a_wheel_is_left_out(tmp_path: Path, index: str, imports: str) -> None:
     built = packaged(tmp_path, index, "zz-shop-native==1.0\nzz-shop-plain\nzz-shop-maybe\n", imports)
     assert "zz-shop-native" not in names(built)
@@ -166,6 +170,7 @@ def test_an_unneeded_distribution_without_a_wheel_is_left_out(tmp_path: Path, in
     assert [one for one in built.warnings if "no wheel" in one and "zz-shop-native==1.0" in one]
 
 
+@pytest.mark.stress
 def test_so_it_is_from_a_traced_package(tmp_path: Path, index: str) -> None:
     text = f"--extra-index-url {index}\nalembic\nsqlalchemy\nzz-shop-native==1.0\nzz-shop-plain\nzz-shop-pure==1.0\n"
     files = {"requirements.txt": text, "app/models.py": "import zz_shop_pure\n"}
@@ -192,6 +197,7 @@ def test_a_python_that_has_wheels_for_all_is_named(tmp_path: Path, index: str) -
         packaged(tmp_path, index, "zz-shop-older==1.0\n", "import zz_shop_older", ARM)
 
 
+@pytest.mark.stress
 def test_a_python_that_the_lock_excludes_is_not_named(tmp_path: Path, index: str) -> None:
     needed = '"alembic", "sqlalchemy", "psycopg2-binary", "zz-shop-older==1.0"'
     project = f'[project]\nname = "shop"\nversion = "1"\nrequires-python = ">=3.13"\ndependencies = [{needed}]\n'
@@ -225,7 +231,7 @@ def test_the_function_lends_psycopg2_for_drivers_without_a_wheel(tmp_path: Path,
         write(backend, **{"alembic/env.py": ENV})
 
 
-@pytest.mark.parametrize("name", ["zz-shop-old", "zz-shop-asks"])
+@pytest.mark.parametrize("name", sampled(["zz-shop-old", "zz-shop-asks"], {"zz-shop-old"}))
 def test_setuptools_with_pkg_resources_comes_with_what_imports_it(tmp_path: Path, index: str, name: str) -> None:
     built = packaged(tmp_path, index, f"{name}==1.0\n", f"import {name.replace('-', '_')}")
     assert "setuptools" in names(built)
@@ -336,7 +342,10 @@ def test_a_distribution_of_a_git_repository(tmp_path: Path) -> None:
     assert "zz-shop-git" in names(built)
 
 
-@pytest.mark.parametrize("url", ["https://127.0.0.1:1/team/shared", "ssh://git@127.0.0.1:1/team/shared"])
+REPOSITORIES = ["https://127.0.0.1:1/team/shared", "ssh://git@127.0.0.1:1/team/shared"]
+
+
+@pytest.mark.parametrize("url", sampled(REPOSITORIES, {REPOSITORIES[0]}))
 def test_a_repository_that_cannot_be_read_is_named(tmp_path: Path, url: str) -> None:
     files = {"requirements.txt": f"sqlalchemy\nshared @ git+{url}\n", "app/models.py": "import shared\n"}
     with pytest.raises(PackageError) as refused:

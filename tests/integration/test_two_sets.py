@@ -104,10 +104,13 @@ def test_a_fork_server_that_died_is_replaced(runner: Runner, tmp_path: Path) -> 
             "alembic\nsqlalchemy\npsycopg2-binary\npython-dateutil==4.0.0\n",
             marks=pytest.mark.skipif(sys.version_info < (3, 11), reason="python-dateutil 4 requires Python 3.11"),
         ),
-        "alembic\nsqlalchemy\npsycopg2-binary\naiobotocore==2.13.0\n",
+        pytest.param("alembic\nsqlalchemy\npsycopg2-binary\naiobotocore==2.13.0\n", marks=pytest.mark.stress),
         # The lock with aiobotocore has an old botocore, too.
         pytest.param("alembic\nsqlalchemy\npsycopg2-binary\nboto3==1.20.0\n", marks=pytest.mark.stress),
-        "alembic\nsqlalchemy\npsycopg2-binary\nurllib3==1.26.20\naws-lambda-powertools==1.31.1\n",
+        pytest.param(
+            "alembic\nsqlalchemy\npsycopg2-binary\nurllib3==1.26.20\naws-lambda-powertools==1.31.1\n",
+            marks=pytest.mark.stress,
+        ),
     ],
     ids=["python-dateutil 4", "aiobotocore", "an old boto3", "old Powertools"],
 )
@@ -121,7 +124,12 @@ def test_a_lock_that_our_libraries_could_not_live_with(runner: Runner, tmp_path:
 
 @pytest.mark.parametrize(
     "requirements, driver",
-    [("psycopg[binary]", "psycopg"), ("psycopg", "psycopg"), ("", "psycopg2"), ("asyncpg", "asyncpg")],
+    [
+        pytest.param("psycopg[binary]", "psycopg", marks=pytest.mark.stress),
+        ("psycopg", "psycopg"),
+        ("", "psycopg2"),
+        ("asyncpg", "asyncpg"),
+    ],
     ids=["psycopg", "psycopg without libpq", "none", "asyncpg"],
 )
 def test_the_driver_is_the_backends_or_ours(runner: Runner, tmp_path: Path, requirements: str, driver: str) -> None:
