@@ -18,6 +18,7 @@ from lambda_migrate.invocation import settings, telemetry
 from lambda_migrate.invocation.request import ACTIONS
 from lambda_migrate.invocation.result import Applied, Result, Revision, RunState
 from tests.support.checkout import ROOT, copy_checkout, with_tools
+from tests.support.samples import sampled
 
 README = ROOT / "README.md"
 CONTRACT = ROOT / "docs" / "contract.md"
@@ -274,7 +275,7 @@ def make_commands(*targets: str) -> list[str]:
 
 
 @pytest.mark.xdist_group("docs")
-@pytest.mark.parametrize("command", make_commands("package", "synth"))
+@pytest.mark.parametrize("command", sampled(make_commands("package", "synth"), make_commands("package")))
 def test_a_make_command_of_the_readme_runs(checkout: Path, command: str) -> None:
     # What is installed is linked into the copy: its Makefile must not take it for its own to set up.
     environment = {**with_tools(dict(os.environ)), "MAKEFLAGS": "-- TOOLS="}

@@ -24,6 +24,9 @@ NETWORK = {
     "subnets": ["subnet-0123456789abcdef0"],
     "database_security_group": "sg-0123456789abcdef0",
 }
+# One synthesis, in one worker.
+pytestmark = pytest.mark.xdist_group("long-runs-template")
+
 BASE: dict[str, Any] = {"account": ACCOUNT, "region": REGION, "database": {"secret": "x"}, "long_runs": {"hours": 12}}
 STAGES: dict[str, tuple[Names, dict[str, Any]]] = {
     name: (Names("template-saas", "api", name), settings)

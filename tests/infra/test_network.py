@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+# One synthesis, in one worker.
+pytestmark = pytest.mark.xdist_group("network")
+
 NETWORK = {"vpc": "vpc-0a", "subnets": ["subnet-0a", "subnet-0b"], "database_security_group": "sg-0db"}
 SEVERAL = {
     "vpc": "vpc-0a",
@@ -235,7 +238,9 @@ def test_a_wrong_setting_is_refused(wrong: dict[str, Any]) -> None:
     "network",
     [
         {"secrets_endpoint": "sg-0e", "logs_endpoint": "sg-0e"},
-        {"secrets_endpoint": "ssm:/net/endpoints", "logs_endpoint": "ssm:/net/endpoints"},
+        pytest.param(
+            {"secrets_endpoint": "ssm:/net/endpoints", "logs_endpoint": "ssm:/net/endpoints"}, marks=pytest.mark.stress
+        ),
         {"database_security_group": ["sg-0db", "sg-0db", "10.1.0.0/16", "10.1.0.0/16"]},
         {"database_security_group": "sg-0e", "secrets_endpoint": "sg-0e", "database_port": 443},
     ],
@@ -357,7 +362,7 @@ def test_groups_are_found_by_their_tags_and_remembered(account: dict[str, str], 
     "tags,message",
     [
         ({"role": "database"}, "2 security groups have role=database in 123456789012, eu-central-1"),
-        ({"role": "nothing"}, "no security group has role=nothing"),
+        pytest.param({"role": "nothing"}, "no security group has role=nothing", marks=pytest.mark.stress),
     ],
 )
 @pytest.mark.usefixtures("account")

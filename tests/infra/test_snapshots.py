@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+# One synthesis, in one worker.
+pytestmark = pytest.mark.xdist_group("snapshots-template")
+
 BASE: dict[str, Any] = {"account": ACCOUNT, "region": REGION, "database": {"secret": "x"}}
 STAGES: dict[str, tuple[Names, dict[str, Any]]] = {
     "dev": (Names("template-saas", "api", "dev"), {**BASE, "snapshot": {"cluster": "app", "timeout_minutes": 60}}),
