@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import threading
 from contextlib import closing, contextmanager
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.support.bystander import execute, query
 from tests.support.pgbouncer import connect, pgbouncer, program
+from tests.support.samples import sampled
 from tests.support.trees import ENV_PY, Rev, sql, write_tree
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from localcloud.postgres import Database
@@ -36,6 +38,7 @@ SETTINGS = (
 )
 # More server sessions than clients that work at once, so that a client gets any of several.
 POOL = {"default_pool_size": 12}
+SAMPLE = {("transaction", 6, "upgrade"), ("statement", 0, "status")}
 
 
 @pytest.fixture
@@ -120,9 +123,13 @@ def through(port: int) -> dict[str, Any]:
     return {"DB_HOST": "127.0.0.1", "DB_PORT": str(port), "DB_SSLMODE": "disable"}
 
 
-@pytest.mark.parametrize("mode", ["transaction", "statement"])
-@pytest.mark.parametrize("clients", [0, 6], ids=["quiet", "busy"])
-@pytest.mark.parametrize("action", ["upgrade", "status"])
+@pytest.mark.parametrize(
+    "mode,clients,action",
+    [
+        pytest.param(*case, id="-".join(map(str, case)), marks=() if case in SAMPLE else pytest.mark.stress)
+        for case in product(("transaction", "statement"), (0, 6), ("upgrade", "status"))
+    ],
+)
 def test_a_pool_whose_sessions_are_shared_is_refused_and_untouched(
     runner: Runner, database: Database, tree: Path, mode: str, clients: int, action: str
 ) -> None:
@@ -141,14 +148,14 @@ def test_a_pool_whose_sessions_are_shared_is_refused_and_untouched(
     assert locks(database) == []
 
 
-@pytest.mark.parametrize("clients", [0, 6], ids=["quiet", "busy"])
+@pytest.mark.parametrize("clients", sampled([0, 6], [6]), ids=["quiet", "busy"])
 def test_a_pool_in_session_mode_works_and_gets_its_sessions_back_as_they_were(
-    runner: Runner, database: Database, tree: Path, clients: int
+    runner: Runner, database: Database, tree: Path, clients: int, rounds: Callable[[int, int], int]
 ) -> None:
     with pgbouncer(database, "session", **POOL) as port:
         function = runner.start(tree, **through(port))
 
-        with traffic(database, port, clients):
+        with traffic(database, port, min(clients, rounds(2, 6))):
             for action in ("status", "plan", "upgrade", "upgrade", "status"):
                 answer = function.invoke({"action": action})
                 assert answer.error_type is None, answer.payload
@@ -173,17 +180,17 @@ def test_a_pool_in_session_mode_takes_a_tenants_schema(runner: Runner, database:
 
 
 def test_sessions_of_the_application_survive_a_run_that_is_out_of_time(
-    runner: Runner, database: Database, tmp_path: Path
+    runner: Runner, database: Database, tmp_path: Path, rounds: Callable[[int, int], int]
 ) -> None:
     slow = write_tree(tmp_path / "slow", [Rev("a1", sql("SELECT pg_sleep(60)"))])
-    with pgbouncer(database, "session", **POOL) as port, traffic(database, port, 4):
+    with pgbouncer(database, "session", **POOL) as port, traffic(database, port, rounds(1, 4)):
         answer = runner.start(slow, timeout_s=8, DEADLINE_RESERVE_MS="3000", **through(port)).invoke()
 
         assert answer.error_type == "MigrationIncomplete", answer.payload
     assert query(database, "SELECT FROM pg_stat_activity WHERE query ~ 'pg_sleep.60' AND pid <> pg_backend_pid()") == []
 
 
-@pytest.mark.parametrize("action", ["upgrade", "status", "plan"])
+@pytest.mark.parametrize("action", sampled(["upgrade", "status", "plan"], ["upgrade"]))
 def test_an_env_py_that_goes_through_a_pooler_of_its_own_is_refused(
     runner: Runner, database: Database, tmp_path: Path, action: str
 ) -> None:

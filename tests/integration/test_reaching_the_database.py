@@ -183,11 +183,13 @@ def test_a_read_only_database(runner: Runner, database: Database, tree: Path, po
         cursor.execute(f'ALTER DATABASE "{database.name}" SET default_transaction_read_only = on')
     connection.close()
 
-    answer = runner.invoke(tree)
+    function = runner.start(tree)
+
+    answer = function.invoke()
 
     assert answer.error_type == "ConfigurationError"
     assert "read-only" in answer.message
-    report = runner.invoke(tree, {"action": "doctor"}).payload
+    report = function.invoke({"action": "doctor"}).payload
     assert [step["step"] for step in report["steps"] if step["ok"] is False] == ["server"]
 
 
@@ -204,12 +206,14 @@ def test_a_database_that_is_read_only_by_default_is_migrated_by_an_env_py_that_t
     assert env_py != ENV_PY
     tree = write_tree(tmp_path / "tree", [Rev("a1", sql("CREATE TABLE a (id int)"))], env_py=env_py)
 
-    report = runner.invoke(tree, {"action": "doctor"}).payload
-    result = runner.invoke(tree).payload
+    function = runner.start(tree)
+
+    report = function.invoke({"action": "doctor"}).payload
+    result = function.invoke().payload
 
     assert report["healthy"] is True, report
     assert result["revision"] == "a1"
-    assert runner.invoke(tree).payload["applied"] == []
+    assert function.invoke().payload["applied"] == []
 
 
 @pytest.mark.parametrize(
@@ -225,6 +229,7 @@ def test_a_database_that_is_read_only_by_default_is_migrated_by_an_env_py_that_t
             "        connectable, 'begin', lambda c: c.exec_driver_sql('SET TRANSACTION READ WRITE')\n    )\n"
             "    with connectable.connect() as connection:\n",
             id="SET TRANSACTION",
+            marks=pytest.mark.stress,
         ),
         pytest.param(
             "poolclass=pool.NullPool",

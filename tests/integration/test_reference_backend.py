@@ -227,6 +227,7 @@ def test_up_down_up_whole_way_with_rows(connected: connection, alembic: Alembic)
     assert schema(connected) == head
 
 
+@pytest.mark.stress
 def test_up_down_up_step_by_step_with_rows(connected: connection, alembic: Alembic) -> None:
     before = schema(connected)
     for revision in REVISIONS:
@@ -290,6 +291,7 @@ def test_constraints_and_indexes_at_the_head_are_sound(connected: connection, al
     assert fetch(connected, redundant) == []
 
 
+@pytest.mark.stress
 def test_removed_plans_come_back_with_the_downgrade(connected: connection, alembic: Alembic) -> None:
     removal = "Archive the plans of organizations"
     plans = "SELECT name, plan FROM organizations ORDER BY id"
@@ -372,6 +374,7 @@ def test_settings_are_regrouped_either_way(connected: connection, alembic: Alemb
     assert [value for (value,) in fetch(connected, settings)] == [*grouped[:3], later]
 
 
+@pytest.mark.stress
 def test_past_due_subscriptions_are_active_ones_to_the_servers_of_before(
     connected: connection, alembic: Alembic
 ) -> None:

@@ -9,6 +9,7 @@ from psycopg2.errors import InsufficientPrivilege
 
 from localcloud import postgres
 from tests.support.bystander import administer, execute, query
+from tests.support.samples import sampled_by_name
 from tests.support.trees import ENV_PY, Rev, sql, write_tree
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ def test_a_role_may_have_a_name_with_a_percent_sign(
         execute(whole, f'DROP OWNED BY "{role}" CASCADE', f'DROP ROLE "{role}"')
 
 
-@pytest.mark.parametrize("how", [ONCE, LISTENER], ids=["once", "in a listener"])
+@pytest.mark.parametrize("how", sampled_by_name({"once": ONCE, "in a listener": LISTENER}, {"in a listener"}))
 def test_each_action_acts_as_the_role(
     runner: Runner, database: Database, postgres_server: Server, owner: str, tmp_path: Path, how: str
 ) -> None:

@@ -98,6 +98,7 @@ def logins(database: Database, postgres_server: Server) -> Iterator[list[str]]:
         administer(postgres_server, f"DROP ROLE {name}")
 
 
+@pytest.mark.stress
 def test_users_that_alternate(
     runner: Runner,
     database: Database,

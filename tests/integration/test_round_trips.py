@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from benchmarks.network import Network
-from tests.support.bystander import execute
+from tests.support.bystander import begin_at, execute
 from tests.support.trees import Rev, sql, write_tree
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def test_finding_nothing_to_do_takes_two_round_trips_beside_the_login(
     runner: Runner, database: Database, put_secret: Callable[[object], str], tmp_path: Path
 ) -> None:
     tree = write_tree(tmp_path / "tree", [Rev("a1")])
-    runner.invoke(tree)
+    begin_at(database, "a1")
 
     assert trips(runner, database, put_secret, tree) == [login(database) + NOTHING_TO_DO]
 
@@ -57,7 +57,7 @@ def test_finding_nothing_to_do_in_a_schema_takes_no_more(
     event = {"target": {"schema": "acme"}}
     execute(database, "CREATE SCHEMA acme", "CREATE SCHEMA other", "CREATE TABLE other.alembic_version ()")
     tree = write_tree(tmp_path / "tree", [Rev("a1")])
-    runner.invoke(tree, event)
+    begin_at(database, "a1", "acme")
 
     assert trips(runner, database, put_secret, tree, event) == [login(database) + NOTHING_TO_DO]
 
@@ -66,7 +66,7 @@ def test_a_revision_takes_no_more_round_trips_than_under_plain_alembic(
     runner: Runner, database: Database, put_secret: Callable[[object], str], tmp_path: Path
 ) -> None:
     tree = write_tree(tmp_path / "tree", [Rev(f"r{n}", sql(f"CREATE TABLE t{n} (id int)")) for n in range(9)])
-    runner.invoke(tree, {"revision": "+1"})
+    begin_at(database, "r0")
 
     one = trips(runner, database, put_secret, tree, {"revision": "+1"})
     five = trips(runner, database, put_secret, tree, {"revision": "+5"})

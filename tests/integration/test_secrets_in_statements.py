@@ -21,9 +21,9 @@ MARKER = "hunter22"
     "statement",
     [
         f"CREATE ROLE someone LOGIN PASSWORD '{MARKER}'",
-        f"ALTER ROLE nobody_at_all ENCRYPTED PASSWORD E'it\\'s {MARKER}'",
-        f"SELECT no_such_function('host=db user=a password={MARKER}')",
-        f"SELECT no_such_function('password=''{MARKER} x'' user=a')",
+        pytest.param(f"ALTER ROLE nobody_at_all ENCRYPTED PASSWORD E'it\\'s {MARKER}'", marks=pytest.mark.stress),
+        pytest.param(f"SELECT no_such_function('host=db user=a password={MARKER}')", marks=pytest.mark.stress),
+        pytest.param(f"SELECT no_such_function('password=''{MARKER} x'' user=a')", marks=pytest.mark.stress),
         f"SELECT no_such_function('postgresql://someone:{MARKER}@db/app')",
     ],
 )
@@ -63,11 +63,12 @@ except Exception as error:
 @pytest.mark.parametrize(
     "body,words",
     [
-        (OTHER_CONNECTION, 'relation "missing" does not exist'),
-        (UNSENT, "not JSON serializable"),
-        (WRAPPED, 'relation "missing" does not exist'),
+        pytest.param(
+            OTHER_CONNECTION, 'relation "missing" does not exist', id="other connection", marks=pytest.mark.stress
+        ),
+        pytest.param(UNSENT, "not JSON serializable", id="unsent"),
+        pytest.param(WRAPPED, 'relation "missing" does not exist', id="wrapped"),
     ],
-    ids=["other connection", "unsent", "wrapped"],
 )
 def test_parameters_of_a_statement_appear_nowhere(runner: Runner, tmp_path: Path, body: str, words: str) -> None:
     function = runner.start(write_tree(tmp_path / "tree", [Rev("a1", body)]))

@@ -17,6 +17,7 @@ from tests.support.bystander import administer
 from tests.support.functions import ROOT
 from tests.support.ledger import empty, reached, write_ledger
 from tests.support.old_server import old_server
+from tests.support.samples import sampled_by_name
 from tests.support.trees import sql
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def test_a_server_that_restarts_under_a_run(
     function = runner.start(tree, timeout_s=60)
     function.invoke({"action": "history"})
     ended: Counter[str] = Counter()
-    for number in range(rounds(2, 20)):
+    for number in range(rounds(1, 20)):
         empty(database)
         function.start()
         time.sleep(random.Random(number).uniform(0, 2))  # noqa: S311 - the moment is what is tried
@@ -109,7 +110,9 @@ def test_a_server_that_is_too_old_is_refused(runner: Runner, tmp_path: Path) -> 
     assert "is PostgreSQL 12; 13 or later is needed" in answer.message
 
 
-@pytest.mark.parametrize("limit", [0, 1], ids=["no room for us", "no room for env.py"])
+@pytest.mark.parametrize(
+    "limit", sampled_by_name({"no room for us": 0, "no room for env.py": 1}, {"no room for env.py"})
+)
 def test_too_many_connections_may_pass(
     runner: Runner, database: Database, postgres_server: Server, tmp_path: Path, limit: int
 ) -> None:

@@ -72,8 +72,6 @@ WAYS = {
     "one transaction": ONE_TRANSACTION,
     "local path": LOCAL_PATH,
 }
-SAMPLE = {"schemas", "path", "local path"}
-SAMPLED = sampled(WAYS, SAMPLE)
 REVISIONS = [Rev(f"r{n}", sql(f"CREATE TABLE t{n} (id int)"), sql(f"DROP TABLE t{n}")) for n in (1, 2, 3)]
 
 
@@ -120,7 +118,7 @@ class TestSchemasThatLag:
         )
         return backend
 
-    @pytest.mark.parametrize("way", SAMPLED)
+    @pytest.mark.parametrize("way", sampled(WAYS, {"path"}))
     def test_status_and_plan_list_the_pending_revisions_of_each(self, lagging: Backend, way: str) -> None:
         (lagging.folder / "alembic" / "env.py").write_text(env_py(WAYS[way]))
         before = snapshot(lagging.database)
@@ -141,7 +139,7 @@ class TestSchemasThatLag:
         assert [f"CREATE TABLE t{entry['revision'][1]}" in entry["sql"] for entry in plan["plan"]] == [True] * 4
         assert snapshot(lagging.database) == before
 
-    @pytest.mark.parametrize("way", SAMPLED)
+    @pytest.mark.parametrize("way", sampled(WAYS, {"schemas", "local path"}))
     def test_an_upgrade_leaves_what_alembic_leaves_and_names_the_schemas(self, lagging: Backend, way: str) -> None:
         (lagging.folder / "alembic" / "env.py").write_text(env_py(WAYS[way]))
 
@@ -195,6 +193,7 @@ class TestFailure:
         status = backend.invoke({"action": "status"}).payload
         assert {name: state[0] for name, state in tables(status).items()} == {"s1": "r2", "s2": "r1", "s3": None}
 
+    @pytest.mark.stress
     def test_it_leaves_what_alembic_leaves_if_each_revision_is_committed(self, backend: Backend) -> None:
         per_revision = SCHEMAS.replace("connection=connection", "connection=connection, transaction_per_migration=True")
         backend.put(env_py(per_revision), [REVISIONS[0], refuses("s2", "r2")])
@@ -206,6 +205,7 @@ class TestFailure:
 
         assert snapshot(backend.database) == after
 
+    @pytest.mark.stress
     def test_of_the_first_one_names_the_others(self, backend: Backend) -> None:
         backend.put(env_py(SCHEMAS), [REVISIONS[0], refuses("s1", "r2")])
 
@@ -286,6 +286,7 @@ class TestOtherActions:
         assert down.message.startswith("s3.alembic_version: revision 'r2' cannot be downgraded to")
         assert snapshot(backend.database) == before
 
+    @pytest.mark.stress
     def test_an_unknown_revision_in_one_is_named_with_its_table(self, backend: Backend) -> None:
         backend.put(env_py(SCHEMAS), REVISIONS)
         backend.invoke()
@@ -318,6 +319,7 @@ def test_several_trees_in_one_schema(backend: Backend) -> None:
     assert backend.tables() == ["one_t1", "one_t2", "one_version", "two_t1", "two_t2", "two_version"]
 
 
+@pytest.mark.stress
 def test_one_version_table_that_is_migrated_twice_is_one(backend: Backend) -> None:
     backend.put(env_py(SCHEMAS.replace('"s2", "s3"', '"s1"')), REVISIONS)
 
@@ -381,6 +383,7 @@ class TestAnEnvPyThatGoesOnAfterAnError:
         status = backend.invoke({"action": "status"}).payload
         assert {name: state[0] for name, state in tables(status).items()} == {"s1": "r2", "s2": "r1", "s3": "r2"}
 
+    @pytest.mark.stress
     def test_of_a_version_table_names_it(self, backend: Backend) -> None:
         backend.put(catching("Exception"), REVISIONS)
         backend.invoke()
@@ -390,6 +393,7 @@ class TestAnEnvPyThatGoesOnAfterAnError:
 
         assert (answer.error_type, "gone" in answer.message) == ("UnknownRevision", True)
 
+    @pytest.mark.stress
     def test_before_the_version_table_was_read(self, backend: Backend) -> None:
         backend.put(catching("Exception"), REVISIONS)
         backend.invoke()
@@ -403,7 +407,11 @@ class TestAnEnvPyThatGoesOnAfterAnError:
 
 class TestBeforeTheFirstTableChanges:
     @pytest.mark.parametrize(
-        "request_", [{"action": "downgrade", "revision": "-1", "confirm": "gone,r2"}, {"revision": "+1"}]
+        "request_",
+        [
+            pytest.param({"action": "downgrade", "revision": "-1", "confirm": "gone,r2"}, marks=pytest.mark.stress),
+            {"revision": "+1"},
+        ],
     )
     def test_a_table_that_is_ahead_refuses_all(self, backend: Backend, request_: dict[str, str]) -> None:
         backend.put(env_py(SCHEMAS), REVISIONS)
@@ -417,6 +425,7 @@ class TestBeforeTheFirstTableChanges:
         assert backend.runner.events("revision.started")[6:] == []
         assert backend.query("SELECT version_num FROM s1.alembic_version") == [("r2",)]
 
+    @pytest.mark.stress
     def test_a_lock_in_the_way_of_the_look_is_waited_for(self, backend: Backend) -> None:
         impatient = SCHEMAS.replace(
             "context.configure(",
@@ -442,6 +451,7 @@ class TestBeforeTheFirstTableChanges:
         assert backend.query("SELECT version_num FROM s1.alembic_version") == [("r2",)]
 
 
+@pytest.mark.stress
 def test_a_single_version_table_is_answered_as_ever(backend: Backend) -> None:
     backend.put(revisions=REVISIONS)
 

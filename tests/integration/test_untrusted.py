@@ -103,9 +103,24 @@ ATTACKS = {
         "role {o} owns the version table in schema public",
     ),
 }
+SAMPLE = {
+    "every role creates",
+    "a member that must set the role creates",
+    "a role owns the schema",
+    "a member owns the database",
+    "a role may make the schema of $user",
+    "a role has left an operator",
+    "a role owns the version table",
+}
 
 
-@pytest.mark.parametrize("statements,problem", ATTACKS.values(), ids=ATTACKS.keys())
+@pytest.mark.parametrize(
+    "statements,problem",
+    [
+        pytest.param(*case, id=name, marks=() if name in SAMPLE else pytest.mark.stress)
+        for name, case in ATTACKS.items()
+    ],
+)
 def test_a_role_is_found_until_the_sql_of_the_finding_was_run(
     roles: Roles, statements: list[str], problem: str
 ) -> None:

@@ -23,6 +23,15 @@ def execute(database: Database, *statements: str) -> None:
             cursor.execute(statement)
 
 
+def begin_at(database: Database, revision: str, schema: str = "public") -> None:
+    """Create the version table of a tree that is at a revision, without a run that brings it there."""
+    execute(
+        database,
+        f"CREATE TABLE {schema}.alembic_version (version_num varchar(32) CONSTRAINT alembic_version_pkc PRIMARY KEY)",
+        f"INSERT INTO {schema}.alembic_version VALUES ('{revision}')",  # noqa: S608 - a test's own names
+    )
+
+
 def administer(server: Server, *statements: str) -> None:
     """Execute statements as the superuser."""
     execute(server.database("postgres"), *statements)
