@@ -18,6 +18,7 @@ from tests.support.workflows import (
     DEPLOY,
     FILES,
     PRODUCTION,
+    STRESS,
     load,
     script,
 )
@@ -36,7 +37,7 @@ each_step = pytest.mark.parametrize("step", [step for _, step in STEPS], ids=[na
 
 
 def test_these_are_the_workflows() -> None:
-    assert [file.name for file in FILES] == [CI, DEPLOY, PRODUCTION]
+    assert [file.name for file in FILES] == [CI, DEPLOY, PRODUCTION, STRESS]
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
@@ -94,7 +95,14 @@ def test_no_untrusted_text_becomes_part_of_a_script(step: dict[str, Any]) -> Non
 def test_a_job_ends_by_itself(workflow: str, job: str) -> None:
     content = load(workflow)["jobs"][job]
 
-    assert "uses" in content or content["timeout-minutes"] <= 65
+    assert "uses" in content or content["timeout-minutes"] <= (180 if workflow == STRESS else 65)
+
+
+def test_what_a_pull_request_does_not_test_is_tested_every_week() -> None:
+    content = load(STRESS)
+
+    assert content["on"]["schedule"] == [{"cron": "17 3 * * 0"}]
+    assert [step["run"] for step in content["jobs"]["stress"]["steps"] if "run" in step] == ["make stress"]
 
 
 def test_packages_are_installed_before_there_are_credentials() -> None:

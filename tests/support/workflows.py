@@ -81,7 +81,7 @@ def _evaluated(value: str, values: Mapping[str, str]) -> str:
     return values[found[1]] if found else value
 
 
-CI, DEPLOY, PRODUCTION = "ci.yml", "deploy-backend.yml", "migrate-production.yml"
+CI, DEPLOY, PRODUCTION, STRESS = "ci.yml", "deploy-backend.yml", "migrate-production.yml", "stress.yml"
 
 
 BY_BRANCH = "github.ref_name == 'main' && 'prod' || 'dev'"
