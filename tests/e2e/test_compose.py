@@ -81,6 +81,7 @@ def test_the_compose_file_is_valid_by_the_schema_of_the_compose_specification() 
         jsonschema.Draft7Validator(schema).validate(file)
 
 
+@pytest.mark.stress
 def test_docker_compose_1_29_takes_the_file_and_waits_for_a_healthy_database(tools: Path) -> None:
     environment = {"PATH": os.defpath, "PYTHONWARNINGS": "ignore", "UID": "1234", "BACK_PORT": "8000-8009"}
 
@@ -284,6 +285,7 @@ def test_an_account_that_may_not_write_gets_one_line_with_the_cure(container: Co
     assert container.files() == before
 
 
+@pytest.mark.stress
 def test_a_tree_that_the_account_may_not_read_is_one_line_with_the_cure(container: Container) -> None:
     container.build(usable_python())
     entry = container.back / "app" / "__main__.py"

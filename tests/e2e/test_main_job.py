@@ -71,6 +71,7 @@ def test_the_first_run_sets_everything_up_and_brings_the_database_to_head(checko
     assert f"from base (an empty database) to {backend.head}" in " ".join(done.stdout.split())
 
 
+@pytest.mark.stress
 def test_the_next_run_has_nothing_to_apply(checkout: Path, backend: Backend) -> None:
     done = migrate(checkout)
 
@@ -91,6 +92,7 @@ def test_a_failed_migration_is_printed_to_standard_error_and_sets_the_exit_code(
     assert "migrate logs --stage local" in done.stderr
 
 
+@pytest.mark.stress
 def test_a_rollout_migrates_thirty_tenants_and_prints_the_path_of_its_report(checkout: Path, backend: Backend) -> None:
     done = python(checkout, "demo.rollout")
 
@@ -101,6 +103,7 @@ def test_a_rollout_migrates_thirty_tenants_and_prints_the_path_of_its_report(che
     assert backend.head in page.read_text(encoding="utf-8")
 
 
+@pytest.mark.stress
 def test_a_retry_migrates_only_the_failed_targets(checkout: Path, backend: Backend) -> None:
     server = cloud.up(checkout).server
     with closing(server.connect("tenant_07")) as connection, connection.cursor() as cursor:
@@ -123,6 +126,7 @@ def test_a_retry_migrates_only_the_failed_targets(checkout: Path, backend: Backe
     assert (code, report["counts"]["targets"], report["counts"]["current"]) == (0, 1, 1)
 
 
+@pytest.mark.stress
 def test_a_rollout_continues_without_its_command_and_a_stop_ends_targets_at_boundaries(checkout: Path) -> None:
     server = cloud.up(checkout).server
     with ExitStack() as processes, ExitStack() as held:

@@ -52,6 +52,7 @@ def shown() -> list[str]:
     return [line for line in block.splitlines() if line.startswith("make ") and line != "make review"]
 
 
+@pytest.mark.stress
 def test_before_the_first_upgrade_nothing_is_compared_and_no_file_is_left(checkout: Path) -> None:
     before = revisions(checkout)
 
@@ -62,6 +63,7 @@ def test_before_the_first_upgrade_nothing_is_compared_and_no_file_is_left(checko
     assert revisions(checkout) == before
 
 
+@pytest.mark.stress
 def test_a_revision_without_description_is_refused(checkout: Path) -> None:
     done = run(checkout, "make revision")
 
@@ -89,6 +91,7 @@ def test_the_commands_of_the_page_take_a_changed_model_to_the_database(checkout:
         assert cursor.fetchall() == []
 
 
+@pytest.mark.stress
 def test_a_description_may_contain_shell_syntax(checkout: Path) -> None:
     done = run(checkout, """make revision m='Add "$$HOME" and `id`; to users'""")
 

@@ -34,6 +34,7 @@ GOOD = Rev("deploy00good", upgrade=sql("CREATE TABLE next_release (id integer)")
 BAD = Rev("deploy000bad", upgrade=sql("SELECT 1 / 0"), description="Raise")
 
 
+@pytest.mark.stress
 def test_a_deployment_migrates_and_a_failed_migration_rolls_it_back_with_the_reason(
     tmp_path: Path, emulator: Emulator, postgres_server: Server, database: Database
 ) -> None:

@@ -126,6 +126,7 @@ def test_a_built_source_of_a_lock_stays_in_a_package_that_was_over_the_limit(
     assert names(whole) - names(build(backend, tmp_path / "out", ARM)) == {"Pygments"}
 
 
+@pytest.mark.stress
 def test_a_backport_does_not_replace_the_standard_librarys_module(tmp_path: Path, index: str) -> None:
     text = f"--extra-index-url {index}\nalembic\nsqlalchemy\npsycopg2-binary\nzz-shop-backport\n"
     files = {"requirements.txt": text, "app/models.py": "import asyncio\nimport zz_shop_backport\n"}

@@ -10,6 +10,7 @@ import pytest
 
 from tests.support.bystander import execute, query
 from tests.support.fleet import HEAD, QUERY, Fleet, Schemas, counts
+from tests.support.samples import sampled
 from tests.support.waiting import eventually
 
 if TYPE_CHECKING:
@@ -73,8 +74,10 @@ def test_a_list_of_targets_and_only_some_of_them(fleet: Fleet, database: Databas
 
 @pytest.mark.parametrize(
     "rows",
-    ["('one', 'a'), ('other', 'a')", "('one', NULL::text), ('other', 'public')"],
-    ids=["the same schema", "a default schema and its name"],
+    [
+        pytest.param("('one', 'a'), ('other', 'a')", id="the same schema", marks=pytest.mark.stress),
+        pytest.param("('one', NULL::text), ('other', 'public')", id="a default schema and its name"),
+    ],
 )
 def test_two_targets_of_one_place_are_refused_before_the_first_is_begun(
     fleet: Fleet, database: Database, rows: str
@@ -94,7 +97,10 @@ def test_two_targets_of_one_place_are_refused_before_the_first_is_begun(
     assert query(database, "SELECT to_regclass('alembic_version'), to_regclass('a.alembic_version')") == [(None, None)]
 
 
-@pytest.mark.parametrize("schemas", [(None, "public"), ("a", "a"), ("a", "b")])
+SCHEMAS = [(None, "public"), ("a", "a"), ("a", "b")]
+
+
+@pytest.mark.parametrize("schemas", sampled(SCHEMAS, SCHEMAS[1:]))
 def test_two_names_of_one_server_do_not_make_two_targets_of_one_place(
     fleet: Fleet, database: Database, schemas: tuple[str | None, str]
 ) -> None:
