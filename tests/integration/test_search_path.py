@@ -103,8 +103,6 @@ RECORDED = {
     }
 }
 
-SAMPLE = ("creates in public", "sets the search_path")
-
 
 @dataclass(frozen=True)
 class Attack:
@@ -123,7 +121,6 @@ ATTACKS = {
     "owns the database": Attack("SELECT", owns_database=True),
     "sets the search_path": Attack("SELECT", owns_database=True, path="public, pg_catalog"),
 }
-each_attack = pytest.mark.parametrize("attack", sampled_by_name(ATTACKS, SAMPLE))
 
 
 @pytest.fixture
@@ -153,7 +150,7 @@ def begin(server: Server, database: Database, attack: Attack) -> None:
         execute(database, f"ALTER DATABASE {database.name} SET search_path = {attack.path}")
 
 
-@each_attack
+@pytest.mark.parametrize("attack", sampled_by_name(ATTACKS, {"sets the search_path"}))
 def test_nothing_planted_is_called_where_nothing_is_to_be_done(
     runner: Runner,
     postgres_server: Server,
@@ -178,7 +175,7 @@ def test_nothing_planted_is_called_where_nothing_is_to_be_done(
     assert calls_of_ours(postgres_server, database) == []
 
 
-@each_attack
+@pytest.mark.parametrize("attack", sampled_by_name(ATTACKS, {"creates in public"}))
 def test_no_statement_of_ours_calls_planted_objects_in_the_session_of_env_py(
     runner: Runner,
     postgres_server: Server,
@@ -280,7 +277,14 @@ def test_an_ordinary_login_warns(runner: Runner, postgres_server: Server, databa
     assert (step["ok"], "REVOKE CREATE ON SCHEMA public FROM PUBLIC;" in step["message"]) == (False, True)
 
 
-@pytest.mark.parametrize("setting,error", [("refuse", "ConfigurationError"), ("warn", None), ("ignore", None)])
+@pytest.mark.parametrize(
+    "setting,error",
+    [
+        ("refuse", "ConfigurationError"),
+        pytest.param("warn", None, marks=pytest.mark.stress),
+        pytest.param("ignore", None, marks=pytest.mark.stress),
+    ],
+)
 def test_a_schema_that_env_py_itself_puts_into_the_search_path_is_checked(
     runner: Runner, database: Database, tmp_path: Path, setting: str, error: str | None
 ) -> None:

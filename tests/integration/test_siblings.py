@@ -227,7 +227,7 @@ FAILS: dict[str, tuple[str, list[str] | None]] = {
     ),
 }
 
-SAMPLE = {"a schema_translate_map", "a role in do_connect", "a session that rolls back"}
+SAMPLE = {"a role in do_connect", "a session that rolls back"}
 
 
 @pytest.fixture(scope="session")

@@ -12,6 +12,7 @@ from tests.support.bystander import query
 from tests.support.env_py.backend import ABC, online, package_with
 from tests.support.functions import ROOT
 from tests.support.mitm import Attack, ManInTheMiddle
+from tests.support.samples import sampled, sampled_by_name
 from tests.support.trees import Rev, write_tree
 
 if TYPE_CHECKING:
@@ -167,16 +168,10 @@ WEAK = {
 SAMPLE = {
     ("psycopg2 disable", "own certificate"),
     ("psycopg2 by environment", "no TLS"),
-    ("psycopg2 in a creator", "own certificate"),
-    ("psycopg in async", "no TLS"),
     ("asyncpg False", "no TLS"),
-    ("asyncpg with a mode that does not exist", "own certificate"),
-    ("psycopg with another dialect", "no TLS"),
     ("pg8000", "own certificate"),
     ("psycopg2 below connect()", "no TLS"),
     ("psycopg in a creator", "no TLS"),
-    ("pg8000 in a creator", "no TLS"),
-    ("asyncpg in a creator", "no TLS"),
 }
 
 
@@ -218,7 +213,7 @@ def upgrade(runner: Runner, tmp_path: Path, source: str, **environment: str) -> 
     return runner.invoke(write_tree(tmp_path / "tree", ABC, env_py=source), **environment)
 
 
-@pytest.mark.parametrize("driver", ["psycopg_async", "pg8000"])
+@pytest.mark.parametrize("driver", sampled(["psycopg_async", "pg8000"], ["pg8000"]))
 def test_each_driver_connects_with_the_stage_s_tls(
     runner: Runner, database: Database, tmp_path: Path, driver: str
 ) -> None:
@@ -230,11 +225,13 @@ def test_each_driver_connects_with_the_stage_s_tls(
 
 @pytest.mark.parametrize(
     "source",
-    [
-        env_py("psycopg2", "sslmode=verify-full"),
-        env_py("asyncpg", arguments="connect_args={'ssl': 'verify-full'}"),
-    ],
-    ids=["psycopg2", "asyncpg"],
+    sampled_by_name(
+        {
+            "psycopg2": env_py("psycopg2", "sslmode=verify-full"),
+            "asyncpg": env_py("asyncpg", arguments="connect_args={'ssl': 'verify-full'}"),
+        },
+        {"asyncpg"},
+    ),
 )
 def test_env_py_may_ask_for_more(runner: Runner, tmp_path: Path, source: str) -> None:
     assert upgrade(runner, tmp_path, source, DB_SSLMODE="require").error_type is None
@@ -249,7 +246,7 @@ op.execute(sa.text("CREATE TABLE seen AS SELECT CAST(:mode AS text) AS mode").bi
 """
 
 
-@pytest.mark.parametrize("driver", ["psycopg2", "psycopg"])
+@pytest.mark.parametrize("driver", sampled(["psycopg2", "psycopg"], ["psycopg2"]))
 def test_kerberos_does_not_take_the_place_of_tls(
     runner: Runner, database: Database, tmp_path: Path, driver: str
 ) -> None:
