@@ -115,7 +115,7 @@ def confirm(call: Call, action: str, output: Output, revision: str | None = None
 
 
 def _what_changes(call: Call, action: str, revision: str | None) -> dict[str, str]:
-    """Return what a person must know before a change: the database, its revision, and the new one."""
+    """Return the facts to check before a change: the account, the database, its revision, and the new one."""
     function = call.function()
     facts = {"account": function.account or stages.own_account(function), "region": str(function.session.region_name)}
     if action == "rollout":

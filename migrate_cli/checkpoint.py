@@ -57,7 +57,7 @@ def checkpoint(
     # These libraries load slowly, and no other command needs them.
     from localcloud.errors import LocalCloudError  # noqa: PLC0415
     from migrate_cli.reviewer import configuration  # noqa: PLC0415
-    from migrate_review.checkpoint.making import VERSIONS, UncarriedError, make  # noqa: PLC0415
+    from migrate_review.checkpoint.making import VERSIONS, IncompleteCheckpointError, make  # noqa: PLC0415
     from migrate_review.checkpoint.replaying import Backend  # noqa: PLC0415
     from migrate_review.driver.interpreters import interpreter  # noqa: PLC0415
     from migrate_review.errors import ReviewError  # noqa: PLC0415
@@ -78,7 +78,7 @@ def checkpoint(
             progress=output.note,
         )
         made.write()
-    except UncarriedError as error:
+    except IncompleteCheckpointError as error:
         for item in error.items:
             output.note(f"  {item.name}: {item.why}")
         return output.fail(CommandError("CheckpointRefused", str(error), ExitCode.FAILED))

@@ -12,9 +12,9 @@ if TYPE_CHECKING:
 
     from migrate_cli.stages import Function
 
-# The log is read only for a plan with a revision that may take this long.
+# The log is read only if the plan has an estimate of at least this time.
 _LONG_MS = 1000
-# Of shorter estimates, the ratio is noise.
+# The ratio of a shorter estimate is noise.
 _SHORTEST_MS = 100
 _DAYS = 30
 # CloudWatch searches a long log page by page.
@@ -22,9 +22,9 @@ _PATIENCE_S = 5
 
 
 def note(function: Function, result: Mapping[str, Any]) -> str:
-    """Return how the estimates of earlier runs compare with their real times, "" if no estimate of the plan is long.
+    """Return the ratio of real times to estimates in earlier runs, or "" if the plan has no long estimate.
 
-    A revision that has run at other targets is compared apart, because it did the same work there.
+    A revision that has already run at other targets gets a line of its own, because it did the same work there.
     """
     estimates = {
         entry["revision"]: entry["preflight"]["estimated_ms"][1]

@@ -13,7 +13,7 @@ from migrate_cli.errors import CommandError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-# The most failures in a summary. The report has all.
+# Maximum number of failures in a summary. The report has all of them.
 _FAILURES = 50
 # The escapes of GitHub's own toolkit.
 _DATA = str.maketrans({"%": "%25", "\r": "%0D", "\n": "%0A"})
@@ -63,11 +63,9 @@ def _markdown(title: str, outcome: Mapping[str, Any] | CommandError) -> str:
             f" | {step['duration_ms']:,} ms |"
             for step in steps
         ]
-    if found := preflight.entries(outcome) if not isinstance(outcome, CommandError) else []:
+    if not isinstance(outcome, CommandError) and (found := preflight.entries(outcome)):
         lines += _preflight(found)
-        lines += (
-            [f"- {_cell(line)}" for line in preflight.holdups(outcome)] if not isinstance(outcome, CommandError) else []
-        )
+        lines += [f"- {_cell(line)}" for line in preflight.holdups(outcome)]
     return "\n".join([*lines, "", ""])
 
 

@@ -23,7 +23,7 @@ READ_EVERY_S = 5.0
 _TICK_S = 0.2
 _CONNECT_S = 10
 _READ_S = 60
-# The most failed reads in a row: ten minutes, in which a network or a login may come back.
+# Maximum number of failed reads in a row. They take ten minutes, in which a network or a login may come back.
 _FAILED_READS = 120
 # Log lines arrive seconds after the end of the build.
 LOG_PATIENCE_S = 20.0
@@ -144,9 +144,9 @@ def _outcome(build: Mapping[str, Any], request_id: str, commands: Commands) -> d
 def _completed(
     outcome: dict[str, Any], event: Mapping[str, Any], builds: _Builds, follower: Follower, display: RunDisplay
 ) -> dict[str, Any]:
-    """Return the result with the lists that were cut from a long outcome, from the log and the database.
+    """Return the result, with the lists that a long outcome lacks read from the log and the database.
 
-    ``truncated`` names those that are still incomplete.
+    ``truncated`` names the lists that are still incomplete.
     """
     cut = {*outcome.get("truncated", ()), *({"applied", "pending"} - outcome.keys())}
     if "applied" in cut:

@@ -81,7 +81,7 @@ class LostAnswer:
         return None
 
     def _is_done(self, status: Mapping[str, Any], last: Mapping[str, Any] | None) -> bool:
-        """Return whether the request is fulfilled, from the database: the log may belong to another caller's run."""
+        """Return whether the request is fulfilled. The database decides, as the log may be of another caller's run."""
         # The line of a failure contains the revision that failed.
         ended = last is not None and last["event"] != "migration.failed" and last.get("revision") == status["revision"]
         ended = ended and self._is_of_this_request()

@@ -71,14 +71,14 @@ def show_result(result: Mapping[str, Any], console: Console) -> None:
     if checkpoint := result.get("checkpoint"):
         place = f"{result['database']} is at {at}." if not result["applied"] else "the revisions after it follow."
         count = counted(checkpoint["revisions"], "revision")
-        _say(console, ("Began with a checkpoint ", "bold green"), f"of {count}, at {checkpoint['revision']}: {place}")
+        _print(console, ("Began with a checkpoint ", "bold green"), f"of {count}, at {checkpoint['revision']}: {place}")
     if checkpoint and not result["applied"]:
         return
     if result.get("ahead") and not result["applied"]:
         words = f"{result['database']} is at {at}, which this package does not have. Nothing was changed."
-        _say(console, ("Newer than the package: ", "bold yellow"), words)
+        _print(console, ("Newer than the package: ", "bold yellow"), words)
     elif not result["applied"]:
-        _say(console, ("Nothing to apply: ", "bold green"), f"{result['database']} is at {at}.")
+        _print(console, ("Nothing to apply: ", "bold green"), f"{result['database']} is at {at}.")
     else:
         _show_steps(console, result, "Applied", "to", result["applied"])
 
@@ -86,7 +86,7 @@ def show_result(result: Mapping[str, Any], console: Console) -> None:
 def show_error(error: Mapping[str, Any], console: Console) -> None:
     """Show the error's name and its message."""
     # The terminal wraps the line, so that a command in it can be copied as one line.
-    _say(console, (f"{error.get('errorType', 'Error')}: ", "bold red"), error.get("errorMessage", ""), broken=False)
+    _print(console, (f"{error.get('errorType', 'Error')}: ", "bold red"), error.get("errorMessage", ""), broken=False)
 
 
 def show_applied(run: FailedRun, console: Console) -> None:
@@ -94,7 +94,7 @@ def show_applied(run: FailedRun, console: Console) -> None:
     if not run.applied:
         return
     _show_table_of_steps(console, run.applied)
-    _say(console, (f"Applied {counted(len(run.applied), 'revision')}", "bold green"), " before the failure.")
+    _print(console, (f"Applied {counted(len(run.applied), 'revision')}", "bold green"), " before the failure.")
     console.print()
 
 
@@ -116,20 +116,20 @@ def show_failure(run: FailedRun, request_id: str | None, runbook: str | None, co
     }
     for name, fact in facts.items():
         if fact:
-            _say(console, (f"{name + ':':<11}", "dim"), fact, broken=False)
+            _print(console, (f"{name + ':':<11}", "dim"), fact, broken=False)
 
 
 def show_advice(advice: str, console: Console) -> None:
     """Show the next step."""
     if advice:
-        _say(console, advice, broken=False)
+        _print(console, advice, broken=False)
 
 
 def _show_downgrade(result: Mapping[str, Any], console: Console) -> None:
     if not result["reverted"]:
-        _say(console, ("Nothing to revert: ", "bold green"), f"{result['database']} is at {_at(result['revision'])}.")
+        _print(console, ("Nothing to revert: ", "bold green"), f"{result['database']} is at {_at(result['revision'])}.")
     else:
-        _show_steps(console, result, "Took back", "of", result["reverted"])
+        _show_steps(console, result, "Reverted", "of", result["reverted"])
 
 
 def _show_steps(
@@ -141,7 +141,7 @@ def _show_steps(
     # A long run's result may be too long for its outcome, and its log unreadable.
     if "applied" in result.get("truncated", ()):
         count = f"at least {count}" if steps else "revisions that the log lists"
-    _say(
+    _print(
         console,
         (f"{done} {count}", "bold green"),
         f" {of} {result['database']} ({result['stage']}): from {_at(result['previous_revision'])}"
@@ -149,7 +149,7 @@ def _show_steps(
     )
     if cut := result.get("truncated"):
         names = cut if isinstance(cut, str) else ", ".join(cut)
-        _say(console, (f"Cut, because the answer was too long: {names}.", "yellow"))
+        _print(console, (f"Cut, because the answer was too long: {names}.", "yellow"))
 
 
 def _show_table_of_steps(console: Console, steps: Iterable[Mapping[str, Any]]) -> None:
@@ -162,7 +162,7 @@ def _show_table_of_steps(console: Console, steps: Iterable[Mapping[str, Any]]) -
 
 
 def _show_stamp(result: Mapping[str, Any], console: Console) -> None:
-    _say(
+    _print(
         console,
         ("Stamped: ", "bold green"),
         f"{result['database']} ({result['stage']}) is now stamped with {_at(result['revision'])}; before, it was"
@@ -170,7 +170,7 @@ def _show_stamp(result: Mapping[str, Any], console: Console) -> None:
     )
     if "verified" in result:
         what = {"fingerprint": "the schema recorded after that revision", "models": "the models"}[result["verified"]]
-        _say(console, (f"Verified: the database has {what}.", ""))
+        _print(console, (f"Verified: the database matches {what}.", ""))
     _show_pending(console, result)
 
 
@@ -187,11 +187,11 @@ def _show_status(result: Mapping[str, Any], console: Console) -> None:
         "Invalid indexes": invalid,
     }
     for name, fact in facts.items():
-        _say(console, (f"{name + ':':<17}", "dim"), fact)
+        _print(console, (f"{name + ':':<17}", "dim"), fact)
     if result.get("ahead"):
-        _say(console, ("Newer than the package", "bold yellow"), ": the package does not have this revision.")
+        _print(console, ("Newer than the package", "bold yellow"), ": the package does not have this revision.")
     elif result["up_to_date"]:
-        _say(console, ("Up to date.", "bold green"))
+        _print(console, ("Up to date.", "bold green"))
     _show_version_tables(console, result)
     _show_pending(console, result)
 
@@ -211,7 +211,7 @@ def _show_pending(console: Console, result: Mapping[str, Any]) -> None:
     if not result["pending"]:
         return
     console.print()
-    _say(console, (f"{counted(len(result['pending']), 'revision')} pending:", "bold yellow"))
+    _print(console, (f"{counted(len(result['pending']), 'revision')} pending:", "bold yellow"))
     table = _table("Revision", *_version_table_column(result["pending"]), "Description")
     for revision in result["pending"]:
         table.add_row(*_revision_cells(revision))
@@ -237,13 +237,13 @@ def _show_plan(result: Mapping[str, Any], console: Console) -> None:
     show_preflight(result, console)
     for entry in result["plan"]:
         where = f" for {name}" if (name := _version_table(entry)) else ""
-        _say(console, (_remark(f"{entry['revision']} ({entry['description']}){where}"), "bold"))
+        _print(console, (_remark(f"{entry['revision']} ({entry['description']}){where}"), "bold"))
         for found in entry.get("findings") or ():
             known = f", acknowledged: {found['reason']}" if found.get("reason") else ""
-            _say(console, (_remark(f"{found['severity']} {found['rule']}: {found['message']}{known}"), "yellow"))
+            _print(console, (_remark(f"{found['severity']} {found['rule']}: {found['message']}{known}"), "yellow"))
         sql = entry["sql"]
         if sql is None:
-            _say(console, (_remark(str(entry.get("error", "cannot be rendered"))), "yellow"))
+            _print(console, (_remark(str(entry.get("error", "cannot be rendered"))), "yellow"))
         elif console.is_terminal:
             from rich.syntax import Syntax  # noqa: PLC0415 - it loads slowly, and few commands show SQL
 
@@ -253,7 +253,7 @@ def _show_plan(result: Mapping[str, Any], console: Console) -> None:
             console.print(Segments([Segment(sql), Segment.line()]), soft_wrap=True)
         console.print()
     count = counted(len(result["plan"]), "revision")
-    _say(
+    _print(
         console, _remark(f"{count} to apply to {result['database']} ({result['stage']}), at {_at(result['revision'])}")
     )
     _show_truncation(console, result, mark="-- ")
@@ -270,7 +270,7 @@ def show_preflight(result: Mapping[str, Any], console: Console) -> None:
             text = plain(line.lstrip())
             console.print(Padding(Text(text), (0, 0, 0, len(line) - len(line.lstrip()))))
         else:
-            _say(console, _remark(line), broken=False)
+            _print(console, _remark(line), broken=False)
     if found:
         console.print()
 
@@ -302,13 +302,13 @@ def _show_history(result: Mapping[str, Any], console: Console) -> None:
         )
     console.print(table)
     console.print()
-    _say(console, f"{counted(result['count'], 'revision')} in the package of stage {result['stage']}.")
+    _print(console, f"{counted(result['count'], 'revision')} in the package of stage {result['stage']}.")
     _show_truncation(console, result)
 
 
 def _show_truncation(console: Console, result: Mapping[str, Any], mark: str = "") -> None:
     if result.get("truncated"):
-        _say(console, (f"{mark}Cut: the answer was longer than Lambda's limit.", "yellow"))
+        _print(console, (f"{mark}Cut: the answer was longer than Lambda's limit.", "yellow"))
 
 
 def _show_doctor(result: Mapping[str, Any], console: Console) -> None:
@@ -324,9 +324,9 @@ def _show_doctor(result: Mapping[str, Any], console: Console) -> None:
     console.print()
     failed = [step["step"] for step in result["steps"] if step["ok"] is False]
     if result["healthy"]:
-        _say(console, ("Healthy", "bold green"), f": stage {result['stage']} can migrate.")
+        _print(console, ("Healthy", "bold green"), f": stage {result['stage']} can migrate.")
     else:
-        _say(console, ("Not healthy", "bold red"), f": {', '.join(failed) or 'no step passed'}.")
+        _print(console, ("Not healthy", "bold red"), f": {', '.join(failed) or 'no step passed'}.")
 
 
 def _show_check(result: Mapping[str, Any], console: Console) -> None:
@@ -336,9 +336,9 @@ def _show_check(result: Mapping[str, Any], console: Console) -> None:
         if result.get("schema") == "equal"
         else f"the models match {database}, which is at"
     )
-    _say(console, ("No drift: ", "bold green"), f"{same} {at}.")
+    _print(console, ("No drift: ", "bold green"), f"{same} {at}.")
     if result.get("reason"):
-        _say(console, f"The schema was not compared with the reviewer's record: {result['reason']}.")
+        _print(console, f"The schema was not compared with the reviewer's record: {result['reason']}.")
 
 
 _SHOW: Mapping[str, Callable[[Mapping[str, Any], Console], None]] = {
@@ -353,7 +353,7 @@ _SHOW: Mapping[str, Callable[[Mapping[str, Any], Console], None]] = {
 }
 
 
-def _say(console: Console, *parts: str | tuple[str, str], broken: bool = True) -> None:
+def _print(console: Console, *parts: str | tuple[str, str], broken: bool = True) -> None:
     cleaned: Iterable[str | tuple[str, str]] = (
         plain(part) if isinstance(part, str) else (plain(part[0]), part[1]) for part in parts
     )

@@ -120,7 +120,7 @@ def configuration(backend: Path) -> str:
     try:
         return find_config(backend)
     except PackageError:
-        return "alembic.ini"  # the review finds out what is wrong
+        return "alembic.ini"  # the review reports the error
 
 
 def _meant(wanted: Wanted, config: str) -> tuple[Tree, tuple[RevisionSource, ...], Released | None]:

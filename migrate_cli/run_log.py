@@ -113,7 +113,7 @@ class RunLog:
             self._slow_down()
             lines = []
         self._next = time.monotonic() + self._pause
-        return [line for line in lines if self._is_of_run(line)]
+        return [line for line in lines if self._add(line)]
 
     def _new_lines(self) -> list[Mapping[str, Any]]:
         events: list[Mapping[str, Any]] = []
@@ -137,7 +137,8 @@ class RunLog:
     def _slow_down(self) -> None:
         self._pause = min(2 * self._pause, _SLOWEST_POLL_S)
 
-    def _is_of_run(self, line: Mapping[str, Any]) -> bool:
+    def _add(self, line: Mapping[str, Any]) -> bool:
+        """Add a line to the lines of its run, and return whether this is the followed run."""
         request_id = line.get("function_request_id")
         self._lines.setdefault(request_id, []).append(line)
         if self.request_id is None and line["event"] == "migration.started" and line.get("action") == self._action:
@@ -169,9 +170,9 @@ def messages(function: Function, request_id: str | None) -> Iterator[tuple[int, 
 
 
 def search(function: Function, event: str, *, days: int, patience_s: float) -> Iterator[Mapping[str, Any]]:
-    """Yield the function's log lines with this event of the last days, as far as they are found in the time.
+    """Yield the function's log lines with this event of the last ``days``, and end after ``patience_s``.
 
-    CloudWatch searches a long log in many pages, also empty ones.
+    CloudWatch returns a long log in many pages, some of them empty.
 
     Raises:
         UnreadableError: they cannot be read.

@@ -30,7 +30,7 @@ LOCAL = "local"
 _FUNCTION = re.compile(r"[A-Za-z0-9_-]{1,64}")
 PRODUCTION = "prod"
 
-# If one of these is set, the caller has chosen an AWS.
+# If one of these is set, the caller has chosen an AWS account or endpoint, so stage `local` is not the local cloud.
 _OWN_SETTINGS = (
     "AWS_PROFILE",
     "AWS_DEFAULT_PROFILE",

@@ -6,9 +6,9 @@ from __future__ import annotations
 class ReviewError(Exception):
     """A review cannot be made. The message is one line for the user with the next step.
 
-    A problem of a revision that runs is not an error but an observation.
+    A problem of a revision that runs is not an error but a finding.
     """
 
 
 class EnvPyError(ReviewError):
-    """env.py failed before any revision began, so that nothing can be measured."""
+    """env.py failed before any revision began, so nothing can be measured."""

@@ -1,7 +1,7 @@
-"""The vocabulary of measurements: a schema, a statement, an execution, and a revision that ran up, down and up again.
+"""The data classes of measurements: a schema, a statement, an execution, and a revision that ran up, down and up again.
 
-Tables, indexes and types are named as PostgreSQL shows them with every schema but ``public`` written out. A table's
-``oid`` and a column's ``number`` stay when it is renamed, so that a rename differs from a drop and an add.
+Names of tables, indexes and types contain their schema, unless it is ``public``. A table's ``oid`` and a column's
+``number`` stay the same when it is renamed. They distinguish a rename from a drop and an add.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from lambda_migrate.database.qualified import identifier
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-# SQLSTATE classes of values that do not fit, of violated constraints, and of several rows where one is expected: the
-# revision refused the rows it met.
+# SQLSTATE classes that show that a revision refused the rows: values that do not fit, violated constraints, and several
+# rows where one is expected.
 REFUSED_ROWS = ("22", "23", "21")
-# The time zone of the review's database. It is not UTC, and no revision sets it, so that values that change with the
-# session's time zone change here. It has no daylight saving time: no local time is missing, or there twice.
+# The time zone of the review's database. It is not UTC, and no revision sets it, so values that depend on the session's
+# time zone differ from those in UTC. It has no daylight saving time, so no local time is missing or ambiguous.
 TIME_ZONE = "Asia/Kathmandu"
 # A statement that touches a tenth of a few hundred rows, and at least ten, touches more rows of a larger table.
 _SHARE = 10
@@ -32,9 +32,9 @@ def is_share(count: int, rows: int) -> bool:
 
 @dataclass(frozen=True)
 class Column:
-    """A column of a table. ``type`` is as `format_type` gives it, ``default`` an SQL expression.
+    """A column of a table. ``type`` is the result of `format_type`, and ``default`` an SQL expression.
 
-    ``default`` of a ``generated`` column is its expression. ``collation`` is one that its type does not have.
+    The ``default`` of a ``generated`` column is its expression. ``collation`` is None if it is that of the type.
     """
 
     number: int
@@ -68,8 +68,8 @@ class Constraint:
 class Index:
     """An index of a table. ``columns`` are its plain key columns up to the first expression.
 
-    ``constraint`` says that it belongs to a primary key, unique or exclusion constraint, ``partial`` that it has a
-    WHERE.
+    ``constraint`` is True if it belongs to a primary key, a unique or an exclusion constraint. ``partial`` is True if
+    it has a WHERE.
     """
 
     name: str
@@ -99,7 +99,7 @@ class Table:
 
 @dataclass(frozen=True)
 class MaterializedView:
-    """A materialized view. ``concurrent`` says that a unique index lets it be refreshed concurrently."""
+    """A materialized view. ``concurrent`` is True if a unique index allows a concurrent refresh."""
 
     oid: int
     name: str
@@ -109,10 +109,10 @@ class MaterializedView:
 
 @dataclass(frozen=True)
 class View:
-    """A view, a materialized one too. ``columns`` maps each column to its type, of a domain to the type below it.
+    """A view or materialized view. ``columns`` maps each column to its type; a domain counts as its base type.
 
-    ``writes`` are those of INSERT, UPDATE and DELETE that work on it, with its triggers and rules; ``written`` the
-    columns that take values. ``as_caller`` says that it reads its tables with the rights of the role that queries it.
+    ``writes`` are those of INSERT, UPDATE and DELETE that the view accepts, by its triggers and rules, too. ``written``
+    are the columns that accept values. ``as_caller`` is True if it reads its tables with the rights of the caller.
     """
 
     columns: Mapping[str, str]
@@ -122,7 +122,7 @@ class View:
 
     @property
     def writable(self) -> bool:
-        """Whether INSERT, UPDATE and DELETE work on it."""
+        """Return whether the view accepts INSERT, UPDATE and DELETE."""
         return len(self.writes) == 3  # noqa: PLR2004 - all of them
 
 
@@ -130,10 +130,10 @@ class View:
 class Catalog:
     """A database's schema at one moment.
 
-    ``enums`` maps a type to its labels, in order, each with its oid, so that a rename shows. ``others`` holds the
-    definition of everything else that a revision can make (views, functions, triggers, sequences, policies, comments,
-    privileges, extensions, domains ...) by a name such as ``view reports.daily``. ``views`` are the views, the
-    materialized ones too, by name.
+    ``enums`` maps a type to its labels, in order, each with its oid, which stays the same in a rename. ``others`` maps
+    the name of each other object, such as ``view reports.daily``, to its definition: views, functions, triggers,
+    sequences, policies, comments, privileges, extensions, domains ... ``views`` are the views and the materialized
+    views, by name.
     """
 
     tables: tuple[Table, ...]
@@ -151,7 +151,7 @@ class Catalog:
         return self.others.get(f"table settings {name}", "")
 
     def column_settings(self, table: str, column: str) -> str:
-        """Return the settings of a column, such as how it is generated, its storage and its privileges."""
+        """Return the settings of a column, such as its generation, its storage and its privileges."""
         names = (column, identifier(column))
         return next((found for name in names if (found := self.others.get(f"column settings {table}.{name}"))), "")
 
@@ -166,7 +166,7 @@ class Catalog:
 
 @dataclass(frozen=True)
 class Numbering:
-    """A column that a sequence numbers: the sequence's next number, and the highest that the table has."""
+    """A column with the numbers of a sequence: the sequence's ``next`` number, and the ``highest`` in the table."""
 
     table: str
     column: str
@@ -179,10 +179,10 @@ class Numbering:
 class Access:
     """Owners and privileges, which the schema does not contain.
 
-    ``owners`` maps each relation, schema, function and type to its owner, ``privileges`` each of them, with a grantee,
-    to what the grantee may do; an owner and PUBLIC have what is theirs by default. Both name things as
-    ``table orders``. ``numberings`` are the columns that sequences number. ``settings`` are those of roles and of the
-    database: whose they are, with the setting as ``name=value``. ``roles`` maps each role to what it may do or be.
+    ``owners`` maps each relation, schema, function and type to its owner. ``privileges`` maps each of them and a
+    grantee to the grantee's privileges, including the defaults of the owner and of PUBLIC. Their names have the form
+    ``table orders``. ``numberings`` are the columns with numbers of a sequence. ``settings`` are pairs of a role or
+    database and ``name=value``. ``roles`` maps each role to its attributes and memberships.
     """
 
     owners: Mapping[str, str]
@@ -194,10 +194,10 @@ class Access:
 
 @dataclass(frozen=True)
 class Write:
-    """The result of one row's write after the revision. ``kind`` is INSERT, UPDATE or DELETE.
+    """The result of a write after the revision. ``kind`` is INSERT, UPDATE or DELETE.
 
-    ``failure`` is why it fails, for every row that was tried, None if it works. ``function`` says that the failure came
-    from a function that the write calls. ``reads`` are other tables that it reads as a whole, with their rows.
+    ``failure`` is its error for every row that was tried, or None if it works. ``function`` is True if a function that
+    the write calls raised the error. ``reads`` maps each other table that it reads completely to the number of rows.
     """
 
     table: str
@@ -210,7 +210,7 @@ class Write:
 
 @dataclass(frozen=True)
 class Zoned:
-    """A new column whose values are those of ``source``, in the same row, in the time zone of the session."""
+    """A new column whose values are those of ``source``, converted in the time zone of the session."""
 
     table: str
     column: str
@@ -227,18 +227,19 @@ class Lock:
 
 @dataclass(frozen=True)
 class Statement:
-    """One statement of a revision and what it did to tables that were there before the revision.
+    """One statement of a revision, and its effects on tables that existed before the revision.
 
-    ``sql`` has its parameters filled in. ``locks`` are those it took or made stronger. ``scanned`` are the tables of
-    which it reads more rows the more they have: as a whole, through an index, or to check a foreign key; ``read`` is
-    how many rows it read of them. ``changed`` is how many rows it updated or deleted. ``rewritten`` are the tables
-    whose file it wrote anew. ``in_transaction`` is False in an autocommit block, where locks are gone when the
-    statement is. ``after_commit`` says that the revision ended a transaction before it. ``locked`` is how many rows a
-    query with FOR UPDATE or FOR SHARE locks. ``bounded`` says that it is for some rows of many, in a transaction of its
-    own: a batch.
-
-    ``idle_ms`` is the time that the open transaction waited for it, after the statement before. ``time_zone`` is the
-    session's, None if the statement was not measured.
+    - ``sql``: the statement with its parameters.
+    - ``locks``: the locks that it took or made stronger.
+    - ``scanned``: the tables of which it reads more rows if they have more: sequentially, through an index, or to check
+      a foreign key. ``read`` is the number of rows read from each.
+    - ``changed``: the number of rows that it updated or deleted. ``rewritten`` are the tables with a new file.
+    - ``in_transaction``: False in an autocommit block, where the statement's locks end with it.
+    - ``after_commit``: whether the revision ended a transaction before the statement.
+    - ``locked``: the number of rows that a query with FOR UPDATE or FOR SHARE locks.
+    - ``bounded``: whether it is a batch, for a part of the rows and in its own transaction.
+    - ``idle_ms``: the time between the statement before and this one, in an open transaction.
+    - ``time_zone``: the session's, or None if the statement was not measured.
     """
 
     sql: str
@@ -265,11 +266,11 @@ class Statement:
 class Execution:
     """One execution of a revision's upgrade or downgrade.
 
-    ``failure`` is the error in one line with its SQLSTATE, None after a success.
-    ``failed_sql`` is the statement that the server refused, if it was one. ``empty`` says that the function does
-    nothing at all, by its source. ``idle_ms`` is the time that the transaction stayed open after the last statement.
-    ``rendered`` says that the statements were not run: Alembic wrote them without a database, as far as that goes, and
-    nothing of them is measured. ``left_out`` are parts of the revision that did not run, or that the review cannot see.
+    ``failure`` is the error in one line with its SQLSTATE, or None after a success. ``failed_sql`` is the statement
+    that the server refused, if a statement failed. ``empty`` is True if the source of the function does nothing.
+    ``idle_ms`` is the time for which the transaction stayed open after the last statement. ``rendered`` is True if
+    Alembic rendered the statements without a database; they did not run and are not measured. ``left_out`` are the
+    parts of the revision that did not run, or that the review cannot see.
     """
 
     statements: tuple[Statement, ...]
@@ -286,9 +287,9 @@ class Execution:
 class Change:
     """The difference of a table's rows from before the upgrade to after the downgrade.
 
-    ``lost`` rows are gone; ``changed`` counts, by column, the rows whose value is another one; ``added`` rows are new.
-    ``example`` is one change in words, as ``id=7: email 'ann@example.org' became NULL``; ``examples`` has one for each
-    column.
+    ``lost`` and ``added`` are numbers of rows. ``changed`` is the number of rows with another value, by column.
+    ``example`` is one change in words, such as ``id=7: email 'ann@example.org' became NULL``. ``examples`` has one for
+    each column.
     """
 
     table: str
@@ -304,20 +305,21 @@ class Change:
 class Observation:
     """All measurements of one revision.
 
-    ``rows`` is how many rows each table had before; ``unfilled`` names tables that stayed empty, and why. What was not
-    reached, because something before it failed, is None. ``refused`` is a first upgrade that failed on rows which the
-    schema before it allows (NULLs, duplicates, orphans ...): all the rest was then measured with rows that it takes.
+    A phase is None if an earlier phase failed.
 
-    ``writes`` are the writes of the application that the revision changed: they fail after it, or read whole tables.
-    ``zoned`` are new columns whose values are another column's in the time zone of the session.
-    ``shown_before`` and ``shown_after`` are the numbers of rows that the application sees, as `measure.shown` counts
-    them. ``orphans`` counts the rows of a table that refer to no row of another one, by both names.
-    ``downgrade_refused`` is a second downgrade that failed on rows which only the schema after the revision allows.
-
-    ``reruns`` are the upgrades that were run again after the revision was stopped between two statements of which the
-    first one was committed: each place, from 1, with the run from there on. They are None if that was not tried.
-    ``schema_before`` and ``schema_after`` are the digests of all objects, where a review is recorded.
-    ``unmeasured`` are the reasons why something of it, or all, could not be measured, each with what to do.
+    - ``rows``: the number of rows of each table before the revision. ``unfilled`` maps each table that stayed empty to
+      the reason.
+    - ``refused``: a first upgrade that failed on rows that the old schema allows (NULLs, duplicates, orphans ...). The
+      other phases then ran with rows that the upgrade accepts.
+    - ``writes``: writes of the application that the revision changed: they fail after it, or read whole tables.
+    - ``zoned``: new columns with the values of another column, converted in the time zone of the session.
+    - ``shown_before``, ``shown_after``: the numbers of rows that the application sees, as `measure.shown` counts them.
+    - ``orphans``: the number of rows of a table that refer to a missing row of another table, by both names.
+    - ``downgrade_refused``: a second downgrade that failed on rows that only the new schema allows.
+    - ``reruns``: upgrades that ran again after the revision was stopped at a commit: the number of the statement,
+      from 1, and the run from there on. None if there was no such run.
+    - ``schema_before``, ``schema_after``: the digests of all objects, if the review is recorded.
+    - ``unmeasured``: the reasons why a part or all of the revision was not measured, each with the fix.
     """
 
     revision: str

@@ -47,7 +47,7 @@ class Reviewed:
 
     @property
     def passed(self) -> bool:
-        """Return whether there is no error, apart from acknowledged ones."""
+        """Return whether no finding is an error, except for acknowledged ones."""
         return passes(self.result)
 
     @property
@@ -57,7 +57,7 @@ class Reviewed:
 
 
 def passes(result: Sorted) -> bool:
-    """Return whether no finding is an error, acknowledged ones aside."""
+    """Return whether no finding is an error, except for acknowledged ones."""
     return not any(found.severity is Severity.ERROR for found in result.standing)
 
 
@@ -86,7 +86,7 @@ class Review:
 
 
 def chosen(tree: Tree, names: Sequence[str], released: Released | None) -> tuple[RevisionSource, ...]:
-    """Return the revisions to review: those with the names, else those that are not released, else all.
+    """Return the revisions to review: those that ``names`` name. Without names, those that are not released, or all.
 
     Raises:
         ReviewError: no revision has the name, or several do.

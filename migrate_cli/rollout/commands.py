@@ -36,7 +36,7 @@ _PATIENCE_S = 300
 
 
 class _StartsByDefault(TyperGroup):
-    """Without the name of a command, it is `start`."""
+    """A group that runs `start` if the arguments name no command."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401 - Typer keeps the type to itself
         if not args or args[0] not in {*self.commands, "--help", "-h"}:
@@ -335,7 +335,7 @@ def _follow(machine: Machine, name: str, output: Output) -> Mapping[str, Any]:
                     display.show(progress)
                 reached, in_reach = time.monotonic(), True
             except CommandError as error:
-                if not _passes(error) or time.monotonic() - reached > _PATIENCE_S:
+                if not _is_temporary(error) or time.monotonic() - reached > _PATIENCE_S:
                     error.advice = f"Rollout {name} continues.\n{error.advice}"
                     raise
                 if in_reach:
@@ -344,7 +344,7 @@ def _follow(machine: Machine, name: str, output: Output) -> Mapping[str, Any]:
             time.sleep(max(_POLL_S, _POLL_PART * (time.monotonic() - began)))
 
 
-def _passes(error: CommandError) -> bool:
+def _is_temporary(error: CommandError) -> bool:
     """Return whether the error is temporary: the network's or AWS's own, and not a permission or a login."""
     return error.kind.startswith(
         ("Throttling", "TooManyRequests", "ServiceUnavailable", "InternalError", "SlowDown")
@@ -393,12 +393,12 @@ def _show_outcome(
         report["estimate"] = _estimate(machine, name, per_target_s)
     if page is not None:
         _write_page(machine, name, page, output)
-    error = _judged(machine, report) if judge else None
+    error = _error_of(machine, report) if judge else None
     show = partial(show_report, whole=error is None, commands=machine.commands)
     return output.report(report, show, error)
 
 
-def _judged(machine: Machine, report: Mapping[str, Any]) -> CommandError | None:
+def _error_of(machine: Machine, report: Mapping[str, Any]) -> CommandError | None:
     commands = machine.commands
     if report["status"] == "succeeded":
         # A function of an earlier version writes no ``check``.
@@ -483,4 +483,4 @@ def _who() -> str:
     try:
         return getpass.getuser()
     except (OSError, KeyError):  # an account without a name, as in containers
-        return "migrate rollout stop"
+        return "an unknown user"

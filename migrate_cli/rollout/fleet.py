@@ -38,7 +38,7 @@ app = typer.Typer(
 UNKNOWN = "unknown"
 # In the order of urgency.
 STATES = (FAILED, BEHIND, UNKNOWN, CURRENT)
-# The most rollouts and plans to read for tenants that the newest ones did not visit.
+# Maximum number of rollouts and plans to read for tenants that the newest ones did not visit.
 _ROLLOUTS_READ = 20
 
 
@@ -79,7 +79,7 @@ def status(
     except CommandError as error:
         return output.fail(error)
     except KeyboardInterrupt:
-        return output.fail(CommandError("Interrupted", "stopped looking", ExitCode.INTERRUPTED))
+        return output.fail(CommandError("Interrupted", "stopped; nothing is running", ExitCode.INTERRUPTED))
 
 
 def _is_wanted(tenant: Mapping[str, Any], only: Sequence[State] | None, text: str | None) -> bool:
@@ -121,7 +121,10 @@ class _Reading:
 
     @classmethod
     def of(cls, machine: Machine, name: str) -> _Reading | None:
-        """Read it from its targets.jsonl or, without a report, from its outcomes."""
+        """Return a rollout with the lines of its targets.jsonl or, before its report is written, with its outcomes.
+
+        Return None if its targets cannot be read.
+        """
         folder = machine.folder(name)
         try:
             if lines := _written(machine.targets(name)):

@@ -176,7 +176,11 @@ class Machine:
         return execution
 
     def remembered(self, name: str) -> Mapping[str, Any]:
-        """Return the same, or only the name if Step Functions has forgotten an execution that is still in S3."""
+        """Return the description of an execution, or only its name if only S3 still has it.
+
+        Raises:
+            CommandError: neither of them has it.
+        """
         try:
             return self.execution(name)
         except CommandError as error:
@@ -245,10 +249,10 @@ class Machine:
             raise
 
     def stop(self, name: str, who: str) -> bool:
-        """Let a rollout start no further target.
+        """Stop a rollout: running targets finish, and no further target starts.
 
-        Without targets, stop the execution; a running function ends by itself. Return False if the rollout may still
-        wait for an approval, because the caller may not end the wait.
+        In a stage without targets, this aborts the execution, and a running function ends by itself. Return False if
+        the rollout may still wait for an approval, because the caller may not end the wait.
         """
         if self.bucket is None:
             with self.calling("states:StopExecution"):
@@ -275,7 +279,10 @@ class Machine:
         return None if request is None else request[0]
 
     def approval_request(self, name: str) -> tuple[str, str] | None:
-        """Return that token and the key of the waiting wave. Both stay after the approval."""
+        """Return the token of the last request for an approval and the key of the wave that waits for it.
+
+        Both stay after the approval.
+        """
         with self.calling("s3:GetObject"):
             request = self.folder(name).read(APPROVAL)
         token = request.get("token") if isinstance(request, dict) else None
@@ -348,7 +355,7 @@ class Machine:
                 report = reports.read(folder, stage=self.stage, ended=ended)
         if report is not None and status == RUNNING:
             done = report["counts"]["targets"] - report["counts"][LEFT]
-            report |= {"status": "running", "message": f"{done} of the targets are done"}
+            report |= {"status": "running", "message": f"{done:,} of the targets are done"}
         return report
 
     def page(self, name: str) -> bytes | None:

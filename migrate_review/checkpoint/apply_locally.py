@@ -1,7 +1,7 @@
 """Applies the checkpoint beside env.py to an empty database, so that a developer's own Alembic continues from it.
 
-The function does this on env.py's own connection. Here the login may differ from env.py's, and so would the owners.
-Therefore a checkpoint of an env.py that sets a role is not used.
+The function does this on env.py's own connection. Here the login may differ from env.py's, so the objects could get
+another owner. Therefore a checkpoint of an env.py that sets a role is not used.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 def apply_if_empty(config: Path, database: Database) -> str | None:
-    """Apply the checkpoint of a backend if the database is empty. Return a message, or None if nothing was to do."""
+    """Apply the checkpoint of a backend if the database is empty. Return a message, or None if there is none."""
     try:
         layout = read_layout(config.parent, config.name)
         checked = checkpoints.check(layout, graph_of(layout, config.parent) if layout.in_backend else None)

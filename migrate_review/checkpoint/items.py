@@ -35,8 +35,8 @@ class Item:
 
 
 _OUTSIDE = f"""
-SELECT 'schema:' || nspname, 'a schema beside the one that env.py works in: an upgrade begins with the checkpoint only'
-    || ' where it does not exist'
+SELECT 'schema:' || nspname, 'a schema other than env.py''s own: an upgrade uses the checkpoint only where this schema'
+    || ' does not exist'
 FROM pg_namespace n WHERE nspname <> 'information_schema' AND nspname !~ '^pg_' AND nspname <> ALL (%(homes)s)
 AND NOT EXISTS (SELECT FROM pg_depend WHERE classid = 'pg_namespace'::regclass AND objid = n.oid AND deptype = 'e')
 AND (nspname <> 'public' OR EXISTS (SELECT FROM pg_depend d
@@ -63,13 +63,13 @@ UNION ALL SELECT 'large-objects', 'large objects are not in a checkpoint'
 UNION ALL SELECT 'publication:' || pubname, 'publications are not in a checkpoint' FROM pg_publication
 UNION ALL SELECT 'subscription:' || subname, 'subscriptions are not in a checkpoint' FROM pg_subscription
     WHERE subdbid = (SELECT oid FROM pg_database WHERE datname = current_database())
-UNION ALL SELECT 'event-trigger:' || evtname, 'event triggers are of the whole database' FROM pg_event_trigger
+UNION ALL SELECT 'event-trigger:' || evtname, 'event triggers belong to the whole database' FROM pg_event_trigger
     WHERE NOT EXISTS (SELECT FROM pg_depend
         WHERE classid = 'pg_event_trigger'::regclass AND objid = pg_event_trigger.oid AND deptype = 'e')
-UNION ALL SELECT 'server:' || srvname, 'foreign servers are of the whole database' FROM pg_foreign_server
+UNION ALL SELECT 'server:' || srvname, 'foreign servers belong to the whole database' FROM pg_foreign_server
 UNION ALL SELECT 'user-mapping:' || srvname, 'its options may hold a password, which would be in the file'
     FROM pg_user_mappings WHERE umid IS NOT NULL
-UNION ALL SELECT 'setting:' || split_part(setting, '=', 1), 'settings of a database or a role are outside of it'
+UNION ALL SELECT 'setting:' || split_part(setting, '=', 1), 'settings of a database or a role are not in a checkpoint'
     FROM pg_db_role_setting, unnest(setconfig) AS setting
     WHERE setdatabase IN (0, (SELECT oid FROM pg_database WHERE datname = current_database()))
     AND NOT (setdatabase <> 0 AND setrole <> 0 AND setting ILIKE 'timezone=%%')
@@ -94,7 +94,7 @@ FROM pg_extension JOIN pg_namespace n ON n.oid = extnamespace WHERE extname <> '
 
 
 def outside(database: Database, replayed: Replayed, premade: Collection[str]) -> list[Item]:
-    """Return what the revisions have made outside the schema. ``premade`` are the roles that others make."""
+    """Return what the revisions have changed outside the schema. ``premade`` are roles that existed before them."""
     homes = [replayed.home, *(table.schema for table in replayed.tables if table.schema)]
     with closing(database.connect()) as opened, opened.cursor() as cursor:
         cursor.execute(_OUTSIDE, {"homes": homes, "role": replayed.role, "premade": [*premade]})
@@ -108,8 +108,8 @@ def outside(database: Database, replayed: Replayed, premade: Collection[str]) ->
 def of_rows(states: Sequence[State], database: Database, home: str, began: dt.datetime) -> Iterator[Item]:
     """Yield the tables whose rows depend on the time or on random values.
 
-    ``states`` are of the same revisions, replayed at different times on different servers. Equal rows may still change
-    with the day or the month, so a row with the present month counts, too.
+    ``states`` are the results of replays at different times or on different servers. Equal rows may still depend on the
+    day or the month, so a table with a date of the present month counts, too.
     """
     first, *others = states
     differing: dict[str, tuple[str, ...]] = {}
@@ -121,7 +121,7 @@ def of_rows(states: Sequence[State], database: Database, home: str, began: dt.da
     months = {f"{moment:%Y-%m-}" for moment in (began, dt.datetime.now(dt.timezone.utc))}
     for table in tables_with(database, home, months):
         if table not in differing:
-            yield Item(f"rows:{table}", "a row holds a date of this month, so it may be made of the time")
+            yield Item(f"rows:{table}", "a row contains a date of this month, so its value may depend on the time")
 
 
 def roles(database: Database) -> tuple[str, ...]:

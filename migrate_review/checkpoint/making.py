@@ -52,7 +52,7 @@ if TYPE_CHECKING:
 
 _ROOT = Path(__file__).resolve().parents[2]
 VERSIONS = (15, 18)
-# The login that restores is another one than the one that replayed.
+# The script must work for another login than the one that replayed the revisions.
 _RESTORER = "migrate_checkpoint_restorer"
 _OTHER_SCHEMA = "checkpoint_tenant"
 # 14 hours from UTC, so that a time without a zone means another moment there.
@@ -68,8 +68,8 @@ _SHORTEST_SECRET = 8
 _REVOKE = re.compile(r"\bREVOKE\b", re.IGNORECASE)
 
 
-class UncarriedError(ReviewError):
-    """The checkpoint was not written, because it would lack something that ``--allow`` does not name."""
+class IncompleteCheckpointError(ReviewError):
+    """The checkpoint was not written, because it would lack an item that ``--allow`` does not name."""
 
     def __init__(self, refused: Sequence[Item]) -> None:
         """List the items that the checkpoint would lack."""
@@ -121,7 +121,7 @@ def make(
 
     Raises:
         ReviewError: the revisions cannot be replayed, or the proof failed.
-        UncarriedError: it would lack something that is not allowed.
+        IncompleteCheckpointError: it would lack something that is not allowed.
         LocalCloudError: PostgreSQL or pg_dump is not available.
     """
     allow = tuple(allow)
@@ -145,7 +145,7 @@ def make(
         revisions = _revisions(graph, newest.replayed.heads)
         found += _lookups(graph, revisions)
         if refused := [item for item in found if not item.is_named_by(allow)]:
-            raise UncarriedError(refused)
+            raise IncompleteCheckpointError(refused)
         home = newest.replayed.home
         proof = _proven(_Proof(backend, at or "heads", "", frozenset(_named(found, "rows")), allow), runs, progress)
         text = proof.script
@@ -203,7 +203,9 @@ def _tree(backend: Backend) -> tuple[Layout, Graph]:
         folder = backend.folder.resolve()
         layout = read_layout(folder, backend.settings.alembic_config.relative_to(folder).as_posix())
         if not layout.in_backend:
-            raise ReviewError("the tree belongs to an installed package: a checkpoint lies in the backend's own tree")
+            raise ReviewError(
+                "the tree belongs to an installed package, but a checkpoint must be in the backend's own tree"
+            )
         return layout, graph_of(layout, folder)
     except PackageError as error:
         raise ReviewError(str(error)) from None
@@ -270,9 +272,9 @@ def _items(
             differences := _schema_differences(first.held, other.held)
         ) or first.replayed.tables != other.replayed.tables:
             raise ReviewError(
-                f"the revisions make another schema on PostgreSQL {other.version} than on {first.version}, or each"
-                f" time that they are replayed: {state.shown(differences) or 'its version tables'}; make"
-                f" a checkpoint for newer servers with --postgres {first.version}"
+                f"the revisions have different results on PostgreSQL {first.version} and {other.version}, or in each"
+                f" replay: {state.shown(differences) or 'the version tables'}; to make a checkpoint for newer servers"
+                f" only, pass --postgres {first.version}"
             )
     found = items.outside(first.database, first.replayed, first.databases.premade)
     found += items.of_rows([first.held, *again], first.database, first.replayed.home, began)
@@ -288,7 +290,7 @@ def _proven(proof: _Proof, runs: Sequence[_Run], progress: Callable[[str], None]
     failure: ReviewError | None = None
     for source in dict.fromkeys((0, len(runs) - 1)):
         run = runs[source]
-        progress(f"writing what PostgreSQL {run.version} holds")
+        progress(f"writing the script from PostgreSQL {run.version}")
         text = script.dump(_ROOT, run.databases, run.database, run.replayed.home)
         for name in run.replayed.schemas_before:
             text = script.without_schema(text, name)
@@ -296,7 +298,7 @@ def _proven(proof: _Proof, runs: Sequence[_Run], progress: Callable[[str], None]
         proof = replace(proof, script=text)
         try:
             for each in runs:
-                progress(f"restoring it on PostgreSQL {each.version}")
+                progress(f"restoring the script on PostgreSQL {each.version}")
                 proof.on(each)
         except ReviewError as error:
             failure = failure or error
@@ -311,7 +313,7 @@ def _refuse_secrets(text: str, variables: Mapping[str, str]) -> None:
     for name, value in variables.items():
         if len(value) >= _SHORTEST_SECRET and SECRET_NAME.search(name) and value in text:
             raise ReviewError(
-                f"revisions or env.py have written the value of {name} into the database; nothing was written"
+                f"revisions or env.py have written the value of {name} into the database; no checkpoint was written"
             )
 
 
@@ -320,7 +322,7 @@ def _lookups(graph: Graph, revisions: Iterable[str]) -> list[Item]:
     found = []
     for revision in graph.revisions:
         if revision.id in revisions and (match := _ROLE_LOOKUP.search(_text(revision))):
-            why = f"the revision reads {match[0]}, and may make something else where other roles exist"
+            why = f"the revision reads {match[0]}, so its result may differ where other roles exist"
             found.append(Item(f"role-lookup:{revision.id}", why))
     return found
 
@@ -345,8 +347,8 @@ def _of_env_py(run: _Run, backend: Backend, revision: str) -> list[Item]:
 class _Proof:
     """Compares the results of the script and of the revisions.
 
-    ``revision`` is the last one to replay. The rows of the tables in ``without`` may differ, and those of tables in
-    ``allow``.
+    ``revision`` is the last one to replay. The rows of the tables in ``without`` and of those that ``allow`` names may
+    differ.
     """
 
     backend: Backend
@@ -361,11 +363,11 @@ class _Proof:
         restored = run.databases.make(_RESTORER, (home, *run.replayed.schemas_before))
         script.restore(restored, self.script, run.replayed.before[0])
         held = state.read(restored, home, run.replayed.version_table)
-        where = f"on PostgreSQL {run.version} a restored database is not like a replayed one"
+        where = f"on PostgreSQL {run.version}, the restored database differs from the replayed one"
         differing = (table for table in run.held.differing_rows(held) if table not in self.without)
         restored_rows = [*map(_of_rows, differing)]
         if refused := [item for item in restored_rows if not item.is_named_by(self.allow)]:
-            raise UncarriedError(refused)
+            raise IncompleteCheckpointError(refused)
         if differences := run.held.differences(held, self._without(restored_rows)):
             raise ReviewError(f"{where}: {state.shown(differences)}")
         # pg_dump also writes what no fingerprint has: privileges, comments, the order of columns.
@@ -383,7 +385,7 @@ class _Proof:
         return self.without | {*_named(restored_rows, "rows")}
 
     def elsewhere(self, run: _Run) -> tuple[bool, str | None, list[str]]:
-        """Return whether any schema will do, which time zone is needed, and remarks about both."""
+        """Return whether the script works in any schema, the time zone that it needs, and remarks about both."""
         home = run.replayed.home
         if self._same_in(run, _OTHER_SCHEMA, _OTHER_ZONE):
             return True, None, []
@@ -391,14 +393,14 @@ class _Proof:
         any_schema = self._same_in(run, _OTHER_SCHEMA, "UTC")
         if not any_schema:
             remarks.append(
-                "the revisions name their schema, or env.py does: only the stage's own schema begins with the"
-                " checkpoint, and target.schema replays"
+                "the revisions or env.py name their schema: only a run in the stage's own schema uses the checkpoint."
+                " A run with target.schema replays the revisions"
             )
         time_zone = None if self._same_in(run, home, _OTHER_ZONE) else "UTC"
         if time_zone is not None:
             remarks.append(
-                "the revisions make something of times without a zone: only sessions in UTC begin with the checkpoint,"
-                " others replay"
+                "the result of the revisions depends on the session's time zone: only sessions in UTC use the"
+                " checkpoint. Others replay the revisions"
             )
         return any_schema, time_zone, remarks
 
@@ -422,4 +424,4 @@ class _Proof:
 
 
 def _of_rows(table: str) -> Item:
-    return Item(f"rows:{table}", "a restored database has others, as in a materialized view that is out of date")
+    return Item(f"rows:{table}", "the restored database has other rows, as in a materialized view that is out of date")

@@ -72,11 +72,11 @@ class Replayed:
         return tuple(self.before[0]["schemas"] or ())
 
     def left_in_session(self) -> list[str]:
-        """Return what revisions have left in their session, which a later revision may need."""
+        """Return the state that revisions have left in their session, and that a later revision may need."""
         found = []
         for before, after in zip(self.before, self.after, strict=True):
-            settings = {name: (before["settings"] or {}).get(name) for name in {**(after["settings"] or {})}}
-            found += [name for name, value in (after["settings"] or {}).items() if settings[name] != value]
+            settings = before["settings"] or {}
+            found += [name for name, value in (after["settings"] or {}).items() if settings.get(name) != value]
             found += ["role"] if after["role"] != before["role"] else []
             found += ["temporary objects"] if after["temporary"] != before["temporary"] else []
         return sorted({*found})
@@ -94,7 +94,7 @@ def replay(backend: Backend, database: Database, revision: str, schema: str | No
     process = Process(backend.python, backend.variables)
     try:
         process.start(start)
-        found = process.ask({"do": "replay", "revision": revision}, _TIMEOUT_S)
+        found = process.execute({"do": "replay", "revision": revision}, _TIMEOUT_S)
     except (DiedError, EnvPyError) as error:
         raise ReviewError(f"the revisions cannot be replayed: {error}") from None
     finally:
@@ -111,7 +111,7 @@ def replay(backend: Backend, database: Database, revision: str, schema: str | No
     for each, session in zip(calls, before, strict=True):
         configured, name = each["configured"]
         place = configured or session["schema"]
-        # A table that is met again is the same one, at its last revisions.
+        # env.py may run the migrations of one version table twice. The last call has its revisions.
         known = tables.get((place, name))
         heads = tuple(each["heads"]) or (known.heads if known else ())
         tables[place, name] = NotedTable(

@@ -1,4 +1,4 @@
-"""The script of a checkpoint: what pg_dump writes of a database, without psql's commands, and how it is run."""
+"""Writes the script of a checkpoint, which is pg_dump's output without psql's commands, and runs it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ WHERE obj_description(x.oid, 'pg_extension') IS NOT DISTINCT FROM a.comment
 
 
 def dump(root: Path, databases: Databases, database: Database, home: str, *, rows: bool = True) -> str:
-    """Return the script that makes an equal database, in any schema and by any login.
+    """Return a script that sets up an equal database, in any schema and for any login.
 
     pg_dump writes names with their schemas. Therefore it reads a copy whose home schema has the name that `placed`
     replaces.
@@ -43,7 +43,7 @@ def dump(root: Path, databases: Databases, database: Database, home: str, *, row
             cursor.execute(f"SELECT obj_description('{HOME}'::regnamespace, 'pg_namespace')")
             if cursor.fetchone() == ("standard public schema",):
                 cursor.execute(f"COMMENT ON SCHEMA {HOME} IS NULL")
-            # The extension itself brings its comment, and only its owner may write one.
+            # CREATE EXTENSION adds this comment by itself, and only the extension's owner may set it.
             cursor.execute(_OWN_COMMENTS)
             for (statement,) in cursor.fetchall():
                 cursor.execute(statement)
@@ -58,7 +58,7 @@ def dump(root: Path, databases: Databases, database: Database, home: str, *, row
 
 
 def without_schema(text: str, name: str) -> str:
-    """Return a script that does not make this schema, because it exists where the script runs."""
+    """Return a script without the CREATE SCHEMA of this schema, which exists where the script runs."""
     shown = name if name.isidentifier() and name == name.lower() else '"' + name.replace('"', '""') + '"'
     return text.replace(f"Type: SCHEMA; Schema: -; Owner: -\n--\n\nCREATE SCHEMA {shown};\n", "Type: SCHEMA\n--\n", 1)
 

@@ -37,7 +37,7 @@ class Databases:
     def __init__(self, server: Server) -> None:
         """Begin with none, and without roles of revisions."""
         self.server = server
-        # The roles that others make before the revisions run.
+        # Roles that env.py or the revisions expect to exist.
         self.premade: set[str] = set()
         self.clean()
         self._numbers = itertools.count(1)
@@ -51,7 +51,7 @@ class Databases:
                 cursor.execute(statement.format(sql.Identifier(login), sql.Literal(_PASSWORD)))
         name = self._create("template0", login)
         with closing(self.server.connect(name)) as opened, opened.cursor() as cursor:
-            # Neither the database's nor the role's own setting, which revisions may make.
+            # Not as a setting of the database or of the role alone, because revisions may change those.
             statement = sql.SQL("ALTER ROLE {} IN DATABASE {} SET TimeZone = {}")
             names = map(sql.Identifier, (login, name))
             cursor.execute(statement.format(*names, sql.Literal(time_zone)))
@@ -72,7 +72,7 @@ class Databases:
             self.premake(role)
 
     def premake(self, role: str) -> None:
-        """Make a role that the revisions, or env.py, expect to be there."""
+        """Create a role that the revisions or env.py expect to exist."""
         self.premade.add(role)
         with closing(self.server.connect()) as opened, opened.cursor() as cursor:
             cursor.execute(sql.SQL("CREATE ROLE {}").format(sql.Identifier(role)))

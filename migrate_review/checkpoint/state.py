@@ -70,7 +70,7 @@ class State:
         return found
 
     def differences(self, other: State, allowed: Collection[str] = ()) -> list[str]:
-        """Return what differs, in a few words each, without the rows of the tables that are ``allowed`` to."""
+        """Return a few words for each difference. Rows of the ``allowed`` tables may differ."""
         found = [
             name
             for name in sorted({*self.objects, *other.objects})
@@ -135,4 +135,4 @@ def _others(cursor: Cursor) -> Iterator[tuple[str, Any]]:
         yield f"the value of sequence {sequence}", cursor.fetchone()
     cursor.execute(_UNFILLED)
     for (view,) in cursor.fetchall():
-        yield f"that materialized view {view} has no rows", True
+        yield f"the missing rows of materialized view {view}", True

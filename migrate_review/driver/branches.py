@@ -1,10 +1,10 @@
-"""Finds the parts of a revision's ``upgrade()`` that a run left out, so that nobody takes them for measured.
+"""Finds the parts of a revision's ``upgrade()`` that did not run. The review reports them as not measured.
 
-A part is the body of a condition or a loop, or what follows a statement that may return. These parts do not count:
+A part is the body of a condition or a loop, or the statements after one that may return. These parts do not count:
 
-- one that works on no database, that only adds rows, or that is for another dialect or for SQL files;
-- one whose statements also ran elsewhere in the revision, as the last batch does after a loop;
-- what follows a ``break`` in a loop: the reviewer's tables have fewer rows than one batch.
+- a part that does not use the database, that only adds rows, or that is for another dialect or for SQL files;
+- a part whose statements also ran elsewhere in the revision, as the last batch does after a loop;
+- the statements after a ``break`` in a loop: the reviewer's tables have fewer rows than one batch.
 
 This module imports only the standard library, like the whole driver.
 """
@@ -24,32 +24,32 @@ if TYPE_CHECKING:
 
 _MARK = "__review_ran__"
 
-# Methods that work on a database, whatever they are called on.
+# Methods that use a database, on whatever object they are called.
 _WORKING = frozenset(
     "execute executemany exec_driver_sql scalar scalars copy_expert copy_from create_all drop_all run_sync"  # noqa: SIM905
     " bulk_save_objects bulk_insert_mappings bulk_update_mappings bulk_insert".split()
 )
-# Names of what leads to the database. A method of one of them, or a function that gets one, may do anything.
+# Names of objects with access to the database. Their methods, and functions that get one of them, may do anything.
 _DATABASE = frozenset({"op", "bind", "conn", "connection", "session", "cursor", "engine"})
 _READING = frozenset(
     "get_bind get_context f inspect has_table has_index get_columns get_indexes get_table_names get_foreign_keys"  # noqa: SIM905
     " get_unique_constraints get_check_constraints get_enums from_engine print len isinstance"
     " begin begin_nested commit rollback flush close expire_all expunge_all fetchall fetchone first".split()
 )
-# Rows that a guard leaves out, such as those of an idempotent seed, harm nobody.
+# Calls that only add rows. A part with nothing else, such as an idempotent seed, need not be measured.
 _ADDING = frozenset("bulk_insert bulk_insert_mappings bulk_save_objects add add_all".split())  # noqa: SIM905
 _ADDS = re.compile(r"\binsert\(|\bINSERT\s+INTO\b", re.IGNORECASE)
 _ADDS_AND_MORE = re.compile(r"\b(SELECT|UPDATE|DELETE|ALTER|CREATE|DROP|TRUNCATE|from_select)\b", re.IGNORECASE)
-# A run without a database writes SQL, and a run on another database is no concern of this review.
+# Words in conditions for SQL files and for other databases. The review covers neither.
 _ELSEWHERE = re.compile(r"dialect|as_sql|is_offline_mode|TYPE_CHECKING|postgres|sqlite|mysql|mariadb|mssql|oracle")
 _LONGEST = 60
 
 
 @dataclass(frozen=True)
 class _Part:
-    """Statements that run together. ``within`` are the parts that run before it in any case, by number.
+    """Statements that run together. ``within`` are the numbers of the parts that always run before it.
 
-    ``calls`` are the calls that work on the database, ``counts`` is False if nobody misses them.
+    ``calls`` are the calls that use the database. ``counts`` is False if the part need not be measured.
     """
 
     text: str
@@ -62,7 +62,7 @@ class _Part:
 class Branches:
     """The parts of one revision's upgrade. ``ran`` are the numbers of those that ran.
 
-    ``source`` is that of ``upgrade()``.
+    ``source`` is the source text of ``upgrade()``.
     """
 
     parts: list[_Part] = field(default_factory=list)
@@ -85,7 +85,7 @@ class Branches:
 
 
 def load(path: Path) -> tuple[ModuleType, Branches]:
-    """Import a revision's file anew, as Alembic does, with a mark in each part of ``upgrade()``."""
+    """Import a revision's file again, as Alembic does, with a mark in each part of ``upgrade()``."""
     spec = spec_from_file_location(re.sub(r"\W", "_", path.name), path)
     assert spec is not None  # noqa: S101 - it is a file
     module = module_from_spec(spec)
@@ -110,7 +110,7 @@ class _Marking:
         self.parts = branches.parts
         self.functions = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}
         self.working: set[str] = set()
-        for _ in self.functions:  # a function works, too, if it calls one that works
+        for _ in self.functions:  # a function uses the database, too, if it calls one that does
             self.working |= {name for name, node in self.functions.items() if self._works(node.body)}
 
     def mark(self) -> None:
@@ -120,7 +120,7 @@ class _Marking:
     def _marked(self, body: list[ast.stmt], within: tuple[int, ...], why: str, *, counts: bool) -> list[ast.stmt]:
         """Return a body with a mark at its beginning, and after each statement that may leave it.
 
-        A part of which ``counts`` is False runs in any case, or nobody misses it.
+        ``counts`` is False for a body that always runs or need not be measured.
         """
         marked: list[ast.stmt] = []
         start = 0
@@ -171,7 +171,7 @@ class _Marking:
             self._mark_expressions(statement, within)
 
     def _mark_expressions(self, statement: ast.stmt, within: tuple[int, ...]) -> None:
-        """Mark what a statement evaluates under a condition: ``a and b``, ``b if a else c``, ``[b for c in a]``."""
+        """Mark the expressions that may not be evaluated: b in ``a and b``, ``b if a else c``, ``[b for c in a]``."""
 
         def marked(node: ast.expr) -> ast.expr:
             if not self._works([node]):
@@ -225,7 +225,7 @@ def _names(node: ast.AST) -> set[str]:
 
 
 def _may_leave(statement: ast.stmt) -> bool:
-    """Return whether what follows a compound statement may be left out."""
+    """Return whether the statements after a compound statement may not run."""
     if isinstance(statement, (ast.Return, ast.Break, ast.Continue, ast.FunctionDef, ast.ClassDef)):
         return False
     # A break in a loop leaves that loop only.
@@ -235,7 +235,7 @@ def _may_leave(statement: ast.stmt) -> bool:
 
 
 def _only_breaks(statement: ast.stmt) -> bool:
-    """Return whether a statement leaves its loop, and neither the function nor one round."""
+    """Return whether a statement can leave its loop, but neither return from the function nor continue the loop."""
     nodes = [*ast.walk(statement)]
     leaves = any(isinstance(node, (ast.Return, ast.Continue)) for node in nodes)
     return not leaves and any(isinstance(node, ast.Break) for node in nodes)

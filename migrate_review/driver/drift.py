@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 
 def drift(env_py: EnvPy) -> dict[str, Any]:
-    """Return what autogenerate would write, one line a difference, by the same class as ``alembic check``.
+    """Return the operations that autogenerate would write, one line for each. It uses the class of ``alembic check``.
 
-    ``changed`` is True if a revision has left something in the models: another process has to compare them.
+    ``changed`` is True if a revision has changed the models of this process. Then another process must compare them.
     """
     differences: list[str] = []
     found = {"changed": False}
@@ -47,7 +47,7 @@ def drift(env_py: EnvPy) -> dict[str, Any]:
 
 
 def _difference(diff: Any) -> str:  # noqa: ANN401 - a tuple, or a list of them for one column
-    """Return one line of words for what ``alembic check`` prints as a tuple of objects."""
+    """Return one line for a difference, which ``alembic check`` prints as a tuple of objects."""
     if isinstance(diff, list):
         return "; ".join(_difference(each) for each in diff)
     kind, *rest = diff

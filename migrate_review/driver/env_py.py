@@ -1,4 +1,4 @@
-"""Runs the backend's env.py, as the alembic command does, with steps of the driver's own in place of the upgrade."""
+"""Runs the backend's env.py, as the alembic command does, with the driver's own steps instead of an upgrade."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from migrate_review.driver.resuming import Resuming
 
 
-# In a connection's `info`: env.py itself began a transaction around all revisions, and ends it.
+# The key in a connection's `info`: env.py itself begins and ends a transaction around all revisions.
 _HELD_OPEN = "review_held_open"
 
 
@@ -48,7 +48,7 @@ class EnvPy:
     pass_timeout_s: float
     resuming: Resuming
     engines: set[sqlalchemy.Engine] = field(default_factory=set)
-    # The Flask application's context, and what the application adds to Alembic's configuration.
+    # The Flask application's context, and the function that adds the application's values to Alembic's configuration.
     _contexts: ExitStack = field(default_factory=ExitStack)
     _complete: Callable[[Config], Config] | None = None
     _script: ScriptDirectory | None = None
@@ -69,7 +69,7 @@ class EnvPy:
         config = tree.read_config(self.job.settings.alembic_config)
         set_config(config, replace(self.job, deadline=Deadline.after(self.pass_timeout_s)))
         if self._complete is None:
-            # Once in a process, as the flask command does it: not every application can be made twice.
+            # Once for each process, like the flask command: not every application can be created twice.
             try:
                 application = in_app(tree.env_py(config), os.environ.get(FLASK_APP))
                 self._complete = self._contexts.enter_context(application)
@@ -131,7 +131,7 @@ class EnvPy:
         make = MigrationStep.upgrade_from_script if direction == "upgrade" else MigrationStep.downgrade_from_script
         return make(self.script.revision_map, script)
 
-    def one(self, context: MigrationContext, step: Any) -> Iterator[Any]:  # noqa: ANN401
+    def run_step(self, context: MigrationContext, step: Any) -> Iterator[Any]:  # noqa: ANN401
         """Have Alembic run this step, and end the transaction that it leaves open."""
         yield step
         # If the revision committed by itself, Alembic wrote the new version in a transaction that it does not end.

@@ -1,4 +1,4 @@
-"""The driver's errors, and what it says about an exception of the backend: its reason, its place, the advice."""
+"""The driver's errors, and the text for an exception of the backend: its reason, its place, the advice."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ class RefusedError(Exception):
 
 
 class EnvPyFailedError(RefusedError):
-    """env.py failed before any revision began. Another process may run it, if state of this one is the reason."""
+    """env.py failed before any revision began. It may work in another process if the state of this one is the cause."""
 
 
 def import_advice(error: BaseException, folder: Path) -> str:
-    """Return what to do about a module that cannot be imported, or an empty text."""
+    """Return the advice for a module that cannot be imported, or an empty text for other errors."""
     if not isinstance(error, ImportError):
         return ""
     name = (error.name or "").partition(".")[0]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def packages_advice(python: Path) -> str:
-    """Return what to do where the interpreter lacks a package of the backend."""
+    """Return the advice for an interpreter that lacks a package of the backend."""
     return (
         f"{python} lacks a package of the backend: install the backend's requirements into .venv beside alembic.ini, or"
         " name an interpreter that has them with --python"

@@ -1,4 +1,4 @@
-"""Stops a revision as a kill would, and runs it again as the function does."""
+"""Stops a revision as a killed process would end it, and runs it again as the function does."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
 
 class _StoppedError(BaseException):
-    """A revision was stopped. No ``except Exception`` of the revision's own catches it, as none catches a kill."""
+    """A revision was stopped. The revision's own ``except Exception`` must not catch it, as it catches no kill."""
 
 
 def stop(env_py: EnvPy, revision: str, before: int) -> dict[str, Any]:
-    """Begin the upgrade of a revision, and stop it before this statement, counted from 0, as a kill would."""
+    """Begin the upgrade of a revision, and stop it before the statement with this number, counted from 0."""
     found = {"stopped": False}
 
     def steps(heads: Any, context: MigrationContext) -> Iterator[Any]:  # noqa: ANN401
@@ -52,14 +52,14 @@ def stop(env_py: EnvPy, revision: str, before: int) -> dict[str, Any]:
                 event.remove(connection, "before_cursor_execute", count)
 
         step.migration_fn = stopped
-        yield from env_py.one(context, step)
+        yield from env_py.run_step(context, step)
 
     try:
         with env_py.resuming:
             env_py.run(steps)
     except RefusedError:
         raise
-    except BaseException:  # noqa: BLE001, S110 - ours, or what the closed connection makes of it
+    except BaseException:  # noqa: BLE001, S110 - ours, or an error of the closed connection
         pass
     return found
 
@@ -76,7 +76,7 @@ def resume(env_py: EnvPy, revision: str) -> dict[str, Any]:
         assert context.connection is not None  # noqa: S101 - online, so there is one
         event.listen(context.connection.engine, "handle_error", note)
         env_py.resuming.start(revision, heads, context)
-        yield from env_py.one(context, env_py.step("upgrade", revision))
+        yield from env_py.run_step(context, env_py.step("upgrade", revision))
 
     found: dict[str, Any] = {"failure": None}
     try:

@@ -1,4 +1,4 @@
-"""Lists the revisions of a tree, with what their files say."""
+"""Lists the revisions of a tree, with facts from their files."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 def tree(env_py: EnvPy) -> dict[str, Any]:
     """Return every revision, parents first.
 
-    Alembic imports the revisions after env.py has begun, and some import what env.py has made importable.
+    Alembic imports the revisions after env.py has begun, and some of them import modules that env.py has added to the
+    path.
     """
     found: dict[str, Any] = {}
 
@@ -57,7 +58,7 @@ def _tree(script: ScriptDirectory) -> dict[str, Any]:
 
 
 def _ids(script: ScriptDirectory, given: Any) -> list[str]:  # noqa: ANN401 - Alembic takes none, one or several
-    """Return the full ids for what Alembic allows in their place: labels and the beginnings of ids."""
+    """Return the full ids. Alembic also accepts labels and the beginnings of ids."""
     names = (given,) if isinstance(given, str) else tuple(given or ())
     return [each.revision for name in names for each in script.get_revisions(name)]
 

@@ -25,7 +25,7 @@ def apply(env_py: EnvPy, wire: Wire, revisions: Sequence[str]) -> dict[str, Any]
     def steps(_: object, context: MigrationContext) -> Iterator[Any]:
         for revision in revisions:
             wire.write({"began": revision})
-            yield from env_py.one(context, env_py.step("upgrade", revision))
+            yield from env_py.run_step(context, env_py.step("upgrade", revision))
             done.append(revision)
 
     try:
@@ -44,7 +44,7 @@ def step(
     watch = Watch(
         {int(oid): name for oid, name in tables.items()},
         {int(oid): count for oid, count in rows.items()},
-        partial(_ask_outside, wire),
+        partial(_outside_locks, wire),
     )
 
     def steps(_: object, context: MigrationContext) -> Iterator[Any]:
@@ -65,7 +65,7 @@ def step(
         step.migration_fn = watched
         assert context.connection is not None  # noqa: S101 - online, so there is one
         watch.attach(context.connection)
-        yield from env_py.one(context, step)
+        yield from env_py.run_step(context, step)
 
     found: dict[str, Any] = {"failure": None}
     try:
@@ -81,14 +81,14 @@ def step(
 
 
 def _sessions(wire: Wire) -> int:
-    """Return how many sessions the review's database has had, without the review's own."""
+    """Return the number of sessions that the review's database has had, without the review's own."""
     wire.write({"count_sessions": True})
     answer = wire.read()
     return answer["sessions"] if answer else 0
 
 
-def _ask_outside(wire: Wire, pid: int | None) -> list[tuple[int, str]]:
-    """Have the other end watch the locks of the server process ``pid``; with None, return the locks that it saw."""
+def _outside_locks(wire: Wire, pid: int | None) -> list[tuple[int, str]]:
+    """Let the other end watch the locks of the server process ``pid``. With None, return the locks that it saw."""
     wire.write({"look_at": pid})
     answer = wire.read()
     return [(oid, mode) for oid, mode in answer["locks"]] if answer else []

@@ -1,4 +1,4 @@
-"""Upgrades like ``alembic upgrade`` does, without measuring, and reads what the revisions leave in the session."""
+"""Upgrades as ``alembic upgrade`` does, without measuring, and reads the state of the session before and after."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ SELECT json_build_object(
 
 
 def replay(env_py: EnvPy, revision: str) -> dict[str, Any]:
-    """Upgrade like ``alembic upgrade``. Return the place of each of env.py's version tables, and the sessions.
+    """Upgrade as ``alembic upgrade`` does. Return the place of each of env.py's version tables, and the sessions.
 
-    It measures nothing, and env.py decides about the transactions.
+    env.py decides about the transactions.
     """
     calls: list[dict[str, Any]] = []
 

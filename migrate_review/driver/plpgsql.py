@@ -1,8 +1,8 @@
-"""Finds the branches of DO blocks that a run left out, so that nobody takes them for measured.
+"""Finds the branches of DO blocks that did not run. The review reports them as not measured.
 
 `marked` adds a variable to a block for each branch, and an assignment to each branch. The block publishes the branches
-that ran in a setting of the session. A function that the revision creates, calls and drops gets the same marks. One
-that stays is part of the schema and gets none.
+that ran in a setting of the session. A function that the revision creates, calls and drops gets the same marks. A
+function that stays is part of the schema and gets no marks.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 from lambda_migrate.env_py.statements import split
 
-# Each text has a setting of its own, so that it begins without one.
+# Each text gets a new setting, because a setting keeps the value of an earlier text.
 _NUMBERS = count(1)
 _HAS_BLOCK = re.compile(r"\b(DO|FUNCTION|PROCEDURE)\b", re.IGNORECASE)
 _DO = re.compile(
@@ -37,17 +37,17 @@ _CHANGES = frozenset(
     "INSERT UPDATE DELETE MERGE ALTER CREATE DROP TRUNCATE EXECUTE PERFORM CALL REFRESH REINDEX CLUSTER LOCK COPY WITH"  # noqa: SIM905
     " REVOKE".split()
 )
-# Errors of an object that is there already: what the block wanted.
-_THERE = ("42710", "42P07", "42701", "42P06", "42723")
-_THERE_ALREADY = re.compile(r"(\s*\b(duplicate_\w+|OR|SQLSTATE\s*'42(710|P07|701|P06|723)'))+\s*", re.IGNORECASE)
+# SQLSTATEs and conditions for an object that already exists: the state that the statement wanted.
+_EXISTS = ("42710", "42P07", "42701", "42P06", "42723")
+_EXISTS_CONDITION = re.compile(r"(\s*\b(duplicate_\w+|OR|SQLSTATE\s*'42(710|P07|701|P06|723)'))+\s*", re.IGNORECASE)
 
 
 @dataclass
 class Marked:
     """A text of SQL whose blocks have marks. ``branches`` and ``handlers`` describe those that matter, by number.
 
-    Each run publishes the numbers in ``setting``. ``runs_later`` says that one of the blocks is a function's body.
-    ``functions`` maps its branches to the number that it publishes when it is called.
+    Each run publishes the numbers in ``setting``. ``functions`` maps the branches of a function's body to the number
+    that the function publishes when it is called, and ``names`` maps that number to the function's name.
     """
 
     sql: str
@@ -60,16 +60,16 @@ class Marked:
 
     @property
     def runs_later(self) -> bool:
-        """Return whether other statements run a block of this one."""
+        """Return whether a block is the body of a function, which later statements call."""
         return bool(self.names)
 
     def unmarked(self, sql: str) -> str:
-        """Return the text as it was, from the one that the driver sent or got."""
+        """Return the text without marks. ``sql`` is the marked text as the driver got it or as it sent it."""
         doubled = sql.strip() == self.sql.strip()  # SQLAlchemy doubles each % for some drivers
         return self.original.strip() if doubled else self.original.strip().replace("%%", "%")
 
     def left_out(self, ran: str) -> list[str]:
-        """Return the branches that did not run, and the handlers that did, by what the block published."""
+        """Return the branches that did not run, and the handlers that did. ``ran`` is the value of the setting."""
         numbers = {int(each) for each in ran.split(",") if each}
         missed = [
             f"{self._block(number)} did not run: {text}"
@@ -89,18 +89,18 @@ class Marked:
 
 
 class _NotReadError(Exception):
-    """The block is none that this module can read: it stays as it is."""
+    """This module cannot read the block, which stays unchanged."""
 
 
-def is_there_already(error: Any) -> bool:  # noqa: ANN401 - any driver's
-    """Return whether a statement failed because its object is there already, so that the revision may go on."""
-    return (getattr(error, "sqlstate", None) or getattr(error, "pgcode", None)) in _THERE
+def already_exists(error: Any) -> bool:  # noqa: ANN401 - any driver's
+    """Return whether a statement failed because its object already exists. The revision may then catch the error."""
+    return (getattr(error, "sqlstate", None) or getattr(error, "pgcode", None)) in _EXISTS
 
 
 def marked(sql: str, revision: str = "") -> Marked | None:
     """Return a text with marks in its blocks of PL/pgSQL; None if none has a branch that changes anything.
 
-    ``revision`` is the source of the revision's ``upgrade()``, which says what functions it drops again.
+    ``revision`` is the source of the revision's ``upgrade()``. It shows the functions that the revision drops again.
     """
     if not _HAS_BLOCK.search(sql):
         return None
@@ -127,7 +127,7 @@ def marked(sql: str, revision: str = "") -> Marked | None:
 
 
 def _is_helper(routine: re.Match[str], revision: str) -> bool:
-    """Return whether a function of PL/pgSQL lives no longer than the revision."""
+    """Return whether the revision drops this function of PL/pgSQL again."""
     if not _PLPGSQL.search(routine["begin"]) and not _PLPGSQL.search(routine["end"]):
         return False
     if (routine["schema"] or "").lower() == "pg_temp.":
@@ -150,7 +150,8 @@ class _Reader:
     _at: int = 0
 
     def __post_init__(self) -> None:
-        # Words in capitals, other characters as they are; each with its position. A column is no keyword.
+        # Words in capitals, and other characters unchanged, each with its position. A word after a dot is a column and
+        # no keyword.
         self._tokens: list[tuple[str, int, int]] = []
         for found in _TOKEN.finditer(self.body):
             if not found["skipped"]:
@@ -163,7 +164,7 @@ class _Reader:
                 self._tokens.append((text, found.start(), found.end()))
 
     def read(self) -> bool:
-        """Read the whole block. Return whether it has a branch that matters and nothing that is unknown here."""
+        """Read the whole block. Return whether it has a branch that matters, and only syntax that this module knows."""
         if self.body.lstrip().startswith("#"):
             return False
         try:
@@ -174,9 +175,9 @@ class _Reader:
         return bool(self.branches or self.handlers)
 
     def written(self, setting: str, first: int, called: int | None = None) -> str:
-        """Return the body with its marks from ``first`` on, which it publishes at its end and before each RETURN.
+        """Return the body with its marks. It publishes those from ``first`` on at its end and before each RETURN.
 
-        It always publishes ``called``, which has no mark.
+        It always publishes the number ``called``, which has no mark.
         """
         numbers = range(first, self.count + 1)
         ran = ", ".join(f"CASE WHEN {each == called} OR review_{each} THEN '{each}' END" for each in numbers)
@@ -218,7 +219,7 @@ class _Reader:
                 self._at += 1
                 number = self._mark()
                 raises = self._statements()[1]
-                if not raises and not _THERE_ALREADY.fullmatch(condition):
+                if not raises and not _EXISTS_CONDITION.fullmatch(condition):
                     self.handlers[number] = f"EXCEPTION WHEN {' '.join(condition.split())}"
         self._take("END")
         if self._word() not in {";", ""}:

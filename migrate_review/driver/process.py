@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 _ROOT = Path(__file__).resolve().parents[2]
 
-# Our own modules are found in the checkout, and only while the driver is imported: what else lies there, such as an
-# app.py, is not the backend's.
+# The checkout is in sys.path only while the driver is imported. Otherwise the backend could import other files of the
+# checkout, such as app.py.
 _START = (
     "import sys; root = sys.argv.pop(1); sys.path[:] = [each for each in sys.path if each]; sys.path.append(root);"
     " from migrate_review.driver import program; sys.path.remove(root); program.main()"
@@ -39,16 +39,16 @@ class Outside(Protocol):
     """Watches, from other connections, the locks of a statement that cannot run in a transaction."""
 
     def begin(self, pid: int) -> None:
-        """Prepare: the server process with this id is about to run the statement."""
+        """Prepare to watch the server process with this id, which is about to run the statement."""
 
     def look(self) -> None:
-        """Look once. Called again and again while the statement may be running."""
+        """Read the locks once. The driver's process calls this repeatedly while the statement may be running."""
 
     def end(self) -> list[tuple[int, str]]:
         """Return the locks that were seen, by table and mode, after the statement has ended."""
 
     def sessions(self) -> int:
-        """Return how many sessions the database has had, without this one's own."""
+        """Return the number of sessions that the database has had, without those of this object."""
 
 
 class DiedError(Exception):
@@ -56,7 +56,7 @@ class DiedError(Exception):
 
 
 def backend_variables(variables: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment of a backend with these variables beside those of this process."""
+    """Return the environment of a backend: these variables, and those of this process, which take precedence."""
     # A developer's PG* settings are for their own servers.
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
     return {**variables, **inherited}
@@ -65,7 +65,7 @@ def backend_variables(variables: Mapping[str, str]) -> dict[str, str]:
 class Process:
     """A driver's process. It imports Alembic at once, and begins its work with `start`.
 
-    ``variables`` are environment variables of the backend, beside those of this process.
+    ``variables`` are the backend's environment variables, in addition to those of this process.
     """
 
     def __init__(self, python: Path, variables: Mapping[str, str]) -> None:
@@ -93,9 +93,9 @@ class Process:
         finally:
             os.close(commands)
             os.close(answers)
-        # The revisions that the driver began since the last command. If it dies, the last one is to blame.
+        # The revisions that the driver began since the last command. If it dies, the last one is the cause.
         self.began: list[str | None] = []
-        # Whether env.py has run in this process. Its modules may not survive a second run.
+        # Whether env.py has run in this process. Not every env.py can run twice in one process.
         self.used = False
         self.started = False
         self._rest = b""
@@ -103,12 +103,12 @@ class Process:
         self._closed = False
 
     def start(self, message: Mapping[str, Any]) -> None:
-        """Tell the process where the tree and the database are."""
+        """Send the start message, which contains the tree and the database."""
         self.started = True
         self._write(message)
 
-    def ask(self, command: Mapping[str, Any], timeout_s: float, outside: Outside | None = None) -> dict[str, Any]:
-        """Send a command and return the answer. ``outside`` looks at statements that have to run alone.
+    def execute(self, command: Mapping[str, Any], timeout_s: float, outside: Outside | None = None) -> dict[str, Any]:
+        """Send a command and return the answer. ``outside`` reads the locks of statements that must run alone.
 
         Raises:
             DiedError: the process ended, or did not answer in time and was killed.
@@ -143,7 +143,7 @@ class Process:
                 return done
 
     def close(self) -> None:
-        """Kill the process, if that has not been done."""
+        """Kill the process, unless it is already closed."""
         if self._closed:
             return
         self._closed = True
@@ -161,7 +161,7 @@ class Process:
             while data:
                 data = data[os.write(self._commands, data) :]
         except BrokenPipeError:
-            raise DiedError(self._last_words()) from None
+            raise DiedError(self._exit_reason()) from None
 
     def _read(self, deadline: float, timeout_s: float, looking: Outside | None) -> dict[str, Any]:
         while b"\n" not in self._rest:
@@ -175,14 +175,14 @@ class Process:
                 continue
             data = os.read(self._answers, 65536)
             if not data:
-                raise DiedError(self._last_words())
+                raise DiedError(self._exit_reason())
             self._rest += data
         line, self._rest = self._rest.split(b"\n", 1)
         self._answered = True
         answer: dict[str, Any] = json.loads(line)
         return answer
 
-    def _last_words(self) -> str:
+    def _exit_reason(self) -> str:
         code = self._process.wait()
         how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
         if self._answered:

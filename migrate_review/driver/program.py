@@ -52,7 +52,7 @@ def _env_py(start: Mapping[str, Any]) -> EnvPy:
         credentials=credentials,
         application_name="migrate review",
         deadline=Deadline.after(start["pass_timeout_s"]),
-        # Revisions that are run once for each schema are measured in one.
+        # If env.py runs the revisions once for each schema, the review measures them in one schema.
         schema=start.get("schema")
         or ("public" if any("{schema}" in text for text in settings.x_arguments.values()) else None),
     )
@@ -60,7 +60,7 @@ def _env_py(start: Mapping[str, Any]) -> EnvPy:
 
 
 def _commands(env_py: EnvPy, wire: Wire) -> dict[str, Callable[..., dict[str, Any]]]:
-    """Return what each command does. A command brings the rest of the arguments."""
+    """Return the function of each command. The other fields of a command are its arguments."""
     return {
         "tree": partial(listing.tree, env_py),
         "render": partial(rendering.render, env_py),
@@ -75,17 +75,17 @@ def _commands(env_py: EnvPy, wire: Wire) -> dict[str, Callable[..., dict[str, An
 
 
 def _forget(env_py: EnvPy) -> dict[str, Any]:
-    """Drop pooled connections. The database is a new one, so they are dead."""
+    """Drop pooled connections, which are dead because the review has made its database again."""
     env_py.drop_connections()
     return {}
 
 
-# The function works with older ones, too.
+# The oldest versions that the review can use. The function also works with older ones.
 _OLDEST = {"alembic": "1.13", "sqlalchemy": "2.0"}
 
 
 def _too_old() -> str | None:
-    """Return which library of the backend is older than the review can use, None if none is."""
+    """Return the error text for a library of the backend that is too old for the review, or None."""
     for name, oldest in _OLDEST.items():
         installed = version(name)
         if _numbers(installed) < _numbers(oldest):

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def render(env_py: EnvPy, revision: str) -> dict[str, Any]:
     """Return the SQL of a revision that cannot run, as ``alembic upgrade --sql`` writes it, without any database.
 
-    The statements end where the revision needs a database.
+    The list ends where the revision needs a database.
     """
     statements: list[dict[str, Any]] = []
 
@@ -35,7 +35,8 @@ def render(env_py: EnvPy, revision: str) -> dict[str, Any]:
 def _write_sql(script: ScriptDirectory, revision: str, statements: list[dict[str, Any]]) -> None:
     """Append the statements of a revision's upgrade, each with whether it runs in a transaction.
 
-    Raises whatever the revision raises without a database. What it wrote before that is in ``statements``.
+    It raises any error that the revision raises without a database. The statements before the error are in
+    ``statements``.
     """
     context = MigrationContext.configure(
         dialect_name="postgresql",

@@ -1,7 +1,8 @@
 """Measures each statement of a revision on the connection that runs it.
 
-Statements that PostgreSQL refuses in a transaction lose their locks when they end. While they wait, `ask_outside` has
-their locks read from another connection. Like the whole driver, this module imports only SQLAlchemy.
+Statements that PostgreSQL refuses in a transaction release their locks when they end. While such a statement runs, the
+other end of the driver's pipes reads its locks on another connection. Like the whole driver, this module imports only
+Alembic, SQLAlchemy, the standard library and modules of ours that do the same.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 # For tables given by oid: locks held; rows read by sequential scans and rows changed so far; scans and rows read of
 # each index so far; files; numbers of columns; foreign keys that are valid; the time zone. Counters that are 0 are left
-# out. It calls the functions below the statistics views, because a view has to be planned anew for each statement.
+# out. It calls the functions of the statistics views, because PostgreSQL plans a view again for each statement.
 _MEASURE = """
 SELECT json_build_array(
     (SELECT coalesce(json_agg(json_build_array(relation::bigint, mode)), '[]') FROM pg_locks
@@ -52,7 +53,7 @@ SELECT json_build_array(
     current_setting('TimeZone')
 )::text FROM (SELECT '{{{tables}}}'::oid[] AS tables) AS given
 """
-# The functions of this transaction's counters, and of the counters that all sessions have reported.
+# In the functions' names: this transaction's counters, or the counters that all sessions have reported.
 _HERE = "_xact"
 _REPORTED = ""
 
@@ -62,7 +63,7 @@ SELECT coalesce(json_agg(oid::bigint), '[]')::text FROM pg_class
 WHERE oid = ANY ('{{{tables}}}') AND pg_relation_size(oid) = 0
 """
 
-# FOR KEY SHARE lets everything but a DELETE and a new key through.
+# FOR KEY SHARE is missing, because it blocks only a DELETE and a change of the key.
 _LOCKS_ROWS = re.compile(r"\bFOR\s+(UPDATE|NO\s+KEY\s+UPDATE|SHARE)\b", re.IGNORECASE)
 # Rows that this transaction has locked, or a savepoint of it.
 _LOCKED = """
@@ -70,10 +71,10 @@ SELECT count(*) FROM ONLY {table} WHERE xmax IN (
     SELECT transactionid FROM pg_locks WHERE pid = pg_backend_pid() AND locktype = 'transactionid')
 """
 
-# An index scan that finds so few rows looks up keys: as often as something else is read.
+# An index scan with fewer rows than this looks up keys. The number of such scans depends on other rows.
 _LOOKED_UP = 5
 
-# A statement for some rows of many: it has a limit, or a column has an upper bound.
+# A statement for a part of the rows: it has a limit, or a column has an upper bound.
 _BOUNDED = re.compile(r"\b(limit|between|fetch\s+first)\b|<=?\s*(\(|row\b|cast\b|'|\d)", re.IGNORECASE)
 
 # A block of statements, which is one transaction unless it commits.
@@ -87,7 +88,7 @@ _UNSEEN = "-- on the driver's own cursor, whose statements the review does not s
 
 _LITERAL = re.compile(r"'(?:[^']|'')*'|(?<![\w.])-?\d+(?:\.\d+)?")
 
-# SET TRANSACTION has to come before any query, ours included; and none of these touches a table.
+# SET TRANSACTION must come before any query, also before ours. None of these statements touches a table.
 _NOT_MEASURED = re.compile(r"\s*(SET|SHOW|RESET|BEGIN|COMMIT|ROLLBACK|SAVEPOINT|RELEASE)\b", re.IGNORECASE)
 
 _LEADING_COMMENTS = re.compile(r"(\s+|--[^\n]*(\n|$)|/\*.*?\*/)*", re.DOTALL)
@@ -105,24 +106,24 @@ _ALONE = re.compile(
 class Watch:
     """Measures the statements of one pass.
 
-    ``tables`` are those that existed before, by oid; ``rows`` is the number of their rows. ``ask_outside`` is called
+    ``tables`` are those that existed before, by oid; ``rows`` is the number of their rows. ``outside_locks`` is called
     with a backend's process id before a statement that must run alone. After the statement it is called with None, and
     returns the locks.
     """
 
     tables: Mapping[int, str]
     rows: Mapping[int, int]
-    ask_outside: Callable[[int | None], list[tuple[int, str]]]
+    outside_locks: Callable[[int | None], list[tuple[int, str]]]
     statements: list[dict[str, Any]] = field(default_factory=list)
     failed_sql: str | None = None
-    # What the run left out, or did behind the review's back: each a reason why something is not measured.
+    # Reasons why something is not measured: parts that did not run, and statements that the review did not see.
     left_out: list[str] = field(default_factory=list)
-    # The source of the upgrade that runs.
+    # The source text of the revision's upgrade().
     source: str = ""
     _marked: plpgsql.Marked | None = None
-    # The functions with marks, which later statements call.
+    # Texts that create functions with marks. Later statements call these functions.
     _functions: list[plpgsql.Marked] = field(default_factory=list)
-    # A statement that failed, until the revision fails, too.
+    # The last statement that failed. If the revision itself does not fail, it caught the error.
     _caught: str | None = None
     _on: bool = False
     _measuring: bool = False
@@ -162,7 +163,7 @@ class Watch:
         return 0.0 if self._ended is None else round(max(0.0, _clock() - self._ended) * 1000, 3)
 
     def _note_unseen(self, conn: sqlalchemy.Connection, now: _Measured | None = None) -> None:
-        """Add a statement for changes on the driver's own cursor, before the first statement or since the last one."""
+        """Add a statement for work on the driver's own cursor, before the first statement or since the last one."""
         if is_idle(conn) or not (self._last or self._is_first):
             return
         now = now or self._measure(conn)
@@ -204,10 +205,10 @@ class Watch:
             if _is_autocommit(conn):
                 self._alone = bool(_ALONE.match(bare))
                 if self._alone:
-                    self.ask_outside(int(self._ask(conn, "SELECT pg_backend_pid()")))
+                    self.outside_locks(int(self._value(conn, "SELECT pg_backend_pid()")))
                     self._report(conn)
                 else:
-                    # Its locks can be seen if they are kept a moment longer, until after it is measured.
+                    # A transaction keeps the statement's locks until they are measured.
                     self._run(conn, "BEGIN")
                     self._wrapped = True
             # The measurement after the last statement is valid until the transaction ends.
@@ -240,7 +241,7 @@ class Watch:
             after = self._measure(conn)
             self._last = None if _is_autocommit(conn) else after
             if self._alone:
-                after = replace(after, locks=self.ask_outside(None))
+                after = replace(after, locks=self.outside_locks(None))
             bounded = _is_autocommit(conn) and self._is_batch(conn, sql)
             taken = self._difference(before, after, self._emptied(conn, before, after))
             taken |= self._reading(before, after, sql, bounded=bounded)
@@ -263,22 +264,22 @@ class Watch:
         self._ended = None if _is_autocommit(conn) else _clock()
 
     def _is_batch(self, conn: Any, sql: str) -> bool:  # noqa: ANN401
-        """Return whether a statement of its own transaction works on some rows of many, or a block does and commits."""
+        """Return whether a statement in its own transaction works on a part of the rows. A block must also commit."""
         block = _BLOCK.match(_LEADING_COMMENTS.sub("", sql, count=1))
         if block is None:
             return _BOUNDED.search(sql) is not None
         if block["procedure"]:
             name = block["procedure"].strip().rpartition(".")[2].strip('"').replace("'", "''")
-            sql = self._ask(conn, _SOURCE.format(name=name))
+            sql = self._value(conn, _SOURCE.format(name=name))
         return _BOUNDED.search(sql) is not None and _COMMITS.search(sql) is not None
 
     def _is_overloaded(self, conn: Any, marked: plpgsql.Marked) -> bool:  # noqa: ANN401
-        """Return whether a function of the same name is there already: the revision may drop that one and keep this."""
+        """Return whether a function of this name already exists. The revision may drop that one and keep this one."""
         names = ", ".join(f"'{name.lower()}'" for name in marked.names.values())
-        return bool(names) and self._ask(conn, f"SELECT EXISTS (SELECT FROM pg_proc WHERE proname IN ({names}))")  # noqa: S608 - words
+        return bool(names) and self._value(conn, f"SELECT EXISTS (SELECT FROM pg_proc WHERE proname IN ({names}))")  # noqa: S608 - words
 
     def _note_left_out(self, conn: Any, marked: plpgsql.Marked) -> None:  # noqa: ANN401
-        ran = self._ask(conn, f"SELECT current_setting('{marked.setting}', true)")
+        ran = self._value(conn, f"SELECT current_setting('{marked.setting}', true)")
         self.left_out += marked.left_out(ran or "")
 
     def _failed(self, context: Any) -> None:  # noqa: ANN401 - SQLAlchemy's ExceptionContext
@@ -287,10 +288,10 @@ class Watch:
         self.failed_sql = bound(None, context.statement, context.parameters)
         if self._marked is not None:
             self.failed_sql = self._marked.unmarked(self.failed_sql)
-        if not plpgsql.is_there_already(context.original_exception):
+        if not plpgsql.already_exists(context.original_exception):
             self._caught = self.failed_sql
         if self._alone:
-            self.ask_outside(None)
+            self.outside_locks(None)
             self._alone = False
         if self._wrapped and context.connection is not None and not context.is_disconnect:
             self._wrapped = False
@@ -320,7 +321,7 @@ class Watch:
         }
 
     def _reading(self, before: _Measured, after: _Measured, sql: str, *, bounded: bool) -> dict[str, Any]:
-        """Return what a statement reads. A bounded one is one of several, each of which finds its rows by an index."""
+        """Return the reads of a statement. A ``bounded`` one is one of several batches, each found by an index."""
         read = self._read(before, after, sql, bounded=bounded)
         return {
             "scanned": [self.tables[oid] for oid in sorted(read)],
@@ -329,7 +330,7 @@ class Watch:
         }
 
     def _read(self, before: _Measured, after: _Measured, sql: str, *, bounded: bool) -> dict[int, int]:
-        """Return the rows read of each table of which a statement reads more, the larger the table is."""
+        """Return the rows read from each table for which this number grows with the table."""
         read = {}
         for oid in self.tables:
             rows = self.rows.get(oid)
@@ -344,7 +345,7 @@ class Watch:
             if enough and not bounded and len(_LITERAL.findall(sql)) < entries:
                 read[oid] = min(entries, rows)
         for key, (oid, first_column) in after.foreign_keys.items():
-            # The plan of the query that checks a foreign key may not count all rows: PostgreSQL checks each.
+            # PostgreSQL checks every row for a new foreign key, but its counters may not show all of them.
             if (
                 key not in before.foreign_keys
                 and self.rows.get(oid)
@@ -358,17 +359,17 @@ class Watch:
         return {oid: count for oid, count in changed.items() if count > 0 and self.rows.get(oid)}
 
     def _locked(self, conn: Any, after: _Measured) -> dict[str, int]:  # noqa: ANN401
-        """Return the number of locked rows of each table. This reads them, so it measures again afterwards."""
+        """Return the number of locked rows of each table. This reads the rows, so the last measurement is outdated."""
         found = {}
         for oid in sorted({oid for oid, mode in after.locks if mode == ROW_SHARE and self.rows.get(oid)}):
-            table = self._ask(conn, f"SELECT {oid}::regclass::text")
-            found[self.tables[oid]] = self._ask(conn, _LOCKED.format(table=table))
+            table = self._value(conn, f"SELECT {oid}::regclass::text")
+            found[self.tables[oid]] = self._value(conn, _LOCKED.format(table=table))
             self._last = None
         return {table: count for table, count in found.items() if count}
 
     def _emptied(self, conn: Any, before: _Measured, after: _Measured) -> list[int]:  # noqa: ANN401
         new = [oid for oid, (file, _) in after.files.items() if oid in before.files and before.files[oid][0] != file]
-        found: list[int] = json.loads(self._ask(conn, _EMPTIED.format(tables=",".join(map(str, new))))) if new else []
+        found: list[int] = json.loads(self._value(conn, _EMPTIED.format(tables=",".join(map(str, new))))) if new else []
         return found
 
     def _measure(self, conn: Any) -> _Measured:  # noqa: ANN401
@@ -377,7 +378,7 @@ class Watch:
         tables = ",".join(str(oid) for oid in self.tables)
         here = _REPORTED if self._alone else _HERE
         locks, counters, indexes, files, keys, time_zone = json.loads(
-            self._ask(conn, _MEASURE.format(here=here, tables=tables))
+            self._value(conn, _MEASURE.format(here=here, tables=tables))
         )
         counters, indexes, files, keys = (
             {int(oid): tuple(each) for oid, each in found.items()} for found in (counters, indexes, files, keys)
@@ -385,10 +386,10 @@ class Watch:
         return _Measured([(oid, mode) for oid, mode in locks], counters, indexes, files, keys, time_zone)
 
     def _report(self, conn: Any) -> None:  # noqa: ANN401
-        """Make the server publish this session's statistics now. By itself it does so about once a second."""
-        self._ask(conn, "SELECT pg_stat_force_next_flush()::text")
+        """Let the server publish this session's statistics now, instead of about once a second."""
+        self._value(conn, "SELECT pg_stat_force_next_flush()::text")
 
-    def _ask(self, conn: Any, query: str) -> Any:  # noqa: ANN401
+    def _value(self, conn: Any, query: str) -> Any:  # noqa: ANN401
         """Return the one value of a query, which runs on the same connection without SQLAlchemy's events."""
         self._measuring = True
         cursor = conn.connection.cursor()

@@ -26,9 +26,9 @@ _COMMENTS = re.compile(r"(?:\s+|--[^\n]*(?:\n|$)|/\*.*?\*/)*", re.DOTALL)
 
 
 def dropped(statements: Sequence[Statement], catalogs: Sequence[Catalog]) -> Iterator[str]:
-    """Yield what none of the ``catalogs``, which are those before and after the statements, has.
+    """Yield a reason for each table and column that is missing in all ``catalogs``: those before and after.
 
-    What another statement names is not reported: the revision may create it and drop it.
+    An object that another statement names is not reported, because the revision may create it and drop it.
     """
     tables: dict[str, set[str]] = {}
     for table in (table for each in catalogs for table in each.tables):

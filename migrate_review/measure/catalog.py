@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
     from psycopg2.extensions import connection
 
-# Schemas and what is in them, without the server's own, whose oids are below 16384, and without what an extension
-# brought along. The oids are in each query, so that an index spares reading thousands of the server's own.
+# Schemas and their relations, without the server's own objects, whose oids are below 16384, and without those of
+# extensions. Each query has a condition on the oid, so that an index skips thousands of the server's own objects.
 _OURS = """
 ours AS MATERIALIZED (
     SELECT oid, nspname FROM pg_namespace
@@ -110,7 +110,7 @@ FROM relations r WHERE r.relkind IN ('v', 'm') ORDER BY r.shown
 
 
 def _privileges(acl: str, kind: str, owner: str) -> str:
-    """Return SQL for privileges that differ from the default. GRANT and REVOKE can write out the default."""
+    """Return SQL for privileges that differ from the default. After GRANT and REVOKE, an ACL can equal the default."""
 
     def sorted_(items: str) -> str:
         return f"(SELECT string_agg(item::text, ' ' ORDER BY item::text) FROM unnest({items}) AS item)"  # noqa: S608 - SQL's own words
@@ -126,7 +126,7 @@ _PRIVILEGES_ON_FUNCTION = _privileges("p.proacl", "'f'", "p.proowner")
 _PRIVILEGES_ON_SCHEMA = _privileges("nspacl", "'n'", "nspowner")
 _PRIVILEGES_ON_TYPE = _privileges("t.typacl", "'T'", "t.typowner")
 
-# Everything else: two columns each, a name and what must be the same again.
+# Everything else: queries of two columns, a name and a definition.
 _OTHERS = (
     f"""
     SELECT 'schema ' || quote_ident(nspname), concat_ws(' ', nspowner::regrole, {_PRIVILEGES_ON_SCHEMA})
@@ -342,7 +342,7 @@ def _table(found: dict[str, Any]) -> Table:
 
 
 def differences(before: Catalog, now: Catalog) -> tuple[str, ...]:
-    """Return the differences of a schema that should have its former state, one line each.
+    """Return the differences from a former schema, one line each.
 
     Object ids and the positions of columns do not count: a dropped column comes back as the last one.
     """

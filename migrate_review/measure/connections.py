@@ -1,4 +1,4 @@
-"""The two ways into a review's database: the driver's process, which runs env.py, and the review's own connection."""
+"""The two accesses to a review's database: the driver's process, which runs env.py, and the review's own connection."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Connections:
 
     # --- the driver ---
 
-    def ask(self, command: Mapping[str, Any]) -> dict[str, Any]:
+    def execute(self, command: Mapping[str, Any]) -> dict[str, Any]:
         """Return the driver's answer to a command.
 
         Raises:
@@ -52,24 +52,24 @@ class Connections:
             EnvPyError: env.py failed before any revision began.
             ReviewError: the driver refused.
         """
-        return self._ask(command, None)
+        return self._execute(command, None)
 
-    def ask_watching(self, command: Mapping[str, Any], tables: Sequence[str]) -> dict[str, Any]:
-        """Return the driver's answer, as `ask` does. Statements that have to run alone are watched on these tables."""
+    def execute_watching(self, command: Mapping[str, Any], tables: Sequence[str]) -> dict[str, Any]:
+        """Return the driver's answer, as `execute` does. Watch statements that must run alone on these tables."""
         self._outside.tables = tables
-        return self._ask(command, self._outside)
+        return self._execute(command, self._outside)
 
-    def _ask(self, command: Mapping[str, Any], outside: Outside | None) -> dict[str, Any]:
+    def _execute(self, command: Mapping[str, Any], outside: Outside | None) -> dict[str, Any]:
         process = self._running()
         first = not process.used
         try:
-            found = process.ask(command, PASS_TIMEOUT_S, outside)
+            found = process.execute(command, PASS_TIMEOUT_S, outside)
         except EnvPyError:
             if first:
                 raise
-            # The alembic command runs env.py once in a process. State that it left in modules may cause this error.
+            # The alembic command runs env.py once for each process. State of the first run may cause this error.
             self.end_process()
-            found = self._running().ask(command, PASS_TIMEOUT_S, outside)
+            found = self._running().execute(command, PASS_TIMEOUT_S, outside)
         if "version_table" in found:
             schema, name = found["version_table"]
             self.version_table = (schema, name)
@@ -80,9 +80,9 @@ class Connections:
         return [each for each in self._process.began if each] if self._process is not None else []
 
     def forget(self) -> None:
-        """Make a running driver forget the database, which is another one from now on."""
+        """Let a running driver drop its connections, because the database is another one from now on."""
         if self._process is not None and self._process.started:
-            self.ask({"do": "forget"})
+            self.execute({"do": "forget"})
 
     def end_process(self) -> None:
         """End the driver's process. The next command starts another one."""

@@ -1,4 +1,4 @@
-"""Keeps databases in the state before a revision, so that its next review does not make that state again.
+"""Keeps databases in the state before a revision, so that the revision's next review begins there.
 
 The key of a state is the content of everything that determines it: the revisions, env.py, its imports from the backend,
 the settings, the versions of PostgreSQL and Alembic, the number of rows, and the reviewer's own code.
@@ -33,9 +33,9 @@ _OWN_CODE = Path(__file__).resolve().parents[1]
 
 @dataclass
 class Kept:
-    """The kept databases of the server that ``admin`` is connected to, whose files are in ``directory``.
+    """The kept databases of the server to which ``admin`` is connected. ``directory`` has the server's files.
 
-    ``setting`` is everything that determines a state besides the revisions.
+    ``setting`` contains everything besides the revisions that determines a state.
     """
 
     admin: connection
@@ -51,7 +51,7 @@ class Kept:
         self._base = content.hexdigest()
 
     def find(self, files: Sequence[Path]) -> tuple[int, str] | None:
-        """Return the number of these revisions in the longest kept state, from the first one, and its database."""
+        """Return the kept state with the most of these revisions, from the first one on: their number, its database."""
         known = self._names()
         if not known:
             return None
@@ -71,12 +71,12 @@ class Kept:
         self._forget_old(name)
 
     def with_rows(self, revision: str, files: Sequence[Path]) -> str:
-        """Return the name of the state before a revision with its rows: these depend on all files of the tree."""
+        """Return the name of the state before a revision with its rows, which depend on all files of the tree."""
         *_, name = self._states(files)
         return f"{name}_{hashlib.sha256(revision.encode()).hexdigest()[:12]}"
 
     def has(self, name: str) -> bool:
-        """Return whether a state is kept, and note that it is used."""
+        """Return whether a state is kept. This counts as a use of the state."""
         found = name in self._names()
         if found:
             os.utime(self._lock(name))
@@ -102,7 +102,7 @@ class Kept:
             yield f"{_PREFIX}{content.hexdigest()[:24]}"
 
     def _files_of(self, module: str) -> list[Path]:
-        """Return the files of a module of the backend's own, none of another's."""
+        """Return the files of a module in the backend's folder, and no files for any other module."""
         folder = self.backend / module
         alone = self.backend / f"{module}.py"
         if folder.is_dir() and module != "alembic":
@@ -123,7 +123,7 @@ class Kept:
         return path
 
     def _forget_old(self, newest: str) -> None:
-        """Drop the databases that were not used for longest."""
+        """Drop the databases whose last use is the oldest."""
         used = sorted(self._names() - {newest}, key=lambda name: self._lock(name).stat().st_mtime, reverse=True)
         for name in used[_MOST - 1 :]:
             with locks.exclusive(self._lock(name)):

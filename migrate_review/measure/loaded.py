@@ -1,4 +1,4 @@
-"""The tree as Alembic loaded it, and what must be applied before each of its revisions."""
+"""The tree as Alembic loaded it, and the revisions that each of its revisions needs."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class LoadedRevision:
-    """A revision as Alembic loaded it. ``parents`` and ``dependencies`` are full ids; ``empty`` is by direction.
+    """A revision as Alembic loaded it. ``parents`` and ``dependencies`` are full ids.
 
-    ``upgrade_texts`` are the texts in its upgrade: column names and the values that it may look for. ``inserted`` are
-    the values that it inserts, each with its table.
+    ``empty`` maps ``upgrade`` and ``downgrade`` to whether the function does nothing. ``upgrade_texts`` are the string
+    constants of its upgrade: column names and values that it may look for. ``inserted`` are the values that it inserts,
+    each with its table.
     """
 
     revision: str
@@ -78,7 +79,7 @@ class LoadedTree:
         return list(ordered)
 
     def has_siblings(self, revision: str) -> bool:
-        """Return whether other revisions have the same parents, and will need the database as it is now."""
+        """Return whether other revisions have the same parents, and so need the database in the same state."""
         own = self.revisions[revision]
         return any(
             (each.parents, each.dependencies) == (own.parents, own.dependencies)

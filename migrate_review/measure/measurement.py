@@ -70,7 +70,7 @@ class Measurement:
         try:
             return self._measured(revision)
         except psycopg2.Error as error:
-            # An event trigger of the revision may refuse statements, or one that it makes slow does not end.
+            # An event trigger of the revision may refuse the statement, or make it run into the timeout.
             self.position.give_up()
             text = " ".join(str(error).split())
             return self._not_run(revision, f"a statement of the review itself failed with it: {text}")
@@ -109,7 +109,7 @@ class Measurement:
         before = self.position.read()
         connections = self.position.connections
         try:
-            statements = connections.ask({"do": "render", "revision": revision})["statements"]
+            statements = connections.execute({"do": "render", "revision": revision})["statements"]
         except DiedError:
             connections.end_process()
             statements = []
@@ -208,7 +208,7 @@ class Measurement:
     # --- up, down and up again ---
 
     def _observed(self, revision: str, rows: _Rows = _USUAL) -> Observation:
-        # In one function, because each phase needs what the earlier ones read, and may end the measurement.
+        # In one function, because each phase needs the results of the earlier ones, and may end the measurement.
         connections = self.position.connections
         unfilled = self._fill(revision, rows)
         opened = connections.opened()
@@ -291,7 +291,7 @@ class Measurement:
             "rows": {oid: 0 if oid in bounded else counts.get(name, 0) for oid, name in tables.items()},
         }
         try:
-            found = connections.ask_watching(command, [table.name for table in before.tables])
+            found = connections.execute_watching(command, [table.name for table in before.tables])
         except DiedError as error:
             connections.end_process()
             return Execution((), failure=str(error), empty=empty)
@@ -340,7 +340,7 @@ class Measurement:
     def _stopped(self, revision: str, before: int) -> bool:
         connections = self.position.connections
         try:
-            return bool(connections.ask({"do": "stop", "revision": revision, "before": before})["stopped"])
+            return bool(connections.execute({"do": "stop", "revision": revision, "before": before})["stopped"])
         except DiedError:
             connections.end_process()
             return False
@@ -348,7 +348,7 @@ class Measurement:
     def _resumed(self, revision: str) -> Execution:
         connections = self.position.connections
         try:
-            failure = connections.ask({"do": "resume", "revision": revision})["failure"]
+            failure = connections.execute({"do": "resume", "revision": revision})["failure"]
         except DiedError as error:
             connections.end_process()
             return Execution((), failure=str(error))
@@ -407,7 +407,7 @@ def _under_new_names(counts: Mapping[str, int], before: Catalog, after: Catalog)
 
 
 def _is_bounded(table: Table, catalog: Catalog) -> bool:
-    """Return whether a table has few rows everywhere: a key of it has a short list of values."""
+    """Return whether a table has few rows in every database, because one of its keys allows only a list of values."""
     listed = {column.name for column in table.columns if column.type == "boolean" or column.type in catalog.enums}
     listed |= {each.columns[0] for each in table.constraints if each.kind == "c" and _LISTS.fullmatch(each.definition)}
     required = {column.name for column in table.columns if column.not_null}

@@ -1,6 +1,6 @@
 """Finds things that a revision needs and the review's server or database lacks. Then the revision is not measured.
 
-These are an extension or a tablespace of another server, a role, or tables that existed before the first revision.
+Examples are an extension or a tablespace of another server, a role, and tables that existed before the first revision.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ def lacking(failure: str, before: Catalog, earlier: Iterable[str]) -> str | None
 
     Args:
         failure: the server's message.
-        before: the schema that the revision met.
-        earlier: the texts of the revisions before it.
+        before: the schema before the revision.
+        earlier: the texts of the earlier revisions.
     """
     for pattern in _EXTENSIONS:
         if (found := pattern.search(failure)) is not None:
@@ -59,7 +59,7 @@ def lacking(failure: str, before: Catalog, earlier: Iterable[str]) -> str | None
 
 def _from_outside(kind: str, name: str, before: Catalog, earlier: Iterable[str]) -> bool:
     if kind in _RELATIONS and before.tables:
-        return False  # the history makes its tables itself, so the name is wrong
+        return False  # the revisions create the tables themselves, so the name is wrong
     bare = name.rpartition(".")[2].strip('"')
     word = re.compile(rf"\b{re.escape(bare)}\b", re.IGNORECASE)
     return not any(word.search(text) for text in earlier)

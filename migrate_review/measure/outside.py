@@ -65,7 +65,7 @@ class LocksFromOutside:
         return sorted(self._seen)
 
     def sessions(self) -> int:
-        """Return how many sessions the database has had, without those of this object."""
+        """Return the number of sessions that the database has had, without those of this object."""
         with self.opened().cursor() as cursor:
             cursor.execute(_SESSIONS)
             [(count,)] = cursor.fetchall()

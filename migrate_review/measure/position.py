@@ -1,6 +1,7 @@
-"""Knows the revisions in the review's database, and brings it to the state before another revision.
+"""Keeps track of the revisions in the review's database, and brings the database to the state before a revision.
 
-It takes the shortest way: from the current state, from a copy of this review or an earlier one, or from the beginning.
+It begins with the state that is nearest: the current one, a copy of this review or of an earlier one, or an empty
+database.
 """
 
 from __future__ import annotations
@@ -30,11 +31,11 @@ _WORTH_KEEPING_S = 0.5
 
 @dataclass
 class Position:
-    """Where a database is: ``applied`` has every revision that is applied, in the order of their application.
+    """The state of a review's database. ``applied`` are its revisions, in the order in which they were applied.
 
-    ``begins_with`` are the revisions that the baseline's version table names, with those before them, and None without
-    a baseline. ``blocked`` maps revisions that cannot be applied, not even without rows, to the reason. ``admin`` is a
-    connection to another database of the server.
+    ``begins_with`` are the revisions in the baseline: those of its version table and their ancestors. It is None
+    without a baseline. ``blocked`` maps each revision that cannot be applied, even without rows, to the reason.
+    ``admin`` is a connection to another database of the server.
     """
 
     admin: connection
@@ -51,7 +52,7 @@ class Position:
     _saved: list[str] | None = None
     # The name under which to keep the state with rows.
     _filled: str | None = None
-    # Whether the database has to be made anew before it is used.
+    # Whether the database must be created again before it is used.
     _given_up: bool = False
 
     # --- on the way ---
@@ -59,10 +60,10 @@ class Position:
     def reach(self, wanted: Sequence[str]) -> str | None:
         """Bring the database to a state in which exactly these revisions are applied.
 
-        Another branch may have made what this one makes, or taken away what it needs.
+        A revision of another branch may have created an object that this branch creates, or dropped one that it needs.
 
         Returns:
-            The obstacle, or None.
+            The reason why that is impossible, or None.
         """
         given = self.begins_with or []
         if not set(given) <= set(wanted):
@@ -83,7 +84,7 @@ class Position:
             had_rows = set(self.applied) != set(given)
             began = time.monotonic()
             one = len(missing) == 1
-            self.progress(f"applying {len(missing)} revision{'' if one else 's'} that come{'s' if one else ''} before")
+            self.progress(f"applying {len(missing)} earlier revision{'' if one else 's'}")
             found = self.apply(missing)
             if "failure" in found:
                 if had_rows:
@@ -98,9 +99,9 @@ class Position:
         return None
 
     def reach_with_rows(self, revision: str, row_count: int) -> str | None:
-        """Bring the database to the state before a revision, like `reach`, with the rows of an earlier review's copy.
+        """Bring the database to the state before a revision, as `reach` does.
 
-        Without such a copy, `keep_rows` makes one.
+        A copy of an earlier review already has rows. Without such a copy, `keep_rows` makes one.
         """
         ancestors = self.tree.ancestors(revision)
         self._filled = None
@@ -110,7 +111,7 @@ class Position:
         return None if self._begin_with_rows(ancestors) else self.reach(ancestors)
 
     def _begin_with_rows(self, ancestors: Sequence[str]) -> bool:
-        """Begin at the state with rows that an earlier review kept. Return whether there is one."""
+        """Restore the state with rows that an earlier review kept. Return whether there is one."""
         if self.kept is None or self._filled is None or not self.kept.has(self._filled):
             return False
         self._make_anew(self._filled)
@@ -119,9 +120,9 @@ class Position:
         return True
 
     def apply(self, revisions: Sequence[str]) -> dict[str, Any]:
-        """Apply revisions. The answer has those that were ``applied``, and a ``failure`` if one did not run."""
+        """Apply revisions. Return those that were ``applied``, and the ``failure`` if one of them failed."""
         try:
-            found = self.connections.ask({"do": "apply", "revisions": list(revisions)})
+            found = self.connections.execute({"do": "apply", "revisions": list(revisions)})
         except DiedError as error:
             began = self.connections.began()
             self.connections.end_process()
@@ -130,25 +131,25 @@ class Position:
         return found
 
     def note_run(self, direction: str, revision: str) -> None:
-        """Note that the driver has run one direction of a revision."""
+        """Record that the driver has run one direction of a revision."""
         if direction == "downgrade":
             self.applied.remove(revision)
         else:
             self.applied.append(revision)
 
     def block(self, revision: str, reason: str) -> None:
-        """Note why a revision cannot be applied here."""
+        """Record the reason why a revision cannot be applied here."""
         self.blocked[revision] = reason
 
     def give_up(self) -> None:
-        """Make the database anew before its next use, because a revision has left it in an unknown state."""
+        """Create the database again before its next use, because a revision has left it in an unknown state."""
         self._given_up = True
         self.applied = list(self.begins_with or ())
 
     def start_over(self, wanted: Sequence[str], *, with_rows: bool = True) -> None:
-        """Restore a copy in which wanted revisions are applied, from the first one on, or make the database empty.
+        """Restore a copy that contains the first of the wanted revisions, or create an empty database.
 
-        The copy that this review saved has rows, too. The one that an earlier review kept has none.
+        The copy of this review also has rows. The copy of an earlier review has none.
         """
         if with_rows and self._saved == list(wanted):
             self._make_anew(server.saved(self.database.name))
@@ -161,7 +162,7 @@ class Position:
             self._begin()
 
     def _begin(self) -> None:
-        """Make the database as it is before the first revision."""
+        """Create the database in the state before the first revision."""
         if self.begins_with is not None:
             self._make_anew(server.baseline(self.database.name))
             self.applied = list(self.begins_with)
@@ -169,7 +170,7 @@ class Position:
         self._make_anew()
         self.applied.clear()
         if self.roles is not None:
-            # The copy may need them.
+            # The copy may need the roles, so it is emptied before they are dropped.
             server.make_anew(self.admin, server.saved(self.database.name))
             self._saved = None
             self.roles.drop()
@@ -206,7 +207,7 @@ class Position:
             self.connections.forget()
 
     def _kept_state(self, wanted: Sequence[str]) -> tuple[int, str] | None:
-        """Return the number of these revisions in an earlier review's database, and its name."""
+        """Return the number of these revisions in the copy of an earlier review, and the copy's name."""
         if self.kept is None or not wanted:
             return None
         return self.kept.find(self.tree.files(wanted))

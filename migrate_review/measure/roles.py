@@ -1,4 +1,4 @@
-"""Drops the roles that revisions create: a role belongs to the server, and outlives the database of a review."""
+"""Drops the roles that revisions create. A role belongs to the server, so it remains when the database is dropped."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ WHERE s.refclassid = 'pg_authid'::regclass AND s.refobjid = %s::regrole AND star
 
 @dataclass(frozen=True)
 class Roles:
-    """The roles that a tree's revisions may create: those of the words in its files. ``kept`` are never dropped."""
+    """The roles that a tree's revisions may create: their files contain the name. ``kept`` are never dropped."""
 
     server: Server
     words: frozenset[str]
     kept: frozenset[str]
 
     def drop(self) -> None:
-        """Drop the existing ones. One that another database needs stays."""
+        """Drop the roles that exist. A role that another database needs stays."""
         with closing(self.server.connect()) as opened, opened.cursor() as cursor:
             cursor.execute(_OF_OTHERS)
             for (name,) in cursor.fetchall():
@@ -49,15 +49,15 @@ class Roles:
                     cursor.execute(sql.SQL("DROP ROLE {}").format(role))
 
 
-def created_by(texts: Iterable[str], server: Server, there: frozenset[str]) -> Roles | None:
-    """Return the roles that these files may create, None if they create none. Those that are ``there`` stay."""
+def created_by(texts: Iterable[str], server: Server, kept: frozenset[str]) -> Roles | None:
+    """Return the roles that these files may create, or None if they create no role. The ``kept`` roles stay."""
     several = [*texts]
     if not any(_CREATES.search(text) for text in several):
         return None
-    return Roles(server, frozenset().union(*(_WORD.findall(text) for text in several)), there)
+    return Roles(server, frozenset().union(*(_WORD.findall(text) for text in several)), kept)
 
 
-def there_are(server: Server) -> frozenset[str]:
+def existing(server: Server) -> frozenset[str]:
     """Return the roles of a server, without its own and the session's."""
     with closing(server.connect()) as opened, opened.cursor() as cursor:
         cursor.execute(_OF_OTHERS)

@@ -48,7 +48,7 @@ class Scope:
     roots: Mapping[int, int]
 
     def missed(self, observation: Observation) -> frozenset[str]:
-        """Return the names of the tables that the revision touched and that got no rows for it."""
+        """Return the names of the tables that the revision touched and that were not filled."""
         if self.tables is None:
             return frozenset()
         executions = (observation.upgrade, observation.downgrade, observation.upgrade_again)
@@ -61,9 +61,9 @@ class Scope:
 
 
 def guess(opened: connection, text: str, more: Iterable[str] = ()) -> Scope:
-    """Return the scope of a revision by the names in its text, and with ``more`` tables, named as the catalog does.
+    """Return the scope of a revision: the tables that its text names, and ``more`` tables with the catalog's names.
 
-    Its ids are those of this database. The tables have others when the revisions have made them anew.
+    Its ids are valid only for this database. In a new database the tables have other ids.
     """
     with opened.cursor() as cursor:
         cursor.execute(_RELATIONS)

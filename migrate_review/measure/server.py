@@ -26,14 +26,14 @@ if TYPE_CHECKING:
 _PREFIX = "review_"
 _ADDRESS = "postgresql://USER:PASSWORD@HOST:PORT/DATABASE"
 
-# Longer than any statement on a few hundred rows takes, shorter than the time that a whole pass has.
+# Longer than any statement on a few hundred rows takes, and shorter than the timeout of a command to the driver.
 _STATEMENT_TIMEOUT_S = 45
 
 # Only a revision that waits for its own locks waits this long. The function also sets a lock timeout.
 _LOCK_TIMEOUT_S = 15
 
-# A few hundred rows are planned as if they were many: what has an index is looked up in it, and a scan is a scan of
-# production too.
+# Makes PostgreSQL plan for a few hundred rows as for many: it uses an index if there is one, so a sequential scan here
+# is also one in production.
 _TUPLE_COST = 10
 
 # Before 15, CREATE DATABASE always copies files.
@@ -67,14 +67,14 @@ def given(root: Path, url: str) -> Iterator[postgres.Server]:
     """Yield a server of the user's own. The review makes its own databases on it, and changes no other.
 
     Raises:
-        ReviewError: the address is not one, or its role cannot make databases there or insert rows without triggers.
+        ReviewError: the address is invalid, or its role cannot create databases or insert rows without triggers.
     """
     try:
         found = parse_dsn(re.sub(r"^postgres(ql)?\+\w+://", "postgresql://", url))
         port = int(found.get("port", 5432))
     except (psycopg2.ProgrammingError, ValueError):
         found, port = {}, 0
-    # An @ in the host: a part of a password that is not encoded. No message has the address, nor a part of it.
+    # An @ in the host is part of a password that is not encoded. No message may contain the address or a part of it.
     if not found or "@" in found.get("host", ""):
         raise ReviewError(
             f"--database-url is no address of PostgreSQL: {_ADDRESS}; in a password, write @ as %40, / as %2F and"
@@ -100,7 +100,7 @@ def given(root: Path, url: str) -> Iterator[postgres.Server]:
 def _check(server: postgres.Server, database: str) -> None:
     where = f"{server.host}:{server.port}"
     try:
-        # Databases are made and dropped from this one.
+        # The review creates and drops its databases over connections to this one.
         with closing(server.connect()) as opened, opened.cursor() as cursor:
             cursor.execute("SELECT rolcreatedb OR rolsuper FROM pg_roles WHERE rolname = current_user")
             if cursor.fetchone() != (True,):
@@ -169,12 +169,12 @@ def saved(name: str) -> str:
 
 
 def baseline(name: str) -> str:
-    """Return the name of the copy that a review may keep of the database that its history begins with."""
+    """Return the name of the copy that a review may keep of its database before the first revision."""
     return f"{name}_baseline"
 
 
 def make_anew(admin: connection, name: str, template: str = "template0") -> None:
-    """Drop and create the database as a copy of the template. Connections to both are ended.
+    """Drop the database, and create it again as a copy of the template. This ends all connections to both.
 
     ``admin`` is connected to another database of the server.
     """
@@ -211,7 +211,7 @@ def _drop_all(opened: connection, name: str) -> None:
 
 
 def _drop_abandoned(server: postgres.Server, folder: Path) -> None:
-    """Drop the databases of reviews that were killed. Nothing locks their lock files any more."""
+    """Drop the databases of reviews that were killed. No process holds their lock files."""
     for lock in folder.glob(f"{_PREFIX}*.lock"):
         descriptor = locks.open_lock(lock)
         try:

@@ -46,10 +46,10 @@ _SETTINGS = ("DATABASE_URL_ENV", "DATABASE_ENV", "DB_DRIVER", "ALEMBIC_X")
 
 @dataclass(frozen=True)
 class Where:
-    """The server that a review works on, and what its database holds before the first revision.
+    """The server of a review, and the content of its database before the first revision.
 
-    ``version`` is PostgreSQL's major version; ``url`` leads to a server of the user's own instead. ``baseline`` is a
-    schema dump; without one, a ``baseline.sql`` beside alembic.ini is used.
+    ``version`` is PostgreSQL's major version. ``url`` is the address of the user's own server, instead of the review's.
+    ``baseline`` is a schema dump. Without one, the review uses a ``baseline.sql`` beside alembic.ini.
     """
 
     version: int = binaries.DEFAULT_VERSION
@@ -79,18 +79,18 @@ def reviewing(  # noqa: PLR0913 - a review's settings
 
     Args:
         backend: the folder that the alembic command runs in.
-        config: alembic.ini or pyproject.toml, from there.
-        python: the interpreter that env.py runs in; by default that of ``backend``'s .venv, else this one.
-        rows: how many rows each table is filled up to.
-        on: a running server to work on, instead of that of ``where``.
-        where: the server to work on, and the schema that the history begins with.
-        variables: environment variables that the function has in a stage. Those of ``environ`` come before them.
+        config: alembic.ini or pyproject.toml, relative to ``backend``.
+        python: the interpreter for env.py; by default that of ``backend``'s .venv, or else this one.
+        rows: the number of rows in each table.
+        on: a running server, instead of that of ``where``.
+        where: the server, and the schema before the first revision.
+        variables: environment variables that the function has in a stage. Those of ``environ`` override them.
         record: whether to read the digests of the schema before and after each revision.
-        progress: is called with a few words before a step that may take seconds.
-        environ: where DATABASE_URL_ENV, DATABASE_ENV, DB_DRIVER and ALEMBIC_X are read from, as the function does.
+        progress: a function that gets a few words before a step that may take seconds.
+        environ: the environment with DATABASE_URL_ENV, DATABASE_ENV, DB_DRIVER and ALEMBIC_X.
 
     Raises:
-        ReviewError: the tree cannot be loaded, or env.py not be run, in one line.
+        ReviewError: the tree cannot be loaded, or env.py cannot be run.
         LocalCloudError: PostgreSQL could not be started.
     """
     folder = backend.resolve()
@@ -114,7 +114,7 @@ def reviewing(  # noqa: PLR0913 - a review's settings
             variables=variables,
             baseline=where.baseline,
             record=record,
-            keeps=where.url is None,  # on a server of the user's own, nothing stays
+            keeps=where.url is None,  # on the user's own server, the review leaves nothing
             progress=progress,
         )
         try:
@@ -150,7 +150,7 @@ def _settings(environ: Mapping[str, str], path: Path) -> Settings:
 class Session:
     """A session on one database.
 
-    ``folder`` is where the alembic command is run. ``driver`` is a process to begin with.
+    ``folder`` is the one in which the alembic command runs. ``driver`` is the first process of the driver.
     """
 
     settings: Settings
@@ -169,7 +169,7 @@ class Session:
     _position: Position = field(init=False)
     _measurement: Measurement = field(init=False)
     _roles: Roles | None = None
-    # To the server's own database: the one of the review is dropped and made through it.
+    # A connection to the server's own database, which creates and drops the review's database.
     _admin: connection = field(init=False)
 
     def __post_init__(self) -> None:
@@ -192,26 +192,26 @@ class Session:
         """Read the tree.
 
         Raises:
-            ReviewError: a revision cannot be imported, or the tree is not one.
+            ReviewError: a revision cannot be imported, there is none, or the baseline is of another tree.
         """
         file = self.baseline or self.settings.alembic_config.parent / baseline.FILE
         begins = self.baseline is not None or file.is_file()
         dump = file.read_text(encoding="utf-8", errors="replace") if file.is_file() else ""
-        there = frozenset() if self.keeps else roles.there_are(self.server)
-        self._roles = self._created_roles([dump], there)
+        others = frozenset() if self.keeps else roles.existing(self.server)
+        self._roles = self._created_roles([dump], others)
         if begins:
             baseline.load(self.database, file)
             server.make_anew(self._admin, server.baseline(self.database.name), self.database.name)
         self.progress("loading the revisions")
         try:
-            found = self._connections.ask({"do": "tree"})
+            found = self._connections.execute({"do": "tree"})
         except DiedError as error:
             raise ReviewError(f"the tree cannot be loaded: {error}") from None
         if not found["revisions"]:
             raise ReviewError(f"{self.settings.alembic_config} leads to no revisions; is its script_location right?")
         tree = loaded(found)
         sources = [dump, *(each.source() for each in tree.revisions.values())]
-        self._roles = self._created_roles(sources, there, drop=not begins)
+        self._roles = self._created_roles(sources, others, drop=not begins)
         given = None
         if begins:
             versions = self._connections.versions()
@@ -227,7 +227,7 @@ class Session:
             self._connections,
             tree,
             self.progress,
-            # A kept database has no roles, which belong to the server.
+            # A kept database does not contain roles, because they belong to the server.
             kept=self._kept_states(found["versions"], file if begins else None)
             if self.keeps and self._roles is None
             else None,
@@ -237,9 +237,9 @@ class Session:
         )
         self._measurement = Measurement(self._position, self.row_count, self.record)
 
-    def _created_roles(self, texts: Sequence[str], there: frozenset[str], *, drop: bool = True) -> Roles | None:
-        """Return the roles that these files create. Drop those that a review has left that was killed."""
-        created = roles.created_by(texts, self.server, there)
+    def _created_roles(self, texts: Sequence[str], others: frozenset[str], *, drop: bool = True) -> Roles | None:
+        """Return the roles that these files create. With ``drop``, drop those that a killed review has left."""
+        created = roles.created_by(texts, self.server, others)
         if created is not None and drop:
             created.drop()
         return created
@@ -271,7 +271,7 @@ class Session:
             self._roles.drop()
 
     def observe(self, revision: str) -> Observation:
-        """Return the measurements of a revision that runs up, down and up again on its parents' schema with rows in it.
+        """Return the measurements of a revision. It runs up, down and up again, on its parents' schema with rows.
 
         Raises:
             ReviewError: there is no such revision, or env.py cannot be run at all.
@@ -281,7 +281,7 @@ class Session:
         return self._measurement.observe(revision)
 
     def drift(self) -> tuple[str, ...]:
-        """Return what ``alembic check`` finds: the differences between models and database, one line each.
+        """Return the differences between models and database that ``alembic check`` finds, one line each.
 
         Raises:
             ReviewError: the revisions do not lead to head, or env.py gives no models.
@@ -290,11 +290,11 @@ class Session:
         if obstacle is not None:
             raise ReviewError(f"the models cannot be compared: {obstacle}")
         try:
-            found = self._connections.ask({"do": "drift"})
+            found = self._connections.execute({"do": "drift"})
             if found["changed"]:
                 # `alembic check` runs no revision. Revisions may leave tables in the models' MetaData.
                 self._connections.end_process()
-                found = self._connections.ask({"do": "drift"})
+                found = self._connections.execute({"do": "drift"})
             return tuple(found["differences"])
         except DiedError as error:
             self._connections.end_process()

@@ -35,7 +35,7 @@ END $review$
 """
 _MAY_CREATE_ROLES = "SELECT rolsuper FROM pg_roles WHERE rolname = current_user"
 
-# Foreign keys that PostgreSQL takes to be valid, with the query that counts the rows which violate it.
+# Foreign keys that PostgreSQL considers valid, each with a query that counts the rows that violate it.
 _FOREIGN_KEYS = """
 SELECT r.shown, o.shown, (
     SELECT format('SELECT count(*) FROM %%s c WHERE %%s AND NOT EXISTS (SELECT FROM %%s p WHERE %%s)',

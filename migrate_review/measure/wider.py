@@ -128,7 +128,7 @@ def _values(was: Column, now: Column, before: Catalog, after: Catalog) -> Iterat
 
 
 def _duplicates(was: Table, now: Table) -> Iterator[str]:
-    """Yield an assignment that repeats another row's values in columns that are not unique any more."""
+    """Yield an assignment of another row's values to columns that are no longer unique."""
     names = {column.name for column in now.columns}
     unique = {frozenset(index.columns) for index in now.indexes if index.unique and not index.partial}
     for index in was.indexes:
@@ -139,7 +139,7 @@ def _duplicates(was: Table, now: Table) -> Iterator[str]:
 
 
 def _orphans(was: Table, now: Table, after: Catalog) -> Iterator[str]:
-    """Yield an assignment of a key that no row has, for a foreign key that is gone."""
+    """Yield an assignment of a key that does not exist, for each dropped foreign key."""
     kept = {(constraint.columns, constraint.references) for constraint in now.constraints if constraint.kind == "f"}
     columns = {column.name: column for column in now.columns}
     for constraint in was.constraints:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 # not all.
 _ROWS = 5
 _MORE_ROWS = 60
-# A trigger may keep the value of one column. One that keeps those of all undoes the UPDATE.
+# A trigger may keep the value of one column. If it keeps the values of this many, it undoes the UPDATE.
 _COLUMNS = 4
 
 # The description of a write that raises no error and has no effect.
@@ -117,7 +117,7 @@ class Trial:
         # A trigger may suppress an UPDATE that changes no value, as `suppress_redundant_updates_trigger` does.
         changing = self._tried([table for table in tables if table.name in unchanged], _MORE_ROWS, new_values=True)
         lost = {write.table for write in changing if _changes_nothing(write)}
-        # One with RETURN OLD writes the row as it was.
+        # A trigger with RETURN OLD writes the old row.
         triggered = [table for table in tables if table.name not in failing and self._has_trigger(table)]
         undone = (write for write in self._tried(triggered, _ROWS, new_values=True) if _changes_nothing(write))
         working = (write for write in found if write.failure is None)
@@ -130,7 +130,7 @@ class Trial:
         return any(name.startswith("trigger ") and name.endswith(end) for name in self.after.others)
 
     def _tried(self, tables: Sequence[Table], most: int, *, new_values: bool = False) -> tuple[Write, ...]:
-        """Return what all tried rows of a table have in common."""
+        """Return the results that all tried rows of a table have in common."""
         tried = [
             (table, kind, attempt)
             for table in tables
@@ -197,7 +197,7 @@ def _changes_nothing(write: Write) -> bool:
 
 
 def _concluded(several: Sequence[Write]) -> Iterator[Write]:
-    """Yield what all attempts have in common: a failure, or tables that are read as a whole."""
+    """Yield the result that all attempts have in common: a failure, or tables of which they read all rows."""
     if all(write.failure is not None for write in several):
         yield next((write for write in several if write.sqlstate != _NO_DATA), several[0])
         return
@@ -208,7 +208,7 @@ def _concluded(several: Sequence[Write]) -> Iterator[Write]:
 
 
 def _affected(before: Catalog, after: Catalog) -> Iterator[Table]:
-    """Yield the tables, as they were, whose writes may have changed. A changed function may affect any table."""
+    """Yield the old tables whose writes may behave differently. A changed function may affect any table."""
     changed = {
         name for name in before.others.keys() | after.others.keys() if before.others.get(name) != after.others.get(name)
     }
@@ -232,7 +232,7 @@ def _affected(before: Catalog, after: Catalog) -> Iterator[Table]:
 
 @dataclass(frozen=True)
 class _Attempt:
-    """A write, the statements before it, and a query of one number that stays the same if the write has no effect."""
+    """A write, the statements before it, and a query for a number that the write must change."""
 
     write: str
     before: Sequence[str] = ()
@@ -251,7 +251,7 @@ def _attempts(
         return
     places = sorted({round(at * (len(data.rows) - 1) / (most - 1)) for at in range(most)})
     is_now = {column.number: column for column in now.columns}
-    # The rows may be from before a column got its name.
+    # The rows may have been read before a column got its new name.
     names = {
         column.name: is_now[column.number]
         for column in was.columns
@@ -278,7 +278,7 @@ def _attempts(
                 if column.default is not None and rest:
                     yield _BY_DEFAULT.format(column=each), _insert(now.name, rest, row, where)
         settable = [name for name in given if name not in key] or [*given]
-        # The position of the row: each UPDATE changes it, and so does a trigger that marks a row as deleted instead.
+        # The row's position in the file. An UPDATE changes it, and so does a trigger that marks a row as deleted.
         place_of = "(ctid::text::point)[0]::bigint * 65536 + (ctid::text::point)[1]::bigint"
         kept = f"SELECT {place_of} FROM {now.name} WHERE {where}"  # noqa: S608 - quoted names
         if new_values:
@@ -295,17 +295,17 @@ def _attempts(
 
 
 def _another(data: Contents, column: str, position: int) -> str | None:
-    """Return a value of a column that differs from that of one row, or None if all rows have the same."""
+    """Return a value of a column that differs from the row's value, or None if all rows have the same value."""
     at = data.columns.index(column)
     return next((row[at] for row in data.rows if row[at] != data.rows[position][at]), None)
 
 
 def _insert(table: str, given: Mapping[str, Any], row: Mapping[str, str], where: str) -> _Attempt:
-    """Return the attempt to put a row into a table that does not have it."""
+    """Return an attempt that deletes a row and inserts it again."""
     columns = ", ".join(identifier(column.name) for column in given.values())
     values = ", ".join(_literal(row[name]) for name in given)
     before = (
-        # Rows that refer to it are left alone, and no trigger sees it go.
+        # This DELETE fires no trigger and does not check foreign keys to the row.
         "SELECT set_config('session_replication_role', 'replica', true)",
         f"DELETE FROM {table} WHERE {where}",  # noqa: S608 - quoted names
         "SELECT set_config('session_replication_role', 'origin', true)",

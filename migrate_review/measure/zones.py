@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 _WITH, _WITHOUT, _DATE = "timestamp with time zone", "timestamp without time zone", "date"
 
-# By the types of the new column and of the other one: the value by the session's zone, and by another zone.
+# SQL for the conversion in a time zone, by the types of the new column and of the other one.
 _CONVERTED = {
     (_WITH, _WITHOUT): "{other} AT TIME ZONE {zone}",
     (_WITH, _DATE): "{other}::timestamp AT TIME ZONE {zone}",
@@ -49,7 +49,7 @@ def by_the_session(opened: connection, before: Catalog, after: Catalog) -> tuple
 
 
 def _pairs(before: Catalog, after: Catalog) -> Iterator[tuple[str, str, str, str]]:
-    """Yield each new column with another of its table that it may have been converted from, and the conversion."""
+    """Yield each new column, an older column of its table that may be the source, and the conversion."""
     for now in after.tables:
         was = before.table(now.oid)
         known = {column.number for column in was.columns} if was is not None else set()

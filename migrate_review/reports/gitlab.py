@@ -14,7 +14,7 @@ _SEVERITIES = {"error": "critical", "warning": "major", "note": "info"}
 
 
 def code_quality(review: Review) -> list[dict[str, Any]]:
-    """Return the findings that are not acknowledged. One on no file is placed at the revision that is its subject."""
+    """Return the findings that are not acknowledged. A finding without a file has its revision as the path."""
     return [
         {
             "description": f"{found.message} Measured: {found.evidence}." if found.evidence else found.message,

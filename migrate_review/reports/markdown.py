@@ -18,7 +18,7 @@ _ESCAPED = str.maketrans({mark: f"\\{mark}" for mark in "\\`*_[]|~#@"})
 
 
 def markdown(review: Review) -> str:
-    """Return the verdict and what to do, the measurements as a table, and the findings with their fixes folded in."""
+    """Return the verdict, the next steps, the measurements as a table, and the findings with collapsed fixes."""
     icon = "✅" if review.passed else "❌"
     lines = [f"### {icon} Migration review", "", f"**{_escaped(summary.verdict(review))}.**", ""]
     lines += [f"- {_escaped(line)}" for line in summary.to_do(review)]

@@ -90,7 +90,7 @@ def opened(text: str, *, html: bool = True) -> str:
 
 
 def comparison(rows: Mapping[str, list[Measured]]) -> str:
-    """Return the number of revisions with a finding of the reviewer and of squawk."""
+    """Return a table with the number of revisions that have a finding of the reviewer, and of squawk."""
     lines = ["| | migrate review | squawk alone |", "| --- | ---: | ---: |"]
     for kind, cases in rows.items():
         found = [sum(bool(case[place]) for case in cases) for place in (1, 2)]

@@ -22,7 +22,7 @@ _INDENT = 2
 
 
 def show(review: Review, console: Console) -> None:
-    """Print the verdict and what to do, each revision with its measurements and findings, and the counts at the end."""
+    """Print the verdict, the next steps, each revision with its measurements and findings, and the counts."""
     style = "bold green" if review.passed else "bold red"
     console.print(_text((summary.verdict(review), style)))
     for line in summary.to_do(review):
@@ -72,7 +72,7 @@ def _show_finding(found: Finding, console: Console) -> None:
 
 
 def _print(console: Console, text: Text) -> None:
-    # Without line breaks, padding would fill the lines up to the console's width.
+    # With `expand`, padding fills each line up to the console's width, which is a million columns in a pipe.
     console.print(Padding(text, (0, 0, 0, _INDENT), expand=False))
 
 

@@ -1,4 +1,4 @@
-"""Reads a revision's upgrade and downgrade functions from source: which texts they hold, and whether they do anything.
+"""Reads the source of a revision's upgrade and downgrade: their string constants, and whether they do anything.
 
 The driver imports this in the backend's interpreter, whose Python may be newer than ours. So this module imports only
 the standard library.
@@ -17,23 +17,23 @@ _INSERT = re.compile(
     r'\bINSERT\s+INTO\s+(?:[\w"]+\.)?"?(?P<table>\w+).*?(?=\bWHERE\b|\bON\s+CONFLICT\b|;|\Z)', re.IGNORECASE | re.DOTALL
 )
 _LITERAL = re.compile(r"'((?:[^']|'')*)'|(?<![\w.])(\d+(?:\.\d+)?)(?![\w.])")
-# A value that a statement writes is not in the table before it.
+# Values that a statement writes. The table does not contain them before the statement.
 _ASSIGNED = re.compile(r"\b(SET\s+[\w.\"]+\s*=|THEN|ELSE)\s*'(?:[^']|'')*'", re.IGNORECASE)
 _DECLARES = re.compile(r"\s*CREATE\s+TABLE\s+(IF\s+NOT\s+EXISTS\s+)?[\w.\"]+\s*\(", re.IGNORECASE)
 _WORD = re.compile(r"[\w.@-]{1,40}")
 
 
 def upgrade_texts(source: bytes) -> str:
-    """Return every text in ``upgrade()``, one a line, without values that its SQL writes.
+    """Return the string constants in ``upgrade()``, one on each line, without values that its SQL writes.
 
-    These are the values that the revision's statements may look for. A single word is quoted, as it is in SQL.
+    They contain the values that the revision's statements may look for. A single word is quoted, as in SQL.
     """
     texts = []
     for function in _functions(ast.parse(source), "upgrade"):
         for node in ast.walk(function):
             if isinstance(node, ast.Constant) and isinstance(node.value, str):
                 if _DECLARES.match(node.value):
-                    continue  # its defaults are no values to look for, and its constraints are in the schema
+                    continue  # no statement looks for its defaults, and the schema has its constraints
                 text = _ASSIGNED.sub(" ", node.value)
                 texts.append(f"'{text}'" if _WORD.fullmatch(text) else text)
             texts += _uses(node)
@@ -48,7 +48,7 @@ _CASTS = {
 
 
 def _uses(node: ast.AST) -> Iterator[str]:
-    """Yield what Python does with a column's value, as SQL: ``json.loads(row.data)``, ``row.data["key"]``."""
+    """Yield uses of a column's value in Python as SQL. Examples: ``json.loads(row.data)``, ``row.data["key"]``."""
     if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Constant) and isinstance(node.slice.value, str):
         column = _column(node.value)
         if column is not None:
@@ -64,7 +64,7 @@ def _uses(node: ast.AST) -> Iterator[str]:
 
 
 def _column(node: ast.AST) -> str | None:
-    """Return the column that an expression such as ``row.data``, ``row["data"]`` or ``data`` takes, by its name."""
+    """Return the name of the column that an expression such as ``row.data``, ``row["data"]`` or ``data`` reads."""
     if isinstance(node, ast.Attribute):
         return node.attr
     if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Constant) and isinstance(node.slice.value, str):
@@ -77,8 +77,8 @@ def _column(node: ast.AST) -> str | None:
 def inserted_values(source: bytes) -> set[tuple[str, str]]:
     """Return the values that ``upgrade()`` inserts, each with the bare name of its table.
 
-    No row may hold them before the revision runs: its downgrade deletes its own rows by these values, and would delete
-    that row too.
+    No test row may contain them. Otherwise the downgrade, which deletes the revision's rows by these values, would
+    delete that row, too.
     """
     module = ast.parse(source)
     tables = dict(_tables(module))
@@ -112,7 +112,7 @@ def _functions(module: ast.Module, name: str) -> Iterator[ast.FunctionDef]:
 
 
 def _tables(module: ast.Module) -> Iterator[tuple[str, str]]:
-    """Yield each variable that holds a SQLAlchemy table, with the table's name."""
+    """Yield each variable that is a SQLAlchemy table, with the table's name."""
     for node in ast.walk(module):
         if isinstance(node, ast.Assign) and (name := _table(node.value)) is not None:
             yield from ((target.id, name) for target in node.targets if isinstance(target, ast.Name))

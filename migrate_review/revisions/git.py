@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 class Released:
     """The revisions that are already on a branch.
 
-    ``base`` are those at the commit where HEAD left the branch. ``tip`` and ``heads`` are of the branch as it is now.
+    ``base`` are those at the merge base with HEAD. ``tip`` and ``heads`` are those of the branch's last commit.
     """
 
     ref: str
@@ -35,7 +35,7 @@ class Released:
 
 
 def released(tree: Tree, ref: str) -> Released:
-    """Return the revisions of the branch, tag or commit ``ref``.
+    """Return the revisions at the branch, tag or commit ``ref``.
 
     Raises:
         ReviewError: the backend is in no git repository, or the repository lacks the commits.

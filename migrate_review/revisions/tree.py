@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RevisionSource:
-    """One revision with its source text. Nothing in it comes from running the file."""
+    """One revision with its source text. Its file is not run."""
 
     id: str
     down_revisions: tuple[str, ...]
@@ -32,7 +32,7 @@ class RevisionSource:
 
     @property
     def sha256(self) -> str:
-        """The hash that changes when the revision's `substance` does."""
+        """Return the hash of the revision's `substance`."""
         return hashlib.sha256(substance(self.text).encode()).hexdigest()
 
 
@@ -46,7 +46,7 @@ class Unreadable:
 
 @dataclass(frozen=True)
 class Tree:
-    """A backend's revisions, parents first, and the folders that hold them."""
+    """A backend's revisions, parents first, and their folders."""
 
     backend: Path
     location: Path
@@ -60,7 +60,7 @@ class Tree:
         return heads_of(self.revisions)
 
     def find(self, name: str) -> tuple[RevisionSource, ...]:
-        """Return the revisions that a name can mean: an id, the beginning of an id, or ``head``."""
+        """Return the revisions that match a name: an id, the beginning of an id, or ``head``."""
         if name in ("head", "heads"):
             return tuple(revision for revision in self.revisions if revision.id in self.heads)
         exact = tuple(revision for revision in self.revisions if revision.id == name)
@@ -68,9 +68,9 @@ class Tree:
 
 
 def substance(text: str) -> str:
-    """Return a revision's text without line endings, blank lines and comment lines.
+    """Return a revision's text without trailing spaces, blank lines and comment lines.
 
-    A comment for readers, such as an acknowledgement, does not change it.
+    A comment, such as an acknowledgement, does not change it.
     """
     lines = (line.rstrip() for line in text.splitlines())
     return "\n".join(line for line in lines if line and not line.lstrip().startswith(("#", "-- ")))
@@ -107,11 +107,11 @@ def read_tree(backend: Path, config: str = "alembic.ini") -> Tree:
 
 
 def working_folder(backend: Path, config: Path) -> Path:
-    """Return where the alembic command is run, as the builder of the package decides it."""
+    """Return the folder in which the alembic command runs, as the builder of the package chooses it."""
     try:
         return read_layout(backend, config.relative_to(backend).as_posix()).working_folder
     except PackageError:
-        return config.parent  # the driver finds out what is wrong
+        return config.parent  # the driver reports the error
 
 
 def read_revision(path: Path, text: str, own: frozenset[str] = frozenset()) -> RevisionSource | Unreadable:

@@ -14,10 +14,10 @@ if TYPE_CHECKING:
     from migrate_review.rows.columns import ColumnValues
     from migrate_review.rows.shape import ColumnShape, Reference, TableShape
 
-# A table is tried this often, each time with more candidates of another kind.
+# Maximum number of attempts for a table. Each has more candidates, and candidates of another kind.
 ROUNDS = 6
 
-# A column takes values from the texts of revisions in every third row.
+# In every third row, a column gets a value from the texts of revisions.
 _SOUGHT_EVERY = 3
 
 
@@ -80,8 +80,8 @@ class Candidates:
         parents: Sequence[tuple[str, ...]],
         number: int,
     ) -> dict[str, str | None]:
-        """Return the row with the key of a parent, or NULL, in those of the reference's columns that it lacks."""
-        # Kept whole: each branch draws from the one random sequence, and its order decides which rows are made.
+        """Return the row with the key of a parent, or NULL, in the reference's columns that have no value yet."""
+        # One function: all branches draw from one random sequence, and the order of the draws decides the rows.
         chosen = self._random
         columns = reference.columns
         # A foreign key that shares columns with an earlier one needs a parent with the same values there.
@@ -104,7 +104,7 @@ class Candidates:
         return 1.0 if self._values.sparse else (0.12, 0.5, 0.0, 0.3, 0.7, 0.12)[self.attempt]
 
     def _value(self, column: ColumnShape, number: int) -> str | None:
-        # Kept whole, as `_with_reference`: the order of the draws decides which values are made.
+        # One function, like `_with_reference`: the order of the draws decides the values.
         if column.name in self._left_open or (self._values.sparse and not column.not_null):
             return None
         key = column.name in self._keys or column.counts
@@ -157,7 +157,7 @@ class Candidates:
             conditions.append(f"({' OR '.join(f'({bound})' for bound in self.table.bounds)})")
         columns = ", ".join(names)
         texts = ", ".join(f"c{at}" for at in range(len(names)))
-        # An alias of the table's own name, for what names its columns with it.
+        # The alias is the table's own name, because expressions may qualify columns with it.
         alias = self.table.name.rpartition(".")[2]
         head = f"INSERT INTO {self.table.name} ({columns}) OVERRIDING SYSTEM VALUE SELECT {columns} FROM (SELECT {cast}"  # noqa: S608 - quoted
         tail = (
@@ -166,13 +166,13 @@ class Candidates:
             f"{'' if self.table.deferrable else ' ON CONFLICT DO NOTHING'}"
         )
         role = "replica" if self._triggers_off else "origin"
-        # A percent sign in an expression is not psycopg2's.
+        # psycopg2 would take a percent sign in an expression for a parameter.
         head, tail = head.replace("%", "%%"), tail.replace("%", "%%")
         return f"SET LOCAL session_replication_role = {role}; {head} FROM unnest({arrays}) {tail}"
 
 
 def is_strict(table: TableShape, reference: Reference) -> bool:
-    """Return whether every row must refer: none of the columns may be NULL."""
+    """Return whether every row must refer to another row, because none of the columns may be NULL."""
     return all(table.column(column).not_null for column in reference.columns)
 
 

@@ -28,9 +28,9 @@ _HAS_INPUT_CHECK = 160000
 
 @dataclass(frozen=True)
 class RevisionTexts:
-    """The texts in revisions, whose values go into the columns that they mention.
+    """The string constants of revisions. The columns that they mention get their values.
 
-    ``inserted`` are values that revisions insert, each with its table: no row may have them before.
+    ``inserted`` are values that revisions insert, each with its table. No test row may contain them.
     """
 
     texts: tuple[str, ...] = ()
@@ -62,18 +62,18 @@ class ColumnValues:
         key = (table.name, column.name)
         if key not in self._pools:
             found = self._usual(table, column)
-            spoken = [
+            constrained = [
                 value
                 for expression in (*table.checks, *table.bounds, *self._of_domain(column.type))
                 if re.search(rf"\b(VALUE|{re.escape(column.name)})\b", expression)
                 for value in values.mined(expression, column.type, self.types)
             ]
-            if spoken:
+            if constrained:
                 # The constraint has priority over the column's name.
                 found = [*found, *values.pool(column.type, self.types, meaning.salt_of(*key))]
             if self.tame:
                 found = values.tamed(found)
-            found = list(dict.fromkeys([*spoken, *found]))
+            found = list(dict.fromkeys([*constrained, *found]))
             self._pools[key] = self._valid(column.type, found)
         return self._pools[key]
 
@@ -92,7 +92,7 @@ class ColumnValues:
         ] or values.pool(column.type, self.types, meaning.salt_of(table.name, column.name))
 
     def _meaning(self, table: TableShape, column: ColumnShape) -> Meaning | None:
-        """Return what texts of a column mean; None if it is no column of texts, or nothing shows it."""
+        """Return the meaning of a text column, or None if the column has another type or its meaning is unknown."""
         key = (table.name, column.name)
         if key not in self._meanings:
             is_text = values.is_text(column.type, self.types)
@@ -106,7 +106,7 @@ class ColumnValues:
         return [text for text in self.texts.texts if mentions(text, column.name) and mentions(text, bare)]
 
     def distinct(self, table: TableShape, column: ColumnShape, number: int, *, by_meaning: bool) -> str | None:
-        """Return the ``number``-th of many different values of a column; None if its type has few."""
+        """Return the ``number``-th of many different values of a column, or None if its type has few values."""
         salt = meaning.salt_of(table.name, column.name)
         meant = self._meaning(table, column) if by_meaning else None
         if meant is not None and meant.nth is not None:
@@ -122,7 +122,7 @@ class ColumnValues:
         key = (table.name, column.name)
         if key not in self._sought:
             if column.type.name in {"json", "jsonb"}:
-                return []  # its documents have what the code looks for, all in one shape
+                return []  # its documents already have the keys that the code looks for
             meant = self._meaning(table, column)
             if meant is not None and meant.only:
                 return []
@@ -140,11 +140,11 @@ class ColumnValues:
         return self._sought[key]
 
     def _valid_as(self, kind: str, value: str) -> bool:
-        """Return whether the server takes a text for a value of a type."""
+        """Return whether the server accepts a text as a value of a type."""
         return tried(self.cursor, "SELECT pg_input_is_valid(%s, %s)", (value, kind)).found == ((True,),)
 
     def of_key(self, table: TableShape, column: ColumnShape, value: str) -> str:
-        """Return a value for a unique column. A text that no constraint is on differs from those of other tables."""
+        """Return a value for a unique column. A text without a constraint differs from those of other tables."""
         meant = self._meaning(table, column)
         plain = values.is_text(column.type, self.types) and (meant is None or not meant.type) and not table.checks
         if not plain or table.bounds or column.type.kind == "d":
@@ -160,7 +160,7 @@ class ColumnValues:
 
     def _valid(self, kind: Type, found: Sequence[str]) -> list[str]:
         """Return the values that the server accepts for the type, a domain's checks included."""
-        # Before version 16, the server only reports for all values together whether they are valid.
+        # Before version 16, a query can only check all values together: it fails if one of them is invalid.
         has_check = self.cursor.connection.server_version >= _HAS_INPUT_CHECK
         valid_ = "pg_input_is_valid(value, %s)" if has_check else f"num_nulls(value::{kind.shown}, %s) >= 0"
         query = (
@@ -177,7 +177,7 @@ class ColumnValues:
             if outcome.problem is None:
                 valid += outcome.found[0][0]
             elif len(part) > 1:
-                # Not every type's input can answer without raising.
+                # The input function of some types raises an error in pg_input_is_valid(), too.
                 parts += [part[len(part) // 2 :], part[: len(part) // 2]]
         self._known[key] = valid
         return valid

@@ -27,9 +27,9 @@ Row = tuple[str, ...]
 
 @dataclass(frozen=True)
 class Contents:
-    """A table's rows, each value as COPY writes it: exact, and the same for the same value.
+    """A table's rows. Each value is the text that COPY writes, which is exact, and equal for equal values.
 
-    ``key`` are the columns of its primary key, none if it has none. ``documents`` are its JSON columns.
+    ``key`` are the columns of its primary key, if it has one. ``documents`` are its JSON columns.
     """
 
     columns: tuple[str, ...]
@@ -63,7 +63,7 @@ def copied(opened: connection, table: str, columns: Sequence[str]) -> tuple[Row,
     partitioned = "(SELECT relkind = 'p' FROM pg_class WHERE oid = to_regclass(%s))"
     with opened.cursor() as cursor:
         cursor.execute(f"SELECT {partitioned}", (table,))
-        # Rows of tables that inherit from this one are their own.
+        # ONLY leaves out the rows of tables that inherit from this one.
         only = "" if cursor.fetchone() == (True,) else "ONLY "
         cursor.copy_expert(f"COPY (SELECT {names} FROM {only}{table}) TO STDOUT", text)  # noqa: S608 - quoted names
     lines = text.getvalue().split("\n")[:-1]
@@ -81,7 +81,7 @@ def counts(opened: connection, tables: Sequence[str]) -> dict[str, int]:
 
 
 def changes(before: Mapping[str, Contents], now: Mapping[str, Contents]) -> tuple[Change, ...]:
-    """Return the changes of the rows, for the tables and columns that there were before."""
+    """Return the changes of the rows, for the tables and columns that existed before."""
     found = (_change(name, old, now.get(name)) for name, old in before.items() if old.rows or name in now)
     return tuple(change for change in found if change is not None)
 
@@ -129,7 +129,7 @@ def _by_key(
     added = [key for key in is_now if key not in was]
     for key, row in was.items():
         for column, value, now in zip(kept, row, is_now.get(key, row), strict=True):
-            # An empty value cannot be lost, for instance when a new column is filled.
+            # A NULL cannot be lost, for instance when a new column is filled.
             if value not in (now, _NULL) and not (column in old.documents and _is_same_document(value, now)):
                 if not changed[column]:
                     of_columns[column] = f"{_shown_row(old.key, key)}: {column} {shown(value)} became {shown(now)}"
@@ -157,8 +157,8 @@ def _by_value(
 ) -> tuple[int, int]:
     """Return the number of lost and new rows. Without a key, a changed row counts as both.
 
-    If as many rows are new as are gone, and a column has the same values in both, only values of the other columns
-    changed.
+    If the numbers of new and lost rows are equal, and a column has the same values in both, the rows count as changed
+    in the other columns.
     """
     gone, added = Counter(was) - Counter(is_now), Counter(is_now) - Counter(was)
     lost_values = [
@@ -193,7 +193,7 @@ def text_of(value: str) -> str | None:
 
 
 def shown(value: str) -> str:
-    """Return a value from COPY for a person: a number as it is, other text in quotes and cut."""
+    """Return a value from COPY for a message: a number unchanged, other text in quotes and shortened."""
     if value == _NULL:
         return "NULL"
     if value.lstrip("-").replace(".", "", 1).isdigit():

@@ -1,8 +1,8 @@
-"""Fills every table with rows that its constraints allow, the same ones in every run.
+"""Fills every table with rows that its constraints allow. The rows are the same in every run.
 
 Candidates are texts. One statement for each table casts them on the server, drops those that a CHECK or a partition
-would refuse, and skips duplicates. Therefore this module tries constraints and does not interpret them. The values of
-an expression (an IN list, bounds, patterns) are among the candidates.
+would refuse, and skips duplicates. Therefore this module does not need to interpret constraints. The values of an
+expression (an IN list, bounds, patterns) are among the candidates.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _MOST_PARENTS = 1000
 _CHUNK = 500
 # A table keeps this number of rows if larger numbers have failed.
 _FEW_ROWS = 3
-# Statements for one table whose rows are refused one by one.
+# Maximum number of statements for one table in an attempt.
 _MOST_PIECES = 200
 
 
@@ -44,9 +44,9 @@ def fill(  # noqa: PLR0913 - how to fill
     *,
     sparse: bool = False,
 ) -> dict[str, str]:
-    """Top up every table to ``wanted`` rows, or ``only`` these and those that they refer to.
+    """Fill every table up to ``wanted`` rows. With ``only``, fill these tables and those to which they refer.
 
-    If they are ``sparse``, every column that may be NULL is.
+    With ``sparse``, every column that may be NULL is NULL.
 
     Returns:
         The tables that stayed empty, each with the reason.
@@ -72,7 +72,7 @@ def fill(  # noqa: PLR0913 - how to fill
 
 
 def _with_references(only: frozenset[int], tables: Sequence[TableShape]) -> set[int]:
-    """Return these tables and those that they refer to, directly or through others."""
+    """Return these tables and those to which they refer, directly or through others."""
     by_oid = {table.oid: table for table in tables}
     found: set[int] = set()
     left = [oid for oid in only if oid in by_oid]
@@ -108,7 +108,7 @@ def _take_off(cursor: cursor, statements: Sequence[str]) -> None:
     while left:
         refused = [statement for statement in left if tried(cursor, statement).problem is not None]
         if len(refused) == len(left):
-            break  # dropped together with the table's
+            break  # they were dropped together with the partitioned table's constraint
         left = refused
 
 
@@ -154,13 +154,13 @@ class _Seeding:
         return self.reasons if self.wanted else {}
 
     def _order(self) -> list[int]:
-        """Return the tables after those that they refer to. A circle begins where a foreign key may be NULL."""
+        """Return the tables, each after those to which it refers. A circle begins where a foreign key may be NULL."""
         left = dict(self.tables)
         ordered: list[int] = []
         while left:
             free = [oid for oid, table in left.items() if not _needed(table, left)]
             if not free:
-                # A circle: begin where a foreign key may be NULL for the time being.
+                # A circle: begin with a table whose foreign key may be NULL until `_close` sets it.
                 free = [oid for oid, table in left.items() if not _needed(table, left, nullable=False)][:1]
             ordered += free or [next(iter(left))]
             for oid in ordered:
@@ -203,7 +203,7 @@ class _Seeding:
         return self.cursor.fetchall()
 
     def _insert(self, made: Candidates, need: int) -> tuple[int, str | None]:
-        """Insert candidates until there are enough. If the server refuses them together, insert ever smaller parts."""
+        """Insert candidates until there are enough. If the server refuses a part, insert its halves."""
         if not made.columns:
             self.cursor.execute(f"INSERT INTO {made.table.name} SELECT FROM generate_series(1, {need})")
             return need, None
@@ -212,7 +212,7 @@ class _Seeding:
         done, pieces, reason = 0, 0, None
         while (parts or first < candidates) and done < need and pieces < _MOST_PIECES:
             if not parts:
-                # Make few more candidates than necessary: making them costs more than inserting them.
+                # In chunks, because making unnecessary candidates costs more than inserting them.
                 parts.append(made.rows(first, min(first + _CHUNK, candidates)))
                 first += _CHUNK
             part = parts.pop()
@@ -229,12 +229,12 @@ class _Seeding:
     # --- after all tables have rows ---
 
     def _close(self, table: TableShape, reference: Reference) -> None:
-        """Point a foreign key at rows that were made after its own rows. If it may be NULL, some rows stay NULL."""
+        """Set a foreign key to rows that were inserted after its own. If it may be NULL, some rows keep NULL."""
         own = ", ".join(identifier(column) for column in reference.columns)
         target = ", ".join(identifier(column) for column in reference.target)
         itself = reference.table == table.oid
         strict = is_strict(table, reference)
-        # In itself a table gets a tree, without circles: each row under one before it.
+        # The rows of a table that refers to itself form a tree: each row refers to an earlier one.
         which = "row.n / 2" if itself else "row.n * 7 % parent.total + 1"
         if any(unique <= set(reference.columns) for unique in table.unique):
             which = "row.n - 1" if itself else "row.n"
@@ -262,7 +262,7 @@ class _Seeding:
                 self.reasons[table.name] = problem
 
     def _give_values(self, table: TableShape) -> None:
-        """Give values to the columns that have none in any row: a revision added them when the rows were there."""
+        """Set the columns that are NULL in all rows, because a revision added them after the rows were inserted."""
         columns = [column for column in table.columns if column.generated is None and not column.not_null]
         if self.values.sparse or self.wanted < _FEW_ROWS or not columns:
             return
@@ -310,7 +310,7 @@ class _Seeding:
 
 
 def _needed(table: TableShape, left: Mapping[int, TableShape], *, nullable: bool = True) -> bool:
-    """Return whether a table refers to another of these."""
+    """Return whether a table refers to another one of these, with ``nullable`` also by keys that may be NULL."""
     return any(
         reference.table != table.oid and reference.table in left and (nullable or is_strict(table, reference))
         for reference in table.references

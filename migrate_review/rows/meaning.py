@@ -1,8 +1,8 @@
 """Chooses values by a column's meaning: from its name, and from the revisions' code.
 
-A text column may hold anything. But if its name is ``client_ip`` or a revision casts it to inet, it gets addresses. A
-document has the shape of the column's default, and of the functions and keys that the code uses on it. Unrealistic
-values would make good revisions fail.
+A text column may contain any text. But if its name is ``client_ip``, or a revision casts it to inet, it gets IP
+addresses. A document fits the column's default, and the functions and keys that the code uses on it. Unrealistic values
+would make good revisions fail.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Meaning:
-    """The texts of a column: some examples, and one for each number and salt, or none if there are few.
+    """The texts of a column: ``some`` examples. ``nth`` returns one for each number and salt; None if there are few.
 
-    ``type`` is the type to which they can be cast, "" if it is text. ``only`` means that code reads no other texts.
+    ``type`` is the type to which they can be cast, or "" for text. ``only`` is True if the code reads no other texts.
     """
 
     some: tuple[str, ...]
@@ -134,7 +134,7 @@ _CASTS_OF_TAME = {
 
 
 def of_text(column: str, texts: Iterable[str], *, tame: bool) -> Meaning | None:
-    """Return what texts of a column mean, by the code that casts it, or by its name; None if neither shows it."""
+    """Return the meaning of a text column by the code that casts it or by its name, or None if it is unknown."""
     name = re.escape(column)
     cast = re.compile(
         rf'(?<![\w"])"?{name}"?\s*::\s*"?(\w+)|\bcast\s*\(\s*(?:\w+\.)?"?{name}"?\s+as\s+"?(\w+)', re.IGNORECASE
@@ -170,7 +170,7 @@ _FORMAT = re.compile(r"YYYY|YY|MM|DD|HH24|HH12|HH|MI|SS")
 
 
 def _formatted(pattern: str, moment: tuple[str, ...]) -> str:
-    """Return a moment as to_date() and to_timestamp() read it by a pattern; a name of a month or day stays a word."""
+    """Return a moment as text that to_date() and to_timestamp() can read with a pattern."""
     year, month, day, hour, minute, second = moment
     parts = {"YYYY": year, "YY": year[2:], "MM": month, "DD": day, "HH24": hour, "MI": minute, "SS": second}
     parts |= {"HH12": "07", "HH": "07"}
@@ -190,7 +190,7 @@ _PARTS_OF_TIME = {
 
 
 def of_integer(column: str) -> tuple[str, ...]:
-    """Return numbers of a column that is a part of a date or time by its name, else none."""
+    """Return numbers for a column whose name is a part of a date or time, or no numbers for another column."""
     return _PARTS_OF_TIME.get(_CAMEL.sub("_", column).lower().rpartition("_")[2], ())
 
 
@@ -207,26 +207,26 @@ _WORDS = ("x", "Zoë", "42", "")
 def documents(column: str, default: str | None, texts: Iterable[str], *, tame: bool) -> list[str]:
     """Return JSON documents of one shape, with the keys that code looks for.
 
-    Keys that Python takes with ``row.column["key"]`` are in every document; those that SQL takes are missing in some,
-    unless ``tame``.
+    Keys that Python reads with ``row.column["key"]`` are in every document. Keys that SQL reads are missing in some
+    documents, unless ``tame``.
     """
     reference = rf'(?<![\w"])(?:\w+\.)?"?{re.escape(column)}"?(?:::jsonb?)?'
     several = tuple(texts)
     if _is_array(reference, default, several):
         return [json.dumps(each, ensure_ascii=False) for each in _arrays(several)]
     needed: dict[str, Any] = {}
-    asked: dict[str, Any] = {}
+    optional: dict[str, Any] = {}
     for text in several:
         for found in re.finditer(
             rf"(?P<array>{_ARRAY_FUNCTION})?{reference}(?P<path>(?:{_STEP})+)", text, re.IGNORECASE
         ):
             after = text[found.end() :]
-            _put(asked, [key or number for key, number in _KEY.findall(found["path"])], _leaf(found["array"], after))
+            _put(optional, [key or number for key, number in _KEY.findall(found["path"])], _leaf(found["array"], after))
         for found in re.finditer(rf"{reference}\['([^']+)'\]", text):
             needed.setdefault(found[1], "x")
         for found in re.finditer(rf"{reference}\s*\?\s*'([^']+)'", text):
-            asked.setdefault(found[1], "x")
-    whole = needed | asked
+            optional.setdefault(found[1], "x")
+    whole = needed | optional
     found_documents: list[Any] = [_varied(whole, word) for word in _WORDS]
     if not tame or not whole:
         bare: list[dict[str, Any]] = [
@@ -248,7 +248,7 @@ def _is_array(reference: str, default: str | None, texts: Iterable[str]) -> bool
 
 
 def _arrays(texts: Iterable[str]) -> list[list[Any]]:
-    """Return arrays: of objects if code takes keys of something, else of texts."""
+    """Return arrays of objects if the code reads keys, or else arrays of texts."""
     keys = {key: "x" for text in texts for key, _ in _KEY.findall(text) if key}
     if not keys:
         return [["x", "y"], ["Zoë"], [], ["a", "b", "c"]]
@@ -275,7 +275,7 @@ def _put(document: dict[str, Any], path: list[str], leaf: Any) -> None:  # noqa:
 
 
 def _varied(document: Any, word: str) -> Any:  # noqa: ANN401 - any JSON
-    """Return the document with another text wherever it has one."""
+    """Return the document with every text replaced by ``word``."""
     if isinstance(document, dict):
         return {key: _varied(value, word) for key, value in document.items()}
     if isinstance(document, list):
@@ -283,7 +283,7 @@ def _varied(document: Any, word: str) -> Any:  # noqa: ANN401 - any JSON
     return word if isinstance(document, str) else document
 
 
-# --- what differs from table to table ---
+# --- values that differ between tables ---
 
 
 def salt_of(table: str, column: str) -> int:
@@ -298,7 +298,7 @@ def tag(salt: int) -> str:
 
 
 def salted(value: str, salt: int) -> str:
-    """Return a text that is like another one, and differs for most salts."""
+    """Return a text similar to ``value`` that differs for most salts."""
     name, at, domain = value.partition("@")
     return f"{name}.{tag(salt)}{at}{domain}" if at else f"{value} {tag(salt)}"
 

@@ -56,7 +56,7 @@ def _of_columns(old: Table, new: Table, after: Catalog) -> Iterator[tuple[str, s
                 labels = ", ".join(literal(label) for _, label in after.enums[column.type])
                 check = f"{name}::text IN ({labels})"
             else:
-                # The revision itself may make the type.
+                # The type may not exist yet, because the revision creates it.
                 valid = f"pg_input_is_valid({name}::text, {literal(column.type)})"
                 check = f"CASE WHEN to_regtype({literal(column.type)}) IS NULL THEN true ELSE {valid} END"
             yield (
@@ -73,7 +73,7 @@ def _of_constraints(old: Table, new: Table) -> Iterator[tuple[str, str]]:
     for at, constraint in enumerate(new.constraints):
         if constraint.kind in "cpufx" and constraint.definition not in definitions and names >= {*constraint.columns}:
             definition = constraint.definition.removesuffix(" NOT VALID").replace("PRIMARY KEY", "UNIQUE", 1)
-            # A deferred constraint would refuse a row only at the COMMIT, and with it all rows.
+            # A deferred constraint would refuse rows only at the COMMIT, which would undo the insert of all rows.
             definition = _DEFERRABLE.sub("", definition)
             yield (
                 f"ALTER TABLE {old.name} ADD CONSTRAINT review_{at} {definition}",

@@ -1,7 +1,7 @@
-"""Makes values of any PostgreSQL type, as text: varied, and the same in every run.
+"""Generates values of any PostgreSQL type, as text. They vary, and they are the same in every run.
 
-The values are chosen to expose faults: empty, mixed case, not ASCII, at the edges of smaller types, padded, equal to
-others. Values that would break harmless arithmetic, such as infinity, are left out.
+The values expose faults: empty, in mixed case, not ASCII, at the limits of smaller types, padded, duplicates. Values
+that would break harmless arithmetic, such as infinity, are missing.
 """
 
 from __future__ import annotations
@@ -19,10 +19,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Type:
-    """A type of pg_type. ``shown`` is as `format_type` gives it, modifiers included.
+    """A type of pg_type. ``shown`` is the result of `format_type`, with modifiers.
 
-    ``element`` is an array's, ``base`` a domain's, ``range`` a multirange's and ``subtype`` a range's type, all by oid;
-    ``fields`` are a composite type's. ``checks`` are a domain's expressions about VALUE.
+    ``element`` is the oid of an array's type, and ``base`` that of a domain's. ``subtype`` is the oid of a range's
+    type, or of a multirange's range. ``fields`` are the types of a composite type. ``checks`` are a domain's
+    expressions about VALUE.
     """
 
     oid: int
@@ -52,7 +53,7 @@ _JSONS = (
 )  # fmt: skip
 _JSON_SCALARS = ('"text"', "1", "null", "true")
 
-# By the type's own name in pg_type. Values that a modifier forbids are sorted out by the server.
+# By the type's name in pg_type. The server drops the values that a modifier forbids.
 _POOLS: Mapping[str, tuple[str, ...]] = {
     "int2": ("0", "1", "-1", "2", "3", "5", "7", "10", "12", "50", "100", "255", "365", "-300", "1000", "32000"),
     "int4": (
@@ -162,7 +163,7 @@ def _pool_of_base(kind: Type, types: Mapping[int, Type], salt: int) -> list[str]
 
 
 def distinct(kind: Type, types: Mapping[int, Type], number: int, salt: int = 0) -> str | None:
-    """Return the ``number``-th, from 0, of many different values; None if the type has only those of its pool.
+    """Return the ``number``-th, from 0, of many different values, or None if the type has only those of its pool.
 
     Texts and UUIDs differ for each ``salt``, too.
     """
@@ -219,7 +220,7 @@ def _nth(name: str, number: int) -> str | None:
 
 
 def is_text(kind: Type, types: Mapping[int, Type]) -> bool:
-    """Return whether it is a type of texts, or a domain of one."""
+    """Return whether it is a text type, or a domain of one."""
     while kind.kind == "d":
         kind = types[kind.base]
     return kind.kind == "b" and _ALIASES.get(kind.name, kind.name) == "text"
@@ -260,7 +261,7 @@ def _edges(modifier: int) -> list[str]:
     """Return the largest and the finest numbers of numeric(precision, scale)."""
     if modifier < 0:
         return []
-    # As PostgreSQL packs them: the scale is a signed number of 11 bits.
+    # PostgreSQL stores the scale as a signed number of 11 bits.
     precision, scale = (modifier - 4) >> 16, (((modifier - 4) & 0x7FF) ^ 0x400) - 0x400
     whole = "9" * max(0, precision - scale) or "0"
     fraction = "9" * max(0, scale)
@@ -348,12 +349,12 @@ def _mined_documents(keys: Sequence[str]) -> list[str]:
 
 
 def is_extreme(value: str) -> bool:
-    """Return whether a value is a number that harmless arithmetic may carry past the end of its type."""
+    """Return whether a value is a number with which harmless arithmetic may exceed the range of the type."""
     return _NUMBER.fullmatch(value) is not None and abs(float(value)) > _MODEST
 
 
 def tamed(found: Sequence[str]) -> list[str]:
-    """Return the values that harmless code can take: no extremes, none empty, no two that differ in case alone."""
+    """Return the values that harmless code accepts: none extreme or empty, and no two that differ only in case."""
     kept = {value.strip().lower(): value for value in reversed(found) if value.strip() and not is_extreme(value)}
     return [value for value in reversed(kept.values()) if len(value) < _LONGEST_TEXT]
 
@@ -406,7 +407,7 @@ def _sequence(pattern: str, at: int, seed: int) -> tuple[str, int]:
 
 
 def _repeats(pattern: str, at: int) -> tuple[int, int, int]:
-    """Return the least and the most repetitions of the atom before, and the position after the quantifier."""
+    """Return the minimum and maximum number of repetitions, and the position after the quantifier."""
     sign = pattern[at : at + 1]
     if sign == "{":
         end = pattern.index("}", at)

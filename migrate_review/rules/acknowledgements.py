@@ -59,9 +59,9 @@ def acknowledgements(text: str) -> tuple[Acknowledgement, ...]:
 
 
 def sort_out(revision: RevisionSource, findings: Iterable[Finding], *, complete: bool = True) -> Sorted:
-    """Return which findings the revision acknowledges, with findings on its acknowledgements themselves.
+    """Return the findings, separated into acknowledged and other ones, with findings on the acknowledgements.
 
-    Without ``complete`` not every rule was looked at, so that nothing is known of a remark that seems unused.
+    Without ``complete``, not every rule was checked, so an acknowledgement without a finding is not reported.
     """
     remarks = acknowledgements(revision.text)
     reasons = {remark.rule: remark.reason for remark in remarks if remark.reason and remark.rule not in NEVER}
@@ -78,7 +78,7 @@ def sort_out(revision: RevisionSource, findings: Iterable[Finding], *, complete:
     return Sorted(tuple(standing), acknowledged)
 
 
-# Looked at only with --since, for the head, or with a file of reviews.
+# Rules that are checked only with --since, for the head, or with reviewed.json.
 _OF_HISTORY = frozenset(
     {"parent-not-head", "edited-after-release", "deleted-after-release", "edited-after-review", "models-differ"}
 )

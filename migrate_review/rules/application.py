@@ -35,7 +35,7 @@ def writes(case: Case) -> Iterator[Finding]:
         ):
             continue
         if write.kind == "DELETE" and write.sqlstate in _REFERRED_TO:
-            continue  # rows refer to it, as they may
+            continue  # other rows refer to the row, which is allowed
         if (
             write.sqlstate == _NOT_NULL_VIOLATION
             and not write.function
@@ -48,6 +48,6 @@ def writes(case: Case) -> Iterator[Finding]:
 
 
 def _has_its_own_rule(sqlstate: str | None, function: bool) -> bool:  # noqa: FBT001 - of the failure
-    """Return whether another rule reports it: a value that a new type refuses, or a number that a row already has."""
+    """Return whether another rule reports the failure: a value of the wrong type, or a number that a row has."""
     state = sqlstate or ""
     return not function and (state.startswith(REFUSED_ROWS[0]) or state in {_UNIQUE_VIOLATION, _GENERATED_ALWAYS})

@@ -1,4 +1,4 @@
-"""Writes a change of many rows as one in batches, with the backend's ``backfill`` where there is one."""
+"""Writes the code that changes many rows in batches, with the backend's ``backfill`` module if it has one."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _SIMPLE = re.compile(
     r"(?:\swhere\s(?P<where>(?:(?!\b(?:returning)\b).)*))?",
     re.IGNORECASE | re.DOTALL,
 )
-# The greatest distance between a revision's file and the folder of alembic.ini.
+# Maximum number of folders between a revision's file and alembic.ini.
 _FOLDERS = 5
 _ROWS = 1000
 _NUMBERS = ("smallint", "integer", "bigint")
@@ -60,7 +60,7 @@ def fix(table: str, sql: str, before: Catalog, revision: Path) -> str:
 
 
 def _key(table: str, before: Catalog) -> str | None:
-    """Return the primary key of a table if it is one column of whole numbers."""
+    """Return the primary key of a table if it is one integer column."""
     found = before.table_named(table)
     keys = [each.columns for each in found.constraints if each.kind == "p"] if found else []
     types = {column.name: column.type for column in found.columns} if found else {}

@@ -1,4 +1,4 @@
-"""Finds statements that run while a lock keeps others out: of the table that they work on, or of another one."""
+"""Finds long statements that run while their transaction holds a lock that blocks others."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ if TYPE_CHECKING:
     from migrate_review.observation import Statement
     from migrate_review.rules.case import Run
 
-# It reads a sample of up to 30,000 pages of each table, however few rows there are here.
+# ANALYZE reads a sample of up to 30,000 pages of each table. The tables here are too small to show that.
 _ANALYZES = re.compile(r"\s*(ANALYZE|ANALYSE)\b", re.IGNORECASE)
 _SLEEPS = re.compile(r"\bpg_sleep(_for|_until)?\s*\(", re.IGNORECASE)
 _LONG_SLEEP_MS = 200
-# Nothing takes so long on a few hundred rows that does not wait for something.
+# A statement on a few hundred rows takes this long only if it waits for something.
 _LONG_MS = 5000
-# An open transaction in which nothing runs for so long, all pauses together, waits for Python: a sleep, a request, a
-# computation. A shorter pause is the time that Python and the review need between two statements.
+# If the pauses of a transaction add up to this, it waits for Python: a sleep, a request or a computation. Each pause
+# shorter than _PAUSE_MS is the time that Python and the review need between two statements.
 _LONG_IDLE_MS = 1500
 _PAUSE_MS = 100
 
-# Measured with 3 million rows: a foreign key was checked in 1.2 s, and an UPDATE of all rows took 16.9 s. A rewrite is
-# taken to be between them, and a loop, with a round trip for each row, to be a hundred times slower.
+# Measured with 3 million rows: the check of a foreign key took 1.2 s, and an UPDATE of all rows 16.9 s. A rewrite is
+# assumed to be between them, and a loop with a round trip for each row a hundred times slower.
 _LARGE = 10_000_000
 _READ_A_SECOND = 2_500_000
 _REWRITTEN_A_SECOND = 500_000
@@ -40,8 +40,8 @@ _MINUTE = 60
 class Work:
     """A statement whose time grows with a table's rows while it blocks others.
 
-    ``held`` maps each table that it scans or rewrites, and that had rows, to the modes that block others and are held
-    on it, by this statement or by one before it in its transaction.
+    ``held`` maps each table that it scans or rewrites, and that had rows, to its blocking lock modes: those of this
+    statement, and of earlier ones in its transaction.
     """
 
     statement: Statement
@@ -55,10 +55,10 @@ class Work:
 
 @dataclass
 class Held:
-    """A lock that blocks others until its transaction ends, and what runs until then.
+    """A lock that blocks others until its transaction ends, and the work until then.
 
-    ``statement`` took it; ``work`` describes what takes long, none if nothing does. ``idle_ms`` is the time that the
-    transaction waited for Python meanwhile.
+    ``statement`` took it. ``work`` describes the work that takes long. ``idle_ms`` is the time for which the
+    transaction waited for Python.
     """
 
     table: str
@@ -74,9 +74,9 @@ class Held:
             self._changed[table] = self._changed.get(table, 0) + count
 
     def conclude(self, rows: Mapping[str, int], looked_at: set[str]) -> Held:
-        """Add the waits for Python, and the tables whose rows were changed one by one.
+        """Return this lock with the waits for Python, and the tables whose rows were changed one by one, added.
 
-        The rows count if a statement before ``looked_at`` the whole table.
+        A table counts only if a statement read all of it, so that the number of changes grows with the table.
         """
         if self.idle_ms >= _LONG_IDLE_MS:
             self.work.append(f"waits {self.idle_ms / 1000:.1f} s for Python")
@@ -88,7 +88,7 @@ class Held:
 
 
 def long_works(run: Run, rows: Mapping[str, int]) -> Iterator[Work]:
-    """Yield each statement whose time grows with a table that others cannot use meanwhile."""
+    """Yield each statement whose time grows with a table, and which blocks others on that table."""
     for statement, held in _with_locks_held(run):
         touched = {
             table: tuple(sorted(mode for mode in held.get(table, ()) if _keeps_out(run, table, mode)))
@@ -103,7 +103,7 @@ def long_works(run: Run, rows: Mapping[str, int]) -> Iterator[Work]:
 def held_meanwhile(run: Run, rows: Mapping[str, int]) -> Iterator[Held]:
     """Yield each lock that blocks others while the rest of its transaction does long work on other tables.
 
-    A statement that `long_works` yields does not count: it has a finding of its own, whose fix takes it out of the
+    A statement that `long_works` yields does not count. It has its own finding, whose fix moves it to another
     transaction.
     """
     own = {id(work.statement) for work in long_works(run, rows)}
@@ -155,7 +155,7 @@ def _work(statement: Statement, rows: Mapping[str, int]) -> Iterator[str]:
 
 
 def reading(table: str, statement: Statement, rows: Mapping[str, int]) -> str:
-    """Return what a statement reads of a table: all of it, or a share that grows with it."""
+    """Return how much of a table a statement reads: all of it, or a share that grows with the table."""
     count, there = statement.read.get(table, rows[table]), rows[table]
     if count < there / 2:
         return f"reads {count} of {there} rows of {table} ({scaled(_READ_A_SECOND, count, there)})"

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from migrate_review.rules.rule import Rule
     from migrate_review.rules.squawk import Remark
 
-# The names that locate a finding in the file, the best one first.
-_TELLING = ("name", "column", "old", "new", "module", "table")
+# The names that locate a finding in the file, the most exact one first.
+_LOCATING = ("name", "column", "old", "new", "module", "table")
 _LONGEST_SHOWN = 120
 
 
@@ -47,7 +47,7 @@ class Run:
 class Case:
     """A revision's measurements, squawk's remarks on the statements that were `attempted`, and its source.
 
-    ``downgrade_remarks`` are squawk's on the statements of the downgrade.
+    ``downgrade_remarks`` are squawk's remarks on the statements of the downgrade.
     """
 
     observation: Observation
@@ -69,9 +69,9 @@ class Case:
         if run.function == "upgrade":
             return self.found(rule, evidence, **names)
         bare = rule.finding(self.revision.id, evidence, **names)
-        about = [names[kind] for kind in _TELLING if kind in names]
+        about = [names[kind] for kind in _LOCATING if kind in names]
         line = _line(self.revision.text, run.function, about)
-        # A downgrade runs only by a person's decision.
+        # A downgrade runs only on request.
         severity = Severity.WARNING if bare.severity is Severity.ERROR else bare.severity
         message = f"In downgrade(): {bare.message}"
         return replace(bare, severity=severity, message=message, path=str(self.revision.path), line=line)
@@ -82,7 +82,7 @@ class Case:
         function = "downgrade" if rule.name.startswith("downgrade") else "upgrade"
         if rule.theme is Theme.GRAPH:
             function = ""
-        about = [names[kind] for kind in _TELLING if kind in names]
+        about = [names[kind] for kind in _LOCATING if kind in names]
         return replace(bare, path=str(self.revision.path), line=_line(self.revision.text, function, about))
 
     def squawk_on(self, statement: int) -> tuple[str, ...]:
@@ -118,7 +118,7 @@ def short(sql: str) -> str:
 
 
 def _line(text: str, function: str, about: list[str]) -> int:
-    """Return the first line, from 1, of a function that holds one of the names; else the function's first line."""
+    """Return the first line, from 1, of a function with one of the names, or else the function's first line."""
     lines = text.splitlines()
     start = next((place for place, line in enumerate(lines) if re.match(rf"def {function}\b", line)), 0)
     for name in about:

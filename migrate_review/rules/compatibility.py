@@ -1,4 +1,4 @@
-"""Checks for what breaks the old application, which runs until the new one is released."""
+"""Checks for changes that break the running application, which is the old one until the next release."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _NOBODY_CALLS = ("an index", "a constraint", "a trigger", "a policy", "a type va
 _LACKING = re.compile(r'column "(.+?)" of relation "(.+?)" contains null values')
 _SAVEPOINT = re.compile(r"rollback\s+((work|transaction)\s+)?to\b", re.IGNORECASE)
 _RENAMED = re.compile(r"""([\w."]+)(?:\([^)]*\))?\s+rename\s+to\s+([\w."]+)""", re.IGNORECASE)
-# The rule for each kind of object that an application uses by name, as the catalog calls the kind.
+# The rule for each kind of object that an application uses by name. The kinds have the catalog's names.
 _GONE = {
     "view": "ban-drop-view",
     "materialized view": "ban-drop-view",
@@ -34,7 +34,8 @@ _GONE = {
     "aggregate": "ban-drop-function",
     "sequence": "ban-drop-sequence",
 }
-# Nobody calls a trigger's function, and a column's sequence goes with the column, unless a statement drops them.
+# Objects that count only if a statement drops them: applications call no trigger's function, and a column's sequence
+# is dropped with the column.
 _NOT_CALLED = re.compile(r"\n RETURNS (event_)?trigger\n|owned by ")
 _ENTRY = re.compile(rf"(?P<kind>{'|'.join(sorted(_GONE, key=len, reverse=True))}) (?P<name>.*)", re.DOTALL)
 
@@ -55,7 +56,7 @@ def tables_and_columns_gone(case: Case) -> Iterator[Finding]:
             found = case.found(RULES["ban-drop-column"], evidence, table=was.name, column=column.name)
             other = there.get(column.name)
             if other is not None:
-                # Queries still work. Whether it has the values, only the revision's author knows.
+                # Queries still work. The review does not know whether the new column has the old values.
                 found = replace(
                     found,
                     severity=Severity.WARNING,
@@ -87,7 +88,7 @@ def renames(case: Case) -> Iterator[Finding]:
 
 
 def _lacking(after: Catalog, was: Table) -> str | None:
-    """Return why no view takes a renamed table's place; None if one does, or a table, which has its own rule."""
+    """Return why no view replaces a renamed table, or None if a view does, or a table, which has its own rule."""
     if after.table_named(was.name) is not None:
         return None
     view = after.views.get(was.name)
@@ -166,11 +167,11 @@ def enum_values(case: Case) -> Iterator[Finding]:
 
 
 def as_squawk_says(case: Case) -> Iterator[Finding]:
-    """Yield squawk's remarks that nothing can be measured for, unless the schema shows that they do not matter."""
+    """Yield squawk's remarks that need no measurement, unless the schema shows that they do not matter."""
     for remark in case.remarks:
         sql = short(attempted(case.observation)[remark.statement].sql)
         if remark.rule == "transaction-nesting" and _SAVEPOINT.match(sql):
-            continue  # squawk takes ROLLBACK TO SAVEPOINT for the end of a transaction
+            continue  # squawk mistakes ROLLBACK TO SAVEPOINT for the end of a transaction
         if remark.rule == "renaming-object":
             yield from _renamed(case, remark)
         elif remark.rule in _PASSED_ON:
@@ -239,7 +240,7 @@ def _types_renamed(case: Case, schemas: tuple[str, ...], known: Container[Relati
 
 
 def _types(catalog: Catalog | None) -> dict[str, str]:
-    """Return the types by name, an enum with the ids of its labels, another one as it is defined."""
+    """Return the types by name: an enum with the ids of its labels, and any other type with its definition."""
     if catalog is None:
         return {}
     found = {name.removeprefix("type "): text for name, text in catalog.others.items() if name.startswith("type ")}

@@ -22,7 +22,7 @@ def kept_tables(before: Catalog, after: Catalog) -> Iterator[tuple[Table, Table]
 
 
 def gone_tables(before: Catalog, after: Catalog) -> Iterator[Table]:
-    """Return the tables that are gone. One that was replaced by another of its name counts as kept."""
+    """Return the dropped tables, except those that another table of the same name replaces."""
     return (
         table for table in before.tables if after.table(table.oid) is None and after.table_named(table.name) is None
     )
@@ -34,7 +34,7 @@ def new_tables(before: Catalog, after: Catalog) -> Iterator[Table]:
 
 
 def settings_of_tables(before: Catalog, after: Catalog) -> Iterator[tuple[Table, str, str]]:
-    """Yield each table that is there afterwards, with its settings before and after; a new one had none."""
+    """Yield each table of the new schema with its settings before and after. A new table had no settings."""
     for table in after.tables:
         was = before.table(table.oid)
         yield table, before.table_settings(was.name) if was is not None else "", after.table_settings(table.name)
@@ -47,7 +47,7 @@ def kept_columns(before: Table, after: Table) -> Iterator[tuple[Column, Column]]
 
 
 def gone_columns(before: Table, after: Table) -> Iterator[Column]:
-    """Return the columns that are gone."""
+    """Return the dropped columns."""
     numbers = {column.number for column in after.columns}
     return (column for column in before.columns if column.number not in numbers)
 
@@ -81,14 +81,14 @@ def new_indexes(before: Catalog, after: Catalog) -> Iterator[tuple[Table, Index]
 
 
 def gone_indexes(before: Catalog, after: Catalog) -> Iterator[tuple[Table, Index]]:
-    """Yield the indexes that are gone from tables that are still there, without those of constraints."""
+    """Yield the dropped indexes of tables that still exist, without those of constraints."""
     for was, now in kept_tables(before, after):
         names = {index.name for index in now.indexes}
         yield from ((now, index) for index in was.indexes if index.name not in names and not index.constraint)
 
 
 def parents(catalog: Catalog) -> dict[str, str]:
-    """Return the table that each partition belongs to."""
+    """Return the partitioned table of each partition."""
     own = partitions(catalog)
     found = ((name, _INHERITS.search(catalog.others[f"table settings {name}"])) for name in own)
     return {name: parent["table"] for name, parent in found if parent}

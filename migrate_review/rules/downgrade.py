@@ -32,13 +32,13 @@ _MOST = 5
 
 
 def failures(case: Case) -> Iterator[Finding]:
-    """Yield why the upgrade failed: at all, or with rows that the schema before it allows."""
+    """Yield the upgrade's failure: always, or only with some rows that the old schema allows."""
     failed = case.observation.refused or case.observation.upgrade
     if failed.failure is None:
         return
     evidence = _evidence(failed)
     if failed.sqlstate == _TOO_LONG and not failed.failed_sql:
-        # No statement of the revision's own: Alembic was about to note it.
+        # It was no statement of the revision: Alembic wrote the revision id into the version table.
         evidence += f", when Alembic stored the revision id of {len(case.revision.id)} characters"
     state, sql = failed.sqlstate or "", failed.failed_sql or ""
     if state == _ACTIVE_TRANSACTION and "concurrently" in sql.lower():
@@ -53,12 +53,12 @@ def failures(case: Case) -> Iterator[Finding]:
         which = f" Find them with:{queries}" if queries else ""
         found = case.found(RULES["upgrade-depends-on-data"], evidence, failure=failed.failure, queries=which)
         yield replace(found, severity=Severity.NOTE) if _only_validates(case, sql) else found
-    else:  # other rows would not help: without any it fails, too
+    else:  # the rows are not the cause: it also fails without rows
         yield case.found(RULES["upgrade-fails"], evidence, failure=failed.failure)
 
 
 def _only_validates(case: Case, sql: str) -> bool:
-    """Return whether a statement validates a constraint by itself: a failure blocks nobody, and it can be repeated."""
+    """Return whether the statement is a VALIDATE in its own transaction. Its failure blocks nobody."""
     alone = any(each.sql == sql and not each.in_transaction for each in case.observation.upgrade.statements)
     return alone and _VALIDATES.search(sql) is not None
 
@@ -69,7 +69,7 @@ def _evidence(direction: Execution) -> str:
 
 
 def missing(case: Case) -> Iterator[Finding]:
-    """Yield that the revision has no downgrade."""
+    """Yield a finding if the revision has no downgrade."""
     if not case.revision.has_downgrade:
         before, after = case.observation.before, case.observation.after
         code = undo(before, after) if after is not None else "    pass  # the opposite of upgrade(), last step first"
@@ -77,7 +77,7 @@ def missing(case: Case) -> Iterator[Finding]:
 
 
 def downgrades(case: Case) -> Iterator[Finding]:
-    """Yield why the downgrade fails or is missing, or which differences it leaves."""
+    """Yield a finding if the downgrade fails, is missing, or leaves differences."""
     observation = case.observation
     if not case.revision.has_downgrade:
         yield from missing(case)
@@ -109,14 +109,14 @@ def _labels_added(before: Catalog, now: Catalog) -> tuple[str, ...]:
 
 
 def downgrade_on_data(case: Case) -> Iterator[Finding]:
-    """Yield that the downgrade fails on rows that the schema after the upgrade allows."""
+    """Yield a finding if the downgrade fails on rows that only the new schema allows."""
     refused = case.observation.downgrade_refused
     if refused is not None and refused.failure is not None:
         yield case.found(RULES["downgrade-depends-on-data"], _evidence(refused), failure=refused.failure)
 
 
 def repetition(case: Case) -> Iterator[Finding]:
-    """Yield why a second upgrade fails, or how its schema differs from the first one's."""
+    """Yield a finding if a second upgrade fails, or if its schema differs from that of the first upgrade."""
     observation = case.observation
     if observation.upgrade_again is not None and observation.upgrade_again.failure is not None:
         # The second upgrade fails because of the downgrade's leftovers, which `downgrades` reports.
@@ -126,11 +126,11 @@ def repetition(case: Case) -> Iterator[Finding]:
         yield case.found(RULES["upgrade-not-repeatable"], _evidence(observation.upgrade_again), **names)
     elif observation.after is not None and observation.restored is not None and observation.again is not None:
         if differences(observation.before, observation.restored):
-            return  # no wonder
+            return  # the downgrade left differences, which have their own finding
         changed = differences(observation.after, observation.again)
         if changed:
             code = undo(observation.after, observation.again)
-            names = {"failure": "the schema is another one.", "undo": code}
+            names = {"failure": "it results in another schema than the first upgrade.", "undo": code}
             yield case.found(RULES["upgrade-not-repeatable"], _listed(changed), **names)
 
 

@@ -1,4 +1,4 @@
-"""Writes the measurements of a revision into ``reviewed.json`` for later steps. docs/review.md has the fields."""
+"""Makes the measurements of a revision for ``reviewed.json``. docs/review.md describes the fields."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from migrate_review.observation import Observation, Statement
 
 _NAME = r"(?:\"(?:[^\"]|\"\")+\"|[\w$]+)"
-# Not the UPDATE of a foreign key's or a trigger's action, nor of FOR UPDATE.
+# Excludes the UPDATE in the action of a foreign key or a trigger, and in FOR UPDATE.
 _CHANGES_ROWS = re.compile(
     r"(?<!\bon )(?<!\bof )(?<!\bfor )(?<!\bbefore )(?<!\bafter )(?<!\bor )(?<!\bno key )"
     r"\b(?:update|delete from|insert into|merge into|truncate(?: table)?|copy) (?:only )?"
@@ -38,7 +38,7 @@ _VALIDATES = re.compile(rf"\bvalidate constraint (?P<name>{_NAME})", re.IGNORECA
 
 
 def facts(observation: Observation) -> dict[str, Any] | None:
-    """Return the facts of a revision, None if it did not run."""
+    """Return the facts of a revision, or None if it did not run."""
     if observation.after is None or observation.schema_before is None or observation.schema_after is None:
         return None
     changed = _changed(observation) | set(_with_other_parts(observation))
@@ -104,7 +104,7 @@ def _tables(observation: Observation) -> Iterator[dict[str, Any]]:
 
 
 def _work(statement: Statement, observation: Observation) -> Iterator[dict[str, Any]]:
-    """Yield what a statement does to all rows of a table: `kind`, and of how many of a table's rows, as ``share``."""
+    """Yield the work of a statement on whole tables: its ``kind``, and the ``share`` of the rows that it changes."""
     sql = " ".join(statement.sql.split())
     for table in dict.fromkeys((*statement.rewritten, *statement.changed, *statement.scanned)):
         rows = observation.rows.get(table, 0)
@@ -114,7 +114,7 @@ def _work(statement: Statement, observation: Observation) -> Iterator[dict[str, 
         elif table in statement.changed:
             kind, share = "change", min(1.0, statement.changed[table] / rows) if rows else 1.0
             if table not in statement.scanned and not is_share(statement.changed[table], rows):
-                continue  # it looks up keys, however many rows there are
+                continue  # it looks up keys, so its work does not grow with the table
         else:
             kind = _kind_of_reading(sql, observation)
         yield {"table": table, "kind": kind, "share": round(share, 3)}
@@ -129,9 +129,9 @@ def _kind_of_reading(sql: str, observation: Observation) -> str:
 
 
 def _changed(observation: Observation) -> set[str]:
-    """Return the tables whose rows the upgrade changes, so that their earlier rows prove little.
+    """Return the tables whose rows the upgrade changes. Checks of their rows before the upgrade prove little.
 
-    A table and its partitions are one in this.
+    If a table counts, its partitions count, too, and the reverse.
     """
     statements = observation.upgrade.statements
     known = {table.name for table in observation.before.tables}
@@ -148,7 +148,7 @@ def _changed(observation: Observation) -> set[str]:
         for constraint in table.constraints
         if constraint.references and _CASCADES.search(constraint.definition)
     ]
-    # Deeper than usual nestings of partitions and cascades of deletes.
+    # Partitions and cascades are rarely nested deeper than this.
     for _ in range(_DEPTH):
         found |= {each for pair in family if found.intersection(pair) for each in pair}
         found |= {child for parent, child in cascades if parent in found}
@@ -156,7 +156,7 @@ def _changed(observation: Observation) -> set[str]:
 
 
 def _with_other_parts(observation: Observation) -> Iterator[str]:
-    """Yield the tables that get or lose partitions or heirs, and with them their rows."""
+    """Yield the tables that get or lose partitions or inheriting tables with their rows."""
     assert observation.after is not None  # noqa: S101 - of a revision that ran
     names = {table.name for table in observation.before.tables}
     was, now = (set(difference.heirs(catalog)) for catalog in (observation.before, observation.after))
@@ -173,7 +173,7 @@ def _under_another_name(observation: Observation) -> Iterator[str]:
 
 
 def _changed_columns(observation: Observation) -> Iterator[tuple[str, str]]:
-    """Yield the columns that have other values after the revision: converted, or another one has their name."""
+    """Yield the columns with other values after the revision: converted ones, and those that another one replaces."""
     assert observation.after is not None  # noqa: S101 - of a revision that ran
     for was, now in difference.kept_tables(observation.before, observation.after):
         names = {column.name: column.number for column in was.columns}
@@ -187,7 +187,7 @@ def _written(statement: Statement, known: set[str], held: set[str]) -> set[str]:
     locked = {lock.table for lock in statement.locks if lock.mode == WRITE} | set(statement.changed)
     sql = " ".join(statement.sql.split())
     named = {unqualified(found["table"]) for found in _CHANGES_ROWS.finditer(sql)}
-    # The statement does not show a function's work, and a held lock is not taken again.
+    # A call does not show the tables that the function changes, and a lock that is already held is not listed again.
     called = held if _CALLS.match(sql) else set()
     return locked | called | {table for table in known if unqualified(table) in named}
 

@@ -20,7 +20,7 @@ _MOST_SHOWN = 5
 
 
 def shape(tree: Tree) -> Iterator[Finding]:
-    """Yield what keeps Alembic from loading the tree, or from finding one head."""
+    """Yield the problems that keep Alembic from loading the tree, or from finding one head."""
     for file in tree.unreadable:
         yield finding("does-not-load", file.path.stem, str(file.path), failure=file.reason, path=str(file.path))
     known = {revision.id for revision in tree.revisions}
@@ -42,7 +42,7 @@ def _several_heads(tree: Tree) -> Iterator[Finding]:
         evidence = "; ".join(built_on[:_MOST_SHOWN]) + more
         few = len(ids) <= _MOST_SHOWN
         shown = ", ".join(ids) if few else f"{', '.join(ids[:_MOST_SHOWN])} and {len(ids) - _MOST_SHOWN} more"
-        # One cause, one finding: at the head that was read last, parents first.
+        # Only one finding, at the last head, because all heads have the same cause.
         spaced = " ".join(ids) if few else "heads"
         yield finding("several-heads", heads[-1].id, evidence, heads=shown, heads_spaced=spaced)
 

@@ -44,7 +44,7 @@ _CHECKS: tuple[Check, ...] = (
     *CHECKS,
 )
 
-# For a revision that could not run: they need its source and its rendered SQL only.
+# Checks for a revision that could not run. They need only its source and its rendered SQL.
 _STATIC: tuple[Check, ...] = (
     not_measured.check,
     unmeasured.as_squawk_says,

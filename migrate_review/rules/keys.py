@@ -39,7 +39,7 @@ def foreign_keys_without_index(case: Case) -> Iterator[Finding]:
 
 
 def _indexes_of_foreign_keys_gone(case: Case, before: Catalog, after: Catalog) -> Iterator[Finding]:
-    """Yield the foreign keys that are still there, and whose index is not."""
+    """Yield the existing foreign keys whose index was dropped."""
     for was, now in difference.kept_tables(before, after):
         keys = {constraint.name for constraint in was.constraints if constraint.kind == "f"}
         for constraint in now.constraints:
@@ -68,7 +68,7 @@ def duplicate_indexes(case: Case) -> Iterator[Finding]:
         return
     new = list(difference.new_indexes(observation.before, observation.after))
     for place, (table, index) in enumerate(new):
-        # Of two new ones, the second one is the duplicate.
+        # If both are new, the second one is the duplicate.
         later = [other for owner, other in new[place:] if owner is table and not other.constraint]
         other = next((other for other in table.indexes if other not in later and _covers(other, index)), None)
         if other is not None and not index.constraint:
@@ -91,8 +91,8 @@ def names(case: Case) -> Iterator[Finding]:
     inherited = {constraint.name for table in observation.before.tables for constraint in table.constraints}
     partitions = difference.partitions(observation.after)
     for table, constraint in difference.new_constraints(observation.before, observation.after):
-        # Alembic does not compare primary keys; a trigger's constraint is no constraint to it at all.
-        # A partition's is that of its table, unless the statement is on the partition alone.
+        # Alembic compares neither primary keys nor the constraints of triggers. A partition has the constraint of its
+        # table, unless the statement names the partition.
         alone = table.name not in partitions or Relation(table.name).bare in sql
         if constraint.kind in "fucx" and alone and constraint.name not in sql and constraint.name not in inherited:
             evidence = f"{constraint.name} of {table.name}: {constraint.definition}"
@@ -130,7 +130,7 @@ def new_tables_and_columns(case: Case) -> Iterator[Finding]:
 
 
 def keys_made_wider(case: Case) -> Iterator[Finding]:
-    """Yield the sequence and the references that stay as narrow as a key was before it became a bigint."""
+    """Yield the sequences of, and the foreign keys to, a key that became a bigint, if they are still narrower."""
     before, after = case.observation.before, case.observation.after
     if after is None:
         return
@@ -156,7 +156,7 @@ def keys_made_wider(case: Case) -> Iterator[Finding]:
 
 
 def _references(catalog: Catalog, table: str, column: str) -> Iterator[tuple[Table, Column]]:
-    """Yield each column that refers to one and is narrower than bigint."""
+    """Yield each column that refers to this column and is narrower than bigint."""
     for other in catalog.tables:
         types = {each.name: each for each in other.columns}
         for constraint in other.constraints:
@@ -168,7 +168,7 @@ def _references(catalog: Catalog, table: str, column: str) -> Iterator[tuple[Tab
 
 
 def _key_of(table: Table, case: Case) -> dict[str, str]:
-    """Return the ``fix`` for a table that has a column id, or whose key must hold the columns of its partitions."""
+    """Return the ``fix`` for a table with a column ``id``, or whose key must contain the partition columns."""
     after = case.observation.after
     settings = after.table_settings(table.name) if after else ""
     split_by = re.search(r"partitioned by \w+ \(([^()]*)\)", settings)

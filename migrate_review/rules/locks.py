@@ -29,7 +29,7 @@ def work_that_others_wait_for(case: Case) -> Iterator[Finding]:
     known: set[tuple[str, str]] = set()
     for run in case.runs:
         for found, table in _works(case, run):
-            # The downgrade repeating the upgrade is not a second finding, nor are several statements under one lock.
+            # No second finding if the downgrade repeats the upgrade, or for several scans under one lock.
             once = run.function != "upgrade" or found.rule == "scan-while-locked"
             if not once or (found.rule, table) not in known:
                 yield found
@@ -44,7 +44,7 @@ def _works(case: Case, run: Run) -> Iterator[tuple[Finding, str]]:
     for work in long_works(run, rows):
         rules = [rule for rule in run.squawk_on(places[id(work.statement)]) if rule in squawk.IF_OTHERS_WAIT]
         if len(rules) > 1 and "constraint-missing-not-valid" in rules:
-            rules.remove("constraint-missing-not-valid")  # squawk's word for constraints of every kind
+            rules.remove("constraint-missing-not-valid")  # squawk reports it for constraints of every kind
         evidence = evidence_of(work, rows)
         for rule in rules:
             names = _names(rule, work, run)
@@ -59,7 +59,7 @@ def _without_squawk(work: Work, case: Case, run: Run, evidence: str) -> Finding:
         return case.found_in(run, RULES["refresh-not-concurrent"], evidence, view=table)
     blocked = blocks(work.held[table]) or "writes"
     if work.rewritten and _adds_computed_column(table, work.statement.sql, run):
-        # As serial, which squawk reads as a type.
+        # For instance serial, which squawk reads as a type.
         names = wording.names("adding-field-with-default", table, work.statement.sql, run)
         return case.found_in(run, RULES["adding-field-with-default"], evidence, **names)
     if work.rewritten:
@@ -87,7 +87,7 @@ def locks_held_meanwhile(case: Case) -> Iterator[Finding]:
     rows = case.observation.rows
     known: set[str] = set()
     for run in case.runs:
-        # Others who wait for a table that is then gone fail in any case.
+        # A lock on a table that the revision drops does not count: sessions that wait for it fail in any case.
         gone = {table.name for table in difference.gone_tables(run.before, run.after)} if run.after else set()
         for held in held_meanwhile(run, rows):
             if not held.work or held.table in gone or held.table in known:
@@ -117,13 +117,13 @@ def _not_measured(case: Case, run: Run) -> Iterator[Finding]:
 def _names(rule: str, work: Work, run: Run) -> dict[str, str]:
     table = next(iter(work.rewritten), None) or _altered(work, run)
     root = wording.root(table, run.after or run.before)
-    # A statement on one partition alone is about that, and not about the table that it belongs to.
+    # If the statement names only a partition, the finding does, too.
     named = re.search(rf"(?<![\w$]){re.escape(Relation(root).bare)}(?![\w$])", work.statement.sql)
     return wording.names(rule, root if named else table, work.statement.sql, run)
 
 
 def _altered(work: Work, run: Run) -> str:
-    """Return the table that the statement alters. Of a foreign key's two tables, that is its own."""
+    """Return the table that the statement alters. For a foreign key, this is the referring table."""
     if run.after is not None:
         for table, constraint in difference.new_constraints(run.before, run.after):
             held = table.name in work.held or table.name in difference.parents(run.after).values()
@@ -141,7 +141,7 @@ def backfills(case: Case) -> Iterator[Finding]:
     for statement in observation.upgrade.statements:
         looked_at.update(statement.scanned)
         if id(statement) in locked or statement.bounded:
-            continue  # others wait for it, which is more important; or it is one of many short ones
+            continue  # it blocks others, which has its own finding; or it is one batch of several
         changed = _changed_at_once(statement, observation.rows)
         if changed:
             verb = _CHANGES_ROWS.match(statement.sql)
@@ -153,7 +153,7 @@ def backfills(case: Case) -> Iterator[Finding]:
             code = batches.fix(table, statement.sql, observation.before, case.revision.path)
             yield case.found(RULES["backfill-in-one-transaction"], evidence, table=table, fix=code)
     for table, (statements, count) in _one_by_one(observation.upgrade, observation.rows).items():
-        # A list of keys in the revision is short. So is what it finds without a look at the whole table.
+        # The keys that a revision lists, or finds without reading the whole table, are few in production, too.
         if table in looked_at or count >= observation.rows[table] / 2:
             evidence = (
                 f"{statements} statements changed {count} of {observation.rows[table]} rows of {table} one by one"
@@ -164,7 +164,7 @@ def backfills(case: Case) -> Iterator[Finding]:
 
 
 def _changed_at_once(statement: Statement, rows: Mapping[str, int]) -> dict[str, str]:
-    """Return the tables of which a statement changes many rows, or may change any, each in words. Most rows first."""
+    """Return the tables of which a statement changes many rows or may change any row, with a text for each."""
     changed = {table: count for table, count in statement.changed.items() if is_share(count, rows.get(table, 0))}
     found = {
         table: f"changed {count} of {rows[table]} rows of {table}"
@@ -179,7 +179,7 @@ def _changed_at_once(statement: Statement, rows: Mapping[str, int]) -> dict[str,
 
 
 def rows_locked(case: Case) -> Iterator[Finding]:
-    """Yield each table of whose rows a query locks all, or a share that grows with the table."""
+    """Yield each table with a query that locks all of its rows, or a share that grows with the table."""
     rows = case.observation.rows
     known: set[str] = set()
     for run in case.runs:
@@ -227,7 +227,7 @@ def indexes_dropped(case: Case) -> Iterator[Finding]:
 
 
 def commits_in_between(case: Case) -> Iterator[Finding]:
-    """Yield the statement that fails when a revision that commits before its end was stopped, and runs again."""
+    """Yield the statement that fails when a revision was stopped after a commit and runs again."""
     statements = case.observation.upgrade.statements
     rule = RULES["prefer-robust-stmts"]
     if case.observation.reruns is not None:

@@ -161,7 +161,7 @@ def _run(scripts: Mapping[_Key, _Script], excluded: Iterable[str]) -> dict[_Key,
         config = Path(directory, "squawk.toml")
         config.write_text("", encoding="utf-8")  # not the reader's own, which may leave out what we ask for
         options = ["--config", str(config), "--pg-version", _PG_VERSION, "--reporter", "json"]
-        reported = _ask([*options, "--exclude", ",".join(excluded), *files])
+        reported = _reported([*options, "--exclude", ",".join(excluded), *files])
     found: dict[_Key, list[Remark]] = {key: [] for key in scripts}
     for entry in reported:
         key = files[entry["file"]]
@@ -170,7 +170,7 @@ def _run(scripts: Mapping[_Key, _Script], excluded: Iterable[str]) -> dict[_Key,
     return {key: tuple(dict.fromkeys(several)) for key, several in found.items()}
 
 
-def _ask(arguments: Sequence[str]) -> list[dict[str, Any]]:
+def _reported(arguments: Sequence[str]) -> list[dict[str, Any]]:
     beside_python = Path(sys.executable).with_name("squawk")
     program = str(beside_python) if beside_python.is_file() else shutil.which("squawk")
     if program is None:

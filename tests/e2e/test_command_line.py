@@ -69,7 +69,7 @@ def test_every_action_answers_a_person(function: Deployed, database: Database, b
     assert (refused.returncode, json.loads(refused.stdout)["error"]["type"]) == (1, "DowngradeRefused")
 
     downgrade = migrate(function, "downgrade", "-1", "--confirm", second)
-    assert (downgrade.returncode, "Took back 1 revision" in downgrade.stdout) == (0, True), downgrade.stderr
+    assert (downgrade.returncode, "Reverted 1 revision" in downgrade.stdout) == (0, True), downgrade.stderr
     assert version_of(database) == first
 
     stamp = migrate(function, "stamp", second, "--confirm", first)

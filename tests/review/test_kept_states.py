@@ -69,7 +69,7 @@ def applied(steps: list[str]) -> list[str]:
 
 def test_the_revisions_before_are_not_applied_again(first: tuple[Path, Observation, list[str]], server: Server) -> None:
     folder, seen_first, steps = first
-    assert applied(steps) == ["applying 1 revision that comes before"]
+    assert applied(steps) == ["applying 1 earlier revision"]
     second, steps = observed(folder, server)
     assert applied(steps) == []
     for seen in (seen_first, second):
@@ -121,7 +121,7 @@ def test_one_more_revision_before_it_is_applied_on_top(tmp_path: Path, server: S
     folder = write_tree(tmp_path / "backend", [MANY, ADDS, Rev("next", sql("ALTER TABLE t3 ADD x int"), "pass")])
     observed(folder, server)
     seen, steps = observed(folder, server, "next")
-    assert applied(steps) == ["applying 1 revision that comes before"]
+    assert applied(steps) == ["applying 1 earlier revision"]
     assert seen.upgrade.failure is None
     assert any(column.name == "more" for table in seen.before.tables for column in table.columns)
 

@@ -168,7 +168,7 @@ def test_a_downgrade_shows_what_was_taken_back() -> None:
     text = shown(presentation.show, answer)
 
     assert ["cccc", "Backfill", "5", "ms"] in [line.split() for line in text.splitlines()]
-    assert text.splitlines()[-1] == "Took back 1 revision of app (dev): from cccc to bbbb in 2.3 s."
+    assert text.splitlines()[-1] == "Reverted 1 revision of app (dev): from cccc to bbbb in 2.3 s."
 
 
 def test_a_history_shows_what_comes_after_what() -> None:

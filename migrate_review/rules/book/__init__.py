@@ -1,4 +1,4 @@
-"""The rules, one module each: its ``RULE``, and ``check`` if no check in the folder above finds it with others.
+"""The rules, one module for each: its ``RULE``, and its ``check`` function.
 
-The docstring of a module without ``check`` names the function that finds the rule, such as `keys.names`.
+If a function of the folder above checks several rules, the docstrings of their modules name it, such as `keys.names`.
 """

@@ -21,7 +21,7 @@ RULE = Rule(
     theme=Theme.COMPATIBILITY,
     hazard="PostgreSQL no longer vacuums {table}: it grows with each UPDATE and DELETE, and its queries get slower.",
     fix="""\
-# Make autovacuum rarer or gentler instead:
+# Let autovacuum run less often or more slowly instead:
 op.execute("ALTER TABLE {table} SET (autovacuum_vacuum_cost_delay = 10)")""",
     measured="The storage settings of each table before and after.",
     bad="""\
@@ -34,7 +34,7 @@ def upgrade() -> None:
 """,
 )
 
-# The words that PostgreSQL takes for false, and their beginnings.
+# The words that PostgreSQL reads as false, and their beginnings.
 _OFF = re.compile(r"autovacuum_enabled=(f|fa|fal|fals|false|n|no|of|off|0)(?=[,;]|$)", re.IGNORECASE)
 
 

@@ -26,7 +26,7 @@ def upgrade() -> None:
     good="""\
 def upgrade() -> None:
     # -- reviewed: ban-drop-column no release since 4.2 maps the column
-    # -- reviewed: values-lost the messages were printed and are worth nothing afterwards
+    # -- reviewed: values-lost the messages were printed, and nobody needs them now
     op.drop_column("items", "gift_message")
 """,
 )

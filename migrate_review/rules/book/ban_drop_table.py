@@ -22,7 +22,7 @@ def upgrade() -> None:
     good="""\
 def upgrade() -> None:
     # -- reviewed: ban-drop-table no release since 4.2 reads it
-    # -- reviewed: rows-lost the visits were counted, and are worth nothing afterwards
+    # -- reviewed: rows-lost the visits were counted, and nobody needs the rows now
     op.drop_table("visits")
 """,
 )

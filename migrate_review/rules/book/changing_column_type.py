@@ -24,8 +24,8 @@ def upgrade() -> None:
 """,
     good="""\
 def upgrade() -> None:
-    # -- reviewed: changing-column-type we do not downgrade while anybody waits
-    # -- reviewed: downgrade-depends-on-data whoever downgrades cuts the values first
+    # -- reviewed: changing-column-type we stop the application before a downgrade
+    # -- reviewed: downgrade-depends-on-data we shorten the values before a downgrade
     op.alter_column("customers", "phone", type_=sa.String(100))
 """,
 )

@@ -19,7 +19,7 @@ def upgrade() -> None:
 """,
     good="""\
 def upgrade() -> None:
-    # -- reviewed: changing-column-type we do not downgrade while anybody waits
+    # -- reviewed: changing-column-type we stop the application before a downgrade
     with op.get_context().autocommit_block():
         op.execute("ALTER TYPE order_state ADD VALUE IF NOT EXISTS 'lost'")
 """,

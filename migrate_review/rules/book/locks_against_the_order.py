@@ -43,11 +43,11 @@ _ADDS_KEY = re.compile(r"\bADD\b.*\bREFERENCES\b", re.IGNORECASE | re.DOTALL)
 
 
 def check(case: Case) -> Iterator[Finding]:
-    """Yield the first pair of tables of each transaction that it locks child before parent, in two statements."""
+    """Yield the first pair of tables that a transaction locks in two statements, the child before the parent."""
     before, after = case.observation.before, case.observation.after
     if after is None:
         return
-    # A table that is dropped has to go before the one that it refers to.
+    # A dropped table does not count: it must be dropped before the table to which it refers.
     gone = {table.name for table in before.tables if after.table(table.oid) is None}
     parents = {child: among - gone for child, among in _ancestors(before).items() if child not in gone}
     [run, *_] = case.runs
@@ -77,7 +77,7 @@ def check(case: Case) -> Iterator[Finding]:
 
 
 def _ancestors(catalog: Catalog) -> Mapping[str, set[str]]:
-    """Return the tables that each table refers to, and those that these refer to."""
+    """Return the tables to which each table refers, directly or through others."""
     direct = {
         table.name: {each.references for each in table.constraints if each.references} - {table.name}
         for table in catalog.tables

@@ -20,7 +20,7 @@ RULE = Rule(
     theme=Theme.DOWNGRADE,
     hazard="Part of the revision was not measured: {reason}.",
     fix="""\
-# Follow the message. If that is not possible here, let the review pass without the measurement:
+# Do what the message proposes. If that is not possible here, let the review pass without the measurement:
 #   migrate review --allow-unmeasured""",
     measured="Whether the revision ran on the review's server, with rows in every table that it touches, and which"
     " branches of upgrade() and of its DO blocks ran.",

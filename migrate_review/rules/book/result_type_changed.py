@@ -37,7 +37,7 @@ def upgrade() -> None:
 """,
 )
 
-# Types whose values an application gets as the same type, or as one that replaces it in nearly all code.
+# Types whose values an application reads as the same type, or as one that works in nearly all code.
 _FAMILIES = (
     {"text", "character varying", "character", "name", "citext"},
     {"smallint", "integer", "bigint", "numeric", "real", "double precision"},
@@ -49,7 +49,7 @@ _LENGTH = re.compile(r"\([\d,]+\)")
 
 
 def check(case: Case) -> Iterator[Finding]:
-    """Yield the columns of views, and the functions, that give another type."""
+    """Yield the columns of views, and the functions, that return another type."""
     before, after = case.observation.before, case.observation.after
     if after is None:
         return
@@ -75,7 +75,7 @@ def _result(definition: str) -> str | None:
 
 
 def _gives_the_same(old: str, new: str) -> bool:
-    """Return whether a function's callers get what they got. A further column is as harmless as in a view."""
+    """Return whether a function returns everything that it returned before. A further column is harmless."""
     return _is_alike(old, new) or set() < _columns(old) <= _columns(new)
 
 
@@ -90,7 +90,7 @@ def _is_alike(old: str, new: str) -> bool:
 
 
 def _types_of_altered_columns(before: Catalog, after: Catalog) -> set[tuple[str, str]]:
-    """Return the new types of the tables' columns that get another one, each with the column's name."""
+    """Return the names and new types of the tables' columns whose type changes."""
     were = {(table.oid, column.number): column.type for table in before.tables for column in table.columns}
     return {
         (column.name, _LENGTH.sub("", column.type))

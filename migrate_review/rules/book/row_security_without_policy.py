@@ -36,7 +36,7 @@ def upgrade() -> None:
 """,
 )
 
-# The condition for rows, before that for new rows, as the catalog has them.
+# The catalog has the condition for existing rows first, and then the one for new rows.
 _ALLOWS_NOTHING = re.compile(r" false check(?: false)?$|^a .* check false$")
 # By pg_policy's letter.
 _COMMANDS = {"r": "read", "a": "insert", "w": "update", "d": "delete"}
@@ -55,7 +55,7 @@ def check(case: Case) -> Iterator[Finding]:
 
 
 def denied(catalog: Catalog, table: str) -> list[str]:
-    """Return what no policy allows on a table with row-level security."""
+    """Return the commands that no policy allows on a table with row-level security."""
     if "row level security" not in catalog.table_settings(table):
         return []
     # "r t ...": the command's letter, or * for all, and whether the policy is permissive.

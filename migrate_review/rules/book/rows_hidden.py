@@ -43,7 +43,7 @@ def downgrade() -> None:
 """,
 )
 
-# `migrate_review.measure.catalog` writes a table's parents so.
+# The form in which `migrate_review.measure.catalog` writes a table's parents.
 _PARENTS = re.compile(r"(?:^|; )inherits ([^;]+)")
 
 

@@ -37,7 +37,7 @@ def upgrade() -> None:
 
 
 def check(case: Case) -> Iterator[Finding]:
-    """Yield the views and tables that show no row any more."""
+    """Yield the views and tables that no longer show any row."""
     seen = case.observation
     if seen.after is None:
         return

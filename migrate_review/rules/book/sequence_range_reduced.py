@@ -51,7 +51,7 @@ def check(case: Case) -> Iterator[Finding]:
 
 
 def _left(catalog: Catalog, access: Access) -> Mapping[str, int]:
-    """Return how many numbers each ascending sequence still has, as far as its column can hold them."""
+    """Return the remaining numbers of each ascending sequence, limited by the range of its column."""
     found: dict[str, int] = {}
     for entry, definition in catalog.others.items():
         if entry.startswith(_ENTRY):

@@ -40,7 +40,7 @@ def upgrade() -> None:
 )
 
 _SYSTEM = re.compile(r"\s*ALTER\s+SYSTEM\s+SET\s+(?P<setting>(?P<name>[\w.]+).*)", re.IGNORECASE | re.DOTALL)
-# Settings that change the speed of queries, and neither their results nor whether they succeed.
+# Settings that change only the speed of queries.
 _SPEED = re.compile(
     r"(\w*_mem|jit\w*|\w+_cost|max_parallel\w*|effective_\w+|\w+_collapse_limit|log_\w+|application_name"
     r"|default_statistics_target|plan_cache_mode|track_\w+|auto_explain\.\w+|pg_stat_statements\.\w+)=",
@@ -49,7 +49,7 @@ _SPEED = re.compile(
 
 
 def check(case: Case) -> Iterator[Finding]:
-    """Yield each setting that a role or the database gets. What a RESET takes back is not known to be missed."""
+    """Yield each new setting of a role or the database. A RESET is not reported."""
     for statement in case.observation.upgrade.statements:
         system = _SYSTEM.match(statement.sql)
         if system is not None and not _SPEED.match(f"{system['name']}="):

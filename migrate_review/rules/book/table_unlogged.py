@@ -21,7 +21,7 @@ RULE = Rule(
     hazard="After a crash or a failover, {table} is empty, and replicas cannot read it.",
     fix="""\
 # Make the table without UNLOGGED. If its rows may be lost, acknowledge the finding:
-# -- reviewed: table-unlogged the application makes these rows anew""",
+# -- reviewed: table-unlogged the application creates these rows again""",
     measured="The persistence of each table before and after.",
     bad="""\
 def upgrade() -> None:

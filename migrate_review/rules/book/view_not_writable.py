@@ -23,8 +23,8 @@ RULE = Rule(
 # Give the new query another view, or keep {view} writable with an INSTEAD OF trigger.
 # If no release writes through it, acknowledge the finding:
 # -- reviewed: view-not-writable no release writes through it""",
-    measured="The commands that work on each view, with its triggers and rules, and the columns that take values,"
-    " as PostgreSQL says before and after.",
+    measured="The commands and the columns that each view accepts, with its triggers and rules, according to"
+    " PostgreSQL before and after.",
     bad="""\
 def upgrade() -> None:
     op.execute(
@@ -42,7 +42,7 @@ def upgrade() -> None:
 
 
 def check(case: Case) -> Iterator[Finding]:
-    """Yield the views that refuse a command, or values for a column, that they took before."""
+    """Yield the views that refuse a command, or values for a column, that they accepted before."""
     before, after = case.observation.before, case.observation.after
     if after is None:
         return
@@ -52,12 +52,12 @@ def check(case: Case) -> Iterator[Finding]:
             continue  # it is gone, or another kind of object has its name: other rules report it
         refused = sorted(was.writes - now.writes) or _columns_refused(was, now)
         if refused:
-            evidence = f"PostgreSQL says that {view} took {_listed(was)} before, and takes {_listed(now)} after"
+            evidence = f"{view} accepted {_listed(was)} before, and accepts {_listed(now)} after"
             yield case.found(RULE, evidence, view=view, refused=", ".join(refused))
 
 
 def _columns_refused(was: View, now: View) -> list[str]:
-    """Return the columns that no longer take values. One of another type has its own rule."""
+    """Return the columns that no longer accept values. A column with another type has its own rule."""
     return [
         f"values for {column}"
         for column, type_ in was.columns.items()

@@ -19,7 +19,7 @@ RULE = Rule(
     theme=Theme.COMPATIBILITY,
     hazard="The view {view} reads its tables with the rights of {whose} after this revision. {effect}",
     fix="""\
-# CREATE OR REPLACE VIEW and a recreated view keep no option that they do not name. Set it:
+# CREATE OR REPLACE VIEW and CREATE VIEW reset each option that they do not name. Set it:
 # ALTER VIEW {view} SET (security_invoker = {option})""",
     measured="The option security_invoker of each view, before and after.",
     bad="""\
@@ -43,8 +43,12 @@ def check(case: Case) -> Iterator[Finding]:
         if was.as_caller and not now.as_caller:
             effect = "Row-level security no longer hides rows from the role that queries it."
             names = {"whose": "its owner", "effect": effect, "option": "true"}
-            yield case.found(RULE, f"{view} had security_invoker, and has it no longer", view=view, **names)
+            yield case.found(
+                RULE, f"{view} had security_invoker before, and does not have it after", view=view, **names
+            )
         elif now.as_caller and not was.as_caller:
-            effect = "A role that may read the view alone is refused, and row-level security hides rows."
+            effect = (
+                "A role that may read only the view, and not its tables, is refused. Row-level security hides rows."
+            )
             names = {"whose": "the role that queries it", "effect": effect, "option": "false"}
-            yield case.found(RULE, f"{view} has security_invoker, and had not before", view=view, **names)
+            yield case.found(RULE, f"{view} has security_invoker after, and did not have it before", view=view, **names)

@@ -18,7 +18,7 @@ from infra.package.builder import graph_of
 from infra.package.errors import PackageError
 from infra.package.layout import read_layout
 from lambda_migrate.revisions.checkpoint import DESCRIPTION, SCRIPT, read_checkpoint
-from migrate_review.checkpoint.making import UncarriedError
+from migrate_review.checkpoint.making import IncompleteCheckpointError
 from tests.support.bystander import query
 from tests.support.checkout import ROOT
 from tests.support.checkpoints import checkpoint, held, replayed
@@ -86,7 +86,7 @@ REFUSED = (
 def test_items_that_it_cannot_contain_are_refused_unless_each_is_allowed(tmp_path: Path) -> None:
     folder = write_tree(tmp_path / "refused", [UNCARRIED])
 
-    with pytest.raises(UncarriedError) as refused:
+    with pytest.raises(IncompleteCheckpointError) as refused:
         checkpoint(folder, allow=("rows", "owner:*", "audit"))
 
     assert [item.name for item in sorted(refused.value.items, key=lambda item: item.name)] == [
@@ -115,7 +115,7 @@ def test_a_materialized_view_that_is_out_of_date_is_refused_unless_it_is_named(t
     )
     folder = write_tree(tmp_path / "stale", [Rev("a1", sql(*statements))])
 
-    with pytest.raises(UncarriedError) as refused:
+    with pytest.raises(IncompleteCheckpointError) as refused:
         checkpoint(folder)
 
     assert [item.name for item in refused.value.items] == ["rows:counted"]
