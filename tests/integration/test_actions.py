@@ -362,6 +362,7 @@ class TestDoctor:
 
 
 class TestTarget:
+    @pytest.mark.stress
     def test_a_schema_has_its_own_tables_and_version(self, runner: Runner, database: Database, tree: Path) -> None:
         execute(database, "CREATE SCHEMA one", 'CREATE SCHEMA "Two %2\'s"')
         function = runner.start(tree)

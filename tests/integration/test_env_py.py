@@ -249,6 +249,7 @@ class TestTransactions:
             assert answer.error_type is None, answer.payload
             assert backend.version() == [revisions[-1].id]
 
+    @pytest.mark.stress
     def test_a_block_outside_a_transaction(self, backend: Backend) -> None:
         index = Rev("d4", sql("CREATE TABLE d (id int)") + "\n" + autocommit("CREATE INDEX CONCURRENTLY i ON d (id)"))
         fails = Rev("e5", autocommit("CREATE INDEX CONCURRENTLY j ON d (id)") + "\n" + sql("SELECT 1 / 0"))
@@ -345,6 +346,7 @@ class TestOptions:
         (backend.folder / "alembic" / "env.py").write_text(again)
         assert backend.invoke().payload["applied"] == []
 
+    @pytest.mark.stress
     def test_several_runs_of_one_env_py_are_counted_together(self, backend: Backend) -> None:
         """env.py runs the tree once for each schema of its tenants."""
         env_py = online(

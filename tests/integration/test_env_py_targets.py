@@ -176,7 +176,8 @@ class TestTarget:
         names = ("a", "alembic_version", "b")
         assert backend.tables() == [*(f'"Two %2\'s".{name}' for name in names), *(f"one.{name}" for name in names)]
 
-    @pytest.mark.parametrize("driver", sampled(DRIVERS, {"postgresql+psycopg2"}))
+    @pytest.mark.stress
+    @pytest.mark.parametrize("driver", DRIVERS)
     def test_a_setting_of_its_transaction_holds_for_each_revision(self, backend: Backend, driver: str) -> None:
         sees = "op.execute(f\"CREATE TABLE {name} AS SELECT current_setting('app.mode', true) AS mode\")"
         revisions = [Rev(name, f"name = {name!r}\n{sees}") for name in ("a1", "b2")]
@@ -444,7 +445,8 @@ class TestFaults:
         backend.upgraded()
         assert backend.function.pid == pid
 
-    @pytest.mark.parametrize("driver", sampled(DRIVERS, {"postgresql+psycopg"}))
+    @pytest.mark.stress
+    @pytest.mark.parametrize("driver", DRIVERS)
     def test_of_a_statement_have_the_fields_of_the_server(self, backend: Backend, driver: str) -> None:
         twice = Rev("b2", sql("CREATE TABLE u (id int UNIQUE)", "INSERT INTO u VALUES (1), (1)"))
 
@@ -460,7 +462,8 @@ class TestFaults:
             "INSERT INTO u VALUES (1), (1)",
         )
 
-    @pytest.mark.parametrize("driver", sampled(DRIVERS, {"postgresql+asyncpg"}))
+    @pytest.mark.stress
+    @pytest.mark.parametrize("driver", DRIVERS)
     def test_of_a_lock_are_tried_again(self, backend: Backend, driver: str) -> None:
         backend.put(with_driver(driver), [ABC[0]])
         backend.invoke()
@@ -474,7 +477,8 @@ class TestFaults:
         assert "SQLSTATE" not in answer.message
         assert len(backend.runner.events("revision.retried")) == 1
 
-    @pytest.mark.parametrize("driver", sampled(DRIVERS, {"postgresql+psycopg2"}))
+    @pytest.mark.stress
+    @pytest.mark.parametrize("driver", DRIVERS)
     def test_of_an_interrupted_run_are_none_if_its_index_is_there(self, backend: Backend, driver: str) -> None:
         backend.put(with_driver(driver), [ABC[0]])
         backend.invoke()
@@ -611,6 +615,7 @@ class TestXArguments:
         execute(database, "CREATE SCHEMA one", "CREATE SCHEMA two")
         return write_tree(tmp_path / "tree", [Rev("a1", sql("CREATE TABLE a (id int)"))], env_py=X_ENV_PY)
 
+    @pytest.mark.stress
     def test_they_reach_env_py(self, runner: Runner, database: Database, tree: Path) -> None:
         function = runner.start(tree, ALEMBIC_X='{"tenant": "one"}')
 

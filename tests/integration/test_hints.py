@@ -112,6 +112,7 @@ def test_a_file_that_is_not_packaged_is_no_lost_connection(backend: Backend, nam
     assert message == f"ConfigurationError: env.py failed before any revision ran: {cause}{hint}"
 
 
+@pytest.mark.stress
 def test_an_ordinary_error_gets_no_hint(backend: Backend) -> None:
     answer = backend.run(revisions=[Rev("r1", sql("CREATE TABLE u (id int UNIQUE)", "INSERT INTO u VALUES (1), (1)"))])
 
@@ -136,7 +137,7 @@ def hidden(driver):
 """
 
 
-@pytest.mark.parametrize("driver", sampled(sorted(LOGS_IN), {"psycopg2", "asyncpg"}))
+@pytest.mark.parametrize("driver", sampled(sorted(LOGS_IN), {"psycopg2"}))
 def test_a_password_that_str_of_a_url_has_hidden(backend: Backend, driver: str) -> None:
     message = backend.refused(online(LOGS_IN[driver], HIDDEN))
 
