@@ -29,15 +29,26 @@ FUNCTION = "template-saas-api-migrate-lambda-e2e"
 LOG_GROUP = f"/aws/lambda/{FUNCTION}"
 
 # What the next release adds: its first revision is good, its second raises, over several lines as PostgreSQL likes to.
+# A database that has the table `mended` goes on to those that take longer than a function has.
 GOOD = Rev("e2e00000good", upgrade=sql("CREATE TABLE next_release (id integer)"), description="Add a table")
 BAD = Rev(
     "e2e000000bad",
     upgrade=sql(
         "CREATE TABLE half_done (id integer)",
-        r"DO $$ BEGIN RAISE EXCEPTION E'first line\nsecond line' USING HINT = E'a hint\nof two'; END $$",
+        r"DO $$ BEGIN IF to_regclass('mended') IS NULL THEN"
+        r" RAISE EXCEPTION E'first line\nsecond line' USING HINT = E'a hint\nof two'; END IF; END $$",
     ),
     description="Raise",
 )
+LONG = Rev(
+    "e2e00000long",
+    upgrade=sql(
+        "DO $$ BEGIN PERFORM pg_sleep((SELECT seconds FROM naps)); END $$",
+        "DO $$ BEGIN IF (SELECT fails FROM naps) THEN RAISE EXCEPTION 'after a long time'; END IF; END $$",
+    ),
+    description="Take long",
+)
+AFTER = Rev("e2e0000after", upgrade=sql("CREATE TABLE after_long (id integer)"), description="And one more")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -45,7 +56,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
     def release(item: pytest.Item) -> int:
         fixtures = getattr(item, "fixturenames", ())
-        return ("next_release" in fixtures) + 2 * ("long_release" in fixtures)
+        return len({"next_release", "long_release"} & {*fixtures})
 
     items.sort(key=release)
 
@@ -205,8 +216,8 @@ def function(deployed: Deployed, database: Database) -> Iterator[Deployed]:
 
 @pytest.fixture
 def next_release(deployed: Deployed, database: Database, backend: Backend) -> Iterator[Deployed]:
-    """The same function with two more revisions, of which the second fails, deployed over the reference backend."""
-    deployed.release(GOOD, BAD, on_top_of=backend.head)
+    """The same function with more revisions, of which the second fails, deployed over the reference backend."""
+    deployed.release(GOOD, BAD, LONG, AFTER, on_top_of=backend.head)
     yield from _with_database(deployed, database)
 
 

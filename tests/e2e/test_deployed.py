@@ -11,6 +11,7 @@ import pytest
 from localcloud import postgres, testing
 from tests.support.bystander import query
 from tests.support.checkout import ROOT
+from tests.support.samples import sampled
 from tests.support.waiting import eventually
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ def test_a_second_run_has_nothing_to_apply(function: Deployed, backend: Backend)
     assert (result["applied"], result["previous_revision"], result["revision"]) == ([], backend.head, backend.head)
 
 
-@pytest.mark.parametrize("payload", ["null", "{}", '{"action": "upgrade"}'])
+@pytest.mark.parametrize("payload", sampled(["null", "{}", '{"action": "upgrade"}'], {"null"}))
 def test_whatever_asks_for_the_default_upgrades_to_head(function: Deployed, payload: str, backend: Backend) -> None:
     result = function.aws_lambda_invoke("--payload", payload).result
 
@@ -92,7 +93,10 @@ def test_an_upgrade_stops_at_the_requested_revision(function: Deployed, database
 # --- what a caller did wrong ---
 
 
-@pytest.mark.parametrize("event", [{"actoin": "upgrade"}, {"action": "upgrad"}, {"revision": 3}, [], "upgrade"])
+WRONG: list[object] = [{"actoin": "upgrade"}, {"action": "upgrad"}, {"revision": 3}, [], "upgrade"]
+
+
+@pytest.mark.parametrize("event", sampled(WRONG, WRONG[2:4]))
 def test_a_typo_in_the_event_is_refused_and_nothing_is_touched(
     function: Deployed, database: Database, event: object
 ) -> None:

@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from localcloud.clients import client
-from tests.e2e.conftest import FUNCTION, STAGE
+from tests.e2e.conftest import AFTER, BAD, FUNCTION, GOOD, LONG, STAGE
 from tests.e2e.test_state_machine import execute
 from tests.support.bystander import execute as run_sql
 from tests.support.bystander import query
 from tests.support.ledger import is_running, lock_holders
-from tests.support.trees import Rev, sql
 from tests.support.waiting import eventually
 
 if TYPE_CHECKING:
@@ -28,21 +27,13 @@ pytestmark = pytest.mark.xdist_group("e2e")
 PROJECT = f"template-saas-api-migrate-{STAGE}"
 # A function has four seconds for what takes six; and one that fails only in the end.
 TIMEOUT_S, RESERVE_MS = 8, "4000"
-LONG = Rev(
-    "e2e00000long",
-    upgrade=sql(
-        "DO $$ BEGIN PERFORM pg_sleep((SELECT seconds FROM naps)); END $$",
-        "DO $$ BEGIN IF (SELECT fails FROM naps) THEN RAISE EXCEPTION 'after a long time'; END IF; END $$",
-    ),
-    description="Take long",
-)
-AFTER = Rev("e2e0000after", upgrade=sql("CREATE TABLE after_long (id integer)"), description="And one more")
 
 
 @pytest.fixture
 def long_release(deployed: Deployed, database: Database, backend: Backend, emulator: Emulator) -> Iterator[Deployed]:
-    """The deployed stage with a revision that takes longer than its functions may run."""
-    deployed.release(LONG, AFTER, on_top_of=backend.head)
+    """The deployed stage before a revision that takes longer than its functions may run."""
+    deployed.release(GOOD, BAD, LONG, AFTER, on_top_of=backend.head)
+    run_sql(database, "CREATE TABLE mended ()")
     secret = deployed.use(database.secret, DEADLINE_RESERVE_MS=RESERVE_MS)
     functions, builds = client(emulator, "lambda"), client(emulator, "codebuild")
     before = functions.get_function_configuration(FunctionName=FUNCTION)["Timeout"]
@@ -52,7 +43,7 @@ def long_release(deployed: Deployed, database: Database, backend: Backend, emula
         if variable["name"] == "DB_SECRET_ID":
             variable["value"] = secret
     builds.update_project(name=PROJECT, environment=environment)
-    deployed.invoke({"revision": backend.head})
+    assert deployed.invoke({"revision": BAD.id}).result["revision"] == BAD.id
     functions.update_function_configuration(FunctionName=FUNCTION, Timeout=TIMEOUT_S)
     yield deployed
     functions.update_function_configuration(FunctionName=FUNCTION, Timeout=before)
@@ -88,6 +79,7 @@ def test_the_state_machine_starts_a_long_run_after_functions_without_progress_an
     assert applied[0]["function_request_id"] == build.rpartition(":")[2]
 
 
+@pytest.mark.stress
 @pytest.mark.usefixtures("long_release")
 def test_a_long_run_that_fails_ends_the_execution_with_its_error(database: Database, emulator: Emulator) -> None:
     nap(database, 6, fails=True)
@@ -98,6 +90,7 @@ def test_a_long_run_that_fails_ends_the_execution_with_its_error(database: Datab
     assert "after a long time" in json.loads(execution["cause"])["errorMessage"]
 
 
+@pytest.mark.stress
 def test_migrate_upgrade_long_runs_there_at_once(long_release: Deployed, database: Database) -> None:
     nap(database, 6)
 

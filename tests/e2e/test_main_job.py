@@ -79,6 +79,7 @@ def test_the_next_run_has_nothing_to_apply(checkout: Path, backend: Backend) -> 
     assert done.stdout.split() == f"Nothing to apply: template_saas is at {backend.head}.".split()
 
 
+@pytest.mark.stress
 def test_a_failed_migration_is_printed_to_standard_error_and_sets_the_exit_code(checkout: Path) -> None:
     database = cloud.up(checkout).database
     with closing(database.connect()) as connection, connection.cursor() as cursor:

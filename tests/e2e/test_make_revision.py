@@ -11,12 +11,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from demo import backend as demo_backend
+from demo import develop
 from localcloud import cloud
+from tests.support.bystander import query
 from tests.support.checkout import ROOT, copy_checkout, with_tools
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from localcloud.postgres import Database
 
 # In this order, in one worker: they tell one story.
 pytestmark = pytest.mark.xdist_group("make-revision")
@@ -108,7 +113,8 @@ class Team(Base):
 """
 
 
-def test_another_backend_has_a_database_and_libraries_of_its_own(checkout: Path, tmp_path: Path) -> None:
+def another_backend(tmp_path: Path) -> Path:
+    """A backend with Alembic's template and a model."""
     backend = tmp_path / "my-api"
     subprocess.run([sys.executable, "-m", "alembic", "init", str(backend / "alembic")], cwd=tmp_path, check=True)
     (tmp_path / "alembic.ini").write_text("[alembic]\n")  # of another project, above it
@@ -121,7 +127,27 @@ def test_another_backend_has_a_database_and_libraries_of_its_own(checkout: Path,
     env_py = backend / "alembic" / "env.py"
     metadata = "import models\ntarget_metadata = models.Base.metadata"
     env_py.write_text(env_py.read_text().replace("target_metadata = None", metadata))
+    return backend
 
+
+def test_another_backend_is_developed_with_the_libraries_of_its_lock(
+    tmp_path: Path, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backend = another_backend(tmp_path)
+    monkeypatch.setattr(demo_backend, "ROOT", tmp_path)  # where it builds the package
+    monkeypatch.setattr("demo.develop.cloud.development", lambda *_: database)
+
+    assert develop.main(["--backend", str(backend), "revision", "Add teams table"]) == 0
+    assert develop.main(["--backend", str(backend), "upgrade"]) == 0
+
+    [file] = (backend / "alembic" / "versions").glob("*_add_teams_table.py")
+    assert query(database, "SELECT version_num FROM alembic_version") == [(file.name.partition("_")[0],)]
+    assert query(database, "SELECT id FROM team") == []
+
+
+@pytest.mark.stress
+def test_another_backend_has_a_database_and_libraries_of_its_own(checkout: Path, tmp_path: Path) -> None:
+    backend = another_backend(tmp_path)
     for target in (f'revision BACKEND={backend} m="Add teams table"', f"upgrade BACKEND={backend}"):
         done = run(checkout, f"make {target}")
         assert done.returncode == 0, done.stderr

@@ -163,7 +163,7 @@ UNNEEDED = {
 }
 
 
-@pytest.mark.parametrize("imports", sampled_by_name(UNNEEDED, {"in try", "required of older Pythons only"}))
+@pytest.mark.parametrize("imports", sampled_by_name(UNNEEDED, {"in try"}))
 def test_an_unneeded_distribution_without_a_wheel_is_left_out(tmp_path: Path, index: str, imports: str) -> None:
     built = packaged(tmp_path, index, "zz-shop-native==1.0\nzz-shop-plain\nzz-shop-maybe\n", imports)
     assert "zz-shop-native" not in names(built)

@@ -13,7 +13,6 @@ from uv import find_uv_bin
 
 from tests.support.bystander import query
 from tests.support.checkout import ROOT
-from tests.support.samples import sampled
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -130,8 +129,9 @@ def lock(folder: Path, tool: str) -> None:
             "--strip-extras", "requirements.in")  # fmt: skip
 
 
+@pytest.mark.stress
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("tool", sampled(["uv", "poetry", "pip-tools"], {"uv"}))
+@pytest.mark.parametrize("tool", ["uv", "poetry", "pip-tools"])
 def test_a_strangers_project_is_packaged_and_migrated(
     tmp_path: Path, database: Database, runner: Runner, tool: str
 ) -> None:

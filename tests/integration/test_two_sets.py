@@ -127,7 +127,7 @@ def test_a_lock_that_our_libraries_could_not_live_with(runner: Runner, tmp_path:
     [
         pytest.param("psycopg[binary]", "psycopg", marks=pytest.mark.stress),
         ("psycopg", "psycopg"),
-        ("", "psycopg2"),
+        pytest.param("", "psycopg2", marks=pytest.mark.stress),
         ("asyncpg", "asyncpg"),
     ],
     ids=["psycopg", "psycopg without libpq", "none", "asyncpg"],
