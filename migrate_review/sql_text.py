@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 def bare(name: str) -> str:
-    """Return a name as PostgreSQL's catalog has it, without quotes. One without quotes is lower case."""
+    """Return a name in the form of PostgreSQL's catalog: without quotes, and in lower case if it had none."""
     return name[1:-1].replace('""', '"') if name.startswith('"') else name.lower()
 
 
@@ -40,5 +40,5 @@ def split(text: str, separator: str = ",") -> list[str]:
 
 
 def unqualified(name: str) -> str:
-    """Return a table's name without its schema, as PostgreSQL's catalog has it."""
+    """Return a table's name without its schema, in the form of PostgreSQL's catalog."""
     return bare(split(name, ".")[-1].strip())

@@ -45,7 +45,7 @@ def main() -> int:
         _refuse_to_delete(arguments.out)
         package = build(arguments.backend, arguments.out, platform, arguments.config, selection=selection)
         bill = write_bill(package.directory, package.digest)
-    except (PackageError, OSError) as error:  # a folder that cannot be written is no reason for a traceback either
+    except (PackageError, OSError) as error:  # such as a folder without write permission
         details = error.details.rstrip() if isinstance(error, PackageError) else ""
         more = " (--verbose or VERBOSE=1 shows all of it)" if details and not arguments.verbose else ""
         print(f"error: {error}{more}", file=sys.stderr)

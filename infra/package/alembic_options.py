@@ -1,7 +1,7 @@
 """Reads Alembic's options from alembic.ini and pyproject.toml.
 
-It returns what `alembic.config.Config` returns, and tests compare the two. That class itself is not used, because its
-module imports SQLAlchemy, which takes longer than the rest of a review's imports.
+It returns the same values as `alembic.config.Config`, and tests compare the two. The class itself is not used, because
+its module imports SQLAlchemy, which takes longer than all other imports of a review.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ _LISTS: Mapping[str, tuple[tuple[str, ...], re.Pattern[str]]] = {
 
 
 class AlembicOptions:
-    """The options of a configuration. Those of ``ini`` come before those of ``toml``, a pyproject.toml.
+    """The options of a configuration. Those of ``ini`` override those of ``toml``, a pyproject.toml.
 
-    Its methods raise errors of configparser, ValueError, TypeError and KeyError for options that are not valid.
+    Its methods raise errors of configparser, ValueError, TypeError and KeyError for invalid options.
     """
 
     def __init__(self, ini: Path | None, toml: Path) -> None:
@@ -49,7 +49,7 @@ class AlembicOptions:
         return self._of_ini(name) if self.ini.has_option(_SECTION, name) else self._of_toml(name)
 
     def flag(self, name: str) -> bool:
-        """Return an option that is true or false."""
+        """Return a boolean option."""
         if self.ini.has_option(_SECTION, name):
             return self._of_ini(name) == "true"
         value = self._toml.get(name, False)

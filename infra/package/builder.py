@@ -56,7 +56,7 @@ if TYPE_CHECKING:
     from infra.package.bytecode import Form, Interpreter
     from infra.package.package_platform import Platform
 
-# Makes a container image of a package, as an extra file of it.
+# An extra file of the package, from which Docker makes a container image of it.
 IMAGE = Path(__file__).with_name("Dockerfile")
 
 # Measured with CPython 3.13, one processor: the imports of a run with something to apply.
@@ -65,9 +65,9 @@ NO_BYTECODE = (
     " 1.4 s longer; install one and build again: uv python install 3.{minor}"
 )
 _EVERYTHING = Selection()
-# Lambda's runtime for Python has these, so a backend may use them without locking them.
+# Lambda's runtime for Python contains these, so a backend may use them without locking them.
 _LAMBDAS = ("boto3", "botocore")
-# The first moment that a zip archive can express, so that two builds of the same code are the same bytes.
+# The earliest time in a zip archive. With one fixed time, two builds of the same code have the same bytes.
 _EPOCH_S = 315_532_800
 
 
@@ -107,7 +107,7 @@ def build(
     """
     if not backend.is_dir():
         raise PackageError(f"no folder {backend}; name the backend's folder")
-    # The last part of `out` stays as it is: whether it is a link matters.
+    # The last part of `out` stays unresolved, because a link must be refused.
     backend, out = backend.resolve(), out.absolute().parent.resolve() / out.absolute().name
     _refuse_to_replace(out, backend)
     found = config or find_config(backend)
@@ -142,7 +142,7 @@ def build(
     )
     locked = backend_pins(requirements, platform)
     pins = locked.pins
-    # If a distribution has the tree, nobody knows what the tree imports.
+    # If the tree belongs to a distribution, its imports are unknown.
     omit_large_unused = selection.limited and layout.in_backend
     lambdas = _LAMBDAS if locked.names.isdisjoint(_LAMBDAS) and _imports_any(sources, _LAMBDAS) else ()
 
@@ -161,7 +161,7 @@ def build(
             is_traced=selection.traced,
         )
         if lambdas and platform.python is None:
-            # This machine's Python lacks what Lambda's own has.
+            # This machine's Python lacks the libraries of Lambda's Python.
             distributions.write(pins_of_lambda(platform), platform, staging, LAMBDAS_LIBRARIES, needs, Index())
         if graph is None:
             graph = graph_of(layout, staging / BACKEND_LIBRARIES)
@@ -206,7 +206,7 @@ def graph_of(layout: Layout, site: Path, *, may_be_empty: bool = False) -> Graph
     """Read the revisions; ``site`` is where requirements are installed, if some of the tree belongs to one."""
     check_tree(site / layout.tree, site)
     locations = [site / location for location in layout.version_locations]
-    # Alembic passes over them in silence, and with them over every revision that should be there.
+    # Alembic ignores missing folders without an error, and so all revisions that should be in them.
     if missing := next((location for location in locations if not location.is_dir()), None):
         raise PackageError(f"no folder {missing}; correct version_locations, or make it")
     ours = all(location.is_absolute() for location in layout.version_locations)
@@ -289,7 +289,7 @@ def _write_code(copies: Files, layout: Layout, staging: Path, interpreter: Inter
         # Alembic reads the docstring of a revision.
         python: dict[str, Form] = {str(path): "whole" for path in backends if path.suffix == ".py"}
         compile_all(staging, python, interpreter)
-    for location in layout.version_locations:  # one without a revision has no file that was copied
+    for location in layout.version_locations:  # a folder without a revision has no file to copy
         (staging / layout.packaged(location)).mkdir(parents=True, exist_ok=True)
 
 
@@ -301,7 +301,7 @@ def _copy(source: Path, destination: Path) -> None:
 
 
 def _normalise(directory: Path) -> None:
-    """Give everything the modes and times that do not depend on the machine."""
+    """Set modes and times that do not depend on the machine."""
     for path in (directory, *directory.rglob("*")):
         executable = path.is_dir() or path.stat().st_mode & stat.S_IXUSR
         path.chmod(0o755 if executable else 0o644)

@@ -1,7 +1,7 @@
-"""Bytecode for the interpreter that a package will run under: ``/var/task`` is read-only, and compiling takes a second.
+"""Compiles a package for its interpreter. ``/var/task`` is read-only, so each cold start would compile for a second.
 
-Python loads it without looking at its source ("unchecked", PEP 552), so it is valid wherever and whenever the package
-is unpacked. The same source gives the same bytes.
+Python loads the bytecode without a look at its source ("unchecked", PEP 552). So the time and the place at which the
+package is unpacked do not matter. The same source gives the same bytes.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 RUNTIME_ROOT = "/var/task"
 SCRIPT = Path(__file__).with_name("compile_files.py")
 
-# The bytecode of a file: of all of it beside the source, or without docstrings in the source's place.
+# The form of a file's bytecode: complete, beside the source, or without docstrings, instead of the source.
 Form = Literal["whole", "bare"]
 
 _ASK = "import sys; print('%d.%d.%d-%s' % sys.version_info[:4])"
@@ -62,7 +62,7 @@ def _find(minor: int) -> Interpreter | None:
             )
         except (OSError, subprocess.TimeoutExpired):
             continue
-        # Bytecode of a preview is not that of the release.
+        # The bytecode of a pre-release differs from that of the release.
         if done.returncode == 0 and (version := re.fullmatch(rf"(3\.{minor}\.\d+)-final\n", done.stdout)):
             return Interpreter(str(candidate), version[1])
     return None
@@ -72,7 +72,7 @@ def _candidates(minor: int) -> Iterator[Path]:
     """Yield the paths of possible Pythons: on the PATH, of pyenv and of uv."""
     name = f"python3.{minor}"
     for folder in map(Path, os.get_exec_path()):
-        # pyenv's shims are there for every Python, and fail for all but the chosen ones.
+        # pyenv has a shim for every Python, and it fails for those that are not selected.
         if folder.name == "shims":
             yield from _newest_first(folder.parent / "versions", f"3.{minor}.*/bin/{name}")
         elif (folder / name).is_file():

@@ -36,12 +36,12 @@ class Checked(NamedTuple):
 
 
 def check(layout: Layout, graph: Graph | None, environment: Collection[str] = ()) -> Checked:
-    """Compare the checkpoint with the tree. Without the graph, the tree is a requirement's and has none.
+    """Compare the checkpoint with the tree. A tree without a graph belongs to a requirement and has no checkpoint.
 
     ``environment`` has the names of the variables that the stage gives to its function.
 
     Raises:
-        PackageError: it has one that does not match its revisions, or cannot be read.
+        PackageError: the checkpoint does not match the revisions, or cannot be read.
     """
     if graph is None:
         return Checked()
@@ -90,7 +90,7 @@ def other_files(layout: Layout, revisions: Collection[Path]) -> dict[str, str]:
 
 
 def backends_own(environment: Collection[str]) -> set[str]:
-    """Return the variables of a stage's ``environment`` that are no settings of the function."""
+    """Return the variables of a stage's ``environment`` that are not settings of the function."""
     return {name for name in environment if name not in VARIABLES and not name.startswith(_OF_LIBRARIES)}
 
 

@@ -129,7 +129,7 @@ def _refuse_what_is_too_old(lines: Sequence[str], lock: Path) -> None:
 
 
 def _refuse_what_is_too_old_for(platform: Platform, lines: Sequence[str], lock: Path) -> None:
-    """Refuse an SQLAlchemy that has wheels for any Python, and cannot be imported in this one."""
+    """Refuse an SQLAlchemy whose wheels fit any Python, but that this Python cannot import."""
     locked = next(
         (found[2] for line in lines if required_name(line) == "sqlalchemy" and (found := PIN.match(line))), ""
     )
@@ -173,7 +173,7 @@ def _refuse_another_python(requirements: Requirements, platform: Platform) -> No
         return
     fitting = [minor for minor in MINORS if allows(requirements.python, minor)]
     runtimes = " or ".join(f"3.{minor}" for minor in fitting)
-    # The newest may lack wheels that this one has.
+    # The nearest and not the newest, because the newest Python may lack wheels.
     nearest = min(fitting, key=lambda minor: abs(minor - platform.minor), default=None)
     lower = re.fullmatch(r">=\s*3\.(\d+)", requirements.python)
     pythons = f"Python 3.{lower[1]} and later" if lower else f"Python {requirements.python.replace('||', ' or ')}"
@@ -199,5 +199,5 @@ def allows(pythons: str, minor: int) -> bool:
     try:
         ranges = [SpecifierSet(one.strip()) for one in pythons.split("||")]
     except InvalidSpecifier:
-        return True  # in no form that is known; the wheels decide
+        return True  # an unknown form: the wheels decide
     return any(one.contains(f"3.{minor}.{patch}") for one in ranges for patch in range(_ANY_PATCH + 1))

@@ -14,9 +14,9 @@ import warnings
 from pathlib import Path
 from types import CodeType
 
-# Not None, as under `python -OO`: SQLAlchemy asserts in places that there is one, and those asserts should stay.
+# Not None, as under `python -OO`, because SQLAlchemy asserts that some docstrings exist.
 _DOCSTRING = "."
-# Objects in code that several places may refer to.
+# Types of objects to which several places in code may refer.
 _REFERRED_TO = (
     *("co_consts", "co_names", "co_varnames", "co_freevars", "co_cellvars"),
     *("co_code", "co_name", "co_qualname", "co_filename"),
@@ -66,7 +66,7 @@ def compile_file(root: Path, prefix: str, path: str, form: str) -> None:
     file = root / path
     source = file.read_bytes()
     bare = form == "bare"
-    # Without a tree in between, where nothing in it is changed: that takes as long as compiling.
+    # The whole form needs no syntax tree: parsing to one takes as long as compiling.
     module = shorten_docstrings(ast.parse(source)) if bare else source
     code = compile(module, f"{prefix}/{path}", "exec", dont_inherit=True)
     # PEP 552: unchecked, so it holds wherever and whenever the package is unpacked. `py_compile` takes no syntax tree.
@@ -80,7 +80,7 @@ def compile_file(root: Path, prefix: str, path: str, form: str) -> None:
 
 def main() -> None:
     """Compile the files that the JSON on standard input lists."""
-    warnings.simplefilter("ignore")  # about escapes in other people's strings
+    warnings.simplefilter("ignore")  # such as those about escapes in strings of libraries
     request = json.load(sys.stdin)
     for path, form in request["files"]:
         try:

@@ -1,7 +1,7 @@
 """Selects the files of an installed distribution that go into the package.
 
-It cuts only the distributions of the function and of env.py's process, whose use is known. All other distributions of a
-backend are packaged whole.
+It shortens only the distributions of the function and of env.py's process, whose use is known. All other distributions
+of a backend are packaged completely.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ _LEFT_OUT_OF_OURS = re.compile(
     r"|dateutil/zoneinfo/.*\.tar\.gz|dateutil/(easter|rrule)\.pyc?"
 )
 _SOURCES_OF_EXTENSIONS = ("*.pyi", "*.pyx", "*.pxd", "*.c", "*.h")
-# Python code in them that is read as text, and not imported.
+# Python files in these distributions that are read as text and not imported.
 _KEPT_AS_SOURCE = ("alembic/templates/*",)
 
 # The services that the function calls, and those that botocore calls to get credentials.
@@ -74,7 +74,7 @@ _ELF = b"\x7fELF\x02\x01"  # 64 bits, little-endian, as all of Lambda's are
 
 
 def is_known(distribution: str) -> bool:
-    """Return whether it is a library of the function or of env.py's process. The name is in its normal form."""
+    """Return whether a distribution is a library of the function or of env.py's process. Its name is normalised."""
     return distribution in _LEFT_OUT
 
 
@@ -115,7 +115,7 @@ def packaged(path: str, content: bytes, services: Collection[str] | None) -> tup
     """
     if _MODEL.fullmatch(path):
         model = _without_documentation(json.loads(gzip.decompress(content)))
-        # Not compressed, as botocore reads it too: libraries that compress differ in their bytes.
+        # Not compressed, because versions of zlib give different bytes. botocore also reads the plain file.
         return path.removesuffix(".gz"), _json(model)
     if path != _ENDPOINTS or services is None:
         return path, content
@@ -138,14 +138,15 @@ def dialects_named(source: bytes) -> set[str]:
 
 
 def services_named(source: bytes) -> set[str]:
-    """Return the services of AWS that a Python file makes clients of by name."""
+    """Return the services of AWS for which a Python file creates clients by name."""
     return {name.decode() for name in _SERVICE.findall(source)}
 
 
 def services_used(named: Collection[str], wanted: Collection[str] | None, known: Collection[str]) -> set[str] | None:
-    """Return the services whose data are packaged; None: all. ``known`` are those that the packaged botocore has.
+    """Return the services whose data are packaged, or None for all. ``known`` are those of the packaged botocore.
 
-    Raises `PackageError` if one is wanted that botocore does not have.
+    Raises:
+        PackageError: botocore does not have a wanted service.
     """
     if wanted is None:
         return None
@@ -156,7 +157,7 @@ def services_used(named: Collection[str], wanted: Collection[str] | None, known:
 
 
 def service_of(path: str) -> str | None:
-    """Return the service that a file of botocore's data is about."""
+    """Return the service that a file of botocore's data describes."""
     data = _DATA.fullmatch(path)
     return data[1] if data and path.startswith("botocore/") else None
 
@@ -166,7 +167,7 @@ def _json(document: object) -> bytes:
 
 
 def _without_documentation(part: Any) -> Any:  # noqa: ANN401 - JSON
-    """Empty the documentation in botocore's models. It is nine tenths of them, and every cold start would read it.
+    """Empty the documentation in botocore's models. It is 90 % of them, and every cold start would read it.
 
     Botocore reads some of these keys, so they stay, with an empty text. In AWS's data, a structure can have the same
     name; it stays unchanged.
@@ -192,7 +193,7 @@ def _without_debug_information(library: bytes) -> bytes:
         offset, _, _, length = struct.unpack_from("<4Q", library, header + 0x08)
         end = max(end, offset + length)
     cut = bytearray(library[:end])
-    struct.pack_into("<Q", cut, 0x28, 0)  # where the table of sections was
+    struct.pack_into("<Q", cut, 0x28, 0)  # the position of the section table
     # The size and number of its rows, and the index of the row with their names.
     struct.pack_into("<3H", cut, 0x3A, 0, 0, 0)
     return bytes(cut)

@@ -45,7 +45,7 @@ def named_files(layout: Layout, globs: Iterable[str]) -> Files:
 def unpackaged_files(layout: Layout, copies: Files) -> list[str]:
     """Return the files and folders that the tree reads and that are not in the package, relative to the backend.
 
-    They are found by their names, which revisions write as text: in one piece or in several.
+    It searches the strings of the tree for their names, which may be split over several strings.
     """
     packaged = set(copies.values())
     below = files_below(layout.backend, inside=(layout.backend, *layout.local_packages))
@@ -99,7 +99,7 @@ def _read_by(file: Path, outside: list[PurePosixPath], backend: Path) -> set[str
         if _is_named(path, texts):
             found.add(path.as_posix())
             continue
-        # A folder above the tree itself is named to find something else.
+        # A folder above the tree does not count: its name is only a part of another path.
         folders = (each for each in path.parents if each.name and not (here and here.is_relative_to(each)))
         if folder := next((each for each in folders if _is_named(each, texts)), None):
             found.add(f"{folder.as_posix()}/")
@@ -107,7 +107,7 @@ def _read_by(file: Path, outside: list[PurePosixPath], backend: Path) -> set[str
 
 
 def _texts(source: str) -> Iterator[str]:
-    """Yield the texts in a file that may be names of files, without what formatting adds to them."""
+    """Yield the strings in a file that may be names of files. Of an f-string, these are the constant parts."""
     try:
         module = ast.parse(source)
     except (SyntaxError, ValueError):

@@ -131,7 +131,7 @@ def _services(entries: Iterable[Entry], needs: Needs) -> set[str] | None:
     """Return the services of AWS whose data the package needs; None: all."""
     named = {service for entry in entries if not needs.ours for service in entry.services}
     known = {service for entry in entries for file in entry.files if (service := contents.service_of(file.path))}
-    # Without botocore among them, Lambda's own has all services.
+    # Without botocore among them, the function uses that of Lambda, which has all services.
     wanted = needs.wanted if known else ()
     return contents.services_used({*named, *needs.services}, wanted, known)
 

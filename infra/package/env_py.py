@@ -1,7 +1,8 @@
 """Decides by static analysis whether env.py uses Alembic's default version table.
 
-If so, a database that holds exactly the packaged heads has nothing to do, and the function need not run env.py to know
-it. A "no" costs a second; a wrong "yes" would be a wrong answer. So anything that is not plainly harmless is a "no".
+If so, nothing is pending in a database with exactly the packaged heads, and the function need not run env.py to know
+that. A "no" costs a second, but a wrong "yes" would be a wrong result. So any code that is not clearly harmless is a
+"no".
 """
 
 from __future__ import annotations
@@ -62,7 +63,7 @@ def has_loop(env_py: str) -> bool:
 
 
 def is_async(env_py: str) -> bool:
-    """Return whether env.py may run an event loop. It names asyncio, anyio or a coroutine then."""
+    """Return whether env.py may run an event loop: its code contains asyncio, anyio or a coroutine."""
     return re.search(r"async|anyio|await|run_sync", env_py) is not None
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _FLASKS_OWN = ("wsgi.py", "app.py")
 _DOTENV = (".flaskenv", ".env")
 _SETTING = re.compile(rf"^\s*(?:export\s+)?{VARIABLE}\s*=\s*[\"']?([^\"'\s#]+)", re.MULTILINE)
-# What Flask finds in a module whose application has no name in FLASK_APP, and how an application is made.
+# The names that Flask searches in a module if FLASK_APP names no application, and patterns that create one.
 _OBJECT_OR_FACTORY = r"^(?:app|application)\b[^=\n]*=[^=]|^def (?:create_app|make_app)\("
 _FOUND = re.compile(_OBJECT_OR_FACTORY, re.MULTILINE)
 _AS_IT_IS = re.compile(rf"{_OBJECT_OR_FACTORY}\s*\)", re.MULTILINE)

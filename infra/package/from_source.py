@@ -32,7 +32,7 @@ _NATIVE = re.compile(r"\.(so|pyd|dylib|dll|a)(\.|$)")
 
 
 class NotPureError(PackageError):
-    """A distribution cannot be built without a compiler, or holds compiled code."""
+    """A distribution cannot be built without a compiler, or contains compiled code."""
 
 
 def install_built(pin: Pin, platform: Platform, site: Path, index: Index) -> None:
@@ -69,13 +69,13 @@ def install_built(pin: Pin, platform: Platform, site: Path, index: Index) -> Non
 
 
 def _forget_the_builder(site: Path) -> None:
-    """Take the version of the build tool out of the metadata, so that two builds give the same bytes."""
+    """Remove the version of the build tool from the metadata, so that two builds give the same bytes."""
     for wheel in site.glob("*.dist-info/WHEEL"):
         lines = wheel.read_text(encoding="utf-8").splitlines(keepends=True)
         wheel.write_text("".join(line for line in lines if not line.startswith("Generator:")), encoding="utf-8")
 
 
 def version_of(pin: Pin) -> str:
-    """Return a pin as people write it, such as ``docopt==0.6.2``, or its address."""
+    """Return a pin in the usual form, such as ``docopt==0.6.2``, or its address."""
     found = PIN.match(pin.line)
     return f"{pin.name}=={found[2]}" if found else pin.line.partition(" --hash")[0].strip()

@@ -28,7 +28,7 @@ def contains(path: PurePosixPath) -> bool:
 
 def files() -> Files:
     """Return the source files by their paths in a package."""
-    # Not through `files_below`: the certificates of the servers are public, and needed.
+    # Not by `files_below`, which leaves out certificates: those of the servers are public and needed.
     found = {file.relative_to(_CHECKOUT): file for file in (_CHECKOUT / _FUNCTION).rglob("*") if file.is_file()}
     return {
         PurePosixPath(path): file
@@ -45,8 +45,8 @@ def write(package: Path, interpreter: Interpreter | None) -> None:
         destination.write_bytes(content)
 
 
-# An app with several stages builds several packages in one process. A build would spend a third of its processor time
-# on compiling the same files.
+# Cached, because an app with several stages builds several packages in one process. Compiling these files takes a third
+# of the processor time of a build.
 @cache
 def _content(interpreter: Interpreter | None) -> Mapping[PurePosixPath, bytes]:
     with tempfile.TemporaryDirectory() as scratch:
@@ -62,5 +62,5 @@ def _content(interpreter: Interpreter | None) -> Mapping[PurePosixPath, bytes]:
 
 
 def _form(path: PurePosixPath) -> Form:
-    # The sources would be a fortieth of the zipped package. Lambda's console shows the handler.
+    # The sources would be a fortieth of the zipped package. The handler keeps its source for Lambda's console.
     return "whole" if path == _HANDLER else "bare"

@@ -55,11 +55,11 @@ def read_graph(
 ) -> Graph:
     """Return the graph of the revisions in these version directories.
 
-    ``sourceless`` is Alembic's option of that name: it loads bytecode that has no source, too. ``may_be_empty``: there
-    need not be any revision.
+    ``sourceless`` is Alembic's option of that name, with which it also loads bytecode without a source. With
+    ``may_be_empty``, a graph without a revision is no error.
 
     Raises:
-        PackageError: a file is no revision, or Alembic could not load the graph.
+        PackageError: a file is not a revision, or Alembic could not load the graph.
     """
     files: dict[Path, Path] = {}
     for directory in directories:

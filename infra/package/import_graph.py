@@ -39,7 +39,7 @@ class When(IntEnum):
 class Import:
     """An absolute import: a dotted name, and the names after ``from``.
 
-    ``certain``: no condition and no ``try`` is between it and its module or function.
+    ``certain`` is True if no condition and no ``try`` is between the import and its module or function.
     """
 
     name: str
@@ -57,7 +57,7 @@ class Import:
 
 @dataclass(frozen=True)
 class Foreign:
-    """An import of something that is no module of the backend. ``file`` is its path in the package."""
+    """An import of a module that is not the backend's. ``file`` is the path of the importing file in the package."""
 
     imported: Import
     file: PurePosixPath
@@ -65,7 +65,7 @@ class Foreign:
 
     @property
     def shown(self) -> str:
-        """The file and the line, as its author knows them."""
+        """Return the file and the line, with the file's path in the backend."""
         parts = self.file.parts
         path = "/".join(parts[1:]) if parts[0] in {BACKEND.name, BACKEND_LIBRARIES.name} else self.file.as_posix()
         return f"{path}:{self.imported.line}"
@@ -73,7 +73,7 @@ class Foreign:
 
 @dataclass(frozen=True)
 class Reached:
-    """The modules of the backend that the tree loads, each with when, and their imports of others' modules."""
+    """The modules of the backend that the tree loads, each with the time, and their imports of foreign modules."""
 
     modules: Mapping[PurePosixPath, When]
     foreign: tuple[Foreign, ...]
@@ -83,8 +83,8 @@ class Reached:
 def read(copies: Files, layout: Layout) -> Reached:
     """Follow the imports of env.py and of the revisions through the files that are packaged.
 
-    If a module that is reached imports others by names that are not in its source, all packaged modules of the backend
-    count as reached, perhaps.
+    If a module imports others by names that are not in its source, all packaged modules of the backend count as
+    possibly reached.
     """
     return _Reader(copies, layout).read()
 
@@ -95,7 +95,7 @@ class _Reader:
         self._files = {path: file for path, file in python.items() if path.parts[0] in _OF_THE_BACKEND}
         self._folders = {parent for path in self._files for parent in path.parents}
         roots = [root.destination for root in layout.import_roots] + [BACKEND_LIBRARIES]
-        # Python looks in the configuration's folder, too: it is where the function runs env.py.
+        # Python also searches the configuration's folder, in which the function runs env.py.
         self._roots = list(dict.fromkeys([layout.packaged(layout.config_files[0]).parent, *roots]))
         tree = layout.packaged(layout.tree)
         self._versions = list(map(layout.packaged, layout.version_locations))
@@ -156,7 +156,7 @@ class _Reader:
             bases = self._roots
         parts = one.name.split(".") if one.name else []
         for base in bases:
-            # A folder without __init__.py is a package, too, if the backend has nothing else of that name.
+            # A folder without __init__.py is a package if the backend has no other module of that name.
             if found := list(self._below(base, parts, one.members)):
                 return found
         return []
@@ -179,7 +179,7 @@ class _Reader:
 
 
 def _trees_of_requirements(layout: Layout) -> Iterator[Foreign]:
-    """Yield the tree and the revisions that belong to a requirement as imports: nothing else may name it."""
+    """Yield imports of the tree and the revisions that belong to a requirement. No source may name them."""
     config = layout.config_files[0]
     lines = config.read_text(encoding="utf-8", errors="replace").splitlines()
     for path in (layout.tree, *layout.version_locations):
@@ -195,11 +195,11 @@ _OF_THE_BACKEND = frozenset({BACKEND.name, BACKEND_LIBRARIES.name})
 def imports_of(source: bytes, called: Collection[str]) -> tuple[tuple[Import, ...], bool]:
     """Return the imports of a Python file without those for type checkers, and whether it imports computed names.
 
-    The functions of the module that are ``called`` count as its own lines.
+    The bodies of the ``called`` functions count as code of the module.
     """
     try:
         module = ast.parse(source)
-    except (SyntaxError, ValueError):  # perhaps newer than this interpreter: the platform's may read it
+    except (SyntaxError, ValueError):  # it may be valid for the platform's Python, if that is newer
         return (), True
     visitor = _Visitor(called)
     visitor.visit(module)

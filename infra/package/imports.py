@@ -29,7 +29,7 @@ def backend_files(layout: Layout) -> Files:
     """
     files: Files = {}
     for directory in (layout.tree, *layout.version_locations):
-        # The tree has most version locations in it; not one whose name is left out unless it is named, as ".versions".
+        # The tree contains most version locations, but not one with a hidden name, such as ".versions".
         if directory.is_absolute() and layout.packaged(directory) not in {path.parent for path in files}:
             files.update(_tree_files(directory, layout))
     files |= {BACKEND / file.relative_to(layout.backend).as_posix(): file for file in layout.config_files}
@@ -60,7 +60,7 @@ def _tree_files(directory: Path, layout: Layout) -> Files:
 
 
 def _files(directory: Path, destination: PurePosixPath, layout: Layout) -> Files:
-    """Return what may be packaged of a folder, without the tests of the backend and of the tree."""
+    """Return the files of a folder that may be packaged, without the tests of the backend and of the tree."""
     tests = {layout.backend / "test", layout.backend / "tests", layout.tree / "tests"}
     below = files_below(directory, inside=(layout.backend, *layout.local_packages))
     return {destination / relative: file for relative, file in below if tests.isdisjoint(file.parents)}
@@ -73,11 +73,11 @@ def _own_names(layout: Layout) -> set[str]:
 
 
 def _imported(path: Path, among: AbstractSet[str]) -> set[str]:
-    """Return which of these top-level names a file imports."""
+    """Return the top-level names among these that a file imports."""
     if path.suffix != ".py":
         return set()
     source = path.read_bytes()
-    # Most revisions have none of them in any place. What is not ASCII may write a name in several ways.
+    # Quick check, because most revisions contain none of these names. Text that is not ASCII may spell one differently.
     if source.isascii() and not any(name.encode() in source for name in among):
         return set()
     return imported_names(source) & among
@@ -87,10 +87,10 @@ def imported_names(source: bytes) -> set[str]:
     """Return the top-level names that a Python file imports anywhere in it."""
     try:
         module = ast.parse(source)
-    except (SyntaxError, ValueError):  # perhaps newer than this interpreter: the platform's may read it
+    except (SyntaxError, ValueError):  # it may be valid for the platform's Python, if that is newer
         return set(_IMPORT.findall(source.decode(errors="replace")))
     names: set[str] = set()
-    # Most files have no call that imports: then there is no need to look into expressions, of which a file is made.
+    # Most files have no call that imports, and then expressions, which are most of a file, need not be searched.
     by_call = any(word in source for word in _IMPORTING_CALLS)
     for node in ast.walk(module) if by_call else _statements(module):
         if isinstance(node, ast.Import):

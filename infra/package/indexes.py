@@ -26,7 +26,7 @@ _OF_INDEXES = (
 
 
 def index_of(lock: Path, folder: Path, options: tuple[str, ...] = ()) -> Index:
-    """Return the indexes that a lock was made with: by the settings of uv, or else of pip, and of the lock's own tool.
+    """Return the indexes of a lock: by the settings of uv, or else of pip, and by those of the lock's own tool.
 
     uv reads its own variables, which take precedence.
     """
@@ -69,7 +69,7 @@ def _of_project(folder: Path) -> Iterator[tuple[Path, Mapping[str, Any]]]:
 
 
 def _usable(name: str, value: Any, base: Path) -> Any:  # noqa: ANN401 - TOML
-    """Return a setting that means the same in another folder."""
+    """Return a setting in a form that is valid in another folder."""
     if name == "index":
         # An index for some distributions only is searched for all of them here. Hashes exclude other distributions.
         kept = [{key: one for key, one in table.items() if key in {"name", "url", "default"}} for table in value]
@@ -83,7 +83,7 @@ def _absolute(place: str, base: Path) -> str:
     return place if "://" in place or Path(place).is_absolute() else str(base / place)
 
 
-# Settings of pip and what uv calls them; those that hold several values separate them by white space.
+# pip's settings and uv's names for them. White space separates several values.
 _PIP = {
     "index-url": "index-url",
     "extra-index-url": "extra-index-url",
@@ -91,12 +91,12 @@ _PIP = {
     "trusted-host": "allow-insecure-host",
     "no-index": "no-index",
 }
-# uv's own default. It is not passed on, so that a setting of uv's may name a mirror in its place.
+# uv's default index. It is not passed to uv, so that a setting of uv can replace it with a mirror.
 _PYPI = re.compile(r"https://pypi\.(python\.)?org/simple/?")
 
 
 def _of_pip() -> dict[str, Any]:
-    """Return pip's settings as uv's: of its configuration files and of its variables, which take precedence."""
+    """Return pip's settings as settings of uv, from its configuration files and its variables. The variables win."""
     found: dict[str, str] = {}
     home = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
     files = [Path("/etc/pip.conf"), Path.home() / ".pip" / "pip.conf", home / "pip" / "pip.conf"]
@@ -107,7 +107,7 @@ def _of_pip() -> dict[str, Any]:
     found |= {name: value for name, value in variables.items() if value}
     settings: dict[str, Any] = {}
     for name, value in found.items():
-        # A folder of this machine has this machine's wheels at best.
+        # A folder of this machine has only wheels for this machine.
         words = [word for word in value.split() if not word.startswith(("/", "file:"))]
         if name == "no-index":
             settings[name] = value.lower() in {"1", "true", "yes", "on"}
@@ -122,7 +122,7 @@ def _of_pip_file(file: Path) -> dict[str, str]:
     parser = ConfigParser(interpolation=None)
     try:
         parser.read(file, encoding="utf-8")
-    except (OSError, IniError, UnicodeDecodeError):  # pip itself will complain
+    except (OSError, IniError, UnicodeDecodeError):  # pip itself reports the error
         return {}
     sections = [parser[section] for section in ("global", "install") if parser.has_section(section)]
     return {name: section[name] for section in sections for name in _PIP if name in section}

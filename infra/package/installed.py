@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 # The distributions in Lambda's own Python, which env.py's process gets without a lock: boto3 and its requirements.
 LAMBDAS = frozenset({"boto3", "botocore", "dateutil", "jmespath", "s3transfer", "six", "urllib3"})
-# The modules that left or joined the standard library after 3.10, by Python's minor version.
+# The modules that were removed from or added to the standard library after 3.10, by Python's minor version.
 _REMOVED_IN: Mapping[int, frozenset[str]] = {
     11: frozenset({"binhex"}),
     12: frozenset({"asynchat", "asyncore", "distutils", "imp", "smtpd"}),
@@ -68,7 +68,7 @@ def standard_library(minor: int) -> frozenset[str]:
 
 @dataclass(frozen=True)
 class Dependency:
-    """A requirement of an installed distribution. ``certain``: it applies to the platform, and without any extra."""
+    """A requirement of an installed distribution. ``certain``: it applies to the platform without any extra."""
 
     name: str
     line: str
@@ -77,7 +77,7 @@ class Dependency:
 
 @dataclass
 class Installed:
-    """The installed distributions of a package: which modules each provides, and what each requires."""
+    """The installed distributions of a package: the modules and the requirements of each."""
 
     owners: dict[PurePosixPath, str] = field(default_factory=dict)
     folders: dict[PurePosixPath, set[str]] = field(default_factory=lambda: defaultdict(set))
@@ -142,7 +142,7 @@ class Installed:
         return found
 
     def requirers(self, name: str, among: Collection[str]) -> list[str]:
-        """Return which of these distributions certainly require this one."""
+        """Return the distributions among these that certainly require this one."""
         return sorted(
             one for one in among if any(each.name == name and each.certain for each in self.requires.get(one, ()))
         )
@@ -152,7 +152,7 @@ def _dependencies(metadata: str, environment: Mapping[str, str]) -> Iterator[Dep
     for line in re.findall(r"^Requires-Dist: *(.*?) *$", metadata.partition("\n\n")[0], re.MULTILINE):
         try:
             requirement = Requirement(line)
-        except InvalidRequirement:  # of an old distribution
+        except InvalidRequirement:  # old distributions have some
             continue
         certain = requirement.marker is None or requirement.marker.evaluate({**environment, "extra": ""})
         requirement.marker = None

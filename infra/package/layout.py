@@ -26,11 +26,11 @@ _PYPROJECT = "pyproject.toml"
 # The deepest folder below the backend that is searched for a configuration, to name it in the error.
 _DEEPEST = 5
 _SECTION = re.compile(rb"^\[alembic\]", re.MULTILINE)
-# Folders whose trees are not the backend's own.
+# Folders whose trees do not belong to the backend.
 _NOT_ITS_OWN = frozenset({"doc", "docs", "example", "examples", "test", "tests", "third_party", "vendor", "vendored"})
 
 BACKEND = PurePosixPath("backend")
-# The two sets of libraries, which never meet: those of the function, and those that the backend locks.
+# The two separate sets of libraries: those of the function, and those that the backend locks.
 LIBRARIES = PurePosixPath(lambda_migrate.LIBRARIES.name)
 BACKEND_LIBRARIES = PurePosixPath(lambda_migrate.BACKEND_LIBRARIES.name)
 # In a package for this machine: the libraries of Lambda's Python.
@@ -74,7 +74,7 @@ class Layout:
         """Return the path of a file or folder of the tree in the package."""
         if not path.is_absolute():
             return BACKEND_LIBRARIES / path.as_posix()
-        # The backend itself is the first root of all.
+        # The backend itself is the first root.
         root = next(root for root in self.import_roots if path.is_relative_to(root.source))
         return root.destination / path.relative_to(root.source).as_posix()
 
@@ -118,15 +118,15 @@ def config_file(backend: Path, config: str) -> Path:
 def search_folder(backend: Path, config: str, *, is_named: bool) -> Path:
     """Return the folder in which the search for the lock and the project of a configuration begins.
 
-    A configuration that a stage names belongs to the backend, if that is a project or has a lock. One that was found
-    below the backend belongs to what is nearest.
+    A configuration that a stage names belongs to the backend, if the backend is a project or has a lock. Any other one
+    belongs to the nearest project or lock.
     """
     folder = config_file(backend, config).parent
     return backend if is_named and is_project(backend) else folder
 
 
 def about_found(backend: Path, config: str) -> tuple[str, ...]:
-    """Return a warning if a configuration was found below the backend, which may be another than the one meant."""
+    """Return a warning if the configuration was found below the backend, because it may be the wrong one."""
     if (backend / config).parent == backend:
         return ()
     warning = (
@@ -235,7 +235,7 @@ def _layout(
 
 @dataclass(frozen=True)
 class _Paths:
-    """A backend, its folder to which the configuration's paths are relative, and that of the project it is part of."""
+    """The folders of a backend, of the configuration's relative paths, and of the project."""
 
     backend: Path
     folder: Path
@@ -261,7 +261,7 @@ def _tails(path: Path) -> Iterable[Path]:
 
 
 def _working_folder(backend: Path, project: Path, beside: Path, script_location: str) -> Path:
-    """Return where the alembic command is run: the folder of the configuration's project, or another with the tree."""
+    """Return the folder in which the alembic command runs: that of the project, or another one that has the tree."""
     first = script_location.partition(":")[0].replace(".", "/") if ":" in script_location else script_location
     folders = dict.fromkeys((project, beside, backend))
     return next((folder for folder in folders if (folder / first).is_dir()), project)  # an absolute one is in each
@@ -282,7 +282,7 @@ def _import_roots(
     paths: _Paths, prepend_sys_path: Iterable[str], local_packages: Iterable[Path]
 ) -> Iterable[ImportRoot]:
     backend = paths.backend
-    for source in dict.fromkeys((backend, paths.project)):  # an installer would put the project's packages on the path
+    for source in dict.fromkeys((backend, paths.project)):  # an installer adds the project's packages to the path
         yield ImportRoot(source, BACKEND / source.relative_to(backend).as_posix())
     for entry in prepend_sys_path:
         source = paths.find(entry.strip(), option="prepend_sys_path")
@@ -303,7 +303,7 @@ def _located(location: str, paths: _Paths, roots: Iterable[ImportRoot], *, optio
     in_package = Path(*package.split("."))
     for root in roots:
         located = root.source.joinpath(in_package, *path)
-        # A mere folder `alembic`, as most trees are called, does not hide the requirement `alembic` from Python.
+        # A folder `alembic` without __init__.py, as most trees are, does not hide the requirement `alembic`.
         if located.is_dir() or (root.source / in_package / "__init__.py").is_file():
             return located
     return in_package.joinpath(*path)

@@ -1,10 +1,10 @@
 """Writes the backend's libraries into a package, from wheels or built from source.
 
-One distribution without a wheel does not stop a migration. It is built if it is pure Python and may be needed. If it
-cannot be built, it is left out if neither the tree nor another distribution needs it, and refused otherwise.
+A distribution without a wheel does not stop a build. It is built from source if it is pure Python and may be needed. If
+that fails, it is left out, or the build is refused if the tree or another distribution needs it.
 
-Large distributions do not stop it either. If all together are over Lambda's limit, those that nothing imports are left
-out.
+Large distributions do not stop a build either. If the package is over Lambda's limit, those that nothing imports are
+left out.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 _OF_ENV_PY = frozenset({"alembic", "sqlalchemy"})
 _DRIVERS = frozenset({"asyncpg", "pg8000", "psycopg", "psycopg-binary", "psycopg-c", "psycopg2", "psycopg2-binary"})
 _PSYCOPG2 = ("psycopg2", "psycopg2-binary")
-# SQLAlchemy imports it for asyncio, by an extra that locks do not note.
+# SQLAlchemy imports it for asyncio, by an extra that locks do not list.
 _FOR_ASYNCIO = "greenlet"
 # Libraries that are imported without their name in the code: time zones, and SQLAlchemy's drivers.
 _BY_NAME = frozenset({*_DRIVERS, _FOR_ASYNCIO, "psycopg-pool", "tzdata"})
@@ -287,7 +287,7 @@ class _Writer:
         return replace(self._locked, pins=tuple(self._pins), aside=()).drivers
 
     def _loaded(self, imports: Iterable[Foreign], *, certain: bool) -> set[str]:
-        """Return the distributions of these imports, and their requirements as `Installed.closure` has them."""
+        """Return the distributions of these imports, and their requirements from `Installed.closure`."""
         imported = set[str]().union(*(self._installed.find(one.imported) or () for one in imports))
         return self._installed.closure(imported | _OF_ENV_PY, certain=certain)
 

@@ -1,4 +1,4 @@
-"""Finds the lock or the requirements file of a backend, and which Pythons it is for."""
+"""Finds the lock or the requirements file of a backend, and the Python versions that it supports."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
 LOCKS = (UV_LOCK, "requirements.txt", *lock_readers.READERS)
 
-# Requirements files of other names, such as requirements/prod.txt. The tools of development have theirs beside it.
+# Requirements files with other names, such as requirements/prod.txt. Development tools have their own file beside it.
 _OTHER_NAMES = ("requirements/*.txt", "reqs/*.txt", "requirements*.txt", "*requirements.txt")
 _DEVELOPMENT = re.compile(
     r"(?<![a-z])(dev|develop|development|tests?|testing|lint|docs?|ci|local|tools?|types|typing|build|bench|e2e"
     r"|notebooks?|constraints?)(?![a-z])",
     re.IGNORECASE,
 )
-# A file for the backend's process has one of them, or another file that has.
+# A file for the backend's process names one of them, or includes a file that does.
 _OF_A_BACKEND = re.compile(
     rb"^\s*(?:-r\b|--requirement\b|(?:sqlalchemy|alembic|sqlmodel|flask[-_](?:sqlalchemy|migrate))\b)",
     re.IGNORECASE | re.MULTILINE,
@@ -49,7 +49,7 @@ def find(backend: Path, beside: Path | None = None) -> Path:
     if lock := next(filter(None, map(_of_workspace, within)), None):
         return lock
     folders = (*within, *folders_above(backend))
-    # A requirements file of the repository may be that of another part of it. The project's own list is nearer.
+    # A requirements file of the repository may belong to another part of it. The project's own list takes precedence.
     own = next(filter(project_table.is_project, within), backend) / PYPROJECT
     lists = project_table.dependencies_of(own) if project_table.lists_dependencies(own) else []
     for folder in folders:
@@ -73,7 +73,7 @@ def find(backend: Path, beside: Path | None = None) -> Path:
 
 
 def _may_be_for(lock: Path, dependencies: Sequence[str]) -> bool:
-    """Return whether a lock above a project may be for it: a requirements file names each of its dependencies."""
+    """Return whether a lock above a project may be for it. A requirements file must name each of its dependencies."""
     if lock.name != "requirements.txt":
         return True
     content = lock.read_bytes()
@@ -82,7 +82,7 @@ def _may_be_for(lock: Path, dependencies: Sequence[str]) -> bool:
 
 
 def _other_names(folder: Path) -> list[Path]:
-    """Return the requirements files of a folder that have another name, without those for development."""
+    """Return the requirements files of a folder with other names, without those for development."""
     found = [file for pattern in _OTHER_NAMES for file in sorted(folder.glob(pattern)) if file.is_file()]
     kept = [
         file
@@ -108,7 +108,7 @@ def is_project(folder: Path) -> bool:
 
 
 def _is_lock(file: Path) -> bool:
-    """Return whether this is a lock. A uv.lock without a project is a leftover, which uv does not read."""
+    """Return whether this is a lock. uv does not read a uv.lock without a project."""
     return file.is_file() and (file.name != UV_LOCK or (file.parent / PYPROJECT).is_file())
 
 
@@ -164,7 +164,7 @@ def locking(backend: Path) -> str:
 
 
 def refuse_an_empty_lock(lock: Path, folder: Path) -> None:
-    """Refuse what uv writes for a project whose dependencies are in Poetry's own table, which uv does not read."""
+    """Refuse the empty lock that uv writes for a project with its dependencies in Poetry's table."""
     if locking(folder) == "poetry lock":
         raise PackageError(
             f"{lock.name} is empty: {PYPROJECT} has its dependencies in [tool.poetry], which uv does not read; remove"
@@ -173,8 +173,8 @@ def refuse_an_empty_lock(lock: Path, folder: Path) -> None:
 
 
 def python_of(lock: Path) -> str:
-    """Return which Pythons a lock is for, as a specifier, with ``||`` between alternatives; empty for any."""
-    # The version in a Pipfile.lock is the one that Pipenv ran with, and no bound.
+    """Return the Python versions of a lock as a specifier, with ``||`` between alternatives, or empty for any."""
+    # The version in a Pipfile.lock is the one with which Pipenv ran, and no limit.
     if lock.suffix not in {".lock", ".toml"} or lock.name == "Pipfile.lock":
         return ""
     if lock.name == PYPROJECT:

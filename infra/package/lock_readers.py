@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     Table = Mapping[str, Any]
 
-# How the locks of Poetry and of PEP 751 mark a distribution for an extra or a group.
+# The part of a marker with which the locks of Poetry and of PEP 751 restrict a distribution to an extra or a group.
 _ABOUT_EXTRAS = re.compile(
     r"""extra\s*==\s*["'](?P<extra>[^"']+)["']|["'](?P<of_extras>[^"']+)["']\s+in\s+extras"""
     r"""|["'](?P<group>[^"']+)["']\s+in\s+dependency_groups"""
@@ -71,7 +71,7 @@ def read_lock(lock: Path, extras: tuple[str, ...] = (), group: str | None = None
 
 
 def versions(lock: Path) -> dict[str, str]:
-    """Return the version of each distribution of an index in a whole lock, all groups and extras included.
+    """Return the version of each distribution of an index in a whole lock, with all groups and extras.
 
     A distribution with several versions is left out. Raises `PackageError` if the lock cannot be read.
     """
@@ -149,7 +149,7 @@ def _reached(
 ) -> dict[str, str | None]:
     """Return the distributions that the project's dependencies reach in a lock of Poetry 1, which has no groups.
 
-    Each has the markers of the dependencies that lead to it, None if one of these has no marker.
+    Each has the markers of the dependencies that lead to it, or None if one of these has no marker.
     """
     by_name: dict[str, Table] = {canonicalize_name(package["name"]): package for package in packages}
     project = read_toml(pyproject)

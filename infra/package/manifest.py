@@ -1,4 +1,4 @@
-"""Writes facts into the package that the function then does not compute (`lambda_migrate.revisions.manifest`)."""
+"""Writes facts into the package, so that the function need not compute them (`lambda_migrate.revisions.manifest`)."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 def write(package: Path, layout: Layout, graph: Graph, platform: Platform, drivers: Sequence[str] = ()) -> None:
     """Write the manifest and the graph of the tree that has been put into a package.
 
-    ``graph`` may have been read from the backend, or from the package itself. ``drivers`` are the PostgreSQL drivers
-    among the backend's libraries.
+    ``graph`` is that of the backend or of the package. ``drivers`` are the PostgreSQL drivers among the backend's
+    libraries.
     """
     revisions = [
         PackagedRevision(
@@ -86,7 +86,7 @@ def _in_package(path: Path, package: Path) -> Path:
 
 
 def _version_table(package: Path, layout: Layout, env: PurePosixPath) -> str | None:
-    """Return the table in which env.py keeps the version, if that is plain to see without running it."""
+    """Return env.py's version table, if static analysis can find it."""
     revisions = [package / layout.packaged(location) for location in layout.version_locations]
     modules = [
         path.read_text(encoding="utf-8", errors="replace")

@@ -29,7 +29,7 @@ _ROUNDS = 5
 
 @dataclass(frozen=True)
 class Own:
-    """The backend's own files with a layout that has all folders from which they import."""
+    """The backend's own files, and a layout with all folders from which they import."""
 
     layout: Layout
     files: Files

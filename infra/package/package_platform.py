@@ -12,7 +12,7 @@ from infra.package.errors import PackageError
 
 Architecture = Literal["arm64", "x86_64"]
 
-# As pip and uv call what Lambda calls arm64 and x86_64.
+# The names of pip and uv for Lambda's arm64 and x86_64.
 _MACHINES = {"arm64": "aarch64", "x86_64": "x86_64"}
 # Lambda's images up to Python 3.11 are Amazon Linux 2 (glibc 2.26), from 3.12 on Amazon Linux 2023 (glibc 2.34).
 _FIRST_ON_AMAZON_LINUX_2023 = 12
@@ -29,7 +29,7 @@ class Platform:
     architecture: Architecture | None = None
 
     def __post_init__(self) -> None:
-        """Refuse what Lambda does not have, with a `PackageError`."""
+        """Raise `PackageError` for a platform that Lambda does not have."""
         if (self.python is None) != (self.architecture is None):
             raise PackageError("a platform needs both a Python version and an architecture (or neither: this machine)")
         if self.python is not None and not re.fullmatch(r"3\.[1-9][0-9]", self.python):

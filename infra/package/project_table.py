@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 PYPROJECT = "pyproject.toml"
 UV_LOCK = "uv.lock"
-# With these settings of uv, its lock has other versions than the project's own table requires.
+# Settings with which uv locks other versions than the project's table requires.
 _CHANGES_VERSIONS = frozenset({"constraint-dependencies", "override-dependencies", "exclude-dependencies"})
 # The name and the extras of a requirement. By its own name, such as shop[db], an extra of shop includes another.
 _REQUIREMENT = re.compile(r"\s*([\w.-]+)\s*(?:\[([^]]*)\])?")
@@ -27,18 +27,18 @@ _OF_POETRY = frozenset({"version", "extras", "markers", "optional"})
 
 
 def is_project(folder: Path) -> bool:
-    """Return whether a folder is that of a project, whatever tool reads its dependencies."""
+    """Return whether a folder contains a project of any tool."""
     content = _read(folder / PYPROJECT)
     return "project" in content or "poetry" in _table(content, "tool") or (folder / "setup.py").is_file()
 
 
 def name_of(folder: Path) -> str:
-    """Return the name of a folder's project in its normal form, empty if its table has none."""
+    """Return the normalised name of a folder's project, or an empty text if its table has none."""
     return canonicalize_name(str(_table(_read(folder / PYPROJECT), "project").get("name", "")))
 
 
 def lists_dependencies(pyproject: Path) -> bool:
-    """Return whether a project's own table is enough to resolve its dependencies without a lock.
+    """Return whether a project's table has all facts to resolve its dependencies without a lock.
 
     Raises `PackageError` if the table cannot be read.
     """
@@ -53,7 +53,7 @@ def lists_dependencies(pyproject: Path) -> bool:
 
 
 def dependencies_of(pyproject: Path, extras: Sequence[str] = ()) -> list[str]:
-    """Return the dependencies of a project, as its own table has them. Its extras may name each other.
+    """Return the dependencies in a project's own table. Its extras may include each other.
 
     Raises `PackageError` for an unknown extra, or for one whose distributions only uv finds.
     """
@@ -100,12 +100,12 @@ def names_in(dependencies: Sequence[str]) -> list[str]:
 
 
 def python_of(pyproject: Path) -> str:
-    """Return which Pythons a project is for, as a specifier, with ``||`` between alternatives; empty for any."""
+    """Return the Python versions of a project as a specifier, with ``||`` between alternatives, or empty for any."""
     return str(_table(_read(pyproject), "project").get("requires-python", ""))
 
 
 def pythons_of_poetry(constraint: str) -> str:
-    """Return Poetry's constraint of Python as a specifier of the packaging standards, with ``||`` as Poetry has it."""
+    """Return Poetry's constraint of Python as a standard specifier, with Poetry's ``||`` between alternatives."""
     return "||".join(_of_poetry(part) for part in re.split(r"\s*\|\|?\s*", constraint))
 
 
@@ -117,7 +117,7 @@ def folders_above(folder: Path) -> Iterator[Path]:
         if (one / ".git").exists():
             yield from above
             return
-    if (folder / PYPROJECT).is_file():  # outside of a repository, a lock may be that of a workspace
+    if (folder / PYPROJECT).is_file():  # outside of a repository, the folder above may be a workspace with the lock
         yield from (one for one in above if (one / UV_LOCK).is_file())
 
 
@@ -135,9 +135,9 @@ def _read(pyproject: Path) -> Mapping[str, Any]:
 
 
 def _table_of_poetry(poetry: Mapping[str, Any]) -> dict[str, Any]:
-    """Return Poetry's dependencies as a [project] table has them.
+    """Return Poetry's dependencies in the form of a [project] table.
 
-    Raises `TypeError`, `AttributeError` or `InvalidRequirement` if no requirement has their meaning.
+    Raises `TypeError`, `AttributeError` or `InvalidRequirement` if a dependency cannot be written as a requirement.
     """
     always, optional = list[str](), dict[str, list[str]]()
     for name, how in poetry["dependencies"].items():
@@ -179,7 +179,7 @@ def _specifier(part: str) -> str:
 
 
 def _table(content: Mapping[str, Any], *keys: str) -> Mapping[str, Any]:
-    """Return a table of a TOML file; empty if it is missing or no table."""
+    """Return a table of a TOML file, or an empty one if it is missing or has another type."""
     found: Any = content
     for key in keys:
         found = found.get(key, {}) if isinstance(found, dict) else {}

@@ -41,9 +41,9 @@ _SDIST = re.compile(r"([\w.-]+?)-\d[^-]*\.(?:tar\.gz|zip|tar\.bz2)")
 class Requirements:
     """The requirements of a backend: lines of a requirements file, and folders of local distributions.
 
-    ``locked``: the lines are a whole lock, each with its marker, and need no resolution. ``index`` is the source of the
-    distributions, ``python`` the Python versions of the lock, and ``exclude`` the distributions to leave out.
-    ``elsewhere`` has the versions in the whole lock, its other groups and extras included. ``unread`` are the folders
+    ``locked`` is True if the lines are a whole lock, each with its marker, and need no resolution. ``index`` is the
+    source of the distributions, ``python`` the Python versions of the lock, and ``exclude`` the distributions to leave
+    out. ``elsewhere`` has the versions in the whole lock, with its other groups and extras. ``unread`` are the folders
     whose dependencies are known only after a build.
     """
 
@@ -60,12 +60,12 @@ class Requirements:
 
     @property
     def names(self) -> frozenset[str]:
-        """The distributions that the lines are about, in the normal form of their names."""
+        """Return the normalised names of the distributions in the lines."""
         return frozenset(canonicalize_name(found[0]) for found in map(NAME.match, self.lines) if found)
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """Return lines about requirements that make two builds differ, and about folders with unknown dependencies."""
+        """Return warnings about loose requirements, with which two builds may differ, and about unread folders."""
         if self.locked:
             return ()
         return (
@@ -247,7 +247,7 @@ def _lines_of(file: Path, including: tuple[Path, ...] = ()) -> Iterator[str]:
 
 
 def _logical_lines(text: str) -> Iterator[str]:
-    """Yield the lines of a requirements file without comments; one that a backslash continues is one line."""
+    """Yield the lines of a requirements file without comments, with continued lines joined."""
     for line in re.sub(r"\\\r?\n\s*", "", text).splitlines():
         if stripped := re.sub(r"(^|\s)#.*", "", line).strip():
             yield stripped

@@ -1,4 +1,4 @@
-"""The two sets of distributions of a package, each resolved alone: the function's own, and the backend's."""
+"""Resolves the two sets of distributions of a package separately: the function's own, and the backend's."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ _DRIVERS = {
 class Pin:
     """A resolved requirement: the normal form of its name, and its line with the hashes of its wheels.
 
-    ``built``: there is no wheel, so it is built from source, without a compiler.
+    ``built`` is True if there is no wheel, so that it is built from source, without a compiler.
     """
 
     name: str

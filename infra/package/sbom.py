@@ -20,7 +20,7 @@ def bill_of_materials(out: Path) -> Path:
 def write_bill(package: Path, digest: str) -> Path:
     """Write the bill of materials of a package beside it, and return its path.
 
-    It lists what is in the package's folders of libraries: the function's own, the backend's, and Lambda's.
+    It lists the distributions in the package's folders of libraries: the function's own, the backend's, and Lambda's.
     """
     path = bill_of_materials(package)
     folders = sorted({str(found.parent) for found in package.glob("*/*.dist-info")})

@@ -1,4 +1,4 @@
-"""Which files of a backend may go into a package, and which never do."""
+"""Selects the files of a backend that may go into a package."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ def is_left_out(path: Path) -> bool:
 def files_below(directory: Path, *, inside: Sequence[Path]) -> Iterator[tuple[PurePosixPath, Path]]:
     """Yield the files of a folder that may be packaged, with their paths relative to it.
 
-    Symbolic links are followed as long as they stay ``inside`` one of these folders; one that leads back to a folder
-    above itself is passed over. Raises `PackageError` for a link that leads out.
+    It follows symbolic links to targets ``inside`` one of these folders, and skips a link to a folder above itself.
+    Raises `PackageError` for a link to any other target.
     """
     yield from _walk(directory, PurePosixPath(), above=(), inside=[folder.resolve() for folder in inside])
 
 
 def folders_below(folder: Path, depth: int) -> Iterator[Path]:
-    """Yield a folder and those below it that may be packaged, the nearest first; links are not followed."""
+    """Yield a folder and those below it that may be packaged, the nearest first. It does not follow links."""
     level = [folder]
     for _ in range(depth + 1):
         yield from level
@@ -64,7 +64,7 @@ def _walk(
             continue
         if entry.is_dir():
             yield from _walk(entry, relative / entry.name, above=(*above, real_directory), inside=inside)
-        elif entry.is_file():  # no socket, no pipe, no broken link
+        elif entry.is_file():  # not a socket, a pipe or a broken link
             yield relative / entry.name, entry
 
 
@@ -74,7 +74,7 @@ def _may_follow(link: Path, inside: Sequence[Path]) -> bool:
     folder = next((folder for folder in inside if target.is_relative_to(folder)), None)
     if folder is None:
         raise PackageError(f"{link} is a link that leads out of the backend, to {target}; copy the files instead")
-    # A harmless name must not carry a file that would be left out under its own name.
+    # A link with a harmless name must not add a file whose own name is left out.
     below = target.relative_to(folder).parts
     return not any(is_left_out(folder.joinpath(*below[: depth + 1])) for depth in range(len(below)))
 

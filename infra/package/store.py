@@ -3,8 +3,8 @@
 uv's cache alone is not enough, because compiling and stripping take longer than installing. A build of the reference
 backend takes 1.5 s of processor time with this store, and 7 s without it and with uv's cache.
 
-An entry is made in a temporary folder and renamed, so it is complete even if two builds make it at once. A build waits
-while another one makes the same entries. Every file is compared with the entry's notes when it is packaged. A damaged
+A build writes an entry into a temporary folder and renames it, so an entry is always complete. A build waits while
+another one makes the same entries. When a file is packaged, its hash is compared with the entry's notes. A damaged
 entry is made again.
 """
 
@@ -46,14 +46,14 @@ if TYPE_CHECKING:
     from infra.package.uv_tool import Index
 
 CACHE = Path(__file__).resolve().parents[2] / ".local" / "cache" / "package"
-# A few stages' worth of distributions; those that were not used for longest go first.
+# Enough for the distributions of a few stages. Those whose last use is the oldest are removed first.
 LARGEST_CACHE_BYTES = 2 * 2**30
-# A build that was killed leaves the folder in which it made entries. No build takes this long.
+# After this time, a temporary folder belongs to a killed build.
 _ABANDONED_S = 86_400
-# Builds at the same time must not remove each other's entries, also if these are over the largest size together.
+# An entry that was used within this time is not removed, because a parallel build may use it.
 _IN_USE_S = 3600
 
-# Older distributions import its module pkg_resources without requiring setuptools.
+# Older distributions import setuptools' module pkg_resources without requiring setuptools.
 SETUPTOOLS = "setuptools"
 _PKG_RESOURCES = re.compile(rb"^(?:import|from) pkg_resources\b", re.MULTILINE)
 _FOR_EVERY_SERVICE = ("boto3/", "botocore/", "s3transfer/", "awscli/")
@@ -117,9 +117,9 @@ class DamagedEntryError(Exception):
 
 @dataclass(frozen=True)
 class Recipe:
-    """How distributions are installed and compiled, for the package's folder of this name.
+    """The settings for installing and compiling distributions, for the package's folder of this name.
 
-    Without an interpreter nothing is compiled.
+    Without an interpreter, nothing is compiled.
     """
 
     platform: Platform
@@ -152,7 +152,7 @@ def _exclusive(directories: Iterable[Path]) -> Iterator[None]:
     with lock.open("w") as file:
         if sys.platform != "win32":
             fcntl.flock(file, fcntl.LOCK_EX)
-        # The file stays: a build that waits for it must not be left with one that no later build finds.
+        # The lock file stays. Otherwise a waiting build would lock a deleted file, and the next build a new one.
         yield
 
 
@@ -173,7 +173,7 @@ def _read(directory: Path) -> Entry | None:
     except (OSError, ValueError, KeyError, TypeError):
         shutil.rmtree(directory, ignore_errors=True)
         return None
-    with suppress(OSError):  # another process's cache, or another build has just removed it
+    with suppress(OSError):  # another user's file, or another build has just removed it
         os.utime(directory)
     return entry
 
@@ -271,7 +271,7 @@ def _move(site: Path, to: Path, path: str, distribution: str) -> StoredFile:
 
 
 def _forget_what_was_not_used(keep: set[Path]) -> None:
-    """Keep the store below its largest size, and remove what killed builds have left."""
+    """Keep the store below its largest size, and remove the folders of killed builds."""
     for making in CACHE.glob(".making-*"):
         with suppress(OSError):  # another build has just finished with it
             if time.time() - making.stat().st_mtime > _ABANDONED_S:

@@ -14,7 +14,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-# No server listens at this address, for an env.py that connects at once.
+# An address without a server, for an env.py that connects before it configures Alembic.
 _VARIABLES = {
     "STAGE": "trace",
     "DB_SECRET_ID": "trace",

@@ -37,9 +37,9 @@ if TYPE_CHECKING:
 _SCRIPT = Path(__file__).with_name("trace_imports.py")
 _OPTIONS = ("-s", "-S", "-B", "-c", _SCRIPT.read_text(encoding="utf-8"))
 _LONGEST_S = 120
-# The variables that a program needs to run at all. None holds a token, a login or an address.
+# The variables that every program needs. None contains a token, a login or an address.
 _KEPT = frozenset({"PATH", "LANG", "LANGUAGE", "TZ", "TMPDIR", "TEMP", "TMP", "LD_LIBRARY_PATH", "SYSTEMROOT"})
-# These are imported only with a connection or a time zone, and are needed then.
+# The distributions that are imported only with a connection or a time zone, so the trace does not find them.
 _ALWAYS = frozenset(
     {
         *("asyncpg", "greenlet", "pg8000", "psycopg", "psycopg-binary", "psycopg-c", "psycopg-pool", "psycopg2"),
@@ -77,7 +77,7 @@ def traced(
         package = Path(scratch).resolve()
         locked = backend_pins(requirements, host)
         site = libraries.write(locked, own.reached, replace(destination, package=package, platform=host)).site
-        # For a backend without a driver, which the function lends one.
+        # For a backend without a driver, because the function provides one.
         distributions.write(function_pins(host), host, package, LIBRARIES, Needs(ours=True), Index())
         if with_lambdas:
             distributions.write(pins_of_lambda(host), host, package, LAMBDAS_LIBRARIES, needs, Index())
@@ -121,14 +121,14 @@ def _run(command: list[str], package: Path, environment: dict[str, str]) -> dict
 
 
 def _surroundings(home: Path, environment: Mapping[str, str]) -> dict[str, str]:
-    """Return the variables for the backend's untrusted code, without the credentials of a build's own variables."""
+    """Return the variables for the backend's untrusted code, without the credentials of the build."""
     kept = {name: value for name, value in os.environ.items() if name in _KEPT or name.startswith("LC_")}
     nowhere = dict.fromkeys(("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"), os.devnull)
     return {**kept, **nowhere, "AWS_EC2_METADATA_DISABLED": "true", "HOME": str(home), **environment}
 
 
 def _named_in_the_tree(copies: Files, layout: Layout, site: Site) -> set[str]:
-    """Return what env.py and the revisions import anywhere, as in an upgrade() that the trace does not run."""
+    """Return the modules that env.py and the revisions import anywhere, also in an upgrade(), which does not run."""
     folders = [layout.packaged(folder) for folder in (layout.tree, *layout.version_locations)]
     python = [(path, file) for path, file in copies.items() if path.suffix == ".py"]
     files = [file for path, file in python if any(path.is_relative_to(folder) for folder in folders)]

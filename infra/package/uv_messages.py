@@ -1,4 +1,4 @@
-"""Reads uv's errors: which distributions have no wheel, which place refused access, and the conflict in a line."""
+"""Reads uv's errors: the distributions without a wheel, the place that refused access, and the conflict in a line."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ _NO_ACCESS = frozenset({"401", "403"})
 
 
 def names_without_wheels(error: PackageError) -> list[str]:
-    """Return the distributions of which uv finds no wheel for the platform, as uv writes their names."""
+    """Return the distributions without a wheel for the platform, with uv's spelling of their names."""
     text = error.details or str(error)
     return list(dict.fromkeys(name for pattern in _WITHOUT_WHEELS for name in pattern.findall(text)))
 
 
 def place_that_failed(error: PackageError) -> str | None:
-    """Return the problem of an index or a repository in one line, or None if neither has one."""
+    """Return the error of an index or a repository in one line, or None for another error."""
     text = " ".join((error.details or str(error)).split())
     if _GIT.search(text):
         return _about_git(text)

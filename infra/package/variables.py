@@ -25,8 +25,8 @@ _UPPER = re.compile(r"""(?<=["'])[A-Z][A-Z0-9_]+(?=["'])""")
 class Variables:
     """The environment variables that a tree reads.
 
-    ``required`` have no default. ``templates`` are a DATABASE_ENV for them. ``whole`` are the addresses that take the
-    place of the parts in ``templates`` if they are set.
+    ``required`` have no default. ``templates`` are a DATABASE_ENV for them. ``whole`` are the addresses that replace
+    the parts in ``templates`` if they are set.
     """
 
     templates: Mapping[str, str]
@@ -69,14 +69,14 @@ def find(files: Files, reached: Reached) -> Variables:
 
 
 def _without_made_urls(templates: Mapping[str, str], needed: Mapping[str, bool]) -> dict[str, str]:
-    """Return the templates, without those of whole addresses that the backend makes of the parts by default."""
+    """Return the templates, without those of complete addresses that the backend makes from the parts by default."""
     if not {"{host}", "{database}"} <= set(templates.values()):
         return dict(templates)
     return {name: text for name, text in templates.items() if needed[name] or not ("://" in text or text == "{url}")}
 
 
 def names_in(text: str) -> set[str]:
-    """Return the variables that a file may read: also words that it has in upper case, if it reads the environment."""
+    """Return the variables that a file may read. If it reads the environment, its words in upper case count, too."""
     module = _parsed(text)
     found = {name for name, _ in _variables(module, _Classes.of([module]))} if module else set()
     return found | set(_UPPER.findall(text)) if _ENVIRONMENT.search(text) else found
@@ -118,7 +118,7 @@ class _Classes:
 
 
 def _variables(module: ast.Module, classes: _Classes) -> Iterator[tuple[str, bool]]:
-    """Yield the variables that a module reads, each with whether it fails without."""
+    """Yield the variables that a module reads, each with whether the module fails without it."""
     for node in ast.walk(module):
         if isinstance(node, ast.Subscript) and _name(node.value).endswith("environ"):
             if isinstance(node.ctx, ast.Load) and isinstance(node.slice, ast.Constant):
@@ -152,9 +152,9 @@ def _has_fallback(call: ast.Call) -> bool:
 
 
 def _fields(node: ast.ClassDef, prefix: str, delimiter: str, classes: _Classes) -> Iterator[tuple[str, bool]]:
-    """Yield the variables of a class of settings. With a ``delimiter``, a field of a class has one for each of its own.
+    """Yield the variables of a settings class. With a ``delimiter``, a field of a class has one for each subfield.
 
-    Without, the variable of such a field is a JSON object, which people do not set if the field has a default.
+    Without a delimiter, the variable of such a field is a JSON object, which is rarely set if the field has a default.
     """
     for field in node.body:
         if not isinstance(field, ast.AnnAssign) or not isinstance(field.target, ast.Name):
@@ -172,7 +172,7 @@ def _fields(node: ast.ClassDef, prefix: str, delimiter: str, classes: _Classes) 
         if model is None or (needed and not delimiter):
             yield variable, needed
         elif delimiter and annotation not in classes.settings and model is not node:
-            others = {name: each for name, each in classes.models.items() if each is not model}  # no endless loop
+            others = {name: each for name, each in classes.models.items() if each is not model}  # against recursion
             below = _fields(model, f"{variable}{delimiter}", delimiter, replace(classes, models=others))
             yield from ((inner, needed and inner_needed) for inner, inner_needed in below)
 
@@ -181,7 +181,7 @@ def _alias(keyword: ast.keyword) -> str | None:
     if keyword.arg not in {"alias", "validation_alias", "env"}:
         return None
     value = keyword.value
-    # Of several, pydantic takes the first that is set.
+    # Of several aliases, pydantic uses the first that is set.
     choices = value.args if isinstance(value, ast.Call) and _name(value.func).endswith("AliasChoices") else [value]
     return next((str(one.value) for one in choices if isinstance(one, ast.Constant)), None)
 
@@ -195,7 +195,7 @@ def _has_default(call: ast.Call) -> bool:
 
 
 def _option(node: ast.ClassDef, option: str) -> str:
-    """Return a text in the configuration of a class of settings, empty if it has none."""
+    """Return an option of a settings class, or an empty text if it is not set."""
     for part in ast.walk(node):
         if isinstance(part, ast.keyword) and part.arg == option and isinstance(part.value, ast.Constant):
             return str(part.value.value)

@@ -1,7 +1,7 @@
-"""Names in fixes: as PostgreSQL shows them, as an operation of Alembic takes them, and as SQL in a Python string.
+"""Writes names in fixes: as PostgreSQL shows them, as arguments of an Alembic operation, and as SQL in a Python string.
 
-A relation is shown quoted where need be and with every schema but ``public``, such as ``audit."user"``. An operation
-takes the bare name and the schema on their own. A column, a constraint or an index is known by its bare name.
+PostgreSQL quotes a relation's name if necessary and omits only the schema ``public``, as in ``audit."user"``. An
+operation has separate arguments for the bare name and the schema. A column, a constraint or an index has a bare name.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
 _PART = re.compile(r'"((?:[^"]|"")*)"|([^".]+)')
 _SIMPLE = re.compile(r"[a-z_][a-z0-9_$]*")
-# A Python string in a template. A line that is a comment has none.
+# A Python string in a template. A comment line contains no string.
 _STRING = re.compile(r'"(?P<double>[^"\n]*)"|\'(?P<single>[^\'\n]*)\'')
 _ONLY = re.compile(r"\{(\w+)\}")
 
-# PostgreSQL's reserved words (its manual, appendix C): a name that is one of them is quoted.
+# PostgreSQL's reserved words (its manual, appendix C). A name that is a reserved word is quoted.
 RESERVED = frozenset(
     """
     all analyse analyze and any array as asc asymmetric authorization between bigint binary bit boolean both case cast
@@ -67,7 +67,7 @@ class Identifier(str):
 
     @property
     def sql(self) -> str:
-        """The name for SQL, quoted where need be."""
+        """Return the name for SQL, quoted if necessary."""
         plain = _SIMPLE.fullmatch(self) and self not in RESERVED
         return str(self) if plain else '"' + self.replace('"', '""') + '"'
 
@@ -97,7 +97,7 @@ def literal(text: str) -> str:
 
 
 def escaped(statement: str) -> str:
-    """Return SQL for ``op.execute``, which takes a colon before a word for a parameter."""
+    """Return SQL for ``op.execute``, which reads a colon before a word as a parameter."""
     return re.sub(r"(?<![:\\]):(?=\w)", r"\\:", statement)
 
 
@@ -107,10 +107,10 @@ def listed(columns: tuple[str, ...]) -> str:
 
 
 def fix(template: str, names: Mapping[str, Any]) -> str:
-    """Return a fix with its names filled in, as Python code for exactly these names.
+    """Return a fix with the names filled in, as Python code.
 
-    A string that is one placeholder gets the bare name, as an operation takes it, and ``{table_schema}`` beside it the
-    argument for the schema. A string with more in it is SQL, and ``{table.bare}`` in it a part of another name.
+    A string that is only a placeholder is an operation's argument: it gets the bare name, and ``{table_schema}`` after
+    it gets the argument for the schema. Any other string is SQL. ``{table.bare}`` in it is a part of another name.
     """
     values = {key: _named(key, value) for key, value in names.items()}
     for key, value in [*values.items()]:

@@ -5,10 +5,9 @@
     {"version": 2, "revisions": {"70c5e2b8f19d": {"sha256": "...", "reviewed": true,
         "findings": [{"rule", "severity", "message", "reason"}], "measured": {...}}}}
 
-``sha256`` is of the revision's text as UTF-8, without lines that are blank or a comment and without spaces at the end
-of a line, lines joined by a newline. ``findings`` are those that stood, with ``reason`` null, and those that were
-acknowledged, each with its reason. A revision that has an error was measured, but does not count as ``reviewed``. What
-``measured`` holds is in `facts`. A file without ``version`` is of version 1: it has ``sha256`` and ``findings`` only.
+``sha256`` is the hash of `tree.substance`. ``findings`` are the findings of the review. ``reason`` is that of the
+acknowledgement, or null without one. A revision with an error is recorded, but does not count as ``reviewed``. `facts`
+makes ``measured``. A file without ``version`` has version 1: its entries have only ``sha256`` and ``findings``.
 """
 
 from __future__ import annotations
@@ -40,9 +39,10 @@ def file_of(tree: Tree) -> Path:
 
 
 def recorded(tree: Tree) -> Mapping[str, Mapping[str, Any]]:
-    """Return the entry of each recorded revision, none if there is no file, in the form of today's version.
+    """Return the entry of each recorded revision, in the form of today's version. Without a file, there is none.
 
-    Raises `ReviewError` if the file is not what `record` writes.
+    Raises:
+        ReviewError: the file does not have the form that `record` writes.
     """
     path = file_of(tree)
     try:
@@ -59,7 +59,7 @@ def recorded(tree: Tree) -> Mapping[str, Mapping[str, Any]]:
 
 
 def _entry(found: Mapping[str, Any]) -> dict[str, Any]:
-    """Return an entry as `record` writes it. One of version 1 was reviewed, and has nothing measured."""
+    """Return an entry in the form that `record` writes. An entry of version 1 is reviewed, without measurements."""
     return {
         "sha256": str(found["sha256"]),
         "reviewed": bool(found.get("reviewed", True)),
@@ -77,7 +77,7 @@ def record(
     """Record revisions that were measured, or that passed, and replace their earlier entries.
 
     Returns:
-        How many of them count as reviewed.
+        The number of those that count as reviewed.
     """
     entries = dict(recorded(tree))
     new: list[str] = []
@@ -99,14 +99,14 @@ def record(
         if measured is not None and observation is not None and not _follows(revision, measured, entries):
             measured["schema"]["base"] = dict(observation.schema_before or {})
     known = [revision.id for revision in tree.revisions]
-    # In the tree's order, so that two branches that each add a revision change the same place, as their files do.
+    # In the tree's order, so that the entries of two branches conflict in git if their revisions do.
     ordered = {id_: entries[id_] for id_ in (*known, *sorted(entries.keys() - set(known))) if id_ in entries}
     file_of(tree).write_text(_text(ordered), encoding="utf-8", newline="\n")
     return sum(entries[each]["reviewed"] for each in new)
 
 
 def _text(entries: Mapping[str, Mapping[str, Any]]) -> str:
-    """Return the file's text. A revision's measurements are one line, because nobody reads their differences."""
+    """Return the file's text. A revision's measurements are one line, so that a change of them is a short diff."""
     shown = {id_: {**entry, "measured": f"measured {id_}"} for id_, entry in entries.items()}
     text = json.dumps({"version": VERSION, "revisions": shown}, indent=2)
     for id_, entry in entries.items():

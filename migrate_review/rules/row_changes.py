@@ -1,6 +1,6 @@
-"""Finds changes of rows whose success depends on the database's own rows, and that no query can check before.
+"""Finds changes of rows whose success depends on the rows of the database, and which no query can check in advance.
 
-Such as an INSERT of a key that may exist, an UPDATE of a unique column, or the conversion of values.
+Examples are an INSERT of a key that may exist, an UPDATE of a unique column, and a conversion of values.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _LITERAL = re.compile(r"(?:'(?:[^']|'')*'|[-+]?\d+(?:\.\d+)?|true|false|NULL|DEF
 _NULL_COUNTS = re.compile(r"NULLS NOT DISTINCT|MATCH FULL")
 _REFUSES_DELETE = re.compile(r"^(?!.*\bON DELETE (?:CASCADE|SET ))", re.DOTALL)
 
-# Texts, names, and what computes a value from any value.
+# Texts, names, and operators and functions that accept any value.
 _HARMLESS = re.compile(
     r"\bSELECT \*|\.\*|\(\*\)|'(?:[^']|'')*'(?:::[\w.]+(?: \w+)*)?|\"(?:[^\"]|\"\")*\""
     r"|::(?:text|character varying)(?!\()|->>?|#>>?"
@@ -56,7 +56,7 @@ def may_fail(expression: str) -> bool:
 
 
 def dependent(observation: Observation) -> set[str]:
-    """Return the tables, as the statements name them, that the upgrade changes so that existing rows may refuse it."""
+    """Return the tables whose existing rows may make a change of the upgrade fail, by their names in the statements."""
     return {
         table
         for statement in observation.upgrade.statements
@@ -109,7 +109,7 @@ def _meets(columns: Collection[str], given: Collection[str] | None) -> bool:
 
 
 def _keys(table: Table, before: Catalog) -> Iterator[tuple[tuple[str, ...], bool]]:
-    """Yield the columns of each unique index, and of each foreign key to a table that was there, which is marked."""
+    """Yield the columns of each unique index, and of each foreign key to an existing table with True."""
     for index in table.indexes:
         if index.unique:
             yield index.columns, False
@@ -137,14 +137,14 @@ def _update(name: str, rest: str, catalogs: Collection[Catalog]) -> bool:
 
 
 def _refuses(table: Table, name: str, catalogs: Collection[Catalog], literal: str | None) -> bool:
-    """Return whether a new value of a column may be refused. ``literal`` is the value, None for an expression."""
+    """Return whether a new value of a column may be refused. ``literal`` is the value, or None for an expression."""
     is_literal, is_null = literal is not None, literal is not None and literal.upper().startswith("NULL")
     column: Column | None = next((each for each in table.columns if each.name == name), None)
     if column is not None and not is_literal and (column.not_null or "(" in column.type):
         return True
     mentioned = re.compile(rf"(?<!\w){re.escape(name)}(?!\w)")
     for constraint in table.constraints:
-        # The review itself ran a CHECK of this column alone with the literal.
+        # The review ran the statement, so a CHECK of only this column accepts the literal.
         is_known = is_literal and constraint.kind in "cn" and constraint.columns == (name,)
         is_free = is_null and constraint.kind in "fpu" and not _NULL_COUNTS.search(constraint.definition)
         if name in constraint.columns and not is_known and not is_free:
@@ -161,7 +161,7 @@ def _refuses(table: Table, name: str, catalogs: Collection[Catalog], literal: st
 
 
 def _takes_null(index: Index, column: str) -> bool:
-    """Return whether a unique index takes any number of rows with NULL in a column."""
+    """Return whether a unique index accepts any number of rows with NULL in a column."""
     return column in index.columns and not index.partial and not _NULL_COUNTS.search(index.definition)
 
 

@@ -27,13 +27,13 @@ class Theme(str, Enum):
 class Rule:
     """A rule, with the texts of its findings.
 
-    ``hazard`` is what happens in production, ``fix`` the safer way as Alembic code. ``{names}`` in braces are filled in
-    with what was found.
+    ``hazard`` is the effect in production, and ``fix`` the safer way as Alembic code. A finding fills in the
+    ``{names}`` in braces.
 
-    ``bad`` is an example that the rule finds, ``good`` one that does the same and is silent: the functions of a
-    revision, on the tables of the tests' corpus. ``measured`` says which measurements the rule uses.
+    ``bad`` is an example with a finding, and ``good`` one without: the functions of a revision, with the tables of the
+    tests' corpus. ``measured`` describes the measurements of the rule.
 
-    ``known_to_squawk`` says that squawk has a rule of this name; its remark is then compared with the measurements.
+    ``known_to_squawk`` is True if squawk has a rule of this name. Its remark is then compared with the measurements.
     """
 
     name: str
@@ -49,7 +49,7 @@ class Rule:
     def finding(self, revision: str, evidence: str, /, **names: str) -> Finding:
         """Return a finding on a revision. ``names`` fill the placeholders in the rule's texts.
 
-        ``fix`` among them is code that takes the place of the rule's own fix.
+        A name ``fix`` is code that replaces the rule's own fix.
         """
         code = names.pop("fix", None)
         return Finding(

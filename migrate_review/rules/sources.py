@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from migrate_review.rules.findings import Finding
 
 
-# Made for revisions, and does not change with the application.
+# A module for revisions, which does not change with the application.
 _FOR_REVISIONS = frozenset({"backfill"})
 
 
@@ -27,7 +27,7 @@ def imports(case: Case) -> Iterator[Finding]:
 
 
 def nothing_done(case: Case) -> Iterator[Finding]:
-    """Yield that an upgrade is empty, unless it merges branches or labels one."""
+    """Yield a finding if the upgrade is empty, unless the revision merges branches or labels one."""
     revision = case.revision
     if case.observation.upgrade.empty and len(revision.down_revisions) < 2 and not revision.labelled:  # noqa: PLR2004 - a merge has several
         yield case.found(RULES["upgrade-empty"], f"upgrade() of {revision.path.name} has no statement")

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from migrate_review.observation import Statement
 
-# Rules that squawk runs without, each with the reason.
+# Excluded rules, each with the reason.
 EXCLUDED: Mapping[str, str] = {
     "require-lock-timeout": "the function sets lock_timeout for every attempt, and retries",
     "require-statement-timeout": "the function sets statement_timeout, up to Lambda's deadline",
@@ -40,8 +40,8 @@ EXCLUDED: Mapping[str, str] = {
     " suffice",
 }
 
-# Believed if the statement was measured to read or rewrite rows while others wait, and dismissed otherwise. squawk
-# warns of a longer varchar, SET NOT NULL with a validated check, and a constant default, which block no session.
+# Reported only if the measured statement reads or rewrites rows while other sessions wait. squawk also warns of a
+# longer varchar, SET NOT NULL with a validated check, and a constant default, which block no session.
 IF_OTHERS_WAIT = frozenset({
     "require-concurrent-index-creation",
     "require-concurrent-reindex",
@@ -55,10 +55,10 @@ IF_OTHERS_WAIT = frozenset({
     "ban-alter-domain-with-add-constraint",
 })  # fmt: skip
 
-# The schemas before and after a revision show the facts of the other known rules exactly, for any SQL. Those rules have
-# checks of their own.
+# The other known rules have their own checks, which compare the schemas before and after a revision. This is exact for
+# any SQL.
 
-# Reported as squawk finds them: there is nothing to measure, or the measurement is the failure itself.
+# Reported without a measurement: there is nothing to measure, or the failure itself is the measurement.
 AS_REPORTED = frozenset({
     "renaming-object",
     "ban-truncate-cascade",
@@ -73,7 +73,7 @@ AS_REPORTED = frozenset({
 _CANNOT_READ = "syntax-error"
 _PG_VERSION = "18.0"
 
-# Which script it is: a revision's id, with its direction if there is one of each.
+# The key of a script: a revision's id, with the direction if there is a script for each.
 _Key = TypeVar("_Key")
 
 
@@ -108,7 +108,7 @@ def remarks(
     while True:
         prepared = {key: _script(scripts[key], skip) for key, skip in unread.items()}
         found = _run(prepared, excluded)
-        # A statement that squawk cannot read, though PostgreSQL could, would hide all others of its file.
+        # If squawk cannot parse a statement, it reports nothing else for the file. So leave that statement out.
         failed = {
             (key, remark.statement)
             for key, several in found.items()
@@ -146,7 +146,7 @@ def _script(statements: Sequence[Statement], skip: Iterable[int]) -> _Script:
             in_transaction = statement.in_transaction
         write(statement.sql, position)
     if in_transaction:
-        # After a COMMIT of the revision's own squawk finds ours to be the one too many.
+        # If the revision itself commits, squawk reports this COMMIT as superfluous.
         write("COMMIT", len(statements) - 1)
     return _Script("\n".join(text) + "\n", tuple(lines))
 
@@ -159,7 +159,7 @@ def _run(scripts: Mapping[_Key, _Script], excluded: Iterable[str]) -> dict[_Key,
         for file, key in files.items():
             Path(file).write_text(scripts[key].text, encoding="utf-8", newline="\n")
         config = Path(directory, "squawk.toml")
-        config.write_text("", encoding="utf-8")  # not the reader's own, which may leave out what we ask for
+        config.write_text("", encoding="utf-8")  # the user's own may exclude rules
         options = ["--config", str(config), "--pg-version", _PG_VERSION, "--reporter", "json"]
         reported = _reported([*options, "--exclude", ",".join(excluded), *files])
     found: dict[_Key, list[Remark]] = {key: [] for key in scripts}

@@ -25,7 +25,7 @@ _CASTS = re.compile(rf"(?P<column>{_NAME})(?: ?:: ?{_TYPE})*", re.IGNORECASE)
 _CAST = re.compile(rf"CAST ?\( ?(?P<column>{_NAME}) AS {_TYPE} ?\)", re.IGNORECASE)
 _AT_TIME_ZONE = re.compile(rf"(?P<column>{_NAME}) AT TIME ZONE '[^']+'", re.IGNORECASE)
 
-# A type that holds less than before: the text in it may be longer, or the number larger.
+# Types with a limit that the old values may exceed: a text's length, or a number's size.
 _LENGTH = re.compile(r"character(?: varying)?\((?P<length>\d+)\)")
 _NUMERIC = re.compile(r"numeric\((?P<precision>\d+),(?P<scale>\d+)\)")
 _RANGES = {"smallint": (-(2**15), 2**15 - 1), "integer": (-(2**31), 2**31 - 1), "bigint": (-(2**63), 2**63 - 1)}
@@ -34,17 +34,17 @@ _TEXTS = re.compile(r"text|character.*|citext")
 _LONG = frozenset({"text", "character varying"})
 _TIMES = re.compile(r"date|timestamp(?:\(\d\))? with(?:out)? time zone")
 _LAST_TIMESTAMP = "294276-12-31"
-# The end of an array's type, however many dimensions it has.
+# The end of an array's type, with any number of dimensions.
 ARRAY = "[]"
-# From the smallest on: each takes all values of those before it.
+# In ascending order: each type accepts all values of the earlier ones.
 _WIDER = ("smallint", "integer", "bigint", "numeric")
 
 
 def condition(column: str, old: str, new: str, using: str | None, labels: Sequence[str] | None) -> str | None:
-    """Return the condition of values that the new type refuses: "" if it takes all, None if that is not known.
+    """Return the condition of values that the new type refuses: "" if it accepts all, None if it is unknown.
 
-    ``using`` is the expression that the revision converts with, None for an assignment. ``labels`` are those of the new
-    type if it is an enum.
+    ``using`` is the expression of the conversion, or None for an assignment. ``labels`` are those of the new type if it
+    is an enum.
     """
     kind = _kind(using, column)
     if kind == "unknown":
@@ -62,7 +62,7 @@ def condition(column: str, old: str, new: str, using: str | None, labels: Sequen
 
 
 def values_of(type_: str, start: int, step: int, least: int, most: int) -> int | None:
-    """Return how many values a new sequence has for a column of this type, None for more than any table has rows."""
+    """Return the number of values of a new sequence for a column of this type, or None if no table has so many rows."""
     low, high = _RANGES.get(type_, (least, most))
     last = min(most, high) if step > 0 else max(least, low)
     values = abs(last - start) // abs(step) + 1
@@ -70,7 +70,7 @@ def values_of(type_: str, start: int, step: int, least: int, most: int) -> int |
 
 
 def refused_by(value: str, new: str) -> str:
-    """Return the condition of computed values of a type's kind that it refuses, "" if it takes all."""
+    """Return the condition of computed values that a type refuses, or "" if it accepts all."""
     if _LENGTH.fullmatch(new):
         return _too_large(value, "text", new, cast=False) or ""
     return (_too_large(value, "numeric", new, cast=False) or "") if _NUMERIC.fullmatch(new) or new in _RANGES else ""
@@ -82,14 +82,14 @@ def changes_type(sql: str) -> bool:
 
 
 def keeps_values(column: str, old: str, new: str, using: str | None) -> bool:
-    """Return whether all values that differ before a change of the type differ after it, and compare the same."""
+    """Return whether a change of the type keeps the equality and the order of all values."""
     if _kind(using, column) not in {"assignment", "cast"}:
         return False
     if old == new or (old in _RANGES and new in {*_RANGES, "numeric"}):
         return True
     lengths = [_LENGTH.fullmatch(each) for each in (old, new)]
     if new.startswith("character(") and not old.startswith("character("):
-        return False  # it ignores spaces at the end
+        return False  # the type ignores trailing spaces
     if lengths[0] and lengths[1]:
         return int(lengths[0]["length"]) <= int(lengths[1]["length"])
     return bool(lengths[0] or old in _LONG) and new in _LONG
@@ -123,11 +123,11 @@ def _takes_all(old: str, new: str) -> bool:
 
 def _too_large(column: str, old: str, new: str, *, cast: bool) -> str | None:
     if (length := _LENGTH.fullmatch(new)) and (_TEXTS.fullmatch(old) or cast):
-        # An explicit cast cuts the text off.
+        # An explicit cast truncates the text.
         return "" if cast else f"char_length(rtrim({column}::text)) > {length['length']}"
     if (number := _NUMERIC.fullmatch(new)) and _NUMBERS.fullmatch(old):
         digits, scale = int(number["precision"]) - int(number["scale"]), number["scale"]
-        # A numeric of any precision takes NaN.
+        # A numeric of any precision accepts NaN.
         return f"abs(round({column}::numeric, {scale})) >= 1e{digits} AND {column}::numeric <> 'NaN'"
     if new in _RANGES and _NUMBERS.fullmatch(old):
         lowest, highest = _RANGES[new]
@@ -135,7 +135,7 @@ def _too_large(column: str, old: str, new: str, *, cast: bool) -> str | None:
     if old == "date" and _TIMES.fullmatch(new):
         return f"isfinite({column}) AND {column} > '{_LAST_TIMESTAMP}'"
     if _TEXTS.fullmatch(old) or old == "json":
-        # For PostgreSQL 16 and later. An older server cannot answer.
+        # PostgreSQL 16 and later have this function. On an older server the query fails.
         return f"NOT pg_input_is_valid({column}::text, '{new.replace(chr(39), chr(39) * 2)}')"
     return None
 
@@ -143,7 +143,7 @@ def _too_large(column: str, old: str, new: str, *, cast: bool) -> str | None:
 def using_of(statements: Iterable[str], tables: Iterable[str], columns: Iterable[str]) -> str | None:
     """Return the USING expression with which a column's type is changed, if there is one.
 
-    ``tables`` and ``columns`` are the names that the table and the column have, before and after the revision.
+    ``tables`` and ``columns`` are the names of the table and of the column, before and after the revision.
     """
     own, names = {unqualified(each) for each in tables}, set(columns)
     for sql in statements:

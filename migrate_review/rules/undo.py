@@ -1,4 +1,4 @@
-"""Writes the operations that a downgrade lacks, from the schema that it left and the former one."""
+"""Writes the operations that a downgrade lacks, from the schema after it and the former schema."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ if TYPE_CHECKING:
     from migrate_review.observation import Catalog, Column, Constraint, Index, Table
 
 _OF_TABLES = ("trigger", "rule", "policy")
-# In an order in which they can be dropped.
+# In an order in which PostgreSQL can drop them.
 _DROPPED = ("view", "materialized view", "function", "procedure", "sequence", "type", "domain", "extension", "schema")
 
 
 def undo(before: Catalog, left: Catalog) -> str:
-    """Return the code of a downgrade from the schema ``left`` to ``before``, as far as the two show it."""
+    """Return the code of a downgrade from the schema ``left`` to ``before``, as far as it follows from the two."""
     code = list(dict.fromkeys([*_others_gone_first(before, left), *_tables(before, left), *_others(before, left)]))
     if all(line.startswith("#") for line in code):
         code = [*code, "pass  # the opposite of upgrade(), last step first"]
@@ -69,7 +69,7 @@ def _table(old: Table, now: Table) -> Iterator[str]:
 def _parts_gone(
     old: tuple[Constraint, ...] | tuple[Index, ...], now: tuple[Constraint, ...] | list[Index], statement: str
 ) -> Iterator[str]:
-    """Yield the statement for each part that was not there before, or was another one."""
+    """Yield the statement that drops each part that is new or different."""
     was = {each.name: each.definition for each in old}
     for part in now:
         if was.get(part.name) != part.definition:
@@ -118,7 +118,7 @@ def _column(column: Column) -> str:
 
 
 def _others_gone_first(before: Catalog, left: Catalog) -> Iterator[str]:
-    """Yield the statements that drop what uses tables: views, and triggers, rules and policies of tables that stay."""
+    """Yield the statements that drop objects on tables: views, and triggers, rules and policies of kept tables."""
     gone = sorted(left.others.keys() - before.others.keys())
     for kind in ("materialized view", "view"):
         if names := [own for each, _, own in map(_kind, gone) if each == kind]:
@@ -136,7 +136,7 @@ def _others(before: Catalog, left: Catalog) -> Iterator[str]:
     for name in gone:
         kind, _, own = _kind(name)
         if kind == "sequence" and (own in identities or "owned by" in left.others[name]):
-            continue  # it goes with its column
+            continue  # it is dropped with its column
         if kind in _DROPPED and kind not in ("view", "materialized view"):
             yield op_execute(f"DROP {kind.upper()} {own}")
     for name in sorted(before.others.keys() - left.others.keys()):

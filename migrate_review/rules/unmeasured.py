@@ -1,4 +1,4 @@
-"""Keeps squawk's remarks on a revision that could not run, so that no measurement confirms or refutes them."""
+"""Reports squawk's remarks on a revision that could not run. No measurement confirms or refutes them."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Writes the queries for rows that violate a revision's constraints, in the schema before the revision.
 
-Each query returns the violating rows or values. It is None if the schema before the revision cannot answer: the
-constraint is about a new object, or is too complex.
+Each query returns the violating rows or values. It is None if no query in the old schema can find them, because the
+constraint is about a new object or is too complex.
 """
 
 from __future__ import annotations
@@ -85,8 +85,8 @@ def checks(observation: Observation) -> Iterator[Check]:
 class _Names:
     """A table before and after the revision, and the schemas that it is in.
 
-    ``converted`` has for each table the new values of columns whose change of type, collation or expression can make
-    values equal, or break a CHECK.
+    ``converted`` maps each table to the SQL of new column values: those of a change of type, collation or expression
+    that can make values equal, or violate a CHECK.
     """
 
     was: Table
@@ -102,7 +102,7 @@ class _Names:
 
     @property
     def columns(self) -> Mapping[str, Column]:
-        """The columns that were there, by the name that they have afterwards."""
+        """Return the columns that existed before, by their names after the revision."""
         return {new.name: old for old, new in difference.kept_columns(self.was, self.now)}
 
     def before_of(self, columns: tuple[str, ...]) -> tuple[str, ...]:
@@ -111,7 +111,7 @@ class _Names:
         return tuple(known[each].name if each in known else each for each in columns)
 
     def owners(self) -> Iterator[Table]:
-        """Yield the tables that this one was a partition or an heir of before the revision, and still is."""
+        """Yield the parents that this table has before and after the revision, as a partition or by inheritance."""
         was, now = (
             {owner for owner, heir in difference.heirs(catalog) if heir == table.name}
             for catalog, table in ((self.before, self.was), (self.after, self.now))
@@ -141,14 +141,14 @@ class _Names:
         )
 
     def converts(self, *texts: str) -> bool:
-        """Return whether SQL is about a column with other values than before: PostgreSQL checks it again."""
+        """Return whether SQL is about a column whose values change, so that PostgreSQL checks it again."""
         return any(_mentions(text, each) for each in self.conversions for text in texts)
 
     def source(self, *texts: str, only: bool = False) -> str | None:
-        """Return the rows, under the names that the columns have afterwards, for SQL that is about ``texts``.
+        """Return a FROM item with the columns' new names, for SQL that contains ``texts``.
 
-        ``only`` leaves out the rows of tables that inherit from this one. None if a column gets values that cannot be
-        known before.
+        ``only`` leaves out the rows of tables that inherit from this one. Return None if a column gets values that
+        are unknown before the revision.
         """
         table = f"ONLY {self.was.name}" if only and _has_children(self.before, self.was.name) else self.was.name
         known = self.columns
@@ -168,7 +168,7 @@ class _Names:
         return f"(SELECT tableoid, ctid, {', '.join(listed)} FROM {table}) AS rows"  # noqa: S608
 
     def is_composite(self, column: str) -> bool:
-        """Return whether a column holds rows. IS NULL is then about their fields."""
+        """Return whether a column has a composite type, for which IS NULL tests the fields."""
         type_ = next((each.type for each in self.now.columns if each.name == column), "")
         others = self.before.others.get(f"type {type_}", "")
         return others.startswith("c ") or self.before.table_named(type_) is not None
@@ -183,7 +183,7 @@ class _Names:
 def conversions(was: Table, now: Table, observation: Observation) -> dict[str, str]:
     """Return the SQL of the values that columns get from a change of their type, collation or expression.
 
-    The keys are the names that the columns have afterwards.
+    The keys are the names of the columns after the revision.
     """
     statements = [each.sql for each in observation.upgrade.statements if type_changes.changes_type(each.sql)]
     found = {}
@@ -263,7 +263,7 @@ def _repeated(source: str, keys: list[str], conditions: list[str]) -> str:
 
 
 def _referenced(names: _Names, constraint: Constraint) -> _Names | None:
-    """Return the table that a foreign key refers to, None if it was not there before the revision."""
+    """Return the table to which a foreign key refers, or None if the revision creates that table."""
     now = names.after.table_named(constraint.references or "")
     was = names.before.table(now.oid) if now is not None else None
     return _Names(was, now, names.before, names.after, names.converted) if was is not None and now is not None else None
@@ -291,7 +291,7 @@ def _orphans(names: _Names, constraint: Constraint) -> str | None:
 
 
 def _keys_in(names: _Names, columns: tuple[str, ...]) -> tuple[tuple[str, ...], str | None]:
-    """Return a key's columns, and the rows that have them. A plain column has its name from before the revision."""
+    """Return a key's columns and the FROM item with them. An unchanged column has its name from before the revision."""
     if set(columns) <= names.columns.keys() and not names.conversions.keys() & set(columns):
         return names.before_of(columns), names.source(only=True)
     source = names.source(*columns, only=True)
@@ -314,7 +314,7 @@ def _overlaps(names: _Names, definition: str) -> str | None:
 
 
 def _periods(names: _Names, definition: str) -> str | None:
-    """Return the query for a key WITHOUT OVERLAPS: equal in its columns but the last, which overlaps."""
+    """Return the query for a key WITHOUT OVERLAPS: its last column overlaps, and the other columns are equal."""
     found = _KEY.match(definition)
     if found is None:
         return None
@@ -326,7 +326,7 @@ def _periods(names: _Names, definition: str) -> str | None:
 def _in_conflict(
     names: _Names, definition: str, elements: list[tuple[str, str]], where: str, *, refused: str = ""
 ) -> str | None:
-    """Return the query for rows in conflict with another row, and for those that are ``refused`` alone."""
+    """Return the query for rows in conflict with another row, and for those that are ``refused`` by themselves."""
     source = names.source(definition, only=True)
     if source is None:
         return None
@@ -377,7 +377,7 @@ def _duplicate_keys(names: _Names, index: Index) -> str | None:
 def _of_columns(names: _Names, observation: Observation) -> Iterator[Check]:
     table = names.was.name
     for old, new in difference.kept_columns(names.was, names.now):
-        # The rows of a partition are looked at with those of its table.
+        # The check of the partitioned table includes the rows of its partitions.
         apart = not names.inherits_column(new.name, not_null=True)
         if (
             apart
@@ -405,7 +405,7 @@ def _of_columns(names: _Names, observation: Observation) -> Iterator[Check]:
 def _of_computed(names: _Names) -> Iterator[Check]:
     """Yield the requirements of values that the revision computes: of generated columns, and of indexes.
 
-    A check may find nothing and yet fail for a value, as the revision then does.
+    A check without violating rows may still raise an error for a value. The revision then fails, too.
     """
     table = names.was.name
     known = {column.number: column for column in names.was.columns}
@@ -437,7 +437,7 @@ def _of_computed(names: _Names) -> Iterator[Check]:
 
 
 def _of_sequences(names: _Names) -> Iterator[Check]:
-    """Yield that a new column's sequence has a value for each row."""
+    """Yield the requirement that a new column's sequence has a value for each row."""
     known = {column.number for column in names.was.columns}
     for new in names.now.columns:
         counts_up = new.identity or (new.default is not None and _COUNTS_UP.search(new.default))
@@ -459,25 +459,25 @@ def _of_sequences(names: _Names) -> Iterator[Check]:
 
 
 def _fails(*expressions: str) -> str:
-    """Return a condition that no row satisfies, and that computes the expressions that may fail: "" if none may."""
+    """Return a condition that is never true but evaluates the expressions that may fail, or "" if none may fail."""
     computed = [each for each in expressions if may_fail(each)]
     return f"num_nonnulls({', '.join(computed)}) > {len(computed)}" if computed else ""
 
 
 def _refuses_null(table: Table, column: Column) -> bool:
-    """Return whether no row has NULL in a column. A constraint that is NOT VALID proves nothing about old rows."""
+    """Return whether no row has NULL in a column. A NOT VALID constraint says nothing about old rows."""
     pending = {each.columns for each in table.constraints if each.kind == "n" and not each.validated}
     return column.not_null and (column.name,) not in pending
 
 
 def _is_checked(table: Table, column: Column) -> bool:
-    """Return whether a valid CHECK already keeps NULL out of a column."""
+    """Return whether a valid CHECK already excludes NULL from a column."""
     shown = {f"CHECK (({name} IS NOT NULL))" for name in (column.name, identifier(column.name))}
     return any(each.validated and each.definition in shown for each in table.constraints)
 
 
 def _misfits(names: _Names, observation: Observation, old: Column, new: Column) -> str | None:
-    """Return the condition of values that a column's new type refuses, as `type_changes.condition`."""
+    """Return the condition of values that a column's new type refuses, as `type_changes.condition` does."""
     # The labels of an array are its elements'.
     was = names.before.enums.get(old.type.removesuffix(type_changes.ARRAY))
     labels = names.after.enums.get(new.type.removesuffix(type_changes.ARRAY))
@@ -494,7 +494,7 @@ def _misfits(names: _Names, observation: Observation, old: Column, new: Column) 
 
 
 def _of_domains(names: _Names) -> Iterator[Check]:
-    """Yield the requirements of a changed domain for the columns that have it, and of a domain for a new column."""
+    """Yield the requirements of a changed domain for its columns, and of a domain for a new column."""
     table = names.was.name
     for old, new in difference.kept_columns(names.was, names.now):
         if old.type != new.type or names.inherits_column(new.name):
@@ -527,30 +527,30 @@ def _of_domain(text: str) -> Iterator[tuple[str | None, str | None]]:
             yield bare(found["name"]), found.groupdict().get("condition")
     base = _DOMAIN_BASE.search(text)
     if base is not None and base[0].endswith(" t") and not names_not_null:
-        # Before PostgreSQL 17, it is no constraint with a name.
+        # Before PostgreSQL 17, NOT NULL of a domain is not a named constraint.
         yield None, None
 
 
 def _domains(catalog: Catalog, type_: str) -> Iterator[str]:
-    """Yield the catalog's names of a domain and of the domains that it is based on; none for another type."""
+    """Yield the catalog's names of a domain and of its base domains, or nothing for another type."""
     texts = {name: text for name, text in catalog.others.items() if name.startswith("type ") and text.startswith("d ")}
     domain: str | None = f"type {type_}"
     while domain in texts:
         yield domain
-        # The base type stands before the flag of NOT NULL.
+        # In the catalog's definition, the base type is before the flag of NOT NULL.
         found = _DOMAIN_BASE.search(texts.pop(domain))
         domain = next((each for each in texts if found and found["before"].endswith(each.removeprefix("type"))), None)
 
 
 def _refused_by_domain(condition: str | None, column: str) -> str:
-    """Return the condition of values that a domain's CHECK refuses, or without one its NOT NULL."""
+    """Return the condition of values that a domain's CHECK refuses. Without a CHECK, it is that of NOT NULL."""
     if condition is None:
         return f"{column} IS NULL"
     return f"NOT {_VALUE.sub(lambda found: column if found['value'] else found[0], condition)}"
 
 
 def _of_partitions(names: _Names) -> Iterator[Check]:
-    """Yield what becoming a partition requires of rows, and a new partition of those in the default one."""
+    """Yield the requirements for the rows of a new partition, and for those in the default partition beside it."""
     table, condition = names.was.name, names.now.partition_rows
     if condition is None or condition == names.was.partition_rows:
         return
@@ -559,14 +559,14 @@ def _of_partitions(names: _Names) -> Iterator[Check]:
     made = {name for name, parent in parents.items() if parent == parents.get(names.now.name) and name not in known}
     is_default = names.now.name in difference.default_partitions(names.after)
     if (is_default and not made) or any(owner.partition_rows is not None for owner in names.owners()):
-        return  # only a partition is gone, or the rows are looked at with those of its table
+        return  # a partition was only detached, or the check of the partitioned table includes the rows
     source = names.source(condition) if "satisfies_hash_partition" not in condition else None
     query = f"SELECT * FROM {source} WHERE NOT ({condition})" if source is not None else None  # noqa: S608
     yield Check("check", table, (), None, query, (table,))
 
 
 def _of_detached(names: _Names) -> Iterator[Check]:
-    """Yield that no row refers to the rows of a table that is no partition any more."""
+    """Yield the requirement that no row refers to the rows of a detached partition."""
     if names.was.partition_rows is None or names.now.partition_rows is not None:
         return
     above, parents = names.was.name, difference.parents(names.before)

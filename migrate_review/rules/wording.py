@@ -1,6 +1,6 @@
-"""The names, definitions and types that the fixes of lock rules need, from the schema before and after.
+"""Returns the names, definitions and types for the fixes of lock rules, from the schema before and after.
 
-If PostgreSQL allows only another way for a partitioned table, the fix uses that way.
+If a partitioned table needs other statements, the fix uses these.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _UNKNOWN = "# The object does not exist after the revision. The rule: migrate re
 
 
 def names(rule: str, table: str, sql: str, run: Run) -> dict[str, str]:
-    """Return the names for a rule's texts. ``fix`` among them is code that takes the place of the rule's own."""
+    """Return the names for a rule's texts. A name ``fix`` is code that replaces the rule's own fix."""
     found = {"table": table, "name": "a constraint", "column": "a column", "other": "another table", "columns": ""}
     found |= {"old": "the old type", "new": "the new type", "unique": "False", "fix": _UNKNOWN + rule}
     if rule == "require-concurrent-reindex":
@@ -54,7 +54,7 @@ def names(rule: str, table: str, sql: str, run: Run) -> dict[str, str]:
 
 
 def index_on(table: str, name: str, columns: tuple[str, ...], catalog: Catalog) -> dict[str, str]:
-    """Return the ``fix`` for an index that a partitioned table lacks; nothing for any other table."""
+    """Return the ``fix`` for an index that a partitioned table lacks, or nothing for any other table."""
     partitions = _partitions(table, catalog)
     if not partitions:
         return {}
@@ -65,7 +65,7 @@ def index_on(table: str, name: str, columns: tuple[str, ...], catalog: Catalog) 
 
 
 def root(table: str, catalog: Catalog | None) -> str:
-    """Return the partitioned table that a partition belongs to, or the table itself."""
+    """Return the partitioned table of a partition, or the table itself."""
     parents = difference.parents(catalog) if catalog is not None else {}
     while table in parents:
         table = parents[table]
@@ -73,7 +73,7 @@ def root(table: str, catalog: Catalog | None) -> str:
 
 
 def _without_empty(found: dict[str, str]) -> dict[str, str]:
-    """Leave out a ``fix`` of "", so that the rule's own is used."""
+    """Return the names without an empty ``fix``, so that the rule's own fix is used."""
     return found if found["fix"] else {key: value for key, value in found.items() if key != "fix"}
 
 
@@ -93,8 +93,8 @@ def _of_constraint(rule: str, table: str, sql: str, before: Catalog, after: Cata
         for owner, constraint in difference.new_constraints(before, after)
         if owner.name == table and constraint.kind in _KINDS[rule]
     ]
-    # The one that the statement names; the server may have chosen a name, which it then does not hold. One that takes
-    # the position of another has the name that was there before.
+    # The constraint that the statement names. If the server chose the name, the statement does not contain it. A
+    # constraint that replaces another one has the old name.
     named = [each for each in _constraints(table, after) if each.kind in _KINDS[rule] and _holds(sql, each.name)]
     if not named and not candidates:
         return {}
@@ -119,7 +119,7 @@ def _holds(sql: str, name: str) -> bool:
 
 
 def _fix_of_replaced(table: str, constraint: Constraint, before: Catalog, after: Catalog) -> str:
-    """Return the fix for a constraint on new columns, or in the place of another one; "" for any other."""
+    """Return the fix for a constraint on new columns, or one that replaces another, or "" for any other."""
     name = Identifier(constraint.name).sql
     new = [
         f"ALTER TABLE {table} ADD COLUMN {Identifier(column.name).sql} {column.type}"
@@ -158,7 +158,8 @@ def _fix_of_constraint(table: str, constraint: Constraint, before: Catalog, afte
         own = [each for each in owner.indexes if each.name == constraint.name] if owner else []
         return _build_on_partitions(table, own[0], partitions) if own else ""
     if constraint.kind == "f":
-        # Before version 18, a partitioned table's cannot be NOT VALID. It takes over those of its partitions.
+        # Before PostgreSQL 18, a foreign key of a partitioned table cannot be NOT VALID. It reuses valid ones of the
+        # partitions.
         add = [f"ALTER TABLE {each} ADD CONSTRAINT {name} {constraint.definition} NOT VALID" for each in partitions]
         validate = [f"ALTER TABLE {each} VALIDATE CONSTRAINT {name}" for each in partitions]
         return _steps(add, validate, [f"ALTER TABLE {table} ADD CONSTRAINT {name} {constraint.definition}"])
@@ -182,13 +183,13 @@ def _of_index(table: str, sql: str, before: Catalog, after: Catalog) -> dict[str
 
 
 def _is_plain(index: Index) -> bool:
-    """Return whether ``op.create_index`` with columns makes this index."""
+    """Return whether ``op.create_index`` with only columns creates this index."""
     columns = ", ".join(Identifier(column).sql for column in index.columns)
     return _method(index) == f"USING btree ({columns})"
 
 
 def _method(index: Index) -> str:
-    """Return an index's definition from its method on."""
+    """Return the part of an index's definition that begins with its method."""
     return f"USING {index.definition.partition(' USING ')[2]}"
 
 
@@ -225,7 +226,7 @@ def _schema_of(table: str) -> str:
 
 
 def _partitions(table: str, after: Catalog) -> list[str]:
-    """Return the partitions of a partitioned table that hold rows, and those of its partitions."""
+    """Return the partitions of a partitioned table that store rows, at any depth."""
     parents = difference.parents(after)
     partitioned = set(parents.values())
     return sorted(each for each in parents if root(each, after) == table and each not in partitioned)
@@ -242,7 +243,7 @@ def _of_column(rule: str, table: str, sql: str, before: Catalog, after: Catalog)
             if old == new:
                 was_sorted, is_sorted = (_collation(table, column.name, each) for each in (before, after))
                 if was_sorted == is_sorted:
-                    old = f"{old} with other values"  # as USING computes them
+                    old = f"{old} with other values"  # because USING computes them
                 else:
                     old, new = f"{old} COLLATE {was_sorted}", f"{new} COLLATE {is_sorted}"
             found = {"column": column.name, "old": old, "new": new, "second": second, "fix": ""}
@@ -278,7 +279,7 @@ def _collation(table: str, column: str, catalog: Catalog) -> str:
 
 
 def _is_set(name: str, was: Column | None, sql: str) -> bool:
-    """Return whether a statement makes a column NOT NULL, one that the revision itself adds perhaps."""
+    """Return whether a statement makes a column NOT NULL. The revision itself may add the column."""
     set_in = re.findall(r"""alter\s+(?:column\s+)?("(?:[^"]|"")+"|\S+)\s+set\s+not\s+null""", sql, re.IGNORECASE)
     if set_in:
         return name in {each.strip('"').replace('""', '"') for each in set_in}
