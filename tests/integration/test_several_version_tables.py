@@ -271,6 +271,7 @@ class TestOtherActions:
         assert (stamp["previous_revision"], stamp["revision"], stamp["up_to_date"]) == ("r1", "r3", True)
         assert {each["previous_revision"] for each in stamp["version_tables"]} == {"r1"}
 
+    @pytest.mark.stress
     def test_a_revision_that_one_cannot_reach_is_refused_before_anything_is_changed(self, backend: Backend) -> None:
         backend.put(env_py(SCHEMAS), REVISIONS)
         backend.invoke()
@@ -331,6 +332,7 @@ def test_one_version_table_that_is_migrated_twice_is_one(backend: Backend) -> No
     assert "version_tables" not in {**plan, **result}
 
 
+@pytest.mark.stress
 def test_an_env_py_with_one_offline_pass_has_the_sql_of_each_table(backend: Backend) -> None:
     offline = """
 if context.is_offline_mode():
