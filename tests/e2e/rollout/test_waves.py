@@ -23,37 +23,43 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.xdist_group("rollout")
 
 
-@pytest.mark.parametrize("tenants", [60], indirect=True)
+@pytest.mark.parametrize(
+    "tenants,tolerated", [(12, "10%"), pytest.param(60, "2%", marks=pytest.mark.stress)], indirect=["tenants"]
+)
 def test_a_failed_canary_stops_the_rollout_and_one_bad_tenant_does_not_affect_others(
-    fleet: Fleet, tenants: Schemas
+    fleet: Fleet, tenants: Schemas, tolerated: str
 ) -> None:
+    total, bad = len(tenants.names), tenants.names[len(tenants.names) // 2]
     tenants.poison("t00")
     failed = fleet.run()
 
     assert (failed.status, failed.error) == ("FAILED", "RolloutFailed")
-    assert "1 of 1 target in the canaries failed, 0 are tolerated; 59 of 60 were not started" in failed.cause
+    assert (
+        f"1 of 1 target in the canaries failed, 0 are tolerated; {total - 1} of {total} were not started"
+        in failed.cause
+    )
     assert "t00: MigrationFailed: revision f1ee70000001" in failed.cause
     assert tenants.touched() == set()  # the canary's own revision was rolled back
-    assert counts(fleet.report(failed)) == {"targets": 60, "failed": 1, "left": 59}
+    assert counts(fleet.report(failed)) == {"targets": total, "failed": 1, "left": total - 1}
 
     tenants.cure("t00")
-    tenants.poison("t30")
-    fleet.configure({"query": QUERY, "tolerated_failures": "2%"}, DB_SECRET_ID=tenants.secret)
+    tenants.poison(bad)
+    fleet.configure({"query": QUERY, "tolerated_failures": tolerated}, DB_SECRET_ID=tenants.secret)
     ended = fleet.run()
 
     assert ended.status == "SUCCEEDED", ended.cause
-    assert tenants.migrated() == set(tenants.names) - {"t30"}
+    assert tenants.migrated() == set(tenants.names) - {bad}
     report = fleet.report(ended)
-    assert counts(report) == {"targets": 60, "migrated": 59, "failed": 1}
-    assert report["revisions"] == {HEAD: 59}
+    assert counts(report) == {"targets": total, "migrated": total - 1, "failed": 1}
+    assert report["revisions"] == {HEAD: total - 1}
     (failure,) = report["failures"]
-    assert (failure["name"], failure["target"], failure["wave"]) == ("t30", {"schema": "t30"}, 2)
+    assert (failure["name"], failure["target"], failure["wave"]) == (bad, {"schema": bad}, 2)
     assert failure["error_type"] == "MigrationFailed"
     assert "poisoned" in failure["message"]
     assert ended.output["rollout"]["counts"] == report["counts"]
     assert fleet.keys(ended.name, "report.") == ["report.html", "report.json"]
 
-    tenants.cure("t30")
+    tenants.cure(bad)
     retried = fleet.run(retry_of=ended.name)
 
     assert counts(fleet.report(retried)) == {"targets": 1, "migrated": 1}
