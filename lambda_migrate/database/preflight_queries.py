@@ -221,8 +221,8 @@ class PreflightQueries:
         # psycopg2 takes a percent sign for a parameter where there are some.
         path = self._path.replace("%", "%%") if parameters else self._path
         return self._query(
-            f"SET LOCAL search_path = {SEARCH_PATH}; DECLARE asked NO SCROLL CURSOR FOR {sql};"
-            f" SET LOCAL search_path = {path}; FETCH ALL FROM asked",
+            f"SET LOCAL search_path = {SEARCH_PATH}; DECLARE preflight_query NO SCROLL CURSOR FOR {sql};"
+            f" SET LOCAL search_path = {path}; FETCH ALL FROM preflight_query",
             parameters,
         )
 

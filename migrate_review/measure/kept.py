@@ -67,7 +67,7 @@ class Kept:
         *_, name = self._states(files)
         with locks.exclusive(self._lock(name)):
             if name not in self._names():
-                servers.make_anew(self.admin, name, database)
+                servers.recreate(self.admin, name, database)
         self._forget_old(name)
 
     def with_rows(self, revision: str, files: Sequence[Path]) -> str:
@@ -85,7 +85,7 @@ class Kept:
     def keep_as(self, name: str, database: str) -> None:
         """Keep a copy of the database under this name, in place of an earlier one."""
         with locks.exclusive(self._lock(name)):
-            servers.make_anew(self.admin, name, database)
+            servers.recreate(self.admin, name, database)
         self._forget_old(name)
 
     def _states(self, files: Sequence[Path]) -> Iterator[str]:

@@ -114,7 +114,7 @@ class Position:
         """Restore the state with rows that an earlier review kept. Return whether there is one."""
         if self.kept is None or self._filled is None or not self.kept.has(self._filled):
             return False
-        self._make_anew(self._filled)
+        self._recreate(self._filled)
         self.applied = list(ancestors)
         self._filled = None  # it need not be kept again
         return True
@@ -152,11 +152,11 @@ class Position:
         The copy of this review also has rows. The copy of an earlier review has none.
         """
         if with_rows and self._saved == list(wanted):
-            self._make_anew(server.saved(self.database.name))
+            self._recreate(server.saved(self.database.name))
             self.applied = list(wanted)
         elif (kept := self._kept_state(wanted)) is not None:
             count, name = kept
-            self._make_anew(name)
+            self._recreate(name)
             self.applied = list(wanted[:count])
         else:
             self._begin()
@@ -164,20 +164,20 @@ class Position:
     def _begin(self) -> None:
         """Create the database in the state before the first revision."""
         if self.begins_with is not None:
-            self._make_anew(server.baseline(self.database.name))
+            self._recreate(server.baseline(self.database.name))
             self.applied = list(self.begins_with)
             return
-        self._make_anew()
+        self._recreate()
         self.applied.clear()
         if self.roles is not None:
             # The copy may need the roles, so it is emptied before they are dropped.
-            server.make_anew(self.admin, server.saved(self.database.name))
+            server.recreate(self.admin, server.saved(self.database.name))
             self._saved = None
             self.roles.drop()
 
-    def _make_anew(self, template: str = "template0") -> None:
+    def _recreate(self, template: str = "template0") -> None:
         self.connections.disconnect()
-        server.make_anew(self.admin, self.database.name, template)
+        server.recreate(self.admin, self.database.name, template)
         self.connections.forget()
         self._given_up = False
 
@@ -188,7 +188,7 @@ class Position:
         if self._saved == self.applied:
             return
         self.connections.disconnect()
-        server.make_anew(self.admin, server.saved(self.database.name), self.database.name)
+        server.recreate(self.admin, server.saved(self.database.name), self.database.name)
         self._saved = list(self.applied)
         self.connections.forget()
 

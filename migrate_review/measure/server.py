@@ -149,7 +149,7 @@ def database(server: postgres.Server) -> Iterator[postgres.Database]:
     try:
         _drop_abandoned(server, folder)
         with closing(server.connect()) as opened:
-            make_anew(opened, name)
+            recreate(opened, name)
         yield server.database(name)
     finally:
         drop(server, name)
@@ -173,7 +173,7 @@ def baseline(name: str) -> str:
     return f"{name}_baseline"
 
 
-def make_anew(admin: connection, name: str, template: str = "template0") -> None:
+def recreate(admin: connection, name: str, template: str = "template0") -> None:
     """Drop the database, and create it again as a copy of the template. This ends all connections to both.
 
     ``admin`` is connected to another database of the server.

@@ -201,7 +201,7 @@ class Session:
         self._roles = self._created_roles([dump], others)
         if begins:
             baseline.load(self.database, file)
-            server.make_anew(self._admin, server.baseline(self.database.name), self.database.name)
+            server.recreate(self._admin, server.baseline(self.database.name), self.database.name)
         self.progress("loading the revisions")
         try:
             found = self._connections.execute({"do": "tree"})

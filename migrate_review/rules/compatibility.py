@@ -166,7 +166,7 @@ def enum_values(case: Case) -> Iterator[Finding]:
                 yield case.found(RULES["enum-value-removed"], evidence, type=type_, old=label)
 
 
-def as_squawk_says(case: Case) -> Iterator[Finding]:
+def squawk_remarks(case: Case) -> Iterator[Finding]:
     """Yield squawk's remarks that need no measurement, unless the schema shows that they do not matter."""
     for remark in case.remarks:
         sql = short(attempted(case.observation)[remark.statement].sql)

@@ -27,7 +27,7 @@ _CHECKS: tuple[Check, ...] = (
     compatibility.renames,
     compatibility.required_columns,
     compatibility.enum_values,
-    compatibility.as_squawk_says,
+    compatibility.squawk_remarks,
     compatibility.objects_gone,
     application.writes,
     downgrade.downgrades,
@@ -47,7 +47,7 @@ _CHECKS: tuple[Check, ...] = (
 # Checks for a revision that could not run. They need only its source and its rendered SQL.
 _STATIC: tuple[Check, ...] = (
     not_measured.check,
-    unmeasured.as_squawk_says,
+    unmeasured.squawk_remarks,
     downgrade.missing,
     sources.imports,
     sources.nothing_done,

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from migrate_review.rules.findings import Finding
 
 
-def as_squawk_says(case: Case) -> Iterator[Finding]:
+def squawk_remarks(case: Case) -> Iterator[Finding]:
     """Yield each remark of squawk's in its own words, with the severity of our rule of the same name."""
     statements = attempted(case.observation)
     for remark in case.remarks:

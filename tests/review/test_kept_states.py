@@ -84,7 +84,7 @@ def test_the_rows_are_not_made_again_unless_a_revision_changed(
 ) -> None:
     folder, seen, _ = first
     made: list[str] = []
-    monkeypatch.setattr(servers, "make_anew", _noting(servers.make_anew, made))
+    monkeypatch.setattr(servers, "recreate", _noting(servers.recreate, made))
     again, _ = observed(folder, server)
     assert [name.count("_") for name in made if name.startswith("kept_")] == [2], "one copy, with rows"
     assert again.rows == seen.rows
@@ -92,12 +92,12 @@ def test_the_rows_are_not_made_again_unless_a_revision_changed(
     assert other.rows["t9"] == 11
 
 
-def _noting(make_anew: Callable[..., None], made: list[str]) -> Callable[..., None]:
+def _noting(recreate: Callable[..., None], made: list[str]) -> Callable[..., None]:
     """Note from which database each one is made."""
 
     def noting(on: Server, name: str, template: str = "template0") -> None:
         made.append(template)
-        make_anew(on, name, template)
+        recreate(on, name, template)
 
     return noting
 

@@ -1,4 +1,4 @@
-"""The rule ``ban-truncate-cascade``. `compatibility.as_squawk_says` checks it."""
+"""The rule ``ban-truncate-cascade``. `compatibility.squawk_remarks` checks it."""
 
 from migrate_review.rules.findings import Severity
 from migrate_review.rules.rule import Rule, Theme

@@ -1,4 +1,4 @@
-"""The rule ``identifier-too-long``. `compatibility.as_squawk_says` checks it."""
+"""The rule ``identifier-too-long``. `compatibility.squawk_remarks` checks it."""
 
 from migrate_review.rules.findings import Severity
 from migrate_review.rules.rule import Rule, Theme

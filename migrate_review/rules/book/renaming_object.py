@@ -1,4 +1,4 @@
-"""The rule ``renaming-object``. `compatibility.as_squawk_says` checks it."""
+"""The rule ``renaming-object``. `compatibility.squawk_remarks` checks it."""
 
 from migrate_review.rules.findings import Severity
 from migrate_review.rules.rule import Rule, Theme

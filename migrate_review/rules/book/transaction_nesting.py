@@ -1,4 +1,4 @@
-"""The rule ``transaction-nesting``. `compatibility.as_squawk_says` checks it."""
+"""The rule ``transaction-nesting``. `compatibility.squawk_remarks` checks it."""
 
 from migrate_review.rules.findings import Severity
 from migrate_review.rules.rule import Rule, Theme
