@@ -46,7 +46,7 @@ _ACTION = re.compile(r"\bON DELETE (?:CASCADE|SET (?:NULL|DEFAULT)(?: \((?P<some
 
 
 def check(case: Case) -> Iterator[Finding]:
-    """Yield the foreign keys that let a row be deleted before the upgrade, and refuse it afterwards."""
+    """Yield the foreign keys that allow the deletion of a referenced row before the upgrade, and not after it."""
     before, after = case.observation.before, case.observation.after
     if after is None:
         return

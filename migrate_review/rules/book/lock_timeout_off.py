@@ -58,7 +58,7 @@ def check(case: Case) -> Iterator[Finding]:
             number = _VALUE.fullmatch(value.strip())
             seconds = float(number["number"]) * _SECONDS[number["unit"].lower()] if number else 0.0
             if (seconds == 0 or seconds > _LONGEST_S) and not (last and _LOCAL.match(found[0])):
-                # The session of a run, and its settings, are those of all its revisions.
+                # All revisions of a run share one session and its settings.
                 who = "A later revision of the same run" if last else "The revision"
                 yield case.found(RULE, " ".join(found[0].split()), who=who)
                 return

@@ -51,7 +51,7 @@ def check(case: Case) -> Iterator[Finding]:
     gone = {table.name for table in before.tables if after.table(table.oid) is None}
     parents = {child: among - gone for child, among in _ancestors(before).items() if child not in gone}
     [run, *_] = case.runs
-    # A lock that blocks others for long has its own finding, whose fix takes it out of the transaction.
+    # A lock that blocks others for long has its own finding, whose fix moves it to another transaction.
     long = {id(work.statement) for work in long_works(run, case.observation.rows)}
     held: dict[str, int] = {}
     found = False
@@ -61,7 +61,7 @@ def check(case: Case) -> Iterator[Finding]:
             continue
         if id(statement) in long:
             continue
-        # A new foreign key locks the child and then the parent, in whatever order the revision works.
+        # A new foreign key always locks the child and then the parent.
         adds_key = _ADDS_KEY.search(statement.sql) is not None
         for lock in statement.locks:
             if lock.mode not in CONFLICTS[WRITE] or lock.table in held:

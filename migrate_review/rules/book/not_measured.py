@@ -42,7 +42,7 @@ _NOT_NULL_VIOLATION = "23502"
 def check(case: Case) -> Iterator[Finding]:
     """Yield each reason why part of the revision was not measured.
 
-    A required column that no row can take is reported as `adding-required-field`.
+    A required column for which the rows have no value is reported as `adding-required-field`.
     """
     refused = case.observation.refused
     last = len(attempted(case.observation)) - 1
@@ -52,5 +52,5 @@ def check(case: Case) -> Iterator[Finding]:
     for reason in case.observation.unmeasured:
         how = "its SQL was rendered, not run" if upgrade.rendered else "it ran, but without these rows"
         if reason in upgrade.left_out:
-            how = "it ran, but not all of it, or not before the eyes of the review"
+            how = "it ran, but a part did not run or was not visible to the review"
         yield case.found(RULE, how, reason=reason)

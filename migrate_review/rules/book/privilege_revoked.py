@@ -44,7 +44,7 @@ def check(case: Case) -> Iterator[Finding]:
         return
     there = {name for name, _ in after.privileges} | after.owners.keys()
     for (was, grantee), had in before.privileges.items():
-        # A view may take a renamed table's place.
+        # A view may replace a renamed table.
         name = was if was in there else _TABLE.sub("view ", was)
         owner, now = before.owners.get(was), after.owners.get(name)
         if owner != now and grantee == owner:

@@ -58,7 +58,7 @@ def check(case: Case) -> Iterator[Finding]:
         now = after.views.get(name, was).columns
         for column, old in was.columns.items():
             new = now.get(column, old)
-            # A column of a table that changes its type has a finding of its own.
+            # A new type of a table's column has its own finding.
             if not _is_alike(old, new) and (column, new) not in altered:
                 evidence = f"the column {column} of the view {name} was {old} and is {new}"
                 yield case.found(RULE, evidence, thing=f"{name}.{column}", old=old, new=new)

@@ -38,7 +38,7 @@ def check(case: Case) -> Iterator[Finding]:
     before, after = case.observation.access_before, case.observation.access_after
     if before is None or after is None:
         return
-    # Roles belong to the server, where another session may change them meanwhile.
+    # Only roles that the statements name, because another session may change the server's roles meanwhile.
     texts = " ".join(statement.sql for statement in case.observation.upgrade.statements)
     for role, had in before.roles.items():
         if role not in texts:

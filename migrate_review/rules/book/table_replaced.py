@@ -41,7 +41,7 @@ _TRIGGER = re.compile(r"(?P<kind>trigger|rule|policy) (?P<name>.+) on (?P<table>
 
 
 def check(case: Case) -> Iterator[Finding]:
-    """Yield the tables whose name another table has, if that lacks something."""
+    """Yield the tables that another table of the same name replaces, if it lacks a part of the old one."""
     before, after = case.observation.before, case.observation.after
     if after is None:
         return

@@ -46,7 +46,7 @@ _KINDS = {"timestamp with time zone": True, "timestamp without time zone": False
 
 
 def check(case: Case) -> Iterator[Finding]:
-    """Yield the columns that got or lost a time zone, by the session's own, and those that were filled by it."""
+    """Yield the columns that the session's time zone converted, and the new columns with values converted by it."""
     for each in case.observation.zoned:
         name, source = Identifier(each.column).sql, Identifier(each.source).sql
         code = f"UPDATE {each.table} SET {name} = {source} AT TIME ZONE 'UTC'"  # noqa: S608 - it is shown

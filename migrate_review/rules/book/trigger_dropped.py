@@ -36,7 +36,7 @@ def upgrade() -> None:
 """,
 )
 
-# Disabled, or fired in a replica only.
+# A trigger that is disabled, or that fires only in a replica.
 _DISABLED = (" D", " R")
 _EVENTS = re.compile(r" (?:BEFORE|AFTER|INSTEAD OF) (.*?) ON ")
 _EVENT = re.compile(r"\b(INSERT|UPDATE|DELETE|TRUNCATE)\b")
@@ -82,7 +82,7 @@ def _not_enforced(case: Case, before: Catalog, after: Catalog) -> Iterator[Findi
 
 
 def _events(definition: str) -> set[str]:
-    """Return the commands that a trigger runs at."""
+    """Return the commands at which a trigger runs."""
     found = _EVENTS.search(definition)
     return set(_EVENT.findall(found[1])) if found is not None else set()
 

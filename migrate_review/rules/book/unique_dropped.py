@@ -42,7 +42,7 @@ def upgrade() -> None:
 """,
 )
 
-# Columns that an index has beside its key, as its definition ends with them.
+# The columns of an index beside its key, at the end of its definition.
 _INCLUDED = re.compile(r" INCLUDE \([^)]*\)")
 _CAST = re.compile(r"::[a-z_ ]+(\(\d+\))?")
 
