@@ -63,7 +63,7 @@ def passes(result: Sorted) -> bool:
 
 @dataclass(frozen=True)
 class Review:
-    """The reviewed revisions, the findings on other revisions, and remarks on what could not be checked.
+    """The reviewed revisions, the findings on other revisions, and remarks about checks that were not possible.
 
     A review that is not ``finished`` was interrupted: it has the revisions that were measured until then.
     """
@@ -158,7 +158,7 @@ def review(
 
 @dataclass(frozen=True)
 class _Measured:
-    """The observations by revision, findings on the models' drift, and remarks on what could not be measured."""
+    """The observations by revision, findings on the models' drift, and remarks about failed measurements."""
 
     observations: Mapping[str, Observation]
     drift: tuple[Finding, ...] = ()

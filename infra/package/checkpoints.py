@@ -80,7 +80,7 @@ def without_checkpoint(copies: Files, layout: Layout) -> Files:
 
 
 def other_files(layout: Layout, revisions: Collection[Path]) -> dict[str, str]:
-    """Return the hash of each file below env.py's folder that is not a revision but may be read by one."""
+    """Return the hash of each file below env.py's folder that is not a revision, but that a revision may read."""
     own = {file.resolve() for file in revisions}
     return {
         path.as_posix(): digest_of(file)

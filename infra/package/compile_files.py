@@ -41,7 +41,7 @@ def marshalled(code: CodeType) -> bytes:
     """Marshal code to the same bytes in any process.
 
     `marshal` marks objects with more than one reference. Before Python 3.11 it also counts references from other files,
-    for instance to a name. Therefore this function holds one more reference to everything, so that all of it is marked.
+    for instance to a name. Therefore this function keeps one more reference to every object, so that all are marked.
     """
     held: list[object] = []
     to_hold: list[object] = [code]
@@ -69,7 +69,8 @@ def compile_file(root: Path, prefix: str, path: str, form: str) -> None:
     # The whole form needs no syntax tree: parsing to one takes as long as compiling.
     module = shorten_docstrings(ast.parse(source)) if bare else source
     code = compile(module, f"{prefix}/{path}", "exec", dont_inherit=True)
-    # PEP 552: unchecked, so it holds wherever and whenever the package is unpacked. `py_compile` takes no syntax tree.
+    # PEP 552: unchecked, so it is valid wherever and whenever the package is unpacked. `py_compile` accepts no syntax
+    # tree.
     header = importlib.util.MAGIC_NUMBER + (1).to_bytes(4, "little") + importlib.util.source_hash(source)
     cached = Path(f"{file}c" if bare else importlib.util.cache_from_source(str(file)))
     cached.parent.mkdir(exist_ok=True)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 _INI = "alembic.ini"
 _PYPROJECT = "pyproject.toml"
-# The deepest folder below the backend that is searched for a configuration, to name it in the error.
+# Number of folder levels below the backend that are searched for a configuration.
 _DEEPEST = 5
 _SECTION = re.compile(rb"^\[alembic\]", re.MULTILINE)
 # Folders whose trees do not belong to the backend.

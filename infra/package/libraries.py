@@ -251,7 +251,7 @@ class _Writer:
         return wanted
 
     def _needed(self) -> dict[str, str]:
-        """Return the needed distributions without a wheel, and what needs each."""
+        """Return the needed distributions without a wheel, each with the distribution or import that needs it."""
         loaded = self._loaded(surely(self._reached.foreign), certain=True)
         needed: dict[str, str] = {}
         for pin in self._without_wheel:

@@ -117,7 +117,7 @@ def read_requirements(
     Without one, it may be that of the repository, and without any the dependencies in its pyproject.toml. ``file``
     names a lock or a requirements file, ``extras`` are added to the dependencies, and distributions in ``exclude`` are
     left out. Without ``file``, the search begins in the folder ``beside``, by default in the backend. Raises
-    `PackageError` if there is no lock, or if it takes a distribution from a folder that is not there.
+    `PackageError` if there is no lock, or if it takes a distribution from a missing folder.
     """
     unread: list[str] = []
     lock = lock_discovery.named(backend, file) if file else lock_discovery.find(backend, beside)

@@ -321,7 +321,7 @@ def _without_psycopg2(lines: Sequence[str], lock: Path, warnings: list[str]) -> 
 
 
 def _with_libpq(pins: list[Pin], requirements: Requirements, platform: Platform, warnings: list[str]) -> list[Pin]:
-    """Return the pins, with wheels that contain libpq in place of those that need the machine's libpq."""
+    """Return the pins. Wheels that contain libpq replace those that need the machine's libpq."""
     by_name = {pin.name: pin for pin in pins}
     if "psycopg" in by_name and not {"psycopg-binary", "psycopg-c"} & by_name.keys():
         version = by_name["psycopg"].version

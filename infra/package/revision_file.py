@@ -23,7 +23,7 @@ class ProblemKind(Enum):
     SYNTAX = auto()  # Python cannot parse the file
     MISSING = auto()  # a required variable is not assigned
     NOT_LITERAL = auto()  # the value is known only after running the file
-    NOT_ONE_ID = auto()  # `revision` holds no string, or several
+    NOT_ONE_ID = auto()  # `revision` is not exactly one string
 
 
 @dataclass(frozen=True)

@@ -14,14 +14,16 @@ if TYPE_CHECKING:
 class Selection:
     """The selected contents of a package.
 
-    ``requirements``: the path of another lock or requirements file in the backend. ``package_files``: patterns of files
-    of the backend that are packaged beside the tree and what it imports. ``dependency_group``: this group of the
-    backend's ``uv.lock`` in place of its dependencies. ``extras``: extras of the backend's
-    project that are added to them. ``exclude``: distributions that are left out. ``traced``: only what the migrations
-    import when they are run while building. ``environment``: the variables that the function will have, and that run.
-    ``aws_services``: services that botocore keeps the data of, beside those that the code names; None keeps all.
-    ``unfinished``: the tree may have no revision yet, for a package that is not deployed.
-    ``limited``: refuse what is over Lambda's limit for unpacked code, which container images do not have.
+    - ``dependency_group``: the group of the backend's ``uv.lock`` that replaces its dependencies.
+    - ``extras``: extras of the backend's project, in addition to its dependencies.
+    - ``exclude``: distributions to leave out.
+    - ``requirements``: the path of another lock or requirements file in the backend.
+    - ``package_files``: patterns of the backend's files to package in addition to the tree and its imports.
+    - ``traced``: package only the distributions that the tree imports in a run during the build.
+    - ``environment``: the variables of the function, and of that run.
+    - ``aws_services``: services whose data botocore keeps, in addition to those that the code names. None keeps all.
+    - ``limited``: refuse a package over Lambda's limit for unpacked code. Container images do not have this limit.
+    - ``unfinished``: the tree may have no revision yet, for a package that is not deployed.
     """
 
     dependency_group: str | None = None

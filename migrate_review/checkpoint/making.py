@@ -135,7 +135,7 @@ def make(
             progress(f"replaying the revisions on PostgreSQL {version}")
             databases = server.Databases(servers.enter_context(server.running(_ROOT, version)))
             if len(versions) == 1:
-                # A second replay shows what changes with the time. A replay on another version shows it, too.
+                # A second replay shows results that depend on the time. With several versions, the other replays do.
                 again.append(_replayed(backend, databases, version, at or "heads").held)
                 databases.clean()
             runs.append(_replayed(backend, databases, version, at or "heads"))
@@ -370,7 +370,7 @@ class _Proof:
             raise IncompleteCheckpointError(refused)
         if differences := run.held.differences(held, self._without(restored_rows)):
             raise ReviewError(f"{where}: {state.shown(differences)}")
-        # pg_dump also writes what no fingerprint has: privileges, comments, the order of columns.
+        # pg_dump also writes facts that the fingerprint lacks: privileges, comments, the order of columns.
         ours, theirs = (
             same_form(script.dump(_ROOT, run.databases, each, home, rows=not self._without(restored_rows)))
             for each in (restored, run.database)

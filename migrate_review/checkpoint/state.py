@@ -59,7 +59,7 @@ class State:
         return fingerprint(self.objects)
 
     def differing_rows(self, other: State) -> dict[str, tuple[str, ...]]:
-        """Return the columns that differ, by table; none for a table whose number of rows differs, too."""
+        """Return the columns that differ, by table. If the number of rows differs, the table has no columns here."""
         found: dict[str, tuple[str, ...]] = {}
         for table in sorted(self.rows.keys() & other.rows.keys()):
             (count, digests), (other_count, other_digests) = self.rows[table], other.rows[table]

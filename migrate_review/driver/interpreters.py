@@ -1,4 +1,4 @@
-"""The interpreter that runs the backend's env.py, and what to do if it lacks a package."""
+"""Finds the interpreter that runs the backend's env.py, and returns the advice if it lacks a package."""
 
 from __future__ import annotations
 

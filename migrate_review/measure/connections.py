@@ -107,7 +107,7 @@ class Connections:
         return self._connection
 
     def versions(self) -> set[str]:
-        """Return the revisions in the version table, none if there is no such table."""
+        """Return the revisions in the version table, or none if the table does not exist."""
         schema, name = self.version_table
         with self.opened().cursor() as cursor:
             table = ".".join(identifier(each) for each in (schema or "public", name))

@@ -19,7 +19,7 @@ _SESSIONS = "SELECT pg_stat_get_db_sessions(oid) FROM pg_database WHERE datname 
 
 @dataclass
 class LocksFromOutside:
-    """Reads the locks of a statement that cannot run in a transaction and so holds none when it has ended.
+    """Reads the locks of a statement that cannot run in a transaction. It releases its locks when it ends.
 
     Such a statement waits for writers of its table. One connection therefore holds a writer's lock until the statement
     waits for it, and another connection then reads the statement's locks.

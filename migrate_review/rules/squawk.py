@@ -88,7 +88,7 @@ class Remark:
 
 @dataclass(frozen=True)
 class _Script:
-    """A revision's SQL for squawk. ``lines`` holds the statement's position for each line."""
+    """A revision's SQL for squawk. ``lines`` contains the statement's position for each line."""
 
     text: str
     lines: tuple[int, ...]
