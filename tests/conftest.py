@@ -6,6 +6,7 @@ import functools
 import gc
 import os
 import secrets
+import tempfile
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -44,12 +45,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Declare the mark `stress`, and choose where tests write.
 
-    Temporary folders are in memory, if possible: pytest reads the variable after this. Tools that write to the home
+    Temporary folders are in memory, if possible. Tools that write to the home
     folder get a home in the checkout, before anything is imported: the CDK's library is such a tool, in a process that
     starts with its import.
     """
     if memory := testing.memory():
-        os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(memory))
+        os.environ.setdefault("TMPDIR", str(memory))
+        tempfile.tempdir = None  # read it again
     config.addinivalue_line("markers", "stress: one more of a kind, for --stress only")
     config.addinivalue_line(
         "markers", "sized: repeats what it does, with --stress more often; set by its fixtures and Hypothesis"
