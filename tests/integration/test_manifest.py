@@ -68,6 +68,7 @@ def test_at_head_env_py_is_not_run_and_the_answer_is_the_one_it_would_give(
         assert short["up_to_date"] is True
 
 
+@pytest.mark.stress
 def test_other_requests_run_env_py(runner: Runner, database: Database, tmp_path: Path, notes: Path) -> None:
     models = NOTED.replace("target_metadata = None", "import sqlalchemy as sa\ntarget_metadata = sa.MetaData()")
     begin_at(database, "b2")
@@ -183,7 +184,7 @@ class TestAPackageThatIsNotTheOneThatWasBuilt:
             ("backend/alembic/versions/c3_.py", "revision = 'c3'\ndown_revision = 'b2'\n", "its revision files"),
             ("backend/alembic/env.py", "raise SystemExit\n", "backend/alembic/env.py"),
             ("backend/alembic.ini", "[alembic]\nscript_location = elsewhere\n", "backend/alembic.ini"),
-            ("graph.json", '{"revisions":[]}', "graph.json"),
+            pytest.param("graph.json", '{"revisions":[]}', "graph.json", marks=pytest.mark.stress),
             ("manifest.json", "{", "manifest.json"),
         ],
     )
@@ -210,6 +211,7 @@ class TestAPackageThatIsNotTheOneThatWasBuilt:
         assert "b2_.py changed after the package was built" in answer.message
         assert query(database, "SELECT version_num, to_regclass('x') FROM alembic_version") == [("a1", None)]
 
+    @pytest.mark.stress
     def test_is_seen_by_doctor_also_where_no_run_would_look(
         self, runner: Runner, database: Database, built: Path
     ) -> None:
@@ -224,6 +226,7 @@ class TestAPackageThatIsNotTheOneThatWasBuilt:
         assert query(database, "SELECT version_num FROM alembic_version") == [("a1",)]
 
 
+@pytest.mark.stress
 def test_modules_are_loaded_only_if_a_run_needs_them(runner: Runner, package: Path, tmp_path: Path) -> None:
     """A guard of the cold start. It names whole libraries, because modules change between versions."""
     out = assemble(package, write_tree(tmp_path / "tree", REVISIONS), tmp_path / "probed")

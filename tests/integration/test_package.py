@@ -192,6 +192,7 @@ def test_a_version_location_is_packaged_whatever_its_name(tmp_path: Path, name: 
     assert f"alembic/{name}/b2.py" in backend_paths(built)
 
 
+@pytest.mark.stress
 def test_an_import_is_found_behind_a_long_chain_of_conditions(tmp_path: Path) -> None:
     chain = "".join(f"elif x == {number}:\n    pass\n" for number in range(2_000))
     files = {"app/models.py": f"x = 0\nif x == -1:\n    pass\n{chain}else:\n    import shared\n", "shared.py": ""}
@@ -210,6 +211,7 @@ def test_links_inside_the_backend_are_followed_and_loops_end(tmp_path: Path) -> 
     assert not [path for path in paths if path.startswith("app/loop")]
 
 
+@pytest.mark.stress
 def test_extra_files_keep_their_executable_bit(tmp_path: Path) -> None:
     write(tmp_path, bootstrap="#!/bin/sh\n", ca="certificate")
     (tmp_path / "bootstrap").chmod(0o700)
@@ -228,6 +230,7 @@ def test_folders_of_a_workspace_are_installed_beside_the_requirements(tmp_path: 
     assert (out / "common/x.sql").is_file()
 
 
+@pytest.mark.stress
 def test_a_member_of_a_uv_workspace(tmp_path: Path) -> None:
     project = '[project]\nname = "{}"\nversion = "1"\nrequires-python = ">=3.10"\ndependencies = [{}]\n'
     build_system = '[build-system]\nrequires = ["uv_build"]\nbuild-backend = "uv_build"\n'
@@ -424,6 +427,7 @@ def test_huge_wheels_that_nothing_imports_are_neither_packaged_nor_downloaded(tm
     assert "import: zz-shop-torch==1.0; choose" in warning
 
 
+@pytest.mark.stress
 def test_what_nothing_imports_is_left_out_of_a_package_over_the_limit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -553,6 +557,7 @@ def test_builds_at_once_share_the_store(tmp_path: Path, monkeypatch: pytest.Monk
     assert not fetched[0][0].directory.exists()
 
 
+@pytest.mark.stress
 def test_a_dependency_group_in_place_of_the_dependencies(tmp_path: Path) -> None:
     backend = make_backend(tmp_path / "shop")
     project = (
@@ -652,6 +657,7 @@ def test_the_traced_code_gets_no_credentials_of_the_build(tmp_path: Path, monkey
     assert f"'HOME': '{tmp_path}'" not in seen
 
 
+@pytest.mark.stress
 @pytest.mark.parametrize(
     "files, expected",
     [
@@ -683,6 +689,7 @@ def cli(*arguments: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.stress
 @LOCKED
 def test_the_command_prints_a_summary_of_the_package(locked_backend: Path, tmp_path: Path) -> None:
     done = cli(locked_backend, tmp_path / "out")
@@ -702,6 +709,7 @@ def test_the_command_fails_in_one_line(tmp_path: Path) -> None:
 WRONG = [(), ("x", "y", "--python", "3.13"), ("x", "y", "--architecture", "mips")]
 
 
+@pytest.mark.stress
 @pytest.mark.parametrize("arguments", sampled(WRONG, {WRONG[2]}))
 def test_wrong_usage_has_its_own_exit_code(arguments: tuple[str, ...]) -> None:
     assert cli(*arguments).returncode == 2

@@ -64,6 +64,7 @@ def magic_number(platform: Platform) -> bytes:
     return subprocess.run([interpreter.executable, "-c", code], capture_output=True, check=True).stdout
 
 
+@pytest.mark.stress
 @pytest.mark.parametrize(
     "python, architecture",
     [
@@ -229,6 +230,7 @@ def dialects(package: Package) -> set[str]:
     return {path.name for path in folder.iterdir() if path.is_dir()}
 
 
+@pytest.mark.stress
 @pytest.mark.parametrize(
     "files, kept",
     [
@@ -312,6 +314,7 @@ def function_alone(tmp_path: Path) -> tuple[Path, list[Path]]:
     ]
 
 
+@pytest.mark.stress
 def test_the_function_alone_stays_small(function_alone: tuple[Path, list[Path]]) -> None:
     _, files = function_alone
     unpacked, _ = CEILINGS[platform.machine()]

@@ -467,6 +467,7 @@ def test_psycopg2_is_taken_as_its_binary_twin(tmp_path: Path, line: str) -> None
     assert "psycopg2-binary in its place" in warning
 
 
+@pytest.mark.stress
 @pytest.mark.parametrize(
     "location, place",
     [
@@ -519,6 +520,7 @@ def test_without_a_lock_the_dependencies_of_the_project_are_resolved_with_a_warn
     assert warning.endswith("write a lock with: uv lock")
 
 
+@pytest.mark.stress
 def test_a_module_that_only_an_extra_has_is_named_with_the_extra(tmp_path: Path) -> None:
     extras = '{ postgres = ["asyncpg>=0.29"], all = ["shop[postgres]", "rich"], more = ["rich"] }'
     project = RANGES.replace('{ postgres = ["asyncpg>=0.29"] }', extras)
@@ -558,6 +560,7 @@ def test_a_source_of_uv_is_refused_only_with_the_extra_that_needs_it(tmp_path: P
         read_requirements(backend, extras=("postgres",))
 
 
+@pytest.mark.stress
 def test_make_review_gives_env_py_the_driver_in_the_backends_lock(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

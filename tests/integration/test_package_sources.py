@@ -87,6 +87,7 @@ def names(package: Package) -> set[str]:
     return {one.name for one in package.distributions}
 
 
+@pytest.mark.stress
 def test_a_pure_source_is_built_with_its_requirements(tmp_path: Path, index: str) -> None:
     built = packaged(tmp_path, index, "zz-shop-pure==1.0\n", "import zz_shop_pure", ARM)
     assert {"zz-shop-pure", "zz-shop-deep"} <= names(built)
@@ -192,6 +193,7 @@ def test_needed_distributions_without_a_wheel_are_listed_with_their_importers(tm
     assert "\n" not in message
 
 
+@pytest.mark.stress
 def test_a_python_that_has_wheels_for_all_is_named(tmp_path: Path, index: str) -> None:
     text = r"python3\.12 has wheels for all of them \(the stage's setting `runtime`, or PYTHON_VERSION=3\.12\)"
     with pytest.raises(PackageError, match=text):
@@ -217,6 +219,7 @@ def test_a_python_that_the_lock_excludes_is_not_named(tmp_path: Path, index: str
 ASYNC_ENV = ENV + "import asyncio\nasync def main(): ...\nasyncio.run(main())\n"
 
 
+@pytest.mark.stress
 def test_the_function_lends_psycopg2_for_drivers_without_a_wheel(tmp_path: Path, index: str) -> None:
     text = f"--extra-index-url {index}\nalembic\nsqlalchemy\nasyncpg==1.0\npsycopg2-binary==1.0\n"
     backend = make_backend(tmp_path / "shop", **{"requirements.txt": text, "app/models.py": "import psycopg2\n"})
@@ -232,6 +235,7 @@ def test_the_function_lends_psycopg2_for_drivers_without_a_wheel(tmp_path: Path,
         write(backend, **{"alembic/env.py": ENV})
 
 
+@pytest.mark.stress
 @pytest.mark.parametrize("name", sampled(["zz-shop-old", "zz-shop-asks"], {"zz-shop-old"}))
 def test_setuptools_with_pkg_resources_comes_with_what_imports_it(tmp_path: Path, index: str, name: str) -> None:
     built = packaged(tmp_path, index, f"{name}==1.0\n", f"import {name.replace('-', '_')}")
@@ -287,6 +291,7 @@ def test_so_are_those_of_upgrade_and_downgrade(tmp_path: Path) -> None:
     assert "gone2.deep (alembic/versions/b2.py:9)" in str(refused.value)
 
 
+@pytest.mark.stress
 def test_imports_that_may_fail_are_no_failure(tmp_path: Path) -> None:
     models = (
         "from __future__ import annotations\nimport typing\nfrom contextlib import suppress\n"
@@ -368,6 +373,7 @@ def private_backend(tmp_path: Path, **files: str) -> Path:
     return make_backend(tmp_path / "shop", **{**own, **files})
 
 
+@pytest.mark.stress
 def test_a_private_index_of_pips_settings(tmp_path: Path, private: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PIP_EXTRA_INDEX_URL", private.replace("://", "://reader:s3cret@"))
     assert "zz-shop-plain" in names(build(private_backend(tmp_path), tmp_path / "out", HERE))

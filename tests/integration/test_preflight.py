@@ -80,7 +80,7 @@ SECRET = "row-that-nobody-may-see"
             1,
             marks=pytest.mark.stress,
         ),
-        (FOREIGN, "(1, 'a', 1, NULL)", f"(2, '{SECRET}', 7, NULL)", 1),
+        pytest.param(FOREIGN, "(1, 'a', 1, NULL)", f"(2, '{SECRET}', 7, NULL)", 1, marks=pytest.mark.stress),
         pytest.param(TYPE, "(1, 'a', NULL, 'abc')", f"(2, 'b', NULL, '{SECRET}')", 1, marks=pytest.mark.stress),
     ],
     ids=["not_null", "unique", "foreign_key", "type"],
@@ -104,6 +104,7 @@ def test_a_plan_counts_the_rows_that_a_revision_refuses(
     assert SECRET not in "".join((*runner.answers(), *runner.lines()))
 
 
+@pytest.mark.stress
 def test_violations_are_counted_up_to_a_thousand(runner: Runner, database: Database, tmp_path: Path) -> None:
     at_base(database, "INSERT INTO users SELECT n FROM generate_series(1, 3000) AS n")
     tree = recorded(tmp_path / "tree", [Rev("b2", sql("SELECT 1"))], {"b2": measured(NOT_NULL)})
@@ -113,6 +114,7 @@ def test_violations_are_counted_up_to_a_thousand(runner: Runner, database: Datab
     assert entry["preflight"]["checks"][0]["violations"] == 1000
 
 
+@pytest.mark.stress
 def test_a_table_is_shown_with_its_size_here_and_how_long_it_is_blocked(
     runner: Runner, database: Database, tmp_path: Path
 ) -> None:
@@ -165,7 +167,9 @@ CASTS = check("type", ["age"], "SELECT * FROM users WHERE NOT pg_input_is_valid(
         ({"changed_columns": [["users", "mail"]]}, NOT_NULL, True),
         pytest.param({"changed_columns": [["users", "age"]]}, NOT_NULL, False, marks=pytest.mark.stress),
         ({"schema": {"changed": {"function upper(text)": "another"}}}, CALLS, True),
-        ({"schema": {"changed": {"function lower(text)": "another"}}}, CALLS, False),
+        pytest.param(
+            {"schema": {"changed": {"function lower(text)": "another"}}}, CALLS, False, marks=pytest.mark.stress
+        ),
         pytest.param({"schema": {"changed": {"domain years": "another"}}}, CASTS, True, marks=pytest.mark.stress),
     ],
     ids=["a column", "another column", "a function", "another function", "a domain"],
@@ -198,6 +202,7 @@ def test_changes_of_rows_that_no_check_covers_are_not_called_ok(
     assert "it changes rows of users, and no check shows whether they allow it" in line["message"]
 
 
+@pytest.mark.stress
 def test_a_revision_that_nobody_recorded_has_no_preflight(runner: Runner, database: Database, tmp_path: Path) -> None:
     at_base(database)
     tree = recorded(tmp_path / "tree", [Rev("b2", sql("SELECT 1"))], {})
@@ -225,6 +230,7 @@ def test_a_query_that_takes_too_long_or_would_wait_is_timed_out(
     assert found["verdict"] == "unknown"
 
 
+@pytest.mark.stress
 def test_who_holds_a_table_now_is_a_blocker(runner: Runner, database: Database, tmp_path: Path) -> None:
     at_base(database, "INSERT INTO users VALUES (1, 'a', 1, '')")
     tree = recorded(tmp_path / "tree", [Rev("b2", sql("SELECT 1"))], {"b2": measured()})
@@ -297,6 +303,7 @@ def test_a_slow_env_py_leaves_its_share_of_the_time_to_an_enforced_preflight(
     assert answer.error_type == "PreflightFailed", answer.payload
 
 
+@pytest.mark.stress
 def test_an_acknowledged_finding_acknowledges_its_counterpart(
     runner: Runner, database: Database, tmp_path: Path
 ) -> None:
@@ -376,6 +383,7 @@ def test_rows_that_a_policy_hides_are_not_taken_for_none(runner: Runner, databas
     assert entry["preflight"]["checks"][0]["result"] == "timed_out"
 
 
+@pytest.mark.stress
 def test_the_log_has_the_estimate_beside_the_real_time(runner: Runner, database: Database, tmp_path: Path) -> None:
     at_base(database, "INSERT INTO users SELECT n FROM generate_series(1, 3000) AS n")
     scan = [{"table": "users", "kind": "scan", "share": 1.0}]
@@ -389,6 +397,7 @@ def test_the_log_has_the_estimate_beside_the_real_time(runner: Runner, database:
     assert "estimated_ms" not in lines["c3"], "nobody recorded it"
 
 
+@pytest.mark.stress
 def test_a_preflight_has_no_session_of_its_own(
     runner: Runner, database: Database, tmp_path: Path, postgres_server: Server
 ) -> None:
@@ -400,6 +409,7 @@ def test_a_preflight_has_no_session_of_its_own(
     assert runner.invoke(tree, {"preflight": "enforce"}, CONNECT_TIMEOUT_S="2").payload["revision"] == "b2"
 
 
+@pytest.mark.stress
 def test_with_nothing_pending_there_is_no_query(runner: Runner, database: Database, tmp_path: Path) -> None:
     tree = recorded(tmp_path / "tree", [Rev("b2", sql("SELECT 1"))], {"b2": measured(NOT_NULL)})
     runner.invoke(tree)

@@ -50,6 +50,7 @@ def test_a_wrong_password_is_refused_after_reading_the_secret_again(
     assert f"{database.host}:{database.port}" in answer.message
 
 
+@pytest.mark.stress
 def test_a_rotated_password_is_picked_up_by_a_warm_function(
     runner: Runner, database: Database, tree: Path, emulator: Emulator, postgres_server: Server
 ) -> None:
@@ -83,6 +84,7 @@ def test_a_secrets_manager_that_cannot_be_reached_fails_soon_and_names_the_endpo
     assert waited < 15
 
 
+@pytest.mark.stress
 def test_a_secret_without_the_host(
     runner: Runner, database: Database, tree: Path, put_secret: Callable[[object], str]
 ) -> None:
@@ -102,6 +104,7 @@ def test_a_secret_without_the_host(
     assert accepted.error_type is None
 
 
+@pytest.mark.stress
 def test_a_secret_that_is_a_connection_string(
     runner: Runner, database: Database, tree: Path, put_secret: Callable[[object], str]
 ) -> None:
@@ -216,6 +219,7 @@ def test_a_database_that_is_read_only_by_default_is_migrated_by_an_env_py_that_t
     assert function.invoke().payload["applied"] == []
 
 
+@pytest.mark.stress
 @pytest.mark.parametrize(
     "old,new",
     [

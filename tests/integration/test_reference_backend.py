@@ -261,6 +261,7 @@ def test_offline_sql_does_what_the_revisions_do(
     assert schema(connected) == rendered
 
 
+@pytest.mark.stress
 def test_constraints_and_indexes_at_the_head_are_sound(connected: connection, alembic: Alembic) -> None:
     alembic("upgrade", "head")
 
@@ -397,6 +398,7 @@ def test_past_due_subscriptions_are_active_ones_to_the_servers_of_before(
     assert fetch(connected, statuses) == [("past_due",), ("canceled",), ("trialing",)]
 
 
+@pytest.mark.stress
 def test_missing_url_is_named() -> None:
     environment = {name: value for name, value in os.environ.items() if name != "DATABASE_URL"}
     ran = subprocess.run(

@@ -239,6 +239,7 @@ class TestWhatWasCommittedBeforeABlock:
         assert (answer.error_type, runner.events("statement.skipped")) == ("MigrationFailed", [])
         assert 'column "added" of relation "a" already exists (the revision commits' in answer.message
 
+    @pytest.mark.stress
     def test_is_run_again_if_the_revision_has_changed(
         self, runner: Runner, database: Database, interrupted: Callable[[Rev], Path]
     ) -> None:
@@ -336,6 +337,7 @@ with own:
 """
 
 
+@pytest.mark.stress
 def test_a_statement_on_another_connection_of_the_revision(runner: Runner, database: Database, tmp_path: Path) -> None:
     reset(database)
     execute(database, "ALTER TYPE s.mood ADD VALUE 'middle'")
@@ -352,6 +354,7 @@ HALF_DONE = {
 }
 
 
+@pytest.mark.stress
 @pytest.mark.parametrize("how", sorted(HALF_DONE))
 def test_half_finished_work_is_finished(runner: Runner, database: Database, tmp_path: Path, how: str) -> None:
     statement, holds_up = HALF_DONE[how]
@@ -381,6 +384,7 @@ SELECT count(*) FROM (
 """
 
 
+@pytest.mark.stress
 def test_a_database_that_had_been_created(
     runner: Runner, database: Database, postgres_server: Server, tmp_path: Path
 ) -> None:

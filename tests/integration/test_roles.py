@@ -54,6 +54,7 @@ def env_py(role: str, how: str) -> str:
     return changed.replace("target_metadata=target_metadata)", f"target_metadata=None, version_table_schema='{role}')")
 
 
+@pytest.mark.stress
 def test_a_role_may_have_a_name_with_a_percent_sign(
     runner: Runner, database: Database, postgres_server: Server, tmp_path: Path
 ) -> None:
@@ -110,6 +111,7 @@ def test_each_action_acts_as_the_role(
     assert owners == [(owner,)]
 
 
+@pytest.mark.stress
 def test_a_failure_tells_where_the_database_is(runner: Runner, owner: str, tmp_path: Path) -> None:
     revisions = [Rev("a1", sql(f"CREATE TABLE {owner}.a (id int)")), Rev("b2", sql("SELECT 1 / 0"))]
 

@@ -99,6 +99,7 @@ def test_a_revision_that_rolls_back_fails(backend: Backend, how: str) -> None:
     assert (backend.tables(), backend.version()) == (["alembic_version", "t"], ["r1"])
 
 
+@pytest.mark.stress
 def test_a_rollback_that_loses_nothing_is_as_under_alembic(backend: Backend) -> None:
     """A first revision may leave its transaction like this, e.g. for CREATE INDEX CONCURRENTLY."""
     leaves = Rev("r2", sql("ROLLBACK", "CREATE INDEX CONCURRENTLY i ON t (id)"))
@@ -113,6 +114,7 @@ def test_a_rollback_that_loses_nothing_is_as_under_alembic(backend: Backend) -> 
     assert snapshot(backend.database) == expected
 
 
+@pytest.mark.stress
 @pytest.mark.parametrize(
     "body",
     [
@@ -185,6 +187,7 @@ with create_engine(os.environ["DATABASE_URL"]).connect() as connection:
 """
 
 
+@pytest.mark.stress
 @pytest.mark.parametrize(
     "block",
     [

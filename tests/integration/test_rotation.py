@@ -119,6 +119,7 @@ def test_users_that_alternate(
     assert reached(database) == runs
 
 
+@pytest.mark.stress
 def test_a_login_that_acts_as_the_owner_may_cancel_its_own_statement(
     runner: Runner, database: Database, logins: list[str], rotate: Callable[[str, str], None], tmp_path: Path
 ) -> None:

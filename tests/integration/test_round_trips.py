@@ -6,6 +6,8 @@ from contextlib import closing
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import pytest
+
 from benchmarks.network import Network
 from tests.support.bystander import begin_at, execute
 from tests.support.trees import Rev, sql, write_tree
@@ -62,6 +64,7 @@ def test_finding_nothing_to_do_in_a_schema_takes_no_more(
     assert trips(runner, database, put_secret, tree, event) == [login(database) + NOTHING_TO_DO]
 
 
+@pytest.mark.stress
 def test_a_revision_takes_no_more_round_trips_than_under_plain_alembic(
     runner: Runner, database: Database, put_secret: Callable[[object], str], tmp_path: Path
 ) -> None:

@@ -150,6 +150,7 @@ def begin(server: Server, database: Database, attack: Attack) -> None:
         execute(database, f"ALTER DATABASE {database.name} SET search_path = {attack.path}")
 
 
+@pytest.mark.stress
 @pytest.mark.parametrize("attack", sampled_by_name(ATTACKS, {"sets the search_path"}))
 def test_nothing_planted_is_called_where_nothing_is_to_be_done(
     runner: Runner,
@@ -263,6 +264,7 @@ def test_a_superuser_s_login_is_refused_until_the_sql_of_the_message_was_run(
     assert runner.events("schema.untrusted") == []
 
 
+@pytest.mark.stress
 def test_an_ordinary_login_warns(runner: Runner, postgres_server: Server, database: Database, tmp_path: Path) -> None:
     execute(postgres_server.database(database.name), "GRANT CREATE ON SCHEMA public TO PUBLIC")
     function = runner.start(write_tree(tmp_path / "tree", ABC))

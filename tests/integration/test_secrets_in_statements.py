@@ -24,7 +24,7 @@ MARKER = "hunter22"
         pytest.param(f"ALTER ROLE nobody_at_all ENCRYPTED PASSWORD E'it\\'s {MARKER}'", marks=pytest.mark.stress),
         pytest.param(f"SELECT no_such_function('host=db user=a password={MARKER}')", marks=pytest.mark.stress),
         pytest.param(f"SELECT no_such_function('password=''{MARKER} x'' user=a')", marks=pytest.mark.stress),
-        f"SELECT no_such_function('postgresql://someone:{MARKER}@db/app')",
+        pytest.param(f"SELECT no_such_function('postgresql://someone:{MARKER}@db/app')", marks=pytest.mark.stress),
     ],
 )
 def test_it_appears_nowhere(runner: Runner, tmp_path: Path, statement: str) -> None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from tests.support.functions import Runner
 
 
-@pytest.mark.parametrize("source", ["security.md", "first-deployment.md"])
+@pytest.mark.parametrize("source", ["security.md", pytest.param("first-deployment.md", marks=pytest.mark.stress)])
 def test_the_layout_of_roles(
     runner: Runner,
     postgres_server: Server,

@@ -82,6 +82,7 @@ def replica(postgres_server: Server) -> Iterator[Server]:
         cursor.execute("SELECT CASE WHEN pg_is_in_recovery() THEN pg_promote() END")
 
 
+@pytest.mark.stress
 def test_a_read_replica_is_refused(runner: Runner, database: Database, replica: Server, tmp_path: Path) -> None:
     answer = runner.invoke(write_ledger(tmp_path / "tree", 2))
 
@@ -89,6 +90,7 @@ def test_a_read_replica_is_refused(runner: Runner, database: Database, replica: 
     assert f"{database.host}:{replica.port} is a read replica" in answer.message
 
 
+@pytest.mark.stress
 @pytest.mark.usefixtures("database")
 def test_a_replica_that_takes_over_is_waited_for(runner: Runner, replica: Server, tmp_path: Path) -> None:
     promote = threading.Timer(2, administer, (replica, "SELECT pg_promote()"))

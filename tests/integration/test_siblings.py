@@ -258,6 +258,7 @@ def backend(runner: Runner, database: Database, tmp_path: Path) -> Backend:
     return Backend(runner, database, tmp_path)
 
 
+@pytest.mark.stress
 @pytest.mark.parametrize("what", sampled(SAME, SAMPLE))
 def test_a_backend_ends_where_it_ends_under_alembic(
     backend: Backend, postgres_server: Server, role: str, what: str

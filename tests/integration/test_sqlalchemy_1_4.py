@@ -177,6 +177,7 @@ def test_any_env_py_ends_as_under_alembic(
     as_alembic(backend, plain, env_py, REVISIONS)
 
 
+@pytest.mark.stress
 @pytest.mark.parametrize(
     "form", sampled(["generic, legacy", "generic, future", "SET LOCAL, legacy"], {"generic, legacy"})
 )
@@ -187,6 +188,7 @@ def test_an_autocommit_block(
     as_alembic(backend, plain, ALL[form], [ABC[0], CONCURRENTLY, last])
 
 
+@pytest.mark.stress
 def test_the_other_actions_and_failures(backend: Backend) -> None:
     failing = [*ABC, Rev("d4", sql("CREATE TABLE d (id int)", "SELECT 1 / 0"))]
     assert backend.run(online(GENERIC), failing).error_type == "MigrationFailed"

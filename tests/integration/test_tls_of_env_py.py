@@ -166,8 +166,6 @@ WEAK = {
     },
 }
 SAMPLE = {
-    ("psycopg2 disable", "own certificate"),
-    ("psycopg2 by environment", "no TLS"),
     ("asyncpg False", "no TLS"),
     ("pg8000", "own certificate"),
     ("psycopg2 below connect()", "no TLS"),
@@ -213,6 +211,7 @@ def upgrade(runner: Runner, tmp_path: Path, source: str, **environment: str) -> 
     return runner.invoke(write_tree(tmp_path / "tree", ABC, env_py=source), **environment)
 
 
+@pytest.mark.stress
 @pytest.mark.parametrize("driver", sampled(["psycopg_async", "pg8000"], ["pg8000"]))
 def test_each_driver_connects_with_the_stage_s_tls(
     runner: Runner, database: Database, tmp_path: Path, driver: str
@@ -223,6 +222,7 @@ def test_each_driver_connects_with_the_stage_s_tls(
     assert query(database, "SELECT version_num FROM alembic_version") == [(ABC[-1].id,)]
 
 
+@pytest.mark.stress
 @pytest.mark.parametrize(
     "source",
     sampled_by_name(
@@ -246,6 +246,7 @@ op.execute(sa.text("CREATE TABLE seen AS SELECT CAST(:mode AS text) AS mode").bi
 """
 
 
+@pytest.mark.stress
 @pytest.mark.parametrize("driver", sampled(["psycopg2", "psycopg"], ["psycopg2"]))
 def test_kerberos_does_not_take_the_place_of_tls(
     runner: Runner, database: Database, tmp_path: Path, driver: str

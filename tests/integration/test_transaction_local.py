@@ -101,7 +101,7 @@ WAYS = {
     ),
 }
 
-SAMPLE = {"SET LOCAL", "the driver's cursor"}
+SAMPLE = {"SET LOCAL"}
 
 
 @pytest.fixture
@@ -167,6 +167,7 @@ class TestUpgrade:
 
         as_alembic(backend, WAYS[way], revisions, role)
 
+    @pytest.mark.stress
     def test_constraints_stay_deferred_until_the_end(self, backend: Backend, role: str) -> None:
         revisions = [
             Rev("r1", "op.execute('CREATE TABLE a (id int UNIQUE DEFERRABLE)')"),
@@ -253,6 +254,7 @@ def test_when_time_is_up_env_py_commits_what_has_run_or_nothing(
 
 
 class TestOtherActions:
+    @pytest.mark.stress
     def test_each_finds_the_local_search_path(self, backend: Backend, role: str) -> None:
         """The version table is in the schema that SET LOCAL names, too."""
         revisions = [

@@ -97,6 +97,7 @@ def test_a_fork_server_that_died_is_replaced(runner: Runner, tmp_path: Path) -> 
     assert (answer.error_type, answer.payload.get("revision")) == (None, "b2"), answer.payload
 
 
+@pytest.mark.stress
 @pytest.mark.parametrize(
     "requirements",
     [
@@ -126,7 +127,7 @@ def test_a_lock_that_our_libraries_could_not_live_with(runner: Runner, tmp_path:
     "requirements, driver",
     [
         pytest.param("psycopg[binary]", "psycopg", marks=pytest.mark.stress),
-        ("psycopg", "psycopg"),
+        pytest.param("psycopg", "psycopg", marks=pytest.mark.stress),
         pytest.param("", "psycopg2", marks=pytest.mark.stress),
         ("asyncpg", "asyncpg"),
     ],
@@ -156,6 +157,7 @@ def test_the_driver_is_the_backends_or_ours(runner: Runner, tmp_path: Path, requ
     assert printed(runner) == [f"postgresql+{driver}"]
 
 
+@pytest.mark.stress
 def test_lambdas_own_boto3_where_the_lock_has_none(runner: Runner, tmp_path: Path) -> None:
     built = packaged(tmp_path, "alembic\nsqlalchemy\n", "import boto3\nprint(boto3.__file__)\n" + ENV_PY)
 

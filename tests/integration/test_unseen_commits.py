@@ -50,7 +50,7 @@ raise ValueError("no")
 """
 
 
-@pytest.mark.parametrize("how", sampled(COMMITS, {"COMMIT", "driver"}))
+@pytest.mark.parametrize("how", sampled(COMMITS, {"COMMIT"}))
 def test_a_lock_timeout_after_it_is_not_retried_and_names_the_blocker(
     runner: Runner, database: Database, tmp_path: Path, how: str
 ) -> None:
@@ -82,6 +82,7 @@ def test_the_error_after_it_names_it(runner: Runner, tmp_path: Path, how: str) -
     assert "it had committed part of its work" in answer.message
 
 
+@pytest.mark.stress
 @pytest.mark.parametrize(
     "commits", sampled(["op.execute('COMMIT')", "op.get_bind().commit()"], ["op.execute('COMMIT')"])
 )
@@ -97,6 +98,7 @@ def test_a_refused_commit_of_another_connection_does_not_hide_it(
     assert query(database, "SELECT count(*) FROM effects") == [(1,)]
 
 
+@pytest.mark.stress
 def test_rolled_back_statements_are_not_committed(runner: Runner, tmp_path: Path) -> None:
     answer = runner.invoke(write_tree(tmp_path / "tree", [Rev("r1", ROLLS_BACK)]))
 
@@ -151,6 +153,7 @@ def test_a_refused_commit_commits_nothing(runner: Runner, database: Database, tm
     assert query(database, "SELECT count(*) FROM effects") == [(0,)]
 
 
+@pytest.mark.stress
 def test_work_before_commit_and_chain_is_committed(runner: Runner, database: Database, tmp_path: Path) -> None:
     body = sql("CREATE TABLE made (id int)", "COMMIT AND CHAIN", "SELECT 1/0")
 

@@ -69,6 +69,7 @@ def test_an_empty_database_is_brought_to_head(
     assert version(database) == "c3"
 
 
+@pytest.mark.stress
 def test_a_second_run_finds_nothing_to_apply(runner: Runner, three: Path) -> None:
     function = runner.start(three)
     function.invoke()
@@ -80,6 +81,7 @@ def test_a_second_run_finds_nothing_to_apply(runner: Runner, three: Path) -> Non
     assert runner.events("migration.noop")
 
 
+@pytest.mark.stress
 @pytest.mark.parametrize(
     "wanted,reached,left",
     [("+1", "a1", ["b2", "c3"]), pytest.param("b2", "b2", ["c3"], marks=pytest.mark.stress)],
@@ -125,6 +127,7 @@ def test_a_failing_revision_leaves_the_database_at_the_last_good_one(
     assert code[failed["line"] - 1].strip() == sql("INSERT INTO a VALUES (1)")
 
 
+@pytest.mark.stress
 def test_the_place_of_a_python_error_is_the_backends_own_line(runner: Runner, tmp_path: Path) -> None:
     tree = write_tree(tmp_path / "tree", [Rev("a1", "import json\njson.loads('{')")])
 
@@ -160,6 +163,7 @@ def test_a_database_ahead_of_the_package_is_left_alone(runner: Runner, database:
     assert version(database) == "c3"
 
 
+@pytest.mark.stress
 def test_a_database_ahead_of_the_package_may_be_meant(runner: Runner, database: Database, tmp_path: Path) -> None:
     begin_at(database, "c3")
     older = write_tree(tmp_path / "older", [Rev("a1"), Rev("b2")])
@@ -172,6 +176,7 @@ def test_a_database_ahead_of_the_package_may_be_meant(runner: Runner, database: 
     assert [line["level"] for line in runner.events("migration.ahead")] == ["WARNING"]
 
 
+@pytest.mark.stress
 def test_a_wrong_event_touches_nothing(runner: Runner, database: Database, three: Path) -> None:
     function = runner.start(three)
 
@@ -198,6 +203,7 @@ def test_several_heads_want_heads(runner: Runner, tmp_path: Path) -> None:
     assert result["revision"] == "b2,c3"
 
 
+@pytest.mark.stress
 def test_each_revision_is_logged_as_it_happens_and_counted_in_the_metrics(runner: Runner, three: Path) -> None:
     runner.invoke(three)
 
