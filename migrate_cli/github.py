@@ -63,8 +63,9 @@ def _markdown(title: str, outcome: Mapping[str, Any] | CommandError) -> str:
             f" | {step['duration_ms']:,} ms |"
             for step in steps
         ]
-    if not isinstance(outcome, CommandError) and (found := preflight.entries(outcome)):
-        lines += _preflight(found)
+    if not isinstance(outcome, CommandError):
+        if found := preflight.entries(outcome):
+            lines += _preflight(found)
         lines += [f"- {_cell(line)}" for line in preflight.holdups(outcome)]
     return "\n".join([*lines, "", ""])
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import getpass
 import json
 import time
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -26,7 +27,7 @@ from migrate_cli.rollout.progress import RolloutProgress
 from migrate_cli.rollout.terminal import RolloutDisplay, show_line, show_report, show_rollouts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
 _POLL_S = 1.0
 # Listing the outcomes of 100,000 targets takes seconds, so the pause is four times as long as the last listing.
@@ -190,7 +191,8 @@ def approve(
     def work(machine: Machine, output: Output) -> ExitCode:
         if not yes:
             actions.confirm(call, "rollout", output)
-        machine.approve(rollout, _who())
+        with _may_be("approved", machine, rollout):
+            machine.approve(rollout, _who())
         result = {"action": "rollout approve", "stage": machine.stage, "rollout": rollout, "status": "approved"}
         follow = steps(("To follow it", machine.commands.named(f"rollout status {rollout} --follow")))
         text = f"Rollout {rollout} starts its next wave."
@@ -211,12 +213,8 @@ def stop(call: Call, rollout: Name = None, page: Page = None, as_json: Json = Fa
                 f"rollout {name} is not running: there is nothing to stop",
                 advice=steps(("Its report", machine.commands.named(f"rollout show {name}"))),
             )
-        try:
+        with _may_be("stopped", machine, name):
             no_wait = machine.stop(name, _who())
-        except KeyboardInterrupt:
-            look = steps(("To check", machine.commands.named(f"rollout status {name}")))
-            message = f"rollout {name} may be stopped"
-            raise CommandError("Interrupted", message, ExitCode.INTERRUPTED, advice=look) from None
         if machine.bucket is None:
             return _stopped(machine, name, output)
         output.note(f"Rollout {name} starts no further target; waiting for the running ones.")
@@ -276,23 +274,37 @@ def _with_machine(name: str, call: Call, work: Callable[[Machine, Output], ExitC
         return output.fail(CommandError("Interrupted", "nothing was started or stopped", ExitCode.INTERRUPTED))
 
 
+@contextmanager
+def _may_be(done: str, machine: Machine, name: str) -> Iterator[None]:
+    """Turn an interruption into an error that says that the call may have had its effect."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise CommandError(
+            "Interrupted",
+            f"rollout {name} may be {done}",
+            ExitCode.INTERRUPTED,
+            advice=steps(("To check", machine.commands.named(f"rollout status {name}"))),
+        ) from None
+
+
 def _end(
     machine: Machine, name: str, output: Output, page: Path | None, *, per_target_s: float | None = None
 ) -> ExitCode:
     """Follow an execution to its end, show its outcome and return the exit code."""
     try:
         execution = _follow(machine, name, output)
+        return _show_outcome(machine, execution, output, page, per_target_s=per_target_s)
     except KeyboardInterrupt:
         raise CommandError(
             "Interrupted",
-            f"stopped following; rollout {name} continues",
+            f"stopped following; rollout {name} continues if it has not ended",
             ExitCode.INTERRUPTED,
             advice=steps(
                 ("Its progress", machine.commands.named(f"rollout status {name}")),
                 ("To stop it", machine.commands.named(f"rollout stop {name}")),
             ),
         ) from None
-    return _show_outcome(machine, execution, output, page, per_target_s=per_target_s)
 
 
 def _stopped(machine: Machine, name: str, output: Output) -> ExitCode:

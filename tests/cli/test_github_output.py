@@ -112,3 +112,15 @@ def test_trouble_with_aws_is_an_annotation_too(aws: Stub, migrate: Callable[...,
 
     assert "::error title=migrate status (dev)%3A AccessDeniedException::" in migrate("status", "--stage", "dev").err
     assert "AccessDeniedException" in summary.read_text(encoding="utf-8")
+
+
+def test_what_delays_any_run_is_in_the_summary_of_a_plan_without_a_preflight(
+    aws: Stub, migrate: Callable[..., Ended], summary: Path
+) -> None:
+    entry = {"revision": "4b1f0d9c7e21", "description": "Require the country", "sql": "SELECT 1;"}
+    holdup = {"kind": "replica", "message": "replica east is behind by 90 s and 2.0 GB"}
+    aws.replies = [Reply(result("plan", plan=[entry], holdups=[holdup]))]
+
+    assert migrate("plan", "--stage", "dev").code == 0
+
+    assert "- replica east is behind by 90 s and 2.0 GB" in summary.read_text(encoding="utf-8")

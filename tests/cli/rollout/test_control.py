@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from migrate_cli.rollout.machine import Machine
 from tests.support.reports import failure, report
-from tests.support.rollout_runs import LAST, RUNNING, USAGE, listed, runs
+from tests.support.rollout_runs import INTERRUPTED, LAST, RUNNING, USAGE, listed, runs
 from tests.support.samples import sampled
 
 if TYPE_CHECKING:
@@ -60,6 +61,24 @@ def test_stop_halts_the_running_rollout_and_succeeds_after_its_end(aws: RolloutS
 
     assert ended.code == 0, ended.err
     assert json.loads(aws.objects[f"rollouts/{LAST}/halt.json"])["why"] == "stopped"
+
+
+@pytest.mark.parametrize("command,done", [("approve", "approved"), ("stop", "stopped")])
+def test_ctrl_c_while_aws_is_called_says_that_the_call_may_have_had_its_effect(
+    aws: RolloutStub, migrate: Migrate, monkeypatch: pytest.MonkeyPatch, command: str, done: str
+) -> None:
+    def press(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    runs(aws, "1/migrated/1/5/head")
+    aws.ends = lambda _: RUNNING
+    monkeypatch.setattr(Machine, command, press)
+
+    ended = migrate("rollout", command, LAST, "--stage", "dev")
+
+    assert ended.code == INTERRUPTED
+    assert f"rollout {LAST} may be {done}" in ended.err
+    assert f"migrate rollout status {LAST} --stage dev" in ended.err
 
 
 def test_approve_answers_the_approval_that_the_rollout_waits_for(aws: RolloutStub, migrate: Migrate) -> None:
