@@ -75,8 +75,8 @@ class Replayed:
         """Return the state that revisions have left in their session, and that a later revision may need."""
         found = []
         for before, after in zip(self.before, self.after, strict=True):
-            settings = before["settings"] or {}
-            found += [name for name, value in (after["settings"] or {}).items() if settings.get(name) != value]
+            was, is_now = before["settings"] or {}, after["settings"] or {}
+            found += [name for name in {**was, **is_now} if was.get(name) != is_now.get(name)]
             found += ["role"] if after["role"] != before["role"] else []
             found += ["temporary objects"] if after["temporary"] != before["temporary"] else []
         return sorted({*found})

@@ -28,6 +28,7 @@ from lambda_migrate.revisions.checkpoint import (
     to_text,
 )
 from migrate_review.checkpoint.items import Item
+from migrate_review.checkpoint.replaying import Replayed
 
 TEXT = f"CREATE TABLE {HOME}.a (id int);\n"
 WHOLE = Checkpoint(
@@ -201,3 +202,24 @@ def test_a_checkpoint_has_no_hash_of_a_variable_that_may_be_a_secret(name: str) 
 
     assert noted[name] == "set"
     assert noted["AUTHOR"] == hashlib.sha256(b"Ann").hexdigest()
+
+
+@pytest.mark.parametrize(
+    "before,after,left",
+    [
+        ({"settings": {"work_mem": "8MB"}}, {"settings": {"work_mem": "8MB"}}, []),
+        ({"settings": None}, {"settings": {"work_mem": "8MB"}}, ["work_mem"]),
+        ({"settings": {"work_mem": "4MB"}}, {"settings": {"work_mem": "8MB"}}, ["work_mem"]),
+        # RESET of what env.py has set
+        ({"settings": {"work_mem": "8MB"}}, {"settings": None}, ["work_mem"]),
+        ({"role": "shop"}, {"role": "owner"}, ["role"]),
+        ({"temporary": 0}, {"temporary": 1}, ["temporary objects"]),
+    ],
+)
+def test_what_revisions_leave_in_their_session_is_found(
+    before: dict[str, object], after: dict[str, object], left: list[str]
+) -> None:
+    usual = {"settings": {}, "role": "shop", "temporary": 0}
+    replayed = Replayed(WHOLE.tables[:1], ({**usual, **before},), ({**usual, **after},), steps=1)
+
+    assert replayed.left_in_session() == left
