@@ -166,6 +166,7 @@ def test_a_request_that_the_log_does_not_have_is_named(aws: Stub, migrate: Calla
     assert "has no line of request unknown" in ended.err
 
 
+@pytest.mark.stress
 def test_ctrl_c_shows_that_the_function_continues_and_the_commands_to_check_it(stub: Stub) -> None:
     ended = threading.Event()
     stub.replies = [Reply(result(), until=ended.is_set)]

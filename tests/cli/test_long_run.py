@@ -164,6 +164,7 @@ def test_a_look_that_fails_is_repeated(aws: Stub, migrate: Callable[..., Ended])
     assert migrate(*UPGRADE).code == 0
 
 
+@pytest.mark.stress
 def test_with_wait_it_is_started_again_while_that_may_help(
     aws: Stub, migrate: Callable[..., Ended], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -17,7 +17,6 @@ import pytest
 from tests.support.aws_stub import Reply, Stub, failure, line, refusal, result
 from tests.support.checkout import ROOT
 from tests.support.command_line import STORY, environment, finished, started
-from tests.support.samples import sampled
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,6 +48,7 @@ def test_json_of_every_action_is_its_answer(aws: Stub, migrate: Callable[..., En
     assert (ended.code, ended.document) == (0, result(action))
 
 
+@pytest.mark.stress
 def test_a_pipe_gets_plain_rows_whatever_the_width(stub: Stub) -> None:
     description = "word " * 60
     stub.replies = [Reply(result(applied=[{"revision": "bbbb", "description": description, "duration_ms": 14}]))]
@@ -71,6 +71,7 @@ def test_a_closed_pipe_does_not_change_the_exit_code(stub: Stub) -> None:
     assert b"Traceback" not in done.stderr
 
 
+@pytest.mark.stress
 def test_a_pipe_closed_within_a_long_document_does_not_change_the_exit_code(stub: Stub) -> None:
     stub.replies = [Reply(result(database="x" * 100_000))]
     ours, theirs = os.pipe()
@@ -94,7 +95,8 @@ def test_a_result_that_cannot_be_written_is_no_success_and_no_traceback(stub: St
     assert b"Exception ignored" not in done.stderr
 
 
-@pytest.mark.parametrize("closed", sampled(["<&-", ">&-", "2>&-", "<&- >&- 2>&-"], {"<&-", ">&-"}))
+@pytest.mark.stress
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
 def test_a_stream_that_is_closed_is_one_that_nobody_reads(stub: Stub, closed: str) -> None:
     stage, code = ("prod", 2) if "<" in closed else ("dev", 0)
     command = f"{sys.executable} -m migrate_cli upgrade --stage {stage} {closed}"
@@ -229,6 +231,7 @@ def in_terminal(stub: Stub, *arguments: str) -> tuple[int, str]:
         os.close(ours)
 
 
+@pytest.mark.stress
 def test_a_terminal_gets_colours_and_a_moving_bar(stub: Stub) -> None:
     stub.replies = [Reply(result(), after_s=0.5)]
 
@@ -240,6 +243,7 @@ def test_a_terminal_gets_colours_and_a_moving_bar(stub: Stub) -> None:
     assert "Applied 1 revision" in re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", screen)
 
 
+@pytest.mark.stress
 def test_the_bar_leaves_room_for_the_echo_of_ctrl_c(stub: Stub) -> None:
     stub.lines = lambda: [STORY[1], line("revision.started", "running", revision="bbbb", description="long " * 60)]
     stub.replies = [Reply(result(), until=lambda: len(stub.log_requests) > 3)]
@@ -261,6 +265,7 @@ def test_a_terminal_shows_sql_in_colours(stub: Stub) -> None:
     assert re.search(r"\x1b\[[0-9;]*mCREATE", screen)
 
 
+@pytest.mark.stress
 def test_a_preflight_fits_into_80_columns(stub: Stub) -> None:
     table: dict[str, Any] = {"table": "customer_addresses", "rows": 20_400_000, "bytes": 4_509_715_660, "lock": "SHARE"}
     table |= {"blocks": "reads and writes", "reads_all": True, "rewrites": False, "estimated_ms": 31_500}

@@ -65,6 +65,7 @@ def test_a_deployment_migrates_its_stage(
     assert version_of(database) == [(backend.head,)]
 
 
+@pytest.mark.stress
 def test_a_revision_that_fails_fails_the_deployment(function: Deployed, database: Database, tmp_path: Path) -> None:
     with closing(database.connect()) as connection, connection.cursor() as cursor:
         cursor.execute("CREATE TABLE organizations (in_the_way integer)")

@@ -38,6 +38,7 @@ def version_of(database: Database) -> str | None:
     return rows[0][0] if rows else None
 
 
+@pytest.mark.stress
 def test_every_action_answers_a_person(function: Deployed, database: Database, backend: Backend) -> None:
     """Run the commands one after the other, as an operator does on the first day."""
     function.use(database.secret, ALLOW_DOWNGRADE="true")
@@ -92,6 +93,7 @@ def test_a_failed_revision_is_1_with_the_functions_words(function: Deployed, dat
     assert f"{error['file']}:{error['line']}" in done.stderr
 
 
+@pytest.mark.stress
 def test_a_database_that_cannot_be_reached_is_4(function: Deployed, database: Database) -> None:
     function.use({**database.secret, "port": 1}, CONNECT_TIMEOUT_S="1")
 
@@ -116,6 +118,7 @@ def test_ctrl_c_leaves_the_function_at_work_and_it_finishes(
     eventually(lambda: status_of(function)["revision"] == backend.head, every_s=0.5)
 
 
+@pytest.mark.stress
 def test_a_run_is_followed_while_it_works(function: Deployed, database: Database, backend: Backend) -> None:
     function.use(database.secret, MIGRATION_LOCK_TIMEOUT_S="20")
     with ExitStack() as processes, closing(database.connect()) as holder, holder.cursor() as cursor:

@@ -95,6 +95,7 @@ def test_docker_compose_1_29_takes_the_file_and_waits_for_a_healthy_database(too
     assert (back["user"], back["ports"]) == ("1234:1000", ["127.0.0.1:8000-8009:8000/tcp"])
 
 
+@pytest.mark.stress
 def test_hadolint_finds_nothing_in_the_dockerfile(tools: Path) -> None:
     done = subprocess.run([tools / "hadolint", "--no-color", DOCKERFILE], capture_output=True, text=True, check=False)
 
@@ -268,6 +269,7 @@ def test_the_workflow_by_the_dockerfiles_own_lines_as_an_account_without_rights(
     assert (container.back / "uv.lock").read_bytes() == (ROOT / "back" / "uv.lock").read_bytes()
 
 
+@pytest.mark.stress
 def test_an_account_that_may_not_write_gets_one_line_with_the_cure(container: Container) -> None:
     container.build(usable_python())
     versions = container.back / "alembic" / "versions"

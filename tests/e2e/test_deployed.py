@@ -36,6 +36,7 @@ def tables_of(database: Database) -> set[str]:
 # --- the main job ---
 
 
+@pytest.mark.stress
 def test_an_empty_database_is_brought_to_head_by_the_aws_command(
     function: Deployed, database: Database, backend: Backend
 ) -> None:
@@ -77,6 +78,7 @@ def test_a_second_run_has_nothing_to_apply(function: Deployed, backend: Backend)
     assert (result["applied"], result["previous_revision"], result["revision"]) == ([], backend.head, backend.head)
 
 
+@pytest.mark.stress
 @pytest.mark.parametrize("payload", sampled(["null", "{}", '{"action": "upgrade"}'], {"null"}))
 def test_whatever_asks_for_the_default_upgrades_to_head(function: Deployed, payload: str, backend: Backend) -> None:
     result = function.aws_lambda_invoke("--payload", payload).result
@@ -84,6 +86,7 @@ def test_whatever_asks_for_the_default_upgrades_to_head(function: Deployed, payl
     assert result["revision"] == backend.head
 
 
+@pytest.mark.stress
 def test_an_upgrade_stops_at_the_requested_revision(function: Deployed, database: Database, backend: Backend) -> None:
     function.aws_lambda_invoke("--payload", json.dumps({"action": "upgrade", "revision": backend.revisions[2]}))
 
@@ -140,6 +143,7 @@ def test_the_error_of_a_missing_secret_contains_its_name(function: Deployed) -> 
 # --- the database's own troubles ---
 
 
+@pytest.mark.stress
 def test_a_stopped_database_is_unavailable_and_the_same_function_works_when_it_is_back(
     function: Deployed, database: Database, shared_run: Path, backend: Backend
 ) -> None:
@@ -199,6 +203,7 @@ def _events(function: Deployed, request_id: str, until: str) -> list[str]:
 # --- the next release, at the end because it is deployed over the first ---
 
 
+@pytest.mark.stress
 def test_a_failing_revision_leaves_the_database_at_the_last_good_one(
     next_release: Deployed, database: Database
 ) -> None:
@@ -209,6 +214,7 @@ def test_a_failing_revision_leaves_the_database_at_the_last_good_one(
     assert {"next_release", "half_done"} & tables_of(database) == {"next_release"}
 
 
+@pytest.mark.stress
 def test_the_aws_command_exits_0_although_the_migration_failed(next_release: Deployed) -> None:
     """`aws lambda invoke` exits with 0 although the function failed. The documents warn of it."""
     next_release.configure(DB_SECRET_ID="e2e/no-such-secret")
@@ -218,6 +224,7 @@ def test_the_aws_command_exits_0_although_the_migration_failed(next_release: Dep
     assert (answer.exit_code, answer.function_error) == (0, "Unhandled")
 
 
+@pytest.mark.stress
 def test_the_message_of_a_failed_revision_is_one_line_with_the_servers_words(next_release: Deployed) -> None:
     message = next_release.invoke().message
 

@@ -274,6 +274,7 @@ def make_commands(*targets: str) -> list[str]:
     return [line for line in lines if line.startswith(tuple(f"make {target}" for target in targets))]
 
 
+@pytest.mark.stress
 @pytest.mark.xdist_group("docs")
 @pytest.mark.parametrize("command", sampled(make_commands("package", "synth"), make_commands("package")))
 def test_a_make_command_of_the_readme_runs(checkout: Path, command: str) -> None:

@@ -58,6 +58,7 @@ def events(deployed: Deployed, since: int, *names: str) -> list[dict[str, Any]]:
     return [line for line in lines if line.get("event") in names]
 
 
+@pytest.mark.stress
 def test_the_state_machine_starts_a_long_run_after_functions_without_progress_and_continues_with_them(
     long_release: Deployed, database: Database, emulator: Emulator
 ) -> None:
@@ -101,6 +102,7 @@ def test_migrate_upgrade_long_runs_there_at_once(long_release: Deployed, databas
     assert f"committed {LONG.id}" in done.stderr
 
 
+@pytest.mark.stress
 def test_a_long_run_that_is_stopped_leaves_nothing_running_and_nothing_locked(
     long_release: Deployed, database: Database, emulator: Emulator
 ) -> None:

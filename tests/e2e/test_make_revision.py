@@ -76,6 +76,7 @@ def test_a_revision_without_description_is_refused(checkout: Path) -> None:
     assert "FAILED: there is no description" in done.stdout
 
 
+@pytest.mark.stress
 def test_the_commands_of_the_page_take_a_changed_model_to_the_database(checkout: Path) -> None:
     before = revisions(checkout)
     upgrade, revision, *rest = shown()

@@ -43,6 +43,7 @@ def test_its_output_is_the_functions_result(
     assert [applied["revision"] for applied in result["applied"]] == list(backend.revisions)
 
 
+@pytest.mark.stress
 def test_it_fails_with_the_functions_error_and_message(next_release: Deployed, emulator: Emulator) -> None:
     description = execute(emulator)
 

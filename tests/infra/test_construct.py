@@ -82,6 +82,7 @@ def ids(stack: Stack, kind: str, prefix: str = "") -> list[str]:
 # --- a VPC, Aurora and the migrations in one stack ---
 
 
+@pytest.mark.stress
 def test_the_cluster_lets_the_function_in_on_its_own_port(aurora: Stack) -> None:
     (cluster,) = aurora.names("AWS::RDS::DBCluster")
     (own,) = ids(aurora, "AWS::EC2::SecurityGroup", "MigrationsSecurityGroup")
@@ -99,6 +100,7 @@ def test_the_cluster_lets_the_function_in_on_its_own_port(aurora: Stack) -> None
     assert port in ports
 
 
+@pytest.mark.stress
 def test_the_function_reads_the_clusters_secret_and_no_other(aurora: Stack) -> None:
     (attachment,) = aurora.names("AWS::SecretsManager::SecretTargetAttachment")
     role = aurora.function["Role"]["Fn::GetAtt"][0]
@@ -108,6 +110,7 @@ def test_the_function_reads_the_clusters_secret_and_no_other(aurora: Stack) -> N
     assert statement["Resource"] == {"Ref": attachment}
 
 
+@pytest.mark.stress
 def test_the_deployment_migrates_once_the_writer_is_up_and_lets_the_function_in(aurora: Stack) -> None:
     waits_for = set(aurora.one("Custom::Trigger")["DependsOn"])
 
@@ -122,6 +125,7 @@ def test_the_deployment_migrates_once_the_writer_is_up_and_lets_the_function_in(
     assert needed <= waits_for
 
 
+@pytest.mark.stress
 def test_names_are_those_of_the_contract_wherever_the_construct_is(aurora: Stack) -> None:
     assert aurora.function["FunctionName"] == "template-saas-shop-migrate-lambda-dev"
     assert aurora.machine["StateMachineName"] == "template-saas-shop-migrate-dev"
@@ -130,12 +134,14 @@ def test_names_are_those_of_the_contract_wherever_the_construct_is(aurora: Stack
 # --- a VPC that exists ---
 
 
+@pytest.mark.stress
 def test_the_function_is_placed_in_the_vpc_that_was_looked_up(existing: Stack) -> None:
     # What a lookup gives before the CDK's command has asked the account.
     assert existing.function["VpcConfig"]["SubnetIds"] == ["p-12345", "p-67890"]
     assert existing.all("AWS::EC2::VPCEndpoint") == []
 
 
+@pytest.mark.stress
 def test_a_granted_role_may_invoke_and_nothing_else(existing: Stack) -> None:
     (policy,) = [
         each["Properties"] for each in existing.all("AWS::IAM::Policy") if each["Properties"]["Roles"] == ["pipeline"]
@@ -145,6 +151,7 @@ def test_a_granted_role_may_invoke_and_nothing_else(existing: Stack) -> None:
     assert {action for each in statements for action in as_list(each["Action"])} == {"lambda:InvokeFunction"}
 
 
+@pytest.mark.stress
 def test_options_are_the_settings_of_a_stage(existing: Stack) -> None:
     assert {each["Properties"]["RetentionInDays"] for each in existing.all("AWS::Logs::LogGroup")} == {365}
     assert json.loads(existing.variables["ROLLOUT"])["canaries"] == 2
@@ -154,6 +161,7 @@ def test_options_are_the_settings_of_a_stage(existing: Stack) -> None:
 # --- CDK Pipelines ---
 
 
+@pytest.mark.stress
 def test_the_pipeline_deploys_and_so_migrates_dev_then_production_after_an_approval(folder: Path) -> None:
     app = cdk.App(outdir=str(folder / "pipeline"))
     made = runpy.run_path(str(EXAMPLES / "pipeline.py"))["Pipeline"]

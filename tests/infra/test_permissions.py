@@ -256,7 +256,7 @@ def test_with_iam_it_may_log_in_as_each_user_of_each_server_of_the_fleet(stacks:
 @pytest.mark.parametrize(
     "length,targets,user",
     [
-        (3, 104, "migrator_of_"),
+        pytest.param(3, 104, "migrator_of_", marks=pytest.mark.stress),
         pytest.param(10, 70, "tenant_with_a_long_n", marks=pytest.mark.stress),
         pytest.param(80, 15, "m", marks=pytest.mark.stress),
         (3, 45, "m"),
@@ -307,7 +307,8 @@ def test_iam_takes_the_policies_of_the_largest_fleet(tmp_path: Path, length: int
     assert max(by_kind["ManagedPolicy"], default=0) <= 6144
 
 
-@pytest.mark.parametrize("servers,users", [pytest.param(1, 500, marks=pytest.mark.stress), (40, 20)])
+@pytest.mark.stress
+@pytest.mark.parametrize("servers,users", [(1, 500), (40, 20)])
 def test_more_logins_than_policies_hold_are_refused_with_what_to_do(tmp_path: Path, servers: int, users: int) -> None:
     rollout = {
         "users": [f"u{number}" for number in range(users)],

@@ -180,6 +180,7 @@ def test_cfn_lint_finds_nothing(stages: tuple[str, ...], synthesized: Path) -> N
     assert json.loads(done.stdout) == []
 
 
+@pytest.mark.stress
 def test_the_feature_flags_are_those_that_the_cdk_recommends() -> None:
     (archive,) = Path(aws_cdk.__file__).parent.glob("_jsii/aws-cdk-lib@*.tgz")
     with tarfile.open(archive) as library:

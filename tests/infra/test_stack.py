@@ -265,6 +265,7 @@ def synthesized(checkout: Path) -> Stack:
     return Stack(json.loads(done.stdout))
 
 
+@pytest.mark.stress
 def test_cdk_synth_prints_a_stages_template_without_an_aws_account(synthesized: Stack) -> None:
     assert synthesized.function["FunctionName"] == "template-saas-api-migrate-lambda-dev"
 
@@ -278,6 +279,7 @@ def test_the_same_tree_on_another_path_gives_the_same_template_and_package(synth
     assert json.dumps(json.loads(elsewhere.stdout)) == synthesized.text
 
 
+@pytest.mark.stress
 @pytest.mark.usefixtures("synthesized")
 def test_the_package_is_built_for_the_stages_processor_and_not_for_this_machines(checkout: Path) -> None:
     machines = {file.read_bytes()[18:20] for file in (checkout / ".local" / "package" / "dev").rglob("*.so")}
@@ -285,12 +287,11 @@ def test_the_package_is_built_for_the_stages_processor_and_not_for_this_machines
     assert machines == {EM_AARCH64}
 
 
+@pytest.mark.stress
 @pytest.mark.parametrize(
     "context, expected",
     [
-        pytest.param(
-            (), "error: no stage was chosen: pass -c stage=NAME, one of local, dev, prod", marks=pytest.mark.stress
-        ),
+        ((), "error: no stage was chosen: pass -c stage=NAME, one of local, dev, prod"),
         (
             ("-c", "stage=dve"),
             "error: there is no stage 'dve' in cdk.json: pass -c stage=NAME, one of local, dev, prod",

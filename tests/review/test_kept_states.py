@@ -79,6 +79,7 @@ def test_the_revisions_before_are_not_applied_again(first: tuple[Path, Observati
         assert seen.unfilled == {}
 
 
+@pytest.mark.stress
 def test_the_rows_are_not_made_again_unless_a_revision_changed(
     first: tuple[Path, Observation, list[str]], server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -143,6 +144,7 @@ def test_imports_of_a_revision_from_the_backend_count(tmp_path: Path, server: Se
     assert len(applied(steps)) == 1
 
 
+@pytest.mark.stress
 def test_the_oldest_states_are_dropped(tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kept, "_MOST", 1)
     for number in range(2):
@@ -162,6 +164,7 @@ for number in range(20, 22):
 """
 
 
+@pytest.mark.stress
 def test_a_table_that_no_text_names_gets_rows_once_it_was_touched(tmp_path: Path, server: Server) -> None:
     folder = write_tree(tmp_path / "backend", [MANY, Rev("loop", IN_A_LOOP)])
     seen, _ = observed(folder, server, "loop")

@@ -314,6 +314,7 @@ def test_other_statements_get_no_marks(text: str) -> None:
     assert marked is None or not marked.branches
 
 
+@pytest.mark.stress
 def test_parts_of_functions_that_are_not_called_do_not_count(tmp_path: Path) -> None:
     file = tmp_path / "one.py"
     file.write_text(

@@ -267,6 +267,7 @@ PEOPLE = Rev(
 )
 
 
+@pytest.mark.stress
 def test_rows_and_values_that_do_not_survive_up_and_down_are_found(tmp_path: Path, postgres_server: Server) -> None:
     seen = review(
         tmp_path,
@@ -298,6 +299,7 @@ def test_rows_and_values_that_do_not_survive_up_and_down_are_found(tmp_path: Pat
     assert (inserted.lost, inserted.added) == (0, 1)
 
 
+@pytest.mark.stress
 def test_a_revision_that_refuses_rows_the_schema_allows_is_measured_with_rows_that_it_takes(
     tmp_path: Path, postgres_server: Server
 ) -> None:
@@ -332,6 +334,7 @@ def test_a_revision_that_refuses_rows_the_schema_allows_is_measured_with_rows_th
     assert (differences(seen.before, seen.restored), seen.changes) == ((), ())
 
 
+@pytest.mark.stress
 def test_one_bad_revision_hides_no_other(tmp_path: Path, postgres_server: Server) -> None:
     seen = review(
         tmp_path,
@@ -361,6 +364,7 @@ def test_one_bad_revision_hides_no_other(tmp_path: Path, postgres_server: Server
     assert seen["exits"].upgrade.failure == "SystemExit: enough"
 
 
+@pytest.mark.stress
 def test_a_revision_that_hangs_is_ended_and_the_next_one_observed(
     tmp_path: Path, postgres_server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -373,6 +377,7 @@ def test_a_revision_that_hangs_is_ended_and_the_next_one_observed(
         assert session.observe("beside").upgrade.failure is None
 
 
+@pytest.mark.stress
 def test_an_unreachable_state_has_a_reason(tmp_path: Path, postgres_server: Server) -> None:
     seen = review(tmp_path, postgres_server, [PEOPLE, Rev("dies", "os._exit(3)"), Rev("after", sql("SELECT 1"))])
     assert seen["dies"].upgrade.failure == "the backend's process ended with exit code 3"
@@ -418,14 +423,11 @@ def test_models_are_compared_with_head_in_any_time_zone(tmp_path: Path, postgres
         assert session.drift() == ("add_column people.nick", "remove_column people.age")
 
 
+@pytest.mark.stress
 @pytest.mark.parametrize(
     "broken, expected",
     [
-        pytest.param(
-            "import nowhere_to_be_found",
-            "alembic/versions/broken_.py:1: ModuleNotFoundError: No module named",
-            marks=pytest.mark.stress,
-        ),
+        ("import nowhere_to_be_found", "alembic/versions/broken_.py:1: ModuleNotFoundError: No module named"),
         ("revision = (", "alembic/versions/broken_.py:1: SyntaxError: "),
     ],
 )
@@ -450,6 +452,7 @@ def test_an_env_py_that_connects_elsewhere_is_refused_before_a_revision_runs(
         review(tmp_path, postgres_server, [PEOPLE], env_py)
 
 
+@pytest.mark.stress
 @pytest.mark.parametrize(
     "configured, message",
     [
@@ -457,11 +460,7 @@ def test_an_env_py_that_connects_elsewhere_is_refused_before_a_revision_runs(
             "upgrade_token='engine1_upgrades', connection=",
             "env.py is of Alembic's multidb template, for several databases",
         ),
-        pytest.param(
-            "connection=None and ",
-            "env.py gave context.configure() no connection, though it does not run offline",
-            marks=pytest.mark.stress,
-        ),
+        ("connection=None and ", "env.py gave context.configure() no connection, though it does not run offline"),
     ],
 )
 def test_an_env_py_that_the_hook_refuses_ends_the_review(

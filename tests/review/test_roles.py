@@ -36,6 +36,7 @@ TREE = [
 ]
 
 
+@pytest.mark.stress
 def test_a_role_that_a_revision_creates_is_in_no_later_reviews_way(tmp_path: Path, postgres_server: Server) -> None:
     folder = write_tree(tmp_path, TREE)
     for _ in range(2):

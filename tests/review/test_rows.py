@@ -145,6 +145,7 @@ def test_columns_of_every_type_may_be_keys(zoo: Database) -> None:
     assert {kind: count for kind, count in counts.items() if count < few.get(kind, 10)} == {}
 
 
+@pytest.mark.stress
 def test_tables_of_every_constraint_are_filled_and_twice_alike(zoo: Database) -> None:
     ddl = ";".join(f"CREATE TABLE {name} {definition}" for name, definition in ZOO.items())
     unfilled, rows = filled(zoo, ddl)

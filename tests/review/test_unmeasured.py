@@ -109,6 +109,7 @@ def test_a_history_that_begins_with_existing_tables_needs_a_baseline(tmp_path: P
     assert "constraint-missing-not-valid" in rules(by_id["scans"]), "squawk's word stands"
 
 
+@pytest.mark.stress
 def test_with_a_baseline_beside_env_py_such_a_history_is_measured(tmp_path: Path, postgres_server: Server) -> None:
     folder = write_tree(tmp_path / "backend", EXISTING)
     (folder / "baseline.sql").write_text(DUMP.format(more=""))
@@ -188,6 +189,7 @@ NOT_FILLED = Rev(
 )  # fmt: skip
 
 
+@pytest.mark.stress
 def test_a_revision_that_breaks_the_reviews_own_work_is_reported_and_the_others_are_reviewed(
     tmp_path: Path, postgres_server: Server
 ) -> None:
@@ -236,6 +238,7 @@ def test_a_table_that_stayed_empty_counts_where_the_revision_touches_it(
     assert rules(by_id["adds"]).keys() & {"not-measured"} == found
 
 
+@pytest.mark.stress
 def test_an_env_py_that_fails_before_any_revision_ends_the_review_with_what_to_do(
     tmp_path: Path, postgres_server: Server
 ) -> None:
@@ -248,6 +251,7 @@ def test_an_env_py_that_fails_before_any_revision_ends_the_review_with_what_to_d
     assert "KeyError: 'MY_OWN_URL' (an environment variable? See DATABASE_URL_ENV" in str(raised.value)
 
 
+@pytest.mark.stress
 def test_a_stages_variables_reach_env_py(tmp_path: Path, postgres_server: Server) -> None:
     env_py = ENV_PY.replace('os.environ["DATABASE_URL"], poolclass', 'os.environ["MY_OWN_URL"], poolclass')
     env_py = env_py.replace("config = context.config\n", 'config = context.config\nos.environ["WANTED_IN_ENV"]\n')
@@ -257,6 +261,7 @@ def test_a_stages_variables_reach_env_py(tmp_path: Path, postgres_server: Server
         assert session.observe("people").upgrade.failure is None
 
 
+@pytest.mark.stress
 def test_the_error_of_a_missing_package_names_where_to_install_it(tmp_path: Path, postgres_server: Server) -> None:
     env_py = ENV_PY.replace("import os\n", "import os\nimport a_package_of_the_backend\n")
     folder = write_tree(tmp_path / "backend", [PEOPLE], env_py=env_py)
@@ -279,6 +284,7 @@ def _without_path() -> str:
     return ALEMBIC_INI.replace("prepend_sys_path = .\n", "")
 
 
+@pytest.mark.stress
 def test_an_env_py_that_can_run_only_once_in_a_process_is_run_as_the_alembic_command_does(
     tmp_path: Path, postgres_server: Server
 ) -> None:
@@ -333,6 +339,7 @@ def test_a_revision_may_keep_state_of_one_run_in_its_module(tmp_path: Path, post
     assert seen.upgrade_again.failure is None
 
 
+@pytest.mark.stress
 def test_a_server_of_the_users_own_needs_a_role_that_makes_databases_and_puts_rows_in_them(
     tmp_path: Path, postgres_server: Server
 ) -> None:
@@ -407,6 +414,7 @@ def test_a_variable_that_a_stage_writes_as_an_object_reaches_env_py_as_json(
         assert json.loads(stages.environment(stage)["DATABASE_ENV"]) == {"PG_HOST": "{host}"}
 
 
+@pytest.mark.stress
 def test_libraries_that_are_too_old_are_named_before_anything_runs(
     tmp_path: Path, postgres_server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -55,6 +55,7 @@ def test_a_wrong_event_is_refused_in_one_line_with_the_reason(event: object, par
     assert len(str(refused.value)) < 300
 
 
+@pytest.mark.stress
 def test_whatever_comes_in_is_a_valid_request_or_refused(rounds: Callable[[int, int], int]) -> None:
     @settings(max_examples=rounds(200, 20_000))
     @given(EVENTS)

@@ -51,6 +51,7 @@ def test_a_message_is_one_line(text: str) -> None:
     assert len(one_line(text).splitlines()) <= 1
 
 
+@pytest.mark.stress
 def test_a_secret_in_use_stays_concealed_however_many_others_come() -> None:
     for number in range(1000):
         conceal(SECRET)

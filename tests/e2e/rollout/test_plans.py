@@ -32,6 +32,7 @@ def test_an_approved_plan_runs_unchanged_or_fails_with_the_change(fleet: Fleet, 
     ]
 
 
+@pytest.mark.stress
 @pytest.mark.parametrize("tenants", [3], indirect=True)
 def test_a_plan_visits_every_target_and_stops_at_none(fleet: Fleet, tenants: Schemas) -> None:
     fleet.configure({"query": QUERY, "canaries": 1}, DB_SECRET_ID=tenants.secret)
