@@ -94,7 +94,6 @@ def test_it_makes_one_before_revisions_that_nobody_reviewed_and_none_when_there_
     assert len(rds.describe_db_cluster_snapshots(DBClusterIdentifier=CLUSTER)["DBClusterSnapshots"]) == 1
 
 
-@pytest.mark.stress
 def test_without_one_nothing_is_run(function: Deployed, execute: Callable[[str], Any]) -> None:
     ended = execute("there-is-none")
 
