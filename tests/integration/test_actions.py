@@ -73,6 +73,7 @@ class TestPlan:
         assert ids(result["plan"]) == ["a1", "b2"]
         assert query(database, "SELECT count(*) FROM pg_class WHERE relnamespace = 'public'::regnamespace") == [(0,)]
 
+    @pytest.mark.stress
     def test_it_has_the_reviewers_findings_and_marks_unreviewed_revisions(self, runner: Runner, tree: Path) -> None:
         found = {"rule": "ban-drop-table", "severity": "warning", "message": "It is used.", "reason": "Not any more."}
         reviewed = {"revisions": {"a1": {"sha256": "", "findings": []}, "b2": {"sha256": "", "findings": [found]}}}
@@ -82,6 +83,7 @@ class TestPlan:
 
         assert [entry["findings"] for entry in result["plan"]] == [[], [found], None]
 
+    @pytest.mark.stress
     def test_an_invalid_reviewed_json_is_named(self, runner: Runner, tree: Path) -> None:
         (tree / "alembic" / "reviewed.json").write_text("[]")
 
@@ -104,6 +106,7 @@ class TestPlan:
         assert "CREATE TABLE b" in result["plan"][1]["sql"]
         assert query(database, "SELECT to_regclass('b')") == [(None,)]
 
+    @pytest.mark.stress
     def test_a_long_one_is_cut_with_a_note(self, runner: Runner, tmp_path: Path) -> None:
         long = sql(f"COMMENT ON SCHEMA public IS '{'x' * 1_500_000}'")
         tree = write_tree(tmp_path / "long", [Rev(f"r{number}", long) for number in range(4)])
@@ -133,6 +136,7 @@ class TestStatus:
         assert (result["revision"], ids(result["pending"])) == (None, ["a1", "b2", "c3"])
         assert query(database, "SELECT to_regclass('alembic_version')") == [(None,)]
 
+    @pytest.mark.stress
     def test_it_reports_a_newer_database(self, runner: Runner, database: Database, tmp_path: Path) -> None:
         execute(database, *AT_C3)
         older = write_tree(tmp_path / "older", [Rev("a1")])
@@ -220,6 +224,7 @@ class TestDowngrade:
         assert answer.error_type == "DowngradeRefused"
         assert query(database, "SELECT version_num FROM alembic_version") == [("c3",)]
 
+    @pytest.mark.stress
     def test_a_failing_one_leaves_the_database_at_the_last_good_revision(
         self, runner: Runner, database: Database, tmp_path: Path
     ) -> None:
@@ -288,6 +293,7 @@ class TestDoctor:
         ]  # fmt: skip
         assert query(database, "SELECT to_regclass('alembic_version')") == [(None,)]
 
+    @pytest.mark.stress
     def test_a_database_ahead_of_the_package_is_healthy_only_where_an_upgrade_leaves_it_alone(
         self, runner: Runner, database: Database, tmp_path: Path
     ) -> None:
@@ -333,6 +339,7 @@ class TestDoctor:
         assert steps(answer)["privileges"] is False
         assert steps(answer)["lock"] is True
 
+    @pytest.mark.stress
     def test_a_schema_for_the_version_table_alone(
         self, runner: Runner, database: Database, postgres_server: Server, tmp_path: Path
     ) -> None:

@@ -78,6 +78,7 @@ def test_a_database_with_the_recorded_schema_is_adopted_without_allow_downgrade(
     assert function.invoke().payload["applied"] == []
 
 
+@pytest.mark.stress
 def test_a_database_at_an_earlier_revision_is_adopted_there_and_upgraded(
     runner: Runner, tmp_path: Path, database: Database
 ) -> None:
@@ -117,6 +118,7 @@ def test_a_database_with_another_schema_is_refused_and_not_stamped(
     assert not is_stamped(database)
 
 
+@pytest.mark.stress
 def test_a_difference_is_seen_also_where_not_all_revisions_were_recorded(
     runner: Runner, tmp_path: Path, database: Database
 ) -> None:

@@ -108,6 +108,7 @@ def version(database: Database) -> str:
 # --- under plain Alembic ---
 
 
+@pytest.mark.stress
 def test_alembic_alone_goes_up_down_and_up_again_and_leaves_nothing_behind(database: Database, tmp_path: Path) -> None:
     alone = "import importlib.util\nassert importlib.util.find_spec('lambda_migrate') is None\n"
     tree = write_backfill(tmp_path / "tree", alone + call(pause=0), call(COUNTS_DOWN, pause=0), rows=2500)
@@ -148,6 +149,7 @@ def test_a_kill_at_any_moment_leaves_a_run_that_the_next_one_finishes(database: 
     assert not exists(database, PROGRESS)
 
 
+@pytest.mark.stress
 def test_offline_it_is_a_comment_about_the_online_run(database: Database, tmp_path: Path) -> None:
     tree = write_backfill(tmp_path / "tree", call(batch_size=500), rows=1)
 
@@ -181,6 +183,7 @@ WRONG = {
 }
 
 
+@pytest.mark.stress
 @pytest.mark.parametrize("use", sampled_by_name(WRONG, {"not the first"}))
 def test_wrong_use_raises_an_error_and_leaves_no_trace(
     database: Database, tmp_path: Path, use: tuple[str, str]
@@ -628,6 +631,7 @@ def test_a_failure_after_a_backfill_does_not_repeat_the_backfill(
     assert not exists(database, PROGRESS)
 
 
+@pytest.mark.stress
 def test_a_plan_shows_a_backfill(runner: Runner, database: Database, tmp_path: Path) -> None:
     function = runner.start(write_backfill(tmp_path / "tree", call(), rows=3))
     function.invoke({"revision": "a1"})

@@ -32,10 +32,6 @@ def prepared(postgres_server: Server, tmp_path_factory: pytest.TempPathFactory) 
         yield made
 
 
-# The others take a minute together, and `make bench` runs them.
-SAMPLE = ("package_build",)
-
-
 @pytest.mark.parametrize("seconds", [0, 0.05])
 def test_the_estimates_are_measured_within_a_time(prepared: Ground, seconds: float) -> None:
     outcome = estimates.measure(prepared, SMALLEST, seconds=seconds)
@@ -46,10 +42,11 @@ def test_the_estimates_are_measured_within_a_time(prepared: Ground, seconds: flo
     assert (outcome.rows, outcome.goals) == ((), ())
 
 
+@pytest.mark.stress
 @pytest.mark.parametrize(
     "question",
     [
-        pytest.param(question, id=question.QUESTION, marks=[] if question.QUESTION in SAMPLE else pytest.mark.stress)
+        pytest.param(question, id=question.QUESTION)
         # The last one takes too long for `make bench`, and is about no peer.
         for question in (*QUESTIONS, estimates)
     ],

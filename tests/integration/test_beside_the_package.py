@@ -24,6 +24,7 @@ def backend(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_backend(tmp_path_factory.mktemp("beside") / "shop", **{"requirements.txt": "sqlalchemy==2.0.44\n"})
 
 
+@pytest.mark.stress
 def test_the_bill_of_materials_lists_every_distribution_and_is_always_the_same(backend: Path, tmp_path: Path) -> None:
     built = build(backend, tmp_path / "out", Platform())
     first = write_bill(built.directory, built.digest).read_text()

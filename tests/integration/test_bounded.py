@@ -118,6 +118,7 @@ def test_a_revision_that_breaks_the_version_table_is_no_success(
 # --- what a backend prints ---
 
 
+@pytest.mark.stress
 def test_the_output_of_a_run_is_limited_and_the_rest_is_counted(runner: Runner, tmp_path: Path) -> None:
     noisy = "import sys\nfor n in range(700):\n    print('line', n)\nprint('last', file=sys.stderr)"
     tree = write_tree(tmp_path / "tree", [Rev("a1", noisy), Rev("b2", noisy)])
@@ -151,6 +152,7 @@ def test_all_attempts_of_a_run_share_the_limit(runner: Runner, database: Databas
     assert query(database, "SELECT to_regclass('a')") == [(None,)]
 
 
+@pytest.mark.stress
 def test_a_line_without_an_end_is_cut(runner: Runner, tmp_path: Path) -> None:
     endless = "import sys\nfor n in range(300):\n    sys.stdout.write('x' * 1000)\nsys.stdout.flush()"
     tree = write_tree(tmp_path / "tree", [Rev("a1", endless)])

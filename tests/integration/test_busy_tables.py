@@ -148,6 +148,7 @@ def test_a_lock_that_is_not_to_be_had_names_who_has_it(runner: Runner, database:
     assert (failed["sqlstate"], failed["blocking_pids"]) == ("55P03", [pid])
 
 
+@pytest.mark.stress
 @pytest.mark.usefixtures("busy")
 def test_a_version_table_that_is_locked_is_a_lock_timeout_too(
     runner: Runner, database: Database, tmp_path: Path
@@ -162,6 +163,7 @@ def test_a_version_table_that_is_locked_is_a_lock_timeout_too(
     assert f"(pid {pid}" in answer.message
 
 
+@pytest.mark.stress
 @pytest.mark.usefixtures("busy")
 def test_a_deadlock_is_tried_again(runner: Runner, database: Database, tmp_path: Path) -> None:
     # PostgreSQL ends the one that notices, a second after it began to wait: the migration, which waits last.

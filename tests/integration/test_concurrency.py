@@ -65,6 +65,7 @@ def test_every_revision_is_applied_exactly_once_and_every_caller_gets_ok(
     figure(f"{len(functions)} functions at once, {len(waits)} runs ok, longest wait {max(waits) / 1000:.1f} s")
 
 
+@pytest.mark.stress
 def test_the_error_of_a_run_that_cannot_wait_names_the_holder_of_the_lock(
     runner: Runner, database: Database, tmp_path: Path, rounds: Callable[[int, int], int]
 ) -> None:
@@ -96,6 +97,7 @@ def stranger(postgres_server: Server, database: Database) -> Iterator[Database]:
     administer(postgres_server, f"REVOKE CONNECT ON DATABASE {database.name} FROM {name}", f"DROP ROLE {name}")
 
 
+@pytest.mark.stress
 @pytest.mark.parametrize(
     "lock_class",
     sampled_by_name({"of a run": LOCK_CLASS, "of its revisions": WORKER_LOCK_CLASS}, {"of its revisions"}),
@@ -147,6 +149,7 @@ def test_looking_does_not_wait_for_the_lock(runner: Runner, database: Database, 
     assert holder.result().error_type is None
 
 
+@pytest.mark.stress
 @pytest.mark.parametrize("target", sampled_by_name({"named": {"schema": "public"}, "by default": {}}, {"named"}))
 def test_a_schema_has_one_lock_whether_a_request_names_it_or_not(
     runner: Runner, database: Database, tmp_path: Path, target: dict[str, str]

@@ -52,6 +52,7 @@ def test_a_revision_with_a_finding_is_dangerous_acknowledged_or_not_and_so_is_on
     ]
 
 
+@pytest.mark.stress
 def test_applied_revisions_are_no_danger(runner: Runner, tmp_path: Path) -> None:
     tree = write_ledger(tmp_path / "tree", 2)
     record(tree, {"r01": {"findings": [finding("error")]}, "r02": {"findings": []}})
@@ -63,6 +64,7 @@ def test_applied_revisions_are_no_danger(runner: Runner, tmp_path: Path) -> None
     assert (answer["dangerous"], answer["dangers"]) == (False, [])
 
 
+@pytest.mark.stress
 def test_the_log_and_the_result_have_the_identifier_of_the_snapshot(runner: Runner, tmp_path: Path) -> None:
     tree = write_ledger(tmp_path / "tree", 1)
 

@@ -127,6 +127,7 @@ def test_a_revision_may_use_processes_of_its_own(runner: Runner, database: Datab
     assert reached(database) == 2
 
 
+@pytest.mark.stress
 def test_a_statement_is_never_given_more_time_than_is_left(runner: Runner, database: Database, tmp_path: Path) -> None:
     seen = sql(
         "CREATE TABLE IF NOT EXISTS seen (ms int)",
@@ -143,6 +144,7 @@ def test_a_statement_is_never_given_more_time_than_is_left(runner: Runner, datab
         assert 0 < ms <= usable - number * 500
 
 
+@pytest.mark.stress
 def test_a_cap_on_statements_is_a_failure_and_not_a_matter_of_time(
     runner: Runner, database: Database, tmp_path: Path
 ) -> None:

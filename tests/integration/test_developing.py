@@ -137,7 +137,7 @@ def test_a_changed_model_becomes_a_revision_that_can_be_applied(at_head: Back) -
 
 @pytest.mark.parametrize(
     "arguments",
-    sampled([(), ("-m", "..."), ("-m", "Notifications"), ("-m", "test migration")], {(), ("-m", "Notifications")}),
+    sampled([(), ("-m", "..."), ("-m", "Notifications"), ("-m", "test migration")], {("-m", "Notifications")}),
     ids=str,
 )
 def test_a_description_that_tells_nothing_is_refused_before_anything_is_done(
@@ -149,6 +149,7 @@ def test_a_description_that_tells_nothing_is_refused_before_anything_is_done(
     assert back.written() == []
 
 
+@pytest.mark.stress
 def test_unchanged_models_leave_no_empty_revision_behind(at_head: Back) -> None:
     ended = at_head.alembic("revision", "--autogenerate", "-m", "Add teams table")
 
@@ -191,7 +192,8 @@ def test_the_error_of_a_database_that_does_not_run_is_one_line_without_its_passw
     assert "secret" not in message
 
 
-@pytest.mark.parametrize("error", sampled(BROKEN, {"NameError: name 'sa' is not defined"}))
+@pytest.mark.stress
+@pytest.mark.parametrize("error", BROKEN)
 def test_the_error_of_a_revision_that_does_not_import_has_its_file_and_line(
     back: Back, database: Database, error: str
 ) -> None:
@@ -241,7 +243,8 @@ def test_a_key_that_another_mapping_lacks_is_no_variable(tmp_path: Path) -> None
     assert done.stderr.splitlines()[-1] == "KeyError: 'RED'"
 
 
-@pytest.mark.parametrize("example", sampled([None, ".env.example", ".env"], {".env.example"}))
+@pytest.mark.stress
+@pytest.mark.parametrize("example", [None, ".env.example", ".env"])
 def test_a_variable_that_another_backend_lacks_is_one_line_with_where_to_write_it(
     tmp_path: Path, example: str | None
 ) -> None:

@@ -135,6 +135,7 @@ def test_a_check_names_the_objects_that_differ(runner: Runner, database: Databas
     assert len(line["differences"]) == 3
 
 
+@pytest.mark.stress
 def test_a_record_that_lacks_a_revision_shows_only_that_all_is_equal(
     runner: Runner, database: Database, tmp_path: Path
 ) -> None:
@@ -171,6 +172,7 @@ def test_an_enforced_preflight_refuses_a_database_with_drift(
     assert function.invoke().payload["revision"] == "c3", "with warn it goes on"
 
 
+@pytest.mark.stress
 def test_an_enforced_preflight_lets_an_interrupted_revision_go_on(
     runner: Runner, database: Database, tree: Path, tmp_path: Path
 ) -> None:

@@ -53,7 +53,7 @@ def backend(runner: Runner, database: Database, tmp_path: Path) -> Backend:
     return Backend(runner, database, tmp_path, LOCK_RETRIES="1")
 
 
-@pytest.mark.parametrize("driver", sampled(["psycopg2", "psycopg", "asyncpg", "pg8000"], {"asyncpg", "pg8000"}))
+@pytest.mark.parametrize("driver", sampled(["psycopg2", "psycopg", "asyncpg", "pg8000"], {"asyncpg"}))
 def test_the_fields_of_an_error(backend: Backend, driver: str) -> None:
     backend.put(online(ENV_PY.replace("DRIVER", driver)), REVISIONS)
 

@@ -211,6 +211,7 @@ class TestTransactions:
         assert "`with context.begin_transaction():`" in message
         assert not backend.runner.events("revision.applied")
 
+    @pytest.mark.stress
     def test_a_failure_after_the_revisions_names_the_committed_ones(self, backend: Backend) -> None:
         env_py = connecting()
 
@@ -231,6 +232,7 @@ class TestTransactions:
         assert "SQLSTATE 23505" in deferred.message
         assert "committed part" not in deferred.message
 
+    @pytest.mark.stress
     def test_an_exit_with_code_0_is_no_failure(self, backend: Backend) -> None:
         answer = backend.run(connecting() + "\nsys.exit(0)\n")
 
@@ -261,6 +263,7 @@ class TestTransactions:
         assert "it had committed part of its work, so" in answer.message
         assert backend.version() == ["d4"]
 
+    @pytest.mark.stress
     def test_a_block_outside_env_pys_own_transaction_cannot_be(self, backend: Backend) -> None:
         message = backend.refused(
             ONE_TRANSACTION["engine.begin"], [*ABC, Rev("d4", autocommit("CREATE INDEX CONCURRENTLY i ON a (id)"))]
@@ -271,6 +274,7 @@ class TestTransactions:
 
 
 class TestOptions:
+    @pytest.mark.stress
     def test_timeouts_of_its_own_are_kept(self, backend: Backend) -> None:
         show = Rev("a1", "print([op.get_bind().scalar(sa.text(f'SHOW {n}_timeout')) for n in ('lock', 'statement')])")
         set_them = "connection.execute(text(\"SET lock_timeout = '4s'; SET statement_timeout = '5s'\"))"
@@ -321,6 +325,7 @@ class TestOptions:
         assert [applied["revision"] for applied in second["applied"]] == ["a1", "b2", "c3"]
         assert backend.tables() == ["a", "b", "c", "one", "two", "two_a", "two_b", "two_c"]
 
+    @pytest.mark.stress
     def test_its_own_callbacks_are_called_and_its_arguments_passed(self, backend: Backend) -> None:
         top = "def note(step, heads, run_args, **_):\n    print(step.up_revision_id, sorted(heads), run_args)"
         for callbacks in ("note", "[note, note]", "(note,)"):
@@ -409,6 +414,7 @@ def test_an_error_that_env_py_catches_is_no_success(backend: Backend) -> None:
     assert backend.run(CATCHES.replace("TIMES", "1") + "raise SystemExit(3)\n", broken).message == answer.message
 
 
+@pytest.mark.stress
 def test_an_error_that_env_py_retries_with_success_is_ignored(backend: Backend) -> None:
     fails_once = (
         "import pathlib\nmark = pathlib.Path(os.environ['MARK'])\nif not mark.exists():\n    mark.touch(); 1 / 0"

@@ -42,7 +42,7 @@ class TestTemplates:
         "template,driver",
         [
             pytest.param("generic", "postgresql+psycopg2", marks=pytest.mark.stress),
-            ("pyproject", "postgresql+psycopg"),
+            pytest.param("pyproject", "postgresql+psycopg", marks=pytest.mark.stress),
             ("async", "postgresql+asyncpg"),
             pytest.param("pyproject_async", "postgresql+psycopg", marks=pytest.mark.stress),
         ],
@@ -62,6 +62,7 @@ class TestTemplates:
         assert (answer.payload["revision"], answer.payload["up_to_date"]) == ("d4", True)
         assert [applied["revision"] for applied in answer.payload["applied"]] == ["a1", "b2", "c3", "d4"]
 
+    @pytest.mark.stress
     def test_the_driver_that_the_config_file_names_is_kept(self, runner: Runner, tmp_path: Path) -> None:
         folder = initialised("async", tmp_path / "stock")
         ini = folder / "alembic.ini"
@@ -69,6 +70,7 @@ class TestTemplates:
 
         assert runner.invoke(folder).payload["revision"] == "d4"
 
+    @pytest.mark.stress
     def test_a_driver_that_env_py_cannot_use_is_named(self, runner: Runner, tmp_path: Path) -> None:
         answer = runner.invoke(initialised("async", tmp_path / "stock"))
 
@@ -174,11 +176,13 @@ class TestAddress:
         for way in ways:
             backend.upgraded(online(way + CONNECT_TO_URL), ini=ini)
 
-    @pytest.mark.parametrize("ways", [HANDED_OVER[:1], pytest.param(HANDED_OVER[1:], marks=pytest.mark.stress)])
+    @pytest.mark.stress
+    @pytest.mark.parametrize("ways", [HANDED_OVER[:1], HANDED_OVER[1:]])
     def test_env_py_may_take_a_connection(self, backend: Backend, ways: tuple[str, ...]) -> None:
         for way in ways:
             backend.upgraded(online(way + "\ncontext.configure(connection)\ncontext.run_migrations()"))
 
+    @pytest.mark.stress
     def test_no_connection_is_made_for_who_does_not_ask(self, backend: Backend) -> None:
         env_py = connecting(
             before="connection.execute(text('SELECT 1')); connection.commit()",

@@ -26,6 +26,7 @@ def backend(runner: Runner, database: Database, tmp_path: Path) -> Backend:
     return Backend(runner, database, tmp_path, ALLOW_DOWNGRADE="true")
 
 
+@pytest.mark.stress
 def test_every_action(backend: Backend) -> None:
     models = ENV_PY.replace(
         "target_metadata = None",

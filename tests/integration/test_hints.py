@@ -66,7 +66,7 @@ OF_EACH = {
 
 @pytest.mark.parametrize(
     "what",
-    sampled(sorted(OF_EACH), {"an enum value that is used at once", "a row that the next revision makes right"}),
+    sampled(sorted(OF_EACH), {"a row that the next revision makes right"}),
 )
 def test_what_would_hold_in_one_transaction_over_all_revisions(backend: Backend, what: str) -> None:
     bodies, words = OF_EACH[what]
@@ -82,6 +82,7 @@ def test_what_would_hold_in_one_transaction_over_all_revisions(backend: Backend,
     assert backend.version() == ["r1"]
 
 
+@pytest.mark.stress
 def test_what_an_interrupted_run_has_committed_before_an_autocommit_block(backend: Backend) -> None:
     block = "\nwith op.get_context().autocommit_block():\n    op.execute('CREATE INDEX CONCURRENTLY ix ON t1 (b)')"
     adds = Rev("b2", sql("ALTER TABLE t1 ADD COLUMN b int") + block)
@@ -103,6 +104,7 @@ FILES = {
 }
 
 
+@pytest.mark.stress
 @pytest.mark.parametrize("name", sampled(FILES, {"./spec/api.yaml"}))
 def test_a_file_that_is_not_packaged_is_no_lost_connection(backend: Backend, name: str) -> None:
     hint = FILES[name]
@@ -137,6 +139,7 @@ def hidden(driver):
 """
 
 
+@pytest.mark.stress
 @pytest.mark.parametrize("driver", sampled(sorted(LOGS_IN), {"psycopg2"}))
 def test_a_password_that_str_of_a_url_has_hidden(backend: Backend, driver: str) -> None:
     message = backend.refused(online(LOGS_IN[driver], HIDDEN))
@@ -179,6 +182,7 @@ CONNECTS = {
 }
 
 
+@pytest.mark.stress
 @pytest.mark.parametrize("driver", sampled(CONNECTS, {"postgresql+psycopg2"}))
 def test_an_unescaped_password_in_an_address(runner: Runner, database: Database, tmp_path: Path, driver: str) -> None:
     parts = {"U": "{user}", "P": "{password}", "H": "{host}", "N": "{port}"}

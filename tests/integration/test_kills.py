@@ -50,6 +50,7 @@ def index_states(database: Database) -> list[tuple[str, bool]]:
     )
 
 
+@pytest.mark.stress
 def test_a_kill_at_any_moment_keeps_the_boundary_and_the_next_run_finishes(
     runner: Runner,
     database: Database,
@@ -169,6 +170,7 @@ def test_an_invalid_index_left_by_a_kill_is_listed_then_dropped_and_built_again(
     assert "ix" in dropped["message"]
 
 
+@pytest.mark.stress
 def test_a_valid_index_stays_unchanged(runner: Runner, database: Database, indexed: Path) -> None:
     function = runner.start(indexed)
     function.invoke({"revision": "a1"})

@@ -192,6 +192,7 @@ def test_data_half_made_is_made_again(shared_run: Path) -> None:
         postgres.remove(ROOT, directory)
 
 
+@pytest.mark.stress
 def test_a_failed_start_has_its_reason_in_one_line(own_server: Server) -> None:
     postgres.stop(own_server.directory)
     settings = account.usable_folder(ROOT / ".local", own_server.directory) / "cluster" / "postgresql.conf"
@@ -314,6 +315,7 @@ def test_credentials_and_data_survive_down_and_not_clean(checkout: Path) -> None
     assert cloud.up(checkout).database.password != first.database.password
 
 
+@pytest.mark.stress
 def test_the_servers_of_a_killed_test_run_end_too() -> None:
     run = f"killed-{secrets.token_hex(4)}"
     folder = ROOT / ".local" / "test" / run

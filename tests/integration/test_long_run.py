@@ -108,7 +108,13 @@ def test_it_has_the_functions_result_log_and_metrics(
         ("{}", {"DB_SECRET_ID": "missing"}, 3, "SecretUnavailable"),
         ("{}", {}, 1, "MigrationFailed"),
         # Time to begin, and none for the revision.
-        ("{}", {"LONG_RUN_TIMEOUT_S": "6", "DEADLINE_RESERVE_MS": "3000"}, 4, "MigrationIncomplete"),
+        pytest.param(
+            "{}",
+            {"LONG_RUN_TIMEOUT_S": "6", "DEADLINE_RESERVE_MS": "3000"},
+            4,
+            "MigrationIncomplete",
+            marks=pytest.mark.stress,
+        ),
     ],
 )
 def test_a_failure_is_the_functions_error_with_the_exit_code_of_the_command(
@@ -124,6 +130,7 @@ def test_a_failure_is_the_functions_error_with_the_exit_code_of_the_command(
     assert json.loads(outcome.read_text()) == ended.answer
 
 
+@pytest.mark.stress
 def test_an_outcome_that_is_long_leaves_out_its_lists(long_runs: LongRuns, database: Database, tmp_path: Path) -> None:
     tree = write_ledger(tmp_path / "tree", 90)
     outcome = tmp_path / "outcome.json"

@@ -209,6 +209,7 @@ def test_an_env_py_that_writes_first_may_look_and_changes_nothing(
         assert fingerprint(as_superuser) == before, way
 
 
+@pytest.mark.stress
 def test_a_plan_and_a_check_change_nothing_either(
     backend: Backend, postgres_server: Server, database: Database
 ) -> None:
@@ -281,6 +282,7 @@ else:
 """
 
 
+@pytest.mark.stress
 @pytest.mark.parametrize(
     "driver",
     sampled(["postgresql+asyncpg", *(f"postgresql+{each}" for each in OTHERS)], {"postgresql+asyncpg"}),

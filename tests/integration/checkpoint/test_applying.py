@@ -117,6 +117,7 @@ def test_an_empty_database_gets_the_checkpoint_and_then_the_later_revisions(
     assert [line["revision"] for line in runner.events("revision.started")] == ["d4"]
 
 
+@STRESS
 def test_it_is_used_in_any_schema(runner: Runner, database: Database, seeded: Path) -> None:
     names = ("one", "Two-2")
     query(database, "; ".join(f'CREATE SCHEMA "{name}"' for name in names))
@@ -183,11 +184,13 @@ def test_nothing_that_another_role_has_planted_is_called(
             marks=STRESS,
         ),
         pytest.param("", {"revision": "heads"}, {"CHECKPOINT": "off"}, None, id="switched off", marks=STRESS),
-        (
+        pytest.param(
             "CREATE TABLE alembic_version (version_num varchar(32) NOT NULL PRIMARY KEY)",
             {"revision": "heads"},
             {},
             None,
+            id="a version table",
+            marks=STRESS,
         ),
     ],
 )
@@ -238,6 +241,7 @@ def test_several_at_once_apply_it_once(runner: Runner, database: Database, later
     assert not runner.events("migration.failed")
 
 
+@STRESS
 def test_its_objects_belong_to_the_role_that_env_py_acts_as(
     runner: Runner, postgres_server: Server, database: Database, seeded: Path, tmp_path: Path
 ) -> None:
@@ -257,6 +261,7 @@ def test_its_objects_belong_to_the_role_that_env_py_acts_as(
     ) == [(owner,)]
 
 
+@STRESS
 @pytest.mark.parametrize(
     "env_py,driver,uses_it",
     [
