@@ -117,6 +117,7 @@ $(LOCAL)/bench/naive/.ready $(LOCAL)/bench/bare/.ready: $(LOCAL)/bench/%/.ready:
 .PHONY: migrate
 migrate: $(CLOUD) ## Deploy stage local to a cloud on this machine and migrate its database: make migrate [BACKEND=../my-api] [ENV=../my-api/.env]
 	@python -m demo.migrate $(CHOSEN)
+	@echo "Removing the caches that no later run needs" >&2
 	@$(call slowly,rm -rf $(SERVED))
 
 .PHONY: rollout

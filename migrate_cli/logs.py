@@ -7,18 +7,27 @@ import sys
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
-from migrate_cli.errors import CommandError, ExitCode, UsageError
+from botocore import exceptions
+
+from migrate_cli import invocation
+from migrate_cli.errors import CommandError, ExitCode, NoAnswer, UsageError, steps
 from migrate_cli.presentation import plain
-from migrate_cli.run_log import UnreadableError, messages
+from migrate_cli.run_log import messages
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from migrate_cli.actions import Call
     from migrate_cli.output import Output
+    from migrate_cli.stages import Function
 
 # Fields of a line that are shown below its message.
 _DETAILS = ("file", "line", "statement", "sqlstate", "detail", "hint", "blocking_pids")
+_ADVICE: Mapping[str, str] = {
+    **dict.fromkeys(invocation.DENIED, "The caller needs logs:FilterLogEvents on it."),
+    **dict.fromkeys(invocation.CREDENTIALS, invocation.NO_CREDENTIALS),
+    "ResourceNotFoundException": "The function has not run in this account and region, or is not deployed there.",
+}
 _COLOURS: Mapping[str, str] = {"ERROR": "bold red", "CRITICAL": "bold red", "WARNING": "yellow"}
 
 
@@ -37,17 +46,29 @@ def show(call: Call, request_id: str | None, output: Output, *, as_json: bool) -
                 sys.stdout.write(f"{message}\n")
             else:
                 _print(output, time_ms, message)
-    except UnreadableError as error:
-        raise CommandError(
-            "LogUnreadable",
-            f"the log {function.log_group} cannot be read: {error}",
-            ExitCode.AWS,
-            advice="The caller needs logs:FilterLogEvents on it.",
+    except exceptions.ClientError as error:
+        raise _unreadable(
+            function, error, _ADVICE.get(_code(error), steps(("Later", call.commands().again())))
         ) from None
+    except exceptions.BotoCoreError as error:
+        unreached = invocation.unreached(error, call.commands())
+        # The function is not involved, so that it may still run is no help here.
+        if isinstance(unreached, NoAnswer):
+            raise _unreadable(function, error, steps(("Again", call.commands().again()))) from None
+        raise unreached from None
     if not count:
         what = f"has no line of request {request_id}" if request_id else "has no run of the last 24 hours"
         raise UsageError(f"the log {function.log_group} {what}", advice="A new run's lines take seconds to arrive.")
     return ExitCode.OK
+
+
+def _code(error: exceptions.ClientError) -> str:
+    return str(error.response.get("Error", {}).get("Code", ""))
+
+
+def _unreadable(function: Function, error: Exception, advice: str) -> CommandError:
+    message = f"the log {function.log_group} cannot be read: {error}"
+    return CommandError("LogUnreadable", message, ExitCode.AWS, advice=advice)
 
 
 def _print(output: Output, time_ms: int, message: str) -> None:
@@ -58,10 +79,10 @@ def _print(output: Output, time_ms: int, message: str) -> None:
         return
     if "event" not in line:  # metrics
         return
-    what = " ".join(str(line[name]) for name in ("revision", "description") if line.get(name))
-    if what and what in str(line.get("message", "")):
-        what = ""
-    text = " ".join(part for part in (at, line["event"], what, str(line.get("message", ""))) if part)
+    words = str(line.get("message", ""))
+    # Most messages contain the revision and its description.
+    what = (str(line[name]) for name in ("revision", "description") if line.get(name))
+    text = " ".join(part for part in (at, line["event"], *(each for each in what if each not in words), words) if part)
     output.results.print(plain(text), style=_COLOURS.get(str(line.get("level"))), markup=False, soft_wrap=True)
     for name in _DETAILS:
         if line.get(name) is not None:

@@ -154,19 +154,16 @@ def messages(function: Function, request_id: str | None) -> Iterator[tuple[int, 
     """Yield the time in milliseconds and the text of each log line of a request, by default of the last run.
 
     Raises:
-        UnreadableError: they cannot be read.
+        BotoCoreError: CloudWatch cannot be reached.
+        ClientError: CloudWatch refuses the request.
     """
-    try:
-        client = function.client("logs", connect_s=_CONNECT_S, read_s=_LONG_READ_S)
-        pages = client.get_paginator("filter_log_events")
-        wanted = request_id or _last_request(pages, function.log_group)
-        if wanted is None:
-            return
-        for event in _events(pages, function.log_group, filterPattern=f'"{wanted}"'):
-            if wanted in event["message"]:
-                yield event["timestamp"], event["message"].rstrip("\n")
-    except (exceptions.BotoCoreError, exceptions.ClientError) as error:
-        raise UnreadableError(str(error)) from None
+    pages = function.client("logs", connect_s=_CONNECT_S, read_s=_LONG_READ_S).get_paginator("filter_log_events")
+    wanted = request_id or _last_request(pages, function.log_group)
+    if wanted is None:
+        return
+    for event in _events(pages, function.log_group, filterPattern=f'"{wanted}"'):
+        if wanted in event["message"]:
+            yield event["timestamp"], event["message"].rstrip("\n")
 
 
 def search(function: Function, event: str, *, days: int, patience_s: float) -> Iterator[Mapping[str, Any]]:

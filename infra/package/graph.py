@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from dataclasses import dataclass, field
 from graphlib import CycleError, TopologicalSorter
@@ -73,7 +74,10 @@ def read_graph(
         )
     _refuse_bytecode_without_source(directories, files.values(), relative_to, sourceless=sourceless)
     if not files and not may_be_empty:
-        raise PackageError(f'no revision in {looked_in}; make the first one: alembic revision -m "..."')
+        raise PackageError(
+            f"no revision in {looked_in}; write the first one: make revision BACKEND={shlex.quote(str(relative_to))}"
+            ' m="...", or in the backend: alembic revision --autogenerate -m "..."'
+        )
     by_id: dict[str, GraphRevision] = {}
     for path, file in files.items():
         revision = _read_revision(file, Path(_shown(path, relative_to)))

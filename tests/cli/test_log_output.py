@@ -140,6 +140,29 @@ def test_the_log_of_a_run_is_for_people(aws: Stub, migrate: Callable[..., Ended]
     assert [request["filterPattern"] for request in aws.log_requests] == [f'"{REQUEST_ID}"'] * len(aws.log_requests)
 
 
+def test_a_log_line_shows_a_revision_once(aws: Stub, migrate: Callable[..., Ended]) -> None:
+    words = "committed bbbb (Add users)"
+    aws.lines = lambda: [line("revision.applied", words, revision="bbbb", description="Add users")]
+
+    ended = migrate("logs", REQUEST_ID, "--stage", "dev")
+
+    assert ended.out.split(None, 1)[-1] == f"revision.applied {words}\n"
+
+
+def test_a_log_without_a_region_asks_for_one_and_not_for_a_permission(
+    aws: Stub, migrate: Callable[..., Ended], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("AWS_REGION", "AWS_DEFAULT_REGION"):
+        monkeypatch.delenv(name, raising=False)
+
+    ended = migrate("logs", REQUEST_ID, "--stage", "dev")
+
+    assert (ended.code, aws.log_requests) == (3, [])
+    assert "NoRegionError: " in ended.err
+    assert "Pass --region" in ended.err
+    assert "logs:FilterLogEvents" not in ended.err
+
+
 def test_with_json_its_lines_are_as_the_log_has_them(aws: Stub, migrate: Callable[..., Ended]) -> None:
     aws.lines = lambda: FAILED_STORY
 

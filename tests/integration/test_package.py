@@ -318,7 +318,11 @@ def refusal(backend: Path, out: Path, platform: Platform = THIS_MACHINE) -> str:
     [
         ({}, "alembic.ini", "no alembic.ini in "),
         ({}, "alembic/env.py", "no env.py in alembic; "),
-        ({}, "alembic/versions/a1_first.py", "no revision in alembic/versions; "),
+        (
+            {},
+            "alembic/versions/a1_first.py",
+            "no revision in alembic/versions; write the first one: make revision BACKEND=",
+        ),
         ({}, "requirements.txt", "no lock and no requirements.txt in "),
         ({"alembic.ini": "[alembic]\n"}, "", "alembic.ini has no script_location; "),
         ({"alembic.ini": "[loggers]\n"}, "", "alembic.ini has no [alembic] section"),
