@@ -168,17 +168,20 @@ def _status(
     if problem:
         failure = failure_of(problem)
         return "failed", f"{failure['error_type']}: {failure['message']}"
+    were = "was" if left == 1 else "were"
     over = [wave for wave in waves if wave[FAILED] > wave["tolerated_failures"] and not rollout["plan"]]
     if over:
+        tolerated = over[0]["tolerated_failures"]
         return "failed", (
             f"{over[0][FAILED]} of {counted(over[0]['targets'], 'target')} in {title(over[0])} failed,"
-            f" {over[0]['tolerated_failures']} are tolerated; {left} of {rollout['targets']} were not started{first}"
+            f" {tolerated} {'is' if tolerated == 1 else 'are'} tolerated;"
+            f" {left:,} of {rollout['targets']:,} {were} not started{first}"
         )
     if left:
         if halt is None:
-            why = f"the execution ended before {left:,} of {targets} were started or recorded"
+            why = f"the execution ended before {left:,} of {targets} {were} started or recorded"
         else:
-            why = f"{halt['message']}; {left:,} of {targets} were not started{first}"
+            why = f"{halt['message']}; {left:,} of {targets} {were} not started{first}"
         return "failed" if halt and halt["why"] == DEPLOYED else "stopped", why
     if failed == rollout["targets"] > 0:
         return "failed", f"all of {targets} failed{first}"

@@ -442,17 +442,21 @@ def _calling(function: Function, commands: Commands, permissions: tuple[str, ...
     try:
         yield
     except exceptions.ClientError as error:
-        raise _refused(error, function, permissions) from None
+        raise _refused(error, function, commands, permissions) from None
     except exceptions.BotoCoreError as error:
         raise invocation.unreached(error, commands) from None
 
 
-def _refused(error: exceptions.ClientError, function: Function, permissions: tuple[str, ...]) -> CommandError:
+def _refused(
+    error: exceptions.ClientError, function: Function, commands: Commands, permissions: tuple[str, ...]
+) -> CommandError:
     details: Mapping[str, Any] = error.response
     code = details.get("Error", {}).get("Code", "Unknown")
     message = details.get("Error", {}).get("Message") or str(error)
     if code in {"ValidationError", "StateMachineDoesNotExist"}:
         advice = f"Deploy stage {function.stage} first, or pass another --region or --profile."
+    elif code == "ExecutionDoesNotExist":
+        advice = steps(("See the rollouts and plans of the stage", commands.named("rollout list")))
     elif code in invocation.DENIED:
         advice = f"The caller needs {' and '.join(permissions)}: docs/rollouts.md lists the resources."
     elif code in invocation.CREDENTIALS:
@@ -485,5 +489,14 @@ def execution_error(machine: Machine, execution: Mapping[str, Any]) -> CommandEr
             kind, message, ExitCode.AGAIN, advice=steps(("To continue", machine.commands.named("rollout")))
         )
     if kind == "InvalidRequest":
-        return CommandError(kind, message, ExitCode.USAGE, advice="Nothing was started.")
+        return CommandError(kind, message, ExitCode.USAGE, advice=_after_wrong_name(message, machine.commands))
     return of_function(kind, message, None, machine.commands)
+
+
+def _after_wrong_name(message: str, commands: Commands) -> str:
+    """Return the next step after an execution refused its input."""
+    if message.startswith("there is no target "):
+        return steps(("Nothing was started. See the known targets", commands.named("fleet status")))
+    if message.startswith("there is no rollout "):
+        return steps(("Nothing was started. See the rollouts and plans", commands.named("rollout list")))
+    return "Nothing was started."

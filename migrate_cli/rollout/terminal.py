@@ -99,6 +99,16 @@ def show_report(report: Mapping[str, Any], console: Console, *, commands: Comman
         _show_estimate(report["estimate"], console)
     if "report" in report:
         _print(console, (f"Report: {report['report']}", "dim"))
+    if report["plan"] and report.get("behind") and not report.get("check"):
+        _show_next_step(report, console, commands)
+
+
+def _show_next_step(plan: Mapping[str, Any], console: Console, commands: Commands) -> None:
+    """Show how to run a plan, or that rows must be fixed first."""
+    if (plan.get("preflight") or {}).get("verdicts", {}).get("fails"):
+        _print(console, steps(("After you have fixed the rows", commands.named("rollout --plan"))))
+    else:
+        _print(console, steps(("To run exactly this plan", commands.named(f"rollout --approved {plan['rollout']}"))))
 
 
 def show_rollouts(result: Mapping[str, Any], console: Console) -> None:
@@ -115,7 +125,10 @@ def show_rollouts(result: Mapping[str, Any], console: Console) -> None:
     for entry in result["rollouts"]:
         failed = entry["counts"].get(FAILED)
         table.add_row(
-            *(Text(plain(text)) for text in (entry["rollout"], entry["started"][:19], entry["kind"], entry["status"])),
+            *(
+                Text(plain(text))
+                for text in (entry["rollout"], entry["started"][:16].replace("T", " "), entry["kind"], entry["status"])
+            ),
             f"{entry['targets']:,}",
             "" if failed is None else f"{failed:,}",
         )

@@ -444,7 +444,18 @@ def test_the_answer_with_a_report_stays_small_whatever_was_left_out_or_is_new() 
     "outcomes,given,status,part",
     [
         ([*DONE[:1]], {}, "stopped", "the execution ended before 4 of 5 targets"),
-        ([outcome(1, 1, "failed")], {}, "failed", "1 of 1 target in the canaries failed, 0 are tolerated; 4 of 5"),
+        (
+            [outcome(1, 1, "failed")],
+            {},
+            "failed",
+            "1 of 1 target in the canaries failed, 0 are tolerated; 4 of 5 were ",
+        ),
+        (
+            [outcome(1, 1, "failed"), *DONE[1:]],
+            {},
+            "failed",
+            "1 of 1 target in the canaries failed, 0 are tolerated; 1 of 5 was not started",
+        ),
         (DONE[:2], {"halt": {"why": "stopped", "message": "stopped by Kim"}}, "stopped", "stopped by Kim; 3 of 5"),
         (DONE, {"problem": {"Error": "States.Runtime", "Cause": "oh"}}, "failed", "States.Runtime: oh"),
         # A failed canary is a failure also if a stop was asked for, and a stop after the last target is none.

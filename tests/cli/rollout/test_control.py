@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from io import StringIO
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from rich.console import Console
 
 from migrate_cli.rollout.machine import Machine
+from migrate_cli.rollout.terminal import show_rollouts
 from tests.support.reports import failure, report
-from tests.support.rollout_runs import INTERRUPTED, LAST, RUNNING, USAGE, listed, runs
+from tests.support.rollout_runs import AWS, INTERRUPTED, LAST, RUNNING, USAGE, listed, runs
 from tests.support.samples import sampled
 
 if TYPE_CHECKING:
@@ -203,6 +206,25 @@ def test_the_list_has_rollouts_and_plans_the_newest_first(aws: RolloutStub, migr
     entries = [(e["rollout"], e["kind"], e["status"], e["counts"].get("failed")) for e in ended.document["rollouts"]]
     assert entries == [("plan", "plan", "succeeded", None), (LAST, "rollout", "failed", 2)]
     assert LAST in migrate("rollout", "list", "--stage", "dev").out
+
+
+def test_the_list_fits_80_columns_with_each_name_in_one_line() -> None:
+    name = "20261128T095627Z-ed2fff"
+    entry = {"rollout": name, "started": "2026-11-28T09:56:27.000Z", "kind": "downgrade", "status": "succeeded"}
+    screen = Console(file=(shown := StringIO()), width=80)
+
+    show_rollouts({"rollouts": [{**entry, "targets": 100_000, "counts": {"failed": 1_000}}], "stage": "dev"}, screen)
+
+    assert [line.split()[0] for line in shown.getvalue().splitlines()] == ["Rollout", name]
+
+
+def test_a_name_that_no_rollout_has_leads_to_the_list(aws: RolloutStub, migrate: Migrate) -> None:
+    aws.refused = {"DescribeExecution": (400, "ExecutionDoesNotExist")}
+
+    ended = migrate("rollout", "show", "x", "--stage", "dev")
+
+    assert ended.code == AWS
+    assert ended.err.endswith("\n  migrate rollout list --stage dev\n")
 
 
 @pytest.mark.parametrize(

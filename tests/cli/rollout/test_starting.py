@@ -197,6 +197,8 @@ def test_after_a_failed_downgrade_the_next_step_is_the_downgrade_and_not_an_upgr
     [
         ("AlreadyRunning", "rollout other is running", AGAIN, "migrate rollout status --stage dev"),
         ("InvalidRequest", '{"errorMessage": "there is no target \'x\'"}', USAGE, "Nothing was started"),
+        ("InvalidRequest", '{"errorMessage": "there is no target \'x\'"}', USAGE, "migrate fleet status --stage dev"),
+        ("InvalidRequest", '{"errorMessage": "there is no rollout \'x\'"}', USAGE, "migrate rollout list --stage dev"),
         ("ConfigurationError", '{"errorMessage": "the query failed"}', FAILED, "deploy"),
         ("DatabaseUnavailable", '{"errorMessage": "no connection"}', AGAIN, "migrate rollout --stage dev"),
     ],
@@ -342,6 +344,26 @@ def test_a_plan_that_cuts_the_targets_behind_names_the_command_that_shows_all(
 
     assert "and 2 more that are behind\n" in ended.out
     assert "\n  migrate fleet status --only behind --stage dev --region eu-west-1\n" in ended.out
+
+
+@pytest.mark.parametrize(
+    "preflight,next_step",
+    [
+        ({}, "To run exactly this plan:\n  migrate rollout --approved {name} --stage dev\n"),
+        ({"preflight": PREFLIGHT}, "After you have fixed the rows:\n  migrate rollout --plan --stage dev\n"),
+    ],
+    ids=["runs", "fails"],
+)
+def test_a_plan_ends_with_its_next_step(
+    aws: RolloutStub, migrate: Migrate, preflight: dict[str, Any], next_step: str
+) -> None:
+    found = report(plan=True, behind=["tenant_1"], **preflight)
+    aws.leaves(found, rollout=listed(LAST, plan=True))
+
+    ended = migrate("rollout", "--plan", "--stage", "dev")
+
+    [(name, _)] = aws.started
+    assert ended.out.endswith(next_step.format(name=name))
 
 
 def test_an_approved_plan_is_run_by_its_name(aws: RolloutStub, migrate: Migrate) -> None:
