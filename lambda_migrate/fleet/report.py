@@ -172,10 +172,10 @@ def _status(
     over = [wave for wave in waves if wave[FAILED] > wave["tolerated_failures"] and not rollout["plan"]]
     if over:
         tolerated = over[0]["tolerated_failures"]
+        rest = f"; {left:,} of {rollout['targets']:,} {were} not started" if left else ""
         return "failed", (
             f"{over[0][FAILED]} of {counted(over[0]['targets'], 'target')} in {title(over[0])} failed,"
-            f" {tolerated} {'is' if tolerated == 1 else 'are'} tolerated;"
-            f" {left:,} of {rollout['targets']:,} {were} not started{first}"
+            f" {tolerated} {'is' if tolerated == 1 else 'are'} tolerated{rest}{first}"
         )
     if left:
         if halt is None:

@@ -425,7 +425,7 @@ def _error_of(machine: Machine, report: Mapping[str, Any]) -> CommandError | Non
     if report["status"] == "failed":
         retry_it = commands.named(f"rollout retry {report['rollout']}")
         again = [("After you have fixed the cause, retry the failed targets", retry_it)] if report["failures"] else []
-        return _unsuccessful(report, steps(*again, on))
+        return _unsuccessful(report, steps(*again, *([on] if report["counts"]["left"] or not again else [])))
     return _unsuccessful(report, steps(on))
 
 

@@ -451,6 +451,12 @@ def test_the_answer_with_a_report_stays_small_whatever_was_left_out_or_is_new() 
             "1 of 1 target in the canaries failed, 0 are tolerated; 4 of 5 were ",
         ),
         (
+            [outcome(1, 1, "failed"), *DONE[1:], outcome(2, 5, "current")],
+            {},
+            "failed",
+            "0 are tolerated; the first is c",
+        ),
+        (
             [outcome(1, 1, "failed"), *DONE[1:]],
             {},
             "failed",

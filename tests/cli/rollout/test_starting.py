@@ -178,6 +178,16 @@ def test_a_rollout_that_does_not_succeed_tells_its_report_and_how_to_go_on(
     assert (f"migrate rollout retry {name} --stage dev" in ended.err) is (status == "failed")
 
 
+def test_a_failed_rollout_that_left_no_target_has_one_next_step(aws: RolloutStub, migrate: Migrate) -> None:
+    aws.leaves(report(3, status="failed"))
+    aws.ends = lambda _: {"status": "FAILED", "error": "RolloutFailed", "cause": "3 failed"}
+
+    ended = migrate("rollout", "--stage", "dev")
+
+    assert ended.err.count("\n  migrate ") == 1
+    assert ended.err.endswith(f"\n  migrate rollout retry {aws.started[0][0]} --stage dev\n")
+
+
 @pytest.mark.parametrize("status,failed", [pytest.param("failed", 3, marks=pytest.mark.stress), ("stopped", 0)])
 def test_after_a_failed_downgrade_the_next_step_is_the_downgrade_and_not_an_upgrade(
     aws: RolloutStub, migrate: Migrate, status: str, failed: int
