@@ -197,6 +197,9 @@ def _once(
         ) from None
     except CommandError as error:
         error.run = follower.failed_run(error)
+        # The emulator's answer has a request id that its log does not have.
+        if function.emulator is not None:
+            error.request_id = follower.request_id
         raise
 
 

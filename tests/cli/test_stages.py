@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import shutil
 import sys
 from typing import TYPE_CHECKING
@@ -11,16 +12,16 @@ import pytest
 
 from infra.names import Names
 from localcloud import cloud
+from localcloud.emulator import Emulator
 from migrate_cli import stages
 from migrate_cli.errors import ExitCode
-from tests.support.aws_stub import Reply, failure, result
+from tests.support.aws_stub import Reply, failure, line, result
 from tests.support.checkout import change_project
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from localcloud.emulator import Emulator
     from tests.cli.conftest import Ended
     from tests.support.aws_stub import Stub
 
@@ -62,6 +63,23 @@ def test_no_other_stage_falls_back_to_the_local_cloud(
     ended = migrate("status", "--stage", stage, "--region", "eu-central-1", "--json")
 
     assert (ended.code, ended.document["error"]["type"]) == (3, "NoCredentialsError")
+
+
+def test_an_error_in_the_local_cloud_has_the_request_id_of_the_log(
+    aws: Stub, migrate: Callable[..., Ended], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The emulator's answer has another id, which its log does not know."""
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    running = Emulator(aws.endpoint, "us-east-1", tmp_path, "key")
+    monkeypatch.setattr(cloud, "running_emulator", lambda _: running)
+    message = "revision cccc failed"
+    aws.lines = lambda: [line("migration.failed", message, request_id="of-the-log")]
+    aws.replies = [failure("MigrationFailed", message), failure("DriftDetected", "the models differ")]
+
+    errors = [migrate(action, "--stage", "local", "--json").document["error"] for action in ("upgrade", "check")]
+
+    assert [error["request_id"] for error in errors] == ["of-the-log", None]
 
 
 def test_settings_of_ones_own_win_over_the_local_cloud_and_name_the_account(
