@@ -91,8 +91,16 @@ def program() -> tuple[str, ...]:
     return ("migrate",) if Path(sys.argv[0]).name == "migrate" else ("python", "-m", "migrate_cli")
 
 
-def confirm(call: Call, action: str, output: Output, revision: str | None = None) -> None:
+def confirm(
+    call: Call,
+    action: str,
+    output: Output,
+    revision: str | None = None,
+    of_targets: Mapping[str, str] | None = None,
+) -> None:
     """Ask for the stage's name before a change of `prod` or another protected stage.
+
+    ``of_targets`` are the facts of a rollout over several databases. Other actions change the call's own database.
 
     Raises:
         UsageError: the person entered another name, or there is no terminal.
@@ -107,19 +115,21 @@ def confirm(call: Call, action: str, output: Output, revision: str | None = None
             advice=steps(("To confirm it", f"{call.commands().again()} --yes")),
         )
     output.note(f"{action} changes {what} {call.stage}:")
-    for name, fact in _what_changes(call, action, revision).items():
+    for name, fact in _what_changes(call, action, revision, of_targets).items():
         output.note(f"  {name + ':':<10} {fact}")
     output.notes.print(f"Type the {what}'s name to continue: ", end="", markup=False)
     if sys.stdin.readline().strip() != call.stage:
         raise UsageError(f"that is not the {what}'s name; nothing was invoked")
 
 
-def _what_changes(call: Call, action: str, revision: str | None) -> dict[str, str]:
+def _what_changes(
+    call: Call, action: str, revision: str | None, of_targets: Mapping[str, str] | None
+) -> dict[str, str]:
     """Return the facts to check before a change: the account, the database, its revision, and the new one."""
     function = call.function()
     facts = {"account": function.account or stages.own_account(function), "region": str(function.session.region_name)}
-    if action == "rollout":
-        return facts
+    if of_targets is not None:
+        return {**facts, **of_targets}
     target = call.event("status").get("target")
     try:
         status = invocation.status(function, call.commands(), target)
@@ -128,7 +138,7 @@ def _what_changes(call: Call, action: str, revision: str | None) -> dict[str, st
     facts["database"] = status["database"] + (f", schema {status['schema']}" if status.get("schema") else "")
     facts["from"] = status["revision"] or "base"
     facts["to"] = revision or "head"
-    if action == "upgrade":
+    if action in {"upgrade", "rollout"}:
         facts["pending"] = counted(len(status["pending"]), "revision")
     return facts
 

@@ -130,7 +130,7 @@ def start(
         if execution_input and machine.bucket is None:
             machine.folder("")  # raises the error that names the commands to use instead
         if not (plan or yes):
-            actions.confirm(call, "rollout", output)
+            actions.confirm(call, "rollout", output, of_targets=_facts(machine, execution_input))
         name = machine.start(execution_input)
         return _end(machine, name, output, page, per_target_s=per_target)
 
@@ -153,7 +153,7 @@ def retry(
         name = rollout or of or machine.latest()
         machine.must_have_failures(name)
         if not yes:
-            actions.confirm(call, "rollout", output)
+            actions.confirm(call, "rollout", output, of_targets=_facts(machine, {"retry_of": name}))
         return _end(machine, machine.start({"retry_of": name}), output, page)
 
     return _with_machine("rollout retry", call, work, as_json=as_json)
@@ -190,7 +190,7 @@ def approve(
 
     def work(machine: Machine, output: Output) -> ExitCode:
         if not yes:
-            actions.confirm(call, "rollout", output)
+            actions.confirm(call, "rollout", output, of_targets={"targets": f"the next wave of {rollout}"})
         with _may_be("approved", machine, rollout):
             machine.approve(rollout, _who())
         result = {"action": "rollout approve", "stage": machine.stage, "rollout": rollout, "status": "approved"}
@@ -408,6 +408,22 @@ def _show_outcome(
     error = _error_of(machine, report) if judge else None
     show = partial(show_report, whole=error is None, commands=machine.commands)
     return output.report(report, show, error)
+
+
+def _facts(machine: Machine, execution_input: Mapping[str, Any]) -> dict[str, str] | None:
+    """Return the targets and the revision to confirm, or None if the stage has only its own database."""
+    if machine.bucket is None:
+        return None
+    which = {
+        "approved": "those of the plan {}",
+        "migrated_by": "those that {} has migrated",
+        "retry_of": "those that failed in {}",
+    }
+    found = [words.format(execution_input[name]) for name, words in which.items() if name in execution_input]
+    targets = "; ".join([*found, *execution_input.get("targets", ())]) or "all"
+    if left_out := execution_input.get("exclude"):
+        targets += f", without {', '.join(left_out)}"
+    return {"targets": targets, "to": execution_input.get("downgrade_to", "head")}
 
 
 def _error_of(machine: Machine, report: Mapping[str, Any]) -> CommandError | None:

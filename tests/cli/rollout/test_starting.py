@@ -236,6 +236,33 @@ def test_prod_is_confirmed_and_a_plan_of_it_needs_not_be(
     assert migrate("rollout", "--stage", "prod", "--yes").code == 0
 
 
+@pytest.mark.parametrize(
+    "arguments,targets,to",
+    [
+        ([], "all", "head"),
+        (["--target", "a", "--target", "b"], "a; b", "head"),
+        (["--exclude", "a"], "all, without a", "head"),
+        (["--approved", "plan"], "those of the plan plan", "head"),
+        (["--downgrade-to", "b2", "--migrated-by", "r"], "those that r has migrated", "b2"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)
+def test_the_confirmation_of_a_rollout_shows_its_targets(
+    aws: RolloutStub, migrate: Migrate, monkeypatch: pytest.MonkeyPatch, arguments: list[str], targets: str, to: str
+) -> None:
+    typed = StringIO("no\n")
+    typed.isatty = lambda: True  # type: ignore[method-assign]
+    monkeypatch.setattr("sys.stdin", typed)
+    monkeypatch.setattr(stages, "own_account", lambda _: "123456789012")
+
+    ended = migrate("rollout", "--stage", "prod", *arguments)
+
+    facts = dict(row.split(None, 1) for row in ended.err.splitlines() if row.startswith("  "))
+    assert (ended.code, aws.started) == (USAGE, [])
+    assert {name: facts[name] for name in ("targets:", "to:")} == {"targets:": targets, "to:": to}
+    assert {"account:", "region:"} < facts.keys()
+
+
 def test_ctrl_c_leaves_it_running_and_shows_the_commands_to_check_and_stop_it(
     aws: RolloutStub, migrate: Migrate
 ) -> None:
