@@ -184,8 +184,8 @@ test: $(DEV) $(CLOUD) $(BENCH) ## Run every test, with the end-to-end tests
 
 .PHONY: stress
 stress: $(DEV) $(CLOUD) $(BENCH) ## Run the cases that make test leaves out, then repeated tests in full size with their figures
-	@python -m pytest -n auto --dist loadgroup --stress --timeout=3600 -m "stress and not sized"
-	@python -m pytest --stress --timeout=3600 -m sized
+	@python -m pytest -n auto --dist loadgroup --stress --timeout=3600 -m "stress and not sized"; cases=$$?; \
+		python -m pytest --stress --timeout=3600 -m sized && exit $$cases
 
 OLDER := review/test_facts integration/test_preflight integration/test_drift integration/test_blockers integration/test_adoption \
 	integration/test_search_path

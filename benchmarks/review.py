@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 QUESTION = "review"
 
-_OURS = "migrate review"
+OURS = "migrate review"
 _ALEMBIC = "alembic upgrade head, downgrade -1, upgrade head"
 _SQUAWK = "squawk on the SQL of the revision"
 # As large as the largest public tree that the reviewer was tested with.
@@ -58,18 +58,18 @@ def measure(ground: Ground, effort: Effort) -> Outcome:
             cursor.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
 
     contestants = [
-        Contestant(first, _OURS, lambda: _review(long, head), prepare=forget),
+        Contestant(first, OURS, lambda: _review(long, head), prepare=forget),
         Contestant(first, _ALEMBIC, lambda: _up_down_up(long, fresh), prepare=empty),
-        Contestant(second, _OURS, lambda: _review(long, head)),
+        Contestant(second, OURS, lambda: _review(long, head)),
         Contestant(second, _ALEMBIC, lambda: _up_down_up(long, there)),
         Contestant(second, _SQUAWK, lambda: _seconds(["squawk", str(sql)])),
-        Contestant(every, _OURS, whole_tree),
+        Contestant(every, OURS, whole_tree),
     ]
     measured = interleaved(contestants, min(_ROUNDS, effort.rounds), warm_up=False)
     goals = (
-        Goal("the first review of a revision", measured.median((first, _OURS)), 12, "s"),
-        Goal("the second review of a revision", measured.median((second, _OURS)), 2.5, "s"),
-        Goal("each revision of a whole tree", measured.median((every, _OURS)), 1, "s"),
+        Goal("the first review of a revision", measured.median((first, OURS)), 12, "s"),
+        Goal("the second review of a revision", measured.median((second, OURS)), 2.5, "s"),
+        Goal("each revision of a whole tree", measured.median((every, OURS)), 1, "s"),
     )
     return Outcome(
         QUESTION,

@@ -99,6 +99,8 @@ def test_the_commands_of_the_page_take_a_changed_model_to_the_database(checkout:
 
 @pytest.mark.stress
 def test_a_description_may_contain_shell_syntax(checkout: Path) -> None:
+    assert run(checkout, "make upgrade").returncode == 0
+
     done = run(checkout, """make revision m='Add "$$HOME" and `id`; to users'""")
 
     assert done.returncode != 0

@@ -58,8 +58,8 @@ def check(case: Case) -> Iterator[Finding]:
     for position, statement in enumerate(case.observation.upgrade.statements):
         if statement.begins_without_locks:
             held, found = {}, False
-            continue
-        if id(statement) in long:
+        # Outside a transaction, the statement's own locks end with it.
+        if not statement.in_transaction or id(statement) in long:
             continue
         # A new foreign key always locks the child and then the parent.
         adds_key = _ADDS_KEY.search(statement.sql) is not None
