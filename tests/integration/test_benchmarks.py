@@ -10,13 +10,14 @@ import pytest
 from benchmarks import estimates, ground, review
 from benchmarks.__main__ import QUESTIONS
 from benchmarks.measurement import OURS, SMALLEST
+from localcloud import postgres, testing
+from tests.support.checkout import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
     from benchmarks.ground import Ground
-    from localcloud.postgres import Server
 
 # They share what they build.
 pytestmark = [
@@ -26,10 +27,13 @@ pytestmark = [
 
 
 @pytest.fixture(scope="module")
-def prepared(postgres_server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ground]:
-    folder: Path = tmp_path_factory.mktemp("benchmarks")
-    with ground.on(postgres_server, folder) as made:
+def prepared(shared_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ground]:
+    # As the benchmarks' own server: psql connects without TLS.
+    directory = testing.clusters(shared_run) / "benchmarks"
+    server = postgres.start(ROOT, directory, durable=False, needs_tls=False)
+    with ground.on(server, tmp_path_factory.mktemp("benchmarks")) as made:
         yield made
+    postgres.remove(ROOT, directory)
 
 
 @pytest.mark.parametrize("seconds", [0, 0.05])
