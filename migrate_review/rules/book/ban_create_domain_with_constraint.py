@@ -17,13 +17,6 @@ def upgrade() -> None:
 """,
     good="""\
 def upgrade() -> None:
-    op.create_table(
-        "badges",
-        sa.Column("id", sa.BigInteger(), sa.Identity(), nullable=False),
-        sa.PrimaryKeyConstraint("id", name="pk_badges"),
-    )
-    op.add_column("badges", sa.Column("title", sa.Text(), nullable=False))
-    op.create_unique_constraint("uq_badges_title", "badges", ["title"])
-    op.alter_column("badges", "title", new_column_name="name")
+    op.execute("ALTER TABLE orders ADD CONSTRAINT ck_orders_note CHECK (note <> '') NOT VALID")
 """,
 )

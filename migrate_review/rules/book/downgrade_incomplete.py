@@ -20,13 +20,10 @@ def downgrade() -> None:
 """,
     good="""\
 def upgrade() -> None:
-    with op.get_context().autocommit_block():
-        op.create_index(
-            "ix_orders_state_placed_at",
-            "orders",
-            ["state", "placed_at"],
-            postgresql_concurrently=True,
-            if_not_exists=True,
-        )
+    op.alter_column("orders", "note", server_default="")
+
+
+def downgrade() -> None:
+    op.alter_column("orders", "note", server_default=None)
 """,
 )

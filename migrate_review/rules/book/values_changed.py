@@ -22,6 +22,10 @@ def downgrade() -> None:
 """,
     good="""\
 def upgrade() -> None:
-    op.add_column("orders", sa.Column("shop", sa.Text()))
+    op.add_column("customers", sa.Column("display_name", sa.Text()))
+
+
+def downgrade() -> None:
+    op.drop_column("customers", "display_name")
 """,
 )
