@@ -14,7 +14,17 @@ from lambda_migrate.invocation.errors import InvalidRequest
 from lambda_migrate.invocation.request import parse_request
 from lambda_migrate.invocation.wording import counted
 from migrate_cli import invocation, long_run, stages
-from migrate_cli.errors import CommandError, Commands, ExitCode, LambdaFailed, NoAnswer, NotInvoked, UsageError, steps
+from migrate_cli.errors import (
+    CommandError,
+    Commands,
+    ExitCode,
+    LambdaFailed,
+    NoAnswer,
+    NotInvoked,
+    UsageError,
+    interrupted_as,
+    steps,
+)
 from migrate_cli.follower import FOLLOWED, Follower
 from migrate_cli.lost_answer import LostAnswer
 from migrate_cli.progress import RunDisplay
@@ -167,15 +177,11 @@ def run(
             output.note(
                 f"Invoking again in {pause:.0f} s, for at most {(give_up - time.monotonic()) / 60:.0f} min more."
             )
-        try:
+        with interrupted_as(
+            "stopped before invoking again; revisions of the last run stay applied",
+            steps(("The database's state", commands.named("status")), ("To continue", commands.again())),
+        ):
             time.sleep(pause)
-        except KeyboardInterrupt:
-            raise CommandError(
-                "Interrupted",
-                "stopped before invoking again; revisions of the last run stay applied",
-                ExitCode.INTERRUPTED,
-                advice=steps(("The database's state", commands.named("status")), ("To continue", commands.again())),
-            ) from None
         pause = min(2 * pause, _LONGEST_PAUSE_S)
 
 

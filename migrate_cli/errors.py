@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import TYPE_CHECKING
@@ -11,7 +12,7 @@ from lambda_migrate.invocation import errors as contract_errors
 from migrate_cli.failed_run import FailedRun
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
 
 class ExitCode(IntEnum):
@@ -153,6 +154,15 @@ _ADVICE_BY_CAUSE: Mapping[str, Sequence[tuple[str, str]]] = {
     contract_errors.ADOPT_FIRST: [("Verify the schema of such a database and set its revision", "stamp head --verify")],
 }
 _NO_ANSWER = [("See the database's state", "status")]
+
+
+@contextmanager
+def interrupted_as(message: str, advice: str) -> Iterator[None]:
+    """Turn Ctrl-C into an error. The message says what may have been done, and the advice how to check it."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise CommandError("Interrupted", message, ExitCode.INTERRUPTED, advice=advice) from None
 
 
 def of_function(kind: str, message: str, request_id: str | None, commands: Commands) -> CommandError:

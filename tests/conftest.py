@@ -45,9 +45,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Declare the mark `stress`, and choose where tests write.
 
-    Temporary folders are in memory, if possible. Tools that write to the home
-    folder get a home in the checkout, before anything is imported: the CDK's library is such a tool, in a process that
-    starts with its import.
+    Temporary folders are in memory, if possible. Tools that write to the home folder get a home in the checkout, before
+    anything is imported: the CDK's library is such a tool, in a process that starts with its import.
     """
     if memory := testing.memory():
         os.environ.setdefault("TMPDIR", str(memory))

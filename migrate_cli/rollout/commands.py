@@ -5,7 +5,6 @@ from __future__ import annotations
 import getpass
 import json
 import time
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -18,7 +17,7 @@ from lambda_migrate.fleet.folder import PAGE, ROLLOUT
 from lambda_migrate.invocation.wording import counted
 from migrate_cli import actions, stages
 from migrate_cli.actions import Call
-from migrate_cli.errors import CommandError, ExitCode, UsageError, steps
+from migrate_cli.errors import CommandError, ExitCode, UsageError, interrupted_as, steps
 from migrate_cli.options import Json, at_stage, examples
 from migrate_cli.output import Output
 from migrate_cli.rollout.estimate import estimate
@@ -27,7 +26,8 @@ from migrate_cli.rollout.progress import RolloutProgress
 from migrate_cli.rollout.terminal import RolloutDisplay, show_line, show_report, show_rollouts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Mapping
+    from contextlib import AbstractContextManager
 
 _POLL_S = 1.0
 # Listing the outcomes of 100,000 targets takes seconds, so the pause is four times as long as the last listing.
@@ -215,8 +215,8 @@ def stop(call: Call, rollout: Name = None, page: Page = None, as_json: Json = Fa
             )
         with _may_be("stopped", machine, name):
             no_wait = machine.stop(name, _who())
-        if machine.bucket is None:
-            return _stopped(machine, name, output)
+            if machine.bucket is None:
+                return _stopped(machine, name, output)
         output.note(f"Rollout {name} starts no further target; waiting for the running ones.")
         if not no_wait:
             output.note(
@@ -274,37 +274,23 @@ def _with_machine(name: str, call: Call, work: Callable[[Machine, Output], ExitC
         return output.fail(CommandError("Interrupted", "nothing was started or stopped", ExitCode.INTERRUPTED))
 
 
-@contextmanager
-def _may_be(done: str, machine: Machine, name: str) -> Iterator[None]:
-    """Turn an interruption into an error that says that the call may have had its effect."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        raise CommandError(
-            "Interrupted",
-            f"rollout {name} may be {done}",
-            ExitCode.INTERRUPTED,
-            advice=steps(("To check", machine.commands.named(f"rollout status {name}"))),
-        ) from None
+def _may_be(done: str, machine: Machine, name: str) -> AbstractContextManager[None]:
+    """Return a context for a call that may have had its effect when somebody interrupts it."""
+    look = steps(("To check", machine.commands.named(f"rollout status {name}")))
+    return interrupted_as(f"rollout {name} may be {done}", look)
 
 
 def _end(
     machine: Machine, name: str, output: Output, page: Path | None, *, per_target_s: float | None = None
 ) -> ExitCode:
     """Follow an execution to its end, show its outcome and return the exit code."""
-    try:
+    look = steps(
+        ("Its progress", machine.commands.named(f"rollout status {name}")),
+        ("To stop it", machine.commands.named(f"rollout stop {name}")),
+    )
+    with interrupted_as(f"stopped following; rollout {name} continues if it has not ended", look):
         execution = _follow(machine, name, output)
         return _show_outcome(machine, execution, output, page, per_target_s=per_target_s)
-    except KeyboardInterrupt:
-        raise CommandError(
-            "Interrupted",
-            f"stopped following; rollout {name} continues if it has not ended",
-            ExitCode.INTERRUPTED,
-            advice=steps(
-                ("Its progress", machine.commands.named(f"rollout status {name}")),
-                ("To stop it", machine.commands.named(f"rollout stop {name}")),
-            ),
-        ) from None
 
 
 def _stopped(machine: Machine, name: str, output: Output) -> ExitCode:

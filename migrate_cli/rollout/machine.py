@@ -31,7 +31,7 @@ from lambda_migrate.fleet.folder import (
 )
 from lambda_migrate.invocation.request import is_rollout_name
 from migrate_cli import invocation
-from migrate_cli.errors import CommandError, ExitCode, NoAnswer, UsageError, of_function, steps
+from migrate_cli.errors import CommandError, ExitCode, NoAnswer, UsageError, interrupted_as, of_function, steps
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -161,10 +161,8 @@ class Machine:
             ("To stop it", self.commands.named(f"rollout stop {name}")),
         )
         try:
-            with self.calling("states:StartExecution"):
+            with interrupted_as(unknown, look), self.calling("states:StartExecution"):
                 self.client.start_execution(stateMachineArn=self.arn, name=name, input=json.dumps(execution_input))
-        except KeyboardInterrupt:
-            raise CommandError("Interrupted", unknown, ExitCode.INTERRUPTED, advice=look) from None
         except NoAnswer as error:
             raise CommandError(error.kind, f"{unknown}: {error.message}", error.exit_code, advice=look) from None
         return name

@@ -20,7 +20,7 @@ from tests.support.rollout_runs import AGAIN, AWS, FAILED, INTERRUPTED, LAST, RU
 from tests.support.rollout_stub import MACHINE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
     from tests.cli.conftest import Ended
@@ -368,6 +368,26 @@ def test_a_stop_without_targets_is_0_once_the_execution_is_aborted(aws: RolloutS
 
     assert (ended.code, ended.document["status"], ended.document["rollout"]) == (0, "stopped", LAST)
     assert "StopExecution" in aws.asked
+
+
+def test_ctrl_c_after_a_stop_without_targets_says_that_it_may_be_stopped(
+    aws: RolloutStub, migrate: Migrate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    aws.outputs = {"StateMachineArn": MACHINE}
+    aws.ends = lambda _: RUNNING
+    real = Machine.execution
+
+    def execution(machine: Machine, name: str) -> Mapping[str, object]:
+        if "StopExecution" in aws.asked:
+            raise KeyboardInterrupt
+        return real(machine, name)
+
+    monkeypatch.setattr(Machine, "execution", execution)
+
+    ended = migrate("rollout", "stop", LAST, "--stage", "dev")
+
+    assert ended.code == INTERRUPTED
+    assert f"rollout {LAST} may be stopped" in ended.err
 
 
 def test_a_plan_that_cuts_the_targets_behind_names_the_command_that_shows_all(
