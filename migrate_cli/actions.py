@@ -1,4 +1,4 @@
-"""The work of a command between its options and its output: check, invoke, follow, retry."""
+"""The work of a command between its options and its output: invoke, follow, retry."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 from lambda_migrate.invocation.errors import InvalidRequest
 from lambda_migrate.invocation.request import parse_request
-from lambda_migrate.invocation.wording import counted
 from migrate_cli import invocation, long_run, stages
 from migrate_cli.errors import (
     CommandError,
@@ -21,7 +20,6 @@ from migrate_cli.errors import (
     LambdaFailed,
     NoAnswer,
     NotInvoked,
-    UsageError,
     interrupted_as,
     steps,
 )
@@ -35,7 +33,6 @@ if TYPE_CHECKING:
     from migrate_cli.output import Output
     from migrate_cli.stages import Function
 
-CHANGING = frozenset({"upgrade", "downgrade", "stamp", "rollout"})
 _TICK_S = 0.2
 _FIRST_PAUSE_S = 2.0
 _LONGEST_PAUSE_S = 60.0
@@ -99,58 +96,6 @@ class Call:
 def program() -> tuple[str, ...]:
     """Return the command with which this program was started."""
     return ("migrate",) if Path(sys.argv[0]).name == "migrate" else ("python", "-m", "migrate_cli")
-
-
-def confirm(
-    call: Call,
-    action: str,
-    output: Output,
-    revision: str | None = None,
-    of_targets: Mapping[str, str] | None = None,
-) -> None:
-    """Ask for the stage's name before a change of `prod` or another protected stage.
-
-    ``of_targets`` are the facts of a rollout over several databases. Other actions change the call's own database.
-
-    Raises:
-        UsageError: the person entered another name, or there is no terminal.
-        CommandError: the stage's function cannot be found.
-    """
-    if action not in CHANGING or (call.function_name is None and not stages.needs_confirmation(call.stage)):
-        return
-    what = "stage" if call.function_name is None else "function"
-    if not sys.stdin.isatty():
-        raise UsageError(
-            f"{action} changes {what} {call.stage}, and there is no terminal to confirm it; nothing was invoked",
-            advice=steps(("To confirm it", f"{call.commands().again()} --yes")),
-        )
-    output.note(f"{action} changes {what} {call.stage}:")
-    for name, fact in _what_changes(call, action, revision, of_targets).items():
-        output.note(f"  {name + ':':<10} {fact}")
-    output.notes.print(f"Type the {what}'s name to continue: ", end="", markup=False)
-    if sys.stdin.readline().strip() != call.stage:
-        raise UsageError(f"that is not the {what}'s name; nothing was invoked")
-
-
-def _what_changes(
-    call: Call, action: str, revision: str | None, of_targets: Mapping[str, str] | None
-) -> dict[str, str]:
-    """Return the facts to check before a change: the account, the database, its revision, and the new one."""
-    function = call.function()
-    facts = {"account": function.account or stages.own_account(function), "region": str(function.session.region_name)}
-    if of_targets is not None:
-        return {**facts, **of_targets}
-    target = call.event("status").get("target")
-    try:
-        status = invocation.status(function, call.commands(), target)
-    except CommandError as error:
-        return {**facts, "database": f"unknown: {error.kind}: {error.message}"}
-    facts["database"] = status["database"] + (f", schema {status['schema']}" if status.get("schema") else "")
-    facts["from"] = status["revision"] or "base"
-    facts["to"] = revision or "head"
-    if action in {"upgrade", "rollout"}:
-        facts["pending"] = counted(len(status["pending"]), "revision")
-    return facts
 
 
 def run(

@@ -12,7 +12,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.exceptions import TyperException
 
-from migrate_cli import __version__, actions, checkpoint, earlier_runs, logs, mermaid, presentation, review
+from migrate_cli import (
+    __version__,
+    actions,
+    checkpoint,
+    confirmation,
+    earlier_runs,
+    logs,
+    mermaid,
+    presentation,
+    review,
+)
 from migrate_cli.actions import Call
 from migrate_cli.errors import CommandError, ExitCode, UsageError, steps
 from migrate_cli.options import Json, at_stage, at_target, examples
@@ -325,7 +335,7 @@ def _act(
     try:
         event = call.event(action, **(fields or {}))
         if not yes:
-            actions.confirm(call, action, output, event.get("revision"))
+            confirmation.confirm(call, action, output, event.get("revision"))
         result = actions.run(call, event, output, patience_s=patience_s, long=long)
 
         def advice() -> str:

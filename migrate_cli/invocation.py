@@ -123,6 +123,15 @@ def status(function: Function, commands: Commands, target: Mapping[str, str] | N
     return invoke(function, event, commands, read_s=_PROBE_READ_S)
 
 
+def history(function: Function, commands: Commands) -> dict[str, Any]:
+    """Return the packaged tree, within a minute.
+
+    Raises:
+        CommandError: as for `invoke`.
+    """
+    return invoke(function, {"action": "history"}, commands, read_s=_PROBE_READ_S)
+
+
 def _refused(
     error: exceptions.ClientError, function: Function, commands: Commands, *, is_relative: bool
 ) -> CommandError:

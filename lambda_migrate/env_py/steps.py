@@ -348,12 +348,14 @@ def history(script: ScriptDirectory) -> Iterator[Entry]:
     heads = set(script.get_heads())
     for revision in script.walk_revisions():
         down = revision.down_revision
+        dependencies = {found.revision for found in script.get_revisions(revision.dependencies or ())}
         yield Entry(
             "history",
             {
                 "revision": revision.revision,
                 "description": revision.doc,
                 "down_revisions": [down] if isinstance(down, str) else list(down or ()),
+                **({"depends_on": sorted(dependencies)} if dependencies else {}),
                 "branch_labels": sorted(revision.branch_labels),
                 "head": revision.revision in heads,
             },

@@ -15,7 +15,7 @@ from typer.core import TyperGroup
 
 from lambda_migrate.fleet.folder import PAGE, ROLLOUT
 from lambda_migrate.invocation.wording import counted
-from migrate_cli import actions, stages
+from migrate_cli import confirmation, stages
 from migrate_cli.actions import Call
 from migrate_cli.errors import CommandError, ExitCode, UsageError, interrupted_as, steps
 from migrate_cli.options import Json, at_stage, examples
@@ -130,7 +130,7 @@ def start(
         if execution_input and machine.bucket is None:
             machine.folder("")  # raises the error that names the commands to use instead
         if not (plan or yes):
-            actions.confirm(call, "rollout", output, of_targets=_facts(machine, execution_input))
+            confirmation.confirm(call, "rollout", output, of_targets=_facts(machine, execution_input))
         name = machine.start(execution_input)
         return _end(machine, name, output, page, per_target_s=per_target)
 
@@ -153,7 +153,7 @@ def retry(
         name = rollout or of or machine.latest()
         machine.must_have_failures(name)
         if not yes:
-            actions.confirm(call, "rollout", output, of_targets=_facts(machine, {"retry_of": name}))
+            confirmation.confirm(call, "rollout", output, of_targets=_facts(machine, {"retry_of": name}))
         return _end(machine, machine.start({"retry_of": name}), output, page)
 
     return _with_machine("rollout retry", call, work, as_json=as_json)
@@ -190,7 +190,7 @@ def approve(
 
     def work(machine: Machine, output: Output) -> ExitCode:
         if not yes:
-            actions.confirm(call, "rollout", output, of_targets={"targets": f"the next wave of {rollout}"})
+            confirmation.confirm(call, "rollout", output, of_targets={"targets": f"the next wave of {rollout}"})
         with _may_be("approved", machine, rollout):
             machine.approve(rollout, _who())
         result = {"action": "rollout approve", "stage": machine.stage, "rollout": rollout, "status": "approved"}

@@ -131,7 +131,7 @@ def test_the_confirmation_shows_the_change(
     aws.replies = [Reply(result("status", revision="aaaa", pending=pending, up_to_date=False, lock=None))]
     monkeypatch.setattr(sys, "stdin", Terminal("no\n"))
 
-    ended = migrate("upgrade", "cccc", "--stage", "prod", "--region", "eu-west-1")
+    ended = migrate("upgrade", "head", "--stage", "prod", "--region", "eu-west-1")
 
     facts = dict(line.split(None, 1) for line in ended.err.splitlines() if line.startswith("  "))
     assert facts == {
@@ -139,8 +139,8 @@ def test_the_confirmation_shows_the_change(
         "region:": "eu-west-1",
         "database:": "app",
         "from:": "aaaa",
-        "to:": "cccc",
-        "pending:": "2 revisions",
+        "to:": "head",
+        "applies:": "2 revisions",
     }
 
 

@@ -157,6 +157,17 @@ def test_history_lists_the_packaged_tree_without_a_database(runner: Runner, tree
     ]
 
 
+def test_history_lists_the_dependencies_of_a_revision(runner: Runner, tmp_path: Path) -> None:
+    labelled = Rev("b2", branch_labels="first")
+    dependent = Rev("x1", down=None, depends_on="first")
+    tree = write_tree(tmp_path / "tree", [Rev("a1"), labelled, dependent])
+
+    answer = runner.invoke(tree, {"action": "history"}, DB_HOST="127.0.0.1", DB_PORT=str(closed_port()))
+
+    depends_on = {entry["revision"]: entry.get("depends_on") for entry in answer.payload["history"]}
+    assert depends_on == {"a1": None, "b2": None, "x1": ["b2"]}
+
+
 class TestCheck:
     @pytest.mark.stress
     def test_it_finds_models_and_database_alike(self, runner: Runner, tmp_path: Path) -> None:
