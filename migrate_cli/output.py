@@ -52,10 +52,13 @@ class Output:
             self._print_json(result)
         return ExitCode.OK if healthy else ExitCode.FAILED
 
-    def report(self, report: Mapping[str, Any], show: Show, error: CommandError | None) -> ExitCode:
-        """Show a report. With an error, show that too, and return its exit code."""
+    def report(
+        self, report: Mapping[str, Any], show: Show, error: CommandError | None, *, advice: str = ""
+    ) -> ExitCode:
+        """Show a report and the next step. With an error, show that too, and return its exit code."""
         if not self._as_json:
             show(report, self.results)
+            presentation.show_advice(advice, self.notes)
         if error is not None:
             self.show_error(error)
         if github.is_here():

@@ -309,7 +309,7 @@ def _follow(machine: Machine, name: str, output: Output) -> Mapping[str, Any]:
     progress = RolloutProgress()
     in_reach = True
     reached = time.monotonic()
-    approval: tuple[str, str] | None = None
+    approval: str | None = None
     with RolloutDisplay(output.notes, f"rollout {name} on {machine.name}") as display:
         while True:
             began = time.monotonic()
@@ -319,16 +319,9 @@ def _follow(machine: Machine, name: str, output: Output) -> Mapping[str, Any]:
                     return execution
                 if machine.bucket is not None:
                     progress.look(machine, name)
-                    waiting = machine.approval_request(name)
-                    if waiting is not None and waiting != approval and not progress.has_begun(waiting[1]):
-                        display.print("the next wave waits for an approval")
-                        display.print(
-                            steps(
-                                ("To approve it", machine.commands.named(f"rollout approve {name}")),
-                                ("To stop the rollout", machine.commands.named(f"rollout stop {name}")),
-                            )
-                        )
-                        approval = waiting
+                    if progress.approval is not None and progress.approval != approval:
+                        display.print(_approval_steps(machine, name))
+                        approval = progress.approval
                     _show_failures(machine, progress, display)
                     display.show(progress)
                 reached, in_reach = time.monotonic(), True
@@ -340,6 +333,23 @@ def _follow(machine: Machine, name: str, output: Output) -> Mapping[str, Any]:
                     display.print(f"AWS does not answer at the moment: {error.message}")
                 in_reach = False
             time.sleep(max(_POLL_S, _POLL_PART * (time.monotonic() - began)))
+
+
+def _next_step(machine: Machine, name: str) -> str:
+    """Return the next step for a running rollout."""
+    progress = RolloutProgress()
+    progress.look(machine, name)
+    if progress.approval is None:
+        return steps(("To follow it", machine.commands.named(f"rollout status {name} --follow")))
+    return _approval_steps(machine, name)
+
+
+def _approval_steps(machine: Machine, name: str) -> str:
+    waits = "The next wave waits for an approval."
+    return f"{waits}\n" + steps(
+        ("To approve it", machine.commands.named(f"rollout approve {name}")),
+        ("To stop the rollout", machine.commands.named(f"rollout stop {name}")),
+    )
 
 
 def _is_temporary(error: CommandError) -> bool:
@@ -393,7 +403,7 @@ def _show_outcome(
         _write_page(machine, name, page, output)
     error = _error_of(machine, report) if judge else None
     show = partial(show_report, whole=error is None, commands=machine.commands)
-    return output.report(report, show, error)
+    return output.report(report, show, error, advice=_next_step(machine, name) if running else "")
 
 
 def _facts(machine: Machine, execution_input: Mapping[str, Any]) -> dict[str, str] | None:

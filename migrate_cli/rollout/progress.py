@@ -25,11 +25,19 @@ class RolloutProgress:
     began: float = field(default_factory=time.monotonic)
     moved: float = 0
     new_failures: list[str] = field(default_factory=list)
+    # The token of the approval for which the next wave waits.
+    approval: str | None = None
+    _looked: float = 0
     _ended: dict[int, dict[int, str]] = field(default_factory=dict)
     _counted_failures: set[str] = field(default_factory=set)
 
     def look(self, machine: Machine, name: str) -> None:
         """Read the outcomes in S3 again. Waves run one after the other, so only the running wave is listed."""
+        now = time.monotonic()
+        if self.approval is not None:
+            # The estimate of the remaining time does not count a wait.
+            self.began += now - self._looked
+        self._looked = now
         folder = machine.folder(name)
         with machine.calling("s3:ListBucket", "s3:GetObject"):
             rollout = folder.read(ROLLOUT)
@@ -50,11 +58,13 @@ class RolloutProgress:
                     break
         ended = [outcome for wave in self._ended.values() for outcome in wave.values()]
         if len(ended) != self.done:
-            self.moved = time.monotonic()
+            self.moved = now
         self.done, self.failed = len(ended), ended.count(FAILED)
         self.running = machine.running(name)
+        waiting = machine.approval_request(name)
+        self.approval = waiting[0] if waiting is not None and not self._has_begun(waiting[1]) else None
 
-    def has_begun(self, key: str) -> bool:
+    def _has_begun(self, key: str) -> bool:
         """Return whether the wave with the targets in this object has begun: at least one target runs or has ended."""
         return bool(self.running) or any(
             ended and key.endswith(f"/{wave_file(number)}") for number, ended in self._ended.items()
@@ -62,7 +72,12 @@ class RolloutProgress:
 
     @property
     def to_go_s(self) -> float | None:
-        """Return the seconds for the remaining targets at the speed so far, or None if it is unknown."""
+        """Return the seconds for the remaining targets at the speed so far, or None if it is unknown.
+
+        A wait for an approval has no known end.
+        """
+        if self.approval is not None:
+            return None
         remaining = (self.targets or 0) - self.done
         return (self.moved - self.began) / self.done * remaining if self.done and remaining else None
 

@@ -71,7 +71,9 @@ def progress_line(progress: RolloutProgress) -> str:
     # A narrow terminal cuts off the end, so the least important part is last.
     if progress.to_go_s is not None:
         parts.append(f"about {duration(progress.to_go_s)} to go")
-    if progress.running is not None:
+    if progress.approval is not None:
+        parts.append("waits for an approval")
+    elif progress.running is not None:
         parts.append(f"{progress.running} running")
     parts.append(f"{progress.left} left")
     if progress.waves > 1:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import time
 from io import StringIO
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from rich.console import Console
 
-from migrate_cli.rollout.machine import Machine
-from migrate_cli.rollout.terminal import show_rollouts
+from migrate_cli.actions import Call
+from migrate_cli.rollout.machine import Machine, find
+from migrate_cli.rollout.progress import RolloutProgress
+from migrate_cli.rollout.terminal import progress_line, show_rollouts
 from tests.support.reports import failure, report
 from tests.support.rollout_runs import AWS, INTERRUPTED, LAST, RUNNING, USAGE, listed, runs
 from tests.support.samples import sampled
@@ -139,6 +142,50 @@ def test_an_approval_is_waited_for_until_its_wave_has_begun(
     assert ("waits for an approval" in ended.err) is waits
     for command in ("approve", "stop"):
         assert (f"\n  migrate rollout {command} {LAST} --stage dev\n" in ended.err) is waits
+
+
+@pytest.mark.parametrize(
+    "outcomes,next_commands",
+    [
+        (["1/migrated/1/5/head"], ["rollout approve {name}", "rollout stop {name}"]),
+        (["1/migrated/1/5/head", "2/migrated/3/5/head"], ["rollout status {name} --follow"]),
+    ],
+    ids=["waits for an approval", "runs"],
+)
+def test_the_status_of_a_running_rollout_ends_with_the_next_step(
+    aws: RolloutStub, migrate: Migrate, outcomes: list[str], next_commands: list[str]
+) -> None:
+    runs(aws, *outcomes)
+    aws.put(LAST, "approval.json", {"before": f"rollouts/{LAST}/wave-2.json", "token": "the-token"})
+    aws.ends = lambda _: RUNNING
+
+    ended = migrate("rollout", "status", "--stage", "dev")
+
+    shown = [line.strip() for line in ended.err.splitlines() if line.startswith("  migrate")]
+    assert shown == [f"migrate {command.format(name=LAST)} --stage dev" for command in next_commands]
+
+
+def test_a_wait_for_an_approval_has_no_estimate_and_is_not_part_of_the_next_one(
+    aws: RolloutStub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs(aws, "1/migrated/1/5/head")
+    aws.put(LAST, "approval.json", {"before": f"rollouts/{LAST}/wave-2.json", "token": "the-token"})
+    machine = find(Call("dev"))
+    seconds = 10
+    monkeypatch.setattr(time, "monotonic", lambda: seconds)
+    progress = RolloutProgress(began=0)
+
+    progress.look(machine, LAST)
+    waiting = progress_line(progress)
+    seconds = 3610
+    progress.look(machine, LAST)
+    aws.put(LAST, "outcomes/2/migrated/3/5/head", {})
+    seconds = 3620
+    progress.look(machine, LAST)
+
+    assert waiting == "waits for an approval, 9 left, wave 1 of 2"
+    # Two of ten targets took ten seconds. The hour after them does not count.
+    assert progress.to_go_s == 40
 
 
 def test_a_rollout_that_does_not_run_cannot_be_stopped(aws: RolloutStub, migrate: Migrate) -> None:
