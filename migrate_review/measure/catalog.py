@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
 from migrate_review.observation import Catalog, Column, Constraint, Index, MaterializedView, Table, View
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
 
     from psycopg2.extensions import connection
 
+# A finding shows the beginning of a line, so both texts of a change must fit into it.
+_LONGEST_SHOWN = 40
 # Schemas and their relations, without the server's own objects, whose oids are below 16384, and without those of
 # extensions. Each query has a condition on the oid, so that an index skips thousands of the server's own objects.
 _OURS = """
@@ -362,6 +365,19 @@ def _of_tables(before: Catalog, now: Catalog) -> Iterator[str]:
             yield from _of_parts("index", name, old[name].indexes, new[name].indexes)
 
 
+def _changed(shown: str, was: str, is_now: str) -> str:
+    """Return the line about a changed object. Long texts begin with the word in which they differ."""
+    if max(len(was), len(is_now)) > _LONGEST_SHOWN:
+        words = zip(was.split(" ")[:-1], is_now.split(" ")[:-1], strict=False)
+        same = sum(len(word) + 1 for word, _ in takewhile(lambda pair: pair[0] == pair[1], words))
+        was, is_now = (_cut(f"…{text[same:]}" if same else text) for text in (was, is_now))
+    return f"{shown} was {was!r} and is now {is_now!r}"
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _LONGEST_SHOWN else f"{text[: _LONGEST_SHOWN - 1]}…"
+
+
 def _of_columns(old: Table, new: Table) -> Iterator[str]:
     was, is_now = ({column.name: column for column in table.columns} for table in (old, new))
     for name in (*was, *(name for name in is_now if name not in was)):
@@ -373,7 +389,7 @@ def _of_columns(old: Table, new: Table) -> Iterator[str]:
         else:
             before, now = _described(was[name]), _described(is_now[name])
             if before != now:
-                yield f"{shown} was {before!r} and is now {now!r}"
+                yield _changed(shown, before, now)
 
 
 # Alembic writes numbers and booleans of a server_default in quotes.
@@ -406,7 +422,7 @@ def _of_parts(
         elif name not in was:
             yield f"{shown} is left over: {is_now[name]}"
         elif was[name] != is_now[name]:
-            yield f"{shown} was {was[name]!r} and is now {is_now[name]!r}"
+            yield _changed(shown, was[name], is_now[name])
 
 
 def _state(part: Constraint | Index) -> str:
@@ -436,4 +452,4 @@ def _of_others(before: Catalog, now: Catalog) -> Iterator[str]:
         elif was is None:
             yield f"{name} is left over: {is_now}"
         else:
-            yield f"{name} was {was!r} and is now {is_now!r}"
+            yield _changed(name, was, is_now)

@@ -85,6 +85,18 @@ def test_every_kind_of_change_is_listed_and_nothing_else(postgres_server: Server
     assert {each: found[each] for each in silent} == {}
 
 
+def test_long_texts_of_a_change_begin_where_they_differ(postgres_server: Server) -> None:
+    with review_database(postgres_server) as database, closing(database.connect()) as opened, opened.cursor() as cursor:
+        cursor.execute("""CREATE TABLE t (a json NOT NULL DEFAULT '{"attributes": {}, "types": {}}')""")
+        before = read(opened, VERSION_TABLE)
+
+        cursor.execute("ALTER TABLE t ALTER a SET DEFAULT 'null'")
+
+        (line,) = differences(before, read(opened, VERSION_TABLE))
+    was, is_now = """…'{"attributes": {}, "types": {}}'::json""", "…'null'::json"
+    assert line == f"column t.a was {was!r} and is now {is_now!r}"
+
+
 def test_a_column_that_was_dropped_and_added_again_is_the_same(postgres_server: Server) -> None:
     with review_database(postgres_server) as database, closing(database.connect()) as opened, opened.cursor() as cursor:
         cursor.execute(GROUND)
