@@ -102,22 +102,27 @@ def _lacking(after: Catalog, was: Table) -> str | None:
 
 def required_columns(case: Case) -> Iterator[Finding]:
     """Yield the columns for which inserts of the running application lack a value."""
-    yield from _required_column_refused(case)
+    refused = _refused(case)
+    if refused is not None:
+        table, column = refused
+        names = {"table": table, "column": column, "type": _type_of(case, table, column)}
+        yield case.found(RULES["adding-required-field"], _failure(case), **names)
     before, after = case.observation.before, case.observation.after
     if after is not None:
-        yield from _required_columns_added(case, before, after)
+        yield from _required_columns_added(case, before, after, refused)
         yield from _defaults_dropped(case, before, after)
 
 
-def _required_column_refused(case: Case) -> Iterator[Finding]:
-    """Yield the column that PostgreSQL refused to add, because the rows have no value for it."""
-    observation = case.observation
-    failure = (observation.refused or observation.upgrade).failure or ""
-    lacking = _LACKING.search(failure)
-    if lacking and "adding-required-field" in case.squawk_on(len(attempted(observation)) - 1):
-        column, table = lacking.group(1), Identifier(lacking.group(2)).sql
-        names = {"column": column, "table": table, "type": _type_of(case, table, column)}
-        yield case.found(RULES["adding-required-field"], failure, **names)
+def _refused(case: Case) -> tuple[str, str] | None:
+    """Return the table and the column that PostgreSQL refused to add, because the rows have no value for it."""
+    lacking = _LACKING.search(_failure(case))
+    if lacking and "adding-required-field" in case.squawk_on(len(attempted(case.observation)) - 1):
+        return Identifier(lacking.group(2)).sql, lacking.group(1)
+    return None
+
+
+def _failure(case: Case) -> str:
+    return (case.observation.refused or case.observation.upgrade).failure or ""
 
 
 def _type_of(case: Case, table: str, column: str) -> str:
@@ -129,11 +134,15 @@ def _type_of(case: Case, table: str, column: str) -> str:
     return "text"
 
 
-def _required_columns_added(case: Case, before: Catalog, after: Catalog) -> Iterator[Finding]:
+def _required_columns_added(
+    case: Case, before: Catalog, after: Catalog, refused: tuple[str, str] | None
+) -> Iterator[Finding]:
+    """Yield the new columns that need a value, without the one that PostgreSQL refused with the test rows."""
     kept = {now.oid for _, now in difference.kept_tables(before, after)}
     for table, column in difference.new_columns(before, after):
         given = column.default is not None or column.generated or column.identity
-        if table.oid in kept and column.not_null and not given:
+        known = (Relation(table.name).own.sql, column.name) == refused
+        if table.oid in kept and column.not_null and not given and not known:
             evidence = f"{table.name}.{column.name} is new and NOT NULL, and has no default"
             names = {"table": table.name, "column": column.name, "type": column.type}
             yield case.found(RULES["adding-required-field"], evidence, **names)

@@ -14,7 +14,7 @@ from migrate_review.rules.names import Identifier, Relation
 from migrate_review.rules.rulebook import RULES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Collection, Iterator, Mapping
 
     from migrate_review.observation import Execution, Statement
     from migrate_review.rules.blocking import Work
@@ -42,15 +42,21 @@ def _works(case: Case, run: Run) -> Iterator[tuple[Finding, str]]:
     rows = case.observation.rows
     places = {id(statement): place for place, statement in enumerate(run.statements.statements)}
     for work in long_works(run, rows):
-        rules = [rule for rule in run.squawk_on(places[id(work.statement)]) if rule in squawk.IF_OTHERS_WAIT]
-        if len(rules) > 1 and "constraint-missing-not-valid" in rules:
-            rules.remove("constraint-missing-not-valid")  # squawk reports it for constraints of every kind
+        rules = _rules(run, places[id(work.statement)])
         evidence = evidence_of(work, rows)
         for rule in rules:
             names = _names(rule, work, run)
             yield case.found_in(run, RULES[rule], evidence, **names), names["table"]
         if not rules:
             yield _without_squawk(work, case, run, evidence), (work.rewritten or tuple(work.held))[0]
+
+
+def _rules(run: Run, place: int) -> list[str]:
+    """Return squawk's rules on a statement that matter if other sessions wait."""
+    rules = [rule for rule in run.squawk_on(place) if rule in squawk.IF_OTHERS_WAIT]
+    if len(rules) > 1 and "constraint-missing-not-valid" in rules:
+        rules.remove("constraint-missing-not-valid")  # squawk reports it for constraints of every kind
+    return rules
 
 
 def _without_squawk(work: Work, case: Case, run: Run, evidence: str) -> Finding:
@@ -105,31 +111,42 @@ def locks_held_meanwhile(case: Case) -> Iterator[Finding]:
 def _not_measured(case: Case, run: Run) -> Iterator[Finding]:
     """Yield squawk's remarks on tables that could not be filled, which no measurement confirms or refutes."""
     observation = case.observation
+    locked: set[str] = set()
     for place, statement in enumerate(run.statements.statements):
+        locked.update(lock.table for lock in statement.locks)
         empty = [lock.table for lock in statement.locks if lock.table in observation.unfilled]
-        rules = [rule for rule in run.squawk_on(place) if rule in squawk.IF_OTHERS_WAIT]
+        rules = _rules(run, place)
         if empty and rules:
-            table = empty[0]
-            evidence = f"not measured: {table} stayed empty, {observation.unfilled[table]}"
+            evidence = f"not measured: {empty[0]} stayed empty, {observation.unfilled[empty[0]]}"
+            table = _referring(locked, statement.sql, run) or empty[0]
             yield case.found_in(run, RULES[rules[0]], evidence, **wording.names(rules[0], table, statement.sql, run))
 
 
 def _names(rule: str, work: Work, run: Run) -> dict[str, str]:
-    table = next(iter(work.rewritten), None) or _altered(work, run)
+    table = next(iter(work.rewritten), None) or _referring(work.held, work.statement.sql, run) or next(iter(work.held))
     root = wording.root(table, run.after or run.before)
     # If the statement names only a partition, the finding does, too.
     named = re.search(rf"(?<![\w$]){re.escape(Relation(root).bare)}(?![\w$])", work.statement.sql)
     return wording.names(rule, root if named else table, work.statement.sql, run)
 
 
-def _altered(work: Work, run: Run) -> str:
-    """Return the table that the statement alters. For a foreign key, this is the referring table."""
-    if run.after is not None:
-        for table, constraint in difference.new_constraints(run.before, run.after):
-            held = table.name in work.held or table.name in difference.parents(run.after).values()
-            if held and constraint.kind == "f" and constraint.name in work.statement.sql:
-                return table.name
-    return next(iter(work.held))
+def _referring(locked: Collection[str], sql: str, run: Run) -> str | None:
+    """Return the table of the foreign key that a statement names, if it is locked. The statement locks both tables.
+
+    The key may be new or have the name of the one that it replaces.
+    """
+    if run.after is None:
+        return None
+    parents = difference.parents(run.after).values()
+    keys = ((table.name, each) for table in run.after.tables for each in table.constraints if each.kind == "f")
+    return next(
+        (
+            table
+            for table, key in keys
+            if (table in locked or table in parents) and wording.contains_name(sql, key.name)
+        ),
+        None,
+    )
 
 
 def backfills(case: Case) -> Iterator[Finding]:

@@ -95,7 +95,7 @@ def _of_constraint(rule: str, table: str, sql: str, before: Catalog, after: Cata
     ]
     # The constraint that the statement names. If the server chose the name, the statement does not contain it. A
     # constraint that replaces another one has the old name.
-    named = [each for each in _constraints(table, after) if each.kind in _KINDS[rule] and _holds(sql, each.name)]
+    named = [each for each in _constraints(table, after) if each.kind in _KINDS[rule] and contains_name(sql, each.name)]
     if not named and not candidates:
         return {}
     [constraint, *_] = named or candidates
@@ -113,7 +113,7 @@ def _constraints(table: str, catalog: Catalog) -> Sequence[Constraint]:
     return found.constraints if found is not None else ()
 
 
-def _holds(sql: str, name: str) -> bool:
+def contains_name(sql: str, name: str) -> bool:
     """Return whether a statement names it."""
     return re.search(rf"(?<![\w$]){re.escape(name)}(?![\w$])", sql) is not None
 
@@ -168,7 +168,7 @@ def _fix_of_constraint(table: str, constraint: Constraint, before: Catalog, afte
 
 def _of_index(table: str, sql: str, before: Catalog, after: Catalog) -> dict[str, str]:
     owner = after.table_named(table)
-    named = [index for index in (owner.indexes if owner else ()) if _holds(sql, index.name)]
+    named = [index for index in (owner.indexes if owner else ()) if contains_name(sql, index.name)]
     new = [index for owner, index in difference.new_indexes(before, after) if owner.name == table]
     for index in (named or new)[:1]:
         partitions = _partitions(table, after)

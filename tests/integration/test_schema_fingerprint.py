@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from contextlib import closing
 from typing import TYPE_CHECKING
 
@@ -70,11 +71,11 @@ def build(database: Database, *, home: str = "public", statements: Sequence[str]
 
 @pytest.fixture(scope="module")
 def built(postgres_server: Server) -> Database:
-    """A database with an object of every kind, of the superuser's."""
+    """A database with an object of every kind, of the superuser's. Several workers may each have one."""
+    name = f"kinds_{secrets.token_hex(4)}"
     with closing(postgres_server.connect()) as opened, opened.cursor() as cursor:
-        cursor.execute("DROP DATABASE IF EXISTS fingerprint_kinds WITH (FORCE)")
-        cursor.execute("CREATE DATABASE fingerprint_kinds")
-    database = postgres_server.database("fingerprint_kinds")
+        cursor.execute(f"CREATE DATABASE {name}")
+    database = postgres_server.database(name)
     build(database)
     return database
 
