@@ -29,7 +29,7 @@ class _Reached(BaseException):
 
 
 def run(package: Path, config_file: Path, folder: Path) -> None:
-    """Import every revision, and run env.py."""
+    """Run env.py, and import every revision."""
     os.environ.update({name: value for name, value in _VARIABLES.items() if name not in os.environ})
     sys.path.insert(0, str(package))
     import lambda_migrate  # noqa: PLC0415 - out of the package
@@ -72,9 +72,6 @@ def _run(config: Any) -> None:  # noqa: ANN401 - Alembic's, out of the package
     from alembic.script import ScriptDirectory  # noqa: PLC0415
 
     script = ScriptDirectory.from_config(config)
-    for revision in script.walk_revisions():
-        _ = revision.module
-
     context = EnvironmentContext(config, script, fn=lambda *_: [], as_sql=True, destination_rev="heads")
 
     def configure(*_: Any, **__: Any) -> None:  # noqa: ANN401
@@ -82,7 +79,22 @@ def _run(config: Any) -> None:  # noqa: ANN401 - Alembic's, out of the package
 
     context.configure = configure  # type: ignore[method-assign]
     with context:
-        script.run_env()
+        try:
+            script.run_env()
+        except _Reached:
+            pass
+        except BaseException as error:
+            if not _is_of_a_connection(error):
+                raise
+        # Alembic loads the revisions after env.py, and they may need what env.py has imported.
+        for revision in script.walk_revisions():
+            _ = revision.module
+
+
+def _is_of_a_connection(error: BaseException) -> bool:
+    """Return whether the code failed to connect to the database, so it has imported its modules."""
+    names = {each.__name__ for each in type(error).__mro__}
+    return bool(names & {"OperationalError", "InterfaceError", "ConnectionRefusedError"})
 
 
 def main() -> None:
@@ -100,12 +112,8 @@ def main() -> None:
     with redirect_stdout(sys.stderr):
         try:
             run(package, package / sys.argv[2], package / sys.argv[3])
-        except _Reached:
-            pass
         except BaseException as raised:  # noqa: BLE001 - sys.exit in env.py included
-            # An env.py that connects before it configures Alembic has imported its modules, too.
-            names = {each.__name__ for each in type(raised).__mro__}
-            if not names & {"OperationalError", "InterfaceError", "ConnectionRefusedError"}:
+            if not _is_of_a_connection(raised):
                 error = f"{type(raised).__name__}: {' '.join(str(raised).split())}"
     files = {str(getattr(module, "__file__", None) or "") for module in list(sys.modules.values())}
     imported = sorted(os.path.relpath(file, package) for file in files if file and Path(file).is_relative_to(package))

@@ -616,6 +616,23 @@ def test_traced_packages_what_the_tree_imports(tmp_path: Path) -> None:
     assert not {"jsonschema", "rpds-py", "attrs"} & versions(built).keys()
 
 
+@pytest.mark.parametrize("connects", [False, True], ids=["configures", "connects first"])
+def test_revisions_are_traced_after_env_py_as_alembic_loads_them(tmp_path: Path, *, connects: bool) -> None:
+    connect = "import socket\nsocket.create_connection(('127.0.0.1', 1))\n" if connects else ""
+    files = {
+        "app/late.py": "import sys\nif 'app.models' not in sys.modules: raise ImportError('too early')\nimport rich\n",
+        "app/models.py": "import sqlalchemy\n",
+        "alembic/versions/a1_first.py": f"from app import late\n{REVISION}",
+    }
+    backend = traced_backend(tmp_path / "shop", **files)
+    env_py = backend / "alembic" / "env.py"
+    env_py.write_text(env_py.read_text().replace("context.configure(", f"{connect}context.configure("))
+
+    built = build(backend, tmp_path / "out", THIS_MACHINE, selection=TRACED)
+
+    assert "rich" in versions(built)
+
+
 @pytest.mark.stress
 def test_a_tree_is_traced_in_the_folder_where_alembic_is_run(tmp_path: Path) -> None:
     backend = traced_backend(tmp_path / "shop")
