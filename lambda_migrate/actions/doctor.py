@@ -26,7 +26,7 @@ from lambda_migrate.invocation.wording import counted
 from lambda_migrate.run.start import inspect
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
 
     from lambda_migrate.database.credentials import Credentials
     from lambda_migrate.database.session import Session
@@ -107,6 +107,9 @@ def doctor(invocation: Invocation) -> Result:
         if packaged and not (writable and permitted):
             with suppress(Exception):  # the next step reports the error
                 _ask_env_py(report, invocation, writable=writable, permitted=permitted)
+        if not packaged:
+            with suppress(Exception):  # the step has reported an error
+                packaged = _loads_after_env_py(report, invocation)
         report.step("version table", lambda: _version_table(invocation), possible=packaged)
         report.step("lock", lambda: _lock(invocation))
     else:
@@ -118,7 +121,10 @@ def doctor(invocation: Invocation) -> Result:
 
 def _package(invocation: Invocation) -> str:
     # Loaded within its step: if Alembic cannot be imported, only this step fails and not the whole report.
-    revisions = load("lambda_migrate.actions.history").packaged_revisions(invocation, load_all=True)
+    return _described(load("lambda_migrate.actions.history").packaged_revisions(invocation, load_all=True))
+
+
+def _described(revisions: Sequence[Mapping[str, Any]]) -> str:
     heads = [entry["revision"] for entry in revisions if entry["head"]]
     return f"{counted(len(revisions), 'revision')}, head {', '.join(sorted(heads))}"
 
@@ -186,6 +192,18 @@ def _server(session: Session) -> str:
             " default_transaction_read_only off"
         )
     return f"PostgreSQL {session.server.version}, writable"
+
+
+def _loads_after_env_py(report: _Report, invocation: Invocation) -> bool:
+    """Let the package pass if its revisions load after env.py. Some import what env.py must have imported first."""
+    request = Request(action="status", target=invocation.request.target)
+    with closing(open_session(invocation)) as session:
+        tables = load("lambda_migrate.run.attempts").version_tables
+        if not tables(replace(invocation, request=request), session, trial="doctor"):
+            return False
+    found = _described(load("lambda_migrate.actions.history").packaged_revisions(invocation))
+    report.pass_after_all("package", f"{found}; the revisions can be loaded only after env.py")
+    return True
 
 
 def _ask_env_py(report: _Report, invocation: Invocation, *, writable: bool, permitted: bool) -> None:

@@ -39,7 +39,8 @@ class Job:
     ``located`` the current revisions of those tables that are known already.
 
     ``trial`` is the action whose steps a job of the action "status" computes, to find out if it would be refused. With
-    the action "check" it is "stamp": the models are compared whatever the version table holds.
+    the action "check" it is "stamp": the models are compared whatever the version table holds. "doctor" loads every
+    revision after env.py has run.
 
     ``server`` is None if no database is involved. ``lock_pid`` is the backend of the session that holds the lock, and
     ``lock_keys`` are the lock's keys. ``pooled`` is True if a pooler in session mode is between the function and the

@@ -138,6 +138,8 @@ def _perform(job: Job, config: Config, journal: Journal, looking: Looking | None
             apply_checkpoint = module.ApplyCheckpoint(job, script, graph, journal)
         transactions = _hook(environment, job, journal, before_revisions=apply_checkpoint)
         _run_env(script, job, journal, looking)
+        if job.trial == "doctor" and graph is not None:
+            graph.load_all()
     journal.raise_caught()
     if job.action in _WRITING and any(each.is_discarded for each in transactions):
         raise ConfigurationError(_DISCARDED)

@@ -121,6 +121,15 @@ class PackagedGraph:
     def _whole(self) -> RevisionMap:
         return self._map(list(self.nodes.values()))
 
+    def load_all(self) -> None:
+        """Load the module of every revision.
+
+        Raises:
+            ConfigurationError: a file was changed, or a revision cannot be imported.
+        """
+        for packaged in self.nodes.values():
+            _ = _PackagedScript(self.root, packaged).module
+
     def above(self, wanted: str, current: Sequence[str]) -> RevisionMap | None:
         """Return the graph above ``current``, or None if Alembic needs more of it to upgrade to ``wanted``."""
         lacking = self._lacking(current)

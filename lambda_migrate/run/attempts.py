@@ -78,10 +78,10 @@ def inspect(invocation: Invocation, session: Session) -> RunState:
     return _run(invocation, session, locked=False)
 
 
-def version_tables(invocation: Invocation, session: Session) -> list[Began]:
-    """Return a message for each version table that env.py reads, or none if env.py fails."""
+def version_tables(invocation: Invocation, session: Session, *, trial: str | None = None) -> list[Began]:
+    """Return a message for each version table that env.py reads, or none if env.py or the trial fails."""
     start_server(invocation.settings)
-    begun, end = inspect_tables(invocation, RunRecord(invocation.schema), session)
+    begun, end = inspect_tables(invocation, RunRecord(invocation.schema), session, trial=trial)
     return begun if end.failure is None else []
 
 

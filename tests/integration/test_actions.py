@@ -317,6 +317,29 @@ class TestDoctor:
         assert (answer.payload["healthy"], steps(answer)["version table"]) == (False, False)
         assert (allowed.payload["healthy"], steps(allowed)["version table"]) == (True, True)
 
+    @pytest.mark.parametrize("needed,healthy", [("early", True), ("absent", False)])
+    def test_a_revision_that_needs_what_env_py_imports_is_healthy_as_an_upgrade_succeeds(
+        self, runner: Runner, tmp_path: Path, needed: str, *, healthy: bool
+    ) -> None:
+        late = f"import sys\nif {needed!r} not in sys.modules: raise ImportError('too early')\n"
+        tree = write_tree(
+            tmp_path / "tree", [Rev("a1", sql("CREATE TABLE a (id int)"))], env_py=f"import early\n{ENV_PY}"
+        )
+        [revision] = (tree / "alembic" / "versions").glob("*.py")
+        revision.write_text(f"import late\n{revision.read_text()}")
+        (tree / "early.py").touch()
+        (tree / "late.py").write_text(late)
+        function = runner.start(tree)
+
+        answer = function.invoke({"action": "doctor"})
+        upgraded = function.invoke()
+
+        assert (answer.payload["healthy"], upgraded.error_type is None) == (healthy, healthy)
+        assert steps(answer)["package"] is healthy
+        [message] = [step["message"] for step in answer.payload["steps"] if step["step"] == "package"]
+        expected = "1 revision, head a1; the revisions can be loaded only after env.py" if healthy else "too early"
+        assert expected in message
+
     def test_a_closed_port(self, runner: Runner, tree: Path) -> None:
         answer = runner.invoke(tree, {"action": "doctor"}, DB_PORT=str(closed_port()))
 
