@@ -11,6 +11,7 @@ import re
 import sys
 from functools import partial
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ import sqlalchemy
 from sqlalchemy import event
 
 from lambda_migrate.database.credentials import Credentials
+from lambda_migrate.env_py.drivers import PSYCOPG2
 from lambda_migrate.env_py.inputs import set_environment
 from lambda_migrate.env_py.messages import Job
 from lambda_migrate.invocation.deadline import Deadline
@@ -39,7 +41,7 @@ def _env_py(start: Mapping[str, Any]) -> EnvPy:
     settings = Settings(
         stage="review",
         secret_id="",
-        driver=start["driver"],
+        driver=_installed(start["driver"]),
         url_variables=tuple(start["url_variables"]),
         env_variables=start["env_variables"],
         x_arguments=start["x_arguments"],
@@ -57,6 +59,13 @@ def _env_py(start: Mapping[str, Any]) -> EnvPy:
         or ("public" if any("{schema}" in text for text in settings.x_arguments.values()) else None),
     )
     return EnvPy(job, Path(start["folder"]), start["server"], start["pass_timeout_s"], Resuming(job))
+
+
+def _installed(driver: str) -> str:
+    """Return the driver, or the one that the backend has in place of psycopg2, as its package chooses it."""
+    if driver != PSYCOPG2 or find_spec("psycopg2") is not None:
+        return driver
+    return next((f"postgresql+{name}" for name in ("psycopg", "asyncpg", "pg8000") if find_spec(name)), driver)
 
 
 def _commands(env_py: EnvPy, wire: Wire) -> dict[str, Callable[..., dict[str, Any]]]:
