@@ -31,6 +31,8 @@ _LEFT = {"INSERT": "not there", "UPDATE": "unchanged", "DELETE": "still there"}
 # An INSERT that omits a column with a default.
 _BY_DEFAULT = "INSERT without a value for {column}"
 _NO_DATA = "02000"
+# A foreign key or a check.
+_VALUE_REFUSED = frozenset({"23503", "23514"})
 
 _FAMILIES = """
 WITH RECURSIVE family (oid, heir) AS (
@@ -121,8 +123,24 @@ class Trial:
         triggered = [table for table in tables if table.name not in failing and self._has_trigger(table)]
         undone = (write for write in self._tried(triggered, _ROWS, new_values=True) if _changes_nothing(write))
         working = (write for write in found if write.failure is None)
-        failed = (write for write in more if write.failure is not None)
+        failed = (write for write in more if write.failure is not None and not self._has_deleted_values(write))
         return (*working, *undone, *(each for each in failed if not _changes_nothing(each) or each.table in lost))
+
+    def _has_deleted_values(self, write: Write) -> bool:
+        """Return whether the revision deleted all rows of a table and added a constraint that refuses their values.
+
+        The application need not write these values.
+        """
+        if write.function or write.sqlstate not in _VALUE_REFUSED or not write.kind.startswith("INSERT"):
+            return False
+        was = self.before.table_named(write.table)
+        now = self.after.table(was.oid) if was is not None else None
+        if now is None:
+            return False
+        with self.opened.cursor() as cursor:
+            cursor.execute(f"SELECT NOT EXISTS (SELECT FROM {now.name})")  # noqa: S608 - a quoted name
+            [(is_empty,)] = cursor.fetchall()
+        return bool(is_empty)
 
     def _has_trigger(self, table: Table) -> bool:
         now = self.after.table(table.oid)

@@ -28,8 +28,17 @@ MEMBERS = Rev(
         "CREATE TABLE members (team_id int NOT NULL CONSTRAINT fk_team REFERENCES teams,"
         " user_id int NOT NULL CONSTRAINT fk_user REFERENCES users, PRIMARY KEY (team_id, user_id))",
         "CREATE TABLE runs (id serial PRIMARY KEY)",
+        "CREATE TABLE spaces (id uuid PRIMARY KEY)",
+        "CREATE TABLE cases (id uuid PRIMARY KEY, space_id uuid NOT NULL)",
     ),
-    sql("DROP TABLE runs", "DROP TABLE members", "DROP TABLE teams", "DROP TABLE users"),
+    sql(
+        "DROP TABLE cases",
+        "DROP TABLE spaces",
+        "DROP TABLE runs",
+        "DROP TABLE members",
+        "DROP TABLE teams",
+        "DROP TABLE users",
+    ),
 )
 
 
@@ -73,3 +82,17 @@ def test_a_required_column_that_the_rows_refuse_has_one_finding(tmp_path: Path, 
     assert [one.message for one in found if "constraint" in one.rule] == [
         "Every write to members and to runs waits while PostgreSQL looks up each row of members in runs."
     ]
+
+
+def test_the_values_of_rows_that_the_revision_deletes_need_not_be_allowed(
+    tmp_path: Path, postgres_server: Server
+) -> None:
+    refer = sql(
+        "DELETE FROM cases WHERE space_id NOT IN (SELECT id FROM spaces)",
+        "ALTER TABLE cases ADD CONSTRAINT fk_space FOREIGN KEY (space_id) REFERENCES spaces",
+    )
+
+    found = findings(tmp_path, postgres_server, Rev("refer", refer, sql("ALTER TABLE cases DROP CONSTRAINT fk_space")))
+
+    assert "rows-lost" in {one.rule for one in found}
+    assert "writes-fail" not in {one.rule for one in found}
