@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from migrate_cli.output import Output
     from migrate_cli.stages import Function
 
-CHANGING = frozenset({"upgrade", "downgrade", "stamp", "rollout"})
+# The actions that change a database, and what is counted of each.
 _COUNTED_AS = {"upgrade": "applies", "rollout": "applies", "downgrade": "reverts", "stamp": "not run"}
 
 
@@ -36,7 +36,7 @@ def confirm(
         UsageError: the person entered another name, or there is no terminal.
         CommandError: the stage's function cannot be found.
     """
-    if action not in CHANGING or (call.function_name is None and not stages.needs_confirmation(call.stage)):
+    if action not in _COUNTED_AS or (call.function_name is None and not stages.needs_confirmation(call.stage)):
         return
     what = "stage" if call.function_name is None else "function"
     if not sys.stdin.isatty():

@@ -194,12 +194,16 @@ def _server(session: Session) -> str:
     return f"PostgreSQL {session.server.version}, writable"
 
 
+def _as_status(invocation: Invocation) -> Invocation:
+    """Return the invocation with the request for a status of the same target."""
+    return replace(invocation, request=Request(action="status", target=invocation.request.target))
+
+
 def _loads_after_env_py(report: _Report, invocation: Invocation) -> bool:
     """Let the package pass if its revisions load after env.py. Some import what env.py must have imported first."""
-    request = Request(action="status", target=invocation.request.target)
     with closing(open_session(invocation)) as session:
         tables = load("lambda_migrate.run.attempts").version_tables
-        if not tables(replace(invocation, request=request), session, trial="doctor"):
+        if not tables(_as_status(invocation), session, trial="doctor"):
             return False
     found = _described(load("lambda_migrate.actions.history").packaged_revisions(invocation))
     report.pass_after_all("package", f"{found}; the revisions can be loaded only after env.py")
@@ -208,9 +212,8 @@ def _loads_after_env_py(report: _Report, invocation: Invocation) -> bool:
 
 def _ask_env_py(report: _Report, invocation: Invocation, *, writable: bool, permitted: bool) -> None:
     """Let steps pass that failed for the login: env.py may turn the read-only default off, or act as another role."""
-    request = Request(action="status", target=invocation.request.target)
     with closing(open_session(invocation)) as session:
-        begun = load("lambda_migrate.run.attempts").version_tables(replace(invocation, request=request), session)
+        begun = load("lambda_migrate.run.attempts").version_tables(_as_status(invocation), session)
         if not begun:
             return
         if not writable and all(began.may_write for began in begun):
@@ -247,7 +250,7 @@ def _search_path(session: Session, invocation: Invocation) -> str:
 
 
 def _version_table(invocation: Invocation) -> str:
-    state = inspect(replace(invocation, request=Request(action="status", target=invocation.request.target)))
+    state = inspect(_as_status(invocation))
     at = state.where().removeprefix("the database is ")
     if not state.ahead:
         return f"{at}, {len(state.pending)} pending"

@@ -337,11 +337,13 @@ def _follow(machine: Machine, name: str, output: Output) -> Mapping[str, Any]:
 
 def _next_step(machine: Machine, name: str) -> str:
     """Return the next step for a running rollout."""
-    progress = RolloutProgress()
-    progress.look(machine, name)
-    if progress.approval is None:
-        return steps(("To follow it", machine.commands.named(f"rollout status {name} --follow")))
-    return _approval_steps(machine, name)
+    # Most rollouts never ask for an approval. Without a request, the outcomes need not be listed a second time.
+    if machine.approval_request(name) is not None:
+        progress = RolloutProgress()
+        progress.look(machine, name)
+        if progress.approval is not None:
+            return _approval_steps(machine, name)
+    return steps(("To follow it", machine.commands.named(f"rollout status {name} --follow")))
 
 
 def _approval_steps(machine: Machine, name: str) -> str:

@@ -126,7 +126,7 @@ def _names(rule: str, work: Work, run: Run) -> dict[str, str]:
     table = next(iter(work.rewritten), None) or _referring(work.held, work.statement.sql, run) or next(iter(work.held))
     root = wording.root(table, run.after or run.before)
     # If the statement names only a partition, the finding does, too.
-    named = re.search(rf"(?<![\w$]){re.escape(Relation(root).bare)}(?![\w$])", work.statement.sql)
+    named = wording.contains_name(work.statement.sql, Relation(root).bare)
     return wording.names(rule, root if named else table, work.statement.sql, run)
 
 
